@@ -1,0 +1,1 @@
+"""How it is done: orders, the trader's decision, brokers."""

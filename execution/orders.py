@@ -1,0 +1,124 @@
+"""Orders, fills and the account; and `rebalance`, which turns target quantities into orders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+import numpy as np
+
+from trainingdata.instruments import Instrument, Kind
+
+Side = Literal["buy", "sell"]
+_IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A market order. qty > 0, a multiple of the instrument's increment.
+
+    client_order_id: a function of strategy, instant, symbol, leg and attempt, so that the same intention never has two.
+    reason: why it exists, in words.
+    """
+
+    client_order_id: str
+    symbol: str
+    side: Side
+    qty: Decimal
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not self.qty > 0:
+            raise ValueError(f"{self.client_order_id}: qty must be above 0, got {self.qty}")
+        if not _IDENTITY.fullmatch(self.client_order_id):
+            raise ValueError(f"client_order_id must be 1 to 128 letters, digits, '.', '_' or '-', got {self.client_order_id!r}")
+
+    @property
+    def signed_qty(self) -> Decimal:
+        """Positive for a buy, negative for a sale."""
+        return self.qty if self.side == "buy" else -self.qty
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What an order did: qty signed, price and fee in USD, at the start of the bar it filled on."""
+
+    client_order_id: str
+    symbol: str
+    qty: Decimal
+    price: float
+    fee: float
+    at: np.datetime64
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account in USD as of an instant; negative cash is borrowing.
+
+    positions: signed quantities. prices: last known closes. unsettled: net proceeds of stock trades that settle on the
+    next session. short_proceeds: what open shorts were sold for.
+    """
+
+    cash: float
+    positions: Mapping[str, Decimal]
+    prices: Mapping[str, float]
+    as_of: np.datetime64
+    open_orders: tuple[Order, ...] = ()
+    unsettled: float = 0.0
+    short_proceeds: float = 0.0
+
+    def __post_init__(self) -> None:
+        unpriced = [s for s, q in self.positions.items() if q and s not in self.prices]
+        if unpriced:
+            raise ValueError(f"positions: {unpriced[0]} has no price")
+
+    @property
+    def equity(self) -> float:
+        """Cash plus positions at their last known prices."""
+        return self.cash + sum(float(q) * self.prices[s] for s, q in self.positions.items() if q)
+
+    @property
+    def exposure(self) -> Mapping[str, float]:
+        """Signed quantity held plus open, by symbol."""
+        total = dict(self.positions)
+        for order in self.open_orders:
+            total[order.symbol] = total.get(order.symbol, Decimal(0)) + order.signed_qty
+        return {s: float(q) for s, q in total.items()}
+
+    @property
+    def unborrowed_cash(self) -> float:
+        """Cash that may buy coins: above zero, without unsettled stock proceeds and without what shorts were sold for."""
+        return max(0.0, self.cash - max(self.unsettled, 0.0) - self.short_proceeds)
+
+
+def client_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0) -> str:
+    """The identity of an order: the same for the same instant, symbol, leg and attempt of a strategy."""
+    stamp = str(at.astype("datetime64[s]")).replace("-", "").replace(":", "")
+    return f"{strategy}-{stamp}Z-{symbol}-{leg}-{attempt}"
+
+
+def rebalance(
+    strategy: str,
+    at: np.datetime64,
+    targets: Iterable[tuple[Instrument, Decimal, Decimal, str]],
+) -> tuple[Order, ...]:
+    """Orders that move each instrument from what is held to its target: (instrument, held, target, reason).
+
+    A change of sign is two orders, a close and an opening one: no order flips a position. Reductions come first, then
+    coin purchases, then the rest, each by symbol.
+    """
+    ranked: list[tuple[int, str, Order]] = []
+    for item, held, target, reason in targets:
+        crosses = held * target < 0
+        steps = [(held, Decimal(0)), (Decimal(0), target)] if crosses else [(held, target)]
+        for leg, (before, after) in enumerate(steps):
+            if after == before:
+                continue
+            rank = 0 if abs(after) < abs(before) else 1 if item.kind is Kind.CRYPTO else 2
+            side: Side = "buy" if after > before else "sell"
+            identity = client_order_id(strategy, at, item.symbol, leg)
+            ranked.append((rank, item.symbol, Order(identity, item.symbol, side, abs(after - before), reason)))
+    return tuple(order for _, _, order in sorted(ranked, key=lambda entry: entry[:2]))

@@ -1,0 +1,89 @@
+"""Forecasters that need no model: the random walk to be measured against, and the oracle that bounds what is possible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student
+
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, Windows, silent
+from trainingdata.bars import Bars
+from trainingdata.errors import InputError
+
+Array = npt.NDArray[np.float64]
+BATCH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RandomWalk:
+    """The last close is the median; the spread is a Student-t with EWMA variance that grows with the steps.
+
+    decay: of the EWMA over the window's squared log returns (RiskMetrics: 0.94). freedom: of the Student-t.
+    """
+
+    context_length: int = 100
+    decay: float = 0.94
+    freedom: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.context_length < 3:
+            raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
+        if not 0 < self.decay < 1:
+            raise InputError(f"forecaster.decay: {self.decay} is outside 0 … 1")
+        if self.freedom <= 2:
+            raise InputError(f"forecaster.freedom: {self.freedom} is not above 2")
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return "random_walk"
+
+    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+        """Forecast every symbol at each of its bars known from `since` on."""
+        windows = Windows.of(bars, since, self.context_length)
+        values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
+        for first, closes in windows.batches(BATCH):
+            values[first : first + len(closes)] = closes[:, -1, None, None] * np.exp(self.log_spread(closes))
+            progress("forecasts", first + len(closes), len(windows))
+        return ForecastTable.of(self.name, bars, windows, values)
+
+    def log_spread(self, closes: Array) -> Array:
+        """Quantiles of the log return after each step, [N, H, Q], of windows [N, L]."""
+        weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)
+        squares = np.diff(np.log(closes), axis=1) ** 2
+        deviation = np.sqrt((squares * weights).sum(axis=1) / weights.sum())
+        unit = student.ppf(LEVELS, self.freedom) * np.sqrt((self.freedom - 2) / self.freedom)
+        return np.asarray(deviation[:, None, None] * np.sqrt(np.arange(1, HORIZON + 1))[None, :, None] * unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Oracle:
+    """Reads the future: the median is the close that will be, the spread a tenth of the random walk's.
+
+    An upper bound on what forecasts can be worth, never a result. Steps beyond the last bar have no forecast.
+    """
+
+    walk: RandomWalk = RandomWalk()
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return "oracle (reads the future; an upper bound, not a result)"
+
+    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+        """Quantiles around the closes that follow each window."""
+        windows = Windows.of(bars, since, self.walk.context_length)
+        ahead = np.full((len(windows), HORIZON), np.nan)
+        for s, closes in enumerate(windows.closes):
+            rows = np.flatnonzero(windows.symbol == s)
+            steps = windows.last[rows][:, None] + np.arange(1, HORIZON + 1)
+            future = closes[np.minimum(steps, max(len(closes) - 1, 0))] if len(rows) else np.empty((0, HORIZON))
+            ahead[rows] = np.where(steps < len(closes), future, np.nan)
+        values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
+        for first, closes in windows.batches(BATCH):
+            part = slice(first, first + len(closes))
+            values[part] = ahead[part, :, None] * np.exp(0.1 * self.walk.log_spread(closes))
+            progress("forecasts", first + len(closes), len(windows))
+        return ForecastTable.of(self.name, bars, windows, values)

@@ -1,0 +1,175 @@
+"""Train the small checkpoint that ships with the project, on the synthetic prior alone.
+
+    python -m forecasting.train --output DIR [--steps 3600] [--seed 0]
+
+The network is the library's own `Chronos2Model`, so `Chronos2Pipeline.from_pretrained(DIR)` loads it. A training card
+(`training.json`: prior, steps, time, loss curve) is written beside the weights. The same seed on the same machine and
+thread count gives the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from forecasting.forecast import HORIZON, LEVELS
+from forecasting.prior import Paths, sample_ohlc, sample_paths
+
+if TYPE_CHECKING:
+    from chronos.chronos2.model import Chronos2Model
+
+log = logging.getLogger(__name__)
+
+FUTURES = 16
+GROUPED_SHARE = 0.2  # of batches: open, high, low and close attending to each other
+PATCH = 8
+
+
+def small_model() -> Chronos2Model:
+    """An untrained `Chronos2Model` of 0.73 M parameters: 3 layers, width 128, patches of 8, 21 quantiles."""
+    from chronos.chronos2.config import Chronos2CoreConfig
+    from chronos.chronos2.model import Chronos2Model
+
+    config = Chronos2CoreConfig(
+        d_model=128,
+        d_kv=32,
+        d_ff=256,
+        num_layers=3,
+        num_heads=4,
+        dropout_rate=0.0,
+        chronos_config={
+            "context_length": 512,
+            "input_patch_size": PATCH,
+            "input_patch_stride": PATCH,
+            "output_patch_size": PATCH,
+            "max_output_patches": 8,
+            "quantiles": list(LEVELS),
+            "use_arcsinh": True,
+            "use_reg_token": True,
+            "time_encoding_scale": 512,
+        },
+        chronos_pipeline_class="Chronos2Pipeline",
+    )
+    config.architectures = ["Chronos2Model"]
+    return Chronos2Model(config)
+
+
+def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
+    """Fan-in initialisation by hand: the base class leaves every Linear at N(0, factor) under transformers 5."""
+    depth = len(model.encoder.block)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.constant_(parameter, 1.0 if "layer_norm" in name else 0.0)
+            continue
+        deviation = parameter.shape[-1] ** -0.5
+        if name.endswith(("self_attention.o.weight", "mlp.wo.weight")):
+            deviation /= math.sqrt(2 * depth)
+        elif name.endswith("self_attention.q.weight"):
+            deviation /= math.sqrt(model.config.d_kv)  # the attention has no 1/sqrt(d) of its own
+        elif name.startswith("output_patch_embedding"):
+            deviation *= 0.1
+        with torch.no_grad():
+            parameter.normal_(0.0, deviation, generator=generator)
+    normal = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(LEVELS))
+    with torch.no_grad():
+        bias = torch.asinh(0.5 * normal).repeat_interleave(PATCH)
+        model.output_patch_embedding.output_layer.bias.copy_(bias)
+
+
+def pinball(quantiles: torch.Tensor, futures: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    """Mean pinball loss of quantiles [B, Q, H] against futures [B, F, H], in units of `unit` [B] times √step."""
+    levels = torch.tensor(LEVELS, device=quantiles.device)[None, None, :, None]
+    root = torch.arange(1, quantiles.shape[-1] + 1, device=quantiles.device).sqrt()
+    error = (futures[:, :, None, :] - quantiles[:, None, :, :]) / (unit[:, None, None, None] * root)
+    return torch.maximum(levels * error, (levels - 1) * error).mean()
+
+
+def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float = 2e-3) -> None:
+    """Train for `steps` batches and write weights, configuration and training card into `output`."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rng = np.random.default_rng(seed)
+    model = small_model()
+    initialise(model, torch.Generator().manual_seed(seed))
+    model = model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: _cosine(k, steps))
+    curve: list[tuple[int, float]] = []
+    recent: list[float] = []
+    began = time.monotonic()
+    for step in range(1, steps + 1):
+        context, futures, unit, groups = (x.to(device) for x in draw_batch(rng, batch))
+        quantiles = model(context=context, group_ids=groups, num_output_patches=HORIZON // PATCH).quantile_preds
+        loss = pinball(quantiles, futures, unit)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        recent.append(float(loss.detach()))
+        if step % 100 == 0 or step == steps:
+            curve.append((step, float(np.mean(recent))))
+            recent.clear()
+            log.info("step %d of %d, loss %.5f, %.0f s", step, steps, curve[-1][1], time.monotonic() - began)
+    model.eval().cpu().save_pretrained(output)
+    card = {
+        "model": "Chronos2Model, 3 layers, d_model 128, d_ff 256, 4 heads, patch 8, context up to 512, 21 quantiles",
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "data": "synthetic prior of forecasting/prior.py; no market data",
+        "seed": seed,
+        "steps": steps,
+        "batch": batch,
+        "futures_per_context": FUTURES,
+        "optimizer": f"AdamW {rate}, cosine, clip 1",
+        "device": device,
+        "torch": torch.__version__,
+        "seconds": round(time.monotonic() - began),
+        "loss": curve,
+    }
+    (output / "training.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]:
+    """Context [B, L], futures [B, F, 24], unit [B] and group ids [B]; prices or log prices, single or in OHLC groups."""
+    length = 100 if rng.random() < 0.7 else int(rng.choice((32, 48, 64, 80, 128, 160, 200, 256, 384, 512)))
+    rows = batch if length <= 128 else batch * 128 // length // 4 * 4
+    grouped = rng.random() < GROUPED_SHARE
+    if grouped:
+        paths = sample_ohlc(rng, rows // 4, length, HORIZON, FUTURES)
+        groups = torch.arange(len(paths.context) // 4).repeat_interleave(4)
+    else:
+        paths = sample_paths(rng, rows, length, HORIZON, FUTURES)
+        groups = torch.arange(len(paths.context))
+    if rng.random() < 0.5:
+        paths = Paths(np.exp(np.clip(paths.context, -3, 3)), np.exp(np.clip(paths.futures, -3, 3)), paths.scale)
+    tensors = (paths.context, paths.futures, paths.scale)
+    return (*(torch.from_numpy(x.astype(np.float32)) for x in tensors), groups)
+
+
+def _cosine(step: int, steps: int, warmup: int = 100) -> float:
+    """Learning-rate factor: linear warm-up, then cosine to 2 %."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+
+def main() -> None:
+    """Command line of the training run."""
+    parser = argparse.ArgumentParser(description="Train the shipped Chronos-2 checkpoint on the synthetic prior.")
+    parser.add_argument("--output", type=Path, required=True, help="folder for weights, configuration and card")
+    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(arguments.output, steps=arguments.steps, seed=arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What would have happened: settlement, the simulated broker, the backtest, its metrics and its report."""

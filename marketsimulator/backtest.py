@@ -1,0 +1,143 @@
+"""The backtest: walk the bars, decide, record, submit.
+
+    python -m marketsimulator.backtest [key=value …]      every setting of configs/backtest.yaml; --cfg job prints them
+
+The decision is `Trader.decide`, the one live trading makes; the simulated broker stands where the real one would.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from execution.orders import Fill
+from execution.trader import Decider, Decision
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import Progress, silent
+from marketsimulator.baseline import BuyAndHold
+from marketsimulator.broker import Row, SimulatedBroker
+from marketsimulator.command import CONFIGS, Bar, check_overrides, fail, log_to_file
+from marketsimulator.results import Results, Run, print_results, write_results
+from marketsimulator.settings import BacktestSettings
+from sizing.quantity import sizing_phrase
+from trainingdata.bars import Bars
+from trainingdata.errors import InputError
+from trainingdata.instruments import Kind, instrument
+
+log = logging.getLogger("marketsimulator")
+
+
+def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Results:
+    """Run the settings' trader, the same trader on a random walk, and buy-and-hold over the same bars.
+
+    Raises
+    ------
+    InputError
+        for settings or data that cannot be used; nothing has been written then.
+    """
+    began = time.monotonic()
+    bars = settings.bars()
+    first, last = settings.span(bars)
+    begin, end = int(np.searchsorted(bars.times, first)), int(np.searchsorted(bars.times, last, side="right"))
+    if begin >= end:
+        raise InputError(f"start, end: no bar becomes known between {first} and {last} UTC")
+    bars = bars.between(0, end)
+    forecaster = settings.forecaster.build()
+    walk = RandomWalk(context_length=settings.forecaster.context_length)
+    deciders: dict[str, Decider] = {
+        forecaster.name: settings.trader(forecaster).over(bars, first, progress),
+        "random_walk": settings.trader(walk).over(bars, first),
+        "buy_and_hold": BuyAndHold(settings.costs, settings.fees),
+    }
+    runs = [_simulate(settings, bars, begin, name, decider, progress) for name, decider in deciders.items()]
+    if not any(d.choices for d in runs[0].decisions):
+        raise InputError(
+            f"nothing could be decided between {first} and {last} UTC: a symbol waits for"
+            f" {settings.forecaster.context_length} bars of its own and a bar that closes while its market is open"
+        )
+    return Results(settings, bars, runs[0], {r.name: r for r in runs[1:]}, time.monotonic() - began)
+
+
+def _simulate(
+    settings: BacktestSettings, bars: Bars, first: int, name: str, decider: Decider, progress: Progress
+) -> Run:
+    """One decider over the panel's instants from number `first` on, with an account of its own."""
+    broker = SimulatedBroker(
+        bars, capital=settings.capital, costs=settings.costs, fees=settings.fees, margin=settings.margin, first=first
+    )
+    decisions: list[Decision] = []
+    fills: list[Fill] = []
+    rows: list[Row] = []
+    total = len(bars.times)
+    for index in range(first, total):
+        if index > first:
+            broker.advance(index)
+        decision = decider.decide(bars.between(0, index + 1), broker.account())
+        if decision is not None:
+            decisions.append(decision)
+            fills += broker.submit(decision.orders)
+        rows.append(broker.row())
+        if decision is not None:
+            _log(name, decision, rows[-1], settings.capital)
+        if index % 64 == 0 or index == total - 1:
+            progress(f"bars, {name}", index + 1 - first, total - first)
+    return Run(name, decisions, fills, rows)
+
+
+def _log(name: str, decision: Decision, row: Row, capital: float) -> None:
+    """The lines operators grep for, once a decision."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    stamp = f"{np.datetime_as_string(decision.at, unit='m')}Z {name}:"
+    if decision.failure:
+        log.warning("%s Enhanced sizing failed: %s", stamp, decision.failure)
+    for kind in Kind:
+        symbols = [c.symbol for c in decision.choices if instrument(c.symbol).kind is kind]
+        if symbols and not decision.failure:
+            log.info("%s %s: %s", stamp, sizing_phrase(kind, decision.stock_ceiling), " ".join(symbols))
+    for order in decision.orders:
+        log.info("%s %s %s %s: %s", stamp, order.side, order.qty, order.symbol, order.reason)
+    equity = row.equity if row.equity > 0 else float("nan")
+    log.info(
+        "%s exposure: stocks %.2fx of %.1fx, crypto %.2fx PnL: %+.2f",
+        stamp, row.gross_stock / equity, decision.stock_ceiling, row.gross_crypto / equity, row.equity - capital,
+    )  # fmt: skip
+
+
+def run_command(compose: Callable[[], DictConfig], output: Path) -> None:
+    """Compose, run, write into `output` and print: what both command lines do. Wrong input ends with exit code 2."""
+    try:
+        settings = BacktestSettings.of(compose())
+        log_to_file("backtest")
+        with Bar() as progress:
+            results = run_backtest(settings, progress)
+        write_results(results, output)
+    except InputError as error:
+        if output.is_dir() and not any(output.iterdir()):
+            output.rmdir()
+        fail(error)
+    print_results(results, output)
+
+
+@hydra.main(config_path=str(CONFIGS), config_name="backtest", version_base="1.3")
+def _hydra_main(config: DictConfig) -> None:
+    folder = Path(config.output) if config.output else Path(HydraConfig.get().runtime.output_dir)
+    run_command(lambda: config, folder)
+
+
+def main() -> None:
+    """Hydra entry."""
+    check_overrides("backtest", sys.argv[1:])
+    _hydra_main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The backtest with the original flags; further words are Hydra overrides.
+
+    python marketsimulator/backtest_kelly_chronos2.py --symbols NVDA BTCUSD --start 2024-10-01 --end 2024-11-01 \
+        --data-dir DIR … --output DIR [key=value …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+from marketsimulator.backtest import run_command
+from marketsimulator.command import composed, fail
+from trainingdata.errors import InputError
+
+_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        fail(InputError(f"{message} (see --help)"))
+
+
+def arguments(words: list[str]) -> tuple[list[str], Path]:
+    """Hydra overrides and output folder for the words of a command line."""
+    parser = _Parser(description="Backtest Kelly sizing on Chronos-2 forecasts. Further key=value words are Hydra overrides.")
+    parser.add_argument("--symbols", nargs="+", default=[], metavar="SYMBOL")
+    parser.add_argument("--start", help="New York date, inclusive, or an instant with a zone")
+    parser.add_argument("--end", help="New York date, inclusive, or an instant with a zone")
+    parser.add_argument("--days", type=int, help="instead: calendar days up to the last bar all symbols share")
+    parser.add_argument("--capital", type=float, help="USD")
+    parser.add_argument("--data-dir", nargs="+", default=[], metavar="DIR", help="folders of bar files, one file a symbol")
+    parser.add_argument("--output", type=Path, help="folder for the results")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/backtest.yaml")
+    given = parser.parse_intermixed_args(words)
+    overrides: list[str] = []
+    lists: dict[str, list[str]] = {}
+    for name in ("symbols", "data_dir", "overrides"):
+        lists[name] = []
+        for word in getattr(given, name):
+            is_override = _OVERRIDE.match(word) and not (name == "data_dir" and Path(word).exists())
+            (overrides if is_override else lists[name]).append(word)
+    if lists["overrides"]:
+        parser.error(f"{lists['overrides'][0]!r} is no flag and no key=value")
+    flags = {key: getattr(given, key) for key in ("start", "end", "days", "capital")}
+    named = [f"{key}={_quoted(str(value))}" for key, value in flags.items() if value is not None]
+    if lists["symbols"]:
+        named.append(f"symbols=[{','.join(map(_quoted, lists['symbols']))}]")
+    if lists["data_dir"]:
+        named.append(f"data.dir=[{','.join(map(_quoted, lists['data_dir']))}]")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return named + overrides, given.output or Path("outputs") / f"backtest-{stamp}"
+
+
+def main() -> None:
+    """Command line."""
+    overrides, output = arguments(sys.argv[1:])
+    run_command(lambda: composed("backtest", overrides), output)
+
+
+def _quoted(word: str) -> str:
+    """A word as Hydra's grammar reads it literally."""
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""What the command lines share: where configuration lies, one-line errors, the log file, progress."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from trainingdata.errors import InputError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+def fail(error: Exception) -> NoReturn:
+    """Print one line and exit with code 2."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
+
+
+def composed(name: str, overrides: list[str]) -> DictConfig:
+    """The configuration `configs/<name>.yaml` with overrides applied.
+
+    Raises
+    ------
+    InputError
+        naming the override that does not fit.
+    """
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return compose(config_name=name, overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{reason} (see `--cfg job` for every setting)") from error
+
+
+def check_overrides(name: str, words: list[str]) -> None:
+    """Exit with code 2 and one line for overrides Hydra would refuse; flags and sweeps are left to Hydra."""
+    if any(word.startswith("-") for word in words) or any(word.startswith("hydra") for word in words):
+        return
+    try:
+        composed(name, words)
+    except InputError as error:
+        fail(error)
+
+
+def log_to_file(name: str) -> None:
+    """Send every log line to a file of this run in `logs/`; libraries' warnings too, not to the screen."""
+    folder = Path("logs")
+    folder.mkdir(exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    handler = logging.FileHandler(folder / f"{name}-{stamp}-{os.getpid()}.log", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+
+
+class Bar:
+    """Progress on the terminal, a line a kind of work; called with what, done and total."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, TaskID] = {}
+        self._display = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+
+    def __enter__(self) -> Bar:
+        self._display.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._display.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are finished."""
+        if what not in self._tasks:
+            self._tasks[what] = self._display.add_task(what, total=total)
+        self._display.update(self._tasks[what], completed=done)

@@ -1,0 +1,92 @@
+"""What a run earned and what it risked, from its equity at 16:00 New York.
+
+Days are calendar days when a coin is in the universe, sessions otherwise; `periods_per_year` is how many such days the
+year that ends with the run has. A figure that is not defined (no day, no movement, no loss) is None, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainingdata.sessions import DAY, Instants, four_pm, new_york_date, sessions_between
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """Fractions, signed; annualised by `periods_per_year`.
+
+    annual_return: (1 + total of the daily series) ^ (periods_per_year / days) - 1. volatility: sample deviation · √ppy.
+    sharpe: mean / sample deviation · √ppy, no risk-free rate. sortino: mean / root mean square of the losses · √ppy.
+    max_drawdown: deepest fall of the daily equity below its earlier peak, ≤ 0. calmar: annual_return / |max_drawdown|.
+    """
+
+    total_return: float
+    annual_return: float | None
+    volatility: float | None
+    sharpe: float | None
+    sortino: float | None
+    calmar: float | None
+    max_drawdown: float
+    periods_per_year: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Name → value."""
+        return asdict(self)
+
+
+def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> Performance:
+    """Statistics of a run from its equity rows [N]; `coins` says whether a coin is in the universe."""
+    daily, per_year = daily_equity(at, equity, capital=capital, coins=coins)
+    total = float(equity[-1] / capital - 1)
+    returns = daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
+    days = len(returns)
+    grown = float(daily[-1] / daily[0]) if days else 1.0
+    annual = grown ** (per_year / days) - 1 if days and grown > 0 else None
+    deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
+    downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean())) if days else 0.0
+    depth = float((daily / np.maximum.accumulate(daily) - 1).min())
+    root = np.sqrt(per_year)
+    return Performance(
+        total_return=total,
+        annual_return=annual,
+        volatility=deviation * root if days > 1 else None,
+        sharpe=float(returns.mean() / deviation * root) if deviation > 0 else None,
+        sortino=float(returns.mean() / downside * root) if downside > 0 else None,
+        calmar=annual / -depth if annual is not None and depth < 0 else None,
+        max_drawdown=depth,
+        periods_per_year=per_year,
+    )
+
+
+def daily_equity(at: Instants, equity: Array, *, capital: float, coins: bool) -> tuple[Array, int]:
+    """Starting capital and the equity at 16:00 New York of each day, [1 + days]; and the days such a year has."""
+    first, last = new_york_date(at[[0, -1]])
+    if coins:
+        days = np.arange(first, last + DAY)
+        per_year = int((last - _year_before(last)) / DAY)
+    else:
+        days = sessions_between(first, last)
+        per_year = len(sessions_between(_year_before(last) + DAY, last))
+    marks = four_pm(days)
+    rows = np.searchsorted(at, marks, side="right") - 1
+    taken = (rows >= 0) & (marks <= at[-1])
+    return np.concatenate([[capital], equity[rows[taken]]]), per_year
+
+
+def annual_turnover(notional: float, at: Instants, equity: Array) -> float | None:
+    """USD traded per year over average equity; None for a run without length."""
+    years = float((at[-1] - at[0]) / (365.25 * 86_400 * np.timedelta64(1_000_000_000, "ns")))
+    mean = float(equity.mean())
+    return notional / mean / years if years > 0 and mean > 0 else None
+
+
+def _year_before(date: np.datetime64) -> np.datetime64:
+    year = date.astype("datetime64[Y]")
+    within = date - year.astype("datetime64[D]")
+    start: np.datetime64 = (year - np.timedelta64(1, "Y")).astype("datetime64[D]") + within
+    return start

@@ -1,0 +1,86 @@
+"""One self-contained HTML page from a run's equity and its summary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Backtest {{ s.start[:10] }} to {{ s.end[:10] }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1c2430 }
+h1 { font-size: 1.4rem } table { border-collapse: collapse; margin: 1rem 0 }
+td, th { padding: .25rem .9rem; text-align: right; border-bottom: 1px solid #e3e7ee } td:first-child { text-align: left }
+.remark { background: #fff5d6; padding: .5rem .9rem; border-radius: 4px } .muted { color: #667085 }
+</style></head><body>
+<h1>{{ s.forecaster }}: {{ s.start[:10] }} to {{ s.end[:10] }}</h1>
+<p class="muted">{{ s.symbols | join(", ") }} &middot; {{ s.data }}</p>
+{% for remark in s.remarks %}<p class="remark">{{ remark }}</p>{% endfor %}
+<table><tr><th></th>{% for name in columns %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for label, cells in rows %}<tr><td>{{ label }}</td>{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{{ figure | safe }}
+<p class="muted">Returns are fractions of starting capital after spread, slippage, fees and interest; statistics come from
+the equity at 16:00 New York, {{ s.periods_per_year }} days a year. Leverage is gross exposure over equity after each
+instant's fills.</p>
+</body></html>
+"""
+
+ROWS = (
+    ("total return", "total_return", "{:+.2%}"),
+    ("annual return", "annual_return", "{:+.2%}"),
+    ("volatility", "volatility", "{:.2%}"),
+    ("Sharpe", "sharpe", "{:.2f}"),
+    ("Sortino", "sortino", "{:.2f}"),
+    ("Calmar", "calmar", "{:.2f}"),
+    ("largest drawdown", "max_drawdown", "{:.2%}"),
+    ("turnover a year", "turnover", "{:,.0f}x"),
+    ("costs", "costs", "${:,.2f}"),
+    ("interest", "interest", "${:,.2f}"),
+    ("trades", "trades", "{:,}"),
+)
+
+
+def format_rows(columns: dict[str, dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """(label, a cell per column) for every figure people look at; n/a where one is not defined."""
+    return [
+        (label, ["n/a" if c[key] is None else style.format(c[key]) for c in columns.values()]) for label, key, style in ROWS
+    ]
+
+
+def render_report(summary: dict[str, Any], runs: dict[str, pd.DataFrame], ceilings: dict[np.datetime64, float]) -> str:
+    """The page: figures beside the comparisons; equity, drawdown, leverage against its ceilings.
+
+    runs: name → equity frame, the main run first. ceilings: decision instant → stock gross allowed, multiples of equity.
+    """
+    columns = {summary["forecaster"]: summary, **summary["comparisons"]}
+    template = Environment(autoescape=True).from_string(PAGE)
+    return template.render(s=summary, columns=list(columns), rows=format_rows(columns), figure=_figure(runs, ceilings))
+
+
+def _figure(runs: dict[str, pd.DataFrame], ceilings: dict[np.datetime64, float]) -> str:
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    titles = ("Equity, USD", "Drawdown", "Leverage: gross exposure over equity")
+    figure = make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.06, subplot_titles=titles)
+    for (name, frame), color in zip(runs.items(), ("#2456c8", "#98a2b3", "#d98324"), strict=True):
+        equity = frame["equity"]
+        line = {"color": color, "width": 1.5}
+        figure.add_trace(go.Scatter(x=frame["at"], y=equity.round(2), name=name, line=line), row=1, col=1)
+        fall = (equity / equity.cummax() - 1).round(5)
+        figure.add_trace(go.Scatter(x=frame["at"], y=fall, name=name, line=line, showlegend=False), row=2, col=1)
+    main = next(iter(runs.values()))
+    for column, label, color in (("gross_stock", "stocks", "#2456c8"), ("gross_crypto", "crypto", "#15a36a")):
+        leverage = (main[column] / main["equity"]).round(4)
+        figure.add_trace(go.Scatter(x=main["at"], y=leverage, name=label, line={"color": color, "shape": "hv"}), row=3, col=1)
+    step = {"color": "#c4314b", "dash": "dot", "shape": "hv"}
+    at = pd.DatetimeIndex(np.array(list(ceilings), dtype="datetime64[ns]")).tz_localize("UTC")
+    figure.add_trace(go.Scatter(x=at, y=list(ceilings.values()), name="stock ceiling", line=step), row=3, col=1)
+    figure.update_layout(height=900, template="plotly_white", margin={"l": 60, "r": 20, "t": 40, "b": 40}, hovermode="x unified")
+    figure.update_yaxes(tickformat=".0%", row=2, col=1)
+    return str(figure.to_html(full_html=False, include_plotlyjs="inline"))

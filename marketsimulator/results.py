@@ -1,0 +1,209 @@
+"""What a backtest leaves behind: frames, summary, files, and the table on the screen."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from execution.orders import Fill
+from execution.trader import Choice, Decision
+from marketsimulator.broker import Row
+from marketsimulator.metrics import annual_turnover, performance
+from marketsimulator.report import format_rows, render_report
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import Bars
+from trainingdata.errors import InputError
+
+EQUITY = ("at", "cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other")
+FILLS = ("at", "symbol", "qty", "price", "fee", "client_order_id")
+DECISIONS = ("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding")
+TEXT = {"symbol", "client_order_id", "binding"}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One decider's decisions, fills and account rows, in time order."""
+
+    name: str
+    decisions: list[Decision]
+    fills: list[Fill]
+    rows: list[Row]
+
+    def equity(self) -> pd.DataFrame:
+        """USD; a row for every instant at which a bar became known."""
+        return _frame(EQUITY, [tuple(getattr(r, c) for c in EQUITY) for r in self.rows])
+
+    def fill_frame(self) -> pd.DataFrame:
+        """qty signed, price and fee in USD."""
+        return _frame(FILLS, [(f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id) for f in self.fills])
+
+    def decision_frame(self) -> pd.DataFrame:
+        """A row per symbol that decided; mu and sigma over the holding interval, kelly and target as weights."""
+        return _frame(
+            DECISIONS,
+            [
+                (d.at, c.symbol, c.mu, c.sigma, c.kelly, c.target, float(c.qty), c.binding)
+                for d in self.decisions
+                for c in d.choices
+            ],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A backtest's main run and the runs to compare it with. seconds: that it took."""
+
+    settings: BacktestSettings
+    bars: Bars
+    main: Run
+    comparisons: dict[str, Run]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """The content of `summary.json`."""
+        return {
+            **self.figures(self.main),
+            "start": str(self.main.equity()["at"].iloc[0].isoformat()),
+            "end": str(self.main.equity()["at"].iloc[-1].isoformat()),
+            "symbols": list(self.bars.symbols),
+            "data": self.bars.source,
+            "forecaster": self.main.name,
+            "seed": self.settings.seed,
+            "comparisons": {name: self.figures(run) for name, run in self.comparisons.items()},
+            "remarks": self.remarks(),
+        }
+
+    def figures(self, run: Run) -> dict[str, Any]:
+        """Returns, risk and costs of one run; fractions and USD."""
+        equity = run.equity()
+        at = equity["at"].dt.tz_localize(None).to_numpy("datetime64[ns]")
+        values = equity["equity"].to_numpy()
+        known = performance(at, values, capital=self.settings.capital, coins=bool(self.bars.crypto.any()))
+        notional = sum(abs(float(f.qty)) * f.price for f in run.fills)
+        kinds = {
+            "spread": sum(r.spread for r in run.rows),
+            "slippage": sum(r.slippage for r in run.rows),
+            "fees": sum(r.fees for r in run.rows) - sum(r.other for r in run.rows),
+            "interest": sum(r.interest for r in run.rows),
+        }
+        return {
+            **known.as_dict(),
+            "turnover": annual_turnover(notional, at, values),
+            "costs": sum(kinds.values()),
+            "interest": kinds["interest"],
+            "costs_by_kind": kinds,
+            "trades": len(run.fills),
+        }
+
+    def remarks(self) -> list[str]:
+        """What a reader of the figures must not miss."""
+        notes = []
+        if self.bars.source.startswith("synthetic"):
+            notes.append(f"The bars are a {self.bars.source}: the figures say nothing about any real market.")
+        if self.main.name.startswith("oracle"):
+            notes.append("The oracle reads the future: an upper bound on what forecasts could be worth, not a result.")
+        if not self.main.fills:
+            notes.append(_no_trades(self.main))
+        walk = self.comparisons["random_walk"]
+        if [f.qty for f in self.main.fills] == [f.qty for f in walk.fills]:
+            notes.append("The random walk leads to the same trades: the forecast made no difference.")
+        failed = sum(bool(d.failure) for d in self.main.decisions)
+        if failed:
+            notes.append(f"Sizing failed at {failed} instants, which took no new risk; the log says why.")
+        return notes
+
+
+def write_results(results: Results, output: Path) -> None:
+    """Write every file into `output`, each put in place whole once all of them exist.
+
+    Raises
+    ------
+    InputError
+        if the folder cannot be written.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=output))
+    except OSError as error:
+        raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
+    try:
+        label = results.main.name
+        _write_parquet(results.main.equity(), staging / "equity.parquet", label)
+        _write_parquet(results.main.fill_frame(), staging / "fills.parquet", label)
+        _write_parquet(results.main.decision_frame(), staging / "decisions.parquet", label)
+        summary = results.summary()
+        (staging / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        (staging / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False))
+        runs = {run.name: run.equity() for run in (results.main, *results.comparisons.values())}
+        ceilings = {d.at: d.stock_ceiling for d in results.main.decisions}
+        (staging / "report.html").write_text(render_report(summary, runs, ceilings))
+        for path in sorted(staging.iterdir()):
+            os.replace(path, output / path.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def print_results(results: Results, output: Path) -> None:
+    """The result table, the remarks, and where the report is."""
+    summary = results.summary()
+    table = Table(title=f"{summary['start'][:10]} to {summary['end'][:10]}, {', '.join(results.bars.symbols)}\n{results.bars.source}")
+    columns = {results.main.name: summary, **summary["comparisons"]}
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for label, cells in format_rows(columns):
+        table.add_row(label, *cells)
+    console = Console(width=None if os.isatty(1) else 110)
+    console.print(table)
+    for remark in summary["remarks"]:
+        console.print(remark, soft_wrap=True, highlight=False)
+    console.print(f"{results.seconds:.1f} s. Report: {output / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def _no_trades(run: Run) -> str:
+    """The largest edge a decision saw, and the cost that it did not exceed."""
+    choices = [c for d in run.decisions for c in d.choices]
+    best: Choice = max(choices, key=lambda c: abs(c.mu) - c.cost if np.isfinite(c.mu) else -np.inf)
+    return (
+        f"No trades: the largest edge over its cost was {abs(best.mu) * 1e4:.2f} bp ({best.symbol})"
+        f" against {best.cost * 1e4:.2f} bp to trade{', bound by ' + best.binding if best.binding else ''}."
+    )
+
+
+def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    """Columns and types are the same when there are no rows."""
+    data: dict[str, Any] = {}
+    for k, name in enumerate(columns):
+        values = [row[k] for row in rows]
+        if name == "at":
+            data[name] = pd.DatetimeIndex(np.array(values, dtype="datetime64[ns]")).tz_localize("UTC")
+        else:
+            data[name] = pd.Series(values, dtype="str" if name in TEXT else "float64")
+    return pd.DataFrame(data, columns=list(columns))
+
+
+def _write_parquet(frame: pd.DataFrame, path: Path, forecaster: str) -> None:
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), b"forecaster": forecaster.encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value

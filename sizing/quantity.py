@@ -1,0 +1,211 @@
+"""From a weight to a quantity, and `get_qty`: how much of one symbol to trade now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from decimal import ROUND_DOWN, Decimal
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sizing.allocation import Situation, allocate
+from sizing.kelly import SolverFailed
+from sizing.limits import Limits
+from trainingdata.errors import InputError
+from trainingdata.instruments import Kind, instrument
+
+log = logging.getLogger(__name__)
+
+Array = npt.NDArray[np.float64]
+Fallback = Literal["none", "legacy"]
+
+FUZZ = Decimal("1e-6")  # of an increment: a float that fell just short of a whole step is that step
+
+
+class AccountLike(Protocol):
+    """What sizing reads of an account: USD, signed quantities held plus open, last known prices in USD."""
+
+    @property
+    def equity(self) -> float: ...  # noqa: D102
+    @property
+    def exposure(self) -> Mapping[str, float]: ...  # noqa: D102
+    @property
+    def prices(self) -> Mapping[str, float]: ...  # noqa: D102
+    @property
+    def unborrowed_cash(self) -> float: ...  # noqa: D102
+
+
+class MomentsLike(Protocol):
+    """Expected return and deviation over one holding interval, per symbol."""
+
+    @property
+    def symbols(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def mu(self) -> Array: ...  # noqa: D102
+    @property
+    def sigma(self) -> Array: ...  # noqa: D102
+
+
+def whole(quantity: float, increment: Decimal) -> Decimal:
+    """The largest multiple of `increment` that is no further from zero than `quantity`."""
+    steps = Decimal(repr(float(quantity))) / increment
+    count = (abs(steps) + FUZZ).to_integral_value(ROUND_DOWN)
+    return (count * increment).copy_sign(steps)
+
+
+def target_quantity(
+    weight: float, held_weight: float, held_quantity: Decimal, equity: float, price: float, increment: Decimal
+) -> Decimal:
+    """Quantity that a weight stands for, rounded towards zero; what is held where the weight is."""
+    if weight == held_weight:
+        return held_quantity
+    return whole(weight * equity / price, increment)
+
+
+def sizing_phrase(kind: Kind, stock_ceiling: float) -> str:
+    """The line operators grep for."""
+    if kind is Kind.CRYPTO:
+        return "Enhanced Kelly sizing with no leverage (crypto)"
+    return f"Enhanced Kelly sizing with {stock_ceiling:.1f}x leverage"
+
+
+def get_qty(
+    symbol: str,
+    price: float,
+    *,
+    account: AccountLike,
+    moments: MomentsLike | None,
+    correlation: Array | None = None,
+    limits: Limits | None = None,
+    fraction: float = 0.5,
+    cost: float = 0.0,
+    overnight: bool = False,
+    enhanced: bool = True,
+    fallback: Fallback = "none",
+    risk_multiplier: float = 1.0,
+) -> Decimal:
+    """The signed quantity of one symbol to trade now; everything else in the account stays as it is.
+
+    Parameters
+    ----------
+    price
+        USD, at which the symbol is valued and sized.
+    account
+        equity, exposure (held plus open), prices and unborrowed cash, as of now.
+    moments
+        over the holding interval; symbols without moments count for every ceiling and have no variance.
+    correlation : [M, M]
+        of the moments' symbols; may be left out when there is only one.
+    cost
+        of trading, as a fraction of what is traded.
+    overnight
+        whether the overnight ceiling is the one in force.
+    enhanced, risk_multiplier
+        `USE_ENHANCED_KELLY_SIZING` and `RISK_MULTIPLIER`: false sizes by the origin's rule (a coin 50 % of equity, a
+        stock 50 % of buying power × multiplier, in the forecast's direction) under the same limits.
+    fallback
+        what answers when enhanced sizing cannot: nothing, or `legacy`.
+
+    Raises
+    ------
+    InputError
+        for a price that is none.
+    """
+    item = instrument(symbol)
+    if not (np.isfinite(price) and price > 0):
+        raise InputError(f"price: {price} is not above 0")
+    rules = limits or Limits()
+    situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, overnight)
+    held = float(situation.held[row])
+    if enhanced:
+        try:
+            target = _enhanced(item.symbol, situation, row, moments, correlation, rules, fraction)
+            log.info("%s: %s", item.symbol, sizing_phrase(item.kind, situation.stock_ceiling))
+        except (InputError, SolverFailed) as reason:
+            log.warning("%s: Enhanced sizing failed: %s", item.symbol, reason)
+            if fallback == "none":
+                return Decimal(0)
+            enhanced = False
+    if not enhanced:
+        target = _legacy(situation, row, rules, risk_multiplier)
+        log.info("%s: Legacy sizing", item.symbol)
+    quantity = Decimal(repr(float(account.exposure.get(item.symbol, 0.0))))
+    return target_quantity(target, held, quantity, situation.equity, price, item.increment) - quantity
+
+
+def _situation(
+    symbol: str,
+    price: float,
+    account: AccountLike,
+    moments: MomentsLike | None,
+    correlation: Array | None,
+    limits: Limits,
+    cost: float,
+    overnight: bool,
+) -> tuple[Situation, int]:
+    """The account with only `symbol` deciding, and the symbol's row."""
+    exposure = {s: q for s, q in account.exposure.items() if q}
+    symbols = sorted({symbol, *exposure})
+    prices = {**account.prices, symbol: price}
+    equity = account.equity
+    if not equity > 0:
+        raise InputError(f"account: equity is {equity:.2f}; nothing can be sized")
+    n = len(symbols)
+    mu, covariance = np.zeros(n), np.zeros((n, n))
+    if moments is not None:
+        known = {s: k for k, s in enumerate(moments.symbols)}
+        rows = [k for k, s in enumerate(symbols) if s in known and np.isfinite(moments.sigma[known[s]])]
+        picks = [known[symbols[k]] for k in rows]
+        c = np.eye(len(known)) if correlation is None else correlation
+        mu[rows] = moments.mu[picks]
+        covariance[np.ix_(rows, rows)] = c[np.ix_(picks, picks)] * np.outer(moments.sigma[picks], moments.sigma[picks])
+    situation = Situation(
+        mu=mu,
+        covariance=covariance,
+        held=np.array([exposure.get(s, 0.0) * prices[s] / equity for s in symbols]),
+        cost=np.full(n, cost),
+        crypto=np.array([instrument(s).kind is Kind.CRYPTO for s in symbols]),
+        deciding=np.array([s == symbol for s in symbols]),
+        equity=equity,
+        stock_ceiling=limits.stock_ceiling(overnight=overnight, equity=equity),
+        unborrowed=account.unborrowed_cash / equity,
+    )
+    return situation, symbols.index(symbol)
+
+
+def _enhanced(
+    symbol: str,
+    situation: Situation,
+    row: int,
+    moments: MomentsLike | None,
+    correlation: Array | None,
+    limits: Limits,
+    fraction: float,
+) -> float:
+    if moments is None or symbol not in moments.symbols:
+        raise InputError("no forecast")
+    if correlation is None and len(moments.symbols) > 1:
+        raise InputError("no correlation")
+    k = moments.symbols.index(symbol)
+    if not (np.isfinite(moments.mu[k]) and moments.sigma[k] > 0):
+        raise InputError("no forecast")
+    return float(allocate(situation, limits, fraction).target[row])
+
+
+def _legacy(situation: Situation, row: int, limits: Limits, risk_multiplier: float) -> float:
+    """The origin's target weight, cut to what the limits leave beside everything else that is held."""
+    s = situation
+    if s.crypto[row]:
+        wanted = 0.5
+    else:
+        others = float(np.abs(s.held[~s.crypto]).sum())
+        wanted = 0.5 * max(s.stock_ceiling - others, 0.0) * risk_multiplier * (-1.0 if s.mu[row] < 0 else 1.0)
+    lower, upper = limits.bounds(crypto=s.crypto, deciding=s.deciding, held=s.held, equity=s.equity)
+    room = np.inf
+    for ceiling in limits.ceilings(crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=s.unborrowed):
+        if ceiling.coefficients[row] > 0:
+            rest = float(ceiling.coefficients @ np.abs(s.held)) - ceiling.coefficients[row] * abs(s.held[row])
+            room = min(room, max(ceiling.limit - rest, 0.0) / float(ceiling.coefficients[row]))
+    return float(np.clip(np.clip(wanted, lower[row], upper[row]), -room, room))

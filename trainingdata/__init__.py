@@ -1,0 +1,1 @@
+"""What is known about the market: instruments, sessions, bars, correlation."""

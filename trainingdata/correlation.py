@@ -1,0 +1,192 @@
+"""Correlation of returns as it could be known: from bars before an instant, shrunk, positive definite.
+
+Within a class from hourly returns on the class's own clock; between stocks and coins from returns between 16:00 and 16:00
+New York on session days, because hourly grids of different markets understate it. Estimates change once a day, at 16:00.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.errors import InputError
+from trainingdata.sessions import DAY, Instants, four_pm, new_york_date, sessions_between
+
+Array = npt.NDArray[np.float64]
+
+REACH = 220 * DAY  # holds 500 hourly stock bars and 120 sessions with room for holidays
+SMALLEST_EIGENVALUE = 1e-3
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CorrelationMatrix:
+    """values [S, S] float64: symmetric, unit diagonal, positive definite; built from bars known by `as_of`."""
+
+    symbols: tuple[str, ...]
+    values: Array
+    as_of: np.datetime64
+
+    def __post_init__(self) -> None:
+        n = len(self.symbols)
+        if self.values.shape != (n, n):
+            raise ValueError(f"values must have shape [S, S] = {(n, n)}, got {self.values.shape}")
+        if not np.isfinite(self.values).all() or not np.array_equal(self.values, self.values.T):
+            raise ValueError("values must be finite and symmetric")
+        if not np.allclose(np.diag(self.values), 1.0):
+            raise ValueError("values must have a unit diagonal")
+        if np.linalg.eigvalsh(self.values)[0] <= 0:
+            raise ValueError("values must be positive definite")
+
+
+class Correlations(Protocol):
+    """Anything that answers with the correlation known at the end of a panel."""
+
+    def at(self, bars: Bars) -> CorrelationMatrix:
+        """The matrix for the panel's symbols as of its last instant."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelationEstimator:
+    """Ledoit-Wolf on a window per block, leaning on a prior in proportion to what the window lacks.
+
+    hourly_window: hourly returns within a class; session_window: 16:00-16:00 returns between the classes.
+    within_stocks, within_crypto, across: prior correlations.
+    """
+
+    hourly_window: int = 500
+    session_window: int = 120
+    within_stocks: float = 0.4
+    within_crypto: float = 0.6
+    across: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("hourly_window", "session_window"):
+            if getattr(self, name) < 2:
+                raise InputError(f"correlation.{name}: {getattr(self, name)} is below 2")
+        for name in ("within_stocks", "within_crypto", "across"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"correlation.{name}: {getattr(self, name)} is outside 0 … 1")
+
+    def at(self, bars: Bars) -> CorrelationMatrix:
+        """The matrix of the last 16:00 New York at or before the panel's end; a function of the bars up to then."""
+        boundary = last_four_pm(bars.now)
+        first, last = np.searchsorted(bars.times, (boundary - REACH, boundary + np.timedelta64(1, "ns")))
+        recent = bars.between(int(first), int(last))
+        crypto = bars.crypto
+        values = np.where(crypto[:, None] & crypto[None, :], self.within_crypto, self.within_stocks)
+        values[crypto[:, None] != crypto[None, :]] = self.across
+        if len(recent.times):
+            for members in (np.flatnonzero(~crypto), np.flatnonzero(crypto)):
+                returns = _hourly_returns(recent, members, self.hourly_window)
+                values[np.ix_(members, members)] = _lean(
+                    returns, values[np.ix_(members, members)], self.hourly_window
+                )
+            if crypto.any() and not crypto.all():
+                daily = _session_returns(recent, boundary, self.session_window)
+                joint = _lean(daily, values, self.session_window)
+                across = crypto[:, None] != crypto[None, :]
+                values[across] = joint[across]
+        return CorrelationMatrix(bars.symbols, positive_definite(values), boundary)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CorrelationTable:
+    """Matrices kept for every 16:00 of a history: what `CorrelationEstimator.at` answers, computed once."""
+
+    matrices: dict[np.datetime64, CorrelationMatrix]
+
+    @classmethod
+    def over(cls, estimator: Correlations, bars: Bars, since: np.datetime64) -> CorrelationTable:
+        """Ask the estimator as of each 16:00 a decision from `since` to the panel's end will look at."""
+        first_of: dict[np.datetime64, np.datetime64] = {}
+        for instant in bars.times[bars.times >= since]:
+            first_of.setdefault(last_four_pm(instant), instant)
+        return cls({boundary: estimator.at(bars.until(first)) for boundary, first in first_of.items()})
+
+    def at(self, bars: Bars) -> CorrelationMatrix:
+        """The matrix of the last 16:00 New York at or before the panel's end."""
+        return self.matrices[last_four_pm(bars.now)]
+
+
+def last_four_pm(now: np.datetime64) -> np.datetime64:
+    """The last 16:00 New York at or before `now`."""
+    today = new_york_date(np.array([now]))[0]
+    boundaries = four_pm(np.array([today - DAY, today]))
+    return np.datetime64(boundaries[1] if boundaries[1] <= now else boundaries[0])
+
+
+def positive_definite(values: Array) -> Array:
+    """The matrix with its eigenvalues raised to a floor and its diagonal put back to one; unchanged if above it."""
+    symmetric = (values + values.T) / 2
+    eigenvalues, vectors = np.linalg.eigh(symmetric)
+    if eigenvalues[0] >= SMALLEST_EIGENVALUE:
+        return np.asarray(symmetric)
+    raised = (vectors * np.maximum(eigenvalues, SMALLEST_EIGENVALUE)) @ vectors.T
+    root = np.sqrt(np.diag(raised))
+    scaled = raised / root[:, None] / root[None, :]
+    np.fill_diagonal(scaled, 1.0)
+    return np.asarray((scaled + scaled.T) / 2)
+
+
+def _hourly_returns(bars: Bars, members: npt.NDArray[np.int64], window: int) -> Array:
+    """Last `window` log returns [N, M] on the members' common clock; NaN where either bar is missing."""
+    rows = np.flatnonzero(bars.mask[members].any(axis=0))[-(window + 1) :]
+    closes = bars.values[members][:, rows, CLOSE].T
+    return np.diff(np.log(closes), axis=0)
+
+
+def _session_returns(bars: Bars, boundary: np.datetime64, window: int) -> Array:
+    """Last `window` log returns [N, S] from 16:00 to 16:00 on session days; NaN where a symbol had no bar in the day."""
+    today = new_york_date(np.array([boundary]))[0]
+    days = sessions_between(today - REACH, today)
+    marks: Instants = four_pm(days)
+    marks = marks[marks >= bars.times[0]][-(window + 1) :]
+    closes = np.full((len(marks), len(bars.symbols)), np.nan)
+    for s in range(len(bars.symbols)):
+        times, values = bars.own(s)
+        k = np.searchsorted(times, marks, side="right") - 1
+        fresh = (k >= 0) & (marks - times[np.maximum(k, 0)] < DAY) if len(times) else np.zeros(len(marks), dtype=bool)
+        closes[fresh, s] = values[k[fresh], CLOSE]
+    return np.diff(np.log(closes), axis=0)
+
+
+def _lean(returns: Array, prior: Array, window: int) -> Array:
+    """Shrunk correlation of the returns [N, M], pair by pair mixed with the prior: weight n / window to the data.
+
+    A pair uses the rows in which both are present; the Ledoit-Wolf intensity comes from the rows in which all symbols
+    with at least half the window are.
+    """
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    present = np.isfinite(returns)
+    joint = present.astype(float).T @ present
+    full = present.sum(axis=0) >= window / 2
+    complete = returns[present[:, full].all(axis=1)][:, full]
+    deviation = complete.std(axis=0) if len(complete) > 1 else np.zeros(0)
+    if len(complete) < 3 or (deviation <= 0).any():
+        return prior
+    standard = (complete - complete.mean(axis=0)) / deviation
+    intensity = float(ledoit_wolf_shrinkage(standard, assume_centered=True)) if standard.shape[1] > 1 else 0.0
+    sample = _pairwise_correlation(returns, present) * (1 - intensity)
+    known = np.isfinite(sample)
+    trust = np.where(known, joint / window, 0.0)
+    mixed = trust * np.where(known, sample, 0.0) + (1 - trust) * prior
+    np.fill_diagonal(mixed, 1.0)
+    return np.asarray(mixed)
+
+
+def _pairwise_correlation(returns: Array, present: npt.NDArray[np.bool_]) -> Array:
+    """Sample correlation [M, M] over the rows a pair shares; NaN where that is undefined."""
+    weight = present.astype(float)
+    filled = np.where(present, returns, 0.0)
+    count = weight.T @ weight
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (filled.T @ weight) / count
+        square = (filled**2).T @ weight / count - mean**2
+        cross = (filled.T @ filled) / count - mean * mean.T
+        return np.asarray(cross / np.sqrt(square * square.T))

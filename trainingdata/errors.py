@@ -1,0 +1,11 @@
+"""Errors a user can mend. Command lines print them as one line and exit with code 2."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong; the message says what, where and what to do."""
+
+
+class DataError(InputError):
+    """A bar file cannot be trusted; the message names file, row and value."""

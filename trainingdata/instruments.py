@@ -1,0 +1,60 @@
+"""What can be traded: recognising a symbol, its kind, and the increments its quantities come in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from functools import cache
+
+from trainingdata.errors import InputError
+
+
+class Kind(StrEnum):
+    """Stocks trade regular New York hours, on margin, long or short; crypto around the clock, in cash, long only."""
+
+    STOCK = "stock"
+    CRYPTO = "crypto"
+
+
+_COIN = re.compile(r"[A-Z0-9]{2,12}/?USD")
+_STOCK = re.compile(r"[A-Z][A-Z0-9]{0,5}([.-][A-Z]{1,2})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """A tradable symbol.
+
+    increment: the smallest quantity step; whole shares and thousandths of a coin by default.
+    """
+
+    symbol: str
+    kind: Kind
+    increment: Decimal
+
+    def __post_init__(self) -> None:
+        if self.increment <= 0:
+            raise ValueError(f"{self.symbol}: increment must be positive, got {self.increment}")
+
+    @property
+    def shortable(self) -> bool:
+        """Crypto is never sold short."""
+        return self.kind is Kind.STOCK
+
+
+@cache
+def instrument(symbol: str) -> Instrument:
+    """The instrument behind a symbol: `BTCUSD` and `BTC/USD` are one coin, `NVDA` and `BRK.B` stocks.
+
+    Raises
+    ------
+    InputError
+        if the text is neither.
+    """
+    name = symbol.strip().upper()
+    if _COIN.fullmatch(name):
+        return Instrument(name.replace("/", ""), Kind.CRYPTO, Decimal("0.001"))
+    if _STOCK.fullmatch(name):
+        return Instrument(name, Kind.STOCK, Decimal(1))
+    raise InputError(f"symbols: {symbol!r} is neither a stock (NVDA, BRK.B) nor a coin against the dollar (BTCUSD)")

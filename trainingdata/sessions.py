@@ -1,0 +1,199 @@
+"""When bars become known, when decisions are made and how much of a symbol's open time lies between two instants.
+
+Stocks follow the New York calendar (`exchange_calendars`, XNYS): regular bars start at the open and every hour after it,
+the last one ends with the session, on half-days too. Crypto bars start every full hour. All instants are UTC
+`datetime64[ns]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from trainingdata.errors import InputError
+from trainingdata.instruments import Kind
+
+Instants = npt.NDArray[np.datetime64]
+Array = npt.NDArray[np.float64]
+Holding = Literal["next", "session"]
+
+NEW_YORK = ZoneInfo("America/New_York")
+HOUR = np.timedelta64(1, "h")
+DAY = np.timedelta64(1, "D")
+CALENDAR_START = "2000-01-01"
+_NEVER = np.datetime64("NaT", "ns")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StockGrid:
+    """Every regular session and bar the calendar knows.
+
+    starts, ends, session [N]: the bars and the session each belongs to. opens, closes, dates [D]: the sessions.
+    decisions, decision_session [K]: ends of bars that are followed by another one of the same session.
+    """
+
+    starts: Instants
+    ends: Instants
+    session: npt.NDArray[np.int64]
+    opens: Instants
+    closes: Instants
+    dates: npt.NDArray[np.datetime64]
+    decisions: Instants
+    decision_session: npt.NDArray[np.int64]
+
+
+@cache
+def stock_grid() -> StockGrid:
+    """The New York grid of regular hourly bars."""
+    import exchange_calendars
+
+    calendar = exchange_calendars.get_calendar("XNYS", start=CALENDAR_START)
+    opens = calendar.opens.to_numpy("datetime64[ns]")
+    closes = calendar.closes.to_numpy("datetime64[ns]")
+    counts = -((opens - closes) // HOUR)
+    session = np.repeat(np.arange(len(opens)), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    starts = opens[session] + (np.arange(len(session)) - first) * HOUR
+    ends = np.minimum(starts + HOUR, closes[session])
+    dates = calendar.sessions.to_numpy("datetime64[D]")
+    followed = np.append(session[1:] == session[:-1], False)
+    return StockGrid(starts, ends, session, opens, closes, dates, ends[followed], session[followed])
+
+
+def known_at(kind: Kind, starts: Instants) -> Instants:
+    """When bars with these start stamps become known, [N]; NaT where no regular bar starts then.
+
+    A stock's bar lasts an hour, the last of a session until its close; a coin's bar lasts an hour.
+    """
+    if kind is Kind.CRYPTO:
+        return np.where(_on_the_hour(starts), starts + HOUR, _NEVER)
+    grid = stock_grid()
+    k = np.minimum(np.searchsorted(grid.starts, starts), len(grid.starts) - 1)
+    return np.where(grid.starts[k] == starts, grid.ends[k], _NEVER)
+
+
+def in_session(starts: Instants) -> npt.NDArray[np.bool_]:
+    """Whether each instant lies within regular New York hours, the close excluded."""
+    grid = stock_grid()
+    k = np.searchsorted(grid.opens, starts, side="right") - 1
+    return np.asarray((k >= 0) & (starts < grid.closes[np.maximum(k, 0)]))
+
+
+def is_decision(kind: Kind, instants: Instants) -> npt.NDArray[np.bool_]:
+    """Whether a decision for this kind may be made: a bar has just closed and the next one starts."""
+    if kind is Kind.CRYPTO:
+        return _on_the_hour(instants)
+    decisions = stock_grid().decisions
+    k = np.minimum(np.searchsorted(decisions, instants), len(decisions) - 1)
+    return np.asarray(decisions[k] == instants)
+
+
+def holding_end(kind: Kind, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
+    """End of the holding interval of a decision at `now`: the instant of the next decision that can change it.
+
+    `session` moves it to the same decision of the next session (its last one where that session is shorter), and to
+    24 hours later for a coin.
+    """
+    if kind is Kind.CRYPTO:
+        hour: np.datetime64 = now.astype("datetime64[h]").astype("datetime64[ns]")
+        return hour + (24 * HOUR if holding == "session" else HOUR)
+    grid = stock_grid()
+    k = int(np.searchsorted(grid.decisions, now, side="right"))
+    if k >= len(grid.decisions) - 10:
+        raise InputError(f"the exchange calendar ends at {grid.dates[-1]}; {now} is too late for it: update exchange_calendars")
+    if holding == "next":
+        return np.datetime64(grid.decisions[k])
+    here = int(grid.decision_session[k - 1])
+    first, following, after = np.searchsorted(grid.decision_session, (here, here + 1, here + 2))
+    return np.datetime64(grid.decisions[min(following + (k - 1 - first), after - 1)])
+
+
+def stays_open(now: np.datetime64) -> bool:
+    """Whether the stock market is open at `now` and at least one more stock decision follows before the close.
+
+    While it does, the intraday ceiling holds; from the session's last decision until the next open, the overnight one.
+    """
+    grid = stock_grid()
+    k = int(np.searchsorted(grid.opens, now, side="right")) - 1
+    if k < 0 or now >= grid.closes[k]:
+        return False
+    last_start = grid.starts[int(np.searchsorted(grid.session, k, side="right")) - 1]
+    return bool(now < last_start)
+
+
+def bar_position(kind: Kind, instants: Instants) -> Array:
+    """Bars of this kind that have elapsed by each instant, fractional within a bar, unmoving while the market is shut."""
+    if kind is Kind.CRYPTO:
+        return np.asarray((instants - np.datetime64(0, "h")) / HOUR)
+    grid = stock_grid()
+    done = np.searchsorted(grid.ends, instants, side="right")
+    k = np.minimum(done, len(grid.starts) - 1)
+    share = (instants - grid.starts[k]) / (grid.ends[k] - grid.starts[k])
+    return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(grid.starts)))
+
+
+def nights_after(previous: np.datetime64, now: np.datetime64) -> int:
+    """Nights for which a debit is carried from sessions that closed in (previous, now]: Friday counts three."""
+    grid = stock_grid()
+    first, last = (int(np.searchsorted(grid.closes, t, side="right")) for t in (previous, now))
+    if last >= len(grid.dates):
+        raise InputError(f"the exchange calendar ends at {grid.dates[-1]}: update exchange_calendars")
+    return int((grid.dates[last] - grid.dates[first]) / DAY)
+
+
+def session_number(now: np.datetime64) -> int:
+    """Index of the last session that had opened by `now`; -1 before the first."""
+    return int(np.searchsorted(stock_grid().opens, now, side="right")) - 1
+
+
+def sessions_between(first: np.datetime64, last: np.datetime64) -> npt.NDArray[np.datetime64]:
+    """Session dates (New York, `datetime64[D]`) in [first, last]."""
+    dates = stock_grid().dates
+    return np.asarray(dates[(dates >= first) & (dates <= last)])
+
+
+def four_pm(dates: npt.NDArray[np.datetime64]) -> Instants:
+    """16:00 New York on each date, as UTC instants."""
+    local = pd.DatetimeIndex(dates.astype("datetime64[ns]")) + pd.Timedelta(hours=16)
+    return np.asarray(local.tz_localize(NEW_YORK).tz_convert("UTC").tz_localize(None).to_numpy("datetime64[ns]"))
+
+
+def new_york_date(instants: Instants) -> npt.NDArray[np.datetime64]:
+    """The New York calendar date of each instant, `datetime64[D]`."""
+    local = pd.DatetimeIndex(instants).tz_localize("UTC").tz_convert(NEW_YORK).tz_localize(None)
+    return np.asarray(local.to_numpy("datetime64[D]"))
+
+
+def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
+    """A date (New York, midnight, or the following midnight for an inclusive end) or an instant with a zone, as UTC.
+
+    Raises
+    ------
+    InputError
+        naming `name`, if the text is neither.
+    """
+    try:
+        stamp = pd.Timestamp(str(text))
+    except ValueError:
+        raise InputError(f"{name}: {text!r} is no date (YYYY-MM-DD) and no instant with a zone") from None
+    if stamp is pd.NaT:
+        raise InputError(f"{name}: {text!r} is no date (YYYY-MM-DD) and no instant with a zone")
+    if stamp.tzinfo is None:
+        if stamp != stamp.normalize():
+            raise InputError(f"{name}: {text!r} has a time but no zone; write it as 2024-10-01T15:30Z")
+        if end_of_day:
+            stamp += pd.Timedelta(days=1)
+        stamp = stamp.tz_localize(NEW_YORK)
+        if end_of_day:
+            stamp -= pd.Timedelta(1, "ns")
+    return stamp.tz_convert("UTC").tz_localize(None).to_datetime64().astype("datetime64[ns]")
+
+
+def _on_the_hour(instants: Instants) -> npt.NDArray[np.bool_]:
+    return np.asarray(instants.astype("datetime64[h]") == instants)
