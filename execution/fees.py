@@ -65,7 +65,10 @@ class FeeSchedule:
         """The rates in force on a New York date."""
         taf = _in_force(self.taf_per_share, date)
         return DayFees(
-            sec=_in_force(self.sec_per_dollar, date).rate, taf=taf.rate, taf_cap=taf.cap, cat=_in_force(self.cat_per_share, date).rate
+            sec=_in_force(self.sec_per_dollar, date).rate,
+            taf=taf.rate,
+            taf_cap=taf.cap,
+            cat=_in_force(self.cat_per_share, date).rate,
         )
 
 

@@ -81,17 +81,22 @@ class Account:
         return self.cash + sum(float(q) * self.prices[s] for s, q in self.positions.items() if q)
 
     @property
-    def exposure(self) -> Mapping[str, float]:
+    def exposure(self) -> Mapping[str, Decimal]:
         """Signed quantity held plus open, by symbol."""
         total = dict(self.positions)
         for order in self.open_orders:
             total[order.symbol] = total.get(order.symbol, Decimal(0)) + order.signed_qty
-        return {s: float(q) for s, q in total.items()}
+        return total
 
     @property
     def unborrowed_cash(self) -> float:
         """Cash that may buy coins: above zero, without unsettled stock proceeds and without what shorts were sold for."""
         return max(0.0, self.cash - max(self.unsettled, 0.0) - self.short_proceeds)
+
+
+def exact(quantity: float) -> Decimal:
+    """The quantity a float was rounded to: 3, not 3.0; 0.123 as written."""
+    return Decimal(int(quantity)) if quantity == int(quantity) else Decimal(repr(quantity))
 
 
 def client_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0) -> str:

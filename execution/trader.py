@@ -162,7 +162,7 @@ class Trader:
         return Situation(
             mu=np.append(np.where(deciding, moments.mu, 0.0), np.zeros(m)),
             covariance=covariance,
-            held=np.array([exposure.get(s, 0.0) * account.prices.get(s, 0.0) / equity for s in symbols]),
+            held=np.array([float(exposure[s]) * account.prices[s] / equity if s in exposure else 0.0 for s in symbols]),
             cost=self.costs.expected(crypto, self.fees),
             crypto=crypto,
             deciding=np.append(deciding, np.zeros(m, dtype=bool)),
@@ -178,7 +178,7 @@ class Trader:
         choices, targets = [], []
         for s in np.flatnonzero(situation.deciding):
             item, weight = bars.instruments[s], float(allocation.target[s])
-            quantity = Decimal(repr(exposure.get(item.symbol, 0.0)))
+            quantity = exposure.get(item.symbol, Decimal(0))
             price = account.prices[item.symbol]
             wanted = target_quantity(weight, float(situation.held[s]), quantity, situation.equity, price, item.increment)
             choice = Choice(
@@ -202,7 +202,7 @@ class Trader:
         choices, targets = [], []
         for s in np.flatnonzero(deciding):
             item = bars.instruments[s]
-            quantity = Decimal(repr(account.exposure.get(item.symbol, 0.0)))
+            quantity = account.exposure.get(item.symbol, Decimal(0))
             wanted = Decimal(0) if close else quantity
             nan = float("nan")
             held = nan if close else float(quantity) * account.prices[item.symbol] / account.equity
@@ -222,7 +222,7 @@ def deciding_symbols(bars: Bars) -> Mask:
     """[S] symbols whose bar closed at the panel's last instant and whose market is open to fill then."""
     now = np.array([bars.now])
     open_to_fill = {kind: bool(is_decision(kind, now)[0]) for kind in Kind}
-    return bars.mask[:, -1] & np.array([open_to_fill[item.kind] for item in bars.instruments])
+    return np.asarray(bars.mask[:, -1] & np.array([open_to_fill[item.kind] for item in bars.instruments]))
 
 
 def _reason(choice: Choice, held: float, moments: Moments) -> str:

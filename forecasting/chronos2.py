@@ -153,7 +153,9 @@ class Chronos2Forecaster:
         groups = torch.zeros(len(context), dtype=torch.long) if grouped else torch.arange(len(context))
         patches = math.ceil(HORIZON / self.pipeline.model_output_patch_size)
         network = model if grouped else self.network
-        answer: torch.Tensor = network(context=rows, group_ids=groups.to(model.device), num_output_patches=patches).quantile_preds
+        answer: torch.Tensor = network(
+            context=rows, group_ids=groups.to(model.device), num_output_patches=patches
+        ).quantile_preds
         chosen = answer[:, self._level_rows, :HORIZON].float().sort(dim=1).values
         return np.asarray(chosen.transpose(1, 2).cpu().numpy())
 
@@ -196,7 +198,7 @@ def _load(model: str, device: str) -> Chronos2Pipeline:
     from chronos import Chronos2Pipeline
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("chronos").setLevel(logging.WARNING)
     if (model.startswith((".", "/", "~")) or model.count("/") != 1) and not Path(model).is_dir():
         raise InputError(f"forecaster.model: {model} is no folder and no hub id")

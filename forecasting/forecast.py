@@ -85,7 +85,9 @@ class Windows:
 
     def batches(self, size: int) -> Iterator[tuple[int, Array]]:
         """(first, closes [B, L]) of consecutive windows; the last batch may be short."""
-        views = [np.lib.stride_tricks.sliding_window_view(c, self.length) if len(c) >= self.length else None for c in self.closes]
+        views = [
+            np.lib.stride_tricks.sliding_window_view(c, self.length) if len(c) >= self.length else None for c in self.closes
+        ]
         for first in range(0, len(self), size):
             symbol, last = self.symbol[first : first + size], self.last[first : first + size]
             batch = np.empty((len(symbol), self.length))

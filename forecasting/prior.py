@@ -180,15 +180,13 @@ def _simulate(
 
 def _trend_and_season(rng: np.random.Generator, level: Array, ahead: Array, base: Array) -> tuple[Array, Array]:
     """Replace one series in twenty by slope, sine and independent noise around them."""
-    batch, length = level.shape
-    horizon = ahead.shape[-1]
-    chosen = rng.random(batch) < 0.05
+    length, horizon = level.shape[-1], ahead.shape[-1]
+    size = (len(base), 1)
+    chosen = rng.random(len(base)) < 0.05
     t = np.arange(length + horizon)
-    period = rng.choice(PERIODS, batch)[:, None]
-    curve = rng.normal(0, 0.3, batch)[:, None] * t + rng.uniform(0.5, 6, batch)[:, None] * np.sin(
-        2 * np.pi * (t / period + rng.random(batch)[:, None])
-    )
-    curve = curve * base[:, None]
+    period = rng.choice(PERIODS, size)
+    slope, swing = rng.normal(0, 0.3, size) * t, rng.uniform(0.5, 6, size)
+    curve = (slope + swing * np.sin(2 * np.pi * (t / period + rng.random(size)))) * base[:, None]
     past = curve[:, :length] + rng.normal(size=level.shape) * base[:, None]
     future = curve[:, None, length:] + rng.normal(size=ahead.shape) * base[:, None, None]
     return np.where(chosen[:, None], past, level), np.where(chosen[:, None, None], future, ahead)

@@ -78,7 +78,7 @@ def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
             deviation *= 0.1
         with torch.no_grad():
             parameter.normal_(0.0, deviation, generator=generator)
-    normal = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(LEVELS))
+    normal = torch.special.ndtri(torch.tensor(LEVELS))
     with torch.no_grad():
         bias = torch.asinh(0.5 * normal).repeat_interleave(PATCH)
         model.output_patch_embedding.output_layer.bias.copy_(bias)
@@ -109,7 +109,7 @@ def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float 
         quantiles = model(context=context, group_ids=groups, num_output_patches=HORIZON // PATCH).quantile_preds
         loss = pinball(quantiles, futures, unit)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

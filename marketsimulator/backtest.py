@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from execution.orders import Fill
 from execution.trader import Decider, Decision
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import Progress, silent
+from forecasting.forecast import Progress, Windows, silent
 from marketsimulator.baseline import BuyAndHold
 from marketsimulator.broker import Row, SimulatedBroker
 from marketsimulator.command import CONFIGS, Bar, check_overrides, fail, log_to_file
@@ -52,23 +52,21 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
     bars = bars.between(0, end)
     forecaster = settings.forecaster.build()
     walk = RandomWalk(context_length=settings.forecaster.context_length)
-    deciders: dict[str, Decider] = {
-        forecaster.name: settings.trader(forecaster).over(bars, first, progress),
-        "random_walk": settings.trader(walk).over(bars, first),
-        "buy_and_hold": BuyAndHold(settings.costs, settings.fees),
-    }
-    runs = [_simulate(settings, bars, begin, name, decider, progress) for name, decider in deciders.items()]
-    if not any(d.choices for d in runs[0].decisions):
+    if not len(Windows.of(bars, first, settings.forecaster.context_length)):
         raise InputError(
-            f"nothing could be decided between {first} and {last} UTC: a symbol waits for"
-            f" {settings.forecaster.context_length} bars of its own and a bar that closes while its market is open"
+            f"nothing can be decided between {first} and {last} UTC: no symbol has"
+            f" {settings.forecaster.context_length} bars of its own by then"
         )
-    return Results(settings, bars, runs[0], {r.name: r for r in runs[1:]}, time.monotonic() - began)
+    deciders: list[tuple[str, Decider]] = [
+        (forecaster.name, settings.trader(forecaster).over(bars, first, progress)),
+        ("random_walk", settings.trader(walk).over(bars, first)),
+        ("buy_and_hold", BuyAndHold(settings.costs, settings.fees)),
+    ]
+    main, *others = [_simulate(settings, bars, begin, name, decider, progress) for name, decider in deciders]
+    return Results(settings, bars, main, tuple(others), time.monotonic() - began)
 
 
-def _simulate(
-    settings: BacktestSettings, bars: Bars, first: int, name: str, decider: Decider, progress: Progress
-) -> Run:
+def _simulate(settings: BacktestSettings, bars: Bars, first: int, name: str, decider: Decider, progress: Progress) -> Run:
     """One decider over the panel's instants from number `first` on, with an account of its own."""
     broker = SimulatedBroker(
         bars, capital=settings.capital, costs=settings.costs, fees=settings.fees, margin=settings.margin, first=first

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
 
 from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import Account, Fill, Order
+from execution.orders import Account, Fill, Order, exact
 from marketsimulator.settlement import Book, Terms, carry, fill
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.errors import InputError
@@ -114,7 +113,7 @@ class SimulatedBroker:
         symbols = self._bars.symbols
         return Account(
             cash=self._book.cash,
-            positions={symbols[s]: Decimal(repr(float(quantity[s]))) for s in held},
+            positions={symbols[s]: exact(float(quantity[s])) for s in held},
             prices={s: m for s, m in zip(symbols, self._marks.tolist(), strict=True) if m == m},
             as_of=np.datetime64(self._bars.times[self._index]),
             unsettled=self._book.unsettled,
@@ -131,7 +130,7 @@ class SimulatedBroker:
         self._book, done = fill(self._book, self._terms, self._marks, self._opens(), rows, wanted)
         self._flows += (0.0, done.fee.sum(), 0.0, done.spread.sum(), done.slippage.sum())
         return [
-            Fill(order.client_order_id, order.symbol, Decimal(repr(float(q))), float(price), float(fee), now)
+            Fill(order.client_order_id, order.symbol, exact(float(q)), float(price), float(fee), now)
             for order, q, price, fee in zip(orders, done.quantity, done.price, done.fee, strict=True)
             if q != 0
         ]

@@ -8,16 +8,18 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment
 
+from trainingdata.sessions import NEW_YORK
+
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Backtest {{ s.start[:10] }} to {{ s.end[:10] }}</title>
+<title>Backtest {{ heading }}</title>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1c2430 }
 h1 { font-size: 1.4rem } table { border-collapse: collapse; margin: 1rem 0 }
 td, th { padding: .25rem .9rem; text-align: right; border-bottom: 1px solid #e3e7ee } td:first-child { text-align: left }
 .remark { background: #fff5d6; padding: .5rem .9rem; border-radius: 4px } .muted { color: #667085 }
 </style></head><body>
-<h1>{{ s.forecaster }}: {{ s.start[:10] }} to {{ s.end[:10] }}</h1>
+<h1>{{ s.forecaster }}: {{ heading }}</h1>
 <p class="muted">{{ s.symbols | join(", ") }} &middot; {{ s.data }}</p>
 {% for remark in s.remarks %}<p class="remark">{{ remark }}</p>{% endfor %}
 <table><tr><th></th>{% for name in columns %}<th>{{ name }}</th>{% endfor %}</tr>
@@ -45,42 +47,63 @@ ROWS = (
 )
 
 
-def format_rows(columns: dict[str, dict[str, Any]]) -> list[tuple[str, list[str]]]:
+def heading(summary: dict[str, Any]) -> str:
+    """The run's first and last New York date."""
+    first, last = (pd.Timestamp(summary[key]).tz_convert(NEW_YORK).date() for key in ("start", "end"))
+    return f"{first} to {last}"
+
+
+def column_names(summary: dict[str, Any]) -> list[str]:
+    """The main run's name, then the comparisons'."""
+    return [summary["forecaster"], *summary["comparisons"]]
+
+
+def format_rows(summary: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """(label, a cell per column) for every figure people look at; n/a where one is not defined."""
-    return [
-        (label, ["n/a" if c[key] is None else style.format(c[key]) for c in columns.values()]) for label, key, style in ROWS
-    ]
+    columns = [summary, *summary["comparisons"].values()]
+    return [(label, ["n/a" if c[key] is None else style.format(c[key]) for c in columns]) for label, key, style in ROWS]
 
 
-def render_report(summary: dict[str, Any], runs: dict[str, pd.DataFrame], ceilings: dict[np.datetime64, float]) -> str:
+def render_report(summary: dict[str, Any], equity: list[pd.DataFrame], ceilings: dict[np.datetime64, float]) -> str:
     """The page: figures beside the comparisons; equity, drawdown, leverage against its ceilings.
 
-    runs: name → equity frame, the main run first. ceilings: decision instant → stock gross allowed, multiples of equity.
+    equity: a frame per column, the main run first. ceilings: decision instant → stock gross allowed, multiples of equity.
     """
-    columns = {summary["forecaster"]: summary, **summary["comparisons"]}
-    template = Environment(autoescape=True).from_string(PAGE)
-    return template.render(s=summary, columns=list(columns), rows=format_rows(columns), figure=_figure(runs, ceilings))
+    names = column_names(summary)
+    return (
+        Environment(autoescape=True)
+        .from_string(PAGE)
+        .render(
+            s=summary,
+            heading=heading(summary),
+            columns=names,
+            rows=format_rows(summary),
+            figure=_figure(names, equity, ceilings),
+        )
+    )
 
 
-def _figure(runs: dict[str, pd.DataFrame], ceilings: dict[np.datetime64, float]) -> str:
+def _figure(names: list[str], frames: list[pd.DataFrame], ceilings: dict[np.datetime64, float]) -> str:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
     titles = ("Equity, USD", "Drawdown", "Leverage: gross exposure over equity")
     figure = make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.06, subplot_titles=titles)
-    for (name, frame), color in zip(runs.items(), ("#2456c8", "#98a2b3", "#d98324"), strict=True):
+    for name, frame, color in zip(names, frames, ("#2456c8", "#98a2b3", "#d98324"), strict=True):
         equity = frame["equity"]
         line = {"color": color, "width": 1.5}
         figure.add_trace(go.Scatter(x=frame["at"], y=equity.round(2), name=name, line=line), row=1, col=1)
         fall = (equity / equity.cummax() - 1).round(5)
         figure.add_trace(go.Scatter(x=frame["at"], y=fall, name=name, line=line, showlegend=False), row=2, col=1)
-    main = next(iter(runs.values()))
+    main = frames[0]
     for column, label, color in (("gross_stock", "stocks", "#2456c8"), ("gross_crypto", "crypto", "#15a36a")):
         leverage = (main[column] / main["equity"]).round(4)
         figure.add_trace(go.Scatter(x=main["at"], y=leverage, name=label, line={"color": color, "shape": "hv"}), row=3, col=1)
     step = {"color": "#c4314b", "dash": "dot", "shape": "hv"}
     at = pd.DatetimeIndex(np.array(list(ceilings), dtype="datetime64[ns]")).tz_localize("UTC")
     figure.add_trace(go.Scatter(x=at, y=list(ceilings.values()), name="stock ceiling", line=step), row=3, col=1)
-    figure.update_layout(height=900, template="plotly_white", margin={"l": 60, "r": 20, "t": 40, "b": 40}, hovermode="x unified")
+    figure.update_layout(
+        height=900, template="plotly_white", margin={"l": 60, "r": 20, "t": 40, "b": 40}, hovermode="x unified"
+    )
     figure.update_yaxes(tickformat=".0%", row=2, col=1)
     return str(figure.to_html(full_html=False, include_plotlyjs="inline"))

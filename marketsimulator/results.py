@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from execution.orders import Fill
 from execution.trader import Choice, Decision
 from marketsimulator.broker import Row
 from marketsimulator.metrics import annual_turnover, performance
-from marketsimulator.report import format_rows, render_report
+from marketsimulator.report import column_names, format_rows, heading, render_report
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.errors import InputError
@@ -69,8 +70,13 @@ class Results:
     settings: BacktestSettings
     bars: Bars
     main: Run
-    comparisons: dict[str, Run]
+    comparisons: tuple[Run, ...]
     seconds: float
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The main run, then what it is compared with."""
+        return (self.main, *self.comparisons)
 
     def summary(self) -> dict[str, Any]:
         """The content of `summary.json`."""
@@ -82,7 +88,7 @@ class Results:
             "data": self.bars.source,
             "forecaster": self.main.name,
             "seed": self.settings.seed,
-            "comparisons": {name: self.figures(run) for name, run in self.comparisons.items()},
+            "comparisons": {run.name: self.figures(run) for run in self.comparisons},
             "remarks": self.remarks(),
         }
 
@@ -117,9 +123,9 @@ class Results:
             notes.append("The oracle reads the future: an upper bound on what forecasts could be worth, not a result.")
         if not self.main.fills:
             notes.append(_no_trades(self.main))
-        walk = self.comparisons["random_walk"]
-        if [f.qty for f in self.main.fills] == [f.qty for f in walk.fills]:
-            notes.append("The random walk leads to the same trades: the forecast made no difference.")
+        walk = next(run for run in self.comparisons if run.name == "random_walk")
+        if [(f.client_order_id, f.qty) for f in self.main.fills] == [(f.client_order_id, f.qty) for f in walk.fills]:
+            notes.append("A random walk leads to the same trades: the forecast made no difference.")
         failed = sum(bool(d.failure) for d in self.main.decisions)
         if failed:
             notes.append(f"Sizing failed at {failed} instants, which took no new risk; the log says why.")
@@ -147,9 +153,9 @@ def write_results(results: Results, output: Path) -> None:
         summary = results.summary()
         (staging / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
         (staging / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False))
-        runs = {run.name: run.equity() for run in (results.main, *results.comparisons.values())}
         ceilings = {d.at: d.stock_ceiling for d in results.main.decisions}
-        (staging / "report.html").write_text(render_report(summary, runs, ceilings))
+        page = render_report(summary, [run.equity() for run in results.runs], ceilings)
+        (staging / "report.html").write_text(page)
         for path in sorted(staging.iterdir()):
             os.replace(path, output / path.name)
     finally:
@@ -159,14 +165,12 @@ def write_results(results: Results, output: Path) -> None:
 def print_results(results: Results, output: Path) -> None:
     """The result table, the remarks, and where the report is."""
     summary = results.summary()
-    table = Table(title=f"{summary['start'][:10]} to {summary['end'][:10]}, {', '.join(results.bars.symbols)}\n{results.bars.source}")
-    columns = {results.main.name: summary, **summary["comparisons"]}
-    table.add_column("")
-    for name in columns:
+    table = Table("", title=f"{heading(summary)}\n{', '.join(results.bars.symbols)}\n{results.bars.source}")
+    for name in column_names(summary):
         table.add_column(name, justify="right")
-    for label, cells in format_rows(columns):
+    for label, cells in format_rows(summary):
         table.add_row(label, *cells)
-    console = Console(width=None if os.isatty(1) else 110)
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     for remark in summary["remarks"]:
         console.print(remark, soft_wrap=True, highlight=False)
@@ -175,12 +179,15 @@ def print_results(results: Results, output: Path) -> None:
 
 def _no_trades(run: Run) -> str:
     """The largest edge a decision saw, and the cost that it did not exceed."""
-    choices = [c for d in run.decisions for c in d.choices]
-    best: Choice = max(choices, key=lambda c: abs(c.mu) - c.cost if np.isfinite(c.mu) else -np.inf)
-    return (
-        f"No trades: the largest edge over its cost was {abs(best.mu) * 1e4:.2f} bp ({best.symbol})"
-        f" against {best.cost * 1e4:.2f} bp to trade{', bound by ' + best.binding if best.binding else ''}."
-    )
+    choices = [c for d in run.decisions for c in d.choices if np.isfinite(c.mu)]
+    if not choices:
+        return "No trades: no symbol ever decided."
+    best: Choice = max(choices, key=lambda c: abs(c.mu) - c.cost)
+    edge, cost = f"{abs(best.mu) * 1e4:.2f} bp ({best.symbol})", f"{best.cost * 1e4:.2f} bp"
+    if abs(best.mu) <= best.cost:
+        return f"No trades: the largest edge, {edge}, did not exceed its cost of {cost}."
+    why = f"limits: {best.binding}" if best.binding else "too small for one increment at this capital"
+    return f"No trades although the largest edge, {edge}, exceeds its cost of {cost} ({why})."
 
 
 def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFrame:

@@ -142,9 +142,7 @@ def _fee(q: float, price: float, terms: Terms, s: int) -> float:
     return float(np.ceil(fee * 1e6 - 1e-6) / 1e6)
 
 
-def _power(
-    cash: float, unsettled: float, quantity: Array, proceeds: Array, marks: Array, terms: Terms, s: int
-) -> float:
+def _power(cash: float, unsettled: float, quantity: Array, proceeds: Array, marks: Array, terms: Terms, s: int) -> float:
     """USD of additional exposure the broker allows: unborrowed settled cash for a coin, margin for a stock."""
     if terms.crypto[s]:
         return cash - max(unsettled, 0.0) - float(proceeds.sum())

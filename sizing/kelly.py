@@ -73,9 +73,7 @@ def kelly_weights(
         fixed = np.flatnonzero(upper == lower)
         pull = mu[free] - covariance[np.ix_(free, fixed)] @ weights[fixed] / fraction
         rooms = [
-            (c[free], max(ceiling - float(c[fixed] @ np.abs(weights[fixed])), 0.0))
-            for c, ceiling in ceilings
-            if c[free].any()
+            (c[free], max(ceiling - float(c[fixed] @ np.abs(weights[fixed])), 0.0)) for c, ceiling in ceilings if c[free].any()
         ]
         weights[free] = _solve(
             pull, covariance[np.ix_(free, free)] / fraction, lower[free], upper[free], rooms, held[free], cost[free]
@@ -125,7 +123,7 @@ def _quadratic_program(hessian: Array, slope: Array, rows: Array, limits: Array,
     status = solver.solve()
     if status != piqp.PIQP_SOLVED:
         raise SolverFailed(f"the sizing problem of {len(slope)} segments was not solved: {status.name}")
-    return np.clip(solver.result.x, 0.0, longest)
+    return np.asarray(np.clip(solver.result.x, 0.0, longest))
 
 
 def _snapped(weights: Array, knots: Array) -> Array:
@@ -143,36 +141,46 @@ def _checked(
     held: npt.ArrayLike | None,
     cost: npt.ArrayLike | None,
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
-    mu = np.asarray(mu, dtype=np.float64)
-    if mu.ndim != 1:
-        raise ValueError(f"mu must have shape [S], got {mu.shape}")
-    n = len(mu)
+    expected = np.asarray(mu, dtype=np.float64)
+    if expected.ndim != 1:
+        raise ValueError(f"mu must have shape [S], got {expected.shape}")
+    n = len(expected)
     zero = np.zeros(n)
-    vectors = {"mu": mu, "lower": lower, "upper": upper, "held": zero if held is None else held}
-    vectors["cost"] = zero if cost is None else cost
-    arrays = {name: np.asarray(value, dtype=np.float64) for name, value in vectors.items()}
-    for name, array in arrays.items():
-        if array.shape != (n,):
-            raise ValueError(f"{name} must have shape [S] = ({n},), got {array.shape}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]} at {np.argmin(np.isfinite(array))}")
-    matrix = np.asarray(covariance, dtype=np.float64)
+    expected = _vector("mu", expected, n)
+    low, high = _vector("lower", lower, n), _vector("upper", upper, n)
+    now, price = _vector("held", zero if held is None else held, n), _vector("cost", zero if cost is None else cost, n)
+    if not 0 < fraction < np.inf:
+        raise ValueError(f"fraction must be above 0, got {fraction}")
+    if (low > high).any():
+        k = int(np.argmax(low > high))
+        raise ValueError(f"lower {low[k]:g} exceeds upper {high[k]:g} at {k}")
+    if (price < 0).any():
+        raise ValueError(f"cost must not be negative, got {price.min():g}")
+    return expected, _covariance(covariance, n), low, high, now, price
+
+
+def _vector(name: str, value: npt.ArrayLike, n: int) -> Array:
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape != (n,):
+        raise ValueError(f"{name} must have shape [S] = ({n},), got {array.shape}")
+    if not np.isfinite(array).all():
+        k = int(np.argmin(np.isfinite(array)))
+        raise ValueError(f"{name} must be finite, got {array[k]} at {k}")
+    return array
+
+
+def _covariance(value: npt.ArrayLike, n: int) -> Array:
+    matrix = np.asarray(value, dtype=np.float64)
     if matrix.shape != (n, n):
         raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
     if not np.isfinite(matrix).all():
         raise ValueError("covariance must be finite")
-    if n and (np.diag(matrix) < 0).any():
-        raise ValueError(f"covariance has a negative variance {np.diag(matrix).min():g} at {int(np.diag(matrix).argmin())}")
+    variance = np.diag(matrix)
+    if (variance < 0).any():
+        raise ValueError(f"covariance has a negative variance {variance.min():g} at {int(variance.argmin())}")
     if not np.allclose(matrix, matrix.T, rtol=1e-8, atol=1e-14):
         raise ValueError("covariance must be symmetric")
-    if not fraction > 0 or not np.isfinite(fraction):
-        raise ValueError(f"fraction must be above 0, got {fraction}")
-    if (arrays["lower"] > arrays["upper"]).any():
-        k = int(np.argmax(arrays["lower"] > arrays["upper"]))
-        raise ValueError(f"lower {arrays['lower'][k]:g} exceeds upper {arrays['upper'][k]:g} at {k}")
-    if (arrays["cost"] < 0).any():
-        raise ValueError(f"cost must not be negative, got {arrays['cost'].min():g}")
-    return mu, matrix, arrays["lower"], arrays["upper"], arrays["held"], arrays["cost"]
+    return matrix
 
 
 def _checked_group(group: Group, n: int) -> tuple[Array, float]:

@@ -30,7 +30,7 @@ class AccountLike(Protocol):
     @property
     def equity(self) -> float: ...  # noqa: D102
     @property
-    def exposure(self) -> Mapping[str, float]: ...  # noqa: D102
+    def exposure(self) -> Mapping[str, Decimal]: ...  # noqa: D102
     @property
     def prices(self) -> Mapping[str, float]: ...  # noqa: D102
     @property
@@ -131,7 +131,7 @@ def get_qty(
     if not enhanced:
         target = _legacy(situation, row, rules, risk_multiplier)
         log.info("%s: Legacy sizing", item.symbol)
-    quantity = Decimal(repr(float(account.exposure.get(item.symbol, 0.0))))
+    quantity = account.exposure.get(item.symbol, Decimal(0))
     return target_quantity(target, held, quantity, situation.equity, price, item.increment) - quantity
 
 
@@ -164,7 +164,7 @@ def _situation(
     situation = Situation(
         mu=mu,
         covariance=covariance,
-        held=np.array([exposure.get(s, 0.0) * prices[s] / equity for s in symbols]),
+        held=np.array([float(exposure.get(s, 0)) * prices[s] / equity for s in symbols]),
         cost=np.full(n, cost),
         crypto=np.array([instrument(s).kind is Kind.CRYPTO for s in symbols]),
         deciding=np.array([s == symbol for s in symbols]),

@@ -201,10 +201,7 @@ def _read_symbol(path: Path, item: Instrument) -> tuple[Instants, Array]:
 
 def _read_frame(path: Path) -> pd.DataFrame:
     try:
-        if path.name.lower().endswith(".parquet"):
-            frame = pd.read_parquet(path)
-        else:
-            frame = pd.read_csv(path, dtype={"timestamp": str})
+        frame = pd.read_parquet(path) if path.name.lower().endswith(".parquet") else pd.read_csv(path, dtype={"timestamp": str})
     except pd.errors.EmptyDataError:
         raise DataError(f"{path}: the file is empty") from None
     except (OSError, ValueError, UnicodeDecodeError, EOFError) as error:
@@ -253,7 +250,9 @@ def _read_values(path: Path, frame: pd.DataFrame) -> Array:
         numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         if not np.isfinite(numbers).all():
             row = int(np.flatnonzero(~np.isfinite(numbers))[0])
-            raise DataError(f"{path}: row {row + 1}: {name} is {frame[name].iloc[row]!r}, not a number")
+            value = frame[name].iloc[row]
+            shown = repr(value) if isinstance(value, str) else str(value)
+            raise DataError(f"{path}: row {row + 1}: {name} is {shown}, not a number")
         columns.append(numbers)
     values = np.stack(columns, axis=1)
     low = values[:, :VOLUME] <= 0

@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.errors import InputError
-from trainingdata.sessions import DAY, Instants, four_pm, new_york_date, sessions_between
+from trainingdata.sessions import DAY, Instants, four_pm, last_four_pm, new_york_date, sessions_between
 
 Array = npt.NDArray[np.float64]
 
-REACH = 220 * DAY  # holds 500 hourly stock bars and 120 sessions with room for holidays
 SMALLEST_EIGENVALUE = 1e-3
 
 
@@ -72,20 +71,24 @@ class CorrelationEstimator:
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"correlation.{name}: {getattr(self, name)} is outside 0 … 1")
 
+    @property
+    def _reach(self) -> np.timedelta64:
+        """Calendar time that holds both windows, weekends and holidays included."""
+        return int(30 + 1.6 * max(self.session_window, self.hourly_window / 6)) * DAY
+
     def at(self, bars: Bars) -> CorrelationMatrix:
         """The matrix of the last 16:00 New York at or before the panel's end; a function of the bars up to then."""
         boundary = last_four_pm(bars.now)
-        first, last = np.searchsorted(bars.times, (boundary - REACH, boundary + np.timedelta64(1, "ns")))
+        first, last = np.searchsorted(bars.times, (boundary - self._reach, boundary + np.timedelta64(1, "ns")))
         recent = bars.between(int(first), int(last))
         crypto = bars.crypto
         values = np.where(crypto[:, None] & crypto[None, :], self.within_crypto, self.within_stocks)
         values[crypto[:, None] != crypto[None, :]] = self.across
+        np.fill_diagonal(values, 1.0)
         if len(recent.times):
             for members in (np.flatnonzero(~crypto), np.flatnonzero(crypto)):
                 returns = _hourly_returns(recent, members, self.hourly_window)
-                values[np.ix_(members, members)] = _lean(
-                    returns, values[np.ix_(members, members)], self.hourly_window
-                )
+                values[np.ix_(members, members)] = _lean(returns, values[np.ix_(members, members)], self.hourly_window)
             if crypto.any() and not crypto.all():
                 daily = _session_returns(recent, boundary, self.session_window)
                 joint = _lean(daily, values, self.session_window)
@@ -113,13 +116,6 @@ class CorrelationTable:
         return self.matrices[last_four_pm(bars.now)]
 
 
-def last_four_pm(now: np.datetime64) -> np.datetime64:
-    """The last 16:00 New York at or before `now`."""
-    today = new_york_date(np.array([now]))[0]
-    boundaries = four_pm(np.array([today - DAY, today]))
-    return np.datetime64(boundaries[1] if boundaries[1] <= now else boundaries[0])
-
-
 def positive_definite(values: Array) -> Array:
     """The matrix with its eigenvalues raised to a floor and its diagonal put back to one; unchanged if above it."""
     symmetric = (values + values.T) / 2
@@ -143,7 +139,7 @@ def _hourly_returns(bars: Bars, members: npt.NDArray[np.int64], window: int) -> 
 def _session_returns(bars: Bars, boundary: np.datetime64, window: int) -> Array:
     """Last `window` log returns [N, S] from 16:00 to 16:00 on session days; NaN where a symbol had no bar in the day."""
     today = new_york_date(np.array([boundary]))[0]
-    days = sessions_between(today - REACH, today)
+    days = sessions_between(new_york_date(bars.times[:1])[0], today)
     marks: Instants = four_pm(days)
     marks = marks[marks >= bars.times[0]][-(window + 1) :]
     closes = np.full((len(marks), len(bars.symbols)), np.nan)

@@ -164,6 +164,22 @@ def four_pm(dates: npt.NDArray[np.datetime64]) -> Instants:
     return np.asarray(local.tz_localize(NEW_YORK).tz_convert("UTC").tz_localize(None).to_numpy("datetime64[ns]"))
 
 
+def last_four_pm(now: np.datetime64) -> np.datetime64:
+    """The last 16:00 New York at or before `now`, on any calendar day."""
+    marks = _afternoons()
+    k = int(np.searchsorted(marks, now, side="right"))
+    if not 0 < k < len(marks):
+        raise InputError(f"{now} lies outside the exchange calendar; update exchange_calendars")
+    return np.datetime64(marks[k - 1])
+
+
+@cache
+def _afternoons() -> Instants:
+    """16:00 New York of every calendar day between the calendar's first and last session."""
+    dates = stock_grid().dates
+    return four_pm(np.arange(dates[0], dates[-1] + DAY))
+
+
 def new_york_date(instants: Instants) -> npt.NDArray[np.datetime64]:
     """The New York calendar date of each instant, `datetime64[D]`."""
     local = pd.DatetimeIndex(instants).tz_localize("UTC").tz_convert(NEW_YORK).tz_localize(None)
@@ -182,7 +198,7 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
         stamp = pd.Timestamp(str(text))
     except ValueError:
         raise InputError(f"{name}: {text!r} is no date (YYYY-MM-DD) and no instant with a zone") from None
-    if stamp is pd.NaT:
+    if pd.isna(stamp):
         raise InputError(f"{name}: {text!r} is no date (YYYY-MM-DD) and no instant with a zone")
     if stamp.tzinfo is None:
         if stamp != stamp.normalize():
@@ -192,7 +208,7 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
         stamp = stamp.tz_localize(NEW_YORK)
         if end_of_day:
             stamp -= pd.Timedelta(1, "ns")
-    return stamp.tz_convert("UTC").tz_localize(None).to_datetime64().astype("datetime64[ns]")
+    return np.datetime64(stamp.tz_convert("UTC").tz_localize(None).as_unit("ns").to_datetime64())
 
 
 def _on_the_hour(instants: Instants) -> npt.NDArray[np.bool_]:

@@ -94,7 +94,7 @@ def _symbol(
     path = np.concatenate([[0.0], np.cumsum(steps)])  # latent log price at each slot's start, and after the last
 
     def at(times: Instants) -> Array:
-        return path[((times - slots[0]) // HALF_HOUR).astype(int)]
+        return np.asarray(path[((times - slots[0]) // HALF_HOUR).astype(int)])
 
     gap = at(starts) - np.concatenate([[at(starts)[0]], at(ends)[:-1]])
     inside = at(ends) - at(starts)

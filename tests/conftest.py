@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainingdata.bars import Bars
+from trainingdata.synthetic import SyntheticMarket
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def market() -> Bars:
+    """Ten weeks of three synthetic stocks and two synthetic coins."""
+    return SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")).bars()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> list[Path]:
+    """The folders of real hourly bars, where a checkout has them beside it."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no real bars beside this checkout")
+    return [folder / "hourly_stock", folder / "hourly_crypto"]
+
+
+@pytest.fixture(scope="session")
+def scrambled_after() -> Callable[[Bars, np.datetime64], Bars]:
+    """Bars whose every price that starts at or after an instant is multiplied by a random walk."""
+
+    def scramble(bars: Bars, cut: np.datetime64) -> Bars:
+        rng = np.random.default_rng(9)
+        later = bars.times > cut
+        factor = np.exp(np.cumsum(rng.normal(0, 0.03, (len(bars.symbols), int(later.sum()))), axis=1))
+        values = bars.values.copy()
+        values[:, later, :4] *= factor[:, :, None]
+        return Bars(bars.instruments, bars.times, values, bars.mask, bars.source)
+
+    return scramble

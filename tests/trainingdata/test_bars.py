@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainingdata.bars import CLOSE, Bars, panel, read_bars
+from trainingdata.errors import DataError, InputError
+from trainingdata.instruments import Kind, instrument
+
+
+def frame(rows: int = 14, start: str = "2024-10-01T13:30Z", step: str = "1h") -> pd.DataFrame:
+    """Two sessions of hourly stock bars."""
+    day = pd.date_range(start, periods=7, freq=step)
+    stamps = day.append(day + pd.Timedelta(days=1))[:rows]
+    close = 100.0 + np.arange(rows)
+    return pd.DataFrame(
+        {"timestamp": stamps, "open": close, "high": close + 1, "low": close - 1, "close": close, "volume": 1000.0}
+    )
+
+
+def write(folder: Path, data: pd.DataFrame, name: str = "AAA.csv") -> Path:
+    path = folder / name
+    if name.endswith(".parquet"):
+        data.to_parquet(path)
+    else:
+        data.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("name", ["AAA.parquet", "AAA.csv", "AAA.csv.gz"])
+def test_every_format_reads_alike(tmp_path: Path, name: str) -> None:
+    write(tmp_path, frame(), name)
+    bars = read_bars([tmp_path], ["AAA"])
+    assert bars.symbols == ("AAA",)
+    assert bars.values[0, :, CLOSE].tolist() == frame()["close"].tolist()
+    assert bars.times[6] == np.datetime64("2024-10-01T20:00", "ns"), "the day's last bar is known half an hour after its start"
+
+
+def test_zones_other_than_utc_are_the_same_instants(tmp_path: Path) -> None:
+    data = frame()
+    data["timestamp"] = data["timestamp"].dt.tz_convert("America/New_York")
+    write(tmp_path, data, "AAA.parquet")
+    write(tmp_path, data, "BBB.csv")
+    bars = read_bars([tmp_path], None)
+    assert bars.mask.all()
+
+
+def test_stocks_and_coins_share_a_panel_and_nothing_is_filled(tmp_path: Path) -> None:
+    write(tmp_path, frame())
+    coin = frame()
+    coin["timestamp"] = pd.date_range("2024-10-01T13:00Z", periods=14, freq="1h")
+    write(tmp_path, coin, "XYZUSD.csv")
+    bars = read_bars([tmp_path], ["AAA", "XYZUSD"])
+    assert [i.kind for i in bars.instruments] == [Kind.STOCK, Kind.CRYPTO]
+    assert bars.mask.sum(axis=1).tolist() == [14, 14]
+    assert np.isnan(bars.values[~bars.mask]).all()
+    assert bars.own(0)[1][:, CLOSE].tolist() == frame()["close"].tolist()
+
+
+def test_two_files_for_one_symbol_are_an_error_naming_both(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    write(tmp_path / "a", frame())
+    write(tmp_path / "b", frame(), "AAA.parquet")
+    with pytest.raises(DataError, match=r"AAA: two files, .*a/AAA\.csv and .*b/AAA\.parquet"):
+        read_bars([tmp_path / "a", tmp_path / "b"], ["AAA"])
+
+
+def change(column: str, row: int, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def apply(data: pd.DataFrame) -> pd.DataFrame:
+        data = data.astype({column: object})
+        data.loc[row, column] = value
+        return data
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (change("close", 3, float("nan")), r"row 4: close is nan"),
+        (change("open", 0, 0.0), r"row 1: open is 0, a price must be above 0"),
+        (change("low", 5, -3.5), r"row 6: low is -3\.5"),
+        (change("high", 2, 50.0), r"row 3: high 50 is below low 101"),
+        (change("volume", 2, -1.0), r"row 3: volume is -1"),
+        (change("close", 1, "n/k"), r"row 2: close is 'n/k', not a number"),
+        (change("timestamp", 4, "2024-10-01T16:30:00Z"), r"row 5: timestamp .* repeats"),
+        (change("timestamp", 4, "2024-10-01T13:30:00Z"), r"row 5: timestamp .* is earlier"),
+        (change("timestamp", 0, "2024-10-01 13:30:00"), r"row 1: timestamp .* has no zone"),
+        (change("timestamp", 0, "someday"), r"row 1: timestamp 'someday' is no date"),
+        (lambda d: d.drop(columns="high"), r"column 'high' is missing"),
+        (lambda d: d.iloc[:0], r"holds no bars"),
+        (lambda d: d.assign(timestamp=d.timestamp + pd.Timedelta(minutes=15)), r"row 1: .* is no start of an hourly bar"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trusted_is_named_with_file_row_and_value(
+    tmp_path: Path, spoil: Callable[[pd.DataFrame], pd.DataFrame], says: str
+) -> None:
+    path = write(tmp_path, spoil(frame()))
+    with pytest.raises(DataError, match=says) as error:
+        read_bars([tmp_path], ["AAA"])
+    assert str(path) in str(error.value)
+
+
+def test_a_naive_parquet_column_is_refused(tmp_path: Path) -> None:
+    data = frame()
+    data["timestamp"] = data["timestamp"].dt.tz_localize(None)
+    write(tmp_path, data, "AAA.parquet")
+    with pytest.raises(DataError, match="has no zone"):
+        read_bars([tmp_path], ["AAA"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("AAA.csv", b""), ("AAA.parquet", b"PAR1 not really"), ("AAA.csv.gz", gzip.compress(b"timestamp,open\n")[:-9]),
+     ("AAA.csv.gz", b"no gzip"), ("AAA.csv", b"\xff\xfe\x00bad")],
+)  # fmt: skip
+def test_a_broken_file_is_a_data_error(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="AAA"):
+        read_bars([tmp_path], ["AAA"])
+
+
+def test_a_symbol_without_bars_in_the_range_is_named(tmp_path: Path) -> None:
+    write(tmp_path, frame())
+    with pytest.raises(DataError, match="AAA has no bars between"):
+        read_bars([tmp_path], ["AAA"], start=np.datetime64("2025-01-01", "ns"), end=np.datetime64("2025-02-01", "ns"))
+
+
+def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no folder"):
+        read_bars([tmp_path / "nowhere"], ["AAA"])
+    with pytest.raises(DataError, match="BBB: no BBB.parquet"):
+        read_bars([tmp_path], ["BBB"])
+    with pytest.raises(DataError, match=r"no \.parquet"):
+        read_bars([tmp_path], None)
+
+
+def test_extended_hours_rows_are_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    early = frame().iloc[:1].assign(timestamp=pd.Timestamp("2024-10-01T12:30Z"))
+    write(tmp_path, pd.concat([early, frame()]))
+    assert read_bars([tmp_path], ["AAA"]).mask.sum() == 14
+    assert "1 rows outside regular New York hours" in caplog.text
+
+
+def test_symbols_are_recognised_by_how_they_are_written() -> None:
+    assert {s: instrument(s).kind for s in ("BTCUSD", "BTC/USD", "ethusd", "NVDA", "BRK.B", "USD")} == {
+        "BTCUSD": Kind.CRYPTO, "BTC/USD": Kind.CRYPTO, "ethusd": Kind.CRYPTO, "NVDA": Kind.STOCK, "BRK.B": Kind.STOCK,
+        "USD": Kind.STOCK,
+    }  # fmt: skip
+    assert instrument("BTC/USD") == instrument("BTCUSD")
+    for text in ("", "N V", "../x", "a=b"):
+        with pytest.raises(InputError, match="symbols"):
+            instrument(text)
+
+
+def test_the_last_known_close_survives_missing_bars(market: Bars) -> None:
+    closes = market.last_closes()
+    for s in range(len(market.symbols)):
+        assert closes[s] == market.own(s)[1][-1, CLOSE]
+    first = market.between(0, 1)
+    assert np.isnan(first.last_closes()).sum() == (~first.mask[:, 0]).sum()
+
+
+def test_a_panel_checks_its_shapes() -> None:
+    item = instrument("AAA")
+    times = np.array(["2024-10-01T14:30", "2024-10-01T14:30"], dtype="datetime64[ns]")
+    with pytest.raises(ValueError, match="times must increase"):
+        Bars((item,), times, np.ones((1, 2, 5)), np.ones((1, 2), dtype=bool), "test")
+    with pytest.raises(ValueError, match=r"values must have shape \[S, T, 5\]"):
+        Bars((item,), times[:1], np.ones((1, 2, 5)), np.ones((1, 1), dtype=bool), "test")
+    with pytest.raises(DataError, match="none were asked for"):
+        panel([], "test")

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
+from trainingdata.errors import InputError
+from trainingdata.synthetic import MOMENTUM, SyntheticMarket
+
+LONG = {"start": "2018-01-02", "end": "2024-06-28", "symbols": ("SYA", "SYB", "SYXUSD", "SYYUSD")}
+
+
+def information_coefficient(bars: Bars) -> float:
+    """Correlation of each bar's return after its open with the momentum of the returns before it, pooled."""
+    signals, outcomes = [], []
+    for s in range(len(bars.symbols)):
+        values = bars.own(s)[1]
+        returns = np.diff(np.log(values[:, CLOSE]))
+        momentum, state = np.zeros(len(returns)), 0.0
+        for k, value in enumerate(returns / returns.std()):
+            momentum[k] = state
+            state = MOMENTUM * state + np.sqrt(1 - MOMENTUM**2) * value
+        signals.append(momentum[1:])
+        inside = np.log(values[2:, CLOSE] / values[2:, OPEN])
+        outcomes.append(inside / inside.std())
+    return float(np.corrcoef(np.concatenate(signals), np.concatenate(outcomes))[0, 1])
+
+
+def test_the_same_seed_gives_the_same_bars_and_another_seed_others() -> None:
+    a, b, c = (SyntheticMarket(seed=s, start="2024-01-02", end="2024-02-01").bars() for s in (1, 1, 2))
+    np.testing.assert_array_equal(a.values, b.values)
+    assert not np.array_equal(a.values, c.values, equal_nan=True)
+
+
+def test_the_market_carries_the_edge_it_states_and_none_without() -> None:
+    with_edge = information_coefficient(SyntheticMarket(edge=0.08, **LONG).bars())  # type: ignore[arg-type]
+    without = information_coefficient(SyntheticMarket(edge=0.0, **LONG).bars())  # type: ignore[arg-type]
+    assert 0.05 < with_edge < 0.1
+    assert abs(without) < 0.015
+
+
+def test_prices_are_coherent_and_stocks_gap_overnight(market: Bars) -> None:
+    for s in range(len(market.symbols)):
+        values = market.own(s)[1]
+        assert (values[:, :4] > 0).all()
+        assert (values[:, HIGH] >= values[:, [OPEN, CLOSE]].max(axis=1)).all()
+        assert (values[:, LOW] <= values[:, [OPEN, CLOSE]].min(axis=1)).all()
+    times, values = market.own(0)
+    gap = np.abs(np.log(values[1:, OPEN] / values[:-1, CLOSE]))
+    overnight = np.diff(times) > np.timedelta64(10, "h")
+    assert gap[overnight].mean() > 10 * gap[~overnight].mean()
+
+
+def test_returns_are_heavy_tailed_clustered_and_correlated() -> None:
+    bars = SyntheticMarket(**LONG).bars()  # type: ignore[arg-type]
+    coin = np.diff(np.log(bars.own(bars.symbols.index("SYXUSD"))[1][:, CLOSE]))
+    other = np.diff(np.log(bars.own(bars.symbols.index("SYYUSD"))[1][:, CLOSE]))
+    assert (coin**4).mean() / (coin**2).mean() ** 2 > 4
+    assert np.corrcoef(np.abs(coin[1:]), np.abs(coin[:-1]))[0, 1] > 0.1
+    assert 0.4 < np.corrcoef(coin, other)[0, 1] < 0.7
+
+
+@pytest.mark.parametrize(("wrong", "names"), [({"edge": 0.9}, "data.edge"), ({"edge": -0.1}, "data.edge"), ({"seed": -1}, "data.seed")])
+def test_parameters_out_of_range_are_named(wrong: dict[str, float], names: str) -> None:
+    with pytest.raises(InputError, match=names):
+        SyntheticMarket(**wrong)  # type: ignore[arg-type]
