@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from forecasting.baseline import Oracle, RandomWalk
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Windows
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.errors import InputError
+
+
+def test_a_context_is_a_symbols_own_last_bars(market: Bars) -> None:
+    """Lesson 9: no re-gridding, no filling: one hundred real closes, nights and weekends skipped."""
+    windows = Windows.of(market, market.times[0], 100)
+    stock = market.symbols.index("SYA")
+    own = market.own(stock)[1][:, CLOSE]
+    rows = np.flatnonzero(windows.symbol == stock)
+    batch = np.concatenate([b for _, b in windows.batches(64)])
+    for k in (0, 57, len(rows) - 1):
+        last = windows.last[rows[k]]
+        np.testing.assert_array_equal(batch[rows[k]], own[last - 99 : last + 1])
+    assert len(rows) == len(own) - 99
+
+
+def test_a_random_walk_has_no_edge_and_its_spread_grows_with_the_root_of_the_step(market: Bars) -> None:
+    table = RandomWalk().forecast(market, market.times[0])
+    np.testing.assert_allclose(table.values[:, :, MEDIAN], table.price[:, None].repeat(HORIZON, axis=1), rtol=1e-6)
+    spread = np.log(table.values[:, :, -1] / table.price[:, None])
+    np.testing.assert_allclose(spread[:, 15], 4 * spread[:, 0], rtol=1e-2)
+
+
+def test_ewma_volatility_by_hand() -> None:
+    """Equal squared returns give that deviation whatever the weights."""
+    closes = 100 * np.exp(0.01 * (np.arange(100) % 2))[None]
+    step1 = RandomWalk(freedom=5).log_spread(closes)[0, 0]
+    assert step1[LEVELS.index(0.95)] == pytest.approx(0.01 * 2.015048 * np.sqrt(3 / 5), rel=1e-5)
+
+
+def test_the_oracle_knows_the_closes_that_follow_and_nothing_beyond_the_last(market: Bars) -> None:
+    table = Oracle().forecast(market, market.times[0])
+    s = market.symbols.index("SYXUSD")
+    times, values = market.own(s)
+    k = 500
+    forecast = table.at(times[k])
+    np.testing.assert_allclose(forecast.values[s, :, MEDIAN], values[k + 1 : k + 25, CLOSE], rtol=1e-6)
+    assert np.isnan(table.at(times[-1]).values[s]).all()
+    assert "oracle" in table.name
+    assert "not a result" in table.name
+
+
+def test_a_table_answers_the_latest_forecast_of_each_symbol(market: Bars) -> None:
+    table = RandomWalk().forecast(market, market.times[0])
+    for k in (300, 901, 1500):
+        now = market.times[k]
+        answer = table.at(now)
+        for s in range(len(market.symbols)):
+            times, values = market.own(s)
+            seen = times[times <= now]
+            if len(seen) < 100:
+                assert np.isnat(answer.issued_at[s])
+            else:
+                assert answer.issued_at[s] == seen[-1]
+                assert answer.price[s] == values[len(seen) - 1, CLOSE]
+
+
+def test_before_the_first_window_nothing_is_forecast(market: Bars) -> None:
+    table = RandomWalk().forecast(market, market.times[0])
+    assert np.isnat(table.at(market.times[0] - np.timedelta64(1, "h")).issued_at).all()
+    empty = RandomWalk().forecast(market.between(0, 50), market.times[0])
+    assert np.isnan(empty.at(market.times[40]).values).all()
+
+
+def test_later_bars_change_no_forecast(market: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]) -> None:
+    cut = market.times[1200]
+    here = RandomWalk().forecast(market, market.times[0])
+    there = RandomWalk().forecast(scrambled_after(market, cut), market.times[0])
+    early = here.issued_at <= cut
+    np.testing.assert_array_equal(here.values[early], there.values[early])
+    assert not np.array_equal(here.values[~early], there.values[~early])
+
+
+@pytest.mark.parametrize("wrong", [{"context_length": 2}, {"decay": 1.0}, {"freedom": 2.0}])
+def test_parameters_out_of_range_are_named(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        RandomWalk(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from chronos import Chronos2Pipeline
+
+from forecasting.chronos2 import SHIPPED, Chronos2Forecaster
+from forecasting.forecast import HORIZON, LEVELS, Windows
+from forecasting.prior import sample_ohlc, sample_paths
+from forecasting.train import draw_batch, initialise, pinball, small_model, train
+from trainingdata.bars import CLOSE, FIELDS, Bars
+from trainingdata.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Chronos2Forecaster:
+    return Chronos2Forecaster()
+
+
+@pytest.fixture(scope="module")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Chronos-2 with random weights from a fixed seed."""
+    folder = tmp_path_factory.mktemp("random")
+    model = small_model()
+    initialise(model, torch.Generator().manual_seed(3))
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("checkpoint", ["shipped", "random"])
+def test_the_batched_path_answers_as_the_librarys_pipeline(checkpoint: str, random_checkpoint: Path, market: Bars) -> None:
+    folder = SHIPPED if checkpoint == "shipped" else random_checkpoint
+    since = market.times[-60]
+    table = Chronos2Forecaster(model=folder, batch_size=32).forecast(market, since)
+    windows = Windows.of(market, since, 100)
+    contexts = np.concatenate([b for _, b in windows.batches(64)])
+    pipeline = Chronos2Pipeline.from_pretrained(str(folder))
+    inputs = [torch.tensor(c, dtype=torch.float32) for c in contexts]
+    quantiles, _ = pipeline.predict_quantiles(inputs, prediction_length=HORIZON, quantile_levels=list(LEVELS))
+    expected = np.sort(np.stack([q[0].numpy() for q in quantiles]), axis=-1)
+    difference = np.abs(table.values - expected).max(axis=(1, 2)) / contexts.std(axis=1)
+    assert difference.max() < 1e-4
+
+
+def test_a_forecast_does_not_depend_on_its_batch_mates(shipped: Chronos2Forecaster, market: Bars) -> None:
+    alone = Bars(market.instruments[:1], market.times, market.values[:1], market.mask[:1], "test")
+    since = market.times[-400]
+    together = shipped.forecast(market, since)
+    own = shipped.forecast(alone, since)
+    rows = together.latest[0, -400:]
+    np.testing.assert_array_equal(together.values[rows[rows >= 0]], own.values[own.latest[0, -400:][rows >= 0]])
+
+
+def test_a_history_takes_one_pass_of_full_batches(shipped: Chronos2Forecaster, market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lesson 13: never a call per symbol per bar."""
+    shapes: list[tuple[int, ...]] = []
+    network = shipped.network
+
+    def counted(**arguments: Any) -> Any:
+        shapes.append(tuple(arguments["context"].shape))
+        return network(**arguments)
+
+    monkeypatch.setattr(Chronos2Forecaster, "network", property(lambda self: counted))
+    windows = len(Windows.of(market, market.times[-300], 100))
+    shipped.forecast(market, market.times[-300])
+    assert shapes == [(256, 100)] * -(-windows // 256)
+
+
+def test_quantiles_are_sorted_and_near_the_price(shipped: Chronos2Forecaster, market: Bars) -> None:
+    table = shipped.forecast(market, market.times[-200])
+    assert (np.diff(table.values, axis=-1) >= 0).all()
+    assert (np.abs(table.values[:, 0] / table.price[:, None] - 1) < 0.3).all()
+
+
+def ohlc(market: Bars, symbol: str) -> pd.DataFrame:
+    return pd.DataFrame(market.own(market.symbols.index(symbol))[1], columns=list(FIELDS))
+
+
+def test_predict_ohlc_is_joint_coherent_and_answers_quantiles(shipped: Chronos2Forecaster, market: Bars) -> None:
+    forecast = shipped.predict_ohlc(ohlc(market, "SYXUSD"), "SYXUSD", prediction_length=7, context_length=100)
+    for q in (0.01, 0.1, 0.37, 0.5, 0.99):
+        rows = forecast.quantile(q)
+        assert list(rows.columns) == ["open", "high", "low", "close"]
+        assert list(rows.index) == [1, 2, 3, 4, 5, 6, 7]
+        assert (rows["low"] <= rows[["open", "close"]].min(axis=1)).all()
+        assert (rows["high"] >= rows[["open", "close"]].max(axis=1)).all()
+    assert (forecast.quantile(0.9) >= forecast.quantile(0.1)).all().all()
+    between = forecast.quantile(0.625)
+    np.testing.assert_allclose(between, (forecast.quantile(0.6) + forecast.quantile(0.65)) / 2, rtol=1e-6)
+
+
+def test_the_first_step_does_not_depend_on_how_many_are_asked_for(shipped: Chronos2Forecaster, market: Bars) -> None:
+    frame = ohlc(market, "SYA")
+    one, many = (shipped.predict_ohlc(frame, "SYA", n, 64).quantile(0.5).iloc[0] for n in (1, 24))
+    assert one.equals(many)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"prediction_length": 0}, "prediction_length: 0"),
+        ({"prediction_length": 25}, "prediction_length: 25"),
+        ({"context_length": 5000}, "context_length: 5000"),
+        ({"context_length": 2}, "context_length: 2"),
+    ],
+)
+def test_predict_ohlc_names_what_is_wrong(
+    shipped: Chronos2Forecaster, market: Bars, arguments: dict[str, int], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        shipped.predict_ohlc(ohlc(market, "SYA"), "SYA", **arguments)
+    with pytest.raises(InputError, match="'low' is missing"):
+        shipped.predict_ohlc(ohlc(market, "SYA").drop(columns="low"), "SYA")
+    with pytest.raises(InputError, match="20 bars, 100 are needed"):
+        shipped.predict_ohlc(ohlc(market, "SYA").head(20), "SYA")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"model": "/nowhere/at/all"}, "no folder"),
+        ({"device": "cuda"}, "this machine has none"),
+        ({"context_length": 4000}, "exceeds the model's"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(arguments: dict[str, Any], says: str) -> None:
+    if arguments.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(InputError, match=says):
+        Chronos2Forecaster(**arguments)
+
+
+def test_a_folder_that_is_no_checkpoint_is_named_and_pickles_are_not_read(tmp_path: Path) -> None:
+    """Lesson 14: weights come from safetensors or not at all."""
+    with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
+        Chronos2Forecaster(model=tmp_path)
+    (tmp_path / "config.json").write_text((SHIPPED / "config.json").read_text())
+    torch.save({"x": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
+        Chronos2Forecaster(model=tmp_path)
+
+
+def test_a_compile_that_fails_is_said_and_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: Any, **options: Any) -> Any:
+        def call(**arguments: Any) -> Any:
+            raise RuntimeError("no working C++ compiler")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(InputError, match=r"forecaster\.compile=true: torch\.compile failed: no working C\+\+ compiler"):
+        Chronos2Forecaster(compile="true")
+    assert Chronos2Forecaster(compile="auto", device="cpu").network is not None
+
+
+@pytest.mark.slow
+def test_the_compiled_network_answers_as_the_eager_one(shipped: Chronos2Forecaster, market: Bars) -> None:
+    since = market.times[-100]
+    compiled = Chronos2Forecaster(compile="true").forecast(market, since)
+    eager = shipped.forecast(market, since)
+    spread = eager.values[..., -1] - eager.values[..., 0]
+    assert (np.abs(compiled.values - eager.values).max(axis=-1) / spread).max() < 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_cuda_answers_as_the_cpu(shipped: Chronos2Forecaster, market: Bars) -> None:
+    since = market.times[-100]
+    fast = Chronos2Forecaster(device="cuda", compile="false").forecast(market, since)
+    slow = Chronos2Forecaster(device="cpu").forecast(market, since)
+    spread = slow.values[..., -1] - slow.values[..., 0]
+    assert (np.abs(fast.values - slow.values).max(axis=-1) / spread).max() < 1e-3
+
+
+def test_the_shipped_checkpoint_names_its_data_and_seed() -> None:
+    card = json.loads((SHIPPED / "training.json").read_text())
+    assert "synthetic" in card["data"]
+    assert card["seed"] == 0
+    losses = [loss for _, loss in card["loss"]]
+    assert losses[-1] < 0.65 * losses[0]
+    assert not list(SHIPPED.glob("*.bin"))
+
+
+def test_the_prior_is_repeatable_finite_and_starts_where_the_context_ends() -> None:
+    a, b = (sample_paths(np.random.default_rng(4), 32, 100, 24, 4) for _ in range(2))
+    np.testing.assert_array_equal(a.futures, b.futures)
+    assert np.isfinite(a.context).all()
+    assert np.isfinite(a.futures).all()
+    assert (a.context[:, -1] == 0).all()
+    bars = sample_ohlc(np.random.default_rng(4), 8, 64, 24, 4)
+    open_, high, low, close = bars.futures.reshape(8, 4, 4, 24).transpose(1, 0, 2, 3)
+    assert (high >= np.maximum(open_, close)).all()
+    assert (low <= np.minimum(open_, close)).all()
+
+
+def test_pinball_loss_by_hand() -> None:
+    """One future a unit above every quantile: the loss at each level is that level, 0.5 on average."""
+    quantiles, futures = torch.zeros(1, len(LEVELS), 1), torch.ones(1, 1, 1)
+    assert float(pinball(quantiles, futures, torch.ones(1))) == pytest.approx(0.5)
+
+
+def test_training_writes_a_checkpoint_that_loads(tmp_path: Path, market: Bars) -> None:
+    train(tmp_path, steps=2, seed=1, batch=16)
+    assert json.loads((tmp_path / "training.json").read_text())["steps"] == 2
+    table = Chronos2Forecaster(model=tmp_path).forecast(market, market.times[-2])
+    assert np.isfinite(table.values).all()
+    context, futures, unit, groups = draw_batch(np.random.default_rng(0), 16)
+    assert context.shape[0] == futures.shape[0] == unit.shape[0] == groups.shape[0]
+
+
+def test_the_close_alone_is_read(shipped: Chronos2Forecaster, market: Bars) -> None:
+    values = market.values.copy()
+    values[..., [f for f in range(5) if f != CLOSE]] *= 1.5
+    other = Bars(market.instruments, market.times, values, market.mask, "test")
+    since = market.times[-3]
+    np.testing.assert_array_equal(shipped.forecast(market, since).values, shipped.forecast(other, since).values)
