@@ -24,7 +24,7 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, Windows, silent
 from marketsimulator.baseline import BuyAndHold
 from marketsimulator.broker import Row, SimulatedBroker
-from marketsimulator.command import CONFIGS, Bar, check_overrides, fail, log_to_file
+from marketsimulator.command import CONFIGS, Bar, check_output, check_overrides, fail, log_to_file
 from marketsimulator.results import Results, Run, print_results, write_results
 from marketsimulator.settings import BacktestSettings
 from sizing.quantity import sizing_phrase
@@ -114,6 +114,7 @@ def run_command(compose: Callable[[], DictConfig], output: Path) -> None:
     """Compose, run, write into `output` and print: what both command lines do. Wrong input ends with exit code 2."""
     try:
         settings = BacktestSettings.of(compose())
+        check_output(output)
         log_to_file("backtest")
         with Bar() as progress:
             results = run_backtest(settings, progress)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import warnings
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -55,18 +55,38 @@ def check_overrides(name: str, words: list[str]) -> None:
         fail(error)
 
 
+def check_output(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written, before any work is done for it.
+
+    Raises
+    ------
+    InputError
+        naming what is in the way.
+    """
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise InputError(f"output: {folder} cannot be written: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"output: {folder} cannot be written: no permission in {there}")
+
+
 def log_to_file(name: str) -> None:
     """Send every log line to a file of this run in `logs/`; libraries' warnings too, not to the screen."""
-    folder = Path("logs")
-    folder.mkdir(exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    handler = logging.FileHandler(folder / f"{name}-{stamp}-{os.getpid()}.log", delay=True)
+    handler = _RunLog(Path("logs") / f"{name}-{stamp}-{os.getpid()}.log", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    warnings.simplefilter("default")
+
+
+class _RunLog(logging.FileHandler):
+    """A log file that exists, folder and all, from its first line on."""
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
 
 
 class Bar:

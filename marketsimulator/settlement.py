@@ -86,7 +86,7 @@ def fill(book: Book, terms: Terms, marks: Array, opens: Array, symbol: Index, wa
 
     marks [S]: last known closes. opens [S]: NaN where no bar starts. symbol, wanted [K]: row and signed quantity. A buy
     pays the open plus half-spread and slippage, a sale gets it less both. An order that adds risk fills as far as buying
-    power goes; one that crosses zero stops there.
+    power goes; one that crosses zero stops there; a coin is never sold short.
     """
     quantity, proceeds = book.quantity.copy(), book.short_proceeds.copy()
     cash, unsettled, day_fees = book.cash, book.unsettled, book.day_fees
@@ -98,6 +98,8 @@ def fill(book: Book, terms: Terms, marks: Array, opens: Array, symbol: Index, wa
         price = _price(opens[s], terms.half_spread[s] + terms.slippage[s], q)
         if quantity[s] * q < 0:
             q = np.sign(q) * min(abs(q), abs(quantity[s]))
+        elif terms.crypto[s] and q < 0:
+            continue
         else:
             power = _power(cash, unsettled, quantity, proceeds, marks, terms, s)
             cost = price * (1.0 + terms.taker) if terms.crypto[s] else price

@@ -84,4 +84,4 @@ def test_later_bars_change_no_forecast(market: Bars, scrambled_after: Callable[[
 @pytest.mark.parametrize("wrong", [{"context_length": 2}, {"decay": 1.0}, {"freedom": 2.0}])
 def test_parameters_out_of_range_are_named(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
-        RandomWalk(**wrong)  # type: ignore[arg-type]
+        RandomWalk(**wrong)

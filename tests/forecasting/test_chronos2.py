@@ -57,7 +57,9 @@ def test_a_forecast_does_not_depend_on_its_batch_mates(shipped: Chronos2Forecast
     np.testing.assert_array_equal(together.values[rows[rows >= 0]], own.values[own.latest[0, -400:][rows >= 0]])
 
 
-def test_a_history_takes_one_pass_of_full_batches(shipped: Chronos2Forecaster, market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_history_takes_one_pass_of_full_batches(
+    shipped: Chronos2Forecaster, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lesson 13: never a call per symbol per bar."""
     shapes: list[tuple[int, ...]] = []
     network = shipped.network

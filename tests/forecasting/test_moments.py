@@ -41,7 +41,7 @@ def test_only_the_whole_quantile_function_sees_heavy_tails() -> None:
 @given(st.floats(0.1, 10), st.floats(1e-5, 0.05), st.sampled_from(["original", "normal", "quantile"]))
 def test_volatility_scales_with_the_spread_and_not_with_the_price(price: float, spread: float, rule: str) -> None:
     q = price * (1 + spread * student.ppf(LEVELS, 6))
-    assert volatility(q, price, rule) == pytest.approx(volatility(1 + student.ppf(LEVELS, 6) * 1e-3, 1.0, rule) * spread * 1e3)  # type: ignore[arg-type]
+    assert volatility(q, price, rule) == pytest.approx(volatility(1 + student.ppf(LEVELS, 6) * 1e-3, 1.0, rule) * spread * 1e3)
 
 
 def test_a_bearish_forecast_has_a_negative_expected_return() -> None:
@@ -67,7 +67,10 @@ def test_beyond_the_last_step_variance_continues_in_proportion() -> None:
 
 def test_no_forecast_has_no_moments() -> None:
     none = QuantileForecast(
-        ("AAA",), np.array([np.datetime64("NaT", "ns")]), np.array([np.nan]), np.full((1, HORIZON, len(LEVELS)), np.nan, np.float32)
+        ("AAA",),
+        np.array([np.datetime64("NaT", "ns")]),
+        np.array([np.nan]),
+        np.full((1, HORIZON, len(LEVELS)), np.nan, np.float32),
     )
     answer = forecast_moments(none, np.zeros(1), np.ones(1), NOW, LATER, "quantile")
     assert np.isnan(answer.mu[0])

@@ -135,7 +135,7 @@ def test_a_symbol_without_bars_in_the_range_is_named(tmp_path: Path) -> None:
 def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no folder"):
         read_bars([tmp_path / "nowhere"], ["AAA"])
-    with pytest.raises(DataError, match="BBB: no BBB.parquet"):
+    with pytest.raises(DataError, match=r"BBB: no BBB\.parquet"):
         read_bars([tmp_path], ["BBB"])
     with pytest.raises(DataError, match=r"no \.parquet"):
         read_bars([tmp_path], None)

@@ -46,12 +46,14 @@ def test_a_half_day_ends_at_one_and_its_last_bar_is_half_an_hour() -> None:
 
 
 def test_known_at_follows_daylight_saving_time() -> None:
-    assert known_at(Kind.STOCK, of("2024-03-08T14:30", "2024-03-11T13:30")).tolist() == of(
-        "2024-03-08T15:30", "2024-03-11T14:30"
-    ).tolist()
-    assert four_pm(np.array(["2024-03-08", "2024-03-11"], dtype="datetime64[D]")).tolist() == of(
-        "2024-03-08T21:00", "2024-03-11T20:00"
-    ).tolist()
+    assert (
+        known_at(Kind.STOCK, of("2024-03-08T14:30", "2024-03-11T13:30")).tolist()
+        == of("2024-03-08T15:30", "2024-03-11T14:30").tolist()
+    )
+    assert (
+        four_pm(np.array(["2024-03-08", "2024-03-11"], dtype="datetime64[D]")).tolist()
+        == of("2024-03-08T21:00", "2024-03-11T20:00").tolist()
+    )
 
 
 def test_nothing_starts_on_holidays_weekends_or_between_the_half_hours() -> None:

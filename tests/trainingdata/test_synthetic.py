@@ -33,8 +33,8 @@ def test_the_same_seed_gives_the_same_bars_and_another_seed_others() -> None:
 
 
 def test_the_market_carries_the_edge_it_states_and_none_without() -> None:
-    with_edge = information_coefficient(SyntheticMarket(edge=0.08, **LONG).bars())  # type: ignore[arg-type]
-    without = information_coefficient(SyntheticMarket(edge=0.0, **LONG).bars())  # type: ignore[arg-type]
+    with_edge = information_coefficient(SyntheticMarket(edge=0.08, **LONG).bars())
+    without = information_coefficient(SyntheticMarket(edge=0.0, **LONG).bars())
     assert 0.05 < with_edge < 0.1
     assert abs(without) < 0.015
 
@@ -52,7 +52,7 @@ def test_prices_are_coherent_and_stocks_gap_overnight(market: Bars) -> None:
 
 
 def test_returns_are_heavy_tailed_clustered_and_correlated() -> None:
-    bars = SyntheticMarket(**LONG).bars()  # type: ignore[arg-type]
+    bars = SyntheticMarket(**LONG).bars()
     coin = np.diff(np.log(bars.own(bars.symbols.index("SYXUSD"))[1][:, CLOSE]))
     other = np.diff(np.log(bars.own(bars.symbols.index("SYYUSD"))[1][:, CLOSE]))
     assert (coin**4).mean() / (coin**2).mean() ** 2 > 4
@@ -60,7 +60,9 @@ def test_returns_are_heavy_tailed_clustered_and_correlated() -> None:
     assert 0.4 < np.corrcoef(coin, other)[0, 1] < 0.7
 
 
-@pytest.mark.parametrize(("wrong", "names"), [({"edge": 0.9}, "data.edge"), ({"edge": -0.1}, "data.edge"), ({"seed": -1}, "data.seed")])
+@pytest.mark.parametrize(
+    ("wrong", "names"), [({"edge": 0.9}, "data.edge"), ({"edge": -0.1}, "data.edge"), ({"seed": -1}, "data.seed")]
+)
 def test_parameters_out_of_range_are_named(wrong: dict[str, float], names: str) -> None:
     with pytest.raises(InputError, match=names):
-        SyntheticMarket(**wrong)  # type: ignore[arg-type]
+        SyntheticMarket(**wrong)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ROOMS = ("forecasting", "sizing", "marketsimulator", "execution", "trainingdata")
+SOURCES = [p for room in ROOMS for p in (ROOT / room).rglob("*.py")] + [ROOT / "trade_stock_e2e.py"]
+
+
+def test_nothing_reads_what_could_execute() -> None:
+    """Lesson 14: no pickle, no torch.load, no eval, no unsafe YAML anywhere."""
+    forbidden = re.compile(
+        r"\bpickle\b|joblib\.load|torch\.load\(|\beval\(\w|\bexec\(|yaml\.load\(|read_pickle|allow_pickle=True"
+    )
+    found = [f"{p.relative_to(ROOT)}: {m.group()}" for p in SOURCES for m in forbidden.finditer(p.read_text())]
+    allowed = {"marketsimulator/monte_carlo.py"} & set(found)
+    assert [f for f in found if f not in allowed and ".eval()" not in f] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_importing_a_room_loads_nothing_heavy(room: str) -> None:
+    code = (
+        f"import sys, {room}; "
+        "print([m for m in ('torch', 'transformers', 'chronos', 'sklearn', 'alpaca', 'plotly', 'socket') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_environment_variables_reach_the_code_only_through_configuration() -> None:
+    found = [str(p.relative_to(ROOT)) for p in SOURCES if re.search(r"os\.environ|getenv", p.read_text())]
+    assert found == []
+
+
+def test_every_file_stays_readable() -> None:
+    """Lesson 14: one system of this kind had a script of 4,866 lines."""
+    assert {str(p.relative_to(ROOT)): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 400} == {}

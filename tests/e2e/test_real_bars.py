@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from marketsimulator.backtest import run_backtest
+from marketsimulator.command import composed
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import read_bars
+from trainingdata.sessions import instant
+
+
+def test_every_real_file_reads(real_data: list[Path]) -> None:
+    bars = read_bars(real_data, None)
+    assert len(bars.symbols) == sum(len(list(f.glob("*.parquet"))) for f in real_data)
+    assert np.isfinite(bars.values[bars.mask]).all()
+
+
+def test_a_month_of_real_bars_from_file_to_ledger(real_data: list[Path]) -> None:
+    folders = ",".join(map(str, real_data))
+    words = [f"data.dir=[{folders}]", "symbols=[NVDA,AAPL,BTCUSD]", "start=2024-10-01", "end=2024-11-01"]
+    results = run_backtest(BacktestSettings.of(composed("backtest", words)))
+    equity, fills = results.main.equity(), results.main.fill_frame()
+    assert len(fills) > 50
+    assert (fills.groupby("symbol")["qty"].cumsum() < 0).any()
+    flows = (fills["qty"] * fills["price"] + fills["fee"]).sum() + equity["interest"].sum() - equity["other"].sum()
+    assert abs(100_000 - flows - equity["cash"].iloc[-1]) < 0.005
+
+
+def test_half_days_of_real_bars_decide_early(real_data: list[Path]) -> None:
+    folders = ",".join(map(str, real_data))
+    words = [f"data.dir=[{folders}]", "symbols=[COST,SPY]", "start=2024-11-27", "end=2024-12-02"]
+    decisions = run_backtest(BacktestSettings.of(composed("backtest", words))).main.decision_frame()
+    half = decisions[(decisions["at"] > pd.Timestamp(instant("2024-11-29", name="day"), tz="UTC"))]
+    half = half[half["at"] < pd.Timestamp("2024-11-30", tz="UTC")]
+    local = half["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")
+    assert set(local) == {"10:30", "11:30", "12:30"}

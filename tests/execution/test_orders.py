@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.fees import DatedRate, FeeSchedule, TradingCosts
+from execution.orders import Account, Order, client_order_id, exact, rebalance
+from trainingdata.errors import InputError
+from trainingdata.instruments import instrument
+
+AT = np.datetime64("2024-10-01T14:30", "ns")
+NVDA, AAPL, BTC, ETH = (instrument(s) for s in ("NVDA", "AAPL", "BTCUSD", "ETHUSD"))
+
+
+def test_the_same_intention_has_one_identity_and_others_have_others() -> None:
+    assert client_order_id("kelly_50", AT, "NVDA", 0) == "kelly_50-20241001T143000Z-NVDA-0-0"
+    others = {
+        client_order_id("kelly_50", AT, "NVDA", 0, 1),
+        client_order_id("kelly_50", AT, "NVDA", 1),
+        client_order_id("kelly_50", AT + np.timedelta64(1, "h"), "NVDA", 0),
+        client_order_id("other", AT, "NVDA", 0),
+        client_order_id("kelly_50", AT, "AAPL", 0),
+    }
+    assert len(others) == 5
+    assert client_order_id("kelly_50", AT, "NVDA", 0) not in others
+
+
+def test_reductions_come_first_then_coins_then_the_rest_by_symbol() -> None:
+    d = Decimal
+    orders = rebalance(
+        "s", AT,
+        [(NVDA, d(0), d(5), "open"), (BTC, d(0), d("0.1"), "coin"), (AAPL, d(10), d(4), "reduce"), (ETH, d(2), d(1), "reduce")],
+    )  # fmt: skip
+    assert [(o.side, o.qty, o.symbol) for o in orders] == [
+        ("sell", d(6), "AAPL"), ("sell", d(1), "ETHUSD"), ("buy", d("0.1"), "BTCUSD"), ("buy", d(5), "NVDA"),
+    ]  # fmt: skip
+
+
+def test_no_order_flips_a_position() -> None:
+    orders = rebalance("s", AT, [(NVDA, Decimal(7), Decimal(-5), "flip")])
+    assert [(o.side, o.qty) for o in orders] == [("sell", 7), ("sell", 5)]
+    assert len({o.client_order_id for o in orders}) == 2
+
+
+@given(st.integers(-500, 500), st.integers(-500, 500))
+def test_orders_add_up_to_the_change(held: int, target: int) -> None:
+    orders = rebalance("s", AT, [(NVDA, Decimal(held), Decimal(target), "x")])
+    assert sum(o.signed_qty for o in orders) == target - held
+    assert all(o.reason == "x" for o in orders)
+
+
+def test_an_order_checks_itself() -> None:
+    with pytest.raises(ValueError, match="qty must be above 0"):
+        Order("id", "NVDA", "buy", Decimal(0), "none")
+    with pytest.raises(ValueError, match="client_order_id"):
+        Order("no spaces", "NVDA", "buy", Decimal(1), "none")
+    with pytest.raises(ValueError, match="client_order_id"):
+        Order("x" * 129, "NVDA", "buy", Decimal(1), "none")
+
+
+def test_the_exposure_counts_held_and_open() -> None:
+    order = Order("a", "NVDA", "sell", Decimal(3), "open")
+    account = Account(100.0, {"NVDA": Decimal(10)}, {"NVDA": 5.0}, AT, open_orders=(order,))
+    assert account.exposure == {"NVDA": Decimal(7)}
+    assert account.equity == 150.0
+
+
+def test_unsettled_proceeds_and_short_proceeds_do_not_buy_coins() -> None:
+    assert Account(100.0, {}, {}, AT, unsettled=30.0, short_proceeds=50.0).unborrowed_cash == 20.0
+    assert Account(100.0, {}, {}, AT, unsettled=-30.0).unborrowed_cash == 100.0
+    assert Account(-5.0, {}, {}, AT).unborrowed_cash == 0.0
+
+
+def test_a_position_without_a_price_is_refused() -> None:
+    with pytest.raises(ValueError, match="NVDA has no price"):
+        Account(1.0, {"NVDA": Decimal(1)}, {}, AT)
+
+
+def test_quantities_are_written_exactly() -> None:
+    assert str(exact(100.0)) == "100"
+    assert str(exact(0.123)) == "0.123"
+
+
+SCHEDULE = FeeSchedule(sec_per_dollar=(DatedRate("2024-01-01", 2.78e-5), DatedRate("2025-05-14", 0.0)))
+
+
+def test_a_rate_holds_from_its_date_until_the_next() -> None:
+    days = ("2023-12-31", "2024-01-01", "2025-05-13", "2025-05-14")
+    assert [SCHEDULE.on(np.datetime64(d)).sec for d in days] == [0.0, 2.78e-5, 2.78e-5, 0.0]
+
+
+def test_fee_tables_and_costs_that_cannot_be_are_named() -> None:
+    with pytest.raises(InputError, match=r"fees\.sec_per_dollar: dates must increase"):
+        FeeSchedule(sec_per_dollar=(DatedRate("2025-01-01", 0.0), DatedRate("2024-01-01", 0.0)))
+    with pytest.raises(InputError, match="since 'soon'"):
+        DatedRate("soon", 0.0)
+    with pytest.raises(InputError, match="negative"):
+        DatedRate("2024-01-01", -1.0)
+    with pytest.raises(InputError, match="stock_slippage_bps"):
+        TradingCosts(stock_slippage_bps=-1)
+    with pytest.raises(InputError, match="crypto_taker"):
+        FeeSchedule(crypto_taker=1.0)
+
+
+def test_a_decision_reckons_with_what_a_fill_pays() -> None:
+    crypto = np.array([False, True])
+    costs = TradingCosts(stock_half_spread_bps=1, stock_slippage_bps=2, crypto_half_spread_bps=3, crypto_slippage_bps=4)
+    np.testing.assert_allclose(costs.expected(crypto, FeeSchedule(crypto_taker=0.0025)), [3e-4, 32e-4])

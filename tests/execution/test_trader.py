@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from execution.fees import FeeSchedule, TradingCosts
+from execution.orders import Account
+from execution.trader import Decision, SizingSettings, Trader, deciding_symbols
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, Windows, silent
+from forecasting.moments import Moments
+from sizing.kelly import SolverFailed
+from sizing.limits import Limits
+from sizing.quantity import get_qty
+from trainingdata.bars import Bars
+from trainingdata.correlation import CorrelationEstimator
+from trainingdata.errors import InputError
+from trainingdata.instruments import Kind
+from trainingdata.sessions import is_decision
+
+COSTS, FEES = TradingCosts(), FeeSchedule()
+
+
+class Tilted:
+    """A random walk whose median is moved by so many basis points a step, for some symbols."""
+
+    name = "tilted"
+
+    def __init__(self, **basis_points: float) -> None:
+        self.basis_points = basis_points
+
+    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+        table = RandomWalk().forecast(bars, since)
+        windows = Windows.of(bars, since, 100)
+        tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[windows.symbol]
+        steps = np.arange(1, HORIZON + 1)
+        values = table.values * (1 + 1e-4 * tilt[:, None, None] * steps[None, :, None])
+        return replace(table, values=values.astype(np.float32))
+
+
+def trader(limits: Limits | None = None, **basis_points: float) -> Trader:
+    return Trader("test", Tilted(**basis_points), CorrelationEstimator(), SizingSettings(), limits or Limits(), COSTS, FEES)
+
+
+def account(bars: Bars, cash: float = 100_000.0, **positions: float) -> Account:
+    prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True) if np.isfinite(p)}
+    return Account(cash, {s: Decimal(repr(q)) for s, q in positions.items()}, prices, bars.now)
+
+
+def known(bars: Bars, text: str) -> Bars:
+    return bars.until(np.datetime64(text, "ns"))
+
+
+MIDDAY, LAST, CLOSE, NIGHT = "2024-03-05T17:30", "2024-03-05T20:30", "2024-03-05T21:00", "2024-03-06T03:00"
+
+
+def decided(bars: Bars, at: str, who: Trader, held: Account | None = None) -> Decision:
+    panel = known(bars, at)
+    answer = who.decide(panel, held or account(panel))
+    assert answer is not None
+    return answer
+
+
+def test_stocks_decide_by_day_coins_every_full_hour_and_nobody_decides_for_a_shut_market(market: Bars) -> None:
+    def symbols(at: str) -> set[str]:
+        panel = known(market, at)
+        return {s for s, d in zip(panel.symbols, deciding_symbols(panel), strict=True) if d}
+
+    assert symbols(MIDDAY) == {"SYA", "SYB", "SYC"}
+    assert symbols(LAST) == {"SYA", "SYB", "SYC"}
+    assert symbols(CLOSE) == {"SYXUSD", "SYYUSD"}
+    assert symbols(NIGHT) == {"SYXUSD", "SYYUSD"}
+
+
+def test_the_sign_of_the_forecast_reaches_the_side_of_the_order(market: Bars) -> None:
+    """Lesson 1."""
+    decision = decided(market, MIDDAY, trader(SYA=20.0, SYB=-20.0))
+    sides = {o.symbol: o.side for o in decision.orders}
+    assert sides == {"SYA": "buy", "SYB": "sell"}
+    coins = decided(market, NIGHT, trader(SYXUSD=-90.0, SYYUSD=90.0))
+    assert {o.symbol: o.side for o in coins.orders} == {"SYYUSD": "buy"}
+    assert {c.symbol: c.binding for c in coins.choices}["SYXUSD"] == "long_only"
+
+
+def test_no_edge_no_orders(market: Bars) -> None:
+    for at in (MIDDAY, LAST, NIGHT):
+        assert decided(market, at, trader()).orders == ()
+
+
+def test_an_edge_below_its_cost_is_no_order_and_says_so(market: Bars) -> None:
+    """Lesson 4."""
+    decision = decided(market, MIDDAY, trader(SYA=1.9))
+    assert decision.orders == ()
+    assert {c.symbol: c.binding for c in decision.choices}["SYA"] == "cost"
+    assert decided(market, MIDDAY, trader(SYA=5.0)).orders != ()
+
+
+def test_the_interval_at_the_last_decision_holds_the_night(market: Bars) -> None:
+    """Lesson 11: periods are in the value. The last decision's deviation is that of two own bars."""
+    midday, last = decided(market, MIDDAY, trader(SYA=5.0)), decided(market, LAST, trader(SYA=5.0))
+    assert midday.until - midday.at == np.timedelta64(1, "h")
+    assert last.until == np.datetime64("2024-03-06T15:30", "ns")
+    panel = known(market, LAST)
+    forecast = RandomWalk().forecast(panel, panel.now).at(panel.now)
+    spread = forecast.values[0, 1, LEVELS.index(0.9)] / forecast.price[0] - 1
+    assert last.choices[0].sigma == pytest.approx(spread / 1.14, rel=0.02)
+    assert last.choices[0].mu == pytest.approx(10e-4, rel=0.01)
+    assert midday.choices[0].mu == pytest.approx(5e-4, rel=0.01)
+
+
+def test_the_book_is_cut_to_the_overnight_ceiling_at_the_last_decision(market: Bars) -> None:
+    """Lesson 2: the overnight limit is applied, not printed."""
+    panel = known(market, LAST)
+    prices = account(panel).prices
+    shares = {s: float(int(120_000 / prices[s])) for s in ("SYA", "SYB", "SYC")}
+    heavy = account(panel, cash=100_000 - sum(q * prices[s] for s, q in shares.items()), **shares)
+    decision = decided(market, LAST, trader(Limits(symbol_cap=1.5), SYA=40.0, SYB=40.0, SYC=40.0), heavy)
+    assert decision.stock_ceiling == 2.0
+    after = sum(abs(float(heavy.positions[c.symbol] + c.qty)) * prices[c.symbol] for c in decision.choices)
+    assert after <= 2.0 * decision.equity
+    assert after > 1.9 * decision.equity
+    assert all(o.side == "sell" for o in decision.orders)
+
+
+def test_what_is_fixed_counts_for_the_joint_ceiling(market: Bars) -> None:
+    panel = known(market, MIDDAY)
+    price = account(panel).prices["SYXUSD"]
+    coins = account(panel, cash=10_000.0, SYXUSD=round(90_000 / price, 3))
+    decision = decided(market, MIDDAY, trader(SYA=50.0, SYB=-50.0, SYC=50.0), coins)
+    gross = sum(abs(c.target) for c in decision.choices)
+    assert gross == pytest.approx(4.0 * (1 - round(90_000 / price, 3) * price / decision.equity), rel=1e-4)
+    assert any("joint" in c.binding for c in decision.choices)
+
+
+def test_positions_outside_the_universe_are_left_alone_and_counted(market: Bars) -> None:
+    panel = known(market, LAST)
+    base = account(panel, cash=-80_000.0)
+    held = replace(base, positions={"ZZZ": Decimal(1800)}, prices={**base.prices, "ZZZ": 100.0})
+    decision = decided(market, LAST, trader(SYA=90.0, SYB=90.0), held)
+    assert sum(abs(c.target) for c in decision.choices) == pytest.approx(0.2, abs=1e-6)
+    assert "ZZZ" not in {o.symbol for o in decision.orders}
+
+
+def test_a_symbol_waits_for_its_own_hundred_bars(market: Bars) -> None:
+    early = market.until(market.own(0)[0][60])
+    decision = trader(SYA=50.0, SYXUSD=50.0).decide(early, account(early))
+    assert decision is None or "SYA" not in {c.symbol for c in decision.choices}
+
+
+def test_a_missing_bar_leaves_its_symbol_fixed(market: Bars) -> None:
+    panel = known(market, MIDDAY)
+    mask = panel.mask.copy()
+    mask[0, -1] = False
+    values = np.where(mask[:, :, None], panel.values, np.nan)
+    gap = Bars(panel.instruments, panel.times, values, mask, "test")
+    decision = trader(SYA=50.0, SYB=50.0).decide(gap, account(gap))
+    assert decision is not None
+    assert {c.symbol for c in decision.choices} == {"SYB", "SYC"}
+
+
+def test_later_bars_change_no_decision(market: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]) -> None:
+    """Lesson 6."""
+    cut = np.datetime64(MIDDAY, "ns")
+    altered = scrambled_after(market, cut)
+    since = market.times[-400]
+    here, there = (trader(SYA=5.0, SYXUSD=60.0).over(b, since) for b in (market, altered))
+    for now in market.times[(market.times >= since) & (market.times <= cut)]:
+        a, b = market.until(now), altered.until(now)
+        assert here.decide(a, account(a)) == there.decide(b, account(b))
+
+
+def test_a_prepared_trader_decides_as_one_that_has_only_the_bars(market: Bars) -> None:
+    """The backtest is the live system: tables over a history answer what the bars up to now would."""
+    plain = trader(SYA=6.0, SYB=-4.0, SYXUSD=60.0)
+    prepared = plain.over(market, market.times[-300])
+    for now in market.times[-300::7]:
+        panel = market.until(now)
+        assert plain.decide(panel, account(panel)) == prepared.decide(panel, account(panel))
+
+
+def test_one_deciding_symbol_gets_what_get_qty_says(market: Bars) -> None:
+    """Lesson 12: one path for every size."""
+    panel = known(market, NIGHT)
+    only = panel.symbols.index("SYXUSD")
+    mask = panel.mask.copy()
+    mask[[s for s in range(len(panel.symbols)) if s != only], -1] = False
+    lone = Bars(panel.instruments, panel.times, np.where(mask[:, :, None], panel.values, np.nan), mask, "test")
+    for tilt in (40.0, 60.0, 90.0, -90.0):
+        held = account(lone, cash=70_000.0, SYXUSD=round(30_000 / account(lone).prices["SYXUSD"], 3))
+        decision = trader(SYXUSD=tilt).decide(lone, held)
+        assert decision is not None
+        choice = decision.choices[0]
+        beliefs = Moments(("SYXUSD",), np.array([choice.mu]), np.array([choice.sigma]), decision.at, decision.until)
+        quantity = get_qty("SYXUSD", held.prices["SYXUSD"], account=held, moments=beliefs, cost=choice.cost)
+        assert quantity == choice.qty
+
+
+def test_every_order_can_say_why_it_exists(market: Bars) -> None:
+    decision = decided(market, MIDDAY, trader(SYA=50.0, SYB=-5.0))
+    reasons = {o.symbol: o.reason for o in decision.orders}
+    assert "expected +50.0 bp" in reasons["SYA"]
+    assert "to +0.600, bound by symbol_cap" in reasons["SYA"]
+    assert "over 1 h" in reasons["SYB"]
+
+
+def test_a_failed_solver_takes_no_new_risk(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise SolverFailed("no convergence")
+
+    monkeypatch.setattr("execution.trader.allocate", fails)
+    decision = decided(market, MIDDAY, trader(SYA=50.0))
+    assert decision.orders == ()
+    assert decision.failure == "no convergence"
+
+
+def test_without_equity_everything_that_decides_is_closed(market: Bars) -> None:
+    panel = known(market, MIDDAY)
+    broke = account(panel, cash=-1e6, SYA=10.0)
+    decision = decided(market, MIDDAY, trader(SYA=50.0), broke)
+    assert [(o.side, o.qty) for o in decision.orders] == [("sell", 10)]
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    tilts=st.lists(st.floats(-80, 80), min_size=5, max_size=5),
+    shares=st.lists(st.floats(-1.5, 1.5), min_size=5, max_size=5),
+    at=st.sampled_from([MIDDAY, LAST, NIGHT]),
+    leverage=st.floats(0.5, 4),
+)
+def test_limits_hold_for_any_forecast_account_and_time(
+    market: Bars, tilts: list[float], shares: list[float], at: str, leverage: float
+) -> None:
+    panel = known(market, at)
+    prices = account(panel).prices
+    positions = {}
+    for item, share in zip(panel.instruments, shares, strict=True):
+        coin = item.kind is Kind.CRYPTO
+        weight = max(share, 0) * 0.4 if coin else share * leverage / 4
+        positions[item.symbol] = round(weight * 100_000 / prices[item.symbol], 3 if coin else 0)
+    worth = sum(q * prices[s] for s, q in positions.items())
+    held = account(panel, cash=100_000 - worth, **positions)
+    decision = trader(**dict(zip(panel.symbols, tilts, strict=True))).decide(panel, held)
+    assert decision is not None
+    after = dict(held.positions)
+    for choice in decision.choices:
+        after[choice.symbol] += choice.qty
+        assert abs(choice.target) <= 0.6
+    stock = sum(abs(float(q)) * prices[s] for s, q in after.items() if not s.endswith("USD")) / held.equity
+    coins = sum(float(q) * prices[s] for s, q in after.items() if s.endswith("USD")) / held.equity
+    before_stock = sum(abs(float(q)) * prices[s] for s, q in held.positions.items() if not s.endswith("USD")) / held.equity
+    before_coins = sum(float(q) * prices[s] for s, q in held.positions.items() if s.endswith("USD")) / held.equity
+    stock_fixed = not is_decision(Kind.STOCK, np.array([panel.now]))[0]
+    ceiling = decision.stock_ceiling
+    if stock_fixed:
+        assert coins <= max(0.0, min(1.0, 1 - before_stock / ceiling, before_coins + held.unborrowed_cash / held.equity)) + 1e-6
+    else:
+        assert stock <= max(0.0, ceiling * min(1.0, 1 - before_coins)) + 1e-6
+    assert min(float(q) for s, q in after.items() if s.endswith("USD")) >= 0
+
+
+def test_sizing_settings_out_of_range_are_named() -> None:
+    with pytest.raises(InputError, match=r"sizing\.fraction"):
+        SizingSettings(fraction=0)

@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from marketsimulator import backtest
+from marketsimulator.backtest import run_backtest
+from marketsimulator.command import composed
+from marketsimulator.results import Results, write_results
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import CLOSE, Bars, panel
+from trainingdata.errors import InputError
+from trainingdata.instruments import Kind, instrument
+from trainingdata.sessions import known_at, stock_grid
+
+FILES = {"config.yaml", "summary.json", "equity.parquet", "fills.parquet", "decisions.parquet", "report.html"}
+SPAN = ["start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"]
+
+
+def settings(*overrides: str) -> BacktestSettings:
+    return BacktestSettings.of(composed("backtest", [*SPAN, *overrides]))
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return run_backtest(settings())
+
+
+def on(bars: Bars, *overrides: str, monkeypatch: pytest.MonkeyPatch) -> Results:
+    """A run on given bars."""
+    monkeypatch.setattr(BacktestSettings, "bars", lambda self: bars)
+    return run_backtest(settings(*overrides))
+
+
+@pytest.fixture(scope="module")
+def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "made" / "here"
+    write_results(results, folder)
+    return folder
+
+
+def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None:
+    """Lesson 2."""
+    fills = results.main.fill_frame()
+    held = fills.groupby("symbol")["qty"].cumsum()
+    assert (fills["qty"] < 0).sum() > 10
+    assert (held < 0).sum() > 10
+    assert fills.groupby("symbol").size().max() > 5
+
+
+def test_cash_plus_positions_is_equity_at_every_row(results: Results) -> None:
+    equity, fills = results.main.equity(), results.main.fill_frame()
+    bars = results.bars
+    total = equity["cash"].to_numpy().copy()
+    for s, symbol in enumerate(bars.symbols):
+        own = fills[fills["symbol"] == symbol]
+        held = np.concatenate([[0.0], own["qty"].cumsum()])[np.searchsorted(own["at"], equity["at"], side="right")]
+        times, values = bars.own(s)
+        at = equity["at"].dt.tz_localize(None).to_numpy("datetime64[ns]")
+        total += held * values[np.searchsorted(times, at, side="right") - 1, CLOSE]
+    assert np.abs(total - equity["equity"]).max() < 0.005
+    flows = fills["qty"] * fills["price"] + fills["fee"]
+    final = 100_000 - flows.sum() - equity["interest"].sum() + equity["other"].sum()
+    assert abs(final - equity["cash"].iloc[-1]) < 0.005
+
+
+def test_fills_happen_at_the_open_of_the_bar_that_starts_at_the_decision_and_never_better(results: Results) -> None:
+    """Lesson 5: not at the close the forecast has just seen; with spread and fees."""
+    bars, fills = results.bars, results.main.fill_frame()
+    for fill in fills.itertuples():
+        item = instrument(str(fill.symbol))
+        start = pd.Timestamp(fill.at).tz_localize(None).to_numpy().astype("datetime64[ns]")
+        times, values = bars.own(bars.symbols.index(item.symbol))
+        open_ = values[np.searchsorted(times, known_at(item.kind, np.array([start]))[0]), 0]
+        assert np.sign(fill.qty) * (fill.price - open_) >= 0
+        assert abs(fill.price / open_ - 1) < 5e-4
+    assert fills["fee"].sum() > 0
+
+
+def test_the_clock_is_every_instant_a_bar_becomes_known_and_rows_are_in_order(results: Results) -> None:
+    """Lesson 7."""
+    equity, decisions = results.main.equity(), results.main.decision_frame()
+    instants = results.bars.times
+    first = np.datetime64("2024-02-20T05:00", "ns")
+    np.testing.assert_array_equal(equity["at"].dt.tz_localize(None).to_numpy("datetime64[ns]"), instants[instants >= first])
+    assert pd.Timestamp("2024-02-20T21:00Z") in set(equity["at"])
+    stocks = decisions[~decisions["symbol"].str.endswith("USD")]
+    local = stocks["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")
+    assert set(local) == {"10:30", "11:30", "12:30", "13:30", "14:30", "15:30"}
+    assert not decisions.duplicated(["at", "symbol"]).any()
+
+
+def test_the_same_settings_give_the_same_run(results: Results) -> None:
+    """Lesson 21."""
+    again = run_backtest(settings())
+    pd.testing.assert_frame_equal(again.main.equity(), results.main.equity())
+    pd.testing.assert_frame_equal(again.main.decision_frame(), results.main.decision_frame())
+
+
+def test_later_bars_change_no_earlier_decision_or_fill(
+    results: Results, scrambled_after: Callable[[Bars, np.datetime64], Bars], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lesson 6."""
+    cut = pd.Timestamp("2024-02-29T18:30Z")
+    altered = scrambled_after(results.bars, np.datetime64("2024-02-29T18:30", "ns"))
+    other = on(altered, monkeypatch=monkeypatch)
+    for frame in ("decision_frame", "fill_frame"):
+        a, b = (getattr(r.main, frame)() for r in (results, other))
+        before = (lambda f: f[f["at"] <= cut]) if frame == "decision_frame" else (lambda f: f[f["at"] < cut])
+        pd.testing.assert_frame_equal(before(a), before(b))
+    assert not results.main.decision_frame().equals(other.main.decision_frame())
+
+
+def test_a_run_truncated_at_an_instant_equals_the_long_run_up_to_it(results: Results) -> None:
+    short = run_backtest(settings("end=2024-02-29T18:30Z"))
+    cut = pd.Timestamp("2024-02-29T18:30Z")
+    long, brief = results.main.decision_frame(), short.main.decision_frame()
+    pd.testing.assert_frame_equal(long[long["at"] <= cut], brief)
+    rows, fewer = results.main.equity(), short.main.equity()
+    pd.testing.assert_frame_equal(rows[rows["at"] < cut], fewer[fewer["at"] < cut])
+
+
+def test_runs_begun_on_different_dates_with_equal_accounts_decide_equally(results: Results) -> None:
+    """At its first instant the later run has no positions; the earlier trader, given that account, decides the same."""
+    late = run_backtest(settings("start=2024-03-01"))
+    first = late.main.decisions[0]
+    early = results.settings.trader(results.settings.forecaster.build()).over(
+        results.bars, np.datetime64("2024-02-20T05:00", "ns")
+    )
+    bars = results.bars.until(first.at)
+    prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True)}
+    again = early.decide(bars, replace_account(prices, first.at))
+    assert again == first
+
+
+def replace_account(prices: dict[str, float], at: np.datetime64) -> Any:
+    from execution.orders import Account
+
+    return Account(100_000.0, {}, prices, at)
+
+
+def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and_buy_and_hold(results: Results) -> None:
+    """Lesson 3."""
+    summary = results.summary()
+    assert set(summary["comparisons"]) == {"random_walk", "buy_and_hold"}
+    assert len({summary["total_return"], *(c["total_return"] for c in summary["comparisons"].values())}) == 3
+    assert summary["comparisons"]["random_walk"]["trades"] == 0
+    walk = run_backtest(settings("forecaster=ewma"))
+    remarks = " ".join(walk.summary()["remarks"])
+    assert "No trades: the largest edge, 0.00 bp" in remarks
+    assert "did not exceed its cost of 2.00 bp" in remarks
+    assert "the forecast made no difference" in remarks
+
+
+def test_every_fill_traces_to_an_order_and_a_decision(results: Results) -> None:
+    orders = {o.client_order_id: (d.at, o) for d in results.main.decisions for o in d.orders}
+    for fill in results.main.fills:
+        at, order = orders[fill.client_order_id]
+        assert fill.at == at
+        assert fill.symbol == order.symbol
+        assert abs(fill.qty) <= order.qty
+        assert fill.qty * order.signed_qty > 0
+        assert order.reason
+    identities = [f.client_order_id for f in results.main.fills]
+    assert len(set(identities)) == len(identities)
+
+
+def test_leverage_is_cut_before_the_night_and_its_interest_charged() -> None:
+    """Lesson 2, with an oracle that borrows all it may: more than twice equity by day, less into the night."""
+    run = run_backtest(settings("forecaster=oracle", "symbols=[SYA,SYB,SYC,SYD,SYE]")).main
+    equity = run.equity().iloc[:-7]  # the oracle has no forecast for the last bars
+    gross = equity["gross_stock"] / equity["equity"]
+    evening = equity["at"].dt.tz_convert("America/New_York").dt.hour == 16
+    assert gross.max() > 2.5
+    assert gross[evening].max() < 2.15
+    assert equity["interest"].sum() > 0
+    assert (equity["interest"][~evening] == 0).all()
+
+
+def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lessons 1 and 16."""
+    grid = stock_grid()
+    some = (grid.starts > np.datetime64("2024-01-02", "ns")) & (grid.ends < np.datetime64("2024-03-09", "ns"))
+    rng = np.random.default_rng(1)
+    tables = []
+    for symbol in ("AAA", "BBB"):
+        close = 500 * np.exp(np.cumsum(rng.normal(-0.003, 0.002, some.sum())))
+        values = np.stack([close, close * 1.01, close * 0.99, close, np.full(len(close), 1e6)], axis=1)
+        values[1:, 0] = close[:-1]
+        tables.append((instrument(symbol), grid.ends[some], values))
+    run = on(panel(tables, "a falling market"), "forecaster=oracle", monkeypatch=monkeypatch)
+    fills = run.main.fill_frame()
+    held = fills.groupby("symbol")["qty"].cumsum()
+    assert (held < 0).mean() > 0.8
+    summary = run.summary()
+    assert summary["total_return"] > 0.1
+    assert summary["comparisons"]["buy_and_hold"]["total_return"] < -0.1
+    write_results(run, tmp_path)
+    assert "oracle" in summary["forecaster"]
+    assert "not a result" in " ".join(summary["remarks"])
+    assert "oracle" in (tmp_path / "report.html").read_text()
+    assert "oracle" in (tmp_path / "config.yaml").read_text()
+    for name in ("equity", "fills", "decisions"):
+        import pyarrow.parquet as pq
+
+        assert b"oracle" in pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"forecaster"]
+
+
+def test_a_missing_bar_is_valued_at_the_last_close_and_fills_nothing(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lesson 7: hide a symbol's bars for a day; it is worth its last close and does not trade."""
+    bars = results.bars
+    s = bars.symbols.index("SYA")
+    hidden = (bars.times > np.datetime64("2024-02-28T12:00", "ns")) & (bars.times < np.datetime64("2024-02-29T12:00", "ns"))
+    mask = bars.mask.copy()
+    mask[s, hidden] = False
+    gap = Bars(bars.instruments, bars.times, np.where(mask[:, :, None], bars.values, np.nan), mask, bars.source)
+    run = on(gap, monkeypatch=monkeypatch).main
+    fills, equity = run.fill_frame(), run.equity()
+    day = (fills["at"] > "2024-02-28T12:00Z") & (fills["at"] < "2024-02-29T12:00Z")
+    assert "SYA" not in set(fills[day]["symbol"])
+    assert np.isfinite(equity["equity"]).all()
+    assert (equity["equity"] > 0).all()
+
+
+def test_the_files_are_those_that_were_promised(written: Path, results: Results) -> None:
+    assert {p.name for p in written.iterdir()} == FILES
+    equity, fills, decisions = (pd.read_parquet(written / f"{n}.parquet") for n in ("equity", "fills", "decisions"))
+    assert list(equity.columns) == ["at", "cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other"]
+    assert list(fills.columns) == ["at", "symbol", "qty", "price", "fee", "client_order_id"]
+    assert list(decisions.columns) == ["at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"]
+    for frame in (equity, fills, decisions):
+        assert str(frame["at"].dtype).endswith("UTC]")
+        assert frame["at"].is_monotonic_increasing
+    summary = json.loads((written / "summary.json").read_text())
+    promised = [
+        "total_return",
+        "annual_return",
+        "volatility",
+        "sharpe",
+        "sortino",
+        "calmar",
+        "max_drawdown",
+        "turnover",
+        "costs",
+        "interest",
+        "costs_by_kind",
+        "trades",
+        "start",
+        "end",
+        "symbols",
+        "forecaster",
+        "seed",
+        "periods_per_year",
+        "comparisons",
+    ]
+    assert set(promised) <= set(summary)
+    assert summary["costs"] == pytest.approx(sum(summary["costs_by_kind"].values()))
+    assert summary["total_return"] == pytest.approx(equity["equity"].iloc[-1] / 100_000 - 1)
+    assert "synthetic" in summary["data"]
+    page = (written / "report.html").read_text()
+    assert "synthetic market" in page
+    assert 'src="http' not in page
+    assert "<link" not in page.split("</style>")[0]
+
+
+def test_empty_frames_keep_their_columns_and_types(results: Results) -> None:
+    empty = replace(results.main, fills=[], decisions=[])
+    assert empty.fill_frame().dtypes.equals(results.main.fill_frame().dtypes)
+    assert empty.decision_frame().dtypes.equals(results.main.decision_frame().dtypes)
+
+
+def test_a_run_that_dies_while_writing_leaves_no_half_result(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "summary.json").write_text("the old one")
+
+    def dies(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("marketsimulator.results.render_report", dies)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(results, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+    assert (tmp_path / "summary.json").read_text() == "the old one"
+
+
+def test_calendar_days_count_back_from_the_last_bar_all_symbols_share() -> None:
+    run = BacktestSettings.of(composed("backtest", ["days=5", "data.start=2024-01-02", "data.end=2024-03-08"]))
+    first, last = run.span(run.bars())
+    assert last == np.datetime64("2024-03-08T21:00", "ns")
+    assert first == np.datetime64("2024-03-04T05:00", "ns")
+
+
+def test_a_run_in_which_nothing_ever_has_a_hundred_bars_is_an_error() -> None:
+    with pytest.raises(InputError, match="no symbol has 100 bars"):
+        run_backtest(settings("start=2024-01-02", "end=2024-01-04"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["limits.symbol_cap=much"], "limits.symbol_cap"),
+        (["limits.symbol_cap=-1"], "limits.symbol_cap: -1"),
+        (["capital=0"], "capital: 0"),
+        (["capital=nan"], "capital"),
+        (["start=2024-03-09", "end=2024-03-01"], "start: 2024-03-09 is not before end 2024-03-01"),
+        (["start=2030-01-01", "end=2030-02-01"], "synthetic market runs from"),
+        (["days=5"], "days: give either"),
+        (["symbols=[NVDA]"], "synthetic market has no NVDA"),
+        (["symbols=[a b]"], "neither a stock"),
+        (["forecaster.calibrated=true"], "forecaster.calibrated"),
+        (["+limits.typo=1"], "limits.typo: there is no such setting"),
+        (["forecaster.kind=magic"], "forecaster.kind"),
+        (["sizing.holding=week"], "sizing.holding"),
+        (["data.edge=2"], "data.edge"),
+        (["margin.interest_rate=-0.1"], "margin.interest_rate"),
+        (["correlation.hourly_window=1"], "correlation.hourly_window"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(overrides: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says.replace(".", r"\.")):
+        settings(*overrides).bars()
+
+
+def test_leverage_limits_come_from_the_environment_by_way_of_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_INTRADAY_LEVERAGE", "3.5")
+    assert settings().limits.intraday_leverage == 3.5
+    monkeypatch.setenv("MAX_INTRADAY_LEVERAGE", "lots")
+    with pytest.raises(InputError, match=r"limits\.intraday_leverage"):
+        settings()
+
+
+def test_the_log_has_the_phrases_operators_grep_for(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger=backtest.log.name)
+    run_backtest(settings("start=2024-03-07"))
+    for phrase in (
+        "Enhanced Kelly sizing with 4.0x leverage",
+        "Enhanced Kelly sizing with 2.0x leverage",
+        "Enhanced Kelly sizing with no leverage (crypto)",
+        "exposure:",
+        "PnL:",
+    ):
+        assert phrase in caplog.text
+
+
+def test_coins_and_stocks_are_told_apart_in_the_ledger(results: Results) -> None:
+    crypto = [i.symbol for i in results.bars.instruments if i.kind is Kind.CRYPTO]
+    hold = next(r for r in results.comparisons if r.name == "buy_and_hold")
+    last = hold.equity().iloc[-1]
+    assert len(hold.fills) == len(results.bars.symbols)
+    assert last["gross_crypto"] == pytest.approx(
+        sum(
+            float(f.qty) * results.bars.last_closes()[results.bars.symbols.index(f.symbol)]
+            for f in hold.fills
+            if f.symbol in crypto
+        )
+    )

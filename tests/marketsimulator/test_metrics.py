@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marketsimulator.metrics import annual_turnover, daily_equity, performance
+from trainingdata.sessions import HOUR, four_pm, sessions_between
+
+
+def hourly(first: str, last: str) -> np.ndarray:
+    return np.arange(np.datetime64(first, "ns"), np.datetime64(last, "ns"), HOUR)
+
+
+def dates(first: str, last: str) -> np.ndarray:
+    return sessions_between(np.datetime64(first, "D"), np.datetime64(last, "D"))
+
+
+def test_days_are_sessions_for_stocks_and_calendar_days_with_a_coin() -> None:
+    """Lesson 8: the number of periods a year is read from the days, and it is never the number of bars."""
+    at = hourly("2024-01-02T10:00", "2024-03-01T22:00")
+    stocks, stock_days = daily_equity(at, np.ones(len(at)), capital=1.0, coins=False)
+    coins, coin_days = daily_equity(at, np.ones(len(at)), capital=1.0, coins=True)
+    assert stock_days in (250, 251)
+    assert coin_days == 365
+    assert len(stocks) == 1 + len(dates("2024-01-02", "2024-03-01"))
+    assert len(coins) == 1 + 60
+
+
+def test_the_statistics_by_hand() -> None:
+    """Daily returns +1 %, -1 %, +2 %, from equity at 16:00; what happens between does not count."""
+    days = dates("2024-10-01", "2024-10-03")
+    at = np.sort(np.concatenate([four_pm(days), four_pm(days) - HOUR]))
+    levels = 100.0 * np.cumprod([1.01, 0.99, 1.02])
+    equity = np.stack([levels * 0.7, levels], axis=1).ravel()
+    p = performance(at, equity, capital=100.0, coins=False)
+    returns = np.array([0.01, -0.01, 0.02])
+    root = np.sqrt(p.periods_per_year)
+    assert p.total_return == pytest.approx(1.01 * 0.99 * 1.02 - 1)
+    assert p.sharpe == pytest.approx(returns.mean() / returns.std(ddof=1) * root)
+    assert p.volatility == pytest.approx(returns.std(ddof=1) * root)
+    assert p.sortino == pytest.approx(returns.mean() / np.sqrt(0.01**2 / 3) * root)
+    assert p.max_drawdown == pytest.approx(-0.01)
+    assert p.annual_return == pytest.approx((1.01 * 0.99 * 1.02) ** (p.periods_per_year / 3) - 1)
+    assert p.calmar == pytest.approx(p.annual_return / 0.01)
+
+
+def test_what_is_not_defined_is_none_and_never_zero() -> None:
+    at = hourly("2024-10-01T14:00", "2024-10-04T23:00")
+    flat = performance(at, np.full(len(at), 50.0), capital=50.0, coins=False)
+    assert (flat.sharpe, flat.sortino, flat.calmar) == (None, None, None)
+    assert flat.total_return == 0
+    moment = performance(at[:1], np.array([60.0]), capital=50.0, coins=False)
+    assert moment.total_return == pytest.approx(0.2)
+    assert (moment.annual_return, moment.volatility) == (None, None)
+
+
+def test_an_account_that_is_wiped_out_has_a_return_and_no_growth_rate() -> None:
+    at = hourly("2024-10-01T14:00", "2024-10-08T23:00")
+    equity = np.linspace(50.0, -10.0, len(at))
+    p = performance(at, equity, capital=50.0, coins=False)
+    assert p.total_return == pytest.approx(-1.2)
+    assert p.annual_return is None
+
+
+def test_turnover_is_a_yearly_rate() -> None:
+    at = hourly("2023-01-01T00:00", "2024-01-01T06:00")
+    assert annual_turnover(500.0, at, np.full(len(at), 100.0)) == pytest.approx(5.0, rel=1e-3)
+    assert annual_turnover(500.0, at[:1], np.array([100.0])) is None
