@@ -147,7 +147,7 @@ def _fee(q: float, price: float, terms: Terms, s: int) -> float:
 def _power(cash: float, unsettled: float, quantity: Array, proceeds: Array, marks: Array, terms: Terms, s: int) -> float:
     """USD of additional exposure the broker allows: unborrowed settled cash for a coin, margin for a stock."""
     if terms.crypto[s]:
-        return cash - max(unsettled, 0.0) - float(proceeds.sum())
+        return cash - max(unsettled, 0.0) - float(proceeds.sum()) - 0.01  # the fee is rounded up to the cent
     equity, stock, coins = cash, 0.0, 0.0
     for r in range(len(quantity)):
         if quantity[r] != 0.0:

@@ -26,6 +26,7 @@ Holding = Literal["next", "session"]
 NEW_YORK = ZoneInfo("America/New_York")
 HOUR = np.timedelta64(1, "h")
 DAY = np.timedelta64(1, "D")
+FULL_SESSION = np.timedelta64(390, "m")
 CALENDAR_START = "2000-01-01"
 _NEVER = np.datetime64("NaT", "ns")
 
@@ -115,16 +116,19 @@ def holding_end(kind: Kind, now: np.datetime64, holding: Holding = "next") -> np
 
 
 def stays_open(now: np.datetime64) -> bool:
-    """Whether the stock market is open at `now` and at least one more stock decision follows before the close.
+    """Whether the stock market is open at `now` and a later decision of the session can still cut the book for the night.
 
-    While it does, the intraday ceiling holds; from the session's last decision until the next open, the overnight one.
+    While it can, the intraday ceiling holds; from the session's last decision until the next open, the overnight one. On
+    a shortened session the cut is made at the last decision but one: feeds often lack the half hour that would fill the
+    last.
     """
     grid = stock_grid()
     k = int(np.searchsorted(grid.opens, now, side="right")) - 1
     if k < 0 or now >= grid.closes[k]:
         return False
-    last_start = grid.starts[int(np.searchsorted(grid.session, k, side="right")) - 1]
-    return bool(now < last_start)
+    shortened = grid.closes[k] - grid.opens[k] < FULL_SESSION
+    after = int(np.searchsorted(grid.decision_session, k, side="right"))
+    return bool(now < grid.decisions[after - (2 if shortened else 1)])
 
 
 def bar_position(kind: Kind, instants: Instants) -> Array:

@@ -92,8 +92,9 @@ def test_an_order_that_crosses_zero_stops_there() -> None:
 def test_coins_never_go_short_and_are_bought_with_own_settled_cash() -> None:
     assert send(book(), (2, -1.0))[1].quantity[0] == 0
     assert send(book(quantity=(0, 0, 0.4, 0)), (2, -1.0))[0].quantity[2] == 0
-    rich = send(book(cash=10_000.0), (2, 1.0))[0]
-    assert 0 <= rich.cash < 100
+    for cash in (10_000.0, 6_016.805, 0.07):
+        rich = send(book(cash=cash), (2, 1.0), (3, 5000.0))[0]
+        assert 0 <= rich.cash < 100
     unsettled = send(book(cash=10_000.0, unsettled=8_000.0), (2, 1.0))[0]
     assert unsettled.cash == pytest.approx(8_000, abs=100)
     assert send(book(cash=-1.0, quantity=(1000, 0, 0, 0)), (2, 1.0))[1].quantity[0] == 0

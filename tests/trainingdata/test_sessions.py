@@ -98,6 +98,12 @@ def test_the_overnight_ceiling_begins_with_the_last_decision_of_a_session() -> N
     assert not stays_open(utc("2024-10-01T22:00"))
     assert not stays_open(utc("2024-10-02T13:00"))
     assert stays_open(utc("2024-10-02T14:00"))
+
+
+def test_on_a_half_day_the_overnight_ceiling_begins_one_decision_earlier() -> None:
+    """So that the cut fills even where the feed lacks the session's last half hour."""
+    assert stays_open(utc("2024-11-29T15:30"))
+    assert not stays_open(utc("2024-11-29T16:30"))
     assert not stays_open(utc("2024-11-29T17:30"))
 
 
