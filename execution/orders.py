@@ -21,7 +21,7 @@ class Order:
     """A market order. qty > 0, a multiple of the instrument's increment.
 
     client_order_id: a function of strategy, instant, symbol, leg and attempt, so that the same intention never has two.
-    reason: why it exists, in words.
+    reason: why it exists, in words. reduces: whether it only brings a position nearer to zero.
     """
 
     client_order_id: str
@@ -29,6 +29,7 @@ class Order:
     side: Side
     qty: Decimal
     reason: str
+    reduces: bool = False
 
     def __post_init__(self) -> None:
         if not self.qty > 0:
@@ -122,8 +123,9 @@ def rebalance(
         for leg, (before, after) in enumerate(steps):
             if after == before:
                 continue
-            rank = 0 if abs(after) < abs(before) else 1 if item.kind is Kind.CRYPTO else 2
+            reduces = abs(after) < abs(before)
+            rank = 0 if reduces else 1 if item.kind is Kind.CRYPTO else 2
             side: Side = "buy" if after > before else "sell"
             identity = client_order_id(strategy, at, item.symbol, leg)
-            ranked.append((rank, item.symbol, Order(identity, item.symbol, side, abs(after - before), reason)))
+            ranked.append((rank, item.symbol, Order(identity, item.symbol, side, abs(after - before), reason, reduces)))
     return tuple(order for _, _, order in sorted(ranked, key=lambda entry: entry[:2]))

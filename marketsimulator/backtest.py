@@ -18,6 +18,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from execution.broker import place
 from execution.orders import Fill
 from execution.trader import Decider, Decision
 from forecasting.baseline import RandomWalk
@@ -81,7 +82,7 @@ def _simulate(settings: BacktestSettings, bars: Bars, first: int, name: str, dec
         decision = decider.decide(bars.between(0, index + 1), broker.account())
         if decision is not None:
             decisions.append(decision)
-            fills += broker.submit(decision.orders)
+            fills += place(broker, decision.orders)
         rows.append(broker.row())
         if decision is not None:
             _log(name, decision, rows[-1], settings.capital)

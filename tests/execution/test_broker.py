@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import numpy as np
+
+from execution.broker import place
+from execution.orders import Account, Fill, Order, rebalance
+from trainingdata.instruments import instrument
+
+AT = np.datetime64("2024-10-01T14:30", "ns")
+ORDERS = rebalance(
+    "s",
+    AT,
+    [
+        (instrument("NVDA"), Decimal(0), Decimal(5), "open"),
+        (instrument("AAPL"), Decimal(10), Decimal(4), "reduce"),
+        (instrument("MSFT"), Decimal(3), Decimal(-3), "flip"),
+    ],
+)
+
+
+class Halting:
+    """A broker that fills everything but what is halted."""
+
+    def __init__(self, *halted: str) -> None:
+        self.halted = halted
+        self.sent: list[Order] = []
+
+    def account(self) -> Account:
+        return Account(0.0, {}, {}, AT)
+
+    def submit(self, orders: Sequence[Order]) -> list[Fill]:
+        self.sent += orders
+        return [Fill(o.client_order_id, o.symbol, o.signed_qty, 1.0, 0.0, AT) for o in orders if o.symbol not in self.halted]
+
+
+def test_reductions_go_first_and_openings_follow() -> None:
+    broker = Halting()
+    fills = place(broker, ORDERS)
+    assert [o.symbol for o in broker.sent] == ["AAPL", "MSFT", "MSFT", "NVDA"]
+    assert len(fills) == 4
+
+
+def test_where_a_reduction_does_not_fill_nothing_is_opened() -> None:
+    broker = Halting("AAPL")
+    fills = place(broker, ORDERS)
+    assert [(o.symbol, o.side) for o in broker.sent] == [("AAPL", "sell"), ("MSFT", "sell")]
+    assert [f.symbol for f in fills] == ["MSFT"]
+
+
+def test_a_halted_opening_stops_nothing_else() -> None:
+    assert {f.symbol for f in place(Halting("NVDA"), ORDERS)} == {"AAPL", "MSFT"}
