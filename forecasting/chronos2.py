@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
 
 Array32 = npt.NDArray[np.float32]
-Compile = Literal["auto", "true", "false"]
+Compile = Literal["auto"] | bool
 Device = Literal["auto", "cpu", "cuda"]
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "small"
@@ -72,7 +72,7 @@ class Chronos2Forecaster:
 
     model: str | Path = SHIPPED
     context_length: int = 100
-    batch_size: int = 256
+    batch_size: int = 64
     device: Device = "auto"
     compile: Compile = "auto"
     pipeline: Chronos2Pipeline = field(init=False, repr=False)
@@ -97,7 +97,7 @@ class Chronos2Forecaster:
 
     @property
     def _compiles(self) -> bool:
-        return self.compile == "true" or (self.compile == "auto" and self.pipeline.model.device.type == "cuda")
+        return self.pipeline.model.device.type == "cuda" if self.compile == "auto" else self.compile
 
     def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on, one batch after another."""
@@ -172,16 +172,16 @@ class Chronos2Forecaster:
         import torch
 
         model = self.pipeline.model
-        network: Callable[..., Any] = torch.compile(model, dynamic=False)
         probe = torch.linspace(1, 2, self.context_length, device=model.device).repeat(self.batch_size, 1)
         groups = torch.arange(self.batch_size, device=model.device)
         patches = math.ceil(HORIZON / self.pipeline.model_output_patch_size)
         try:
+            network: Callable[..., Any] = torch.compile(model, dynamic=False)
             with torch.inference_mode():
                 network(context=probe, group_ids=groups, num_output_patches=patches)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
-            raise InputError(f"forecaster.compile={self.compile}: torch.compile failed: {reason}; set it to false") from error
+            raise InputError(f"forecaster.compile={str(self.compile).lower()}: torch.compile failed: {reason}; set it to false") from error
         return network
 
 

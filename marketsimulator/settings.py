@@ -46,7 +46,7 @@ class ForecasterSettings:
     kind: Literal["chronos2", "ewma", "oracle"] = "chronos2"
     model: str | None = None
     context_length: int = 100
-    batch_size: int = 256
+    batch_size: int = 64
     device: Device = "auto"
     compile: Compile = "auto"
     calibrated: bool = False
