@@ -181,7 +181,9 @@ class Chronos2Forecaster:
                 network(context=probe, group_ids=groups, num_output_patches=patches)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
-            raise InputError(f"forecaster.compile={str(self.compile).lower()}: torch.compile failed: {reason}; set it to false") from error
+            raise InputError(
+                f"forecaster.compile={str(self.compile).lower()}: torch.compile failed: {reason}; set it to false"
+            ) from error
         return network
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -46,11 +47,12 @@ def composed(name: str, overrides: list[str]) -> DictConfig:
 
 
 def check_overrides(name: str, words: list[str]) -> None:
-    """Exit with code 2 and one line for overrides Hydra would refuse; flags and sweeps are left to Hydra."""
-    if any(word.startswith("-") for word in words) or any(word.startswith("hydra") for word in words):
-        return
+    """Exit with code 2 and one line for overrides Hydra would refuse; flags, and what is swept over, are left to it."""
+    flagged = any(word.startswith("-") for word in words)
+    sweeps = {"-m", "--multirun"} & set(words)
+    plain = [w for w in words if not w.startswith(("-", "hydra")) and ("=" in w or not flagged)]
     try:
-        composed(name, words)
+        composed(name, [w for w in plain if not (sweeps and re.search(r"[,(]", w))])
     except InputError as error:
         fail(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -99,6 +100,8 @@ class BacktestSettings:
     def __post_init__(self) -> None:
         if not 0 < self.capital < 1e12:
             raise InputError(f"capital: {self.capital} is outside 0 … 1e12 USD")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.strategy):
+            raise InputError(f"strategy: {self.strategy!r} is not 1 to 64 letters, digits, '.', '_' or '-'")
         if self.days is not None and (self.start or self.end):
             raise InputError("days: give either start and end, or days")
         if self.days is not None and self.days < 1:
@@ -114,10 +117,12 @@ class BacktestSettings:
             naming the key, the value and what was expected.
         """
         try:
-            plain = OmegaConf.to_container(config, resolve=True)
+            plain: Any = OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:
             raise InputError(str(error).splitlines()[0]) from error
         _refuse_unknown(plain, asdict(cls()), "")
+        _listed(plain, "symbols")
+        _listed(plain.get("data"), "dir")
         try:
             return TypeAdapter(cls).validate_python(plain)
         except ValidationError as error:
@@ -165,6 +170,12 @@ class BacktestSettings:
         some = bars.mask[kept, :last].any(axis=0)
         times, values, mask = bars.times[:last][some], bars.values[kept, :last][:, some], bars.mask[kept, :last][:, some]
         return Bars(tuple(bars.instruments[s] for s in kept), times, values, mask, bars.source)
+
+
+def _listed(settings: Any, key: str) -> None:
+    """One word stands for a list of one."""
+    if isinstance(settings, dict) and isinstance(settings.get(key), str):
+        settings[key] = [settings[key]]
 
 
 def _refuse_unknown(given: Any, known: Any, place: str) -> None:

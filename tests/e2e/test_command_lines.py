@@ -111,7 +111,16 @@ def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "words", [["limits.cap=1"], ["capital=-5"], ["symbols=[NVDA]"], ["start=2024-06-20", "forecaster=prophet"]]
+    "words",
+    [
+        ["limits.cap=1"],
+        ["capital=-5"],
+        ["symbols=[NVDA]"],
+        ["start=2024-06-20", "forecaster=prophet"],
+        ["-m", "capital=1,2", "bad.key=1"],
+        ["--cfg", "job", "bad.key=1"],
+        ["stray"],
+    ],
 )
 def test_the_hydra_entry_says_wrong_input_the_same_way(tmp_path: Path, words: list[str]) -> None:
     one_line(run(tmp_path, "-m", "marketsimulator.backtest", *words))

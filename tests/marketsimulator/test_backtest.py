@@ -324,6 +324,11 @@ def test_a_run_in_which_nothing_ever_has_a_hundred_bars_is_an_error() -> None:
         (["data.edge=2"], "data.edge"),
         (["margin.interest_rate=-0.1"], "margin.interest_rate"),
         (["correlation.hourly_window=1"], "correlation.hourly_window"),
+        (["strategy=my strategy"], "strategy: 'my strategy'"),
+        (["data.dir=/nowhere"], "data.dir: /nowhere is no folder"),
+        (["symbols=NVDA"], "synthetic market has no NVDA"),
+        (["data=null"], "data"),
+        (["limits=3"], "limits"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(overrides: list[str], says: str) -> None:
