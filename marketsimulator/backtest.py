@@ -111,17 +111,21 @@ def _log(name: str, decision: Decision, row: Row, capital: float) -> None:
     )  # fmt: skip
 
 
-def run_command(compose: Callable[[], DictConfig], output: Path) -> None:
-    """Compose, run, write into `output` and print: what both command lines do. Wrong input ends with exit code 2."""
+def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -> None:
+    """Compose, run, write and print: what both command lines do. Wrong input ends with exit code 2.
+
+    output: the folder, where it is not the one that the settings name.
+    """
     try:
         settings = BacktestSettings.of(compose())
+        output = output or Path(settings.output)
         check_output(output)
         log_to_file("backtest")
         with Bar() as progress:
             results = run_backtest(settings, progress)
         write_results(results, output)
     except InputError as error:
-        if output.is_dir() and not any(output.iterdir()):
+        if output is not None and output.is_dir() and not any(output.iterdir()):
             output.rmdir()
         fail(error)
     print_results(results, output)
@@ -129,8 +133,7 @@ def run_command(compose: Callable[[], DictConfig], output: Path) -> None:
 
 @hydra.main(config_path=str(CONFIGS), config_name="backtest", version_base="1.3")
 def _hydra_main(config: DictConfig) -> None:
-    folder = Path(config.output) if config.output else Path(HydraConfig.get().runtime.output_dir)
-    run_command(lambda: config, folder)
+    run_command(lambda: config, Path(HydraConfig.get().runtime.output_dir))
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,8 +24,8 @@ class _Parser(argparse.ArgumentParser):
         fail(InputError(f"{message} (see --help)"))
 
 
-def arguments(words: list[str]) -> tuple[list[str], Path]:
-    """Hydra overrides and output folder for the words of a command line."""
+def overrides_of(words: list[str]) -> list[str]:
+    """Hydra overrides for the words of a command line."""
     parser = _Parser(description="Backtest Kelly sizing on Chronos-2 forecasts. Further key=value words are Hydra overrides.")
     parser.add_argument("--symbols", nargs="+", default=[], metavar="SYMBOL")
     parser.add_argument("--start", help="New York date, inclusive, or an instant with a zone")
@@ -34,7 +33,7 @@ def arguments(words: list[str]) -> tuple[list[str], Path]:
     parser.add_argument("--days", type=int, help="instead: calendar days up to the last bar all symbols share")
     parser.add_argument("--capital", type=float, help="USD")
     parser.add_argument("--data-dir", nargs="+", default=[], metavar="DIR", help="folders of bar files, one file a symbol")
-    parser.add_argument("--output", type=Path, help="folder for the results")
+    parser.add_argument("--output", metavar="DIR", help="folder for the results")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/backtest.yaml")
     given = parser.parse_intermixed_args(words)
     overrides: list[str] = []
@@ -46,20 +45,19 @@ def arguments(words: list[str]) -> tuple[list[str], Path]:
             (overrides if is_override else lists[name]).append(word)
     if lists["overrides"]:
         parser.error(f"{lists['overrides'][0]!r} is no flag and no key=value")
-    flags = {key: getattr(given, key) for key in ("start", "end", "days", "capital")}
+    flags = {key: getattr(given, key) for key in ("start", "end", "days", "capital", "output")}
     named = [f"{key}={_quoted(str(value))}" for key, value in flags.items() if value is not None]
     if lists["symbols"]:
         named.append(f"symbols=[{','.join(map(_quoted, lists['symbols']))}]")
     if lists["data_dir"]:
         named.append(f"data.dir=[{','.join(map(_quoted, lists['data_dir']))}]")
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return named + overrides, given.output or Path("outputs") / f"backtest-{stamp}"
+    return named + overrides
 
 
 def main() -> None:
     """Command line."""
-    overrides, output = arguments(sys.argv[1:])
-    run_command(lambda: composed("backtest", overrides), output)
+    overrides = overrides_of(sys.argv[1:])
+    run_command(lambda: composed("backtest", overrides))
 
 
 def _quoted(word: str) -> str:

@@ -87,7 +87,7 @@ class BacktestSettings:
     capital: float = 100_000.0
     seed: int = 0
     strategy: str = "kelly_50"
-    output: str | None = None
+    output: str = "outputs/backtest"
     data: DataSettings = field(default_factory=DataSettings)
     forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
     sizing: SizingSettings = field(default_factory=SizingSettings)

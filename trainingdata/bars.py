@@ -7,7 +7,7 @@ gzipped CSV. The panel marks a bar at the instant it became **known**; what is m
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainingdata.errors import DataError
-from trainingdata.instruments import Instrument, Kind, instrument
+from trainingdata.instruments import Instrument, Kind, instrument, is_symbol
 from trainingdata.sessions import Instants, in_session, known_at
 
 log = logging.getLogger(__name__)
@@ -131,23 +131,28 @@ def find_files(folders: Sequence[Path], symbols: Sequence[str] | None) -> dict[s
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"data.dir: {folder} is no folder")
-        for path in sorted(folder.iterdir()):
-            suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
-            if suffix is None:
-                continue
-            symbol = path.name[: -len(suffix)].upper().replace("-USD", "USD")
+        for symbol, path in _bar_files(folder):
             if symbol in found and (symbols is None or symbol in symbols):
                 raise DataError(f"{symbol}: two files, {found[symbol]} and {path}; keep one")
             found[symbol] = path
     where = ", ".join(str(f) for f in folders)
-    if symbols is None:
-        if not found:
-            raise DataError(f"data.dir: no .parquet, .csv or .csv.gz file in {where}")
-        return {instrument(symbol).symbol: path for symbol, path in found.items()}
-    missing = [s for s in symbols if s not in found]
-    if missing:
-        raise DataError(f"{missing[0]}: no {missing[0]}.parquet, .csv or .csv.gz in {where}")
-    return {s: found[s] for s in symbols}
+    if symbols is None and not found:
+        raise DataError(f"data.dir: no .parquet, .csv or .csv.gz file in {where}")
+    wanted = list(found) if symbols is None else symbols
+    for symbol in wanted:
+        if symbol not in found:
+            raise DataError(f"{symbol}: no {symbol}.parquet, .csv or .csv.gz in {where}")
+        if not is_symbol(symbol):
+            raise DataError(f"{found[symbol]}: {symbol!r} is no symbol; name the symbols you want, or move the file")
+    return {symbol: found[symbol] for symbol in wanted}
+
+
+def _bar_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(symbol, path) of every file in a folder that ends as a bar file does."""
+    for path in sorted(folder.iterdir()):
+        suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
+        if suffix is not None:
+            yield path.name[: -len(suffix)].upper().replace("-USD", "USD"), path
 
 
 def read_bars(

@@ -43,6 +43,11 @@ class Instrument:
         return self.kind is Kind.STOCK
 
 
+def is_symbol(text: str) -> bool:
+    """Whether the text names a stock or a coin."""
+    return bool(_COIN.fullmatch(text) or _STOCK.fullmatch(text))
+
+
 @cache
 def instrument(symbol: str) -> Instrument:
     """The instrument behind a symbol: `BTCUSD` and `BTC/USD` are one coin, `NVDA` and `BRK.B` stocks.

@@ -123,8 +123,8 @@ def _momentum(standardised: Array, edge: float) -> Array:
 
 
 def _bar_times(kind: Kind, slots: Instants) -> tuple[Instants, Instants]:
-    """Starts and ends of the bars that lie wholly within the slots."""
-    end = slots[-1] + HALF_HOUR
+    """Starts and ends of the bars that are known within the slots."""
+    end = slots[-1]
     if kind is Kind.CRYPTO:
         starts = slots[slots.astype("datetime64[h]") == slots]
         starts = starts[starts + HOUR <= end]

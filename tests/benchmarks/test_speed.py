@@ -64,9 +64,8 @@ def test_decisions_a_second() -> None:
     trader = settings.trader(settings.forecaster.build()).over(bars, first)
     taken = seconds(lambda: _simulate(settings, bars, begin, "oracle", trader, lambda *_: None))
     instants = len(bars.times) - begin
-    print(
-        f"\n{instants} instants, {len(bars.symbols)} symbols: {1e3 * taken / instants:.3f} ms an instant, decision and settlement"
-    )
+    each = 1e3 * taken / instants
+    print(f"\n{instants} instants, {len(bars.symbols)} symbols: {each:.3f} ms an instant, decision and settlement")
 
 
 @pytest.mark.parametrize("n", [10, 50, 200])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from marketsimulator.backtest_kelly_chronos2 import arguments
+from marketsimulator.backtest_kelly_chronos2 import overrides_of
 from marketsimulator.command import composed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -142,14 +142,14 @@ def test_an_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 def test_flags_become_overrides_literally() -> None:
-    overrides, output = arguments(
+    overrides = overrides_of(
         ["--symbols", "NVDA", "BTC/USD", "limits.symbol_cap=0.5", "--data-dir", "/a folder/x,y", "it's", "--output", "o"]
     )
     config = composed("backtest", overrides)
     assert list(config.symbols) == ["NVDA", "BTC/USD"]
     assert list(config.data.dir) == ["/a folder/x,y", "it's"]
     assert config.limits.symbol_cap == 0.5
-    assert output == Path("o")
+    assert config.output == "o"
 
 
 def test_a_dry_decision_prints_the_orders_and_why_and_only_dry_runs(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from execution.orders import Account
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
 from marketsimulator.command import composed
@@ -128,22 +129,22 @@ def test_a_run_truncated_at_an_instant_equals_the_long_run_up_to_it(results: Res
 
 
 def test_runs_begun_on_different_dates_with_equal_accounts_decide_equally(results: Results) -> None:
-    """At its first instant the later run has no positions; the earlier trader, given that account, decides the same."""
-    late = run_backtest(settings("start=2024-03-01"))
-    first = late.main.decisions[0]
-    early = results.settings.trader(results.settings.forecaster.build()).over(
-        results.bars, np.datetime64("2024-02-20T05:00", "ns")
+    forecaster = results.settings.forecaster.build()
+    early, late = (
+        results.settings.trader(forecaster).over(results.bars, np.datetime64(since, "ns"))
+        for since in ("2024-02-20T05:00", "2024-02-29T19:00")
     )
-    bars = results.bars.until(first.at)
-    prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True)}
-    again = early.decide(bars, replace_account(prices, first.at))
-    assert again == first
-
-
-def replace_account(prices: dict[str, float], at: np.datetime64) -> Any:
-    from execution.orders import Account
-
-    return Account(100_000.0, {}, prices, at)
+    compared = 0
+    for now in results.bars.times[results.bars.times >= np.datetime64("2024-02-29T19:00", "ns")]:
+        bars = results.bars.until(now)
+        prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True)}
+        account = Account(50_000.0, {"SYA": Decimal(300), "SYXUSD": Decimal("3.5")}, prices, now)
+        decision = early.decide(bars, account)
+        assert decision == late.decide(bars, account)
+        compared += decision is not None
+    assert compared > 150
+    run = run_backtest(settings("start=2024-02-29T19:00Z"))
+    assert run.main.decisions[0].at == np.datetime64("2024-02-29T19:00", "ns")
 
 
 def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and_buy_and_hold(results: Results) -> None:

@@ -139,6 +139,9 @@ def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
         read_bars([tmp_path], ["BBB"])
     with pytest.raises(DataError, match=r"no \.parquet"):
         read_bars([tmp_path], None)
+    write(tmp_path, frame(), "notes of today.csv")
+    with pytest.raises(DataError, match=r"notes of today\.csv: .* is no symbol"):
+        read_bars([tmp_path], None)
 
 
 def test_extended_hours_rows_are_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
