@@ -128,6 +128,9 @@ def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -
         if output is not None and output.is_dir() and not any(output.iterdir()):
             output.rmdir()
         fail(error)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
     print_results(results, output)
 
 
