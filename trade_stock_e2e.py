@@ -22,6 +22,7 @@ from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
+from trainingdata.sessions import utc_text
 
 
 def dry_run(config: DictConfig) -> tuple[Bars, Account, Decision | None]:
@@ -50,7 +51,7 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
 def show(bars: Bars, account: Account, decision: Decision | None) -> None:
     """Print what was decided and why."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    when = f"{bars.now.astype('datetime64[m]')}Z"
+    when = utc_text(bars.now)
     if decision is None:
         console.print(f"{when}: nothing decides at this instant (no bar closed for a market that is open to fill).")
         return

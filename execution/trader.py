@@ -122,12 +122,12 @@ class Trader:
             return None
         equity = account.equity
         if equity <= 0:
-            return self._reduced(bars, account, moments, deciding, "equity is not above zero")
+            return self._without_risk(bars, account, moments, deciding, "equity is not above zero")
         situation = self._situation(bars, account, moments, deciding)
         try:
             allocation = allocate(situation, self.limits, self.sizing.fraction)
         except SolverFailed as error:
-            return self._reduced(bars, account, moments, deciding, str(error))
+            return self._without_risk(bars, account, moments, deciding, str(error))
         return self._decision(bars, account, moments, situation, allocation)
 
     def _moments(self, bars: Bars, forecast: QuantileForecast, closed: Mask) -> Moments:
@@ -196,22 +196,26 @@ class Trader:
         orders = rebalance(self.strategy, bars.now, targets)
         return Decision(bars.now, moments.end, situation.equity, situation.stock_ceiling, tuple(choices), orders)
 
-    def _reduced(self, bars: Bars, account: Account, moments: Moments, deciding: Mask, failure: str) -> Decision:
+    def _without_risk(self, bars: Bars, account: Account, moments: Moments, deciding: Mask, failure: str) -> Decision:
         """No new risk: what decides is left as it is, or closed where there is no equity to carry it."""
-        close = account.equity <= 0
+        broke = account.equity <= 0
         choices, targets = [], []
         for s in np.flatnonzero(deciding):
             item = bars.instruments[s]
             quantity = account.exposure.get(item.symbol, Decimal(0))
-            wanted = Decimal(0) if close else quantity
-            nan = float("nan")
-            held = nan if close else float(quantity) * account.prices[item.symbol] / account.equity
-            choices.append(
-                Choice(
-                    item.symbol, float(moments.mu[s]), float(moments.sigma[s]), nan, 0.0 if close else held,
-                    wanted - quantity, "failed", nan,
-                )
-            )  # fmt: skip
+            wanted = Decimal(0) if broke else quantity
+            weight = 0.0 if broke else float(quantity) * account.prices[item.symbol] / account.equity
+            choice = Choice(
+                symbol=item.symbol,
+                mu=float(moments.mu[s]),
+                sigma=float(moments.sigma[s]),
+                kelly=float("nan"),
+                target=weight,
+                qty=wanted - quantity,
+                binding="failed",
+                cost=float("nan"),
+            )
+            choices.append(choice)
             targets.append((item, quantity, wanted, failure))
         orders = rebalance(self.strategy, bars.now, targets)
         ceiling = self.limits.stock_ceiling(overnight=not stays_open(bars.now), equity=account.equity)

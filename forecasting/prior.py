@@ -2,9 +2,9 @@
 
 No market data is involved. Every series is drawn from a mixture of volatility processes (GARCH and GJR, stochastic
 volatility with leverage, constant), Student-t innovations, intraday seasonality with overnight gaps, two-state regimes,
-small drift, first-order autocorrelation of either sign, level reversion, bid-ask bounce, jumps, tick rounding and stale
-bars; one in twenty is trend plus season. Several futures continue from the same state, so that the pinball gradient of a
-quantile is the share of futures below it minus its level, with little noise.
+small drift, first-order autocorrelation of either sign, momentum, level reversion, bid-ask bounce, jumps, tick rounding
+and stale bars; one in twenty is trend plus season. Several futures continue from the same state, so that the pinball
+gradient of a quantile is the share of futures below it minus its level, with little noise.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class _Process:
     season: Array
     drift: Array
     autocorrelation: Array
+    trend: Array
+    memory: Array
     reversion: Array
     jump_rate: Array
 
@@ -121,6 +123,8 @@ def _draw_process(rng: np.random.Generator, batch: int, length: int) -> _Process
         season=_seasonality(rng, batch, length),
         drift=some(0.5, rng.normal(0, 0.02, batch)),
         autocorrelation=some(0.5, np.clip(rng.normal(0, 0.1, batch), -0.4, 0.4)),
+        trend=some(0.4, np.clip(rng.normal(0.03, 0.08, batch), -0.3, 0.3)),
+        memory=rng.uniform(0.4, 0.9, batch),
         reversion=some(0.15, rng.uniform(0.005, 0.1, batch)),
         jump_rate=some(0.2, rng.uniform(0.002, 0.02, batch)),
     )
@@ -143,16 +147,16 @@ def _seasonality(rng: np.random.Generator, batch: int, length: int) -> Array:
 
 
 def _start(batch: int, lead: tuple[int, ...]) -> tuple[Array, ...]:
-    """State (variance, log-variance, last return, level), each [B, ...]."""
+    """State (variance, log-variance, last return, momentum, level), each [B, ...]."""
     shape = (batch, *lead)
-    return np.ones(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    return np.ones(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
 
 
 def _simulate(
     rng: np.random.Generator, p: _Process, times: npt.NDArray[np.int64], state: tuple[Array, ...]
 ) -> tuple[Array, tuple[Array, ...]]:
     """Returns [B, ..., T] in baseline deviations, continued from `state`."""
-    variance, log_variance, last, level = state
+    variance, log_variance, last, momentum, level = state
     lead = variance.shape
     column = (slice(None),) + (None,) * (variance.ndim - 1)
     freedom = p.freedom[column]
@@ -164,6 +168,8 @@ def _simulate(
     alpha, gamma, beta = p.alpha[column], p.gamma[column], p.beta[column]
     stay, vol_of_vol, rho = p.persistence[column], p.vol_of_vol[column], p.leverage[column]
     rest, stochastic = np.sqrt(1 - rho**2), p.stochastic[column]
+    memory = p.memory[column]
+    gain = np.sqrt(1 - memory**2)
     out = np.empty(shape)
     for k, t in enumerate(times):
         deviation = np.where(stochastic, np.exp(log_variance / 2), np.sqrt(variance))
@@ -172,10 +178,10 @@ def _simulate(
         noise = rho * np.clip(shocks[k], -4, 4) + rest * other[k]
         log_variance = stay * log_variance + vol_of_vol * noise * np.sqrt(1 - stay)
         move = (shock + jumps[k]) * (p.season[:, t] * p.regime[:, t])[column] + p.drift[column]
-        move = move + p.autocorrelation[column] * last - p.reversion[column] * level
-        last, level = move, level * 0.995 + move
+        move = move + p.autocorrelation[column] * last + p.trend[column] * momentum - p.reversion[column] * level
+        last, momentum, level = move, memory * momentum + gain * move, level * 0.995 + move
         out[k] = np.clip(move, -12, 12)
-    return np.moveaxis(out, 0, -1), (variance, log_variance, last, level)
+    return np.moveaxis(out, 0, -1), (variance, log_variance, last, momentum, level)
 
 
 def _trend_and_season(rng: np.random.Generator, level: Array, ahead: Array, base: Array) -> tuple[Array, Array]:

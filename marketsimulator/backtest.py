@@ -32,6 +32,7 @@ from sizing.quantity import sizing_phrase
 from trainingdata.bars import Bars
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
+from trainingdata.sessions import utc_text
 
 log = logging.getLogger("marketsimulator")
 
@@ -49,13 +50,13 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
     first, last = settings.span(bars)
     begin, end = int(np.searchsorted(bars.times, first)), int(np.searchsorted(bars.times, last, side="right"))
     if begin >= end:
-        raise InputError(f"start, end: no bar becomes known between {first} and {last} UTC")
+        raise InputError(f"start, end: no bar becomes known between {utc_text(first)} and {utc_text(last)}")
     bars = bars.between(0, end)
     forecaster = settings.forecaster.build()
     walk = RandomWalk(context_length=settings.forecaster.context_length)
     if not len(Windows.of(bars, first, settings.forecaster.context_length)):
         raise InputError(
-            f"nothing can be decided between {first} and {last} UTC: no symbol has"
+            f"nothing can be decided between {utc_text(first)} and {utc_text(last)}: no symbol has"
             f" {settings.forecaster.context_length} bars of its own by then"
         )
     deciders: list[tuple[str, Decider]] = [
@@ -95,7 +96,7 @@ def _log(name: str, decision: Decision, row: Row, capital: float) -> None:
     """The lines operators grep for, once a decision."""
     if not log.isEnabledFor(logging.INFO):
         return
-    stamp = f"{np.datetime_as_string(decision.at, unit='m')}Z {name}:"
+    stamp = f"{utc_text(decision.at)} {name}:"
     if decision.failure:
         log.warning("%s Enhanced sizing failed: %s", stamp, decision.failure)
     for kind in Kind:

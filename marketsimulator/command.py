@@ -105,14 +105,15 @@ class Bar:
         )
 
     def __enter__(self) -> Bar:
-        self._display.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._display.stop()
+        if self._tasks:
+            self._display.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that `done` of `total` are finished."""
         if what not in self._tasks:
+            self._display.start()
             self._tasks[what] = self._display.add_task(what, total=total)
         self._display.update(self._tasks[what], completed=done)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from trainingdata.errors import DataError
 from trainingdata.instruments import Instrument, Kind, instrument, is_symbol
-from trainingdata.sessions import Instants, in_session, known_at
+from trainingdata.sessions import Instants, in_session, known_at, utc_text
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,10 @@ def read_bars(
         times, values = _read_symbol(path, item)
         kept = times <= end if end is not None else np.ones(len(times), dtype=bool)
         if not (kept & (times >= start) if start is not None else kept).any():
-            raise DataError(f"{path}: {symbol} has no bars between {start} and {end}; it holds {times[0]} to {times[-1]} UTC")
+            since = "its beginning" if start is None else utc_text(start)
+            until = "its end" if end is None else utc_text(end)
+            holds = f"{utc_text(times[0])} to {utc_text(times[-1])}"
+            raise DataError(f"{path}: {symbol} has no bars between {since} and {until}; the file holds {holds}")
         parts.append((item, times[kept], values[kept]))
     return panel(parts, "files: " + ", ".join(sorted({str(p.parent) for p in files.values()})))
 
@@ -196,11 +199,15 @@ def _read_symbol(path: Path, item: Instrument) -> tuple[Instants, Array]:
     if astray.any():
         row = int(np.flatnonzero(astray)[0])
         grid = "09:30, 10:30 … New York" if item.kind is Kind.STOCK else "full hours"
-        raise DataError(f"{path}: row {row + 1}: {starts[row]} UTC is no start of an hourly bar ({grid}); resample the file")
+        raise DataError(
+            f"{path}: row {row + 1}: {utc_text(starts[row])} is no start of an hourly bar ({grid}); resample the file"
+        )
     if off.all():
-        raise DataError(f"{path}: no row lies within regular New York hours; first {starts[0]} UTC")
+        raise DataError(f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}")
     if off.any():
-        log.warning("%s: %d rows outside regular New York hours are left out, first %s UTC", path, off.sum(), starts[off][0])
+        log.warning(
+            "%s: %d rows outside regular New York hours are left out, first %s", path, off.sum(), utc_text(starts[off][0])
+        )
     return known[~off], values[~off]
 
 
@@ -236,7 +243,7 @@ def _read_starts(path: Path, column: pd.Series) -> Instants:
     elif pd.api.types.is_datetime64_any_dtype(column):
         raise DataError(f"{path}: row 1: timestamp {column.iloc[0]} has no zone; store the column in UTC")
     else:
-        raise DataError(f"{path}: row 1: timestamp {column.iloc[0]!r} is no date and time")
+        raise DataError(f"{path}: row 1: timestamp {column.iloc[0]} is no date and time")
     if stamps.isna().any():
         raise DataError(f"{path}: row {int(np.flatnonzero(stamps.isna())[0]) + 1}: timestamp is empty")
     starts: Instants = stamps.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]")
@@ -244,7 +251,7 @@ def _read_starts(path: Path, column: pd.Series) -> Instants:
     if (step <= np.timedelta64(0)).any():
         row = int(np.flatnonzero(step <= np.timedelta64(0))[0]) + 1
         word = "repeats" if step[row - 1] == np.timedelta64(0) else "is earlier than the row before"
-        raise DataError(f"{path}: row {row + 1}: timestamp {starts[row]} UTC {word}; rows must increase in time")
+        raise DataError(f"{path}: row {row + 1}: timestamp {starts[row]}Z {word}; rows must increase in time")
     return starts
 
 

@@ -107,7 +107,9 @@ def holding_end(kind: Kind, now: np.datetime64, holding: Holding = "next") -> np
     grid = stock_grid()
     k = int(np.searchsorted(grid.decisions, now, side="right"))
     if k >= len(grid.decisions) - 10:
-        raise InputError(f"the exchange calendar ends at {grid.dates[-1]}; {now} is too late for it: update exchange_calendars")
+        raise InputError(
+            f"the exchange calendar ends at {grid.dates[-1]}; {utc_text(now)} is too late for it: update exchange_calendars"
+        )
     if holding == "next":
         return np.datetime64(grid.decisions[k])
     here = int(grid.decision_session[k - 1])
@@ -173,7 +175,7 @@ def last_four_pm(now: np.datetime64) -> np.datetime64:
     marks = _afternoons()
     k = int(np.searchsorted(marks, now, side="right"))
     if not 0 < k < len(marks):
-        raise InputError(f"{now} lies outside the exchange calendar; update exchange_calendars")
+        raise InputError(f"{utc_text(now)} lies outside the exchange calendar; update exchange_calendars")
     return np.datetime64(marks[k - 1])
 
 
@@ -213,6 +215,11 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
         if end_of_day:
             stamp -= pd.Timedelta(1, "ns")
     return np.datetime64(stamp.tz_convert("UTC").tz_localize(None).as_unit("ns").to_datetime64())
+
+
+def utc_text(at: np.datetime64) -> str:
+    """An instant as messages write it: 2024-10-01T15:30Z."""
+    return f"{np.datetime_as_string(at, unit='m')}Z"
 
 
 def _on_the_hour(instants: Instants) -> npt.NDArray[np.bool_]:

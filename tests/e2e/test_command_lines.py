@@ -30,7 +30,7 @@ def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedPr
 
 def one_line(answer: subprocess.CompletedProcess[str]) -> str:
     assert answer.returncode == 2, answer.stderr
-    lines = answer.stderr.strip().splitlines()
+    lines = answer.stderr.splitlines()
     assert len(lines) == 1, answer.stderr
     assert lines[0].startswith("error: ")
     return lines[0]
