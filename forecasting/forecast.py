@@ -64,11 +64,15 @@ class Windows:
 
     @classmethod
     def of(cls, bars: Bars, since: np.datetime64, length: int) -> Windows:
-        """Windows issued at or after `since`; a symbol waits until it has `length` bars of its own."""
+        """Windows issued at or after `since`, and each symbol's last one before: its latest forecast is always there.
+
+        A symbol waits until it has `length` bars of its own.
+        """
         closes, symbol, last, issued = [], [], [], []
         for s in range(len(bars.symbols)):
             times, values = bars.own(s)
-            rows = np.arange(max(length - 1, int(np.searchsorted(times, since))), len(times))
+            before = int(np.searchsorted(times, since)) - 1
+            rows = np.arange(max(length - 1, before), len(times))
             closes.append(values[:, CLOSE])
             symbol.append(np.full(len(rows), s))
             last.append(rows)
@@ -149,7 +153,7 @@ class Forecaster(Protocol):
         ...
 
     def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on, in one pass."""
+        """Forecast every symbol at each of its bars known from `since` on and at the last one before, in one pass."""
         ...
 
 

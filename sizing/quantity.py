@@ -25,27 +25,39 @@ FUZZ = Decimal("1e-6")  # of an increment: a float that fell just short of a who
 
 
 class AccountLike(Protocol):
-    """What sizing reads of an account: USD, signed quantities held plus open, last known prices in USD."""
+    """What sizing reads of an account."""
 
     @property
-    def equity(self) -> float: ...  # noqa: D102
+    def equity(self) -> float:
+        """USD."""
+
     @property
-    def exposure(self) -> Mapping[str, Decimal]: ...  # noqa: D102
+    def exposure(self) -> Mapping[str, Decimal]:
+        """Signed quantity held plus open, by symbol."""
+
     @property
-    def prices(self) -> Mapping[str, float]: ...  # noqa: D102
+    def prices(self) -> Mapping[str, float]:
+        """Last known price in USD, by symbol."""
+
     @property
-    def unborrowed_cash(self) -> float: ...  # noqa: D102
+    def unborrowed_cash(self) -> float:
+        """USD that may buy coins."""
 
 
 class MomentsLike(Protocol):
-    """Expected return and deviation over one holding interval, per symbol."""
+    """Expected return and deviation over one holding interval."""
 
     @property
-    def symbols(self) -> tuple[str, ...]: ...  # noqa: D102
+    def symbols(self) -> tuple[str, ...]:
+        """[M]."""
+
     @property
-    def mu(self) -> Array: ...  # noqa: D102
+    def mu(self) -> Array:
+        """[M] expected simple return."""
+
     @property
-    def sigma(self) -> Array: ...  # noqa: D102
+    def sigma(self) -> Array:
+        """[M] standard deviation."""
 
 
 def whole(quantity: float, increment: Decimal) -> Decimal:
@@ -92,10 +104,8 @@ def get_qty(
     ----------
     price
         USD, at which the symbol is valued and sized.
-    account
-        equity, exposure (held plus open), prices and unborrowed cash, as of now.
-    moments
-        over the holding interval; symbols without moments count for every ceiling and have no variance.
+    account, moments
+        as of now and over the holding interval; what has no moments counts for every ceiling and has no variance.
     correlation : [M, M]
         of the moments' symbols; may be left out when there is only one.
     cost
@@ -103,8 +113,8 @@ def get_qty(
     overnight
         whether the overnight ceiling is the one in force.
     enhanced, risk_multiplier
-        `USE_ENHANCED_KELLY_SIZING` and `RISK_MULTIPLIER`: false sizes by the origin's rule (a coin 50 % of equity, a
-        stock 50 % of buying power × multiplier, in the forecast's direction) under the same limits.
+        `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the origin's rule (a coin 50 % of equity, a stock
+        50 % of buying power × multiplier, in the forecast's direction) under the same limits.
     fallback
         what answers when enhanced sizing cannot: nothing, or `legacy`.
 

@@ -177,11 +177,13 @@ def test_later_bars_change_no_decision(market: Bars, scrambled_after: Callable[[
 
 def test_a_prepared_trader_decides_as_one_that_has_only_the_bars(market: Bars) -> None:
     """The backtest is the live system: tables over a history answer what the bars up to now would."""
-    plain = trader(SYA=6.0, SYB=-4.0, SYXUSD=60.0)
+    free = {"costs": TradingCosts(0, 0, 0, 0), "fees": FeeSchedule(crypto_taker=0)}
+    plain = replace(trader(SYA=0.3, SYB=-0.2, SYXUSD=0.15, SYYUSD=0.1), **free)
     prepared = plain.over(market, market.times[-300])
-    for now in market.times[-300::7]:
+    for now in market.times[-300::5]:
         panel = market.until(now)
-        assert plain.decide(panel, account(panel)) == prepared.decide(panel, account(panel))
+        for held in (account(panel), account(panel, cash=60_000.0, SYA=150.0, SYC=-80.0, SYXUSD=2.5)):
+            assert plain.decide(panel, held) == prepared.decide(panel, held)
 
 
 def test_one_deciding_symbol_gets_what_get_qty_says(market: Bars) -> None:
