@@ -64,12 +64,23 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
         ("random_walk", settings.trader(walk).over(bars, first)),
         ("buy_and_hold", BuyAndHold(settings.costs, settings.fees)),
     ]
-    main, *others = [_simulate(settings, bars, begin, name, decider, progress) for name, decider in deciders]
+    main, *others = [
+        simulate(settings, bars, begin, name, decider, progress, logging.INFO if k == 0 else logging.DEBUG)
+        for k, (name, decider) in enumerate(deciders)
+    ]
     return Results(settings, bars, main, tuple(others), time.monotonic() - began)
 
 
-def _simulate(settings: BacktestSettings, bars: Bars, first: int, name: str, decider: Decider, progress: Progress) -> Run:
-    """One decider over the panel's instants from number `first` on, with an account of its own."""
+def simulate(
+    settings: BacktestSettings,
+    bars: Bars,
+    first: int,
+    name: str,
+    decider: Decider,
+    progress: Progress = silent,
+    level: int = logging.DEBUG,
+) -> Run:
+    """One decider over the panel's instants from number `first` on, with an account of its own; logged at `level`."""
     broker = SimulatedBroker(
         bars, capital=settings.capital, costs=settings.costs, fees=settings.fees, margin=settings.margin, first=first
     )
@@ -86,15 +97,15 @@ def _simulate(settings: BacktestSettings, bars: Bars, first: int, name: str, dec
             fills += place(broker, decision.orders)
         rows.append(broker.row())
         if decision is not None:
-            _log(name, decision, rows[-1], settings.capital)
+            _log(level, name, decision, rows[-1], settings.capital)
         if index % 64 == 0 or index == total - 1:
             progress(f"bars, {name}", index + 1 - first, total - first)
     return Run(name, decisions, fills, rows)
 
 
-def _log(name: str, decision: Decision, row: Row, capital: float) -> None:
+def _log(level: int, name: str, decision: Decision, row: Row, capital: float) -> None:
     """The lines operators grep for, once a decision."""
-    if not log.isEnabledFor(logging.INFO):
+    if not log.isEnabledFor(level):
         return
     stamp = f"{utc_text(decision.at)} {name}:"
     if decision.failure:
@@ -102,14 +113,13 @@ def _log(name: str, decision: Decision, row: Row, capital: float) -> None:
     for kind in Kind:
         symbols = [c.symbol for c in decision.choices if instrument(c.symbol).kind is kind]
         if symbols and not decision.failure:
-            log.info("%s %s: %s", stamp, sizing_phrase(kind, decision.stock_ceiling), " ".join(symbols))
+            log.log(level, "%s %s: %s", stamp, sizing_phrase(kind, decision.stock_ceiling), " ".join(symbols))
     for order in decision.orders:
-        log.info("%s %s %s %s: %s", stamp, order.side, order.qty, order.symbol, order.reason)
+        log.log(level, "%s %s %s %s: %s", stamp, order.side, order.qty, order.symbol, order.reason)
     equity = row.equity if row.equity > 0 else float("nan")
-    log.info(
-        "%s exposure: stocks %.2fx of %.1fx, crypto %.2fx PnL: %+.2f",
-        stamp, row.gross_stock / equity, decision.stock_ceiling, row.gross_crypto / equity, row.equity - capital,
-    )  # fmt: skip
+    stocks = f"stocks {row.gross_stock / equity:.2f}x of {decision.stock_ceiling:.1f}x"
+    crypto = f"crypto {row.gross_crypto / equity:.2f}x"
+    log.log(level, "%s exposure: %s, %s PnL: %+.2f", stamp, stocks, crypto, row.equity - capital)
 
 
 def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -> None:

@@ -14,7 +14,7 @@ from chronos import Chronos2Pipeline
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2 import SHIPPED, Chronos2Forecaster
 from forecasting.forecast import HORIZON, LEVELS, Windows
-from marketsimulator.backtest import _simulate
+from marketsimulator.backtest import simulate
 from marketsimulator.command import composed
 from marketsimulator.settings import BacktestSettings
 from sizing.kelly import kelly_weights
@@ -62,7 +62,7 @@ def test_decisions_a_second() -> None:
     first = np.datetime64("2024-04-01T04:00", "ns")
     begin = int(np.searchsorted(bars.times, first))
     trader = settings.trader(settings.forecaster.build()).over(bars, first)
-    taken = seconds(lambda: _simulate(settings, bars, begin, "oracle", trader, lambda *_: None))
+    taken = seconds(lambda: simulate(settings, bars, begin, "oracle", trader))
     instants = len(bars.times) - begin
     each = 1e3 * taken / instants
     print(f"\n{instants} instants, {len(bars.symbols)} symbols: {each:.3f} ms an instant, decision and settlement")
