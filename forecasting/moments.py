@@ -81,10 +81,11 @@ def _at(forecast: QuantileForecast, place: Array, rule: Volatility) -> tuple[Arr
     share = inside - low
     mu, variance = np.zeros(len(place)), np.zeros(len(place))
     rows = np.arange(len(place))
+    prices = forecast.price.astype(np.float32).astype(np.float64)  # as exact as the values: no edge is 0, not 1e-8
     for step, weight in ((low, 1 - share), (high, share)):
         used = (step > 0) & (weight > 0)
         values = forecast.values[rows[used], step[used] - 1]
-        price = forecast.price[used]
+        price = prices[used]
         mu[used] += weight[used] * (values[:, MEDIAN] / price - 1)
         variance[used] += weight[used] * volatility(values, price, rule) ** 2
     beyond = np.where(place > HORIZON, place / HORIZON, 1.0)

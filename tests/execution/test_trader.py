@@ -89,8 +89,12 @@ def test_the_sign_of_the_forecast_reaches_the_side_of_the_order(market: Bars) ->
 
 
 def test_no_edge_no_orders(market: Bars) -> None:
+    costless = replace(trader(), costs=TradingCosts(0, 0, 0, 0), fees=FeeSchedule(crypto_taker=0))
     for at in (MIDDAY, LAST, NIGHT):
-        assert decided(market, at, trader()).orders == ()
+        for who in (trader(), costless):
+            decision = decided(market, at, who)
+            assert decision.orders == ()
+            assert all(choice.mu == 0 for choice in decision.choices)
 
 
 def test_an_edge_below_its_cost_is_no_order_and_says_so(market: Bars) -> None:
