@@ -9,7 +9,7 @@ unconstrained answer is not the constrained optimum, so everything is solved tog
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ Array = npt.NDArray[np.float64]
 Group = tuple[npt.ArrayLike, float]
 
 SNAP = 1e-8  # a weight this close to a kink or a bound is on it; an interior-point answer never is exactly
+NEAR = 1e-4  # a weight this close is put on it where nothing is lost: where a gradient vanishes there, the solver stops short
 
 
 class SolverFailed(RuntimeError):
@@ -102,8 +103,12 @@ def _solve(
     rows = np.array([c[owner] * np.sign(middle) for c, _ in rooms]).reshape(len(rooms), len(owner))
     limits = np.array([room - c @ np.abs(lower) for c, room in rooms])
     x = _quadratic_program(risk[np.ix_(owner, owner)] / scale, slope, rows, limits, length[part, owner])
-    weights = lower + np.bincount(owner, weights=x, minlength=n)
-    return _snapped(weights, knots)
+    weights = _snapped(lower + np.bincount(owner, weights=x, minlength=n), knots)
+
+    def value(w: Array) -> float:
+        return float(pull @ w - w @ risk @ w / 2 - cost @ np.abs(w - held))
+
+    return _tidied(weights, knots, rooms, value, loss=1e-9 * float(np.abs(pull).max()))
 
 
 def _quadratic_program(hessian: Array, slope: Array, rows: Array, limits: Array, longest: Array) -> Array:
@@ -130,6 +135,21 @@ def _snapped(weights: Array, knots: Array) -> Array:
     """Weights within SNAP of a knot moved onto it."""
     near = np.abs(weights - knots) < SNAP
     return np.where(near.any(axis=0), knots[near.argmax(axis=0), np.arange(len(weights))], weights)
+
+
+def _tidied(
+    weights: Array, knots: Array, rooms: list[tuple[Array, float]], value: Callable[[Array], float], loss: float
+) -> Array:
+    """Weights NEAR a knot moved onto it one after another, where no ceiling and no more than `loss` of value is lost."""
+    distance = np.abs(weights - knots)
+    best = value(weights)
+    for k in np.flatnonzero((distance.min(axis=0) < NEAR) & (distance.min(axis=0) > 0)):
+        moved = weights.copy()
+        moved[k] = knots[distance[:, k].argmin(), k]
+        fits = all(float(c @ np.abs(moved)) <= max(room, float(c @ np.abs(weights))) for c, room in rooms)
+        if fits and value(moved) >= best - loss:
+            weights, best = moved, value(moved)
+    return weights
 
 
 def _checked(

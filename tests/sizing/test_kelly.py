@@ -151,6 +151,8 @@ def test_zero_and_equal_beliefs_have_one_repeatable_answer() -> None:
     n = 6
     flat = {"lower": np.full(n, -0.6), "upper": np.full(n, 0.6), "groups": [(np.ones(n), 2.0)]}
     assert (kelly_weights(np.zeros(n), np.eye(n) * 1e-4, **flat) == 0).all()
+    coins = {"lower": np.zeros(2), "upper": np.full(2, 0.6), "groups": [(np.ones(2), 1.0)]}
+    assert (kelly_weights(np.zeros(2), np.array([[6.4, 3.0], [3.0, 6.0]]) * 1e-5, **coins) == 0).all()
     tied = [kelly_weights(np.full(n, 1e-2), np.zeros((n, n)), **flat) for _ in range(3)]
     np.testing.assert_array_equal(tied[0], tied[1])
     np.testing.assert_array_equal(tied[0], tied[2])
