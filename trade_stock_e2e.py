@@ -33,7 +33,11 @@ def dry_run(config: DictConfig) -> tuple[Bars, Account, Decision | None]:
     settings = BacktestSettings.of(common)
     bars = settings.bars()
     prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True) if p == p}
-    account = Account(settings.capital, _positions(config), prices, bars.now)
+    positions = _positions(config)
+    unpriced = [s for s in positions if s not in prices]
+    if unpriced:
+        raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
+    account = Account(settings.capital, positions, prices, bars.now)
     trader = settings.trader(settings.forecaster.build())
     return bars, account, trader.decide(bars, account)
 
@@ -41,10 +45,13 @@ def dry_run(config: DictConfig) -> tuple[Bars, Account, Decision | None]:
 def _positions(config: DictConfig) -> dict[str, Decimal]:
     held: dict[str, Decimal] = {}
     for symbol, quantity in config.positions.items():
+        item = instrument(str(symbol))
         try:
-            held[instrument(str(symbol)).symbol] = Decimal(str(quantity))
+            held[item.symbol] = Decimal(str(quantity))
         except InvalidOperation:
             raise InputError(f"positions.{symbol}: {quantity!r} is no quantity") from None
+        if not held[item.symbol].is_finite() or (held[item.symbol] < 0 and not item.shortable):
+            raise InputError(f"positions.{symbol}: {quantity} cannot be held")
     return held
 
 

@@ -83,7 +83,7 @@ class Chronos2Forecaster:
             raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
         if self.batch_size < 1:
             raise InputError(f"forecaster.batch_size: {self.batch_size} is below 1")
-        pipeline = _load(str(self.model), _device(self.device))
+        pipeline = _load(str(Path(self.model).expanduser()), _device(self.device))
         limit = pipeline.model_context_length
         if self.context_length > limit:
             raise InputError(f"forecaster.context_length: {self.context_length} exceeds the model's {limit}")

@@ -171,6 +171,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.steps < 1 or arguments.seed < 0:
+        parser.error(f"--steps {arguments.steps} is below 1 or --seed {arguments.seed} is negative")
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--output {arguments.output} cannot be written: {error.strerror}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     train(arguments.output, steps=arguments.steps, seed=arguments.seed)
 

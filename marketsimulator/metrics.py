@@ -45,8 +45,7 @@ def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> 
     total = float(equity[-1] / capital - 1)
     returns = daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
     days = len(returns)
-    grown = float(daily[-1] / daily[0]) if days else 1.0
-    annual = grown ** (per_year / days) - 1 if days and grown > 0 else None
+    annual = _annualised(float(daily[-1] / daily[0]), per_year / days) if days else None
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
     downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean())) if days else 0.0
     depth = float((daily / np.maximum.accumulate(daily) - 1).min())
@@ -83,6 +82,13 @@ def annual_turnover(notional: float, at: Instants, equity: Array) -> float | Non
     years = float((at[-1] - at[0]) / (365.25 * 86_400 * np.timedelta64(1_000_000_000, "ns")))
     mean = float(equity.mean())
     return notional / mean / years if years > 0 and mean > 0 else None
+
+
+def _annualised(growth: float, times: float) -> float | None:
+    """growth ^ times - 1; None for growth that is none, or a figure beyond what a float holds."""
+    if growth <= 0 or times * np.log(growth) > 700:
+        return None
+    return float(growth**times - 1)
 
 
 def _year_before(date: np.datetime64) -> np.datetime64:

@@ -126,6 +126,9 @@ class Results:
         walk = next(run for run in self.comparisons if run.name == "random_walk")
         if [(f.client_order_id, f.qty) for f in self.main.fills] == [(f.client_order_id, f.qty) for f in walk.fills]:
             notes.append("A random walk leads to the same trades: the forecast made no difference.")
+        silent = sorted(set(self.bars.symbols) - {c.symbol for d in self.main.decisions for c in d.choices})
+        if silent:
+            notes.append(f"Never decided, for want of a forecast: {', '.join(silent)}.")
         failed = sum(bool(d.failure) for d in self.main.decisions)
         if failed:
             notes.append(f"Sizing failed at {failed} instants, which took no new risk; the log says why.")

@@ -159,7 +159,8 @@ def test_a_dry_decision_prints_the_orders_and_why_and_only_dry_runs(tmp_path: Pa
     assert "sell" in answer.stdout
     assert "expected" in answer.stdout
     assert "mode: live" in one_line(run(tmp_path, script, "mode=live"))
-    assert "positions.SYA" in one_line(run(tmp_path, script, "symbols=[SYA]", "+positions.SYA=some"))
+    for words in (["+positions.SYA=some"], ["+positions.SYXUSD=-1"], ["+positions.SYA=nan"], ["+positions.SYB=3"]):
+        assert words[0][1:].split("=")[0] in one_line(run(tmp_path, script, "symbols=[SYA]", *words, "forecaster=ewma"))
     assert list(tmp_path.iterdir()) == []
 
 

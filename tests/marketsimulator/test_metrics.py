@@ -52,6 +52,8 @@ def test_what_is_not_defined_is_none_and_never_zero() -> None:
     moment = performance(at[:1], np.array([60.0]), capital=50.0, coins=False)
     assert moment.total_return == pytest.approx(0.2)
     assert (moment.annual_return, moment.volatility) == (None, None)
+    rocket = performance(at[:30], np.linspace(50.0, 500_000.0, 30), capital=50.0, coins=True)
+    assert rocket.annual_return is None
 
 
 def test_an_account_that_is_wiped_out_has_a_return_and_no_growth_rate() -> None:
