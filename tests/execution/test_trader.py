@@ -232,7 +232,7 @@ def test_without_equity_everything_that_decides_is_closed(market: Bars) -> None:
     assert [(o.side, o.qty) for o in decision.orders] == [("sell", 10)]
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     tilts=st.lists(st.floats(-80, 80), min_size=5, max_size=5),
     shares=st.lists(st.floats(-1.5, 1.5), min_size=5, max_size=5),

@@ -55,7 +55,7 @@ def test_stocks_and_coins_share_a_panel_and_nothing_is_filled(tmp_path: Path) ->
     coin = frame()
     coin["timestamp"] = pd.date_range("2024-10-01T13:00Z", periods=14, freq="1h")
     write(tmp_path, coin, "XYZUSD.csv")
-    bars = read_bars([tmp_path], ["AAA", "XYZUSD"])
+    bars = read_bars([tmp_path], ["AAA", "XYZ/USD"])
     assert [i.kind for i in bars.instruments] == [Kind.STOCK, Kind.CRYPTO]
     assert bars.mask.sum(axis=1).tolist() == [14, 14]
     assert np.isnan(bars.values[~bars.mask]).all()

@@ -65,7 +65,7 @@ def test_the_table_answers_what_the_estimator_would(market: Bars) -> None:
 
 
 def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
-    """Hiding one bar in seven of a symbol must not pull its correlation towards zero."""
+    """Lesson 15: hiding one bar in seven of a symbol must not pull its correlation towards zero."""
     estimator = CorrelationEstimator(hourly_window=200)
     mask = market.mask.copy()
     own = np.flatnonzero(mask[0])
@@ -78,6 +78,7 @@ def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
 
 @given(st.integers(0, 10_000), st.integers(2, 12))
 def test_the_repair_gives_a_correlation_matrix(seed: int, n: int) -> None:
+    """Lesson 15."""
     rng = np.random.default_rng(seed)
     raw = np.clip(rng.normal(0, 0.8, (n, n)), -1, 1)
     raw = (raw + raw.T) / 2
