@@ -25,7 +25,7 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, Windows, silent
 from marketsimulator.baseline import BuyAndHold
 from marketsimulator.broker import Row, SimulatedBroker
-from marketsimulator.command import CONFIGS, Bar, check_output, check_overrides, fail, log_to_file
+from marketsimulator.command import CONFIGS, Bar, check_output, fail, hydra_command, log_to_file
 from marketsimulator.results import Results, Run, print_results, write_results
 from marketsimulator.settings import BacktestSettings
 from sizing.quantity import sizing_phrase
@@ -152,8 +152,7 @@ def _hydra_main(config: DictConfig) -> None:
 
 def main() -> None:
     """Hydra entry."""
-    check_overrides("backtest", sys.argv[1:])
-    _hydra_main()
+    hydra_command(_hydra_main)
 
 
 if __name__ == "__main__":

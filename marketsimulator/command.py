@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -42,19 +42,21 @@ def composed(name: str, overrides: list[str]) -> DictConfig:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return compose(config_name=name, overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{reason} (see `--cfg job` for every setting)") from error
+        raise _refused(error) from error
 
 
-def check_overrides(name: str, words: list[str]) -> None:
-    """Exit with code 2 and one line for overrides Hydra would refuse; flags, and what is swept over, are left to it."""
-    flagged = any(word.startswith("-") for word in words)
-    sweeps = {"-m", "--multirun"} & set(words)
-    plain = [w for w in words if not w.startswith(("-", "hydra")) and ("=" in w or not flagged)]
+def hydra_command(task: Callable[[], None]) -> None:
+    """Run a Hydra entry; what Hydra refuses (overrides, flags, configurations) is one line and exit code 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines and exiting with code 1
     try:
-        composed(name, [w for w in plain if not (sweeps and re.search(r"[,(]", w))])
-    except InputError as error:
-        fail(error)
+        task()
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(_refused(error))
+
+
+def _refused(error: Exception) -> InputError:
+    reason = str(error).strip().splitlines()[0]
+    return InputError(f"{reason} (see `--cfg job` for every setting)")
 
 
 def check_output(folder: Path) -> None:

@@ -120,6 +120,10 @@ def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(tmp_path: Path,
         ["-m", "capital=1,2", "bad.key=1"],
         ["--cfg", "job", "bad.key=1"],
         ["stray"],
+        ["--config-name", "nope"],
+        ["--config-dir", "/nowhere", "+a=1"],
+        ["a=b=c]"],
+        ["hydra/launcher=none_such"],
     ],
 )
 def test_the_hydra_entry_says_wrong_input_the_same_way(tmp_path: Path, words: list[str]) -> None:
