@@ -17,7 +17,7 @@ from scipy.signal import lfilter
 from trainingdata.bars import Bars, panel
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import HOUR, Instants, bar_position, instant, stock_grid
+from trainingdata.sessions import HOUR, Instants, bar_position, instant, new_york_date, sessions_between, stock_grid
 
 Array = npt.NDArray[np.float64]
 
@@ -51,6 +51,8 @@ class SyntheticMarket:
     def bars(self) -> Bars:
         """Every symbol of the market; the same seed gives the same bars."""
         first, last = instant(self.start, name="data.start"), instant(self.end, name="data.end", end_of_day=True)
+        if not len(sessions_between(*new_york_date(np.array([first, last])))):
+            raise InputError(f"data.start, data.end: no session lies between {self.start} and {self.end}")
         slots = np.arange(first.astype("datetime64[h]"), last, HALF_HOUR).astype("datetime64[ns]")
         items = [instrument(s) for s in self.symbols]
         rng = np.random.default_rng(self.seed)

@@ -61,8 +61,16 @@ def test_returns_are_heavy_tailed_clustered_and_correlated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "names"), [({"edge": 0.9}, "data.edge"), ({"edge": -0.1}, "data.edge"), ({"seed": -1}, "data.seed")]
+    ("wrong", "names"),
+    [
+        ({"edge": 0.9}, "data.edge"),
+        ({"edge": -0.1}, "data.edge"),
+        ({"seed": -1}, "data.seed"),
+        ({"start": "2024-06-28", "end": "2024-01-02"}, "data.start"),
+        ({"start": "2024-06-29", "end": "2024-06-30"}, "no session"),
+        ({"end": "later"}, "data.end"),
+    ],
 )
 def test_parameters_out_of_range_are_named(wrong: dict[str, float], names: str) -> None:
-    with pytest.raises(InputError, match=names):
-        SyntheticMarket(**wrong)
+    with pytest.raises(InputError, match=names.replace(".", r"\.")):
+        SyntheticMarket(**wrong).bars()
