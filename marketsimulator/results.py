@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -138,31 +137,38 @@ class Results:
 def write_results(results: Results, output: Path) -> None:
     """Write every file into `output`, each put in place whole once all of them exist.
 
+    A run that is killed meanwhile leaves hidden `.NAME.writing` files, which the next one replaces.
+
     Raises
     ------
     InputError
         if the folder cannot be written.
     """
+    run, summary = results.main, results.summary()
+    ceilings = {d.at: d.stock_ceiling for d in run.decisions}
+    writers: dict[str, Callable[[Path], object]] = {
+        "equity.parquet": lambda path: _write_parquet(run.equity(), path, run.name),
+        "fills.parquet": lambda path: _write_parquet(run.fill_frame(), path, run.name),
+        "decisions.parquet": lambda path: _write_parquet(run.decision_frame(), path, run.name),
+        "config.yaml": lambda path: path.write_text(yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False)),
+        "report.html": lambda path: path.write_text(
+            render_report(summary, [each.equity() for each in results.runs], ceilings), encoding="utf-8"
+        ),
+        "summary.json": lambda path: path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n"),
+    }
+    staged = {name: output / f".{name}.writing" for name in writers}
     try:
         output.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=output))
+        for name, write in writers.items():
+            write(staged[name])
+        for name, path in staged.items():
+            os.replace(path, output / name)
     except OSError as error:
         raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
-    try:
-        label = results.main.name
-        _write_parquet(results.main.equity(), staging / "equity.parquet", label)
-        _write_parquet(results.main.fill_frame(), staging / "fills.parquet", label)
-        _write_parquet(results.main.decision_frame(), staging / "decisions.parquet", label)
-        summary = results.summary()
-        (staging / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-        (staging / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False))
-        ceilings = {d.at: d.stock_ceiling for d in results.main.decisions}
-        page = render_report(summary, [run.equity() for run in results.runs], ceilings)
-        (staging / "report.html").write_text(page)
-        for path in sorted(staging.iterdir()):
-            os.replace(path, output / path.name)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        for path in staged.values():
+            if path.exists():
+                path.unlink()
 
 
 def print_results(results: Results, output: Path) -> None:

@@ -294,6 +294,12 @@ def test_a_run_that_dies_while_writing_leaves_no_half_result(
     assert (tmp_path / "summary.json").read_text() == "the old one"
 
 
+def test_a_folder_that_cannot_be_written_is_named(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="below cannot be written"):
+        write_results(results, tmp_path / "file" / "below")
+
+
 def test_calendar_days_count_back_from_the_last_bar_all_symbols_share() -> None:
     run = BacktestSettings.of(composed("backtest", ["days=5", "data.start=2024-01-02", "data.end=2024-03-08"]))
     first, last = run.span(run.bars())
