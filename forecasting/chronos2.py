@@ -1,7 +1,7 @@
 """Chronos-2 through `chronos-forecasting`, batched over all symbols and all bars of a history.
 
 The library's own `Chronos2Model` is called on whole batches of windows: every series its own group, so a forecast does
-not depend on its batch-mates, always 24 steps, always the same batch shape. The only file that imports `chronos`.
+not depend on its batch-mates, always 24 steps, always the same batch shape. Only this file and `train.py` import the library.
 """
 
 from __future__ import annotations
