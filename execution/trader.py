@@ -11,6 +11,7 @@ How a bar becomes an order:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
@@ -22,14 +23,14 @@ from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import Account, Order, rebalance
 from forecasting.forecast import Forecaster, Progress, QuantileForecast, silent
 from forecasting.moments import Moments, Volatility, forecast_moments
-from sizing.allocation import Allocation, Situation, allocate
+from sizing.allocation import NoEquity, Situation, allocate
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
 from sizing.quantity import target_quantity
 from trainingdata.bars import Bars
 from trainingdata.correlation import Correlations, CorrelationTable
 from trainingdata.errors import InputError
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.sessions import Holding, bar_position, holding_end, is_decision, stays_open
 
 Array = npt.NDArray[np.float64]
@@ -120,15 +121,14 @@ class Trader:
         deciding = closed & (forecast.issued_at == now) & (moments.sigma > 0)
         if not deciding.any():
             return None
-        equity = account.equity
-        if equity <= 0:
-            return self._without_risk(bars, account, moments, deciding, "equity is not above zero")
-        situation = self._situation(bars, account, moments, deciding)
+        ceiling = self.limits.stock_ceiling(overnight=not stays_open(now), equity=account.equity)
+        failure = ""
         try:
-            allocation = allocate(situation, self.limits, self.sizing.fraction)
-        except SolverFailed as error:
-            return self._without_risk(bars, account, moments, deciding, str(error))
-        return self._decision(bars, account, moments, situation, allocation)
+            choices = self._choices(bars, account, moments, deciding, ceiling)
+        except (SolverFailed, NoEquity) as error:
+            choices, failure = _without_risk(bars, account, moments, deciding), str(error)
+        orders = rebalance(self.strategy, now, _targets(bars, account, moments, choices, failure))
+        return Decision(now, moments.end, account.equity, ceiling, choices, orders, failure)
 
     def _moments(self, bars: Bars, forecast: QuantileForecast, closed: Mask) -> Moments:
         """mu and sigma of every symbol from now to the end of the deciding symbols' holding interval."""
@@ -145,81 +145,54 @@ class Trader:
                 begin[rows], finish[rows] = here - issued, there - issued
         return forecast_moments(forecast, begin, finish, now, end, self.sizing.volatility)
 
-    def _situation(self, bars: Bars, account: Account, moments: Moments, deciding: Mask) -> Situation:
+    def _choices(
+        self, bars: Bars, account: Account, moments: Moments, deciding: Mask, stock_ceiling: float
+    ) -> tuple[Choice, ...]:
+        """What Kelly under the limits chooses for each symbol that decides."""
+        situation = self._situation(bars, account, moments, deciding, stock_ceiling)
+        allocation = allocate(situation, self.limits, self.sizing.fraction)
+        choices = []
+        for s in np.flatnonzero(deciding):
+            item, weight = bars.instruments[s], float(allocation.target[s])
+            held = account.exposure.get(item.symbol, Decimal(0))
+            price = account.prices[item.symbol]
+            wanted = target_quantity(weight, float(situation.held[s]), held, situation.equity, price, item.increment)
+            choices.append(
+                Choice(
+                    symbol=item.symbol,
+                    mu=float(moments.mu[s]),
+                    sigma=float(moments.sigma[s]),
+                    kelly=float(allocation.kelly[s]),
+                    target=weight,
+                    qty=wanted - held,
+                    binding=allocation.binding[s],
+                    cost=float(situation.cost[s]),
+                )
+            )
+        return tuple(choices)
+
+    def _situation(self, bars: Bars, account: Account, moments: Moments, deciding: Mask, stock_ceiling: float) -> Situation:
         """The sizing problem: the panel's symbols, then what is held outside it.
 
         What is fixed and has no forecast counts for the ceilings and has no variance.
         """
-        equity = account.equity
-        exposure = account.exposure
-        outside = [s for s in exposure if s not in bars.symbols]
+        outside = [s for s in account.exposure if s not in bars.symbols]
         symbols = (*bars.symbols, *outside)
         n, m = len(bars.symbols), len(outside)
         sigma = np.where(np.isfinite(moments.sigma), moments.sigma, 0.0)
         covariance = np.zeros((n + m, n + m))
         covariance[:n, :n] = self.correlations.at(bars).values * np.outer(sigma, sigma)
-        crypto = np.append(bars.crypto, [instrument(s).kind is Kind.CRYPTO for s in outside]).astype(bool)
-        return Situation(
+        crypto = np.array([instrument(s).kind is Kind.CRYPTO for s in symbols])
+        return Situation.of(
+            symbols,
+            account,
+            account.prices,
             mu=np.append(np.where(deciding, moments.mu, 0.0), np.zeros(m)),
             covariance=covariance,
-            held=np.array([float(exposure[s]) * account.prices[s] / equity if s in exposure else 0.0 for s in symbols]),
             cost=self.costs.expected(crypto, self.fees),
-            crypto=crypto,
             deciding=np.append(deciding, np.zeros(m, dtype=bool)),
-            equity=equity,
-            stock_ceiling=self.limits.stock_ceiling(overnight=not stays_open(bars.now), equity=equity),
-            unborrowed=account.unborrowed_cash / equity,
+            stock_ceiling=stock_ceiling,
         )
-
-    def _decision(
-        self, bars: Bars, account: Account, moments: Moments, situation: Situation, allocation: Allocation
-    ) -> Decision:
-        exposure = account.exposure
-        choices, targets = [], []
-        for s in np.flatnonzero(situation.deciding):
-            item, weight = bars.instruments[s], float(allocation.target[s])
-            quantity = exposure.get(item.symbol, Decimal(0))
-            price = account.prices[item.symbol]
-            wanted = target_quantity(weight, float(situation.held[s]), quantity, situation.equity, price, item.increment)
-            choice = Choice(
-                symbol=item.symbol,
-                mu=float(moments.mu[s]),
-                sigma=float(moments.sigma[s]),
-                kelly=float(allocation.kelly[s]),
-                target=weight,
-                qty=wanted - quantity,
-                binding=allocation.binding[s],
-                cost=float(situation.cost[s]),
-            )
-            choices.append(choice)
-            targets.append((item, quantity, wanted, _reason(choice, float(situation.held[s]), moments)))
-        orders = rebalance(self.strategy, bars.now, targets)
-        return Decision(bars.now, moments.end, situation.equity, situation.stock_ceiling, tuple(choices), orders)
-
-    def _without_risk(self, bars: Bars, account: Account, moments: Moments, deciding: Mask, failure: str) -> Decision:
-        """No new risk: what decides is left as it is, or closed where there is no equity to carry it."""
-        broke = account.equity <= 0
-        choices, targets = [], []
-        for s in np.flatnonzero(deciding):
-            item = bars.instruments[s]
-            quantity = account.exposure.get(item.symbol, Decimal(0))
-            wanted = Decimal(0) if broke else quantity
-            weight = 0.0 if broke else float(quantity) * account.prices[item.symbol] / account.equity
-            choice = Choice(
-                symbol=item.symbol,
-                mu=float(moments.mu[s]),
-                sigma=float(moments.sigma[s]),
-                kelly=float("nan"),
-                target=weight,
-                qty=wanted - quantity,
-                binding="failed",
-                cost=float("nan"),
-            )
-            choices.append(choice)
-            targets.append((item, quantity, wanted, failure))
-        orders = rebalance(self.strategy, bars.now, targets)
-        ceiling = self.limits.stock_ceiling(overnight=not stays_open(bars.now), equity=account.equity)
-        return Decision(bars.now, moments.end, account.equity, ceiling, tuple(choices), orders, failure)
 
 
 def deciding_symbols(bars: Bars) -> Mask:
@@ -227,6 +200,28 @@ def deciding_symbols(bars: Bars) -> Mask:
     now = np.array([bars.now])
     open_to_fill = {kind: bool(is_decision(kind, now)[0]) for kind in Kind}
     return np.asarray(bars.mask[:, -1] & np.array([open_to_fill[item.kind] for item in bars.instruments]))
+
+
+def _without_risk(bars: Bars, account: Account, moments: Moments, deciding: Mask) -> tuple[Choice, ...]:
+    """No new risk: what decides is left as it is, or closed where there is no equity to carry it."""
+    choices = []
+    nan = float("nan")
+    for s in np.flatnonzero(deciding):
+        symbol, equity = bars.symbols[s], account.equity
+        held = account.exposure.get(symbol, Decimal(0))
+        weight, change = (float(held) * account.prices[symbol] / equity, Decimal(0)) if equity > 0 else (0.0, -held)
+        choices.append(Choice(symbol, float(moments.mu[s]), float(moments.sigma[s]), nan, weight, change, "failed", nan))
+    return tuple(choices)
+
+
+def _targets(
+    bars: Bars, account: Account, moments: Moments, choices: tuple[Choice, ...], failure: str
+) -> Iterator[tuple[Instrument, Decimal, Decimal, str]]:
+    """(instrument, held, wanted, why) of each choice."""
+    for choice in choices:
+        held = account.exposure.get(choice.symbol, Decimal(0))
+        reason = failure or _reason(choice, float(held) * account.prices[choice.symbol] / account.equity, moments)
+        yield instrument(choice.symbol), held, held + choice.qty, reason
 
 
 def _reason(choice: Choice, held: float, moments: Moments) -> str:

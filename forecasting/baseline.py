@@ -42,12 +42,12 @@ class RandomWalk:
 
     def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on."""
+
+        def answer(first: int, closes: Array) -> Array:
+            return np.asarray(closes[:, -1, None, None] * np.exp(self.log_spread(closes)))
+
         windows = Windows.of(bars, since, self.context_length)
-        values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
-        for first, closes in windows.batches(BATCH):
-            values[first : first + len(closes)] = closes[:, -1, None, None] * np.exp(self.log_spread(closes))
-            progress("forecasts", first + len(closes), len(windows))
-        return ForecastTable.of(self.name, bars, windows, values)
+        return ForecastTable.of(self.name, bars, windows, answer, batch=BATCH, progress=progress)
 
     def log_spread(self, closes: Array) -> Array:
         """Quantiles of the log return after each step, [N, H, Q], of windows [N, L]."""
@@ -81,9 +81,8 @@ class Oracle:
             steps = windows.last[rows][:, None] + np.arange(1, HORIZON + 1)
             future = closes[np.minimum(steps, max(len(closes) - 1, 0))] if len(rows) else np.empty((0, HORIZON))
             ahead[rows] = np.where(steps < len(closes), future, np.nan)
-        values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
-        for first, closes in windows.batches(BATCH):
-            part = slice(first, first + len(closes))
-            values[part] = ahead[part, :, None] * np.exp(0.1 * self.walk.log_spread(closes))
-            progress("forecasts", first + len(closes), len(windows))
-        return ForecastTable.of(self.name, bars, windows, values)
+
+        def answer(first: int, closes: Array) -> Array:
+            return np.asarray(ahead[first : first + len(closes), :, None] * np.exp(0.1 * self.walk.log_spread(closes)))
+
+        return ForecastTable.of(self.name, bars, windows, answer, batch=BATCH, progress=progress)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from chronos import Chronos2Pipeline
 
+Array = npt.NDArray[np.float64]
 Array32 = npt.NDArray[np.float32]
 Compile = Literal["auto"] | bool
 Device = Literal["auto", "cpu", "cuda"]
@@ -103,15 +104,14 @@ class Chronos2Forecaster:
         """Forecast every symbol at each of its bars known from `since` on, one batch after another."""
         import torch
 
+        def answer(first: int, closes: Array) -> Array32:
+            context = np.repeat(closes[-1:], self.batch_size, axis=0).astype(np.float32)
+            context[: len(closes)] = closes
+            return self._quantiles(context)[: len(closes)]
+
         windows = Windows.of(bars, since, self.context_length)
-        values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
         with torch.inference_mode():
-            for first, closes in windows.batches(self.batch_size):
-                context = np.repeat(closes[-1:], self.batch_size, axis=0).astype(np.float32)
-                context[: len(closes)] = closes
-                values[first : first + len(closes)] = self._quantiles(context)[: len(closes)]
-                progress("forecasts", first + len(closes), len(windows))
-        return ForecastTable.of(self.name, bars, windows, values)
+            return ForecastTable.of(self.name, bars, windows, answer, batch=self.batch_size, progress=progress)
 
     def predict_ohlc(
         self, context_df: pd.DataFrame, symbol: str, prediction_length: int = 1, context_length: int | None = None
@@ -151,13 +151,16 @@ class Chronos2Forecaster:
         model = self.pipeline.model
         rows = torch.from_numpy(context).to(model.device)
         groups = torch.zeros(len(context), dtype=torch.long) if grouped else torch.arange(len(context))
-        patches = math.ceil(HORIZON / self.pipeline.model_output_patch_size)
         network = model if grouped else self.network
         answer: torch.Tensor = network(
-            context=rows, group_ids=groups.to(model.device), num_output_patches=patches
+            context=rows, group_ids=groups.to(model.device), num_output_patches=self._patches
         ).quantile_preds
         chosen = answer[:, self._level_rows, :HORIZON].float().sort(dim=1).values
         return np.asarray(chosen.transpose(1, 2).cpu().numpy())
+
+    @property
+    def _patches(self) -> int:
+        return math.ceil(HORIZON / int(self.pipeline.model_output_patch_size))
 
     @property
     def _level_rows(self) -> list[int]:
@@ -174,11 +177,10 @@ class Chronos2Forecaster:
         model = self.pipeline.model
         probe = torch.linspace(1, 2, self.context_length, device=model.device).repeat(self.batch_size, 1)
         groups = torch.arange(self.batch_size, device=model.device)
-        patches = math.ceil(HORIZON / self.pipeline.model_output_patch_size)
         try:
             network: Callable[..., Any] = torch.compile(model, dynamic=False)
             with torch.inference_mode():
-                network(context=probe, group_ids=groups, num_output_patches=patches)
+                network(context=probe, group_ids=groups, num_output_patches=self._patches)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(

@@ -119,8 +119,24 @@ class ForecastTable:
     values: Array32
 
     @classmethod
-    def of(cls, name: str, bars: Bars, windows: Windows, values: Array32) -> ForecastTable:
-        """Index the values [N, H, Q] of the windows by the panel's clock."""
+    def of(
+        cls,
+        name: str,
+        bars: Bars,
+        windows: Windows,
+        answer: Callable[[int, Array], npt.NDArray[np.floating]],
+        *,
+        batch: int,
+        progress: Progress,
+    ) -> ForecastTable:
+        """Forecast every window and index the answers by the panel's clock.
+
+        answer: (number of the first window, closes [B, L]) → quantiles [B, H, Q] in USD, for up to `batch` windows.
+        """
+        values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
+        for first, closes in windows.batches(batch):
+            values[first : first + len(closes)] = answer(first, closes)
+            progress("forecasts", first + len(closes), len(windows))
         latest = np.full(bars.mask.shape, -1, dtype=np.int64)
         column = np.searchsorted(bars.times, windows.issued_at)
         latest[windows.symbol, column] = np.arange(len(windows))

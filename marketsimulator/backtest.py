@@ -22,7 +22,7 @@ from execution.broker import place
 from execution.orders import Fill
 from execution.trader import Decider, Decision
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import Progress, Windows, silent
+from forecasting.forecast import Progress, silent
 from marketsimulator.baseline import BuyAndHold
 from marketsimulator.broker import Row, SimulatedBroker
 from marketsimulator.command import CONFIGS, Bar, check_output, fail, hydra_command, log_to_file
@@ -54,7 +54,7 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
     bars = bars.between(0, end)
     forecaster = settings.forecaster.build()
     walk = RandomWalk(context_length=settings.forecaster.context_length)
-    if not len(Windows.of(bars, first, settings.forecaster.context_length)):
+    if bars.mask.sum(axis=1).max() < settings.forecaster.context_length:
         raise InputError(
             f"nothing can be decided between {utc_text(first)} and {utc_text(last)}: no symbol has"
             f" {settings.forecaster.context_length} bars of its own by then"
@@ -62,7 +62,7 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
     deciders: list[tuple[str, Decider]] = [
         (forecaster.name, settings.trader(forecaster).over(bars, first, progress)),
         ("random_walk", settings.trader(walk).over(bars, first)),
-        ("buy_and_hold", BuyAndHold(settings.costs, settings.fees)),
+        ("buy_and_hold", BuyAndHold()),
     ]
     main, *others = [
         simulate(settings, bars, begin, name, decider, progress, logging.INFO if k == 0 else logging.DEBUG)
@@ -134,7 +134,8 @@ def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -
         log_to_file("backtest")
         with Bar() as progress:
             results = run_backtest(settings, progress)
-        write_results(results, output)
+        summary = results.summary()
+        write_results(results, summary, output)
     except InputError as error:
         if output is not None and output.is_dir() and not any(output.iterdir()):
             output.rmdir()
@@ -142,7 +143,7 @@ def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)  # noqa: T201
         sys.exit(130)
-    print_results(results, output)
+    print_results(summary, results.seconds, output)
 
 
 @hydra.main(config_path=str(CONFIGS), config_name="backtest", version_base="1.3")

@@ -7,7 +7,6 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import Account, rebalance
 from execution.trader import Choice, Decision, deciding_symbols
 from sizing.quantity import whole
@@ -18,23 +17,19 @@ from trainingdata.bars import Bars
 class BuyAndHold:
     """Equal weights of 1× in all, each symbol bought at its first decision and held."""
 
-    costs: TradingCosts
-    fees: FeeSchedule
-
     def decide(self, bars: Bars, account: Account) -> Decision | None:
         """Buy what decides now and is not held yet."""
         fresh = [s for s in np.flatnonzero(deciding_symbols(bars)) if bars.symbols[s] not in account.positions]
         equity = account.equity
         if not fresh or equity <= 0:
             return None
-        cost = self.costs.expected(bars.crypto, self.fees)
         weight = 1 / len(bars.symbols)
         choices, targets = [], []
         for s in fresh:
             item = bars.instruments[s]
             quantity = whole(weight * equity / account.prices[item.symbol], item.increment)
             nan = float("nan")
-            choices.append(Choice(item.symbol, nan, nan, nan, weight, quantity, "", float(cost[s])))
+            choices.append(Choice(item.symbol, nan, nan, nan, weight, quantity, "", nan))
             targets.append((item, Decimal(0), quantity, "bought once and held"))
         orders = rebalance("buy_and_hold", bars.now, targets)
         return Decision(bars.now, bars.now, equity, 1.0, tuple(choices), orders)

@@ -41,7 +41,7 @@ class MarginTerms:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The account after the fills of an instant, marked at the last known closes; the last four are that instant's flows."""
+    """The account after the fills of an instant, marked at the last known closes; the last five are that instant's flows."""
 
     at: np.datetime64
     cash: float
@@ -95,8 +95,9 @@ class SimulatedBroker:
     def advance(self, index: int) -> None:
         """Move to a later instant of the panel: mark the closes known there, charge what carrying the book costs."""
         times = self._bars.times
-        previous, now = times[self._index], times[index]
-        for step in range(self._index + 1, index + 1):
+        before = self._index
+        previous, now = times[before], times[index]
+        for step in range(before + 1, index + 1):
             known = self._bars.mask[:, step]
             self._marks[known] = self._bars.values[known, step, CLOSE]
         self._index = index
@@ -104,7 +105,8 @@ class SimulatedBroker:
         opened = session_number(now) != session_number(previous)
         self._book, interest, other = carry(self._book, self._terms, nights, opened)
         self._flows[:] = (interest, 0.0, other, 0.0, 0.0)
-        self._set_day_fees()
+        if self._dates[index] != self._dates[before]:
+            self._set_day_fees()
 
     def account(self) -> Account:
         """The account at this instant."""

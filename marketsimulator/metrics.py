@@ -79,7 +79,7 @@ def daily_equity(at: Instants, equity: Array, *, capital: float, coins: bool) ->
 
 def annual_turnover(notional: float, at: Instants, equity: Array) -> float | None:
     """USD traded per year over average equity; None for a run without length."""
-    years = float((at[-1] - at[0]) / (365.25 * 86_400 * np.timedelta64(1_000_000_000, "ns")))
+    years = float((at[-1] - at[0]) / DAY) / 365.25
     mean = float(equity.mean())
     return notional / mean / years if years > 0 and mean > 0 else None
 

@@ -81,8 +81,8 @@ class Results:
         """The content of `summary.json`."""
         return {
             **self.figures(self.main),
-            "start": str(self.main.equity()["at"].iloc[0].isoformat()),
-            "end": str(self.main.equity()["at"].iloc[-1].isoformat()),
+            "start": pd.Timestamp(self.main.rows[0].at, tz="UTC").isoformat(),
+            "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(self.bars.symbols),
             "data": self.bars.source,
             "forecaster": self.main.name,
@@ -134,8 +134,8 @@ class Results:
         return notes
 
 
-def write_results(results: Results, output: Path) -> None:
-    """Write every file into `output`, each put in place whole once all of them exist.
+def write_results(results: Results, summary: dict[str, Any], output: Path) -> None:
+    """Write every file into `output`, each put in place whole once all of them exist; `summary` is the results' own.
 
     A run that is killed meanwhile leaves hidden `.NAME.writing` files, which the next one replaces.
 
@@ -144,7 +144,7 @@ def write_results(results: Results, output: Path) -> None:
     InputError
         if the folder cannot be written.
     """
-    run, summary = results.main, results.summary()
+    run = results.main
     ceilings = {d.at: d.stock_ceiling for d in run.decisions}
     writers: dict[str, Callable[[Path], object]] = {
         "equity.parquet": lambda path: _write_parquet(run.equity(), path, run.name),
@@ -171,10 +171,9 @@ def write_results(results: Results, output: Path) -> None:
                 path.unlink()
 
 
-def print_results(results: Results, output: Path) -> None:
+def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None:
     """The result table, the remarks, and where the report is."""
-    summary = results.summary()
-    table = Table("", title=f"{heading(summary)}\n{', '.join(results.bars.symbols)}\n{results.bars.source}")
+    table = Table("", title=f"{heading(summary)}\n{', '.join(summary['symbols'])}\n{summary['data']}")
     for name in column_names(summary):
         table.add_column(name, justify="right")
     for label, cells in format_rows(summary):
@@ -183,7 +182,7 @@ def print_results(results: Results, output: Path) -> None:
     console.print(table)
     for remark in summary["remarks"]:
         console.print(remark, soft_wrap=True, highlight=False)
-    console.print(f"{results.seconds:.1f} s. Report: {output / 'report.html'}", soft_wrap=True, highlight=False)
+    console.print(f"{seconds:.1f} s. Report: {output / 'report.html'}", soft_wrap=True, highlight=False)
 
 
 def _no_trades(run: Run) -> str:

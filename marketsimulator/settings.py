@@ -19,7 +19,7 @@ from forecasting.chronos2 import SHIPPED, Chronos2Forecaster, Compile, Device
 from forecasting.forecast import Forecaster
 from marketsimulator.broker import MarginTerms
 from sizing.limits import Limits
-from trainingdata.bars import Bars, read_bars
+from trainingdata.bars import Bars, panel, read_bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
@@ -163,13 +163,11 @@ class BacktestSettings:
                 " for real bars name their folder (--data-dir or data.dir)"
             )
         bars = market.bars()
-        kept = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
-        last = len(bars.times) if end is None else int(np.searchsorted(bars.times, end, side="right"))
-        if last == 0 or (start is not None and start > bars.times[last - 1]):
+        known = bars if end is None else bars.until(end)
+        if not len(known.times) or (start is not None and start > known.now):
             raise InputError(f"start, end: the synthetic market runs from {d.start} to {d.end} (data.start, data.end)")
-        some = bars.mask[kept, :last].any(axis=0)
-        times, values, mask = bars.times[:last][some], bars.values[kept, :last][:, some], bars.mask[kept, :last][:, some]
-        return Bars(tuple(bars.instruments[s] for s in kept), times, values, mask, bars.source)
+        kept = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
+        return panel([(bars.instruments[s], *known.own(s)) for s in kept], bars.source)
 
 
 def _listed(settings: Any, key: str) -> None:

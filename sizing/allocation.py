@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sizing.kelly import kelly_weights, unconstrained_kelly
 from sizing.limits import Ceiling, Limits
+from trainingdata.errors import InputError
+from trainingdata.instruments import Kind, instrument
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 TOUCH = 1e-6  # a limit this close, in weight, binds
+
+
+class NoEquity(InputError):
+    """An account whose equity is not above zero; weights mean nothing in it."""
+
+
+class AccountLike(Protocol):
+    """What sizing reads of an account."""
+
+    @property
+    def equity(self) -> float:
+        """USD."""
+
+    @property
+    def exposure(self) -> Mapping[str, Decimal]:
+        """Signed quantity held plus open, by symbol."""
+
+    @property
+    def prices(self) -> Mapping[str, float]:
+        """Last known price in USD, by symbol."""
+
+    @property
+    def unborrowed_cash(self) -> float:
+        """USD that may buy coins."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -34,6 +63,41 @@ class Situation:
     equity: float
     stock_ceiling: float
     unborrowed: float
+
+    @classmethod
+    def of(
+        cls,
+        symbols: Sequence[str],
+        account: AccountLike,
+        prices: Mapping[str, float],
+        *,
+        mu: Array,
+        covariance: Array,
+        cost: Array,
+        deciding: Mask,
+        stock_ceiling: float,
+    ) -> Situation:
+        """The situation of an account over these symbols, valued at these prices.
+
+        Raises
+        ------
+        NoEquity
+            for an account whose equity is not above zero.
+        """
+        equity, exposure = account.equity, account.exposure
+        if not equity > 0:
+            raise NoEquity(f"account: equity is {equity:.2f}; nothing can be sized")
+        return cls(
+            mu=mu,
+            covariance=covariance,
+            held=np.array([float(exposure[s]) * prices[s] / equity if s in exposure else 0.0 for s in symbols]),
+            cost=cost,
+            crypto=np.array([instrument(s).kind is Kind.CRYPTO for s in symbols]),
+            deciding=deciding,
+            equity=equity,
+            stock_ceiling=stock_ceiling,
+            unborrowed=account.unborrowed_cash / equity,
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)

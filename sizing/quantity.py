@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from sizing.allocation import Situation, allocate
+from sizing.allocation import AccountLike, Situation, allocate
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
 from trainingdata.errors import InputError
@@ -22,26 +21,6 @@ Array = npt.NDArray[np.float64]
 Fallback = Literal["none", "legacy"]
 
 FUZZ = Decimal("1e-6")  # of an increment: a float that fell just short of a whole step is that step
-
-
-class AccountLike(Protocol):
-    """What sizing reads of an account."""
-
-    @property
-    def equity(self) -> float:
-        """USD."""
-
-    @property
-    def exposure(self) -> Mapping[str, Decimal]:
-        """Signed quantity held plus open, by symbol."""
-
-    @property
-    def prices(self) -> Mapping[str, float]:
-        """Last known price in USD, by symbol."""
-
-    @property
-    def unborrowed_cash(self) -> float:
-        """USD that may buy coins."""
 
 
 class MomentsLike(Protocol):
@@ -156,12 +135,7 @@ def _situation(
     overnight: bool,
 ) -> tuple[Situation, int]:
     """The account with only `symbol` deciding, and the symbol's row."""
-    exposure = {s: q for s, q in account.exposure.items() if q}
-    symbols = sorted({symbol, *exposure})
-    prices = {**account.prices, symbol: price}
-    equity = account.equity
-    if not equity > 0:
-        raise InputError(f"account: equity is {equity:.2f}; nothing can be sized")
+    symbols = sorted({symbol, *(s for s, q in account.exposure.items() if q)})
     n = len(symbols)
     mu, covariance = np.zeros(n), np.zeros((n, n))
     if moments is not None:
@@ -171,16 +145,15 @@ def _situation(
         c = np.eye(len(known)) if correlation is None else correlation
         mu[rows] = moments.mu[picks]
         covariance[np.ix_(rows, rows)] = c[np.ix_(picks, picks)] * np.outer(moments.sigma[picks], moments.sigma[picks])
-    situation = Situation(
+    situation = Situation.of(
+        symbols,
+        account,
+        {**account.prices, symbol: price},
         mu=mu,
         covariance=covariance,
-        held=np.array([float(exposure.get(s, 0)) * prices[s] / equity for s in symbols]),
         cost=np.full(n, cost),
-        crypto=np.array([instrument(s).kind is Kind.CRYPTO for s in symbols]),
         deciding=np.array([s == symbol for s in symbols]),
-        equity=equity,
-        stock_ceiling=limits.stock_ceiling(overnight=overnight, equity=equity),
-        unborrowed=account.unborrowed_cash / equity,
+        stock_ceiling=limits.stock_ceiling(overnight=overnight, equity=account.equity),
     )
     return situation, symbols.index(symbol)
 

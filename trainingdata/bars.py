@@ -127,18 +127,19 @@ def find_files(folders: Sequence[Path], symbols: Sequence[str] | None) -> dict[s
     DataError
         for a folder that is none, a symbol without a file, or two files for one symbol (both are named).
     """
+    asked = None if symbols is None else [instrument(s).symbol for s in symbols]
     found: dict[str, Path] = {}
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"data.dir: {folder} is no folder")
         for symbol, path in _bar_files(folder):
-            if symbol in found and (symbols is None or symbol in {instrument(s).symbol for s in symbols}):
+            if symbol in found and (asked is None or symbol in asked):
                 raise DataError(f"{symbol}: two files, {found[symbol]} and {path}; keep one")
             found[symbol] = path
     where = ", ".join(str(f) for f in folders)
-    if symbols is None and not found:
+    if asked is None and not found:
         raise DataError(f"data.dir: no .parquet, .csv or .csv.gz file in {where}")
-    wanted = list(found) if symbols is None else [instrument(s).symbol for s in symbols]
+    wanted = list(found) if asked is None else asked
     for symbol in wanted:
         if symbol not in found:
             raise DataError(f"{symbol}: no {symbol}.parquet, .csv or .csv.gz in {where}")

@@ -107,9 +107,7 @@ def holding_end(kind: Kind, now: np.datetime64, holding: Holding = "next") -> np
     grid = stock_grid()
     k = int(np.searchsorted(grid.decisions, now, side="right"))
     if k >= len(grid.decisions) - 10:
-        raise InputError(
-            f"the exchange calendar ends at {grid.dates[-1]}; {utc_text(now)} is too late for it: update exchange_calendars"
-        )
+        raise _beyond_calendar(now)
     if holding == "next":
         return np.datetime64(grid.decisions[k])
     here = int(grid.decision_session[k - 1])
@@ -149,7 +147,7 @@ def nights_after(previous: np.datetime64, now: np.datetime64) -> int:
     grid = stock_grid()
     first, last = (int(np.searchsorted(grid.closes, t, side="right")) for t in (previous, now))
     if last >= len(grid.dates):
-        raise InputError(f"the exchange calendar ends at {grid.dates[-1]}: update exchange_calendars")
+        raise _beyond_calendar(now)
     return int((grid.dates[last] - grid.dates[first]) / DAY)
 
 
@@ -175,7 +173,7 @@ def last_four_pm(now: np.datetime64) -> np.datetime64:
     marks = _afternoons()
     k = int(np.searchsorted(marks, now, side="right"))
     if not 0 < k < len(marks):
-        raise InputError(f"{utc_text(now)} lies outside the exchange calendar; update exchange_calendars")
+        raise _beyond_calendar(now)
     return np.datetime64(marks[k - 1])
 
 
@@ -203,7 +201,7 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
     try:
         stamp = pd.Timestamp(str(text))
     except ValueError:
-        raise InputError(f"{name}: {text!r} is no date (YYYY-MM-DD) and no instant with a zone") from None
+        stamp = None
     if pd.isna(stamp):
         raise InputError(f"{name}: {text!r} is no date (YYYY-MM-DD) and no instant with a zone")
     if stamp.tzinfo is None:
@@ -220,6 +218,13 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
 def utc_text(at: np.datetime64) -> str:
     """An instant as messages write it: 2024-10-01T15:30Z."""
     return f"{np.datetime_as_string(at, unit='m')}Z"
+
+
+def _beyond_calendar(now: np.datetime64) -> InputError:
+    dates = stock_grid().dates
+    return InputError(
+        f"{utc_text(now)} lies outside the exchange calendar ({dates[0]} to {dates[-1]}); update exchange_calendars"
+    )
 
 
 def _on_the_hour(instants: Instants) -> npt.NDArray[np.bool_]:

@@ -43,7 +43,7 @@ def on(bars: Bars, *overrides: str, monkeypatch: pytest.MonkeyPatch) -> Results:
 @pytest.fixture(scope="module")
 def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "made" / "here"
-    write_results(results, folder)
+    write_results(results, results.summary(), folder)
     return folder
 
 
@@ -205,7 +205,7 @@ def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
     summary = run.summary()
     assert summary["total_return"] > 0.1
     assert summary["comparisons"]["buy_and_hold"]["total_return"] < -0.1
-    write_results(run, tmp_path)
+    write_results(run, summary, tmp_path)
     assert "oracle" in summary["forecaster"]
     assert "not a result" in " ".join(summary["remarks"])
     assert "oracle" in (tmp_path / "report.html").read_text()
@@ -289,7 +289,7 @@ def test_a_run_that_dies_while_writing_leaves_no_half_result(
 
     monkeypatch.setattr("marketsimulator.results.render_report", dies)
     with pytest.raises(KeyboardInterrupt):
-        write_results(results, tmp_path)
+        write_results(results, results.summary(), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
     assert (tmp_path / "summary.json").read_text() == "the old one"
 
@@ -297,7 +297,7 @@ def test_a_run_that_dies_while_writing_leaves_no_half_result(
 def test_a_folder_that_cannot_be_written_is_named(results: Results, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="below cannot be written"):
-        write_results(results, tmp_path / "file" / "below")
+        write_results(results, results.summary(), tmp_path / "file" / "below")
 
 
 def test_calendar_days_count_back_from_the_last_bar_all_symbols_share() -> None:
