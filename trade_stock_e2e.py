@@ -17,9 +17,9 @@ from rich.table import Table
 
 from execution.orders import Account
 from execution.trader import Decision
-from marketsimulator.command import composed, fail
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
+from trainingdata.command import composed, fail
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import utc_text
@@ -38,7 +38,7 @@ def dry_run(config: DictConfig) -> tuple[Bars, Account, Decision | None]:
     if unpriced:
         raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
     account = Account(settings.capital, positions, prices, bars.now)
-    trader = settings.trader(settings.forecaster.build())
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
     return bars, account, trader.decide(bars, account)
 
 

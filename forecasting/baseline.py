@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student
 
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, Windows, silent
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.windows import Index, Windows
 from trainingdata.bars import Bars
 from trainingdata.errors import InputError
+from trainingdata.sessions import Instants
 
 Array = npt.NDArray[np.float64]
-BATCH = 4096
+Array32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,16 @@ class RandomWalk:
         """What reports call it."""
         return "random_walk"
 
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on."""
 
-        def answer(first: int, closes: Array) -> Array:
-            return np.asarray(closes[:, -1, None, None] * np.exp(self.log_spread(closes)))
-
         windows = Windows.of(bars, since, self.context_length)
-        return ForecastTable.of(self.name, bars, windows, answer, batch=BATCH, progress=progress)
+
+        def answer(rows: Index) -> Array32:
+            closes = windows.contexts(rows)
+            return np.asarray(closes[:, -1, None, None] * np.exp(self.log_spread(closes)), dtype=np.float32)
+
+        return ForecastTable.of(self.name, bars, windows, answer)
 
     def log_spread(self, closes: Array) -> Array:
         """Quantiles of the log return after each step, [N, H, Q], of windows [N, L]."""
@@ -56,6 +60,33 @@ class RandomWalk:
         deviation = np.sqrt((squares * weights).sum(axis=1) / weights.sum())
         unit = student.ppf(LEVELS, self.freedom) * np.sqrt((self.freedom - 2) / self.freedom)
         return np.asarray(deviation[:, None, None] * np.sqrt(np.arange(1, HORIZON + 1))[None, :, None] * unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Historical:
+    """Quantiles of the window's own log returns over as many bars as each step is ahead, overlapping."""
+
+    context_length: int = 100
+
+    def __post_init__(self) -> None:
+        if self.context_length < 2 * HORIZON:
+            raise InputError(f"forecaster.context_length: {self.context_length} is below {2 * HORIZON}")
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return "historical"
+
+    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
+        """Forecast every symbol at each of its bars known from `since` on."""
+        windows = Windows.of(bars, since, self.context_length)
+
+        def answer(rows: Index) -> Array32:
+            logs = np.log(windows.contexts(rows))
+            steps = [np.quantile(logs[:, h:] - logs[:, :-h], LEVELS, axis=1).T for h in range(1, HORIZON + 1)]
+            return np.asarray(np.exp(logs[:, -1, None, None] + np.stack(steps, axis=1)), dtype=np.float32)
+
+        return ForecastTable.of(self.name, bars, windows, answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +103,7 @@ class Oracle:
         """What reports call it."""
         return "oracle (reads the future; an upper bound, not a result)"
 
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
         """Quantiles around the closes that follow each window."""
         windows = Windows.of(bars, since, self.walk.context_length)
         ahead = np.full((len(windows), HORIZON), np.nan)
@@ -82,7 +113,8 @@ class Oracle:
             future = closes[np.minimum(steps, max(len(closes) - 1, 0))] if len(rows) else np.empty((0, HORIZON))
             ahead[rows] = np.where(steps < len(closes), future, np.nan)
 
-        def answer(first: int, closes: Array) -> Array:
-            return np.asarray(ahead[first : first + len(closes), :, None] * np.exp(0.1 * self.walk.log_spread(closes)))
+        def answer(rows: Index) -> Array32:
+            spread = 0.1 * self.walk.log_spread(windows.contexts(rows))
+            return np.asarray(ahead[rows, :, None] * np.exp(spread), dtype=np.float32)
 
-        return ForecastTable.of(self.name, bars, windows, answer, batch=BATCH, progress=progress)
+        return ForecastTable.of(self.name, bars, windows, answer)

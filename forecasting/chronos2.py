@@ -1,36 +1,33 @@
-"""Chronos-2 through `chronos-forecasting`, batched over all symbols and all bars of a history.
+"""Chronos-2 over market panels: every symbol's every bar in one pass, open, high, low and close jointly on request.
 
-The library's own `Chronos2Model` is called on whole batches of windows: every series its own group, so a forecast does
-not depend on its batch-mates, always 24 steps, always the same batch shape. Only this file and `train.py` import the library.
+Every series is its own group unless asked otherwise, so a forecast does not depend on its batch-mates; always 24 steps.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, Windows, silent
+from forecasting.checkpoint import SHIPPED, Checkpoint, checkpoint
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.symbols import Profile, SymbolSettings
+from forecasting.windows import Index, Keys, Windows
 from trainingdata.bars import Bars
 from trainingdata.errors import InputError
+from trainingdata.instruments import instrument
+from trainingdata.sessions import Instants
 
 if TYPE_CHECKING:
-    import torch
-    from chronos import Chronos2Pipeline
+    from forecasting.engine import Engine
 
-Array = npt.NDArray[np.float64]
 Array32 = npt.NDArray[np.float32]
-Compile = Literal["auto"] | bool
-Device = Literal["auto", "cpu", "cuda"]
+Group = Literal["none", "instant"]
 
-SHIPPED = Path(__file__).parent / "checkpoints" / "small"
 OHLC = ("open", "high", "low", "close")
 
 
@@ -65,149 +62,148 @@ class OhlcForecast:
 class Chronos2Forecaster:
     """Forecasts with a Chronos-2 checkpoint.
 
-    model: a folder (`config.json` and `model.safetensors`) or a hub id such as `amazon/chronos-2`; the shipped small
-    checkpoint by default. context_length: own bars a window holds. batch_size: windows a forward pass takes.
-    device: `auto` is CUDA where there is one. compile: `torch.compile`; `auto` is on for CUDA and off on CPU, `true`
-    fails when the machine cannot.
+    profile: model, context length, pre-augmentation, device, dtype, compilation. symbols: what differs for single symbols.
+    batch_size: windows a forward pass takes; none is 64 on a CPU, 4096 on CUDA. group: `none`, or `instant`: all symbols
+    with a bar at one instant attend to each other, and a forecast depends on who they are.
     """
 
-    model: str | Path = SHIPPED
-    context_length: int = 100
-    batch_size: int = 64
-    device: Device = "auto"
-    compile: Compile = "auto"
-    pipeline: Chronos2Pipeline = field(init=False, repr=False)
-    network: Callable[..., Any] = field(init=False, repr=False)
+    profile: Profile = field(default_factory=Profile)
+    batch_size: int | None = None
+    group: Group = "none"
+    symbols: Mapping[str, SymbolSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.context_length < 3:
-            raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
-        if self.batch_size < 1:
+        from forecasting.engine import device_of
+
+        if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"forecaster.batch_size: {self.batch_size} is below 1")
-        pipeline = _load(str(Path(self.model).expanduser()), _device(self.device))
-        limit = pipeline.model_context_length
-        if self.context_length > limit:
-            raise InputError(f"forecaster.context_length: {self.context_length} exceeds the model's {limit}")
-        object.__setattr__(self, "pipeline", pipeline)
-        object.__setattr__(self, "network", self._compiled() if self._compiles else pipeline.model)
+        profiles = {self.profile, *(self.profile_of(s) for s in self.symbols)}
+        for profile in profiles:
+            limit = _checkpoint(profile).context
+            if profile.context_length > limit:
+                raise InputError(f"forecaster.context_length: {profile.context_length} exceeds the model's {limit}")
+            if profile.device == "cuda":
+                device_of(profile.device)
+        if self.group == "instant" and len(profiles) > 1:
+            raise InputError("forecaster.group: instant needs one profile for all symbols; leave forecaster.symbols out")
 
     @property
     def name(self) -> str:
         """What reports call it."""
-        return f"chronos2 ({Path(self.model).name if Path(self.model).exists() else self.model})"
+        return f"chronos2 ({_checkpoint(self.profile).name})"
 
-    @property
-    def _compiles(self) -> bool:
-        return self.pipeline.model.device.type == "cuda" if self.compile == "auto" else self.compile
+    def profile_of(self, symbol: str) -> Profile:
+        """What forecasts this symbol."""
+        own = self.symbols.get(symbol)
+        return self.profile if own is None else own.over(self.profile)
 
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on, one batch after another."""
-        import torch
+    def specification(self, profile: Profile) -> dict[str, str | int | list[float]]:
+        """All that a profile's forecasts depend on beside the bars: half of their content address."""
+        return {
+            "weights": _checkpoint(profile).digest,
+            "context_length": profile.context_length,
+            "steps": HORIZON,
+            "levels": list(LEVELS),
+            "dtype": profile.dtype,
+            "augmentation": profile.augmentation,
+            "group": self.group,
+        }
 
-        def answer(first: int, closes: Array) -> Array32:
-            context = np.repeat(closes[-1:], self.batch_size, axis=0).astype(np.float32)
-            context[: len(closes)] = closes
-            return self._quantiles(context)[: len(closes)]
+    def windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
+        """The windows of a panel, each symbol's as long as its profile says."""
+        return Windows.of(bars, since, np.array([self.profile_of(s).context_length for s in bars.symbols]))
 
-        windows = Windows.of(bars, since, self.context_length)
-        with torch.inference_mode():
-            return ForecastTable.of(self.name, bars, windows, answer, batch=self.batch_size, progress=progress)
+    def keys(self, windows: Windows) -> Keys:
+        """Content address [N] of what each window's forecast sees: in a group, its members' windows too."""
+        keys = windows.keys()
+        if self.group == "none":
+            return keys
+        _, inverse = np.unique(windows.issued_at, return_inverse=True)
+        together = np.zeros(int(inverse.max(initial=-1)) + 1, dtype=np.uint64)
+        np.add.at(together, inverse, keys)
+        return keys ^ together[inverse] * np.uint64(0x9E3779B97F4A7C15)
+
+    def answer(self, windows: Windows, rows: Index, profile: Profile, progress: Progress = silent) -> Array32:
+        """Quantiles [n, H, Q] in USD of windows that share this profile, all in one pass."""
+        engine = self._engine(profile)
+        if self.group == "none" or not len(rows):
+            return engine.quantiles(windows, rows, profile.augmentation, group=1, progress=progress)
+        instants, place = np.unique(windows.issued_at[rows], return_inverse=True)
+        members = np.full((len(instants), len(windows.closes)), -1, dtype=np.int64)
+        there = np.isin(windows.issued_at, instants)
+        members[np.searchsorted(instants, windows.issued_at[there]), windows.symbol[there]] = np.flatnonzero(there)
+        joint = engine.quantiles(windows, members.ravel(), profile.augmentation, group=members.shape[1], progress=progress)
+        return joint.reshape(*members.shape, *joint.shape[1:])[place, windows.symbol[rows]]
+
+    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
+        """Forecast every symbol at each of its bars known from `since` on, one batch after another, kept in memory."""
+        windows = self.windows(bars, since)
+        values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
+        for profile, rows in self.by_profile(bars.symbols, windows):
+            values[rows] = self.answer(windows, rows, profile, progress)
+        return ForecastTable.of(self.name, bars, windows, values.__getitem__)
+
+    def by_profile(self, symbols: tuple[str, ...], windows: Windows) -> list[tuple[Profile, Index]]:
+        """The windows' numbers, split by what forecasts them."""
+        profiles = [self.profile_of(s) for s in symbols]
+        parts = []
+        for profile in dict.fromkeys(profiles):
+            members = np.array([p == profile for p in profiles])
+            parts.append((profile, np.flatnonzero(members[windows.symbol])))
+        return parts
 
     def predict_ohlc(
-        self, context_df: pd.DataFrame, symbol: str, prediction_length: int = 1, context_length: int | None = None
+        self,
+        context_df: pd.DataFrame,
+        symbol: str,
+        prediction_length: int | None = None,
+        context_length: int | None = None,
     ) -> OhlcForecast:
         """Forecast open, high, low and close jointly (one attention group) for 1 … 24 steps.
 
         The last `context_length` rows of `context_df` are the context; the rows are one symbol's bars in time order with
-        columns open, high, low, close. All 24 steps are computed, because what is asked for changes what step 1
-        answers. Incoherent quantiles are mended by taking low and high over all four series at each level.
+        columns open, high, low, close; lengths that are not given come from the symbol's settings, and 1 step. All 24
+        steps are computed, because what is asked for changes what step 1 answers. Incoherent quantiles are mended at each
+        level: low becomes the smallest of the four series, high the largest; open and close stay as they are.
         """
-        import torch
-
-        if not 1 <= prediction_length <= HORIZON:
-            raise InputError(f"prediction_length: {prediction_length} is outside 1 … {HORIZON}")
-        frame = context_df.rename(columns=lambda c: str(c).lower())
-        missing = [c for c in OHLC if c not in frame.columns]
-        if missing:
-            raise InputError(f"context_df of {symbol}: column {missing[0]!r} is missing")
-        length = self.context_length if context_length is None else context_length
-        if not 3 <= length <= self.pipeline.model_context_length:
-            raise InputError(f"context_length: {length} is outside 3 … {self.pipeline.model_context_length}")
-        if len(frame) < length:
-            raise InputError(f"context_df of {symbol}: {len(frame)} bars, {length} are needed")
-        context = frame[list(OHLC)].to_numpy(dtype=np.float32)[-length:].T
-        if not np.isfinite(context).all():
-            raise InputError(f"context_df of {symbol}: a price is not a number")
-        with torch.inference_mode():
-            joint = self._quantiles(np.ascontiguousarray(context), grouped=True)  # [4, H, Q]
+        known = self.symbols.get(instrument(symbol).symbol)
+        profile = self.profile_of(instrument(symbol).symbol)
+        steps = prediction_length if prediction_length is not None else (known and known.prediction_length) or 1
+        if not 1 <= steps <= HORIZON:
+            raise InputError(f"prediction_length: {steps} is outside 1 … {HORIZON}")
+        limit = _checkpoint(profile).context
+        length = profile.context_length if context_length is None else context_length
+        if not 3 <= length <= limit:
+            raise InputError(f"context_length: {length} is outside 3 … {limit}")
+        closes = tuple(_ohlc_columns(context_df, symbol, length))
+        four = np.arange(len(OHLC))
+        windows = Windows(closes, np.full(4, length), four, np.full(4, length - 1), np.full(4, np.datetime64("NaT", "ns")))
+        joint = self._engine(profile).quantiles(windows, four, profile.augmentation, group=4, progress=silent)  # [4, H, Q]
         low, high = joint.min(axis=0), joint.max(axis=0)
         joint[OHLC.index("low")], joint[OHLC.index("high")] = low, high
-        return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:prediction_length])
+        return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:steps])
 
-    def _quantiles(self, context: Array32, *, grouped: bool = False) -> Array32:
-        """Sorted quantiles [B, H, Q] of contexts [B, L]; one group for all rows, or each its own."""
-        import torch
+    def _engine(self, profile: Profile) -> Engine:
+        from forecasting.engine import engine
 
-        model = self.pipeline.model
-        rows = torch.from_numpy(context).to(model.device)
-        groups = torch.zeros(len(context), dtype=torch.long) if grouped else torch.arange(len(context))
-        network = model if grouped else self.network
-        answer: torch.Tensor = network(
-            context=rows, group_ids=groups.to(model.device), num_output_patches=self._patches
-        ).quantile_preds
-        chosen = answer[:, self._level_rows, :HORIZON].float().sort(dim=1).values
-        return np.asarray(chosen.transpose(1, 2).cpu().numpy())
-
-    @property
-    def _patches(self) -> int:
-        return math.ceil(HORIZON / int(self.pipeline.model_output_patch_size))
-
-    @property
-    def _level_rows(self) -> list[int]:
-        levels = [round(float(q), 4) for q in self.pipeline.quantiles]
-        missing = [q for q in LEVELS if q not in levels]
-        if missing:
-            raise InputError(f"forecaster.model: {self.model} does not forecast level {missing[0]}")
-        return [levels.index(q) for q in LEVELS]
-
-    def _compiled(self) -> Callable[..., Any]:
-        """The compiled network, after one batch has gone through it."""
-        import torch
-
-        model = self.pipeline.model
-        probe = torch.linspace(1, 2, self.context_length, device=model.device).repeat(self.batch_size, 1)
-        groups = torch.arange(self.batch_size, device=model.device)
-        try:
-            network: Callable[..., Any] = torch.compile(model, dynamic=False)
-            with torch.inference_mode():
-                network(context=probe, group_ids=groups, num_output_patches=self._patches)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"forecaster.compile={str(self.compile).lower()}: torch.compile failed: {reason}; set it to false"
-            ) from error
-        return network
+        return engine(_checkpoint(profile), profile.device, profile.dtype, profile.compile, self.batch_size)
 
 
-def _device(wanted: Device) -> str:
-    import torch
-
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError("forecaster.device: cuda was asked for and this machine has none; use cpu or auto")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+def _checkpoint(profile: Profile) -> Checkpoint:
+    return checkpoint(str(profile.model or SHIPPED))
 
 
-def _load(model: str, device: str) -> Chronos2Pipeline:
-    """The checkpoint, from safetensors only."""
-    from chronos import Chronos2Pipeline
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.getLogger("chronos").setLevel(logging.WARNING)
-    if (model.startswith((".", "/", "~")) or model.count("/") != 1) and not Path(model).is_dir():
-        raise InputError(f"forecaster.model: {model} is no folder and no hub id")
+def _ohlc_columns(context_df: pd.DataFrame, symbol: str, length: int) -> list[npt.NDArray[np.float64]]:
+    frame = context_df.rename(columns=lambda c: str(c).lower())
+    missing = [c for c in OHLC if c not in frame.columns]
+    if missing:
+        raise InputError(f"context_df of {symbol}: column {missing[0]!r} is missing")
+    if len(frame) < length:
+        raise InputError(f"context_df of {symbol}: {len(frame)} bars, {length} are needed")
     try:
-        return Chronos2Pipeline.from_pretrained(model, device_map=device, use_safetensors=True)
-    except (OSError, ValueError, KeyError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"forecaster.model: {model} cannot be loaded as Chronos-2: {reason}") from error
+        context = frame[list(OHLC)].to_numpy(dtype=np.float64)[-length:]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"context_df of {symbol}: a price is not a number") from error
+    if not np.isfinite(context).all():
+        raise InputError(f"context_df of {symbol}: a price is not a number")
+    return list(np.ascontiguousarray(context.T))

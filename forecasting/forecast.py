@@ -1,4 +1,4 @@
-"""Quantile forecasts: the values, the protocol that makes them, and the table that keeps those of a whole history."""
+"""Quantile forecasts: the values, the protocol that makes them, and the table that answers for a whole history."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from trainingdata.bars import CLOSE, Bars
+from forecasting.windows import Index, Windows
+from trainingdata.bars import Bars
 from trainingdata.sessions import Instants
 
 Array = npt.NDArray[np.float64]
 Array32 = npt.NDArray[np.float32]
-Index = npt.NDArray[np.int64]
 
 HORIZON = 24  # steps of every forecast: what is asked for changes what step 1 answers
 LEVELS = (0.01, 0.05, *(round(0.05 * k, 2) for k in range(2, 19)), 0.95, 0.99)  # Chronos-2's own, [Q = 21]
 MEDIAN = LEVELS.index(0.5)
+CHUNK = 4096  # windows answered at once where a whole table is walked
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -50,100 +51,28 @@ class QuantileForecast:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Windows:
-    """Every window of a history that is to be forecast: `length` own closes up to and including the issuing bar.
-
-    symbol [N]: number of the symbol. issued_at [N]. price [N]: the window's last close.
-    """
-
-    closes: tuple[Array, ...]
-    symbol: Index
-    last: Index
-    issued_at: Instants
-    length: int
-
-    @classmethod
-    def of(cls, bars: Bars, since: np.datetime64, length: int) -> Windows:
-        """Windows issued at or after `since`, and each symbol's last one before: its latest forecast is always there.
-
-        A symbol waits until it has `length` bars of its own.
-        """
-        closes, symbol, last, issued = [], [], [], []
-        for s in range(len(bars.symbols)):
-            times, values = bars.own(s)
-            before = int(np.searchsorted(times, since)) - 1
-            rows = np.arange(max(length - 1, before), len(times))
-            closes.append(values[:, CLOSE])
-            symbol.append(np.full(len(rows), s))
-            last.append(rows)
-            issued.append(times[rows])
-        return cls(tuple(closes), np.concatenate(symbol), np.concatenate(last), np.concatenate(issued), length)
-
-    def __len__(self) -> int:
-        return len(self.symbol)
-
-    @property
-    def price(self) -> Array:
-        """[N] the last close of each window, in USD."""
-        return np.concatenate([c[self.last[self.symbol == s]] for s, c in enumerate(self.closes)])
-
-    def batches(self, size: int) -> Iterator[tuple[int, Array]]:
-        """(first, closes [B, L]) of consecutive windows; the last batch may be short."""
-        views = [
-            np.lib.stride_tricks.sliding_window_view(c, self.length) if len(c) >= self.length else None for c in self.closes
-        ]
-        for first in range(0, len(self), size):
-            symbol, last = self.symbol[first : first + size], self.last[first : first + size]
-            batch = np.empty((len(symbol), self.length))
-            for s in np.unique(symbol):
-                view = views[s]
-                assert view is not None
-                batch[symbol == s] = view[last[symbol == s] - self.length + 1]
-            yield first, batch
-
-
-@dataclass(frozen=True, eq=False, slots=True)
 class ForecastTable:
     """Forecasts of every window of a history. A table is itself a `Forecaster`: it answers from what it holds.
 
-    name: of the forecaster that made it. clock [T], latest [S, T]: row of the last forecast issued by each instant, -1
-    before the first. issued_at [N], price [N], values [N, H, Q] float32.
+    name: of the forecaster that made it. clock [T]: the panel's instants. latest [S, T]: number of the last window issued
+    by each instant, -1 before the first. price [N]. answer: numbers of windows [n] → quantiles [n, H, Q] float32 in USD;
+    whether they lie in memory, in files or are computed when asked for is its own affair.
     """
 
     name: str
     symbols: tuple[str, ...]
     clock: Instants
-    latest: Index
-    issued_at: Instants
+    latest: npt.NDArray[np.int32]
+    windows: Windows
     price: Array
-    values: Array32
+    answer: Callable[[Index], Array32]
 
     @classmethod
-    def of(
-        cls,
-        name: str,
-        bars: Bars,
-        windows: Windows,
-        answer: Callable[[int, Array], npt.NDArray[np.floating]],
-        *,
-        batch: int,
-        progress: Progress,
-    ) -> ForecastTable:
-        """Forecast every window and index the answers by the panel's clock.
+    def of(cls, name: str, bars: Bars, windows: Windows, answer: Callable[[Index], Array32]) -> ForecastTable:
+        """The windows' answers, indexed by the panel's clock."""
+        return cls(name, bars.symbols, bars.times, windows.latest(bars.times), windows, windows.price, answer)
 
-        answer: (number of the first window, closes [B, L]) → quantiles [B, H, Q] in USD, for up to `batch` windows.
-        """
-        values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
-        for first, closes in windows.batches(batch):
-            values[first : first + len(closes)] = answer(first, closes)
-            progress("forecasts", first + len(closes), len(windows))
-        latest = np.full(bars.mask.shape, -1, dtype=np.int64)
-        column = np.searchsorted(bars.times, windows.issued_at)
-        latest[windows.symbol, column] = np.arange(len(windows))
-        np.maximum.accumulate(latest, axis=1, out=latest)
-        return cls(name, bars.symbols, bars.times, latest, windows.issued_at, windows.price, values)
-
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
         """The table itself: what it holds was made from the same bars."""
         return self
 
@@ -151,13 +80,28 @@ class ForecastTable:
         """The latest forecast of each symbol issued by `now`."""
         column = int(np.searchsorted(self.clock, now, side="right")) - 1
         rows = self.latest[:, column] if column >= 0 else np.full(len(self.symbols), -1)
-        if not len(self.values):
-            return _none(self.symbols)
-        none = rows < 0
-        values = self.values[rows]
-        values[none] = np.nan
-        issued = np.where(none, np.datetime64("NaT"), self.issued_at[rows])
-        return QuantileForecast(self.symbols, issued, np.where(none, np.nan, self.price[rows]), values)
+        there = np.flatnonzero(rows >= 0)
+        issued = np.full(len(rows), np.datetime64("NaT", "ns"))
+        price = np.full(len(rows), np.nan)
+        values = np.full((len(rows), HORIZON, len(LEVELS)), np.nan, dtype=np.float32)
+        if len(there):
+            found = rows[there].astype(np.int64)
+            issued[there], price[there], values[there] = self.windows.issued_at[found], self.price[found], self.answer(found)
+        return QuantileForecast(self.symbols, issued, price, values)
+
+    def chunks(self) -> Iterator[tuple[Index, Array32]]:
+        """(numbers of windows [n], their quantiles [n, H, Q]) of the whole table, in order."""
+        for first in range(0, len(self.windows), CHUNK):
+            rows = np.arange(first, min(first + CHUNK, len(self.windows)))
+            yield rows, self.answer(rows)
+
+    @property
+    def values(self) -> Array32:
+        """All quantiles [N, H, Q] in memory: two kilobytes a window."""
+        out = np.empty((len(self.windows), HORIZON, len(LEVELS)), dtype=np.float32)
+        for rows, part in self.chunks():
+            out[rows] = part
+        return out
 
 
 class Forecaster(Protocol):
@@ -168,12 +112,6 @@ class Forecaster(Protocol):
         """What reports call it."""
         ...
 
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on and at the last one before, in one pass."""
+    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
+        """Forecast every symbol at each of its bars known from `since` on (one for all, or [S]) and at the last before."""
         ...
-
-
-def _none(symbols: tuple[str, ...]) -> QuantileForecast:
-    n = len(symbols)
-    values = np.full((n, HORIZON, len(LEVELS)), np.nan, dtype=np.float32)
-    return QuantileForecast(symbols, np.full(n, np.datetime64("NaT", "ns")), np.full(n, np.nan), values)

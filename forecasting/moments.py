@@ -95,13 +95,28 @@ def _at(forecast: QuantileForecast, place: Array, rule: Volatility) -> tuple[Arr
 
 def _whole_deviation(q: Array) -> Array:
     """Standard deviation of the distribution with quantiles q [..., Q] at LEVELS."""
-    width = np.diff(_Q)
-    left, right = q[..., :-1], q[..., 1:]
-    first = (width * (left + right) / 2).sum(axis=-1)
-    second = (width * (left**2 + left * right + right**2) / 3).sum(axis=-1)
+    mean = q @ _FIRST
+    return np.asarray(np.sqrt(np.maximum(((q @ _SECOND) * q).sum(axis=-1) - mean**2, 0.0)))
+
+
+def _moment_forms() -> tuple[Array, Array]:
+    """(a [Q], b [Q, Q]): the mean of the distribution with quantiles q is a·q, its second moment q·b·q.
+
+    Linear between levels; beyond the outermost two an exponential tail through them.
+    """
+    first, second = np.zeros(len(_Q)), np.zeros((len(_Q), len(_Q)))
+    for k, width in enumerate(np.diff(_Q)):
+        first[k : k + 2] += width / 2
+        second[k : k + 2, k : k + 2] += width / 3 * np.array([[1, 0.5], [0.5, 1]])
     for edge, inner, mass in ((0, 1, _Q[0]), (-1, -2, 1 - _Q[-1])):
         inner_mass = _Q[inner] if edge == 0 else 1 - _Q[inner]
-        tail = (q[..., edge] - q[..., inner]) / np.log(inner_mass / mass)  # scale of the exponential, signed outward
-        first = first + mass * (q[..., edge] + tail)
-        second = second + mass * ((q[..., edge] + tail) ** 2 + tail**2)
-    return np.asarray(np.sqrt(np.maximum(second - first**2, 0.0)))
+        tail = np.zeros(len(_Q))  # scale of the exponential, signed outward
+        tail[edge], tail[inner] = np.array([1, -1]) / np.log(inner_mass / mass)
+        reach = tail.copy()
+        reach[edge] += 1
+        first += mass * reach
+        second += mass * (np.outer(reach, reach) + np.outer(tail, tail))
+    return first, second
+
+
+_FIRST, _SECOND = _moment_forms()

@@ -25,11 +25,11 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, silent
 from marketsimulator.baseline import BuyAndHold
 from marketsimulator.broker import Row, SimulatedBroker
-from marketsimulator.command import CONFIGS, Bar, check_output, fail, hydra_command, log_to_file
 from marketsimulator.results import Results, Run, print_results, write_results
 from marketsimulator.settings import BacktestSettings
 from sizing.quantity import sizing_phrase
 from trainingdata.bars import Bars
+from trainingdata.command import CONFIGS, Bar, check_output, fail, hydra_command, log_to_file
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import utc_text
@@ -52,7 +52,7 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
     if begin >= end:
         raise InputError(f"start, end: no bar becomes known between {utc_text(first)} and {utc_text(last)}")
     bars = bars.between(0, end)
-    forecaster = settings.forecaster.build()
+    forecaster = settings.forecaster.build(bars.symbols)
     walk = RandomWalk(context_length=settings.forecaster.context_length)
     if bars.mask.sum(axis=1).max() < settings.forecaster.context_length:
         raise InputError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from marketsimulator.backtest import run_command
-from marketsimulator.command import composed, fail
+from trainingdata.command import composed, fail
 from trainingdata.errors import InputError
 
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")

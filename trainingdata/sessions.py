@@ -142,6 +142,38 @@ def bar_position(kind: Kind, instants: Instants) -> Array:
     return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(grid.starts)))
 
 
+def bar_slots(kind: Kind, instants: Instants, ahead: int) -> npt.NDArray[np.int8]:
+    """Place in its day of the bar that ends at each instant and of the `ahead` bars after it, [N, 1 + ahead].
+
+    A stock's is its number within the session, 0 for the bar that holds the night; a coin's is the New York hour it
+    starts in. Bars after are those of the calendar.
+    """
+    if kind is Kind.CRYPTO:
+        if not len(instants):
+            return np.empty((0, 1 + ahead), dtype=np.int8)
+        first, last = instants.min() - HOUR, instants.max() + ahead * HOUR
+        local = pd.DatetimeIndex(np.arange(first, last, HOUR)).tz_localize("UTC").tz_convert(NEW_YORK)
+        hours = local.hour.to_numpy(dtype=np.int8)
+        k = ((instants - HOUR - first) // HOUR).astype(np.int64)
+        return np.asarray(hours[k[:, None] + np.arange(1 + ahead)])
+    grid = stock_grid()
+    place = (np.arange(len(grid.session)) - np.searchsorted(grid.session, grid.session)).astype(np.int8)
+    k = np.searchsorted(grid.ends, instants)
+    if len(k) and k.max() + ahead >= len(place):
+        raise _beyond_calendar(instants.max())
+    return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
+
+
+def week_before(instants: Instants) -> Instants:
+    """The last Friday, 16:00 New York, at or before each instant: what is learned once a week is learned then."""
+    marks = _afternoons()
+    fridays = marks[new_york_date(marks).astype(np.int64) % 7 == 1]  # 1970-01-02 was a Friday
+    k = np.searchsorted(fridays, instants, side="right") - 1
+    if len(k) and k.min() < 0:
+        raise _beyond_calendar(instants.min())
+    return np.asarray(fridays[k])
+
+
 def nights_after(previous: np.datetime64, now: np.datetime64) -> int:
     """Nights for which a debit is carried from sessions that closed in (previous, now]: Friday counts three."""
     grid = stock_grid()

@@ -15,9 +15,9 @@ from forecasting.baseline import RandomWalk
 from forecasting.chronos2 import SHIPPED, Chronos2Forecaster
 from forecasting.forecast import HORIZON, LEVELS, Windows
 from marketsimulator.backtest import simulate
-from marketsimulator.command import composed
 from marketsimulator.settings import BacktestSettings
 from sizing.kelly import kelly_weights
+from trainingdata.command import composed
 from trainingdata.synthetic import SyntheticMarket
 
 pytestmark = pytest.mark.bench

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from marketsimulator.backtest import run_backtest
-from marketsimulator.command import composed
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import read_bars
+from trainingdata.command import composed
 from trainingdata.sessions import instant
 
 
@@ -20,7 +20,13 @@ def test_every_real_file_reads(real_data: list[Path]) -> None:
 
 def test_a_month_of_real_bars_from_file_to_ledger(real_data: list[Path]) -> None:
     folders = ",".join(map(str, real_data))
-    words = [f"data.dir=[{folders}]", "symbols=[NVDA,AAPL,BTCUSD]", "start=2024-10-01", "end=2024-11-01"]
+    words = [
+        f"data.dir=[{folders}]",
+        "symbols=[NVDA,AAPL,BTCUSD]",
+        "start=2024-10-01",
+        "end=2024-11-01",
+        "forecaster.calibrated=false",
+    ]
     results = run_backtest(BacktestSettings.of(composed("backtest", words)))
     equity, fills = results.main.equity(), results.main.fill_frame()
     assert len(fills) > 50

@@ -13,7 +13,7 @@ from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import Account
 from execution.trader import Decision, SizingSettings, Trader, deciding_symbols
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, Windows, silent
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.moments import Moments
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
@@ -37,11 +37,10 @@ class Tilted:
 
     def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
-        windows = Windows.of(bars, since, 100)
-        tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[windows.symbol]
+        tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
         steps = np.arange(1, HORIZON + 1)
         values = table.values * (1 + 1e-4 * tilt[:, None, None] * steps[None, :, None])
-        return replace(table, values=values.astype(np.float32))
+        return replace(table, answer=values.astype(np.float32).__getitem__)
 
 
 def trader(limits: Limits | None = None, **basis_points: float) -> Trader:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from forecasting.baseline import Oracle, RandomWalk
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Windows
+from forecasting.baseline import Historical, Oracle, RandomWalk
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Forecaster
+from forecasting.windows import Windows
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.errors import InputError
 
@@ -17,7 +18,7 @@ def test_a_context_is_a_symbols_own_last_bars(market: Bars) -> None:
     stock = market.symbols.index("SYA")
     own = market.own(stock)[1][:, CLOSE]
     rows = np.flatnonzero(windows.symbol == stock)
-    batch = np.concatenate([b for _, b in windows.batches(64)])
+    batch = windows.contexts(np.arange(len(windows)))
     for k in (0, 57, len(rows) - 1):
         last = windows.last[rows[k]]
         np.testing.assert_array_equal(batch[rows[k]], own[last - 99 : last + 1])
@@ -72,11 +73,14 @@ def test_before_the_first_window_nothing_is_forecast(market: Bars) -> None:
     assert np.isnan(empty.at(market.times[40]).values).all()
 
 
-def test_later_bars_change_no_forecast(market: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]) -> None:
+@pytest.mark.parametrize("forecaster", [RandomWalk(), Historical()], ids=lambda f: f.name)
+def test_later_bars_change_no_forecast(
+    forecaster: Forecaster, market: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]
+) -> None:
     cut = market.times[1200]
-    here = RandomWalk().forecast(market, market.times[0])
-    there = RandomWalk().forecast(scrambled_after(market, cut), market.times[0])
-    early = here.issued_at <= cut
+    here = forecaster.forecast(market, market.times[0])
+    there = forecaster.forecast(scrambled_after(market, cut), market.times[0])
+    early = here.windows.issued_at <= cut
     np.testing.assert_array_equal(here.values[early], there.values[early])
     assert not np.array_equal(here.values[~early], there.values[~early])
 

@@ -10,9 +10,12 @@ import pytest
 import torch
 from chronos import Chronos2Pipeline
 
-from forecasting.chronos2 import SHIPPED, Chronos2Forecaster
-from forecasting.forecast import HORIZON, LEVELS, Windows
+from forecasting import engine as engines
+from forecasting.checkpoint import SHIPPED
+from forecasting.chronos2 import Chronos2Forecaster
+from forecasting.forecast import HORIZON, LEVELS
 from forecasting.prior import sample_ohlc, sample_paths
+from forecasting.symbols import Profile, SymbolSettings
 from forecasting.train import draw_batch, initialise, pinball, small_model, train
 from trainingdata.bars import CLOSE, FIELDS, Bars
 from trainingdata.errors import InputError
@@ -33,17 +36,21 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def pipeline_quantiles(folder: Path, contexts: list[np.ndarray], **options: Any) -> np.ndarray:
+    """[N, H, Q] of the library's pipeline, sorted along the levels."""
+    inputs = [torch.tensor(c, dtype=torch.float32) for c in contexts]
+    quantiles, _ = Chronos2Pipeline.from_pretrained(str(folder)).predict_quantiles(
+        inputs, prediction_length=HORIZON, quantile_levels=list(LEVELS), **options
+    )
+    return np.sort(np.stack([q[0].numpy() for q in quantiles]), axis=-1)
+
+
 @pytest.mark.parametrize("checkpoint", ["shipped", "random"])
 def test_the_batched_path_answers_as_the_librarys_pipeline(checkpoint: str, random_checkpoint: Path, market: Bars) -> None:
     folder = SHIPPED if checkpoint == "shipped" else random_checkpoint
-    since = market.times[-60]
-    table = Chronos2Forecaster(model=folder, batch_size=32).forecast(market, since)
-    windows = Windows.of(market, since, 100)
-    contexts = np.concatenate([b for _, b in windows.batches(64)])
-    pipeline = Chronos2Pipeline.from_pretrained(str(folder))
-    inputs = [torch.tensor(c, dtype=torch.float32) for c in contexts]
-    quantiles, _ = pipeline.predict_quantiles(inputs, prediction_length=HORIZON, quantile_levels=list(LEVELS))
-    expected = np.sort(np.stack([q[0].numpy() for q in quantiles]), axis=-1)
+    table = Chronos2Forecaster(Profile(model=str(folder)), batch_size=32).forecast(market, market.times[-60])
+    contexts = table.windows.contexts(np.arange(len(table.windows)))
+    expected = pipeline_quantiles(folder, list(contexts))
     difference = np.abs(table.values - expected).max(axis=(1, 2)) / contexts.std(axis=1)
     assert difference.max() < 1e-4
 
@@ -54,24 +61,56 @@ def test_a_forecast_does_not_depend_on_its_batch_mates(shipped: Chronos2Forecast
     together = shipped.forecast(market, since)
     own = shipped.forecast(alone, since)
     rows = together.latest[0, -400:]
-    np.testing.assert_array_equal(together.values[rows[rows >= 0]], own.values[own.latest[0, -400:][rows >= 0]])
+    ours, theirs = together.values[rows[rows >= 0]], own.values[own.latest[0, -400:][rows >= 0]]
+    np.testing.assert_allclose(ours, theirs, rtol=2e-7)  # at most the last bit of a float32 price
 
 
-def test_a_history_takes_one_pass_of_full_batches(
-    shipped: Chronos2Forecaster, market: Bars, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_symbols_at_one_instant_attend_to_each_other_when_asked_to(market: Bars) -> None:
+    joint = Chronos2Forecaster(group="instant").forecast(market, market.times[-60])
+    apart = Chronos2Forecaster().forecast(market, market.times[-60])
+    for at in np.unique(joint.windows.issued_at)[-20:]:
+        rows = np.flatnonzero(joint.windows.issued_at == at)
+        contexts = joint.windows.contexts(rows)
+        expected = pipeline_quantiles(SHIPPED, list(contexts), cross_learning=True)
+        difference = np.abs(joint.answer(rows) - expected).max(axis=(1, 2)) / contexts.std(axis=1)
+        assert difference.max() < 1e-4
+        assert np.abs(apart.answer(rows) - expected).max() > 0
+
+
+def test_a_history_takes_one_pass_of_full_batches(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lesson 13: never a call per symbol per bar."""
     shapes: list[tuple[int, ...]] = []
-    network = shipped.network
+    real = engines.engine
 
-    def counted(**arguments: Any) -> Any:
-        shapes.append(tuple(arguments["context"].shape))
-        return network(**arguments)
+    def counting(*arguments: Any) -> engines.Engine:
+        inner = real(*arguments)
 
-    monkeypatch.setattr(Chronos2Forecaster, "network", property(lambda self: counted))
-    windows = len(Windows.of(market, market.times[-300], 100))
-    shipped.forecast(market, market.times[-300])
-    assert shapes == [(64, 100)] * -(-windows // 64)
+        def counted(context: torch.Tensor, **options: Any) -> torch.Tensor:
+            shapes.append(tuple(context.shape))
+            return inner.network(context, **options)
+
+        return engines.Engine(counted, inner.device, inner.batch_size)
+
+    monkeypatch.setattr(engines, "engine", counting)
+    table = Chronos2Forecaster(batch_size=64).forecast(market, market.times[-300])
+    assert shapes == [(64, 100)] * -(-len(table.windows) // 64)
+
+
+@pytest.mark.parametrize("augmentation", ["log", "detrend", "log_detrend"])
+def test_an_augmented_forecast_is_a_price_near_the_price(augmentation: Any, market: Bars) -> None:
+    table = Chronos2Forecaster(Profile(augmentation=augmentation)).forecast(market, market.times[-40])
+    assert (np.diff(table.values, axis=-1) >= 0).all()
+    assert (np.abs(table.values[:, 0, LEVELS.index(0.5)] / table.price - 1) < 0.05).all()
+
+
+def test_symbols_with_settings_of_their_own_are_forecast_by_them(market: Bars) -> None:
+    own = {"SYB": SymbolSettings(context_length=64, augmentation="log")}
+    mixed = Chronos2Forecaster(symbols=own).forecast(market, market.times[-50])
+    plain = Chronos2Forecaster().forecast(market, market.times[-50])
+    alone = Chronos2Forecaster(Profile(context_length=64, augmentation="log")).forecast(market, market.times[-50])
+    for s, symbol in enumerate(market.symbols):
+        expected = (alone if symbol == "SYB" else plain).at(market.now).values[s]
+        np.testing.assert_allclose(mixed.at(market.now).values[s], expected, rtol=2e-7)
 
 
 def test_quantiles_are_sorted_and_near_the_price(shipped: Chronos2Forecaster, market: Bars) -> None:
@@ -127,6 +166,8 @@ def test_predict_ohlc_names_what_is_wrong(
     ("arguments", "says"),
     [
         ({"model": "/nowhere/at/all"}, "no folder"),
+        ({"dtype": "fp8"}, "dtype: 'fp8' is none of fp32, bf16"),
+        ({"augmentation": "square"}, "augmentation: 'square' is none of"),
         ({"device": "cuda"}, "this machine has none"),
         ({"context_length": 4000}, "exceeds the model's"),
         ({"batch_size": 0}, "batch_size"),
@@ -136,37 +177,55 @@ def test_settings_that_cannot_be_are_named(arguments: dict[str, Any], says: str)
     if arguments.get("device") == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(InputError, match=says):
-        Chronos2Forecaster(**arguments)
+        Chronos2Forecaster(batch_size=0) if "batch_size" in arguments else Chronos2Forecaster(Profile(**arguments))
 
 
 def test_a_folder_that_is_no_checkpoint_is_named_and_pickles_are_not_read(tmp_path: Path) -> None:
     """Lesson 14: weights come from safetensors or not at all."""
     with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
-        Chronos2Forecaster(model=tmp_path)
+        Chronos2Forecaster(Profile(model=str(tmp_path)))
     (tmp_path / "config.json").write_text((SHIPPED / "config.json").read_text())
     torch.save({"x": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
-        Chronos2Forecaster(model=tmp_path)
+        Chronos2Forecaster(Profile(model=str(tmp_path)))
 
 
-def test_a_compile_that_fails_is_said_and_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_do_not_fit_are_named(tmp_path: Path, market: Bars) -> None:
+    (tmp_path / "config.json").write_text((SHIPPED / "config.json").read_text())
+    (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
+        Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-1])
+
+
+def test_a_compile_that_fails_is_said_and_not_replaced(monkeypatch: pytest.MonkeyPatch, market: Bars) -> None:
     def broken(model: Any, **options: Any) -> Any:
-        def call(**arguments: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             raise RuntimeError("no working C++ compiler")
 
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(InputError, match=r"forecaster\.compile=true: torch\.compile failed: no working C\+\+ compiler"):
-        Chronos2Forecaster(compile=True)
-    assert Chronos2Forecaster(compile="auto", device="cpu").network is not None
+        Chronos2Forecaster(Profile(compile=True)).forecast(market, market.times[-1])
+    assert len(Chronos2Forecaster(Profile(compile="auto", device="cpu")).forecast(market, market.times[-1]).values)
+
+
+@pytest.mark.filterwarnings("ignore:We recommend keeping prediction length:UserWarning")
+def test_a_checkpoint_that_answers_fewer_steps_in_a_pass_is_unrolled_as_the_library_does(tmp_path: Path, market: Bars) -> None:
+    model = small_model()
+    initialise(model, torch.Generator().manual_seed(5))
+    model.config.chronos_config["max_output_patches"] = 2
+    model.save_pretrained(tmp_path)
+    table = Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-4])
+    contexts = table.windows.contexts(np.arange(len(table.windows)))
+    np.testing.assert_allclose(table.values, pipeline_quantiles(tmp_path, list(contexts)), rtol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler imports its own deprecated parts
 def test_the_compiled_network_answers_as_the_eager_one(shipped: Chronos2Forecaster, market: Bars) -> None:
     since = market.times[-100]
-    compiled = Chronos2Forecaster(compile=True).forecast(market, since)
+    compiled = Chronos2Forecaster(Profile(compile=True)).forecast(market, since)
     eager = shipped.forecast(market, since)
     spread = eager.values[..., -1] - eager.values[..., 0]
     assert (np.abs(compiled.values - eager.values).max(axis=-1) / spread).max() < 1e-3
@@ -176,8 +235,8 @@ def test_the_compiled_network_answers_as_the_eager_one(shipped: Chronos2Forecast
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 def test_cuda_answers_as_the_cpu(shipped: Chronos2Forecaster, market: Bars) -> None:
     since = market.times[-100]
-    fast = Chronos2Forecaster(device="cuda", compile=False).forecast(market, since)
-    slow = Chronos2Forecaster(device="cpu").forecast(market, since)
+    fast = Chronos2Forecaster(Profile(device="cuda", compile=False)).forecast(market, since)
+    slow = Chronos2Forecaster(Profile(device="cpu")).forecast(market, since)
     spread = slow.values[..., -1] - slow.values[..., 0]
     assert (np.abs(fast.values - slow.values).max(axis=-1) / spread).max() < 1e-3
 
@@ -212,7 +271,7 @@ def test_pinball_loss_by_hand() -> None:
 def test_training_writes_a_checkpoint_that_loads(tmp_path: Path, market: Bars) -> None:
     train(tmp_path, steps=2, seed=1, batch=16)
     assert json.loads((tmp_path / "training.json").read_text())["steps"] == 2
-    table = Chronos2Forecaster(model=tmp_path).forecast(market, market.times[-2])
+    table = Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-2])
     assert np.isfinite(table.values).all()
     context, futures, unit, groups = draw_batch(np.random.default_rng(0), 16)
     assert context.shape[0] == futures.shape[0] == unit.shape[0] == groups.shape[0]

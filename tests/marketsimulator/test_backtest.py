@@ -13,16 +13,16 @@ import pytest
 from execution.orders import Account
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
-from marketsimulator.command import composed
 from marketsimulator.results import Results, write_results
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars, panel
+from trainingdata.command import composed
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import known_at, stock_grid
 
 FILES = {"config.yaml", "summary.json", "equity.parquet", "fills.parquet", "decisions.parquet", "report.html"}
-SPAN = ["start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"]
+SPAN = ["start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08", "forecaster.calibrated=false"]
 
 
 def settings(*overrides: str) -> BacktestSettings:
@@ -129,7 +129,7 @@ def test_a_run_truncated_at_an_instant_equals_the_long_run_up_to_it(results: Res
 
 
 def test_runs_begun_on_different_dates_with_equal_accounts_decide_equally(results: Results) -> None:
-    forecaster = results.settings.forecaster.build()
+    forecaster = results.settings.forecaster.build(results.bars.symbols)
     early, late = (
         results.settings.trader(forecaster).over(results.bars, np.datetime64(since, "ns"))
         for since in ("2024-02-20T05:00", "2024-02-29T19:00")
@@ -324,7 +324,8 @@ def test_a_run_in_which_nothing_ever_has_a_hundred_bars_is_an_error() -> None:
         (["days=5"], "days: give either"),
         (["symbols=[NVDA]"], "synthetic market has no NVDA"),
         (["symbols=[a b]"], "neither a stock"),
-        (["forecaster.calibrated=true"], "forecaster.calibrated"),
+        (["forecaster.calibration.window=3"], "forecaster.calibration.window"),
+        (["forecaster.augmentation=square"], "augmentation"),
         (["+limits.typo=1"], "limits.typo: there is no such setting"),
         (["forecaster.kind=magic"], "forecaster.kind"),
         (["sizing.holding=week"], "sizing.holding"),

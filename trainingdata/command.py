@@ -55,7 +55,7 @@ def hydra_command(task: Callable[[], None]) -> None:
 
 
 def _refused(error: Exception) -> InputError:
-    reason = str(error).strip().splitlines()[0]
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return InputError(f"{reason} (see `--cfg job` for every setting)")
 
 

@@ -1,0 +1,259 @@
+"""Calibration: any forecaster's quantiles corrected by what its class of symbols did in the last bars, week by week.
+
+Every Friday at 16:00 New York each asset class learns anew from the last 1,000 own bars of its symbols, and the forecasts
+of the following week use that: where a run started makes no difference. For each step
+
+1. spread: the log of the realised variance is regressed on the logs of the base forecaster's variance and of classical
+   averages (`forecasting.volatility`), the day's pattern divided out of all; ridge towards the classical averages alone;
+2. shape: quantiles of what remains, pooled and symmetric, drawn towards a Student-t(5) by how little has been seen;
+3. corrections by decision hour, volatility regime and symbol, each kept only where it has helped;
+4. centre: the base forecaster's median times what it has been worth (`forecasting.shrinkage`), plus a prior drift if set.
+
+Quantile = price · exp(centre + deviation · shape). S symbols, N windows, H steps, Q levels, A weeks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Forecaster, ForecastTable, Progress, silent
+from forecasting.moments import volatility
+from forecasting.shrinkage import worth
+from forecasting.spread import Sample, Spread
+from forecasting.volatility import SPANS, Pattern, averages, bar_variance
+from forecasting.windows import Windows
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.errors import InputError
+from trainingdata.instruments import Kind
+from trainingdata.sessions import Instants, bar_slots, week_before
+
+Array = npt.NDArray[np.float64]
+Array32 = npt.NDArray[np.float32]
+Index = npt.NDArray[np.int64]
+
+SLOTS = {Kind.STOCK: 7, Kind.CRYPTO: 24}
+BARS_A_YEAR = {Kind.STOCK: 252 * 7, Kind.CRYPTO: 8766}
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSettings:
+    """window: own bars of each symbol that are learned from. confidence: standard errors by which a centre's worth must
+    exceed zero to count. stock_drift, crypto_drift: prior expected log return a year."""
+
+    window: int = 1000
+    confidence: float = 3.0
+    stock_drift: float = 0.0
+    crypto_drift: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.window < 100:
+            raise InputError(f"forecaster.calibration.window: {self.window} is below 100")
+        if self.confidence < 0:
+            raise InputError(f"forecaster.calibration.confidence: {self.confidence} is below 0")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _History:
+    """One symbol's own bars and its base forecasts.
+
+    times, close (log), variance [M]; slots [M, 1 + H]; column [M]: number on the class's clock. first: own bar of the first
+    base forecast; median, log_variance [M - first, H]: of the base forecast's log return.
+    """
+
+    times: Instants
+    close: Array
+    variance: Array
+    slots: npt.NDArray[np.int8]
+    column: Index
+    first: int
+    median: Array32
+    log_variance: Array32
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Lesson:
+    """What one class learned in one week. slopes [H]: of the centre. begin [S]: first own bar anything is computed from."""
+
+    pattern: Pattern
+    spread: Spread
+    slopes: Array
+    begin: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CalibratedForecaster:
+    """A forecaster whose quantiles are corrected by what came true."""
+
+    base: Forecaster
+    settings: CalibrationSettings = field(default_factory=CalibrationSettings)
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return f"{self.base.name}, calibrated"
+
+    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
+        """Calibrated forecasts of every symbol's bars from `since` on and of its last one before."""
+        since = np.broadcast_to(since, len(bars.symbols))
+        raw = self.base.forecast(bars, self._learned_since(bars, since), progress)
+        windows = raw.windows.part(_answered(raw.windows, since))
+        histories = _histories(bars, raw)
+        centre, deviation = (np.full((len(windows), HORIZON), np.nan, dtype=np.float32) for _ in range(2))
+        lesson_of = np.zeros(len(windows), dtype=np.int64)
+        shapes: list[Array] = []
+        for kind, members in ((Kind.STOCK, np.flatnonzero(~bars.crypto)), (Kind.CRYPTO, np.flatnonzero(bars.crypto))):
+            pupils = [histories[s] for s in members]
+            for rows, week in _by_week(windows, members, kind, progress):
+                lesson = self._learn(kind, pupils, week)
+                which = np.searchsorted(members, windows.symbol[rows])
+                sample, median = _sample(pupils, lesson.begin, which, windows.last[rows], lesson.pattern)
+                deviation[rows] = lesson.spread.deviation(sample)
+                centre[rows] = lesson.slopes * median + self._drift(kind)
+                lesson_of[rows] = len(shapes)
+                shapes.append(lesson.spread.shape)
+        price, shape = windows.price, np.array(shapes, dtype=np.float32).reshape(-1, HORIZON, len(LEVELS))
+
+        def answer(wanted: Index) -> Array32:
+            move = centre[wanted, :, None] + deviation[wanted, :, None] * shape[lesson_of[wanted]]
+            return np.asarray(price[wanted, None, None] * np.exp(move), dtype=np.float32)
+
+        return ForecastTable.of(self.name, bars, windows, answer)
+
+    def _learned_since(self, bars: Bars, since: Instants) -> Instants:
+        """[S] where each symbol's learning for its first answered bar begins."""
+        begin = np.full(len(since), bars.now)
+        for s in range(len(since)):
+            times = bars.own(s)[0]
+            if len(times):
+                first = times[max(int(np.searchsorted(times, since[s])) - 1, 0)]
+                known = int(np.searchsorted(times, week_before(np.array([first]))[0], side="right"))
+                begin[s] = times[max(known - self.settings.window, 0)]
+        return begin
+
+    def _learn(self, kind: Kind, histories: list[_History], week: np.datetime64) -> _Lesson:
+        """What a class knows at the week's beginning: a function of the last bars of its symbols and of nothing else."""
+        window, slots = self.settings.window, SLOTS[kind]
+        known = [int(np.searchsorted(h.times, week, side="right")) for h in histories]
+        learned = [slice(max(k - window, 0), k) for k in known]
+        parts = list(zip(histories, learned, strict=True))
+        pattern = Pattern.of(
+            [h.variance[part] for h, part in parts],
+            [h.slots[part, 0] for h, part in parts],
+            [h.column[part] for h, part in parts],
+            slots,
+        )
+        begin = tuple(max(part.start - SPANS[-1], 0) for part in learned)
+        rows = [np.arange(max(part.start, h.first), part.stop) for h, part in parts]
+        which = np.concatenate([np.full(len(r), s) for s, r in enumerate(rows)])
+        sample, median = _sample(histories, begin, which, np.concatenate(rows), pattern)
+        outcomes = [_outcomes(h, r, k) for h, r, k in zip(histories, rows, known, strict=True)]
+        move, variance = (np.concatenate(part) for part in zip(*outcomes, strict=True))
+        spread = Spread.fit(sample, variance, move, slots, len(histories))
+        return _Lesson(pattern, spread, self._slopes(sample, spread, median, move), begin)
+
+    def _slopes(self, sample: Sample, spread: Spread, median: Array, move: Array) -> Array:
+        """[H] what the base forecaster's median has been worth at each step."""
+        deviation = spread.deviation(sample)
+        slopes = np.zeros(HORIZON)
+        for h in range(HORIZON):
+            seen = np.isfinite(move[:, h]) & np.isfinite(median[:, h])
+            unit = deviation[seen, h]
+            forecast, realised = median[seen, h] / unit, move[seen, h] / unit
+            slopes[h] = worth(forecast, realised, sample.instant[seen], h + 1, self.settings.confidence)
+        return slopes
+
+    def _drift(self, kind: Kind) -> Array:
+        """[H] prior expected log return after each step."""
+        a_year = self.settings.stock_drift if kind is Kind.STOCK else self.settings.crypto_drift
+        return np.asarray(a_year / BARS_A_YEAR[kind] * np.arange(1, HORIZON + 1))
+
+
+def _by_week(windows: Windows, members: Index, kind: Kind, progress: Progress) -> Iterator[tuple[Index, np.datetime64]]:
+    """(numbers of a class's windows, the Friday their forecasts learn by), week by week."""
+    mine = np.flatnonzero(np.isin(windows.symbol, members))
+    weeks, week_of = np.unique(week_before(windows.issued_at[mine]), return_inverse=True)
+    for number, week in enumerate(weeks):
+        yield mine[week_of == number], week
+        progress(f"calibration, {kind.value}", number + 1, len(weeks))
+
+
+def _answered(windows: Windows, since: Instants) -> Index:
+    """Numbers of the windows issued from `since` [S] on, and of each symbol's last one before."""
+    bounds = np.searchsorted(windows.symbol, np.arange(len(since) + 1))
+    parts = []
+    for s, (first, last) in enumerate(pairwise(bounds)):
+        before = int(np.searchsorted(windows.issued_at[first:last], since[s])) - 1
+        parts.append(np.arange(first + max(before, 0), last))
+    return np.concatenate(parts)
+
+
+def _histories(bars: Bars, raw: ForecastTable) -> list[_History]:
+    """Every symbol's bars beside the median and the variance of its base forecasts."""
+    n = len(raw.windows)
+    median, log_variance = (np.empty((n, HORIZON), dtype=np.float32) for _ in range(2))
+    for rows, values in raw.chunks():
+        price = raw.price[rows].astype(np.float32)  # as exact as the values: no edge is 0, not 1e-8
+        median[rows] = np.log(values[..., MEDIAN] / price[:, None])
+        log_variance[rows] = 2 * np.log(np.maximum(volatility(values, price[:, None], "quantile"), 1e-9))
+    clocks = [bars.times[bars.mask[bars.crypto == crypto].any(axis=0)] for crypto in (False, True)]
+    bounds = np.searchsorted(raw.windows.symbol, np.arange(len(bars.symbols) + 1))
+    histories = []
+    for s, item in enumerate(bars.instruments):
+        times, own = bars.own(s)
+        part = slice(bounds[s], bounds[s + 1])
+        first = int(raw.windows.last[bounds[s]]) if bounds[s] < bounds[s + 1] else len(times)
+        histories.append(
+            _History(
+                times=times,
+                close=np.log(own[:, CLOSE]),
+                variance=bar_variance(own),
+                slots=bar_slots(item.kind, times, HORIZON),
+                column=np.searchsorted(clocks[item.kind is Kind.CRYPTO], times),
+                first=first,
+                median=median[part],
+                log_variance=log_variance[part],
+            )
+        )
+    return histories
+
+
+def _sample(
+    histories: list[_History], begin: tuple[int, ...], which: Index, last: Index, pattern: Pattern
+) -> tuple[Sample, Array]:
+    """What is known at own bars `last` [n] of symbols `which` [n], rising; and the base forecaster's medians [n, H]."""
+    logs, season, slot, instant, median = [], [], [], [], []
+    for s, history in enumerate(histories):
+        rows = last[which == s]
+        if not len(rows):
+            continue
+        span = slice(begin[s], int(rows[-1]) + 1)
+        flat = history.variance[span] / pattern.factor[history.slots[span, 0]]
+        sums = np.cumsum(pattern.factor[history.slots[rows, 1:]], axis=1)
+        past = np.log(averages(flat)[rows - begin[s]])
+        base = history.log_variance[rows - history.first] - np.log(sums)
+        logs.append(np.concatenate([np.repeat(past[:, :, None], HORIZON, axis=2), base[:, None]], axis=1))
+        season.append(sums)
+        slot.append(history.slots[rows, 0].astype(np.int64))
+        instant.append(history.column[rows])
+        median.append(history.median[rows - history.first].astype(np.float64))
+    if not logs:
+        none = np.empty((0, HORIZON))
+        nothing = np.empty(0, dtype=np.int64)
+        return Sample(np.empty((0, len(SPANS) + 1, HORIZON)), none, nothing, nothing, nothing), none
+    sample = Sample(np.concatenate(logs), np.concatenate(season), np.concatenate(slot), which, np.concatenate(instant))
+    return sample, np.concatenate(median)
+
+
+def _outcomes(history: _History, rows: Index, known: int) -> tuple[Array, Array]:
+    """(log return, realised variance) after each step from own bars `rows` [n], [n, H]; NaN beyond what is known."""
+    steps = rows[:, None] + np.arange(1, HORIZON + 1)
+    there = steps < known
+    steps = np.minimum(steps, len(history.close) - 1)
+    total = np.append(0.0, np.cumsum(history.variance))
+    move = np.where(there, history.close[steps] - history.close[rows][:, None], np.nan)
+    return move, np.where(there, total[steps + 1] - total[rows + 1][:, None], np.nan)

@@ -1,0 +1,208 @@
+"""How wide a forecast should be: a regression on what is known, a shape of what remains, corrections that proved themselves.
+
+n rows (forecasts of one class whose outcomes are known, all symbols together), H steps, Q levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student
+
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN
+from forecasting.volatility import FLOOR, SPANS
+
+Array = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+PRIOR_ROWS = 300.0  # the weight of the prior regression, in rows of one bar ahead
+PRIOR_INSTANTS = 200.0  # the weight of the Student-t(5) in the shape, in independent rows
+PRIOR_GROUP = 60.0  # the weight of no correction, in independent instants
+TOGETHER = 3  # symbols of a class count for at most so many independent ones
+LAST_QUARTER = 0.75
+JUDGED = (1, 6, HORIZON)
+UPPER = np.array(LEVELS[MEDIAN + 1 :])
+T5 = student.ppf(UPPER, 5) * np.sqrt(3 / 5)
+EIGHTY = LEVELS.index(0.9) - MEDIAN - 1  # the upper end of the 80 % interval among the upper levels
+REGIMES = 5
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sample:
+    """What is known of forecasts when they are made.
+
+    logs [n, K + 1, H]: log variance a bar, the day's pattern divided out: classical averages, then the base forecaster's
+    over each horizon. season [n, H]: pattern summed over the steps. slot, symbol, instant [n].
+    """
+
+    logs: Array
+    season: Array
+    slot: Index
+    symbol: Index
+    instant: Index
+
+    def rows(self, chosen: Mask) -> Sample:
+        """Part of the rows."""
+        return Sample(self.logs[chosen], self.season[chosen], self.slot[chosen], self.symbol[chosen], self.instant[chosen])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Spread:
+    """weights [K + 2, H]: of the intercept and of each log variance. half [H, 10]: upper half of the shape.
+
+    hour [slots, H], regime [5, H], symbol [S, H]: logs of the corrections, zero where none proved itself. edges [4, H],
+    usual [S, H]: log variance a bar at which regimes meet, relative to each symbol's own usual one.
+    """
+
+    weights: Array
+    half: Array
+    hour: Array
+    regime: Array
+    symbol: Array
+    edges: Array
+    usual: Array
+
+    def deviation(self, sample: Sample) -> Array:
+        """[n, H] deviation of the log return after each step."""
+        return np.asarray(np.exp(self._log_level(sample) / 2 + self._correction(sample)) * np.sqrt(sample.season))
+
+    @property
+    def shape(self) -> Array:
+        """Quantiles of the return over its deviation, [H, Q]."""
+        return np.concatenate([-self.half[:, ::-1], np.zeros((len(self.half), 1)), self.half], axis=1)
+
+    @classmethod
+    def fit(cls, sample: Sample, variance: Array, move: Array, slots: int, symbols: int) -> Spread:
+        """Learn from realised variance and log return after each step, [n, H]; NaN where the outcome is not known yet."""
+        plain = cls._regression(sample, variance, move, slots, symbols)
+        if not len(move):
+            return plain
+        found = plain._corrected(sample, move, slots, symbols)
+        border = np.quantile(sample.instant, LAST_QUARTER)
+        early, late = sample.instant <= border, sample.instant > border
+        early_move = np.where(sample.instant[early][:, None] + np.arange(1, HORIZON + 1) <= border, move[early], np.nan)
+        if late.sum() < 2 or np.isfinite(early_move).all(axis=1).sum() < 2:
+            return plain
+        tried = plain._corrected(sample.rows(early), early_move, slots, symbols)
+        kept = plain
+        for name in ("hour", "regime", "symbol"):
+            candidate = replace(kept, **{name: getattr(tried, name)})
+            if _better(candidate, kept, sample.rows(late), move[late]):
+                kept = candidate
+        chosen = {
+            name: getattr(found, name) if getattr(kept, name).any() else getattr(plain, name)
+            for name in ("hour", "regime", "symbol")
+        }
+        return replace(plain, edges=found.edges, usual=found.usual, **chosen)
+
+    @classmethod
+    def _regression(cls, sample: Sample, variance: Array, move: Array, slots: int, symbols: int) -> Spread:
+        weights, half = np.empty((len(SPANS) + 2, HORIZON)), np.empty((HORIZON, len(UPPER)))
+        for h in range(HORIZON):
+            known = np.isfinite(move[:, h])
+            season, x = sample.season[known, h], sample.logs[known, :, h]
+            level = np.maximum(variance[known, h] / season, FLOOR * np.exp(x[:, len(SPANS) - 1]))
+            weights[:, h] = _weights(x, np.log(level), h + 1)
+            deviation = np.exp((weights[0, h] + x @ weights[1:, h]) / 2) * np.sqrt(season)
+            half[h] = _half_shape(np.abs(move[known, h]) / deviation, sample.instant[known], h + 1)
+        none = np.zeros((slots, HORIZON)), np.zeros((REGIMES, HORIZON)), np.zeros((symbols, HORIZON))
+        return cls(weights, half, *none, np.zeros((REGIMES - 1, HORIZON)), np.zeros((symbols, HORIZON)))
+
+    def _corrected(self, sample: Sample, move: Array, slots: int, symbols: int) -> Spread:
+        """Every correction, whether it helps or not, one after the other."""
+        level = self._log_level(sample)
+        usual = np.zeros((symbols, HORIZON))
+        for s in np.unique(sample.symbol):
+            usual[s] = np.median(level[sample.symbol == s], axis=0)
+        relative = level - usual[sample.symbol]
+        edges = np.quantile(relative, np.arange(1, REGIMES) / REGIMES, axis=0)
+        out = replace(self, edges=edges, usual=usual)
+        regime = out._regime(level, sample.symbol)
+        for h in range(HORIZON):
+            known = np.isfinite(move[:, h])
+            z = np.abs(move[known, h]) / (np.exp(level[known, h] / 2) * np.sqrt(sample.season[known, h]))
+            for name, group in (("hour", sample.slot), ("regime", regime[:, h]), ("symbol", sample.symbol)):
+                table = getattr(out, name)
+                found = _group_logs(z, group[known], sample.instant[known], len(table), h + 1)
+                table = table.copy()
+                table[:, h] = found
+                out = replace(out, **{name: table})
+                z = z * np.exp(-found[group[known]])
+        return out
+
+    def _log_level(self, sample: Sample) -> Array:
+        """Log variance a bar [n, H], the day's pattern divided out, before corrections."""
+        return np.asarray(np.einsum("nkh,kh->nh", sample.logs, self.weights[1:]) + self.weights[0])
+
+    def _correction(self, sample: Sample) -> Array:
+        regime = self._regime(self._log_level(sample), sample.symbol)
+        by_regime = np.take_along_axis(self.regime, regime, axis=0)
+        return np.asarray(self.hour[sample.slot] + by_regime + self.symbol[sample.symbol])
+
+    def _regime(self, level: Array, symbol: Index) -> Index:
+        relative = level - self.usual[symbol]
+        regime: Index = (relative[:, None] > self.edges[None]).sum(axis=1)
+        return regime
+
+
+def _weights(x: Array, y: Array, step: int) -> Array:
+    """Intercept and weights [K + 2] of log variances x [n, K + 1] for y, ridge towards the classical averages alone.
+
+    Their prior weights add up to 0.9 for one bar ahead and to 0.7 for 24, because volatility returns to its mean; the prior
+    counts for more rows the more the rows overlap. Without rows there is no mean to return to, and they add up to one.
+    """
+    classical = np.append(np.full(len(SPANS), 1 / len(SPANS)), 0.0)
+    if not len(x):
+        return np.append(0.0, classical)
+    prior = classical * (0.9 - 0.2 * np.log(step) / np.log(HORIZON))
+    centre, middle = x.mean(axis=0), float(y.mean())
+    apart, weight = x - centre, PRIOR_ROWS * step
+    gram = apart.T @ apart + weight * np.eye(x.shape[1])
+    slopes = np.linalg.solve(gram, apart.T @ (y - middle) + weight * prior)
+    return np.append(middle - centre @ slopes, slopes)
+
+
+def _half_shape(z: Array, instant: Index, step: int) -> Array:
+    """Quantiles [10] of the size of what remains at the upper levels, drawn towards a Student-t(5) of the same spread."""
+    if not len(z):
+        return np.asarray(T5)
+    instants = len(np.unique(instant))
+    independent = instants * min(len(z) / instants, TOGETHER) / step
+    share = independent / (independent + PRIOR_INSTANTS)
+    seen = np.quantile(z, 2 * UPPER - 1)
+    return np.asarray(share * seen + (1 - share) * T5 * np.sqrt(np.mean(np.minimum(z, 10) ** 2)))
+
+
+def _group_logs(z: Array, group: Index, instant: Index, count: int, step: int) -> Array:
+    """Log of each group's mean size of what remains over everyone's [count], drawn towards zero by how little was seen."""
+    if not len(z):
+        return np.zeros(count)
+    n = np.bincount(group, minlength=count)
+    size = np.bincount(group, weights=z, minlength=count) / np.maximum(n, 1)
+    independent = n * len(np.unique(instant)) / len(z) / step
+    ratio = np.where(n > 0, np.maximum(size / z.mean(), 1e-3), 1.0)
+    return np.asarray(np.log(ratio) * independent / (independent + PRIOR_GROUP))
+
+
+def _better(candidate: Spread, present: Spread, sample: Sample, move: Array) -> bool:
+    """Whether a correction lowers the interval score, and brings coverage or scale nearer to what they should be."""
+    scores = [_judged(spread, sample, move) for spread in (candidate, present)]
+    (score, cover, scale), (old_score, old_cover, old_scale) = scores
+    return score < old_score and (cover <= old_cover or scale <= old_scale)
+
+
+def _judged(spread: Spread, sample: Sample, move: Array) -> tuple[float, float, float]:
+    """(interval score of the 80 % interval, distance of its coverage from 80 %, of the log mean (return/σ)² from zero)."""
+    steps = np.array(JUDGED) - 1
+    deviation = spread.deviation(sample)[:, steps]
+    size = np.abs(move[:, steps])
+    known = np.isfinite(size)
+    unit = np.exp(sample.logs[:, len(SPANS) - 1, steps] / 2) * np.sqrt(sample.season[:, steps])
+    reach = deviation * spread.half[steps, EIGHTY]
+    score = (2 * reach + 10 * np.maximum(size - reach, 0)) / unit
+    second = np.sqrt(np.mean(np.square(spread.shape[steps]), axis=1))
+    scale = np.mean(np.minimum(size[known] / (deviation * second)[known], 8) ** 2)
+    return float(score[known].mean()), abs(float((size <= reach)[known].mean()) - 0.8), abs(float(np.log(scale)))

@@ -1,0 +1,177 @@
+"""The fast path's arithmetic against the library's own model, series by series."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from chronos import Chronos2Pipeline
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forecasting.augmentation import AUGMENTATIONS, augmented, restored
+from forecasting.checkpoint import SHIPPED
+from forecasting.forecast import HORIZON, LEVELS
+from forecasting.network import Network
+from forecasting.train import initialise, small_model
+
+CPU = torch.device("cpu")
+
+
+def library_model(name: str) -> Any:
+    if name == "shipped":
+        return Chronos2Pipeline.from_pretrained(str(SHIPPED)).model
+    model = small_model()
+    initialise(model, torch.Generator().manual_seed(11))
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=["shipped", "random"])
+def both(request: pytest.FixtureRequest) -> tuple[Any, Network]:
+    model = library_model(request.param)
+    return model, Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=True).eval()
+
+
+def expected(model: Any, context: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    answer = model(context=context, group_ids=groups, num_output_patches=HORIZON // 8).quantile_preds
+    return answer.mT.sort(dim=-1).values
+
+
+def contexts(seed: int, rows: int, length: int) -> torch.Tensor:
+    """Random walks, every kind of trouble among them: short, gaps, constant, huge, tiny, one bar, nothing at all."""
+    generator = torch.Generator().manual_seed(seed)
+    x = 100 * torch.exp(0.01 * torch.cumsum(torch.randn(rows, length, generator=generator), dim=1))
+    x[0, : length // 2] = torch.nan
+    x[1, length // 3 : length // 3 + 20] = torch.nan
+    x[2, ::2] = torch.nan
+    x[3] = 7.25
+    x[4] *= 1e9
+    x[5] *= 1e-9
+    x[6, :-1] = torch.nan
+    x[7, -9:] = torch.nan
+    return x
+
+
+def largest(ours: torch.Tensor, theirs: torch.Tensor, context: torch.Tensor) -> float:
+    """Largest difference in units of each series' standard deviation."""
+    deviation = np.nanstd(context.numpy().astype(np.float64), axis=1)
+    unit = np.where(deviation > 0, deviation, 1e-5 + np.nanmax(np.abs(context.numpy()), axis=1))
+    return float((np.abs((ours - theirs).numpy()).max(axis=(1, 2)) / unit).max())
+
+
+@pytest.mark.parametrize("length", [3, 57, 100, 104, 300])
+def test_every_kind_of_series_answers_as_in_the_library(both: tuple[Any, Network], length: int) -> None:
+    model, network = both
+    context = contexts(length, 32, max(length, 32))[:, -length:]
+    context = context[~context.isnan().all(dim=1)]
+    with torch.inference_mode():
+        difference = largest(network(context), expected(model, context, torch.arange(len(context))), context)
+    assert difference < 1e-4
+
+
+@pytest.mark.parametrize("group", [2, 4, 8])
+def test_groups_attend_within_their_blocks_as_in_the_library(both: tuple[Any, Network], group: int) -> None:
+    model, network = both
+    context = contexts(group, 32, 100)
+    with torch.inference_mode():
+        theirs = expected(model, context, torch.arange(32) // group)
+        difference = largest(network(context, group=group), theirs, context)
+        alone = largest(network(context), theirs, context)
+    assert difference < 1e-4
+    assert alone > 1e-3
+
+
+def test_a_member_that_is_not_there_changes_nothing_for_the_others(both: tuple[Any, Network]) -> None:
+    model, network = both
+    context = contexts(1, 12, 100)
+    padded = torch.full((16, 100), torch.nan)
+    places = torch.tensor([4 * (k // 3) + k % 3 for k in range(12)])
+    padded[places] = context
+    with torch.inference_mode():
+        theirs = expected(model, context, torch.arange(12) // 3)
+        assert largest(network(padded, group=4)[places], theirs, context) < 1e-4
+
+
+def test_leaving_the_masks_out_changes_nothing_where_nothing_is_missing(both: tuple[Any, Network]) -> None:
+    _, network = both
+    context = contexts(2, 32, 100)[8:]
+    with torch.inference_mode():
+        torch.testing.assert_close(network(context, complete=True), network(context), rtol=1e-6, atol=0)
+
+
+def test_matrices_that_are_not_packed_answer_alike() -> None:
+    """What runs under `torch.compile` and on CUDA."""
+    model = library_model("shipped")
+    packed, plain = (Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=p) for p in (True, False))
+    context = contexts(3, 32, 100)[8:]
+    with torch.inference_mode():
+        assert largest(packed(context), plain(context), context) < 1e-4
+
+
+def test_bf16_is_rough_and_says_so() -> None:
+    """The error of bf16 is a tenth of a deviation, a thousand times that of fp32: docs/PERFORMANCE.md."""
+    model = library_model("shipped")
+    network = Network(model, HORIZON, range(len(LEVELS)), "bf16", CPU, packed=False)
+    context = contexts(4, 64, 100)[8:]
+    with torch.inference_mode():
+        answer = network(context)
+        difference = largest(answer, expected(model, context, torch.arange(len(context))), context)
+    assert torch.isfinite(answer).all()
+    assert 1e-3 < difference < 1.0
+
+
+def test_levels_and_steps_that_are_asked_for_are_given_in_their_order() -> None:
+    model = library_model("shipped")
+    whole = Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=True)
+    part = Network(model, HORIZON, [2, 10, 18], "fp32", CPU, packed=True)
+    context = contexts(5, 16, 100)[8:]
+    with torch.inference_mode():
+        torch.testing.assert_close(part(context), whole(context)[..., [2, 10, 18]], rtol=1e-6, atol=0)
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    length=st.integers(3, 120),
+    scale=st.floats(-12, 12),
+    noise=st.floats(1e-4, 0.2),
+    kind=st.sampled_from(AUGMENTATIONS),
+)
+def test_every_augmentation_is_undone_exactly(seed: int, length: int, scale: float, noise: float, kind: Any) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    steps = torch.randn(3, length, generator=generator, dtype=torch.float64)
+    closes = 10.0**scale * torch.exp(noise * torch.cumsum(steps, dim=1).clamp(-20, 20))
+    values, trend = augmented(closes, kind)
+    back = restored(values[..., None], kind, trend, 0)[..., 0]
+    torch.testing.assert_close(back, closes, rtol=1e-9, atol=1e-12 * float(closes.max()))
+
+
+@given(seed=st.integers(0, 2**16), kind=st.sampled_from(AUGMENTATIONS))
+def test_an_augmentation_keeps_quantiles_in_their_order(seed: int, kind: Any) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    closes = 100 * torch.exp(0.02 * torch.cumsum(torch.randn(2, 50, generator=generator, dtype=torch.float64), dim=1))
+    _, trend = augmented(closes, kind)
+    values = torch.randn(2, 24, 21, generator=generator, dtype=torch.float64).sort(dim=-1).values
+    assert (restored(values, kind, trend, 50).diff(dim=-1) >= 0).all()
+
+
+def test_a_trend_is_continued_after_the_window() -> None:
+    closes = (50 + 0.5 * torch.arange(40, dtype=torch.float64)).repeat(2, 1)
+    values, trend = augmented(closes, "detrend")
+    assert values.abs().max() < 1e-9
+    ahead = restored(torch.zeros(2, 24, 1, dtype=torch.float64), "detrend", trend, 40)[..., 0]
+    torch.testing.assert_close(ahead[0], 50 + 0.5 * torch.arange(40, 64, dtype=torch.float64))
+
+
+def test_the_checkpoint_folder_is_known_without_torch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, forecasting.settings, forecasting.checkpoint as c;"
+        "assert c.checkpoint(str(c.SHIPPED)).context == 512; assert 'torch' not in sys.modules, 'torch was loaded'"
+    )
+    root = Path(__file__).resolve().parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

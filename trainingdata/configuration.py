@@ -1,0 +1,62 @@
+"""From a composed configuration to checked settings: every wrong word is one line that names the key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from trainingdata.errors import InputError
+
+Settings = TypeVar("Settings")
+
+
+def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str] = ()) -> Settings:
+    """The checked settings of a composed configuration; `lists` are keys where one word stands for a list of one.
+
+    Raises
+    ------
+    InputError
+        naming the key, the value and what was expected.
+    """
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(str(error).splitlines()[0]) from error
+    _refuse_unknown(plain, asdict(kind()), "")  # type: ignore[call-overload]
+    for key in lists:
+        _listed(plain, key)
+    try:
+        return TypeAdapter(kind).validate_python(plain)
+    except ValidationError as error:
+        raise InputError(_first(error)) from error
+
+
+def _listed(settings: Any, key: str) -> None:
+    group, _, name = key.rpartition(".")
+    part = settings.get(group) if group else settings
+    if isinstance(part, dict) and isinstance(part.get(name), str):
+        part[name] = [part[name]]
+
+
+def _refuse_unknown(given: Any, known: Any, place: str) -> None:
+    if isinstance(given, dict) and isinstance(known, dict):
+        for key, value in given.items():
+            if key not in known:
+                raise InputError(f"{place}{key}: there is no such setting; here are {', '.join(known)}")
+            _refuse_unknown(value, known[key], f"{place}{key}.")
+
+
+def _first(error: ValidationError) -> str:
+    """One line for the first thing that is wrong."""
+    problem = error.errors()[0]
+    reason = problem.get("ctx", {}).get("error")
+    if isinstance(reason, InputError):
+        return str(reason)
+    place = ".".join(str(part) for part in problem["loc"])
+    value: Any = problem.get("input")
+    return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {value!r}"

@@ -1,0 +1,67 @@
+"""Where a run's bars come from: folders of files, or the synthetic market."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trainingdata.bars import Bars, panel, read_bars
+from trainingdata.errors import InputError
+from trainingdata.instruments import instrument
+from trainingdata.sessions import instant
+from trainingdata.synthetic import SyntheticMarket
+
+Span = tuple[np.datetime64, np.datetime64]
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """dir: folders of bar files; none means the synthetic market, which seed, edge, start and end describe."""
+
+    dir: tuple[str, ...] = ()
+    seed: int = 0
+    edge: float = 0.08
+    start: str = "2023-09-01"
+    end: str = "2024-06-28"
+
+    def bars(self, symbols: Sequence[str], start: str | None, end: str | None) -> Bars:
+        """The panel: every bar up to `end`, all history before `start` included; no symbols means all there are.
+
+        Raises
+        ------
+        InputError
+            for settings or files that cannot be used.
+        """
+        names = list(dict.fromkeys(instrument(s).symbol for s in symbols)) or None
+        first = instant(start, name="start") if start else None
+        last = instant(end, name="end", end_of_day=True) if end else None
+        if first is not None and last is not None and first >= last:
+            raise InputError(f"start: {start} is not before end {end}")
+        if self.dir:
+            return read_bars([Path(d).expanduser() for d in self.dir], names, start=first, end=last)
+        return self._synthetic(names, first, last)
+
+    def _synthetic(self, names: list[str] | None, start: np.datetime64 | None, end: np.datetime64 | None) -> Bars:
+        market = SyntheticMarket(seed=self.seed, edge=self.edge, start=self.start, end=self.end)
+        unknown = [s for s in names or () if s not in market.symbols]
+        if unknown:
+            raise InputError(
+                f"symbols: the synthetic market has no {unknown[0]}, it has {', '.join(market.symbols)};"
+                " for real bars name their folder (--data-dir or data.dir)"
+            )
+        bars = market.bars()
+        known = bars if end is None else bars.until(end)
+        if not len(known.times) or (start is not None and start > known.now):
+            raise InputError(f"start, end: the synthetic market runs from {self.start} to {self.end} (data.start, data.end)")
+        kept = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
+        return panel([(bars.instruments[s], *known.own(s)) for s in kept], bars.source)
+
+
+def span_of(bars: Bars, start: str | None, end: str | None) -> Span:
+    """First and last instant that `start` and `end` ask for; the panel's own where they ask for none."""
+    first = instant(start, name="start") if start else bars.times[0]
+    last = instant(end, name="end", end_of_day=True) if end else bars.now
+    return np.datetime64(first), np.datetime64(last)
