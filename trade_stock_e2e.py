@@ -19,7 +19,8 @@ from execution.orders import Account
 from execution.trader import Decision
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
-from trainingdata.command import composed, fail
+from trainingdata.command import fail
+from trainingdata.composition import composed
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import utc_text

@@ -22,12 +22,14 @@ Array32 = npt.NDArray[np.float32]
 class RandomWalk:
     """The last close is the median; the spread is a Student-t with EWMA variance that grows with the steps.
 
-    decay: of the EWMA over the window's squared log returns (RiskMetrics: 0.94). freedom: of the Student-t.
+    decay: of the EWMA over the window's squared log returns (RiskMetrics: 0.94). freedom: of the Student-t. plain: share of
+    the window's plain variance in the variance.
     """
 
     context_length: int = 100
     decay: float = 0.94
     freedom: float = 5.0
+    plain: float = 0.0
 
     def __post_init__(self) -> None:
         if self.context_length < 3:
@@ -36,11 +38,13 @@ class RandomWalk:
             raise InputError(f"forecaster.decay: {self.decay} is outside 0 … 1")
         if self.freedom <= 2:
             raise InputError(f"forecaster.freedom: {self.freedom} is not above 2")
+        if not 0 <= self.plain <= 1:
+            raise InputError(f"forecaster.plain: {self.plain} is outside 0 … 1")
 
     @property
     def name(self) -> str:
         """What reports call it."""
-        return "random_walk"
+        return "random_walk" if self.plain == 0 else f"random_walk, {self.plain:.0%} plain variance"
 
     def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on."""
@@ -57,7 +61,8 @@ class RandomWalk:
         """Quantiles of the log return after each step, [N, H, Q], of windows [N, L]."""
         weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)
         squares = np.diff(np.log(closes), axis=1) ** 2
-        deviation = np.sqrt((squares * weights).sum(axis=1) / weights.sum())
+        variance = (squares * weights).sum(axis=1) / weights.sum()
+        deviation = np.sqrt((1 - self.plain) * variance + self.plain * squares.mean(axis=1))
         unit = student.ppf(LEVELS, self.freedom) * np.sqrt((self.freedom - 2) / self.freedom)
         return np.asarray(deviation[:, None, None] * np.sqrt(np.arange(1, HORIZON + 1))[None, :, None] * unit)
 

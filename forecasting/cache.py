@@ -1,6 +1,6 @@
 """Forecasts that are computed once, ever: Parquet files addressed by what the forecasts depend on.
 
-    python -m forecasting.cache list | verify | prune [--folder DIR] [--unused-days N] [--yes]
+    python -m forecasting.cache list | verify | prune [--folder DIR] [--unused-days N]
 
     FOLDER/<digest of the specification>/specification.json
     FOLDER/<digest of the specification>/<month of issue>/<digest of the content>.parquet
@@ -12,13 +12,18 @@ write the same file. Nothing is ever changed in place; `prune` joins the small f
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import logging
 import os
+import shutil
+import sys
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +32,7 @@ import numpy.typing as npt
 
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Index, Keys
+from trainingdata.command import fail
 from trainingdata.errors import DataError, InputError
 from trainingdata.sessions import Instants
 
@@ -41,6 +47,7 @@ DEFAULT = Path("~/.cache/kelly-chronos/forecasts")
 SIZE = HORIZON * len(LEVELS)
 KEPT = 512 * 2**20  # bytes of values a reader keeps in memory
 NOWHERE = -1
+UNFINISHED = 3600  # seconds after which a file still being written is taken for a killed run's
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,3 +276,94 @@ def _read(path: Path, columns: list[str]) -> pa.Table:
     except (OSError, ValueError, KeyError, ArrowException) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: damaged: {reason}; `python -m forecasting.cache prune` removes it") from error
+
+
+def listed(cache: Path) -> Iterator[dict[str, Any]]:
+    """A row a shelf: what its forecasts depend on, months, files, forecasts, bytes, last use."""
+    from pyarrow import ArrowException, parquet
+
+    for shelf, specification in shelves(cache):
+        files, rows = shelf.files(), 0
+        for path in files:
+            try:
+                rows += parquet.read_metadata(path).num_rows
+            except (OSError, ArrowException):
+                log.warning("%s: cannot be read", path)
+        used = datetime.fromtimestamp((shelf.folder / "specification.json").stat().st_mtime, UTC)
+        yield {
+            "shelf": shelf.folder.name,
+            "weights": str(specification.get("weights", "?"))[:12],
+            **{k: specification.get(k, "?") for k in ("context_length", "dtype", "augmentation", "group")},
+            "months": len({f.parent for f in files}),
+            "files": len(files),
+            "forecasts": rows,
+            "bytes": sum(f.stat().st_size for f in files),
+            "used": used,
+        }
+
+
+def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
+    """Remove shelves not used for so many days, damaged files and what killed runs left; join each month's files.
+
+    How many of each: shelves, damaged, unfinished, joined.
+    """
+    done = {"shelves": 0, "damaged": 0, "unfinished": 0, "joined": 0}
+    now = time.time()
+    for shelf, _ in list(shelves(cache)):
+        if unused_days is not None and now - (shelf.folder / "specification.json").stat().st_mtime > unused_days * 86_400:
+            shutil.rmtree(shelf.folder)
+            done["shelves"] += 1
+            continue
+        for part in shelf.folder.rglob(".*.part"):
+            if now - part.stat().st_mtime > UNFINISHED:
+                part.unlink(missing_ok=True)
+                done["unfinished"] += 1
+        for path in shelf.files():
+            if not intact(path):
+                path.unlink(missing_ok=True)
+                done["damaged"] += 1
+        for month in sorted({f.parent.name for f in shelf.files()}):
+            done["joined"] += join(shelf, month)
+    return done
+
+
+def main() -> None:
+    """Command line: list, verify, prune."""
+    from rich.console import Console
+    from rich.table import Table
+
+    parser = argparse.ArgumentParser(prog="python -m forecasting.cache", description="The cache of forecasts.")
+    parser.add_argument("command", choices=("list", "verify", "prune"))
+    parser.add_argument("--folder", type=Path, default=DEFAULT, help="default: %(default)s")
+    parser.add_argument("--unused-days", type=float, help="prune: also remove what no run has used for so many days")
+    words = parser.parse_args()
+    folder = words.folder.expanduser()
+    if words.unused_days is not None and words.unused_days < 0:
+        fail(InputError(f"--unused-days: {words.unused_days} is below 0"))
+    if not folder.is_dir():
+        fail(InputError(f"--folder: {folder} is no folder; nothing is kept there"))
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if words.command == "list":
+        table = Table(*(k for k in ("shelf", "weights", "context", "dtype", "augmentation", "group")), "months", "files")
+        for name in ("forecasts", "MB", "used"):
+            table.add_column(name)
+        for row in listed(folder):
+            *texts, size, used = row.values()
+            table.add_row(
+                *(f"{t:,}" if isinstance(t, int) else str(t) for t in texts), f"{size / 1e6:,.1f}", f"{used:%Y-%m-%d %H:%M}"
+            )
+        console.print(table)
+    elif words.command == "verify":
+        files = [f for shelf, _ in shelves(folder) for f in shelf.files()]
+        damaged = [f for f in files if not intact(f)]
+        for path in damaged:
+            console.print(f"damaged: {path}", highlight=False, soft_wrap=True)
+        console.print(f"{len(files)} files, {len(damaged)} damaged" + ("; prune removes them" if damaged else ""))
+        sys.exit(1 if damaged else 0)
+    else:
+        done = prune(folder, words.unused_days)
+        console.print(", ".join(f"{count} {what}" for what, count in done.items()), highlight=False)
+
+
+if __name__ == "__main__":
+    main()

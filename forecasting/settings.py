@@ -21,14 +21,15 @@ PER_SYMBOL = Path(__file__).resolve().parent.parent / "configs" / "preaugstrateg
 
 @dataclass(frozen=True, slots=True)
 class ForecasterSettings:
-    """kind: which forecaster; the rest are its arguments, where it has them.
+    """kind: which forecaster; the rest are its arguments, where it has them. ewma and mix are random walks with EWMA
+    variance, half of it plain in a mix.
 
     calibrated: corrected by what came true, per-symbol settings read; without it the raw model on the last
     `context_length` closes. cache: folder its forecasts are kept in, none to keep nothing. per_symbol: folder of
     per-symbol settings, none for the project's own.
     """
 
-    kind: Literal["chronos2", "ewma", "historical", "garch", "oracle"] = "chronos2"
+    kind: Literal["chronos2", "ewma", "mix", "historical", "garch", "oracle"] = "chronos2"
     model: str | None = None
     context_length: int = 100
     augmentation: Augmentation = "none"
@@ -50,6 +51,8 @@ class ForecasterSettings:
     def _raw(self, symbols: Sequence[str]) -> Forecaster:
         if self.kind == "ewma":
             return RandomWalk(context_length=self.context_length)
+        if self.kind == "mix":
+            return RandomWalk(context_length=self.context_length, plain=0.5)
         if self.kind == "historical":
             return Historical(context_length=self.context_length)
         if self.kind == "garch":

@@ -29,7 +29,8 @@ from marketsimulator.results import Results, Run, print_results, write_results
 from marketsimulator.settings import BacktestSettings
 from sizing.quantity import sizing_phrase
 from trainingdata.bars import Bars
-from trainingdata.command import CONFIGS, Bar, check_output, fail, hydra_command, log_to_file
+from trainingdata.command import Bar, check_output, fail, log_to_file
+from trainingdata.composition import CONFIGS, hydra_command
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import utc_text

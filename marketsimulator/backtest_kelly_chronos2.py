@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from marketsimulator.backtest import run_command
-from trainingdata.command import composed, fail
+from trainingdata.command import fail
+from trainingdata.composition import composed
 from trainingdata.errors import InputError
 
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")

@@ -1,62 +1,36 @@
-"""What the command lines share: where configuration lies, one-line errors, the log file, progress."""
+"""What the command lines share: one-line errors, outputs checked before work is done, the log file, progress."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from trainingdata.errors import InputError
-
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def fail(error: Exception) -> NoReturn:
     """Print one line and exit with code 2."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
     sys.exit(2)
-
-
-def composed(name: str, overrides: list[str]) -> DictConfig:
-    """The configuration `configs/<name>.yaml` with overrides applied.
-
-    Raises
-    ------
-    InputError
-        naming the override that does not fit.
-    """
-    try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return compose(config_name=name, overrides=overrides)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _refused(error) from error
-
-
-def hydra_command(task: Callable[[], None]) -> None:
-    """Run a Hydra entry; what Hydra refuses (overrides, flags, configurations) is one line and exit code 2."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines and exiting with code 1
-    try:
-        task()
-    except (HydraException, OmegaConfBaseException) as error:
-        fail(_refused(error))
-
-
-def _refused(error: Exception) -> InputError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return InputError(f"{reason} (see `--cfg job` for every setting)")
 
 
 def check_output(folder: Path) -> None:
@@ -72,6 +46,22 @@ def check_output(folder: Path) -> None:
         raise InputError(f"output: {folder} cannot be written: {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"output: {folder} cannot be written: no permission in {there}")
+
+
+def check_file(path: Path, name: str) -> None:
+    """Refuse a file that cannot be written, before any work is done for it.
+
+    Raises
+    ------
+    InputError
+        naming what is in the way.
+    """
+    if path.is_dir():
+        raise InputError(f"{name}: {path} is a folder, a file's name is needed")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{name}: {path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise InputError(f"{name}: {path} cannot be written: no permission in {path.parent}")
 
 
 def log_to_file(name: str) -> None:
@@ -93,6 +83,15 @@ class _RunLog(logging.FileHandler):
         return super()._open()
 
 
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        """1,234/s."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s")
+
+
 class Bar:
     """Progress on the terminal, a line a kind of work; called with what, done and total."""
 
@@ -102,6 +101,7 @@ class Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            _Rate(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )

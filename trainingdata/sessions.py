@@ -164,6 +164,18 @@ def bar_slots(kind: Kind, instants: Instants, ahead: int) -> npt.NDArray[np.int8
     return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
 
+def bars_after(kind: Kind, instants: Instants, ahead: int) -> Instants:
+    """When the `ahead` bars after those that end at each instant become known, by the calendar, [N, ahead]."""
+    steps = np.arange(1, 1 + ahead)
+    if kind is Kind.CRYPTO:
+        return np.asarray(instants[:, None] + steps * HOUR)
+    grid = stock_grid()
+    k = np.searchsorted(grid.ends, instants)
+    if len(k) and k.max() + ahead >= len(grid.ends):
+        raise _beyond_calendar(instants.max())
+    return np.asarray(grid.ends[k[:, None] + steps])
+
+
 def week_before(instants: Instants) -> Instants:
     """The last Friday, 16:00 New York, at or before each instant: what is learned once a week is learned then."""
     marks = _afternoons()

@@ -17,7 +17,7 @@ from forecasting.forecast import HORIZON, LEVELS, Windows
 from marketsimulator.backtest import simulate
 from marketsimulator.settings import BacktestSettings
 from sizing.kelly import kelly_weights
-from trainingdata.command import composed
+from trainingdata.composition import composed
 from trainingdata.synthetic import SyntheticMarket
 
 pytestmark = pytest.mark.bench

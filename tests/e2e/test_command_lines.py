@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from marketsimulator.backtest_kelly_chronos2 import overrides_of
-from trainingdata.command import composed
+from trainingdata.composition import composed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = str(ROOT / "marketsimulator" / "backtest_kelly_chronos2.py")

@@ -8,7 +8,7 @@ import pandas as pd
 from marketsimulator.backtest import run_backtest
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import read_bars
-from trainingdata.command import composed
+from trainingdata.composition import composed
 from trainingdata.sessions import instant
 
 

@@ -16,7 +16,7 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.results import Results, write_results
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars, panel
-from trainingdata.command import composed
+from trainingdata.composition import composed
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import known_at, stock_grid

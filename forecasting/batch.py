@@ -1,0 +1,190 @@
+"""Forecast every symbol at every bar of a history, through the cache.
+
+    python -m forecasting.batch 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D [output=FILE.parquet] [key=value …]
+
+Without `output` the cache is filled and nothing else. The file has a row a symbol, instant, step and level: symbol,
+issued_at, step, target_at (when that bar becomes known, by the calendar), level, value (USD); by instant and symbol, levels
+rising. It is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+import numpy as np
+import numpy.typing as npt
+from omegaconf import DictConfig
+
+from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.settings import ForecasterSettings
+from trainingdata.bars import Bars
+from trainingdata.command import Bar, check_file, fail, log_to_file
+from trainingdata.composition import CONFIGS, hydra_command
+from trainingdata.configuration import settings_of
+from trainingdata.errors import InputError
+from trainingdata.sessions import bars_after, utc_text
+from trainingdata.source import DataSettings, span_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger("forecasting")
+
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """symbols: none means every symbol the data holds. start, end: New York dates, both inclusive, or instants with a
+    zone; forecasts issued between them. output: Parquet file, none to fill the cache only."""
+
+    symbols: tuple[str, ...] = ()
+    start: str | None = None
+    end: str | None = None
+    output: str | None = None
+    data: DataSettings = field(default_factory=DataSettings)
+    forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
+
+    @classmethod
+    def of(cls, config: DictConfig) -> BatchSettings:
+        """The checked settings of a composed configuration."""
+        return settings_of(cls, config, lists=("symbols", "data.dir"))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Batch:
+    """table: the forecasts. rows: numbers of those issued within the span, by instant and symbol."""
+
+    bars: Bars
+    table: ForecastTable
+    rows: Index
+
+
+def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
+    """Forecast what the settings ask for.
+
+    Raises
+    ------
+    InputError
+        for settings or data that cannot be used, and where no forecast is issued in the span.
+    """
+    bars = settings.data.bars(settings.symbols, settings.start, settings.end)
+    first, last = span_of(bars, settings.start, settings.end)
+    table = settings.forecaster.build(bars.symbols).forecast(bars, first, progress)
+    windows = table.windows
+    rows = np.flatnonzero((windows.issued_at >= first) & (windows.issued_at <= last))
+    if not len(rows):
+        span = f"between {utc_text(first)} and {utc_text(last)}"
+        raise InputError(f"start, end: nothing can be forecast {span}: no bar closes then, or no symbol has bars enough")
+    return Batch(bars, table, rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))])
+
+
+def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> None:
+    """Write the rows of a batch, a portion at a time, under another name until it is whole."""
+    from pyarrow import parquet
+
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    done = 0
+    try:
+        with parquet.ParquetWriter(part, _schema(), compression="zstd") as writer:
+            for rows in _portions(batch.rows):
+                writer.write_table(_table(batch, rows))
+                done += len(rows)
+                progress("rows written", done, len(batch.rows))
+        part.replace(output)
+    except OSError as error:
+        raise InputError(f"output: {output} cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _portions(rows: Index) -> Iterator[Index]:
+    for first in range(0, len(rows), CHUNK):
+        yield rows[first : first + CHUNK]
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    instant = pa.timestamp("ns", tz="UTC")
+    return pa.schema(
+        [
+            ("symbol", pa.dictionary(pa.int32(), pa.string())),
+            ("issued_at", instant),
+            ("step", pa.int64()),
+            ("target_at", instant),
+            ("level", pa.float64()),
+            ("value", pa.float64()),
+        ]
+    )
+
+
+def _table(batch: Batch, rows: Index) -> pa.Table:
+    """The long form of these forecasts; a step without a forecast has no row."""
+    import pyarrow as pa
+
+    windows, bars = batch.table.windows, batch.bars
+    symbol, issued = windows.symbol[rows], windows.issued_at[rows]
+    target = np.empty((len(rows), HORIZON), dtype="datetime64[ns]")
+    for kind in {item.kind for item in bars.instruments}:
+        mine = np.array([item.kind is kind for item in bars.instruments])[symbol]
+        target[mine] = bars_after(kind, issued[mine], HORIZON)
+    values = batch.table.answer(rows).astype(np.float64).ravel()
+    there = np.isfinite(values)
+    size, levels = HORIZON * len(LEVELS), len(LEVELS)
+    columns = {
+        "symbol": pa.DictionaryArray.from_arrays(np.repeat(symbol, size)[there].astype(np.int32), list(bars.symbols)),
+        "issued_at": np.repeat(issued, size)[there],
+        "step": np.tile(np.repeat(np.arange(1, HORIZON + 1), levels), len(rows))[there],
+        "target_at": np.repeat(target.ravel(), levels)[there],
+        "level": np.tile(LEVELS, len(rows) * HORIZON)[there],
+        "value": values[there],
+    }
+    schema = _schema()
+    return pa.table({k: pa.array(v, type=schema.field(k).type) for k, v in columns.items()}, schema=schema)
+
+
+def run_command(config: DictConfig) -> None:
+    """Check, forecast, write and say so. Wrong input ends with exit code 2."""
+    began = time.monotonic()
+    try:
+        settings = BatchSettings.of(config)
+        output = None if settings.output is None else Path(settings.output).expanduser()
+        if output is not None:
+            check_file(output, "output")
+        log_to_file("batch")
+        with Bar() as progress:
+            batch = run_batch(settings, progress)
+            if output is not None:
+                write_batch(batch, output, progress)
+    except InputError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("interrupted: what was computed is in the cache", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    where = f", written to {output}" if output is not None else ""
+    taken = time.monotonic() - began
+    count, symbols = len(batch.rows), len(batch.bars.symbols)
+    print(f"{count:,} forecasts of {symbols} symbols by {batch.table.name} in {taken:.1f} s{where}")  # noqa: T201
+
+
+@hydra.main(config_path=str(CONFIGS), config_name="batch", version_base="1.3")
+def _hydra_main(config: DictConfig) -> None:
+    run_command(config)
+
+
+def main() -> None:
+    """Hydra entry."""
+    hydra_command(_hydra_main)
+
+
+if __name__ == "__main__":
+    main()

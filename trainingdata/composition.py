@@ -1,0 +1,46 @@
+"""Configuration composed by Hydra: where it lies, and its refusals as one line. Only command lines import this."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from trainingdata.command import fail
+from trainingdata.errors import InputError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+def composed(name: str, overrides: list[str]) -> DictConfig:
+    """The configuration `configs/<name>.yaml` with overrides applied.
+
+    Raises
+    ------
+    InputError
+        naming the override that does not fit.
+    """
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return compose(config_name=name, overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _refused(error) from error
+
+
+def hydra_command(task: Callable[[], None]) -> None:
+    """Run a Hydra entry; what Hydra refuses (overrides, flags, configurations) is one line and exit code 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines and exiting with code 1
+    try:
+        task()
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(_refused(error))
+
+
+def _refused(error: Exception) -> InputError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return InputError(f"{reason} (see `--cfg job` for every setting)")
