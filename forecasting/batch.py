@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.settings import ForecasterSettings
+from forecasting.windows import Windows
 from trainingdata.bars import Bars
 from trainingdata.command import Bar, check_file, fail, log_to_file
 from trainingdata.composition import CONFIGS, hydra_command
@@ -78,12 +79,15 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
     """
     bars = settings.data.bars(settings.symbols, settings.start, settings.end)
     first, last = span_of(bars, settings.start, settings.end)
+    windows = Windows.of(bars, first, settings.forecaster.context_length)
+    if not (windows.issued_at >= first).any():
+        raise InputError(
+            f"start, end: nothing can be forecast between {utc_text(first)} and {utc_text(last)}: no bar closes then, or no"
+            f" symbol has {settings.forecaster.context_length} bars of its own"
+        )
     table = settings.forecaster.build(bars.symbols).forecast(bars, first, progress)
     windows = table.windows
     rows = np.flatnonzero((windows.issued_at >= first) & (windows.issued_at <= last))
-    if not len(rows):
-        span = f"between {utc_text(first)} and {utc_text(last)}"
-        raise InputError(f"start, end: nothing can be forecast {span}: no bar closes then, or no symbol has bars enough")
     return Batch(bars, table, rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))])
 
 

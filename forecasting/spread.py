@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.stats import t as student
 
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN
+from forecasting.moments import volatility
 from forecasting.volatility import FLOOR, SPANS
 
 Array = npt.NDArray[np.float64]
@@ -86,17 +87,18 @@ class Spread:
         early_move = np.where(sample.instant[early][:, None] + np.arange(1, HORIZON + 1) <= border, move[early], np.nan)
         if late.sum() < 2 or np.isfinite(early_move).all(axis=1).sum() < 2:
             return plain
-        tried = plain._corrected(sample.rows(early), early_move, slots, symbols)
-        kept = plain
+        before, after = sample.rows(early), sample.rows(late)
+        tried = plain._corrected(before, early_move, slots, symbols)
+        kept = replace(plain, edges=tried.edges, usual=tried.usual)._reshaped(before, early_move)
         for name in ("hour", "regime", "symbol"):
-            candidate = replace(kept, **{name: getattr(tried, name)})
-            if _better(candidate, kept, sample.rows(late), move[late]):
+            candidate = replace(kept, **{name: getattr(tried, name)})._reshaped(before, early_move)
+            if _better(candidate, kept, after, move[late]):
                 kept = candidate
         chosen = {
             name: getattr(found, name) if getattr(kept, name).any() else getattr(plain, name)
             for name in ("hour", "regime", "symbol")
         }
-        return replace(plain, edges=found.edges, usual=found.usual, **chosen)
+        return replace(plain, edges=found.edges, usual=found.usual, **chosen)._reshaped(sample, move)
 
     @classmethod
     def _regression(cls, sample: Sample, variance: Array, move: Array, slots: int, symbols: int) -> Spread:
@@ -110,6 +112,12 @@ class Spread:
             half[h] = _half_shape(np.abs(move[known, h]) / deviation, sample.instant[known], h + 1)
         none = np.zeros((slots, HORIZON)), np.zeros((REGIMES, HORIZON)), np.zeros((symbols, HORIZON))
         return cls(weights, half, *none, np.zeros((REGIMES - 1, HORIZON)), np.zeros((symbols, HORIZON)))
+
+    def _reshaped(self, sample: Sample, move: Array) -> Spread:
+        """The same with the shape of what remains after the corrections."""
+        z = np.abs(move) / self.deviation(sample)
+        half = [_half_shape(z[k, h], sample.instant[k], h + 1) for h, k in enumerate(np.isfinite(move).T)]
+        return replace(self, half=np.stack(half))
 
     def _corrected(self, sample: Sample, move: Array, slots: int, symbols: int) -> Spread:
         """Every correction, whether it helps or not, one after the other."""
@@ -188,10 +196,10 @@ def _group_logs(z: Array, group: Index, instant: Index, count: int, step: int) -
 
 
 def _better(candidate: Spread, present: Spread, sample: Sample, move: Array) -> bool:
-    """Whether a correction lowers the interval score, and brings coverage or scale nearer to what they should be."""
+    """Whether a correction lowers the interval score and leaves coverage and scale near what they should be, or nearer."""
     scores = [_judged(spread, sample, move) for spread in (candidate, present)]
     (score, cover, scale), (old_score, old_cover, old_scale) = scores
-    return score < old_score and (cover <= old_cover or scale <= old_scale)
+    return score < old_score and cover <= max(old_cover, 0.02) and scale <= max(old_scale, 0.1)
 
 
 def _judged(spread: Spread, sample: Sample, move: Array) -> tuple[float, float, float]:
@@ -203,6 +211,6 @@ def _judged(spread: Spread, sample: Sample, move: Array) -> tuple[float, float, 
     unit = np.exp(sample.logs[:, len(SPANS) - 1, steps] / 2) * np.sqrt(sample.season[:, steps])
     reach = deviation * spread.half[steps, EIGHTY]
     score = (2 * reach + 10 * np.maximum(size - reach, 0)) / unit
-    second = np.sqrt(np.mean(np.square(spread.shape[steps]), axis=1))
+    second = volatility(1 + 1e-3 * spread.shape[steps], np.ones(len(steps)), "quantile") * 1e3
     scale = np.mean(np.minimum(size[known] / (deviation * second)[known], 8) ** 2)
     return float(score[known].mean()), abs(float((size <= reach)[known].mean()) - 0.8), abs(float(np.log(scale)))

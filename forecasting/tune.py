@@ -22,10 +22,11 @@ import pandas as pd
 from forecasting.augmentation import AUGMENTATIONS, Augmentation
 from forecasting.cached import CachedForecaster
 from forecasting.chronos2 import Chronos2Forecaster
-from forecasting.forecast import ForecastTable, Progress, silent
+from forecasting.forecast import Progress, silent
 from forecasting.scores import clustered, comparable, scored
 from forecasting.settings import PER_SYMBOL
 from forecasting.symbols import Profile, SymbolSettings, write_symbol_settings
+from forecasting.windows import Windows
 from trainingdata.bars import Bars
 from trainingdata.command import Bar, fail, log_to_file
 from trainingdata.errors import InputError
@@ -33,6 +34,7 @@ from trainingdata.source import DataSettings, span_of
 
 CONTEXTS = (50, 100, 200, 400)
 STEPS = (1, 6, 24)
+FEWEST = 100  # forecasts a fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,12 @@ def tune(
     """
     default = Candidate(base.context_length, base.augmentation)
     tried = list(dict.fromkeys([default, *candidates]))
-    tables: list[ForecastTable] = []
-    for candidate in tried:
-        profile = replace(base, context_length=candidate.context_length, augmentation=candidate.augmentation)
-        forecaster = Chronos2Forecaster(profile)
-        made = forecaster if cache is None else CachedForecaster(forecaster, cache)
-        tables.append(made.forecast(bars, first, progress))
+    profiles = [replace(base, context_length=c.context_length, augmentation=c.augmentation) for c in tried]
+    forecasters = [Chronos2Forecaster(profile) for profile in profiles]
+    _enough(bars, first, max(c.context_length for c in tried), folds)
+    tables = [
+        (made if cache is None else CachedForecaster(made, cache)).forecast(bars, first, progress) for made in forecasters
+    ]
     frames = [scored(bars, t, rows, STEPS) for t, rows in zip(tables, comparable(tables, first, last), strict=True)]
     known = np.logical_and.reduce([frame["loss"].notna() for frame in frames])
     losses = pd.DataFrame({k: frame["loss"][known] for k, frame in enumerate(frames)})
@@ -95,9 +97,17 @@ def tune(
     return verdicts
 
 
+def _enough(bars: Bars, first: np.datetime64, length: int, folds: int) -> None:
+    windows = Windows.of(bars, first, length)
+    counts = np.bincount(windows.symbol[windows.issued_at >= first], minlength=len(bars.symbols))
+    for symbol, count in zip(bars.symbols, counts, strict=True):
+        if count < FEWEST * folds:
+            raise InputError(
+                f"{symbol}: {count} forecasts with {length} bars of context are too few for {folds} folds; start earlier"
+            )
+
+
 def _verdict(symbol: str, losses: pd.DataFrame, facts: pd.DataFrame, tried: Sequence[Candidate], folds: int) -> Verdict:
-    if len(losses) < 100 * folds:
-        raise InputError(f"{symbol}: {len(losses)} scored forecasts are too few for {folds} folds; start earlier")
     edges = np.quantile(facts["issued_at"].astype("int64"), np.arange(1, folds) / folds)
     fold = np.searchsorted(edges, facts["issued_at"].astype("int64"))
     chosen: list[npt.NDArray[np.float64]] = []

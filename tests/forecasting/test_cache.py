@@ -1,0 +1,277 @@
+"""Computed once, ever: what is kept is found, whatever is killed, damaged or done twice at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forecasting import cache as caches
+from forecasting.cache import Reader, Shelf, intact, listed, prune
+from forecasting.cached import CachedForecaster
+from forecasting.chronos2 import Chronos2Forecaster
+from forecasting.forecast import HORIZON, LEVELS
+from forecasting.symbols import Profile
+from forecasting.windows import Windows
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.errors import DataError
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.parquet"))}
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Windows the network is asked for, call by call."""
+    asked: list[int] = []
+    real = Chronos2Forecaster.answer
+
+    def answer(self: Chronos2Forecaster, windows: Windows, rows: np.ndarray, *rest: object) -> np.ndarray:
+        asked.append(len(rows))
+        return real(self, windows, rows, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Chronos2Forecaster, "answer", answer)
+    return asked
+
+
+def test_what_was_forecast_is_read_and_is_the_same(tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+    since = market.times[-400]
+    direct = Chronos2Forecaster().forecast(market, since).values
+    asked = counting(monkeypatch)
+    first = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market, since)
+    assert sum(asked) == len(first.windows)
+    asked.clear()
+    again = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market, since)
+    np.testing.assert_array_equal(again.values, first.values)
+    np.testing.assert_allclose(again.values, direct, rtol=2e-7)  # the last bit of a float32 price: other batch-mates
+    part = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market.between(0, len(market.times) - 100), since)
+    assert asked == []
+    rows = np.flatnonzero(np.isin(first.windows.issued_at, part.windows.issued_at))
+    assert len(part.windows) == len(rows)
+
+
+def test_a_new_hour_adds_one_small_file(tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+    since = market.times[-300]
+    CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market.between(0, len(market.times) - 1), since)
+    before = content(tmp_path)
+    asked = counting(monkeypatch)
+    CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market, since)
+    new = set(content(tmp_path)) - set(before)
+    assert len(new) == 1
+    assert asked == [int(market.mask[:, -1].sum())]
+    assert len(content(tmp_path)[new.pop()]) < 40_000
+
+
+@pytest.mark.parametrize("change", ["close", "model", "dtype", "context_length", "augmentation", "group"])
+def test_everything_a_forecast_depends_on_is_part_of_its_address(
+    change: str, tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from forecasting.checkpoint import SHIPPED
+
+    since = market.times[-30]
+    CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market, since)
+    asked = counting(monkeypatch)
+    other, profile, group = market, Profile(), "none"
+    if change == "close":
+        values = market.values.copy()
+        values[0, np.flatnonzero(market.mask[0])[-50], CLOSE] *= 1.0001
+        other = Bars(market.instruments, market.times, values, market.mask, "test")
+    elif change == "model":
+        folder = tmp_path / "other"
+        folder.mkdir()
+        for file in SHIPPED.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        text = (folder / "config.json").read_text()
+        (folder / "config.json").write_text(text.replace('"dropout_rate": 0.0', '"dropout_rate": 0.1'))
+        profile = Profile(model=str(folder))
+    elif change == "group":
+        group = "instant"
+    else:
+        given = {"dtype": "bf16", "context_length": 64, "augmentation": "log"}
+        profile = Profile(**{change: given[change]})  # type: ignore[arg-type]
+    table = CachedForecaster(Chronos2Forecaster(profile, group=group), tmp_path).forecast(other, since)  # type: ignore[arg-type]
+    if change == "close":
+        mine = other.own(0)[0][-30:]
+        assert 0 < sum(asked) < len(table.windows)
+        assert sum(asked) == np.isin(table.windows.issued_at[table.windows.symbol == 0], mine).sum()
+    else:
+        assert sum(asked) == len(table.windows)
+
+
+@given(seed=st.integers(0, 2**16), length=st.integers(3, 40), place=st.integers(0, 39), sign=st.booleans())
+def test_a_key_changes_with_any_close_and_with_nothing_else(seed: int, length: int, place: int, sign: bool) -> None:
+    rng = np.random.default_rng(seed)
+    closes = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, 120)))
+    times = np.datetime64("2024-01-01", "ns") + np.arange(120) * np.timedelta64(1, "h")
+
+    def keys(values: np.ndarray, first: int) -> np.ndarray:
+        rows = np.arange(max(first, length - 1), len(values))
+        return Windows((values,), np.array([length]), np.zeros_like(rows), rows, times[rows]).keys()
+
+    whole = keys(closes, 0)
+    np.testing.assert_array_equal(keys(closes, 60), whole[-60:])
+    altered = closes.copy()
+    altered[60 + place] = np.nextafter(altered[60 + place], np.inf if sign else 0)
+    differ = np.flatnonzero(keys(altered, 0) != whole) + length - 1
+    np.testing.assert_array_equal(differ, np.arange(60 + place, min(60 + place + length, 120)))
+    assert len(np.unique(whole)) == len(whole)
+
+
+BATCH = [
+    sys.executable, "-m", "forecasting.batch", "symbols=[SYA,SYXUSD,SYYUSD]", "start=2024-02-01", "end=2024-04-12",
+    "forecaster.calibrated=false",
+]  # fmt: skip
+
+
+def batch(folder: Path, output: Path | None = None) -> list[str]:
+    return [*BATCH, f"forecaster.cache={folder}", *([f"output={output}"] if output else [])]
+
+
+def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) -> None:
+    """kill -9 while files are being written; what a run leaves is whole, and the next one completes it."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(batch(whole, tmp_path / "a.parquet"), cwd=tmp_path, check=True, capture_output=True)
+    for wanted in (1, 2):
+        process = subprocess.Popen(batch(killed, tmp_path / "b.parquet"), cwd=tmp_path, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and len(content(killed)) < wanted and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert all(intact(p) for p in killed.rglob("*.parquet"))
+    subprocess.run(batch(killed, tmp_path / "b.parquet"), cwd=tmp_path, check=True, capture_output=True)
+    assert content(killed) == content(whole)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_two_processes_at_once_do_no_harm(tmp_path: Path) -> None:
+    both = [
+        subprocess.Popen(batch(tmp_path / "shared", tmp_path / f"{k}.parquet"), cwd=tmp_path, stdout=subprocess.DEVNULL,
+                         stderr=subprocess.DEVNULL)
+        for k in (1, 2)
+    ]  # fmt: skip
+    assert [process.wait(300) for process in both] == [0, 0]
+    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+    assert all(intact(p) for p in (tmp_path / "shared").rglob("*.parquet"))
+    assert not list((tmp_path / "shared").rglob("*.part"))
+
+
+@pytest.fixture
+def kept(tmp_path: Path, market: Bars) -> Path:
+    """A cache with two months' files, the later month in two."""
+    for end in (len(market.times) - 200, len(market.times)):
+        CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market.between(0, end), market.times[-700])
+    return tmp_path
+
+
+def test_a_damaged_file_is_never_believed(kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values
+    path = sorted(kept.rglob("*.parquet"))[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    asked = counting(monkeypatch)
+    again = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700])
+    assert sum(asked) > 0
+    np.testing.assert_allclose(again.values, first, rtol=2e-7)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 3] ^= 0xFF
+    path.write_bytes(bytes(damaged))
+    assert not intact(path)
+    with pytest.raises(DataError, match=r"damaged: .*prune"):
+        caches.read_values(path)
+
+
+def test_the_cache_is_listed_verified_and_pruned(kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values
+    (row,) = listed(kept)
+    assert row["forecasts"] == len(first)
+    assert row["files"] > row["months"] > 1
+    sample = sorted(kept.rglob("*.parquet"))[0]
+    unfinished = sample.with_name(".x.parquet.1.part")
+    unfinished.write_bytes(b"half")
+    os.utime(unfinished, (0, 0))
+    broken = sample.with_name("0" * 32 + ".parquet")
+    broken.write_bytes(b"PAR1")
+    done = prune(kept)
+    assert done["damaged"] == done["unfinished"] == 1
+    assert done["joined"] >= 2
+    (row,) = listed(kept)
+    assert row["files"] == row["months"]
+    asked = counting(monkeypatch)
+    np.testing.assert_array_equal(
+        CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values, first
+    )
+    assert asked == []
+    assert prune(kept, unused_days=0.0)["shelves"] == 1
+    assert list(listed(kept)) == []
+
+
+def test_a_file_pruned_under_a_run_is_said_in_one_line(kept: Path, market: Bars) -> None:
+    table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700])
+    prune(kept)
+    with pytest.raises(DataError, match=r"went away .* run again"):
+        _ = table.values
+
+
+def test_a_reader_keeps_no_more_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf.of(tmp_path, {"a": 1})
+    stamps = np.datetime64("2024-01-01", "ns") + np.arange(30) * np.timedelta64(1, "h")
+    values = np.sort(np.random.default_rng(0).normal(size=(30, HORIZON, len(LEVELS))), axis=-1).astype(np.float32)
+    keys = np.arange(30, dtype=np.uint64)
+    for k in range(0, 30, 10):
+        part = slice(k, k + 10)
+        shelf.add(np.repeat("A", 10), stamps[part], keys[part], values[part])
+    monkeypatch.setattr(caches, "KEPT", 2 * values[:10].nbytes)
+    reader = Reader()
+    found = shelf.find(stamps, keys)
+    np.testing.assert_array_equal(reader.values(found, np.arange(30)), values)
+    assert len(reader.kept) == 2
+    assert shelf.find(stamps + np.timedelta64(1, "h"), keys).missing.tolist() == list(range(30))
+
+
+def test_what_a_run_computes_lies_in_files_and_not_in_memory(tmp_path: Path, market: Bars) -> None:
+    forecaster = CachedForecaster(Chronos2Forecaster(), tmp_path)
+    table = forecaster.forecast(market, market.times[-700])
+    assert forecaster.reader.kept == {}
+    table.at(market.times[-1])
+    assert len(forecaster.reader.kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["list", "--folder", "nowhere"], "--folder: nowhere is no folder"),
+        (["prune", "--folder", ".", "--unused-days", "-1"], "--unused-days: -1.0 is below 0"),
+        (["burn"], "invalid choice: 'burn'"),
+    ],
+)
+def test_cache_commands_name_what_is_wrong(words: list[str], says: str, tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "forecasting.cache", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 2
+    assert says in answer.stderr
+
+
+def test_cache_commands_answer(kept: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "forecasting.cache", *words, "--folder", str(kept)]
+        return subprocess.run(line, cwd=kept, capture_output=True, text=True, check=False)
+
+    assert "none" in run("list").stdout
+    assert "0 damaged" in run("verify").stdout
+    (sorted(kept.rglob("*.parquet"))[0]).write_bytes(b"PAR1")
+    bad = run("verify")
+    assert bad.returncode == 1
+    assert "1 damaged" in bad.stdout
+    assert "1 damaged" in run("prune").stdout
+    assert run("verify").returncode == 0

@@ -1,0 +1,290 @@
+"""What is learned is learned from the past, from the last bars only, and is worth what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forecasting.baseline import Oracle, RandomWalk
+from forecasting.calibration import CalibratedForecaster, CalibrationSettings
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
+from forecasting.moments import volatility
+from forecasting.scores import scored
+from forecasting.shrinkage import worth
+from forecasting.spread import Sample, Spread
+from forecasting.volatility import SPANS, Pattern, averages, bar_variance
+from trainingdata.bars import Bars
+from trainingdata.errors import InputError
+from trainingdata.instruments import Kind
+from trainingdata.sessions import Instants, bar_slots, bars_after, stock_grid, week_before
+from trainingdata.synthetic import SyntheticMarket
+
+SHORT = CalibrationSettings(window=300)
+
+
+@pytest.fixture(scope="module")
+def year() -> Bars:
+    """A synthetic year without an edge."""
+    symbols = ("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
+    return SyntheticMarket(seed=5, edge=0.0, start="2023-06-01", end="2024-06-28", symbols=symbols).bars()
+
+
+@dataclass(frozen=True)
+class Guessing:
+    """A random walk whose medians are moved by what follows (share) and by noise, in units of the deviation."""
+
+    share: float
+    noise: float
+    seed: int = 0
+    name: str = "guessing"
+
+    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
+        walk = RandomWalk().forecast(bars, since)
+        windows = walk.windows
+        unit = RandomWalk().log_spread(windows.contexts(np.arange(len(windows))))[:, 0, LEVELS.index(0.85)]
+        ahead = np.zeros(len(windows))
+        for s, closes in enumerate(windows.closes):
+            rows = np.flatnonzero(windows.symbol == s)
+            logs = np.log(closes)
+            following = np.minimum(windows.last[rows] + 1, len(logs) - 1)
+            ahead[rows] = logs[following] - logs[windows.last[rows]]
+        stamps = windows.issued_at.astype(np.int64) // 3_600_000_000_000 + 10_007 * windows.symbol
+        moved = np.array([np.random.default_rng((self.seed, int(k))).normal() for k in stamps]) if self.noise else 0.0
+        tilt = self.share * ahead + self.noise * unit * moved
+        values = walk.values * np.exp(tilt)[:, None, None]
+        return replace(walk, answer=values.astype(np.float32).__getitem__)
+
+
+def slope_of(base: Guessing | Oracle, bars: Bars, confidence: float = 3.0) -> np.ndarray:
+    """Calibrated over raw median at step 1 of the last forecasts, where the raw one says something."""
+    since = bars.times[-48]
+    settings = CalibrationSettings(window=1000, confidence=confidence)
+    ours, raw = CalibratedForecaster(base, settings).forecast(bars, since), base.forecast(bars, since)
+    moved = [np.log(t.values[:, 0, MEDIAN] / t.price.astype(np.float32)) for t in (ours, raw)]
+    told = np.abs(moved[1]) > 1e-4
+    return moved[0][told] / moved[1][told]
+
+
+def test_an_oracle_is_believed(year: Bars) -> None:
+    bars = year.until(year.times[-60])
+    ratio = slope_of(Oracle(), year)
+    assert np.nanmedian(ratio) > 0.97
+    assert len(bars.times)
+
+
+def test_noise_is_not_believed_and_an_edge_is_in_part(year: Bars) -> None:
+    assert np.abs(slope_of(Guessing(share=0.0, noise=0.3), year)).max() < 1e-3
+    ratio = np.median(slope_of(Guessing(share=0.05, noise=0.3), year))
+    assert 0.1 < ratio < 0.54  # the regression's own slope is 0.05 / (0.05² + 0.3²)
+
+
+def test_the_wrong_way_round_is_not_believed_either(year: Bars) -> None:
+    assert np.abs(slope_of(Guessing(share=-0.5, noise=0.1), year)).max() < 1e-3
+
+
+@given(seed=st.integers(0, 2**16), share=st.floats(-1, 2), n=st.integers(1, 400), overlap=st.integers(1, 24))
+def test_worth_is_a_fraction_and_falls_with_the_doubt(seed: int, share: float, n: int, overlap: int) -> None:
+    rng = np.random.default_rng(seed)
+    instant = np.sort(rng.integers(0, 300, n))
+    forecast = rng.normal(0, 0.2, n)
+    realised = share * forecast + rng.normal(0, 1, n)
+    slopes = [worth(forecast, realised, instant, overlap, confidence) for confidence in (0.0, 1.0, 3.0)]
+    assert 1 >= slopes[0] >= slopes[1] >= slopes[2] >= 0
+    assert worth(np.zeros(n), realised, instant, overlap, 0.0) == 0
+
+
+def test_worth_by_hand() -> None:
+    """Slope 0.5 exactly: no residual, no doubt. And symbols that repeat each other are one observation."""
+    instant = np.arange(100)
+    forecast = np.tile([1.0, -1.0], 50)
+    assert worth(forecast, 0.5 * forecast, instant, 1, 3.0) == pytest.approx(0.5)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=400), rng.normal(size=400)
+    y = y + 0.3 * x
+    once = worth(x, y, np.arange(400), 1, 2.0)
+    copied = worth(np.tile(x, 5), np.tile(y, 5), np.tile(np.arange(400), 5), 1, 2.0)
+    assert copied == pytest.approx(once)
+    assert worth(x[:20], y[:20], instant[:20], 1, 0.0) == 0, "too few to say anything"
+
+
+def test_what_is_learned_does_not_depend_on_where_a_run_starts(year: Bars) -> None:
+    """The promise that two runs begun on different dates decide equally."""
+    forecaster = CalibratedForecaster(RandomWalk(), SHORT)
+    early, late = (forecaster.forecast(year, year.times[k]) for k in (-2500, -700))
+    for now in (year.times[-650], year.times[-100], year.times[-1]):
+        np.testing.assert_array_equal(early.at(now).values, late.at(now).values)
+
+
+def test_one_instant_asked_for_alone_is_answered_as_in_the_table(year: Bars) -> None:
+    """Live asks for one instant, a backtest for all of them."""
+    forecaster = CalibratedForecaster(RandomWalk(), SHORT)
+    table = forecaster.forecast(year, year.times[-900])
+    for k in (-800, -333, -2):
+        known = year.until(year.times[k])
+        alone = forecaster.forecast(known, known.now).at(known.now)
+        np.testing.assert_array_equal(alone.values, table.at(known.now).values)
+
+
+def test_later_bars_change_no_forecast(year: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]) -> None:
+    cut = year.times[-600]
+    forecaster = CalibratedForecaster(RandomWalk(), SHORT)
+    here, there = (forecaster.forecast(b, year.times[-1500]) for b in (year, scrambled_after(year, cut)))
+    early = here.windows.issued_at <= cut
+    np.testing.assert_array_equal(here.values[early], there.values[early])
+    assert not np.array_equal(here.values[~early], there.values[~early])
+
+
+def test_a_symbol_with_little_history_leans_on_the_prior(year: Bars) -> None:
+    """No edge, classical volatility, nothing missing: a hundred bars are enough for a forecast."""
+    first = year.own(0)[0][99]
+    table = CalibratedForecaster(Guessing(share=1.0, noise=0.0)).forecast(year.until(first), first)
+    forecast = table.at(first)
+    assert np.isfinite(forecast.values[0]).all()
+    np.testing.assert_allclose(forecast.values[0, :, MEDIAN], forecast.price[0], rtol=1e-6)
+    sigma = volatility(forecast.values[0, 0], forecast.price[0], "quantile")
+    recent = np.diff(np.log(year.until(first).own(0)[1][:, 3])).std()
+    assert 0.3 < sigma / recent < 3
+
+
+@pytest.mark.parametrize("base", [RandomWalk(), RandomWalk(decay=0.7, freedom=3.0), Guessing(share=0.0, noise=0.5)])
+def test_calibration_holds_what_it_promises_on_a_synthetic_market(base: RandomWalk | Guessing, year: Bars) -> None:
+    """A synthetic year: eighty per cent holds eighty, and the mean of (return/σ)² is one."""
+    table = CalibratedForecaster(base).forecast(year, year.times[-2500])
+    frame = scored(year, table, np.arange(len(table.windows)), (1, 6))
+    for _, part in frame[frame["loss"].notna()].groupby(["kind", "step"]):
+        assert 0.76 < part["inside80"].mean() < 0.84
+        assert 0.8 < part["scale"].mean() < 1.25
+
+
+def test_a_wrong_spread_is_put_right(year: Bars) -> None:
+    """Twice too wide, or half as wide as it should be: a calibrated forecast is the same, to a per cent."""
+    tables = [CalibratedForecaster(Scaled(factor), SHORT).forecast(year, year.times[-300]).values for factor in (0.5, 1.0, 2.0)]
+    widths = [np.log(v[:, 0, -3] / v[:, 0, 2]) for v in tables]
+    assert np.abs(widths[0] / widths[1] - 1).mean() < 0.02
+    assert np.abs(widths[2] / widths[1] - 1).mean() < 0.02
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A random walk whose spread is multiplied."""
+
+    factor: float
+    name: str = "scaled"
+
+    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
+        walk = RandomWalk().forecast(bars, since)
+        price = walk.price[:, None, None]
+        values = (price * (walk.values / price) ** self.factor).astype(np.float32)
+        return replace(walk, answer=values.__getitem__)
+
+
+def test_a_prior_drift_is_added_to_the_centre(year: Bars) -> None:
+    since = year.times[-3]
+    plain = CalibratedForecaster(RandomWalk(), SHORT).forecast(year, since)
+    drifting = replace(SHORT, stock_drift=0.1764, crypto_drift=0.8766)
+    moved = CalibratedForecaster(RandomWalk(), drifting).forecast(year, since)
+    gain = np.log(moved.values[..., MEDIAN] / plain.values[..., MEDIAN])
+    coins = year.crypto[moved.windows.symbol]
+    np.testing.assert_allclose(gain[~coins, 0], 1e-4, rtol=1e-2)
+    np.testing.assert_allclose(gain[coins, 23], 24e-4, rtol=1e-2)
+
+
+@pytest.mark.parametrize("wrong", [{"window": 99}, {"confidence": -0.1}])
+def test_settings_out_of_range_are_named(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=f"calibration.{next(iter(wrong))}"):
+        CalibrationSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_days_pattern_is_found_and_noise_is_not() -> None:
+    rng = np.random.default_rng(3)
+    slots = np.tile(np.arange(7, dtype=np.int8), 140)
+    column = np.arange(len(slots))
+    truth = np.array([4.0, 0.7, 0.5, 0.4, 0.4, 0.5, 0.5])
+    truth /= truth.mean()
+    variances = [truth[slots] * rng.gamma(0.7, 1 / 0.7, len(slots)) for _ in range(4)]
+    found = Pattern.of(variances, [slots] * 4, [column] * 4, 7).factor
+    np.testing.assert_allclose(found, truth, rtol=0.15)
+    assert found.mean() == pytest.approx(1.0)
+    flat = [np.mean([v for v in [rng.gamma(0.7, 1 / 0.7, len(slots))]], axis=0) for _ in range(4)]
+    assert np.abs(Pattern.of(flat, [slots] * 4, [column] * 4, 7).factor - 1).max() < 0.12
+    np.testing.assert_array_equal(Pattern.of([variances[0][:50]], [slots[:50]], [column[:50]], 7).factor, np.ones(7))
+
+
+def test_bar_variance_by_hand() -> None:
+    """Range of 2 %: 0.02² / (4 ln 2); a gap of 1 % adds 0.01²."""
+    e = np.exp
+    values = np.array([[1, 1, 1, 1, 0], [e(0.01), e(0.02), e(0.0), e(0.01), 0]], dtype=float)
+    np.testing.assert_allclose(bar_variance(values), [0.0, 0.02**2 / (4 * np.log(2)) + 0.01**2])
+
+
+def test_averages_look_back_and_never_ahead() -> None:
+    x = np.arange(1.0, 301.0)
+    found = averages(x)
+    assert found[299].tolist() == [x[-span:].mean() for span in SPANS]
+    np.testing.assert_array_equal(averages(x[:50]), found[:50])
+    assert (averages(np.append(x, 0.0))[-1] > 0).all()
+
+
+def sample(n: int, rng: np.random.Generator) -> tuple[Sample, np.ndarray, np.ndarray]:
+    """Rows of two symbols whose true variance is the second average's to the power 0.8."""
+    logs = np.repeat(rng.normal(-9, 1, (n, len(SPANS) + 1))[:, :, None], HORIZON, axis=2)
+    season = np.cumsum(np.ones((n, HORIZON)), axis=1)
+    instant = np.arange(n) // 2
+    truth = np.exp(-1.8 + 0.8 * logs[:, 1]) * season
+    move = np.sqrt(truth) * rng.normal(size=(n, HORIZON))
+    known = Sample(logs, season, rng.integers(0, 7, n), np.arange(n) % 2, instant)
+    return known, truth, move
+
+
+def test_the_regression_finds_what_is_there() -> None:
+    known, truth, move = sample(6000, np.random.default_rng(2))
+    spread = Spread.fit(known, truth, move, 7, 2)
+    assert spread.weights[2, 0] == pytest.approx(0.8, abs=0.05)
+    np.testing.assert_allclose(spread.deviation(known)[:, 0], np.sqrt(truth[:, 0]), rtol=0.15)
+    assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.28, abs=0.06)
+    assert (np.diff(spread.shape, axis=1) > 0).all()
+
+
+def test_a_correction_is_kept_where_it_helps_and_only_there() -> None:
+    rng = np.random.default_rng(4)
+    known, truth, move = sample(6000, rng)
+    plain = Spread.fit(known, truth, move, 7, 2)
+    wider = move * np.where(known.slot == 3, 2.0, 1.0)[:, None]
+    found = Spread.fit(known, truth, wider, 7, 2)
+    assert found.hour[3, 0] > 0.3
+    assert np.abs(plain.hour).max() < 0.1
+    by_symbol = Spread.fit(known, truth, move * np.where(known.symbol == 1, 2.0, 1.0)[:, None], 7, 2)
+    assert by_symbol.symbol[1, 0] - by_symbol.symbol[0, 0] > 0.4
+
+
+def test_without_rows_the_prior_speaks() -> None:
+    known, truth, move = (
+        part[:0] if isinstance(part, np.ndarray) else part.rows(np.zeros(10, bool))
+        for part in sample(10, np.random.default_rng(0))
+    )  # type: ignore[union-attr]
+    spread = Spread.fit(known, truth, move, 7, 2)  # type: ignore[arg-type]
+    np.testing.assert_allclose(spread.weights[:, 0], [0, *[1 / len(SPANS)] * len(SPANS), 0])
+    assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.4759 * np.sqrt(3 / 5), rel=1e-3)
+
+
+def test_places_in_the_day_and_the_calendar_ahead() -> None:
+    at = np.array(["2024-07-03T14:30", "2024-07-03T17:00", "2024-07-02T20:00"], dtype="datetime64[ns]")  # a half-day
+    slots = bar_slots(Kind.STOCK, at, 3)
+    assert slots.tolist() == [[0, 1, 2, 3], [3, 0, 1, 2], [6, 0, 1, 2]]
+    assert bars_after(Kind.STOCK, at[1:2], 1)[0, 0] == np.datetime64("2024-07-05T14:30", "ns")
+    coin = np.array(["2024-01-05T05:00", "2024-07-05T04:00"], dtype="datetime64[ns]")
+    assert bar_slots(Kind.CRYPTO, coin, 1).tolist() == [[23, 0], [23, 0]]
+    assert bars_after(Kind.CRYPTO, coin[:1], 2)[0, 1] == np.datetime64("2024-01-05T07:00", "ns")
+
+
+def test_learning_happens_on_fridays_at_four() -> None:
+    at = np.array(["2024-07-05T20:00", "2024-07-05T19:59", "2024-01-06T00:00"], dtype="datetime64[ns]")
+    expected = ["2024-07-05T20:00", "2024-06-28T20:00", "2024-01-05T21:00"]
+    assert week_before(at).tolist() == np.array(expected, dtype="datetime64[ns]").tolist()
+    grid = stock_grid()
+    assert len(grid.ends)
