@@ -43,6 +43,8 @@ class _Process:
     persistence: Array
     vol_of_vol: Array
     leverage: Array
+    slow_persistence: Array
+    slow_vol_of_vol: Array
     freedom: Array
     regime: Array
     season: Array
@@ -58,7 +60,7 @@ def sample_paths(rng: np.random.Generator, batch: int, context: int, horizon: in
     """Draw `batch` series of `context` bars, each with `futures` continuations of `horizon` bars."""
     length = BURN_IN + context
     process = _draw_process(rng, batch, length + horizon)
-    past, state = _simulate(rng, process, np.arange(length), _start(batch, ()))
+    past, state = _simulate(rng, process, np.arange(length), _start(rng, process))
     spread = tuple(np.repeat(part[:, None], futures, axis=1) for part in state)
     future, _ = _simulate(rng, process, np.arange(length, length + horizon), spread)
     level = np.cumsum(past, axis=-1)
@@ -114,10 +116,12 @@ def _draw_process(rng: np.random.Generator, batch: int, length: int) -> _Process
         alpha=alpha,
         gamma=gamma,
         beta=beta,
-        stochastic=(rng.random(batch) < 0.3) & ~constant,
-        persistence=rng.uniform(0.9, 0.995, batch),
-        vol_of_vol=rng.uniform(0.08, 0.35, batch),
+        stochastic=(rng.random(batch) < 0.5) & ~constant,
+        persistence=rng.uniform(0.8, 0.98, batch),
+        vol_of_vol=rng.uniform(0.2, 1.0, batch),
         leverage=some(0.5, rng.uniform(-0.7, 0.1, batch)),
+        slow_persistence=1 - np.exp(rng.uniform(np.log(5e-4), np.log(1e-2), batch)),
+        slow_vol_of_vol=some(0.8, rng.uniform(0.2, 1.2, batch)),
         freedom=np.exp(rng.uniform(np.log(3.0), np.log(25.0), batch)),
         regime=regime,
         season=_seasonality(rng, batch, length),
@@ -146,42 +150,46 @@ def _seasonality(rng: np.random.Generator, batch: int, length: int) -> Array:
     return np.asarray(shape / np.sqrt((shape**2).mean(axis=1, keepdims=True)))
 
 
-def _start(batch: int, lead: tuple[int, ...]) -> tuple[Array, ...]:
-    """State (variance, log-variance, last return, momentum, level), each [B, ...]."""
-    shape = (batch, *lead)
-    return np.ones(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
+def _start(rng: np.random.Generator, p: _Process) -> tuple[Array, ...]:
+    """State (variance, fast and slow log-variance, last return, momentum, level), each [B]."""
+    batch = len(p.freedom)
+    zero = np.zeros(batch)
+    slow = p.slow_vol_of_vol * rng.standard_normal(batch)
+    return np.ones(batch), p.vol_of_vol * rng.standard_normal(batch), slow, zero, zero, zero
 
 
 def _simulate(
     rng: np.random.Generator, p: _Process, times: npt.NDArray[np.int64], state: tuple[Array, ...]
 ) -> tuple[Array, tuple[Array, ...]]:
     """Returns [B, ..., T] in baseline deviations, continued from `state`."""
-    variance, log_variance, last, momentum, level = state
+    variance, fast, slow, last, momentum, level = state
     lead = variance.shape
     column = (slice(None),) + (None,) * (variance.ndim - 1)
     freedom = p.freedom[column]
     unit = np.sqrt((freedom - 2) / freedom)
     shape = (len(times), *lead)
     shocks = rng.standard_t(np.broadcast_to(freedom, shape)) * unit
-    other = rng.standard_normal(shape)
+    other, third = rng.standard_normal(shape), rng.standard_normal(shape)
     jumps = (rng.random(shape) < p.jump_rate[column]) * rng.normal(0, 4.0, shape)
     alpha, gamma, beta = p.alpha[column], p.gamma[column], p.beta[column]
     stay, vol_of_vol, rho = p.persistence[column], p.vol_of_vol[column], p.leverage[column]
     rest, stochastic = np.sqrt(1 - rho**2), p.stochastic[column]
+    slow_stay, slow_gain = p.slow_persistence[column], (p.slow_vol_of_vol * np.sqrt(1 - p.slow_persistence**2))[column]
+    fast_gain = vol_of_vol * np.sqrt(1 - stay**2)
     memory = p.memory[column]
     gain = np.sqrt(1 - memory**2)
     out = np.empty(shape)
     for k, t in enumerate(times):
-        deviation = np.where(stochastic, np.exp(log_variance / 2), np.sqrt(variance))
+        deviation = np.where(stochastic, np.exp((fast + slow) / 2), np.sqrt(variance))
         shock = deviation * shocks[k]
         variance = (1 - alpha - gamma / 2 - beta) + (alpha + gamma * (shock < 0)) * shock**2 + beta * variance
         noise = rho * np.clip(shocks[k], -4, 4) + rest * other[k]
-        log_variance = stay * log_variance + vol_of_vol * noise * np.sqrt(1 - stay)
+        fast, slow = stay * fast + fast_gain * noise, slow_stay * slow + slow_gain * third[k]
         move = (shock + jumps[k]) * (p.season[:, t] * p.regime[:, t])[column] + p.drift[column]
         move = move + p.autocorrelation[column] * last + p.trend[column] * momentum - p.reversion[column] * level
         last, momentum, level = move, memory * momentum + gain * move, level * 0.995 + move
-        out[k] = np.clip(move, -12, 12)
-    return np.moveaxis(out, 0, -1), (variance, log_variance, last, momentum, level)
+        out[k] = np.clip(move, -40, 40)
+    return np.moveaxis(out, 0, -1), (variance, fast, slow, last, momentum, level)
 
 
 def _trend_and_season(rng: np.random.Generator, level: Array, ahead: Array, base: Array) -> tuple[Array, Array]:
