@@ -37,6 +37,7 @@ Array32 = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 
 SLOTS = {Kind.STOCK: 7, Kind.CRYPTO: 24}
+STANDING_STILL = 2 * np.log(1e-7)  # log variance a bar below which nothing can be learned from a symbol
 BARS_A_YEAR = {Kind.STOCK: 252 * 7, Kind.CRYPTO: 8766}
 
 
@@ -153,6 +154,7 @@ class CalibratedForecaster:
         sample, median = _sample(histories, begin, which, np.concatenate(rows), pattern)
         outcomes = [_outcomes(h, r, k) for h, r, k in zip(histories, rows, known, strict=True)]
         move, variance = (np.concatenate(part) for part in zip(*outcomes, strict=True))
+        move[sample.logs[:, len(SPANS) - 1, 0] < STANDING_STILL] = np.nan
         spread = Spread.fit(sample, variance, move, slots, len(histories))
         return _Lesson(pattern, spread, self._slopes(sample, spread, median, move), begin)
 

@@ -110,7 +110,12 @@ class Chronos2Forecaster:
         }
 
     def windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
-        """The windows of a panel, each symbol's as long as its profile says."""
+        """The windows of a panel, each symbol's as long as its profile says.
+
+        In groups, all symbols' from the earliest that is needed of any: who is in a group does not depend on `since`.
+        """
+        if self.group == "instant":
+            since = _earliest(bars, since)
         return Windows.of(bars, since, np.array([self.profile_of(s).context_length for s in bars.symbols]))
 
     def keys(self, windows: Windows) -> Keys:
@@ -191,6 +196,16 @@ class Chronos2Forecaster:
 
 def _checkpoint(profile: Profile) -> Checkpoint:
     return checkpoint(str(profile.model or SHIPPED))
+
+
+def _earliest(bars: Bars, since: np.datetime64 | Instants) -> np.datetime64:
+    """The earliest among every symbol's last bar before `since`."""
+    starts = [bars.now]
+    for s, begin in enumerate(np.broadcast_to(since, len(bars.symbols))):
+        times = bars.own(s)[0]
+        if len(times):
+            starts.append(np.datetime64(times[max(int(np.searchsorted(times, begin)) - 1, 0)]))
+    return min(starts)
 
 
 def _ohlc_columns(context_df: pd.DataFrame, symbol: str, length: int) -> list[npt.NDArray[np.float64]]:

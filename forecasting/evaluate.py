@@ -32,6 +32,7 @@ from trainingdata.errors import InputError
 from trainingdata.sessions import utc_text
 from trainingdata.source import DataSettings, span_of
 
+NIGHT, LAST_DECISION = "15:30 to 10:30", 5  # a stock's last decision of a full session: two own bars, the night inside
 Baseline = Literal["ewma", "mix", "garch", "historical"]
 
 
@@ -93,19 +94,25 @@ class Evaluation:
         """Scores of all forecasters and the main one's skill, by step and over all steps."""
         main = self.frames[self.main]
         steps = {"all": chosen, **{str(step): chosen & (main["step"] == step) for step in sorted(main["step"].unique())}}
+        night = chosen & (main["kind"] == "stock") & (main["step"] == 2) & (main["slot"] == LAST_DECISION)
+        if night.any():
+            steps[NIGHT] = night
         found: dict[str, Any] = {}
         for label, rows in steps.items():
             ours = main[rows]
             found[label] = {name: summary(frame[rows]) for name, frame in self.frames.items()}
-            found[label]["skill"] = {
-                name: dict(zip(("mean", "error"), skill(ours["loss"], frame[rows]["loss"], ours["week"]), strict=True))
-                for name, frame in self.frames.items()
-                if name != self.main
-            }
+            found[label]["skill"] = {name: _gain(ours, frame[rows]) for name, frame in self.frames.items() if name != self.main}
             hours = ours.groupby("slot")[["inside80", "scale"]].mean()
             found[label]["hours"] = {str(slot): row.to_dict() for slot, row in hours.iterrows()}
             found[label]["fifths"] = fifths(ours, "trailing").to_dict("list")
         return found
+
+
+def _gain(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float | None]:
+    """Share of their loss that is saved, its error (none within one week), and its sign where it is beyond two of them."""
+    mean, error = skill(ours["loss"], theirs["loss"], ours["week"])
+    beyond = float(np.sign(mean)) if abs(mean) > 2 * error else 0.0
+    return {"mean": mean, "error": None if np.isnan(error) else error, "beyond": beyond}
 
 
 def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evaluation:
@@ -141,7 +148,7 @@ def write_evaluation(evaluation: Evaluation, output: Path) -> dict[str, Any]:
     """Write figures and page; the figures."""
     figures = evaluation.figures()
     output.mkdir(parents=True, exist_ok=True)
-    (output / "evaluation.json").write_text(json.dumps(figures, indent=1, default=float) + "\n")
+    (output / "evaluation.json").write_text(json.dumps(figures, indent=1, default=float, allow_nan=False) + "\n")
     (output / "evaluation.html").write_text(render(figures, evaluation.frames))
     return figures
 
@@ -154,13 +161,18 @@ def print_figures(figures: dict[str, Any]) -> None:
     for group in ("stock", "crypto"):
         for step, found in figures["groups"].get(group, {}).items():
             ours = found[figures["forecaster"]]
-            gains = [
-                f"{100 * found['skill'][name]['mean']:+.2f} ± {100 * found['skill'][name]['error']:.2f} %" for name in against
-            ]
-            rank = f"{ours['information']:+.3f} ± {ours['information_error']:.3f}"
+            gains = [_percent(found["skill"][name]) for name in against]
+            rank = (
+                f"{ours['information']:+.3f} ± {ours['information_error']:.3f}" if ours["information"] is not None else "none"
+            )
             table.add_row(group, step, f"{ours['loss']:.4f}", *gains, f"{ours['inside80']:.3f}", f"{ours['scale']:.2f}", rank)
     console.print(f"{figures['forecaster']}, {figures['start']} to {figures['end']}, {figures['data']}", highlight=False)
     console.print(table)
+
+
+def _percent(gain: dict[str, float | None]) -> str:
+    mean, error = gain["mean"] or 0.0, gain["error"]
+    return f"{100 * mean:+.2f} %" if error is None else f"{100 * mean:+.2f} ± {100 * error:.2f} %"
 
 
 def run_command(config: DictConfig) -> None:

@@ -30,13 +30,13 @@ is coloured beyond two of them.</p>
 {% for step, found in steps %}{% set s = found[f.forecaster] %}<tr><td>{{ step }}</td><td>{{ "{:,}".format(s.forecasts) }}</td>
 <td>{{ "%.4f" % s.loss }}</td><td>{{ "%.4f" % s.crps }}</td>
 {% for name in f.against %}{% set g = found.skill[name] %}
-<td class="{{ 'good' if g.mean > 2 * g.error else 'bad' if g.mean < -2 * g.error else '' }}">
-{{ "%+.2f ± %.2f %%" % (100 * g.mean, 100 * g.error) }}</td>{% endfor %}
+<td class="{{ 'good' if g.beyond > 0 else 'bad' if g.beyond < 0 else '' }}">
+{{ "%+.2f" % (100 * g.mean) }}{{ "" if g.error is none else " ± %.2f" % (100 * g.error) }} %</td>{% endfor %}
 <td>{{ "%.3f" % s.score80 }}</td><td>{{ "%.3f" % s.inside80 }}</td><td>{{ "%.3f" % s.inside90 }}</td>
 <td>{{ "%.3f" % s.inside98 }}</td>
 <td>{{ "%.2f" % s.scale }}</td><td>{{ "%.3f" % s.pit_mean }}</td>
 <td>{{ "%.3f" % s.pit_distance }}</td>
-<td>{{ "%+.3f ± %.3f" % (s.information, s.information_error) }}</td></tr>
+<td>{{ "none" if s.information is none else "%+.3f ± %.3f" % (s.information, s.information_error) }}</td></tr>
 {% endfor %}</table>{% endfor %}
 </body></html>
 """
@@ -60,10 +60,10 @@ def _figure(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
     figure = make_subplots(rows=2 * len(kinds), cols=3, subplot_titles=titles, vertical_spacing=0.09)
     for number, kind in enumerate(kinds):
         group, row = figures["groups"][kind], 2 * number + 1
-        steps = [step for step in group if step != "all"]
+        steps = [step for step in group if step.isdigit()]
         for name, color in zip(figures["against"], COLORS, strict=False):
             gains = [100 * group[step]["skill"][name]["mean"] for step in steps]
-            bars = {"type": "data", "array": [200 * group[step]["skill"][name]["error"] for step in steps]}
+            bars = {"type": "data", "array": [200 * (group[step]["skill"][name]["error"] or 0) for step in steps]}
             style = {"color": color}
             figure.add_trace(
                 go.Scatter(x=steps, y=gains, error_y=bars, name=f"gain on {name}", line=style, showlegend=not number), row, 1
@@ -76,7 +76,7 @@ def _figure(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
                 go.Scatter(x=np.arange(20) / 20, y=pit, line=style, name=f"PIT {name}", showlegend=not number), row, 2
             )
         ranks = [group[step][figures["forecaster"]] for step in steps]
-        bars = {"type": "data", "array": [2 * r["information_error"] for r in ranks]}
+        bars = {"type": "data", "array": [2 * (r["information_error"] or 0) for r in ranks]}
         line = {"color": "#2456c8"}
         figure.add_trace(
             go.Scatter(x=steps, y=[r["information"] for r in ranks], error_y=bars, line=line, showlegend=False), row, 3

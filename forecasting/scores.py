@@ -140,15 +140,15 @@ def information(expected: pd.Series, realised: pd.Series, week: pd.Series) -> tu
     return clustered(x * y, week)
 
 
-def summary(frame: pd.DataFrame) -> dict[str, float]:
-    """Means over a frame of `scored`, errors beside those that people compare."""
+def summary(frame: pd.DataFrame) -> dict[str, float | None]:
+    """Means over a frame of `scored`, errors beside those that people compare; none where one is not defined."""
     loss, loss_error = clustered(frame["loss"], frame["week"])
     cover, cover_error = clustered(frame["inside80"].astype(float), frame["week"])
     scale, scale_error = clustered(frame["scale"], frame["week"])
     rank, rank_error = information(frame["expected"], frame["realised"], frame["week"])
     pit = np.sort(frame["pit"].to_numpy())
     grid = (np.arange(len(pit)) + 0.5) / len(pit)
-    return {
+    figures = {
         "forecasts": len(frame),
         "loss": loss,
         "loss_error": loss_error,
@@ -165,11 +165,12 @@ def summary(frame: pd.DataFrame) -> dict[str, float]:
         "information": rank,
         "information_error": rank_error,
     }
+    return {name: None if np.isnan(value) else value for name, value in figures.items()}
 
 
 def fifths(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Coverage and scale from the calmest to the wildest fifth by a column, [5] rows: inside80, scale, forecasts."""
-    place = pd.qcut(frame[by].rank(method="first"), 5, labels=False)
+    """Coverage and scale from the calmest to the wildest fifth by a column, up to 5 rows: inside80, scale, forecasts."""
+    place = (5 * (frame[by].rank(method="first") - 1) / len(frame)).astype(int)
     grouped = frame.groupby(place)
     return pd.DataFrame({"inside80": grouped["inside80"].mean(), "scale": grouped["scale"].mean(), "forecasts": grouped.size()})
 

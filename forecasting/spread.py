@@ -122,24 +122,26 @@ class Spread:
     def _corrected(self, sample: Sample, move: Array, slots: int, symbols: int) -> Spread:
         """Every correction, whether it helps or not, one after the other."""
         level = self._log_level(sample)
-        usual = np.zeros((symbols, HORIZON))
+        usual = np.tile(np.median(level, axis=0), (symbols, 1))
         for s in np.unique(sample.symbol):
             usual[s] = np.median(level[sample.symbol == s], axis=0)
-        relative = level - usual[sample.symbol]
-        edges = np.quantile(relative, np.arange(1, REGIMES) / REGIMES, axis=0)
+        edges = np.quantile(level - usual[sample.symbol], np.arange(1, REGIMES) / REGIMES, axis=0)
         out = replace(self, edges=edges, usual=usual)
         regime = out._regime(level, sample.symbol)
+        tables = {
+            "hour": np.zeros((slots, HORIZON)),
+            "regime": np.zeros((REGIMES, HORIZON)),
+            "symbol": np.zeros((symbols, HORIZON)),
+        }
         for h in range(HORIZON):
             known = np.isfinite(move[:, h])
             z = np.abs(move[known, h]) / (np.exp(level[known, h] / 2) * np.sqrt(sample.season[known, h]))
-            for name, group in (("hour", sample.slot), ("regime", regime[:, h]), ("symbol", sample.symbol)):
-                table = getattr(out, name)
-                found = _group_logs(z, group[known], sample.instant[known], len(table), h + 1)
-                table = table.copy()
-                table[:, h] = found
-                out = replace(out, **{name: table})
-                z = z * np.exp(-found[group[known]])
-        return out
+            groups = {"hour": sample.slot[known], "regime": regime[known, h], "symbol": sample.symbol[known]}
+            for name, group in groups.items():
+                found = _group_logs(z, group, sample.instant[known], len(tables[name]), h + 1)
+                tables[name][:, h] = found
+                z = z * np.exp(-found[group])
+        return replace(out, **tables)
 
     def _log_level(self, sample: Sample) -> Array:
         """Log variance a bar [n, H], the day's pattern divided out, before corrections."""

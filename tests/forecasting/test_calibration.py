@@ -183,6 +183,18 @@ class Scaled:
         return replace(walk, answer=values.__getitem__)
 
 
+def test_a_symbol_that_stands_still_spoils_no_other(year: Bars) -> None:
+    values = year.values.copy()
+    values[0, year.mask[0], :4] = 50.0
+    still = Bars(year.instruments, year.times, values, year.mask, "test")
+    moving, frozen = (CalibratedForecaster(RandomWalk(), SHORT).forecast(b, year.times[-200]) for b in (year, still))
+    rows = np.flatnonzero(moving.windows.symbol == 1)
+    widths = [np.log(t.answer(rows)[:, 0, -3] / t.answer(rows)[:, 0, 2]) for t in (moving, frozen)]
+    assert np.abs(widths[1] / widths[0] - 1).max() < 0.15
+    alone = frozen.answer(np.flatnonzero(frozen.windows.symbol == 0))
+    np.testing.assert_allclose(alone, 50.0, rtol=1e-3)
+
+
 def test_a_prior_drift_is_added_to_the_centre(year: Bars) -> None:
     since = year.times[-3]
     plain = CalibratedForecaster(RandomWalk(), SHORT).forecast(year, since)

@@ -67,14 +67,20 @@ def test_a_forecast_does_not_depend_on_its_batch_mates(shipped: Chronos2Forecast
 
 def test_symbols_at_one_instant_attend_to_each_other_when_asked_to(market: Bars) -> None:
     joint = Chronos2Forecaster(group="instant").forecast(market, market.times[-60])
-    apart = Chronos2Forecaster().forecast(market, market.times[-60])
     for at in np.unique(joint.windows.issued_at)[-20:]:
         rows = np.flatnonzero(joint.windows.issued_at == at)
         contexts = joint.windows.contexts(rows)
         expected = pipeline_quantiles(SHIPPED, list(contexts), cross_learning=True)
         difference = np.abs(joint.answer(rows) - expected).max(axis=(1, 2)) / contexts.std(axis=1)
         assert difference.max() < 1e-4
-        assert np.abs(apart.answer(rows) - expected).max() > 0
+        alone = Chronos2Forecaster().answer(joint.windows, rows, Profile())
+        assert np.abs(alone - expected).max() > 0
+
+
+def test_who_is_in_a_group_does_not_depend_on_where_a_run_starts(market: Bars) -> None:
+    early, late = (Chronos2Forecaster(group="instant").forecast(market, market.times[-k]) for k in (90, 30))
+    for now in market.times[[-30, -12, -1]]:
+        np.testing.assert_allclose(early.at(now).values, late.at(now).values, rtol=2e-7)
 
 
 def test_a_history_takes_one_pass_of_full_batches(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:

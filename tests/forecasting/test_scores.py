@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from forecasting.baseline import Historical, Oracle, RandomWalk
-from forecasting.evaluate import EvaluationSettings, evaluate, write_evaluation
+from forecasting.evaluate import EvaluationSettings, evaluate, print_figures, write_evaluation
 from forecasting.forecast import LEVELS, MEDIAN
 from forecasting.garch import Garch
 from forecasting.scores import (
@@ -167,6 +167,29 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(tmp_path: Pa
         assert word in page
     ours = figures["groups"]["stock"]["all"]["historical, calibrated"]
     assert ours["forecasts"] == (evaluation.frames[evaluation.main]["kind"] == "stock").sum()
+
+
+def test_an_evaluation_of_one_forecast_claims_no_error(tmp_path: Path) -> None:
+    settings = EvaluationSettings(
+        symbols=("SYA",), start="2024-03-27T14:00Z", end="2024-03-27T14:40Z", steps=(1,), against=("ewma",), raw=False,
+        data=DataSettings(start="2024-01-02", end="2024-03-29"), forecaster=ForecasterSettings(kind="mix", calibrated=False),
+    )  # fmt: skip
+    bars = settings.data.bars(settings.symbols, None, None)
+    object.__setattr__(settings, "data", Fixed(bars))
+    figures = write_evaluation(evaluate(settings), tmp_path)
+    assert figures["groups"]["stock"]["1"]["skill"]["random_walk"]["error"] is None
+    print_figures(figures)
+
+
+class Fixed(DataSettings):
+    """Bars that go on after the span that is scored."""
+
+    def __init__(self, held: Bars) -> None:
+        super().__init__()
+        object.__setattr__(self, "held", held)
+
+    def bars(self, *span: object) -> Bars:
+        return self.held  # type: ignore[attr-defined,no-any-return]
 
 
 def test_an_evaluation_without_outcomes_is_refused() -> None:
