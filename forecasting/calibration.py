@@ -37,6 +37,7 @@ Array32 = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 
 SLOTS = {Kind.STOCK: 7, Kind.CRYPTO: 24}
+LESSON = 100_000  # forecasts a lesson learns from at most: symbols of a class move together, more say little more
 STANDING_STILL = 2 * np.log(1e-7)  # log variance a bar below which nothing can be learned from a symbol
 BARS_A_YEAR = {Kind.STOCK: 252 * 7, Kind.CRYPTO: 8766}
 
@@ -149,7 +150,7 @@ class CalibratedForecaster:
             slots,
         )
         begin = tuple(max(part.start - SPANS[-1], 0) for part in learned)
-        rows = [np.arange(max(part.start, h.first), part.stop) for h, part in parts]
+        rows = _thinned([np.arange(max(part.start, h.first), part.stop) for h, part in parts])
         which = np.concatenate([np.full(len(r), s) for s, r in enumerate(rows)])
         sample, median = _sample(histories, begin, which, np.concatenate(rows), pattern)
         outcomes = [_outcomes(h, r, k) for h, r, k in zip(histories, rows, known, strict=True)]
@@ -173,6 +174,12 @@ class CalibratedForecaster:
         """[H] prior expected log return after each step."""
         a_year = self.settings.stock_drift if kind is Kind.STOCK else self.settings.crypto_drift
         return np.asarray(a_year / BARS_A_YEAR[kind] * np.arange(1, HORIZON + 1))
+
+
+def _thinned(rows: list[Index]) -> list[Index]:
+    """Every k-th own bar of each symbol, counted from the last and taken in turns, so that a lesson has LESSON rows at most."""
+    stride = -(-sum(len(own) for own in rows) // LESSON)
+    return rows if stride <= 1 else [own[::-1][s % stride :: stride][::-1] for s, own in enumerate(rows)]
 
 
 def _by_week(windows: Windows, members: Index, kind: Kind, progress: Progress) -> Iterator[tuple[Index, np.datetime64]]:

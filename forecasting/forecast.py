@@ -90,9 +90,10 @@ class ForecastTable:
         return QuantileForecast(self.symbols, issued, price, values)
 
     def chunks(self) -> Iterator[tuple[Index, Array32]]:
-        """(numbers of windows [n], their quantiles [n, H, Q]) of the whole table, in order."""
-        for first in range(0, len(self.windows), CHUNK):
-            rows = np.arange(first, min(first + CHUNK, len(self.windows)))
+        """(numbers of windows [n], their quantiles [n, H, Q]) of the whole table, in the order of time: that of the files."""
+        order = np.lexsort((self.windows.symbol, self.windows.issued_at))
+        for first in range(0, len(order), CHUNK):
+            rows = order[first : first + CHUNK]
             yield rows, self.answer(rows)
 
     @property

@@ -176,12 +176,12 @@ def fifths(frame: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def comparable(tables: Sequence[ForecastTable], first: np.datetime64, last: np.datetime64) -> list[Index]:
-    """Numbers, table by table, of the forecasts that all of them issue within a span, in the same order."""
+    """Numbers, table by table, of the forecasts that all of them issue within a span, in the order of time and symbol."""
     keys = []
     for table in tables:
         windows = table.windows
         inside = np.flatnonzero((windows.issued_at >= first) & (windows.issued_at <= last))
-        keys.append(pd.Series(inside, index=pd.MultiIndex.from_arrays([windows.symbol[inside], windows.last[inside]])))
+        keys.append(pd.Series(inside, index=pd.MultiIndex.from_arrays([windows.issued_at[inside], windows.symbol[inside]])))
     common = keys[0].index
     for key in keys[1:]:
         common = common.intersection(key.index)

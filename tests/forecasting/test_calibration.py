@@ -183,6 +183,20 @@ class Scaled:
         return replace(walk, answer=values.__getitem__)
 
 
+def test_a_lesson_of_many_symbols_is_thinned_evenly_and_from_the_end(year: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+    from forecasting import calibration
+
+    monkeypatch.setattr(calibration, "LESSON", 250)
+    rows = calibration._thinned([np.arange(k, 300) for k in (0, 10, 0)])
+    assert sum(map(len, rows)) <= 250
+    assert [int(own[-1]) for own in rows] == [299, 298, 297]
+    assert {int(np.diff(own)[0]) for own in rows} == {4}
+    assert len(np.unique(np.concatenate(rows))) > 200, "few instants are lost"
+    forecaster = CalibratedForecaster(RandomWalk(), SHORT)
+    early, late = (forecaster.forecast(year, year.times[k]) for k in (-900, -300))
+    np.testing.assert_array_equal(early.at(year.times[-5]).values, late.at(year.times[-5]).values)
+
+
 def test_a_symbol_that_stands_still_spoils_no_other(year: Bars) -> None:
     values = year.values.copy()
     values[0, year.mask[0], :4] = 50.0
