@@ -137,6 +137,8 @@ class Reader:
     def values(self, found: Found, rows: Index) -> Array32:
         """Quantiles [n, H, Q] of these rows, all of which must be there."""
         file, place = found.file[rows], found.place[rows]
+        if len(rows) and (file == file[0]).all():
+            return self._file(found.files[file[0]])[place]
         out = np.empty((len(rows), HORIZON, len(LEVELS)), dtype=np.float32)
         for number in np.unique(file):
             mine = file == number
@@ -332,9 +334,12 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from trainingdata.composition import composed
+
     parser = argparse.ArgumentParser(prog="python -m forecasting.cache", description="The cache of forecasts.")
     parser.add_argument("command", choices=("list", "verify", "prune"))
-    parser.add_argument("--folder", type=Path, default=DEFAULT, help="default: %(default)s")
+    kept = Path(composed("batch", []).forecaster.cache)
+    parser.add_argument("--folder", type=Path, default=kept, help="default: the configured one, %(default)s")
     parser.add_argument("--unused-days", type=float, help="prune: also remove what no run has used for so many days")
     words = parser.parse_args()
     folder = words.folder.expanduser()

@@ -45,9 +45,11 @@ class CachedForecaster:
                 parts.append((rows, self._complete(bars.symbols, windows, keys, profile, rows, progress)))
 
         def answer(wanted: Index) -> Array32:
+            if len(parts) == 1:
+                return self.reader.values(parts[0][1], wanted)
             out = np.empty((len(wanted), HORIZON, len(LEVELS)), dtype=np.float32)
             for rows, found in parts:
-                mine = np.isin(wanted, rows) if len(parts) > 1 else np.ones(len(wanted), dtype=bool)
+                mine = np.isin(wanted, rows)
                 out[mine] = self.reader.values(found, np.searchsorted(rows, wanted[mine]))
             return out
 

@@ -85,7 +85,7 @@ class Chronos2Forecaster:
             if profile.device == "cuda":
                 device_of(profile.device)
         if self.group == "instant" and len(profiles) > 1:
-            raise InputError("forecaster.group: instant needs one profile for all symbols; leave forecaster.symbols out")
+            raise InputError("forecaster.group: instant needs one profile for all symbols; take the per-symbol settings away")
 
     @property
     def name(self) -> str:
