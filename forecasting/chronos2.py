@@ -73,8 +73,6 @@ class Chronos2Forecaster:
     symbols: Mapping[str, SymbolSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        from forecasting.engine import device_of
-
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"forecaster.batch_size: {self.batch_size} is below 1")
         profiles = {self.profile, *(self.profile_of(s) for s in self.symbols)}
@@ -83,6 +81,8 @@ class Chronos2Forecaster:
             if profile.context_length > limit:
                 raise InputError(f"forecaster.context_length: {profile.context_length} exceeds the model's {limit}")
             if profile.device == "cuda":
+                from forecasting.engine import device_of
+
                 device_of(profile.device)
         if self.group == "instant" and len(profiles) > 1:
             raise InputError("forecaster.group: instant needs one profile for all symbols; take the per-symbol settings away")

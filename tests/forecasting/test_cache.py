@@ -275,3 +275,15 @@ def test_cache_commands_answer(kept: Path) -> None:
     assert "1 damaged" in bad.stdout
     assert "1 damaged" in run("prune").stdout
     assert run("verify").returncode == 0
+
+
+def test_what_is_kept_is_read_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from forecasting.settings import ForecasterSettings; from trainingdata.source import DataSettings;"
+        "bars = DataSettings(start='2024-01-02', end='2024-03-08').bars(['SYA'], None, None);"
+        "ForecasterSettings(cache='kept').build(bars.symbols).forecast(bars, bars.times[-30]).values;"
+        "print('torch' in sys.modules)"
+    )
+    line = [sys.executable, "-W", "ignore", "-c", code]
+    said = [subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
+    assert said == ["True", "False"]
