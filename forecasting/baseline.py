@@ -48,7 +48,6 @@ class RandomWalk:
 
     def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on."""
-
         windows = Windows.of(bars, since, self.context_length)
 
         def answer(rows: Index) -> Array32:
@@ -112,11 +111,10 @@ class Oracle:
         """Quantiles around the closes that follow each window."""
         windows = Windows.of(bars, since, self.walk.context_length)
         ahead = np.full((len(windows), HORIZON), np.nan)
-        for s, closes in enumerate(windows.closes):
-            rows = np.flatnonzero(windows.symbol == s)
+        for closes, rows in zip(windows.closes, windows.of_symbols(), strict=True):
             steps = windows.last[rows][:, None] + np.arange(1, HORIZON + 1)
-            future = closes[np.minimum(steps, max(len(closes) - 1, 0))] if len(rows) else np.empty((0, HORIZON))
-            ahead[rows] = np.where(steps < len(closes), future, np.nan)
+            if len(steps):
+                ahead[rows] = np.where(steps < len(closes), closes[np.minimum(steps, len(closes) - 1)], np.nan)
 
         def answer(rows: Index) -> Array32:
             spread = 0.1 * self.walk.log_spread(windows.contexts(rows))

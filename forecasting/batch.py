@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
 import numpy as np
 import numpy.typing as npt
 from omegaconf import DictConfig
@@ -28,7 +27,7 @@ from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
 from trainingdata.bars import Bars
 from trainingdata.command import Bar, check_file, fail, log_to_file
-from trainingdata.composition import CONFIGS, hydra_command
+from trainingdata.composition import hydra_command
 from trainingdata.configuration import settings_of
 from trainingdata.errors import InputError
 from trainingdata.sessions import bars_after, utc_text
@@ -180,14 +179,9 @@ def run_command(config: DictConfig) -> None:
     print(f"{count:,} forecasts of {symbols} symbols by {batch.table.name} in {taken:.1f} s{where}")  # noqa: T201
 
 
-@hydra.main(config_path=str(CONFIGS), config_name="batch", version_base="1.3")
-def _hydra_main(config: DictConfig) -> None:
-    run_command(config)
-
-
 def main() -> None:
     """Hydra entry."""
-    hydra_command(_hydra_main)
+    hydra_command("batch", run_command)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,8 +165,7 @@ def read_values(path: Path) -> Array32:
     DataError
         for a file that is gone or damaged, and what to do about it.
     """
-    values = _column(_read(path, ["values"]), "values").flatten().to_numpy()
-    return np.asarray(values, dtype=np.float32).reshape(-1, HORIZON, len(LEVELS))
+    return _quantiles(_read(path, ["values"]))
 
 
 def intact(path: Path) -> bool:
@@ -174,8 +174,7 @@ def intact(path: Path) -> bool:
         table = _read(path, ["issued_at", "key", "values"])
     except DataError:
         return False
-    issued, keys = _stamps(table), _column(table, "key").to_numpy()
-    return _digest(issued, keys, read_values(path)) == path.stem
+    return _digest(_stamps(table), _keys(table), _quantiles(table)) == path.stem
 
 
 def shelves(cache: Path) -> Iterator[tuple[Shelf, dict[str, Any]]]:
@@ -188,19 +187,17 @@ def shelves(cache: Path) -> Iterator[tuple[Shelf, dict[str, Any]]]:
         yield Shelf(note.parent), specification
 
 
-def join(shelf: Shelf, month: str) -> int:
-    """Write the intact files of a month as one, each forecast once, and remove them; how many went."""
+def join(shelf: Shelf, files: list[Path]) -> int:
+    """Write intact files of one month as one, each forecast once, and remove them; how many went."""
     from pyarrow import concat_tables
 
-    files = [f for f in shelf.files(month) if intact(f)]
     if len(files) < 2:
         return 0
     table = concat_tables([_read(f, ["symbol", "issued_at", "key", "values"]) for f in files])
-    issued, keys = _stamps(table), _column(table, "key").to_numpy()
+    issued, keys, values = _stamps(table), _keys(table), _quantiles(table)
     _, first = np.unique(keys, return_index=True)
     symbols = np.asarray(table.column("symbol").to_pylist(), dtype=np.str_)
     order = first[np.lexsort((symbols[first], issued[first]))]
-    values = _column(table, "values").flatten().to_numpy().reshape(-1, HORIZON, len(LEVELS))
     joined = shelf.add(symbols[order], issued[order], keys[order], values[order])
     for gone in files:
         if gone != joined:
@@ -257,11 +254,20 @@ def _index(path: Path) -> tuple[Instants, Keys] | None:
     except DataError as error:
         log.warning("%s", error)
         return None
-    return _stamps(table), _column(table, "key").to_numpy()
+    return _stamps(table), _keys(table)
 
 
 def _stamps(table: pa.Table) -> Instants:
     return np.asarray(_column(table, "issued_at").cast("int64").to_numpy().view("datetime64[ns]"))
+
+
+def _keys(table: pa.Table) -> Keys:
+    return np.asarray(_column(table, "key").to_numpy())
+
+
+def _quantiles(table: pa.Table) -> Array32:
+    values = _column(table, "values").flatten().to_numpy()
+    return np.asarray(values, dtype=np.float32).reshape(-1, HORIZON, len(LEVELS))
 
 
 def _column(table: pa.Table, name: str) -> Any:
@@ -320,12 +326,15 @@ def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
             if now - part.stat().st_mtime > UNFINISHED:
                 part.unlink(missing_ok=True)
                 done["unfinished"] += 1
-        for path in shelf.files():
-            if not intact(path):
-                path.unlink(missing_ok=True)
-                done["damaged"] += 1
-        for month in sorted({f.parent.name for f in shelf.files()}):
-            done["joined"] += join(shelf, month)
+        for _, month in groupby(shelf.files(), key=lambda path: path.parent):
+            whole = []
+            for path in month:
+                if intact(path):
+                    whole.append(path)
+                else:
+                    path.unlink(missing_ok=True)
+                    done["damaged"] += 1
+            done["joined"] += join(shelf, whole)
     return done
 
 

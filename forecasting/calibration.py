@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -63,13 +62,15 @@ class CalibrationSettings:
 class _History:
     """One symbol's own bars and its base forecasts.
 
-    times, close (log), variance [M]; slots [M, 1 + H]; column [M]: number on the class's clock. first: own bar of the first
-    base forecast; median, log_variance [M - first, H]: of the base forecast's log return.
+    times, close (log), variance [M]; total [M + 1]: variance of the bars before each; slots [M, 1 + H]; column [M]: number on
+    the class's clock. first: own bar of the first base forecast; median, log_variance [M - first, H]: of the base forecast's
+    log return.
     """
 
     times: Instants
     close: Array
     variance: Array
+    total: Array
     slots: npt.NDArray[np.int8]
     column: Index
     first: int
@@ -185,19 +186,19 @@ def _thinned(rows: list[Index]) -> list[Index]:
 def _by_week(windows: Windows, members: Index, kind: Kind, progress: Progress) -> Iterator[tuple[Index, np.datetime64]]:
     """(numbers of a class's windows, the Friday their forecasts learn by), week by week."""
     mine = np.flatnonzero(np.isin(windows.symbol, members))
-    weeks, week_of = np.unique(week_before(windows.issued_at[mine]), return_inverse=True)
-    for number, week in enumerate(weeks):
-        yield mine[week_of == number], week
+    weeks, week_of, counts = np.unique(week_before(windows.issued_at[mine]), return_inverse=True, return_counts=True)
+    parts = np.split(mine[np.argsort(week_of, kind="stable")], np.cumsum(counts)[:-1]) if len(mine) else []
+    for number, (week, rows) in enumerate(zip(weeks, parts, strict=True)):
+        yield rows, week
         progress(f"calibration, {kind.value}", number + 1, len(weeks))
 
 
 def _answered(windows: Windows, since: Instants) -> Index:
     """Numbers of the windows issued from `since` [S] on, and of each symbol's last one before."""
-    bounds = np.searchsorted(windows.symbol, np.arange(len(since) + 1))
     parts = []
-    for s, (first, last) in enumerate(pairwise(bounds)):
-        before = int(np.searchsorted(windows.issued_at[first:last], since[s])) - 1
-        parts.append(np.arange(first + max(before, 0), last))
+    for mine, begin in zip(windows.of_symbols(), since, strict=True):
+        before = int(np.searchsorted(windows.issued_at[mine], begin)) - 1
+        parts.append(np.arange(mine.start + max(before, 0), mine.stop))
     return np.concatenate(parts)
 
 
@@ -210,17 +211,17 @@ def _histories(bars: Bars, raw: ForecastTable) -> list[_History]:
         median[rows] = np.log(values[..., MEDIAN] / price[:, None])
         log_variance[rows] = 2 * np.log(np.maximum(volatility(values, price[:, None], "quantile"), 1e-9))
     clocks = [bars.times[bars.mask[bars.crypto == crypto].any(axis=0)] for crypto in (False, True)]
-    bounds = np.searchsorted(raw.windows.symbol, np.arange(len(bars.symbols) + 1))
     histories = []
-    for s, item in enumerate(bars.instruments):
+    for s, (item, part) in enumerate(zip(bars.instruments, raw.windows.of_symbols(), strict=True)):
         times, own = bars.own(s)
-        part = slice(bounds[s], bounds[s + 1])
-        first = int(raw.windows.last[bounds[s]]) if bounds[s] < bounds[s + 1] else len(times)
+        first = int(raw.windows.last[part.start]) if part.start < part.stop else len(times)
+        variance = bar_variance(own)
         histories.append(
             _History(
                 times=times,
                 close=np.log(own[:, CLOSE]),
-                variance=bar_variance(own),
+                variance=variance,
+                total=np.append(0.0, np.cumsum(variance)),
                 slots=bar_slots(item.kind, times, HORIZON),
                 column=np.searchsorted(clocks[item.kind is Kind.CRYPTO], times),
                 first=first,
@@ -236,8 +237,8 @@ def _sample(
 ) -> tuple[Sample, Array]:
     """What is known at own bars `last` [n] of symbols `which` [n], rising; and the base forecaster's medians [n, H]."""
     logs, season, slot, instant, median = [], [], [], [], []
-    for s, history in enumerate(histories):
-        rows = last[which == s]
+    bounds = np.searchsorted(which, np.arange(1, len(histories)))
+    for s, (history, rows) in enumerate(zip(histories, np.split(last, bounds), strict=True)):
         if not len(rows):
             continue
         span = slice(begin[s], int(rows[-1]) + 1)
@@ -263,6 +264,5 @@ def _outcomes(history: _History, rows: Index, known: int) -> tuple[Array, Array]
     steps = rows[:, None] + np.arange(1, HORIZON + 1)
     there = steps < known
     steps = np.minimum(steps, len(history.close) - 1)
-    total = np.append(0.0, np.cumsum(history.variance))
     move = np.where(there, history.close[steps] - history.close[rows][:, None], np.nan)
-    return move, np.where(there, total[steps + 1] - total[rows + 1][:, None], np.nan)
+    return move, np.where(there, history.total[steps + 1] - history.total[rows + 1][:, None], np.nan)

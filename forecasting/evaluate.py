@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import hydra
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
@@ -26,7 +25,7 @@ from forecasting.forecast import HORIZON, Progress, silent
 from forecasting.scores import comparable, fifths, scored, skill, summary
 from forecasting.settings import ForecasterSettings
 from trainingdata.command import Bar, check_output, fail, log_to_file
-from trainingdata.composition import CONFIGS, hydra_command
+from trainingdata.composition import hydra_command
 from trainingdata.configuration import settings_of
 from trainingdata.errors import InputError
 from trainingdata.sessions import utc_text
@@ -195,14 +194,9 @@ def run_command(config: DictConfig) -> None:
     print(f"{time.monotonic() - began:.1f} s. Page: {output / 'evaluation.html'}")  # noqa: T201
 
 
-@hydra.main(config_path=str(CONFIGS), config_name="evaluate", version_base="1.3")
-def _hydra_main(config: DictConfig) -> None:
-    run_command(config)
-
-
 def main() -> None:
     """Hydra entry."""
-    hydra_command(_hydra_main)
+    hydra_command("evaluate", run_command)
 
 
 if __name__ == "__main__":

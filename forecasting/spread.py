@@ -68,7 +68,10 @@ class Spread:
 
     def deviation(self, sample: Sample) -> Array:
         """[n, H] deviation of the log return after each step."""
-        return np.asarray(np.exp(self._log_level(sample) / 2 + self._correction(sample)) * np.sqrt(sample.season))
+        level = self._log_level(sample)
+        by_regime = np.take_along_axis(self.regime, self._regime(level, sample.symbol), axis=0)
+        correction = self.hour[sample.slot] + by_regime + self.symbol[sample.symbol]
+        return np.asarray(np.exp(level / 2 + correction) * np.sqrt(sample.season))
 
     @property
     def shape(self) -> Array:
@@ -81,12 +84,11 @@ class Spread:
         plain = cls._regression(sample, variance, move, slots, symbols)
         if not len(move):
             return plain
-        found = plain._corrected(sample, move, slots, symbols)
         border = np.quantile(sample.instant, LAST_QUARTER)
         early, late = sample.instant <= border, sample.instant > border
         early_move = np.where(sample.instant[early][:, None] + np.arange(1, HORIZON + 1) <= border, move[early], np.nan)
         if late.sum() < 2 or np.isfinite(early_move).all(axis=1).sum() < 2:
-            return plain
+            return plain._reshaped(sample, move)
         before, after = sample.rows(early), sample.rows(late)
         tried = plain._corrected(before, early_move, slots, symbols)
         kept = replace(plain, edges=tried.edges, usual=tried.usual)._reshaped(before, early_move)
@@ -94,6 +96,7 @@ class Spread:
             candidate = replace(kept, **{name: getattr(tried, name)})._reshaped(before, early_move)
             if _better(candidate, kept, after, move[late]):
                 kept = candidate
+        found = plain._corrected(sample, move, slots, symbols)
         chosen = {
             name: getattr(found, name) if getattr(kept, name).any() else getattr(plain, name)
             for name in ("hour", "regime", "symbol")
@@ -102,16 +105,15 @@ class Spread:
 
     @classmethod
     def _regression(cls, sample: Sample, variance: Array, move: Array, slots: int, symbols: int) -> Spread:
-        weights, half = np.empty((len(SPANS) + 2, HORIZON)), np.empty((HORIZON, len(UPPER)))
+        """Weights alone: no correction, and the shape that no row speaks against."""
+        weights = np.empty((len(SPANS) + 2, HORIZON))
         for h in range(HORIZON):
             known = np.isfinite(move[:, h])
             season, x = sample.season[known, h], sample.logs[known, :, h]
             level = np.maximum(variance[known, h] / season, FLOOR * np.exp(x[:, len(SPANS) - 1]))
             weights[:, h] = _weights(x, np.log(level), h + 1)
-            deviation = np.exp((weights[0, h] + x @ weights[1:, h]) / 2) * np.sqrt(season)
-            half[h] = _half_shape(np.abs(move[known, h]) / deviation, sample.instant[known], h + 1)
         none = np.zeros((slots, HORIZON)), np.zeros((REGIMES, HORIZON)), np.zeros((symbols, HORIZON))
-        return cls(weights, half, *none, np.zeros((REGIMES - 1, HORIZON)), np.zeros((symbols, HORIZON)))
+        return cls(weights, np.tile(T5, (HORIZON, 1)), *none, np.zeros((REGIMES - 1, HORIZON)), np.zeros((symbols, HORIZON)))
 
     def _reshaped(self, sample: Sample, move: Array) -> Spread:
         """The same with the shape of what remains after the corrections."""
@@ -146,11 +148,6 @@ class Spread:
     def _log_level(self, sample: Sample) -> Array:
         """Log variance a bar [n, H], the day's pattern divided out, before corrections."""
         return np.asarray(np.einsum("nkh,kh->nh", sample.logs, self.weights[1:]) + self.weights[0])
-
-    def _correction(self, sample: Sample) -> Array:
-        regime = self._regime(self._log_level(sample), sample.symbol)
-        by_regime = np.take_along_axis(self.regime, regime, axis=0)
-        return np.asarray(self.hour[sample.slot] + by_regime + self.symbol[sample.symbol])
 
     def _regime(self, level: Array, symbol: Index) -> Index:
         relative = level - self.usual[symbol]

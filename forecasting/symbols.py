@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -42,7 +42,7 @@ class Profile:
     def __post_init__(self) -> None:
         if self.context_length < 3:
             raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
-        for name, known in (("augmentation", AUGMENTATIONS), ("dtype", ("fp32", "bf16")), ("device", ("auto", "cpu", "cuda"))):
+        for name, known in (("augmentation", AUGMENTATIONS), ("dtype", get_args(Dtype)), ("device", get_args(Device))):
             if getattr(self, name) not in known:
                 raise InputError(f"forecaster.{name}: {getattr(self, name)!r} is none of {', '.join(known)}")
 

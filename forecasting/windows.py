@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -56,10 +57,15 @@ class Windows:
         symbol, last, issued = self.symbol[numbers], self.last[numbers], self.issued_at[numbers]
         return Windows(self.closes, self.lengths, symbol, last, issued)
 
+    def of_symbols(self) -> list[slice]:
+        """[S] where each symbol's windows lie."""
+        bounds = np.searchsorted(self.symbol, np.arange(len(self.closes) + 1))
+        return [slice(first, last) for first, last in pairwise(bounds.tolist())]
+
     @property
     def price(self) -> Array:
         """[N] the last close of each window, in USD."""
-        return np.concatenate([c[self.last[self.symbol == s]] for s, c in enumerate(self.closes)])
+        return np.concatenate([c[self.last[mine]] for c, mine in zip(self.closes, self.of_symbols(), strict=True)])
 
     def contexts(self, rows: Index) -> Array:
         """Closes [n, L] of windows that are equally long."""
@@ -83,11 +89,9 @@ class Windows:
     def keys(self) -> Keys:
         """Content address of each window [N]: 64 bits of its closes, their order and the instant it was issued at."""
         found = np.empty(len(self), dtype=np.uint64)
-        for s, closes in enumerate(self.closes):
-            mine = self.symbol == s
-            if mine.any():
-                length = int(self.lengths[s])
-                first = int(self.last[mine][0]) - length + 1
+        for closes, length, mine in zip(self.closes, self.lengths.tolist(), self.of_symbols(), strict=True):
+            if mine.start < mine.stop:
+                first = int(self.last[mine.start]) - length + 1
                 hashed = _rolling(_mixed(closes[first:].view(np.uint64)), length)
                 stamps = self.issued_at[mine].astype("datetime64[ns]").view(np.uint64)
                 found[mine] = _mixed(hashed[self.last[mine] - length + 1 - first] ^ _mixed(stamps))

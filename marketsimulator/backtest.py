@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -30,7 +29,7 @@ from marketsimulator.settings import BacktestSettings
 from sizing.quantity import sizing_phrase
 from trainingdata.bars import Bars
 from trainingdata.command import Bar, check_output, fail, log_to_file
-from trainingdata.composition import CONFIGS, hydra_command
+from trainingdata.composition import hydra_command
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import utc_text
@@ -147,14 +146,13 @@ def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -
     print_results(summary, results.seconds, output)
 
 
-@hydra.main(config_path=str(CONFIGS), config_name="backtest", version_base="1.3")
-def _hydra_main(config: DictConfig) -> None:
+def _run_composed(config: DictConfig) -> None:
     run_command(lambda: config, Path(HydraConfig.get().runtime.output_dir))
 
 
 def main() -> None:
     """Hydra entry."""
-    hydra_command(_hydra_main)
+    hydra_command("backtest", _run_composed)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -32,11 +33,11 @@ def composed(name: str, overrides: list[str]) -> DictConfig:
         raise _refused(error) from error
 
 
-def hydra_command(task: Callable[[], None]) -> None:
-    """Run a Hydra entry; what Hydra refuses (overrides, flags, configurations) is one line and exit code 2."""
+def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
+    """Run on `configs/<name>.yaml` and the command line; what Hydra refuses is one line and exit code 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines and exiting with code 1
     try:
-        task()
+        hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(run)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(_refused(error))
 

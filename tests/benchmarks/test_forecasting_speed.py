@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
@@ -24,22 +23,10 @@ from forecasting.symbols import Profile
 from forecasting.train import initialise
 from trainingdata.synthetic import SyntheticMarket
 
+Seconds = Callable[..., float]
 pytestmark = [pytest.mark.bench, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 GPU = torch.cuda.is_available()
-
-
-def seconds(work: Callable[[], object], runs: int = 3) -> float:
-    """Median of `runs` after one warm-up."""
-    work()
-    taken = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        work()
-        if GPU:
-            torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
 
 
 def large(folder: Path) -> Path:
@@ -60,7 +47,9 @@ def large(folder: Path) -> Path:
     return folder
 
 
-def beside_the_pipeline(model: str, windows: int, sizes: tuple[int, ...], profile: Profile, batch: int | None = None) -> str:
+def beside_the_pipeline(
+    seconds: Seconds, model: str, windows: int, sizes: tuple[int, ...], profile: Profile, batch: int | None = None
+) -> str:
     """Ours and the pipeline's at its best batch size on the same windows."""
     bars = SyntheticMarket(start="2021-01-04").bars()
     forecaster = Chronos2Forecaster(profile, batch_size=batch)
@@ -87,12 +76,12 @@ def beside_the_pipeline(model: str, windows: int, sizes: tuple[int, ...], profil
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_the_shipped_checkpoint(dtype: str) -> None:
+def test_the_shipped_checkpoint(dtype: str, seconds: Seconds) -> None:
     profile = Profile(dtype=dtype)  # type: ignore[arg-type]
-    print(f"\nshipped, {dtype}: {beside_the_pipeline(str(SHIPPED), 20_000, (32, 64, 128, 256, 512), profile)}")
+    print(f"\nshipped, {dtype}: {beside_the_pipeline(seconds, str(SHIPPED), 20_000, (32, 64, 128, 256, 512), profile)}")
 
 
-def test_one_call_per_symbol_per_bar() -> None:
+def test_one_call_per_symbol_per_bar(seconds: Seconds) -> None:
     bars = SyntheticMarket().bars()
     forecaster = Chronos2Forecaster()
     every = forecaster.windows(bars, bars.times[0])
@@ -104,17 +93,17 @@ def test_one_call_per_symbol_per_bar() -> None:
     print(f"\none call a window: {1 / each:,.0f}/s; ours {1 / ours:,.0f}/s, {each / ours:.1f} x")
 
 
-def test_the_120_million_configuration(tmp_path: Path) -> None:
+def test_the_120_million_configuration(tmp_path: Path, seconds: Seconds) -> None:
     folder = str(large(tmp_path))
     windows, sizes = (20_000, (256, 512, 1024, 2048)) if GPU else (512, (16, 32, 64, 128))
     for dtype in ("fp32", "bf16"):
-        said = beside_the_pipeline(folder, windows, sizes, Profile(model=folder, dtype=dtype))  # type: ignore[arg-type]
+        said = beside_the_pipeline(seconds, folder, windows, sizes, Profile(model=folder, dtype=dtype))  # type: ignore[arg-type]
         print(f"\n120 M random weights, {dtype}: {said}")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not GPU, reason="no CUDA")
-def test_a_year_of_five_hundred_symbols_on_a_gpu(tmp_path: Path) -> None:
+def test_a_year_of_five_hundred_symbols_on_a_gpu(tmp_path: Path, seconds: Seconds) -> None:
     folder = str(large(tmp_path))
     rng = np.random.default_rng(0)
     from forecasting.windows import Windows
@@ -132,7 +121,7 @@ def test_a_year_of_five_hundred_symbols_on_a_gpu(tmp_path: Path) -> None:
     print(f"\n500 symbols x 1,750 hours, 120 M, bf16: {taken:.1f} s, {flops / taken / 1e12:,.0f} TFLOP/s")
 
 
-def test_a_cached_year_of_twenty_symbols(tmp_path: Path) -> None:
+def test_a_cached_year_of_twenty_symbols(tmp_path: Path, seconds: Seconds) -> None:
     bars = SyntheticMarket(start="2023-01-03", end="2024-06-28", symbols=("SYA", "SYB", "SYC", "SYD", "SYE")).bars()
     from dataclasses import replace
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -16,21 +14,11 @@ from sizing.kelly import kelly_weights
 from trainingdata.composition import composed
 from trainingdata.synthetic import SyntheticMarket
 
+Seconds = Callable[..., float]
 pytestmark = pytest.mark.bench
 
 
-def seconds(work: Callable[[], object], runs: int = 3) -> float:
-    """Median of `runs` after one warm-up."""
-    work()
-    taken = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
-
-
-def test_decisions_a_second() -> None:
+def test_decisions_a_second(seconds: Seconds) -> None:
     settings = BacktestSettings.of(
         composed("backtest", ["start=2024-04-01", "forecaster=oracle", "forecaster.calibrated=false"])
     )
@@ -45,7 +33,7 @@ def test_decisions_a_second() -> None:
 
 
 @pytest.mark.parametrize("n", [10, 50, 200])
-def test_one_kelly_problem(n: int) -> None:
+def test_one_kelly_problem(n: int, seconds: Seconds) -> None:
     rng = np.random.default_rng(0)
     factors = rng.normal(size=(n, n + 2))
     covariance, mu = factors @ factors.T / n * 1e-4, rng.normal(0, 1e-3, n)
@@ -55,7 +43,7 @@ def test_one_kelly_problem(n: int) -> None:
     print(f"\nn = {n}: {1e3 * taken:.3f} ms with costs")
 
 
-def test_a_random_walk_over_a_long_history() -> None:
+def test_a_random_walk_over_a_long_history(seconds: Seconds) -> None:
     bars = SyntheticMarket(start="2019-01-02").bars()
     taken = seconds(lambda: RandomWalk().forecast(bars, bars.times[0]).values)
     print(f"\n{bars.mask.sum():,} windows of a random walk: {bars.mask.sum() / taken:,.0f}/s")
