@@ -56,29 +56,33 @@ def scored(bars: Bars, table: ForecastTable, rows: Index, steps: Sequence[int]) 
 
     symbol, kind, issued_at, week, slot (place in the day of the issuing bar), step; loss (mean pinball over the levels),
     crps, score80 (interval score), in units of the trailing deviation; inside80, inside90, inside98; pit; scale, (return/σ)²
-    with σ by the `quantile` rule; expected, realised (over σ); sigma a root step, trailing.
+    with σ by the `quantile` rule; expected, realised (over σ); trailing, a root step.
     """
+    logs = [np.log(closes) for closes in table.windows.closes]
+    squares = [np.append(0.0, np.cumsum(np.diff(own) ** 2)) for own in logs]
     parts = []
     for first in range(0, len(rows), PORTION):
         chosen = rows[first : first + PORTION]
         values = table.answer(chosen).astype(np.float64)
-        parts += [_scored(bars, table, chosen, values[:, step - 1], step) for step in steps]
+        parts += [_scored(bars, table, chosen, values[:, step - 1], step, logs, squares) for step in steps]
     return pd.concat(parts, ignore_index=True)
 
 
-def _scored(bars: Bars, table: ForecastTable, rows: Index, values: Array, step: int) -> pd.DataFrame:
+def _scored(
+    bars: Bars, table: ForecastTable, rows: Index, values: Array, step: int, logs: list[Array], squares: list[Array]
+) -> pd.DataFrame:
+    """logs, squares: of each symbol's closes; the sum of its squared log returns up to each."""
     windows = table.windows
     realised, unit = (np.full(len(rows), np.nan) for _ in range(2))
     slot = np.zeros(len(rows), dtype=np.int64)
     symbol, last = windows.symbol[rows], windows.last[rows]
     for s in np.unique(symbol):
         mine = np.flatnonzero(symbol == s)
-        logs = np.log(windows.closes[s])
-        here = mine[last[mine] + step < len(logs)]
-        realised[here] = logs[last[here] + step] - logs[last[here]]
-        squares = np.append(0.0, np.cumsum(np.diff(logs) ** 2))
+        own, total = logs[s], squares[s]
+        here = mine[last[mine] + step < len(own)]
+        realised[here] = own[last[here] + step] - own[last[here]]
         begin = np.maximum(last[mine] - TRAILING, 0)
-        unit[mine] = np.sqrt((squares[last[mine]] - squares[begin]) / np.maximum(last[mine] - begin, 1) * step)
+        unit[mine] = np.sqrt((total[last[mine]] - total[begin]) / np.maximum(last[mine] - begin, 1) * step)
         slot[mine] = bar_slots(bars.instruments[s].kind, windows.issued_at[rows[mine]], 0)[:, 0]
     price = table.price[rows].astype(np.float32).astype(np.float64)  # as exact as the values: no edge is 0, not 1e-8
     unit = np.where(unit > 0, unit, np.nan)
@@ -108,7 +112,6 @@ def _scored(bars: Bars, table: ForecastTable, rows: Index, values: Array, step: 
             "scale": (np.expm1(realised) / sigma) ** 2,
             "expected": quantiles[:, MEDIAN] / sigma,
             "realised": realised / sigma,
-            "sigma": sigma / np.sqrt(step),
             "trailing": unit / np.sqrt(step),
         }
     )
