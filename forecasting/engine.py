@@ -1,7 +1,7 @@
 """A Chronos-2 checkpoint on a device, answering whole histories in batches of one shape.
 
-The history lies on the device once, windows are views into it, the last batch is padded; answers come back once a batch,
-through pinned memory where there is CUDA, while the next batch is already under way.
+The part of the history that is asked for lies on the device once, windows are views into it, the last batch is padded;
+answers come back once a batch, through pinned memory where there is CUDA, while the next batch is already under way.
 """
 
 from __future__ import annotations
@@ -49,13 +49,18 @@ class Engine:
 
         group: 1, or consecutive rows that attend to each other; -1 among them stands for no member.
         """
-        length = int(windows.lengths[windows.symbol[rows[rows >= 0][0]]]) if len(rows) else 1
-        closes = [*windows.closes, np.full(length, np.nan)]
+        asked = rows[rows >= 0]
+        length = int(windows.lengths[windows.symbol[asked[0]]]) if len(asked) else 1
+        begin, end = np.full(len(windows.closes), np.iinfo(np.int64).max), np.zeros(len(windows.closes), dtype=np.int64)
+        np.minimum.at(begin, windows.symbol[asked], windows.last[asked] - length + 1)
+        np.maximum.at(end, windows.symbol[asked], windows.last[asked] + 1)
+        closes = [*(c[a:b] for c, a, b in zip(windows.closes, begin, end, strict=True)), np.full(length, np.nan)]
         offsets = np.cumsum([0, *(len(c) for c in closes)])
         kind = torch.float32 if augmentation == "none" else torch.float64
         panel = torch.from_numpy(np.concatenate(closes)).to(self.device, kind)
         views = panel.unfold(0, length, 1)
-        starts = np.where(rows >= 0, offsets[windows.symbol[rows]] + windows.last[rows] - length + 1, offsets[-2])
+        starts = np.full(len(rows), offsets[-2])
+        starts[rows >= 0] = (offsets[:-2] - begin)[windows.symbol[asked]] + windows.last[asked] - length + 1
         size = max(self.batch_size // group, 1) * group
         out = np.empty((len(rows), HORIZON, len(LEVELS)), dtype=np.float32)
         done = 0
