@@ -28,7 +28,7 @@ def place(broker: Broker, orders: Sequence[Order]) -> list[Fill]:
     """
     reductions = [order for order in orders if order.reduces]
     fills = broker.submit(reductions)
-    filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
+    filled = {fill.client_order_id: abs(fill.qty) for fill in fills}  # a reduction never pays in coin: one fill an order
     if any(filled.get(order.client_order_id) != order.qty for order in reductions):
         return fills
     return fills + broker.submit([order for order in orders if not order.reduces])

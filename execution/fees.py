@@ -31,60 +31,75 @@ class DatedRate:
 
 
 @dataclass(frozen=True, slots=True)
-class DayFees:
-    """The rates of one date: sec per USD sold, taf per share sold up to taf_cap a trade, cat per share traded."""
+class CryptoTier:
+    """The coin venue's fees from a 30-day volume in USD on: fractions of what is traded, taken in what is received."""
 
-    sec: float
-    taf: float
-    taf_cap: float
-    cat: float
+    volume: float
+    maker: float
+    taker: float
+
+    def __post_init__(self) -> None:
+        if not (self.volume >= 0 and 0 <= self.maker < 1 and 0 <= self.taker < 1):
+            raise InputError(f"fees.crypto_tiers: {self.volume}, {self.maker}, {self.taker} is no volume with two fractions")
 
 
 @dataclass(frozen=True, slots=True)
 class FeeSchedule:
-    """Regulatory fees on stocks by date, and the coin venue's taker fee.
+    """Regulatory fees on stocks by date, the coin venue's fees by volume, and commissions.
 
     sec_per_dollar: SEC section 31, on sales. taf_per_share: FINRA trading activity fee, on sales. cat_per_share:
-    consolidated audit trail, both sides. crypto_taker: fraction of what is traded.
+    consolidated audit trail, both sides. crypto_tiers: from volume 0 up. commission_bps: basis points of any trade;
+    commission_per_share: USD.
     """
 
     sec_per_dollar: tuple[DatedRate, ...] = ()
     taf_per_share: tuple[DatedRate, ...] = ()
     cat_per_share: tuple[DatedRate, ...] = ()
-    crypto_taker: float = 0.0025
+    crypto_tiers: tuple[CryptoTier, ...] = (CryptoTier(0.0, 0.0015, 0.0025),)
+    commission_bps: float = 0.0
+    commission_per_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("sec_per_dollar", "taf_per_share", "cat_per_share"):
             dates = [rate.since for rate in getattr(self, name)]
             if dates != sorted(set(dates)):
                 raise InputError(f"fees.{name}: dates must increase, got {', '.join(dates)}")
-        if not 0 <= self.crypto_taker < 1:
-            raise InputError(f"fees.crypto_taker: {self.crypto_taker} is outside 0 … 1")
+        volumes = [tier.volume for tier in self.crypto_tiers]
+        if not volumes or volumes[0] != 0 or volumes != sorted(set(volumes)):
+            raise InputError(f"fees.crypto_tiers: volumes must begin at 0 and increase, got {volumes}")
+        for name in ("commission_bps", "commission_per_share"):
+            if not 0 <= getattr(self, name) < 5_000:
+                raise InputError(f"fees.{name}: {getattr(self, name)} is outside 0 … 5000")
 
-    def on(self, date: np.datetime64) -> DayFees:
-        """The rates in force on a New York date."""
-        taf = _in_force(self.taf_per_share, date)
-        return DayFees(
-            sec=_in_force(self.sec_per_dollar, date).rate,
-            taf=taf.rate,
-            taf_cap=taf.cap,
-            cat=_in_force(self.cat_per_share, date).rate,
-        )
+    @property
+    def crypto_taker(self) -> float:
+        """The first tier's taker fee."""
+        return self.crypto_tiers[0].taker
 
 
 @dataclass(frozen=True, slots=True)
 class TradingCosts:
-    """Basis points of price that a market order pays beside fees, by class."""
+    """What a market order pays beside fees, by class: basis points of price, and market impact.
+
+    impact: a trade also pays impact · volatility of a bar · √(its share of the bar's volume) of price, the square-root law
+    (Almgren et al. 2005; Tóth et al. 2011); 0 leaves it out, about 1 is usual. A decision reckons with the basis points.
+    """
 
     stock_half_spread_bps: float = 1.0
     stock_slippage_bps: float = 1.0
+    stock_impact: float = 0.0
     crypto_half_spread_bps: float = 2.0
     crypto_slippage_bps: float = 1.0
+    crypto_impact: float = 0.0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             if not 0 <= getattr(self, name) < 5_000:
                 raise InputError(f"costs.{name}: {getattr(self, name)} is outside 0 … 5000")
+
+    def impact(self, crypto: npt.NDArray[np.bool_]) -> Array:
+        """[S] coefficient of the square-root law."""
+        return np.where(crypto, self.crypto_impact, self.stock_impact)
 
     def half_spread(self, crypto: npt.NDArray[np.bool_]) -> Array:
         """[S] fraction of price."""
@@ -95,13 +110,17 @@ class TradingCosts:
         return np.where(crypto, self.crypto_slippage_bps, self.stock_slippage_bps) * BASIS_POINT
 
     def expected(self, crypto: npt.NDArray[np.bool_], fees: FeeSchedule) -> Array:
-        """[S] cost of trading one USD that a decision reckons with: half-spread, slippage and the taker fee.
+        """[S] cost of trading one USD that a decision reckons with: half-spread, slippage, commission, the taker fee.
 
         Regulatory fees on stocks (below 0.3 basis points of a sale) are left out of the decision, not of the ledger.
         """
-        return self.half_spread(crypto) + self.slippage(crypto) + np.where(crypto, fees.crypto_taker, 0.0)
+        fee = np.where(crypto, fees.crypto_taker, 0.0) + fees.commission_bps * BASIS_POINT
+        return self.half_spread(crypto) + self.slippage(crypto) + fee
 
 
-def _in_force(rates: tuple[DatedRate, ...], date: np.datetime64) -> DatedRate:
-    past = [rate for rate in rates if np.datetime64(rate.since, "D") <= date]
-    return past[-1] if past else DatedRate("1900-01-01", 0.0)
+def rates_on(rates: tuple[DatedRate, ...], dates: npt.NDArray[np.datetime64], default: float = 0.0) -> tuple[Array, Array]:
+    """Rate and cap in force on each New York date, [D] each; `default` without a cap before the first."""
+    since = np.array([rate.since for rate in rates], dtype="datetime64[D]")
+    k = np.searchsorted(since, dates, side="right")
+    values = np.array([default, *(rate.rate for rate in rates)])
+    return values[k], np.array([np.inf, *(rate.cap for rate in rates)])[k]

@@ -10,18 +10,23 @@ from typing import Literal
 
 import numpy as np
 
+from sizing.quantity import whole
 from trainingdata.instruments import Instrument, Kind
 
 Side = Literal["buy", "sell"]
+OrderType = Literal["market", "limit", "stop", "stop_limit"]
+TimeInForce = Literal["day", "gtc", "ioc"]
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A market order. qty > 0, a multiple of the instrument's increment.
+    """An order; qty > 0, a multiple of the instrument's increment or all that is held.
 
     client_order_id: a function of strategy, instant, symbol, leg and attempt, so that the same intention never has two.
-    reason: why it exists, in words. reduces: whether it only brings a position nearer to zero.
+    reason: why it exists, in words. reduces: whether it only brings a position nearer to zero. limit_price, stop_price:
+    USD, where the type needs them. take_profit, stop_loss: USD, what a bracket sends once the order fills; whichever
+    fills cancels the other.
     """
 
     client_order_id: str
@@ -30,12 +35,31 @@ class Order:
     qty: Decimal
     reason: str
     reduces: bool = False
+    type: OrderType = "market"
+    tif: TimeInForce = "day"
+    limit_price: float | None = None
+    stop_price: float | None = None
+    take_profit: float | None = None
+    stop_loss: float | None = None
 
     def __post_init__(self) -> None:
         if not self.qty > 0:
             raise ValueError(f"{self.client_order_id}: qty must be above 0, got {self.qty}")
         if not _IDENTITY.fullmatch(self.client_order_id):
             raise ValueError(f"client_order_id must be 1 to 128 letters, digits, '.', '_' or '-', got {self.client_order_id!r}")
+        for name, needed in (("limit_price", "limit" in self.type), ("stop_price", "stop" in self.type)):
+            price = getattr(self, name)
+            if needed != (price is not None):
+                raise ValueError(f"{self.client_order_id}: a {self.type} order {'needs a' if needed else 'has no'} {name}")
+        for name in ("limit_price", "stop_price", "take_profit", "stop_loss"):
+            price = getattr(self, name)
+            if price is not None and not 0 < price < float("inf"):
+                raise ValueError(f"{self.client_order_id}: {name} must be above 0, got {price}")
+        if self.take_profit and self.stop_loss and (self.take_profit > self.stop_loss) != (self.side == "buy"):
+            raise ValueError(
+                f"{self.client_order_id}: a {self.side}'s take_profit {self.take_profit} is on the wrong side"
+                f" of its stop_loss {self.stop_loss}"
+            )
 
     @property
     def signed_qty(self) -> Decimal:
@@ -45,7 +69,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """What an order did: qty signed, price and fee in USD, at the start of the bar it filled on."""
+    """What an order did: qty signed, price and fee in USD.
+
+    at: the start of the bar whose open it met, or the instant at which the bar that filled it within became known. A coin
+    purchase pays its fee in coin: a second fill of the same order, with a negative qty at price 0.
+    """
 
     client_order_id: str
     symbol: str
@@ -114,7 +142,7 @@ def rebalance(
     """Orders that move each instrument from what is held to its target: (instrument, held, target, reason).
 
     A change of sign is two orders, a close and an opening one: no order flips a position. Reductions come first, then
-    coin purchases, then the rest, each by symbol.
+    coin purchases, then the rest, each by symbol. A quantity is in whole increments, unless it closes a position.
     """
     ranked: list[tuple[int, str, Order]] = []
     for item, held, target, reason in targets:
@@ -126,6 +154,10 @@ def rebalance(
             reduces = abs(after) < abs(before)
             rank = 0 if reduces else 1 if item.kind is Kind.CRYPTO else 2
             side: Side = "buy" if after > before else "sell"
+            qty = abs(after - before) if after == 0 else whole(float(abs(after - before)), item.increment)
+            if qty == 0:
+                continue
             identity = client_order_id(strategy, at, item.symbol, leg)
-            ranked.append((rank, item.symbol, Order(identity, item.symbol, side, abs(after - before), reason, reduces)))
+            tif: TimeInForce = "gtc" if item.kind is Kind.CRYPTO else "day"
+            ranked.append((rank, item.symbol, Order(identity, item.symbol, side, qty, reason, reduces, tif=tif)))
     return tuple(order for _, _, order in sorted(ranked, key=lambda entry: entry[:2]))

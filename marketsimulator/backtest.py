@@ -18,12 +18,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from execution.broker import place
-from execution.orders import Fill
 from execution.trader import Decider, Decision
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, silent
 from marketsimulator.baseline import BuyAndHold
-from marketsimulator.broker import Row, SimulatedBroker
+from marketsimulator.broker import Row
 from marketsimulator.results import Results, Run, print_results, write_results
 from marketsimulator.settings import BacktestSettings
 from sizing.quantity import sizing_phrase
@@ -59,9 +58,10 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
             f"nothing can be decided between {utc_text(first)} and {utc_text(last)}: no symbol has"
             f" {settings.forecaster.context_length} bars of its own by then"
         )
+    seen = settings.seen(bars)
     deciders: list[tuple[str, Decider]] = [
-        (forecaster.name, settings.trader(forecaster).over(bars, first, progress)),
-        ("random_walk", settings.trader(walk).over(bars, first)),
+        (forecaster.name, settings.trader(forecaster).over(seen, first, progress)),
+        ("random_walk", settings.trader(walk).over(seen, first)),
         ("buy_and_hold", BuyAndHold()),
     ]
     main, *others = [
@@ -81,26 +81,23 @@ def simulate(
     level: int = logging.DEBUG,
 ) -> Run:
     """One decider over the panel's instants from number `first` on, with an account of its own; logged at `level`."""
-    broker = SimulatedBroker(
-        bars, capital=settings.capital, costs=settings.costs, fees=settings.fees, margin=settings.margin, first=first
-    )
+    broker, seen = settings.broker(bars, first), settings.seen(bars)
     decisions: list[Decision] = []
-    fills: list[Fill] = []
     rows: list[Row] = []
     total = len(bars.times)
     for index in range(first, total):
         if index > first:
             broker.advance(index)
-        decision = decider.decide(bars.between(0, index + 1), broker.account())
+        decision = decider.decide(seen.between(0, index + 1), broker.account())
         if decision is not None:
             decisions.append(decision)
-            fills += place(broker, decision.orders)
+            place(broker, decision.orders)
         rows.append(broker.row())
         if decision is not None:
             _log(level, name, decision, rows[-1], settings.capital)
         if index % 64 == 0 or index == total - 1:
             progress(f"bars, {name}", index + 1 - first, total - first)
-    return Run(name, decisions, fills, rows)
+    return Run(name, decisions, broker.fills, rows, broker.margin_events())
 
 
 def _log(level: int, name: str, decision: Decision, row: Row, capital: float) -> None:

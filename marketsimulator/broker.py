@@ -1,47 +1,53 @@
-"""The simulated broker: an account on recorded bars, stepped from instant to instant."""
+"""The simulated broker: an account on recorded bars, stepped from instant to instant by the settlement kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import numpy as np
-import numpy.typing as npt
 
-from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import Account, Fill, Order, exact
-from marketsimulator.settlement import Book, Terms, carry, fill
-from trainingdata.bars import CLOSE, OPEN, Bars
-from trainingdata.errors import InputError
-from trainingdata.instruments import Kind
-from trainingdata.sessions import Instants, known_at, new_york_date, nights_after, session_number
+from execution.orders import Account, Fill, Order, client_order_id, exact
+from marketsimulator.book import (
+    BY_LIQUIDATION,
+    CANCELLED,
+    DAY_ORDER,
+    FLOWS,
+    GTC,
+    IOC,
+    LIMIT,
+    MARKET,
+    NOBODY,
+    ORDER,
+    STOP,
+    STOP_LIMIT,
+    WAITING,
+    WORKING,
+    Book,
+    Records,
+    new_tape,
+)
+from marketsimulator.matching import send
+from marketsimulator.settlement import mark
+from marketsimulator.timeline import Timeline, advance, open_bars
+from trainingdata.bars import Bars
+from trainingdata.instruments import Kind, instrument
 
-Array = npt.NDArray[np.float64]
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class MarginTerms:
-    """What the broker lends: multiples of equity, and the yearly rate on what is borrowed overnight.
-
-    leverage: on stocks from margin_equity USD up, 1× below.
-    """
-
-    leverage: float = 4.0
-    margin_equity: float = 2000.0
-    interest_rate: float = 0.065
-
-    def __post_init__(self) -> None:
-        if not self.leverage >= 1:
-            raise InputError(f"margin.leverage: {self.leverage} is below 1")
-        if not self.margin_equity >= 0:
-            raise InputError(f"margin.margin_equity: {self.margin_equity} is negative")
-        if not 0 <= self.interest_rate < 1:
-            raise InputError(f"margin.interest_rate: {self.interest_rate} is outside 0 … 1")
+KINDS = {"market": MARKET, "limit": LIMIT, "stop": STOP, "stop_limit": STOP_LIMIT}
+FORCES = {"day": DAY_ORDER, "gtc": GTC, "ioc": IOC}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The account after the fills of an instant, marked at the last known closes; the last five are that instant's flows."""
+    """The account after the fills of an instant, marked at the last known closes; from interest on, that instant's flows.
+
+    other is signed and holds every flow of cash that is neither a fill, its fee nor interest: borrow and rounding of the
+    day's fees (paid), dividends, interest on cash. coin_fees are paid in coin.
+    """
 
     at: np.datetime64
     cash: float
@@ -53,128 +59,162 @@ class Row:
     other: float
     spread: float
     slippage: float
+    coin_fees: float
+    borrow: float
+    rounding: float
+    dividends: float
 
 
 class SimulatedBroker:
-    """Fills market orders at the open of the bar that starts at the decision's instant, on the panel it was given.
+    """An account on a panel's instants: `advance` to one, look at the `account`, `submit` orders, read the `row`.
 
-    It walks the panel's instants forward: `advance` to an instant, look at the `account`, `submit` orders, read the `row`.
+    A market order fills at the open of the bar that starts at that instant; what waits is met by the bars that follow.
     """
 
-    def __init__(
-        self, bars: Bars, *, capital: float, costs: TradingCosts, fees: FeeSchedule, margin: MarginTerms, first: int = 0
-    ) -> None:
-        if not capital > 0:
-            raise InputError(f"capital: {capital} is not above 0")
-        self._bars = bars
-        self._fees = fees
-        self._opens_at = _fill_rows(bars)
-        self._dates = new_york_date(bars.times)
-        self._terms = Terms(
-            half_spread=costs.half_spread(bars.crypto),
-            slippage=costs.slippage(bars.crypto),
-            increment=np.array([float(i.increment) for i in bars.instruments]),
-            crypto=bars.crypto,
-            taker=fees.crypto_taker,
-            sec=0.0,
-            taf=0.0,
-            taf_cap=0.0,
-            cat=0.0,
-            leverage=margin.leverage,
-            margin_equity=margin.margin_equity,
-            interest_rate=margin.interest_rate,
-        )
-        zero = np.zeros(len(bars.symbols))
-        self._book = Book(float(capital), 0.0, 0.0, zero, zero.copy())
-        self._row = {s: k for k, s in enumerate(bars.symbols)}
-        self._marks = bars.between(0, first + 1).last_closes()
-        self._flows = np.zeros(5)  # interest, fees, other, spread, slippage of this instant
+    def __init__(self, bars: Bars, line: Timeline, book: Book, first: int = 0) -> None:
+        """book: an account as it begins, whose arrays the broker takes over."""
+        self.fills: list[Fill] = []
+        self._bars, self._line, self._book = bars, line, book
+        self._symbol = {s: k for k, s in enumerate(bars.symbols)}
+        self._orders: list[Order] = []
         self._index = first
-        self._set_day_fees()
+        self._opening: tuple[np.ndarray, ...] | None = None
+        mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
 
     def advance(self, index: int) -> None:
-        """Move to a later instant of the panel: mark the closes known there, charge what carrying the book costs."""
-        times = self._bars.times
-        before = self._index
-        previous, now = times[before], times[index]
-        for step in range(before + 1, index + 1):
-            known = self._bars.mask[:, step]
-            self._marks[known] = self._bars.values[known, step, CLOSE]
-        self._index = index
-        nights = nights_after(previous, now)
-        opened = session_number(now) != session_number(previous)
-        self._book, interest, other = carry(self._book, self._terms, nights, opened)
-        self._flows[:] = (interest, 0.0, other, 0.0, 0.0)
-        if self._dates[index] != self._dates[before]:
-            self._set_day_fees()
+        """Move to a later instant of the panel: what has become known since, and what carrying the book costs."""
+        self._open()
+        for name in FLOWS:
+            self._book.account[name] = 0.0
+        for step in range(self._index + 1, index + 1):
+            self._opening, tape = None, self._tape()
+            advance(self._book, self._line, tape, step)
+            self._index = step
+            self._record(tape)
+            if step < index:
+                self._open()
+        self._forget_done()
 
     def account(self) -> Account:
-        """The account at this instant."""
-        quantity = self._book.quantity
-        held = np.flatnonzero(quantity)
+        """The account at this instant, before its bars open."""
+        state, holding = self._book.account[0], self._book.holding
         symbols = self._bars.symbols
+        held = np.flatnonzero(holding["quantity"])
         return Account(
-            cash=self._book.cash,
-            positions={symbols[s]: exact(float(quantity[s])) for s in held},
-            prices={s: m for s, m in zip(symbols, self._marks.tolist(), strict=True) if m == m},
+            cash=float(state["cash"]),
+            positions={symbols[s]: exact(float(holding["quantity"][s])) for s in held},
+            prices={s: m for s, m in zip(symbols, holding["mark"].tolist(), strict=True) if m == m},
             as_of=np.datetime64(self._bars.times[self._index]),
-            unsettled=self._book.unsettled,
-            short_proceeds=float(self._book.short_proceeds.sum()),
+            open_orders=tuple(self._waiting()),
+            unsettled=float(state["unsettled"]),
+            short_proceeds=float(state["proceeds"]),
         )
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
-        """Fill the orders of this instant, in their order; what does not fill is cancelled."""
+        """Send the orders, in their order; what has filled at once."""
+        for order in orders:
+            if why := refusal(order):
+                log.warning("%s is refused: %s", order.client_order_id, why)
+        orders = [order for order in orders if not refusal(order)]
         if not orders:
             return []
-        now = np.datetime64(self._bars.times[self._index])
-        rows = np.array([self._row[o.symbol] for o in orders])
-        wanted = np.array([float(o.signed_qty) for o in orders])
-        self._book, done = fill(self._book, self._terms, self._marks, self._opens(), rows, wanted)
-        self._flows += (0.0, done.fee.sum(), 0.0, done.spread.sum(), done.slippage.sum())
-        return [
-            Fill(order.client_order_id, order.symbol, exact(float(q)), float(price), float(fee), now)
-            for order, q, price, fee in zip(orders, done.quantity, done.price, done.fee, strict=True)
-            if q != 0
-        ]
+        opens, volumes, volatility = self._open()
+        first = len(self._book.orders)
+        rows = self._book_rows(orders)
+        self._book = self._book._replace(orders=np.concatenate([self._book.orders, rows]))
+        line, t, tape = self._line, self._index, self._tape()
+        day = line.days[line.day[t]]
+        send(self._book, day, tape, t, first, opens, volumes, volatility, int(line.now[t]))
+        return self._record(tape)
+
+    def cancel(self, client_order_ids: Iterable[str]) -> None:
+        """Cancel what still waits under these ids; others are left alone."""
+        wanted = set(client_order_ids)
+        for row in self._book.orders:
+            if row["state"] <= WORKING and self._orders[row["number"]].client_order_id in wanted:
+                row["state"] = CANCELLED
 
     def row(self) -> Row:
         """The account after this instant's fills."""
-        value = np.where(self._book.quantity != 0, self._book.quantity * self._marks, 0.0)
-        crypto = self._bars.crypto
-        interest, fees, other, spread, slippage = self._flows.tolist()
+        self._open()
+        state = self._book.account[0]
         return Row(
-            at=np.datetime64(self._bars.times[self._index]),
-            cash=self._book.cash,
-            equity=self._book.cash + float(value.sum()),
-            gross_stock=float(np.abs(value[~crypto]).sum()),
-            gross_crypto=float(np.abs(value[crypto]).sum()),
-            interest=interest,
-            fees=fees,
-            other=other,
-            spread=spread,
-            slippage=slippage,
+            np.datetime64(self._bars.times[self._index]),
+            *(float(state[name]) for name in ("cash", "equity", "stock", "coins")),
+            *(float(state[name]) for name in FLOWS),
         )
 
-    def _opens(self) -> Array:
-        """[S] opens of the bars that start now; NaN where none does."""
-        rows = self._opens_at[:, self._index]
-        there = np.maximum(rows, 0)
-        symbols = np.arange(len(rows))
-        starts = (rows >= 0) & self._bars.mask[symbols, there]
-        return np.where(starts, self._bars.values[symbols, there, OPEN], np.nan)
+    def margin_events(self) -> dict[str, int]:
+        """Margin calls, intraday deficits, freezes, and orders refused or cut, since the account began."""
+        return {name: int(self._book.account[name][0]) for name in ("margin_calls", "deficits", "freezes", "refusals")}
 
-    def _set_day_fees(self) -> None:
-        day = self._fees.on(self._dates[self._index])
-        self._terms = self._terms._replace(sec=day.sec, taf=day.taf, taf_cap=day.taf_cap, cat=day.cat)
+    def _open(self) -> tuple[np.ndarray, ...]:
+        """The bars that start at this instant, once: what waited for an open meets it."""
+        if self._opening is None:
+            tape = self._tape()
+            self._opening = open_bars(self._book, self._line, tape, self._index)
+            self._record(tape)
+        return self._opening
+
+    def _tape(self) -> Records:
+        """Room for what one step can fill."""
+        self._book.account["fills"] = 0
+        return new_tape(2 * (len(self._book.holding) + len(self._book.orders)))
+
+    def _record(self, tape: Records) -> list[Fill]:
+        """Fills as values, appended to all that there were."""
+        times, symbols = self._bars.times, self._bars.symbols
+        new = []
+        for at, number, why, s, q, price, fee in tape[: int(self._book.account["fills"][0])].tolist():
+            symbol, instant = symbols[s], np.datetime64(times[at])
+            if number == NOBODY:
+                name = client_order_id("liquidation" if why == BY_LIQUIDATION else "split", instant, symbol, 0)
+            else:
+                name = self._orders[number].client_order_id
+            new.append(Fill(name, symbol, exact(q), price, fee, instant))
+        self.fills += new
+        return new
+
+    def _book_rows(self, orders: Sequence[Order]) -> Records:
+        """Orders as settlement keeps them; a bracket's legs follow the order they wait for."""
+        now = int(self._line.now[self._index])
+        rows: list[tuple[float, ...]] = []
+        for order in orders:
+            base = len(self._book.orders) + len(rows)
+            symbol, number = self._symbol[order.symbol], len(self._orders)
+            self._orders.append(order)
+            limit, stop = order.limit_price or np.nan, order.stop_price or np.nan
+            force = FORCES[order.tif]
+            quantity, kind = float(order.signed_qty), KINDS[order.type]
+            rows.append((number, symbol, quantity, kind, force, limit, stop, now, NOBODY, NOBODY, 0, WAITING))
+            both = bool(order.take_profit and order.stop_loss)
+            if order.take_profit:
+                other = base + 2 if both else NOBODY
+                rows.append((number, symbol, 0.0, LIMIT, force, order.take_profit, np.nan, now, base, other, 1, WAITING))
+            if order.stop_loss:
+                other = base + 1 if both else NOBODY
+                rows.append((number, symbol, 0.0, STOP, force, np.nan, order.stop_loss, now, base, other, 0, WAITING))
+        return np.array(rows, dtype=ORDER)
+
+    def _waiting(self) -> Iterable[Order]:
+        """Working orders with what is left of them."""
+        for row in self._book.orders:
+            if row["state"] == WORKING and row["quantity"] != 0:
+                order = self._orders[row["number"]]
+                left: Decimal = exact(abs(float(row["quantity"])))
+                if row["parent"] == NOBODY:
+                    yield replace(order, qty=left, take_profit=None, stop_loss=None)
+
+    def _forget_done(self) -> None:
+        if len(self._book.orders) and (self._book.orders["state"] > WORKING).all():
+            self._book = self._book._replace(orders=np.zeros(0, ORDER))
 
 
-def _fill_rows(bars: Bars) -> npt.NDArray[np.int64]:
-    """[S, T] index of the instant at which the bar that starts at each instant becomes known; -1 where none is in the panel."""
-
-    def of(kind: Kind) -> npt.NDArray[np.int64]:
-        ends: Instants = known_at(kind, bars.times)
-        place = np.minimum(np.searchsorted(bars.times, ends), len(bars.times) - 1)
-        return np.where(bars.times[place] == ends, place, -1)
-
-    rows = {kind: of(kind) for kind in Kind}
-    return np.stack([rows[item.kind] for item in bars.instruments])
+def refusal(order: Order) -> str:
+    """Why the venue would not take an order, in words; empty where it would."""
+    item = instrument(order.symbol)
+    if item.kind is Kind.CRYPTO and (order.tif == "day" or order.type == "stop"):
+        return "coins take market, limit and stop-limit orders, gtc or ioc"
+    if item.kind is Kind.STOCK and order.qty % 1 and order.tif != "day":
+        return "fractions of a share trade in day orders only"
+    return ""

@@ -30,17 +30,27 @@ from trainingdata.errors import InputError
 EQUITY = ("at", "cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other")
 FILLS = ("at", "symbol", "qty", "price", "fee", "client_order_id")
 DECISIONS = ("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding")
+PRICES = {
+    "split": "adjusted for splits",
+    "all": "adjusted for splits and dividends",
+    "raw": "raw",
+}
+REGIMES = {
+    "current": "those of autumn 2026 on every date",
+    "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
+}
 TEXT = {"symbol", "client_order_id", "binding"}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One decider's decisions, fills and account rows, in time order."""
+    """One decider's decisions, fills and account rows, in time order; margin: how often the broker stepped in."""
 
     name: str
     decisions: list[Decision]
     fills: list[Fill]
     rows: list[Row]
+    margin: dict[str, int]
 
     def equity(self) -> pd.DataFrame:
         """USD; a row for every instant at which a bar became known."""
@@ -85,6 +95,8 @@ class Results:
             "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(self.bars.symbols),
             "data": self.bars.source,
+            "prices": PRICES[self.settings.data.adjustment],
+            "margin_regime": self.settings.margin.regime,
             "forecaster": self.main.name,
             "seed": self.settings.seed,
             "comparisons": {run.name: self.figures(run) for run in self.comparisons},
@@ -101,8 +113,10 @@ class Results:
         kinds = {
             "spread": sum(r.spread for r in run.rows),
             "slippage": sum(r.slippage for r in run.rows),
-            "fees": sum(r.fees for r in run.rows) - sum(r.other for r in run.rows),
+            "fees": sum(r.fees + r.rounding for r in run.rows),
+            "coin_fees": sum(r.coin_fees for r in run.rows),
             "interest": sum(r.interest for r in run.rows),
+            "borrow": sum(r.borrow for r in run.rows),
         }
         return {
             **known.as_dict(),
@@ -110,7 +124,9 @@ class Results:
             "costs": sum(kinds.values()),
             "interest": kinds["interest"],
             "costs_by_kind": kinds,
-            "trades": len(run.fills),
+            "dividends": sum(r.dividends for r in run.rows),
+            "trades": sum(f.price > 0 for f in run.fills),
+            "margin": run.margin,
         }
 
     def remarks(self) -> list[str]:
@@ -128,6 +144,9 @@ class Results:
         silent = sorted(set(self.bars.symbols) - {c.symbol for d in self.main.decisions for c in d.choices})
         if silent:
             notes.append(f"Never decided, for want of a forecast: {', '.join(silent)}.")
+        for name, what in (("margin_calls", "margin calls, answered by liquidation"), ("freezes", "freezes of 90 days")):
+            if self.main.margin[name]:
+                notes.append(f"The broker stepped in: {self.main.margin[name]} {what}.")
         failed = sum(bool(d.failure) for d in self.main.decisions)
         if failed:
             notes.append(f"Sizing failed at {failed} instants, which took no new risk; the log says why.")
@@ -182,6 +201,7 @@ def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None
     console.print(table)
     for remark in summary["remarks"]:
         console.print(remark, soft_wrap=True, highlight=False)
+    console.print(f"Prices {summary['prices']}; margin rules: {REGIMES[summary['margin_regime']]}.", highlight=False)
     console.print(f"{seconds:.1f} s. Report: {output / 'report.html'}", soft_wrap=True, highlight=False)
 
 

@@ -12,8 +12,12 @@ from execution.fees import FeeSchedule, TradingCosts
 from execution.trader import SizingSettings, Trader
 from forecasting.forecast import Forecaster
 from forecasting.settings import ForecasterSettings
-from marketsimulator.broker import MarginTerms
+from marketsimulator.book import new_book
+from marketsimulator.broker import SimulatedBroker
+from marketsimulator.terms import FillTerms, MarginTerms, holdings_of, tier_table
+from marketsimulator.timeline import timeline
 from sizing.limits import Limits
+from trainingdata.actions import split_adjusted
 from trainingdata.bars import Bars
 from trainingdata.configuration import settings_of
 from trainingdata.correlation import CorrelationEstimator
@@ -46,6 +50,7 @@ class BacktestSettings:
     costs: TradingCosts = field(default_factory=TradingCosts)
     fees: FeeSchedule = field(default_factory=FeeSchedule)
     margin: MarginTerms = field(default_factory=MarginTerms)
+    fills: FillTerms = field(default_factory=FillTerms)
 
     def __post_init__(self) -> None:
         if not 0 < self.capital < 1e12:
@@ -71,6 +76,18 @@ class BacktestSettings:
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market."""
         return self.data.bars(self.symbols, self.start, self.end)
+
+    def seen(self, bars: Bars) -> Bars:
+        """The panel as decisions see it: raw prices are adjusted for their splits, so that a model may compare them."""
+        raw = self.data.adjustment == "raw" and self.data.actions is not None
+        return split_adjusted(bars, self.data.corporate_actions()) if raw else bars
+
+    def broker(self, bars: Bars, first: int) -> SimulatedBroker:
+        """An account of `capital` on the panel, from instant number `first` on."""
+        book = new_book(self.capital, holdings_of(bars.instruments, self.costs, self.margin), tier_table(self.fees))
+        impact, actions = bool(book.holding["impact"].any()), self.data.corporate_actions()
+        line = timeline(bars, self.fees, self.margin, self.fills, impact=impact, actions=actions)
+        return SimulatedBroker(bars, line, book, first)
 
     def span(self, bars: Bars) -> Span:
         """First and last instant of the run."""

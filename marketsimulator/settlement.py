@@ -1,161 +1,351 @@
-"""One bar of settlement on plain arrays: what carrying the book costs, then what the orders fill at. State in, state out.
+"""The settlement kernel: fills, fees, interest, borrow, corporate actions and margin calls, one bar at a time.
 
-Nothing here knows of symbols, clocks or configuration. Money is USD in float64; prices are rounded to a tick against the
-trader, coin fees up to the cent, regulatory fees to a millionth with the day's sum rounded up to the cent at the close.
+Everything that moves an account goes through these functions. `SimulatedBroker` steps them, compiled loops call them;
+both keep the same ledger. They know no symbols, clocks or configuration, and change the book they are given in place.
+What runs once a fill takes records, not arrays: a record is one pointer, an array is counted at every call.
+
+A fill never beats its reference price: half-spread and slippage and the rounding to a tick go against the trader.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
-Index = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+from marketsimulator.book import (
+    BY_COIN_FEE,
+    BY_LIQUIDATION,
+    BY_SPLIT,
+    CANCELLED,
+    DAY_ORDER,
+    NOBODY,
+    WORKING,
+    Array,
+    Book,
+    Record,
+    Records,
+)
+from marketsimulator.margin import SHORT_BUFFER, buying_power, close_margin, open_margin
+from trainingdata.compiled import compiled
+
+QUANTUM = 1e9  # quantities are billionths
 
 
-class Book(NamedTuple):
-    """State of an account.
+@compiled
+def tick(price: float, up: bool) -> float:
+    """The price rounded to a tick: 0.0001 from a dollar up, a billionth below."""
+    scale = 1e4 if price >= 1.0 else 1e9
+    return float(np.ceil(price * scale - 1e-6) / scale if up else np.floor(price * scale + 1e-6) / scale)
 
-    cash; unsettled: net proceeds of today's stock trades; day_fees: regulatory fees charged today. quantity [S] signed;
-    short_proceeds [S]: what each open short was sold for.
+
+@compiled
+def on_grid(quantity: float) -> float:
+    """The quantity as the nearest billionth; a whole one is there already."""
+    return float(quantity if quantity == np.floor(quantity) else np.rint(quantity * QUANTUM) / QUANTUM)
+
+
+@compiled
+def away(held: Record, reference: float, quantity: float, volume: float, volatility: float) -> float:
+    """What a market order pays where the price is `reference`: half-spread, slippage and impact against it."""
+    cost = held.half_spread + held.slippage
+    if held.impact > 0.0 and volume > 0.0:
+        cost += held.impact * volatility * np.sqrt(abs(quantity) / volume)
+    return tick(reference * (1.0 + cost), True) if quantity > 0 else tick(reference * max(1.0 - cost, 0.0), False)
+
+
+@compiled
+def allowed(account: Record, held: Record, day: Record, wanted: float, price: float) -> float:
+    """The part of an order that this bar's volume, the position's side and buying power let through.
+
+    An order against a position stops at zero, and needs no buying power. A coin is never sold short.
     """
-
-    cash: float
-    unsettled: float
-    day_fees: float
-    quantity: Array
-    short_proceeds: Array
-
-
-class Terms(NamedTuple):
-    """The broker's terms on one day.
-
-    half_spread, slippage [S]: fractions of price. increment [S]. crypto [S]. taker: coin fee. sec, taf, taf_cap, cat:
-    stock fees. leverage: stock gross over equity less coins; 1 below margin_equity. interest_rate: per year, simple.
-    """
-
-    half_spread: Array
-    slippage: Array
-    increment: Array
-    crypto: Mask
-    taker: float
-    sec: float
-    taf: float
-    taf_cap: float
-    cat: float
-    leverage: float
-    margin_equity: float
-    interest_rate: float
+    q, step = abs(wanted), held.increment
+    reduces = held.quantity * wanted < 0
+    if reduces:
+        q = min(q, abs(held.quantity))
+    elif held.crypto and wanted < 0:
+        return 0.0
+    if q > held.room:
+        q = np.floor(max(held.room, 0.0) / step + 1e-9) * step
+    if not reduces:
+        unit = price * (1.0 + day.commission) + day.commission_per_share
+        if wanted < 0:
+            unit *= SHORT_BUFFER
+        power = buying_power(account, held, day, wanted < 0)
+        if q * unit > power:
+            account.refusals += 1
+            q = min(q, np.floor(max(power, 0.0) / unit / step + 1e-9) * step) if day.cuts else 0.0
+    q = on_grid(q)
+    return q if wanted > 0 else -q
 
 
-class Fills(NamedTuple):
-    """Per order [K]: filled quantity signed (0 where nothing filled), price, fee, and the USD that spread and slippage took."""
-
-    quantity: Array
-    price: Array
-    fee: Array
-    spread: Array
-    slippage: Array
-
-
-def carry(book: Book, terms: Terms, nights: int, opens_session: bool) -> tuple[Book, float, float]:
-    """Advance to the next instant; returns the book, interest paid and other cash flows (signed).
-
-    nights: carried from sessions that have closed since: the debit pays rate / 360 for each. The debit is what open
-    shorts were sold for less cash, if above zero: a short sale's proceeds do not reduce it. The day's regulatory fees are
-    then rounded up to the cent. opens_session: yesterday's stock trades have settled.
-    """
-    interest, other = 0.0, 0.0
-    cash, day_fees, unsettled = book.cash, book.day_fees, book.unsettled
-    if nights > 0:
-        debit = max(0.0, book.short_proceeds.sum() - cash)
-        interest = np.ceil(debit * terms.interest_rate / 360.0 * nights * 100.0 - 1e-6) / 100.0
-        other = day_fees - np.ceil(day_fees * 100.0 - 1e-6) / 100.0
-        cash += other - interest
-        day_fees = 0.0
-    if opens_session:
-        unsettled = 0.0
-    return Book(cash, unsettled, day_fees, book.quantity, book.short_proceeds), interest, other
-
-
-def fill(book: Book, terms: Terms, marks: Array, opens: Array, symbol: Index, wanted: Array) -> tuple[Book, Fills]:
-    """Fill market orders [K], in their order, at the open of the bar that starts now.
-
-    marks [S]: last known closes. opens [S]: NaN where no bar starts. symbol, wanted [K]: row and signed quantity. A buy
-    pays the open plus half-spread and slippage, a sale gets it less both. An order that adds risk fills as far as buying
-    power goes; one that crosses zero stops there; a coin is never sold short.
-    """
-    quantity, proceeds = book.quantity.copy(), book.short_proceeds.copy()
-    cash, unsettled, day_fees = book.cash, book.unsettled, book.day_fees
-    filled = np.zeros((5, len(symbol)))
-    for k in range(len(symbol)):
-        s, q = symbol[k], wanted[k]
-        if np.isnan(opens[s]):
-            continue
-        price = _price(opens[s], terms.half_spread[s] + terms.slippage[s], q)
-        if quantity[s] * q < 0:
-            q = np.sign(q) * min(abs(q), abs(quantity[s]))
-        elif terms.crypto[s] and q < 0:
-            continue
-        else:
-            power = _power(cash, unsettled, quantity, proceeds, marks, terms, s)
-            cost = price * (1.0 + terms.taker) if terms.crypto[s] else price
-            step = terms.increment[s]
-            q = np.sign(q) * min(abs(q), round(np.floor(max(power, 0.0) / cost / step + 1e-9) * step, 9))
-        if q == 0:
-            continue
-        fee = _fee(q, price, terms, s)
-        cash -= q * price + fee
-        if not terms.crypto[s]:
-            unsettled -= q * price
-            day_fees += fee
-        if quantity[s] <= 0 and q < 0:
-            proceeds[s] -= q * price
-        elif quantity[s] < 0:
-            proceeds[s] *= 1.0 - q / -quantity[s]
-        quantity[s] = round(quantity[s] + q, 9)
-        if quantity[s] == 0:
-            proceeds[s] = 0.0
-        total = terms.half_spread[s] + terms.slippage[s]
-        lost = abs(q) * abs(price - opens[s])
-        share = terms.half_spread[s] / total if total > 0 else 0.0
-        filled[:, k] = (q, price, fee, lost * share, lost * (1.0 - share))
-    return Book(cash, unsettled, day_fees, quantity, proceeds), Fills(filled[0], filled[1], filled[2], filled[3], filled[4])
-
-
-def _price(open_: float, away: float, q: float) -> float:
-    """The open moved against the trader and rounded to a tick against him: 0.0001 from a dollar up, a billionth below."""
-    digits = 4 if open_ >= 1.0 else 9
-    scale = 10.0**digits
-    if q > 0:
-        return float(round(np.ceil(open_ * (1.0 + away) * scale - 1e-6) / scale, digits))
-    return float(round(np.floor(open_ * (1.0 - away) * scale + 1e-6) / scale, digits))
-
-
-def _fee(q: float, price: float, terms: Terms, s: int) -> float:
-    if terms.crypto[s]:
-        return float(np.ceil(abs(q) * price * terms.taker * 100.0 - 1e-6) / 100.0)
-    fee = abs(q) * terms.cat
+@compiled
+def charge(account: Record, held: Record, day: Record, q: float, price: float, maker: bool) -> float:
+    """USD that a fill costs in fees; a coin purchase pays in coin instead. Notes what the day has to sum up."""
+    size = abs(q)
+    notional, fee = size * price, 0.0
+    commission = notional * day.commission + size * day.commission_per_share
+    if commission > 0.0:
+        fee = np.ceil(commission * 1e6 - 1e-6) / 1e6
+    if held.crypto:
+        account.coins_traded += notional
+        if q < 0:
+            fee += np.ceil(notional * (account.maker if maker else account.taker) * 100.0 - 1e-6) / 100.0
+        return fee
+    regulatory = size * day.cat
     if q < 0:
-        fee += -q * price * terms.sec + min(-q * terms.taf, terms.taf_cap)
-    return float(np.ceil(fee * 1e6 - 1e-6) / 1e6)
+        regulatory += notional * day.sec + min(size * day.taf, day.taf_cap)
+    if regulatory > 0.0:
+        regulatory = np.ceil(regulatory * 1e6 - 1e-6) / 1e6
+        account.day_fees += regulatory
+    return float(fee + regulatory)
 
 
-def _power(cash: float, unsettled: float, quantity: Array, proceeds: Array, marks: Array, terms: Terms, s: int) -> float:
-    """USD of additional exposure the broker allows: unborrowed settled cash for a coin, margin for a stock."""
-    if terms.crypto[s]:
-        return cash - max(unsettled, 0.0) - float(proceeds.sum()) - 0.01  # the fee is rounded up to the cent
-    equity, stock, coins = cash, 0.0, 0.0
-    for r in range(len(quantity)):
-        if quantity[r] != 0.0:
-            value = quantity[r] * marks[r]
-            equity += value
-            if terms.crypto[r]:
-                coins += abs(value)
+@compiled
+def settle(
+    account: Record,
+    held: Record,
+    day: Record,
+    tape: Records,
+    at: int,
+    number: int,
+    why: int,
+    s: int,
+    q: float,
+    price: float,
+    reference: float,
+    maker: bool,
+) -> None:
+    """A fill of q at price moves cash, position and what depends on them, and is written on the tape.
+
+    reference: the price before spread and slippage; a maker's is his own.
+    """
+    if np.isnan(held.mark):
+        held.mark = reference
+    fee = charge(account, held, day, q, price, maker)
+    account.cash -= q * price + fee
+    account.fees += fee
+    if not held.crypto:
+        account.unsettled -= q * price
+        _note_day_trade(account, held, q)
+        _move_short_proceeds(account, held, q, price)
+    _move_position(account, held, q, -q * price - fee)
+    held.room -= abs(q)
+    lost = abs(q) * abs(price - reference)
+    spread = min(lost, abs(q) * reference * held.half_spread)
+    account.spread += spread
+    account.slippage += lost - spread
+    _write(account, tape, at, number, why, s, q, price, fee)
+    if held.crypto and q > 0:
+        coins = np.ceil(q * (account.maker if maker else account.taker) * QUANTUM - 1e-6) / QUANTUM
+        if coins > 0:
+            account.coin_fees += coins * price
+            _move_position(account, held, -coins, 0.0)
+            _write(account, tape, at, number, BY_COIN_FEE, s, -coins, 0.0, 0.0)
+
+
+@compiled
+def trade(
+    account: Record,
+    held: Record,
+    day: Record,
+    tape: Records,
+    at: int,
+    number: int,
+    why: int,
+    s: int,
+    wanted: float,
+    reference: float,
+    volume: float,
+    volatility: float,
+) -> float:
+    """A market order where the price is `reference`; the signed quantity that filled."""
+    price = away(held, reference, wanted, volume, volatility)
+    if not price > 0.0:
+        return 0.0
+    q = allowed(account, held, day, wanted, price)
+    if q != 0.0:
+        if held.impact > 0.0:
+            price = away(held, reference, q, volume, volatility)
+        settle(account, held, day, tape, at, number, why, s, q, price, reference, False)
+    return q
+
+
+@compiled
+def mark(account: Record, holding: Records, closes: Array) -> None:
+    """Value every position at its last known close; closes [S], NaN where none is new."""
+    value, stock, coins = 0.0, 0.0, 0.0
+    for s in range(len(closes)):
+        held = holding[s]
+        if not np.isnan(closes[s]):
+            held.mark = closes[s]
+        if held.quantity != 0.0:
+            worth = held.quantity * held.mark
+            value += worth
+            if held.crypto:
+                coins += worth
             else:
-                stock += abs(value)
-    leverage = terms.leverage if equity >= terms.margin_equity else min(terms.leverage, 1.0)
-    return leverage * (equity - coins) - stock
+                stock += abs(worth)
+    account.equity, account.stock, account.coins = account.cash + value, stock, coins
+
+
+@compiled
+def start_bar(book: Book, day: Record, volumes: Array) -> None:
+    """Bars start, [S] with NaN where none does: so much of each may fill."""
+    if day.volume_share < np.inf:
+        for s in range(len(volumes)):
+            if not np.isnan(volumes[s]):
+                book.holding[s].room = volumes[s] * day.volume_share
+
+
+@compiled
+def liquidate(book: Book, day: Record, tape: Records, at: int, opens: Array, volumes: Array, volatility: Array) -> None:
+    """A margin call was not met: the broker closes the called share of every stock position at these opens."""
+    account = book.account[0]
+    share = account.liquidate
+    for s in range(len(opens)):
+        held = book.holding[s]
+        q = held.quantity
+        if held.crypto or q == 0.0 or np.isnan(opens[s]):
+            continue
+        step = held.increment
+        size = min(np.ceil(abs(q) * share / step - 1e-9) * step, abs(q))
+        wanted = -size if q > 0 else size
+        trade(account, held, day, tape, at, NOBODY, BY_LIQUIDATION, s, wanted, opens[s], volumes[s], volatility[s])
+    account.liquidate = 0.0
+
+
+@compiled
+def open_session(book: Book, day: Record) -> None:
+    """Yesterday's stock trades settle; margin starts a new day."""
+    book.account[0].unsettled = 0.0
+    open_margin(book, day)
+
+
+@compiled
+def close_session(book: Book, day: Record, nights: int) -> None:
+    """Carry the book over `nights` from a session that has closed: interest, borrow, the day's fees; then margin.
+
+    The debit is what open shorts were sold for less cash, if above zero (a short sale's proceeds do not reduce it); it
+    and a short's value pay their yearly rate / 360 a night, idle cash earns its own. Regulatory fees, SEC, TAF and CAT
+    together, are rounded up to the cent. Stock day orders end.
+    """
+    account = book.account[0]
+    cash = account.cash - (account.unsettled if day.settles_late else 0.0) - account.proceeds
+    share = nights / 360.0
+    interest, idle, borrow = 0.0, 0.0, 0.0
+    if cash < 0.0:
+        interest = np.ceil(-cash * day.interest_rate * share * 100.0 - 1e-6) / 100.0
+    else:
+        idle = np.floor(cash * day.cash_rate * share * 100.0 + 1e-6) / 100.0
+    for s in range(len(book.holding)):
+        held = book.holding[s]
+        if held.quantity < 0.0 and held.borrow_rate > 0.0:
+            borrow += np.ceil(-held.quantity * held.mark * held.borrow_rate * share * 100.0 - 1e-6) / 100.0
+    rounding = np.ceil(account.day_fees * 100.0 - 1e-6) / 100.0 - account.day_fees
+    account.day_fees = 0.0
+    account.interest += interest
+    account.borrow += borrow
+    account.rounding += rounding
+    account.other += idle - borrow - rounding
+    account.cash += idle - interest - borrow - rounding
+    account.equity += idle - interest - borrow - rounding
+    for k in range(len(book.orders)):
+        order = book.orders[k]
+        if order.state <= WORKING and order.force == DAY_ORDER:
+            order.state = CANCELLED
+    close_margin(book, day)
+
+
+@compiled
+def coin_tier(book: Book, date: int) -> None:
+    """A New York day begins: the coin venue's rates follow from the USD traded in the 30 days before.
+
+    Yesterday's USD are kept under yesterday's date; what is older than 30 days is forgotten.
+    """
+    account, volumes = book.account[0], book.coin_volume
+    volumes[(date - 1) % len(volumes)] = account.coins_traded
+    volumes[date % len(volumes)] = 0.0
+    account.coins_traded = 0.0
+    traded = volumes.sum()
+    for k in range(len(book.tiers)):
+        if traded >= book.tiers[k, 0]:
+            account.maker, account.taker = book.tiers[k, 1], book.tiers[k, 2]
+
+
+@compiled
+def corporate_action(book: Book, tape: Records, at: int, s: int, ratio: float, dividend: float) -> None:
+    """A session opens ex: a dividend in USD a share, then a split into `ratio` shares for one.
+
+    A short pays the dividend. Orders that wait below the market (bids, sell stops) are lowered by it. A split changes
+    positions (a fill at price 0) and orders, divides prices; what is no whole increment is paid in cash at the last close.
+    """
+    account, held = book.account[0], book.holding[s]
+    paid = np.rint(held.quantity * dividend * 100.0) / 100.0
+    account.dividends += paid
+    step = held.increment
+    if ratio != 1.0:
+        before = held.quantity
+        exact = before * ratio
+        held.quantity = np.trunc(exact / step + (1e-9 if before > 0 else -1e-9)) * step
+        held.mark /= ratio
+        paid += np.rint((exact - held.quantity) * held.mark * 100.0) / 100.0
+        if before != 0.0:
+            _write(account, tape, at, NOBODY, BY_SPLIT, s, held.quantity - before, 0.0, 0.0)
+        if held.quantity == 0.0:
+            account.proceeds -= held.proceeds
+            held.proceeds = 0.0
+    account.cash += paid
+    account.other += paid
+    for k in range(len(book.orders)):
+        order = book.orders[k]
+        if order.symbol == s and order.state <= WORKING:
+            buys = order.quantity > 0
+            order.limit = (order.limit - (dividend if buys else 0.0)) / ratio
+            order.stop = (order.stop - (0.0 if buys else dividend)) / ratio
+            order.quantity = np.trunc(order.quantity * ratio / step + (1e-9 if buys else -1e-9)) * step
+
+
+@compiled
+def _move_position(account: Record, held: Record, q: float, cash: float) -> None:
+    """The position changes by q and cash by `cash`: so do equity and gross exposure, at the marks."""
+    before = held.quantity
+    held.quantity = on_grid(before + q)
+    account.equity += (held.quantity - before) * held.mark + cash
+    if held.crypto:
+        account.coins += (held.quantity - before) * held.mark
+    else:
+        account.stock += (abs(held.quantity) - abs(before)) * held.mark
+
+
+@compiled
+def _move_short_proceeds(account: Record, held: Record, q: float, price: float) -> None:
+    """What a short was sold for grows with sales and shrinks in proportion with purchases; rounded to a millionth."""
+    if held.quantity > 0.0 or (held.quantity == 0.0 and q > 0.0):
+        return
+    before = held.proceeds
+    if q < 0.0:
+        held.proceeds = np.rint((before - q * price) * 1e6) / 1e6
+    else:
+        held.proceeds = 0.0 if q >= -held.quantity else np.rint(before * (1.0 + q / held.quantity) * 1e6) / 1e6
+    account.proceeds = np.rint((account.proceeds + held.proceeds - before) * 1e6) / 1e6
+
+
+@compiled
+def _note_day_trade(account: Record, held: Record, q: float) -> None:
+    """What was opened today and is closed today is a day trade and gives its buying power back."""
+    if held.quantity * q >= 0.0:
+        held.opened += q
+        account.day_power -= abs(q) * held.mark
+    elif held.opened * q < 0.0:
+        closed = min(abs(q), abs(held.opened))
+        held.opened += closed if q > 0 else -closed
+        account.day_power += closed * held.mark
+        account.trades_today += 1
+
+
+@compiled
+def _write(account: Record, tape: Records, at: int, number: int, why: int, s: int, q: float, price: float, fee: float) -> None:
+    fill = tape[account.fills]
+    account.fills += 1
+    fill.at, fill.number, fill.why, fill.symbol = at, number, why, s
+    fill.quantity, fill.price, fill.fee = q, price, fee

@@ -27,13 +27,14 @@ class Limits:
     """Ceilings in multiples of equity.
 
     symbol_cap: of one symbol, held and open. intraday_leverage, overnight_leverage: of stock gross while the market stays
-    open and into the night. crypto_leverage: of all coins, bought with cash that is not borrowed. margin_equity: USD
-    below which stocks are held 1×, and not short.
+    open and into the night, the latter less overnight_buffer of it, for what prices do until the close. crypto_leverage:
+    of all coins, bought with cash that is not borrowed. margin_equity: USD below which stocks are held 1×, and not short.
     """
 
     symbol_cap: float = 0.6
     intraday_leverage: float = 4.0
     overnight_leverage: float = 2.0
+    overnight_buffer: float = 0.02
     crypto_leverage: float = 1.0
     margin_equity: float = 2000.0
 
@@ -42,6 +43,8 @@ class Limits:
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise InputError(f"limits.{name}: {value} is not above 0")
+        if not 0 <= self.overnight_buffer < 1:
+            raise InputError(f"limits.overnight_buffer: {self.overnight_buffer} is outside 0 … 1")
         if not 0 <= self.crypto_leverage <= 1:
             raise InputError(f"limits.crypto_leverage: {self.crypto_leverage} is outside 0 … 1; coins are not marginable")
         if not self.margin_equity >= 0:
@@ -49,7 +52,8 @@ class Limits:
 
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
         """Stock gross exposure allowed, in multiples of equity: intraday or overnight, 1× without a margin account."""
-        leverage = min(self.overnight_leverage, self.intraday_leverage) if overnight else self.intraday_leverage
+        into_night = self.overnight_leverage * (1.0 - self.overnight_buffer)
+        leverage = min(into_night, self.intraday_leverage) if overnight else self.intraday_leverage
         return min(leverage, 1.0) if equity < self.margin_equity else leverage
 
     def bounds(self, *, crypto: Mask, deciding: Mask, held: Array, equity: float) -> tuple[Array, Array]:

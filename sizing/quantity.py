@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 from typing import Literal, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from sizing.allocation import AccountLike, Situation, allocate
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
+from trainingdata.compiled import compiled
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
 
@@ -20,7 +21,8 @@ log = logging.getLogger(__name__)
 Array = npt.NDArray[np.float64]
 Fallback = Literal["none", "legacy"]
 
-FUZZ = Decimal("1e-6")  # of an increment: a float that fell just short of a whole step is that step
+ROUNDING = 1.2e-16  # relative, of a division
+FUZZ = 1e-6  # of an increment: a float that fell just short of a whole step is that step
 
 
 class MomentsLike(Protocol):
@@ -39,11 +41,18 @@ class MomentsLike(Protocol):
         """[M] standard deviation."""
 
 
+@compiled
+def whole_steps(quantity: float, step: float) -> float:
+    """How many whole steps a quantity holds, signed, rounded towards zero."""
+    size = abs(quantity)
+    count = size if step == 1.0 else size / step
+    count = np.floor(count + count * ROUNDING + FUZZ)
+    return float(count if quantity > 0 else -count)
+
+
 def whole(quantity: float, increment: Decimal) -> Decimal:
     """The largest multiple of `increment` that is no further from zero than `quantity`."""
-    steps = Decimal(repr(float(quantity))) / increment
-    count = (abs(steps) + FUZZ).to_integral_value(ROUND_DOWN)
-    return (count * increment).copy_sign(steps)
+    return int(whole_steps(float(quantity), float(increment))) * increment
 
 
 def target_quantity(

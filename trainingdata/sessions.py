@@ -186,18 +186,36 @@ def week_before(instants: Instants) -> Instants:
     return np.asarray(fridays[k])
 
 
-def nights_after(previous: np.datetime64, now: np.datetime64) -> int:
-    """Nights for which a debit is carried from sessions that closed in (previous, now]: Friday counts three."""
+def started_at(kind: Kind, ends: Instants) -> Instants:
+    """When the bars that become known at these instants started, [N]: the inverse of `known_at`; NaT where none does."""
+    if kind is Kind.CRYPTO:
+        return np.where(_on_the_hour(ends), ends - HOUR, _NEVER)
     grid = stock_grid()
-    first, last = (int(np.searchsorted(grid.closes, t, side="right")) for t in (previous, now))
-    if last >= len(grid.dates):
-        raise _beyond_calendar(now)
-    return int((grid.dates[last] - grid.dates[first]) / DAY)
+    k = np.minimum(np.searchsorted(grid.ends, ends), len(grid.ends) - 1)
+    return np.where(grid.ends[k] == ends, grid.starts[k], _NEVER)
 
 
-def session_number(now: np.datetime64) -> int:
-    """Index of the last session that had opened by `now`; -1 before the first."""
-    return int(np.searchsorted(stock_grid().opens, now, side="right")) - 1
+def nights_between(instants: Instants) -> npt.NDArray[np.int64]:
+    """[N] nights for which a debit is carried from sessions that closed since the instant before: Friday counts three."""
+    grid = stock_grid()
+    closed = np.searchsorted(grid.closes, instants, side="right")
+    if len(closed) and closed.max() >= len(grid.dates):
+        raise _beyond_calendar(instants.max())
+    days = np.diff(grid.dates[closed].astype("datetime64[D]").astype(np.int64))
+    return np.concatenate([np.zeros(min(len(closed), 1), dtype=np.int64), days])
+
+
+def sessions_opened(instants: Instants) -> npt.NDArray[np.bool_]:
+    """[N] whether a session has opened since the instant before."""
+    number = np.searchsorted(stock_grid().opens, instants, side="right")
+    return np.concatenate([[False], np.diff(number) > 0])[: len(instants)]
+
+
+def session_open(date: np.datetime64) -> np.datetime64 | None:
+    """When the first session on or after a New York date opens; None beyond the calendar."""
+    grid = stock_grid()
+    k = int(np.searchsorted(grid.dates, date))
+    return np.datetime64(grid.opens[k]) if k < len(grid.dates) else None
 
 
 def sessions_between(first: np.datetime64, last: np.datetime64) -> npt.NDArray[np.datetime64]:
@@ -230,8 +248,19 @@ def _afternoons() -> Instants:
 
 def new_york_date(instants: Instants) -> npt.NDArray[np.datetime64]:
     """The New York calendar date of each instant, `datetime64[D]`."""
-    local = pd.DatetimeIndex(instants).tz_localize("UTC").tz_convert(NEW_YORK).tz_localize(None)
-    return np.asarray(local.to_numpy("datetime64[D]"))
+    changes, offsets = _new_york_clock()
+    local = instants + offsets[np.searchsorted(changes, instants, side="right")]
+    return np.asarray(local.astype("datetime64[D]"))
+
+
+@cache
+def _new_york_clock() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
+    """Instants at which New York changes its offset from UTC, and the offsets before, between and after them."""
+    hours = pd.date_range("1970-01-01", "2100-01-01", freq="h", tz="UTC")
+    offsets = hours.tz_convert(NEW_YORK).tz_localize(None).to_numpy() - hours.tz_localize(None).to_numpy()
+    changed = np.flatnonzero(np.diff(offsets)) + 1
+    stamps = hours.tz_localize(None).to_numpy("datetime64[ns]")[changed]
+    return stamps, np.append(offsets[0], offsets[changed])
 
 
 def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:

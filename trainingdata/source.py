@@ -5,23 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from trainingdata.actions import Action, read_actions
 from trainingdata.bars import Bars, panel, read_bars
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import instant
 from trainingdata.synthetic import SyntheticMarket
 
+Adjustment = Literal["split", "all", "raw"]
 Span = tuple[np.datetime64, np.datetime64]
 
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """dir: folders of bar files; none means the synthetic market, which seed, edge, start and end describe."""
+    """dir: folders of bar files; none means the synthetic market, which seed, edge, start and end describe.
+
+    actions: a file of dividends and splits. adjustment: what the prices are already adjusted for, so that it is not applied
+    again: `split` (dividends are paid), `all` (nothing is), `raw` (dividends and splits are).
+    """
 
     dir: tuple[str, ...] = ()
+    actions: str | None = None
+    adjustment: Adjustment = "split"
     seed: int = 0
     edge: float = 0.08
     start: str = "2023-09-01"
@@ -43,6 +52,21 @@ class DataSettings:
         if self.dir:
             return read_bars([Path(d).expanduser() for d in self.dir], names, start=first, end=last)
         return self._synthetic(names, first, last)
+
+    def corporate_actions(self) -> tuple[Action, ...]:
+        """What happens to positions in these prices.
+
+        Raises
+        ------
+        InputError
+            for a file that cannot be used, or prices that hold dividends already.
+        """
+        if self.actions is None:
+            return ()
+        if self.adjustment == "all":
+            raise InputError("data.actions: prices adjusted for everything (data.adjustment=all) leave nothing to apply")
+        actions = read_actions(Path(self.actions).expanduser())
+        return actions if self.adjustment == "raw" else tuple(action for action in actions if action.dividend)
 
     def _synthetic(self, names: list[str] | None, start: np.datetime64 | None, end: np.datetime64 | None) -> Bars:
         market = SyntheticMarket(seed=self.seed, edge=self.edge, start=self.start, end=self.end)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.fees import DatedRate, FeeSchedule, TradingCosts
+from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts, rates_on
 from execution.orders import Account, Order, client_order_id, exact, rebalance
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
@@ -89,8 +89,9 @@ SCHEDULE = FeeSchedule(sec_per_dollar=(DatedRate("2024-01-01", 2.78e-5), DatedRa
 
 
 def test_a_rate_holds_from_its_date_until_the_next() -> None:
-    days = ("2023-12-31", "2024-01-01", "2025-05-13", "2025-05-14")
-    assert [SCHEDULE.on(np.datetime64(d)).sec for d in days] == [0.0, 2.78e-5, 2.78e-5, 0.0]
+    days = np.array(["2023-12-31", "2024-01-01", "2025-05-13", "2025-05-14"], dtype="datetime64[D]")
+    assert rates_on(SCHEDULE.sec_per_dollar, days)[0].tolist() == [0.0, 2.78e-5, 2.78e-5, 0.0]
+    assert rates_on((DatedRate("2024-01-01", 0.07),), days, default=0.065)[0].tolist() == [0.065, 0.07, 0.07, 0.07]
 
 
 def test_fee_tables_and_costs_that_cannot_be_are_named() -> None:
@@ -102,11 +103,38 @@ def test_fee_tables_and_costs_that_cannot_be_are_named() -> None:
         DatedRate("2024-01-01", -1.0)
     with pytest.raises(InputError, match="stock_slippage_bps"):
         TradingCosts(stock_slippage_bps=-1)
-    with pytest.raises(InputError, match="crypto_taker"):
-        FeeSchedule(crypto_taker=1.0)
+    with pytest.raises(InputError, match="crypto_tiers"):
+        FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 1.0),))
+    with pytest.raises(InputError, match="begin at 0 and increase"):
+        FeeSchedule(crypto_tiers=(CryptoTier(100.0, 0.0, 0.0),))
 
 
 def test_a_decision_reckons_with_what_a_fill_pays() -> None:
     crypto = np.array([False, True])
     costs = TradingCosts(stock_half_spread_bps=1, stock_slippage_bps=2, crypto_half_spread_bps=3, crypto_slippage_bps=4)
-    np.testing.assert_allclose(costs.expected(crypto, FeeSchedule(crypto_taker=0.0025)), [3e-4, 32e-4])
+    np.testing.assert_allclose(costs.expected(crypto, FeeSchedule(commission_bps=5)), [8e-4, 37e-4])
+
+
+def test_an_order_names_the_prices_its_type_needs_and_no_others() -> None:
+    def order(**changes: object) -> Order:
+        return Order("a", "NVDA", "buy", Decimal(1), "why", **changes)
+
+    assert order(type="stop_limit", limit_price=101.0, stop_price=100.0).limit_price == 101.0
+    for changes in (
+        {"type": "limit"},
+        {"limit_price": 5.0},
+        {"type": "stop", "stop_price": 0.0},
+        {"type": "stop_limit", "limit_price": 5.0},
+        {"take_profit": 90.0, "stop_loss": 110.0},
+    ):
+        with pytest.raises(ValueError, match=r"price|take_profit"):
+            order(**changes)
+
+
+def test_what_a_coin_fee_left_over_is_sold_whole_and_bought_in_increments() -> None:
+    """0.09975 held after a fee of 0.00025: closing sells all of it, adding buys whole thousandths."""
+    coin, held = instrument("BTCUSD"), Decimal("0.09975")
+    (close,) = rebalance("k", AT, [(coin, held, Decimal(0), "close")])
+    (more,) = rebalance("k", AT, [(coin, held, Decimal("0.2"), "more")])
+    assert (close.side, close.qty, more.side, more.qty) == ("sell", held, "buy", Decimal("0.1"))
+    assert rebalance("k", AT, [(coin, held, Decimal("0.1"), "dust")]) == ()

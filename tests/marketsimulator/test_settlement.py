@@ -1,164 +1,465 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketsimulator.settlement import Book, Fills, Terms, carry, fill
+from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
+from marketsimulator.book import BY_COIN_FEE, BY_LIQUIDATION, BY_ORDER, BY_SPLIT, Book, Records, new_book, new_tape
+from marketsimulator.margin import maintenance
+from marketsimulator.settlement import (
+    close_session,
+    coin_tier,
+    corporate_action,
+    liquidate,
+    mark,
+    open_session,
+    start_bar,
+    trade,
+)
+from marketsimulator.terms import FillTerms, MarginTerms, SymbolRate, day_table, holdings_of, tier_table
+from trainingdata.compiled import compiled
+from trainingdata.instruments import instrument
 
+ITEMS = tuple(instrument(s) for s in ("AAA", "BBB", "BTCUSD", "XRPUSD"))
 CRYPTO = np.array([False, False, True, True])
-S = len(CRYPTO)
-
-
-def terms(**changes: object) -> Terms:
-    plain = Terms(
-        half_spread=np.where(CRYPTO, 2e-4, 1e-4),
-        slippage=np.where(CRYPTO, 1e-4, 1e-4),
-        increment=np.where(CRYPTO, 0.001, 1.0),
-        crypto=CRYPTO,
-        taker=0.0025,
-        sec=2.78e-5,
-        taf=0.000166,
-        taf_cap=8.30,
-        cat=0.000003,
-        leverage=4.0,
-        margin_equity=2000.0,
-        interest_rate=0.065,
-    )
-    return plain._replace(**changes)
-
-
-def book(cash: float = 100_000.0, quantity: object = (0, 0, 0, 0), proceeds: object = (0, 0, 0, 0), **more: float) -> Book:
-    return Book(
-        cash, more.get("unsettled", 0.0), more.get("day_fees", 0.0), np.array(quantity, float), np.array(proceeds, float)
-    )
-
-
+S = len(ITEMS)
+FEES = FeeSchedule(
+    sec_per_dollar=(DatedRate("2000-01-01", 2.78e-5),),
+    taf_per_share=(DatedRate("2000-01-01", 0.000166, 8.30),),
+    cat_per_share=(DatedRate("2000-01-01", 0.000003),),
+    crypto_tiers=(CryptoTier(0, 0.0015, 0.0025), CryptoTier(100_000, 0.0012, 0.0022)),
+)
 OPENS = np.array([100.0, 50.0, 60_000.0, 2.0])
 
 
-def send(b: Book, *orders: tuple[int, float], opens: object = OPENS, **changes: object) -> tuple[Book, Fills]:
-    symbols, wanted = np.array([s for s, _ in orders]), np.array([q for _, q in orders], float)
-    return fill(b, terms(**changes), OPENS, np.array(opens, float), symbols, wanted)
+class Bench:
+    """An account that trades at OPENS, one order after another."""
+
+    def __init__(
+        self,
+        cash: float = 100_000.0,
+        *,
+        costs: TradingCosts | None = None,
+        fees: FeeSchedule = FEES,
+        date: str = "2026-09-01",
+        fills: FillTerms | None = None,
+        **margin: Any,
+    ) -> None:
+        terms = MarginTerms(**margin)
+        self.book: Book = new_book(cash, holdings_of(ITEMS, costs or TradingCosts(), terms), tier_table(fees))
+        self.day = day_table(np.array([date], dtype="datetime64[D]"), fees, terms, fills or FillTerms(volume_share=None))[0]
+        self.tape: Records = new_tape(1000)
+        self.at(OPENS)
+
+    def at(self, prices: Any) -> None:
+        mark(self.account, self.book.holding, np.asarray(prices, dtype=float))
+
+    def hold(self, s: int, quantity: float, proceeds: float = 0.0) -> None:
+        self.book.holding["quantity"][s], self.book.holding["proceeds"][s] = quantity, proceeds
+        self.account["proceeds"] += proceeds
+        self.at(OPENS)
+
+    @property
+    def account(self) -> Any:
+        return self.book.account[0]
+
+    def send(self, s: int, q: float, price: float | None = None, volume: float = np.inf, volatility: float = 0.0) -> float:
+        held = self.book.holding[s]
+        reference = OPENS[s] if price is None else price
+        return trade(self.account, held, self.day, self.tape, 0, 7, BY_ORDER, s, q, reference, volume, volatility)
+
+    def filled(self) -> Records:
+        return self.tape[: int(self.account["fills"])]
+
+    def quantity(self, s: int) -> float:
+        return float(self.book.holding["quantity"][s])
 
 
 def test_a_stock_purchase_by_hand() -> None:
     """Open 100, one basis point of spread and one of slippage: 10 shares at 100.02, CAT fee 10 · 0.000003."""
-    after, fills = send(book(), (0, 10))
-    assert fills.price[0] == 100.02
-    assert fills.fee[0] == pytest.approx(0.00003, abs=1e-12)
-    assert after.cash == pytest.approx(100_000 - 1000.2 - 0.00003, abs=1e-9)
-    assert after.quantity[0] == 10
-    assert fills.spread[0] + fills.slippage[0] == pytest.approx(0.2)
+    b = Bench()
+    assert b.send(0, 10) == 10
+    fill = b.filled()[0]
+    assert fill["price"] == 100.02
+    assert fill["fee"] == pytest.approx(0.00003, abs=1e-12)
+    assert b.account["cash"] == pytest.approx(100_000 - 1000.2 - 0.00003, abs=1e-9)
+    assert b.account["spread"] + b.account["slippage"] == pytest.approx(0.2)
+    assert b.account["equity"] == pytest.approx(100_000 - 0.2 - 0.00003)
 
 
 def test_a_stock_sale_by_hand() -> None:
     """99.98 for 100 shares: SEC 9,998 · 0.0000278 = 0.277944…, TAF 0.0166, CAT 0.0003."""
-    after, fills = send(book(quantity=(100, 0, 0, 0)), (0, -100))
-    assert fills.price[0] == 99.98
-    assert fills.fee[0] == pytest.approx(0.277945 + 0.0166 + 0.0003, abs=2e-6)
-    assert after.cash == pytest.approx(100_000 + 9998 - fills.fee[0], abs=1e-9)
+    b = Bench()
+    b.hold(0, 100)
+    b.send(0, -100)
+    fill = b.filled()[0]
+    assert fill["price"] == 99.98
+    assert fill["fee"] == pytest.approx(0.277945 + 0.0166 + 0.0003, abs=2e-6)
+    assert b.account["cash"] == pytest.approx(100_000 + 9998 - fill["fee"], abs=1e-9)
 
 
 def test_the_trading_activity_fee_is_capped_a_trade() -> None:
-    _, fills = send(book(quantity=(100_000, 0, 0, 0)), (0, -100_000), sec=0.0, cat=0.0)
-    assert fills.fee[0] == 8.30
+    b = Bench(fees=FeeSchedule(taf_per_share=(DatedRate("2000-01-01", 0.000166, 8.30),)))
+    b.hold(0, 100_000)
+    b.send(0, -100_000)
+    assert b.filled()[0]["fee"] == 8.30
 
 
-def test_a_coin_purchase_by_hand() -> None:
-    """0.5 at 60,000 · 1.0003 = 60,018: 30,009 and a taker fee of 75.0225, rounded up to the cent."""
-    after, fills = send(book(), (2, 0.5))
-    assert fills.price[0] == 60_018.0
-    assert fills.fee[0] == 75.03
-    assert after.cash == pytest.approx(100_000 - 30_009 - 75.03, abs=1e-9)
+def test_a_commission_is_charged_on_both_classes() -> None:
+    b = Bench(fees=FeeSchedule(commission_bps=10.0, commission_per_share=0.01), costs=TradingCosts(0, 0, 0, 0, 0, 0))
+    b.send(0, 10)
+    assert b.filled()[0]["fee"] == pytest.approx(1000 * 0.001 + 0.1)
 
 
-def test_where_no_bar_starts_nothing_fills() -> None:
-    before = book()
-    after, fills = send(before, (0, 10), opens=[np.nan, 50, 60_000, 2])
-    assert fills.quantity[0] == 0
-    assert after.cash == before.cash
+def test_a_coin_fee_is_taken_in_the_coin_received() -> None:
+    """0.5 at 60,018 costs 30,009 and leaves 0.5 less 0.25 %; a sale pays its 0.25 % in USD, up to the cent."""
+    b = Bench()
+    b.send(2, 0.5)
+    bought, fee = b.filled()
+    assert (bought["price"], bought["fee"]) == (60_018.0, 0.0)
+    assert (fee["why"], fee["quantity"], fee["price"], fee["fee"]) == (BY_COIN_FEE, -0.00125, 0.0, 0.0)
+    assert b.quantity(2) == 0.49875
+    assert b.account["cash"] == 100_000 - 30_009
+    assert b.account["coin_fees"] == pytest.approx(0.00125 * 60_018)
+    b.send(2, -0.49875)
+    sold = b.filled()[2]
+    assert sold["fee"] == np.ceil(0.49875 * sold["price"] * 0.0025 * 100) / 100
+    assert b.quantity(2) == 0
+
+
+def test_the_coin_tier_follows_the_volume_of_thirty_days() -> None:
+    """120,000 USD on one day: 22 bp from the next day on, and 25 bp again once it is more than 30 days old."""
+    b = Bench(cash=1e6)
+    b.send(2, 2.0)
+    assert b.account["taker"] == 0.0025
+    day = int(b.day["date"])
+    for later in range(1, 31):
+        coin_tier(b.book, day + later)
+        assert b.account["taker"] == 0.0022
+    coin_tier(b.book, day + 31)
+    assert b.account["taker"] == 0.0025
+
+
+def test_market_impact_grows_with_the_root_of_the_share_of_volume() -> None:
+    """Volatility 1 %, a quarter of the bar's volume, coefficient 1: 0.5 % beyond spread and slippage."""
+    b = Bench(costs=TradingCosts(0, 0, 1.0, 0, 0, 1.0))
+    b.send(0, 100, volume=400.0, volatility=0.01)
+    assert b.filled()[0]["price"] == pytest.approx(100.5)
+    b.send(0, -100, volume=10_000.0, volatility=0.01)
+    assert b.filled()[1]["price"] == pytest.approx(99.9)
+
+
+def test_a_fill_takes_no_more_than_its_share_of_the_bars_volume() -> None:
+    b = Bench(fills=FillTerms(volume_share=0.1))
+    start_bar(b.book, b.day, np.array([1_005.0, np.nan, 3.0, 0.0]))
+    assert b.send(0, 60) == 60
+    assert b.send(0, 60) == 40
+    assert b.send(0, 60) == 0
+    assert b.send(2, 5.0) == pytest.approx(0.3)
 
 
 def test_an_order_that_crosses_zero_stops_there() -> None:
-    after, fills = send(book(quantity=(5, 0, 0, 0)), (0, -12))
-    assert fills.quantity[0] == -5
-    assert after.quantity[0] == 0
+    b = Bench()
+    b.hold(0, 5)
+    assert b.send(0, -12) == -5
+    assert b.quantity(0) == 0
 
 
 def test_coins_never_go_short_and_are_bought_with_own_settled_cash() -> None:
-    assert send(book(), (2, -1.0))[1].quantity[0] == 0
-    assert send(book(quantity=(0, 0, 0.4, 0)), (2, -1.0))[0].quantity[2] == 0
+    assert Bench().send(2, -1.0) == 0
     for cash in (10_000.0, 6_016.805, 0.07):
-        rich = send(book(cash=cash), (2, 1.0), (3, 5000.0))[0]
-        assert 0 <= rich.cash < 100
-    unsettled = send(book(cash=10_000.0, unsettled=8_000.0), (2, 1.0))[0]
-    assert unsettled.cash == pytest.approx(8_000, abs=100)
-    assert send(book(cash=-1.0, quantity=(1000, 0, 0, 0)), (2, 1.0))[1].quantity[0] == 0
-    shorted = book(cash=110_000.0, quantity=(-1000, 0, 0, 0), proceeds=(100_000, 0, 0, 0))
-    assert send(shorted, (2, 1.0))[0].cash > 100_000
+        b = Bench(cash)
+        b.send(2, 1.0)
+        b.send(3, 5000.0)
+        assert 0 <= b.account["cash"] < 100
+    b = Bench(10_000.0)
+    b.account["unsettled"] = 8_000.0
+    b.send(2, 1.0)
+    assert b.account["cash"] == pytest.approx(8_000, abs=100)
+    b = Bench(-1.0)
+    b.hold(0, 1000)
+    assert b.send(2, 1.0) == 0
+    b = Bench(110_000.0)
+    b.hold(0, -1000, 100_000.0)
+    b.send(2, 1.0)
+    assert b.account["cash"] > 100_000
 
 
 def test_stock_buying_power_is_four_times_equity_less_coins() -> None:
-    after, _ = send(book(), (0, 10_000))
-    assert 3_900 < after.quantity[0] <= 4_000
-    small, _ = send(book(cash=1_000.0), (0, 100))
-    assert small.quantity[0] <= 10
-    holding_coins, _ = send(book(cash=40_000.0, quantity=(0, 0, 1, 0)), (0, 10_000))
-    assert holding_coins.quantity[0] <= 1_600
+    b = Bench()
+    assert 3_900 < b.send(0, 10_000) <= 4_000
+    assert b.account["refusals"] == 1
+    assert Bench(1_000.0).send(0, 100) <= 10
+    b = Bench(40_000.0)
+    b.hold(2, 1.0)
+    assert 1_550 < b.send(0, 10_000) <= 1_600
+
+
+def test_an_order_beyond_buying_power_can_be_refused_whole() -> None:
+    b = Bench(fills=FillTerms(volume_share=None, shortfall="refuse"))
+    assert b.send(0, 10_000) == 0
+    assert b.send(0, 3_900) == 3_900
+
+
+def test_a_short_sale_needs_three_per_cent_more_and_a_margin_account() -> None:
+    assert -3_884 <= Bench().send(0, -10_000) < -3_850
+    assert Bench(1_999.0).send(0, -1) == 0
 
 
 def test_a_reduction_always_passes() -> None:
-    deep = book(cash=-600_000.0, quantity=(7_000, 0, 0, 0))
-    assert send(deep, (0, -7_000))[0].quantity[0] == 0
+    b = Bench(-600_000.0)
+    b.hold(0, 7_000)
+    assert b.send(0, -7_000) == -7_000
+
+
+def test_a_book_beyond_six_times_equity_only_closes() -> None:
+    b = Bench(-560_000.0, leverage=10.0)
+    b.hold(0, 6_600)
+    assert b.send(1, 1) == 0
+    b.hold(0, 6_500)
+    assert b.send(1, 1) == 0
+    b.hold(0, 7_000)
+    assert b.send(1, 1) == 1
 
 
 def test_overnight_interest_by_hand() -> None:
     """A debit of 50,000 over a weekend: 50,000 · 0.065 / 360 · 3 = 27.083…, up to the cent."""
-    after, interest, other = carry(book(cash=-50_000.0), terms(), 3, False)
-    assert interest == 27.09
-    assert other == 0
-    assert after.cash == -50_027.09
-    assert carry(book(cash=-50_000.0), terms(), 0, False)[1] == 0
+    b = Bench(-50_000.0)
+    b.hold(0, 2000)
+    close_session(b.book, b.day, 3)
+    assert b.account["interest"] == 27.09
+    assert b.account["cash"] == -50_027.09
+    assert b.account["other"] == 0
+
+
+def test_the_interest_rate_has_a_date() -> None:
+    rates = (DatedRate("2024-01-01", 0.08), DatedRate("2025-01-01", 0.05))
+    for date, rate in (("2023-06-01", 0.065), ("2024-06-03", 0.08), ("2025-06-02", 0.05)):
+        b = Bench(-36_000.0, date=date, interest_rates=rates)
+        b.hold(0, 2000)
+        close_session(b.book, b.day, 1)
+        assert b.account["interest"] == pytest.approx(100 * rate)
 
 
 def test_a_short_sales_proceeds_do_not_offset_the_debit() -> None:
-    shorted = book(cash=60_000.0, quantity=(-1000, 0, 0, 0), proceeds=(100_000.0, 0, 0, 0))
-    assert carry(shorted, terms(), 1, False)[1] == pytest.approx(np.ceil(40_000 * 0.065 / 360 * 100) / 100)
+    b = Bench(60_000.0)
+    b.hold(0, -1000, 100_000.0)
+    close_session(b.book, b.day, 1)
+    assert b.account["interest"] == pytest.approx(np.ceil(40_000 * 0.065 / 360 * 100) / 100)
+
+
+def test_by_setting_the_debit_counts_only_what_has_settled() -> None:
+    """Bought today on credit: no debit tonight; sold today: the debit stays tonight."""
+    b = Bench(10_000.0, debit="settlement")
+    b.send(0, 200)
+    close_session(b.book, b.day, 1)
+    assert b.account["interest"] == 0
+    open_session(b.book, b.day)
+    close_session(b.book, b.day, 1)
+    assert b.account["interest"] > 1.8
+
+
+def test_borrowed_shares_cost_and_idle_cash_earns_where_the_settings_say_so() -> None:
+    """10,000 short at 36 % and 72,000 idle at 5 %: 10 a night each."""
+    b = Bench(82_000.0, borrow_rates=(SymbolRate("AAA", 0.36),), cash_rate=0.05)
+    b.hold(0, -100, 10_000.0)
+    close_session(b.book, b.day, 1)
+    assert b.account["borrow"] == 10.0
+    assert b.account["other"] == 10.0 - 10.0
+    assert b.account["interest"] == 0
 
 
 def test_a_days_fees_are_rounded_up_to_the_cent_at_its_close() -> None:
-    after, _, other = carry(book(cash=100.0, day_fees=0.121), terms(), 1, False)
-    assert other == pytest.approx(-0.009)
-    assert after.day_fees == 0
-    assert after.cash == pytest.approx(99.991)
+    b = Bench(100.0)
+    b.account["day_fees"] = 0.121
+    close_session(b.book, b.day, 1)
+    assert b.account["other"] == pytest.approx(-0.009)
+    assert b.account["day_fees"] == 0
+    assert b.account["cash"] == pytest.approx(99.991)
 
 
 def test_stock_proceeds_settle_when_the_next_session_opens() -> None:
-    sold, _ = send(book(cash=0.0, quantity=(100, 0, 0, 0)), (0, -100))
-    assert sold.unsettled == pytest.approx(9_998)
-    same_night, _, _ = carry(sold, terms(), 1, False)
-    assert same_night.unsettled == pytest.approx(9_998)
-    assert carry(same_night, terms(), 0, True)[0].unsettled == 0
+    b = Bench(0.0)
+    b.hold(0, 100)
+    b.send(0, -100)
+    close_session(b.book, b.day, 1)
+    assert b.account["unsettled"] == pytest.approx(9_998)
+    assert b.send(2, 0.1) == 0
+    open_session(b.book, b.day)
+    assert b.account["unsettled"] == 0
+    assert b.send(2, 0.1) == 0.1
 
 
 def test_short_proceeds_follow_the_position() -> None:
-    shorted, fills = send(book(), (0, -100))
-    assert shorted.short_proceeds[0] == pytest.approx(100 * fills.price[0])
-    half, _ = send(shorted, (0, 50))
-    assert half.short_proceeds[0] == pytest.approx(50 * fills.price[0])
-    assert send(half, (0, 50))[0].short_proceeds[0] == 0
+    b = Bench()
+    b.send(0, -100)
+    price = b.filled()[0]["price"]
+    assert b.account["proceeds"] == pytest.approx(100 * price)
+    b.send(0, 50)
+    assert b.account["proceeds"] == pytest.approx(50 * price)
+    b.send(0, 50)
+    assert b.account["proceeds"] == 0
 
 
 def test_a_fill_is_never_better_than_the_open() -> None:
     for price in (0.00001234, 0.97, 1.0, 33.333333, 64_321.987654):
-        opens = np.array([price, 50.0, price, 2.0])
-        _, fills = send(book(cash=1e9, quantity=(5, 0, 5, 0)), (0, 1), (2, 1.0), (0, -1), (2, -1.0), opens=opens, taker=0.0)
-        assert (np.sign(fills.quantity) * (fills.price - price) >= 0).all()
-        assert (np.abs(fills.price / price - 1) < 1e-3).all()
+        b = Bench(1e9)
+        for s, q in ((0, 1.0), (2, 1.0), (0, -1.0), (2, -0.5)):
+            b.send(s, q, price)
+            fill = b.filled()[b.filled()["price"] > 0][-1]
+            assert np.sign(q) * (fill["price"] - price) >= 0
+            assert abs(fill["price"] / price - 1) < 1e-3
+
+
+def test_a_dividend_is_received_long_and_paid_short() -> None:
+    b = Bench()
+    b.hold(0, 100)
+    b.hold(1, -200, 10_000.0)
+    corporate_action(b.book, b.tape, 0, 0, 1.0, 0.251)
+    corporate_action(b.book, b.tape, 0, 1, 1.0, 0.5)
+    assert b.account["dividends"] == b.account["other"] == pytest.approx(25.1 - 100)
+    assert b.account["cash"] == pytest.approx(100_000 + 25.1 - 100)
+
+
+def test_a_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
+    """3 for 2 on 101 shares at 100: 151 shares at 66.67, half a share in cash; a fill at price 0 says so."""
+    b = Bench()
+    b.hold(0, 101)
+    corporate_action(b.book, b.tape, 0, 0, 1.5, 0.0)
+    assert b.quantity(0) == 151
+    assert b.account["cash"] == pytest.approx(100_000 + 33.33)
+    fill = b.filled()[0]
+    assert (fill["why"], fill["quantity"], fill["price"]) == (BY_SPLIT, 50, 0)
+    b.hold(1, -10, 500.0)
+    corporate_action(b.book, b.tape, 0, 1, 0.1, 0.0)
+    assert b.quantity(1) == -1
+    assert b.account["proceeds"] == 500.0
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "special", "need"),
+    [
+        (100, 2.0, 0.0, 200.0),
+        (100, 4.0, 0.0, 200.0),
+        (100, 50.0, 0.0, 1500.0),
+        (100, 50.0, 0.75, 3750.0),
+        (-100, 1.0, 0.0, 250.0),
+        (-100, 4.0, 0.0, 400.0),
+        (-100, 10.0, 0.0, 500.0),
+        (-100, 100.0, 0.0, 3000.0),
+    ],
+)
+def test_maintenance_follows_price_and_side(quantity: float, price: float, special: float, need: float) -> None:
+    assert maintenance(quantity, price, special) == pytest.approx(need)
+
+
+def test_too_little_equity_at_the_close_is_a_margin_call_and_the_broker_sells_at_the_next_open() -> None:
+    """A million in two stocks on 350,000 of equity. 10 % lower: 250,000 is less than 30 % of 900,000.
+
+    The broker sells 1 - 250 · 0.95 / 270 = 12.04 % of each.
+    """
+    b = Bench(-650_000.0, costs=TradingCosts(0, 0, 0, 0, 0, 0))
+    b.hold(0, 5_000)
+    b.hold(1, 10_000)
+    close_session(b.book, b.day, 0)
+    assert b.account["margin_calls"] == 0
+    lower = np.array([90.0, 45.0, 60_000.0, 2.0])
+    b.at(lower)
+    close_session(b.book, b.day, 0)
+    assert b.account["margin_calls"] == 1
+    liquidate(b.book, b.day, b.tape, 1, lower, np.full(S, np.inf), np.zeros(S))
+    assert (b.filled()["why"] == BY_LIQUIDATION).all()
+    assert b.filled()["quantity"].tolist() == [-602, -1204]
+    close_session(b.book, b.day, 0)
+    assert b.account["margin_calls"] == 1
+
+
+def test_one_stock_bought_with_much_credit_needs_half() -> None:
+    """A debit of 100,000 and 70 % in one stock: 50 % maintenance where 30 % is ordinary."""
+    for other, calls in ((0, 1), (2_000, 0)):
+        b = Bench(-105_000.0 - other * 25.0)
+        b.hold(0, 2_000)
+        b.hold(1, other)
+        close_session(b.book, b.day, 1)
+        assert b.account["margin_calls"] == calls
+
+
+def test_an_account_without_equity_is_closed_whole() -> None:
+    b = Bench(-800_000.0)
+    b.hold(0, 7_000)
+    b.hold(1, 100)
+    close_session(b.book, b.day, 1)
+    liquidate(b.book, b.day, b.tape, 1, OPENS, np.full(S, np.inf), np.zeros(S))
+    assert b.quantity(0) == b.quantity(1) == 0
+
+
+def test_an_intraday_deficit_that_is_not_met_in_two_closes_freezes_the_account() -> None:
+    from marketsimulator.margin import note_deficit
+
+    b = Bench(-310_000.0)
+    b.hold(0, 4_000)
+    note_deficit(b.book, b.day)
+    assert b.account["deficits"] == 1
+    assert b.account["deficit"] == pytest.approx(10_000)
+    for _ in range(2):
+        close_session(b.book, b.day, 1)
+    assert b.account["freezes"] == 1
+    assert b.account["frozen_until"] == b.day["date"] + 90
+    assert b.send(1, 1) == 0
+    b.hold(0, 0)
+    b.account["cash"] = 10_000.0
+    b.at(OPENS)
+    assert b.send(1, 10_000) <= 200
+
+
+def test_a_deficit_is_met_by_a_smaller_book_and_small_ones_are_forgiven() -> None:
+    from marketsimulator.margin import note_deficit
+
+    b = Bench(-310_000.0)
+    b.hold(0, 4_000)
+    note_deficit(b.book, b.day)
+    b.send(0, -3_000)
+    b.at(OPENS)
+    close_session(b.book, b.day, 1)
+    assert b.account["deficit"] == 0
+    small = Bench(-300_900.0)
+    small.hold(0, 4_000)
+    note_deficit(small.book, small.day)
+    assert small.account["deficits"] == 0
+
+
+def test_before_june_2026_day_trading_power_is_what_last_evening_left_over() -> None:
+    """Twice equity carried at 30 %: 4 · (1 - 0.6) = 1.6 times equity by day; under today's rules four times less gross."""
+    for regime, date, most in (
+        ("dated", "2026-06-03", 160_000),
+        ("dated", "2026-06-04", 200_000),
+        ("current", "2024-01-03", 200_000),
+    ):
+        b = Bench(-100_000.0, date=date, regime=regime, costs=TradingCosts(0, 0, 0, 0, 0, 0))
+        b.hold(0, 1_000)
+        b.hold(1, 2_000)
+        close_session(b.book, b.day, 0)
+        open_session(b.book, b.day)
+        assert most - 50 <= b.send(1, 100_000) * 50.0 <= most
+
+
+def test_before_june_2026_a_small_account_makes_three_day_trades_in_five_sessions() -> None:
+    b = Bench(20_000.0, date="2024-01-03", regime="dated")
+    close_session(b.book, b.day, 1)
+    for _ in range(3):
+        open_session(b.book, b.day)
+        assert b.send(0, 10) == 10
+        assert b.send(0, -10) == -10
+    assert b.send(0, 10) == 0
+    for _ in range(3):
+        assert b.send(0, 10) == 0
+        open_session(b.book, b.day)
+    assert b.send(0, 10) == 10
 
 
 @st.composite
@@ -169,26 +470,86 @@ def days(draw: st.DrawFn) -> list[tuple[list[tuple[int, float]], int, bool, floa
     return draw(st.lists(instant, min_size=1, max_size=25))
 
 
-@given(days(), st.floats(500, 1e6))
+@given(days(), st.floats(500, 1e6), st.sampled_from([0.0, 0.02]))
 def test_cash_positions_and_equity_agree_to_the_cent_on_any_order_flow(
-    flow: list[tuple[list[tuple[int, float]], int, bool, float]], capital: float
+    flow: list[tuple[list[tuple[int, float]], int, bool, float]], capital: float, rate: float
 ) -> None:
     """An independent Decimal re-addition of fills, fees, interest and other flows gives the book's cash and positions."""
-    state, prices = book(cash=capital), OPENS.copy()
-    cash, quantity = Decimal(repr(capital)), [Decimal(0)] * S
+    b = Bench(capital, borrow_rate=rate, cash_rate=rate)
+    prices = OPENS.copy()
     for orders, nights, opened, factor in flow:
-        whole = [(s, q if CRYPTO[s] else float(np.trunc(q))) for s, q in orders]
-        whole = [(s, q) for s, q in whole if q]
-        symbols, wanted = np.array([s for s, _ in whole], dtype=int), np.array([q for _, q in whole], dtype=float)
-        state, fills = fill(state, terms(), prices, prices * factor, symbols, wanted)
-        for s, q, price, fee in zip(symbols, fills.quantity, fills.price, fills.fee, strict=True):
-            cash -= Decimal(repr(float(q))) * Decimal(repr(float(price))) + Decimal(repr(float(fee)))
-            quantity[s] += Decimal(repr(float(q)))
+        if opened:
+            open_session(b.book, b.day)
+            liquidate(b.book, b.day, b.tape, 0, prices, np.full(S, np.inf), np.zeros(S))
+        for s, q in orders:
+            wanted = q if CRYPTO[s] else float(np.trunc(q))
+            if wanted:
+                b.send(s, wanted, prices[s])
+                equity = b.account["cash"] + (b.book.holding["quantity"] * b.book.holding["mark"]).sum()
+                assert b.account["equity"] == pytest.approx(equity, abs=1e-6)
         prices = prices * factor
-        state, interest, other = carry(state, terms(), nights, opened)
-        cash += Decimal(repr(float(other))) - Decimal(repr(float(interest)))
-        assert abs(Decimal(repr(float(state.cash))) - cash) < Decimal("0.005")
-        assert [Decimal(repr(round(float(q), 9))) for q in state.quantity] == [q + Decimal("0.0") for q in quantity]
-        assert (state.quantity[CRYPTO] >= 0).all()
-        assert (state.short_proceeds >= 0).all()
-        assert (state.short_proceeds[state.quantity >= 0] == 0).all()
+        b.at(prices)
+        if nights:
+            close_session(b.book, b.day, nights)
+        cash, quantity = re_added(b, capital)
+        assert abs(Decimal(repr(float(b.account["cash"]))) - cash) < Decimal("0.005")
+        assert [Decimal(repr(b.quantity(s))) for s in range(S)] == [q + Decimal("0.0") for q in quantity]
+        assert (b.book.holding["quantity"][CRYPTO] >= 0).all()
+        assert (b.book.holding["proceeds"] >= 0).all()
+        assert (b.book.holding["proceeds"][b.book.holding["quantity"] >= 0] == 0).all()
+        assert b.account["proceeds"] == pytest.approx(b.book.holding["proceeds"].sum(), abs=1e-4)
+
+
+def re_added(b: Bench, capital: float) -> tuple[Decimal, list[Decimal]]:
+    """Cash and quantities by exact addition of the tape and of the account's flows."""
+    cash, quantity = Decimal(repr(capital)), [Decimal(0)] * S
+    for fill in b.filled().tolist():
+        _, _, _, s, q, price, fee = fill
+        cash -= Decimal(repr(q)) * Decimal(repr(price)) + Decimal(repr(fee))
+        quantity[s] += Decimal(repr(q))
+    return cash + Decimal(repr(float(b.account["other"]))) - Decimal(repr(float(b.account["interest"]))), quantity
+
+
+@compiled
+def shuffle_along(book: Book, day: Records, tape: Records, prices: np.ndarray, draws: np.ndarray, flows: np.ndarray) -> None:
+    """A random life: an order an event, now and then a night."""
+    account, none = book.account[0], np.zeros(len(prices))
+    for k in range(len(draws)):
+        s = int(draws[k, 0] * len(prices))
+        prices[s] = prices[s] * (1.0 + 0.004 * (draws[k, 1] - 0.5))
+        if k % 50 == 0:
+            mark(account, book.holding, prices)
+            close_session(book, day[0], 1 + int(draws[k, 2] * 3))
+            open_session(book, day[0])
+            liquidate(book, day[0], tape, k, prices, none, none)
+        held = book.holding[s]
+        value = (draws[k, 3] - 0.5) * 1_500.0
+        wanted = value / prices[s]
+        wanted = np.floor(wanted) if not held.crypto else np.floor(wanted * 1000) / 1000
+        trade(account, held, day[0], tape, k, 0, 0, s, wanted, prices[s], np.inf, 0.0)
+        flows[k, 0], flows[k, 1] = account.interest, account.other
+        account.interest, account.other = 0.0, 0.0
+
+
+def test_after_a_million_random_events_the_cash_is_exact_to_the_cent() -> None:
+    b = Bench(1_000_000.0, borrow_rate=0.01, cash_rate=0.01)
+    rng, events = np.random.default_rng(3), 1_000_000
+    b.tape, flows = new_tape(3 * events), np.zeros((events, 2))
+    days_ = np.array([b.day], dtype=b.day.dtype)
+    shuffle_along(b.book, days_, b.tape, OPENS.copy(), rng.random((events, 4)), flows)
+    tape = b.filled()
+    assert len(tape) > 600_000
+
+    def nano(values: np.ndarray) -> np.ndarray:
+        return np.array([int(v) for v in np.rint(values * 1e9).tolist()], dtype=object)
+
+    def micro(values: np.ndarray) -> np.ndarray:
+        return np.array([int(v) for v in np.rint(values * 1e6).tolist()], dtype=object)
+
+    paid = (nano(tape["quantity"]) * nano(tape["price"])).sum()
+    cash = Decimal(10**6) - Decimal(int(paid)).scaleb(-18) - Decimal(int(micro(tape["fee"]).sum())).scaleb(-6)
+    cash += Decimal(int(micro(flows[:, 1]).sum() - micro(flows[:, 0]).sum())).scaleb(-6)
+    assert abs(cash - Decimal(repr(float(b.account["cash"])))) < Decimal("0.005")
+    for s in range(S):
+        own = tape["symbol"] == s
+        assert Decimal(int(nano(tape["quantity"][own]).sum())).scaleb(-9) == Decimal(repr(b.quantity(s)))

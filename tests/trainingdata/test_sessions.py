@@ -16,7 +16,7 @@ from trainingdata.sessions import (
     is_decision,
     known_at,
     last_four_pm,
-    nights_after,
+    nights_between,
     stays_open,
     stock_grid,
 )
@@ -105,6 +105,10 @@ def test_on_a_half_day_the_overnight_ceiling_begins_one_decision_earlier() -> No
     assert stays_open(utc("2024-11-29T15:30"))
     assert not stays_open(utc("2024-11-29T16:30"))
     assert not stays_open(utc("2024-11-29T17:30"))
+
+
+def nights_after(previous: np.datetime64, now: np.datetime64) -> int:
+    return int(nights_between(np.array([previous, now]))[1])
 
 
 def test_friday_carries_three_nights_and_a_long_weekend_four() -> None:

@@ -1,0 +1,344 @@
+"""Orders against bars, through the simulated broker."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from execution.fees import FeeSchedule, TradingCosts
+from execution.orders import Fill, Order
+from marketsimulator.book import new_book
+from marketsimulator.broker import SimulatedBroker
+from marketsimulator.terms import FillTerms, MarginTerms, holdings_of, tier_table
+from marketsimulator.timeline import timeline
+from trainingdata.actions import Action
+from trainingdata.bars import panel
+from trainingdata.instruments import instrument
+from trainingdata.sessions import stock_grid
+
+FREE = TradingCosts(0, 0, 0, 0, 0, 0)
+FEES = FeeSchedule()
+HOURS = np.arange(np.datetime64("2024-10-02T01:00", "ns"), np.datetime64("2024-10-03", "ns"), np.timedelta64(1, "h"))
+
+
+def coin(*bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any) -> SimulatedBroker:
+    """An account of 100,000 on hourly bars (open, high, low, close) of one coin, from the instant the first is known."""
+    return market({"BTCUSD": (HOURS[: len(bars)], bars)}, volume=volume, **more)
+
+
+def stock(*bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any) -> SimulatedBroker:
+    """The same on the regular bars of one stock, from 2024-10-02 on."""
+    grid = stock_grid()
+    first = int(np.searchsorted(grid.ends, np.datetime64("2024-10-02", "ns")))
+    return market({"AAA": (grid.ends[first : first + len(bars)], bars)}, volume=volume, **more)
+
+
+def market(
+    tables: dict[str, Any],
+    *,
+    volume: float = 1e6,
+    costs: TradingCosts = FREE,
+    fills: FillTerms | None = None,
+    capital: float = 100_000.0,
+    actions: tuple[Action, ...] = (),
+    **margin: Any,
+) -> SimulatedBroker:
+    parts = []
+    for symbol, (times, bars) in tables.items():
+        values = np.array([(*bar, volume) if len(bar) == 4 else bar for bar in bars], dtype=float)
+        parts.append((instrument(symbol), times, values))
+    bars_ = panel(parts, "by hand")
+    terms, share = MarginTerms(**margin), fills or FillTerms()
+    book = new_book(capital, holdings_of(bars_.instruments, costs, terms), tier_table(FEES))
+    line = timeline(bars_, FEES, terms, share, impact=False, actions=actions)
+    return SimulatedBroker(bars_, line, book)
+
+
+def order(side: str, qty: float, type_: str = "market", name: str = "o", symbol: str = "AAA", **more: Any) -> Order:
+    more.setdefault("tif", "gtc")
+    return Order(name, symbol, side, Decimal(str(qty)), "test", type=type_, **more)  # type: ignore[arg-type]
+
+
+def prices(fills: list[Fill]) -> list[tuple[float, float]]:
+    return [(float(f.qty), f.price) for f in fills if f.price > 0]
+
+
+def walk(broker: SimulatedBroker, instants: int) -> list[tuple[float, float]]:
+    """All fills once so many instants have passed."""
+    for step in range(1, instants + 1):
+        broker.advance(step)
+        broker.row()
+    return prices(broker.fills)
+
+
+FLAT = (100.0, 101.0, 99.0, 100.0)
+
+
+def test_a_limit_fills_only_where_the_bar_trades_through_it() -> None:
+    touched = stock(FLAT, (100, 101, 95, 100))
+    touched.submit([order("buy", 10, "limit", limit_price=95.0)])
+    assert walk(touched, 1) == []
+    through = stock(FLAT, (100, 101, 94.99, 100))
+    through.submit([order("buy", 10, "limit", limit_price=95.0)])
+    assert walk(through, 1) == [(10, 95.0)]
+    short = stock(FLAT, (100, 105.01, 99, 100))
+    short.submit([order("sell", 10, "limit", limit_price=105.0)])
+    assert walk(short, 1) == [(-10, 105.0)]
+
+
+def test_a_gap_fills_a_limit_at_the_open_and_a_stop_no_better_than_it() -> None:
+    gap = stock(FLAT, FLAT, (90, 92, 88, 91))
+    gap.submit([order("buy", 10, "limit", limit_price=95.0)])
+    assert walk(gap, 2) == [(10, 90.0)]
+    fell = stock(FLAT, FLAT, (90, 92, 88, 91))
+    fell.submit([order("buy", 10)])
+    fell.submit([order("sell", 10, "stop", "p", stop_price=98.5)])
+    assert walk(fell, 2) == [(10, 100.0), (-10, 90.0)]
+
+
+def test_a_stop_fills_from_its_price_with_its_costs() -> None:
+    costly = stock(FLAT, (100, 103, 99, 102), costs=TradingCosts(10, 0, 0, 0, 0, 0))
+    costly.submit([order("buy", 10, "stop", stop_price=102.0)])
+    assert walk(costly, 1) == [(10, 102.102)]
+    untouched = stock(FLAT, (100, 101.99, 99, 101))
+    untouched.submit([order("buy", 10, "stop", stop_price=102.0)])
+    assert walk(untouched, 1) == []
+
+
+def test_a_stop_limit_waits_for_the_next_bar_where_it_cannot_fill_at_once() -> None:
+    costs = TradingCosts(10, 0, 0, 0, 0, 0)
+    waits = stock(FLAT, (100, 103, 99, 102), (102, 103, 101, 102), costs=costs)
+    waits.submit([order("buy", 10, "stop_limit", stop_price=102.0, limit_price=102.0)])
+    assert walk(waits, 1) == []
+    assert walk(waits, 2) == [(10, 102.0)]
+    fits = stock(FLAT, (100, 103, 99, 102), costs=costs)
+    fits.submit([order("buy", 10, "stop_limit", stop_price=102.0, limit_price=102.2)])
+    assert walk(fits, 1) == [(10, 102.102)]
+
+
+def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
+    """Long with a profit at 105 and a stop at 95, in a bar that saw both: the stop. Short: the same the other way."""
+    wild = (100, 106, 94, 100)
+    long = stock(FLAT, wild)
+    long.submit([order("buy", 10, take_profit=105.0, stop_loss=95.0)])
+    assert walk(long, 1) == [(10, 100.0), (-10, 95.0)]
+    short = stock(FLAT, wild)
+    short.submit([order("sell", 10, take_profit=95.0, stop_loss=105.0)])
+    assert walk(short, 1) == [(-10, 100.0), (10, 105.0)]
+
+
+def test_a_bracket_takes_its_profit_and_cancels_its_stop() -> None:
+    b = stock(FLAT, (100, 106, 99, 104), (104, 105, 90, 91))
+    b.submit([order("buy", 10, take_profit=105.0, stop_loss=95.0)])
+    assert walk(b, 2) == [(10, 100.0), (-10, 105.0)]
+    assert b.account().positions == {}
+
+
+def test_a_position_opened_within_a_bar_may_be_stopped_but_not_paid_in_it() -> None:
+    """A bid at 98 fills on the way down; whether the bar's high came before or after, nobody knows."""
+    calm = stock(FLAT, (100, 106, 97, 104), (104, 106, 103, 104))
+    calm.submit([order("buy", 10, "limit", limit_price=98.0, take_profit=105.0, stop_loss=90.0)])
+    assert walk(calm, 1) == [(10, 98.0)]
+    assert walk(calm, 2) == [(10, 98.0), (-10, 105.0)]
+    wild = stock(FLAT, (100, 106, 89, 104))
+    wild.submit([order("buy", 10, "limit", limit_price=98.0, take_profit=105.0, stop_loss=90.0)])
+    assert walk(wild, 1) == [(10, 98.0), (-10, 90.0)]
+    breakout = stock(FLAT, (100, 103, 94, 104))
+    breakout.submit([order("buy", 10, "stop", stop_price=102.0, stop_loss=95.0)])
+    assert walk(breakout, 1) == [(10, 102.0), (-10, 95.0)]
+
+
+def test_a_bracket_whose_entry_never_fills_ends_with_it() -> None:
+    b = stock(*[FLAT] * 9)
+    b.submit([order("buy", 10, "limit", limit_price=50.0, tif="day", take_profit=105.0, stop_loss=40.0)])
+    assert walk(b, 8) == []
+    assert b.account().open_orders == ()
+
+
+def test_day_orders_end_with_the_session_gtc_orders_do_not_and_ioc_orders_at_once() -> None:
+    bars = [FLAT] * 7 + [(90, 91, 89, 90)]
+    for tif, fills in (("day", []), ("gtc", [(10, 90.0)]), ("ioc", [])):
+        b = stock(*bars)
+        b.submit([order("buy", 10, "limit", limit_price=95.0, tif=tif)])
+        assert walk(b, 7) == fills
+    at_once = stock(*bars)
+    at_once.submit([order("buy", 10, "limit", limit_price=100.5, tif="ioc")])
+    assert prices(at_once.fills) == [(10, 100.0)]
+
+
+def test_what_a_bars_volume_does_not_fill_is_cancelled_or_carried() -> None:
+    bars = [(100, 101, 99, 100, 1000.0), (100, 101, 99, 100, 1000.0), (102, 103, 101, 102, 250.0)]
+    cancelled = stock(*bars)
+    cancelled.submit([order("buy", 150)])
+    assert walk(cancelled, 2) == [(100, 100.0)]
+    carried = stock(*bars, fills=FillTerms(remainder="carry"))
+    carried.submit([order("buy", 150)])
+    assert carried.account().exposure == {"AAA": Decimal(150)}
+    assert walk(carried, 2) == [(100, 100.0), (25, 102.0)]
+    covered = stock(*bars, fills=FillTerms(coverage=0.5))
+    covered.submit([order("buy", 150)])
+    assert prices(covered.fills) == [(150, 100.0)]
+
+
+def test_a_halted_bar_fills_nothing() -> None:
+    halted = stock(FLAT, (100, 101, 99, 100, 0.0), FLAT)
+    halted.submit([order("buy", 10), order("buy", 10, "limit", "l", limit_price=99.5)])
+    assert walk(halted, 1) == []
+    assert walk(halted, 2) == [(10, 99.5)]
+    unbounded = stock(FLAT, (100, 101, 99, 100, 0.0), fills=FillTerms(volume_share=None))
+    unbounded.submit([order("buy", 10)])
+    assert prices(unbounded.fills) == [(10, 100.0)]
+
+
+def test_no_order_fills_on_a_bar_that_began_before_it_was_sent() -> None:
+    """At 14:30 UTC a stock's bar begins; the coin's bar of 14:00 is half done and must not fill what is sent now."""
+    grid = stock_grid()
+    ends = grid.ends[int(np.searchsorted(grid.ends, np.datetime64("2024-10-02", "ns"))) :][:2]
+    hours = np.array(["2024-10-02T14:00", "2024-10-02T15:00", "2024-10-02T16:00"], dtype="datetime64[ns]")
+    coins = [FLAT, (100, 101, 80, 100), (100, 101, 85, 100)]
+    b = market({"AAA": (ends, [FLAT, FLAT]), "BTCUSD": (hours, coins)})
+    b.advance(1)
+    b.submit([order("buy", 1, "limit", symbol="BTCUSD", limit_price=90.0)])
+    b.advance(2)
+    assert b.fills == []
+    b.advance(3)
+    b.advance(4)
+    assert prices(b.fills) == [(1, 90.0)]
+
+
+def test_one_order_does_not_turn_a_position_over() -> None:
+    """10 long: an offer of 15 sells 10 and ends, at whatever price."""
+    b = stock(FLAT, (100, 106, 99, 104), (104, 108, 103, 104))
+    b.submit([order("buy", 10)])
+    b.submit([order("sell", 15, "limit", "rest", limit_price=105.0)])
+    assert walk(b, 2) == [(10, 100.0), (-10, 105.0)]
+    assert b.account().open_orders == ()
+
+
+def test_an_account_does_not_trade_with_itself() -> None:
+    b = stock(FLAT, FLAT, FLAT)
+    b.submit([order("buy", 10)])
+    b.submit([order("sell", 10, "limit", "rest", limit_price=150.0)])
+    b.submit([order("buy", 10, "market", "washes")])
+    assert prices(b.fills) == [(10, 100.0)]
+    assert b.margin_events()["refusals"] == 1
+
+
+def test_waiting_orders_hold_their_buying_power() -> None:
+    b = stock(FLAT, FLAT)
+    b.submit([order("buy", 3_000, "limit", "first", limit_price=99.0)])
+    b.submit([order("buy", 3_000, "limit", "second", limit_price=99.0)])
+    assert [o.client_order_id for o in b.account().open_orders] == ["first"]
+    assert b.submit([order("buy", 3_000)])[0].qty == Decimal(1_030)
+
+
+def test_a_cancelled_order_does_not_fill() -> None:
+    b = stock(FLAT, FLAT, (90, 91, 89, 90))
+    b.submit([order("buy", 10, "limit", limit_price=95.0)])
+    b.cancel(["o"])
+    assert walk(b, 2) == []
+
+
+def test_coins_take_no_day_orders_and_no_stops() -> None:
+    b = coin(FLAT, FLAT)
+    for wrong in (order("buy", 1, symbol="BTCUSD", tif="day"), order("buy", 1, "stop", symbol="BTCUSD", stop_price=1.0)):
+        assert b.submit([wrong]) == []
+    assert len(b.submit([order("buy", 1, symbol="BTCUSD")])) == 2
+
+
+def test_a_maker_pays_the_makers_fee() -> None:
+    b = coin(FLAT, (100, 101, 90, 100))
+    b.submit([order("buy", 1, "limit", symbol="BTCUSD", limit_price=95.0)])
+    walk(b, 1)
+    assert [float(f.qty) for f in b.fills] == [1.0, -0.0015]
+
+
+def test_waiting_orders_follow_dividends_and_splits() -> None:
+    """Ex 2 USD, then 2 for 1: a bid of 10 at 96 becomes one of 20 at 47; 20 shares held become 40."""
+    opens = np.datetime64("2024-10-03T13:30", "ns")
+    actions = (Action("AAA", opens, dividend=2.0), Action("AAA", opens, ratio=2.0))
+    b = stock(*[FLAT] * 7, (49, 50, 48, 49), (49, 50, 46.9, 49), actions=actions)
+    b.submit([order("buy", 20)])
+    b.submit([order("buy", 10, "limit", "bid", limit_price=96.0)])
+    assert walk(b, 7) == [(20, 100.0)]
+    assert b.account().positions == {"AAA": Decimal(40)}
+    assert b.row().dividends == 40.0
+    assert walk(b, 8)[-1] == (20, 47.0)
+
+
+def test_a_called_account_is_sold_at_the_next_sessions_open() -> None:
+    """2,000 shares at 70 on a debit of 100,000: 40,000 of equity, one stock needs 70,000; 1 - 40 · 0.95 / 70 is sold."""
+    bars = [FLAT] * 6 + [(100, 100, 70, 70), (60, 61, 59, 60), FLAT]
+    b = stock(*bars, fills=FillTerms(volume_share=None))
+    b.submit([order("buy", 2_000)])
+    for step in range(1, 8):
+        b.advance(step)
+    assert b.margin_events()["margin_calls"] == 1
+    forced = b.fills[-1]
+    assert forced.client_order_id.startswith("liquidation-")
+    assert forced.price == 60.0
+    assert forced.qty == Decimal(-915)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.tuples(st.floats(90, 110), st.floats(0, 6), st.floats(0, 6), st.floats(0, 1)), min_size=4, max_size=14),
+    st.lists(
+        st.tuples(
+            st.integers(0, 12),
+            st.sampled_from(["market", "limit", "stop", "stop_limit"]),
+            st.sampled_from(["buy", "sell"]),
+            st.integers(1, 500),
+            st.floats(92, 108),
+            st.floats(92, 108),
+            st.sampled_from(["day", "gtc", "ioc"]),
+            st.booleans(),
+        ),
+        max_size=12,
+    ),
+)
+def test_whatever_is_sent_nothing_beats_its_limit_or_leaves_the_bar_and_the_ledger_adds_up(
+    shapes: list[tuple[float, float, float, float]], sent: list[tuple[Any, ...]]
+) -> None:
+    bars = [
+        (o, max(o, o - down + mix * (up + down)) + 0.5 * up, min(o, o - down), o - down + mix * (up + down))
+        for o, up, down, mix in shapes
+    ]
+    bars = [(o, max(h, c), min(low, c), c) for o, h, low, c in bars]
+    b = stock(*bars, costs=TradingCosts(2, 1, 0, 0, 0, 0))
+    known: dict[str, Order] = {}
+    total = Decimal(100_000)
+    for step in range(len(bars)):
+        if step:
+            b.advance(step)
+        for k, (when, kind, side, qty, limit, stop, tif, bracket) in enumerate(sent):
+            if when == step:
+                legs = {"take_profit": 200.0, "stop_loss": 1.0} if side == "buy" else {"take_profit": 1.0, "stop_loss": 200.0}
+                more: dict[str, Any] = legs if bracket else {}
+                if "limit" in kind:
+                    more["limit_price"] = round(limit, 2)
+                if "stop" in kind:
+                    more["stop_price"] = round(stop, 2)
+                known[f"o{k}"] = order(side, qty, kind, f"o{k}", tif=tif, **more)
+                b.submit([known[f"o{k}"]])
+        row = b.row()
+        total += Decimal(repr(row.other)) - Decimal(repr(row.interest))
+        held = float(b.account().positions.get("AAA", Decimal(0)))
+        assert row.equity == pytest.approx(row.cash + held * bars[step][3], abs=1e-6)
+    for fill in b.fills:
+        total -= fill.qty * Decimal(repr(fill.price)) + Decimal(repr(fill.fee))
+        origin = known.get(fill.client_order_id)
+        if origin is not None and origin.limit_price is not None and fill.qty * origin.signed_qty > 0:
+            assert (fill.price - origin.limit_price) * float(origin.signed_qty) <= 0
+        step = int(np.searchsorted(b._bars.times, fill.at))
+        near = [bars[k] for k in (step, step + 1) if k < len(bars)]
+        assert any(bar[2] * 0.999 <= fill.price <= bar[1] * 1.001 for bar in near)
+    for name in known:
+        own = [abs(f.qty) for f in b.fills if f.client_order_id == name and f.qty * known[name].signed_qty > 0]
+        assert sum(own) <= known[name].qty
+    assert abs(total - Decimal(repr(b.account().cash))) < Decimal("0.005")

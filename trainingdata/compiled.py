@@ -1,0 +1,46 @@
+"""Functions compiled to machine code by numba, kept on disk between processes.
+
+numba drops a kept function when its own file changes, not when one that it calls in another file does. So what is kept
+lies in a folder named after the content of every file that holds compiled functions: no stale arithmetic is ever run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import config
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+ROOMS = ("trainingdata", "sizing", "execution", "marketsimulator")
+
+
+def compiled(function: Function) -> Function:
+    """The function as machine code, compiled when it is first called and read from disk after that.
+
+    Divisions by zero give inf or nan, as numpy's do. Only arrays, numbers and named tuples of them go in and out.
+    """
+    settings: Any = config
+    before = settings.CACHE_DIR
+    settings.CACHE_DIR = str(_folder())
+    try:
+        return cast(Function, numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=True)(function))
+    finally:
+        settings.CACHE_DIR = before
+
+
+@cache
+def _folder() -> Path:
+    """Beside this file; where that cannot be written, numba falls back to the user's own folder."""
+    here = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(path for room in ROOMS for path in (here.parent / room).glob("*.py")):
+        text = path.read_bytes()
+        if b"trainingdata.compiled import" in text:
+            digest.update(text)
+    return here / "__pycache__" / f"compiled-{digest.hexdigest()[:16]}"
