@@ -25,6 +25,7 @@ from marketsimulator.baseline import BuyAndHold
 from marketsimulator.broker import Row
 from marketsimulator.results import Results, Run, print_results, write_results
 from marketsimulator.settings import BacktestSettings
+from marketsimulator.trials import Trials, record
 from sizing.quantity import sizing_phrase
 from trainingdata.bars import Bars
 from trainingdata.command import Bar, check_output, fail, log_to_file
@@ -68,7 +69,7 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
         simulate(settings, bars, begin, name, decider, progress, logging.INFO if k == 0 else logging.DEBUG)
         for k, (name, decider) in enumerate(deciders)
     ]
-    return Results(settings, bars, main, tuple(others), time.monotonic() - began)
+    return Results(settings, bars, begin, main, tuple(others), time.monotonic() - began)
 
 
 def simulate(
@@ -131,7 +132,7 @@ def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -
         log_to_file("backtest")
         with Bar() as progress:
             results = run_backtest(settings, progress)
-        summary = results.summary()
+        summary = results.summary(_recorded(results))
         write_results(results, summary, output)
     except InputError as error:
         if output is not None and output.is_dir() and not any(output.iterdir()):
@@ -141,6 +142,18 @@ def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -
         print("interrupted: nothing was written", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     print_results(summary, results.seconds, output)
+
+
+def _recorded(results: Results) -> Trials | None:
+    """The trials on this run's data, with this one; none where the settings name no ledger, or it cannot be used."""
+    path = results.settings.trials
+    if path is None:
+        return None
+    try:
+        return record(Path(path).expanduser(), results.trial())
+    except InputError as error:
+        log.warning("%s", error)
+        return None
 
 
 def _run_composed(config: DictConfig) -> None:

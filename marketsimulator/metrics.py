@@ -15,14 +15,19 @@ from trainingdata.sessions import DAY, Instants, four_pm, new_york_date, session
 
 Array = npt.NDArray[np.float64]
 
+TAIL = 0.05  # of days, for value at risk and expected shortfall
+
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """Fractions, signed; annualised by `periods_per_year`.
+    """Fractions, signed; annualised by `periods_per_year`; d is a day's return, [D].
 
-    annual_return: (1 + total of the daily series) ^ (periods_per_year / days) - 1. volatility: sample deviation · √ppy.
-    sharpe: mean / sample deviation · √ppy, no risk-free rate. sortino: mean / root mean square of the losses · √ppy.
-    max_drawdown: deepest fall of the daily equity below its earlier peak, ≤ 0. calmar: annual_return / |max_drawdown|.
+    total_return: equity at the end over capital - 1. annual_return: (1 + total of the daily series) ^ (ppy / D) - 1.
+    volatility: sample deviation · √ppy. sharpe: mean / sample deviation · √ppy, no risk-free rate. sortino: mean / root
+    mean square of the losses · √ppy. max_drawdown: deepest fall of the daily equity below its earlier peak, ≤ 0;
+    drawdown_days: longest stretch of days below an earlier peak. calmar: annual_return / |max_drawdown|. value_at_risk:
+    the 5 % quantile of d, expected_shortfall: the mean of d up to it. hit_rate: share of days with a gain among those with
+    a gain or a loss. profit_factor: sum of gains over sum of losses. skewness, kurtosis: of d, 3 for a normal.
     """
 
     total_return: float
@@ -32,6 +37,14 @@ class Performance:
     sortino: float | None
     calmar: float | None
     max_drawdown: float
+    drawdown_days: int
+    value_at_risk: float | None
+    expected_shortfall: float | None
+    hit_rate: float | None
+    profit_factor: float | None
+    skewness: float | None
+    kurtosis: float | None
+    days: int
     periods_per_year: int
 
     def as_dict(self) -> dict[str, float | int | None]:
@@ -42,24 +55,51 @@ class Performance:
 def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> Performance:
     """Statistics of a run from its equity rows [N]; `coins` says whether a coin is in the universe."""
     daily, per_year = daily_equity(at, equity, capital=capital, coins=coins)
-    total = float(equity[-1] / capital - 1)
-    returns = daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
-    days = len(returns)
+    return daily_performance(daily, per_year, total_return=float(equity[-1] / capital - 1))
+
+
+def daily_performance(daily: Array, per_year: int, *, total_return: float | None = None) -> Performance:
+    """Statistics of daily equity [1 + D], the first the starting capital; total_return: that of the run it belongs to."""
+    returns = daily_returns(daily)
+    days, root = len(returns), np.sqrt(per_year)
     annual = _annualised(float(daily[-1] / daily[0]), per_year / days) if days else None
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
     downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean())) if days else 0.0
     depth = float((daily / np.maximum.accumulate(daily) - 1).min())
-    root = np.sqrt(per_year)
+    threshold = float(np.quantile(returns, TAIL)) if days else None
+    gains, losses = float(returns[returns > 0].sum()), float(-returns[returns < 0].sum())
+    moved = int((returns != 0).sum())
+    centred = (returns - returns.mean()) / returns.std() if deviation > 0 else None
     return Performance(
-        total_return=total,
+        total_return=float(daily[-1] / daily[0] - 1) if total_return is None else total_return,
         annual_return=annual,
-        volatility=deviation * root if days > 1 else None,
+        volatility=float(deviation * root) if days > 1 else None,
         sharpe=float(returns.mean() / deviation * root) if deviation > 0 else None,
         sortino=float(returns.mean() / downside * root) if downside > 0 else None,
         calmar=annual / -depth if annual is not None and depth < 0 else None,
         max_drawdown=depth,
+        drawdown_days=drawdown_days(daily),
+        value_at_risk=threshold,
+        expected_shortfall=float(returns[returns <= threshold].mean()) if threshold is not None else None,
+        hit_rate=float((returns > 0).sum()) / moved if moved else None,
+        profit_factor=gains / losses if losses > 0 else None,
+        skewness=float((centred**3).mean()) if centred is not None else None,
+        kurtosis=float((centred**4).mean()) if centred is not None else None,
+        days=days,
         periods_per_year=per_year,
     )
+
+
+def daily_returns(daily: Array) -> Array:
+    """[D] returns of daily equity [1 + D]; none where the equity is wiped out on the way."""
+    return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
+
+
+def drawdown_days(daily: Array) -> int:
+    """The longest stretch of consecutive days on which the equity stood below an earlier peak."""
+    below = daily < np.maximum.accumulate(daily)
+    ends = np.flatnonzero(np.diff(np.concatenate([[False], below, [False]]).astype(int)))
+    return int((ends[1::2] - ends[::2]).max(initial=0))
 
 
 def daily_equity(at: Instants, equity: Array, *, capital: float, coins: bool) -> tuple[Array, int]:

@@ -25,6 +25,7 @@ td, th { padding: .25rem .9rem; text-align: right; border-bottom: 1px solid #e3e
 <table><tr><th></th>{% for name in columns %}<th>{{ name }}</th>{% endfor %}</tr>
 {% for label, cells in rows %}<tr><td>{{ label }}</td>{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
+{% if luck %}<p>{{ luck }}</p>{% endif %}
 {{ figure | safe }}
 <p class="muted">Returns are fractions of starting capital after spread, slippage, fees and interest; statistics come from
 the equity at 16:00 New York, {{ s.periods_per_year }} days a year. Leverage is gross exposure over equity after each
@@ -40,6 +41,12 @@ ROWS = (
     ("Sortino", "sortino", "{:.2f}"),
     ("Calmar", "calmar", "{:.2f}"),
     ("largest drawdown", "max_drawdown", "{:.2%}"),
+    ("days below a peak", "drawdown_days", "{:,}"),
+    ("5 % worst day", "value_at_risk", "{:.2%}"),
+    ("mean beyond it", "expected_shortfall", "{:.2%}"),
+    ("days with a gain", "hit_rate", "{:.0%}"),
+    ("profit factor", "profit_factor", "{:.2f}"),
+    ("mean leverage", "mean_leverage", "{:.2f}x"),
     ("turnover a year", "turnover", "{:,.0f}x"),
     ("costs", "costs", "${:,.2f}"),
     ("interest", "interest", "${:,.2f}"),
@@ -64,6 +71,23 @@ def format_rows(summary: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return [(label, ["n/a" if c[key] is None else style.format(c[key]) for c in columns]) for label, key, style in ROWS]
 
 
+def luck(summary: dict[str, Any]) -> str:
+    """What the Sharpe ratio is worth, in a sentence; empty where there is none."""
+    if summary["sharpe"] is None:
+        return ""
+    text = f"Sharpe {summary['sharpe']:.2f}"
+    if "sharpe" in summary["intervals"]:
+        low, high = summary["intervals"]["sharpe"]
+        text += f", 90 % interval {low:.2f} to {high:.2f} (stationary bootstrap, {summary['days']} days)"
+    if summary["deflated_sharpe"] is not None:
+        others = "1 variant" if summary["trials"] == 1 else f"{summary['trials']} variants"
+        text += (
+            f"; probability that it is above zero {summary['probabilistic_sharpe']:.0%},"
+            f" {summary['deflated_sharpe']:.0%} after {others} tried on these data"
+        )
+    return text + "."
+
+
 def render_report(summary: dict[str, Any], equity: list[pd.DataFrame], ceilings: dict[np.datetime64, float]) -> str:
     """The page: figures beside the comparisons; equity, drawdown, leverage against its ceilings.
 
@@ -78,6 +102,7 @@ def render_report(summary: dict[str, Any], equity: list[pd.DataFrame], ceilings:
             heading=heading(summary),
             columns=names,
             rows=format_rows(summary),
+            luck=luck(summary),
             figure=_figure(names, equity, ceilings),
         )
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,11 +22,22 @@ from rich.table import Table
 from execution.orders import Fill
 from execution.trader import Choice, Decision
 from marketsimulator.broker import Row
-from marketsimulator.metrics import annual_turnover, performance
-from marketsimulator.report import column_names, format_rows, heading, render_report
+from marketsimulator.metrics import (
+    Performance,
+    annual_turnover,
+    daily_equity,
+    daily_returns,
+    performance,
+)
+from marketsimulator.report import column_names, format_rows, heading, luck, render_report
 from marketsimulator.settings import BacktestSettings
+from marketsimulator.significance import deflated_sharpe, intervals, probabilistic_sharpe
+from marketsimulator.trials import Trial, Trials, config_hash, data_hash
 from trainingdata.bars import Bars
 from trainingdata.errors import InputError
+from trainingdata.sessions import Instants, utc_text
+
+Array = npt.NDArray[np.float64]
 
 EQUITY = ("at", "cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other")
 FILLS = ("at", "symbol", "qty", "price", "fee", "client_order_id")
@@ -56,6 +68,10 @@ class Run:
         """USD; a row for every instant at which a bar became known."""
         return _frame(EQUITY, [tuple(getattr(r, c) for c in EQUITY) for r in self.rows])
 
+    def curve(self) -> tuple[Instants, Array]:
+        """Instants and equity of every row, [N] each."""
+        return np.array([r.at for r in self.rows]), np.array([r.equity for r in self.rows])
+
     def fill_frame(self) -> pd.DataFrame:
         """qty signed, price and fee in USD."""
         return _frame(FILLS, [(f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id) for f in self.fills])
@@ -74,10 +90,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A backtest's main run and the runs to compare it with. seconds: that it took."""
+    """A backtest's main run and the runs to compare it with. first: instant number it begins at. seconds: that it took."""
 
     settings: BacktestSettings
     bars: Bars
+    first: int
     main: Run
     comparisons: tuple[Run, ...]
     seconds: float
@@ -87,10 +104,32 @@ class Results:
         """The main run, then what it is compared with."""
         return (self.main, *self.comparisons)
 
-    def summary(self) -> dict[str, Any]:
-        """The content of `summary.json`."""
+    @property
+    def coins(self) -> bool:
+        """Whether a coin is in the universe: days are then calendar days."""
+        return bool(self.bars.crypto.any())
+
+    def trial(self) -> Trial:
+        """The main run as the trial ledger keeps it."""
+        known = self.performance(self.main)
+        return Trial(
+            config_hash=config_hash(asdict(self.settings)),
+            data_hash=data_hash(self.bars, self.first),
+            source=self.bars.source,
+            symbols=self.bars.symbols,
+            first=utc_text(self.main.rows[0].at),
+            last=utc_text(self.main.rows[-1].at),
+            days=known.days,
+            daily_sharpe=_daily(known),
+            total_return=known.total_return,
+            forecaster=self.main.name,
+        )
+
+    def summary(self, trials: Trials | None = None) -> dict[str, Any]:
+        """The content of `summary.json`; trials: what has been tried on these data, this run included."""
         return {
             **self.figures(self.main),
+            **self.significance(trials),
             "start": pd.Timestamp(self.main.rows[0].at, tz="UTC").isoformat(),
             "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(self.bars.symbols),
@@ -100,15 +139,17 @@ class Results:
             "forecaster": self.main.name,
             "seed": self.settings.seed,
             "comparisons": {run.name: self.figures(run) for run in self.comparisons},
-            "remarks": self.remarks(),
+            "remarks": self.remarks(trials),
         }
 
+    def performance(self, run: Run) -> Performance:
+        """Return and risk of one run."""
+        at, equity = run.curve()
+        return performance(at, equity, capital=self.settings.capital, coins=self.coins)
+
     def figures(self, run: Run) -> dict[str, Any]:
-        """Returns, risk and costs of one run; fractions and USD."""
-        equity = run.equity()
-        at = equity["at"].dt.tz_localize(None).to_numpy("datetime64[ns]")
-        values = equity["equity"].to_numpy()
-        known = performance(at, values, capital=self.settings.capital, coins=bool(self.bars.crypto.any()))
+        """Returns, risk, exposure and costs of one run; fractions and USD."""
+        at, equity = run.curve()
         notional = sum(abs(float(f.qty)) * f.price for f in run.fills)
         kinds = {
             "spread": sum(r.spread for r in run.rows),
@@ -119,19 +160,41 @@ class Results:
             "borrow": sum(r.borrow for r in run.rows),
         }
         return {
-            **known.as_dict(),
-            "turnover": annual_turnover(notional, at, values),
+            **self.performance(run).as_dict(),
+            "turnover": annual_turnover(notional, at, equity),
+            **exposure(run.rows),
             "costs": sum(kinds.values()),
             "interest": kinds["interest"],
             "costs_by_kind": kinds,
             "dividends": sum(r.dividends for r in run.rows),
+            "contributions": contributions(self.bars, run, self.settings.capital),
             "trades": sum(f.price > 0 for f in run.fills),
             "margin": run.margin,
         }
 
-    def remarks(self) -> list[str]:
+    def significance(self, trials: Trials | None) -> dict[str, Any]:
+        """How much of the main run may be luck: bootstrap intervals, and the Sharpe ratio against all that was tried."""
+        at, equity = self.main.curve()
+        daily, per_year = daily_equity(at, equity, capital=self.settings.capital, coins=self.coins)
+        known, tried = self.performance(self.main), trials or Trials(1, 0.0)
+        ratio = _daily(known)
+        real = deflated = None
+        if ratio is not None and known.skewness is not None and known.kurtosis is not None:
+            moments = {"skewness": known.skewness, "kurtosis": known.kurtosis}
+            real = probabilistic_sharpe(ratio, known.days, **moments)
+            deflated = deflated_sharpe(ratio, known.days, trials=tried.count, variance=tried.variance, **moments)
+        return {
+            "probabilistic_sharpe": real,
+            "deflated_sharpe": deflated,
+            "trials": tried.count,
+            "intervals": intervals(daily_returns(daily), per_year, seed=self.settings.seed),
+        }
+
+    def remarks(self, trials: Trials | None) -> list[str]:
         """What a reader of the figures must not miss."""
         notes = []
+        if trials is None:
+            notes.append("This trial is in no ledger: its Sharpe ratio is not deflated by what else was tried.")
         if self.bars.source.startswith("synthetic"):
             notes.append(f"The bars are a {self.bars.source}: the figures say nothing about any real market.")
         if self.main.name.startswith("oracle"):
@@ -199,10 +262,50 @@ def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None
         table.add_row(label, *cells)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
+    if sentence := luck(summary):
+        console.print(sentence, soft_wrap=True, highlight=False)
     for remark in summary["remarks"]:
         console.print(remark, soft_wrap=True, highlight=False)
     console.print(f"Prices {summary['prices']}; margin rules: {REGIMES[summary['margin_regime']]}.", highlight=False)
     console.print(f"{seconds:.1f} s. Report: {output / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def _daily(known: Performance) -> float | None:
+    """The Sharpe ratio per day."""
+    return None if known.sharpe is None else known.sharpe / float(np.sqrt(known.periods_per_year))
+
+
+def exposure(rows: list[Row]) -> dict[str, float | None]:
+    """Mean and largest gross exposure over equity, stocks and coins together, and the share of instants with a position."""
+    gross = np.array([r.gross_stock + r.gross_crypto for r in rows])
+    equity = np.array([r.equity for r in rows])
+    sound = equity > 0
+    leverage = gross[sound] / equity[sound]
+    return {
+        "mean_leverage": float(leverage.mean()) if len(leverage) else None,
+        "max_leverage": float(leverage.max()) if len(leverage) else None,
+        "time_invested": float((gross > 0).mean()),
+    }
+
+
+def contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
+    """What each symbol's trades and positions added to total_return, after their fees; interest, and all other cash.
+
+    They add up to total_return. Dividends, borrow and the rounding of a day's fees are in `other`.
+    """
+    earned = dict.fromkeys(bars.symbols, 0.0)
+    held = dict.fromkeys(bars.symbols, 0.0)
+    for f in run.fills:
+        earned[f.symbol] -= float(f.qty) * f.price + f.fee
+        held[f.symbol] += float(f.qty)
+    for symbol, mark in zip(bars.symbols, bars.last_closes().tolist(), strict=True):
+        earned[symbol] += held[symbol] * mark if held[symbol] else 0.0
+    parts = {symbol: usd / capital for symbol, usd in earned.items()}
+    return {
+        **parts,
+        "interest": -sum(r.interest for r in run.rows) / capital,
+        "other": sum(r.other for r in run.rows) / capital,
+    }
 
 
 def _no_trades(run: Run) -> str:

@@ -32,6 +32,7 @@ class BacktestSettings:
 
     symbols: none means every symbol the data holds. start, end: New York dates, both inclusive, or instants with a zone;
     or days: calendar days up to the last bar all symbols share. capital: USD. seed: of whatever is drawn at random.
+    trials: the trial ledger, an SQLite file; none keeps the run out of it.
     """
 
     symbols: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class BacktestSettings:
     seed: int = 0
     strategy: str = "kelly_50"
     output: str = "outputs/backtest"
+    trials: str | None = None
     data: DataSettings = field(default_factory=DataSettings)
     forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
     sizing: SizingSettings = field(default_factory=SizingSettings)

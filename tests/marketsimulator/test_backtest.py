@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -21,6 +23,7 @@ from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import known_at, stock_grid
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = {"config.yaml", "summary.json", "equity.parquet", "fills.parquet", "decisions.parquet", "report.html"}
 SPAN = ["start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08", "forecaster.calibrated=false"]
 
@@ -378,3 +381,53 @@ def test_coins_and_stocks_are_told_apart_in_the_ledger(results: Results) -> None
             if f.symbol in crypto
         )
     )
+
+
+def test_contributions_add_up_to_the_total_return_and_costs_to_their_kinds(results: Results) -> None:
+    summary = results.summary()
+    for figures in (summary, *summary["comparisons"].values()):
+        assert sum(figures["contributions"].values()) == pytest.approx(figures["total_return"], abs=1e-9)
+        assert sum(figures["costs_by_kind"].values()) == pytest.approx(figures["costs"])
+    assert summary["comparisons"]["buy_and_hold"]["costs_by_kind"]["coin_fees"] > 0
+
+
+def test_a_run_is_judged_by_how_many_were_tried_on_its_data(tmp_path: Path) -> None:
+    seen = []
+    for k, fraction in enumerate((0.5, 0.02, 0.5)):
+        words = [
+            *SPAN[:4],
+            "start=2024-03-04",
+            "forecaster=oracle",
+            f"sizing.fraction={fraction}",
+            f"output={tmp_path / str(k)}",
+        ]
+        command = [sys.executable, "-m", "marketsimulator.backtest", *words, f"trials={tmp_path / 'trials.sqlite'}"]
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+        seen.append(json.loads((tmp_path / str(k) / "summary.json").read_text()))
+    assert [s["trials"] for s in seen] == [1, 2, 2]
+    assert seen[0]["deflated_sharpe"] == seen[0]["probabilistic_sharpe"]
+    assert seen[2]["deflated_sharpe"] < seen[2]["probabilistic_sharpe"]
+    assert "in no ledger" not in " ".join(seen[0]["remarks"])
+
+
+def test_a_run_outside_the_ledger_says_so(results: Results) -> None:
+    assert "in no ledger" in " ".join(results.summary()["remarks"])
+
+
+def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten for one in the middle: the same weights, ten times the shares after it, and no jump for the model."""
+    adjusted = settings("symbols=[SYA,SYB]", "limits.symbol_cap=0.5").bars()
+    s, day = adjusted.symbols.index("SYA"), np.datetime64("2024-02-28T14:30", "ns")
+    values = adjusted.values.copy()
+    values[s, adjusted.times <= day, :4] *= 10
+    values[s, adjusted.times <= day, 4] /= 10
+    raw = Bars(adjusted.instruments, adjusted.times, values, adjusted.mask, adjusted.source)
+    actions = tmp_path / "actions.csv"
+    actions.write_text("symbol,date,kind,value\nSYA,2024-02-28,split,10\n")
+    words = ["symbols=[SYA,SYB]", "limits.symbol_cap=0.5", "capital=1e8"]
+    a = on(adjusted, *words, monkeypatch=monkeypatch)
+    b = on(raw, *words, f"data.actions={actions}", "data.adjustment=raw", monkeypatch=monkeypatch)
+    assert b.summary()["prices"] == "raw"
+    assert a.summary()["total_return"] == pytest.approx(b.summary()["total_return"], abs=2e-4)
+    assert len(a.main.fills) == pytest.approx(len(b.main.fills), abs=3)
+    assert any(f.price == 0 for f in b.main.fills)

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketsimulator.metrics import daily_performance, drawdown_days
+from marketsimulator.significance import deflated_sharpe, expected_maximum_sharpe, intervals, probabilistic_sharpe
+from marketsimulator.trials import Trial, config_hash, data_hash, record
+from trainingdata.bars import Bars
+from trainingdata.errors import InputError
+
+
+def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
+    """Bailey and López de Prado (2014): 2.5 a year in 1,250 days, skewness -3, kurtosis 10."""
+    for trials, expected in ((100, 0.9004), (46, 0.9505)):
+        found = deflated_sharpe(2.5 / np.sqrt(250), 1250, trials=trials, variance=0.5 / 250, skewness=-3.0, kurtosis=10.0)
+        assert found == pytest.approx(expected, abs=5e-5)
+
+
+def test_one_trial_is_not_deflated_and_more_trials_deflate_more() -> None:
+    plain = probabilistic_sharpe(0.1, 500)
+    assert deflated_sharpe(0.1, 500, trials=1, variance=0.0) == plain
+    falling = [deflated_sharpe(0.1, 500, trials=n, variance=0.002) for n in (2, 5, 50, 1000)]
+    assert sorted(falling, reverse=True) == falling
+    assert falling[0] < plain
+
+
+def test_the_best_of_many_coin_flippers_is_what_is_expected_of_it() -> None:
+    """10,000 draws of the largest of 50 normal ratios of variance 0.003."""
+    drawn = np.random.default_rng(1).normal(0, np.sqrt(0.003), (10_000, 50)).max(axis=1).mean()
+    assert expected_maximum_sharpe(50, 0.003) == pytest.approx(drawn, rel=0.02)
+
+
+def test_a_sharpe_ratio_without_days_or_variance_has_no_probability() -> None:
+    assert probabilistic_sharpe(0.1, 1) is None
+    assert probabilistic_sharpe(2.0, 100, skewness=5.0) is None
+
+
+def test_the_probability_is_that_of_a_normal_sample() -> None:
+    """Of 4,000 markets with a true ratio of 0.05 a day, the share whose measured ratio lies below theirs is uniform."""
+    rng = np.random.default_rng(2)
+    returns = rng.normal(0.0005, 0.01, (4_000, 250))
+    ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
+    inside = np.array([probabilistic_sharpe(r, 250, benchmark=0.05) for r in ratios])
+    assert np.quantile(inside, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.03)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say_and_repeat_with_their_seed() -> None:
+    """60 markets, each a year of independent returns: a 90 % interval of the Sharpe ratio holds the truth in 45 at least."""
+    rng = np.random.default_rng(3)
+    truth, held = 0.05 * np.sqrt(252), 0
+    for _ in range(60):
+        low, high = intervals(rng.normal(0.0005, 0.01, 252), 252, seed=1)["sharpe"]
+        held += low <= truth <= high
+    assert 45 <= held <= 60
+    returns = rng.normal(0.0005, 0.01, 100)
+    assert intervals(returns, 252, seed=4) == intervals(returns, 252, seed=4)
+    assert intervals(returns, 252, seed=4) != intervals(returns, 252, seed=5)
+    assert intervals(returns[:10], 252, seed=4) == {}
+    assert intervals(np.zeros(50), 252, seed=4) == {}
+
+
+@given(
+    st.lists(st.floats(-0.05, 0.05).filter(lambda r: abs(r) > 1e-4), min_size=30, max_size=200).filter(
+        lambda r: np.std(r) > 1e-3
+    )
+)
+def test_figures_are_those_of_quantstats_where_both_define_the_same(returns: list[float]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from quantstats import stats
+
+        series = pd.Series(returns, index=pd.bdate_range("2024-01-02", periods=len(returns)))
+        theirs = {
+            "volatility": stats.volatility(series, periods=252),
+            "sharpe": stats.sharpe(series, periods=252),
+            "max_drawdown": stats.max_drawdown(series),
+            "hit_rate": stats.win_rate(series),
+            "total_return": stats.comp(series),
+        }
+        if min(returns) < 0:
+            theirs["sortino"] = stats.sortino(series, periods=252)
+            theirs["profit_factor"] = stats.profit_factor(series)
+    ours = daily_performance(np.concatenate([[1.0], np.cumprod(1 + np.array(returns))]), 252).as_dict()
+    for name, value in theirs.items():
+        if value is not None and np.isfinite(value) and ours[name] is not None:
+            assert ours[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
+    assert ours["calmar"] is None or ours["calmar"] == pytest.approx(ours["annual_return"] / -ours["max_drawdown"])
+
+
+def test_the_tail_and_the_days_below_a_peak_by_hand() -> None:
+    returns = np.array([0.01] * 38 + [-0.02, -0.04])
+    p = daily_performance(np.concatenate([[1.0], np.cumprod(1 + returns)]), 252)
+    assert p.value_at_risk == pytest.approx(np.quantile(returns, 0.05))
+    assert p.expected_shortfall == pytest.approx(-0.03)
+    assert p.hit_rate == 0.95
+    assert p.profit_factor == pytest.approx(0.38 / 0.06)
+    assert drawdown_days(np.array([1.0, 0.9, 1.0, 0.9, 0.8, 0.95, 1.1, 1.0])) == 3
+    assert drawdown_days(np.array([1.0, 1.1])) == 0
+
+
+TRIAL = Trial("c1", "d1", "files: x", ("AAA", "BTCUSD"), "2024-01-02T05:00Z", "2024-06-28T20:00Z", 120, 0.05, 0.1, "ewma")
+
+
+def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "trials.sqlite"
+    assert record(path, TRIAL).count == 1
+    assert record(path, TRIAL).count == 1
+    two = record(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.15))
+    assert (two.count, two.variance) == (2, pytest.approx(0.005))
+    later = replace(TRIAL, config_hash="c3", data_hash="d2", last="2024-07-01T20:00Z", daily_sharpe=None)
+    assert record(path, later).count == 3
+    for apart in (
+        replace(TRIAL, config_hash="c4", data_hash="d3", source="files: y"),
+        replace(TRIAL, config_hash="c4", data_hash="d3", symbols=("ZZZ",)),
+        replace(TRIAL, config_hash="c4", data_hash="d3", first="2025-01-02T05:00Z", last="2025-06-28T20:00Z"),
+    ):
+        assert record(tmp_path / f"{apart.source[-1]}{apart.symbols[0]}{apart.first[:4]}", apart).count == 1
+        copy = tmp_path / "copy.sqlite"
+        copy.write_bytes(path.read_bytes())
+        assert record(copy, apart).count == 1
+
+
+def test_a_file_that_is_no_ledger_is_named_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "trials.sqlite"
+    path.write_text("my notes, not a database at all, and longer than a header " * 5)
+    before = path.read_text()
+    with pytest.raises(InputError, match=r"trials: .*trials\.sqlite cannot be used"):
+        record(path, TRIAL)
+    assert path.read_text() == before
+    with pytest.raises(InputError, match="cannot be used"):
+        record(path / "below", TRIAL)
+
+
+def test_what_makes_a_variant_is_hashed_and_what_does_not_is_not(market: Bars) -> None:
+    base = {"limits": {"symbol_cap": 0.6}, "output": "a", "start": "2024-01-01", "symbols": ("AAA",)}
+    assert config_hash(base) == config_hash({**base, "output": "b", "start": "2024-02-01"})
+    assert config_hash(base) != config_hash({**base, "limits": {"symbol_cap": 0.5}})
+    assert config_hash(base) != config_hash({**base, "symbols": ("BBB",)})
+    assert data_hash(market, 0) == data_hash(market, 0) != data_hash(market, 1)
+    values = market.values.copy()
+    values[-1, -1, 3] += 0.01
+    assert data_hash(Bars(market.instruments, market.times, values, market.mask, market.source), 0) != data_hash(market, 0)
