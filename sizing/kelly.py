@@ -1,4 +1,4 @@
-"""Growth-optimal weights under correlation, bounds, ceilings and trading costs, as one quadratic program.
+"""Growth-optimal weights under correlation, bounds, ceilings and trading costs, as one quadratic program (`program.py`).
 
     maximise  mu'w - w'Σw / (2·fraction) - cost'|w - held|
     subject to  lower ≤ w ≤ upper  and  Σ cᵢ·|wᵢ| ≤ ceiling for every group
@@ -9,16 +9,16 @@ unconstrained answer is not the constrained optimum, so everything is solved tog
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from sizing.program import INFEASIBLE, SOLVED, Program, solve
+from trainingdata.compiled import compiled
+
 Array = npt.NDArray[np.float64]
 Group = tuple[npt.ArrayLike, float]
-
-SNAP = 1e-8  # a weight this close to a kink or a bound is on it; an interior-point answer never is exactly
-NEAR = 1e-4  # a weight this close is put on it where nothing is lost: where a gradient vanishes there, the solver stops short
 
 
 class SolverFailed(RuntimeError):
@@ -68,88 +68,62 @@ def kelly_weights(
     """
     mu, covariance, lower, upper, held, cost = _checked(mu, covariance, fraction, lower, upper, held, cost)
     ceilings = [_checked_group(group, len(mu)) for group in groups]
-    weights = lower.copy()
-    free = np.flatnonzero(upper > lower)
-    if len(free):
-        fixed = np.flatnonzero(upper == lower)
-        pull = mu[free] - covariance[np.ix_(free, fixed)] @ weights[fixed] / fraction
-        rooms = [
-            (c[free], max(ceiling - float(c[fixed] @ np.abs(weights[fixed])), 0.0)) for c, ceiling in ceilings if c[free].any()
-        ]
-        weights[free] = _solve(
-            pull, covariance[np.ix_(free, free)] / fraction, lower[free], upper[free], rooms, held[free], cost[free]
-        )
+    coefficients = np.array([c for c, _ in ceilings]).reshape(len(ceilings), len(mu))
+    limits = np.array([limit for _, limit in ceilings], dtype=np.float64)
+    status, weights, _ = optimal_weights(mu, covariance, held, cost, lower, upper, coefficients, limits, float(fraction))
+    if status != SOLVED:
+        raise SolverFailed(failure(status, len(mu)))
     return weights
 
 
-def _solve(
-    pull: Array, risk: Array, lower: Array, upper: Array, rooms: list[tuple[Array, float]], held: Array, cost: Array
-) -> Array:
-    """The free part of the problem.
+def failure(status: int, symbols: int) -> str:
+    """What a status other than SOLVED means, in words."""
+    if status == INFEASIBLE:
+        return f"the sizing problem of {symbols} symbols has no answer: their lower bounds exceed a ceiling"
+    return f"the sizing problem of {symbols} symbols was not solved within its steps"
 
-    |w| and |w - held| bend at 0 and at `held`. Cutting [lower, upper] there into segments makes both linear in the
-    segments' lengths x ≥ 0, with slopes that rise from segment to segment; an optimum fills them in order, because any
-    other filling of the same w costs at least as much. So w = lower + Σ x with box bounds and one row a ceiling.
+
+@compiled
+def optimal_weights(
+    mu: Array,
+    covariance: Array,
+    held: Array,
+    cost: Array,
+    lower: Array,
+    upper: Array,
+    coefficients: Array,
+    limits: Array,
+    fraction: float,
+) -> tuple[int, Array, Array]:
+    """Status, weights [S] and the price [G] of each ceiling, of arguments that are known to be sound.
+
+    coefficients [G, S], limits [G]: the groups. What is fixed (lower = upper) pulls on the others through its covariance,
+    and takes its part of every ceiling; one that it exceeds becomes what is fixed. A price is what one more of the ceiling
+    would add to the objective.
     """
-    n = len(pull)
-    gross = np.any([c > 0 for c, _ in rooms], axis=0) if rooms else np.zeros(n, dtype=bool)
-    cuts = [lower, np.where(gross, np.clip(0.0, lower, upper), lower), np.where(cost > 0, np.clip(held, lower, upper), lower)]
-    knots = np.sort(np.stack([*cuts, upper]), axis=0)
-    length = np.diff(knots, axis=0)
-    part, owner = np.nonzero(length > 0)
-    middle = ((knots[:-1] + knots[1:]) / 2)[part, owner]
-    scale = max(float(np.abs(pull).max()), float(np.abs(risk).max()), float(cost.max()), 1e-300)
-    slope = (-(pull - risk @ lower)[owner] + cost[owner] * np.sign(middle - held[owner])) / scale
-    rows = np.array([c[owner] * np.sign(middle) for c, _ in rooms]).reshape(len(rooms), len(owner))
-    limits = np.array([room - c @ np.abs(lower) for c, room in rooms])
-    x = _quadratic_program(risk[np.ix_(owner, owner)] / scale, slope, rows, limits, length[part, owner])
-    weights = _snapped(lower + np.bincount(owner, weights=x, minlength=n), knots)
-
-    def value(w: Array) -> float:
-        return float(pull @ w - w @ risk @ w / 2 - cost @ np.abs(w - held))
-
-    return _tidied(weights, knots, rooms, value, loss=1e-9 * float(np.abs(pull).max()))
-
-
-def _quadratic_program(hessian: Array, slope: Array, rows: Array, limits: Array, longest: Array) -> Array:
-    """Minimise x'Hx/2 + slope'x subject to rows·x ≤ limits, 0 ≤ x ≤ longest (PIQP, dense)."""
-    import piqp
-
-    solver = piqp.DenseSolver()
-    settings = solver.settings
-    settings.eps_abs = settings.eps_rel = 1e-11
-    settings.eps_duality_gap_abs = settings.eps_duality_gap_rel = 1e-11
-    settings.max_iter = 200
-    zero = np.zeros_like(slope)
-    if len(rows):
-        solver.setup(np.asfortranarray(hessian), slope, None, None, np.asfortranarray(rows), None, limits, zero, longest)
-    else:
-        solver.setup(np.asfortranarray(hessian), slope, None, None, None, None, None, zero, longest)
-    status = solver.solve()
-    if status != piqp.PIQP_SOLVED:
-        raise SolverFailed(f"the sizing problem of {len(slope)} segments was not solved: {status.name}")
-    return np.asarray(np.clip(solver.result.x, 0.0, longest))
-
-
-def _snapped(weights: Array, knots: Array) -> Array:
-    """Weights within SNAP of a knot moved onto it."""
-    near = np.abs(weights - knots) < SNAP
-    return np.where(near.any(axis=0), knots[near.argmax(axis=0), np.arange(len(weights))], weights)
-
-
-def _tidied(
-    weights: Array, knots: Array, rooms: list[tuple[Array, float]], value: Callable[[Array], float], loss: float
-) -> Array:
-    """Weights NEAR a knot moved onto it one after another, where no ceiling and no more than `loss` of value is lost."""
-    distance = np.abs(weights - knots)
-    best = value(weights)
-    for k in np.flatnonzero((distance.min(axis=0) < NEAR) & (distance.min(axis=0) > 0)):
-        moved = weights.copy()
-        moved[k] = knots[distance[:, k].argmin(), k]
-        fits = all(float(c @ np.abs(moved)) <= max(room, float(c @ np.abs(weights))) for c, room in rooms)
-        if fits and value(moved) >= best - loss:
-            weights, best = moved, value(moved)
-    return weights
+    n, m = len(mu), len(limits)
+    free = np.flatnonzero(upper > lower)
+    weights, room = lower.copy(), limits.copy()
+    pull = np.empty(len(free))
+    for k in range(m):
+        for i in range(n):
+            if upper[i] == lower[i]:
+                room[k] -= coefficients[k, i] * abs(lower[i])
+        room[k] = max(room[k], 0.0)
+    groups, risk = np.empty((m, len(free))), np.empty((len(free), len(free)))
+    for a in range(len(free)):
+        i = free[a]
+        pull[a] = mu[i]
+        for j in range(n):
+            if upper[j] == lower[j]:
+                pull[a] -= covariance[i, j] * lower[j] / fraction
+        for b in range(len(free)):
+            risk[a, b] = covariance[i, free[b]] / fraction
+        for k in range(m):
+            groups[k, a] = coefficients[k, i]
+    status, solved, prices = solve(Program(pull, risk, lower[free], upper[free], held[free], cost[free], groups, room))
+    weights[free] = solved
+    return status, weights, prices
 
 
 def _checked(
