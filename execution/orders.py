@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
@@ -88,7 +88,7 @@ class Account:
     """An account in USD as of an instant; negative cash is borrowing.
 
     positions: signed quantities. prices: last known closes. unsettled: net proceeds of stock trades that settle on the
-    next session. short_proceeds: what open shorts were sold for.
+    next session. short_proceeds: what open shorts were sold for. equity: cash plus positions at those prices.
     """
 
     cash: float
@@ -98,16 +98,14 @@ class Account:
     open_orders: tuple[Order, ...] = ()
     unsettled: float = 0.0
     short_proceeds: float = 0.0
+    equity: float = field(init=False)
 
     def __post_init__(self) -> None:
         unpriced = [s for s, q in self.positions.items() if q and s not in self.prices]
         if unpriced:
             raise ValueError(f"positions: {unpriced[0]} has no price")
-
-    @property
-    def equity(self) -> float:
-        """Cash plus positions at their last known prices."""
-        return self.cash + sum(float(q) * self.prices[s] for s, q in self.positions.items() if q)
+        value = sum(float(q) * self.prices[s] for s, q in self.positions.items() if q)
+        object.__setattr__(self, "equity", self.cash + value)
 
     @property
     def exposure(self) -> Mapping[str, Decimal]:

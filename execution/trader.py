@@ -11,30 +11,29 @@ How a bar becomes an order:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from execution.beliefs import Belief, Beliefs, beliefs
 from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import Account, Order, rebalance
-from forecasting.forecast import Forecaster, Progress, QuantileForecast, silent
-from forecasting.moments import Moments, Volatility, forecast_moments
+from forecasting.forecast import Forecaster, Progress, silent
+from forecasting.moments import Volatility
 from sizing.allocation import NoEquity, Situation, allocate
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
 from sizing.quantity import target_quantity
 from trainingdata.bars import Bars
-from trainingdata.correlation import Correlations, CorrelationTable
+from trainingdata.correlation import Correlations
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import Holding, bar_position, holding_end, is_decision, stays_open
+from trainingdata.sessions import Holding
 
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+_NONE = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,10 @@ class SizingSettings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Trader:
-    """Forecasts, sizes and orders; holds no state of its own. strategy: the name its orders carry."""
+    """Forecasts, sizes and orders; holds no state of its own. strategy: the name its orders carry.
+
+    table: beliefs computed in advance, which answer what the bars up to each instant would.
+    """
 
     strategy: str
     forecaster: Forecaster
@@ -104,128 +106,102 @@ class Trader:
     limits: Limits
     costs: TradingCosts
     fees: FeeSchedule
+    table: Beliefs | None = None
 
     def over(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Trader:
         """The same trader with everything that does not depend on an account computed for all bars from `since` on."""
-        table = self.forecaster.forecast(bars, since, progress)
-        return replace(self, forecaster=table, correlations=CorrelationTable.over(self.correlations, bars, since))
+        return replace(self, table=self.beliefs(bars, since, progress))
+
+    def beliefs(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Beliefs:
+        """What it believes at every instant of the panel from `since` on."""
+        rule, holding = self.sizing.volatility, self.sizing.holding
+        return beliefs(self.forecaster, self.correlations, bars, since, rule=rule, holding=holding, progress=progress)
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:
         """The decision at the panel's last instant, from nothing but the panel and the account."""
-        now = bars.now
-        closed = deciding_symbols(bars)
-        if not closed.any():
+        table = self.beliefs(bars, bars.now) if self.table is None else self.table
+        belief = table.of(bars.now)
+        if belief is None:
             return None
-        forecast = self.forecaster.forecast(bars, now).at(now)
-        moments = self._moments(bars, forecast, closed)
-        deciding = closed & (forecast.issued_at == now) & (moments.sigma > 0)
-        if not deciding.any():
-            return None
-        ceiling = self.limits.stock_ceiling(overnight=not stays_open(now), equity=account.equity)
-        failure = ""
+        equity = account.equity
+        ceiling = self.limits.stock_ceiling(overnight=belief.overnight, equity=equity)
+        exposure, failure = account.exposure, ""
         try:
-            choices = self._choices(bars, account, moments, deciding, ceiling)
+            choices = self._choices(bars, account, exposure, belief, ceiling)
         except (SolverFailed, NoEquity) as error:
-            choices, failure = _without_risk(bars, account, moments, deciding), str(error)
-        orders = rebalance(self.strategy, now, _targets(bars, account, moments, choices, failure))
-        return Decision(now, moments.end, account.equity, ceiling, choices, orders, failure)
-
-    def _moments(self, bars: Bars, forecast: QuantileForecast, closed: Mask) -> Moments:
-        """mu and sigma of every symbol from now to the end of the deciding symbols' holding interval."""
-        now = bars.now
-        kinds = {bars.instruments[s].kind for s in np.flatnonzero(closed)}
-        end = max(holding_end(kind, now, self.sizing.holding) for kind in kinds)
-        begin, finish = np.zeros(len(bars.symbols)), np.zeros(len(bars.symbols))
-        known = ~np.isnat(forecast.issued_at)
-        for kind, members in ((Kind.STOCK, ~bars.crypto), (Kind.CRYPTO, bars.crypto)):
-            rows = np.flatnonzero(members & known)
-            if len(rows):
-                issued = bar_position(kind, forecast.issued_at[rows])
-                here, there = bar_position(kind, np.array([now, end]))
-                begin[rows], finish[rows] = here - issued, there - issued
-        return forecast_moments(forecast, begin, finish, now, end, self.sizing.volatility)
+            choices, failure = _without_risk(account, exposure, belief), str(error)
+        orders = rebalance(self.strategy, belief.at, _targets(account, exposure, belief, choices, failure))
+        return Decision(belief.at, belief.until, equity, ceiling, choices, orders, failure)
 
     def _choices(
-        self, bars: Bars, account: Account, moments: Moments, deciding: Mask, stock_ceiling: float
+        self, bars: Bars, account: Account, exposure: Mapping[str, Decimal], belief: Belief, stock_ceiling: float
     ) -> tuple[Choice, ...]:
         """What Kelly under the limits chooses for each symbol that decides."""
-        situation = self._situation(bars, account, moments, deciding, stock_ceiling)
+        situation = self._situation(bars, account, exposure, belief, stock_ceiling)
         allocation = allocate(situation, self.limits, self.sizing.fraction)
+        mu, sigma, cost = belief.mu.tolist(), belief.sigma.tolist(), situation.cost.tolist()
+        kelly, target, now = allocation.kelly.tolist(), allocation.target.tolist(), situation.held.tolist()
         choices = []
-        for s in np.flatnonzero(deciding):
-            item, weight = bars.instruments[s], float(allocation.target[s])
-            held = account.exposure.get(item.symbol, Decimal(0))
-            price = account.prices[item.symbol]
-            wanted = target_quantity(weight, float(situation.held[s]), held, situation.equity, price, item.increment)
-            choices.append(
-                Choice(
-                    symbol=item.symbol,
-                    mu=float(moments.mu[s]),
-                    sigma=float(moments.sigma[s]),
-                    kelly=float(allocation.kelly[s]),
-                    target=weight,
-                    qty=wanted - held,
-                    binding=allocation.binding[s],
-                    cost=float(situation.cost[s]),
-                )
-            )
+        for s in np.flatnonzero(belief.deciding).tolist():
+            item = bars.instruments[s]
+            held, price = exposure.get(item.symbol, _NONE), account.prices[item.symbol]
+            wanted = target_quantity(target[s], now[s], held, situation.equity, price, item.increment)
+            bound = allocation.binding[s]
+            choices.append(Choice(item.symbol, mu[s], sigma[s], kelly[s], target[s], wanted - held, bound, cost[s]))
         return tuple(choices)
 
-    def _situation(self, bars: Bars, account: Account, moments: Moments, deciding: Mask, stock_ceiling: float) -> Situation:
+    def _situation(
+        self, bars: Bars, account: Account, exposure: Mapping[str, Decimal], belief: Belief, stock_ceiling: float
+    ) -> Situation:
         """The sizing problem: the panel's symbols, then what is held outside it.
 
         What is fixed and has no forecast counts for the ceilings and has no variance.
         """
-        outside = [s for s in account.exposure if s not in bars.symbols]
-        symbols = (*bars.symbols, *outside)
-        n, m = len(bars.symbols), len(outside)
-        sigma = np.where(np.isfinite(moments.sigma), moments.sigma, 0.0)
+        outside = [s for s in exposure if s not in belief.symbols]
+        n, m = len(belief.symbols), len(outside)
+        sigma = np.where(np.isfinite(belief.sigma), belief.sigma, 0.0)
         covariance = np.zeros((n + m, n + m))
-        covariance[:n, :n] = self.correlations.at(bars).values * np.outer(sigma, sigma)
-        crypto = np.array([instrument(s).kind is Kind.CRYPTO for s in symbols])
+        covariance[:n, :n] = belief.correlation * np.outer(sigma, sigma)
+        crypto = np.append(bars.crypto, np.array([instrument(s).kind is Kind.CRYPTO for s in outside], dtype=bool))
         return Situation.of(
-            symbols,
+            (*belief.symbols, *outside),
             account,
             account.prices,
-            mu=np.append(np.where(deciding, moments.mu, 0.0), np.zeros(m)),
+            mu=np.append(np.where(belief.deciding, belief.mu, 0.0), np.zeros(m)),
             covariance=covariance,
             cost=self.costs.expected(crypto, self.fees),
-            deciding=np.append(deciding, np.zeros(m, dtype=bool)),
+            crypto=crypto,
+            deciding=np.append(belief.deciding, np.zeros(m, dtype=bool)),
             stock_ceiling=stock_ceiling,
         )
 
 
-def deciding_symbols(bars: Bars) -> Mask:
-    """[S] symbols whose bar closed at the panel's last instant and whose market is open to fill then."""
-    now = np.array([bars.now])
-    open_to_fill = {kind: bool(is_decision(kind, now)[0]) for kind in Kind}
-    return np.asarray(bars.mask[:, -1] & np.array([open_to_fill[item.kind] for item in bars.instruments]))
-
-
-def _without_risk(bars: Bars, account: Account, moments: Moments, deciding: Mask) -> tuple[Choice, ...]:
+def _without_risk(account: Account, exposure: Mapping[str, Decimal], belief: Belief) -> tuple[Choice, ...]:
     """No new risk: what decides is left as it is, or closed where there is no equity to carry it."""
-    choices = []
+    choices, equity = [], account.equity
     nan = float("nan")
-    for s in np.flatnonzero(deciding):
-        symbol, equity = bars.symbols[s], account.equity
-        held = account.exposure.get(symbol, Decimal(0))
-        weight, change = (float(held) * account.prices[symbol] / equity, Decimal(0)) if equity > 0 else (0.0, -held)
-        choices.append(Choice(symbol, float(moments.mu[s]), float(moments.sigma[s]), nan, weight, change, "failed", nan))
+    for s in np.flatnonzero(belief.deciding).tolist():
+        symbol = belief.symbols[s]
+        held = exposure.get(symbol, _NONE)
+        weight, change = (float(held) * account.prices[symbol] / equity, _NONE) if equity > 0 else (0.0, -held)
+        choices.append(Choice(symbol, float(belief.mu[s]), float(belief.sigma[s]), nan, weight, change, "failed", nan))
     return tuple(choices)
 
 
 def _targets(
-    bars: Bars, account: Account, moments: Moments, choices: tuple[Choice, ...], failure: str
+    account: Account, exposure: Mapping[str, Decimal], belief: Belief, choices: tuple[Choice, ...], failure: str
 ) -> Iterator[tuple[Instrument, Decimal, Decimal, str]]:
-    """(instrument, held, wanted, why) of each choice."""
+    """(instrument, held, wanted, why) of each choice that changes anything."""
+    hours, equity = (belief.until - belief.at) / np.timedelta64(1, "h"), account.equity
     for choice in choices:
-        held = account.exposure.get(choice.symbol, Decimal(0))
-        reason = failure or _reason(choice, float(held) * account.prices[choice.symbol] / account.equity, moments)
-        yield instrument(choice.symbol), held, held + choice.qty, reason
+        if choice.qty:
+            held = exposure.get(choice.symbol, _NONE)
+            weight = float(held) * account.prices[choice.symbol] / equity
+            reason = failure or _reason(choice, weight, hours)
+            yield instrument(choice.symbol), held, held + choice.qty, reason
 
 
-def _reason(choice: Choice, held: float, moments: Moments) -> str:
-    hours = (moments.end - moments.start) / np.timedelta64(1, "h")
+def _reason(choice: Choice, held: float, hours: float) -> str:
     bound = f", bound by {choice.binding}" if choice.binding else ""
     return (
         f"expected {choice.mu * 1e4:+.1f} bp, deviation {choice.sigma * 1e4:.1f} bp over {hours:g} h:"

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, QuantileForecast
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Array32, QuantileForecast
+from trainingdata.compiled import compiled
 
 Array = npt.NDArray[np.float64]
 Volatility = Literal["original", "normal", "quantile"]
@@ -52,10 +53,18 @@ def forecast_moments(
     symbol that decides now has begin 0 and a whole finish. Median return and variance run linearly between steps;
     beyond the last step they continue in proportion. Expected return = (median - price) / price.
     """
-    mu_start, var_start = _at(forecast, begin, rule)
-    mu_end, var_end = _at(forecast, finish, rule)
-    sigma = np.sqrt(np.maximum(var_end - var_start, 0.0))
-    return Moments(forecast.symbols, mu_end - mu_start, sigma, start, end)
+    mu, sigma = moments_between(forecast.values, forecast.price, begin, finish, rule)
+    return Moments(forecast.symbols, mu, sigma, start, end)
+
+
+def moments_between(values: Array32, price: Array, begin: Array, finish: Array, rule: Volatility) -> tuple[Array, Array]:
+    """mu and sigma [n] of forecasts `values` [n, H, Q] made at `price` [n], between `begin` and `finish` own bars later [n].
+
+    Each answer depends on its own forecast alone, to the last bit, however many are asked for at once.
+    """
+    mu_start, var_start = _at(values, price, begin, rule)
+    mu_end, var_end = _at(values, price, finish, rule)
+    return mu_end - mu_start, np.sqrt(np.maximum(var_end - var_start, 0.0))
 
 
 def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) -> Array:
@@ -73,30 +82,44 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) ->
     return np.asarray(spread if rule == "original" else spread / NORMAL_SPREAD)
 
 
-def _at(forecast: QuantileForecast, place: Array, rule: Volatility) -> tuple[Array, Array]:
-    """Median return and variance from the forecast's issue to `place` own bars later, [S] each."""
+def _at(quantiles: Array32, close: Array, place: Array, rule: Volatility) -> tuple[Array, Array]:
+    """Median return and variance from each forecast's issue to `place` own bars later, [n] each."""
     inside = np.minimum(place, HORIZON)
     low = np.floor(inside).astype(int)
     high = np.minimum(low + 1, HORIZON)
     share = inside - low
     mu, variance = np.zeros(len(place)), np.zeros(len(place))
     rows = np.arange(len(place))
-    prices = forecast.price.astype(np.float32).astype(np.float64)  # as exact as the values: no edge is 0, not 1e-8
+    prices = close.astype(np.float32).astype(np.float64)  # as exact as the values: no edge is 0, not 1e-8
     for step, weight in ((low, 1 - share), (high, share)):
         used = (step > 0) & (weight > 0)
-        values = forecast.values[rows[used], step[used] - 1]
+        values = quantiles[rows[used], step[used] - 1]
         price = prices[used]
         mu[used] += weight[used] * (values[:, MEDIAN] / price - 1)
         variance[used] += weight[used] * volatility(values, price, rule) ** 2
     beyond = np.where(place > HORIZON, place / HORIZON, 1.0)
-    missing = np.isnan(forecast.price)
+    missing = np.isnan(close)
     return np.where(missing, np.nan, mu * beyond), np.where(missing, np.nan, variance * beyond)
 
 
 def _whole_deviation(q: Array) -> Array:
     """Standard deviation of the distribution with quantiles q [..., Q] at LEVELS."""
-    mean = q @ _FIRST
-    return np.asarray(np.sqrt(np.maximum(((q @ _SECOND) * q).sum(axis=-1) - mean**2, 0.0)))
+    flat = np.ascontiguousarray(q.reshape(-1, len(_Q)))
+    return _deviations(flat, _FIRST, _SECOND).reshape(q.shape[:-1])
+
+
+@compiled
+def _deviations(q: Array, first: Array, second: Array) -> Array:
+    """√(q·b·q - (a·q)²) of each row [n, Q], summed in one order whatever stands around it."""
+    out = np.empty(len(q))
+    for n in range(len(q)):
+        mean, square = 0.0, 0.0
+        for k in range(q.shape[1]):
+            mean += first[k] * q[n, k]
+            for j in range(q.shape[1]):
+                square += q[n, k] * second[k, j] * q[n, j]
+        out[n] = np.sqrt(max(square - mean * mean, 0.0))
+    return out
 
 
 def _moment_forms() -> tuple[Array, Array]:

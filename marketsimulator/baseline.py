@@ -7,8 +7,9 @@ from decimal import Decimal
 
 import numpy as np
 
+from execution.beliefs import deciding_symbols
 from execution.orders import Account, rebalance
-from execution.trader import Choice, Decision, deciding_symbols
+from execution.trader import Choice, Decision
 from sizing.quantity import whole
 from trainingdata.bars import Bars
 

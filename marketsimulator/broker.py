@@ -121,7 +121,7 @@ class SimulatedBroker:
         opens, volumes, volatility = self._open()
         first = len(self._book.orders)
         rows = self._book_rows(orders)
-        self._book = self._book._replace(orders=np.concatenate([self._book.orders, rows]))
+        self._book = self._book._replace(orders=np.concatenate([self._book.orders, rows]) if first else rows)
         line, t, tape = self._line, self._index, self._tape()
         day = line.days[line.day[t]]
         send(self._book, day, tape, t, first, opens, volumes, volatility, int(line.now[t]))

@@ -10,10 +10,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sizing.kelly import kelly_weights, unconstrained_kelly
-from sizing.limits import Ceiling, Limits
+from sizing.kelly import SolverFailed, failure, optimal_weights, unconstrained_kelly
+from sizing.limits import Limits, bounds_of, ceilings_of
+from sizing.program import SOLVED
+from trainingdata.compiled import compiled
 from trainingdata.errors import InputError
-from trainingdata.instruments import Kind, instrument
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -74,6 +75,7 @@ class Situation:
         mu: Array,
         covariance: Array,
         cost: Array,
+        crypto: Mask,
         deciding: Mask,
         stock_ceiling: float,
     ) -> Situation:
@@ -92,7 +94,7 @@ class Situation:
             covariance=covariance,
             held=np.array([float(exposure[s]) * prices[s] / equity if s in exposure else 0.0 for s in symbols]),
             cost=cost,
-            crypto=np.array([instrument(s).kind is Kind.CRYPTO for s in symbols]),
+            crypto=crypto,
             deciding=deciding,
             equity=equity,
             stock_ceiling=stock_ceiling,
@@ -124,38 +126,54 @@ def allocate(situation: Situation, limits: Limits, fraction: float) -> Allocatio
     kelly = np.full(len(s.mu), np.nan)
     deciding = np.flatnonzero(s.deciding)
     kelly[deciding] = unconstrained_kelly(s.mu[deciding], s.covariance[np.ix_(deciding, deciding)], fraction)
-    lower, upper = limits.bounds(crypto=s.crypto, deciding=s.deciding, held=s.held, equity=s.equity)
-    ceilings = limits.ceilings(
-        crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=s.unborrowed / (1 + float(s.cost.max()))
+    caps = (limits.symbol_cap, limits.crypto_leverage, limits.margin_equity)
+    status, target, _ = best_weights(
+        s.mu, s.covariance, s.held, s.cost, s.crypto, s.deciding, s.equity, s.stock_ceiling, s.unborrowed, caps, fraction
     )
-    target = kelly_weights(
-        s.mu,
-        s.covariance,
-        fraction=fraction,
-        lower=lower,
-        upper=upper,
-        groups=[(c.coefficients, c.limit) for c in ceilings],
-        held=s.held,
-        cost=s.cost,
-    )
-    binding = _binding(s, limits, ceilings, kelly, lower, target)
-    return Allocation(kelly, target, binding)
+    if status != SOLVED:
+        raise SolverFailed(failure(status, len(target)))
+    return Allocation(kelly, target, _binding(s, limits, kelly, target))
 
 
-def _binding(
-    s: Situation, limits: Limits, ceilings: tuple[Ceiling, ...], kelly: Array, lower: Array, target: Array
-) -> tuple[str, ...]:
-    full = [c for c in ceilings if float(c.coefficients @ np.abs(target)) >= c.limit - TOUCH]
-    names = []
-    for k in range(len(target)):
-        bound = []
-        if s.deciding[k]:
-            if abs(target[k]) >= limits.symbol_cap - TOUCH:
-                bound.append("symbol_cap")
-            if target[k] == 0 and lower[k] == 0 and kelly[k] < 0:
-                bound.append("long_only")
-            bound += [c.name for c in full if c.coefficients[k] > 0 and abs(kelly[k]) > abs(target[k])]
-            if not bound and target[k] == s.held[k] and kelly[k] != target[k] and s.cost[k] > 0:
-                bound.append("cost")
-        names.append("+".join(bound))
+@compiled
+def best_weights(
+    mu: Array,
+    covariance: Array,
+    held: Array,
+    cost: Array,
+    crypto: Mask,
+    deciding: Mask,
+    equity: float,
+    stock_ceiling: float,
+    unborrowed: float,
+    caps: tuple[float, float, float],
+    fraction: float,
+) -> tuple[int, Array, Array]:
+    """Status, weights [S] under every limit, and the prices [4] of the CEILINGS.
+
+    caps: of a symbol, of all coins, and the equity below which nothing is short. What coins may be bought with is less
+    what trading costs.
+    """
+    lower, upper = bounds_of(crypto, deciding, held, caps[0], equity >= caps[2])
+    rows, limits = ceilings_of(crypto, held, stock_ceiling, caps[1], unborrowed / (1.0 + cost.max()))
+    return optimal_weights(mu, covariance, held, cost, lower, upper, rows, limits, fraction)
+
+
+def _binding(s: Situation, limits: Limits, kelly: Array, target: Array) -> tuple[str, ...]:
+    """What holds each target where it is."""
+    unborrowed = s.unborrowed / (1 + float(s.cost.max()))
+    ceilings = limits.ceilings(crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=unborrowed)
+    size = np.abs(target)
+    full = [c for c in ceilings if float(c.coefficients @ size) >= c.limit - TOUCH]
+    shorts = s.equity >= limits.margin_equity
+    names = [""] * len(target)
+    for k in np.flatnonzero(s.deciding).tolist():
+        wanted, got = float(kelly[k]), float(target[k])
+        bound = ["symbol_cap"] if abs(got) >= limits.symbol_cap - TOUCH else []
+        if got == 0 and wanted < 0 and (s.crypto[k] or not shorts):
+            bound.append("long_only")
+        bound += [c.name for c in full if c.coefficients[k] > 0 and abs(wanted) > abs(got)]
+        if not bound and got == s.held[k] and wanted != got and s.cost[k] > 0:
+            bound.append("cost")
+        names[k] = "+".join(bound)
     return tuple(names)

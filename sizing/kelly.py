@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sizing.factor import factored_solve
 from sizing.program import INFEASIBLE, SOLVED, Program, solve
 from trainingdata.compiled import compiled
 
@@ -27,6 +28,9 @@ class SolverFailed(RuntimeError):
 
 def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> Array:
     """Fractional Kelly without limits or costs: fraction · Σ⁺ mu, [S], signed; minimum norm where Σ is singular."""
+    weights = np.asarray(mu, dtype=np.float64) * fraction
+    if factored_solve(np.array(covariance, dtype=np.float64), weights):
+        return weights
     return np.asarray(fraction * np.linalg.lstsq(covariance, mu, rcond=None)[0])
 
 

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from trainingdata.compiled import compiled
 from trainingdata.errors import InputError
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+
+
+CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -58,20 +62,39 @@ class Limits:
 
     def bounds(self, *, crypto: Mask, deciding: Mask, held: Array, equity: float) -> tuple[Array, Array]:
         """Lower and upper weight of each symbol, [S] each; equal to what is held where a symbol does not decide."""
-        shortable = ~crypto & (equity >= self.margin_equity)
-        lower = np.where(deciding, np.where(shortable, -self.symbol_cap, 0.0), held)
-        upper = np.where(deciding, self.symbol_cap, held)
-        return lower, upper
+        return bounds_of(crypto, deciding, held, self.symbol_cap, equity >= self.margin_equity)
 
     def ceilings(self, *, crypto: Mask, held: Array, stock_ceiling: float, unborrowed: float) -> tuple[Ceiling, ...]:
         """The group ceilings: stock gross, crypto, crypto from unborrowed cash (a multiple of equity), and both together.
 
         Together: stock gross / its ceiling + crypto ≤ 1.
         """
-        coin, stock = crypto.astype(float), (~crypto).astype(float)
-        return (
-            Ceiling("stock_gross", stock, stock_ceiling),
-            Ceiling("crypto_gross", coin, self.crypto_leverage),
-            Ceiling("unborrowed_cash", coin, float(coin @ np.abs(held)) + max(unborrowed, 0.0)),
-            Ceiling("joint", stock / stock_ceiling + coin, 1.0),
-        )
+        coefficients, limits = ceilings_of(crypto, held, stock_ceiling, self.crypto_leverage, unborrowed)
+        return tuple(Ceiling(*parts) for parts in zip(CEILINGS, coefficients, limits.tolist(), strict=True))
+
+
+@compiled
+def bounds_of(crypto: Mask, deciding: Mask, held: Array, cap: float, shorts: bool) -> tuple[Array, Array]:
+    """Lower and upper weight, [S] each: ± the cap, 0 from below for coins and where nothing may be short, held if fixed."""
+    lower, upper = held.copy(), held.copy()
+    for s in range(len(held)):
+        if deciding[s]:
+            lower[s], upper[s] = -cap if shorts and not crypto[s] else 0.0, cap
+    return lower, upper
+
+
+@compiled
+def ceilings_of(
+    crypto: Mask, held: Array, stock_ceiling: float, crypto_leverage: float, unborrowed: float
+) -> tuple[Array, Array]:
+    """Coefficients [4, S] and limits [4] of the CEILINGS; unborrowed is a multiple of equity."""
+    coefficients, limits = np.zeros((4, len(held))), np.empty(4)
+    coins = 0.0
+    for s in range(len(held)):
+        if crypto[s]:
+            coefficients[1, s] = coefficients[2, s] = coefficients[3, s] = 1.0
+            coins += abs(held[s])
+        else:
+            coefficients[0, s], coefficients[3, s] = 1.0, 1.0 / stock_ceiling
+    limits[0], limits[1], limits[2], limits[3] = stock_ceiling, crypto_leverage, coins + max(unborrowed, 0.0), 1.0
+    return coefficients, limits

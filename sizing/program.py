@@ -19,13 +19,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sizing.factor import RIDGE, append_row, delete_row, eliminate, solve_in_place
 from trainingdata.compiled import compiled
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
 SOLVED, INFEASIBLE, UNFINISHED = range(3)
-RIDGE = 1e-10  # of the largest variance or pull, added to each variance: a singular matrix has a factor, no objective moves
 LONG = 100.0  # a step in weights that only a nearly singular R asks for
 STILL = 1e-13  # a weight that would move less does not
 TOLERANCE = 1e-11  # of the largest gradient
@@ -116,7 +116,7 @@ def _ridged(program: Program) -> float:
         largest = max(largest, program.risk[i, i])
     for i in range(len(program.pull)):
         program.risk[i, i] += RIDGE * largest
-    return largest
+    return float(largest)
 
 
 @compiled
@@ -204,31 +204,13 @@ def _free(program: Program, state: State, i: int, low: float, high: float) -> No
     state.side[i] = 1.0 if middle > program.held[i] else -1.0
     state.free[state.counts[0]], state.place[i] = i, state.counts[0]
     state.counts[0] += 1
-    _append(program, state)
-
-
-@compiled
-def _append(program: Program, state: State) -> None:
-    """The last free weight's row of the factor: forward substitution, then what is left of its variance."""
-    factor, last = state.factor, state.counts[0] - 1
-    i = state.free[last]
-    rest = program.risk[i, i]
-    least = 0.5 * RIDGE * rest
-    for a in range(last):
-        value = program.risk[i, state.free[a]]
-        for b in range(a):
-            value -= factor[a, b] * factor[last, b]
-        value /= factor[a, a]
-        factor[last, a] = value
-        rest -= value * value
-    factor[last, last] = np.sqrt(max(rest, least))
+    append_row(program.risk, state.free[: state.counts[0]], state.factor)
 
 
 @compiled
 def _fix(program: Program, state: State, i: int, w: float) -> None:
-    """Weight i stays at the knot w; its row leaves the factor, which plane rotations make triangular again."""
-    factor, gone = state.factor, state.place[i]
-    change = w - state.weight[i]
+    """Weight i stays at the knot w; its row leaves the factor, which is computed anew after some changes."""
+    gone, change = state.place[i], w - state.weight[i]
     if change != 0.0:
         state.weight[i] = w
         for j in range(len(state.weight)):
@@ -240,39 +222,12 @@ def _fix(program: Program, state: State, i: int, w: float) -> None:
     for a in range(gone, count):
         state.free[a] = state.free[a + 1]
         state.place[state.free[a]] = a
-        for b in range(a + 2):
-            factor[a, b] = factor[a + 1, b]
-    for a in range(gone, count):
-        x, y = factor[a, a], factor[a, a + 1]
-        length = np.hypot(x, y)
-        c, s = x / length, y / length
-        factor[a, a] = length
-        for b in range(a + 1, count):
-            left, right = factor[b, a], factor[b, a + 1]
-            factor[b, a], factor[b, a + 1] = c * left + s * right, c * right - s * left
+    delete_row(state.factor, gone, count)
     if state.counts[1] >= REFRESH:
-        state.counts[0] = 0
-        while state.counts[0] < count:
-            state.counts[0] += 1
-            _append(program, state)
+        for a in range(count):
+            append_row(program.risk, state.free[: a + 1], state.factor)
         state.gradient[:] = program.pull - program.risk @ state.weight
         state.counts[1] = 0
-
-
-@compiled
-def _back(state: State, x: Array) -> None:
-    """x [free] becomes R⁻¹x for the free weights."""
-    factor, count = state.factor, state.counts[0]
-    for a in range(count):
-        value = x[a]
-        for b in range(a):
-            value -= factor[a, b] * x[b]
-        x[a] = value / factor[a, a]
-    for a in range(count - 1, -1, -1):
-        value = x[a]
-        for b in range(a + 1, count):
-            value -= factor[b, a] * x[b]
-        x[a] = value / factor[a, a]
 
 
 @compiled
@@ -312,58 +267,31 @@ def _toward(state: State, lines: Array, part: Array, prices: Array) -> bool:
     Whether the step without the lines is so long that this one is inexact. A last projection puts it onto the lines.
     """
     count, rows = len(part), len(prices)
-    _back(state, part)
+    solve_in_place(state.factor, part)
     if rows == 0:
         return False
     longest = np.abs(part).max() if count > 0 else 0.0
     answers = lines.copy()
     system, gram = np.empty((rows, rows)), np.empty((rows, rows))
     for r in range(rows):
-        _back(state, answers[r])
+        solve_in_place(state.factor, answers[r])
         prices[r] = np.dot(lines[r], part)
     for r in range(rows):
         for q in range(rows):
             system[r, q] = np.dot(lines[r], answers[q])
             gram[r, q] = np.dot(lines[r], lines[q])
-    _eliminate(system, prices, 1e-15)
+    eliminate(system, prices, 1e-15)
     for r in range(rows):
         part -= prices[r] * answers[r]
     off = np.empty(rows)
     for r in range(rows):
         off[r] = np.dot(lines[r], part)
-    rank = _eliminate(gram, off, 1e-10)
+    rank = eliminate(gram, off, 1e-10)
     for r in range(rows):
         part -= off[r] * lines[r]
     if rank >= count:
         part[:] = 0.0
     return bool(longest > LONG)
-
-
-@compiled
-def _eliminate(system: Array, wanted: Array, least: float) -> int:
-    """wanted becomes the solution of a small symmetric system, by elimination with row exchange; its rank.
-
-    least: pivot, as a share of the largest diagonal element, below which there is none.
-    """
-    size, rank = len(wanted), 0
-    smallest = least * np.abs(np.diag(system)).max()
-    for c in range(size):
-        best = c + np.argmax(np.abs(system[c:, c]))
-        for q in range(size):
-            system[c, q], system[best, q] = system[best, q], system[c, q]
-        wanted[c], wanted[best] = wanted[best], wanted[c]
-        if abs(system[c, c]) <= smallest:
-            system[c, c] = np.inf
-            continue
-        rank += 1
-        for r in range(size):
-            if r != c:
-                share = system[r, c] / system[c, c]
-                wanted[r] -= share * wanted[c]
-                system[r] -= share * system[c]
-    for c in range(size):
-        wanted[c] /= system[c, c]
-    return rank
 
 
 @compiled

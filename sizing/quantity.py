@@ -161,6 +161,7 @@ def _situation(
         mu=mu,
         covariance=covariance,
         cost=np.full(n, cost),
+        crypto=np.array([instrument(s).kind is Kind.CRYPTO for s in symbols]),
         deciding=np.array([s == symbol for s in symbols]),
         stock_ceiling=limits.stock_ceiling(overnight=overnight, equity=account.equity),
     )

@@ -17,7 +17,7 @@ from numba.core import config
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-ROOMS = ("trainingdata", "sizing", "execution", "marketsimulator")
+ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator")
 
 
 def compiled(function: Function) -> Function:

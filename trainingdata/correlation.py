@@ -23,7 +23,10 @@ SMALLEST_EIGENVALUE = 1e-3
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CorrelationMatrix:
-    """values [S, S] float64: symmetric, unit diagonal, positive definite; built from bars known by `as_of`."""
+    """values [S, S] float64: symmetric, unit diagonal, positive definite; built from bars known by `as_of`.
+
+    Every value is one that a float32 holds, so that a history of matrices may be kept in half the space.
+    """
 
     symbols: tuple[str, ...]
     values: Array
@@ -94,26 +97,23 @@ class CorrelationEstimator:
                 joint = _lean(daily, values, self.session_window)
                 across = crypto[:, None] != crypto[None, :]
                 values[across] = joint[across]
-        return CorrelationMatrix(bars.symbols, positive_definite(values), boundary)
+        rounded = positive_definite(values).astype(np.float32).astype(np.float64)
+        return CorrelationMatrix(bars.symbols, rounded, boundary)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class CorrelationTable:
-    """Matrices kept for every 16:00 of a history: what `CorrelationEstimator.at` answers, computed once."""
+def correlations_over(
+    estimator: Correlations, bars: Bars, instants: Instants
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """What the estimator answers at each instant of a history: number [T] of the matrix in force, and matrices [D, S, S].
 
-    matrices: dict[np.datetime64, CorrelationMatrix]
-
-    @classmethod
-    def over(cls, estimator: Correlations, bars: Bars, since: np.datetime64) -> CorrelationTable:
-        """Ask the estimator as of each 16:00 a decision from `since` to the panel's end will look at."""
-        first_of: dict[np.datetime64, np.datetime64] = {}
-        for instant in bars.times[bars.times >= since]:
-            first_of.setdefault(last_four_pm(instant), instant)
-        return cls({boundary: estimator.at(bars.until(first)) for boundary, first in first_of.items()})
-
-    def at(self, bars: Bars) -> CorrelationMatrix:
-        """The matrix of the last 16:00 New York at or before the panel's end."""
-        return self.matrices[last_four_pm(bars.now)]
+    A matrix holds from one 16:00 to the next: each is asked for once.
+    """
+    boundaries = np.array([last_four_pm(now) for now in instants], dtype="datetime64[ns]")
+    _, first, number = np.unique(boundaries, return_index=True, return_inverse=True)
+    matrices = np.empty((len(first), len(bars.symbols), len(bars.symbols)), dtype=np.float32)
+    for k, row in enumerate(first):
+        matrices[k] = estimator.at(bars.until(instants[row])).values
+    return number.astype(np.int64), matrices
 
 
 def positive_definite(values: Array) -> Array:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from execution.beliefs import deciding_symbols
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders import Account
-from execution.trader import Decision, SizingSettings, Trader, deciding_symbols
+from execution.trader import Decision, SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.moments import Moments

@@ -1,0 +1,167 @@
+"""What a decision believes before it looks at the account: who decides, for how long, mu, sigma, correlation, costs.
+
+One function makes the beliefs of one instant or of a whole history: a backtest has them computed once, a live loop has
+those of the last instant, and both read the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from forecasting.forecast import Forecaster, ForecastTable, Progress
+from forecasting.moments import Moments, Volatility, moments_between
+from trainingdata.bars import Bars
+from trainingdata.correlation import Correlations, correlations_over
+from trainingdata.instruments import Kind
+from trainingdata.sessions import Holding, Instants, bar_position, holding_end, is_decision, stays_open
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.int64]
+
+PAIRS = 4096  # forecasts read at once
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Belief:
+    """Of one instant, `at`, over the holding interval that ends at `until`; S symbols.
+
+    deciding [S]: whose bar has just closed, whose market is open to fill, and which have a forecast of it. overnight: the
+    interval holds the night, or leaves no later decision to cut for it. mu, sigma [S]: NaN where there is no forecast.
+    correlation [S, S].
+    """
+
+    symbols: tuple[str, ...]
+    at: np.datetime64
+    until: np.datetime64
+    deciding: Mask
+    overnight: bool
+    mu: Array
+    sigma: Array
+    correlation: Array
+
+    @property
+    def moments(self) -> Moments:
+        """mu and sigma with their interval."""
+        return Moments(self.symbols, self.mu, self.sigma, self.at, self.until)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Beliefs:
+    """Of every instant [T] of a history at which anything decides.
+
+    at, until [T]; overnight [T]; deciding, mu, sigma [T, S]; matrix [T]: number of the correlation matrix, [D, S, S]
+    float32, in force.
+    """
+
+    symbols: tuple[str, ...]
+    at: Instants
+    until: Instants
+    overnight: Mask
+    deciding: Mask
+    mu: Array
+    sigma: Array
+    matrix: Index
+    correlations: npt.NDArray[np.float32]
+
+    def of(self, now: np.datetime64) -> Belief | None:
+        """The belief of an instant; None where nothing decides then."""
+        t = int(np.searchsorted(self.at, now))
+        if t >= len(self.at) or self.at[t] != now:
+            return None
+        return Belief(
+            self.symbols,
+            now,
+            self.until[t],
+            self.deciding[t],
+            bool(self.overnight[t]),
+            self.mu[t],
+            self.sigma[t],
+            self.correlations[self.matrix[t]].astype(np.float64),
+        )
+
+
+def beliefs(
+    forecaster: Forecaster,
+    correlations: Correlations,
+    bars: Bars,
+    since: np.datetime64,
+    *,
+    rule: Volatility,
+    holding: Holding,
+    progress: Progress,
+) -> Beliefs:
+    """The beliefs of every instant of the panel from `since` on, each from the bars up to it alone."""
+    first = int(np.searchsorted(bars.times, since))
+    closed = _closed(bars.between(first, len(bars.times)))
+    table = forecaster.forecast(bars, since, progress)
+    rows = np.flatnonzero(closed.any(axis=1))
+    times, closed = bars.times[first:][rows], closed[rows]
+    until = _ends(bars, times, closed, holding)
+    latest = table.latest[:, first:].T[rows].astype(np.int64)
+    mu, sigma = _moments(table, bars.crypto, latest, times, until, rule)
+    fresh = (latest >= 0) & (table.windows.issued_at[np.maximum(latest, 0)] == times[:, None]) if len(table.windows) else closed
+    with np.errstate(invalid="ignore"):
+        deciding = closed & fresh & (sigma > 0)
+    kept = deciding.any(axis=1)
+    numbers, matrices = correlations_over(correlations, bars, times[kept])
+    return Beliefs(
+        bars.symbols,
+        times[kept],
+        until[kept],
+        np.array([not stays_open(now) for now in times[kept]], dtype=bool),
+        deciding[kept],
+        mu[kept],
+        sigma[kept],
+        numbers,
+        matrices,
+    )
+
+
+def deciding_symbols(bars: Bars) -> Mask:
+    """[S] symbols whose bar closed at the panel's last instant and whose market is open to fill then."""
+    closed: Mask = _closed(bars.between(len(bars.times) - 1, len(bars.times)))[0]
+    return closed
+
+
+def _closed(bars: Bars) -> Mask:
+    """[T, S] whether a symbol's bar closed at each instant and its market is open to fill."""
+    stock, coin = (is_decision(kind, bars.times)[:, None] for kind in (Kind.STOCK, Kind.CRYPTO))
+    return np.asarray(bars.mask.T & np.where(bars.crypto, coin, stock))
+
+
+def _ends(bars: Bars, times: Instants, closed: Mask, holding: Holding) -> Instants:
+    """[T] the latest end among the holding intervals of what has closed."""
+    ends = np.full(len(times), np.datetime64("1900-01-01", "ns"))
+    for kind, members in ((Kind.STOCK, ~bars.crypto), (Kind.CRYPTO, bars.crypto)):
+        rows = np.flatnonzero(closed[:, members].any(axis=1))
+        found = np.array([holding_end(kind, now, holding) for now in times[rows]], dtype="datetime64[ns]")
+        ends[rows] = np.maximum(ends[rows], found)
+    return ends
+
+
+def _moments(
+    table: ForecastTable, crypto: Mask, latest: Index, times: Instants, until: Instants, rule: Volatility
+) -> tuple[Array, Array]:
+    """mu and sigma [T, S] of the latest forecast of each symbol (number of its window, -1 for none)."""
+    mu, sigma = np.full(latest.shape, np.nan), np.full(latest.shape, np.nan)
+    step = max(1, PAIRS // max(1, latest.shape[1]))
+    for begin in range(0, len(times), step):
+        part = slice(begin, begin + step)
+        t, s = np.nonzero(latest[part] >= 0)
+        if not len(t):
+            continue
+        window = latest[part][t, s]
+        start, finish = np.empty(len(t)), np.empty(len(t))
+        for kind, members in ((Kind.STOCK, ~crypto[s]), (Kind.CRYPTO, crypto[s])):
+            if members.any():
+                issued = bar_position(kind, table.windows.issued_at[window[members]])
+                start[members] = bar_position(kind, times[part])[t[members]] - issued
+                finish[members] = bar_position(kind, until[part])[t[members]] - issued
+        asked, place = np.unique(window, return_inverse=True)
+        values = table.answer(asked)[place]
+        mu[part][t, s], sigma[part][t, s] = moments_between(values, table.price[window], start, finish, rule)
+    return mu, sigma
