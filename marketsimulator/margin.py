@@ -8,7 +8,7 @@ the pattern-day-trader rule (FINRA 4210) stood in the place of the intraday marg
 from __future__ import annotations
 
 from marketsimulator.book import Book, Record
-from trainingdata.compiled import compiled
+from trainingdata.compiled import compiled, inlined
 
 INITIAL = 0.5
 HOUSE = 0.3  # maintenance of an ordinary stock
@@ -56,7 +56,7 @@ def required(book: Book, leverage: float) -> float:
     return total
 
 
-@compiled
+@inlined
 def buying_power(account: Record, held: Record, day: Record, short: bool) -> float:
     """USD of exposure that may be added in a symbol: unborrowed settled cash for a coin, margin for a stock."""
     if held.crypto:

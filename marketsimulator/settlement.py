@@ -25,25 +25,25 @@ from marketsimulator.book import (
     Records,
 )
 from marketsimulator.margin import SHORT_BUFFER, buying_power, close_margin, open_margin
-from trainingdata.compiled import compiled
+from trainingdata.compiled import compiled, inlined
 
 QUANTUM = 1e9  # quantities are billionths
 
 
-@compiled
+@inlined
 def tick(price: float, up: bool) -> float:
     """The price rounded to a tick: 0.0001 from a dollar up, a billionth below."""
     scale = 1e4 if price >= 1.0 else 1e9
     return float(np.ceil(price * scale - 1e-6) / scale if up else np.floor(price * scale + 1e-6) / scale)
 
 
-@compiled
+@inlined
 def on_grid(quantity: float) -> float:
     """The quantity as the nearest billionth; a whole one is there already."""
     return float(quantity if quantity == np.floor(quantity) else np.rint(quantity * QUANTUM) / QUANTUM)
 
 
-@compiled
+@inlined
 def away(held: Record, reference: float, quantity: float, volume: float, volatility: float) -> float:
     """What a market order pays where the price is `reference`: half-spread, slippage and impact against it."""
     cost = held.half_spread + held.slippage
@@ -52,7 +52,7 @@ def away(held: Record, reference: float, quantity: float, volume: float, volatil
     return tick(reference * (1.0 + cost), True) if quantity > 0 else tick(reference * max(1.0 - cost, 0.0), False)
 
 
-@compiled
+@inlined
 def allowed(account: Record, held: Record, day: Record, wanted: float, price: float) -> float:
     """The part of an order that this bar's volume, the position's side and buying power let through.
 
@@ -78,7 +78,7 @@ def allowed(account: Record, held: Record, day: Record, wanted: float, price: fl
     return q if wanted > 0 else -q
 
 
-@compiled
+@inlined
 def charge(account: Record, held: Record, day: Record, q: float, price: float, maker: bool) -> float:
     """USD that a fill costs in fees; a coin purchase pays in coin instead. Notes what the day has to sum up."""
     size = abs(q)
@@ -100,7 +100,7 @@ def charge(account: Record, held: Record, day: Record, q: float, price: float, m
     return float(fee + regulatory)
 
 
-@compiled
+@inlined
 def settle(
     account: Record,
     held: Record,
@@ -143,7 +143,7 @@ def settle(
             _write(account, tape, at, number, BY_COIN_FEE, s, -coins, 0.0, 0.0)
 
 
-@compiled
+@inlined
 def trade(
     account: Record,
     held: Record,
@@ -170,7 +170,7 @@ def trade(
     return q
 
 
-@compiled
+@inlined
 def mark(account: Record, holding: Records, closes: Array) -> None:
     """Value every position at its last known close; closes [S], NaN where none is new."""
     value, stock, coins = 0.0, 0.0, 0.0
@@ -305,7 +305,7 @@ def corporate_action(book: Book, tape: Records, at: int, s: int, ratio: float, d
             order.quantity = np.trunc(order.quantity * ratio / step + (1e-9 if buys else -1e-9)) * step
 
 
-@compiled
+@inlined
 def _move_position(account: Record, held: Record, q: float, cash: float) -> None:
     """The position changes by q and cash by `cash`: so do equity and gross exposure, at the marks."""
     before = held.quantity
@@ -317,7 +317,7 @@ def _move_position(account: Record, held: Record, q: float, cash: float) -> None
         account.stock += (abs(held.quantity) - abs(before)) * held.mark
 
 
-@compiled
+@inlined
 def _move_short_proceeds(account: Record, held: Record, q: float, price: float) -> None:
     """What a short was sold for grows with sales and shrinks in proportion with purchases; rounded to a millionth."""
     if held.quantity > 0.0 or (held.quantity == 0.0 and q > 0.0):
@@ -330,7 +330,7 @@ def _move_short_proceeds(account: Record, held: Record, q: float, price: float) 
     account.proceeds = np.rint((account.proceeds + held.proceeds - before) * 1e6) / 1e6
 
 
-@compiled
+@inlined
 def _note_day_trade(account: Record, held: Record, q: float) -> None:
     """What was opened today and is closed today is a day trade and gives its buying power back."""
     if held.quantity * q >= 0.0:
@@ -343,7 +343,7 @@ def _note_day_trade(account: Record, held: Record, q: float) -> None:
         account.trades_today += 1
 
 
-@compiled
+@inlined
 def _write(account: Record, tape: Records, at: int, number: int, why: int, s: int, q: float, price: float, fee: float) -> None:
     fill = tape[account.fills]
     account.fills += 1

@@ -63,10 +63,10 @@ class Trials:
     variance: float
 
 
-def record(path: Path, trial: Trial) -> Trials:
-    """Add a trial (again, if it was there), and count the variants tried on its data.
+def record(path: Path, *trials: Trial) -> Trials:
+    """Add trials on the same data (again, those that were there), and count the variants tried on them.
 
-    Its data are the same bars, or bars of the same source that share a symbol and overlap in time: a run that ends a day
+    The same data are the same bars, or bars of the same source that share a symbol and overlap in time: a run that ends a day
     later is no fresh start.
 
     Raises
@@ -74,25 +74,30 @@ def record(path: Path, trial: Trial) -> Trials:
     InputError
         if the file cannot be written, or is no trial ledger.
     """
-    row = {
-        "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        **{name: getattr(trial, name) for name in trial.__slots__},
-        "symbols": json.dumps(trial.symbols),
-    }
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    rows = [
+        {
+            "recorded_at": stamp,
+            **{name: getattr(trial, name) for name in trial.__slots__},
+            "symbols": json.dumps(trial.symbols),
+        }
+        for trial in trials
+    ]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=PATIENCE)) as ledger, ledger:
             ledger.execute(SCHEMA)
-            names = ", ".join(row)
-            ledger.execute(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({', '.join(':' + n for n in row)})", row)
+            names = ", ".join(rows[0])
+            values = ", ".join(":" + name for name in rows[0])
+            ledger.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", rows)
             others = ledger.execute(
                 "SELECT config_hash, symbols, daily_sharpe FROM trials"
                 " WHERE data_hash = :data_hash OR (source = :source AND first <= :last AND last >= :first)",
-                row,
+                rows[0],
             ).fetchall()
     except (OSError, sqlite3.Error) as error:
         raise InputError(f"trials: {path} cannot be used: {error}") from error
-    mine = set(trial.symbols)
+    mine = set(trials[0].symbols)
     kin = {name: sharpe for name, symbols, sharpe in others if mine & set(json.loads(symbols))}
     ratios = [sharpe for sharpe in kin.values() if sharpe is not None]
     return Trials(len(kin), float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0)

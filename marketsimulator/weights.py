@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
-from marketsimulator.book import BY_ORDER, NOBODY, Array, Book, Index, Record, Records, new_book, new_tape
-from marketsimulator.settlement import close_session, liquidate, mark, open_session, trade
+from marketsimulator.book import Array, Book, Index, Record, Records, new_book, new_tape
+from marketsimulator.rebalancing import move
+from marketsimulator.settlement import close_session, liquidate, mark, open_session
 from marketsimulator.terms import FillTerms, MarginTerms, day_table, holdings_of, tier_table
 from sizing.quantity import whole_steps
-from trainingdata.compiled import compiled
+from trainingdata.compiled import compiled, inlined
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument, is_symbol
 from trainingdata.sessions import new_york_date
@@ -141,15 +142,16 @@ def _follow(
     """
     rows, size = weights.shape
     equity, targets = np.empty(rows), np.zeros(size)
-    account, holding, none = book.account[0], book.holding, np.zeros(size)
+    account, holding = book.account[0], book.holding
+    none, endless = np.zeros(size), np.full(size, np.inf)
     for t in range(rows):
         today = days[day[t]]
         if t > 0:
             if day[t] != day[t - 1]:
                 open_session(book, today)
                 if account.liquidate > 0.0:
-                    liquidate(book, today, tape, t, opens[t], none, none)
-            _move(account, holding, today, tape, t, targets, opens[t])
+                    liquidate(book, today, tape, t, opens[t], endless, none)
+            move(account, holding, today, tape, t, targets, opens[t], endless, none)
         mark(account, holding, closes[t])
         last = t + 1 == rows
         if not last and day[t + 1] != day[t]:
@@ -161,7 +163,7 @@ def _follow(
     return equity
 
 
-@compiled
+@inlined
 def _choose(
     account: Record, holding: Records, day: Record, weights: Array, closes: Array, cap: float, ceiling: float, targets: Array
 ) -> None:
@@ -186,28 +188,6 @@ def _choose(
         if not (np.isnan(weights[s]) or np.isnan(closes[s])):
             step = holding[s].increment
             targets[s] = whole_steps(targets[s] * scale / closes[s], step) * step
-
-
-@compiled
-def _move(account: Record, holding: Records, day: Record, tape: Records, t: int, targets: Array, opens: Array) -> None:
-    """Trade towards the targets at these opens: reductions, and the rest once all of them have filled; coins first."""
-    done, coins = True, False
-    for s in range(len(targets)):
-        held = holding[s]
-        change = targets[s] - held.quantity
-        if held.quantity * change < 0.0:
-            wanted = change if targets[s] * held.quantity > 0.0 else -held.quantity
-            filled = 0.0
-            if not np.isnan(opens[s]):
-                filled = trade(account, held, day, tape, t, NOBODY, BY_ORDER, s, wanted, opens[s], np.inf, 0.0)
-            done = done and abs(filled - wanted) < 1e-9
-        coins = coins or held.crypto == 1
-    for kind in range(1 if coins else 0, -1, -1):
-        for s in range(len(targets)):
-            held = holding[s]
-            change = targets[s] - held.quantity
-            if done and held.crypto == kind and abs(change) > 1e-9 and not np.isnan(opens[s]):
-                trade(account, held, day, tape, t, NOBODY, BY_ORDER, s, change, opens[s], np.inf, 0.0)
 
 
 def _matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) -> Array:

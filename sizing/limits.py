@@ -56,9 +56,13 @@ class Limits:
 
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
         """Stock gross exposure allowed, in multiples of equity: intraday or overnight, 1× without a margin account."""
-        into_night = self.overnight_leverage * (1.0 - self.overnight_buffer)
-        leverage = min(into_night, self.intraday_leverage) if overnight else self.intraday_leverage
+        leverage = self.into_the_night if overnight else self.intraday_leverage
         return min(leverage, 1.0) if equity < self.margin_equity else leverage
+
+    @property
+    def into_the_night(self) -> float:
+        """Stock gross that the last decision before the close may leave, in multiples of equity."""
+        return min(self.overnight_leverage * (1.0 - self.overnight_buffer), self.intraday_leverage)
 
     def bounds(self, *, crypto: Mask, deciding: Mask, held: Array, equity: float) -> tuple[Array, Array]:
         """Lower and upper weight of each symbol, [S] each; equal to what is held where a symbol does not decide."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sizing.allocation import AccountLike, Situation, allocate
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
-from trainingdata.compiled import compiled
+from trainingdata.compiled import inlined
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
 
@@ -41,7 +41,7 @@ class MomentsLike(Protocol):
         """[M] standard deviation."""
 
 
-@compiled
+@inlined
 def whole_steps(quantity: float, step: float) -> float:
     """How many whole steps a quantity holds, signed, rounded towards zero."""
     size = abs(quantity)

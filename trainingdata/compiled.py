@@ -25,11 +25,24 @@ def compiled(function: Function) -> Function:
 
     Divisions by zero give inf or nan, as numpy's do. Only arrays, numbers and named tuples of them go in and out.
     """
+    return _kept(function, forceinline=False)
+
+
+def inlined(function: Function) -> Function:
+    """The same, for what a compiled loop calls at every step: it becomes part of its caller, which takes longer to compile.
+
+    A call costs nothing then; without it every array among the arguments is counted in and out.
+    """
+    return _kept(function, forceinline=True)
+
+
+def _kept(function: Function, *, forceinline: bool) -> Function:
     settings: Any = config
     before = settings.CACHE_DIR
     settings.CACHE_DIR = str(_folder())
     try:
-        return cast(Function, numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=True)(function))
+        decorate = numba.njit(cache=True, error_model="numpy", nogil=True, forceinline=forceinline)
+        return cast(Function, decorate(function))
     finally:
         settings.CACHE_DIR = before
 

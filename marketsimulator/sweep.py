@@ -1,0 +1,217 @@
+"""Every combination of some settings over the same forecasts, in one process.
+
+    python -m marketsimulator.sweep 'vary={sizing.fraction: [0.1, 0.5], limits.symbol_cap: [0.3, 0.6]}' [key=value …]
+
+Settings that change what is believed (the forecaster, holding, correlation, symbols, period) are swept as backtests:
+`python -m marketsimulator.backtest -m forecaster.context_length=50,100`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from forecasting.forecast import Progress, silent
+from marketsimulator.metrics import annual_turnover, performance
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.significance import deflated_sharpe
+from marketsimulator.trials import Trial, Trials, config_hash, data_hash, record
+from marketsimulator.variants import COSTS, Outcome, outcomes
+from trainingdata.bars import Bars
+from trainingdata.command import Bar, check_output, fail, log_to_file
+from trainingdata.composition import hydra_command
+from trainingdata.errors import InputError
+from trainingdata.sessions import utc_text
+
+GROUPS = ("limits", "costs", "fees", "margin", "fills")  # settings that leave the beliefs as they are
+SHOWN = 20  # rows on the screen; the file has all
+COLUMNS = ("total_return", "annual_return", "sharpe", "deflated_sharpe", "max_drawdown", "turnover", "costs", "trades")
+
+Chosen = dict[str, Any]
+
+
+def variants_of(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) -> list[tuple[Chosen, BacktestSettings]]:
+    """Every combination of the values named by setting, with the settings it stands for.
+
+    Raises
+    ------
+    InputError
+        for a name that is no such setting, or whose change would change what is believed.
+    """
+    for name, values in vary.items():
+        group = name.partition(".")[0]
+        if name not in ("capital", "sizing.fraction") and group not in GROUPS:
+            raise InputError(f"vary.{name}: an in-process sweep varies capital, sizing.fraction, {', '.join(GROUPS)}; use -m")
+        if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+            raise InputError(f"vary.{name}: {values!r} is no list of values")
+    combinations = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
+    return [(chosen, _changed(settings, chosen)) for chosen in combinations]
+
+
+def table_of(
+    variants: Sequence[tuple[Mapping[str, Any], BacktestSettings]], found: Sequence[Outcome], bars: Bars, first: int
+) -> pd.DataFrame:
+    """A row a variant: what was varied, return, risk, turnover, costs in USD, trades."""
+    at, coins = bars.times[first:], bool(bars.crypto.any())
+    rows = []
+    for (chosen, settings), outcome in zip(variants, found, strict=True):
+        known = performance(at, outcome.equity, capital=settings.capital, coins=coins)
+        t = outcome.totals
+        costs = sum(t[name] for name in COSTS)
+        rows.append(
+            {
+                **chosen,
+                **known.as_dict(),
+                "turnover": annual_turnover(t["notional"], at, outcome.equity),
+                "costs": costs,
+                "trades": int(t["trades"]),
+                "failures": int(t["failures"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _changed(settings: BacktestSettings, chosen: Mapping[str, Any]) -> BacktestSettings:
+    for name, value in chosen.items():
+        group, _, key = name.rpartition(".")
+        part: Any = getattr(settings, group) if group else settings
+        if key not in part.__dataclass_fields__:
+            raise InputError(f"vary.{name}: there is no such setting; here are {', '.join(part.__dataclass_fields__)}")
+        try:
+            changed: Any = replace(part, **{key: value})
+        except TypeError as error:
+            raise InputError(f"vary.{name}: {value!r} cannot be: {error}") from error
+        whole: Any = {group: changed}
+        settings = replace(settings, **whole) if group else changed
+    return settings
+
+
+def run_sweep(
+    settings: BacktestSettings, vary: Mapping[str, Sequence[Any]], progress: Progress = silent
+) -> tuple[pd.DataFrame, Bars, int]:
+    """The table of every combination, the panel, and the number of its first instant.
+
+    Raises
+    ------
+    InputError
+        for settings, data or variations that cannot be used.
+    """
+    variants = variants_of(settings, vary)
+    bars = settings.bars()
+    first, last = settings.span(bars)
+    begin, end = int(np.searchsorted(bars.times, first)), int(np.searchsorted(bars.times, last, side="right"))
+    if begin >= end:
+        raise InputError(f"start, end: no bar becomes known between {utc_text(first)} and {utc_text(last)}")
+    bars = bars.between(0, end)
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    beliefs = trader.beliefs(settings.seen(bars), first, progress)
+    found = outcomes([variant for _, variant in variants], bars, beliefs, begin, progress=progress)
+    table = table_of(variants, found, bars, begin)
+    return _deflated(table, _recorded(settings, variants, table, bars, begin)), bars, begin
+
+
+def _recorded(
+    settings: BacktestSettings, variants: Sequence[tuple[Chosen, BacktestSettings]], table: pd.DataFrame, bars: Bars, first: int
+) -> Trials:
+    """All trials on these data, these included."""
+    ratio = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
+    if settings.trials is None:
+        return Trials(len(table), float(ratio.var(ddof=1)) if ratio.notna().sum() > 1 else 0.0)
+    digest = data_hash(bars, first)
+    trials = [
+        Trial(
+            config_hash=config_hash(asdict(variant)),
+            data_hash=digest,
+            source=bars.source,
+            symbols=bars.symbols,
+            first=utc_text(bars.times[first]),
+            last=utc_text(bars.now),
+            days=row["days"],
+            daily_sharpe=None if np.isnan(daily) else float(daily),
+            total_return=row["total_return"],
+            forecaster=settings.forecaster.kind,
+        )
+        for (_, variant), row, daily in zip(variants, _rows(table), ratio, strict=True)
+    ]
+    return record(Path(settings.trials).expanduser(), *trials)
+
+
+def _deflated(table: pd.DataFrame, trials: Trials) -> pd.DataFrame:
+    """The table with the deflated Sharpe ratio of each row, the best ratio first."""
+    values = [
+        None
+        if row["sharpe"] is None or np.isnan(row["sharpe"])
+        else deflated_sharpe(
+            row["sharpe"] / np.sqrt(row["periods_per_year"]),
+            row["days"],
+            trials=trials.count,
+            variance=trials.variance,
+            skewness=row["skewness"],
+            kurtosis=row["kurtosis"],
+        )
+        for row in _rows(table)
+    ]
+    place = list(table.columns).index("sharpe") + 1
+    table.insert(place, "deflated_sharpe", pd.Series(values, dtype="float64"))
+    table["trials"] = trials.count
+    return table.sort_values("sharpe", ascending=False, na_position="last", ignore_index=True)
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _show(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
+    shown = Table(*varied, *COLUMNS, title=f"{len(table)} variants, {int(table['trials'].iloc[0])} tried on these data")
+    for row in _rows(table.head(SHOWN)):
+        cells = [str(row[name]) for name in varied]
+        shown.add_row(*cells, *("n/a" if row[c] is None or row[c] != row[c] else f"{row[c]:,.4g}" for c in COLUMNS))
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(shown)
+    console.print(f"All of them: {output / 'sweep.parquet'}", soft_wrap=True, highlight=False)
+
+
+def _run_composed(config: DictConfig) -> None:
+    output: Path | None = None
+    try:
+        plain: Any = OmegaConf.to_container(config.vary, resolve=True) if config.get("vary") else None
+        if not isinstance(plain, dict) or not plain:
+            raise InputError("vary: name settings and their values, vary={sizing.fraction: [0.25, 0.5]}")
+        settings = BacktestSettings.of(OmegaConf.masked_copy(config, [str(key) for key in config if key != "vary"]))
+        output = Path(settings.output)
+        check_output(output)
+        log_to_file("sweep")
+        with Bar() as progress:
+            table, bars, _ = run_sweep(settings, plain, progress)
+        output.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(output / "sweep.parquet", index=False)
+        summary = {"data": bars.source, "symbols": list(bars.symbols), "variants": json.loads(table.to_json(orient="records"))}
+        (output / "sweep.json").write_text(json.dumps(summary, indent=1) + "\n")
+    except InputError as error:
+        if output is not None and output.is_dir() and not any(output.iterdir()):
+            output.rmdir()
+        fail(error)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    _show(table, list(plain), output)
+
+
+def main() -> None:
+    """Hydra entry."""
+    hydra_command("sweep", _run_composed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Many variants over the same beliefs: one compiled loop a variant, with the backtest's account to the cent.
+
+What is believed is computed once; a variant changes what depends on the account: sizing.fraction, limits, costs, fees,
+margin, fills, capital. The loops hold no lock and share the cores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from execution.beliefs import Beliefs
+from forecasting.forecast import Progress, silent
+from marketsimulator.book import Array, Book, Index, Mask, Records, new_book, new_tape
+from marketsimulator.rebalancing import move
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.settlement import mark
+from marketsimulator.terms import day_table, holdings_of, tier_table
+from marketsimulator.timeline import Timeline, advance, open_bars, timeline
+from sizing.allocation import best_weights
+from sizing.program import SOLVED
+from sizing.quantity import whole_steps
+from trainingdata.bars import Bars
+from trainingdata.compiled import compiled
+from trainingdata.errors import InputError
+
+Array32 = npt.NDArray[np.float32]
+
+TOTALS = ("notional", "trades", "fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding", "failures")
+COSTS = ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding")
+FAILURES = TOTALS.index("failures")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Outcome:
+    """One variant. equity [T] in USD at every instant, after its fills. totals: USD, and counts, by name."""
+
+    equity: Array
+    totals: Mapping[str, float]
+
+
+def outcomes(
+    variants: Sequence[BacktestSettings],
+    bars: Bars,
+    beliefs: Beliefs,
+    first: int,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> list[Outcome]:
+    """What becomes of an account under each variant, over the same panel and beliefs, from instant number `first` on.
+
+    Raises
+    ------
+    InputError
+        for a variant that carries the rest of an order from bar to bar, which only the backtest does.
+    """
+    if any(variant.fills.remainder == "carry" for variant in variants):
+        raise InputError("fills.remainder: an in-process sweep cancels what a bar leaves; run carry as a backtest")
+    rows = np.full(len(bars.times), -1, dtype=np.int64)
+    rows[np.searchsorted(bars.times, beliefs.at)] = np.arange(len(beliefs.at))
+    base = _line(variants[0], bars)
+    done = 0
+
+    def one(variant: BacktestSettings) -> Outcome:
+        nonlocal done
+        found = _outcome(variant, bars, beliefs, rows, first, base, variants[0])
+        done += 1
+        progress("variants", done, len(variants))
+        return found
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        return list(pool.map(one, variants))
+
+
+def _line(settings: BacktestSettings, bars: Bars) -> Timeline:
+    actions = settings.data.corporate_actions()
+    return timeline(bars, settings.fees, settings.margin, settings.fills, impact=True, actions=actions)
+
+
+def _outcome(
+    settings: BacktestSettings,
+    bars: Bars,
+    beliefs: Beliefs,
+    rows: Index,
+    first: int,
+    base: Timeline,
+    like: BacktestSettings,
+) -> Outcome:
+    if settings.fills.coverage == like.fills.coverage:
+        dates = base.days["date"].astype("datetime64[D]")
+        line = base._replace(days=day_table(dates, settings.fees, settings.margin, settings.fills))
+    else:
+        line = _line(settings, bars)
+    holding = holdings_of(bars.instruments, settings.costs, settings.margin)
+    book = new_book(settings.capital, holding, tier_table(settings.fees))
+    mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
+    limits = settings.limits
+    equity, totals = np.empty(len(bars.times) - first), np.zeros(len(TOTALS))
+    _follow(
+        book,
+        line,
+        first,
+        rows,
+        (beliefs.deciding, beliefs.overnight, beliefs.mu, beliefs.sigma, beliefs.matrix),
+        beliefs.correlations,
+        settings.costs.expected(bars.crypto, settings.fees),
+        bars.crypto,
+        (limits.symbol_cap, limits.crypto_leverage, limits.margin_equity),
+        (limits.intraday_leverage, limits.into_the_night),
+        settings.sizing.fraction,
+        new_tape(4 * len(holding) + 16),
+        equity,
+        totals,
+    )
+    return Outcome(equity, dict(zip(TOTALS, totals.tolist(), strict=True)))
+
+
+@compiled
+def _follow(
+    book: Book,
+    line: Timeline,
+    first: int,
+    rows: Index,
+    believed: tuple[Mask, Mask, Array, Array, Index],
+    correlations: Array32,
+    cost: Array,
+    crypto: Mask,
+    caps: tuple[float, float, float],
+    leverage: tuple[float, float],
+    fraction: float,
+    tape: Records,
+    equity: Array,
+    totals: Array,
+) -> None:
+    """Walk the instants from `first` on: what has become known, a decision where there is a belief, its fills."""
+    account = book.account[0]
+    for t in range(first, len(line.now)):
+        account.fills = 0
+        if t > first:
+            advance(book, line, tape, t)
+        before = np.empty(0)
+        row = rows[t]
+        if row >= 0:
+            before = _targets(book, row, believed, correlations, cost, crypto, caps, leverage, fraction, totals)
+        opens, volumes, volatility = open_bars(book, line, tape, t)
+        if row >= 0:
+            day = line.days[line.day[t]]
+            move(account, book.holding, day, tape, t, before, opens, volumes, volatility)
+        equity[t - first] = account.equity
+        _sum_up(book, tape, totals)
+
+
+@compiled
+def _targets(
+    book: Book,
+    row: int,
+    believed: tuple[Mask, Mask, Array, Array, Index],
+    correlations: Array32,
+    cost: Array,
+    crypto: Mask,
+    caps: tuple[float, float, float],
+    leverage: tuple[float, float],
+    fraction: float,
+    totals: Array,
+) -> Array:
+    """Target quantities [S]: `Trader.decide` on arrays. What does not decide, or has no answer, keeps what it holds."""
+    deciding, account = believed[0][row], book.account[0]
+    targets = book.holding["quantity"].copy()
+    marks = np.where(targets != 0.0, book.holding["mark"], 0.0)
+    value = 0.0
+    for s in range(len(targets)):
+        value += targets[s] * marks[s]
+    equity = account.cash + value
+    if not equity > 0.0:
+        totals[FAILURES] += 1
+        return np.where(deciding, 0.0, targets)
+    held = targets * marks / equity
+    ceiling = leverage[1] if believed[1][row] else leverage[0]
+    if equity < caps[2]:
+        ceiling = min(ceiling, 1.0)
+    unborrowed = max(0.0, account.cash - max(account.unsettled, 0.0) - account.proceeds) / equity
+    mu, covariance = _moments(believed, correlations, row)
+    status, weights, _ = best_weights(mu, covariance, held, cost, crypto, deciding, equity, ceiling, unborrowed, caps, fraction)
+    if status != SOLVED:
+        totals[FAILURES] += 1
+        return targets
+    for s in range(len(targets)):
+        if deciding[s] and weights[s] != held[s]:
+            step = book.holding[s].increment
+            steps = whole_steps(weights[s] * equity / book.holding[s].mark, step)
+            targets[s] = np.rint(steps * step * 1e9) / 1e9
+    return targets
+
+
+@compiled
+def _moments(believed: tuple[Mask, Mask, Array, Array, Index], correlations: Array32, row: int) -> tuple[Array, Array]:
+    """mu [S], 0 for what does not decide, and covariance [S, S], 0 where there is no forecast."""
+    deciding, _, mu, sigma, matrix = believed
+    size = mu.shape[1]
+    covariance = np.zeros((size, size))
+    for s in range(size):
+        for r in range(size):
+            if np.isfinite(sigma[row, s]) and np.isfinite(sigma[row, r]):
+                covariance[s, r] = correlations[matrix[row], s, r] * (sigma[row, s] * sigma[row, r])
+    return np.where(deciding[row], mu[row], 0.0), covariance
+
+
+@compiled
+def _sum_up(book: Book, tape: Records, totals: Array) -> None:
+    """Add an instant's fills and flows to the totals, and clear the flows."""
+    account = book.account[0]
+    for k in range(account.fills):
+        fill = tape[k]
+        if fill.price > 0.0:
+            totals[0] += abs(fill.quantity) * fill.price
+            totals[1] += 1
+    totals[2] += account.fees
+    totals[3] += account.coin_fees
+    totals[4] += account.spread
+    totals[5] += account.slippage
+    totals[6] += account.interest
+    totals[7] += account.borrow
+    totals[8] += account.rounding
+    account.fees, account.coin_fees, account.spread, account.slippage = 0.0, 0.0, 0.0, 0.0
+    account.interest, account.borrow, account.rounding, account.other, account.dividends = 0.0, 0.0, 0.0, 0.0, 0.0
