@@ -12,7 +12,7 @@ import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from marketsimulator.variants import COSTS, Outcome, outcomes
 from trainingdata.bars import Bars
 from trainingdata.command import Bar, check_output, fail, log_to_file
 from trainingdata.composition import hydra_command
+from trainingdata.configuration import changed
 from trainingdata.errors import InputError
 from trainingdata.sessions import utc_text
 
@@ -56,7 +57,7 @@ def variants_of(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) -
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise InputError(f"vary.{name}: {values!r} is no list of values")
     combinations = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
-    return [(chosen, _changed(settings, chosen)) for chosen in combinations]
+    return [(chosen, changed(settings, chosen)) for chosen in combinations]
 
 
 def table_of(
@@ -80,21 +81,6 @@ def table_of(
             }
         )
     return pd.DataFrame(rows)
-
-
-def _changed(settings: BacktestSettings, chosen: Mapping[str, Any]) -> BacktestSettings:
-    for name, value in chosen.items():
-        group, _, key = name.rpartition(".")
-        part: Any = getattr(settings, group) if group else settings
-        if key not in part.__dataclass_fields__:
-            raise InputError(f"vary.{name}: there is no such setting; here are {', '.join(part.__dataclass_fields__)}")
-        try:
-            changed: Any = replace(part, **{key: value})
-        except TypeError as error:
-            raise InputError(f"vary.{name}: {value!r} cannot be: {error}") from error
-        whole: Any = {group: changed}
-        settings = replace(settings, **whole) if group else changed
-    return settings
 
 
 def run_sweep(

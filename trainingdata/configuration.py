@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -32,6 +32,30 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
         _listed(plain, key)
     try:
         return TypeAdapter(kind).validate_python(plain)
+    except ValidationError as error:
+        raise InputError(_first(error)) from error
+
+
+def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """The settings with some values, named by their dotted keys, replaced and checked.
+
+    Raises
+    ------
+    InputError
+        naming the key, the value and what was expected.
+    """
+    plain: dict[str, Any] = asdict(settings)  # type: ignore[call-overload]
+    for name, value in changes.items():
+        *groups, key = name.split(".")
+        part: Any = plain
+        for group in groups:
+            part = part.get(group) if isinstance(part, dict) else None
+        if not isinstance(part, dict) or key not in part:
+            known = part if isinstance(part, dict) else plain
+            raise InputError(f"{name}: there is no such setting; here are {', '.join(known)}")
+        part[key] = value
+    try:
+        return TypeAdapter(type(settings)).validate_python(plain)
     except ValidationError as error:
         raise InputError(_first(error)) from error
 

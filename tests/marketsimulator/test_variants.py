@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from marketsimulator.backtest import simulate
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.sweep import run_sweep, variants_of
+from marketsimulator.variants import outcomes
+from trainingdata.composition import composed
+from trainingdata.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+WORDS = ["start=2024-02-12", "data.start=2024-01-02", "data.end=2024-03-08", "forecaster.calibrated=false", "trials=null"]
+VARY = {
+    "sizing.fraction": [0.1, 0.5],
+    "margin.regime": ["current", "dated"],
+    "capital": [1_500.0, 100_000.0],
+    "fills.shortfall": ["cut", "refuse"],
+}
+
+
+@pytest.fixture(scope="module")
+def settings() -> BacktestSettings:
+    return BacktestSettings.of(composed("backtest", [*WORDS, "limits.symbol_cap=1.2", "margin.borrow_rate=0.02"]))
+
+
+def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: BacktestSettings) -> None:
+    """The compiled loop and the stepped broker keep the same ledger: instant by instant, and in every total."""
+    bars = settings.bars()
+    first, _ = settings.span(bars)
+    begin = int(np.searchsorted(bars.times, first))
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    beliefs = trader.beliefs(bars, first)
+    variants = variants_of(settings, VARY)
+    assert len(variants) == 16
+    found = outcomes([variant for _, variant in variants], bars, beliefs, begin)
+    finals = set()
+    for (_, variant), outcome in zip(variants, found, strict=True):
+        run = simulate(variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=beliefs))
+        np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
+        assert outcome.totals["trades"] == sum(fill.price > 0 for fill in run.fills)
+        assert outcome.totals["notional"] == pytest.approx(sum(abs(float(f.qty)) * f.price for f in run.fills), abs=0.01)
+        for name in ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding"):
+            assert outcome.totals[name] == pytest.approx(sum(getattr(row, name) for row in run.rows), abs=0.005)
+        finals.add(round(outcome.equity[-1], 2))
+    assert len(finals) >= 8
+
+
+def test_a_sweep_ranks_every_combination_and_deflates_by_their_number(settings: BacktestSettings, tmp_path: Path) -> None:
+    kept = replace(settings, trials=str(tmp_path / "trials.sqlite"))
+    table, _, _ = run_sweep(kept, {"sizing.fraction": [0.1, 0.3, 0.5], "limits.symbol_cap": [0.2, 0.6]})
+    assert len(table) == 6
+    assert table["sharpe"].is_monotonic_decreasing
+    assert (table["trials"] == 6).all()
+    again, _, _ = run_sweep(kept, {"sizing.fraction": [0.1, 0.7]})
+    assert (again["trials"] == 8).all()
+    one = table[(table["sizing.fraction"] == 0.1) & (table["limits.symbol_cap"] == 0.2)].iloc[0]
+    assert one["deflated_sharpe"] < 1
+
+
+def test_what_would_change_beliefs_is_not_swept_in_process(settings: BacktestSettings) -> None:
+    for vary, says in (
+        ({"sizing.holding": ["next"]}, "varies capital"),
+        ({"limits.typo": [1]}, "there is no such setting"),
+        ({"limits.symbol_cap": 0.5}, "no list of values"),
+        ({"limits.symbol_cap": []}, "no list of values"),
+        ({"limits.symbol_cap": ["much"]}, "symbol_cap"),
+        ({"margin.regime": ["old"]}, "margin.regime"),
+    ):
+        with pytest.raises(InputError, match=says.replace(".", r"\.")):
+            variants_of(settings, vary)  # type: ignore[arg-type]
+    bars = settings.bars()
+    with pytest.raises(InputError, match="cancels what a bar leaves"):
+        outcomes([replace(settings, fills=replace(settings.fills, remainder="carry"))], bars, None, 0)  # type: ignore[arg-type]
+
+
+def test_the_command_writes_a_table_and_refuses_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "marketsimulator.sweep", *WORDS, f"output={tmp_path / 'out'}", "forecaster=oracle"]
+    done = subprocess.run([*command, "vary={sizing.fraction: [0.1, 0.5]}"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_parquet(tmp_path / "out" / "sweep.parquet")
+    assert set(table["sizing.fraction"]) == {0.1, 0.5}
+    assert len(json.loads((tmp_path / "out" / "sweep.json").read_text())["variants"]) == 2
+    wrong = subprocess.run([*command, "vary={forecaster.kind: [ewma]}"], capture_output=True, text=True, cwd=ROOT)
+    assert wrong.returncode == 2
+    assert wrong.stderr.strip().splitlines()[-1].startswith("error: vary.forecaster.kind")
