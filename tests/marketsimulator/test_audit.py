@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import ForecastTable, Progress, silent
+from marketsimulator import audit
+from marketsimulator.audit import Setup, costs, cut_off, forecast, lag, lagged, look_ahead, scaled, scrambled, shuffled
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import CLOSE, OPEN, Bars
+from trainingdata.composition import composed
+from trainingdata.sessions import started_at
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+WORDS = [
+    "start=2024-02-12",
+    "data.start=2024-01-02",
+    "data.end=2024-03-08",
+    "symbols=[SYA,SYB,SYXUSD]",
+    "forecaster.calibrated=false",
+    "trials=null",
+]
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    return Setup.of(BacktestSettings.of(composed("backtest", WORDS)))
+
+
+@dataclass(frozen=True)
+class Peeking:
+    """A random walk that moves its median by a share of one later close: a leak as small as leaks are."""
+
+    ahead: int = 3
+    name: str = "peeking"
+
+    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+        table = RandomWalk().forecast(bars, since)
+        closes = [bars.own(s)[1][:, CLOSE] for s in range(len(bars.symbols))]
+        times = [bars.own(s)[0] for s in range(len(bars.symbols))]
+        later = np.array(
+            [
+                closes[s][min(int(np.searchsorted(times[s], at)) + self.ahead, len(times[s]) - 1)]
+                for s, at in zip(table.windows.symbol, table.windows.issued_at, strict=True)
+            ]
+        )
+        tilt = (0.2 * (later / table.price - 1))[:, None, None]
+        return replace(table, answer=(table.values * (1 + tilt)).astype(np.float32).__getitem__)
+
+
+def test_an_honest_configuration_moves_no_decision(setup: Setup) -> None:
+    """Lesson 6."""
+    probes = look_ahead(setup)
+    assert len(probes) == 2 * audit.CUTS
+    assert [probe.moved for probe in probes] == [""] * len(probes)
+    assert all(probe.compared > 50 for probe in probes)
+
+
+def test_a_forecaster_that_peeks_is_caught_and_its_first_decision_named(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(setup.settings.forecaster), "build", lambda self, symbols: Peeking())
+    probes = look_ahead(setup)
+    assert all(probe.moved for probe in probes)
+    for probe in probes:
+        stamp = np.datetime64(probe.moved.split("Z")[0], "ns")
+        assert probe.cut - np.timedelta64(5, "D") < stamp <= probe.cut
+        assert any(symbol in probe.moved for symbol in setup.bars.symbols)
+
+
+def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -> None:
+    cut = np.datetime64("2024-02-14T18:00", "ns")
+    other, less = scrambled(market, cut, 1), cut_off(market, cut)
+    for s, item in enumerate(market.instruments):
+        starts = started_at(item.kind, market.times)
+        past, ahead = market.mask[s] & (market.times <= cut), market.mask[s] & (starts >= cut)
+        running = market.mask[s] & (starts < cut) & (market.times > cut)
+        np.testing.assert_array_equal(other.values[s, past], market.values[s, past])
+        assert (other.values[s, ahead, CLOSE] != market.values[s, ahead, CLOSE]).all()
+        np.testing.assert_array_equal(other.values[s, running, OPEN], market.values[s, running, OPEN])
+        own = less.own(s)[0]
+        assert len(own) == (market.mask[s] & ~(starts >= cut)).sum()
+    assert (scrambled(market, cut, 1).values[other.mask] == other.values[other.mask]).all()
+
+
+def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
+    believed = setup.beliefs(setup.configured())
+    late = lagged(believed)
+    for s in range(len(setup.bars.symbols)):
+        rows = np.flatnonzero(believed.deciding[:, s])
+        np.testing.assert_array_equal(late.mu[rows[1:], s], believed.mu[rows[:-1], s])
+        assert not late.deciding[rows[0], s]
+    now, later = lag(setup)
+    assert now["total_return"] != later["total_return"]
+
+
+def test_costs_scale_in_every_part_and_more_of_them_never_trade_more(setup: Setup) -> None:
+    double = scaled(setup.settings, 2.0)
+    assert double.costs.stock_slippage_bps == 2 * setup.settings.costs.stock_slippage_bps
+    assert double.fees.crypto_tiers[0].taker == 2 * setup.settings.fees.crypto_tiers[0].taker
+    assert double.fees.sec_per_dollar[0].rate == 2 * setup.settings.fees.sec_per_dollar[0].rate
+    assert double.margin.interest_rate == 2 * setup.settings.margin.interest_rate
+    rows = costs(setup)
+    assert [row["run"] for row in rows] == ["0 x costs", "1 x costs", "2 x costs", "4 x costs"]
+    assert rows[0]["trades"] > rows[1]["trades"] > rows[3]["trades"]
+
+
+def test_forecasts_are_set_between_noise_and_an_oracle(setup: Setup) -> None:
+    """Lessons 3 and 16."""
+    rows = {row["run"]: row for row in forecast(setup)}
+    own, shuffle, walk, oracle = rows.values()
+    assert list(rows)[3].startswith("oracle: reads the future")
+    assert walk["trades"] == 0
+    assert oracle["total_return"] > 1
+    assert oracle["total_return"] > own["total_return"] != shuffle["total_return"]
+    believed = setup.beliefs(setup.configured())
+    dealt = shuffled(believed, 3)
+    ratio, other = (b.mu[b.deciding] / b.sigma[b.deciding] for b in (believed, dealt))
+    np.testing.assert_allclose(np.sort(ratio), np.sort(other), rtol=1e-9)
+    assert (ratio != other).mean() > 0.5
+
+
+def test_the_command_says_what_it_found_by_its_exit_code() -> None:
+    command = [sys.executable, "-m", "marketsimulator.audit"]
+    honest = subprocess.run([*command, "look_ahead", *WORDS], capture_output=True, text=True, cwd=ROOT)
+    assert honest.returncode == 0, honest.stderr
+    assert "No decision and no fill moved." in honest.stdout
+    oracle = subprocess.run([*command, "look_ahead", *WORDS, "forecaster=oracle"], capture_output=True, text=True, cwd=ROOT)
+    assert oracle.returncode == 1
+    assert "The future reaches decisions." in oracle.stdout
+    wrong = subprocess.run([*command, "luck"], capture_output=True, text=True, cwd=ROOT)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: audit: 'luck' is none")
