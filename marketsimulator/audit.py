@@ -97,8 +97,9 @@ def look_ahead(setup: Setup, progress: Progress = silent) -> list[Probe]:
     probes: list[Probe] = []
     for k, row in enumerate(rows):
         cut = np.datetime64(times[row])
-        start = max(setup.first, int(np.searchsorted(times, np.datetime64(cut - BEFORE, "ns"))))
-        stop = int(np.searchsorted(times, cut + AFTER, side="right"))
+        edges = np.array([cut, cut], dtype="datetime64[ns]") + np.array([-BEFORE, AFTER])
+        start, stop = (int(k) for k in np.searchsorted(times, edges, side="right"))
+        start = max(setup.first, start)
         known = setup.bars.between(0, stop)
         changed_future = scrambled(known, cut, setup.settings.seed)
         futures = {"none": cut_off(changed_future, cut), "scrambled": changed_future}

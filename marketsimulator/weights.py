@@ -48,15 +48,14 @@ class Replay:
     def fills(self) -> pd.DataFrame:
         """A row a fill, in order: at (the row at whose open), symbol, qty (signed), price and fee (USD)."""
         tape = self.tape
-        return pd.DataFrame(
-            {
-                "at": self.index[tape["at"]],
-                "symbol": pd.Categorical.from_codes(tape["symbol"], categories=self.symbols),
-                "qty": tape["quantity"],
-                "price": tape["price"],
-                "fee": tape["fee"],
-            }
-        )
+        columns = {
+            "at": self.index.take(tape["at"].astype(np.intp)),
+            "symbol": pd.Categorical.from_codes(tape["symbol"], categories=self.symbols, validate=False),
+            "qty": np.ascontiguousarray(tape["quantity"]),
+            "price": np.ascontiguousarray(tape["price"]),
+            "fee": np.ascontiguousarray(tape["fee"]),
+        }
+        return pd.DataFrame(columns, copy=False)
 
 
 def replay(
