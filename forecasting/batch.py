@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress
 from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
 from trainingdata.bars import Bars
-from trainingdata.command import Bar, check_file, fail, log_to_file
+from trainingdata.command import Bar, check_file, log_to_file, one_line
 from trainingdata.composition import hydra_command
 from trainingdata.configuration import settings_of
 from trainingdata.errors import InputError
@@ -158,7 +157,7 @@ def _table(batch: Batch, rows: Index) -> pa.Table:
 def run_command(config: DictConfig) -> None:
     """Check, forecast, write and say so. Wrong input ends with exit code 2."""
     began = time.monotonic()
-    try:
+    with one_line("what was computed is in the cache"):
         settings = BatchSettings.of(config)
         output = None if settings.output is None else Path(settings.output).expanduser()
         if output is not None:
@@ -168,11 +167,6 @@ def run_command(config: DictConfig) -> None:
             batch = run_batch(settings, progress)
             if output is not None:
                 write_batch(batch, output, progress)
-    except InputError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print("interrupted: what was computed is in the cache", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
     where = f", written to {output}" if output is not None else ""
     taken = time.monotonic() - began
     count, symbols = len(batch.rows), len(batch.bars.symbols)

@@ -24,7 +24,7 @@ from forecasting.evaluation_page import render
 from forecasting.forecast import HORIZON, Progress, silent
 from forecasting.scores import comparable, fifths, scored, skill, summary
 from forecasting.settings import ForecasterSettings
-from trainingdata.command import Bar, check_output, fail, log_to_file
+from trainingdata.command import Bar, check_output, log_to_file, one_line
 from trainingdata.composition import hydra_command
 from trainingdata.configuration import settings_of
 from trainingdata.errors import InputError
@@ -177,7 +177,7 @@ def _percent(gain: dict[str, float | None]) -> str:
 def run_command(config: DictConfig) -> None:
     """Check, score, write and print. Wrong input ends with exit code 2."""
     began = time.monotonic()
-    try:
+    with one_line("nothing was written"):
         settings = EvaluationSettings.of(config)
         output = Path(settings.output).expanduser()
         check_output(output)
@@ -185,11 +185,6 @@ def run_command(config: DictConfig) -> None:
         with Bar() as progress:
             evaluation = evaluate(settings, progress)
         figures = write_evaluation(evaluation, output)
-    except InputError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
     print_figures(figures)
     print(f"{time.monotonic() - began:.1f} s. Page: {output / 'evaluation.html'}")  # noqa: T201
 

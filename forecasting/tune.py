@@ -10,7 +10,6 @@ error keeps the defaults and no file is written; otherwise `{symbol}.json` names
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from forecasting.settings import PER_SYMBOL
 from forecasting.symbols import Profile, SymbolSettings, write_symbol_settings
 from forecasting.windows import Windows
 from trainingdata.bars import Bars
-from trainingdata.command import Bar, fail, log_to_file
+from trainingdata.command import Bar, log_to_file, one_line
 from trainingdata.errors import InputError
 from trainingdata.source import DataSettings, span_of
 
@@ -126,13 +125,8 @@ def _verdict(symbol: str, losses: pd.DataFrame, facts: pd.DataFrame, tried: Sequ
 
 def main() -> None:
     """Command line."""
-    try:
+    with one_line("no file was written"):
         _run(_parser().parse_args())
-    except InputError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print("interrupted: no file was written", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
 
 
 def _parser() -> argparse.ArgumentParser:

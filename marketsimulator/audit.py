@@ -30,7 +30,7 @@ from marketsimulator.settings import BacktestSettings
 from marketsimulator.sweep import table_of
 from marketsimulator.variants import outcomes
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
-from trainingdata.command import Bar, fail, log_to_file
+from trainingdata.command import Bar, log_to_file, one_line
 from trainingdata.composition import composed
 from trainingdata.configuration import changed
 from trainingdata.errors import InputError
@@ -272,25 +272,18 @@ def main() -> None:
     """Command line."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     moved = False
-    try:
+    with one_line("the audit is not finished"):
         name = sys.argv[1] if len(sys.argv) > 1 else ""
         if name not in ("look_ahead", *AUDITS):
             raise InputError(f"audit: {name!r} is none; say look_ahead, {', '.join(AUDITS)}, then key=value settings")
         setup = Setup.of(BacktestSettings.of(composed("backtest", ["output=none", "trials=null", *sys.argv[2:]])))
         log_to_file("audit")
+        with Bar() as progress:
+            found = look_ahead(setup, progress) if name == "look_ahead" else AUDITS[name](setup, progress)
         if name == "look_ahead":
-            with Bar() as progress:
-                probes = look_ahead(setup, progress)
-            moved = _show_probes(probes, console)
+            moved = _show_probes([probe for probe in found if isinstance(probe, Probe)], console)
         else:
-            with Bar() as progress:
-                rows = AUDITS[name](setup, progress)
-            _show_rows(name, rows, console)
-    except InputError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+            _show_rows(name, [row for row in found if isinstance(row, dict)], console)
     console.print(f"{setup.bars.source}; {', '.join(setup.bars.symbols)}", soft_wrap=True, highlight=False)
     sys.exit(1 if moved else 0)
 

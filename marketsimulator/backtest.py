@@ -8,7 +8,6 @@ The decision is `Trader.decide`, the one live trading makes; the simulated broke
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ from marketsimulator.settings import BacktestSettings
 from marketsimulator.trials import Trials, record
 from sizing.quantity import sizing_phrase
 from trainingdata.bars import Bars
-from trainingdata.command import Bar, check_output, fail, log_to_file
+from trainingdata.command import Bar, check_output, log_to_file, one_line
 from trainingdata.composition import hydra_command
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
@@ -125,7 +124,8 @@ def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -
 
     output: the folder, where it is not the one that the settings name.
     """
-    try:
+    with one_line("nothing was written") as made:
+        made += [output] if output is not None else []
         settings = BacktestSettings.of(compose())
         output = output or Path(settings.output)
         check_output(output)
@@ -134,13 +134,6 @@ def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -
             results = run_backtest(settings, progress)
         summary = results.summary(_recorded(results))
         write_results(results, summary, output)
-    except InputError as error:
-        if output is not None and output.is_dir() and not any(output.iterdir()):
-            output.rmdir()
-        fail(error)
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
     print_results(summary, results.seconds, output)
 
 

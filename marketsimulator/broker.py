@@ -157,9 +157,9 @@ class SimulatedBroker:
         return self._opening
 
     def _tape(self) -> Records:
-        """Room for what one step can fill."""
+        """Room for what one step can fill: a split and a liquidation a symbol, an order at an open and within a bar."""
         self._book.account["fills"] = 0
-        return new_tape(2 * (len(self._book.holding) + len(self._book.orders)))
+        return new_tape(4 * (len(self._book.holding) + len(self._book.orders)))
 
     def _record(self, tape: Records) -> list[Fill]:
         """Fills as values, appended to all that there were."""

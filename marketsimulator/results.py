@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,14 @@ class Run:
     def curve(self) -> tuple[Instants, Array]:
         """Instants and equity of every row, [N] each."""
         return np.array([r.at for r in self.rows]), np.array([r.equity for r in self.rows])
+
+    def not_filled_whole(self) -> int:
+        """Orders that filled in part or not at all."""
+        filled: dict[str, Decimal] = {}
+        for f in self.fills:
+            if f.price > 0:
+                filled[f.client_order_id] = filled.get(f.client_order_id, Decimal(0)) + abs(f.qty)
+        return sum(filled.get(order.client_order_id) != order.qty for d in self.decisions for order in d.orders)
 
     def fill_frame(self) -> pd.DataFrame:
         """qty signed, price and fee in USD."""
@@ -169,6 +178,8 @@ class Results:
             "dividends": sum(r.dividends for r in run.rows),
             "contributions": contributions(self.bars, run, self.settings.capital),
             "trades": sum(f.price > 0 for f in run.fills),
+            "orders": sum(len(d.orders) for d in run.decisions),
+            "not_filled_whole": run.not_filled_whole(),
             "margin": run.margin,
         }
 
@@ -207,12 +218,22 @@ class Results:
         silent = sorted(set(self.bars.symbols) - {c.symbol for d in self.main.decisions for c in d.choices})
         if silent:
             notes.append(f"Never decided, for want of a forecast: {', '.join(silent)}.")
-        for name, what in (("margin_calls", "margin calls, answered by liquidation"), ("freezes", "freezes of 90 days")):
-            if self.main.margin[name]:
-                notes.append(f"The broker stepped in: {self.main.margin[name]} {what}.")
+        notes += self._broker_remarks()
         failed = sum(bool(d.failure) for d in self.main.decisions)
         if failed:
             notes.append(f"Sizing failed at {failed} instants, which took no new risk; the log says why.")
+        return notes
+
+    def _broker_remarks(self) -> list[str]:
+        """What the broker did against the trader's will."""
+        notes = []
+        for name, what in (("margin_calls", "margin calls, answered by liquidation"), ("freezes", "freezes of 90 days")):
+            if self.main.margin[name]:
+                notes.append(f"The broker stepped in: {self.main.margin[name]} {what}.")
+        short, orders = self.main.not_filled_whole(), sum(len(d.orders) for d in self.main.decisions)
+        if short:
+            why = "for want of volume, a bar or buying power"
+            notes.append(f"{short:,} of {orders:,} orders did not fill whole, {why}.")
         return notes
 
 

@@ -58,8 +58,8 @@ def deflated_sharpe(
 def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[float, float]]:
     """90 % intervals of yearly figures from daily returns [D], by the stationary bootstrap (Politis and Romano 1994).
 
-    Blocks have the mean length that Politis and White (2004) find optimal for these returns. Empty for fewer than 20 days
-    or returns that do not move.
+    Blocks have the mean length that Politis and White (2004) find optimal for these returns. A figure that is not defined in
+    every draw has no interval; nothing has one for fewer than 20 days or returns that do not move.
     """
     from arch.bootstrap import StationaryBootstrap, optimal_block_length
 
@@ -68,9 +68,13 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
     length = max(1, round(float(optimal_block_length(returns)["stationary"].iloc[0])))
     drawn = StationaryBootstrap(length, returns, seed=np.random.default_rng(seed)).apply(_figures(per_year), RUNS)
     tail = (1.0 - LEVEL) / 2.0
-    low, high = np.nanquantile(drawn, (tail, 1.0 - tail), axis=0)
-    names = ("annual_return", "sharpe", "max_drawdown")
-    return {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
+    found = {}
+    for name, values in zip(("annual_return", "sharpe", "max_drawdown"), drawn.T, strict=True):
+        defined = values[np.isfinite(values)]
+        if len(defined) == len(values):
+            low, high = np.quantile(defined, (tail, 1.0 - tail))
+            found[name] = (float(low), float(high))
+    return found
 
 
 def _figures(per_year: int) -> Callable[[Array], Array]:

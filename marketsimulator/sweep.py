@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -29,7 +30,7 @@ from marketsimulator.significance import deflated_sharpe
 from marketsimulator.trials import Trial, Trials, config_hash, data_hash, record
 from marketsimulator.variants import COSTS, Outcome, outcomes
 from trainingdata.bars import Bars
-from trainingdata.command import Bar, check_output, fail, log_to_file
+from trainingdata.command import Bar, check_output, log_to_file, one_line
 from trainingdata.composition import hydra_command
 from trainingdata.configuration import changed
 from trainingdata.errors import InputError
@@ -168,29 +169,35 @@ def _show(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
     console.print(f"All of them: {output / 'sweep.parquet'}", soft_wrap=True, highlight=False)
 
 
-def _run_composed(config: DictConfig) -> None:
-    output: Path | None = None
+def _write(table: pd.DataFrame, bars: Bars, output: Path) -> None:
+    """Both files, each put in place whole."""
+    summary = {"data": bars.source, "symbols": list(bars.symbols), "variants": json.loads(table.to_json(orient="records"))}
     try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name in ("sweep.parquet", "sweep.json"):
+            staged = output / f".{name}.writing"
+            if name.endswith("parquet"):
+                table.to_parquet(staged, index=False)
+            else:
+                staged.write_text(json.dumps(summary, indent=1) + "\n")
+            os.replace(staged, output / name)
+    except OSError as error:
+        raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
+
+
+def _run_composed(config: DictConfig) -> None:
+    with one_line("nothing was written") as made:
         plain: Any = OmegaConf.to_container(config.vary, resolve=True) if config.get("vary") else None
         if not isinstance(plain, dict) or not plain:
             raise InputError("vary: name settings and their values, vary={sizing.fraction: [0.25, 0.5]}")
         settings = BacktestSettings.of(OmegaConf.masked_copy(config, [str(key) for key in config if key != "vary"]))
         output = Path(settings.output)
+        made.append(output)
         check_output(output)
         log_to_file("sweep")
         with Bar() as progress:
             table, bars, _ = run_sweep(settings, plain, progress)
-        output.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(output / "sweep.parquet", index=False)
-        summary = {"data": bars.source, "symbols": list(bars.symbols), "variants": json.loads(table.to_json(orient="records"))}
-        (output / "sweep.json").write_text(json.dumps(summary, indent=1) + "\n")
-    except InputError as error:
-        if output is not None and output.is_dir() and not any(output.iterdir()):
-            output.rmdir()
-        fail(error)
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        _write(table, bars, output)
     _show(table, list(plain), output)
 
 

@@ -16,6 +16,7 @@ from marketsimulator.terms import FillTerms, MarginTerms, day_table
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.compiled import compiled
+from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
 from trainingdata.sessions import Instants, in_session, known_at, new_york_date, nights_between, sessions_opened, started_at
 
@@ -60,7 +61,16 @@ def timeline(
 
     impact: whether ranges are needed. actions: on the panel's
     prices.
+
+    Raises
+    ------
+    InputError
+        for a symbol without any volume, where orders fill against it.
     """
+    if fills.volume_share is not None:
+        for s, symbol in enumerate(bars.symbols):
+            if not (bars.own(s)[1][:, VOLUME] > 0).any():
+                raise InputError(f"{symbol}: no bar has volume, so nothing would fill; fills.volume_share=null ignores volume")
     times, dates = bars.times, new_york_date(bars.times)
     panel = np.ascontiguousarray(np.where(bars.mask[:, :, None], bars.values, np.nan).transpose(1, 0, 2))
     panel[:, :, VOLUME] /= fills.coverage

@@ -97,6 +97,11 @@ def replay(
     """
     if not 0 < capital < float("inf"):
         raise InputError(f"capital: {capital} is not above 0")
+    for name, value in (("fee_bps", fee_bps), ("slippage_bps", slippage_bps)):
+        if not 0 <= value < 5_000:
+            raise InputError(f"{name}: {value} is outside 0 … 5000")
+    if len(weights) == 0:
+        raise InputError("weights: there are no rows")
     if not 0 < symbol_cap < float("inf"):
         raise InputError(f"symbol_cap: {symbol_cap} is not above 0")
     if not 0 < overnight_leverage < float("inf"):
@@ -109,7 +114,7 @@ def replay(
     margin = MarginTerms(leverage=intraday_leverage, interest_rate=interest_rate)
     book = new_book(capital, holdings_of(instruments, costs), tier_table(fees))
     dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
-    tape = new_tape(2 * (len(dates) + 1) * len(columns))  # at most a close and an opening a row and symbol
+    tape = new_tape(3 * (len(dates) + 1) * len(columns))  # at most a liquidation, a close and an opening a row and symbol
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
     values = _follow(
         book,
@@ -117,7 +122,7 @@ def replay(
         np.cumsum(begins) - 1,
         opens,
         closes,
-        np.ascontiguousarray(weights.to_numpy(dtype=np.float64)),
+        _numbers("weights", weights),
         (symbol_cap, intraday_leverage, min(overnight_leverage, intraday_leverage)),
         tape,
     )
@@ -196,10 +201,17 @@ def _matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) 
     frame = bars[name]
     if not (frame.index.equals(weights.index) and frame.columns.equals(weights.columns)):
         raise InputError(f"bars[{name!r}]: its index and columns are not those of weights")
-    values = np.ascontiguousarray(frame.to_numpy(dtype=np.float64))
+    values = _numbers(f"bars[{name!r}]", frame)
     if (values <= 0).any() or (values == np.inf).any():
         raise InputError(f"bars[{name!r}]: a price must be above 0 and finite")
     return values
+
+
+def _numbers(name: str, frame: pd.DataFrame) -> Array:
+    try:
+        return np.ascontiguousarray(frame.to_numpy(dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: {error}") from error
 
 
 def _instruments(columns: pd.Index, increments: float | Mapping[str, float] | None) -> list[Instrument]:

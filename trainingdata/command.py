@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -31,6 +33,25 @@ def fail(error: Exception) -> NoReturn:
     """Print one line and exit with code 2."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
     sys.exit(2)
+
+
+@contextmanager
+def one_line(interrupted: str) -> Iterator[list[Path]]:
+    """What a user can mend ends with one line and exit code 2, an interruption with `interrupted` and exit code 130.
+
+    Folders put into the list are removed then, if nothing is in them.
+    """
+    made: list[Path] = []
+    try:
+        yield made
+    except InputError as error:
+        for folder in made:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        fail(error)
+    except KeyboardInterrupt:
+        print(f"interrupted: {interrupted}", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
 
 
 def check_output(folder: Path) -> None:

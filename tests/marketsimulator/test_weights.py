@@ -134,7 +134,8 @@ def test_frames_keep_their_columns_and_types_when_nothing_fills() -> None:
     ("change", "says"),
     [
         ({"capital": 0}, "capital: 0"),
-        ({"fee_bps": -1}, "commission_bps"),
+        ({"fee_bps": -1}, "fee_bps: -1"),
+        ({"slippage_bps": 1e9}, "slippage_bps"),
         ({"symbol_cap": 0}, "symbol_cap"),
         ({"overnight_leverage": -2}, "overnight_leverage"),
         ({"increments": {"AAA": "x"}}, "increments"),
@@ -157,5 +158,9 @@ def test_frames_that_do_not_fit_are_named() -> None:
         free(w, {**bars, "close": bars["close"].iloc[:2]})
     with pytest.raises(InputError, match="a price must be above 0"):
         free(w, {**bars, "open": bars["open"] * 0})
+    with pytest.raises(InputError, match="there are no rows"):
+        free(w.iloc[:0], {k: v.iloc[:0] for k, v in bars.items()})
+    with pytest.raises(InputError, match="weights: could not convert"):
+        free(w.astype(object).replace(0.5, "half"), bars)
     with pytest.raises(InputError, match="instants that increase"):
         free(w.reset_index(drop=True), {k: v.reset_index(drop=True) for k, v in bars.items()})
