@@ -130,7 +130,7 @@ class Trader:
             choices = self._choices(bars, account, exposure, belief, ceiling)
         except (SolverFailed, NoEquity) as error:
             choices, failure = _without_risk(account, exposure, belief), str(error)
-        orders = rebalance(self.strategy, belief.at, _targets(account, exposure, belief, choices, failure))
+        orders = rebalance(self.strategy, belief.at, _targets(bars, account, exposure, belief, choices, failure))
         return Decision(belief.at, belief.until, equity, ceiling, choices, orders, failure)
 
     def _choices(
@@ -189,16 +189,17 @@ def _without_risk(account: Account, exposure: Mapping[str, Decimal], belief: Bel
 
 
 def _targets(
-    account: Account, exposure: Mapping[str, Decimal], belief: Belief, choices: tuple[Choice, ...], failure: str
+    bars: Bars, account: Account, exposure: Mapping[str, Decimal], belief: Belief, choices: tuple[Choice, ...], failure: str
 ) -> Iterator[tuple[Instrument, Decimal, Decimal, str]]:
     """(instrument, held, wanted, why) of each choice that changes anything."""
+    items = dict(zip(belief.symbols, bars.instruments, strict=True))
     hours, equity = (belief.until - belief.at) / np.timedelta64(1, "h"), account.equity
     for choice in choices:
         if choice.qty:
             held = exposure.get(choice.symbol, _NONE)
             weight = float(held) * account.prices[choice.symbol] / equity
             reason = failure or _reason(choice, weight, hours)
-            yield instrument(choice.symbol), held, held + choice.qty, reason
+            yield items[choice.symbol], held, held + choice.qty, reason
 
 
 def _reason(choice: Choice, held: float, hours: float) -> str:

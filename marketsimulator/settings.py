@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Literal
 
 import numpy as np
 from omegaconf import DictConfig
@@ -22,8 +24,11 @@ from trainingdata.bars import Bars
 from trainingdata.configuration import settings_of
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.errors import InputError
+from trainingdata.instruments import Kind
 from trainingdata.sessions import DAY, instant, new_york_date
 from trainingdata.source import DataSettings, Span, span_of
+
+VENUE = Decimal("1e-9")  # the smallest quantity of a coin an order may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,8 @@ class BacktestSettings:
 
     symbols: none means every symbol the data holds. start, end: New York dates, both inclusive, or instants with a zone;
     or days: calendar days up to the last bar all symbols share. capital: USD. seed: of whatever is drawn at random.
-    trials: the trial ledger, an SQLite file; none keeps the run out of it.
+    trials: the trial ledger, an SQLite file; none keeps the run out of it. increments: thousandths of a coin (`original`), or
+    the billionths in which the venue counts (`broker`); whole shares in both.
     """
 
     symbols: tuple[str, ...] = ()
@@ -42,6 +48,7 @@ class BacktestSettings:
     capital: float = 100_000.0
     seed: int = 0
     strategy: str = "kelly_50"
+    increments: Literal["original", "broker"] = "original"
     output: str = "outputs/backtest"
     trials: str | None = None
     data: DataSettings = field(default_factory=DataSettings)
@@ -77,7 +84,11 @@ class BacktestSettings:
 
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market."""
-        return self.data.bars(self.symbols, self.start, self.end)
+        bars = self.data.bars(self.symbols, self.start, self.end)
+        if self.increments == "original":
+            return bars
+        items = tuple(replace(i, increment=VENUE) if i.kind is Kind.CRYPTO else i for i in bars.instruments)
+        return replace(bars, instruments=items)
 
     def seen(self, bars: Bars) -> Bars:
         """The panel as decisions see it: raw prices are adjusted for their splits, so that a model may compare them."""

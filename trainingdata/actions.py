@@ -71,7 +71,7 @@ def _action(path: Path, row: int, symbol: str, date: str, kind: str, value: str)
     if kind not in ("dividend", "split"):
         raise DataError(f"{path}: row {row}: kind is {kind!r}, not 'dividend' or 'split'")
     try:
-        day, amount = np.datetime64(pd.Timestamp(date).date(), "D"), float(value)
+        day, amount = pd.Timestamp(date).to_datetime64().astype("datetime64[D]"), float(value)
     except ValueError:
         raise DataError(f"{path}: row {row}: date {date!r} or value {value!r} cannot be read") from None
     if not (np.isfinite(amount) and amount > 0) or np.isnat(day):

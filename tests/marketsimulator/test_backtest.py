@@ -383,6 +383,14 @@ def test_coins_and_stocks_are_told_apart_in_the_ledger(results: Results) -> None
     )
 
 
+def test_the_venues_increments_reach_orders_fills_and_sweeps() -> None:
+    run = run_backtest(settings("increments=broker", "forecaster=oracle", "start=2024-03-06", "symbols=[SYA,SYXUSD]"))
+    coins = [o.qty for d in run.main.decisions for o in d.orders if o.symbol == "SYXUSD" and o.side == "buy"]
+    assert any(qty % Decimal("0.001") for qty in coins)
+    assert all(qty % Decimal("1e-9") == 0 for qty in coins)
+    assert all(o.qty % 1 == 0 for d in run.main.decisions for o in d.orders if o.symbol == "SYA")
+
+
 def test_contributions_add_up_to_the_total_return_and_costs_to_their_kinds(results: Results) -> None:
     summary = results.summary()
     for figures in (summary, *summary["comparisons"].values()):
