@@ -116,6 +116,7 @@ DAY = np.dtype(
         ("margin_equity", "f8"),  # USD; 1× and no shorts below
         ("pattern_rule", "i8"),  # 1 while the pattern-day-trader rule is in force
         ("settles_late", "i8"),  # 1: interest on cash less unsettled proceeds
+        ("credits_shorts", "i8"),  # 1: what shorts were sold for reduces the debit
         ("volume_share", "f8"),  # of a bar's volume that may fill; inf: volume does not matter
         ("cuts", "i8"),  # 1: an order beyond buying power is cut to it, else refused
         ("carries", "i8"),  # 1: what a bar leaves of a market order stays open, else is cancelled

@@ -136,7 +136,7 @@ def _meet_open(
     _reserve(book, k)
     account, held = book.account[0], book.holding[s]
     q = trade(account, held, day, tape, at, order.number, BY_ORDER, s, order.quantity, open_, volume, volatility)
-    _filled(book, k, q, now)
+    _filled(book, tape, k, q, now)
     _end_at_zero(book, k, q)
 
 
@@ -164,7 +164,7 @@ def _meet_extreme(
         q = allowed(account, held, day, order.quantity, order.limit)
         if q != 0.0:
             settle(account, held, day, tape, at, order.number, BY_ORDER, s, q, order.limit, order.limit, True)
-            _filled(book, k, q, end)
+            _filled(book, tape, k, q, end)
             _end_at_zero(book, k, q)
         return
     if order.kind == MARKET or (side == HIGH) != buys or ((price < order.stop) if buys else (price > order.stop)):
@@ -178,21 +178,23 @@ def _meet_extreme(
     order.kind = MARKET if order.kind == STOP else LIMIT
     _reserve(book, k)
     q = trade(account, held, day, tape, at, order.number, BY_ORDER, s, order.quantity, reference, volume, volatility)
-    _filled(book, k, q, end)
+    _filled(book, tape, k, q, end)
     _end_at_zero(book, k, q)
     if order.state == WORKING:
         order.since = end
 
 
 @compiled
-def _filled(book: Book, k: int, q: float, at: int) -> None:
+def _filled(book: Book, tape: Records, k: int, q: float, at: int) -> None:
     """q of order k is done: its sibling shrinks, what waited for it works from here on.
 
-    A stop that protects works within the same bar; an order that takes profit only from `at` on.
+    A stop that protects works within the same bar, from the entry's price where that is past it already; an order that
+    takes profit works only from `at` on.
     """
     if q == 0.0:
         return
-    order = book.orders[k]
+    order, last = book.orders[k], book.account[0].fills - 1
+    price = tape[last].price if tape[last].price > 0.0 else tape[last - 1].price
     order.quantity = np.rint((order.quantity - q) * 1e9) / 1e9
     if order.quantity == 0.0:
         order.state = DONE
@@ -207,6 +209,8 @@ def _filled(book: Book, k: int, q: float, at: int) -> None:
             child.quantity = np.rint((child.quantity - q) * 1e9) / 1e9
             child.state = WORKING
             child.since = at if child.takes_profit else order.since
+            if child.kind == STOP:
+                child.stop = min(child.stop, price) if q > 0.0 else max(child.stop, price)
 
 
 @compiled

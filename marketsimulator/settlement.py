@@ -230,7 +230,8 @@ def close_session(book: Book, day: Record, nights: int) -> None:
     together, are rounded up to the cent. Stock day orders end.
     """
     account = book.account[0]
-    cash = account.cash - (account.unsettled if day.settles_late else 0.0) - account.proceeds
+    cash = account.cash - (account.unsettled if day.settles_late else 0.0)
+    cash -= 0.0 if day.credits_shorts else account.proceeds
     share = nights / 360.0
     interest, idle, borrow = 0.0, 0.0, 0.0
     if cash < 0.0:

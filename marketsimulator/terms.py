@@ -37,7 +37,8 @@ class MarginTerms:
     regime: `current` applies today's rules to every date, `dated` the pattern-day-trader rule before 2026-06-04.
     leverage: stock gross over equity by day, from margin_equity USD of equity up, 1× below. interest_rate: on the debit
     carried overnight, unless interest_rates (dated) says otherwise. debit: `trade` counts today's trades, `settlement`
-    only those that have settled. cash_rate: earned by idle cash. borrow_rate: of a short's value, and borrow_rates by
+    only those that have settled. short_proceeds: what a short was sold for is held against it, or credited against the
+    debit. cash_rate: earned by idle cash. borrow_rate: of a short's value, and borrow_rates by
     symbol. requirements: maintenance by symbol where it is above the ordinary, 0.5 for a 2× fund, 0.75 for a 3× one.
     """
 
@@ -47,6 +48,7 @@ class MarginTerms:
     interest_rate: float = 0.065
     interest_rates: tuple[DatedRate, ...] = ()
     debit: Literal["trade", "settlement"] = "trade"
+    short_proceeds: Literal["held", "credited"] = "held"
     cash_rate: float = 0.0
     borrow_rate: float = 0.0
     borrow_rates: tuple[SymbolRate, ...] = ()
@@ -121,6 +123,7 @@ def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: Fi
         table[name] = getattr(margin, name)
     table["pattern_rule"] = (days < PATTERN_RULE_ENDS) & (margin.regime == "dated")
     table["settles_late"] = margin.debit == "settlement"
+    table["credits_shorts"] = margin.short_proceeds == "credited"
     table["volume_share"] = np.inf if fills.volume_share is None else fills.volume_share
     table["cuts"], table["carries"] = fills.shortfall == "cut", fills.remainder == "carry"
     return table

@@ -50,7 +50,7 @@ class Replay:
         tape = self.tape
         columns = {
             "at": self.index.take(tape["at"].astype(np.intp)),
-            "symbol": pd.Categorical.from_codes(tape["symbol"], categories=self.symbols, validate=False),
+            "symbol": self.symbols.astype("str").array.take(tape["symbol"].astype(np.intp)),
             "qty": np.ascontiguousarray(tape["quantity"]),
             "price": np.ascontiguousarray(tape["price"]),
             "fee": np.ascontiguousarray(tape["fee"]),
@@ -95,17 +95,7 @@ def replay(
     InputError
         naming the argument that cannot be used.
     """
-    if not 0 < capital < float("inf"):
-        raise InputError(f"capital: {capital} is not above 0")
-    for name, value in (("fee_bps", fee_bps), ("slippage_bps", slippage_bps)):
-        if not 0 <= value < 5_000:
-            raise InputError(f"{name}: {value} is outside 0 … 5000")
-    if len(weights) == 0:
-        raise InputError("weights: there are no rows")
-    if not 0 < symbol_cap < float("inf"):
-        raise InputError(f"symbol_cap: {symbol_cap} is not above 0")
-    if not 0 < overnight_leverage < float("inf"):
-        raise InputError(f"overnight_leverage: {overnight_leverage} is not above 0")
+    _check(weights, capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
     columns, index = weights.columns, _instants(weights.index)
     opens, closes = (_matrix(name, bars, weights) for name in ("open", "close"))
     instruments = _instruments(columns, increments)
@@ -192,6 +182,20 @@ def _choose(
         if not (np.isnan(weights[s]) or np.isnan(closes[s])):
             step = holding[s].increment
             targets[s] = whole_steps(targets[s] * scale / closes[s], step) * step
+
+
+def _check(
+    weights: pd.DataFrame, capital: float, fee_bps: float, slippage_bps: float, symbol_cap: float, overnight_leverage: float
+) -> None:
+    """What the other settings do not check themselves."""
+    for name, value in (("capital", capital), ("symbol_cap", symbol_cap), ("overnight_leverage", overnight_leverage)):
+        if not 0 < value < float("inf"):
+            raise InputError(f"{name}: {value} is not above 0")
+    for name, value in (("fee_bps", fee_bps), ("slippage_bps", slippage_bps)):
+        if not 0 <= value < 5_000:
+            raise InputError(f"{name}: {value} is outside 0 … 5000")
+    if len(weights) == 0:
+        raise InputError("weights: there are no rows")
 
 
 def _matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) -> Array:

@@ -153,6 +153,12 @@ def test_a_position_opened_within_a_bar_may_be_stopped_but_not_paid_in_it() -> N
     assert walk(breakout, 1) == [(10, 102.0), (-10, 95.0)]
 
 
+def test_a_stop_that_the_entry_has_passed_sells_no_better_than_the_entry() -> None:
+    gapped = stock(FLAT, (90, 92, 88, 91))
+    gapped.submit([order("buy", 10, take_profit=120.0, stop_loss=95.0)])
+    assert walk(gapped, 1) == [(10, 90.0), (-10, 90.0)]
+
+
 def test_a_bracket_whose_entry_never_fills_ends_with_it() -> None:
     b = stock(*[FLAT] * 9)
     b.submit([order("buy", 10, "limit", limit_price=50.0, tif="day", take_profit=105.0, stop_loss=40.0)])

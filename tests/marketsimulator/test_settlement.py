@@ -251,6 +251,10 @@ def test_a_short_sales_proceeds_do_not_offset_the_debit() -> None:
     b.hold(0, -1000, 100_000.0)
     close_session(b.book, b.day, 1)
     assert b.account["interest"] == pytest.approx(np.ceil(40_000 * 0.065 / 360 * 100) / 100)
+    credited = Bench(60_000.0, short_proceeds="credited")
+    credited.hold(0, -1000, 100_000.0)
+    close_session(credited.book, credited.day, 1)
+    assert credited.account["interest"] == 0
 
 
 def test_by_setting_the_debit_counts_only_what_has_settled() -> None:
