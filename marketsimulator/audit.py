@@ -270,6 +270,9 @@ AUDITS: dict[str, Callable[[Setup, Progress], list[dict[str, Any]]]] = {"lag": l
 
 def main() -> None:
     """Command line."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)  # noqa: T201
+        return
     console = Console(width=None if sys.stdout.isatty() else 160)
     moved = False
     with one_line("the audit is not finished"):
