@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forecasting.forecast import Forecaster, ForecastTable, Progress
-from forecasting.moments import Moments, Volatility, moments_between
+from forecasting.moments import Volatility, moments_between
 from trainingdata.bars import Bars
 from trainingdata.correlation import Correlations, correlations_over
 from trainingdata.instruments import Kind
@@ -42,11 +42,6 @@ class Belief:
     mu: Array
     sigma: Array
     correlation: Array
-
-    @property
-    def moments(self) -> Moments:
-        """mu and sigma with their interval."""
-        return Moments(self.symbols, self.mu, self.sigma, self.at, self.until)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

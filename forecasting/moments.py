@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Array32, QuantileForecast
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Array32
 from trainingdata.compiled import compiled
 
 Array = npt.NDArray[np.float64]
@@ -44,23 +44,13 @@ class Moments:
             raise ValueError(f"the interval must have a length, got {self.start} to {self.end}")
 
 
-def forecast_moments(
-    forecast: QuantileForecast, begin: Array, finish: Array, start: np.datetime64, end: np.datetime64, rule: Volatility
-) -> Moments:
-    """Moments between two places of each symbol's own bars.
-
-    begin, finish [S]: own bars from the forecast's issue to the interval's start and end, fractional inside a bar; a
-    symbol that decides now has begin 0 and a whole finish. Median return and variance run linearly between steps;
-    beyond the last step they continue in proportion. Expected return = (median - price) / price.
-    """
-    mu, sigma = moments_between(forecast.values, forecast.price, begin, finish, rule)
-    return Moments(forecast.symbols, mu, sigma, start, end)
-
-
 def moments_between(values: Array32, price: Array, begin: Array, finish: Array, rule: Volatility) -> tuple[Array, Array]:
     """mu and sigma [n] of forecasts `values` [n, H, Q] made at `price` [n], between `begin` and `finish` own bars later [n].
 
-    Each answer depends on its own forecast alone, to the last bit, however many are asked for at once.
+    Bars are counted from a forecast's issue, fractional inside a bar; a symbol that decides now has begin 0 and a whole
+    finish. Median return and variance run linearly between steps; beyond the last step they continue in proportion.
+    Expected return = (median - price) / price. Each answer depends on its own forecast alone, to the last bit, however
+    many are asked for at once.
     """
     mu_start, var_start = _at(values, price, begin, rule)
     mu_end, var_end = _at(values, price, finish, rule)

@@ -69,12 +69,10 @@ class Setup:
         InputError
             for settings or data that cannot be used.
         """
-        bars = settings.bars()
-        first, last = settings.span(bars)
-        begin, end = int(np.searchsorted(bars.times, first)), int(np.searchsorted(bars.times, last, side="right"))
-        if end - begin < 2:
-            raise InputError(f"start, end: fewer than two bars become known between {utc_text(first)} and {utc_text(last)}")
-        return cls(settings, bars.between(0, end), begin)
+        bars, begin = settings.panel()
+        if len(bars.times) - begin < 2:
+            raise InputError(f"start, end: only one bar becomes known, at {utc_text(bars.now)}")
+        return cls(settings, bars, begin)
 
     def beliefs(self, forecaster: Forecaster, progress: Progress = silent) -> Beliefs:
         """What a trader with this forecaster believes over the run."""

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -45,12 +44,8 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
         for settings or data that cannot be used; nothing has been written then.
     """
     began = time.monotonic()
-    bars = settings.bars()
+    bars, begin = settings.panel()
     first, last = settings.span(bars)
-    begin, end = int(np.searchsorted(bars.times, first)), int(np.searchsorted(bars.times, last, side="right"))
-    if begin >= end:
-        raise InputError(f"start, end: no bar becomes known between {utc_text(first)} and {utc_text(last)}")
-    bars = bars.between(0, end)
     forecaster = settings.forecaster.build(bars.symbols)
     walk = RandomWalk(context_length=settings.forecaster.context_length)
     if bars.mask.sum(axis=1).max() < settings.forecaster.context_length:

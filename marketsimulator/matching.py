@@ -28,7 +28,7 @@ from marketsimulator.book import (
     Records,
 )
 from marketsimulator.margin import buying_power
-from marketsimulator.settlement import allowed, away, settle, trade
+from marketsimulator.settlement import allowed, away, on_grid, settle, trade
 from trainingdata.compiled import compiled
 
 LOW, HIGH = 0, 1
@@ -195,18 +195,18 @@ def _filled(book: Book, tape: Records, k: int, q: float, at: int) -> None:
         return
     order, last = book.orders[k], book.account[0].fills - 1
     price = tape[last].price if tape[last].price > 0.0 else tape[last - 1].price
-    order.quantity = np.rint((order.quantity - q) * 1e9) / 1e9
+    order.quantity = on_grid(order.quantity - q)
     if order.quantity == 0.0:
         order.state = DONE
     if order.sibling != NOBODY:
         other = book.orders[order.sibling]
-        other.quantity = np.rint((other.quantity - q) * 1e9) / 1e9
+        other.quantity = on_grid(other.quantity - q)
         if other.quantity == 0.0:
             other.state = CANCELLED
     for j in range(len(book.orders)):
         child = book.orders[j]
         if child.parent == k and child.state <= WORKING:
-            child.quantity = np.rint((child.quantity - q) * 1e9) / 1e9
+            child.quantity = on_grid(child.quantity - q)
             child.state = WORKING
             child.since = at if child.takes_profit else order.since
             if child.kind == STOP:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from marketsimulator.book import BY_ORDER, NOBODY, Array, Record, Records
-from marketsimulator.settlement import trade
+from marketsimulator.settlement import on_grid, trade
 from sizing.quantity import whole_steps
 from trainingdata.compiled import inlined
 
@@ -32,7 +32,7 @@ def move(
         held = holding[s]
         change = targets[s] - held.quantity
         if held.quantity * change < 0.0:
-            wanted = _whole(change, held.increment) if targets[s] * held.quantity > 0.0 else -held.quantity
+            wanted = whole_quantity(change, held.increment) if targets[s] * held.quantity > 0.0 else -held.quantity
             filled = 0.0
             if not np.isnan(opens[s]) and wanted != 0.0:
                 filled = trade(account, held, day, tape, at, NOBODY, BY_ORDER, s, wanted, opens[s], volumes[s], volatility[s])
@@ -43,11 +43,12 @@ def move(
             held = holding[s]
             if not done or held.crypto != kind or targets[s] == held.quantity or np.isnan(opens[s]):
                 continue
-            wanted = _whole(targets[s] - held.quantity, held.increment)
+            wanted = whole_quantity(targets[s] - held.quantity, held.increment)
             if wanted != 0.0 and held.quantity * wanted >= 0.0:
                 trade(account, held, day, tape, at, NOBODY, BY_ORDER, s, wanted, opens[s], volumes[s], volatility[s])
 
 
 @inlined
-def _whole(quantity: float, step: float) -> float:
-    return float(np.rint(whole_steps(quantity, step) * step * 1e9) / 1e9)
+def whole_quantity(quantity: float, step: float) -> float:
+    """The largest multiple of `step` that is no further from zero than `quantity`, on the grid of quantities."""
+    return on_grid(whole_steps(quantity, step) * step)

@@ -14,10 +14,10 @@ from execution.fees import FeeSchedule, TradingCosts
 from execution.trader import SizingSettings, Trader
 from forecasting.forecast import Forecaster
 from forecasting.settings import ForecasterSettings
-from marketsimulator.book import new_book
+from marketsimulator.book import Book, new_book
 from marketsimulator.broker import SimulatedBroker
 from marketsimulator.terms import FillTerms, MarginTerms, holdings_of, tier_table
-from marketsimulator.timeline import timeline
+from marketsimulator.timeline import Timeline, timeline
 from sizing.limits import Limits
 from trainingdata.actions import split_adjusted
 from trainingdata.bars import Bars
@@ -25,7 +25,7 @@ from trainingdata.configuration import settings_of
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
-from trainingdata.sessions import DAY, instant, new_york_date
+from trainingdata.sessions import DAY, instant, new_york_date, utc_text
 from trainingdata.source import DataSettings, Span, span_of
 
 VENUE = Decimal("1e-9")  # the smallest quantity of a coin an order may have
@@ -95,12 +95,34 @@ class BacktestSettings:
         raw = self.data.adjustment == "raw" and self.data.actions is not None
         return split_adjusted(bars, self.data.corporate_actions()) if raw else bars
 
+    def panel(self) -> tuple[Bars, int]:
+        """The bars up to the end of the run, and the number of the instant it begins at.
+
+        Raises
+        ------
+        InputError
+            for settings or data that cannot be used, or a run without a bar.
+        """
+        bars = self.bars()
+        first, last = self.span(bars)
+        begin, end = int(np.searchsorted(bars.times, first)), int(np.searchsorted(bars.times, last, side="right"))
+        if begin >= end:
+            raise InputError(f"start, end: no bar becomes known between {utc_text(first)} and {utc_text(last)}")
+        return bars.between(0, end), begin
+
+    def book(self, bars: Bars) -> Book:
+        """An account of `capital` in cash."""
+        return new_book(self.capital, holdings_of(bars.instruments, self.costs, self.margin), tier_table(self.fees))
+
+    def timeline(self, bars: Bars, *, impact: bool) -> Timeline:
+        """The panel as settlement walks it; impact: whether ranges are needed."""
+        actions = self.data.corporate_actions()
+        return timeline(bars, self.fees, self.margin, self.fills, impact=impact, actions=actions)
+
     def broker(self, bars: Bars, first: int) -> SimulatedBroker:
         """An account of `capital` on the panel, from instant number `first` on."""
-        book = new_book(self.capital, holdings_of(bars.instruments, self.costs, self.margin), tier_table(self.fees))
-        impact, actions = bool(book.holding["impact"].any()), self.data.corporate_actions()
-        line = timeline(bars, self.fees, self.margin, self.fills, impact=impact, actions=actions)
-        return SimulatedBroker(bars, line, book, first)
+        book = self.book(bars)
+        return SimulatedBroker(bars, self.timeline(bars, impact=bool(book.holding["impact"].any())), book, first)
 
     def span(self, bars: Bars) -> Span:
         """First and last instant of the run."""

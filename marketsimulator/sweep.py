@@ -95,12 +95,8 @@ def run_sweep(
         for settings, data or variations that cannot be used.
     """
     variants = variants_of(settings, vary)
-    bars = settings.bars()
-    first, last = settings.span(bars)
-    begin, end = int(np.searchsorted(bars.times, first)), int(np.searchsorted(bars.times, last, side="right"))
-    if begin >= end:
-        raise InputError(f"start, end: no bar becomes known between {utc_text(first)} and {utc_text(last)}")
-    bars = bars.between(0, end)
+    bars, begin = settings.panel()
+    first, _ = settings.span(bars)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     beliefs = trader.beliefs(settings.seen(bars), first, progress)
     found = outcomes([variant for _, variant in variants], bars, beliefs, begin, progress=progress)

@@ -10,21 +10,22 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from execution.beliefs import Beliefs
 from forecasting.forecast import Progress, silent
-from marketsimulator.book import Array, Book, Index, Mask, Records, new_book, new_tape
-from marketsimulator.rebalancing import move
+from marketsimulator.book import Array, Book, Index, Mask, Records, new_tape
+from marketsimulator.rebalancing import move, whole_quantity
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.settlement import mark
-from marketsimulator.terms import day_table, holdings_of, tier_table
-from marketsimulator.timeline import Timeline, advance, open_bars, timeline
+from marketsimulator.terms import day_table
+from marketsimulator.timeline import Timeline, advance, open_bars
 from sizing.allocation import best_weights
+from sizing.limits import lent
 from sizing.program import SOLVED
-from sizing.quantity import whole_steps
 from trainingdata.bars import Bars
 from trainingdata.compiled import compiled
 from trainingdata.errors import InputError
@@ -34,6 +35,25 @@ Array32 = npt.NDArray[np.float32]
 TOTALS = ("notional", "trades", "fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding", "failures")
 COSTS = ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding")
 FAILURES = TOTALS.index("failures")
+
+
+class Plan(NamedTuple):
+    """What a variant's trader goes by: the beliefs [T', S] and matrices [D, S, S] of a history, and its own settings.
+
+    caps: of a symbol, of all coins, and the equity below which nothing is short. leverage: by day, into the night.
+    """
+
+    deciding: Mask
+    overnight: Mask
+    mu: Array
+    sigma: Array
+    matrix: Index
+    correlations: Array32
+    cost: Array
+    crypto: Mask
+    caps: tuple[float, float, float]
+    leverage: tuple[float, float]
+    fraction: float
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,7 +84,7 @@ def outcomes(
         raise InputError("fills.remainder: an in-process sweep cancels what a bar leaves; run carry as a backtest")
     rows = np.full(len(bars.times), -1, dtype=np.int64)
     rows[np.searchsorted(bars.times, beliefs.at)] = np.arange(len(beliefs.at))
-    base = _line(variants[0], bars)
+    base = variants[0].timeline(bars, impact=True)
     done = 0
 
     def one(variant: BacktestSettings) -> Outcome:
@@ -76,11 +96,6 @@ def outcomes(
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         return list(pool.map(one, variants))
-
-
-def _line(settings: BacktestSettings, bars: Bars) -> Timeline:
-    actions = settings.data.corporate_actions()
-    return timeline(bars, settings.fees, settings.margin, settings.fills, impact=True, actions=actions)
 
 
 def _outcome(
@@ -96,9 +111,8 @@ def _outcome(
         dates = base.days["date"].astype("datetime64[D]")
         line = base._replace(days=day_table(dates, settings.fees, settings.margin, settings.fills))
     else:
-        line = _line(settings, bars)
-    holding = holdings_of(bars.instruments, settings.costs, settings.margin)
-    book = new_book(settings.capital, holding, tier_table(settings.fees))
+        line = settings.timeline(bars, impact=True)
+    book = settings.book(bars)
     mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
     limits = settings.limits
     equity, totals = np.empty(len(bars.times) - first), np.zeros(len(TOTALS))
@@ -107,14 +121,20 @@ def _outcome(
         line,
         first,
         rows,
-        (beliefs.deciding, beliefs.overnight, beliefs.mu, beliefs.sigma, beliefs.matrix),
-        beliefs.correlations,
-        settings.costs.expected(bars.crypto, settings.fees),
-        bars.crypto,
-        (limits.symbol_cap, limits.crypto_leverage, limits.margin_equity),
-        (limits.intraday_leverage, limits.into_the_night),
-        settings.sizing.fraction,
-        new_tape(4 * len(holding) + 16),
+        Plan(
+            beliefs.deciding,
+            beliefs.overnight,
+            beliefs.mu,
+            beliefs.sigma,
+            beliefs.matrix,
+            beliefs.correlations,
+            settings.costs.expected(bars.crypto, settings.fees),
+            bars.crypto,
+            (limits.symbol_cap, limits.crypto_leverage, limits.margin_equity),
+            (limits.intraday_leverage, limits.into_the_night),
+            settings.sizing.fraction,
+        ),
+        new_tape(4 * len(book.holding) + 16),
         equity,
         totals,
     )
@@ -127,13 +147,7 @@ def _follow(
     line: Timeline,
     first: int,
     rows: Index,
-    believed: tuple[Mask, Mask, Array, Array, Index],
-    correlations: Array32,
-    cost: Array,
-    crypto: Mask,
-    caps: tuple[float, float, float],
-    leverage: tuple[float, float],
-    fraction: float,
+    plan: Plan,
     tape: Records,
     equity: Array,
     totals: Array,
@@ -144,33 +158,21 @@ def _follow(
         account.fills = 0
         if t > first:
             advance(book, line, tape, t)
-        before = np.empty(0)
-        row = rows[t]
+        targets, row = np.empty(0), rows[t]
         if row >= 0:
-            before = _targets(book, row, believed, correlations, cost, crypto, caps, leverage, fraction, totals)
+            targets = _targets(book, plan, row, totals)
         opens, volumes, volatility = open_bars(book, line, tape, t)
         if row >= 0:
             day = line.days[line.day[t]]
-            move(account, book.holding, day, tape, t, before, opens, volumes, volatility)
+            move(account, book.holding, day, tape, t, targets, opens, volumes, volatility)
         equity[t - first] = account.equity
         _sum_up(book, tape, totals)
 
 
 @compiled
-def _targets(
-    book: Book,
-    row: int,
-    believed: tuple[Mask, Mask, Array, Array, Index],
-    correlations: Array32,
-    cost: Array,
-    crypto: Mask,
-    caps: tuple[float, float, float],
-    leverage: tuple[float, float],
-    fraction: float,
-    totals: Array,
-) -> Array:
+def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
     """Target quantities [S]: `Trader.decide` on arrays. What does not decide, or has no answer, keeps what it holds."""
-    deciding, account = believed[0][row], book.account[0]
+    deciding, account = plan.deciding[row], book.account[0]
     targets = book.holding["quantity"].copy()
     marks = np.where(targets != 0.0, book.holding["mark"], 0.0)
     value = 0.0
@@ -181,34 +183,32 @@ def _targets(
         totals[FAILURES] += 1
         return np.where(deciding, 0.0, targets)
     held = targets * marks / equity
-    ceiling = leverage[1] if believed[1][row] else leverage[0]
-    if equity < caps[2]:
-        ceiling = min(ceiling, 1.0)
+    ceiling = lent(plan.leverage[1] if plan.overnight[row] else plan.leverage[0], equity, plan.caps[2])
     unborrowed = max(0.0, account.cash - max(account.unsettled, 0.0) - account.proceeds) / equity
-    mu, covariance = _moments(believed, correlations, row)
-    status, weights, _ = best_weights(mu, covariance, held, cost, crypto, deciding, equity, ceiling, unborrowed, caps, fraction)
+    mu, covariance = _moments(plan, row)
+    status, weights, _ = best_weights(
+        mu, covariance, held, plan.cost, plan.crypto, deciding, equity, ceiling, unborrowed, plan.caps, plan.fraction
+    )
     if status != SOLVED:
         totals[FAILURES] += 1
         return targets
     for s in range(len(targets)):
         if deciding[s] and weights[s] != held[s]:
-            step = book.holding[s].increment
-            steps = whole_steps(weights[s] * equity / book.holding[s].mark, step)
-            targets[s] = np.rint(steps * step * 1e9) / 1e9
+            targets[s] = whole_quantity(weights[s] * equity / book.holding[s].mark, book.holding[s].increment)
     return targets
 
 
 @compiled
-def _moments(believed: tuple[Mask, Mask, Array, Array, Index], correlations: Array32, row: int) -> tuple[Array, Array]:
+def _moments(plan: Plan, row: int) -> tuple[Array, Array]:
     """mu [S], 0 for what does not decide, and covariance [S, S], 0 where there is no forecast."""
-    deciding, _, mu, sigma, matrix = believed
-    size = mu.shape[1]
+    sigma, matrix = plan.sigma[row], plan.correlations[plan.matrix[row]]
+    size = len(sigma)
     covariance = np.zeros((size, size))
     for s in range(size):
         for r in range(size):
-            if np.isfinite(sigma[row, s]) and np.isfinite(sigma[row, r]):
-                covariance[s, r] = correlations[matrix[row], s, r] * (sigma[row, s] * sigma[row, r])
-    return np.where(deciding[row], mu[row], 0.0), covariance
+            if np.isfinite(sigma[s]) and np.isfinite(sigma[r]):
+                covariance[s, r] = matrix[s, r] * (sigma[s] * sigma[r])
+    return np.where(plan.deciding[row], plan.mu[row], 0.0), covariance
 
 
 @compiled

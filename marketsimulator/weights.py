@@ -15,10 +15,9 @@ import pandas as pd
 
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from marketsimulator.book import Array, Book, Index, Record, Records, new_book, new_tape
-from marketsimulator.rebalancing import move
+from marketsimulator.rebalancing import move, whole_quantity
 from marketsimulator.settlement import close_session, liquidate, mark, open_session
 from marketsimulator.terms import FillTerms, MarginTerms, day_table, holdings_of, tier_table
-from sizing.quantity import whole_steps
 from trainingdata.compiled import compiled, inlined
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument, is_symbol
@@ -181,7 +180,7 @@ def _choose(
     for s in range(len(targets)):
         if not (np.isnan(weights[s]) or np.isnan(closes[s])):
             step = holding[s].increment
-            targets[s] = whole_steps(targets[s] * scale / closes[s], step) * step
+            targets[s] = whole_quantity(targets[s] * scale / closes[s], step)
 
 
 def _check(

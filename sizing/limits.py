@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainingdata.compiled import compiled
+from trainingdata.compiled import compiled, inlined
 from trainingdata.errors import InputError
 
 Array = npt.NDArray[np.float64]
@@ -56,8 +56,7 @@ class Limits:
 
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
         """Stock gross exposure allowed, in multiples of equity: intraday or overnight, 1× without a margin account."""
-        leverage = self.into_the_night if overnight else self.intraday_leverage
-        return min(leverage, 1.0) if equity < self.margin_equity else leverage
+        return lent(self.into_the_night if overnight else self.intraday_leverage, equity, self.margin_equity)
 
     @property
     def into_the_night(self) -> float:
@@ -75,6 +74,12 @@ class Limits:
         """
         coefficients, limits = ceilings_of(crypto, held, stock_ceiling, self.crypto_leverage, unborrowed)
         return tuple(Ceiling(*parts) for parts in zip(CEILINGS, coefficients, limits.tolist(), strict=True))
+
+
+@inlined
+def lent(leverage: float, equity: float, margin_equity: float) -> float:
+    """The leverage an account gets: 1× at most below margin_equity USD."""
+    return min(leverage, 1.0) if equity < margin_equity else leverage
 
 
 @compiled

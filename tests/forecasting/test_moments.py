@@ -8,7 +8,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from forecasting.forecast import HORIZON, LEVELS, QuantileForecast
-from forecasting.moments import Moments, forecast_moments, volatility
+from forecasting.moments import Moments, Volatility, moments_between, volatility
 
 NOW, LATER = np.datetime64("2024-10-01T19:30", "ns"), np.datetime64("2024-10-02T14:30", "ns")
 
@@ -21,8 +21,12 @@ def forecast(drift: float, deviation: float, price: float = 200.0) -> QuantileFo
     return QuantileForecast(("AAA",), np.array([NOW]), np.array([price]), values)
 
 
+def read(of: QuantileForecast, begin: np.ndarray, finish: np.ndarray, rule: Volatility) -> Moments:
+    return Moments(of.symbols, *moments_between(of.values, of.price, begin, finish, rule), NOW, LATER)
+
+
 def moments(begin: float, finish: float, drift: float = 1e-4) -> Moments:
-    return forecast_moments(forecast(drift, 0.01), np.array([begin]), np.array([finish]), NOW, LATER, "normal")
+    return read(forecast(drift, 0.01), np.array([begin]), np.array([finish]), "normal")
 
 
 def test_the_three_rules_on_a_normal() -> None:
@@ -72,7 +76,7 @@ def test_no_forecast_has_no_moments() -> None:
         np.array([np.nan]),
         np.full((1, HORIZON, len(LEVELS)), np.nan, np.float32),
     )
-    answer = forecast_moments(none, np.zeros(1), np.ones(1), NOW, LATER, "quantile")
+    answer = read(none, np.zeros(1), np.ones(1), "quantile")
     assert np.isnan(answer.mu[0])
     assert np.isnan(answer.sigma[0])
 
