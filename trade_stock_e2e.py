@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from execution.decision import Decision
 from execution.orders import Account
-from execution.trader import Decision
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.command import fail
@@ -68,7 +68,7 @@ def show(bars: Bars, account: Account, decision: Decision | None) -> None:
     )
     for c in decision.choices:
         figures = f"{c.mu * 1e4:+.1f}", f"{c.sigma * 1e4:.1f}", f"{c.kelly:+.3f}", f"{c.target:+.3f}", f"{c.qty:+f}"
-        table.add_row(c.symbol, *figures, c.binding)
+        table.add_row(c.symbol, *figures, c.bound_by)
     console.print(table)
     for order in decision.orders:
         console.print(f"{order.side} {order.qty} {order.symbol}: {order.reason}", highlight=False, soft_wrap=True)

@@ -23,6 +23,7 @@ Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
 
 PAIRS = 4096  # forecasts read at once
+BARS_A_YEAR = {Kind.STOCK: 252 * 7, Kind.CRYPTO: 8766}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -30,8 +31,8 @@ class Belief:
     """Of one instant, `at`, over the holding interval that ends at `until`; S symbols.
 
     deciding [S]: whose bar has just closed, whose market is open to fill, and which have a forecast of it. overnight: the
-    interval holds the night, or leaves no later decision to cut for it. mu, sigma [S]: NaN where there is no forecast.
-    correlation [S, S].
+    interval holds the night, or leaves no later decision to cut for it. years: its length in years of the open time of what
+    decides. mu, sigma [S]: NaN where there is no forecast. correlation [S, S].
     """
 
     symbols: tuple[str, ...]
@@ -39,6 +40,7 @@ class Belief:
     until: np.datetime64
     deciding: Mask
     overnight: bool
+    years: float
     mu: Array
     sigma: Array
     correlation: Array
@@ -48,7 +50,7 @@ class Belief:
 class Beliefs:
     """Of every instant [T] of a history at which anything decides.
 
-    at, until [T]; overnight [T]; deciding, mu, sigma [T, S]; matrix [T]: number of the correlation matrix, [D, S, S]
+    at, until, overnight, years [T]; deciding, mu, sigma [T, S]; matrix [T]: number of the correlation matrix, [D, S, S]
     float32, in force.
     """
 
@@ -56,6 +58,7 @@ class Beliefs:
     at: Instants
     until: Instants
     overnight: Mask
+    years: Array
     deciding: Mask
     mu: Array
     sigma: Array
@@ -73,6 +76,7 @@ class Beliefs:
             self.until[t],
             self.deciding[t],
             bool(self.overnight[t]),
+            float(self.years[t]),
             self.mu[t],
             self.sigma[t],
             self.correlations[self.matrix[t]].astype(np.float64),
@@ -108,6 +112,7 @@ def beliefs(
         times[kept],
         until[kept],
         np.array([not stays_open(now) for now in times[kept]], dtype=bool),
+        _years(closed[kept] & ~bars.crypto, times[kept], until[kept]),
         deciding[kept],
         mu[kept],
         sigma[kept],
@@ -136,6 +141,12 @@ def _ends(bars: Bars, times: Instants, closed: Mask, holding: Holding) -> Instan
         found = np.array([holding_end(kind, now, holding) for now in times[rows]], dtype="datetime64[ns]")
         ends[rows] = np.maximum(ends[rows], found)
     return ends
+
+
+def _years(stocks: Mask, times: Instants, until: Instants) -> Array:
+    """[T] open time of the intervals in years: of stocks where any of them [T, S] has closed, else of coins."""
+    span = [(bar_position(kind, until) - bar_position(kind, times)) / BARS_A_YEAR[kind] for kind in (Kind.STOCK, Kind.CRYPTO)]
+    return np.where(stocks.any(axis=1), *span)
 
 
 def _moments(

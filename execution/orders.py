@@ -12,6 +12,7 @@ import numpy as np
 
 from sizing.quantity import whole
 from trainingdata.instruments import Instrument, Kind
+from trainingdata.sessions import stamp
 
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit"]
@@ -128,8 +129,7 @@ def exact(quantity: float) -> Decimal:
 
 def client_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0) -> str:
     """The identity of an order: the same for the same instant, symbol, leg and attempt of a strategy."""
-    stamp = str(at.astype("datetime64[s]")).replace("-", "").replace(":", "")
-    return f"{strategy}-{stamp}Z-{symbol}-{leg}-{attempt}"
+    return f"{strategy}-{stamp(at)}-{symbol}-{leg}-{attempt}"
 
 
 def rebalance(

@@ -5,7 +5,7 @@ How a bar becomes an order:
 1. the symbols whose bar has just closed and whose market is open to fill decide; all others stay as they are;
 2. each symbol's latest forecast is read over the holding interval, from this fill to the next decision's: mu and sigma;
 3. correlation known at the last 16:00 makes them a covariance;
-4. half-Kelly under the limits of the time of day, net of trading costs, gives target weights;
+4. the strategy, half-Kelly net of trading costs, gives target weights under the limits of the time of day;
 5. weights become quantities, and the difference to what is held becomes orders.
 """
 
@@ -19,14 +19,16 @@ from typing import Protocol
 import numpy as np
 
 from execution.beliefs import Belief, Beliefs, beliefs
+from execution.decision import Choice, Decision, reason
 from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import Account, Order, rebalance
+from execution.orders import Account, rebalance
 from forecasting.forecast import Forecaster, Progress, silent
 from forecasting.moments import Volatility
-from sizing.allocation import NoEquity, Situation, allocate
+from sizing.allocation import Allocation, NoEquity, Situation
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
-from sizing.quantity import target_quantity
+from sizing.quantity import Fallback, target_quantity
+from sizing.strategies import Legacy, Strategy, named
 from trainingdata.bars import Bars
 from trainingdata.correlation import Correlations
 from trainingdata.errors import InputError
@@ -34,41 +36,6 @@ from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.sessions import Holding
 
 _NONE = Decimal(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What was decided for one symbol, and why.
-
-    mu, sigma: over the holding interval. kelly: unconstrained fractional Kelly weight. target: weight under every limit.
-    qty: signed quantity ordered. binding: the limits that hold the target where it is. cost: of trading one USD.
-    """
-
-    symbol: str
-    mu: float
-    sigma: float
-    kelly: float
-    target: float
-    qty: Decimal
-    binding: str
-    cost: float
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One instant's decision: the choices of the symbols that decided, the orders they led to, and what stood around it.
-
-    stock_ceiling: stock gross allowed, in multiples of equity. failure: why no new risk was taken, empty where sizing
-    answered.
-    """
-
-    at: np.datetime64
-    until: np.datetime64
-    equity: float
-    stock_ceiling: float
-    choices: tuple[Choice, ...]
-    orders: tuple[Order, ...]
-    failure: str = ""
 
 
 class Decider(Protocol):
@@ -81,15 +48,49 @@ class Decider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SizingSettings:
-    """fraction: of full Kelly. volatility: rule that reads sigma from quantiles. holding: `next` or `session`."""
+    """How much.
 
-    fraction: float = 0.5
+    strategy: one of `sizing.strategies`. fraction: of full Kelly, instead of the one in a Kelly strategy's name. volatility:
+    rule that reads sigma from quantiles. holding: `next` or `session`. enhanced: false sizes by the origin's rule whatever
+    the strategy; risk_multiplier is its factor for stocks. fallback: what answers when sizing cannot, nothing or `legacy`.
+    position: weight that `fixed_fraction` takes. target_volatility: a year, of `vol_target`. band: of a weight, within which
+    strategies that hold a pattern leave it alone.
+    """
+
+    strategy: str = "kelly_50"
+    fraction: float | None = None
     volatility: Volatility = "quantile"
     holding: Holding = "next"
+    enhanced: bool = True
+    risk_multiplier: float = 1.0
+    fallback: Fallback = "none"
+    position: float = 0.1
+    target_volatility: float = 0.15
+    band: float = 0.02
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise InputError(f"sizing.fraction: {self.fraction} is outside 0 … 1")
+        for name, most in (("risk_multiplier", 10.0), ("position", 10.0), ("target_volatility", 10.0)):
+            if not 0 < getattr(self, name) <= most:
+                raise InputError(f"sizing.{name}: {getattr(self, name)} is outside 0 … {most:g}")
+        if not 0 <= self.band < 1:
+            raise InputError(f"sizing.band: {self.band} is outside 0 … 1")
+        self.rule()
+
+    def rule(self) -> Strategy:
+        """The strategy these settings name."""
+        named_one = named(
+            self.strategy,
+            fraction=self.fraction,
+            size=self.position,
+            deviation=self.target_volatility,
+            band=self.band,
+            risk_multiplier=self.risk_multiplier,
+        )
+        return named_one if self.enhanced else self.legacy()
+
+    def legacy(self) -> Legacy:
+        """The origin's rule."""
+        return Legacy(self.risk_multiplier)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -114,41 +115,36 @@ class Trader:
 
     def beliefs(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Beliefs:
         """What it believes at every instant of the panel from `since` on."""
-        rule, holding = self.sizing.volatility, self.sizing.holding
+        rule, holding = self.sizing.volatility, self.sizing.rule().holding or self.sizing.holding
         return beliefs(self.forecaster, self.correlations, bars, since, rule=rule, holding=holding, progress=progress)
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:
         """The decision at the panel's last instant, from nothing but the panel and the account."""
         table = self.beliefs(bars, bars.now) if self.table is None else self.table
         belief = table.of(bars.now)
-        if belief is None:
-            return None
-        equity = account.equity
-        ceiling = self.limits.stock_ceiling(overnight=belief.overnight, equity=equity)
-        exposure, failure = account.exposure, ""
-        try:
-            choices = self._choices(bars, account, exposure, belief, ceiling)
-        except (SolverFailed, NoEquity) as error:
-            choices, failure = _without_risk(account, exposure, belief), str(error)
-        orders = rebalance(self.strategy, belief.at, _targets(bars, account, exposure, belief, choices, failure))
-        return Decision(belief.at, belief.until, equity, ceiling, choices, orders, failure)
+        return None if belief is None else self.act(bars, account, belief)
 
-    def _choices(
-        self, bars: Bars, account: Account, exposure: Mapping[str, Decimal], belief: Belief, stock_ceiling: float
-    ) -> tuple[Choice, ...]:
-        """What Kelly under the limits chooses for each symbol that decides."""
-        situation = self._situation(bars, account, exposure, belief, stock_ceiling)
-        allocation = allocate(situation, self.limits, self.sizing.fraction)
-        mu, sigma, cost = belief.mu.tolist(), belief.sigma.tolist(), situation.cost.tolist()
-        kelly, target, now = allocation.kelly.tolist(), allocation.target.tolist(), situation.held.tolist()
-        choices = []
-        for s in np.flatnonzero(belief.deciding).tolist():
-            item = bars.instruments[s]
-            held, price = exposure.get(item.symbol, _NONE), account.prices[item.symbol]
-            wanted = target_quantity(target[s], now[s], held, situation.equity, price, item.increment)
-            bound = allocation.binding[s]
-            choices.append(Choice(item.symbol, mu[s], sigma[s], kelly[s], target[s], wanted - held, bound, cost[s]))
-        return tuple(choices)
+    def act(self, bars: Bars, account: Account, belief: Belief) -> Decision:
+        """The decision that a belief leads to."""
+        ceiling = self.limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
+        exposure, rule, failure, unsolved = account.exposure, self.sizing.rule(), "", None
+        try:
+            situation = self._situation(bars, account, exposure, belief, ceiling)
+            try:
+                allocation = rule.allocate(situation, self.limits)
+            except SolverFailed as error:
+                if self.sizing.fallback == "none":
+                    raise
+                failure, unsolved, rule = str(error), error.problem, self.sizing.legacy()
+                allocation = rule.allocate(situation, self.limits)
+            choices = _choices(bars, account, exposure, belief, situation, allocation)
+            sized = _sized(bars, belief, rule, ceiling)
+        except SolverFailed as error:
+            choices, sized, failure, unsolved = _without_risk(account, exposure, belief), (), str(error), error.problem
+        except NoEquity as error:
+            choices, sized, failure = _without_risk(account, exposure, belief), (), str(error)
+        orders = rebalance(self.strategy, belief.at, _targets(bars, exposure, belief, choices, failure))
+        return Decision(belief.at, belief.until, account.equity, ceiling, choices, orders, sized, failure, unsolved)
 
     def _situation(
         self, bars: Bars, account: Account, exposure: Mapping[str, Decimal], belief: Belief, stock_ceiling: float
@@ -172,8 +168,41 @@ class Trader:
             cost=self.costs.expected(crypto, self.fees),
             crypto=crypto,
             deciding=np.append(belief.deciding, np.zeros(m, dtype=bool)),
+            universe=np.append(np.isfinite(belief.sigma), np.zeros(m, dtype=bool)),
+            years=belief.years,
             stock_ceiling=stock_ceiling,
         )
+
+
+def _choices(
+    bars: Bars,
+    account: Account,
+    exposure: Mapping[str, Decimal],
+    belief: Belief,
+    situation: Situation,
+    allocation: Allocation,
+) -> tuple[Choice, ...]:
+    """What an allocation means for each symbol that decides."""
+    mu, sigma, cost = belief.mu.tolist(), belief.sigma.tolist(), situation.cost.tolist()
+    wanted, target, now = allocation.wanted.tolist(), allocation.target.tolist(), situation.held.tolist()
+    choices = []
+    for s in np.flatnonzero(belief.deciding).tolist():
+        item = bars.instruments[s]
+        held, price = exposure.get(item.symbol, _NONE), account.prices[item.symbol]
+        qty = target_quantity(target[s], now[s], held, situation.equity, price, item.increment) - held
+        bound = allocation.binding[s]
+        choices.append(Choice(item.symbol, mu[s], sigma[s], wanted[s], now[s], target[s], qty, price, bound, cost[s]))
+    return tuple(choices)
+
+
+def _sized(bars: Bars, belief: Belief, rule: Strategy, stock_ceiling: float) -> tuple[str, ...]:
+    """A line a class: which rule sized which symbols."""
+    lines = []
+    for kind in Kind:
+        symbols = [bars.symbols[s] for s in np.flatnonzero(belief.deciding) if bars.instruments[s].kind is kind]
+        if symbols:
+            lines.append(f"{rule.phrase(kind, stock_ceiling)}: {' '.join(symbols)}")
+    return tuple(lines)
 
 
 def _without_risk(account: Account, exposure: Mapping[str, Decimal], belief: Belief) -> tuple[Choice, ...]:
@@ -181,30 +210,23 @@ def _without_risk(account: Account, exposure: Mapping[str, Decimal], belief: Bel
     choices, equity = [], account.equity
     nan = float("nan")
     for s in np.flatnonzero(belief.deciding).tolist():
-        symbol = belief.symbols[s]
+        symbol, price = belief.symbols[s], account.prices[belief.symbols[s]]
         held = exposure.get(symbol, _NONE)
-        weight, change = (float(held) * account.prices[symbol] / equity, _NONE) if equity > 0 else (0.0, -held)
-        choices.append(Choice(symbol, float(belief.mu[s]), float(belief.sigma[s]), nan, weight, change, "failed", nan))
+        weight = float(held) * price / equity if equity > 0 else nan
+        target, change = (weight, _NONE) if equity > 0 else (0.0, -held)
+        beliefs_of = float(belief.mu[s]), float(belief.sigma[s])
+        choices.append(Choice(symbol, *beliefs_of, nan, weight, target, change, price, {"failed": nan}, nan))
     return tuple(choices)
 
 
 def _targets(
-    bars: Bars, account: Account, exposure: Mapping[str, Decimal], belief: Belief, choices: tuple[Choice, ...], failure: str
+    bars: Bars, exposure: Mapping[str, Decimal], belief: Belief, choices: tuple[Choice, ...], failure: str
 ) -> Iterator[tuple[Instrument, Decimal, Decimal, str]]:
     """(instrument, held, wanted, why) of each choice that changes anything."""
     items = dict(zip(belief.symbols, bars.instruments, strict=True))
-    hours, equity = (belief.until - belief.at) / np.timedelta64(1, "h"), account.equity
+    hours = (belief.until - belief.at) / np.timedelta64(1, "h")
     for choice in choices:
         if choice.qty:
             held = exposure.get(choice.symbol, _NONE)
-            weight = float(held) * account.prices[choice.symbol] / equity
-            reason = failure or _reason(choice, weight, hours)
-            yield items[choice.symbol], held, held + choice.qty, reason
-
-
-def _reason(choice: Choice, held: float, hours: float) -> str:
-    bound = f", bound by {choice.binding}" if choice.binding else ""
-    return (
-        f"expected {choice.mu * 1e4:+.1f} bp, deviation {choice.sigma * 1e4:.1f} bp over {hours:g} h:"
-        f" weight {held:+.3f} to {choice.target:+.3f}{bound}"
-    )
+            why = reason(choice, hours)
+            yield items[choice.symbol], held, held + choice.qty, f"{failure}; {why}" if failure else why

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from execution.beliefs import Beliefs
-from execution.trader import Choice, Decision
+from execution.decision import Choice, Decision
 from forecasting.baseline import Oracle, RandomWalk
 from forecasting.forecast import Forecaster, Progress, silent
 from marketsimulator.backtest import simulate
-from marketsimulator.results import Run
+from marketsimulator.run import Run
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.sweep import table_of
 from marketsimulator.variants import outcomes

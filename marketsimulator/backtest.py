@@ -16,20 +16,20 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from execution.broker import place
-from execution.trader import Decider, Decision
+from execution.decision import Decision
+from execution.trader import Decider
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, silent
 from marketsimulator.baseline import BuyAndHold
 from marketsimulator.broker import Row
-from marketsimulator.results import Results, Run, print_results, write_results
+from marketsimulator.results import Results, print_results, write_results
+from marketsimulator.run import Run
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.trials import Trials, record
-from sizing.quantity import sizing_phrase
 from trainingdata.bars import Bars
 from trainingdata.command import Bar, check_output, log_to_file, one_line
 from trainingdata.composition import hydra_command
 from trainingdata.errors import InputError
-from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import utc_text
 
 log = logging.getLogger("marketsimulator")
@@ -102,10 +102,8 @@ def _log(level: int, name: str, decision: Decision, row: Row, capital: float) ->
     stamp = f"{utc_text(decision.at)} {name}:"
     if decision.failure:
         log.warning("%s Enhanced sizing failed: %s", stamp, decision.failure)
-    for kind in Kind:
-        symbols = [c.symbol for c in decision.choices if instrument(c.symbol).kind is kind]
-        if symbols and not decision.failure:
-            log.log(level, "%s %s: %s", stamp, sizing_phrase(kind, decision.stock_ceiling), " ".join(symbols))
+    for line in decision.sized:
+        log.log(level, "%s %s", stamp, line)
     for order in decision.orders:
         log.log(level, "%s %s %s %s: %s", stamp, order.side, order.qty, order.symbol, order.reason)
     equity = row.equity if row.equity > 0 else float("nan")

@@ -8,8 +8,8 @@ from decimal import Decimal
 import numpy as np
 
 from execution.beliefs import deciding_symbols
+from execution.decision import Choice, Decision
 from execution.orders import Account, rebalance
-from execution.trader import Choice, Decision
 from sizing.quantity import whole
 from trainingdata.bars import Bars
 
@@ -28,9 +28,9 @@ class BuyAndHold:
         choices, targets = [], []
         for s in fresh:
             item = bars.instruments[s]
-            quantity = whole(weight * equity / account.prices[item.symbol], item.increment)
-            nan = float("nan")
-            choices.append(Choice(item.symbol, nan, nan, nan, weight, quantity, "", nan))
+            price, nan = account.prices[item.symbol], float("nan")
+            quantity = whole(weight * equity / price, item.increment)
+            choices.append(Choice(item.symbol, nan, nan, nan, 0.0, weight, quantity, price, {}, nan))
             targets.append((item, Decimal(0), quantity, "bought once and held"))
         orders = rebalance("buy_and_hold", bars.now, targets)
         return Decision(bars.now, bars.now, equity, 1.0, tuple(choices), orders)

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from execution.orders import Fill
-from execution.trader import Choice, Decision
+from execution.decision import Choice
 from marketsimulator.broker import Row
 from marketsimulator.metrics import (
     Performance,
@@ -31,18 +29,17 @@ from marketsimulator.metrics import (
     performance,
 )
 from marketsimulator.report import column_names, format_rows, heading, luck, render_report
+from marketsimulator.run import Run
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.significance import deflated_sharpe, intervals, probabilistic_sharpe
 from marketsimulator.trials import Trial, Trials, config_hash, data_hash
 from trainingdata.bars import Bars
 from trainingdata.errors import InputError
-from trainingdata.sessions import Instants, utc_text
+from trainingdata.sessions import stamp, utc_text
 
 Array = npt.NDArray[np.float64]
 
-EQUITY = ("at", "cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other")
-FILLS = ("at", "symbol", "qty", "price", "fee", "client_order_id")
-DECISIONS = ("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding")
+UNSOLVED = 20  # problems kept of a run
 PRICES = {
     "split": "adjusted for splits",
     "all": "adjusted for splits and dividends",
@@ -52,49 +49,6 @@ REGIMES = {
     "current": "those of autumn 2026 on every date",
     "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
 }
-TEXT = {"symbol", "client_order_id", "binding"}
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One decider's decisions, fills and account rows, in time order; margin: how often the broker stepped in."""
-
-    name: str
-    decisions: list[Decision]
-    fills: list[Fill]
-    rows: list[Row]
-    margin: dict[str, int]
-
-    def equity(self) -> pd.DataFrame:
-        """USD; a row for every instant at which a bar became known."""
-        return _frame(EQUITY, [tuple(getattr(r, c) for c in EQUITY) for r in self.rows])
-
-    def curve(self) -> tuple[Instants, Array]:
-        """Instants and equity of every row, [N] each."""
-        return np.array([r.at for r in self.rows]), np.array([r.equity for r in self.rows])
-
-    def not_filled_whole(self) -> int:
-        """Orders that filled in part or not at all."""
-        filled: dict[str, Decimal] = {}
-        for f in self.fills:
-            if f.price > 0:
-                filled[f.client_order_id] = filled.get(f.client_order_id, Decimal(0)) + abs(f.qty)
-        return sum(filled.get(order.client_order_id) != order.qty for d in self.decisions for order in d.orders)
-
-    def fill_frame(self) -> pd.DataFrame:
-        """qty signed, price and fee in USD."""
-        return _frame(FILLS, [(f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id) for f in self.fills])
-
-    def decision_frame(self) -> pd.DataFrame:
-        """A row per symbol that decided; mu and sigma over the holding interval, kelly and target as weights."""
-        return _frame(
-            DECISIONS,
-            [
-                (d.at, c.symbol, c.mu, c.sigma, c.kelly, c.target, float(c.qty), c.binding)
-                for d in self.decisions
-                for c in d.choices
-            ],
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +175,7 @@ class Results:
         notes += self._broker_remarks()
         failed = sum(bool(d.failure) for d in self.main.decisions)
         if failed:
-            notes.append(f"Sizing failed at {failed} instants, which took no new risk; the log says why.")
+            notes.append(f"Sizing failed at {failed} instants; the log says why, unsolved-….npz hold the problems.")
         return notes
 
     def _broker_remarks(self) -> list[str]:
@@ -252,6 +206,7 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
     writers: dict[str, Callable[[Path], object]] = {
         "equity.parquet": lambda path: _write_parquet(run.equity(), path, run.name),
         "fills.parquet": lambda path: _write_parquet(run.fill_frame(), path, run.name),
+        "orders.parquet": lambda path: _write_parquet(run.order_frame(), path, run.name),
         "decisions.parquet": lambda path: _write_parquet(run.decision_frame(), path, run.name),
         "config.yaml": lambda path: path.write_text(yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False)),
         "report.html": lambda path: path.write_text(
@@ -259,6 +214,8 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
         ),
         "summary.json": lambda path: path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n"),
     }
+    unsolved = [(d.at, d.unsolved) for d in run.decisions if d.unsolved is not None]
+    writers |= {f"unsolved-{stamp(at)}.npz": problem.save for at, problem in unsolved[:UNSOLVED]}
     staged = {name: output / f".{name}.writing" for name in writers}
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -338,20 +295,8 @@ def _no_trades(run: Run) -> str:
     edge, cost = f"{abs(best.mu) * 1e4:.2f} bp ({best.symbol})", f"{best.cost * 1e4:.2f} bp"
     if abs(best.mu) <= best.cost:
         return f"No trades: the largest edge, {edge}, did not exceed its cost of {cost}."
-    why = f"limits: {best.binding}" if best.binding else "too small for one increment at this capital"
+    why = f"limits: {best.bound_by}" if best.binding else "too small for one increment at this capital"
     return f"No trades although the largest edge, {edge}, exceeds its cost of {cost} ({why})."
-
-
-def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    """Columns and types are the same when there are no rows."""
-    data: dict[str, Any] = {}
-    for k, name in enumerate(columns):
-        values = [row[k] for row in rows]
-        if name == "at":
-            data[name] = pd.DatetimeIndex(np.array(values, dtype="datetime64[ns]")).tz_localize("UTC")
-        else:
-            data[name] = pd.Series(values, dtype="str" if name in TEXT else "float64")
-    return pd.DataFrame(data, columns=list(columns))
 
 
 def _write_parquet(frame: pd.DataFrame, path: Path, forecaster: str) -> None:

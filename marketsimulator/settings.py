@@ -2,70 +2,44 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from typing import Literal
+from dataclasses import dataclass, field
 
 import numpy as np
 from omegaconf import DictConfig
 
-from execution.fees import FeeSchedule, TradingCosts
-from execution.trader import SizingSettings, Trader
-from forecasting.forecast import Forecaster
-from forecasting.settings import ForecasterSettings
+from execution.settings import TradingSettings
 from marketsimulator.book import Book, new_book
 from marketsimulator.broker import SimulatedBroker
 from marketsimulator.terms import FillTerms, MarginTerms, holdings_of, tier_table
 from marketsimulator.timeline import Timeline, timeline
-from sizing.limits import Limits
-from trainingdata.actions import split_adjusted
 from trainingdata.bars import Bars
 from trainingdata.configuration import settings_of
-from trainingdata.correlation import CorrelationEstimator
 from trainingdata.errors import InputError
-from trainingdata.instruments import Kind
 from trainingdata.sessions import DAY, instant, new_york_date, utc_text
-from trainingdata.source import DataSettings, Span, span_of
-
-VENUE = Decimal("1e-9")  # the smallest quantity of a coin an order may have
+from trainingdata.source import Span, span_of
 
 
 @dataclass(frozen=True, slots=True)
-class BacktestSettings:
+class BacktestSettings(TradingSettings):
     """A backtest from top to bottom.
 
-    symbols: none means every symbol the data holds. start, end: New York dates, both inclusive, or instants with a zone;
-    or days: calendar days up to the last bar all symbols share. capital: USD. seed: of whatever is drawn at random.
-    trials: the trial ledger, an SQLite file; none keeps the run out of it. increments: thousandths of a coin (`original`), or
-    the billionths in which the venue counts (`broker`); whole shares in both.
+    start, end: New York dates, both inclusive, or instants with a zone; or days: calendar days up to the last bar all
+    symbols share. capital: USD. trials: the trial ledger, an SQLite file; none keeps the run out of it.
     """
 
-    symbols: tuple[str, ...] = ()
     start: str | None = None
     end: str | None = None
     days: int | None = None
     capital: float = 100_000.0
-    seed: int = 0
-    strategy: str = "kelly_50"
-    increments: Literal["original", "broker"] = "original"
     output: str = "outputs/backtest"
     trials: str | None = None
-    data: DataSettings = field(default_factory=DataSettings)
-    forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
-    sizing: SizingSettings = field(default_factory=SizingSettings)
-    limits: Limits = field(default_factory=Limits)
-    correlation: CorrelationEstimator = field(default_factory=CorrelationEstimator)
-    costs: TradingCosts = field(default_factory=TradingCosts)
-    fees: FeeSchedule = field(default_factory=FeeSchedule)
     margin: MarginTerms = field(default_factory=MarginTerms)
     fills: FillTerms = field(default_factory=FillTerms)
 
     def __post_init__(self) -> None:
+        TradingSettings.__post_init__(self)
         if not 0 < self.capital < 1e12:
             raise InputError(f"capital: {self.capital} is outside 0 … 1e12 USD")
-        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.strategy):
-            raise InputError(f"strategy: {self.strategy!r} is not 1 to 64 letters, digits, '.', '_' or '-'")
         if self.days is not None and (self.start or self.end):
             raise InputError("days: give either start and end, or days")
         if self.days is not None and self.days < 1:
@@ -84,16 +58,7 @@ class BacktestSettings:
 
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market."""
-        bars = self.data.bars(self.symbols, self.start, self.end)
-        if self.increments == "original":
-            return bars
-        items = tuple(replace(i, increment=VENUE) if i.kind is Kind.CRYPTO else i for i in bars.instruments)
-        return replace(bars, instruments=items)
-
-    def seen(self, bars: Bars) -> Bars:
-        """The panel as decisions see it: raw prices are adjusted for their splits, so that a model may compare them."""
-        raw = self.data.adjustment == "raw" and self.data.actions is not None
-        return split_adjusted(bars, self.data.corporate_actions()) if raw else bars
+        return self.counted(self.data.bars(self.symbols, self.start, self.end))
 
     def panel(self) -> tuple[Bars, int]:
         """The bars up to the end of the run, and the number of the instant it begins at.
@@ -132,7 +97,3 @@ class BacktestSettings:
             day = new_york_date(np.array([last]))[0] - (self.days - 1) * DAY
             first = instant(day, name="days")
         return first, np.datetime64(last)
-
-    def trader(self, forecaster: Forecaster) -> Trader:
-        """The trader these settings describe, with this forecaster."""
-        return Trader(self.strategy, forecaster, self.correlation, self.sizing, self.limits, self.costs, self.fees)

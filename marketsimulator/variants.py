@@ -26,6 +26,7 @@ from marketsimulator.timeline import Timeline, advance, open_bars
 from sizing.allocation import best_weights
 from sizing.limits import lent
 from sizing.program import SOLVED
+from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.compiled import compiled
 from trainingdata.errors import InputError
@@ -114,7 +115,9 @@ def _outcome(
         line = settings.timeline(bars, impact=True)
     book = settings.book(bars)
     mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
-    limits = settings.limits
+    limits, rule = settings.limits, settings.sizing.rule()
+    if not (isinstance(rule, Kelly) and rule.multiplier == 1.0):
+        raise InputError("sizing.strategy: an in-process sweep sizes by Kelly alone; run other strategies as backtests")
     equity, totals = np.empty(len(bars.times) - first), np.zeros(len(TOTALS))
     _follow(
         book,
@@ -132,7 +135,7 @@ def _outcome(
             bars.crypto,
             (limits.symbol_cap, limits.crypto_leverage, limits.margin_equity),
             (limits.intraday_leverage, limits.into_the_night),
-            settings.sizing.fraction,
+            rule.fraction,
         ),
         new_tape(4 * len(book.holding) + 16),
         equity,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from sizing.kelly import SolverFailed, failure, optimal_weights, unconstrained_kelly
-from sizing.limits import Limits, bounds_of, ceilings_of
+from sizing.kelly import SizingProblem, SolverFailed, failure, optimal_weights, unconstrained_kelly
+from sizing.limits import CEILINGS, Ceiling, Limits, bounds_of, ceilings_of
 from sizing.program import SOLVED
 from trainingdata.compiled import compiled
 from trainingdata.errors import InputError
@@ -20,6 +20,7 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 TOUCH = 1e-6  # a limit this close, in weight, binds
+SAME = 1e-9  # a weight this close to the wanted one is it
 
 
 class NoEquity(InputError):
@@ -51,8 +52,9 @@ class Situation:
     """What sizing needs to know of one instant, for S symbols; returns and costs belong to one holding interval.
 
     mu [S], covariance [S, S]: of simple returns. held [S]: weight held plus open orders. cost [S]: of moving a weight by
-    one. crypto, deciding [S]. equity in USD. stock_ceiling: stock gross allowed now. unborrowed: cash that may buy coins.
-    unborrowed is a multiple of equity.
+    one. crypto, deciding [S]. universe [S]: what the strategy may hold and has a forecast of. years: length of the interval
+    in years of open time. equity in USD. stock_ceiling: stock gross allowed now. unborrowed: cash that may buy coins, a
+    multiple of equity.
     """
 
     mu: Array
@@ -61,6 +63,8 @@ class Situation:
     cost: Array
     crypto: Mask
     deciding: Mask
+    universe: Mask
+    years: float
     equity: float
     stock_ceiling: float
     unborrowed: float
@@ -77,6 +81,8 @@ class Situation:
         cost: Array,
         crypto: Mask,
         deciding: Mask,
+        universe: Mask,
+        years: float,
         stock_ceiling: float,
     ) -> Situation:
         """The situation of an account over these symbols, valued at these prices.
@@ -96,6 +102,8 @@ class Situation:
             cost=cost,
             crypto=crypto,
             deciding=deciding,
+            universe=universe,
+            years=years,
             equity=equity,
             stock_ceiling=stock_ceiling,
             unborrowed=account.unborrowed_cash / equity,
@@ -104,14 +112,16 @@ class Situation:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Allocation:
-    """kelly [S]: unconstrained fractional Kelly of the deciding symbols. target [S]: weights under every limit.
+    """wanted [S]: weights before any limit, NaN for what does not decide. target [S]: weights under every limit.
 
-    binding [S]: the limits that hold each target where it is, joined by `+`; `cost` where moving would not pay.
+    binding [S]: the limits that hold each target where it is, and what one more of each would add to the expected return
+    over the interval, net of risk and cost (its shadow price; NaN where targets are not chosen by return). `cost` stands
+    where moving would not pay.
     """
 
-    kelly: Array
+    wanted: Array
     target: Array
-    binding: tuple[str, ...]
+    binding: tuple[Mapping[str, float], ...]
 
 
 def allocate(situation: Situation, limits: Limits, fraction: float) -> Allocation:
@@ -123,16 +133,45 @@ def allocate(situation: Situation, limits: Limits, fraction: float) -> Allocatio
         if the quadratic program is not solved.
     """
     s = situation
-    kelly = np.full(len(s.mu), np.nan)
+    wanted = np.full(len(s.mu), np.nan)
     deciding = np.flatnonzero(s.deciding)
-    kelly[deciding] = unconstrained_kelly(s.mu[deciding], s.covariance[np.ix_(deciding, deciding)], fraction)
+    wanted[deciding] = unconstrained_kelly(s.mu[deciding], s.covariance[np.ix_(deciding, deciding)], fraction)
+    target, prices = _solved(s, limits, fraction)
+    gradient = s.mu - s.covariance @ target / fraction
+    return Allocation(wanted, target, _binding(s, limits, wanted, target, gradient, prices))
+
+
+def nearest(situation: Situation, limits: Limits, wanted: Array) -> Allocation:
+    """The weights under every limit that are closest to the wanted [S] ones, in the sense of least squares.
+
+    Raises
+    ------
+    SolverFailed
+        if the quadratic program is not solved.
+    """
+    n = len(wanted)
+    apart = replace(situation, mu=wanted, covariance=np.eye(n), cost=np.zeros(n))
+    unborrowed = situation.unborrowed / (1.0 + float(situation.cost.max()))  # coins still have to be paid for
+    found, _ = _solved(replace(apart, unborrowed=unborrowed), limits, 1.0)
+    target = np.where(np.abs(found - wanted) <= SAME, wanted, found)
+    shown = np.where(situation.deciding, wanted, np.nan)
+    unpriced = np.full(len(CEILINGS), np.nan)
+    return Allocation(shown, target, _binding(situation, limits, shown, target, np.full(n, np.nan), unpriced))
+
+
+def _solved(s: Situation, limits: Limits, fraction: float) -> tuple[Array, Array]:
+    """Weights [S] under every limit and prices of the ceilings."""
     caps = (limits.symbol_cap, limits.crypto_leverage, limits.margin_equity)
-    status, target, _ = best_weights(
+    status, target, prices = best_weights(
         s.mu, s.covariance, s.held, s.cost, s.crypto, s.deciding, s.equity, s.stock_ceiling, s.unborrowed, caps, fraction
     )
     if status != SOLVED:
-        raise SolverFailed(failure(status, len(target)))
-    return Allocation(kelly, target, _binding(s, limits, kelly, target))
+        lower, upper = limits.bounds(crypto=s.crypto, deciding=s.deciding, held=s.held, equity=s.equity)
+        ceilings = _ceilings(s, limits)
+        rows, rooms = np.array([c.coefficients for c in ceilings]), np.array([c.limit for c in ceilings])
+        problem = SizingProblem(s.mu, s.covariance, s.held, s.cost, lower, upper, rows, rooms, fraction)
+        raise SolverFailed(failure(status, len(target)), problem)
+    return target, prices
 
 
 @compiled
@@ -159,21 +198,37 @@ def best_weights(
     return optimal_weights(mu, covariance, held, cost, lower, upper, rows, limits, fraction)
 
 
-def _binding(s: Situation, limits: Limits, kelly: Array, target: Array) -> tuple[str, ...]:
-    """What holds each target where it is."""
+def _ceilings(s: Situation, limits: Limits) -> tuple[Ceiling, ...]:
     unborrowed = s.unborrowed / (1 + float(s.cost.max()))
-    ceilings = limits.ceilings(crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=unborrowed)
+    return limits.ceilings(crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=unborrowed)
+
+
+def _binding(
+    s: Situation, limits: Limits, wanted: Array, target: Array, gradient: Array, prices: Array
+) -> tuple[Mapping[str, float], ...]:
+    """What holds each target where it is, and the price of it. gradient [S]: of return net of risk, by weight."""
     size = np.abs(target)
-    full = [c for c in ceilings if float(c.coefficients @ size) >= c.limit - TOUCH]
+    full = [
+        (ceiling, price)
+        for ceiling, price in zip(_ceilings(s, limits), prices.tolist(), strict=True)
+        if float(ceiling.coefficients @ size) >= ceiling.limit - TOUCH
+    ]
     shorts = s.equity >= limits.margin_equity
-    names = [""] * len(target)
+    found: list[Mapping[str, float]] = [{}] * len(target)
     for k in np.flatnonzero(s.deciding).tolist():
-        wanted, got = float(kelly[k]), float(target[k])
-        bound = ["symbol_cap"] if abs(got) >= limits.symbol_cap - TOUCH else []
-        if got == 0 and wanted < 0 and (s.crypto[k] or not shorts):
-            bound.append("long_only")
-        bound += [c.name for c in full if c.coefficients[k] > 0 and abs(wanted) > abs(got)]
-        if not bound and got == s.held[k] and wanted != got and s.cost[k] > 0:
-            bound.append("cost")
-        names[k] = "+".join(bound)
-    return tuple(names)
+        wish, got, held = float(wanted[k]), float(target[k]), float(s.held[k])
+        outward = -1.0 if got < 0 or (got == 0 and wish < 0) else 1.0
+        taken = sum(price * float(ceiling.coefficients[k]) for ceiling, price in full)
+        saved = float(s.cost[k]) if (held - got) * outward > 0 else -float(s.cost[k])
+        further = max(outward * float(gradient[k]) + saved - taken, 0.0) if gradient[k] == gradient[k] else np.nan
+        bound: dict[str, float] = {}
+        if abs(got) >= limits.symbol_cap - TOUCH:
+            bound["symbol_cap"] = further
+        if got == 0 and wish < 0 and (s.crypto[k] or not shorts):
+            bound["long_only"] = further
+        if abs(wish) > abs(got):
+            bound |= {ceiling.name: price for ceiling, price in full if ceiling.coefficients[k] > 0}
+        if not bound and got == held and wish != got and s.cost[k] > 0:
+            bound["cost"] = np.nan
+        found[k] = bound
+    return tuple(found)

@@ -57,10 +57,9 @@ def solve_in_place(factor: Array, x: Array) -> None:
             value -= factor[a, b] * x[b]
         x[a] = value / factor[a, a]
     for a in range(count - 1, -1, -1):
-        value = x[a]
-        for b in range(a + 1, count):
-            value -= factor[b, a] * x[b]
-        x[a] = value / factor[a, a]
+        x[a] /= factor[a, a]
+        for b in range(a):
+            x[b] -= factor[a, b] * x[a]
 
 
 @compiled

@@ -9,7 +9,10 @@ unconstrained answer is not the constrained optimum, so everything is solved tog
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +20,63 @@ import numpy.typing as npt
 from sizing.factor import factored_solve
 from sizing.program import INFEASIBLE, SOLVED, Program, solve
 from trainingdata.compiled import compiled
+from trainingdata.errors import InputError
 
 Array = npt.NDArray[np.float64]
-Group = tuple[npt.ArrayLike, float]
+Group = tuple[npt.ArrayLike, npt.ArrayLike]
+
+SYMMETRY = 1e-8  # relative difference between Σᵢⱼ and Σⱼᵢ that is rounding
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SizingProblem:
+    """One problem of S symbols and G groups: what `optimal_weights` takes, kept so that a failure can be looked into.
+
+    mu, held, cost, lower, upper [S]; covariance [S, S]; coefficients [G, S]; limits [G].
+    """
+
+    mu: Array
+    covariance: Array
+    held: Array
+    cost: Array
+    lower: Array
+    upper: Array
+    coefficients: Array
+    limits: Array
+    fraction: float
+
+    def solve(self) -> tuple[int, Array, Array]:
+        """Status, weights [S], price of each ceiling [G]."""
+        return optimal_weights(*(getattr(self, field.name) for field in fields(self)))
+
+    def save(self, path: Path) -> None:
+        """Write it as an `.npz` of plain arrays."""
+        with path.open("wb") as file:
+            np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def read(cls, path: Path) -> SizingProblem:
+        """The problem that `save` wrote.
+
+        Raises
+        ------
+        InputError
+            for a file that holds no such problem.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                arrays = {field.name: held[field.name] for field in fields(cls)}
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: holds no sizing problem: {error}") from error
+        return cls(**{**arrays, "fraction": float(arrays["fraction"])})
 
 
 class SolverFailed(RuntimeError):
-    """The quadratic program has no answer, or the solver did not find it."""
+    """The quadratic program has no answer, or the solver did not find it; `problem` is the one that failed."""
+
+    def __init__(self, message: str, problem: SizingProblem) -> None:
+        super().__init__(message)
+        self.problem = problem
 
 
 def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> Array:
@@ -45,23 +98,24 @@ def kelly_weights(
     held: npt.ArrayLike | None = None,
     cost: npt.ArrayLike | None = None,
 ) -> Array:
-    """Weights [S] that maximise fractional-Kelly growth net of trading costs.
+    """Weights [S] that maximise fractional-Kelly growth net of trading costs; [T, S] for a history without costs.
 
     Parameters
     ----------
-    mu : [S]
+    mu : [S] or [T, S]
         expected simple return over the holding interval.
-    covariance : [S, S]
+    covariance : [S, S], or [T, S, S] for a history whose covariance changes
         of returns over the same interval; symmetric, positive semi-definite.
     fraction
         of full Kelly, above 0.
-    lower, upper : [S]
+    lower, upper : [S], or [T, S] for a history
         bounds of the weights; equal where a symbol is fixed.
     groups
         pairs (coefficients [S] ≥ 0, ceiling): Σ cᵢ·|wᵢ| ≤ ceiling; a boolean mask counts as 0 and 1. A ceiling below
-        what is fixed becomes what is fixed.
+        what is fixed becomes what is fixed. For a history the ceiling may be [T].
     held, cost : [S]
-        weights now, and cost of moving a weight by one; without cost, `held` does not matter.
+        weights now, and cost of moving a weight by one; without cost, `held` does not matter. Not for a history: what is
+        held there follows from what happened before.
 
     Raises
     ------
@@ -70,13 +124,36 @@ def kelly_weights(
     SolverFailed
         if the bounds leave no answer under the ceilings, or the solver does not converge.
     """
-    mu, covariance, lower, upper, held, cost = _checked(mu, covariance, fraction, lower, upper, held, cost)
-    ceilings = [_checked_group(group, len(mu)) for group in groups]
-    coefficients = np.array([c for c, _ in ceilings]).reshape(len(ceilings), len(mu))
-    limits = np.array([limit for _, limit in ceilings], dtype=np.float64)
-    status, weights, _ = optimal_weights(mu, covariance, held, cost, lower, upper, coefficients, limits, float(fraction))
+    expected = np.asarray(mu, dtype=np.float64)
+    if not 0 < fraction < np.inf:
+        raise ValueError(f"fraction must be above 0, got {fraction}")
+    if expected.ndim == 2:
+        if cost is not None or held is not None:
+            raise ValueError("cost, held: a history [T, S] is solved without costs; with them, solve one instant at a time")
+        return _history(expected, covariance, float(fraction), lower, upper, groups)
+    if expected.ndim != 1:
+        raise ValueError(f"mu must have shape [S] or [T, S], got {expected.shape}")
+    n = len(expected)
+    zero = np.zeros(n)
+    vectors = {
+        "mu": expected,
+        "lower": np.asarray(lower, dtype=np.float64),
+        "upper": np.asarray(upper, dtype=np.float64),
+        "held": zero if held is None else np.asarray(held, dtype=np.float64),
+        "cost": zero if cost is None else np.asarray(cost, dtype=np.float64),
+    }
+    matrix = np.asarray(covariance, dtype=np.float64)
+    _check_shapes(vectors, (n,), "[S]")
+    if matrix.shape != (n, n):
+        raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
+    expected, low, high, now, price = vectors.values()
+    if not _sound(expected, matrix, low, high, now, price):
+        _refuse(vectors, matrix)
+    coefficients, limits = _ceilings(groups, n)
+    status, weights, _ = optimal_weights(expected, matrix, now, price, low, high, coefficients, limits, float(fraction))
     if status != SOLVED:
-        raise SolverFailed(failure(status, len(mu)))
+        problem = SizingProblem(expected, matrix, now, price, low, high, coefficients, limits, float(fraction))
+        raise SolverFailed(failure(status, n), problem)
     return weights
 
 
@@ -130,63 +207,106 @@ def optimal_weights(
     return status, weights, prices
 
 
-def _checked(
-    mu: npt.ArrayLike,
-    covariance: npt.ArrayLike,
-    fraction: float,
-    lower: npt.ArrayLike,
-    upper: npt.ArrayLike,
-    held: npt.ArrayLike | None,
-    cost: npt.ArrayLike | None,
-) -> tuple[Array, Array, Array, Array, Array, Array]:
-    expected = np.asarray(mu, dtype=np.float64)
-    if expected.ndim != 1:
-        raise ValueError(f"mu must have shape [S], got {expected.shape}")
-    n = len(expected)
-    zero = np.zeros(n)
-    expected = _vector("mu", expected, n)
-    low, high = _vector("lower", lower, n), _vector("upper", upper, n)
-    now, price = _vector("held", zero if held is None else held, n), _vector("cost", zero if cost is None else cost, n)
-    if not 0 < fraction < np.inf:
-        raise ValueError(f"fraction must be above 0, got {fraction}")
+@compiled
+def _each(
+    mu: Array, covariance: Array, lower: Array, upper: Array, coefficients: Array, limits: Array, fraction: float
+) -> tuple[int, int, Array]:
+    """Status, row and weights [T, S] of T problems without costs, up to the first that fails.
+
+    covariance [1 or T, S, S], lower and upper [1 or T, S], limits [1 or T, G]: one for all, or one for each.
+    """
+    nothing = np.zeros(mu.shape[1])
+    weights = np.zeros(mu.shape)
+    for t in range(len(mu)):
+        low, high = lower[t % len(lower)], upper[t % len(upper)]
+        matrix, ceilings = covariance[t % len(covariance)], limits[t % len(limits)]
+        status, row, _ = optimal_weights(mu[t], matrix, nothing, nothing, low, high, coefficients, ceilings, fraction)
+        if status != SOLVED:
+            return status, t, weights
+        weights[t] = row
+    return SOLVED, -1, weights
+
+
+def _history(
+    mu: Array, covariance: npt.ArrayLike, fraction: float, lower: npt.ArrayLike, upper: npt.ArrayLike, groups: Sequence[Group]
+) -> Array:
+    """Weights [T, S] of T problems without costs."""
+    count, n = mu.shape
+    matrix = np.asarray(covariance, dtype=np.float64)
+    matrix = matrix[None] if matrix.ndim == 2 else matrix
+    if matrix.shape not in ((1, n, n), (count, n, n)):
+        raise ValueError(f"covariance must have shape [S, S] or [T, S, S] = ({count}, {n}, {n}), got {np.shape(covariance)}")
+    low, high = (np.atleast_2d(np.asarray(bound, dtype=np.float64)) for bound in (lower, upper))
+    for name, bound in (("lower", low), ("upper", high)):
+        if bound.shape not in ((1, n), (count, n)):
+            raise ValueError(f"{name} must have shape [S] or [T, S] = ({count}, {n}), got {bound.shape}")
+    nothing = np.zeros(n)
+    for t in range(count):
+        row, bottom, top = matrix[t % len(matrix)], low[t % len(low)], high[t % len(high)]
+        if not _sound(mu[t], row, bottom, top, nothing, nothing):
+            _refuse({"mu": mu[t], "lower": bottom, "upper": top, "held": nothing, "cost": nothing}, row, f" in row {t}")
+    coefficients, limits = _ceilings(groups, n, count)
+    status, t, weights = _each(mu, np.ascontiguousarray(matrix), low, high, coefficients, limits, fraction)
+    if status != SOLVED:
+        parts = matrix[t % len(matrix)], nothing, nothing, low[t % len(low)], high[t % len(high)]
+        problem = SizingProblem(mu[t], *parts, coefficients, limits[t % len(limits)], fraction)
+        raise SolverFailed(f"row {t}: {failure(status, n)}", problem)
+    return weights
+
+
+@compiled
+def _sound(mu: Array, covariance: Array, lower: Array, upper: Array, held: Array, cost: Array) -> bool:
+    """Whether nothing is wrong with a problem's numbers; `_refuse` says what is."""
+    for i in range(len(mu)):
+        if not (np.isfinite(mu[i]) and np.isfinite(held[i]) and 0.0 <= cost[i] < np.inf):
+            return False
+        if not (-np.inf < lower[i] <= upper[i] < np.inf and 0.0 <= covariance[i, i] < np.inf):
+            return False
+        for j in range(i):
+            here, there = covariance[i, j], covariance[j, i]
+            if not (np.isfinite(here) and abs(here - there) <= SYMMETRY * (abs(here) + abs(there)) + 1e-14):
+                return False
+    return True
+
+
+def _refuse(vectors: Mapping[str, Array], covariance: Array, where: str = "") -> NoReturn:
+    """Name what is wrong with a problem's numbers."""
+    for name, array in vectors.items():
+        if not np.isfinite(array).all():
+            k = int(np.argmin(np.isfinite(array)))
+            raise ValueError(f"{name} must be finite, got {array[k]} at {k}{where}")
+    low, high, price = vectors["lower"], vectors["upper"], vectors["cost"]
     if (low > high).any():
         k = int(np.argmax(low > high))
-        raise ValueError(f"lower {low[k]:g} exceeds upper {high[k]:g} at {k}")
+        raise ValueError(f"lower {low[k]:g} exceeds upper {high[k]:g} at {k}{where}")
     if (price < 0).any():
-        raise ValueError(f"cost must not be negative, got {price.min():g}")
-    return expected, _covariance(covariance, n), low, high, now, price
-
-
-def _vector(name: str, value: npt.ArrayLike, n: int) -> Array:
-    array = np.asarray(value, dtype=np.float64)
-    if array.shape != (n,):
-        raise ValueError(f"{name} must have shape [S] = ({n},), got {array.shape}")
-    if not np.isfinite(array).all():
-        k = int(np.argmin(np.isfinite(array)))
-        raise ValueError(f"{name} must be finite, got {array[k]} at {k}")
-    return array
-
-
-def _covariance(value: npt.ArrayLike, n: int) -> Array:
-    matrix = np.asarray(value, dtype=np.float64)
-    if matrix.shape != (n, n):
-        raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
-    if not np.isfinite(matrix).all():
-        raise ValueError("covariance must be finite")
-    variance = np.diag(matrix)
+        raise ValueError(f"cost must not be negative, got {price.min():g}{where}")
+    if not np.isfinite(covariance).all():
+        raise ValueError(f"covariance must be finite{where}")
+    variance = np.diag(covariance)
     if (variance < 0).any():
-        raise ValueError(f"covariance has a negative variance {variance.min():g} at {int(variance.argmin())}")
-    if not np.allclose(matrix, matrix.T, rtol=1e-8, atol=1e-14):
-        raise ValueError("covariance must be symmetric")
-    return matrix
+        raise ValueError(f"covariance has a negative variance {variance.min():g} at {int(variance.argmin())}{where}")
+    raise ValueError(f"covariance must be symmetric{where}")
 
 
-def _checked_group(group: Group, n: int) -> tuple[Array, float]:
-    coefficients, ceiling = np.asarray(group[0], dtype=np.float64), float(group[1])
-    if coefficients.shape != (n,):
-        raise ValueError(f"groups: coefficients must have shape [S] = ({n},), got {coefficients.shape}")
-    if not (np.isfinite(coefficients).all() and (coefficients >= 0).all()):
-        raise ValueError("groups: coefficients must be finite and not negative")
-    if np.isnan(ceiling):
-        raise ValueError("groups: a ceiling must be a number")
-    return coefficients, ceiling
+def _check_shapes(vectors: Mapping[str, Array], shape: tuple[int, ...], letters: str) -> None:
+    for name, array in vectors.items():
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {letters} = {shape}, got {array.shape}")
+
+
+def _ceilings(groups: Sequence[Group], n: int, count: int = 0) -> tuple[Array, Array]:
+    """Coefficients [G, S] and limits [G]; limits [1 or T, G] for a history of `count` rows."""
+    coefficients, limits = np.zeros((len(groups), n)), np.zeros((max(count, 1), len(groups)))
+    for k, (given, ceiling) in enumerate(groups):
+        parts, limit = np.asarray(given, dtype=np.float64), np.asarray(ceiling, dtype=np.float64)
+        if parts.shape != (n,):
+            raise ValueError(f"groups: coefficients must have shape [S] = ({n},), got {parts.shape}")
+        if not (np.isfinite(parts).all() and (parts >= 0).all()):
+            raise ValueError("groups: coefficients must be finite and not negative")
+        if limit.shape not in ((), (count,)[: bool(count)]):
+            raise ValueError(f"groups: a ceiling must be a number{' or [T]' if count else ''}, got shape {limit.shape}")
+        if np.isnan(limit).any():
+            raise ValueError("groups: a ceiling must be a number")
+        coefficients[k], limits[:, k] = parts, limit
+    return coefficients, limits if count else limits[0]

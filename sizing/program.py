@@ -52,8 +52,8 @@ class State(NamedTuple):
     weight, gradient [n]: gradient = pull - R·weight. low, high, sign, side [n]: a free weight's segment and the signs of w
     and w - held in it. free [n]: weights that are free, the first counts[0] of them; place [n]: of each in it, -1 at a knot.
     active [m]: groups at their ceiling; price [m]: their multipliers. factor [n, n]: Cholesky factor of the free weights'
-    R. barred [n]: weights that moved nothing when freed. counts: free weights,
-    changes since the factor was computed, the weight freed last.
+    R. barred [n]: weights that moved nothing when freed. counts: free weights, changes since the factor was computed, the
+    weight freed last.
     """
 
     weight: Array
@@ -135,22 +135,16 @@ def _slack(program: Program, state: State) -> float:
 
 @compiled
 def _start(program: Program) -> State:
-    """What is held, within bounds; drawn towards zero as far as the groups ask. counts[0] is -1 where that is not enough."""
+    """What is held, within bounds; nothing, as far as bounds allow, where that passes a group's room.
+
+    counts[0] is -1 where nothing passes it too.
+    """
     n, m = len(program.pull), len(program.room)
     weight = np.minimum(np.maximum(program.held, program.lower), program.upper)
-    base = np.minimum(np.maximum(0.0, program.lower), program.upper)
-    share, feasible = 1.0, True
-    for k in range(m):
-        full, least = 0.0, 0.0
-        for i in range(n):
-            full += program.groups[k, i] * abs(weight[i])
-            least += program.groups[k, i] * abs(base[i])
-        if least > program.room[k] * (1.0 + 1e-12) + 1e-15:
-            feasible = False
-        elif full > program.room[k]:
-            share = min(share, max(program.room[k] - least, 0.0) / (full - least))
-    if share < 1.0:
-        weight = base + share * (weight - base)
+    least = np.minimum(np.maximum(0.0, program.lower), program.upper)
+    feasible = not _beyond(program, least)
+    if _beyond(program, weight):
+        weight = least
     state = State(
         weight,
         program.pull - program.risk @ weight,
@@ -176,6 +170,15 @@ def _start(program: Program) -> State:
         if not (at_held or at_zero or w == program.lower[i] or w == program.upper[i]):
             _free(program, state, i, _neighbour(program, i, w, -1.0), _neighbour(program, i, w, 1.0))
     return state
+
+
+@compiled
+def _beyond(program: Program, weight: Array) -> bool:
+    """Whether weights take more of a group than its room."""
+    for k in range(len(program.room)):
+        if np.dot(program.groups[k], np.abs(weight)) > program.room[k] * (1.0 + 1e-12) + 1e-15:
+            return True
+    return False
 
 
 @compiled
@@ -214,7 +217,7 @@ def _fix(program: Program, state: State, i: int, w: float) -> None:
     if change != 0.0:
         state.weight[i] = w
         for j in range(len(state.weight)):
-            state.gradient[j] -= program.risk[j, i] * change
+            state.gradient[j] -= program.risk[i, j] * change
     state.place[i] = -1
     state.counts[0] -= 1
     state.counts[1] += 1
@@ -305,7 +308,7 @@ def _move(program: Program, state: State, step: Array) -> bool:
             moved, at = length * step[a], state.free[a]
             state.weight[at] += moved
             for j in range(len(state.weight)):
-                state.gradient[j] -= program.risk[j, at] * moved
+                state.gradient[j] -= program.risk[at, j] * moved
             if abs(moved) > STILL:
                 state.barred[:] = 0
     if to_ceiling < 1.0 and to_ceiling <= to_knot:
@@ -340,15 +343,13 @@ def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float
     for k in range(len(program.room)):
         if state.active[k]:
             continue
-        rise, used, size = 0.0, 0.0, 0.0
+        rise, size = 0.0, 0.0
         for a in range(state.counts[0]):
             i = state.free[a]
             rise += program.groups[k, i] * state.sign[i] * step[a]
             size += program.groups[k, i] * abs(step[a])
         if rise > max(1e-10 * size, STILL):
-            for i in range(len(state.weight)):
-                used += program.groups[k, i] * abs(state.weight[i])
-            share = max((program.room[k] - used) / rise, 0.0)
+            share = max((program.room[k] - np.dot(program.groups[k], np.abs(state.weight))) / rise, 0.0)
             if share < nearest:
                 nearest, which = share, k
     return nearest, which

@@ -9,9 +9,10 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sizing.allocation import AccountLike, Situation, allocate
+from sizing.allocation import AccountLike, Situation
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
+from sizing.strategies import Kelly, Legacy, Strategy
 from trainingdata.compiled import inlined
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
@@ -22,6 +23,8 @@ Array = npt.NDArray[np.float64]
 Fallback = Literal["none", "legacy"]
 
 ROUNDING = 1.2e-16  # relative, of a division
+HALF_KELLY = Kelly()
+HOUR_OF_A_SESSION = 1 / (252 * 7)
 FUZZ = 1e-6  # of an increment: a float that fell just short of a whole step is that step
 
 
@@ -64,13 +67,6 @@ def target_quantity(
     return whole(weight * equity / price, increment)
 
 
-def sizing_phrase(kind: Kind, stock_ceiling: float) -> str:
-    """The line operators grep for."""
-    if kind is Kind.CRYPTO:
-        return "Enhanced Kelly sizing with no leverage (crypto)"
-    return f"Enhanced Kelly sizing with {stock_ceiling:.1f}x leverage"
-
-
 def get_qty(
     symbol: str,
     price: float,
@@ -79,8 +75,9 @@ def get_qty(
     moments: MomentsLike | None,
     correlation: Array | None = None,
     limits: Limits | None = None,
-    fraction: float = 0.5,
+    strategy: Strategy = HALF_KELLY,
     cost: float = 0.0,
+    years: float = HOUR_OF_A_SESSION,
     overnight: bool = False,
     enhanced: bool = True,
     fallback: Fallback = "none",
@@ -96,8 +93,12 @@ def get_qty(
         as of now and over the holding interval; what has no moments counts for every ceiling and has no variance.
     correlation : [M, M]
         of the moments' symbols; may be left out when there is only one.
+    strategy
+        one of `sizing.strategies`; half-Kelly by default.
     cost
         of trading, as a fraction of what is traded.
+    years
+        length of the holding interval in years of open time; only `vol_target` asks for it.
     overnight
         whether the overnight ceiling is the one in force.
     enhanced, risk_multiplier
@@ -115,22 +116,23 @@ def get_qty(
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price} is not above 0")
     rules = limits or Limits()
-    situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, overnight)
-    held = float(situation.held[row])
-    if enhanced:
+    situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, years, overnight)
+    legacy = Legacy(risk_multiplier)
+    order: list[Strategy] = [strategy] if enhanced else []
+    if fallback == "legacy" or not enhanced:
+        order.append(legacy)
+    for rule in order:
         try:
-            target = _enhanced(item.symbol, situation, row, moments, correlation, rules, fraction)
-            log.info("%s: %s", item.symbol, sizing_phrase(item.kind, situation.stock_ceiling))
+            if rule is not legacy:
+                _check_known(item.symbol, moments, correlation)
+            target = float(rule.allocate(situation, rules).target[row])
         except (InputError, SolverFailed) as reason:
             log.warning("%s: Enhanced sizing failed: %s", item.symbol, reason)
-            if fallback == "none":
-                return Decimal(0)
-            enhanced = False
-    if not enhanced:
-        target = _legacy(situation, row, rules, risk_multiplier)
-        log.info("%s: Legacy sizing", item.symbol)
-    quantity = account.exposure.get(item.symbol, Decimal(0))
-    return target_quantity(target, held, quantity, situation.equity, price, item.increment) - quantity
+            continue
+        log.info("%s: %s", item.symbol, rule.phrase(item.kind, situation.stock_ceiling))
+        held, quantity = float(situation.held[row]), account.exposure.get(item.symbol, Decimal(0))
+        return target_quantity(target, held, quantity, situation.equity, price, item.increment) - quantity
+    return Decimal(0)
 
 
 def _situation(
@@ -141,17 +143,20 @@ def _situation(
     correlation: Array | None,
     limits: Limits,
     cost: float,
+    years: float,
     overnight: bool,
 ) -> tuple[Situation, int]:
     """The account with only `symbol` deciding, and the symbol's row."""
-    symbols = sorted({symbol, *(s for s, q in account.exposure.items() if q)})
+    others = () if moments is None else (s for s in moments.symbols if s in account.prices)
+    symbols = sorted({symbol, *others, *(s for s, q in account.exposure.items() if q)})
     n = len(symbols)
-    mu, covariance = np.zeros(n), np.zeros((n, n))
+    mu, covariance, known = np.zeros(n), np.zeros((n, n)), np.zeros(n, dtype=bool)
     if moments is not None:
-        known = {s: k for k, s in enumerate(moments.symbols)}
-        rows = [k for k, s in enumerate(symbols) if s in known and np.isfinite(moments.sigma[known[s]])]
-        picks = [known[symbols[k]] for k in rows]
-        c = np.eye(len(known)) if correlation is None else correlation
+        place = {s: k for k, s in enumerate(moments.symbols)}
+        rows = [k for k, s in enumerate(symbols) if s in place and np.isfinite(moments.sigma[place[s]])]
+        picks = [place[symbols[k]] for k in rows]
+        c = np.eye(len(place)) if correlation is None else correlation
+        known[rows] = True
         mu[rows] = moments.mu[picks]
         covariance[np.ix_(rows, rows)] = c[np.ix_(picks, picks)] * np.outer(moments.sigma[picks], moments.sigma[picks])
     situation = Situation.of(
@@ -163,20 +168,15 @@ def _situation(
         cost=np.full(n, cost),
         crypto=np.array([instrument(s).kind is Kind.CRYPTO for s in symbols]),
         deciding=np.array([s == symbol for s in symbols]),
+        universe=known,
+        years=years,
         stock_ceiling=limits.stock_ceiling(overnight=overnight, equity=account.equity),
     )
     return situation, symbols.index(symbol)
 
 
-def _enhanced(
-    symbol: str,
-    situation: Situation,
-    row: int,
-    moments: MomentsLike | None,
-    correlation: Array | None,
-    limits: Limits,
-    fraction: float,
-) -> float:
+def _check_known(symbol: str, moments: MomentsLike | None, correlation: Array | None) -> None:
+    """Refuse to size what nothing is known about."""
     if moments is None or symbol not in moments.symbols:
         raise InputError("no forecast")
     if correlation is None and len(moments.symbols) > 1:
@@ -184,21 +184,3 @@ def _enhanced(
     k = moments.symbols.index(symbol)
     if not (np.isfinite(moments.mu[k]) and moments.sigma[k] > 0):
         raise InputError("no forecast")
-    return float(allocate(situation, limits, fraction).target[row])
-
-
-def _legacy(situation: Situation, row: int, limits: Limits, risk_multiplier: float) -> float:
-    """The origin's target weight, cut to what the limits leave beside everything else that is held."""
-    s = situation
-    if s.crypto[row]:
-        wanted = 0.5
-    else:
-        others = float(np.abs(s.held[~s.crypto]).sum())
-        wanted = 0.5 * max(s.stock_ceiling - others, 0.0) * risk_multiplier * (-1.0 if s.mu[row] < 0 else 1.0)
-    lower, upper = limits.bounds(crypto=s.crypto, deciding=s.deciding, held=s.held, equity=s.equity)
-    room = np.inf
-    for ceiling in limits.ceilings(crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=s.unborrowed):
-        if ceiling.coefficients[row] > 0:
-            rest = float(ceiling.coefficients @ np.abs(s.held)) - ceiling.coefficients[row] * abs(s.held[row])
-            room = min(room, max(ceiling.limit - rest, 0.0) / float(ceiling.coefficients[row]))
-    return float(np.clip(np.clip(wanted, lower[row], upper[row]), -room, room))

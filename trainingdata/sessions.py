@@ -288,6 +288,11 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
     return np.datetime64(stamp.tz_convert("UTC").tz_localize(None).as_unit("ns").to_datetime64())
 
 
+def stamp(at: np.datetime64) -> str:
+    """20240305T173000Z: an instant in a name."""
+    return str(at.astype("datetime64[s]")).replace("-", "").replace(":", "") + "Z"
+
+
 def utc_text(at: np.datetime64) -> str:
     """An instant as messages write it: 2024-10-01T15:30Z."""
     return f"{np.datetime_as_string(at, unit='m')}Z"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,15 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from execution.beliefs import deciding_symbols
+from execution.decision import Decision
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders import Account
-from execution.trader import Decision, SizingSettings, Trader
+from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.moments import Moments
-from sizing.kelly import SolverFailed
+from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
+from sizing.program import SOLVED, UNFINISHED
 from sizing.quantity import get_qty
+from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.errors import InputError
@@ -85,7 +89,7 @@ def test_the_sign_of_the_forecast_reaches_the_side_of_the_order(market: Bars) ->
     assert sides == {"SYA": "buy", "SYB": "sell"}
     coins = decided(market, NIGHT, trader(SYXUSD=-90.0, SYYUSD=90.0))
     assert {o.symbol: o.side for o in coins.orders} == {"SYYUSD": "buy"}
-    assert {c.symbol: c.binding for c in coins.choices}["SYXUSD"] == "long_only"
+    assert {c.symbol: c.bound_by for c in coins.choices}["SYXUSD"] == "long_only"
 
 
 def test_no_edge_no_orders(market: Bars) -> None:
@@ -101,7 +105,7 @@ def test_an_edge_below_its_cost_is_no_order_and_says_so(market: Bars) -> None:
     """Lesson 4."""
     decision = decided(market, MIDDAY, trader(SYA=1.9))
     assert decision.orders == ()
-    assert {c.symbol: c.binding for c in decision.choices}["SYA"] == "cost"
+    assert {c.symbol: c.bound_by for c in decision.choices}["SYA"] == "cost"
     assert decided(market, MIDDAY, trader(SYA=5.0)).orders != ()
 
 
@@ -139,7 +143,7 @@ def test_what_is_fixed_counts_for_the_joint_ceiling(market: Bars) -> None:
     decision = decided(market, MIDDAY, trader(SYA=50.0, SYB=-50.0, SYC=50.0), coins)
     gross = sum(abs(c.target) for c in decision.choices)
     assert gross == pytest.approx(4.0 * (1 - round(90_000 / price, 3) * price / decision.equity), rel=1e-4)
-    assert any("joint" in c.binding for c in decision.choices)
+    assert any("joint" in c.bound_by for c in decision.choices)
 
 
 def test_positions_outside_the_universe_are_left_alone_and_counted(market: Bars) -> None:
@@ -215,14 +219,43 @@ def test_every_order_can_say_why_it_exists(market: Bars) -> None:
     assert "over 1 h" in reasons["SYB"]
 
 
-def test_a_failed_solver_takes_no_new_risk(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
-        raise SolverFailed("no convergence")
+def without_steps(*_: object) -> tuple[int, np.ndarray, np.ndarray]:
+    return UNFINISHED, np.zeros(5), np.zeros(4)
 
-    monkeypatch.setattr("execution.trader.allocate", fails)
-    decision = decided(market, MIDDAY, trader(SYA=50.0))
+
+def test_a_failed_solver_takes_no_new_risk_and_keeps_its_problem(
+    market: Bars, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    who = trader(SYA=50.0)
+    solved = decided(market, MIDDAY, who)
+    monkeypatch.setattr("sizing.allocation.best_weights", without_steps)
+    decision = decided(market, MIDDAY, who)
     assert decision.orders == ()
+    assert "was not solved within its steps" in decision.failure
+    assert {c.bound_by for c in decision.choices} == {"failed"}
+    assert decision.unsolved is not None
+    decision.unsolved.save(tmp_path / "problem.npz")
+    status, weights, _ = SizingProblem.read(tmp_path / "problem.npz").solve()
+    assert status == SOLVED
+    assert weights[:3].tolist() == [c.target for c in solved.choices]
+
+
+def test_the_origins_rule_answers_a_failed_solver_only_where_it_is_asked_to(
+    market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = trader(SYA=50.0, SYB=-50.0, SYC=50.0)
+    asked = replace(failing, sizing=SizingSettings(fallback="legacy"))
+
+    def fails(*_: object) -> None:
+        raise SolverFailed("no convergence", SizingProblem(*[np.zeros(0)] * 8, 0.5))
+
+    monkeypatch.setattr(Kelly, "allocate", fails)
+    assert decided(market, MIDDAY, failing).orders == ()
+    decision = decided(market, MIDDAY, asked)
     assert decision.failure == "no convergence"
+    assert decision.sized == ("Legacy sizing: SYA SYB SYC",)
+    assert {c.symbol: c.target for c in decision.choices} == {"SYA": 0.6, "SYB": -0.6, "SYC": 0.6}
+    assert all(o.reason.startswith("no convergence; expected") for o in decision.orders)
 
 
 def test_without_equity_everything_that_decides_is_closed(market: Bars) -> None:

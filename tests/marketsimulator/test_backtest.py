@@ -24,7 +24,7 @@ from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import known_at, stock_grid
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FILES = {"config.yaml", "summary.json", "equity.parquet", "fills.parquet", "decisions.parquet", "report.html"}
+FILES = {"orders.parquet", "config.yaml", "summary.json", "equity.parquet", "fills.parquet", "decisions.parquet", "report.html"}
 SPAN = ["start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08", "forecaster.calibrated=false"]
 
 
@@ -240,7 +240,11 @@ def test_the_files_are_those_that_were_promised(written: Path, results: Results)
     equity, fills, decisions = (pd.read_parquet(written / f"{n}.parquet") for n in ("equity", "fills", "decisions"))
     assert list(equity.columns) == ["at", "cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other"]
     assert list(fills.columns) == ["at", "symbol", "qty", "price", "fee", "client_order_id"]
-    assert list(decisions.columns) == ["at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"]
+    assert list(decisions.columns) == [
+        *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding", "until", "held", "price", "cost"),
+        *("shadow_symbol_cap", "shadow_long_only", "shadow_stock_gross"),
+        *("shadow_crypto_gross", "shadow_unborrowed_cash", "shadow_joint"),
+    ]
     for frame in (equity, fills, decisions):
         assert str(frame["at"].dtype).endswith("UTC]")
         assert frame["at"].is_monotonic_increasing

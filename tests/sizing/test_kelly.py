@@ -166,7 +166,7 @@ GOOD: dict[str, Any] = {"mu": [0.0, 0.0], "covariance": np.eye(2), "lower": [-1,
     ("wrong", "says"),
     [
         ({"mu": [np.nan, 0]}, "mu must be finite"),
-        ({"mu": [[0.0]]}, r"mu must have shape \[S\]"),
+        ({"mu": [[[0.0]]]}, r"mu must have shape \[S\] or \[T, S\]"),
         ({"covariance": np.eye(3)}, "covariance must have shape"),
         ({"covariance": [[1, 0], [0, -1]]}, "negative variance -1"),
         ({"covariance": [[1, 0.5], [0, 1]]}, "symmetric"),

@@ -1,0 +1,76 @@
+"""What was decided and why: the answer to every question about an order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import numpy as np
+
+from execution.orders import Order
+from sizing.kelly import SizingProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was decided for one symbol, and why.
+
+    mu, sigma: over the holding interval. kelly: weight before any limit, of Kelly the unconstrained fraction. held: weight
+    before. target: weight under every limit. qty: signed quantity ordered. price: USD, at which it was sized. binding: the
+    limits that hold the target where it is, with their shadow prices: what one more of each, in equity, would add to the
+    interval's expected return net of risk (NaN where there is none). cost: of trading one USD.
+    """
+
+    symbol: str
+    mu: float
+    sigma: float
+    kelly: float
+    held: float
+    target: float
+    qty: Decimal
+    price: float
+    binding: Mapping[str, float]
+    cost: float
+
+    @property
+    def bound_by(self) -> str:
+        """The names of what binds, joined by `+`."""
+        return "+".join(self.binding)
+
+    @property
+    def change_cost(self) -> float:
+        """USD that the change is reckoned to cost."""
+        return self.cost * abs(float(self.qty)) * self.price if self.qty else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One instant's decision: the choices of the symbols that decided, the orders they led to, and what stood around it.
+
+    stock_ceiling: stock gross allowed, in multiples of equity. sized: what was sized by which rule, as operators grep for it.
+    failure: why enhanced sizing did not answer, empty where it did; unsolved: the problem that was not solved.
+    """
+
+    at: np.datetime64
+    until: np.datetime64
+    equity: float
+    stock_ceiling: float
+    choices: tuple[Choice, ...]
+    orders: tuple[Order, ...]
+    sized: tuple[str, ...] = ()
+    failure: str = ""
+    unsolved: SizingProblem | None = field(default=None, compare=False)
+
+
+def reason(choice: Choice, hours: float) -> str:
+    """Why a choice is what it is, in a line. hours: length of the holding interval."""
+    bound = " and ".join(
+        name if price != price else f"{name} (worth {price * 1e4:.2f} bp)" for name, price in choice.binding.items()
+    )
+    return (
+        f"expected {choice.mu * 1e4:+.1f} bp, deviation {choice.sigma * 1e4:.1f} bp over {hours:g} h:"
+        f" unconstrained {choice.kelly:+.3f}, weight {choice.held:+.3f} to {choice.target:+.3f}"
+        + (f", bound by {bound}" if bound else "")
+        + (f", cost ${choice.change_cost:,.2f}" if choice.qty else "")
+    )

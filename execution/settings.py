@@ -1,0 +1,65 @@
+"""What every job that decides has in common: names are the keys of the YAML under `configs/`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Literal
+
+from execution.fees import FeeSchedule, TradingCosts
+from execution.trader import SizingSettings, Trader
+from forecasting.forecast import Forecaster
+from forecasting.settings import ForecasterSettings
+from sizing.limits import Limits
+from trainingdata.actions import split_adjusted
+from trainingdata.bars import Bars
+from trainingdata.errors import InputError
+from trainingdata.instruments import Kind
+from trainingdata.source import DataSettings
+from trainingdata.stored_correlation import CorrelationSettings
+
+VENUE = Decimal("1e-9")  # the smallest quantity of a coin an order may have
+
+
+@dataclass(frozen=True, slots=True)
+class TradingSettings:
+    """Data, forecaster, sizing and costs of a trader.
+
+    symbols: none means every symbol the data holds. seed: of whatever is drawn at random. strategy: the name orders carry.
+    increments: thousandths of a coin (`original`), or the billionths in which the venue counts (`broker`); whole shares in
+    both.
+    """
+
+    symbols: tuple[str, ...] = ()
+    seed: int = 0
+    strategy: str = "kelly_50"
+    increments: Literal["original", "broker"] = "original"
+    data: DataSettings = field(default_factory=DataSettings)
+    forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
+    sizing: SizingSettings = field(default_factory=SizingSettings)
+    limits: Limits = field(default_factory=Limits)
+    correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
+    costs: TradingCosts = field(default_factory=TradingCosts)
+    fees: FeeSchedule = field(default_factory=FeeSchedule)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.strategy):
+            raise InputError(f"strategy: {self.strategy!r} is not 1 to 64 letters, digits, '.', '_' or '-'")
+
+    def counted(self, bars: Bars) -> Bars:
+        """The panel with the increments these settings name."""
+        if self.increments == "original":
+            return bars
+        items = tuple(replace(i, increment=VENUE) if i.kind is Kind.CRYPTO else i for i in bars.instruments)
+        return replace(bars, instruments=items)
+
+    def seen(self, bars: Bars) -> Bars:
+        """The panel as decisions see it: raw prices are adjusted for their splits, so that a model may compare them."""
+        raw = self.data.adjustment == "raw" and self.data.actions is not None
+        return split_adjusted(bars, self.data.corporate_actions()) if raw else bars
+
+    def trader(self, forecaster: Forecaster) -> Trader:
+        """The trader these settings describe, with this forecaster."""
+        source = self.correlation.source()
+        return Trader(self.strategy, forecaster, source, self.sizing, self.limits, self.costs, self.fees)

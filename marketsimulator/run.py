@@ -1,0 +1,99 @@
+"""One decider's way through a panel, and the frames of it that are written to files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from execution.decision import Choice, Decision
+from execution.orders import Fill
+from marketsimulator.broker import Row
+from sizing.limits import CEILINGS
+from trainingdata.sessions import Instants
+
+Array = npt.NDArray[np.float64]
+
+LIMITS = ("symbol_cap", "long_only", *CEILINGS)
+EQUITY = ("at", "cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other")
+FILLS = ("at", "symbol", "qty", "price", "fee", "client_order_id")
+ORDERS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
+DECISIONS = (
+    *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
+    *("until", "held", "price", "cost"),
+    *(f"shadow_{name}" for name in LIMITS),
+)
+TEXT = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason"}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One decider's decisions, fills and account rows, in time order; margin: how often the broker stepped in."""
+
+    name: str
+    decisions: list[Decision]
+    fills: list[Fill]
+    rows: list[Row]
+    margin: dict[str, int]
+
+    def equity(self) -> pd.DataFrame:
+        """USD; a row for every instant at which a bar became known."""
+        return _frame(EQUITY, [tuple(getattr(r, c) for c in EQUITY) for r in self.rows])
+
+    def curve(self) -> tuple[Instants, Array]:
+        """Instants and equity of every row, [N] each."""
+        return np.array([r.at for r in self.rows]), np.array([r.equity for r in self.rows])
+
+    def not_filled_whole(self) -> int:
+        """Orders that filled in part or not at all."""
+        filled: dict[str, Decimal] = {}
+        for f in self.fills:
+            if f.price > 0:
+                filled[f.client_order_id] = filled.get(f.client_order_id, Decimal(0)) + abs(f.qty)
+        return sum(filled.get(order.client_order_id) != order.qty for d in self.decisions for order in d.orders)
+
+    def fill_frame(self) -> pd.DataFrame:
+        """qty signed, price and fee in USD."""
+        return _frame(FILLS, [(f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id) for f in self.fills])
+
+    def order_frame(self) -> pd.DataFrame:
+        """Every order that was sent, and why; qty above 0."""
+        return _frame(
+            ORDERS,
+            [
+                (d.at, o.client_order_id, o.symbol, o.side, float(o.qty), o.type, o.tif, o.reason)
+                for d in self.decisions
+                for o in d.orders
+            ],
+        )
+
+    def decision_frame(self) -> pd.DataFrame:
+        """A row per symbol that decided.
+
+        mu and sigma over the holding interval up to `until`; kelly (before any limit), held and target as weights; price in
+        USD; cost of the change in USD; `shadow_…`: what one more of a limit, in equity, would add to the interval's expected
+        return net of risk, 0 where it does not bind.
+        """
+        return _frame(DECISIONS, [_choice_row(d, c) for d in self.decisions for c in d.choices])
+
+
+def _choice_row(d: Decision, c: Choice) -> tuple[Any, ...]:
+    shadows = [c.binding.get(name, 0.0) for name in LIMITS]
+    known = (d.at, c.symbol, c.mu, c.sigma, c.kelly, c.target, float(c.qty), c.bound_by)
+    return (*known, d.until, c.held, c.price, c.change_cost, *shadows)
+
+
+def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    """Columns and types are the same when there are no rows."""
+    data: dict[str, Any] = {}
+    for k, name in enumerate(columns):
+        values = [row[k] for row in rows]
+        if name in ("at", "until"):
+            data[name] = pd.DatetimeIndex(np.array(values, dtype="datetime64[ns]")).tz_localize("UTC")
+        else:
+            data[name] = pd.Series(values, dtype="str" if name in TEXT else "float64")
+    return pd.DataFrame(data, columns=list(columns))

@@ -1,0 +1,247 @@
+"""The named strategies: what each would hold, put under the same limits by the same program.
+
+A strategy turns a `Situation` into an `Allocation`. Kelly weighs return, risk and the cost of moving; the others name a
+weight per symbol and get the closest one the limits allow. Those that hold on to a fixed pattern leave a weight alone while
+it is within `band` of it, as nobody rebalances for a few dollars.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sizing.allocation import Allocation, Situation, allocate, nearest
+from sizing.limits import Limits
+from trainingdata.errors import InputError
+from trainingdata.instruments import Kind
+from trainingdata.sessions import Holding
+
+Array = npt.NDArray[np.float64]
+
+KELLY = re.compile(r"kelly_(\d{1,3}(?:\.\d+)?)(_x4)?")
+NAMES = (
+    "kelly_10",
+    "kelly_25",
+    "kelly_50",
+    "kelly_100",
+    "kelly_50_x4",
+    "equal_weight",
+    "fixed_fraction",
+    "vol_target",
+    "risk_parity",
+    "buy_and_hold",
+    "legacy",
+)
+ROUNDS = 500  # of risk parity's descent at most
+CLOSE = 1e-10  # of a weight: where it ends
+
+
+class Strategy(Protocol):
+    """How much of everything. holding: the interval it has to look at; none means the one that is configured."""
+
+    @property
+    def holding(self) -> Holding | None:
+        """`session` for what compares the risk of symbols over a whole day."""
+
+    def allocate(self, situation: Situation, limits: Limits) -> Allocation:
+        """Target weights of the symbols that decide; all others stay."""
+
+    def phrase(self, kind: Kind, stock_ceiling: float) -> str:
+        """The line operators grep for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kelly:
+    """A fraction of the growth-optimal weights; `multiplier` times that in stocks, as the origin had it with 4.
+
+    The multiplier stretches the weights within the program: m·v, v optimal for returns mu / m, costs / m and covariance
+    Σ / (m m'). With 4, half-Kelly becomes twice full Kelly, where expected log growth is nil.
+    """
+
+    fraction: float = 0.5
+    multiplier: float = 1.0
+    holding: Holding | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"sizing.fraction: {self.fraction} is outside 0 … 1")
+
+    def allocate(self, situation: Situation, limits: Limits) -> Allocation:
+        """Kelly under the limits, net of the cost of moving."""
+        if self.multiplier == 1.0:
+            return allocate(situation, limits, self.fraction)
+        times = np.where(situation.crypto, 1.0, self.multiplier)
+        stretched = replace(
+            situation,
+            mu=situation.mu / times,
+            covariance=situation.covariance / np.outer(times, times),
+            cost=situation.cost / times,
+        )
+        return allocate(stretched, limits, self.fraction)
+
+    def phrase(self, kind: Kind, stock_ceiling: float) -> str:
+        """What operators grep for."""
+        if kind is Kind.CRYPTO:
+            return "Enhanced Kelly sizing with no leverage (crypto)"
+        return f"Enhanced Kelly sizing with {stock_ceiling:.1f}x leverage"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Weights by a rule that looks at no return. rule: situation → wanted weights [S]; where it answers NaN, what is held."""
+
+    name: str
+    rule: Callable[[Situation], Array]
+    band: float = 0.0
+    holding: Holding | None = "session"
+
+    def allocate(self, situation: Situation, limits: Limits) -> Allocation:
+        """The closest weights under the limits; what is within `band` of its place stays."""
+        wanted = self.rule(situation)
+        near = ~(np.abs(wanted - situation.held) > self.band)
+        return nearest(situation, limits, np.where(near, situation.held, wanted))
+
+    def phrase(self, kind: Kind, stock_ceiling: float) -> str:
+        """Its name."""
+        return f"{self.name} sizing"
+
+
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """The origin's rule: a coin 50 % of equity, a stock 50 % of the buying power left × multiplier, towards the forecast.
+
+    Symbols take their turn by name; each is cut to what the limits leave beside everything else.
+    """
+
+    risk_multiplier: float = 1.0
+    holding: Holding | None = None
+
+    def allocate(self, situation: Situation, limits: Limits) -> Allocation:
+        """Each deciding symbol in turn, the book as the ones before it left it."""
+        held = situation.held.copy()
+        wanted = np.full(len(held), np.nan)
+        for k in np.flatnonzero(situation.deciding).tolist():
+            now = replace(situation, held=held, deciding=np.arange(len(held)) == k)
+            wanted[k] = self._wish(now, k)
+            held = nearest(now, limits, np.where(now.deciding, wanted, held)).target
+        settled = nearest(situation, limits, held)
+        return replace(settled, wanted=wanted)
+
+    def _wish(self, s: Situation, k: int) -> float:
+        if s.crypto[k]:
+            return 0.5
+        others = float(np.abs(s.held[~s.crypto]).sum() - abs(s.held[k]))
+        return 0.5 * max(s.stock_ceiling - others, 0.0) * self.risk_multiplier * (-1.0 if s.mu[k] < 0 else 1.0)
+
+    def phrase(self, kind: Kind, stock_ceiling: float) -> str:
+        """What operators grep for."""
+        return "Legacy sizing"
+
+
+def equal_weight(s: Situation) -> Array:
+    """The same for every symbol with a forecast, 1 in all."""
+    return np.where(s.universe, 1.0 / max(int(s.universe.sum()), 1), s.held)
+
+
+def buy_and_hold(s: Situation) -> Array:
+    """The same for every symbol, bought when it can be and then left alone."""
+    return np.where(s.held == 0, equal_weight(s), s.held)
+
+
+def fixed_fraction(s: Situation, size: float) -> Array:
+    """`size` of equity towards the forecast where that pays for coming and going; gone when the forecast turns."""
+    pays = np.abs(s.mu) > 2 * s.cost
+    turned = np.sign(s.mu) * np.sign(s.held) < 0
+    stay = np.where(turned, 0.0, s.held)
+    return np.asarray(np.where(pays, np.sign(s.mu) * size, stay))
+
+
+def vol_target(s: Situation, deviation: float) -> Array:
+    """Weights in proportion to 1/σ, scaled so that the book's deviation is that many a year."""
+    shape, known = np.zeros(len(s.mu)), _awake(s)
+    if known is None:
+        return s.held
+    shape[known] = 1.0 / np.sqrt(np.diag(s.covariance)[known])
+    return np.asarray(shape * deviation * np.sqrt(s.years) / np.sqrt(shape @ s.covariance @ shape))
+
+
+def risk_parity(s: Situation) -> Array:
+    """Long weights, 1 in all, to each of which belongs the same part of the book's variance."""
+    known = _awake(s)
+    if known is None:
+        return s.held
+    weights = np.zeros(len(s.mu))
+    weights[known] = equal_risk(s.covariance[np.ix_(known, known)])
+    return weights
+
+
+def equal_risk(covariance: Array) -> Array:
+    """Weights [S] ≥ 0, 1 in all, with equal wᵢ(Σw)ᵢ, by cyclical coordinate descent (Griveau-Billion et al. 2013).
+
+    Each step solves σᵢ²wᵢ² + (Σw − σᵢ²wᵢ)ᵢwᵢ = 1/S for wᵢ, the gradient of ½w'Σw − Σ ln(wᵢ)/S (Spinu 2013).
+
+    Raises
+    ------
+    InputError
+        where a variance is not above zero.
+    """
+    variance = np.diag(covariance)
+    if not (variance > 0).all():
+        raise InputError(f"risk_parity: variance {variance.min():g} is not above 0")
+    n = len(variance)
+    weights = 1.0 / np.sqrt(variance * n)
+    for _ in range(ROUNDS):
+        before = weights.copy()
+        for i in range(n):
+            rest = float(covariance[i] @ weights - variance[i] * weights[i])
+            weights[i] = (np.sqrt(rest * rest + 4 * variance[i] / n) - rest) / (2 * variance[i])
+        if np.abs(weights - before).max() <= CLOSE * weights.max():
+            break
+    return np.asarray(weights / weights.sum())
+
+
+def _awake(s: Situation) -> npt.NDArray[np.int64] | None:
+    """The symbols with a forecast; none where a market stays shut all through the interval, so that risks do not compare."""
+    known = np.flatnonzero(s.universe)
+    return known if len(known) and (np.diag(s.covariance)[known] > 0).all() else None
+
+
+def named(
+    name: str,
+    *,
+    fraction: float | None = None,
+    size: float = 0.1,
+    deviation: float = 0.15,
+    band: float = 0.02,
+    risk_multiplier: float = 1.0,
+) -> Strategy:
+    """The strategy of a name: `kelly_50` is half-Kelly, any percentage may stand there.
+
+    fraction: of full Kelly, instead of the name's. size: of a position of `fixed_fraction`. deviation: a year, of
+    `vol_target`. band: of a weight, within which the patterns stay. risk_multiplier: of `legacy`.
+
+    Raises
+    ------
+    InputError
+        for a name that is none, or a fraction for what is no Kelly.
+    """
+    if found := KELLY.fullmatch(name):
+        return Kelly(float(found[1]) / 100 if fraction is None else fraction, 4.0 if found[2] else 1.0)
+    patterns: dict[str, Strategy] = {
+        "equal_weight": Pattern("equal_weight", equal_weight, band),
+        "fixed_fraction": Pattern("fixed_fraction", lambda s: fixed_fraction(s, size), band, holding=None),
+        "vol_target": Pattern("vol_target", lambda s: vol_target(s, deviation), band),
+        "risk_parity": Pattern("risk_parity", risk_parity, band),
+        "buy_and_hold": Pattern("buy_and_hold", buy_and_hold),
+        "legacy": Legacy(risk_multiplier),
+    }
+    if name not in patterns:
+        raise InputError(f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ and a percentage)")
+    if fraction is not None:
+        raise InputError(f"sizing.fraction: {name} has none, only kelly_… has")
+    return patterns[name]

@@ -1,0 +1,129 @@
+"""A correlation matrix in files that cannot execute code: values in Parquet, what is known about it in JSON beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trainingdata.bars import Bars
+from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, Correlations
+from trainingdata.errors import InputError
+from trainingdata.sessions import instant, utc_text
+
+PICKLES = (".pkl", ".pickle", ".joblib")
+
+
+def write_correlation(matrix: CorrelationMatrix, facts: Mapping[str, Any], path: Path) -> tuple[Path, Path]:
+    """Write `path` as Parquet and JSON, each put in place whole; both paths.
+
+    Raises
+    ------
+    InputError
+        for a path that cannot be written, or whose ending asks for a pickle.
+    """
+    refuse_pickle(path, "--output")
+    stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
+    names = stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.json")
+    frame = pd.DataFrame(matrix.values, index=list(matrix.symbols), columns=list(matrix.symbols))
+    text = json.dumps({"as_of": utc_text(matrix.as_of), **facts}, indent=2, allow_nan=False) + "\n"
+    staged = [name.with_name(f".{name.name}.writing") for name in names]
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_parquet(staged[0])
+        staged[1].write_text(text, encoding="utf-8")
+        for here, there in zip(staged, names, strict=True):
+            os.replace(here, there)
+    except OSError as error:
+        raise InputError(f"--output: {path} cannot be written: {error.strerror}") from error
+    return names
+
+
+def read_correlation(path: Path) -> CorrelationMatrix:
+    """The matrix of `NAME.parquet` and the `NAME.json` beside it.
+
+    Raises
+    ------
+    InputError
+        for files that are not there, hold no correlation matrix, or are pickles.
+    """
+    refuse_pickle(path, "correlation.file")
+    stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
+    table, facts = stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.json")
+    try:
+        frame = pd.read_parquet(table)
+        known = json.loads(facts.read_text(encoding="utf-8"))
+        as_of = instant(str(known["as_of"]), name="as_of")
+        if list(frame.index) != list(frame.columns):
+            raise ValueError("rows and columns are not the same symbols")
+        return CorrelationMatrix(tuple(map(str, frame.columns)), frame.to_numpy(dtype=np.float64), as_of)
+    except FileNotFoundError as error:
+        raise InputError(f"correlation.file: there is no {error.filename}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"correlation.file: {table} holds no correlation matrix: {error}") from error
+
+
+def refuse_pickle(path: Path, name: str) -> None:
+    """Refuse a pickle: reading one runs whatever code its author put into it.
+
+    Raises
+    ------
+    InputError
+        with the command that turns a trusted one into something safe.
+    """
+    if path.suffix.lower() in PICKLES:
+        safe = path.with_suffix(".csv")
+        raise InputError(
+            f"{name}: {path} is a pickle, which can execute code when it is read; build the matrix anew with"
+            f" trainingdata/build_correlation_matrix_from_csvs.py, or, if you trust the file, convert it once:"
+            f' python -c "import pandas; pandas.DataFrame(pandas.read_pickle({str(path)!r})).to_csv({str(safe)!r})"'
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StoredCorrelation:
+    """One matrix for every instant after the one it was built at."""
+
+    matrix: CorrelationMatrix
+
+    def at(self, bars: Bars) -> CorrelationMatrix:
+        """The rows of the panel's symbols.
+
+        Raises
+        ------
+        InputError
+            where the panel ends before the matrix could be known, or has a symbol that it lacks.
+        """
+        if self.matrix.as_of > bars.now:
+            known, now = utc_text(self.matrix.as_of), utc_text(bars.now)
+            raise InputError(f"correlation.file: the matrix is as of {known}; a decision at {now} could not have known it")
+        missing = [s for s in bars.symbols if s not in self.matrix.symbols]
+        if missing:
+            raise InputError(f"correlation.file: the matrix has no {missing[0]}, it has {', '.join(self.matrix.symbols)}")
+        rows = [self.matrix.symbols.index(s) for s in bars.symbols]
+        return CorrelationMatrix(bars.symbols, self.matrix.values[np.ix_(rows, rows)], self.matrix.as_of)
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelationSettings(CorrelationEstimator):
+    """Windows and priors of the estimate; or file: a matrix built before, instead of estimating one."""
+
+    file: str | None = None
+
+    def source(self) -> Correlations:
+        """What answers with a matrix.
+
+        Raises
+        ------
+        InputError
+            for a file that cannot be used.
+        """
+        if self.file is None:
+            return self
+        return StoredCorrelation(read_correlation(Path(self.file).expanduser()))
