@@ -51,14 +51,26 @@ def variants_of(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) -
     InputError
         for a name that is no such setting, or whose change would change what is believed.
     """
-    for name, values in vary.items():
+    for name in vary:
         group = name.partition(".")[0]
         if name not in ("capital", "sizing.fraction") and group not in GROUPS:
             raise InputError(f"vary.{name}: an in-process sweep varies capital, sizing.fraction, {', '.join(GROUPS)}; use -m")
+    return combinations(settings, vary)
+
+
+def combinations(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) -> list[tuple[Chosen, BacktestSettings]]:
+    """Every combination of the values named by setting, with the settings it stands for.
+
+    Raises
+    ------
+    InputError
+        for a name that is no setting, values that are no list, or a value that cannot be.
+    """
+    for name, values in vary.items():
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise InputError(f"vary.{name}: {values!r} is no list of values")
-    combinations = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
-    return [(chosen, changed(settings, chosen)) for chosen in combinations]
+    found = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
+    return [(chosen, changed(settings, chosen)) for chosen in found]
 
 
 def table_of(
@@ -101,13 +113,20 @@ def run_sweep(
     beliefs = trader.beliefs(settings.seen(bars), first, progress)
     found = outcomes([variant for _, variant in variants], bars, beliefs, begin, progress=progress)
     table = table_of(variants, found, bars, begin)
-    return _deflated(table, _recorded(settings, variants, table, bars, begin)), bars, begin
+    judged = deflated(table, recorded(settings, variants, table, bars, begin))
+    return judged.sort_values("sharpe", ascending=False, na_position="last", ignore_index=True), bars, begin
 
 
-def _recorded(
+def recorded(
     settings: BacktestSettings, variants: Sequence[tuple[Chosen, BacktestSettings]], table: pd.DataFrame, bars: Bars, first: int
 ) -> Trials:
-    """All trials on these data, these included."""
+    """All trials on these data, these, a row of the table each, included.
+
+    Raises
+    ------
+    InputError
+        for a trial ledger that cannot be used.
+    """
     ratio = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
     if settings.trials is None:
         return Trials(len(table), float(ratio.var(ddof=1)) if ratio.notna().sum() > 1 else 0.0)
@@ -125,13 +144,13 @@ def _recorded(
             total_return=row["total_return"],
             forecaster=settings.forecaster.kind,
         )
-        for (_, variant), row, daily in zip(variants, _rows(table), ratio, strict=True)
+        for (_, variant), row, daily in zip(variants, rows_of(table), ratio, strict=True)
     ]
     return record(Path(settings.trials).expanduser(), *trials)
 
 
-def _deflated(table: pd.DataFrame, trials: Trials) -> pd.DataFrame:
-    """The table with the deflated Sharpe ratio of each row, the best ratio first."""
+def deflated(table: pd.DataFrame, trials: Trials) -> pd.DataFrame:
+    """The table with the deflated Sharpe ratio of each row, and how many trials it is deflated by."""
     values = [
         None
         if row["sharpe"] is None or np.isnan(row["sharpe"])
@@ -143,21 +162,22 @@ def _deflated(table: pd.DataFrame, trials: Trials) -> pd.DataFrame:
             skewness=row["skewness"],
             kurtosis=row["kurtosis"],
         )
-        for row in _rows(table)
+        for row in rows_of(table)
     ]
     place = list(table.columns).index("sharpe") + 1
     table.insert(place, "deflated_sharpe", pd.Series(values, dtype="float64"))
     table["trials"] = trials.count
-    return table.sort_values("sharpe", ascending=False, na_position="last", ignore_index=True)
+    return table
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A mapping a row."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _show(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
     shown = Table(*varied, *COLUMNS, title=f"{len(table)} variants, {int(table['trials'].iloc[0])} tried on these data")
-    for row in _rows(table.head(SHOWN)):
+    for row in rows_of(table.head(SHOWN)):
         cells = [str(row[name]) for name in varied]
         shown.add_row(*cells, *("n/a" if row[c] is None or row[c] != row[c] else f"{row[c]:,.4g}" for c in COLUMNS))
     console = Console(width=None if sys.stdout.isatty() else 160)
