@@ -81,6 +81,12 @@ class CorrelationEstimator:
 
     def at(self, bars: Bars) -> CorrelationMatrix:
         """The matrix of the last 16:00 New York at or before the panel's end; a function of the bars up to then."""
+        values, boundary = self.estimate(bars)
+        rounded = positive_definite(values).astype(np.float32).astype(np.float64)
+        return CorrelationMatrix(bars.symbols, rounded, boundary)
+
+    def estimate(self, bars: Bars) -> tuple[Array, np.datetime64]:
+        """The estimate [S, S] before its repair, which may have negative eigenvalues, and the 16:00 it belongs to."""
         boundary = last_four_pm(bars.now)
         first, last = np.searchsorted(bars.times, (boundary - self._reach, boundary + np.timedelta64(1, "ns")))
         recent = bars.between(int(first), int(last))
@@ -90,15 +96,14 @@ class CorrelationEstimator:
         np.fill_diagonal(values, 1.0)
         if len(recent.times):
             for members in (np.flatnonzero(~crypto), np.flatnonzero(crypto)):
-                returns = _hourly_returns(recent, members, self.hourly_window)
+                returns = hourly_returns(recent, members, self.hourly_window)
                 values[np.ix_(members, members)] = _lean(returns, values[np.ix_(members, members)], self.hourly_window)
             if crypto.any() and not crypto.all():
-                daily = _session_returns(recent, boundary, self.session_window)
+                daily = session_returns(recent, boundary, self.session_window)
                 joint = _lean(daily, values, self.session_window)
                 across = crypto[:, None] != crypto[None, :]
                 values[across] = joint[across]
-        rounded = positive_definite(values).astype(np.float32).astype(np.float64)
-        return CorrelationMatrix(bars.symbols, rounded, boundary)
+        return values, boundary
 
 
 def correlations_over(
@@ -129,14 +134,14 @@ def positive_definite(values: Array) -> Array:
     return np.asarray((scaled + scaled.T) / 2)
 
 
-def _hourly_returns(bars: Bars, members: npt.NDArray[np.int64], window: int) -> Array:
+def hourly_returns(bars: Bars, members: npt.NDArray[np.int64], window: int) -> Array:
     """Last `window` log returns [N, M] on the members' common clock; NaN where either bar is missing."""
     rows = np.flatnonzero(bars.mask[members].any(axis=0))[-(window + 1) :]
     closes = bars.values[members][:, rows, CLOSE].T
     return np.diff(np.log(closes), axis=0)
 
 
-def _session_returns(bars: Bars, boundary: np.datetime64, window: int) -> Array:
+def session_returns(bars: Bars, boundary: np.datetime64, window: int) -> Array:
     """Last `window` log returns [N, S] from 16:00 to 16:00 on session days; NaN where a symbol had no bar in the day."""
     today = new_york_date(np.array([boundary]))[0]
     days = sessions_between(new_york_date(bars.times[:1])[0], today)
