@@ -30,7 +30,7 @@ def dry_run(config: DictConfig) -> tuple[Bars, Account, Decision | None]:
     """The bars, the account and the decision at the bars' last instant."""
     if config.mode != "dry":
         raise InputError(f"mode: {config.mode} is not there yet; dry is the only one and sends nothing")
-    common = OmegaConf.masked_copy(config, [str(k) for k in config if k not in ("mode", "positions")])
+    common = OmegaConf.masked_copy(config, [str(k) for k in config if k not in ("mode", "positions", "broker", "history_days")])
     settings = BacktestSettings.of(common)
     bars = settings.bars()
     prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True) if p == p}

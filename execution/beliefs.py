@@ -15,8 +15,17 @@ from forecasting.forecast import Forecaster, ForecastTable, Progress
 from forecasting.moments import Volatility, moments_between
 from trainingdata.bars import Bars
 from trainingdata.correlation import Correlations, correlations_over
+from trainingdata.errors import DataError
 from trainingdata.instruments import Kind
-from trainingdata.sessions import Holding, Instants, bar_position, holding_end, is_decision, stays_open
+from trainingdata.sessions import (
+    Holding,
+    Instants,
+    bar_position,
+    holding_end,
+    is_decision,
+    stays_open,
+    utc_text,
+)
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -24,6 +33,10 @@ Index = npt.NDArray[np.int64]
 
 PAIRS = 4096  # forecasts read at once
 BARS_A_YEAR = {Kind.STOCK: 252 * 7, Kind.CRYPTO: 8766}
+
+
+class NoForecast(DataError):
+    """What is known at an instant does not forecast a symbol."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -119,6 +132,45 @@ def beliefs(
         numbers,
         matrices,
     )
+
+
+def outlook(
+    forecaster: Forecaster,
+    correlations: Correlations,
+    bars: Bars,
+    symbol: str,
+    now: np.datetime64,
+    *,
+    rule: Volatility,
+    holding: Holding,
+) -> Belief:
+    """What a decision of one symbol alone believes at any instant, from then to the next decision that can change it.
+
+    Raises
+    ------
+    NoForecast
+        where the symbol's last bar that should be known by then is missing, or too few came before it.
+    """
+    if symbol not in bars.symbols:
+        raise NoForecast(f"{symbol}: no forecast: there are no bars of it")
+    s = bars.symbols.index(symbol)
+    kind = bars.instruments[s].kind
+    here, until = np.array([now]), np.array([holding_end(kind, now, holding)])
+    own = bars.own(s)[0]
+    if not len(own) or bar_position(kind, here)[0] - bar_position(kind, own[-1:])[0] >= 1.0:
+        last = utc_text(own[-1]) if len(own) else "never"
+        raise NoForecast(f"{symbol}: no forecast: its last bar was known at {last}, and it is {utc_text(now)}")
+    table = forecaster.forecast(bars, bars.now)
+    latest = table.latest[:, -1:].T.astype(np.int64)
+    if latest[0, s] < 0 or table.windows.issued_at[latest[0, s]] != own[-1]:
+        raise NoForecast(f"{symbol}: no forecast: it has {len(own)} bars of its own, too few")
+    mu, sigma = _moments(table, bars.crypto, latest, here, until, rule)
+    if not sigma[0, s] > 0:
+        raise NoForecast(f"{symbol}: no forecast that spreads between {utc_text(now)} and {utc_text(until[0])}")
+    only = np.arange(len(bars.symbols)) == s
+    years = _years((only & ~bars.crypto)[None, :], here, until)
+    matrix = correlations.at(bars).values
+    return Belief(bars.symbols, now, until[0], only, not stays_open(now), float(years[0]), mu[0], sigma[0], matrix)
 
 
 def deciding_symbols(bars: Bars) -> Mask:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Literal
+
+from omegaconf import DictConfig, OmegaConf
 
 from execution.fees import FeeSchedule, TradingCosts
 from execution.trader import SizingSettings, Trader
@@ -14,6 +16,8 @@ from forecasting.settings import ForecasterSettings
 from sizing.limits import Limits
 from trainingdata.actions import split_adjusted
 from trainingdata.bars import Bars
+from trainingdata.configuration import settings_of
+from trainingdata.endpoint import BrokerSettings
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
 from trainingdata.source import DataSettings
@@ -63,3 +67,28 @@ class TradingSettings:
         """The trader these settings describe, with this forecaster."""
         source = self.correlation.source()
         return Trader(self.strategy, forecaster, source, self.sizing, self.limits, self.costs, self.fees)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSettings(TradingSettings):
+    """A trader with an account at a venue. history_days: calendar days of bars that a decision is made from."""
+
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    history_days: int = 400
+
+    def __post_init__(self) -> None:
+        TradingSettings.__post_init__(self)
+        if not 30 <= self.history_days <= 4000:
+            raise InputError(f"history_days: {self.history_days} is outside 30 … 4000")
+
+    @classmethod
+    def of(cls, config: DictConfig) -> LiveSettings:
+        """The checked settings of a composed configuration; what only a backtest needs is left out.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        own = [field.name for field in fields(cls)]
+        return settings_of(cls, OmegaConf.masked_copy(config, own), lists=("symbols", "data.dir"))

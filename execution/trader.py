@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.beliefs import Belief, Beliefs, beliefs
+from execution.beliefs import Belief, Beliefs, beliefs, outlook
 from execution.decision import Choice, Decision, reason
 from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import Account, rebalance
@@ -117,6 +117,17 @@ class Trader:
         """What it believes at every instant of the panel from `since` on."""
         rule, holding = self.sizing.volatility, self.sizing.rule().holding or self.sizing.holding
         return beliefs(self.forecaster, self.correlations, bars, since, rule=rule, holding=holding, progress=progress)
+
+    def outlook(self, bars: Bars, symbol: str, now: np.datetime64) -> Belief:
+        """What it believes of one symbol at any instant, as if it alone decided then.
+
+        Raises
+        ------
+        NoForecast
+            where what is known then does not forecast it.
+        """
+        rule, holding = self.sizing.volatility, self.sizing.rule().holding or self.sizing.holding
+        return outlook(self.forecaster, self.correlations, bars, symbol, now, rule=rule, holding=holding)
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:
         """The decision at the panel's last instant, from nothing but the panel and the account."""

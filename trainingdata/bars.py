@@ -174,7 +174,7 @@ def read_bars(
     parts = []
     for symbol, path in files.items():
         item = instrument(symbol)
-        times, values = _read_symbol(path, item)
+        times, values = bars_of(_read_frame(path), item, str(path))
         kept = times <= end if end is not None else np.ones(len(times), dtype=bool)
         if not (kept & (times >= start) if start is not None else kept).any():
             since = "its beginning" if start is None else utc_text(start)
@@ -185,8 +185,16 @@ def read_bars(
     return panel(parts, "files: " + ", ".join(sorted({str(p.parent) for p in files.values()})))
 
 
-def _read_symbol(path: Path, item: Instrument) -> tuple[Instants, Array]:
-    frame = _read_frame(path)
+def bars_of(frame: pd.DataFrame, item: Instrument, path: str) -> tuple[Instants, Array]:
+    """Known-at instants [N] and values [N, 5] of a table with `timestamp` (a bar's start) and a column a field.
+
+    path: where the table is from, for messages.
+
+    Raises
+    ------
+    DataError
+        for anything in it that cannot be trusted.
+    """
     missing = [c for c in ("timestamp", *FIELDS) if c not in frame.columns]
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(map(str, frame.columns))}")
@@ -225,7 +233,7 @@ def _read_frame(path: Path) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def _read_starts(path: Path, column: pd.Series) -> Instants:
+def _read_starts(path: str, column: pd.Series) -> Instants:
     """UTC start stamps, strictly increasing."""
     if pd.api.types.is_string_dtype(column) or column.dtype == object:
         text = column.astype(str).str.strip()
@@ -256,7 +264,7 @@ def _read_starts(path: Path, column: pd.Series) -> Instants:
     return starts
 
 
-def _read_values(path: Path, frame: pd.DataFrame) -> Array:
+def _read_values(path: str, frame: pd.DataFrame) -> Array:
     """[N, 5] float64, finite, prices above zero, high no lower than low."""
     columns = []
     for name in FIELDS:

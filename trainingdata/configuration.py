@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from trainingdata.errors import InputError
 
 Settings = TypeVar("Settings")
+
+_ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
 
 def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str] = ()) -> Settings:
@@ -33,7 +36,17 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
     try:
         return TypeAdapter(kind).validate_python(plain)
     except ValidationError as error:
-        raise InputError(_first(error)) from error
+        reason = _first(error)
+        raise InputError(reason + _variable(config, reason.split(":")[0])) from error
+
+
+def _variable(config: DictConfig, key: str) -> str:
+    """From which environment variable a setting takes its value, in words; empty where from none."""
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    for part in key.split("."):
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    found = _ENVIRONMENT.match(raw) if isinstance(raw, str) else None
+    return f" (from the environment variable {found[1]})" if found else ""
 
 
 def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:

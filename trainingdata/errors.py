@@ -9,3 +9,7 @@ class InputError(ValueError):
 
 class DataError(InputError):
     """A bar file cannot be trusted; the message names file, row and value."""
+
+
+class BrokerError(InputError):
+    """The venue did not answer, refused, or answered nonsense; the message says what was asked of whom."""

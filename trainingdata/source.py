@@ -17,6 +17,7 @@ from trainingdata.sessions import instant
 from trainingdata.synthetic import SyntheticMarket
 
 Adjustment = Literal["split", "all", "raw"]
+Feed = Literal["iex", "sip"]
 Span = tuple[np.datetime64, np.datetime64]
 
 
@@ -25,12 +26,14 @@ class DataSettings:
     """dir: folders of bar files; none means the synthetic market, which seed, edge, start and end describe.
 
     actions: a file of dividends and splits. adjustment: what the prices are already adjusted for, so that it is not applied
-    again: `split` (dividends are paid), `all` (nothing is), `raw` (dividends and splits are).
+    again: `split` (dividends are paid), `all` (nothing is), `raw` (dividends and splits are). feed: of the venue's stock bars,
+    `iex` (free keys) or `sip` (paid).
     """
 
     dir: tuple[str, ...] = ()
     actions: str | None = None
     adjustment: Adjustment = "split"
+    feed: Feed = "iex"
     seed: int = 0
     edge: float = 0.08
     start: str = "2023-09-01"

@@ -1,0 +1,146 @@
+"""The account at Alpaca, or at a server that speaks as it does: what is held, what is open, what time it is.
+
+The only file that imports `alpaca.trading`. It reads plain answers and takes of them what it needs: a field that the venue
+drops or adds changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from execution.orders import Account, Order, OrderType, TimeInForce
+from trainingdata.endpoint import BrokerSettings, Keys, asking
+from trainingdata.errors import BrokerError
+from trainingdata.instruments import instrument, is_symbol
+
+TYPES: Mapping[str, OrderType] = {"market": "market", "limit": "limit", "stop": "stop", "stop_limit": "stop_limit"}
+TIMES: Mapping[str, TimeInForce] = {"day": "day", "gtc": "gtc", "ioc": "ioc"}
+ORDERS = 500  # the most the venue lists at once
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the venue allows beside what the account holds. multiplier: the leverage it lends at most."""
+
+    account: Account
+    multiplier: float
+    blocked: bool
+
+
+def read_account(settings: BrokerSettings, keys: Keys) -> Standing:
+    """The account as of the venue's clock, open orders and positions with the venue's prices in it.
+
+    Cash that may buy coins is never more than the venue says is not marginable. What is neither stock nor coin is not held
+    here; where it is owed, it is taken off cash.
+
+    Raises
+    ------
+    BrokerError
+        for a venue that does not answer, refuses, or answers nonsense.
+    """
+    from alpaca.trading.client import TradingClient
+    from alpaca.trading.enums import QueryOrderStatus
+    from alpaca.trading.requests import GetOrdersRequest
+
+    with asking("the account", settings, keys):
+        raw = TradingClient(keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=settings.address)
+        client = settings.made_safe(raw)
+        # Orders before positions: one that fills in between is counted twice, which is too careful, never not at all.
+        orders = client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN, limit=ORDERS, nested=True))
+        positions, facts, clock = client.get_all_positions(), client.get_account(), client.get_clock()
+        return standing_of(facts, positions, orders, clock)
+
+
+def standing_of(
+    facts: Mapping[str, Any], positions: list[Mapping[str, Any]], orders: list[Mapping[str, Any]], clock: Mapping[str, Any]
+) -> Standing:
+    """The account in the venue's words, as ours.
+
+    Raises
+    ------
+    BrokerError
+        for an answer without what an account needs.
+    """
+    cash, short_proceeds = float(_number(facts, "cash")), 0.0
+    held: dict[str, Decimal] = {}
+    prices: dict[str, float] = {}
+    for position in positions:
+        name = str(position.get("symbol"))
+        if not is_symbol(name):
+            cash += min(float(_number(position, "market_value")), 0.0)
+            continue
+        symbol = instrument(name).symbol
+        quantity, price = _number(position, "qty"), float(_number(position, "current_price"))
+        held[symbol], prices[symbol] = quantity, price
+        if quantity < 0:
+            short_proceeds += float(-quantity * _number(position, "avg_entry_price"))
+    free = cash - short_proceeds
+    settled = float(_number(facts, "non_marginable_buying_power")) if facts.get("non_marginable_buying_power") else free
+    account = Account(
+        cash=cash,
+        positions=held,
+        prices=prices,
+        as_of=_instant(clock),
+        open_orders=tuple(order for entry in orders for order in _legs(entry, prices)),
+        unsettled=max(free - settled, 0.0),
+        short_proceeds=short_proceeds,
+    )
+    multiplier = float(_number(facts, "multiplier")) if facts.get("multiplier") else float("inf")
+    blocked = any(facts.get(name) is True for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user"))
+    return Standing(account, multiplier, blocked)
+
+
+def _legs(entry: Mapping[str, Any], prices: Mapping[str, float]) -> list[Order]:
+    """What is left of an open order of a stock or coin; its legs wait for it, and take back what it opens."""
+    name = str(entry.get("symbol"))
+    if not is_symbol(name):
+        return []
+    symbol = instrument(name).symbol
+    limit, stop = (float(entry[k]) if entry.get(k) else None for k in ("limit_price", "stop_price"))
+    if entry.get("qty"):
+        quantity = _number(entry, "qty") - (_number(entry, "filled_qty") if entry.get("filled_qty") else Decimal(0))
+    else:
+        price = limit or prices.get(symbol)
+        if price is None:
+            raise BrokerError(f"order {entry.get('client_order_id')}: {symbol} is ordered by value and has no price")
+        quantity = Decimal(repr(float(_number(entry, "notional")) / price))
+    if quantity <= 0:
+        return []
+    kind = TYPES.get(str(entry.get("type")), "market")
+    return [
+        Order(
+            client_order_id=str(entry["client_order_id"]),
+            symbol=symbol,
+            side="buy" if entry["side"] == "buy" else "sell",
+            qty=quantity,
+            reason="open at the venue",
+            type=kind,
+            tif=TIMES.get(str(entry.get("time_in_force")), "day"),
+            limit_price=limit if "limit" in kind else None,
+            stop_price=stop if "stop" in kind else None,
+        )
+    ]
+
+
+def _number(entry: Mapping[str, Any], name: str) -> Decimal:
+    value = entry.get(name)
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        raise BrokerError(f"the answer makes no sense: {name} is {value!r}, not a number") from None
+    if not number.is_finite():
+        raise BrokerError(f"the answer makes no sense: {name} is {value!r}, not a number")
+    return number
+
+
+def _instant(clock: Mapping[str, Any]) -> np.datetime64:
+    stamp = pd.to_datetime(clock["timestamp"])
+    if pd.isna(stamp) or stamp.tzinfo is None:
+        raise BrokerError(f"the answer makes no sense: the clock says {clock['timestamp']!r}")
+    return np.datetime64(stamp.tz_convert("UTC").tz_localize(None), "ns")

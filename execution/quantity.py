@@ -1,0 +1,194 @@
+"""The quantity of one symbol to trade now, and why, for the account of the configured venue.
+
+    python -m execution.quantity NVDA 150 [--json] [key=value …]
+
+Settings are those of configs/live.yaml: `broker.url_override=URL`, `data.dir=[DIR]` for bars from files instead of the venue's.
+Keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY. It reads; it sends nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from execution import alpaca
+from execution.beliefs import NoForecast
+from execution.decision import reason
+from execution.orders import Account
+from execution.settings import LiveSettings
+from sizing import quantity as sizing_quantity
+from trainingdata.bars import Bars, find_files, read_bars
+from trainingdata.command import fail, log_to_file, one_line
+from trainingdata.composition import composed
+from trainingdata.download import recent_bars
+from trainingdata.endpoint import Keys
+from trainingdata.errors import BrokerError, DataError, InputError
+from trainingdata.instruments import Kind, instrument
+from trainingdata.sessions import HOUR, in_session, stays_open, utc_text
+
+log = logging.getLogger(__name__)
+
+LEVERAGES = ("intraday_leverage", "overnight_leverage")
+Fetch = Callable[[Sequence[str], np.datetime64], Bars]  # bars of symbols, as known at an instant
+
+_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """qty: signed quantity to trade now. why: in words."""
+
+    symbol: str
+    qty: Decimal
+    why: str
+
+
+def get_qty(symbol: str, price: float, *overrides: str) -> Decimal:
+    """The signed quantity to trade now, for the account and bars of the configured venue.
+
+    overrides: `key=value` words, as on the command line.
+
+    Raises
+    ------
+    InputError
+        for a symbol, price, configuration or environment that cannot be used, and a venue that does not answer: an account
+        is never invented.
+    """
+    return sized(symbol, price, *overrides).qty
+
+
+def sized(symbol: str, price: float, *overrides: str) -> Sized:
+    """`get_qty` with its reason."""
+    item = instrument(symbol)
+    if not (np.isfinite(price) and price > 0):
+        raise InputError(f"price: {price} is not above 0")
+    settings = LiveSettings.of(composed("live", list(overrides)))
+    keys = Keys.of(os.environ)
+    standing = alpaca.read_account(settings.broker, keys)
+    if standing.blocked:
+        return Sized(item.symbol, Decimal(0), "the venue has blocked this account from trading")
+    lent = {name: min(getattr(settings.limits, name), standing.multiplier) for name in LEVERAGES}
+    settings = replace(settings, limits=replace(settings.limits, **lent))
+    return decide(item.symbol, price, settings, standing.account, _fetch(settings, keys))
+
+
+def decide(symbol: str, price: float, settings: LiveSettings, account: Account, fetch: Fetch) -> Sized:
+    """The quantity for an account at its own instant, the symbol valued at this price; `fetch` brings the bars."""
+    now, item = account.as_of, instrument(symbol)
+    if item.kind is Kind.STOCK and not in_session(np.array([now]))[0]:
+        return Sized(symbol, Decimal(0), f"its market is shut at {utc_text(now)}; nothing can be traded now")
+    account = replace(account, prices={**_waiting_prices(account), **account.prices, symbol: price})
+    wanted = {symbol, *(s for s, q in account.exposure.items() if q), *(instrument(s).symbol for s in settings.symbols)}
+    try:
+        bars = settings.seen(settings.counted(fetch(sorted(wanted), now)))
+        closes = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True) if p == p}
+        account = _checked(replace(account, prices={**closes, **account.prices}))
+        trader = settings.trader(settings.forecaster.build(bars.symbols))
+        belief = trader.outlook(bars, symbol, now)
+    except NoForecast as error:
+        return _without_forecast(symbol, price, settings, _checked(account), str(error))
+    decision = trader.act(bars, account, belief)
+    choice = next(c for c in decision.choices if c.symbol == symbol)
+    if decision.failure:
+        log.warning("%s: Enhanced sizing failed: %s", symbol, decision.failure)
+    lines = [f"Enhanced sizing failed: {decision.failure}"] if decision.failure else []
+    lines += [line.split(":")[0] for line in decision.sized] + [reason(choice, float((belief.until - now) / HOUR))]
+    log.info("%s: %+f: %s", symbol, choice.qty, "; ".join(lines))
+    return Sized(symbol, choice.qty, "; ".join(lines))
+
+
+def _without_forecast(symbol: str, price: float, settings: LiveSettings, account: Account, why: str) -> Sized:
+    """No new risk, or what the origin's rule says where it is asked to answer."""
+    rules = settings.sizing
+    qty = sizing_quantity.get_qty(
+        symbol,
+        price,
+        account=account,
+        moments=None,
+        limits=settings.limits,
+        overnight=not stays_open(account.as_of),
+        enhanced=rules.enhanced,
+        fallback=rules.fallback,
+        risk_multiplier=rules.risk_multiplier,
+    )
+    asked = not rules.enhanced or rules.fallback == "legacy"
+    return Sized(symbol, qty, f"Enhanced sizing failed: {why}" + ("; Legacy sizing" if asked else "; no new risk"))
+
+
+def _fetch(settings: LiveSettings, keys: Keys) -> Fetch:
+    """Bars from the files of `data.dir`, or the venue's own."""
+    folders = [Path(folder).expanduser() for folder in settings.data.dir]
+
+    def from_files(symbols: Sequence[str], now: np.datetime64) -> Bars:
+        there = find_files(folders, None)
+        missing = [s for s in symbols if s not in there]
+        if missing:
+            log.warning(
+                "%s: no bars in data.dir; what is held of it counts for the limits, without a forecast", " ".join(missing)
+            )
+        return read_bars(folders, [s for s in symbols if s in there], end=now)
+
+    def from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:
+        try:
+            return recent_bars(
+                symbols, now, days=settings.history_days, feed=settings.data.feed, settings=settings.broker, keys=keys
+            )
+        except (DataError, BrokerError) as error:
+            raise NoForecast(str(error)) from error
+
+    return from_files if folders else from_venue
+
+
+def _waiting_prices(account: Account) -> dict[str, float]:
+    """Limits and stops of open orders, for symbols that are not held and have no other price."""
+    priced = ((order.symbol, order.limit_price or order.stop_price) for order in account.open_orders)
+    return {symbol: price for symbol, price in priced if price is not None}
+
+
+def _checked(account: Account) -> Account:
+    """The account, once everything in it has a price."""
+    unpriced = [s for s, q in account.exposure.items() if q and s not in account.prices]
+    if unpriced:
+        raise BrokerError(f"{unpriced[0]}: an open order, but no position, bar or limit says what it is worth")
+    return account
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        fail(InputError(f"{message} (see --help)"))
+
+
+def main() -> None:
+    """Command line."""
+    parser = _Parser(description="The quantity of one symbol to trade now, and why. Reads the account; sends nothing.")
+    parser.add_argument("symbol")
+    parser.add_argument("price", type=float, help="USD")
+    parser.add_argument("--json", action="store_true", help='{"symbol", "qty", "why"}')
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/live.yaml")
+    given = parser.parse_intermixed_args()
+    wrong = [word for word in given.overrides if not _OVERRIDE.match(word)]
+    if wrong:
+        parser.error(f"{wrong[0]!r} is no flag and no key=value")
+    with one_line("nothing was sent"):
+        log_to_file("quantity")
+        answer = sized(given.symbol, given.price, *given.overrides)
+    if given.json:
+        qty = int(answer.qty) if answer.qty == int(answer.qty) else float(answer.qty)
+        sys.stdout.write(json.dumps({"symbol": answer.symbol, "qty": qty, "why": answer.why}) + "\n")
+        return
+    sys.stdout.write(f"{answer.symbol} {answer.qty:+f}: {answer.why}\n")
+
+
+if __name__ == "__main__":
+    main()

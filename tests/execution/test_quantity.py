@@ -1,0 +1,307 @@
+"""The quantity for a venue's account: the real SDK against a venue on loopback."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import execution
+from execution.alpaca import read_account, standing_of
+from execution.orders import Account
+from execution.quantity import sized
+from execution.settings import LiveSettings
+from execution.trader import Trader
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
+from sizing.quantity import get_qty
+from trainingdata.bars import Bars
+from trainingdata.composition import composed
+from trainingdata.download import recent_bars
+from trainingdata.endpoint import BrokerSettings, Keys
+from trainingdata.errors import BrokerError, DataError, InputError
+from trainingdata.sessions import bar_position
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
+RAW = ("forecaster=ewma", "forecaster.calibrated=false")
+
+
+class Tilted:
+    """A random walk whose median rises by so many basis points a step."""
+
+    name = "tilted"
+
+    def __init__(self, basis_points: float) -> None:
+        self.basis_points = basis_points
+
+    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+        table = RandomWalk().forecast(bars, since)
+        steps = np.arange(1, HORIZON + 1)
+        values = table.values * (1 + 1e-4 * self.basis_points * steps[None, :, None])
+        return replace(table, answer=values.astype(np.float32).__getitem__)
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APCA_API_KEY_ID", KEYS.key)
+    monkeypatch.setenv("APCA_API_SECRET_KEY", KEYS.secret)
+
+
+@pytest.fixture
+def tilted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forecasting.settings.ForecasterSettings.build", lambda *_: Tilted(20.0))
+
+
+def position(symbol: str, qty: str, price: str, **more: str) -> dict[str, str]:
+    worth = str(Decimal(qty) * Decimal(price))
+    return {"symbol": symbol, "qty": qty, "current_price": price, "avg_entry_price": price, "market_value": worth, **more}
+
+
+def test_the_venues_half_hours_become_the_hours_the_model_knows(venue: Any, market: Bars) -> None:
+    now = np.datetime64("2024-03-05T17:45", "ns")
+    settings = BrokerSettings(url_override=venue.url)
+    bars = recent_bars(["SYA", "SYXUSD", "NONE"], now, days=30, feed="iex", settings=settings, keys=KEYS)
+    assert bars.symbols == ("SYA", "SYXUSD")
+    for s, symbol in enumerate(bars.symbols):
+        times, values = market.until(now).own(market.symbols.index(symbol))
+        recent = times > now - np.timedelta64(30, "D") + np.timedelta64(2, "h")
+        np.testing.assert_array_equal(bars.own(s)[0][-recent.sum() :], times[recent])
+        np.testing.assert_allclose(bars.own(s)[1][-recent.sum() :], values[recent])
+
+
+def test_the_account_is_read_as_the_venue_has_it(venue: Any) -> None:
+    venue.account |= {"cash": "50000", "non_marginable_buying_power": "30000"}
+    venue.positions = [
+        position("SYA", "-100", "50"),
+        position("SYXUSD", "0.5", "20000"),
+        position("AAPL260116C00200000", "-1", "250"),
+    ]
+    waiting = {"client_order_id": "a-1", "symbol": "SYB", "qty": "10", "filled_qty": "4", "side": "buy", "time_in_force": "day"}
+    venue.orders = [
+        waiting | {"type": "limit", "limit_price": "90"},
+        waiting
+        | {"client_order_id": "a-2", "symbol": "SYX/USD", "side": "sell", "qty": "0.1", "filled_qty": "0", "type": "market"},
+        waiting
+        | {"client_order_id": "a-3", "symbol": "SYA", "qty": None, "notional": "100", "type": "market", "filled_qty": "0"},
+    ]
+    account = read_account(BrokerSettings(url_override=venue.url), KEYS).account
+    assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
+    assert account.cash == 50_000 - 250
+    assert account.exposure == {"SYA": Decimal("-98.0"), "SYXUSD": Decimal("0.4"), "SYB": Decimal(6)}
+    assert account.equity == 50_000 - 250 - 5_000 + 10_000
+    assert account.unborrowed_cash == 30_000
+
+
+def test_an_account_without_what_it_needs_is_refused_and_never_invented(venue: Any) -> None:
+    settings = BrokerSettings(url_override=venue.url)
+    for wrong, says in (({}, "cash is None"), ({"cash": "much"}, "cash is 'much'"), ({"cash": "NaN"}, "cash is 'NaN'")):
+        venue.account = wrong
+        with pytest.raises(BrokerError, match=says):
+            read_account(settings, KEYS)
+    with pytest.raises(BrokerError, match="the clock says"):
+        standing_of({"cash": "1"}, [], [], {"timestamp": "2024-03-05T17:30:20"})
+
+
+def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(venue: Any, market: Bars, tilted: None) -> None:
+    """Lesson 12: one call."""
+    venue.positions = [position("SYB", "300", "100")]
+    venue.account["cash"] = "70000"
+    settings = LiveSettings.of(composed("live", [f"broker.url_override={venue.url}"]))
+    account = read_account(settings.broker, KEYS).account
+    bars = recent_bars(["SYA", "SYB"], account.as_of, days=400, feed="iex", settings=settings.broker, keys=KEYS)
+    price = float(bars.last_closes()[0])
+    trader = settings.trader(Tilted(20.0))
+    belief = trader.outlook(bars, "SYA", account.as_of)
+    expected = get_qty(
+        "SYA",
+        price,
+        account=account,
+        moments=belief,
+        correlation=belief.correlation,
+        cost=float(settings.costs.expected(bars.crypto, settings.fees)[0]),
+        overnight=belief.overnight,
+    )
+    assert expected > 0
+    assert execution.get_qty("SYA", price, f"broker.url_override={venue.url}") == expected
+
+
+def test_at_the_instant_of_a_decision_it_is_the_decision(venue: Any, market: Bars, tilted: None) -> None:
+    """Equal inputs give equal quantities in live and backtest: the trader's own choice, with one symbol deciding."""
+    venue.now = "2024-03-05T17:30:00Z"
+    known = market.until(np.datetime64("2024-03-05T17:30", "ns"))
+    lone = Bars(known.instruments[:1], known.own(0)[0], known.own(0)[1][None], np.ones((1, len(known.own(0)[0])), bool), "test")
+    price = float(lone.last_closes()[0])
+    settings = LiveSettings.of(composed("live", []))
+    decision = settings.trader(Tilted(20.0)).decide(lone, Account(100_000.0, {}, {"SYA": price}, lone.now))
+    assert decision is not None
+    assert execution.get_qty("SYA", price, f"broker.url_override={venue.url}") == decision.choices[0].qty
+
+
+def test_between_two_decisions_the_rest_of_the_interval_counts(market: Bars) -> None:
+    """At 12:45 New York three quarters of the way from 12:30 to 13:30 are left: mu and variance in proportion."""
+    trader: Trader = LiveSettings.of(composed("live", [])).trader(Tilted(20.0))
+    bars = market.until(np.datetime64("2024-03-05T17:30", "ns"))
+    whole, rest = (trader.outlook(bars, "SYA", np.datetime64(f"2024-03-05T17:{m}", "ns")) for m in ("30", "45"))
+    assert rest.until == whole.until == np.datetime64("2024-03-05T18:30", "ns")
+    assert rest.mu[0] == pytest.approx(whole.mu[0] * 0.75, rel=1e-3)
+    assert rest.sigma[0] == pytest.approx(whole.sigma[0] * np.sqrt(0.75), rel=1e-3)
+    assert not rest.overnight
+    evening = np.datetime64("2024-03-05T20:30", "ns")
+    late = trader.outlook(market.until(evening), "SYA", evening + np.timedelta64(15, "m"))
+    assert late.overnight
+    assert late.until == np.datetime64("2024-03-06T15:30", "ns")
+
+
+def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market: Bars) -> None:
+    """A stock beside a coin's hour: none of its variance at night, half a bar's in the half hour after the open."""
+    trader: Trader = LiveSettings.of(composed("live", [])).trader(Tilted(0.0))
+    coin, stock = market.symbols.index("SYXUSD"), market.symbols.index("SYA")
+    night, before_open, evening = (np.datetime64(f"2024-03-05T{at}", "ns") for at in ("08:00", "14:00", "20:30"))
+    asleep, waking = (trader.outlook(market.until(at), "SYXUSD", at) for at in (night, before_open))
+    assert asleep.sigma[stock] == 0
+    bars = bar_position(market.instruments[stock].kind, np.array([waking.until, waking.at]))
+    assert bars[0] - bars[1] == 0.5
+    close = market.until(np.datetime64("2024-03-04T21:00", "ns"))
+    step = RandomWalk().forecast(close, close.now).at(close.now)
+    spread = (step.values[stock, 0, LEVELS.index(0.9)] / step.price[stock] - 1) / 1.14
+    assert waking.sigma[stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
+    across = trader.outlook(market.until(evening), "SYA", evening)
+    assert across.sigma[coin] == pytest.approx(asleep.sigma[coin] * np.sqrt(19), rel=0.25)
+
+
+def test_a_market_that_is_shut_trades_nothing(venue: Any, tilted: None) -> None:
+    venue.now = "2024-03-05T22:00:00Z"
+    answer = sized("SYA", 100.0, f"broker.url_override={venue.url}")
+    assert answer.qty == 0
+    assert answer.why == "its market is shut at 2024-03-05T22:00Z; nothing can be traded now"
+    assert sized("SYX/USD", 100.0, f"broker.url_override={venue.url}", "costs.crypto_slippage_bps=0").why.startswith("Enhanced")
+
+
+def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_origins_rule_is_asked(
+    venue: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = f"broker.url_override={venue.url}"
+    venue.now = "2024-03-08T20:45:00Z"  # the market's last bar is that of 16:00; the fixture's bars end before 20:30
+    venue.bars = venue.bars.until(np.datetime64("2024-03-07T21:00", "ns"))
+    answer = sized("SYA", 100.0, here, *RAW)
+    assert answer.qty == 0
+    assert answer.why.startswith("Enhanced sizing failed: SYA: no forecast: its last bar was known at 2024-03-07T21:00Z")
+    assert answer.why.endswith("no new risk")
+    with caplog.at_level(logging.INFO):
+        answer = sized("SYA", 100.0, here, *RAW, "sizing.fallback=legacy")
+    assert answer.qty == 600
+    assert "Legacy sizing" in answer.why
+    assert {"SYA: Enhanced sizing failed: no forecast", "SYA: Legacy sizing"} <= set(caplog.messages)
+    venue.faults["/v2/stocks/bars"] = [403]
+    assert "refused (403)" in sized("SYA", 100.0, here, *RAW).why
+
+
+def test_the_environment_chooses_the_origins_rule_and_the_leverage(venue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = f"broker.url_override={venue.url}"
+    monkeypatch.setenv("USE_ENHANCED_KELLY_SIZING", "false")
+    monkeypatch.setenv("RISK_MULTIPLIER", "0.2")
+    assert sized("SYA", 100.0, here, *RAW).qty == 400  # 50 % of 4 times 100,000, times 0.2, at 100
+    monkeypatch.setenv("MAX_INTRADAY_LEVERAGE", "2.0")
+    assert sized("SYA", 100.0, here, *RAW).qty == 200
+    venue.account["multiplier"] = "1"
+    assert sized("SYA", 100.0, here, *RAW).qty == 100
+    wrong = {"RISK_MULTIPLIER": "lots", "MAX_INTRADAY_LEVERAGE": "-4", "USE_ENHANCED_KELLY_SIZING": "maybe"}
+    for name, value in wrong.items():
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            with pytest.raises(InputError, match=rf"{value}.*{name}"):
+                sized("SYA", 100.0, here, *RAW)
+
+
+def test_reads_are_repeated_and_what_stays_wrong_is_one_line_without_the_keys(venue: Any) -> None:
+    settings = BrokerSettings(url_override=venue.url, attempts=3)
+    venue.faults["/v2/account"] = [503, 429]
+    assert read_account(settings, KEYS).account.cash == 100_000
+    venue.faults["/v2/positions"] = [500] * 3
+    with pytest.raises(BrokerError, match="the account: status 500"):
+        read_account(settings, KEYS)
+    venue.faults["/v2/account"] = [f"<html>{KEYS.secret}</html>"]
+    with pytest.raises(BrokerError) as failed:
+        read_account(settings, KEYS)
+    assert KEYS.secret not in str(failed.value)
+    assert KEYS.secret not in repr(KEYS)
+    assert KEYS.key not in repr(KEYS)
+    with pytest.raises(BrokerError, match=r"refused \(401\)"):
+        read_account(settings, Keys("OTHER", "KEYS"))
+    dead = BrokerSettings(url_override="http://127.0.0.1:9", attempts=1)
+    with pytest.raises(BrokerError, match="no answer"):
+        read_account(dead, KEYS)
+    assert {method for method, _ in venue.asked} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("ftp://127.0.0.1", "no scheme, host and port"),
+        ("127.0.0.1:8000", "no scheme, host and port"),
+        ("http://127.0.0.1:8000/v2", "no scheme, host and port"),
+        ("http://127.0.0.1:banana", "no scheme, host and port"),
+        ("http://paper.example.com", "would send the keys in clear"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused(url: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        BrokerSettings(url_override=url)
+
+
+def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    known = {"PATH": "", "HOME": str(cwd), "APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, **environment}
+    command = [sys.executable, "-m", "execution.quantity", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=known, check=False)
+
+
+def test_the_command_answers_in_words_and_in_json_and_logs(venue: Any, tmp_path: Path) -> None:
+    here = f"broker.url_override={venue.url}"
+    done = run("SYA", "100", "--json", here, *RAW, cwd=tmp_path, USE_ENHANCED_KELLY_SIZING="false", RISK_MULTIPLIER="0.2")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["symbol"], answer["qty"]) == ("SYA", 400)
+    assert answer["why"].startswith("Legacy sizing; expected +0.0 bp")
+    assert "Legacy sizing" in next((tmp_path / "logs").iterdir()).read_text()
+    words = run("SYA", "100", here, *RAW, cwd=tmp_path)
+    assert words.stdout.startswith("SYA +0: Enhanced Kelly sizing with 4.0x leverage; expected +0.0 bp")
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "says"),
+    [
+        (["SYA", "-5"], {}, "price"),
+        (["SYA", "nan"], {}, "price: nan is not above 0"),
+        (["SYA", "much"], {}, "price"),
+        (["S Y A", "5"], {}, "neither a stock"),
+        (["SYA", "5", "oops"], {}, "'oops' is no flag"),
+        (["SYA", "5", "sizing.fraction=2"], {}, "sizing.fraction: 2.0 is outside"),
+        (["SYA", "5"], {"APCA_API_KEY_ID": ""}, "APCA_API_KEY_ID: not set"),
+        (["SYA", "5", "broker.url_override=http://127.0.0.1:9", "broker.attempts=1"], {}, "no answer"),
+        (["SYA", "5"], {"RISK_MULTIPLIER": "lots"}, "sizing.risk_multiplier"),
+    ],
+)
+def test_wrong_words_are_one_line_and_exit_code_2(
+    words: list[str], environment: dict[str, str], says: str, tmp_path: Path
+) -> None:
+    done = run(*words, cwd=tmp_path, **environment)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert says in done.stderr
+    assert KEYS.secret not in done.stderr
+
+
+def test_no_bars_at_all_says_so(venue: Any) -> None:
+    settings = BrokerSettings(url_override=venue.url)
+    with pytest.raises(DataError, match="the venue has no bar of the last 30 days"):
+        recent_bars(["ZZZ"], np.datetime64("2024-03-05T17:45", "ns"), days=30, feed="iex", settings=settings, keys=KEYS)
