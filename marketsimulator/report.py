@@ -17,6 +17,8 @@ PAGE = """<!doctype html>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1c2430 }
 h1 { font-size: 1.4rem } table { border-collapse: collapse; margin: 1rem 0 }
 td, th { padding: .25rem .9rem; text-align: right; border-bottom: 1px solid #e3e7ee } td:first-child { text-align: left }
+.orders { max-height: 32rem; overflow: auto } .orders table { margin: 0; font-size: 13px; white-space: nowrap }
+.orders td:last-child, .orders th:last-child { text-align: left } h2 { font-size: 1.1rem; margin-top: 2rem }
 .remark { background: #fff5d6; padding: .5rem .9rem; border-radius: 4px } .muted { color: #667085 }
 </style></head><body>
 <h1>{{ s.forecaster }}: {{ heading }}</h1>
@@ -27,12 +29,20 @@ td, th { padding: .25rem .9rem; text-align: right; border-bottom: 1px solid #e3e
 {% endfor %}</table>
 {% if luck %}<p>{{ luck }}</p>{% endif %}
 {{ figure | safe }}
+<h2>Orders and why</h2>
+<p class="muted">{{ orders | length }} of {{ sent }} orders{% if sent > orders | length %}, the latest{% endif %}. A limit's
+worth is what one more of equity there would add to the interval's expected return, net of risk.</p>
+<div class="orders"><table>
+<tr>{% for head in ("decided", "symbol", "order", "filled", "price", "fee", "why") %}<th>{{ head }}</th>{% endfor %}</tr>
+{% for row in orders %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table></div>
 <p class="muted">Returns are fractions of starting capital after spread, slippage, fees and interest; statistics come from
 the equity at 16:00 New York, {{ s.periods_per_year }} days a year. Leverage is gross exposure over equity after each
 instant's fills.</p>
 </body></html>
 """
 
+LISTED = 5000  # orders on the page; the file has all
 ROWS = (
     ("total return", "total_return", "{:+.2%}"),
     ("annual return", "annual_return", "{:+.2%}"),
@@ -88,10 +98,17 @@ def luck(summary: dict[str, Any]) -> str:
     return text + "."
 
 
-def render_report(summary: dict[str, Any], equity: list[pd.DataFrame], ceilings: dict[np.datetime64, float]) -> str:
-    """The page: figures beside the comparisons; equity, drawdown, leverage against its ceilings.
+def render_report(
+    summary: dict[str, Any],
+    equity: list[pd.DataFrame],
+    ceilings: dict[np.datetime64, float],
+    orders: pd.DataFrame,
+    fills: pd.DataFrame,
+) -> str:
+    """The page: figures beside the comparisons; equity, drawdown, leverage against its ceilings; every order and why.
 
     equity: a frame per column, the main run first. ceilings: decision instant → stock gross allowed, multiples of equity.
+    orders, fills: of the main run.
     """
     names = column_names(summary)
     return (
@@ -103,9 +120,25 @@ def render_report(summary: dict[str, Any], equity: list[pd.DataFrame], ceilings:
             columns=names,
             rows=format_rows(summary),
             luck=luck(summary),
+            sent=len(orders),
+            orders=_order_rows(orders.tail(LISTED), fills),
             figure=_figure(names, equity, ceilings),
         )
     )
+
+
+def _order_rows(orders: pd.DataFrame, fills: pd.DataFrame) -> list[tuple[str, ...]]:
+    """A row an order: when, of what, what was sent, what filled at which mean price for which fee in USD, and why."""
+    traded = fills[fills["price"] > 0]
+    value = (traded["qty"] * traded["price"]).groupby(traded["client_order_id"]).sum()
+    size, fee = (traded.groupby("client_order_id")[column].sum() for column in ("qty", "fee"))
+    rows: list[tuple[str, ...]] = []
+    for o in orders.to_dict("records"):
+        name, filled = o["client_order_id"], ("none", "", "")
+        if name in size.index and size[name]:
+            filled = (f"{size[name]:+g}", f"{value[name] / size[name]:,.4f}", f"{fee[name]:,.4f}")
+        rows.append((f"{o['at']:%Y-%m-%d %H:%M}", o["symbol"], f"{o['side']} {o['qty']:g}", *filled, o["reason"]))
+    return rows
 
 
 def _figure(names: list[str], frames: list[pd.DataFrame], ceilings: dict[np.datetime64, float]) -> str:

@@ -210,7 +210,8 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
         "decisions.parquet": lambda path: _write_parquet(run.decision_frame(), path, run.name),
         "config.yaml": lambda path: path.write_text(yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False)),
         "report.html": lambda path: path.write_text(
-            render_report(summary, [each.equity() for each in results.runs], ceilings), encoding="utf-8"
+            render_report(summary, [each.equity() for each in results.runs], ceilings, run.order_frame(), run.fill_frame()),
+            encoding="utf-8",
         ),
         "summary.json": lambda path: path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n"),
     }

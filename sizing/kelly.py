@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +67,7 @@ class SizingProblem:
         try:
             with np.load(path, allow_pickle=False) as held:
                 arrays = {field.name: held[field.name] for field in fields(cls)}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError(f"{path}: holds no sizing problem: {error}") from error
         return cls(**{**arrays, "fraction": float(arrays["fraction"])})
 

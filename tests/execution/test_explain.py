@@ -1,0 +1,122 @@
+"""Every order can be asked why it exists, from the files of its run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from execution.explain import explain
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results import write_results
+from marketsimulator.settings import BacktestSettings
+from trainingdata.composition import composed
+
+SPAN = [
+    *("start=2024-02-26", "end=2024-03-01", "data.start=2024-01-02", "data.end=2024-03-08", "symbols=[SYA,SYB,SYXUSD]"),
+    *("forecaster=oracle", "forecaster.calibrated=false", "trials=null"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A week of an oracle, which trades a lot."""
+    folder = tmp_path_factory.mktemp("run")
+    results = run_backtest(BacktestSettings.of(composed("backtest", SPAN)))
+    write_results(results, results.summary(), folder)
+    return folder
+
+
+def frames(run: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    decisions, orders, fills = (pd.read_parquet(run / f"{name}.parquet") for name in ("decisions", "orders", "fills"))
+    return decisions, orders, fills
+
+
+def test_every_fill_leads_to_an_order_and_every_order_to_a_decision_with_its_reason(run: Path) -> None:
+    decisions, orders, fills = frames(run)
+    assert set(fills["client_order_id"]) <= set(orders["client_order_id"])
+    assert len(orders) > 50
+    assert orders["reason"].str.startswith("expected ").all()
+    both = orders.merge(decisions, on=["at", "symbol"], suffixes=("", "_decided"))
+    assert len(both) == len(orders)
+    assert ((both["target"] - both["held"]) * both["qty_decided"] > 0).all()
+    assert (both["cost"] > 0).all()
+
+
+def test_what_binds_has_a_price_and_what_does_not_has_none(run: Path) -> None:
+    decisions, _, _ = frames(run)
+    for limit in ("symbol_cap", "long_only", "stock_gross", "crypto_gross", "unborrowed_cash", "joint"):
+        binds = decisions["binding"].str.split("+").apply(lambda names, limit=limit: limit in names)
+        assert (decisions.loc[~binds, f"shadow_{limit}"] == 0).all()
+        assert (decisions.loc[binds, f"shadow_{limit}"] >= -1e-12).all()
+    capped = decisions[decisions["binding"] == "symbol_cap"]
+    assert len(capped) > 10
+    assert (capped["shadow_symbol_cap"] > 0).mean() > 0.9
+    assert (capped["target"].abs() - 0.6).abs().max() < 1e-6
+
+
+def test_the_story_of_an_order_holds_its_numbers(run: Path) -> None:
+    decisions, orders, fills = frames(run)
+    order = orders.iloc[10]
+    story = explain(run, order=order["client_order_id"])
+    choice = decisions[(decisions["symbol"] == order["symbol"]) & (decisions["at"] == order["at"])].iloc[0]
+    fill = fills[fills["client_order_id"] == order["client_order_id"]].iloc[0]
+    for word in (
+        order["client_order_id"],
+        order["reason"],
+        f"{choice['mu'] * 1e4:+.2f} bp",
+        f"target {choice['target']:+.4f}",
+        f"filled {fill['qty']:+g} at {fill['price']:,.4f} USD",
+    ):
+        assert word in story
+    assert explain(run, symbol=order["symbol"], at=f"{order['at']:%Y-%m-%dT%H:%MZ}") == story
+    last = orders[orders["symbol"] == "SYXUSD"].iloc[-1]
+    assert last["client_order_id"] in explain(run, symbol="SYX/USD")
+
+
+def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
+    decisions, _, _ = frames(run)
+    still = decisions[(decisions["qty"] == 0) & (decisions["binding"] == "cost")].iloc[0]
+    story = explain(run, symbol=still["symbol"], at=f"{still['at']:%Y-%m-%dT%H:%MZ}")
+    assert "bound by cost" in story
+    assert story.endswith("nothing ordered")
+
+
+def test_the_page_lists_every_order_with_its_reason(run: Path) -> None:
+    _, orders, _ = frames(run)
+    page = (run / "report.html").read_text()
+    assert "Orders and why" in page
+    assert page.count("<td>SYA</td>") == (orders["symbol"] == "SYA").sum()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--order", "nobody"], "has no order 'nobody'"),
+        (["--symbol", "SYA", "--at", "2024-02-26T03:00Z"], "SYA was not decided at 2024-02-26T03:00Z"),
+        (["--symbol", "SYA", "--at", "noon"], "--at: 'noon' is no date"),
+        (["--symbol", "ZZZ"], "ZZZ was never decided"),
+        ([], "give either --order or --symbol"),
+        (["--symbol", "not a symbol"], "neither a stock"),
+    ],
+)
+def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], says: str) -> None:
+    command = [sys.executable, "-m", "execution.explain", str(run), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert says in done.stderr
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "execution.explain", str(tmp_path), "--symbol", "SYA"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "holds no decisions.parquet" in done.stderr

@@ -1,0 +1,127 @@
+"""Strategies side by side over the same forecasts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from marketsimulator.backtest import run_backtest
+from marketsimulator.compare_strategies import Comparison, compare
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.walk_forward import walk_forward
+from sizing.strategies import NAMES
+from trainingdata.composition import composed
+from trainingdata.configuration import changed
+from trainingdata.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SPAN = [
+    *("start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
+    *("forecaster=ewma", "forecaster.calibrated=false", "symbols=[SYA,SYB,SYXUSD]", "trials=null"),
+]
+
+
+@pytest.fixture(scope="module")
+def settings() -> BacktestSettings:
+    return BacktestSettings.of(composed("backtest", SPAN))
+
+
+@pytest.fixture(scope="module")
+def found(settings: BacktestSettings) -> Comparison:
+    return compare(settings, NAMES, folds=3)
+
+
+def test_every_named_strategy_has_a_row_with_figures_intervals_and_deflation(found: Comparison) -> None:
+    assert found.table["variant"].tolist() == list(NAMES)
+    for column in ("total_return", "sharpe", "sortino", "max_drawdown", "turnover", "costs", "cost_fees", "deflated_sharpe"):
+        assert column in found.table
+    active = found.table[found.table["trades"] > 0]
+    assert {"equal_weight", "risk_parity", "vol_target", "buy_and_hold", "legacy"} <= set(active["variant"])
+    assert (found.table["trials"] == len(NAMES)).all()
+    assert (found.table["max_leverage"] <= 4.1).all()
+
+
+def test_a_strategys_row_is_its_own_backtest(settings: BacktestSettings, found: Comparison) -> None:
+    alone = run_backtest(changed(settings, {"sizing.strategy": "risk_parity"}))
+    k = found.names.index("risk_parity")
+    _, equity = alone.main.curve()
+    np.testing.assert_array_equal(found.equity[k], equity)
+    assert found.table["total_return"][k] == alone.figures(alone.main)["total_return"]
+
+
+def test_a_strategy_with_no_edge_under_a_forecast_without_one_does_nothing(found: Comparison) -> None:
+    kelly = found.table[found.table["variant"].str.startswith("kelly")]
+    assert (kelly["trades"] == 0).all()
+    assert any(remark.startswith("Never traded: kelly_10") for remark in found.remarks)
+
+
+def test_what_is_varied_multiplies_the_strategies(settings: BacktestSettings) -> None:
+    two = compare(settings, ["vol_target"], {"sizing.target_volatility": [0.05, 0.2]}, folds=2)
+    assert two.names == ("vol_target sizing.target_volatility=0.05", "vol_target sizing.target_volatility=0.2")
+    calm, wild = two.table["mean_leverage"]
+    assert wild > 2 * calm
+
+
+def test_the_choice_by_the_past_looks_at_the_past_alone() -> None:
+    rng = np.random.default_rng(0)
+    returns = rng.normal(0, 0.01, (3, 40))
+    returns[1, :10] += 0.05
+    returns[2, 10:20] += 0.2
+    choice = walk_forward(returns, 4)
+    assert choice.chosen == (1, 2, 2)
+    assert choice.days.tolist() == list(range(10, 40))
+    np.testing.assert_array_equal(choice.returns, np.concatenate([returns[1, 10:20], returns[2, 20:]]))
+    later = returns.copy()
+    later[:, 30:] = rng.normal(0, 1, (3, 10))
+    assert walk_forward(later, 4).chosen == choice.chosen
+    still = np.zeros((2, 10))
+    assert walk_forward(still, 2).chosen == (0,)
+    with pytest.raises(InputError, match="folds: 1 is outside 2 … 10"):
+        walk_forward(still, 1)
+
+
+def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    run = [sys.executable, "-m", "marketsimulator.compare_strategies", *SPAN, *words]
+    return subprocess.run(run, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> None:
+    done = command("strategies=[kelly_50,equal_weight,buy_and_hold]", "folds=2", "output=out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "synthetic market" in done.stdout
+    summary = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert {v["variant"] for v in summary["variants"]} == {"kelly_50", "equal_weight", "buy_and_hold"}
+    assert list(pd.read_parquet(tmp_path / "out" / "equity.parquet").columns) == [
+        "at",
+        "kelly_50",
+        "equal_weight",
+        "buy_and_hold",
+    ]
+    assert len(pd.read_parquet(tmp_path / "out" / "comparison.parquet")) == 3
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    for word in ("equal_weight", "Drawdown", "synthetic market", "Chosen fold by fold"):
+        assert word in page
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["strategies=[martingale]"], "sizing.strategy: 'martingale' is none of kelly_10"),
+        (["strategies=[]"], "strategies: name at least one"),
+        (["vary={sizing.nothing: [1]}"], "sizing.nothing: there is no such setting"),
+        (["vary={sizing.band: 3}"], "vary.sizing.band: 3 is no list"),
+        (["vary=[1]"], "strategies, vary, folds"),
+        (["folds=1"], "folds: 1 is outside"),
+    ],
+)
+def test_wrong_words_are_one_line_and_nothing_is_written(words: list[str], says: str, tmp_path: Path) -> None:
+    done = command(*words, "output=out", cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,170 @@
+"""The correlation matrix a user builds from files, and the files it is kept in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainingdata.bars import FIELDS, Bars
+from trainingdata.build_correlation_matrix_from_csvs import build, clusters
+from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix
+from trainingdata.errors import InputError
+from trainingdata.instruments import Kind
+from trainingdata.stored_correlation import CorrelationSettings, StoredCorrelation, read_correlation, write_correlation
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SCRIPT = ROOT / "trainingdata" / "build_correlation_matrix_from_csvs.py"
+ESTIMATOR = CorrelationEstimator(hourly_window=100, session_window=24)
+
+
+@pytest.fixture(scope="module")
+def folder(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic market as CSV files with the bars' starts."""
+    where = tmp_path_factory.mktemp("csvs")
+    for s, item in enumerate(market.instruments):
+        times, values = market.own(s)
+        starts = times - np.timedelta64(1, "h")
+        if item.kind is Kind.STOCK:
+            closes = pd.DatetimeIndex(times).tz_localize("UTC").tz_convert("America/New_York")
+            starts = np.where((closes.hour == 16) & (closes.minute == 0), times - np.timedelta64(30, "m"), starts)
+        frame = pd.DataFrame(values, columns=list(FIELDS))
+        frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
+        frame.to_csv(where / f"{item.symbol}.csv", index=False)
+    return where
+
+
+def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(folder: Path, market: Bars, tmp_path: Path) -> None:
+    words = ["--input", str(folder), "--output", "made/matrix", "--lookback", "24", "--threshold", "0.3"]
+    done = command(*words, "--as-of", "2024-03-01", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    kept = read_correlation(tmp_path / "made" / "matrix")
+    expected = ESTIMATOR.at(market.until(np.datetime64("2024-03-02T05:00", "ns")))
+    assert kept.symbols == expected.symbols
+    np.testing.assert_array_equal(kept.values, expected.values)
+    assert kept.as_of == np.datetime64("2024-03-01T21:00", "ns")
+    assert "SYA" in done.stdout
+    settings = CorrelationSettings(file=str(tmp_path / "made" / "matrix.parquet"))
+    few = Bars(market.instruments[1:4], market.times, market.values[1:4], market.mask[1:4], "test")
+    np.testing.assert_array_equal(settings.source().at(few).values, expected.values[1:4, 1:4])
+
+
+def test_bars_after_it_change_nothing(folder: Path, market: Bars, tmp_path: Path) -> None:
+    """As of an instant: what came later cannot be in it."""
+    early = market.until(np.datetime64("2024-02-20T21:00", "ns"))
+    there, here = (build(bars, ESTIMATOR, 0.7) for bars in (early, early))
+    assert there.facts == here.facts
+    words = ["--input", str(folder), "--lookback", "24", "--as-of", "2024-02-20"]
+    assert command(*words, "--output", "a", cwd=tmp_path).returncode == 0
+    np.testing.assert_array_equal(read_correlation(tmp_path / "a").values, here.matrix.values)
+
+
+def test_quality_counts_what_is_missing_unmoved_and_without_volume(market: Bars) -> None:
+    values, mask = market.values.copy(), market.mask.copy()
+    rows = np.flatnonzero(mask[0])[-30:]
+    values[0, rows[:10]], mask[0, rows[:10]] = np.nan, False
+    values[0, rows[-5:], :4] = values[0, rows[-6], 3]
+    values[0, rows[-3:], 4] = 0
+    facts = build(Bars(market.instruments, market.times, values, mask, "test"), ESTIMATOR, 0.7).facts
+    holed, whole = facts["quality"]["SYA"], facts["quality"]["SYB"]
+    assert holed["hourly_missing"] == pytest.approx(0.11, abs=0.02)
+    assert whole["hourly_missing"] == 0
+    assert holed["unchanged_closes"] >= 5
+    assert holed["without_volume"] == 3
+    assert whole["hourly_returns"] == 100
+
+
+def test_volatility_is_that_of_the_returns(market: Bars) -> None:
+    moves = build(market, ESTIMATOR, 0.7).facts["volatility"]["SYXUSD"]
+    times, values = market.own(market.symbols.index("SYXUSD"))
+    closes = values[times <= np.datetime64("2024-03-08T21:00", "ns")][-101:, 3]
+    assert moves["hourly"] == pytest.approx(np.diff(np.log(closes)).std(ddof=1))
+    assert moves["annual"] == pytest.approx(moves["session"] * np.sqrt(252))
+    assert moves["worst_session"] < 0 < moves["best_session"]
+
+
+def test_symbols_that_move_together_are_a_cluster() -> None:
+    values = np.array([[1, 0.9, 0.1, 0.2], [0.9, 1, 0.1, 0.2], [0.1, 0.1, 1, 0.8], [0.2, 0.2, 0.8, 1]])
+    matrix = CorrelationMatrix(("A", "B", "C", "D"), values, np.datetime64("2024-01-01", "ns"))
+    assert clusters(matrix, 0.7) == [["A", "B"], ["C", "D"]]
+    assert clusters(matrix, 0.85) == [["A", "B"], ["C"], ["D"]]
+    assert clusters(matrix, 0.1) == [["A", "B", "C", "D"]]
+
+
+def test_a_matrix_from_later_or_without_a_symbol_is_refused(market: Bars) -> None:
+    """A backtest cannot decide by what was not known."""
+    stored = StoredCorrelation(ESTIMATOR.at(market))
+    with pytest.raises(InputError, match="could not have known it"):
+        stored.at(market.until(np.datetime64("2024-02-20T21:00", "ns")))
+    without = StoredCorrelation(CorrelationMatrix(("SYA",), np.eye(1), np.datetime64("2024-01-01", "ns")))
+    with pytest.raises(InputError, match=r"the matrix has no SYB, it has SYA"):
+        without.at(market)
+
+
+def test_a_pickle_is_refused_with_the_reason_and_a_way_out(tmp_path: Path, folder: Path) -> None:
+    """Lesson 14."""
+    (tmp_path / "matrix.pkl").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
+    for attempt in (
+        lambda: read_correlation(tmp_path / "matrix.pkl"),
+        lambda: CorrelationSettings(file=str(tmp_path / "matrix.pkl")).source(),
+    ):
+        with pytest.raises(InputError, match=r"can execute code when it is read; build the matrix anew .* python -c"):
+            attempt()
+    done = command("--input", str(folder), "--output", "matrix.pkl", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is a pickle" in done.stderr
+    assert not list(tmp_path.glob("*.parquet"))
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not parquet", None])
+def test_files_that_hold_no_matrix_are_named(content: bytes | None, tmp_path: Path, market: Bars) -> None:
+    write_correlation(ESTIMATOR.at(market), {}, tmp_path / "m")
+    if content is None:
+        (tmp_path / "m.json").write_text(json.dumps({"as_of": "yesterday"}))
+    else:
+        (tmp_path / "m.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"m\.parquet holds no correlation matrix|as_of"):
+        read_correlation(tmp_path / "m")
+    (tmp_path / "m.json").unlink()
+    with pytest.raises(InputError, match=r"correlation\.file"):
+        read_correlation(tmp_path / "m")
+
+
+def test_a_matrix_that_is_none_is_refused(tmp_path: Path, market: Bars) -> None:
+    _, facts = write_correlation(ESTIMATOR.at(market), {}, tmp_path / "m")
+    frame = pd.DataFrame([[1.0, 2.0], [2.0, 1.0]], index=["A", "B"], columns=["A", "B"])
+    frame.to_parquet(tmp_path / "m.parquet")
+    assert facts.exists()
+    with pytest.raises(InputError, match="positive definite"):
+        read_correlation(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--lookback", "1"], "--lookback: 1 is below 2"),
+        (["--lookback", "many"], "--lookback"),
+        (["--threshold", "1.5"], "--threshold: 1.5 is outside"),
+        (["--as-of", "soon"], "--as-of: 'soon' is no date"),
+        (["--as-of", "1999-01-01"], "has no bars between"),
+        (["--symbols", "ZZZ"], "ZZZ: no ZZZ.parquet"),
+        (["--output", "/proc/none/m"], "--output"),
+        (["--input", "nowhere"], "nowhere is no folder"),
+    ],
+)
+def test_wrong_words_are_one_line_and_exit_code_2(words: list[str], says: str, folder: Path, tmp_path: Path) -> None:
+    done = command("--input", str(folder), "--output", "m", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert says in done.stderr
+    assert list(tmp_path.iterdir()) == []
