@@ -18,6 +18,7 @@ from trainingdata.correlation import Correlations, correlations_over
 from trainingdata.errors import DataError
 from trainingdata.instruments import Kind
 from trainingdata.sessions import (
+    BARS_A_YEAR,
     Holding,
     Instants,
     bar_position,
@@ -32,7 +33,6 @@ Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
 
 PAIRS = 4096  # forecasts read at once
-BARS_A_YEAR = {Kind.STOCK: 252 * 7, Kind.CRYPTO: 8766}
 
 
 class NoForecast(DataError):
@@ -44,8 +44,8 @@ class Belief:
     """Of one instant, `at`, over the holding interval that ends at `until`; S symbols.
 
     deciding [S]: whose bar has just closed, whose market is open to fill, and which have a forecast of it. overnight: the
-    interval holds the night, or leaves no later decision to cut for it. years: its length in years of the open time of what
-    decides. mu, sigma [S]: NaN where there is no forecast. correlation [S, S].
+    interval holds the night, or leaves no later decision to cut for it. years [S]: each symbol's own open time in it, in
+    years. mu, sigma [S]: NaN where there is no forecast. correlation [S, S].
     """
 
     symbols: tuple[str, ...]
@@ -53,7 +53,7 @@ class Belief:
     until: np.datetime64
     deciding: Mask
     overnight: bool
-    years: float
+    years: Array
     mu: Array
     sigma: Array
     correlation: Array
@@ -63,8 +63,8 @@ class Belief:
 class Beliefs:
     """Of every instant [T] of a history at which anything decides.
 
-    at, until, overnight, years [T]; deciding, mu, sigma [T, S]; matrix [T]: number of the correlation matrix, [D, S, S]
-    float32, in force.
+    at, until, overnight [T]; years [T, 2]: of stocks, of coins; deciding, mu, sigma [T, S]; matrix [T]: number of the
+    correlation matrix, [D, S, S] float32, in force. crypto [S].
     """
 
     symbols: tuple[str, ...]
@@ -72,6 +72,7 @@ class Beliefs:
     until: Instants
     overnight: Mask
     years: Array
+    crypto: Mask
     deciding: Mask
     mu: Array
     sigma: Array
@@ -89,7 +90,7 @@ class Beliefs:
             self.until[t],
             self.deciding[t],
             bool(self.overnight[t]),
-            float(self.years[t]),
+            np.where(self.crypto, self.years[t, 1], self.years[t, 0]),
             self.mu[t],
             self.sigma[t],
             self.correlations[self.matrix[t]].astype(np.float64),
@@ -125,7 +126,8 @@ def beliefs(
         times[kept],
         until[kept],
         np.array([not stays_open(now) for now in times[kept]], dtype=bool),
-        _years(closed[kept] & ~bars.crypto, times[kept], until[kept]),
+        _years(times[kept], until[kept]),
+        bars.crypto,
         deciding[kept],
         mu[kept],
         sigma[kept],
@@ -168,9 +170,10 @@ def outlook(
     if not sigma[0, s] > 0:
         raise NoForecast(f"{symbol}: no forecast that spreads between {utc_text(now)} and {utc_text(until[0])}")
     only = np.arange(len(bars.symbols)) == s
-    years = _years((only & ~bars.crypto)[None, :], here, until)
+    span = _years(here, until)[0]
+    years = np.where(bars.crypto, span[1], span[0])
     matrix = correlations.at(bars).values
-    return Belief(bars.symbols, now, until[0], only, not stays_open(now), float(years[0]), mu[0], sigma[0], matrix)
+    return Belief(bars.symbols, now, until[0], only, not stays_open(now), years, mu[0], sigma[0], matrix)
 
 
 def deciding_symbols(bars: Bars) -> Mask:
@@ -195,10 +198,12 @@ def _ends(bars: Bars, times: Instants, closed: Mask, holding: Holding) -> Instan
     return ends
 
 
-def _years(stocks: Mask, times: Instants, until: Instants) -> Array:
-    """[T] open time of the intervals in years: of stocks where any of them [T, S] has closed, else of coins."""
-    span = [(bar_position(kind, until) - bar_position(kind, times)) / BARS_A_YEAR[kind] for kind in (Kind.STOCK, Kind.CRYPTO)]
-    return np.where(stocks.any(axis=1), *span)
+def _years(times: Instants, until: Instants) -> Array:
+    """[T, 2] open time of the intervals in years: of stocks, and of coins."""
+    return np.stack(
+        [(bar_position(kind, until) - bar_position(kind, times)) / BARS_A_YEAR[kind] for kind in (Kind.STOCK, Kind.CRYPTO)],
+        axis=1,
+    )
 
 
 def _moments(

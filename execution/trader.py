@@ -180,7 +180,7 @@ class Trader:
             crypto=crypto,
             deciding=np.append(belief.deciding, np.zeros(m, dtype=bool)),
             universe=np.append(np.isfinite(belief.sigma), np.zeros(m, dtype=bool)),
-            years=belief.years,
+            years=np.append(belief.years, np.zeros(m)),
             stock_ceiling=stock_ceiling,
         )
 

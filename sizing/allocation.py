@@ -52,9 +52,9 @@ class Situation:
     """What sizing needs to know of one instant, for S symbols; returns and costs belong to one holding interval.
 
     mu [S], covariance [S, S]: of simple returns. held [S]: weight held plus open orders. cost [S]: of moving a weight by
-    one. crypto, deciding [S]. universe [S]: what the strategy may hold and has a forecast of. years: length of the interval
-    in years of open time. equity in USD. stock_ceiling: stock gross allowed now. unborrowed: cash that may buy coins, a
-    multiple of equity.
+    one. crypto, deciding [S]. universe [S]: what the strategy may hold and has a forecast of. years [S]: each symbol's own
+    open time in the interval, in years. equity in USD. stock_ceiling: stock gross allowed now. unborrowed: cash that may buy
+    coins, a multiple of equity.
     """
 
     mu: Array
@@ -64,7 +64,7 @@ class Situation:
     crypto: Mask
     deciding: Mask
     universe: Mask
-    years: float
+    years: Array
     equity: float
     stock_ceiling: float
     unborrowed: float
@@ -82,7 +82,7 @@ class Situation:
         crypto: Mask,
         deciding: Mask,
         universe: Mask,
-        years: float,
+        years: Array,
         stock_ceiling: float,
     ) -> Situation:
         """The situation of an account over these symbols, valued at these prices.

@@ -16,6 +16,7 @@ from sizing.strategies import Kelly, Legacy, Strategy
 from trainingdata.compiled import inlined
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
+from trainingdata.sessions import BARS_A_YEAR
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,6 @@ Fallback = Literal["none", "legacy"]
 
 ROUNDING = 1.2e-16  # relative, of a division
 HALF_KELLY = Kelly()
-HOUR_OF_A_SESSION = 1 / (252 * 7)
 FUZZ = 1e-6  # of an increment: a float that fell just short of a whole step is that step
 
 
@@ -77,7 +77,7 @@ def get_qty(
     limits: Limits | None = None,
     strategy: Strategy = HALF_KELLY,
     cost: float = 0.0,
-    years: float = HOUR_OF_A_SESSION,
+    hours: float = 1.0,
     overnight: bool = False,
     enhanced: bool = True,
     fallback: Fallback = "none",
@@ -97,8 +97,8 @@ def get_qty(
         one of `sizing.strategies`; half-Kelly by default.
     cost
         of trading, as a fraction of what is traded.
-    years
-        length of the holding interval in years of open time; only `vol_target` asks for it.
+    hours
+        own bars of a symbol in the holding interval; only `vol_target` and `risk_parity` ask for it.
     overnight
         whether the overnight ceiling is the one in force.
     enhanced, risk_multiplier
@@ -116,7 +116,7 @@ def get_qty(
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price} is not above 0")
     rules = limits or Limits()
-    situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, years, overnight)
+    situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, hours, overnight)
     legacy = Legacy(risk_multiplier)
     order: list[Strategy] = [strategy] if enhanced else []
     if fallback == "legacy" or not enhanced:
@@ -143,7 +143,7 @@ def _situation(
     correlation: Array | None,
     limits: Limits,
     cost: float,
-    years: float,
+    hours: float,
     overnight: bool,
 ) -> tuple[Situation, int]:
     """The account with only `symbol` deciding, and the symbol's row."""
@@ -169,7 +169,7 @@ def _situation(
         crypto=np.array([instrument(s).kind is Kind.CRYPTO for s in symbols]),
         deciding=np.array([s == symbol for s in symbols]),
         universe=known,
-        years=years,
+        years=np.array([hours / BARS_A_YEAR[instrument(s).kind] for s in symbols]),
         stock_ceiling=limits.stock_ceiling(overnight=overnight, equity=account.equity),
     )
     return situation, symbols.index(symbol)

@@ -19,7 +19,7 @@ from sizing.allocation import Allocation, Situation, allocate, nearest
 from sizing.limits import Limits
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
-from trainingdata.sessions import Holding
+from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
 
 Array = npt.NDArray[np.float64]
 
@@ -38,7 +38,7 @@ NAMES = (
     "legacy",
 )
 ROUNDS = 500  # of risk parity's descent at most
-CLOSE = 1e-10  # of a weight: where it ends
+CLOSE = 1e-10  # relative: where it ends
 
 
 class Strategy(Protocol):
@@ -163,20 +163,22 @@ def fixed_fraction(s: Situation, size: float) -> Array:
 
 def vol_target(s: Situation, deviation: float) -> Array:
     """Weights in proportion to 1/σ, scaled so that the book's deviation is that many a year."""
-    shape, known = np.zeros(len(s.mu)), _awake(s)
+    known = whole_days(s)
     if known is None:
         return s.held
-    shape[known] = 1.0 / np.sqrt(np.diag(s.covariance)[known])
-    return np.asarray(shape * deviation * np.sqrt(s.years) / np.sqrt(shape @ s.covariance @ shape))
+    covariance, shape = _a_year(s, known), np.zeros(len(s.mu))
+    inverse = 1.0 / np.sqrt(np.diag(covariance))
+    shape[known] = inverse * deviation / np.sqrt(inverse @ covariance @ inverse)
+    return shape
 
 
 def risk_parity(s: Situation) -> Array:
     """Long weights, 1 in all, to each of which belongs the same part of the book's variance."""
-    known = _awake(s)
+    known = whole_days(s)
     if known is None:
         return s.held
     weights = np.zeros(len(s.mu))
-    weights[known] = equal_risk(s.covariance[np.ix_(known, known)])
+    weights[known] = equal_risk(_a_year(s, known))
     return weights
 
 
@@ -205,10 +207,21 @@ def equal_risk(covariance: Array) -> Array:
     return np.asarray(weights / weights.sum())
 
 
-def _awake(s: Situation) -> npt.NDArray[np.int64] | None:
-    """The symbols with a forecast; none where a market stays shut all through the interval, so that risks do not compare."""
+def whole_days(s: Situation) -> npt.NDArray[np.int64] | None:
+    """The symbols with a forecast; none where the interval holds less than a day of one's own, so that risks do not compare.
+
+    Before a weekend a coin's next day holds only part of a session, and no night: stocks would seem calm.
+    """
     known = np.flatnonzero(s.universe)
-    return known if len(known) and (np.diag(s.covariance)[known] > 0).all() else None
+    day = np.where(s.crypto, *(BARS_A_DAY[k] / BARS_A_YEAR[k] for k in (Kind.CRYPTO, Kind.STOCK)))
+    compare = (s.years[known] >= day[known] * (1 - CLOSE)) & (np.diag(s.covariance)[known] > 0)
+    return known if len(known) and compare.all() else None
+
+
+def _a_year(s: Situation, known: npt.NDArray[np.int64]) -> Array:
+    """Covariance of the known symbols, each over a year of its own open time."""
+    root = np.sqrt(s.years[known])
+    return np.asarray(s.covariance[np.ix_(known, known)] / np.outer(root, root))
 
 
 def named(

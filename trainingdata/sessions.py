@@ -28,6 +28,8 @@ HOUR = np.timedelta64(1, "h")
 DAY = np.timedelta64(1, "D")
 FULL_SESSION = np.timedelta64(390, "m")
 CALENDAR_START = "2000-01-01"
+BARS_A_YEAR = {Kind.STOCK: 252 * 7, Kind.CRYPTO: 8766}
+BARS_A_DAY = {Kind.STOCK: 7, Kind.CRYPTO: 24}
 _NEVER = np.datetime64("NaT", "ns")
 
 

@@ -34,7 +34,7 @@ def situation(seed: int, n: int = 6, **fields: Any) -> Situation:
         "crypto": crypto,
         "deciding": rng.random(n) < 0.7,
         "universe": np.ones(n, dtype=bool),
-        "years": 1 / 252,
+        "years": np.where(crypto, 24 / 8766, 1 / 252),
         "equity": 10.0 ** rng.uniform(3, 6),
         "stock_ceiling": float(rng.choice([1.0, 1.96, 4.0])),
         "unborrowed": float(rng.uniform(0, 1)),
@@ -45,6 +45,7 @@ def situation(seed: int, n: int = 6, **fields: Any) -> Situation:
 def flat(n: int = 4, **fields: Any) -> Situation:
     """Stocks alone, nothing held, all deciding, rich."""
     values: dict[str, Any] = {
+        "years": np.full(n, 1 / 252),
         "held": np.zeros(n),
         "crypto": np.zeros(n, dtype=bool),
         "deciding": np.ones(n, dtype=bool),
@@ -161,11 +162,21 @@ def test_risk_parity_gives_every_symbol_the_same_part_of_the_variance(seed: int,
     np.testing.assert_allclose(parts, parts.mean(), rtol=1e-5)
 
 
-def test_where_a_market_stays_shut_risks_do_not_compare_and_nothing_moves() -> None:
+def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_nothing_moves() -> None:
     held = np.array([0.1, 0.2, 0.3, 0.1])
-    s = flat(held=held, covariance=np.diag([1e-4, 1e-4, 0.0, 1e-4]))
+    shut = flat(held=held, covariance=np.diag([1e-4, 1e-4, 0.0, 1e-4]), years=np.array([1, 1, 0, 1]) / 252)
+    partly = flat(held=held, years=np.array([1, 1, 1, 0.5]) / 252)
     for name in ("vol_target", "risk_parity"):
-        assert named(name).allocate(s, Limits()).target.tolist() == held.tolist()
+        assert named(name).allocate(shut, Limits()).target.tolist() == held.tolist()
+        assert named(name).allocate(partly, Limits()).target.tolist() == held.tolist()
+
+
+def test_risks_compare_over_each_symbols_own_year() -> None:
+    """Over a weekend a coin trades three days and a stock one: its variance of three days is no more risk a year."""
+    s = flat(2, crypto=np.array([False, True]), covariance=np.diag([1e-4, 3e-4]), years=np.array([1 / 252, 72 / 8766]))
+    w = named("risk_parity").allocate(s, Limits()).target
+    a_year = np.sqrt(np.array([1e-4 * 252, 3e-4 * 8766 / 72]))
+    np.testing.assert_allclose(w * a_year, (w * a_year).mean(), rtol=1e-6)
 
 
 def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
