@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,8 @@ def read_correlation(path: Path) -> CorrelationMatrix:
         if list(frame.index) != list(frame.columns):
             raise ValueError("rows and columns are not the same symbols")
         return CorrelationMatrix(tuple(map(str, frame.columns)), frame.to_numpy(dtype=np.float64), as_of)
-    except FileNotFoundError as error:
-        raise InputError(f"correlation.file: there is no {error.filename}") from error
+    except FileNotFoundError:
+        raise InputError(f"correlation.file: there is no {table} with a {facts.name} beside it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"correlation.file: {table} holds no correlation matrix: {error}") from error
 
@@ -78,11 +79,14 @@ def refuse_pickle(path: Path, name: str) -> None:
         with the command that turns a trusted one into something safe.
     """
     if path.suffix.lower() in PICKLES:
-        safe = path.with_suffix(".csv")
+        stem = str(path.with_suffix(""))
+        built = datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.is_file() else datetime.now(UTC)
+        known = json.dumps({"as_of": f"{built:%Y-%m-%dT%H:%MZ}"})
         raise InputError(
             f"{name}: {path} is a pickle, which can execute code when it is read; build the matrix anew with"
             f" trainingdata/build_correlation_matrix_from_csvs.py, or, if you trust the file, convert it once:"
-            f' python -c "import pandas; pandas.DataFrame(pandas.read_pickle({str(path)!r})).to_csv({str(safe)!r})"'
+            f' python -c \'import pandas; pandas.DataFrame(pandas.read_pickle("{path}")).to_parquet("{stem}.parquet")\''
+            f" && echo '{known}' > {stem}.json"
         )
 
 

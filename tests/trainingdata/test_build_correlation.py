@@ -110,6 +110,17 @@ def test_a_matrix_from_later_or_without_a_symbol_is_refused(market: Bars) -> Non
         without.at(market)
 
 
+def test_the_way_out_of_a_pickle_leads_to_files_that_can_be_read(tmp_path: Path, market: Bars) -> None:
+    matrix = ESTIMATOR.at(market)
+    symbols = list(matrix.symbols)
+    pd.DataFrame(matrix.values, index=symbols, columns=symbols).to_pickle(tmp_path / "old.pkl")
+    with pytest.raises(InputError) as refused:
+        read_correlation(tmp_path / "old.pkl")
+    way = str(refused.value).split("convert it once: ")[1].replace("python -c", f"{sys.executable} -c", 1)
+    subprocess.run(way, shell=True, check=True, cwd=tmp_path)
+    np.testing.assert_array_equal(read_correlation(tmp_path / "old").values, matrix.values)
+
+
 def test_a_pickle_is_refused_with_the_reason_and_a_way_out(tmp_path: Path, folder: Path) -> None:
     """Lesson 14."""
     (tmp_path / "matrix.pkl").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
@@ -136,7 +147,8 @@ def test_files_that_hold_no_matrix_are_named(content: bytes | None, tmp_path: Pa
     with pytest.raises(InputError, match=r"m\.parquet holds no correlation matrix|as_of"):
         read_correlation(tmp_path / "m")
     (tmp_path / "m.json").unlink()
-    with pytest.raises(InputError, match=r"correlation\.file"):
+    write_correlation(ESTIMATOR.at(market), {}, tmp_path / "other")[0].replace(tmp_path / "m.parquet")
+    with pytest.raises(InputError, match=r"there is no .*m\.parquet with a m\.json beside it"):
         read_correlation(tmp_path / "m")
 
 
