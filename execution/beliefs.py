@@ -24,6 +24,7 @@ from trainingdata.sessions import (
     bar_position,
     holding_end,
     is_decision,
+    shared_news,
     stays_open,
     utc_text,
 )
@@ -45,7 +46,7 @@ class Belief:
 
     deciding [S]: whose bar has just closed, whose market is open to fill, and which have a forecast of it. overnight: the
     interval holds the night, or leaves no later decision to cut for it. years [S]: each symbol's own open time in it, in
-    years. mu, sigma [S]: NaN where there is no forecast. correlation [S, S].
+    years. mu, sigma [S]: NaN where there is no forecast. correlation [S, S]: over the interval.
     """
 
     symbols: tuple[str, ...]
@@ -63,8 +64,8 @@ class Belief:
 class Beliefs:
     """Of every instant [T] of a history at which anything decides.
 
-    at, until, overnight [T]; years [T, 2]: of stocks, of coins; deciding, mu, sigma [T, S]; matrix [T]: number of the
-    correlation matrix, [D, S, S] float32, in force. crypto [S].
+    at, until, overnight [T]; years [T, 2]: of stocks, of coins; shared [T]: news that stocks and coins have in common;
+    deciding, mu, sigma [T, S]; matrix [T]: number of the correlation matrix, [D, S, S] float32, in force. crypto [S].
     """
 
     symbols: tuple[str, ...]
@@ -72,6 +73,7 @@ class Beliefs:
     until: Instants
     overnight: Mask
     years: Array
+    shared: Array
     crypto: Mask
     deciding: Mask
     mu: Array
@@ -93,7 +95,7 @@ class Beliefs:
             np.where(self.crypto, self.years[t, 1], self.years[t, 0]),
             self.mu[t],
             self.sigma[t],
-            self.correlations[self.matrix[t]].astype(np.float64),
+            _over_interval(self.correlations[self.matrix[t]].astype(np.float64), self.crypto, float(self.shared[t])),
         )
 
 
@@ -127,6 +129,7 @@ def beliefs(
         until[kept],
         np.array([not stays_open(now) for now in times[kept]], dtype=bool),
         _years(times[kept], until[kept]),
+        shared_news(times[kept], until[kept]),
         bars.crypto,
         deciding[kept],
         mu[kept],
@@ -172,7 +175,7 @@ def outlook(
     only = np.arange(len(bars.symbols)) == s
     span = _years(here, until)[0]
     years = np.where(bars.crypto, span[1], span[0])
-    matrix = correlations.at(bars).values
+    matrix = _over_interval(correlations.at(bars).values, bars.crypto, float(shared_news(here, until)[0]))
     return Belief(bars.symbols, now, until[0], only, not stays_open(now), years, mu[0], sigma[0], matrix)
 
 
@@ -196,6 +199,11 @@ def _ends(bars: Bars, times: Instants, closed: Mask, holding: Holding) -> Instan
         found = np.array([holding_end(kind, now, holding) for now in times[rows]], dtype="datetime64[ns]")
         ends[rows] = np.maximum(ends[rows], found)
     return ends
+
+
+def _over_interval(correlation: Array, crypto: Mask, shared: float) -> Array:
+    """The correlation [S, S] with what is between the classes in proportion to the news they share; positive definite still."""
+    return np.asarray(np.where(crypto[:, None] != crypto[None, :], correlation * shared, correlation))
 
 
 def _years(times: Instants, until: Instants) -> Array:

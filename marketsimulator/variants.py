@@ -50,6 +50,7 @@ class Plan(NamedTuple):
     sigma: Array
     matrix: Index
     correlations: Array32
+    shared: Array
     cost: Array
     crypto: Mask
     caps: tuple[float, float, float]
@@ -131,6 +132,7 @@ def _outcome(
             beliefs.sigma,
             beliefs.matrix,
             beliefs.correlations,
+            beliefs.shared,
             settings.costs.expected(bars.crypto, settings.fees),
             bars.crypto,
             (limits.symbol_cap, limits.crypto_leverage, limits.margin_equity),
@@ -210,7 +212,8 @@ def _moments(plan: Plan, row: int) -> tuple[Array, Array]:
     for s in range(size):
         for r in range(size):
             if np.isfinite(sigma[s]) and np.isfinite(sigma[r]):
-                covariance[s, r] = matrix[s, r] * (sigma[s] * sigma[r])
+                across = plan.shared[row] if plan.crypto[s] != plan.crypto[r] else 1.0
+                covariance[s, r] = matrix[s, r] * across * (sigma[s] * sigma[r])
     return np.where(plan.deciding[row], plan.mu[row], 0.0), covariance
 
 

@@ -144,6 +144,25 @@ def bar_position(kind: Kind, instants: Instants) -> Array:
     return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(grid.starts)))
 
 
+def shared_news(begin: Instants, end: Instants) -> Array:
+    """How much of what moves stocks and coins in each interval they have in common, [T]: |A ∩ B| / √(|A|·|B|), 0 … 1.
+
+    B, a coin's time, is the interval. A, a stock's, reaches from its begin, or from the close before where the market opens
+    within it (the first price holds all the news since), to its end, or the last close in it. Over an hour of the session, or
+    a night from afternoon to morning, they are the same; in the hour of the open a coin has moved on most of that news before.
+    """
+    grid = stock_grid()
+    first = np.searchsorted(grid.opens, begin, side="right") - 1
+    inside = (first >= 0) & (begin < grid.closes[np.maximum(first, 0)])
+    last = np.searchsorted(grid.opens, end, side="left") - 1
+    until = np.minimum(end, grid.closes[np.maximum(last, 0)])
+    since = np.where(inside, begin, grid.closes[np.maximum(first, 0)])
+    moves = (last >= 0) & (inside | (last > first))
+    spans = ((until - since) / HOUR) * ((end - begin) / HOUR)
+    common = np.maximum((until - begin) / HOUR, 0.0)
+    return np.asarray(np.divide(common, np.sqrt(spans), out=np.zeros(len(begin)), where=moves & (spans > 0)))
+
+
 def bar_slots(kind: Kind, instants: Instants, ahead: int) -> npt.NDArray[np.int8]:
     """Place in its day of the bar that ends at each instant and of the `ahead` bars after it, [N, 1 + ahead].
 

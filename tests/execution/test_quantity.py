@@ -175,6 +175,11 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
     spread = (step.values[stock, 0, LEVELS.index(0.9)] / step.price[stock] - 1) / 1.14
     assert waking.sigma[stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
     across = trader.outlook(market.until(evening), "SYA", evening)
+    plain = trader.correlations.at(market.until(before_open)).values[stock, coin]
+    assert asleep.correlation[stock, coin] == 0
+    assert waking.correlation[stock, coin] == pytest.approx(plain / np.sqrt(18))
+    assert np.linalg.eigvalsh(waking.correlation)[0] > 0
+    assert across.correlation[stock, coin] == trader.correlations.at(market.until(evening)).values[stock, coin]
     assert across.sigma[coin] == pytest.approx(asleep.sigma[coin] * np.sqrt(19), rel=0.25)
 
 

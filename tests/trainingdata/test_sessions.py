@@ -17,6 +17,7 @@ from trainingdata.sessions import (
     known_at,
     last_four_pm,
     nights_between,
+    shared_news,
     stays_open,
     stock_grid,
 )
@@ -154,3 +155,22 @@ def test_dates_are_new_york_dates_and_both_ends_inclusive() -> None:
 def test_a_date_that_is_none_is_refused_by_name(text: str) -> None:
     with pytest.raises(InputError, match="start"):
         instant(text, name="start")
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "expected"),
+    [
+        ("2024-03-05T15:30", "2024-03-05T16:30", 1.0),  # an hour of the session
+        ("2024-03-05T20:30", "2024-03-06T15:30", 1.0),  # from 15:30 to 10:30: stocks catch up with the night at the open
+        ("2024-03-05T08:00", "2024-03-05T09:00", 0.0),  # at night stocks do not move
+        ("2024-03-05T14:00", "2024-03-05T15:00", 1 / 18**0.5),  # 09:00 to 10:00: the open holds the news since 16:00
+        ("2024-03-08T19:00", "2024-03-09T19:00", 2 / (2 * 24) ** 0.5),  # Friday 14:00 and a day: stocks move until 16:00
+        ("2024-03-05T20:00", "2024-03-05T21:00", 1.0),  # up to the close
+        ("2024-03-05T21:00", "2024-03-05T22:00", 0.0),  # from the close on
+        ("2024-03-09T12:00", "2024-03-10T12:00", 0.0),  # a Saturday
+        ("2024-03-05T17:00", "2024-03-06T17:00", 1.0),  # a day within the week
+    ],
+)
+def test_stocks_and_coins_share_the_news_of_the_time_both_move_in(begin: str, end: str, expected: float) -> None:
+    found = shared_news(np.array([begin], dtype="datetime64[ns]"), np.array([end], dtype="datetime64[ns]"))
+    assert found[0] == pytest.approx(expected)
