@@ -72,7 +72,8 @@ def standing_of(
     prices: dict[str, float] = {}
     for position in positions:
         name = str(position.get("symbol"))
-        if not is_symbol(name):
+        pair = position.get("asset_class") == "crypto" and not name.endswith("USD")
+        if pair or not is_symbol(name):
             cash += min(float(_number(position, "market_value")), 0.0)
             continue
         symbol = instrument(name).symbol

@@ -53,8 +53,8 @@ class SizingSettings:
     strategy: one of `sizing.strategies`. fraction: of full Kelly, instead of the one in a Kelly strategy's name. volatility:
     rule that reads sigma from quantiles. holding: `next` or `session`. enhanced: false sizes by the origin's rule whatever
     the strategy; risk_multiplier is its factor for stocks. fallback: what answers when sizing cannot, nothing or `legacy`.
-    position: weight that `fixed_fraction` takes. target_volatility: a year, of `vol_target`. band: of a weight, within which
-    strategies that hold a pattern leave it alone.
+    position: weight that `fixed_fraction` takes. target_volatility: a year, of `vol_target`. band: relative to
+    where a weight belongs, within which strategies that hold a pattern leave it alone.
     """
 
     strategy: str = "kelly_50"
@@ -66,7 +66,7 @@ class SizingSettings:
     fallback: Fallback = "none"
     position: float = 0.1
     target_volatility: float = 0.15
-    band: float = 0.02
+    band: float = 0.25
 
     def __post_init__(self) -> None:
         for name, most in (("risk_multiplier", 10.0), ("position", 10.0), ("target_volatility", 10.0)):

@@ -32,7 +32,7 @@ from marketsimulator.metrics import daily_equity
 from marketsimulator.results import Results
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.significance import intervals
-from marketsimulator.sweep import Chosen, combinations, deflated, recorded, rows_of
+from marketsimulator.sweep import Chosen, check_trials, combinations, deflated, recorded, rows_of
 from marketsimulator.walk_forward import WalkForward, walk_forward
 from trainingdata.bars import Bars
 from trainingdata.command import Bar, check_output, log_to_file, one_line
@@ -125,6 +125,7 @@ def compare(
         raise InputError("strategies: name at least one")
     variants = combinations(settings, {"sizing.strategy": list(dict.fromkeys(strategies)), **(vary or {})})
     names = tuple(" ".join([chosen["sizing.strategy"], *_varied(chosen)]) for chosen, _ in variants)
+    check_trials(settings)
     bars, begin = settings.panel()
     traders: dict[str, Trader] = {}
     rows, curves, daily = [], [], []

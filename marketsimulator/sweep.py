@@ -27,7 +27,7 @@ from forecasting.forecast import Progress, silent
 from marketsimulator.metrics import annual_turnover, performance
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.significance import deflated_sharpe
-from marketsimulator.trials import Trial, Trials, config_hash, data_hash, record
+from marketsimulator.trials import Trial, Trials, check_ledger, config_hash, data_hash, record
 from marketsimulator.variants import COSTS, Outcome, outcomes
 from trainingdata.bars import Bars
 from trainingdata.command import Bar, check_output, log_to_file, one_line
@@ -107,6 +107,7 @@ def run_sweep(
         for settings, data or variations that cannot be used.
     """
     variants = variants_of(settings, vary)
+    check_trials(settings)
     bars, begin = settings.panel()
     first, _ = settings.span(bars)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
@@ -115,6 +116,18 @@ def run_sweep(
     table = table_of(variants, found, bars, begin)
     judged = deflated(table, recorded(settings, variants, table, bars, begin))
     return judged.sort_values("sharpe", ascending=False, na_position="last", ignore_index=True), bars, begin
+
+
+def check_trials(settings: BacktestSettings) -> None:
+    """Refuse a trial ledger that cannot be used, before any work.
+
+    Raises
+    ------
+    InputError
+        naming the file.
+    """
+    if settings.trials is not None:
+        check_ledger(Path(settings.trials).expanduser())
 
 
 def recorded(

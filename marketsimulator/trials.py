@@ -103,6 +103,23 @@ def record(path: Path, *trials: Trial) -> Trials:
     return Trials(len(kin), float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0)
 
 
+def check_ledger(path: Path) -> None:
+    """Refuse a ledger that cannot be used, before any work is done that it should record.
+
+    Raises
+    ------
+    InputError
+        if the file cannot be written, or is no trial ledger.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=PATIENCE)) as ledger, ledger:
+            ledger.execute(SCHEMA)
+            ledger.execute("SELECT config_hash, data_hash, symbols, daily_sharpe FROM trials LIMIT 1")
+    except (OSError, sqlite3.Error) as error:
+        raise InputError(f"trials: {path} cannot be used: {error}; name another, or null for none") from error
+
+
 def config_hash(settings: Mapping[str, Any]) -> str:
     """Digest of everything that makes a variant; the period, and where results are written, are left out."""
     kept = {key: value for key, value in settings.items() if key not in ("output", "start", "end", "days", "trials")}

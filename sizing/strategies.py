@@ -1,8 +1,8 @@
 """The named strategies: what each would hold, put under the same limits by the same program.
 
 A strategy turns a `Situation` into an `Allocation`. Kelly weighs return, risk and the cost of moving; the others name a
-weight per symbol and get the closest one the limits allow. Those that hold on to a fixed pattern leave a weight alone while
-it is within `band` of it, as nobody rebalances for a few dollars.
+weight per symbol and get the closest one the limits allow. Those that hold a pattern leave a weight alone while it is within
+`band` of its place, a quarter by default (the relative half of the 5/25 rule of rebalancing), as nobody trades for a drift.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Kelly:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Weights by a rule that looks at no return. rule: situation → wanted weights [S]; where it answers NaN, what is held."""
+    """Weights by a rule: situation → wanted weights [S]."""
 
     name: str
     rule: Callable[[Situation], Array]
@@ -101,9 +101,9 @@ class Pattern:
     holding: Holding | None = "session"
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
-        """The closest weights under the limits; what is within `band` of its place stays."""
+        """The closest weights under the limits; what is within `band` of its place, relative to it, stays."""
         wanted = self.rule(situation)
-        near = ~(np.abs(wanted - situation.held) > self.band)
+        near = np.abs(wanted - situation.held) <= self.band * np.abs(wanted)
         return nearest(situation, limits, np.where(near, situation.held, wanted))
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
@@ -230,13 +230,13 @@ def named(
     fraction: float | None = None,
     size: float = 0.1,
     deviation: float = 0.15,
-    band: float = 0.02,
+    band: float = 0.25,
     risk_multiplier: float = 1.0,
 ) -> Strategy:
     """The strategy of a name: `kelly_50` is half-Kelly, any percentage may stand there.
 
     fraction: of full Kelly, instead of the name's. size: of a position of `fixed_fraction`. deviation: a year, of
-    `vol_target`. band: of a weight, within which the patterns stay. risk_multiplier: of `legacy`.
+    `vol_target`. band: within which patterns leave a weight, relative to where it belongs. risk_multiplier: of `legacy`.
 
     Raises
     ------

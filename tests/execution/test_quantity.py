@@ -84,6 +84,7 @@ def test_the_account_is_read_as_the_venue_has_it(venue: Any) -> None:
         position("SYA", "-100", "50"),
         position("SYXUSD", "0.5", "20000"),
         position("AAPL260116C00200000", "-1", "250"),
+        position("ETHBTC", "2", "0.05", asset_class="crypto"),
     ]
     waiting = {"client_order_id": "a-1", "symbol": "SYB", "qty": "10", "filled_qty": "4", "side": "buy", "time_in_force": "day"}
     venue.orders = [

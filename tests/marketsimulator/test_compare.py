@@ -118,6 +118,7 @@ def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> No
         (["vary={sizing.band: 3}"], "vary.sizing.band: 3 is no list"),
         (["vary=[1]"], "strategies, vary, folds"),
         (["folds=1"], "folds: 1 is outside"),
+        (["trials=/proc/none/trials.sqlite"], "trials: /proc/none/trials.sqlite cannot be used"),
     ],
 )
 def test_wrong_words_are_one_line_and_nothing_is_written(words: list[str], says: str, tmp_path: Path) -> None:

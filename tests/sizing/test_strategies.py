@@ -127,8 +127,8 @@ def test_what_would_not_pay_is_bound_by_cost() -> None:
 
 def test_equal_weight_is_one_in_all_and_leaves_small_drifts_alone() -> None:
     assert named("equal_weight").allocate(flat(), Limits()).target.tolist() == [0.25] * 4
-    drifted = flat(held=np.array([0.26, 0.24, 0.29, 0.2]))
-    assert named("equal_weight").allocate(drifted, Limits()).target.tolist() == [0.26, 0.24, 0.25, 0.25]
+    drifted = flat(held=np.array([0.31, 0.19, 0.32, 0.18]))
+    assert named("equal_weight").allocate(drifted, Limits()).target.tolist() == [0.31, 0.19, 0.25, 0.25]
     assert named("equal_weight", band=0.0).allocate(drifted, Limits()).target.tolist() == [0.25] * 4
 
 
