@@ -8,15 +8,14 @@ RUN is the folder of a backtest's results.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from trainingdata.command import fail, one_line
+from trainingdata.command import Parser, one_line
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import instant
@@ -103,14 +102,9 @@ def _sent(sent: pd.DataFrame, filled: pd.DataFrame) -> list[str]:
     return lines
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(InputError(f"{message} (see --help)"))
-
-
 def main() -> None:
     """Command line."""
-    parser = _Parser(description="Why an order exists, from the files of a run.")
+    parser = Parser(description="Why an order exists, from the files of a run.")
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a backtest's results")
     parser.add_argument("--order", metavar="CLIENT_ORDER_ID")
     parser.add_argument("--symbol")

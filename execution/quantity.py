@@ -8,17 +8,14 @@ Keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY. It reads; it sends nothi
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
@@ -29,7 +26,7 @@ from execution.orders import Account
 from execution.settings import LiveSettings
 from sizing import quantity as sizing_quantity
 from trainingdata.bars import Bars, find_files, read_bars
-from trainingdata.command import fail, log_to_file, one_line
+from trainingdata.command import Parser, is_override, log_to_file, one_line
 from trainingdata.composition import composed
 from trainingdata.download import recent_bars
 from trainingdata.endpoint import Keys
@@ -41,8 +38,6 @@ log = logging.getLogger(__name__)
 
 LEVERAGES = ("intraday_leverage", "overnight_leverage")
 Fetch = Callable[[Sequence[str], np.datetime64], Bars]  # bars of symbols, as known at an instant
-
-_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,20 +159,15 @@ def _checked(account: Account) -> Account:
     return account
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(InputError(f"{message} (see --help)"))
-
-
 def main() -> None:
     """Command line."""
-    parser = _Parser(description="The quantity of one symbol to trade now, and why. Reads the account; sends nothing.")
+    parser = Parser(description="The quantity of one symbol to trade now, and why. Reads the account; sends nothing.")
     parser.add_argument("symbol")
     parser.add_argument("price", type=float, help="USD")
     parser.add_argument("--json", action="store_true", help='{"symbol", "qty", "why"}')
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/live.yaml")
     given = parser.parse_intermixed_args()
-    wrong = [word for word in given.overrides if not _OVERRIDE.match(word)]
+    wrong = [word for word in given.overrides if not is_override(word)]
     if wrong:
         parser.error(f"{wrong[0]!r} is no flag and no key=value")
     with one_line("nothing was sent"):

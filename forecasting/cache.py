@@ -12,7 +12,6 @@ write the same file. Nothing is ever changed in place; `prune` joins the small f
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
@@ -33,7 +32,7 @@ import numpy.typing as npt
 
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Index, Keys
-from trainingdata.command import fail
+from trainingdata.command import Parser, fail
 from trainingdata.errors import DataError, InputError
 from trainingdata.sessions import Instants
 
@@ -345,7 +344,7 @@ def main() -> None:
 
     from trainingdata.composition import composed
 
-    parser = argparse.ArgumentParser(prog="python -m forecasting.cache", description="The cache of forecasts.")
+    parser = Parser(prog="python -m forecasting.cache", description="The cache of forecasts.")
     parser.add_argument("command", choices=("list", "verify", "prune"))
     kept = Path(composed("batch", []).forecaster.cache)
     parser.add_argument("--folder", type=Path, default=kept, help="default: the configured one, %(default)s")

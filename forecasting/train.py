@@ -10,7 +10,6 @@ thread count gives the same weights.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
@@ -24,6 +23,7 @@ import torch
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.prior import Paths, sample_ohlc, sample_paths
+from trainingdata.command import Parser
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model
@@ -212,7 +212,7 @@ def _cosine(step: int, steps: int, warmup: int = 100) -> float:
 
 def main() -> None:
     """Command line of the training run."""
-    parser = argparse.ArgumentParser(description="Train the shipped Chronos-2 checkpoint on the synthetic prior.")
+    parser = Parser(description="Train the shipped Chronos-2 checkpoint on the synthetic prior.")
     job = parser.add_mutually_exclusive_group(required=True)
     job.add_argument("--output", type=Path, help="folder for weights, configuration and card")
     job.add_argument("--score", type=Path, help="folder of a trained checkpoint")

@@ -27,7 +27,7 @@ from forecasting.settings import PER_SYMBOL
 from forecasting.symbols import Profile, SymbolSettings, write_symbol_settings
 from forecasting.windows import Windows
 from trainingdata.bars import Bars
-from trainingdata.command import Bar, log_to_file, one_line
+from trainingdata.command import Bar, Parser, log_to_file, one_line
 from trainingdata.errors import InputError
 from trainingdata.source import DataSettings, span_of
 
@@ -129,8 +129,8 @@ def main() -> None:
         _run(_parser().parse_args())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m forecasting.tune", description="Search per-symbol settings.")
+def _parser() -> Parser:
+    parser = Parser(prog="python -m forecasting.tune", description="Search per-symbol settings.")
     parser.add_argument("--symbols", nargs="+", required=True, metavar="SYMBOL")
     parser.add_argument("--data-dir", nargs="+", default=[], metavar="DIR", help="none: the synthetic market")
     parser.add_argument("--start", help="New York date or instant with a zone")

@@ -6,28 +6,17 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from marketsimulator.backtest import run_command
-from trainingdata.command import fail
+from trainingdata.command import Parser, is_override
 from trainingdata.composition import composed
-from trainingdata.errors import InputError
-
-_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(InputError(f"{message} (see --help)"))
 
 
 def overrides_of(words: list[str]) -> list[str]:
     """Hydra overrides for the words of a command line."""
-    parser = _Parser(description="Backtest Kelly sizing on Chronos-2 forecasts. Further key=value words are Hydra overrides.")
+    parser = Parser(description="Backtest Kelly sizing on Chronos-2 forecasts. Further key=value words are Hydra overrides.")
     parser.add_argument("--symbols", nargs="+", default=[], metavar="SYMBOL")
     parser.add_argument("--start", help="New York date, inclusive, or an instant with a zone")
     parser.add_argument("--end", help="New York date, inclusive, or an instant with a zone")
@@ -42,8 +31,8 @@ def overrides_of(words: list[str]) -> list[str]:
     for name in ("symbols", "data_dir", "overrides"):
         lists[name] = []
         for word in getattr(given, name):
-            is_override = _OVERRIDE.match(word) and not (name == "data_dir" and Path(word).exists())
-            (overrides if is_override else lists[name]).append(word)
+            changes = is_override(word) and not (name == "data_dir" and Path(word).exists())
+            (overrides if changes else lists[name]).append(word)
     if lists["overrides"]:
         parser.error(f"{lists['overrides'][0]!r} is no flag and no key=value")
     flags = {key: getattr(given, key) for key in ("start", "end", "days", "capital", "output")}

@@ -132,30 +132,7 @@ def kelly_weights(
         if cost is not None or held is not None:
             raise ValueError("cost, held: a history [T, S] is solved without costs; with them, solve one instant at a time")
         return _history(expected, covariance, float(fraction), lower, upper, groups)
-    if expected.ndim != 1:
-        raise ValueError(f"mu must have shape [S] or [T, S], got {expected.shape}")
-    n = len(expected)
-    zero = np.zeros(n)
-    vectors = {
-        "mu": expected,
-        "lower": np.asarray(lower, dtype=np.float64),
-        "upper": np.asarray(upper, dtype=np.float64),
-        "held": zero if held is None else np.asarray(held, dtype=np.float64),
-        "cost": zero if cost is None else np.asarray(cost, dtype=np.float64),
-    }
-    matrix = np.asarray(covariance, dtype=np.float64)
-    _check_shapes(vectors, (n,), "[S]")
-    if matrix.shape != (n, n):
-        raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
-    expected, low, high, now, price = vectors.values()
-    if not _sound(expected, matrix, low, high, now, price):
-        _refuse(vectors, matrix)
-    coefficients, limits = _ceilings(groups, n)
-    status, weights, _ = optimal_weights(expected, matrix, now, price, low, high, coefficients, limits, float(fraction))
-    if status != SOLVED:
-        problem = SizingProblem(expected, matrix, now, price, low, high, coefficients, limits, float(fraction))
-        raise SolverFailed(failure(status, n), problem)
-    return weights
+    return _instant(expected, covariance, float(fraction), lower, upper, groups, held, cost)
 
 
 def failure(status: int, symbols: int) -> str:
@@ -206,6 +183,43 @@ def optimal_weights(
     status, solved, prices = solve(Program(pull, risk, lower[free], upper[free], held[free], cost[free], groups, room))
     weights[free] = solved
     return status, weights, prices
+
+
+def _instant(
+    mu: Array,
+    covariance: npt.ArrayLike,
+    fraction: float,
+    lower: npt.ArrayLike,
+    upper: npt.ArrayLike,
+    groups: Sequence[Group],
+    held: npt.ArrayLike | None,
+    cost: npt.ArrayLike | None,
+) -> Array:
+    """Weights [S] of one problem."""
+    if mu.ndim != 1:
+        raise ValueError(f"mu must have shape [S] or [T, S], got {mu.shape}")
+    n = len(mu)
+    zero = np.zeros(n)
+    vectors = {
+        "mu": mu,
+        "lower": np.asarray(lower, dtype=np.float64),
+        "upper": np.asarray(upper, dtype=np.float64),
+        "held": zero if held is None else np.asarray(held, dtype=np.float64),
+        "cost": zero if cost is None else np.asarray(cost, dtype=np.float64),
+    }
+    matrix = np.asarray(covariance, dtype=np.float64)
+    _check_shapes(vectors, (n,), "[S]")
+    if matrix.shape != (n, n):
+        raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
+    _, low, high, now, price = vectors.values()
+    if not _sound(mu, matrix, low, high, now, price):
+        _refuse(vectors, matrix)
+    coefficients, limits = _ceilings(groups, n)
+    status, weights, _ = optimal_weights(mu, matrix, now, price, low, high, coefficients, limits, fraction)
+    if status != SOLVED:
+        problem = SizingProblem(mu, matrix, now, price, low, high, coefficients, limits, fraction)
+        raise SolverFailed(failure(status, n), problem)
+    return weights
 
 
 @compiled

@@ -93,17 +93,12 @@ def get_qty(
         as of now and over the holding interval; what has no moments counts for every ceiling and has no variance.
     correlation : [M, M]
         of the moments' symbols; may be left out when there is only one.
-    strategy
-        one of `sizing.strategies`; half-Kelly by default.
-    cost
-        of trading, as a fraction of what is traded.
-    hours
-        own bars of a symbol in the holding interval; only `vol_target` and `risk_parity` ask for it.
-    overnight
-        whether the overnight ceiling is the one in force.
+    strategy, cost
+        one of `sizing.strategies`; of trading, as a fraction of what is traded.
+    hours, overnight
+        own bars in the holding interval, for `vol_target` and `risk_parity`; whether the overnight ceiling is in force.
     enhanced, risk_multiplier
-        `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the origin's rule (a coin 50 % of equity, a stock
-        50 % of buying power × multiplier, in the forecast's direction) under the same limits.
+        `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the origin's rule (`Legacy`) under the same limits.
     fallback
         what answers when enhanced sizing cannot: nothing, or `legacy`.
 
@@ -117,21 +112,20 @@ def get_qty(
         raise InputError(f"price: {price} is not above 0")
     rules = limits or Limits()
     situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, hours, overnight)
-    legacy = Legacy(risk_multiplier)
     order: list[Strategy] = [strategy] if enhanced else []
     if fallback == "legacy" or not enhanced:
-        order.append(legacy)
+        order.append(Legacy(risk_multiplier))
     for rule in order:
         try:
-            if rule is not legacy:
+            if not isinstance(rule, Legacy):
                 _check_known(item.symbol, moments, correlation)
             target = float(rule.allocate(situation, rules).target[row])
         except (InputError, SolverFailed) as reason:
             log.warning("%s: Enhanced sizing failed: %s", item.symbol, reason)
-            continue
-        log.info("%s: %s", item.symbol, rule.phrase(item.kind, situation.stock_ceiling))
-        held, quantity = float(situation.held[row]), account.exposure.get(item.symbol, Decimal(0))
-        return target_quantity(target, held, quantity, situation.equity, price, item.increment) - quantity
+        else:
+            log.info("%s: %s", item.symbol, rule.phrase(item.kind, situation.stock_ceiling))
+            now = float(situation.held[row]), account.exposure.get(item.symbol, Decimal(0))
+            return target_quantity(target, *now, situation.equity, price, item.increment) - now[1]
     return Decimal(0)
 
 

@@ -13,7 +13,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainingdata.bars import CLOSE, VOLUME, Bars, read_bars
-from trainingdata.command import fail, one_line
+from trainingdata.command import Parser, one_line
 from trainingdata.correlation import (
     CorrelationEstimator,
     CorrelationMatrix,
@@ -166,13 +166,8 @@ def show(built: Built, files: tuple[Path, Path]) -> None:
     console.print(f"{files[0]}\n{files[1]}", soft_wrap=True, highlight=False)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(InputError(f"{message} (see --help)"))
-
-
 def _arguments() -> argparse.Namespace:
-    parser = _Parser(description="Build a correlation matrix from folders of hourly bar files (CSV or Parquet).")
+    parser = Parser(description="Build a correlation matrix from folders of hourly bar files (CSV or Parquet).")
     parser.add_argument("--input", nargs="+", required=True, type=Path, metavar="DIR", help="folders, one file a symbol")
     parser.add_argument("--output", required=True, type=Path, metavar="NAME", help="NAME.parquet and NAME.json are written")
     parser.add_argument("--lookback", type=int, default=LOOKBACK, help="sessions; hourly windows are 25/6 as many bars")

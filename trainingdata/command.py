@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +30,26 @@ from rich.text import Text
 
 from trainingdata.errors import InputError
 
+_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
+
 
 def fail(error: Exception) -> NoReturn:
     """Print one line and exit with code 2."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
     sys.exit(2)
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags whose refusals are one line and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the line."""
+        fail(InputError(f"{message} (see --help)"))
+
+
+def is_override(word: str) -> bool:
+    """Whether a word is a Hydra override, key=value."""
+    return bool(_OVERRIDE.match(word))
 
 
 @contextmanager

@@ -86,13 +86,11 @@ def test_the_account_is_read_as_the_venue_has_it(venue: Any) -> None:
         position("AAPL260116C00200000", "-1", "250"),
         position("ETHBTC", "2", "0.05", asset_class="crypto"),
     ]
-    waiting = {"client_order_id": "a-1", "symbol": "SYB", "qty": "10", "filled_qty": "4", "side": "buy", "time_in_force": "day"}
+    waiting = {"client_order_id": "a-1", "side": "buy", "time_in_force": "day", "filled_qty": "0", "type": "market"}
     venue.orders = [
-        waiting | {"type": "limit", "limit_price": "90"},
-        waiting
-        | {"client_order_id": "a-2", "symbol": "SYX/USD", "side": "sell", "qty": "0.1", "filled_qty": "0", "type": "market"},
-        waiting
-        | {"client_order_id": "a-3", "symbol": "SYA", "qty": None, "notional": "100", "type": "market", "filled_qty": "0"},
+        waiting | {"symbol": "SYB", "qty": "10", "filled_qty": "4", "type": "limit", "limit_price": "90"},
+        waiting | {"client_order_id": "a-2", "symbol": "SYX/USD", "side": "sell", "qty": "0.1"},
+        waiting | {"client_order_id": "a-3", "symbol": "SYA", "qty": None, "notional": "100"},
     ]
     account = read_account(BrokerSettings(url_override=venue.url), KEYS).account
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
