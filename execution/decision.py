@@ -69,7 +69,7 @@ def reason(choice: Choice, hours: float) -> str:
         name if price != price else f"{name} (worth {price * 1e4:.2f} bp)" for name, price in choice.binding.items()
     )
     return (
-        f"expected {choice.mu * 1e4:+.1f} bp, deviation {choice.sigma * 1e4:.1f} bp over {hours:g} h:"
+        f"expected {choice.mu * 1e4:+.1f} bp, deviation {choice.sigma * 1e4:.1f} bp over {hours:.4g} h:"
         f" unconstrained {choice.kelly:+.3f}, weight {choice.held:+.3f} to {choice.target:+.3f}"
         + (f", bound by {bound}" if bound else "")
         + (f", cost ${choice.change_cost:,.2f}" if choice.qty else "")

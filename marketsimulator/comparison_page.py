@@ -18,7 +18,7 @@ PAGE = """<!doctype html>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #1c2430 }
 h1 { font-size: 1.4rem } table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
-td, th { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e3e7ee }
+td, th { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e3e7ee } td { white-space: nowrap }
 td:first-child, th:first-child { text-align: left }
 .remark { background: #fff5d6; padding: .5rem .9rem; border-radius: 4px } .muted { color: #667085 }
 </style></head><body>

@@ -18,7 +18,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem aut
 h1 { font-size: 1.4rem } table { border-collapse: collapse; margin: 1rem 0 }
 td, th { padding: .25rem .9rem; text-align: right; border-bottom: 1px solid #e3e7ee } td:first-child { text-align: left }
 .orders { max-height: 32rem; overflow: auto } .orders table { margin: 0; font-size: 13px; white-space: nowrap }
-.orders td:last-child, .orders th:last-child { text-align: left } h2 { font-size: 1.1rem; margin-top: 2rem }
+.orders td:last-child, .orders th:last-child { text-align: left; white-space: normal; min-width: 26rem }
+h2 { font-size: 1.1rem; margin-top: 2rem }
 .remark { background: #fff5d6; padding: .5rem .9rem; border-radius: 4px } .muted { color: #667085 }
 </style></head><body>
 <h1>{{ s.forecaster }}: {{ heading }}</h1>

@@ -26,6 +26,7 @@ from trainingdata.errors import InputError
 Array = npt.NDArray[np.float64]
 Group = tuple[npt.ArrayLike, npt.ArrayLike]
 
+DEFINITE = 1e-9  # of the largest variance: how far below zero an eigenvalue is rounding
 SYMMETRY = 1e-8  # relative difference between Σᵢⱼ and Σⱼᵢ that is rounding
 
 
@@ -125,7 +126,7 @@ def kelly_weights(
     SolverFailed
         if the bounds leave no answer under the ceilings, or the solver does not converge.
     """
-    expected = np.asarray(mu, dtype=np.float64)
+    expected = _numbers("mu", mu)
     if not 0 < fraction < np.inf:
         raise ValueError(f"fraction must be above 0, got {fraction}")
     if expected.ndim == 2:
@@ -202,17 +203,17 @@ def _instant(
     zero = np.zeros(n)
     vectors = {
         "mu": mu,
-        "lower": np.asarray(lower, dtype=np.float64),
-        "upper": np.asarray(upper, dtype=np.float64),
-        "held": zero if held is None else np.asarray(held, dtype=np.float64),
-        "cost": zero if cost is None else np.asarray(cost, dtype=np.float64),
+        "lower": _numbers("lower", lower),
+        "upper": _numbers("upper", upper),
+        "held": zero if held is None else _numbers("held", held),
+        "cost": zero if cost is None else _numbers("cost", cost),
     }
-    matrix = np.asarray(covariance, dtype=np.float64)
+    matrix = _numbers("covariance", covariance)
     _check_shapes(vectors, (n,), "[S]")
     if matrix.shape != (n, n):
         raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
     _, low, high, now, price = vectors.values()
-    if not _sound(mu, matrix, low, high, now, price):
+    if not (_sound(mu, low, high, now, price) and _is_covariance(matrix)):
         _refuse(vectors, matrix)
     coefficients, limits = _ceilings(groups, n)
     status, weights, _ = optimal_weights(mu, matrix, now, price, low, high, coefficients, limits, fraction)
@@ -247,18 +248,19 @@ def _history(
 ) -> Array:
     """Weights [T, S] of T problems without costs."""
     count, n = mu.shape
-    matrix = np.asarray(covariance, dtype=np.float64)
+    matrix = _numbers("covariance", covariance)
     matrix = matrix[None] if matrix.ndim == 2 else matrix
     if matrix.shape not in ((1, n, n), (count, n, n)):
         raise ValueError(f"covariance must have shape [S, S] or [T, S, S] = ({count}, {n}, {n}), got {np.shape(covariance)}")
-    low, high = (np.atleast_2d(np.asarray(bound, dtype=np.float64)) for bound in (lower, upper))
+    low, high = np.atleast_2d(_numbers("lower", lower)), np.atleast_2d(_numbers("upper", upper))
     for name, bound in (("lower", low), ("upper", high)):
         if bound.shape not in ((1, n), (count, n)):
             raise ValueError(f"{name} must have shape [S] or [T, S] = ({count}, {n}), got {bound.shape}")
     nothing = np.zeros(n)
     for t in range(count):
         row, bottom, top = matrix[t % len(matrix)], low[t % len(low)], high[t % len(high)]
-        if not _sound(mu[t], row, bottom, top, nothing, nothing):
+        fresh = t < len(matrix)
+        if not (_sound(mu[t], bottom, top, nothing, nothing) and (not fresh or _is_covariance(row))):
             _refuse({"mu": mu[t], "lower": bottom, "upper": top, "held": nothing, "cost": nothing}, row, f" in row {t}")
     coefficients, limits = _ceilings(groups, n, count)
     status, t, weights = _each(mu, np.ascontiguousarray(matrix), low, high, coefficients, limits, fraction)
@@ -270,18 +272,41 @@ def _history(
 
 
 @compiled
-def _sound(mu: Array, covariance: Array, lower: Array, upper: Array, held: Array, cost: Array) -> bool:
-    """Whether nothing is wrong with a problem's numbers; `_refuse` says what is."""
+def _sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> bool:
+    """Whether nothing is wrong with a problem's vectors; `_refuse` says what is."""
     for i in range(len(mu)):
         if not (np.isfinite(mu[i]) and np.isfinite(held[i]) and 0.0 <= cost[i] < np.inf):
             return False
-        if not (-np.inf < lower[i] <= upper[i] < np.inf and 0.0 <= covariance[i, i] < np.inf):
+        if not -np.inf < lower[i] <= upper[i] < np.inf:
             return False
+    return True
+
+
+@compiled
+def _is_covariance(matrix: Array) -> bool:
+    """Whether a matrix is finite, symmetric and positive semi-definite, but for rounding: a Cholesky factor of it exists."""
+    n, largest = len(matrix), 0.0
+    for i in range(n):
+        if not 0.0 <= matrix[i, i] < np.inf:
+            return False
+        largest = max(largest, matrix[i, i])
         for j in range(i):
-            here, there = covariance[i, j], covariance[j, i]
+            here, there = matrix[i, j], matrix[j, i]
             if not (np.isfinite(here) and abs(here - there) <= SYMMETRY * (abs(here) + abs(there)) + 1e-14):
                 return False
-    return True
+    rest = matrix.copy()
+    for i in range(n):
+        rest[i, i] += DEFINITE * largest
+    for j in range(n if largest > 0.0 else 0):
+        if not rest[j, j] > 0.0:
+            return False
+        root = np.sqrt(rest[j, j])
+        column = rest[j:, j] / root
+        for i in range(j + 1, n):
+            share = column[i - j]
+            for k in range(j + 1, i + 1):
+                rest[i, k] -= share * column[k - j]
+    return bool(largest > 0.0 or not matrix.any())
 
 
 def _refuse(vectors: Mapping[str, Array], covariance: Array, where: str = "") -> NoReturn:
@@ -301,7 +326,17 @@ def _refuse(vectors: Mapping[str, Array], covariance: Array, where: str = "") ->
     variance = np.diag(covariance)
     if (variance < 0).any():
         raise ValueError(f"covariance has a negative variance {variance.min():g} at {int(variance.argmin())}{where}")
-    raise ValueError(f"covariance must be symmetric{where}")
+    if not np.allclose(covariance, covariance.T, rtol=SYMMETRY, atol=1e-14):
+        raise ValueError(f"covariance must be symmetric{where}")
+    least = float(np.linalg.eigvalsh(covariance)[0])
+    raise ValueError(f"covariance must be positive semi-definite; its smallest eigenvalue is {least:g}{where}")
+
+
+def _numbers(name: str, value: npt.ArrayLike) -> Array:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers in rows of equal length: {error}") from None
 
 
 def _check_shapes(vectors: Mapping[str, Array], shape: tuple[int, ...], letters: str) -> None:
@@ -314,7 +349,7 @@ def _ceilings(groups: Sequence[Group], n: int, count: int = 0) -> tuple[Array, A
     """Coefficients [G, S] and limits [G]; limits [1 or T, G] for a history of `count` rows."""
     coefficients, limits = np.zeros((len(groups), n)), np.zeros((max(count, 1), len(groups)))
     for k, (given, ceiling) in enumerate(groups):
-        parts, limit = np.asarray(given, dtype=np.float64), np.asarray(ceiling, dtype=np.float64)
+        parts, limit = _numbers("groups", given), _numbers("groups", ceiling)
         if parts.shape != (n,):
             raise ValueError(f"groups: coefficients must have shape [S] = ({n},), got {parts.shape}")
         if not (np.isfinite(parts).all() and (parts >= 0).all()):

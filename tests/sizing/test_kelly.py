@@ -171,6 +171,10 @@ GOOD: dict[str, Any] = {"mu": [0.0, 0.0], "covariance": np.eye(2), "lower": [-1,
         ({"covariance": [[1, 0], [0, -1]]}, "negative variance -1"),
         ({"covariance": [[1, 0.5], [0, 1]]}, "symmetric"),
         ({"covariance": [[1, np.inf], [np.inf, 1]]}, "finite"),
+        ({"covariance": [[1, 2], [2, 1]]}, "positive semi-definite; its smallest eigenvalue is -1"),
+        ({"covariance": [[0, 1], [1, 0]]}, "positive semi-definite"),
+        ({"mu": ["much", 0]}, "mu must be numbers .*'much'"),
+        ({"lower": [[0], [0, 1]]}, "lower must be numbers"),
         ({"fraction": 0.0}, "fraction must be above 0, got 0"),
         ({"fraction": float("nan")}, "fraction"),
         ({"lower": [2, -1]}, "lower 2 exceeds upper 1 at 0"),
@@ -193,3 +197,49 @@ def test_bounds_that_leave_no_room_are_a_named_failure() -> None:
 
 def test_no_symbols_have_no_weights() -> None:
     assert kelly_weights([], np.zeros((0, 0)), lower=[], upper=[]).shape == (0,)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60))
+def test_without_an_edge_there_is_cash_and_with_falling_ones_shorts_where_they_are_allowed(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(0, 0.01, (n, int(rng.integers(1, n + 2))))
+    covariance = factors @ factors.T
+    mu = -np.abs(rng.normal(0, 1e-3, n)) - 1e-6
+    bounds: dict[str, Any] = {"lower": np.zeros(n), "upper": np.full(n, 0.6), "groups": [(np.ones(n), 2.0)]}
+    if (covariance >= 0).all():
+        assert (kelly_weights(mu, covariance, **bounds) == 0).all()
+    assert (kelly_weights(mu, np.diag(np.diag(covariance)), **bounds) == 0).all()
+    assert (kelly_weights(np.zeros(n), covariance, **bounds) == 0).all()
+    short = kelly_weights(mu, np.diag(np.diag(covariance)), **{**bounds, "lower": np.full(n, -0.6)})
+    assert (short <= 0).all()
+    assert short.min() < 0
+    assert np.abs(short).sum() <= 2 + 1e-9
+
+
+@given(st.integers(0, 10_000), st.integers(2, 40), st.integers(0, 9))
+def test_any_covariance_of_returns_is_one_and_what_is_none_is_refused(seed: int, n: int, scale: int) -> None:
+    """Few returns of many symbols, copies of a symbol, a symbol that does not move: singular, and still a covariance."""
+    rng = np.random.default_rng(seed)
+    returns = rng.normal(0, 10.0**-scale, (int(rng.integers(1, n + 2)), n)) * 10.0 ** rng.uniform(-2, 2, n)
+    returns[:, 0] = 0.0
+    returns[:, -1] = returns[:, n // 2] * 3
+    covariance = returns.T @ returns / len(returns)
+    bounds = {"lower": np.full(n, -0.6), "upper": np.full(n, 0.6)}
+    kelly_weights(rng.normal(0, 1e-3, n), covariance, **bounds)
+    broken = covariance.copy()
+    broken[0, 1] = broken[1, 0] = 0.1 * np.sqrt(broken[1, 1] * broken.diagonal().max()) + 1e-12
+    if broken[0, 1] ** 2 > 1e-8 * broken.diagonal().max() ** 2:
+        with pytest.raises(ValueError, match="positive semi-definite"):
+            kelly_weights(np.zeros(n), broken, **bounds)
+
+
+def test_the_order_of_symbols_does_not_matter() -> None:
+    for seed in range(50):
+        p = problem(seed)
+        n = len(p["mu"])
+        order = np.random.default_rng(seed).permutation(n)
+        mixed = {k: p[k][order] for k in ("mu", "lower", "upper", "held", "cost")}
+        mixed["covariance"] = p["covariance"][np.ix_(order, order)]
+        mixed["groups"] = [(np.asarray(c)[order], limit) for c, limit in p["groups"]]
+        there, here = kelly_weights(**mixed, fraction=p["fraction"]), kelly_weights(**p)
+        assert objective(there[np.argsort(order)], p) == pytest.approx(objective(here, p), abs=1e-12)
