@@ -93,6 +93,8 @@ def standing_of(
         short_proceeds=short_proceeds,
     )
     multiplier = float(_number(facts, "multiplier")) if facts.get("multiplier") else float("inf")
+    if multiplier < 1:
+        raise BrokerError(f"the answer makes no sense: multiplier is {facts['multiplier']!r}")
     blocked = any(facts.get(name) is True for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user"))
     return Standing(account, multiplier, blocked)
 

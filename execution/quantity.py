@@ -129,9 +129,9 @@ def _fetch(settings: LiveSettings, keys: Keys) -> Fetch:
         there = find_files(folders, None)
         missing = [s for s in symbols if s not in there]
         if missing:
-            log.warning(
-                "%s: no bars in data.dir; what is held of it counts for the limits, without a forecast", " ".join(missing)
-            )
+            log.warning("no bars in data.dir of %s: counts for the limits, without a forecast", " ".join(missing))
+        if len(missing) == len(symbols):
+            raise NoForecast(f"no forecast: no file of {' '.join(symbols)} in {' '.join(map(str, folders))}")
         return read_bars(folders, [s for s in symbols if s in there], end=now)
 
     def from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:

@@ -33,7 +33,7 @@ from marketsimulator.results import Results
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.significance import intervals
 from marketsimulator.sweep import Chosen, check_trials, combinations, deflated, recorded, rows_of
-from marketsimulator.walk_forward import WalkForward, walk_forward
+from marketsimulator.walk_forward import WalkForward, fold_edges, walk_forward
 from trainingdata.bars import Bars
 from trainingdata.command import Bar, check_output, log_to_file, one_line
 from trainingdata.composition import hydra_command
@@ -43,6 +43,7 @@ from trainingdata.sessions import Instants
 Array = npt.NDArray[np.float64]
 
 BENCHMARK = "buy_and_hold"
+PANEL = ("data", "symbols", "start", "end", "days", "increments", "seed", "trials", "output")
 OWN = ("strategies", "vary", "folds")
 FILES = ("comparison.parquet", "equity.parquet", "comparison.html", "comparison.json")
 COLUMNS = (
@@ -123,20 +124,27 @@ def compare(
     """
     if not strategies:
         raise InputError("strategies: name at least one")
+    fixed_ones = [name for name in vary or {} if name.partition(".")[0] in PANEL]
+    if fixed_ones:
+        raise InputError(f"vary.{fixed_ones[0]}: variants share their bars; compare others in a run of their own")
     variants = combinations(settings, {"sizing.strategy": list(dict.fromkeys(strategies)), **(vary or {})})
     names = tuple(" ".join([chosen["sizing.strategy"], *_varied(chosen)]) for chosen, _ in variants)
     check_trials(settings)
     bars, begin = settings.panel()
+    at = bars.times[begin:]
+    whole, per_year = daily_equity(
+        at, np.full(len(at), settings.capital), capital=settings.capital, coins=bool(bars.crypto.any())
+    )
+    fold_edges(len(whole) - 1, folds)
     traders: dict[str, Trader] = {}
     rows, curves, daily = [], [], []
     for number, ((chosen, variant), name) in enumerate(zip(variants, names, strict=True)):
         trader = _prepared(variant, bars, traders, progress)
         run = simulate(variant, bars, begin, name, trader, level=logging.DEBUG)
         results = Results(variant, bars, begin, run, (), 0.0)
-        at, equity = run.curve()
+        _, equity = run.curve()
         curves.append(equity)
-        days, per_year = daily_equity(at, equity, capital=variant.capital, coins=results.coins)
-        daily.append(_survived(days))
+        daily.append(_survived(daily_equity(at, equity, capital=variant.capital, coins=results.coins)[0]))
         spread = intervals(daily[-1], per_year, seed=settings.seed)
         rows.append({"variant": name, **chosen, **_scalars(results.figures(run)), **_ends(spread)})
         progress("variants", number + 1, len(variants))

@@ -36,9 +36,7 @@ def walk_forward(returns: Array, folds: int) -> WalkForward:
         for fewer than two folds, or more than there are days.
     """
     days = returns.shape[1]
-    if not 2 <= folds <= days:
-        raise InputError(f"folds: {folds} is outside 2 … {days}, the days of the run")
-    edges = np.linspace(0, days, folds + 1).astype(int)
+    edges = fold_edges(days, folds)
     chosen, parts = [], []
     for begin, end in itertools.pairwise(edges[1:]):
         before = returns[:, :begin]
@@ -47,3 +45,16 @@ def walk_forward(returns: Array, folds: int) -> WalkForward:
         chosen.append(int(ratio.argmax()))
         parts.append(returns[chosen[-1], begin:end])
     return WalkForward(tuple(chosen), np.arange(edges[1], days), np.concatenate(parts))
+
+
+def fold_edges(days: int, folds: int) -> npt.NDArray[np.int64]:
+    """Numbers of the days at which folds of equal length begin and end, [folds + 1].
+
+    Raises
+    ------
+    InputError
+        for fewer than two folds, or more than there are days.
+    """
+    if not 2 <= folds <= days:
+        raise InputError(f"folds: {folds} is outside 2 … {days}, the days of the run")
+    return np.linspace(0, days, folds + 1).astype(np.int64)

@@ -82,7 +82,9 @@ class Kelly:
             covariance=situation.covariance / np.outer(times, times),
             cost=situation.cost / times,
         )
-        return allocate(stretched, limits, self.fraction)
+        allocation = allocate(stretched, limits, self.fraction)
+        unpriced = tuple(dict.fromkeys(bound, np.nan) for bound in allocation.binding)  # prices are of v, not of m·v
+        return replace(allocation, binding=unpriced)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """What operators grep for."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import execution
@@ -23,12 +24,12 @@ from execution.trader import Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
 from sizing.quantity import get_qty
-from trainingdata.bars import Bars
+from trainingdata.bars import FIELDS, Bars
 from trainingdata.composition import composed
 from trainingdata.download import recent_bars
 from trainingdata.endpoint import BrokerSettings, Keys
 from trainingdata.errors import BrokerError, DataError, InputError
-from trainingdata.sessions import bar_position
+from trainingdata.sessions import bar_position, stock_grid
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
@@ -54,6 +55,19 @@ class Tilted:
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APCA_API_KEY_ID", KEYS.key)
     monkeypatch.setenv("APCA_API_SECRET_KEY", KEYS.secret)
+
+
+@pytest.fixture
+def real_like(market: Bars, tmp_path: Path) -> Path:
+    """A folder with the bars of SYA alone."""
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    times, values = market.own(market.symbols.index("SYA"))
+    starts = stock_grid().starts[np.searchsorted(stock_grid().ends, times)]
+    frame = pd.DataFrame(values, columns=list(FIELDS))
+    frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
+    frame.to_parquet(folder / "SYA.parquet")
+    return folder
 
 
 @pytest.fixture
@@ -102,7 +116,12 @@ def test_the_account_is_read_as_the_venue_has_it(venue: Any) -> None:
 
 def test_an_account_without_what_it_needs_is_refused_and_never_invented(venue: Any) -> None:
     settings = BrokerSettings(url_override=venue.url)
-    for wrong, says in (({}, "cash is None"), ({"cash": "much"}, "cash is 'much'"), ({"cash": "NaN"}, "cash is 'NaN'")):
+    for wrong, says in (
+        ({}, "cash is None"),
+        ({"cash": "1", "multiplier": "0"}, "multiplier is '0'"),
+        ({"cash": "much"}, "cash is 'much'"),
+        ({"cash": "NaN"}, "cash is 'NaN'"),
+    ):
         venue.account = wrong
         with pytest.raises(BrokerError, match=says):
             read_account(settings, KEYS)
@@ -207,6 +226,21 @@ def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_origins_rule_i
     assert {"SYA: Enhanced sizing failed: no forecast", "SYA: Legacy sizing"} <= set(caplog.messages)
     venue.faults["/v2/stocks/bars"] = [403]
     assert "refused (403)" in sized("SYA", 100.0, here, *RAW).why
+
+
+def test_bars_may_come_from_files_and_what_they_lack_is_no_forecast(
+    venue: Any, real_like: Path, market: Bars, tmp_path: Path
+) -> None:
+    here = (f"broker.url_override={venue.url}", f"data.dir=[{real_like}]")
+    assert sized("SYA", 100.0, *here, *RAW).why.startswith("Enhanced Kelly sizing with 4.0x leverage; expected +0.0 bp")
+    assert not any("bars" in path for _, path in venue.asked)
+    venue.positions = [position("SYB", "10", "50")]
+    assert sized("SYA", 100.0, *here, *RAW).why.startswith("Enhanced Kelly sizing")
+    assert "no forecast: there are no bars of it" in sized("SYC", 100.0, *here, *RAW, "symbols=[SYA]").why
+    venue.positions = []
+    assert "no forecast: no file of SYC" in sized("SYC", 100.0, *here, *RAW).why
+    with pytest.raises(DataError, match="is no folder"):
+        sized("SYA", 100.0, here[0], *RAW, f"data.dir=[{tmp_path / 'nowhere'}]")
 
 
 def test_the_environment_chooses_the_origins_rule_and_the_leverage(venue: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,10 @@ def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> No
         (["vary={sizing.nothing: [1]}"], "sizing.nothing: there is no such setting"),
         (["vary={sizing.band: 3}"], "vary.sizing.band: 3 is no list"),
         (["vary=[1]"], "strategies, vary, folds"),
+        (["vary={data.edge: [0.0, 0.3]}"], "vary.data.edge: variants share their bars"),
+        (["vary={symbols: [[SYA], [SYB]]}"], "vary.symbols: variants share their bars"),
         (["folds=1"], "folds: 1 is outside"),
+        (["folds=400"], "folds: 400 is outside 2 … 1"),
         (["trials=/proc/none/trials.sqlite"], "trials: /proc/none/trials.sqlite cannot be used"),
     ],
 )
