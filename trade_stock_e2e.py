@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from execution.decision import Decision
+from execution.decision import Decision, keep_unsolved
 from execution.orders import Account
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
@@ -74,6 +74,8 @@ def show(bars: Bars, account: Account, decision: Decision | None) -> None:
         console.print(f"{order.side} {order.qty} {order.symbol}: {order.reason}", highlight=False, soft_wrap=True)
     if decision.failure:
         console.print(f"Enhanced sizing failed: {decision.failure}", highlight=False, soft_wrap=True)
+    if decision.unsolved:
+        console.print(f"The problem is in {keep_unsolved(decision.unsolved)}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 
 from execution.orders import Order
 from sizing.kelly import SizingProblem
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +79,12 @@ def reason(choice: Choice, hours: float) -> str:
         + (f", bound by {bound}" if bound else "")
         + (f", cost ${choice.change_cost:,.2f}" if choice.qty else "")
     )
+
+
+def keep_unsolved(problem: SizingProblem) -> Path:
+    """Write a problem that was not solved beside the logs; where it lies, which is logged too."""
+    path = Path("logs") / f"unsolved-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    problem.save(path)
+    log.warning("the problem that was not solved is in %s", path)
+    return path

@@ -21,10 +21,11 @@ import numpy as np
 
 from execution import alpaca
 from execution.beliefs import NoForecast
-from execution.decision import reason
+from execution.decision import keep_unsolved, reason
 from execution.orders import Account
 from execution.settings import LiveSettings
 from sizing import quantity as sizing_quantity
+from sizing.kelly import SizingProblem
 from trainingdata.bars import Bars, find_files, read_bars
 from trainingdata.command import Parser, is_override, log_to_file, one_line
 from trainingdata.composition import composed
@@ -42,11 +43,12 @@ Fetch = Callable[[Sequence[str], np.datetime64], Bars]  # bars of symbols, as kn
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """qty: signed quantity to trade now. why: in words."""
+    """qty: signed quantity to trade now. why: in words. unsolved: the problem of a solver that failed."""
 
     symbol: str
     qty: Decimal
     why: str
+    unsolved: SizingProblem | None = None
 
 
 def get_qty(symbol: str, price: float, *overrides: str) -> Decimal:
@@ -100,7 +102,7 @@ def decide(symbol: str, price: float, settings: LiveSettings, account: Account, 
     lines = [f"Enhanced sizing failed: {decision.failure}"] if decision.failure else []
     lines += [line.split(":")[0] for line in decision.sized] + [reason(choice, float((belief.until - now) / HOUR))]
     log.info("%s: %+f: %s", symbol, choice.qty, "; ".join(lines))
-    return Sized(symbol, choice.qty, "; ".join(lines))
+    return Sized(symbol, choice.qty, "; ".join(lines), decision.unsolved)
 
 
 def _without_forecast(symbol: str, price: float, settings: LiveSettings, account: Account, why: str) -> Sized:
@@ -173,6 +175,8 @@ def main() -> None:
     with one_line("nothing was sent"):
         log_to_file("quantity")
         answer = sized(given.symbol, given.price, *given.overrides)
+        if answer.unsolved is not None:
+            keep_unsolved(answer.unsolved)
     if given.json:
         qty = int(answer.qty) if answer.qty == int(answer.qty) else float(answer.qty)
         sys.stdout.write(json.dumps({"symbol": answer.symbol, "qty": qty, "why": answer.why}) + "\n")

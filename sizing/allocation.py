@@ -91,10 +91,15 @@ class Situation:
         ------
         NoEquity
             for an account whose equity is not above zero.
+        InputError
+            for a position without a price.
         """
         equity, exposure = account.equity, account.exposure
         if not equity > 0:
             raise NoEquity(f"account: equity is {equity:.2f}; nothing can be sized")
+        unpriced = [s for s in symbols if s in exposure and s not in prices]
+        if unpriced:
+            raise InputError(f"account: {unpriced[0]} is held or ordered and has no price")
         return cls(
             mu=mu,
             covariance=covariance,

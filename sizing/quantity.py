@@ -105,11 +105,14 @@ def get_qty(
     Raises
     ------
     InputError
-        for a price that is none.
+        for a price or cost that is none, shapes that do not fit, and a position without a price.
     """
     item = instrument(symbol)
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price} is not above 0")
+    if not 0 <= cost < 1:
+        raise InputError(f"cost: {cost} is outside 0 … 1")
+    _check_shapes(moments, correlation)
     rules = limits or Limits()
     situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, hours, overnight)
     order: list[Strategy] = [strategy] if enhanced else []
@@ -167,6 +170,18 @@ def _situation(
         stock_ceiling=limits.stock_ceiling(overnight=overnight, equity=account.equity),
     )
     return situation, symbols.index(symbol)
+
+
+def _check_shapes(moments: MomentsLike | None, correlation: Array | None) -> None:
+    """Refuse beliefs that do not belong together."""
+    if moments is None:
+        return
+    m = len(moments.symbols)
+    for name, array in (("mu", moments.mu), ("sigma", moments.sigma)):
+        if np.shape(array) != (m,):
+            raise InputError(f"moments.{name}: shape {np.shape(array)}, {m} symbols need {(m,)}")
+    if correlation is not None and np.shape(correlation) != (m, m):
+        raise InputError(f"correlation: shape {np.shape(correlation)}, {m} symbols need {(m, m)}")
 
 
 def _check_known(symbol: str, moments: MomentsLike | None, correlation: Array | None) -> None:

@@ -17,12 +17,15 @@ import pytest
 
 import execution
 from execution.alpaca import read_account, standing_of
+from execution.decision import keep_unsolved
 from execution.orders import Account
 from execution.quantity import sized
 from execution.settings import LiveSettings
 from execution.trader import Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
+from sizing.kelly import SizingProblem
+from sizing.program import SOLVED, UNFINISHED
 from sizing.quantity import get_qty
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.composition import composed
@@ -226,6 +229,19 @@ def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_origins_rule_i
     assert {"SYA: Enhanced sizing failed: no forecast", "SYA: Legacy sizing"} <= set(caplog.messages)
     venue.faults["/v2/stocks/bars"] = [403]
     assert "refused (403)" in sized("SYA", 100.0, here, *RAW).why
+
+
+def test_a_solver_that_fails_takes_no_new_risk_and_leaves_its_problem(
+    venue: Any, tilted: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4)))
+    monkeypatch.chdir(tmp_path)
+    answer = sized("SYA", 100.0, f"broker.url_override={venue.url}")
+    assert answer.qty == 0
+    assert answer.why.startswith("Enhanced sizing failed: the sizing problem of 1 symbols was not solved")
+    assert answer.unsolved is not None
+    kept = SizingProblem.read(keep_unsolved(answer.unsolved))
+    assert kept.solve()[0] == SOLVED
 
 
 def test_bars_may_come_from_files_and_what_they_lack_is_no_forecast(

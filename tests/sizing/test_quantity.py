@@ -189,3 +189,29 @@ def test_an_unmoved_weight_is_an_unmoved_quantity() -> None:
 def test_limits_out_of_range_are_named(wrong: dict[str, float], names: str) -> None:
     with pytest.raises(InputError, match=names):
         Limits(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"correlation": np.eye(3)}, r"correlation: shape \(3, 3\), 2 symbols need \(2, 2\)"),
+        ({"moments": Beliefs(("NVDA", "AAPL"), np.zeros(3), np.ones(2))}, r"moments.mu: shape \(3,\), 2 symbols need \(2,\)"),
+        ({"moments": Beliefs(("NVDA", "AAPL"), np.zeros(2), np.ones(1))}, "moments.sigma"),
+        ({"cost": float("nan")}, "cost: nan is outside"),
+        ({"cost": -1e-4}, "cost: -0.0001 is outside"),
+    ],
+)
+def test_beliefs_that_do_not_belong_together_are_named(wrong: dict[str, Any], says: str) -> None:
+    good = {"account": RICH, "moments": beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01)), "correlation": np.eye(2)}
+    with pytest.raises(InputError, match=says):
+        get_qty("NVDA", 150.0, **{**good, **wrong})
+
+
+def test_a_position_without_a_price_is_named() -> None:
+    class Unpriced(Held):
+        @property
+        def equity(self) -> float:
+            return self.cash
+
+    with pytest.raises(InputError, match="account: AAPL is held or ordered and has no price"):
+        get_qty("NVDA", 150.0, account=Unpriced(1e5, {"AAPL": Decimal(3)}), moments=beliefs(NVDA=(1e-4, 0.01)))
