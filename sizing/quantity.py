@@ -108,11 +108,7 @@ def get_qty(
         for a price or cost that is none, shapes that do not fit, and a position without a price.
     """
     item = instrument(symbol)
-    if not (np.isfinite(price) and price > 0):
-        raise InputError(f"price: {price} is not above 0")
-    if not 0 <= cost < 1:
-        raise InputError(f"cost: {cost} is outside 0 … 1")
-    _check_shapes(moments, correlation)
+    _check(price, cost, moments, correlation)
     rules = limits or Limits()
     situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, hours, overnight)
     order: list[Strategy] = [strategy] if enhanced else []
@@ -172,8 +168,12 @@ def _situation(
     return situation, symbols.index(symbol)
 
 
-def _check_shapes(moments: MomentsLike | None, correlation: Array | None) -> None:
-    """Refuse beliefs that do not belong together."""
+def _check(price: float, cost: float, moments: MomentsLike | None, correlation: Array | None) -> None:
+    """Refuse numbers that cannot be, and beliefs that do not belong together."""
+    if not (np.isfinite(price) and price > 0):
+        raise InputError(f"price: {price} is not above 0")
+    if not 0 <= cost < 1:
+        raise InputError(f"cost: {cost} is outside 0 … 1")
     if moments is None:
         return
     m = len(moments.symbols)
