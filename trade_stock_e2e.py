@@ -18,7 +18,7 @@ from rich.table import Table
 from execution.decision import Decision, keep_unsolved
 from execution.orders import Account
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars
+from trainingdata.bars import Bars, closes_of
 from trainingdata.command import fail
 from trainingdata.composition import composed
 from trainingdata.errors import InputError
@@ -33,7 +33,7 @@ def dry_run(config: DictConfig) -> tuple[Bars, Account, Decision | None]:
     common = OmegaConf.masked_copy(config, [str(k) for k in config if k not in ("mode", "positions", "broker", "history_days")])
     settings = BacktestSettings.of(common)
     bars = settings.bars()
-    prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True) if p == p}
+    prices = closes_of(bars)
     positions = _positions(config)
     unpriced = [s for s in positions if s not in prices]
     if unpriced:

@@ -1,149 +1,265 @@
-"""The account at Alpaca, or at a server that speaks as it does: what is held, what is open, what time it is.
+"""Alpaca, or a server that speaks as it does, behind the `Broker` protocol. The only file that imports `alpaca.trading`.
 
-The only file that imports `alpaca.trading`. It reads plain answers and takes of them what it needs: a field that the venue
-drops or adds changes nothing.
+An order is posted once. After an answer that leaves open whether it was taken (a timeout, a lost connection, a status of 500
+and above, nonsense) it is looked up by its `client_order_id` before anything else, and never posted again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from execution.orders import Account, Order, OrderType, TimeInForce
+from execution.orders import Account, Fill, Order
+from execution.standing import Standing, instant_of, number, standing_of
 from trainingdata.endpoint import BrokerSettings, Keys, asking
 from trainingdata.errors import BrokerError
-from trainingdata.instruments import instrument, is_symbol
+from trainingdata.instruments import Kind, instrument
 
-TYPES: Mapping[str, OrderType] = {"market": "market", "limit": "limit", "stop": "stop", "stop_limit": "stop_limit"}
-TIMES: Mapping[str, TimeInForce] = {"day": "day", "gtc": "gtc", "ioc": "ioc"}
+log = logging.getLogger(__name__)
+
+Answer = Mapping[str, Any]
+
 ORDERS = 500  # the most the venue lists at once
+DONE = ("filled", "canceled", "expired", "rejected", "replaced", "done_for_day")
+LOOKS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
+BUSY = 5  # times that a venue may answer 429 to one order
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What the venue allows beside what the account holds. multiplier: the leverage it lends at most."""
-
-    account: Account
-    multiplier: float
-    blocked: bool
+class OrderRejected(BrokerError):
+    """The venue takes no such order."""
 
 
-def read_account(settings: BrokerSettings, keys: Keys) -> Standing:
-    """The account as of the venue's clock, open orders and positions with the venue's prices in it.
+class OutcomeUnknown(BrokerError):
+    """An order was sent, and neither an answer nor a look-up says what became of it."""
 
-    Cash that may buy coins is never more than the venue says is not marginable. What is neither stock nor coin is not held
-    here; where it is owed, it is taken off cash.
 
-    Raises
-    ------
-    BrokerError
-        for a venue that does not answer, refuses, or answers nonsense.
+class AlpacaBroker:
+    """An account at the venue.
+
+    patience: seconds that an order may take to be done; what is not done then is cancelled. pause: how it waits.
     """
-    from alpaca.trading.client import TradingClient
-    from alpaca.trading.enums import QueryOrderStatus
-    from alpaca.trading.requests import GetOrdersRequest
 
-    with asking("the account", settings, keys):
+    def __init__(
+        self, settings: BrokerSettings, keys: Keys, *, patience: float = 10.0, pause: Callable[[float], None] = time.sleep
+    ) -> None:
+        from alpaca.trading.client import TradingClient
+
+        self._settings, self._keys, self._patience, self._pause = settings, keys, patience, pause
         raw = TradingClient(keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=settings.address)
-        client = settings.made_safe(raw)
-        # Orders before positions: one that fills in between is counted twice, which is too careful, never not at all.
-        orders = client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN, limit=ORDERS, nested=True))
-        positions, facts, clock = client.get_all_positions(), client.get_account(), client.get_clock()
-        return standing_of(facts, positions, orders, clock)
+        self._client = settings.made_safe(raw)
+        self._names: dict[str, str] = {}
+
+    def standing(self) -> Standing:
+        """The account as of the venue's clock, open orders and positions with the venue's prices in it.
+
+        Cash that may buy coins is never more than the venue says is not marginable. What is neither stock nor coin is not
+        held here; where it is owed, it is taken off cash.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, refuses, or answers nonsense.
+        """
+        client = self._client
+        with self._asking("the account"):
+            # Orders before positions: one that fills in between is counted twice, which is too careful, never not at all.
+            orders = client.get("/orders", {"status": "open", "limit": ORDERS, "nested": "true"})
+            positions, facts, clock = client.get_all_positions(), client.get_account(), client.get_clock()
+            return standing_of(facts, positions, orders, clock)
+
+    def account(self) -> Account:
+        """The account now."""
+        return self.standing().account
+
+    def now(self) -> np.datetime64:
+        """What the venue's clock says."""
+        with self._asking("the clock"):
+            return instant_of(self._client.get_clock()["timestamp"])
+
+    def submit(self, orders: Sequence[Order]) -> list[Fill]:
+        """Send orders, in their order; what they had filled when done, or when patience ended and the rest was cancelled.
+
+        An order that is rejected is logged and fills nothing.
+
+        Raises
+        ------
+        OutcomeUnknown
+            where nobody knows what became of one; those after it are not sent.
+        """
+        sent: list[tuple[Order, Answer]] = []
+        for order in orders:
+            try:
+                sent.append((order, self._post(order)))
+            except OrderRejected as error:
+                log.warning("%s", error)
+        waited, step = 0.0, 0.05
+        while waited < self._patience and any(answer["status"] not in DONE for _, answer in sent):
+            self._pause(step)
+            waited, step = waited + step, min(2 * step, 1.0)
+            sent = [(order, self._again(answer)) for order, answer in sent]
+        return [fill for order, answer in sent for fill in self._filled(order, self._ended(answer))]
+
+    def cancel(self, client_order_ids: Iterable[str]) -> None:
+        """Cancel what is open under these ids; others are left alone.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        for name in client_order_ids:
+            with self._asking(f"order {name}"):
+                found = self._client.get("/orders:by_client_order_id", {"client_order_id": name})
+            self._ended(found)
+
+    def fills_since(self, at: np.datetime64) -> list[Fill]:
+        """Every fill of orders after an instant, oldest first. Fees are the venue's to book: 0 here.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        rows: list[Answer] = []
+        token: str | None = None
+        with self._asking("fills"):
+            while True:
+                query = {"after": f"{at}Z", "direction": "asc", "page_size": 100, **({"page_token": token} if token else {})}
+                page = self._client.get("/account/activities/FILL", query)
+                rows += page
+                if len(page) < 100:
+                    break
+                token = str(page[-1]["id"])
+            return [self._fill_of(row) for row in rows]
+
+    def _fill_of(self, row: Answer) -> Fill:
+        order = str(row["order_id"])
+        if order not in self._names:
+            self._names[order] = str(self._client.get(f"/orders/{order}")["client_order_id"])
+        quantity = number(row, "qty") * (1 if row["side"] == "buy" else -1)
+        symbol = instrument(str(row["symbol"])).symbol
+        price = float(number(row, "price"))
+        return Fill(self._names[order], symbol, quantity, price, 0.0, instant_of(row["transaction_time"]))
+
+    def _post(self, order: Order) -> Answer:
+        """The venue's answer to an order, which is posted once."""
+        from alpaca.common.exceptions import APIError
+        from requests.exceptions import RequestException
+
+        for _ in range(BUSY):
+            try:
+                answer: Answer = self._client.post("/orders", _request(order))
+                return self._known(order, answer)
+            except APIError as error:
+                status, says = error.status_code, self._keys.hidden(" ".join(str(error).split()))[:300]
+                if status == 429:  # not taken: the venue has done nothing
+                    self._pause(_retry_after(error))
+                    continue
+                if status is not None and status < 500 and not (status == 422 and "client_order_id" in says):
+                    raise OrderRejected(f"{order.client_order_id}: rejected ({status}): {says}") from None
+                reason = f"status {status}"
+            except (RequestException, ValueError, KeyError, TypeError) as error:
+                reason = type(error).__name__
+            log.warning(
+                "%s: sent, and no answer that says what became of it (%s); looking it up", order.client_order_id, reason
+            )
+            return self._look_up(order)
+        raise OrderRejected(f"{order.client_order_id}: not sent: the venue has no room for requests ({BUSY} times 429)")
+
+    def _look_up(self, order: Order) -> Answer:
+        """What the venue knows of an order by its own id."""
+        from alpaca.common.exceptions import APIError
+        from requests.exceptions import RequestException
+
+        absent = False
+        for seconds in LOOKS:
+            self._pause(seconds)
+            try:
+                query = {"client_order_id": order.client_order_id}
+                return self._known(order, self._client.get("/orders:by_client_order_id", query))
+            except APIError as error:
+                absent = error.status_code == 404
+            except (RequestException, ValueError, KeyError, TypeError):
+                absent = False
+        if absent:
+            raise OrderRejected(f"{order.client_order_id}: the venue never took it; it is not sent again")
+        raise OutcomeUnknown(f"{order.client_order_id}: sent, and the venue does not say what became of it")
+
+    def _known(self, order: Order, answer: Answer) -> Answer:
+        if answer["client_order_id"] != order.client_order_id:
+            raise ValueError("an answer to another order")
+        self._names[str(answer["id"])] = order.client_order_id
+        return answer
+
+    def _again(self, answer: Answer) -> Answer:
+        """The order as it is now."""
+        if answer["status"] in DONE:
+            return answer
+        with self._asking(f"order {answer['client_order_id']}"):
+            found: Answer = self._client.get(f"/orders/{answer['id']}")
+            return found
+
+    def _ended(self, answer: Answer) -> Answer:
+        """The order once nothing more can happen to it: cancelled, if it still works."""
+        from alpaca.common.exceptions import APIError
+
+        if answer["status"] in DONE:
+            return answer
+        with self._asking(f"cancelling order {answer['client_order_id']}"):
+            try:
+                self._client.delete(f"/orders/{answer['id']}")
+            except APIError as error:
+                if error.status_code != 422:  # 422: it was done before
+                    raise
+        for seconds in LOOKS:
+            answer = self._again(answer)
+            if answer["status"] in DONE:
+                break
+            self._pause(seconds)
+        return answer
+
+    @staticmethod
+    def _filled(order: Order, answer: Answer) -> list[Fill]:
+        quantity = number(answer, "filled_qty") if answer.get("filled_qty") else Decimal(0)
+        if quantity == 0:
+            return []
+        signed = quantity if order.side == "buy" else -quantity
+        at = instant_of(answer.get("filled_at") or answer.get("updated_at"))
+        return [Fill(order.client_order_id, order.symbol, signed, float(number(answer, "filled_avg_price")), 0.0, at)]
+
+    def _asking(self, what: str) -> Any:
+        return asking(what, self._settings, self._keys)
 
 
-def standing_of(
-    facts: Mapping[str, Any], positions: list[Mapping[str, Any]], orders: list[Mapping[str, Any]], clock: Mapping[str, Any]
-) -> Standing:
-    """The account in the venue's words, as ours.
-
-    Raises
-    ------
-    BrokerError
-        for an answer without what an account needs.
-    """
-    cash, short_proceeds = float(_number(facts, "cash")), 0.0
-    held: dict[str, Decimal] = {}
-    prices: dict[str, float] = {}
-    for position in positions:
-        name = str(position.get("symbol"))
-        pair = position.get("asset_class") == "crypto" and not name.endswith("USD")
-        if pair or not is_symbol(name):
-            cash += min(float(_number(position, "market_value")), 0.0)
-            continue
-        symbol = instrument(name).symbol
-        quantity, price = _number(position, "qty"), float(_number(position, "current_price"))
-        held[symbol], prices[symbol] = quantity, price
-        if quantity < 0:
-            short_proceeds += float(-quantity * _number(position, "avg_entry_price"))
-    free = cash - short_proceeds
-    settled = float(_number(facts, "non_marginable_buying_power")) if facts.get("non_marginable_buying_power") else free
-    account = Account(
-        cash=cash,
-        positions=held,
-        prices=prices,
-        as_of=_instant(clock),
-        open_orders=tuple(order for entry in orders for order in _legs(entry, prices)),
-        unsettled=max(free - settled, 0.0),
-        short_proceeds=short_proceeds,
-    )
-    multiplier = float(_number(facts, "multiplier")) if facts.get("multiplier") else float("inf")
-    if multiplier < 1:
-        raise BrokerError(f"the answer makes no sense: multiplier is {facts['multiplier']!r}")
-    blocked = any(facts.get(name) is True for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user"))
-    return Standing(account, multiplier, blocked)
+def _request(order: Order) -> dict[str, Any]:
+    """The order in the venue's words, quantities exact."""
+    coin = instrument(order.symbol).kind is Kind.CRYPTO
+    request: dict[str, Any] = {
+        "symbol": f"{order.symbol.removesuffix('USD')}/USD" if coin else order.symbol,
+        "qty": f"{order.qty:f}",
+        "side": order.side,
+        "type": order.type,
+        "time_in_force": order.tif,
+        "client_order_id": order.client_order_id,
+    }
+    for name in ("limit_price", "stop_price"):
+        if (price := getattr(order, name)) is not None:
+            request[name] = repr(price)
+    legs = {"take_profit": ("limit_price", order.take_profit), "stop_loss": ("stop_price", order.stop_loss)}
+    exits = {leg: {key: repr(price)} for leg, (key, price) in legs.items() if price is not None}
+    return {**request, **exits, **({"order_class": "bracket"} if exits else {})}
 
 
-def _legs(entry: Mapping[str, Any], prices: Mapping[str, float]) -> list[Order]:
-    """What is left of an open order of a stock or coin; its legs wait for it, and take back what it opens."""
-    name = str(entry.get("symbol"))
-    if not is_symbol(name):
-        return []
-    symbol = instrument(name).symbol
-    limit, stop = (float(entry[k]) if entry.get(k) else None for k in ("limit_price", "stop_price"))
-    if entry.get("qty"):
-        quantity = _number(entry, "qty") - (_number(entry, "filled_qty") if entry.get("filled_qty") else Decimal(0))
-    else:
-        price = limit or prices.get(symbol)
-        if price is None:
-            raise BrokerError(f"order {entry.get('client_order_id')}: {symbol} is ordered by value and has no price")
-        quantity = Decimal(repr(float(_number(entry, "notional")) / price))
-    if quantity <= 0:
-        return []
-    kind = TYPES.get(str(entry.get("type")), "market")
-    return [
-        Order(
-            client_order_id=str(entry["client_order_id"]),
-            symbol=symbol,
-            side="buy" if entry["side"] == "buy" else "sell",
-            qty=quantity,
-            reason="open at the venue",
-            type=kind,
-            tif=TIMES.get(str(entry.get("time_in_force")), "day"),
-            limit_price=limit if "limit" in kind else None,
-            stop_price=stop if "stop" in kind else None,
-        )
-    ]
-
-
-def _number(entry: Mapping[str, Any], name: str) -> Decimal:
-    value = entry.get(name)
+def _retry_after(error: Any) -> float:
+    """Seconds that a 429 asks to wait, a second where it does not say."""
+    answer = error.response
+    asked = "" if answer is None else answer.headers.get("Retry-After", "")
     try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        raise BrokerError(f"the answer makes no sense: {name} is {value!r}, not a number") from None
-    if not number.is_finite():
-        raise BrokerError(f"the answer makes no sense: {name} is {value!r}, not a number")
-    return number
-
-
-def _instant(clock: Mapping[str, Any]) -> np.datetime64:
-    stamp = pd.to_datetime(clock["timestamp"])
-    if pd.isna(stamp) or stamp.tzinfo is None:
-        raise BrokerError(f"the answer makes no sense: the clock says {clock['timestamp']!r}")
-    return np.datetime64(stamp.tz_convert("UTC").tz_localize(None), "ns")
+        return min(max(float(asked), 0.0), 60.0)
+    except ValueError:
+        return 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -115,6 +115,10 @@ class Account:
         for order in self.open_orders:
             total[order.symbol] = total.get(order.symbol, Decimal(0)) + order.signed_qty
         return total
+
+    def priced(self, prices: Mapping[str, float]) -> Account:
+        """The same account, with prices for symbols it has none of."""
+        return replace(self, prices={**prices, **self.prices})
 
     @property
     def unborrowed_cash(self) -> float:

@@ -19,21 +19,21 @@ from pathlib import Path
 
 import numpy as np
 
-from execution import alpaca
+from execution.alpaca import AlpacaBroker
 from execution.beliefs import NoForecast
 from execution.decision import keep_unsolved, reason
 from execution.orders import Account
 from execution.settings import LiveSettings
 from sizing import quantity as sizing_quantity
 from sizing.kelly import SizingProblem
-from trainingdata.bars import Bars, find_files, read_bars
+from trainingdata.bars import Bars, closes_of, find_files, read_bars
 from trainingdata.command import Parser, is_override, log_to_file, one_line
 from trainingdata.composition import composed
-from trainingdata.download import recent_bars
+from trainingdata.download import MarketData
 from trainingdata.endpoint import Keys
 from trainingdata.errors import BrokerError, DataError, InputError
 from trainingdata.instruments import Kind, instrument
-from trainingdata.sessions import HOUR, in_session, stays_open, utc_text
+from trainingdata.sessions import DAY, HOUR, in_session, stays_open, utc_text
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def sized(symbol: str, price: float, *overrides: str) -> Sized:
         raise InputError(f"price: {price} is not above 0")
     settings = LiveSettings.of(composed("live", list(overrides)))
     keys = Keys.of(os.environ)
-    standing = alpaca.read_account(settings.broker, keys)
+    standing = AlpacaBroker(settings.broker, keys).standing()
     if standing.blocked:
         return Sized(item.symbol, Decimal(0), "the venue has blocked this account from trading")
     lent = {name: min(getattr(settings.limits, name), standing.multiplier) for name in LEVERAGES}
@@ -89,8 +89,7 @@ def decide(symbol: str, price: float, settings: LiveSettings, account: Account, 
     wanted = {symbol, *(s for s, q in account.exposure.items() if q), *(instrument(s).symbol for s in settings.symbols)}
     try:
         bars = settings.seen(settings.counted(fetch(sorted(wanted), now)))
-        closes = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True) if p == p}
-        account = _checked(replace(account, prices={**closes, **account.prices}))
+        account = _checked(account.priced(closes_of(bars)))
         trader = settings.trader(settings.forecaster.build(bars.symbols))
         belief = trader.outlook(bars, symbol, now)
     except NoForecast as error:
@@ -138,9 +137,8 @@ def _fetch(settings: LiveSettings, keys: Keys) -> Fetch:
 
     def from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:
         try:
-            return recent_bars(
-                symbols, now, days=settings.history_days, feed=settings.data.feed, settings=settings.broker, keys=keys
-            )
+            data = MarketData(settings.broker, keys, settings.data.feed)
+            return data.bars(symbols, now - settings.history_days * DAY, now)
         except (DataError, BrokerError) as error:
             raise NoForecast(str(error)) from error
 

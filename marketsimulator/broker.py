@@ -110,6 +110,11 @@ class SimulatedBroker:
             short_proceeds=float(state["proceeds"]),
         )
 
+    def short_proceeds(self) -> dict[str, float]:
+        """What each open short was sold for, USD."""
+        sold = self._book.holding["proceeds"]
+        return {self._bars.symbols[s]: float(sold[s]) for s in np.flatnonzero(sold)}
+
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         """Send the orders, in their order; what has filled at once."""
         for order in orders:
@@ -125,7 +130,9 @@ class SimulatedBroker:
         line, t, tape = self._line, self._index, self._tape()
         day = line.days[line.day[t]]
         send(self._book, day, tape, t, first, opens, volumes, volatility, int(line.now[t]))
-        return self._record(tape)
+        new = self._record(tape)
+        self._forget_done()
+        return new
 
     def cancel(self, client_order_ids: Iterable[str]) -> None:
         """Cancel what still waits under these ids; others are left alone."""

@@ -105,6 +105,11 @@ class Bars:
         return np.where(recent.any(axis=1), closes, np.nan)
 
 
+def closes_of(bars: Bars) -> dict[str, float]:
+    """The last known close of every symbol that has one, USD."""
+    return {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True) if p == p}
+
+
 def panel(tables: Iterable[tuple[Instrument, Instants, Array]], source: str) -> Bars:
     """Lay per-symbol bars (known-at instants [N], values [N, 5]) on the union of their instants."""
     parts = sorted(tables, key=lambda part: part[0].symbol)

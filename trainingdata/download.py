@@ -7,88 +7,143 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from trainingdata.bars import Bars, bars_of, panel
 from trainingdata.endpoint import BrokerSettings, Keys, asking
 from trainingdata.errors import DataError
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import DAY, Instants, stock_grid
+from trainingdata.sessions import DAY, Instants, stock_grid, utc_text
 from trainingdata.source import Feed
 
+Array = npt.NDArray[np.float64]
+Table = tuple[Instrument, Instants, Array]
+Rows = list[dict[str, Any]]
+
+OVERLAP = np.timedelta64(8, "h")  # asked for again each time, to see whether it has changed
 FIELDS = {"t": "timestamp", "o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
 
 
-def recent_bars(
-    symbols: Sequence[str], now: np.datetime64, *, days: int, feed: Feed, settings: BrokerSettings, keys: Keys
-) -> Bars:
-    """Every hourly bar of the last `days` calendar days that was known at `now`; a symbol without any is left out.
+class MarketData:
+    """What the venue says of prices. feed: of stocks, `iex` or `sip`."""
 
-    Stocks are regular hours from 09:30 New York, made of the venue's half-hours and adjusted for splits; coins are full hours.
+    def __init__(self, settings: BrokerSettings, keys: Keys, feed: Feed) -> None:
+        from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
 
-    Raises
-    ------
-    DataError
-        for bars that cannot be trusted, and where no symbol has one.
-    BrokerError
-        for a venue that does not answer, or refuses.
-    """
-    items = [instrument(symbol) for symbol in dict.fromkeys(symbols)]
-    tables = []
-    for kind, fetch in ((Kind.STOCK, _stock_halves), (Kind.CRYPTO, _coin_hours)):
-        asked = [item for item in items if item.kind is kind]
-        if not asked:
-            continue
-        with asking(f"bars of {', '.join(item.symbol for item in asked)}", settings, keys):
-            answers = fetch(asked, _moment(now - days * DAY), _moment(now), feed, settings, keys)
-            frames = [(item, _frame(rows)) for item, rows in answers if rows]
-        for item, frame in frames:
-            hours = _regular_hours(frame) if kind is Kind.STOCK else frame
-            if len(hours):
-                times, values = bars_of(hours, item, f"bars of {item.symbol}")
-                known = times <= now
-                tables.append((item, times[known], values[known]))
-    tables = [table for table in tables if len(table[1])]
-    if not tables:
-        raise DataError(f"{', '.join(symbols)}: the venue has no bar of the last {days} days")
-    return panel(tables, f"bars of {settings.url_override or 'Alpaca'}")
+        self._settings, self._keys, self._feed, url = settings, keys, feed, settings.address
+        stocks = StockHistoricalDataClient(keys.key, keys.secret, raw_data=True, url_override=url)
+        coins = CryptoHistoricalDataClient(keys.key, keys.secret, raw_data=True, url_override=url)
+        self._stocks, self._coins = settings.made_safe(stocks), settings.made_safe(coins)
+
+    def tables(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> list[Table]:
+        """Hourly bars that begin from `since` on and were known at `now`, a table a symbol that has any.
+
+        Stocks are regular hours from 09:30 New York, made of the venue's half-hours and adjusted for splits; coins are full
+        hours.
+
+        Raises
+        ------
+        DataError
+            for bars that cannot be trusted.
+        BrokerError
+            for a venue that does not answer, or refuses.
+        """
+        items = [instrument(symbol) for symbol in dict.fromkeys(symbols)]
+        found = []
+        for kind, ask in ((Kind.STOCK, self._halves), (Kind.CRYPTO, self._hours)):
+            asked = [item for item in items if item.kind is kind]
+            if not asked:
+                continue
+            with asking(f"bars of {', '.join(item.symbol for item in asked)}", self._settings, self._keys):
+                frames = [(item, _frame(rows)) for item, rows in ask(asked, _moment(since), _moment(now)) if rows]
+            for item, frame in frames:
+                hours = _regular_hours(frame) if kind is Kind.STOCK else frame
+                if len(hours):
+                    times, values = bars_of(hours, item, f"bars of {item.symbol}")
+                    found.append((item, times[times <= now], values[times <= now]))
+        return [table for table in found if len(table[1])]
+
+    def bars(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> Bars:
+        """The same as a panel.
+
+        Raises
+        ------
+        DataError
+            where no symbol has a bar, too.
+        """
+        tables = self.tables(symbols, since, now)
+        if not tables:
+            raise DataError(f"{', '.join(symbols)}: the venue has no bar between {utc_text(since)} and {utc_text(now)}")
+        return panel(tables, f"bars of {self._settings.url_override or 'Alpaca'}")
+
+    def _halves(self, items: Sequence[Instrument], start: datetime, end: datetime) -> list[tuple[Instrument, Rows]]:
+        from alpaca.data.enums import Adjustment, DataFeed
+        from alpaca.data.requests import StockBarsRequest
+        from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
+
+        request = StockBarsRequest(
+            symbol_or_symbols=[item.symbol for item in items],
+            timeframe=TimeFrame(30, TimeFrameUnit.Minute),
+            start=start,
+            end=end,
+            adjustment=Adjustment.SPLIT,
+            feed=DataFeed(self._feed),
+        )
+        answer = self._stocks.get_stock_bars(request)
+        return [(item, answer.get(item.symbol, [])) for item in items]
+
+    def _hours(self, items: Sequence[Instrument], start: datetime, end: datetime) -> list[tuple[Instrument, Rows]]:
+        from alpaca.data.requests import CryptoBarsRequest
+        from alpaca.data.timeframe import TimeFrame
+
+        names = {item: f"{item.symbol.removesuffix('USD')}/USD" for item in items}
+        request = CryptoBarsRequest(symbol_or_symbols=list(names.values()), timeframe=TimeFrame.Hour, start=start, end=end)
+        answer = self._coins.get_crypto_bars(request)
+        return [(item, answer.get(name, [])) for item, name in names.items()]
 
 
-def _stock_halves(
-    items: Sequence[Instrument], start: datetime, end: datetime, feed: Feed, settings: BrokerSettings, keys: Keys
-) -> list[tuple[Instrument, list[dict[str, Any]]]]:
-    from alpaca.data.enums import Adjustment, DataFeed
-    from alpaca.data.historical import StockHistoricalDataClient
-    from alpaca.data.requests import StockBarsRequest
-    from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
+class BarFeed:
+    """The bars of some symbols up to now, asked for once and then extended. days: of history before the first question."""
 
-    raw = StockHistoricalDataClient(keys.key, keys.secret, raw_data=True, url_override=settings.address)
-    client = settings.made_safe(raw)
-    request = StockBarsRequest(
-        symbol_or_symbols=[item.symbol for item in items],
-        timeframe=TimeFrame(30, TimeFrameUnit.Minute),
-        start=start,
-        end=end,
-        adjustment=Adjustment.SPLIT,
-        feed=DataFeed(feed),
-    )
-    answer = client.get_stock_bars(request)
-    return [(item, answer.get(item.symbol, [])) for item in items]
+    def __init__(self, data: MarketData, symbols: Sequence[str], days: int) -> None:
+        self._data, self._symbols, self._days = data, symbols, days
+        self._kept: dict[Instrument, tuple[Instants, Array]] = {}
+        self._until: np.datetime64 | None = None
 
+    def bars(self, now: np.datetime64) -> Bars:
+        """Every bar known at `now`. Where the venue has changed one since, as a split does, all are asked for anew.
 
-def _coin_hours(
-    items: Sequence[Instrument], start: datetime, end: datetime, feed: Feed, settings: BrokerSettings, keys: Keys
-) -> list[tuple[Instrument, list[dict[str, Any]]]]:
-    from alpaca.data.historical import CryptoHistoricalDataClient
-    from alpaca.data.requests import CryptoBarsRequest
-    from alpaca.data.timeframe import TimeFrame
+        Raises
+        ------
+        DataError
+            for bars that cannot be trusted, or none at all.
+        BrokerError
+            for a venue that does not answer, or refuses.
+        """
+        if self._until is not None and not self._extend(now, self._until):
+            self._kept.clear()
+        if not self._kept:
+            for item, times, values in self._data.tables(self._symbols, now - self._days * DAY, now):
+                self._kept[item] = times, values
+        if not self._kept:
+            raise DataError(f"{', '.join(self._symbols)}: the venue has no bar of the last {self._days} days")
+        self._until = now
+        return panel([(item, *table) for item, table in self._kept.items()], "bars of the venue")
 
-    raw = CryptoHistoricalDataClient(keys.key, keys.secret, raw_data=True, url_override=settings.address)
-    client = settings.made_safe(raw)
-    names = {item: f"{item.symbol.removesuffix('USD')}/USD" for item in items}
-    request = CryptoBarsRequest(symbol_or_symbols=list(names.values()), timeframe=TimeFrame.Hour, start=start, end=end)
-    answer = client.get_crypto_bars(request)
-    return [(item, answer.get(name, [])) for item, name in names.items()]
+    def _extend(self, now: np.datetime64, until: np.datetime64) -> bool:
+        """Add what is new; whether what overlaps is unchanged."""
+        for item, times, values in self._data.tables(self._symbols, until - OVERLAP, now):
+            if item not in self._kept:
+                self._kept[item] = times, values
+                continue
+            old_times, old_values = self._kept[item]
+            same = np.isin(old_times, times)
+            if not np.array_equal(old_values[same], values[np.isin(times, old_times)]):
+                return False
+            new = times > old_times[-1]
+            self._kept[item] = np.concatenate([old_times, times[new]]), np.concatenate([old_values, values[new]])
+        return True
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -6,7 +6,9 @@ nothing else ever is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from alpaca.common.rest import RESTClient
 
 KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"
+ALLOWED, MINUTE = 200, 60.0  # requests of an account, in so many seconds
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -52,7 +55,8 @@ class BrokerSettings:
     """Where the account is.
 
     url_override: one address for trading, market data and stream; none means Alpaca's own. paper: its paper account.
-    connect_timeout, read_timeout: seconds. attempts: of a read.
+    connect_timeout, read_timeout: seconds. attempts: of a read. requests_per_minute: of one client at most; none means 200,
+    and as many as it takes on loopback.
     """
 
     url_override: str | None = None
@@ -60,6 +64,7 @@ class BrokerSettings:
     connect_timeout: float = 5.0
     read_timeout: float = 20.0
     attempts: int = 4
+    requests_per_minute: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("connect_timeout", "read_timeout"):
@@ -67,6 +72,8 @@ class BrokerSettings:
                 raise InputError(f"broker.{name}: {getattr(self, name)} is outside 0 … 600 seconds")
         if not 1 <= self.attempts <= 10:
             raise InputError(f"broker.attempts: {self.attempts} is outside 1 … 10")
+        if self.requests_per_minute is not None and self.requests_per_minute < 1:
+            raise InputError(f"broker.requests_per_minute: {self.requests_per_minute} is below 1")
         if self.url_override is not None:
             self._check_address(self.url_override)
 
@@ -87,16 +94,23 @@ class BrokerSettings:
         """The override without its last slash, as the SDK wants it."""
         return None if self.url_override is None else self.url_override.rstrip("/")
 
+    def _a_minute(self) -> int | None:
+        loopback = self.url_override is not None and urlsplit(self.url_override).hostname in LOOPBACK
+        return self.requests_per_minute or (None if loopback else ALLOWED)
+
     def made_safe(self, client: RESTClient) -> Any:
         """The SDK's client on a transport with timeouts, whose reads alone are repeated."""
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
 
-        wait = (self.connect_timeout, self.read_timeout)
+        wait, pace = (self.connect_timeout, self.read_timeout), Pace(self._a_minute())
 
         class Timed(HTTPAdapter):
             def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
-                return super().send(request, **{**options, "timeout": wait})
+                pace.wait()
+                answer = super().send(request, **{**options, "timeout": wait})
+                pace.note(answer.headers)
+                return answer
 
         again = Retry(
             total=self.attempts - 1,
@@ -111,6 +125,34 @@ class BrokerSettings:
         for scheme in ("http://", "https://"):
             client._session.mount(scheme, Timed(max_retries=again))
         return client
+
+
+class Pace:
+    """Never more than so many requests in any minute; none where the venue says that none are left."""
+
+    def __init__(self, a_minute: int | None, clock: Callable[[], float] = time.time) -> None:
+        self._most, self._clock = a_minute, clock
+        self._sent: deque[float] = deque()
+        self._not_before = 0.0
+
+    def delay(self) -> float:
+        """Seconds to wait before the next request."""
+        now = self._clock()
+        while self._sent and now - self._sent[0] >= MINUTE:
+            self._sent.popleft()
+        full = self._most is not None and len(self._sent) >= self._most
+        return max(self._sent[0] + MINUTE - now if full else 0.0, min(self._not_before - now, MINUTE), 0.0)
+
+    def wait(self) -> None:
+        """Wait as long as it takes, and count one request."""
+        while (seconds := self.delay()) > 0:
+            time.sleep(seconds)
+        self._sent.append(self._clock())
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Heed what an answer says of what is left until when (X-RateLimit-Remaining, X-RateLimit-Reset)."""
+        if headers.get("X-RateLimit-Remaining") == "0" and headers.get("X-RateLimit-Reset", "").isdigit():
+            self._not_before = float(headers["X-RateLimit-Reset"])
 
 
 @contextmanager

@@ -16,11 +16,12 @@ import pandas as pd
 import pytest
 
 import execution
-from execution.alpaca import read_account, standing_of
+from execution.alpaca import AlpacaBroker
 from execution.decision import keep_unsolved
 from execution.orders import Account
 from execution.quantity import sized
 from execution.settings import LiveSettings
+from execution.standing import standing_of
 from execution.trader import Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
@@ -29,7 +30,7 @@ from sizing.program import SOLVED, UNFINISHED
 from sizing.quantity import get_qty
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.composition import composed
-from trainingdata.download import recent_bars
+from trainingdata.download import MarketData
 from trainingdata.endpoint import BrokerSettings, Keys
 from trainingdata.errors import BrokerError, DataError, InputError
 from trainingdata.sessions import bar_position, stock_grid
@@ -86,7 +87,7 @@ def position(symbol: str, qty: str, price: str, **more: str) -> dict[str, str]:
 def test_the_venues_half_hours_become_the_hours_the_model_knows(venue: Any, market: Bars) -> None:
     now = np.datetime64("2024-03-05T17:45", "ns")
     settings = BrokerSettings(url_override=venue.url)
-    bars = recent_bars(["SYA", "SYXUSD", "NONE"], now, days=30, feed="iex", settings=settings, keys=KEYS)
+    bars = MarketData(settings, KEYS, "iex").bars(["SYA", "SYXUSD", "NONE"], now - np.timedelta64(30, "D"), now)
     assert bars.symbols == ("SYA", "SYXUSD")
     for s, symbol in enumerate(bars.symbols):
         times, values = market.until(now).own(market.symbols.index(symbol))
@@ -109,7 +110,7 @@ def test_the_account_is_read_as_the_venue_has_it(venue: Any) -> None:
         waiting | {"client_order_id": "a-2", "symbol": "SYX/USD", "side": "sell", "qty": "0.1"},
         waiting | {"client_order_id": "a-3", "symbol": "SYA", "qty": None, "notional": "100"},
     ]
-    account = read_account(BrokerSettings(url_override=venue.url), KEYS).account
+    account = AlpacaBroker(BrokerSettings(url_override=venue.url), KEYS).standing().account
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
     assert account.cash == 50_000 - 250
     assert account.exposure == {"SYA": Decimal("-98.0"), "SYXUSD": Decimal("0.4"), "SYB": Decimal(6)}
@@ -127,8 +128,8 @@ def test_an_account_without_what_it_needs_is_refused_and_never_invented(venue: A
     ):
         venue.account = wrong
         with pytest.raises(BrokerError, match=says):
-            read_account(settings, KEYS)
-    with pytest.raises(BrokerError, match="the clock says"):
+            AlpacaBroker(settings, KEYS).standing()
+    with pytest.raises(BrokerError, match="the time is"):
         standing_of({"cash": "1"}, [], [], {"timestamp": "2024-03-05T17:30:20"})
 
 
@@ -137,8 +138,9 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(venue:
     venue.positions = [position("SYB", "300", "100")]
     venue.account["cash"] = "70000"
     settings = LiveSettings.of(composed("live", [f"broker.url_override={venue.url}"]))
-    account = read_account(settings.broker, KEYS).account
-    bars = recent_bars(["SYA", "SYB"], account.as_of, days=400, feed="iex", settings=settings.broker, keys=KEYS)
+    account = AlpacaBroker(settings.broker, KEYS).standing().account
+    since = account.as_of - np.timedelta64(400, "D")
+    bars = MarketData(settings.broker, KEYS, "iex").bars(["SYA", "SYB"], since, account.as_of)
     price = float(bars.last_closes()[0])
     trader = settings.trader(Tilted(20.0))
     belief = trader.outlook(bars, "SYA", account.as_of)
@@ -279,21 +281,21 @@ def test_the_environment_chooses_the_origins_rule_and_the_leverage(venue: Any, m
 def test_reads_are_repeated_and_what_stays_wrong_is_one_line_without_the_keys(venue: Any) -> None:
     settings = BrokerSettings(url_override=venue.url, attempts=3)
     venue.faults["/v2/account"] = [503, 429]
-    assert read_account(settings, KEYS).account.cash == 100_000
+    assert AlpacaBroker(settings, KEYS).standing().account.cash == 100_000
     venue.faults["/v2/positions"] = [500] * 3
     with pytest.raises(BrokerError, match="the account: status 500"):
-        read_account(settings, KEYS)
+        AlpacaBroker(settings, KEYS).standing()
     venue.faults["/v2/account"] = [f"<html>{KEYS.secret}</html>"]
     with pytest.raises(BrokerError) as failed:
-        read_account(settings, KEYS)
+        AlpacaBroker(settings, KEYS).standing()
     assert KEYS.secret not in str(failed.value)
     assert KEYS.secret not in repr(KEYS)
     assert KEYS.key not in repr(KEYS)
     with pytest.raises(BrokerError, match=r"refused \(401\)"):
-        read_account(settings, Keys("OTHER", "KEYS"))
+        AlpacaBroker(settings, Keys("OTHER", "KEYS")).standing()
     dead = BrokerSettings(url_override="http://127.0.0.1:9", attempts=1)
     with pytest.raises(BrokerError, match="no answer"):
-        read_account(dead, KEYS)
+        AlpacaBroker(dead, KEYS).standing()
     assert {method for method, _ in venue.asked} == {"GET"}
 
 
@@ -357,5 +359,5 @@ def test_wrong_words_are_one_line_and_exit_code_2(
 
 def test_no_bars_at_all_says_so(venue: Any) -> None:
     settings = BrokerSettings(url_override=venue.url)
-    with pytest.raises(DataError, match="the venue has no bar of the last 30 days"):
-        recent_bars(["ZZZ"], np.datetime64("2024-03-05T17:45", "ns"), days=30, feed="iex", settings=settings, keys=KEYS)
+    with pytest.raises(DataError, match="the venue has no bar between"):
+        MarketData(settings, KEYS, "iex").bars(["ZZZ"], *(np.datetime64(f"2024-0{m}-05T17:45", "ns") for m in (2, 3)))

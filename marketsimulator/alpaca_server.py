@@ -1,0 +1,86 @@
+"""An Alpaca to practise on: its HTTP and websocket, over the simulator, on recorded or synthetic bars.
+
+    python -m marketsimulator.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD --start 2024-10-01 [--end D]
+        [--speed wait|N] [--port 8000] [--capital 100000] [key=value …]
+
+The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000` (the stream with `/stream`). With
+`--speed wait` its clock stands until a client moves it (POST /control/advance); with a number it runs that many times as
+fast as a real one. Faults on demand: POST /control/faults.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from aiohttp import web
+
+from marketsimulator.alpaca_app import Server
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.tickets import stamp
+from marketsimulator.venue import Venue
+from trainingdata.command import Parser, is_override, one_line
+from trainingdata.composition import composed
+from trainingdata.errors import InputError
+
+
+def serve(settings: BacktestSettings, *, host: str, port: int, speed: float | None) -> None:
+    """Serve until interrupted.
+
+    Raises
+    ------
+    InputError
+        for settings, data or an address that cannot be used.
+    """
+    bars, first = settings.panel()
+    server = Server(Venue(settings, bars, first), speed)
+    sys.stdout.write(f"http://{host}:{port}: {', '.join(bars.symbols)} from {stamp(bars.times[first])}\n")
+    sys.stdout.flush()
+    try:
+        web.run_app(server.app(), host=host, port=port, print=None, access_log=None)
+    except OSError as error:
+        raise InputError(f"--port: {host}:{port} cannot be served: {error.strerror or error}") from error
+
+
+def main() -> None:
+    """Command line."""
+    parser = Parser(description="An Alpaca to practise on, over the simulator.")
+    parser.add_argument("--data-dir", nargs="+", default=[], metavar="DIR", help="folders of bar files; none: synthetic bars")
+    parser.add_argument("--symbols", nargs="+", default=[], metavar="SYMBOL")
+    parser.add_argument("--start", help="New York date, or an instant with a zone")
+    parser.add_argument("--end", help="the same, inclusive")
+    parser.add_argument("--speed", default="wait", help="wait for a client, or so many times as fast as a real clock")
+    parser.add_argument("--host", default="127.0.0.1", help="loopback unless another is named")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--capital", type=float, default=100_000.0, help="USD")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/backtest.yaml")
+    given = parser.parse_intermixed_args()
+    wrong = [word for word in given.overrides if not is_override(word)]
+    if wrong:
+        parser.error(f"{wrong[0]!r} is no flag and no key=value")
+    with one_line("the server is down"):
+        flags = {"start": given.start, "end": given.end, "capital": given.capital}
+        words = [f"{key}='{value}'" for key, value in flags.items() if value is not None]
+        words += [f"symbols=[{','.join(given.symbols)}]"] if given.symbols else []
+        words += [f"data.dir=[{','.join(given.data_dir)}]"] if given.data_dir else []
+        serve(
+            BacktestSettings.of(composed("backtest", [*words, "trials=null", *given.overrides])),
+            host=given.host,
+            port=given.port,
+            speed=_speed(given.speed),
+        )
+
+
+def _speed(word: str) -> float | None:
+    if word == "wait":
+        return None
+    try:
+        speed = float(word)
+    except ValueError:
+        speed = float("nan")
+    if not 0 < speed <= 1e6:
+        raise InputError(f"--speed: {word} is neither wait nor a number above 0")
+    return speed
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,383 @@
+"""The real `alpaca-py` clients and the broker on top of them, against the practice server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from aiohttp import web
+from alpaca.common.exceptions import APIError
+from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
+from alpaca.data.requests import CryptoBarsRequest, StockBarsRequest, StockLatestBarRequest
+from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
+from alpaca.trading.client import TradingClient
+from alpaca.trading.enums import OrderSide, QueryOrderStatus, TimeInForce
+from alpaca.trading.requests import (
+    GetCalendarRequest,
+    GetOrdersRequest,
+    LimitOrderRequest,
+    MarketOrderRequest,
+)
+from alpaca.trading.stream import TradingStream
+
+from execution.alpaca import AlpacaBroker, OrderRejected, OutcomeUnknown
+from execution.broker import place
+from execution.cycle import run_cycle
+from execution.orders import Order
+from execution.settings import LiveSettings
+from marketsimulator.alpaca_app import Server
+from marketsimulator.backtest import simulate
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.venue import Venue
+from trainingdata.composition import composed
+from trainingdata.download import BarFeed, MarketData
+from trainingdata.endpoint import BrokerSettings, Keys, Pace
+
+KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
+OPENING = "2024-02-20T15:30:00Z"
+SPAN = ("data.start=2024-01-02", "data.end=2024-03-08", "trials=null", "forecaster=oracle", "forecaster.calibrated=false")
+
+
+@dataclass
+class Practice:
+    """A running server: its address, its venue, what it was asked."""
+
+    url: str
+    venue: Venue
+    posts: list[str]
+
+    def advance(self, to: str | None = None) -> dict[str, Any]:
+        answer: dict[str, Any] = requests.post(f"{self.url}/control/advance", json={"to": to} if to else {}, timeout=30).json()
+        return answer
+
+    def fail(self, **fault: Any) -> None:
+        assert requests.post(f"{self.url}/control/faults", json=fault, timeout=30).status_code == 200
+
+
+Start = Callable[..., Practice]
+
+
+@pytest.fixture
+def practice() -> Iterator[Start]:
+    """Starts servers on the synthetic market, which stop when the test ends."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    runners: list[web.AppRunner] = []
+
+    def start(*words: str, speed: float | None = None) -> Practice:
+        settings = BacktestSettings.of(composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words]))
+        bars, first = settings.panel()
+        server, posts = Server(Venue(settings, bars, first), speed), []
+        app = server.app()
+
+        async def note(request: web.Request, _: web.StreamResponse) -> None:
+            if request.method == "POST" and request.path == "/v2/orders":
+                posts.append(await request.text())
+
+        app.on_response_prepare.append(note)
+
+        async def up() -> int:
+            runner = web.AppRunner(app)
+            runners.append(runner)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            return int(runner.addresses[0][1])
+
+        port = asyncio.run_coroutine_threadsafe(up(), loop).result(30)
+        return Practice(f"http://127.0.0.1:{port}", server.venue, posts)
+
+    yield start
+    for runner in runners:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(30)
+    loop.close()
+
+
+def trading(here: Practice) -> TradingClient:
+    return TradingClient(KEYS.key, KEYS.secret, url_override=here.url)
+
+
+def broker(here: Practice, patience: float = 0.0) -> AlpacaBroker:
+    settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
+    return AlpacaBroker(settings, KEYS, patience=patience, pause=lambda seconds: time.sleep(min(seconds, 0.02)))
+
+
+def buy(symbol: str = "SYA", qty: float = 10, **more: Any) -> MarketOrderRequest:
+    coin = symbol.endswith("USD")
+    force = TimeInForce.GTC if coin else TimeInForce.DAY
+    return MarketOrderRequest(symbol=symbol, qty=qty, side=OrderSide.BUY, time_in_force=force, **more)
+
+
+def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
+    return Order(name, symbol, side, Decimal(qty), "test", **more)
+
+
+def test_the_real_clients_read_account_clock_calendar_assets_and_bars(practice: Start) -> None:
+    here = practice()
+    client = trading(here)
+    assert client.get_account().cash == "100000.0"
+    here.advance(OPENING)
+    clock = client.get_clock()
+    assert clock.is_open
+    assert f"{clock.timestamp:%Y-%m-%dT%H:%M:%SZ}" == OPENING
+    assert f"{clock.next_close:%Y-%m-%dT%H:%M:%SZ}" == "2024-02-20T21:00:00Z"
+    days = client.get_calendar(GetCalendarRequest(start="2024-02-16", end="2024-02-20"))
+    assert [f"{day.date}" for day in days] == ["2024-02-16", "2024-02-20"]
+    assets = {asset.symbol: asset for asset in client.get_all_assets()}
+    assert assets["SYA"].shortable
+    assert not assets["SYX/USD"].marginable
+    assert client.get_asset("SYA").id == assets["SYA"].id
+    half_hours = TimeFrame(30, TimeFrameUnit.Minute)
+    stocks = StockHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
+    bars = stocks.get_stock_bars(StockBarsRequest(symbol_or_symbols="SYA", timeframe=half_hours, start="2024-02-16"))["SYA"]
+    times, values = here.venue.bars.own(here.venue.bars.symbols.index("SYA"))
+    known = values[times <= np.datetime64(OPENING[:-1], "ns")]
+    assert [bar.close for bar in bars] == known[-len(bars) :, 3].tolist()
+    latest = stocks.get_stock_latest_bar(StockLatestBarRequest(symbol_or_symbols="SYA"))["SYA"]
+    assert latest.close == known[-1, 3]
+    coins = CryptoHistoricalDataClient(url_override=here.url)
+    hours = CryptoBarsRequest(symbol_or_symbols="SYX/USD", timeframe=TimeFrame.Hour, start="2024-02-20")
+    assert len(coins.get_crypto_bars(hours)["SYX/USD"]) == 15
+
+
+def test_many_bars_come_in_pages_and_are_all_there(practice: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marketsimulator.alpaca_app.PAGE", 100)
+    here = practice()
+    hours = CryptoBarsRequest(symbol_or_symbols=["SYX/USD", "SYY/USD"], timeframe=TimeFrame.Hour, start="2024-02-01")
+    found = CryptoHistoricalDataClient(url_override=here.url).get_crypto_bars(hours)
+    assert len(found["SYX/USD"]) == len(found["SYY/USD"]) == 461
+
+
+def test_the_real_client_orders_cancels_and_looks_up(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client = trading(here)
+    filled = client.submit_order(buy(client_order_id="one"))
+    assert (filled.status, filled.filled_qty) == ("filled", "10")
+    price = float(filled.filled_avg_price)
+    low = LimitOrderRequest(symbol="SYA", qty=5, side="buy", time_in_force="day", limit_price=round(price * 0.5, 2))
+    waiting = client.submit_order(low)
+    assert waiting.status == "new"
+    assert [o.id for o in client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN))] == [waiting.id]
+    client.cancel_order_by_id(waiting.id)
+    assert client.get_order_by_id(waiting.id).status == "canceled"
+    assert client.get_order_by_client_id("one").id == filled.id
+    near = LimitOrderRequest(symbol="SYA", qty=5, side="buy", time_in_force="day", limit_price=round(price * 1.5, 2))
+    assert client.submit_order(near).status in ("filled", "new")
+    position = client.get_open_position("SYA")
+    assert float(position.avg_entry_price) == pytest.approx(price, rel=0.05)
+    closed = client.close_position("SYA")
+    assert closed.side == "sell"
+    assert client.get_all_positions() == []
+    events = client.get("/account/activities/FILL")
+    assert {event["order_id"] for event in events} >= {str(filled.id), str(closed.id)}
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ({"symbol": "SYA", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day", "client_order_id": "one"}, 422),
+        ({"symbol": "ZZZZ", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"}, 422),
+        ({"symbol": "SYA", "qty": "-1", "side": "buy", "type": "market", "time_in_force": "day"}, 422),
+        ({"symbol": "SYA", "qty": "much", "side": "buy", "type": "market", "time_in_force": "day"}, 422),
+        ({"symbol": "SYA", "qty": "1", "side": "hold", "type": "market", "time_in_force": "day"}, 422),
+        ({"symbol": "SYA", "qty": "1", "side": "buy", "type": "limit", "time_in_force": "day"}, 422),
+        ({"symbol": "SYX/USD", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"}, 403),
+        ({"symbol": "SYA", "qty": "30", "side": "sell", "type": "market", "time_in_force": "day"}, 403),
+    ],
+)
+def test_what_the_venue_does_not_take_is_refused_in_its_words(practice: Start, request_: dict[str, str], status: int) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client = trading(here)
+    client.submit_order(buy(client_order_id="one"))
+    before = client.get_account().cash
+    with pytest.raises(APIError) as refused:
+        client.post("/orders", request_)
+    assert refused.value.status_code == status
+    assert refused.value.code > 40_000_000
+    assert client.get_account().cash == before
+
+
+def test_without_keys_there_is_no_account(practice: Start) -> None:
+    here = practice()
+    assert requests.get(f"{here.url}/v2/account", timeout=10).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("fault", "taken"),
+    [
+        ({"kind": "status", "status": 504}, False),
+        ({"kind": "status", "status": 500}, False),
+        ({"kind": "drop_before"}, False),
+        ({"kind": "drop_after"}, True),
+        ({"kind": "malformed"}, True),
+        ({"kind": "status", "status": 429, "seconds": 0.01, "count": 2}, True),
+        ({"kind": "delay", "seconds": 0.2}, True),
+    ],
+)
+def test_an_order_whose_answer_is_lost_is_looked_up_and_never_sent_twice(
+    practice: Start, fault: dict[str, Any], taken: bool
+) -> None:
+    here = practice()
+    here.advance(OPENING)
+    here.fail(method="POST", path="/v2/orders", **fault)
+    fills = broker(here).submit([order("only-1")])
+    assert [(f.client_order_id, f.qty) for f in fills] == ([("only-1", Decimal(10))] if taken else [])
+    assert len(here.venue.tickets) == int(taken)
+    assert broker(here).account().positions == ({"SYA": Decimal(10)} if taken else {})
+    assert sum("only-1" in body for body in here.posts) <= (3 if fault.get("status") == 429 else 1)
+
+
+def test_where_nobody_knows_what_became_of_an_order_nothing_more_is_sent(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    here.fail(kind="drop_after", method="POST", path="/v2/orders")
+    here.fail(kind="status", status=500, path="/v2/orders:by_client_order_id", count=1000)
+    with pytest.raises(OutcomeUnknown, match="first-1: sent, and the venue does not say"):
+        broker(here).submit([order("first-1"), order("second-1", "SYB")])
+    assert set(here.venue.tickets) == {"first-1"}
+
+
+def test_the_same_order_again_is_the_order_that_was(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    mine = broker(here)
+    assert mine.submit([order("same-1")]) == mine.submit([order("same-1")])
+    assert mine.account().positions == {"SYA": Decimal(10)}
+
+
+def test_a_rejection_is_logged_and_reductions_that_failed_keep_openings_back(
+    practice: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practice()
+    here.advance(OPENING)
+    mine = broker(here)
+    mine.submit([order("open-1")])
+    here.fail(kind="reject", method="POST", path="/v2/orders")
+    orders = [order("cut-1", side="sell", reduces=True), order("more-1", "SYB")]
+    with caplog.at_level(logging.WARNING):
+        assert place(mine, orders) == []
+    assert "cut-1: rejected (403)" in caplog.text
+    assert mine.account().positions == {"SYA": Decimal(10)}
+
+
+def test_what_is_not_done_when_patience_ends_is_cancelled(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    mine = broker(here)
+    price = mine.submit([order("see-1")])[0].price
+    assert mine.submit([order("low-1", qty="5", type="limit", limit_price=round(price * 0.5, 2))]) == []
+    assert here.venue.tickets["low-1"].status == "canceled"
+    here.fail(kind="partial")
+    half = mine.submit([order("half-1", "SYB")])
+    assert [(f.symbol, f.qty) for f in half] == [("SYB", Decimal(5))]
+
+
+def test_fills_since_an_instant_are_the_venues_in_their_order(practice: Start) -> None:
+    here = practice()
+    mine = broker(here)
+    here.advance(OPENING)
+    mine.submit([order("a-1"), order("b-1", "SYB", "sell", "3")])
+    here.advance("2024-02-20T16:00:00Z")
+    mine.submit([order("c-1", "SYXUSD", qty="0.5", tif="gtc")])
+    every = mine.fills_since(np.datetime64("2024-02-20T00:00", "ns"))
+    assert [(f.client_order_id, f.qty) for f in every] == [("a-1", 10), ("b-1", -3), ("c-1", Decimal("0.5"))]
+    assert [f.client_order_id for f in mine.fills_since(np.datetime64("2024-02-20T15:45", "ns"))] == ["c-1"]
+    traded = [(f.client_order_id, f.symbol, f.qty, f.price, f.at) for f in here.venue.broker.fills if f.price > 0]
+    assert [(f.client_order_id, f.symbol, f.qty, f.price, f.at) for f in every] == traded
+
+
+def test_the_stream_tells_of_orders_and_fills(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    stream = TradingStream(KEYS.key, KEYS.secret, url_override=f"{here.url.replace('http', 'ws')}/stream")
+    seen: list[tuple[str, str]] = []
+
+    async def hear(update: Any) -> None:
+        seen.append((str(getattr(update.event, "value", update.event)), update.order.client_order_id))
+
+    stream.subscribe_trade_updates(hear)
+    thread = threading.Thread(target=stream.run, daemon=True)
+    thread.start()
+    client = trading(here)
+    for k in range(100):
+        client.submit_order(buy("SYB", 1, client_order_id=f"s-{k}"))
+        if seen:
+            break
+        time.sleep(0.1)
+    name = seen[0][1]
+    client.submit_order(buy("SYB", 1, client_order_id="last"))
+    for _ in range(50):
+        if ("fill", "last") in seen:
+            break
+        time.sleep(0.1)
+    stream.stop()
+    thread.join(30)
+    assert seen[:2] == [("new", name), ("fill", name)]
+    assert seen[-2:] == [("new", "last"), ("fill", "last")]
+
+
+def test_the_clock_runs_as_fast_as_asked(practice: Start) -> None:
+    here = practice(speed=36_000.0)
+    client = trading(here)
+    first, began = client.get_clock().timestamp, time.monotonic()
+    while client.get_clock().timestamp == first and time.monotonic() - began < 20:
+        time.sleep(0.05)
+    assert client.get_clock().timestamp > first
+
+
+def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equity(practice: Start) -> None:
+    """The backtest is the live system: four days, every instant, bars, account and orders through `alpaca-py`."""
+    words = ("symbols=[SYA,SYB,SYC,SYXUSD]", "limits.symbol_cap=0.4")
+    here = practice(*words, "increments=original")
+    settings = here.venue.settings
+    bars, first = settings.panel()
+    oracle = settings.forecaster.build(bars.symbols)
+    alone = BacktestSettings.of(composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words]))
+    expected = simulate(alone, bars, first, "alone", alone.trader(oracle).over(bars, bars.times[first]))
+    live = LiveSettings.of(composed("live", [*SPAN[3:], *words, f"broker.url_override={here.url}", "history_days=400"]))
+    feed = BarFeed(MarketData(live.broker, KEYS, "iex"), live.symbols, live.history_days)
+    trader, decisions = live.trader(oracle).over(bars, bars.times[first]), []
+    while True:
+        cycle = run_cycle(broker(here), feed, trader, live, send=True)
+        decisions += [cycle.decision] if cycle.decision is not None else []
+        if here.venue.over:
+            break
+        here.advance()
+    assert len(expected.fills) > 100
+    assert [d.orders for d in decisions] == [d.orders for d in expected.decisions]
+    traded = [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in expected.fills]
+    assert [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in here.venue.broker.fills] == traded
+    assert here.venue.broker.row().equity == expected.rows[-1].equity
+    assert float(trading(here).get_account().equity) == pytest.approx(expected.rows[-1].equity, abs=0.005)
+
+
+def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:
+    now = [0.0]
+    pace = Pace(3, clock=lambda: now[0])
+    for _ in range(3):
+        assert pace.delay() == 0
+        pace.wait()
+        now[0] += 1
+    assert pace.delay() == pytest.approx(57)
+    now[0] = 60.5
+    assert pace.delay() == 0
+    pace.note({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "70"})
+    assert pace.delay() == pytest.approx(9.5)
+
+
+def test_a_rejected_order_is_a_named_error() -> None:
+    assert issubclass(OrderRejected, ValueError)
