@@ -230,13 +230,17 @@ class Server:
         return {"bars": {spelled(symbol): bars[-1] for symbol, bars in found.items() if bars}}
 
     async def _advance(self, request: web.Request) -> web.StreamResponse:
-        """Move the clock to the next instant, or to the last one not after `to`; what it then says, and whether it is over."""
+        """Move a waiting clock to the next instant, or the last one not after `to`; whether it moved, and instants left."""
+        if self.speed is not None:
+            raise Refused(409, 40910000, "this clock runs by itself")
         asked = json.loads(await request.text() or "{}")
         index = self.venue.index + 1
         if "to" in asked:
             index = int(np.searchsorted(self.venue.bars.times, instant(asked["to"], name="to"), side="right")) - 1
+        before = self.venue.index
         self.venue.advance(index)
-        return web.json_response({**self.venue.clock(), "over": self.venue.over})
+        left = len(self.venue.bars.times) - 1 - self.venue.index
+        return web.json_response({**self.venue.clock(), "moved": self.venue.index > before, "left": left})
 
     async def _plan(self, request: web.Request) -> web.StreamResponse:
         asked = json.loads(await request.text())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,8 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -29,12 +26,11 @@ from marketsimulator.metrics import (
     performance,
 )
 from marketsimulator.report import column_names, format_rows, heading, luck, render_report
-from marketsimulator.run import Run
+from marketsimulator.run import Run, write_whole, writers_of
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.significance import deflated_sharpe, intervals, probabilistic_sharpe
 from marketsimulator.trials import Trial, Trials, config_hash, data_hash
 from trainingdata.bars import Bars
-from trainingdata.errors import InputError
 from trainingdata.sessions import stamp, utc_text
 
 Array = npt.NDArray[np.float64]
@@ -194,8 +190,6 @@ class Results:
 def write_results(results: Results, summary: dict[str, Any], output: Path) -> None:
     """Write every file into `output`, each put in place whole once all of them exist; `summary` is the results' own.
 
-    A run that is killed meanwhile leaves hidden `.NAME.writing` files, which the next one replaces.
-
     Raises
     ------
     InputError
@@ -203,33 +197,18 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
     """
     run = results.main
     ceilings = {d.at: d.stock_ceiling for d in run.decisions}
+    unsolved = [(d.at, d.unsolved) for d in run.decisions if d.unsolved is not None]
     writers: dict[str, Callable[[Path], object]] = {
-        "equity.parquet": lambda path: _write_parquet(run.equity(), path, run.name),
-        "fills.parquet": lambda path: _write_parquet(run.fill_frame(), path, run.name),
-        "orders.parquet": lambda path: _write_parquet(run.order_frame(), path, run.name),
-        "decisions.parquet": lambda path: _write_parquet(run.decision_frame(), path, run.name),
+        **writers_of(run),
         "config.yaml": lambda path: path.write_text(yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False)),
         "report.html": lambda path: path.write_text(
             render_report(summary, [each.equity() for each in results.runs], ceilings, run.order_frame(), run.fill_frame()),
             encoding="utf-8",
         ),
         "summary.json": lambda path: path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n"),
+        **{f"unsolved-{stamp(at)}.npz": problem.save for at, problem in unsolved[:UNSOLVED]},
     }
-    unsolved = [(d.at, d.unsolved) for d in run.decisions if d.unsolved is not None]
-    writers |= {f"unsolved-{stamp(at)}.npz": problem.save for at, problem in unsolved[:UNSOLVED]}
-    staged = {name: output / f".{name}.writing" for name in writers}
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for name, write in writers.items():
-            write(staged[name])
-        for name, path in staged.items():
-            os.replace(path, output / name)
-    except OSError as error:
-        raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
-    finally:
-        for path in staged.values():
-            if path.exists():
-                path.unlink()
+    write_whole(writers, output)
 
 
 def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None:
@@ -298,12 +277,6 @@ def _no_trades(run: Run) -> str:
         return f"No trades: the largest edge, {edge}, did not exceed its cost of {cost}."
     why = f"limits: {best.bound_by}" if best.binding else "too small for one increment at this capital"
     return f"No trades although the largest edge, {edge}, exceeds its cost of {cost} ({why})."
-
-
-def _write_parquet(frame: pd.DataFrame, path: Path, forecaster: str) -> None:
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    metadata = {**(table.schema.metadata or {}), b"forecaster": forecaster.encode()}
-    pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
 def _plain(value: Any) -> Any:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from execution.decision import Choice, Decision
 from execution.orders import Fill
 from marketsimulator.broker import Row
 from sizing.limits import CEILINGS
+from trainingdata.errors import InputError
 from trainingdata.sessions import Instants
 
 Array = npt.NDArray[np.float64]
@@ -97,3 +104,41 @@ def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFram
         else:
             data[name] = pd.Series(values, dtype="str" if name in TEXT else "float64")
     return pd.DataFrame(data, columns=list(columns))
+
+
+def writers_of(run: Run) -> dict[str, Callable[[Path], object]]:
+    """What writes each file of a run's decisions, orders and fills, by its name."""
+    frames = {"fills.parquet": run.fill_frame, "orders.parquet": run.order_frame, "decisions.parquet": run.decision_frame}
+    frames |= {"equity.parquet": run.equity} if run.rows else {}
+    return {name: partial(_write_parquet, frame, run.name) for name, frame in frames.items()}
+
+
+def write_whole(writers: Mapping[str, Callable[[Path], object]], output: Path) -> None:
+    """Write every file into `output`, each put in place whole once all of them exist.
+
+    A run that is killed meanwhile leaves hidden `.NAME.writing` files, which the next one replaces.
+
+    Raises
+    ------
+    InputError
+        if the folder cannot be written.
+    """
+    staged = {name: output / f".{name}.writing" for name in writers}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, write in writers.items():
+            write(staged[name])
+        for name, path in staged.items():
+            os.replace(path, output / name)
+    except OSError as error:
+        raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
+    finally:
+        for path in staged.values():
+            if path.exists():
+                path.unlink()
+
+
+def _write_parquet(frame: Callable[[], pd.DataFrame], forecaster: str, path: Path) -> None:
+    table = pa.Table.from_pandas(frame(), preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), b"forecaster": forecaster.encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
