@@ -127,7 +127,7 @@ def replay(config: DictConfig) -> None:
             done = run_cycle(broker, feed, trader, settings, send=True)
             _log(done)
             decisions += [] if done.decision is None else [done.decision]
-            after = broker.account()
+            after = broker.account() if done.decision is not None and done.decision.orders else done.account
             curve.append((after.as_of, after.cash, after.equity))
             answer = requests.post(f"{url}/control/advance", json={}, timeout=60)
             if answer.status_code != 200:

@@ -23,6 +23,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ DEFAULT = Path("~/.cache/kelly-chronos/forecasts")
 SIZE = HORIZON * len(LEVELS)
 KEPT = 512 * 2**20  # bytes of values a reader keeps in memory
 NOWHERE = -1
+SMALL = 2**20  # bytes of a file whose index is kept in memory
 UNFINISHED = 3600  # seconds after which a file still being written is taken for a killed run's
 
 
@@ -249,10 +251,25 @@ def _whole(path: Path, content: bytes) -> None:
 def _index(path: Path) -> tuple[Instants, Keys] | None:
     """(issued_at, keys) of a file; None for one that is damaged: its forecasts are computed again over it."""
     try:
-        table = _read(path, ["issued_at", "key"])
+        state = path.stat()
+        if state.st_size <= SMALL:
+            return _small_index(path, state.st_mtime_ns, state.st_size)
+        return _stored_index(path)
+    except FileNotFoundError:
+        log.warning("%s: went away while it was being used", path)
     except DataError as error:
         log.warning("%s", error)
-        return None
+    return None
+
+
+@lru_cache(maxsize=2048)
+def _small_index(path: Path, changed: int, size: int) -> tuple[Instants, Keys]:
+    """Who forecasts every hour leaves many small files, and asks for all of them every hour."""
+    return _stored_index(path)
+
+
+def _stored_index(path: Path) -> tuple[Instants, Keys]:
+    table = _read(path, ["issued_at", "key"])
     return _stamps(table), _keys(table)
 
 

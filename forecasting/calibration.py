@@ -14,6 +14,7 @@ Quantile = price · exp(centre + deviation · shape). S symbols, N windows, H st
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -37,6 +38,8 @@ Index = npt.NDArray[np.int64]
 
 SLOTS = {Kind.STOCK: 7, Kind.CRYPTO: 24}
 LESSON = 100_000  # forecasts a lesson learns from at most: symbols of a class move together, more say little more
+LESSONS = 64  # kept in memory
+DEEP = 1024  # own bars before a lesson's window that its first forecasts and averages look back on, at most
 STANDING_STILL = 2 * np.log(1e-7)  # log variance a bar below which nothing can be learned from a symbol
 BARS_A_YEAR = {Kind.STOCK: 252 * 7, Kind.CRYPTO: 8766}
 
@@ -94,6 +97,7 @@ class CalibratedForecaster:
 
     base: Forecaster
     settings: CalibrationSettings = field(default_factory=CalibrationSettings)
+    _lessons: dict[str, _Lesson] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -103,7 +107,8 @@ class CalibratedForecaster:
     def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
         """Calibrated forecasts of every symbol's bars from `since` on and of its last one before."""
         since = np.broadcast_to(since, len(bars.symbols))
-        raw = self.base.forecast(bars, self._learned_since(bars, since), progress)
+        learned = since if self._knows_all(bars, since) else self._learned_since(bars, since)
+        raw = self.base.forecast(bars, learned, progress)
         windows = raw.windows.part(_answered(raw.windows, since))
         histories = _histories(bars, raw)
         centre, deviation = (np.full((len(windows), HORIZON), np.nan, dtype=np.float32) for _ in range(2))
@@ -112,7 +117,10 @@ class CalibratedForecaster:
         for kind, members in ((Kind.STOCK, np.flatnonzero(~bars.crypto)), (Kind.CRYPTO, np.flatnonzero(bars.crypto))):
             pupils = [histories[s] for s in members]
             for rows, week in _by_week(windows, members, kind, progress):
-                lesson = self._learn(kind, pupils, week)
+                key = self._key(bars, members, week)
+                if (lesson := self._lessons.get(key)) is None:
+                    lesson = self._learn(kind, pupils, week)
+                    self._keep(key, lesson)
                 which = np.searchsorted(members, windows.symbol[rows])
                 sample, median = _sample(pupils, lesson.begin, which, windows.last[rows], lesson.pattern)
                 deviation[rows] = lesson.spread.deviation(sample)
@@ -126,6 +134,37 @@ class CalibratedForecaster:
             return np.asarray(price[wanted, None, None] * np.exp(move), dtype=np.float32)
 
         return ForecastTable.of(self.name, bars, windows, answer)
+
+    def _key(self, bars: Bars, members: Index, week: np.datetime64) -> str:
+        """Digest of everything a class's lesson comes from: the last own bars of its symbols, and their numbers."""
+        digest = hashlib.sha256()
+        for s in members.tolist():
+            times, values = bars.own(s)
+            known = int(np.searchsorted(times, week, side="right"))
+            part = slice(max(known - self.settings.window - DEEP, 0), known)
+            digest.update(f"{bars.symbols[s]} {known} ".encode())
+            digest.update(np.ascontiguousarray(times[part]).tobytes())
+            digest.update(np.ascontiguousarray(values[part]).tobytes())
+        return digest.hexdigest()
+
+    def _keep(self, key: str, lesson: _Lesson) -> None:
+        """A lesson is given once a week; who decides every hour asks for it again and again."""
+        if len(self._lessons) >= LESSONS:
+            del self._lessons[next(iter(self._lessons))]
+        self._lessons[key] = lesson
+
+    def _knows_all(self, bars: Bars, since: Instants) -> bool:
+        """Whether every lesson that forecasts from `since` [S] on use is kept: then nothing older has to be forecast."""
+        if not self._lessons:
+            return False
+        for members in (np.flatnonzero(~bars.crypto), np.flatnonzero(bars.crypto)):
+            weeks: set[np.datetime64] = set()
+            for s in members.tolist():
+                times = bars.own(s)[0]
+                weeks |= set(week_before(times[max(int(np.searchsorted(times, since[s])) - 1, 0) :]))
+            if not all(self._key(bars, members, week) in self._lessons for week in weeks):
+                return False
+        return True
 
     def _learned_since(self, bars: Bars, since: Instants) -> Instants:
         """[S] where each symbol's learning for its first answered bar begins."""

@@ -14,7 +14,7 @@ from trainingdata.bars import Bars, bars_of, panel
 from trainingdata.endpoint import BrokerSettings, Keys, asking
 from trainingdata.errors import DataError
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import DAY, Instants, stock_grid, utc_text
+from trainingdata.sessions import DAY, Instants, last_known, stock_grid, utc_text
 from trainingdata.source import Feed
 
 Array = npt.NDArray[np.float64]
@@ -131,9 +131,15 @@ class BarFeed:
         self._until = now
         return panel([(item, *table) for item, table in self._kept.items()], "bars of the venue")
 
+    def _complete(self, item: Instrument, now: np.datetime64) -> bool:
+        """Whether the last bar that can be known of a symbol is here."""
+        kept = self._kept.get(item)
+        return kept is not None and bool(kept[0][-1] >= last_known(item.kind, now))
+
     def _extend(self, now: np.datetime64, until: np.datetime64) -> bool:
         """Add what is new; whether what overlaps is unchanged."""
-        for item, times, values in self._data.tables(self._symbols, until - OVERLAP, now):
+        due = [symbol for symbol in self._symbols if not self._complete(instrument(symbol), now)]
+        for item, times, values in self._data.tables(due, until - OVERLAP, now):
             if item not in self._kept:
                 self._kept[item] = times, values
                 continue

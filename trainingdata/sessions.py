@@ -81,6 +81,15 @@ def known_at(kind: Kind, starts: Instants) -> Instants:
     return np.where(grid.starts[k] == starts, grid.ends[k], _NEVER)
 
 
+def last_known(kind: Kind, now: np.datetime64) -> np.datetime64:
+    """When the last bar that can be known at `now` became so."""
+    if kind is Kind.CRYPTO:
+        hour: np.datetime64 = now.astype("datetime64[h]").astype("datetime64[ns]")
+        return hour
+    ends = stock_grid().ends
+    return np.datetime64(ends[int(np.searchsorted(ends, now, side="right")) - 1])
+
+
 def in_session(starts: Instants) -> npt.NDArray[np.bool_]:
     """Whether each instant lies within regular New York hours, the close excluded."""
     grid = stock_grid()

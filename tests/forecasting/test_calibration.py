@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -314,3 +315,36 @@ def test_learning_happens_on_fridays_at_four() -> None:
     assert week_before(at).tolist() == np.array(expected, dtype="datetime64[ns]").tolist()
     grid = stock_grid()
     assert len(grid.ends)
+
+
+def test_a_lesson_is_learned_once_a_week_and_what_it_taught_is_kept(market: Bars) -> None:
+    """Who decides every hour asks for a forecast of the last bar alone, and gets what a table of all would say."""
+    asked: list[int] = []
+
+    class Counting(RandomWalk):
+        def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
+            table = super().forecast(bars, since, progress)
+            asked.append(len(table.windows))
+            return table
+
+    settings = CalibrationSettings(window=300)
+    hourly = CalibratedForecaster(Counting(), settings)
+    whole = CalibratedForecaster(RandomWalk(), settings).forecast(market, market.times[-30])
+    for now in market.times[-30:]:
+        known = market.until(now)
+        answer, expected = hourly.forecast(known, now).at(now), whole.at(now)
+        np.testing.assert_array_equal(answer.values, expected.values)
+    assert max(asked[:1]) > 1000
+    assert sorted(asked)[len(asked) // 2] <= 2 * len(market.symbols)
+
+
+def test_other_bars_are_another_lesson(market: Bars) -> None:
+    forecaster = CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300))
+    first = forecaster.forecast(market, market.now).at(market.now)
+    values = market.values.copy()
+    values[:, : len(market.times) // 2 + 700, :4] *= 1 + 0.2 * np.sin(np.arange(len(market.times) // 2 + 700))[None, :, None]
+    altered = Bars(market.instruments, market.times, values, market.mask, "altered")
+    again = forecaster.forecast(altered, altered.now).at(altered.now)
+    fresh = CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300)).forecast(altered, altered.now).at(altered.now)
+    np.testing.assert_array_equal(again.values, fresh.values)
+    assert not np.array_equal(again.values, first.values)
