@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from execution.broker import Asset
 from execution.orders import Account, Fill, Order
 from execution.standing import Standing, instant_of, number, standing_of
 from trainingdata.endpoint import BrokerSettings, Keys, asking
@@ -41,7 +42,7 @@ class OutcomeUnknown(BrokerError):
 class AlpacaBroker:
     """An account at the venue.
 
-    patience: seconds that an order may take to be done; what is not done then is cancelled. pause: how it waits.
+    patience: seconds that orders may take to be done; what market orders have not done then is cancelled. pause: how it waits.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class AlpacaBroker:
             return instant_of(self._client.get_clock()["timestamp"])
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
-        """Send orders, in their order; what they had filled when done, or when patience ended and the rest was cancelled.
+        """Send orders, in their order; what they had filled when done, or when patience ended.
 
         An order that is rejected is logged and fills nothing.
 
@@ -102,7 +103,8 @@ class AlpacaBroker:
             self._pause(step)
             waited, step = waited + step, min(2 * step, 1.0)
             sent = [(order, self._again(answer)) for order, answer in sent]
-        return [fill for order, answer in sent for fill in self._filled(order, self._ended(answer))]
+        done = ((order, self._ended(answer) if order.type == "market" else answer) for order, answer in sent)
+        return [fill for order, answer in done for fill in self._filled(order, answer)]
 
     def cancel(self, client_order_ids: Iterable[str]) -> None:
         """Cancel what is open under these ids; others are left alone.
@@ -136,6 +138,26 @@ class AlpacaBroker:
                     break
                 token = str(page[-1]["id"])
             return [self._fill_of(row) for row in rows]
+
+    def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
+        """What may be done with each symbol that the venue knows.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        from alpaca.common.exceptions import APIError
+
+        found = {}
+        for symbol in symbols:
+            with self._asking(f"asset {symbol}"):
+                try:
+                    found[symbol] = _asset(symbol, self._client.get(f"/assets/{symbol}"))
+                except APIError as error:
+                    if error.status_code != 404:
+                        raise
+        return found
 
     def _fill_of(self, row: Answer) -> Fill:
         order = str(row["order_id"])
@@ -234,6 +256,17 @@ class AlpacaBroker:
 
     def _asking(self, what: str) -> Any:
         return asking(what, self._settings, self._keys)
+
+
+def _asset(symbol: str, answer: Answer) -> Asset:
+    """An asset of the venue; a share is a step where nothing finer is said, and a billionth of it where fractions trade."""
+    fractions = answer.get("fractionable") is True
+    finest = Decimal("1e-9") if fractions else Decimal(1)
+    increment = number(answer, "min_trade_increment") if answer.get("min_trade_increment") else finest
+    smallest = number(answer, "min_order_size") if answer.get("min_order_size") else increment
+    tradable = answer.get("tradable") is True and answer.get("status") == "active"
+    short, easy = answer.get("shortable") is True, answer.get("easy_to_borrow") is True
+    return Asset(symbol, tradable, short, easy, fractions, increment, smallest)
 
 
 def _request(order: Order) -> dict[str, Any]:

@@ -2,21 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
+import numpy as np
+
 from execution.orders import Account, Fill, Order
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """What the venue allows with a symbol.
+
+    easy_to_borrow: whether it can be sold short without a locate. increment: the smallest step of a quantity; smallest: the
+    least quantity of an order.
+    """
+
+    symbol: str
+    tradable: bool
+    shortable: bool
+    easy_to_borrow: bool
+    fractionable: bool
+    increment: Decimal
+    smallest: Decimal
 
 
 class Broker(Protocol):
     """An account that fills orders."""
 
+    def now(self) -> np.datetime64:
+        """What its clock says."""
+        ...
+
     def account(self) -> Account:
-        """The account now."""
+        """The account now, open orders included."""
         ...
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
-        """Send orders, in their order, and return what has filled; what does not fill at once is cancelled."""
+        """Send orders, in their order, and return what has filled; what a market order does not fill at once is cancelled.
+
+        An order that is refused fills nothing; one whose id was used before trades nothing again.
+        """
+        ...
+
+    def cancel(self, client_order_ids: Iterable[str]) -> None:
+        """Cancel what still works under these ids; others are left alone."""
+        ...
+
+    def fills_since(self, at: np.datetime64) -> list[Fill]:
+        """Every fill after an instant, oldest first."""
+        ...
+
+    def assets(self, symbols: Sequence[str]) -> Mapping[str, Asset]:
+        """What may be done with each symbol that the venue knows."""
         ...
 
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from execution.broker import Asset
 from execution.orders import Account, Fill, Order, client_order_id, exact
 from marketsimulator.book import (
     BY_LIQUIDATION,
@@ -77,6 +78,7 @@ class SimulatedBroker:
         self._bars, self._line, self._book = bars, line, book
         self._symbol = {s: k for k, s in enumerate(bars.symbols)}
         self._orders: list[Order] = []
+        self._names: set[str] = set()
         self._index = first
         self._opening: tuple[np.ndarray, ...] | None = None
         mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
@@ -117,10 +119,7 @@ class SimulatedBroker:
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         """Send the orders, in their order; what has filled at once."""
-        for order in orders:
-            if why := refusal(order):
-                log.warning("%s is refused: %s", order.client_order_id, why)
-        orders = [order for order in orders if not refusal(order)]
+        orders = [order for order in orders if self._takes(order)]
         if not orders:
             return []
         opens, volumes, volatility = self._open()
@@ -133,6 +132,33 @@ class SimulatedBroker:
         new = self._record(tape)
         self._forget_done()
         return new
+
+    def _takes(self, order: Order) -> bool:
+        """Whether the venue would take an order; what it would not, it says."""
+        why = "its client_order_id was used before" if order.client_order_id in self._names else refusal(order)
+        if why:
+            log.warning("%s is refused: %s", order.client_order_id, why)
+        else:
+            self._names.add(order.client_order_id)
+        return not why
+
+    def now(self) -> np.datetime64:
+        """The instant it stands at."""
+        return np.datetime64(self._bars.times[self._index])
+
+    def fills_since(self, at: np.datetime64) -> list[Fill]:
+        """Every fill after an instant, a coin's fee among them."""
+        return [fill for fill in self.fills if fill.at > at]
+
+    def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
+        """Everything in the panel is tradable, stocks may be short."""
+        found = {}
+        for item in self._bars.instruments:
+            if item.symbol in symbols:
+                stock = item.kind is Kind.STOCK
+                step = item.increment
+                found[item.symbol] = Asset(item.symbol, True, item.shortable, stock, True, step, step)
+        return found
 
     def cancel(self, client_order_ids: Iterable[str]) -> None:
         """Cancel what still waits under these ids; others are left alone."""

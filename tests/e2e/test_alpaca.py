@@ -274,13 +274,14 @@ def test_a_rejection_is_logged_and_reductions_that_failed_keep_openings_back(
     assert mine.account().positions == {"SYA": Decimal(10)}
 
 
-def test_what_is_not_done_when_patience_ends_is_cancelled(practice: Start) -> None:
+def test_what_a_market_order_has_not_done_when_patience_ends_is_cancelled(practice: Start) -> None:
     here = practice()
     here.advance(OPENING)
     mine = broker(here)
     price = mine.submit([order("see-1")])[0].price
     assert mine.submit([order("low-1", qty="5", type="limit", limit_price=round(price * 0.5, 2))]) == []
-    assert here.venue.tickets["low-1"].status == "canceled"
+    assert mine.submit([order("coin-1", "SYXUSD", qty="1", tif="gtc")]) == []  # no bar of it starts at half past
+    assert (here.venue.tickets["low-1"].status, here.venue.tickets["coin-1"].status) == ("new", "canceled")
     here.fail(kind="partial")
     half = mine.submit([order("half-1", "SYB")])
     assert [(f.symbol, f.qty) for f in half] == [("SYB", Decimal(5))]

@@ -1,0 +1,172 @@
+"""One contract, two brokers: the simulator, and the venue over `alpaca-py`."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from execution.alpaca import AlpacaBroker
+from execution.broker import Broker, place
+from execution.orders import Order
+from marketsimulator.alpaca_app import Server
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.venue import Venue
+from trainingdata.bars import OPEN, Bars
+from trainingdata.composition import composed
+from trainingdata.endpoint import BrokerSettings, Keys
+
+SPAN = ("data.start=2024-01-02", "data.end=2024-03-08", "start=2024-02-20", "end=2024-02-23", "trials=null")
+OPENING, NEXT = (np.datetime64(f"2024-02-20T{at}", "ns") for at in ("15:30", "16:30"))
+
+
+@dataclass
+class Stand:
+    """A broker at 10:30 New York, and what moves it."""
+
+    broker: Broker
+    bars: Bars
+    move: Any
+
+    def advance(self, to: np.datetime64) -> None:
+        self.move(int(np.searchsorted(self.bars.times, to)))
+
+    def opens(self, symbol: str, at: np.datetime64) -> float:
+        """The open of the bar that starts at an instant."""
+        s = self.bars.symbols.index(symbol)
+        times, values = self.bars.own(s)
+        return float(values[np.searchsorted(times, at + np.timedelta64(1, "h")), OPEN])
+
+
+@pytest.fixture(params=["simulator", "alpaca"])
+def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
+    settings = BacktestSettings.of(composed("backtest", list(SPAN)))
+    bars, first = settings.panel()
+    if request.param == "simulator":
+        simulated = settings.broker(bars, first)
+        here = Stand(simulated, bars, simulated.advance)
+        here.advance(OPENING)
+        yield here
+        return
+    venue, loop = Venue(settings, bars, first), asyncio.new_event_loop()
+    runner = web.AppRunner(Server(venue).app())
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def up() -> int:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return int(runner.addresses[0][1])
+
+    port = asyncio.run_coroutine_threadsafe(up(), loop).result(30)
+    broker = AlpacaBroker(BrokerSettings(url_override=f"http://127.0.0.1:{port}"), Keys("KEY", "SECRET"), patience=0.0)
+    here = Stand(broker, bars, venue.advance)
+    here.advance(OPENING)
+    yield here
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(30)
+    loop.close()
+
+
+def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
+    return Order(name, symbol, side, Decimal(qty), "test", **more)
+
+
+def test_it_begins_with_its_capital_at_the_clocks_instant(stand: Stand) -> None:
+    account = stand.broker.account()
+    assert (account.cash, account.equity, dict(account.positions), account.open_orders) == (100_000, 100_000, {}, ())
+    assert account.as_of == stand.broker.now() == OPENING
+    assert account.unborrowed_cash == 100_000
+
+
+def test_a_market_order_meets_the_next_open_and_never_better(stand: Stand) -> None:
+    bought, sold = stand.broker.submit([order("a-1"), order("b-1", "SYB", "sell", "3")])
+    assert bought.price >= stand.opens("SYA", OPENING)
+    assert sold.price <= stand.opens("SYB", OPENING)
+    assert (bought.qty, sold.qty) == (10, -3)
+    account = stand.broker.account()
+    assert account.positions == {"SYA": Decimal(10), "SYB": Decimal(-3)}
+    spent = 10 * bought.price - 3 * sold.price
+    assert account.cash == pytest.approx(100_000 - spent, abs=0.05)
+    assert account.short_proceeds == pytest.approx(3 * sold.price, abs=0.01)
+    assert account.unborrowed_cash == pytest.approx(100_000 - 10 * bought.price, abs=0.05)
+
+
+def test_a_coin_pays_its_fee_in_coin_and_trades_at_full_hours(stand: Stand) -> None:
+    assert stand.broker.submit([order("early-1", "SYXUSD", qty="1", tif="gtc")]) == []
+    assert stand.broker.account().open_orders == ()
+    stand.advance(np.datetime64("2024-02-20T16:00", "ns"))
+    stand.broker.submit([order("coin-1", "SYXUSD", qty="1", tif="gtc")])
+    assert stand.broker.account().positions == {"SYXUSD": Decimal("0.9975")}
+
+
+def test_a_limit_waits_is_seen_and_is_cancelled(stand: Stand) -> None:
+    low = round(stand.opens("SYA", OPENING) * 0.5, 2)
+    assert stand.broker.submit([order("low-1", type="limit", limit_price=low, tif="gtc")]) == []
+    (waiting,) = stand.broker.account().open_orders
+    assert (waiting.client_order_id, waiting.qty, waiting.limit_price) == ("low-1", 10, low)
+    assert stand.broker.account().exposure == {"SYA": Decimal(10)}
+    stand.broker.cancel(["low-1"])
+    assert stand.broker.account().open_orders == ()
+
+
+def test_a_limit_that_the_bar_trades_through_fills_later(stand: Stand) -> None:
+    high = round(stand.opens("SYA", OPENING) * 0.9999, 2)
+    stand.broker.submit([order("near-1", type="limit", limit_price=high, tif="gtc")])
+    for hour in range(1, 30):
+        stand.advance(OPENING + hour * np.timedelta64(1, "h"))
+        if stand.broker.account().positions:
+            break
+    (fill,) = [f for f in stand.broker.fills_since(OPENING) if f.client_order_id == "near-1"]
+    assert fill.price <= high
+    assert stand.broker.account().positions == {"SYA": Decimal(10)}
+
+
+def test_the_same_id_trades_once(stand: Stand) -> None:
+    stand.broker.submit([order("once-1")])
+    stand.broker.submit([order("once-1")])
+    assert stand.broker.account().positions == {"SYA": Decimal(10)}
+
+
+def test_what_is_refused_trades_nothing(stand: Stand) -> None:
+    assert stand.broker.submit([order("day-1", "SYXUSD", tif="day"), order("part-1", qty="0.5", tif="gtc")]) == []
+    assert stand.broker.account().cash == 100_000
+
+
+def test_no_coin_is_bought_with_borrowed_cash(stand: Stand) -> None:
+    shares = int(150_000 / stand.opens("SYA", OPENING))
+    stand.broker.submit([order("big-1", qty=str(shares))])
+    stand.advance(np.datetime64("2024-02-20T16:00", "ns"))
+    assert stand.broker.account().cash < 0
+    assert stand.broker.submit([order("coin-1", "SYXUSD", qty="1", tif="gtc")]) == []
+
+
+def test_openings_wait_for_reductions(stand: Stand) -> None:
+    stand.broker.submit([order("a-1")])
+    stand.advance(NEXT)
+    fills = place(stand.broker, [order("a-2", side="sell", reduces=True), order("b-2", "SYB", qty="4")])
+    assert [(f.symbol, f.qty) for f in fills] == [("SYA", -10), ("SYB", 4)]
+
+
+def test_fills_since_an_instant_are_those_after_it(stand: Stand) -> None:
+    stand.broker.submit([order("a-1")])
+    stand.advance(NEXT)
+    stand.broker.submit([order("a-2", side="sell", qty="4")])
+    every = stand.broker.fills_since(OPENING - np.timedelta64(1, "s"))
+    assert [(f.client_order_id, f.qty, f.at) for f in every] == [("a-1", 10, OPENING), ("a-2", -4, NEXT)]
+    assert [f.client_order_id for f in stand.broker.fills_since(OPENING)] == ["a-2"]
+
+
+def test_assets_say_what_may_be_done(stand: Stand) -> None:
+    found = stand.broker.assets(["SYA", "SYXUSD", "NOPE"])
+    assert set(found) == {"SYA", "SYXUSD"}
+    assert (found["SYA"].tradable, found["SYA"].shortable, found["SYXUSD"].shortable) == (True, True, False)
+    assert 0 < found["SYXUSD"].increment <= Decimal("0.001")
