@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from execution.alpaca import AlpacaBroker
-from execution.cycle import Cycle, next_instant, run_cycle, system_clock, wait_until
+from execution.cycle import Cycle, Rules, next_instant, run_cycle, system_clock, wait_until
 from execution.decision import Decision, keep_unsolved
 from execution.orders import Account
 from execution.settings import LiveSettings
@@ -97,11 +97,12 @@ def venue(config: DictConfig) -> tuple[LiveSettings, AlpacaBroker, BarFeed, Trad
 def trade(config: DictConfig) -> None:
     """Pass after pass, each at the next instant at which anything may decide; the first at once."""
     settings, broker, feed, trader = venue(config)
+    rules = Rules(broker)
     clock = broker.now if config.clock == "broker" else system_clock
     for number in range(config.cycles):
         if number:
             wait_until(clock, next_instant(clock(), settings.symbols))
-        done = run_cycle(broker, feed, trader, settings, send=config.mode == "paper")
+        done = run_cycle(broker, feed, trader, settings, send=config.mode == "paper", rules=rules)
         _log(done)
         show(done)
 
@@ -121,10 +122,10 @@ def replay(config: DictConfig) -> None:
             "broker.url_override: a replay needs a practice server on this machine (marketsimulator.alpaca_server)"
         )
     check_output(output)
-    began, decisions, curve = broker.now(), [], []
+    rules, began, decisions, curve = Rules(broker), broker.now(), [], []
     with Bar() as progress:
         while True:
-            done = run_cycle(broker, feed, trader, settings, send=True)
+            done = run_cycle(broker, feed, trader, settings, send=True, rules=rules)
             _log(done)
             decisions += [] if done.decision is None else [done.decision]
             after = broker.account() if done.decision is not None and done.decision.orders else done.account

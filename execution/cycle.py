@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
 
-from execution.broker import Broker, place
+from execution.broker import Asset, Broker, place
 from execution.decision import Decision
 from execution.orders import Account, Fill
 from execution.settings import TradingSettings
 from execution.trader import Trader
 from trainingdata.bars import Bars, closes_of
-from trainingdata.instruments import instrument
+from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.sessions import holding_end
 
 FRESH = np.timedelta64(30, "m")  # age of the last bar beyond which an instant is not decided any more
@@ -40,8 +40,40 @@ class Cycle:
     fills: tuple[Fill, ...]
 
 
-def run_cycle(broker: Broker, feed: Feed, trader: Trader, settings: TradingSettings, *, send: bool) -> Cycle:
-    """Decide for the account as it is, on the bars as they are known; send: whether orders go out.
+class Rules:
+    """What the venue allows with each symbol, read once a day."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._asked: tuple[np.datetime64, tuple[str, ...]] | None = None
+        self._assets: Mapping[str, Asset] = {}
+
+    def applied(self, bars: Bars, now: np.datetime64, *, increments: bool) -> Bars:
+        """The panel with what its symbols allow: whether they trade and can be short; increments: the venue's, for coins.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        asked = now.astype("datetime64[D]"), bars.symbols
+        if asked != self._asked:
+            self._assets, self._asked = self._broker.assets(bars.symbols), asked
+        return replace(bars, instruments=tuple(self._allowed(item, increments) for item in bars.instruments))
+
+    def _allowed(self, item: Instrument, increments: bool) -> Instrument:
+        asset = self._assets.get(item.symbol)
+        if asset is None:
+            return replace(item, tradable=False)
+        step = asset.increment if increments and item.kind is Kind.CRYPTO else item.increment
+        borrowable = asset.shortable and asset.easy_to_borrow
+        return replace(item, increment=step, tradable=asset.tradable, borrowable=borrowable)
+
+
+def run_cycle(
+    broker: Broker, feed: Feed, trader: Trader, settings: TradingSettings, *, send: bool, rules: Rules | None = None
+) -> Cycle:
+    """Decide for the account as it is, on the bars as they are known; send: whether orders go out. rules: the venue's.
 
     Raises
     ------
@@ -50,6 +82,8 @@ def run_cycle(broker: Broker, feed: Feed, trader: Trader, settings: TradingSetti
     """
     account = broker.account()
     bars = settings.seen(settings.counted(feed.bars(account.as_of)))
+    if rules is not None:
+        bars = rules.applied(bars, account.as_of, increments=settings.increments == "broker")
     account = account.priced(closes_of(bars))
     fresh = account.as_of - bars.now < FRESH
     decision = trader.decide(bars, account) if fresh else None

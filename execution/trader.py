@@ -136,7 +136,8 @@ class Trader:
         return None if belief is None else self.act(bars, account, belief)
 
     def act(self, bars: Bars, account: Account, belief: Belief) -> Decision:
-        """The decision that a belief leads to."""
+        """The decision that a belief leads to; what takes no orders stays as it is."""
+        belief = replace(belief, deciding=belief.deciding & bars.tradable)
         ceiling = self.limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
         exposure, rule, failure, unsolved = account.exposure, self.sizing.rule(), "", None
         try:
@@ -178,6 +179,7 @@ class Trader:
             covariance=covariance,
             cost=self.costs.expected(crypto, self.fees),
             crypto=crypto,
+            long_only=np.append(bars.long_only, np.ones(m, dtype=bool)),
             deciding=np.append(belief.deciding, np.zeros(m, dtype=bool)),
             universe=np.append(np.isfinite(belief.sigma), np.zeros(m, dtype=bool)),
             years=np.append(belief.years, np.zeros(m)),

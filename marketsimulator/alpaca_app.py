@@ -23,6 +23,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PAGE = 10_000  # bars an answer holds
 FRAMES = {"30Min": None, "1Hour": None, "1Day": "D"}
+FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 STREAM = ("silence", "duplicate", "out_of_order")
 
 
@@ -67,6 +68,7 @@ class Server:
                 get("/stream", self._stream),
                 post("/control/advance", self._advance),
                 post("/control/faults", self._plan),
+                post("/control/assets", self._flag),
                 delete("/control/faults", self._plain(self._forget)),
             ]
         )
@@ -167,7 +169,7 @@ class Server:
 
     def _assets(self, request: web.Request) -> list[Answer]:
         kind = request.query.get("asset_class")
-        found = [_asset(symbol) for symbol in self.venue.bars.symbols]
+        found = [_asset(symbol) | self.venue.flags.get(symbol, {}) for symbol in self.venue.bars.symbols]
         return [asset for asset in found if kind in (None, asset["class"])]
 
     def _asset(self, request: web.Request) -> Answer:
@@ -177,7 +179,7 @@ class Server:
             name = next((s for s in self.venue.bars.symbols if asset_id(s) == request.match_info["symbol"]), "")
         if name not in self.venue.bars.symbols:
             raise Refused(404, 40410000, f"asset not found for {request.match_info['symbol']}")
-        return _asset(name)
+        return _asset(name) | self.venue.flags.get(name, {})
 
     def _activities(self, request: web.Request) -> list[Answer]:
         kinds = request.match_info.get("kind") or request.query.get("activity_types")
@@ -249,6 +251,19 @@ class Server:
                 self.faults.add(fault_of(given))
             except InputError as error:
                 raise Refused(422, 42210000, str(error)) from None
+        return web.json_response({})
+
+    async def _flag(self, request: web.Request) -> web.StreamResponse:
+        """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false, "easy_to_borrow": false}."""
+        asked = json.loads(await request.text())
+        name, flags = instrument(str(asked.get("symbol"))).symbol, {k: v for k, v in asked.items() if k != "symbol"}
+        if (
+            name not in self.venue.bars.symbols
+            or set(flags) - set(FLAGS)
+            or not all(isinstance(v, bool) for v in flags.values())
+        ):
+            raise Refused(422, 42210000, f"a symbol of this venue with {', '.join(FLAGS)}, true or false, is needed")
+        self.venue.flags[name] = {**self.venue.flags.get(name, {}), **flags}
         return web.json_response({})
 
     def _forget(self, _: web.Request) -> Answer:

@@ -53,6 +53,7 @@ class Plan(NamedTuple):
     shared: Array
     cost: Array
     crypto: Mask
+    long_only: Mask
     caps: tuple[float, float, float]
     leverage: tuple[float, float]
     fraction: float
@@ -135,6 +136,7 @@ def _outcome(
             beliefs.shared,
             settings.costs.expected(bars.crypto, settings.fees),
             bars.crypto,
+            bars.long_only,
             (limits.symbol_cap, limits.crypto_leverage, limits.margin_equity),
             (limits.intraday_leverage, limits.into_the_night),
             rule.fraction,
@@ -192,7 +194,18 @@ def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
     unborrowed = max(0.0, account.cash - max(account.unsettled, 0.0) - account.proceeds) / equity
     mu, covariance = _moments(plan, row)
     status, weights, _ = best_weights(
-        mu, covariance, held, plan.cost, plan.crypto, deciding, equity, ceiling, unborrowed, plan.caps, plan.fraction
+        mu,
+        covariance,
+        held,
+        plan.cost,
+        plan.crypto,
+        plan.long_only,
+        deciding,
+        equity,
+        ceiling,
+        unborrowed,
+        plan.caps,
+        plan.fraction,
     )
     if status != SOLVED:
         totals[FAILURES] += 1

@@ -43,6 +43,7 @@ class Venue:
         self.tickets: dict[str, Ticket] = {}
         self.activities: list[Answer] = []
         self.listeners: list[Listener] = []
+        self.flags: dict[str, dict[str, bool]] = {}
         self.curve: list[tuple[np.datetime64, float]] = []
         self._by_number: dict[str, Ticket] = {}
         self._working: dict[str, Ticket] = {}
@@ -108,6 +109,12 @@ class Venue:
     def _conflict(self, order: Order) -> str:
         """Why an order cannot stand beside what is held and open; empty where it can."""
         held = self.broker.account().positions.get(order.symbol, Decimal(0))
+        flags = self.flags.get(order.symbol, {})
+        if not flags.get("tradable", True):
+            return f"asset {order.symbol} is not tradable"
+        short = order.side == "sell" and held <= 0
+        if short and not (flags.get("shortable", True) and flags.get("easy_to_borrow", True)):
+            return f"asset {order.symbol} cannot be sold short"
         if held * order.signed_qty < 0 and abs(order.signed_qty) > abs(held):
             return f"insufficient qty available for order (requested: {order.qty}, available: {abs(held)})"
         opposite = (t for t in self._working.values() if t.order.symbol == order.symbol and t.order.side != order.side)

@@ -52,9 +52,9 @@ class Situation:
     """What sizing needs to know of one instant, for S symbols; returns and costs belong to one holding interval.
 
     mu [S], covariance [S, S]: of simple returns. held [S]: weight held plus open orders. cost [S]: of moving a weight by
-    one. crypto, deciding [S]. universe [S]: what the strategy may hold and has a forecast of. years [S]: each symbol's own
-    open time in the interval, in years. equity in USD. stock_ceiling: stock gross allowed now. unborrowed: cash that may buy
-    coins, a multiple of equity.
+    one. crypto, long_only, deciding [S]. universe [S]: what the strategy may hold and has a forecast of. years [S]: each
+    symbol's own open time in the interval, in years. equity in USD. stock_ceiling: stock gross allowed now. unborrowed: cash
+    that may buy coins, a multiple of equity.
     """
 
     mu: Array
@@ -62,6 +62,7 @@ class Situation:
     held: Array
     cost: Array
     crypto: Mask
+    long_only: Mask
     deciding: Mask
     universe: Mask
     years: Array
@@ -80,6 +81,7 @@ class Situation:
         covariance: Array,
         cost: Array,
         crypto: Mask,
+        long_only: Mask,
         deciding: Mask,
         universe: Mask,
         years: Array,
@@ -106,6 +108,7 @@ class Situation:
             held=np.array([float(exposure[s]) * prices[s] / equity if s in exposure else 0.0 for s in symbols]),
             cost=cost,
             crypto=crypto,
+            long_only=long_only,
             deciding=deciding,
             universe=universe,
             years=years,
@@ -168,10 +171,11 @@ def _solved(s: Situation, limits: Limits, fraction: float) -> tuple[Array, Array
     """Weights [S] under every limit and prices of the ceilings."""
     caps = (limits.symbol_cap, limits.crypto_leverage, limits.margin_equity)
     status, target, prices = best_weights(
-        s.mu, s.covariance, s.held, s.cost, s.crypto, s.deciding, s.equity, s.stock_ceiling, s.unborrowed, caps, fraction
+        *(s.mu, s.covariance, s.held, s.cost, s.crypto, s.long_only, s.deciding),
+        *(s.equity, s.stock_ceiling, s.unborrowed, caps, fraction),
     )
     if status != SOLVED:
-        lower, upper = limits.bounds(crypto=s.crypto, deciding=s.deciding, held=s.held, equity=s.equity)
+        lower, upper = limits.bounds(long_only=s.long_only, deciding=s.deciding, held=s.held, equity=s.equity)
         ceilings = _ceilings(s, limits)
         rows, rooms = np.array([c.coefficients for c in ceilings]), np.array([c.limit for c in ceilings])
         problem = SizingProblem(s.mu, s.covariance, s.held, s.cost, lower, upper, rows, rooms, fraction)
@@ -186,6 +190,7 @@ def best_weights(
     held: Array,
     cost: Array,
     crypto: Mask,
+    long_only: Mask,
     deciding: Mask,
     equity: float,
     stock_ceiling: float,
@@ -198,7 +203,7 @@ def best_weights(
     caps: of a symbol, of all coins, and the equity below which nothing is short. What coins may be bought with is less
     what trading costs.
     """
-    lower, upper = bounds_of(crypto, deciding, held, caps[0], equity >= caps[2])
+    lower, upper = bounds_of(long_only, deciding, held, caps[0], equity >= caps[2])
     rows, limits = ceilings_of(crypto, held, stock_ceiling, caps[1], unborrowed / (1.0 + cost.max()))
     return optimal_weights(mu, covariance, held, cost, lower, upper, rows, limits, fraction)
 
@@ -229,7 +234,7 @@ def _binding(
         bound: dict[str, float] = {}
         if abs(got) >= limits.symbol_cap - TOUCH:
             bound["symbol_cap"] = further
-        if got == 0 and wish < 0 and (s.crypto[k] or not shorts):
+        if got == min(held, 0.0) and wish < got and (s.long_only[k] or not shorts):
             bound["long_only"] = further
         if abs(wish) > abs(got):
             bound |= {ceiling.name: price for ceiling, price in full if ceiling.coefficients[k] > 0}

@@ -63,9 +63,9 @@ class Limits:
         """Stock gross that the last decision before the close may leave, in multiples of equity."""
         return min(self.overnight_leverage * (1.0 - self.overnight_buffer), self.intraday_leverage)
 
-    def bounds(self, *, crypto: Mask, deciding: Mask, held: Array, equity: float) -> tuple[Array, Array]:
+    def bounds(self, *, long_only: Mask, deciding: Mask, held: Array, equity: float) -> tuple[Array, Array]:
         """Lower and upper weight of each symbol, [S] each; equal to what is held where a symbol does not decide."""
-        return bounds_of(crypto, deciding, held, self.symbol_cap, equity >= self.margin_equity)
+        return bounds_of(long_only, deciding, held, self.symbol_cap, equity >= self.margin_equity)
 
     def ceilings(self, *, crypto: Mask, held: Array, stock_ceiling: float, unborrowed: float) -> tuple[Ceiling, ...]:
         """The group ceilings: stock gross, crypto, crypto from unborrowed cash (a multiple of equity), and both together.
@@ -83,12 +83,16 @@ def lent(leverage: float, equity: float, margin_equity: float) -> float:
 
 
 @compiled
-def bounds_of(crypto: Mask, deciding: Mask, held: Array, cap: float, shorts: bool) -> tuple[Array, Array]:
-    """Lower and upper weight, [S] each: ± the cap, 0 from below for coins and where nothing may be short, held if fixed."""
+def bounds_of(long_only: Mask, deciding: Mask, held: Array, cap: float, shorts: bool) -> tuple[Array, Array]:
+    """Lower and upper weight, [S] each: ± the cap, what is held where fixed.
+
+    Nothing goes short that cannot be, and nothing at all where the account may not; a short that cannot be added to may stay.
+    """
     lower, upper = held.copy(), held.copy()
     for s in range(len(held)):
         if deciding[s]:
-            lower[s], upper[s] = -cap if shorts and not crypto[s] else 0.0, cap
+            least = -cap if shorts else 0.0
+            lower[s], upper[s] = max(least, min(held[s], 0.0)) if long_only[s] else least, cap
     return lower, upper
 
 

@@ -160,6 +160,7 @@ def _situation(
         covariance=covariance,
         cost=np.full(n, cost),
         crypto=np.array([instrument(s).kind is Kind.CRYPTO for s in symbols]),
+        long_only=np.array([not instrument(s).shortable for s in symbols]),
         deciding=np.array([s == symbol for s in symbols]),
         universe=known,
         years=np.array([hours / BARS_A_YEAR[instrument(s).kind] for s in symbols]),

@@ -66,6 +66,16 @@ class Bars:
         return np.array([i.kind is Kind.CRYPTO for i in self.instruments])
 
     @property
+    def long_only(self) -> Mask:
+        """[S] which symbols cannot be sold short."""
+        return np.array([not i.shortable for i in self.instruments])
+
+    @property
+    def tradable(self) -> Mask:
+        """[S] which symbols take orders."""
+        return np.array([i.tradable for i in self.instruments])
+
+    @property
     def now(self) -> np.datetime64:
         """The last instant the panel knows."""
         return np.datetime64(self.times[-1])

@@ -26,12 +26,15 @@ _STOCK = re.compile(r"[A-Z][A-Z0-9]{0,5}([.-][A-Z]{1,2})?")
 class Instrument:
     """A tradable symbol.
 
-    increment: the smallest quantity step; whole shares and thousandths of a coin by default.
+    increment: the smallest quantity step; whole shares and thousandths of a coin by default. tradable: whether orders are
+    taken at all; borrowable: whether a stock can be sold short now.
     """
 
     symbol: str
     kind: Kind
     increment: Decimal
+    tradable: bool = True
+    borrowable: bool = True
 
     def __post_init__(self) -> None:
         if self.increment <= 0:
@@ -39,8 +42,8 @@ class Instrument:
 
     @property
     def shortable(self) -> bool:
-        """Crypto is never sold short."""
-        return self.kind is Kind.STOCK
+        """Crypto is never sold short, a stock where it can be borrowed."""
+        return self.kind is Kind.STOCK and self.borrowable
 
 
 def is_symbol(text: str) -> bool:

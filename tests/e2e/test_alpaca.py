@@ -31,7 +31,7 @@ from alpaca.trading.stream import TradingStream
 
 from execution.alpaca import AlpacaBroker, OrderRejected, OutcomeUnknown
 from execution.broker import place
-from execution.cycle import run_cycle
+from execution.cycle import Rules, run_cycle
 from execution.orders import Order
 from execution.settings import LiveSettings
 from marketsimulator.alpaca_app import Server
@@ -364,6 +364,42 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     assert [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in here.venue.broker.fills] == traded
     assert here.venue.broker.row().equity == expected.rows[-1].equity
     assert float(trading(here).get_account().equity) == pytest.approx(expected.rows[-1].equity, abs=0.005)
+
+
+def test_what_the_venue_does_not_allow_is_not_asked_of_it(practice: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """Flags are read before sizing, once a day: nothing is sold short that cannot be borrowed, nothing halted is touched."""
+    words = ("symbols=[SYA,SYB,SYC]",)
+    here = practice(*words)
+    here.advance(OPENING)
+    flags = f"{here.url}/control/assets"
+    requests.post(flags, json={"symbol": "SYA", "shortable": False}, timeout=10)
+    requests.post(flags, json={"symbol": "SYB", "tradable": False}, timeout=10)
+    live = LiveSettings.of(composed("live", [*SPAN[3:], *words, f"broker.url_override={here.url}"]))
+    bars, _ = here.venue.settings.panel()
+    trader = live.trader(live.forecaster.build(bars.symbols)).over(bars, here.venue.now)
+    mine, rules = broker(here), Rules(broker(here))
+    feed, sold = BarFeed(MarketData(live.broker, KEYS, "iex"), live.symbols, 400), set()
+    for _ in range(20):
+        done = run_cycle(mine, feed, trader, live, send=True, rules=rules)
+        if done.decision is not None:
+            assert "SYB" not in {c.symbol for c in done.decision.choices}
+            assert all(c.target >= 0 for c in done.decision.choices if c.symbol == "SYA")
+            sold |= {o.symbol for o in done.decision.orders if o.side == "sell"}
+        assert done.account.positions.get("SYA", Decimal(0)) >= 0
+        here.advance()
+    assert "SYC" in sold
+    assert "rejected" not in caplog.text
+
+
+def test_the_venue_refuses_what_its_assets_do_not_allow(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    flags = f"{here.url}/control/assets"
+    assert requests.post(flags, json={"symbol": "SYA", "easy_to_borrow": False}, timeout=10).status_code == 200
+    assert requests.post(flags, json={"symbol": "SYB", "tradable": False}, timeout=10).status_code == 200
+    assert requests.post(flags, json={"symbol": "ZZZ", "tradable": False}, timeout=10).status_code == 422
+    assert broker(here).submit([order("short-1", side="sell"), order("halt-1", "SYB")]) == []
+    assert here.venue.tickets == {}
 
 
 def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:

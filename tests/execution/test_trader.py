@@ -211,6 +211,31 @@ def test_one_deciding_symbol_gets_what_get_qty_says(market: Bars) -> None:
         assert quantity == choice.qty
 
 
+def allowing(bars: Bars, symbol: str, **flags: bool) -> Bars:
+    items = tuple(replace(item, **flags) if item.symbol == symbol else item for item in bars.instruments)
+    return replace(bars, instruments=items)
+
+
+def test_what_cannot_be_borrowed_is_not_sold_short_and_a_short_may_stay(market: Bars) -> None:
+    panel = allowing(known(market, MIDDAY), "SYB", borrowable=False)
+    decision = trader(SYA=-50.0, SYB=-50.0).decide(panel, account(panel))
+    assert decision is not None
+    found = {c.symbol: c for c in decision.choices}
+    assert (found["SYA"].target, found["SYB"].target) == (-0.6, 0.0)
+    assert found["SYB"].bound_by == "long_only"
+    held = account(panel, cash=120_000.0, SYB=-round(20_000 / account(panel).prices["SYB"]))
+    kept = trader(SYB=-50.0).decide(panel, held)
+    assert kept is not None
+    assert kept.orders == ()
+
+
+def test_what_is_not_tradable_stays_as_it_is(market: Bars) -> None:
+    panel = allowing(known(market, MIDDAY), "SYB", tradable=False)
+    decision = trader(SYA=50.0, SYB=50.0).decide(panel, account(panel))
+    assert decision is not None
+    assert "SYB" not in {c.symbol for c in decision.choices}
+
+
 def test_every_order_can_say_why_it_exists(market: Bars) -> None:
     decision = decided(market, MIDDAY, trader(SYA=50.0, SYB=-5.0))
     reasons = {o.symbol: o.reason for o in decision.orders}

@@ -32,6 +32,7 @@ def situation(seed: int, n: int = 6, **fields: Any) -> Situation:
         "held": np.where(crypto, np.abs(held) / 2, held),
         "cost": np.where(crypto, 28e-4, 2e-4),
         "crypto": crypto,
+        "long_only": crypto | (rng.random(n) < 0.1),
         "deciding": rng.random(n) < 0.7,
         "universe": np.ones(n, dtype=bool),
         "years": np.where(crypto, 24 / 8766, 1 / 252),
@@ -48,6 +49,7 @@ def flat(n: int = 4, **fields: Any) -> Situation:
         "years": np.full(n, 1 / 252),
         "held": np.zeros(n),
         "crypto": np.zeros(n, dtype=bool),
+        "long_only": np.asarray(fields.get("crypto", np.zeros(n, dtype=bool))),
         "deciding": np.ones(n, dtype=bool),
         "equity": 1e5,
         "stock_ceiling": 4.0,
@@ -62,7 +64,7 @@ def test_every_strategy_stays_within_every_limit_and_moves_only_what_decides(see
     s, limits = situation(seed), Limits(symbol_cap=cap)
     target = named(name).allocate(s, limits).target
     assert (target[~s.deciding] == s.held[~s.deciding]).all()
-    lower, upper = limits.bounds(crypto=s.crypto, deciding=s.deciding, held=s.held, equity=s.equity)
+    lower, upper = limits.bounds(long_only=s.long_only, deciding=s.deciding, held=s.held, equity=s.equity)
     assert (target >= lower).all()
     assert (target <= upper).all()
     for ceiling in limits.ceilings(crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=s.unborrowed):
