@@ -36,10 +36,10 @@ from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import closes_of
 from trainingdata.command import Bar, check_output, log_to_file, one_line
 from trainingdata.composition import composed
-from trainingdata.download import BarFeed, MarketData
 from trainingdata.endpoint import LOOPBACK, Keys
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
+from trainingdata.market_data import BarFeed, MarketData
 from trainingdata.sessions import utc_text
 
 log = logging.getLogger("live")

@@ -29,10 +29,10 @@ from sizing.kelly import SizingProblem
 from trainingdata.bars import Bars, closes_of, find_files, read_bars
 from trainingdata.command import Parser, is_override, log_to_file, one_line
 from trainingdata.composition import composed
-from trainingdata.download import MarketData
 from trainingdata.endpoint import Keys
 from trainingdata.errors import BrokerError, DataError, InputError
 from trainingdata.instruments import Kind, instrument
+from trainingdata.market_data import MarketData
 from trainingdata.sessions import DAY, HOUR, in_session, stays_open, utc_text
 
 log = logging.getLogger(__name__)

@@ -1,180 +1,152 @@
-"""Bars from Alpaca or a server that speaks as it does. The only room that asks for market data."""
+"""Hourly history from the venue into files that every other command reads.
+
+    python -m trainingdata.download --symbols NVDA BTCUSD --start 2023-01-01 [--end 2024-12-31] --output DIR [key=value …]
+
+One Parquet file a symbol. A run that was stopped goes on where it was; a later one adds what is new. Stocks are adjusted for
+splits: where the venue's bars no longer agree with a file's last day, as after a split, the file is loaded anew. Settings are
+those of configs/live.yaml (`data.feed=sip`, `broker.url_override=URL`); keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from omegaconf import OmegaConf
 
-from trainingdata.bars import Bars, bars_of, panel
-from trainingdata.endpoint import BrokerSettings, Keys, asking
-from trainingdata.errors import DataError
-from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import DAY, Instants, last_known, stock_grid, utc_text
-from trainingdata.source import Feed
+from trainingdata.bars import FIELDS, bars_of
+from trainingdata.command import Bar, Parser, check_output, is_override, log_to_file, one_line
+from trainingdata.composition import composed
+from trainingdata.configuration import settings_of
+from trainingdata.endpoint import BrokerSettings, Keys
+from trainingdata.errors import DataError, InputError
+from trainingdata.instruments import Instrument, instrument
+from trainingdata.market_data import MarketData
+from trainingdata.sessions import DAY, HOUR, Instants, instant, started_at, utc_text
+from trainingdata.source import DataSettings
 
 Array = npt.NDArray[np.float64]
-Table = tuple[Instrument, Instants, Array]
-Rows = list[dict[str, Any]]
+Progress = Callable[[str, int, int], None]
 
-OVERLAP = np.timedelta64(8, "h")  # asked for again each time, to see whether it has changed
-FIELDS = {"t": "timestamp", "o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
-
-
-class MarketData:
-    """What the venue says of prices. feed: of stocks, `iex` or `sip`."""
-
-    def __init__(self, settings: BrokerSettings, keys: Keys, feed: Feed) -> None:
-        from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
-
-        self._settings, self._keys, self._feed, url = settings, keys, feed, settings.address
-        stocks = StockHistoricalDataClient(keys.key, keys.secret, raw_data=True, url_override=url)
-        coins = CryptoHistoricalDataClient(keys.key, keys.secret, raw_data=True, url_override=url)
-        self._stocks, self._coins = settings.made_safe(stocks), settings.made_safe(coins)
-
-    def tables(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> list[Table]:
-        """Hourly bars that begin from `since` on and were known at `now`, a table a symbol that has any.
-
-        Stocks are regular hours from 09:30 New York, made of the venue's half-hours and adjusted for splits; coins are full
-        hours.
-
-        Raises
-        ------
-        DataError
-            for bars that cannot be trusted.
-        BrokerError
-            for a venue that does not answer, or refuses.
-        """
-        items = [instrument(symbol) for symbol in dict.fromkeys(symbols)]
-        found = []
-        for kind, ask in ((Kind.STOCK, self._halves), (Kind.CRYPTO, self._hours)):
-            asked = [item for item in items if item.kind is kind]
-            if not asked:
-                continue
-            with asking(f"bars of {', '.join(item.symbol for item in asked)}", self._settings, self._keys):
-                frames = [(item, _frame(rows)) for item, rows in ask(asked, _moment(since), _moment(now)) if rows]
-            for item, frame in frames:
-                hours = _regular_hours(frame) if kind is Kind.STOCK else frame
-                if len(hours):
-                    times, values = bars_of(hours, item, f"bars of {item.symbol}")
-                    found.append((item, times[times <= now], values[times <= now]))
-        return [table for table in found if len(table[1])]
-
-    def bars(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> Bars:
-        """The same as a panel.
-
-        Raises
-        ------
-        DataError
-            where no symbol has a bar, too.
-        """
-        tables = self.tables(symbols, since, now)
-        if not tables:
-            raise DataError(f"{', '.join(symbols)}: the venue has no bar between {utc_text(since)} and {utc_text(now)}")
-        return panel(tables, f"bars of {self._settings.url_override or 'Alpaca'}")
-
-    def _halves(self, items: Sequence[Instrument], start: datetime, end: datetime) -> list[tuple[Instrument, Rows]]:
-        from alpaca.data.enums import Adjustment, DataFeed
-        from alpaca.data.requests import StockBarsRequest
-        from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
-
-        request = StockBarsRequest(
-            symbol_or_symbols=[item.symbol for item in items],
-            timeframe=TimeFrame(30, TimeFrameUnit.Minute),
-            start=start,
-            end=end,
-            adjustment=Adjustment.SPLIT,
-            feed=DataFeed(self._feed),
-        )
-        answer = self._stocks.get_stock_bars(request)
-        return [(item, answer.get(item.symbol, [])) for item in items]
-
-    def _hours(self, items: Sequence[Instrument], start: datetime, end: datetime) -> list[tuple[Instrument, Rows]]:
-        from alpaca.data.requests import CryptoBarsRequest
-        from alpaca.data.timeframe import TimeFrame
-
-        names = {item: f"{item.symbol.removesuffix('USD')}/USD" for item in items}
-        request = CryptoBarsRequest(symbol_or_symbols=list(names.values()), timeframe=TimeFrame.Hour, start=start, end=end)
-        answer = self._coins.get_crypto_bars(request)
-        return [(item, answer.get(name, [])) for item, name in names.items()]
+CHUNK = 90 * DAY  # asked for at once, and written
+REACH = 2 * HOUR  # asked for before a chunk: a bar that begins before it and ends within is in no other
+OVERLAP = 3 * DAY  # of a file that is asked for again, to see whether the venue still says the same
 
 
-class BarFeed:
-    """The bars of some symbols up to now, asked for once and then extended. days: of history before the first question."""
+def download(
+    data: MarketData, symbols: Sequence[str], start: np.datetime64, end: np.datetime64, folder: Path, progress: Progress
+) -> dict[str, int]:
+    """Bring the files of some symbols up to `end`; how many bars each holds then. A file is never half-written.
 
-    def __init__(self, data: MarketData, symbols: Sequence[str], days: int) -> None:
-        self._data, self._symbols, self._days = data, symbols, days
-        self._kept: dict[Instrument, tuple[Instants, Array]] = {}
-        self._until: np.datetime64 | None = None
-
-    def bars(self, now: np.datetime64) -> Bars:
-        """Every bar known at `now`. Where the venue has changed one since, as a split does, all are asked for anew.
-
-        Raises
-        ------
-        DataError
-            for bars that cannot be trusted, or none at all.
-        BrokerError
-            for a venue that does not answer, or refuses.
-        """
-        if self._until is not None and not self._extend(now, self._until):
-            self._kept.clear()
-        if not self._kept:
-            for item, times, values in self._data.tables(self._symbols, now - self._days * DAY, now):
-                self._kept[item] = times, values
-        if not self._kept:
-            raise DataError(f"{', '.join(self._symbols)}: the venue has no bar of the last {self._days} days")
-        self._until = now
-        return panel([(item, *table) for item, table in self._kept.items()], "bars of the venue")
-
-    def _complete(self, item: Instrument, now: np.datetime64) -> bool:
-        """Whether the last bar that can be known of a symbol is here."""
-        kept = self._kept.get(item)
-        return kept is not None and bool(kept[0][-1] >= last_known(item.kind, now))
-
-    def _extend(self, now: np.datetime64, until: np.datetime64) -> bool:
-        """Add what is new; whether what overlaps is unchanged."""
-        due = [symbol for symbol in self._symbols if not self._complete(instrument(symbol), now)]
-        for item, times, values in self._data.tables(due, until - OVERLAP, now):
-            if item not in self._kept:
-                self._kept[item] = times, values
-                continue
-            old_times, old_values = self._kept[item]
-            same = np.isin(old_times, times)
-            if not np.array_equal(old_values[same], values[np.isin(times, old_times)]):
-                return False
-            new = times > old_times[-1]
-            self._kept[item] = np.concatenate([old_times, times[new]]), np.concatenate([old_values, values[new]])
-        return True
+    Raises
+    ------
+    DataError
+        for bars that cannot be trusted, or a symbol that the venue has none of.
+    BrokerError
+        for a venue that does not answer, or refuses; what was written stays, and a later run goes on from there.
+    InputError
+        for a folder that cannot be written.
+    """
+    counts = {}
+    for number, symbol in enumerate(dict.fromkeys(instrument(s).symbol for s in symbols)):
+        counts[symbol] = _bring_up(data, instrument(symbol), start, end, folder, progress)
+        progress("symbols", number + 1, len(symbols))
+    return counts
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """A column a field; the rest of what the venue says of a bar is dropped."""
-    frame = pd.DataFrame(rows)
-    missing = [name for name in FIELDS if name not in frame.columns]
-    if missing:
-        raise KeyError(f"a bar without {missing[0]!r}")
-    named = frame[list(FIELDS)].rename(columns=FIELDS)
-    named["timestamp"] = pd.to_datetime(named["timestamp"], utc=True)
-    return named
+def _bring_up(
+    data: MarketData, item: Instrument, start: np.datetime64, end: np.datetime64, folder: Path, progress: Progress
+) -> int:
+    path = folder / f"{item.symbol}.parquet"
+    times, values = _kept(path, item, start)
+    if len(times):
+        found = data.tables([item.symbol], times[-1] - OVERLAP, times[-1])
+        if not found or not _agree((times, values), found[0][1:]):
+            times, values = times[:0], values[:0]
+    begin = times[-1] if len(times) else start
+    steps = max(1, int(np.ceil((end - begin) / CHUNK)))
+    for step in range(steps):
+        since, until = begin + step * CHUNK, min(begin + (step + 1) * CHUNK, end)
+        for _, new, rows in data.tables([item.symbol], since - REACH, until):
+            later = new > (times[-1] if len(times) else start)
+            times, values = np.concatenate([times, new[later]]), np.concatenate([values, rows[later]])
+        if len(times):
+            _write(path, item, times, values)
+        progress(item.symbol, step + 1, steps)
+    if not len(times):
+        raise DataError(f"{item.symbol}: the venue has no bar between {utc_text(start)} and {utc_text(end)}")
+    return len(times)
 
 
-def _regular_hours(halves: pd.DataFrame) -> pd.DataFrame:
-    """Regular hourly bars of the half-hours within them; what lies outside a session is left out."""
-    grid = stock_grid()
-    starts: Instants = halves["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]")
-    k = np.searchsorted(grid.starts, starts, side="right") - 1
-    within = (k >= 0) & (starts < grid.ends[np.maximum(k, 0)])
-    hours = pd.Series(grid.starts[k[within]]).dt.tz_localize("UTC").rename("timestamp")
-    parts = halves[within].drop(columns="timestamp").reset_index(drop=True).groupby(hours, sort=True)
-    return parts.agg(
-        open=("open", "first"), high=("high", "max"), low=("low", "min"), close=("close", "last"), volume=("volume", "sum")
-    ).reset_index()
+def _kept(path: Path, item: Instrument, start: np.datetime64) -> tuple[Instants, Array]:
+    """What a file holds already; nothing where it begins later than is asked for, as what is before would be missing."""
+    nothing = np.empty(0, dtype="datetime64[ns]"), np.empty((0, len(FIELDS)))
+    if not path.exists():
+        return nothing
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}; move it away") from error
+    times, values = bars_of(frame, item, str(path))
+    return (times, values) if len(times) and times[0] <= start + 7 * DAY else nothing
 
 
-def _moment(at: np.datetime64) -> datetime:
-    return datetime.fromtimestamp(int(at.astype("datetime64[s]").astype(int)), UTC)
+def _agree(kept: tuple[Instants, Array], found: tuple[Instants, Array]) -> bool:
+    """Whether the venue says of a file's last days what the file says."""
+    mine, theirs = np.isin(kept[0], found[0]), np.isin(found[0], kept[0])
+    return bool(mine.any() and np.array_equal(kept[1][mine], found[1][theirs]))
+
+
+def _write(path: Path, item: Instrument, times: Instants, values: Array) -> None:
+    """The whole file, put in place at once."""
+    frame = pd.DataFrame(values, columns=list(FIELDS))
+    frame.insert(0, "timestamp", pd.DatetimeIndex(started_at(item.kind, times)).tz_localize("UTC"))
+    part = path.with_name(f".{path.name}.writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_parquet(part, index=False)
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"--output: {path} cannot be written: {error.strerror}") from error
+
+
+def main() -> None:
+    """Command line."""
+    parser = Parser(description="Hourly history from the venue into files, one a symbol.")
+    parser.add_argument("--symbols", nargs="+", required=True, metavar="SYMBOL")
+    parser.add_argument("--start", required=True, help="New York date, or an instant with a zone")
+    parser.add_argument("--end", help="the same, inclusive; none: now")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/live.yaml")
+    given = parser.parse_intermixed_args()
+    words = [*given.overrides, *(word for word in given.symbols if is_override(word))]
+    symbols = [word for word in given.symbols if not is_override(word)]
+    wrong = [word for word in words if not is_override(word)]
+    if wrong:
+        parser.error(f"{wrong[0]!r} is no flag and no key=value")
+    with one_line("what was written stays; run again to go on") as made:
+        config = composed("live", words)
+        broker = settings_of(BrokerSettings, OmegaConf.masked_copy(config, ["broker"]).broker)
+        feed = settings_of(DataSettings, config.data, lists=("dir",)).feed
+        start = instant(given.start, name="--start")
+        now = np.datetime64(datetime.now(UTC).replace(tzinfo=None), "ns")
+        end = min(instant(given.end, name="--end", end_of_day=True), now) if given.end else now
+        if start >= end:
+            raise InputError(f"--start: {given.start} is not before --end {given.end or 'now'}")
+        check_output(given.output)
+        made.append(given.output)
+        log_to_file("download")
+        with Bar() as progress:
+            counts = download(MarketData(broker, Keys.of(os.environ), feed), symbols, start, end, given.output, progress)
+    for symbol, count in counts.items():
+        sys.stdout.write(f"{given.output / f'{symbol}.parquet'}: {count:,} bars\n")
+
+
+if __name__ == "__main__":
+    main()

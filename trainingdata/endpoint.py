@@ -183,7 +183,8 @@ def asking(what: str, settings: BrokerSettings, keys: Keys | None) -> Iterator[N
 def _answer(error: Any) -> str:
     status = error.status_code
     if status in (401, 403):
-        return f"refused ({status}): {_short(str(error))}; check {KEY}, {SECRET} and broker.paper, and the feed they may read"
+        hint = f"check {KEY}, {SECRET} and broker.paper; keys without a paid plan read data.feed=iex, not sip"
+        return f"refused ({status}): {_short(str(error))}; {hint}"
     return f"status {status}: {_short(str(error))}"
 
 

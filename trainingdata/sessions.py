@@ -315,7 +315,10 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
         stamp = stamp.tz_localize(NEW_YORK)
         if end_of_day:
             stamp -= pd.Timedelta(1, "ns")
-    return np.datetime64(stamp.tz_convert("UTC").tz_localize(None).as_unit("ns").to_datetime64())
+    try:
+        return np.datetime64(stamp.tz_convert("UTC").tz_localize(None).as_unit("ns").to_datetime64())
+    except pd.errors.OutOfBoundsDatetime:
+        raise InputError(f"{name}: {text!r} is no instant between 1678 and 2262") from None
 
 
 def stamp(at: np.datetime64) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,9 +41,10 @@ from marketsimulator.alpaca_app import Server
 from marketsimulator.backtest import simulate
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import Venue
+from trainingdata.bars import read_bars
 from trainingdata.composition import composed
-from trainingdata.download import BarFeed, MarketData
 from trainingdata.endpoint import BrokerSettings, Keys, Pace
+from trainingdata.market_data import BarFeed, MarketData
 
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
 OPENING = "2024-02-20T15:30:00Z"
@@ -400,6 +404,33 @@ def test_the_venue_refuses_what_its_assets_do_not_allow(practice: Start) -> None
     assert requests.post(flags, json={"symbol": "ZZZ", "tradable": False}, timeout=10).status_code == 422
     assert broker(here).submit([order("short-1", side="sell"), order("halt-1", "SYB")]) == []
     assert here.venue.tickets == {}
+
+
+def test_history_is_downloaded_into_files_that_a_backtest_reads(practice: Start, tmp_path: Path) -> None:
+    here = practice()
+    here.advance("2024-02-22T20:30:00Z")
+    command = [sys.executable, "-m", "trainingdata.download", "--symbols", "SYA", "SYX/USD", "--start", "2024-01-10"]
+    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": "", "HOME": str(tmp_path)}
+    words = [*command, "--output", "bars", f"broker.url_override={here.url}"]
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*words, *more], cwd=tmp_path, env=keys, capture_output=True, text=True, check=False)
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    read = read_bars([tmp_path / "bars"], None)
+    since, until = np.datetime64("2024-01-10T05:00", "ns"), here.venue.now
+    for s, symbol in enumerate(read.symbols):
+        times, values = here.venue.bars.own(here.venue.bars.symbols.index(symbol))
+        part = (times > since) & (times <= until)
+        np.testing.assert_array_equal(read.own(s)[0], times[part])
+        np.testing.assert_array_equal(read.own(s)[1], values[part])
+    here.fail(kind="status", status=403, path="/v2/stocks/bars")
+    refused = run("data.feed=sip")
+    assert refused.returncode == 2
+    assert "keys without a paid plan read data.feed=iex" in refused.stderr.splitlines()[-1]
+    for wrong in ("--start=tomorrow", "--start=2999-01-01", "oops"):
+        assert run(wrong).returncode == 2
 
 
 def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:

@@ -30,9 +30,9 @@ from sizing.program import SOLVED, UNFINISHED
 from sizing.quantity import get_qty
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.composition import composed
-from trainingdata.download import MarketData
 from trainingdata.endpoint import BrokerSettings, Keys
 from trainingdata.errors import BrokerError, DataError, InputError
+from trainingdata.market_data import MarketData
 from trainingdata.sessions import bar_position, stock_grid
 
 ROOT = Path(__file__).resolve().parent.parent.parent

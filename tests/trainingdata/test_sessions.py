@@ -174,3 +174,9 @@ def test_a_date_that_is_none_is_refused_by_name(text: str) -> None:
 def test_stocks_and_coins_share_the_news_of_the_time_both_move_in(begin: str, end: str, expected: float) -> None:
     found = shared_news(np.array([begin], dtype="datetime64[ns]"), np.array([end], dtype="datetime64[ns]"))
     assert found[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["2999-01-01", "1600-01-01", "2500-01-01T00:00Z"])
+def test_an_instant_that_no_clock_here_reaches_is_refused_in_a_line(text: str) -> None:
+    with pytest.raises(InputError, match=r"start: .* is no "):
+        instant(text, name="start")
