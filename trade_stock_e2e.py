@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ from execution.decision import Decision, keep_unsolved
 from execution.orders import Account
 from execution.settings import LiveSettings
 from execution.trader import Trader
+from execution.updates import TradeUpdates
 from marketsimulator.run import Run, write_whole, writers_of
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import closes_of
@@ -74,8 +76,8 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
     return held
 
 
-def venue(config: DictConfig) -> tuple[LiveSettings, AlpacaBroker, BarFeed, Trader]:
-    """The settings, the account, the bars and the trader of a run at a venue.
+def venue(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader]:
+    """The settings, the keys, the bars and the trader of a run at a venue.
 
     Raises
     ------
@@ -88,23 +90,22 @@ def venue(config: DictConfig) -> tuple[LiveSettings, AlpacaBroker, BarFeed, Trad
     if not settings.symbols:
         raise InputError("symbols: a venue has too many; name those to trade")
     keys, names = Keys.of(os.environ), tuple(sorted(instrument(s).symbol for s in settings.symbols))
-    patience = 0.0 if config.mode == "replay" else 10.0
-    broker = AlpacaBroker(settings.broker, keys, patience=patience)
     feed = BarFeed(MarketData(settings.broker, keys, settings.data.feed), names, settings.history_days)
-    return settings, broker, feed, settings.trader(settings.forecaster.build(names))
+    return settings, keys, feed, settings.trader(settings.forecaster.build(names))
 
 
 def trade(config: DictConfig) -> None:
     """Pass after pass, each at the next instant at which anything may decide; the first at once."""
-    settings, broker, feed, trader = venue(config)
-    rules = Rules(broker)
-    clock = broker.now if config.clock == "broker" else system_clock
-    for number in range(config.cycles):
-        if number:
-            wait_until(clock, next_instant(clock(), settings.symbols))
-        done = run_cycle(broker, feed, trader, settings, send=config.mode == "paper", rules=rules)
-        _log(done)
-        show(done)
+    settings, keys, feed, trader = venue(config)
+    with TradeUpdates(settings.broker, keys) if config.mode == "paper" else nullcontext() as updates:
+        broker = AlpacaBroker(settings.broker, keys, listen=None if updates is None else updates.wait)
+        rules, clock = Rules(broker), broker.now if config.clock == "broker" else system_clock
+        for number in range(config.cycles):
+            if number:
+                wait_until(clock, next_instant(clock(), settings.symbols))
+            done = run_cycle(broker, feed, trader, settings, send=config.mode == "paper", rules=rules)
+            _log(done)
+            show(done)
 
 
 def replay(config: DictConfig) -> None:
@@ -115,7 +116,8 @@ def replay(config: DictConfig) -> None:
     InputError
         for an address that is no practice server with a waiting clock.
     """
-    settings, broker, feed, trader = venue(config)
+    settings, keys, feed, trader = venue(config)
+    broker = AlpacaBroker(settings.broker, keys, patience=0.0)
     url, output = settings.broker.address, Path(config.output)
     if url is None or urlsplit(url).hostname not in LOOPBACK:
         raise InputError(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.broker import Asset
+from execution.broker import Asset, refusal
 from execution.orders import Account, Fill, Order
 from execution.standing import Standing, instant_of, number, standing_of
 from trainingdata.endpoint import BrokerSettings, Keys, asking
@@ -42,15 +42,24 @@ class OutcomeUnknown(BrokerError):
 class AlpacaBroker:
     """An account at the venue.
 
-    patience: seconds that orders may take to be done; what market orders have not done then is cancelled. pause: how it waits.
+    patience: seconds that orders may take to be done; what market orders have not done then is cancelled. pause: how it
+    waits; listen: how it waits for news of orders, `TradeUpdates.wait` to be told at once.
     """
 
     def __init__(
-        self, settings: BrokerSettings, keys: Keys, *, patience: float = 10.0, pause: Callable[[float], None] = time.sleep
+        self,
+        settings: BrokerSettings,
+        keys: Keys,
+        *,
+        patience: float = 10.0,
+        pause: Callable[[float], None] = time.sleep,
+        listen: Callable[[float], None] | None = None,
     ) -> None:
         from alpaca.trading.client import TradingClient
 
         self._settings, self._keys, self._patience, self._pause = settings, keys, patience, pause
+        self._listen = listen or pause
+        self._assets: dict[str, Asset] = {}
         raw = TradingClient(keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=settings.address)
         self._client = settings.made_safe(raw)
         self._names: dict[str, str] = {}
@@ -94,13 +103,16 @@ class AlpacaBroker:
         """
         sent: list[tuple[Order, Answer]] = []
         for order in orders:
+            if why := refusal(order, self._assets.get(order.symbol)):
+                log.warning("%s is not sent: %s", order.client_order_id, why)
+                continue
             try:
                 sent.append((order, self._post(order)))
             except OrderRejected as error:
                 log.warning("%s", error)
         waited, step = 0.0, 0.05
         while waited < self._patience and any(answer["status"] not in DONE for _, answer in sent):
-            self._pause(step)
+            self._listen(step)
             waited, step = waited + step, min(2 * step, 1.0)
             sent = [(order, self._again(answer)) for order, answer in sent]
         done = ((order, self._ended(answer) if order.type == "market" else answer) for order, answer in sent)
@@ -157,6 +169,7 @@ class AlpacaBroker:
                 except APIError as error:
                     if error.status_code != 404:
                         raise
+        self._assets |= found
         return found
 
     def _fill_of(self, row: Answer) -> Fill:

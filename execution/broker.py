@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.orders import Account, Fill, Order
+from trainingdata.instruments import Kind, instrument
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,31 @@ class Broker(Protocol):
     def assets(self, symbols: Sequence[str]) -> Mapping[str, Asset]:
         """What may be done with each symbol that the venue knows."""
         ...
+
+
+def refusal(order: Order, asset: Asset | None = None) -> str:
+    """Why the venue would not take an order, in words; empty where it would. asset: what it allows, where that is known.
+
+    Coins trade as market, limit and stop-limit orders, gtc or ioc; fractions of a share in day orders of stocks that allow
+    them, and never short; quantities in the asset's steps, from its least on.
+    """
+    coin, fraction = instrument(order.symbol).kind is Kind.CRYPTO, order.qty % 1 != 0
+    if coin and (order.tif == "day" or order.type == "stop"):
+        return "coins take market, limit and stop-limit orders, gtc or ioc"
+    if not coin and fraction and order.tif != "day":
+        return "fractions of a share trade in day orders only"
+    if asset is None:
+        return ""
+    opens_short = order.side == "sell" and not order.reduces and not coin
+    if not asset.tradable:
+        return f"{order.symbol} is not tradable now"
+    if opens_short and not (asset.shortable and asset.easy_to_borrow):
+        return f"{order.symbol} cannot be sold short now"
+    if not coin and fraction and (not asset.fractionable or opens_short):
+        return f"{order.symbol} trades in whole shares" + (" where it is sold short" if opens_short else "")
+    if order.qty % asset.increment or order.qty < asset.smallest:
+        return f"quantities of {order.symbol} are multiples of {asset.increment:f}, at least {asset.smallest:f}"
+    return ""
 
 
 def place(broker: Broker, orders: Sequence[Order]) -> list[Fill]:

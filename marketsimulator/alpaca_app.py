@@ -54,7 +54,7 @@ class Server:
                 get("/v2/orders:by_client_order_id", self._plain(self._by_name)),
                 get("/v2/orders/{number}", self._plain(lambda r: self.venue.found(r.match_info["number"]).answer())),
                 delete("/v2/orders/{number}", self._cancel),
-                get("/v2/clock", self._plain(lambda _: self.venue.clock())),
+                get("/v2/clock", self._plain(self._clock)),
                 get("/v2/calendar", self._plain(_calendar)),
                 get("/v2/assets", self._plain(self._assets)),
                 get("/v2/assets/{symbol:.+}", self._plain(self._asset)),
@@ -166,6 +166,12 @@ class Server:
         side, force = ("sell" if held["side"] == "long" else "buy"), ("gtc" if coin else "day")
         order = {"symbol": held["symbol"], "qty": size, "side": side, "type": "market", "time_in_force": force}
         return self.venue.submit(order)
+
+    def _clock(self, _: web.Request) -> Answer:
+        skew = self.faults.take(("skew",))
+        clock = self.venue.clock()
+        ahead = np.timedelta64(int(skew.seconds), "s") if skew else np.timedelta64(0, "s")
+        return {**clock, "timestamp": stamp(self.venue.now + ahead)}
 
     def _assets(self, request: web.Request) -> list[Answer]:
         kind = request.query.get("asset_class")

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.broker import Asset
+from execution.broker import Asset, refusal
 from execution.orders import Account, Fill, Order, client_order_id, exact
 from marketsimulator.book import (
     BY_LIQUIDATION,
@@ -34,7 +34,7 @@ from marketsimulator.matching import send
 from marketsimulator.settlement import mark
 from marketsimulator.timeline import Timeline, advance, open_bars
 from trainingdata.bars import Bars
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import Kind
 
 log = logging.getLogger(__name__)
 
@@ -241,13 +241,3 @@ class SimulatedBroker:
     def _forget_done(self) -> None:
         if len(self._book.orders) and (self._book.orders["state"] > WORKING).all():
             self._book = self._book._replace(orders=np.zeros(0, ORDER))
-
-
-def refusal(order: Order) -> str:
-    """Why the venue would not take an order, in words; empty where it would."""
-    item = instrument(order.symbol)
-    if item.kind is Kind.CRYPTO and (order.tif == "day" or order.type == "stop"):
-        return "coins take market, limit and stop-limit orders, gtc or ioc"
-    if item.kind is Kind.STOCK and order.qty % 1 and order.tif != "day":
-        return "fractions of a share trade in day orders only"
-    return ""

@@ -10,7 +10,7 @@ from trainingdata.errors import InputError
 
 KINDS = (
     *("delay", "drop_before", "drop_after", "status", "malformed"),
-    *("reject", "partial"),
+    *("reject", "partial", "skew"),
     *("silence", "duplicate", "out_of_order"),
 )
 
@@ -21,8 +21,9 @@ class Fault:
 
     kind: `delay` answers late by `seconds`; `drop_before` and `drop_after` close the connection without and with the request
     done; `status` answers with one (429, 500, 502, 504) and does nothing; `malformed` does it and answers with half a JSON;
-    `reject` takes no order; `partial` fills half of one and cancels the rest; `silence`, `duplicate`, `out_of_order`: trade
-    updates are not sent, sent twice, or the newer before the older. method, path: of the requests it meets, by their beginning.
+    `reject` takes no order; `partial` fills half of one and cancels the rest; `skew`: the clock says `seconds` too much;
+    `silence`, `duplicate`, `out_of_order`: trade updates are not sent, sent twice, or the newer before the older. method,
+    path: of the requests it meets, by their beginning.
     """
 
     kind: str

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from execution.broker import refusal
 from execution.orders import Fill, Order
-from marketsimulator.broker import SimulatedBroker, refusal
+from marketsimulator.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.tickets import NAMES, OPEN, Answer, Refused, Ticket, asset_id, order_of, spelled, stamp, text
 from sizing.quantity import whole
@@ -115,6 +116,8 @@ class Venue:
         short = order.side == "sell" and held <= 0
         if short and not (flags.get("shortable", True) and flags.get("easy_to_borrow", True)):
             return f"asset {order.symbol} cannot be sold short"
+        if instrument(order.symbol).kind is Kind.CRYPTO and order.side == "sell" and order.qty > held:
+            return f"insufficient balance for {spelled(order.symbol)} (requested: {order.qty}, available: {held})"
         if held * order.signed_qty < 0 and abs(order.signed_qty) > abs(held):
             return f"insufficient qty available for order (requested: {order.qty}, available: {abs(held)})"
         opposite = (t for t in self._working.values() if t.order.symbol == order.symbol and t.order.side != order.side)

@@ -37,6 +37,7 @@ from execution.broker import place
 from execution.cycle import Rules, run_cycle
 from execution.orders import Order
 from execution.settings import LiveSettings
+from execution.updates import TradeUpdates
 from marketsimulator.alpaca_app import Server
 from marketsimulator.backtest import simulate
 from marketsimulator.settings import BacktestSettings
@@ -333,6 +334,79 @@ def test_the_stream_tells_of_orders_and_fills(practice: Start) -> None:
     thread.join(30)
     assert seen[:2] == [("new", name), ("fill", name)]
     assert seen[-2:] == [("new", "last"), ("fill", "last")]
+
+
+@pytest.mark.parametrize("fault", [None, "silence", "duplicate", "out_of_order"])
+def test_the_stream_is_a_hint_and_rest_is_the_truth(practice: Start, fault: str | None) -> None:
+    """Whatever the stream says, twice, late or not at all: what filled is what the venue's orders say."""
+    here = practice()
+    here.advance(OPENING)
+    settings = BrokerSettings(url_override=here.url)
+    with TradeUpdates(settings, KEYS) as updates:
+        mine = AlpacaBroker(settings, KEYS, patience=2.0, listen=updates.wait)
+        for k in range(100):
+            mine.submit([order(f"warm-{k}", "SYB", qty="1")])
+            if updates.heard:
+                break
+            time.sleep(0.1)
+        if fault:
+            here.fail(kind=fault, count=2)
+        fills = mine.submit([order("told-1", qty="7")])
+    assert [(f.client_order_id, f.qty) for f in fills] == [("told-1", Decimal(7))]
+    assert mine.account().positions["SYA"] == 7
+
+
+def test_an_order_that_waits_is_seen_to_fill_when_the_bar_trades_through(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    mine, done = broker(here, patience=20.0), []
+    price = mine.submit([order("see-1", qty="1")])[0].price
+    name = "wait-1"
+    thread = threading.Thread(target=lambda: done.extend(mine.submit([order(name, type="limit", limit_price=round(price, 2))])))
+    thread.start()
+    while name not in here.venue.tickets:
+        time.sleep(0.01)
+    for _ in range(40):
+        if here.venue.tickets[name].status == "filled":
+            break
+        here.advance()
+    thread.join(60)
+    assert [(f.client_order_id, f.qty) for f in done] == [(name, Decimal(10))]
+
+
+def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(practice: Start) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    live = LiveSettings.of(composed("live", [*SPAN[3:], "symbols=[SYA,SYB]", f"broker.url_override={here.url}"]))
+    bars, _ = here.venue.settings.panel()
+    trader = live.trader(live.forecaster.build(bars.symbols)).over(bars, here.venue.now)
+    here.fail(kind="skew", seconds=3000, count=1)
+    done = run_cycle(broker(here), BarFeed(MarketData(live.broker, KEYS, "iex"), live.symbols, 400), trader, live, send=True)
+    assert done.decision is None
+    assert here.venue.tickets == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (order("frac-1", qty="1.5", tif="gtc"), "fractions of a share trade in day orders only"),
+        (order("frac-2", side="sell", qty="1.5"), "whole shares where it is sold short"),
+        (order("coin-1", "SYXUSD", qty="1"), "coins take market"),
+        (order("dust-1", "SYXUSD", qty="0.0000000001", tif="gtc"), "multiples of 0.000000001"),
+        (order("short-1", "SYXUSD", side="sell", qty="1", tif="gtc"), ""),
+    ],
+)
+def test_what_the_venue_would_refuse_is_not_sent(
+    practice: Start, caplog: pytest.LogCaptureFixture, wrong: Order, says: str
+) -> None:
+    here = practice()
+    here.advance("2024-02-20T16:00:00Z" if wrong.symbol.endswith("USD") else OPENING)
+    mine = broker(here)
+    mine.assets(["SYA", "SYXUSD"])
+    assert mine.submit([wrong]) == []
+    assert mine.account().positions == {}
+    assert says in caplog.text
+    assert bool(here.posts) is (says == "")
 
 
 def test_the_clock_runs_as_fast_as_asked(practice: Start) -> None:
