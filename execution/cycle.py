@@ -63,11 +63,14 @@ class Rules:
 
     def _allowed(self, item: Instrument, increments: bool) -> Instrument:
         asset = self._assets.get(item.symbol)
-        if asset is None:
-            return replace(item, tradable=False)
-        step = asset.increment if increments and item.kind is Kind.CRYPTO else item.increment
-        borrowable = asset.shortable and asset.easy_to_borrow
-        return replace(item, increment=step, tradable=asset.tradable, borrowable=borrowable)
+        return replace(item, tradable=False) if asset is None else allowed(item, asset, increments=increments)
+
+
+def allowed(item: Instrument, asset: Asset, *, increments: bool) -> Instrument:
+    """The instrument with what the venue allows; increments: its steps, for coins."""
+    step = asset.increment if increments and item.kind is Kind.CRYPTO else item.increment
+    borrowable = asset.shortable and asset.easy_to_borrow
+    return replace(item, increment=step, tradable=asset.tradable, borrowable=borrowable)
 
 
 def run_cycle(

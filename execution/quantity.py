@@ -21,6 +21,8 @@ import numpy as np
 
 from execution.alpaca import AlpacaBroker
 from execution.beliefs import NoForecast
+from execution.broker import Asset
+from execution.cycle import allowed
 from execution.decision import keep_unsolved, reason
 from execution.orders import Account
 from execution.settings import LiveSettings
@@ -72,16 +74,24 @@ def sized(symbol: str, price: float, *overrides: str) -> Sized:
         raise InputError(f"price: {price} is not above 0")
     settings = LiveSettings.of(composed("live", list(overrides)))
     keys = Keys.of(os.environ)
-    standing = AlpacaBroker(settings.broker, keys).standing()
+    broker = AlpacaBroker(settings.broker, keys)
+    standing, asset = broker.standing(), broker.assets([item.symbol]).get(item.symbol)
     if standing.blocked:
         return Sized(item.symbol, Decimal(0), "the venue has blocked this account from trading")
+    if asset is not None and not asset.tradable:
+        return Sized(item.symbol, Decimal(0), "the venue takes no orders for it now")
     lent = {name: min(getattr(settings.limits, name), standing.multiplier) for name in LEVERAGES}
     settings = replace(settings, limits=replace(settings.limits, **lent))
-    return decide(item.symbol, price, settings, standing.account, _fetch(settings, keys))
+    return decide(item.symbol, price, settings, standing.account, _fetch(settings, keys), asset)
 
 
-def decide(symbol: str, price: float, settings: LiveSettings, account: Account, fetch: Fetch) -> Sized:
-    """The quantity for an account at its own instant, the symbol valued at this price; `fetch` brings the bars."""
+def decide(
+    symbol: str, price: float, settings: LiveSettings, account: Account, fetch: Fetch, asset: Asset | None = None
+) -> Sized:
+    """The quantity for an account at its own instant, the symbol valued at this price; `fetch` brings the bars.
+
+    asset: what the venue allows with it, where it says so.
+    """
     now, item = account.as_of, instrument(symbol)
     if item.kind is Kind.STOCK and not in_session(np.array([now]))[0]:
         return Sized(symbol, Decimal(0), f"its market is shut at {utc_text(now)}; nothing can be traded now")
@@ -89,6 +99,10 @@ def decide(symbol: str, price: float, settings: LiveSettings, account: Account, 
     wanted = {symbol, *(s for s, q in account.exposure.items() if q), *(instrument(s).symbol for s in settings.symbols)}
     try:
         bars = settings.seen(settings.counted(fetch(sorted(wanted), now)))
+        if asset is not None:
+            venues = settings.increments == "broker"
+            own = (allowed(i, asset, increments=venues) if i.symbol == symbol else i for i in bars.instruments)
+            bars = replace(bars, instruments=tuple(own))
         account = _checked(account.priced(closes_of(bars)))
         trader = settings.trader(settings.forecaster.build(bars.symbols))
         belief = trader.outlook(bars, symbol, now)

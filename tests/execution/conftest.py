@@ -24,6 +24,7 @@ class Venue:
     account: dict[str, Any] = field(default_factory=dict)
     positions: list[dict[str, Any]] = field(default_factory=list)
     orders: list[dict[str, Any]] = field(default_factory=list)
+    assets: dict[str, dict[str, Any]] = field(default_factory=dict)
     bars: Bars | None = None
     faults: dict[str, list[int | str]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -33,6 +34,8 @@ class Venue:
         plain = {"/v2/account": self.account, "/v2/positions": self.positions, "/v2/orders": self.orders}
         if path in plain:
             return plain[path]
+        if path.startswith("/v2/assets/"):
+            return self.assets.get(path.removeprefix("/v2/assets/"))
         if path == "/v2/clock":
             return {"timestamp": self.now, "is_open": True}
         if path in ("/v2/stocks/bars", "/v1beta3/crypto/us/bars"):
@@ -75,7 +78,8 @@ def venue(market: Bars) -> Iterator[Venue]:
             fault = state.faults[parts.path].pop(0) if state.faults.get(parts.path) else None
             body = fault if isinstance(fault, str) else json.dumps(state.answer(parts.path, parse_qs(parts.query)))
             known = self.headers.get("APCA-API-KEY-ID") == "KEYKEYKEY"
-            self.send_response(401 if not known else fault if isinstance(fault, int) else 200)
+            status = fault if isinstance(fault, int) else 404 if body == "null" else 200
+            self.send_response(status if known else 401)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body.encode())

@@ -206,6 +206,19 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
     assert across.sigma[coin] == pytest.approx(asleep.sigma[coin] * np.sqrt(19), rel=0.25)
 
 
+def test_what_the_venue_does_not_allow_is_not_sized(venue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forecasting.settings.ForecasterSettings.build", lambda *_: Tilted(-20.0))
+    here = f"broker.url_override={venue.url}"
+    assert sized("SYA", 100.0, here).qty < 0
+    open_to_all = {"status": "active", "tradable": True, "shortable": True, "easy_to_borrow": True, "fractionable": True}
+    venue.assets["SYA"] = {**open_to_all, "easy_to_borrow": False}
+    answer = sized("SYA", 100.0, here)
+    assert answer.qty == 0
+    assert "bound by long_only" in answer.why
+    venue.assets["SYA"] = {**open_to_all, "tradable": False}
+    assert sized("SYA", 100.0, here).why == "the venue takes no orders for it now"
+
+
 def test_a_market_that_is_shut_trades_nothing(venue: Any, tilted: None) -> None:
     venue.now = "2024-03-05T22:00:00Z"
     answer = sized("SYA", 100.0, f"broker.url_override={venue.url}")
