@@ -58,6 +58,8 @@ def main() -> None:
     if wrong:
         parser.error(f"{wrong[0]!r} is no flag and no key=value")
     with one_line("the server is down"):
+        if not 0 < given.port < 65_536:
+            raise InputError(f"--port: {given.port} is outside 1 … 65535")
         flags = {"start": given.start, "end": given.end, "capital": given.capital}
         words = [f"{key}='{value}'" for key, value in flags.items() if value is not None]
         words += [f"symbols=[{','.join(given.symbols)}]"] if given.symbols else []

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import requests
 from aiohttp import web
@@ -47,6 +48,7 @@ from trainingdata.composition import composed
 from trainingdata.endpoint import BrokerSettings, Keys, Pace
 from trainingdata.market_data import BarFeed, MarketData
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
 OPENING = "2024-02-20T15:30:00Z"
 SPAN = ("data.start=2024-01-02", "data.end=2024-03-08", "trials=null", "forecaster=oracle", "forecaster.calibrated=false")
@@ -505,6 +507,67 @@ def test_history_is_downloaded_into_files_that_a_backtest_reads(practice: Start,
     assert "keys without a paid plan read data.feed=iex" in refused.stderr.splitlines()[-1]
     for wrong in ("--start=tomorrow", "--start=2999-01-01", "oops"):
         assert run(wrong).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--speed", "fast"], "--speed: fast is neither wait nor a number above 0"),
+        (["--port", "99999"], "--port: 99999 is outside"),
+        (["--start", "2030-01-01"], "the synthetic market runs from"),
+        (["--symbols", "ZZZ"], "the synthetic market has no ZZZ"),
+        (["--capital", "-5"], "capital: -5.0 is outside"),
+        (["oops"], "'oops' is no flag"),
+    ],
+)
+def test_a_server_that_cannot_be_says_so_in_a_line(words: list[str], says: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "marketsimulator.alpaca_server", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["mode=live"], "mode: live is none of dry, paper, replay"),
+        (["mode=paper", "broker.paper=false", "symbols=[SYA]"], "orders with real money wait"),
+        (["mode=paper"], "symbols: a venue has too many"),
+        (["mode=replay", "symbols=[SYA]"], "a replay needs a practice server"),
+        (["mode=paper", "symbols=[SYA]", "broker.url_override=http://127.0.0.1:9", "broker.attempts=1"], "no answer"),
+        (["cycles=0"], "cycles: 0 is no number above 0"),
+        (["clock=sun"], "clock: sun is none of broker, system"),
+    ],
+)
+def test_a_live_run_that_cannot_be_says_so_in_a_line(words: list[str], says: str, tmp_path: Path) -> None:
+    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": "", "HOME": str(tmp_path)}
+    command = [sys.executable, str(ROOT / "trade_stock_e2e.py"), *words]
+    done = subprocess.run(command, cwd=tmp_path, env=keys, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert says in done.stderr.splitlines()[-1]
+    assert KEYS.secret not in done.stderr
+
+
+def test_a_replay_by_command_leaves_the_files_of_a_run(practice: Start, tmp_path: Path) -> None:
+    here = practice("symbols=[SYA,SYXUSD]", "end=2024-02-20")
+    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": "", "HOME": str(tmp_path)}
+    words = ["mode=replay", "symbols=[SYA,SYXUSD]", f"broker.url_override={here.url}", "output=out", "forecaster=ewma"]
+    command = [
+        sys.executable,
+        str(ROOT / "trade_stock_e2e.py"),
+        *words,
+        "forecaster.calibrated=false",
+        "sizing.strategy=equal_weight",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, env=keys, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert here.venue.over
+    fills, orders = (pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in ("fills", "orders"))
+    assert set(fills["client_order_id"]) == set(orders["client_order_id"]) == set(here.venue.tickets)
+    equity = pd.read_parquet(tmp_path / "out" / "equity.parquet")
+    assert equity["equity"].iloc[-1] == pytest.approx(here.venue.broker.row().equity, abs=0.005)
+    assert "equal_weight sizing" in next((tmp_path / "logs").iterdir()).read_text()
 
 
 def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:
