@@ -25,7 +25,7 @@ from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import in_session, started_at, stock_grid
 
 ACCOUNT = str(uuid.uuid5(NAMES, "account"))
-CENTI = Decimal("0.001")
+THOUSANDTH = Decimal("0.001")
 Listener = Callable[[Answer], None]
 
 
@@ -102,7 +102,7 @@ class Venue:
         self.tickets[order.client_order_id] = self._by_number[ticket.number] = ticket
         self._working[order.client_order_id] = ticket
         self._tell("new", ticket)
-        half = whole(float(order.qty) / 2, Decimal(1) if instrument(order.symbol).kind is Kind.STOCK else CENTI)
+        half = whole(float(order.qty) / 2, Decimal(1) if instrument(order.symbol).kind is Kind.STOCK else THOUSANDTH)
         self.broker.submit([replace(order, qty=half) if partial and half else order])
         self._settle()
         return ticket.answer()
