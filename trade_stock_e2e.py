@@ -27,22 +27,22 @@ from rich.console import Console
 from rich.table import Table
 
 from execution.alpaca import AlpacaBroker
-from execution.cycle import Cycle, Rules, next_instant, run_cycle, system_clock, wait_until
+from execution.cycle import Cycle, Rules, next_instant, run_cycle, wait_until
 from execution.decision import Decision, keep_unsolved
 from execution.orders import Account
 from execution.settings import LiveSettings
 from execution.trader import Trader
 from execution.updates import TradeUpdates
-from marketsimulator.run import Run, write_whole, writers_of
+from marketsimulator.run import Run, writers_of
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import closes_of
-from trainingdata.command import Bar, check_output, log_to_file, one_line
+from trainingdata.command import Bar, check_output, log_to_file, one_line, write_whole
 from trainingdata.composition import composed
 from trainingdata.endpoint import LOOPBACK, Keys
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.market_data import BarFeed, MarketData
-from trainingdata.sessions import utc_text
+from trainingdata.sessions import system_clock, utc_text
 
 log = logging.getLogger("live")
 

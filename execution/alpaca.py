@@ -19,7 +19,7 @@ from execution.orders import Account, Fill, Order
 from execution.standing import Standing, instant_of, number, standing_of
 from trainingdata.endpoint import BrokerSettings, Keys, asking
 from trainingdata.errors import BrokerError
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import instrument, spelled
 
 log = logging.getLogger(__name__)
 
@@ -284,9 +284,8 @@ def _asset(symbol: str, answer: Answer) -> Asset:
 
 def _request(order: Order) -> dict[str, Any]:
     """The order in the venue's words, quantities exact."""
-    coin = instrument(order.symbol).kind is Kind.CRYPTO
     request: dict[str, Any] = {
-        "symbol": f"{order.symbol.removesuffix('USD')}/USD" if coin else order.symbol,
+        "symbol": spelled(order.symbol),
         "qty": f"{order.qty:f}",
         "side": order.side,
         "type": order.type,

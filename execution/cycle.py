@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
@@ -104,8 +103,3 @@ def wait_until(clock: Callable[[], np.datetime64], instant: np.datetime64) -> No
     """Sleep until a clock says so; looked at more often the nearer it is, as it may run faster than ours."""
     while (left := (instant - clock()) / np.timedelta64(1, "s")) > 0:
         time.sleep(float(min(max(left / 2, 0.05), 5.0)))
-
-
-def system_clock() -> np.datetime64:
-    """This machine's clock, UTC."""
-    return np.datetime64(datetime.now(UTC).replace(tzinfo=None), "ns")

@@ -29,7 +29,7 @@ from execution.settings import LiveSettings
 from sizing import quantity as sizing_quantity
 from sizing.kelly import SizingProblem
 from trainingdata.bars import Bars, closes_of, find_files, read_bars
-from trainingdata.command import Parser, is_override, log_to_file, one_line
+from trainingdata.command import Parser, log_to_file, one_line
 from trainingdata.composition import composed
 from trainingdata.endpoint import Keys
 from trainingdata.errors import BrokerError, DataError, InputError
@@ -181,9 +181,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help='{"symbol", "qty", "why"}')
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/live.yaml")
     given = parser.parse_intermixed_args()
-    wrong = [word for word in given.overrides if not is_override(word)]
-    if wrong:
-        parser.error(f"{wrong[0]!r} is no flag and no key=value")
+    parser.refuse_others(given.overrides)
     with one_line("nothing was sent"):
         log_to_file("quantity")
         answer = sized(given.symbol, given.price, *given.overrides)

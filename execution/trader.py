@@ -88,6 +88,10 @@ class SizingSettings:
         )
         return named_one if self.enhanced else self.legacy()
 
+    def interval(self) -> Holding:
+        """The holding interval that beliefs are formed over: the strategy's own, else the one named here."""
+        return self.rule().holding or self.holding
+
     def legacy(self) -> Legacy:
         """The origin's rule."""
         return Legacy(self.risk_multiplier)
@@ -115,7 +119,7 @@ class Trader:
 
     def beliefs(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Beliefs:
         """What it believes at every instant of the panel from `since` on."""
-        rule, holding = self.sizing.volatility, self.sizing.rule().holding or self.sizing.holding
+        rule, holding = self.sizing.volatility, self.sizing.interval()
         return beliefs(self.forecaster, self.correlations, bars, since, rule=rule, holding=holding, progress=progress)
 
     def outlook(self, bars: Bars, symbol: str, now: np.datetime64) -> Belief:
@@ -126,7 +130,7 @@ class Trader:
         NoForecast
             where what is known then does not forecast it.
         """
-        rule, holding = self.sizing.volatility, self.sizing.rule().holding or self.sizing.holding
+        rule, holding = self.sizing.volatility, self.sizing.interval()
         return outlook(self.forecaster, self.correlations, bars, symbol, now, rule=rule, holding=holding)
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:

@@ -30,18 +30,16 @@ from forecasting.windows import Windows
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
-from trainingdata.sessions import Instants, bar_slots, week_before
+from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Instants, bar_slots, week_before
 
 Array = npt.NDArray[np.float64]
 Array32 = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 
-SLOTS = {Kind.STOCK: 7, Kind.CRYPTO: 24}
 LESSON = 100_000  # forecasts a lesson learns from at most: symbols of a class move together, more say little more
 LESSONS = 64  # kept in memory
 DEEP = 1024  # own bars before a lesson's window that its first forecasts and averages look back on, at most
 STANDING_STILL = 2 * np.log(1e-7)  # log variance a bar below which nothing can be learned from a symbol
-BARS_A_YEAR = {Kind.STOCK: 252 * 7, Kind.CRYPTO: 8766}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ class CalibratedForecaster:
 
     def _learn(self, kind: Kind, histories: list[_History], week: np.datetime64) -> _Lesson:
         """What a class knows at the week's beginning: a function of the last bars of its symbols and of nothing else."""
-        window, slots = self.settings.window, SLOTS[kind]
+        window, slots = self.settings.window, BARS_A_DAY[kind]
         known = [int(np.searchsorted(h.times, week, side="right")) for h in histories]
         learned = [slice(max(k - window, 0), k) for k in known]
         parts = list(zip(histories, learned, strict=True))

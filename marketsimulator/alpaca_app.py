@@ -13,10 +13,10 @@ import pandas as pd
 from aiohttp import WSMsgType, web
 
 from marketsimulator.faults import Fault, Faults, fault_of
-from marketsimulator.tickets import OPEN, Answer, Refused, Ticket, asset_id, spelled, stamp
+from marketsimulator.tickets import OPEN, Answer, Refused, Ticket, asset_id, stamp
 from marketsimulator.venue import Venue
 from trainingdata.errors import InputError
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import Kind, instrument, spelled
 from trainingdata.sessions import NEW_YORK, instant, stock_grid
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

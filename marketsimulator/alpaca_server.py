@@ -18,7 +18,7 @@ from marketsimulator.alpaca_app import Server
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.tickets import stamp
 from marketsimulator.venue import Venue
-from trainingdata.command import Parser, is_override, one_line
+from trainingdata.command import Parser, one_line, overrides_of_flags
 from trainingdata.composition import composed
 from trainingdata.errors import InputError
 
@@ -54,16 +54,12 @@ def main() -> None:
     parser.add_argument("--capital", type=float, default=100_000.0, help="USD")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/backtest.yaml")
     given = parser.parse_intermixed_args()
-    wrong = [word for word in given.overrides if not is_override(word)]
-    if wrong:
-        parser.error(f"{wrong[0]!r} is no flag and no key=value")
+    parser.refuse_others(given.overrides)
     with one_line("the server is down"):
         if not 0 < given.port < 65_536:
             raise InputError(f"--port: {given.port} is outside 1 … 65535")
-        flags = {"start": given.start, "end": given.end, "capital": given.capital}
-        words = [f"{key}='{value}'" for key, value in flags.items() if value is not None]
-        words += [f"symbols=[{','.join(given.symbols)}]"] if given.symbols else []
-        words += [f"data.dir=[{','.join(given.data_dir)}]"] if given.data_dir else []
+        flags = {key: getattr(given, key) for key in ("start", "end", "capital", "symbols")}
+        words = overrides_of_flags({**flags, "data.dir": given.data_dir})
         serve(
             BacktestSettings.of(composed("backtest", [*words, "trials=null", *given.overrides])),
             host=given.host,

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from marketsimulator.backtest import run_command
-from trainingdata.command import Parser, is_override
+from trainingdata.command import Parser, is_override, overrides_of_flags
 from trainingdata.composition import composed
 
 
@@ -33,27 +33,15 @@ def overrides_of(words: list[str]) -> list[str]:
         for word in getattr(given, name):
             changes = is_override(word) and not (name == "data_dir" and Path(word).exists())
             (overrides if changes else lists[name]).append(word)
-    if lists["overrides"]:
-        parser.error(f"{lists['overrides'][0]!r} is no flag and no key=value")
+    parser.refuse_others(lists["overrides"])
     flags = {key: getattr(given, key) for key in ("start", "end", "days", "capital", "output")}
-    named = [f"{key}={_quoted(str(value))}" for key, value in flags.items() if value is not None]
-    if lists["symbols"]:
-        named.append(f"symbols=[{','.join(map(_quoted, lists['symbols']))}]")
-    if lists["data_dir"]:
-        named.append(f"data.dir=[{','.join(map(_quoted, lists['data_dir']))}]")
-    return named + overrides
+    return overrides_of_flags({**flags, "symbols": lists["symbols"], "data.dir": lists["data_dir"]}) + overrides
 
 
 def main() -> None:
     """Command line."""
     overrides = overrides_of(sys.argv[1:])
     run_command(lambda: composed("backtest", overrides))
-
-
-def _quoted(word: str) -> str:
-    """A word as Hydra's grammar reads it literally."""
-    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 if __name__ == "__main__":

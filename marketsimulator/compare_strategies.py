@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from marketsimulator.significance import intervals
 from marketsimulator.sweep import Chosen, check_trials, combinations, deflated, recorded, rows_of
 from marketsimulator.walk_forward import WalkForward, fold_edges, walk_forward
 from trainingdata.bars import Bars
-from trainingdata.command import Bar, check_output, log_to_file, one_line
+from trainingdata.command import Bar, check_output, log_to_file, one_line, write_whole
 from trainingdata.composition import hydra_command
 from trainingdata.errors import InputError
 from trainingdata.sessions import Instants
@@ -45,7 +44,6 @@ Array = npt.NDArray[np.float64]
 BENCHMARK = "buy_and_hold"
 PANEL = ("data", "symbols", "start", "end", "days", "increments", "seed", "trials", "output")
 OWN = ("strategies", "vary", "folds")
-FILES = ("comparison.parquet", "equity.parquet", "comparison.html", "comparison.json")
 COLUMNS = (
     *("total_return", "sharpe", "deflated_sharpe", "sortino", "max_drawdown", "excess"),
     *("turnover", "costs", "trades", "max_leverage"),
@@ -160,8 +158,8 @@ def compare(
 
 def _prepared(variant: BacktestSettings, bars: Bars, traders: dict[str, Trader], progress: Progress) -> Trader:
     """The variant's trader, with beliefs that variants share where nothing that they come from differs."""
-    holding = variant.sizing.rule().holding or variant.sizing.holding
-    shared = (variant.forecaster, variant.correlation, variant.sizing.volatility, holding, variant.data, variant.symbols)
+    sizing = variant.sizing
+    shared = (variant.forecaster, variant.correlation, sizing.volatility, sizing.interval(), variant.data, variant.symbols)
     trader = variant.trader(variant.forecaster.build(bars.symbols))
     if (known := traders.get(repr(shared))) is None:
         first, _ = variant.span(bars)
@@ -268,17 +266,14 @@ def _write(found: Comparison, output: Path) -> None:
     equity = pd.DataFrame(found.equity.T, columns=list(found.names))
     equity.insert(0, "at", pd.DatetimeIndex(found.at).tz_localize("UTC"))
     page = render_comparison(found.bars, heads, cells, notes, equity)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        staged = {name: output / f".{name}.writing" for name in FILES}
-        found.ranked().to_parquet(staged["comparison.parquet"], index=False)
-        equity.to_parquet(staged["equity.parquet"], index=False)
-        staged["comparison.html"].write_text(page, encoding="utf-8")
-        staged["comparison.json"].write_text(json.dumps(found.summary(), indent=1, allow_nan=False) + "\n")
-        for name, path in staged.items():
-            os.replace(path, output / name)
-    except OSError as error:
-        raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
+    summary = json.dumps(found.summary(), indent=1, allow_nan=False) + "\n"
+    writers: dict[str, Callable[[Path], object]] = {
+        "comparison.parquet": lambda path: found.ranked().to_parquet(path, index=False),
+        "equity.parquet": lambda path: equity.to_parquet(path, index=False),
+        "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
+        "comparison.json": lambda path: path.write_text(summary),
+    }
+    write_whole(writers, output)
 
 
 def _run_composed(config: DictConfig) -> None:

@@ -26,11 +26,12 @@ from marketsimulator.metrics import (
     performance,
 )
 from marketsimulator.report import column_names, format_rows, heading, luck, render_report
-from marketsimulator.run import Run, write_whole, writers_of
+from marketsimulator.run import Run, writers_of
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.significance import deflated_sharpe, intervals, probabilistic_sharpe
 from marketsimulator.trials import Trial, Trials, config_hash, data_hash
 from trainingdata.bars import Bars
+from trainingdata.command import write_whole
 from trainingdata.sessions import stamp, utc_text
 
 Array = npt.NDArray[np.float64]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -20,7 +19,6 @@ from execution.decision import Choice, Decision
 from execution.orders import Fill
 from marketsimulator.broker import Row
 from sizing.limits import CEILINGS
-from trainingdata.errors import InputError
 from trainingdata.sessions import Instants
 
 Array = npt.NDArray[np.float64]
@@ -111,31 +109,6 @@ def writers_of(run: Run) -> dict[str, Callable[[Path], object]]:
     frames = {"fills.parquet": run.fill_frame, "orders.parquet": run.order_frame, "decisions.parquet": run.decision_frame}
     frames |= {"equity.parquet": run.equity} if run.rows else {}
     return {name: partial(_write_parquet, frame, run.name) for name, frame in frames.items()}
-
-
-def write_whole(writers: Mapping[str, Callable[[Path], object]], output: Path) -> None:
-    """Write every file into `output`, each put in place whole once all of them exist.
-
-    A run that is killed meanwhile leaves hidden `.NAME.writing` files, which the next one replaces.
-
-    Raises
-    ------
-    InputError
-        if the folder cannot be written.
-    """
-    staged = {name: output / f".{name}.writing" for name in writers}
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for name, write in writers.items():
-            write(staged[name])
-        for name, path in staged.items():
-            os.replace(path, output / name)
-    except OSError as error:
-        raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
-    finally:
-        for path in staged.values():
-            if path.exists():
-                path.unlink()
 
 
 def _write_parquet(frame: Callable[[], pd.DataFrame], forecaster: str, path: Path) -> None:

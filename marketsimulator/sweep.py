@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from marketsimulator.significance import deflated_sharpe
 from marketsimulator.trials import Trial, Trials, check_ledger, config_hash, data_hash, record
 from marketsimulator.variants import COSTS, Outcome, outcomes
 from trainingdata.bars import Bars
-from trainingdata.command import Bar, check_output, log_to_file, one_line
+from trainingdata.command import Bar, check_output, log_to_file, one_line, write_whole
 from trainingdata.composition import hydra_command
 from trainingdata.configuration import changed
 from trainingdata.errors import InputError
@@ -201,17 +200,11 @@ def _show(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
 def _write(table: pd.DataFrame, bars: Bars, output: Path) -> None:
     """Both files, each put in place whole."""
     summary = {"data": bars.source, "symbols": list(bars.symbols), "variants": json.loads(table.to_json(orient="records"))}
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for name in ("sweep.parquet", "sweep.json"):
-            staged = output / f".{name}.writing"
-            if name.endswith("parquet"):
-                table.to_parquet(staged, index=False)
-            else:
-                staged.write_text(json.dumps(summary, indent=1) + "\n")
-            os.replace(staged, output / name)
-    except OSError as error:
-        raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
+    writers: dict[str, Callable[[Path], object]] = {
+        "sweep.parquet": lambda path: table.to_parquet(path, index=False),
+        "sweep.json": lambda path: path.write_text(json.dumps(summary, indent=1) + "\n"),
+    }
+    write_whole(writers, output)
 
 
 def _run_composed(config: DictConfig) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from execution.orders import Fill, Order
 from trainingdata.errors import InputError
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import Kind, instrument, spelled
 
 NAMES = uuid.UUID("5f6d3c1e-7a44-4b57-9a8e-0f3f0f2d9c11")
 OPEN = ("new", "partially_filled", "accepted", "pending_new", "held")
@@ -119,11 +118,6 @@ def asset_id(symbol: str) -> str:
     return str(uuid.uuid5(NAMES, symbol))
 
 
-def spelled(symbol: str) -> str:
-    """As orders and bars spell it: BTC/USD; positions say BTCUSD."""
-    return f"{symbol.removesuffix('USD')}/USD" if instrument(symbol).kind is Kind.CRYPTO else symbol
-
-
 def text(quantity: Decimal) -> str:
     """A quantity without an exponent."""
     return f"{quantity.normalize():f}" if quantity else "0"
@@ -131,4 +125,4 @@ def text(quantity: Decimal) -> str:
 
 def stamp(at: np.datetime64) -> str:
     """An instant as the API writes it."""
-    return datetime.fromtimestamp(int(at.astype("datetime64[s]").astype(int)), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{np.datetime_as_string(at, unit='s')}Z"

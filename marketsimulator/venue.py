@@ -18,10 +18,10 @@ from execution.broker import refusal
 from execution.orders import Fill, Order
 from marketsimulator.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.tickets import NAMES, OPEN, Answer, Refused, Ticket, asset_id, order_of, spelled, stamp, text
+from marketsimulator.tickets import NAMES, OPEN, Answer, Refused, Ticket, asset_id, order_of, stamp, text
 from sizing.quantity import whole
 from trainingdata.bars import Bars
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import Kind, instrument, spelled
 from trainingdata.sessions import in_session, started_at, stock_grid
 
 ACCOUNT = str(uuid.uuid5(NAMES, "account"))

@@ -7,13 +7,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import (
@@ -46,10 +46,30 @@ class Parser(argparse.ArgumentParser):
         """End with the line."""
         fail(InputError(f"{message} (see --help)"))
 
+    def refuse_others(self, words: Iterable[str]) -> None:
+        """End with a line at the first word that is no key=value."""
+        for word in words:
+            if not is_override(word):
+                self.error(f"{word!r} is no flag and no key=value")
+
 
 def is_override(word: str) -> bool:
     """Whether a word is a Hydra override, key=value."""
     return bool(_OVERRIDE.match(word))
+
+
+def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
+    """Hydra overrides for values by key, as its grammar reads them literally; none for None and for empty lists."""
+    return [
+        f"{key}=[{','.join(map(_quoted, value))}]" if isinstance(value, list) else f"{key}={_quoted(str(value))}"
+        for key, value in flags.items()
+        if value is not None and value != []
+    ]
+
+
+def _quoted(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 @contextmanager
@@ -100,6 +120,31 @@ def check_file(path: Path, name: str) -> None:
         raise InputError(f"{name}: {path} cannot be written: there is no folder {path.parent}")
     if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
         raise InputError(f"{name}: {path} cannot be written: no permission in {path.parent}")
+
+
+def write_whole(writers: Mapping[str, Callable[[Path], object]], output: Path, name: str = "output") -> None:
+    """Write every file into the folder `output`, each put in place whole once all of them exist. name: of the setting.
+
+    A run that is killed meanwhile leaves hidden `.NAME.writing` files, which the next one replaces.
+
+    Raises
+    ------
+    InputError
+        if the folder cannot be written.
+    """
+    staged = {file: output / f".{file}.writing" for file in writers}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for file, write in writers.items():
+            write(staged[file])
+        for file, path in staged.items():
+            os.replace(path, output / file)
+    except OSError as error:
+        raise InputError(f"{name}: {output} cannot be written: {error.strerror}") from error
+    finally:
+        for path in staged.values():
+            if path.exists():
+                path.unlink()
 
 
 def log_to_file(name: str) -> None:

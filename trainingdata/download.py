@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from trainingdata.endpoint import BrokerSettings, Keys
 from trainingdata.errors import DataError, InputError
 from trainingdata.instruments import Instrument, instrument
 from trainingdata.market_data import MarketData
-from trainingdata.sessions import DAY, HOUR, Instants, instant, started_at, utc_text
+from trainingdata.sessions import DAY, HOUR, Instants, instant, started_at, system_clock, utc_text
 from trainingdata.source import DataSettings
 
 Array = npt.NDArray[np.float64]
@@ -127,15 +126,13 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     words = [*given.overrides, *(word for word in given.symbols if is_override(word))]
     symbols = [word for word in given.symbols if not is_override(word)]
-    wrong = [word for word in words if not is_override(word)]
-    if wrong:
-        parser.error(f"{wrong[0]!r} is no flag and no key=value")
+    parser.refuse_others(words)
     with one_line("what was written stays; run again to go on") as made:
         config = composed("live", words)
         broker = settings_of(BrokerSettings, OmegaConf.masked_copy(config, ["broker"]).broker)
         feed = settings_of(DataSettings, config.data, lists=("dir",)).feed
         start = instant(given.start, name="--start")
-        now = np.datetime64(datetime.now(UTC).replace(tzinfo=None), "ns")
+        now = system_clock()
         end = min(instant(given.end, name="--end", end_of_day=True), now) if given.end else now
         if start >= end:
             raise InputError(f"--start: {given.start} is not before --end {given.end or 'now'}")

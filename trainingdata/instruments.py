@@ -46,6 +46,11 @@ class Instrument:
         return self.kind is Kind.STOCK and self.borrowable
 
 
+def spelled(symbol: str) -> str:
+    """As the venue's orders and bars spell it: BTC/USD; its positions say BTCUSD, as everything here does."""
+    return f"{symbol.removesuffix('USD')}/USD" if instrument(symbol).kind is Kind.CRYPTO else symbol
+
+
 def is_symbol(text: str) -> bool:
     """Whether the text names a stock or a coin."""
     return bool(_COIN.fullmatch(text) or _STOCK.fullmatch(text))

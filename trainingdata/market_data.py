@@ -13,7 +13,7 @@ import pandas as pd
 from trainingdata.bars import Bars, bars_of, panel
 from trainingdata.endpoint import BrokerSettings, Keys, asking
 from trainingdata.errors import DataError
-from trainingdata.instruments import Instrument, Kind, instrument
+from trainingdata.instruments import Instrument, Kind, instrument, spelled
 from trainingdata.sessions import DAY, Instants, last_known, stock_grid, utc_text
 from trainingdata.source import Feed
 
@@ -97,7 +97,7 @@ class MarketData:
         from alpaca.data.requests import CryptoBarsRequest
         from alpaca.data.timeframe import TimeFrame
 
-        names = {item: f"{item.symbol.removesuffix('USD')}/USD" for item in items}
+        names = {item: spelled(item.symbol) for item in items}
         request = CryptoBarsRequest(symbol_or_symbols=list(names.values()), timeframe=TimeFrame.Hour, start=start, end=end)
         answer = self._coins.get_crypto_bars(request)
         return [(item, answer.get(name, [])) for item, name in names.items()]

@@ -8,6 +8,7 @@ the last one ends with the session, on half-days too. Crypto bars start every fu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -319,6 +320,11 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
         return np.datetime64(stamp.tz_convert("UTC").tz_localize(None).as_unit("ns").to_datetime64())
     except pd.errors.OutOfBoundsDatetime:
         raise InputError(f"{name}: {text!r} is no instant between 1678 and 2262") from None
+
+
+def system_clock() -> np.datetime64:
+    """This machine's clock, UTC."""
+    return np.datetime64(datetime.now(UTC).replace(tzinfo=None), "ns")
 
 
 def stamp(at: np.datetime64) -> str:

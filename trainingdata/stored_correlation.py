@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from trainingdata.bars import Bars
+from trainingdata.command import write_whole
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, Correlations
 from trainingdata.errors import InputError
 from trainingdata.sessions import instant, utc_text
@@ -34,15 +34,7 @@ def write_correlation(matrix: CorrelationMatrix, facts: Mapping[str, Any], path:
     names = stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.json")
     frame = pd.DataFrame(matrix.values, index=list(matrix.symbols), columns=list(matrix.symbols))
     text = json.dumps({"as_of": utc_text(matrix.as_of), **facts}, indent=2, allow_nan=False) + "\n"
-    staged = [name.with_name(f".{name.name}.writing") for name in names]
-    try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_parquet(staged[0])
-        staged[1].write_text(text, encoding="utf-8")
-        for here, there in zip(staged, names, strict=True):
-            os.replace(here, there)
-    except OSError as error:
-        raise InputError(f"--output: {path} cannot be written: {error.strerror}") from error
+    write_whole({names[0].name: frame.to_parquet, names[1].name: lambda path: path.write_text(text)}, stem.parent, "--output")
     return names
 
 
