@@ -90,6 +90,8 @@ class Server:
             answer = await handler(request)
         except Refused as refused:
             return web.json_response({"code": refused.code, "message": str(refused)}, status=refused.status)
+        except ValueError as error:  # a symbol, instant, number or JSON that is none
+            return web.json_response({"code": 42210000, "message": str(error)}, status=422)
         after = None if control else self.faults.take(("drop_after", "malformed"), request.method, path)
         if after is None:
             return answer
@@ -253,10 +255,7 @@ class Server:
     async def _plan(self, request: web.Request) -> web.StreamResponse:
         asked = json.loads(await request.text())
         for given in asked if isinstance(asked, list) else [asked]:
-            try:
-                self.faults.add(fault_of(given))
-            except InputError as error:
-                raise Refused(422, 42210000, str(error)) from None
+            self.faults.add(fault_of(given))
         return web.json_response({})
 
     async def _flag(self, request: web.Request) -> web.StreamResponse:

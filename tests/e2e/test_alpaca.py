@@ -218,6 +218,28 @@ def test_what_the_venue_does_not_take_is_refused_in_its_words(practice: Start, r
     assert client.get_account().cash == before
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v2/stocks/bars?symbols=SYA&start=soon", None),
+        ("GET", "/v2/stocks/bars?symbols=S%20Y%20A", None),
+        ("GET", "/v2/orders?limit=many", None),
+        ("GET", "/v2/positions/no%20symbol", None),
+        ("POST", "/control/advance", '{"to": "soon"}'),
+        ("POST", "/control/faults", '{"kind": "gremlin"}'),
+        ("POST", "/control/assets", "half of a"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused_and_says_why(
+    practice: Start, method: str, path: str, body: str | None
+) -> None:
+    here = practice()
+    headers = {"APCA-API-KEY-ID": "KEY"}
+    answer = requests.request(method, f"{here.url}{path}", data=body, headers=headers, timeout=10)
+    assert answer.status_code == 422
+    assert answer.json()["message"]
+
+
 def test_without_keys_there_is_no_account(practice: Start) -> None:
     here = practice()
     assert requests.get(f"{here.url}/v2/account", timeout=10).status_code == 401
