@@ -127,9 +127,10 @@ class AlpacaBroker:
             for a venue that does not answer.
         """
         for name in client_order_ids:
-            with self._asking(f"order {name}"):
-                found = self._client.get("/orders:by_client_order_id", {"client_order_id": name})
-            self._ended(found)
+            if (
+                found := self._looked_for(f"order {name}", "/orders:by_client_order_id", {"client_order_id": name})
+            ) is not None:
+                self._ended(found)
 
     def fills_since(self, at: np.datetime64) -> list[Fill]:
         """Every fill of orders after an instant, oldest first. Fees are the venue's to book: 0 here.
@@ -159,18 +160,26 @@ class AlpacaBroker:
         BrokerError
             for a venue that does not answer.
         """
-        from alpaca.common.exceptions import APIError
-
         found = {}
         for symbol in symbols:
-            with self._asking(f"asset {symbol}"):
-                try:
-                    found[symbol] = _asset(symbol, self._client.get(f"/assets/{symbol}"))
-                except APIError as error:
-                    if error.status_code != 404:
-                        raise
+            if (answer := self._looked_for(f"asset {symbol}", f"/assets/{symbol}")) is not None:
+                with self._asking(f"asset {symbol}"):
+                    found[symbol] = _asset(symbol, answer)
         self._assets |= found
         return found
+
+    def _looked_for(self, what: str, path: str, query: dict[str, str] | None = None) -> Answer | None:
+        """The venue's answer; None where it knows no such thing."""
+        from alpaca.common.exceptions import APIError
+
+        with self._asking(what):
+            try:
+                answer: Answer = self._client.get(path, query)
+                return answer
+            except APIError as error:
+                if error.status_code != 404:
+                    raise
+                return None
 
     def _fill_of(self, row: Answer) -> Fill:
         order = str(row["order_id"])

@@ -114,6 +114,7 @@ def test_a_limit_waits_is_seen_and_is_cancelled(stand: Stand) -> None:
     (waiting,) = stand.broker.account().open_orders
     assert (waiting.client_order_id, waiting.qty, waiting.limit_price) == ("low-1", 10, low)
     assert stand.broker.account().exposure == {"SYA": Decimal(10)}
+    stand.broker.cancel(["nobody-1", "low-1"])
     stand.broker.cancel(["low-1"])
     assert stand.broker.account().open_orders == ()
 
