@@ -69,6 +69,7 @@ class Server:
                 post("/control/advance", self._advance),
                 post("/control/faults", self._plan),
                 post("/control/assets", self._flag),
+                post("/control/hang_up", self._hang_up_streams),
                 delete("/control/faults", self._plain(self._forget)),
             ]
         )
@@ -293,6 +294,12 @@ class Server:
                 await _send(socket, {"stream": "listening", "data": {"streams": ["trade_updates"]}})
         self._streams.discard(socket)
         return socket
+
+    async def _hang_up_streams(self, _: web.Request) -> web.StreamResponse:
+        """Drop every stream's connection; a client may come back."""
+        for socket in list(self._streams):
+            await socket.close()
+        return web.json_response({})
 
     def _tell(self, update: Answer) -> None:
         """Send a trade update to every listener, or fail to, on demand."""

@@ -380,6 +380,33 @@ def test_the_stream_is_a_hint_and_rest_is_the_truth(practice: Start, fault: str 
     assert mine.account().positions["SYA"] == 7
 
 
+def test_listening_ends_at_once_however_far_the_connection_has_come(practice: Start) -> None:
+    here = practice()
+    for url in (here.url, "http://127.0.0.1:9"):
+        for pause in (0.0, 0.0, 0.01, 0.3):
+            began = time.monotonic()
+            with TradeUpdates(BrokerSettings(url_override=url), KEYS):
+                time.sleep(pause)
+            assert time.monotonic() - began < pause + 2
+    assert not [thread for thread in threading.enumerate() if thread.name == "trade updates"]
+
+
+def test_what_filled_while_the_stream_was_down_is_read_once_it_is_back(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    settings = BrokerSettings(url_override=here.url)
+    mine, since = broker(here), here.venue.now - np.timedelta64(1, "s")
+    with TradeUpdates(settings, KEYS) as updates:
+        updates.wait(10)
+        assert (updates.connections, updates.heard) == (1, 0)
+        here.fail(kind="silence", count=1000)
+        requests.post(f"{here.url}/control/hang_up", timeout=10)
+        mine.submit([order("missed-1", qty="7")])
+        updates.wait(10)
+        assert (updates.connections, updates.heard) == (2, 0)
+        assert [(f.client_order_id, f.qty) for f in mine.fills_since(since)] == [("missed-1", 7)]
+
+
 def test_an_order_that_waits_is_seen_to_fill_when_the_bar_trades_through(practice: Start) -> None:
     here = practice()
     here.advance(OPENING)
