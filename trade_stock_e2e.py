@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from execution.alpaca import AlpacaBroker
-from execution.cycle import Cycle, Rules, next_instant, run_cycle, wait_until
+from execution.cycle import NOTHING_CLOSED, Cycle, Rules, next_instant, run_cycle, wait_until
 from execution.decision import Decision, keep_unsolved
 from execution.orders import Account
 from execution.settings import LiveSettings
@@ -46,7 +47,7 @@ from trainingdata.sessions import system_clock, utc_text
 
 log = logging.getLogger("live")
 
-OWN = ("mode", "account", "cycles", "clock", "positions", "broker", "history_days")
+OWN = ("mode", "account", "cycles", "clock", "positions", "broker", "history_days", "bar_patience")
 CLOCKS = ("broker", "system")
 
 
@@ -60,7 +61,8 @@ def described(config: DictConfig) -> Cycle:
         raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
     account = Account(settings.capital, positions, prices, bars.now)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
-    return Cycle(account, bars, trader.decide(settings.seen(bars), account), ())
+    decision = trader.decide(settings.seen(bars), account)
+    return Cycle(account, bars, decision, (), "" if decision else NOTHING_CLOSED)
 
 
 def _positions(config: DictConfig) -> dict[str, Decimal]:
@@ -90,7 +92,9 @@ def venue(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader]:
     if not settings.symbols:
         raise InputError("symbols: a venue has too many; name those to trade")
     keys, names = Keys.of(os.environ), tuple(sorted(instrument(s).symbol for s in settings.symbols))
-    feed = BarFeed(MarketData(settings.broker, keys, settings.data.feed), names, settings.history_days)
+    settings = replace(settings, bar_patience=0.0) if config.mode == "replay" else settings  # its clock waits, bars do not come
+    data = MarketData(settings.broker, keys, settings.data.feed, settings.data.adjustment)
+    feed = BarFeed(data, names, settings.history_days, settings.bar_patience)
     return settings, keys, feed, settings.trader(settings.forecaster.build(names))
 
 
@@ -151,7 +155,7 @@ def show(done: Cycle) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     decision, when = done.decision, utc_text(done.account.as_of)
     if decision is None:
-        console.print(f"{when}: nothing decides at this instant (no bar closed for a market that is open to fill).")
+        console.print(f"{when}: {done.idle}.", highlight=False, soft_wrap=True)
         return
     table = Table("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
     table.title = f"{utc_text(decision.at)}, equity ${done.account.equity:,.2f}"
@@ -176,6 +180,7 @@ def _explain(console: Console, decision: Decision) -> None:
 def _log(done: Cycle) -> None:
     """The lines operators grep for."""
     if (decision := done.decision) is None:
+        log.info("%s idle: %s", utc_text(done.account.as_of), done.idle)
         return
     if decision.failure:
         log.warning("Enhanced sizing failed: %s", decision.failure)

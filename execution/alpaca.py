@@ -16,7 +16,7 @@ import numpy as np
 
 from execution.broker import Asset, refusal
 from execution.orders import Account, Fill, Order
-from execution.standing import Standing, instant_of, number, standing_of
+from execution.standing import account_of, instant_of, number
 from trainingdata.endpoint import BrokerSettings, Keys, asking
 from trainingdata.errors import BrokerError
 from trainingdata.instruments import instrument, spelled
@@ -64,7 +64,7 @@ class AlpacaBroker:
         self._client = settings.made_safe(raw)
         self._names: dict[str, str] = {}
 
-    def standing(self) -> Standing:
+    def account(self) -> Account:
         """The account as of the venue's clock, open orders and positions with the venue's prices in it.
 
         Cash that may buy coins is never more than the venue says is not marginable. What is neither stock nor coin is not
@@ -80,11 +80,7 @@ class AlpacaBroker:
             # Orders before positions: one that fills in between is counted twice, which is too careful, never not at all.
             orders = client.get("/orders", {"status": "open", "limit": ORDERS, "nested": "true"})
             positions, facts, clock = client.get_all_positions(), client.get_account(), client.get_clock()
-            return standing_of(facts, positions, orders, clock)
-
-    def account(self) -> Account:
-        """The account now."""
-        return self.standing().account
+            return account_of(facts, positions, orders, clock)
 
     def now(self) -> np.datetime64:
         """What the venue's clock says."""

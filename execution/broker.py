@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.orders import Account, Fill, Order
+from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from trainingdata.instruments import Kind, instrument
 
 
@@ -61,19 +61,42 @@ class Broker(Protocol):
         ...
 
 
-def refusal(order: Order, asset: Asset | None = None) -> str:
-    """Why the venue would not take an order, in words; empty where it would. asset: what it allows, where that is known.
+def refusal(order: Order, asset: Asset | None = None, account: Account | None = None, terms: OrderTerms = TERMS) -> str:
+    """Why the venue would not take an order, in words; empty where it would.
 
-    Coins trade as market, limit and stop-limit orders, gtc or ioc; fractions of a share in day orders of stocks that allow
-    them, and never short; quantities in the asset's steps, from its least on.
+    asset: what it allows with the symbol, account: what is held and open, where these are known.
     """
-    coin, fraction = instrument(order.symbol).kind is Kind.CRYPTO, order.qty % 1 != 0
-    if coin and (order.tif == "day" or order.type == "stop"):
-        return "coins take market, limit and stop-limit orders, gtc or ioc"
-    if not coin and fraction and order.tif != "day":
+    return (
+        _misshapen(order)
+        or (_not_allowed(order, asset) if asset is not None else "")
+        or (_out_of_place(order, account, terms) if account is not None else "")
+    )
+
+
+def _misshapen(order: Order) -> str:
+    """Coins trade as market, limit and stop-limit orders, gtc or ioc; fractions of a share and the auctions for a day."""
+    if instrument(order.symbol).kind is Kind.CRYPTO:
+        sound = order.type in ("market", "limit", "stop_limit") and order.tif in ("gtc", "ioc")
+        sound &= not (order.legs or order.extended_hours)
+        return "" if sound else "coins take market, limit and stop-limit orders, gtc or ioc, without exits"
+    if order.qty % 1 != 0 and order.tif != "day":
         return "fractions of a share trade in day orders only"
-    if asset is None:
-        return ""
+    if order.qty % 1 != 0 and order.legs:
+        return "orders with exits are in whole shares"
+    if order.extended_hours and (order.type != "limit" or order.tif not in ("day", "gtc")):
+        return "outside regular hours only limit orders trade, day or gtc"
+    if order.tif in ("opg", "cls") and order.type not in ("market", "limit"):
+        return "the opening and the closing print take market and limit orders"
+    if order.type == "trailing_stop" and order.tif not in ("day", "gtc"):
+        return "trailing stops are day or gtc"
+    if order.legs and order.tif not in ("day", "gtc"):
+        return "orders with exits are day or gtc"
+    return ""
+
+
+def _not_allowed(order: Order, asset: Asset) -> str:
+    """A fraction of what has none, a short of what cannot be borrowed, a quantity between the asset's steps."""
+    coin, fraction = instrument(order.symbol).kind is Kind.CRYPTO, order.qty % 1 != 0
     opens_short = order.side == "sell" and not order.reduces and not coin
     if not asset.tradable:
         return f"{order.symbol} is not tradable now"
@@ -84,6 +107,39 @@ def refusal(order: Order, asset: Asset | None = None) -> str:
     if order.qty % asset.increment or order.qty < asset.smallest:
         return f"quantities of {order.symbol} are multiples of {asset.increment:f}, at least {asset.smallest:f}"
     return ""
+
+
+def _out_of_place(order: Order, account: Account, terms: OrderTerms) -> str:
+    """Too small or too large, against the account's own open order, or through zero: a position is closed before the
+    opposite one is opened."""
+    price = order.limit_price or order.stop_price or account.prices.get(order.symbol)
+    worth, coin = 0.0 if price is None else float(order.qty) * price, instrument(order.symbol).kind is Kind.CRYPTO
+    if price is not None and order.qty % 1 != 0 and not coin and worth < terms.smallest_fraction:
+        return f"a fraction of a share is worth ${terms.smallest_fraction:g} at least, this ${worth:.2f}"
+    if coin and worth > terms.largest_coin:
+        return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"
+    if account.blocked:
+        return "the venue has blocked this account from trading"
+    beside = [other for other in account.open_orders if other.symbol == order.symbol]
+    if other := next((other for other in beside if _meets(order, other)), None):
+        return f"it would trade with the account's own {other.client_order_id} (a wash trade)"
+    held = account.positions.get(order.symbol, Decimal(0))
+    if held * order.signed_qty < 0:
+        free = abs(held) - sum((other.qty for other in beside if other.side == order.side), Decimal(0))
+        if order.qty > free:
+            return f"insufficient qty available: {max(free, Decimal(0)):f} of {held:f} may be closed; no order goes through 0"
+    return ""
+
+
+def _meets(order: Order, other: Order) -> bool:
+    """Whether two orders of one account would trade with each other."""
+    if order.side == other.side:
+        return False
+    if "market" in (order.type, other.type):
+        return True
+    buy, sale = (order, other) if order.side == "buy" else (other, order)
+    both = buy.limit_price is not None and sale.limit_price is not None
+    return both and buy.limit_price >= sale.limit_price  # type: ignore[operator]
 
 
 def place(broker: Broker, orders: Sequence[Order]) -> list[Fill]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from sizing.quantity import whole
+from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.sessions import stamp
 
 Side = Literal["buy", "sell"]
-OrderType = Literal["market", "limit", "stop", "stop_limit"]
-TimeInForce = Literal["day", "gtc", "ioc"]
+OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
+TimeInForce = Literal["day", "gtc", "ioc", "fok", "opg", "cls"]
+PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent", "take_profit", "stop_loss", "or_stop")
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -25,9 +28,11 @@ class Order:
     """An order; qty > 0, a multiple of the instrument's increment or all that is held.
 
     client_order_id: a function of strategy, instant, symbol, leg and attempt, so that the same intention never has two.
-    reason: why it exists, in words. reduces: whether it only brings a position nearer to zero. limit_price, stop_price:
-    USD, where the type needs them. take_profit, stop_loss: USD, what a bracket sends once the order fills; whichever
-    fills cancels the other.
+    reason: why it exists, in words. reduces: whether it only brings a position nearer to zero. tif: `opg` and `cls` trade in
+    the session's first and last print alone, `fok` whole or not at all. limit_price, stop_price: USD, where the type needs
+    them. trail_price (USD), trail_percent: one of them, how far a trailing stop follows behind the best price since it was
+    sent. take_profit, stop_loss: USD, what a bracket sends once the order fills; or_stop: USD, the stop beside a limit. Of
+    two exits, whichever fills cancels the other. extended_hours: whether it may trade outside regular hours.
     """
 
     client_order_id: str
@@ -40,19 +45,33 @@ class Order:
     tif: TimeInForce = "day"
     limit_price: float | None = None
     stop_price: float | None = None
+    trail_price: float | None = None
+    trail_percent: float | None = None
     take_profit: float | None = None
     stop_loss: float | None = None
+    or_stop: float | None = None
+    extended_hours: bool = False
 
     def __post_init__(self) -> None:
         if not self.qty > 0:
             raise ValueError(f"{self.client_order_id}: qty must be above 0, got {self.qty}")
         if not _IDENTITY.fullmatch(self.client_order_id):
             raise ValueError(f"client_order_id must be 1 to 128 letters, digits, '.', '_' or '-', got {self.client_order_id!r}")
-        for name, needed in (("limit_price", "limit" in self.type), ("stop_price", "stop" in self.type)):
+        self._check_prices()
+        if self.or_stop is not None and (self.type != "limit" or self.take_profit or self.stop_loss):
+            raise ValueError(f"{self.client_order_id}: or_stop stands beside a limit order without a bracket")
+        if self.legs and len(self.client_order_id) > 120:
+            raise ValueError(f"{self.client_order_id}: an order with exits has an id of 120 characters at most")
+
+    def _check_prices(self) -> None:
+        for name, needed in (("limit_price", "limit" in self.type), ("stop_price", self.type in ("stop", "stop_limit"))):
             price = getattr(self, name)
             if needed != (price is not None):
                 raise ValueError(f"{self.client_order_id}: a {self.type} order {'needs a' if needed else 'has no'} {name}")
-        for name in ("limit_price", "stop_price", "take_profit", "stop_loss"):
+        trails = (self.trail_price is not None) + (self.trail_percent is not None)
+        if trails != (self.type == "trailing_stop"):
+            raise ValueError(f"{self.client_order_id}: trail_price or trail_percent belongs to a trailing_stop, one of them")
+        for name in PRICES:
             price = getattr(self, name)
             if price is not None and not 0 < price < float("inf"):
                 raise ValueError(f"{self.client_order_id}: {name} must be above 0, got {price}")
@@ -63,9 +82,53 @@ class Order:
             )
 
     @property
+    def legs(self) -> tuple[Order, ...]:
+        """The exits it brings, each with an id of its own: those of a bracket, or the stop beside it."""
+        back: Side = "sell" if self.side == "buy" else "buy"
+        found = []
+        if self.take_profit is not None:
+            found.append(self._leg("profit", back, type="limit", limit_price=self.take_profit))
+        if self.stop_loss is not None:
+            found.append(self._leg("loss", back, type="stop", stop_price=self.stop_loss))
+        if self.or_stop is not None:
+            found.append(self._leg("stop", self.side, type="stop", stop_price=self.or_stop))
+        return tuple(found)
+
+    def _leg(self, name: str, side: Side, **more: Any) -> Order:
+        why = f"{name} of {self.client_order_id}"
+        return Order(f"{self.client_order_id}.{name}", self.symbol, side, self.qty, why, reduces=True, tif=self.tif, **more)
+
+    @property
     def signed_qty(self) -> Decimal:
         """Positive for a buy, negative for a sale."""
         return self.qty if self.side == "buy" else -self.qty
+
+
+@dataclass(frozen=True, slots=True)
+class OrderTerms:
+    """What an order may be worth, USD: a fraction of a share at least, coins at most.
+
+    room: share of the most that an order in parts leaves free for what the price does until it arrives.
+    """
+
+    smallest_fraction: float = 1.0
+    largest_coin: float = 200_000.0
+    room: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smallest_fraction < float("inf"):
+            raise InputError(f"orders.smallest_fraction: {self.smallest_fraction} is negative")
+        if not self.largest_coin > 0:
+            raise InputError(f"orders.largest_coin: {self.largest_coin} is not above 0")
+        if not 0 <= self.room < 1:
+            raise InputError(f"orders.room: {self.room} is outside 0 … 1")
+
+    def most(self, item: Instrument, price: float) -> float:
+        """The largest quantity of one order."""
+        return self.largest_coin * (1 - self.room) / price if item.kind is Kind.CRYPTO else float("inf")
+
+
+TERMS = OrderTerms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +152,9 @@ class Account:
     """An account in USD as of an instant; negative cash is borrowing.
 
     positions: signed quantities. prices: last known closes. unsettled: net proceeds of stock trades that settle on the
-    next session. short_proceeds: what open shorts were sold for. equity: cash plus positions at those prices.
+    next session. short_proceeds: what open shorts were sold for. leverage: stock gross that the venue allows at most, in
+    multiples of equity; shorting: whether it lends shares; blocked: whether it takes no orders at all. equity: cash plus
+    positions at those prices.
     """
 
     cash: float
@@ -99,6 +164,9 @@ class Account:
     open_orders: tuple[Order, ...] = ()
     unsettled: float = 0.0
     short_proceeds: float = 0.0
+    leverage: float = float("inf")
+    shorting: bool = True
+    blocked: bool = False
     equity: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -139,27 +207,37 @@ def client_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, att
 def rebalance(
     strategy: str,
     at: np.datetime64,
-    targets: Iterable[tuple[Instrument, Decimal, Decimal, str]],
+    targets: Iterable[tuple[Instrument, Decimal, Decimal, float, str]],
 ) -> tuple[Order, ...]:
-    """Orders that move each instrument from what is held to its target: (instrument, held, target, reason).
+    """Orders that move each instrument from what is held to its target: (instrument, held, target, most, reason).
 
     A change of sign is two orders, a close and an opening one: no order flips a position. Reductions come first, then
-    coin purchases, then the rest, each by symbol. A quantity is in whole increments, unless it closes a position.
+    coin purchases, then the rest, each by symbol. A quantity is in whole increments, unless it closes a position. What
+    exceeds `most`, the quantity of one order, goes out in equal parts.
     """
     ranked: list[tuple[int, str, Order]] = []
-    for item, held, target, reason in targets:
-        crosses = held * target < 0
+    for item, held, target, most, reason in targets:
+        crosses, leg = held * target < 0, 0
         steps = [(held, Decimal(0)), (Decimal(0), target)] if crosses else [(held, target)]
-        for leg, (before, after) in enumerate(steps):
+        for before, after in steps:
             if after == before:
                 continue
             reduces = abs(after) < abs(before)
             rank = 0 if reduces else 1 if item.kind is Kind.CRYPTO else 2
             side: Side = "buy" if after > before else "sell"
             qty = abs(after - before) if after == 0 else whole(float(abs(after - before)), item.increment)
-            if qty == 0:
-                continue
-            identity = client_order_id(strategy, at, item.symbol, leg)
             tif: TimeInForce = "gtc" if item.kind is Kind.CRYPTO else "day"
-            ranked.append((rank, item.symbol, Order(identity, item.symbol, side, qty, reason, reduces, tif=tif)))
+            for part in _parts(qty, most, item.increment):
+                identity = client_order_id(strategy, at, item.symbol, leg)
+                ranked.append((rank, item.symbol, Order(identity, item.symbol, side, part, reason, reduces, tif=tif)))
+                leg += 1
     return tuple(order for _, _, order in sorted(ranked, key=lambda entry: entry[:2]))
+
+
+def _parts(quantity: Decimal, most: float, increment: Decimal) -> Iterator[Decimal]:
+    """The quantity in parts of `most` at most, all but the first in whole increments; nothing of nothing."""
+    count = math.ceil(float(quantity) / most)
+    part = whole(float(quantity) / count, increment) if count > 1 else Decimal(0)
+    if quantity - part * (count - 1) > 0:
+        yield quantity - part * (count - 1)
+        yield from [part] * (count - 1 if part else 0)

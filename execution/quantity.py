@@ -22,7 +22,7 @@ import numpy as np
 from execution.alpaca import AlpacaBroker
 from execution.beliefs import NoForecast
 from execution.broker import Asset
-from execution.cycle import allowed
+from execution.cycle import BLOCKED, allowed
 from execution.decision import keep_unsolved, reason
 from execution.orders import Account
 from execution.settings import LiveSettings
@@ -39,7 +39,6 @@ from trainingdata.sessions import DAY, HOUR, in_session, stays_open, utc_text
 
 log = logging.getLogger(__name__)
 
-LEVERAGES = ("intraday_leverage", "overnight_leverage")
 Fetch = Callable[[Sequence[str], np.datetime64], Bars]  # bars of symbols, as known at an instant
 
 
@@ -75,14 +74,12 @@ def sized(symbol: str, price: float, *overrides: str) -> Sized:
     settings = LiveSettings.of(composed("live", list(overrides)))
     keys = Keys.of(os.environ)
     broker = AlpacaBroker(settings.broker, keys)
-    standing, asset = broker.standing(), broker.assets([item.symbol]).get(item.symbol)
-    if standing.blocked:
-        return Sized(item.symbol, Decimal(0), "the venue has blocked this account from trading")
+    account, asset = broker.account(), broker.assets([item.symbol]).get(item.symbol)
+    if account.blocked:
+        return Sized(item.symbol, Decimal(0), BLOCKED)
     if asset is not None and not asset.tradable:
         return Sized(item.symbol, Decimal(0), "the venue takes no orders for it now")
-    lent = {name: min(getattr(settings.limits, name), standing.multiplier) for name in LEVERAGES}
-    settings = replace(settings, limits=replace(settings.limits, **lent))
-    return decide(item.symbol, price, settings, standing.account, _fetch(settings, keys), asset)
+    return decide(item.symbol, price, settings, account, _fetch(settings, keys), asset)
 
 
 def decide(
@@ -126,7 +123,7 @@ def _without_forecast(symbol: str, price: float, settings: LiveSettings, account
         price,
         account=account,
         moments=None,
-        limits=settings.limits,
+        limits=settings.limits.within(account.leverage),
         overnight=not stays_open(account.as_of),
         enhanced=rules.enhanced,
         fallback=rules.fallback,

@@ -10,6 +10,7 @@ from typing import Literal
 from omegaconf import DictConfig, OmegaConf
 
 from execution.fees import FeeSchedule, TradingCosts
+from execution.orders import OrderTerms
 from execution.trader import SizingSettings, Trader
 from forecasting.forecast import Forecaster
 from forecasting.settings import ForecasterSettings
@@ -46,6 +47,7 @@ class TradingSettings:
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
     costs: TradingCosts = field(default_factory=TradingCosts)
     fees: FeeSchedule = field(default_factory=FeeSchedule)
+    orders: OrderTerms = field(default_factory=OrderTerms)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.strategy):
@@ -66,20 +68,27 @@ class TradingSettings:
     def trader(self, forecaster: Forecaster) -> Trader:
         """The trader these settings describe, with this forecaster."""
         source = self.correlation.source()
-        return Trader(self.strategy, forecaster, source, self.sizing, self.limits, self.costs, self.fees)
+        return Trader(self.strategy, forecaster, source, self.sizing, self.limits, self.costs, self.fees, self.orders)
 
 
 @dataclass(frozen=True, slots=True)
 class LiveSettings(TradingSettings):
-    """A trader with an account at a venue. history_days: calendar days of bars that a decision is made from."""
+    """A trader with an account at a venue.
+
+    history_days: calendar days of bars that a decision is made from. bar_patience: seconds that a pass waits for bars that
+    have closed and are not there.
+    """
 
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     history_days: int = 400
+    bar_patience: float = 20.0
 
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
         if not 30 <= self.history_days <= 4000:
             raise InputError(f"history_days: {self.history_days} is outside 30 … 4000")
+        if not 0 <= self.bar_patience <= 600:
+            raise InputError(f"bar_patience: {self.bar_patience} is outside 0 … 600 seconds")
 
     @classmethod
     def of(cls, config: DictConfig) -> LiveSettings:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,22 +13,14 @@ from execution.orders import Account, Order, OrderType, TimeInForce
 from trainingdata.errors import BrokerError
 from trainingdata.instruments import instrument, is_symbol
 
-TYPES: Mapping[str, OrderType] = {"market": "market", "limit": "limit", "stop": "stop", "stop_limit": "stop_limit"}
-TIMES: Mapping[str, TimeInForce] = {"day": "day", "gtc": "gtc", "ioc": "ioc"}
+BLOCKS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
+TYPES: tuple[OrderType, ...] = get_args(OrderType)
+TIMES: tuple[TimeInForce, ...] = get_args(TimeInForce)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What the venue allows beside what the account holds. multiplier: the leverage it lends at most."""
-
-    account: Account
-    multiplier: float
-    blocked: bool
-
-
-def standing_of(
+def account_of(
     facts: Mapping[str, Any], positions: list[Mapping[str, Any]], orders: list[Mapping[str, Any]], clock: Mapping[str, Any]
-) -> Standing:
+) -> Account:
     """The account in the venue's words, as ours.
 
     Raises
@@ -53,7 +44,10 @@ def standing_of(
             short_proceeds += float(-quantity * number(position, "avg_entry_price"))
     free = cash - short_proceeds
     settled = float(number(facts, "non_marginable_buying_power")) if facts.get("non_marginable_buying_power") else free
-    account = Account(
+    multiplier = float(number(facts, "multiplier")) if facts.get("multiplier") else float("inf")
+    if multiplier < 1:
+        raise BrokerError(f"the answer makes no sense: multiplier is {facts['multiplier']!r}")
+    return Account(
         cash=cash,
         positions=held,
         prices=prices,
@@ -61,12 +55,10 @@ def standing_of(
         open_orders=tuple(order for entry in orders for order in _legs(entry, prices)),
         unsettled=max(free - settled, 0.0),
         short_proceeds=short_proceeds,
+        leverage=multiplier,
+        shorting=facts.get("shorting_enabled") is not False,
+        blocked=any(facts.get(name) is True for name in BLOCKS),
     )
-    multiplier = float(number(facts, "multiplier")) if facts.get("multiplier") else float("inf")
-    if multiplier < 1:
-        raise BrokerError(f"the answer makes no sense: multiplier is {facts['multiplier']!r}")
-    blocked = any(facts.get(name) is True for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user"))
-    return Standing(account, multiplier, blocked)
 
 
 def _legs(entry: Mapping[str, Any], prices: Mapping[str, float]) -> list[Order]:
@@ -85,7 +77,8 @@ def _legs(entry: Mapping[str, Any], prices: Mapping[str, float]) -> list[Order]:
         quantity = Decimal(repr(float(number(entry, "notional")) / price))
     if quantity <= 0:
         return []
-    kind = TYPES.get(str(entry.get("type")), "market")
+    kind: OrderType = next((kind for kind in TYPES if kind == entry.get("type")), "market")
+    trails = {name: float(entry[name]) for name in ("trail_price", "trail_percent") if entry.get(name)}
     return [
         Order(
             client_order_id=str(entry["client_order_id"]),
@@ -94,9 +87,10 @@ def _legs(entry: Mapping[str, Any], prices: Mapping[str, float]) -> list[Order]:
             qty=quantity,
             reason="open at the venue",
             type=kind,
-            tif=TIMES.get(str(entry.get("time_in_force")), "day"),
+            tif=next((force for force in TIMES if force == entry.get("time_in_force")), "day"),
             limit_price=limit if "limit" in kind else None,
-            stop_price=stop if "stop" in kind else None,
+            stop_price=stop if kind in ("stop", "stop_limit") else None,
+            **(trails if kind == "trailing_stop" else {}),
         )
     ]
 

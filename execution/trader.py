@@ -21,7 +21,7 @@ import numpy as np
 from execution.beliefs import Belief, Beliefs, beliefs, outlook
 from execution.decision import Choice, Decision, reason
 from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import Account, rebalance
+from execution.orders import TERMS, Account, OrderTerms, rebalance
 from forecasting.forecast import Forecaster, Progress, silent
 from forecasting.moments import Volatility
 from sizing.allocation import Allocation, NoEquity, Situation
@@ -111,6 +111,7 @@ class Trader:
     limits: Limits
     costs: TradingCosts
     fees: FeeSchedule
+    terms: OrderTerms = TERMS
     table: Beliefs | None = None
 
     def over(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Trader:
@@ -142,24 +143,25 @@ class Trader:
     def act(self, bars: Bars, account: Account, belief: Belief) -> Decision:
         """The decision that a belief leads to; what takes no orders stays as it is."""
         belief = replace(belief, deciding=belief.deciding & bars.tradable)
-        ceiling = self.limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
+        limits = self.limits.within(account.leverage)
+        ceiling = limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
         exposure, rule, failure, unsolved = account.exposure, self.sizing.rule(), "", None
         try:
             situation = self._situation(bars, account, exposure, belief, ceiling)
             try:
-                allocation = rule.allocate(situation, self.limits)
+                allocation = rule.allocate(situation, limits)
             except SolverFailed as error:
                 if self.sizing.fallback == "none":
                     raise
                 failure, unsolved, rule = str(error), error.problem, self.sizing.legacy()
-                allocation = rule.allocate(situation, self.limits)
+                allocation = rule.allocate(situation, limits)
             choices = _choices(bars, account, exposure, belief, situation, allocation)
             sized = _sized(bars, belief, rule, ceiling)
         except SolverFailed as error:
             choices, sized, failure, unsolved = _without_risk(account, exposure, belief), (), str(error), error.problem
         except NoEquity as error:
             choices, sized, failure = _without_risk(account, exposure, belief), (), str(error)
-        orders = rebalance(self.strategy, belief.at, _targets(bars, exposure, belief, choices, failure))
+        orders = rebalance(self.strategy, belief.at, _targets(bars, exposure, belief, choices, self.terms, failure))
         return Decision(belief.at, belief.until, account.equity, ceiling, choices, orders, sized, failure, unsolved)
 
     def _situation(
@@ -183,7 +185,7 @@ class Trader:
             covariance=covariance,
             cost=self.costs.expected(crypto, self.fees),
             crypto=crypto,
-            long_only=np.append(bars.long_only, np.ones(m, dtype=bool)),
+            long_only=np.append(bars.long_only | (not account.shorting), np.ones(m, dtype=bool)),
             deciding=np.append(belief.deciding, np.zeros(m, dtype=bool)),
             universe=np.append(np.isfinite(belief.sigma), np.zeros(m, dtype=bool)),
             years=np.append(belief.years, np.zeros(m)),
@@ -237,13 +239,18 @@ def _without_risk(account: Account, exposure: Mapping[str, Decimal], belief: Bel
 
 
 def _targets(
-    bars: Bars, exposure: Mapping[str, Decimal], belief: Belief, choices: tuple[Choice, ...], failure: str
-) -> Iterator[tuple[Instrument, Decimal, Decimal, str]]:
-    """(instrument, held, wanted, why) of each choice that changes anything."""
+    bars: Bars,
+    exposure: Mapping[str, Decimal],
+    belief: Belief,
+    choices: tuple[Choice, ...],
+    terms: OrderTerms,
+    failure: str,
+) -> Iterator[tuple[Instrument, Decimal, Decimal, float, str]]:
+    """(instrument, held, wanted, most in one order, why) of each choice that changes anything."""
     items = dict(zip(belief.symbols, bars.instruments, strict=True))
     hours = (belief.until - belief.at) / np.timedelta64(1, "h")
     for choice in choices:
         if choice.qty:
-            held = exposure.get(choice.symbol, _NONE)
+            held, item = exposure.get(choice.symbol, _NONE), items[choice.symbol]
             why = reason(choice, hours)
-            yield items[choice.symbol], held, held + choice.qty, f"{failure}; {why}" if failure else why
+            yield item, held, held + choice.qty, terms.most(item, choice.price), f"{failure}; {why}" if failure else why

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from trainingdata.sessions import NEW_YORK, instant, stock_grid
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+HALF = np.timedelta64(30, "m")
 PAGE = 10_000  # bars an answer holds
-FRAMES = {"30Min": None, "1Hour": None, "1Day": "D"}
 FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 STREAM = ("silence", "duplicate", "out_of_order")
 
@@ -227,7 +227,8 @@ class Server:
         end = instant(query["end"], name="end") if "end" in query else now
         names = [name for name in query.get("symbols", "").split(",") if name]
         found = self.venue.bars_of([instrument(name).symbol for name in names], start, end)
-        rows = [(spelled(symbol), bar) for symbol, bars in found.items() for bar in (_days(bars) if FRAMES[frame] else bars)]
+        framed = FRAMES[frame]
+        rows = [(spelled(symbol), bar) for symbol, bars in found.items() for bar in framed(bars)]
         begin, limit = int(query.get("page_token") or 0), min(int(query.get("limit") or PAGE), PAGE)
         answer: dict[str, list[Answer]] = {}
         for symbol, bar in rows[begin : begin + limit]:
@@ -372,6 +373,21 @@ def _calendar(request: web.Request) -> list[Answer]:
     return [{"date": str(grid.dates[k]), "open": f"{opens:%H:%M}", "close": f"{closes:%H:%M}"} for k, opens, closes in days]
 
 
+def _halves(bars: list[Answer]) -> list[Answer]:
+    """Hourly bars as half-hours that make them again; the second trades at the close. The hour before a close is one half."""
+    grid, found = stock_grid(), []
+    for bar in bars:
+        begins = np.datetime64(bar["t"][:-1], "ns")
+        k = int(np.searchsorted(grid.starts, begins))
+        if grid.starts[k] == begins and grid.ends[k] <= begins + HALF:
+            found.append(bar)
+            continue
+        early, close = float(np.floor(bar["v"] / 2)), bar["c"]
+        late = {"t": stamp(begins + HALF), "o": close, "h": close, "l": close, "v": bar["v"] - early}
+        found += [{**bar, "v": early}, {**bar, **late}]
+    return found
+
+
 def _days(bars: list[Answer]) -> list[Answer]:
     """Hourly bars as one a New York day."""
     if not bars:
@@ -381,3 +397,6 @@ def _days(bars: list[Answer]) -> list[Answer]:
     grouped = frame.groupby(days).agg({"o": "first", "h": "max", "l": "min", "c": "last", "v": "sum", "n": "sum", "vw": "last"})
     rows: list[Answer] = json.loads(grouped.to_json(orient="records", double_precision=15))
     return [{"t": f"{at:%Y-%m-%dT%H:%M:%SZ}", **row} for at, row in zip(grouped.index, rows, strict=True)]
+
+
+FRAMES: Mapping[str, Callable[[list[Answer]], list[Answer]]] = {"30Min": _halves, "1Hour": list, "1Day": _days}

@@ -57,7 +57,7 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
     deciders: list[tuple[str, Decider]] = [
         (forecaster.name, settings.trader(forecaster).over(seen, first, progress)),
         ("random_walk", settings.trader(walk).over(seen, first)),
-        ("buy_and_hold", BuyAndHold()),
+        ("buy_and_hold", BuyAndHold(settings.orders)),
     ]
     main, *others = [
         simulate(settings, bars, begin, name, decider, progress, logging.INFO if k == 0 else logging.DEBUG)

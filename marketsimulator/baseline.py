@@ -9,7 +9,7 @@ import numpy as np
 
 from execution.beliefs import deciding_symbols
 from execution.decision import Choice, Decision
-from execution.orders import Account, rebalance
+from execution.orders import TERMS, Account, OrderTerms, rebalance
 from sizing.quantity import whole
 from trainingdata.bars import Bars
 
@@ -17,6 +17,8 @@ from trainingdata.bars import Bars
 @dataclass(frozen=True, slots=True)
 class BuyAndHold:
     """Equal weights of 1× in all, each symbol bought at its first decision and held."""
+
+    terms: OrderTerms = TERMS
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:
         """Buy what decides now and is not held yet."""
@@ -31,6 +33,6 @@ class BuyAndHold:
             price, nan = account.prices[item.symbol], float("nan")
             quantity = whole(weight * equity / price, item.increment)
             choices.append(Choice(item.symbol, nan, nan, nan, 0.0, weight, quantity, price, {}, nan))
-            targets.append((item, Decimal(0), quantity, "bought once and held"))
+            targets.append((item, Decimal(0), quantity, self.terms.most(item, price), "bought once and held"))
         orders = rebalance("buy_and_hold", bars.now, targets)
         return Decision(bars.now, bars.now, equity, 1.0, tuple(choices), orders)

@@ -17,9 +17,9 @@ Index = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
 Record = Any  # one row of a structured array, as machine code sees it
 
-MARKET, LIMIT, STOP, STOP_LIMIT = range(4)  # kinds of order
-DAY_ORDER, GTC, IOC = range(3)  # times in force
-WAITING, WORKING, DONE, CANCELLED = range(4)  # states: waiting for the order it belongs to, …
+MARKET, LIMIT, STOP, STOP_LIMIT, TRAILING = range(5)  # kinds of order
+DAY_ORDER, GTC, IOC, FOK, OPENING, CLOSING = range(6)  # times in force
+WAITING, WORKING, DONE, CANCELLED, EXPIRED = range(5)  # states: waiting for the order it belongs to, …
 BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT = range(4)  # why there is a fill
 NOBODY = -1
 
@@ -81,6 +81,8 @@ ORDER = np.dtype(
         ("force", "i8"),
         ("limit", "f8"),
         ("stop", "f8"),
+        ("trail", "f8"),  # how far the stop of a trailing one follows, USD, and
+        ("trail_share", "f8"),  # as a fraction of price; 0 for the other
         ("since", "i8"),  # instant (ns): fills on no bar that starts earlier
         ("parent", "i8"),  # row of the order it waits for, or NOBODY
         ("sibling", "i8"),  # row of the order that its fills reduce, or NOBODY

@@ -6,24 +6,29 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Literal
 
 import numpy as np
 
 from execution.broker import Asset, refusal
-from execution.orders import Account, Fill, Order, client_order_id, exact
+from execution.orders import TERMS, Account, Fill, Order, OrderTerms, client_order_id, exact
 from marketsimulator.book import (
     BY_LIQUIDATION,
     CANCELLED,
+    CLOSING,
     DAY_ORDER,
     FLOWS,
+    FOK,
     GTC,
     IOC,
     LIMIT,
     MARKET,
     NOBODY,
+    OPENING,
     ORDER,
     STOP,
     STOP_LIMIT,
+    TRAILING,
     WAITING,
     WORKING,
     Book,
@@ -38,8 +43,10 @@ from trainingdata.instruments import Kind
 
 log = logging.getLogger(__name__)
 
-KINDS = {"market": MARKET, "limit": LIMIT, "stop": STOP, "stop_limit": STOP_LIMIT}
-FORCES = {"day": DAY_ORDER, "gtc": GTC, "ioc": IOC}
+KINDS = {"market": MARKET, "limit": LIMIT, "stop": STOP, "stop_limit": STOP_LIMIT, "trailing_stop": TRAILING}
+FORCES = {"day": DAY_ORDER, "gtc": GTC, "ioc": IOC, "fok": FOK, "opg": OPENING, "cls": CLOSING}
+State = Literal["held", "working", "filled", "canceled", "expired"]
+STATES: tuple[State, ...] = ("held", "working", "filled", "canceled", "expired")  # as the book numbers them
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +79,14 @@ class SimulatedBroker:
     A market order fills at the open of the bar that starts at that instant; what waits is met by the bars that follow.
     """
 
-    def __init__(self, bars: Bars, line: Timeline, book: Book, first: int = 0) -> None:
+    def __init__(self, bars: Bars, line: Timeline, book: Book, first: int = 0, terms: OrderTerms = TERMS) -> None:
         """book: an account as it begins, whose arrays the broker takes over."""
         self.fills: list[Fill] = []
-        self._bars, self._line, self._book = bars, line, book
+        self._bars, self._line, self._book, self._terms = bars, line, book, terms
         self._symbol = {s: k for k, s in enumerate(bars.symbols)}
         self._orders: list[Order] = []
-        self._names: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        self._states: list[State] = []
         self._index = first
         self._opening: tuple[np.ndarray, ...] | None = None
         mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
@@ -100,8 +108,8 @@ class SimulatedBroker:
     def account(self) -> Account:
         """The account at this instant, before its bars open."""
         state, holding = self._book.account[0], self._book.holding
-        symbols = self._bars.symbols
-        held = np.flatnonzero(holding["quantity"])
+        symbols, day = self._bars.symbols, self._line.days[self._line.day[self._index]]
+        held, lends = np.flatnonzero(holding["quantity"]), bool(state["equity"] >= day["margin_equity"])
         return Account(
             cash=float(state["cash"]),
             positions={symbols[s]: exact(float(holding["quantity"][s])) for s in held},
@@ -110,6 +118,8 @@ class SimulatedBroker:
             open_orders=tuple(self._waiting()),
             unsettled=float(state["unsettled"]),
             short_proceeds=float(state["proceeds"]),
+            leverage=float(day["leverage"]) if lends else min(float(day["leverage"]), 1.0),
+            shorting=lends,
         )
 
     def short_proceeds(self) -> dict[str, float]:
@@ -119,7 +129,8 @@ class SimulatedBroker:
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         """Send the orders, in their order; what has filled at once."""
-        orders = [order for order in orders if self._takes(order)]
+        account = self.account() if orders else None
+        orders = [order for order in orders if account is not None and self._takes(order, account)]
         if not orders:
             return []
         opens, volumes, volatility = self._open()
@@ -133,14 +144,29 @@ class SimulatedBroker:
         self._forget_done()
         return new
 
-    def _takes(self, order: Order) -> bool:
+    def _takes(self, order: Order, account: Account) -> bool:
         """Whether the venue would take an order; what it would not, it says."""
-        why = "its client_order_id was used before" if order.client_order_id in self._names else refusal(order)
+        used = order.client_order_id in self._numbers
+        why = "its client_order_id was used before" if used else refusal(order, None, account, self._terms)
         if why:
             log.warning("%s is refused: %s", order.client_order_id, why)
-        else:
-            self._names.add(order.client_order_id)
-        return not why
+            self._book.account["refusals"] += 1
+            return False
+        for each in (order, *order.legs):
+            self._numbers[each.client_order_id] = len(self._orders)
+            self._orders.append(each)
+            self._states.append("held")
+        return True
+
+    def state(self, client_order_id: str) -> State | None:
+        """What has become of an order or an exit of one; None for one it never took."""
+        self._note_states()
+        number = self._numbers.get(client_order_id)
+        return None if number is None else self._states[number]
+
+    def _note_states(self) -> None:
+        for number, state in zip(self._book.orders["number"].tolist(), self._book.orders["state"].tolist(), strict=True):
+            self._states[number] = STATES[state]
 
     def now(self) -> np.datetime64:
         """The instant it stands at."""
@@ -163,9 +189,12 @@ class SimulatedBroker:
     def cancel(self, client_order_ids: Iterable[str]) -> None:
         """Cancel what still waits under these ids; others are left alone."""
         wanted = set(client_order_ids)
-        for row in self._book.orders:
-            if row["state"] <= WORKING and self._orders[row["number"]].client_order_id in wanted:
-                row["state"] = CANCELLED
+        rows = self._book.orders
+        for k in range(len(rows)):
+            if rows[k]["state"] <= WORKING and self._orders[rows[k]["number"]].client_order_id in wanted:
+                bound = (rows["parent"] == k) | (rows["sibling"] == k)
+                rows["state"][bound & (rows["state"] <= WORKING)] = CANCELLED
+                rows[k]["state"] = CANCELLED
 
     def row(self) -> Row:
         """The account after this instant's fills."""
@@ -214,30 +243,30 @@ class SimulatedBroker:
         rows: list[tuple[float, ...]] = []
         for order in orders:
             base = len(self._book.orders) + len(rows)
-            symbol, number = self._symbol[order.symbol], len(self._orders)
-            self._orders.append(order)
-            limit, stop = order.limit_price or np.nan, order.stop_price or np.nan
-            force = FORCES[order.tif]
-            quantity, kind = float(order.signed_qty), KINDS[order.type]
-            rows.append((number, symbol, quantity, kind, force, limit, stop, now, NOBODY, NOBODY, 0, WAITING))
-            both = bool(order.take_profit and order.stop_loss)
-            if order.take_profit:
-                other = base + 2 if both else NOBODY
-                rows.append((number, symbol, 0.0, LIMIT, force, order.take_profit, np.nan, now, base, other, 1, WAITING))
-            if order.stop_loss:
-                other = base + 1 if both else NOBODY
-                rows.append((number, symbol, 0.0, STOP, force, np.nan, order.stop_loss, now, base, other, 0, WAITING))
+            beside = order.or_stop is not None
+            group = (order, *order.legs)
+            for place, each in enumerate(group):
+                exits = place > 0 and not beside  # it waits for the order, and takes back what that fills
+                pair = (0, 1) if beside else (1, 2) if len(group) == 3 else ()
+                sibling = base + sum(pair) - place if place in pair else NOBODY
+                limit, stop = each.limit_price or np.nan, each.stop_price or np.nan
+                trails = each.trail_price or 0.0, (each.trail_percent or 0.0) / 100
+                quantity = 0.0 if exits else float(each.signed_qty)
+                number, symbol = self._numbers[each.client_order_id], self._symbol[each.symbol]
+                told = (number, symbol, quantity, KINDS[each.type], FORCES[each.tif], limit, stop, *trails, now)
+                rows.append((*told, base if exits else NOBODY, sibling, int(exits and each.type == "limit"), WAITING))
         return np.array(rows, dtype=ORDER)
 
     def _waiting(self) -> Iterable[Order]:
-        """Working orders with what is left of them."""
+        """Working orders with what is left of them; exits belong to what they take back, one beside another to that."""
         for row in self._book.orders:
-            if row["state"] == WORKING and row["quantity"] != 0:
-                order = self._orders[row["number"]]
+            order = self._orders[row["number"]]
+            alone = row["parent"] == NOBODY and not (order.type == "stop" and row["sibling"] != NOBODY)
+            if row["state"] == WORKING and row["quantity"] != 0 and alone:
                 left: Decimal = exact(abs(float(row["quantity"])))
-                if row["parent"] == NOBODY:
-                    yield replace(order, qty=left, take_profit=None, stop_loss=None)
+                yield replace(order, qty=left, take_profit=None, stop_loss=None, or_stop=None)
 
     def _forget_done(self) -> None:
         if len(self._book.orders) and (self._book.orders["state"] > WORKING).all():
+            self._note_states()
             self._book = self._book._replace(orders=np.zeros(0, ORDER))

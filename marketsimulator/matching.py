@@ -2,7 +2,9 @@
 
 A bar is read as its open, then the extreme that hurts the position held, then the other one. A limit fills at its price
 once the bar has traded beyond it, a stop from its price on (or the open that gapped past it), a stop-limit waits as a
-limit for the next bar where it cannot fill at once. An order knows no bar that starts before it was sent.
+limit for the next bar where it cannot fill at once. A trailing stop follows the opens and the better extremes, and is met
+as a stop before it moves. Orders on the open and on the close know only the session's first open and its last close. An
+order knows no bar that starts before it was sent.
 """
 
 from __future__ import annotations
@@ -12,13 +14,18 @@ import numpy as np
 from marketsimulator.book import (
     BY_ORDER,
     CANCELLED,
+    CLOSING,
     DONE,
+    EXPIRED,
+    FOK,
     IOC,
     LIMIT,
     MARKET,
     NOBODY,
+    OPENING,
     STOP,
     STOP_LIMIT,
+    TRAILING,
     WAITING,
     WORKING,
     Array,
@@ -56,13 +63,19 @@ def send(
         if order.parent != NOBODY:
             continue
         order.state = WORKING
-        if _washes(book, k) or (kind != MARKET and not _affordable(book, day, k)):
+        auction = order.force == OPENING or order.force == CLOSING
+        if kind == TRAILING:
+            order.stop = _trailed(order, book.holding[s].mark)
+        if _washes(book, k) or ((kind != MARKET or auction) and not _affordable(book, day, k)):
             book.account[0].refusals += 1
             _cancel(book, k)
             continue
+        if auction:
+            continue
         if not np.isnan(opens[s]):
             _meet_open(book, day, tape, at, k, opens[s], volumes[s], volatility[s], now)
-        if order.state == WORKING and (order.force == IOC or (kind == MARKET and not day.carries)):
+        once = order.force == IOC or order.force == FOK
+        if order.state == WORKING and (once or (kind == MARKET and not day.carries)):
             _cancel(book, k)
 
 
@@ -76,14 +89,23 @@ def open_waiting(
     volumes: Array,
     volatility: Array,
     starts: Index,
+    first: bool,
 ) -> None:
-    """Waiting orders meet the opens [S], NaN where there is none, of bars that start at `starts` (ns; stocks, coins)."""
+    """Waiting orders meet the opens [S], NaN where there is none, of bars that start at `starts` (ns; stocks, coins).
+
+    first: whether the stocks' begin their session.
+    """
     for k in range(len(book.orders)):
         order = book.orders[k]
         s = order.symbol
         start = starts[book.holding[s].crypto]
-        if order.state == WORKING and not np.isnan(opens[s]) and order.since <= start:
-            _meet_open(book, day, tape, at, k, opens[s], volumes[s], volatility[s], start)
+        if order.state != WORKING or np.isnan(opens[s]) or order.since > start or order.force == CLOSING:
+            continue
+        if order.force == OPENING and not first:
+            continue
+        _meet_open(book, day, tape, at, k, opens[s], volumes[s], volatility[s], start)
+        if order.force == OPENING and order.state == WORKING:
+            order.state = EXPIRED
 
 
 @compiled
@@ -114,9 +136,33 @@ def trade_through(
                 order = book.orders[k]
                 if order.symbol != s or order.state != WORKING or order.since > starts[book.holding[s].crypto]:
                     continue
+                if order.force == OPENING or order.force == CLOSING:
+                    continue
                 if turn == 2 and not (order.kind == STOP and order.parent != NOBODY):
                     continue
                 _meet_extreme(book, day, tape, at, k, price, side, volumes[s], volatility[s], now)
+
+
+@compiled
+def meet_close(
+    book: Book, day: Record, tape: Records, at: int, closes: Array, volumes: Array, volatility: Array, now: int
+) -> None:
+    """Orders on the close meet the closes [S] of the bars that end a session `now` (ns)."""
+    for k in range(len(book.orders)):
+        order = book.orders[k]
+        s = order.symbol
+        if order.state == WORKING and order.force == CLOSING and order.since < now and not np.isnan(closes[s]):
+            _meet_open(book, day, tape, at, k, closes[s], volumes[s], volatility[s], now)
+
+
+@compiled
+def _trailed(order: Record, price: float) -> float:
+    """Where a trailing stop stands once the price has been there: it never moves away from the market."""
+    behind = order.trail + order.trail_share * price
+    stop = price + behind if order.quantity > 0 else price - behind
+    if np.isnan(order.stop):
+        return float(stop)
+    return float(min(order.stop, stop) if order.quantity > 0 else max(order.stop, stop))
 
 
 @compiled
@@ -125,16 +171,22 @@ def _meet_open(
 ) -> None:
     order = book.orders[k]
     s, buys = order.symbol, order.quantity > 0
-    if order.kind == STOP or order.kind == STOP_LIMIT:
+    if order.kind == STOP or order.kind == STOP_LIMIT or order.kind == TRAILING:
         if (open_ < order.stop) if buys else (open_ > order.stop):
+            if order.kind == TRAILING:
+                order.stop = _trailed(order, open_)
             return
-        order.kind = MARKET if order.kind == STOP else LIMIT
+        order.kind = LIMIT if order.kind == STOP_LIMIT else MARKET
     if order.kind == LIMIT:
         quote = away(book.holding[s], open_, order.quantity, volume, volatility)
         if (quote > order.limit) if buys else (quote < order.limit):
             return
     _reserve(book, k)
     account, held = book.account[0], book.holding[s]
+    if order.force == FOK:
+        price = away(held, open_, order.quantity, volume, volatility)
+        if allowed(account, held, day, order.quantity, price) != order.quantity:
+            return
     q = trade(account, held, day, tape, at, order.number, BY_ORDER, s, order.quantity, open_, volume, volatility)
     _filled(book, tape, k, q, now)
     _end_at_zero(book, k, q)
@@ -167,6 +219,8 @@ def _meet_extreme(
             _filled(book, tape, k, q, end)
             _end_at_zero(book, k, q)
         return
+    if order.kind == TRAILING and (side == HIGH) != buys:
+        order.stop = _trailed(order, price)
     if order.kind == MARKET or (side == HIGH) != buys or ((price < order.stop) if buys else (price > order.stop)):
         return
     if order.kind == STOP_LIMIT:
@@ -175,7 +229,7 @@ def _meet_extreme(
             order.kind, order.since = LIMIT, end
             return
     reference = order.stop
-    order.kind = MARKET if order.kind == STOP else LIMIT
+    order.kind = LIMIT if order.kind == STOP_LIMIT else MARKET
     _reserve(book, k)
     q = trade(account, held, day, tape, at, order.number, BY_ORDER, s, order.quantity, reference, volume, volatility)
     _filled(book, tape, k, q, end)
@@ -223,8 +277,11 @@ def _end_at_zero(book: Book, k: int, q: float) -> None:
 
 @compiled
 def _cancel(book: Book, k: int) -> None:
-    """The order ends; what still waits for it ends with it."""
+    """The order ends; what still waits for it, or stands beside it, ends with it."""
     book.orders[k].state = CANCELLED
+    sibling = book.orders[k].sibling
+    if sibling != NOBODY and book.orders[sibling].state <= WORKING:
+        book.orders[sibling].state = CANCELLED
     for j in range(len(book.orders)):
         if book.orders[j].parent == k and book.orders[j].state == WAITING:
             book.orders[j].state = CANCELLED
@@ -266,7 +323,7 @@ def _price_of(book: Book, k: int) -> float:
     order = book.orders[k]
     if order.kind == LIMIT or order.kind == STOP_LIMIT:
         return float(order.limit)
-    return float(order.stop if order.kind == STOP else book.holding[order.symbol].mark)
+    return float(book.holding[order.symbol].mark if order.kind == MARKET else order.stop)
 
 
 @compiled

@@ -87,7 +87,7 @@ class BacktestSettings(TradingSettings):
     def broker(self, bars: Bars, first: int) -> SimulatedBroker:
         """An account of `capital` on the panel, from instant number `first` on."""
         book = self.book(bars)
-        return SimulatedBroker(bars, self.timeline(bars, impact=bool(book.holding["impact"].any())), book, first)
+        return SimulatedBroker(bars, self.timeline(bars, impact=bool(book.holding["impact"].any())), book, first, self.orders)
 
     def span(self, bars: Bars) -> Span:
         """First and last instant of the run."""

@@ -15,9 +15,11 @@ from marketsimulator.book import (
     BY_COIN_FEE,
     BY_LIQUIDATION,
     BY_SPLIT,
-    CANCELLED,
+    CLOSING,
     DAY_ORDER,
+    EXPIRED,
     NOBODY,
+    OPENING,
     WORKING,
     Array,
     Book,
@@ -227,7 +229,7 @@ def close_session(book: Book, day: Record, nights: int) -> None:
 
     The debit is what open shorts were sold for less cash, if above zero (a short sale's proceeds do not reduce it); it
     and a short's value pay their yearly rate / 360 a night, idle cash earns its own. Regulatory fees, SEC, TAF and CAT
-    together, are rounded up to the cent. Stock day orders end.
+    together, are rounded up to the cent. Orders for the day expire.
     """
     account = book.account[0]
     cash = account.cash - (account.unsettled if day.settles_late else 0.0)
@@ -252,8 +254,8 @@ def close_session(book: Book, day: Record, nights: int) -> None:
     account.equity += idle - interest - borrow - rounding
     for k in range(len(book.orders)):
         order = book.orders[k]
-        if order.state <= WORKING and order.force == DAY_ORDER:
-            order.state = CANCELLED
+        if order.state <= WORKING and order.force in (DAY_ORDER, OPENING, CLOSING):
+            order.state = EXPIRED
     close_margin(book, day)
 
 
@@ -303,6 +305,7 @@ def corporate_action(book: Book, tape: Records, at: int, s: int, ratio: float, d
             buys = order.quantity > 0
             order.limit = (order.limit - (dividend if buys else 0.0)) / ratio
             order.stop = (order.stop - (0.0 if buys else dividend)) / ratio
+            order.trail /= ratio
             order.quantity = np.trunc(order.quantity * ratio / step + (1e-9 if buys else -1e-9)) * step
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from execution.fees import FeeSchedule
 from marketsimulator.book import Array, Book, Index, Mask, Record, Records
 from marketsimulator.margin import note_deficit
-from marketsimulator.matching import open_waiting, trade_through
+from marketsimulator.matching import meet_close, open_waiting, trade_through
 from marketsimulator.settlement import close_session, coin_tier, corporate_action, liquidate, mark, open_session, start_bar
 from marketsimulator.terms import FillTerms, MarginTerms, day_table
 from trainingdata.actions import Action
@@ -18,7 +18,16 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.compiled import compiled
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
-from trainingdata.sessions import Instants, in_session, known_at, new_york_date, nights_between, sessions_opened, started_at
+from trainingdata.sessions import (
+    Instants,
+    in_session,
+    known_at,
+    new_york_date,
+    nights_between,
+    sessions_opened,
+    started_at,
+    stock_grid,
+)
 
 ACTION = np.dtype([("symbol", "i8"), ("ratio", "f8"), ("dividend", "f8")], align=True)
 IMPACT_BARS = 50  # of a symbol's own, whose ranges are its volatility for market impact
@@ -30,7 +39,8 @@ class Timeline(NamedTuple):
     bars [T, S, 5]: known at each instant, NaN where none; volume as far as orders meet it. ends [T, 2]: row of the bar that
     starts at an instant, -1 where none. starts [T, 2] (ns): of the bars known then. fresh [T, 2]: whether that start is no
     instant of its own. now [T] (ns). day [T]: row of days. nights [T]: carried since the instant before. opened [T]: a
-    session has opened since. trading [T]: stocks trade. volatility [T or 0, S]. first_action [T + 1]: rows of actions.
+    session has opened since. first [T]: the stock bar known then began its session. trading [T]: stocks trade. volatility
+    [T or 0, S]. first_action [T + 1]: rows of actions.
     """
 
     bars: Array
@@ -42,6 +52,7 @@ class Timeline(NamedTuple):
     days: Records
     nights: Index
     opened: Mask
+    first: Mask
     trading: Mask
     volatility: Array
     actions: Records
@@ -89,6 +100,7 @@ def timeline(
         days=day_table(days, fees, margin, fills),
         nights=nights_between(times),
         opened=opened,
+        first=np.isin(starts[:, 0], stock_grid().opens),
         trading=in_session(times),
         volatility=_volatility(panel) if impact else np.zeros((0, panel.shape[1])),
         actions=table,
@@ -132,7 +144,8 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array,
     if book.account[0].liquidate > 0.0 and line.ends[t, 0] >= 0:
         liquidate(book, day, tape, t, opens, volumes, volatility)
     if len(book.orders) > 0:
-        open_waiting(book, day, tape, t, opens, volumes, volatility, starts)
+        row = line.ends[t, 0]
+        open_waiting(book, day, tape, t, opens, volumes, volatility, starts, row >= 0 and line.first[row])
     return opens, volumes, volatility
 
 
@@ -153,8 +166,10 @@ def _meet_bars(book: Book, line: Timeline, day: Record, tape: Records, t: int, v
         liquidate(book, day, tape, t, opens, volumes, volatility)
     if len(book.orders) > 0:
         starts = line.starts[t]
-        open_waiting(book, day, tape, t, opens, volumes, volatility, starts)
+        open_waiting(book, day, tape, t, opens, volumes, volatility, starts, line.first[t])
         trade_through(book, day, tape, t, highs, lows, line.bars[t, :, VOLUME], volatility, starts, line.now[t])
+        if line.nights[t] > 0:
+            meet_close(book, day, tape, t, line.bars[t, :, CLOSE], line.bars[t, :, VOLUME], volatility, line.now[t])
 
 
 @compiled

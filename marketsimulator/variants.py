@@ -117,7 +117,7 @@ def _outcome(
         line = settings.timeline(bars, impact=True)
     book = settings.book(bars)
     mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
-    limits, rule = settings.limits, settings.sizing.rule()
+    limits, rule = settings.limits.within(settings.margin.leverage), settings.sizing.rule()
     if not (isinstance(rule, Kelly) and rule.multiplier == 1.0):
         raise InputError("sizing.strategy: an in-process sweep sizes by Kelly alone; run other strategies as backtests")
     equity, totals = np.empty(len(bars.times) - first), np.zeros(len(TOTALS))
@@ -137,7 +137,7 @@ def _outcome(
             settings.costs.expected(bars.crypto, settings.fees),
             bars.crypto,
             bars.long_only,
-            (limits.symbol_cap, limits.crypto_leverage, limits.margin_equity),
+            (limits.symbol_cap, limits.crypto_leverage, max(limits.margin_equity, settings.margin.margin_equity)),
             (limits.intraday_leverage, limits.into_the_night),
             rule.fraction,
         ),

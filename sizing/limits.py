@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,10 @@ class Limits:
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
         """Stock gross exposure allowed, in multiples of equity: intraday or overnight, 1× without a margin account."""
         return lent(self.into_the_night if overnight else self.intraday_leverage, equity, self.margin_equity)
+
+    def within(self, leverage: float) -> Limits:
+        """These limits for an account that is lent so many times its equity at most."""
+        return self if leverage >= self.intraday_leverage else replace(self, intraday_leverage=leverage)
 
     @property
     def into_the_night(self) -> float:

@@ -4,7 +4,8 @@
 
 One Parquet file a symbol. A run that was stopped goes on where it was; a later one adds what is new. Stocks are adjusted for
 splits: where the venue's bars no longer agree with a file's last day, as after a split, the file is loaded anew. Settings are
-those of configs/live.yaml (`data.feed=sip`, `broker.url_override=URL`); keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY.
+those of configs/live.yaml (`data.feed=sip`, `data.adjustment=raw`, `broker.url_override=URL`); keys come from APCA_API_KEY_ID
+and APCA_API_SECRET_KEY, and coins need none.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from trainingdata.composition import composed
 from trainingdata.configuration import settings_of
 from trainingdata.endpoint import BrokerSettings, Keys
 from trainingdata.errors import DataError, InputError
-from trainingdata.instruments import Instrument, instrument
+from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.market_data import MarketData
 from trainingdata.sessions import DAY, HOUR, Instants, instant, started_at, system_clock, utc_text
 from trainingdata.source import DataSettings
@@ -130,7 +131,7 @@ def main() -> None:
     with one_line("what was written stays; run again to go on") as made:
         config = composed("live", words)
         broker = settings_of(BrokerSettings, OmegaConf.masked_copy(config, ["broker"]).broker)
-        feed = settings_of(DataSettings, config.data, lists=("dir",)).feed
+        asked = settings_of(DataSettings, config.data, lists=("dir",))
         start = instant(given.start, name="--start")
         now = system_clock()
         end = min(instant(given.end, name="--end", end_of_day=True), now) if given.end else now
@@ -140,7 +141,10 @@ def main() -> None:
         made.append(given.output)
         log_to_file("download")
         with Bar() as progress:
-            counts = download(MarketData(broker, Keys.of(os.environ), feed), symbols, start, end, given.output, progress)
+            stocks = any(instrument(symbol).kind is Kind.STOCK for symbol in symbols)
+            keys = Keys.of(os.environ) if stocks else None
+            data = MarketData(broker, keys, asked.feed, asked.adjustment)
+            counts = download(data, symbols, start, end, given.output, progress)
     for symbol, count in counts.items():
         sys.stdout.write(f"{given.output / f'{symbol}.parquet'}: {count:,} bars\n")
 

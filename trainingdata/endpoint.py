@@ -6,11 +6,13 @@ nothing else ever is.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -55,8 +57,8 @@ class BrokerSettings:
     """Where the account is.
 
     url_override: one address for trading, market data and stream; none means Alpaca's own. paper: its paper account.
-    connect_timeout, read_timeout: seconds. attempts: of a read. requests_per_minute: of one client at most; none means 200,
-    and as many as it takes on loopback.
+    connect_timeout, read_timeout: seconds. attempts: of a read. requests_per_minute: of all clients of the address together,
+    repeats included; none means 200, and as many as it takes on loopback.
     """
 
     url_override: str | None = None
@@ -103,7 +105,8 @@ class BrokerSettings:
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
 
-        wait, pace = (self.connect_timeout, self.read_timeout), Pace(self._a_minute())
+        wait = self.connect_timeout, self.read_timeout
+        pace = shared_pace(self.address or str(self.paper), self._a_minute())
 
         class Timed(HTTPAdapter):
             def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
@@ -112,7 +115,12 @@ class BrokerSettings:
                 pace.note(answer.headers)
                 return answer
 
-        again = Retry(
+        class Paced(Retry):
+            def sleep(self, response: Any = None) -> None:
+                super().sleep(response)
+                pace.wait()
+
+        again = Paced(
             total=self.attempts - 1,
             allowed_methods={"GET"},
             status_forcelist={429, 500, 502, 503, 504},
@@ -134,6 +142,7 @@ class Pace:
         self._most, self._clock = a_minute, clock
         self._sent: deque[float] = deque()
         self._not_before = 0.0
+        self._lock = threading.Lock()
 
     def delay(self) -> float:
         """Seconds to wait before the next request."""
@@ -145,14 +154,23 @@ class Pace:
 
     def wait(self) -> None:
         """Wait as long as it takes, and count one request."""
-        while (seconds := self.delay()) > 0:
+        while True:
+            with self._lock:
+                if (seconds := self.delay()) <= 0:
+                    self._sent.append(self._clock())
+                    return
             time.sleep(seconds)
-        self._sent.append(self._clock())
 
     def note(self, headers: Mapping[str, str]) -> None:
         """Heed what an answer says of what is left until when (X-RateLimit-Remaining, X-RateLimit-Reset)."""
         if headers.get("X-RateLimit-Remaining") == "0" and headers.get("X-RateLimit-Reset", "").isdigit():
             self._not_before = float(headers["X-RateLimit-Reset"])
+
+
+@cache
+def shared_pace(where: str, a_minute: int | None) -> Pace:
+    """The one pace of all clients of an address: the venue counts the requests of an account."""
+    return Pace(a_minute)
 
 
 @contextmanager

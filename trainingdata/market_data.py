@@ -11,36 +11,65 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainingdata.bars import Bars, bars_of, panel
-from trainingdata.endpoint import BrokerSettings, Keys, asking
-from trainingdata.errors import DataError
+from trainingdata.endpoint import KEY, SECRET, BrokerSettings, Keys, asking
+from trainingdata.errors import DataError, InputError
 from trainingdata.instruments import Instrument, Kind, instrument, spelled
 from trainingdata.sessions import DAY, Instants, last_known, stock_grid, utc_text
-from trainingdata.source import Feed
+from trainingdata.source import Adjustment, Feed
 
 Array = npt.NDArray[np.float64]
 Table = tuple[Instrument, Instants, Array]
 Rows = list[dict[str, Any]]
 
 OVERLAP = np.timedelta64(8, "h")  # asked for again each time, to see whether it has changed
+NONE = np.timedelta64(0, "s")
+HALF = np.timedelta64(30, "m")
 FIELDS = {"t": "timestamp", "o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
 
 
 class MarketData:
-    """What the venue says of prices. feed: of stocks, `iex` or `sip`."""
+    """What the venue says of prices. Coins need no keys.
 
-    def __init__(self, settings: BrokerSettings, keys: Keys, feed: Feed) -> None:
+    feed: of stocks, `iex` or `sip`. adjustment: of their history, for splits unless another is named.
+    """
+
+    def __init__(self, settings: BrokerSettings, keys: Keys | None, feed: Feed, adjustment: Adjustment = "split") -> None:
         from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
 
-        self._settings, self._keys, self._feed, url = settings, keys, feed, settings.address
-        stocks = StockHistoricalDataClient(keys.key, keys.secret, raw_data=True, url_override=url)
-        coins = CryptoHistoricalDataClient(keys.key, keys.secret, raw_data=True, url_override=url)
-        self._stocks, self._coins = settings.made_safe(stocks), settings.made_safe(coins)
+        self._settings, self._keys, self._feed, self._adjustment = settings, keys, feed, adjustment
+        url, (key, secret) = settings.address, (None, None) if keys is None else (keys.key, keys.secret)
+        self._coins = settings.made_safe(CryptoHistoricalDataClient(key, secret, raw_data=True, url_override=url))
+        if keys is not None:
+            self._stocks = settings.made_safe(StockHistoricalDataClient(key, secret, raw_data=True, url_override=url))
 
-    def tables(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> list[Table]:
+    def prices(self, symbols: Sequence[str]) -> dict[str, float]:
+        """The close of each symbol's latest bar, USD, not adjusted for anything; what the venue has none of is left out.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or refuses.
+        """
+        found: dict[str, float] = {}
+        stocks, coins = self._by_kind(symbols)
+        for items, ask in ((stocks, self._latest_stocks), (coins, self._latest_coins)):
+            if items:
+                with asking(f"latest bars of {_names(items)}", self._settings, self._keys):
+                    answer = ask({spelled(item.symbol): item.symbol for item in items})
+                    found |= {symbol: float(bar["c"]) for symbol, bar in answer.items()}
+        return found
+
+    def tables(
+        self,
+        symbols: Sequence[str],
+        since: np.datetime64,
+        now: np.datetime64,
+        grace: np.timedelta64 = NONE,
+    ) -> list[Table]:
         """Hourly bars that begin from `since` on and were known at `now`, a table a symbol that has any.
 
-        Stocks are regular hours from 09:30 New York, made of the venue's half-hours and adjusted for splits; coins are full
-        hours.
+        Stocks are regular hours from 09:30 New York, made of the venue's half-hours; coins are full hours. grace: an hour
+        that closed no longer than this ago, and whose last half is not there, is left out: it may still come.
 
         Raises
         ------
@@ -49,16 +78,14 @@ class MarketData:
         BrokerError
             for a venue that does not answer, or refuses.
         """
-        items = [instrument(symbol) for symbol in dict.fromkeys(symbols)]
         found = []
-        for kind, ask in ((Kind.STOCK, self._halves), (Kind.CRYPTO, self._hours)):
-            asked = [item for item in items if item.kind is kind]
+        for asked, ask in zip(self._by_kind(symbols), (self._halves, self._hours), strict=True):
             if not asked:
                 continue
-            with asking(f"bars of {', '.join(item.symbol for item in asked)}", self._settings, self._keys):
+            with asking(f"bars of {_names(asked)}", self._settings, self._keys):
                 frames = [(item, _frame(rows)) for item, rows in ask(asked, _moment(since), _moment(now)) if rows]
             for item, frame in frames:
-                hours = _regular_hours(frame) if kind is Kind.STOCK else frame
+                hours = _regular_hours(frame, now - grace) if item.kind is Kind.STOCK else frame
                 if len(hours):
                     times, values = bars_of(hours, item, f"bars of {item.symbol}")
                     found.append((item, times[times <= now], values[times <= now]))
@@ -77,8 +104,30 @@ class MarketData:
             raise DataError(f"{', '.join(symbols)}: the venue has no bar between {utc_text(since)} and {utc_text(now)}")
         return panel(tables, f"bars of {self._settings.url_override or 'Alpaca'}")
 
+    def _by_kind(self, symbols: Sequence[str]) -> tuple[list[Instrument], list[Instrument]]:
+        """Stocks and coins, each once."""
+        items = [instrument(symbol) for symbol in dict.fromkeys(symbols)]
+        stocks, coins = ([item for item in items if item.kind is kind] for kind in (Kind.STOCK, Kind.CRYPTO))
+        if stocks and self._keys is None:
+            raise InputError(f"{KEY}: not set in the environment; bars of {stocks[0].symbol} need {KEY} and {SECRET}")
+        return stocks, coins
+
+    def _latest_stocks(self, names: dict[str, str]) -> dict[str, Any]:
+        from alpaca.data.enums import DataFeed
+        from alpaca.data.requests import StockLatestBarRequest
+
+        request = StockLatestBarRequest(symbol_or_symbols=list(names), feed=DataFeed(self._feed))
+        return {names[name]: bar for name, bar in self._stocks.get_stock_latest_bar(request).items() if name in names}
+
+    def _latest_coins(self, names: dict[str, str]) -> dict[str, Any]:
+        from alpaca.data.requests import CryptoLatestBarRequest
+
+        answer = self._coins.get_crypto_latest_bar(CryptoLatestBarRequest(symbol_or_symbols=list(names)))
+        return {names[name]: bar for name, bar in answer.items() if name in names}
+
     def _halves(self, items: Sequence[Instrument], start: datetime, end: datetime) -> list[tuple[Instrument, Rows]]:
-        from alpaca.data.enums import Adjustment, DataFeed
+        from alpaca.data.enums import Adjustment as Adjusted
+        from alpaca.data.enums import DataFeed
         from alpaca.data.requests import StockBarsRequest
         from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
@@ -87,7 +136,7 @@ class MarketData:
             timeframe=TimeFrame(30, TimeFrameUnit.Minute),
             start=start,
             end=end,
-            adjustment=Adjustment.SPLIT,
+            adjustment=Adjusted(self._adjustment),
             feed=DataFeed(self._feed),
         )
         answer = self._stocks.get_stock_bars(request)
@@ -104,15 +153,20 @@ class MarketData:
 
 
 class BarFeed:
-    """The bars of some symbols up to now, asked for once and then extended. days: of history before the first question."""
+    """The bars of some symbols up to now, asked for once and then extended.
 
-    def __init__(self, data: MarketData, symbols: Sequence[str], days: int) -> None:
+    days: of history before the first question. patience: seconds after its close in which a bar that is not there, or not
+    whole, is late.
+    """
+
+    def __init__(self, data: MarketData, symbols: Sequence[str], days: int, patience: float = 0.0) -> None:
         self._data, self._symbols, self._days = data, symbols, days
+        self._patience = np.timedelta64(round(patience * 1000), "ms")
         self._kept: dict[Instrument, tuple[Instants, Array]] = {}
         self._until: np.datetime64 | None = None
 
     def bars(self, now: np.datetime64) -> Bars:
-        """Every bar known at `now`. Where the venue has changed one since, as a split does, all are asked for anew.
+        """Every bar known at `now`. A symbol whose older bars have changed since, as by a split, is asked for anew.
 
         Raises
         ------
@@ -121,35 +175,49 @@ class BarFeed:
         BrokerError
             for a venue that does not answer, or refuses.
         """
-        if self._until is not None and not self._extend(now, self._until):
-            self._kept.clear()
-        if not self._kept:
-            for item, times, values in self._data.tables(self._symbols, now - self._days * DAY, now):
+        if self._until is not None:
+            self._extend(now, self._until)
+        if missing := [symbol for symbol in self._symbols if instrument(symbol) not in self._kept]:
+            for item, times, values in self._data.tables(missing, now - self._days * DAY, now, self._patience):
                 self._kept[item] = times, values
         if not self._kept:
             raise DataError(f"{', '.join(self._symbols)}: the venue has no bar of the last {self._days} days")
         self._until = now
         return panel([(item, *table) for item, table in self._kept.items()], "bars of the venue")
 
+    def late(self, now: np.datetime64) -> tuple[str, ...]:
+        """Symbols whose last bar closed within the patience before `now`, and is not here."""
+        return tuple(
+            symbol
+            for symbol in self._symbols
+            if now - last_known(instrument(symbol).kind, now) < self._patience and not self._complete(instrument(symbol), now)
+        )
+
+    def prices(self, symbols: Sequence[str]) -> dict[str, float]:
+        """What each trades at now, USD, not adjusted for anything."""
+        return self._data.prices(symbols)
+
     def _complete(self, item: Instrument, now: np.datetime64) -> bool:
         """Whether the last bar that can be known of a symbol is here."""
         kept = self._kept.get(item)
         return kept is not None and bool(kept[0][-1] >= last_known(item.kind, now))
 
-    def _extend(self, now: np.datetime64, until: np.datetime64) -> bool:
-        """Add what is new; whether what overlaps is unchanged."""
-        due = [symbol for symbol in self._symbols if not self._complete(instrument(symbol), now)]
-        for item, times, values in self._data.tables(due, until - OVERLAP, now):
-            if item not in self._kept:
-                self._kept[item] = times, values
-                continue
+    def _extend(self, now: np.datetime64, until: np.datetime64) -> None:
+        """Add what is new, and take over what the venue has corrected; a symbol in other units than before is forgotten."""
+        due = [item for item in self._kept if not self._complete(item, now)]
+        since = min([until, *(self._kept[item][0][-1] for item in due)]) - OVERLAP
+        for item, times, values in self._data.tables([item.symbol for item in due], since, now, self._patience):
             old_times, old_values = self._kept[item]
-            same = np.isin(old_times, times)
-            if not np.array_equal(old_values[same], values[np.isin(times, old_times)]):
-                return False
-            new = times > old_times[-1]
-            self._kept[item] = np.concatenate([old_times, times[new]]), np.concatenate([old_values, values[new]])
-        return True
+            shared = np.isin(times, old_times)
+            if shared.any() and not np.array_equal(values[shared][0], old_values[np.searchsorted(old_times, times[shared][0])]):
+                del self._kept[item]
+                continue
+            before = old_times < times[0]
+            self._kept[item] = np.concatenate([old_times[before], times]), np.concatenate([old_values[before], values])
+
+
+def _names(items: Sequence[Instrument]) -> str:
+    return ", ".join(item.symbol for item in items)
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -163,12 +231,17 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return named
 
 
-def _regular_hours(halves: pd.DataFrame) -> pd.DataFrame:
-    """Regular hourly bars of the half-hours within them; what lies outside a session is left out."""
+def _regular_hours(halves: pd.DataFrame, settled: np.datetime64) -> pd.DataFrame:
+    """Regular hourly bars of the half-hours within them; what lies outside a session is left out.
+
+    An hour that closed after `settled` needs its last half.
+    """
     grid = stock_grid()
     starts: Instants = halves["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]")
     k = np.searchsorted(grid.starts, starts, side="right") - 1
     within = (k >= 0) & (starts < grid.ends[np.maximum(k, 0)])
+    whole = k[within & (starts + HALF >= grid.ends[np.maximum(k, 0)])]
+    within &= (grid.ends[np.maximum(k, 0)] <= settled) | np.isin(k, whole)
     hours = pd.Series(grid.starts[k[within]]).dt.tz_localize("UTC").rename("timestamp")
     parts = halves[within].drop(columns="timestamp").reset_index(drop=True).groupby(hours, sort=True)
     return parts.agg(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,19 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiohttp import web
+from practice import KEYS, SPAN, order, practising
 
 from execution.alpaca import AlpacaBroker
 from execution.broker import Broker, place
-from execution.orders import Order
-from marketsimulator.alpaca_app import Server
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue import Venue
 from trainingdata.bars import OPEN, Bars
 from trainingdata.composition import composed
-from trainingdata.endpoint import BrokerSettings, Keys
+from trainingdata.endpoint import BrokerSettings
 
-SPAN = ("data.start=2024-01-02", "data.end=2024-03-08", "start=2024-02-20", "end=2024-02-23", "trials=null")
 OPENING, NEXT = (np.datetime64(f"2024-02-20T{at}", "ns") for at in ("15:30", "16:30"))
 
 
@@ -47,7 +41,7 @@ class Stand:
 
 @pytest.fixture(params=["simulator", "alpaca"])
 def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
-    settings = BacktestSettings.of(composed("backtest", list(SPAN)))
+    settings = BacktestSettings.of(composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23"]))
     bars, first = settings.panel()
     if request.param == "simulator":
         simulated = settings.broker(bars, first)
@@ -55,29 +49,12 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
         here.advance(OPENING)
         yield here
         return
-    venue, loop = Venue(settings, bars, first), asyncio.new_event_loop()
-    runner = web.AppRunner(Server(venue).app())
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def up() -> int:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return int(runner.addresses[0][1])
-
-    port = asyncio.run_coroutine_threadsafe(up(), loop).result(30)
-    broker = AlpacaBroker(BrokerSettings(url_override=f"http://127.0.0.1:{port}"), Keys("KEY", "SECRET"), patience=0.0)
-    here = Stand(broker, bars, venue.advance)
-    here.advance(OPENING)
-    yield here
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(30)
-    loop.close()
-
-
-def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
-    return Order(name, symbol, side, Decimal(qty), "test", **more)
+    with practising() as start:
+        practice = start()
+        broker = AlpacaBroker(BrokerSettings(url_override=practice.url), KEYS, patience=0.0)
+        here = Stand(broker, bars, practice.venue.advance)
+        here.advance(OPENING)
+        yield here
 
 
 def test_it_begins_with_its_capital_at_the_clocks_instant(stand: Stand) -> None:

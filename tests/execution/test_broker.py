@@ -14,9 +14,9 @@ ORDERS = rebalance(
     "s",
     AT,
     [
-        (instrument("NVDA"), Decimal(0), Decimal(5), "open"),
-        (instrument("AAPL"), Decimal(10), Decimal(4), "reduce"),
-        (instrument("MSFT"), Decimal(3), Decimal(-3), "flip"),
+        (instrument("NVDA"), Decimal(0), Decimal(5), float("inf"), "open"),
+        (instrument("AAPL"), Decimal(10), Decimal(4), float("inf"), "reduce"),
+        (instrument("MSFT"), Decimal(3), Decimal(-3), float("inf"), "flip"),
     ],
 )
 

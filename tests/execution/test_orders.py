@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -12,6 +13,7 @@ from execution.orders import Account, Order, client_order_id, exact, rebalance
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 
+INF = float("inf")
 AT = np.datetime64("2024-10-01T14:30", "ns")
 NVDA, AAPL, BTC, ETH = (instrument(s) for s in ("NVDA", "AAPL", "BTCUSD", "ETHUSD"))
 
@@ -33,7 +35,10 @@ def test_reductions_come_first_then_coins_then_the_rest_by_symbol() -> None:
     d = Decimal
     orders = rebalance(
         "s", AT,
-        [(NVDA, d(0), d(5), "open"), (BTC, d(0), d("0.1"), "coin"), (AAPL, d(10), d(4), "reduce"), (ETH, d(2), d(1), "reduce")],
+        [
+            (NVDA, d(0), d(5), INF, "open"), (BTC, d(0), d("0.1"), INF, "coin"),
+            (AAPL, d(10), d(4), INF, "reduce"), (ETH, d(2), d(1), INF, "reduce"),
+        ],
     )  # fmt: skip
     assert [(o.side, o.qty, o.symbol) for o in orders] == [
         ("sell", d(6), "AAPL"), ("sell", d(1), "ETHUSD"), ("buy", d("0.1"), "BTCUSD"), ("buy", d(5), "NVDA"),
@@ -41,14 +46,25 @@ def test_reductions_come_first_then_coins_then_the_rest_by_symbol() -> None:
 
 
 def test_no_order_flips_a_position() -> None:
-    orders = rebalance("s", AT, [(NVDA, Decimal(7), Decimal(-5), "flip")])
+    orders = rebalance("s", AT, [(NVDA, Decimal(7), Decimal(-5), INF, "flip")])
     assert [(o.side, o.qty) for o in orders] == [("sell", 7), ("sell", 5)]
     assert len({o.client_order_id for o in orders}) == 2
 
 
+@given(st.decimals("0.001", "90", places=3), st.floats(0.5, 100.0))
+def test_what_exceeds_one_order_goes_out_in_parts_that_add_up(held: Decimal, most: float) -> None:
+    step = Decimal("0.001")
+    orders = rebalance("s", AT, [(replace(BTC, increment=step), held, Decimal(0), most, "x")])
+    assert sum(o.qty for o in orders) == held
+    assert all(float(o.qty) <= most + len(orders) * float(step) for o in orders)
+    assert all(o.qty % step == 0 for o in orders[1:])
+    assert len({o.client_order_id for o in orders}) == len(orders)
+    assert len(orders) <= float(held) / most + 1
+
+
 @given(st.integers(-500, 500), st.integers(-500, 500))
 def test_orders_add_up_to_the_change(held: int, target: int) -> None:
-    orders = rebalance("s", AT, [(NVDA, Decimal(held), Decimal(target), "x")])
+    orders = rebalance("s", AT, [(NVDA, Decimal(held), Decimal(target), INF, "x")])
     assert sum(o.signed_qty for o in orders) == target - held
     assert all(o.reason == "x" for o in orders)
 
@@ -134,7 +150,7 @@ def test_an_order_names_the_prices_its_type_needs_and_no_others() -> None:
 def test_what_a_coin_fee_left_over_is_sold_whole_and_bought_in_increments() -> None:
     """0.09975 held after a fee of 0.00025: closing sells all of it, adding buys whole thousandths."""
     coin, held = instrument("BTCUSD"), Decimal("0.09975")
-    (close,) = rebalance("k", AT, [(coin, held, Decimal(0), "close")])
-    (more,) = rebalance("k", AT, [(coin, held, Decimal("0.2"), "more")])
+    (close,) = rebalance("k", AT, [(coin, held, Decimal(0), INF, "close")])
+    (more,) = rebalance("k", AT, [(coin, held, Decimal("0.2"), INF, "more")])
     assert (close.side, close.qty, more.side, more.qty) == ("sell", held, "buy", Decimal("0.1"))
-    assert rebalance("k", AT, [(coin, held, Decimal("0.1"), "dust")]) == ()
+    assert rebalance("k", AT, [(coin, held, Decimal("0.1"), INF, "dust")]) == ()

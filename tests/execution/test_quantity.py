@@ -21,7 +21,7 @@ from execution.decision import keep_unsolved
 from execution.orders import Account
 from execution.quantity import sized
 from execution.settings import LiveSettings
-from execution.standing import standing_of
+from execution.standing import account_of
 from execution.trader import Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
@@ -110,7 +110,7 @@ def test_the_account_is_read_as_the_venue_has_it(venue: Any) -> None:
         waiting | {"client_order_id": "a-2", "symbol": "SYX/USD", "side": "sell", "qty": "0.1"},
         waiting | {"client_order_id": "a-3", "symbol": "SYA", "qty": None, "notional": "100"},
     ]
-    account = AlpacaBroker(BrokerSettings(url_override=venue.url), KEYS).standing().account
+    account = AlpacaBroker(BrokerSettings(url_override=venue.url), KEYS).account()
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
     assert account.cash == 50_000 - 250
     assert account.exposure == {"SYA": Decimal("-98.0"), "SYXUSD": Decimal("0.4"), "SYB": Decimal(6)}
@@ -128,9 +128,9 @@ def test_an_account_without_what_it_needs_is_refused_and_never_invented(venue: A
     ):
         venue.account = wrong
         with pytest.raises(BrokerError, match=says):
-            AlpacaBroker(settings, KEYS).standing()
+            AlpacaBroker(settings, KEYS).account()
     with pytest.raises(BrokerError, match="the time is"):
-        standing_of({"cash": "1"}, [], [], {"timestamp": "2024-03-05T17:30:20"})
+        account_of({"cash": "1"}, [], [], {"timestamp": "2024-03-05T17:30:20"})
 
 
 def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(venue: Any, market: Bars, tilted: None) -> None:
@@ -138,7 +138,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(venue:
     venue.positions = [position("SYB", "300", "100")]
     venue.account["cash"] = "70000"
     settings = LiveSettings.of(composed("live", [f"broker.url_override={venue.url}"]))
-    account = AlpacaBroker(settings.broker, KEYS).standing().account
+    account = AlpacaBroker(settings.broker, KEYS).account()
     since = account.as_of - np.timedelta64(400, "D")
     bars = MarketData(settings.broker, KEYS, "iex").bars(["SYA", "SYB"], since, account.as_of)
     price = float(bars.last_closes()[0])
@@ -294,21 +294,21 @@ def test_the_environment_chooses_the_origins_rule_and_the_leverage(venue: Any, m
 def test_reads_are_repeated_and_what_stays_wrong_is_one_line_without_the_keys(venue: Any) -> None:
     settings = BrokerSettings(url_override=venue.url, attempts=3)
     venue.faults["/v2/account"] = [503, 429]
-    assert AlpacaBroker(settings, KEYS).standing().account.cash == 100_000
+    assert AlpacaBroker(settings, KEYS).account().cash == 100_000
     venue.faults["/v2/positions"] = [500] * 3
     with pytest.raises(BrokerError, match="the account: status 500"):
-        AlpacaBroker(settings, KEYS).standing()
+        AlpacaBroker(settings, KEYS).account()
     venue.faults["/v2/account"] = [f"<html>{KEYS.secret}</html>"]
     with pytest.raises(BrokerError) as failed:
-        AlpacaBroker(settings, KEYS).standing()
+        AlpacaBroker(settings, KEYS).account()
     assert KEYS.secret not in str(failed.value)
     assert KEYS.secret not in repr(KEYS)
     assert KEYS.key not in repr(KEYS)
     with pytest.raises(BrokerError, match=r"refused \(401\)"):
-        AlpacaBroker(settings, Keys("OTHER", "KEYS")).standing()
+        AlpacaBroker(settings, Keys("OTHER", "KEYS")).account()
     dead = BrokerSettings(url_override="http://127.0.0.1:9", attempts=1)
     with pytest.raises(BrokerError, match="no answer"):
-        AlpacaBroker(dead, KEYS).standing()
+        AlpacaBroker(dead, KEYS).account()
     assert {method for method, _ in venue.asked} == {"GET"}
 
 

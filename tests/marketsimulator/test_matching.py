@@ -218,12 +218,83 @@ def test_no_order_fills_on_a_bar_that_began_before_it_was_sent() -> None:
 
 
 def test_one_order_does_not_turn_a_position_over() -> None:
-    """10 long: an offer of 15 sells 10 and ends, at whatever price."""
+    """10 long: an offer of 15 is refused; one that came before the 10 sells 10 and ends, at whatever price."""
     b = stock(FLAT, (100, 106, 99, 104), (104, 108, 103, 104))
-    b.submit([order("buy", 10)])
-    b.submit([order("sell", 15, "limit", "rest", limit_price=105.0)])
+    b.submit([order("buy", 10), order("sell", 15, "limit", "rest", limit_price=105.0)])
     assert walk(b, 2) == [(10, 100.0), (-10, 105.0)]
     assert b.account().open_orders == ()
+    late = stock(FLAT, FLAT)
+    late.submit([order("buy", 10)])
+    assert late.submit([order("sell", 15, name="flip"), order("sell", 3, name="close")])[0].client_order_id == "close"
+    late.submit([order("sell", 7, "limit", "rest", limit_price=105.0)])
+    assert late.submit([order("sell", 4, name="more")]) == []
+
+
+def test_a_trailing_stop_follows_the_best_price_and_never_goes_back() -> None:
+    """Long from 100, 3 behind: the high of 110 carries the stop to 107, where the fall after it sells."""
+    rising = (FLAT, (100, 110, 99, 109), (109, 109.5, 106, 106))
+    b = stock(*rising)
+    b.submit([order("buy", 10)])
+    b.submit([order("sell", 10, "trailing_stop", "trail", trail_price=3.0)])
+    assert walk(b, 2) == [(10, 100.0), (-10, 107.0)]
+    share = stock(*rising)
+    share.submit([order("buy", 10)])
+    share.submit([order("sell", 10, "trailing_stop", "trail", trail_percent=5.0)])
+    assert walk(share, 2) == [(10, 100.0)], "the stop stands at 104.5"
+    short = stock(FLAT, (100, 100.5, 90, 91), (91, 94, 90.5, 93))
+    short.submit([order("sell", 10)])
+    short.submit([order("buy", 10, "trailing_stop", "trail", trail_price=3.0)])
+    assert walk(short, 2) == [(-10, 100.0), (10, 93.0)]
+
+
+def test_an_order_to_fill_or_kill_fills_whole_or_not_at_all() -> None:
+    thin = stock(FLAT, FLAT, volume=100)
+    assert thin.submit([order("buy", 11, tif="fok")]) == []
+    assert thin.account().open_orders == ()
+    assert prices(thin.submit([order("buy", 10, tif="fok", name="p")])) == [(10, 100.0)]
+    assert (thin.state("o"), thin.state("p"), thin.state("nobody")) == ("canceled", "filled", None)
+
+
+def test_orders_on_the_open_and_on_the_close_know_the_sessions_first_and_last_print() -> None:
+    """Sent at 10:30: on the close at 16:00, on the open at 09:30 the day after; limits only where the print is not worse."""
+    day = [(100.0 + k, 101.0 + k, 99.0 + k, 100.5 + k) for k in range(9)]
+    b = stock(*day)
+    late = {"tif": "cls"}
+    b.submit([order("buy", 1, name="close", **late), order("buy", 2, "limit", "cheap", limit_price=90.0, **late)])
+    b.submit([order("buy", 4, name="open", tif="opg"), order("buy", 8, "limit", "low", limit_price=90.0, tif="opg")])
+    assert walk(b, 5) == []
+    assert walk(b, 6) == [(1, 106.5)]
+    assert (b.state("close"), b.state("cheap"), b.state("open")) == ("filled", "expired", "expired")
+    b.submit([order("buy", 4, name="next", tif="opg"), order("buy", 8, "limit", "next-low", limit_price=90.0, tif="opg")])
+    assert walk(b, 7) == [(1, 106.5), (4, 107.0)]
+    assert b.state("next-low") == "expired"
+
+
+def test_of_an_exit_and_the_stop_beside_it_one_cancels_the_other() -> None:
+    for bar, fill, left in (((100, 106, 99, 104), (-10, 105.0), "o.stop"), ((100, 101, 94, 96), (-10, 95.0), "o")):
+        b = stock(FLAT, bar, FLAT)
+        b.submit([order("buy", 10, name="in")])
+        b.submit([order("sell", 10, "limit", limit_price=105.0, or_stop=95.0)])
+        assert [o.client_order_id for o in b.account().open_orders] == ["o"], "the two count once"
+        assert walk(b, 2) == [(10, 100.0), fill]
+        assert b.state(left) == "canceled"
+    b = stock(FLAT, FLAT)
+    b.submit([order("buy", 10, name="in")])
+    b.submit([order("sell", 10, "limit", limit_price=105.0, or_stop=95.0)])
+    b.cancel(["o"])
+    assert (b.state("o"), b.state("o.stop"), b.account().open_orders) == ("canceled", "canceled", ())
+
+
+def test_what_an_exit_fills_is_its_own_and_day_orders_expire() -> None:
+    b = stock(FLAT, (100, 106, 99, 104))
+    b.submit([order("buy", 10, take_profit=105.0, stop_loss=95.0)])
+    walk(b, 1)
+    assert [f.client_order_id for f in b.fills] == ["o", "o.profit"]
+    assert (b.state("o"), b.state("o.profit"), b.state("o.loss")) == ("filled", "filled", "canceled")
+    day = stock(*[FLAT] * 8)
+    day.submit([order("buy", 10, "limit", limit_price=50.0, tif="day")])
+    assert walk(day, 6) == []
+    assert day.state("o") == "expired"
 
 
 def test_an_account_does_not_trade_with_itself() -> None:

@@ -1,0 +1,111 @@
+"""A practice server on loopback for a test: its address, its venue, what it was asked; and what is sent to it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import requests
+from aiohttp import web
+from alpaca.trading.client import TradingClient
+from alpaca.trading.enums import OrderSide, TimeInForce
+from alpaca.trading.requests import (
+    MarketOrderRequest,
+)
+
+from execution.alpaca import AlpacaBroker
+from execution.orders import Order
+from marketsimulator.alpaca_app import Server
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.venue import Venue
+from trainingdata.composition import composed
+from trainingdata.endpoint import BrokerSettings, Keys
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
+OPENING = "2024-02-20T15:30:00Z"
+SPAN = ("data.start=2024-01-02", "data.end=2024-03-08", "trials=null", "forecaster=oracle", "forecaster.calibrated=false")
+
+
+@dataclass
+class Practice:
+    """A running server: its address, its venue, what it was asked."""
+
+    url: str
+    venue: Venue
+    posts: list[str]
+
+    def advance(self, to: str | None = None) -> dict[str, Any]:
+        answer: dict[str, Any] = requests.post(f"{self.url}/control/advance", json={"to": to} if to else {}, timeout=30).json()
+        return answer
+
+    def fail(self, **fault: Any) -> None:
+        assert requests.post(f"{self.url}/control/faults", json=fault, timeout=30).status_code == 200
+
+
+Start = Callable[..., Practice]
+
+
+@contextmanager
+def practising() -> Iterator[Start]:
+    """Starts servers on the synthetic market, which stop when the test ends."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    runners: list[web.AppRunner] = []
+
+    def start(*words: str, speed: float | None = None) -> Practice:
+        settings = BacktestSettings.of(composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words]))
+        bars, first = settings.panel()
+        server, posts = Server(Venue(settings, bars, first), speed), []
+        app = server.app()
+
+        async def note(request: web.Request, _: web.StreamResponse) -> None:
+            if request.method == "POST" and request.path == "/v2/orders":
+                posts.append(await request.text())
+
+        app.on_response_prepare.append(note)
+
+        async def up() -> int:
+            runner = web.AppRunner(app)
+            runners.append(runner)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            return int(runner.addresses[0][1])
+
+        port = asyncio.run_coroutine_threadsafe(up(), loop).result(30)
+        return Practice(f"http://127.0.0.1:{port}", server.venue, posts)
+
+    yield start
+    for runner in runners:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(30)
+    loop.close()
+
+
+def trading(here: Practice) -> TradingClient:
+    return TradingClient(KEYS.key, KEYS.secret, url_override=here.url)
+
+
+def broker(here: Practice, patience: float = 0.0) -> AlpacaBroker:
+    settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
+    return AlpacaBroker(settings, KEYS, patience=patience, pause=lambda seconds: time.sleep(min(seconds, 0.02)))
+
+
+def buy(symbol: str = "SYA", qty: float = 10, **more: Any) -> MarketOrderRequest:
+    coin = symbol.endswith("USD")
+    force = TimeInForce.GTC if coin else TimeInForce.DAY
+    return MarketOrderRequest(symbol=symbol, qty=qty, side=OrderSide.BUY, time_in_force=force, **more)
+
+
+def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
+    return Order(name, symbol, side, Decimal(qty), "test", **more)

@@ -1,0 +1,212 @@
+"""The practice server, asked by the real `alpaca-py` clients."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from alpaca.common.exceptions import APIError
+from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
+from alpaca.data.requests import CryptoBarsRequest, StockBarsRequest, StockLatestBarRequest
+from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
+from alpaca.trading.enums import QueryOrderStatus
+from alpaca.trading.requests import (
+    GetCalendarRequest,
+    GetOrdersRequest,
+    LimitOrderRequest,
+)
+from alpaca.trading.stream import TradingStream
+from practice import KEYS, OPENING, Start, broker, buy, order, trading
+
+
+def test_the_real_clients_read_account_clock_calendar_assets_and_bars(practice: Start) -> None:
+    here = practice()
+    client = trading(here)
+    assert client.get_account().cash == "100000.0"
+    here.advance(OPENING)
+    clock = client.get_clock()
+    assert clock.is_open
+    assert f"{clock.timestamp:%Y-%m-%dT%H:%M:%SZ}" == OPENING
+    assert f"{clock.next_close:%Y-%m-%dT%H:%M:%SZ}" == "2024-02-20T21:00:00Z"
+    days = client.get_calendar(GetCalendarRequest(start="2024-02-16", end="2024-02-20"))
+    assert [f"{day.date}" for day in days] == ["2024-02-16", "2024-02-20"]
+    assets = {asset.symbol: asset for asset in client.get_all_assets()}
+    assert assets["SYA"].shortable
+    assert not assets["SYX/USD"].marginable
+    assert client.get_asset("SYA").id == assets["SYA"].id
+    half_hours = TimeFrame(30, TimeFrameUnit.Minute)
+    stocks = StockHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
+    bars = stocks.get_stock_bars(StockBarsRequest(symbol_or_symbols="SYA", timeframe=half_hours, start="2024-02-16"))["SYA"]
+    times, values = here.venue.bars.own(here.venue.bars.symbols.index("SYA"))
+    known = values[times <= np.datetime64(OPENING[:-1], "ns")]
+    hours = {(bar.timestamp - pd.Timedelta(minutes=30 * (bar.timestamp.minute == 0))): bar.close for bar in bars}
+    assert list(hours.values()) == known[-len(hours) :, 3].tolist()
+    assert sum(bar.volume for bar in bars) == known[-len(hours) :, 4].sum()
+    latest = stocks.get_stock_latest_bar(StockLatestBarRequest(symbol_or_symbols="SYA"))["SYA"]
+    assert latest.close == known[-1, 3]
+    coins = CryptoHistoricalDataClient(url_override=here.url)
+    hours = CryptoBarsRequest(symbol_or_symbols="SYX/USD", timeframe=TimeFrame.Hour, start="2024-02-20")
+    assert len(coins.get_crypto_bars(hours)["SYX/USD"]) == 15
+
+
+def test_many_bars_come_in_pages_and_are_all_there(practice: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marketsimulator.alpaca_app.PAGE", 100)
+    here = practice()
+    hours = CryptoBarsRequest(symbol_or_symbols=["SYX/USD", "SYY/USD"], timeframe=TimeFrame.Hour, start="2024-02-01")
+    found = CryptoHistoricalDataClient(url_override=here.url).get_crypto_bars(hours)
+    assert len(found["SYX/USD"]) == len(found["SYY/USD"]) == 461
+
+
+def test_the_real_client_orders_cancels_and_looks_up(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client = trading(here)
+    filled = client.submit_order(buy(client_order_id="one"))
+    assert (filled.status, filled.filled_qty) == ("filled", "10")
+    price = float(filled.filled_avg_price)
+    low = LimitOrderRequest(symbol="SYA", qty=5, side="buy", time_in_force="day", limit_price=round(price * 0.5, 2))
+    waiting = client.submit_order(low)
+    assert waiting.status == "new"
+    assert [o.id for o in client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN))] == [waiting.id]
+    client.cancel_order_by_id(waiting.id)
+    assert client.get_order_by_id(waiting.id).status == "canceled"
+    assert client.get_order_by_client_id("one").id == filled.id
+    near = LimitOrderRequest(symbol="SYA", qty=5, side="buy", time_in_force="day", limit_price=round(price * 1.5, 2))
+    assert client.submit_order(near).status in ("filled", "new")
+    position = client.get_open_position("SYA")
+    assert float(position.avg_entry_price) == pytest.approx(price, rel=0.05)
+    closed = client.close_position("SYA")
+    assert closed.side == "sell"
+    assert client.get_all_positions() == []
+    events = client.get("/account/activities/FILL")
+    assert {event["order_id"] for event in events} >= {str(filled.id), str(closed.id)}
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ({"symbol": "SYA", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day", "client_order_id": "one"}, 422),
+        ({"symbol": "ZZZZ", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"}, 422),
+        ({"symbol": "SYA", "qty": "-1", "side": "buy", "type": "market", "time_in_force": "day"}, 422),
+        ({"symbol": "SYA", "qty": "much", "side": "buy", "type": "market", "time_in_force": "day"}, 422),
+        ({"symbol": "SYA", "qty": "1", "side": "hold", "type": "market", "time_in_force": "day"}, 422),
+        ({"symbol": "SYA", "qty": "1", "side": "buy", "type": "limit", "time_in_force": "day"}, 422),
+        ({"symbol": "SYX/USD", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"}, 403),
+        ({"symbol": "SYA", "qty": "30", "side": "sell", "type": "market", "time_in_force": "day"}, 403),
+    ],
+)
+def test_what_the_venue_does_not_take_is_refused_in_its_words(practice: Start, request_: dict[str, str], status: int) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client = trading(here)
+    client.submit_order(buy(client_order_id="one"))
+    before = client.get_account().cash
+    with pytest.raises(APIError) as refused:
+        client.post("/orders", request_)
+    assert refused.value.status_code == status
+    assert refused.value.code > 40_000_000
+    assert client.get_account().cash == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v2/stocks/bars?symbols=SYA&start=soon", None),
+        ("GET", "/v2/stocks/bars?symbols=S%20Y%20A", None),
+        ("GET", "/v2/orders?limit=many", None),
+        ("GET", "/v2/positions/no%20symbol", None),
+        ("POST", "/control/advance", '{"to": "soon"}'),
+        ("POST", "/control/faults", '{"kind": "gremlin"}'),
+        ("POST", "/control/assets", "half of a"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused_and_says_why(
+    practice: Start, method: str, path: str, body: str | None
+) -> None:
+    here = practice()
+    headers = {"APCA-API-KEY-ID": "KEY"}
+    answer = requests.request(method, f"{here.url}{path}", data=body, headers=headers, timeout=10)
+    assert answer.status_code == 422
+    assert answer.json()["message"]
+
+
+def test_without_keys_there_is_no_account(practice: Start) -> None:
+    here = practice()
+    assert requests.get(f"{here.url}/v2/account", timeout=10).status_code == 401
+
+
+def test_the_stream_tells_of_orders_and_fills(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    stream = TradingStream(KEYS.key, KEYS.secret, url_override=f"{here.url.replace('http', 'ws')}/stream")
+    seen: list[tuple[str, str]] = []
+
+    async def hear(update: Any) -> None:
+        seen.append((str(getattr(update.event, "value", update.event)), update.order.client_order_id))
+
+    stream.subscribe_trade_updates(hear)
+    thread = threading.Thread(target=stream.run, daemon=True)
+    thread.start()
+    client = trading(here)
+    for k in range(100):
+        client.submit_order(buy("SYB", 1, client_order_id=f"s-{k}"))
+        if seen:
+            break
+        time.sleep(0.1)
+    name = seen[0][1]
+    client.submit_order(buy("SYB", 1, client_order_id="last"))
+    for _ in range(50):
+        if ("fill", "last") in seen:
+            break
+        time.sleep(0.1)
+    stream.stop()
+    thread.join(30)
+    assert seen[:2] == [("new", name), ("fill", name)]
+    assert seen[-2:] == [("new", "last"), ("fill", "last")]
+
+
+def test_the_clock_runs_as_fast_as_asked(practice: Start) -> None:
+    here = practice(speed=36_000.0)
+    client = trading(here)
+    first, began = client.get_clock().timestamp, time.monotonic()
+    while client.get_clock().timestamp == first and time.monotonic() - began < 20:
+        time.sleep(0.05)
+    assert client.get_clock().timestamp > first
+
+
+def test_the_venue_refuses_what_its_assets_do_not_allow(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    flags = f"{here.url}/control/assets"
+    assert requests.post(flags, json={"symbol": "SYA", "easy_to_borrow": False}, timeout=10).status_code == 200
+    assert requests.post(flags, json={"symbol": "SYB", "tradable": False}, timeout=10).status_code == 200
+    assert requests.post(flags, json={"symbol": "ZZZ", "tradable": False}, timeout=10).status_code == 422
+    assert broker(here).submit([order("short-1", side="sell"), order("halt-1", "SYB")]) == []
+    assert here.venue.tickets == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--speed", "fast"], "--speed: fast is neither wait nor a number above 0"),
+        (["--port", "99999"], "--port: 99999 is outside"),
+        (["--start", "2030-01-01"], "the synthetic market runs from"),
+        (["--symbols", "ZZZ"], "the synthetic market has no ZZZ"),
+        (["--capital", "-5"], "capital: -5.0 is outside"),
+        (["oops"], "'oops' is no flag"),
+    ],
+)
+def test_a_server_that_cannot_be_says_so_in_a_line(words: list[str], says: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "marketsimulator.alpaca_server", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert says in done.stderr
