@@ -102,7 +102,8 @@ def trade(config: DictConfig) -> None:
     """Pass after pass, each at the next instant at which anything may decide; the first at once."""
     settings, keys, feed, trader = venue(config)
     with TradeUpdates(settings.broker, keys) if config.mode == "paper" else nullcontext() as updates:
-        broker = AlpacaBroker(settings.broker, keys, listen=None if updates is None else updates.wait)
+        listen = None if updates is None else updates.wait
+        broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, listen=listen)
         rules, clock = Rules(broker), broker.now if config.clock == "broker" else system_clock
         for number in range(config.cycles):
             if number:
@@ -121,7 +122,7 @@ def replay(config: DictConfig) -> None:
         for an address that is no practice server with a waiting clock.
     """
     settings, keys, feed, trader = venue(config)
-    broker = AlpacaBroker(settings.broker, keys, patience=0.0)
+    broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, patience=0.0)
     url, output = settings.broker.address, Path(config.output)
     if url is None or urlsplit(url).hostname not in LOOPBACK:
         raise InputError(

@@ -6,16 +6,18 @@ and above, nonsense) it is looked up by its `client_order_id` before anything el
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from execution.broker import Asset, refusal
-from execution.orders import Account, Fill, Order
+from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from execution.standing import account_of, instant_of, number
 from trainingdata.endpoint import BrokerSettings, Keys, asking
 from trainingdata.errors import BrokerError
@@ -42,8 +44,9 @@ class OutcomeUnknown(BrokerError):
 class AlpacaBroker:
     """An account at the venue.
 
-    patience: seconds that orders may take to be done; what market orders have not done then is cancelled. pause: how it
-    waits; listen: how it waits for news of orders, `TradeUpdates.wait` to be told at once.
+    terms: what an order may be worth; what the venue would refuse is not sent to it. patience: seconds that orders may take
+    to be done; what market orders have not done then is cancelled. pause: how it waits; listen: how it waits for news of
+    orders, `TradeUpdates.wait` to be told at once.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class AlpacaBroker:
         settings: BrokerSettings,
         keys: Keys,
         *,
+        terms: OrderTerms = TERMS,
         patience: float = 10.0,
         pause: Callable[[float], None] = time.sleep,
         listen: Callable[[float], None] | None = None,
@@ -60,6 +64,8 @@ class AlpacaBroker:
         self._settings, self._keys, self._patience, self._pause = settings, keys, patience, pause
         self._listen = listen or pause
         self._assets: dict[str, Asset] = {}
+        self._terms = terms
+        self._last: Account | None = None
         raw = TradingClient(keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=settings.address)
         self._client = settings.made_safe(raw)
         self._names: dict[str, str] = {}
@@ -80,7 +86,8 @@ class AlpacaBroker:
             # Orders before positions: one that fills in between is counted twice, which is too careful, never not at all.
             orders = client.get("/orders", {"status": "open", "limit": ORDERS, "nested": "true"})
             positions, facts, clock = client.get_all_positions(), client.get_account(), client.get_clock()
-            return account_of(facts, positions, orders, clock)
+            self._last = account_of(facts, positions, orders, clock)
+        return self._last
 
     def now(self) -> np.datetime64:
         """What the venue's clock says."""
@@ -90,29 +97,45 @@ class AlpacaBroker:
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         """Send orders, in their order; what they had filled when done, or when patience ended.
 
-        An order that is rejected is logged and fills nothing.
+        An order that is rejected, or that the venue would not take beside the account as it was last read and what has
+        filled since, is logged and fills nothing.
 
         Raises
         ------
         OutcomeUnknown
             where nobody knows what became of one; those after it are not sent.
         """
-        sent: list[tuple[Order, Answer]] = []
+        if not orders:
+            return []
+        sent = self._sent(orders, self.account() if self._last is None else self._last)
+        waited, step = 0.0, 0.05
+        while waited < self._patience and any(answer["status"] not in DONE for _, answer in sent):
+            self._listen(step)
+            waited, step = waited + step, min(2 * step, 1.0)
+            sent = [(order, self._again(answer)) for order, answer in sent]
+        done = [(order, self._ended(answer) if _at_once(order) else answer) for order, answer in sent]
+        for order, answer in done:
+            if answer["status"] in ("rejected", "expired"):
+                log.warning("%s: %s by the venue after it was taken", order.client_order_id, answer["status"])
+        fills = [fill for order, answer in done for fill in self._filled(order, answer)]
+        self._last = None if self._last is None else _with(self._last, fills)
+        return fills
+
+    def _sent(self, orders: Sequence[Order], account: Account) -> list[tuple[Order, Answer]]:
+        """The orders that the venue has taken, with what it said."""
+        sent = []
         for order in orders:
-            if why := refusal(order, self._assets.get(order.symbol)):
+            if why := refusal(order, self._assets.get(order.symbol), account, self._terms):
                 log.warning("%s is not sent: %s", order.client_order_id, why)
                 continue
             try:
                 sent.append((order, self._post(order)))
             except OrderRejected as error:
                 log.warning("%s", error)
-        waited, step = 0.0, 0.05
-        while waited < self._patience and any(answer["status"] not in DONE for _, answer in sent):
-            self._listen(step)
-            waited, step = waited + step, min(2 * step, 1.0)
-            sent = [(order, self._again(answer)) for order, answer in sent]
-        done = ((order, self._ended(answer) if order.type == "market" else answer) for order, answer in sent)
-        return [fill for order, answer in done for fill in self._filled(order, answer)]
+                continue
+            if not _at_once(order):
+                account = replace(account, open_orders=(*account.open_orders, order))
+        return sent
 
     def cancel(self, client_order_ids: Iterable[str]) -> None:
         """Cancel what is open under these ids; others are left alone.
@@ -234,6 +257,9 @@ class AlpacaBroker:
         if answer["client_order_id"] != order.client_order_id:
             raise ValueError("an answer to another order")
         self._names[str(answer["id"])] = order.client_order_id
+        for leg, own in itertools.product(answer.get("legs") or (), order.legs):
+            if leg["type"] == own.type:
+                self._names[str(leg["id"])] = own.client_order_id
         return answer
 
     def _again(self, answer: Answer) -> Answer:
@@ -297,12 +323,31 @@ def _request(order: Order) -> dict[str, Any]:
         "time_in_force": order.tif,
         "client_order_id": order.client_order_id,
     }
-    for name in ("limit_price", "stop_price"):
+    for name in ("limit_price", "stop_price", "trail_price", "trail_percent"):
         if (price := getattr(order, name)) is not None:
             request[name] = repr(price)
+    if order.extended_hours:
+        request["extended_hours"] = True
+    if order.or_stop is not None:
+        exits = {"take_profit": {"limit_price": repr(order.limit_price)}, "stop_loss": {"stop_price": repr(order.or_stop)}}
+        return {**request, **exits, "order_class": "oco"}
     legs = {"take_profit": ("limit_price", order.take_profit), "stop_loss": ("stop_price", order.stop_loss)}
     exits = {leg: {key: repr(price)} for leg, (key, price) in legs.items() if price is not None}
-    return {**request, **exits, **({"order_class": "bracket"} if exits else {})}
+    return {**request, **exits, **({"order_class": ("oto", "bracket")[len(exits) - 1]} if exits else {})}
+
+
+def _at_once(order: Order) -> bool:
+    """Whether an order is for now, and what it has not done soon is cancelled."""
+    return order.type == "market" and order.tif not in ("opg", "cls")
+
+
+def _with(account: Account, fills: Sequence[Fill]) -> Account:
+    """The account with the positions that fills have made of it; its cash is read again before it decides."""
+    held, prices = dict(account.positions), dict(account.prices)
+    for fill in fills:
+        held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + fill.qty
+        prices.setdefault(fill.symbol, fill.price)
+    return replace(account, positions={symbol: quantity for symbol, quantity in held.items() if quantity}, prices=prices)
 
 
 def _retry_after(error: Any) -> float:

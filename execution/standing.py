@@ -78,7 +78,7 @@ def _legs(entry: Mapping[str, Any], prices: Mapping[str, float]) -> list[Order]:
     if quantity <= 0:
         return []
     kind: OrderType = next((kind for kind in TYPES if kind == entry.get("type")), "market")
-    trails = {name: float(entry[name]) for name in ("trail_price", "trail_percent") if entry.get(name)}
+    trails: dict[str, Any] = {name: float(entry[name]) for name in ("trail_price", "trail_percent") if entry.get(name)}
     return [
         Order(
             client_order_id=str(entry["client_order_id"]),

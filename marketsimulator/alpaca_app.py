@@ -6,25 +6,34 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
+from marketsimulator.alpaca_answers import (
+    FRAMES,
+    account_answer,
+    asset_answer,
+    bars_answer,
+    calendar_answer,
+    clock_answer,
+    history_answer,
+    positions_answer,
+)
+from marketsimulator.alpaca_stream import TradeUpdateStream
 from marketsimulator.faults import Fault, Faults, fault_of
-from marketsimulator.tickets import OPEN, Answer, Refused, Ticket, asset_id, stamp
-from marketsimulator.venue import Venue
+from marketsimulator.tickets import Answer, Refused, asset_id, stamp, text
+from marketsimulator.venue import FLAGS, Venue
 from trainingdata.errors import InputError
-from trainingdata.instruments import Kind, instrument, spelled
-from trainingdata.sessions import NEW_YORK, instant, stock_grid
+from trainingdata.instruments import instrument, spelled
+from trainingdata.sessions import DAY, instant
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-HALF = np.timedelta64(30, "m")
 PAGE = 10_000  # bars an answer holds
-FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
-STREAM = ("silence", "duplicate", "out_of_order")
+LATEST = 10 * DAY  # how old the latest bar may be
 
 
 class Server:
@@ -32,45 +41,45 @@ class Server:
 
     def __init__(self, venue: Venue, speed: float | None = None, faults: Faults | None = None) -> None:
         self.venue, self.speed, self.faults = venue, speed, faults or Faults()
-        self._streams: set[web.WebSocketResponse] = set()
-        self._held: list[Answer] = []
+        self._stream = TradeUpdateStream(self.faults)
         self._began = (time.monotonic(), venue.now)
-        self._tasks: set[asyncio.Task[None]] = set()
-        venue.listeners.append(self._tell)
+        venue.listeners.append(self._stream.tell)
 
     def app(self) -> web.Application:
         """The application."""
         app = web.Application(middlewares=[self._guard])
-        get, post, delete = web.get, web.post, web.delete
+        get, post, delete, plain = web.get, web.post, web.delete, self._plain
         app.add_routes(
             [
-                get("/v2/account", self._plain(lambda _: self.venue.account())),
-                get("/v2/positions", self._plain(lambda _: self.venue.positions())),
-                get("/v2/positions/{symbol}", self._plain(self._position)),
-                delete("/v2/positions/{symbol}", self._plain(self._close)),
-                get("/v2/orders", self._plain(self._orders)),
+                get("/v2/account", plain(lambda _: account_answer(self.venue))),
+                get("/v2/account/activities", plain(self._activities)),
+                get("/v2/account/activities/{kind}", plain(self._activities)),
+                get("/v2/account/portfolio/history", plain(self._history)),
+                get("/v2/positions", plain(lambda _: positions_answer(self.venue))),
+                delete("/v2/positions", plain(self._close_all, status=207)),
+                get("/v2/positions/{symbol}", plain(self._position)),
+                delete("/v2/positions/{symbol}", plain(self._close)),
+                get("/v2/orders", plain(self._orders)),
                 post("/v2/orders", self._submit),
-                delete("/v2/orders", self._plain(self._cancel_all, status=207)),
-                get("/v2/orders:by_client_order_id", self._plain(self._by_name)),
-                get("/v2/orders/{number}", self._plain(lambda r: self.venue.found(r.match_info["number"]).answer())),
+                delete("/v2/orders", plain(self._cancel_all, status=207)),
+                get("/v2/orders:by_client_order_id", plain(self._by_name)),
+                get("/v2/orders/{number}", plain(self._by_number)),
+                web.patch("/v2/orders/{number}", self._change),
                 delete("/v2/orders/{number}", self._cancel),
-                get("/v2/clock", self._plain(self._clock)),
-                get("/v2/calendar", self._plain(_calendar)),
-                get("/v2/assets", self._plain(self._assets)),
-                get("/v2/assets/{symbol:.+}", self._plain(self._asset)),
-                get("/v2/account/activities", self._plain(self._activities)),
-                get("/v2/account/activities/{kind}", self._plain(self._activities)),
-                get("/v2/account/portfolio/history", self._plain(self._history)),
-                get("/v2/stocks/bars", self._plain(self._bars)),
-                get("/v2/stocks/bars/latest", self._plain(self._latest)),
-                get("/v1beta3/crypto/us/bars", self._plain(self._bars)),
-                get("/v1beta3/crypto/us/latest/bars", self._plain(self._latest)),
-                get("/stream", self._stream),
+                get("/v2/clock", plain(self._clock)),
+                get("/v2/calendar", plain(lambda request: calendar_answer(request.query))),
+                get("/v2/assets", plain(self._assets)),
+                get("/v2/assets/{symbol:.+}", plain(self._asset)),
+                get("/v2/stocks/bars", plain(self._bars)),
+                get("/v2/stocks/bars/latest", plain(self._latest)),
+                get("/v1beta3/crypto/us/bars", plain(self._bars)),
+                get("/v1beta3/crypto/us/latest/bars", plain(self._latest)),
+                get("/stream", self._stream.serve),
                 post("/control/advance", self._advance),
                 post("/control/faults", self._plan),
+                delete("/control/faults", plain(self._forget)),
                 post("/control/assets", self._flag),
                 post("/control/hang_up", self._hang_up_streams),
-                delete("/control/faults", self._plain(self._forget)),
             ]
         )
         if self.speed is not None:
@@ -124,61 +133,95 @@ class Server:
         return handle
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
-        try:
-            asked = json.loads(await request.text())
-        except ValueError:
-            raise Refused(400, 40010000, "the body is no JSON") from None
-        if not isinstance(asked, dict):
-            raise Refused(400, 40010000, "the body is no order")
+        asked = await _body(request)
         if self.faults.take(("reject",), request.method, request.path):
             raise Refused(403, 40310000, "rejected on demand")
-        return web.json_response(self.venue.submit(asked, partial=bool(self.faults.take(("partial",)))))
+        partial, reject = (bool(self.faults.take((kind,))) for kind in ("partial", "reject_later"))
+        return web.json_response(self._shown(self.venue.submit(asked, partial=partial, reject=reject), request))
+
+    async def _change(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(self.venue.change(request.match_info["number"], await _body(request)))
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         self.venue.cancel(request.match_info["number"])
         return web.Response(status=204)
 
     def _cancel_all(self, _: web.Request) -> list[Answer]:
-        numbers = [ticket.number for ticket in self.venue.tickets.values() if ticket.status in OPEN]
+        numbers = [ticket.number for ticket in self.venue.tickets.values() if ticket.open]
         for number in numbers:
-            self.venue.cancel(number)
+            ticket = self.venue.found(number)
+            for each in (ticket, *ticket.legs):
+                if not each.closed:
+                    self.venue.cancel(each.number)
         return [{"id": number, "status": 200} for number in numbers]
 
+    def _shown(self, answer: Answer, request: web.Request) -> Answer:
+        """An order, in another state than its own on demand."""
+        fault = self.faults.take(("state",), request.method, request.path)
+        return answer if fault is None else {**answer, "status": fault.state}
+
     def _by_name(self, request: web.Request) -> Answer:
-        return self.venue.named(request.query.get("client_order_id", "")).answer()
+        return self._shown(self.venue.named(request.query.get("client_order_id", "")).answer(), request)
+
+    def _by_number(self, request: web.Request) -> Answer:
+        return self._shown(self.venue.found(request.match_info["number"]).answer(), request)
 
     def _orders(self, request: web.Request) -> list[Answer]:
-        wanted, query = request.query.get("status", "open"), request.query
+        query = request.query
+        wanted, nested, side = query.get("status", "open"), query.get("nested") in ("true", "True"), query.get("side")
         names = {instrument(s).symbol for s in query.get("symbols", "").split(",") if s}
-        tickets = [t for t in self.venue.tickets.values() if _listed(t, wanted) and (not names or t.order.symbol in names)]
+        tickets = list(self.venue.tickets.values())
+        if not nested:
+            tickets = [each for ticket in tickets for each in (ticket, *ticket.legs)]
+        tickets = [t for t in tickets if wanted == "all" or (t.open if nested else not t.closed) == (wanted == "open")]
+        tickets = [t for t in tickets if (not names or t.order.symbol in names) and side in (None, t.order.side)]
         after, until = (stamp(instant(query[n], name=n)) if n in query else None for n in ("after", "until"))
         tickets = [t for t in tickets if (after is None or t.at > after) and (until is None or t.at < until)]
         ordered = tickets if query.get("direction") == "asc" else tickets[::-1]
-        return [ticket.answer() for ticket in ordered[: int(query.get("limit", 50))]]
+        return [ticket.answer(nested=nested) for ticket in ordered[: int(query.get("limit", 50))]]
 
     def _position(self, request: web.Request) -> Answer:
         name = instrument(request.match_info["symbol"]).symbol
-        held = [p for p in self.venue.positions() if p["symbol"] == name]
+        held = [p for p in positions_answer(self.venue) if p["symbol"] == name]
         if not held:
             raise Refused(404, 40410000, "position does not exist")
         return held[0]
 
     def _close(self, request: web.Request) -> Answer:
-        held = self._position(request)
-        size, coin = str(held["qty"]).lstrip("-"), held["asset_class"] == "crypto"
+        """Close a position, `qty` of it, or `percentage`."""
+        held, query = self._position(request), request.query
+        try:
+            return self._closed(held, Decimal(query.get("percentage", "100")), query.get("qty"))
+        except InvalidOperation:
+            raise Refused(422, 42210000, "qty and percentage are numbers") from None
+
+    def _close_all(self, request: web.Request) -> list[Answer]:
+        if request.query.get("cancel_orders") in ("true", "True"):
+            self._cancel_all(request)
+        found = []
+        for held in positions_answer(self.venue):
+            try:
+                found.append({"symbol": held["symbol"], "status": 200, "body": self._closed(held, Decimal(100))})
+            except Refused as why:
+                found.append({"symbol": held["symbol"], "status": why.status, "body": {"code": why.code, "message": str(why)}})
+        return found
+
+    def _closed(self, held: Answer, percentage: Decimal, quantity: str | None = None) -> Answer:
+        """The order that closes so much of a position."""
+        size, coin = Decimal(str(held["qty"]).lstrip("-")), held["asset_class"] == "crypto"
+        part = size * percentage / 100 if quantity is None else Decimal(quantity)
         side, force = ("sell" if held["side"] == "long" else "buy"), ("gtc" if coin else "day")
-        order = {"symbol": held["symbol"], "qty": size, "side": side, "type": "market", "time_in_force": force}
+        order = {"symbol": held["symbol"], "qty": text(part), "side": side, "type": "market", "time_in_force": force}
         return self.venue.submit(order)
 
     def _clock(self, _: web.Request) -> Answer:
         skew = self.faults.take(("skew",))
-        clock = self.venue.clock()
         ahead = np.timedelta64(int(skew.seconds), "s") if skew else np.timedelta64(0, "s")
-        return {**clock, "timestamp": stamp(self.venue.now + ahead)}
+        return {**clock_answer(self.venue), "timestamp": stamp(self.venue.now + ahead)}
 
     def _assets(self, request: web.Request) -> list[Answer]:
         kind = request.query.get("asset_class")
-        found = [_asset(symbol) | self.venue.flags.get(symbol, {}) for symbol in self.venue.bars.symbols]
+        found = [asset_answer(self.venue, symbol) for symbol in self.venue.bars.symbols]
         return [asset for asset in found if kind in (None, asset["class"])]
 
     def _asset(self, request: web.Request) -> Answer:
@@ -188,7 +231,7 @@ class Server:
             name = next((s for s in self.venue.bars.symbols if asset_id(s) == request.match_info["symbol"]), "")
         if name not in self.venue.bars.symbols:
             raise Refused(404, 40410000, f"asset not found for {request.match_info['symbol']}")
-        return _asset(name) | self.venue.flags.get(name, {})
+        return asset_answer(self.venue, name)
 
     def _activities(self, request: web.Request) -> list[Answer]:
         kinds = request.match_info.get("kind") or request.query.get("activity_types")
@@ -203,32 +246,23 @@ class Server:
         begin = next((k + 1 for k, a in enumerate(found) if a["id"] == token), 0)
         return found[begin : begin + int(request.query.get("page_size", 100))]
 
-    def _history(self, _: web.Request) -> Answer:
-        curve = self.venue.curve
-        equity = [value for _, value in curve]
-        base = self.venue.settings.capital
-        return {
-            "timestamp": [int(at.astype("datetime64[s]").astype(int)) for at, _ in curve],
-            "equity": equity,
-            "profit_loss": [value - base for value in equity],
-            "profit_loss_pct": [value / base - 1 for value in equity],
-            "base_value": base,
-            "timeframe": "1H",
-        }
+    def _history(self, request: web.Request) -> Answer:
+        frame = request.query.get("timeframe", "1H")
+        if frame not in ("1H", "1D"):
+            raise Refused(400, 40010000, f"timeframe {frame} is not served here: 1H, 1D")
+        return history_answer(self.venue, frame)
 
     def _bars(self, request: web.Request) -> Answer:
         query, now = request.query, self.venue.now
         frame = query.get("timeframe", "1Hour")
         if frame not in FRAMES:
             raise Refused(400, 40010000, f"timeframe {frame} is not served here: {', '.join(FRAMES)}")
-        start = (
-            instant(query["start"], name="start") if "start" in query else now.astype("datetime64[D]").astype("datetime64[ns]")
-        )
+        today = now.astype("datetime64[D]").astype("datetime64[ns]")
+        start = instant(query["start"], name="start") if "start" in query else today
         end = instant(query["end"], name="end") if "end" in query else now
-        names = [name for name in query.get("symbols", "").split(",") if name]
-        found = self.venue.bars_of([instrument(name).symbol for name in names], start, end)
-        framed = FRAMES[frame]
-        rows = [(spelled(symbol), bar) for symbol, bars in found.items() for bar in framed(bars)]
+        names = [instrument(name).symbol for name in query.get("symbols", "").split(",") if name]
+        found = bars_answer(self.venue, names, start, end, query.get("adjustment", "raw"))
+        rows = [(spelled(symbol), bar) for symbol, bars in found.items() for bar in FRAMES[frame](bars)]
         begin, limit = int(query.get("page_token") or 0), min(int(query.get("limit") or PAGE), PAGE)
         answer: dict[str, list[Answer]] = {}
         for symbol, bar in rows[begin : begin + limit]:
@@ -237,8 +271,7 @@ class Server:
 
     def _latest(self, request: web.Request) -> Answer:
         names = [instrument(name).symbol for name in request.query.get("symbols", "").split(",") if name]
-        week = self.venue.now - np.timedelta64(10, "D")
-        found = self.venue.bars_of(names, week, self.venue.now)
+        found = bars_answer(self.venue, names, self.venue.now - LATEST, self.venue.now)
         return {"bars": {spelled(symbol): bars[-1] for symbol, bars in found.items() if bars}}
 
     async def _advance(self, request: web.Request) -> web.StreamResponse:
@@ -252,7 +285,7 @@ class Server:
         before = self.venue.index
         self.venue.advance(index)
         left = len(self.venue.bars.times) - 1 - self.venue.index
-        return web.json_response({**self.venue.clock(), "moved": self.venue.index > before, "left": left})
+        return web.json_response({**clock_answer(self.venue), "moved": self.venue.index > before, "left": left})
 
     async def _plan(self, request: web.Request) -> web.StreamResponse:
         asked = json.loads(await request.text())
@@ -260,65 +293,26 @@ class Server:
             self.faults.add(fault_of(given))
         return web.json_response({})
 
-    async def _flag(self, request: web.Request) -> web.StreamResponse:
-        """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false, "easy_to_borrow": false}."""
-        asked = json.loads(await request.text())
-        name, flags = instrument(str(asked.get("symbol"))).symbol, {k: v for k, v in asked.items() if k != "symbol"}
-        if (
-            name not in self.venue.bars.symbols
-            or set(flags) - set(FLAGS)
-            or not all(isinstance(v, bool) for v in flags.values())
-        ):
-            raise Refused(422, 42210000, f"a symbol of this venue with {', '.join(FLAGS)}, true or false, is needed")
-        self.venue.flags[name] = {**self.venue.flags.get(name, {}), **flags}
-        return web.json_response({})
-
     def _forget(self, _: web.Request) -> Answer:
         self.faults.clear()
         return {}
 
-    async def _stream(self, request: web.Request) -> web.WebSocketResponse:
-        """Trade updates, once authenticated and asked for."""
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        known = False
-        async for message in socket:
-            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-                continue
-            asked = json.loads(message.data)
-            if asked.get("action") in ("authenticate", "auth"):
-                known = bool(asked.get("data", asked).get("key_id") or asked.get("key"))
-                status = "authorized" if known else "unauthorized"
-                await _send(socket, {"stream": "authorization", "data": {"action": "authenticate", "status": status}})
-            elif asked.get("action") == "listen" and known:
-                self._streams.add(socket)
-                await _send(socket, {"stream": "listening", "data": {"streams": ["trade_updates"]}})
-        self._streams.discard(socket)
-        return socket
+    async def _flag(self, request: web.Request) -> web.StreamResponse:
+        """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false, …}; "halted": orders wait."""
+        asked = json.loads(await request.text())
+        name, flags = instrument(str(asked.get("symbol"))).symbol, {k: v for k, v in asked.items() if k != "symbol"}
+        known = name in self.venue.bars.symbols and not set(flags) - {*FLAGS, "halted"}
+        if not known or not all(isinstance(value, bool) for value in flags.values()):
+            raise Refused(422, 42210000, f"a symbol of this venue with {', '.join(FLAGS)} or halted, true or false, is needed")
+        if "halted" in flags:
+            self.venue.halt(name, flags.pop("halted"))
+        self.venue.flags[name] = {**self.venue.flags.get(name, {}), **flags}
+        return web.json_response({})
 
     async def _hang_up_streams(self, _: web.Request) -> web.StreamResponse:
         """Drop every stream's connection; a client may come back."""
-        for socket in list(self._streams):
-            await socket.close()
+        await self._stream.hang_up()
         return web.json_response({})
-
-    def _tell(self, update: Answer) -> None:
-        """Send a trade update to every listener, or fail to, on demand."""
-        if not self._streams:
-            return
-        fault = self.faults.take(STREAM)
-        if fault is not None and fault.kind == "silence":
-            return
-        if fault is not None and fault.kind == "out_of_order":
-            self._held.append(update)
-            return
-        updates = [update, *self._held] if fault is None else [update, update, *self._held]
-        self._held = []
-        for each in updates:
-            for socket in list(self._streams):
-                task = asyncio.get_running_loop().create_task(_send(socket, {"stream": "trade_updates", "data": each}))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
 
     async def _start_clock(self, _: web.Application) -> None:
         self._began = (time.monotonic(), self.venue.now)
@@ -336,67 +330,11 @@ class Server:
         self._clockwork.cancel()
 
 
-async def _send(socket: web.WebSocketResponse, message: Answer) -> None:
-    if not socket.closed:
-        await socket.send_bytes(json.dumps(message).encode())
-
-
-def _listed(ticket: Ticket, wanted: str) -> bool:
-    return wanted == "all" or (ticket.status in OPEN) == (wanted == "open")
-
-
-def _asset(symbol: str) -> Answer:
-    coin = instrument(symbol).kind is Kind.CRYPTO
-    asset = {
-        "id": asset_id(symbol),
-        "class": "crypto" if coin else "us_equity",
-        "exchange": "CRYPTO" if coin else "NASDAQ",
-        "symbol": spelled(symbol),
-        "name": symbol,
-        "status": "active",
-        "tradable": True,
-        "marginable": not coin,
-        "shortable": not coin,
-        "easy_to_borrow": not coin,
-        "fractionable": True,
-    }
-    increments = {"min_order_size": "0.000000001", "min_trade_increment": "0.000000001", "price_increment": "0.000000001"}
-    return {**asset, **increments} if coin else asset
-
-
-def _calendar(request: web.Request) -> list[Answer]:
-    grid, query = stock_grid(), request.query
-    first, last = (np.datetime64(query[name][:10], "D") if name in query else None for name in ("start", "end"))
-    rows = [k for k, day in enumerate(grid.dates) if (first is None or day >= first) and (last is None or day <= last)]
-    hours = [pd.DatetimeIndex(side[rows]).tz_localize("UTC").tz_convert(NEW_YORK) for side in (grid.opens, grid.closes)]
-    days = zip(rows, *hours, strict=True)
-    return [{"date": str(grid.dates[k]), "open": f"{opens:%H:%M}", "close": f"{closes:%H:%M}"} for k, opens, closes in days]
-
-
-def _halves(bars: list[Answer]) -> list[Answer]:
-    """Hourly bars as half-hours that make them again; the second trades at the close. The hour before a close is one half."""
-    grid, found = stock_grid(), []
-    for bar in bars:
-        begins = np.datetime64(bar["t"][:-1], "ns")
-        k = int(np.searchsorted(grid.starts, begins))
-        if grid.starts[k] == begins and grid.ends[k] <= begins + HALF:
-            found.append(bar)
-            continue
-        early, close = float(np.floor(bar["v"] / 2)), bar["c"]
-        late = {"t": stamp(begins + HALF), "o": close, "h": close, "l": close, "v": bar["v"] - early}
-        found += [{**bar, "v": early}, {**bar, **late}]
-    return found
-
-
-def _days(bars: list[Answer]) -> list[Answer]:
-    """Hourly bars as one a New York day."""
-    if not bars:
-        return []
-    frame = pd.DataFrame(bars)
-    days = pd.DatetimeIndex(frame["t"]).tz_convert(NEW_YORK).normalize().tz_convert("UTC")
-    grouped = frame.groupby(days).agg({"o": "first", "h": "max", "l": "min", "c": "last", "v": "sum", "n": "sum", "vw": "last"})
-    rows: list[Answer] = json.loads(grouped.to_json(orient="records", double_precision=15))
-    return [{"t": f"{at:%Y-%m-%dT%H:%M:%SZ}", **row} for at, row in zip(grouped.index, rows, strict=True)]
-
-
-FRAMES: Mapping[str, Callable[[list[Answer]], list[Answer]]] = {"30Min": _halves, "1Hour": list, "1Day": _days}
+async def _body(request: web.Request) -> Mapping[str, Any]:
+    try:
+        asked = json.loads(await request.text())
+    except ValueError:
+        raise Refused(400, 40010000, "the body is no JSON") from None
+    if not isinstance(asked, dict):
+        raise Refused(400, 40010000, "the body is no order")
+    return asked

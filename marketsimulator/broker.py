@@ -89,6 +89,7 @@ class SimulatedBroker:
         self._states: list[State] = []
         self._index = first
         self._opening: tuple[np.ndarray, ...] | None = None
+        self._recorded: np.ndarray | None = None
         mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
 
     def advance(self, index: int) -> None:
@@ -158,11 +159,27 @@ class SimulatedBroker:
             self._states.append("held")
         return True
 
-    def state(self, client_order_id: str) -> State | None:
-        """What has become of an order or an exit of one; None for one it never took."""
+    def states(self, client_order_ids: Iterable[str]) -> dict[str, State]:
+        """What has become of orders and exits of orders; without those it never took."""
         self._note_states()
-        number = self._numbers.get(client_order_id)
-        return None if number is None else self._states[number]
+        numbers = self._numbers
+        return {name: self._states[numbers[name]] for name in client_order_ids if name in numbers}
+
+    def opening(self, symbol: str) -> float | None:
+        """The open of the bar that starts at this instant, before spread; None where none does."""
+        opens = self._open()[0]
+        price = float(opens[self._symbol[symbol]])
+        return None if np.isnan(price) else price
+
+    def halt(self, symbol: str, halted: bool) -> None:
+        """Trading in a symbol stops after this instant, or goes on: while it is halted there are no bars of it."""
+        s, later = self._symbol[symbol], self._index + 1
+        if self._recorded is None:
+            self._recorded = self._line.bars
+            self._line = self._line._replace(bars=self._recorded.copy())
+        self._line.bars[later:, s] = np.nan if halted else self._recorded[later:, s]
+        if self._opening is not None and halted:
+            self._opening[0][s] = np.nan
 
     def _note_states(self) -> None:
         for number, state in zip(self._book.orders["number"].tolist(), self._book.orders["state"].tolist(), strict=True):

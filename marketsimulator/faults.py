@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from marketsimulator.tickets import STATUSES
 from trainingdata.errors import InputError
 
 KINDS = (
     *("delay", "drop_before", "drop_after", "status", "malformed"),
-    *("reject", "partial", "skew"),
+    *("reject", "reject_later", "partial", "state", "skew"),
     *("silence", "duplicate", "out_of_order"),
 )
 
@@ -21,7 +22,8 @@ class Fault:
 
     kind: `delay` answers late by `seconds`; `drop_before` and `drop_after` close the connection without and with the request
     done; `status` answers with one (429, 500, 502, 504) and does nothing; `malformed` does it and answers with half a JSON;
-    `reject` takes no order; `partial` fills half of one and cancels the rest; `skew`: the clock says `seconds` too much;
+    `reject` takes no order, `reject_later` turns one down that was taken; `partial` fills half of one and cancels the rest;
+    `state` shows an order in `state`, which is not its own; `skew`: the clock says `seconds` too much;
     `silence`, `duplicate`, `out_of_order`: trade updates are not sent, sent twice, or the newer before the older. method,
     path: of the requests it meets, by their beginning.
     """
@@ -32,6 +34,7 @@ class Fault:
     path: str = ""
     status: int = 500
     seconds: float = 1.0
+    state: str = "pending_new"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -40,6 +43,8 @@ class Fault:
             raise InputError(f"faults: count {self.count} is below 1")
         if not 400 <= self.status < 600:
             raise InputError(f"faults: status {self.status} is outside 400 … 599")
+        if self.state not in STATUSES:
+            raise InputError(f"faults: state {self.state!r} is none of {', '.join(STATUSES)}")
         if not 0 <= self.seconds <= 3600:
             raise InputError(f"faults: seconds {self.seconds} is outside 0 … 3600")
 

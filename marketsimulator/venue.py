@@ -1,4 +1,4 @@
-"""An account on recorded bars that speaks as Alpaca's API does: plain answers, no HTTP.
+"""An account on recorded bars that takes orders as Alpaca does: no HTTP.
 
 It stands at an instant of the panel; `advance` moves it. A market order meets the open of the bar that starts there, what
 waits meets the bars that follow: the broker underneath is the backtest's own.
@@ -7,30 +7,36 @@ waits meets the bars that follow: the broker underneath is the backtest's own.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
-from execution.broker import refusal
-from execution.orders import Fill, Order
+from execution.broker import Asset, refusal
+from execution.orders import Account, Fill, Order
 from marketsimulator.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.tickets import NAMES, OPEN, Answer, Refused, Ticket, asset_id, order_of, stamp, text
+from marketsimulator.tickets import NAMES, OPEN, Answer, Refused, Ticket, changed, number_of, order_of, stamp, text
 from sizing.quantity import whole
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind, instrument, spelled
-from trainingdata.sessions import in_session, started_at, stock_grid
+from trainingdata.sessions import in_session
 
 ACCOUNT = str(uuid.uuid5(NAMES, "account"))
 THOUSANDTH = Decimal("0.001")
+FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 Listener = Callable[[Answer], None]
 
 
 class Venue:
-    """One account, its orders and its clock."""
+    """One account, its orders and its clock.
+
+    tickets: by client_order_id, in the order they came; entries: quantity and mean price of what is held; curve: instants and
+    equity; flags: what assets allow where that is not everything; halts: from and until when (none: still) a symbol did not
+    trade.
+    """
 
     def __init__(self, settings: BacktestSettings, bars: Bars, first: int) -> None:
         """bars: the panel, history before instant number `first` included.
@@ -39,17 +45,19 @@ class Venue:
         cancelled says so.
         """
         settings = replace(settings, fills=replace(settings.fills, remainder="carry"))
-        self.settings, self.bars, self.index, self._first = settings, bars, first, first
+        self.settings, self.bars, self.index, self.first = settings, bars, first, first
         self.broker: SimulatedBroker = settings.broker(bars, first)
         self.tickets: dict[str, Ticket] = {}
         self.activities: list[Answer] = []
         self.listeners: list[Listener] = []
         self.flags: dict[str, dict[str, bool]] = {}
+        self.halts: dict[str, list[tuple[np.datetime64, np.datetime64 | None]]] = {}
         self.curve: list[tuple[np.datetime64, float]] = []
+        self.entries: dict[str, tuple[Decimal, float]] = {}
         self._by_number: dict[str, Ticket] = {}
+        self._by_name: dict[str, Ticket] = {}
         self._working: dict[str, Ticket] = {}
         self._seen = 0
-        self._entries: dict[str, tuple[Decimal, float]] = {}
 
     @property
     def now(self) -> np.datetime64:
@@ -69,64 +77,93 @@ class Venue:
             self.broker.advance(self.index)
             self._settle()
 
-    def _mark(self) -> None:
-        row = self.broker.row()
-        self._settle()
-        self.curve.append((self.now, row.equity))
-        flows = {"INT": -row.interest, "FEE": -(row.fees + row.rounding) + 0.0, "DIV": row.dividends, "MA": -row.borrow}
-        for kind, usd in flows.items():
-            if usd:
-                self._note({"activity_type": kind, "date": str(self.now.astype("datetime64[D]")), "net_amount": repr(usd)})
+    def submit(self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False) -> Answer:
+        """Take an order, and answer with what has become of it at once.
 
-    def _note(self, activity: Answer) -> None:
-        number = f"{stamp(self.now)}::{len(self.activities):09d}"
-        shared = {"id": number, "account_id": ACCOUNT, "description": activity["activity_type"], "status": "executed"}
-        self.activities.append({**shared, **activity})
-
-    def submit(self, request: Mapping[str, Any], *, partial: bool = False) -> Answer:
-        """Take an order, and answer with what has become of it at once; partial: half of it fills, the rest is cancelled.
+        partial: half of it fills, the rest is cancelled; reject: it is taken, and turned down afterwards.
 
         Raises
         ------
         Refused
             for what the venue would not take.
         """
-        order = order_of(request, len(self.tickets))
-        if order.client_order_id in self.tickets:
+        order, notional = order_of(request, len(self.tickets), self._price_of)
+        self._check(order, self.broker.account())
+        return self._send(Ticket.of(order, stamp(self.now), notional), partial=partial, reject=reject).answer()
+
+    def change(self, number: str, request: Mapping[str, Any]) -> Answer:
+        """Put a new order in the place of an open one, which is `replaced`; where the new one cannot be, the old one stays.
+
+        Raises
+        ------
+        Refused
+            for an order that is not there or cannot be changed, and a new one that the venue would not take.
+        """
+        old, account = self.found(number), self.broker.account()
+        order = changed(old, request, len(self.tickets))
+        beside = tuple(other for other in account.open_orders if other.client_order_id != old.order.client_order_id)
+        self._check(order, replace(account, open_orders=beside))
+        self.broker.cancel([old.order.client_order_id])
+        old.replaced_by = number_of(order)
+        self._settle()
+        ticket = Ticket.of(order, stamp(self.now))
+        ticket.replaces = old.number
+        return self._send(ticket).answer()
+
+    def _check(self, order: Order, account: Account) -> None:
+        if order.client_order_id in self._by_name:
             raise Refused(422, 40010001, "client_order_id must be unique")
         if order.symbol not in self.bars.symbols:
             raise Refused(422, 42210000, f"asset {order.symbol} is not tradable here")
-        if why := refusal(order) or self._conflict(order):
+        short = not order.reduces and order.side == "sell" and account.positions.get(order.symbol, Decimal(0)) <= 0
+        opens = order if short else replace(order, reduces=True)  # whether it opens a short is the venue's to see
+        if why := refusal(opens, self.asset(order.symbol), account, self.settings.orders):
             raise Refused(403, 40310000, why)
-        ticket = Ticket(order, str(uuid.uuid5(NAMES, order.client_order_id)), stamp(self.now))
-        self.tickets[order.client_order_id] = self._by_number[ticket.number] = ticket
-        self._working[order.client_order_id] = ticket
+        coin = instrument(order.symbol).kind is Kind.CRYPTO
+        if coin and short:
+            raise Refused(403, 40310000, f"insufficient balance for {spelled(order.symbol)} (available: 0)")
+
+    def _send(self, ticket: Ticket, *, partial: bool = False, reject: bool = False) -> Ticket:
+        order = ticket.order
+        self.tickets[order.client_order_id] = ticket
+        for each in (ticket, *ticket.legs):
+            self._by_number[each.number] = self._by_name[each.order.client_order_id] = each
+        if reject:
+            ticket.status, ticket.closed = "rejected", stamp(self.now)
+            self._tell("rejected", ticket)
+            return ticket
+        for each in (ticket, *ticket.legs):
+            self._working[each.order.client_order_id] = each
         self._tell("new", ticket)
         half = whole(float(order.qty) / 2, Decimal(1) if instrument(order.symbol).kind is Kind.STOCK else THOUSANDTH)
         self.broker.submit([replace(order, qty=half) if partial and half else order])
         self._settle()
-        return ticket.answer()
+        return ticket
 
-    def _conflict(self, order: Order) -> str:
-        """Why an order cannot stand beside what is held and open; empty where it can."""
-        held = self.broker.account().positions.get(order.symbol, Decimal(0))
-        flags = self.flags.get(order.symbol, {})
-        if not flags.get("tradable", True):
-            return f"asset {order.symbol} is not tradable"
-        short = order.side == "sell" and held <= 0
-        if short and not (flags.get("shortable", True) and flags.get("easy_to_borrow", True)):
-            return f"asset {order.symbol} cannot be sold short"
-        if instrument(order.symbol).kind is Kind.CRYPTO and order.side == "sell" and order.qty > held:
-            return f"insufficient balance for {spelled(order.symbol)} (requested: {order.qty}, available: {held})"
-        if held * order.signed_qty < 0 and abs(order.signed_qty) > abs(held):
-            return f"insufficient qty available for order (requested: {order.qty}, available: {abs(held)})"
-        opposite = (t for t in self._working.values() if t.order.symbol == order.symbol and t.order.side != order.side)
-        if order.type == "market" and any(True for _ in opposite):
-            return "potential wash trade detected. use complex orders"
-        return ""
+    def _price_of(self, symbol: str) -> float | None:
+        """What a market order sent now trades at, before spread: the open that starts now, else the last close."""
+        opening = self.broker.opening(symbol) if symbol in self.bars.symbols else None
+        return opening or self.broker.account().prices.get(symbol)
+
+    def asset(self, symbol: str) -> Asset:
+        """What is allowed with a symbol of the panel."""
+        coin = instrument(symbol).kind is Kind.CRYPTO
+        flags = {"tradable": True, "shortable": not coin, "easy_to_borrow": not coin, "fractionable": True}
+        return Asset(symbol, **{**flags, **self.flags.get(symbol, {})}, increment=THOUSANDTH**3, smallest=THOUSANDTH**3)
+
+    def halt(self, symbol: str, halted: bool) -> None:
+        """Stop trading in a symbol from now on, or resume it: orders wait, and there are no bars."""
+        spans = self.halts.setdefault(symbol, [])
+        if halted == bool(spans and spans[-1][1] is None):
+            return
+        if halted:
+            spans.append((self.now, None))
+        else:
+            spans[-1] = (spans[-1][0], self.now)
+        self.broker.halt(symbol, halted)
 
     def cancel(self, number: str) -> None:
-        """Cancel an open order.
+        """Cancel an open order, and what is bound to it.
 
         Raises
         ------
@@ -159,177 +196,95 @@ class Venue:
         Refused
             where there is none.
         """
-        if client_order_id not in self.tickets:
+        if client_order_id not in self._by_name:
             raise Refused(404, 40410000, f"order not found for {client_order_id}")
-        return self.tickets[client_order_id]
+        return self._by_name[client_order_id]
+
+    def _mark(self) -> None:
+        row = self.broker.row()
+        self._settle()
+        self.curve.append((self.now, row.equity))
+        flows = {"INT": -row.interest, "FEE": -(row.fees + row.rounding) + 0.0, "DIV": row.dividends, "MA": -row.borrow}
+        for kind, usd in flows.items():
+            if usd:
+                self._note({"activity_type": kind, "date": str(self.now.astype("datetime64[D]")), "net_amount": repr(usd)})
+
+    def _note(self, activity: Answer) -> None:
+        number = f"{stamp(self.now)}::{len(self.activities):09d}"
+        shared = {"id": number, "account_id": ACCOUNT, "description": activity["activity_type"], "status": "executed"}
+        self.activities.append({**shared, **activity})
 
     def _settle(self) -> None:
         """Tell orders what they did, and listeners; what works no longer is closed."""
         for fill in self.broker.fills[self._seen :]:
             self._filled(fill)
         self._seen = len(self.broker.fills)
-        if not self._working:
-            return
-        waiting = {order.client_order_id for order in self.broker.account().open_orders}
+        states = self.broker.states(self._working)
         for name, ticket in list(self._working.items()):
-            whole = ticket.filled == ticket.order.qty
-            if whole or name not in waiting:
-                ticket.status, ticket.closed = ("filled" if whole else "canceled"), stamp(self.now)
-                del self._working[name]
-                if not whole:
-                    self._tell("canceled", ticket)
+            state = states.get(name, "canceled")
+            if state in ("held", "working"):
+                ticket.status = self._status(ticket, state)
+                continue
+            short = ticket.filled != ticket.order.qty
+            ended = "replaced" if ticket.replaced_by else state if state == "expired" else "canceled"
+            ticket.status, ticket.closed = (ended if short else "filled"), stamp(self.now)
+            del self._working[name]
+            if short:
+                self._tell(ticket.status, ticket)
+
+    def _status(self, ticket: Ticket, state: str) -> str:
+        """Of an order that is open: an order for a market that is shut is accepted, and new once it opens."""
+        if state == "held":
+            return "held"
+        if ticket.filled:
+            return "partially_filled"
+        shut = instrument(ticket.order.symbol).kind is Kind.STOCK and not in_session(np.array([self.now]))[0]
+        return "accepted" if shut else "new"
 
     def _filled(self, fill: Fill) -> None:
         self._average(fill)
-        ticket = self.tickets.get(fill.client_order_id)
+        ticket = self._by_name.get(fill.client_order_id)
         if ticket is None or fill.price == 0:
             if ticket is not None:
                 ticket.fills.append(fill)
             kind = "CFEE" if ticket is not None else "SPLIT" if fill.price == 0 else "FILL"
-            self._note(
-                {"activity_type": kind, "date": str(fill.at.astype("datetime64[D]")), **_traded(fill), "net_amount": "0"}
-            )
+            day = str(fill.at.astype("datetime64[D]"))
+            self._note({"activity_type": kind, "date": day, **_traded(fill), "net_amount": "0"})
             return
         ticket.fills.append(fill)
-        whole = ticket.filled == ticket.order.qty
-        ticket.status = "filled" if whole else "partially_filled"
-        ticket.closed = stamp(self.now) if whole else None
-        left = ticket.order.qty - ticket.filled
-        event = "fill" if whole else "partial_fill"
-        self._note(
-            {
-                "activity_type": "FILL",
-                "type": event,
-                "transaction_time": stamp(fill.at),
-                **_traded(fill),
-                "side": ticket.order.side,
-                "leaves_qty": text(left),
-                "cum_qty": text(ticket.filled),
-                "order_id": ticket.number,
-                "order_status": ticket.status,
-            }
-        )
-        self._tell(
-            event, ticket, {"price": repr(fill.price), "qty": text(abs(fill.qty)), "position_qty": self._held(fill.symbol)}
-        )
-
-    def _held(self, symbol: str) -> str:
-        return text(self.broker.account().positions.get(symbol, Decimal(0)))
+        done = ticket.filled == ticket.order.qty
+        ticket.status = "filled" if done else "partially_filled"
+        ticket.closed = stamp(self.now) if done else None
+        event = "fill" if done else "partial_fill"
+        told = {
+            "side": ticket.order.side,
+            "leaves_qty": text(ticket.order.qty - ticket.filled),
+            "cum_qty": text(ticket.filled),
+            "order_id": ticket.number,
+            "order_status": ticket.status,
+        }
+        at = stamp(fill.at)
+        self._note({"activity_type": "FILL", "type": event, "transaction_time": at, **_traded(fill), **told})
+        held = text(self.broker.account().positions.get(fill.symbol, Decimal(0)))
+        self._tell(event, ticket, {"price": repr(fill.price), "qty": text(abs(fill.qty)), "position_qty": held})
 
     def _tell(self, event: str, ticket: Ticket, more: Mapping[str, Any] | None = None) -> None:
         if not self.listeners:
             return
         identity = str(uuid.uuid5(NAMES, f"{ticket.number}{event}{ticket.filled}"))
-        update = {
-            "event": event,
-            "execution_id": identity,
-            "timestamp": stamp(self.now),
-            "order": ticket.answer(),
-            **(more or {}),
-        }
+        shared = {"event": event, "execution_id": identity, "timestamp": stamp(self.now)}
         for listener in self.listeners:
-            listener(update)
-
-    def account(self) -> Answer:
-        """`GET /v2/account`."""
-        account = self.broker.account()
-        equity, terms = account.equity, self.settings.margin
-        values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
-        coins = sum(v for s, v in values.items() if instrument(s).kind is Kind.CRYPTO)
-        stocks = [v for s, v in values.items() if instrument(s).kind is Kind.STOCK]
-        leverage = terms.leverage if equity >= terms.margin_equity else 1.0
-        power = max(leverage * (equity - coins) - sum(map(abs, stocks)), 0.0)
-        longs, shorts = (sum(v for v in values.values() if (v > 0) is sign) for sign in (True, False))
-        yesterday = next((e for at, e in reversed(self.curve) if at < self.now.astype("datetime64[D]")), equity)
-        return {
-            "id": ACCOUNT,
-            "account_number": "SIMULATED",
-            "status": "ACTIVE",
-            "crypto_status": "ACTIVE",
-            "currency": "USD",
-            "cash": repr(account.cash),
-            "equity": repr(equity),
-            "last_equity": repr(yesterday),
-            "portfolio_value": repr(equity),
-            "buying_power": repr(power),
-            "regt_buying_power": repr(max(2 * (equity - coins) - sum(map(abs, stocks)), 0.0)),
-            "non_marginable_buying_power": repr(account.unborrowed_cash),
-            "long_market_value": repr(longs),
-            "short_market_value": repr(shorts),
-            "multiplier": f"{leverage:g}",
-            "shorting_enabled": equity >= terms.margin_equity,
-            "trading_blocked": False,
-            "account_blocked": False,
-            "transfers_blocked": False,
-            "trade_suspended_by_user": False,
-            "created_at": stamp(self.bars.times[self._first]),
-        }
-
-    def positions(self) -> list[Answer]:
-        """`GET /v2/positions`."""
-        account = self.broker.account()
-        book = self.broker.short_proceeds()
-        return [self._position(s, q, account.prices[s], book.get(s, 0.0)) for s, q in account.positions.items()]
-
-    def _position(self, symbol: str, quantity: Decimal, price: float, proceeds: float) -> Answer:
-        coin, value = instrument(symbol).kind is Kind.CRYPTO, float(quantity) * price
-        entry = proceeds / float(-quantity) if quantity < 0 else self._entries[symbol][1]
-        return {
-            "asset_id": asset_id(symbol),
-            "symbol": symbol,
-            "exchange": "CRYPTO" if coin else "NASDAQ",
-            "asset_class": "crypto" if coin else "us_equity",
-            "asset_marginable": not coin,
-            "qty": text(quantity),
-            "qty_available": text(quantity),
-            "side": "long" if quantity > 0 else "short",
-            "avg_entry_price": repr(entry),
-            "cost_basis": repr(entry * float(quantity)),
-            "market_value": repr(value),
-            "unrealized_pl": repr(value - entry * float(quantity)),
-            "current_price": repr(price),
-        }
+            listener({**shared, "order": ticket.answer(), **(more or {})})
 
     def _average(self, fill: Fill) -> None:
         """Mean price of what is held: what opens averages, what closes leaves it."""
-        before, entry = self._entries.get(fill.symbol, (Decimal(0), 0.0))
+        before, entry = self.entries.get(fill.symbol, (Decimal(0), 0.0))
         after = before + fill.qty
         if before * after <= 0:
             entry = fill.price
         elif abs(after) > abs(before) and fill.price > 0:
             entry = (entry * float(before) + fill.price * float(fill.qty)) / float(after)
-        self._entries[fill.symbol] = after, entry
-
-    def clock(self) -> Answer:
-        """`GET /v2/clock`."""
-        grid, now = stock_grid(), self.now
-        k = int(np.searchsorted(grid.closes, now, side="right"))
-        opened = bool(in_session(np.array([now]))[0])
-        following = k + 1 if opened else k
-        return {
-            "timestamp": stamp(now),
-            "is_open": opened,
-            "next_open": stamp(grid.opens[following]),
-            "next_close": stamp(grid.closes[k]),
-        }
-
-    def bars_of(self, symbols: Sequence[str], start: np.datetime64, end: np.datetime64) -> dict[str, list[Answer]]:
-        """Bars that begin between two instants and are known by now, by symbol; what the panel lacks is left out."""
-        found: dict[str, list[Answer]] = {}
-        known = self.bars.between(0, self.index + 1)
-        for symbol in symbols:
-            if symbol not in known.symbols:
-                continue
-            s = known.symbols.index(symbol)
-            times, values = known.own(s)
-            begins = started_at(known.instruments[s].kind, times)
-            rows = np.flatnonzero((begins >= start) & (begins <= end))
-            stamps = [stamp(begin) for begin in begins[rows]]
-            found[symbol] = [
-                {"t": at, "o": o, "h": h, "l": low, "c": c, "v": v, "n": 1, "vw": c}
-                for at, (o, h, low, c, v) in zip(stamps, values[rows].tolist(), strict=True)
-            ]
-        return found
+        self.entries[fill.symbol] = after, entry
 
 
 def _traded(fill: Fill) -> Answer:

@@ -17,14 +17,21 @@ from alpaca.common.exceptions import APIError
 from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
 from alpaca.data.requests import CryptoBarsRequest, StockBarsRequest, StockLatestBarRequest
 from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
-from alpaca.trading.enums import QueryOrderStatus
+from alpaca.trading.enums import OrderStatus, QueryOrderStatus
 from alpaca.trading.requests import (
+    ClosePositionRequest,
     GetCalendarRequest,
     GetOrdersRequest,
+    GetPortfolioHistoryRequest,
     LimitOrderRequest,
+    MarketOrderRequest,
+    ReplaceOrderRequest,
+    StopLimitOrderRequest,
+    StopOrderRequest,
+    TrailingStopOrderRequest,
 )
 from alpaca.trading.stream import TradingStream
-from practice import KEYS, OPENING, Start, broker, buy, order, trading
+from practice import KEYS, OPENING, Practice, Start, broker, buy, order, trading
 
 
 def test_the_real_clients_read_account_clock_calendar_assets_and_bars(practice: Start) -> None:
@@ -171,6 +178,202 @@ def test_the_stream_tells_of_orders_and_fills(practice: Start) -> None:
     thread.join(30)
     assert seen[:2] == [("new", name), ("fill", name)]
     assert seen[-2:] == [("new", "last"), ("fill", "last")]
+
+
+def price_at_opening(here: Practice) -> float:
+    return here.venue.broker.opening("SYA") or 0.0
+
+
+def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client, price = trading(here), price_at_opening(here)
+    far, near, tif = round(price * 0.5, 2), round(price * 1.5, 2), {"side": "buy", "time_in_force": "gtc"}
+    asked = [
+        (StopOrderRequest(symbol="SYA", qty=1, stop_price=near, **tif), "stop", "new"),
+        (StopLimitOrderRequest(symbol="SYA", qty=1, stop_price=near, limit_price=near, **tif), "stop_limit", "new"),
+        (TrailingStopOrderRequest(symbol="SYA", qty=1, trail_percent=50, **tif), "trailing_stop", "new"),
+        (TrailingStopOrderRequest(symbol="SYA", qty=1, trail_price=price / 2, **tif), "trailing_stop", "new"),
+        (LimitOrderRequest(symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="ioc"), "limit", "canceled"),
+        (LimitOrderRequest(symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="fok"), "limit", "canceled"),
+        (LimitOrderRequest(symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="opg"), "limit", "new"),
+        (MarketOrderRequest(symbol="SYA", qty=1, side="buy", time_in_force="cls"), "market", "new"),
+        (MarketOrderRequest(symbol="SYA", notional=250, side="buy", time_in_force="day"), "market", "filled"),
+        (LimitOrderRequest(symbol="SYA", qty=1, limit_price=far, extended_hours=True, **tif), "limit", "new"),
+    ]
+    for request, kind, status in asked:
+        done = client.submit_order(request)
+        assert (done.order_type, done.status, done.time_in_force) == (kind, status, request.time_in_force), request
+        assert client.get_order_by_id(done.id).client_order_id == done.client_order_id
+        if getattr(request, "notional", None):
+            assert (float(done.notional), done.qty) == (250, None)
+            assert float(done.filled_qty) * float(done.filled_avg_price) == pytest.approx(250, rel=1e-3)
+        assert done.extended_hours is bool(request.extended_hours)
+    assert len(client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN))) == 7
+    here.advance("2024-02-20T21:00:00Z")
+    ended = {o.time_in_force: o.status for o in client.get_orders(GetOrdersRequest(status=QueryOrderStatus.CLOSED))}
+    assert ended == {"ioc": "canceled", "fok": "canceled", "opg": "expired", "cls": "filled", "day": "filled"}
+    assert client.cancel_orders()
+    assert client.get_orders() == []
+
+
+def test_an_order_with_exits_holds_them_until_it_fills_and_one_exit_cancels_the_other(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client, price = trading(here), price_at_opening(here)
+    profit, loss = {"limit_price": round(price * 2, 2)}, {"stop_price": round(price * 0.4, 2)}
+    low = LimitOrderRequest(symbol="SYA", qty=5, side="buy", time_in_force="gtc", limit_price=round(price * 0.5, 2),
+                            order_class="bracket", take_profit=profit, stop_loss=loss)  # fmt: skip
+    waiting = client.submit_order(low)
+    assert [(leg.order_type, leg.status, leg.side) for leg in waiting.legs] == [
+        ("limit", "held", "sell"),
+        ("stop", "held", "sell"),
+    ]
+    (listed,) = client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN, nested=True))
+    assert listed.id == waiting.id
+    assert len(client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN, nested=False))) == 3
+    client.cancel_order_by_id(waiting.id)
+    assert {leg.status for leg in client.get_order_by_id(waiting.id).legs} == {"canceled"}
+    opened = client.submit_order(buy(qty=5, order_class="bracket", take_profit=profit, stop_loss=loss))
+    assert opened.status == "filled"
+    legs = client.get_order_by_id(opened.id).legs
+    assert [leg.status for leg in legs] == ["new", "new"]
+    (listed,) = client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN, nested=True))
+    assert listed.id == opened.id
+    client.cancel_order_by_id(legs[0].id)
+    assert {leg.status for leg in client.get_order_by_id(opened.id).legs} == {"canceled"}
+    both = LimitOrderRequest(
+        symbol="SYA", qty=5, side="sell", time_in_force="gtc", order_class="oco", take_profit=profit, stop_loss=loss
+    )
+    pair = client.submit_order(both)
+    assert (pair.order_type, float(pair.limit_price), pair.legs[0].order_type) == ("limit", profit["limit_price"], "stop")
+    client.cancel_order_by_id(pair.id)
+    assert client.get_orders() == []
+    one = client.submit_order(buy(qty=5, order_class="oto", stop_loss=loss))
+    assert [float(leg.stop_price) for leg in client.get_order_by_id(one.id).legs] == [loss["stop_price"]]
+
+
+def test_an_order_is_replaced_and_the_one_it_replaces_says_so(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client, price = trading(here), price_at_opening(here)
+    low = LimitOrderRequest(symbol="SYA", qty=5, side="buy", time_in_force="day", limit_price=round(price * 0.5, 2))
+    first = client.submit_order(low)
+    second = client.replace_order_by_id(first.id, ReplaceOrderRequest(qty=7, limit_price=round(price * 0.6, 2)))
+    assert (second.qty, float(second.limit_price), second.replaces) == ("7", round(price * 0.6, 2), first.id)
+    assert (client.get_order_by_id(first.id).status, client.get_order_by_id(first.id).replaced_by) == ("replaced", second.id)
+    third = client.replace_order_by_id(
+        second.id, ReplaceOrderRequest(limit_price=round(price * 1.5, 2), client_order_id="mine")
+    )
+    assert (third.status, third.filled_qty, third.client_order_id) == ("filled", "7", "mine")
+    with pytest.raises(APIError):
+        client.replace_order_by_id(third.id, ReplaceOrderRequest(qty=9))
+    assert client.get_open_position("SYA").qty == "7"
+
+
+def test_what_cannot_be_put_in_its_place_leaves_an_order_as_it_is(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client, price = trading(here), price_at_opening(here)
+    client.submit_order(buy(qty=5))
+    rest = client.submit_order(
+        LimitOrderRequest(symbol="SYA", qty=5, side="sell", time_in_force="day", limit_price=round(price * 2, 2))
+    )
+    with pytest.raises(APIError, match="insufficient qty"):
+        client.replace_order_by_id(rest.id, ReplaceOrderRequest(qty=6))
+    assert client.get_order_by_id(rest.id).status == "new"
+    assert client.get_open_position("SYA").qty_available == "0"
+
+
+def test_positions_are_closed_in_part_and_all_at_once(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client = trading(here)
+    client.submit_order(buy(qty=10))
+    client.submit_order(MarketOrderRequest(symbol="SYB", qty=4, side="sell", time_in_force="day"))
+    client.close_position("SYA", ClosePositionRequest(percentage="30"))
+    assert client.get_open_position("SYA").qty == "7"
+    client.close_position("SYA", ClosePositionRequest(qty="2"))
+    assert {p.symbol: p.qty for p in client.get_all_positions()} == {"SYA": "5", "SYB": "-4"}
+    assert {answer.symbol for answer in client.close_all_positions(cancel_orders=True)} == {"SYA", "SYB"}
+    assert client.get_all_positions() == []
+
+
+def test_an_order_for_a_market_that_is_shut_is_accepted_and_meets_the_next_open(practice: Start) -> None:
+    here = practice()
+    here.advance("2024-02-20T22:00:00Z")
+    client = trading(here)
+    early = client.submit_order(buy())
+    assert early.status == "accepted"
+    here.advance("2024-02-21T15:30:00Z")
+    assert client.get_order_by_id(early.id).status == "filled"
+
+
+def test_a_halt_lets_orders_wait_and_shows_no_bars_until_it_ends(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client = trading(here)
+    stocks = StockHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
+
+    def latest() -> str:
+        return f"{stocks.get_stock_latest_bar(StockLatestBarRequest(symbol_or_symbols='SYA'))['SYA'].timestamp:%H:%M}"
+
+    def halt(halted: bool) -> None:
+        assert requests.post(f"{here.url}/control/assets", json={"symbol": "SYA", "halted": halted}, timeout=10).ok
+
+    halt(True)
+    waits = client.submit_order(buy(client_order_id="waits"))
+    here.advance("2024-02-20T18:30:00Z")
+    assert (client.get_order_by_id(waits.id).status, latest()) == ("new", "14:30")
+    assert client.submit_order(buy("SYB")).status == "filled"
+    halt(False)
+    here.advance("2024-02-20T20:30:00Z")
+    assert (client.get_order_by_id(waits.id).status, latest()) == ("filled", "19:30")
+
+
+@pytest.mark.parametrize("state", [state.value for state in OrderStatus if state.value != "pending_review"])
+def test_every_state_can_be_practised(practice: Start, state: str) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client = trading(here)
+    done = client.submit_order(buy())
+    here.fail(kind="state", state=state, path="/v2/orders/")
+    assert [client.get_order_by_id(done.id).status for _ in range(2)] == [state, "filled"]
+
+
+def test_an_order_may_be_turned_down_after_it_was_taken(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    here.fail(kind="reject_later")
+    assert trading(here).submit_order(buy()).status == "rejected"
+    assert trading(here).get_all_positions() == []
+
+
+def test_bars_are_raw_or_adjusted_for_splits_as_asked(practice: Start, tmp_path: Path) -> None:
+    actions = tmp_path / "actions.csv"
+    actions.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,4\n")
+    here = practice("data.adjustment=raw", f"data.actions={actions}")
+    stocks = StockHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
+
+    def opens(adjustment: str) -> list[float]:
+        asked = StockBarsRequest(symbol_or_symbols="SYA", timeframe=TimeFrame.Hour, start="2024-02-20", adjustment=adjustment)
+        return [bar.open for bar in stocks.get_stock_bars(asked)["SYA"]]
+
+    here.advance("2024-02-20T21:00:00Z")
+    assert opens("split") == opens("raw")
+    here.advance("2024-02-21T15:30:00Z")
+    assert opens("split") == [*(price / 4 for price in opens("raw")[:-1]), opens("raw")[-1]]
+
+
+def test_portfolio_history_holds_every_instant_or_every_day(practice: Start) -> None:
+    here = practice()
+    here.advance("2024-02-22T15:30:00Z")
+    client = trading(here)
+    days = client.get_portfolio_history(GetPortfolioHistoryRequest(timeframe="1D"))
+    hours = client.get_portfolio_history(GetPortfolioHistoryRequest(timeframe="1H"))
+    assert len(days.equity) == 3
+    assert len(hours.equity) == here.venue.index - here.venue.first
+    assert days.base_value == 100_000
 
 
 def test_the_clock_runs_as_fast_as_asked(practice: Start) -> None:

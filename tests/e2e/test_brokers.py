@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,6 +14,7 @@ from practice import KEYS, SPAN, order, practising
 
 from execution.alpaca import AlpacaBroker
 from execution.broker import Broker, place
+from execution.orders import Order
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import OPEN, Bars
 from trainingdata.composition import composed
@@ -148,3 +150,83 @@ def test_assets_say_what_may_be_done(stand: Stand) -> None:
     assert set(found) == {"SYA", "SYXUSD"}
     assert (found["SYA"].tradable, found["SYA"].shortable, found["SYXUSD"].shortable) == (True, True, False)
     assert 0 < found["SYXUSD"].increment <= Decimal("0.001")
+
+
+def test_a_bracket_is_entered_and_each_exit_fills_under_a_name_of_its_own(stand: Stand) -> None:
+    price = stand.opens("SYA", OPENING)
+    tight = {"take_profit": round(price * 1.0015, 2), "stop_loss": round(price * 0.9985, 2)}
+    stand.broker.submit([order("in-1", tif="gtc", **tight)])
+    assert stand.broker.account().positions == {"SYA": Decimal(10)}
+    for hour in range(1, 30):
+        stand.advance(OPENING + hour * np.timedelta64(1, "h"))
+        if not stand.broker.account().positions:
+            break
+    entry, leave = stand.broker.fills_since(OPENING - np.timedelta64(1, "s"))
+    assert (entry.client_order_id, entry.qty, leave.qty) == ("in-1", 10, -10)
+    assert leave.client_order_id in ("in-1.profit", "in-1.loss")
+    assert stand.broker.account().open_orders == ()
+
+
+def test_an_exit_and_the_stop_beside_it_count_once_and_end_together(stand: Stand) -> None:
+    price = stand.opens("SYA", OPENING)
+    stand.broker.submit([order("in-1")])
+    out = order("out-1", side="sell", tif="gtc", type="limit", limit_price=round(price * 2, 2), or_stop=round(price * 0.4, 2))
+    stand.broker.submit([out])
+    assert [(o.client_order_id, o.qty) for o in stand.broker.account().open_orders] == [("out-1", 10)]
+    stand.broker.cancel(["out-1"])
+    assert stand.broker.account().open_orders == ()
+    sold = stand.broker.submit([order("close-1", side="sell", reduces=True)])
+    assert [f.qty for f in sold] == [-10], "nothing holds the shares back any more"
+
+
+def test_a_trailing_stop_waits_behind_the_price(stand: Stand) -> None:
+    stand.broker.submit([order("in-1")])
+    stand.broker.submit([order("trail-1", side="sell", tif="gtc", type="trailing_stop", trail_percent=0.2)])
+    (waiting,) = stand.broker.account().open_orders
+    assert (waiting.type, waiting.trail_percent) == ("trailing_stop", 0.2)
+    for hour in range(1, 60):
+        stand.advance(OPENING + hour * np.timedelta64(1, "h"))
+    assert stand.broker.account().positions == {}
+
+
+def test_orders_on_the_close_and_on_the_open_meet_the_sessions_prints(stand: Stand) -> None:
+    stand.broker.submit([order("moc-1", tif="cls"), order("moo-1", "SYB", tif="opg")])
+    assert len(stand.broker.account().open_orders) == 2
+    stand.advance(np.datetime64("2024-02-20T21:00", "ns"))
+    assert stand.broker.account().positions == {"SYA": Decimal(10)}
+    assert stand.broker.account().open_orders == ()
+
+
+def test_an_order_to_fill_or_kill_fills_whole_or_not_at_all(stand: Stand) -> None:
+    assert stand.broker.submit([order("all-1", qty="10000000", tif="fok")]) == []
+    assert stand.broker.account().open_orders == ()
+    assert [f.qty for f in stand.broker.submit([order("ten-1", tif="fok")])] == [10]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (order("flip-1", side="sell", qty="11"), "no order goes through 0"),
+        (order("dust-1", qty="0.001"), "a fraction of a share is worth \\$1 at least"),
+        (order("whale-1", "SYXUSD", qty="100000", tif="gtc"), "an order of coins is worth \\$200,000 at most"),
+        (order("wash-1", "SYB", side="sell"), "a wash trade"),
+        (order("cross-1", "SYB", side="sell", type="limit", limit_price=0.5), "a wash trade"),
+        (order("early-1", type="market", extended_hours=True), "outside regular hours only limit orders"),
+        (order("auction-1", type="stop", stop_price=5.0, tif="opg"), "take market and limit orders"),
+        (order("trail-1", type="trailing_stop", trail_price=1.0, tif="ioc"), "trailing stops are day or gtc"),
+        (order("part-1", qty="1.5", take_profit=9e5, stop_loss=1.0), "in whole shares"),
+        (order("once-1", tif="ioc", take_profit=9e5, stop_loss=1.0), "exits are day or gtc"),
+        (order("coin-1", "SYXUSD", qty="1", tif="gtc", type="stop", stop_price=9e9), "coins take"),
+    ],
+)
+def test_what_a_venue_would_not_take_is_known_before_it_is_sent(
+    stand: Stand, caplog: pytest.LogCaptureFixture, wrong: Order, why: str
+) -> None:
+    stand.broker.submit([order("in-1")])
+    low = round(stand.opens("SYB", OPENING) * 0.5, 2)
+    stand.broker.submit([order("bid-1", "SYB", type="limit", limit_price=low, tif="gtc")])
+    before = stand.broker.account()
+    assert stand.broker.submit([wrong]) == []
+    assert re.search(why, caplog.text)
+    after = stand.broker.account()
+    assert (after.positions, after.open_orders, after.cash) == (before.positions, before.open_orders, before.cash)

@@ -252,7 +252,7 @@ def test_an_order_to_fill_or_kill_fills_whole_or_not_at_all() -> None:
     assert thin.submit([order("buy", 11, tif="fok")]) == []
     assert thin.account().open_orders == ()
     assert prices(thin.submit([order("buy", 10, tif="fok", name="p")])) == [(10, 100.0)]
-    assert (thin.state("o"), thin.state("p"), thin.state("nobody")) == ("canceled", "filled", None)
+    assert thin.states(["o", "p", "nobody"]) == {"o": "canceled", "p": "filled"}
 
 
 def test_orders_on_the_open_and_on_the_close_know_the_sessions_first_and_last_print() -> None:
@@ -264,10 +264,10 @@ def test_orders_on_the_open_and_on_the_close_know_the_sessions_first_and_last_pr
     b.submit([order("buy", 4, name="open", tif="opg"), order("buy", 8, "limit", "low", limit_price=90.0, tif="opg")])
     assert walk(b, 5) == []
     assert walk(b, 6) == [(1, 106.5)]
-    assert (b.state("close"), b.state("cheap"), b.state("open")) == ("filled", "expired", "expired")
+    assert b.states(["close", "cheap", "open"]) == {"close": "filled", "cheap": "expired", "open": "expired"}
     b.submit([order("buy", 4, name="next", tif="opg"), order("buy", 8, "limit", "next-low", limit_price=90.0, tif="opg")])
     assert walk(b, 7) == [(1, 106.5), (4, 107.0)]
-    assert b.state("next-low") == "expired"
+    assert b.states(["next-low"])["next-low"] == "expired"
 
 
 def test_of_an_exit_and_the_stop_beside_it_one_cancels_the_other() -> None:
@@ -277,12 +277,13 @@ def test_of_an_exit_and_the_stop_beside_it_one_cancels_the_other() -> None:
         b.submit([order("sell", 10, "limit", limit_price=105.0, or_stop=95.0)])
         assert [o.client_order_id for o in b.account().open_orders] == ["o"], "the two count once"
         assert walk(b, 2) == [(10, 100.0), fill]
-        assert b.state(left) == "canceled"
+        assert b.states([left])[left] == "canceled"
     b = stock(FLAT, FLAT)
     b.submit([order("buy", 10, name="in")])
     b.submit([order("sell", 10, "limit", limit_price=105.0, or_stop=95.0)])
     b.cancel(["o"])
-    assert (b.state("o"), b.state("o.stop"), b.account().open_orders) == ("canceled", "canceled", ())
+    assert b.states(["o", "o.stop"]) == {"o": "canceled", "o.stop": "canceled"}
+    assert b.account().open_orders == ()
 
 
 def test_what_an_exit_fills_is_its_own_and_day_orders_expire() -> None:
@@ -290,11 +291,11 @@ def test_what_an_exit_fills_is_its_own_and_day_orders_expire() -> None:
     b.submit([order("buy", 10, take_profit=105.0, stop_loss=95.0)])
     walk(b, 1)
     assert [f.client_order_id for f in b.fills] == ["o", "o.profit"]
-    assert (b.state("o"), b.state("o.profit"), b.state("o.loss")) == ("filled", "filled", "canceled")
+    assert b.states(["o", "o.profit", "o.loss"]) == {"o": "filled", "o.profit": "filled", "o.loss": "canceled"}
     day = stock(*[FLAT] * 8)
     day.submit([order("buy", 10, "limit", limit_price=50.0, tif="day")])
     assert walk(day, 6) == []
-    assert day.state("o") == "expired"
+    assert day.states(["o"])["o"] == "expired"
 
 
 def test_an_account_does_not_trade_with_itself() -> None:
