@@ -126,12 +126,13 @@ def run_cycle(
 
 def _awaited(feed: Feed, now: np.datetime64, patience: float, pause: Callable[[float], None]) -> tuple[Bars, bool]:
     """The bars once all that closed lately are there, or patience has ended; whether that took any waiting."""
-    bars, waited = feed.bars(now), 0.0
-    while waited < patience and (late := feed.late(now)):
+    bars, at = feed.bars(now), now
+    while at - now < np.timedelta64(round(patience * 1000), "ms") and (late := feed.late(at)):
         log.info("%s: waiting for the bars of %s", utc_text(now), " ".join(late))
         pause(LOOK)
-        bars, waited = feed.bars(now), waited + LOOK
-    return bars, waited > 0
+        at = at + np.timedelta64(round(LOOK * 1000), "ms")
+        bars = feed.bars(at)
+    return bars, bool(at > now)
 
 
 def _idle(account: Account, bars: Bars) -> str:

@@ -21,7 +21,7 @@ Array = npt.NDArray[np.float64]
 Table = tuple[Instrument, Instants, Array]
 Rows = list[dict[str, Any]]
 
-OVERLAP = np.timedelta64(8, "h")  # asked for again each time, to see whether it has changed
+OVERLAP = 14  # of a symbol's last bars are asked for again each time, to see whether they have changed
 NONE = np.timedelta64(0, "s")
 HALF = np.timedelta64(30, "m")
 FIELDS = {"t": "timestamp", "o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
@@ -163,7 +163,6 @@ class BarFeed:
         self._data, self._symbols, self._days = data, symbols, days
         self._patience = np.timedelta64(round(patience * 1000), "ms")
         self._kept: dict[Instrument, tuple[Instants, Array]] = {}
-        self._until: np.datetime64 | None = None
 
     def bars(self, now: np.datetime64) -> Bars:
         """Every bar known at `now`. A symbol whose older bars have changed since, as by a split, is asked for anew.
@@ -175,14 +174,12 @@ class BarFeed:
         BrokerError
             for a venue that does not answer, or refuses.
         """
-        if self._until is not None:
-            self._extend(now, self._until)
+        self._extend(now)
         if missing := [symbol for symbol in self._symbols if instrument(symbol) not in self._kept]:
             for item, times, values in self._data.tables(missing, now - self._days * DAY, now, self._patience):
                 self._kept[item] = times, values
         if not self._kept:
             raise DataError(f"{', '.join(self._symbols)}: the venue has no bar of the last {self._days} days")
-        self._until = now
         return panel([(item, *table) for item, table in self._kept.items()], "bars of the venue")
 
     def late(self, now: np.datetime64) -> tuple[str, ...]:
@@ -202,10 +199,12 @@ class BarFeed:
         kept = self._kept.get(item)
         return kept is not None and bool(kept[0][-1] >= last_known(item.kind, now))
 
-    def _extend(self, now: np.datetime64, until: np.datetime64) -> None:
+    def _extend(self, now: np.datetime64) -> None:
         """Add what is new, and take over what the venue has corrected; a symbol in other units than before is forgotten."""
         due = [item for item in self._kept if not self._complete(item, now)]
-        since = min([until, *(self._kept[item][0][-1] for item in due)]) - OVERLAP
+        if not due:
+            return
+        since = min(self._kept[item][0][-min(OVERLAP, len(self._kept[item][0]))] for item in due)
         for item, times, values in self._data.tables([item.symbol for item in due], since, now, self._patience):
             old_times, old_values = self._kept[item]
             shared = np.isin(times, old_times)

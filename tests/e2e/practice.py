@@ -21,12 +21,17 @@ from alpaca.trading.requests import (
 )
 
 from execution.alpaca import AlpacaBroker
+from execution.cycle import Cycle, run_cycle
 from execution.orders import Order
+from execution.settings import LiveSettings
+from execution.trader import Trader
 from marketsimulator.alpaca_app import Server
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import Venue
+from trainingdata.bars import Bars
 from trainingdata.composition import composed
 from trainingdata.endpoint import BrokerSettings, Keys
+from trainingdata.market_data import BarFeed, MarketData
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
@@ -61,10 +66,10 @@ def practising() -> Iterator[Start]:
     thread.start()
     runners: list[web.AppRunner] = []
 
-    def start(*words: str, speed: float | None = None) -> Practice:
+    def start(*words: str, speed: float | None = None, bars: Callable[[Bars], Bars] = lambda bars: bars) -> Practice:
         settings = BacktestSettings.of(composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words]))
-        bars, first = settings.panel()
-        server, posts = Server(Venue(settings, bars, first), speed), []
+        panel, first = settings.panel()
+        server, posts = Server(Venue(settings, bars(panel), first), speed), []
         app = server.app()
 
         async def note(request: web.Request, _: web.StreamResponse) -> None:
@@ -109,3 +114,28 @@ def buy(symbol: str = "SYA", qty: float = 10, **more: Any) -> MarketOrderRequest
 
 def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
     return Order(name, symbol, side, Decimal(qty), "test", **more)
+
+
+@dataclass
+class Live:
+    """What the live entry point composes for a practice server: `words` are settings of configs/live.yaml."""
+
+    settings: LiveSettings
+    feed: BarFeed
+    trader: Trader
+
+    @classmethod
+    def at(cls, here: Practice, *words: str, patience: float = 0.0) -> Live:
+        told = [*SPAN[3:], f"broker.url_override={here.url}", f"bar_patience={patience}", *words]
+        settings = LiveSettings.of(composed("live", told))
+        bars = here.venue.bars
+        trader = settings.trader(settings.forecaster.build(bars.symbols))
+        if "oracle" in trader.forecaster.name:
+            trader = trader.over(bars, here.venue.now)
+        symbols = settings.symbols or bars.symbols
+        data = MarketData(settings.broker, KEYS, "iex", settings.data.adjustment)
+        return cls(settings, BarFeed(data, symbols, settings.history_days, patience), trader)
+
+    def cycle(self, mine: AlpacaBroker, **more: Any) -> Cycle:
+        """One pass that sends its orders."""
+        return run_cycle(mine, self.feed, self.trader, self.settings, send=True, **more)

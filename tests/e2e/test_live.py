@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import requests
-from practice import KEYS, OPENING, ROOT, SPAN, Start, broker, trading
+from practice import KEYS, OPENING, ROOT, SPAN, Live, Start, broker, trading
 
-from execution.cycle import Rules, run_cycle
-from execution.settings import LiveSettings
+from execution.cycle import Rules
+from marketsimulator import alpaca_answers, alpaca_app
 from marketsimulator.backtest import simulate
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import read_bars
+from marketsimulator.venue import Venue
+from trainingdata.bars import Bars, read_bars
 from trainingdata.composition import composed
-from trainingdata.market_data import BarFeed, MarketData
+
+SIMPLE = ("forecaster=ewma", "sizing.strategy=equal_weight")
+
+
+def halved_from(bars: Bars, symbol: str, opens: str, ratio: float) -> Bars:
+    """The panel as it would read raw, had the symbol been split then."""
+    values, s = bars.values.copy(), bars.symbols.index(symbol)
+    after = bars.times > np.datetime64(opens, "ns")
+    values[s, after, :4] /= ratio
+    values[s, after, 4] *= ratio
+    return replace(bars, values=values)
 
 
 def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(practice: Start) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
-    live = LiveSettings.of(composed("live", [*SPAN[3:], "symbols=[SYA,SYB]", f"broker.url_override={here.url}"]))
-    bars, _ = here.venue.settings.panel()
-    trader = live.trader(live.forecaster.build(bars.symbols)).over(bars, here.venue.now)
+    live = Live.at(here)
     here.fail(kind="skew", seconds=3000, count=1)
-    done = run_cycle(broker(here), BarFeed(MarketData(live.broker, KEYS, "iex"), live.symbols, 400), trader, live, send=True)
+    done = live.cycle(broker(here))
     assert done.decision is None
+    assert "the last bar is of 2024-02-20T15:30Z" in done.idle
     assert here.venue.tickets == {}
 
 
@@ -43,11 +55,9 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     oracle = settings.forecaster.build(bars.symbols)
     alone = BacktestSettings.of(composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words]))
     expected = simulate(alone, bars, first, "alone", alone.trader(oracle).over(bars, bars.times[first]))
-    live = LiveSettings.of(composed("live", [*SPAN[3:], *words, f"broker.url_override={here.url}", "history_days=400"]))
-    feed = BarFeed(MarketData(live.broker, KEYS, "iex"), live.symbols, live.history_days)
-    trader, decisions = live.trader(oracle).over(bars, bars.times[first]), []
+    live, decisions = Live.at(here, *words), []
     while True:
-        cycle = run_cycle(broker(here), feed, trader, live, send=True)
+        cycle = live.cycle(broker(here))
         decisions += [cycle.decision] if cycle.decision is not None else []
         if here.venue.over:
             break
@@ -60,6 +70,131 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     assert float(trading(here).get_account().equity) == pytest.approx(expected.rows[-1].equity, abs=0.005)
 
 
+def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> None:
+    """Raw prices and a split of 4 on the second day: the feed is loaded anew, orders are in the venue's own units."""
+    actions = tmp_path / "actions.csv"
+    actions.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,4\nSYB,2024-02-22,dividend,0.5\n")
+    words = ("symbols=[SYA,SYB,SYXUSD]", "forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
+    raw = ("data.adjustment=raw", f"data.actions={actions}")
+    here = practice(*words, *raw, bars=lambda bars: halved_from(bars, "SYA", "2024-02-21T14:30", 4.0))
+    bars, first = here.venue.bars, here.venue.first
+    settings = here.venue.settings
+    expected = simulate(settings, bars, first, "alone", settings.trader(settings.forecaster.build(bars.symbols)))
+    live, history = Live.at(here, *words), []
+    while True:
+        done = live.cycle(broker(here))
+        history.append(float(done.bars.own(0)[1][0, 3]))
+        if here.venue.over:
+            break
+        here.advance()
+    assert history[0] == 4 * history[-1], "what was asked before the split is asked again after it"
+    assert len(expected.fills) > 20
+    assert here.venue.broker.fills == expected.fills
+    assert here.venue.broker.row().equity == expected.rows[-1].equity
+
+
+def test_a_bar_that_is_late_is_waited_for_and_one_that_never_comes_is_not(practice: Start) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    hidden, looks = (here.venue.now - np.timedelta64(1, "h"), None), []
+    here.venue.halts["SYA"] = [hidden]
+
+    def pause(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            here.venue.halts.clear()
+
+    done = Live.at(here, *SIMPLE, patience=20.0).cycle(broker(here), pause=pause)
+    assert len(looks) == 3
+    assert done.decision is not None
+    assert {c.symbol for c in done.decision.choices} == {"SYA", "SYB"}
+    here.advance("2024-02-20T16:30:00Z")
+    here.venue.halts["SYA"], looks = [(here.venue.now - np.timedelta64(1, "h"), None)], []
+    done = Live.at(here, *SIMPLE, patience=4.0).cycle(broker(here), pause=looks.append)
+    assert (sum(looks), [c.symbol for c in done.decision.choices]) == (4.0, ["SYB"])
+
+
+def test_an_hour_without_its_last_half_is_late_until_patience_ends(practice: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = practice("symbols=[SYA]")
+    here.advance(OPENING)
+    whole = alpaca_answers.FRAMES["30Min"]
+    monkeypatch.setitem(alpaca_answers.FRAMES, "30Min", lambda bars: whole(bars)[:-1])
+    looks: list[float] = []
+    live = Live.at(here, *SIMPLE, patience=6.0)
+    done = live.cycle(broker(here), pause=looks.append)
+    assert sum(looks) == 6.0
+    assert done.decision is not None, "at the end the half that is there counts"
+    assert live.feed.late(here.venue.now) == ()
+
+
+def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
+    practice: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = practice("symbols=[SYA]")
+    here.advance(OPENING)
+    feed, asked = Live.at(here, *SIMPLE).feed, []
+    first = feed.bars(here.venue.now)
+    real = alpaca_app.bars_answer
+
+    def corrected(venue: Venue, *rest: Any) -> dict[str, list[dict[str, Any]]]:
+        found = real(venue, *rest)
+        asked.append(len(found["SYA"]))
+        if scale == 1.0:
+            found["SYA"][-2]["c"] = found["SYA"][-2]["l"]
+        return {s: [{**bar, **{k: bar[k] * scale for k in "ohlc"}} for bar in bars] for s, bars in found.items()}
+
+    monkeypatch.setattr(alpaca_app, "bars_answer", corrected)
+    here.advance("2024-02-20T16:30:00Z")
+    scale = 1.0
+    second = feed.bars(here.venue.now)
+    assert second.values[0, -2, 3] == first.values[0, -1, 2]
+    assert len(asked) == 1
+    here.advance("2024-02-20T17:30:00Z")
+    scale = 0.25
+    third = feed.bars(here.venue.now)
+    np.testing.assert_array_equal(third.values[0, : len(first.times), 0], first.values[0, :, 0] / 4)
+    assert len(asked) == 3
+
+
+def test_what_the_bars_and_the_venue_price_in_other_units_is_not_traded(
+    practice: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    live = Live.at(here, *SIMPLE)
+    prices = live.feed.prices(["SYA", "SYB"])
+    monkeypatch.setattr(live.feed, "prices", lambda _: {**prices, "SYA": prices["SYA"] / 4})
+    done = live.cycle(broker(here))
+    assert done.decision is not None
+    assert {c.symbol for c in done.decision.choices} == {"SYB"}
+    assert "SYA is not traded: its bars end at" in caplog.text
+
+
+def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
+    practice: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, told = practice("symbols=[SYA,SYB,SYC,SYD]"), {}
+    here.advance(OPENING)
+    real = alpaca_app.account_answer
+    monkeypatch.setattr(alpaca_app, "account_answer", lambda venue: real(venue) | told)
+    live, mine = Live.at(here), broker(here)
+    free = live.cycle(mine).decision
+    assert free is not None
+    assert any(c.target < 0 for c in free.choices)
+    assert sum(abs(c.target) for c in free.choices) > 1.01
+    here.advance("2024-02-20T16:30:00Z")
+    told |= {"multiplier": "1", "shorting_enabled": False}
+    less = live.cycle(mine).decision
+    assert less is not None
+    assert less.stock_ceiling == 1
+    assert all(c.target >= min(c.held, 0) for c in less.choices), "a short may stay, none is opened"
+    assert sum(abs(c.target) for c in less.choices) <= 1.0 + 1e-9
+    here.advance("2024-02-20T17:30:00Z")
+    told |= {"trading_blocked": True}
+    blocked = live.cycle(mine)
+    assert (blocked.decision, blocked.idle) == (None, "the venue has blocked this account from trading")
+
+
 def test_what_the_venue_does_not_allow_is_not_asked_of_it(practice: Start, caplog: pytest.LogCaptureFixture) -> None:
     """Flags are read before sizing, once a day: nothing is sold short that cannot be borrowed, nothing halted is touched."""
     words = ("symbols=[SYA,SYB,SYC]",)
@@ -68,13 +203,9 @@ def test_what_the_venue_does_not_allow_is_not_asked_of_it(practice: Start, caplo
     flags = f"{here.url}/control/assets"
     requests.post(flags, json={"symbol": "SYA", "shortable": False}, timeout=10)
     requests.post(flags, json={"symbol": "SYB", "tradable": False}, timeout=10)
-    live = LiveSettings.of(composed("live", [*SPAN[3:], *words, f"broker.url_override={here.url}"]))
-    bars, _ = here.venue.settings.panel()
-    trader = live.trader(live.forecaster.build(bars.symbols)).over(bars, here.venue.now)
-    mine, rules = broker(here), Rules(broker(here))
-    feed, sold = BarFeed(MarketData(live.broker, KEYS, "iex"), live.symbols, 400), set()
+    live, mine, rules, sold = Live.at(here, *words), broker(here), Rules(broker(here)), set()
     for _ in range(20):
-        done = run_cycle(mine, feed, trader, live, send=True, rules=rules)
+        done = live.cycle(mine, rules=rules)
         if done.decision is not None:
             assert "SYB" not in {c.symbol for c in done.decision.choices}
             assert all(c.target >= 0 for c in done.decision.choices if c.symbol == "SYA")
@@ -110,6 +241,20 @@ def test_history_is_downloaded_into_files_that_a_backtest_reads(practice: Start,
     assert "keys without a paid plan read data.feed=iex" in refused.stderr.splitlines()[-1]
     for wrong in ("--start=tomorrow", "--start=2999-01-01", "oops"):
         assert run(wrong).returncode == 2
+
+
+def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(practice: Start, tmp_path: Path) -> None:
+    here = practice()
+    here.advance(OPENING)
+    words = ["--start", "2024-02-10", "--output", "bars", f"broker.url_override={here.url}"]
+    command, bare = [sys.executable, "-m", "trainingdata.download", "--symbols"], {"PATH": "", "HOME": str(tmp_path)}
+    done = [
+        subprocess.run([*command, symbol, *words], cwd=tmp_path, env=bare, capture_output=True, text=True, check=False)
+        for symbol in ("SYX/USD", "SYA")
+    ]
+    assert [each.returncode for each in done] == [0, 2], done[0].stderr
+    assert list((tmp_path / "bars").iterdir()) == [tmp_path / "bars" / "SYXUSD.parquet"]
+    assert done[1].stderr.splitlines()[-1].count("APCA_API_KEY_ID: not set in the environment") == 1
 
 
 @pytest.mark.parametrize(
