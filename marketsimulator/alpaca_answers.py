@@ -14,7 +14,7 @@ from marketsimulator.venue import ACCOUNT, Venue
 from trainingdata.actions import split_adjusted
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind, instrument, spelled
-from trainingdata.sessions import NEW_YORK, in_session, new_york_date, started_at, stock_grid
+from trainingdata.sessions import HOUR, NEW_YORK, in_session, new_york_date, started_at, stock_grid
 
 HALF = np.timedelta64(30, "m")
 
@@ -144,26 +144,34 @@ def history_answer(venue: Venue, timeframe: str) -> Answer:
 
 
 def bars_answer(
-    venue: Venue, symbols: Sequence[str], start: np.datetime64, end: np.datetime64, adjustment: str = "raw"
+    venue: Venue,
+    symbols: Sequence[str],
+    start: np.datetime64,
+    end: np.datetime64,
+    adjustment: str = "raw",
+    latest: int = 0,
 ) -> dict[str, list[Answer]]:
     """Bars that begin between two instants and are known by now, by symbol; what the panel lacks is left out.
 
-    adjustment: `raw` as they are in the files, anything else adjusted for the splits the files do not know of.
+    adjustment: `raw` as they are in the files, anything else adjusted for the splits the files do not know of. latest: no
+    more than so many of each; 0 for all.
     """
     known = venue.bars.between(0, venue.index + 1)
     if adjustment != "raw" and venue.settings.data.adjustment == "raw":
         known = split_adjusted(known, venue.settings.data.corporate_actions())
-    return {symbol: _rows(venue, known, symbol, start, end) for symbol in symbols if symbol in known.symbols}
+    return {symbol: _rows(venue, known, symbol, start, end, latest) for symbol in symbols if symbol in known.symbols}
 
 
-def _rows(venue: Venue, known: Bars, symbol: str, start: np.datetime64, end: np.datetime64) -> list[Answer]:
+def _rows(venue: Venue, known: Bars, symbol: str, start: np.datetime64, end: np.datetime64, latest: int) -> list[Answer]:
     s = known.symbols.index(symbol)
     times, values = known.own(s)
+    near = slice(*np.searchsorted(times, [start, end + HOUR], side="right"))  # a bar is known an hour after it begins at most
+    times, values = times[near], values[near]
     begins = started_at(known.instruments[s].kind, times)
     wanted = (begins >= start) & (begins <= end)
     for since, until in venue.halts.get(symbol, []):
         wanted &= (times <= since) | (False if until is None else times > until)
-    rows = np.flatnonzero(wanted)
+    rows = np.flatnonzero(wanted)[-latest:]
     stamps = [stamp(begin) for begin in begins[rows]]
     return [
         {"t": at, "o": o, "h": h, "l": low, "c": c, "v": v, "n": 1, "vw": c}

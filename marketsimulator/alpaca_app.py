@@ -271,7 +271,7 @@ class Server:
 
     def _latest(self, request: web.Request) -> Answer:
         names = [instrument(name).symbol for name in request.query.get("symbols", "").split(",") if name]
-        found = bars_answer(self.venue, names, self.venue.now - LATEST, self.venue.now)
+        found = bars_answer(self.venue, names, self.venue.now - LATEST, self.venue.now, latest=1)
         return {"bars": {spelled(symbol): bars[-1] for symbol, bars in found.items() if bars}}
 
     async def _advance(self, request: web.Request) -> web.StreamResponse:

@@ -173,6 +173,13 @@ def shared_news(begin: Instants, end: Instants) -> Array:
     return np.asarray(np.divide(common, np.sqrt(spans), out=np.zeros(len(begin)), where=moves & (spans > 0)))
 
 
+@cache
+def _places() -> npt.NDArray[np.int8]:
+    """The number of every bar of the grid within its session."""
+    session = stock_grid().session
+    return (np.arange(len(session)) - np.searchsorted(session, session)).astype(np.int8)
+
+
 def bar_slots(kind: Kind, instants: Instants, ahead: int) -> npt.NDArray[np.int8]:
     """Place in its day of the bar that ends at each instant and of the `ahead` bars after it, [N, 1 + ahead].
 
@@ -187,9 +194,8 @@ def bar_slots(kind: Kind, instants: Instants, ahead: int) -> npt.NDArray[np.int8
         hours = local.hour.to_numpy(dtype=np.int8)
         k = ((instants - HOUR - first) // HOUR).astype(np.int64)
         return np.asarray(hours[k[:, None] + np.arange(1 + ahead)])
-    grid = stock_grid()
-    place = (np.arange(len(grid.session)) - np.searchsorted(grid.session, grid.session)).astype(np.int8)
-    k = np.searchsorted(grid.ends, instants)
+    place = _places()
+    k = np.searchsorted(stock_grid().ends, instants)
     if len(k) and k.max() + ahead >= len(place):
         raise _beyond_calendar(instants.max())
     return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
