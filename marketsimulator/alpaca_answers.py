@@ -81,9 +81,9 @@ def positions_answer(venue: Venue) -> list[Answer]:
     return found
 
 
-def clock_answer(venue: Venue) -> Answer:
+def clock_answer(now: np.datetime64) -> Answer:
     """`GET /v2/clock`."""
-    grid, now = stock_grid(), venue.now
+    grid = stock_grid()
     k = int(np.searchsorted(grid.closes, now, side="right"))
     opened = bool(in_session(np.array([now]))[0])
     following = k + 1 if opened else k

@@ -217,7 +217,7 @@ class Server:
     def _clock(self, _: web.Request) -> Answer:
         skew = self.faults.take(("skew",))
         ahead = np.timedelta64(int(skew.seconds), "s") if skew else np.timedelta64(0, "s")
-        return {**clock_answer(self.venue), "timestamp": stamp(self.venue.now + ahead)}
+        return clock_answer(self._now() + ahead)
 
     def _assets(self, request: web.Request) -> list[Answer]:
         kind = request.query.get("asset_class")
@@ -285,7 +285,7 @@ class Server:
         before = self.venue.index
         self.venue.advance(index)
         left = len(self.venue.bars.times) - 1 - self.venue.index
-        return web.json_response({**clock_answer(self.venue), "moved": self.venue.index > before, "left": left})
+        return web.json_response({**clock_answer(self.venue.now), "moved": self.venue.index > before, "left": left})
 
     async def _plan(self, request: web.Request) -> web.StreamResponse:
         asked = json.loads(await request.text())
@@ -318,12 +318,17 @@ class Server:
         self._began = (time.monotonic(), self.venue.now)
         self._clockwork = asyncio.get_running_loop().create_task(self._run())
 
+    def _now(self) -> np.datetime64:
+        """What the clock says: the venue's instant, or what has passed since where it runs by itself."""
+        if self.speed is None or self.venue.over:
+            return self.venue.now
+        passed = (time.monotonic() - self._began[0]) * self.speed
+        return self._began[1] + np.timedelta64(int(passed * 1e9), "ns")
+
     async def _run(self) -> None:
         """Let simulated time pass."""
         while not self.venue.over:
-            passed = (time.monotonic() - self._began[0]) * (self.speed or 0.0)
-            now = self._began[1] + np.timedelta64(int(passed * 1e9), "ns")
-            self.venue.advance(int(np.searchsorted(self.venue.bars.times, now, side="right")) - 1)
+            self.venue.advance(int(np.searchsorted(self.venue.bars.times, self._now(), side="right")) - 1)
             await asyncio.sleep(min(0.05, 900 / (self.speed or 1.0)))
 
     async def _stop(self, _: web.Application) -> None:
