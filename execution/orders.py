@@ -20,6 +20,7 @@ Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
 TimeInForce = Literal["day", "gtc", "ioc", "fok", "opg", "cls"]
 PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent", "take_profit", "stop_loss", "or_stop")
+MOST = 10**12  # no order is for more
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -53,8 +54,8 @@ class Order:
     extended_hours: bool = False
 
     def __post_init__(self) -> None:
-        if not self.qty > 0:
-            raise ValueError(f"{self.client_order_id}: qty must be above 0, got {self.qty}")
+        if not (self.qty.is_finite() and 0 < self.qty < MOST):
+            raise ValueError(f"{self.client_order_id}: qty must be above 0 and below {MOST:,}, got {self.qty}")
         if not _IDENTITY.fullmatch(self.client_order_id):
             raise ValueError(f"client_order_id must be 1 to 128 letters, digits, '.', '_' or '-', got {self.client_order_id!r}")
         self._check_prices()

@@ -173,7 +173,9 @@ def changed(ticket: Ticket, request: Mapping[str, Any], number: int) -> Order:
 def _prices(request: Mapping[str, Any], asked: str) -> dict[str, Any]:
     """The prices of a request by the names of an order's; the limit of one that cancels another is in its take_profit."""
     found = {name: request.get(name) for name in ("limit_price", "stop_price", "trail_price", "trail_percent")}
-    profit, loss = request.get("take_profit") or {}, request.get("stop_loss") or {}
+    profit, loss = (request.get(name) or {} for name in ("take_profit", "stop_loss"))
+    if not (isinstance(profit, Mapping) and isinstance(loss, Mapping)):
+        raise ValueError("take_profit and stop_loss are objects with a price")
     if loss.get("limit_price") is not None:
         raise ValueError("stop_loss.limit_price is not served here: an exit that stops is a market order")
     if asked == "oco":

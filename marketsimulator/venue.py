@@ -143,6 +143,7 @@ class Venue:
     def _price_of(self, symbol: str) -> float | None:
         """What a market order sent now trades at, before spread: the open that starts now, else the last close."""
         opening = self.broker.opening(symbol) if symbol in self.bars.symbols else None
+        self._settle()
         return opening or self.broker.account().prices.get(symbol)
 
     def asset(self, symbol: str) -> Asset:

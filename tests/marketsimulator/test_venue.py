@@ -1,0 +1,103 @@
+"""Whatever a client asks of the venue, in whatever order: it answers or refuses, and its tickets agree with its broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.tickets import OPEN, Refused
+from marketsimulator.venue import Venue
+from trainingdata.bars import Bars
+from trainingdata.composition import composed
+
+SPAN = ("data.start=2024-01-02", "data.end=2024-03-08", "start=2024-02-20", "end=2024-02-23", "trials=null")
+JUNK = st.sampled_from([None, "", "much", "NaN", "Infinity", "-1", "0", 1e308, "9" * 40, [], {}, {"limit_price": []}, "SYA"])
+
+
+@cache
+def market() -> tuple[BacktestSettings, Bars, int]:
+    settings_ = BacktestSettings.of(composed("backtest", [*SPAN, "symbols=[SYA,SYB,SYXUSD]", "capital=20000"]))
+    return settings_, *settings_.panel()
+
+
+prices = st.integers(3000, 11000).map(lambda cents: str(cents / 100))
+exits = st.fixed_dictionaries(
+    {"take_profit": prices.map(lambda p: {"limit_price": p}), "stop_loss": prices.map(lambda p: {"stop_price": p})}
+)
+shapes = st.one_of(
+    st.just({"type": "market"}),
+    prices.map(lambda p: {"type": "limit", "limit_price": p}),
+    prices.map(lambda p: {"type": "stop", "stop_price": p}),
+    st.tuples(prices, prices).map(lambda p: {"type": "stop_limit", "stop_price": p[0], "limit_price": p[1]}),
+    st.sampled_from(["0.2", "3"]).map(lambda p: {"type": "trailing_stop", "trail_percent": p}),
+    exits.map(lambda e: {"type": "market", "order_class": "bracket", "time_in_force": "gtc", **e}),
+    exits.map(lambda e: {"type": "limit", "order_class": "oco", "time_in_force": "gtc", **e}),
+    prices.map(lambda p: {"type": "market", "order_class": "oto", "time_in_force": "gtc", "stop_loss": {"stop_price": p}}),
+    st.sampled_from(["0.5", "300"]).map(lambda usd: {"type": "market", "notional": usd, "qty": None, "time_in_force": "day"}),
+)
+requests = st.builds(
+    lambda base, shape, wrong: {**base, **shape, **wrong},
+    st.fixed_dictionaries(
+        {
+            "symbol": st.sampled_from(["SYA", "SYA", "SYB", "SYX/USD"]),
+            "side": st.sampled_from(["buy", "sell"]),
+            "qty": st.sampled_from(["1", "7", "0.5", "100"]),
+            "time_in_force": st.sampled_from(["day", "gtc", "ioc", "fok", "opg", "cls"]),
+        }
+    ),
+    shapes,
+    st.one_of(
+        st.just({}),
+        st.just({}),
+        st.dictionaries(st.sampled_from(["symbol", "side", "qty", "limit_price", "stop_loss"]), JUNK, max_size=1),
+    ),
+)
+Step = Callable[[Venue], Any]
+changes = st.fixed_dictionaries(
+    {}, optional={"qty": st.sampled_from(["1", "9", "NaN"]), "limit_price": prices, "stop_price": prices}
+)
+steps = st.one_of(
+    requests.map(lambda asked: lambda venue: venue.submit(asked)),
+    requests.map(lambda asked: lambda venue: venue.submit(asked, partial=True)),
+    st.integers(1, 4).map(lambda by: lambda venue: venue.advance(venue.index + by)),
+    st.tuples(st.sampled_from(["SYA", "SYB"]), st.booleans()).map(lambda halt: lambda venue: venue.halt(*halt)),
+    st.integers(0, 30).map(lambda k: lambda venue: venue.cancel(list(venue.tickets.values())[k % len(venue.tickets)].number)),
+    st.tuples(st.integers(0, 30), changes).map(
+        lambda asked: lambda venue: venue.change(list(venue.tickets.values())[asked[0] % len(venue.tickets)].number, asked[1])
+    ),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(steps, min_size=20, max_size=60))
+def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> None:
+    settings_, bars, first = market()
+    venue = Venue(settings_, bars, first)
+    venue.advance(int(np.searchsorted(bars.times, np.datetime64("2024-02-20T15:30"))))
+    venue.submit({"symbol": "SYA", "side": "buy", "qty": "5", "type": "market", "time_in_force": "day"})
+    for step in asked:
+        with suppress(Refused):
+            step(venue)
+        account = venue.broker.account()
+        tickets = [t for ticket in venue.tickets.values() for t in (ticket, *ticket.legs)]
+        working = {t.order.client_order_id for t in venue.tickets.values() if t.status in OPEN}
+        assert working == {order.client_order_id for order in account.open_orders}
+        for ticket in tickets:
+            assert ticket.filled <= ticket.order.qty
+            assert (ticket.status == "filled") == (ticket.filled == ticket.order.qty)
+            assert (ticket.closed is None) == (ticket.status in OPEN)
+        for symbol in bars.symbols:
+            traded = sum((fill.qty for fill in venue.broker.fills if fill.symbol == symbol), Decimal(0))
+            assert account.positions.get(symbol, Decimal(0)) == traded
+        assert account.positions.get("SYXUSD", Decimal(0)) >= 0
+    spent = sum(float(fill.qty) * fill.price + fill.fee for fill in venue.broker.fills)
+    assert venue.broker.account().cash == pytest.approx(20_000 - spent, abs=50), "but for interest"
