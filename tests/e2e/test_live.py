@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,6 +23,7 @@ from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import Venue
 from trainingdata.bars import Bars, read_bars
 from trainingdata.composition import composed
+from trainingdata.errors import BrokerError
 
 SIMPLE = ("forecaster=ewma", "sizing.strategy=equal_weight")
 
@@ -241,6 +243,44 @@ def test_history_is_downloaded_into_files_that_a_backtest_reads(practice: Start,
     assert "keys without a paid plan read data.feed=iex" in refused.stderr.splitlines()[-1]
     for wrong in ("--start=tomorrow", "--start=2999-01-01", "oops"):
         assert run(wrong).returncode == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_the_wire_does_nothing_is_sent_twice_and_the_books_agree(
+    practice: Start, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Answers late, lost, refused or nonsense, orders filled in part or turned down: a pass ends or names what went wrong."""
+    here, rng = practice("symbols=[SYA,SYB,SYC,SYXUSD]"), random.Random(seed)
+    here.advance(OPENING)
+    live, mine = Live.at(here, "symbols=[SYA,SYB,SYC,SYXUSD]"), broker(here)
+    named, again, take = [], [], here.venue.submit
+
+    def counted(asked: dict[str, Any], **more: bool) -> dict[str, Any]:
+        again.append(asked["client_order_id"] in here.venue.tickets)
+        return take(asked, **more)
+
+    monkeypatch.setattr(here.venue, "submit", counted)
+    kinds = ["delay", "drop_before", "drop_after", "malformed", "reject", "reject_later", "partial", "state", "status"]
+    while not here.venue.over and here.venue.index < here.venue.first + 60:
+        for _ in range(rng.randrange(4)):
+            kind, path = rng.choice(kinds), rng.choice(["/v2/orders", "/v2/orders", "/v2/account", "/v2/stocks", ""])
+            status, state = rng.choice([429, 500, 502, 504]), rng.choice(["pending_new", "pending_cancel", "stopped"])
+            here.fail(kind=kind, path=path, method=rng.choice(["GET", "POST", ""]), status=status, state=state, seconds=0.01)
+        try:
+            live.cycle(mine)
+        except BrokerError as error:
+            named.append(str(error))
+        requests.delete(f"{here.url}/control/faults", timeout=10)
+        account, truth = mine.account(), here.venue.broker.account()
+        assert account.positions == truth.positions
+        assert account.cash == pytest.approx(truth.cash, abs=1e-6)
+        assert sum(float(f.qty) for f in mine.fills_since(here.venue.bars.times[0])) == pytest.approx(
+            sum(float(f.qty) for f in here.venue.broker.fills if f.price > 0)
+        )
+        here.advance()
+    assert len(here.venue.broker.fills) > 20
+    assert not any(again), "what the venue has taken is never sent again"
+    assert not any(KEYS.secret in text or KEYS.key in text for text in named)
 
 
 def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(practice: Start, tmp_path: Path) -> None:
