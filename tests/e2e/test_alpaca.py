@@ -17,6 +17,7 @@ from execution.alpaca import AlpacaBroker, OrderRejected, OutcomeUnknown
 from execution.broker import place
 from execution.orders import Order
 from execution.updates import TradeUpdates
+from marketsimulator import alpaca_app
 from trainingdata.endpoint import BrokerSettings, Pace, shared_pace
 from trainingdata.market_data import MarketData
 
@@ -192,6 +193,29 @@ def test_what_the_venue_would_refuse_is_not_sent(
     assert mine.account().positions == {}
     assert says in caplog.text
     assert bool(here.posts) is (says == "")
+
+
+def test_fields_that_a_venue_drops_or_adds_change_nothing(practice: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was dropped in July 2026 is not asked for; of an account only cash is needed, of a clock its time."""
+    here = practice()
+    here.advance(OPENING)
+    mine = broker(here)
+    mine.submit([order("in-1")])
+    before = mine.account()
+    old = {
+        "pattern_day_trader": True,
+        "daytrade_count": 9,
+        "daytrading_buying_power": "0",
+        "pdt_check": "both",
+        "brand_new": [1],
+    }
+    needed = {"cash"}
+    real = alpaca_app.account_answer
+    monkeypatch.setattr(alpaca_app, "account_answer", lambda venue: real(venue) | old)
+    assert mine.account() == before
+    monkeypatch.setattr(alpaca_app, "account_answer", lambda venue: {k: v for k, v in real(venue).items() if k == "cash"})
+    bare = mine.account()
+    assert (bare.cash, bare.positions, bare.open_orders) == (before.cash, before.positions, before.open_orders)
 
 
 def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:
