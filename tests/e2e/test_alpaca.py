@@ -209,7 +209,6 @@ def test_fields_that_a_venue_drops_or_adds_change_nothing(practice: Start, monke
         "pdt_check": "both",
         "brand_new": [1],
     }
-    needed = {"cash"}
     real = alpaca_app.account_answer
     monkeypatch.setattr(alpaca_app, "account_answer", lambda venue: real(venue) | old)
     assert mine.account() == before
