@@ -215,8 +215,18 @@ def bars_of(frame: pd.DataFrame, item: Instrument, path: str) -> tuple[Instants,
         raise DataError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(map(str, frame.columns))}")
     if frame.empty:
         raise DataError(f"{path}: the file holds no bars")
-    starts = _read_starts(path, frame["timestamp"])
-    values = _read_values(path, frame)
+    return bars_from(_read_starts(path, frame["timestamp"]), _read_values(path, frame), item, path)
+
+
+def bars_from(starts: Instants, values: Array, item: Instrument, path: str) -> tuple[Instants, Array]:
+    """Known-at instants [N] and values [N, 5] of bars that start at `starts`; those outside regular hours are left out.
+
+    Raises
+    ------
+    DataError
+        for anything in them that cannot be trusted.
+    """
+    check_bars(starts, values, path)
     known = known_at(item.kind, starts)
     off = np.isnat(known)
     astray = off & in_session(starts) if item.kind is Kind.STOCK else off
@@ -271,26 +281,25 @@ def _read_starts(path: str, column: pd.Series) -> Instants:
     if stamps.isna().any():
         raise DataError(f"{path}: row {int(np.flatnonzero(stamps.isna())[0]) + 1}: timestamp is empty")
     starts: Instants = stamps.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]")
+    return starts
+
+
+def check_bars(starts: Instants, values: Array, path: str) -> None:
+    """Refuse starts that do not increase, prices that are none, volumes below zero, highs below lows.
+
+    Raises
+    ------
+    DataError
+        naming the row.
+    """
     step = np.diff(starts)
     if (step <= np.timedelta64(0)).any():
         row = int(np.flatnonzero(step <= np.timedelta64(0))[0]) + 1
         word = "repeats" if step[row - 1] == np.timedelta64(0) else "is earlier than the row before"
         raise DataError(f"{path}: row {row + 1}: timestamp {starts[row]}Z {word}; rows must increase in time")
-    return starts
-
-
-def _read_values(path: str, frame: pd.DataFrame) -> Array:
-    """[N, 5] float64, finite, prices above zero, high no lower than low."""
-    columns = []
-    for name in FIELDS:
-        numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        if not np.isfinite(numbers).all():
-            row = int(np.flatnonzero(~np.isfinite(numbers))[0])
-            value = frame[name].iloc[row]
-            shown = repr(value) if isinstance(value, str) else str(value)
-            raise DataError(f"{path}: row {row + 1}: {name} is {shown}, not a number")
-        columns.append(numbers)
-    values = np.stack(columns, axis=1)
+    if not np.isfinite(values).all():
+        row, field = np.argwhere(~np.isfinite(values))[0]
+        raise DataError(f"{path}: row {row + 1}: {FIELDS[field]} is {values[row, field]}, not a number")
     low = values[:, :VOLUME] <= 0
     if low.any():
         row, field = np.argwhere(low)[0]
@@ -302,4 +311,17 @@ def _read_values(path: str, frame: pd.DataFrame) -> Array:
     if crossed.any():
         row = int(np.flatnonzero(crossed)[0])
         raise DataError(f"{path}: row {row + 1}: high {values[row, HIGH]:g} is below low {values[row, LOW]:g}")
-    return values
+
+
+def _read_values(path: str, frame: pd.DataFrame) -> Array:
+    """[N, 5] float64, finite."""
+    columns = []
+    for name in FIELDS:
+        numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        if not np.isfinite(numbers).all():
+            row = int(np.flatnonzero(~np.isfinite(numbers))[0])
+            value = frame[name].iloc[row]
+            shown = repr(value) if isinstance(value, str) else str(value)
+            raise DataError(f"{path}: row {row + 1}: {name} is {shown}, not a number")
+        columns.append(numbers)
+    return np.stack(columns, axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainingdata.bars import Bars, bars_of, panel
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, bars_from, check_bars, panel
 from trainingdata.endpoint import KEY, SECRET, BrokerSettings, Keys, asking
 from trainingdata.errors import DataError, InputError
 from trainingdata.instruments import Instrument, Kind, instrument, spelled
@@ -24,7 +24,7 @@ Rows = list[dict[str, Any]]
 OVERLAP = 14  # of a symbol's last bars are asked for again each time, to see whether they have changed
 NONE = np.timedelta64(0, "s")
 HALF = np.timedelta64(30, "m")
-FIELDS = {"t": "timestamp", "o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"}
+FIELDS = "ohlcv"  # as the venue calls them
 
 
 class MarketData:
@@ -83,11 +83,14 @@ class MarketData:
             if not asked:
                 continue
             with asking(f"bars of {_names(asked)}", self._settings, self._keys):
-                frames = [(item, _frame(rows)) for item, rows in ask(asked, _moment(since), _moment(now)) if rows]
-            for item, frame in frames:
-                hours = _regular_hours(frame, now - grace) if item.kind is Kind.STOCK else frame
-                if len(hours):
-                    times, values = bars_of(hours, item, f"bars of {item.symbol}")
+                answers = [(item, *_arrays(rows)) for item, rows in ask(asked, _moment(since), _moment(now)) if rows]
+            for item, starts, values in answers:
+                source = f"bars of {item.symbol}"
+                if item.kind is Kind.STOCK:
+                    check_bars(starts, values, source)
+                    starts, values = _regular_hours(starts, values, now - grace)
+                if len(starts):
+                    times, values = bars_from(starts, values, item, source)
                     found.append((item, times[times <= now], values[times <= now]))
         return [table for table in found if len(table[1])]
 
@@ -219,33 +222,34 @@ def _names(items: Sequence[Instrument]) -> str:
     return ", ".join(item.symbol for item in items)
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """A column a field; the rest of what the venue says of a bar is dropped."""
-    frame = pd.DataFrame(rows)
-    missing = [name for name in FIELDS if name not in frame.columns]
-    if missing:
-        raise KeyError(f"a bar without {missing[0]!r}")
-    named = frame[list(FIELDS)].rename(columns=FIELDS)
-    named["timestamp"] = pd.to_datetime(named["timestamp"], utc=True)
-    return named
+def _arrays(rows: Rows) -> tuple[Instants, Array]:
+    """Starts [N] and values [N, 5]; the rest of what the venue says of a bar is dropped."""
+    stamps = pd.to_datetime([row["t"] for row in rows], utc=True).tz_localize(None)
+    return stamps.to_numpy("datetime64[ns]"), np.array([[row[name] for name in FIELDS] for row in rows], dtype=np.float64)
 
 
-def _regular_hours(halves: pd.DataFrame, settled: np.datetime64) -> pd.DataFrame:
+def _regular_hours(starts: Instants, halves: Array, settled: np.datetime64) -> tuple[Instants, Array]:
     """Regular hourly bars of the half-hours within them; what lies outside a session is left out.
 
     An hour that closed after `settled` needs its last half.
     """
     grid = stock_grid()
-    starts: Instants = halves["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]")
     k = np.searchsorted(grid.starts, starts, side="right") - 1
-    within = (k >= 0) & (starts < grid.ends[np.maximum(k, 0)])
-    whole = k[within & (starts + HALF >= grid.ends[np.maximum(k, 0)])]
-    within &= (grid.ends[np.maximum(k, 0)] <= settled) | np.isin(k, whole)
-    hours = pd.Series(grid.starts[k[within]]).dt.tz_localize("UTC").rename("timestamp")
-    parts = halves[within].drop(columns="timestamp").reset_index(drop=True).groupby(hours, sort=True)
-    return parts.agg(
-        open=("open", "first"), high=("high", "max"), low=("low", "min"), close=("close", "last"), volume=("volume", "sum")
-    ).reset_index()
+    ends = grid.ends[np.maximum(k, 0)]
+    within = (k >= 0) & (starts < ends)
+    within &= (ends <= settled) | np.isin(k, k[within & (starts + HALF >= ends)])
+    hour, halves = k[within], halves[within]
+    first = np.flatnonzero(np.diff(hour, prepend=-1))
+    last = np.append(first[1:], len(hour)) - 1
+    values = np.empty((len(first), len(FIELDS)))
+    values[:, OPEN], values[:, CLOSE] = halves[first, OPEN], halves[last, CLOSE]
+    if len(first):
+        values[:, HIGH], values[:, LOW] = (
+            np.maximum.reduceat(halves[:, HIGH], first),
+            np.minimum.reduceat(halves[:, LOW], first),
+        )
+        values[:, VOLUME] = np.add.reduceat(halves[:, VOLUME], first)
+    return grid.starts[hour[first]], values
 
 
 def _moment(at: np.datetime64) -> datetime:
