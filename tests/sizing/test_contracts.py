@@ -1,0 +1,267 @@
+"""The account that contracts are sized from: whole after every crash, and no order where it is not known."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sizing.account_files import AccountFiles, UnknownState
+from sizing.contracts import calculate_position_size, get_max_risk_for_strategy
+from sizing.trade_rows import ClosedTrade
+from trainingdata.errors import InputError
+
+HEADER = "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
+
+
+def trade(name: str, total: str, size: int = 1) -> ClosedTrade:
+    return ClosedTrade(name, "PUT", size, Decimal(total), "2024-10-01 15:45", "TP")
+
+
+def folder_of(root: Path, rows: list[str], balance: str = "20000", total: int | None = None) -> Path:
+    folder = root / "paper"
+    folder.mkdir(parents=True)
+    (folder / "trades.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    told = (
+        f'{{"balance": {balance}, "last_updated": "", "trades": [], "total_trades": {len(rows) if total is None else total}}}'
+    )
+    (folder / "account_balance.json").write_text(told)
+    return folder
+
+
+def row(name: str, total: str, size: str = "1", exit_time: str = "16:00") -> str:
+    return f"2024-10-01 10:00,{name},PUT,5700/5695,2.50,{size},{exit_time},{total},TP"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AUTOSCALING_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_the_account_of_the_specification_is_one_contract_and_says_why(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [row(f"w{k}", "56.00") for k in range(11)] + [row(f"l{k}", "-34.62") for k in range(33)]
+    rows.append(row("last", "-34.54"))  # the average that rounds to 34.62 with a Kelly of -22.26 %
+    folder_of(root, rows, "19995")
+    with caplog.at_level(logging.INFO):
+        assert calculate_position_size(max_risk_per_contract=250) == 1
+    assert [record.message for record in caplog.records] == [
+        "[AUTOSCALING] Account Balance: $19,995",
+        "[AUTOSCALING] Trade History: 45 trades (11 wins, 34 losses)",
+        "[AUTOSCALING] Win Rate: 24.4% | Avg Win: $56.00 | Avg Loss: $34.62",
+        "[AUTOSCALING] Kelly%: -22.26% | Half-Kelly%: -11.13%",
+        "[AUTOSCALING] Max Risk: $250 | Position Size: 1 contract(s)",
+    ]
+
+
+def test_results_are_per_contract_whatever_the_size(root: Path) -> None:
+    """Lesson 18: totals of 3 contracts read as per contract would be three times as large."""
+    rows = [row(f"w{k}", "300", "3") for k in range(10)] + [row(f"l{k}", "-90", "") for k in range(10)]
+    folder_of(root, rows)
+    assert calculate_position_size(max_risk_per_contract=250) == 2
+
+
+def test_a_balance_given_without_files_has_no_history_and_without_a_balance_nothing_is_known(root: Path) -> None:
+    assert calculate_position_size(20_000, 250) == 1
+    assert calculate_position_size(9_000, 250) == 0
+    assert calculate_position_size(max_risk_per_contract=250) == 0
+    (root / "paper").mkdir()
+    (root / "paper" / "trades.csv").write_text(HEADER + "\n")
+    assert calculate_position_size(20_000, 250) == 0, "one file without the other is no account"
+
+
+def test_live_and_paper_are_two_accounts(root: Path) -> None:
+    AccountFiles(root / "paper", 20_000).initialise()
+    assert (calculate_position_size(mode="PAPER"), calculate_position_size(mode="LIVE")) == (1, 0)
+    with pytest.raises(InputError, match="neither PAPER nor LIVE"):
+        calculate_position_size(mode="DEMO")
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 0.0, -5.0])
+def test_arguments_that_cannot_be_are_refused(root: Path, wrong: float) -> None:
+    with pytest.raises(InputError):
+        calculate_position_size(20_000, wrong)
+    if wrong != 0 and wrong != -5:
+        with pytest.raises(InputError):
+            calculate_position_size(wrong, 250)
+
+
+def test_environment_variables_are_in_force(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOOTSTRAP_MODE", "prior")
+    monkeypatch.setenv("MAX_CONTRACTS", "100")
+    assert calculate_position_size(20_000, 150) == 27
+    monkeypatch.setenv("CONDOR_RISK", "table")
+    assert get_max_risk_for_strategy("IRON_CONDOR", 2.7) == 250
+    monkeypatch.setenv("MAX_CONTRACTS", "lots")
+    with pytest.raises(InputError, match="environment variable MAX_CONTRACTS"):
+        calculate_position_size(20_000, 150)
+
+
+@pytest.mark.parametrize(
+    ("rows", "total"),
+    [
+        ([row("a", "nan")], None),
+        ([row("a", "much")], None),
+        ([row("a", "1e400")], None),
+        ([row("a", "10", "0")], None),
+        ([row("a", "10", "1.5")], None),
+        ([row("a", "10", "-2")], None),
+        ([row("a", "")], None),
+        ([row("a", "10"), row("a", "12")], None),
+        ([row("a", "10") + ",more"], None),
+        (["a,b"], None),
+        (['2024,"a,PUT'], None),
+        ([row("a", "10")], 7),
+    ],
+)
+def test_a_row_that_cannot_be_read_stops_trading(
+    root: Path, caplog: pytest.LogCaptureFixture, rows: list[str], total: int | None
+) -> None:
+    folder = folder_of(root, rows, total=total)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert calculate_position_size(max_risk_per_contract=250) == 0
+    assert "Unknown state, 0 contracts" in caplog.text
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name in before} == before
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"balance": NaN, "total_trades": 2}', '{"balance": "20000", "total_trades": 2}', "{}"]
+)
+def test_a_corrupt_balance_is_set_aside_and_rebuilt_and_the_call_that_finds_it_orders_nothing(root: Path, content: str) -> None:
+    folder = folder_of(root, [row("a", "100"), row("b", "-30", "3"), "2024-10-02,d,DEPOSIT,,,,10:00,5000,"], total=2)
+    (folder / "account_balance.json").write_text(content)
+    assert calculate_position_size(max_risk_per_contract=250) == 0
+    (aside,) = folder.glob("account_balance.json.aside-*")
+    assert aside.read_text() == content
+    told = json.loads((folder / "account_balance.json").read_text())
+    assert (told["balance"], told["total_trades"]) == (25_070, 2)
+    assert calculate_position_size(max_risk_per_contract=250) == 1
+
+
+def test_an_update_is_booked_once_and_keeps_further_columns(root: Path) -> None:
+    folder = folder_of(
+        root, [row("open", "", exit_time="").replace("TP", "") + ",x", row("old", "5", "") + ",y"], "20005", total=1
+    )
+    text = (folder / "trades.csv").read_text().replace(HEADER, HEADER + ",Note")
+    (folder / "trades.csv").write_text(text)
+    files = AccountFiles(folder, 20_000)
+    for _ in range(2):
+        state = files.record(trade("open", "-12.34", 2))
+    assert (float(state.balance), len(state.results), state.results[-1]) == (19_992.66, 2, Decimal("-6.17"))
+    assert [line.split(",")[-1] for line in (folder / "trades.csv").read_text().splitlines()] == ["Note", "y", "x"]
+    with pytest.raises(InputError, match="booked already"):
+        files.record(trade("open", "12.34", 2))
+
+
+def test_a_trade_that_closes_while_the_state_is_unknown_is_kept_and_booked_later(root: Path) -> None:
+    folder = folder_of(root, [row("a", "10")], "20010", total=7)
+    files = AccountFiles(folder, 20_000)
+    with pytest.raises(UnknownState):
+        files.record(trade("b", "-50"))
+    with pytest.raises(UnknownState):
+        files.record(trade("c", "20"))
+    state = files.recover()
+    assert (float(state.balance), len(state.results)) == (19_980, 3)
+    assert not (folder / "unbooked.jsonl").exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_files_that_were_tampered_with_crash_nothing_and_size_nothing_unknown(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Bytes of either file changed, cut or added: 0 contracts, or an account that reads whole."""
+    root = tmp_path_factory.mktemp("account")
+    folder = folder_of(root, [row(f"t{k}", str(100 - 40 * (k % 3))) for k in range(12)], "20720")
+    path = folder / data.draw(st.sampled_from(["trades.csv", "account_balance.json"]))
+    content = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    how = data.draw(st.sampled_from(["flip", "cut", "insert", "remove", "replace"]))
+    if how == "flip":
+        content[at] ^= data.draw(st.integers(1, 255))
+    elif how == "cut":
+        del content[at:]
+    elif how == "insert":
+        content[at:at] = data.draw(st.binary(min_size=1, max_size=8))
+    elif how == "replace":
+        content = bytearray(data.draw(st.binary(max_size=200)))
+    path.unlink() if how == "remove" else path.write_bytes(bytes(content))
+    before = path.read_bytes() if path.exists() else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOSCALING_DATA_DIR", str(root))
+        size = calculate_position_size(max_risk_per_contract=250)
+    assert size in (0, 1, 2, 3)
+    if size:
+        state = AccountFiles(folder, 20_000).read()
+        assert len(state.results) == 12
+    asides = [p.read_bytes() for p in folder.glob("*.aside-*")]
+    kept = path.read_bytes() if path.exists() else None
+    assert before in (kept, *asides), "nothing is overwritten"
+
+
+UPDATES = """
+import sys
+from decimal import Decimal
+from pathlib import Path
+from sizing.account_files import AccountFiles
+from sizing.trade_rows import ClosedTrade
+files = AccountFiles(Path(sys.argv[1]), 20000)
+for k in range(int(sys.argv[2]), int(sys.argv[3])):
+    files.record(ClosedTrade(f"t{k}", "PUT", 1 + k % 3, Decimal(k % 7) - 3, "x"))
+    print(k, flush=True)
+"""
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_a_process_killed_at_any_moment_loses_and_doubles_no_trade(tmp_path: Path, seed: int) -> None:
+    """kill -9 during 500 updates, begun again after each."""
+    folder, rng = tmp_path / "paper", random.Random(seed)
+    AccountFiles(folder, 20_000).initialise()
+    done, kills, total = 0, 0, 500
+    while done < total:
+        process = subprocess.Popen([sys.executable, "-c", UPDATES, str(folder), str(done), str(total)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(rng.uniform(0.0, 0.12))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        state = AccountFiles(folder, 20_000).read()
+        assert len(state.results) >= done
+        done = len(state.results)
+        assert float(state.balance) == 20_000 + sum(k % 7 - 3 for k in range(done))
+    assert kills > 5
+    names = [line.split(",")[1] for line in (folder / "trades.csv").read_text().splitlines()[1:]]
+    assert names == [f"t{k}" for k in range(total)]
+
+
+def test_the_command_shows_begins_and_recovers_an_account(tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sizing.contracts", *words, f"AUTOSCALING_DATA_DIR={tmp_path}"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    missing = run()
+    assert (missing.returncode, len(missing.stderr.strip().splitlines())) == (2, 1)
+    assert "init` begins one" in missing.stderr
+    begun = run("init")
+    assert begun.returncode == 0, begun.stderr
+    for text in ("Account Balance: $20,000", "IRON_CONDOR", "$230", "$900", "may well carry 3 contracts; MAX_CONTRACTS is 3"):
+        assert text in begun.stdout
+    assert run("init").returncode == 2
+    (tmp_path / "paper" / "account_balance.json").unlink()
+    assert run().returncode == 2
+    assert run("recover").returncode == 0
+    assert run("PAPER", "CONDOR_RISK=table").stdout.count("$250") == 3
+    for wrong in (["LIVE"], ["DEMO"], ["MAX_CONTRACTS=0"], ["init", "recover"]):
+        assert run(*wrong).returncode == 2
