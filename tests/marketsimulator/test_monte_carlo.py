@@ -1,0 +1,200 @@
+"""Resampled trades with the autoscaler inside: the rules of `sizing.autoscaling`, run by run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketsimulator.monte_carlo import MonteCarloSettings, Sample, chance_of, read_sample, simulate, summary, write_results
+from marketsimulator.resampling import UNIT, Index, Rules, Units, draws_of, paths
+from sizing.autoscaling import AutoscalingSettings, Statistics, contracts_for, drawdown
+from trainingdata.errors import DataError, InputError
+
+HEADER = "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
+
+
+def exactly(results: Units, risks: Units, draws: Index, rules: AutoscalingSettings) -> tuple[list[Fraction], bool, int]:
+    """One run [D, P] in exact fractions, by the function that sizes real orders: balances by day, halted, contracts."""
+    balance = Fraction(str(rules.STARTING_CAPITAL))
+    history: list[Fraction] = []
+    path, days, halted, total = [balance], [], False, 0
+    for day in draws:
+        for k in day:
+            window = Statistics.of(history[-rules.ROLLING_WINDOW :])
+            fall = drawdown(path, rules)
+            sized = contracts_for(balance, window, len(history), Fraction(int(risks[k]), UNIT), rules, fall)
+            halted |= "halt" in sized.why
+            if sized.number == 0:
+                break
+            result = Fraction(int(results[k]), UNIT)
+            history.append(result)
+            total += sized.number
+            balance += sized.number * result
+            path.append(balance)
+        days.append(balance)
+    return days, halted, total
+
+
+RULES = st.builds(
+    AutoscalingSettings,
+    STARTING_CAPITAL=st.sampled_from([1_000.0, 5_000.0, 20_000.0]),
+    MAX_CONTRACTS=st.sampled_from([1, 3, 40]),
+    BOOTSTRAP_TRADES=st.sampled_from([0, 3, 10]),
+    BOOTSTRAP_MODE=st.sampled_from(["one_contract", "prior"]),
+    ROLLING_WINDOW=st.sampled_from([1, 5, 20]),
+    SAFETY_HALT_PCT=st.sampled_from([0.0, 0.5, 0.9]),
+    AUTOSCALING_ENABLED=st.sampled_from([True, True, False]),
+    NEGATIVE_KELLY_CONTRACTS=st.sampled_from([0, 1]),
+    DRAWDOWN_HALT_PCT=st.sampled_from([None, 0.151]),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(RULES, st.lists(st.integers(-400, 300), min_size=1, max_size=12), st.integers(0, 10_000), st.sampled_from([1, 3]))
+def test_every_run_is_the_one_that_real_orders_would_have_made(
+    rules: AutoscalingSettings, dollars: list[int], seed: int, a_day: int
+) -> None:
+    results = np.array(dollars, dtype=np.int64) * UNIT
+    risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
+    draws = draws_of(len(results), 4, 12, a_day, seed)
+    found = paths(results, risks, draws, Rules.of(rules))
+    for r in range(4):
+        days, halted, total = exactly(results, risks, draws[r], rules)
+        assert found.balances[r].tolist() == [float(balance) for balance in days]
+        assert (bool(found.halted[r]), int(found.contracts[r])) == (halted, total)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-4000, 3000), min_size=5, max_size=12), st.integers(0, 10_000))
+def test_the_lower_bound_sizes_the_same_runs(cents: list[int], seed: int) -> None:
+    rules = AutoscalingSettings(KELLY_CONFIDENCE=0.8, MAX_CONTRACTS=20, BOOTSTRAP_TRADES=3)
+    results = np.array(cents, dtype=np.int64) * (UNIT // 100)
+    risks = np.full(len(results), 50 * UNIT, dtype=np.int64)
+    draws = draws_of(len(results), 3, 15, 2, seed)
+    found = paths(results, risks, draws, Rules.of(rules))
+    for r in range(3):
+        assert found.balances[r].tolist() == [float(b) for b in exactly(results, risks, draws[r], rules)[0]]
+
+
+def test_draws_are_their_seeds_and_blocks_keep_their_order() -> None:
+    one = draws_of(7, 1_200, 5, 3, seed=4)
+    assert one.shape == (1_200, 5, 3)
+    np.testing.assert_array_equal(one, draws_of(7, 1_200, 5, 3, seed=4))
+    np.testing.assert_array_equal(one[:600], draws_of(7, 600, 5, 3, seed=4))
+    assert (one != draws_of(7, 1_200, 5, 3, seed=5)).any()
+    assert np.bincount(one.ravel(), minlength=7) == pytest.approx(18_000 / 7, rel=0.06)
+    flat = draws_of(7, 50, 6, 2, seed=4, block=4).reshape(50, -1)
+    steps = np.diff(flat, axis=1) % 7
+    assert (np.delete(steps, [3, 7], axis=1) == 1).all()
+    own = draws_of(20, 200, 10, 20, seed=1, uncertainty=True).reshape(200, -1)
+    assert np.mean([len(np.unique(run)) for run in own]) == pytest.approx(20 * (1 - (1 - 1 / 20) ** 20), abs=0.5)
+
+
+def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> None:
+    """Lesson 17: fifty trades that never lost more than 67 of 250; the chance of a maximum loss is not 0."""
+    sample = Sample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
+    told = MonteCarloSettings(runs=2_000, days=100, rules=AutoscalingSettings(STARTING_CAPITAL=5_000))
+    assert chance_of(sample, told) == pytest.approx(1 - 0.05 ** (1 / 50))
+    figures = {name: summary(runs) for name, runs in simulate(sample, told).items()}
+    assert figures["stress"]["p_loss"] > figures["iid"]["p_loss"] + 0.2
+    assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
+    assert figures["stress"]["p_halt"] > figures["iid"]["p_halt"]
+    seen = Sample(np.append(sample.results, -250 * UNIT), np.append(sample.risks, 250 * UNIT), 2.0)
+    assert chance_of(seen, told) == pytest.approx(1 / 51)
+
+
+def test_figures_are_those_of_the_runs() -> None:
+    sample = Sample(np.array([100, -50]) * UNIT, np.array([400, 400]) * UNIT, 1.0)
+    runs = simulate(sample, MonteCarloSettings(runs=500, days=30))["iid"]
+    told = summary(runs)
+    final = runs.balances[:, -1]
+    assert told["p_loss"] == np.mean(final < 20_000)
+    assert told["final_balance"]["p50"] == np.median(final)
+    r = 3
+    curve = np.concatenate([[20_000.0], runs.balances[r]])
+    assert runs.fall[r] == pytest.approx((1 - curve / np.maximum.accumulate(curve)).max())
+    below = (curve < np.maximum.accumulate(curve)).astype(int)
+    longest = max(len(stretch) for stretch in "".join(map(str, below)).split("0"))
+    assert runs.under[r] == longest
+
+
+def file_of(folder: Path, *rows: str) -> Path:
+    path = folder / "trades.csv"
+    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    return path
+
+
+def test_results_are_read_per_contract_each_with_its_own_risk(tmp_path: Path) -> None:
+    path = file_of(
+        tmp_path,
+        "2024-10-01 10:00,a,PUT,5700/5695,2.50,3,15:00,300,TP",
+        "2024-10-01 11:00,b,IRON_CONDOR,5600/5595/5800/5810,2.70,2,15:00,-146,SL",
+        "2024-10-02 10:00,c,OTM-SS,,1.00,,15:00,-900,SL",
+        "2024-10-02 10:00,d,DEPOSIT,,,,15:00,5000,",
+        "2024-10-03 10:00,e,PUT,5700/5695,2.50,1,,,",
+    )
+    sample = read_sample(path)
+    assert (sample.results / UNIT).tolist() == [100, -73, -900]
+    assert (sample.risks / UNIT).tolist() == [250, 730, 900]
+    assert (sample.a_day, sample.maximal) == (1.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([], "no closed trade"),
+        (["2024,a,PUT,5700/5695,,1,15:00,30,TP"], "trade 1"),
+        (["2024,a,STRADDLE,,2.5,1,15:00,30,TP"], "STRADDLE"),
+        (["2024,a,PUT,5700/5695,9,1,15:00,30,TP"], "entry_credit"),
+        (["2024,a,PUT,5700/5695,2.5,1,15:00,nan,TP"], "row 1"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, rows: list[str], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        read_sample(file_of(tmp_path, *rows))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"runs": 0}, {"days": 0}, {"seed": -1}, {"stress": 2.0}, {"trades_per_day": 0}, {"block": 0}]
+)
+def test_settings_check_themselves(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        MonteCarloSettings(**wrong)
+
+
+def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> None:
+    sample = Sample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
+    told = MonteCarloSettings(runs=300, days=20)
+    write_results(sample, told, simulate(sample, told), tmp_path)
+    found = json.loads((tmp_path / "monte_carlo.json").read_text())
+    assert {"iid", "block", "stress", "seed", "runs"} <= set(found)
+    assert "cannot show a loss that the file does not hold" in found["limits_of_resampling"]
+    assert "lost 27% of what it could; none lost all" in found["limits_of_resampling"]
+    assert (tmp_path / "monte_carlo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
+    path = file_of(tmp_path, *(f"2024-10-{1 + k // 3:02d},t{k},PUT,,2.50,1,x,{90 - 50 * (k % 4)},TP" for k in range(30)))
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "marketsimulator.monte_carlo", *words, "output=out"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = run(f"trades={path}", "runs=200", "days=50", "seed=3", "MAX_CONTRACTS=5")
+    assert done.returncode == 0, done.stderr
+    assert "P(loss)" in done.stdout
+    first = (tmp_path / "out" / "monte_carlo.json").read_bytes()
+    assert run(f"trades={path}", "runs=200", "days=50", "seed=3", "MAX_CONTRACTS=5").returncode == 0
+    assert (tmp_path / "out" / "monte_carlo.json").read_bytes() == first
+    for wrong in (["runs=0"], ["trades=nothing.csv"], [], ["MAX_CONTRACTS=0", f"trades={path}"], ["oops=1"]):
+        refused = run(*wrong)
+        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), refused.stderr
