@@ -195,7 +195,9 @@ def plain_words(sample: Sample, settings: MonteCarloSettings) -> str:
         unseen = f"{sample.maximal} of {len(sample.results)} lost all."
     else:
         unseen = f"none lost all. The stress runs let a trade do so with a chance of {chance:.2%}."
-    return WARNING.format(worst=f"{share:.0%}", unseen=unseen)
+    beyond = int((sample.results < -sample.risks).sum())
+    odd = f" {beyond} lost more than width less credit allows: check P/L_$, Position_Size and Strikes." if beyond else ""
+    return WARNING.format(worst=f"{share:.0%}", unseen=unseen) + odd
 
 
 def write_results(sample: Sample, settings: MonteCarloSettings, sets: Mapping[str, Paths], output: Path) -> dict[str, Any]:
