@@ -1,0 +1,132 @@
+"""What an index option and a spread of them are worth: Black–Scholes on an implied volatility with skew.
+
+Everything is per share of the index; a contract is a hundred. European exercise, settled in cash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from sizing.autoscaling import strategy_of
+from trainingdata.errors import InputError
+
+Array = npt.NDArray[np.float64]
+Numbers = npt.ArrayLike
+
+
+@dataclass(frozen=True, slots=True)
+class Smile:
+    """Implied volatility by strike: at the money `level` times the volatility index, falling with the strike.
+
+    With x = ln(K / S) / (σ √T), the strike's distance in deviations of σ = level · index / 100: σ · (1 − slope · x +
+    curve · x²), no less than `least` of σ. The defaults put the volatility a fifth higher two deviations down and a
+    twenty-fifth lower one deviation up; they are settings, not measurements.
+    """
+
+    level: float = 1.0
+    slope: float = 0.06
+    curve: float = 0.02
+    least: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("level", 0.0, 10.0), ("slope", -1.0, 1.0), ("curve", 0.0, 1.0), ("least", 0.0, 1.0)):
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"smile.{name}: {getattr(self, name)} is outside {low:g} … {high:g}")
+
+    def volatility(self, index: Numbers, spot: Numbers, strike: Numbers, years: Numbers) -> Array:
+        """Yearly implied volatility. index: the volatility index, in points; the rest as in `black_scholes`."""
+        base = self.level * np.asarray(index, dtype=float) / 100.0
+        spread = base * np.sqrt(np.asarray(years, dtype=float))
+        logs = np.log(np.asarray(strike, dtype=float) / np.asarray(spot, dtype=float))
+        x = np.divide(logs, spread, out=np.zeros(np.broadcast(logs, spread).shape), where=spread > 0)
+        return np.asarray(base * np.maximum(1.0 - self.slope * x + self.curve * x * x, self.least))
+
+
+def black_scholes(
+    spot: Numbers,
+    strike: Numbers,
+    years: Numbers,
+    volatility: Numbers,
+    *,
+    call: npt.ArrayLike,
+    rate: float = 0.0,
+    dividend: float = 0.0,
+) -> Array:
+    """Value of European options (Black and Scholes 1973, Merton 1973), arrays of one shape or numbers.
+
+    years: to expiry, 0 for what is settled: then, and where the volatility is 0, the discounted intrinsic value of the
+    forward. call: false for puts. rate, dividend: continuous, a year.
+    """
+    s, k, t, v = (np.asarray(each, dtype=float) for each in (spot, strike, years, volatility))
+    side = np.where(np.asarray(call, dtype=bool), 1.0, -1.0)
+    forward, discount = s * np.exp((rate - dividend) * t), np.exp(-rate * t)
+    spread = v * np.sqrt(t)
+    logs = np.log(forward / k)
+    alive = np.broadcast_to(spread > 0, np.broadcast(logs, spread).shape)
+    upper = np.divide(logs, spread, out=np.full(alive.shape, np.inf), where=alive) + spread / 2
+    value = side * (forward * ndtr(side * upper) - k * ndtr(side * (upper - spread)))
+    return np.asarray(discount * np.where(alive, value, np.maximum(side * (forward - k), 0.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """An option of a spread. sold: whether it was."""
+
+    strike: float
+    call: bool
+    sold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Options sold at one credit: two legs a side; an iron condor has both sides."""
+
+    strategy: str
+    legs: tuple[Leg, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.legs) not in (2, 4) or sum(leg.sold for leg in self.legs) * 2 != len(self.legs):
+            raise InputError(f"{self.strategy}: a spread sells one option a side and buys one beyond it")
+        for short, long in zip(self.legs[::2], self.legs[1::2], strict=True):
+            beyond = (long.strike > short.strike) if short.call else (long.strike < short.strike)
+            if not (short.sold and not long.sold and short.call == long.call and beyond):
+                raise InputError(f"{self.strategy}: {long.strike:g} does not protect {short.strike:g}")
+
+    @property
+    def width(self) -> float:
+        """Points between the strikes, of the wider side."""
+        return max(abs(long.strike - short.strike) for short, long in zip(self.legs[::2], self.legs[1::2], strict=True))
+
+    def cost(self, spot: Numbers, years: Numbers, index: Numbers, smile: Smile) -> Array:
+        """What it costs to buy back, above 0, before spreads and fees; at `years` 0 what it settles at."""
+        total = np.zeros(np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(index)).shape)
+        for leg in self.legs:
+            volatility = smile.volatility(index, spot, leg.strike, years)
+            value = black_scholes(spot, leg.strike, years, volatility, call=leg.call)
+            total = total + (value if leg.sold else -value)
+        return np.asarray(total)
+
+
+def spread_of(strategy: str, spot: float, *, distance: float, width: float, step: float = 5.0) -> Spread:
+    """The spread of a strategy with its short strikes `distance` points from the index, rounded away from it to the step.
+
+    CALL sells above the index, PUT below it, IRON_CONDOR both; OTM_SINGLE_SIDED is the put side, further out and wider as its
+    distance and width say.
+
+    Raises
+    ------
+    InputError
+        for a strategy that is none, and strikes that cannot be.
+    """
+    name = strategy_of(strategy)
+    if not (distance >= 0 and width > 0 and step > 0 and spot > distance + width):
+        raise InputError(f"{name}: distance {distance}, width {width} and step {step} fit no index at {spot}")
+    above, below = np.ceil((spot + distance) / step) * step, np.floor((spot - distance) / step) * step
+    calls = (Leg(float(above), True, True), Leg(float(above + width), True, False))
+    puts = (Leg(float(below), False, True), Leg(float(below - width), False, False))
+    sides = {"CALL": calls, "PUT": puts, "OTM_SINGLE_SIDED": puts, "IRON_CONDOR": (*calls, *puts)}
+    return Spread(name, sides[name])

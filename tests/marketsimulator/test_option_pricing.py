@@ -1,0 +1,103 @@
+"""Options against published values, parity and an independent library."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import QuantLib
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketsimulator.option_pricing import Leg, Smile, Spread, black_scholes, spread_of
+from trainingdata.errors import InputError
+
+spots, strikes = st.floats(100, 10_000), st.floats(100, 10_000)
+years, volatilities, rates = st.floats(1e-6, 2.0), st.floats(0.01, 2.0), st.floats(-0.02, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("given_", "call", "put"),
+    [
+        ((42, 40, 0.5, 0.2, 0.1, 0.0), 4.7594, 0.8086),  # Hull, Options, Futures and Other Derivatives, example 15.6
+        ((930, 900, 2 / 12, 0.2, 0.08, 0.03), 51.83, None),  # Hull, example 17.1, an index that pays dividends
+        ((100, 100, 1.0, 0.2, 0.05, 0.0), 10.4506, 5.5735),
+    ],
+)
+def test_published_values(given_: tuple[float, ...], call: float, put: float | None) -> None:
+    *known, rate, dividend = given_
+    digits = 4 if put is not None else 2
+    assert round(float(black_scholes(*known, call=True, rate=rate, dividend=dividend)), digits) == call
+    if put is not None:
+        assert round(float(black_scholes(*known, call=False, rate=rate, dividend=dividend)), digits) == put
+
+
+@given(spots, strikes, years, volatilities, rates)
+def test_a_call_less_a_put_is_the_forward(s: float, k: float, t: float, v: float, r: float) -> None:
+    call, put = (float(black_scholes(s, k, t, v, call=side, rate=r)) for side in (True, False))
+    assert call - put == pytest.approx(s - k * np.exp(-r * t), abs=1e-9 * max(s, k))
+
+
+@given(spots, strikes, years, volatilities, rates, st.booleans())
+def test_values_are_those_of_an_independent_library(s: float, k: float, t: float, v: float, r: float, call: bool) -> None:
+    side = QuantLib.Option.Call if call else QuantLib.Option.Put
+    theirs = QuantLib.blackFormula(side, k, s * np.exp(r * t), v * np.sqrt(t), np.exp(-r * t))
+    assert float(black_scholes(s, k, t, v, call=call, rate=r)) == pytest.approx(theirs, abs=1e-9 * max(s, k))
+
+
+def test_without_time_or_volatility_an_option_is_its_intrinsic_value() -> None:
+    for t, v in ((0.0, 0.2), (0.5, 0.0), (0.0, 0.0)):
+        np.testing.assert_array_equal(black_scholes(np.array([90.0, 100, 110]), 100, t, v, call=True), [0, 0, 10])
+        np.testing.assert_array_equal(black_scholes(np.array([90.0, 100, 110]), 100, t, v, call=False), [10, 0, 0])
+
+
+@given(st.floats(3000, 8000), st.floats(0, 200), st.sampled_from([5.0, 10.0, 25.0]), st.floats(1e-5, 0.02), st.floats(9, 80))
+def test_a_spread_costs_between_nothing_and_its_width(spot: float, distance: float, width: float, t: float, vix: float) -> None:
+    for strategy in ("CALL", "PUT", "IRON_CONDOR", "OTM-SS"):
+        spread = spread_of(strategy, spot, distance=distance, width=width)
+        assert spread.width == width
+        cost = float(spread.cost(spot, t, vix, Smile(slope=0.0, curve=0.0)))
+        assert -1e-9 <= cost <= width + 1e-9
+        shorts = [leg for leg in spread.legs if leg.sold]
+        away = [leg.strike - spot if leg.call else spot - leg.strike for leg in shorts]
+        assert all(distance - 1e-6 <= points < distance + 5 + 1e-6 for points in away)
+
+
+@given(st.floats(4000, 6000), st.sampled_from(["CALL", "PUT", "IRON_CONDOR"]))
+def test_it_settles_at_what_it_owes(settled: float, strategy: str) -> None:
+    spread = spread_of(strategy, 5000.0, distance=20, width=5)
+    above, below = min(max(settled - 5020, 0), 5), min(max(4980 - settled, 0), 5)
+    owed = {"CALL": above, "PUT": below, "IRON_CONDOR": above + below}[strategy]
+    assert float(spread.cost(settled, 0.0, 20.0, Smile())) == pytest.approx(owed, abs=1e-9)
+
+
+def test_the_skew_makes_low_strikes_dearer() -> None:
+    smile, day = Smile(), 1 / 252
+    low, middle, high = smile.volatility(20.0, 5000.0, np.array([4900.0, 5000.0, 5100.0]), day)
+    assert low > middle > high
+    assert middle == pytest.approx(0.2)
+    assert Smile(slope=0, curve=0).volatility(20.0, 5000.0, 4900.0, day) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "legs",
+    [
+        (Leg(5000, True, True),),
+        (Leg(5000, True, True), Leg(4990, True, False)),
+        (Leg(5000, False, True), Leg(5010, False, False)),
+        (Leg(5000, True, True), Leg(5010, False, False)),
+        (Leg(5000, True, False), Leg(5010, True, True)),
+    ],
+)
+def test_legs_that_do_not_protect_are_refused(legs: tuple[Leg, ...]) -> None:
+    with pytest.raises(InputError):
+        Spread("CALL", legs)
+
+
+def test_strikes_that_cannot_be_are_refused() -> None:
+    for wrong in ({"distance": -1, "width": 5}, {"distance": 0, "width": 0}, {"distance": 4999, "width": 5}):
+        with pytest.raises(InputError):
+            spread_of("PUT", 5000.0, **wrong)
+    with pytest.raises(InputError):
+        spread_of("STRADDLE", 5000.0, distance=5, width=5)
+    with pytest.raises(InputError, match=r"smile\.least"):
+        Smile(least=2.0)
