@@ -276,12 +276,12 @@ def show(told: Mapping[str, Any], output: Path) -> None:
 
 def _run_composed(config: DictConfig) -> None:
     with one_line("nothing was written") as made:
+        output = Path(str(config.output))
+        made.append(output)
         settings = MonteCarloSettings.of(config)
         if settings.trades is None:
             raise InputError("trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv")
         sample = read_sample(Path(settings.trades).expanduser())
-        output = Path(settings.output)
-        made.append(output)
         check_output(output)
         log_to_file("monte_carlo")
         told = write_results(sample, settings, simulate(sample, settings), output)

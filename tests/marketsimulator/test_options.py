@@ -1,0 +1,177 @@
+"""Option spreads sold along a path: what they earn, what they lose, and when they are left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketsimulator.index_path import IndexDays, IndexModel, index_days
+from marketsimulator.monte_carlo import read_sample
+from marketsimulator.option_pricing import Smile
+from marketsimulator.options import SpreadCosts, SpreadRules, sell, simulate
+from marketsimulator.spread_backtest import figures, trade_table
+from sizing.autoscaling import SHARES, AutoscalingSettings
+from trainingdata.bars import panel
+from trainingdata.errors import InputError
+from trainingdata.instruments import instrument
+from trainingdata.sessions import stock_grid
+
+FREE, FLAT = SpreadCosts(0, 0, 0), Smile(slope=0, curve=0)
+HELD = {"stop_multiple": None, "stop_usd": None, "target": None, "trail_from": None, "credit_least": 0.0}
+SIZING = AutoscalingSettings()
+STRATEGIES = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
+
+
+def sessions(count: int) -> Any:
+    grid = stock_grid()
+    return grid.dates[grid.dates >= np.datetime64("2024-01-02")][:count]
+
+
+def path(*points: float, vix: float = 20.0) -> IndexDays:
+    minutes = np.linspace(0, 390, len(points))
+    return IndexDays(sessions(1), minutes, np.array([points], dtype=float), np.array([vix]), "by hand")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_without_movement_and_costs_the_result_is_the_credit(strategy: str) -> None:
+    """Realised volatility 0, implied above 0, short strikes out of the money, held to the close."""
+    days = IndexModel(realised=0.0, jumps=0.0).days(sessions(40), 1)
+    assert (days.spot == 5000).all()
+    rules = SpreadRules(strategy=strategy, **HELD)  # type: ignore[arg-type]
+    trades = simulate(days, [rules], FREE, Smile(), SIZING)
+    assert len(trades) == 120
+    assert all(trade.exit == "expired" for trade in trades)
+    assert [float(trade.result) for trade in trades] == [round(trade.credit * SHARES, 2) for trade in trades]
+
+
+def test_a_crash_loses_the_width_less_the_credit_and_costs_come_on_top() -> None:
+    """Lesson 17: a simulation must be able to lose what the contract can lose."""
+    days = path(5000, 5000, 4990, 4700)
+    put = SpreadRules(strategy="PUT", entries=(0,), **HELD)  # type: ignore[arg-type]
+    lost = sell(days, 0, 0, put, FREE, FLAT)
+    assert lost is not None
+    assert lost.exit == "settled"
+    assert float(lost.result) == pytest.approx(-lost.max_loss, abs=0.01)
+    dear = sell(days, 0, 0, put, SpreadCosts(0.05, 0.65, 0.65), FLAT)
+    assert dear is not None
+    assert dear.credit == pytest.approx(lost.credit - 0.1)
+    assert float(dear.result) == pytest.approx(-dear.max_loss - 2 * 1.30, abs=0.01)
+
+
+def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -> None:
+    rules = SpreadRules(strategy="PUT", entries=(0,), stop_usd=100.0, stop_multiple=None, target=None, trail_from=None)
+    slow = sell(path(*np.linspace(5000, 4940, 40)), 0, 0, rules, FREE, FLAT)
+    fast = sell(path(5000, 5000, 4900, 4900, 5000), 0, 0, rules, FREE, FLAT)
+    assert slow is not None
+    assert fast is not None
+    assert (slow.exit, fast.exit) == ("stop", "gap")
+    assert -150 < float(slow.result) <= -100
+    assert float(fast.result) < -250
+
+
+def test_profits_are_taken_trailed_and_near_the_close_held() -> None:
+    calm = [5000 + 3 * k for k in range(40)]
+    base = SpreadRules(strategy="PUT", entries=(0,), target=0.5, trail_from=None, hold_from=389)
+    taken = sell(path(*calm), 0, 0, base, FREE, FLAT)
+    assert taken is not None
+    assert taken.exit == "target"
+    assert float(taken.result) >= 50 * taken.credit
+    held = sell(path(*calm), 0, 0, replace(base, hold_from=0, hold_at=0.2), FREE, FLAT)
+    assert held is not None
+    assert (held.exit, float(held.result)) == ("expired", round(held.credit * SHARES, 2))
+    back = sell(path(*calm[:12], *calm[11:3:-1], *[5000.0] * 19), 0, 0, replace(base, target=None, trail_from=0.3), FREE, FLAT)
+    assert back is not None
+    assert back.exit == "trailing"
+
+
+def test_entries_keep_to_their_time_and_volatility() -> None:
+    assert sell(path(5000, 5000, vix=40), 0, 0, SpreadRules(vix_most=35), FREE, FLAT) is None
+    assert sell(path(5000, 5000, vix=10), 0, 0, SpreadRules(vix_least=12), FREE, FLAT) is None
+    assert sell(path(5000, 5000, vix=1), 0, 0, SpreadRules(credit_least=2.0), FREE, FLAT) is None
+    days = IndexModel().days(sessions(5), 1)
+    trades = simulate(days, [SpreadRules(entries=(62, 300))], FREE, FLAT, SIZING)
+    assert {float(days.minutes[trade.entered]) for trade in trades} == {65.0, 300.0}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(STRATEGIES))
+def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(seed: int, strategy: str) -> None:
+    days = IndexModel(vix=35.0, jumps=60.0, jump=0.04).days(sessions(20), seed)
+    costs = SpreadCosts()
+    trades = simulate(days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING)
+    for trade in trades:
+        fees = 2 * len(trade.spread.legs) * (costs.commission + costs.fee)
+        assert -trade.max_loss - fees - 0.01 <= float(trade.result) <= trade.credit * SHARES
+        assert 1 <= trade.contracts <= 3
+    told = figures(trades, days, 20_000.0)
+    assert told["final_balance"] == pytest.approx(20_000 + sum(float(t.result) * t.contracts for t in trades))
+
+
+def test_a_path_is_its_seed_and_more_days_leave_the_first_as_they_are() -> None:
+    """Lesson 21."""
+    short, long = (IndexModel().days(sessions(n), 3) for n in (50, 120))
+    np.testing.assert_array_equal(short.spot, long.spot[:50])
+    assert (IndexModel().days(sessions(50), 4).spot != short.spot).any()
+    years = IndexModel(jumps=0.0).days(sessions(1500), 0)
+    moves = np.log(years.spot[1:, -1] / years.spot[:-1, -1])
+    known = years.vix[1:] / 100 / np.sqrt(252)
+    assert (moves / known).std() == pytest.approx(1.0, abs=0.05)
+    assert np.corrcoef(moves[:-1], np.diff(np.log(years.vix[1:])))[0, 1] < -0.4
+
+
+def test_real_bars_make_days_with_the_volatility_index_of_the_day_before() -> None:
+    grid = stock_grid()
+    first = int(np.searchsorted(grid.ends, np.datetime64("2024-07-01")))
+    ends = grid.ends[first : first + 7 * 2 + 4]  # two sessions and the half-day of 3 July
+    values = np.tile([500.0, 501, 499, 500.5, 1e6], (len(ends), 1))
+    bars = panel([(instrument("SPY"), ends, values)], "by hand")
+    stamps = pd.to_datetime(["2024-06-28", "2024-07-01", "2024-07-02"], utc=True)
+    days = index_days(bars, "SPY", pd.DataFrame({"timestamp": stamps, "close": [12.0, 13.0, 14.0]}), 10.0)
+    assert days.dates.astype(str).tolist() == ["2024-07-01", "2024-07-02"]
+    assert days.vix.tolist() == [12.0, 13.0]
+    assert days.spot[0].tolist() == [5000.0, *[5005.0] * 7]
+
+
+def test_trades_are_a_file_that_the_monte_carlo_reads(tmp_path: Path) -> None:
+    days = IndexModel().days(sessions(30), 2)
+    trades = simulate(days, [SpreadRules(strategy="IRON_CONDOR")], SpreadCosts(), Smile(), SIZING)
+    (tmp_path / "trades.csv").write_text(trade_table(trades, days))
+    sample = read_sample(tmp_path / "trades.csv")
+    np.testing.assert_allclose(sample.results / 10_000, [float(t.result) for t in trades], atol=0.01)
+    np.testing.assert_allclose(sample.risks / 10_000, [t.max_loss for t in trades], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"entries": ()}, {"entries": (400,)}, {"width": 0.0}, {"stop_usd": -1.0}, {"target": 1.5}, {"distance": -1.0}],
+)
+def test_rules_check_themselves(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        SpreadRules(**wrong)
+
+
+def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "marketsimulator.spread_backtest", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = run("output=out", "seed=5", "rules.entries=[60]")
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "out" / "spreads.json").read_text())
+    assert set(told["strategies"]) == set(STRATEGIES)
+    assert "not fills" in done.stdout
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"spreads.json", *(f"trades-{name}.csv" for name in STRATEGIES)}
+    for wrong in (["strategies=[STRADDLE]"], ["years=0"], ["start=soon"], ["bars.dir=[x]"], ["rules.target=2"], ["oops=1"]):
+        refused = run(*wrong, "output=no")
+        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), refused.stderr
+    assert not (tmp_path / "no").exists()
