@@ -30,6 +30,7 @@ Answer = Mapping[str, Any]
 ORDERS = 500  # the most the venue lists at once
 DONE = ("filled", "canceled", "expired", "rejected", "replaced", "done_for_day")
 LOOKS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
+RECENT = 60.0  # seconds for which an account that was read is still the account
 BUSY = 5  # times that a venue may answer 429 to one order
 
 
@@ -66,6 +67,7 @@ class AlpacaBroker:
         self._assets: dict[str, Asset] = {}
         self._terms = terms
         self._last: Account | None = None
+        self._read_at = 0.0
         raw = TradingClient(keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=settings.address)
         self._client = settings.made_safe(raw)
         self._names: dict[str, str] = {}
@@ -86,7 +88,7 @@ class AlpacaBroker:
             # Orders before positions: one that fills in between is counted twice, which is too careful, never not at all.
             orders = client.get("/orders", {"status": "open", "limit": ORDERS, "nested": "true"})
             positions, facts, clock = client.get_all_positions(), client.get_account(), client.get_clock()
-            self._last = account_of(facts, positions, orders, clock)
+            self._last, self._read_at = account_of(facts, positions, orders, clock), time.monotonic()
         return self._last
 
     def now(self) -> np.datetime64:
@@ -107,7 +109,7 @@ class AlpacaBroker:
         """
         if not orders:
             return []
-        sent = self._sent(orders, self.account() if self._last is None else self._last)
+        sent = self._sent(orders, self._known_account())
         waited, step = 0.0, 0.05
         while waited < self._patience and any(answer["status"] not in DONE for _, answer in sent):
             self._listen(step)
@@ -118,8 +120,15 @@ class AlpacaBroker:
             if answer["status"] in ("rejected", "expired"):
                 log.warning("%s: %s by the venue after it was taken", order.client_order_id, answer["status"])
         fills = [fill for order, answer in done for fill in self._filled(order, answer)]
-        self._last = None if self._last is None else _with(self._last, fills)
+        ended = all(answer["status"] in DONE for _, answer in done)
+        self._last = _with(self._last, fills) if ended and self._last is not None else None
         return fills
+
+    def _known_account(self) -> Account:
+        """The account as last read, with what has filled since; read again where it is old, or something may have happened."""
+        if self._last is None or time.monotonic() - self._read_at > RECENT:
+            return self.account()
+        return self._last
 
     def _sent(self, orders: Sequence[Order], account: Account) -> list[tuple[Order, Answer]]:
         """The orders that the venue has taken, with what it said."""
@@ -145,6 +154,7 @@ class AlpacaBroker:
         BrokerError
             for a venue that does not answer.
         """
+        self._last = None
         for name in client_order_ids:
             if (
                 found := self._looked_for(f"order {name}", "/orders:by_client_order_id", {"client_order_id": name})
