@@ -110,11 +110,15 @@ def _not_allowed(order: Order, asset: Asset) -> str:
 
 
 def _out_of_place(order: Order, account: Account, terms: OrderTerms) -> str:
-    """Too small or too large, against the account's own open order, or through zero: a position is closed before the
-    opposite one is opened."""
+    """Too small or too large, against the account's own open order, or through zero.
+
+    A position is closed before the opposite one is opened; what closes one whole is never too small.
+    """
     price = order.limit_price or order.stop_price or account.prices.get(order.symbol)
     worth, coin = 0.0 if price is None else float(order.qty) * price, instrument(order.symbol).kind is Kind.CRYPTO
-    if price is not None and order.qty % 1 != 0 and not coin and worth < terms.smallest_fraction:
+    held = account.positions.get(order.symbol, Decimal(0))
+    part = order.qty % 1 != 0 and not coin and order.signed_qty != -held
+    if price is not None and part and worth < terms.smallest_fraction:
         return f"a fraction of a share is worth ${terms.smallest_fraction:g} at least, this ${worth:.2f}"
     if coin and worth > terms.largest_coin:
         return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"
@@ -123,7 +127,6 @@ def _out_of_place(order: Order, account: Account, terms: OrderTerms) -> str:
     beside = [other for other in account.open_orders if other.symbol == order.symbol]
     if other := next((other for other in beside if _meets(order, other)), None):
         return f"it would trade with the account's own {other.client_order_id} (a wash trade)"
-    held = account.positions.get(order.symbol, Decimal(0))
     if held * order.signed_qty < 0:
         free = abs(held) - sum((other.qty for other in beside if other.side == order.side), Decimal(0))
         if order.qty > free:

@@ -115,7 +115,7 @@ def run_cycle(
         bars = rules.applied(bars, account.as_of, increments=settings.increments == "broker")
     if idle := _idle(account, bars):
         return Cycle(account.priced(closes_of(bars)), bars, None, (), idle)
-    closed = [symbol for symbol, known in zip(bars.symbols, bars.mask[:, -1].tolist(), strict=True) if known]
+    closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
     prices = feed.prices(closed)
     bars = _in_units(bars, prices)
     account = account.priced({**closes_of(bars), **prices})

@@ -197,6 +197,13 @@ def test_orders_on_the_close_and_on_the_open_meet_the_sessions_prints(stand: Sta
     assert stand.broker.account().open_orders == ()
 
 
+def test_what_closes_a_position_whole_is_never_too_small(stand: Stand) -> None:
+    stand.broker.submit([order("in-1", qty="0.5")])
+    stand.broker.submit([order("out-1", side="sell", qty="0.495", reduces=True)])
+    (last,) = stand.broker.submit([order("out-2", side="sell", qty="0.005", reduces=True)])
+    assert (last.qty, stand.broker.account().positions) == (Decimal("-0.005"), {})
+
+
 def test_an_order_to_fill_or_kill_fills_whole_or_not_at_all(stand: Stand) -> None:
     assert stand.broker.submit([order("all-1", qty="10000000", tif="fok")]) == []
     assert stand.broker.account().open_orders == ()
