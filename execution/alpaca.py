@@ -156,9 +156,8 @@ class AlpacaBroker:
         """
         self._last = None
         for name in client_order_ids:
-            if (
-                found := self._looked_for(f"order {name}", "/orders:by_client_order_id", {"client_order_id": name})
-            ) is not None:
+            found = self._looked_for(f"order {name}", "/orders:by_client_order_id", {"client_order_id": name})
+            if found is not None:
                 self._ended(found)
 
     def fills_since(self, at: np.datetime64) -> list[Fill]:

@@ -130,8 +130,9 @@ class SimulatedBroker:
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         """Send the orders, in their order; what has filled at once."""
-        account = self.account() if orders else None
-        orders = [order for order in orders if account is not None and self._takes(order, account)]
+        if orders:
+            account = self.account()
+            orders = [order for order in orders if self._takes(order, account)]
         if not orders:
             return []
         opens, volumes, volatility = self._open()

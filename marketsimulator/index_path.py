@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainingdata.bars import CLOSE, OPEN, Bars
-from trainingdata.errors import DataError, InputError
+from trainingdata.errors import DataError, InputError, refuse_outside
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, new_york_date, stock_grid
 
@@ -64,18 +64,19 @@ class IndexModel:
     step: int = 5
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            *(("start", 1.0, 1e6), ("vix", 1.0, 200.0), ("reversion", 0.0, 252.0), ("vol_of_vol", 0.0, 10.0)),
-            *(
-                ("correlation", -1.0, 1.0),
-                ("realised", 0.0, 10.0),
-                ("night", 0.0, 0.99),
-                ("jumps", 0.0, 252.0),
-                ("jump", 0.0, 0.5),
-            ),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"index.{name}: {getattr(self, name)} is outside {low:g} … {high:g}")
+        refuse_outside(
+            self,
+            "index",
+            start=(1, 1e6),
+            vix=(1, 200),
+            reversion=(0, 252),
+            vol_of_vol=(0, 10),
+            correlation=(-1, 1),
+            realised=(0, 10),
+            night=(0, 0.99),
+            jumps=(0, 252),
+            jump=(0, 0.5),
+        )
         if self.step < 1 or SESSION % self.step:
             raise InputError(f"index.step: {self.step} minutes do not divide a session of {SESSION}")
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +28,7 @@ from sizing.autoscaling import AutoscalingSettings, max_risk
 from sizing.trade_rows import Row, is_trade, rows_of, size_of, total_of
 from trainingdata.command import check_output, log_to_file, one_line, write_whole
 from trainingdata.composition import hydra_command
-from trainingdata.configuration import settings_of
+from trainingdata.configuration import settings_beside
 from trainingdata.errors import DataError, InputError
 
 Array = npt.NDArray[np.float64]
@@ -79,11 +79,7 @@ class MonteCarloSettings:
         InputError
             naming the key, the value and what was expected.
         """
-        names = {f.name for f in fields(AutoscalingSettings)}
-        own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in names])
-        rules = settings_of(AutoscalingSettings, OmegaConf.masked_copy(config, sorted(names)))
-        plain = settings_of(MonteCarloSettings, own)
-        return cls(**{f.name: getattr(plain, f.name) for f in fields(cls) if f.name != "rules"}, rules=rules)
+        return settings_beside(cls, "rules", AutoscalingSettings, config)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from sizing.autoscaling import strategy_of
-from trainingdata.errors import InputError
+from trainingdata.errors import InputError, refuse_outside
 
 Array = npt.NDArray[np.float64]
 Numbers = npt.ArrayLike
@@ -35,15 +35,7 @@ class Smile:
     session: float = 0.65
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("level", 0.0, 10.0),
-            ("slope", -1.0, 1.0),
-            ("curve", 0.0, 1.0),
-            ("least", 0.0, 1.0),
-            ("session", 0.0, 1.0),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"smile.{name}: {getattr(self, name)} is outside {low:g} … {high:g}")
+        refuse_outside(self, "smile", level=(0, 10), slope=(-1, 1), curve=(0, 1), least=(0, 1), session=(0, 1))
 
     def volatility(self, index: Numbers, spot: Numbers, strike: Numbers, years: Numbers) -> Array:
         """Yearly implied volatility. index: the volatility index, in points; the rest as in `black_scholes`."""

@@ -8,7 +8,7 @@ Contracts are sized by the autoscaler from the trades closed by then. Losses rea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from marketsimulator.index_path import SESSION, TRADING_DAYS, IndexDays
 from marketsimulator.option_pricing import Smile, Spread, spread_of
-from sizing.autoscaling import SHARES, AutoscalingSettings, Statistics, contracts_for, drawdown, strategy_of
+from sizing.autoscaling import SHARES, AutoscalingSettings, Fall, Statistics, contracts_for, strategy_of
 from trainingdata.errors import InputError
 
 Array = npt.NDArray[np.float64]
@@ -165,29 +165,32 @@ def simulate(
     Where it says 0 contracts there is no trade.
     """
     balance = Fraction(str(sizing.STARTING_CAPITAL))
-    path, history, done = [balance], [], []
+    history: list[Fraction] = []
+    done: list[SpreadTrade] = []
+    fall = Fall(balance)
     working: list[SpreadTrade] = []
+
+    def book(until: int) -> None:
+        """What has been left by a row of the path is closed."""
+        nonlocal balance, fall, working
+        for trade in sorted((t for t in working if t.left <= until), key=lambda t: t.left):
+            balance += trade.contracts * trade.result
+            fall = fall.after(balance, sizing)
+            history.append(trade.result)
+        working = [trade for trade in working if trade.left > until]
+
     for day in range(len(days.dates)):
         for entered, rule in _entries(days, rules):
-            for trade in sorted((t for t in working if t.left <= entered), key=lambda t: t.left):
-                working.remove(trade)
-                balance += trade.contracts * trade.result
-                path.append(balance)
-                history.append(trade.result)
+            book(entered)
             sold = sell(days, day, entered, rule, costs, smile)
             if sold is None:
                 continue
             window = Statistics.of(history[-sizing.ROLLING_WINDOW :], sizing.FEE_PER_CONTRACT)
-            risk = Fraction(str(sold.max_loss))
-            sized = contracts_for(balance, window, len(history), risk, sizing, drawdown(path, sizing))
+            sized = contracts_for(balance, window, len(history), Fraction(str(sold.max_loss)), sizing, fall.in_force)
             if sized.number:
-                working.append(_sized(sold, sized.number))
+                working.append(replace(sold, contracts=sized.number))
                 done.append(working[-1])
-        for trade in sorted(working, key=lambda t: t.left):
-            balance += trade.contracts * trade.result
-            path.append(balance)
-            history.append(trade.result)
-        working = []
+        book(len(days.minutes))
     return done
 
 
@@ -195,8 +198,3 @@ def _entries(days: IndexDays, rules: Sequence[SpreadRules]) -> list[tuple[int, S
     """(row of the path, rules) of every entry of a day, by time; an entry between two points is at the later one."""
     found = [(int(np.searchsorted(days.minutes, minute)), rule) for rule in rules for minute in rule.entries]
     return sorted((entry for entry in found if entry[0] < len(days.minutes) - 1), key=lambda entry: entry[0])
-
-
-def _sized(trade: SpreadTrade, contracts: int) -> SpreadTrade:
-    known = trade.day, trade.entered, trade.left, trade.spread, trade.credit, trade.result, trade.exit
-    return SpreadTrade(*known, contracts)

@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -31,7 +31,7 @@ from sizing.trade_rows import COLUMNS, csv_of
 from trainingdata.bars import read_bars
 from trainingdata.command import check_output, log_to_file, one_line, write_whole
 from trainingdata.composition import hydra_command
-from trainingdata.configuration import settings_of
+from trainingdata.configuration import settings_beside
 from trainingdata.errors import DataError, InputError
 from trainingdata.sessions import stock_grid
 
@@ -93,10 +93,7 @@ class SpreadSettings:
         InputError
             naming the key, the value and what was expected.
         """
-        names = {f.name for f in fields(AutoscalingSettings)}
-        own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in names])
-        sizing = settings_of(AutoscalingSettings, OmegaConf.masked_copy(config, sorted(names)))
-        return replace(settings_of(cls, own, lists=("strategies", "bars.dir")), sizing=sizing)
+        return settings_beside(cls, "sizing", AutoscalingSettings, config, lists=("strategies", "bars.dir"))
 
     def days(self) -> IndexDays:
         """The sessions that are traded.

@@ -14,7 +14,7 @@ from fractions import Fraction
 from statistics import NormalDist
 from typing import Literal
 
-from trainingdata.errors import InputError
+from trainingdata.errors import InputError, refuse_outside
 
 Bootstrap = Literal["one_contract", "prior"]
 CondorRisk = Literal["formula", "table"]
@@ -49,17 +49,16 @@ class AutoscalingSettings:
     ALERT_URL: str | None = None
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("STARTING_CAPITAL", 1.0, 1e12),
-            ("MAX_CONTRACTS", 1, 10_000),
-            ("BOOTSTRAP_TRADES", 0, 100_000),
-            ("ROLLING_WINDOW", 1, 100_000),
-            ("SAFETY_HALT_PCT", 0.0, 1.0),
-            ("NEGATIVE_KELLY_CONTRACTS", 0, 1),
-            ("FEE_PER_CONTRACT", 0.0, 1e6),
-        ):
-            if not least <= getattr(self, name) <= most:
-                raise InputError(f"{name}: {getattr(self, name)} is outside {least:g} … {most:g}")
+        refuse_outside(
+            self,
+            STARTING_CAPITAL=(1, 1e12),
+            MAX_CONTRACTS=(1, 10_000),
+            BOOTSTRAP_TRADES=(0, 100_000),
+            ROLLING_WINDOW=(1, 100_000),
+            SAFETY_HALT_PCT=(0, 1),
+            NEGATIVE_KELLY_CONTRACTS=(0, 1),
+            FEE_PER_CONTRACT=(0, 1e6),
+        )
         if self.KELLY_CONFIDENCE is not None and not 0.5 <= self.KELLY_CONFIDENCE < 1:
             raise InputError(f"KELLY_CONFIDENCE: {self.KELLY_CONFIDENCE} is outside 0.5 … 1")
         halt, resume = self.DRAWDOWN_HALT_PCT, self.DRAWDOWN_RESUME_PCT
@@ -187,19 +186,27 @@ def contracts_for(
     return Contracts(min(max(wanted, 1), settings.MAX_CONTRACTS), why, kelly)
 
 
-def drawdown(balances: Sequence[Fraction], settings: AutoscalingSettings) -> float:
-    """The fall from the peak where a drawdown halt is in force at the end of a path of balances, else 0.
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """Where a balance stands below its peak. in_force: the fall where it halts, else 0."""
 
-    It begins at DRAWDOWN_HALT_PCT and ends once the fall is no more than DRAWDOWN_RESUME_PCT.
-    """
-    if settings.DRAWDOWN_HALT_PCT is None:
-        return 0.0
-    peak, halted, fall = balances[0], False, 0.0
+    peak: Fraction
+    in_force: float = 0.0
+
+    def after(self, balance: Fraction, settings: AutoscalingSettings) -> Fall:
+        """The same once the balance has moved: a halt begins at DRAWDOWN_HALT_PCT and ends at DRAWDOWN_RESUME_PCT."""
+        peak = max(self.peak, balance)
+        fall, halt = float(1 - balance / peak), settings.DRAWDOWN_HALT_PCT
+        halted = halt is not None and (fall >= halt or (self.in_force > 0 and fall > settings.resume))
+        return Fall(peak, fall if halted else 0.0)
+
+
+def drawdown(balances: Sequence[Fraction], settings: AutoscalingSettings) -> float:
+    """The fall from the peak where a drawdown halt is in force at the end of a path of balances, else 0."""
+    fall = Fall(balances[0])
     for balance in balances:
-        peak = max(peak, balance)
-        fall = float(1 - balance / peak)
-        halted = fall >= settings.DRAWDOWN_HALT_PCT or (halted and fall > settings.resume)
-    return fall if halted else 0.0
+        fall = fall.after(balance, settings)
+    return fall.in_force
 
 
 def strategy_of(word: str) -> str:

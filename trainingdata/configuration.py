@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -38,6 +38,22 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
     except ValidationError as error:
         reason = _first(error)
         raise InputError(reason + _variable(config, reason.split(":")[0])) from error
+
+
+def settings_beside(
+    kind: type[Settings], name: str, inner: type[Any], config: DictConfig, *, lists: Iterable[str] = ()
+) -> Settings:
+    """The checked settings of a configuration in which those of the field `name`, of type `inner`, stand beside the others.
+
+    Raises
+    ------
+    InputError
+        naming the key, the value and what was expected.
+    """
+    names = {field.name for field in fields(inner)}
+    others = OmegaConf.masked_copy(config, [str(key) for key in config if key not in names])
+    own = settings_of(inner, OmegaConf.masked_copy(config, sorted(names)))
+    return replace(settings_of(kind, others, lists=lists), **{name: own})  # type: ignore[type-var]
 
 
 def _variable(config: DictConfig, key: str) -> str:

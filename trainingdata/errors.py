@@ -13,3 +13,17 @@ class DataError(InputError):
 
 class BrokerError(InputError):
     """The venue did not answer, refused, or answered nonsense; the message says what was asked of whom."""
+
+
+def refuse_outside(settings: object, group: str = "", **bounds: tuple[float, float]) -> None:
+    """Refuse a field that is not within its bounds, both included. group: of the settings, in front of the field's name.
+
+    Raises
+    ------
+    InputError
+        naming the field, the value and the bounds.
+    """
+    for name, (low, high) in bounds.items():
+        value = getattr(settings, name)
+        if not low <= value <= high:
+            raise InputError(f"{group + '.' if group else ''}{name}: {value} is outside {low:g} … {high:g}")
