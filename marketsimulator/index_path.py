@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainingdata.bars import CLOSE, OPEN, Bars
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
 from trainingdata.errors import DataError, InputError, refuse_outside
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, new_york_date, stock_grid
@@ -18,13 +19,16 @@ Dates = npt.NDArray[np.datetime64]
 
 SESSION = 390  # minutes
 TRADING_DAYS = 252
+CRASH = 5.0  # log of the volatility index per log of a jump down
+RESPONSE = 5.8  # log of the volatility index per log of the index lost (SPY and VIX, open to close, 2023-04 to 2025-06)
+STEP = 5  # minutes between the points of real bars
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class IndexDays:
     """D full sessions at K points of time. minutes [K]: since 09:30, 0 first and 390 last. spot [D, K].
 
-    vix [D]: the volatility index as it was known before the session, points. source: where they come from, in words.
+    vix [D, K]: the volatility index as far as it is known then, points. source: where they come from, in words.
     """
 
     dates: Dates
@@ -34,7 +38,7 @@ class IndexDays:
     source: str
 
     def __post_init__(self) -> None:
-        if self.spot.shape != (len(self.dates), len(self.minutes)) or self.vix.shape != self.dates.shape:
+        if not self.spot.shape == self.vix.shape == (len(self.dates), len(self.minutes)):
             raise ValueError(f"spot {self.spot.shape} and vix {self.vix.shape} do not fit {len(self.dates)} days")
         if self.minutes[0] != 0 or self.minutes[-1] != SESSION or not (np.diff(self.minutes) > 0).all():
             raise ValueError("minutes go from 0 to 390")
@@ -47,9 +51,9 @@ class IndexModel:
     """A stochastic-volatility index: the logarithm of its volatility index reverts to a mean, falls of the one raise the other.
 
     vix: mean, points. reversion, vol_of_vol: of log volatility, a year. correlation: of index returns and volatility.
-    realised: volatility that comes, over the one implied, jumps apart; below 1 is what sellers of options are paid for
-    (SPY, 2023-05 to 2025-06, calm years: 0.82). night: share of a day's variance that falls before the open. jumps: a year,
-    of deviation jump (a share of price). step: minutes.
+    realised: volatility that comes, over the index, jumps apart (SPY, 2023-04 to 2025-06: 0.82); what sellers are paid for is
+    the difference to the implied one, `Smile.level`. night: share of a day's variance that falls before the open. jumps: a
+    year, of deviation jump (a share of price). step: minutes.
     """
 
     start: float = 5000.0
@@ -57,7 +61,7 @@ class IndexModel:
     reversion: float = 6.0
     vol_of_vol: float = 1.1
     correlation: float = -0.7
-    realised: float = 1.0
+    realised: float = 0.82
     night: float = 0.35
     jumps: float = 3.0
     jump: float = 0.015
@@ -84,56 +88,84 @@ class IndexModel:
         """Sessions on these dates. The model draws day by day: more dates leave the first ones as they are."""
         steps = SESSION // self.step
         rng = np.random.default_rng([seed, 7])
-        spot, vix = np.empty((len(dates), steps + 1)), np.empty(len(dates))
+        spot, vix = np.empty((2, len(dates), steps + 1))
         level, log_vol = self.start, np.log(self.vix)
         clock = np.linspace(-1.0, 1.0, steps)
         shape = np.sqrt((0.6 + 0.8 * clock**2) / (0.6 + 0.8 * clock**2).mean())  # more at the open and at the close
         for d in range(len(dates)):
             night, noise, shocks = rng.standard_normal(2), rng.standard_normal((2, steps)), rng.random((2, steps + 1))
             sizes = rng.standard_normal(steps + 1) * self.jump
-            vix[d] = np.exp(log_vol)
-            daily = vix[d] / 100 * self.realised / np.sqrt(TRADING_DAYS)
+            daily = np.exp(log_vol) / 100 * self.realised / np.sqrt(TRADING_DAYS)
             opening, during = daily * np.sqrt(self.night), daily * np.sqrt((1 - self.night) / steps) * shape
             jumps = np.where(shocks[0] < self.jumps / TRADING_DAYS / (steps + 1), sizes, 0.0)
             open_ = level * np.exp(opening * night[0] - opening**2 / 2 + jumps[0])
             moves = during * noise[0] - during**2 / 2 + jumps[1:]
             spot[d] = open_ * np.exp(np.concatenate([[0.0], np.cumsum(moves)]))
             level = float(spot[d, -1])
-            index = (night[0] * np.sqrt(self.night) + noise[0].sum() * np.sqrt((1 - self.night) / steps)) * self.correlation
+            shared = np.append(night[0] * np.sqrt(self.night), noise[0] * np.sqrt((1 - self.night) / steps))
+            daily_vol = self.vol_of_vol / np.sqrt(TRADING_DAYS)
+            raised = self.correlation * daily_vol * shared - CRASH * np.minimum(jumps, 0.0)
+            vix[d] = np.exp(log_vol + np.cumsum(raised))
             own = night[1] * np.sqrt(1 - self.correlation**2)
-            pull = self.reversion / TRADING_DAYS
-            log_vol += pull * (np.log(self.vix) - log_vol) + self.vol_of_vol / np.sqrt(TRADING_DAYS) * (index + own)
-            log_vol -= min(jumps.sum(), 0.0) * 5.0  # a crash raises volatility
+            pull = self.reversion / TRADING_DAYS * (np.log(self.vix) - log_vol)
+            log_vol += raised.sum() + pull + daily_vol * own
         return IndexDays(dates, np.arange(0.0, SESSION + 1, self.step), spot, vix, f"simulated index, seed {seed}")
 
 
-def index_days(bars: Bars, symbol: str, vix: pd.DataFrame, scale: float = 1.0) -> IndexDays:
-    """The full sessions of a symbol's hourly bars, with the volatility index at the close before each.
+def index_days(bars: Bars, symbol: str, vix: pd.Series, scale: float = 1.0, response: float = RESPONSE) -> IndexDays:
+    """The full sessions of a symbol's hourly bars, with a volatility index that follows from the close before each.
 
-    vix: daily `timestamp` and `close`. scale: of prices, 10 to read SPY as the S&P 500. Hourly bars give a session eight
-    points.
+    vix: closes by date. scale: of prices, 10 to read SPY as the S&P 500. Within a session the volatility index
+    is not known: it moves from the close before by `response` against the index's own move since then. An hour is open,
+    the extreme that its close lies away from, the other one, close, and straight between them.
 
     Raises
     ------
     DataError
         where no full session has a volatility index before it.
     """
-    s = bars.symbols.index(symbol)
-    times, values = bars.own(s)
+    times, values = bars.own(bars.symbols.index(symbol))
     dates, grid = new_york_date(times), stock_grid()
-    known = pd.Series(
-        vix["close"].to_numpy(dtype=float), index=pd.DatetimeIndex(vix["timestamp"]).tz_localize(None)
-    ).sort_index()
-    found, spots, levels = [], [], []
+    found, spots, levels, close = [], [], [], np.nan
     for date in np.unique(dates):
-        rows = np.flatnonzero(dates == date)
-        before = known[known.index < pd.Timestamp(date)]
+        rows, before = np.flatnonzero(dates == date), vix[vix.index < pd.Timestamp(date)]
+        path, closed = _within(values[rows]), close
+        close = float(values[rows[-1], CLOSE])
         whole = len(rows) == BARS_A_DAY[Kind.STOCK] and (grid.dates == date).any()
-        if whole and len(before):
+        if whole and len(before) and np.isfinite(closed):
             found.append(date)
-            spots.append(np.concatenate([values[rows[:1], OPEN], values[rows, CLOSE]]) * scale)
-            levels.append(float(before.iloc[-1]))
+            spots.append(path * scale)
+            levels.append(float(before.iloc[-1]) * (path / closed) ** -response)
     if not found:
         raise DataError(f"{symbol}: no full session has a volatility index of a day before")
-    minutes = np.array([0.0, 60, 120, 180, 240, 300, 360, SESSION])
+    minutes = np.arange(0.0, SESSION + 1, STEP)
     return IndexDays(np.array(found), minutes, np.array(spots), np.array(levels), f"{symbol} hourly bars x {scale:g}, VIX")
+
+
+def volatility_index(path: str) -> pd.Series:
+    """Closes of a volatility index by date, points, from a Parquet file with `timestamp` and `close`.
+
+    Raises
+    ------
+    DataError
+        for a file that cannot be read, or says something else.
+    """
+    try:
+        table = pd.read_parquet(Path(path).expanduser())
+        days = pd.DatetimeIndex(table["timestamp"]).tz_localize(None).normalize()
+        closes = pd.Series(table["close"].to_numpy(dtype=float), index=days).sort_index()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"bars.vix: {path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not (closes.index.is_unique and (closes > 0).all()):
+        raise DataError(f"bars.vix: {path} has a day twice, or a close that is not above 0")
+    return closes
+
+
+def _within(bars: Array) -> Array:
+    """Prices every five minutes of hourly bars [B, 5], the last of which is half an hour long."""
+    anchors, prices = [], []
+    for k, (opens, high, low, close) in enumerate(bars[:, [OPEN, HIGH, LOW, CLOSE]].tolist()):
+        length, ended = (30.0, 30.0) if k == len(bars) - 1 else (60.0, 60.0 - STEP)  # the next hour begins at its own open
+        anchors += [60.0 * k + minute for minute in (0.0, length / 3, length * 2 / 3, ended)]
+        prices += [opens, *((low, high) if close >= opens else (high, low)), close]
+    return np.asarray(np.interp(np.arange(0.0, anchors[-1] + 1, STEP), anchors, prices))

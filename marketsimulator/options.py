@@ -34,8 +34,8 @@ class SpreadRules:
     distance: short strikes from the index, in deviations to the close by the volatility index; width: points; none takes
     the strategy's own. entries: minutes after 09:30. vix_least, vix_most: of the volatility index. credit_least: points.
     stop_multiple: of the credit lost; stop_usd: a contract; whichever comes first, either none. target: of the credit
-    earned. trail_from: profit that arms a trailing stop, trail_back: what it gives back. hold_from: minutes after 09:30
-    from which a profit of hold_at is held to the close, stops left on: the nearer the close, the more of it is certain.
+    earned. trail_from: profit that arms a trailing stop, trail_back: what it gives back. holds: (minutes after 09:30,
+    profit) from when on such a profit is held to the close, stops left on: the nearer the close, the less it takes.
     """
 
     strategy: str = "PUT"
@@ -50,8 +50,7 @@ class SpreadRules:
     target: float | None = 0.75
     trail_from: float | None = 0.4
     trail_back: float = 0.2
-    hold_from: int = 270
-    hold_at: float = 0.5
+    holds: tuple[tuple[float, float], ...] = ((240, 0.6), (300, 0.45), (345, 0.3))
 
     def __post_init__(self) -> None:
         if not self.entries or any(not 0 <= minute < SESSION for minute in self.entries):
@@ -63,10 +62,17 @@ class SpreadRules:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name}: {value} is not above 0")
-        for name in ("target", "trail_from", "trail_back", "hold_at"):
+        for name in ("target", "trail_from", "trail_back"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise InputError(f"{name}: {value} is outside 0 … 1")
+        minutes = [minute for minute, _ in self.holds]
+        if minutes != sorted(minutes) or not all(0 <= minute <= SESSION and 0 < profit <= 1 for minute, profit in self.holds):
+            raise InputError(f"holds: {[list(hold) for hold in self.holds]} are not rising minutes, each with a share to 1")
+
+    def held_at(self, minute: float) -> float:
+        """Profit that is held to the close at a minute after 09:30; infinity before any is."""
+        return next((profit for since, profit in reversed(self.holds) if minute >= since), np.inf)
 
     @property
     def shape(self) -> tuple[float, float]:
@@ -116,14 +122,14 @@ class SpreadTrade:
 
 def sell(days: IndexDays, day: int, entered: int, rules: SpreadRules, costs: SpreadCosts, smile: Smile) -> SpreadTrade | None:
     """One spread of a day, sold at a point of its path and followed to its exit; None where the rules do not sell."""
-    vix, spot = float(days.vix[day]), float(days.spot[day, entered])
+    vix, spot = float(days.vix[day, entered]), float(days.spot[day, entered])
     if not rules.vix_least <= vix <= rules.vix_most:
         return None
     years: Array = (SESSION - days.minutes[entered:]) / SESSION * smile.session / TRADING_DAYS
     deviation = spot * smile.level * vix / 100 * np.sqrt(years[0])
     distance, width = rules.shape
     spread = spread_of(rules.strategy, spot, distance=distance * deviation, width=width)
-    worth = np.clip(spread.cost(days.spot[day, entered:], years, vix, smile), 0.0, spread.width)
+    worth = np.clip(spread.cost(days.spot[day, entered:], years, days.vix[day, entered:], smile), 0.0, spread.width)
     slipped = costs.slippage * len(spread.legs)
     credit = float(worth[0]) - slipped
     if not rules.credit_least <= credit < spread.width:
@@ -147,7 +153,7 @@ def _exit(credit: float, asked: Array, minutes: Array, rules: SpreadRules) -> tu
         if -profit >= stop:
             return k, "gap" if asked[k] - asked[k - 1] > stop else "stop"
         best = max(best, profit)
-        if minutes[k] >= rules.hold_from and profit >= rules.hold_at * credit:
+        if profit >= rules.held_at(minutes[k]) * credit:
             continue
         if rules.target is not None and profit >= rules.target * credit:
             return k, "target"

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from marketsimulator.index_path import TRADING_DAYS, IndexDays, IndexModel, index_days
+from marketsimulator.index_path import RESPONSE, TRADING_DAYS, IndexDays, IndexModel, index_days, volatility_index
 from marketsimulator.option_pricing import Smile
 from marketsimulator.options import SpreadCosts, SpreadRules, SpreadTrade, simulate
 from sizing.autoscaling import AutoscalingSettings, strategy_of
@@ -32,22 +32,24 @@ from trainingdata.bars import read_bars
 from trainingdata.command import check_output, log_to_file, one_line, write_whole
 from trainingdata.composition import hydra_command
 from trainingdata.configuration import settings_beside
-from trainingdata.errors import DataError, InputError
+from trainingdata.errors import InputError, refuse_outside
 from trainingdata.sessions import stock_grid
 
-NOTE = "Options are priced by a model on the volatility index, fixed through a day: these are its profits, not fills."
+NOTE = "Options are priced by a model on the volatility index: these are its profits, not fills."
 
 
 @dataclass(frozen=True, slots=True)
 class BarsSettings:
-    """dir: folders of hourly bars; none means the model. scale: of the symbol's prices. vix: a daily file."""
+    """dir: folders of hourly bars; none means the model. scale: of prices. vix: a daily file; response: see `index_days`."""
 
     dir: tuple[str, ...] = ()
     symbol: str = "SPY"
     scale: float = 10.0
     vix: str | None = None
+    response: float = RESPONSE
 
     def __post_init__(self) -> None:
+        refuse_outside(self, "bars", response=(-20, 20))
         if not 0 < self.scale < 1e6:
             raise InputError(f"bars.scale: {self.scale} is not above 0")
         if self.dir and self.vix is None:
@@ -104,12 +106,8 @@ class SpreadSettings:
             for files that cannot be used, or a calendar that does not reach.
         """
         if self.bars.dir and self.bars.vix is not None:
-            try:
-                vix = pd.read_parquet(Path(self.bars.vix).expanduser())[["timestamp", "close"]]
-            except (OSError, ValueError, KeyError) as error:
-                raise DataError(f"bars.vix: {self.bars.vix} cannot be read: {str(error).splitlines()[0]}") from error
             bars = read_bars([Path(d).expanduser() for d in self.bars.dir], [self.bars.symbol])
-            return index_days(bars, bars.symbols[0], vix, self.bars.scale)
+            return index_days(bars, bars.symbols[0], volatility_index(self.bars.vix), self.bars.scale, self.bars.response)
         grid = stock_grid()
         dates = grid.dates[grid.dates >= np.datetime64(self.start, "D")][: self.years * TRADING_DAYS]
         if len(dates) < self.years * TRADING_DAYS:
@@ -140,6 +138,8 @@ def figures(trades: list[SpreadTrade], days: IndexDays, start: float) -> dict[st
         "win_rate": float(wins.mean()) if len(trades) else None,
         "average_win": float(result[wins].mean()) if wins.any() else None,
         "average_loss": float(result[~wins].mean()) if (~wins).any() else None,
+        "mean": float(result.mean()) if len(trades) else None,
+        "mean_error": _mean_error(result, [trade.day for trade in trades]),
         "worst": float(result.min()) if len(trades) else None,
         "largest_possible_loss": max((trade.max_loss for trade in trades), default=None),
         "mean_contracts": float(np.mean([trade.contracts for trade in trades])) if trades else None,
@@ -149,6 +149,16 @@ def figures(trades: list[SpreadTrade], days: IndexDays, start: float) -> dict[st
         "max_drawdown": float((1 - curve / np.maximum.accumulate(curve)).max()),
         "sortino": float(returns.mean() / downside * np.sqrt(TRADING_DAYS)) if downside > 0 else None,
     }
+
+
+def _mean_error(result: npt.NDArray[np.float64], days: list[int]) -> float | None:
+    """Standard error of the mean result, trades of a day together; None for fewer than two days."""
+    count = len(set(days))
+    if count < 2:
+        return None
+    apart = np.zeros(max(days) + 1)
+    np.add.at(apart, days, result - result.mean())
+    return float(np.sqrt((apart**2).sum() * count / (count - 1)) / len(result))
 
 
 def trade_table(trades: list[SpreadTrade], days: IndexDays) -> str:
@@ -181,6 +191,7 @@ def show(told: Mapping[str, Any]) -> None:
         "trades": lambda f: f"{f['trades']:,}",
         "win rate": lambda f: _text(f["win_rate"], ".1%"),
         "average win, loss": lambda f: f"{_text(f['average_win'], ',.0f')}, {_text(f['average_loss'], ',.0f')}",
+        "mean, standard error": lambda f: f"{_text(f['mean'], '+,.1f')}, {_text(f['mean_error'], ',.1f')}",
         "worst, largest possible": lambda f: f"{_text(f['worst'], ',.0f')}, {_text(f['largest_possible_loss'], ',.0f')}",
         "stopped, gapped": lambda f: f"{f['exits'].get('stop', 0):.1%}, {f['exits'].get('gap', 0):.1%}",
         "held to the close": lambda f: f"{f['exits'].get('expired', 0) + f['exits'].get('settled', 0):.1%}",

@@ -55,7 +55,7 @@ def test_a_spread_costs_between_nothing_and_its_width(spot: float, distance: flo
     for strategy in ("CALL", "PUT", "IRON_CONDOR", "OTM-SS"):
         spread = spread_of(strategy, spot, distance=distance, width=width)
         assert spread.width == width
-        cost = float(spread.cost(spot, t, vix, Smile(slope=0.0, curve=0.0)))
+        cost = float(spread.cost(spot, t, vix, Smile(slope=0.0, wing=0.0)))
         assert -1e-9 <= cost <= width + 1e-9
         shorts = [leg for leg in spread.legs if leg.sold]
         away = [leg.strike - spot if leg.call else spot - leg.strike for leg in shorts]
@@ -70,12 +70,12 @@ def test_it_settles_at_what_it_owes(settled: float, strategy: str) -> None:
     assert float(spread.cost(settled, 0.0, 20.0, Smile())) == pytest.approx(owed, abs=1e-9)
 
 
-def test_the_skew_makes_low_strikes_dearer() -> None:
+def test_the_smile_is_dearer_on_both_sides_and_more_so_below() -> None:
     smile, day = Smile(), 1 / 252
     low, middle, high = smile.volatility(20.0, 5000.0, np.array([4900.0, 5000.0, 5100.0]), day)
-    assert low > middle > high
-    assert middle == pytest.approx(0.2)
-    assert Smile(slope=0, curve=0).volatility(20.0, 5000.0, 4900.0, day) == pytest.approx(0.2)
+    assert low > high > middle
+    assert middle == pytest.approx(0.2 * smile.level)
+    assert Smile(level=1.0, slope=0, wing=0).volatility(20.0, 5000.0, 4900.0, day) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
 
-FREE, FLAT = SpreadCosts(0, 0, 0), Smile(slope=0, curve=0)
+FREE, FLAT = SpreadCosts(0, 0, 0), Smile(level=1.0, slope=0, wing=0)
 HELD = {"stop_multiple": None, "stop_usd": None, "target": None, "trail_from": None, "credit_least": 0.0}
 SIZING = AutoscalingSettings()
 STRATEGIES = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
@@ -39,7 +39,7 @@ def sessions(count: int) -> Any:
 
 def path(*points: float, vix: float = 20.0) -> IndexDays:
     minutes = np.linspace(0, 390, len(points))
-    return IndexDays(sessions(1), minutes, np.array([points], dtype=float), np.array([vix]), "by hand")
+    return IndexDays(sessions(1), minutes, np.array([points], dtype=float), np.full((1, len(points)), vix), "by hand")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -81,12 +81,12 @@ def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -
 
 def test_profits_are_taken_trailed_and_near_the_close_held() -> None:
     calm = [5000 + 3 * k for k in range(40)]
-    base = SpreadRules(strategy="PUT", entries=(0,), target=0.5, trail_from=None, hold_from=389)
+    base = SpreadRules(strategy="PUT", entries=(0,), target=0.5, trail_from=None, holds=())
     taken = sell(path(*calm), 0, 0, base, FREE, FLAT)
     assert taken is not None
     assert taken.exit == "target"
     assert float(taken.result) >= 50 * taken.credit
-    held = sell(path(*calm), 0, 0, replace(base, hold_from=0, hold_at=0.2), FREE, FLAT)
+    held = sell(path(*calm), 0, 0, replace(base, holds=((0, 0.2),)), FREE, FLAT)
     assert held is not None
     assert (held.exit, float(held.result)) == ("expired", round(held.credit * SHARES, 2))
     back = sell(path(*calm[:12], *calm[11:3:-1], *[5000.0] * 19), 0, 0, replace(base, target=None, trail_from=0.3), FREE, FLAT)
@@ -122,24 +122,51 @@ def test_a_path_is_its_seed_and_more_days_leave_the_first_as_they_are() -> None:
     short, long = (IndexModel().days(sessions(n), 3) for n in (50, 120))
     np.testing.assert_array_equal(short.spot, long.spot[:50])
     assert (IndexModel().days(sessions(50), 4).spot != short.spot).any()
-    years = IndexModel(jumps=0.0).days(sessions(1500), 0)
+    years = IndexModel(jumps=0.0, realised=1.0).days(sessions(1500), 0)
     moves = np.log(years.spot[1:, -1] / years.spot[:-1, -1])
-    known = years.vix[1:] / 100 / np.sqrt(252)
+    known = years.vix[1:, 0] / 100 / np.sqrt(252)
     assert (moves / known).std() == pytest.approx(1.0, abs=0.05)
-    assert np.corrcoef(moves[:-1], np.diff(np.log(years.vix[1:])))[0, 1] < -0.4
+    assert np.corrcoef(moves[:-1], np.diff(np.log(years.vix[:, -1]))[:-1])[0, 1] < -0.4
 
 
-def test_real_bars_make_days_with_the_volatility_index_of_the_day_before() -> None:
+def spy(*sessions_of_bars: list[list[float]]) -> Any:
+    """Bars of SPY from 2024-06-28 on; a session is as many as it has."""
     grid = stock_grid()
-    first = int(np.searchsorted(grid.ends, np.datetime64("2024-07-01")))
-    ends = grid.ends[first : first + 7 * 2 + 4]  # two sessions and the half-day of 3 July
-    values = np.tile([500.0, 501, 499, 500.5, 1e6], (len(ends), 1))
-    bars = panel([(instrument("SPY"), ends, values)], "by hand")
-    stamps = pd.to_datetime(["2024-06-28", "2024-07-01", "2024-07-02"], utc=True)
-    days = index_days(bars, "SPY", pd.DataFrame({"timestamp": stamps, "close": [12.0, 13.0, 14.0]}), 10.0)
-    assert days.dates.astype(str).tolist() == ["2024-07-01", "2024-07-02"]
-    assert days.vix.tolist() == [12.0, 13.0]
-    assert days.spot[0].tolist() == [5000.0, *[5005.0] * 7]
+    first = int(np.searchsorted(grid.ends, np.datetime64("2024-06-28")))
+    values = np.array([bar for session in sessions_of_bars for bar in session])
+    return panel([(instrument("SPY"), grid.ends[first : first + len(values)], values)], "by hand")
+
+
+FLAT_HOUR = [500.0, 501.0, 499.0, 500.0, 1e6]
+VIX = pd.Series([11.0, 12.0, 13.0, 14.0], index=pd.to_datetime(["2024-06-27", "2024-06-28", "2024-07-01", "2024-07-02"]))
+
+
+def test_real_bars_make_full_sessions_with_the_volatility_index_of_the_day_before() -> None:
+    bars = spy(*[[FLAT_HOUR] * 7] * 3, [FLAT_HOUR] * 4)  # the last is the half-day of 3 July
+    days = index_days(bars, "SPY", VIX, 10.0)
+    assert days.dates.astype(str).tolist() == ["2024-07-01", "2024-07-02"]  # the first has no close before it
+    assert days.vix[:, 0].tolist() == [12.0, 13.0]
+    assert (days.spot.min(), days.spot.max()) == (4990.0, 5010.0)
+    np.testing.assert_array_equal(days.spot[0, ::12], 5000.0)
+
+
+def test_the_volatility_index_rises_within_a_day_as_the_index_falls_and_knows_no_later_hour() -> None:
+    falls = [[500.0 - k, 500.0 - k, 499.0 - k, 499.0 - k, 1e6] for k in range(7)]
+    days = index_days(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, response=5.0)
+    np.testing.assert_allclose(days.vix[0], 12.0 * (days.spot[0] / 500.0) ** -5)
+    other = index_days(spy([FLAT_HOUR] * 7, [*falls[:3], *[FLAT_HOUR] * 4]), "SPY", VIX, response=5.0)
+    np.testing.assert_array_equal(other.spot[0, :36], days.spot[0, :36])
+    assert (other.spot[0, 37:] != days.spot[0, 37:]).all()
+
+
+def test_a_stop_within_an_hour_of_bars_is_seen() -> None:
+    """An hour that comes back to where it began has been at its low in between."""
+    dip = [500.0, 500.5, 492.0, 500.0, 1e6]
+    days = index_days(spy([FLAT_HOUR] * 7, [FLAT_HOUR, dip, *[FLAT_HOUR] * 5]), "SPY", VIX, 10.0)
+    lost = sell(days, 0, 6, SpreadRules(strategy="PUT", target=None, trail_from=None, holds=()), FREE, FLAT)
+    assert lost is not None
+    assert lost.exit in ("stop", "gap")
+    assert 60 < days.minutes[lost.left] < 120
 
 
 def test_trades_are_a_file_that_the_monte_carlo_reads(tmp_path: Path) -> None:
@@ -171,7 +198,15 @@ def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -
     assert set(told["strategies"]) == set(STRATEGIES)
     assert "not fills" in done.stdout
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"spreads.json", *(f"trades-{name}.csv" for name in STRATEGIES)}
-    for wrong in (["strategies=[STRADDLE]"], ["years=0"], ["start=soon"], ["bars.dir=[x]"], ["rules.target=2"], ["oops=1"]):
+    for wrong in (
+        ["strategies=[STRADDLE]"],
+        ["years=0"],
+        ["start=soon"],
+        ["bars.dir=[x]"],
+        ["rules.target=2"],
+        ["rules.holds=[[300,2]]"],
+        ["oops=1"],
+    ):
         refused = run(*wrong, "output=no")
         assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), refused.stderr
     assert not (tmp_path / "no").exists()
