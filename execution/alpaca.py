@@ -1,15 +1,11 @@
-"""Alpaca, or a server that speaks as it does, behind the `Broker` protocol. The only file that imports `alpaca.trading`.
-
-An order is posted once. After an answer that leaves open whether it was taken (a timeout, a lost connection, a status of 500
-and above, nonsense) it is looked up by its `client_order_id` before anything else, and never posted again.
-"""
+"""Alpaca, or a server that speaks as it does, behind the `Broker` protocol."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -17,29 +13,16 @@ from typing import Any
 import numpy as np
 
 from execution.broker import Asset, refusal
+from execution.order_desk import DONE, Answer, OrderDesk, OrderRejected
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from execution.standing import account_of, instant_of, number
-from trainingdata.endpoint import BrokerSettings, Keys, asking
-from trainingdata.errors import BrokerError
-from trainingdata.instruments import instrument, spelled
+from trainingdata.endpoint import BrokerSettings, Keys
+from trainingdata.instruments import instrument, is_symbol, spelled
 
 log = logging.getLogger(__name__)
 
-Answer = Mapping[str, Any]
-
 ORDERS = 500  # the most the venue lists at once
-DONE = ("filled", "canceled", "expired", "rejected", "replaced", "done_for_day")
-LOOKS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
 RECENT = 60.0  # seconds for which an account that was read is still the account
-BUSY = 5  # times that a venue may answer 429 to one order
-
-
-class OrderRejected(BrokerError):
-    """The venue takes no such order."""
-
-
-class OutcomeUnknown(BrokerError):
-    """An order was sent, and neither an answer nor a look-up says what became of it."""
 
 
 class AlpacaBroker:
@@ -60,16 +43,12 @@ class AlpacaBroker:
         pause: Callable[[float], None] = time.sleep,
         listen: Callable[[float], None] | None = None,
     ) -> None:
-        from alpaca.trading.client import TradingClient
-
-        self._settings, self._keys, self._patience, self._pause = settings, keys, patience, pause
+        self._desk, self._patience = OrderDesk(settings, keys, pause), patience
         self._listen = listen or pause
         self._assets: dict[str, Asset] = {}
         self._terms = terms
         self._last: Account | None = None
         self._read_at = 0.0
-        raw = TradingClient(keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=settings.address)
-        self._client = settings.made_safe(raw)
         self._names: dict[str, str] = {}
 
     def account(self) -> Account:
@@ -83,8 +62,8 @@ class AlpacaBroker:
         BrokerError
             for a venue that does not answer, refuses, or answers nonsense.
         """
-        client = self._client
-        with self._asking("the account"):
+        client = self._desk.client
+        with self._desk.asking("the account"):
             # Orders before positions: one that fills in between is counted twice, which is too careful, never not at all.
             orders = client.get("/orders", {"status": "open", "limit": ORDERS, "nested": "true"})
             positions, facts, clock = client.get_all_positions(), client.get_account(), client.get_clock()
@@ -93,8 +72,8 @@ class AlpacaBroker:
 
     def now(self) -> np.datetime64:
         """What the venue's clock says."""
-        with self._asking("the clock"):
-            return instant_of(self._client.get_clock()["timestamp"])
+        with self._desk.asking("the clock"):
+            return instant_of(self._desk.client.get_clock()["timestamp"])
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         """Send orders, in their order; what they had filled when done, or when patience ended.
@@ -114,8 +93,8 @@ class AlpacaBroker:
         while waited < self._patience and any(answer["status"] not in DONE for _, answer in sent):
             self._listen(step)
             waited, step = waited + step, min(2 * step, 1.0)
-            sent = [(order, self._again(answer)) for order, answer in sent]
-        done = [(order, self._ended(answer) if _at_once(order) else answer) for order, answer in sent]
+            sent = [(order, self._desk.again(answer)) for order, answer in sent]
+        done = [(order, self._desk.ended(answer) if _at_once(order) else answer) for order, answer in sent]
         for order, answer in done:
             if answer["status"] in ("rejected", "expired"):
                 log.warning("%s: %s by the venue after it was taken", order.client_order_id, answer["status"])
@@ -138,7 +117,7 @@ class AlpacaBroker:
                 log.warning("%s is not sent: %s", order.client_order_id, why)
                 continue
             try:
-                sent.append((order, self._post(order)))
+                sent.append((order, self._known(order, self._desk.post(_request(order)))))
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue
@@ -156,12 +135,12 @@ class AlpacaBroker:
         """
         self._last = None
         for name in client_order_ids:
-            found = self._looked_for(f"order {name}", "/orders:by_client_order_id", {"client_order_id": name})
+            found = self._desk.named(name)
             if found is not None:
-                self._ended(found)
+                self._desk.ended(found)
 
     def fills_since(self, at: np.datetime64) -> list[Fill]:
-        """Every fill of orders after an instant, oldest first. Fees are the venue's to book: 0 here.
+        """Every fill of stocks and coins after an instant, oldest first. Fees are the venue's to book: 0 here.
 
         Raises
         ------
@@ -170,15 +149,15 @@ class AlpacaBroker:
         """
         rows: list[Answer] = []
         token: str | None = None
-        with self._asking("fills"):
+        with self._desk.asking("fills"):
             while True:
                 query = {"after": f"{at}Z", "direction": "asc", "page_size": 100, **({"page_token": token} if token else {})}
-                page = self._client.get("/account/activities/FILL", query)
+                page = self._desk.client.get("/account/activities/FILL", query)
                 rows += page
                 if len(page) < 100:
                     break
                 token = str(page[-1]["id"])
-            return [self._fill_of(row) for row in rows]
+            return [self._fill_of(row) for row in rows if is_symbol(str(row["symbol"]))]
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         """What may be done with each symbol that the venue knows.
@@ -190,112 +169,26 @@ class AlpacaBroker:
         """
         found = {}
         for symbol in symbols:
-            if (answer := self._looked_for(f"asset {symbol}", f"/assets/{symbol}")) is not None:
-                with self._asking(f"asset {symbol}"):
+            if (answer := self._desk.find(f"asset {symbol}", f"/assets/{symbol}")) is not None:
+                with self._desk.asking(f"asset {symbol}"):
                     found[symbol] = _asset(symbol, answer)
         self._assets |= found
         return found
 
-    def _looked_for(self, what: str, path: str, query: dict[str, str] | None = None) -> Answer | None:
-        """The venue's answer; None where it knows no such thing."""
-        from alpaca.common.exceptions import APIError
-
-        with self._asking(what):
-            try:
-                answer: Answer = self._client.get(path, query)
-                return answer
-            except APIError as error:
-                if error.status_code != 404:
-                    raise
-                return None
-
     def _fill_of(self, row: Answer) -> Fill:
         order = str(row["order_id"])
         if order not in self._names:
-            self._names[order] = str(self._client.get(f"/orders/{order}")["client_order_id"])
+            self._names[order] = str(self._desk.client.get(f"/orders/{order}")["client_order_id"])
         quantity = number(row, "qty") * (1 if row["side"] == "buy" else -1)
         symbol = instrument(str(row["symbol"])).symbol
         price = float(number(row, "price"))
         return Fill(self._names[order], symbol, quantity, price, 0.0, instant_of(row["transaction_time"]))
 
-    def _post(self, order: Order) -> Answer:
-        """The venue's answer to an order, which is posted once."""
-        from alpaca.common.exceptions import APIError
-        from requests.exceptions import RequestException
-
-        for _ in range(BUSY):
-            try:
-                answer: Answer = self._client.post("/orders", _request(order))
-                return self._known(order, answer)
-            except APIError as error:
-                status, says = error.status_code, self._keys.hidden(" ".join(str(error).split()))[:300]
-                if status == 429:  # not taken: the venue has done nothing
-                    self._pause(_retry_after(error))
-                    continue
-                if status is not None and status < 500 and not (status == 422 and "client_order_id" in says):
-                    raise OrderRejected(f"{order.client_order_id}: rejected ({status}): {says}") from None
-                reason = f"status {status}"
-            except (RequestException, ValueError, KeyError, TypeError) as error:
-                reason = type(error).__name__
-            log.warning(
-                "%s: sent, and no answer that says what became of it (%s); looking it up", order.client_order_id, reason
-            )
-            return self._look_up(order)
-        raise OrderRejected(f"{order.client_order_id}: not sent: the venue has no room for requests ({BUSY} times 429)")
-
-    def _look_up(self, order: Order) -> Answer:
-        """What the venue knows of an order by its own id."""
-        from alpaca.common.exceptions import APIError
-        from requests.exceptions import RequestException
-
-        absent = False
-        for seconds in LOOKS:
-            self._pause(seconds)
-            try:
-                query = {"client_order_id": order.client_order_id}
-                return self._known(order, self._client.get("/orders:by_client_order_id", query))
-            except APIError as error:
-                absent = error.status_code == 404
-            except (RequestException, ValueError, KeyError, TypeError):
-                absent = False
-        if absent:
-            raise OrderRejected(f"{order.client_order_id}: the venue never took it; it is not sent again")
-        raise OutcomeUnknown(f"{order.client_order_id}: sent, and the venue does not say what became of it")
-
     def _known(self, order: Order, answer: Answer) -> Answer:
-        if answer["client_order_id"] != order.client_order_id:
-            raise ValueError("an answer to another order")
         self._names[str(answer["id"])] = order.client_order_id
         for leg, own in itertools.product(answer.get("legs") or (), order.legs):
             if leg["type"] == own.type:
                 self._names[str(leg["id"])] = own.client_order_id
-        return answer
-
-    def _again(self, answer: Answer) -> Answer:
-        """The order as it is now."""
-        if answer["status"] in DONE:
-            return answer
-        with self._asking(f"order {answer['client_order_id']}"):
-            found: Answer = self._client.get(f"/orders/{answer['id']}")
-            return found
-
-    def _ended(self, answer: Answer) -> Answer:
-        """The order once nothing more can happen to it: cancelled, if it still works."""
-        from alpaca.common.exceptions import APIError
-
-        if answer["status"] in DONE:
-            return answer
-        with self._asking(f"cancelling order {answer['client_order_id']}"):
-            try:
-                self._client.delete(f"/orders/{answer['id']}")
-            except APIError as error:
-                if error.status_code != 422:  # 422: it was done before
-                    raise
-        for seconds in LOOKS:
-            answer = self._again(answer)
-            if answer["status"] in DONE:
-                break
-            self._pause(seconds)
         return answer
 
     @staticmethod
@@ -306,9 +199,6 @@ class AlpacaBroker:
         signed = quantity if order.side == "buy" else -quantity
         at = instant_of(answer.get("filled_at") or answer.get("updated_at"))
         return [Fill(order.client_order_id, order.symbol, signed, float(number(answer, "filled_avg_price")), 0.0, at)]
-
-    def _asking(self, what: str) -> Any:
-        return asking(what, self._settings, self._keys)
 
 
 def _asset(symbol: str, answer: Answer) -> Asset:
@@ -357,13 +247,3 @@ def _with(account: Account, fills: Sequence[Fill]) -> Account:
         held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + fill.qty
         prices.setdefault(fill.symbol, fill.price)
     return replace(account, positions={symbol: quantity for symbol, quantity in held.items() if quantity}, prices=prices)
-
-
-def _retry_after(error: Any) -> float:
-    """Seconds that a 429 asks to wait, a second where it does not say."""
-    answer = error.response
-    asked = "" if answer is None else answer.headers.get("Retry-After", "")
-    try:
-        return min(max(float(asked), 0.0), 60.0)
-    except ValueError:
-        return 1.0

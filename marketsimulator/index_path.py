@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from execution.spreads import SESSION
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
 from trainingdata.errors import DataError, InputError, refuse_outside
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, new_york_date, stock_grid
+from trainingdata.volatility_index import RESPONSE, within_day
 
 Array = npt.NDArray[np.float64]
 Dates = npt.NDArray[np.datetime64]
 
-SESSION = 390  # minutes
 TRADING_DAYS = 252
 CRASH = 5.0  # log of the volatility index per log of a jump down
-RESPONSE = 5.8  # log of the volatility index per log of the index lost (SPY and VIX, open to close, 2023-04 to 2025-06)
 STEP = 5  # minutes between the points of real bars
 
 
@@ -135,30 +134,11 @@ def index_days(bars: Bars, symbol: str, vix: pd.Series, scale: float = 1.0, resp
         if whole and len(before) and np.isfinite(closed):
             found.append(date)
             spots.append(path * scale)
-            levels.append(float(before.iloc[-1]) * (path / closed) ** -response)
+            levels.append(within_day(float(before.iloc[-1]), path, closed, response))
     if not found:
         raise DataError(f"{symbol}: no full session has a volatility index of a day before")
     minutes = np.arange(0.0, SESSION + 1, STEP)
     return IndexDays(np.array(found), minutes, np.array(spots), np.array(levels), f"{symbol} hourly bars x {scale:g}, VIX")
-
-
-def volatility_index(path: str) -> pd.Series:
-    """Closes of a volatility index by date, points, from a Parquet file with `timestamp` and `close`.
-
-    Raises
-    ------
-    DataError
-        for a file that cannot be read, or says something else.
-    """
-    try:
-        table = pd.read_parquet(Path(path).expanduser())
-        days = pd.DatetimeIndex(table["timestamp"]).tz_localize(None).normalize()
-        closes = pd.Series(table["close"].to_numpy(dtype=float), index=days).sort_index()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"bars.vix: {path} cannot be read: {str(error).splitlines()[0]}") from error
-    if not (closes.index.is_unique and (closes > 0).all()):
-        raise DataError(f"bars.vix: {path} has a day twice, or a close that is not above 0")
-    return closes
 
 
 def _within(bars: Array) -> Array:

@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from sizing.autoscaling import strategy_of
-from trainingdata.errors import InputError, refuse_outside
+from execution.spreads import Leg, Spread
+from trainingdata.errors import refuse_outside
 
 Array = npt.NDArray[np.float64]
 Numbers = npt.ArrayLike
+
+ROUNDING = 1e-7  # of a cent: what is a cent on paper is one here
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,61 +75,20 @@ def black_scholes(
     return np.asarray(discount * np.where(alive, value, np.maximum(side * (forward - k), 0.0)))
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """An option of a spread. sold: whether it was."""
-
-    strike: float
-    call: bool
-    sold: bool
+def quotes(leg: Leg, spot: Numbers, years: Numbers, index: Numbers, smile: Smile, slippage: float = 0.0) -> tuple[Array, Array]:
+    """What an option sells and buys at: its value less and plus `slippage`, to the cent against the trader, no bid below 0."""
+    value = black_scholes(spot, leg.strike, years, smile.volatility(index, spot, leg.strike, years), call=leg.call)
+    bid = np.floor((value - slippage) * 100 + ROUNDING) / 100
+    return np.maximum(bid, 0.0), np.ceil((value + slippage) * 100 - ROUNDING) / 100
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Options sold at one credit: two legs a side; an iron condor has both sides."""
-
-    strategy: str
-    legs: tuple[Leg, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.legs) not in (2, 4) or sum(leg.sold for leg in self.legs) * 2 != len(self.legs):
-            raise InputError(f"{self.strategy}: a spread sells one option a side and buys one beyond it")
-        for short, long in zip(self.legs[::2], self.legs[1::2], strict=True):
-            beyond = (long.strike > short.strike) if short.call else (long.strike < short.strike)
-            if not (short.sold and not long.sold and short.call == long.call and beyond):
-                raise InputError(f"{self.strategy}: {long.strike:g} does not protect {short.strike:g}")
-
-    @property
-    def width(self) -> float:
-        """Points between the strikes, of the wider side."""
-        return max(abs(long.strike - short.strike) for short, long in zip(self.legs[::2], self.legs[1::2], strict=True))
-
-    def cost(self, spot: Numbers, years: Numbers, index: Numbers, smile: Smile) -> Array:
-        """What it costs to buy back, above 0, before spreads and fees; at `years` 0 what it settles at."""
-        total = np.zeros(np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(index)).shape)
-        for leg in self.legs:
-            volatility = smile.volatility(index, spot, leg.strike, years)
-            value = black_scholes(spot, leg.strike, years, volatility, call=leg.call)
-            total = total + (value if leg.sold else -value)
-        return np.asarray(total)
-
-
-def spread_of(strategy: str, spot: float, *, distance: float, width: float, step: float = 5.0) -> Spread:
-    """The spread of a strategy with its short strikes `distance` points from the index, rounded away from it to the step.
-
-    CALL sells above the index, PUT below it, IRON_CONDOR both; OTM_SINGLE_SIDED is the put side, further out and wider as its
-    distance and width say.
-
-    Raises
-    ------
-    InputError
-        for a strategy that is none, and strikes that cannot be.
-    """
-    name = strategy_of(strategy)
-    if not (distance >= 0 and width > 0 and step > 0 and spot > distance + width):
-        raise InputError(f"{name}: distance {distance}, width {width} and step {step} fit no index at {spot}")
-    above, below = np.ceil((spot + distance) / step) * step, np.floor((spot - distance) / step) * step
-    calls = (Leg(float(above), True, True), Leg(float(above + width), True, False))
-    puts = (Leg(float(below), False, True), Leg(float(below - width), False, False))
-    sides = {"CALL": calls, "PUT": puts, "OTM_SINGLE_SIDED": puts, "IRON_CONDOR": (*calls, *puts)}
-    return Spread(name, sides[name])
+def net(
+    spread: Spread, spot: Numbers, years: Numbers, index: Numbers, smile: Smile, slippage: float = 0.0
+) -> tuple[Array, Array]:
+    """Points that selling a spread earns, and that buying it back costs, no more than its width."""
+    shape = np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(index)).shape
+    credit, asked = np.zeros(shape), np.zeros(shape)
+    for leg in spread.legs:
+        bid, ask = quotes(leg, spot, years, index, smile, slippage)
+        credit, asked = (credit + bid, asked + ask) if leg.sold else (credit - ask, asked - bid)
+    return np.asarray(np.round(credit, 2)), np.asarray(np.round(np.clip(asked, 0.0, spread.width), 2))

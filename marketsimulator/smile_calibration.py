@@ -23,7 +23,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from scipy.optimize import least_squares
 
-from marketsimulator.index_path import SESSION, TRADING_DAYS, volatility_index
+from execution.spreads import SESSION
+from marketsimulator.index_path import TRADING_DAYS
 from marketsimulator.option_pricing import Smile, black_scholes
 from trainingdata.bars import CLOSE, OPEN, Bars, read_bars
 from trainingdata.command import check_output, one_line, write_whole
@@ -32,6 +33,7 @@ from trainingdata.configuration import settings_of
 from trainingdata.errors import DataError, InputError, refuse_outside
 from trainingdata.instruments import Kind
 from trainingdata.sessions import NEW_YORK, new_york_date, started_at
+from trainingdata.volatility_index import volatility_index
 
 Array = npt.NDArray[np.float64]
 

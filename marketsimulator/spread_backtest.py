@@ -23,9 +23,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from marketsimulator.index_path import RESPONSE, TRADING_DAYS, IndexDays, IndexModel, index_days, volatility_index
+from execution.spreads import SpreadCosts, SpreadRules
+from marketsimulator.index_path import TRADING_DAYS, IndexDays, IndexModel, index_days
 from marketsimulator.option_pricing import Smile
-from marketsimulator.options import SpreadCosts, SpreadRules, SpreadTrade, simulate
+from marketsimulator.options import SpreadTrade, simulate
 from sizing.autoscaling import AutoscalingSettings, strategy_of
 from sizing.trade_rows import COLUMNS, csv_of
 from trainingdata.bars import read_bars
@@ -34,6 +35,7 @@ from trainingdata.composition import hydra_command
 from trainingdata.configuration import settings_beside
 from trainingdata.errors import InputError, refuse_outside
 from trainingdata.sessions import stock_grid
+from trainingdata.volatility_index import RESPONSE, volatility_index
 
 NOTE = "Options are priced by a model on the volatility index: these are its profits, not fills."
 

@@ -13,8 +13,9 @@ import pytest
 import requests
 from practice import KEYS, OPENING, Start, broker, order
 
-from execution.alpaca import AlpacaBroker, OrderRejected, OutcomeUnknown
+from execution.alpaca import AlpacaBroker
 from execution.broker import place
+from execution.order_desk import OrderRejected, OutcomeUnknown
 from execution.orders import Order
 from execution.updates import TradeUpdates
 from marketsimulator import alpaca_app

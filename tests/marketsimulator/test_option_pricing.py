@@ -8,7 +8,8 @@ import QuantLib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketsimulator.option_pricing import Leg, Smile, Spread, black_scholes, spread_of
+from execution.spreads import Leg, Spread, spread_of
+from marketsimulator.option_pricing import Smile, black_scholes, net
 from trainingdata.errors import InputError
 
 spots, strikes = st.floats(100, 10_000), st.floats(100, 10_000)
@@ -55,8 +56,11 @@ def test_a_spread_costs_between_nothing_and_its_width(spot: float, distance: flo
     for strategy in ("CALL", "PUT", "IRON_CONDOR", "OTM-SS"):
         spread = spread_of(strategy, spot, distance=distance, width=width)
         assert spread.width == width
-        cost = float(spread.cost(spot, t, vix, Smile(slope=0.0, wing=0.0)))
-        assert -1e-9 <= cost <= width + 1e-9
+        credit, asked = net(spread, spot, t, vix, Smile(slope=0.0, wing=0.0))
+        assert -0.01 * len(spread.legs) - 1e-9 <= credit <= asked <= width
+        worse, dearer = net(spread, spot, t, vix, Smile(slope=0.0, wing=0.0), 0.05)
+        assert worse <= credit
+        assert asked <= dearer <= width
         shorts = [leg for leg in spread.legs if leg.sold]
         away = [leg.strike - spot if leg.call else spot - leg.strike for leg in shorts]
         assert all(distance - 1e-6 <= points < distance + 5 + 1e-6 for points in away)
@@ -67,7 +71,8 @@ def test_it_settles_at_what_it_owes(settled: float, strategy: str) -> None:
     spread = spread_of(strategy, 5000.0, distance=20, width=5)
     above, below = min(max(settled - 5020, 0), 5), min(max(4980 - settled, 0), 5)
     owed = {"CALL": above, "PUT": below, "IRON_CONDOR": above + below}[strategy]
-    assert float(spread.cost(settled, 0.0, 20.0, Smile())) == pytest.approx(owed, abs=1e-9)
+    assert spread.settles_at(settled) == pytest.approx(owed, abs=1e-9)
+    assert float(net(spread, settled, 0.0, 20.0, Smile())[1]) == pytest.approx(owed, abs=0.03)
 
 
 def test_the_smile_is_dearer_on_both_sides_and_more_so_below() -> None:

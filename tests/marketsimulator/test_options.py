@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from execution.spreads import SpreadCosts, SpreadRules
 from marketsimulator.index_path import IndexDays, IndexModel, index_days
 from marketsimulator.monte_carlo import read_sample
 from marketsimulator.option_pricing import Smile
-from marketsimulator.options import SpreadCosts, SpreadRules, sell, simulate
+from marketsimulator.options import sell, simulate
 from marketsimulator.spread_backtest import figures, trade_table
 from sizing.autoscaling import SHARES, AutoscalingSettings
 from trainingdata.bars import panel

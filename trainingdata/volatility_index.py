@@ -1,0 +1,40 @@
+"""A volatility index: daily closes from a file, and what they say within a later session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from trainingdata.errors import DataError
+
+RESPONSE = 5.8  # log of the volatility index per log of the index lost (SPY and VIX, open to close, 2023-04 to 2025-06)
+
+
+def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
+    """Closes of a volatility index by date, points, from a Parquet file with `timestamp` and `close`. key: of the setting.
+
+    Raises
+    ------
+    DataError
+        for a file that cannot be read, or says something else.
+    """
+    try:
+        table = pd.read_parquet(Path(path).expanduser())
+        days = pd.DatetimeIndex(table["timestamp"]).tz_localize(None).normalize()
+        closes = pd.Series(table["close"].to_numpy(dtype=float), index=days).sort_index()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{key}: {path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not (closes.index.is_unique and (closes > 0).all()):
+        raise DataError(f"{key}: {path} has a day twice, or a close that is not above 0")
+    return closes
+
+
+def within_day(before: float, index: npt.ArrayLike, close: float, response: float = RESPONSE) -> npt.NDArray[np.float64]:
+    """The volatility index as far as it follows from its close before: it moves by `response` against the index's own move.
+
+    index: now; close: before, both in the same units.
+    """
+    return np.asarray(before * (np.asarray(index, dtype=float) / close) ** -response)
