@@ -16,6 +16,7 @@ from trainingdata.errors import InputError, refuse_outside
 Exit = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled"]
 
 SESSION = 390  # minutes from 09:30 to 16:00
+TRADING_DAYS = 252
 OWN = {"CALL": (0.6, 5.0), "PUT": (0.6, 5.0), "IRON_CONDOR": (0.8, 5.0), "OTM_SINGLE_SIDED": (1.0, 10.0)}  # distance, width
 
 
@@ -75,6 +76,24 @@ def spread_of(strategy: str, spot: float, *, distance: float, width: float, step
     puts = (Leg(below, False, True), Leg(below - width, False, False))
     sides = {"CALL": calls, "PUT": puts, "OTM_SINGLE_SIDED": puts, "IRON_CONDOR": (*calls, *puts)}
     return Spread(name, sides[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Implied:
+    """How far an index is implied to move until the close.
+
+    level: volatility at the money, of the volatility index; session: share of a day's variance between open and close.
+    """
+
+    level: float = 0.76
+    session: float = 0.65
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, "implied", level=(0, 10), session=(0, 1))
+
+    def deviation(self, index: float, vix: float, minute: float) -> float:
+        """Points, one deviation. vix: the volatility index, points; minute: after 09:30."""
+        return index * self.level * vix / 100 * math.sqrt((SESSION - minute) / SESSION * self.session / TRADING_DAYS)
 
 
 @dataclass(frozen=True, slots=True)

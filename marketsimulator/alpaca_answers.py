@@ -22,7 +22,8 @@ HALF = np.timedelta64(30, "m")
 def account_answer(venue: Venue) -> Answer:
     """`GET /v2/account`."""
     account, terms = venue.broker.account(), venue.settings.margin
-    equity = account.equity
+    options = venue.options.aside + venue.options.value
+    equity = account.equity + options
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
     coins = sum(v for s, v in values.items() if instrument(s).kind is Kind.CRYPTO)
     stocks = sum(abs(v) for s, v in values.items() if instrument(s).kind is Kind.STOCK)
@@ -34,13 +35,15 @@ def account_answer(venue: Venue) -> Answer:
         "status": "ACTIVE",
         "crypto_status": "ACTIVE",
         "currency": "USD",
-        "cash": repr(account.cash),
+        "cash": repr(account.cash + venue.options.aside),
         "equity": repr(equity),
         "last_equity": repr(yesterday),
         "portfolio_value": repr(equity),
-        "buying_power": repr(max(account.leverage * (equity - coins) - stocks, 0.0)),
-        "regt_buying_power": repr(max(2 * (equity - coins) - stocks, 0.0)),
+        "buying_power": repr(max(account.leverage * (account.equity - coins) - stocks, 0.0)),
+        "regt_buying_power": repr(max(2 * (account.equity - coins) - stocks, 0.0)),
         "non_marginable_buying_power": repr(account.unborrowed_cash),
+        "options_buying_power": repr(account.unborrowed_cash),
+        "options_approved_level": 3 if venue.options.desks else 0,
         "long_market_value": repr(longs),
         "short_market_value": repr(shorts),
         "multiplier": f"{account.leverage:g}",

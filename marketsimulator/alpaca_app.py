@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Server:
                 get("/v2/account/activities", plain(self._activities)),
                 get("/v2/account/activities/{kind}", plain(self._activities)),
                 get("/v2/account/portfolio/history", plain(self._history)),
-                get("/v2/positions", plain(lambda _: positions_answer(self.venue))),
+                get("/v2/positions", plain(lambda _: [*positions_answer(self.venue), *self.venue.options.positions()])),
                 delete("/v2/positions", plain(self._close_all, status=207)),
                 get("/v2/positions/{symbol}", plain(self._position)),
                 delete("/v2/positions/{symbol}", plain(self._close)),
@@ -66,12 +67,15 @@ class Server:
                 get("/v2/orders/{number}", plain(self._by_number)),
                 web.patch("/v2/orders/{number}", self._change),
                 delete("/v2/orders/{number}", self._cancel),
+                get("/v2/options/contracts", plain(self._contracts)),
                 get("/v2/clock", plain(self._clock)),
                 get("/v2/calendar", plain(lambda request: calendar_answer(request.query))),
                 get("/v2/assets", plain(self._assets)),
                 get("/v2/assets/{symbol:.+}", plain(self._asset)),
                 get("/v2/stocks/bars", plain(self._bars)),
                 get("/v2/stocks/bars/latest", plain(self._latest)),
+                get("/v2/stocks/trades/latest", plain(self._trades)),
+                get("/v1beta1/options/quotes/latest", plain(self._quotes)),
                 get("/v1beta3/crypto/us/bars", plain(self._bars)),
                 get("/v1beta3/crypto/us/latest/bars", plain(self._latest)),
                 get("/stream", self._stream.serve),
@@ -136,14 +140,18 @@ class Server:
         asked = await _body(request)
         if self.faults.take(("reject",), request.method, request.path):
             raise Refused(403, 40310000, "rejected on demand")
-        partial, reject = (bool(self.faults.take((kind,))) for kind in ("partial", "reject_later"))
-        return web.json_response(self._shown(self.venue.submit(asked, partial=partial, reject=reject), request))
+        half, reject = (bool(self.faults.take((kind,))) for kind in ("partial", "reject_later"))
+        return web.json_response(self._shown(self.venue.submit(asked, partial=half, reject=reject), request))
 
     async def _change(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self.venue.change(request.match_info["number"], await _body(request)))
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
-        self.venue.cancel(request.match_info["number"])
+        number = request.match_info["number"]
+        if (spread := self.venue.options.name_of(number)) is not None:
+            self.venue.options.cancel(spread)
+        else:
+            self.venue.cancel(number)
         return web.Response(status=204)
 
     def _cancel_all(self, _: web.Request) -> list[Answer]:
@@ -153,6 +161,11 @@ class Server:
             for each in (ticket, *ticket.legs):
                 if not each.closed:
                     self.venue.cancel(each.number)
+        options = self.venue.options
+        for name in options.names():
+            if options.ticket(name).status == "new":
+                options.cancel(name)
+                numbers.append(str(options.answer(name)["id"]))
         return [{"id": number, "status": 200} for number in numbers]
 
     def _shown(self, answer: Answer, request: web.Request) -> Answer:
@@ -161,10 +174,13 @@ class Server:
         return answer if fault is None else {**answer, "status": fault.state}
 
     def _by_name(self, request: web.Request) -> Answer:
-        return self._shown(self.venue.named(request.query.get("client_order_id", "")).answer(), request)
+        name, options = request.query.get("client_order_id", ""), self.venue.options
+        return self._shown(options.answer(name) if options.knows(name) else self.venue.named(name).answer(), request)
 
     def _by_number(self, request: web.Request) -> Answer:
-        return self._shown(self.venue.found(request.match_info["number"]).answer(), request)
+        number, options = request.match_info["number"], self.venue.options
+        spread = options.name_of(number)
+        return self._shown(self.venue.found(number).answer() if spread is None else options.answer(spread), request)
 
     def _orders(self, request: web.Request) -> list[Answer]:
         query = request.query
@@ -177,8 +193,29 @@ class Server:
         tickets = [t for t in tickets if (not names or t.order.symbol in names) and side in (None, t.order.side)]
         after, until = (stamp(instant(query[n], name=n)) if n in query else None for n in ("after", "until"))
         tickets = [t for t in tickets if (after is None or t.at > after) and (until is None or t.at < until)]
-        ordered = tickets if query.get("direction") == "asc" else tickets[::-1]
-        return [ticket.answer(nested=nested) for ticket in ordered[: int(query.get("limit", 50))]]
+        options = self.venue.options
+        spreads = [] if names or side else [(stamp(options.ticket(n).at), n) for n in options.names()]
+        spreads = [(at, n) for at, n in spreads if (after is None or at > after) and (until is None or at < until)]
+        spreads = [s for s in spreads if wanted == "all" or (options.ticket(s[1]).status == "new") == (wanted == "open")]
+        found: list[tuple[str, Callable[[], Answer]]] = [(t.at, partial(t.answer, nested=nested)) for t in tickets]
+        found = sorted([*found, *((at, partial(options.answer, n)) for at, n in spreads)], key=lambda each: each[0])
+        ordered = found if query.get("direction") == "asc" else found[::-1]
+        return [answer() for _, answer in ordered[: int(query.get("limit", 50))]]
+
+    def _contracts(self, request: web.Request) -> Answer:
+        found = self.venue.options.contracts(request.query)
+        return {"option_contracts": found[: int(request.query.get("limit") or 10_000)], "next_page_token": None}
+
+    def _quotes(self, request: web.Request) -> Answer:
+        names = [name for name in request.query.get("symbols", "").split(",") if name]
+        return {"quotes": self.venue.options.quotes(names)}
+
+    def _trades(self, request: web.Request) -> Answer:
+        """What each stock trades at now, as its last trade."""
+        names = [instrument(name).symbol for name in request.query.get("symbols", "").split(",") if name]
+        prices = {name: self.venue.price_of(name) for name in names if name in self.venue.bars.symbols}
+        shared = {"t": stamp(self.venue.now), "s": 1, "x": "V", "i": 1, "c": ["@"], "z": "C"}
+        return {"trades": {name: {**shared, "p": price} for name, price in prices.items() if price is not None}}
 
     def _position(self, request: web.Request) -> Answer:
         name = instrument(request.match_info["symbol"]).symbol

@@ -1,7 +1,7 @@
 """An Alpaca to practise on: its HTTP and websocket, over the simulator, on recorded or synthetic bars.
 
     python -m marketsimulator.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD --start 2024-10-01 [--end D]
-        [--speed wait|N] [--port 8000] [--capital 100000] [key=value …]
+        [--speed wait|N] [--port 8000] [--capital 100000] [options.vix=VIX.parquet] [key=value …]
 
 The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000` (the stream with `/stream`). With
 `--speed wait` its clock stands until a client moves it (POST /control/advance); with a number it runs that many times as
@@ -15,7 +15,7 @@ import sys
 from aiohttp import web
 
 from marketsimulator.alpaca_app import Server
-from marketsimulator.settings import BacktestSettings
+from marketsimulator.settings import VenueSettings
 from marketsimulator.tickets import stamp
 from marketsimulator.venue import Venue
 from trainingdata.command import Parser, one_line, overrides_of_flags
@@ -23,7 +23,7 @@ from trainingdata.composition import composed
 from trainingdata.errors import InputError
 
 
-def serve(settings: BacktestSettings, *, host: str, port: int, speed: float | None) -> None:
+def serve(settings: VenueSettings, *, host: str, port: int, speed: float | None) -> None:
     """Serve until interrupted.
 
     Raises
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="loopback unless another is named")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--capital", type=float, default=100_000.0, help="USD")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/backtest.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/venue.yaml")
     given = parser.parse_intermixed_args()
     parser.refuse_others(given.overrides)
     with one_line("the server is down"):
@@ -61,7 +61,7 @@ def main() -> None:
         flags = {key: getattr(given, key) for key in ("start", "end", "capital", "symbols")}
         words = overrides_of_flags({**flags, "data.dir": given.data_dir})
         serve(
-            BacktestSettings.of(composed("backtest", [*words, "trials=null", *given.overrides])),
+            VenueSettings.of(composed("venue", [*words, "trials=null", *given.overrides])),
             host=given.host,
             port=given.port,
             speed=_speed(given.speed),

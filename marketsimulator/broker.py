@@ -214,6 +214,11 @@ class SimulatedBroker:
                 rows["state"][bound & (rows["state"] <= WORKING)] = CANCELLED
                 rows[k]["state"] = CANCELLED
 
+    def deposit(self, usd: float) -> None:
+        """Cash that comes, or below 0 goes, from elsewhere: options, which this account does not hold itself."""
+        self._book.account["cash"] += usd
+        self._book.account["equity"] += usd
+
     def row(self) -> Row:
         """The account after this instant's fills."""
         self._open()

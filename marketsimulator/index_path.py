@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from execution.spreads import SESSION
+from execution.spreads import SESSION, TRADING_DAYS
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
 from trainingdata.errors import DataError, InputError, refuse_outside
 from trainingdata.instruments import Kind
@@ -18,7 +18,6 @@ from trainingdata.volatility_index import RESPONSE, within_day
 Array = npt.NDArray[np.float64]
 Dates = npt.NDArray[np.datetime64]
 
-TRADING_DAYS = 252
 CRASH = 5.0  # log of the volatility index per log of a jump down
 STEP = 5  # minutes between the points of real bars
 

@@ -15,8 +15,8 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from execution.spreads import SESSION, Exit, Running, Spread, SpreadCosts, SpreadRules
-from marketsimulator.index_path import TRADING_DAYS, IndexDays
+from execution.spreads import SESSION, TRADING_DAYS, Exit, Implied, Running, Spread, SpreadCosts, SpreadRules
+from marketsimulator.index_path import IndexDays
 from marketsimulator.option_pricing import Smile, net
 from sizing.autoscaling import SHARES, AutoscalingSettings, Fall, Statistics, contracts_for, max_risk
 
@@ -49,8 +49,8 @@ def sell(days: IndexDays, day: int, entered: int, rules: SpreadRules, costs: Spr
     """One spread of a day, sold at a point of its path and followed to its exit; None where the rules do not sell."""
     path, vix = days.spot[day, entered:], days.vix[day, entered:]
     years: Array = (SESSION - days.minutes[entered:]) / SESSION * smile.session / TRADING_DAYS
-    deviation = path[0] * smile.level * vix[0] / 100 * np.sqrt(years[0])
-    spread = rules.spread(float(path[0]), float(vix[0]), float(deviation))
+    spot, known = float(path[0]), float(vix[0])
+    spread = rules.spread(spot, known, Implied(smile.level, smile.session).deviation(spot, known, float(days.minutes[entered])))
     if spread is None:
         return None
     credits, asked = net(spread, path, years, vix, smile, costs.slippage)

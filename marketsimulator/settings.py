@@ -10,13 +10,32 @@ from omegaconf import DictConfig
 from execution.settings import TradingSettings
 from marketsimulator.book import Book, new_book
 from marketsimulator.broker import SimulatedBroker
+from marketsimulator.option_pricing import Smile
 from marketsimulator.terms import FillTerms, MarginTerms, holdings_of, tier_table
 from marketsimulator.timeline import Timeline, timeline
 from trainingdata.bars import Bars
 from trainingdata.configuration import settings_of
-from trainingdata.errors import InputError
+from trainingdata.errors import InputError, refuse_outside
 from trainingdata.sessions import DAY, instant, new_york_date, utc_text
 from trainingdata.source import Span, span_of
+from trainingdata.volatility_index import RESPONSE
+
+
+@dataclass(frozen=True, slots=True)
+class OptionTerms:
+    """Options that a practice venue trades. vix: a daily file of the volatility index; none: no options.
+
+    symbols: stocks they are on. slippage: points between the middle and what a leg is quoted at. response: see `within_day`.
+    """
+
+    vix: str | None = None
+    symbols: tuple[str, ...] = ("SPY",)
+    slippage: float = 0.05
+    response: float = RESPONSE
+    smile: Smile = field(default_factory=Smile)
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, "options", slippage=(0, 1e3), response=(-20, 20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +116,21 @@ class BacktestSettings(TradingSettings):
             day = new_york_date(np.array([last]))[0] - (self.days - 1) * DAY
             first = instant(day, name="days")
         return first, np.datetime64(last)
+
+
+@dataclass(frozen=True, slots=True)
+class VenueSettings(BacktestSettings):
+    """A practice venue: the bars, costs and margin of a backtest, and options."""
+
+    options: OptionTerms = field(default_factory=OptionTerms)
+
+    @classmethod
+    def of(cls, config: DictConfig) -> VenueSettings:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        return settings_of(cls, config, lists=("symbols", "data.dir", "options.symbols"))

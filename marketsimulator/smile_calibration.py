@@ -23,8 +23,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from scipy.optimize import least_squares
 
-from execution.spreads import SESSION
-from marketsimulator.index_path import TRADING_DAYS
+from execution.spreads import SESSION, TRADING_DAYS
 from marketsimulator.option_pricing import Smile, black_scholes
 from trainingdata.bars import CLOSE, OPEN, Bars, read_bars
 from trainingdata.command import check_output, one_line, write_whole

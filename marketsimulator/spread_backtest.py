@@ -23,8 +23,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from execution.spreads import SpreadCosts, SpreadRules
-from marketsimulator.index_path import TRADING_DAYS, IndexDays, IndexModel, index_days
+from execution.spreads import TRADING_DAYS, SpreadCosts, SpreadRules
+from marketsimulator.index_path import IndexDays, IndexModel, index_days
 from marketsimulator.option_pricing import Smile
 from marketsimulator.options import SpreadTrade, simulate
 from sizing.autoscaling import AutoscalingSettings, strategy_of

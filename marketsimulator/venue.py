@@ -17,8 +17,9 @@ import numpy as np
 from execution.broker import Asset, refusal
 from execution.orders import Account, Fill, Order
 from marketsimulator.broker import SimulatedBroker
-from marketsimulator.settings import BacktestSettings
+from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
 from marketsimulator.tickets import NAMES, OPEN, Answer, Refused, Ticket, changed, number_of, order_of, stamp, text
+from marketsimulator.venue_options import VenueOptions
 from sizing.quantity import whole
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind, instrument, spelled
@@ -58,6 +59,7 @@ class Venue:
         self._by_name: dict[str, Ticket] = {}
         self._working: dict[str, Ticket] = {}
         self._seen = 0
+        self.options = VenueOptions(self, settings.options if isinstance(settings, VenueSettings) else OptionTerms())
 
     @property
     def now(self) -> np.datetime64:
@@ -76,6 +78,7 @@ class Venue:
             self.index += 1
             self.broker.advance(self.index)
             self._settle()
+            self.options.advance()
 
     def submit(self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False) -> Answer:
         """Take an order, and answer with what has become of it at once.
@@ -87,7 +90,9 @@ class Venue:
         Refused
             for what the venue would not take.
         """
-        order, notional = order_of(request, len(self.tickets), self._price_of)
+        if request.get("order_class") == "mleg":
+            return self.options.submit(request, partial=partial, reject=reject)
+        order, notional = order_of(request, len(self.tickets), self.price_of)
         self._check(order, self.broker.account())
         return self._send(Ticket.of(order, stamp(self.now), notional), partial=partial, reject=reject).answer()
 
@@ -111,7 +116,7 @@ class Venue:
         return self._send(ticket).answer()
 
     def _check(self, order: Order, account: Account) -> None:
-        if order.client_order_id in self._by_name:
+        if self.knows(order.client_order_id) or self.options.knows(order.client_order_id):
             raise Refused(422, 40010001, "client_order_id must be unique")
         if order.symbol not in self.bars.symbols:
             raise Refused(422, 42210000, f"asset {order.symbol} is not tradable here")
@@ -140,7 +145,7 @@ class Venue:
         self._settle()
         return ticket
 
-    def _price_of(self, symbol: str) -> float | None:
+    def price_of(self, symbol: str) -> float | None:
         """What a market order sent now trades at, before spread: the open that starts now, else the last close."""
         opening = self.broker.opening(symbol) if symbol in self.bars.symbols else None
         self._settle()
@@ -204,13 +209,18 @@ class Venue:
     def _mark(self) -> None:
         row = self.broker.row()
         self._settle()
-        self.curve.append((self.now, row.equity))
+        self.curve.append((self.now, row.equity + self.options.aside + self.options.value))
         flows = {"INT": -row.interest, "FEE": -(row.fees + row.rounding) + 0.0, "DIV": row.dividends, "MA": -row.borrow}
         for kind, usd in flows.items():
             if usd:
-                self._note({"activity_type": kind, "date": str(self.now.astype("datetime64[D]")), "net_amount": repr(usd)})
+                self.note({"activity_type": kind, "date": str(self.now.astype("datetime64[D]")), "net_amount": repr(usd)})
 
-    def _note(self, activity: Answer) -> None:
+    def knows(self, client_order_id: str) -> bool:
+        """Whether an order of a stock or coin has this id."""
+        return client_order_id in self._by_name
+
+    def note(self, activity: Answer) -> None:
+        """Write down what has happened to the account."""
         number = f"{stamp(self.now)}::{len(self.activities):09d}"
         shared = {"id": number, "account_id": ACCOUNT, "description": activity["activity_type"], "status": "executed"}
         self.activities.append({**shared, **activity})
@@ -250,7 +260,7 @@ class Venue:
                 ticket.fills.append(fill)
             kind = "CFEE" if ticket is not None else "SPLIT" if fill.price == 0 else "FILL"
             day = str(fill.at.astype("datetime64[D]"))
-            self._note({"activity_type": kind, "date": day, **_traded(fill), "net_amount": "0"})
+            self.note({"activity_type": kind, "date": day, **_traded(fill), "net_amount": "0"})
             return
         ticket.fills.append(fill)
         done = ticket.filled == ticket.order.qty
@@ -265,7 +275,7 @@ class Venue:
             "order_status": ticket.status,
         }
         at = stamp(fill.at)
-        self._note({"activity_type": "FILL", "type": event, "transaction_time": at, **_traded(fill), **told})
+        self.note({"activity_type": "FILL", "type": event, "transaction_time": at, **_traded(fill), **told})
         held = text(self.broker.account().positions.get(fill.symbol, Decimal(0)))
         self._tell(event, ticket, {"price": repr(fill.price), "qty": text(abs(fill.qty)), "position_qty": held})
 

@@ -207,12 +207,12 @@ class AccountFiles:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         told = {"balance": float(balance), "last_updated": now, "trades": recent, "total_trades": len(closed)}
         texts = trades, json.dumps(told, indent=1)
-        _put_whole(self.folder / JOURNAL, json.dumps({TRADES: texts[0], BALANCE: texts[1]}))
+        put_whole(self.folder / JOURNAL, json.dumps({TRADES: texts[0], BALANCE: texts[1]}))
         self._put(*texts)
 
     def _put(self, trades: str, balance: str) -> None:
-        _put_whole(self.folder / TRADES, trades)
-        _put_whole(self.folder / BALANCE, balance)
+        put_whole(self.folder / TRADES, trades)
+        put_whole(self.folder / BALANCE, balance)
         (self.folder / JOURNAL).unlink()
         _sync(self.folder)
 
@@ -267,7 +267,7 @@ def _balance_of(content: bytes) -> tuple[Decimal, int]:
         raise ValueError(f"no account balance in it ({type(error).__name__}: {error})") from None
 
 
-def _put_whole(path: Path, text: str) -> None:
+def put_whole(path: Path, text: str) -> None:
     """The file whole or as it was, and on the disk."""
     part = path.with_name(f".{path.name}.writing")
     with part.open("w", encoding="utf-8", newline="") as stream:

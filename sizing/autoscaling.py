@@ -14,6 +14,7 @@ from fractions import Fraction
 from statistics import NormalDist
 from typing import Literal
 
+from sizing.notices import check_url
 from trainingdata.errors import InputError, refuse_outside
 
 Bootstrap = Literal["one_contract", "prior"]
@@ -61,6 +62,8 @@ class AutoscalingSettings:
         )
         if self.KELLY_CONFIDENCE is not None and not 0.5 <= self.KELLY_CONFIDENCE < 1:
             raise InputError(f"KELLY_CONFIDENCE: {self.KELLY_CONFIDENCE} is outside 0.5 … 1")
+        for name in ("HEALTHCHECK_URL", "ALERT_URL"):
+            check_url(name, getattr(self, name))
         halt, resume = self.DRAWDOWN_HALT_PCT, self.DRAWDOWN_RESUME_PCT
         if halt is not None and not 0 < halt <= 1:
             raise InputError(f"DRAWDOWN_HALT_PCT: {halt} is outside 0 … 1")
@@ -146,11 +149,15 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Contracts:
-    """How many contracts, and why in a few words. kelly: the fraction it follows from, where there is one."""
+    """How many contracts, and why in a few words. kelly: the fraction it follows from, where there is one.
+
+    halted: whether a halt is in force.
+    """
 
     number: int
     why: str
     kelly: Fraction | None = None
+    halted: bool = False
 
 
 def contracts_for(
@@ -163,9 +170,9 @@ def contracts_for(
     The order of the rules: the safety halt, the drawdown halt, autoscaling switched off, bootstrap, no edge, half-Kelly.
     """
     if balance < Fraction(str(settings.floor)):
-        return Contracts(0, f"safety halt: balance below ${settings.floor:,.0f}")
+        return Contracts(0, f"safety halt: balance below ${settings.floor:,.0f}", halted=True)
     if fall > 0:
-        return Contracts(0, f"drawdown halt: {fall:.1%} below the peak")
+        return Contracts(0, f"drawdown halt: {fall:.1%} below the peak", halted=True)
     if not settings.AUTOSCALING_ENABLED:
         return Contracts(1, "autoscaling is switched off")
     if closed < settings.BOOTSTRAP_TRADES:

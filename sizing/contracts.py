@@ -29,6 +29,7 @@ from sizing.autoscaling import (
     max_risk,
     recommended_cap,
 )
+from sizing.notices import Notices
 from trainingdata.command import Parser, is_override, one_line
 from trainingdata.composition import composed
 from trainingdata.configuration import settings_of
@@ -61,7 +62,8 @@ def calculate_position_size(
     Returns
     -------
     int
-        0 in a safety halt and wherever the account's state is not known with certainty, which is logged as an error.
+        0 in a halt and wherever the account's state is not known with certainty, which is logged as an error and told to
+        ALERT_URL.
 
     Raises
     ------
@@ -69,6 +71,26 @@ def calculate_position_size(
         for an argument or a setting that cannot be used.
     """
     settings = autoscaling_settings()
+    notices = Notices(None, settings.ALERT_URL)
+    return contracts_now(settings, mode, max_risk_per_contract, notices, account_balance, verbose=verbose).number
+
+
+def contracts_now(
+    settings: AutoscalingSettings,
+    mode: str,
+    max_risk_per_contract: float,
+    notices: Notices,
+    account_balance: float | None = None,
+    *,
+    verbose: bool = True,
+) -> Contracts:
+    """`calculate_position_size` under given settings, with its reason. notices: told of unknown state and of a halt.
+
+    Raises
+    ------
+    InputError
+        for an argument that cannot be used.
+    """
     if not (math.isfinite(max_risk_per_contract) and max_risk_per_contract > 0):
         raise InputError(f"max_risk_per_contract: {max_risk_per_contract} is not above 0")
     if account_balance is not None and not math.isfinite(account_balance):
@@ -77,14 +99,20 @@ def calculate_position_size(
         state = account_state(settings, mode, account_balance)
     except UnknownState as error:
         log.error("%s Unknown state, 0 contracts: %s", TAG, error)
-        return 0
+        notices.alert("unknown_state", f"{TAG} {mode.upper()}: unknown state, nothing is ordered: {error}")
+        return Contracts(0, f"unknown state: {error}")
+    notices.over("unknown_state")
     statistics, sized = size(state, max_risk_per_contract, settings)
     if sized.number == 0:
         log.error("%s No order: %s", TAG, sized.why)
+    if sized.halted:
+        notices.alert("halt", f"{TAG} {mode.upper()}: nothing is ordered: {sized.why}, balance ${float(state.balance):,.2f}")
+    else:
+        notices.over("halt")
     if verbose:
         for line in report(state, statistics, sized, max_risk_per_contract):
             log.info("%s", line)
-    return sized.number
+    return sized
 
 
 def get_max_risk_for_strategy(strategy: str, entry_credit: float, width: float | None = None) -> float:

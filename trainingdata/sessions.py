@@ -255,6 +255,31 @@ def session_open(date: np.datetime64) -> np.datetime64 | None:
     return np.datetime64(grid.opens[k]) if k < len(grid.dates) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A regular session. before: the date of the one before it."""
+
+    date: np.datetime64
+    before: np.datetime64
+    opens: np.datetime64
+    closes: np.datetime64
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is no half-day."""
+        return bool(self.closes - self.opens == FULL_SESSION)
+
+
+def session_of(date: np.datetime64) -> Session | None:
+    """The session of a New York date; None where there is none."""
+    grid = stock_grid()
+    k = int(np.searchsorted(grid.dates, date))
+    if not 0 < k < len(grid.dates) or grid.dates[k] != date:
+        return None
+    days, hours = grid.dates[[k, k - 1]], (grid.opens[k], grid.closes[k])
+    return Session(*(np.datetime64(each) for each in (*days, *hours)))
+
+
 def sessions_between(first: np.datetime64, last: np.datetime64) -> npt.NDArray[np.datetime64]:
     """Session dates (New York, `datetime64[D]`) in [first, last]."""
     dates = stock_grid().dates

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from marketsimulator.index_path import TRADING_DAYS
+from execution.spreads import TRADING_DAYS
 from marketsimulator.option_pricing import Smile, black_scholes
 from marketsimulator.smile_calibration import CalibrationSettings, PrintsSettings, errors, fit, prints_of
 from trainingdata.bars import Bars, panel

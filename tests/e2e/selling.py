@@ -1,0 +1,101 @@
+"""A market of an index for tests of sellers of spreads: real hours, synthetic bars, a clock that is moved by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from execution.spread_seller import SellerRules, SpreadSeller
+from execution.spreads import Implied, SpreadCosts, SpreadRules
+from marketsimulator.index_path import IndexDays, index_days
+from marketsimulator.option_desk import OptionDesk
+from marketsimulator.option_pricing import Smile
+from sizing.account_files import AccountFiles
+from sizing.autoscaling import AutoscalingSettings
+from sizing.notices import Notices
+from trainingdata.bars import CLOSE, Bars, panel
+from trainingdata.instruments import instrument
+from trainingdata.sessions import new_york_date, session_of, stock_grid
+
+COSTS, SMILE = SpreadCosts(), Smile()
+
+
+def synthetic(days: int, seed: int, deviation: float = 0.002) -> tuple[Bars, pd.Series]:
+    """Synthetic hourly bars of SPY from a seed, and a volatility index of a day before each session."""
+    rng, grid = np.random.default_rng(seed), stock_grid()
+    first = int(np.searchsorted(grid.ends, np.datetime64("2024-04-01")))
+    ends = grid.ends[first : first + 7 * days]
+    closes = 500 * np.exp(np.cumsum(rng.standard_normal(len(ends)) * deviation))
+    opens = np.concatenate([[500.0], closes[:-1]])
+    reach = np.abs(rng.standard_normal((2, len(ends)))) * deviation / 2
+    high, low = np.maximum(opens, closes) * (1 + reach[0]), np.minimum(opens, closes) * (1 - reach[1])
+    values = np.round(np.column_stack([opens, high, low, closes, np.full(len(ends), 1e6)]), 2)
+    dates = pd.DatetimeIndex(np.unique(new_york_date(ends)))
+    return panel([(instrument("SPY"), ends, values)], "synthetic"), pd.Series(rng.uniform(14, 26, days).round(2), index=dates)
+
+
+@dataclass
+class PathMarket:
+    """An index that walks along days; `at` is where it stands."""
+
+    days: IndexDays
+    closes: dict[date, float]
+    at: tuple[int, int] = (0, 0)
+
+    def now(self) -> np.datetime64:
+        session = session_of(self.days.dates[self.at[0]])
+        assert session is not None
+        return session.opens + np.timedelta64(int(self.days.minutes[self.at[1]]), "m")
+
+    def index(self) -> float | None:
+        return float(self.days.spot[self.at])
+
+    def volatility(self) -> float | None:
+        return float(self.days.vix[self.at])
+
+    def close_of(self, day: date) -> float | None:
+        session = session_of(np.datetime64(day, "D"))
+        return self.closes[day] if session is not None and session.closes <= self.now() else None
+
+    def points(self) -> Iterator[tuple[int, int]]:
+        for point in np.ndindex(*self.days.spot.shape):
+            self.at = (point[0], point[1])
+            yield self.at
+
+
+@dataclass
+class Practising:
+    """A seller, the desk it sells at, and its account's folder."""
+
+    market: PathMarket
+    desk: OptionDesk
+    told: SellerRules
+    vix: pd.Series
+    folder: Path
+    notices: Notices
+
+    def seller(self) -> SpreadSeller:
+        return SpreadSeller(self.desk, self.told, lambda: self.vix, self.notices)
+
+    def rows(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "trades.csv", dtype=str, keep_default_na=False)
+
+
+def practising_seller(folder: Path, days: int, seed: int, *strategies: str, **more: Any) -> Practising:
+    bars, vix = synthetic(days, seed, more.pop("deviation", 0.002))
+    path = index_days(bars, "SPY", vix, 10.0)
+    ends, values = bars.own(0)
+    closes = {d.astype(object): float(c) * 10 for d, c in zip(new_york_date(ends), values[:, CLOSE], strict=True)}
+    sizing = AutoscalingSettings(AUTOSCALING_DATA_DIR=str(folder), **more.pop("sizing", {}))
+    rules = tuple(SpreadRules(strategy=name, **more) for name in strategies)
+    told = SellerRules("SPXW", rules, COSTS, Implied(SMILE.level, SMILE.session), sizing)
+    market = PathMarket(path, closes)
+    AccountFiles(folder / "paper", sizing.STARTING_CAPITAL).initialise()
+    desk = OptionDesk("SPXW", market, SMILE, COSTS.slippage)
+    return Practising(market, desk, told, vix, folder / "paper", Notices(None, None))
