@@ -106,7 +106,7 @@ class OpenSpread:
         more = {
             "Timestamp_ET": self.entered,
             "Strikes": "/".join(f"{leg.strike:g}" for leg in spread.legs),
-            "Entry_Credit": f"{self.credit:f}",
+            "Entry_Credit": f"{self.credit:.4f}",
         }
         total = round(points * SHARES - fees, 2)
         return ClosedTrade(self.trade_id, self.strategy, self.contracts, total, exit_time, why, more)

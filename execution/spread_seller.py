@@ -124,8 +124,7 @@ class SpreadSeller:
                 return state
             self._notices.over(f"blind {spread.trade_id}")
             rules = self._rules_of(spread.strategy)
-            width = Decimal(str(spread.spread.width))
-            running, why = spread.running.after(float(min(max(-price, Decimal(0)), width)), minute, rules)
+            running, why = spread.running.after(float(-price), minute, rules)
             spread = replace(spread, asked=Decimal(str(running.asked)), best=running.best, why=why or "")
             state = self._keep(state.put(spread))
         return self._bought_back(state, spread, now) if spread.why else state
@@ -248,8 +247,7 @@ class SpreadSeller:
         if sized.number == 0:
             return None
         symbols = tuple(option.symbol for option in options)
-        cost = min(max(-asked, Decimal(0)), Decimal(str(spread.width)))
-        return OpenSpread(name, rules.strategy, symbols, "opening", sized.number, credit, _new_york(now), cost)
+        return OpenSpread(name, rules.strategy, symbols, "opening", sized.number, credit, _new_york(now), -asked)
 
     def _volatility(self, session: Session) -> float | None:
         """The volatility index now; None, and an alert, where its close before this session is not known."""

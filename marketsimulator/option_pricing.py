@@ -85,10 +85,10 @@ def quotes(leg: Leg, spot: Numbers, years: Numbers, index: Numbers, smile: Smile
 def net(
     spread: Spread, spot: Numbers, years: Numbers, index: Numbers, smile: Smile, slippage: float = 0.0
 ) -> tuple[Array, Array]:
-    """Points that selling a spread earns, and that buying it back costs, no more than its width."""
+    """Points that selling a spread earns, and that buying it back costs: up to its width and what getting out costs."""
     shape = np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(index)).shape
     credit, asked = np.zeros(shape), np.zeros(shape)
     for leg in spread.legs:
         bid, ask = quotes(leg, spot, years, index, smile, slippage)
         credit, asked = (credit + bid, asked + ask) if leg.sold else (credit - ask, asked - bid)
-    return np.asarray(np.round(credit, 2)), np.asarray(np.round(np.clip(asked, 0.0, spread.width), 2))
+    return np.asarray(np.round(credit, 2)), np.asarray(np.round(asked, 2))

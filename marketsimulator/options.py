@@ -2,8 +2,8 @@
 
 Every day of an index path (`index_path`) a spread is sold at each entry time whose volatility index fits; what it costs to buy
 back is looked at at every point of the path, and an order there gets the price of that point: a gap through the stop is lost.
-Contracts are sized by the autoscaler from the trades closed by then. Losses reach width less credit. The rules are those of
-`execution.spreads`, which the live seller follows step by step.
+Contracts are sized by the autoscaler from the trades closed by then. Losses reach width less credit, and what getting out
+costs. The rules are those of `execution.spreads`, which the live seller follows step by step.
 """
 
 from __future__ import annotations

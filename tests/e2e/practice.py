@@ -26,7 +26,7 @@ from execution.orders import Order
 from execution.settings import LiveSettings
 from execution.trader import Trader
 from marketsimulator.alpaca_app import Server
-from marketsimulator.settings import BacktestSettings
+from marketsimulator.settings import VenueSettings
 from marketsimulator.venue import Venue
 from trainingdata.bars import Bars
 from trainingdata.composition import composed
@@ -67,7 +67,7 @@ def practising() -> Iterator[Start]:
     runners: list[web.AppRunner] = []
 
     def start(*words: str, speed: float | None = None, bars: Callable[[Bars], Bars] = lambda bars: bars) -> Practice:
-        settings = BacktestSettings.of(composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words]))
+        settings = VenueSettings.of(composed("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words]))
         panel, first = settings.panel()
         server, posts = Server(Venue(settings, bars(panel), first), speed), []
         app = server.app()

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from selling import COSTS, SMILE, practising_seller
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from selling import COSTS, SMILE, Practising, practising_seller
 
+from execution.open_spreads import FILE, OpenSpread, OpenSpreads, read_open, write_open
+from execution.order_desk import OrderRejected, OutcomeUnknown
+from execution.spread_orders import Contract, Quote, SpreadFill, SpreadOrder, SpreadVenue
+from execution.spread_seller import SpreadSeller
+from execution.spreads import SpreadCosts
 from marketsimulator.options import simulate
 from marketsimulator.spread_backtest import trade_table
-from sizing.trade_rows import rows_of
+from sizing.account_files import UnknownState
+from sizing.notices import Notices
+from sizing.trade_rows import Row, rows_of
+from trainingdata.errors import BrokerError
+
+HELD: dict[str, Any] = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
+TOLD = ("Timestamp_ET", "Strategy", "Strikes", "Position_Size", "Exit_Time", "P/L_$", "Exit_Reason")
+
+
+def told(rows: Iterable[Row]) -> list[tuple[str, ...]]:
+    return sorted(tuple(row[name] for name in TOLD) for row in rows)
+
+
+def booked(here: Practising) -> list[Row]:
+    return rows_of((here.folder / "trades.csv").read_bytes())[1]
 
 
 @pytest.mark.parametrize("strategies", [("PUT",), ("CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED")])
@@ -22,9 +50,265 @@ def test_the_seller_books_what_the_backtest_says(tmp_path: Path, strategies: tup
         seller.step()
     trades = simulate(here.market.days, here.told.rules, COSTS, SMILE, here.told.sizing)
     _, theirs = rows_of(trade_table(trades, here.market.days).encode())
-    _, mine = rows_of((here.folder / "trades.csv").read_bytes())
-    names = ("Timestamp_ET", "Strategy", "Strikes", "Position_Size", "Exit_Time", "P/L_$", "Exit_Reason")
-    order = lambda rows: sorted(tuple(row[name] for name in names) for row in rows)  # noqa: E731
-    assert len(mine) > 20
-    assert order(mine) == order(theirs)
+    assert len(theirs) > 20
+    assert told(booked(here)) == told(theirs)
     assert not here.desk.held()
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@dataclass
+class Perilous:
+    """A venue at which the process is killed, or the answer lost, at random: before or after what is asked is done."""
+
+    venue: SpreadVenue
+    rng: np.random.Generator
+    danger: float
+    lost: float
+
+    def _through(self, ask: Callable[[], Any]) -> Any:
+        self._die()
+        answer = ask()
+        self._die()
+        return answer
+
+    def _die(self) -> None:
+        if self.rng.random() < self.danger:
+            raise Killed
+        if self.rng.random() < self.lost:
+            raise BrokerError("no answer")
+
+    def now(self) -> np.datetime64:
+        return self.venue.now()
+
+    def index(self) -> float:
+        return float(self._through(self.venue.index))
+
+    def close_of(self, day: date) -> float | None:
+        found: float | None = self._through(lambda: self.venue.close_of(day))
+        return found
+
+    def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
+        found: dict[Contract, Quote] = self._through(lambda: self.venue.quotes(contracts))
+        return found
+
+    def submit(self, order: SpreadOrder) -> SpreadFill:
+        self._die()
+        fill = self.venue.submit(order)
+        if self.rng.random() < self.danger:
+            raise Killed
+        if self.rng.random() < self.lost:
+            raise OutcomeUnknown("the answer is lost")
+        return fill
+
+    def fate(self, client_order_id: str) -> SpreadFill | None:
+        fill: SpreadFill | None = self._through(lambda: self.venue.fate(client_order_id))
+        return fill
+
+    def held(self) -> dict[Contract, int]:
+        found: dict[Contract, int] = self._through(self.venue.held)
+        return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once(tmp_path: Path, seed: int) -> None:
+    here = practising_seller(tmp_path, 5, seed, "PUT", "IRON_CONDOR")
+    flows: list[Decimal] = []
+    here.desk._flow = flows.append
+    rng, killed = np.random.default_rng(seed), 0
+    perilous = Perilous(here.desk, rng, danger=0.02, lost=0.02)
+    seller = SpreadSeller(perilous, here.told, lambda: here.vix, here.notices)
+    for _ in here.market.points():
+        here.desk.advance()
+        try:
+            seller.step()
+        except BrokerError:
+            continue
+        except Killed:
+            killed += 1
+            seller = SpreadSeller(perilous, here.told, lambda: here.vix, Notices(None, None))
+    perilous.danger = perilous.lost = 0.0
+    assert not seller.step().spreads
+    rows = booked(here)
+    opened = {name: t for name, t in here.desk.tickets.items() if t.filled and ".close" not in name}
+    assert killed > 5
+    assert len(rows) > 7
+    assert sorted(row["Trade_ID"] for row in rows) == sorted(opened)
+    orders = sum(t.filled * len(t.order.legs) for t in here.desk.tickets.values())
+    fees = orders * (Decimal(str(COSTS.commission)) + Decimal(str(COSTS.fee)))
+    assert sum(flows) - fees == sum(Decimal(row["P/L_$"]) for row in rows)
+    assert here.desk.aside == 0
+
+
+def _to(here: Practising, day: int, minute: int) -> None:
+    here.market.at = day, int(np.searchsorted(here.market.days.minutes, minute))
+    here.desk.advance()
+
+
+def test_half_of_an_order_is_half_a_spread_and_the_rest_is_bought_back_later(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), sizing={"BOOTSTRAP_MODE": "prior"})
+
+    class Halves:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def submit(self, order: SpreadOrder) -> SpreadFill:
+            return here.desk.send(order, partial=order.contracts > 1).fill
+
+    _to(here, 0, 30)
+    venue: Any = Halves()
+    seller = SpreadSeller(venue, here.told, lambda: here.vix, here.notices)
+    (spread,) = seller.step().spreads
+    assert (spread.contracts, sum(abs(n) for n in here.desk.held().values())) == (1, 2)
+    write_open(here.folder, OpenSpreads((replace(spread, why="stop"),), ("PUT-20240402-030",)))
+    _to(here, 0, 40)
+    assert not seller.step().spreads
+    assert [row["Exit_Reason"] for row in booked(here)] == ["stop"]
+
+
+def test_what_cannot_be_bought_back_is_tried_again_until_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
+
+    class Shut:
+        open = True
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def submit(self, order: SpreadOrder) -> SpreadFill:
+            if not self.open:
+                raise OrderRejected("halted")
+            return here.desk.submit(order)
+
+    venue: Any = Shut()
+    seller = SpreadSeller(venue, here.told, lambda: here.vix, here.notices)
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    write_open(here.folder, OpenSpreads((replace(spread, why="stop"),), ("PUT-20240402-030",)))
+    venue.open = False
+    for minute in (35, 40, 45):
+        _to(here, 0, minute)
+        assert seller.step().spreads[0].stage == "open"
+    assert sum("ALERT" in record.message for record in caplog.records) == 1
+    venue.open = True
+    _to(here, 0, 50)
+    assert not seller.step().spreads
+    assert [row["Exit_Reason"] for row in booked(here)] == ["stop"]
+
+
+def unsafe_account(here: Practising) -> None:
+    (here.folder / "account_balance.json").write_text('{"balance": 2e')
+
+
+def unsafe_trades(here: Practising) -> None:
+    with (here.folder / "trades.csv").open("a") as stream:
+        stream.write("x,y,PUT,,,nan,,nan,\n")
+
+
+def unsafe_volatility(here: Practising) -> None:
+    here.vix = here.vix.iloc[:0]
+
+
+def unsafe_position(here: Practising) -> None:
+    here.desk.positions[Contract("SPXW", date(2024, 4, 2), True, Decimal(6000))] = 1
+
+
+def unsafe_balance(here: Practising) -> None:
+    here.told = replace(here.told, sizing=replace(here.told.sizing, STARTING_CAPITAL=50_000.0))
+
+
+@pytest.mark.parametrize("unsafe", [unsafe_account, unsafe_trades, unsafe_volatility, unsafe_position, unsafe_balance])
+def test_on_unknown_state_and_in_a_halt_nothing_is_sold_and_somebody_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, unsafe: Callable[[Practising], None]
+) -> None:
+    """Lesson 20."""
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
+    _to(here, 0, 30)
+    unsafe(here)
+    seller = here.seller()
+    with caplog.at_level(logging.ERROR):
+        assert not seller.step().spreads
+    assert not here.desk.tickets
+    assert any("ALERT" in record.message for record in caplog.records)
+
+
+def test_a_file_of_open_spreads_that_cannot_be_read_stops_everything(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
+    _to(here, 0, 30)
+    seller = here.seller()
+    seller.step()
+    whole = (here.folder / FILE).read_text()
+    for broken in (whole[:-20], "[]", "{}x", whole.replace('"contracts": 1', '"contracts": 0'), whole.replace("P0", "Q0", 1)):
+        (here.folder / FILE).write_text(broken)
+        _to(here, 0, 120)
+        with pytest.raises(UnknownState):
+            seller.step()
+        assert (here.folder / FILE).read_text() == broken
+    (here.folder / FILE).write_text(whole)
+    assert len(here.desk.tickets) == 1
+    assert len(read_open(here.folder).spreads) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    legs = ("SPXW240402P04980000", "SPXW240402P04975000")
+    one = OpenSpread("PUT-20240402-030", "PUT", legs, "open", 2, Decimal("1.25"), "2024-04-02 10:00", Decimal("1.45"))
+    write_open(folder, OpenSpreads((one,), ("PUT-20240402-030",)))
+    text = (folder / FILE).read_text()
+    where, what = data.draw(st.integers(0, len(text) - 1)), data.draw(st.text(max_size=3))
+    (folder / FILE).write_text(text[:where] + what + text[where + 1 :])
+    try:
+        read = read_open(folder)
+    except UnknownState:
+        return
+    assert all(spread.contracts >= 1 and spread.spread.width > 0 for spread in read.spreads)
+
+
+def test_an_expired_spread_is_booked_at_the_close_of_its_day_however_late(tmp_path: Path) -> None:
+    here = practising_seller(
+        tmp_path, 4, 0, "PUT", entries=(30,), stop_usd=None, stop_multiple=None, target=None, trail_from=None
+    )
+    _to(here, 0, 30)
+    (spread,) = here.seller().step().spreads
+    _to(here, 2, 60)
+    assert not here.seller().step().spreads
+    (row,) = booked(here)
+    owed = spread.spread.settles_at(here.market.closes[date(2024, 4, 2)])
+    fees = 2 * (COSTS.commission + COSTS.fee)
+    assert float(row["P/L_$"]) == pytest.approx((float(spread.credit) - owed) * 100 - fees, abs=0.01)
+    assert row["Exit_Time"] == "2024-04-02 16:00"
+
+
+def test_options_that_deliver_shares_are_bought_back_before_the_close(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), leave_at=380, **HELD)
+    seller = here.seller()
+    for _ in here.market.points():
+        here.desk.advance()
+        seller.step()
+    rows = booked(here)
+    assert {(row["Exit_Reason"], row["Exit_Time"][-5:]) for row in rows} == {("time", "15:50")}
+    trades = simulate(here.market.days, here.told.rules, COSTS, SMILE, here.told.sizing)
+    assert told(rows) == told(rows_of(trade_table(trades, here.market.days).encode())[1])
+
+
+def test_nothing_is_sold_on_half_days_before_or_after_the_session(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
+    for at in ("2024-07-03T14:00", "2024-04-02T12:00", "2024-04-02T21:00", "2024-04-06T15:00"):
+        clock: Any = lambda at=at: np.datetime64(at, "ns")  # noqa: E731
+        here.market.now = clock  # type: ignore[method-assign]
+        here.seller().step()
+    assert not here.desk.tickets
+
+
+def test_costs_are_booked_per_leg_contract_and_order() -> None:
+    legs = ("SPXW240402P04980000", "SPXW240402P04975000")
+    one = OpenSpread("a", "PUT", legs, "open", 3, Decimal("1.25"), "2024-04-02 10:00", Decimal("1.45"))
+    half = one.bought_back(SpreadFill("a.close1", 1, Decimal("-0.50"), np.datetime64("2024-04-02")))
+    trade = half.booked(SpreadCosts(0.0, 0.65, 0.35), "2024-04-02 16:00", Decimal("2.00"))
+    assert trade.total == Decimal("1.25") * 300 - Decimal("0.50") * 100 - Decimal("2.00") * 200 - Decimal(2 * (3 + 1))

@@ -112,7 +112,8 @@ def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(seed: int, s
     trades = simulate(days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING)
     for trade in trades:
         fees = 2 * len(trade.spread.legs) * (costs.commission + costs.fee)
-        assert -trade.max_loss - fees - 0.01 <= float(trade.result) <= trade.credit * SHARES
+        out = (costs.slippage + 0.01) * len(trade.spread.legs) * SHARES
+        assert -trade.max_loss - fees - out <= float(trade.result) <= trade.credit * SHARES
         assert 1 <= trade.contracts <= 3
     told = figures(trades, days, 20_000.0)
     assert told["final_balance"] == pytest.approx(20_000 + sum(float(t.result) * t.contracts for t in trades))

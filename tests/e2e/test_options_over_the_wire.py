@@ -1,0 +1,351 @@
+"""Options at the practice server: the real alpaca-py, the seller over HTTP, lost answers, kill -9, notices."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from alpaca.data.historical import OptionHistoricalDataClient
+from alpaca.data.requests import OptionLatestQuoteRequest
+from alpaca.trading.enums import OrderClass, OrderSide, OrderStatus, PositionIntent, TimeInForce
+from alpaca.trading.requests import (
+    GetOptionContractsRequest,
+    GetOrdersRequest,
+    LimitOrderRequest,
+    MarketOrderRequest,
+    OptionLegRequest,
+)
+from practice import KEYS, ROOT, Practice, Start, trading
+
+from execution.alpaca_spreads import AlpacaSpreads
+from execution.order_desk import OrderRejected
+from execution.sell_spreads import SellingSettings
+from execution.spread_orders import OptionLeg, SpreadOrder, SpreadVenue, contract_of
+from execution.spread_seller import SellerRules, SpreadSeller
+from sizing.account_files import AccountFiles
+from sizing.notices import Notices
+from sizing.trade_rows import rows_of
+from trainingdata.composition import composed
+from trainingdata.endpoint import BrokerSettings
+from trainingdata.errors import InputError
+
+UNDER, AT = "SYC", "2024-02-20T16:30:00Z"
+SHORT, LONG = "SYC240220P00295000", "SYC240220P00290000"
+
+
+@pytest.fixture
+def vix(tmp_path: Path) -> Path:
+    days = pd.bdate_range("2024-01-02", "2024-03-08", tz="UTC")
+    levels = np.random.default_rng(5).uniform(28, 34, len(days))
+    pd.DataFrame({"timestamp": days, "close": levels}).to_parquet(tmp_path / "vix.parquet")
+    return tmp_path / "vix.parquet"
+
+
+def options(practice: Start, vix: Path, *words: str) -> Practice:
+    return practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", *words)
+
+
+def spreads(here: Practice, patience: float = 0.0) -> AlpacaSpreads:
+    settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
+    pause = lambda seconds: time.sleep(min(seconds, 0.02))  # noqa: E731
+    return AlpacaSpreads(settings, KEYS, underlying=UNDER, patience=patience, pause=pause)
+
+
+def put(name: str, count: int = 1, least: str | None = None, *, back: bool = False) -> SpreadOrder:
+    legs = OptionLeg(contract_of(SHORT), back), OptionLeg(contract_of(LONG), not back)
+    return SpreadOrder(name, legs, count, None if least is None else Decimal(least))
+
+
+def selling(*words: str) -> SellingSettings:
+    return SellingSettings.of(composed("sell_spreads", ["vix=x", f"root={UNDER}", f"underlying={UNDER}", *words]))
+
+
+def told(*words: str) -> SellerRules:
+    return selling("rules.entries=[60,120]", *words).told()
+
+
+def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(practice: Start, vix: Path) -> None:
+    here = options(practice, vix)
+    here.advance(AT)
+    client = trading(here)
+    legs = [
+        OptionLegRequest(symbol=SHORT, ratio_qty=1, side=OrderSide.SELL),
+        OptionLegRequest(symbol=LONG, ratio_qty=1, position_intent=PositionIntent.BUY_TO_OPEN),
+    ]
+    shared: dict[str, Any] = {"qty": 2, "order_class": OrderClass.MLEG, "time_in_force": TimeInForce.DAY}
+    cash = float(client.get_account().cash)  # type: ignore[union-attr, arg-type]
+    sold: Any = client.submit_order(MarketOrderRequest(legs=legs, **shared))
+    assert (sold.status, sold.order_class, len(sold.legs)) == (OrderStatus.FILLED, OrderClass.MLEG, 2)
+    credit = -float(sold.filled_avg_price)
+    by_legs = sum(float(leg.filled_avg_price) * (1 if leg.side is OrderSide.SELL else -1) for leg in sold.legs)
+    assert credit == pytest.approx(by_legs)
+    account: Any = client.get_account()
+    assert float(account.cash) == pytest.approx(cash + 200 * credit)
+    assert float(account.options_buying_power) == pytest.approx(cash + 200 * credit - 1000)
+    held: dict[str, Any] = {p.symbol: p for p in client.get_all_positions()}  # type: ignore[union-attr]
+    assert {name: float(p.qty) for name, p in held.items()} == {SHORT: -2, LONG: 2}
+    waiting: Any = client.submit_order(LimitOrderRequest(legs=legs, limit_price=-4.9, **shared))
+    assert waiting.status is OrderStatus.NEW
+    listed: Any = client.get_orders(GetOrdersRequest())
+    assert [order.id for order in listed] == [waiting.id]
+    client.cancel_order_by_id(waiting.id)
+    assert client.get_order_by_id(waiting.id).status is OrderStatus.CANCELED  # type: ignore[union-attr]
+    sides = (SHORT, OrderSide.BUY), (LONG, OrderSide.SELL)
+    back = [OptionLegRequest(symbol=symbol, ratio_qty=1, side=side) for symbol, side in sides]
+    client.submit_order(MarketOrderRequest(legs=back, **shared))
+    assert not client.get_all_positions()
+    account = client.get_account()
+    assert float(account.options_buying_power) == pytest.approx(float(account.cash))
+    found: Any = client.get_option_contracts(GetOptionContractsRequest(underlying_symbols=[UNDER], type="put"))  # type: ignore[arg-type]
+    assert SHORT in {contract.symbol for contract in found.option_contracts}
+    data = OptionHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
+    quote: Any = data.get_option_latest_quote(OptionLatestQuoteRequest(symbol_or_symbols=SHORT))[SHORT]
+    assert 0 < quote.bid_price < quote.ask_price
+    kinds = [a["activity_type"] for a in client.get("/account/activities")]
+    assert kinds.count("FILL") == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"time_in_force": "gtc"}, "good for the day"),
+        ({"qty": "1.5"}, "contracts"),
+        ({"type": "stop"}, "market order"),
+        ({"legs": [{"symbol": SHORT, "ratio_qty": "1", "side": "sell"}]}, "two to four legs"),
+        ({"legs": [{"symbol": "SYC", "ratio_qty": "1", "side": "sell"}] * 2}, "OCC"),
+        ({"legs": [{"symbol": n, "ratio_qty": "2", "side": "sell"} for n in (SHORT, LONG)]}, "ratio"),
+        ({"legs": [{"symbol": n, "ratio_qty": "1", "side": "hold"} for n in (SHORT, LONG)]}, "side"),
+        ({"legs": "many"}, ""),
+        ({"qty": "10000"}, "buying power"),
+        ({"legs": [{"symbol": SHORT.replace("P", "C"), "ratio_qty": "1", "side": "sell"},
+                   {"symbol": LONG, "ratio_qty": "1", "side": "buy"}]}, "nothing covers"),
+        ({"legs": [{"symbol": n.replace("0220", "0217"), "ratio_qty": 1, "side": "sell"} for n in (SHORT, LONG)]}, "trade now"),
+    ],
+)  # fmt: skip
+def test_orders_of_several_legs_that_cannot_be_are_refused(
+    practice: Start, vix: Path, wrong: dict[str, Any], says: str
+) -> None:
+    here = options(practice, vix)
+    here.advance(AT)
+    legs = [{"symbol": SHORT, "ratio_qty": "1", "side": "sell"}, {"symbol": LONG, "ratio_qty": "1", "side": "buy"}]
+    order = {"order_class": "mleg", "qty": "1", "type": "market", "time_in_force": "day", "legs": legs, **wrong}
+    answer = requests.post(f"{here.url}/v2/orders", json=order, headers={"APCA-API-KEY-ID": "k"}, timeout=10)
+    assert answer.status_code in (403, 422)
+    assert says in answer.json()["message"]
+    assert not here.venue.options.desks[UNDER].held()
+
+
+@pytest.mark.parametrize("fault", ["drop_before", "drop_after", "malformed", "status"])
+def test_a_spread_whose_answer_is_lost_is_never_sent_twice(practice: Start, vix: Path, fault: str) -> None:
+    here = options(practice, vix)
+    here.advance(AT)
+    here.fail(kind=fault, method="POST", path="/v2/orders", status=504)
+    mine = spreads(here)
+    try:
+        fill = mine.submit(put("once"))
+    except OrderRejected:
+        assert fault in ("drop_before", "status")
+        assert mine.fate("once") is None
+    else:
+        assert fill.contracts == 1
+    assert len(here.posts) <= 1
+    assert sum(abs(n) for n in here.venue.options.desks[UNDER].held().values()) == (
+        0 if fault in ("drop_before", "status") else 2
+    )
+
+
+def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> None:
+    here = options(practice, vix)
+    here.advance(AT)
+    mine = spreads(here)
+    assert mine.index() == here.venue.price_of(UNDER)
+    quotes = mine.quotes([contract_of(SHORT), contract_of("SYC240220P00001000")])
+    assert list(quotes) == [contract_of(SHORT)] or quotes[contract_of("SYC240220P00001000")].bid == 0
+    assert mine.fate("none") is None
+    assert mine.submit(put("dear", least="4.90")).contracts == 0
+    here.fail(kind="partial")
+    assert mine.submit(put("half", 2)).contracts == 1
+    here.fail(kind="reject_later")
+    with pytest.raises(OrderRejected):
+        mine.submit(put("turned-down"))
+    assert mine.held() == {contract_of(SHORT): -1, contract_of(LONG): 1}
+    bought = mine.submit(put("back", back=True))
+    assert bought.credit < 0
+    assert mine.fate("back") == bought
+    assert mine.close_of(date(2024, 2, 20)) is None
+    here.advance("2024-02-20T21:00:00Z")
+    bars = here.venue.bars
+    times, values = bars.own(bars.symbols.index(UNDER))
+    assert mine.close_of(date(2024, 2, 20)) == values[times == here.venue.now][0, 3]
+    assert not mine.quotes([contract_of(SHORT)])
+
+
+def test_over_the_wire_the_seller_books_what_it_books_in_one_process(practice: Start, vix: Path, tmp_path: Path) -> None:
+    rows = []
+    for wired in (True, False):
+        here = options(practice, vix, "start=2024-02-12", "end=2024-02-23")
+        folder = tmp_path / str(wired)
+        rules = told(f"AUTOSCALING_DATA_DIR={folder}", "strategies=[PUT,IRON_CONDOR]")
+        AccountFiles(folder / "paper", 20_000.0).initialise()
+        closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
+        venue: SpreadVenue = spreads(here) if wired else here.venue.options.desks[UNDER]
+        seller = SpreadSeller(venue, rules, lambda closes=closes: closes, Notices(None, None))
+        while here.advance()["moved"]:
+            seller.step()
+        rows.append(rows_of((folder / "paper" / "trades.csv").read_bytes())[1])
+        balance = sum(Decimal(row["P/L_$"]) for row in rows[-1])
+        fees = sum(t.filled * len(t.order.legs) for t in here.venue.options.desks[UNDER].tickets.values()) * Decimal("0.05")
+        assert float(balance + fees) == pytest.approx(here.venue.broker.account().cash - 100_000)
+    assert len(rows[0]) > 10
+    assert rows[0] == rows[1]
+
+
+def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path: Path) -> None:
+    """The command itself, killed while the venue's clock moves; every dollar is booked once."""
+    here = options(practice, vix, f"symbols=[{UNDER}]", "start=2024-02-20", "end=2024-02-22")
+    told_words = [f"vix={vix}", f"underlying={UNDER}", f"root={UNDER}", f"broker.url_override={here.url}", "interval=0.02"]
+    command = [sys.executable, "-m", "execution.sell_spreads", *told_words, "rules.entries=[60,120,180]", "patience=0"]
+    environment = {**os.environ, "APCA_API_KEY_ID": "k", "APCA_API_SECRET_KEY": "s", "PYTHONPATH": str(ROOT)}
+    environment["AUTOSCALING_DATA_DIR"] = str(tmp_path / "account")
+    AccountFiles(tmp_path / "account" / "paper", 20_000.0).initialise()
+    rng, moved = np.random.default_rng(0), True
+    while moved:
+        process = subprocess.Popen([*command, "strategies=[PUT,IRON_CONDOR]"], cwd=tmp_path, env=environment)
+        time.sleep(1.2)
+        for _ in range(4):
+            moved = here.advance()["moved"]
+            time.sleep(rng.uniform(0.0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    last = subprocess.run([*command, "looks=2"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
+    assert last.stdout == "nothing is open\n"
+    rows = rows_of((tmp_path / "account" / "paper" / "trades.csv").read_bytes())[1]
+    desk = here.venue.options.desks[UNDER]
+    opened = sorted(name for name, t in desk.tickets.items() if t.filled and ".close" not in name)
+    assert sorted(row["Trade_ID"] for row in rows) == opened
+    fees = sum(t.filled * len(t.order.legs) for t in desk.tickets.values()) * Decimal("0.05")
+    total = sum(Decimal(row["P/L_$"]) for row in rows)
+    assert float(total + fees) == pytest.approx(here.venue.broker.account().cash - 100_000)
+
+
+class Heard(BaseHTTPRequestHandler):
+    """Takes whatever it is told."""
+
+    told: list[tuple[str, str, Any]] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self._heard(None)
+
+    def do_POST(self) -> None:
+        self._heard(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def _heard(self, body: Any) -> None:
+        self.told.append((self.command, self.path, body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def ears() -> Iterator[tuple[str, list[tuple[str, str, Any]]]]:
+    Heard.told = []
+    server = HTTPServer(("127.0.0.1", 0), Heard)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", Heard.told
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+
+
+def test_the_heartbeat_is_every_five_minutes_and_an_alert_is_told_once(ears: tuple[str, list[Any]]) -> None:
+    url, heard = ears
+    times = [0.0, 10.0, 299.0, 300.0, 450.0, 601.0]
+    clock = iter(times)
+    notices = Notices(f"{url}/beat", f"{url}/alert", clock=lambda: next(clock))
+    for _ in times:
+        notices.beat()
+    assert [(method, path) for method, path, _ in heard] == [("GET", "/beat")] * 3
+    for _ in range(3):
+        notices.alert("halt", "safety halt")
+    notices.over("halt")
+    notices.alert("halt", "again")
+    assert [body for _, path, body in heard if path == "/alert"] == [
+        {"text": "safety halt", "kind": "halt"},
+        {"text": "again", "kind": "halt"},
+    ]
+
+
+def test_nobody_to_tell_stops_nothing_and_the_address_stays_secret(caplog: pytest.LogCaptureFixture) -> None:
+    notices = Notices("http://127.0.0.1:9/secret-token", "http://127.0.0.1:9/secret-token")
+    notices.beat()
+    notices.alert("halt", "safety halt")
+    assert "did not answer" in caplog.text
+    assert "secret-token" not in caplog.text
+
+
+def test_a_halt_is_told_and_nothing_is_ordered(practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]) -> None:
+    here = options(practice, vix)
+    here.advance("2024-02-20T15:30:00Z")
+    url, heard = ears
+    rules = told(f"AUTOSCALING_DATA_DIR={tmp_path}", f"ALERT_URL={url}/alert", "STARTING_CAPITAL=50000")
+    AccountFiles(tmp_path / "paper", 20_000.0).initialise()
+    closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
+    notices = Notices(rules.sizing.HEALTHCHECK_URL, rules.sizing.ALERT_URL)
+    SpreadSeller(spreads(here), rules, lambda: closes, notices).step()
+    assert not here.posts
+    ((_, _, body),) = heard
+    assert body["kind"] == "halt"
+    assert "safety halt" in body["text"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("strategies=[STRADDLE]", "STRADDLE"),
+        ("strategies=[PUT,PUT]", "twice"),
+        ("broker.paper=false", "paper"),
+        ("underlying=BTCUSD", "stock"),
+        ("rules.leave_at=500", "leave_at"),
+        ("HEALTHCHECK_URL=ftp://token", "HEALTHCHECK_URL"),
+        ("ALERT_URL=http://", "ALERT_URL"),
+        ("looks=0", "looks"),
+        ("interval=-1", "interval"),
+    ],
+)
+def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(wrong: str, says: str) -> None:
+    with pytest.raises(InputError, match=says) as refused:
+        selling(wrong)
+    assert "token" not in str(refused.value)
+
+
+def test_the_command_refuses_in_a_line(tmp_path: Path) -> None:
+    environment = {**os.environ, "APCA_API_KEY_ID": "k", "APCA_API_SECRET_KEY": "s", "PYTHONPATH": str(ROOT)}
+    AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
+    for wrong, says in (
+        ([], "vix"),
+        (["vix=none.parquet"], "none.parquet"),
+        (["vix=x", "AUTOSCALING_DATA_DIR=y"], "begins one"),
+    ):
+        command = [sys.executable, "-m", "execution.sell_spreads", *wrong]
+        refused = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), refused.stderr
+        assert says in refused.stderr

@@ -1,0 +1,166 @@
+"""Options at the simulated venue: what is set aside, what is refused, how orders wait and positions settle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.order_desk import OrderRejected
+from execution.spread_orders import Contract, OptionLeg, SpreadOrder, contract_of
+from marketsimulator.option_desk import OptionDesk, most_lost
+from marketsimulator.option_pricing import Smile
+from trainingdata.errors import InputError
+
+DAY, NEXT = date(2024, 4, 2), date(2024, 4, 3)
+
+
+@dataclass
+class Market:
+    """An index at an instant."""
+
+    at: str = "2024-04-02T15:00"
+    level: float | None = 5000.0
+    closes: dict[date, float] = field(default_factory=dict)
+
+    def now(self) -> np.datetime64:
+        return np.datetime64(self.at, "ns")
+
+    def index(self) -> float | None:
+        return self.level
+
+    def volatility(self) -> float | None:
+        return 20.0
+
+    def close_of(self, day: date) -> float | None:
+        return self.closes.get(day)
+
+
+def option(strike: int, *, call: bool = False, expiry: date = DAY) -> Contract:
+    return Contract("SPXW", expiry, call, Decimal(strike))
+
+
+def spread(name: str, count: int = 1, least: str | None = None, *, back: bool = False) -> SpreadOrder:
+    legs = OptionLeg(option(4980), back), OptionLeg(option(4975), not back)
+    return SpreadOrder(name, legs, count, None if least is None else Decimal(least))
+
+
+@given(
+    st.sampled_from(["SPY", "SPXW", "A"]),
+    st.dates(date(2000, 1, 1), date(2068, 1, 1)),
+    st.booleans(),
+    st.integers(1, 99_999_999),
+)
+def test_a_contract_is_its_symbol(root: str, expiry: date, call: bool, thousandths: int) -> None:
+    one = Contract(root, expiry, call, Decimal(thousandths) / 1000)
+    assert contract_of(one.symbol) == one
+
+
+@pytest.mark.parametrize(
+    "text", ["SPY", "SPXW250230P05410000", "SPXW250312X05410000", "spxw250312P05410000", "SPXW250312P00000000"]
+)
+def test_what_is_no_contract_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        contract_of(text)
+
+
+@given(st.lists(st.tuples(st.integers(1, 20), st.booleans(), st.booleans(), st.integers(-5, 5)), max_size=8))
+def test_what_is_set_aside_is_the_worst_of_all_ends(positions: list[tuple[int, bool, bool, int]]) -> None:
+    held: dict[Contract, int] = {}
+    for strike, call, late, count in positions:
+        held[option(strike * 5, call=call, expiry=NEXT if late else DAY)] = count
+    worst = Decimal(0)
+    for expiry in (DAY, NEXT):
+        mine = {c: n for c, n in held.items() if c.expiry == expiry}
+        ends = range(1000)
+        worth = [sum(n * max((e - c.strike) * (1 if c.call else -1), Decimal(0)) for c, n in mine.items()) for e in ends]
+        if sum(n for c, n in mine.items() if c.call) < 0:
+            assert most_lost(held) is None
+            return
+        worst += max(-min(worth, default=Decimal(0)), Decimal(0)) * 100
+    assert most_lost(held) == worst
+
+
+def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_the_rest_back() -> None:
+    market, flows = Market(), list[Decimal]()
+    desk = OptionDesk("SPXW", market, Smile(), 0.05, flow=flows.append)
+    credit = desk.submit(spread("a", 2)).credit
+    assert flows == [credit * 200 - 1000]
+    assert desk.aside == 1000
+    market.at, market.closes = "2024-04-02T20:00", {DAY: 4978.0}
+    desk.advance()
+    assert not desk.held()
+    assert sum(flows) == credit * 200 - 400
+    assert desk.aside == 0
+
+
+def test_a_close_that_is_not_known_settles_nothing_yet() -> None:
+    market = Market()
+    desk = OptionDesk("SPXW", market, Smile(), 0.05)
+    desk.submit(spread("a"))
+    market.at = "2024-04-02T20:00"
+    desk.advance()
+    assert desk.held()
+    assert not desk.quotes(desk.held())
+
+
+def test_what_nobody_could_cover_or_pay_is_refused() -> None:
+    desk = OptionDesk("SPXW", Market(), Smile(), 0.05, free=lambda: 600.0)
+    naked = SpreadOrder("n", (OptionLeg(option(5050, call=True), False), OptionLeg(option(4975), True)), 1)
+    with pytest.raises(OrderRejected, match="nothing covers"):
+        desk.submit(naked)
+    with pytest.raises(OrderRejected, match="buying power"):
+        desk.submit(spread("two", 2))
+    desk.submit(spread("one", 1))
+    with pytest.raises(OrderRejected, match="unique"):
+        desk.submit(spread("one", 1))
+    assert desk.submit(spread("back", 1, back=True)).contracts == 1
+
+
+def test_an_order_waits_for_its_price_and_no_longer_than_the_day() -> None:
+    market = Market()
+    desk = OptionDesk("SPXW", market, Smile(), 0.05)
+    desk.send(spread("a", least="3.00"))
+    assert desk.tickets["a"].status == "new"
+    market.level = 4965.0
+    desk.advance()
+    assert desk.tickets["a"].status == "filled"
+    assert desk.tickets["a"].fill.credit >= 3
+    market.level = 5000.0
+    desk.send(spread("b", least="4.90"))
+    market.at = "2024-04-03T13:40"
+    desk.advance()
+    assert desk.tickets["b"].status == "expired"
+
+
+def test_there_are_quotes_while_the_underlying_trades_for_the_days_ahead() -> None:
+    market = Market()
+    desk = OptionDesk("SPXW", market, Smile(), 0.05)
+    today, later = option(4980), option(4980, expiry=NEXT)
+    quotes = desk.quotes([today, later, option(4980, expiry=date(2024, 4, 6)), option(4980, expiry=date(2025, 4, 2))])
+    assert set(quotes) == {today, later}
+    assert quotes[later].ask > quotes[today].ask > quotes[today].bid >= 0
+    for at, level in (("2024-04-02T13:00", 5000.0), ("2024-04-02T20:00", 5000.0), ("2024-04-02T15:00", None)):
+        market.at, market.level = at, level
+        assert not desk.quotes([today])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"contracts": 0},
+        {"legs": (OptionLeg(option(4980), True),)},
+        {"legs": (OptionLeg(option(4980), True), OptionLeg(option(4980), False))},
+        {"client_order_id": "with a space"},
+        {"least": Decimal("0.001")},
+    ],
+)
+def test_orders_check_themselves(wrong: dict[str, object]) -> None:
+    whole = {"client_order_id": "a", "legs": spread("a").legs, "contracts": 1}
+    with pytest.raises(InputError):
+        SpreadOrder(**{**whole, **wrong})  # type: ignore[arg-type]
