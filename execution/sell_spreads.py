@@ -22,6 +22,7 @@ from execution.alpaca_spreads import AlpacaSpreads
 from execution.open_spreads import OpenSpreads
 from execution.spread_seller import SellerRules, SpreadSeller
 from execution.spreads import Implied, SpreadCosts, SpreadRules
+from sizing.account_files import UnknownState
 from sizing.autoscaling import AutoscalingSettings, strategy_of
 from sizing.contracts import account_files
 from sizing.notices import Notices
@@ -29,7 +30,7 @@ from trainingdata.command import log_to_file, one_line
 from trainingdata.composition import composed
 from trainingdata.configuration import settings_beside
 from trainingdata.endpoint import BrokerSettings, Keys
-from trainingdata.errors import BrokerError, InputError, refuse_outside
+from trainingdata.errors import InputError, refuse_outside
 from trainingdata.instruments import Kind, instrument
 from trainingdata.source import Feed
 from trainingdata.volatility_index import RESPONSE, volatility_index
@@ -52,7 +53,7 @@ class SellingSettings:
     interval: float = 15.0
     patience: float = 10.0
     looks: int | None = None
-    rules: SpreadRules = field(default_factory=SpreadRules)
+    rules: SpreadRules = field(default_factory=lambda: SpreadRules(leave_at=350))
     costs: SpreadCosts = field(default_factory=SpreadCosts)
     implied: Implied = field(default_factory=Implied)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
@@ -65,6 +66,8 @@ class SellingSettings:
         if instrument(self.underlying).kind is not Kind.STOCK:
             raise InputError(f"underlying: {self.underlying} is no stock")
         refuse_outside(self, scale=(1e-3, 1e3), response=(-20, 20), window=(0.1, 60), interval=(0, 3600), patience=(0, 600))
+        if self.root == self.underlying and self.rules.leave_at is None:
+            raise InputError(f"rules.leave_at: options on {self.root} deliver shares; name a minute before the close")
         if self.looks is not None and self.looks < 1:
             raise InputError(f"looks: {self.looks} is below 1")
         if not self.broker.paper:
@@ -106,7 +109,8 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
     )
     told = settings.told()
     files = account_files(settings.sizing, told.mode)
-    files.read()
+    if files.empty:
+        raise InputError(f"{files.folder}: there is no account; `python -m sizing.contracts init` begins one")
     volatility_index(settings.vix, "vix")
     seller = SpreadSeller(venue, told, lambda: volatility_index(settings.vix, "vix"), notices)
     try:
@@ -119,10 +123,12 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
                 count += 1
                 try:
                     state = seller.step()
-                except BrokerError as error:
-                    notices.alert("venue", f"{told.mode}: {error}")
+                except UnknownState:
+                    raise
+                except InputError as error:  # what is open has to be followed, whatever this step met
+                    notices.alert("step", f"{told.mode}: {error}")
                     continue
-                notices.over("venue")
+                notices.over("step")
                 notices.beat()
                 if shown is None or [s.trade_id for s in shown.spreads] != [s.trade_id for s in state.spreads]:
                     _show(state)

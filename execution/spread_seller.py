@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,14 @@ from sizing.account_files import UnknownState
 from sizing.autoscaling import AutoscalingSettings, max_risk
 from sizing.contracts import account_files, contracts_now
 from sizing.notices import Notices
-from trainingdata.errors import BrokerError, InputError
+from trainingdata.errors import InputError
 from trainingdata.sessions import NEW_YORK, Session, new_york_date, session_of
 from trainingdata.volatility_index import RESPONSE, within_day
 
 log = logging.getLogger(__name__)
 
 MINUTE = np.timedelta64(1, "m")
+CENT = Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,11 @@ class SpreadSeller:
             self._notices.alert("unknown_state", f"{self._told.mode}: unknown state, nothing is ordered: {error}")
             raise
         now = self._venue.now()
-        failed: list[BrokerError] = []
+        failed: list[InputError] = []
         for spread in state.spreads:
             try:
                 state = self._followed(state, spread, now)
-            except BrokerError as error:  # the others are followed all the same
+            except InputError as error:  # the others are followed all the same
                 failed.append(error)
                 state = read_open(self._folder)
         if failed:
@@ -239,6 +240,7 @@ class SpreadSeller:
         if credit is None or asked is None:
             log.warning("%s: no quote of %s", name, " ".join(o.symbol for o in options if o not in quotes))
             return None
+        credit = credit.quantize(CENT, ROUND_FLOOR)
         if not rules.credit_least <= credit < Decimal(str(spread.width)):
             log.info("%s: no entry at a credit of %s", name, credit)
             return None

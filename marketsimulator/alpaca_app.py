@@ -125,6 +125,7 @@ class Server:
 
     @staticmethod
     async def _hang_up(request: web.Request) -> web.StreamResponse:
+        await request.read()  # a body that has not come yet would be waited for
         if request.transport is not None:
             request.transport.close()
         return web.Response(status=500)

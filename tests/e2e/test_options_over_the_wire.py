@@ -34,7 +34,7 @@ from practice import KEYS, ROOT, Practice, Start, trading
 
 from execution.alpaca_spreads import AlpacaSpreads
 from execution.order_desk import OrderRejected
-from execution.sell_spreads import SellingSettings
+from execution.sell_spreads import SellingSettings, sell
 from execution.spread_orders import OptionLeg, SpreadOrder, SpreadVenue, contract_of
 from execution.spread_seller import SellerRules, SpreadSeller
 from sizing.account_files import AccountFiles
@@ -317,6 +317,28 @@ def test_a_halt_is_told_and_nothing_is_ordered(practice: Start, vix: Path, tmp_p
     assert "safety halt" in body["text"]
 
 
+def test_a_venue_that_fails_is_told_of_once_and_what_is_open_is_followed_again(
+    practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
+) -> None:
+    here, (url, heard) = options(practice, vix, f"symbols=[{UNDER}]"), ears
+    words = [f"vix={vix}", f"broker.url_override={here.url}", "broker.attempts=1", "patience=0", "looks=9"]
+    more = [f"AUTOSCALING_DATA_DIR={tmp_path}", f"HEALTHCHECK_URL={url}/beat", f"ALERT_URL={url}/alert", "rules.entries=[60]"]
+    AccountFiles(tmp_path / "paper", 20_000.0).initialise()
+    looks = iter(range(9))
+
+    def wait(_: float) -> None:
+        here.advance()
+        if next(looks) == 0:
+            here.fail(kind="status", status=503, method="GET", path="/v2/clock", count=2)
+
+    sell(selling(*words, *more), KEYS, wait)
+    assert [body["kind"] for _, path, body in heard if path == "/alert"] == ["step"]
+    assert [path for _, path, _ in heard].count("/beat") == 1
+    rows = rows_of((tmp_path / "paper" / "trades.csv").read_bytes())[1]
+    assert [row["Trade_ID"] for row in rows] == ["PUT-20240220-060"]
+    assert len(here.posts) == 2
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -325,6 +347,7 @@ def test_a_halt_is_told_and_nothing_is_ordered(practice: Start, vix: Path, tmp_p
         ("broker.paper=false", "paper"),
         ("underlying=BTCUSD", "stock"),
         ("rules.leave_at=500", "leave_at"),
+        ("rules.leave_at=null", "deliver shares"),
         ("HEALTHCHECK_URL=ftp://token", "HEALTHCHECK_URL"),
         ("ALERT_URL=http://", "ALERT_URL"),
         ("looks=0", "looks"),
