@@ -127,24 +127,26 @@ class SpreadRules:
 
     def __post_init__(self) -> None:
         if not self.entries or any(not 0 <= minute < SESSION for minute in self.entries):
-            raise InputError(f"entries: {list(self.entries)} are not minutes from 0 to {SESSION - 1}")
+            raise InputError(f"rules.entries: {list(self.entries)} are not minutes from 0 to {SESSION - 1}")
         distance, width = self.shape
         if not 0 <= distance < 100 or not 0 < width < 1e4:
-            raise InputError(f"distance, width: {distance} deviations and {width} points fit no spread")
+            raise InputError(f"rules.distance, width: {distance} deviations and {width} points fit no spread")
         refuse_outside(self, "rules", step=(0.01, 1e3), credit_least=(0, 1e4))
         for name in ("stop_multiple", "stop_usd"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise InputError(f"{name}: {value} is not above 0")
+                raise InputError(f"rules.{name}: {value} is not above 0")
         for name in ("target", "trail_from", "trail_back"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
-                raise InputError(f"{name}: {value} is outside 0 … 1")
+                raise InputError(f"rules.{name}: {value} is outside 0 … 1")
         if self.leave_at is not None and not 0 < self.leave_at < SESSION:
-            raise InputError(f"leave_at: {self.leave_at} is outside 0 … {SESSION} minutes")
+            raise InputError(f"rules.leave_at: {self.leave_at} is outside 0 … {SESSION} minutes")
         minutes = [minute for minute, _ in self.holds]
         if minutes != sorted(minutes) or not all(0 <= minute <= SESSION and 0 < profit <= 1 for minute, profit in self.holds):
-            raise InputError(f"holds: {[list(hold) for hold in self.holds]} are not rising minutes, each with a share to 1")
+            raise InputError(
+                f"rules.holds: {[list(hold) for hold in self.holds]} are not rising minutes, each with a share to 1"
+            )
 
     @property
     def shape(self) -> tuple[float, float]:

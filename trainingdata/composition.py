@@ -36,10 +36,21 @@ def composed(name: str, overrides: list[str]) -> DictConfig:
 def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
     """Run on `configs/<name>.yaml` and the command line; what Hydra refuses is one line and exit code 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines and exiting with code 1
+    begun = False
+
+    def begin(config: DictConfig) -> None:
+        nonlocal begun
+        begun = True
+        run(config)
+
     try:
-        hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(run)()
+        hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(begin)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(_refused(error))
+    except OSError as error:
+        if begun:
+            raise
+        fail(InputError(f"output: {error.filename} cannot be written: {error.strerror}"))
 
 
 def _refused(error: Exception) -> InputError:

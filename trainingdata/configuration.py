@@ -8,7 +8,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from trainingdata.errors import InputError
@@ -27,7 +27,9 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
         naming the key, the value and what was expected.
     """
     try:
-        plain: Any = OmegaConf.to_container(config, resolve=True)
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise InputError(f"{error.full_key}: a value is needed") from error
     except OmegaConfBaseException as error:
         raise InputError(str(error).splitlines()[0]) from error
     _refuse_unknown(plain, asdict(kind()), "")  # type: ignore[call-overload]

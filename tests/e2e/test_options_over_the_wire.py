@@ -321,7 +321,7 @@ def test_a_venue_that_fails_is_told_of_once_and_what_is_open_is_followed_again(
     practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
 ) -> None:
     here, (url, heard) = options(practice, vix, f"symbols=[{UNDER}]"), ears
-    words = [f"vix={vix}", f"broker.url_override={here.url}", "broker.attempts=1", "patience=0", "looks=8"]
+    words = [f"vix={vix}", f"broker.url_override={here.url}", "broker.attempts=1", "patience=0", "looks=7"]
     more = [f"AUTOSCALING_DATA_DIR={tmp_path}", f"HEALTHCHECK_URL={url}/beat", f"ALERT_URL={url}/alert", "rules.entries=[60]"]
     AccountFiles(tmp_path / "paper", 20_000.0).initialise()
     looks = iter(range(9))

@@ -98,3 +98,7 @@ def test_the_command_writes_the_smile_and_refuses_in_a_line(tmp_path: Path) -> N
         refused = run(wrong, "output=no")
         assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), refused.stderr
     assert not (tmp_path / "no").exists()
+    for wrong, says in (("output=/proc/no", "output: /proc/no cannot be written"), ("prints.file=???", "prints.file: a value")):
+        refused = run(wrong)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+        assert says in refused.stderr
