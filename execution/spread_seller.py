@@ -131,8 +131,8 @@ class SpreadSeller:
         return self._bought_back(state, spread, now) if spread.why else state
 
     def _rules_of(self, strategy: str) -> SpreadRules:
-        """The rules a strategy has now; the usual ones for what is sold no more."""
-        return next((rules for rules in self._told.rules if rules.strategy == strategy), SpreadRules(strategy=strategy))
+        """The rules a strategy has now; those of the others for what is sold no more."""
+        return next((rules for rules in self._told.rules if rules.strategy == strategy), self._told.rules[0])
 
     def _bought_back(self, state: OpenSpreads, spread: OpenSpread, now: np.datetime64) -> OpenSpreads:
         """The state once what is left of a spread has been ordered back."""

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
-from sizing.autoscaling import strategy_of
+from sizing.autoscaling import SHARES, WIDTHS, strategy_of
 from trainingdata.errors import InputError, refuse_outside
 
 Exit = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled"]
 
 SESSION = 390  # minutes from 09:30 to 16:00
 TRADING_DAYS = 252
-OWN = {"CALL": (0.6, 5.0), "PUT": (0.6, 5.0), "IRON_CONDOR": (0.8, 5.0), "OTM_SINGLE_SIDED": (1.0, 10.0)}  # distance, width
+DISTANCES = {"CALL": 0.6, "PUT": 0.6, "IRON_CONDOR": 0.8, "OTM_SINGLE_SIDED": 1.0}  # deviations, of the short strikes
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +151,8 @@ class SpreadRules:
     @property
     def shape(self) -> tuple[float, float]:
         """Distance and width, the strategy's own where none is given."""
-        distance, width = OWN[strategy_of(self.strategy)]
-        return distance if self.distance is None else self.distance, width if self.width is None else self.width
+        name = strategy_of(self.strategy)
+        return DISTANCES[name] if self.distance is None else self.distance, WIDTHS[name] if self.width is None else self.width
 
     @property
     def latest(self) -> float:
@@ -204,7 +204,7 @@ class Running:
         """The same once buying it back costs `asked`, and why it is left, if it is. minute: after 09:30."""
         profit, before = self.credit - asked, self.asked
         now = replace(self, asked=asked, best=max(self.best, profit))
-        limits = [rules.stop_multiple and rules.stop_multiple * self.credit, rules.stop_usd and rules.stop_usd / 100]
+        limits = [rules.stop_multiple and rules.stop_multiple * self.credit, rules.stop_usd and rules.stop_usd / SHARES]
         stop = min([limit for limit in limits if limit], default=math.inf)
         if -profit >= stop:
             return now, "gap" if asked - before > stop else "stop"

@@ -95,10 +95,13 @@ class Statistics:
     @classmethod
     def of(cls, results: Sequence[Fraction], fee: float = 0.0) -> Statistics:
         """The statistics of results per contract, oldest first. fee: USD a contract that they do not hold yet."""
-        net = [result - Fraction(str(fee)) for result in results]
+        cost = Fraction(str(fee))
+        unit = math.lcm(cost.denominator, *(result.denominator for result in results))  # whole numbers add up faster
+        paid = cost.numerator * (unit // cost.denominator)
+        net = [result.numerator * (unit // result.denominator) - paid for result in results]
         wins, losses = [r for r in net if r > 0], [-r for r in net if r <= 0]
-        squares = (sum((r * r for r in side), Fraction(0)) for side in (wins, losses))
-        return cls(len(net), len(wins), sum(wins, Fraction(0)), sum(losses, Fraction(0)), *squares)
+        sums = (Fraction(sum(side), unit) for side in (wins, losses))
+        return cls(len(net), len(wins), *sums, *(Fraction(sum(r * r for r in side), unit**2) for side in (wins, losses)))
 
     @property
     def losses(self) -> int:

@@ -297,6 +297,17 @@ def test_options_that_deliver_shares_are_bought_back_before_the_close(tmp_path: 
     assert told(rows) == told(rows_of(trade_table(trades, here.market.days).encode())[1])
 
 
+def test_what_is_sold_no_more_is_followed_by_the_rules_in_force(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
+    _to(here, 0, 30)
+    here.seller().step()
+    (rules,) = here.told.rules
+    here.told = replace(here.told, rules=(replace(rules, strategy="CALL", leave_at=60.0),))
+    _to(here, 0, 65)
+    assert not here.seller().step().spreads
+    assert [row["Exit_Reason"] for row in booked(here)] == ["time"]
+
+
 def test_nothing_is_sold_on_half_days_before_or_after_the_session(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
     for at in ("2024-07-03T14:00", "2024-04-02T12:00", "2024-04-02T21:00", "2024-04-06T15:00"):
