@@ -14,19 +14,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selling import COSTS, SMILE, Practising, practising_seller
+from selling import COSTS, SMILE, Practising, practising_seller, synthetic
 
 from execution.open_spreads import FILE, OpenSpread, OpenSpreads, read_open, write_open
 from execution.order_desk import OrderRejected, OutcomeUnknown
 from execution.spread_orders import Contract, Quote, SpreadFill, SpreadOrder, SpreadVenue
 from execution.spread_seller import SpreadSeller
-from execution.spreads import SpreadCosts
+from execution.spreads import SpreadCosts, SpreadRules
+from marketsimulator.index_path import index_days
 from marketsimulator.options import simulate
 from marketsimulator.spread_backtest import trade_table
 from sizing.account_files import UnknownState
+from sizing.autoscaling import AutoscalingSettings
 from sizing.notices import Notices
 from sizing.trade_rows import Row, rows_of
 from trainingdata.errors import BrokerError
+from trainingdata.sessions import new_york_date
 
 HELD: dict[str, Any] = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
 TOLD = ("Timestamp_ET", "Strategy", "Strikes", "Position_Size", "Exit_Time", "P/L_$", "Exit_Reason")
@@ -53,6 +56,22 @@ def test_the_seller_books_what_the_backtest_says(tmp_path: Path, strategies: tup
     assert len(theirs) > 20
     assert told(booked(here)) == told(theirs)
     assert not here.desk.held()
+
+
+def test_later_bars_change_no_earlier_trade() -> None:
+    (bars, vix), (others, _) = synthetic(12, 3), synthetic(12, 4)
+    half = len(bars.times) // 2
+    scrambled = replace(bars, values=np.concatenate([bars.values[:, :half], others.values[:, half:]], axis=1))
+    day = new_york_date(bars.times[half : half + 1])[0]
+    trades, later = [], []
+    for panel in (bars, scrambled):
+        days = index_days(panel, "SPY", vix, 10.0)
+        done = simulate(days, [SpreadRules(strategy="IRON_CONDOR")], COSTS, SMILE, AutoscalingSettings())
+        trades.append([trade for trade in done if days.dates[trade.day] < day])
+        later.append([trade for trade in done if days.dates[trade.day] >= day])
+    assert len(trades[0]) > 5
+    assert trades[0] == trades[1]
+    assert later[0] != later[1]
 
 
 class Killed(BaseException):

@@ -159,6 +159,7 @@ def test_a_drawdown_halts_until_it_has_healed() -> None:
 def test_the_risk_of_a_contract_is_its_width_less_its_credit(
     strategy: str, credit: float, width: float | None, expected: float
 ) -> None:
+    """Lesson 19."""
     assert max_risk(strategy, credit, width) == expected
 
 
