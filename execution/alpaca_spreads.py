@@ -123,7 +123,7 @@ class AlpacaSpreads:
         BrokerError
             for legs that filled in different numbers: a person has to look.
         """
-        name = str(answer["client_order_id"])
+        name, answer = str(answer["client_order_id"]), self._desk.whole(answer)
         with self._desk.asking(f"order {name}"):
             legs = answer["legs"] or []
             counts = {number(leg, "filled_qty") if leg.get("filled_qty") else Decimal(0) for leg in legs}

@@ -3,12 +3,13 @@
     python -m execution.sell_spreads vix=VIX.parquet [strategies=[PUT,IRON_CONDOR]] [broker.url_override=URL] [key=value …]
 
 The account it sizes from and books in is that of `python -m sizing.contracts`; begin it with `init`. Interrupted or killed, it
-goes on where it was when it is started again; what is open stays open meanwhile, and nobody watches it.
+goes on where it was when it is started again; what is open stays open meanwhile, and nobody watches it. Its options are its
+own: where they are traded by hand it orders nothing more, and says so.
 """
 
 from __future__ import annotations
 
-import logging
+import itertools
 import os
 import sys
 import time
@@ -34,8 +35,6 @@ from trainingdata.errors import InputError, refuse_outside
 from trainingdata.instruments import Kind, instrument
 from trainingdata.source import Feed
 from trainingdata.volatility_index import RESPONSE, volatility_index
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,26 +114,36 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
     seller = SpreadSeller(venue, told, lambda: volatility_index(settings.vix, "vix"), notices)
     try:
         with FileLock(files.folder / ".seller.lock", timeout=0):
-            shown: OpenSpreads | None = None
-            count = 0
-            while settings.looks is None or count < settings.looks:
-                if count:
-                    wait(settings.interval)
-                count += 1
-                try:
-                    state = seller.step()
-                except UnknownState:
-                    raise
-                except InputError as error:  # what is open has to be followed, whatever this step met
-                    notices.alert("step", f"{told.mode}: {error}")
-                    continue
-                notices.over("step")
-                notices.beat()
-                if shown is None or [s.trade_id for s in shown.spreads] != [s.trade_id for s in state.spreads]:
-                    _show(state)
-                shown = state
+            _follow(seller, notices, settings, wait)
     except Timeout:
         raise InputError(f"{files.folder}: another seller works on this account") from None
+
+
+def _follow(seller: SpreadSeller, notices: Notices, settings: SellingSettings, wait: Callable[[float], None]) -> None:
+    """Step after step; whatever one meets, what is open has to be followed, but where its own file cannot be read."""
+    shown: tuple[str, ...] | None = None
+    trouble = ""
+    for number in itertools.count() if settings.looks is None else range(settings.looks):
+        if number:
+            wait(settings.interval)
+        try:
+            state = seller.step()
+        except UnknownState:
+            raise
+        except InputError as error:
+            notices.alert("step", str(error))
+            if number + 1 == settings.looks:
+                raise
+            if str(error) != trouble:
+                trouble = str(error)
+                sys.stderr.write(f"{trouble}\n")
+            continue
+        notices.over("step")
+        notices.beat()
+        trouble = ""
+        if (now := tuple(spread.trade_id for spread in state.spreads)) != shown:
+            _show(state)
+            shown = now
 
 
 def _show(state: OpenSpreads) -> None:

@@ -176,12 +176,16 @@ class Server:
 
     def _by_name(self, request: web.Request) -> Answer:
         name, options = request.query.get("client_order_id", ""), self.venue.options
-        return self._shown(options.answer(name) if options.knows(name) else self.venue.named(name).answer(), request)
+        if options.knows(name):
+            return self._shown(options.answer(name, nested=False), request)
+        return self._shown(self.venue.named(name).answer(), request)
 
     def _by_number(self, request: web.Request) -> Answer:
         number, options = request.match_info["number"], self.venue.options
         spread = options.name_of(number)
-        return self._shown(self.venue.found(number).answer() if spread is None else options.answer(spread), request)
+        if spread is not None:
+            return self._shown(options.answer(spread, nested=request.query.get("nested") in ("true", "True")), request)
+        return self._shown(self.venue.found(number).answer(), request)
 
     def _orders(self, request: web.Request) -> list[Answer]:
         query = request.query
@@ -199,7 +203,9 @@ class Server:
         spreads = [(at, n) for at, n in spreads if (after is None or at > after) and (until is None or at < until)]
         spreads = [s for s in spreads if wanted == "all" or (options.ticket(s[1]).status == "new") == (wanted == "open")]
         found: list[tuple[str, Callable[[], Answer]]] = [(t.at, partial(t.answer, nested=nested)) for t in tickets]
-        found = sorted([*found, *((at, partial(options.answer, n)) for at, n in spreads)], key=lambda each: each[0])
+        found = sorted(
+            [*found, *((at, partial(options.answer, n, nested=nested)) for at, n in spreads)], key=lambda each: each[0]
+        )
         ordered = found if query.get("direction") == "asc" else found[::-1]
         return [answer() for _, answer in ordered[: int(query.get("limit", 50))]]
 

@@ -115,9 +115,11 @@ class OptionDesk:
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
         """What each sells and buys at while its underlying trades; nothing otherwise, and of what has expired."""
+        wanted, found = list(contracts), dict[Contract, Quote]()
+        if not wanted:
+            return found
         index, vix, now = self._market.index(), self._market.volatility(), self.now()
-        found = {}
-        for contract in contracts:
+        for contract in wanted:
             years = self._years(contract.expiry, now)
             if index is None or vix is None or years is None or contract.root != self.root:
                 continue

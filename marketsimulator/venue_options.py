@@ -156,8 +156,8 @@ class VenueOptions:
         self._orders[name].cancel(name)
         self._note_changes()
 
-    def answer(self, name: str) -> Answer:
-        """An order in Alpaca's words, its legs in it; what is brought in is below 0."""
+    def answer(self, name: str, *, nested: bool = True) -> Answer:
+        """An order in Alpaca's words; what is brought in is below 0. nested: with its legs in it."""
         ticket = self.ticket(name)
         order, filled = ticket.order, str(ticket.filled)
         net = None if not ticket.filled else repr(float(-ticket.fill.credit))
@@ -190,7 +190,7 @@ class VenueOptions:
             for leg, price in zip(order.legs, prices, strict=True)
         ]
         own = {"id": _number(name), "client_order_id": name, "symbol": "", "side": None, "filled_avg_price": net}
-        return {**shared, **own, "limit_price": limit, "legs": legs}
+        return {**shared, **own, "limit_price": limit, "legs": legs if nested else None}
 
     def positions(self) -> list[Answer]:
         """Options held, as `GET /v2/positions` says them."""
