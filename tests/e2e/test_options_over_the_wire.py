@@ -360,13 +360,14 @@ def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(wrong: st
     assert "token" not in str(refused.value)
 
 
-def test_the_command_refuses_in_a_line(tmp_path: Path) -> None:
+def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
     environment = {**os.environ, "APCA_API_KEY_ID": "k", "APCA_API_SECRET_KEY": "s", "PYTHONPATH": str(ROOT)}
     AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
     for wrong, says in (
         ([], "vix"),
         (["vix=none.parquet"], "none.parquet"),
         (["vix=x", "AUTOSCALING_DATA_DIR=y"], "begins one"),
+        ([f"vix={vix}", "broker.url_override=http://127.0.0.1:9", "looks=1"], "no answer"),
     ):
         command = [sys.executable, "-m", "execution.sell_spreads", *wrong]
         refused = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
