@@ -220,7 +220,7 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
     here = options(practice, vix, f"symbols=[{UNDER}]", "start=2024-02-20", "end=2024-02-22")
     told_words = [f"vix={vix}", f"underlying={UNDER}", f"root={UNDER}", f"broker.url_override={here.url}", "interval=0.02"]
     command = [sys.executable, "-m", "execution.sell_spreads", *told_words, "rules.entries=[60,120,180]", "patience=0"]
-    environment = {**os.environ, "APCA_API_KEY_ID": "k", "APCA_API_SECRET_KEY": "s", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PYTHONPATH": str(ROOT)}
     environment["AUTOSCALING_DATA_DIR"] = str(tmp_path / "account")
     AccountFiles(tmp_path / "account" / "paper", 20_000.0).initialise()
     rng, moved = np.random.default_rng(0), True
@@ -361,7 +361,7 @@ def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(wrong: st
 
 
 def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
-    environment = {**os.environ, "APCA_API_KEY_ID": "k", "APCA_API_SECRET_KEY": "s", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PYTHONPATH": str(ROOT)}
     AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
     for wrong, says in (
         ([], "vix"),
