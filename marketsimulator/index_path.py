@@ -12,7 +12,7 @@ from execution.spreads import SESSION, TRADING_DAYS
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
 from trainingdata.errors import DataError, InputError, refuse_outside
 from trainingdata.instruments import Kind
-from trainingdata.sessions import BARS_A_DAY, new_york_date, stock_grid
+from trainingdata.sessions import BARS_A_DAY, new_york_date, session_of
 from trainingdata.volatility_index import RESPONSE, within_day
 
 Array = npt.NDArray[np.float64]
@@ -111,7 +111,7 @@ class IndexModel:
 
 
 def index_days(bars: Bars, symbol: str, vix: pd.Series, scale: float = 1.0, response: float = RESPONSE) -> IndexDays:
-    """The full sessions of a symbol's hourly bars, with a volatility index that follows from the close before each.
+    """The full sessions of a symbol's hourly bars whose session before has a close, and one of the volatility index.
 
     vix: closes by date. scale: of prices, 10 to read SPY as the S&P 500. Within a session the volatility index
     is not known: it moves from the close before by `response` against the index's own move since then. An hour is open,
@@ -120,22 +120,25 @@ def index_days(bars: Bars, symbol: str, vix: pd.Series, scale: float = 1.0, resp
     Raises
     ------
     DataError
-        where no full session has a volatility index before it.
+        where there is none.
     """
     times, values = bars.own(bars.symbols.index(symbol))
-    dates, grid = new_york_date(times), stock_grid()
-    found, spots, levels, close = [], [], [], np.nan
-    for date in np.unique(dates):
-        rows, before = np.flatnonzero(dates == date), vix[vix.index < pd.Timestamp(date)]
-        path, closed = _within(values[rows]), close
-        close = float(values[rows[-1], CLOSE])
-        whole = len(rows) == BARS_A_DAY[Kind.STOCK] and (grid.dates == date).any()
-        if whole and len(before) and np.isfinite(closed):
+    closes = dict(zip(times.tolist(), values[:, CLOSE].tolist(), strict=True))
+    dates, first = np.unique(new_york_date(times), return_index=True)
+    found, spots, levels = [], [], []
+    for date, begin, end in zip(dates, first, [*first[1:], len(times)], strict=True):
+        session = session_of(date)
+        before = None if session is None else session_of(session.before)
+        if session is None or before is None or end - begin != BARS_A_DAY[Kind.STOCK]:
+            continue
+        closed, known = closes.get(before.closes.astype("datetime64[ns]").item()), vix.get(pd.Timestamp(before.date))
+        if closed is not None and known is not None:
+            path = _within(values[begin:end])
             found.append(date)
             spots.append(path * scale)
-            levels.append(within_day(float(before.iloc[-1]), path, closed, response))
+            levels.append(within_day(float(known), path, closed, response))
     if not found:
-        raise DataError(f"{symbol}: no full session has a volatility index of a day before")
+        raise DataError(f"{symbol}: no full session follows one with a close, its own and of the volatility index")
     minutes = np.arange(0.0, SESSION + 1, STEP)
     return IndexDays(np.array(found), minutes, np.array(spots), np.array(levels), f"{symbol} hourly bars x {scale:g}, VIX")
 

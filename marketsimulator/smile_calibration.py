@@ -37,6 +37,7 @@ from trainingdata.volatility_index import volatility_index
 Array = npt.NDArray[np.float64]
 
 OCC = r"^([A-Z]{1,6})\s*(\d{6})([CP])(\d{8})$"
+OLDEST = pd.Timedelta(days=5)  # that a close of the volatility index may be, over holidays
 FEWEST = 5  # days, and prints a parameter
 
 
@@ -135,13 +136,16 @@ def prints_of(table: pd.DataFrame, bars: Bars, vix: pd.Series, settings: Calibra
     named = table["symbol"].astype(str).str.extract(OCC)
     if named[0].isna().any():
         raise DataError(f"prints.file: {table['symbol'][named[0].isna()].iloc[0]!r} is no OCC symbol of an option")
-    at = pd.to_datetime(table[told.time], errors="coerce")
+    try:
+        at = pd.to_datetime(table[told.time], errors="coerce")
+    except ValueError as error:
+        raise DataError(f"prints.file: {told.time}: {str(error).splitlines()[0]}") from None
     price = pd.to_numeric(table[told.price], errors="coerce")
     if bad := int((at.isna() | price.isna()).sum()):
         raise DataError(f"prints.file: {bad} rows of {told.file} have no time or no price")
     times = at.dt.tz_localize(told.zone, ambiguous="NaT", nonexistent="NaT") if at.dt.tz is None else at
     frame = pd.DataFrame({"at": times.dt.tz_convert("UTC"), "strike": named[3].astype(float) / 1000, "price": price})
-    frame["call"], frame["expiry"] = named[2] == "C", pd.to_datetime("20" + named[1], format="%Y%m%d")
+    frame["call"], frame["expiry"] = named[2] == "C", pd.to_datetime("20" + named[1], format="%Y%m%d", errors="coerce")
     frame["day"] = frame["at"].dt.tz_convert(NEW_YORK).dt.tz_localize(None).dt.normalize()
     return _beside(frame, bars, vix, settings)
 
@@ -159,7 +163,7 @@ def _beside(frame: pd.DataFrame, bars: Bars, vix: pd.Series, settings: Calibrati
     closes = pd.Series(ends, index=new_york_date(ends)).groupby(level=0).max()
     close = closes.reindex(frame["day"].to_numpy(dtype="datetime64[D]")).to_numpy()
     years = (close - at) / np.timedelta64(1, "m") / SESSION * settings.session / TRADING_DAYS
-    known = vix.reindex(frame["day"] - pd.Timedelta(days=1), method="ffill").to_numpy(dtype=float)
+    known = vix.reindex(frame["day"] - pd.Timedelta(days=1), method="ffill", tolerance=OLDEST).to_numpy(dtype=float)
     bridge = known / 100 * np.sqrt(np.maximum(into * (length - into), 0.0) / length / SESSION * settings.session / TRADING_DAYS)
     outside = np.where(frame["call"], frame["strike"] > spot, frame["strike"] < spot)
     wrong = {
