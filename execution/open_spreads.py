@@ -31,8 +31,8 @@ class OpenSpread:
 
     trade_id: the id its opening order has. legs: OCC symbols, one sold and one bought beyond it, and again. stage: `opening`
     and `closing` while an order is on its way. contracts: what is wanted, once it is open what is held or was. credit:
-    points a spread. entered: New York time. asked, best: see `Running`. why: it is bought back, empty until then. attempts:
-    to do so. closed: contracts bought back; paid: points for all of them.
+    points a spread. entered: New York time. reason: why it was sold. asked, best: see `Running`. why: it is bought back,
+    empty until then. attempts: to do so. closed: contracts bought back; paid: points for all of them.
     """
 
     trade_id: str
@@ -43,6 +43,7 @@ class OpenSpread:
     credit: Decimal
     entered: str
     asked: Decimal
+    reason: str = ""
     best: float = 0.0
     why: Exit | Literal[""] = ""
     attempts: int = 0
@@ -107,6 +108,7 @@ class OpenSpread:
             "Timestamp_ET": self.entered,
             "Strikes": "/".join(f"{leg.strike:g}" for leg in spread.legs),
             "Entry_Credit": f"{self.credit:.4f}",
+            "Entry_Reason": self.reason,
         }
         total = round(points * SHARES - fees, 2)
         return ClosedTrade(self.trade_id, self.strategy, self.contracts, total, exit_time, why, more)

@@ -23,7 +23,7 @@ from execution.order_desk import OrderRejected, OutcomeUnknown
 from execution.spread_orders import Contract, OptionLeg, SpreadVenue, contracts_of, net_price
 from execution.spreads import Implied, SpreadCosts, SpreadRules
 from sizing.account_files import UnknownState
-from sizing.autoscaling import AutoscalingSettings, max_risk
+from sizing.autoscaling import AutoscalingSettings, Contracts, max_risk
 from sizing.contracts import account_files, contracts_now
 from sizing.notices import Notices
 from trainingdata.errors import InputError
@@ -249,7 +249,10 @@ class SpreadSeller:
         if sized.number == 0:
             return None
         symbols = tuple(option.symbol for option in options)
-        return OpenSpread(name, rules.strategy, symbols, "opening", sized.number, credit, _new_york(now), -asked)
+        away = f"short strikes {rules.shape[0]:g} deviations of {deviation:.2f} away"
+        why = f"index {index:.2f}, volatility index {vix:.2f}; {away}; credit {credit}, {_because(sized, risk)}"
+        log.info("%s: %s", name, why)
+        return OpenSpread(name, rules.strategy, symbols, "opening", sized.number, credit, _new_york(now), -asked, why)
 
     def _volatility(self, session: Session) -> float | None:
         """The volatility index now; None, and an alert, where its close before this session is not known."""
@@ -265,6 +268,11 @@ class SpreadSeller:
             self._notices.alert(kind, f"nothing is sold: the close of {what} on {session.before} is not known")
             return None
         return float(within_day(float(before), self._venue.index(), close, self._told.response))
+
+
+def _because(sized: Contracts, risk: float) -> str:
+    kelly = "" if sized.kelly is None else f" at Kelly {float(sized.kelly):.2%}"
+    return f"${risk:,.0f} at risk a contract; {sized.number} by {sized.why}{kelly}"
 
 
 def _new_york(at: np.datetime64) -> str:

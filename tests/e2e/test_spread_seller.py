@@ -55,6 +55,7 @@ def test_the_seller_books_what_the_backtest_says(tmp_path: Path, strategies: tup
     _, theirs = rows_of(trade_table(trades, here.market.days).encode())
     assert len(theirs) > 20
     assert told(booked(here)) == told(theirs)
+    assert all("deviations" in row["Entry_Reason"] and "at risk" in row["Entry_Reason"] for row in booked(here))
     assert not here.desk.held()
 
 
