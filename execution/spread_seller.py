@@ -165,8 +165,9 @@ class SpreadSeller:
         try:
             account = self._account.record(trade)
             log.info("%s closed: %s, $%s; balance $%s", trade.trade_id, trade.exit_reason, trade.total, float(account.balance))
-        except UnknownState as error:  # the trade is kept beside the account, and booked once that is known again
+        except UnknownState as error:  # it stays here until it is booked
             self._notices.alert("unknown_state", f"{self._told.mode}: {trade.trade_id} closed with ${trade.total}: {error}")
+            return state
         except InputError as error:
             self._notices.alert(f"booked {trade.trade_id}", str(error))
         return self._keep(state.without(spread.trade_id))
@@ -184,14 +185,13 @@ class SpreadSeller:
 
     def _agrees(self, state: OpenSpreads, options: Iterable[Contract] | None = None) -> bool:
         """Whether the venue holds what is open here, of these options or of all of the day; otherwise a person is told."""
-        mine = Counter[Contract]()
+        mine, theirs = Counter[Contract](), self._venue.held()
         for spread in state.spreads:
             for k, option in enumerate(spread.options):
                 mine[option] += (spread.contracts - spread.closed) * (-1 if k % 2 == 0 else 1)
-        theirs = self._venue.held()
-        today = {option.expiry for option in mine} | {date.fromisoformat(str(new_york_date(np.array([self._venue.now()]))[0]))}
-        others = (c for c in theirs if c.root == self._told.root and c.expiry in today)
-        looked_at = {*mine, *others} if options is None else set(options)
+        today = date.fromisoformat(str(new_york_date(np.array([self._venue.now()]))[0]))
+        of_today = {c for c in {*mine, *theirs} if c.root == self._told.root and c.expiry == today}
+        looked_at = of_today if options is None else set(options)
         if apart := sorted(c.symbol for c in looked_at if mine[c] != theirs.get(c, 0)):
             text = f"nothing is ordered: the venue holds other options than are open here: {', '.join(apart)}"
             self._notices.alert("positions", text)

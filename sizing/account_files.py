@@ -227,8 +227,11 @@ class AccountFiles:
         return aside
 
     def _keep(self, trade: ClosedTrade) -> None:
-        with (self.folder / UNBOOKED).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(trade.row()) + "\n")
+        path, line = self.folder / UNBOOKED, json.dumps(trade.row()) + "\n"
+        if path.exists() and line in path.read_text(encoding="utf-8", errors="replace"):
+            return
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
         log.error("%s closed while the account's state is unknown; kept in %s", trade.trade_id, UNBOOKED)

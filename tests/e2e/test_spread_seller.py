@@ -254,6 +254,26 @@ def test_on_unknown_state_and_in_a_halt_nothing_is_sold_and_somebody_is_told(
     assert any("ALERT" in record.message for record in caplog.records)
 
 
+@pytest.mark.parametrize("broken", ["account_balance.json", "trades.csv", ".update.json"])
+def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_known(tmp_path: Path, broken: str) -> None:
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
+    _to(here, 0, 30)
+    here.seller().step()
+    path = here.folder / broken
+    before = path.read_text() if path.exists() else None
+    path.write_text("x" * 40)
+    for minute in (0, 5, 10):
+        _to(here, 1, minute)
+        here.seller().step()
+    assert not (here.folder / "unbooked.jsonl").exists() or len((here.folder / "unbooked.jsonl").read_text().splitlines()) == 1
+    if broken != "account_balance.json":  # that one is rebuilt from the trades by whoever finds it
+        assert read_open(here.folder).spreads
+        path.unlink() if before is None else path.write_text(before)
+    _to(here, 1, 15)
+    assert not here.seller().step().spreads
+    assert [row["Trade_ID"] for row in booked(here)] == ["PUT-20240402-030"]
+
+
 def test_a_file_of_open_spreads_that_cannot_be_read_stops_everything(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
     _to(here, 0, 30)
