@@ -96,9 +96,10 @@ class VenueOptions:
             desk.advance()
             self._note_changes()
             for contract in before.keys() - desk.held().keys():
-                day = str(self._venue.now.astype("datetime64[D]"))
-                told = {"symbol": contract.symbol, "qty": str(-before[contract]), "price": "0", "net_amount": "0"}
-                self._venue.note({"activity_type": "OPEXP", "date": day, **told})
+                session = session_of(np.datetime64(contract.expiry, "D"))
+                if session is not None and session.closes <= self._venue.now:
+                    told = {"symbol": contract.symbol, "qty": str(-before[contract]), "price": "0", "net_amount": "0"}
+                    self._venue.note({"activity_type": "OPEXP", "date": str(contract.expiry), **told})
 
     def submit(self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False) -> Answer:
         """Take an order of several legs. partial: half of it fills, the rest is cancelled; reject: turned down afterwards.

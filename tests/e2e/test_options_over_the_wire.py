@@ -116,8 +116,11 @@ def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(practice: Star
     data = OptionHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
     quote: Any = data.get_option_latest_quote(OptionLatestQuoteRequest(symbol_or_symbols=SHORT))[SHORT]
     assert 0 < quote.bid_price < quote.ask_price
+    client.submit_order(MarketOrderRequest(legs=legs, **shared))
+    here.advance("2024-02-20T21:00:00Z")
     kinds = [a["activity_type"] for a in client.get("/account/activities")]
-    assert kinds.count("FILL") == 4
+    assert (kinds.count("FILL"), kinds.count("OPEXP")) == (6, 2)
+    assert not client.get_all_positions()
 
 
 @pytest.mark.parametrize(
