@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.spreads import SpreadCosts, SpreadRules
+from execution.spreads import SpreadCosts, SpreadRules, spread_of
 from marketsimulator.index_path import IndexDays, IndexModel, index_days
 from marketsimulator.monte_carlo import read_sample
 from marketsimulator.option_pricing import Smile
-from marketsimulator.options import sell, simulate
+from marketsimulator.options import SpreadTrade, sell, simulate
 from marketsimulator.spread_backtest import figures, trade_table
 from sizing.autoscaling import SHARES, AutoscalingSettings
 from trainingdata.bars import panel
@@ -117,6 +118,15 @@ def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(seed: int, s
         assert 1 <= trade.contracts <= 3
     told = figures(trades, days, 20_000.0)
     assert told["final_balance"] == pytest.approx(20_000 + sum(float(t.result) * t.contracts for t in trades))
+
+
+def test_the_error_of_a_mean_takes_trades_of_a_day_together() -> None:
+    days, spread = IndexModel().days(sessions(2), 0), spread_of("PUT", 5000.0, distance=20, width=5)
+    results = [(0, 1), (0, 1), (1, -1), (1, -1)]
+    trades = [SpreadTrade(day, 0, 1, spread, 1.0, Fraction(result), "target", 1) for day, result in results]
+    told = figures(trades, days, 20_000.0)
+    assert (told["mean"], told["mean_error"]) == (0.0, 1.0)  # two days of +-2 over four trades; as four trades: 0.58
+    assert figures(trades[:2], days, 20_000.0)["mean_error"] is None
 
 
 def test_a_path_is_its_seed_and_more_days_leave_the_first_as_they_are() -> None:
