@@ -228,13 +228,16 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
     AccountFiles(tmp_path / "account" / "paper", 20_000.0).initialise()
     rng, moved = np.random.default_rng(0), True
     while moved:
-        process = subprocess.Popen([*command, "strategies=[PUT,IRON_CONDOR]"], cwd=tmp_path, env=environment)
-        time.sleep(1.2)
+        process = subprocess.Popen(
+            [*command, "strategies=[PUT,IRON_CONDOR]"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline()  # it has looked once
         for _ in range(4):
             moved = here.advance()["moved"]
             time.sleep(rng.uniform(0.0, 0.15))
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.communicate(timeout=10)
     last = subprocess.run([*command, "looks=2"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr
     assert last.stdout == "nothing is open\n"
@@ -242,6 +245,7 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
     desk = here.venue.options.desks[UNDER]
     opened = sorted(name for name, t in desk.tickets.items() if t.filled and ".close" not in name)
     assert sorted(row["Trade_ID"] for row in rows) == opened
+    assert len(opened) > 2
     fees = sum(t.filled * len(t.order.legs) for t in desk.tickets.values()) * Decimal("0.05")
     total = sum(Decimal(row["P/L_$"]) for row in rows)
     assert float(total + fees) == pytest.approx(here.venue.broker.account().cash - 100_000)
