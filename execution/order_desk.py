@@ -130,10 +130,7 @@ class OrderDesk:
         BrokerError
             for a venue that does not answer.
         """
-        if answer["status"] in DONE:
-            return answer
-        with self.asking(f"order {answer['client_order_id']}"):
-            return self._whole(answer)
+        return answer if answer["status"] in DONE else self._read(answer)
 
     def whole(self, answer: Answer) -> Answer:
         """The order as it is now, with its legs, which not every answer holds.
@@ -143,14 +140,12 @@ class OrderDesk:
         BrokerError
             for a venue that does not answer.
         """
-        if answer.get("legs"):
-            return answer
-        with self.asking(f"order {answer['client_order_id']}"):
-            return self._whole(answer)
+        return answer if answer.get("legs") else self._read(answer)
 
-    def _whole(self, answer: Answer) -> Answer:
-        found: Answer = self.client.get(f"/orders/{answer['id']}", {"nested": "true"})
-        return found
+    def _read(self, answer: Answer) -> Answer:
+        with self.asking(f"order {answer['client_order_id']}"):
+            found: Answer = self.client.get(f"/orders/{answer['id']}", {"nested": "true"})
+            return found
 
     def ended(self, answer: Answer) -> Answer:
         """The order once nothing more can happen to it: cancelled, if it still works.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import ROUND_FLOOR, Decimal
@@ -136,7 +136,7 @@ class SpreadSeller:
 
     def _bought_back(self, state: OpenSpreads, spread: OpenSpread, now: np.datetime64) -> OpenSpreads:
         """The state once what is left of a spread has been ordered back."""
-        if not self._agrees(state, spread.options):
+        if not self._agrees(state, lambda option: option in spread.options):
             return state
         spread = replace(spread, stage="closing", attempts=spread.attempts + 1)
         state = self._keep(state.put(spread))
@@ -174,25 +174,25 @@ class SpreadSeller:
 
     def _entered(self, state: OpenSpreads, rules: SpreadRules, session: Session, now: np.datetime64) -> OpenSpreads:
         """The state once the entries of a strategy that are due have been dealt with."""
-        minute = float((now - session.opens) / MINUTE)
-        day = str(session.date).replace("-", "")
+        minute, day, today = float((now - session.opens) / MINUTE), str(session.date).replace("-", ""), _date(session.date)
+
+        def of_today(option: Contract) -> bool:
+            return option.root == self._told.root and option.expiry == today
+
         for entry in rules.entries:
             name = f"{rules.strategy}-{day}-{entry:03d}"
             due = entry <= minute < min(entry + self._told.window, rules.latest) and session.whole
-            if due and name not in state.tried and self._agrees(state):
+            if due and name not in state.tried and self._agrees(state, of_today):
                 state = self._sold(state, rules, session, name, minute, now)
         return state
 
-    def _agrees(self, state: OpenSpreads, options: Iterable[Contract] | None = None) -> bool:
-        """Whether the venue holds what is open here, of these options or of all of the day; otherwise a person is told."""
+    def _agrees(self, state: OpenSpreads, among: Callable[[Contract], bool]) -> bool:
+        """Whether the venue holds what is open here, among these options; otherwise a person is told."""
         mine, theirs = Counter[Contract](), self._venue.held()
         for spread in state.spreads:
             for k, option in enumerate(spread.options):
                 mine[option] += (spread.contracts - spread.closed) * (-1 if k % 2 == 0 else 1)
-        today = date.fromisoformat(str(new_york_date(np.array([self._venue.now()]))[0]))
-        of_today = {c for c in {*mine, *theirs} if c.root == self._told.root and c.expiry == today}
-        looked_at = of_today if options is None else set(options)
-        if apart := sorted(c.symbol for c in looked_at if mine[c] != theirs.get(c, 0)):
+        if apart := sorted(c.symbol for c in {*mine, *theirs} if among(c) and mine[c] != theirs.get(c, 0)):
             text = f"nothing is ordered: the venue holds other options than are open here: {', '.join(apart)}"
             self._notices.alert("positions", text)
             return False
@@ -224,16 +224,17 @@ class SpreadSeller:
 
     def _wanted(self, rules: SpreadRules, session: Session, name: str, minute: float, now: np.datetime64) -> OpenSpread | None:
         """The spread that an entry sells; None, and why in the log, where it sells none."""
-        told, vix = self._told, self._volatility(session)
-        if vix is None:
+        told, closes = self._told, self._closes_before(session)
+        if closes is None:
             return None
         index = self._venue.index()
+        vix = float(within_day(closes[0], index, closes[1], told.response))
         deviation = told.implied.deviation(index, vix, minute)
         spread = rules.spread(index, vix, deviation)
         if spread is None:
             log.info("%s: no entry at a volatility index of %.2f", name, vix)
             return None
-        options = contracts_of(spread, told.root, date.fromisoformat(str(session.date)))
+        options = contracts_of(spread, told.root, _date(session.date))
         legs = [OptionLeg(option, buy=k % 2 == 1) for k, option in enumerate(options)]
         quotes = self._venue.quotes(options)
         credit, asked = net_price(legs, quotes), net_price([replace(leg, buy=not leg.buy) for leg in legs], quotes)
@@ -254,20 +255,24 @@ class SpreadSeller:
         log.info("%s: %s", name, why)
         return OpenSpread(name, rules.strategy, symbols, "opening", sized.number, credit, _new_york(now), -asked, why)
 
-    def _volatility(self, session: Session) -> float | None:
-        """The volatility index now; None, and an alert, where its close before this session is not known."""
+    def _closes_before(self, session: Session) -> tuple[float, float] | None:
+        """Closes of the volatility index and of the index before a session; None, and an alert, where one is not known."""
         kind = f"volatility {session.date}"
         try:
             before = self._vix().get(pd.Timestamp(session.before))
         except InputError as error:
             self._notices.alert(kind, f"nothing is sold: {error}")
             return None
-        close = self._venue.close_of(date.fromisoformat(str(session.before)))
+        close = self._venue.close_of(_date(session.before))
         if before is None or close is None:
             what = "the volatility index" if before is None else "the index"
             self._notices.alert(kind, f"nothing is sold: the close of {what} on {session.before} is not known")
             return None
-        return float(within_day(float(before), self._venue.index(), close, self._told.response))
+        return float(before), close
+
+
+def _date(day: np.datetime64) -> date:
+    return date.fromisoformat(str(day))
 
 
 def _because(sized: Contracts, risk: float) -> str:

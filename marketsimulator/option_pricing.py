@@ -22,7 +22,7 @@ ROUNDING = 1e-7  # of a cent: what is a cent on paper is one here
 
 @dataclass(frozen=True, slots=True)
 class Smile:
-    """Implied volatility by strike: at the money `level` times the volatility index, falling with the strike.
+    """Implied volatility by strike: at the money `level` times the volatility index, higher on both sides of it.
 
     With x = ln(K / S) / (σ √T), the strike's distance in deviations of σ = level · index / 100: σ · (1 − slope · x +
     wing · (√(1 + x²) − 1)), no less than `least` of σ: round at the money, straight far out. session: share of a day's

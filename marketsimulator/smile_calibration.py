@@ -113,13 +113,9 @@ class Prints:
 
     def without(self, day: int) -> Prints:
         """All but one day's."""
-        return self._of(
-            self.day != day, self.days[:day] + self.days[day + 1 :], np.where(self.day > day, self.day - 1, self.day)
-        )
-
-    def _of(self, keep: npt.NDArray[np.bool_], days: tuple[str, ...], day: npt.NDArray[np.int64]) -> Prints:
+        keep, later = self.day != day, np.where(self.day > day, self.day - 1, self.day)
         cut = {name: getattr(self, name)[keep] for name in ("strike", "call", "price", "years", "spot", "doubt", "vix")}
-        return replace(self, days=days, day=day[keep], **cut)
+        return replace(self, days=self.days[:day] + self.days[day + 1 :], day=later[keep], **cut)
 
 
 def prints_of(table: pd.DataFrame, bars: Bars, vix: pd.Series, settings: CalibrationSettings) -> Prints:
