@@ -117,7 +117,7 @@ class SimulatedBroker:
             prices={s: m for s, m in zip(symbols, holding["mark"].tolist(), strict=True) if m == m},
             as_of=np.datetime64(self._bars.times[self._index]),
             open_orders=tuple(self._waiting()),
-            unsettled=float(state["unsettled"]),
+            unsettled=float(state["unsettled"] - state["fresh_proceeds"]),
             short_proceeds=float(state["proceeds"]),
             leverage=float(day["leverage"]) if lends else min(float(day["leverage"]), 1.0),
             shorting=lends,
