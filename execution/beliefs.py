@@ -14,6 +14,7 @@ import numpy.typing as npt
 from forecasting.forecast import Forecaster, ForecastTable, Progress
 from forecasting.moments import Volatility, moments_between
 from trainingdata.bars import Bars
+from trainingdata.compiled import compiled
 from trainingdata.correlation import Correlations, correlations_over
 from trainingdata.errors import DataError
 from trainingdata.instruments import Kind
@@ -30,6 +31,7 @@ from trainingdata.sessions import (
 )
 
 Array = npt.NDArray[np.float64]
+Array32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
 
@@ -79,11 +81,11 @@ class Beliefs:
     mu: Array
     sigma: Array
     matrix: Index
-    correlations: npt.NDArray[np.float32]
+    correlations: Array32
 
     def of(self, now: np.datetime64) -> Belief | None:
         """The belief of an instant; None where nothing decides then."""
-        t = int(np.searchsorted(self.at, now))
+        t = int(self.at.searchsorted(now))
         if t >= len(self.at) or self.at[t] != now:
             return None
         return Belief(
@@ -95,7 +97,7 @@ class Beliefs:
             np.where(self.crypto, self.years[t, 1], self.years[t, 0]),
             self.mu[t],
             self.sigma[t],
-            _over_interval(self.correlations[self.matrix[t]].astype(np.float64), self.crypto, float(self.shared[t])),
+            _over_interval(self.correlations[self.matrix[t]], self.crypto, float(self.shared[t])),
         )
 
 
@@ -201,9 +203,15 @@ def _ends(bars: Bars, times: Instants, closed: Mask, holding: Holding) -> Instan
     return ends
 
 
-def _over_interval(correlation: Array, crypto: Mask, shared: float) -> Array:
+@compiled
+def _over_interval(correlation: Array | Array32, crypto: Mask, shared: float) -> Array:
     """The correlation [S, S] with what is between the classes in proportion to the news they share; positive definite still."""
-    return np.asarray(np.where(crypto[:, None] != crypto[None, :], correlation * shared, correlation))
+    result = correlation.astype(np.float64)
+    for s in range(len(crypto)):
+        for r in range(len(crypto)):
+            if crypto[s] != crypto[r]:
+                result[s, r] *= shared
+    return result
 
 
 def _years(times: Instants, until: Instants) -> Array:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from operator import attrgetter, itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,9 @@ TimeInForce = Literal["day", "gtc", "ioc", "fok", "opg", "cls"]
 PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent", "take_profit", "stop_loss", "or_stop")
 MOST = 10**12  # no order is for more
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_prices = attrgetter(*PRICES)
+_UNPRICED = (None,) * len(PRICES)
+_NOTHING = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,11 @@ class Order:
             raise ValueError(f"{self.client_order_id}: qty must be above 0 and below {MOST:,}, got {self.qty}")
         if not _IDENTITY.fullmatch(self.client_order_id):
             raise ValueError(f"client_order_id must be 1 to 128 letters, digits, '.', '_' or '-', got {self.client_order_id!r}")
-        self._check_prices()
+        if self.type != "market" or _prices(self) != _UNPRICED:
+            self._check_prices()
+            self._check_exits()
+
+    def _check_exits(self) -> None:
         if self.or_stop is not None and (self.type != "limit" or self.take_profit or self.stop_loss):
             raise ValueError(f"{self.client_order_id}: or_stop stands beside a limit order without a bracket")
         if self.legs and len(self.client_order_id) > 120:
@@ -175,10 +183,12 @@ class Account:
     equity: float = field(init=False)
 
     def __post_init__(self) -> None:
-        unpriced = [s for s, q in self.positions.items() if q and s not in self.prices]
-        if unpriced:
-            raise ValueError(f"positions: {unpriced[0]} has no price")
-        value = sum(float(q) * self.prices[s] for s, q in self.positions.items() if q)
+        prices, value = self.prices, 0.0
+        for symbol, quantity in self.positions.items():
+            if quantity:
+                if symbol not in prices:
+                    raise ValueError(f"positions: {symbol} has no price")
+                value += float(quantity) * prices[symbol]
         object.__setattr__(self, "equity", self.cash + value)
 
     @property
@@ -206,7 +216,11 @@ def exact(quantity: float) -> Decimal:
 
 def client_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0) -> str:
     """The identity of an order: the same for the same instant, symbol, leg and attempt of a strategy."""
-    return f"{strategy}-{stamp(at)}-{symbol}-{leg}-{attempt}"
+    return _identity(strategy, stamp(at), symbol, leg, attempt)
+
+
+def _identity(strategy: str, when: str, symbol: str, leg: int, attempt: int = 0) -> str:
+    return f"{strategy}-{when}-{symbol}-{leg}-{attempt}"
 
 
 def rebalance(
@@ -221,32 +235,40 @@ def rebalance(
     exceeds `most`, the quantity of one order, goes out in parts as equal as increments allow.
     """
     ranked: list[tuple[int, str, Order]] = []
+    when = stamp(at)
     for item, held, target, most, reason in targets:
-        crosses, leg = held * target < 0, 0
-        steps = [(held, Decimal(0)), (Decimal(0), target)] if crosses else [(held, target)]
+        symbol, coin, leg = item.symbol, item.kind is Kind.CRYPTO, 0
+        tif: TimeInForce = "gtc" if coin else "day"
+        crosses = held * target < 0
+        steps = ((held, _NOTHING), (_NOTHING, target)) if crosses else ((held, target),)
         for before, after in steps:
             if after == before:
                 continue
             reduces = abs(after) < abs(before)
-            rank = 0 if reduces else 1 if item.kind is Kind.CRYPTO else 2
+            rank = 0 if reduces else 1 if coin else 2
             side: Side = "buy" if after > before else "sell"
-            qty = abs(after - before) if after == 0 else whole(float(abs(after - before)), item.increment)
-            tif: TimeInForce = "gtc" if item.kind is Kind.CRYPTO else "day"
+            size = abs(after - before)
+            qty = size if after == 0 else whole(float(size), item.increment)
             for part in _parts(qty, most, item.increment):
-                identity = client_order_id(strategy, at, item.symbol, leg)
-                ranked.append((rank, item.symbol, Order(identity, item.symbol, side, part, reason, reduces, tif=tif)))
+                identity = _identity(strategy, when, symbol, leg)
+                ranked.append((rank, symbol, Order(identity, symbol, side, part, reason, reduces, tif=tif)))
                 leg += 1
-    return tuple(order for _, _, order in sorted(ranked, key=lambda entry: entry[:2]))
+    ranked.sort(key=_RANK)
+    return tuple([order for _, _, order in ranked])
 
 
-def _parts(quantity: Decimal, most: float, increment: Decimal) -> Iterator[Decimal]:
+_RANK = itemgetter(0, 1)
+
+
+def _parts(quantity: Decimal, most: float, increment: Decimal) -> list[Decimal]:
     """The quantity in parts of `most` at most; nothing of nothing.
 
     No two differ by more than an increment. The last one also carries what is no whole increment.
     """
+    if float(quantity) <= most:
+        return [quantity] if quantity > 0 else []
     steps, rest = divmod(quantity, increment)
     count = part_count(float(steps), float(rest), most, float(increment))
-    for k in range(count):
-        part = int(part_steps(float(steps), count, k)) * increment + (rest if k == count - 1 else 0)
-        if part > 0:
-            yield part
+    parts = [int(part_steps(float(steps), count, k)) * increment for k in range(count)]
+    parts[-1] += rest
+    return [part for part in parts if part > 0]

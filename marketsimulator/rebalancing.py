@@ -94,7 +94,7 @@ def _in_parts(
     largest: float,
 ) -> float:
     """One order, or the parts of a coin order that is worth more than `largest` USD; the signed quantity that filled."""
-    if not held.crypto or abs(wanted) * held.mark <= largest:
+    if not held.crypto or abs(wanted) <= largest / held.mark:
         return trade(account, held, day, tape, at, NOBODY, BY_ORDER, s, wanted, open_, volume, volatility)
     step, filled = held.increment, 0.0
     steps = abs(whole_steps(wanted, step))

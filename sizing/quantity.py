@@ -59,8 +59,6 @@ def part_count(steps: float, rest: float, most: float, step: float) -> int:
 
     One step is the least an order can be, whatever it is worth.
     """
-    if most == np.inf:
-        return 1
     slots = steps + (1.0 if rest > 0.0 else 0.0)
     return max(int(np.ceil(slots / max(np.floor(most / step), 1.0))), 1)
 

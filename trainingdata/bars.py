@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 FIELDS = ("open", "high", "low", "close", "volume")
+_OF_A_PANEL = ("instruments", "source", "symbols", "crypto", "long_only", "tradable")  # whatever its rows
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
@@ -40,6 +41,8 @@ class Bars:
     times [T]: UTC `datetime64[ns]`, increasing; the instants at which a bar of any symbol became known.
     values [S, T, 5] float64: open, high, low, close in USD and volume; NaN where `mask` [S, T] is false.
     source: where the bars come from, in a few words, for every report made of them.
+    symbols, crypto, long_only, tradable [S]: of the instruments, in panel order; which are coins, which cannot be sold
+    short, which take orders.
     """
 
     instruments: tuple[Instrument, ...]
@@ -47,6 +50,10 @@ class Bars:
     values: Array
     mask: Mask
     source: str
+    symbols: tuple[str, ...] = field(init=False)
+    crypto: Mask = field(init=False)
+    long_only: Mask = field(init=False)
+    tradable: Mask = field(init=False)
 
     def __post_init__(self) -> None:
         expected = (len(self.instruments), len(self.times), len(FIELDS))
@@ -58,26 +65,13 @@ class Bars:
             raise ValueError("a panel needs at least one instant")
         if not (np.diff(self.times) > np.timedelta64(0)).all():
             raise ValueError("times must increase")
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """Symbols in panel order, [S]."""
-        return tuple(i.symbol for i in self.instruments)
-
-    @property
-    def crypto(self) -> Mask:
-        """[S] which symbols are coins."""
-        return np.array([i.kind is Kind.CRYPTO for i in self.instruments])
-
-    @property
-    def long_only(self) -> Mask:
-        """[S] which symbols cannot be sold short."""
-        return np.array([not i.shortable for i in self.instruments])
-
-    @property
-    def tradable(self) -> Mask:
-        """[S] which symbols take orders."""
-        return np.array([i.tradable for i in self.instruments])
+        for name, value in (
+            ("symbols", tuple(i.symbol for i in self.instruments)),
+            ("crypto", np.array([i.kind is Kind.CRYPTO for i in self.instruments], dtype=bool)),
+            ("long_only", np.array([not i.shortable for i in self.instruments], dtype=bool)),
+            ("tradable", np.array([i.tradable for i in self.instruments], dtype=bool)),
+        ):
+            object.__setattr__(self, name, value)
 
     @property
     def now(self) -> np.datetime64:
@@ -87,14 +81,12 @@ class Bars:
     def between(self, first: int, last: int) -> Bars:
         """Rows first … last - 1 as views; nothing is copied or checked again."""
         part: Bars = object.__new__(Bars)
-        for name, value in (
-            ("instruments", self.instruments),
-            ("times", self.times[first:last]),
-            ("values", self.values[:, first:last]),
-            ("mask", self.mask[:, first:last]),
-            ("source", self.source),
-        ):
-            object.__setattr__(part, name, value)
+        put = object.__setattr__
+        put(part, "times", self.times[first:last])
+        put(part, "values", self.values[:, first:last])
+        put(part, "mask", self.mask[:, first:last])
+        for name in _OF_A_PANEL:
+            put(part, name, getattr(self, name))
         return part
 
     def until(self, now: np.datetime64) -> Bars:
