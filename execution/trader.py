@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from execution.beliefs import Array, Belief, Beliefs, Mask, beliefs, outlook
 from execution.decision import Choice, Decision, reason
@@ -36,7 +37,6 @@ from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.sessions import Holding
 
-Kept = TypeVar("Kept", Array, Mask)
 _NONE = Decimal(0)
 _KINDS = tuple(Kind)
 
@@ -194,7 +194,7 @@ class Trader:
         )
 
 
-def _joined(panel: Kept, outside: Kept) -> Kept:
+def _joined(panel: npt.NDArray[Any], outside: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """What holds of the panel's symbols, then of those held outside it."""
     return np.append(panel, outside) if len(outside) else panel
 

@@ -104,6 +104,6 @@ def eager(table: Beliefs, switch: str) -> Beliefs:
     """Expected returns that are noise, large enough to trade on at every bar; coins look best before `switch`, then stocks."""
     noise = np.random.default_rng(1).normal(0.0, 0.5, table.mu.shape)
     early = (table.at < np.datetime64(switch))[:, None]
-    liked = np.where(early == table.crypto, 0.6, 0.0)
+    liked = np.where(early == table.crypto, np.where(table.crypto, 2.0, 0.6), 0.0)
     sized = (noise + liked) * np.where(table.sigma > 0, table.sigma, 0.0)
     return replace(table, mu=np.where(table.deciding, sized, table.mu))
