@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from operator import attrgetter, itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
 TimeInForce = Literal["day", "gtc", "ioc", "fok", "opg", "cls"]
 PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent", "take_profit", "stop_loss", "or_stop")
 MOST = 10**12  # no order is for more
+ENDLESS = float("inf")
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _prices = attrgetter(*PRICES)
 _UNPRICED = (None,) * len(PRICES)
@@ -134,14 +135,13 @@ class OrderTerms:
 
     def most(self, item: Instrument, price: float) -> float:
         """The largest quantity of one order."""
-        return self.largest_coin * (1 - self.room) / price if item.kind is Kind.CRYPTO else float("inf")
+        return self.largest_coin * (1 - self.room) / price if item.kind is Kind.CRYPTO else ENDLESS
 
 
 TERMS = OrderTerms()
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
     """What an order did: qty signed, price and fee in USD.
 
     at: the start of the bar whose open it met, or the instant at which the bar that filled it within became known. A coin
@@ -258,7 +258,7 @@ _RANK = itemgetter(0, 1)
 
 def _parts(quantity: Decimal, most: float, increment: Decimal) -> list[Decimal]:
     """The quantity in parts of `most` at most, all but the first in whole increments; nothing of nothing."""
-    count = math.ceil(float(quantity) / most)
+    count = 1 if most == ENDLESS else math.ceil(float(quantity) / most)
     if count <= 1:
         return [quantity] if quantity > 0 else []
     part = whole(float(quantity) / count, increment)
