@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sizing.quantity import whole
+from sizing.quantity import part_count, part_steps, whole
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.sessions import stamp
@@ -133,9 +132,14 @@ class OrderTerms:
         if not 0 <= self.room < 1:
             raise InputError(f"orders.room: {self.room} is outside 0 … 1")
 
+    @property
+    def largest(self) -> float:
+        """USD that one order of coins is worth at most when it is sent."""
+        return self.largest_coin * (1 - self.room)
+
     def most(self, item: Instrument, price: float) -> float:
         """The largest quantity of one order."""
-        return self.largest_coin * (1 - self.room) / price if item.kind is Kind.CRYPTO else ENDLESS
+        return self.largest / price if item.kind is Kind.CRYPTO else ENDLESS
 
 
 TERMS = OrderTerms()
@@ -161,9 +165,9 @@ class Account:
     """An account in USD as of an instant; negative cash is borrowing.
 
     positions: signed quantities. prices: last known closes. unsettled: net proceeds of stock trades that settle on the
-    next session. short_proceeds: what open shorts were sold for. leverage: stock gross that the venue allows at most, in
-    multiples of equity; shorting: whether it lends shares; blocked: whether it takes no orders at all. equity: cash plus
-    positions at those prices.
+    next session, without those of shorts that are still open. short_proceeds: what open shorts were sold for. leverage:
+    stock gross that the venue allows at most, in multiples of equity; shorting: whether it lends shares; blocked: whether
+    it takes no orders at all. equity: cash plus positions at those prices.
     """
 
     cash: float
@@ -228,7 +232,7 @@ def rebalance(
 
     A change of sign is two orders, a close and an opening one: no order flips a position. Reductions come first, then
     coin purchases, then the rest, each by symbol. A quantity is in whole increments, unless it closes a position. What
-    exceeds `most`, the quantity of one order, goes out in equal parts.
+    exceeds `most`, the quantity of one order, goes out in parts as equal as increments allow.
     """
     ranked: list[tuple[int, str, Order]] = []
     when = stamp(at)
@@ -257,10 +261,14 @@ _RANK = itemgetter(0, 1)
 
 
 def _parts(quantity: Decimal, most: float, increment: Decimal) -> list[Decimal]:
-    """The quantity in parts of `most` at most, all but the first in whole increments; nothing of nothing."""
-    count = 1 if most == ENDLESS else math.ceil(float(quantity) / most)
-    if count <= 1:
+    """The quantity in parts of `most` at most; nothing of nothing.
+
+    No two differ by more than an increment. The last one also carries what is no whole increment.
+    """
+    if most == ENDLESS or float(quantity) <= most:
         return [quantity] if quantity > 0 else []
-    part = whole(float(quantity) / count, increment)
-    first = quantity - part * (count - 1)
-    return [first] + [part] * (count - 1 if part else 0) if first > 0 else []
+    steps, rest = divmod(quantity, increment)
+    count = part_count(float(steps), float(rest), most, float(increment))
+    parts = [int(part_steps(float(steps), count, k)) * increment for k in range(count)]
+    parts[-1] += rest
+    return [part for part in parts if part > 0]

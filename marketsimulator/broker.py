@@ -129,7 +129,7 @@ class SimulatedBroker:
             prices=standing.prices,
             as_of=self.now(),
             open_orders=standing.open_orders,
-            unsettled=float(state["unsettled"]),
+            unsettled=float(state["unsettled"] - state["fresh_proceeds"]),
             short_proceeds=float(state["proceeds"]),
             leverage=float(day["leverage"]) if lends else min(float(day["leverage"]), 1.0),
             shorting=lends,

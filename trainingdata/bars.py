@@ -29,6 +29,10 @@ _OF_A_PANEL = ("instruments", "source", "symbols", "crypto", "long_only", "trada
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
+# Factors for splits and dividends round a price past the high or low that it equals: by 2e-16 of it in
+# 27 of 93,648 adjusted daily bars of a vendor. A tick is 1e-7 of the dearest price and never this small.
+ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Bars:
@@ -205,6 +209,9 @@ def bars_of(frame: pd.DataFrame, item: Instrument, path: str) -> tuple[Instants,
     missing = [c for c in ("timestamp", *FIELDS) if c not in frame.columns]
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(map(str, frame.columns))}")
+    doubled = frame.columns[frame.columns.duplicated()].intersection(["timestamp", *FIELDS])
+    if len(doubled):
+        raise DataError(f"{path}: column {doubled[0]!r} is there twice; keep one")
     if frame.empty:
         raise DataError(f"{path}: the file holds no bars")
     return bars_from(_read_starts(path, frame["timestamp"]), _read_values(path, frame), item, path)
@@ -277,13 +284,16 @@ def _read_starts(path: str, column: pd.Series) -> Instants:
 
 
 def check_bars(starts: Instants, values: Array, path: str) -> None:
-    """Refuse starts that do not increase, prices that are none, volumes below zero, highs below lows.
+    """Refuse starts that do not increase, prices that are none or outside their range, volumes below zero.
 
     Raises
     ------
     DataError
         naming the row.
     """
+    if np.isnat(starts).any():
+        row = int(np.flatnonzero(np.isnat(starts))[0])
+        raise DataError(f"{path}: row {row + 1}: timestamp is empty")
     step = np.diff(starts)
     if (step <= np.timedelta64(0)).any():
         row = int(np.flatnonzero(step <= np.timedelta64(0))[0]) + 1
@@ -303,6 +313,21 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     if crossed.any():
         row = int(np.flatnonzero(crossed)[0])
         raise DataError(f"{path}: row {row + 1}: high {values[row, HIGH]:g} is below low {values[row, LOW]:g}")
+    _check_range(values, path)
+
+
+def _check_range(values: Array, path: str) -> None:
+    """Refuse an open or close outside low … high: orders fill inside that range."""
+    ends = values[:, [OPEN, CLOSE]]
+    above = ends > values[:, HIGH, None] * (1 + ROUNDING)
+    below = ends < values[:, LOW, None] * (1 - ROUNDING)
+    if not (above | below).any():
+        return
+    row, column = np.argwhere(above | below)[0]
+    field = (OPEN, CLOSE)[column]
+    side, edge = ("above", HIGH) if above[row, column] else ("below", LOW)
+    price, bound = values[row, field], values[row, edge]
+    raise DataError(f"{path}: row {row + 1}: {FIELDS[field]} {price:.10g} is {side} {FIELDS[edge]} {bound:.10g}")
 
 
 def _read_values(path: str, frame: pd.DataFrame) -> Array:
