@@ -148,7 +148,8 @@ def _out_of_place(order: Order, coin: bool, account: Standing, terms: OrderTerms
             return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"
     if account.blocked:
         return "the venue has blocked this account from trading"
-    beside = [other for other in account.open_orders if other.symbol == order.symbol]
+    waiting = account.open_orders
+    beside = [other for other in waiting if other.symbol == order.symbol] if waiting else []
     for other in beside:
         if _meets(order, other):
             return f"it would trade with the account's own {other.client_order_id} (a wash trade)"

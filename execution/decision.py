@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +22,7 @@ _CHANGE = "expected %+.1f bp, deviation %.1f bp over %.4g h: unconstrained %+.3f
 _WORTH = "%s (worth %.2f bp)"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What was decided for one symbol, and why.
 
     mu, sigma: over the holding interval. kelly: weight before any limit, of Kelly the unconstrained fraction. held: weight

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from operator import attrgetter, itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
 TimeInForce = Literal["day", "gtc", "ioc", "fok", "opg", "cls"]
 PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent", "take_profit", "stop_loss", "or_stop")
 MOST = 10**12  # no order is for more
+ENDLESS = float("inf")
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _prices = attrgetter(*PRICES)
 _UNPRICED = (None,) * len(PRICES)
@@ -138,14 +139,13 @@ class OrderTerms:
 
     def most(self, item: Instrument, price: float) -> float:
         """The largest quantity of one order."""
-        return self.largest / price if item.kind is Kind.CRYPTO else float("inf")
+        return self.largest / price if item.kind is Kind.CRYPTO else ENDLESS
 
 
 TERMS = OrderTerms()
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
     """What an order did: qty signed, price and fee in USD.
 
     at: the start of the bar whose open it met, or the instant at which the bar that filled it within became known. A coin
@@ -265,7 +265,7 @@ def _parts(quantity: Decimal, most: float, increment: Decimal) -> list[Decimal]:
 
     No two differ by more than an increment. The last one also carries what is no whole increment.
     """
-    if float(quantity) <= most:
+    if most == ENDLESS or float(quantity) <= most:
         return [quantity] if quantity > 0 else []
     steps, rest = divmod(quantity, increment)
     count = part_count(float(steps), float(rest), most, float(increment))

@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from execution.beliefs import Array, Belief, Beliefs, Mask, beliefs, outlook
 from execution.decision import Choice, Decision, reason
@@ -145,7 +144,8 @@ class Trader:
 
     def act(self, bars: Bars, account: Account, belief: Belief) -> Decision:
         """The decision that a belief leads to; what takes no orders stays as it is."""
-        belief = replace(belief, deciding=belief.deciding & bars.tradable)
+        if not bars.tradable.all():
+            belief = replace(belief, deciding=belief.deciding & bars.tradable)
         limits = self.limits.within(account.leverage)
         ceiling = limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
         exposure, rule, failure, unsolved = account.exposure, self.sizing.rule(), "", None
@@ -175,8 +175,13 @@ class Trader:
         What is fixed and has no forecast counts for the ceilings and has no variance.
         """
         outside = [s for s in exposure if s not in belief.symbols]
-        none, coins = np.zeros(len(outside), dtype=bool), [instrument(s).kind is Kind.CRYPTO for s in outside]
-        crypto = _joined(bars.crypto, np.array(coins, dtype=bool))
+        crypto, long_only, deciding, years = bars.crypto, bars.long_only, belief.deciding, belief.years
+        if not account.shorting:
+            long_only = np.ones(len(crypto), dtype=bool)
+        if outside:
+            none = np.zeros(len(outside), dtype=bool)
+            crypto = np.append(crypto, [instrument(s).kind is Kind.CRYPTO for s in outside])
+            long_only, deciding, years = np.append(long_only, ~none), np.append(deciding, none), np.append(years, 0.0 * none)
         mu, covariance, forecast = _moments(belief.mu, belief.sigma, belief.correlation, belief.deciding, len(crypto))
         return Situation.of(
             (*belief.symbols, *outside),
@@ -186,17 +191,12 @@ class Trader:
             covariance=covariance,
             cost=self.costs.expected(crypto, self.fees),
             crypto=crypto,
-            long_only=_joined(bars.long_only | (not account.shorting), ~none),
-            deciding=_joined(belief.deciding, none),
+            long_only=long_only,
+            deciding=deciding,
             universe=forecast,
-            years=_joined(belief.years, np.zeros(len(outside))),
+            years=years,
             stock_ceiling=stock_ceiling,
         )
-
-
-def _joined(panel: npt.NDArray[Any], outside: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """What holds of the panel's symbols, then of those held outside it."""
-    return np.append(panel, outside) if len(outside) else panel
 
 
 @compiled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from operator import itemgetter
 from typing import Literal, NamedTuple
@@ -51,8 +51,7 @@ State = Literal["held", "working", "filled", "canceled", "expired"]
 STATES: tuple[State, ...] = ("held", "working", "filled", "canceled", "expired")  # as the book numbers them
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """The account after the fills of an instant, marked at the last known closes; from interest on, that instant's flows.
 
     other is signed and holds every flow of cash that is neither a fill, its fee nor interest: borrow and rounding of the
@@ -104,14 +103,14 @@ class SimulatedBroker:
         self._index = first
         self._opening: tuple[np.ndarray, ...] | None = None
         self._recorded: np.ndarray | None = None
+        self._flows = book.account[list(FLOWS)]  # a view
+        self._room = new_tape(0)
         mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
 
     def advance(self, index: int) -> None:
         """Move to a later instant of the panel: what has become known since, and what carrying the book costs."""
         self._open()
-        state = self._book.account[0]
-        for name in FLOWS:
-            state[name] = 0.0
+        self._flows[...] = 0.0
         for step in range(self._index + 1, index + 1):
             self._opening, self._index, tape = None, step, self._tape()
             advance(self._book, self._line, tape, step)
@@ -175,11 +174,15 @@ class SimulatedBroker:
             log.warning("%s is refused: %s", order.client_order_id, why)
             self._book.account["refusals"] += 1
             return False
-        for each in (order, *order.legs):
-            self._numbers[each.client_order_id] = len(self._orders)
-            self._orders.append(each)
-            self._states.append("held")
+        self._note(order)
+        for leg in order.legs:
+            self._note(leg)
         return True
+
+    def _note(self, order: Order) -> None:
+        self._numbers[order.client_order_id] = len(self._orders)
+        self._orders.append(order)
+        self._states.append("held")
 
     def states(self, client_order_ids: Iterable[str]) -> dict[str, State]:
         """What has become of orders and exits of orders; without those it never took."""
@@ -261,14 +264,19 @@ class SimulatedBroker:
     def _tape(self) -> Records:
         """Room for what one step can fill: a split and a liquidation a symbol, an order at an open and within a bar."""
         self._book.account["fills"] = 0
-        return new_tape(4 * (len(self._book.holding) + len(self._book.orders)))
+        needed = 4 * (len(self._book.holding) + len(self._book.orders))
+        if len(self._room) < needed:
+            self._room = new_tape(needed)
+        return self._room
 
     def _record(self, tape: Records) -> list[Fill]:
         """Fills as values, appended to all that there were."""
-        rows = tape[: int(self._book.account["fills"][0])].tolist()
+        new: list[Fill] = []
+        count = int(self._book.account["fills"][0])
+        if count == 0:
+            return new
         symbols, instant = self._bars.symbols, self.now()
-        new = []
-        for _, number, why, s, q, price, fee in rows:
+        for _, number, why, s, q, price, fee in tape[:count].tolist():
             symbol = symbols[s]
             if number == NOBODY:
                 name = client_order_id("liquidation" if why == BY_LIQUIDATION else "split", instant, symbol, 0)
@@ -295,7 +303,6 @@ class SimulatedBroker:
 
     def _book_row(self, order: Order, now: int, *, parent: int = NOBODY, sibling: int = NOBODY) -> tuple[float, ...]:
         exits, kind = parent != NOBODY, KINDS[order.type]
-        trails = order.trail_price or 0.0, (order.trail_percent or 0.0) / 100
         return (
             self._numbers[order.client_order_id],
             self._symbol[order.symbol],
@@ -304,7 +311,8 @@ class SimulatedBroker:
             FORCES[order.tif],
             order.limit_price or np.nan,
             order.stop_price or np.nan,
-            *trails,
+            order.trail_price or 0.0,
+            (order.trail_percent or 0.0) / 100,
             now,
             parent,
             sibling,

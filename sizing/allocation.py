@@ -245,14 +245,20 @@ def _binding(
         *(s.held, s.cost, s.crypto, s.long_only, s.deciding, s.equity, s.stock_ceiling, s.unborrowed, _caps(limits)),
         *(wanted, target, gradient, prices),
     )
-    shared = (*prices.tolist(), np.nan)
-    found: list[Mapping[str, float]] = []
+    common, found = (*prices.tolist(), np.nan), []
+    shared: dict[int, Mapping[str, float]] = {}  # what holds several alike is said once
     for bits, own in zip(holds.tolist(), further.tolist(), strict=True):
-        worth = (own, own, *shared)
-        found.append({name: worth[k] for k, name in _NAMED[bits]})
+        bound = shared.get(bits)
+        if bound is None:
+            worth = (own, own, *common)
+            bound = {name: worth[k] for k, name in _NAMED[bits]}
+            if not bits & _OWN:
+                shared[bits] = bound
+        found.append(bound)
     return tuple(found)
 
 
+_OWN = 1 << SYMBOL_CAP | 1 << LONG_ONLY
 _NAMED = [[(k, name) for k, name in enumerate(BINDING) if bits >> k & 1] for bits in range(1 << len(BINDING))]
 
 

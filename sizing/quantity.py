@@ -72,7 +72,8 @@ def part_steps(steps: float, count: int, k: int) -> float:
 
 def whole(quantity: float, increment: Decimal) -> Decimal:
     """The largest multiple of `increment` that is no further from zero than `quantity`."""
-    return int(whole_steps(float(quantity), float(increment))) * increment
+    step = 1.0 if increment == 1 else float(increment)
+    return int(whole_steps(quantity, step)) * increment
 
 
 def target_quantity(
