@@ -95,7 +95,7 @@ def test_a_history_takes_one_pass_of_full_batches(market: Bars, monkeypatch: pyt
             shapes.append(tuple(context.shape))
             return inner.network(context, **options)
 
-        return engines.Engine(counted, inner.device, inner.batch_size)
+        return engines.Engine(counted, inner.device, inner.batch_size, inner.weights)
 
     monkeypatch.setattr(engines, "engine", counting)
     table = Chronos2Forecaster(batch_size=64).forecast(market, market.times[-300])
