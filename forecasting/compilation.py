@@ -1,7 +1,7 @@
 """`torch.compile` around a network: a graph a shape, few shapes, its failures as one exception, its advice unheard.
 
-Compiled graphs hold for one length of context. Contexts are therefore padded with missing bars to one of few lengths, which
-a forecast does not depend on: padding is not attended to, and positions count from the end.
+A graph holds for one length of context. Contexts are therefore padded with missing bars to one of few lengths, after they have
+been standardised: padding is not attended to and positions count from the end, so a forecast does not depend on it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn import functional
+
+from forecasting.network import in_prices, standardised
 
 Network = Callable[..., torch.Tensor]
 
@@ -32,14 +35,17 @@ class CompilationError(Exception):
 
 
 class Compiled:
-    """A network behind `torch.compile`, with CUDA graphs where there is CUDA."""
+    """A network behind `torch.compile`, with CUDA graphs where there is CUDA.
 
-    def __init__(self, network: torch.nn.Module, device: torch.device) -> None:
-        self._network, self._device = network, device
+    network: `Network.in_deviations`. patch: bars a patch of its contexts.
+    """
+
+    def __init__(self, network: Network, device: torch.device, patch: int) -> None:
+        self._network, self._device, self._patch = network, device, patch
         self._compiled: Network | None = None
 
-    def __call__(self, context: torch.Tensor, **options: Any) -> torch.Tensor:
-        """What the network answers.
+    def __call__(self, context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
+        """What the network answers: sorted quantiles [B, H, Q] in USD of contexts [B, L].
 
         Dynamo's and inductor's exceptions are RuntimeErrors, but for the limit of graphs; a compiler or a folder that is
         not there is an OSError, a missing Triton an ImportError, and CUDA graphs assert. What the network itself raises
@@ -50,16 +56,21 @@ class Compiled:
         CompilationError
             where it cannot be compiled; memory that runs out comes as torch says it.
         """
-        from torch._dynamo.exc import FailOnRecompileLimitHit
+        with _unheard():
+            from torch._dynamo.exc import FailOnRecompileLimitHit
 
+        padding = graph_length(context.shape[1], self._patch) - context.shape[1]
+        located, loc, scale = standardised(context)
+        located = functional.pad(located, (padding, 0), value=math.nan)
         try:
-            return self._graph(context, **options)
+            y = self._graph(located, group=group, complete=complete and padding < self._patch)
+            return in_prices(y, loc, scale)
         except (RuntimeError, FailOnRecompileLimitHit, OSError, ImportError, AssertionError) as error:
             if out_of_memory(error):
                 raise
             raise CompilationError(reason_of(error)) from error
 
-    def _graph(self, context: torch.Tensor, **options: Any) -> torch.Tensor:
+    def _graph(self, located: torch.Tensor, **options: Any) -> torch.Tensor:
         from torch._dynamo import config
         from torch._dynamo.exc import FailOnRecompileLimitHit
 
@@ -68,11 +79,11 @@ class Compiled:
                 mode = "reduce-overhead" if self._device.type == "cuda" else None
                 self._compiled = torch.compile(self._network, dynamic=False, fullgraph=True, mode=mode)
             try:
-                return self._compiled(context, **options)
+                return self._compiled(located, **options)
             except FailOnRecompileLimitHit:
                 # graphs of networks that are gone count too: forget all, compile anew those that are still asked for
                 torch.compiler.reset()
-                return self._compiled(context, **options)
+                return self._compiled(located, **options)
 
 
 def graph_length(length: int, patch: int) -> int:

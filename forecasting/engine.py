@@ -10,7 +10,6 @@ computes. Both can differ from what was asked for: weights are written over, a c
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,11 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
 from forecasting.augmentation import Augmentation, augmented, restored
 from forecasting.checkpoint import Checkpoint
-from forecasting.compilation import CompilationError, Compiled, exact_float32, graph_length, out_of_memory, reason_of, release
+from forecasting.compilation import CompilationError, Compiled, exact_float32, out_of_memory, reason_of, release
 from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.network import Network
 from forecasting.symbols import Compile, Device, Dtype
@@ -48,16 +46,14 @@ ATTEMPTS = 3  # at weights that are written over while they load
 class Engine:
     """network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q] float32.
 
-    batch_size: windows a pass; halved when memory runs out. weights: digest of what was loaded. patch: bars a patch where
-    contexts are padded to the lengths of `graph_length`, 0 where not. way: compiled, eager or library. plain: what answers
-    where the network turns out not to compile; none where that is an error.
+    batch_size: windows a pass; halved when memory runs out. weights: digest of what was loaded. way: compiled, eager or
+    library. plain: what answers where the network turns out not to compile; none where that is an error.
     """
 
     network: Callable[..., torch.Tensor]
     device: torch.device
     batch_size: int
     weights: str
-    patch: int = 0
     way: Way = "eager"
     plain: Callable[..., torch.Tensor] | None = None
 
@@ -100,7 +96,7 @@ class Engine:
         if self.plain is None:
             raise InputError(f"forecaster.compile=true: torch.compile failed: {reason}; set it to false")
         log.warning("forecaster.compile=auto: torch.compile failed, going on without it: %s", reason)
-        self.network, self.plain, self.patch, self.way = self.plain, None, 0, "eager"
+        self.network, self.plain, self.way = self.plain, None, "eager"
         release(self.device)
 
     def _go_on_with_less_memory(self, size: int, group: int) -> None:
@@ -142,7 +138,6 @@ class Engine:
         self, views: torch.Tensor, starts: Index, size: int, augmentation: Augmentation, group: int
     ) -> Iterator[tuple[Array32, int]]:
         """(answers, how many of them are asked for) of each batch; one more is in flight than has been handed out."""
-        padding, hidden = self._padding(views.shape[1])
         complete = group == 1
         pinned = self.device.type == "cuda"
         buffers = [torch.empty((size, HORIZON, len(LEVELS)), pin_memory=True) for _ in range(2)] if pinned else []
@@ -153,8 +148,7 @@ class Engine:
             index[: len(chosen)] = chosen
             context = views.index_select(0, torch.from_numpy(index).to(self.device))
             seen, trend = augmented(context, augmentation)
-            seen = functional.pad(seen.float(), (padding, 0), value=math.nan) if padding else seen.float()
-            answer = self.network(seen, group=group, complete=complete and not hidden)
+            answer = self.network(seen.float(), group=group, complete=complete)
             if augmentation != "none":
                 answer = restored(answer.double(), augmentation, trend, views.shape[1]).float()
             event = None
@@ -167,13 +161,6 @@ class Engine:
                 yield _arrived(*waiting.pop(0))
         for rest in waiting:
             yield _arrived(*rest)
-
-    def _padding(self, length: int) -> tuple[int, bool]:
-        """(bars to put before a context of so many, whether there are patches of nothing else among them)."""
-        if not self.patch:
-            return 0, False
-        whole = graph_length(length, self.patch)
-        return whole - length, whole - length >= self.patch
 
 
 def engine(checkpoint: Checkpoint, device: Device, dtype: Dtype, compile: Compile, batch_size: int | None) -> Engine:
@@ -211,7 +198,8 @@ def _kept(checkpoint: Checkpoint, digest: str, place: str, dtype: Dtype, compile
     if not compiles:
         return Engine(network, device, batch_size, digest)
     plain = network if compile == "auto" else None
-    return Engine(Compiled(network, device), device, batch_size, digest, own.patch, "compiled", plain)
+    compiled = Compiled(network.in_deviations, device, own.patch)
+    return Engine(compiled, device, batch_size, digest, "compiled", plain)
 
 
 def way_of(place: str, compile: Compile) -> Way:
