@@ -523,3 +523,16 @@ def test_a_kept_engine_is_the_one_that_was_asked_for() -> None:
     for other in (("cpu", "bf16", False, 12), ("cpu", "fp32", True, 12), ("cpu", "fp32", False, 13)):
         assert engines.engine(model, *other) is not kept  # type: ignore[arg-type]
     assert engines.engine(model, "cpu", "fp32", False, None).batch_size == 64
+
+
+# ----- what these tests run on -----
+
+
+def test_default_tests_compute_on_the_cpu(request: pytest.FixtureRequest) -> None:
+    assert not torch.cuda.is_available()
+    assert engines.device_of("auto") == "cpu"
+    conftest = request.config.pluginmanager.get_plugin(str(Path(__file__).resolve().parents[1] / "conftest.py"))
+    for asked in ("gpu", "bench", "gpu and not slow", "slow or bench"):
+        assert conftest.sees_the_gpu(asked)
+    for asked in ("", "slow", "not gpu and not network and not slow and not bench", "not bench"):
+        assert not conftest.sees_the_gpu(asked)
