@@ -2,7 +2,7 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: backtest test check slow bench lock clean
+.PHONY: backtest test check slow bench mutants lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-04-01
@@ -31,6 +31,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev,joblib,ray]'
 	touch $@
+
+mutants: $(VENV)/.installed-dev       ## how many small faults the tests notice; words=..., e.g. words="--seed 2 sizing/kelly.py"
+	$(BIN)/python tests/mutants/measure.py $(words)
 
 lock:                                 ## write constraints.txt anew from the bounds in pyproject.toml
 	rm -rf .lock && $(PYTHON) -m venv .lock
