@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,8 +16,9 @@ import numpy as np
 from execution.fees import DatedRate, FeeSchedule, TradingCosts
 from execution.orders import Fill
 from marketsimulator.terms import FillTerms, MarginTerms
+from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.instruments import Kind
+from trainingdata.instruments import Instrument, Kind
 from trainingdata.sessions import in_session, new_york_date, nights_between, sessions_opened
 
 
@@ -41,12 +42,13 @@ NO_RATE = DatedRate("1970-01-01", 0.0)
 class Ledger:
     """flows: USD of the instant by name. events: what a margin account has been told since it began."""
 
-    bars: Bars
+    instruments: Sequence[Instrument]
     costs: TradingCosts
     fees: FeeSchedule
     terms: MarginTerms
     fills: FillTerms
     cash: float
+    actions: Sequence[Action] = ()
     held: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     marks: dict[str, float] = field(default_factory=dict)
     sold: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -68,8 +70,8 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self.close_equity = self.cash
-        self.coins = {item.symbol for item in self.bars.instruments if item.kind is Kind.CRYPTO}
-        self.steps = {item.symbol: float(item.increment) for item in self.bars.instruments}
+        self.coins = {item.symbol for item in self.instruments if item.kind is Kind.CRYPTO}
+        self.steps = {item.symbol: float(item.increment) for item in self.instruments}
 
     # What it is worth
 
@@ -91,27 +93,43 @@ class Ledger:
 
     # What happens to it
 
-    def begin(self, t: int) -> None:
-        self.date = new_york_date(self.bars.times[t : t + 1])[0]
-        self._mark(self.bars.between(0, t + 1).last_closes())
+    def begin(self, bars: Bars) -> None:
+        """At the first instant of the bars."""
+        self.date = new_york_date(bars.times[:1])[0]
+        self.mark(bars.values[:, 0, CLOSE])
 
-    def advance(self, t: int, fills: Iterable[Fill]) -> None:
+    def advance(self, bars: Bars, t: int, fills: Iterable[Fill]) -> None:
         """Instant t has come, with the fills that it brought."""
-        pair = self.bars.times[t - 1 : t + 1]
+        pair = bars.times[t - 1 : t + 1]
         self.date = new_york_date(pair)[1]
         self.flows.clear()
         self.filled.clear()
         if sessions_opened(pair)[1]:
-            self._session_opens()
+            for action in self.actions:
+                if pair[0] < action.opens <= pair[1]:
+                    self._act(action)
+            self.session_opens()
         self.take(fills)
         self.filled.clear()
-        values = self.bars.values[:, t, CLOSE]
-        self._mark(np.where(self.bars.mask[:, t], values, np.nan))
+        self.mark(bars.values[:, t, CLOSE])
         nights = int(nights_between(pair)[1])
         if nights:
-            self._session_closes(nights)
+            self.session_closes(nights)
         elif in_session(pair)[1]:
             self._note_deficit()
+
+    def _act(self, action: Action) -> None:
+        """A dividend by the shares held, then a split: its shares come as a fill, what is no whole one as cash."""
+        s, step = action.symbol, self.steps[action.symbol]
+        paid = round(self.held[s] * action.dividend, 2)
+        self.flows["dividends"] += paid
+        if action.ratio != 1.0:
+            exact = self.held[s] * action.ratio
+            self.marks[s] /= action.ratio
+            paid += round((exact - math.copysign(down(abs(exact), step), exact)) * self.marks[s], 2)
+            self.sold[s] *= abs(exact) >= step
+        self.cash += paid
+        self.flows["other"] += paid
 
     def take(self, fills: Iterable[Fill]) -> None:
         for fill in fills:
@@ -120,7 +138,7 @@ class Ledger:
     def _take(self, fill: Fill) -> None:
         s, q, coin = fill.symbol, float(fill.qty), fill.symbol in self.coins
         before = self.held[s]
-        if fill.price == 0.0:  # a coin's fee
+        if fill.price == 0.0:  # a coin's fee, or a split
             self.held[s] = round(before + q, 9)
             return
         self.cash -= q * fill.price + fill.fee
@@ -148,17 +166,17 @@ class Ledger:
             self.day_power += closed * self.marks[s]
             self.day_trades[0] += 1
 
-    def _mark(self, closes: np.ndarray) -> None:
-        self.marks |= {s: float(p) for s, p in zip(self.bars.symbols, closes, strict=True) if np.isfinite(p)}
+    def mark(self, closes: np.ndarray) -> None:
+        self.marks |= {item.symbol: float(p) for item, p in zip(self.instruments, closes, strict=True) if np.isfinite(p)}
 
-    def _session_opens(self) -> None:
+    def session_opens(self) -> None:
         self.unsettled = 0.0
         self.day_trades = [0, *self.day_trades[:4]]
         self.opened.clear()
         if self.pattern_rule:
             self.day_power = max(0.0, self.terms.leverage * (self.close_equity - self.required()))
 
-    def _session_closes(self, nights: int) -> None:
+    def session_closes(self, nights: int) -> None:
         terms, year = self.terms, nights / 360
         debit = self.cash - (self.unsettled if terms.debit == "settlement" else 0.0)
         debit -= sum(self.sold.values()) if terms.short_proceeds == "held" else 0.0
@@ -170,7 +188,8 @@ class Ledger:
         borrow = sum(up(worth * special.get(s, terms.borrow_rate) * year, 0.01) for s, worth in shorts.items())
         rounding = up(self.day_fees, 0.01) - self.day_fees
         self.day_fees = 0.0
-        self.flows |= {"interest": interest, "borrow": borrow, "rounding": rounding, "other": idle - borrow - rounding}
+        for name, usd in (("interest", interest), ("borrow", borrow), ("rounding", rounding), ("other", idle - borrow - rounding)):
+            self.flows[name] += usd
         self.cash += idle - interest - borrow - rounding
         self._answer_calls()
 
@@ -236,13 +255,16 @@ class Ledger:
             return max(2 * own - used, self.day_power)
         return 0.0 if sum(self.day_trades) >= 3 else 2 * own - used
 
+    def spread(self, symbol: str) -> tuple[float, float]:
+        """Half the spread and the slippage, fractions of price."""
+        c = self.costs
+        pair = (c.stock_half_spread_bps, c.stock_slippage_bps), (c.crypto_half_spread_bps, c.crypto_slippage_bps)
+        half, slip = pair[symbol in self.coins]
+        return half * 1e-4, slip * 1e-4
+
     def price(self, symbol: str, q: float, open_: float) -> float:
         """What a market order pays without impact."""
-        c, coin = self.costs, symbol in self.coins
-        spread, slip = (
-            (c.crypto_half_spread_bps, c.crypto_slippage_bps) if coin else (c.stock_half_spread_bps, c.stock_slippage_bps)
-        )
-        wanted = open_ * (1 + math.copysign((spread + slip) * 1e-4, q))
+        wanted = open_ * (1 + math.copysign(sum(self.spread(symbol)), q))
         tick = 1e-4 if wanted >= 1 else 1e-9
         return up(wanted, tick) if q > 0 else down(wanted, tick)
 
@@ -270,6 +292,14 @@ class Ledger:
         q = self.held[symbol]
         step = self.steps[symbol]
         return -math.copysign(min(up(abs(q) * self.call, step), abs(q)), q) if q else 0.0
+
+    def at(self, symbol: str, q: float, open_: float) -> None:
+        """What a fill loses against an open, of which the spread comes first; a symbol without a close is worth it."""
+        self.marks.setdefault(symbol, open_)
+        lost = abs(q) * abs(self.price(symbol, q, open_) - open_)
+        spread = min(lost, abs(q) * open_ * self.spread(symbol)[0])
+        self.flows["spread"] += spread
+        self.flows["slippage"] += lost - spread
 
     # What it pays
 

@@ -25,8 +25,8 @@ PATIENCE = (5.0, 20.0)  # a mutant may take so many times the processor time of 
 MARKET, TRADE, WIRE = "tests/marketsimulator/test_", "tests/execution/test_", "tests/e2e/test_"
 SIZE, FORECAST, DATA = "tests/sizing/test_", "tests/forecasting/test_", "tests/trainingdata/test_"
 TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails first in front
-    "marketsimulator/settlement.py": (f"{MARKET}settlement.py", f"{MARKET}matching.py", f"{MARKET}weights.py"),
-    "marketsimulator/margin.py": (f"{MARKET}settlement.py", f"{MARKET}matching.py"),
+    "marketsimulator/settlement.py": (f"{MARKET}settlement.py", f"{MARKET}invariants.py", f"{MARKET}matching.py", f"{MARKET}weights.py"),
+    "marketsimulator/margin.py": (f"{MARKET}settlement.py", f"{MARKET}invariants.py", f"{MARKET}matching.py"),
     "marketsimulator/matching.py": (f"{MARKET}matching.py", f"{WIRE}brokers.py"),
     "marketsimulator/rebalancing.py": (f"{MARKET}weights.py", f"{MARKET}variants.py"),
     "marketsimulator/weights.py": (f"{MARKET}weights.py",),
