@@ -188,7 +188,12 @@ class Ledger:
         borrow = sum(up(worth * special.get(s, terms.borrow_rate) * year, 0.01) for s, worth in shorts.items())
         rounding = up(self.day_fees, 0.01) - self.day_fees
         self.day_fees = 0.0
-        for name, usd in (("interest", interest), ("borrow", borrow), ("rounding", rounding), ("other", idle - borrow - rounding)):
+        for name, usd in (
+            ("interest", interest),
+            ("borrow", borrow),
+            ("rounding", rounding),
+            ("other", idle - borrow - rounding),
+        ):
             self.flows[name] += usd
         self.cash += idle - interest - borrow - rounding
         self._answer_calls()

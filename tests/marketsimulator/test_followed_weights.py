@@ -144,7 +144,9 @@ def test_weights_are_followed_as_a_second_book_follows_them(
     )  # fmt: skip
     fees = FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 0.0),), commission_bps=2.0)
     margin, fills = MarginTerms(leverage=leverage[0], interest_rate=0.2), FillTerms(volume_share=None)
-    follower = Follower(Ledger(ITEMS, TradingCosts(0, 3, 0, 0, 3, 0), fees, margin, fills, capital), cap, (leverage[0], min(leverage)))
+    follower = Follower(
+        Ledger(ITEMS, TradingCosts(0, 3, 0, 0, 3, 0), fees, margin, fills, capital), cap, (leverage[0], min(leverage))
+    )
     equity = follower.follow(weights, opens, closes, new_york_date(index.to_numpy("datetime64[ns]")))
     found = [(index.get_loc(f.at), f.symbol, f.qty, f.price) for f in run.fills.itertuples()]
     assert [f[:2] for f in found] == [f[:2] for f in follower.fills]

@@ -25,7 +25,12 @@ PATIENCE = (4.0, 10.0)  # a mutant may take so many times the processor time of 
 MARKET, TRADE, WIRE = "tests/marketsimulator/test_", "tests/execution/test_", "tests/e2e/test_"
 SIZE, FORECAST, DATA = "tests/sizing/test_", "tests/forecasting/test_", "tests/trainingdata/test_"
 TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails first in front
-    "marketsimulator/settlement.py": (f"{MARKET}settlement.py", f"{MARKET}invariants.py", f"{MARKET}matching.py", f"{MARKET}weights.py"),
+    "marketsimulator/settlement.py": (
+        f"{MARKET}settlement.py",
+        f"{MARKET}invariants.py",
+        f"{MARKET}matching.py",
+        f"{MARKET}weights.py",
+    ),
     "marketsimulator/margin.py": (f"{MARKET}settlement.py", f"{MARKET}invariants.py", f"{MARKET}matching.py"),
     "marketsimulator/matching.py": (f"{MARKET}matching.py", f"{WIRE}brokers.py"),
     "marketsimulator/rebalancing.py": (f"{MARKET}weights.py", f"{MARKET}followed_weights.py"),
@@ -42,9 +47,9 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails f
     "execution/orders.py": (f"{TRADE}orders.py", f"{TRADE}broker.py", f"{WIRE}brokers.py"),
     "execution/trader.py": (f"{TRADE}trader.py", f"{MARKET}limits_over_time.py"),
     "execution/beliefs.py": (f"{TRADE}trader.py", f"{TRADE}quantity.py"),
-    "execution/broker.py": (f"{TRADE}broker.py", f"{WIRE}brokers.py"),
-    "execution/order_desk.py": (f"{WIRE}brokers.py", f"{WIRE}alpaca.py"),
-    "execution/alpaca.py": (f"{WIRE}brokers.py", f"{WIRE}alpaca.py"),
+    "execution/broker.py": (f"{TRADE}broker.py", f"{TRADE}refusals.py"),
+    "execution/order_desk.py": (f"{TRADE}order_desk.py",),
+    "execution/alpaca.py": (f"{TRADE}order_desk.py",),
     "execution/standing.py": (f"{TRADE}quantity.py", f"{WIRE}brokers.py"),
     "forecasting/moments.py": (f"{FORECAST}moments.py", f"{TRADE}trader.py"),
     "forecasting/calibration.py": (f"{FORECAST}calibration.py",),
@@ -59,7 +64,6 @@ LEFT_OUT = (  # no mutant lives in the processes that some tests start; others t
     f"{MARKET}backtest.py::test_a_run_is_judged_by_how_many_were_tried_on_its_data",
     f"{TRADE}quantity.py::test_the_command_answers_in_words_and_in_json_and_logs",
     f"{TRADE}quantity.py::test_wrong_words_are_one_line_and_exit_code_2",
-    f"{WIRE}alpaca.py::test_where_nobody_knows_what_became_of_an_order_nothing_more_is_sent",
     f"{FORECAST}cache.py::test_killed_anywhere_and_run_again_the_bytes_are_the_same",
     f"{FORECAST}cache.py::test_two_processes_at_once_do_no_harm",
     f"{FORECAST}cache.py::test_what_is_kept_is_read_without_torch",
