@@ -300,7 +300,7 @@ def test_what_has_filled_is_held_without_asking_and_what_still_works_is_asked_fo
     assert [f.qty for f in broker.submit([order("o-3", side="sell", qty="10", reduces=True)])] == [-10]
     assert [f.qty for f in broker.submit([order("o-4", side="sell", qty="11")])] == [-10]
     assert (venue.times("post"), venue.times("account")) == (3, 1)
-    broker, venue, _, _ = broker_at(0.0, post=[taken()], get=[taken()])
+    broker, venue, _, _ = broker_at(0.0, post=[taken()], get=[taken()], delete=[{}])
     broker.submit([order(type="limit", limit_price=5.0)])
     broker.submit([order()])
     assert venue.times("account") == 2
