@@ -5,7 +5,7 @@ WHEELS ?= wheels
 COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 MINUTES ?= 8
 
-.PHONY: backtest test check slow bench gpu wheels lock clean
+.PHONY: backtest test check slow bench gpu wheels mutants lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-04-01
@@ -51,6 +51,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev,joblib,ray]'
 	touch $@
+
+mutants: $(VENV)/.installed-dev       ## how many small faults the tests notice; words=..., e.g. words="--seed 2 sizing/kelly.py"
+	$(BIN)/python tests/mutants/measure.py $(words)
 
 lock:                                 ## write constraints.txt anew from the bounds in pyproject.toml
 	rm -rf .lock && $(PYTHON) -m venv .lock

@@ -1,0 +1,430 @@
+"""An order's way to a venue that says this and that: how often it is asked, how long is waited, what is concluded."""
+
+from __future__ import annotations
+
+import logging
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from alpaca.common.exceptions import APIError
+
+from execution import alpaca
+from execution.alpaca import AlpacaBroker
+from execution.broker import Asset
+from execution.order_desk import OrderDesk, OrderRejected, OutcomeUnknown
+from execution.orders import Fill, Order
+from trainingdata.endpoint import BrokerSettings, Keys
+from trainingdata.errors import BrokerError
+
+KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
+LOOKS = [0.1, 0.5, 1.0, 2.0, 4.0]
+Said = Any  # an answer, or what is raised instead
+
+
+def status(code: int, words: str = "no", **headers: str) -> APIError:
+    response = requests.Response()
+    response.status_code = code
+    response.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+    return APIError(f'{{"message": "{words}"}}', requests.HTTPError(response=response))
+
+
+def lost() -> requests.ConnectionError:
+    return requests.ConnectionError("lost")
+
+
+def taken(name: str = "o-1", state: str = "new", **more: Any) -> dict[str, Any]:
+    return {"id": f"id-{name}", "client_order_id": name, "status": state, **more}
+
+
+class Venue:
+    """Says what it was told to, in its order; the last word again and again."""
+
+    def __init__(self, **words: list[Said]) -> None:
+        self.words, self.asked = words, list[tuple[str, str, Any]]()
+
+    def _say(self, what: str, path: str, told: Any) -> Any:
+        self.asked.append((what, path, told))
+        said = self.words[what].pop(0) if len(self.words[what]) > 1 else self.words[what][0]
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def post(self, path: str, data: Any) -> Any:
+        return self._say("post", path, data)
+
+    def get(self, path: str, query: Any = None) -> Any:
+        known = {"/orders": "open", "/account/activities/FILL": "fills"}
+        return self._say(known.get(path, "get"), path, query)
+
+    def delete(self, path: str) -> Any:
+        return self._say("delete", path, None)
+
+    def get_all_positions(self) -> Any:
+        return self._say("positions", "", None)
+
+    def get_account(self) -> Any:
+        return self._say("account", "", None)
+
+    def get_clock(self) -> Any:
+        return self._say("clock", "", None)
+
+    def times(self, what: str) -> int:
+        return sum(asked == what for asked, _, _ in self.asked)
+
+
+def desk_at(venue: Venue) -> tuple[OrderDesk, list[float]]:
+    waited: list[float] = []
+    desk = OrderDesk(BrokerSettings(), KEYS, waited.append)
+    desk.client = venue
+    return desk, waited
+
+
+def posted(*words: Said, **more: list[Said]) -> tuple[Any, Venue, list[float]]:
+    """What the desk answers to one order, or raises; the venue it asked; how long it waited."""
+    venue = Venue(post=list(words), **more)
+    desk, waited = desk_at(venue)
+    try:
+        return desk.post({"client_order_id": "o-1"}), venue, waited
+    except BrokerError as error:
+        return error, venue, waited
+
+
+@pytest.mark.parametrize(
+    ("asked", "waits"),
+    [("7", 7.0), ("0.25", 0.25), ("0", 0.0), ("-3", 0.0), ("61", 60.0), ("soon", 1.0), (None, 1.0)],
+)
+def test_a_busy_venue_says_how_long_to_wait(asked: str | None, waits: float) -> None:
+    busy = status(429) if asked is None else status(429, Retry_After=asked)
+    answer, venue, waited = posted(busy, busy, taken())
+    assert answer == taken()
+    assert waited == [waits, waits]
+    assert venue.times("post") == 3
+
+
+def test_a_venue_that_stays_busy_is_asked_five_times() -> None:
+    answer, venue, waited = posted(status(429))
+    assert isinstance(answer, OrderRejected)
+    assert "no room for requests (5 times 429)" in str(answer)
+    assert (venue.times("post"), waited) == (5, [1.0] * 5)
+
+
+@pytest.mark.parametrize("code", [400, 403, 404, 422, 499])
+def test_a_refusal_is_a_refusal_and_hides_the_keys(code: int) -> None:
+    answer, venue, waited = posted(status(code, "not you,  KEYKEYKEY"))
+    assert isinstance(answer, OrderRejected)
+    assert str(answer).startswith(f"o-1: rejected ({code})")
+    assert "KEYKEYKEY" not in str(answer)
+    assert (venue.times("post"), venue.times("get"), waited) == (1, 0, [])
+
+
+def test_a_long_refusal_is_cut() -> None:
+    answer, _, _ = posted(status(403, "x" * 900))
+    assert len(str(answer)) == len("o-1: rejected (403): ") + 300
+
+
+@pytest.mark.parametrize(
+    "open_fate",
+    [status(500), status(504), status(422, "client_order_id must be unique"), lost(), ValueError(), {"status": "new"},
+     taken("other"), taken(state=""), {**taken(), "id": ""}, None],
+)  # fmt: skip
+def test_an_open_fate_is_looked_up_by_its_id_and_never_posted_again(open_fate: Said, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        answer, venue, waited = posted(open_fate, get=[taken()])
+    assert answer == taken()
+    assert (venue.times("post"), waited) == (1, LOOKS[:1])
+    assert venue.asked[-1] == ("get", "/orders:by_client_order_id", {"client_order_id": "o-1"})
+    assert "o-1: sent, and no answer that says what became of it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("looks", "verdict"),
+    [
+        ([status(404)], OrderRejected),
+        ([status(500)], OutcomeUnknown),
+        ([lost()], OutcomeUnknown),
+        ([lost(), status(404)], OrderRejected),
+        ([status(404), status(404), status(404), status(404), lost()], OutcomeUnknown),
+        ([status(404), status(404), status(404), status(404), status(500)], OutcomeUnknown),
+        ([status(404), status(404), status(404), status(404), taken("other")], OutcomeUnknown),
+    ],
+)
+def test_what_the_last_of_five_looks_says_is_concluded(looks: list[Said], verdict: type[Exception]) -> None:
+    answer, venue, waited = posted(lost(), get=looks)
+    assert type(answer) is verdict
+    assert (venue.times("get"), waited) == (5, LOOKS)
+    assert str(answer).startswith("o-1: ")
+
+
+def test_a_look_may_find_what_an_earlier_one_did_not() -> None:
+    answer, venue, waited = posted(lost(), get=[status(404), lost(), status(404), taken()])
+    assert answer == taken()
+    assert (venue.times("get"), waited) == (4, LOOKS[:4])
+
+
+def test_what_a_venue_does_not_know_is_none_and_what_it_refuses_is_named() -> None:
+    desk, _ = desk_at(Venue(get=[status(404)]))
+    assert desk.find("asset NOPE", "/assets/NOPE") is None
+    assert desk.named("o-1") is None
+    desk, _ = desk_at(Venue(get=[status(403)]))
+    with pytest.raises(BrokerError, match="order o-1: refused"):
+        desk.named("o-1")
+    desk, _ = desk_at(Venue(get=[taken()]))
+    assert desk.named("o-1") == taken()
+
+
+@pytest.mark.parametrize("done", ["filled", "canceled", "expired", "rejected", "replaced", "done_for_day"])
+def test_what_is_done_is_asked_for_no_more(done: str) -> None:
+    venue = Venue(get=[taken(state="new")])
+    desk, waited = desk_at(venue)
+    over = taken(state=done)
+    assert desk.again(over) is over
+    assert desk.ended(over) is over
+    assert desk.again(taken()) == taken(state="new")
+    assert (venue.asked, waited) == ([("get", "/orders/id-o-1", {"nested": "true"})], [])
+
+
+def test_legs_are_read_where_an_answer_has_none() -> None:
+    venue = Venue(get=[taken(legs=[1])])
+    desk, _ = desk_at(venue)
+    assert desk.whole(taken(legs=[2])) == taken(legs=[2])
+    assert desk.whole(taken()) == taken(legs=[1])
+    assert venue.times("get") == 1
+
+
+@pytest.mark.parametrize("said", [{}, status(422)])
+def test_a_cancelled_order_is_followed_until_it_has_ended(said: Said) -> None:
+    venue = Venue(delete=[said], get=[taken(), taken(), taken(state="canceled")])
+    desk, waited = desk_at(venue)
+    assert desk.ended(taken())["status"] == "canceled"
+    assert waited == LOOKS[:2]
+    assert venue.asked[0] == ("delete", "/orders/id-o-1", None)
+    still = Venue(delete=[{}], get=[taken()])
+    desk, waited = desk_at(still)
+    assert desk.ended(taken())["status"] == "new"
+    assert waited == LOOKS
+
+
+def test_a_cancellation_that_is_refused_is_named() -> None:
+    desk, _ = desk_at(Venue(delete=[status(500)]))
+    with pytest.raises(BrokerError, match="cancelling order o-1: status 500"):
+        desk.ended(taken())
+
+
+# The broker over it
+
+
+FACTS = {"cash": "1000", "multiplier": "4"}
+CLOCK = {"timestamp": "2024-03-05T17:30:20Z"}
+NOW = np.datetime64("2024-03-05T17:30:20", "ns")
+FILLED = {"filled_qty": "10", "filled_avg_price": "5.5", "filled_at": "2024-03-05T17:30:21Z"}
+
+
+def order(name: str = "o-1", symbol: str = "NVDA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
+    return Order(name, symbol, side, Decimal(qty), "test", **more)
+
+
+def broker_at(patience: float = 10.0, **words: list[Said]) -> tuple[AlpacaBroker, Venue, list[float], list[float]]:
+    """A broker, the venue it asks, how long it has waited, and how long it has listened."""
+    told = {"open": [[]], "positions": [[]], "account": [FACTS], "clock": [CLOCK], **words}
+    venue, waited, heard = Venue(**told), list[float](), list[float]()
+    broker = AlpacaBroker(BrokerSettings(), KEYS, patience=patience, pause=waited.append, listen=heard.append)
+    broker._desk.client = venue  # type: ignore[assignment]
+    return broker, venue, waited, heard
+
+
+def test_an_order_is_listened_for_longer_and_longer_until_patience_ends() -> None:
+    broker, venue, _, heard = broker_at(4.0, post=[taken()], get=[taken()], delete=[{}])
+    assert broker.submit([order(type="limit", limit_price=5.0)]) == []
+    assert heard == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+    assert venue.times("delete") == 0, "what waits is left waiting"
+    assert venue.times("get") == len(heard)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cancelled"),
+    [({}, True), ({"tif": "gtc"}, True), ({"tif": "opg"}, False), ({"tif": "cls"}, False),
+     ({"type": "limit", "limit_price": 1.0}, False)],
+)  # fmt: skip
+def test_what_is_for_now_is_cancelled_when_patience_ends(kind: dict[str, Any], cancelled: bool) -> None:
+    broker, venue, _, heard = broker_at(0.0, post=[taken()], get=[taken(state="canceled")], delete=[{}])
+    broker.submit([order(**kind)])
+    assert (venue.times("delete"), heard) == (int(cancelled), [])
+
+
+def test_what_is_done_is_not_waited_for_and_a_part_counts() -> None:
+    broker, venue, _, heard = broker_at(post=[taken(state="filled", **FILLED)])
+    (fill,) = broker.submit([order(side="sell")])
+    assert fill == Fill("o-1", "NVDA", Decimal(-10), 5.5, 0.0, np.datetime64("2024-03-05T17:30:21", "ns"))
+    assert (heard, venue.times("get")) == ([], 0)
+    part = {"filled_qty": "4", "filled_avg_price": "5", "filled_at": None, "updated_at": "2024-03-05T17:31:00Z"}
+    broker, _, _, _ = broker_at(post=[taken(state="canceled", **part)])
+    (fill,) = broker.submit([order()])
+    assert (fill.qty, fill.at) == (4, np.datetime64("2024-03-05T17:31", "ns"))
+
+
+@pytest.mark.parametrize(("state", "warned"), [("rejected", True), ("expired", True), ("canceled", False), ("filled", False)])
+def test_what_the_venue_takes_and_then_refuses_is_logged(state: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    broker, _, _, _ = broker_at(post=[taken(state=state, filled_qty="0")])
+    with caplog.at_level(logging.WARNING):
+        assert broker.submit([order()]) == []
+    assert (f"{state} by the venue after it was taken" in caplog.text) is warned
+
+
+def test_an_account_once_read_is_the_account_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(alpaca.time, "monotonic", lambda: now[0])
+    broker, venue, _, _ = broker_at(post=[taken(state="filled", **FILLED)])
+    broker.submit([order()])
+    broker.submit([order()])
+    assert venue.times("account") == 1
+    now[0] = 160.0
+    broker.submit([order()])
+    assert venue.times("account") == 1
+    now[0] = 160.1
+    broker.submit([order()])
+    assert venue.times("account") == 2
+    broker.cancel([])
+    broker.submit([order()])
+    assert venue.times("account") == 3
+    broker.submit([])
+    assert venue.times("account") == 3
+
+
+def test_what_has_filled_is_held_without_asking_and_what_still_works_is_asked_for() -> None:
+    broker, venue, _, _ = broker_at(0.0, post=[taken(name, state="filled", **FILLED) for name in ("o-1", "o-3", "o-4")])
+    broker.submit([order()])
+    assert broker.submit([order("o-2", side="sell", qty="11")]) == [], "10 are held"
+    assert [f.qty for f in broker.submit([order("o-3", side="sell", qty="10", reduces=True)])] == [-10]
+    assert [f.qty for f in broker.submit([order("o-4", side="sell", qty="11")])] == [-10]
+    assert (venue.times("post"), venue.times("account")) == (3, 1)
+    broker, venue, _, _ = broker_at(0.0, post=[taken()], get=[taken()], delete=[{}])
+    broker.submit([order(type="limit", limit_price=5.0)])
+    broker.submit([order()])
+    assert venue.times("account") == 2
+
+
+def test_orders_of_one_submission_that_wait_stand_beside_each_other(caplog: pytest.LogCaptureFixture) -> None:
+    bid = order("b-1", tif="gtc", type="limit", limit_price=5.0)
+    offer = order("s-1", tif="gtc", side="sell", type="limit", limit_price=5.0)
+    broker, venue, _, _ = broker_at(0.0, post=[taken("b-1")], get=[taken("b-1")])
+    broker.submit([bid, offer])
+    assert venue.times("post") == 1
+    assert "b-1 (a wash trade)" in caplog.text
+
+
+def fills_page(first: int, count: int) -> list[dict[str, Any]]:
+    return [
+        {"id": f"a{k}", "order_id": f"order-{k % 3}", "symbol": "BTC/USD" if k % 2 else "NVDA", "qty": str(k + 1),
+         "side": "sell" if k % 5 == 0 else "buy", "price": f"{k + 0.5}", "transaction_time": f"2024-03-05T17:30:{k % 60:02}Z"}
+        for k in range(first, first + count)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pages", "asked"), [([0], 1), ([99], 1), ([100, 0], 2), ([100, 100, 7], 3)])
+def test_every_page_of_fills_is_read(pages: list[int], asked: int) -> None:
+    starts = np.concatenate([[0], np.cumsum(pages)[:-1]]).tolist()
+    told = [fills_page(first, count) for first, count in zip(starts, pages, strict=True)]
+    broker, venue, _, _ = broker_at(fills=told, get=[{"client_order_id": "named"}])
+    fills = broker.fills_since(NOW)
+    assert len(fills) == sum(pages)
+    assert venue.times("fills") == asked
+    queries = [told for what, _, told in venue.asked if what == "fills"]
+    assert queries[0] == {"after": "2024-03-05T17:30:20.000000000Z", "direction": "asc", "page_size": 100}
+    assert [q.get("page_token") for q in queries[1:]] == ["a99", "a199"][: asked - 1]
+    assert venue.times("get") == min(3, sum(pages)), "an order's name is asked for once"
+    for k, fill in enumerate(fills):
+        sign = -1 if k % 5 == 0 else 1
+        assert (fill.symbol, fill.qty, fill.price) == ("BTCUSD" if k % 2 else "NVDA", sign * (k + 1), k + 0.5)
+        assert (fill.client_order_id, fill.fee) == ("named", 0.0)
+        assert fill.at == np.datetime64(f"2024-03-05T17:30:{k % 60:02}", "ns")
+
+
+def test_fills_of_what_is_neither_stock_nor_coin_are_left_out() -> None:
+    option = {**fills_page(0, 1)[0], "symbol": "SPY240920C00560000"}
+    broker, _, _, _ = broker_at(fills=[[option, *fills_page(1, 1)]], get=[{"client_order_id": "named"}])
+    assert [f.symbol for f in broker.fills_since(NOW)] == ["BTCUSD"]
+
+
+def test_legs_fill_under_the_names_that_their_order_gave_them() -> None:
+    bracket = order(take_profit=9.0, stop_loss=4.0)
+    legs = [{"type": "stop", "id": "leg-a"}, {"type": "limit", "id": "leg-b"}]
+    rows = [{**row, "order_id": name} for row, name in zip(fills_page(0, 3), ("id-o-1", "leg-a", "leg-b"), strict=True)]
+    broker, venue, _, _ = broker_at(post=[taken(state="filled", legs=legs, **FILLED)], fills=[rows])
+    broker.submit([bracket])
+    assert [f.client_order_id for f in broker.fills_since(NOW)] == ["o-1", "o-1.loss", "o-1.profit"]
+    assert venue.times("get") == 0
+
+
+ASSET = {"tradable": True, "status": "active", "shortable": True, "easy_to_borrow": True, "fractionable": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, ("1e-9", "1e-9", True, True, True, True)),
+        ({"min_trade_increment": "0.001"}, ("0.001", "0.001", True, True, True, True)),
+        ({"min_trade_increment": "0.001", "min_order_size": "0.01"}, ("0.001", "0.01", True, True, True, True)),
+        ({"fractionable": False}, ("1", "1", True, True, True, False)),
+        ({"fractionable": None}, ("1", "1", True, True, True, False)),
+        ({"tradable": False}, ("1e-9", "1e-9", False, True, True, True)),
+        ({"status": "inactive"}, ("1e-9", "1e-9", False, True, True, True)),
+        ({"shortable": None}, ("1e-9", "1e-9", True, False, True, True)),
+        ({"easy_to_borrow": None}, ("1e-9", "1e-9", True, True, False, True)),
+    ],
+)
+def test_an_asset_is_what_the_venue_says_and_no_more(changes: dict[str, Any], found: tuple[Any, ...]) -> None:
+    broker, _, _, _ = broker_at(get=[{**ASSET, **changes}])
+    increment, smallest, tradable, shortable, easy, fractionable = found
+    expected = Asset("NVDA", tradable, shortable, easy, fractionable, Decimal(increment), Decimal(smallest))
+    assert broker.assets(["NVDA"]) == {"NVDA": expected}
+
+
+def test_assets_once_asked_for_bind_what_is_sent() -> None:
+    broker, venue, _, _ = broker_at(get=[{**ASSET, "tradable": False}, status(404)], post=[taken()])
+    assert set(broker.assets(["NVDA", "NOPE"])) == {"NVDA"}
+    assert broker.submit([order()]) == []
+    assert venue.times("post") == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [
+        (order(), {}),
+        (order("o-1", "BTCUSD", qty="0.00000001", tif="gtc"), {"symbol": "BTC/USD", "qty": "0.00000001", "time_in_force": "gtc"}),
+        (order(side="sell", type="limit", limit_price=5.25), {"side": "sell", "type": "limit", "limit_price": "5.25"}),
+        (order(type="stop_limit", limit_price=5.0, stop_price=4.0),
+         {"type": "stop_limit", "limit_price": "5.0", "stop_price": "4.0"}),
+        (order(type="trailing_stop", trail_price=1.5), {"type": "trailing_stop", "trail_price": "1.5"}),
+        (order(type="trailing_stop", trail_percent=2.0), {"type": "trailing_stop", "trail_percent": "2.0"}),
+        (order(type="limit", limit_price=5.0, extended_hours=True), {"type": "limit", "limit_price": "5.0", "extended_hours": True}),
+        (order(take_profit=9.0), {"take_profit": {"limit_price": "9.0"}, "order_class": "oto"}),
+        (order(stop_loss=4.0), {"stop_loss": {"stop_price": "4.0"}, "order_class": "oto"}),
+        (order(take_profit=9.0, stop_loss=4.0),
+         {"take_profit": {"limit_price": "9.0"}, "stop_loss": {"stop_price": "4.0"}, "order_class": "bracket"}),
+        (order(type="limit", limit_price=9.0, or_stop=4.0),
+         {"type": "limit", "limit_price": "9.0", "take_profit": {"limit_price": "9.0"}, "stop_loss": {"stop_price": "4.0"},
+          "order_class": "oco"}),
+    ],
+)  # fmt: skip
+def test_an_order_is_said_in_the_venues_words(sent: Order, says: dict[str, Any]) -> None:
+    broker, venue, _, _ = broker_at(0.0, post=[taken()], get=[taken()], delete=[{}])
+    broker.submit([sent])
+    plain = {"symbol": "NVDA", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day", "client_order_id": "o-1"}
+    assert [told for what, _, told in venue.asked if what == "post"] == [{**plain, **says}]
+
+
+def test_the_account_asks_for_open_orders_before_positions() -> None:
+    broker, venue, _, _ = broker_at()
+    account = broker.account()
+    assert (account.cash, account.as_of, broker.now()) == (1000.0, NOW, NOW)
+    assert venue.asked[0] == ("open", "/orders", {"status": "open", "limit": 500, "nested": "true"})
+    assert [what for what, _, _ in venue.asked[:2]] == ["open", "positions"]
+
+
+def test_cancelling_ends_what_is_open_and_leaves_the_rest() -> None:
+    broker, venue, _, _ = broker_at(get=[status(404), taken("o-2"), taken("o-2", "canceled")], delete=[{}])
+    broker.cancel(["o-1", "o-2"])
+    assert [path for what, path, _ in venue.asked if what == "delete"] == ["/orders/id-o-2"]

@@ -1,0 +1,165 @@
+"""What a venue would refuse, and what stands just inside: each rule from both of its sides."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.broker import Asset, refusal
+from execution.orders import Account, Order, OrderTerms
+
+AT = np.datetime64("2024-10-01T14:30", "ns")
+EXITS = {"take_profit": 200.0, "stop_loss": 50.0}
+LIMIT = {"type": "limit", "limit_price": 100.0}
+STOP = {"type": "stop", "stop_price": 100.0}
+TRAIL = {"type": "trailing_stop", "trail_price": 1.0}
+
+
+def order(symbol: str = "NVDA", side: Any = "buy", qty: str = "10", name: str = "o-1", **more: Any) -> Order:
+    more.setdefault("tif", "gtc" if symbol.endswith("USD") else "day")
+    return Order(name, symbol, side, Decimal(qty), "test", **more)
+
+
+def account(*open_orders: Order, blocked: bool = False, **held: str) -> Account:
+    prices = {"NVDA": 100.0, "AAPL": 50.0, "BTCUSD": 50_000.0}
+    positions = {symbol: Decimal(qty) for symbol, qty in held.items()}
+    return Account(1e6, positions, prices, AT, open_orders=open_orders, blocked=blocked)
+
+
+def asset(symbol: str = "NVDA", **changes: Any) -> Asset:
+    facts: dict[str, Any] = {
+        "tradable": True, "shortable": True, "easy_to_borrow": True, "fractionable": True,
+        "increment": Decimal("0.001"), "smallest": Decimal("0.001"),
+    }  # fmt: skip
+    return Asset(symbol, **{**facts, **changes})
+
+
+@pytest.mark.parametrize(
+    ("given_order", "says"),
+    [
+        *((order("BTCUSD", tif=tif, **kind), "") for tif in ("gtc", "ioc") for kind in ({}, LIMIT)),
+        (order("BTCUSD", type="stop_limit", stop_price=1.0, limit_price=1.0), ""),
+        *((order("BTCUSD", tif=tif), "coins take") for tif in ("day", "fok", "opg", "cls")),
+        *((order("BTCUSD", **kind), "coins take") for kind in (STOP, TRAIL, EXITS, {"extended_hours": True})),
+        (order(qty="1.5"), ""),
+        *((order(qty="1.5", tif=tif), "day orders only") for tif in ("gtc", "ioc", "fok", "opg", "cls")),
+        (order(qty="2", tif="gtc"), ""),
+        (order(qty="1.5", **EXITS), "in whole shares"),
+        (order(qty="1", **EXITS), ""),
+        *((order(tif=tif, extended_hours=True, **LIMIT), "") for tif in ("day", "gtc")),
+        *((order(tif=tif, extended_hours=True, **LIMIT), "regular hours") for tif in ("ioc", "fok", "opg", "cls")),
+        *((order(extended_hours=True, **kind), "regular hours") for kind in ({}, STOP)),
+        *((order(tif=tif, **kind), "") for tif in ("opg", "cls") for kind in ({}, LIMIT)),
+        *((order(tif=tif, **kind), "closing print") for tif in ("opg", "cls") for kind in (STOP, TRAIL)),
+        *((order(tif=tif, **TRAIL), "") for tif in ("day", "gtc")),
+        *((order(tif=tif, **TRAIL), "trailing stops") for tif in ("ioc", "fok")),
+        *((order(tif=tif, **EXITS), "") for tif in ("day", "gtc")),
+        *((order(tif=tif, **EXITS), "exits are day or gtc") for tif in ("ioc", "fok")),
+    ],
+)
+def test_a_shape_is_taken_or_named(given_order: Order, says: str) -> None:
+    assert says in refusal(given_order)
+    assert bool(refusal(given_order)) is bool(says)
+
+
+@pytest.mark.parametrize(
+    ("given_order", "facts", "says"),
+    [
+        (order(), {}, ""),
+        (order(), {"tradable": False}, "not tradable"),
+        (order(side="sell"), {}, ""),
+        *((order(side="sell"), {name: False}, "sold short") for name in ("shortable", "easy_to_borrow")),
+        (order(side="sell", reduces=True), {"shortable": False, "easy_to_borrow": False}, ""),
+        (order(side="buy"), {"shortable": False, "easy_to_borrow": False}, ""),
+        (order("BTCUSD", side="sell"), {"shortable": False, "easy_to_borrow": False}, ""),
+        (order(qty="1.5"), {"fractionable": False}, "whole shares"),
+        (order(qty="2"), {"fractionable": False}, ""),
+        (order("BTCUSD", qty="1.5"), {"fractionable": False}, ""),
+        (order(qty="1.5", side="sell"), {}, "whole shares where it is sold short"),
+        (order(qty="1.5", side="sell", reduces=True), {}, ""),
+        (order(qty="1.0005"), {}, "multiples of 0.001"),
+        (order(qty="1.005"), {}, ""),
+        (order(qty="0.004"), {"smallest": Decimal("0.005")}, "at least 0.005"),
+        (order(qty="0.005"), {"smallest": Decimal("0.005")}, ""),
+    ],
+)
+def test_what_an_asset_allows_is_taken_and_the_rest_named(given_order: Order, facts: dict[str, Any], says: str) -> None:
+    found = refusal(given_order, asset(given_order.symbol, **facts))
+    assert says in found
+    assert bool(found) is bool(says)
+
+
+BID = order(name="mine-1", tif="gtc", **{**LIMIT, "limit_price": 90.0})
+OFFER = order(name="mine-2", side="sell", tif="gtc", **{**LIMIT, "limit_price": 110.0})
+
+
+def offer(price: float, **more: Any) -> Order:
+    return order(side="sell", type="limit", limit_price=price, **more)
+
+
+@pytest.mark.parametrize(
+    ("given_order", "state", "says"),
+    [
+        (order(qty="0.01"), account(), ""),
+        (order(qty="0.009"), account(), "worth $1 at least, this $0.90"),
+        (order(qty="0.009", type="limit", limit_price=200.0), account(), ""),
+        (order(qty="0.009", type="stop", stop_price=200.0), account(), ""),
+        (order(qty="0.011", type="limit", limit_price=50.0), account(), "worth $1 at least"),
+        (order(qty="0.009", side="sell"), account(NVDA="0.009"), ""),
+        (order(qty="0.008", side="sell"), account(NVDA="0.009"), "worth $1 at least"),
+        (order("MSFT", qty="0.001"), account(), ""),
+        (order("BTCUSD", qty="0.000001"), account(), ""),
+        (order("BTCUSD", qty="4"), account(), ""),
+        (order("BTCUSD", qty="4.001"), account(), "$200,000 at most, this $200,050"),
+        (order(qty="2001"), account(), ""),
+        (order(), account(blocked=True), "blocked"),
+        (order(side="sell"), account(BID), "account's own mine-1"),
+        (order("AAPL", side="sell"), account(BID), ""),
+        (order(), account(BID), ""),
+        (order(), account(OFFER, NVDA="10"), "account's own mine-2"),
+        (offer(90.0), account(BID), "a wash trade"),
+        (offer(90.01), account(BID), ""),
+        (order(type="limit", limit_price=110.0), account(OFFER, NVDA="10"), "a wash trade"),
+        (order(type="limit", limit_price=109.99), account(OFFER, NVDA="10"), ""),
+        (order(side="sell", **STOP), account(BID), ""),
+        (offer(150.0), account(order(name="m-1")), "a wash trade"),
+        (order(side="sell", qty="10"), account(NVDA="10"), ""),
+        (order(side="sell", qty="11"), account(NVDA="10"), "10 of 10 may be closed; no order goes through 0"),
+        (order(qty="10"), account(NVDA="-10"), ""),
+        (order(qty="11"), account(NVDA="-10"), "10 of -10 may be closed"),
+        (order(qty="11"), account(NVDA="10"), ""),
+        (offer(120.0, qty="6"), account(offer(110.0, qty="4", name="m-1"), NVDA="10"), ""),
+        (offer(120.0, qty="7"), account(offer(110.0, qty="4", name="m-1"), NVDA="10"), "6 of 10 may be closed"),
+        (offer(120.0, qty="7"), account(order("AAPL", side="sell", name="m-1"), NVDA="10", AAPL="10"), ""),
+        (offer(120.0, qty="10"), account(BID, NVDA="10"), ""),
+        (offer(120.0, qty="1"), account(offer(110.0, qty="14", name="m-1"), NVDA="10"), "0 of 10 may be closed"),
+    ],
+)
+def test_beside_an_account_an_order_is_taken_or_named(given_order: Order, state: Account, says: str) -> None:
+    found = refusal(given_order, None, state)
+    assert says in found
+    assert bool(found) is bool(says)
+
+
+def test_what_an_order_is_worth_is_a_setting() -> None:
+    terms = OrderTerms(smallest_fraction=5.0, largest_coin=100.0)
+    assert "worth $5 at least" in refusal(order(qty="0.01"), None, account(), terms)
+    assert "worth $100 at most" in refusal(order("BTCUSD", qty="0.01"), None, account(), terms)
+    assert refusal(order("BTCUSD", qty="0.002"), None, account(), terms) == ""
+
+
+@given(st.sampled_from(["buy", "sell"]), st.integers(1, 30), st.integers(-20, 20), st.integers(80, 120), st.integers(80, 120))
+def test_no_order_that_is_taken_goes_through_zero_or_meets_our_own(
+    side: Any, qty: int, held: int, price: int, own: int
+) -> None:
+    mine = order(name="m-1", tif="gtc", side="sell" if side == "buy" else "buy", type="limit", limit_price=float(own))
+    sent = order(side=side, qty=str(qty), type="limit", limit_price=float(price))
+    found = refusal(sent, None, account(mine, NVDA=str(held)))
+    meets = price >= own if side == "buy" else price <= own
+    through = held * int(sent.signed_qty) < 0 and qty > abs(held)
+    assert bool(found) is (meets or through)

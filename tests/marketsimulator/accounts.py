@@ -1,0 +1,64 @@
+"""Accounts on bars made by hand."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from execution.fees import FeeSchedule, TradingCosts
+from execution.orders import Order, OrderTerms
+from marketsimulator.book import new_book
+from marketsimulator.broker import SimulatedBroker
+from marketsimulator.terms import FillTerms, MarginTerms, holdings_of, tier_table
+from marketsimulator.timeline import timeline
+from trainingdata.actions import Action
+from trainingdata.bars import Bars, panel
+from trainingdata.instruments import instrument
+from trainingdata.sessions import stock_grid
+
+FREE = TradingCosts(0, 0, 0, 0, 0, 0)
+COINLESS = FeeSchedule()
+NO_LIMIT = OrderTerms(largest_coin=1e15)
+HOUR = np.timedelta64(1, "h")
+
+
+def stock_ends(since: str, bars: int) -> np.ndarray:
+    """When so many regular bars become known, from a New York date on."""
+    ends = stock_grid().ends
+    first = int(np.searchsorted(ends, np.datetime64(since, "ns")))
+    return ends[first : first + bars]
+
+
+def panel_of(tables: dict[str, tuple[Any, Any]], volume: float = 1e6) -> Bars:
+    """symbol → instants and rows (open, high, low, close), or (…, volume)."""
+    parts = []
+    for symbol, (times, rows) in tables.items():
+        values = np.array([(*row, volume) if len(row) == 4 else row for row in rows], dtype=float)
+        parts.append((instrument(symbol), np.asarray(times, dtype="datetime64[ns]"), values))
+    return panel(parts, "by hand")
+
+
+def account_on(
+    bars: Bars,
+    capital: float = 100_000.0,
+    *,
+    costs: TradingCosts = FREE,
+    fees: FeeSchedule = COINLESS,
+    fills: FillTerms | None = None,
+    margin: MarginTerms | None = None,
+    impact: bool = False,
+    actions: tuple[Action, ...] = (),
+) -> SimulatedBroker:
+    """An account in cash at the panel's first instant."""
+    terms, filling = margin or MarginTerms(), fills or FillTerms(volume_share=None)
+    book = new_book(capital, holdings_of(bars.instruments, costs, terms), tier_table(fees))
+    line = timeline(bars, fees, terms, filling, impact=impact, actions=actions)
+    return SimulatedBroker(bars, line, book, 0, NO_LIMIT)
+
+
+def market(name: str, symbol: str, qty: float) -> Order:
+    """A market order: bought above 0, sold below."""
+    coin = symbol.endswith("USD")
+    return Order(name, symbol, "buy" if qty > 0 else "sell", Decimal(repr(abs(qty))), "test", tif="gtc" if coin else "day")

@@ -1,0 +1,162 @@
+"""Given weights, followed by hand: `replay` against a second book that reads its docstring, margin and settlement included."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ledger import Ledger, down
+
+from execution.fees import CryptoTier, FeeSchedule, TradingCosts
+from execution.orders import Fill, exact
+from marketsimulator import replay
+from marketsimulator.terms import FillTerms, MarginTerms
+from trainingdata.instruments import instrument
+from trainingdata.sessions import new_york_date
+
+NAMES = ["AAA", "BBB", "BTCUSD", "CCC", "XRPUSD"]
+ITEMS = [instrument(name) for name in NAMES]
+STEPS = np.array([float(item.increment) for item in ITEMS])
+COINS = np.array([name.endswith("USD") for name in NAMES])
+PRICES = np.array([100.0, 5.0, 60_000.0, 40.0, 0.8])
+
+
+@dataclass
+class Follower:
+    """What `replay` promises, one row after another."""
+
+    ledger: Ledger
+    cap: float
+    leverage: tuple[float, float]
+    fills: list[tuple[int, str, float, float]] = field(default_factory=list)
+
+    def follow(self, weights: np.ndarray, opens: np.ndarray, closes: np.ndarray, dates: np.ndarray) -> list[float]:
+        """Equity at each row's close."""
+        book, rows, values = self.ledger, len(weights), []
+        targets = np.zeros(len(NAMES))
+        for t in range(rows):
+            book.date = dates[t]
+            if t:
+                if dates[t] != dates[t - 1]:
+                    book.session_opens()
+                    self._liquidate(t, opens[t])
+                self._move(t, targets, opens[t])
+            book.mark(closes[t])
+            if t + 1 < rows and dates[t + 1] != dates[t]:
+                book.session_closes(int((dates[t + 1] - dates[t]).astype(int)))
+            values.append(book.equity)
+            evening = int(t + 2 < rows and dates[t + 2] != dates[t + 1])
+            targets = self._targets(weights[t], closes[t], self.leverage[evening])
+        return values
+
+    def _liquidate(self, t: int, opens: np.ndarray) -> None:
+        for s, name in enumerate(NAMES):
+            q = 0.0 if COINS[s] or np.isnan(opens[s]) else self.ledger.called(name)
+            if q:
+                self._trade(t, s, q, opens[s])
+        self.ledger.call = 0.0
+
+    def _move(self, t: int, targets: np.ndarray, opens: np.ndarray) -> None:
+        """Reductions by column; once they have filled whole, coins, then the rest."""
+        held, whole = self._held(), True
+        for s in np.flatnonzero(held * (targets - held) < 0):
+            wanted = self._whole(targets[s] - held[s], s) if targets[s] * held[s] > 0 else -held[s]
+            done = self._trade(t, s, wanted, opens[s]) if wanted and not np.isnan(opens[s]) else 0.0
+            whole &= abs(done - wanted) < 1e-9
+        if not whole:
+            return
+        for s in [*np.flatnonzero(COINS), *np.flatnonzero(~COINS)]:
+            now = self.ledger.held[NAMES[s]]
+            wanted = self._whole(targets[s] - now, s)
+            if wanted and now * wanted >= 0 and not np.isnan(opens[s]):
+                self._trade(t, s, wanted, opens[s])
+
+    def _trade(self, t: int, s: int, wanted: float, open_: float) -> float:
+        book, name = self.ledger, NAMES[s]
+        q = book.answer(name, wanted, open_, math.inf)
+        if q:
+            book.at(name, q, open_)
+            price = book.price(name, q, open_)
+            fill = Fill("x", name, exact(round(q, 9)), price, book.fee(name, q, price), np.datetime64(0, "ns"))
+            book.take([fill])
+            self.fills.append((t, name, q, price))
+        return q
+
+    def _targets(self, weights: np.ndarray, closes: np.ndarray, ceiling: float) -> np.ndarray:
+        """Cut to the cap, coins long only, scaled to the ceiling beside what has no weight or no close."""
+        book, held = self.ledger, self._held()
+        equity, lends = book.equity, book.equity >= book.terms.margin_equity
+        ceiling = ceiling if lends else min(ceiling, 1.0)
+        units = np.where(COINS, 1.0, 1 / ceiling)
+        known = ~(np.isnan(weights) | np.isnan(closes))
+        if equity <= 0:
+            return np.where(known, 0.0, held)
+        worth = np.array([held[s] * book.marks[name] if held[s] else 0.0 for s, name in enumerate(NAMES)])
+        least = np.where(COINS | (not lends), 0.0, -self.cap)
+        asked = np.where(known, np.clip(np.nan_to_num(weights), least, self.cap), 0.0)
+        left = max(0.0, 1 - (np.abs(worth) * units)[~known].sum() / equity)
+        gross = (np.abs(asked) * units).sum()
+        scale = min(1.0, left / gross) if gross else 0.0
+        return np.array([
+            self._whole(asked[s] * scale * equity / closes[s], s) if known[s] else held[s] for s in range(len(NAMES))
+        ])  # fmt: skip
+
+    def _held(self) -> np.ndarray:
+        return np.array([self.ledger.held[name] for name in NAMES])
+
+    @staticmethod
+    def _whole(quantity: float, s: int) -> float:
+        return round(math.copysign(down(abs(quantity), STEPS[s]), quantity), 9)
+
+
+@settings(max_examples=80)
+@given(
+    seed=st.integers(0, 10**6),
+    capital=st.sampled_from([1_900.0, 2_100.0, 50_000.0, 3_000_000.0]),
+    wild=st.sampled_from([0.01, 0.12]),
+    size=st.sampled_from([0.3, 2.0]),
+    leverage=st.sampled_from([(4.0, 2.0), (6.0, 5.0), (2.0, 9.0)]),
+    cap=st.sampled_from([0.4, 1.5]),
+    gaps=st.sampled_from([0.0, 0.1]),
+)
+def test_weights_are_followed_as_a_second_book_follows_them(
+    seed: int, capital: float, wild: float, size: float, leverage: tuple[float, float], cap: float, gaps: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    stamps = [f"2024-10-{day:02}T{hour}:30" for day in (1, 2, 3, 4, 7, 8, 9, 10) for hour in (15, 17, 20)]
+    index = pd.DatetimeIndex(stamps)[rng.random(24) < 0.9]
+    shape = (len(index), len(NAMES))
+    closes = PRICES * np.exp(np.cumsum(rng.normal(0, wild, shape), axis=0))
+    opens = np.vstack([PRICES, closes[:-1]]) * np.exp(rng.normal(0, wild / 4, shape))
+    missing = rng.random(shape) < gaps
+    closes[missing] = opens[missing] = np.nan
+    weights = np.where(rng.random(shape) < gaps, np.nan, rng.normal(0, size, shape))
+    weights[rng.random(shape) < 0.1] = 0.0
+    frames = {name: pd.DataFrame(values, index, NAMES) for name, values in (("open", opens), ("close", closes))}
+    run = replay(
+        pd.DataFrame(weights, index, NAMES), frames, capital=capital, fee_bps=2.0, slippage_bps=3.0, symbol_cap=cap,
+        intraday_leverage=leverage[0], overnight_leverage=leverage[1], interest_rate=0.2,
+    )  # fmt: skip
+    fees = FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 0.0),), commission_bps=2.0)
+    margin, fills = MarginTerms(leverage=leverage[0], interest_rate=0.2), FillTerms(volume_share=None)
+    follower = Follower(
+        Ledger(ITEMS, TradingCosts(0, 3, 0, 0, 3, 0), fees, margin, fills, capital), cap, (leverage[0], min(leverage))
+    )
+    equity = follower.follow(weights, opens, closes, new_york_date(index.to_numpy("datetime64[ns]")))
+    found = [(index.get_loc(f.at), f.symbol, f.qty, f.price) for f in run.fills.itertuples()]
+    assert [f[:2] for f in found] == [f[:2] for f in follower.fills]
+    np.testing.assert_allclose([f[2:] for f in found], [f[2:] for f in follower.fills], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(run.equity, equity, rtol=0, atol=1e-4)
+
+
+def test_the_curve_has_a_name_and_the_rows() -> None:
+    index = pd.DatetimeIndex(["2024-10-01T15:30", "2024-10-01T17:30"])
+    frame = pd.DataFrame({"AAA": [1.0, 1.0]}, index)
+    curve = replay(frame * 0, {"open": frame, "close": frame}).equity
+    assert (curve.name, curve.index.equals(index), curve.tolist()) == ("equity", True, [100_000.0, 100_000.0])
+    assert curve.tolist() == pytest.approx([1e5, 1e5])

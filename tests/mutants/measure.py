@@ -1,0 +1,169 @@
+"""How many small faults in the money and decision code its tests notice: `make mutants`.
+
+A mutant is a file with one change: a comparison, an operator, a number, a sign, a branch, a statement or an argument left
+out. It is drawn at random, lives in memory and is caught by the first test of its file that fails; an endless loop ends at a
+limit of processor time, and is caught as well. Compiled functions run as plain Python where they are changed, or call what
+is. What no test could notice is listed in equivalent.toml, each with its reason, and counts as no mutant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from changes import Mutant, mutants
+from children import Farm, Job, Verdict, load_what_is_heavy
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+IN_ALL, IN_A_FILE = 0.92, 0.85  # shares that must be caught
+PATIENCE = (4.0, 10.0)  # a mutant may take so many times the processor time of its unchanged file, and seconds more
+
+MARKET, TRADE, WIRE = "tests/marketsimulator/test_", "tests/execution/test_", "tests/e2e/test_"
+SIZE, FORECAST, DATA = "tests/sizing/test_", "tests/forecasting/test_", "tests/trainingdata/test_"
+TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails first in front
+    "marketsimulator/settlement.py": (
+        f"{MARKET}settlement.py",
+        f"{MARKET}invariants.py",
+        f"{MARKET}matching.py",
+        f"{MARKET}weights.py",
+    ),
+    "marketsimulator/margin.py": (f"{MARKET}settlement.py", f"{MARKET}invariants.py", f"{MARKET}matching.py"),
+    "marketsimulator/matching.py": (f"{MARKET}matching.py", f"{WIRE}brokers.py"),
+    "marketsimulator/rebalancing.py": (f"{MARKET}weights.py", f"{MARKET}followed_weights.py"),
+    "marketsimulator/weights.py": (f"{MARKET}weights.py", f"{MARKET}followed_weights.py"),
+    "marketsimulator/variants.py": (f"{MARKET}variants.py",),
+    "marketsimulator/timeline.py": (f"{MARKET}matching.py", f"{MARKET}invariants.py"),
+    "sizing/kelly.py": (f"{SIZE}kelly.py", f"{SIZE}strategies.py", f"{SIZE}history.py"),
+    "sizing/allocation.py": (f"{SIZE}strategies.py", f"{SIZE}quantity.py", f"{SIZE}kelly.py", f"{TRADE}trader.py"),
+    "sizing/limits.py": (f"{SIZE}strategies.py", f"{SIZE}quantity.py", f"{TRADE}trader.py"),
+    "sizing/strategies.py": (f"{SIZE}strategies.py", f"{SIZE}quantity.py", f"{TRADE}trader.py"),
+    "sizing/quantity.py": (f"{SIZE}quantity.py", f"{TRADE}orders.py", f"{TRADE}trader.py"),
+    "sizing/program.py": (f"{SIZE}program.py", f"{SIZE}kelly.py"),
+    "sizing/factor.py": (f"{SIZE}program.py", f"{SIZE}kelly.py"),
+    "execution/orders.py": (f"{TRADE}orders.py", f"{TRADE}broker.py", f"{WIRE}brokers.py"),
+    "execution/trader.py": (f"{TRADE}trader.py", f"{MARKET}limits_over_time.py"),
+    "execution/beliefs.py": (f"{TRADE}trader.py", f"{TRADE}quantity.py"),
+    "execution/broker.py": (f"{TRADE}broker.py", f"{TRADE}refusals.py"),
+    "execution/order_desk.py": (f"{TRADE}order_desk.py",),
+    "execution/alpaca.py": (f"{TRADE}order_desk.py",),
+    "execution/standing.py": (f"{TRADE}quantity.py", f"{WIRE}brokers.py"),
+    "forecasting/moments.py": (f"{FORECAST}moments.py", f"{TRADE}trader.py"),
+    "forecasting/calibration.py": (f"{FORECAST}calibration.py",),
+    "forecasting/cache.py": (f"{FORECAST}cache.py",),
+    "trainingdata/sessions.py": (f"{DATA}sessions.py", f"{DATA}correlation.py", f"{TRADE}trader.py"),
+    "trainingdata/bars.py": (f"{DATA}bars.py",),
+    "trainingdata/correlation.py": (f"{DATA}correlation.py",),
+}
+LEFT_OUT = (  # no mutant lives in the processes that some tests start; others take minutes uncompiled
+    f"{MARKET}settlement.py::test_after_a_million_random_events_the_cash_is_exact_to_the_cent",
+    f"{MARKET}variants.py::test_the_command_writes_a_table_and_refuses_in_one_line",
+    f"{MARKET}backtest.py::test_a_run_is_judged_by_how_many_were_tried_on_its_data",
+    f"{TRADE}quantity.py::test_the_command_answers_in_words_and_in_json_and_logs",
+    f"{TRADE}quantity.py::test_wrong_words_are_one_line_and_exit_code_2",
+    f"{FORECAST}cache.py::test_killed_anywhere_and_run_again_the_bytes_are_the_same",
+    f"{FORECAST}cache.py::test_two_processes_at_once_do_no_harm",
+    f"{FORECAST}cache.py::test_what_is_kept_is_read_without_torch",
+)
+
+Equivalents = Mapping[tuple[str, str, str, str], str]
+
+
+def equivalents(path: Path) -> Equivalents:
+    """Why a change makes no difference, by file, function, and the statement before and after."""
+    entries = tomllib.loads(path.read_text()).get("mutant", [])
+    return {(e["file"], e["function"], e["before"], e["after"]): e["why"] for e in entries}
+
+
+def measure(
+    farm: Farm,
+    tests: Mapping[str, Sequence[str]],
+    known: Equivalents,
+    number: int,
+    seed: int,
+    patience: tuple[float, float] = PATIENCE,
+) -> tuple[list[tuple[Mutant, Verdict]], list[Mutant]]:
+    """Every mutant with its verdict, and those that are known to make no difference.
+
+    Raises
+    ------
+    SystemExit
+        where a file's tests fail, or are none, while nothing is changed.
+    """
+    chosen = {file: tuple(names) + tuple(f"--deselect={name}" for name in LEFT_OUT) for file, names in tests.items()}
+    calm: dict[str, float] = {}
+    whole = [Job(file, None, names, 3_600.0) for file, names in chosen.items()]
+    for k, verdict in farm.verdicts(whole):
+        if not verdict.passed:
+            raise SystemExit(f"{whole[k].file}: its tests fail though nothing is changed\n{verdict.words}")
+        calm[whole[k].file] = verdict.seconds
+        say(f"{whole[k].file}: unchanged, {verdict.seconds:.0f} s")
+    drawn = [mutant for file in tests for mutant in mutants(farm.root, file, number, seed)]
+    same = [mutant for mutant in drawn if mutant.key in known]
+    drawn = [mutant for mutant in drawn if mutant.key not in known]
+    jobs = [Job(m.file, m.code, chosen[m.file], patience[1] + patience[0] * calm[m.file]) for m in drawn]
+    found = {}
+    for k, verdict in farm.verdicts(jobs):
+        if verdict.passed is None:
+            raise SystemExit(f"{told(drawn[k])}: no test ran\n{verdict.words}")
+        found[k] = verdict
+        say(f"{len(found)}/{len(jobs)} {'SURVIVED' if verdict.passed else 'caught'} {verdict.seconds:.0f} s {told(drawn[k])}")
+    return [(drawn[k], found[k]) for k in sorted(found)], same
+
+
+def told(mutant: Mutant) -> str:
+    """A mutant in one line."""
+    return f"{mutant.file}:{mutant.line} {mutant.function}: {mutant.before}  →  {mutant.after}"
+
+
+def say(line: str) -> None:
+    """Where it stands; the report itself goes elsewhere."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def report(found: Sequence[tuple[Mutant, Verdict]], same: Sequence[Mutant]) -> tuple[str, bool]:
+    """The survivors, the share of each file and of all; and whether these are enough."""
+    counts: dict[str, list[int]] = {}
+    for mutant, verdict in found:
+        for name in (mutant.file, "all"):
+            row = counts.setdefault(name, [0, 0])
+            row[0] += 1
+            row[1] += not verdict.passed
+    lines = [told(mutant) for mutant, verdict in found if verdict.passed]
+    lines = [f"{len(lines)} survivors", *lines, "", f"{'file':36}{'mutants':>8}{'caught':>8}{'share':>8}"]
+    enough = True
+    counts["all"] = counts.pop("all", [0, 0])
+    for name, (mutants_, caught) in counts.items():
+        share = caught / max(mutants_, 1)
+        least = IN_ALL if name == "all" else IN_A_FILE
+        enough &= share >= least
+        lines.append(f"{name:36}{mutants_:8}{caught:8}{share:8.1%}{'' if share >= least else f'  below {least:.0%}'}")
+    lines.append(f"{len(same)} more make no difference, for the reasons in equivalent.toml")
+    return "\n".join(lines), enough
+
+
+def main() -> None:
+    """Measures, prints, and ends with 1 where too few were caught."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", metavar="file", help="only these; every one by default")
+    parser.add_argument("--number", type=int, default=9, help="mutants a file (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="which are drawn (%(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="how many live at a time (%(default)s)")
+    asked = parser.parse_args()
+    if unknown := [file for file in asked.files if file not in TESTS]:
+        parser.error(f"{unknown[0]} is none of {', '.join(TESTS)}")
+    tests = {file: names for file, names in TESTS.items() if not asked.files or file in asked.files}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    load_what_is_heavy()
+    farm = Farm(ROOT, frozenset(file.split("/")[0] for file in TESTS), asked.workers)
+    known = equivalents(Path(__file__).with_name("equivalent.toml"))
+    text, enough = report(*measure(farm, tests, known, asked.number, asked.seed))
+    print(text)
+    sys.exit(0 if enough else 1)
+
+
+if __name__ == "__main__":
+    main()
