@@ -241,7 +241,7 @@ def _difference(a: Decision, b: Decision) -> str:
     """Which choice moved first, and what about it."""
     for mine, yours in zip(a.choices, b.choices, strict=False):
         if mine != yours:
-            names = [n for n in Choice.__slots__ if getattr(mine, n) != getattr(yours, n)]
+            names = [n for n in Choice._fields if getattr(mine, n) != getattr(yours, n)]
             return f"{utc_text(a.at)} {mine.symbol}: {names[0]} {getattr(mine, names[0])} became {getattr(yours, names[0])}"
     return f"{utc_text(min(a.at, b.at))}: who decides, or the account"
 

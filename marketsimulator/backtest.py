@@ -86,7 +86,7 @@ def simulate(
         decision = decider.decide(seen.between(0, index + 1), broker.account())
         if decision is not None:
             decisions.append(decision)
-            place(broker, decision.orders)
+            place(broker, decision.orders, decision.cancels)
         rows.append(broker.row())
         if decision is not None:
             _log(level, name, decision, rows[-1], settings.capital)

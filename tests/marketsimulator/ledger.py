@@ -38,6 +38,9 @@ def rate_on(rates: tuple[DatedRate, ...], date: np.datetime64, default: DatedRat
 NO_RATE = DatedRate("1970-01-01", 0.0)
 
 
+NEVER = np.datetime64("1970-01-01")
+
+
 @dataclass
 class Ledger:
     """flows: USD of the instant by name. events: what a margin account has been told since it began."""
@@ -63,7 +66,7 @@ class Ledger:
     day_power: float = 0.0
     deficit: float = 0.0
     deficit_closes: int = 0
-    frozen_until: np.datetime64 = np.datetime64("1970-01-01")
+    frozen_until: np.datetime64 = NEVER
     call: float = 0.0
     close_equity: float = field(init=False)
     date: np.datetime64 = field(init=False)
