@@ -6,7 +6,9 @@ those of the last instant, and both read the same numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -140,6 +142,17 @@ def beliefs(
         numbers,
         matrices,
     )
+
+
+def joined(parts: Sequence[Beliefs]) -> Beliefs:
+    """Beliefs of spans of one history that follow each other, as those of the whole."""
+    if len(parts) == 1:
+        return parts[0]
+    offsets = np.cumsum([0, *(len(part.correlations) for part in parts[:-1])])
+    matrix = np.concatenate([part.matrix + offset for part, offset in zip(parts, offsets, strict=True)])
+    along = ("at", "until", "overnight", "cuts", "years", "shared", "deciding", "mu", "sigma", "correlations")
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in along}
+    return replace(parts[0], matrix=matrix, **arrays)
 
 
 def outlook(
