@@ -57,12 +57,13 @@ def test_a_row_that_the_others_explain_keeps_half_a_ridge() -> None:
     assert factor[1, 1] == pytest.approx(np.sqrt(0.5 * RIDGE * 4.0), rel=1e-12)
 
 
-@given(st.integers(0, 100_000), st.integers(1, 6))
-def test_a_small_system_is_eliminated_exactly_and_its_rank_counted(seed: int, n: int) -> None:
+@given(st.integers(0, 100_000), st.integers(1, 6), st.sampled_from([1e-8, 1.0, 1e8]))
+def test_a_small_system_is_eliminated_exactly_and_its_rank_counted(seed: int, n: int, scale: float) -> None:
+    """What is no pivot is measured by the largest of its own diagonal, whatever its unit."""
     rng = np.random.default_rng(seed)
     rank = int(rng.integers(1, n + 1))
     rows = rng.normal(size=(rank, n))
-    system = rows.T @ rows
+    system = rows.T @ rows * scale
     wanted = system @ rng.normal(size=n)
     answer = wanted.copy()
     assert eliminate(system.copy(), answer, 1e-10) == rank
@@ -103,17 +104,18 @@ def test_copies_of_a_symbol_share_its_weight() -> None:
 BOUNDS = {"lower": [-1.0, -1.0], "upper": [1.0, 1.0]}
 
 
-def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more() -> None:
-    """An asymmetry of 1e-8 of an element, an eigenvalue 1e-9 of the largest variance below zero."""
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: float) -> None:
+    """An asymmetry of 1e-8 of an element, an eigenvalue 1e-9 of the largest variance below zero, in any unit."""
     for apart, good in ((1.5e-8, True), (1e-6, False)):
-        matrix = np.array([[1.0, 0.5], [0.5 * (1 + apart), 1.0]])
+        matrix = np.array([[1.0, 0.5], [0.5 * (1 + apart), 1.0]]) * scale
         if good:
             assert np.isfinite(kelly_weights([0.1, 0.1], matrix, **BOUNDS)).all()
         else:
             with pytest.raises(ValueError, match="covariance must be symmetric"):
                 kelly_weights([0.1, 0.1], matrix, **BOUNDS)
     for below, good in ((0.5e-9, True), (1e-8, False)):
-        matrix = np.array([[1.0, 1.0 + below], [1.0 + below, 1.0]])
+        matrix = np.array([[1.0, 1.0 + below], [1.0 + below, 1.0]]) * scale
         if good:
             assert np.isfinite(kelly_weights([0.1, 0.1], matrix, **BOUNDS)).all()
         else:
