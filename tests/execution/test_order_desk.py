@@ -213,6 +213,19 @@ def test_a_cancellation_that_is_refused_is_named() -> None:
         desk.ended(taken())
 
 
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        (BrokerSettings(), "https://paper-api.alpaca.markets"),
+        (BrokerSettings(paper=False), "https://api.alpaca.markets"),
+        (BrokerSettings(url_override="http://127.0.0.1:9/"), "http://127.0.0.1:9"),
+    ],
+)
+def test_a_desk_asks_the_venue_of_its_settings_with_its_keys_for_plain_answers(settings: BrokerSettings, where: str) -> None:
+    client = OrderDesk(settings, KEYS, lambda _: None).client
+    assert (client._base_url, client._api_key, client._secret_key, client._use_raw_data) == (where, KEYS.key, KEYS.secret, True)
+
+
 # The broker over it
 
 
