@@ -1,8 +1,11 @@
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+WHEELS ?= wheels
+COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
+MINUTES ?= 8
 
-.PHONY: backtest test check slow bench mutants lock clean
+.PHONY: backtest test check slow bench gpu wheels mutants lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-04-01
@@ -23,6 +26,23 @@ slow: $(VENV)/.installed-dev          ## the longer tests
 bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANCE.md
 	$(BIN)/pytest -m bench -s
 
+# On a bare machine with CUDA: PYTHON has torch, and whatever else lacks lies as wheels in $(WHEELS); no index is asked.
+gpu:                                  ## the tests and the measurements that need CUDA, in one go; its table: outputs/gpu.md
+	@$(PYTHON) tests/benchmarks/bare_machine.py cuda
+	@rm -rf .gpu && mkdir -p .gpu outputs
+	@if ls $(WHEELS)/*.whl >/dev/null 2>&1; then \
+		$(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --target .gpu $(WHEELS)/*.whl; fi
+	@PYTHONPATH=$(CURDIR)/.gpu $(PYTHON) tests/benchmarks/bare_machine.py packages
+	COMMIT=$(COMMIT) PYTHONPATH=$(CURDIR)/.gpu:$(CURDIR) timeout $(MINUTES)m $(PYTHON) -m pytest -m gpu -s --durations 0 \
+		tests/forecasting/test_gpu.py tests/benchmarks/test_forecasting_speed.py
+
+wheels: $(VENV)/.installed-dev        ## what `make gpu` needs beside torch, for Python 3.12, into $(WHEELS)
+	mkdir -p $(WHEELS) && rm -f $(WHEELS)/*.whl
+	$(BIN)/python tests/benchmarks/bare_machine.py pins > $(WHEELS)/pins.txt
+	$(BIN)/pip download --disable-pip-version-check --quiet --no-deps --only-binary :all: --implementation cp \
+		--python-version 3.12 $(foreach n,28 27 26 24 17 12 5,--platform manylinux_2_$(n)_x86_64) \
+		--platform manylinux2014_x86_64 --platform manylinux1_x86_64 --dest $(WHEELS) --requirement $(WHEELS)/pins.txt
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable .
@@ -42,4 +62,4 @@ lock:                                 ## write constraints.txt anew from the bou
 	rm -rf .lock
 
 clean:
-	rm -rf $(VENV) outputs logs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .gpu outputs logs .mypy_cache .ruff_cache .pytest_cache .hypothesis

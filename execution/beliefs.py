@@ -14,6 +14,7 @@ import numpy.typing as npt
 from forecasting.forecast import Forecaster, ForecastTable, Progress
 from forecasting.moments import Volatility, moments_between
 from trainingdata.bars import Bars
+from trainingdata.compiled import compiled
 from trainingdata.correlation import Correlations, correlations_over
 from trainingdata.errors import DataError
 from trainingdata.instruments import Kind
@@ -30,6 +31,7 @@ from trainingdata.sessions import (
 )
 
 Array = npt.NDArray[np.float64]
+Array32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
 
@@ -79,24 +81,18 @@ class Beliefs:
     mu: Array
     sigma: Array
     matrix: Index
-    correlations: npt.NDArray[np.float32]
+    correlations: Array32
 
     def of(self, now: np.datetime64) -> Belief | None:
         """The belief of an instant; None where nothing decides then."""
-        t = int(np.searchsorted(self.at, now))
+        t = int(self.at.searchsorted(now))
         if t >= len(self.at) or self.at[t] != now:
             return None
-        return Belief(
-            self.symbols,
-            now,
-            self.until[t],
-            self.deciding[t],
-            bool(self.overnight[t]),
-            np.where(self.crypto, self.years[t, 1], self.years[t, 0]),
-            self.mu[t],
-            self.sigma[t],
-            _over_interval(self.correlations[self.matrix[t]].astype(np.float64), self.crypto, float(self.shared[t])),
-        )
+        correlation = self.correlations[self.matrix[t]]
+        years, correlation = _over_interval(self.years[t], correlation, self.crypto, self.shared[t])
+        overnight = bool(self.overnight[t])
+        moments = self.mu[t], self.sigma[t]
+        return Belief(self.symbols, now, self.until[t], self.deciding[t], overnight, years, *moments, correlation)
 
 
 def beliefs(
@@ -173,9 +169,8 @@ def outlook(
     if not sigma[0, s] > 0:
         raise NoForecast(f"{symbol}: no forecast that spreads between {utc_text(now)} and {utc_text(until[0])}")
     only = np.arange(len(bars.symbols)) == s
-    span = _years(here, until)[0]
-    years = np.where(bars.crypto, span[1], span[0])
-    matrix = _over_interval(correlations.at(bars).values, bars.crypto, float(shared_news(here, until)[0]))
+    matrix = correlations.at(bars).values
+    years, matrix = _over_interval(_years(here, until)[0], matrix, bars.crypto, shared_news(here, until)[0])
     return Belief(bars.symbols, now, until[0], only, not stays_open(now), years, mu[0], sigma[0], matrix)
 
 
@@ -201,9 +196,19 @@ def _ends(bars: Bars, times: Instants, closed: Mask, holding: Holding) -> Instan
     return ends
 
 
-def _over_interval(correlation: Array, crypto: Mask, shared: float) -> Array:
-    """The correlation [S, S] with what is between the classes in proportion to the news they share; positive definite still."""
-    return np.asarray(np.where(crypto[:, None] != crypto[None, :], correlation * shared, correlation))
+@compiled
+def _over_interval(years: Array, correlation: Array | Array32, crypto: Mask, shared: float) -> tuple[Array, Array]:
+    """Each symbol's own years [S] in the interval, and the correlation [S, S] over it.
+
+    What is between the classes counts in proportion to the news they share; the matrix stays positive definite.
+    """
+    own, over = np.empty(len(crypto)), correlation.astype(np.float64)
+    for s in range(len(crypto)):
+        own[s] = years[1] if crypto[s] else years[0]
+        for r in range(len(crypto)):
+            if crypto[s] != crypto[r]:
+                over[s, r] *= shared
+    return own, over
 
 
 def _years(times: Instants, until: Instants) -> Array:

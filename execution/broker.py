@@ -12,6 +12,8 @@ import numpy as np
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from trainingdata.instruments import Kind, instrument
 
+_NOTHING = Decimal(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Asset:
@@ -28,6 +30,26 @@ class Asset:
     fractionable: bool
     increment: Decimal
     smallest: Decimal
+
+
+class Standing(Protocol):
+    """What of an account decides whether an order is taken."""
+
+    @property
+    def positions(self) -> Mapping[str, Decimal]:
+        """Signed quantities, by symbol."""
+
+    @property
+    def prices(self) -> Mapping[str, float]:
+        """Last known price in USD, by symbol."""
+
+    @property
+    def open_orders(self) -> Sequence[Order]:
+        """What still waits."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the account takes no orders at all."""
 
 
 class Broker(Protocol):
@@ -61,27 +83,29 @@ class Broker(Protocol):
         ...
 
 
-def refusal(order: Order, asset: Asset | None = None, account: Account | None = None, terms: OrderTerms = TERMS) -> str:
+def refusal(order: Order, asset: Asset | None = None, account: Standing | None = None, terms: OrderTerms = TERMS) -> str:
     """Why the venue would not take an order, in words; empty where it would.
 
     asset: what it allows with the symbol, account: what is held and open, where these are known.
     """
+    coin = instrument(order.symbol).kind is Kind.CRYPTO
     return (
-        _misshapen(order)
-        or (_not_allowed(order, asset) if asset is not None else "")
-        or (_out_of_place(order, account, terms) if account is not None else "")
+        _misshapen(order, coin)
+        or (_not_allowed(order, coin, asset) if asset is not None else "")
+        or (_out_of_place(order, coin, account, terms) if account is not None else "")
     )
 
 
-def _misshapen(order: Order) -> str:
+def _misshapen(order: Order, coin: bool) -> str:
     """Coins trade as market, limit and stop-limit orders, gtc or ioc; fractions of a share and the auctions for a day."""
-    if instrument(order.symbol).kind is Kind.CRYPTO:
+    if coin:
         sound = order.type in ("market", "limit", "stop_limit") and order.tif in ("gtc", "ioc")
         sound &= not (order.legs or order.extended_hours)
         return "" if sound else "coins take market, limit and stop-limit orders, gtc or ioc, without exits"
-    if order.qty % 1 != 0 and order.tif != "day":
+    fraction = order.qty % 1 != 0
+    if fraction and order.tif != "day":
         return "fractions of a share trade in day orders only"
-    if order.qty % 1 != 0 and order.legs:
+    if fraction and order.legs:
         return "orders with exits are in whole shares"
     if order.extended_hours and (order.type != "limit" or order.tif not in ("day", "gtc")):
         return "outside regular hours only limit orders trade, day or gtc"
@@ -94,9 +118,9 @@ def _misshapen(order: Order) -> str:
     return ""
 
 
-def _not_allowed(order: Order, asset: Asset) -> str:
+def _not_allowed(order: Order, coin: bool, asset: Asset) -> str:
     """A fraction of what has none, a short of what cannot be borrowed, a quantity between the asset's steps."""
-    coin, fraction = instrument(order.symbol).kind is Kind.CRYPTO, order.qty % 1 != 0
+    fraction = order.qty % 1 != 0
     opens_short = order.side == "sell" and not order.reduces and not coin
     if not asset.tradable:
         return f"{order.symbol} is not tradable now"
@@ -109,25 +133,27 @@ def _not_allowed(order: Order, asset: Asset) -> str:
     return ""
 
 
-def _out_of_place(order: Order, account: Account, terms: OrderTerms) -> str:
+def _out_of_place(order: Order, coin: bool, account: Standing, terms: OrderTerms) -> str:
     """Too small or too large, against the account's own open order, or through zero.
 
     A position is closed before the opposite one is opened; what closes one whole is never too small.
     """
+    held, change = account.positions.get(order.symbol, _NOTHING), order.signed_qty
     price = order.limit_price or order.stop_price or account.prices.get(order.symbol)
-    worth, coin = 0.0 if price is None else float(order.qty) * price, instrument(order.symbol).kind is Kind.CRYPTO
-    held = account.positions.get(order.symbol, Decimal(0))
-    part = order.qty % 1 != 0 and not coin and order.signed_qty != -held
-    if price is not None and part and worth < terms.smallest_fraction:
-        return f"a fraction of a share is worth ${terms.smallest_fraction:g} at least, this ${worth:.2f}"
-    if coin and worth > terms.largest_coin:
-        return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"
+    if price is not None and (coin or (change % 1 != 0 and change != -held)):
+        worth = float(order.qty) * price
+        if not coin and worth < terms.smallest_fraction:
+            return f"a fraction of a share is worth ${terms.smallest_fraction:g} at least, this ${worth:.2f}"
+        if coin and worth > terms.largest_coin:
+            return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"
     if account.blocked:
         return "the venue has blocked this account from trading"
-    beside = [other for other in account.open_orders if other.symbol == order.symbol]
-    if other := next((other for other in beside if _meets(order, other)), None):
-        return f"it would trade with the account's own {other.client_order_id} (a wash trade)"
-    if held * order.signed_qty < 0:
+    waiting = account.open_orders
+    beside = [other for other in waiting if other.symbol == order.symbol] if waiting else []
+    for other in beside:
+        if _meets(order, other):
+            return f"it would trade with the account's own {other.client_order_id} (a wash trade)"
+    if held * change < 0:
         free = abs(held) - sum((other.qty for other in beside if other.side == order.side), Decimal(0))
         if order.qty > free:
             return f"insufficient qty available: {max(free, Decimal(0)):f} of {held:f} may be closed; no order goes through 0"

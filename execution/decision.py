@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +17,12 @@ from sizing.kelly import SizingProblem
 
 log = logging.getLogger(__name__)
 
+# One reason is written an order, thousands a second in a backtest: % formats several numbers twice as fast as f"".
+_CHANGE = "expected %+.1f bp, deviation %.1f bp over %.4g h: unconstrained %+.3f, weight %+.3f to %+.3f"
+_WORTH = "%s (worth %.2f bp)"
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+
+class Choice(NamedTuple):
     """What was decided for one symbol, and why.
 
     mu, sigma: over the holding interval. kelly: weight before any limit, of Kelly the unconstrained fraction. held: weight
@@ -70,15 +74,12 @@ class Decision:
 
 def reason(choice: Choice, hours: float) -> str:
     """Why a choice is what it is, in a line. hours: length of the holding interval."""
-    bound = " and ".join(
-        name if price != price else f"{name} (worth {price * 1e4:.2f} bp)" for name, price in choice.binding.items()
-    )
-    return (
-        f"expected {choice.mu * 1e4:+.1f} bp, deviation {choice.sigma * 1e4:.1f} bp over {hours:.4g} h:"
-        f" unconstrained {choice.kelly:+.3f}, weight {choice.held:+.3f} to {choice.target:+.3f}"
-        + (f", bound by {bound}" if bound else "")
-        + (f", cost ${choice.change_cost:,.2f}" if choice.qty else "")
-    )
+    weights = choice.kelly, choice.held, choice.target
+    text = _CHANGE % (choice.mu * 1e4, choice.sigma * 1e4, hours, *weights)
+    if choice.binding:
+        worth = [name if price != price else _WORTH % (name, price * 1e4) for name, price in choice.binding.items()]
+        text = f"{text}, bound by {' and '.join(worth)}"
+    return f"{text}, cost ${choice.change_cost:,.2f}" if choice.qty else text
 
 
 def keep_unsolved(problem: SizingProblem) -> Path:

@@ -114,8 +114,12 @@ class TradingCosts:
 
         Regulatory fees on stocks (below 0.3 basis points of a sale) are left out of the decision, not of the ledger.
         """
-        fee = np.where(crypto, fees.crypto_taker, 0.0) + fees.commission_bps * BASIS_POINT
-        return self.half_spread(crypto) + self.slippage(crypto) + fee
+        spread = self.stock_half_spread_bps * BASIS_POINT, self.crypto_half_spread_bps * BASIS_POINT
+        slippage = self.stock_slippage_bps * BASIS_POINT, self.crypto_slippage_bps * BASIS_POINT
+        commission = fees.commission_bps * BASIS_POINT
+        stock = spread[0] + slippage[0] + commission
+        coin = spread[1] + slippage[1] + (fees.crypto_taker + commission)
+        return np.where(crypto, coin, stock)
 
 
 def rates_on(rates: tuple[DatedRate, ...], dates: npt.NDArray[np.datetime64], default: float = 0.0) -> tuple[Array, Array]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal
+from operator import attrgetter, itemgetter
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sizing.quantity import whole
+from sizing.quantity import part_count, part_steps, whole
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.sessions import stamp
@@ -21,7 +21,11 @@ OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
 TimeInForce = Literal["day", "gtc", "ioc", "fok", "opg", "cls"]
 PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent", "take_profit", "stop_loss", "or_stop")
 MOST = 10**12  # no order is for more
+ENDLESS = float("inf")
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_prices = attrgetter(*PRICES)
+_UNPRICED = (None,) * len(PRICES)
+_NOTHING = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,11 @@ class Order:
             raise ValueError(f"{self.client_order_id}: qty must be above 0 and below {MOST:,}, got {self.qty}")
         if not _IDENTITY.fullmatch(self.client_order_id):
             raise ValueError(f"client_order_id must be 1 to 128 letters, digits, '.', '_' or '-', got {self.client_order_id!r}")
-        self._check_prices()
+        if self.type != "market" or _prices(self) != _UNPRICED:
+            self._check_prices()
+            self._check_exits()
+
+    def _check_exits(self) -> None:
         if self.or_stop is not None and (self.type != "limit" or self.take_profit or self.stop_loss):
             raise ValueError(f"{self.client_order_id}: or_stop stands beside a limit order without a bracket")
         if self.legs and len(self.client_order_id) > 120:
@@ -124,16 +132,20 @@ class OrderTerms:
         if not 0 <= self.room < 1:
             raise InputError(f"orders.room: {self.room} is outside 0 … 1")
 
+    @property
+    def largest(self) -> float:
+        """USD that one order of coins is worth at most when it is sent."""
+        return self.largest_coin * (1 - self.room)
+
     def most(self, item: Instrument, price: float) -> float:
         """The largest quantity of one order."""
-        return self.largest_coin * (1 - self.room) / price if item.kind is Kind.CRYPTO else float("inf")
+        return self.largest / price if item.kind is Kind.CRYPTO else ENDLESS
 
 
 TERMS = OrderTerms()
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
     """What an order did: qty signed, price and fee in USD.
 
     at: the start of the bar whose open it met, or the instant at which the bar that filled it within became known. A coin
@@ -153,9 +165,9 @@ class Account:
     """An account in USD as of an instant; negative cash is borrowing.
 
     positions: signed quantities. prices: last known closes. unsettled: net proceeds of stock trades that settle on the
-    next session. short_proceeds: what open shorts were sold for. leverage: stock gross that the venue allows at most, in
-    multiples of equity; shorting: whether it lends shares; blocked: whether it takes no orders at all. equity: cash plus
-    positions at those prices.
+    next session, without those of shorts that are still open. short_proceeds: what open shorts were sold for. leverage:
+    stock gross that the venue allows at most, in multiples of equity; shorting: whether it lends shares; blocked: whether
+    it takes no orders at all. equity: cash plus positions at those prices.
     """
 
     cash: float
@@ -171,10 +183,12 @@ class Account:
     equity: float = field(init=False)
 
     def __post_init__(self) -> None:
-        unpriced = [s for s, q in self.positions.items() if q and s not in self.prices]
-        if unpriced:
-            raise ValueError(f"positions: {unpriced[0]} has no price")
-        value = sum(float(q) * self.prices[s] for s, q in self.positions.items() if q)
+        prices, value = self.prices, 0.0
+        for symbol, quantity in self.positions.items():
+            if quantity:
+                if symbol not in prices:
+                    raise ValueError(f"positions: {symbol} has no price")
+                value += float(quantity) * prices[symbol]
         object.__setattr__(self, "equity", self.cash + value)
 
     @property
@@ -202,7 +216,11 @@ def exact(quantity: float) -> Decimal:
 
 def client_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0) -> str:
     """The identity of an order: the same for the same instant, symbol, leg and attempt of a strategy."""
-    return f"{strategy}-{stamp(at)}-{symbol}-{leg}-{attempt}"
+    return _identity(strategy, stamp(at), symbol, leg, attempt)
+
+
+def _identity(strategy: str, when: str, symbol: str, leg: int, attempt: int = 0) -> str:
+    return f"{strategy}-{when}-{symbol}-{leg}-{attempt}"
 
 
 def rebalance(
@@ -214,31 +232,43 @@ def rebalance(
 
     A change of sign is two orders, a close and an opening one: no order flips a position. Reductions come first, then
     coin purchases, then the rest, each by symbol. A quantity is in whole increments, unless it closes a position. What
-    exceeds `most`, the quantity of one order, goes out in equal parts.
+    exceeds `most`, the quantity of one order, goes out in parts as equal as increments allow.
     """
     ranked: list[tuple[int, str, Order]] = []
+    when = stamp(at)
     for item, held, target, most, reason in targets:
-        crosses, leg = held * target < 0, 0
-        steps = [(held, Decimal(0)), (Decimal(0), target)] if crosses else [(held, target)]
+        symbol, coin, leg = item.symbol, item.kind is Kind.CRYPTO, 0
+        tif: TimeInForce = "gtc" if coin else "day"
+        crosses = held * target < 0
+        steps = ((held, _NOTHING), (_NOTHING, target)) if crosses else ((held, target),)
         for before, after in steps:
             if after == before:
                 continue
             reduces = abs(after) < abs(before)
-            rank = 0 if reduces else 1 if item.kind is Kind.CRYPTO else 2
+            rank = 0 if reduces else 1 if coin else 2
             side: Side = "buy" if after > before else "sell"
-            qty = abs(after - before) if after == 0 else whole(float(abs(after - before)), item.increment)
-            tif: TimeInForce = "gtc" if item.kind is Kind.CRYPTO else "day"
+            size = abs(after - before)
+            qty = size if after == 0 else whole(float(size), item.increment)
             for part in _parts(qty, most, item.increment):
-                identity = client_order_id(strategy, at, item.symbol, leg)
-                ranked.append((rank, item.symbol, Order(identity, item.symbol, side, part, reason, reduces, tif=tif)))
+                identity = _identity(strategy, when, symbol, leg)
+                ranked.append((rank, symbol, Order(identity, symbol, side, part, reason, reduces, tif=tif)))
                 leg += 1
-    return tuple(order for _, _, order in sorted(ranked, key=lambda entry: entry[:2]))
+    ranked.sort(key=_RANK)
+    return tuple([order for _, _, order in ranked])
 
 
-def _parts(quantity: Decimal, most: float, increment: Decimal) -> Iterator[Decimal]:
-    """The quantity in parts of `most` at most, all but the first in whole increments; nothing of nothing."""
-    count = math.ceil(float(quantity) / most)
-    part = whole(float(quantity) / count, increment) if count > 1 else Decimal(0)
-    if quantity - part * (count - 1) > 0:
-        yield quantity - part * (count - 1)
-        yield from [part] * (count - 1 if part else 0)
+_RANK = itemgetter(0, 1)
+
+
+def _parts(quantity: Decimal, most: float, increment: Decimal) -> list[Decimal]:
+    """The quantity in parts of `most` at most; nothing of nothing.
+
+    No two differ by more than an increment. The last one also carries what is no whole increment.
+    """
+    if most == ENDLESS or float(quantity) <= most:
+        return [quantity] if quantity > 0 else []
+    steps, rest = divmod(quantity, increment)
+    count = part_count(float(steps), float(rest), most, float(increment))
+    parts = [int(part_steps(float(steps), count, k)) * increment for k in range(count)]
+    parts[-1] += rest
+    return [part for part in parts if part > 0]

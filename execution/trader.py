@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.beliefs import Belief, Beliefs, beliefs, outlook
+from execution.beliefs import Array, Belief, Beliefs, Mask, beliefs, outlook
 from execution.decision import Choice, Decision, reason
 from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import TERMS, Account, OrderTerms, rebalance
@@ -30,12 +30,14 @@ from sizing.limits import Limits
 from sizing.quantity import Fallback, target_quantity
 from sizing.strategies import Legacy, Strategy, named
 from trainingdata.bars import Bars
+from trainingdata.compiled import compiled
 from trainingdata.correlation import Correlations
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.sessions import Holding
 
 _NONE = Decimal(0)
+_KINDS = tuple(Kind)
 
 
 class Decider(Protocol):
@@ -142,7 +144,8 @@ class Trader:
 
     def act(self, bars: Bars, account: Account, belief: Belief) -> Decision:
         """The decision that a belief leads to; what takes no orders stays as it is."""
-        belief = replace(belief, deciding=belief.deciding & bars.tradable)
+        if not bars.tradable.all():
+            belief = replace(belief, deciding=belief.deciding & bars.tradable)
         limits = self.limits.within(account.leverage)
         ceiling = limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
         exposure, rule, failure, unsolved = account.exposure, self.sizing.rule(), "", None
@@ -172,25 +175,42 @@ class Trader:
         What is fixed and has no forecast counts for the ceilings and has no variance.
         """
         outside = [s for s in exposure if s not in belief.symbols]
-        n, m = len(belief.symbols), len(outside)
-        sigma = np.where(np.isfinite(belief.sigma), belief.sigma, 0.0)
-        covariance = np.zeros((n + m, n + m))
-        covariance[:n, :n] = belief.correlation * np.outer(sigma, sigma)
-        crypto = np.append(bars.crypto, np.array([instrument(s).kind is Kind.CRYPTO for s in outside], dtype=bool))
+        crypto, long_only, deciding, years = bars.crypto, bars.long_only, belief.deciding, belief.years
+        if not account.shorting:
+            long_only = np.ones(len(crypto), dtype=bool)
+        if outside:
+            none = np.zeros(len(outside), dtype=bool)
+            crypto = np.append(crypto, [instrument(s).kind is Kind.CRYPTO for s in outside])
+            long_only, deciding, years = np.append(long_only, ~none), np.append(deciding, none), np.append(years, 0.0 * none)
+        mu, covariance, forecast = _moments(belief.mu, belief.sigma, belief.correlation, belief.deciding, len(crypto))
         return Situation.of(
             (*belief.symbols, *outside),
             account,
             account.prices,
-            mu=np.append(np.where(belief.deciding, belief.mu, 0.0), np.zeros(m)),
+            mu=mu,
             covariance=covariance,
             cost=self.costs.expected(crypto, self.fees),
             crypto=crypto,
-            long_only=np.append(bars.long_only | (not account.shorting), np.ones(m, dtype=bool)),
-            deciding=np.append(belief.deciding, np.zeros(m, dtype=bool)),
-            universe=np.append(np.isfinite(belief.sigma), np.zeros(m, dtype=bool)),
-            years=np.append(belief.years, np.zeros(m)),
+            long_only=long_only,
+            deciding=deciding,
+            universe=forecast,
+            years=years,
             stock_ceiling=stock_ceiling,
         )
+
+
+@compiled
+def _moments(mu: Array, sigma: Array, correlation: Array, deciding: Mask, size: int) -> tuple[Array, Array, Mask]:
+    """mu [size], 0 for what does not decide; covariance [size, size], 0 where there is no forecast; who has one [size]."""
+    expected, covariance, forecast = np.zeros(size), np.zeros((size, size)), np.zeros(size, dtype=np.bool_)
+    deviation = np.where(np.isfinite(sigma), sigma, 0.0)
+    for s in range(len(sigma)):
+        forecast[s] = np.isfinite(sigma[s])
+        if deciding[s]:
+            expected[s] = mu[s]
+        for r in range(len(sigma)):
+            covariance[s, r] = correlation[s, r] * (deviation[s] * deviation[r])
+    return expected, covariance, forecast
 
 
 def _choices(
@@ -204,21 +224,23 @@ def _choices(
     """What an allocation means for each symbol that decides."""
     mu, sigma, cost = belief.mu.tolist(), belief.sigma.tolist(), situation.cost.tolist()
     wanted, target, now = allocation.wanted.tolist(), allocation.target.tolist(), situation.held.tolist()
+    prices, bound, equity = account.prices, allocation.binding, situation.equity
     choices = []
-    for s in np.flatnonzero(belief.deciding).tolist():
+    for s in belief.deciding.nonzero()[0].tolist():
         item = bars.instruments[s]
-        held, price = exposure.get(item.symbol, _NONE), account.prices[item.symbol]
-        qty = target_quantity(target[s], now[s], held, situation.equity, price, item.increment) - held
-        bound = allocation.binding[s]
-        choices.append(Choice(item.symbol, mu[s], sigma[s], wanted[s], now[s], target[s], qty, price, bound, cost[s]))
+        symbol = item.symbol
+        held, price = exposure.get(symbol, _NONE), prices[symbol]
+        qty = target_quantity(target[s], now[s], held, equity, price, item.increment) - held
+        choices.append(Choice(symbol, mu[s], sigma[s], wanted[s], now[s], target[s], qty, price, bound[s], cost[s]))
     return tuple(choices)
 
 
 def _sized(bars: Bars, belief: Belief, rule: Strategy, stock_ceiling: float) -> tuple[str, ...]:
     """A line a class: which rule sized which symbols."""
     lines = []
-    for kind in Kind:
-        symbols = [bars.symbols[s] for s in np.flatnonzero(belief.deciding) if bars.instruments[s].kind is kind]
+    deciding = [item for item, decides in zip(bars.instruments, belief.deciding.tolist(), strict=True) if decides]
+    for kind in _KINDS:
+        symbols = [item.symbol for item in deciding if item.kind is kind]
         if symbols:
             lines.append(f"{rule.phrase(kind, stock_ceiling)}: {' '.join(symbols)}")
     return tuple(lines)
@@ -228,7 +250,7 @@ def _without_risk(account: Account, exposure: Mapping[str, Decimal], belief: Bel
     """No new risk: what decides is left as it is, or closed where there is no equity to carry it."""
     choices, equity = [], account.equity
     nan = float("nan")
-    for s in np.flatnonzero(belief.deciding).tolist():
+    for s in belief.deciding.nonzero()[0].tolist():
         symbol, price = belief.symbols[s], account.prices[belief.symbols[s]]
         held = exposure.get(symbol, _NONE)
         weight = float(held) * price / equity if equity > 0 else nan

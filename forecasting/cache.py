@@ -6,13 +6,13 @@
     FOLDER/<digest of the specification>/<month of issue>/<digest of the content>.parquet
 
 A row is one forecast: symbol, issued_at, key (64 bits of the bars it saw) and its values, 24 steps of 21 levels. A file is
-written whole under another name, then renamed; its name is the digest of its rows, so two processes that compute the same
-write the same file. Nothing is ever changed in place; `prune` joins the small files that hourly runs leave behind.
+written whole under another name, then renamed; its name is the digest of its rows and of the specification it carries, so two
+processes that compute the same write the same file, and one that is copied to another shelf is refused there. Nothing is ever
+changed in place; `prune` joins the small files that hourly runs leave behind.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -21,31 +21,28 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from forecasting import forecast_file
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Index, Keys
 from trainingdata.command import Parser, fail
 from trainingdata.errors import DataError, InputError
 from trainingdata.sessions import Instants
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 log = logging.getLogger(__name__)
 
 Array32 = npt.NDArray[np.float32]
 
 DEFAULT = Path("~/.cache/kelly-chronos/forecasts")
-SIZE = HORIZON * len(LEVELS)
 KEPT = 512 * 2**20  # bytes of values a reader keeps in memory
 NOWHERE = -1
 SMALL = 2**20  # bytes of a file whose index is kept in memory
@@ -54,17 +51,18 @@ UNFINISHED = 3600  # seconds after which a file still being written is taken for
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The files of one specification. Reading a shelf that does not exist finds nothing."""
+    """The files of one specification, given as text. Reading a shelf that does not exist finds nothing."""
 
     folder: Path
+    specification: str
 
     @classmethod
     def of(cls, cache: Path, specification: Mapping[str, Any]) -> Shelf:
         """The shelf for forecasts that depend on this specification and on their bars."""
         text = json.dumps(specification, sort_keys=True)
-        return cls(cache / hashlib.sha256(text.encode()).hexdigest()[:16])
+        return cls(cache / forecast_file.address(text), text)
 
-    def open(self, specification: Mapping[str, Any]) -> None:
+    def open(self) -> None:
         """Make the folder and say in it what lies there.
 
         Raises
@@ -78,7 +76,8 @@ class Shelf:
             if note.exists():
                 note.touch()
             else:
-                _whole(note, (json.dumps(specification, sort_keys=True, indent=1) + "\n").encode())
+                about = json.dumps(json.loads(self.specification), sort_keys=True, indent=1)
+                _whole(note, f"{about}\n".encode())
         except OSError as error:
             raise InputError(f"forecaster.cache: {self.folder} cannot be written: {error.strerror}") from error
 
@@ -107,10 +106,11 @@ class Shelf:
     def add(self, symbols: npt.NDArray[np.str_], issued_at: Instants, keys: Keys, values: Array32) -> Path:
         """Write one file of forecasts [n, H, Q] issued in one month; whole or not at all."""
         month = str(issued_at[0].astype("datetime64[M]"))
-        path = self.folder / month / f"{_digest(issued_at, keys, values)}.parquet"
+        name = forecast_file.digest(self.specification, issued_at, keys, values)
+        path = self.folder / month / f"{name}.parquet"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _whole(path, _parquet(symbols, issued_at, keys, values))
+            _whole(path, forecast_file.encoded(self.specification, symbols, issued_at, keys, values))
         except OSError as error:
             raise InputError(f"forecaster.cache: {path} cannot be written: {error.strerror}") from error
         return path
@@ -151,31 +151,11 @@ class Reader:
         if path in self.kept:
             self.kept.move_to_end(path)
             return self.kept[path]
-        values = read_values(path)
+        values = forecast_file.read_values(path)
         while self.kept and sum(v.nbytes for v in self.kept.values()) + values.nbytes > KEPT:
             self.kept.popitem(last=False)
         self.kept[path] = values
         return values
-
-
-def read_values(path: Path) -> Array32:
-    """Quantiles [n, H, Q] of a file.
-
-    Raises
-    ------
-    DataError
-        for a file that is gone or damaged, and what to do about it.
-    """
-    return _quantiles(_read(path, ["values"]))
-
-
-def intact(path: Path) -> bool:
-    """Whether a file can be read and its rows are those its name says."""
-    try:
-        table = _read(path, ["issued_at", "key", "values"])
-    except DataError:
-        return False
-    return _digest(_stamps(table), _keys(table), _quantiles(table)) == path.stem
 
 
 def shelves(cache: Path) -> Iterator[tuple[Shelf, dict[str, Any]]]:
@@ -185,7 +165,7 @@ def shelves(cache: Path) -> Iterator[tuple[Shelf, dict[str, Any]]]:
             specification: dict[str, Any] = json.loads(note.read_text())
         except (OSError, ValueError):
             specification = {}
-        yield Shelf(note.parent), specification
+        yield Shelf(note.parent, json.dumps(specification, sort_keys=True)), specification
 
 
 def join(shelf: Shelf, files: list[Path]) -> int:
@@ -194,45 +174,18 @@ def join(shelf: Shelf, files: list[Path]) -> int:
 
     if len(files) < 2:
         return 0
-    table = concat_tables([_read(f, ["symbol", "issued_at", "key", "values"]) for f in files])
-    issued, keys, values = _stamps(table), _keys(table), _quantiles(table)
+    table = concat_tables([forecast_file.read(f, ["symbol", "issued_at", "key", "values"]) for f in files])
+    issued, keys, values = forecast_file.issues(table), forecast_file.keys(table), forecast_file.quantiles(table)
     _, first = np.unique(keys, return_index=True)
     symbols = np.asarray(table.column("symbol").to_pylist(), dtype=np.str_)
     order = first[np.lexsort((symbols[first], issued[first]))]
-    joined = shelf.add(symbols[order], issued[order], keys[order], values[order])
+    # the specification as the files have it, whatever has become of the note beside them
+    own = replace(shelf, specification=forecast_file.specification_of(table))
+    joined = own.add(symbols[order], issued[order], keys[order], values[order])
     for gone in files:
         if gone != joined:
             gone.unlink(missing_ok=True)
     return len(files)
-
-
-def _digest(issued_at: Instants, keys: Keys, values: Array32) -> str:
-    total = hashlib.blake2b(digest_size=16)
-    for part in (issued_at.astype("datetime64[ns]"), keys, values):
-        total.update(np.ascontiguousarray(part).tobytes())
-    return total.hexdigest()
-
-
-def _parquet(symbols: npt.NDArray[np.str_], issued_at: Instants, keys: Keys, values: Array32) -> bytes:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    stamps = pa.array(issued_at.astype("datetime64[ns]"), type=pa.timestamp("ns", tz="UTC"))
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), SIZE)
-    names = pa.array(symbols.tolist(), type=pa.string()).dictionary_encode()
-    table = pa.table({"symbol": names, "issued_at": stamps, "key": pa.array(keys), "values": lists})
-    sink = pa.BufferOutputStream()
-    parquet.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=["symbol"],
-        use_byte_stream_split=["values.list.element"],
-        write_statistics=False,
-        write_page_checksum=True,
-    )
-    return bytes(sink.getvalue())
 
 
 def _whole(path: Path, content: bytes) -> None:
@@ -249,7 +202,7 @@ def _whole(path: Path, content: bytes) -> None:
 
 
 def _index(path: Path) -> tuple[Instants, Keys] | None:
-    """(issued_at, keys) of a file; None for one that is damaged: its forecasts are computed again over it."""
+    """(issued_at, keys) of a file; None for one that is damaged or belongs elsewhere: its forecasts are computed again."""
     try:
         state = path.stat()
         if state.st_size <= SMALL:
@@ -269,55 +222,25 @@ def _small_index(path: Path, changed: int, size: int) -> tuple[Instants, Keys]:
 
 
 def _stored_index(path: Path) -> tuple[Instants, Keys]:
-    table = _read(path, ["issued_at", "key"])
-    return _stamps(table), _keys(table)
-
-
-def _stamps(table: pa.Table) -> Instants:
-    return np.asarray(_column(table, "issued_at").cast("int64").to_numpy().view("datetime64[ns]"))
-
-
-def _keys(table: pa.Table) -> Keys:
-    return np.asarray(_column(table, "key").to_numpy())
-
-
-def _quantiles(table: pa.Table) -> Array32:
-    values = _column(table, "values").flatten().to_numpy()
-    return np.asarray(values, dtype=np.float32).reshape(-1, HORIZON, len(LEVELS))
-
-
-def _column(table: pa.Table, name: str) -> Any:
-    return table.column(name).combine_chunks()
-
-
-def _read(path: Path, columns: list[str]) -> pa.Table:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        return parquet.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
-    except FileNotFoundError:
-        raise DataError(f"{path}: went away while it was being used (prune?); run again") from None
-    except (OSError, ValueError, KeyError, ArrowException) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{path}: damaged: {reason}; `python -m forecasting.cache prune` removes it") from error
+    table = forecast_file.read(path, ["issued_at", "key"])
+    return forecast_file.issues(table), forecast_file.keys(table)
 
 
 def listed(cache: Path) -> Iterator[dict[str, Any]]:
     """A row a shelf: what its forecasts depend on, months, files, forecasts, bytes, last use."""
-    from pyarrow import ArrowException, parquet
-
     for shelf, specification in shelves(cache):
         files, rows = shelf.files(), 0
         for path in files:
             try:
-                rows += parquet.read_metadata(path).num_rows
-            except (OSError, ArrowException):
-                log.warning("%s: cannot be read", path)
+                rows += forecast_file.count(path)
+            except DataError as error:
+                log.warning("%s", error)
         used = datetime.fromtimestamp((shelf.folder / "specification.json").stat().st_mtime, UTC)
         yield {
             "shelf": shelf.folder.name,
             "weights": str(specification.get("weights", "?"))[:12],
-            **{k: specification.get(k, "?") for k in ("context_length", "dtype", "augmentation", "group")},
+            **{k: specification.get(k, "?") for k in ("implementation", "context_length", "dtype", "augmentation", "group")},
+            "computed": specification.get("computed", ""),
             "months": len({f.parent for f in files}),
             "files": len(files),
             "forecasts": rows,
@@ -327,11 +250,11 @@ def listed(cache: Path) -> Iterator[dict[str, Any]]:
 
 
 def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
-    """Remove shelves not used for so many days, damaged files and what killed runs left; join each month's files.
+    """Remove shelves not used for so many days, damaged and misplaced files and what killed runs left; join each month's files.
 
-    How many of each: shelves, damaged, unfinished, joined.
+    How many of each: shelves, damaged, misplaced, unfinished, joined.
     """
-    done = {"shelves": 0, "damaged": 0, "unfinished": 0, "joined": 0}
+    done = {"shelves": 0, "damaged": 0, "misplaced": 0, "unfinished": 0, "joined": 0}
     now = time.time()
     for shelf, _ in list(shelves(cache)):
         if unused_days is not None and now - (shelf.folder / "specification.json").stat().st_mtime > unused_days * 86_400:
@@ -345,11 +268,12 @@ def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
         for _, month in groupby(shelf.files(), key=lambda path: path.parent):
             whole = []
             for path in month:
-                if intact(path):
+                fault = forecast_file.fault(path)
+                if fault is None:
                     whole.append(path)
                 else:
                     path.unlink(missing_ok=True)
-                    done["damaged"] += 1
+                    done[fault] += 1
             done["joined"] += join(shelf, whole)
     return done
 
@@ -372,11 +296,10 @@ def main() -> None:
         fail(InputError(f"--unused-days: {words.unused_days} is below 0"))
     if not folder.is_dir():
         fail(InputError(f"--folder: {folder} is no folder; nothing is kept there"))
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 200)
     if words.command == "list":
-        table = Table(*(k for k in ("shelf", "weights", "context", "dtype", "augmentation", "group")), "months", "files")
-        for name in ("forecasts", "MB", "used"):
-            table.add_column(name)
+        about = ("shelf", "weights", "version", "context", "dtype", "augmentation", "group", "computed")
+        table = Table(*about, "months", "files", "forecasts", "MB", "used")
         for row in listed(folder):
             *texts, size, used = row.values()
             table.add_row(
@@ -385,11 +308,12 @@ def main() -> None:
         console.print(table)
     elif words.command == "verify":
         files = [f for shelf, _ in shelves(folder) for f in shelf.files()]
-        damaged = [f for f in files if not intact(f)]
-        for path in damaged:
-            console.print(f"damaged: {path}", highlight=False, soft_wrap=True)
-        console.print(f"{len(files)} files, {len(damaged)} damaged" + ("; prune removes them" if damaged else ""))
-        sys.exit(1 if damaged else 0)
+        faults = [(fault, f) for f in files if (fault := forecast_file.fault(f)) is not None]
+        for fault, path in faults:
+            console.print(f"{fault}: {path}", highlight=False, soft_wrap=True)
+        counts = [f"{sum(fault == what for fault, _ in faults)} {what}" for what in ("damaged", "misplaced")]
+        console.print(f"{len(files)} files, {', '.join(counts)}" + ("; prune removes them" if faults else ""))
+        sys.exit(1 if faults else 0)
     else:
         done = prune(folder, words.unused_days)
         console.print(", ".join(f"{count} {what}" for what, count in done.items()), highlight=False)

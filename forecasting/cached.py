@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from forecasting.cache import Found, Reader, Shelf
-from forecasting.chronos2 import Chronos2Forecaster
+from forecasting.chronos2 import Chronos2Forecaster, source_of
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.symbols import Profile
 from forecasting.windows import Index, Keys, Windows
 from trainingdata.bars import Bars
+from trainingdata.errors import DataError
 from trainingdata.sessions import Instants
+
+if TYPE_CHECKING:
+    from forecasting.engine import Engine
 
 Array32 = npt.NDArray[np.float32]
 
@@ -40,9 +46,12 @@ class CachedForecaster:
         windows = self.forecaster.windows(bars, since)
         keys = self.forecaster.keys(windows)
         parts: list[tuple[Index, Found]] = []
+        made = []
         for profile, rows in self.forecaster.by_profile(bars.symbols, windows):
             if len(rows):
-                parts.append((rows, self._complete(bars.symbols, windows, keys, profile, rows, progress)))
+                shelf, found = self._complete(bars.symbols, windows, keys, profile, rows, progress)
+                made.append(json.loads(shelf.specification))
+                parts.append((rows, found))
 
         def answer(wanted: Index) -> Array32:
             if len(parts) == 1:
@@ -53,7 +62,7 @@ class CachedForecaster:
                 out[mine] = self.reader.values(found, np.searchsorted(rows, wanted[mine]))
             return out
 
-        return ForecastTable.of(self.name, bars, windows, answer)
+        return ForecastTable.of(self.name, bars, windows, answer, source=source_of(made))
 
     def _complete(
         self,
@@ -63,25 +72,57 @@ class CachedForecaster:
         profile: Profile,
         rows: Index,
         progress: Progress,
-    ) -> Found:
-        """Where each of these windows' forecasts lies, after computing those that were not there."""
-        specification = self.forecaster.specification(profile)
-        shelf = Shelf.of(self.folder, specification)
-        shelf.open(specification)
+    ) -> tuple[Shelf, Found]:
+        """Where each of these windows' forecasts lies, after computing those that were not there.
+
+        What is computed goes where the engine that computed it says: it may have loaded weights that were written over after
+        the first look, or have had to compute otherwise than planned. Then the shelf that was looked at is the wrong one.
+        """
+        shelf = self._shelf(profile)
         found = shelf.find(windows.issued_at[rows], keys[rows])
-        missing = rows[found.missing]
-        if not len(missing):
-            return found
+        engine: Engine | None = None
+        while len(found.missing):
+            engine = engine or self.forecaster.engine(profile)
+            made = self._shelf(profile, engine)
+            filled = made == shelf
+            if filled:
+                made = self._fill(shelf, symbols, windows, keys, profile, rows[found.missing], engine, progress)
+                filled = made == shelf
+            shelf, found = made, made.find(windows.issued_at[rows], keys[rows])
+            if filled and len(found.missing):
+                raise DataError(f"{shelf.folder}: what was just written went away (prune?); run again")
+        return shelf, found
+
+    def _fill(
+        self,
+        shelf: Shelf,
+        symbols: tuple[str, ...],
+        windows: Windows,
+        keys: Keys,
+        profile: Profile,
+        missing: Index,
+        engine: Engine,
+        progress: Progress,
+    ) -> Shelf:
+        """Compute these windows' forecasts and put them on the shelf; the one that the engine's answers lie on in the end."""
         names, done = np.array(symbols), 0
         for part in _files(windows, missing):
 
             def told(what: str, count: int, total: int, before: int = done) -> None:
                 progress(what, before + count, len(missing))
 
-            values = self.forecaster.answer(windows, part, profile, told)
-            shelf.add(names[windows.symbol[part]], windows.issued_at[part], keys[part], values)
+            values = self.forecaster.answer(windows, part, profile, told, engine)
+            made = self._shelf(profile, engine)
+            made.add(names[windows.symbol[part]], windows.issued_at[part], keys[part], values)
+            if made != shelf:
+                return made
             done += len(part)
-        return shelf.find(windows.issued_at[rows], keys[rows])
+        return shelf
+
+    def _shelf(self, profile: Profile, engine: Engine | None = None) -> Shelf:
+        shelf = Shelf.of(self.folder, self.forecaster.specification(profile, engine))
+        shelf.open()
+        return shelf
 
 
 def _files(windows: Windows, rows: Index) -> Iterator[Index]:

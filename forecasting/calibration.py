@@ -35,6 +35,7 @@ from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Instants, bar_slots, 
 Array = npt.NDArray[np.float64]
 Array32 = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
+_Key = tuple[str, str]  # source of the base forecasts, digest of the bars
 
 LESSON = 100_000  # forecasts a lesson learns from at most: symbols of a class move together, more say little more
 LESSONS = 64  # kept in memory
@@ -95,7 +96,7 @@ class CalibratedForecaster:
 
     base: Forecaster
     settings: CalibrationSettings = field(default_factory=CalibrationSettings)
-    _lessons: dict[str, _Lesson] = field(default_factory=dict, init=False, repr=False)
+    _lessons: dict[_Key, _Lesson] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -105,8 +106,7 @@ class CalibratedForecaster:
     def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
         """Calibrated forecasts of every symbol's bars from `since` on and of its last one before."""
         since = np.broadcast_to(since, len(bars.symbols))
-        learned = since if self._knows_all(bars, since) else self._learned_since(bars, since)
-        raw = self.base.forecast(bars, learned, progress)
+        raw = self._raw(bars, since, progress)
         windows = raw.windows.part(_answered(raw.windows, since))
         histories = _histories(bars, raw)
         centre, deviation = (np.full((len(windows), HORIZON), np.nan, dtype=np.float32) for _ in range(2))
@@ -115,7 +115,7 @@ class CalibratedForecaster:
         for kind, members in ((Kind.STOCK, np.flatnonzero(~bars.crypto)), (Kind.CRYPTO, np.flatnonzero(bars.crypto))):
             pupils = [histories[s] for s in members]
             for rows, week in _by_week(windows, members, kind, progress):
-                key = self._key(bars, members, week)
+                key = raw.source, self._key(bars, members, week)
                 if (lesson := self._lessons.get(key)) is None:
                     lesson = self._learn(kind, pupils, week)
                     self._keep(key, lesson)
@@ -133,6 +133,18 @@ class CalibratedForecaster:
 
         return ForecastTable.of(self.name, bars, windows, answer)
 
+    def _raw(self, bars: Bars, since: Instants, progress: Progress) -> ForecastTable:
+        """The base forecasts from `since` [S] on, and those before that a lesson has to be learned from.
+
+        A lesson learned from other weights is none: what is kept counts only for the source it came from.
+        """
+        kept = next(reversed(self._lessons), None)
+        if kept is not None and self._knows_all(bars, since, kept[0]):
+            raw = self.base.forecast(bars, since, progress)
+            if raw.source == kept[0]:
+                return raw
+        return self.base.forecast(bars, self._learned_since(bars, since), progress)
+
     def _key(self, bars: Bars, members: Index, week: np.datetime64) -> str:
         """Digest of everything a class's lesson comes from: the last own bars of its symbols, and their numbers."""
         digest = hashlib.sha256()
@@ -145,22 +157,20 @@ class CalibratedForecaster:
             digest.update(np.ascontiguousarray(values[part]).tobytes())
         return digest.hexdigest()
 
-    def _keep(self, key: str, lesson: _Lesson) -> None:
+    def _keep(self, key: _Key, lesson: _Lesson) -> None:
         """A lesson is given once a week; who decides every hour asks for it again and again."""
         if len(self._lessons) >= LESSONS:
             del self._lessons[next(iter(self._lessons))]
         self._lessons[key] = lesson
 
-    def _knows_all(self, bars: Bars, since: Instants) -> bool:
+    def _knows_all(self, bars: Bars, since: Instants, source: str) -> bool:
         """Whether every lesson that forecasts from `since` [S] on use is kept: then nothing older has to be forecast."""
-        if not self._lessons:
-            return False
         for members in (np.flatnonzero(~bars.crypto), np.flatnonzero(bars.crypto)):
             weeks: set[np.datetime64] = set()
             for s in members.tolist():
                 times = bars.own(s)[0]
                 weeks |= set(week_before(times[max(int(np.searchsorted(times, since[s])) - 1, 0) :]))
-            if not all(self._key(bars, members, week) in self._lessons for week in weeks):
+            if not all((source, self._key(bars, members, week)) in self._lessons for week in weeks):
                 return False
         return True
 

@@ -5,9 +5,12 @@ Every series is its own group unless asked otherwise, so a forecast does not dep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 Array32 = npt.NDArray[np.float32]
 Group = Literal["none", "instant"]
 
+IMPLEMENTATION = 2  # raised with every change that moves an answer by more than rounding
 OHLC = ("open", "high", "low", "close")
 
 
@@ -97,10 +101,17 @@ class Chronos2Forecaster:
         own = self.symbols.get(symbol)
         return self.profile if own is None else own.over(self.profile)
 
-    def specification(self, profile: Profile) -> dict[str, str | int | list[float]]:
-        """All that a profile's forecasts depend on beside the bars: half of their content address."""
-        return {
-            "weights": _checkpoint(profile).digest,
+    def specification(self, profile: Profile, by: Engine | None = None) -> dict[str, str | int | list[float]]:
+        """All that a profile's forecasts depend on beside the bars: half of their content address.
+
+        by: the engine that makes them, for what it has loaded and how it computes; none: what is to be expected of one.
+        Answers in fp32 are alike to rounding wherever they are computed, those in bf16 are not.
+        """
+        model = _checkpoint(profile)
+        library = not model.rebuilt if by is None else by.way == "library"
+        found: dict[str, str | int | list[float]] = {
+            "weights": model.digest if by is None else by.weights,
+            "implementation": f"{IMPLEMENTATION}" + (f", chronos {version('chronos-forecasting')}" if library else ""),
             "context_length": profile.context_length,
             "steps": HORIZON,
             "levels": list(LEVELS),
@@ -108,6 +119,9 @@ class Chronos2Forecaster:
             "augmentation": profile.augmentation,
             "group": self.group,
         }
+        if profile.dtype != "fp32":
+            found["computed"] = self._planned(profile) if by is None else by.computed
+        return found
 
     def windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
         """The windows of a panel, each symbol's as long as its profile says.
@@ -128,9 +142,17 @@ class Chronos2Forecaster:
         np.add.at(together, inverse, keys)
         return keys ^ together[inverse] * np.uint64(0x9E3779B97F4A7C15)
 
-    def answer(self, windows: Windows, rows: Index, profile: Profile, progress: Progress = silent) -> Array32:
-        """Quantiles [n, H, Q] in USD of windows that share this profile, all in one pass."""
-        engine = self._engine(profile)
+    def engine(self, profile: Profile) -> Engine:
+        """What computes a profile's forecasts, with the weights that lie in the checkpoint now."""
+        from forecasting.engine import engine
+
+        return engine(_checkpoint(profile), profile.device, profile.dtype, profile.compile, self.batch_size)
+
+    def answer(
+        self, windows: Windows, rows: Index, profile: Profile, progress: Progress = silent, by: Engine | None = None
+    ) -> Array32:
+        """Quantiles [n, H, Q] in USD of windows that share this profile, all in one pass; by: the engine to use."""
+        engine = by or self.engine(profile)
         if self.group == "none" or not len(rows):
             return engine.quantiles(windows, rows, profile.augmentation, group=1, progress=progress)
         instants, place = np.unique(windows.issued_at[rows], return_inverse=True)
@@ -144,9 +166,12 @@ class Chronos2Forecaster:
         """Forecast every symbol at each of its bars known from `since` on, one batch after another, kept in memory."""
         windows = self.windows(bars, since)
         values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
+        made = []
         for profile, rows in self.by_profile(bars.symbols, windows):
-            values[rows] = self.answer(windows, rows, profile, progress)
-        return ForecastTable.of(self.name, bars, windows, values.__getitem__)
+            engine = self.engine(profile)
+            values[rows] = self.answer(windows, rows, profile, progress, engine)
+            made.append(self.specification(profile, engine))
+        return ForecastTable.of(self.name, bars, windows, values.__getitem__, source=source_of(made))
 
     def by_profile(self, symbols: tuple[str, ...], windows: Windows) -> list[tuple[Profile, Index]]:
         """The windows' numbers, split by what forecasts them."""
@@ -183,15 +208,20 @@ class Chronos2Forecaster:
         closes = tuple(_ohlc_columns(context_df, symbol, length))
         four = np.arange(len(OHLC))
         windows = Windows(closes, np.full(4, length), four, np.full(4, length - 1), np.full(4, np.datetime64("NaT", "ns")))
-        joint = self._engine(profile).quantiles(windows, four, profile.augmentation, group=4, progress=silent)  # [4, H, Q]
+        joint = self.engine(profile).quantiles(windows, four, profile.augmentation, group=4, progress=silent)  # [4, H, Q]
         low, high = joint.min(axis=0), joint.max(axis=0)
         joint[OHLC.index("low")], joint[OHLC.index("high")] = low, high
         return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:steps])
 
-    def _engine(self, profile: Profile) -> Engine:
-        from forecasting.engine import engine
+    def _planned(self, profile: Profile) -> str:
+        from forecasting.engine import planned
 
-        return engine(_checkpoint(profile), profile.device, profile.dtype, profile.compile, self.batch_size)
+        return planned(_checkpoint(profile), profile.device, profile.compile, self.batch_size)
+
+
+def source_of(specifications: Iterable[Mapping[str, Any]]) -> str:
+    """Digest of what forecasts were made from, one specification a profile."""
+    return hashlib.sha256(json.dumps(list(specifications), sort_keys=True).encode()).hexdigest()
 
 
 def _checkpoint(profile: Profile) -> Checkpoint:

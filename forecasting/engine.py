@@ -2,6 +2,9 @@
 
 The part of the history that is asked for lies on the device once, windows are views into it, the last batch is padded;
 answers come back once a batch, through pinned memory where there is CUDA, while the next batch is already under way.
+
+An engine knows what makes its answers: the digest of the weights it has loaded, and, for numbers as short as bf16, how it
+computes. Both can differ from what was asked for: weights are written over, a compilation fails, memory runs out.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +21,7 @@ import torch
 
 from forecasting.augmentation import Augmentation, augmented, restored
 from forecasting.checkpoint import Checkpoint
+from forecasting.compilation import CompilationError, Compiled, exact_float32, out_of_memory, reason_of, release
 from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.network import Network
 from forecasting.symbols import Compile, Device, Dtype
@@ -27,28 +31,88 @@ from trainingdata.errors import InputError
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
 
+log = logging.getLogger(__name__)
+
 Array = npt.NDArray[np.float64]
 Array32 = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
+Way = Literal["compiled", "eager", "library"]
 
 BATCH = {"cpu": 64, "cuda": 4096}  # windows a forward pass takes where nothing else is asked for
+ATTEMPTS = 3  # at weights that are written over while they load
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Engine:
-    """network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q] float32."""
+    """network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q] float32.
+
+    batch_size: windows a pass; halved when memory runs out. weights: digest of what was loaded. way: compiled, eager or
+    library. plain: what answers where the network turns out not to compile; none where that is an error.
+    """
 
     network: Callable[..., torch.Tensor]
     device: torch.device
     batch_size: int
+    weights: str
+    way: Way = "eager"
+    plain: Callable[..., torch.Tensor] | None = None
+
+    @property
+    def computed(self) -> str:
+        """What the last bits of its answers come from."""
+        return computed(self.device.type, self.way, self.batch_size)
 
     def quantiles(
         self, windows: Windows, rows: Index, augmentation: Augmentation, *, group: int, progress: Progress
     ) -> Array32:
         """Quantiles [n, H, Q] in USD of the windows with these numbers, all equally long.
 
-        group: 1, or consecutive rows that attend to each other; -1 among them stands for no member.
+        group: 1, or consecutive rows that attend to each other; -1 among them stands for no member. Where memory runs out
+        or a compilation fails on the way, all are computed again: one answer is computed in one way.
+
+        Raises
+        ------
+        InputError
+            where memory does not suffice for a single group, or compilation was demanded and fails.
         """
+        while True:
+            size = max(self.batch_size // group, 1) * group
+            try:
+                with exact_float32():
+                    return self._pass(windows, rows, augmentation, size, group, progress)
+            except CompilationError as error:
+                reason = str(error)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                reason = ""
+            # outside of the handlers, whose errors hold what has been computed so far
+            if reason:
+                self._go_on_without_compilation(reason)
+            else:
+                self._go_on_with_less_memory(size, group)
+
+    def _go_on_without_compilation(self, reason: str) -> None:
+        if self.plain is None:
+            raise InputError(f"forecaster.compile=true: torch.compile failed: {reason}; set it to false")
+        log.warning("forecaster.compile=auto: torch.compile failed, going on without it: %s", reason)
+        self.network, self.plain, self.way = self.plain, None, "eager"
+        release(self.device)
+
+    def _go_on_with_less_memory(self, size: int, group: int) -> None:
+        if size <= group:
+            raise InputError(
+                f"forecaster.device: {self.device.type} has too little memory for "
+                + ("a single window" if group == 1 else f"a group of {group} windows")
+            )
+        self.batch_size = size // 2
+        words = "forecaster.batch_size: memory of %s ran out with %d windows a pass, going on with %d"
+        log.warning(words, self.device.type, size, max(self.batch_size // group, 1) * group)
+        release(self.device)
+
+    def _pass(
+        self, windows: Windows, rows: Index, augmentation: Augmentation, size: int, group: int, progress: Progress
+    ) -> Array32:
         asked = rows[rows >= 0]
         length = int(windows.lengths[windows.symbol[asked[0]]]) if len(asked) else 1
         begin, end = np.full(len(windows.closes), np.iinfo(np.int64).max), np.zeros(len(windows.closes), dtype=np.int64)
@@ -61,7 +125,6 @@ class Engine:
         views = panel.unfold(0, length, 1)
         starts = np.full(len(rows), offsets[-2])
         starts[rows >= 0] = (offsets[:-2] - begin)[windows.symbol[asked]] + windows.last[asked] - length + 1
-        size = max(self.batch_size // group, 1) * group
         out = np.empty((len(rows), HORIZON, len(LEVELS)), dtype=np.float32)
         done = 0
         with torch.inference_mode():
@@ -100,25 +163,60 @@ class Engine:
             yield _arrived(*rest)
 
 
-@lru_cache(maxsize=4)
 def engine(checkpoint: Checkpoint, device: Device, dtype: Dtype, compile: Compile, batch_size: int | None) -> Engine:
-    """The checkpoint loaded, on its device, compiled where asked for; kept for the next call.
+    """The weights that lie in the checkpoint now, loaded, on their device, compiled where asked for; kept for the next call.
 
     Raises
     ------
     InputError
-        where the device is not there, the weights do not load, or the compilation fails.
+        where the device is not there, the weights do not load or never stand still.
     """
-    place = torch.device(device_of(device))
-    pipeline = load(checkpoint, place)
-    size = batch_size or BATCH[place.type]
-    if not checkpoint.plain or checkpoint.ahead < HORIZON:
-        return Engine(_through_the_library(pipeline, checkpoint), place, size)
-    compiles = place.type == "cuda" if compile == "auto" else compile
-    network = Network(pipeline.model, HORIZON, checkpoint.levels, dtype, place, packed=not compiles).eval()
+    place = device_of(device)
+    for _ in range(ATTEMPTS):
+        try:
+            return _kept(checkpoint, checkpoint.digest, place, dtype, compile, batch_size or BATCH[place])
+        except _WrittenOver:
+            continue
+    raise InputError(f"forecaster.model: {checkpoint.folder} is being written over; run again when that has ended")
+
+
+class _WrittenOver(Exception):
+    """Weights are no longer those that were to be loaded; what raises is not kept."""
+
+
+@lru_cache(maxsize=4)
+def _kept(checkpoint: Checkpoint, digest: str, place: str, dtype: Dtype, compile: Compile, batch_size: int) -> Engine:
+    device = torch.device(place)
+    with checkpoint.frozen() as own:
+        if own.digest != digest:
+            raise _WrittenOver
+        pipeline = load(own, device)
+        if not own.rebuilt:
+            return Engine(_through_the_library(pipeline, own), device, batch_size, digest, way="library")
+        compiles = way_of(place, compile) == "compiled"
+        network = Network(pipeline.model, HORIZON, own.levels, dtype, device, packed=not compiles).eval()
     if not compiles:
-        return Engine(network, place, size)
-    return Engine(_compiled(network, place, size, compile), place, size)
+        return Engine(network, device, batch_size, digest)
+    plain = network if compile == "auto" else None
+    compiled = Compiled(network.in_deviations, device, own.patch)
+    return Engine(compiled, device, batch_size, digest, "compiled", plain)
+
+
+def way_of(place: str, compile: Compile) -> Way:
+    """How a network is to be computed: `auto` compiles on CUDA."""
+    return "compiled" if compile is True or (compile == "auto" and place == "cuda") else "eager"
+
+
+def computed(place: str, way: Way, batch_size: int) -> str:
+    """How answers come about, in words: what the last bits of short numbers depend on."""
+    return f"{place}, {way}, {batch_size} windows a pass"
+
+
+def planned(checkpoint: Checkpoint, device: Device, compile: Compile, batch_size: int | None) -> str:
+    """What `Engine.computed` will say if nothing fails; without loading anything."""
+    place = device_of(device)
+    way = way_of(place, compile) if checkpoint.rebuilt else "library"
+    return computed(place, way, batch_size or BATCH[place])
 
 
 def device_of(wanted: Device) -> str:
@@ -139,23 +237,10 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
     try:
         return Chronos2Pipeline.from_pretrained(str(checkpoint.folder), device_map=str(device), use_safetensors=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AssertionError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"forecaster.model: {checkpoint.folder} cannot be loaded as Chronos-2: {reason}") from error
-
-
-def _compiled(network: Network, device: torch.device, size: int, asked: Compile) -> Callable[..., torch.Tensor]:
-    """The compiled network (CUDA graphs where there is CUDA), after one batch has gone through it."""
-    probe = torch.linspace(1, 2, 100, device=device).repeat(size, 1)
-    mode = "reduce-overhead" if device.type == "cuda" else None
-    try:
-        compiled: Callable[..., torch.Tensor] = torch.compile(network, dynamic=False, fullgraph=True, mode=mode)
-        with torch.inference_mode():
-            compiled(probe, group=1, complete=True)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        said = str(asked).lower()
-        raise InputError(f"forecaster.compile={said}: torch.compile failed: {reason}; set it to false") from error
-    return compiled
+        if out_of_memory(error):
+            raise InputError(f"forecaster.device: {device.type} has too little memory for {checkpoint.name}") from error
+        reason = reason_of(error)
+        raise InputError(f"forecaster.model: {checkpoint.name} cannot be loaded as Chronos-2: {reason}") from error
 
 
 def _through_the_library(pipeline: Chronos2Pipeline, checkpoint: Checkpoint) -> Callable[..., torch.Tensor]:

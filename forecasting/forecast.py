@@ -56,7 +56,8 @@ class ForecastTable:
 
     name: of the forecaster that made it. clock [T]: the panel's instants. latest [S, T]: number of the last window issued
     by each instant, -1 before the first. price [N]. answer: numbers of windows [n] → quantiles [n, H, Q] float32 in USD;
-    whether they lie in memory, in files or are computed when asked for is its own affair.
+    whether they lie in memory, in files or are computed when asked for is its own affair. source: digest of what made
+    them beside the bars, where that can change under a forecaster (weights can); empty where it cannot.
     """
 
     name: str
@@ -66,11 +67,14 @@ class ForecastTable:
     windows: Windows
     price: Array
     answer: Callable[[Index], Array32]
+    source: str = ""
 
     @classmethod
-    def of(cls, name: str, bars: Bars, windows: Windows, answer: Callable[[Index], Array32]) -> ForecastTable:
+    def of(
+        cls, name: str, bars: Bars, windows: Windows, answer: Callable[[Index], Array32], *, source: str = ""
+    ) -> ForecastTable:
         """The windows' answers, indexed by the panel's clock."""
-        return cls(name, bars.symbols, bars.times, windows.latest(bars.times), windows, windows.price, answer)
+        return cls(name, bars.symbols, bars.times, windows.latest(bars.times), windows, windows.price, answer, source)
 
     def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
         """The table itself: what it holds was made from the same bars."""

@@ -193,9 +193,16 @@ class Network(nn.Module):
         NaN is a bar that is not there. group: consecutive rows that attend to each other; a row without any bar stands
         for no member. complete: promises that no context holds NaN, which saves the masks.
         """
-        batch, length = context.shape
-        patches = math.ceil(length / self.patch)
         located, loc, scale = standardised(context)
+        return in_prices(self.in_deviations(located, group=group, complete=complete), loc, scale)
+
+    def in_deviations(self, located: Tensor, *, group: int = 1, complete: bool = False) -> Tensor:
+        """Quantiles [B, H, Q] of standardised contexts [B, L], in their deviations from their means, not sorted.
+
+        Leading NaN beyond what fills a patch changes them by rounding, where `complete` is not promised.
+        """
+        batch, length = located.shape
+        patches = math.ceil(length / self.patch)
         x = torch.arcsinh(located) if self.arcsinh else located
         x = functional.pad(x.to(self.dtype), (patches * self.patch - length, 0), value=math.nan)
         x = x.view(batch, patches, self.patch)
@@ -213,8 +220,7 @@ class Network(nn.Module):
         hidden = self.head(x, relu=self.relu)
         y = self.head_out(hidden if self.relu else self.activation(hidden), residual=self.head_skip(x))
         y = y.view(batch, self.ahead * self.patch, self.levels)[:, : self.steps].float()
-        y = torch.sinh(y) if self.arcsinh else y
-        return (y * scale[..., None] + loc[..., None]).sort(dim=-1).values
+        return torch.sinh(y) if self.arcsinh else y
 
     def _embedded(self, features: Tensor) -> Tensor:
         both = self.embed(features)
@@ -245,6 +251,11 @@ def standardised(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scale = torch.nan_to_num((context - loc).square().nanmean(dim=-1, keepdim=True).sqrt(), nan=1.0)
     scale = torch.where(scale == 0, ZERO_DEVIATION, scale)
     return (context - loc) / scale, loc, scale
+
+
+def in_prices(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """Sorted quantiles [B, H, Q] in USD of those in deviations [B, H, Q] from means [B, 1]."""
+    return (y * scale[..., None] + loc[..., None]).sort(dim=-1).values
 
 
 def normed(h: Tensor, epsilon: float) -> Tensor:

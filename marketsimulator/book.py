@@ -33,11 +33,12 @@ ACCOUNT = np.dtype(
         ("stock", "f8"),  # gross
         ("coins", "f8"),
         ("proceeds", "f8"),  # what open shorts were sold for
+        ("fresh_proceeds", "f8"),  # the part of it that was sold today and has not settled
         ("reserved_cash", "f8"),  # what waiting coin bids would cost
         ("reserved_stock", "f8"),  # what waiting stock orders would add to gross
         ("close_equity", "f8"),  # less coins, at the last close
         ("day_power", "f8"),  # day-trading buying power left, under the pattern-day-trader rule
-        ("liquidate", "f8"),  # share of every stock position the broker will close at the next open
+        ("called", "i8"),  # 1 while a margin call stands
         ("deficit", "f8"),  # intraday margin deficit not met yet
         ("deficit_age", "i8"),  # closes that it has seen
         ("frozen_until", "i8"),  # New York date, days since 1970
@@ -60,8 +61,12 @@ HOLDING = np.dtype(
         ("quantity", "f8"),  # signed
         ("mark", "f8"),  # last close; NaN before the first
         ("proceeds", "f8"),  # what an open short was sold for
+        ("fresh_proceeds", "f8"),  # the part of it that was sold today
+        ("called", "f8"),  # quantity that the broker closes for a margin call, above 0
         ("opened", "f8"),  # signed, opened today
         ("room", "f8"),  # quantity that may still fill in the bar that has started
+        ("bought", "f8"),  # quantity that market orders have bought in that bar, and
+        ("sold", "f8"),  # sold: what impact grows with
         ("crypto", "i8"),  # from here on what does not change: 1 for a coin
         ("increment", "f8"),
         ("half_spread", "f8"),  # fractions of price

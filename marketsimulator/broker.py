@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
-from typing import Literal
+from operator import itemgetter
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from execution.broker import Asset, refusal
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms, client_order_id, exact
 from marketsimulator.book import (
+    ACCOUNT,
     BY_LIQUIDATION,
     CANCELLED,
     CLOSING,
@@ -49,8 +51,7 @@ State = Literal["held", "working", "filled", "canceled", "expired"]
 STATES: tuple[State, ...] = ("held", "working", "filled", "canceled", "expired")  # as the book numbers them
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """The account after the fills of an instant, marked at the last known closes; from interest on, that instant's flows.
 
     other is signed and holds every flow of cash that is neither a fill, its fee nor interest: borrow and rounding of the
@@ -73,6 +74,18 @@ class Row:
     dividends: float
 
 
+_OF_ROW = itemgetter(*((ACCOUNT.names or ()).index(name) for name in ("cash", "equity", "stock", "coins", *FLOWS)))
+
+
+class _Standing(NamedTuple):
+    """What is held and open: signed quantities and last known closes, by symbol."""
+
+    positions: dict[str, Decimal]
+    prices: dict[str, float]
+    open_orders: tuple[Order, ...]
+    blocked: bool = False
+
+
 class SimulatedBroker:
     """An account on a panel's instants: `advance` to one, look at the `account`, `submit` orders, read the `row`.
 
@@ -90,17 +103,17 @@ class SimulatedBroker:
         self._index = first
         self._opening: tuple[np.ndarray, ...] | None = None
         self._recorded: np.ndarray | None = None
+        self._flows = book.account[list(FLOWS)]  # a view
+        self._room = new_tape(0)
         mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
 
     def advance(self, index: int) -> None:
         """Move to a later instant of the panel: what has become known since, and what carrying the book costs."""
         self._open()
-        for name in FLOWS:
-            self._book.account[name] = 0.0
+        self._flows[...] = 0.0
         for step in range(self._index + 1, index + 1):
-            self._opening, tape = None, self._tape()
+            self._opening, self._index, tape = None, step, self._tape()
             advance(self._book, self._line, tape, step)
-            self._index = step
             self._record(tape)
             if step < index:
                 self._open()
@@ -108,19 +121,26 @@ class SimulatedBroker:
 
     def account(self) -> Account:
         """The account at this instant, before its bars open."""
-        state, holding = self._book.account[0], self._book.holding
-        symbols, day = self._bars.symbols, self._line.days[self._line.day[self._index]]
-        held, lends = np.flatnonzero(holding["quantity"]), bool(state["equity"] >= day["margin_equity"])
+        state, day = self._book.account[0], self._line.days[self._line.day[self._index]]
+        lends, standing = bool(state["equity"] >= day["margin_equity"]), self._standing()
         return Account(
             cash=float(state["cash"]),
-            positions={symbols[s]: exact(float(holding["quantity"][s])) for s in held},
-            prices={s: m for s, m in zip(symbols, holding["mark"].tolist(), strict=True) if m == m},
-            as_of=np.datetime64(self._bars.times[self._index]),
-            open_orders=tuple(self._waiting()),
-            unsettled=float(state["unsettled"]),
+            positions=standing.positions,
+            prices=standing.prices,
+            as_of=self.now(),
+            open_orders=standing.open_orders,
+            unsettled=float(state["unsettled"] - state["fresh_proceeds"]),
             short_proceeds=float(state["proceeds"]),
             leverage=float(day["leverage"]) if lends else min(float(day["leverage"]), 1.0),
             shorting=lends,
+        )
+
+    def _standing(self) -> _Standing:
+        symbols, holding = self._bars.symbols, self._book.holding
+        return _Standing(
+            {s: exact(q) for s, q in zip(symbols, holding["quantity"].tolist(), strict=True) if q},
+            {s: mark for s, mark in zip(symbols, holding["mark"].tolist(), strict=True) if mark == mark},
+            tuple(self._waiting()) if len(self._book.orders) else (),
         )
 
     def short_proceeds(self) -> dict[str, float]:
@@ -131,8 +151,8 @@ class SimulatedBroker:
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         """Send the orders, in their order; what has filled at once."""
         if orders:
-            account = self.account()
-            orders = [order for order in orders if self._takes(order, account)]
+            standing = self._standing()
+            orders = [order for order in orders if self._takes(order, standing)]
         if not orders:
             return []
         opens, volumes, volatility = self._open()
@@ -146,19 +166,23 @@ class SimulatedBroker:
         self._forget_done()
         return new
 
-    def _takes(self, order: Order, account: Account) -> bool:
+    def _takes(self, order: Order, standing: _Standing) -> bool:
         """Whether the venue would take an order; what it would not, it says."""
         used = order.client_order_id in self._numbers
-        why = "its client_order_id was used before" if used else refusal(order, None, account, self._terms)
+        why = "its client_order_id was used before" if used else refusal(order, None, standing, self._terms)
         if why:
             log.warning("%s is refused: %s", order.client_order_id, why)
             self._book.account["refusals"] += 1
             return False
-        for each in (order, *order.legs):
-            self._numbers[each.client_order_id] = len(self._orders)
-            self._orders.append(each)
-            self._states.append("held")
+        self._note(order)
+        for leg in order.legs:
+            self._note(leg)
         return True
+
+    def _note(self, order: Order) -> None:
+        self._numbers[order.client_order_id] = len(self._orders)
+        self._orders.append(order)
+        self._states.append("held")
 
     def states(self, client_order_ids: Iterable[str]) -> dict[str, State]:
         """What has become of orders and exits of orders; without those it never took."""
@@ -223,11 +247,7 @@ class SimulatedBroker:
         """The account after this instant's fills."""
         self._open()
         state = self._book.account[0]
-        return Row(
-            np.datetime64(self._bars.times[self._index]),
-            *(float(state[name]) for name in ("cash", "equity", "stock", "coins")),
-            *(float(state[name]) for name in FLOWS),
-        )
+        return Row(self.now(), *_OF_ROW(state.item()))
 
     def margin_events(self) -> dict[str, int]:
         """Margin calls, intraday deficits, freezes, and orders refused or cut, since the account began."""
@@ -244,14 +264,20 @@ class SimulatedBroker:
     def _tape(self) -> Records:
         """Room for what one step can fill: a split and a liquidation a symbol, an order at an open and within a bar."""
         self._book.account["fills"] = 0
-        return new_tape(4 * (len(self._book.holding) + len(self._book.orders)))
+        needed = 4 * (len(self._book.holding) + len(self._book.orders))
+        if len(self._room) < needed:
+            self._room = new_tape(needed)
+        return self._room
 
     def _record(self, tape: Records) -> list[Fill]:
         """Fills as values, appended to all that there were."""
-        times, symbols = self._bars.times, self._bars.symbols
-        new = []
-        for at, number, why, s, q, price, fee in tape[: int(self._book.account["fills"][0])].tolist():
-            symbol, instant = symbols[s], np.datetime64(times[at])
+        new: list[Fill] = []
+        count = int(self._book.account["fills"][0])
+        if count == 0:
+            return new
+        symbols, instant = self._bars.symbols, self.now()
+        for _, number, why, s, q, price, fee in tape[:count].tolist():
+            symbol = symbols[s]
             if number == NOBODY:
                 name = client_order_id("liquidation" if why == BY_LIQUIDATION else "split", instant, symbol, 0)
             else:
@@ -265,20 +291,34 @@ class SimulatedBroker:
         now = int(self._line.now[self._index])
         rows: list[tuple[float, ...]] = []
         for order in orders:
-            base = len(self._book.orders) + len(rows)
+            base, legs = len(self._book.orders) + len(rows), order.legs
             beside = order.or_stop is not None
-            group = (order, *order.legs)
-            for place, each in enumerate(group):
-                exits = place > 0 and not beside  # it waits for the order, and takes back what that fills
-                pair = (0, 1) if beside else (1, 2) if len(group) == 3 else ()
+            pair = (0, 1) if beside else (1, 2) if len(legs) == 2 else ()
+            rows.append(self._book_row(order, now, sibling=base + 1 if beside else NOBODY))
+            for place, leg in enumerate(legs, start=1):
                 sibling = base + sum(pair) - place if place in pair else NOBODY
-                limit, stop = each.limit_price or np.nan, each.stop_price or np.nan
-                trails = each.trail_price or 0.0, (each.trail_percent or 0.0) / 100
-                quantity = 0.0 if exits else float(each.signed_qty)
-                number, symbol = self._numbers[each.client_order_id], self._symbol[each.symbol]
-                told = (number, symbol, quantity, KINDS[each.type], FORCES[each.tif], limit, stop, *trails, now)
-                rows.append((*told, base if exits else NOBODY, sibling, int(exits and each.type == "limit"), WAITING))
+                # An exit waits for the order, and takes back what that fills.
+                rows.append(self._book_row(leg, now, parent=NOBODY if beside else base, sibling=sibling))
         return np.array(rows, dtype=ORDER)
+
+    def _book_row(self, order: Order, now: int, *, parent: int = NOBODY, sibling: int = NOBODY) -> tuple[float, ...]:
+        exits, kind = parent != NOBODY, KINDS[order.type]
+        return (
+            self._numbers[order.client_order_id],
+            self._symbol[order.symbol],
+            0.0 if exits else float(order.signed_qty),
+            kind,
+            FORCES[order.tif],
+            order.limit_price or np.nan,
+            order.stop_price or np.nan,
+            order.trail_price or 0.0,
+            (order.trail_percent or 0.0) / 100,
+            now,
+            parent,
+            sibling,
+            int(exits and kind == LIMIT),
+            WAITING,
+        )
 
     def _waiting(self) -> Iterable[Order]:
         """Working orders with what is left of them; exits belong to what they take back, one beside another to that."""
@@ -290,6 +330,7 @@ class SimulatedBroker:
                 yield replace(order, qty=left, take_profit=None, stop_loss=None, or_stop=None)
 
     def _forget_done(self) -> None:
-        if len(self._book.orders) and (self._book.orders["state"] > WORKING).all():
+        states = self._book.orders["state"].tolist()
+        if states and min(states) > WORKING:
             self._note_states()
             self._book = self._book._replace(orders=np.zeros(0, ORDER))

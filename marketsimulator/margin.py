@@ -7,6 +7,8 @@ the pattern-day-trader rule (FINRA 4210) stood in the place of the intraday marg
 
 from __future__ import annotations
 
+import numpy as np
+
 from marketsimulator.book import Book, Record
 from trainingdata.compiled import compiled, inlined
 
@@ -57,10 +59,20 @@ def required(book: Book, leverage: float) -> float:
 
 
 @inlined
+def unborrowed(account: Record) -> float:
+    """USD that may buy coins, below zero where there is none: settled cash that nobody has lent.
+
+    What shorts were sold for is collateral, what other sales brought today has not settled. A short that was sold today is
+    both, and is taken off once.
+    """
+    return float(account.cash - account.proceeds - max(account.unsettled - account.fresh_proceeds, 0.0))
+
+
+@inlined
 def buying_power(account: Record, held: Record, day: Record, short: bool) -> float:
     """USD of exposure that may be added in a symbol: unborrowed settled cash for a coin, margin for a stock."""
     if held.crypto:
-        return float(account.cash - max(account.unsettled, 0.0) - account.proceeds - account.reserved_cash)
+        return unborrowed(account) - float(account.reserved_cash)
     own: float = account.equity - account.coins
     used: float = account.stock + account.reserved_stock
     leverage: float = day.leverage
@@ -114,7 +126,8 @@ def note_deficit(book: Book, day: Record) -> None:
 def close_margin(book: Book, day: Record) -> None:
     """A session closes: a deficit is met, or ages and freezes the account; too little equity is a margin call.
 
-    A call is answered by the broker at the next open: it closes the same share of every stock position.
+    The broker answers a call at the next open: it closes the same share of every stock position. What has no open then stays
+    called. Each close states anew what a call that still stands is for.
     """
     account = book.account[0]
     own = account.equity - account.coins
@@ -129,6 +142,31 @@ def close_margin(book: Book, day: Record) -> None:
             if not day.pattern_rule:
                 account.freezes += 1
                 account.frozen_until = day.date + FREEZE_DAYS
-    if need > own:
+    if need <= own:
+        clear_call(book)
+        return
+    if account.called == 0:
         account.margin_calls += 1
-        account.liquidate = min(1.0, 1.0 - max(own, 0.0) * CALL_BUFFER / need)
+    account.called = 1
+    share = min(1.0, 1.0 - max(own, 0.0) * CALL_BUFFER / need)
+    for s in range(len(book.holding)):
+        held = book.holding[s]
+        if not held.crypto:
+            size, step = abs(held.quantity), held.increment
+            held.called = min(np.ceil(size * share / step - 1e-9) * step, size)
+
+
+@compiled
+def call_is_met(book: Book) -> bool:
+    """Whether equity less coins covers what stock positions need overnight, at the marks."""
+    account = book.account[0]
+    return bool(required(book, 0.0) <= account.equity - account.coins)
+
+
+@compiled
+def clear_call(book: Book) -> None:
+    """No margin call stands any more."""
+    if book.account[0].called:
+        book.account[0].called = 0
+        for s in range(len(book.holding)):
+            book.holding[s].called = 0.0

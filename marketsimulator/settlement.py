@@ -26,7 +26,7 @@ from marketsimulator.book import (
     Record,
     Records,
 )
-from marketsimulator.margin import SHORT_BUFFER, buying_power, close_margin, open_margin
+from marketsimulator.margin import SHORT_BUFFER, buying_power, call_is_met, clear_call, close_margin, open_margin
 from trainingdata.compiled import compiled, inlined
 
 QUANTUM = 1e9  # quantities are billionths
@@ -47,11 +47,28 @@ def on_grid(quantity: float) -> float:
 
 @inlined
 def away(held: Record, reference: float, quantity: float, volume: float, volatility: float) -> float:
-    """What a market order pays where the price is `reference`: half-spread, slippage and impact against it."""
+    """What a market order pays where the price is `reference`: half-spread, slippage and impact against it.
+
+    Impact is that of all a bar's market orders on the order's side: the parts of an order pay together what it would pay
+    whole.
+    """
     cost = held.half_spread + held.slippage
     if held.impact > 0.0 and volume > 0.0:
-        cost += held.impact * volatility * np.sqrt(abs(quantity) / volume)
+        before = held.bought if quantity > 0 else held.sold
+        cost += held.impact * volatility * _root_share(before, abs(quantity), volume)
     return tick(reference * (1.0 + cost), True) if quantity > 0 else tick(reference * max(1.0 - cost, 0.0), False)
+
+
+@inlined
+def _root_share(before: float, size: float, volume: float) -> float:
+    """√(size / volume), the square-root law of impact; after `before` on the same side, what the last `size` add to it.
+
+    A quantity x costs x · √(x / volume) in all, so the last part of it costs the difference of two such totals.
+    """
+    if before == 0.0 or size == 0.0:
+        return float(np.sqrt(size / volume))
+    after = before + size
+    return float((after * np.sqrt(after / volume) - before * np.sqrt(before / volume)) / size)
 
 
 @inlined
@@ -128,10 +145,14 @@ def settle(
     account.fees += fee
     if not held.crypto:
         account.unsettled -= q * price
+        if held.called > 0.0 and held.quantity * q < 0.0:
+            held.called = max(held.called - abs(q), 0.0)
         _note_day_trade(account, held, q)
         _move_short_proceeds(account, held, q, price)
     _move_position(account, held, q, -q * price - fee)
     held.room -= abs(q)
+    if held.impact > 0.0 and not maker:
+        _note_taken(held, q)
     lost = abs(q) * abs(price - reference)
     spread = min(lost, abs(q) * reference * held.half_spread)
     account.spread += spread
@@ -143,6 +164,14 @@ def settle(
             account.coin_fees += coins * price
             _move_position(account, held, -coins, 0.0)
             _write(account, tape, at, number, BY_COIN_FEE, s, -coins, 0.0, 0.0)
+
+
+@inlined
+def _note_taken(held: Record, q: float) -> None:
+    if q > 0:
+        held.bought += q
+    else:
+        held.sold -= q
 
 
 @inlined
@@ -192,34 +221,46 @@ def mark(account: Record, holding: Records, closes: Array) -> None:
 
 @compiled
 def start_bar(book: Book, day: Record, volumes: Array) -> None:
-    """Bars start, [S] with NaN where none does: so much of each may fill."""
-    if day.volume_share < np.inf:
-        for s in range(len(volumes)):
-            if not np.isnan(volumes[s]):
-                book.holding[s].room = volumes[s] * day.volume_share
+    """Bars start, [S] with NaN where none does: so much of each may fill, and nothing has been traded in it."""
+    for s in range(len(volumes)):
+        if not np.isnan(volumes[s]):
+            held = book.holding[s]
+            held.room = volumes[s] * day.volume_share if day.volume_share < np.inf else np.inf
+            held.bought, held.sold = 0.0, 0.0
 
 
 @compiled
 def liquidate(book: Book, day: Record, tape: Records, at: int, opens: Array, volumes: Array, volatility: Array) -> None:
-    """A margin call was not met: the broker closes the called share of every stock position at these opens."""
+    """The broker closes what is called, at these opens; NaN where a stock has none, which stays called.
+
+    A call ends by what was closed, or once equity covers what is left (a deposit, coins that were sold, prices).
+    """
     account = book.account[0]
-    share = account.liquidate
+    if account.called == 0:
+        return
+    if call_is_met(book):
+        clear_call(book)
+        return
+    standing = 0
     for s in range(len(opens)):
         held = book.holding[s]
-        q = held.quantity
-        if held.crypto or q == 0.0 or np.isnan(opens[s]):
-            continue
-        step = held.increment
-        size = min(np.ceil(abs(q) * share / step - 1e-9) * step, abs(q))
-        wanted = -size if q > 0 else size
-        trade(account, held, day, tape, at, NOBODY, BY_LIQUIDATION, s, wanted, opens[s], volumes[s], volatility[s])
-    account.liquidate = 0.0
+        if held.called > 0.0 and not np.isnan(opens[s]):
+            wanted = -held.called if held.quantity > 0 else held.called
+            trade(account, held, day, tape, at, NOBODY, BY_LIQUIDATION, s, wanted, opens[s], volumes[s], volatility[s])
+        if held.called > 0.0:
+            standing = 1
+    account.called = standing
 
 
 @compiled
 def open_session(book: Book, day: Record) -> None:
     """Yesterday's stock trades settle; margin starts a new day."""
-    book.account[0].unsettled = 0.0
+    account = book.account[0]
+    account.unsettled = 0.0
+    if account.fresh_proceeds != 0.0:
+        account.fresh_proceeds = 0.0
+        for s in range(len(book.holding)):
+            book.holding[s].fresh_proceeds = 0.0
     open_margin(book, day)
 
 
@@ -232,8 +273,11 @@ def close_session(book: Book, day: Record, nights: int) -> None:
     together, are rounded up to the cent. Orders for the day expire.
     """
     account = book.account[0]
-    cash = account.cash - (account.unsettled if day.settles_late else 0.0)
-    cash -= 0.0 if day.credits_shorts else account.proceeds
+    cash = account.cash
+    if not day.credits_shorts:
+        cash -= account.proceeds
+    if day.settles_late:
+        cash -= account.unsettled - (0.0 if day.credits_shorts else account.fresh_proceeds)
     share = nights / 360.0
     interest, idle, borrow = 0.0, 0.0, 0.0
     if cash < 0.0:
@@ -294,9 +338,11 @@ def corporate_action(book: Book, tape: Records, at: int, s: int, ratio: float, d
         paid += np.rint((exact - held.quantity) * held.mark * 100.0) / 100.0
         if before != 0.0:
             _write(account, tape, at, NOBODY, BY_SPLIT, s, held.quantity - before, 0.0, 0.0)
+        held.called = min(np.ceil(held.called * ratio / step - 1e-9) * step, abs(held.quantity))
         if held.quantity == 0.0:
             account.proceeds -= held.proceeds
-            held.proceeds = 0.0
+            account.fresh_proceeds -= held.fresh_proceeds
+            held.proceeds, held.fresh_proceeds = 0.0, 0.0
     account.cash += paid
     account.other += paid
     for k in range(len(book.orders)):
@@ -326,12 +372,16 @@ def _move_short_proceeds(account: Record, held: Record, q: float, price: float) 
     """What a short was sold for grows with sales and shrinks in proportion with purchases; rounded to a millionth."""
     if held.quantity > 0.0 or (held.quantity == 0.0 and q > 0.0):
         return
-    before = held.proceeds
+    before, fresh = held.proceeds, held.fresh_proceeds
     if q < 0.0:
         held.proceeds = np.rint((before - q * price) * 1e6) / 1e6
+        held.fresh_proceeds = np.rint((fresh - q * price) * 1e6) / 1e6
     else:
-        held.proceeds = 0.0 if q >= -held.quantity else np.rint(before * (1.0 + q / held.quantity) * 1e6) / 1e6
+        left = 0.0 if q >= -held.quantity else 1.0 + q / held.quantity
+        held.proceeds = np.rint(before * left * 1e6) / 1e6
+        held.fresh_proceeds = np.rint(fresh * left * 1e6) / 1e6
     account.proceeds = np.rint((account.proceeds + held.proceeds - before) * 1e6) / 1e6
+    account.fresh_proceeds = np.rint((account.fresh_proceeds + held.fresh_proceeds - fresh) * 1e6) / 1e6
 
 
 @inlined

@@ -38,9 +38,9 @@ class Timeline(NamedTuple):
 
     bars [T, S, 5]: known at each instant, NaN where none; volume as far as orders meet it. ends [T, 2]: row of the bar that
     starts at an instant, -1 where none. starts [T, 2] (ns): of the bars known then. fresh [T, 2]: whether that start is no
-    instant of its own. now [T] (ns). day [T]: row of days. nights [T]: carried since the instant before. opened [T]: a
-    session has opened since. first [T]: the stock bar known then began its session. trading [T]: stocks trade. volatility
-    [T or 0, S]. first_action [T + 1]: rows of actions.
+    instant of its own; false where no bar became known. now [T] (ns). day [T]: row of days. nights [T]: carried since the
+    instant before. opened [T]: a session has opened since. first [T]: the stock bar known then began its session. trading
+    [T]: stocks trade. volatility [T or 0, S]. first_action [T + 1]: rows of actions.
     """
 
     bars: Array
@@ -94,7 +94,7 @@ def timeline(
         bars=panel,
         ends=np.stack([_ends(kind, times) for kind in (Kind.STOCK, Kind.CRYPTO)], axis=1),
         starts=starts.astype(np.int64),
-        fresh=times[found] != starts,
+        fresh=~np.isnat(starts) & (times[found] != starts),  # NaT, where no bar became known, differs from everything
         now=times.astype(np.int64),
         day=day.astype(np.int64),
         days=day_table(days, fees, margin, fills),
@@ -120,7 +120,7 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
             corporate_action(book, tape, t, action.symbol, action.ratio, action.dividend)
         open_session(book, day)
     volatility = _volatility_at(line, t)
-    if book.account[0].liquidate > 0.0 or len(book.orders) > 0:
+    if book.account[0].called or len(book.orders) > 0:
         _meet_bars(book, line, day, tape, t, volatility)
     mark(book.account[0], book.holding, line.bars[t, :, CLOSE])
     if line.nights[t] > 0:
@@ -141,7 +141,7 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array,
         if row >= 0 and _trades(day, line.bars[row, s, VOLUME]):
             opens[s], volumes[s] = line.bars[row, s, OPEN], line.bars[row, s, VOLUME]
     start_bar(book, day, volumes)
-    if book.account[0].liquidate > 0.0 and line.ends[t, 0] >= 0:
+    if book.account[0].called and line.ends[t, 0] >= 0:
         liquidate(book, day, tape, t, opens, volumes, volatility)
     if len(book.orders) > 0:
         row = line.ends[t, 0]
@@ -162,7 +162,7 @@ def _meet_bars(book: Book, line: Timeline, day: Record, tape: Records, t: int, v
         if line.fresh[t, book.holding[s].crypto]:
             opens[s], volumes[s] = line.bars[t, s, OPEN], line.bars[t, s, VOLUME]
     start_bar(book, day, volumes)
-    if book.account[0].liquidate > 0.0 and line.fresh[t, 0]:
+    if book.account[0].called and line.fresh[t, 0]:
         liquidate(book, day, tape, t, opens, volumes, volatility)
     if len(book.orders) > 0:
         starts = line.starts[t]

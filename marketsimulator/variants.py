@@ -18,7 +18,8 @@ import numpy.typing as npt
 from execution.beliefs import Beliefs
 from forecasting.forecast import Progress, silent
 from marketsimulator.book import Array, Book, Index, Mask, Records, new_tape
-from marketsimulator.rebalancing import move, whole_quantity
+from marketsimulator.margin import unborrowed
+from marketsimulator.rebalancing import fills_at_most, move, whole_quantity, with_room
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.settlement import mark
 from marketsimulator.terms import day_table
@@ -42,6 +43,7 @@ class Plan(NamedTuple):
     """What a variant's trader goes by: the beliefs [T', S] and matrices [D, S, S] of a history, and its own settings.
 
     caps: of a symbol, of all coins, and the equity below which nothing is short. leverage: by day, into the night.
+    largest_coin: USD of one coin order at most.
     """
 
     deciding: Mask
@@ -57,6 +59,7 @@ class Plan(NamedTuple):
     caps: tuple[float, float, float]
     leverage: tuple[float, float]
     fraction: float
+    largest_coin: float
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -140,6 +143,7 @@ def _outcome(
             (limits.symbol_cap, limits.crypto_leverage, max(limits.margin_equity, settings.margin.margin_equity)),
             (limits.intraday_leverage, limits.into_the_night),
             rule.fraction,
+            settings.orders.largest,
         ),
         new_tape(4 * len(book.holding) + 16),
         equity,
@@ -165,13 +169,15 @@ def _follow(
         account.fills = 0
         if t > first:
             advance(book, line, tape, t)
-        targets, row = np.empty(0), rows[t]
+        targets, before, row = np.empty(0), np.empty(0), rows[t]
         if row >= 0:
+            before = book.holding["quantity"].copy()
             targets = _targets(book, plan, row, totals)
         opens, volumes, volatility = open_bars(book, line, tape, t)
         if row >= 0:
             day = line.days[line.day[t]]
-            move(account, book.holding, day, tape, t, targets, opens, volumes, volatility)
+            tape = with_room(tape, account.fills, fills_at_most(book.holding, targets, plan.largest_coin))
+            move(account, book.holding, day, tape, t, before, targets, opens, volumes, volatility, plan.largest_coin)
         equity[t - first] = account.equity
         _sum_up(book, tape, totals)
 
@@ -191,7 +197,7 @@ def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
         return np.where(deciding, 0.0, targets)
     held = targets * marks / equity
     ceiling = lent(plan.leverage[1] if plan.overnight[row] else plan.leverage[0], equity, plan.caps[2])
-    unborrowed = max(0.0, account.cash - max(account.unsettled, 0.0) - account.proceeds) / equity
+    free = max(0.0, unborrowed(account)) / equity
     mu, covariance = _moments(plan, row)
     status, weights, _ = best_weights(
         mu,
@@ -203,7 +209,7 @@ def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
         deciding,
         equity,
         ceiling,
-        unborrowed,
+        free,
         plan.caps,
         plan.fraction,
     )

@@ -142,9 +142,9 @@ def _follow(
         if t > 0:
             if day[t] != day[t - 1]:
                 open_session(book, today)
-                if account.liquidate > 0.0:
-                    liquidate(book, today, tape, t, opens[t], endless, none)
-            move(account, holding, today, tape, t, targets, opens[t], endless, none)
+            if account.called:
+                liquidate(book, today, tape, t, opens[t], endless, none)
+            move(account, holding, today, tape, t, holding["quantity"], targets, opens[t], endless, none, np.inf)
         mark(account, holding, closes[t])
         last = t + 1 == rows
         if not last and day[t + 1] != day[t]:

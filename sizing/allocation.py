@@ -10,15 +10,19 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sizing.factor import factored_solve
 from sizing.kelly import SizingProblem, SolverFailed, failure, optimal_weights, unconstrained_kelly
-from sizing.limits import CEILINGS, Ceiling, Limits, bounds_of, ceilings_of
+from sizing.limits import CEILINGS, Limits, bounds_of, ceilings_of
 from sizing.program import SOLVED
 from trainingdata.compiled import compiled
 from trainingdata.errors import InputError
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.int64]
 
+BINDING = ("symbol_cap", "long_only", *CEILINGS, "cost")  # whatever can hold a weight where it is
+SYMBOL_CAP, LONG_ONLY, FIRST_CEILING, COST = 0, 1, 2, 2 + len(CEILINGS)
 TOUCH = 1e-6  # a limit this close, in weight, binds
 SAME = 1e-9  # a weight this close to the wanted one is it
 
@@ -141,9 +145,10 @@ def allocate(situation: Situation, limits: Limits, fraction: float) -> Allocatio
         if the quadratic program is not solved.
     """
     s = situation
-    wanted = np.full(len(s.mu), np.nan)
-    deciding = np.flatnonzero(s.deciding)
-    wanted[deciding] = unconstrained_kelly(s.mu[deciding], s.covariance[np.ix_(deciding, deciding)], fraction)
+    factored, wanted = _unlimited(s.mu, s.covariance, s.deciding, fraction)
+    if not factored:
+        deciding = np.flatnonzero(s.deciding)
+        wanted[deciding] = unconstrained_kelly(s.mu[deciding], s.covariance[np.ix_(deciding, deciding)], fraction)
     target, prices = _solved(s, limits, fraction)
     gradient = s.mu - s.covariance @ target / fraction
     return Allocation(wanted, target, _binding(s, limits, wanted, target, gradient, prices))
@@ -169,15 +174,13 @@ def nearest(situation: Situation, limits: Limits, wanted: Array) -> Allocation:
 
 def _solved(s: Situation, limits: Limits, fraction: float) -> tuple[Array, Array]:
     """Weights [S] under every limit and prices of the ceilings."""
-    caps = (limits.symbol_cap, limits.crypto_leverage, limits.margin_equity)
     status, target, prices = best_weights(
         *(s.mu, s.covariance, s.held, s.cost, s.crypto, s.long_only, s.deciding),
-        *(s.equity, s.stock_ceiling, s.unborrowed, caps, fraction),
+        *(s.equity, s.stock_ceiling, s.unborrowed, _caps(limits), fraction),
     )
     if status != SOLVED:
         lower, upper = limits.bounds(long_only=s.long_only, deciding=s.deciding, held=s.held, equity=s.equity)
-        ceilings = _ceilings(s, limits)
-        rows, rooms = np.array([c.coefficients for c in ceilings]), np.array([c.limit for c in ceilings])
+        rows, rooms = _ceilings(s.held, s.cost, s.crypto, s.stock_ceiling, s.unborrowed, _caps(limits))
         problem = SizingProblem(s.mu, s.covariance, s.held, s.cost, lower, upper, rows, rooms, fraction)
         raise SolverFailed(failure(status, len(target)), problem)
     return target, prices
@@ -200,45 +203,106 @@ def best_weights(
 ) -> tuple[int, Array, Array]:
     """Status, weights [S] under every limit, and the prices [4] of the CEILINGS.
 
-    caps: of a symbol, of all coins, and the equity below which nothing is short. What coins may be bought with is less
-    what trading costs.
+    caps: of a symbol, of all coins, and the equity below which nothing is short.
     """
     lower, upper = bounds_of(long_only, deciding, held, caps[0], equity >= caps[2])
-    rows, limits = ceilings_of(crypto, held, stock_ceiling, caps[1], unborrowed / (1.0 + cost.max()))
+    rows, limits = _ceilings(held, cost, crypto, stock_ceiling, unborrowed, caps)
     return optimal_weights(mu, covariance, held, cost, lower, upper, rows, limits, fraction)
 
 
-def _ceilings(s: Situation, limits: Limits) -> tuple[Ceiling, ...]:
-    unborrowed = s.unborrowed / (1 + float(s.cost.max()))
-    return limits.ceilings(crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=unborrowed)
+@compiled
+def _ceilings(
+    held: Array, cost: Array, crypto: Mask, stock_ceiling: float, unborrowed: float, caps: tuple[float, float, float]
+) -> tuple[Array, Array]:
+    """Coefficients [4, S] and limits [4] of the CEILINGS; what coins may be bought with is less what trading costs."""
+    return ceilings_of(crypto, held, stock_ceiling, caps[1], unborrowed / (1.0 + cost.max()))
+
+
+def _caps(limits: Limits) -> tuple[float, float, float]:
+    """Of a symbol, of all coins, and the equity below which nothing is short."""
+    return limits.symbol_cap, limits.crypto_leverage, limits.margin_equity
+
+
+@compiled
+def _unlimited(mu: Array, covariance: Array, deciding: Mask, fraction: float) -> tuple[bool, Array]:
+    """Fractional Kelly [S] of what decides, without limits or costs; whether its covariance has a factor. NaN for the rest."""
+    chosen = np.flatnonzero(deciding)
+    weights, risk = mu[chosen] * fraction, np.empty((len(chosen), len(chosen)))
+    for a in range(len(chosen)):
+        for b in range(len(chosen)):
+            risk[a, b] = covariance[chosen[a], chosen[b]]
+    factored = factored_solve(risk, weights)
+    wanted = np.full(len(mu), np.nan)
+    wanted[chosen] = weights
+    return factored, wanted
 
 
 def _binding(
     s: Situation, limits: Limits, wanted: Array, target: Array, gradient: Array, prices: Array
 ) -> tuple[Mapping[str, float], ...]:
     """What holds each target where it is, and the price of it. gradient [S]: of return net of risk, by weight."""
-    size = np.abs(target)
-    full = [
-        (ceiling, price)
-        for ceiling, price in zip(_ceilings(s, limits), prices.tolist(), strict=True)
-        if float(ceiling.coefficients @ size) >= ceiling.limit - TOUCH
-    ]
-    shorts = s.equity >= limits.margin_equity
-    found: list[Mapping[str, float]] = [{}] * len(target)
-    for k in np.flatnonzero(s.deciding).tolist():
-        wish, got, held = float(wanted[k]), float(target[k]), float(s.held[k])
-        outward = -1.0 if got < 0 or (got == 0 and wish < 0) else 1.0
-        taken = sum(price * float(ceiling.coefficients[k]) for ceiling, price in full)
-        saved = float(s.cost[k]) if (held - got) * outward > 0 else -float(s.cost[k])
-        further = max(outward * float(gradient[k]) + saved - taken, 0.0) if gradient[k] == gradient[k] else np.nan
-        bound: dict[str, float] = {}
-        if abs(got) >= limits.symbol_cap - TOUCH:
-            bound["symbol_cap"] = further
-        if got == min(held, 0.0) and wish < got and (s.long_only[k] or not shorts):
-            bound["long_only"] = further
-        if abs(wish) > abs(got):
-            bound |= {ceiling.name: price for ceiling, price in full if ceiling.coefficients[k] > 0}
-        if not bound and got == held and wish != got and s.cost[k] > 0:
-            bound["cost"] = np.nan
-        found[k] = bound
+    holds, further = _holds(
+        *(s.held, s.cost, s.crypto, s.long_only, s.deciding, s.equity, s.stock_ceiling, s.unborrowed, _caps(limits)),
+        *(wanted, target, gradient, prices),
+    )
+    common, found = (*prices.tolist(), np.nan), []
+    shared: dict[int, Mapping[str, float]] = {}  # what holds several alike is said once
+    for bits, own in zip(holds.tolist(), further.tolist(), strict=True):
+        bound = shared.get(bits)
+        if bound is None:
+            worth = (own, own, *common)
+            bound = {name: worth[k] for k, name in _NAMED[bits]}
+            if not bits & _OWN:
+                shared[bits] = bound
+        found.append(bound)
     return tuple(found)
+
+
+_OWN = 1 << SYMBOL_CAP | 1 << LONG_ONLY
+_NAMED = [[(k, name) for k, name in enumerate(BINDING) if bits >> k & 1] for bits in range(1 << len(BINDING))]
+
+
+@compiled
+def _holds(
+    held: Array,
+    cost: Array,
+    crypto: Mask,
+    long_only: Mask,
+    deciding: Mask,
+    equity: float,
+    stock_ceiling: float,
+    unborrowed: float,
+    caps: tuple[float, float, float],
+    wanted: Array,
+    target: Array,
+    gradient: Array,
+    prices: Array,
+) -> tuple[Index, Array]:
+    """Which of BINDING hold each target [S], a bit each, and what one more of its own bound would be worth [S]."""
+    rows, rooms = _ceilings(held, cost, crypto, stock_ceiling, unborrowed, caps)
+    holds, further = np.zeros(len(target), dtype=np.int64), np.full(len(target), np.nan)
+    full = np.empty(len(rooms), dtype=np.bool_)
+    for c in range(len(rooms)):
+        full[c] = np.dot(rows[c], np.abs(target)) >= rooms[c] - TOUCH
+    for k in range(len(target)):
+        wish, got, now = wanted[k], target[k], held[k]
+        if not deciding[k]:
+            continue
+        outward = -1.0 if got < 0 or (got == 0 and wish < 0) else 1.0
+        taken, bits = 0.0, 0
+        for c in range(len(rooms)):
+            if full[c]:
+                taken += prices[c] * rows[c, k]
+                if abs(wish) > abs(got) and rows[c, k] > 0:
+                    bits |= 1 << (FIRST_CEILING + c)
+        saved = cost[k] if (now - got) * outward > 0 else -cost[k]
+        gain = outward * gradient[k] + saved - taken
+        further[k] = 0.0 if gain < 0.0 else gain
+        if abs(got) >= caps[0] - TOUCH:
+            bits |= 1 << SYMBOL_CAP
+        if got == min(now, 0.0) and wish < got and (long_only[k] or equity < caps[2]):
+            bits |= 1 << LONG_ONLY
+        if bits == 0 and got == now and wish != got and cost[k] > 0:
+            bits |= 1 << COST
+        holds[k] = bits
+    return holds, further

@@ -53,9 +53,27 @@ def whole_steps(quantity: float, step: float) -> float:
     return float(count if quantity > 0 else -count)
 
 
+@inlined
+def part_count(steps: float, rest: float, most: float, step: float) -> int:
+    """In how many orders a quantity of so many steps and a rest below one goes out, each of `most` at most.
+
+    One step is the least an order can be, whatever it is worth.
+    """
+    slots = steps + (1.0 if rest > 0.0 else 0.0)
+    return max(int(np.ceil(slots / max(np.floor(most / step), 1.0))), 1)
+
+
+@inlined
+def part_steps(steps: float, count: int, k: int) -> float:
+    """Steps of order number k of `count`: as equal as they can be, the larger ones first."""
+    least = np.floor(steps / count)
+    return float(least + (1.0 if k < steps - least * count else 0.0))
+
+
 def whole(quantity: float, increment: Decimal) -> Decimal:
     """The largest multiple of `increment` that is no further from zero than `quantity`."""
-    return int(whole_steps(float(quantity), float(increment))) * increment
+    step = 1.0 if increment == 1 else float(increment)
+    return int(whole_steps(quantity, step)) * increment
 
 
 def target_quantity(

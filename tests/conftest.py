@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def sees_the_gpu(expression: str) -> bool:
+    """Whether a run asks for what needs a GPU by name: `-m gpu`, `-m bench`."""
+    return re.search(r"(?<!not )\b(gpu|bench)\b", expression) is not None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """All other tests compute on the CPU, also where there is a GPU: their numbers are the same everywhere."""
+    if not sees_the_gpu(config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,13 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 FIELDS = ("open", "high", "low", "close", "volume")
+_OF_A_PANEL = ("instruments", "source", "symbols", "crypto", "long_only", "tradable")  # whatever its rows
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
+
+# Factors for splits and dividends round a price past the high or low that it equals: by 2e-16 of it in
+# 27 of 93,648 adjusted daily bars of a vendor. A tick is 1e-7 of the dearest price and never this small.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -36,6 +41,8 @@ class Bars:
     times [T]: UTC `datetime64[ns]`, increasing; the instants at which a bar of any symbol became known.
     values [S, T, 5] float64: open, high, low, close in USD and volume; NaN where `mask` [S, T] is false.
     source: where the bars come from, in a few words, for every report made of them.
+    symbols, crypto, long_only, tradable [S]: of the instruments, in panel order; which are coins, which cannot be sold
+    short, which take orders.
     """
 
     instruments: tuple[Instrument, ...]
@@ -43,6 +50,10 @@ class Bars:
     values: Array
     mask: Mask
     source: str
+    symbols: tuple[str, ...] = field(init=False)
+    crypto: Mask = field(init=False)
+    long_only: Mask = field(init=False)
+    tradable: Mask = field(init=False)
 
     def __post_init__(self) -> None:
         expected = (len(self.instruments), len(self.times), len(FIELDS))
@@ -54,26 +65,13 @@ class Bars:
             raise ValueError("a panel needs at least one instant")
         if not (np.diff(self.times) > np.timedelta64(0)).all():
             raise ValueError("times must increase")
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """Symbols in panel order, [S]."""
-        return tuple(i.symbol for i in self.instruments)
-
-    @property
-    def crypto(self) -> Mask:
-        """[S] which symbols are coins."""
-        return np.array([i.kind is Kind.CRYPTO for i in self.instruments])
-
-    @property
-    def long_only(self) -> Mask:
-        """[S] which symbols cannot be sold short."""
-        return np.array([not i.shortable for i in self.instruments])
-
-    @property
-    def tradable(self) -> Mask:
-        """[S] which symbols take orders."""
-        return np.array([i.tradable for i in self.instruments])
+        for name, value in (
+            ("symbols", tuple(i.symbol for i in self.instruments)),
+            ("crypto", np.array([i.kind is Kind.CRYPTO for i in self.instruments], dtype=bool)),
+            ("long_only", np.array([not i.shortable for i in self.instruments], dtype=bool)),
+            ("tradable", np.array([i.tradable for i in self.instruments], dtype=bool)),
+        ):
+            object.__setattr__(self, name, value)
 
     @property
     def now(self) -> np.datetime64:
@@ -83,14 +81,12 @@ class Bars:
     def between(self, first: int, last: int) -> Bars:
         """Rows first … last - 1 as views; nothing is copied or checked again."""
         part: Bars = object.__new__(Bars)
-        for name, value in (
-            ("instruments", self.instruments),
-            ("times", self.times[first:last]),
-            ("values", self.values[:, first:last]),
-            ("mask", self.mask[:, first:last]),
-            ("source", self.source),
-        ):
-            object.__setattr__(part, name, value)
+        put = object.__setattr__
+        put(part, "times", self.times[first:last])
+        put(part, "values", self.values[:, first:last])
+        put(part, "mask", self.mask[:, first:last])
+        for name in _OF_A_PANEL:
+            put(part, name, getattr(self, name))
         return part
 
     def until(self, now: np.datetime64) -> Bars:
@@ -213,6 +209,9 @@ def bars_of(frame: pd.DataFrame, item: Instrument, path: str) -> tuple[Instants,
     missing = [c for c in ("timestamp", *FIELDS) if c not in frame.columns]
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(map(str, frame.columns))}")
+    doubled = frame.columns[frame.columns.duplicated()].intersection(["timestamp", *FIELDS])
+    if len(doubled):
+        raise DataError(f"{path}: column {doubled[0]!r} is there twice; keep one")
     if frame.empty:
         raise DataError(f"{path}: the file holds no bars")
     return bars_from(_read_starts(path, frame["timestamp"]), _read_values(path, frame), item, path)
@@ -285,13 +284,16 @@ def _read_starts(path: str, column: pd.Series) -> Instants:
 
 
 def check_bars(starts: Instants, values: Array, path: str) -> None:
-    """Refuse starts that do not increase, prices that are none, volumes below zero, highs below lows.
+    """Refuse starts that do not increase, prices that are none or outside their range, volumes below zero.
 
     Raises
     ------
     DataError
         naming the row.
     """
+    if np.isnat(starts).any():
+        row = int(np.flatnonzero(np.isnat(starts))[0])
+        raise DataError(f"{path}: row {row + 1}: timestamp is empty")
     step = np.diff(starts)
     if (step <= np.timedelta64(0)).any():
         row = int(np.flatnonzero(step <= np.timedelta64(0))[0]) + 1
@@ -311,6 +313,21 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     if crossed.any():
         row = int(np.flatnonzero(crossed)[0])
         raise DataError(f"{path}: row {row + 1}: high {values[row, HIGH]:g} is below low {values[row, LOW]:g}")
+    _check_range(values, path)
+
+
+def _check_range(values: Array, path: str) -> None:
+    """Refuse an open or close outside low … high: orders fill inside that range."""
+    ends = values[:, [OPEN, CLOSE]]
+    above = ends > values[:, HIGH, None] * (1 + ROUNDING)
+    below = ends < values[:, LOW, None] * (1 - ROUNDING)
+    if not (above | below).any():
+        return
+    row, column = np.argwhere(above | below)[0]
+    field = (OPEN, CLOSE)[column]
+    side, edge = ("above", HIGH) if above[row, column] else ("below", LOW)
+    price, bound = values[row, field], values[row, edge]
+    raise DataError(f"{path}: row {row + 1}: {FIELDS[field]} {price:.10g} is {side} {FIELDS[edge]} {bound:.10g}")
 
 
 def _read_values(path: str, frame: pd.DataFrame) -> Array:

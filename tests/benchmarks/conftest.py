@@ -1,13 +1,71 @@
 from __future__ import annotations
 
+import os
+import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
 
 Seconds = Callable[..., float]
+
+HEAD = """# Forecasts on a GPU
+
+{device}, {cores} CPU cores, {machine}; Python {python}, torch {torch} (CUDA {cuda}), chronos-forecasting {chronos}; commit
+{commit}, {date}. Medians of three runs after one warm-up of the same work, which compiles; the first call, compilation
+included, has a column of its own. The pipeline is `Chronos2Pipeline` in fp32 at the best of its batch sizes, in the same run.
+Errors: differences from the same windows' answers by {reference}, in a window's deviation.
+
+| what | first call, s | windows/s | pipeline, windows/s (batch) | ratio | largest error | mean error |
+| --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Markdown file that is written anew with each row: what has been measured stays when time runs out."""
+
+    path: Path
+    head: str
+    rows: list[str] = field(default_factory=list)
+
+    def add(self, *cells: str) -> None:
+        """One row; printed too."""
+        self.rows.append(f"| {' | '.join(cells)} |\n")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(self.head + "".join(self.rows))
+        print(f"\n{' | '.join(cells)}")
+
+
+def head() -> str:
+    """What the figures were measured with."""
+    gpu = torch.cuda.is_available()
+    return HEAD.format(
+        device=torch.cuda.get_device_name() if gpu else "no GPU",
+        cores=os.cpu_count(),
+        machine=platform.machine(),
+        python=sys.version.split()[0],
+        torch=torch.__version__,
+        cuda=torch.version.cuda,
+        chronos=version("chronos-forecasting"),
+        commit=os.environ.get("COMMIT") or "unknown",
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        reference="the CPU in fp32" if gpu else "the pipeline",
+    )
+
+
+@pytest.fixture(scope="session")
+def table(pytestconfig: pytest.Config) -> Table:
+    """What `make gpu` leaves behind: outputs/gpu.md; outputs/bench.md where there is no GPU."""
+    name = "gpu.md" if torch.cuda.is_available() else "bench.md"
+    return Table(pytestconfig.rootpath / "outputs" / name, head())
 
 
 @pytest.fixture

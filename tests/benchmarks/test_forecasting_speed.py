@@ -1,4 +1,4 @@
-"""Forecasts a second beside the library's pipeline in the same run, an error figure beside each: `make bench`."""
+"""Forecasts a second beside the library's pipeline in the same run, an error figure beside each: `make bench`, `make gpu`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +23,11 @@ from forecasting.chronos2 import Chronos2Forecaster
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.symbols import Profile
 from forecasting.train import initialise
+from forecasting.windows import Windows
 from trainingdata.synthetic import SyntheticMarket
 
 Seconds = Callable[..., float]
 pytestmark = [pytest.mark.bench, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-
-GPU = torch.cuda.is_available()
 
 
 def large(folder: Path) -> Path:
@@ -47,38 +48,75 @@ def large(folder: Path) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Measured:
+    """first: seconds of the first call. ours, pipeline: windows a second. largest, mean: error in a window's deviation."""
+
+    windows: int
+    first: float
+    ours: float
+    pipeline: float
+    batch: int
+    largest: float
+    mean: float
+
+    def cells(self, what: str) -> tuple[str, ...]:
+        return (
+            f"{what}, {self.windows:,} windows", f"{self.first:.1f}", f"{self.ours:,.0f}",
+            f"{self.pipeline:,.0f} ({self.batch})", f"{self.ours / self.pipeline:.2f} ×", f"{self.largest:.1e}",
+            f"{self.mean:.1e}",
+        )  # fmt: skip
+
+
 def beside_the_pipeline(
-    seconds: Seconds, model: str, windows: int, sizes: tuple[int, ...], profile: Profile, batch: int | None = None
-) -> str:
+    seconds: Seconds, model: str, windows: int, sizes: tuple[int, ...], checked: int, **settings: Any
+) -> Measured:
     """Ours and the pipeline's at its best batch size on the same windows."""
+    profile = Profile(model=model, **settings)
     bars = SyntheticMarket(start="2021-01-04").bars()
-    forecaster = Chronos2Forecaster(profile, batch_size=batch)
+    forecaster = Chronos2Forecaster(profile)
     every = forecaster.windows(bars, bars.times[0])
     rows = np.linspace(0, len(every) - 1, windows).astype(np.int64)
+    began = time.perf_counter()
+    forecaster.answer(every, rows[:1], profile)
+    first = time.perf_counter() - began
+    ours = seconds(lambda: forecaster.answer(every, rows, profile))
     contexts = [torch.tensor(c, dtype=torch.float32) for c in every.contexts(rows)]
-    pipeline = Chronos2Pipeline.from_pretrained(model, device_map="cuda" if GPU else "cpu")
+    gpu = torch.cuda.is_available()
+    pipeline = Chronos2Pipeline.from_pretrained(model, device_map="cuda" if gpu else "cpu")
 
     def peer(size: int) -> float:
         return seconds(lambda: pipeline.predict(contexts, prediction_length=HORIZON, batch_size=size), runs=1)
 
     best = min((peer(size), size) for size in sizes)
-    ours = seconds(lambda: forecaster.answer(every, rows, profile))
     best = min(best, (peer(best[1]), best[1]))
-    check = slice(0, min(windows, 2000))
-    raw = pipeline.predict_quantiles(contexts[check], prediction_length=HORIZON, quantile_levels=list(LEVELS))[0]
-    expected = np.sort(np.stack([q[0].numpy() for q in raw]), axis=-1)
-    deviation = np.stack([c.numpy() for c in contexts[check]]).std(axis=1)
-    error = np.abs(forecaster.answer(every, rows[check], profile) - expected).max(axis=(1, 2)) / deviation
-    return (
-        f"{windows:,} windows: ours {windows / ours:,.0f}/s, pipeline at its best batch ({best[1]}) {windows / best[0]:,.0f}/s,"
-        f" {best[0] / ours:.2f} x; largest difference {error.max():.1e} of a window's deviation, mean {error.mean():.1e}"
+    check = rows[:: -(-windows // checked)]
+    exact = on_the_cpu(model, every, check) if gpu else by(pipeline, every, check)
+    deviation = every.contexts(check).std(axis=1)[:, None, None]
+    error = np.abs(forecaster.answer(every, check, profile) - exact) / deviation
+    return Measured(
+        windows, first, windows / ours, windows / best[0], best[1], float(error.max()), float(error.max(axis=(1, 2)).mean())
     )
 
 
+def on_the_cpu(model: str, windows: Windows, rows: np.ndarray) -> np.ndarray:
+    """fp32 answers, not compiled."""
+    profile = Profile(model=model, device="cpu", compile=False)
+    return Chronos2Forecaster(profile).answer(windows, rows, profile)
+
+
+def by(pipeline: Chronos2Pipeline, windows: Windows, rows: np.ndarray) -> np.ndarray:
+    contexts = [torch.tensor(c, dtype=torch.float32) for c in windows.contexts(rows)]
+    raw = pipeline.predict_quantiles(contexts, prediction_length=HORIZON, quantile_levels=list(LEVELS))[0]
+    return np.sort(np.stack([q[0].numpy() for q in raw]), axis=-1)
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_the_shipped_checkpoint(dtype: str, seconds: Seconds) -> None:
-    profile = Profile(dtype=dtype)  # type: ignore[arg-type]
-    print(f"\nshipped, {dtype}: {beside_the_pipeline(seconds, str(SHIPPED), 20_000, (32, 64, 128, 256, 512), profile)}")
+def test_the_shipped_checkpoint(dtype: str, seconds: Seconds, table: Any) -> None:
+    sizes = (512, 2048) if torch.cuda.is_available() else (32, 64, 128, 256, 512)
+    measured = beside_the_pipeline(seconds, str(SHIPPED), 20_000, sizes, 2000, dtype=dtype)
+    table.add(*measured.cells(f"shipped checkpoint, {dtype}"))
 
 
 def test_one_call_per_symbol_per_bar(seconds: Seconds) -> None:
@@ -93,32 +131,43 @@ def test_one_call_per_symbol_per_bar(seconds: Seconds) -> None:
     print(f"\none call a window: {1 / each:,.0f}/s; ours {1 / ours:,.0f}/s, {each / ours:.1f} x")
 
 
-def test_the_120_million_configuration(tmp_path: Path, seconds: Seconds) -> None:
-    folder = str(large(tmp_path))
-    windows, sizes = (20_000, (256, 512, 1024, 2048)) if GPU else (512, (16, 32, 64, 128))
-    for dtype in ("fp32", "bf16"):
-        said = beside_the_pipeline(seconds, folder, windows, sizes, Profile(model=folder, dtype=dtype))  # type: ignore[arg-type]
-        print(f"\n120 M random weights, {dtype}: {said}")
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_120_million_configuration(dtype: str, tmp_path: Path, seconds: Seconds, table: Any) -> None:
+    windows, sizes = (20_000, (512, 2048)) if torch.cuda.is_available() else (512, (16, 32, 64, 128))
+    measured = beside_the_pipeline(seconds, str(large(tmp_path)), windows, sizes, 200, dtype=dtype)
+    table.add(*measured.cells(f"120 M, random weights, {dtype}"))
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not GPU, reason="no CUDA")
-def test_a_year_of_five_hundred_symbols_on_a_gpu(tmp_path: Path, seconds: Seconds) -> None:
-    folder = str(large(tmp_path))
-    rng = np.random.default_rng(0)
-    from forecasting.windows import Windows
+def test_a_year_of_five_hundred_symbols_on_a_gpu(tmp_path: Path, seconds: Seconds, table: Any) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA")
+    table.add(*a_year(seconds, str(large(tmp_path)), symbols=500, hours=1750, checked=200))
 
-    closes = tuple(100 * np.exp(np.cumsum(rng.normal(0, 0.01, 1849))) for _ in range(500))
-    last = np.tile(np.arange(99, 1849), 500)
-    symbol = np.repeat(np.arange(500), 1750)
+
+def a_year(seconds: Seconds, model: str, symbols: int, hours: int, checked: int) -> tuple[str, ...]:
+    """Every hour of a year in bf16, and what share of the matrix units' time that is: cells of a row."""
+    rng = np.random.default_rng(0)
+    closes = tuple(100 * np.exp(np.cumsum(rng.normal(0, 0.01, hours + 99))) for _ in range(symbols))
+    last = np.tile(np.arange(99, hours + 99), symbols)
     stamps = np.datetime64("2024-01-01", "ns") + last * np.timedelta64(1, "h")
-    windows = Windows(closes, np.full(500, 100), symbol, last, stamps)
-    profile = Profile(model=folder, dtype="bf16")
+    windows = Windows(closes, np.full(symbols, 100), np.repeat(np.arange(symbols), hours), last, stamps)
+    profile = Profile(model=model, dtype="bf16")
     forecaster = Chronos2Forecaster(profile)
-    taken = seconds(lambda: forecaster.answer(windows, np.arange(len(windows)), profile), runs=1)
+    every = np.arange(len(windows))
+    began = time.perf_counter()
+    forecaster.answer(windows, every[:1], profile)
+    first = time.perf_counter() - began
+    taken = seconds(lambda: forecaster.answer(windows, every, profile), runs=1)
+    check = every[:: -(-len(windows) // checked)]
+    difference = np.abs(forecaster.answer(windows, check, profile) - on_the_cpu(model, windows, check))
+    error = difference / windows.contexts(check).std(axis=1)[:, None, None]
     tokens, width, inner, layers = 10, 768, 3072, 12
     flops = 2 * len(windows) * tokens * layers * (4 * width**2 + width**2 + 2 * width * inner)
-    print(f"\n500 symbols x 1,750 hours, 120 M, bf16: {taken:.1f} s, {flops / taken / 1e12:,.0f} TFLOP/s")
+    what = f"120 M, bf16, {symbols} symbols × {hours:,} hours: {taken:.1f} s, {flops / taken / 1e12:,.1f} TFLOP/s"
+    errors = f"{error.max():.1e}", f"{error.max(axis=(1, 2)).mean():.1e}"
+    return what, f"{first:.1f}", f"{len(windows) / taken:,.0f}", "", "", *errors
 
 
 def test_a_cached_year_of_twenty_symbols(tmp_path: Path, seconds: Seconds) -> None:

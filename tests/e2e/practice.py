@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import requests
 from aiohttp import web
 from alpaca.trading.client import TradingClient
@@ -69,7 +70,9 @@ def practising() -> Iterator[Start]:
     def start(*words: str, speed: float | None = None, bars: Callable[[Bars], Bars] = lambda bars: bars) -> Practice:
         settings = VenueSettings.of(composed("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words]))
         panel, first = settings.panel()
-        server, posts = Server(Venue(settings, bars(panel), first), speed), []
+        shown = bars(panel)
+        begin = int(np.searchsorted(shown.times, panel.times[first]))
+        server, posts = Server(Venue(settings, shown, begin), speed), []
         app = server.app()
 
         async def note(request: web.Request, _: web.StreamResponse) -> None:

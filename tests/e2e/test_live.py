@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from by_hand import eager, wild
 from practice import KEYS, OPENING, ROOT, SPAN, Live, Start, broker, trading
 
 from execution.cycle import Rules
@@ -70,6 +71,34 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     assert [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in here.venue.broker.fills] == traded
     assert here.venue.broker.row().equity == expected.rows[-1].equity
     assert float(trading(here).get_account().equity) == pytest.approx(expected.rows[-1].equity, abs=0.005)
+
+
+@pytest.mark.parametrize("capital", [1_500.0, 100_000.0, 2_000_000.0])
+def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the_wire(practice: Start, capital: float) -> None:
+    """Stocks fall by a quarter in a session's last half hour: what the broker sells, and what coins cost in parts, agree."""
+    words = (
+        *("symbols=[SYA,SYB,SYC,SYXUSD]", "forecaster=ewma", "limits.symbol_cap=1.2", "limits.overnight_leverage=3.5"),
+        *("costs.stock_impact=1.0", "costs.crypto_impact=1.0"),
+    )
+    here = practice(*words, "increments=original", f"capital={capital}", bars=wild)
+    bars, first, settings = here.venue.bars, here.venue.first, here.venue.settings
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    believed = eager(trader.beliefs(bars, bars.times[first]), "2024-02-20T10:00")
+    alone = replace(settings, fills=replace(settings.fills, remainder="cancel"))
+    expected = simulate(alone, bars, first, "alone", replace(trader, table=believed))
+    live = Live.at(here, *words)
+    live = replace(live, trader=replace(live.trader, table=believed))
+    while True:
+        live.cycle(broker(here))
+        if here.venue.over:
+            break
+        here.advance()
+    assert (expected.margin["margin_calls"] > 0) == (capital >= 100_000.0)
+    parted = any("-SYXUSD-1-" in order.client_order_id for decision in expected.decisions for order in decision.orders)
+    assert parted == (capital == 2_000_000.0)
+    assert here.venue.broker.margin_events()["margin_calls"] == expected.margin["margin_calls"]
+    assert here.venue.broker.fills == expected.fills
+    assert here.venue.broker.row().equity == pytest.approx(expected.rows[-1].equity, abs=0.005)
 
 
 def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> None:

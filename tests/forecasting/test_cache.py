@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting import cache as caches
-from forecasting.cache import Reader, Shelf, intact, listed, prune
+from forecasting.cache import Reader, Shelf, listed, prune
 from forecasting.cached import CachedForecaster
 from forecasting.chronos2 import Chronos2Forecaster
 from forecasting.forecast import HORIZON, LEVELS
+from forecasting.forecast_file import fault, read_values
 from forecasting.symbols import Profile
 from forecasting.windows import Windows
 from trainingdata.bars import CLOSE, Bars
@@ -146,7 +149,7 @@ def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) ->
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert all(intact(p) for p in killed.rglob("*.parquet"))
+        assert not any(fault(p) for p in killed.rglob("*.parquet"))
     subprocess.run(batch(killed, tmp_path / "b.parquet"), cwd=tmp_path, check=True, capture_output=True)
     assert content(killed) == content(whole)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
@@ -161,7 +164,7 @@ def test_two_processes_at_once_do_no_harm(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [process.wait(300) for process in both] == [0, 0]
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
-    assert all(intact(p) for p in (tmp_path / "shared").rglob("*.parquet"))
+    assert not any(fault(p) for p in (tmp_path / "shared").rglob("*.parquet"))
     assert not list((tmp_path / "shared").rglob("*.part"))
 
 
@@ -185,9 +188,9 @@ def test_a_damaged_file_is_never_believed(kept: Path, market: Bars, monkeypatch:
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 3] ^= 0xFF
     path.write_bytes(bytes(damaged))
-    assert not intact(path)
+    assert fault(path) == "damaged"
     with pytest.raises(DataError, match=r"damaged: .*prune"):
-        caches.read_values(path)
+        read_values(path)
 
 
 def test_the_cache_is_listed_verified_and_pruned(kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,3 +290,130 @@ def test_what_is_kept_is_read_without_torch(tmp_path: Path) -> None:
     line = [sys.executable, "-W", "ignore", "-c", code]
     said = [subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
     assert said == ["True", "False"]
+
+
+@pytest.fixture
+def two_shelves(tmp_path: Path, market: Bars) -> tuple[Path, Path, Path]:
+    """A cache with two shelves of the same windows: (folder, a file of the first, the second's folder)."""
+    for length in (100, 64):
+        forecaster = Chronos2Forecaster(Profile(context_length=length))
+        CachedForecaster(forecaster, tmp_path).forecast(market, market.times[-6])
+    here = CachedForecaster(Chronos2Forecaster(), tmp_path)._shelf(Profile()).folder
+    there = next(p.parent for p in tmp_path.glob("*/specification.json") if p.parent != here)
+    return tmp_path, next(here.rglob("*.parquet")), there
+
+
+@pytest.mark.parametrize("how", ["copied", "moved", "taken for the shelf's own"])
+def test_a_file_is_refused_on_another_shelf(
+    how: str,
+    two_shelves: tuple[Path, Path, Path],
+    market: Bars,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One line names it, its forecasts are computed again, and the commands know about it."""
+    folder, file, there = two_shelves
+    shorter = CachedForecaster(Chronos2Forecaster(Profile(context_length=64)), folder)
+    right = shorter.forecast(market, market.times[-6]).values
+    mine = next(there.rglob("*.parquet"))
+    if how == "copied":
+        alien = Path(shutil.copy(file, mine.parent))
+    elif how == "moved":
+        alien = file.rename(mine.parent / file.name)
+    else:
+        alien = Path(shutil.copy(file, mine))
+    caplog.clear()
+    asked = counting(monkeypatch)
+    again = CachedForecaster(shorter.forecaster, folder).forecast(market, market.times[-6])
+    np.testing.assert_allclose(again.values, right, rtol=2e-7)
+    assert (sum(asked) > 0) == (how == "taken for the shelf's own")
+    lines = {r.getMessage() for r in caplog.records if "belongs on the shelf" in r.getMessage()}
+    assert len(lines) == 1
+    assert str(alien) in lines.pop()
+    if how == "taken for the shelf's own":
+        assert fault(mine) is None, "what was computed again has taken its place"
+        return
+    with pytest.raises(DataError, match=f"belongs on the shelf {file.parent.parent.name}.*not used; .*prune"):
+        read_values(alien)
+    answer = subprocess.run([*CACHE, "verify", "--folder", str(folder)], capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert f"misplaced: {alien}" in answer.stdout
+    assert "0 damaged, 1 misplaced; prune removes them" in answer.stdout
+    done = prune(folder)
+    assert (done["misplaced"], done["damaged"]) == (1, 0)
+    assert not alien.exists()
+    assert mine.exists()
+    answer = subprocess.run([*CACHE, "verify", "--folder", str(folder)], capture_output=True, text=True, check=False)
+    assert (answer.returncode, "0 damaged, 0 misplaced" in answer.stdout) == (0, True)
+
+
+CACHE = [sys.executable, "-m", "forecasting.cache"]
+
+
+def test_same_windows_of_other_weights_are_refused_though_their_keys_fit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stamps = np.datetime64("2024-01-01", "ns") + np.arange(4) * np.timedelta64(1, "h")
+    keys, values = np.arange(4, dtype=np.uint64), np.ones((4, HORIZON, len(LEVELS)), dtype=np.float32)
+    here, there = (Shelf.of(tmp_path, {"weights": weights}) for weights in "ab")
+    file = here.add(np.repeat("A", 4), stamps, keys, values)
+    assert len(here.find(stamps, keys).missing) == 0
+    copy = there.folder / file.parent.name / file.name
+    copy.parent.mkdir(parents=True)
+    shutil.copy(file, copy)
+    assert len(there.find(stamps, keys).missing) == 4
+    assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
+    assert there.add(np.repeat("A", 4), stamps, keys, values).name != file.name
+
+
+def test_a_file_that_names_no_specification_is_refused(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    shelf = Shelf.of(tmp_path, {"a": 1})
+    stamps, keys = np.array(["2024-01-01"], dtype="datetime64[ns]"), np.ones(1, dtype=np.uint64)
+    file = shelf.add(np.array(["A"]), stamps, keys, np.ones((1, HORIZON, len(LEVELS)), dtype=np.float32))
+    assert json.loads(parquet.read_metadata(file).metadata[b"specification"]) == {"a": 1}
+    parquet.write_table(parquet.read_table(file).replace_schema_metadata(None), file)
+    assert fault(file) == "misplaced"
+    with pytest.raises(DataError, match="names no specification"):
+        read_values(file)
+    assert len(shelf.find(stamps, keys).missing) == 1
+
+
+def test_a_file_whose_specification_was_altered_is_no_longer_the_one_its_name_says(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    here, there = (Shelf.of(tmp_path, {"a": a}) for a in (1, 2))
+    stamps, keys = np.array(["2024-01-01"], dtype="datetime64[ns]"), np.ones(1, dtype=np.uint64)
+    file = here.add(np.array(["A"]), stamps, keys, np.ones((1, HORIZON, len(LEVELS)), dtype=np.float32))
+    moved = there.folder / "2024-01" / file.name
+    moved.parent.mkdir(parents=True)
+    forged = parquet.read_table(file).replace_schema_metadata({b"specification": there.specification.encode()})
+    parquet.write_table(forged, moved)
+    assert fault(moved) == "damaged"
+
+
+def test_the_commands_list_what_forecasts_depend_on(two_shelves: tuple[Path, Path, Path]) -> None:
+    folder, file, there = two_shelves
+    CachedForecaster(Chronos2Forecaster(Profile(dtype="bf16", device="cpu"), batch_size=9), folder)._shelf(
+        Profile(dtype="bf16", device="cpu")
+    )
+    shutil.copy(file, next(there.rglob("*.parquet")).parent)
+    answer = subprocess.run([*CACHE, "list", "--folder", str(folder)], capture_output=True, text=True, check=True)
+    for word in ("cpu, eager, 9 windows a pass", "bf16", "fp32"):
+        assert word in answer.stdout
+    assert "belongs on the shelf" in answer.stderr
+    rows = {row["shelf"]: row for row in listed(folder)}
+    assert rows[there.name]["forecasts"] == rows[file.parent.parent.name]["forecasts"], "a misplaced file's are not counted"
+
+
+def test_bf16_is_kept_by_how_it_was_computed_and_fp32_is_not() -> None:
+    def specification(dtype: str, batch_size: int | None = None, **settings: object) -> object:
+        profile = Profile(dtype=dtype, **{"device": "cpu", **settings})  # type: ignore[arg-type]
+        return Chronos2Forecaster(profile, batch_size).specification(profile)
+
+    assert specification("fp32") == specification("fp32", 7) == specification("fp32", compile=True)
+    assert specification("bf16")["computed"] == "cpu, eager, 64 windows a pass"  # type: ignore[index]
+    different = [specification("bf16"), specification("bf16", 7), specification("bf16", compile=True)]
+    assert len({json.dumps(s) for s in different}) == 3
+    assert specification("bf16") == specification("bf16", device="cpu", compile=False)

@@ -7,76 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from by_hand import FLAT, coin, market, order, prices, stock, walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import Fill, Order
-from marketsimulator.book import new_book
-from marketsimulator.broker import SimulatedBroker
-from marketsimulator.terms import FillTerms, MarginTerms, holdings_of, tier_table
-from marketsimulator.timeline import timeline
+from execution.fees import TradingCosts
+from execution.orders import Order
+from marketsimulator.terms import FillTerms
 from trainingdata.actions import Action
-from trainingdata.bars import panel
-from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
-
-FREE = TradingCosts(0, 0, 0, 0, 0, 0)
-FEES = FeeSchedule()
-HOURS = np.arange(np.datetime64("2024-10-02T01:00", "ns"), np.datetime64("2024-10-03", "ns"), np.timedelta64(1, "h"))
-
-
-def coin(*bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any) -> SimulatedBroker:
-    """An account of 100,000 on hourly bars (open, high, low, close) of one coin, from the instant the first is known."""
-    return market({"BTCUSD": (HOURS[: len(bars)], bars)}, volume=volume, **more)
-
-
-def stock(*bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any) -> SimulatedBroker:
-    """The same on the regular bars of one stock, from 2024-10-02 on."""
-    grid = stock_grid()
-    first = int(np.searchsorted(grid.ends, np.datetime64("2024-10-02", "ns")))
-    return market({"AAA": (grid.ends[first : first + len(bars)], bars)}, volume=volume, **more)
-
-
-def market(
-    tables: dict[str, Any],
-    *,
-    volume: float = 1e6,
-    costs: TradingCosts = FREE,
-    fills: FillTerms | None = None,
-    capital: float = 100_000.0,
-    actions: tuple[Action, ...] = (),
-    **margin: Any,
-) -> SimulatedBroker:
-    parts = []
-    for symbol, (times, bars) in tables.items():
-        values = np.array([(*bar, volume) if len(bar) == 4 else bar for bar in bars], dtype=float)
-        parts.append((instrument(symbol), times, values))
-    bars_ = panel(parts, "by hand")
-    terms, share = MarginTerms(**margin), fills or FillTerms()
-    book = new_book(capital, holdings_of(bars_.instruments, costs, terms), tier_table(FEES))
-    line = timeline(bars_, FEES, terms, share, impact=False, actions=actions)
-    return SimulatedBroker(bars_, line, book)
-
-
-def order(side: str, qty: float, type_: str = "market", name: str = "o", symbol: str = "AAA", **more: Any) -> Order:
-    more.setdefault("tif", "gtc")
-    return Order(name, symbol, side, Decimal(str(qty)), "test", type=type_, **more)  # type: ignore[arg-type]
-
-
-def prices(fills: list[Fill]) -> list[tuple[float, float]]:
-    return [(float(f.qty), f.price) for f in fills if f.price > 0]
-
-
-def walk(broker: SimulatedBroker, instants: int) -> list[tuple[float, float]]:
-    """All fills once so many instants have passed."""
-    for step in range(1, instants + 1):
-        broker.advance(step)
-        broker.row()
-    return prices(broker.fills)
-
-
-FLAT = (100.0, 101.0, 99.0, 100.0)
 
 
 def test_a_limit_fills_only_where_the_bar_trades_through_it() -> None:

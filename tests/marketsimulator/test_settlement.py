@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from marketsimulator.book import BY_COIN_FEE, BY_LIQUIDATION, BY_ORDER, BY_SPLIT, Book, Records, new_book, new_tape
-from marketsimulator.margin import maintenance
+from marketsimulator.margin import maintenance, unborrowed
 from marketsimulator.settlement import (
     close_session,
     coin_tier,
@@ -557,3 +557,100 @@ def test_after_a_million_random_events_the_cash_is_exact_to_the_cent() -> None:
     for s in range(S):
         own = tape["symbol"] == s
         assert Decimal(int(nano(tape["quantity"][own]).sum())).scaleb(-9) == Decimal(repr(b.quantity(s)))
+
+
+@given(
+    st.lists(st.floats(0.5, 40.0), min_size=1, max_size=8),
+    st.sampled_from([-1.0, 1.0]),
+    st.floats(0.1, 2.0),
+    st.floats(0.001, 0.05),
+)
+def test_the_parts_of_an_order_pay_the_impact_of_the_whole(
+    parts: list[float], side: float, impact: float, volatility: float
+) -> None:
+    """x at once and in parts within one bar cost the same, but for a tick a part; the other side pays for itself alone."""
+    costs = TradingCosts(0, 0, impact, 0, 0, impact)
+
+    def spent(quantities: list[float]) -> float:
+        b = Bench(1e8, costs=costs)
+        b.hold(2, 1_000.0)
+        start_bar(b.book, b.day, np.full(S, 5_000.0))
+        b.send(2, -side * 3.0, volume=5_000.0, volatility=volatility)
+        before = int(b.account["fills"])
+        for q in quantities:
+            b.send(2, side * q, volume=5_000.0, volatility=volatility)
+        orders = b.tape[before : int(b.account["fills"])]
+        orders = orders[orders["why"] == BY_ORDER]
+        return float((orders["quantity"] * orders["price"]).sum())
+
+    whole = float(np.sum(parts))
+    assert spent(parts) == pytest.approx(spent([whole]), abs=1e-4 * whole * (len(parts) + 1))
+    first = Bench(1e8, costs=costs)
+    start_bar(first.book, first.day, np.full(S, 5_000.0))
+    first.send(2, parts[0], volume=5_000.0, volatility=volatility)
+    share = np.sqrt(parts[0] / 5_000.0)
+    assert first.filled()[0]["price"] == pytest.approx(OPENS[2] * (1 + impact * volatility * share), abs=1e-4)
+
+
+def test_a_new_bar_forgets_the_impact_of_the_last_one() -> None:
+    b = Bench(1e8, costs=TradingCosts(0, 0, 1.0, 0, 0, 1.0))
+    prices = []
+    for _ in range(2):
+        start_bar(b.book, b.day, np.full(S, 1_000.0))
+        for _ in range(2):
+            b.send(0, 10, volume=1_000.0, volatility=0.01)
+            prices.append(float(b.filled()[-1]["price"]))
+    assert prices[0] == prices[2] < prices[1] == prices[3]
+
+
+def cash_for_coins(b: Bench) -> float:
+    return float(unborrowed(b.account))
+
+
+def test_what_a_short_was_sold_for_today_is_kept_from_coins_once() -> None:
+    """10,000 in cash. 50 shares sold short at 100 bring 5,000, which buy no coin, and cost none: 10,000 stay."""
+    b = Bench(10_000.0, costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule())
+    b.send(0, -50)
+    assert b.account["cash"] == 15_000
+    assert cash_for_coins(b) == 10_000
+    b.hold(1, 20)
+    b.send(1, -20)
+    assert cash_for_coins(b) == 10_000  # the other sale's 1,000 settle tomorrow
+    open_session(b.book, b.day)
+    assert cash_for_coins(b) == 11_000
+    b.send(0, 50)
+    assert b.account["proceeds"] == 0
+    assert cash_for_coins(b) == 11_000
+
+
+FLOWS = st.lists(
+    st.tuples(st.sampled_from([0, 0, 0, 1]), st.integers(-200, 200).filter(bool), st.floats(50.0, 150.0)),
+    max_size=20,
+)
+
+
+@given(FLOWS)
+def test_coin_cash_is_cash_less_every_dollar_that_is_spoken_for_once(flow: list[tuple[int, int, float]]) -> None:
+    """A dollar is kept as collateral of an open short, or because its sale has not settled: never for both."""
+    b = Bench(1e6, costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule(), margin_equity=0.0)
+    for night, q, price in flow:
+        if night:
+            open_session(b.book, b.day)
+            assert b.account["fresh_proceeds"] == 0
+        b.send(0, float(q), price)
+        account, holding = b.account, b.book.holding
+        assert account["fresh_proceeds"] == pytest.approx(holding["fresh_proceeds"].sum(), abs=1e-4)
+        assert -1e-9 <= account["fresh_proceeds"] <= account["proceeds"] + 1e-4
+        others = account["unsettled"] - account["fresh_proceeds"]
+        free = account["cash"] - account["proceeds"] - max(others, 0.0)
+        assert cash_for_coins(b) == pytest.approx(free, abs=1e-6)
+        assert free >= account["cash"] - account["proceeds"] - max(account["unsettled"], 0.0) - 1e-3
+
+
+def test_a_short_sold_today_is_no_debit_where_only_what_settled_counts() -> None:
+    """On no cash at all: 5,000 of proceeds are held against a short of 5,000. Nothing is borrowed, on either reckoning."""
+    for debit in ("trade", "settlement"):
+        b = Bench(3_000.0, costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule(), debit=debit)
+        b.send(0, -50)
+        close_session(b.book, b.day, 1)
+        assert b.account["interest"] == 0

@@ -1,0 +1,159 @@
+"""One file of kept forecasts: its rows, the specification they were made under, and its name, the digest of both.
+
+A file lies in FOLDER/<address of the specification>/<month of issue>/. What it holds answers nothing on another shelf: copied
+or moved there it is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from forecasting.forecast import HORIZON, LEVELS
+from forecasting.windows import Keys
+from trainingdata.errors import DataError
+from trainingdata.sessions import Instants
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Array32 = npt.NDArray[np.float32]
+Fault = Literal["damaged", "misplaced"]
+
+SIZE = HORIZON * len(LEVELS)
+FIELD = b"specification"
+REMEDY = "`python -m forecasting.cache prune` removes it"
+
+
+class Misplaced(DataError):
+    """A file that lies on a shelf which is not its own."""
+
+
+def address(specification: str) -> str:
+    """Name of the shelf of a specification, given as text."""
+    return hashlib.sha256(specification.encode()).hexdigest()[:16]
+
+
+def digest(specification: str, issued_at: Instants, keys: Keys, values: Array32) -> str:
+    """Name of the file that holds these forecasts."""
+    total = hashlib.blake2b(specification.encode(), digest_size=16)
+    for part in (issued_at.astype("datetime64[ns]"), keys, values):
+        total.update(np.ascontiguousarray(part).tobytes())
+    return total.hexdigest()
+
+
+def encoded(specification: str, symbols: npt.NDArray[np.str_], issued_at: Instants, keys: Keys, values: Array32) -> bytes:
+    """Parquet of forecasts [n, H, Q] and of what they were made under."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    stamps = pa.array(issued_at.astype("datetime64[ns]"), type=pa.timestamp("ns", tz="UTC"))
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), SIZE)
+    names = pa.array(symbols.tolist(), type=pa.string()).dictionary_encode()
+    table = pa.table({"symbol": names, "issued_at": stamps, "key": pa.array(keys), "values": lists})
+    sink = pa.BufferOutputStream()
+    parquet.write_table(
+        table.replace_schema_metadata({FIELD: specification.encode()}),
+        sink,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=["symbol"],
+        use_byte_stream_split=["values.list.element"],
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+    return bytes(sink.getvalue())
+
+
+def read(path: Path, columns: list[str]) -> pa.Table:
+    """Columns of a file that is whole and lies on its shelf.
+
+    Raises
+    ------
+    Misplaced, DataError
+        for one that does not, for one that is gone or damaged; and what to do about it.
+    """
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            _on_its_shelf(path, file.metadata.metadata)
+            return file.read(columns=columns)
+    except Misplaced:  # a ValueError too
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: went away while it was being used (prune?); run again") from None
+    except (OSError, ValueError, KeyError, ArrowException) as error:
+        raise _damaged(path, error) from error
+
+
+def read_values(path: Path) -> Array32:
+    """Quantiles [n, H, Q] of a file."""
+    return quantiles(read(path, ["values"]))
+
+
+def count(path: Path) -> int:
+    """Forecasts in a file that lies on its shelf; its rows are not read."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        about = parquet.read_metadata(path)
+    except (OSError, ValueError, ArrowException) as error:
+        raise _damaged(path, error) from error
+    _on_its_shelf(path, about.metadata)
+    return int(about.num_rows)
+
+
+def fault(path: Path) -> Fault | None:
+    """What is wrong with a file: it cannot be read, its rows are not those its name says, or it belongs elsewhere."""
+    try:
+        table = read(path, ["issued_at", "key", "values"])
+    except Misplaced:
+        return "misplaced"
+    except DataError:
+        return "damaged"
+    name = digest(specification_of(table), issues(table), keys(table), quantiles(table))
+    return None if name == path.stem else "damaged"
+
+
+def specification_of(table: pa.Table) -> str:
+    """What a table's forecasts were made under."""
+    return str(table.schema.metadata[FIELD].decode())
+
+
+def issues(table: pa.Table) -> Instants:
+    """When each forecast was issued, [n]."""
+    return np.asarray(_column(table, "issued_at").cast("int64").to_numpy().view("datetime64[ns]"))
+
+
+def keys(table: pa.Table) -> Keys:
+    """The key of each forecast, [n]."""
+    return np.asarray(_column(table, "key").to_numpy())
+
+
+def quantiles(table: pa.Table) -> Array32:
+    """The forecasts, [n, H, Q]."""
+    values = _column(table, "values").flatten().to_numpy()
+    return np.asarray(values, dtype=np.float32).reshape(-1, HORIZON, len(LEVELS))
+
+
+def _on_its_shelf(path: Path, metadata: dict[bytes, bytes] | None) -> None:
+    specification = (metadata or {}).get(FIELD)
+    if specification is None:
+        raise Misplaced(f"{path}: names no specification its forecasts were made under: not used; {REMEDY}")
+    own = address(specification.decode(errors="replace"))
+    if own != path.parent.parent.name:
+        raise Misplaced(f"{path}: belongs on the shelf {own}, its forecasts answer nothing on this one: not used; {REMEDY}")
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return DataError(f"{path}: damaged: {reason}; {REMEDY}")
+
+
+def _column(table: pa.Table, name: str) -> Any:
+    return table.column(name).combine_chunks()

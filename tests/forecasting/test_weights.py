@@ -1,0 +1,234 @@
+"""What names a forecast is computed from what made it, also while somebody writes over the weights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from forecasting import checkpoint as checkpoints
+from forecasting import engine as engines
+from forecasting.cached import CachedForecaster
+from forecasting.calibration import CalibratedForecaster, CalibrationSettings
+from forecasting.checkpoint import SHIPPED, WEIGHTS, checkpoint
+from forecasting.chronos2 import Chronos2Forecaster
+from forecasting.symbols import Profile
+from forecasting.train import initialise, small_model
+from trainingdata.bars import Bars
+from trainingdata.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], bytes]:
+    """Random weights of the shipped shape, by seed."""
+    made: dict[int, bytes] = {}
+
+    def weights(seed: int) -> bytes:
+        if seed not in made:
+            model = small_model()
+            initialise(model, torch.Generator().manual_seed(seed))
+            folder = tmp_path_factory.mktemp("other")
+            model.save_pretrained(folder)
+            made[seed] = (folder / WEIGHTS).read_bytes()
+        return made[seed]
+
+    return weights
+
+
+def checkpoint_of(place: Path, weights: bytes) -> Path:
+    place.mkdir()
+    shutil.copy(SHIPPED / "config.json", place)
+    (place / WEIGHTS).write_bytes(weights)
+    return place
+
+
+@pytest.fixture
+def folder(tmp_path: Path, others: Callable[[int], bytes]) -> Path:
+    """A checkpoint that may be written over."""
+    return checkpoint_of(tmp_path / "model", others(1))
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory, others: Callable[[int], bytes], market: Bars) -> dict[int, np.ndarray]:
+    """What weights answer that nobody writes over, by seed."""
+    place = tmp_path_factory.mktemp("truth")
+    return {seed: answers(checkpoint_of(place / str(seed), others(seed)), market) for seed in (1, 2)}
+
+
+def write_over(path: Path, content: bytes) -> None:
+    """The same file, not another of the same name; its times as they were, as `cp --preserve` leaves them."""
+    before = path.stat()
+    with path.open("r+b") as stream:
+        stream.write(content)
+        stream.truncate()
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def answers(folder: Path, market: Bars, batch_size: int | None = None) -> np.ndarray:
+    return Chronos2Forecaster(Profile(model=str(folder), device="cpu"), batch_size).forecast(market, market.times[-20]).values
+
+
+FRESH = """
+import sys, numpy as np
+from forecasting.chronos2 import Chronos2Forecaster
+from forecasting.symbols import Profile
+from trainingdata.synthetic import SyntheticMarket
+market = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")).bars()
+folder, batch, path = sys.argv[1:]
+forecaster = Chronos2Forecaster(Profile(model=folder, device="cpu"), int(batch))
+np.save(path, forecaster.forecast(market, market.times[-20]).values)
+"""
+
+
+def fresh(folder: Path, batch_size: int, tmp_path: Path) -> np.ndarray:
+    """What a process that has never seen other weights answers."""
+    path = tmp_path / "fresh.npy"
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", FRESH, str(folder), str(batch_size), str(path)], cwd=root, check=True)
+    return np.asarray(np.load(path, allow_pickle=False))
+
+
+def test_weights_written_over_answer_as_in_a_fresh_process(
+    folder: Path, tmp_path: Path, market: Bars, others: Callable[[int], bytes]
+) -> None:
+    old = answers(folder, market, 64)
+    write_over(folder / WEIGHTS, others(2))
+    new = answers(folder, market, 64)
+    assert np.abs(new / old - 1).max() > 1e-3, "the two weights have to differ for this to show anything"
+    np.testing.assert_array_equal(new, fresh(folder, 64, tmp_path))
+    np.testing.assert_array_equal(answers(folder, market, 8), fresh(folder, 8, tmp_path))
+
+
+@pytest.mark.parametrize("write", ["as cp does", "as cp --preserve does"])
+def test_no_old_answer_lies_under_a_new_address(
+    write: str, folder: Path, tmp_path: Path, market: Bars, others: Callable[[int], bytes], truth: dict[int, np.ndarray]
+) -> None:
+    cached = CachedForecaster(Chronos2Forecaster(Profile(model=str(folder), device="cpu")), tmp_path / "cache")
+    for seed in (1, 2, 1):
+        write_over(folder / WEIGHTS, others(seed))
+        if write == "as cp does":
+            os.utime(folder / WEIGHTS)
+        kept = cached.forecast(market, market.times[-20]).values
+        np.testing.assert_allclose(kept, truth[seed], rtol=2e-7)
+        again = CachedForecaster(Chronos2Forecaster(Profile(model=str(folder), device="cpu")), tmp_path / "cache")
+        np.testing.assert_array_equal(again.forecast(market, market.times[-20]).values, kept)
+    assert np.abs(truth[1] / truth[2] - 1).max() > 1e-3
+
+
+def test_weights_written_over_while_they_are_used_change_no_answer_under_way(
+    folder: Path, market: Bars, others: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loaded weights are mapped from their file: what is written into it would be computed with."""
+    forecaster = Chronos2Forecaster(Profile(model=str(folder), device="cpu"), batch_size=16)
+    model = engines.engine(checkpoint(str(folder)), "cpu", "fp32", False, 16)
+    expected = forecaster.forecast(market, market.times[-20]).values
+    network, count = model.network, 0
+
+    def overwriting(context: torch.Tensor, **options: object) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        if count == 2:
+            write_over(folder / WEIGHTS, bytes(len(others(1))))
+        return network(context, **options)
+
+    monkeypatch.setattr(model, "network", overwriting)
+    monkeypatch.setattr(engines, "engine", lambda *_: model)
+    np.testing.assert_array_equal(forecaster.forecast(market, market.times[-20]).values, expected)
+    assert count > 2
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_weights_written_over_while_they_load_are_named_by_what_was_loaded(
+    when: str,
+    folder: Path,
+    tmp_path: Path,
+    market: Bars,
+    others: Callable[[int], bytes],
+    truth: dict[int, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between digest and load, and between load and the first answer."""
+    real, loads = engines.load, 0
+
+    def load(*arguments: object) -> object:
+        nonlocal loads
+        loads += 1
+        if loads == 1 and when == "before":
+            write_over(folder / WEIGHTS, others(2))
+        model = real(*arguments)  # type: ignore[arg-type]
+        if loads == 1 and when == "after":
+            write_over(folder / WEIGHTS, others(2))
+        return model
+
+    monkeypatch.setattr(engines, "load", load)
+    forecaster = Chronos2Forecaster(Profile(model=str(folder), device="cpu"), batch_size=48)
+    cached = CachedForecaster(forecaster, tmp_path / "cache")
+    cached.forecast(market, market.times[-20])
+    assert loads >= 1
+    for seed in (1, 2):
+        write_over(folder / WEIGHTS, others(seed))
+        np.testing.assert_allclose(cached.forecast(market, market.times[-20]).values, truth[seed], rtol=2e-7)
+
+
+def test_weights_that_never_stand_still_are_named(
+    folder: Path, others: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seed = checkpoints.copied, 1
+
+    def copied(*arguments: object) -> object:
+        nonlocal seed
+        seed = 3 - seed
+        write_over(folder / WEIGHTS, others(seed))
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoints, "copied", copied)
+    with pytest.raises(InputError, match=r"forecaster\.model: .* is being written over; run again when that has ended"):
+        engines.engine(checkpoint(str(folder)), "cpu", "fp32", False, 5)
+
+
+def test_a_configuration_written_over_is_read_again(folder: Path) -> None:
+    before = checkpoint(str(folder))
+    text = (folder / "config.json").read_text()
+    write_over(folder / "config.json", text.replace('"context_length": 512', '"context_length": 256').encode())
+    assert (before.context, checkpoint(str(folder)).context) == (512, 256)
+    assert checkpoint(str(folder)).digest != checkpoint(str(SHIPPED)).digest
+
+
+def test_a_digest_is_of_what_lies_there_and_is_not_computed_twice(
+    folder: Path, others: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = checkpoint(str(folder)).digest
+    write_over(folder / WEIGHTS, others(2))
+    second = checkpoint(str(folder)).digest
+    assert first != second
+    hashed: list[Path] = []
+    real = checkpoints.hashed
+    monkeypatch.setattr(checkpoints, "hashed", lambda files: hashed.extend(files) or real(files))
+    monkeypatch.setattr(checkpoints, "SETTLED", -60.0)
+    assert [checkpoint(str(folder)).digest for _ in range(3)] == [second] * 3
+    assert len(hashed) == len({p.name for p in hashed})
+    monkeypatch.setattr(checkpoints, "SETTLED", 60.0)
+    hashed.clear()
+    assert [checkpoint(str(folder)).digest for _ in range(2)] == [second] * 2
+    assert len(hashed) == 2 * len({p.name for p in hashed}), "a file just written may be written again within one tick"
+
+
+def test_a_lesson_learned_from_other_weights_is_not_used(folder: Path, market: Bars, others: Callable[[int], bytes]) -> None:
+    def calibrated() -> CalibratedForecaster:
+        base = Chronos2Forecaster(Profile(model=str(folder), device="cpu"))
+        return CalibratedForecaster(base, CalibrationSettings(window=200))
+
+    since = market.times[-12]
+    loop = calibrated()
+    old = loop.forecast(market, since).values
+    write_over(folder / WEIGHTS, others(2))
+    new = loop.forecast(market, since).values
+    assert np.abs(new / old - 1).max() > 1e-5
+    np.testing.assert_allclose(new, calibrated().forecast(market, since).values, rtol=1e-6)

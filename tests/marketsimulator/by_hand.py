@@ -1,0 +1,109 @@
+"""Bars written by hand, and an account on them; and a synthetic market made rough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from execution.beliefs import Beliefs
+from execution.fees import FeeSchedule, TradingCosts
+from execution.orders import Fill, Order
+from marketsimulator.book import new_book
+from marketsimulator.broker import SimulatedBroker
+from marketsimulator.terms import FillTerms, MarginTerms, holdings_of, tier_table
+from marketsimulator.timeline import timeline
+from trainingdata.actions import Action
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, panel
+from trainingdata.instruments import instrument
+from trainingdata.sessions import stock_grid
+
+FREE = TradingCosts(0, 0, 0, 0, 0, 0)
+FEES = FeeSchedule()
+HOURS = np.arange(np.datetime64("2024-10-02T01:00", "ns"), np.datetime64("2024-10-03", "ns"), np.timedelta64(1, "h"))
+
+
+def coin(*bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any) -> SimulatedBroker:
+    """An account of 100,000 on hourly bars (open, high, low, close) of one coin, from the instant the first is known."""
+    return market({"BTCUSD": (HOURS[: len(bars)], bars)}, volume=volume, **more)
+
+
+def stock(*bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any) -> SimulatedBroker:
+    """The same on the regular bars of one stock, from 2024-10-02 on."""
+    grid = stock_grid()
+    first = int(np.searchsorted(grid.ends, np.datetime64("2024-10-02", "ns")))
+    return market({"AAA": (grid.ends[first : first + len(bars)], bars)}, volume=volume, **more)
+
+
+def market(
+    tables: dict[str, Any],
+    *,
+    volume: float = 1e6,
+    costs: TradingCosts = FREE,
+    fills: FillTerms | None = None,
+    capital: float = 100_000.0,
+    actions: tuple[Action, ...] = (),
+    **margin: Any,
+) -> SimulatedBroker:
+    parts = []
+    for symbol, (times, bars) in tables.items():
+        values = np.array([(*bar, volume) if len(bar) == 4 else bar for bar in bars], dtype=float)
+        parts.append((instrument(symbol), times, values))
+    bars_ = panel(parts, "by hand")
+    terms, share = MarginTerms(**margin), fills or FillTerms()
+    book = new_book(capital, holdings_of(bars_.instruments, costs, terms), tier_table(FEES))
+    line = timeline(bars_, FEES, terms, share, impact=False, actions=actions)
+    return SimulatedBroker(bars_, line, book)
+
+
+def order(side: str, qty: float, type_: str = "market", name: str = "o", symbol: str = "AAA", **more: Any) -> Order:
+    more.setdefault("tif", "gtc")
+    return Order(name, symbol, side, Decimal(str(qty)), "test", type=type_, **more)  # type: ignore[arg-type]
+
+
+def prices(fills: list[Fill]) -> list[tuple[float, float]]:
+    return [(float(f.qty), f.price) for f in fills if f.price > 0]
+
+
+def walk(broker: SimulatedBroker, instants: int) -> list[tuple[float, float]]:
+    """All fills once so many instants have passed."""
+    for step in range(1, instants + 1):
+        broker.advance(step)
+        broker.row()
+    return prices(broker.fills)
+
+
+FLAT = (100.0, 101.0, 99.0, 100.0)
+
+
+CRASH = np.datetime64("2024-02-20T20:30", "ns")  # 15:30 New York: the last decision of the day has been made
+
+
+def wild(bars: Bars) -> Bars:
+    """One bar in thirty missing, thin trading, and stocks a quarter lower from one session's last half hour on."""
+    rng, parts = np.random.default_rng(5), []
+    for s, item in enumerate(bars.instruments):
+        times, values = bars.own(s)
+        kept = rng.random(len(times)) > 1 / 30
+        values = values.copy()
+        values[:, VOLUME] *= 0.2
+        if not bars.crypto[s]:
+            later = times > CRASH
+            values[later, OPEN : CLOSE + 1] *= 0.75
+            first = int(np.flatnonzero(later)[0])
+            values[first, OPEN] = values[first - 1, CLOSE]
+            values[first, HIGH] = max(values[first, [OPEN, CLOSE, HIGH]])
+            values[first, LOW] = min(values[first, [OPEN, CLOSE, LOW]])
+        parts.append((item, times[kept], values[kept]))
+    return panel(parts, "synthetic bars, thinned and crashed")
+
+
+def eager(table: Beliefs, switch: str) -> Beliefs:
+    """Expected returns that are noise, large enough to trade on at every bar; coins look best before `switch`, then stocks."""
+    noise = np.random.default_rng(1).normal(0.0, 0.5, table.mu.shape)
+    early = (table.at < np.datetime64(switch))[:, None]
+    liked = np.where(early == table.crypto, np.where(table.crypto, 2.0, 0.6), 0.0)
+    sized = (noise + liked) * np.where(table.sigma > 0, table.sigma, 0.0)
+    return replace(table, mu=np.where(table.deciding, sized, table.mu))

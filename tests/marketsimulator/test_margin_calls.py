@@ -1,0 +1,135 @@
+"""A margin call stands until the broker has closed what it called, or equity covers what is left."""
+
+from __future__ import annotations
+
+import numpy as np
+from by_hand import FLAT, FREE, market, order
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketsimulator.broker import SimulatedBroker
+from marketsimulator.margin import call_is_met
+from trainingdata.sessions import stock_grid
+
+GRID = stock_grid()
+FIRST = int(np.searchsorted(GRID.ends, np.datetime64("2024-10-02", "ns")))
+STOCK_TIMES = GRID.ends[FIRST : FIRST + 28]  # four sessions
+HOURS = np.arange(STOCK_TIMES[0] - np.timedelta64(30, "m"), STOCK_TIMES[-1], np.timedelta64(1, "h"))
+
+
+def falling(to: float, from_bar: int = 6, volume: float = 1e6) -> list[tuple[float, ...]]:
+    """100 until bar number `from_bar` closes at `to`, and there it stays."""
+    fall = (100.0, 100.0, to, to, volume)
+    return [(*FLAT, volume)] * from_bar + [fall] + [(to, to, to, to, volume)] * (27 - from_bar)
+
+
+def called(*, coin: bool, stock: list[tuple[float, ...]], quantity: float = 3_900, **more: object) -> SimulatedBroker:
+    """Four times equity in one stock, held into a night below its maintenance; with or without a coin in the panel."""
+    tables: dict[str, object] = {"AAA": (STOCK_TIMES[: len(stock)], stock)}
+    if coin:
+        tables["BTCUSD"] = (HOURS, [(50.0, 51.0, 49.0, 50.0)] * len(HOURS))
+    broker = market(tables, costs=FREE, **more)  # type: ignore[arg-type]
+    while broker.now() < STOCK_TIMES[1]:
+        step(broker)
+    broker.submit([order("buy", quantity)])
+    return broker
+
+
+def step(broker: SimulatedBroker) -> None:
+    broker.advance(broker._index + 1)
+    broker.row()
+
+
+def to_the_end(broker: SimulatedBroker) -> list[float]:
+    """Quantities that the broker sold of its own accord, until the panel ends."""
+    while broker._index + 1 < len(broker._bars.times):
+        step(broker)
+    return [float(f.qty) for f in broker.fills if f.client_order_id.startswith("liquidation")]
+
+
+def test_a_coin_beside_a_called_stock_changes_nothing_about_the_call() -> None:
+    alone = to_the_end(called(coin=False, stock=falling(82.0)))
+    beside = to_the_end(called(coin=True, stock=falling(82.0)))
+    assert alone == beside
+    assert sum(alone) < -1_000
+
+
+def test_what_is_called_and_halted_stays_called_until_it_trades_again() -> None:
+    bars = falling(82.0)
+    bars[7:11] = [(82.0, 82.0, 82.0, 82.0, 0.0)] * 4  # the next session's first bars: nothing is traded
+    broker = called(coin=True, stock=bars)
+    sold = to_the_end(broker)
+    assert len(sold) == 1
+    assert broker.fills[-1].at == GRID.ends[FIRST + 10]
+    assert broker.margin_events()["margin_calls"] == 1
+
+
+def test_a_missing_bar_answers_no_call() -> None:
+    bars = falling(82.0)
+    times, kept = np.delete(STOCK_TIMES, [7, 8]), bars[:7] + bars[9:]
+    broker = market({"AAA": (times, kept), "BTCUSD": (HOURS, [FLAT] * len(HOURS))}, costs=FREE)
+    while broker.now() < STOCK_TIMES[1]:
+        step(broker)
+    broker.submit([order("buy", 3_900)])
+    assert sum(to_the_end(broker)) < -1_000
+
+
+def test_what_a_bars_volume_leaves_of_a_call_is_sold_in_the_bars_that_follow() -> None:
+    whole = to_the_end(called(coin=True, stock=falling(82.0)))
+    thin = falling(82.0, volume=40_000.0)
+    thin[7:] = [(82.0, 82.0, 82.0, 82.0, 5_000.0)] * len(thin[7:])
+    parts = to_the_end(called(coin=True, stock=thin))
+    assert len(parts) > 1
+    assert all(-q <= 500 for q in parts)
+    assert 0 < -sum(parts) <= -sum(whole)
+
+
+def test_a_deposit_that_covers_the_call_ends_it_before_anything_is_sold() -> None:
+    broker = called(coin=True, stock=falling(82.0))
+    while not broker.margin_events()["margin_calls"]:
+        step(broker)
+    broker.deposit(150_000.0)
+    assert to_the_end(broker) == []
+
+
+def test_what_the_owner_sells_himself_is_not_sold_again() -> None:
+    bars = falling(82.0)
+    bars[7:11] = [(82.0, 82.0, 82.0, 82.0, 0.0)] * 4
+    broker = called(coin=False, stock=bars)
+    while broker.now() < STOCK_TIMES[6]:
+        step(broker)
+    owed = float(broker._book.holding["called"][0])
+    broker.submit([order("sell", 3_900, name="mine", tif="opg")])
+    sold = to_the_end(broker)
+    assert owed > 0
+    assert -sum(sold) <= owed
+
+
+@settings(max_examples=40)
+@given(
+    st.floats(0.70, 0.99),
+    st.integers(500, 4_000),
+    st.lists(st.integers(7, 27), max_size=8),
+    st.booleans(),
+)
+def test_no_close_leaves_a_breach_without_a_standing_call(drop: float, quantity: int, halted: list[int], coin: bool) -> None:
+    """Whatever is halted when: after a session's close either equity covers maintenance, or a call stands."""
+    bars = falling(100.0 * drop)
+    for k in halted:
+        bars[k] = (*bars[k][:4], 0.0)
+    broker = called(coin=coin, stock=bars, quantity=quantity)
+    while broker._index + 1 < len(broker._bars.times):
+        step(broker)
+        state, line = broker._book.account[0], broker._line
+        if line.nights[broker._index] > 0:
+            assert bool(state["called"]) != call_is_met(broker._book)
+        assert (broker._book.holding["called"] <= np.abs(broker._book.holding["quantity"]) + 1e-9).all()
+
+
+def test_the_call_is_counted_once_while_it_stands() -> None:
+    bars = falling(82.0)
+    bars[7:21] = [(82.0, 82.0, 82.0, 82.0, 0.0)] * 14  # two sessions without a trade
+    broker = called(coin=True, stock=bars)
+    sold = to_the_end(broker)
+    assert broker.margin_events()["margin_calls"] == 1
+    assert len(sold) == 1

@@ -1,0 +1,274 @@
+"""From a situation to targets: one symbol by a formula of its own, many by what a closest point has to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sizing.allocation import NoEquity, Situation, allocate, nearest
+from sizing.kelly import SolverFailed, unconstrained_kelly
+from sizing.limits import Limits
+from sizing.program import SOLVED, UNFINISHED
+from trainingdata.errors import InputError
+
+Array = npt.NDArray[np.float64]
+
+
+def situation(seed: int, n: int = 5, **fields: Any) -> Situation:
+    """A random book of stocks and coins; coins are held long."""
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(0, 0.01, (n, n + 2))
+    crypto = rng.random(n) < 0.4
+    held = np.where(rng.random(n) < 0.3, 0.0, rng.uniform(-0.6, 0.6, n))
+    values: dict[str, Any] = {
+        "mu": rng.normal(0, 10.0 ** rng.uniform(-5, -2), n),
+        "covariance": factors @ factors.T / n,
+        "held": np.where(crypto, np.abs(held) / 2, held),
+        "cost": np.where(crypto, 28e-4, 2e-4) * (rng.random() < 0.8),
+        "crypto": crypto,
+        "long_only": crypto | (rng.random(n) < 0.2),
+        "deciding": rng.random(n) < 0.7,
+        "universe": np.ones(n, dtype=bool),
+        "years": np.where(crypto, 24 / 8766, 1 / 252),
+        "equity": float(rng.choice([1_500.0, 1e5])),
+        "stock_ceiling": float(rng.choice([1.0, 1.96, 4.0])),
+        "unborrowed": float(rng.uniform(-0.2, 1)),
+    }
+    return Situation(**{**values, **fields})
+
+
+def room(s: Situation, limits: Limits, k: int) -> tuple[float, float]:
+    """Least and most weight of symbol k beside a book in which everything else is fixed."""
+    others = np.arange(len(s.mu)) != k
+    size = np.abs(s.held) * others
+    stocks, coins = float(size[~s.crypto].sum()), float(size[s.crypto].sum())
+    both = 1.0 - stocks / s.stock_ceiling - coins
+    if s.crypto[k]:
+        cash = max(s.unborrowed / (1.0 + float(s.cost.max())), 0.0) + abs(s.held[k])
+        most = min(limits.symbol_cap, limits.crypto_leverage - coins, cash, both)
+    else:
+        most = min(limits.symbol_cap, s.stock_ceiling - stocks, both * s.stock_ceiling)
+    most = max(most, 0.0)
+    shorts = s.equity >= limits.margin_equity
+    least = -most if shorts else 0.0
+    return (max(least, min(float(s.held[k]), 0.0)) if s.long_only[k] else least), most
+
+
+@given(st.integers(0, 100_000), st.floats(0.1, 1.0))
+def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(seed: int, fraction: float) -> None:
+    """(mu - Σ of the others' weights ∓ cost) · fraction / σ² beyond what is held, what is held in between; cut to its room.
+
+    Fixed symbols take their part of every ceiling, and pull through their covariance.
+    """
+    s = situation(seed)
+    k = seed % len(s.mu)
+    s = replace(s, deciding=np.arange(len(s.mu)) == k)
+    limits = Limits()
+    fixed = np.where(s.deciding, 0.0, s.held)
+    pull = float(s.mu[k] - s.covariance[k] @ fixed / fraction)
+    stiff = float(s.covariance[k, k]) / fraction
+    slope = pull - stiff * float(s.held[k])
+    cost = float(s.cost[k])
+    wish = float(s.held[k]) if abs(slope) <= cost else (pull - np.copysign(cost, slope)) / stiff
+    least, most = room(s, limits, k)
+    target = allocate(s, limits, fraction).target
+    assert target[k] == pytest.approx(min(max(wish, least), most), abs=1e-6)
+    assert (target[~s.deciding] == s.held[~s.deciding]).all()
+
+
+@given(st.integers(0, 100_000), st.floats(-3, 3))
+def test_the_nearest_weight_of_one_symbol_is_the_wish_cut_to_its_room(seed: int, wish: float) -> None:
+    s = situation(seed)
+    k = seed % len(s.mu)
+    s = replace(s, deciding=np.arange(len(s.mu)) == k)
+    least, most = room(s, Limits(), k)
+    wanted = np.where(s.deciding, wish, s.held)
+    allocation = nearest(s, Limits(), wanted)
+    assert allocation.target[k] == pytest.approx(min(max(wish, least), most), abs=1e-8)
+    assert allocation.wanted[k] == wish
+    assert np.isnan(np.delete(allocation.wanted, k)).all()
+
+
+@given(st.integers(0, 100_000), st.integers(0, 100_000))
+def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> None:
+    """A closest point of a convex set: from it every other one lies away from the wish, (wish - x)'(y - x) ≤ 0."""
+    s = situation(seed)
+    rng = np.random.default_rng(other)
+    wanted, elsewhere = (np.where(s.deciding, rng.normal(0, 0.8, len(s.mu)), s.held) for _ in range(2))
+    here, there = (nearest(s, Limits(), wish).target for wish in (wanted, elsewhere))
+    assert (wanted - here) @ (there - here) <= 1e-7
+    np.testing.assert_allclose(nearest(s, Limits(), here).target, here, atol=1e-7)
+    assert (here[~s.deciding] == s.held[~s.deciding]).all()
+
+
+def test_a_wish_that_the_limits_allow_is_the_target_to_the_last_bit() -> None:
+    s = situation(1, deciding=np.ones(5, dtype=bool), crypto=np.zeros(5, dtype=bool), long_only=np.zeros(5, dtype=bool))
+    s = replace(s, equity=1e5, stock_ceiling=4.0)
+    wanted = np.array([0.1, -0.2, 1 / 3, 0.0, 0.6])
+    allocation = nearest(s, Limits(), wanted)
+    assert allocation.target.tolist() == wanted.tolist()
+    assert [set(bound) for bound in allocation.binding] == [set(), set(), set(), set(), {"symbol_cap"}]
+
+
+def test_coins_are_bought_with_what_cash_leaves_after_their_cost() -> None:
+    """0.3 of equity in cash, 1 % to trade: 0.3 / 1.01 more than is held, whichever strategy asks."""
+    s = situation(2, 2, crypto=np.array([True, False]), long_only=np.array([True, False]), deciding=np.array([True, True]))
+    s = replace(s, held=np.array([0.1, 0.0]), cost=np.array([0.01, 0.002]), unborrowed=0.3, stock_ceiling=4.0, equity=1e5)
+    expected = 0.1 + 0.3 / 1.01
+    found = nearest(s, Limits(), np.array([0.9, 0.0]))
+    assert found.target[0] == pytest.approx(expected, abs=1e-9)
+    assert set(found.binding[0]) == {"unborrowed_cash"}
+    greedy = replace(s, mu=np.array([1.0, 0.0]), covariance=np.eye(2) * 1e-4)
+    allocation = allocate(greedy, Limits(), 0.5)
+    assert allocation.target[0] == pytest.approx(expected, abs=1e-9)
+    assert set(allocation.binding[0]) == {"unborrowed_cash"}
+    owing = replace(greedy, unborrowed=-0.5)
+    assert allocate(owing, Limits(), 0.5).target[0] == pytest.approx(0.1, abs=1e-9), "debt sells no coin"
+
+
+def test_what_would_be_held_without_limits_is_kellys_of_the_symbols_that_decide() -> None:
+    s = situation(7, deciding=np.array([True, False, True, True, False]))
+    allocation = allocate(s, Limits(), 0.25)
+    rows = [0, 2, 3]
+    expected = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.25)
+    np.testing.assert_array_equal(allocation.wanted[rows], expected)
+    assert np.isnan(allocation.wanted[[1, 4]]).all()
+    assert [bool(bound) for bound in allocation.binding][1::3] == [False, False]
+
+
+def stock(**fields: Any) -> Situation:
+    """One stock of a rich account: σ 1 %, 2 basis points to trade."""
+    values: dict[str, Any] = {
+        "mu": np.array([1e-3]),
+        "covariance": np.array([[1e-4]]),
+        "held": np.zeros(1),
+        "cost": np.array([2e-4]),
+        "crypto": np.zeros(1, dtype=bool),
+        "long_only": np.zeros(1, dtype=bool),
+        "deciding": np.ones(1, dtype=bool),
+        "universe": np.ones(1, dtype=bool),
+        "years": np.array([1 / 252]),
+        "equity": 1e5,
+        "stock_ceiling": 4.0,
+        "unborrowed": 1.0,
+    }
+    return Situation(**{**values, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "target", "binding"),
+    [
+        # bought to the cap: 1e-3 - 1e-4 · 0.6 / 0.5 is 8.8e-4, less what buying more costs
+        ({}, 0.6, {"symbol_cap": 6.8e-4}),
+        # cut to the cap: a wider cap saves a sale
+        ({"held": np.array([0.9])}, 0.6, {"symbol_cap": 10.8e-4}),
+        # the same, falling
+        ({"mu": np.array([-1e-3])}, -0.6, {"symbol_cap": 6.8e-4}),
+        ({"mu": np.array([-1e-3]), "held": np.array([-0.9])}, -0.6, {"symbol_cap": 10.8e-4}),
+        # cannot be short: 1e-3 less the cost of selling
+        ({"mu": np.array([-1e-3]), "long_only": np.ones(1, dtype=bool)}, 0.0, {"long_only": 8e-4}),
+        ({"mu": np.array([-1e-3]), "equity": 1_999.0, "stock_ceiling": 1.0}, 0.0, {"long_only": 8e-4}),
+        ({"mu": np.array([-1e-3]), "equity": 2_000.0, "stock_ceiling": 1.0}, -0.6, {"symbol_cap": 6.8e-4}),
+        ({"mu": np.array([-1e-3]), "long_only": np.ones(1, dtype=bool), "held": np.array([0.3])}, 0.0, {"long_only": 8e-4}),
+        # a short that may not be added to stays, and would be added to: 1e-3 - 1e-4 · 0.2 / 0.5 is 9.6e-4
+        ({"mu": np.array([-1e-3]), "long_only": np.ones(1, dtype=bool), "held": np.array([-0.2])}, -0.2, {"long_only": 7.6e-4}),
+        # half a ceiling: stock gross and both together are the same there
+        ({"stock_ceiling": 0.5}, 0.5, {"stock_gross": None, "joint": None}),
+        # not worth its cost, whichever way
+        ({"mu": np.array([1.9e-4])}, 0.0, {"cost": None}),
+        ({"mu": np.array([-1.9e-4])}, 0.0, {"cost": None}),
+        # inside everything
+        ({"mu": np.array([2.4e-4])}, 0.2, {}),
+        # nothing to wish for
+        ({"mu": np.zeros(1)}, 0.0, {}),
+        ({"deciding": np.zeros(1, dtype=bool), "held": np.array([0.9])}, 0.9, {}),
+    ],
+)  # fmt: skip
+def test_what_holds_a_target_where_it_is_by_hand(
+    fields: dict[str, Any], target: float, binding: dict[str, float | None]
+) -> None:
+    allocation = allocate(stock(**fields), Limits(), 0.5)
+    assert allocation.target[0] == pytest.approx(target, abs=1e-7)
+    bound = allocation.binding[0]
+    assert set(bound) == set(binding)
+    for name, price in binding.items():
+        if price is not None:
+            assert bound[name] == pytest.approx(price, rel=1e-4), name
+    if "cost" in binding:
+        assert np.isnan(bound["cost"]), "it has no price"
+
+
+def test_the_ceilings_of_the_half_account_add_up_to_the_gradient() -> None:
+    """1e-3 - 1e-4 · 0.5 / 0.5 - 2e-4 is 7e-4, whichever of the two ceilings carries it."""
+    bound = allocate(stock(stock_ceiling=0.5), Limits(), 0.5).binding[0]
+    assert bound["stock_gross"] + bound["joint"] / 0.5 == pytest.approx(7e-4, rel=1e-4)
+
+
+def test_a_pattern_has_limits_without_prices() -> None:
+    """Targets are not chosen by return: names stand, prices do not."""
+    bound = nearest(stock(long_only=np.ones(1, dtype=bool)), Limits(), np.array([-0.3])).binding[0]
+    assert set(bound) == {"long_only"}
+    assert np.isnan(bound["long_only"])
+    bound = nearest(stock(), Limits(), np.array([0.9])).binding[0]
+    assert np.isnan(bound["symbol_cap"])
+
+
+def test_a_failure_of_the_program_keeps_the_problem_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    s = stock(long_only=np.ones(1, dtype=bool), mu=np.array([-1e-3]), held=np.array([-0.5]), stock_ceiling=0.2)
+    assert allocate(s, Limits(), 0.25).target[0] == pytest.approx(-0.2, abs=1e-7), "it is cut to the ceiling"
+    monkeypatch.setattr("sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4)))
+    with pytest.raises(SolverFailed, match="1 symbols was not solved within its steps") as failed:
+        allocate(s, Limits(), 0.25)
+    monkeypatch.undo()
+    problem = failed.value.problem
+    assert (problem.lower.tolist(), problem.upper.tolist(), problem.fraction) == ([-0.5], [0.6], 0.25)
+    assert problem.coefficients[:, 0].tolist() == [1.0, 0.0, 0.0, 5.0]
+    assert problem.limits.tolist() == [0.2, 1.0, 1.0 / 1.0002, 1.0]
+    status, weights, _ = problem.solve()
+    assert (status, weights.tolist()) == (SOLVED, allocate(s, Limits(), 0.25).target.tolist())
+
+
+class Account:
+    """What sizing reads of an account."""
+
+    def __init__(self, equity: float, exposure: dict[str, Decimal], prices: dict[str, float], unborrowed: float) -> None:
+        self.equity, self.exposure, self.prices, self.unborrowed_cash = equity, exposure, prices, unborrowed
+
+
+def of(account: Account, symbols: tuple[str, ...], prices: dict[str, float]) -> Situation:
+    n = len(symbols)
+    flat: dict[str, Any] = {
+        "mu": np.zeros(n),
+        "covariance": np.eye(n),
+        "cost": np.zeros(n),
+        "years": np.ones(n),
+        **dict.fromkeys(("crypto", "long_only", "deciding", "universe"), np.zeros(n, dtype=bool)),
+    }
+    return Situation.of(symbols, account, prices, stock_ceiling=4.0, **flat)
+
+
+def test_an_accounts_weights_are_its_signed_values_over_its_equity() -> None:
+    account = Account(20_000.0, {"AAA": Decimal(-40), "CCC": Decimal("0.5")}, {}, 5_000.0)
+    s = of(account, ("AAA", "BBB", "CCC"), {"AAA": 100.0, "CCC": 8_000.0})
+    assert s.held.tolist() == [-0.2, 0.0, 0.2]
+    assert (s.equity, s.unborrowed, s.stock_ceiling) == (20_000.0, 0.25, 4.0)
+
+
+@pytest.mark.parametrize("equity", [0.0, -1.0, float("nan")])
+def test_an_account_without_equity_has_no_situation(equity: float) -> None:
+    with pytest.raises(NoEquity, match="nothing can be sized"):
+        of(Account(equity, {}, {}, 0.0), ("AAA",), {"AAA": 1.0})
+    assert issubclass(NoEquity, InputError)
+
+
+def test_the_first_position_without_a_price_is_named() -> None:
+    account = Account(1e5, {"BBB": Decimal(1), "CCC": Decimal(1)}, {}, 0.0)
+    with pytest.raises(InputError, match="account: CCC is held or ordered and has no price"):
+        of(account, ("AAA", "BBB", "CCC"), {"AAA": 1.0, "BBB": 1.0})

@@ -1,0 +1,98 @@
+"""Bounds and ceilings, for any book."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sizing.limits import CEILINGS, Limits
+from trainingdata.errors import InputError
+
+WEIGHTS = st.one_of(st.just(0.0), st.floats(-2, 2))
+SYMBOL = st.tuples(st.booleans(), st.booleans(), st.booleans(), WEIGHTS)  # coin, long only, deciding, held
+BOOKS = st.lists(SYMBOL, min_size=1, max_size=6)
+
+
+def columns(book: list[tuple[bool, bool, bool, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    coin, long_only, deciding, held = zip(*book, strict=True)
+    coins = np.array(coin)
+    return coins, coins | np.array(long_only), np.array(deciding), np.where(coins, np.abs(held), held)
+
+
+@given(BOOKS, st.floats(0.05, 3), st.sampled_from([1_999.99, 2_000.0, 50_000.0]))
+def test_what_decides_may_go_to_the_cap_and_short_only_where_it_and_the_account_may(
+    book: list[tuple[bool, bool, bool, float]], cap: float, equity: float
+) -> None:
+    _, long_only, deciding, held = columns(book)
+    lower, upper = Limits(symbol_cap=cap).bounds(long_only=long_only, deciding=deciding, held=held, equity=equity)
+    for s in range(len(book)):
+        if not deciding[s]:
+            assert lower[s] == upper[s] == held[s]
+            continue
+        assert upper[s] == cap
+        shortest = -cap if equity >= 2_000 else 0.0
+        assert lower[s] == (max(shortest, min(held[s], 0.0)) if long_only[s] else shortest)
+
+
+@given(BOOKS, st.floats(0.5, 4), st.floats(0, 1), st.floats(-1, 2), st.integers(0, 1000))
+def test_a_ceiling_is_what_its_name_says(
+    book: list[tuple[bool, bool, bool, float]], stocks: float, leverage: float, unborrowed: float, seed: int
+) -> None:
+    """Of any weights: stock gross, coins, coins beyond what is held against cash, and both shares together."""
+    coins, _, _, held = columns(book)
+    limits = Limits(crypto_leverage=leverage)
+    found = limits.ceilings(crypto=coins, held=held, stock_ceiling=stocks, unborrowed=unborrowed)
+    assert tuple(ceiling.name for ceiling in found) == CEILINGS
+    size = np.abs(np.random.default_rng(seed).normal(size=len(book)))
+    used = {ceiling.name: float(ceiling.coefficients @ size) for ceiling in found}
+    room = {ceiling.name: ceiling.limit for ceiling in found}
+    stock, coin = float(size[~coins].sum()), float(size[coins].sum())
+    assert used == pytest.approx(
+        {"stock_gross": stock, "crypto_gross": coin, "unborrowed_cash": coin, "joint": stock / stocks + coin}
+    )
+    cash = float(held[coins].sum()) + max(unborrowed, 0.0)
+    assert room == pytest.approx({"stock_gross": stocks, "crypto_gross": leverage, "unborrowed_cash": cash, "joint": 1.0})
+
+
+@given(st.floats(0.1, 6), st.floats(0.1, 6), st.floats(0, 0.9), st.floats(0, 5_000), st.floats(1, 10_000))
+def test_the_stock_ceiling_is_the_days_or_the_nights_and_one_without_margin(
+    day: float, night: float, buffer: float, margin: float, equity: float
+) -> None:
+    limits = Limits(intraday_leverage=day, overnight_leverage=night, overnight_buffer=buffer, margin_equity=margin)
+    for overnight, lent in ((False, day), (True, min(night * (1 - buffer), day))):
+        expected = lent if equity >= margin else min(lent, 1.0)
+        assert limits.stock_ceiling(overnight=overnight, equity=equity) == expected
+    assert limits.stock_ceiling(overnight=False, equity=margin) == day, "at the minimum the account has margin"
+
+
+def test_an_account_that_is_lent_less_keeps_everything_else() -> None:
+    limits = Limits(symbol_cap=0.3, overnight_buffer=0.0)
+    assert limits.within(4.0) is limits
+    assert limits.within(5.0) is limits
+    assert limits.within(1.5) == Limits(symbol_cap=0.3, overnight_buffer=0.0, intraday_leverage=1.5)
+    assert limits.within(1.5).stock_ceiling(overnight=True, equity=1e5) == 1.5
+    assert Limits().into_the_night == pytest.approx(1.96)
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("symbol_cap", [1e-9, 5.0], [0.0, -1.0, float("inf"), float("nan")]),
+        ("intraday_leverage", [1e-9, 5.0], [0.0, float("inf")]),
+        ("overnight_leverage", [1e-9, 5.0], [0.0, float("inf")]),
+        ("overnight_buffer", [0.0, 0.999], [-1e-9, 1.0, float("nan")]),
+        ("crypto_leverage", [0.0, 1.0], [-1e-9, 1.0001, float("nan")]),
+        ("margin_equity", [0.0, 1e9], [-1e-9, float("nan")]),
+    ],
+)
+def test_a_limit_ends_where_it_says(field: str, good: list[float], bad: list[float]) -> None:
+    for value in good:
+        settings: dict[str, Any] = {field: value}
+        assert getattr(Limits(**settings), field) == value
+    for value in bad:
+        with pytest.raises(InputError, match=f"limits.{field}"):
+            Limits(**{field: value})

@@ -1,0 +1,222 @@
+"""A symbol that stands still, or has hardly any bars, takes nobody else's correlations away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.covariance import LedoitWolf
+
+from trainingdata.bars import Bars, read_bars
+from trainingdata.correlation import CorrelationEstimator
+from trainingdata.instruments import instrument
+from trainingdata.sessions import Instants, last_four_pm
+from trainingdata.synthetic import SyntheticMarket
+
+Array = np.ndarray
+WINDOW = 200
+ESTIMATOR = CorrelationEstimator(hourly_window=WINDOW, session_window=30)
+
+
+def stock_times() -> Instants:
+    """The known-at instants of one stock over ten weeks, ending at 16:00 New York."""
+    bars = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA",)).bars()
+    return bars.times[bars.times <= last_four_pm(bars.now)]
+
+
+TIMES = stock_times()[-(WINDOW + 1) :]
+
+
+def bars_from_closes(closes: Array, symbols: tuple[str, ...]) -> Bars:
+    """A panel of stocks from their closes [T, S]; NaN where there is no bar."""
+    values = np.repeat(closes.T[:, :, None], 5, axis=2)
+    return Bars(tuple(instrument(s) for s in symbols), TIMES, values, np.isfinite(closes.T), "test")
+
+
+def walks(seed: int, n: int, common: float = 0.7) -> Array:
+    """Closes [T, n] of `n` stocks that share a factor."""
+    rng = np.random.default_rng(seed)
+    factor, own = rng.normal(size=(len(TIMES), 1)), rng.normal(size=(len(TIMES), n))
+    returns = 0.004 * (common * factor + np.sqrt(1 - common**2) * own)
+    return np.asarray(100 * np.exp(np.cumsum(returns, axis=0)))
+
+
+def estimate(closes: Array) -> Array:
+    """The estimate [S, S] for stocks with these closes [T, S]."""
+    symbols = tuple(f"A{chr(65 + k)}" for k in range(closes.shape[1]))
+    return ESTIMATOR.estimate(bars_from_closes(closes, symbols))[0]
+
+
+def still(kind: str, rng: np.random.Generator) -> Array:
+    """Closes [T] that do not move: to the tick, but for the rounding of an adjusted price, or in steady growth."""
+    flat = np.full(len(TIMES), float(np.round(rng.uniform(1, 900), 2)))
+    if kind == "rounded":
+        return np.asarray(flat * (1 + rng.uniform(-2e-14, 2e-14, len(flat))))
+    if kind == "accrued":
+        return np.asarray(flat * np.exp(1e-4 * np.arange(len(flat))))
+    return flat
+
+
+@given(st.integers(0, 10_000), st.integers(2, 6), st.sampled_from(["tick", "rounded", "accrued"]), st.floats(0, 0.9))
+def test_a_symbol_that_stands_still_has_the_prior_and_changes_no_other_pair(
+    seed: int, n: int, kind: str, missing: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    others = walks(seed, n)
+    quiet = still(kind, rng)
+    quiet[rng.random(len(quiet)) < missing] = np.nan
+    joined = estimate(np.column_stack([others, quiet]))
+    np.testing.assert_array_equal(joined[:n, :n], estimate(others))
+    np.testing.assert_array_equal(joined[n, :n], np.full(n, ESTIMATOR.within_stocks))
+    assert joined[n, n] == 1.0
+
+
+def test_with_a_still_symbol_beside_them_the_others_are_ledoit_wolf() -> None:
+    closes = walks(3, 4)
+    returns = np.diff(np.log(closes), axis=0)
+    standard = (returns - returns.mean(axis=0)) / returns.std(axis=0)
+    expected = LedoitWolf(assume_centered=True).fit(standard).covariance_
+    joined = estimate(np.column_stack([closes, np.full(len(closes), 7.0)]))
+    np.testing.assert_allclose(joined[:4, :4], expected, atol=1e-12)
+    assert expected[0, 1] > ESTIMATOR.within_stocks
+
+
+@given(st.integers(0, 10_000), st.integers(0, WINDOW // 2))
+def test_a_symbol_with_less_than_half_the_window_changes_no_other_pair(seed: int, rows: int) -> None:
+    """However few its bars, its own pairs lean on the prior by what they lack."""
+    closes = walks(seed, 5)
+    young = closes[:, 4].copy()
+    young[: len(young) - rows] = np.nan
+    joined = estimate(np.column_stack([closes[:, :4], young]))
+    np.testing.assert_array_equal(joined[:4, :4], estimate(closes[:, :4]))
+    lean = 1 - max(rows - 1, 0) / WINDOW
+    assert np.all(np.abs(joined[4, :4] - lean * ESTIMATOR.within_stocks) <= 1 - lean + 1e-12)
+
+
+@pytest.mark.parametrize("shared", [0, 1, 2, 3, 20])
+def test_a_symbol_that_hardly_meets_the_others_changes_no_other_pair(shared: int) -> None:
+    """Half the window each, and next to no common returns: the rows that all share say nothing about the rest."""
+    closes = walks(11, 4, common=0.9)
+    half = len(closes) // 2
+    closes[half + 1 + shared :, :3] = np.nan
+    young = closes[:, 3].copy()
+    young[:half] = np.nan
+    before = estimate(closes[:, :3])
+    joined = estimate(np.column_stack([closes[:, :3], young]))
+    np.testing.assert_array_equal(joined[:3, :3], before)
+    assert joined[0, 1] > 0.55, "half way from the prior to .81"
+    assert (joined[0, 3] == ESTIMATOR.within_stocks) == (shared < 3), "two returns say nothing"
+
+
+def test_a_symbol_that_meets_one_other_changes_the_rest_by_the_intensity_alone() -> None:
+    """One factor for every pair, as Ledoit and Wolf have it: less than 1 % of a correlation here."""
+    closes = walks(11, 4, common=0.9)
+    half = len(closes) // 2
+    closes[half + 2 :, :2] = np.nan
+    young = closes[:, 3].copy()
+    young[:half] = np.nan
+    before = estimate(closes[:, :3])
+    joined = estimate(np.column_stack([closes[:, :3], young]))
+    trust = np.array([[1.0, half + 1, half + 1], [half + 1, 1.0, half + 1], [half + 1, half + 1, 1.0]]) / WINDOW
+    above_prior = [values[0, 1] - (1 - trust[0, 1]) * ESTIMATOR.within_stocks for values in (before, joined)]
+    factor = above_prior[1] / above_prior[0]
+    assert 0.99 < factor < 1.01
+    np.testing.assert_allclose(
+        joined[0, 2] - (1 - trust[0, 2]) * ESTIMATOR.within_stocks,
+        factor * (before[0, 2] - (1 - trust[0, 2]) * ESTIMATOR.within_stocks),
+        rtol=1e-9,
+    )
+
+
+def test_a_pair_without_a_move_in_the_rows_it_shares_has_the_prior() -> None:
+    """The first symbol moves, then stands still; the last one is born when it has stopped."""
+    closes = walks(5, 3)
+    stop = 120
+    closes[stop:, 0] = closes[stop, 0]
+    closes[: stop + 1, 2] = np.nan
+    values = estimate(closes)
+    assert values[0, 2] == ESTIMATOR.within_stocks
+    assert abs(values[0, 1] - ESTIMATOR.within_stocks) > 1e-3
+    assert abs(values[1, 2] - ESTIMATOR.within_stocks) > 1e-3
+
+
+@given(st.integers(0, 10_000), st.integers(1, 5))
+def test_where_all_stand_still_the_prior_answers(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    kinds = rng.choice(["tick", "rounded", "accrued"], n)
+    values = estimate(np.column_stack([still(kind, rng) for kind in kinds]))
+    expected = np.full((n, n), ESTIMATOR.within_stocks)
+    np.fill_diagonal(expected, 1.0)
+    np.testing.assert_array_equal(values, expected)
+
+
+@given(st.integers(0, 10_000), st.integers(1, WINDOW // 10 - 1))
+def test_a_symbol_that_moves_in_a_few_bars_changes_no_other_pair(seed: int, moves: int) -> None:
+    """One tick in a window has a fourth moment as large as the window: it would shrink its whole class."""
+    rng = np.random.default_rng(seed)
+    others = walks(seed, 3)
+    steps = np.zeros(len(TIMES))
+    steps[rng.choice(np.arange(1, len(TIMES)), moves, replace=False)] = 0.01
+    halting = 50 * np.exp(np.cumsum(steps))
+    joined = estimate(np.column_stack([others, halting]))
+    np.testing.assert_array_equal(joined[:3, :3], estimate(others))
+
+
+@given(st.integers(0, 10_000), st.integers(2, 7))
+def test_whatever_is_missing_or_still_the_matrix_is_a_correlation_matrix(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    closes = walks(seed, n, common=float(rng.uniform(0, 0.99)))
+    for k in range(n):
+        if rng.random() < 0.3:
+            closes[:, k] = still(str(rng.choice(["tick", "rounded", "accrued"])), rng)
+        if rng.random() < 0.5:
+            closes[rng.random(len(closes)) < rng.uniform(0, 1), k] = np.nan
+        if rng.random() < 0.3:
+            closes[: rng.integers(0, len(closes)), k] = np.nan
+    closes[0, 0] = 100.0
+    symbols = tuple(f"A{chr(65 + k)}" for k in range(n))
+    values = ESTIMATOR.at(bars_from_closes(closes, symbols)).values
+    assert np.array_equal(values, values.T)
+    assert np.all(np.diag(values) == 1)
+    assert np.linalg.eigvalsh(values)[0] > 0
+    raw = estimate(closes)
+    assert np.abs(raw).max() <= 1
+
+
+def test_a_coin_that_stands_still_leaves_the_others_and_what_joins_them_to_stocks(market: Bars) -> None:
+    """Both blocks and the one between them, in one panel of both classes."""
+    estimator = CorrelationEstimator(hourly_window=500, session_window=30)
+    coins = np.flatnonzero(market.crypto)
+    flat = np.where(market.mask[coins[:1], :, None], np.full(5, 0.25), np.nan)
+    joined = Bars(
+        (*market.instruments, instrument("ZZZUSD")),
+        market.times,
+        np.concatenate([market.values, flat]),
+        np.concatenate([market.mask, market.mask[coins[:1]]]),
+        "test",
+    )
+    n = len(market.symbols)
+    values = estimator.estimate(joined)[0]
+    np.testing.assert_array_equal(values[:n, :n], estimator.estimate(market)[0])
+    np.testing.assert_array_equal(values[n, :n], np.where(market.crypto, 0.6, 0.2))
+
+
+def test_two_real_stocks_keep_their_correlation_beside_a_constant(real_data: list[Path]) -> None:
+    """NVDA and the fund that holds it: .85 alone, and .40 beside a constant before pairs were left out singly."""
+    end = np.datetime64("2025-06-30T20:00", "ns")
+    bars = read_bars(real_data[:1], ["NVDA", "XLK"], end=end)
+    flat = np.where(bars.mask[:1, :, None], np.full(5, 10.0), np.nan)
+    joined = Bars(
+        (*bars.instruments, instrument("ZZZ")),
+        bars.times,
+        np.concatenate([bars.values, flat]),
+        np.concatenate([bars.mask, bars.mask[:1]]),
+        "test",
+    )
+    alone, beside = (CorrelationEstimator().at(b).values for b in (bars, joined))
+    assert alone[0, 1] > 0.7
+    assert beside[0, 1] == alone[0, 1]
+    np.testing.assert_allclose(beside[2, :2], 0.4, atol=1e-7)
