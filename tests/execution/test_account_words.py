@@ -115,7 +115,7 @@ def test_what_an_account_may_do_is_what_the_venue_says(facts: dict[str, Any], ex
 
 
 def test_a_multiplier_below_one_makes_no_sense() -> None:
-    with pytest.raises(BrokerError, match="multiplier is '0.99'"):
+    with pytest.raises(BrokerError, match="multiplier is '0"):
         read({"multiplier": "0.99"})
 
 
