@@ -213,6 +213,19 @@ def test_a_cancellation_that_is_refused_is_named() -> None:
         desk.ended(taken())
 
 
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        (BrokerSettings(), "https://paper-api.alpaca.markets"),
+        (BrokerSettings(paper=False), "https://api.alpaca.markets"),
+        (BrokerSettings(url_override="http://127.0.0.1:9/"), "http://127.0.0.1:9"),
+    ],
+)
+def test_a_desk_asks_the_venue_of_its_settings_with_its_keys_for_plain_answers(settings: BrokerSettings, where: str) -> None:
+    client = OrderDesk(settings, KEYS, lambda _: None).client
+    assert (client._base_url, client._api_key, client._secret_key, client._use_raw_data) == (where, KEYS.key, KEYS.secret, True)
+
+
 # The broker over it
 
 
@@ -263,6 +276,13 @@ def test_what_is_done_is_not_waited_for_and_a_part_counts() -> None:
     broker, _, _, _ = broker_at(post=[taken(state="canceled", **part)])
     (fill,) = broker.submit([order()])
     assert (fill.qty, fill.at) == (4, np.datetime64("2024-03-05T17:31", "ns"))
+
+
+def test_of_two_orders_the_one_that_is_not_done_is_waited_for() -> None:
+    done, later = taken("o-1", "filled", **FILLED), taken("o-2", "filled", **FILLED)
+    broker, _, _, heard = broker_at(post=[done, taken("o-2")], get=[taken("o-2"), later])
+    assert [f.client_order_id for f in broker.submit([order("o-1"), order("o-2")])] == ["o-1", "o-2"]
+    assert heard == [0.05, 0.1]
 
 
 @pytest.mark.parametrize(("state", "warned"), [("rejected", True), ("expired", True), ("canceled", False), ("filled", False)])
