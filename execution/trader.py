@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.beliefs import Array, Belief, Beliefs, Mask, beliefs, outlook
-from execution.decision import Choice, Decision, reason
+from execution.decision import Choice, Decision, bound_by, reason
 from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import TERMS, Account, OrderTerms, rebalance
 from forecasting.forecast import Forecaster, Progress, silent
@@ -270,9 +270,12 @@ def _targets(
 ) -> Iterator[tuple[Instrument, Decimal, Decimal, float, str]]:
     """(instrument, held, wanted, most in one order, why) of each choice that changes anything."""
     items = dict(zip(belief.symbols, bars.instruments, strict=True))
-    hours = (belief.until - belief.at) / np.timedelta64(1, "h")
+    hours = float((belief.until - belief.at) / np.timedelta64(1, "h"))
+    binding, bound = None, ""
     for choice in choices:
         if choice.qty:
             held, item = exposure.get(choice.symbol, _NONE), items[choice.symbol]
-            why = reason(choice, hours)
+            if choice.binding is not binding:  # many choices of a decision share what binds them
+                binding, bound = choice.binding, bound_by(choice.binding)
+            why = reason(choice, hours, bound)
             yield item, held, held + choice.qty, terms.most(item, choice.price), f"{failure}; {why}" if failure else why
