@@ -6,7 +6,9 @@ those of the last instant, and both read the same numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +49,8 @@ class Belief:
     """Of one instant, `at`, over the holding interval that ends at `until`; S symbols.
 
     deciding [S]: whose bar has just closed, whose market is open to fill, and which have a forecast of it. overnight: the
-    interval holds the night, or leaves no later decision to cut for it. years [S]: each symbol's own open time in it, in
+    interval holds the night, or leaves no later decision to cut for it. cuts: stocks can still be cut for it now, forecast or
+    not. years [S]: each symbol's own open time in it, in
     years. mu, sigma [S]: NaN where there is no forecast. correlation [S, S]: over the interval.
     """
 
@@ -56,6 +59,7 @@ class Belief:
     until: np.datetime64
     deciding: Mask
     overnight: bool
+    cuts: bool
     years: Array
     mu: Array
     sigma: Array
@@ -64,9 +68,9 @@ class Belief:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Beliefs:
-    """Of every instant [T] of a history at which anything decides.
+    """Of every instant [T] of a history at which anything decides, or stocks are cut for the night.
 
-    at, until, overnight [T]; years [T, 2]: of stocks, of coins; shared [T]: news that stocks and coins have in common;
+    at, until, overnight, cuts [T]; years [T, 2]: of stocks, of coins; shared [T]: news that stocks and coins have in common;
     deciding, mu, sigma [T, S]; matrix [T]: number of the correlation matrix, [D, S, S] float32, in force. crypto [S].
     """
 
@@ -74,6 +78,7 @@ class Beliefs:
     at: Instants
     until: Instants
     overnight: Mask
+    cuts: Mask
     years: Array
     shared: Array
     crypto: Mask
@@ -90,9 +95,9 @@ class Beliefs:
             return None
         correlation = self.correlations[self.matrix[t]]
         years, correlation = _over_interval(self.years[t], correlation, self.crypto, self.shared[t])
-        overnight = bool(self.overnight[t])
+        when = bool(self.overnight[t]), bool(self.cuts[t])
         moments = self.mu[t], self.sigma[t]
-        return Belief(self.symbols, now, self.until[t], self.deciding[t], overnight, years, *moments, correlation)
+        return Belief(self.symbols, now, self.until[t], self.deciding[t], *when, years, *moments, correlation)
 
 
 def beliefs(
@@ -117,22 +122,37 @@ def beliefs(
     fresh = (latest >= 0) & (table.windows.issued_at[np.maximum(latest, 0)] == times[:, None]) if len(table.windows) else closed
     with np.errstate(invalid="ignore"):
         deciding = closed & fresh & (sigma > 0)
-    kept = deciding.any(axis=1)
-    numbers, matrices = correlations_over(correlations, bars, times[kept])
+    overnight = np.array([not stays_open(now) for now in times], dtype=bool)
+    cuts = overnight & is_decision(Kind.STOCK, times)
+    kept = deciding.any(axis=1) | cuts
+    deciding, cuts, times = deciding[kept], cuts[kept], times[kept]
+    numbers, matrices = _matrices(correlations, bars, times, np.asarray(deciding.any(axis=1)))
     return Beliefs(
         bars.symbols,
-        times[kept],
+        times,
         until[kept],
-        np.array([not stays_open(now) for now in times[kept]], dtype=bool),
-        _years(times[kept], until[kept]),
-        shared_news(times[kept], until[kept]),
+        overnight[kept],
+        cuts,
+        _years(times, until[kept]),
+        shared_news(times, until[kept]),
         bars.crypto,
-        deciding[kept],
+        deciding,
         mu[kept],
         sigma[kept],
         numbers,
         matrices,
     )
+
+
+def joined(parts: Sequence[Beliefs]) -> Beliefs:
+    """Beliefs of spans of one history that follow each other, as those of the whole."""
+    if len(parts) == 1:
+        return parts[0]
+    offsets = np.cumsum([0, *(len(part.correlations) for part in parts[:-1])])
+    matrix = np.concatenate([part.matrix + offset for part, offset in zip(parts, offsets, strict=True)])
+    along = ("at", "until", "overnight", "cuts", "years", "shared", "deciding", "mu", "sigma", "correlations")
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in along}
+    return replace(parts[0], matrix=matrix, **arrays)
 
 
 def outlook(
@@ -171,7 +191,7 @@ def outlook(
     only = np.arange(len(bars.symbols)) == s
     matrix = correlations.at(bars).values
     years, matrix = _over_interval(_years(here, until)[0], matrix, bars.crypto, shared_news(here, until)[0])
-    return Belief(bars.symbols, now, until[0], only, not stays_open(now), years, mu[0], sigma[0], matrix)
+    return Belief(bars.symbols, now, until[0], only, not stays_open(now), False, years, mu[0], sigma[0], matrix)
 
 
 def deciding_symbols(bars: Bars) -> Mask:
@@ -209,6 +229,16 @@ def _over_interval(years: Array, correlation: Array | Array32, crypto: Mask, sha
             if crypto[s] != crypto[r]:
                 over[s, r] *= shared
     return own, over
+
+
+def _matrices(correlations: Correlations, bars: Bars, times: Instants, needed: Mask) -> tuple[Index, Array32]:
+    """Number [T] of the matrix in force, and matrices [D, S, S].
+
+    Where none is needed any of them stands, the identity if there are none.
+    """
+    numbers = np.zeros(len(times), dtype=np.int64)
+    numbers[needed], matrices = correlations_over(correlations, bars, times[needed])
+    return numbers, matrices if len(matrices) else np.eye(len(bars.symbols), dtype=np.float32)[None]
 
 
 def _years(times: Instants, until: Instants) -> Array:

@@ -177,12 +177,14 @@ def _meets(order: Order, other: Order) -> bool:
     return both and buy.limit_price >= sale.limit_price  # type: ignore[operator]
 
 
-def place(broker: Broker, orders: Sequence[Order]) -> list[Fill]:
-    """Send a decision's reductions, and what opens positions only once they have filled whole.
+def place(broker: Broker, orders: Sequence[Order], cancels: Sequence[str] = ()) -> list[Fill]:
+    """End what a decision replaces, send its reductions, and what opens positions only once they have filled whole.
 
     The openings were sized for a book without what the reductions take off it: where one does not fill (a halt, a
-    missing bar), adding would carry the book over its ceilings.
+    missing bar), adding would carry the book over its ceilings. cancels: ids of open orders.
     """
+    if cancels:
+        broker.cancel(cancels)
     reductions = [order for order in orders if order.reduces]
     fills = broker.submit(reductions)
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}  # a reduction never pays in coin: one fill an order

@@ -120,7 +120,7 @@ def run_cycle(
     bars = _in_units(bars, prices)
     account = account.priced({**closes_of(bars), **prices})
     decision = trader.decide(bars, account)
-    fills = place(broker, decision.orders) if send and decision is not None else []
+    fills = place(broker, decision.orders, decision.cancels) if send and decision is not None else []
     return Cycle(account, bars, decision, tuple(fills), "" if decision else NOTHING_CLOSED)
 
 

@@ -58,7 +58,8 @@ class Decision:
     """One instant's decision: the choices of the symbols that decided, the orders they led to, and what stood around it.
 
     stock_ceiling: stock gross allowed, in multiples of equity. sized: what was sized by which rule, as operators grep for it.
-    failure: why enhanced sizing did not answer, empty where it did; unsolved: the problem that was not solved.
+    failure: why enhanced sizing did not answer, empty where it did; unsolved: the problem that was not solved. cancels: ids of
+    the trader's own open orders that this decision replaces; they end before its orders are sent.
     """
 
     at: np.datetime64
@@ -70,12 +71,16 @@ class Decision:
     sized: tuple[str, ...] = ()
     failure: str = ""
     unsolved: SizingProblem | None = field(default=None, compare=False)
+    cancels: tuple[str, ...] = ()
 
 
 def reason(choice: Choice, hours: float, bound: str | None = None) -> str:
     """Why a choice is what it is, in a line. hours: length of the holding interval. bound: `bound_by`, where it is known."""
-    weights = choice.kelly, choice.held, choice.target
-    text = _CHANGE % (choice.mu * 1e4, choice.sigma * 1e4, hours, *weights)
+    if choice.sigma == choice.sigma:
+        weights = choice.kelly, choice.held, choice.target
+        text = _CHANGE % (choice.mu * 1e4, choice.sigma * 1e4, hours, *weights)
+    else:
+        text = f"no forecast: weight {choice.held:+.3f} to {choice.target:+.3f}"
     bound = bound_by(choice.binding) if bound is None else bound
     cost = f", cost ${choice.change_cost:,.2f}" if choice.qty else ""
     return f"{text}{bound}{cost}"

@@ -199,6 +199,17 @@ class Account:
             total[order.symbol] = total.get(order.symbol, Decimal(0)) + order.signed_qty
         return total
 
+    @property
+    def undone(self) -> Mapping[str, Decimal]:
+        """Signed quantity held that open orders would take off a position, by symbol: it counts until they have filled."""
+        found: dict[str, Decimal] = {}
+        for order in self.open_orders:
+            held = self.positions.get(order.symbol, Decimal(0))
+            if held * order.signed_qty < 0:
+                before = abs(found.get(order.symbol, Decimal(0)))
+                found[order.symbol] = min(before + order.qty, abs(held)).copy_sign(held)
+        return found
+
     def priced(self, prices: Mapping[str, float]) -> Account:
         """The same account, with prices for symbols it has none of."""
         return replace(self, prices={**prices, **self.prices})

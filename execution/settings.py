@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
+from execution.beliefs import Beliefs, joined
 from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import OrderTerms
 from execution.trader import SizingSettings, Trader
-from forecasting.forecast import Forecaster
+from forecasting.forecast import Forecaster, Progress, silent
 from forecasting.settings import ForecasterSettings
 from sizing.limits import Limits
-from trainingdata.actions import split_adjusted
+from trainingdata.actions import Action, spans_without_split, split_adjusted
 from trainingdata.bars import Bars
 from trainingdata.configuration import settings_of
 from trainingdata.endpoint import BrokerSettings
@@ -61,9 +63,27 @@ class TradingSettings:
         return replace(bars, instruments=items)
 
     def seen(self, bars: Bars) -> Bars:
-        """The panel as decisions see it: raw prices are adjusted for their splits, so that a model may compare them."""
+        """The panel as a decision at its end sees it: raw prices are adjusted for the splits known then."""
+        actions = self._splits()
+        return split_adjusted(bars, actions) if actions else bars
+
+    def views(self, bars: Bars, first: int) -> Iterator[tuple[int, int, Bars]]:
+        """The instants from number `first` on as rows [begin, end), each with the panel up to them as they see it."""
+        for begin, end in spans_without_split(bars, self._splits(), first):
+            yield begin, end, self.seen(bars.between(0, end))
+
+    def beliefs(self, trader: Trader, bars: Bars, first: int, progress: Progress = silent) -> Beliefs:
+        """What a trader believes at every instant from number `first` on, each from what was known then."""
+        return joined([trader.beliefs(seen, bars.times[begin], progress) for begin, _, seen in self.views(bars, first)])
+
+    def prepared(self, trader: Trader, bars: Bars, first: int, progress: Progress = silent) -> Trader:
+        """The trader with these beliefs computed in advance."""
+        return replace(trader, table=self.beliefs(trader, bars, first, progress))
+
+    def _splits(self) -> tuple[Action, ...]:
+        """What the prices are not adjusted for."""
         raw = self.data.adjustment == "raw" and self.data.actions is not None
-        return split_adjusted(bars, self.data.corporate_actions()) if raw else bars
+        return self.data.corporate_actions() if raw else ()
 
     def trader(self, forecaster: Forecaster) -> Trader:
         """The trader these settings describe, with this forecaster."""

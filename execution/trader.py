@@ -21,11 +21,12 @@ import numpy as np
 from execution.beliefs import Array, Belief, Beliefs, Mask, beliefs, outlook
 from execution.decision import Choice, Decision, bound_by, reason
 from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import TERMS, Account, OrderTerms, rebalance
+from execution.orders import TERMS, Account, Order, OrderTerms, rebalance
+from execution.overnight import cut_for_the_night
 from forecasting.forecast import Forecaster, Progress, silent
 from forecasting.moments import Volatility
 from sizing.allocation import Allocation, NoEquity, Situation
-from sizing.kelly import SolverFailed
+from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.quantity import Fallback, target_quantity
 from sizing.strategies import Legacy, Strategy, named
@@ -140,7 +141,10 @@ class Trader:
         """The decision at the panel's last instant, from nothing but the panel and the account."""
         table = self.beliefs(bars, bars.now) if self.table is None else self.table
         belief = table.of(bars.now)
-        return None if belief is None else self.act(bars, account, belief)
+        if belief is None:
+            return None
+        decision = self.act(bars, account, belief)
+        return decision if decision.choices or belief.deciding.any() else None
 
     def act(self, bars: Bars, account: Account, belief: Belief) -> Decision:
         """The decision that a belief leads to; what takes no orders stays as it is."""
@@ -148,7 +152,31 @@ class Trader:
             belief = replace(belief, deciding=belief.deciding & bars.tradable)
         limits = self.limits.within(account.leverage)
         ceiling = limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
-        exposure, rule, failure, unsolved = account.exposure, self.sizing.rule(), "", None
+        exposure = account.exposure
+        choices, sized, failure, unsolved = self._sizes(bars, account, exposure, belief, limits, ceiling)
+        if belief.cuts:
+            choices = cut_for_the_night(choices, bars, account, belief, ceiling, self._cost_of())
+        replaced = _replaced(self.strategy, account, choices) if account.open_orders else ()
+        if replaced:
+            exposure = _without(exposure, replaced)
+            choices = tuple(_from(choice, account.exposure, exposure) for choice in choices)
+        orders = rebalance(self.strategy, belief.at, _targets(bars, exposure, belief, choices, self.terms, failure))
+        cancels = tuple(order.client_order_id for order in replaced)
+        return Decision(belief.at, belief.until, account.equity, ceiling, choices, orders, sized, failure, unsolved, cancels)
+
+    def _sizes(
+        self,
+        bars: Bars,
+        account: Account,
+        exposure: Mapping[str, Decimal],
+        belief: Belief,
+        limits: Limits,
+        ceiling: float,
+    ) -> tuple[tuple[Choice, ...], tuple[str, ...], str, SizingProblem | None]:
+        """Choices of what decides, what was sized by which rule, why enhanced sizing failed, and what was not solved."""
+        if not belief.deciding.any():
+            return (), (), "", None
+        rule, failure, unsolved = self.sizing.rule(), "", None
         try:
             situation = self._situation(bars, account, exposure, belief, ceiling)
             try:
@@ -158,14 +186,17 @@ class Trader:
                     raise
                 failure, unsolved, rule = str(error), error.problem, self.sizing.legacy()
                 allocation = rule.allocate(situation, limits)
-            choices = _choices(bars, account, exposure, belief, situation, allocation)
-            sized = _sized(bars, belief, rule, ceiling)
         except SolverFailed as error:
-            choices, sized, failure, unsolved = _without_risk(account, exposure, belief), (), str(error), error.problem
+            return _without_risk(account, exposure, belief), (), str(error), error.problem
         except NoEquity as error:
-            choices, sized, failure = _without_risk(account, exposure, belief), (), str(error)
-        orders = rebalance(self.strategy, belief.at, _targets(bars, exposure, belief, choices, self.terms, failure))
-        return Decision(belief.at, belief.until, account.equity, ceiling, choices, orders, sized, failure, unsolved)
+            return _without_risk(account, exposure, belief), (), str(error), unsolved
+        choices = _choices(bars, account, exposure, belief, situation, allocation)
+        return choices, _sized(bars, belief, rule, ceiling), failure, unsolved
+
+    def _cost_of(self) -> dict[Kind, float]:
+        """Of trading one USD, by class."""
+        stock, coin = self.costs.expected(np.array([False, True]), self.fees).tolist()
+        return {Kind.STOCK: stock, Kind.CRYPTO: coin}
 
     def _situation(
         self, bars: Bars, account: Account, exposure: Mapping[str, Decimal], belief: Belief, stock_ceiling: float
@@ -183,7 +214,7 @@ class Trader:
             crypto = np.append(crypto, [instrument(s).kind is Kind.CRYPTO for s in outside])
             long_only, deciding, years = np.append(long_only, ~none), np.append(deciding, none), np.append(years, 0.0 * none)
         mu, covariance, forecast = _moments(belief.mu, belief.sigma, belief.correlation, belief.deciding, len(crypto))
-        return Situation.of(
+        situation = Situation.of(
             (*belief.symbols, *outside),
             account,
             account.prices,
@@ -197,6 +228,43 @@ class Trader:
             years=years,
             stock_ceiling=stock_ceiling,
         )
+        return situation.beside(*_undone(account)) if account.open_orders else situation
+
+
+def _undone(account: Account) -> tuple[Array, Mask]:
+    """Weights [M] that open orders would take off positions and have not yet, and which of them are coins."""
+    undone, prices = account.undone, account.prices
+    weights = [float(quantity) * prices[s] / account.equity for s, quantity in undone.items()]
+    return np.array(weights), np.array([instrument(s).kind is Kind.CRYPTO for s in undone], dtype=bool)
+
+
+def _replaced(strategy: str, account: Account, choices: tuple[Choice, ...]) -> tuple[Order, ...]:
+    """The strategy's own open orders that a new one of their symbol takes the place of.
+
+    They are those it would trade with, and reductions: what is left of these is part of the new order.
+    """
+    changes, undone = {c.symbol: c.qty for c in choices if c.qty}, account.undone
+    return tuple(
+        order
+        for order in account.open_orders
+        if order.client_order_id.startswith(f"{strategy}-")
+        and order.symbol in changes
+        and (order.symbol in undone or order.signed_qty * changes[order.symbol] < 0)
+    )
+
+
+def _without(exposure: Mapping[str, Decimal], cancelled: tuple[Order, ...]) -> dict[str, Decimal]:
+    """Held plus open, once these orders have ended."""
+    left = dict(exposure)
+    for order in cancelled:
+        left[order.symbol] -= order.signed_qty
+    return left
+
+
+def _from(choice: Choice, before: Mapping[str, Decimal], after: Mapping[str, Decimal]) -> Choice:
+    """The choice of the same target, ordered from what is held and open after its orders have been replaced."""
+    moved = before.get(choice.symbol, _NONE) - after.get(choice.symbol, _NONE)
+    return choice._replace(qty=choice.qty + moved) if moved else choice
 
 
 @compiled
@@ -271,11 +339,12 @@ def _targets(
     """(instrument, held, wanted, most in one order, why) of each choice that changes anything."""
     items = dict(zip(belief.symbols, bars.instruments, strict=True))
     hours = float((belief.until - belief.at) / np.timedelta64(1, "h"))
-    binding, bound = None, ""
+    texts: dict[int, str] = {}  # by what binds: many choices of a decision share it
     for choice in choices:
         if choice.qty:
             held, item = exposure.get(choice.symbol, _NONE), items[choice.symbol]
-            if choice.binding is not binding:  # many choices of a decision share what binds them
-                binding, bound = choice.binding, bound_by(choice.binding)
+            bound = texts.get(id(choice.binding))
+            if bound is None:
+                bound = texts[id(choice.binding)] = bound_by(choice.binding)
             why = reason(choice, hours, bound)
             yield item, held, held + choice.qty, terms.most(item, choice.price), f"{failure}; {why}" if failure else why

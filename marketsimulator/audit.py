@@ -77,7 +77,7 @@ class Setup:
     def beliefs(self, forecaster: Forecaster, progress: Progress = silent) -> Beliefs:
         """What a trader with this forecaster believes over the run."""
         trader = self.settings.trader(forecaster)
-        return trader.beliefs(self.settings.seen(self.bars), self.bars.times[self.first], progress)
+        return self.settings.beliefs(trader, self.bars, self.first, progress)
 
     def configured(self) -> Forecaster:
         """The forecaster of the settings."""
@@ -218,7 +218,7 @@ def _table(setup: Setup, cases: Sequence[tuple[str, BacktestSettings, Beliefs]])
 def _decided(setup: Setup, bars: Bars, start: int) -> Run:
     """The configured trader over a panel, with an account that begins at instant number `start`."""
     trader = setup.settings.trader(setup.settings.forecaster.build(bars.symbols))
-    prepared = trader.over(setup.settings.seen(bars), bars.times[start])
+    prepared = setup.settings.prepared(trader, bars, start)
     return simulate(setup.settings, bars, start, "audit", prepared, level=logging.NOTSET)
 
 
@@ -241,7 +241,7 @@ def _difference(a: Decision, b: Decision) -> str:
     """Which choice moved first, and what about it."""
     for mine, yours in zip(a.choices, b.choices, strict=False):
         if mine != yours:
-            names = [n for n in Choice.__slots__ if getattr(mine, n) != getattr(yours, n)]
+            names = [n for n in Choice._fields if getattr(mine, n) != getattr(yours, n)]
             return f"{utc_text(a.at)} {mine.symbol}: {names[0]} {getattr(mine, names[0])} became {getattr(yours, names[0])}"
     return f"{utc_text(min(a.at, b.at))}: who decides, or the account"
 

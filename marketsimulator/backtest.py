@@ -53,10 +53,9 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
             f"nothing can be decided between {utc_text(first)} and {utc_text(last)}: no symbol has"
             f" {settings.forecaster.context_length} bars of its own by then"
         )
-    seen = settings.seen(bars)
     deciders: list[tuple[str, Decider]] = [
-        (forecaster.name, settings.trader(forecaster).over(seen, first, progress)),
-        ("random_walk", settings.trader(walk).over(seen, first)),
+        (forecaster.name, settings.prepared(settings.trader(forecaster), bars, begin, progress)),
+        ("random_walk", settings.prepared(settings.trader(walk), bars, begin)),
         ("buy_and_hold", BuyAndHold(settings.orders)),
     ]
     main, *others = [
@@ -76,17 +75,18 @@ def simulate(
     level: int = logging.DEBUG,
 ) -> Run:
     """One decider over the panel's instants from number `first` on, with an account of its own; logged at `level`."""
-    broker, seen = settings.broker(bars, first), settings.seen(bars)
+    broker = settings.broker(bars, first)
     decisions: list[Decision] = []
     rows: list[Row] = []
     total = len(bars.times)
-    for index in range(first, total):
+    instants = ((index, seen) for begin, end, seen in settings.views(bars, first) for index in range(begin, end))
+    for index, seen in instants:
         if index > first:
             broker.advance(index)
         decision = decider.decide(seen.between(0, index + 1), broker.account())
         if decision is not None:
             decisions.append(decision)
-            place(broker, decision.orders)
+            place(broker, decision.orders, decision.cancels)
         rows.append(broker.row())
         if decision is not None:
             _log(level, name, decision, rows[-1], settings.capital)

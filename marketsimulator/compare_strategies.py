@@ -162,8 +162,8 @@ def _prepared(variant: BacktestSettings, bars: Bars, traders: dict[str, Trader],
     shared = (variant.forecaster, variant.correlation, sizing.volatility, sizing.interval(), variant.data, variant.symbols)
     trader = variant.trader(variant.forecaster.build(bars.symbols))
     if (known := traders.get(repr(shared))) is None:
-        first, _ = variant.span(bars)
-        known = traders[repr(shared)] = trader.over(variant.seen(bars), first, progress)
+        first = int(np.searchsorted(bars.times, variant.span(bars)[0]))
+        known = traders[repr(shared)] = variant.prepared(trader, bars, first, progress)
     return replace(trader, table=known.table)
 
 

@@ -25,7 +25,7 @@ from marketsimulator.settlement import mark
 from marketsimulator.terms import day_table
 from marketsimulator.timeline import Timeline, advance, open_bars
 from sizing.allocation import best_weights
-from sizing.limits import lent
+from sizing.limits import kept_share, lent
 from sizing.program import SOLVED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
@@ -48,6 +48,7 @@ class Plan(NamedTuple):
 
     deciding: Mask
     overnight: Mask
+    cuts: Mask
     mu: Array
     sigma: Array
     matrix: Index
@@ -132,6 +133,7 @@ def _outcome(
         Plan(
             beliefs.deciding,
             beliefs.overnight,
+            beliefs.cuts,
             beliefs.mu,
             beliefs.sigma,
             beliefs.matrix,
@@ -191,34 +193,39 @@ def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
     value = 0.0
     for s in range(len(targets)):
         value += targets[s] * marks[s]
-    equity = account.cash + value
+    equity, cuts = account.cash + value, plan.cuts[row]
     if not equity > 0.0:
         totals[FAILURES] += 1
-        return np.where(deciding, 0.0, targets)
+        return np.where(deciding | (cuts & ~plan.crypto), 0.0, targets)
     held = targets * marks / equity
     ceiling = lent(plan.leverage[1] if plan.overnight[row] else plan.leverage[0], equity, plan.caps[2])
     free = max(0.0, unborrowed(account)) / equity
     mu, covariance = _moments(plan, row)
-    status, weights, _ = best_weights(
-        mu,
-        covariance,
-        held,
-        plan.cost,
-        plan.crypto,
-        plan.long_only,
-        deciding,
-        equity,
-        ceiling,
-        free,
-        plan.caps,
-        plan.fraction,
-    )
+    status, weights = SOLVED, held
+    if deciding.any():
+        status, weights, _ = best_weights(
+            mu,
+            covariance,
+            held,
+            plan.cost,
+            plan.crypto,
+            plan.long_only,
+            deciding,
+            equity,
+            ceiling,
+            free,
+            plan.caps,
+            plan.fraction,
+        )
+    loose = ~plan.crypto & ~deciding
     if status != SOLVED:
         totals[FAILURES] += 1
-        return targets
+        weights, loose = held, ~plan.crypto
+    share = kept_share(weights, plan.crypto, loose, ceiling) if cuts else 1.0
     for s in range(len(targets)):
-        if deciding[s] and weights[s] != held[s]:
-            targets[s] = whole_quantity(weights[s] * equity / book.holding[s].mark, book.holding[s].increment)
+        weight = held[s] * share if loose[s] else weights[s]
+        if weight != held[s]:
+            targets[s] = whole_quantity(weight * equity / book.holding[s].mark, book.holding[s].increment)
     return targets
 
 

@@ -121,6 +121,27 @@ class Situation:
             unborrowed=account.unborrowed_cash / equity,
         )
 
+    def beside(self, weights: Array, crypto: Mask) -> Situation:
+        """The same with weights [M] beside it that stay as they are: of no return or risk, they take their part of ceilings."""
+        if not len(weights):
+            return self
+        m, n = len(weights), len(self.mu)
+        none, fixed = np.zeros(m), np.zeros(m, dtype=bool)
+        covariance = np.zeros((n + m, n + m))
+        covariance[:n, :n] = self.covariance
+        return replace(
+            self,
+            mu=np.append(self.mu, none),
+            covariance=covariance,
+            held=np.append(self.held, weights),
+            cost=np.append(self.cost, none),
+            crypto=np.append(self.crypto, crypto),
+            long_only=np.append(self.long_only, ~fixed),
+            deciding=np.append(self.deciding, fixed),
+            universe=np.append(self.universe, fixed),
+            years=np.append(self.years, none),
+        )
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Allocation:

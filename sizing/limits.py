@@ -14,6 +14,7 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
+ROUNDED = 1e-9  # of a ceiling: what a solved problem may stand above it
 CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
 
@@ -84,6 +85,20 @@ class Limits:
 def lent(leverage: float, equity: float, margin_equity: float) -> float:
     """The leverage an account gets: 1× at most below margin_equity USD."""
     return min(leverage, 1.0) if equity < margin_equity else leverage
+
+
+@compiled
+def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) -> float:
+    """The share of their weights [S] that loose symbols may keep where stock gross / its ceiling + crypto ≤ 1."""
+    load, part_loose = 0.0, 0.0
+    for s in range(len(weights)):
+        part = abs(weights[s]) if crypto[s] else abs(weights[s]) / stock_ceiling
+        load += part
+        if loose[s]:
+            part_loose += part
+    if load <= 1.0 + ROUNDED or part_loose == 0.0:
+        return 1.0
+    return max(1.0 - (load - 1.0) / part_loose, 0.0)
 
 
 @compiled

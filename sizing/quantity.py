@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sizing.allocation import AccountLike, Situation
+from sizing.allocation import AccountLike, NoEquity, Situation
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
 from sizing.strategies import Kelly, Legacy, Strategy
@@ -124,11 +124,17 @@ def get_qty(
     ------
     InputError
         for a price or cost that is none, shapes that do not fit, and a position without a price.
+
+    An account without equity carries nothing: the answer closes what is held.
     """
     item = instrument(symbol)
     _check(price, cost, moments, correlation)
     rules = limits or Limits()
-    situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, hours, overnight)
+    try:
+        situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, hours, overnight)
+    except NoEquity as reason:
+        log.warning("%s: Enhanced sizing failed: %s", item.symbol, reason)
+        return -account.exposure.get(item.symbol, Decimal(0))
     order: list[Strategy] = [strategy] if enhanced else []
     if fallback == "legacy" or not enhanced:
         order.append(Legacy(risk_multiplier))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ def read_actions(path: Path) -> tuple[Action, ...]:
 def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
     """Raw prices and volumes in the units after the panel's last split; what a model may compare across a split.
 
-    A split scales everything before it by one factor: a forecast of returns made before it is the same either way.
+    A decision sees the splits that are known then and no later one: a panel adjusted for those, too, would give it the same
+    returns, but for the rounding of a quotient, and so now and then another share.
     """
     values = bars.values.copy()
     for action in actions:
@@ -63,6 +65,14 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
             values[s, before, :VOLUME] /= action.ratio
             values[s, before, VOLUME] *= action.ratio
     return Bars(bars.instruments, bars.times, values, bars.mask, bars.source)
+
+
+def spans_without_split(bars: Bars, actions: Sequence[Action], first: int) -> list[tuple[int, int]]:
+    """Rows of instants from `first` on, as spans [begin, end), within each of which no split of the panel takes hold."""
+    opens = [a.opens for a in actions if a.ratio != 1.0 and a.symbol in bars.symbols]
+    starts = np.searchsorted(bars.times, np.array(opens, dtype="datetime64[ns]"))
+    edges = sorted({first, len(bars.times), *(int(s) for s in starts if first < s < len(bars.times))})
+    return list(pairwise(edges))
 
 
 def _action(path: Path, row: int, symbol: str, date: str, kind: str, value: str) -> Action:

@@ -213,6 +213,19 @@ def test_a_cancellation_that_is_refused_is_named() -> None:
         desk.ended(taken())
 
 
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        (BrokerSettings(), "https://paper-api.alpaca.markets"),
+        (BrokerSettings(paper=False), "https://api.alpaca.markets"),
+        (BrokerSettings(url_override="http://127.0.0.1:9/"), "http://127.0.0.1:9"),
+    ],
+)
+def test_a_desk_asks_the_venue_of_its_settings_with_its_keys_for_plain_answers(settings: BrokerSettings, where: str) -> None:
+    client = OrderDesk(settings, KEYS, lambda _: None).client
+    assert (client._base_url, client._api_key, client._secret_key, client._use_raw_data) == (where, KEYS.key, KEYS.secret, True)
+
+
 # The broker over it
 
 
@@ -263,6 +276,13 @@ def test_what_is_done_is_not_waited_for_and_a_part_counts() -> None:
     broker, _, _, _ = broker_at(post=[taken(state="canceled", **part)])
     (fill,) = broker.submit([order()])
     assert (fill.qty, fill.at) == (4, np.datetime64("2024-03-05T17:31", "ns"))
+
+
+def test_of_two_orders_the_one_that_is_not_done_is_waited_for() -> None:
+    done, later = taken("o-1", "filled", **FILLED), taken("o-2", "filled", **FILLED)
+    broker, _, _, heard = broker_at(post=[done, taken("o-2")], get=[taken("o-2"), later])
+    assert [f.client_order_id for f in broker.submit([order("o-1"), order("o-2")])] == ["o-1", "o-2"]
+    assert heard == [0.05, 0.1]
 
 
 @pytest.mark.parametrize(("state", "warned"), [("rejected", True), ("expired", True), ("canceled", False), ("filled", False)])
@@ -393,13 +413,15 @@ def test_assets_once_asked_for_bind_what_is_sent() -> None:
     ("sent", "says"),
     [
         (order(), {}),
-        (order("o-1", "BTCUSD", qty="0.00000001", tif="gtc"), {"symbol": "BTC/USD", "qty": "0.00000001", "time_in_force": "gtc"}),
+        (order("o-1", "BTCUSD", qty="0.00000001", tif="gtc"),
+         {"symbol": "BTC/USD", "qty": "0.00000001", "time_in_force": "gtc"}),
         (order(side="sell", type="limit", limit_price=5.25), {"side": "sell", "type": "limit", "limit_price": "5.25"}),
         (order(type="stop_limit", limit_price=5.0, stop_price=4.0),
          {"type": "stop_limit", "limit_price": "5.0", "stop_price": "4.0"}),
         (order(type="trailing_stop", trail_price=1.5), {"type": "trailing_stop", "trail_price": "1.5"}),
         (order(type="trailing_stop", trail_percent=2.0), {"type": "trailing_stop", "trail_percent": "2.0"}),
-        (order(type="limit", limit_price=5.0, extended_hours=True), {"type": "limit", "limit_price": "5.0", "extended_hours": True}),
+        (order(type="limit", limit_price=5.0, extended_hours=True),
+         {"type": "limit", "limit_price": "5.0", "extended_hours": True}),
         (order(take_profit=9.0), {"take_profit": {"limit_price": "9.0"}, "order_class": "oto"}),
         (order(stop_loss=4.0), {"stop_loss": {"stop_price": "4.0"}, "order_class": "oto"}),
         (order(take_profit=9.0, stop_loss=4.0),

@@ -348,3 +348,26 @@ def test_other_bars_are_another_lesson(market: Bars) -> None:
     fresh = CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300)).forecast(altered, altered.now).at(altered.now)
     np.testing.assert_array_equal(again.values, fresh.values)
     assert not np.array_equal(again.values, first.values)
+
+
+def test_the_smallest_settings_that_can_be_are_taken_and_smaller_ones_are_named() -> None:
+    assert CalibrationSettings(window=100, confidence=0.0).window == 100
+    with pytest.raises(InputError, match="window: 99 is below 100"):
+        CalibrationSettings(window=99)
+    with pytest.raises(InputError, match=r"confidence: -0\.1 is below 0"):
+        CalibrationSettings(confidence=-0.1)
+
+
+@pytest.mark.parametrize("before", [150, 400, 600])
+def test_a_kept_lesson_is_not_used_where_what_it_looked_back_on_was_other(before: int, market: Bars) -> None:
+    """A lesson's first forecasts and averages look back beyond the bars that it learns from."""
+    values = market.values.copy()
+    altered = slice(len(market.times) - 600, len(market.times) - before) if before < 600 else slice(0, 40)
+    values[:, altered, :4] *= 1 + 0.2 * np.sin(np.arange(values[:, altered].shape[1]))[None, :, None]
+    other = Bars(market.instruments, market.times, values, market.mask, "test")
+    settings = CalibrationSettings(window=300)
+    loop = CalibratedForecaster(RandomWalk(), settings)
+    since = market.times[-30]
+    loop.forecast(market, since)
+    expected = CalibratedForecaster(RandomWalk(), settings).forecast(other, since)
+    np.testing.assert_allclose(loop.forecast(other, since).values, expected.values, rtol=1e-6)

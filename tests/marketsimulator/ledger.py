@@ -17,9 +17,9 @@ from execution.fees import DatedRate, FeeSchedule, TradingCosts
 from execution.orders import Fill
 from marketsimulator.terms import FillTerms, MarginTerms
 from trainingdata.actions import Action
-from trainingdata.bars import CLOSE, Bars
+from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars
 from trainingdata.instruments import Instrument, Kind
-from trainingdata.sessions import in_session, new_york_date, nights_between, sessions_opened
+from trainingdata.sessions import in_session, new_york_date, nights_between, sessions_opened, started_at
 
 
 def up(value: float, unit: float) -> float:
@@ -52,6 +52,8 @@ class Ledger:
     held: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     marks: dict[str, float] = field(default_factory=dict)
     sold: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    sold_today: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    called: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     opened: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     filled: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     coin_usd: dict[np.datetime64, float] = field(default_factory=lambda: defaultdict(float))
@@ -63,8 +65,8 @@ class Ledger:
     day_power: float = 0.0
     deficit: float = 0.0
     deficit_closes: int = 0
-    frozen_until: np.datetime64 = np.datetime64("1970-01-01")
-    call: float = 0.0
+    frozen_until: np.datetime64 = field(default_factory=lambda: np.datetime64("1970-01-01"))
+    stands: bool = False  # a margin call
     close_equity: float = field(init=False)
     date: np.datetime64 = field(init=False)
 
@@ -72,6 +74,12 @@ class Ledger:
         self.close_equity = self.cash
         self.coins = {item.symbol for item in self.instruments if item.kind is Kind.CRYPTO}
         self.steps = {item.symbol: float(item.increment) for item in self.instruments}
+
+    def bar(self, bars: Bars, symbol: str, k: int) -> tuple[float, float] | None:
+        """Open and volume of the bar of a symbol that becomes known at an instant; None where it fills nothing."""
+        s = bars.symbols.index(symbol)
+        open_, volume = bars.values[s, k, [OPEN, VOLUME]].tolist()
+        return (open_, volume) if volume > 0 or (volume == 0 and self.fills.volume_share is None) else None
 
     # What it is worth
 
@@ -98,7 +106,7 @@ class Ledger:
         self.date = new_york_date(bars.times[:1])[0]
         self.mark(bars.values[:, 0, CLOSE])
 
-    def advance(self, bars: Bars, t: int, fills: Iterable[Fill]) -> None:
+    def advance(self, bars: Bars, t: int, fills: Sequence[Fill]) -> None:
         """Instant t has come, with the fills that it brought."""
         pair = bars.times[t - 1 : t + 1]
         self.date = new_york_date(pair)[1]
@@ -109,6 +117,12 @@ class Ledger:
                 if pair[0] < action.opens <= pair[1]:
                     self._act(action)
             self.session_opens()
+        splits = [fill for fill in fills if fill.client_order_id.startswith("split-")]
+        self.take(splits)
+        fills = fills[len(splits) :]
+        starts = started_at(Kind.STOCK, bars.times[t : t + 1])[0]
+        if not np.isnat(starts) and starts not in bars.times:
+            self.broker_closes(fills, {s: self.bar(bars, s, t) for s in bars.symbols if s not in self.coins})
         self.take(fills)
         self.filled.clear()
         self.mark(bars.values[:, t, CLOSE])
@@ -125,6 +139,7 @@ class Ledger:
         self.flows["dividends"] += paid
         if action.ratio != 1.0:
             exact = self.held[s] * action.ratio
+            self.called[s] = min(up(self.called[s] * action.ratio, step), down(abs(exact), step))
             self.marks[s] /= action.ratio
             paid += round((exact - math.copysign(down(abs(exact), step), exact)) * self.marks[s], 2)
             self.sold[s] *= abs(exact) >= step
@@ -150,10 +165,13 @@ class Ledger:
             self.unsettled -= q * fill.price
             self.day_fees += self._regulatory(q, fill.price)
             self._count_day_trade(s, q)
-            if before < 0 < q:
-                self.sold[s] *= 1 + q / before
-            elif q < 0 and before <= 0:
-                self.sold[s] -= q * fill.price
+            if before * q < 0:
+                self.called[s] = max(self.called[s] - abs(q), 0.0)
+            for sold in (self.sold, self.sold_today):
+                if before < 0 < q:
+                    sold[s] *= 1 + q / before
+                elif q < 0 and before <= 0:
+                    sold[s] -= q * fill.price
         self.held[s] = round(before + q, 9)
 
     def _count_day_trade(self, s: str, q: float) -> None:
@@ -171,6 +189,7 @@ class Ledger:
 
     def session_opens(self) -> None:
         self.unsettled = 0.0
+        self.sold_today.clear()
         self.day_trades = [0, *self.day_trades[:4]]
         self.opened.clear()
         if self.pattern_rule:
@@ -178,8 +197,10 @@ class Ledger:
 
     def session_closes(self, nights: int) -> None:
         terms, year = self.terms, nights / 360
-        debit = self.cash - (self.unsettled if terms.debit == "settlement" else 0.0)
-        debit -= sum(self.sold.values()) if terms.short_proceeds == "held" else 0.0
+        held = terms.short_proceeds == "held"
+        debit = self.cash - (sum(self.sold.values()) if held else 0.0)
+        if terms.debit == "settlement":
+            debit -= self.unsettled_sales if held else self.unsettled
         rate = rate_on(terms.interest_rates, self.date, DatedRate("1970-01-01", terms.interest_rate)).rate
         interest = up(max(-debit, 0.0) * rate * year, 0.01)
         idle = down(max(debit, 0.0) * terms.cash_rate * year, 0.01)
@@ -239,14 +260,41 @@ class Ledger:
                 if not self.pattern_rule:
                     self.events["freezes"] += 1
                     self.frozen_until = self.date + 90
-        if need > self.own:
-            self.events["margin_calls"] += 1
-            self.call = 1 - max(self.own, 0.0) * 0.95 / need if need else 1.0
+        if need <= self.own:
+            self._no_call()
+            return
+        self.events["margin_calls"] += not self.stands
+        self.stands, share = True, 1 - max(self.own, 0.0) * 0.95 / need if need else 1.0
+        for s, q in self.held.items():
+            if s not in self.coins:
+                self.called[s] = min(up(abs(q) * share, self.steps[s]), abs(q))
+
+    def _no_call(self) -> None:
+        self.stands = False
+        self.called.clear()
+
+    def broker_closes(self, fills: Iterable[Fill], opening: dict[str, tuple[float, float] | None]) -> None:
+        """What is called is closed where a bar opens, and stays called where none does; covered, nothing is called."""
+        if self.stands and self.required() <= self.own:
+            self._no_call()
+        expected = {}
+        for s, bar in opening.items():
+            if self.stands and self.called[s] > 0 and bar is not None and (size := self.room(s, self.called[s], bar[1])):
+                expected[s] = -math.copysign(size, self.held[s])
+                self.at(s, expected[s], bar[0])
+        found = {f.symbol: float(f.qty) for f in fills if f.client_order_id.startswith("liquidation-")}
+        assert found == expected
+        self.stands = self.stands and any(size > abs(expected.get(s, 0.0)) for s, size in self.called.items())
+
+    @property
+    def unsettled_sales(self) -> float:
+        """Of longs, less what was bought: what shorts were sold for is collateral anyway."""
+        return self.unsettled - sum(self.sold_today.values())
 
     def power(self, symbol: str, short: bool) -> float:
         """USD that may be added."""
         if symbol in self.coins:
-            return self.cash - max(self.unsettled, 0.0) - sum(self.sold.values())
+            return self.cash - max(self.unsettled_sales, 0.0) - sum(self.sold.values())
         own, used = self.own, self.gross(coins=False)
         if self.equity < self.terms.margin_equity:
             return 0.0 if short else min(self.terms.leverage, 1.0) * own - used
@@ -276,13 +324,10 @@ class Ledger:
     def answer(self, symbol: str, q: float, open_: float, volume: float) -> float:
         """The signed quantity of a market order that fills where a bar opens; a cut one is an event."""
         step, size = self.steps[symbol], abs(q)
-        share = self.fills.volume_share
-        room = math.inf if share is None else volume * share - self.filled[symbol]
         reduces = self.held[symbol] * q < 0
         if symbol in self.coins and q < 0 and not reduces:
             return 0.0
-        if size > room:
-            size = down(max(room, 0.0), step)
+        size = self.room(symbol, size, volume)
         if not reduces:
             unit = self.price(symbol, q, open_) * (1 + self.fees.commission_bps * 1e-4) + self.fees.commission_per_share
             unit *= 1.03 if q < 0 else 1.0
@@ -292,11 +337,11 @@ class Ledger:
                 size = min(size, down(max(power, 0.0) / unit, step)) if self.fills.shortfall == "cut" else 0.0
         return math.copysign(size, q) if size else 0.0
 
-    def called(self, symbol: str) -> float:
-        """What the broker sells or buys of a stock where a call was not met."""
-        q = self.held[symbol]
-        step = self.steps[symbol]
-        return -math.copysign(min(up(abs(q) * self.call, step), abs(q)), q) if q else 0.0
+    def room(self, symbol: str, size: float, volume: float) -> float:
+        """The part of a size that a bar's volume leaves room for."""
+        share = self.fills.volume_share
+        room = math.inf if share is None else max(volume * share - self.filled[symbol], 0.0)
+        return size if size <= room else down(room, self.steps[symbol])
 
     def at(self, symbol: str, q: float, open_: float) -> None:
         """What a fill loses against an open, of which the spread comes first; a symbol without a close is worth it."""

@@ -443,3 +443,33 @@ def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(tmp_path: Pat
     assert a.summary()["total_return"] == pytest.approx(b.summary()["total_return"], abs=2e-4)
     assert len(a.main.fills) == pytest.approx(len(b.main.fills), abs=3)
     assert any(f.price == 0 for f in b.main.fills)
+
+
+@pytest.mark.parametrize("ratio", [3.0, 7.0, 10.0])
+def test_a_later_split_changes_no_earlier_decision(ratio: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decisions before a split are the same to the last digit, whether the history goes on through it or not."""
+    words = ("symbols=[SYA,SYB,SYXUSD]", "limits.symbol_cap=1.0", "forecaster.calibrated=false", "data.adjustment=raw")
+    market = settings(*words[:3]).bars()
+    s, opens = market.symbols.index("SYA"), np.datetime64("2024-02-28T14:30", "ns")
+    values = market.values.copy()
+    values[s, market.times <= opens, :4] *= ratio
+    values[s, market.times <= opens, 4] /= ratio
+    raw = Bars(market.instruments, market.times, values, market.mask, market.source)
+    actions = tmp_path / "actions.csv"
+    actions.write_text(f"symbol,date,kind,value\nSYA,2024-02-28,split,{ratio}\n")
+    words = (*words, f"data.actions={actions}")
+    whole = on(raw, *words, monkeypatch=monkeypatch)
+    short = on(raw.until(opens), *words, "end=2024-02-27", monkeypatch=monkeypatch)
+    before = [d for d in whole.main.decisions if d.at <= short.main.decisions[-1].at]
+    assert before == short.main.decisions
+    assert sum(len(d.orders) for d in before) > 10
+    assert any(f.price == 0 for f in whole.main.fills), "the split has moved a position"
+    live = whole.settings.trader(whole.settings.forecaster.build(raw.symbols))
+    for decision in whole.main.decisions[-3:] + before[-3:]:
+        known = whole.settings.seen(raw.until(decision.at))
+        belief = live.beliefs(known, decision.at).of(decision.at)
+        assert belief is not None
+        mine = {c.symbol: (c.mu, c.sigma) for c in decision.choices}
+        for symbol, (mu, sigma) in mine.items():
+            k = raw.symbols.index(symbol)
+            assert (mu, sigma) == (belief.mu[k], belief.sigma[k])

@@ -44,7 +44,7 @@ class Follower:
             if t:
                 if dates[t] != dates[t - 1]:
                     book.session_opens()
-                    self._liquidate(t, opens[t])
+                self._liquidate(t, opens[t])
                 self._move(t, targets, opens[t])
             book.mark(closes[t])
             if t + 1 < rows and dates[t + 1] != dates[t]:
@@ -55,11 +55,15 @@ class Follower:
         return values
 
     def _liquidate(self, t: int, opens: np.ndarray) -> None:
-        for s, name in enumerate(NAMES):
-            q = 0.0 if COINS[s] or np.isnan(opens[s]) else self.ledger.called(name)
-            if q:
-                self._trade(t, s, q, opens[s])
-        self.ledger.call = 0.0
+        """What is called, at every row until it is sold or covered."""
+        book = self.ledger
+        if book.stands and book.required() <= book.own:
+            book.stands = False
+            book.called.clear()
+        for s in np.flatnonzero(~np.isnan(opens)):
+            if size := book.called[NAMES[s]]:
+                self._trade(t, s, -math.copysign(size, book.held[NAMES[s]]), opens[s])
+        book.stands = any(book.called.values())
 
     def _move(self, t: int, targets: np.ndarray, opens: np.ndarray) -> None:
         """Reductions by column; once they have filled whole, coins, then the rest."""

@@ -1,0 +1,221 @@
+"""What is believed is believed over the right interval: from each fill to the decision that can next change it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import execution.beliefs as module
+from execution.beliefs import Beliefs, NoForecast, beliefs, outlook
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import ForecastTable, silent
+from forecasting.moments import moments_between
+from trainingdata.bars import Bars
+from trainingdata.correlation import CorrelationEstimator
+from trainingdata.instruments import Kind
+from trainingdata.sessions import stock_grid
+
+HOUR = np.timedelta64(1, "h")
+STOCK, COIN = "SYA", "SYXUSD"
+
+
+class Tilted(RandomWalk):
+    """A random walk whose median rises by so much a step, by symbol."""
+
+    def forecast(self, bars: Bars, since: np.datetime64, progress: Any = silent) -> ForecastTable:
+        from dataclasses import replace
+
+        table = super().forecast(bars, since, progress)
+        tilt = 1e-4 * (1 + table.windows.symbol)[:, None, None] * np.arange(1, table.values.shape[1] + 1)[None, :, None]
+        return replace(table, answer=(table.values * (1 + tilt)).astype(np.float32).__getitem__)
+
+
+def at(text: str) -> np.datetime64:
+    return np.datetime64(text, "ns")
+
+
+def believed(bars: Bars, since: str, holding: Any = "next") -> Beliefs:
+    rule: Any = "quantile"
+    return beliefs(Tilted(), CorrelationEstimator(), bars, at(since), rule=rule, holding=holding, progress=silent)
+
+
+def elapsed(kind: Kind, instant: np.datetime64) -> float:
+    """Own bars until an instant: hours of a coin, bars of a stock's sessions."""
+    if kind is Kind.CRYPTO:
+        return float((instant - at("1970-01-01")) / HOUR)
+    grid = stock_grid()
+    return float(np.clip((instant - grid.starts) / (grid.ends - grid.starts), 0.0, 1.0).sum())
+
+
+def without(bars: Bars, symbol: str, since: str, until: str) -> Bars:
+    """The panel without a symbol's bars between two instants."""
+    mask = bars.mask.copy()
+    mask[bars.symbols.index(symbol), (bars.times > at(since)) & (bars.times <= at(until))] = False
+    return Bars(bars.instruments, bars.times, np.where(mask[:, :, None], bars.values, np.nan), mask, bars.source)
+
+
+@pytest.mark.parametrize(
+    ("now", "holding", "until", "overnight"),
+    [
+        ("2024-03-05T15:30", "next", "2024-03-05T16:30", False),  # Tuesday, 10:30 New York
+        ("2024-03-05T19:30", "next", "2024-03-05T20:30", False),
+        ("2024-03-05T20:30", "next", "2024-03-06T15:30", True),
+        ("2024-03-01T20:30", "next", "2024-03-04T15:30", True),  # Friday
+        ("2024-03-05T15:30", "session", "2024-03-06T15:30", False),
+        ("2024-03-05T19:30", "session", "2024-03-06T19:30", False),
+        ("2024-03-05T20:30", "session", "2024-03-06T20:30", True),
+        ("2024-03-01T20:30", "session", "2024-03-04T20:30", True),
+        ("2024-03-06T03:00", "next", "2024-03-06T04:00", True),
+        ("2024-03-06T03:00", "session", "2024-03-07T03:00", True),
+        ("2024-03-05T19:00", "next", "2024-03-05T20:00", False),
+    ],
+)
+def test_the_interval_ends_at_the_next_decision_that_can_change_it(
+    market: Bars, now: str, holding: Any, until: str, overnight: bool
+) -> None:
+    belief = believed(market.until(at(now)), now, holding).of(at(now))
+    assert belief is not None
+    assert (belief.at, belief.until, belief.overnight) == (at(now), at(until), overnight)
+    for s, item in enumerate(market.instruments):
+        year = 8766 if item.kind is Kind.CRYPTO else 252 * 7
+        assert belief.years[s] == pytest.approx((elapsed(item.kind, at(until)) - elapsed(item.kind, at(now))) / year)
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**6), holding=st.sampled_from(["next", "session"]))
+def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(market: Bars, seed: int, holding: Any) -> None:
+    """Beliefs of a history with holes, one number after another: who decides, mu and sigma, NaN before the hundredth bar."""
+    rng = np.random.default_rng(seed)
+    mask = market.mask & (rng.random(market.mask.shape) < 0.97)
+    mask[1, : int(rng.integers(0, len(market.times)))] = False
+    gappy = np.where(mask[:, :, None], market.values, np.nan)
+    bars = Bars(market.instruments, market.times, gappy, mask, market.source)
+    since = bars.times[-int(rng.integers(150, 400))]
+    found = believed(bars, str(since), holding)
+    table = Tilted().forecast(bars, since)
+    windows = table.windows
+    assert len(found.at) > 40
+    for t in rng.choice(len(found.at), 12, replace=False).tolist():
+        now, until = found.at[t], found.until[t]
+        for s, item in enumerate(bars.instruments):
+            own = np.flatnonzero((windows.symbol == s) & (windows.issued_at <= now))
+            if not len(own):
+                assert np.isnan(found.mu[t, s])
+                assert np.isnan(found.sigma[t, s])
+                assert not found.deciding[t, s]
+                continue
+            last = own[np.argmax(windows.issued_at[own])]
+            issued = windows.issued_at[last]
+            places = [np.array([elapsed(item.kind, when) - elapsed(item.kind, issued)]) for when in (now, until)]
+            mu, sigma = moments_between(table.values[last][None], table.price[last : last + 1], *places, "quantile")
+            assert found.mu[t, s] == pytest.approx(mu[0], abs=1e-12, nan_ok=True)
+            assert found.sigma[t, s] == pytest.approx(sigma[0], abs=1e-9, nan_ok=True)
+            hour = now == now.astype("datetime64[h]")
+            trades = hour if item.kind is Kind.CRYPTO else now in stock_grid().decisions
+            known = bool(mask[s, np.searchsorted(bars.times, now)])
+            assert found.deciding[t, s] == (known and trades and issued == now and sigma[0] > 0)
+
+
+def test_many_forecasts_are_read_in_parts_and_say_the_same(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = believed(market, str(market.times[-90]))
+    monkeypatch.setattr(module, "PAIRS", 7 * len(market.symbols))
+    parts = believed(market, str(market.times[-90]))
+    np.testing.assert_array_equal(whole.mu, parts.mu)
+    np.testing.assert_array_equal(whole.sigma, parts.sigma)
+    monkeypatch.setattr(module, "PAIRS", 1)
+    np.testing.assert_array_equal(whole.sigma, believed(market, str(market.times[-90])).sigma)
+
+
+def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_news(market: Bars) -> None:
+    now = at("2024-03-05T17:30")
+    panel = market.until(now)
+    belief = believed(panel, str(now)).of(now)
+    overnight = believed(market.until(at("2024-03-05T20:30")), "2024-03-05T20:30").of(at("2024-03-05T20:30"))
+    assert belief is not None
+    assert overnight is not None
+    for one, when in ((belief, now), (overnight, at("2024-03-05T20:30"))):
+        plain = CorrelationEstimator().at(market.until(when)).values
+        across = market.crypto[:, None] != market.crypto[None, :]
+        np.testing.assert_allclose(one.correlation[~across], plain[~across], atol=1e-6)
+        share = one.correlation[across] / plain[across]
+        assert np.ptp(share) < 1e-4
+        assert 0 < share.max() <= 1 + 1e-6
+    assert np.diag(belief.correlation) == pytest.approx(np.ones(len(market.symbols)))
+
+
+def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars) -> None:
+    found = believed(market, "2024-03-05T14:00")
+    assert found.of(at("2024-03-05T14:30")) is None
+    assert found.of(at("2030-01-01")) is None
+    assert found.of(found.at[0]) is not None
+    assert found.of(found.at[0] - HOUR) is None
+    close = found.of(at("2024-03-05T21:00"))
+    assert close is not None
+    assert [s for s, d in zip(close.symbols, close.deciding, strict=True) if d] == ["SYXUSD", "SYYUSD"]
+
+
+def seen(bars: Bars, symbol: str, now: str, holding: Any = "next") -> Any:
+    return outlook(Tilted(), CorrelationEstimator(), bars, symbol, at(now), rule="quantile", holding=holding)
+
+
+@pytest.mark.parametrize("holding", ["next", "session"])
+@pytest.mark.parametrize(
+    ("symbol", "now"), [(STOCK, "2024-03-05T17:30"), (STOCK, "2024-03-05T20:30"), (COIN, "2024-03-06T03:00")]
+)
+def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(market: Bars, symbol: str, now: str, holding: Any) -> None:
+    panel = market.until(at(now))
+    one, all_ = seen(panel, symbol, now, holding), believed(panel, now, holding).of(at(now))
+    assert all_ is not None
+    s = panel.symbols.index(symbol)
+    assert one.deciding.tolist() == [name == symbol for name in panel.symbols]
+    assert (one.at, one.until, one.overnight) == (all_.at, all_.until, all_.overnight)
+    assert (one.mu[s], one.sigma[s], one.years[s]) == pytest.approx((all_.mu[s], all_.sigma[s], all_.years[s]))
+    np.testing.assert_allclose(one.correlation, all_.correlation, atol=1e-6)
+
+
+def test_within_a_bar_an_outlook_covers_what_is_left_until_the_next_decision(market: Bars) -> None:
+    panel, s = market.until(at("2024-03-05T17:30")), market.symbols.index(STOCK)
+    whole, half = seen(panel, STOCK, "2024-03-05T17:30"), seen(panel, STOCK, "2024-03-05T18:00")
+    assert half.until == whole.until == at("2024-03-05T18:30")
+    assert half.mu[s] == pytest.approx(whole.mu[s] / 2)
+    assert half.sigma[s] ** 2 == pytest.approx(whole.sigma[s] ** 2 / 2)
+    assert half.years[s] == pytest.approx(whole.years[s] / 2)
+    evening = seen(market.until(at("2024-03-05T20:30")), STOCK, "2024-03-05T20:45")
+    assert (evening.overnight, evening.until) == (True, at("2024-03-06T15:30"))
+
+
+def test_an_outlook_names_what_is_missing(market: Bars) -> None:
+    panel = market.until(at("2024-03-05T17:30"))
+    with pytest.raises(NoForecast, match="ZZZ: no forecast: there are no bars of it"):
+        seen(panel, "ZZZ", "2024-03-05T17:30")
+    assert seen(panel, STOCK, "2024-03-05T18:29").deciding.any()
+    with pytest.raises(NoForecast, match="its last bar was known at 2024-03-05T17:30Z, and it is 2024-03-05T18:30Z"):
+        seen(panel, STOCK, "2024-03-05T18:30")
+    stale = without(panel, STOCK, "2024-03-05T16:30", "2024-03-05T17:30")
+    with pytest.raises(NoForecast, match="its last bar was known at 2024-03-05T16:30Z"):
+        seen(stale, STOCK, "2024-03-05T17:30")
+    never = without(panel, STOCK, "2000-01-01", "2024-03-05T17:30")
+    with pytest.raises(NoForecast, match="its last bar was known at never"):
+        seen(never, STOCK, "2024-03-05T17:30")
+    few = without(panel, STOCK, "2000-01-01", "2024-02-20T00:00")
+    with pytest.raises(NoForecast, match="bars of its own, too few"):
+        seen(few, STOCK, "2024-03-05T17:30")
+
+
+def test_a_forecast_that_does_not_spread_is_none(market: Bars) -> None:
+    class Certain(RandomWalk):
+        def forecast(self, bars: Bars, since: np.datetime64, progress: Any = silent) -> ForecastTable:
+            from dataclasses import replace
+
+            table = super().forecast(bars, since, progress)
+            return replace(table, answer=(0 * table.values + table.price[:, None, None]).astype(np.float32).__getitem__)
+
+    panel = market.until(at("2024-03-05T17:30"))
+    with pytest.raises(NoForecast, match="no forecast that spreads between 2024-03-05T17:30Z and 2024-03-05T18:30Z"):
+        outlook(Certain(), CorrelationEstimator(), panel, STOCK, panel.now, rule="quantile", holding="next")
+    found = beliefs(Certain(), CorrelationEstimator(), panel, panel.now, rule="quantile", holding="next", progress=silent)
+    assert len(found.at) == 0

@@ -1,0 +1,144 @@
+"""What still waits from an earlier decision: it is replaced where it stands in the way, and reductions are not done yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from execution.decision import Decision
+from execution.fees import FeeSchedule, TradingCosts
+from execution.orders import Account, Order
+from execution.trader import SizingSettings, Trader
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import ForecastTable, Progress, silent
+from marketsimulator.backtest import simulate
+from marketsimulator.run import Run
+from marketsimulator.settings import BacktestSettings
+from sizing.limits import Limits
+from trainingdata.bars import VOLUME, Bars
+from trainingdata.composition import composed
+from trainingdata.correlation import CorrelationEstimator
+
+MIDDAY = np.datetime64("2024-02-21T16:30", "ns")
+
+
+class Rising:
+    """A random walk whose every quantile is a hundredth higher."""
+
+    name = "rising"
+
+    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+        table = RandomWalk().forecast(bars, since)
+        return replace(table, answer=(table.values * 1.01).astype(np.float32).__getitem__)
+
+
+def waiting(symbol: str, qty: int, name: str = "test-earlier") -> Order:
+    side = "buy" if qty > 0 else "sell"
+    return Order(f"{name}-{symbol}", symbol, side, Decimal(abs(qty)), "left over")  # type: ignore[arg-type]
+
+
+def account(bars: Bars, *open_orders: Order, **positions: int) -> Account:
+    prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True)}
+    held = {s: Decimal(q) for s, q in positions.items()}
+    cash = 100_000 - sum(q * prices[s] for s, q in positions.items())
+    return Account(cash, held, prices, bars.now, open_orders)
+
+
+def holder(position: float) -> Trader:
+    """Holds so much of every symbol."""
+    sizing = SizingSettings(strategy="fixed_fraction", position=position, band=0.0)
+    return Trader("test", Rising(), CorrelationEstimator(), sizing, Limits(), TradingCosts(), FeeSchedule())
+
+
+def after(decision: Decision | None, before: Account, symbol: str) -> Decimal:
+    """What is held and open once the decision has been carried out."""
+    assert decision is not None
+    left = [o for o in before.open_orders if o.client_order_id not in decision.cancels]
+    quantity = before.positions.get(symbol, Decimal(0))
+    return quantity + sum(o.signed_qty for o in (*left, *decision.orders) if o.symbol == symbol)
+
+
+@pytest.mark.parametrize(
+    ("held", "left", "position", "replaces"),
+    [
+        (100, 900, 0.1, True),  # more waits than is wanted: the remainder ends, the rest is ordered anew
+        (100, 50, 0.5, False),  # the same direction: it stays, what is missing comes on top
+        (400, -300, 0.1, True),  # a reduction that waits belongs to the new order
+        (400, -390, 0.5, True),
+        (-200, 150, 0.3, True),  # through zero
+    ],
+)
+def test_a_new_order_takes_the_place_of_what_stands_in_its_way(
+    market: Bars, held: int, left: int, position: float, replaces: bool
+) -> None:
+    bars = market.until(MIDDAY)
+    before = account(bars, waiting("SYA", left), SYA=held)
+    decision = holder(position).decide(bars, before)
+    plain = holder(position).decide(bars, account(bars, SYA=held))
+    assert after(decision, before, "SYA") == after(plain, account(bars, SYA=held), "SYA")
+    assert decision is not None
+    assert (decision.cancels == ("test-earlier-SYA",)) == replaces
+    sides = {o.side for o in decision.orders if o.symbol == "SYA"}
+    assert replaces or sides == {before.open_orders[0].side}
+
+
+def test_the_order_of_somebody_else_is_never_cancelled(market: Bars) -> None:
+    bars = market.until(MIDDAY)
+    decision = holder(0.1).decide(bars, account(bars, waiting("SYA", 900, "manual"), SYA=100))
+    assert decision is not None
+    assert decision.cancels == ()
+
+
+def test_a_reduction_that_waits_takes_its_part_of_the_ceilings(market: Bars) -> None:
+    """Four times equity is held, half of it is to be sold and is not sold yet: nothing may be added elsewhere."""
+    bars = market.until(MIDDAY)
+    items = tuple(replace(i, tradable=i.symbol != "SYA") for i in bars.instruments)
+    shown = replace(bars, instruments=items)
+    price = account(bars).prices["SYA"]
+    quantity = int(4 * 100_000 / price)
+    done = holder(0.5).decide(shown, account(bars, SYA=quantity // 2))
+    open_ = holder(0.5).decide(shown, account(bars, waiting("SYA", -(quantity - quantity // 2)), SYA=quantity))
+    assert done is not None
+    assert sum(abs(c.target) for c in done.choices) > 0.9
+    assert open_ is not None
+    assert sum(abs(c.target) for c in open_.choices) < 0.02
+
+
+def thin(bars: Bars, share: float) -> Bars:
+    values = bars.values.copy()
+    values[:, :, VOLUME] *= share
+    return replace(bars, values=values)
+
+
+@pytest.fixture(scope="module")
+def carried() -> tuple[Run, BacktestSettings]:
+    words = [
+        *("start=2024-02-12", "data.start=2024-01-02", "data.end=2024-03-08", "trials=null", "fills.remainder=carry"),
+        *("forecaster=oracle", "forecaster.calibrated=false", "capital=20000000", "symbols=[SYA,SYB,SYC,SYXUSD]"),
+    ]
+    settings = BacktestSettings.of(composed("backtest", words))
+    bars = thin(settings.bars(), 0.02)
+    first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
+    trader = settings.trader(settings.forecaster.build(bars.symbols)).over(bars, bars.times[first])
+    return simulate(settings, bars, first, "carried", trader), settings
+
+
+def test_a_run_that_carries_remainders_can_change_its_mind(carried: tuple[Run, BacktestSettings]) -> None:
+    run, _ = carried
+    assert sum(len(d.cancels) for d in run.decisions) > 50
+    assert run.not_filled_whole() > 100
+    assert run.margin["refusals"] < 0.02 * sum(len(d.orders) for d in run.decisions)
+
+
+def test_targets_and_what_is_still_to_be_sold_stay_under_the_ceilings(carried: tuple[Run, BacktestSettings]) -> None:
+    """Gross after every instant, over the ceiling its decision had: prices move it, orders do not."""
+    run, _ = carried
+    rows = {row.at: row for row in run.rows}
+    for decision in run.decisions:
+        row = rows[decision.at]
+        load = row.gross_stock / row.equity / decision.stock_ceiling + row.gross_crypto / row.equity
+        opened = any(not order.reduces for order in decision.orders)
+        assert load <= 1.03 or not opened

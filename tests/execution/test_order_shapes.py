@@ -1,0 +1,187 @@
+"""What an order is, to the edge of every rule; and the orders that move a book, as many and as large as they must be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.orders import MOST, Account, Order, OrderTerms, exact, rebalance
+from trainingdata.errors import InputError
+from trainingdata.instruments import instrument
+
+AT = np.datetime64("2024-10-01T14:30", "ns")
+INF = float("inf")
+
+
+def order(side: Any = "buy", qty: Any = 10, name: str = "o-1", **more: Any) -> Order:
+    return Order(name, "NVDA", side, Decimal(str(qty)), "why", **more)
+
+
+SOUND: list[dict[str, Any]] = [
+    {"qty": Decimal("1e-9")},
+    {"qty": MOST - 1},
+    {"name": "x" * 128},
+    {"name": "a.b_c-D9"},
+    {"name": "x" * 120, "take_profit": 5.0},
+    {"name": "x" * 121},
+    {"type": "limit", "limit_price": 1e-9},
+    {"type": "stop", "stop_price": 5.0},
+    {"type": "stop_limit", "limit_price": 5.0, "stop_price": 5.0},
+    {"type": "trailing_stop", "trail_price": 1.0},
+    {"type": "trailing_stop", "trail_percent": 1.0},
+    {"type": "limit", "limit_price": 5.0, "or_stop": 4.0},
+    {"take_profit": 6.0, "stop_loss": 5.0},
+    {"side": "sell", "take_profit": 5.0, "stop_loss": 6.0},
+    {"type": "limit", "limit_price": 5.0, "take_profit": 6.0},
+]
+UNSOUND: list[tuple[dict[str, Any], str]] = [
+    ({"qty": 0}, "qty must be above 0"),
+    ({"qty": -1}, "qty must be above 0"),
+    ({"qty": MOST}, "qty must be above 0 and below"),
+    ({"qty": "NaN"}, "qty must"),
+    ({"qty": "Infinity"}, "qty must"),
+    ({"name": ""}, "client_order_id"),
+    ({"name": "x" * 129}, "client_order_id"),
+    ({"name": "a b"}, "client_order_id"),
+    ({"name": "x" * 121, "take_profit": 5.0}, "120 characters"),
+    ({"limit_price": 5.0}, "a market order has no limit_price"),
+    ({"type": "limit"}, "a limit order needs a limit_price"),
+    ({"type": "limit", "limit_price": 5.0, "stop_price": 5.0}, "has no stop_price"),
+    ({"type": "stop"}, "needs a stop_price"),
+    ({"type": "stop_limit", "limit_price": 5.0}, "needs a stop_price"),
+    ({"type": "stop_limit", "stop_price": 5.0}, "needs a limit_price"),
+    ({"type": "trailing_stop"}, "one of them"),
+    ({"type": "trailing_stop", "trail_price": 1.0, "trail_percent": 1.0}, "one of them"),
+    ({"trail_price": 1.0}, "belongs to a trailing_stop"),
+    ({"type": "limit", "limit_price": 0.0}, "limit_price must be above 0"),
+    ({"type": "stop", "stop_price": INF}, "stop_price must be above 0"),
+    ({"type": "trailing_stop", "trail_percent": -1.0}, "trail_percent must be above 0"),
+    ({"take_profit": 0.0}, "take_profit must be above 0"),
+    ({"stop_loss": float("nan")}, "stop_loss must be above 0"),
+    ({"type": "limit", "limit_price": 5.0, "or_stop": -4.0}, "or_stop must be above 0"),
+    ({"take_profit": 5.0, "stop_loss": 6.0}, "wrong side"),
+    ({"take_profit": 5.0, "stop_loss": 5.0}, "wrong side"),
+    ({"side": "sell", "take_profit": 6.0, "stop_loss": 5.0}, "wrong side"),
+    ({"or_stop": 4.0}, "or_stop stands beside a limit order"),
+    ({"type": "limit", "limit_price": 5.0, "or_stop": 4.0, "take_profit": 6.0}, "or_stop stands"),
+    ({"type": "limit", "limit_price": 5.0, "or_stop": 4.0, "stop_loss": 3.0}, "or_stop stands"),
+]
+
+
+@pytest.mark.parametrize("words", SOUND)
+def test_what_is_sound_to_the_edge_is_an_order(words: dict[str, Any]) -> None:
+    made = order(**words)
+    assert made.signed_qty == (made.qty if made.side == "buy" else -made.qty)
+
+
+@pytest.mark.parametrize(("words", "says"), UNSOUND)
+def test_what_is_not_names_what_is_wrong(words: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        order(**words)
+
+
+@pytest.mark.parametrize(("side", "back"), [("buy", "sell"), ("sell", "buy")])
+def test_exits_go_back_what_stands_beside_goes_along(side: Any, back: str) -> None:
+    prices = {"take_profit": 6.0, "stop_loss": 5.0} if side == "buy" else {"take_profit": 5.0, "stop_loss": 6.0}
+    profit, loss = order(side, tif="gtc", **prices).legs
+    assert (profit.client_order_id, loss.client_order_id) == ("o-1.profit", "o-1.loss")
+    for leg in (profit, loss):
+        assert (leg.symbol, leg.side, leg.qty, leg.reduces, leg.tif) == ("NVDA", back, Decimal(10), True, "gtc")
+    assert (profit.type, profit.limit_price, loss.type, loss.stop_price) == (
+        "limit", prices["take_profit"], "stop", prices["stop_loss"],
+    )  # fmt: skip
+    (beside,) = order(side, type="limit", limit_price=5.0, or_stop=4.0).legs
+    assert (beside.client_order_id, beside.side, beside.type, beside.stop_price) == ("o-1.stop", side, "stop", 4.0)
+    assert order(side).legs == ()
+
+
+def test_terms_to_their_edges() -> None:
+    assert OrderTerms(smallest_fraction=0.0, largest_coin=0.01, room=0.0).most(instrument("BTCUSD"), 2.0) == 0.005
+    assert OrderTerms(room=0.99).room == 0.99
+    for words, says in (
+        ({"smallest_fraction": -0.01}, "smallest_fraction"),
+        ({"smallest_fraction": INF}, "smallest_fraction"),
+        ({"largest_coin": 0.0}, "largest_coin"),
+        ({"largest_coin": float("nan")}, "largest_coin"),
+        ({"room": 1.0}, "room"),
+        ({"room": -0.01}, "room"),
+    ):
+        with pytest.raises(InputError, match=f"orders.{says}"):
+            OrderTerms(**words)
+    assert OrderTerms().most(instrument("NVDA"), 5.0) == INF
+    assert OrderTerms().most(instrument("BTCUSD"), 50_000.0) == pytest.approx(3.8)
+
+
+BOOK = st.lists(
+    st.tuples(
+        st.sampled_from(["NVDA", "AAPL", "MSFT", "BTCUSD", "ETHUSD"]), st.integers(-9_000, 9_000), st.integers(-9_000, 9_000)
+    ),
+    max_size=5,
+    unique_by=lambda entry: entry[0],
+)
+
+
+@given(BOOK, st.floats(0.4, 20.0))
+def test_orders_move_a_book_reductions_first_and_never_through_zero(book: list[tuple[str, int, int]], most: float) -> None:
+    """Coins in thousandths, stocks whole; a part of a coin order holds `most` at most, and they add up to the change."""
+    targets = []
+    for symbol, held, target in book:
+        coin = symbol.endswith("USD")
+        unit = Decimal("0.001") if coin else Decimal(1)
+        pair = (abs(held) * unit, abs(target) * unit) if coin else (held * unit, target * unit)
+        targets.append((instrument(symbol), *pair, most if coin else INF, f"why {symbol}"))
+    orders = rebalance("k", AT, targets)
+    assert len({o.client_order_id for o in orders}) == len(orders)
+    ranks = []
+    for o in orders:
+        item, held, target, _, why = next(entry for entry in targets if entry[0].symbol == o.symbol)
+        ranks.append((0 if o.reduces else 1 if o.symbol.endswith("USD") else 2, o.symbol))
+        assert (o.reason, o.tif) == (why, "gtc" if o.symbol.endswith("USD") else "day")
+        assert held * o.signed_qty < 0 if o.reduces else target * o.signed_qty > 0
+        assert o.qty % item.increment == 0
+        assert float(o.qty) <= most + 0.001 * (abs(float(held - target)) / most + 1) or not o.symbol.endswith("USD")
+        assert o.client_order_id.startswith(f"k-20241001T143000Z-{o.symbol}-")
+    assert ranks == sorted(ranks)
+    for item, held, target, _, _ in targets:
+        own = [o for o in orders if o.symbol == item.symbol]
+        assert sum((o.signed_qty for o in own), Decimal(0)) == target - held
+        assert sum((o.signed_qty for o in own if o.reduces), Decimal(0)) == (
+            -held if held * target < 0 else target - held if abs(target) < abs(held) else 0
+        )
+
+
+def test_an_order_as_large_as_the_most_is_one_and_above_it_two_halves() -> None:
+    coin = replace(instrument("BTCUSD"), increment=Decimal("0.001"))
+    for qty, parts in (("3.8", ["3.8"]), ("3.802", ["1.901", "1.901"]), ("7.6", ["3.8", "3.8"]), ("0.001", ["0.001"])):
+        orders = rebalance("k", AT, [(coin, Decimal(0), Decimal(qty), 3.8, "x")])
+        assert [o.qty for o in orders] == [Decimal(p) for p in parts]
+    assert [o.client_order_id[-3:] for o in rebalance("k", AT, [(coin, Decimal(0), Decimal(9), 3.8, "x")])] == [
+        "0-0",
+        "1-0",
+        "2-0",
+    ]
+
+
+def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
+    waiting = (order("sell", 3), replace(order("buy", 2, "o-2"), symbol="AAPL"))
+    account = Account(100.0, {"NVDA": Decimal(10), "GONE": Decimal(0)}, {"NVDA": 5.0}, AT, open_orders=waiting)
+    assert account.exposure == {"NVDA": Decimal(7), "GONE": Decimal(0), "AAPL": Decimal(2)}
+    assert account.equity == 150.0
+    priced = account.priced({"NVDA": 9.0, "AAPL": 1.0})
+    assert priced.prices == {"NVDA": 5.0, "AAPL": 1.0}
+    assert (account.unsettled, account.short_proceeds, account.leverage, account.shorting, account.blocked) == (
+        0.0, 0.0, INF, True, False,
+    )  # fmt: skip
+
+
+@given(st.integers(-(10**9), 10**9), st.decimals("-1000", "1000", places=9))
+def test_a_float_on_the_grid_is_the_decimal_it_was(whole: int, part: Decimal) -> None:
+    assert exact(float(whole)) == whole
+    assert exact(float(part)) == Decimal(repr(float(part)))
+    assert str(exact(float(whole))) == str(whole)

@@ -1,0 +1,159 @@
+"""The overnight ceiling holds whatever is known about what is held."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from execution.decision import Decision
+from execution.fees import FeeSchedule, TradingCosts
+from execution.orders import Account
+from execution.trader import SizingSettings, Trader
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import ForecastTable, Progress, silent
+from sizing.allocation import Allocation, Situation
+from sizing.kelly import SizingProblem, SolverFailed
+from sizing.limits import Limits
+from sizing.strategies import Kelly
+from trainingdata.bars import Bars
+from trainingdata.correlation import CorrelationEstimator
+
+LAST, EARLIER = "2024-02-21T20:30", "2024-02-21T19:30"  # 15:30 and 14:30 New York
+STOCKS = ("SYA", "SYB", "SYC")
+
+
+class Silent:
+    """Random walks, of which some symbols have no forecast that says anything."""
+
+    name = "silent"
+
+    def __init__(self, *mute: str) -> None:
+        self.mute = mute
+
+    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+        table = RandomWalk().forecast(bars, since)
+        values = table.values.copy()
+        values[np.isin(np.array(bars.symbols)[table.windows.symbol], self.mute)] = np.nan
+        return replace(table, answer=values.__getitem__)
+
+
+def trader(*mute: str, **more: object) -> Trader:
+    settings_ = SizingSettings(**more)  # type: ignore[arg-type]
+    return Trader("test", Silent(*mute), CorrelationEstimator(), settings_, Limits(), TradingCosts(), FeeSchedule())
+
+
+def holding(bars: Bars, **weights: float) -> Account:
+    """100,000 of equity in these weights."""
+    prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True)}
+    positions = {s: Decimal(int(100_000 * w / prices[s])) for s, w in weights.items()}
+    cash = 100_000 - sum(float(q) * prices[s] for s, q in positions.items())
+    return Account(cash, positions, prices, bars.now)
+
+
+def carried(decision: Decision | None, account: Account) -> float:
+    """Stock gross over equity once the decision's orders have filled."""
+    held = dict(account.positions)
+    for order in decision.orders if decision is not None else ():
+        held[order.symbol] = held.get(order.symbol, Decimal(0)) + order.signed_qty
+    return sum(abs(float(q)) * account.prices[s] for s, q in held.items() if s in STOCKS) / account.equity
+
+
+def known(market: Bars, at: str) -> Bars:
+    return market.until(np.datetime64(at, "ns"))
+
+
+@pytest.mark.parametrize("mute", [STOCKS, ("SYA",), ("SYB", "SYC")])
+def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(market: Bars, mute: tuple[str, ...]) -> None:
+    """2.39 times equity at 15:30: 1.96 is left, and each stock without a forecast keeps the same share."""
+    bars = known(market, LAST)
+    account = holding(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
+    decision = trader(*mute).decide(bars, account)
+    assert decision is not None
+    assert carried(decision, account) <= 1.96 + 1e-9
+    assert all(order.reduces for order in decision.orders)
+    cut = {c.symbol: c for c in decision.choices if "overnight" in c.binding}
+    if mute == STOCKS:
+        shares = [cut[s].target / cut[s].held for s in STOCKS]
+        assert shares == pytest.approx([1.96 / 2.39] * 3, rel=5e-3)
+        assert all("no forecast: weight" in order.reason for order in decision.orders)
+
+
+def test_before_the_last_decision_nothing_is_cut_without_a_forecast(market: Bars) -> None:
+    bars = known(market, EARLIER)
+    assert trader(*STOCKS).decide(bars, holding(bars, SYA=1.2, SYB=-0.8, SYC=0.39)) is None
+
+
+def test_what_stands_under_the_ceiling_is_left_alone(market: Bars) -> None:
+    bars = known(market, LAST)
+    assert trader(*STOCKS).decide(bars, holding(bars, SYA=1.2, SYB=-0.7)) is None
+
+
+def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Kelly, situation: Situation, limits: Limits) -> Allocation:
+        n = len(situation.mu)
+        zero = np.zeros(n)
+        problem = SizingProblem(zero, np.eye(n), zero, zero, zero, zero, np.zeros((0, n)), np.zeros(0), 0.5)
+        raise SolverFailed("it did not end", problem)
+
+    monkeypatch.setattr(Kelly, "allocate", fails)
+    bars = known(market, LAST)
+    account = holding(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
+    decision = trader().decide(bars, account)
+    assert decision is not None
+    assert decision.failure == "it did not end"
+    assert carried(decision, account) <= 1.96 + 1e-9
+    assert all("it did not end; " in order.reason for order in decision.orders)
+
+
+def test_a_missing_bar_at_the_last_decision_does_not_keep_the_book(market: Bars) -> None:
+    bars = known(market, LAST)
+    mask = bars.mask.copy()
+    mask[:2, -1] = False
+    values = np.where(mask[:, :, None], bars.values, np.nan)
+    gap = Bars(bars.instruments, bars.times, values, mask, "test")
+    account = holding(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
+    decision = trader().decide(gap, account)
+    assert carried(decision, account) <= 1.96 + 1e-9
+
+
+def test_what_may_not_be_traded_is_not_cut(market: Bars) -> None:
+    bars = known(market, LAST)
+    items = tuple(replace(i, tradable=i.symbol != "SYA") for i in bars.instruments)
+    account = holding(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
+    decision = trader(*STOCKS).decide(replace(bars, instruments=items), account)
+    assert decision is not None
+    assert {order.symbol for order in decision.orders} == {"SYB", "SYC"}
+    assert carried(decision, account) <= 1.96 + 1e-9
+
+
+def test_without_equity_what_has_no_forecast_is_closed_too(market: Bars) -> None:
+    bars = known(market, LAST)
+    account = holding(bars, SYA=1.2, SYB=-0.8)
+    broke = replace(account, cash=account.cash - 150_000.0)
+    decision = trader("SYA").decide(bars, broke)
+    assert decision is not None
+    assert {(o.symbol, o.signed_qty) for o in decision.orders} == {
+        ("SYA", -account.positions["SYA"]),
+        ("SYB", -account.positions["SYB"]),
+    }
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.floats(-2.0, 2.0), min_size=3, max_size=3),
+    st.floats(0.0, 0.5),
+    st.sets(st.sampled_from(STOCKS)),
+)
+def test_no_book_passes_the_last_decision_above_the_joint_ceiling(
+    market: Bars, weights: list[float], coin: float, mute: set[str]
+) -> None:
+    bars = known(market, LAST)
+    account = holding(bars, **dict(zip(STOCKS, weights, strict=True)), SYXUSD=coin)
+    decision = trader(*sorted(mute)).decide(bars, account)
+    held = float(account.positions["SYXUSD"]) * account.prices["SYXUSD"] / account.equity
+    assert carried(decision, account) / 1.96 + held <= 1 + 1e-6

@@ -1,0 +1,274 @@
+"""Orders that wait, against bars on whole dollars, where prices touch: what a second reading of the rules says of each."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from accounts import account_on, panel_of, stock_ends
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ledger import down, up
+
+from execution.fees import TradingCosts
+from execution.orders import Order
+from marketsimulator.broker import SimulatedBroker
+from marketsimulator.terms import FillTerms, MarginTerms
+from trainingdata.actions import Action
+from trainingdata.sessions import session_open
+
+Bar = tuple[float, float, float, float]
+FLAT = (100.0, 101.0, 99.0, 100.0)
+DATE = "2024-10-02"
+
+
+def stock(*bars: Any, **more: Any) -> SimulatedBroker:
+    """An account on the regular bars of one stock from a session's first on, at the instant that one is known."""
+    return account_on(panel_of({"AAA": (stock_ends(DATE, len(bars)), bars)}), **more)
+
+
+def order(side: Any, qty: float, kind: Any = "market", name: str = "o", **more: Any) -> Order:
+    more.setdefault("tif", "gtc" if qty == int(qty) else "day")
+    return Order(name, more.pop("symbol", "AAA"), side, Decimal(str(qty)), "test", type=kind, **more)
+
+
+def walk(broker: SimulatedBroker, instants: int) -> list[tuple[str, float, float]]:
+    """All fills once so many instants have passed."""
+    for step in range(1, instants + 1):
+        broker.advance(step)
+        broker.row()
+    return [(f.client_order_id, float(f.qty), f.price) for f in broker.fills]
+
+
+class Waiting:
+    """One order by the words of the rules: where it fills, bar by bar, in an account that holds nothing else."""
+
+    def __init__(self, sent: Order, cost: float, mark: float) -> None:
+        self.buys, self.kind, self.cost = sent.side == "buy", sent.type, cost
+        self.limit, self.stop = sent.limit_price or 0.0, sent.stop_price or 0.0
+        self.behind = sent.trail_price or 0.0
+        if self.kind == "trailing_stop":
+            self.stop = self._trail(mark)
+
+    def _trail(self, price: float) -> float:
+        return price + self.behind if self.buys else price - self.behind
+
+    def _follows(self, price: float) -> None:
+        if self.kind == "trailing_stop":
+            self.stop = min(self.stop, self._trail(price)) if self.buys else max(self.stop, self._trail(price))
+
+    def _pays(self, price: float) -> float:
+        return up(price * (1 + self.cost), 1e-4) if self.buys else down(price * (1 - self.cost), 1e-4)
+
+    def _within(self, price: float) -> bool:
+        return price <= self.limit if self.buys else price >= self.limit
+
+    def _reached(self, price: float) -> bool:
+        return price >= self.stop if self.buys else price <= self.stop
+
+    def opens(self, price: float) -> float | None:
+        """What it pays where a bar opens."""
+        if self.kind in ("stop", "stop_limit", "trailing_stop"):
+            if not self._reached(price):
+                self._follows(price)
+                return None
+            self.kind = "limit" if self.kind == "stop_limit" else "market"
+        paid = self._pays(price)
+        return paid if self.kind == "market" or self._within(paid) else None
+
+    def rest(self, high: float, low: float) -> float | None:
+        """What it pays in the rest of the bar; a stop-limit that cannot fill at once waits for the next bar."""
+        if self.kind == "limit":
+            through = low < self.limit if self.buys else high > self.limit
+            return self.limit if through else None
+        better, worse = (low, high) if self.buys else (high, low)
+        if self.buys:  # a bar is read from its low to its high where nothing is held
+            self._follows(better)
+        if not self._reached(worse):
+            self._follows(better)
+            return None
+        paid = self._pays(self.stop)
+        if self.kind == "stop_limit" and not self._within(paid):
+            self.kind = "limit"
+            return None
+        return paid
+
+
+def whole_bars(draw: Any, count: int) -> list[Bar]:
+    """Bars on whole dollars, each beginning near where the last ended."""
+    bars, last = [], 100
+    for _ in range(count):
+        start = last + draw(st.integers(-2, 2))
+        last = start + draw(st.integers(-3, 3))
+        high, low = max(start, last) + draw(st.integers(0, 2)), min(start, last) - draw(st.integers(0, 2))
+        bars.append((float(start), float(high), float(low), float(last)))
+    return bars
+
+
+@st.composite
+def sent_orders(draw: st.DrawFn) -> Order:
+    kind = draw(st.sampled_from(["limit", "stop", "stop_limit", "trailing_stop"]))
+    near = st.integers(94, 106).map(float)
+    prices: dict[str, float] = {}
+    if "limit" in kind:
+        prices["limit_price"] = draw(near)
+    if kind in ("stop", "stop_limit"):
+        prices["stop_price"] = draw(near)
+    if kind == "trailing_stop":
+        prices["trail_price"] = draw(st.integers(1, 5).map(float))
+    return order(draw(st.sampled_from(["buy", "sell"])), draw(st.sampled_from([1, 10])), kind, **prices)
+
+
+@settings(max_examples=150)
+@given(st.data(), sent_orders(), st.sampled_from([0.0, 0.01]))
+def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost: float) -> None:
+    bars = [FLAT, *whole_bars(data.draw, 5)]
+    broker = stock(*bars, costs=TradingCosts(cost * 1e4, 0, 0, 0, 0, 0))
+    waiting, filled = Waiting(sent, cost, 100.0), None
+    broker.submit([sent])
+    for step, (start, high, low, _) in enumerate(bars[1:], 1):
+        filled = filled or waiting.opens(start)
+        assert [f.price for f in broker.fills] == ([] if filled is None else [pytest.approx(filled, abs=1e-9)])
+        broker.advance(step)
+        filled = filled or waiting.rest(high, low)
+        assert [f.price for f in broker.fills] == ([] if filled is None else [pytest.approx(filled, abs=1e-9)])
+        broker.row()
+        if step + 1 < len(bars):
+            filled = filled or waiting.opens(bars[step + 1][0])
+            start = bars[step + 1][0]
+    assert all(abs(f.qty) == sent.qty for f in broker.fills)
+    assert len(broker.fills) == (filled is not None)
+
+
+def test_orders_of_one_submission_do_not_trade_with_each_other() -> None:
+    for first, second, refused in (
+        (order("buy", 10, "limit", limit_price=100.0), order("sell", 10, "limit", "p", limit_price=100.0), True),
+        (order("sell", 10, "limit", limit_price=107.0), order("buy", 10, "limit", "p", limit_price=107.0), True),
+        (order("buy", 10, "limit", limit_price=90.0), order("sell", 10, "limit", "p", limit_price=91.0), False),
+        (order("sell", 10, "limit", limit_price=111.0), order("buy", 10, "limit", "p", limit_price=109.0), False),
+        (order("buy", 10, "limit", limit_price=90.0), order("sell", 10, "market", "p"), True),
+        (order("buy", 10, "limit", limit_price=90.0), order("sell", 10, "stop", "p", stop_price=90.0), False),
+        (order("buy", 10, "limit", limit_price=90.0), order("buy", 10, "limit", "p", limit_price=90.0), False),
+    ):
+        b = stock((105.0, 106.0, 104.0, 105.0), *[(105.0, 106.0, 104.0, 105.0)] * 2)
+        b.submit([first, second])
+        assert (b.margin_events()["refusals"] == 1) is refused, (first, second)
+
+
+def test_a_waiting_order_needs_buying_power_and_a_coin_is_never_offered_short() -> None:
+    bid = {"kind": "limit", "limit_price": 100.0}
+    opens_above = (105.0, 106.0, 104.0, 105.0)
+
+    def waits(sent: Order, capital: float) -> bool:
+        b = stock(opens_above, opens_above, capital=capital)
+        b.submit([sent])
+        return bool(b.account().open_orders)
+
+    assert waits(order("buy", 4_000, **bid), 100_000.0)
+    assert not waits(order("buy", 4_001, **bid), 100_000.0)
+    assert waits(order("buy", 0.5, **bid), 1_500.0)
+    assert waits(order("buy", 15, **bid), 1_500.0)
+    assert not waits(order("buy", 16, **bid), 1_500.0)
+    assert not waits(order("sell", 1, "limit", limit_price=110.0), 1_500.0)
+    assert waits(order("sell", 1, "limit", limit_price=110.0), 2_000.0)
+    assert waits(order("buy", 14, "stop", stop_price=107.0), 1_500.0)
+    assert not waits(order("buy", 15, "stop", stop_price=107.0), 1_500.0)
+    assert waits(order("buy", 14, "stop_limit", stop_price=90.0 + 20, limit_price=107.0), 1_500.0)
+    assert not waits(order("buy", 15, "stop_limit", stop_price=90.0 + 20, limit_price=107.0), 1_500.0)
+    assert waits(order("buy", 14, tif="cls"), 1_500.0)
+    assert not waits(order("buy", 15, tif="cls"), 1_500.0)
+    hours = stock_ends(DATE, 3)
+    b = account_on(panel_of({"BTCUSD": ([h.astype("datetime64[h]") for h in hours], [FLAT] * 3)}))
+    b.submit([order("sell", 1, "limit", symbol="BTCUSD", limit_price=150.0)])
+    assert b.account().open_orders == ()
+    b.submit([order("buy", 1_000, "limit", "p", symbol="BTCUSD", limit_price=90.0)])
+    assert len(b.account().open_orders) == 1
+    b.submit([order("buy", 112, "limit", "q", symbol="BTCUSD", limit_price=90.0)])
+    assert len(b.account().open_orders) == 1
+    b.submit([order("buy", 111, "limit", "r", symbol="BTCUSD", limit_price=90.0)])
+    assert len(b.account().open_orders) == 2
+
+
+def test_what_waits_holds_buying_power_for_the_other_side_of_the_market_too() -> None:
+    """A bid of 200,000 leaves half of 4×; one that closes a position holds none."""
+    b = stock(FLAT, FLAT, FLAT)
+    b.submit([order("buy", 2_000, "limit", "bid", limit_price=99.0)])
+    assert float(b.submit([order("buy", 5_000, name="more")])[0].qty) == 2_020
+    c = stock(FLAT, FLAT, FLAT)
+    c.submit([order("sell", 1_000, name="short")])
+    c.submit([order("buy", 1_000, "limit", "cover", limit_price=90.0)])
+    assert float(c.submit([order("sell", 2_900, "limit", "more", limit_price=95.0)])[0].qty) == -2_900
+
+
+def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_where_nothing_is_left_to_close() -> None:
+    """150 against 100 that may fill: the rest is for the market, wherever that is."""
+    bars = [(*FLAT, 1000.0), (100.0, 103.0, 99.0, 102.0, 1000.0), (90.0, 91.0, 89.0, 90.0, 1000.0)]
+    b = stock(*bars, fills=FillTerms())
+    b.submit([order("buy", 150, "stop", stop_price=102.0)])
+    assert walk(b, 2) == [("o", 100, 102.0), ("o", 50, 90.0)]
+    early = stock(FLAT, FLAT, (100, 101, 94, 95), (95, 96, 90, 91))
+    early.submit([order("sell", 15, "stop", stop_price=95.0)])
+    early.submit([order("buy", 10, name="in", tif="ioc", kind="limit", limit_price=100.0)])
+    assert walk(early, 3) == [("in", 10, 100.0), ("o", -10, 95.0)]
+    assert early.account().open_orders == ()
+    assert early.states(["o"])["o"] == "canceled"
+
+
+def test_exits_grow_with_their_entry_and_a_bracket_that_is_refused_ends_only_itself() -> None:
+    thin = [(*FLAT, 1000.0), (100.0, 101.0, 99.0, 100.0, 1000.0), (100.0, 101.0, 99.0, 100.0, 1000.0), (100, 101, 80, 85, 9e9)]
+    b = stock(*thin, fills=FillTerms())
+    b.submit([order("buy", 150, "limit", limit_price=100.0, take_profit=120.0, stop_loss=90.0)])
+    assert walk(b, 3) == [("o", 100, 100.0), ("o", 50, 100.0), ("o.loss", -150, 90.0)]
+    two = stock(FLAT, (105, 106, 99, 105), (105, 106, 80, 85))
+    two.submit([order("buy", 10, "limit", limit_price=100.0, take_profit=120.0, stop_loss=90.0)])
+    two.submit([order("buy", 9_999, "limit", "much", limit_price=100.0, take_profit=120.0, stop_loss=90.0)])
+    assert two.states(["much", "much.loss", "o.loss"]) == {"much": "canceled", "much.loss": "canceled", "o.loss": "held"}
+    assert walk(two, 2) == [("o", 10, 100.0), ("o.loss", -10, 90.0)]
+
+
+def test_of_two_positions_exits_only_its_own_sibling_ends() -> None:
+    b = stock(FLAT, FLAT, (100, 112, 99, 111), (111, 122, 110, 121))
+    b.submit([order("buy", 10, name="a", take_profit=110.0, stop_loss=90.0)])
+    b.submit([order("buy", 5, "limit", "b", limit_price=100.0, take_profit=120.0, stop_loss=80.0)])
+    assert walk(b, 2) == [("a", 10, 100.0), ("b", 5, 100.0), ("a.profit", -10, 110.0)]
+    assert b.states(["a.loss", "b.profit", "b.loss"]) == {"a.loss": "canceled", "b.profit": "working", "b.loss": "working"}
+    assert walk(b, 3)[-1] == ("b.profit", -5, 120.0)
+
+
+def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
+    """Ex 2 USD, then 4 for 1, at the second session's open. Bids and sell stops lie below the market, and are lowered by 2."""
+    opens = session_open(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
+    assert opens is not None
+    actions = (Action("AAA", opens, dividend=2.0), Action("AAA", opens, ratio=4.0))
+    b = stock(*[FLAT] * 7, (25, 25.5, 24.5, 25), (25, 25.5, 24.5, 25), actions=actions, margin=MarginTerms(leverage=50.0))
+    sent = [
+        order("buy", 10, "limit", "bid", limit_price=86.0),
+        order("sell", 10, "limit", "offer", limit_price=120.0),
+        order("buy", 10, "stop", "buy-stop", stop_price=120.0),
+        order("sell", 10, "stop", "sell-stop", stop_price=90.0),
+        order("sell", 10, "stop_limit", "both", stop_price=90.0, limit_price=88.0),
+        order("buy", 10, "trailing_stop", "trail", trail_price=12.0),
+        order("buy", 3, "trailing_stop", "share", trail_percent=20.0),
+    ]
+    for each in sent:
+        b.submit([each])
+    for step in range(1, 8):
+        b.advance(step)
+    rows = {b._orders[row["number"]].client_order_id: row for row in b._book.orders}
+    expected = {"bid": 21.0, "offer": 30.0, "both": 22.0}
+    assert {name: rows[name]["limit"] for name in expected} == pytest.approx(expected)
+    stops = {"buy-stop": 30.0, "sell-stop": 22.0, "both": 22.0}
+    assert {name: rows[name]["stop"] for name in stops} == pytest.approx(stops)
+    assert (rows["trail"]["trail"], rows["share"]["trail"], rows["share"]["trail_share"]) == (3.0, 0.0, 0.2)
+    assert {name: abs(row["quantity"]) for name, row in rows.items()} == {**dict.fromkeys(rows, 40.0), "share": 12.0}
+
+
+def test_a_reverse_split_leaves_whole_shares_in_a_waiting_order() -> None:
+    opens = session_open(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
+    assert opens is not None
+    b = stock(*[FLAT] * 7, FLAT, FLAT, actions=(Action("AAA", opens, ratio=0.1),))
+    b.submit([order("buy", 27, "limit", "bid", limit_price=9.0), order("sell", 27, "limit", "offer", limit_price=12.0 * 10)])
+    for step in range(1, 8):
+        b.advance(step)
+    assert sorted(float(row["quantity"]) for row in b._book.orders) == [-2.0, 2.0]
