@@ -144,4 +144,4 @@ def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: fl
 def test_each_number_of_a_problem_is_looked_at(wrong: dict[str, object], says: str) -> None:
     good = {"mu": [0.0, 0.0], "covariance": np.eye(2), **BOUNDS}
     with pytest.raises(ValueError, match=says):
-        kelly_weights(**{**good, **wrong})  # type: ignore[arg-type]
+        kelly_weights(**{**good, **wrong})

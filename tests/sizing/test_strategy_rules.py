@@ -135,11 +135,11 @@ def test_risks_compare_from_a_whole_day_of_each_symbols_own_on(coin: bool) -> No
         assert (found is not None) == known
         assert found is None or found.tolist() == [0, 1]
     short = book(2, crypto=crypto, years=day * [0.5, 1], universe=np.array([False, True]))
-    assert whole_days(short).tolist() == [1], "what has no forecast is not asked"  # type: ignore[union-attr]
+    assert whole_days(short).tolist() == [1], "what has no forecast is not asked"
     assert whole_days(book(2, universe=np.zeros(2, dtype=bool))) is None
     assert whole_days(book(2, covariance=np.diag([1e-4, 0.0]))) is None
     still = book(2, covariance=np.diag([1e-4, 0.0]), universe=np.array([True, False]))
-    assert whole_days(still).tolist() == [0]  # type: ignore[union-attr]
+    assert whole_days(still).tolist() == [0]
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10))
@@ -191,7 +191,7 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
         pattern = named(name)
         assert isinstance(pattern, Pattern)
         assert (pattern.name, pattern.band) == (name, band)
-    assert named("vol_target", band=0.1).band == 0.1  # type: ignore[attr-defined]
+    assert named("vol_target", band=0.1).band == 0.1
     s = book(1, covariance=np.array([[1e-4]]))
     assert targets("vol_target", s) == pytest.approx([0.15 / (0.01 * np.sqrt(252))], rel=1e-6)
     assert targets("legacy", book(1, stock_ceiling=1.0), risk_multiplier=0.5) == pytest.approx([0.25], abs=1e-9)
