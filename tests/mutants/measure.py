@@ -39,9 +39,10 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     "sizing/quantity.py": (f"{SIZE}quantity.py", f"{TRADE}orders.py", f"{TRADE}order_shapes.py", f"{TRADE}trader.py"),
     "sizing/program.py": (f"{SIZE}program.py", f"{SIZE}kelly.py"),
     "sizing/factor.py": (f"{SIZE}program.py", f"{SIZE}kelly.py"),
-    "execution/orders.py": (f"{TRADE}orders.py", f"{TRADE}order_shapes.py"),
+    "execution/orders.py": (f"{TRADE}orders.py", f"{TRADE}order_shapes.py", f"{TRADE}trader_accounts.py"),
     "execution/trader.py": (
         f"{TRADE}trader.py",
+        f"{TRADE}trader_accounts.py",
         f"{TRADE}overnight.py",
         f"{TRADE}open_orders.py",
         f"{MARKET}limits_over_time.py",
