@@ -139,13 +139,10 @@ def _out_of_place(order: Order, coin: bool, account: Standing, terms: OrderTerms
     A position is closed before the opposite one is opened; what closes one whole is never too small.
     """
     held, change = account.positions.get(order.symbol, _NOTHING), order.signed_qty
-    price = order.limit_price or order.stop_price or account.prices.get(order.symbol)
-    if price is not None and (coin or (change % 1 != 0 and change != -held)):
-        worth = float(order.qty) * price
-        if not coin and worth < terms.smallest_fraction:
-            return f"a fraction of a share is worth ${terms.smallest_fraction:g} at least, this ${worth:.2f}"
-        if coin and worth > terms.largest_coin:
-            return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"
+    if coin or (change % 1 != 0 and change != -held):
+        price = order.limit_price or order.stop_price or account.prices.get(order.symbol)
+        if why := _worth_too_little_or_much(order, coin, price, terms):
+            return why
     if account.blocked:
         return "the venue has blocked this account from trading"
     waiting = account.open_orders
@@ -157,6 +154,15 @@ def _out_of_place(order: Order, coin: bool, account: Standing, terms: OrderTerms
         free = abs(held) - sum((other.qty for other in beside if other.side == order.side), Decimal(0))
         if order.qty > free:
             return f"insufficient qty available: {max(free, Decimal(0)):f} of {held:f} may be closed; no order goes through 0"
+    return ""
+
+
+def _worth_too_little_or_much(order: Order, coin: bool, price: float | None, terms: OrderTerms) -> str:
+    worth = None if price is None else float(order.qty) * price
+    if worth is not None and not coin and worth < terms.smallest_fraction:
+        return f"a fraction of a share is worth ${terms.smallest_fraction:g} at least, this ${worth:.2f}"
+    if worth is not None and coin and worth > terms.largest_coin:
+        return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"
     return ""
 
 

@@ -74,17 +74,22 @@ class Decision:
     cancels: tuple[str, ...] = ()
 
 
-def reason(choice: Choice, hours: float) -> str:
-    """Why a choice is what it is, in a line. hours: length of the holding interval."""
+def reason(choice: Choice, hours: float, bound: str | None = None) -> str:
+    """Why a choice is what it is, in a line. hours: length of the holding interval. bound: `bound_by`, where it is known."""
     if choice.sigma == choice.sigma:
         weights = choice.kelly, choice.held, choice.target
         text = _CHANGE % (choice.mu * 1e4, choice.sigma * 1e4, hours, *weights)
     else:
         text = f"no forecast: weight {choice.held:+.3f} to {choice.target:+.3f}"
-    if choice.binding:
-        worth = [name if price != price else _WORTH % (name, price * 1e4) for name, price in choice.binding.items()]
-        text = f"{text}, bound by {' and '.join(worth)}"
-    return f"{text}, cost ${choice.change_cost:,.2f}" if choice.qty else text
+    bound = bound_by(choice.binding) if bound is None else bound
+    cost = f", cost ${choice.change_cost:,.2f}" if choice.qty else ""
+    return f"{text}{bound}{cost}"
+
+
+def bound_by(binding: Mapping[str, float]) -> str:
+    """What binds and its worth, as a reason says it."""
+    worth = [name if price != price else _WORTH % (name, price * 1e4) for name, price in binding.items()]
+    return f", bound by {' and '.join(worth)}" if worth else ""
 
 
 def keep_unsolved(problem: SizingProblem) -> Path:

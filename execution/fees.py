@@ -124,6 +124,8 @@ class TradingCosts:
 
 def rates_on(rates: tuple[DatedRate, ...], dates: npt.NDArray[np.datetime64], default: float = 0.0) -> tuple[Array, Array]:
     """Rate and cap in force on each New York date, [D] each; `default` without a cap before the first."""
+    if not rates:
+        return np.full(len(dates), default), np.full(len(dates), np.inf)
     since = np.array([rate.since for rate in rates], dtype="datetime64[D]")
     k = np.searchsorted(since, dates, side="right")
     values = np.array([default, *(rate.rate for rate in rates)])

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.beliefs import Array, Belief, Beliefs, Mask, beliefs, outlook
-from execution.decision import Choice, Decision, reason
+from execution.decision import Choice, Decision, bound_by, reason
 from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import TERMS, Account, Order, OrderTerms, rebalance
 from execution.overnight import cut_for_the_night
@@ -338,9 +338,13 @@ def _targets(
 ) -> Iterator[tuple[Instrument, Decimal, Decimal, float, str]]:
     """(instrument, held, wanted, most in one order, why) of each choice that changes anything."""
     items = dict(zip(belief.symbols, bars.instruments, strict=True))
-    hours = (belief.until - belief.at) / np.timedelta64(1, "h")
+    hours = float((belief.until - belief.at) / np.timedelta64(1, "h"))
+    texts: dict[int, str] = {}  # by what binds: many choices of a decision share it
     for choice in choices:
         if choice.qty:
             held, item = exposure.get(choice.symbol, _NONE), items[choice.symbol]
-            why = reason(choice, hours)
+            bound = texts.get(id(choice.binding))
+            if bound is None:
+                bound = texts[id(choice.binding)] = bound_by(choice.binding)
+            why = reason(choice, hours, bound)
             yield item, held, held + choice.qty, terms.most(item, choice.price), f"{failure}; {why}" if failure else why

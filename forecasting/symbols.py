@@ -28,8 +28,8 @@ class Profile:
 
     model: a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`, `@REVISION` pins it; none is
     the shipped small checkpoint. context_length: own bars a window holds. augmentation: of the window before the model.
-    device: `auto` is CUDA where there is one. dtype: fp32 or bf16. compile: `torch.compile`; `auto` is on for CUDA and
-    off on CPU, `true` fails when the machine cannot.
+    device: `auto` is CUDA where there is one. dtype: fp32 or bf16. compile: `torch.compile`; `auto` is on for CUDA, going
+    on without it where it fails, and off on CPU; `true` fails when the machine cannot.
     """
 
     model: str | None = None

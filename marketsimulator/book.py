@@ -160,4 +160,4 @@ def new_book(capital: float, holding: Records, tiers: Array) -> Book:
 
 def new_tape(length: int) -> Records:
     """Room for `length` fills; what is not written takes no memory."""
-    return np.zeros(length, FILL)
+    return np.empty(length, FILL)

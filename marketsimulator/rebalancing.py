@@ -111,4 +111,5 @@ def _in_parts(
 @inlined
 def whole_quantity(quantity: float, step: float) -> float:
     """The largest multiple of `step` that is no further from zero than `quantity`, on the grid of quantities."""
-    return on_grid(whole_steps(quantity, step) * step)
+    steps = whole_steps(quantity, step)
+    return steps if step == 1.0 else on_grid(steps * step)

@@ -209,13 +209,13 @@ def mark(account: Record, holding: Records, closes: Array) -> None:
         held = holding[s]
         if not np.isnan(closes[s]):
             held.mark = closes[s]
-        if held.quantity != 0.0:
-            worth = held.quantity * held.mark
-            value += worth
-            if held.crypto:
-                coins += worth
-            else:
-                stock += abs(worth)
+        price, quantity = held.mark, held.quantity
+        worth = quantity * price if quantity != 0.0 else 0.0  # a choice between two values is no branch to mispredict
+        value += worth
+        if held.crypto:
+            coins += worth
+        else:
+            stock += abs(worth)
     account.equity, account.stock, account.coins = account.cash + value, stock, coins
 
 
@@ -390,11 +390,12 @@ def _note_day_trade(account: Record, held: Record, q: float) -> None:
     if held.quantity * q >= 0.0:
         held.opened += q
         account.day_power -= abs(q) * held.mark
-    elif held.opened * q < 0.0:
-        closed = min(abs(q), abs(held.opened))
-        held.opened += closed if q > 0 else -closed
+    else:
+        opened = held.opened
+        closed = min(abs(q), abs(opened)) if opened * q < 0.0 else 0.0
+        held.opened = opened + (closed if q > 0 else -closed)
         account.day_power += closed * held.mark
-        account.trades_today += 1
+        account.trades_today += 1 if closed > 0.0 else 0
 
 
 @inlined

@@ -130,5 +130,7 @@ def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: Fi
 
 
 def _by_symbol(symbols: list[str], rates: tuple[SymbolRate, ...], default: float) -> Array:
+    if not rates:
+        return np.full(len(symbols), default)
     named = {instrument(rate.symbol).symbol: rate.rate for rate in rates}
     return np.array([named.get(symbol, default) for symbol in symbols], dtype=float)

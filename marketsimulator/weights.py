@@ -165,10 +165,10 @@ def _choose(
     lowest = -cap
     if equity < day.margin_equity:
         ceiling, lowest = min(ceiling, 1.0), 0.0
-    fixed, wanted = 0.0, 0.0
+    fixed, wanted, share = 0.0, 0.0, 1.0 / ceiling
     for s in range(len(targets)):
         held = holding[s]
-        unit = 1.0 if held.crypto else 1.0 / ceiling
+        unit = 1.0 if held.crypto else share
         if np.isnan(weights[s]) or np.isnan(closes[s]):
             targets[s] = held.quantity
             if held.quantity != 0.0:

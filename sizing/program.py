@@ -53,7 +53,7 @@ class State(NamedTuple):
     and w - held in it. free [n]: weights that are free, the first counts[0] of them; place [n]: of each in it, -1 at a knot.
     active [m]: groups at their ceiling; price [m]: their multipliers. factor [n, n]: Cholesky factor of the free weights'
     R. barred [n]: weights that moved nothing when freed. counts: free weights, changes since the factor was computed, the
-    weight freed last.
+    weight freed last while nothing has moved since, or -1.
     """
 
     weight: Array
@@ -311,6 +311,7 @@ def _move(program: Program, state: State, step: Array) -> bool:
                 state.gradient[j] -= program.risk[at, j] * moved
             if abs(moved) > STILL:
                 state.barred[:] = 0
+                state.counts[2] = -1  # what was freed last has moved: a knot that it meets now it may cross
     if to_ceiling < 1.0 and to_ceiling <= to_knot:
         state.active[k] = 1
         state.barred[:] = 0

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting import cache as caches
+from forecasting import forecast_file
 from forecasting.cache import Reader, Shelf, listed, prune
 from forecasting.cached import CachedForecaster
 from forecasting.chronos2 import Chronos2Forecaster
@@ -417,3 +419,54 @@ def test_bf16_is_kept_by_how_it_was_computed_and_fp32_is_not() -> None:
     different = [specification("bf16"), specification("bf16", 7), specification("bf16", compile=True)]
     assert len({json.dumps(s) for s in different}) == 3
     assert specification("bf16") == specification("bf16", device="cpu", compile=False)
+
+
+@given(seed=st.integers(0, 2**16), files=st.integers(1, 4))
+def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, files: int) -> None:
+    """In files of different lengths, found where it lies; one that shares its key or its instant with another is not found."""
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        shelf = Shelf.of(Path(folder), {"a": 1})
+        counts = rng.integers(1, 6, files)
+        total = int(counts.sum())
+        keys = rng.permutation(2 * np.arange(total, dtype=np.uint64))
+        stamps = np.datetime64("2024-01-01", "ns") + rng.integers(0, 600, total) * np.timedelta64(1, "h")
+        values = np.broadcast_to(np.arange(total, dtype=np.float32)[:, None, None], (total, HORIZON, len(LEVELS)))
+        for part in np.split(np.arange(total), np.cumsum(counts)[:-1]):
+            shelf.add(np.repeat("A", len(part)), stamps[part], keys[part], values[part])
+        order = rng.permutation(total)
+        found = shelf.find(stamps[order], keys[order])
+        assert found.missing.tolist() == []
+        np.testing.assert_array_equal(Reader().values(found, np.arange(total))[:, 0, 0], order)
+        assert len(shelf.find(stamps, keys + np.uint64(1)).missing) == total
+        assert len(shelf.find(stamps + np.timedelta64(1, "h"), keys).missing) == total
+
+
+def test_joined_files_hold_each_forecast_once_in_order_and_only_two_need_joining(tmp_path: Path) -> None:
+    shelf = Shelf.of(tmp_path, {"a": 1})
+    shelf.open()
+    stamps = np.datetime64("2024-01-01", "ns") + np.array([3, 1, 1, 2]) * np.timedelta64(1, "h")
+    names, keys = np.array(["B", "B", "A", "C"]), np.arange(4, dtype=np.uint64)
+    values = np.broadcast_to(np.arange(4, dtype=np.float32)[:, None, None], (4, HORIZON, len(LEVELS)))
+    both = [shelf.add(names[p], stamps[p], keys[p], values[p]) for p in (slice(0, 3), slice(1, 4))]
+    assert prune(tmp_path)["joined"] == 2
+    (joined,) = shelf.files()
+    assert joined not in both
+    table = forecast_file.read(joined, ["symbol", "issued_at", "key", "values"])
+    assert table.column("symbol").to_pylist() == ["A", "B", "C", "B"]
+    assert forecast_file.keys(table).tolist() == [2, 1, 3, 0]
+    assert forecast_file.quantiles(table)[:, 0, 0].tolist() == [2, 1, 3, 0]
+    assert prune(tmp_path)["joined"] == 0
+    assert fault(joined) is None
+
+
+def test_a_shelf_that_is_used_and_a_file_that_is_being_written_stay(tmp_path: Path) -> None:
+    shelf = Shelf.of(tmp_path, {"a": 1})
+    shelf.open()
+    part = shelf.folder / ".x.parquet.1.part"
+    part.write_bytes(b"half")
+    assert prune(tmp_path, unused_days=1.0) == {"shelves": 0, "damaged": 0, "misplaced": 0, "unfinished": 0, "joined": 0}
+    assert part.exists()
+    os.utime(shelf.folder / "specification.json", (0, 0))
+    assert prune(tmp_path, unused_days=1.0)["shelves"] == 1
+    assert not shelf.folder.exists()

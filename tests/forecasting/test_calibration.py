@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forecasting import calibration
 from forecasting.baseline import Oracle, RandomWalk
 from forecasting.calibration import CalibratedForecaster, CalibrationSettings
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
@@ -348,3 +349,90 @@ def test_other_bars_are_another_lesson(market: Bars) -> None:
     fresh = CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300)).forecast(altered, altered.now).at(altered.now)
     np.testing.assert_array_equal(again.values, fresh.values)
     assert not np.array_equal(again.values, first.values)
+
+
+def test_the_smallest_settings_that_can_be_are_taken_and_smaller_ones_are_named() -> None:
+    assert CalibrationSettings(window=100, confidence=0.0).window == 100
+    with pytest.raises(InputError, match="window: 99 is below 100"):
+        CalibrationSettings(window=99)
+    with pytest.raises(InputError, match=r"confidence: -0\.1 is below 0"):
+        CalibrationSettings(confidence=-0.1)
+
+
+@pytest.mark.parametrize("before", [150, 400, 600])
+def test_a_kept_lesson_is_not_used_where_what_it_looked_back_on_was_other(before: int, market: Bars) -> None:
+    """A lesson's first forecasts and averages look back beyond the bars that it learns from."""
+    values = market.values.copy()
+    altered = slice(len(market.times) - 600, len(market.times) - before) if before < 600 else slice(0, 40)
+    values[:, altered, :4] *= 1 + 0.2 * np.sin(np.arange(values[:, altered].shape[1]))[None, :, None]
+    other = Bars(market.instruments, market.times, values, market.mask, "test")
+    settings = CalibrationSettings(window=300)
+    loop = CalibratedForecaster(RandomWalk(), settings)
+    since = market.times[-30]
+    loop.forecast(market, since)
+    expected = CalibratedForecaster(RandomWalk(), settings).forecast(other, since)
+    np.testing.assert_allclose(loop.forecast(other, since).values, expected.values, rtol=1e-6)
+
+
+def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
+    """By hand: five bars; after the second one, with four known."""
+    close, variance = np.log([1.0, 2.0, 8.0, 4.0, 16.0]), np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    empty = np.empty((0, HORIZON), dtype=np.float32)
+    times = np.datetime64("2024-01-01", "ns") + np.arange(5) * np.timedelta64(1, "h")
+    history = calibration._History(
+        times, close, variance, np.append(0.0, np.cumsum(variance)), np.zeros((5, HORIZON + 1), np.int8), np.arange(5), 0,
+        empty, empty,
+    )  # fmt: skip
+    move, realised = calibration._outcomes(history, np.array([1]), 4)
+    np.testing.assert_allclose(move[0, :2], np.log([4.0, 2.0]))
+    np.testing.assert_allclose(realised[0, :2], [4.0, 12.0])
+    assert np.isnan(move[0, 2:]).all()
+    assert np.isnan(realised[0, 2:]).all()
+
+
+@given(counts=st.lists(st.integers(0, 60), min_size=1, max_size=5), most=st.integers(5, 80))
+def test_a_thinned_lesson_is_as_large_as_it_may_be_and_keeps_each_symbols_order(counts: list[int], most: int) -> None:
+    rows = [np.arange(n) for n in counts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "LESSON", most)
+        kept = calibration._thinned(rows)
+    total = sum(counts)
+    if total <= most:
+        assert [len(k) for k in kept] == counts
+        return
+    stride = -(-total // most)
+    assert sum(len(k) for k in kept) <= most + len(counts)
+    assert all((np.diff(k) == stride).all() for k in kept)
+
+
+def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlapping_steps_as_such(
+    market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, horizons, begins = [], [], []
+    outcomes, learned = calibration._outcomes, CalibratedForecaster._learn
+
+    def seen(history: Any, rows: Any, count: int) -> Any:
+        known.append((history.times, count))
+        return outcomes(history, rows, count)
+
+    def learn(self: CalibratedForecaster, kind: Kind, histories: Any, week: np.datetime64) -> Any:
+        first = len(known)
+        lesson = learned(self, kind, histories, week)
+        for times, count in known[first:]:
+            assert count == (times <= week).sum()
+        starts = [max(int((h.times <= week).sum()) - self.settings.window, 0) for h in histories]
+        begins.append(lesson.begin == tuple(max(start - SPANS[-1], 0) for start in starts))
+        return lesson
+
+    def valued(forecast: Any, realised: Any, instant: Any, overlap: int, confidence: float) -> float:
+        horizons.append(overlap)
+        return 0.0
+
+    monkeypatch.setattr(calibration, "_outcomes", seen)
+    monkeypatch.setattr(CalibratedForecaster, "_learn", learn)
+    monkeypatch.setattr(calibration, "worth", valued)
+    CalibratedForecaster(RandomWalk(), CalibrationSettings(window=150)).forecast(market, market.times[-30])
+    assert known
+    assert begins
+    assert all(begins)
+    assert horizons[:HORIZON] == list(range(1, HORIZON + 1))

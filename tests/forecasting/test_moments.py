@@ -65,8 +65,57 @@ def test_a_fixed_symbol_has_the_variance_of_the_part_that_is_left() -> None:
     assert moments(3, 3).sigma[0] == 0.0
 
 
+@given(begin=st.floats(0, 60), length=st.floats(0.01, 40), step=st.sampled_from([0.0, 2e-4, -3e-4]))
+def test_return_and_variance_run_linearly_through_the_steps_and_on_behind_them(
+    begin: float, length: float, step: float
+) -> None:
+    """A forecast whose median and variance grow by the same at every step: what lies between counts, wherever it begins."""
+    found = moments(begin, begin + length, drift=step)
+    assert found.mu[0] == pytest.approx(step * length, rel=1e-3, abs=3e-7)
+    assert found.sigma[0] ** 2 == pytest.approx(1e-4 * length, rel=1e-2, abs=1e-7)
+
+
+def test_between_two_steps_both_count_by_their_distance() -> None:
+    """A forecast that jumps at its third step."""
+    values = forecast(0.0, 0.01).values.copy()
+    values[:, 2:] *= np.float32(1.08)
+    jump = QuantileForecast(("AAA",), np.array([NOW]), np.array([200.0]), values)
+    for place, share in ((2.0, 0.0), (2.25, 0.25), (2.5, 0.5), (3.0, 1.0), (7.75, 1.0)):
+        assert read(jump, np.zeros(1), np.array([place]), "normal").mu[0] == pytest.approx(0.08 * share, abs=1e-6)
+
+
 def test_beyond_the_last_step_variance_continues_in_proportion() -> None:
     assert moments(0, 48).sigma[0] == pytest.approx(0.01 * np.sqrt(48), rel=1e-3)
+    assert moments(0, 48, drift=-2e-4).mu[0] == pytest.approx(-2e-4 * 48, rel=1e-3)
+
+
+@given(seed=st.integers(0, 2**16), skew=st.floats(-3, 3), shift=st.floats(-0.05, 0.05))
+def test_the_whole_quantile_functions_deviation_is_its_integral(seed: int, skew: float, shift: float) -> None:
+    """By numerical integration of what the rule describes, lopsided forecasts among them."""
+    rng = np.random.default_rng(seed)
+    levels = np.array(LEVELS)
+    gaps = rng.exponential(1e-3, len(levels)) * np.exp(skew * levels)
+    q = 1 + shift + np.cumsum(gaps)
+
+    def integral(power: int) -> float:
+        fine = np.linspace(levels[0], levels[-1], 40_001)
+        inside = np.trapezoid(np.interp(fine, levels, q) ** power, fine)
+        t = np.linspace(0, 40, 40_001)  # u = mass · exp(-t)
+        low = q[0] - t * (q[1] - q[0]) / np.log(levels[1] / levels[0])
+        high = q[-1] + t * (q[-1] - q[-2]) / np.log((1 - levels[-2]) / (1 - levels[-1]))
+        tails = levels[0] * np.trapezoid(low**power * np.exp(-t), t)
+        return float(inside + tails + (1 - levels[-1]) * np.trapezoid(high**power * np.exp(-t), t))
+
+    expected = np.sqrt(integral(2) - integral(1) ** 2)
+    assert volatility(q, 1.0, "quantile") == pytest.approx(expected, rel=2e-3)
+
+
+def test_a_median_at_the_price_is_no_edge_at_all() -> None:
+    """Prices are float64, quantiles float32: the difference of the two is not a forecast."""
+    price = 187.3142857
+    values = np.full((1, HORIZON, len(LEVELS)), price, dtype=np.float32)
+    flat = QuantileForecast(("AAA",), np.array([NOW]), np.array([price]), values)
+    assert read(flat, np.zeros(1), np.ones(1), "normal").mu[0] == 0.0
 
 
 def test_no_forecast_has_no_moments() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainingdata.bars import CLOSE, FIELDS, HIGH, LOW, OPEN, VOLUME, Bars, bars_from, bars_of, check_bars, read_bars
+from trainingdata.bars import CLOSE, FIELDS, HIGH, LOW, OPEN, VOLUME, Bars, bars_from, bars_of, check_bars, closes_of, read_bars
 from trainingdata.errors import DataError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import Instants
@@ -134,3 +134,94 @@ def test_real_bars_pass(real_data: list[Path]) -> None:
         frame = pd.read_parquet(path).reset_index()
         starts = frame["timestamp"].dt.tz_convert(None).to_numpy("datetime64[ns]")
         check_bars(starts, frame[list(FIELDS)].to_numpy(dtype=np.float64), path.name)
+
+
+def panel_of(closes: list[list[float]]) -> Bars:
+    """Hourly bars of coins from their closes [S][T]; NaN where there is none."""
+    array = np.array(closes)
+    times = np.datetime64("2024-01-01T01:00", "ns") + np.arange(array.shape[1]) * np.timedelta64(1, "h")
+    items = tuple(instrument(f"{chr(65 + s) * 3}USD") for s in range(len(array)))
+    return Bars(items, times, np.repeat(array[:, :, None], 5, axis=2), np.isfinite(array), "test")
+
+
+@given(st.lists(st.integers(0, 700), min_size=1, max_size=3), st.integers(701, 1_500))
+def test_the_last_close_is_found_however_far_back_it_lies(lasts: list[int], rows: int) -> None:
+    """A delisted symbol's last bar is hundreds of rows before the panel's end, and one that never traded has none."""
+    closes = np.full((len(lasts) + 1, rows), np.nan)
+    for s, last in enumerate(lasts):
+        closes[s, : last + 1] = 10.0 * s + np.arange(last + 1)
+    closes[-1, -1] = 7.0
+    bars = panel_of(closes.tolist())
+    assert bars.last_closes().tolist() == [10.0 * s + last for s, last in enumerate(lasts)] + [7.0]
+    assert closes_of(bars) == dict(zip(bars.symbols, bars.last_closes(), strict=True))
+    early = bars.until(bars.times[0] - np.timedelta64(1, "ns"))
+    assert len(early.times) == 0
+    silent = panel_of([[np.nan] * 300, [1.0] * 300])
+    assert np.isnan(silent.last_closes()[0])
+    assert closes_of(silent) == {"BBBUSD": 1.0}
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(-30, 30))
+def test_a_part_of_a_panel_is_what_was_known_by_its_end(first: int, last: int, minutes: int) -> None:
+    bars = panel_of([list(range(1, 41)), [np.nan, *range(2, 41)]])
+    part = bars.between(first, last)
+    assert part.times.tolist() == bars.times[first:last].tolist()
+    np.testing.assert_array_equal(part.values, bars.values[:, first:last])
+    now = bars.times[20] + np.timedelta64(minutes, "m")
+    known = bars.until(now)
+    assert (known.times <= now).all()
+    assert len(known.times) == (21 if minutes >= 0 else 20)
+    assert known.now == known.times[-1]
+    assert known.own(1)[0].tolist() == known.times[1:].tolist()
+
+
+def test_a_range_of_a_file_holds_its_end_and_all_history_before_its_start(tmp_path: Path) -> None:
+    """Bars are dated by when they became known: the first of the day at 14:30."""
+    frame = pd.DataFrame(coherent(0), columns=list(FIELDS))
+    frame.insert(0, "timestamp", pd.to_datetime(starts_of_a_day()).tz_localize("UTC"))
+    frame.to_parquet(tmp_path / "aaa.parquet")
+
+    def read(start: str | None, end: str | None) -> Bars:
+        first, last = (None if text is None else np.datetime64(f"2024-10-01T{text}", "ns") for text in (start, end))
+        return read_bars([tmp_path], ["aaa"], start=first, end=last)
+
+    assert len(read(None, None).times) == ROWS
+    assert len(read("20:00", None).times) == ROWS, "history before the start is kept"
+    assert len(read(None, "15:30").times) == 2
+    assert len(read("15:30", "15:30").times) == 2
+    assert len(read(None, "15:29").times) == 1
+    for start, end in (("20:01", None), (None, "14:29"), ("14:31", "15:29")):
+        with pytest.raises(
+            DataError, match=r"AAA has no bars between .* the file holds 2024-10-01T14:30Z to 2024-10-01T20:00Z"
+        ):
+            read(start, end)
+
+
+def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour(caplog: pytest.LogCaptureFixture) -> None:
+    night = starts_of_a_day() + np.timedelta64(10, "h")
+    with pytest.raises(DataError, match=r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z"):
+        bars_from(night, coherent(0), instrument("AAA"), "AAA")
+    whole = night + np.timedelta64(30, "m")
+    known, values = bars_from(whole, coherent(0), instrument("AAAUSD"), "AAAUSD")
+    assert known.tolist() == (whole + np.timedelta64(1, "h")).tolist()
+    np.testing.assert_array_equal(values, coherent(0))
+    with pytest.raises(DataError, match=r"AAAUSD: row 1: 2024-10-01T23:30Z is no start of an hourly bar \(full hours\)"):
+        bars_from(night, coherent(0), instrument("AAAUSD"), "AAAUSD")
+    astray = starts_of_a_day()
+    astray[4] += np.timedelta64(15, "m")
+    with pytest.raises(DataError, match=r"AAA: row 5: 2024-10-01T17:45Z is no start of an hourly bar \(09:30"):
+        bars_from(astray, coherent(0), instrument("AAA"), "AAA")
+    assert "left out" not in caplog.text
+
+
+def test_a_panel_says_what_is_wrong_with_its_parts() -> None:
+    good = panel_of([[1.0, 2.0]])
+    with pytest.raises(ValueError, match=r"mask must have shape \[S, T\] = \(1, 2\), got \(2, 2\)"):
+        Bars(good.instruments, good.times, good.values, np.ones((2, 2), dtype=bool), "test")
+    with pytest.raises(ValueError, match="a panel needs at least one instant"):
+        Bars(good.instruments, good.times[:0], good.values[:, :0], good.mask[:, :0], "test")
+    with pytest.raises(ValueError, match="times must increase"):
+        Bars(good.instruments, good.times[::-1], good.values, good.mask, "test")
+    assert good.crypto.tolist() == [True]
+    assert good.long_only.tolist() == [True]
+    assert panel_of([[1.0]]).tradable.tolist() == [True]

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
 from trainingdata.sessions import (
+    BARS_A_DAY,
+    BARS_A_YEAR,
+    FULL_SESSION,
     Session,
     bar_position,
     bar_slots,
@@ -314,6 +317,15 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
     assert np.isnat(known_at(Kind.STOCK, np.array([late]))[0])
     assert np.isnat(started_at(Kind.STOCK, np.array([late + np.timedelta64(1, "D")]))[0])
     assert not is_decision(Kind.STOCK, np.array([late]))[0]
+
+
+def test_days_and_years_have_the_bars_they_are_said_to_have() -> None:
+    """A full session of 390 minutes, 252 of them a year; a coin's day and its 365.25 days."""
+    assert max(len(day.bars) for day in days()) == BARS_A_DAY[Kind.STOCK] == 7
+    assert BARS_A_YEAR[Kind.STOCK] == 7 * 252
+    assert BARS_A_DAY[Kind.CRYPTO] == 24
+    assert BARS_A_YEAR[Kind.CRYPTO] == 24 * 365.25
+    assert np.timedelta64(390, "m") == FULL_SESSION
 
 
 def test_instants_are_written_and_read_in_utc() -> None:

@@ -1,0 +1,147 @@
+"""The compiled linear algebra against numpy's."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sizing.factor import RIDGE, append_row, delete_row, eliminate, factored_solve, solve_in_place
+from sizing.kelly import kelly_weights, unconstrained_kelly
+
+Array = npt.NDArray[np.float64]
+
+
+def definite(rng: np.random.Generator, n: int) -> Array:
+    """A covariance of n symbols whose deviations differ a hundredfold."""
+    factors = rng.normal(size=(n, n + 3))
+    scale = 10.0 ** rng.uniform(-1, 1, n)
+    return np.asarray(factors @ factors.T * np.outer(scale, scale))
+
+
+@given(st.integers(0, 100_000), st.integers(1, 9))
+def test_a_factor_that_gained_and_lost_rows_is_that_of_the_rows_left(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = definite(rng, n)
+    factor, chosen = np.full((n, n), np.nan), np.empty(n, dtype=np.int64)
+    count = 0
+    for _ in range(3 * n):
+        outside = np.setdiff1d(np.arange(n), chosen[:count])
+        if count == 0 or (len(outside) and rng.random() < 0.6):
+            chosen[count] = rng.choice(outside)
+            count += 1
+            append_row(matrix, chosen[:count], factor)
+        else:
+            gone = int(rng.integers(count))
+            count -= 1
+            chosen[gone:count] = chosen[gone + 1 : count + 1]
+            delete_row(factor, gone, count)
+        rows = chosen[:count]
+        part = np.tril(factor[:count, :count])
+        np.testing.assert_allclose(part @ part.T, matrix[np.ix_(rows, rows)], rtol=1e-8, atol=1e-10)
+        x = rng.normal(size=count)
+        answer = x.copy()
+        solve_in_place(factor, answer)
+        np.testing.assert_allclose(matrix[np.ix_(rows, rows)] @ answer, x, rtol=1e-6, atol=1e-7)
+
+
+def test_a_row_that_the_others_explain_keeps_half_a_ridge() -> None:
+    """Its square root is above zero, so that a step through it is finite."""
+    matrix = np.array([[4.0, 4.0], [4.0, 4.0]])
+    factor = np.zeros((2, 2))
+    append_row(matrix, np.array([0]), factor)
+    append_row(matrix, np.array([0, 1]), factor)
+    assert factor[:, 0].tolist() == [2.0, 2.0]
+    assert factor[1, 1] == pytest.approx(np.sqrt(0.5 * RIDGE * 4.0), rel=1e-12)
+
+
+@given(st.integers(0, 100_000), st.integers(1, 6), st.sampled_from([1e-8, 1.0, 1e8]))
+def test_a_small_system_is_eliminated_exactly_and_its_rank_counted(seed: int, n: int, scale: float) -> None:
+    """What is no pivot is measured by the largest of its own diagonal, whatever its unit."""
+    rng = np.random.default_rng(seed)
+    rank = int(rng.integers(1, n + 1))
+    rows = rng.normal(size=(rank, n))
+    system = rows.T @ rows * scale
+    wanted = system @ rng.normal(size=n)
+    answer = wanted.copy()
+    assert eliminate(system.copy(), answer, 1e-10) == rank
+    np.testing.assert_allclose(system @ answer, wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
+
+
+def test_rows_are_exchanged_where_a_pivot_is_nothing() -> None:
+    answer = np.array([3.0, 5.0])
+    assert eliminate(np.array([[1e-20, 1.0], [1.0, 1.0]]), answer, 1e-15) == 2
+    assert answer == pytest.approx([2.0, 3.0])
+
+
+@given(st.integers(0, 100_000), st.integers(1, 8))
+def test_a_definite_matrix_is_solved_and_its_factor_left_behind(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = definite(rng, n)
+    wanted = rng.normal(size=n)
+    answer, factor = wanted.copy(), matrix.copy()
+    assert factored_solve(factor, answer)
+    np.testing.assert_allclose(answer, np.linalg.solve(matrix, wanted), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(np.tril(factor), np.linalg.cholesky(matrix), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("left", [1e-6, 1e-9, 0.9e-10, 0.0, -1e-6])
+def test_a_symbol_that_the_others_explain_to_ten_digits_has_no_solution_of_its_own(left: float) -> None:
+    matrix = np.array([[1.0, 2.0], [2.0, 4.0 + 4 * left]])
+    assert factored_solve(matrix, np.ones(2)) == (left > 1e-10)
+    assert not factored_solve(np.array([[0.0]]), np.ones(1))
+    assert not factored_solve(np.array([[1.0, 0.0], [0.0, -1.0]]), np.ones(2))
+
+
+def test_copies_of_a_symbol_share_its_weight() -> None:
+    """Minimum norm: half each of 0.5 · 1e-4 / 1e-4."""
+    assert unconstrained_kelly(np.full(2, 1e-4), np.full((2, 2), 1e-4), 0.5) == pytest.approx([0.25, 0.25], rel=1e-9)
+    assert unconstrained_kelly(np.array([1e-4]), np.array([[1e-4]]), 0.25) == pytest.approx([0.25], rel=1e-12)
+
+
+BOUNDS = {"lower": [-1.0, -1.0], "upper": [1.0, 1.0]}
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: float) -> None:
+    """An asymmetry of 1e-8 of an element, an eigenvalue 1e-9 of the largest variance below zero, in any unit."""
+    for apart, good in ((1.5e-8, True), (1e-6, False)):
+        matrix = np.array([[1.0, 0.5], [0.5 * (1 + apart), 1.0]]) * scale
+        if good:
+            assert np.isfinite(kelly_weights([0.1, 0.1], matrix, **BOUNDS)).all()
+        else:
+            with pytest.raises(ValueError, match="covariance must be symmetric"):
+                kelly_weights([0.1, 0.1], matrix, **BOUNDS)
+    for below, good in ((0.5e-9, True), (1e-8, False)):
+        matrix = np.array([[1.0, 1.0 + below], [1.0 + below, 1.0]]) * scale
+        if good:
+            assert np.isfinite(kelly_weights([0.1, 0.1], matrix, **BOUNDS)).all()
+        else:
+            with pytest.raises(ValueError, match="positive semi-definite"):
+                kelly_weights([0.1, 0.1], matrix, **BOUNDS)
+    assert kelly_weights([0.1, -0.1], np.zeros((2, 2)), **BOUNDS).tolist() == [1.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"lower": [-np.inf, -1.0]}, "lower must be finite, got -inf at 0"),
+        ({"upper": [1.0, np.inf]}, "upper must be finite, got inf at 1"),
+        ({"held": [0.0, np.nan]}, "held must be finite, got nan at 1"),
+        ({"cost": [np.inf, 0.0]}, "cost must be finite, got inf at 0"),
+        ({"mu": [0.0, -np.inf]}, "mu must be finite, got -inf at 1"),
+        ({"fraction": np.inf}, "fraction must be above 0, got inf"),
+        ({"fraction": -0.5}, "fraction must be above 0, got -0.5"),
+        ({"lower": [-1.0, 1.5]}, "lower 1.5 exceeds upper 1 at 1"),
+        ({"cost": [0.0, -1e-4]}, "cost must not be negative, got -0.0001"),
+        ({"covariance": [[1.0, 0.0], [np.nan, 1.0]]}, "covariance must be finite"),
+        ({"groups": [([1.0, np.inf], 1.0)]}, "groups: coefficients must be finite and not negative"),
+        ({"groups": [([1.0, 1.0], [1.0])]}, r"groups: a ceiling must be a number, got shape \(1,\)"),
+    ],
+)
+def test_each_number_of_a_problem_is_looked_at(wrong: dict[str, object], says: str) -> None:
+    good = {"mu": [0.0, 0.0], "covariance": np.eye(2), **BOUNDS}
+    with pytest.raises(ValueError, match=says):
+        kelly_weights(**{**good, **wrong})

@@ -1,0 +1,157 @@
+"""The sizing program against the conditions of its optimum, recomputed from the answer alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sizing.program import INFEASIBLE, SOLVED, Program, solve
+
+Array = npt.NDArray[np.float64]
+
+
+def problem(seed: int) -> Program:
+    """Copies of symbols, symbols that must be held, costs that are nothing, ceilings that meet and are passed."""
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(1, 9)), int(rng.integers(0, 4))
+    factors = rng.normal(0, 0.01, (n, int(rng.integers(1, n + 3))))
+    risk = factors @ factors.T + np.diag(np.where(rng.random(n) < 0.7, rng.uniform(0, 1e-4, n), 0.0))
+    if n > 1 and rng.random() < 0.3:
+        risk[0], risk[:, 0] = risk[1], risk[:, 1]
+        risk[0, 0] = risk[1, 1]
+    cap = float(rng.choice([0.1, 0.4, 1.0]))
+    lower = np.where(rng.random(n) < 0.3, 0.0, -cap)
+    lower = np.where(rng.random(n) < 0.1, 0.05, lower)
+    held = np.where(rng.random(n) < 0.4, 0.0, rng.uniform(-1.2, 1.2, n))
+    held = np.where(rng.random(n) < 0.2, rng.choice([cap, -cap]), held)
+    cost = np.where(rng.random(n) < 0.7, rng.choice([0.0, 2e-4, 2e-3], n), 0.0)
+    groups = np.where(rng.random((m, n)) < 0.6, rng.choice([1.0, 0.25], (m, n)), 0.0)
+    room = rng.choice([0.0, 0.3, 0.5, 1.0], m)
+    pull = rng.normal(0, rng.choice([1e-4, 1e-3, 5e-3]), n)
+    return Program(pull, risk, lower, np.full(n, cap), held, cost, groups.reshape(m, n), room)
+
+
+def round_book(seed: int) -> Program:
+    """A book that is held at half or at all of its caps under a ceiling of two to four of them: knots and ceiling meet."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 5))
+    cap = float(rng.choice([0.5, 1.0]))
+    factors = rng.normal(size=(n, n + 2))
+    return Program(
+        rng.normal(0, 3, n),
+        factors @ factors.T / n,
+        np.full(n, -cap),
+        np.full(n, cap),
+        rng.choice([0, cap, -cap, cap / 2, -cap / 2], n),
+        np.full(n, rng.choice([0, 0.1, 0.5])),
+        np.ones((1, n)),
+        rng.choice([1.0, 1.5, 2.0], 1),
+    )
+
+
+def assert_optimal(p: Program) -> None:
+    """Return, risk, cost and the price of ceilings balance at every weight; a ceiling with room left has no price."""
+    ridged = p.risk.copy()
+    status, w, prices = solve(p._replace(risk=ridged))
+    assert status == SOLVED
+    scale = max(np.abs(p.pull).max(), ridged.diagonal().max()) + p.cost.max()
+    np.testing.assert_allclose(ridged, p.risk, rtol=0, atol=1.01e-10 * scale)
+    slack = 1e-7 * scale
+    gradient = p.pull - ridged @ w
+    price = prices @ p.groups
+    assert (w >= p.lower).all()
+    assert (w <= p.upper).all()
+    used = p.groups @ np.abs(w)
+    assert (used <= p.room + 1e-9).all()
+    assert (prices >= -slack).all()
+    assert (prices[used < p.room - 1e-9] == 0).all()
+    more = np.where(w >= p.held, p.cost, -p.cost) + np.where(w >= 0, price, -price)
+    less = np.where(w <= p.held, -p.cost, p.cost) + np.where(w <= 0, -price, price)
+    assert (gradient - more <= slack)[w < p.upper].all(), "more would pay"
+    assert (less - gradient <= slack)[w > p.lower].all(), "less would pay"
+
+
+@given(st.integers(0, 1_000_000))
+def test_no_weight_gains_by_moving_either_way(seed: int) -> None:
+    p = problem(seed)
+    least = np.minimum(np.maximum(0.0, p.lower), p.upper)
+    if (p.groups @ np.abs(least) > p.room + 1e-9).any():
+        assert solve(p._replace(risk=p.risk.copy()))[0] == INFEASIBLE
+    else:
+        assert_optimal(p)
+
+
+def test_no_weight_gains_where_caps_and_ceilings_meet() -> None:
+    """One of a hundred such books was left short of its optimum: a weight that met its knot in the same step as another
+    weight met a cap was not looked at again."""
+    for seed in range(800):
+        assert_optimal(round_book(seed))
+
+
+def test_a_position_that_is_swapped_for_another_may_pass_zero() -> None:
+    """By hand: 8 - 5v - 2w - 0.25 = 6 - 2v - 6w - 0.5 on v + w = 1, so v = 25/28 and w = 3/28.
+
+    On the way, at (1, 0), v meets its bound and w, which is held short, meets zero, both in one step.
+    """
+    p = Program(
+        np.array([8.0, 6.0]),
+        np.array([[5.0, 2.0], [2.0, 6.0]]),
+        -np.ones(2),
+        np.ones(2),
+        np.array([0.0, -0.5]),
+        np.array([0.25, 0.5]),
+        np.ones((1, 2)),
+        np.ones(1),
+    )
+    status, weights, prices = solve(p)
+    assert status == SOLVED
+    assert weights == pytest.approx([25 / 28, 3 / 28], abs=1e-8)
+    assert prices == pytest.approx([7.75 - 131 / 28], abs=1e-8)
+
+
+@given(st.integers(0, 1_000_000))
+def test_starting_from_the_answer_changes_nothing(seed: int) -> None:
+    """What was reached at a cost is not left at that cost."""
+    p = problem(seed)
+    status, w, _ = solve(p._replace(risk=p.risk.copy()))
+    if status != SOLVED or not (p.cost > 0).all():
+        return
+    again = solve(p._replace(risk=p.risk.copy(), held=w))
+    assert again[0] == SOLVED
+    np.testing.assert_allclose(again[1], w, atol=1e-6)
+
+
+def test_a_program_without_weights_is_solved() -> None:
+    none = np.empty(0)
+    status, w, prices = solve(Program(none, np.empty((0, 0)), none, none, none, none, np.empty((2, 0)), np.ones(2)))
+    assert (status, len(w), prices.tolist()) == (SOLVED, 0, [0.0, 0.0])
+
+
+def test_a_ceiling_that_must_be_passed_leaves_no_answer_and_one_that_is_just_met_does() -> None:
+    one = np.ones(1)
+    p = Program(np.zeros(1), np.eye(1), 0.5 * one, one, np.zeros(1), np.zeros(1), np.ones((1, 1)), 0.5 * one)
+    assert solve(p._replace(risk=np.eye(1)))[1].tolist() == [0.5]
+    assert solve(p._replace(risk=np.eye(1), room=0.499 * one))[0] == INFEASIBLE
+    short = p._replace(risk=np.eye(1), lower=-one, upper=-0.5 * one, room=0.499 * one)
+    assert solve(short)[0] == INFEASIBLE
+
+
+@pytest.mark.parametrize(("n", "seed"), [(60, 1), (60, 2), (90, 3)])
+def test_a_long_walk_keeps_its_factor_exact(n: int, seed: int) -> None:
+    """A book that starts far from its optimum changes its free set more than forty times: the factor is made anew."""
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(0, 0.01, (n, n // 2))
+    risk = factors @ factors.T + np.diag(rng.uniform(1e-5, 1e-4, n))
+    held = rng.uniform(-0.1, 0.1, n)
+    pull = rng.normal(0, 2e-3, n)
+    p = Program(pull, risk.copy(), np.full(n, -0.1), np.full(n, 0.1), held, np.full(n, 1e-5), np.ones((1, n)), np.array([3.0]))
+    status, w, prices = solve(p)
+    assert status == SOLVED
+    gradient = pull - p.risk @ w
+    inside = (np.abs(w) < 0.1) & (w != 0) & (w != held)
+    balance = np.sign(w) * prices[0] + np.sign(w - held) * 1e-5
+    np.testing.assert_allclose(gradient[inside], balance[inside], atol=1e-12)
+    assert inside.sum() > 5

@@ -1,0 +1,206 @@
+"""The rule of each named strategy, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sizing.allocation import Situation, allocate, nearest
+from sizing.limits import Limits
+from sizing.strategies import Kelly, Legacy, Pattern, equal_risk, named, vol_target, whole_days
+from trainingdata.errors import InputError
+
+Array = npt.NDArray[np.float64]
+WIDE = Limits(symbol_cap=9.0)
+DAY = {False: 1 / 252, True: 24 / 8766}  # of a stock and of a coin, in years of their own
+
+
+def book(n: int, **fields: Any) -> Situation:
+    """A rich account that holds nothing and decides on everything; σ 1 %, 2 basis points to trade."""
+    crypto = np.asarray(fields.get("crypto", np.zeros(n, dtype=bool)))
+    values: dict[str, Any] = {
+        "mu": np.zeros(n),
+        "covariance": np.eye(n) * 1e-4,
+        "held": np.zeros(n),
+        "cost": np.full(n, 2e-4),
+        "crypto": crypto,
+        "long_only": crypto,
+        "deciding": np.ones(n, dtype=bool),
+        "universe": np.ones(n, dtype=bool),
+        "years": np.array([DAY[bool(coin)] for coin in crypto]),
+        "equity": 1e5,
+        "stock_ceiling": 4.0,
+        "unborrowed": 1.0,
+    }
+    return Situation(**{**values, **fields})
+
+
+def targets(name: str, s: Situation, limits: Limits = WIDE, **settings: Any) -> list[float]:
+    answer: list[float] = named(name, **settings).allocate(s, limits).target.tolist()
+    return answer
+
+
+def test_the_multiplier_stretches_returns_costs_and_risk_alike() -> None:
+    """4 · (mu - cost) · 0.5 / σ² in a stock, once that in a coin: 1e-4 · 0.5 / 1e-2 is 0.005."""
+    crypto = np.array([False, True])
+    s = book(2, mu=np.full(2, 3e-4), covariance=np.eye(2) * 1e-2, crypto=crypto)
+    assert targets("kelly_50_x4", s) == pytest.approx([0.02, 0.005], rel=1e-6)
+    assert targets("kelly_50", s) == pytest.approx([0.005, 0.005], rel=1e-6)
+    assert named("kelly_50_x4", fraction=0.25) == Kelly(0.25, 4.0)
+
+
+def test_prices_of_a_stretched_program_are_not_shown() -> None:
+    s = book(1, mu=np.array([1e-2]))
+    (bound,) = named("kelly_50_x4").allocate(s, Limits()).binding
+    assert set(bound) == {"symbol_cap"}
+    assert np.isnan(bound["symbol_cap"])
+    assert not np.isnan(named("kelly_50").allocate(s, Limits()).binding[0]["symbol_cap"])
+    unstretched = Kelly(0.5, 1.0).allocate(s, Limits())
+    assert unstretched.target.tolist() == allocate(s, Limits(), 0.5).target.tolist()
+
+
+@pytest.mark.parametrize(("fraction", "good"), [(1e-6, True), (1.0, True), (0.0, False), (1.0001, False), (-0.5, False)])
+def test_a_fraction_is_above_nothing_and_at_most_all(fraction: float, good: bool) -> None:
+    if good:
+        assert Kelly(fraction).fraction == fraction
+        return
+    with pytest.raises(InputError, match=r"sizing\.fraction"):
+        Kelly(fraction)
+
+
+def test_a_pattern_leaves_what_is_exactly_at_the_edge_of_its_band() -> None:
+    """A quarter of a quarter is 0.0625, of a tenth 0.025; on the short side it is as wide."""
+    held = np.array([0.3125, 0.313, 0.1875, 0.187])
+    assert targets("equal_weight", book(4, held=held)) == [0.3125, 0.25, 0.1875, 0.25]
+    falling = book(3, mu=np.full(3, -1e-3), held=np.array([-0.12, -0.13, 0.0]))
+    assert targets("fixed_fraction", falling) == [-0.12, -0.1, -0.1]
+    assert targets("fixed_fraction", falling, band=0.0) == [-0.1, -0.1, -0.1]
+    assert targets("fixed_fraction", falling, size=0.2, band=0.5) == [-0.12, -0.13, -0.2]
+
+
+def test_equal_weight_counts_what_has_a_forecast_and_leaves_the_rest() -> None:
+    universe = np.array([True, False, True, False])
+    held = np.array([0.0, 0.2, 0.0, 0.0])
+    assert targets("equal_weight", book(4, universe=universe, held=held)) == [0.5, 0.2, 0.5, 0.0]
+    none = book(2, universe=np.zeros(2, dtype=bool), held=np.array([0.3, -0.1]))
+    assert targets("equal_weight", none) == [0.3, -0.1]
+    assert targets("buy_and_hold", book(4, universe=universe, held=held)) == [0.5, 0.2, 0.5, 0.0]
+    assert targets("buy_and_hold", book(2, held=np.array([-0.1, 0.0]))) == [-0.1, 0.5]
+
+
+def test_fixed_fraction_asks_for_more_than_coming_and_going_costs() -> None:
+    """Twice 2 basis points is not enough; what is held stays until its forecast turns, and without one it stays."""
+    mu = np.array([4e-4, 4.01e-4, -4e-4, 0.0, -1e-5, 1e-5])
+    held = np.array([0.0, 0.0, 0.3, 0.3, 0.3, 0.3])
+    assert targets("fixed_fraction", book(6, mu=mu, held=held)) == [0.0, 0.1, 0.0, 0.3, 0.0, 0.3]
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 0.5))
+def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(seed: int, deviation: float) -> None:
+    """Correlation included, weights in inverse proportion to σ, and nothing in what has no forecast."""
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(0, 0.01, (4, 6))
+    crypto = rng.random(4) < 0.4
+    universe = np.array([True, True, rng.random() < 0.5, False])
+    days = rng.integers(1, 4)
+    s = book(4, covariance=factors @ factors.T, crypto=crypto, universe=universe)
+    s = replace(s, years=s.years * days, held=np.array([0.0, 0.0, 0.0, 0.2]))
+    w = vol_target(s, deviation)
+    a_year = s.covariance / np.sqrt(np.outer(s.years, s.years))
+    assert np.sqrt(w @ a_year @ w) == pytest.approx(deviation, rel=1e-9)
+    risk = (w * np.sqrt(np.diag(a_year)))[universe]
+    np.testing.assert_allclose(risk, risk[0], rtol=1e-9)
+    assert (w[~universe] == 0).all()
+    assert (w[universe] > 0).all()
+
+
+def test_risk_parity_leaves_nothing_in_what_has_no_forecast() -> None:
+    s = book(3, universe=np.array([True, True, False]), held=np.array([0.0, 0.0, 0.4]))
+    s = replace(s, covariance=np.diag([1e-4, 4e-4, 0.0]))
+    assert targets("risk_parity", s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
+
+
+@pytest.mark.parametrize("coin", [False, True])
+def test_risks_compare_from_a_whole_day_of_each_symbols_own_on(coin: bool) -> None:
+    crypto = np.array([coin, False])
+    day = np.array([DAY[coin], DAY[False]])
+    for years, known in ((day, True), (day * [0.999, 1], False), (day * [1, 0.999], False), (day * [3, 1], True)):
+        found = whole_days(book(2, crypto=crypto, years=years))
+        assert (found is not None) == known
+        assert found is None or found.tolist() == [0, 1]
+    short = book(2, crypto=crypto, years=day * [0.5, 1], universe=np.array([False, True]))
+    assert whole_days(short).tolist() == [1], "what has no forecast is not asked"
+    assert whole_days(book(2, universe=np.zeros(2, dtype=bool))) is None
+    assert whole_days(book(2, covariance=np.diag([1e-4, 0.0]))) is None
+    still = book(2, covariance=np.diag([1e-4, 0.0]), universe=np.array([True, False]))
+    assert whole_days(still).tolist() == [0]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 10))
+def test_equal_parts_of_the_variance_are_equal_to_nine_digits(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(size=(n, 2 * n))
+    scale = 10.0 ** rng.uniform(-3, 0, n)
+    covariance = factors @ factors.T * np.outer(scale, scale)
+    w = equal_risk(covariance)
+    parts = w * (covariance @ w)
+    np.testing.assert_allclose(parts, parts.mean(), rtol=1e-8)
+    assert w.sum() == pytest.approx(1.0, abs=1e-12)
+
+
+def test_a_symbol_without_variance_has_no_equal_part() -> None:
+    with pytest.raises(InputError, match="risk_parity: variance 0 is not above 0"):
+        equal_risk(np.diag([1.0, 0.0]))
+    assert equal_risk(np.array([[4.0]])).tolist() == [1.0]
+
+
+def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
+    """Ceiling 1, 0.8 fixed: half of 0.2, then half of 0.1; a coin wants half and gets what both together leave."""
+    s = book(4, crypto=np.array([False, False, False, True]), stock_ceiling=1.0)
+    s = replace(s, held=np.array([0.8, 0.0, 0.0, 0.0]), deciding=np.array([False, True, True, True]))
+    s = replace(s, mu=np.array([0.0, 1e-5, -1e-5, -1.0]))
+    allocation = named("legacy").allocate(s, WIDE)
+    assert allocation.target == pytest.approx([0.8, 0.1, -0.05, 0.05], abs=1e-9)
+    assert np.isnan(allocation.wanted[0])
+    assert allocation.wanted[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
+
+
+def test_legacy_does_not_count_its_own_position_nor_coins_and_takes_nothing_where_no_power_is_left() -> None:
+    s = book(2, crypto=np.array([False, True]), stock_ceiling=2.0, held=np.array([0.7, 0.25]))
+    s = replace(s, deciding=np.array([True, False]))
+    assert Legacy()._wish(s, 0) == 1.0
+    assert Legacy(0.5)._wish(s, 0) == 0.5
+    assert Legacy(0.5)._wish(s, 1) == 0.5, "the multiplier is for stocks"
+    full = book(2, stock_ceiling=1.0, held=np.array([0.0, -1.5]), deciding=np.array([True, False]))
+    assert Legacy()._wish(full, 0) == 0.0
+    assert named("legacy").allocate(full, WIDE).target.tolist() == [0.0, -1.5]
+
+
+def test_every_name_has_its_own_look_ahead_and_settings() -> None:
+    sessions = {"equal_weight", "vol_target", "risk_parity", "buy_and_hold"}
+    for name in ("kelly_50", "kelly_50_x4", "fixed_fraction", "legacy", *sessions):
+        assert named(name).holding == ("session" if name in sessions else None), name
+    quarter = {"equal_weight": 0.25, "fixed_fraction": 0.25, "vol_target": 0.25, "risk_parity": 0.25, "buy_and_hold": 0.0}
+    for name, band in quarter.items():
+        pattern = named(name)
+        assert isinstance(pattern, Pattern)
+        assert (pattern.name, pattern.band) == (name, band)
+    assert named("vol_target", band=0.1).band == 0.1
+    s = book(1, covariance=np.array([[1e-4]]))
+    assert targets("vol_target", s) == pytest.approx([0.15 / (0.01 * np.sqrt(252))], rel=1e-6)
+    assert targets("legacy", book(1, stock_ceiling=1.0), risk_multiplier=0.5) == pytest.approx([0.25], abs=1e-9)
+
+
+@given(st.integers(0, 10_000))
+def test_a_pattern_is_the_nearest_point_to_its_rule(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    wish = rng.normal(0, 0.8, 3)
+    s = book(3, held=rng.normal(0, 0.3, 3), stock_ceiling=1.5)
+    found = Pattern("any", lambda _: wish, band=0.0).allocate(s, Limits()).target
+    assert found.tolist() == nearest(s, Limits(), wish).target.tolist()
