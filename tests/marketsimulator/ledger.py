@@ -118,6 +118,7 @@ class Ledger:
                     self._act(action)
             self.session_opens()
         splits = [fill for fill in fills if fill.client_order_id.startswith("split-")]
+        assert all(fill.qty for fill in splits)
         self.take(splits)
         fills = fills[len(splits) :]
         starts = started_at(Kind.STOCK, bars.times[t : t + 1])[0]
