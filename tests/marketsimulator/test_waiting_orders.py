@@ -262,7 +262,11 @@ def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
     stops = {"buy-stop": 30.0, "sell-stop": 22.0, "both": 22.0}
     assert {name: rows[name]["stop"] for name in stops} == pytest.approx(stops)
     assert (rows["trail"]["trail"], rows["share"]["trail"], rows["share"]["trail_share"]) == (3.0, 0.0, 0.2)
-    assert {name: abs(row["quantity"]) for name, row in rows.items()} == {**dict.fromkeys(rows, 40.0), "share": 12.0, "one": 4.0}
+    assert {name: abs(row["quantity"]) for name, row in rows.items()} == {
+        **dict.fromkeys(rows, 40.0),
+        "share": 12.0,
+        "one": 4.0,
+    }
 
 
 def test_a_reverse_split_leaves_whole_shares_in_a_waiting_order() -> None:
