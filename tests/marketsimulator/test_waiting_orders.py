@@ -210,8 +210,9 @@ def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_where_nothing_i
     early = stock(FLAT, FLAT, (100, 101, 94, 95), (95, 96, 90, 91))
     early.submit([order("sell", 15, "stop", stop_price=95.0)])
     early.submit([order("buy", 10, name="in", tif="ioc", kind="limit", limit_price=100.0)])
+    early.submit([order("buy", 1, "limit", "far", limit_price=50.0)])
     assert walk(early, 3) == [("in", 10, 100.0), ("o", -10, 95.0)]
-    assert early.account().open_orders == ()
+    assert [o.client_order_id for o in early.account().open_orders] == ["far"]
     assert early.states(["o"])["o"] == "canceled"
 
 
