@@ -94,12 +94,14 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(mar
     mask[1, : int(rng.integers(0, len(market.times)))] = False
     gappy = np.where(mask[:, :, None], market.values, np.nan)
     bars = Bars(market.instruments, market.times, gappy, mask, market.source)
-    since = bars.times[-int(rng.integers(150, 400))]
+    decides = mask[0] & np.isin(bars.times, stock_grid().decisions)
+    since = bars.times[np.flatnonzero(decides)[-int(rng.integers(30, 80))]]
     found = believed(bars, str(since), holding)
     table = Tilted().forecast(bars, since)
     windows = table.windows
     assert len(found.at) > 40
-    for t in rng.choice(len(found.at), 12, replace=False).tolist():
+    assert found.at[0] == since
+    for t in [0, *rng.choice(len(found.at), 12, replace=False).tolist()]:
         now, until = found.at[t], found.until[t]
         for s, item in enumerate(bars.instruments):
             own = np.flatnonzero((windows.symbol == s) & (windows.issued_at <= now))

@@ -161,6 +161,8 @@ def test_an_order_as_large_as_the_most_is_one_and_above_it_two_halves() -> None:
     for qty, parts in (("3.8", ["3.8"]), ("3.802", ["1.901", "1.901"]), ("7.598", ["3.799", "3.799"]), ("0.001", ["0.001"])):
         orders = rebalance("k", AT, [(coin, Decimal(0), Decimal(qty), 3.8, "x")])
         assert [o.qty for o in orders] == [Decimal(p) for p in parts]
+    (first, second) = rebalance("k", AT, [(coin, Decimal("6.0005"), Decimal(0), 3.8, "close")])
+    assert (first.qty, second.qty) == (Decimal(3), Decimal("3.0005"))
     assert [o.client_order_id[-3:] for o in rebalance("k", AT, [(coin, Decimal(0), Decimal(9), 3.8, "x")])] == [
         "0-0",
         "1-0",

@@ -112,12 +112,15 @@ class Ledger:
         self.date = new_york_date(pair)[1]
         self.flows.clear()
         self.filled.clear()
+        split: list[str] = []
         if sessions_opened(pair)[1]:
             for action in self.actions:
                 if pair[0] < action.opens <= pair[1]:
+                    split += [action.symbol] if action.ratio != 1 and self.held[action.symbol] else []
                     self._act(action)
             self.session_opens()
         splits = [fill for fill in fills if fill.client_order_id.startswith("split-")]
+        assert [fill.symbol for fill in splits] == split
         self.take(splits)
         fills = fills[len(splits) :]
         starts = started_at(Kind.STOCK, bars.times[t : t + 1])[0]

@@ -210,8 +210,9 @@ def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_where_nothing_i
     early = stock(FLAT, FLAT, (100, 101, 94, 95), (95, 96, 90, 91))
     early.submit([order("sell", 15, "stop", stop_price=95.0)])
     early.submit([order("buy", 10, name="in", tif="ioc", kind="limit", limit_price=100.0)])
+    early.submit([order("buy", 1, "limit", "far", limit_price=50.0)])
     assert walk(early, 3) == [("in", 10, 100.0), ("o", -10, 95.0)]
-    assert early.account().open_orders == ()
+    assert [o.client_order_id for o in early.account().open_orders] == ["far"]
     assert early.states(["o"])["o"] == "canceled"
 
 
@@ -244,6 +245,7 @@ def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
     b = stock(*[FLAT] * 7, (25, 25.5, 24.5, 25), (25, 25.5, 24.5, 25), actions=actions, margin=MarginTerms(leverage=50.0))
     sent = [
         order("buy", 10, "limit", "bid", limit_price=86.0),
+        order("buy", 1, "limit", "one", limit_price=86.0),
         order("sell", 10, "limit", "offer", limit_price=120.0),
         order("buy", 10, "stop", "buy-stop", stop_price=120.0),
         order("sell", 10, "stop", "sell-stop", stop_price=90.0),
@@ -256,12 +258,16 @@ def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
     for step in range(1, 8):
         b.advance(step)
     rows = {b._orders[row["number"]].client_order_id: row for row in b._book.orders}
-    expected = {"bid": 21.0, "offer": 30.0, "both": 22.0}
+    expected = {"bid": 21.0, "one": 21.0, "offer": 30.0, "both": 22.0}
     assert {name: rows[name]["limit"] for name in expected} == pytest.approx(expected)
     stops = {"buy-stop": 30.0, "sell-stop": 22.0, "both": 22.0}
     assert {name: rows[name]["stop"] for name in stops} == pytest.approx(stops)
     assert (rows["trail"]["trail"], rows["share"]["trail"], rows["share"]["trail_share"]) == (3.0, 0.0, 0.2)
-    assert {name: abs(row["quantity"]) for name, row in rows.items()} == {**dict.fromkeys(rows, 40.0), "share": 12.0}
+    assert {name: abs(row["quantity"]) for name, row in rows.items()} == {
+        **dict.fromkeys(rows, 40.0),
+        "share": 12.0,
+        "one": 4.0,
+    }
 
 
 def test_a_reverse_split_leaves_whole_shares_in_a_waiting_order() -> None:

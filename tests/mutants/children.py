@@ -197,11 +197,26 @@ class _Loader(importlib.machinery.SourceFileLoader):
             return
         import numpy as np
 
-        for name, value in vars(module).items():
+        for name, value in list(vars(module).items()):
             if isinstance(value, np.dtype) and value.fields:
                 setattr(module, name, np.dtype((np.record, value)))
+            if module.__name__ in self._changed.plain and hasattr(value, "py_func"):
+                setattr(module, name, _with_attributes(value))
             if module.__name__ == DECORATORS and name in ("compiled", "inlined"):
                 setattr(module, name, functools.partial(_decorated, value, self._changed))
+
+
+def _with_attributes(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiled function for a caller in Python: records that it makes have attributes there too."""
+    import numpy as np
+
+    @functools.wraps(compiled)
+    def called(*args: Any) -> Any:
+        answer = compiled(*args)
+        records = isinstance(answer, np.ndarray) and answer.dtype.fields
+        return answer.view(np.dtype((np.record, answer.dtype))) if records else answer
+
+    return called
 
 
 def _decorated(compiled: Callable[..., Any], changed: Changed, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -211,8 +226,9 @@ def _decorated(compiled: Callable[..., Any], changed: Changed, function: Callabl
 
     @functools.wraps(function)
     def as_machine_code(*args: Any) -> Any:
-        """Divisions by zero give inf or nan, in silence."""
+        """Divisions by zero give inf or nan, in silence; what is a float of Python's would raise."""
         with np.errstate(all="ignore"):
-            return function(*args)
+            answer = function(*args)
+        return np.float64(answer) if type(answer) is float else answer
 
     return as_machine_code

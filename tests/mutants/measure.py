@@ -25,13 +25,23 @@ PATIENCE = (4.0, 10.0)  # a mutant may take so many times the processor time of 
 MARKET, TRADE, WIRE = "tests/marketsimulator/test_", "tests/execution/test_", "tests/e2e/test_"
 SIZE, FORECAST, DATA = "tests/sizing/test_", "tests/forecasting/test_", "tests/trainingdata/test_"
 TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails soonest in front
-    "marketsimulator/settlement.py": (f"{MARKET}settlement.py", f"{MARKET}invariants.py", f"{MARKET}waiting_orders.py"),
+    "marketsimulator/settlement.py": (
+        f"{MARKET}settlement.py",
+        f"{MARKET}impact.py",
+        f"{MARKET}invariants.py",
+        f"{MARKET}waiting_orders.py",
+    ),
     "marketsimulator/margin.py": (f"{MARKET}settlement.py", f"{MARKET}margin_calls.py", f"{MARKET}invariants.py"),
     "marketsimulator/matching.py": (f"{MARKET}matching.py", f"{MARKET}waiting_orders.py"),
     "marketsimulator/rebalancing.py": (f"{MARKET}weights.py", f"{MARKET}followed_weights.py", f"{MARKET}parity.py"),
     "marketsimulator/weights.py": (f"{MARKET}weights.py", f"{MARKET}followed_weights.py"),
     "marketsimulator/variants.py": (f"{MARKET}variants.py", f"{MARKET}parity.py"),
-    "marketsimulator/timeline.py": (f"{MARKET}matching.py", f"{MARKET}margin_calls.py", f"{MARKET}invariants.py"),
+    "marketsimulator/timeline.py": (
+        f"{MARKET}matching.py",
+        f"{MARKET}impact.py",
+        f"{MARKET}margin_calls.py",
+        f"{MARKET}invariants.py",
+    ),
     "sizing/kelly.py": (f"{SIZE}kelly.py", f"{SIZE}strategies.py", f"{SIZE}history.py"),
     "sizing/allocation.py": (f"{SIZE}allocation.py", f"{SIZE}strategies.py", f"{SIZE}quantity.py", f"{TRADE}trader.py"),
     "sizing/limits.py": (f"{SIZE}limits.py", f"{SIZE}strategies.py", f"{SIZE}quantity.py"),
@@ -39,9 +49,10 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     "sizing/quantity.py": (f"{SIZE}quantity.py", f"{TRADE}orders.py", f"{TRADE}order_shapes.py", f"{TRADE}trader.py"),
     "sizing/program.py": (f"{SIZE}program.py", f"{SIZE}kelly.py"),
     "sizing/factor.py": (f"{SIZE}program.py", f"{SIZE}kelly.py"),
-    "execution/orders.py": (f"{TRADE}orders.py", f"{TRADE}order_shapes.py"),
+    "execution/orders.py": (f"{TRADE}orders.py", f"{TRADE}order_shapes.py", f"{TRADE}trader_accounts.py"),
     "execution/trader.py": (
         f"{TRADE}trader.py",
+        f"{TRADE}trader_accounts.py",
         f"{TRADE}overnight.py",
         f"{TRADE}open_orders.py",
         f"{MARKET}limits_over_time.py",

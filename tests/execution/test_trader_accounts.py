@@ -1,0 +1,162 @@
+"""Decisions beside what a trader does not trade: positions outside its universe, open orders; settings at their edges."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.decision import Decision
+from execution.fees import FeeSchedule, TradingCosts
+from execution.orders import MOST, Account, Order
+from execution.trader import SizingSettings, Trader
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import ForecastTable, silent
+from sizing.kelly import SizingProblem, SolverFailed
+from sizing.limits import Limits
+from sizing.strategies import Kelly
+from trainingdata.bars import Bars
+from trainingdata.correlation import CorrelationEstimator
+from trainingdata.errors import InputError
+
+MIDDAY, NIGHT = "2024-03-05T17:30", "2024-03-06T03:00"
+
+
+class Tilted:
+    """A random walk whose median is moved by so many basis points a step, for some symbols."""
+
+    name = "tilted"
+
+    def __init__(self, **basis_points: float) -> None:
+        self.basis_points = basis_points
+
+    def forecast(self, bars: Bars, since: np.datetime64, progress: Any = silent) -> ForecastTable:
+        table = RandomWalk().forecast(bars, since, progress)
+        tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
+        steps = np.arange(1, table.values.shape[1] + 1)
+        values = table.values * (1 + 1e-4 * tilt[:, None, None] * steps[None, :, None])
+        return replace(table, answer=values.astype(np.float32).__getitem__)
+
+
+def decided(bars: Bars, at: str, *, sizing: SizingSettings | None = None, held: Any = (), **tilts: float) -> Decision:
+    """A decision of an account with 100,000 USD of equity; held: symbol → (quantity, price), also outside the panel."""
+    panel = bars.until(np.datetime64(at, "ns"))
+    prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True) if np.isfinite(p)}
+    beside = dict(held)
+    prices |= {s: price for s, (_, price) in beside.items()}
+    cash = 100_000 - sum(float(q) * price for q, price in beside.values())
+    account = Account(cash, {s: Decimal(str(q)) for s, (q, _) in beside.items()}, prices, panel.now)
+    who = Trader(
+        "t", Tilted(**tilts), CorrelationEstimator(), sizing or SizingSettings(), Limits(), TradingCosts(), FeeSchedule()
+    )
+    decision = who.decide(panel, account)
+    assert decision is not None
+    assert not set(beside) & {o.symbol for o in decision.orders}
+    return decision
+
+
+def test_a_coin_outside_the_universe_leaves_less_for_coins_and_for_stocks(market: Bars) -> None:
+    coin = {"ZZZUSD": (9, 10_000.0)}
+    coins = decided(market, NIGHT, held=coin, SYXUSD=90.0, SYYUSD=90.0)
+    assert sum(c.target for c in coins.choices) <= 0.1 + 1e-9
+    assert sum(c.target for c in coins.choices) > 0.09
+    stocks = decided(market, MIDDAY, held=coin, SYA=90.0, SYB=-90.0, SYC=90.0)
+    assert sum(abs(c.target) for c in stocks.choices) == pytest.approx(4.0 * 0.1, rel=1e-3)
+
+
+def test_a_short_outside_the_universe_counts_for_the_stock_ceiling(market: Bars) -> None:
+    short = decided(market, MIDDAY, held={"ZZZ": (-3_700, 100.0)}, SYA=90.0, SYB=90.0)
+    assert sum(abs(c.target) for c in short.choices) == pytest.approx(0.3, rel=1e-3)
+
+
+def test_what_is_held_outside_and_has_no_price_is_named(market: Bars) -> None:
+    panel = market.until(np.datetime64(MIDDAY, "ns"))
+    waiting = Order("o-1", "ZZZ", "buy", Decimal(5), "other")
+    prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True)}
+    account = Account(1e5, {}, prices, panel.now, open_orders=(waiting,))
+    who = Trader("t", Tilted(), CorrelationEstimator(), SizingSettings(), Limits(), TradingCosts(), FeeSchedule())
+    with pytest.raises(InputError, match="ZZZ is held or ordered and has no price"):
+        who.decide(panel, account)
+
+
+def test_an_account_that_lends_no_shares_sells_none_short(market: Bars) -> None:
+    panel = market.until(np.datetime64(MIDDAY, "ns"))
+    prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True)}
+    who = Trader("t", Tilted(SYA=-90.0), CorrelationEstimator(), SizingSettings(), Limits(), TradingCosts(), FeeSchedule())
+    for shorting in (True, False):
+        decision = who.decide(panel, Account(1e5, {}, prices, panel.now, shorting=shorting))
+        assert decision is not None
+        assert {c.symbol: c.target for c in decision.choices}["SYA"] == (-0.6 if shorting else 0.0)
+
+
+@pytest.mark.parametrize("name", ["risk_multiplier", "position", "target_volatility"])
+def test_sizing_settings_hold_to_their_edges(name: str) -> None:
+    for sound in (1e-9, 10.0):
+        assert getattr(SizingSettings(**{name: sound}), name) == sound
+    for wrong in (0.0, -1.0, 10.001, float("nan")):
+        with pytest.raises(InputError, match=f"sizing.{name}: .* is outside 0 … 10"):
+            SizingSettings(**{name: wrong})
+    assert SizingSettings(band=0.0).band == 0.0
+    for wrong in (-0.001, 1.0):
+        with pytest.raises(InputError, match=r"sizing\.band"):
+            SizingSettings(band=wrong)
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        ({"strategy": "fixed_fraction"}, 0.1),
+        ({"strategy": "fixed_fraction", "position": 0.2}, 0.2),
+        ({"enhanced": False}, 0.6),
+    ],
+)
+def test_settings_reach_the_rule_they_name(market: Bars, words: dict[str, Any], size: float) -> None:
+    decision = decided(market, MIDDAY, sizing=SizingSettings(**words), SYA=90.0)
+    assert {c.symbol: c.target for c in decision.choices}["SYA"] == pytest.approx(size, rel=1e-6)
+
+
+def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = market.until(np.datetime64(MIDDAY, "ns"))
+    prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True)}
+    who = Trader("t", Tilted(SYA=90.0), CorrelationEstimator(), SizingSettings(), Limits(), TradingCosts(), FeeSchedule())
+    problem = SizingProblem(*[np.zeros(0)] * 8, 0.5)
+
+    def fails(*_: object) -> None:
+        raise SolverFailed("no convergence", problem)
+
+    monkeypatch.setattr(Kelly, "allocate", fails)
+    for cash in (50_000.0, 0.5 - 100 * prices["SYA"]):
+        account = Account(cash, {"SYA": Decimal(100)}, prices, panel.now)
+        decision = who.decide(panel, account)
+        assert decision is not None
+        found = {c.symbol: c for c in decision.choices}
+        weight = 100 * prices["SYA"] / account.equity
+        assert (found["SYA"].held, found["SYA"].target, found["SYA"].qty) == (pytest.approx(weight), pytest.approx(weight), 0)
+        assert (found["SYB"].held, found["SYB"].target) == (0.0, 0.0)
+        assert (decision.failure, decision.unsolved, decision.orders) == ("no convergence", problem, ())
+    broke = who.decide(panel, Account(-1e6, {"SYA": Decimal(100)}, prices, panel.now))
+    assert broke is not None
+    choice = broke.choices[0]
+    assert (choice.target, choice.qty, choice.binding.keys()) == (0.0, -100, {"failed"})
+    assert np.isnan([choice.held, choice.kelly, choice.cost]).all()
+    assert choice.sigma > 0
+
+
+def test_what_open_orders_would_take_off_is_not_off_yet() -> None:
+    def undone(held: int, *orders: tuple[Any, int]) -> Any:
+        waiting = tuple(Order(f"o-{k}", "NVDA", side, Decimal(q), "x") for k, (side, q) in enumerate(orders))
+        account = Account(0.0, {"NVDA": Decimal(held)}, {"NVDA": 5.0}, np.datetime64(0, "ns"), open_orders=waiting)
+        return account.undone
+
+    assert undone(-10, ("buy", 4), ("buy", 3)) == {"NVDA": -7}
+    assert undone(10, ("sell", 4), ("sell", 3)) == {"NVDA": 7}
+    assert undone(-10, ("buy", 8), ("buy", 3)) == {"NVDA": -10}
+    assert undone(10, ("buy", 4)) == {}
+    assert undone(0, ("sell", 4)) == {}
+
+
+def test_no_order_is_for_a_million_millions() -> None:
+    assert MOST == 1_000_000_000_000
