@@ -188,6 +188,9 @@ def stock(**fields: Any) -> Situation:
         ({"mu": np.array([2.4e-4])}, 0.2, {}),
         # nothing to wish for
         ({"mu": np.zeros(1)}, 0.0, {}),
+        ({"mu": np.zeros(1), "long_only": np.ones(1, dtype=bool)}, 0.0, {}),
+        # an account that just may be short, and would not pay to be
+        ({"mu": np.array([-1.9e-4]), "equity": 2_000.0}, 0.0, {"cost": None}),
         ({"deciding": np.zeros(1, dtype=bool), "held": np.array([0.9])}, 0.9, {}),
     ],
 )  # fmt: skip

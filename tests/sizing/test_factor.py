@@ -136,6 +136,7 @@ def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: fl
         ({"fraction": -0.5}, "fraction must be above 0, got -0.5"),
         ({"lower": [-1.0, 1.5]}, "lower 1.5 exceeds upper 1 at 1"),
         ({"cost": [0.0, -1e-4]}, "cost must not be negative, got -0.0001"),
+        ({"cost": [0.0, -1e-4], "lower": [1.0, -1.0]}, "cost must not be negative, got -0.0001"),
         ({"covariance": [[1.0, 0.0], [np.nan, 1.0]]}, "covariance must be finite"),
         ({"groups": [([1.0, np.inf], 1.0)]}, "groups: coefficients must be finite and not negative"),
         ({"groups": [([1.0, 1.0], [1.0])]}, r"groups: a ceiling must be a number, got shape \(1,\)"),
