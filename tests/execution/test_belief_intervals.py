@@ -152,9 +152,9 @@ def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) ->
 def test_the_first_forecast_of_all_decides(market: Bars) -> None:
     first = Tilted().forecast(market, market.times[0]).windows
     found = believed(market, str(market.times[0]))
-    begins = int(np.flatnonzero(found.deciding.any(axis=1))[0])
-    assert found.at[begins] == first.issued_at[0]
-    assert found.deciding[begins, first.symbol[0]]
+    here = int(np.searchsorted(found.at, first.issued_at[0]))
+    assert found.at[here] == first.issued_at[0]
+    assert found.deciding[here, first.symbol[0]]
     alone = market.until(at("2024-03-05T17:30"))
     s = alone.symbols.index(STOCK)
     lone = Bars(alone.instruments[s : s + 1], alone.times, alone.values[s : s + 1], alone.mask[s : s + 1], "test")
