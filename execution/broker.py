@@ -88,21 +88,20 @@ def refusal(order: Order, asset: Asset | None = None, account: Standing | None =
 
     asset: what it allows with the symbol, account: what is held and open, where these are known.
     """
-    coin = instrument(order.symbol).kind is Kind.CRYPTO
+    coin, fraction = instrument(order.symbol).kind is Kind.CRYPTO, order.qty % 1 != 0
     return (
-        _misshapen(order, coin)
-        or (_not_allowed(order, coin, asset) if asset is not None else "")
-        or (_out_of_place(order, coin, account, terms) if account is not None else "")
+        _misshapen(order, coin, fraction)
+        or (_not_allowed(order, coin, fraction, asset) if asset is not None else "")
+        or (_out_of_place(order, coin, fraction, account, terms) if account is not None else "")
     )
 
 
-def _misshapen(order: Order, coin: bool) -> str:
+def _misshapen(order: Order, coin: bool, fraction: bool) -> str:
     """Coins trade as market, limit and stop-limit orders, gtc or ioc; fractions of a share and the auctions for a day."""
     if coin:
         sound = order.type in ("market", "limit", "stop_limit") and order.tif in ("gtc", "ioc")
         sound &= not (order.legs or order.extended_hours)
         return "" if sound else "coins take market, limit and stop-limit orders, gtc or ioc, without exits"
-    fraction = order.qty % 1 != 0
     if fraction and order.tif != "day":
         return "fractions of a share trade in day orders only"
     if fraction and order.legs:
@@ -118,9 +117,8 @@ def _misshapen(order: Order, coin: bool) -> str:
     return ""
 
 
-def _not_allowed(order: Order, coin: bool, asset: Asset) -> str:
+def _not_allowed(order: Order, coin: bool, fraction: bool, asset: Asset) -> str:
     """A fraction of what has none, a short of what cannot be borrowed, a quantity between the asset's steps."""
-    fraction = order.qty % 1 != 0
     opens_short = order.side == "sell" and not order.reduces and not coin
     if not asset.tradable:
         return f"{order.symbol} is not tradable now"
@@ -133,13 +131,13 @@ def _not_allowed(order: Order, coin: bool, asset: Asset) -> str:
     return ""
 
 
-def _out_of_place(order: Order, coin: bool, account: Standing, terms: OrderTerms) -> str:
+def _out_of_place(order: Order, coin: bool, fraction: bool, account: Standing, terms: OrderTerms) -> str:
     """Too small or too large, against the account's own open order, or through zero.
 
     A position is closed before the opposite one is opened; what closes one whole is never too small.
     """
     held, change = account.positions.get(order.symbol, _NOTHING), order.signed_qty
-    if coin or (change % 1 != 0 and change != -held):
+    if coin or (fraction and change != -held):
         price = order.limit_price or order.stop_price or account.prices.get(order.symbol)
         if why := _worth_too_little_or_much(order, coin, price, terms):
             return why

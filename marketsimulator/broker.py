@@ -174,15 +174,11 @@ class SimulatedBroker:
             log.warning("%s is refused: %s", order.client_order_id, why)
             self._book.account["refusals"] += 1
             return False
-        self._note(order)
-        for leg in order.legs:
-            self._note(leg)
+        for each in (order, *order.legs):
+            self._numbers[each.client_order_id] = len(self._orders)
+            self._orders.append(each)
+            self._states.append("held")
         return True
-
-    def _note(self, order: Order) -> None:
-        self._numbers[order.client_order_id] = len(self._orders)
-        self._orders.append(order)
-        self._states.append("held")
 
     def states(self, client_order_ids: Iterable[str]) -> dict[str, State]:
         """What has become of orders and exits of orders; without those it never took."""

@@ -99,8 +99,11 @@ def test_replay_of_weights(seconds: Seconds) -> None:
         text = f"\n{s} x {t}, {len(run(w)):,} fills, their frame included: {s * t / plain / 1e6:.1f} M symbol-bars/s"
         text += f", three times the weights (margin, cut, interest) {s * t / levered / 1e6:.1f} M"
         if peers:
-            theirs = peers[k]["median_s"]
+            theirs, ours = peers[k]["median_s"], replay(w, bars, capital=1e6, fee_bps=1.0, slippage_bps=1.0)
             text += f"; vectorbt {s * t / theirs / 1e6:.2f} M: {theirs / plain:.1f} x, {theirs / levered:.1f} x"
+            text += (
+                f" (equity ends at {ours.equity.iloc[-1]:,.0f}, vectorbt's at {peers[k]['final']:,.0f}: it fills at the close)"
+            )
         print(text)
 
 

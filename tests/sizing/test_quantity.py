@@ -147,9 +147,14 @@ def test_a_price_that_is_none_is_refused(price: float) -> None:
         get_qty("NVDA", price, account=RICH, moments=beliefs(NVDA=(1e-4, 0.01)))
 
 
-def test_an_account_without_equity_is_refused() -> None:
-    with pytest.raises(InputError, match="equity"):
-        get_qty("NVDA", 1.0, account=Held(0.0), moments=beliefs(NVDA=(1e-4, 0.01)))
+def test_an_account_without_equity_adds_nothing_and_closes_what_it_holds(caplog: pytest.LogCaptureFixture) -> None:
+    """What `Trader.decide` does with such an account, and the phrase that operators grep for."""
+    moments = beliefs(NVDA=(1e-4, 0.01))
+    for fallback in ("none", "legacy"):
+        assert get_qty("NVDA", 1.0, account=Held(0.0), moments=moments, fallback=fallback) == 0  # type: ignore[arg-type]
+    broke = Held(-10_000.0, {"NVDA": Decimal(50)}, {"NVDA": 100.0})
+    assert get_qty("NVDA", 100.0, account=broke, moments=moments) == -50
+    assert [r.message.count("Enhanced sizing failed: account: equity is") for r in caplog.records] == [1, 1, 1]
 
 
 def test_get_qty_is_offered_by_the_room() -> None:

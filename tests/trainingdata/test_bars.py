@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,12 @@ def test_a_panel_checks_its_shapes() -> None:
         Bars((item,), times[:1], np.ones((1, 2, 5)), np.ones((1, 1), dtype=bool), "test")
     with pytest.raises(DataError, match="none were asked for"):
         panel([], "test")
+
+
+def test_a_panel_with_other_instruments_knows_what_they_allow(market: Bars) -> None:
+    shut = replace(market, instruments=tuple(replace(i, tradable=False, borrowable=False) for i in market.instruments))
+    assert market.tradable.all()
+    assert not shut.tradable.any()
+    assert shut.long_only.all()
+    part = shut.between(0, 3)
+    assert (part.symbols, part.tradable.tolist()) == (market.symbols, [False] * len(market.symbols))

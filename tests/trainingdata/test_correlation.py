@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +9,17 @@ from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
 
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.correlation import SMALLEST_EIGENVALUE, CorrelationEstimator, correlations_over, positive_definite
+from trainingdata.correlation import (
+    SMALLEST_EIGENVALUE,
+    CorrelationEstimator,
+    CorrelationMatrix,
+    correlations_over,
+    hourly_returns,
+    positive_definite,
+    session_returns,
+)
 from trainingdata.errors import InputError
-from trainingdata.sessions import last_four_pm
+from trainingdata.sessions import four_pm, last_four_pm, sessions_between
 from trainingdata.synthetic import SyntheticMarket
 
 
@@ -96,8 +103,74 @@ def test_stocks_and_coins_are_joined_by_afternoon_returns() -> None:
     assert 0.05 < across.mean() < 0.3  # the market's own: 0.65 · 0.75 · 0.36 = 0.18
 
 
+@pytest.mark.parametrize(("hourly", "session"), [(500, 120), (2_000, 20), (50, 250)])
+def test_what_is_looked_at_reaches_back_far_enough_for_both_windows(hourly: int, session: int) -> None:
+    """Weekends and holidays included; what lies further back changes nothing."""
+    bars = SyntheticMarket(start="2022-01-03", end="2024-03-08", symbols=("SYA", "SYXUSD")).bars()
+    estimator = CorrelationEstimator(hourly_window=hourly, session_window=session)
+    seen: list[tuple[int, int]] = []
+    boundary = last_four_pm(bars.now)
+    recent = bars.between(int(np.searchsorted(bars.times, boundary - estimator._reach)), len(bars.times)).until(boundary)
+    for members in ([0], [1]):
+        returns = hourly_returns(recent, np.array(members), hourly)
+        seen.append((len(returns), int(np.isfinite(returns).sum())))
+    assert seen == [(hourly, hourly), (hourly, hourly)]
+    daily = session_returns(recent, boundary, session)
+    assert daily.shape == (session, 2)
+    assert np.isfinite(daily).all()
+    np.testing.assert_array_equal(estimator.estimate(recent)[0], estimator.estimate(bars)[0])
+
+
+def test_a_return_from_afternoon_to_afternoon_needs_a_bar_of_each_day() -> None:
+    """By hand: closes at 16:00 of three sessions; a symbol without a bar for a day has no return into it or out of it."""
+    bars = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYXUSD")).bars()
+    boundary = last_four_pm(bars.now)
+    marks = four_pm(sessions_between(np.datetime64("2024-03-05"), np.datetime64("2024-03-08")))
+    rows = np.searchsorted(bars.times, marks)
+    expected = np.diff(np.log(bars.values[:, rows, CLOSE].T), axis=0)
+    np.testing.assert_allclose(session_returns(bars, boundary, 3), expected, rtol=1e-12)
+    mask = bars.mask.copy()
+    mask[1, (bars.times > marks[1] - np.timedelta64(24, "h")) & (bars.times <= marks[1])] = False
+    holed = Bars(bars.instruments, bars.times, np.where(mask[:, :, None], bars.values, np.nan), mask, "test")
+    found = session_returns(holed, boundary, 3)
+    np.testing.assert_array_equal(np.isnan(found), [[False, True], [False, True], [False, False]])
+    just = mask.copy()
+    just[1, np.searchsorted(bars.times, marks[1] - np.timedelta64(23, "h"))] = True
+    kept = Bars(bars.instruments, bars.times, np.where(just[:, :, None], bars.values, np.nan), just, "test")
+    assert np.isfinite(session_returns(kept, boundary, 3)).all(), "a bar of that day is its price"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (np.eye(3), r"values must have shape \[S, S\] = \(2, 2\), got \(3, 3\)"),
+        (np.array([[1.0, np.nan], [np.nan, 1.0]]), "finite and symmetric"),
+        (np.array([[1.0, 0.5], [0.4, 1.0]]), "finite and symmetric"),
+        (np.array([[1.0, 0.5], [0.5, 1.1]]), "unit diagonal"),
+        (np.array([[1.0, 1.0], [1.0, 1.0]]), "positive definite"),
+        (np.array([[1.0, -1.5], [-1.5, 1.0]]), "positive definite"),
+    ],
+)
+def test_a_matrix_that_is_no_correlation_is_refused(values: np.ndarray, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        CorrelationMatrix(("AAA", "BBB"), values, np.datetime64("2024-01-02"))
+
+
+def test_the_repair_leaves_what_needs_none_and_raises_the_rest_to_its_floor() -> None:
+    good = np.array([[1.0, 0.9], [0.9, 1.0]])
+    np.testing.assert_array_equal(positive_definite(good), good)
+    fixed = positive_definite(np.array([[1.0, 1.0], [1.0, 1.0]]))
+    assert fixed[0, 1] == pytest.approx((2 - SMALLEST_EIGENVALUE) / (2 + SMALLEST_EIGENVALUE), rel=1e-9)
+
+
 def test_settings_out_of_range_are_named() -> None:
-    with pytest.raises(InputError, match=r"correlation\.hourly_window"):
-        CorrelationEstimator(hourly_window=1)
-    with pytest.raises(InputError, match=r"correlation\.across"):
-        replace(CorrelationEstimator(), across=1.0)
+    assert CorrelationEstimator() == CorrelationEstimator(500, 120, 0.4, 0.6, 0.2)
+    for name in ("hourly_window", "session_window"):
+        assert getattr(CorrelationEstimator(**{name: 2}), name) == 2
+        with pytest.raises(InputError, match=rf"correlation\.{name}: 1 is below 2"):
+            CorrelationEstimator(**{name: 1})
+    for name in ("within_stocks", "within_crypto", "across"):
+        assert getattr(CorrelationEstimator(**{name: 0.0}), name) == 0
+        for wrong in (1.0, -0.01, float("nan")):
+            with pytest.raises(InputError, match=rf"correlation\.{name}"):
+                CorrelationEstimator(**{name: wrong})

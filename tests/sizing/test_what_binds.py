@@ -1,0 +1,88 @@
+"""What holds a weight, and what one more of it is worth, against a plain reading of the rules."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sizing.allocation import TOUCH, Allocation, Situation, allocate
+from sizing.kelly import unconstrained_kelly
+from sizing.limits import Limits
+
+
+def situation_of(seed: int) -> Situation:
+    """Eight symbols, some of them coins, long only or without a decision; small equities and tight ceilings among them."""
+    rng = np.random.default_rng(seed)
+    n = 8
+    spread = rng.normal(0, 0.01, (n, 3))
+    crypto = rng.random(n) < 0.3
+    held = rng.normal(0, 0.1, n) * (rng.random(n) < 0.6)
+    return Situation(
+        mu=rng.normal(0, 0.004, n) * rng.choice([0.1, 1.0]),
+        covariance=spread @ spread.T + np.diag(rng.uniform(1e-5, 1e-4, n)),
+        held=np.where(crypto, np.abs(held), held),
+        cost=rng.uniform(0, 5e-4, n) * (rng.random() < 0.8),
+        crypto=crypto,
+        long_only=crypto | (rng.random(n) < 0.2),
+        deciding=rng.random(n) < 0.8,
+        universe=np.ones(n, dtype=bool),
+        years=np.ones(n),
+        equity=float(rng.choice([1_500.0, 100_000.0])),
+        stock_ceiling=float(rng.choice([1.0, 2.0, 4.0])),
+        unborrowed=float(rng.random()),
+    )
+
+
+def plainly(s: Situation, limits: Limits, found: Allocation, k: int) -> set[str]:
+    """The names of what holds weight k, ceiling by ceiling."""
+    wish, got, held = found.wanted[k], found.target[k], s.held[k]
+    ceilings = limits.ceilings(
+        crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=s.unborrowed / (1 + s.cost.max())
+    )
+    names = set()
+    if abs(got) >= limits.symbol_cap - TOUCH:
+        names.add("symbol_cap")
+    if got == min(held, 0.0) and wish < got and (s.long_only[k] or s.equity < limits.margin_equity):
+        names.add("long_only")
+    if abs(wish) > abs(got):
+        full = [c for c in ceilings if float(c.coefficients @ np.abs(found.target)) >= c.limit - TOUCH]
+        names |= {c.name for c in full if c.coefficients[k] > 0}
+    if not names and got == held and wish != got and s.cost[k] > 0:
+        names.add("cost")
+    return names
+
+
+@given(st.integers(0, 10_000))
+def test_what_binds_is_what_the_rules_say(seed: int) -> None:
+    s, limits = situation_of(seed), Limits()
+    found = allocate(s, limits, 0.5)
+    for k in range(len(s.mu)):
+        expected = plainly(s, limits, found, k) if s.deciding[k] else set()
+        assert set(found.binding[k]) == expected, (k, found.binding[k])
+
+
+@given(st.integers(0, 10_000))
+def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
+    s = situation_of(seed)
+    rows = np.flatnonzero(s.deciding)
+    found = allocate(s, Limits(), 0.5).wanted
+    alone = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.5)
+    np.testing.assert_array_equal(found[rows], alone)
+    assert np.isnan(np.delete(found, rows)).all()
+
+
+@given(st.integers(0, 10_000))
+def test_more_room_under_what_binds_is_worth_its_price(seed: int) -> None:
+    """A little more of a symbol's cap raises the objective by about what its shadow price says."""
+    s, more = situation_of(seed), 1e-5
+    limits, wider = Limits(symbol_cap=0.3), Limits(symbol_cap=0.3 + more)
+    found, after = allocate(s, limits, 0.5), allocate(s, wider, 0.5)
+    capped = [k for k, bound in enumerate(found.binding) if "symbol_cap" in bound]
+    total = sum(found.binding[k]["symbol_cap"] for k in capped)
+
+    def worth(weights: np.ndarray) -> float:
+        return float(s.mu @ weights - weights @ s.covariance @ weights - s.cost @ np.abs(weights - s.held))
+
+    risen = (worth(after.target) - worth(found.target)) / more
+    assert -1e-9 <= risen <= total + 1e-4 * max(total, 1e-3)
