@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import execution.beliefs as module
-from execution.beliefs import Beliefs, NoForecast, beliefs, outlook
+from execution.beliefs import Beliefs, NoForecast, beliefs, joined, outlook
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
 from forecasting.moments import moments_between
@@ -132,6 +132,36 @@ def test_many_forecasts_are_read_in_parts_and_say_the_same(market: Bars, monkeyp
     np.testing.assert_array_equal(whole.sigma, believed(market, str(market.times[-90])).sigma)
 
 
+def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) -> None:
+    cuts = [at(text) for text in ("2024-02-26T14:00", "2024-02-29T03:10", "2024-02-29T22:00", "2024-03-06T15:30")]
+    whole = believed(market.until(cuts[-1]), str(cuts[0]))
+    after = [cuts[0], *(cut + np.timedelta64(1, "s") for cut in cuts[1:-1])]
+    parts = [believed(market.until(end), str(begin)) for begin, end in zip(after, cuts[1:], strict=True)]
+    for found in (joined(parts), joined([joined(parts[:2]), parts[2]])):
+        np.testing.assert_array_equal(found.at, whole.at)
+        for now in whole.at:
+            one, other = found.of(now), whole.of(now)
+            assert one is not None
+            assert other is not None
+            np.testing.assert_array_equal(one.correlation, other.correlation)
+            np.testing.assert_array_equal(one.mu, other.mu)
+            np.testing.assert_array_equal(one.sigma, other.sigma)
+            assert (one.until, one.overnight, one.cuts) == (other.until, other.overnight, other.cuts)
+
+
+def test_the_first_forecast_of_all_decides(market: Bars) -> None:
+    first = Tilted().forecast(market, market.times[0]).windows
+    found = believed(market, str(market.times[0]))
+    here = int(np.searchsorted(found.at, first.issued_at[0]))
+    assert found.at[here] == first.issued_at[0]
+    assert found.deciding[here, first.symbol[0]]
+    alone = market.until(at("2024-03-05T17:30"))
+    s = alone.symbols.index(STOCK)
+    lone = Bars(alone.instruments[s : s + 1], alone.times, alone.values[s : s + 1], alone.mask[s : s + 1], "test")
+    lone = lone.between(int(np.flatnonzero(lone.mask[0])[-100]), len(lone.times))
+    assert seen(lone, STOCK, "2024-03-05T17:30").deciding.all()
+
+
 def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_news(market: Bars) -> None:
     now = at("2024-03-05T17:30")
     panel = market.until(now)
@@ -174,7 +204,7 @@ def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(market: Bars, symb
     assert all_ is not None
     s = panel.symbols.index(symbol)
     assert one.deciding.tolist() == [name == symbol for name in panel.symbols]
-    assert (one.at, one.until, one.overnight) == (all_.at, all_.until, all_.overnight)
+    assert (one.at, one.until, one.overnight, one.cuts) == (all_.at, all_.until, all_.overnight, False)
     assert (one.mu[s], one.sigma[s], one.years[s]) == pytest.approx((all_.mu[s], all_.sigma[s], all_.years[s]))
     np.testing.assert_allclose(one.correlation, all_.correlation, atol=1e-6)
 

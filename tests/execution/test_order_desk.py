@@ -256,6 +256,14 @@ def test_an_order_is_listened_for_longer_and_longer_until_patience_ends() -> Non
     assert venue.times("get") == len(heard)
 
 
+def test_ten_seconds_are_waited_for_where_nothing_else_is_said() -> None:
+    heard: list[float] = []
+    broker = AlpacaBroker(BrokerSettings(), KEYS, pause=heard.append)
+    broker._desk.client = Venue(open=[[]], positions=[[]], account=[FACTS], clock=[CLOCK], post=[taken()], get=[taken()])
+    broker.submit([order(type="limit", limit_price=5.0)])
+    assert 10.0 <= sum(heard) < 11.0
+
+
 @pytest.mark.parametrize(
     ("kind", "cancelled"),
     [({}, True), ({"tif": "gtc"}, True), ({"tif": "opg"}, False), ({"tif": "cls"}, False),

@@ -146,6 +146,8 @@ def test_orders_of_one_submission_do_not_trade_with_each_other() -> None:
         (order("buy", 10, "limit", limit_price=100.0), order("sell", 10, "limit", "p", limit_price=100.0), True),
         (order("sell", 10, "limit", limit_price=107.0), order("buy", 10, "limit", "p", limit_price=107.0), True),
         (order("buy", 10, "limit", limit_price=90.0), order("sell", 10, "limit", "p", limit_price=91.0), False),
+        (order("sell", 1, "limit", limit_price=110.0), order("buy", 1, "limit", "p", limit_price=106.0), False),
+        (order("sell", 1, "limit", limit_price=106.0), order("buy", 1, "limit", "p", limit_price=107.0), True),
         (order("sell", 10, "limit", limit_price=111.0), order("buy", 10, "limit", "p", limit_price=109.0), False),
         (order("buy", 10, "limit", limit_price=90.0), order("sell", 10, "market", "p"), True),
         (order("buy", 10, "limit", limit_price=90.0), order("sell", 10, "stop", "p", stop_price=90.0), False),
@@ -188,6 +190,8 @@ def test_a_waiting_order_needs_buying_power_and_a_coin_is_never_offered_short() 
     assert len(b.account().open_orders) == 1
     b.submit([order("buy", 111, "limit", "r", symbol="BTCUSD", limit_price=90.0)])
     assert len(b.account().open_orders) == 2
+    b.submit([order("buy", 0.5, "limit", "half", symbol="BTCUSD", limit_price=1.0, tif="gtc")])
+    assert len(b.account().open_orders) == 3
 
 
 def test_what_waits_holds_buying_power_for_the_other_side_of_the_market_too() -> None:
@@ -195,6 +199,10 @@ def test_what_waits_holds_buying_power_for_the_other_side_of_the_market_too() ->
     b = stock(FLAT, FLAT, FLAT)
     b.submit([order("buy", 2_000, "limit", "bid", limit_price=99.0)])
     assert float(b.submit([order("buy", 5_000, name="more")])[0].qty) == 2_020
+    offers = stock(FLAT, FLAT, FLAT)
+    for name in ("first", "second"):
+        offers.submit([order("sell", 2_000, "limit", name, limit_price=110.0)])
+    assert [o.client_order_id for o in offers.account().open_orders] == ["first"]
     c = stock(FLAT, FLAT, FLAT)
     c.submit([order("sell", 1_000, name="short")])
     c.submit([order("buy", 1_000, "limit", "cover", limit_price=90.0)])
