@@ -52,6 +52,9 @@ class Standing(Protocol):
         """Whether the account takes no orders at all."""
 
 
+WHOLE = 1 - 1e-12  # of an order: it has filled; tens of millions of a coin are no exact number of billionths in a float
+
+
 class Broker(Protocol):
     """An account that fills orders."""
 
@@ -186,6 +189,6 @@ def place(broker: Broker, orders: Sequence[Order], cancels: Sequence[str] = ()) 
     reductions = [order for order in orders if order.reduces]
     fills = broker.submit(reductions)
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}  # a reduction never pays in coin: one fill an order
-    if any(filled.get(order.client_order_id) != order.qty for order in reductions):
+    if any(float(filled.get(order.client_order_id, 0)) < float(order.qty) * WHOLE for order in reductions):
         return fills
     return fills + broker.submit([order for order in orders if not order.reduces])

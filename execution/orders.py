@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sizing.quantity import part_count, part_steps, whole
+from sizing.quantity import part_count, whole
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.sessions import stamp
@@ -234,6 +234,11 @@ def _identity(strategy: str, when: str, symbol: str, leg: int, attempt: int = 0)
     return f"{strategy}-{when}-{symbol}-{leg}-{attempt}"
 
 
+def strategy_of(client_order_id: str) -> str:
+    """The name of the strategy whose order this is; names may hold dashes, what follows them in an identity does not."""
+    return client_order_id.rsplit("-", 4)[0]
+
+
 def rebalance(
     strategy: str,
     at: np.datetime64,
@@ -280,6 +285,7 @@ def _parts(quantity: Decimal, most: float, increment: Decimal) -> list[Decimal]:
         return [quantity] if quantity > 0 else []
     steps, rest = divmod(quantity, increment)
     count = part_count(float(steps), float(rest), most, float(increment))
-    parts = [int(part_steps(float(steps), count, k)) * increment for k in range(count)]
+    least, more = divmod(int(steps), count)
+    parts = [(least + (k < more)) * increment for k in range(count)]
     parts[-1] += rest
     return [part for part in parts if part > 0]

@@ -31,7 +31,9 @@ def cut_for_the_night(
     if all(s in sized for s in exposure):
         return choices
     symbols = (*belief.symbols, *(s for s in exposure if s not in belief.symbols))
-    held = np.array([float(exposure[s]) * account.prices[s] / equity if s in account.positions else 0.0 for s in symbols])
+    unit = equity if equity > 0 else 1.0
+    worth = (float(exposure[s]) * account.prices[s] if exposure.get(s) and s in account.prices else 0.0 for s in symbols)
+    held = np.array(list(worth)) / unit
     weights = np.array([sized.get(s, w) for s, w in zip(symbols, held.tolist(), strict=True)])
     crypto = np.array([instrument(s).kind is Kind.CRYPTO for s in symbols])
     loose = np.array([s not in sized for s in symbols]) & ~crypto & (held != 0.0)

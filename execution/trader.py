@@ -21,7 +21,7 @@ import numpy as np
 from execution.beliefs import Array, Belief, Beliefs, Mask, beliefs, outlook
 from execution.decision import Choice, Decision, bound_by, reason
 from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import TERMS, Account, Order, OrderTerms, rebalance
+from execution.orders import TERMS, Account, Order, OrderTerms, rebalance, strategy_of
 from execution.overnight import cut_for_the_night
 from forecasting.forecast import Forecaster, Progress, silent
 from forecasting.moments import Volatility
@@ -152,16 +152,18 @@ class Trader:
             belief = replace(belief, deciding=belief.deciding & bars.tradable)
         limits = self.limits.within(account.leverage)
         ceiling = limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
-        exposure = account.exposure
-        choices, sized, failure, unsolved = self._sizes(bars, account, exposure, belief, limits, ceiling)
+        again = _decided_again(self.strategy, account, belief) if account.open_orders else ()
+        left = _ended(account, again)
+        choices, sized, failure, unsolved = self._sizes(bars, left, left.exposure, belief, limits, ceiling)
+        if again and not sized:
+            again, left, choices = (), account, _without_risk(account, account.exposure, belief)
         if belief.cuts:
-            choices = cut_for_the_night(choices, bars, account, belief, ceiling, self._cost_of())
-        replaced = _replaced(self.strategy, account, choices) if account.open_orders else ()
-        if replaced:
-            exposure = _without(exposure, replaced)
-            choices = tuple(_from(choice, account.exposure, exposure) for choice in choices)
+            choices = cut_for_the_night(choices, bars, left, belief, ceiling, self._cost_of())
+        replaced = _replaced(self.strategy, left, choices) if left.open_orders else ()
+        exposure = _ended(left, replaced).exposure
+        choices = tuple(_from(choice, left.exposure, exposure) for choice in choices) if replaced else choices
         orders = rebalance(self.strategy, belief.at, _targets(bars, exposure, belief, choices, self.terms, failure))
-        cancels = tuple(order.client_order_id for order in replaced)
+        cancels = tuple(order.client_order_id for order in (*again, *replaced))
         return Decision(belief.at, belief.until, account.equity, ceiling, choices, orders, sized, failure, unsolved, cancels)
 
     def _sizes(
@@ -238,6 +240,20 @@ def _undone(account: Account) -> tuple[Array, Mask]:
     return np.array(weights), np.array([instrument(s).kind is Kind.CRYPTO for s in undone], dtype=bool)
 
 
+def _decided_again(strategy: str, account: Account, belief: Belief) -> tuple[Order, ...]:
+    """The strategy's own open reductions of what decides now: how much is sold is decided anew, from what is held."""
+    deciding = {s for s, decides in zip(belief.symbols, belief.deciding.tolist(), strict=True) if decides}
+    mine = (o for o in account.open_orders if o.symbol in deciding and strategy_of(o.client_order_id) == strategy)
+    return tuple(o for o in mine if account.positions.get(o.symbol, _NONE) * o.signed_qty < 0)
+
+
+def _ended(account: Account, orders: tuple[Order, ...]) -> Account:
+    """The account once these open orders have been cancelled."""
+    gone = {order.client_order_id for order in orders}
+    open_orders = tuple(order for order in account.open_orders if order.client_order_id not in gone)
+    return replace(account, open_orders=open_orders) if orders else account
+
+
 def _replaced(strategy: str, account: Account, choices: tuple[Choice, ...]) -> tuple[Order, ...]:
     """The strategy's own open orders that a new one of their symbol takes the place of.
 
@@ -247,18 +263,10 @@ def _replaced(strategy: str, account: Account, choices: tuple[Choice, ...]) -> t
     return tuple(
         order
         for order in account.open_orders
-        if order.client_order_id.startswith(f"{strategy}-")
+        if strategy_of(order.client_order_id) == strategy
         and order.symbol in changes
         and (order.symbol in undone or order.signed_qty * changes[order.symbol] < 0)
     )
-
-
-def _without(exposure: Mapping[str, Decimal], cancelled: tuple[Order, ...]) -> dict[str, Decimal]:
-    """Held plus open, once these orders have ended."""
-    left = dict(exposure)
-    for order in cancelled:
-        left[order.symbol] -= order.signed_qty
-    return left
 
 
 def _from(choice: Choice, before: Mapping[str, Decimal], after: Mapping[str, Decimal]) -> Choice:

@@ -92,6 +92,7 @@ ORDER = np.dtype(
         ("parent", "i8"),  # row of the order it waits for, or NOBODY
         ("sibling", "i8"),  # row of the order that its fills reduce, or NOBODY
         ("takes_profit", "i8"),
+        ("reduces", "i8"),  # 1: it never opens, whatever has become of the position since it was sent
         ("state", "i8"),
     ],
     align=True,

@@ -313,6 +313,7 @@ class SimulatedBroker:
             parent,
             sibling,
             int(exits and kind == LIMIT),
+            int(order.reduces and parent == sibling == NOBODY),
             WAITING,
         )
 

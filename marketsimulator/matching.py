@@ -171,6 +171,8 @@ def _meet_open(
 ) -> None:
     order = book.orders[k]
     s, buys = order.symbol, order.quantity > 0
+    if _has_nothing_to_reduce(book, k):
+        return
     if order.kind == STOP or order.kind == STOP_LIMIT or order.kind == TRAILING:
         if (open_ < order.stop) if buys else (open_ > order.stop):
             if order.kind == TRAILING:
@@ -209,6 +211,8 @@ def _meet_extreme(
     account, order = book.account[0], book.orders[k]
     s, buys = order.symbol, order.quantity > 0
     held = book.holding[s]
+    if _has_nothing_to_reduce(book, k):
+        return
     if order.kind == LIMIT:
         if (side == LOW) != buys or ((price >= order.limit) if buys else (price <= order.limit)):
             return
@@ -265,6 +269,16 @@ def _filled(book: Book, tape: Records, k: int, q: float, at: int) -> None:
             child.since = at if child.takes_profit else order.since
             if child.kind == STOP:
                 child.stop = min(child.stop, price) if q > 0.0 else max(child.stop, price)
+
+
+@compiled
+def _has_nothing_to_reduce(book: Book, k: int) -> bool:
+    """Whether order k only reduces and the broker has closed its position since: it ends, and opens nothing."""
+    order = book.orders[k]
+    if order.reduces and book.holding[order.symbol].quantity * order.quantity >= 0.0:
+        _cancel(book, k)
+        return True
+    return False
 
 
 @compiled

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from execution.broker import WHOLE
 from marketsimulator.book import BY_ORDER, NOBODY, Array, Record, Records
 from marketsimulator.settlement import on_grid, trade
 from sizing.quantity import part_count, part_steps, whole_steps
@@ -40,9 +41,9 @@ def move(
         if before[s] * change < 0.0:
             wanted = whole_quantity(change, held.increment) if targets[s] * before[s] > 0.0 else -before[s]
             filled = 0.0
-            if not np.isnan(opens[s]) and wanted != 0.0:
+            if not np.isnan(opens[s]) and wanted != 0.0 and held.quantity * wanted < 0.0:
                 filled = _in_parts(account, held, day, tape, at, s, wanted, opens[s], volumes[s], volatility[s], largest)
-            done = done and abs(filled - wanted) < 1e-9
+            done = done and abs(filled) >= abs(wanted) * WHOLE
         coins = coins or held.crypto == 1
     for kind in range(1 if coins else 0, -1, -1):
         for s in range(len(targets)):

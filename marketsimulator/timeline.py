@@ -207,12 +207,15 @@ def _volatility(panel: Array) -> Array:
 
 
 def _action_table(bars: Bars, opened: Mask, actions: tuple[Action, ...]) -> tuple[Records, Index]:
-    """Actions as records in the order of the instants that find them in force, and where each instant's begin."""
+    """Actions as records in the order of the instants that find them in force, and where each instant's begin.
+
+    What took hold before the panel's first bar became known is in its prices, and nobody was there to hold anything.
+    """
     rows: list[tuple[int, int, float, float]] = []
     first_of: npt.NDArray[np.int64] = np.flatnonzero(opened)
     for action in actions:
         later = first_of[bars.times[first_of] >= action.opens]
-        if action.symbol in bars.symbols and len(later):
+        if action.opens >= bars.times[0] and action.symbol in bars.symbols and len(later):
             rows.append((int(later[0]), bars.symbols.index(action.symbol), action.ratio, action.dividend))
     rows.sort()
     table = np.array([row[1:] for row in rows], dtype=ACTION)

@@ -10,7 +10,7 @@ import pytest
 
 from execution.decision import Decision
 from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import Account, Order
+from execution.orders import Account, Order, client_order_id
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
@@ -35,9 +35,10 @@ class Rising:
         return replace(table, answer=(table.values * 1.01).astype(np.float32).__getitem__)
 
 
-def waiting(symbol: str, qty: int, name: str = "test-earlier") -> Order:
+def waiting(symbol: str, qty: int, name: str = "test") -> Order:
     side = "buy" if qty > 0 else "sell"
-    return Order(f"{name}-{symbol}", symbol, side, Decimal(abs(qty)), "left over")  # type: ignore[arg-type]
+    identity = client_order_id(name, np.datetime64("2024-02-21T15:30", "ns"), symbol, 0)
+    return Order(identity, symbol, side, Decimal(abs(qty)), "left over")  # type: ignore[arg-type]
 
 
 def account(bars: Bars, *open_orders: Order, **positions: int) -> Account:
@@ -80,16 +81,29 @@ def test_a_new_order_takes_the_place_of_what_stands_in_its_way(
     plain = holder(position).decide(bars, account(bars, SYA=held))
     assert after(decision, before, "SYA") == after(plain, account(bars, SYA=held), "SYA")
     assert decision is not None
-    assert (decision.cancels == ("test-earlier-SYA",)) == replaces
+    assert (decision.cancels == (before.open_orders[0].client_order_id,)) == replaces
     sides = {o.side for o in decision.orders if o.symbol == "SYA"}
     assert replaces or sides == {before.open_orders[0].side}
 
 
-def test_the_order_of_somebody_else_is_never_cancelled(market: Bars) -> None:
+@pytest.mark.parametrize("name", ["manual", "test-mean", "tes"])
+def test_the_order_of_somebody_else_is_never_cancelled(market: Bars, name: str) -> None:
     bars = market.until(MIDDAY)
-    decision = holder(0.1).decide(bars, account(bars, waiting("SYA", 900, "manual"), SYA=100))
+    decision = holder(0.1).decide(bars, account(bars, waiting("SYA", 900, name), SYA=100))
     assert decision is not None
     assert decision.cancels == ()
+
+
+def test_a_reduction_that_is_decided_again_takes_no_second_part_of_a_ceiling(market: Bars) -> None:
+    """A sale of nearly all that waits is taken back where all of it is wanted, up to the cap."""
+    bars = market.until(MIDDAY)
+    price = account(bars).prices["SYA"]
+    quantity = int(0.5 * 100_000 / price)
+    before = account(bars, waiting("SYA", 1 - quantity), SYA=quantity)
+    decision = holder(0.5).decide(bars, before)
+    assert decision is not None
+    assert decision.cancels == (before.open_orders[0].client_order_id,)
+    assert after(decision, before, "SYA") >= quantity - 1
 
 
 def test_a_reduction_that_waits_takes_its_part_of_the_ceilings(market: Bars) -> None:

@@ -154,3 +154,16 @@ def test_what_a_coin_fee_left_over_is_sold_whole_and_bought_in_increments() -> N
     (more,) = rebalance("k", AT, [(coin, held, Decimal("0.2"), INF, "more")])
     assert (close.side, close.qty, more.side, more.qty) == ("sell", held, "buy", Decimal("0.1"))
     assert rebalance("k", AT, [(coin, held, Decimal("0.1"), INF, "dust")]) == ()
+
+
+@given(
+    st.integers(1, 40_000_000 * 10**9),
+    st.floats(1e5, 3e6),
+    st.sampled_from([Decimal("1e-9"), Decimal("0.001")]),
+)
+def test_the_parts_of_a_huge_order_add_up_to_the_last_billionth(billionths: int, most: float, step: Decimal) -> None:
+    held = Decimal(billionths) * Decimal("1e-9")
+    parts = [o.qty for o in rebalance("s", AT, [(replace(BTC, increment=step), held, Decimal(0), most, "x")])]
+    assert sum(parts, Decimal(0)) == held
+    assert all(float(part) <= most * (1 + 1e-12) for part in parts)
+    assert max(parts) - min(parts) <= 2 * step

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from execution.decision import Decision
 from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import Account
+from execution.orders import Account, Order, client_order_id
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
@@ -157,3 +157,29 @@ def test_no_book_passes_the_last_decision_above_the_joint_ceiling(
     decision = trader(*sorted(mute)).decide(bars, account)
     held = float(account.positions["SYXUSD"]) * account.prices["SYXUSD"] / account.equity
     assert carried(decision, account) / 1.96 + held <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("equity", [0.0, -1.0])
+def test_an_account_with_nothing_left_closes_what_nothing_sized(market: Bars, equity: float) -> None:
+    bars = known(market, LAST)
+    account = holding(bars, SYA=1.2)
+    worth = float(account.positions["SYA"]) * account.prices["SYA"]
+    broke = replace(account, cash=equity - worth, positions={**account.positions, "QQQ": Decimal(0)})
+    decision = trader(*STOCKS).decide(bars, broke)
+    assert decision is not None
+    assert [o.signed_qty for o in decision.orders] == [-account.positions["SYA"]]
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_what_still_waits_to_be_opened_is_cut_as_what_is_held(market: Bars, held: int) -> None:
+    """Twice equity is held, an own order for as much again waits: the book ends the day under 1.96."""
+    bars = known(market, LAST)
+    base = holding(bars, SYA=1.5)
+    price = base.prices["SYB"]
+    name = client_order_id("test", np.datetime64("2024-02-21T19:30", "ns"), "SYB", 0)
+    waits = Order(name, "SYB", "buy", Decimal(int(150_000 / price)), "left over")
+    account = replace(base, positions={**base.positions, "SYB": Decimal(held)}, open_orders=(waits,))
+    decision = trader(*STOCKS).decide(bars, account)
+    assert decision is not None
+    assert decision.cancels == (name,)
+    assert carried(decision, account) <= 1.96 + 1e-9

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from by_hand import FLAT, FREE, market, order
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from marketsimulator.broker import SimulatedBroker
 from marketsimulator.margin import call_is_met
+from trainingdata.actions import Action
 from trainingdata.sessions import stock_grid
 
 GRID = stock_grid()
@@ -133,3 +136,33 @@ def test_the_call_is_counted_once_while_it_stands() -> None:
     sold = to_the_end(broker)
     assert broker.margin_events()["margin_calls"] == 1
     assert len(sold) == 1
+
+
+def test_a_reduction_beside_a_liquidation_opens_nothing() -> None:
+    """One share of BBB is called whole, and its owner closes it at the same open: it is sold once."""
+    fallen = falling(82.0)
+    fallen[7:11] = [(82.0, 82.0, 82.0, 82.0, 0.0)] * 4
+    still = [(*FLAT, 1e6)] * 7 + [(*FLAT, 0.0)] * 4 + [(*FLAT, 1e6)] * 17
+    broker = market({"AAA": (STOCK_TIMES, fallen), "BBB": (STOCK_TIMES, still)}, costs=FREE)
+    step(broker)
+    broker.submit([order("buy", 3_890), order("buy", 1, name="one", symbol="BBB")])
+    while broker.now() < STOCK_TIMES[10]:
+        step(broker)
+    close = order("sell", 1, name="close", symbol="BBB", tif="day")
+    broker.submit([replace(close, reduces=True)])
+    assert "BBB" not in broker.account().positions
+    to_the_end(broker)
+    assert sum(f.qty for f in broker.fills if f.symbol == "BBB") == 0
+
+
+def test_what_took_hold_before_the_panel_begins_is_in_its_prices() -> None:
+    """A split and a dividend of years ago, and of the first day itself, move nothing."""
+    for day in ("2010-01-04T14:30", "2024-10-02T13:30"):
+        opens = np.datetime64(day, "ns")
+        past = (Action("AAA", opens, ratio=2.0), Action("AAA", opens, dividend=5.0))
+        broker = market({"AAA": (STOCK_TIMES, [FLAT] * 28)}, actions=past, costs=FREE)
+        step(broker)
+        broker.submit([order("buy", 100)])
+        to_the_end(broker)
+        assert broker.account().equity == 100_000
+        assert broker.account().positions == {"AAA": 100}
