@@ -34,8 +34,9 @@ from marketsimulator.book import (
     Record,
     Records,
 )
+from marketsimulator.impact import away
 from marketsimulator.margin import buying_power
-from marketsimulator.settlement import allowed, away, on_grid, settle, trade
+from marketsimulator.settlement import allowed, on_grid, settle, trade
 from trainingdata.compiled import compiled
 
 LOW, HIGH = 0, 1

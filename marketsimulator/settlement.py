@@ -26,6 +26,7 @@ from marketsimulator.book import (
     Record,
     Records,
 )
+from marketsimulator.impact import away, note_taken
 from marketsimulator.margin import SHORT_BUFFER, buying_power, call_is_met, clear_call, close_margin, open_margin
 from trainingdata.compiled import compiled, inlined
 
@@ -33,42 +34,9 @@ QUANTUM = 1e9  # quantities are billionths
 
 
 @inlined
-def tick(price: float, up: bool) -> float:
-    """The price rounded to a tick: 0.0001 from a dollar up, a billionth below."""
-    scale = 1e4 if price >= 1.0 else 1e9
-    return float(np.ceil(price * scale - 1e-6) / scale if up else np.floor(price * scale + 1e-6) / scale)
-
-
-@inlined
 def on_grid(quantity: float) -> float:
     """The quantity as the nearest billionth; a whole one is there already."""
     return float(quantity if quantity == np.floor(quantity) else np.rint(quantity * QUANTUM) / QUANTUM)
-
-
-@inlined
-def away(held: Record, reference: float, quantity: float, volume: float, volatility: float) -> float:
-    """What a market order pays where the price is `reference`: half-spread, slippage and impact against it.
-
-    Impact is that of all a bar's market orders on the order's side: the parts of an order pay together what it would pay
-    whole.
-    """
-    cost = held.half_spread + held.slippage
-    if held.impact > 0.0 and volume > 0.0:
-        before = held.bought if quantity > 0 else held.sold
-        cost += held.impact * volatility * _root_share(before, abs(quantity), volume)
-    return tick(reference * (1.0 + cost), True) if quantity > 0 else tick(reference * max(1.0 - cost, 0.0), False)
-
-
-@inlined
-def _root_share(before: float, size: float, volume: float) -> float:
-    """√(size / volume), the square-root law of impact; after `before` on the same side, what the last `size` add to it.
-
-    A quantity x costs x · √(x / volume) in all, so the last part of it costs the difference of two such totals.
-    """
-    if before == 0.0 or size == 0.0:
-        return float(np.sqrt(size / volume))
-    after = before + size
-    return float((after * np.sqrt(after / volume) - before * np.sqrt(before / volume)) / size)
 
 
 @inlined
@@ -152,7 +120,7 @@ def settle(
     _move_position(account, held, q, -q * price - fee)
     held.room -= abs(q)
     if held.impact > 0.0 and not maker:
-        _note_taken(held, q)
+        note_taken(held, q)
     lost = abs(q) * abs(price - reference)
     spread = min(lost, abs(q) * reference * held.half_spread)
     account.spread += spread
@@ -164,14 +132,6 @@ def settle(
             account.coin_fees += coins * price
             _move_position(account, held, -coins, 0.0)
             _write(account, tape, at, number, BY_COIN_FEE, s, -coins, 0.0, 0.0)
-
-
-@inlined
-def _note_taken(held: Record, q: float) -> None:
-    if q > 0:
-        held.bought += q
-    else:
-        held.sold -= q
 
 
 @inlined

@@ -31,6 +31,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{MARKET}invariants.py",
         f"{MARKET}waiting_orders.py",
     ),
+    "marketsimulator/impact.py": (f"{MARKET}impact.py", f"{MARKET}settlement.py"),
     "marketsimulator/margin.py": (f"{MARKET}settlement.py", f"{MARKET}margin_calls.py", f"{MARKET}invariants.py"),
     "marketsimulator/matching.py": (f"{MARKET}matching.py", f"{MARKET}waiting_orders.py"),
     "marketsimulator/rebalancing.py": (f"{MARKET}weights.py", f"{MARKET}followed_weights.py", f"{MARKET}parity.py"),
