@@ -343,6 +343,14 @@ def test_orders_of_one_submission_that_wait_stand_beside_each_other(caplog: pyte
     assert "b-1 (a wash trade)" in caplog.text
 
 
+def test_an_order_that_the_venue_refuses_stands_beside_none() -> None:
+    bid = order("b-1", tif="gtc", type="limit", limit_price=5.0)
+    offer = order("s-1", tif="gtc", side="sell", type="limit", limit_price=5.0)
+    broker, venue, _, _ = broker_at(0.0, post=[status(403), taken("s-1")], get=[taken("s-1")])
+    broker.submit([bid, offer])
+    assert [told["client_order_id"] for what, _, told in venue.asked if what == "post"] == ["b-1", "s-1"]
+
+
 def fills_page(first: int, count: int) -> list[dict[str, Any]]:
     return [
         {"id": f"a{k}", "order_id": f"order-{k % 3}", "symbol": "BTC/USD" if k % 2 else "NVDA", "qty": str(k + 1),

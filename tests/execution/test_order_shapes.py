@@ -102,6 +102,7 @@ def test_exits_go_back_what_stands_beside_goes_along(side: Any, back: str) -> No
 
 
 def test_terms_to_their_edges() -> None:
+    assert OrderTerms() == OrderTerms(smallest_fraction=1.0, largest_coin=200_000.0, room=0.05)
     assert OrderTerms(smallest_fraction=0.0, largest_coin=0.01, room=0.0).most(instrument("BTCUSD"), 2.0) == 0.005
     assert OrderTerms(room=0.99).room == 0.99
     for words, says in (

@@ -127,6 +127,8 @@ def _unseen(node: ast.AST, *, top: bool) -> bool:
     match node:
         case ast.Expr(value=ast.Constant()) | ast.FunctionDef(name="__repr__" | "__str__"):
             return True
+        case ast.keyword(arg=str() as name):
+            return name in GUARDS
         case ast.Expr(value=ast.Call() as call) | (ast.Call() as call):
             return ast.unparse(call.func).split(".")[0] in WORDS
         case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value) if top:
