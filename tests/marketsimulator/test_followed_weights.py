@@ -15,10 +15,7 @@ from ledger import Ledger, down
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders import Fill, exact
 from marketsimulator import replay
-from marketsimulator.book import new_book, new_tape
-from marketsimulator.rebalancing import fills_at_most, move, with_room
-from marketsimulator.settlement import mark
-from marketsimulator.terms import FillTerms, MarginTerms, day_table, holdings_of, tier_table
+from marketsimulator.terms import FillTerms, MarginTerms
 from trainingdata.instruments import instrument
 from trainingdata.sessions import new_york_date
 
@@ -159,66 +156,6 @@ def test_weights_are_followed_as_a_second_book_follows_them(
     assert [f[:2] for f in found] == [f[:2] for f in follower.fills]
     np.testing.assert_allclose([f[2:] for f in found], [f[2:] for f in follower.fills], rtol=0, atol=1e-9)
     np.testing.assert_allclose(run.equity, equity, rtol=0, atol=1e-4)
-
-
-def rows(count: int) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex([f"2024-10-0{1 + k // 3}T{15 + 2 * (k % 3)}:30" for k in range(count)])
-
-
-def test_a_panel_of_coins_alone_and_less_than_a_dollar_are_traded() -> None:
-    index = rows(3)
-    prices = pd.DataFrame({"BTCUSD": [100.0] * 3}, index)
-    bars = {"open": prices, "close": prices}
-    assert replay(prices * 0 + 0.5, bars, fee_bps=0.0, slippage_bps=0.0).fills["qty"].tolist() == [500.0]
-    poor = replay(prices * 0 + 0.5, bars, capital=0.5, fee_bps=0.0, slippage_bps=0.0, increments=1e-6)
-    assert poor.fills["qty"].tolist() == [0.0025]
-
-
-def test_settings_that_are_not_given_are_those_of_the_docstring() -> None:
-    """Twice over the cap, by day and into the night, with costs and interest: each of them moves the curve."""
-    rng, index = np.random.default_rng(5), rows(9)
-    names = [f"S{k}" for k in range(9)]
-    close = pd.DataFrame(100 * np.exp(np.cumsum(rng.normal(0, 0.02, (9, 9)), axis=0)), index, names)
-    weights = pd.DataFrame(rng.choice([0.9, -0.9, 0.7], (9, 9)), index, names)
-    bars = {"open": close.shift(1).fillna(100.0), "close": close}
-    named = {"capital": 100_000.0, "fee_bps": 1.0, "slippage_bps": 1.0, "symbol_cap": 0.6, "intraday_leverage": 4.0}
-    named |= {"overnight_leverage": 2.0, "interest_rate": 0.065}
-    plain = replay(weights, bars).equity
-    pd.testing.assert_series_equal(plain, replay(weights, bars, **named).equity)
-    for name, value in named.items():
-        assert not replay(weights, bars, **{**named, name: value * 0.9}).equity.equals(plain), name
-
-
-@settings(max_examples=40)
-@given(
-    st.lists(st.integers(0, 20_000), min_size=2, max_size=4),
-    st.lists(st.integers(0, 20_000), min_size=4, max_size=4),
-    st.floats(1.0, 9.7),
-)
-def test_a_tape_has_room_for_every_fill_of_a_move(before: list[int], after: list[int], most: float) -> None:
-    """Coins in steps worth a dollar, orders of a few steps at most: as many parts as there can be."""
-    items = [instrument(name) for name in ("BTCUSD", "AAA", "ETHUSD", "XRPUSD")][: len(before)]
-    book = new_book(1e9, holdings_of(items, TradingCosts(), MarginTerms()), tier_table(FeeSchedule()))
-    prices = np.array([100.0 if item.symbol == "AAA" else 1_000.0 for item in items])
-    steps = np.array([float(item.increment) for item in items])
-    mark(book.account[0], book.holding, prices)
-    book.holding["quantity"] = np.round(np.array(before) / 100 * steps, 9)
-    targets = np.round(np.array(after[: len(items)]) / 100 * steps, 9)
-    room = fills_at_most(book.holding, targets, most)
-    day = day_table(np.array(["2026-09-01"], dtype="datetime64[D]"), FeeSchedule(), MarginTerms(), FillTerms(volume_share=None))
-    tape, none = new_tape(100_000), np.full(len(items), np.inf)
-    held = book.holding["quantity"].copy()
-    move(book.account[0], book.holding, day[0], tape, 0, held, targets, prices, none, none * 0, most)
-    assert int(book.account["fills"][0]) <= room
-
-
-def test_a_tape_that_is_too_short_becomes_a_longer_one_with_what_is_written() -> None:
-    tape = new_tape(6)
-    tape["price"][:4] = [1.0, 2.0, 3.0, 4.0]
-    assert with_room(tape, 4, 2) is tape
-    longer = with_room(tape, 4, 3)
-    assert len(longer) >= 7
-    assert longer["price"][:4].tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_the_curve_has_a_name_and_the_rows() -> None:
