@@ -25,6 +25,8 @@ ENDLESS = float("inf")
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _prices = attrgetter(*PRICES)
 _UNPRICED = (None,) * len(PRICES)
+_exits = attrgetter("take_profit", "stop_loss", "or_stop")
+_NO_EXITS = (None,) * 3
 _NOTHING = Decimal(0)
 
 
@@ -93,6 +95,8 @@ class Order:
     @property
     def legs(self) -> tuple[Order, ...]:
         """The exits it brings, each with an id of its own: those of a bracket, or the stop beside it."""
+        if _exits(self) == _NO_EXITS:
+            return ()
         back: Side = "sell" if self.side == "buy" else "buy"
         found = []
         if self.take_profit is not None:
@@ -264,7 +268,7 @@ def rebalance(
             rank = 0 if reduces else 1 if coin else 2
             side: Side = "buy" if after > before else "sell"
             size = abs(after - before)
-            qty = size if after == 0 else whole(float(size), item.increment)
+            qty = size if after == 0 or not size % item.increment else whole(float(size), item.increment)
             for part in _parts(qty, most, item.increment):
                 identity = _identity(strategy, when, symbol, leg)
                 ranked.append((rank, symbol, Order(identity, symbol, side, part, reason, reduces, tif=tif)))

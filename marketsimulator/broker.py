@@ -74,6 +74,7 @@ class Row(NamedTuple):
     dividends: float
 
 
+_NO_ORDERS = np.zeros(0, ORDER)
 _OF_ROW = itemgetter(*((ACCOUNT.names or ()).index(name) for name in ("cash", "equity", "stock", "coins", *FLOWS)))
 
 
@@ -330,4 +331,4 @@ class SimulatedBroker:
         states = self._book.orders["state"].tolist()
         if states and min(states) > WORKING:
             self._note_states()
-            self._book = self._book._replace(orders=np.zeros(0, ORDER))
+            self._book = self._book._replace(orders=_NO_ORDERS)

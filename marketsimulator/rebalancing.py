@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from execution.broker import WHOLE
-from marketsimulator.book import BY_ORDER, NOBODY, Array, Record, Records
+from marketsimulator.book import BY_ORDER, NOBODY, Array, Index, Record, Records
 from marketsimulator.settlement import on_grid, trade
 from sizing.quantity import part_count, part_steps, whole_steps
 from trainingdata.compiled import inlined
@@ -28,32 +28,57 @@ def move(
     volumes: Array,
     volatility: Array,
     largest: float,
+    turn: Index,
 ) -> None:
     """Send what brings every symbol [S] from what was held when it was decided to its target.
 
     before [S]: held then; what the broker has closed since does not change the orders. opens [S]: NaN where no bar starts.
-    largest: USD of one coin order at most.
+    largest: USD of one coin order at most. turn [S]: room to line up the symbols whose turn it is.
     """
-    done, coins = True, False
-    for s in range(len(targets)):
+    done, coins = True, holding["crypto"].sum()
+    for k in range(_line_up_reductions(before, targets, turn)):
+        s = turn[k]
         held = holding[s]
-        change = targets[s] - before[s]
-        if before[s] * change < 0.0:
-            wanted = whole_quantity(change, held.increment) if targets[s] * before[s] > 0.0 else -before[s]
-            filled = 0.0
-            if not np.isnan(opens[s]) and wanted != 0.0 and held.quantity * wanted < 0.0:
-                filled = _in_parts(account, held, day, tape, at, s, wanted, opens[s], volumes[s], volatility[s], largest)
-            done = done and abs(filled) >= abs(wanted) * WHOLE
-        coins = coins or held.crypto == 1
-    for kind in range(1 if coins else 0, -1, -1):
-        for s in range(len(targets)):
+        fewer, wanted = whole_quantity(targets[s] - before[s], held.increment), -before[s]
+        if targets[s] * before[s] > 0.0:
+            wanted = fewer
+        filled = 0.0
+        if not np.isnan(opens[s]) and wanted != 0.0 and held.quantity * wanted < 0.0:
+            filled = _in_parts(account, held, day, tape, at, s, wanted, opens[s], volumes[s], volatility[s], largest)
+        done = done and abs(filled) >= abs(wanted) * WHOLE
+    for kind in range((1 if coins else 0) if done else -1, -1, -1):
+        for k in range(_line_up_openings(holding, before, targets, opens, kind, turn)):
+            s = turn[k]
             held = holding[s]
-            if not done or held.crypto != kind or targets[s] == before[s] or np.isnan(opens[s]):
-                continue
             start = 0.0 if targets[s] * before[s] < 0.0 else before[s]
             wanted = whole_quantity(targets[s] - start, held.increment)
-            if wanted != 0.0 and start * wanted >= 0.0:
+            if wanted != 0.0:
                 _in_parts(account, held, day, tape, at, s, wanted, opens[s], volumes[s], volatility[s], largest)
+
+
+@inlined
+def _line_up_reductions(before: Array, targets: Array, turn: Index) -> int:
+    """How many symbols are held less, or the other way round; their numbers stand in `turn`.
+
+    Which they are is a coin toss to the processor, so it is added up, not branched on; so are the openings.
+    """
+    count = 0
+    for s in range(len(targets)):
+        turn[count] = s
+        count += before[s] * (targets[s] - before[s]) < 0.0
+    return count
+
+
+@inlined
+def _line_up_openings(holding: Records, before: Array, targets: Array, opens: Array, kind: int, turn: Index) -> int:
+    """How many symbols that have an open, coins for kind 1, are held more, or the other way round."""
+    count = 0
+    for s in range(len(targets)):
+        turn[count] = s
+        change = targets[s] - before[s]
+        opening = (change != 0.0) & ((before[s] * change >= 0.0) | (targets[s] * before[s] < 0.0))
+        count += opening & (holding[s].crypto == kind) & ~np.isnan(opens[s])
+    return count
 
 
 @inlined

@@ -43,7 +43,8 @@ def on_grid(quantity: float) -> float:
 def allowed(account: Record, held: Record, day: Record, wanted: float, price: float) -> float:
     """The part of an order that this bar's volume, the position's side and buying power let through.
 
-    An order against a position stops at zero, and needs no buying power. A coin is never sold short.
+    wanted is whole billionths, and so is the answer. An order against a position stops at zero, and needs no buying power.
+    A coin is never sold short.
     """
     q, step = abs(wanted), held.increment
     reduces = held.quantity * wanted < 0
@@ -52,7 +53,7 @@ def allowed(account: Record, held: Record, day: Record, wanted: float, price: fl
     elif held.crypto and wanted < 0:
         return 0.0
     if q > held.room:
-        q = np.floor(max(held.room, 0.0) / step + 1e-9) * step
+        q = on_grid(np.floor(max(held.room, 0.0) / step + 1e-9) * step)
     if not reduces:
         unit = price * (1.0 + day.commission) + day.commission_per_share
         if wanted < 0:
@@ -60,8 +61,7 @@ def allowed(account: Record, held: Record, day: Record, wanted: float, price: fl
         power = buying_power(account, held, day, wanted < 0)
         if q * unit > power:
             account.refusals += 1
-            q = min(q, np.floor(max(power, 0.0) / unit / step + 1e-9) * step) if day.cuts else 0.0
-    q = on_grid(q)
+            q = min(q, on_grid(np.floor(max(power, 0.0) / unit / step + 1e-9) * step)) if day.cuts else 0.0
     return q if wanted > 0 else -q
 
 
@@ -205,7 +205,7 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: Array, vol
     for s in range(len(opens)):
         held = book.holding[s]
         if held.called > 0.0 and not np.isnan(opens[s]):
-            wanted = -held.called if held.quantity > 0 else held.called
+            wanted = on_grid(-held.called if held.quantity > 0 else held.called)
             trade(account, held, day, tape, at, NOBODY, BY_LIQUIDATION, s, wanted, opens[s], volumes[s], volatility[s])
         if held.called > 0.0:
             standing = 1
@@ -293,7 +293,7 @@ def corporate_action(book: Book, tape: Records, at: int, s: int, ratio: float, d
     if ratio != 1.0:
         before = held.quantity
         exact = before * ratio
-        held.quantity = np.trunc(exact / step + (1e-9 if before > 0 else -1e-9)) * step
+        held.quantity = on_grid(np.trunc(exact / step + (1e-9 if before > 0 else -1e-9)) * step)
         held.mark /= ratio
         paid += np.rint((exact - held.quantity) * held.mark * 100.0) / 100.0
         if before != 0.0:
@@ -312,7 +312,7 @@ def corporate_action(book: Book, tape: Records, at: int, s: int, ratio: float, d
             order.limit = (order.limit - (dividend if buys else 0.0)) / ratio
             order.stop = (order.stop - (0.0 if buys else dividend)) / ratio
             order.trail /= ratio
-            order.quantity = np.trunc(order.quantity * ratio / step + (1e-9 if buys else -1e-9)) * step
+            order.quantity = on_grid(np.trunc(order.quantity * ratio / step + (1e-9 if buys else -1e-9)) * step)
 
 
 @inlined

@@ -166,7 +166,7 @@ def _follow(
     totals: Array,
 ) -> None:
     """Walk the instants from `first` on: what has become known, a decision where there is a belief, its fills."""
-    account = book.account[0]
+    account, turn = book.account[0], np.zeros(len(book.holding), np.int64)
     for t in range(first, len(line.now)):
         account.fills = 0
         if t > first:
@@ -179,7 +179,7 @@ def _follow(
         if row >= 0:
             day = line.days[line.day[t]]
             tape = with_room(tape, account.fills, fills_at_most(book.holding, targets, plan.largest_coin))
-            move(account, book.holding, day, tape, t, before, targets, opens, volumes, volatility, plan.largest_coin)
+            move(account, book.holding, day, tape, t, before, targets, opens, volumes, volatility, plan.largest_coin, turn)
         equity[t - first] = account.equity
         _sum_up(book, tape, totals)
 

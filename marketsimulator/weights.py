@@ -18,7 +18,7 @@ from marketsimulator.book import Array, Book, Index, Record, Records, new_book, 
 from marketsimulator.rebalancing import move, whole_quantity
 from marketsimulator.settlement import close_session, liquidate, mark, open_session
 from marketsimulator.terms import FillTerms, MarginTerms, day_table, holdings_of, tier_table
-from trainingdata.compiled import compiled, inlined
+from trainingdata.compiled import compiled, inlined, unowned
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument, is_symbol
 from trainingdata.sessions import new_york_date
@@ -135,8 +135,8 @@ def _follow(
     """
     rows, size = weights.shape
     equity, targets = np.empty(rows), np.zeros(size)
-    account, holding = book.account[0], book.holding
-    none, endless = np.zeros(size), np.full(size, np.inf)
+    account, holding, tape = book.account[0], book.holding, unowned(tape)
+    none, endless, turn = np.zeros(size), np.full(size, np.inf), np.zeros(size, np.int64)
     for t in range(rows):
         today = days[day[t]]
         if t > 0:
@@ -144,7 +144,7 @@ def _follow(
                 open_session(book, today)
             if account.called:
                 liquidate(book, today, tape, t, opens[t], endless, none)
-            move(account, holding, today, tape, t, holding["quantity"], targets, opens[t], endless, none, np.inf)
+            move(account, holding, today, tape, t, holding["quantity"], targets, opens[t], endless, none, np.inf, turn)
         mark(account, holding, closes[t])
         last = t + 1 == rows
         if not last and day[t + 1] != day[t]:
@@ -202,12 +202,17 @@ def _matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) 
     if name not in bars:
         raise InputError(f"bars: {name!r} is missing; got {', '.join(bars) or 'none'}")
     frame = bars[name]
-    if not (frame.index.equals(weights.index) and frame.columns.equals(weights.columns)):
+    if not (_same(frame.index, weights.index) and _same(frame.columns, weights.columns)):
         raise InputError(f"bars[{name!r}]: its index and columns are not those of weights")
     values = _numbers(f"bars[{name!r}]", frame)
-    if (values <= 0).any() or (values == np.inf).any():
+    if np.fmin.reduce(values, axis=None, initial=1.0) <= 0 or np.fmax.reduce(values, axis=None, initial=1.0) == np.inf:
         raise InputError(f"bars[{name!r}]: a price must be above 0 and finite")
     return values
+
+
+def _same(one: pd.Index, other: pd.Index) -> bool:
+    """Frames of one market mostly share their index, which takes no look at its values."""
+    return one is other or bool(one.equals(other))
 
 
 def _numbers(name: str, frame: pd.DataFrame) -> Array:
@@ -219,7 +224,7 @@ def _numbers(name: str, frame: pd.DataFrame) -> Array:
 
 def _instruments(columns: pd.Index, increments: float | Mapping[str, float] | None) -> list[Instrument]:
     """What the columns stand for; a name that is no symbol of the project's is a stock."""
-    found = [_named(str(column)) for column in columns]
+    found = [_named(str(column)) for column in columns.tolist()]
     if increments is None:
         return found
     steps = increments if isinstance(increments, Mapping) else dict.fromkeys(columns, increments)

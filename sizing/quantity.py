@@ -72,8 +72,9 @@ def part_steps(steps: float, count: int, k: int) -> float:
 
 def whole(quantity: float, increment: Decimal) -> Decimal:
     """The largest multiple of `increment` that is no further from zero than `quantity`."""
-    step = 1.0 if increment == 1 else float(increment)
-    return int(whole_steps(quantity, step)) * increment
+    if increment == 1:
+        return Decimal(int(whole_steps(quantity, 1.0)))
+    return int(whole_steps(quantity, float(increment))) * increment
 
 
 def target_quantity(
