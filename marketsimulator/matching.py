@@ -343,12 +343,12 @@ def _price_of(book: Book, k: int) -> float:
 
 @compiled
 def _reserve(book: Book, k: int) -> None:
-    """What every other working order that opens would take of buying power."""
+    """What the working orders ahead of order k, that open, would take of buying power: first come, first served."""
     account = book.account[0]
     cash, stock = 0.0, 0.0
-    for j in range(len(book.orders)):
+    for j in range(k):
         order = book.orders[j]
-        if j == k or order.state != WORKING or book.holding[order.symbol].quantity * order.quantity < 0:
+        if order.state != WORKING or book.holding[order.symbol].quantity * order.quantity < 0:
             continue
         worth = abs(order.quantity) * _price_of(book, j)
         if book.holding[order.symbol].crypto:

@@ -164,3 +164,31 @@ def test_the_curve_has_a_name_and_the_rows() -> None:
     curve = replay(frame * 0, {"open": frame, "close": frame}).equity
     assert (curve.name, curve.index.equals(index), curve.tolist()) == ("equity", True, [100_000.0, 100_000.0])
     assert curve.tolist() == pytest.approx([1e5, 1e5])
+
+
+def rows(count: int) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex([f"2024-10-0{1 + k // 3}T{15 + 2 * (k % 3)}:30" for k in range(count)])
+
+
+def test_a_panel_of_coins_alone_and_less_than_a_dollar_are_traded() -> None:
+    index = rows(3)
+    prices = pd.DataFrame({"BTCUSD": [100.0] * 3}, index)
+    bars = {"open": prices, "close": prices}
+    assert replay(prices * 0 + 0.5, bars, fee_bps=0.0, slippage_bps=0.0).fills["qty"].tolist() == [500.0]
+    poor = replay(prices * 0 + 0.5, bars, capital=0.5, fee_bps=0.0, slippage_bps=0.0, increments=1e-6)
+    assert poor.fills["qty"].tolist() == [0.0025]
+
+
+def test_settings_that_are_not_given_are_those_of_the_docstring() -> None:
+    """Twice over the cap, by day and into the night, with costs and interest: each of them moves the curve."""
+    rng, index = np.random.default_rng(5), rows(9)
+    names = [f"S{k}" for k in range(9)]
+    close = pd.DataFrame(100 * np.exp(np.cumsum(rng.normal(0, 0.02, (9, 9)), axis=0)), index, names)
+    weights = pd.DataFrame(rng.choice([0.9, -0.9, 0.3], (9, 9)), index, names)
+    bars = {"open": close.shift(1).fillna(100.0), "close": close}
+    named = {"capital": 100_000.0, "fee_bps": 1.0, "slippage_bps": 1.0, "symbol_cap": 0.6, "intraday_leverage": 4.0}
+    named |= {"overnight_leverage": 2.0, "interest_rate": 0.065}
+    plain = replay(weights, bars).equity
+    pd.testing.assert_series_equal(plain, replay(weights, bars, **named).equity)
+    for name, value in named.items():
+        assert not replay(weights, bars, **{**named, name: value * 0.9}).equity.equals(plain), name

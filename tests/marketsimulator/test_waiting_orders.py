@@ -209,6 +209,21 @@ def test_what_waits_holds_buying_power_for_the_other_side_of_the_market_too() ->
     assert float(c.submit([order("sell", 2_900, "limit", "more", limit_price=95.0)])[0].qty) == -2_900
 
 
+def test_of_what_waits_for_the_same_open_the_first_fills_before_the_last_is_short() -> None:
+    """Twice 400 that power covered at 100, and not at 110: the first fills whole, the second as far as it goes."""
+    for shortfall, second in (("refuse", 0.0), ("cut", 327.0)):
+        bars = [(*FLAT, 1000.0), (*FLAT, 1000.0), (110.0, 111.0, 109.0, 110.0, 1e5), (110.0, 111.0, 109.0, 110.0, 1e5)]
+        ends = stock_ends(DATE, 4)
+        b = account_on(
+            panel_of({"AAA": (ends, bars), "BBB": (ends, bars)}),
+            fills=FillTerms(remainder="carry", shortfall=shortfall),
+            margin=MarginTerms(leverage=1.0),
+        )
+        b.submit([order("buy", 500, name="a"), order("buy", 500, name="b", symbol="BBB")])
+        at_once = [("a", 100, 100.0), ("b", 100, 100.0)]
+        assert walk(b, 1) == [*at_once, ("a", 400, 110.0), *([("b", second, 110.0)] if second else [])]
+
+
 def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_where_nothing_is_left_to_close() -> None:
     """150 against 100 that may fill: the rest is for the market, wherever that is."""
     bars = [(*FLAT, 1000.0), (100.0, 103.0, 99.0, 102.0, 1000.0), (90.0, 91.0, 89.0, 90.0, 1000.0)]

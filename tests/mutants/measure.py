@@ -34,7 +34,12 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     "marketsimulator/impact.py": (f"{MARKET}impact.py", f"{MARKET}settlement.py"),
     "marketsimulator/margin.py": (f"{MARKET}settlement.py", f"{MARKET}margin_calls.py", f"{MARKET}invariants.py"),
     "marketsimulator/matching.py": (f"{MARKET}matching.py", f"{MARKET}waiting_orders.py"),
-    "marketsimulator/rebalancing.py": (f"{MARKET}weights.py", f"{MARKET}followed_weights.py", f"{MARKET}parity.py"),
+    "marketsimulator/rebalancing.py": (
+        f"{MARKET}moves.py",
+        f"{MARKET}weights.py",
+        f"{MARKET}followed_weights.py",
+        f"{MARKET}parity.py",
+    ),
     "marketsimulator/weights.py": (f"{MARKET}weights.py", f"{MARKET}followed_weights.py"),
     "marketsimulator/variants.py": (f"{MARKET}variants.py", f"{MARKET}parity.py"),
     "marketsimulator/timeline.py": (

@@ -1,0 +1,134 @@
+"""What a move towards target quantities sends, in which order and in how many parts."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from execution.fees import FeeSchedule, TradingCosts
+from marketsimulator.book import Book, Records, new_book, new_tape
+from marketsimulator.rebalancing import fills_at_most, move, with_room
+from marketsimulator.settlement import mark
+from marketsimulator.terms import FillTerms, MarginTerms, day_table, holdings_of
+from trainingdata.instruments import instrument
+
+FREE = TradingCosts(0, 0, 0, 0, 0, 0)
+
+PRICES = {"BTCUSD": 1_000.0, "ETHUSD": 1_000.0, "XRPUSD": 1_000.0, "AAA": 100.0, "BBB": 50.0}
+ENDLESS = float("inf")
+
+
+def book_of(held: dict[str, float], capital: float = 1e6, costs: TradingCosts = FREE) -> Book:
+    """An account that holds these at PRICES, with so much cash beside them."""
+    items = [instrument(name) for name in held]
+    book = new_book(capital, holdings_of(items, costs, MarginTerms()), np.array([[0.0, 0.0, 0.0]]))
+    book.holding["quantity"] = list(held.values())
+    mark(book.account[0], book.holding, np.array([PRICES[name] for name in held]))
+    return book
+
+
+def sent(
+    book: Book,
+    targets: list[float],
+    *,
+    largest: float = ENDLESS,
+    opens: list[float] | None = None,
+    before: list[float] | None = None,
+    room: list[float] | None = None,
+) -> Records:
+    """The fills of a move at the marks, or at `opens`."""
+    day = day_table(np.array(["2026-09-01"], dtype="datetime64[D]"), FeeSchedule(), MarginTerms(), FillTerms(volume_share=None))
+    size = len(targets)
+    if room is not None:
+        book.holding["room"] = room
+    tape, at = new_tape(100_000), book.holding["mark"].copy() if opens is None else np.array(opens)
+    was = book.holding["quantity"].copy() if before is None else np.array(before)
+    endless, calm, turn = np.full(size, np.inf), np.zeros(size), np.zeros(size, np.int64)
+    move(book.account[0], book.holding, day[0], tape, 0, was, np.array(targets), at, endless, calm, largest, turn)
+    return tape[: int(book.account["fills"][0])]
+
+
+def told(fills: Records) -> list[tuple[int, float]]:
+    """Symbol and signed quantity of each fill."""
+    return [(int(fill["symbol"]), float(fill["quantity"])) for fill in fills]
+
+
+def test_reductions_go_first_then_coins_then_stocks_each_by_symbol() -> None:
+    book = book_of({"AAA": 10.0, "BTCUSD": 0.0, "BBB": -10.0, "ETHUSD": 2.0, "XRPUSD": 0.0})
+    found = told(sent(book, [20.0, 1.0, -4.0, 1.0, 0.5]))
+    assert found == [(2, 6.0), (3, -1.0), (1, 1.0), (4, 0.5), (0, 10.0)]
+
+
+def test_a_change_of_sign_is_a_close_and_an_opening() -> None:
+    assert told(sent(book_of({"AAA": 10.0, "BBB": -10.0}), [-5.0, 5.0])) == [(0, -10.0), (1, 10.0), (0, -5.0), (1, 5.0)]
+
+
+def test_nothing_opens_until_every_reduction_has_filled_whole() -> None:
+    """It has no open, half of it finds no room, or a liquidation has taken part of it: only the last lets others open."""
+    halted = book_of({"AAA": 10.0, "BBB": 0.0})
+    assert told(sent(halted, [5.0, 5.0], opens=[np.nan, 50.0])) == []
+    thin = book_of({"AAA": 10.0, "BBB": 0.0})
+    assert told(sent(thin, [0.0, 5.0], room=[5.0, ENDLESS])) == [(0, -5.0)]
+    flat = book_of({"AAA": 0.0, "BBB": 0.0})
+    assert told(sent(flat, [5.0, 5.0], before=[10.0, 0.0])) == []
+    turned = book_of({"AAA": -3.0, "BBB": 0.0})
+    assert told(sent(turned, [5.0, 5.0], before=[10.0, 0.0])) == []
+    open_only = book_of({"AAA": 10.0, "BBB": 0.0})
+    assert told(sent(open_only, [5.0, 5.0], opens=[100.0, np.nan])) == [(0, -5.0)]
+
+
+def test_a_move_starts_from_what_was_held_when_it_was_decided() -> None:
+    """Of ten that were held, a liquidation has sold four; the decision to hold twenty still buys ten."""
+    assert told(sent(book_of({"AAA": 6.0}), [20.0], before=[10.0])) == [(0, 10.0)]
+    assert told(sent(book_of({"AAA": 6.0}), [10.0], before=[10.0])) == []
+
+
+def test_dust_below_an_increment_stays_unless_the_position_closes() -> None:
+    assert told(sent(book_of({"BTCUSD": 1.0004}), [1.0])) == []
+    assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0])) == [(0, -1.0004)]
+    assert told(sent(book_of({"BTCUSD": 1.0004}), [0.5])) == [(0, -0.5)]
+    assert told(sent(book_of({"BTCUSD": 1.0}), [1.0009])) == []
+
+
+def test_a_large_coin_order_goes_out_in_equal_parts_and_a_stock_order_never() -> None:
+    book = book_of({"BTCUSD": 0.0, "AAA": 0.0}, capital=100_000.0)
+    found = told(sent(book, [10.0, 100.0], largest=3_000.0))
+    assert found == [(0, 2.5), (0, 2.5), (0, 2.5), (0, 2.5), (1, 100.0)]
+    assert told(sent(book_of({"BTCUSD": 3.0}), [0.0], largest=3_000.0)) == [(0, -3.0)]
+    assert told(sent(book_of({"BTCUSD": 3.0005}), [0.0], largest=3_000.0)) == [(0, -1.5), (0, -1.5005)]
+    assert told(sent(book_of({"BTCUSD": 0.0}), [0.005], largest=1.5)) == [(0, 0.001)] * 5
+    assert told(sent(book_of({"BTCUSD": 0.0}), [0.005], largest=2.0)) == [(0, 0.002), (0, 0.002), (0, 0.001)]
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(0, 20_000), min_size=2, max_size=4),
+    st.lists(st.integers(0, 200), min_size=4, max_size=4),
+    st.floats(1.0, 9.7),
+)
+def test_a_tape_has_room_for_every_fill_of_a_move(before: list[int], after: list[int], most: float) -> None:
+    """Coins in steps worth a dollar, orders of a few steps at most: as many parts as there can be."""
+    names = ["BTCUSD", "AAA", "ETHUSD", "XRPUSD"][: len(before)]
+    steps = np.array([float(instrument(name).increment) for name in names])
+    held = np.round(np.array(before) / 100 * steps, 9)
+    book = book_of(dict(zip(names, held.tolist(), strict=True)), 1e9, TradingCosts())
+    book.account["taker"] = 0.0025
+    targets = np.round(np.array(after[: len(names)]) * steps, 9)
+    room = fills_at_most(book.holding, targets, most)
+    fills = sent(book, targets.tolist(), largest=most)
+    coins = np.array([instrument(name).symbol != "AAA" for name in names])
+    parts = np.abs(targets - held) * coins / steps / most
+    assert len(fills) <= room <= 4 * (len(names) + np.ceil(parts).sum())
+    bought = np.bincount(fills["symbol"], np.where(fills["price"] > 0, fills["quantity"], 0.0), len(names))
+    assert np.all(np.abs(held + bought - targets) < steps)
+
+
+def test_a_tape_that_is_too_short_becomes_a_longer_one_with_what_is_written() -> None:
+    tape = new_tape(6)
+    tape["price"][:4] = [1.0, 2.0, 3.0, 4.0]
+    assert with_room(tape, 4, 2) is tape
+    longer = with_room(tape, 4, 3)
+    assert 7 <= len(longer) <= 14
+    assert longer["price"][:4].tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert longer["price"].max() == 4.0
