@@ -292,4 +292,4 @@ def _parts(quantity: Decimal, most: float, increment: Decimal) -> list[Decimal]:
     least, more = divmod(int(steps), count)
     parts = [(least + (k < more)) * increment for k in range(count)]
     parts[-1] += rest
-    return [part for part in parts if part > 0]
+    return parts

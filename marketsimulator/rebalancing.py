@@ -128,9 +128,8 @@ def _in_parts(
     count = part_count(steps, rest, largest / held.mark, step)
     for k in range(count):
         part = on_grid(part_steps(steps, count, k) * step + (rest if k == count - 1 else 0.0))
-        if part > 0.0:
-            signed = part if wanted > 0 else -part
-            filled += trade(account, held, day, tape, at, NOBODY, BY_ORDER, s, signed, open_, volume, volatility)
+        signed = part if wanted > 0 else -part
+        filled += trade(account, held, day, tape, at, NOBODY, BY_ORDER, s, signed, open_, volume, volatility)
     return filled
 
 

@@ -65,13 +65,12 @@ def timeline(
     margin: MarginTerms,
     fills: FillTerms,
     *,
-    impact: bool = False,
-    actions: tuple[Action, ...] = (),
+    impact: bool,
+    actions: tuple[Action, ...],
 ) -> Timeline:
     """The panel laid out for settlement.
 
-    impact: whether ranges are needed. actions: on the panel's
-    prices.
+    impact: whether ranges are needed. actions: on the panel's prices.
 
     Raises
     ------

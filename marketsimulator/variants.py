@@ -92,17 +92,16 @@ def outcomes(
     rows = np.full(len(bars.times), -1, dtype=np.int64)
     rows[np.searchsorted(bars.times, beliefs.at)] = np.arange(len(beliefs.at))
     base = variants[0].timeline(bars, impact=True)
-    done = 0
 
     def one(variant: BacktestSettings) -> Outcome:
-        nonlocal done
-        found = _outcome(variant, bars, beliefs, rows, first, base, variants[0])
-        done += 1
-        progress("variants", done, len(variants))
-        return found
+        return _outcome(variant, bars, beliefs, rows, first, base, variants[0])
 
+    found: list[Outcome] = []
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        return list(pool.map(one, variants))
+        for outcome in pool.map(one, variants):
+            found.append(outcome)
+            progress("variants", len(found), len(variants))
+    return found
 
 
 def _outcome(

@@ -254,7 +254,7 @@ def _read_frame(path: Path) -> pd.DataFrame:
     frame.columns = [str(c).strip().lower() for c in frame.columns]
     if "timestamp" not in frame.columns and frame.index.name == "timestamp":
         frame = frame.reset_index()
-    return frame.reset_index(drop=True)
+    return frame
 
 
 def _read_starts(path: str, column: pd.Series) -> Instants:

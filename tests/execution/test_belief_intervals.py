@@ -17,7 +17,7 @@ from forecasting.moments import moments_between
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import Kind
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import shared_news, stock_grid
 
 HOUR = np.timedelta64(1, "h")
 STOCK, COIN = "SYA", "SYXUSD"
@@ -166,16 +166,17 @@ def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_
     now = at("2024-03-05T17:30")
     panel = market.until(now)
     belief = believed(panel, str(now)).of(now)
-    overnight = believed(market.until(at("2024-03-05T20:30")), "2024-03-05T20:30").of(at("2024-03-05T20:30"))
+    early = believed(market.until(at("2024-03-05T14:00")), "2024-03-05T14:00").of(at("2024-03-05T14:00"))
     assert belief is not None
-    assert overnight is not None
-    for one, when in ((belief, now), (overnight, at("2024-03-05T20:30"))):
+    assert early is not None
+    for one, when in ((belief, now), (early, at("2024-03-05T14:00"))):
         plain = CorrelationEstimator().at(market.until(when)).values
         across = market.crypto[:, None] != market.crypto[None, :]
         np.testing.assert_allclose(one.correlation[~across], plain[~across], atol=1e-6)
         share = one.correlation[across] / plain[across]
-        assert np.ptp(share) < 1e-4
-        assert 0 < share.max() <= 1 + 1e-6
+        (news,) = shared_news(np.array([when]), np.array([one.until]))
+        np.testing.assert_allclose(share, news, rtol=1e-4)
+    assert early.correlation[across].max() < 0.5 * belief.correlation[across].max(), "half an hour before the open"
     assert np.diag(belief.correlation) == pytest.approx(np.ones(len(market.symbols)))
 
 

@@ -267,19 +267,31 @@ def test_cache_commands_name_what_is_wrong(words: list[str], says: str, tmp_path
     assert says in answer.stderr
 
 
-def test_cache_commands_answer(kept: Path) -> None:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "forecasting.cache", *words, "--folder", str(kept)]
-        return subprocess.run(line, cwd=kept, capture_output=True, text=True, check=False)
+def test_cache_commands_answer(
+    kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["cache", *words, "--folder", str(kept)])
+        try:
+            caches.main()
+        except SystemExit as end:
+            return int(end.code or 0), capsys.readouterr().out
+        return 0, capsys.readouterr().out
 
-    assert "none" in run("list").stdout
-    assert "0 damaged" in run("verify").stdout
+    count = len(list(kept.rglob("*.parquet")))
+    code, text = run("list")
+    assert code == 0
+    for word in ("none", "fp32", f" {count} ", "forecasts"):
+        assert word in text
+    assert run("verify") == (0, f"{count} files, 0 damaged, 0 misplaced\n")
     (sorted(kept.rglob("*.parquet"))[0]).write_bytes(b"PAR1")
-    bad = run("verify")
-    assert bad.returncode == 1
-    assert "1 damaged" in bad.stdout
-    assert "1 damaged" in run("prune").stdout
-    assert run("verify").returncode == 0
+    code, text = run("verify")
+    assert code == 1
+    assert f"{count} files, 1 damaged, 0 misplaced; prune removes them\n" in text
+    assert "1 damaged" in run("prune")[1]
+    assert run("verify")[0] == 0
+    assert "0 shelves" in run("prune", "--unused-days", "1")[1]
+    assert "1 shelves" in run("prune", "--unused-days", "0")[1]
 
 
 def test_what_is_kept_is_read_without_torch(tmp_path: Path) -> None:

@@ -192,3 +192,14 @@ def test_settings_that_are_not_given_are_those_of_the_docstring() -> None:
     pd.testing.assert_series_equal(plain, replay(weights, bars, **named).equity)
     for name, value in named.items():
         assert not replay(weights, bars, **{**named, name: value * 0.9}).equity.equals(plain), name
+
+
+def test_an_account_without_equity_keeps_nothing() -> None:
+    """Three times its equity in a share that loses half: what is left is sold to the last millionth, and stays sold."""
+    index = rows(4)
+    close = pd.DataFrame({"AAA": [100.0, 100.0, 50.0, 50.0], "BBB": [10.0] * 4}, index)
+    bars = {"open": close.shift(1).fillna(100.0), "close": close}
+    weights = pd.DataFrame({"AAA": [3.0] * 4, "BBB": [0.5] * 4}, index)
+    run = replay(weights, bars, symbol_cap=3.0, increments=1e-6, fee_bps=0.0, slippage_bps=0.0, overnight_leverage=4.0)
+    assert run.equity.iloc[2] < 0
+    assert run.fills["qty"].groupby(run.fills["symbol"]).sum().abs().max() < 1e-9

@@ -14,6 +14,7 @@ from ledger import down, up
 
 from execution.fees import TradingCosts
 from marketsimulator.broker import SimulatedBroker
+from marketsimulator.impact import tick
 from trainingdata.bars import HIGH, LOW, OPEN, VOLUME, Bars
 
 COSTS = TradingCosts(1.0, 2.0, 0.8, 2.0, 1.0, 0.5)
@@ -119,3 +120,12 @@ def test_a_new_bar_begins_with_nothing_traded_in_it() -> None:
         each.advance(43)
     prices = [each.submit([market("p", "BTCUSD", 5_000.0)])[0].price for each in (broker, fresh)]
     assert prices[0] == prices[1]
+
+
+@given(st.integers(1, 2 * 10**9), st.floats(-0.4, 0.4))
+def test_a_tick_is_a_hundredth_of_a_cent_and_a_billionth_below_a_dollar(ticks: int, part: float) -> None:
+    size = 1e-9 if ticks < 10**9 else 1e-4
+    price, near = ticks * size, (ticks + part) * size
+    assert tick(price, True) == tick(price, False) == pytest.approx(price, rel=1e-15)
+    assert tick(near, True) == pytest.approx((ticks + (part > 0.02)) * size, rel=1e-15) or 0 < part <= 0.02
+    assert tick(near, False) == pytest.approx((ticks - (part < -0.02)) * size, rel=1e-15) or -0.02 <= part < 0

@@ -132,3 +132,7 @@ def test_a_tape_that_is_too_short_becomes_a_longer_one_with_what_is_written() ->
     assert 7 <= len(longer) <= 14
     assert longer["price"][:4].tolist() == [1.0, 2.0, 3.0, 4.0]
     assert longer["price"].max() == 4.0
+
+
+def test_a_reduction_of_less_than_an_increment_holds_nothing_up() -> None:
+    assert told(sent(book_of({"BTCUSD": 1.0004, "AAA": 0.0}), [1.0, 5.0])) == [(1, 5.0)]

@@ -41,7 +41,9 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
     beliefs = trader.beliefs(bars, first)
     variants = variants_of(settings, VARY)
     assert len(variants) == 16
-    found = outcomes([variant for _, variant in variants], bars, beliefs, begin)
+    told: list[tuple[str, int, int]] = []
+    found = outcomes([variant for _, variant in variants], bars, beliefs, begin, progress=lambda *said: told.append(said))
+    assert told == [("variants", k, 16) for k in range(1, 17)]
     finals = set()
     for (_, variant), outcome in zip(variants, found, strict=True):
         run = simulate(variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=beliefs))

@@ -301,3 +301,11 @@ def test_a_reverse_split_leaves_whole_shares_in_a_waiting_order() -> None:
     for step in range(1, 8):
         b.advance(step)
     assert sorted(float(row["quantity"]) for row in b._book.orders) == [-2.0, 2.0]
+
+
+def test_an_order_that_only_reduces_ends_where_nothing_is_left() -> None:
+    b = stock(FLAT, (100, 112, 99, 111), (111, 112, 110, 111))
+    b.submit([order("sell", 10, "limit", limit_price=110.0, reduces=True)])
+    assert walk(b, 2) == []
+    assert b.states(["o"]) == {"o": "canceled"}
+    assert b.account().open_orders == ()

@@ -123,8 +123,10 @@ def _changes(node: ast.AST, function: str, answers: str, statement: ast.stmt) ->
 
 
 def _unseen(node: ast.AST, *, top: bool) -> bool:
-    """Words for people, types, and names of a module; not its numbers."""
+    """Words for people, types, and names of a module; not its numbers. What runs in a process of its own."""
     match node:
+        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+            return True
         case ast.Expr(value=ast.Constant()) | ast.FunctionDef(name="__repr__" | "__str__"):
             return True
         case ast.keyword(arg=str() as name):

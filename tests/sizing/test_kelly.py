@@ -190,6 +190,22 @@ def test_an_argument_that_cannot_be_is_named(wrong: dict[str, Any], says: str) -
         kelly_weights(**{**GOOD, **wrong})
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_what_rounding_does_to_symmetry_is_forgiven_and_more_is_not(scale: float) -> None:
+    for apart, forgiven in ((1e-9, True), (1e-7, False)):
+        matrix = np.array([[2.0, 1.0], [1.0 + apart, 2.0]]) * scale
+        if forgiven:
+            kelly_weights(**{**GOOD, "covariance": matrix})
+        else:
+            with pytest.raises(ValueError, match="symmetric"):
+                kelly_weights(**{**GOOD, "covariance": matrix})
+
+
+def test_two_copies_of_a_symbol_share_its_unconstrained_weight() -> None:
+    """0.5 · 0.01 / 0.04 is 0.125 of one, and the smallest weights that come to it are half of it each."""
+    np.testing.assert_allclose(unconstrained_kelly(np.full(2, 0.01), np.full((2, 2), 0.04)), [0.0625, 0.0625])
+
+
 def test_bounds_that_leave_no_room_are_a_named_failure() -> None:
     with pytest.raises(SolverFailed, match="no answer: their lower bounds exceed a ceiling"):
         kelly_weights([0.0], [[1.0]], lower=[0.5], upper=[1.0], groups=[([1.0], 0.2)])

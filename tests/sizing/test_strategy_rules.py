@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.trader import SizingSettings
 from sizing.allocation import Situation, allocate, nearest
 from sizing.limits import Limits
-from sizing.strategies import Kelly, Legacy, Pattern, equal_risk, named, vol_target, whole_days
+from sizing.strategies import NAMES, Kelly, Legacy, Pattern, equal_risk, named, vol_target, whole_days
 from trainingdata.errors import InputError
 
 Array = npt.NDArray[np.float64]
@@ -204,3 +205,39 @@ def test_a_pattern_is_the_nearest_point_to_its_rule(seed: int) -> None:
     s = book(3, held=rng.normal(0, 0.3, 3), stock_ceiling=1.5)
     found = Pattern("any", lambda _: wish, band=0.0).allocate(s, Limits()).target
     assert found.tolist() == nearest(s, Limits(), wish).target.tolist()
+
+
+def test_what_is_not_given_is_what_the_settings_say() -> None:
+    """A tenth of equity, 15 % a year, a band of a quarter, the origin's factor 1."""
+    rng = np.random.default_rng(3)
+    s = book(4, mu=rng.normal(0, 5e-3, 4), covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 4)), held=rng.uniform(0, 0.3, 4))
+    given = {"size": 0.1, "deviation": 0.15, "band": 0.25, "risk_multiplier": 1.0}
+    for name in NAMES:
+        plain = targets(name, s, Limits())
+        assert plain == targets(name, s, Limits(), **given), name
+        settings = {**given, "enhanced": name != "legacy"}
+        rule = SizingSettings(
+            strategy=name, position=settings["size"], target_volatility=settings["deviation"], band=settings["band"]
+        ).rule()
+        assert (
+            rule.allocate(s, Limits()).target.tolist()
+            == plain
+            == SizingSettings(name).rule().allocate(s, Limits()).target.tolist()
+        )
+    assert SizingSettings().risk_multiplier == 1.0
+
+
+def test_each_setting_reaches_its_strategy() -> None:
+    rng = np.random.default_rng(4)
+    s = book(3, mu=rng.normal(0, 5e-3, 3), covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 3)), held=np.array([0.2, 0.4, 0.29]))
+    changes: dict[str, dict[str, Any]] = {
+        "equal_weight": {"band": 0.1},
+        "fixed_fraction": {"position": 0.2},
+        "vol_target": {"target_volatility": 0.05},
+        "risk_parity": {"band": 0.05},
+        "legacy": {"risk_multiplier": 0.1},
+        "kelly_50": {"fraction": 0.001},
+    }
+    for name, change in changes.items():
+        plain, other = (SizingSettings(name, **more).rule().allocate(s, Limits()).target for more in ({}, change))
+        assert not np.allclose(plain, other), name

@@ -225,3 +225,7 @@ def test_a_panel_says_what_is_wrong_with_its_parts() -> None:
     assert good.crypto.tolist() == [True]
     assert good.long_only.tolist() == [True]
     assert panel_of([[1.0]]).tradable.tolist() == [True]
+
+
+def test_starts_may_be_a_nanosecond_apart() -> None:
+    check_bars(starts_of_a_day()[0] + np.arange(ROWS).astype("timedelta64[ns]"), coherent(0), "AAA")

@@ -138,6 +138,10 @@ def test_a_return_from_afternoon_to_afternoon_needs_a_bar_of_each_day() -> None:
     just[1, np.searchsorted(bars.times, marks[1] - np.timedelta64(23, "h"))] = True
     kept = Bars(bars.instruments, bars.times, np.where(just[:, :, None], bars.values, np.nan), just, "test")
     assert np.isfinite(session_returns(kept, boundary, 3)).all(), "a bar of that day is its price"
+    first = mask.copy()
+    first[0, bars.times < marks[0]] = False
+    late = Bars(bars.instruments, bars.times, np.where(first[:, :, None], bars.values, np.nan), first, "test")
+    assert np.isfinite(session_returns(late, boundary, 3)[:, 0]).all(), "its first bar is one as well"
 
 
 @pytest.mark.parametrize(

@@ -312,6 +312,9 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
     assert session_open(grid.dates[-1] + np.timedelta64(1, "D")) is None
     assert session_of(grid.dates[-1] + np.timedelta64(1, "D")) is None
     assert session_of(grid.dates[0]) is None, "the session before it is not known"
+    second = session_of(grid.dates[1])
+    assert second is not None
+    assert second.before == grid.dates[0]
     assert not in_session(np.array([early]))[0]
     assert not stays_open(early)
     assert np.isnat(known_at(Kind.STOCK, np.array([late]))[0])
