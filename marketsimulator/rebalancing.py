@@ -39,7 +39,7 @@ def move(
     for k in range(_line_up_reductions(before, targets, turn)):
         s = turn[k]
         held = holding[s]
-        fewer, wanted = whole_quantity(targets[s] - before[s], held.increment), -before[s]
+        fewer, wanted = whole_quantity(on_grid(targets[s] - before[s]), held.increment), -before[s]
         if targets[s] * before[s] > 0.0:
             wanted = fewer
         filled = 0.0
@@ -51,7 +51,7 @@ def move(
             s = turn[k]
             held = holding[s]
             start = 0.0 if targets[s] * before[s] < 0.0 else before[s]
-            wanted = whole_quantity(targets[s] - start, held.increment)
+            wanted = whole_quantity(on_grid(targets[s] - start), held.increment)
             if wanted != 0.0:
                 _in_parts(account, held, day, tape, at, s, wanted, opens[s], volumes[s], volatility[s], largest)
 

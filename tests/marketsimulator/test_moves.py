@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from execution.fees import FeeSchedule, TradingCosts
@@ -136,3 +136,14 @@ def test_a_tape_that_is_too_short_becomes_a_longer_one_with_what_is_written() ->
 
 def test_a_reduction_of_less_than_an_increment_holds_nothing_up() -> None:
     assert told(sent(book_of({"BTCUSD": 1.0004, "AAA": 0.0}), [1.0, 5.0])) == [(1, 5.0)]
+
+
+@example(16_963_683_867, 16_992_275_244)
+@given(st.integers(0, 10**12), st.integers(0, 10**12))
+def test_a_venue_that_counts_in_billionths_is_sent_every_one(before: int, after: int) -> None:
+    """The difference of two floats may fall short of a billionth that the difference of the quantities is."""
+    book = book_of({"BTCUSD": before / 1e9})
+    book.account["cash"] = 1e7
+    book.holding["increment"] = 1e-9
+    fills = sent(book, [after / 1e9])
+    assert sum(round(float(q) * 1e9) for q in fills["quantity"]) == after - before
