@@ -39,7 +39,7 @@ def move(
     for k in range(_line_up_reductions(before, targets, turn)):
         s = turn[k]
         held = holding[s]
-        fewer, wanted = whole_quantity(on_grid(targets[s] - before[s]), held.increment), -before[s]
+        fewer, wanted = _change(before[s], targets[s], held.increment), -before[s]
         if targets[s] * before[s] > 0.0:
             wanted = fewer
         filled = 0.0
@@ -51,7 +51,7 @@ def move(
             s = turn[k]
             held = holding[s]
             start = 0.0 if targets[s] * before[s] < 0.0 else before[s]
-            wanted = whole_quantity(on_grid(targets[s] - start), held.increment)
+            wanted = _change(start, targets[s], held.increment)
             if wanted != 0.0:
                 _in_parts(account, held, day, tape, at, s, wanted, opens[s], volumes[s], volatility[s], largest)
 
@@ -131,6 +131,12 @@ def _in_parts(
         signed = part if wanted > 0 else -part
         filled += trade(account, held, day, tape, at, NOBODY, BY_ORDER, s, signed, open_, volume, volatility)
     return filled
+
+
+@inlined
+def _change(start: float, end: float, step: float) -> float:
+    """The whole increments between two quantities; whole shares are on the grid as they are."""
+    return whole_quantity(end - start if step == 1.0 else on_grid(end - start), step)
 
 
 @inlined
