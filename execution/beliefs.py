@@ -258,8 +258,6 @@ def _moments(
     for begin in range(0, len(times), step):
         part = slice(begin, begin + step)
         t, s = np.nonzero(latest[part] >= 0)
-        if not len(t):
-            continue
         window = latest[part][t, s]
         start, finish = np.empty(len(t)), np.empty(len(t))
         for kind, members in ((Kind.STOCK, ~crypto[s]), (Kind.CRYPTO, crypto[s])):

@@ -61,7 +61,7 @@ def send(
     for k in range(first, len(book.orders)):
         order = book.orders[k]
         s, kind = order.symbol, order.kind
-        if order.parent != NOBODY:
+        if order.parent != NOBODY or order.state == CANCELLED:
             continue
         order.state = WORKING
         auction = order.force == OPENING or order.force == CLOSING
@@ -252,8 +252,7 @@ def _filled(book: Book, tape: Records, k: int, q: float, at: int) -> None:
     """
     if q == 0.0:
         return
-    order, last = book.orders[k], book.account[0].fills - 1
-    price = tape[last].price if tape[last].price > 0.0 else tape[last - 1].price
+    order, price = book.orders[k], tape[book.account[0].fills - 1].price  # no coin has exits: no fee in coin comes after
     order.quantity = on_grid(order.quantity - q)
     if order.quantity == 0.0:
         order.state = DONE

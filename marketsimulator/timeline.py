@@ -142,9 +142,8 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array,
     start_bar(book, day, volumes)
     if book.account[0].called and line.ends[t, 0] >= 0:
         liquidate(book, day, tape, t, opens, volumes, volatility)
-    if len(book.orders) > 0:
-        row = line.ends[t, 0]
-        open_waiting(book, day, tape, t, opens, volumes, volatility, starts, row >= 0 and line.first[row])
+    if len(book.orders) > 0:  # no bar is known at the instant a session opens: its first one is met once it is
+        open_waiting(book, day, tape, t, opens, volumes, volatility, starts, False)
     return opens, volumes, volatility
 
 
@@ -191,8 +190,7 @@ def _ends(kind: Kind, times: Instants) -> Index:
 
 def _volatility(panel: Array) -> Array:
     """[T, S] deviation of a bar's return by the ranges of a symbol's last own bars (Parkinson 1980); 0 before the first."""
-    with np.errstate(invalid="ignore"):
-        squared = np.log(panel[:, :, HIGH] / panel[:, :, LOW]) ** 2 / (4 * np.log(2))
+    squared = np.log(panel[:, :, HIGH] / panel[:, :, LOW]) ** 2 / (4 * np.log(2))
     result = np.zeros(squared.shape)
     for s in range(squared.shape[1]):
         own = np.flatnonzero(~np.isnan(squared[:, s]))

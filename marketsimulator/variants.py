@@ -146,7 +146,7 @@ def _outcome(
             rule.fraction,
             settings.orders.largest,
         ),
-        new_tape(4 * len(book.holding) + 16),
+        new_tape(4 * len(book.holding)),
         equity,
         totals,
     )

@@ -205,7 +205,7 @@ def _matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) 
     if not (_same(frame.index, weights.index) and _same(frame.columns, weights.columns)):
         raise InputError(f"bars[{name!r}]: its index and columns are not those of weights")
     values = _numbers(f"bars[{name!r}]", frame)
-    if np.fmin.reduce(values, axis=None, initial=1.0) <= 0 or np.fmax.reduce(values, axis=None, initial=1.0) == np.inf:
+    if (values <= 0).any() or (values == np.inf).any():
         raise InputError(f"bars[{name!r}]: a price must be above 0 and finite")
     return values
 

@@ -101,7 +101,7 @@ def factored_solve(matrix: Array, wanted: Array) -> bool:
                 value -= matrix[a, c] * matrix[b, c]
             if a > b:
                 matrix[a, b] = value / matrix[b, b]
-            elif value <= SINGULAR * variance or variance <= 0.0:
+            elif value <= SINGULAR * variance:
                 return False
             else:
                 matrix[a, a] = np.sqrt(value)

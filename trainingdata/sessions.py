@@ -136,7 +136,7 @@ def stays_open(now: np.datetime64) -> bool:
     """
     grid = stock_grid()
     k = int(np.searchsorted(grid.opens, now, side="right")) - 1
-    if k < 0 or now >= grid.closes[k]:
+    if k < 0:
         return False
     shortened = grid.closes[k] - grid.opens[k] < FULL_SESSION
     after = int(np.searchsorted(grid.decision_session, k, side="right"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.orders import Account, Order
@@ -59,6 +59,7 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
             account_of({"cash": "1"}, [], [], {"timestamp": time})
 
 
+@example(Decimal(1000), [(-1, 100, 100)], Decimal(500))
 @given(
     st.decimals("-100000", "100000", places=2),
     st.lists(st.tuples(st.integers(-50, 50), st.integers(1, 400), st.integers(1, 400)), max_size=4),

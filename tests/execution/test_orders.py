@@ -167,3 +167,8 @@ def test_the_parts_of_a_huge_order_add_up_to_the_last_billionth(billionths: int,
     assert sum(parts, Decimal(0)) == held
     assert all(float(part) <= most * (1 + 1e-12) for part in parts)
     assert max(parts) - min(parts) <= 2 * step
+
+
+def test_an_increment_that_is_worth_more_than_an_order_may_be_is_sent_all_the_same() -> None:
+    parts = rebalance("s", AT, [(BTC, Decimal("0.005"), Decimal(0), 0.0004, "x")])
+    assert [o.qty for o in parts] == [BTC.increment] * 5

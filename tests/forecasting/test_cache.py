@@ -240,6 +240,10 @@ def test_a_reader_keeps_no_more_than_it_may(tmp_path: Path, monkeypatch: pytest.
     found = shelf.find(stamps, keys)
     np.testing.assert_array_equal(reader.values(found, np.arange(30)), values)
     assert len(reader.kept) == 2
+    last = [path for path in found.files if path in reader.kept]
+    reader.values(found, np.arange(10))
+    assert len(set(reader.kept) & set(last)) == 1, "what was read last stays"
+    assert list(reader.kept)[-1] not in last
     assert shelf.find(stamps + np.timedelta64(1, "h"), keys).missing.tolist() == list(range(30))
 
 
@@ -259,12 +263,15 @@ def test_what_a_run_computes_lies_in_files_and_not_in_memory(tmp_path: Path, mar
         (["burn"], "invalid choice: 'burn'"),
     ],
 )
-def test_cache_commands_name_what_is_wrong(words: list[str], says: str, tmp_path: Path) -> None:
-    answer = subprocess.run(
-        [sys.executable, "-m", "forecasting.cache", *words], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert answer.returncode == 2
-    assert says in answer.stderr
+def test_cache_commands_name_what_is_wrong(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["cache", *words])
+    with pytest.raises(SystemExit) as end:
+        caches.main()
+    assert end.value.code == 2
+    assert says in capsys.readouterr().err
 
 
 def test_cache_commands_answer(

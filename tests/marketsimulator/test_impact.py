@@ -129,3 +129,14 @@ def test_a_tick_is_a_hundredth_of_a_cent_and_a_billionth_below_a_dollar(ticks: i
     assert tick(price, True) == tick(price, False) == pytest.approx(price, rel=1e-15)
     assert tick(near, True) == pytest.approx((ticks + (part > 0.02)) * size, rel=1e-15) or 0 < part <= 0.02
     assert tick(near, False) == pytest.approx((ticks - (part < -0.02)) * size, rel=1e-15) or -0.02 <= part < 0
+
+
+def test_a_price_between_ticks_goes_against_the_trader_and_a_trickle_of_volume_counts() -> None:
+    bars = panel_of({"AAA": (stock_ends("2024-10-02", 3), [(100.00005, 101, 99, 100, 0.5)] * 3)})
+    for q, price in ((1, 100.0001), (-1, 100.0)):
+        assert account_on(bars).submit([market("o", "AAA", q)])[0].price == price
+    plain, moved = (
+        account_on(bars, costs=TradingCosts(0, 0, impact, 0, 0, 0), impact=True).submit([market("o", "AAA", 1)])[0].price
+        for impact in (0.0, 0.8)
+    )
+    assert moved > plain + 0.001

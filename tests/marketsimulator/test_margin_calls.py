@@ -166,3 +166,19 @@ def test_what_took_hold_before_the_panel_begins_is_in_its_prices() -> None:
         to_the_end(broker)
         assert broker.account().equity == 100_000
         assert broker.account().positions == {"AAA": 100}
+
+
+def test_equity_that_is_exactly_what_is_required_meets_a_call() -> None:
+    """1,000 shares at 100 need 30,000; 70,000 of them are borrowed."""
+    broker = called(coin=False, stock=falling(100.0), quantity=1_000)
+    book = broker._book
+    for borrowed, met in ((70_000.0, True), (70_000.01, False)):
+        book.account["cash"], book.account["equity"] = -borrowed, 100_000.0 - borrowed
+        assert call_is_met(book) is met
+
+
+def test_what_a_short_was_sold_for_stays_on_whole_millionths() -> None:
+    broker = called(coin=False, stock=[(100.0001, 101.0, 99.0, 100.0, 1e6)] * 28, quantity=1)
+    for name, side, quantity, left in (("out", "sell", 1, {}), ("in", "sell", 7, {"AAA": 700.0007}), ("cover", "buy", 4, None)):
+        broker.submit([order(side, quantity, name=name)])
+        assert broker.short_proceeds() == (left if left is not None else {"AAA": round(700.0007 * 3 / 7, 6)})

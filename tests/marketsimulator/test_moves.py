@@ -147,3 +147,8 @@ def test_a_venue_that_counts_in_billionths_is_sent_every_one(before: int, after:
     book.holding["increment"] = 1e-9
     fills = sent(book, [after / 1e9])
     assert sum(round(float(q) * 1e9) for q in fills["quantity"]) == after - before
+
+
+def test_two_fills_a_stock_have_room_without_any_coin() -> None:
+    book = book_of({"AAA": 10.0, "BBB": -10.0})
+    assert len(sent(book, [-5.0, 5.0])) == 4 <= fills_at_most(book.holding, np.array([-5.0, 5.0]), ENDLESS) <= 8

@@ -94,3 +94,21 @@ def test_the_command_writes_a_table_and_refuses_in_one_line(tmp_path: Path) -> N
     wrong = subprocess.run([*command, "vary={forecaster.kind: [ewma]}"], capture_output=True, text=True, cwd=ROOT)
     assert wrong.returncode == 2
     assert wrong.stderr.strip().splitlines()[-1].startswith("error: vary.forecaster.kind")
+
+
+@pytest.mark.parametrize(("limit", "broker"), [(2_000.0, 3_000.0), (3_000.0, 2_000.0)])
+def test_the_higher_of_two_thresholds_for_margin_holds(settings: BacktestSettings, limit: float, broker: float) -> None:
+    bars = settings.bars()
+    begin = int(np.searchsorted(bars.times, settings.span(bars)[0]))
+    poor = replace(
+        settings,
+        capital=2_500.0,
+        limits=replace(settings.limits, margin_equity=limit),
+        margin=replace(settings.margin, margin_equity=broker),
+    )
+    trader = poor.trader(poor.forecaster.build(bars.symbols))
+    beliefs = trader.beliefs(bars, bars.times[begin])
+    run = simulate(poor, bars, begin, "x", replace(trader, table=beliefs))
+    (outcome,) = outcomes([poor], bars, beliefs, begin)
+    np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
+    assert outcome.totals["trades"] == sum(fill.price > 0 for fill in run.fills) > 10

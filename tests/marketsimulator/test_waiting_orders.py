@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from accounts import account_on, panel_of, stock_ends
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from ledger import down, up
 from execution.fees import TradingCosts
 from execution.orders import Order
 from marketsimulator.broker import SimulatedBroker
+from marketsimulator.matching import send
 from marketsimulator.terms import FillTerms, MarginTerms
 from trainingdata.actions import Action
 from trainingdata.sessions import session_open
@@ -309,3 +311,30 @@ def test_an_order_that_only_reduces_ends_where_nothing_is_left() -> None:
     assert walk(b, 2) == []
     assert b.states(["o"]) == {"o": "canceled"}
     assert b.account().open_orders == ()
+
+
+def test_a_refused_pair_of_exits_ends_whole() -> None:
+    """Its limit would meet the account's own bid, so the stop beside it does not stay alone."""
+    b = stock(FLAT, FLAT, FLAT)
+    b.submit([order("buy", 20, name="in"), order("buy", 10, "limit", "bid", limit_price=90.0)])
+    b.advance(1)
+    b.submit([order("sell", 5, "limit", "far", limit_price=130.0, or_stop=80.0)])
+    before = b._book.orders["state"].copy()
+    pair = order("sell", 5, "limit", "pair", limit_price=89.0, or_stop=70.0)
+    b._takes(pair, b._standing()._replace(open_orders=()))
+    b._book = b._book._replace(orders=np.concatenate([b._book.orders, b._book_rows([pair])]))
+    nothing = np.full(1, np.nan)
+    send(b._book, b._line.days[0], b._tape(), 1, len(before), nothing, nothing, nothing, int(b._line.now[1]))
+    assert set(b.states(["pair", "pair.stop"]).values()) == {"canceled"}
+    assert b._book.orders["state"][: len(before)].tolist() == before.tolist()
+
+
+def test_a_split_leaves_whole_increments_where_they_are_no_shares() -> None:
+    opens = session_open(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
+    assert opens is not None
+    b = stock(*[FLAT] * 9, actions=(Action("AAA", opens, ratio=0.1),))
+    b._book.holding["increment"] = 0.5
+    b.submit([order("buy", 27, "limit", "bid", limit_price=9.0)])
+    for step in range(1, 8):
+        b.advance(step)
+    assert b._book.orders["quantity"].tolist() == [2.5]

@@ -28,11 +28,17 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     "marketsimulator/settlement.py": (
         f"{MARKET}settlement.py",
         f"{MARKET}impact.py",
+        f"{MARKET}margin_calls.py",
         f"{MARKET}invariants.py",
         f"{MARKET}waiting_orders.py",
     ),
     "marketsimulator/impact.py": (f"{MARKET}impact.py", f"{MARKET}settlement.py"),
-    "marketsimulator/margin.py": (f"{MARKET}settlement.py", f"{MARKET}margin_calls.py", f"{MARKET}invariants.py"),
+    "marketsimulator/margin.py": (
+        f"{MARKET}settlement.py",
+        f"{MARKET}margin_calls.py",
+        f"{MARKET}waiting_orders.py",
+        f"{MARKET}invariants.py",
+    ),
     "marketsimulator/matching.py": (f"{MARKET}matching.py", f"{MARKET}waiting_orders.py"),
     "marketsimulator/rebalancing.py": (
         f"{MARKET}moves.py",

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
@@ -72,6 +72,7 @@ def best_step(w: Array, p: dict[str, Any]) -> float:
     return float(-answer.fun - here)
 
 
+@example(5870)
 @given(st.integers(0, 100_000))
 def test_no_feasible_direction_improves_the_answer(seed: int) -> None:
     p = problem(seed)
@@ -259,3 +260,17 @@ def test_the_order_of_symbols_does_not_matter() -> None:
         mixed["groups"] = [(np.asarray(c)[order], limit) for c, limit in p["groups"]]
         there, here = kelly_weights(**mixed, fraction=p["fraction"]), kelly_weights(**p)
         assert objective(there[np.argsort(order)], p) == pytest.approx(objective(here, p), abs=1e-12)
+
+
+@example(3312)
+@given(st.integers(0, 100_000))
+def test_ties_are_no_way_round_a_ceiling(seed: int) -> None:
+    """Rounded beliefs and holdings: equal gradients, weights that begin at a knot, ceilings met exactly."""
+    p = problem(seed, costly=bool(seed % 3))
+    fixed = p["lower"] == p["upper"]
+    p["mu"], p["held"] = np.round(p["mu"], 3), np.where(fixed, p["held"], np.round(p["held"], 1))
+    w = kelly_weights(**p)
+    assert best_step(w, p) < 1e-6 * max(np.abs(p["mu"]).max(), 1e-6) * len(w) + 1e-10
+    for coefficients, ceiling in p["groups"]:
+        k = np.asarray(coefficients, float)
+        assert k @ np.abs(w) <= max(ceiling, k[fixed] @ np.abs(w[fixed])) + 1e-7
