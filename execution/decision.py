@@ -17,7 +17,6 @@ from sizing.kelly import SizingProblem
 
 log = logging.getLogger(__name__)
 
-# One reason is written an order, thousands a second in a backtest: % formats several numbers twice as fast as f"".
 _CHANGE = "expected %+.1f bp, deviation %.1f bp over %.4g h: unconstrained %+.3f, weight %+.3f to %+.3f"
 _WORTH = "%s (worth %.2f bp)"
 
@@ -74,19 +73,33 @@ class Decision:
     cancels: tuple[str, ...] = ()
 
 
-def reason(choice: Choice, hours: float, bound: str | None = None) -> str:
-    """Why a choice is what it is, in a line. hours: length of the holding interval. bound: `bound_by`, where it is known."""
+class Why(NamedTuple):
+    """Why an order exists: what it follows from. `str` puts it into words, which most orders of a backtest are never asked for.
+
+    hours: length of the holding interval. failure: of enhanced sizing, empty where it answered.
+    """
+
+    choice: Choice
+    hours: float
+    failure: str = ""
+
+    def __str__(self) -> str:
+        words = reason(self.choice, self.hours)
+        return f"{self.failure}; {words}" if self.failure else words
+
+
+def reason(choice: Choice, hours: float) -> str:
+    """Why a choice is what it is, in a line. hours: length of the holding interval."""
     if choice.sigma == choice.sigma:
         weights = choice.kelly, choice.held, choice.target
         text = _CHANGE % (choice.mu * 1e4, choice.sigma * 1e4, hours, *weights)
     else:
         text = f"no forecast: weight {choice.held:+.3f} to {choice.target:+.3f}"
-    bound = bound_by(choice.binding) if bound is None else bound
     cost = f", cost ${choice.change_cost:,.2f}" if choice.qty else ""
-    return f"{text}{bound}{cost}"
+    return f"{text}{_bound_by(choice.binding)}{cost}"
 
 
-def bound_by(binding: Mapping[str, float]) -> str:
+def _bound_by(binding: Mapping[str, float]) -> str:
     """What binds and its worth, as a reason says it."""
     worth = [name if price != price else _WORTH % (name, price * 1e4) for name, price in binding.items()]
     return f", bound by {' and '.join(worth)}" if worth else ""

@@ -35,18 +35,19 @@ class Order:
     """An order; qty > 0, a multiple of the instrument's increment or all that is held.
 
     client_order_id: a function of strategy, instant, symbol, leg and attempt, so that the same intention never has two.
-    reason: why it exists, in words. reduces: whether it only brings a position nearer to zero. tif: `opg` and `cls` trade in
-    the session's first and last print alone, `fok` whole or not at all. limit_price, stop_price: USD, where the type needs
-    them. trail_price (USD), trail_percent: one of them, how far a trailing stop follows behind the best price since it was
-    sent. take_profit, stop_loss: USD, what a bracket sends once the order fills; or_stop: USD, the stop beside a limit. Of
-    two exits, whichever fills cancels the other. extended_hours: whether it may trade outside regular hours.
+    reason: why it exists; `str` says it in words. reduces: whether it only brings a position nearer to zero. tif: `opg` and
+    `cls` trade in the session's first and last print alone, `fok` whole or not at all. limit_price, stop_price: USD, where
+    the type needs them. trail_price (USD), trail_percent: one of them, how far a trailing stop follows behind the best
+    price since it was sent. take_profit, stop_loss: USD, what a bracket sends once the order fills; or_stop: USD, the stop
+    beside a limit. Of two exits, whichever fills cancels the other. extended_hours: whether it may trade outside regular
+    hours.
     """
 
     client_order_id: str
     symbol: str
     side: Side
     qty: Decimal
-    reason: str
+    reason: object
     reduces: bool = False
     type: OrderType = "market"
     tif: TimeInForce = "day"
@@ -226,7 +227,7 @@ class Account:
 
 def exact(quantity: float) -> Decimal:
     """The quantity a float was rounded to: 3, not 3.0; 0.123 as written."""
-    return Decimal(int(quantity)) if quantity == int(quantity) else Decimal(repr(quantity))
+    return Decimal(int(quantity)) if quantity.is_integer() else Decimal(repr(quantity))
 
 
 def client_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0) -> str:
@@ -246,7 +247,7 @@ def strategy_of(client_order_id: str) -> str:
 def rebalance(
     strategy: str,
     at: np.datetime64,
-    targets: Iterable[tuple[Instrument, Decimal, Decimal, float, str]],
+    targets: Iterable[tuple[Instrument, Decimal, Decimal, float, object]],
 ) -> tuple[Order, ...]:
     """Orders that move each instrument from what is held to its target: (instrument, held, target, most, reason).
 

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.beliefs import Array, Belief, Beliefs, Mask, beliefs, outlook
-from execution.decision import Choice, Decision, bound_by, reason
+from execution.decision import Choice, Decision, Why
 from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import TERMS, Account, Order, OrderTerms, rebalance, strategy_of
 from execution.overnight import cut_for_the_night
@@ -343,16 +343,11 @@ def _targets(
     choices: tuple[Choice, ...],
     terms: OrderTerms,
     failure: str,
-) -> Iterator[tuple[Instrument, Decimal, Decimal, float, str]]:
+) -> Iterator[tuple[Instrument, Decimal, Decimal, float, Why]]:
     """(instrument, held, wanted, most in one order, why) of each choice that changes anything."""
     items = dict(zip(belief.symbols, bars.instruments, strict=True))
     hours = float((belief.until - belief.at) / np.timedelta64(1, "h"))
-    texts: dict[int, str] = {}  # by what binds: many choices of a decision share it
     for choice in choices:
         if choice.qty:
             held, item = exposure.get(choice.symbol, _NONE), items[choice.symbol]
-            bound = texts.get(id(choice.binding))
-            if bound is None:
-                bound = texts[id(choice.binding)] = bound_by(choice.binding)
-            why = reason(choice, hours, bound)
-            yield item, held, held + choice.qty, terms.most(item, choice.price), f"{failure}; {why}" if failure else why
+            yield item, held, held + choice.qty, terms.most(item, choice.price), Why(choice, hours, failure)

@@ -70,7 +70,7 @@ class Run:
         return _frame(
             ORDERS,
             [
-                (d.at, o.client_order_id, o.symbol, o.side, float(o.qty), o.type, o.tif, o.reason)
+                (d.at, o.client_order_id, o.symbol, o.side, float(o.qty), o.type, o.tif, str(o.reason))
                 for d in self.decisions
                 for o in d.orders
             ],

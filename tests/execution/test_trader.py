@@ -238,7 +238,7 @@ def test_what_is_not_tradable_stays_as_it_is(market: Bars) -> None:
 
 def test_every_order_can_say_why_it_exists(market: Bars) -> None:
     decision = decided(market, MIDDAY, trader(SYA=50.0, SYB=-5.0))
-    reasons = {o.symbol: o.reason for o in decision.orders}
+    reasons = {o.symbol: str(o.reason) for o in decision.orders}
     assert "expected +50.0 bp" in reasons["SYA"]
     assert "to +0.600, bound by symbol_cap" in reasons["SYA"]
     assert "over 1 h" in reasons["SYB"]
@@ -280,7 +280,7 @@ def test_the_origins_rule_answers_a_failed_solver_only_where_it_is_asked_to(
     assert decision.failure == "no convergence"
     assert decision.sized == ("Legacy sizing: SYA SYB SYC",)
     assert {c.symbol: c.target for c in decision.choices} == {"SYA": 0.6, "SYB": -0.6, "SYC": 0.6}
-    assert all(o.reason.startswith("no convergence; expected") for o in decision.orders)
+    assert all(str(o.reason).startswith("no convergence; expected") for o in decision.orders)
 
 
 def test_without_equity_everything_that_decides_is_closed(market: Bars) -> None:

