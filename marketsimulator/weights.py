@@ -103,7 +103,7 @@ def replay(
     margin = MarginTerms(leverage=intraday_leverage, interest_rate=interest_rate)
     book = new_book(capital, holdings_of(instruments, costs), tier_table(fees))
     dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
-    tape = new_tape(3 * (len(dates) + 1) * len(columns))  # at most a liquidation, a close and an opening a row and symbol
+    tape = new_tape(3 * len(dates) * len(columns))  # at most a liquidation, a close and an opening a row and symbol
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
     values = _follow(
         book,

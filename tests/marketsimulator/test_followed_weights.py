@@ -16,6 +16,7 @@ from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders import Fill, exact
 from marketsimulator import replay
 from marketsimulator.terms import FillTerms, MarginTerms
+from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import new_york_date
 
@@ -203,3 +204,20 @@ def test_an_account_without_equity_keeps_nothing() -> None:
     run = replay(weights, bars, symbol_cap=3.0, increments=1e-6, fee_bps=0.0, slippage_bps=0.0, overnight_leverage=4.0)
     assert run.equity.iloc[2] < 0
     assert run.fills["qty"].groupby(run.fills["symbol"]).sum().abs().max() < 1e-9
+
+
+def test_a_night_before_the_last_row_has_the_ceiling_of_nights() -> None:
+    """Four symbols at 0.6 are 2.4 by day; what fills at the open of a session's last row is cut to 2."""
+    index, names = rows(4), ["AAA", "BBB", "CCC", "DDD"]
+    prices = pd.DataFrame(100.0, index, names)
+    fills = replay(prices * 0 + 0.6, {"open": prices, "close": prices}, fee_bps=0.0, slippage_bps=0.0).fills
+    assert fills.groupby("at")["qty"].sum().tolist() == [2_400.0, -400.0, 400.0]
+
+
+@pytest.mark.parametrize("name", ["fee_bps", "slippage_bps"])
+def test_half_of_what_is_traded_is_no_cost(name: str) -> None:
+    prices = pd.DataFrame({"AAA": [100.0] * 3}, rows(3))
+    bars = {"open": prices, "close": prices}
+    replay(prices * 0, bars, **{name: 4_999.0})
+    with pytest.raises(InputError, match=f"{name}: 5000.0 is outside"):
+        replay(prices * 0, bars, **{name: 5_000.0})

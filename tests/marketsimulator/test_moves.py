@@ -87,6 +87,8 @@ def test_a_move_starts_from_what_was_held_when_it_was_decided() -> None:
 def test_dust_below_an_increment_stays_unless_the_position_closes() -> None:
     assert told(sent(book_of({"BTCUSD": 1.0004}), [1.0])) == []
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0])) == [(0, -1.0004)]
+    assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0], room=[1.0004])) == [(0, -1.0004)]
+    assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0], room=[1.0003])) == [(0, -1.0)]
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.5])) == [(0, -0.5)]
     assert told(sent(book_of({"BTCUSD": 1.0}), [1.0009])) == []
 

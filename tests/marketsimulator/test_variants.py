@@ -54,6 +54,10 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
             assert outcome.totals[name] == pytest.approx(sum(getattr(row, name) for row in run.rows), abs=0.005)
         finals.add(round(outcome.equity[-1], 2))
     assert len(finals) >= 8
+    for name in ("kelly_50_x4", "legacy", "risk_parity"):
+        other = replace(settings, sizing=replace(settings.sizing, strategy=name))
+        with pytest.raises(InputError, match="sizes by Kelly alone"):
+            outcomes([other], bars, beliefs, begin)
 
 
 def test_a_sweep_ranks_every_combination_and_deflates_by_their_number(settings: BacktestSettings, tmp_path: Path) -> None:

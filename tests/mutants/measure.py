@@ -27,6 +27,7 @@ SIZE, FORECAST, DATA = "tests/sizing/test_", "tests/forecasting/test_", "tests/t
 TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails soonest in front
     "marketsimulator/settlement.py": (
         f"{MARKET}settlement.py",
+        f"{MARKET}moves.py",
         f"{MARKET}impact.py",
         f"{MARKET}margin_calls.py",
         f"{MARKET}invariants.py",
