@@ -210,7 +210,7 @@ def test_a_night_before_the_last_row_has_the_ceiling_of_nights() -> None:
     """Four symbols at 0.6 are 2.4 by day; what fills at the open of a session's last row is cut to 2."""
     index, names = rows(4), ["AAA", "BBB", "CCC", "DDD"]
     prices = pd.DataFrame(100.0, index, names)
-    fills = replay(prices * 0 + 0.6, {"open": prices, "close": prices}, fee_bps=0.0, slippage_bps=0.0).fills
+    fills = replay(prices * 0 + 0.6, {"open": prices, "close": prices}, fee_bps=0.0, slippage_bps=0.0, interest_rate=0.0).fills
     assert fills.groupby("at")["qty"].sum().tolist() == [2_400.0, -400.0, 400.0]
 
 

@@ -82,6 +82,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     "sizing/factor.py": (f"{SIZE}factor.py", f"{SIZE}program.py", f"{SIZE}kelly.py"),
     "execution/orders.py": (f"{TRADE}orders.py", f"{TRADE}order_shapes.py", f"{TRADE}trader_accounts.py"),
     "execution/trader.py": (
+        f"{SIZE}strategy_rules.py",
         f"{TRADE}trader.py",
         f"{TRADE}trader_accounts.py",
         f"{TRADE}overnight.py",
