@@ -261,7 +261,7 @@ def _read_starts(path: str, column: pd.Series) -> Instants:
     """UTC start stamps, strictly increasing."""
     if pd.api.types.is_string_dtype(column) or column.dtype == object:
         text = column.astype(str).str.strip()
-        naive = ~text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$", regex=True)
+        naive = ~text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$")
         parsed = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
         bad = parsed.isna()
         if bad.any():

@@ -244,6 +244,10 @@ def test_a_reader_keeps_no_more_than_it_may(tmp_path: Path, monkeypatch: pytest.
     reader.values(found, np.arange(10))
     assert len(set(reader.kept) & set(last)) == 1, "what was read last stays"
     assert list(reader.kept)[-1] not in last
+    (older,) = set(reader.kept) & set(last)
+    reader.values(found, np.array([k for k in range(30) if found.files[found.file[k]] == older]))
+    reader.values(found, np.array([k for k in range(30) if found.files[found.file[k]] not in reader.kept]))
+    assert older in reader.kept, "asked for again, it is not the oldest"
     assert shelf.find(stamps + np.timedelta64(1, "h"), keys).missing.tolist() == list(range(30))
 
 

@@ -220,3 +220,13 @@ def test_two_real_stocks_keep_their_correlation_beside_a_constant(real_data: lis
     assert alone[0, 1] > 0.7
     assert beside[0, 1] == alone[0, 1]
     np.testing.assert_allclose(beside[2, :2], 0.4, atol=1e-7)
+
+
+@given(st.integers(0, 10_000))
+def test_a_pair_that_shares_a_third_of_the_window_has_its_correlation_there_for_a_third(seed: int) -> None:
+    """Too little to shrink by, so what they share counts as it is, about its own mean: 60 returns of 200."""
+    closes = walks(seed, 2)
+    closes[:-61, 1] = np.nan
+    returns = np.diff(np.log(closes[-61:]), axis=0)
+    expected = 0.3 * np.corrcoef(returns.T)[0, 1] + 0.7 * 0.4
+    assert estimate(closes)[0, 1] == pytest.approx(expected, abs=1e-9)

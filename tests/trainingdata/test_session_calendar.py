@@ -312,6 +312,7 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
     assert session_open(grid.dates[-1] + np.timedelta64(1, "D")) is None
     assert session_of(grid.dates[-1] + np.timedelta64(1, "D")) is None
     assert session_of(grid.dates[0]) is None, "the session before it is not known"
+    assert bar_position(Kind.STOCK, grid.ends[-1:]).tolist() == [len(grid.ends)]
     second = session_of(grid.dates[1])
     assert second is not None
     assert second.before == grid.dates[0]
