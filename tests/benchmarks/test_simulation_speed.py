@@ -91,19 +91,25 @@ def test_replay_of_weights(seconds: Seconds) -> None:
         o, h, lo, c, v, w = common().make(s, t)
         bars = {"open": o, "high": h, "low": lo, "close": c, "volume": v}
 
-        def run(weights: pd.DataFrame, bars: dict[str, pd.DataFrame] = bars) -> pd.DataFrame:
+        def run(weights: pd.DataFrame, bars: dict[str, pd.DataFrame] = bars) -> tuple[float, int]:
+            """The last equity and the number of records, as the peer is asked for them."""
             done = replay(weights, bars, capital=1e6, fee_bps=1.0, slippage_bps=1.0)
-            return done.fills
+            return float(done.equity.iloc[-1]), len(done.tape)
 
-        plain, levered = seconds(lambda w=w: run(w), runs=15), seconds(lambda w=w: run(3 * w), runs=15)
-        text = f"\n{s} x {t}, {len(run(w)):,} fills, their frame included: {s * t / plain / 1e6:.1f} M symbol-bars/s"
-        text += f", three times the weights (margin, cut, interest) {s * t / levered / 1e6:.1f} M"
+        def framed(weights: pd.DataFrame, bars: dict[str, pd.DataFrame] = bars) -> pd.DataFrame:
+            return replay(weights, bars, capital=1e6, fee_bps=1.0, slippage_bps=1.0).fills
+
+        threefold = 3 * w
+        plain, levered = seconds(lambda w=w: run(w), runs=31), seconds(lambda w=threefold: run(w), runs=31)
+        table = seconds(lambda w=w: framed(w), runs=31)
+        final, fills = run(w)
+        text = f"\n{s} x {t}, {fills:,} fills: {s * t / plain / 1e6:.1f} M symbol-bars/s, three times the weights"
+        text += f" (margin, cut, interest) {s * t / levered / 1e6:.1f} M, with the frame of fills {s * t / table / 1e6:.1f} M"
         if peers:
-            theirs, ours = peers[k]["median_s"], replay(w, bars, capital=1e6, fee_bps=1.0, slippage_bps=1.0)
-            text += f"; vectorbt {s * t / theirs / 1e6:.2f} M: {theirs / plain:.1f} x, {theirs / levered:.1f} x"
-            text += (
-                f" (equity ends at {ours.equity.iloc[-1]:,.0f}, vectorbt's at {peers[k]['final']:,.0f}: it fills at the close)"
-            )
+            theirs = peers[k]["median_s"]
+            text += f"; vectorbt {s * t / theirs / 1e6:.2f} M: {theirs / plain:.1f} x, {theirs / levered:.1f} x, "
+            text += f"{theirs / table:.1f} x (equity ends at {final:,.0f}, vectorbt's at {peers[k]['final']:,.0f}: it fills at"
+            text += " the close)"
         print(text)
 
 
