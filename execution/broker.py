@@ -13,6 +13,7 @@ from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from trainingdata.instruments import Kind, instrument
 
 _NOTHING = Decimal(0)
+BILLIONTH = Decimal("1e-9")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ def refusal(order: Order, asset: Asset | None = None, account: Standing | None =
     asset: what it allows with the symbol, account: what is held and open, where these are known.
     """
     coin, fraction = instrument(order.symbol).kind is Kind.CRYPTO, order.qty % 1 != 0
+    if fraction and order.qty % BILLIONTH:
+        return f"a quantity has nine decimals at most, not {order.qty:f}"
     return (
         _misshapen(order, coin, fraction)
         or (_not_allowed(order, coin, fraction, asset) if asset is not None else "")

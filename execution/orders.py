@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from sizing.quantity import part_count, whole
+from trainingdata.bars import HIGH, Bars
 from trainingdata.errors import InputError
-from trainingdata.instruments import Instrument, Kind
+from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.sessions import stamp
 
 Side = Literal["buy", "sell"]
@@ -21,6 +22,7 @@ OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
 TimeInForce = Literal["day", "gtc", "ioc", "fok", "opg", "cls"]
 PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent", "take_profit", "stop_loss", "or_stop")
 MOST = 10**12  # no order is for more
+MOST_COINS = 1e11  # in one order, whatever they are worth
 ENDLESS = float("inf")
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _prices = attrgetter(*PRICES)
@@ -144,7 +146,23 @@ class OrderTerms:
 
     def most(self, item: Instrument, price: float) -> float:
         """The largest quantity of one order."""
-        return self.largest / price if item.kind is Kind.CRYPTO else ENDLESS
+        return min(self.largest / price, MOST_COINS) if item.kind is Kind.CRYPTO else ENDLESS
+
+    def check(self, bars: Bars) -> None:
+        """Refuse a bound that a single increment of a coin exceeds: no order of it could be sent.
+
+        Raises
+        ------
+        InputError
+            naming the coin.
+        """
+        for s in np.flatnonzero(bars.crypto).tolist():
+            worth = float(bars.instruments[s].increment) * float(bars.own(s)[1][:, HIGH].max(initial=0.0))
+            if worth > self.largest:
+                raise InputError(
+                    f"orders.largest_coin: {self.largest_coin:g} USD less room is below the {worth:.2f} that one increment"
+                    f" of {bars.symbols[s]} comes to be worth"
+                )
 
 
 TERMS = OrderTerms()
@@ -221,8 +239,14 @@ class Account:
 
     @property
     def unborrowed_cash(self) -> float:
-        """Cash that may buy coins: above zero, without unsettled stock proceeds and without what shorts were sold for."""
-        return max(0.0, self.cash - max(self.unsettled, 0.0) - self.short_proceeds)
+        """Cash that may buy coins: above zero, without unsettled stock proceeds, what shorts were sold for, and open bids."""
+        return max(0.0, self.cash - max(self.unsettled, 0.0) - self.short_proceeds - coin_bids(self.open_orders, self.prices))
+
+
+def coin_bids(orders: Iterable[Order], prices: Mapping[str, float]) -> float:
+    """USD that open purchases of coins will cost: at their limit, else at the last price."""
+    bids = (o for o in orders if o.side == "buy" and instrument(o.symbol).kind is Kind.CRYPTO)
+    return sum(float(o.qty) * (o.limit_price or prices.get(o.symbol, 0.0)) for o in bids)
 
 
 def exact(quantity: float) -> Decimal:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from execution.orders import Account, Order, OrderType, TimeInForce
+from execution.orders import Account, Order, OrderType, TimeInForce, coin_bids
 from trainingdata.errors import BrokerError
 from trainingdata.instruments import instrument, is_symbol
 
@@ -44,6 +44,7 @@ def account_of(
             short_proceeds += float(-quantity * number(position, "avg_entry_price"))
     free = cash - short_proceeds
     settled = float(number(facts, "non_marginable_buying_power")) if facts.get("non_marginable_buying_power") else free
+    open_orders = tuple(order for entry in orders for order in _legs(entry, prices))
     multiplier = float(number(facts, "multiplier")) if facts.get("multiplier") else float("inf")
     if multiplier < 1:
         raise BrokerError(f"the answer makes no sense: multiplier is {facts['multiplier']!r}")
@@ -52,8 +53,8 @@ def account_of(
         positions=held,
         prices=prices,
         as_of=instant_of(clock["timestamp"]),
-        open_orders=tuple(order for entry in orders for order in _legs(entry, prices)),
-        unsettled=max(free - settled, 0.0),
+        open_orders=open_orders,
+        unsettled=max(free - settled - coin_bids(open_orders, prices), 0.0),  # what the venue sets aside for bids as well
         short_proceeds=short_proceeds,
         leverage=multiplier,
         shorting=facts.get("shorting_enabled") is not False,

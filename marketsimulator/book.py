@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from trainingdata.compiled import inlined
+
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
@@ -22,6 +24,7 @@ DAY_ORDER, GTC, IOC, FOK, OPENING, CLOSING = range(6)  # times in force
 WAITING, WORKING, DONE, CANCELLED, EXPIRED = range(5)  # states: waiting for the order it belongs to, …
 BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT = range(4)  # why there is a fill
 NOBODY = -1
+QUANTUM = 1e9  # quantities are billionths
 
 FLOWS = ("interest", "fees", "other", "spread", "slippage", "coin_fees", "borrow", "rounding", "dividends")
 ACCOUNT = np.dtype(
@@ -146,6 +149,12 @@ class Book(NamedTuple):
     coin_volume: Array
     tiers: Array
     day_trades: Index
+
+
+@inlined
+def on_grid(quantity: float) -> float:
+    """The quantity as the nearest billionth; a whole one is there already."""
+    return float(quantity if quantity == np.floor(quantity) else np.rint(quantity * QUANTUM) / QUANTUM)
 
 
 def new_book(capital: float, holding: Records, tiers: Array) -> Book:

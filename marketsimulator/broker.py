@@ -261,7 +261,7 @@ class SimulatedBroker:
     def _tape(self) -> Records:
         """Room for what one step can fill: a split and a liquidation a symbol, an order at an open and within a bar."""
         self._book.account["fills"] = 0
-        needed = 4 * (len(self._book.holding) + len(self._book.orders))
+        needed = 4 * (len(self._book.holding) + len(self._book.orders)) + len(self._line.actions)
         if len(self._room) < needed:
             self._room = new_tape(needed)
         return self._room
@@ -314,7 +314,7 @@ class SimulatedBroker:
             parent,
             sibling,
             int(exits and kind == LIMIT),
-            int(order.reduces and parent == sibling == NOBODY),
+            int(order.reduces or exits or sibling != NOBODY),
             WAITING,
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marketsimulator.book import Book, Record
+from marketsimulator.book import Book, Record, on_grid
 from trainingdata.compiled import compiled, inlined
 
 INITIAL = 0.5
@@ -153,7 +153,7 @@ def close_margin(book: Book, day: Record) -> None:
         held = book.holding[s]
         if not held.crypto:
             size, step = abs(held.quantity), held.increment
-            held.called = min(np.ceil(size * share / step - 1e-9) * step, size)
+            held.called = min(on_grid(np.ceil(size * share / step - 1e-9) * step), size)
 
 
 @compiled

@@ -33,10 +33,11 @@ from marketsimulator.book import (
     Index,
     Record,
     Records,
+    on_grid,
 )
 from marketsimulator.impact import away
 from marketsimulator.margin import buying_power
-from marketsimulator.settlement import allowed, on_grid, settle, trade
+from marketsimulator.settlement import allowed, settle, trade
 from trainingdata.compiled import compiled
 
 LOW, HIGH = 0, 1

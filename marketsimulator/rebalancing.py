@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from execution.broker import WHOLE
-from marketsimulator.book import BY_ORDER, NOBODY, Array, Index, Record, Records
-from marketsimulator.settlement import on_grid, trade
+from execution.orders import MOST_COINS
+from marketsimulator.book import BY_ORDER, NOBODY, Array, Index, Record, Records, on_grid
+from marketsimulator.settlement import trade
 from sizing.quantity import part_count, part_steps, whole_steps
 from trainingdata.compiled import inlined
 
@@ -90,8 +91,7 @@ def fills_at_most(holding: Records, targets: Array, largest: float) -> int:
     count = 4.0 * len(targets)
     for s in range(len(targets)):
         if holding[s].crypto and not np.isnan(holding[s].mark):
-            worth = abs(targets[s] - holding[s].quantity) * holding[s].mark
-            count += 4.0 * np.ceil(worth / largest)
+            count += 4.0 * np.ceil(abs(targets[s] - holding[s].quantity) / min(largest / holding[s].mark, MOST_COINS))
     return int(count)
 
 
@@ -120,12 +120,15 @@ def _in_parts(
     largest: float,
 ) -> float:
     """One order, or the parts of a coin order that is worth more than `largest` USD; the signed quantity that filled."""
-    if not held.crypto or abs(wanted) <= largest / held.mark:
+    most = min(largest / held.mark, MOST_COINS)
+    if not held.crypto or abs(wanted) <= most:
         return trade(account, held, day, tape, at, NOBODY, BY_ORDER, s, wanted, open_, volume, volatility)
     step, filled = held.increment, 0.0
     steps = abs(whole_steps(wanted, step))
+    if on_grid(steps * step) > abs(wanted):  # what is a billionth short of a step is none
+        steps -= 1.0
     rest = on_grid(abs(wanted) - steps * step)
-    count = part_count(steps, rest, largest / held.mark, step)
+    count = part_count(steps, rest, most, step)
     for k in range(count):
         part = on_grid(part_steps(steps, count, k) * step + (rest if k == count - 1 else 0.0))
         signed = part if wanted > 0 else -part

@@ -77,7 +77,9 @@ class BacktestSettings(TradingSettings):
 
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market."""
-        return self.counted(self.data.bars(self.symbols, self.start, self.end))
+        bars = self.counted(self.data.bars(self.symbols, self.start, self.end))
+        self.orders.check(bars)
+        return bars
 
     def panel(self) -> tuple[Bars, int]:
         """The bars up to the end of the run, and the number of the instant it begins at.

@@ -20,23 +20,17 @@ from marketsimulator.book import (
     EXPIRED,
     NOBODY,
     OPENING,
+    QUANTUM,
     WORKING,
     Array,
     Book,
     Record,
     Records,
+    on_grid,
 )
 from marketsimulator.impact import away, note_taken
 from marketsimulator.margin import SHORT_BUFFER, buying_power, call_is_met, clear_call, close_margin, open_margin
 from trainingdata.compiled import compiled, inlined
-
-QUANTUM = 1e9  # quantities are billionths
-
-
-@inlined
-def on_grid(quantity: float) -> float:
-    """The quantity as the nearest billionth; a whole one is there already."""
-    return float(quantity if quantity == np.floor(quantity) else np.rint(quantity * QUANTUM) / QUANTUM)
 
 
 @inlined
@@ -205,7 +199,7 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: Array, vol
     for s in range(len(opens)):
         held = book.holding[s]
         if held.called > 0.0 and not np.isnan(opens[s]):
-            wanted = on_grid(-held.called if held.quantity > 0 else held.called)
+            wanted = -held.called if held.quantity > 0 else held.called
             trade(account, held, day, tape, at, NOBODY, BY_LIQUIDATION, s, wanted, opens[s], volumes[s], volatility[s])
         if held.called > 0.0:
             standing = 1
@@ -298,7 +292,7 @@ def corporate_action(book: Book, tape: Records, at: int, s: int, ratio: float, d
         paid += np.rint((exact - held.quantity) * held.mark * 100.0) / 100.0
         if before != 0.0:
             _write(account, tape, at, NOBODY, BY_SPLIT, s, held.quantity - before, 0.0, 0.0)
-        held.called = min(np.ceil(held.called * ratio / step - 1e-9) * step, abs(held.quantity))
+        held.called = min(on_grid(np.ceil(held.called * ratio / step - 1e-9) * step), abs(held.quantity))
         if held.quantity == 0.0:
             account.proceeds -= held.proceeds
             account.fresh_proceeds -= held.fresh_proceeds

@@ -146,7 +146,7 @@ def _outcome(
             rule.fraction,
             settings.orders.largest,
         ),
-        new_tape(4 * len(book.holding)),
+        new_tape(4 * len(book.holding) + len(line.actions)),
         equity,
         totals,
     )

@@ -165,3 +165,10 @@ def test_a_number_is_exact_and_an_instant_has_a_zone() -> None:
     assert number({"a": "0.1"}, "a") == Decimal("0.1")
     assert number({"a": -3}, "a") == Decimal(-3)
     assert instant_of("2024-03-05T17:30:20.123456Z") == np.datetime64("2024-03-05T17:30:20.123456", "ns")
+
+
+@pytest.mark.parametrize("marginless", ["1000", "700"])
+def test_a_bid_for_a_coin_is_taken_off_once_whether_the_venue_has_or_not(marginless: str) -> None:
+    bid = open_order(symbol="BTCUSD", qty="3", type="limit", limit_price="100", time_in_force="gtc")
+    account = read({"non_marginable_buying_power": marginless}, None, [bid])
+    assert account.unborrowed_cash == 700.0

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts, rates_on
-from execution.orders import Account, Order, client_order_id, exact, rebalance
+from execution.orders import Account, Order, OrderTerms, client_order_id, exact, rebalance
+from trainingdata.bars import HIGH
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
+from trainingdata.synthetic import SyntheticMarket
 
 INF = float("inf")
 AT = np.datetime64("2024-10-01T14:30", "ns")
@@ -89,6 +91,34 @@ def test_unsettled_proceeds_and_short_proceeds_do_not_buy_coins() -> None:
     assert Account(100.0, {}, {}, AT, unsettled=30.0, short_proceeds=50.0).unborrowed_cash == 20.0
     assert Account(100.0, {}, {}, AT, unsettled=-30.0).unborrowed_cash == 100.0
     assert Account(-5.0, {}, {}, AT).unborrowed_cash == 0.0
+
+
+def test_cash_that_open_bids_for_coins_will_take_buys_no_other_coin() -> None:
+    sent = (
+        Order("a", "BTCUSD", "buy", Decimal("0.5"), "open", tif="gtc"),
+        Order("b", "ETHUSD", "buy", Decimal(2), "open", type="limit", limit_price=10.0, tif="gtc"),
+        Order("c", "ETHUSD", "sell", Decimal(5), "open", tif="gtc"),
+        Order("d", "NVDA", "buy", Decimal(5), "open"),
+    )
+    prices = {"BTCUSD": 100.0, "ETHUSD": 12.0, "NVDA": 7.0}
+    assert Account(100.0, {}, prices, AT, open_orders=sent).unborrowed_cash == 30.0
+    assert Account(60.0, {}, prices, AT, open_orders=sent).unborrowed_cash == 0.0
+
+
+def test_a_bound_that_one_increment_of_a_coin_exceeds_is_refused() -> None:
+    bars = SyntheticMarket(start="2024-01-02", end="2024-01-05", symbols=("SYA", "SYYUSD")).bars()
+    worth = 0.001 * bars.own(1)[1][:, HIGH].max()
+    OrderTerms(largest_coin=worth * 1.01, room=0.0).check(bars)
+    with pytest.raises(InputError, match=r"orders.largest_coin: .* one increment of SYYUSD comes to be worth"):
+        OrderTerms(largest_coin=worth * 0.99, room=0.0).check(bars)
+    with pytest.raises(InputError, match="one increment of SYYUSD"):
+        OrderTerms(largest_coin=worth * 1.01, room=0.05).check(bars)
+
+
+def test_a_coin_worth_next_to_nothing_goes_out_in_parts_that_orders_can_be() -> None:
+    orders = rebalance("s", AT, [(BTC, Decimal(0), Decimal(5) * 10**12, OrderTerms().most(BTC, 1e-9), "x")])
+    assert sum(o.qty for o in orders) == 5 * 10**12
+    assert len(orders) == 50
 
 
 def test_a_position_without_a_price_is_refused() -> None:

@@ -163,3 +163,9 @@ def test_no_order_that_is_taken_goes_through_zero_or_meets_our_own(
     meets = price >= own if side == "buy" else price <= own
     through = held * int(sent.signed_qty) < 0 and qty > abs(held)
     assert bool(found) is (meets or through)
+
+
+def test_a_quantity_has_nine_decimals_at_most() -> None:
+    assert refusal(order("BTCUSD", qty="0.123456789")) == ""
+    assert "nine decimals" in refusal(order("BTCUSD", qty="0.1234567891"))
+    assert "nine decimals" in refusal(order(qty="0.0000000001"))

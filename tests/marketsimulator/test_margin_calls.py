@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from by_hand import FLAT, FREE, market, order
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -182,3 +183,35 @@ def test_what_a_short_was_sold_for_stays_on_whole_millionths() -> None:
     for name, side, quantity, left in (("out", "sell", 1, {}), ("in", "sell", 7, {"AAA": 700.0007}), ("cover", "buy", 4, None)):
         broker.submit([order(side, quantity, name=name)])
         assert broker.short_proceeds() == (left if left is not None else {"AAA": round(700.0007 * 3 / 7, 6)})
+
+
+@pytest.mark.parametrize("kind", ["bracket", "pair"])
+def test_exits_of_a_position_that_the_broker_closed_open_nothing(kind: str) -> None:
+    """A call that BBB brings about sells the one AAA whole; two bars later AAA is through its profit, then through its loss."""
+    rises = [(*FLAT, 1e6)] * 8 + [(100.0, 130.0, 99.0, 130.0, 1e6), (130.0, 131.0, 90.0, 100.0, 1e6)]
+    falls = [(*FLAT, 1e6)] * 6 + [(100.0, 101.0, 78.0, 80.0, 1e6)] + [(80.0, 81.0, 79.0, 80.0, 1e6)] * 3
+    broker = market({"AAA": (STOCK_TIMES[:10], rises), "BBB": (STOCK_TIMES[:10], falls)}, costs=FREE, capital=10_000.0)
+    broker.submit([order("buy", 300, name="big", symbol="BBB")])
+    exits = {"take_profit": 125.0, "stop_loss": 95.0} if kind == "bracket" else {}
+    broker.submit([order("buy", 1, name="small", **exits)])
+    step(broker)
+    if kind == "pair":
+        broker.submit([order("sell", 1, "limit", "exit", limit_price=125.0, or_stop=95.0)])
+    to_the_end(broker)
+    assert broker.margin_events()["margin_calls"] == 1
+    assert [(f.client_order_id[:11], float(f.qty)) for f in broker.fills if f.symbol == "AAA"] == [
+        ("small", 1.0),
+        ("liquidation", -1.0),
+    ]
+    assert broker.account().open_orders == ()
+
+
+def test_exits_of_a_position_that_was_sold_open_nothing() -> None:
+    rises = [(*FLAT, 1e6)] * 3 + [(100.0, 130.0, 90.0, 130.0, 1e6)] * 2
+    broker = market({"AAA": (STOCK_TIMES[:5], rises)}, costs=FREE)
+    broker.submit([order("buy", 10, name="in", take_profit=125.0, stop_loss=95.0)])
+    step(broker)
+    broker.submit([order("sell", 10, name="out", reduces=True)])
+    to_the_end(broker)
+    assert [float(f.qty) for f in broker.fills] == [10.0, -10.0]
+    assert set(broker.states(["in.profit", "in.loss"]).values()) == {"canceled"}

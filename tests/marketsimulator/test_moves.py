@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from execution.fees import FeeSchedule, TradingCosts
+from execution.orders import exact, rebalance
 from marketsimulator.book import Book, Records, new_book, new_tape
 from marketsimulator.rebalancing import fills_at_most, move, with_room
 from marketsimulator.settlement import mark
@@ -17,6 +20,7 @@ FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 
 PRICES = {"BTCUSD": 1_000.0, "ETHUSD": 1_000.0, "XRPUSD": 1_000.0, "AAA": 100.0, "BBB": 50.0}
 ENDLESS = float("inf")
+AT = np.datetime64("2026-09-01T14:30", "ns")
 
 
 def book_of(held: dict[str, float], capital: float = 1e6, costs: TradingCosts = FREE) -> Book:
@@ -154,3 +158,12 @@ def test_a_venue_that_counts_in_billionths_is_sent_every_one(before: int, after:
 def test_two_fills_a_stock_have_room_without_any_coin() -> None:
     book = book_of({"AAA": 10.0, "BBB": -10.0})
     assert len(sent(book, [-5.0, 5.0])) == 4 <= fills_at_most(book.holding, np.array([-5.0, 5.0]), ENDLESS) <= 8
+
+
+def test_parts_of_what_is_a_billionth_short_of_a_step_are_those_of_the_decision() -> None:
+    held = 3.0 - 1e-9
+    (found, expected) = (
+        [q for _, q in told(sent(book_of({"BTCUSD": held}), [0.0], largest=1_500.0))],
+        [-float(o.qty) for o in rebalance("s", AT, [(instrument("BTCUSD"), exact(round(held, 9)), Decimal(0), 1.5, "x")])],
+    )
+    assert found == expected

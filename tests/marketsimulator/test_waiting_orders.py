@@ -338,3 +338,33 @@ def test_a_split_leaves_whole_increments_where_they_are_no_shares() -> None:
     for step in range(1, 8):
         b.advance(step)
     assert b._book.orders["quantity"].tolist() == [2.5]
+
+
+@pytest.mark.parametrize(
+    ("second", "shares", "cash"), [({"ratio": 0.5}, 5, 99_500.0), ({"dividend": 1.0}, 10, 99_510.0)], ids=["back", "dividend"]
+)
+def test_what_happened_while_there_were_no_bars_happens_in_the_order_of_its_days(
+    second: dict[str, float], shares: int, cash: float
+) -> None:
+    """Two for one, and a day later one for two, or a dollar a share: nobody had a bar on either day."""
+    ends = stock_ends("2026-06-01", 28)
+    first, then = (session_open(np.datetime64(day, "D")) for day in ("2026-06-02", "2026-06-03"))
+    assert first is not None
+    assert then is not None
+    actions = (Action("AAA", first, ratio=2.0), Action("AAA", then, **second))
+    for told in (actions, actions[::-1]):
+        b = account_on(panel_of({"AAA": (np.concatenate([ends[:7], ends[21:]]), [FLAT] * 14)}), actions=told)
+        b.submit([order("buy", 5)])
+        walk(b, 13)
+        assert (float(b.account().positions["AAA"]), b.account().cash) == (shares, cash)
+
+
+def test_a_week_of_splits_finds_room_on_the_tape() -> None:
+    days = [session_open(np.datetime64(f"2026-06-{day:02}", "D")) for day in (2, 3, 4, 5, 8, 9, 10, 11)]
+    actions = tuple(Action("AAA", at, ratio=2.0 if k % 2 else 0.5) for k, at in enumerate(days) if at is not None)
+    ends = stock_ends("2026-06-01", 70)
+    b = account_on(panel_of({"AAA": (np.concatenate([ends[:7], ends[63:]]), [FLAT] * 14)}), actions=actions)
+    b.submit([order("buy", 64)])
+    walk(b, 13)
+    assert float(b.account().positions["AAA"]) == 64
+    assert len(b.fills) == 9
