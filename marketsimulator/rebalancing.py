@@ -125,9 +125,7 @@ def _in_parts(
         return trade(account, held, day, tape, at, NOBODY, BY_ORDER, s, wanted, open_, volume, volatility)
     step, filled = held.increment, 0.0
     steps = abs(whole_steps(wanted, step))
-    if on_grid(steps * step) > abs(wanted):  # what is a billionth short of a step is none
-        steps -= 1.0
-    rest = on_grid(abs(wanted) - steps * step)
+    rest = on_grid(abs(wanted) - steps * step)  # below 0 for what is a billionth short of a step
     count = part_count(steps, rest, most, step)
     for k in range(count):
         part = on_grid(part_steps(steps, count, k) * step + (rest if k == count - 1 else 0.0))
