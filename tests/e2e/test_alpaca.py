@@ -177,7 +177,7 @@ def test_an_order_that_waits_is_seen_to_fill_when_the_bar_trades_through(practic
         (order("frac-1", qty="1.5", tif="gtc"), "fractions of a share trade in day orders only"),
         (order("frac-2", side="sell", qty="1.5"), "whole shares where it is sold short"),
         (order("coin-1", "SYXUSD", qty="1"), "coins take market"),
-        (order("dust-1", "SYXUSD", qty="0.0000000001", tif="gtc"), "multiples of 0.000000001"),
+        (order("dust-1", "SYXUSD", qty="0.0000000001", tif="gtc"), "nine decimals at most"),
         (order("short-1", "SYXUSD", side="sell", qty="1", tif="gtc"), ""),
     ],
 )
