@@ -116,3 +116,17 @@ def test_the_higher_of_two_thresholds_for_margin_holds(settings: BacktestSetting
     (outcome,) = outcomes([poor], bars, beliefs, begin)
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
     assert outcome.totals["trades"] == sum(fill.price > 0 for fill in run.fills) > 10
+
+
+def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(settings: BacktestSettings) -> None:
+    bars = settings.bars()
+    begin = int(np.searchsorted(bars.times, settings.span(bars)[0]))
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    beliefs = trader.beliefs(bars, bars.times[begin])
+    thin = [replace(settings, fills=replace(settings.fills, volume_share=1e-4, coverage=share)) for share in (1.0, 0.1)]
+    finals = set()
+    for variant, outcome in zip(thin, outcomes(thin, bars, beliefs, begin), strict=True):
+        run = simulate(variant, bars, begin, "x", replace(trader, table=beliefs))
+        np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
+        finals.add(round(outcome.equity[-1], 2))
+    assert len(finals) == 2

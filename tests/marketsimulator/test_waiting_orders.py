@@ -368,3 +368,9 @@ def test_a_week_of_splits_finds_room_on_the_tape() -> None:
     walk(b, 13)
     assert float(b.account().positions["AAA"]) == 64
     assert len(b.fills) == 9
+
+
+def test_an_order_on_the_close_meets_no_price_within_a_bar() -> None:
+    b = stock(FLAT, *[(100.0, 101.0, 90.0, 100.0)] * 7)
+    b.submit([order("buy", 10, "limit", limit_price=95.0, tif="cls")])
+    assert walk(b, 7) == []
