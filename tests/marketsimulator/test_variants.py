@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from by_hand import CRASH
 
 from marketsimulator.backtest import simulate
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.sweep import run_sweep, variants_of
 from marketsimulator.variants import outcomes
+from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.composition import composed
 from trainingdata.errors import InputError
 
@@ -130,3 +132,28 @@ def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(sett
         np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
         finals.add(round(outcome.equity[-1], 2))
     assert len(finals) == 2
+
+
+def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(settings: BacktestSettings) -> None:
+    """Two and a half times long as stocks lose more than half: decisions fail from then on, and leave nothing held."""
+    bars = settings.bars()
+    values, later = bars.values.copy(), bars.times > CRASH
+    for s in np.flatnonzero(~bars.crypto):
+        values[s, later, OPEN : CLOSE + 1] *= 0.4
+    bars = Bars(bars.instruments, bars.times, values, bars.mask, "synthetic bars, halved")
+    rash = replace(
+        settings,
+        limits=replace(settings.limits, symbol_cap=1.0, intraday_leverage=2.5, overnight_leverage=2.5, overnight_buffer=0.0),
+        fills=replace(settings.fills, volume_share=None),
+    )
+    begin = int(np.searchsorted(bars.times, settings.span(bars)[0]))
+    trader = rash.trader(rash.forecaster.build(bars.symbols))
+    beliefs = trader.beliefs(bars, bars.times[begin])
+    beliefs = replace(beliefs, mu=np.where(beliefs.deciding, np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu))
+    run = simulate(rash, bars, begin, "x", replace(trader, table=beliefs))
+    (outcome,) = outcomes([rash], bars, beliefs, begin)
+    np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
+    assert outcome.equity.min() < 0
+    assert run.rows[-1].gross_stock == 0.0
+    failed = sum(bool(decision.failure) for decision in run.decisions)
+    assert outcome.totals["failures"] == failed > 10
