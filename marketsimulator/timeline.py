@@ -179,7 +179,7 @@ def _trades(day: Record, volume: float) -> bool:
 
 @compiled
 def _volatility_at(line: Timeline, t: int) -> Array:
-    return line.volatility[t] if len(line.volatility) > 0 else np.zeros(line.bars.shape[1])
+    return line.volatility[t] if len(line.volatility) > 0 else np.zeros(line.volatility.shape[1])
 
 
 def _ends(kind: Kind, times: Instants) -> Index:

@@ -15,7 +15,9 @@ from ledger import down, up
 from execution.fees import TradingCosts
 from marketsimulator.broker import SimulatedBroker
 from marketsimulator.impact import tick
+from marketsimulator.terms import FillTerms
 from trainingdata.bars import HIGH, LOW, OPEN, VOLUME, Bars
+from trainingdata.errors import InputError
 
 COSTS = TradingCosts(1.0, 2.0, 0.8, 2.0, 1.0, 0.5)
 COINS = np.arange(np.datetime64("2024-10-02T01:00", "ns"), np.datetime64("2024-10-12", "ns"), np.timedelta64(1, "h"))
@@ -140,3 +142,17 @@ def test_a_price_between_ticks_goes_against_the_trader_and_a_trickle_of_volume_c
         for impact in (0.0, 0.8)
     )
     assert moved > plain + 0.001
+
+
+def test_a_bar_without_volume_fills_where_volume_does_not_matter_and_one_that_is_missing_never() -> None:
+    times, silent = stock_ends("2024-10-02", 4), (100.0, 101.0, 99.0, 100.0, 0.0)
+    loud = (*silent[:4], 1e6)
+    for fills, bought in ((FillTerms(volume_share=None), 1), (FillTerms(), 0)):
+        some = panel_of({"AAA": (times, [loud, silent, loud, loud]), "BBB": (times[[0, 2, 3]], [loud] * 3)})
+        broker = account_on(some, fills=fills)
+        assert len(broker.submit([market("a", "AAA", 1)])) == bought
+        assert broker.submit([market("b", "BBB", 1)]) == []
+    never = panel_of({"AAA": (times, [silent] * 4)})
+    assert len(account_on(never).submit([market("a", "AAA", 1)])) == 1
+    with pytest.raises(InputError, match="AAA: no bar has volume"):
+        account_on(never, fills=FillTerms())
