@@ -17,7 +17,7 @@ from execution.order_desk import DONE, Answer, OrderDesk, OrderRejected
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from execution.standing import account_of, instant_of, number
 from trainingdata.endpoint import BrokerSettings, Keys
-from trainingdata.instruments import instrument, is_symbol, spelled
+from trainingdata.instruments import BILLIONTH, instrument, is_symbol, spelled
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ class AlpacaBroker:
 def _asset(symbol: str, answer: Answer) -> Asset:
     """An asset of the venue; a share is a step where nothing finer is said, and a billionth of it where fractions trade."""
     fractions = answer.get("fractionable") is True
-    finest = Decimal("1e-9") if fractions else Decimal(1)
+    finest = BILLIONTH if fractions else Decimal(1)
     increment = number(answer, "min_trade_increment") if answer.get("min_trade_increment") else finest
     smallest = number(answer, "min_order_size") if answer.get("min_order_size") else increment
     tradable = answer.get("tradable") is True and answer.get("status") == "active"

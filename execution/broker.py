@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import BILLIONTH, Kind, instrument
 
 _NOTHING = Decimal(0)
-BILLIONTH = Decimal("1e-9")
+WHOLE = 1 - 1e-12  # of an order: it has filled; tens of millions of a coin are no exact number of billionths in a float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,6 @@ class Standing(Protocol):
     @property
     def blocked(self) -> bool:
         """Whether the account takes no orders at all."""
-
-
-WHOLE = 1 - 1e-12  # of an order: it has filled; tens of millions of a coin are no exact number of billionths in a float
 
 
 class Broker(Protocol):

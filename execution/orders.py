@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sizing.quantity import part_count, whole
+from sizing.quantity import most_coins, part_count, whole
 from trainingdata.bars import HIGH, Bars
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument
@@ -22,7 +22,6 @@ OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
 TimeInForce = Literal["day", "gtc", "ioc", "fok", "opg", "cls"]
 PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent", "take_profit", "stop_loss", "or_stop")
 MOST = 10**12  # no order is for more
-MOST_COINS = 1e11  # in one order, whatever they are worth
 ENDLESS = float("inf")
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _prices = attrgetter(*PRICES)
@@ -146,7 +145,7 @@ class OrderTerms:
 
     def most(self, item: Instrument, price: float) -> float:
         """The largest quantity of one order."""
-        return min(self.largest / price, MOST_COINS) if item.kind is Kind.CRYPTO else ENDLESS
+        return most_coins(self.largest, price) if item.kind is Kind.CRYPTO else ENDLESS
 
     def check(self, bars: Bars) -> None:
         """Refuse a bound that a single increment of a coin exceeds: no order of it could be sent.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from decimal import Decimal
 from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
@@ -22,11 +21,9 @@ from trainingdata.bars import Bars
 from trainingdata.configuration import settings_of
 from trainingdata.endpoint import BrokerSettings
 from trainingdata.errors import InputError
-from trainingdata.instruments import Kind
+from trainingdata.instruments import BILLIONTH, Kind
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
-
-VENUE = Decimal("1e-9")  # the smallest quantity of a coin an order may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ class TradingSettings:
         """The panel with the increments these settings name."""
         if self.increments == "original":
             return bars
-        items = tuple(replace(i, increment=VENUE) if i.kind is Kind.CRYPTO else i for i in bars.instruments)
+        items = tuple(replace(i, increment=BILLIONTH) if i.kind is Kind.CRYPTO else i for i in bars.instruments)
         return replace(bars, instruments=items)
 
     def seen(self, bars: Bars) -> Bars:

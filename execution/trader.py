@@ -160,8 +160,8 @@ class Trader:
         if belief.cuts:
             choices = cut_for_the_night(choices, bars, left, belief, ceiling, self._cost_of())
         replaced = _replaced(self.strategy, left, choices) if left.open_orders else ()
-        exposure = _ended(left, replaced).exposure
-        choices = tuple(_from(choice, left.exposure, exposure) for choice in choices) if replaced else choices
+        before, exposure = left.exposure, _ended(left, replaced).exposure
+        choices = tuple(_from(choice, before, exposure) for choice in choices) if replaced else choices
         orders = rebalance(self.strategy, belief.at, _targets(bars, exposure, belief, choices, self.terms, failure))
         cancels = tuple(order.client_order_id for order in (*again, *replaced))
         return Decision(belief.at, belief.until, account.equity, ceiling, choices, orders, sized, failure, unsolved, cancels)

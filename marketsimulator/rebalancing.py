@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from execution.broker import WHOLE
-from execution.orders import MOST_COINS
 from marketsimulator.book import BY_ORDER, NOBODY, Array, Index, Record, Records, on_grid
 from marketsimulator.settlement import trade
-from sizing.quantity import part_count, part_steps, whole_steps
+from sizing.quantity import most_coins, part_count, part_steps, whole_steps
 from trainingdata.compiled import inlined
 
 
@@ -47,7 +46,9 @@ def move(
         if not np.isnan(opens[s]) and wanted != 0.0 and held.quantity * wanted < 0.0:
             filled = _in_parts(account, held, day, tape, at, s, wanted, opens[s], volumes[s], volatility[s], largest)
         done = done and abs(filled) >= abs(wanted) * WHOLE
-    for kind in range((1 if coins else 0) if done else -1, -1, -1):
+    if not done:
+        return
+    for kind in range(1 if coins else 0, -1, -1):
         for k in range(_line_up_openings(holding, before, targets, opens, kind, turn)):
             s = turn[k]
             held = holding[s]
@@ -91,7 +92,7 @@ def fills_at_most(holding: Records, targets: Array, largest: float) -> int:
     count = 4.0 * len(targets)
     for s in range(len(targets)):
         if holding[s].crypto and not np.isnan(holding[s].mark):
-            count += 4.0 * np.ceil(abs(targets[s] - holding[s].quantity) / min(largest / holding[s].mark, MOST_COINS))
+            count += 4.0 * np.ceil(abs(targets[s] - holding[s].quantity) / most_coins(largest, holding[s].mark))
     return int(count)
 
 
@@ -120,7 +121,7 @@ def _in_parts(
     largest: float,
 ) -> float:
     """One order, or the parts of a coin order that is worth more than `largest` USD; the signed quantity that filled."""
-    most = min(largest / held.mark, MOST_COINS)
+    most = most_coins(largest, held.mark)
     if not held.crypto or abs(wanted) <= most:
         return trade(account, held, day, tape, at, NOBODY, BY_ORDER, s, wanted, open_, volume, volatility)
     step, filled = held.increment, 0.0

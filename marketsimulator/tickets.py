@@ -12,14 +12,13 @@ import numpy as np
 
 from execution.orders import Fill, Order
 from trainingdata.errors import InputError
-from trainingdata.instruments import Kind, instrument, spelled
+from trainingdata.instruments import BILLIONTH, Kind, instrument, spelled
 
 NAMES = uuid.UUID("5f6d3c1e-7a44-4b57-9a8e-0f3f0f2d9c11")
 OPEN = ("new", "partially_filled", "accepted", "held", "pending_new", "pending_cancel", "pending_replace")
 ENDED = ("filled", "canceled", "expired", "replaced", "rejected")
 STATUSES = (*OPEN, *ENDED, "done_for_day", "stopped", "suspended", "calculated", "accepted_for_bidding")
 CLASSES = {"": "simple", "simple": "simple", "bracket": "bracket", "oto": "oto", "oco": "oco"}
-BILLIONTH = Decimal("1e-9")
 Answer = dict[str, Any]
 
 

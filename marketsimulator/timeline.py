@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -215,6 +214,5 @@ def _action_table(bars: Bars, opened: Mask, actions: tuple[Action, ...]) -> tupl
         later = first_of[bars.times[first_of] >= action.opens]
         if action.opens >= bars.times[0] and action.symbol in bars.symbols and len(later):
             rows.append((int(later[0]), bars.symbols.index(action.symbol), action.ratio, action.dividend))
-    rows.sort(key=itemgetter(0))
     table = np.array([row[1:] for row in rows], dtype=ACTION)
     return table, np.searchsorted([row[0] for row in rows], np.arange(len(bars.times) + 1)).astype(np.int64)

@@ -25,6 +25,7 @@ Fallback = Literal["none", "legacy"]
 
 ROUNDING = 1.2e-16  # relative, of a division
 HALF_KELLY = Kelly()
+MOST_COINS = 1e11
 FUZZ = 1e-6  # of an increment: a float that fell just short of a whole step is that step
 
 
@@ -54,6 +55,12 @@ def whole_steps(quantity: float, step: float) -> float:
 
 
 @inlined
+def most_coins(largest: float, price: float) -> float:
+    """The largest quantity of one order of coins: what `largest` USD buy, up to a bound whatever they are worth."""
+    return min(largest / price, MOST_COINS)
+
+
+@inlined
 def part_count(steps: float, rest: float, most: float, step: float) -> int:
     """In how many orders a quantity of so many steps and a rest below one goes out, each of `most` at most.
 
@@ -72,9 +79,8 @@ def part_steps(steps: float, count: int, k: int) -> float:
 
 def whole(quantity: float, increment: Decimal) -> Decimal:
     """The largest multiple of `increment` that is no further from zero than `quantity`."""
-    if increment == 1:
-        return Decimal(int(whole_steps(quantity, 1.0)))
-    return int(whole_steps(quantity, float(increment))) * increment
+    step = 1.0 if increment == 1 else float(increment)
+    return int(whole_steps(quantity, step)) * increment
 
 
 def target_quantity(

@@ -10,6 +10,8 @@ from functools import cache
 
 from trainingdata.errors import InputError
 
+BILLIONTH = Decimal("1e-9")  # what venues count quantities in, at the finest
+
 
 class Kind(StrEnum):
     """Stocks trade regular New York hours, on margin, long or short; crypto around the clock, in cash, long only."""

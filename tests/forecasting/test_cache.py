@@ -278,9 +278,7 @@ def test_cache_commands_name_what_is_wrong(
     assert says in capsys.readouterr().err
 
 
-def test_cache_commands_answer(
-    kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_cache_commands_answer(kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def run(*words: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["cache", *words, "--folder", str(kept)])
         try:

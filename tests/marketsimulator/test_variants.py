@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 from by_hand import CRASH
 
+from execution.trader import Trader
 from marketsimulator.backtest import simulate
+from marketsimulator.run import Run
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.sweep import run_sweep, variants_of
-from marketsimulator.variants import outcomes
+from marketsimulator.variants import Outcome, outcomes
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.composition import composed
 from trainingdata.errors import InputError
@@ -102,33 +104,42 @@ def test_the_command_writes_a_table_and_refuses_in_one_line(tmp_path: Path) -> N
     assert wrong.stderr.strip().splitlines()[-1].startswith("error: vary.forecaster.kind")
 
 
+def agreed(variant: BacktestSettings, bars: Bars, begin: int, trader: Trader) -> tuple[Run, Outcome]:
+    """The backtest and the sweep of one variant on the trader's table, whose accounts are the same to the cent."""
+    assert trader.table is not None
+    run = simulate(variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=trader.table))
+    (outcome,) = outcomes([variant], bars, trader.table, begin)
+    np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
+    return run, outcome
+
+
+def prepared(settings: BacktestSettings, bars: Bars) -> tuple[int, Trader]:
+    """The instant a run begins at, and its trader with everything it believes from there on."""
+    begin = int(np.searchsorted(bars.times, settings.span(bars)[0]))
+    return begin, settings.trader(settings.forecaster.build(bars.symbols)).over(bars, bars.times[begin])
+
+
 @pytest.mark.parametrize(("limit", "broker"), [(2_000.0, 3_000.0), (3_000.0, 2_000.0)])
 def test_the_higher_of_two_thresholds_for_margin_holds(settings: BacktestSettings, limit: float, broker: float) -> None:
     bars = settings.bars()
-    begin = int(np.searchsorted(bars.times, settings.span(bars)[0]))
     poor = replace(
         settings,
         capital=2_500.0,
         limits=replace(settings.limits, margin_equity=limit),
         margin=replace(settings.margin, margin_equity=broker),
     )
-    trader = poor.trader(poor.forecaster.build(bars.symbols))
-    beliefs = trader.beliefs(bars, bars.times[begin])
-    run = simulate(poor, bars, begin, "x", replace(trader, table=beliefs))
-    (outcome,) = outcomes([poor], bars, beliefs, begin)
-    np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
+    run, outcome = agreed(poor, bars, *prepared(poor, bars))
     assert outcome.totals["trades"] == sum(fill.price > 0 for fill in run.fills) > 10
 
 
 def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(settings: BacktestSettings) -> None:
     bars = settings.bars()
-    begin = int(np.searchsorted(bars.times, settings.span(bars)[0]))
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    beliefs = trader.beliefs(bars, bars.times[begin])
+    begin, trader = prepared(settings, bars)
+    assert trader.table is not None
     thin = [replace(settings, fills=replace(settings.fills, volume_share=1e-4, coverage=share)) for share in (1.0, 0.1)]
     finals = set()
-    for variant, outcome in zip(thin, outcomes(thin, bars, beliefs, begin), strict=True):
-        run = simulate(variant, bars, begin, "x", replace(trader, table=beliefs))
+    for variant, outcome in zip(thin, outcomes(thin, bars, trader.table, begin), strict=True):
+        run = simulate(variant, bars, begin, "x", trader)
         np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
         finals.add(round(outcome.equity[-1], 2))
     assert len(finals) == 2
@@ -146,13 +157,11 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(settin
         limits=replace(settings.limits, symbol_cap=1.0, intraday_leverage=2.5, overnight_leverage=2.5, overnight_buffer=0.0),
         fills=replace(settings.fills, volume_share=None),
     )
-    begin = int(np.searchsorted(bars.times, settings.span(bars)[0]))
-    trader = rash.trader(rash.forecaster.build(bars.symbols))
-    beliefs = trader.beliefs(bars, bars.times[begin])
-    beliefs = replace(beliefs, mu=np.where(beliefs.deciding, np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu))
-    run = simulate(rash, bars, begin, "x", replace(trader, table=beliefs))
-    (outcome,) = outcomes([rash], bars, beliefs, begin)
-    np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
+    begin, trader = prepared(rash, bars)
+    beliefs = trader.table
+    assert beliefs is not None
+    keen = replace(beliefs, mu=np.where(beliefs.deciding, np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu))
+    run, outcome = agreed(rash, bars, begin, replace(trader, table=keen))
     assert outcome.equity.min() < 0
     assert run.rows[-1].gross_stock == 0.0
     failed = sum(bool(decision.failure) for decision in run.decisions)

@@ -215,15 +215,8 @@ def test_what_is_not_given_is_what_the_settings_say() -> None:
     for name in NAMES:
         plain = targets(name, s, Limits())
         assert plain == targets(name, s, Limits(), **given), name
-        settings = {**given, "enhanced": name != "legacy"}
-        rule = SizingSettings(
-            strategy=name, position=settings["size"], target_volatility=settings["deviation"], band=settings["band"]
-        ).rule()
-        assert (
-            rule.allocate(s, Limits()).target.tolist()
-            == plain
-            == SizingSettings(name).rule().allocate(s, Limits()).target.tolist()
-        )
+        for settings in (SizingSettings(name), SizingSettings(name, position=0.1, target_volatility=0.15, band=0.25)):
+            assert settings.rule().allocate(s, Limits()).target.tolist() == plain, name
     assert SizingSettings().risk_multiplier == 1.0
 
 
