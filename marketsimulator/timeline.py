@@ -40,7 +40,7 @@ class Timeline(NamedTuple):
     starts at an instant, -1 where none. starts [T, 2] (ns): of the bars known then. fresh [T, 2]: whether that start is no
     instant of its own; false where no bar became known. now [T] (ns). day [T]: row of days. nights [T]: carried since the
     instant before. opened [T]: a session has opened since. first [T]: the stock bar known then began its session. trading
-    [T]: stocks trade. volatility [T or 0, S]. first_action [T + 1]: rows of actions.
+    [T]: stocks trade. volatility [T or 1, S]. first_action [T + 1]: rows of actions.
     """
 
     bars: Array
@@ -101,7 +101,7 @@ def timeline(
         opened=opened,
         first=np.isin(starts[:, 0], stock_grid().opens),
         trading=in_session(times),
-        volatility=_volatility(panel) if impact else np.zeros((0, panel.shape[1])),
+        volatility=_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
         actions=table,
         first_action=first,
     )
@@ -178,7 +178,7 @@ def _trades(day: Record, volume: float) -> bool:
 
 @compiled
 def _volatility_at(line: Timeline, t: int) -> Array:
-    return line.volatility[t] if len(line.volatility) > 0 else np.zeros(line.volatility.shape[1])
+    return line.volatility[t if len(line.volatility) > 1 else 0]
 
 
 def _ends(kind: Kind, times: Instants) -> Index:

@@ -140,6 +140,17 @@ def test_a_halted_bar_fills_nothing() -> None:
     assert prices(unbounded.fills) == [(10, 100.0)]
 
 
+def test_a_bar_in_which_nothing_traded_sets_off_no_stop_and_carries_none_along() -> None:
+    fell = stock(FLAT, (95, 101, 90, 100, 0.0), FLAT)
+    fell.submit([order("buy", 10, "stop", stop_price=101.5), order("sell", 5, "stop", "s", stop_price=98.5)])
+    fell.submit([order("sell", 5, "stop_limit", "l", stop_price=98.5, limit_price=98.0)])
+    assert walk(fell, 2) == []
+    rose = stock(FLAT, FLAT, (100, 110, 99, 100, 0.0), (100, 101, 99, 100))
+    rose.submit([order("buy", 10)])
+    rose.submit([order("sell", 10, "trailing_stop", "trail", trail_price=5.0)])
+    assert walk(rose, 3) == [(10, 100.0)], "the stop stands at 96"
+
+
 def test_no_order_fills_on_a_bar_that_began_before_it_was_sent() -> None:
     """At 14:30 UTC a stock's bar begins; the coin's bar of 14:00 is half done and must not fill what is sent now."""
     grid = stock_grid()
