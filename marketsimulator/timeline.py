@@ -178,7 +178,8 @@ def _trades(day: Record, volume: float) -> bool:
 
 @compiled
 def _volatility_at(line: Timeline, t: int) -> Array:
-    return line.volatility[t if len(line.volatility) > 1 else 0]
+    volatility: Array = line.volatility[t if len(line.volatility) > 1 else 0]
+    return volatility
 
 
 def _ends(kind: Kind, times: Instants) -> Index:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sizing.factor import RIDGE, append_row, delete_row, eliminate, solve_in_place
-from trainingdata.compiled import compiled
+from trainingdata.compiled import compiled, inlined
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -98,7 +98,7 @@ def solve(program: Program) -> tuple[int, Array, Array]:
     return UNFINISHED, state.weight, state.price
 
 
-@compiled
+@inlined
 def _tidy(state: State) -> None:
     """A free weight that ended at a knot but for rounding is put on it."""
     for a in range(state.counts[0]):
@@ -108,7 +108,7 @@ def _tidy(state: State) -> None:
                 state.weight[i] = knot
 
 
-@compiled
+@inlined
 def _ridged(program: Program) -> float:
     """Adds the ridge to the risk, in place; the largest variance, or pull where that is larger, above 0."""
     largest = max(np.abs(program.pull).max(), 1e-30)
@@ -119,7 +119,7 @@ def _ridged(program: Program) -> float:
     return float(largest)
 
 
-@compiled
+@inlined
 def _slack(program: Program, state: State) -> float:
     """The largest gradient left over among the free weights: 0 at their optimum, more where R is nearly singular."""
     largest = 0.0
@@ -133,7 +133,7 @@ def _slack(program: Program, state: State) -> float:
     return largest
 
 
-@compiled
+@inlined
 def _start(program: Program) -> State:
     """What is held, within bounds; nothing, as far as bounds allow, where that passes a group's room.
 
@@ -172,21 +172,30 @@ def _start(program: Program) -> State:
     return state
 
 
-@compiled
+@inlined
 def _beyond(program: Program, weight: Array) -> bool:
     """Whether weights take more of a group than its room."""
+    beyond = False
     for k in range(len(program.room)):
-        if np.dot(program.groups[k], np.abs(weight)) > program.room[k] * (1.0 + 1e-12) + 1e-15:
-            return True
-    return False
+        beyond |= _taken(program.groups[k], weight) > program.room[k] * (1.0 + 1e-12) + 1e-15
+    return beyond
 
 
-@compiled
+@inlined
+def _taken(group: Array, weight: Array) -> float:
+    """What weights take of a group's room."""
+    taken = 0.0
+    for i in range(len(weight)):
+        taken += group[i] * abs(weight[i])
+    return taken
+
+
+@inlined
 def _bends_at_zero(program: Program, i: int) -> bool:
     return bool(np.any(program.groups[:, i] > 0.0))
 
 
-@compiled
+@inlined
 def _neighbour(program: Program, i: int, w: float, way: float) -> float:
     """The nearest knot of weight i beyond w on one side."""
     nearest: float = program.upper[i] if way > 0.0 else program.lower[i]
@@ -198,7 +207,7 @@ def _neighbour(program: Program, i: int, w: float, way: float) -> float:
     return nearest
 
 
-@compiled
+@inlined
 def _free(program: Program, state: State, i: int, low: float, high: float) -> None:
     """Weight i may move between two neighbouring knots; its row joins the factor."""
     middle = 0.5 * (low + high)
@@ -210,7 +219,7 @@ def _free(program: Program, state: State, i: int, low: float, high: float) -> No
     append_row(program.risk, state.free[: state.counts[0]], state.factor)
 
 
-@compiled
+@inlined
 def _fix(program: Program, state: State, i: int, w: float) -> None:
     """Weight i stays at the knot w; its row leaves the factor, which is computed anew after some changes."""
     gone, change = state.place[i], w - state.weight[i]
@@ -233,7 +242,7 @@ def _fix(program: Program, state: State, i: int, w: float) -> None:
         state.counts[1] = 0
 
 
-@compiled
+@inlined
 def _direction(program: Program, state: State, step: Array) -> None:
     """Step [free] to the optimum of the free weights with the active groups at their ceilings, and the groups' prices.
 
@@ -263,7 +272,7 @@ def _direction(program: Program, state: State, step: Array) -> None:
                 rest[a] -= program.risk[state.free[a], state.free[b]] * part[b]
 
 
-@compiled
+@inlined
 def _toward(state: State, lines: Array, part: Array, prices: Array) -> bool:
     """part [free], a gradient, becomes the step that R and the lines allow, prices [rows] what holds it on them.
 
@@ -297,7 +306,7 @@ def _toward(state: State, lines: Array, part: Array, prices: Array) -> bool:
     return bool(longest > LONG)
 
 
-@compiled
+@inlined
 def _move(program: Program, state: State, step: Array) -> bool:
     """Take the step as far as knots and ceilings let it; whether one of them stopped it."""
     to_knot, i = _nearest_knot(state, step)
@@ -324,7 +333,7 @@ def _move(program: Program, state: State, step: Array) -> bool:
     return False
 
 
-@compiled
+@inlined
 def _nearest_knot(state: State, step: Array) -> tuple[float, int]:
     """Share of the step after which the first free weight reaches the end of its segment, and that weight."""
     nearest, which = np.inf, -1
@@ -337,7 +346,7 @@ def _nearest_knot(state: State, step: Array) -> tuple[float, int]:
     return nearest, which
 
 
-@compiled
+@inlined
 def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float, int]:
     """Share of the step after which the first group reaches its ceiling, and that group."""
     nearest, which = np.inf, -1
@@ -350,13 +359,13 @@ def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float
             rise += program.groups[k, i] * state.sign[i] * step[a]
             size += program.groups[k, i] * abs(step[a])
         if rise > max(1e-10 * size, STILL):
-            share = max((program.room[k] - np.dot(program.groups[k], np.abs(state.weight))) / rise, 0.0)
+            share = max((program.room[k] - _taken(program.groups[k], state.weight)) / rise, 0.0)
             if share < nearest:
                 nearest, which = share, k
     return nearest, which
 
 
-@compiled
+@inlined
 def _drop_group(state: State, tolerance: float) -> bool:
     """Let go of the ceiling whose price is most negative, if one is."""
     worst, at = -tolerance, -1
@@ -369,7 +378,7 @@ def _drop_group(state: State, tolerance: float) -> bool:
     return at >= 0
 
 
-@compiled
+@inlined
 def _free_one(program: Program, state: State, tolerance: float) -> bool:
     """Free the weight at a knot whose gradient lies furthest outside the slopes around it, if one does."""
     worst, chosen, way = tolerance, -1, 0.0
