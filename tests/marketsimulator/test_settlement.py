@@ -402,6 +402,14 @@ def test_an_account_without_equity_is_closed_whole() -> None:
     assert b.quantity(0) == b.quantity(1) == 0
 
 
+def test_of_pennies_too_an_account_without_equity_keeps_none() -> None:
+    b = Bench(-1_100.0)
+    b.book.holding["quantity"][0] = 100_000
+    b.at([0.01, 50.0, 60_000.0, 2.0])
+    close_session(b.book, b.day, 1)
+    assert b.book.holding["called"][0] == 100_000
+
+
 def test_an_intraday_deficit_that_is_not_met_in_two_closes_freezes_the_account() -> None:
     from marketsimulator.margin import note_deficit
 
@@ -444,12 +452,21 @@ def test_before_june_2026_day_trading_power_is_what_last_evening_left_over() -> 
         ("dated", "2026-06-04", 200_000),
         ("current", "2024-01-03", 200_000),
     ):
-        b = Bench(-100_000.0, date=date, regime=regime, costs=TradingCosts(0, 0, 0, 0, 0, 0))
-        b.hold(0, 1_000)
-        b.hold(1, 2_000)
-        close_session(b.book, b.day, 0)
-        open_session(b.book, b.day)
-        assert most - 50 <= b.send(1, 100_000) * 50.0 <= most
+        for waiting in (0.0, 30_000.0):
+            b = Bench(-100_000.0, date=date, regime=regime, costs=TradingCosts(0, 0, 0, 0, 0, 0))
+            b.hold(0, 1_000)
+            b.hold(1, 2_000)
+            close_session(b.book, b.day, 0)
+            open_session(b.book, b.day)
+            b.account["reserved_stock"] = waiting
+            assert most - waiting - 50 <= b.send(1, 100_000) * 50.0 <= most - waiting
+
+
+def test_before_june_2026_a_small_account_buys_twice_its_equity_to_the_dollar() -> None:
+    b = Bench(20_000.0, date="2024-01-03", regime="dated", costs=TradingCosts(0, 0, 0, 0, 0, 0))
+    close_session(b.book, b.day, 1)
+    open_session(b.book, b.day)
+    assert b.send(0, 100_000, price=0.5) == 80_000
 
 
 def test_before_june_2026_a_small_account_makes_three_day_trades_in_five_sessions() -> None:

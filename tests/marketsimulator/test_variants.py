@@ -166,3 +166,18 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(settin
     assert run.rows[-1].gross_stock == 0.0
     failed = sum(bool(decision.failure) for decision in run.decisions)
     assert outcome.totals["failures"] == failed > 10
+
+
+def test_splits_and_dividends_reach_the_account_in_a_sweep_too(settings: BacktestSettings, tmp_path: Path) -> None:
+    """More of them than one step of so few symbols fills orders."""
+    days = np.arange(np.datetime64("2024-02-13"), np.datetime64("2024-03-08"))
+    rows = [f"SYA,{day},dividend,0.25" for day in days if np.is_busday(day)]
+    actions = tmp_path / "actions.csv"
+    actions.write_text("\n".join(["symbol,date,kind,value", *rows, ""]))
+    few = replace(settings, symbols=("SYA", "SYB"), data=replace(settings.data, actions=str(actions)))
+    bars = few.bars()
+    assert len(few.data.corporate_actions()) > 4 * len(bars.symbols)
+    begin, trader = prepared(few, bars)
+    run, outcome = agreed(few, bars, begin, trader)
+    assert sum(row.dividends != 0.0 for row in run.rows) > 3
+    assert outcome.totals["trades"] > 10

@@ -143,6 +143,27 @@ def test_what_would_be_held_without_limits_is_kellys_of_the_symbols_that_decide(
     assert [bool(bound) for bound in allocation.binding][1::3] == [False, False]
 
 
+def test_where_returns_are_one_and_the_same_what_would_be_held_is_the_smallest_such_book() -> None:
+    """Two classes of one share: no factor exists, and the weight is spread over both."""
+    twins = np.full((2, 2), 1e-4)
+    s = situation(
+        3, 2, mu=np.array([1e-3, 1e-3]), covariance=twins, deciding=np.ones(2, dtype=bool), crypto=np.zeros(2, dtype=bool)
+    )
+    np.testing.assert_allclose(allocate(s, Limits(), 0.5).wanted, [2.5, 2.5], rtol=1e-9)
+
+
+def test_what_stands_beside_a_situation_decides_nothing_and_has_a_place_in_every_array() -> None:
+    s = situation(4).beside(np.array([0.2, -0.1]), np.array([True, False]))
+    assert {
+        len(getattr(s, name))
+        for name in ("mu", "covariance", "held", "cost", "crypto", "long_only", "deciding", "universe", "years")
+    } == {7}
+    assert s.covariance.shape == (7, 7)
+    assert not s.deciding[5:].any()
+    assert not s.universe[5:].any()
+    assert (s.held[5:].tolist(), s.crypto[5:].tolist()) == ([0.2, -0.1], [True, False])
+
+
 def stock(**fields: Any) -> Situation:
     """One stock of a rich account: σ 1 %, 2 basis points to trade."""
     values: dict[str, Any] = {

@@ -52,6 +52,28 @@ def round_book(seed: int) -> Program:
     )
 
 
+def singular_book(seed: int) -> Program:
+    """More symbols than sources of risk, some of them twice, often without costs: steps of any size change nothing."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 14))
+    factors = rng.normal(0, 0.01, (n, int(rng.integers(1, max(2, n // 2)))))
+    if rng.random() < 0.5:
+        factors[int(rng.integers(n))] = factors[int(rng.integers(n))]
+    cap, ceiling = float(rng.choice([0.3, 0.6, 5.0, 50.0])), float(rng.choice([1.0, 2.0, 4.0, 40.0]))
+    crypto = rng.random(n) < 0.3
+    held = np.where(rng.random(n) < 0.5, 0.0, rng.uniform(-0.3, 0.3, n))
+    return Program(
+        rng.normal(0, rng.choice([1e-4, 1e-3, 1e-2]), n),
+        factors @ factors.T * rng.choice([1.0, 10.0]),
+        np.where(crypto, 0.0, -cap),
+        np.full(n, cap),
+        np.where(crypto, np.abs(held), held),
+        np.where(rng.random(n) < 0.8, rng.choice([0.0, 0.0, 2e-4]), 0.0),
+        np.array([~crypto * 1.0, crypto * 1.0, ~crypto / ceiling + crypto]),
+        np.array([ceiling, 1.0, 1.0]),
+    )
+
+
 def assert_optimal(p: Program) -> None:
     """Return, risk, cost and the price of ceilings balance at every weight; a ceiling with room left has no price."""
     ridged = p.risk.copy()
@@ -89,6 +111,12 @@ def test_no_weight_gains_where_caps_and_ceilings_meet() -> None:
     weight met a cap was not looked at again."""
     for seed in range(800):
         assert_optimal(round_book(seed))
+
+
+def test_no_weight_gains_where_risks_are_one_and_the_same() -> None:
+    """The step without ceilings is huge there: what rounding leaves of it is refined."""
+    for seed in range(400):
+        assert_optimal(singular_book(seed))
 
 
 def test_a_position_that_is_swapped_for_another_may_pass_zero() -> None:
