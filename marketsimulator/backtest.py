@@ -83,7 +83,6 @@ def _only_young_garbage() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-@_only_young_garbage()
 def simulate(
     settings: BacktestSettings,
     bars: Bars,
@@ -99,18 +98,19 @@ def simulate(
     rows: list[Row] = []
     total = len(bars.times)
     instants = ((index, seen) for begin, end, seen in settings.views(bars, first) for index in range(begin, end))
-    for index, seen in instants:
-        if index > first:
-            broker.advance(index)
-        decision = decider.decide(seen.between(0, index + 1), broker.account())
-        if decision is not None:
-            decisions.append(decision)
-            place(broker, decision.orders, decision.cancels)
-        rows.append(broker.row())
-        if decision is not None:
-            _log(level, name, decision, rows[-1], settings.capital)
-        if index % 64 == 0 or index == total - 1:
-            progress(f"bars, {name}", index + 1 - first, total - first)
+    with _only_young_garbage():
+        for index, seen in instants:
+            if index > first:
+                broker.advance(index)
+            decision = decider.decide(seen.between(0, index + 1), broker.account())
+            if decision is not None:
+                decisions.append(decision)
+                place(broker, decision.orders, decision.cancels)
+            rows.append(broker.row())
+            if decision is not None:
+                _log(level, name, decision, rows[-1], settings.capital)
+            if index % 64 == 0 or index == total - 1:
+                progress(f"bars, {name}", index + 1 - first, total - first)
     return Run(name, decisions, broker.fills, rows, broker.margin_events())
 
 

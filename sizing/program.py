@@ -177,17 +177,8 @@ def _beyond(program: Program, weight: Array) -> bool:
     """Whether weights take more of a group than its room."""
     beyond = False
     for k in range(len(program.room)):
-        beyond |= _taken(program.groups[k], weight) > program.room[k] * (1.0 + 1e-12) + 1e-15
+        beyond |= np.dot(program.groups[k], np.abs(weight)) > program.room[k] * (1.0 + 1e-12) + 1e-15
     return beyond
-
-
-@inlined
-def _taken(group: Array, weight: Array) -> float:
-    """What weights take of a group's room."""
-    taken = 0.0
-    for i in range(len(weight)):
-        taken += group[i] * abs(weight[i])
-    return taken
 
 
 @inlined
@@ -359,7 +350,7 @@ def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float
             rise += program.groups[k, i] * state.sign[i] * step[a]
             size += program.groups[k, i] * abs(step[a])
         if rise > max(1e-10 * size, STILL):
-            share = max((program.room[k] - _taken(program.groups[k], state.weight)) / rise, 0.0)
+            share = max((program.room[k] - np.dot(program.groups[k], np.abs(state.weight))) / rise, 0.0)
             if share < nearest:
                 nearest, which = share, k
     return nearest, which
