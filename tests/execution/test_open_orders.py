@@ -121,6 +121,19 @@ def test_a_reduction_that_waits_takes_its_part_of_the_ceilings(market: Bars) -> 
     assert sum(abs(c.target) for c in open_.choices) < 0.02
 
 
+def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(market: Bars) -> None:
+    """3.2 times equity is held, 0.2 of it are to be sold: another symbol may take what is left of four, and not less."""
+    bars = market.until(MIDDAY)
+    items = tuple(replace(i, tradable=i.symbol == "SYB") for i in bars.instruments)
+    price = account(bars).prices["SYA"]
+    held, sold = int(3.2 * 100_000 / price), int(0.2 * 100_000 / price)
+    before = account(bars, waiting("SYA", -sold), SYA=held)
+    decision = replace(holder(2.0), limits=Limits(symbol_cap=2.0)).decide(replace(bars, instruments=items), before)
+    assert decision is not None
+    (choice,) = decision.choices
+    assert choice.target == pytest.approx(4.0 - held * price / before.equity, abs=1e-6)
+
+
 def thin(bars: Bars, share: float) -> Bars:
     values = bars.values.copy()
     values[:, :, VOLUME] *= share

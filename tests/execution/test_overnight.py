@@ -80,6 +80,8 @@ def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(market: Bars, mu
     if mute == STOCKS:
         shares = [cut[s].target / cut[s].held for s in STOCKS]
         assert shares == pytest.approx([1.96 / 2.39] * 3, rel=5e-3)
+        (stock,) = trader().costs.expected(np.array([False]), trader().fees)
+        assert {cut[s].cost for s in STOCKS} == {stock}
         assert all("no forecast: weight" in str(order.reason) for order in decision.orders)
 
 
