@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from forecasting import calibration
 from forecasting.baseline import Oracle, RandomWalk
-from forecasting.calibration import CalibratedForecaster, CalibrationSettings
+from forecasting.calibration import CalibratedForecaster, CalibrationSettings, _histories
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import volatility
 from forecasting.scores import scored
@@ -436,3 +436,14 @@ def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlappin
     assert begins
     assert all(begins)
     assert horizons[:HORIZON] == list(range(1, HORIZON + 1))
+
+
+def test_a_lesson_looks_at_log_variances_and_counts_bars_on_a_class_s_own_clock(market: Bars) -> None:
+    raw = RandomWalk().forecast(market, market.times[0])
+    for s, (item, history) in enumerate(zip(market.instruments, _histories(market, raw), strict=True)):
+        rows = raw.windows.of_symbols()[s]
+        spread = volatility(raw.values[rows], raw.price[rows, None].astype(np.float32), "quantile")
+        np.testing.assert_allclose(np.exp(history.log_variance), spread**2, rtol=1e-4)
+        mates = [k for k, other in enumerate(market.instruments) if other.kind is item.kind]
+        clock = market.times[market.mask[mates].any(axis=0)]
+        np.testing.assert_array_equal(clock[history.column], history.times)

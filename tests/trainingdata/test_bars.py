@@ -42,6 +42,15 @@ def test_every_format_reads_alike(tmp_path: Path, name: str) -> None:
     assert bars.times[6] == np.datetime64("2024-10-01T20:00", "ns"), "the day's last bar is known half an hour after its start"
 
 
+def test_headings_are_read_however_they_are_written(tmp_path: Path) -> None:
+    write(tmp_path, frame(), "AAA.csv")
+    plain = read_bars([tmp_path], ["AAA"])
+    shouting = frame().rename(columns=lambda name: f" {name.upper()} " if name != "timestamp" else "Timestamp")
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other", shouting, "AAA.parquet")
+    np.testing.assert_array_equal(read_bars([tmp_path / "other"], ["AAA"]).values, plain.values)
+
+
 def test_zones_other_than_utc_are_the_same_instants(tmp_path: Path) -> None:
     data = frame()
     data["timestamp"] = data["timestamp"].dt.tz_convert("America/New_York")
