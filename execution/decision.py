@@ -17,17 +17,42 @@ from sizing.kelly import SizingProblem
 
 log = logging.getLogger(__name__)
 
-_CHANGE = "expected %+.1f bp, deviation %.1f bp over %.4g h: unconstrained %+.3f, weight %+.3f to %+.3f"
+LONG = 7.0  # days: a single interval, a weekend in it, is no longer
+
+_NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
+_PLAN = "; over %g days premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s, deviation %.0f bp"
+_CHANGE = ": unconstrained %+.3f, weight %+.3f to %+.3f"
 _WORTH = "%s (worth %.2f bp)"
+
+
+class Rests(NamedTuple):
+    """What a target rests on, over all of a plan's blocks, `days` calendar days; NaN where it rests on no forecast.
+
+    sharpe: stated, of the symbol's class; premium: what follows from it, a year; earned: the same over the plan. forecast: over
+    the plan. worth: what the forecaster's centre was multiplied by, none where it was not. deviation: over the plan.
+    """
+
+    days: float
+    sharpe: float
+    premium: float
+    earned: float
+    forecast: float
+    worth: float | None
+    deviation: float
+
+
+_NAN = float("nan")
+NO_FORECAST = Rests(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
 
 
 class Choice(NamedTuple):
     """What was decided for one symbol, and why.
 
-    mu, sigma: over the holding interval. kelly: weight before any limit, of Kelly the unconstrained fraction. held: weight
-    before. target: weight under every limit. qty: signed quantity ordered. price: USD, at which it was sized. binding: the
-    limits that hold the target where it is, with their shadow prices: what one more of each, in equity, would add to the
-    interval's expected return net of risk (NaN where there is none). cost: of trading one USD.
+    mu, sigma: forecast over the first block, until the next decision. kelly: weight before any limit or cost, over the whole
+    plan. held: weight before. target: weight under every limit. qty: signed quantity ordered. price: USD, as sized.
+    binding: the limits that hold the target where it is, with their shadow prices: what one more of each, in equity, would
+    add to the plan's expected return net of risk (NaN where there is none). cost: of trading one USD. rests: what the target
+    rests on.
     """
 
     symbol: str
@@ -40,6 +65,7 @@ class Choice(NamedTuple):
     price: float
     binding: Mapping[str, float]
     cost: float
+    rests: Rests = NO_FORECAST
 
     @property
     def bound_by(self) -> str:
@@ -91,12 +117,20 @@ class Why(NamedTuple):
 def reason(choice: Choice, hours: float) -> str:
     """Why a choice is what it is, in a line. hours: length of the holding interval."""
     if choice.sigma == choice.sigma:
-        weights = choice.kelly, choice.held, choice.target
-        text = _CHANGE % (choice.mu * 1e4, choice.sigma * 1e4, hours, *weights)
+        text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
+        text += _planned(choice.rests) + _CHANGE % (choice.kelly, choice.held, choice.target)
     else:
         text = f"no forecast: weight {choice.held:+.3f} to {choice.target:+.3f}"
     cost = f", cost ${choice.change_cost:,.2f}" if choice.qty else ""
     return f"{text}{_bound_by(choice.binding)}{cost}"
+
+
+def _planned(r: Rests) -> str:
+    """What a choice rests on beyond the next decision, where a premium is stated or a forecast carried on."""
+    if not (r.sharpe > 0 or r.days > LONG):
+        return ""
+    worth = "" if r.worth is None else f" (worth {r.worth:.2f})"
+    return _PLAN % (r.days, r.earned * 1e4, r.premium * 100, r.sharpe, r.forecast * 1e4, worth, r.deviation * 1e4)
 
 
 def _bound_by(binding: Mapping[str, float]) -> str:

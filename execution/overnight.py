@@ -49,8 +49,8 @@ def cut_for_the_night(
         change = target_quantity(target, weight, quantity, equity, price, item.increment) if equity > 0 else _NOTHING
         found[item.symbol] = Choice(
             symbol=item.symbol,
-            mu=float(belief.mu[s]),
-            sigma=float(belief.sigma[s]),
+            mu=float(belief.mu[0, s]),
+            sigma=float(belief.sigma[0, s]),
             kelly=float("nan"),
             held=float(weight),
             target=float(target),

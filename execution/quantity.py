@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from execution.alpaca import AlpacaBroker
-from execution.beliefs import NoForecast
 from execution.broker import Asset
 from execution.cycle import BLOCKED, allowed
 from execution.decision import keep_unsolved, reason
 from execution.orders import Account
+from execution.outlook import NoForecast
 from execution.settings import LiveSettings
 from sizing import quantity as sizing_quantity
 from sizing.kelly import SizingProblem

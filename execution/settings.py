@@ -11,11 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from execution.beliefs import Beliefs, joined
 from execution.fees import FeeSchedule, TradingCosts
+from execution.lending import MarginTerms
 from execution.orders import OrderTerms
 from execution.trader import SizingSettings, Trader
 from forecasting.forecast import Forecaster, Progress, silent
 from forecasting.settings import ForecasterSettings
 from sizing.limits import Limits
+from sizing.premium import PriorSettings
 from trainingdata.actions import Action, spans_without_split, split_adjusted
 from trainingdata.bars import Bars
 from trainingdata.configuration import settings_of
@@ -42,10 +44,12 @@ class TradingSettings:
     data: DataSettings = field(default_factory=DataSettings)
     forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
     sizing: SizingSettings = field(default_factory=SizingSettings)
+    prior: PriorSettings = field(default_factory=PriorSettings)
     limits: Limits = field(default_factory=Limits)
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
     costs: TradingCosts = field(default_factory=TradingCosts)
     fees: FeeSchedule = field(default_factory=FeeSchedule)
+    margin: MarginTerms = field(default_factory=MarginTerms)
     orders: OrderTerms = field(default_factory=OrderTerms)
 
     def __post_init__(self) -> None:
@@ -84,8 +88,18 @@ class TradingSettings:
 
     def trader(self, forecaster: Forecaster) -> Trader:
         """The trader these settings describe, with this forecaster."""
-        source = self.correlation.source()
-        return Trader(self.strategy, forecaster, source, self.sizing, self.limits, self.costs, self.fees, self.orders)
+        return Trader(
+            self.strategy,
+            forecaster,
+            self.correlation.source(),
+            self.sizing,
+            self.limits,
+            self.costs,
+            self.fees,
+            self.orders,
+            self.prior,
+            self.margin,
+        )
 
 
 @dataclass(frozen=True, slots=True)

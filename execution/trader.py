@@ -3,8 +3,8 @@
 How a bar becomes an order:
 
 1. the symbols whose bar has just closed and whose market is open to fill decide; all others stay as they are;
-2. each symbol's latest forecast is read over the holding interval, from this fill to the next decision's: mu and sigma;
-3. correlation known at the last 16:00 makes them a covariance;
+2. each symbol's latest forecast is read over the blocks of a plan, from this fill to the next decision and on: mu and sigma;
+3. correlation known at the last 16:00 makes them covariances, and says what the stated premium of a class is for each symbol;
 4. the strategy, half-Kelly net of trading costs, gives target weights under the limits of the time of day;
 5. weights become quantities, and the difference to what is held becomes orders.
 """
@@ -12,22 +12,26 @@ How a bar becomes an order:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
 
-from execution.beliefs import Array, Belief, Beliefs, Mask, beliefs, outlook
-from execution.decision import Choice, Decision, Why
+from execution.beliefs import Array, Belief, Beliefs, Blocks, Mask
+from execution.decision import Choice, Decision, Rests, Why
 from execution.fees import FeeSchedule, TradingCosts
+from execution.lending import MarginTerms
 from execution.orders import TERMS, Account, Order, OrderTerms, rebalance, strategy_of
+from execution.outlook import beliefs, outlook
 from execution.overnight import cut_for_the_night
-from forecasting.forecast import Forecaster, Progress, silent
+from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility
 from sizing.allocation import Allocation, NoEquity, Situation
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
+from sizing.plan import Later
+from sizing.premium import PriorSettings
 from sizing.quantity import Fallback, target_quantity
 from sizing.strategies import Legacy, Strategy, named
 from trainingdata.bars import Bars
@@ -35,7 +39,7 @@ from trainingdata.compiled import compiled
 from trainingdata.correlation import Correlations
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import Holding
+from trainingdata.sessions import DAY, Holding
 
 _NONE = Decimal(0)
 _KINDS = tuple(Kind)
@@ -54,7 +58,8 @@ class SizingSettings:
     """How much.
 
     strategy: one of `sizing.strategies`. fraction: of full Kelly, instead of the one in a Kelly strategy's name. volatility:
-    rule that reads sigma from quantiles. holding: `next` or `session`. enhanced: false sizes by the origin's rule whatever
+    rule that reads sigma from quantiles. holding: a `plan`, or one interval, `next` or `session`. signal_bars: own bars that
+    a plan's second block ends after, while a forecast is worth something. enhanced: false sizes by the origin's rule whatever
     the strategy; risk_multiplier is its factor for stocks. fallback: what answers when sizing cannot, nothing or `legacy`.
     position: weight that `fixed_fraction` takes. target_volatility: a year, of `vol_target`. band: relative to
     where a weight belongs, within which strategies that hold a pattern leave it alone.
@@ -63,7 +68,8 @@ class SizingSettings:
     strategy: str = "kelly_50"
     fraction: float | None = None
     volatility: Volatility = "quantile"
-    holding: Holding = "next"
+    holding: Holding = "plan"
+    signal_bars: int = 6
     enhanced: bool = True
     risk_multiplier: float = 1.0
     fallback: Fallback = "none"
@@ -77,6 +83,8 @@ class SizingSettings:
                 raise InputError(f"sizing.{name}: {getattr(self, name)} is outside 0 … {most:g}")
         if not 0 <= self.band < 1:
             raise InputError(f"sizing.band: {self.band} is outside 0 … 1")
+        if not 1 <= self.signal_bars <= HORIZON:
+            raise InputError(f"sizing.signal_bars: {self.signal_bars} is outside 1 … {HORIZON}")
         self.rule()
 
     def rule(self) -> Strategy:
@@ -104,7 +112,7 @@ class SizingSettings:
 class Trader:
     """Forecasts, sizes and orders; holds no state of its own. strategy: the name its orders carry.
 
-    table: beliefs computed in advance, which answer what the bars up to each instant would.
+    margin: what borrowing costs. table: beliefs computed in advance, which answer what the bars up to each instant would.
     """
 
     strategy: str
@@ -115,7 +123,14 @@ class Trader:
     costs: TradingCosts
     fees: FeeSchedule
     terms: OrderTerms = TERMS
+    prior: PriorSettings = field(default_factory=PriorSettings)
+    margin: MarginTerms = field(default_factory=MarginTerms)
     table: Beliefs | None = None
+
+    @property
+    def blocks(self) -> Blocks:
+        """The spans of time that its decisions look at."""
+        return Blocks(self.sizing.interval(), self.sizing.signal_bars, self.prior.horizon_days)
 
     def over(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Trader:
         """The same trader with everything that does not depend on an account computed for all bars from `since` on."""
@@ -123,8 +138,8 @@ class Trader:
 
     def beliefs(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Beliefs:
         """What it believes at every instant of the panel from `since` on."""
-        rule, holding = self.sizing.volatility, self.sizing.interval()
-        return beliefs(self.forecaster, self.correlations, bars, since, rule=rule, holding=holding, progress=progress)
+        rule, blocks = self.sizing.volatility, self.blocks
+        return beliefs(self.forecaster, self.correlations, bars, since, rule=rule, blocks=blocks, progress=progress)
 
     def outlook(self, bars: Bars, symbol: str, now: np.datetime64) -> Belief:
         """What it believes of one symbol at any instant, as if it alone decided then.
@@ -134,8 +149,8 @@ class Trader:
         NoForecast
             where what is known then does not forecast it.
         """
-        rule, holding = self.sizing.volatility, self.sizing.interval()
-        return outlook(self.forecaster, self.correlations, bars, symbol, now, rule=rule, holding=holding)
+        rule, blocks = self.sizing.volatility, self.blocks
+        return outlook(self.forecaster, self.correlations, bars, symbol, now, rule=rule, blocks=blocks)
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:
         """The decision at the panel's last instant, from nothing but the panel and the account."""
@@ -192,8 +207,20 @@ class Trader:
             return _without_risk(account, exposure, belief), (), str(error), error.problem
         except NoEquity as error:
             return _without_risk(account, exposure, belief), (), str(error), unsolved
-        choices = _choices(bars, account, exposure, belief, situation, allocation)
+        rests = self._rests(bars, belief, rule)
+        choices = _choices(bars, account, exposure, belief, situation, allocation, rests)
         return choices, _sized(bars, belief, rule, ceiling), failure, unsolved
+
+    def _rests(self, bars: Bars, belief: Belief, rule: Strategy) -> list[Rests]:
+        """[S] what targets rest on."""
+        sharpe = self.prior.sharpe(bars.crypto) if rule.premium else np.zeros(len(bars.crypto))
+        premium = belief.premium * sharpe
+        earned, deviation = premium * belief.years.sum(axis=0), np.sqrt((belief.sigma**2).sum(axis=0))
+        forecast = belief.mu.sum(axis=0) if rule.forecast else np.zeros(len(premium))
+        days = float((belief.ends[-1] - belief.at) / DAY)
+        columns = (column.tolist() for column in (sharpe, premium, earned, forecast))
+        worth = [None if value != value else value for value in belief.worth.tolist()]
+        return [Rests(days, *row) for row in zip(*columns, worth, deviation.tolist(), strict=True)]
 
     def _cost_of(self) -> dict[Kind, float]:
         """Of trading one USD, by class."""
@@ -208,20 +235,25 @@ class Trader:
         What is fixed and has no forecast counts for the ceilings and has no variance.
         """
         outside = [s for s in exposure if s not in belief.symbols]
-        crypto, long_only, deciding, years = bars.crypto, bars.long_only, belief.deciding, belief.years
+        crypto, long_only, deciding, years = bars.crypto, bars.long_only, belief.deciding, belief.years[0]
         if not account.shorting:
             long_only = np.ones(len(crypto), dtype=bool)
         if outside:
             none = np.zeros(len(outside), dtype=bool)
             crypto = np.append(crypto, [instrument(s).kind is Kind.CRYPTO for s in outside])
             long_only, deciding, years = np.append(long_only, ~none), np.append(deciding, none), np.append(years, 0.0 * none)
-        mu, covariance, forecast = _moments(belief.mu, belief.sigma, belief.correlation, belief.deciding, len(crypto))
+        rule = self.sizing.rule()
+        expected = belief.mu if rule.forecast else np.zeros(belief.mu.shape)
+        if rule.premium:
+            expected = expected + belief.premium * self.prior.sharpe(bars.crypto) * belief.years
+        mu, covariance, forecast = _moments(expected, belief.sigma, belief.correlation, belief.deciding, len(crypto))
+        tolls = np.asarray(self.margin.nightly(belief.at) * belief.nights, dtype=np.float64)
         situation = Situation.of(
             (*belief.symbols, *outside),
             account,
             account.prices,
-            mu=mu,
-            covariance=covariance,
+            mu=mu[0],
+            covariance=covariance[0],
             cost=self.costs.expected(crypto, self.fees),
             crypto=crypto,
             long_only=long_only,
@@ -229,6 +261,8 @@ class Trader:
             universe=forecast,
             years=years,
             stock_ceiling=stock_ceiling,
+            toll=float(tolls[0]),
+            later=Later(mu[1:], covariance[1:], tolls[1:]),
         )
         return situation.beside(*_undone(account)) if account.open_orders else situation
 
@@ -277,15 +311,20 @@ def _from(choice: Choice, before: Mapping[str, Decimal], after: Mapping[str, Dec
 
 @compiled
 def _moments(mu: Array, sigma: Array, correlation: Array, deciding: Mask, size: int) -> tuple[Array, Array, Mask]:
-    """mu [size], 0 for what does not decide; covariance [size, size], 0 where there is no forecast; who has one [size]."""
-    expected, covariance, forecast = np.zeros(size), np.zeros((size, size)), np.zeros(size, dtype=np.bool_)
+    """Of K blocks: mu [K, size], 0 for what does not decide; covariance [K, size, size], 0 without a forecast.
+
+    And which have one [size].
+    """
+    blocks = len(mu)
+    expected, covariance, forecast = np.zeros((blocks, size)), np.zeros((blocks, size, size)), np.zeros(size, dtype=np.bool_)
     deviation = np.where(np.isfinite(sigma), sigma, 0.0)
-    for s in range(len(sigma)):
-        forecast[s] = np.isfinite(sigma[s])
-        if deciding[s]:
-            expected[s] = mu[s]
-        for r in range(len(sigma)):
-            covariance[s, r] = correlation[s, r] * (deviation[s] * deviation[r])
+    for k in range(blocks):
+        for s in range(sigma.shape[1]):
+            forecast[s] = np.isfinite(sigma[0, s])
+            if deciding[s]:
+                expected[k, s] = mu[k, s]
+            for r in range(sigma.shape[1]):
+                covariance[k, s, r] = correlation[k, s, r] * (deviation[k, s] * deviation[k, r])
     return expected, covariance, forecast
 
 
@@ -296,9 +335,10 @@ def _choices(
     belief: Belief,
     situation: Situation,
     allocation: Allocation,
+    rests: list[Rests],
 ) -> tuple[Choice, ...]:
     """What an allocation means for each symbol that decides."""
-    mu, sigma, cost = belief.mu.tolist(), belief.sigma.tolist(), situation.cost.tolist()
+    mu, sigma, cost = belief.mu[0].tolist(), belief.sigma[0].tolist(), situation.cost.tolist()
     wanted, target, now = allocation.wanted.tolist(), allocation.target.tolist(), situation.held.tolist()
     prices, bound, equity = account.prices, allocation.binding, situation.equity
     choices = []
@@ -307,7 +347,8 @@ def _choices(
         symbol = item.symbol
         held, price = exposure.get(symbol, _NONE), prices[symbol]
         qty = target_quantity(target[s], now[s], held, equity, price, item.increment) - held
-        choices.append(Choice(symbol, mu[s], sigma[s], wanted[s], now[s], target[s], qty, price, bound[s], cost[s]))
+        weights = wanted[s], now[s], target[s]
+        choices.append(Choice(symbol, mu[s], sigma[s], *weights, qty, price, bound[s], cost[s], rests[s]))
     return tuple(choices)
 
 
@@ -331,7 +372,7 @@ def _without_risk(account: Account, exposure: Mapping[str, Decimal], belief: Bel
         held = exposure.get(symbol, _NONE)
         weight = float(held) * price / equity if equity > 0 else nan
         target, change = (weight, _NONE) if equity > 0 else (0.0, -held)
-        beliefs_of = float(belief.mu[s]), float(belief.sigma[s])
+        beliefs_of = float(belief.mu[0, s]), float(belief.sigma[0, s])
         choices.append(Choice(symbol, *beliefs_of, nan, weight, target, change, price, {"failed": nan}, nan))
     return tuple(choices)
 

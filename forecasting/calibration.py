@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Forecaster, ForecastTable, Progress, silent
 from forecasting.moments import volatility
-from forecasting.shrinkage import worth
+from forecasting.shrinkage import autocorrelation, worth
 from forecasting.spread import Sample, Spread
 from forecasting.volatility import SPANS, Pattern, averages, bar_variance
 from forecasting.windows import Windows
@@ -79,15 +79,24 @@ class _History:
     median: Array32
     log_variance: Array32
 
+    def first_steps(self, part: slice) -> Array:
+        """The base forecasts' first-step centres at own bars `part`, in units of their deviation."""
+        rows = slice(max(part.start - self.first, 0), max(part.stop - self.first, 0))
+        return np.asarray(self.median[rows, 0] / np.exp(self.log_variance[rows, 0] / 2), dtype=np.float64)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Lesson:
-    """What one class learned in one week. slopes [H]: of the centre. begin [S]: first own bar anything is computed from."""
+    """What one class learned in one week. slopes [H]: of the centre. begin [S]: first own bar anything is computed from.
+
+    persistence: of the base forecaster's first-step centre from one bar to the next.
+    """
 
     pattern: Pattern
     spread: Spread
     slopes: Array
     begin: tuple[int, ...]
+    persistence: float
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -111,6 +120,7 @@ class CalibratedForecaster:
         histories = _histories(bars, raw)
         centre, deviation = (np.full((len(windows), HORIZON), np.nan, dtype=np.float32) for _ in range(2))
         lesson_of = np.zeros(len(windows), dtype=np.int64)
+        persistence, worth_of = np.zeros(len(windows)), np.zeros(len(windows))
         shapes: list[Array] = []
         for kind, members in ((Kind.STOCK, np.flatnonzero(~bars.crypto)), (Kind.CRYPTO, np.flatnonzero(bars.crypto))):
             pupils = [histories[s] for s in members]
@@ -123,7 +133,7 @@ class CalibratedForecaster:
                 sample, median = _sample(pupils, lesson.begin, which, windows.last[rows], lesson.pattern)
                 deviation[rows] = lesson.spread.deviation(sample)
                 centre[rows] = lesson.slopes * median + self._drift(kind)
-                lesson_of[rows] = len(shapes)
+                lesson_of[rows], persistence[rows], worth_of[rows] = len(shapes), lesson.persistence, lesson.slopes[0]
                 shapes.append(lesson.spread.shape)
         price, shape = windows.price, np.array(shapes, dtype=np.float32).reshape(-1, HORIZON, len(LEVELS))
 
@@ -131,7 +141,7 @@ class CalibratedForecaster:
             move = centre[wanted, :, None] + deviation[wanted, :, None] * shape[lesson_of[wanted]]
             return np.asarray(price[wanted, None, None] * np.exp(move), dtype=np.float32)
 
-        return ForecastTable.of(self.name, bars, windows, answer)
+        return ForecastTable.of(self.name, bars, windows, answer, persistence=persistence, worth=worth_of)
 
     def _raw(self, bars: Bars, since: Instants, progress: Progress) -> ForecastTable:
         """The base forecasts from `since` [S] on, and those before that a lesson has to be learned from.
@@ -205,7 +215,8 @@ class CalibratedForecaster:
         move, variance = (np.concatenate(part) for part in zip(*outcomes, strict=True))
         move[sample.logs[:, len(SPANS) - 1, 0] < STANDING_STILL] = np.nan
         spread = Spread.fit(sample, variance, move, slots, len(histories))
-        return _Lesson(pattern, spread, self._slopes(sample, spread, median, move), begin)
+        carried = autocorrelation([h.first_steps(part) for h, part in parts])
+        return _Lesson(pattern, spread, self._slopes(sample, spread, median, move), begin, carried)
 
     def _slopes(self, sample: Sample, spread: Spread, median: Array, move: Array) -> Array:
         """[H] what the base forecaster's median has been worth at each step."""

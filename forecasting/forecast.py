@@ -57,7 +57,9 @@ class ForecastTable:
     name: of the forecaster that made it. clock [T]: the panel's instants. latest [S, T]: number of the last window issued
     by each instant, -1 before the first. price [N]. answer: numbers of windows [n] → quantiles [n, H, Q] float32 in USD;
     whether they lie in memory, in files or are computed when asked for is its own affair. source: digest of what made
-    them beside the bars, where that can change under a forecaster (weights can); empty where it cannot.
+    them beside the bars, where that can change under a forecaster (weights can); empty where it cannot. persistence [N]: of a
+    forecast's first-step centre, the share that is left a bar later; 0 where nothing is known of it. worth [N]: what its base's
+    centre was multiplied by; NaN where it was not.
     """
 
     name: str
@@ -67,14 +69,27 @@ class ForecastTable:
     windows: Windows
     price: Array
     answer: Callable[[Index], Array32]
+    persistence: Array
+    worth: Array
     source: str = ""
 
     @classmethod
     def of(
-        cls, name: str, bars: Bars, windows: Windows, answer: Callable[[Index], Array32], *, source: str = ""
+        cls,
+        name: str,
+        bars: Bars,
+        windows: Windows,
+        answer: Callable[[Index], Array32],
+        *,
+        persistence: Array | None = None,
+        worth: Array | None = None,
+        source: str = "",
     ) -> ForecastTable:
         """The windows' answers, indexed by the panel's clock."""
-        return cls(name, bars.symbols, bars.times, windows.latest(bars.times), windows, windows.price, answer, source)
+        latest, count = windows.latest(bars.times), len(windows)
+        carried = np.zeros(count) if persistence is None else persistence
+        shrunk = np.full(count, np.nan) if worth is None else worth
+        return cls(name, bars.symbols, bars.times, latest, windows, windows.price, answer, carried, shrunk, source)
 
     def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
         """The table itself: what it holds was made from the same bars."""

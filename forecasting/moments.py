@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,17 +45,23 @@ class Moments:
             raise ValueError(f"the interval must have a length, got {self.start} to {self.end}")
 
 
-def moments_between(values: Array32, price: Array, begin: Array, finish: Array, rule: Volatility) -> tuple[Array, Array]:
-    """mu and sigma [n] of forecasts `values` [n, H, Q] made at `price` [n], between `begin` and `finish` own bars later [n].
+def expected_between(values: Array32, price: Array, begin: Array, finish: Array) -> Array:
+    """Median return [n] of forecasts `values` [n, H, Q] made at `price` [n], between two own bars after their issue [n].
 
     Bars are counted from a forecast's issue, fractional inside a bar; a symbol that decides now has begin 0 and a whole
-    finish. Median return and variance run linearly between steps; beyond the last step they continue in proportion.
-    Expected return = (median - price) / price. Each answer depends on its own forecast alone, to the last bit, however
-    many are asked for at once.
+    finish. It runs linearly between steps, and nothing is expected beyond the last one. Each answer depends on its own
+    forecast alone, to the last bit, however many are asked for at once.
     """
-    mu_start, var_start = _at(values, price, begin, rule)
-    mu_end, var_end = _at(values, price, finish, rule)
-    return mu_end - mu_start, np.sqrt(np.maximum(var_end - var_start, 0.0))
+    return _median(values, price, finish) - _median(values, price, begin)
+
+
+def variance_until(values: Array32, price: Array, place: Array, rule: Volatility, beyond: Array) -> Array:
+    """Variance [n] from a forecast's issue to `place` own bars later [n].
+
+    It runs linearly between steps, and by `beyond` [n] a bar after the last.
+    """
+    variance = _along(values, price, place, lambda quantiles, close: volatility(quantiles, close, rule) ** 2)
+    return variance + np.where(place > HORIZON, (place - HORIZON) * beyond, 0.0)  # the last step may be unknown
 
 
 def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) -> Array:
@@ -72,24 +79,22 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) ->
     return np.asarray(spread if rule == "original" else spread / NORMAL_SPREAD)
 
 
-def _at(quantiles: Array32, close: Array, place: Array, rule: Volatility) -> tuple[Array, Array]:
-    """Median return and variance from each forecast's issue to `place` own bars later, [n] each."""
+def _median(values: Array32, price: Array, place: Array) -> Array:
+    """Median return [n] from each forecast's issue to `place` own bars later [n]."""
+    return _along(values, price, place, lambda quantiles, close: quantiles[:, MEDIAN] / close - 1)
+
+
+def _along(values: Array32, price: Array, place: Array, read: Callable[[Array32, Array], Array]) -> Array:
+    """What is read off each step's quantiles, at `place` own bars [n]: 0 at the issue, as at the last step beyond it."""
     inside = np.minimum(place, HORIZON)
     low = np.floor(inside).astype(int)
-    high = np.minimum(low + 1, HORIZON)
     share = inside - low
-    mu, variance = np.zeros(len(place)), np.zeros(len(place))
-    rows = np.arange(len(place))
-    prices = close.astype(np.float32).astype(np.float64)  # as exact as the values: no edge is 0, not 1e-8
-    for step, weight in ((low, 1 - share), (high, share)):
+    found, rows = np.zeros(len(place)), np.arange(len(place))
+    close = price.astype(np.float32).astype(np.float64)  # as exact as the values: no edge is 0, not 1e-8
+    for step, weight in ((low, 1 - share), (np.minimum(low + 1, HORIZON), share)):
         used = (step > 0) & (weight > 0)
-        values = quantiles[rows[used], step[used] - 1]
-        price = prices[used]
-        mu[used] += weight[used] * (values[:, MEDIAN] / price - 1)
-        variance[used] += weight[used] * volatility(values, price, rule) ** 2
-    beyond = np.where(place > HORIZON, place / HORIZON, 1.0)
-    missing = np.isnan(close)
-    return np.where(missing, np.nan, mu * beyond), np.where(missing, np.nan, variance * beyond)
+        found[used] += weight[used] * read(values[rows[used], step[used] - 1], close[used])
+    return np.where(np.isnan(price), np.nan, found)
 
 
 def _whole_deviation(q: Array) -> Array:

@@ -1,6 +1,11 @@
-"""What a forecast's centre has been worth: realised on forecast return, pooled, with errors that know what moves together."""
+"""What a forecast's centre has been worth: realised on forecast return, pooled, with errors that know what moves together.
+
+And how long it lasts: the autocorrelation of the centre itself, which no return's noise is in (Gârleanu and Pedersen 2013).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +13,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
+LASTING = 0.99  # of a centre, left after a bar, at most
 FEWEST = 30  # independent instants below which nothing is said
 
 
@@ -34,3 +40,11 @@ def worth(forecast: Array, realised: Array, instant: Index, overlap: int, confid
         variance += 2 * (1 - lag / overlap) * float(score[lag:] @ score[:-lag])
     error = np.sqrt(max(variance, 0.0)) / square
     return float(np.clip(slope - confidence * error, 0.0, 1.0))
+
+
+def autocorrelation(series: Sequence[Array]) -> float:
+    """Of series [n] around zero from one step to the next, pooled; 0 … 0.99, and 0 where they say nothing."""
+    square = sum(float(part[:-1] @ part[:-1]) for part in series)
+    if square <= 0:
+        return 0.0
+    return float(np.clip(sum(float(part[:-1] @ part[1:]) for part in series) / square, 0.0, LASTING))

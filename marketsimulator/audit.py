@@ -146,9 +146,9 @@ def lag(setup: Setup, progress: Progress = silent) -> list[dict[str, Any]]:
 def lagged(believed: Beliefs) -> Beliefs:
     """mu and sigma of each symbol's decision before this one; NaN at its first, which then does not decide."""
     mu, sigma, deciding = believed.mu.copy(), believed.sigma.copy(), believed.deciding.copy()
-    for s in range(mu.shape[1]):
+    for s in range(mu.shape[2]):
         rows = np.flatnonzero(believed.deciding[:, s])
-        mu[rows[1:], s], sigma[rows[1:], s] = believed.mu[rows[:-1], s], believed.sigma[rows[:-1], s]
+        mu[rows[1:], :, s], sigma[rows[1:], :, s] = believed.mu[rows[:-1], :, s], believed.sigma[rows[:-1], :, s]
         deciding[rows[:1], s] = False
     return replace(believed, mu=mu, sigma=sigma, deciding=deciding)
 
@@ -199,10 +199,10 @@ def forecast(setup: Setup, progress: Progress = silent) -> list[dict[str, Any]]:
 def shuffled(believed: Beliefs, seed: int) -> Beliefs:
     """Each symbol's expected returns over deviation, dealt anew among its own decisions."""
     rng, mu = np.random.default_rng(seed), believed.mu.copy()
-    for s in range(mu.shape[1]):
+    for s in range(mu.shape[2]):
         rows = np.flatnonzero(believed.deciding[:, s])
-        ratio = believed.mu[rows, s] / believed.sigma[rows, s]
-        mu[rows, s] = rng.permutation(ratio) * believed.sigma[rows, s]
+        ratio = believed.mu[rows, :, s] / believed.sigma[rows, :, s]
+        mu[rows, :, s] = rng.permutation(ratio) * believed.sigma[rows, :, s]
     return replace(believed, mu=mu)
 
 

@@ -7,9 +7,9 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.beliefs import deciding_symbols
 from execution.decision import Choice, Decision
 from execution.orders import TERMS, Account, OrderTerms, rebalance
+from execution.outlook import deciding_symbols
 from sizing.quantity import whole
 from trainingdata.bars import Bars
 

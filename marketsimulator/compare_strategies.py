@@ -158,9 +158,9 @@ def compare(
 
 def _prepared(variant: BacktestSettings, bars: Bars, traders: dict[str, Trader], progress: Progress) -> Trader:
     """The variant's trader, with beliefs that variants share where nothing that they come from differs."""
-    sizing = variant.sizing
-    shared = (variant.forecaster, variant.correlation, sizing.volatility, sizing.interval(), variant.data, variant.symbols)
     trader = variant.trader(variant.forecaster.build(bars.symbols))
+    rule, blocks = variant.sizing.volatility, trader.blocks
+    shared = (variant.forecaster, variant.correlation, rule, blocks, variant.data, variant.symbols)
     if (known := traders.get(repr(shared))) is None:
         first = int(np.searchsorted(bars.times, variant.span(bars)[0]))
         known = traders[repr(shared)] = variant.prepared(trader, bars, first, progress)

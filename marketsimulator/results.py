@@ -26,7 +26,7 @@ from marketsimulator.metrics import (
     performance,
 )
 from marketsimulator.report import column_names, format_rows, heading, luck, render_report
-from marketsimulator.run import Run, writers_of
+from marketsimulator.run import Run, rests_on_prior, writers_of
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.significance import deflated_sharpe, intervals, probabilistic_sharpe
 from marketsimulator.trials import Trial, Trials, config_hash, data_hash
@@ -123,6 +123,7 @@ class Results:
             **self.performance(run).as_dict(),
             "turnover": annual_turnover(notional, at, equity),
             **exposure(run.rows),
+            "rests_on_prior": rests_on_prior(run),
             "costs": sum(kinds.values()),
             "interest": kinds["interest"],
             "costs_by_kind": kinds,
@@ -163,7 +164,11 @@ class Results:
             notes.append("The oracle reads the future: an upper bound on what forecasts could be worth, not a result.")
         if not self.main.fills:
             notes.append(_no_trades(self.main))
-        walk = next(run for run in self.comparisons if run.name == "random_walk")
+        share, walk = rests_on_prior(self.main), next(run for run in self.comparisons if run.name == "random_walk")
+        if share is not None:
+            notes.append(f"{share:.0%} of the mean position rests on the prior, {1 - share:.0%} on the forecast.")
+        if rests_on_prior(walk) is not None:
+            notes.append("The random_walk run is the prior alone: the same decision, without a forecast's centre.")
         if [(f.client_order_id, f.qty) for f in self.main.fills] == [(f.client_order_id, f.qty) for f in walk.fills]:
             notes.append("A random walk leads to the same trades: the forecast made no difference.")
         silent = sorted(set(self.bars.symbols) - {c.symbol for d in self.main.decisions for c in d.choices})
@@ -272,12 +277,17 @@ def _no_trades(run: Run) -> str:
     choices = [c for d in run.decisions for c in d.choices if np.isfinite(c.mu)]
     if not choices:
         return "No trades: no symbol ever decided."
-    best: Choice = max(choices, key=lambda c: abs(c.mu) - c.cost)
-    edge, cost = f"{abs(best.mu) * 1e4:.2f} bp ({best.symbol})", f"{best.cost * 1e4:.2f} bp"
-    if abs(best.mu) <= best.cost:
+    best: Choice = max(choices, key=lambda c: _edge(c) - c.cost)
+    edge, cost = f"{_edge(best) * 1e4:.2f} bp ({best.symbol})", f"{best.cost * 1e4:.2f} bp"
+    if _edge(best) <= best.cost:
         return f"No trades: the largest edge, {edge}, did not exceed its cost of {cost}."
     why = f"limits: {best.bound_by}" if best.binding else "too small for one increment at this capital"
     return f"No trades although the largest edge, {edge}, exceeds its cost of {cost} ({why})."
+
+
+def _edge(c: Choice) -> float:
+    """What a decision saw in a symbol, either way: over its plan."""
+    return abs(c.rests.earned + c.rests.forecast)
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from execution.decision import Choice, Decision
+from execution.decision import Choice, Decision, Rests
 from execution.orders import Fill
 from marketsimulator.broker import Row
 from sizing.limits import CEILINGS
@@ -23,13 +23,14 @@ from trainingdata.sessions import Instants
 
 Array = npt.NDArray[np.float64]
 
-LIMITS = ("symbol_cap", "long_only", *CEILINGS)
+LIMITS = ("symbol_cap", "long_only", *CEILINGS, "financing")
 EQUITY = ("at", "cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other")
 FILLS = ("at", "symbol", "qty", "price", "fee", "client_order_id")
 ORDERS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
 DECISIONS = (
     *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
     *("until", "held", "price", "cost"),
+    *(f"plan_{name}" for name in Rests._fields),
     *(f"shadow_{name}" for name in LIMITS),
 )
 TEXT = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason"}
@@ -79,17 +80,32 @@ class Run:
     def decision_frame(self) -> pd.DataFrame:
         """A row per symbol that decided.
 
-        mu and sigma over the holding interval up to `until`; kelly (before any limit), held and target as weights; price in
-        USD; cost of the change in USD; `shadow_…`: what one more of a limit, in equity, would add to the interval's expected
-        return net of risk, 0 where it does not bind.
+        mu and sigma as forecast up to `until`; `plan_…`: what the target rests on, as `Rests` has it; kelly (before any limit),
+        held and target as weights; price in USD; cost of the change in USD; `shadow_…`: what one more of a limit, in equity,
+        would add to the plan's expected return net of risk, 0 where it does not bind.
         """
         return _frame(DECISIONS, [_choice_row(d, c) for d in self.decisions for c in d.choices])
+
+
+def rests_on_prior(run: Run) -> float | None:
+    """Share of the mean position that rests on the stated premium; the rest is the forecast's. None where neither is anything.
+
+    Each target counts by its size and by what the plan expects of it: the premium against the forecast, both without sign.
+    """
+    earned, forecast = 0.0, 0.0
+    for decision in run.decisions:
+        for c in decision.choices:
+            if np.isfinite(c.target) and np.isfinite(c.rests.earned):
+                both = abs(c.rests.earned) + abs(c.rests.forecast)
+                earned += abs(c.target) * abs(c.rests.earned) / both if both > 0 else 0.0
+                forecast += abs(c.target) * abs(c.rests.forecast) / both if both > 0 else 0.0
+    return earned / (earned + forecast) if earned + forecast > 0 else None
 
 
 def _choice_row(d: Decision, c: Choice) -> tuple[Any, ...]:
     shadows = [c.binding.get(name, 0.0) for name in LIMITS]
     known = (d.at, c.symbol, c.mu, c.sigma, c.kelly, c.target, float(c.qty), c.bound_by)
-    return (*known, d.until, c.held, c.price, c.change_cost, *shadows)
+    return (*known, d.until, c.held, c.price, c.change_cost, *c.rests, *shadows)
 
 
 def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFrame:

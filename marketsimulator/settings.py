@@ -11,7 +11,7 @@ from execution.settings import TradingSettings
 from marketsimulator.book import Book, new_book
 from marketsimulator.broker import SimulatedBroker
 from marketsimulator.option_pricing import Smile
-from marketsimulator.terms import FillTerms, MarginTerms, holdings_of, tier_table
+from marketsimulator.terms import FillTerms, holdings_of, tier_table
 from marketsimulator.timeline import Timeline, timeline
 from trainingdata.bars import Bars
 from trainingdata.configuration import settings_of
@@ -52,7 +52,6 @@ class BacktestSettings(TradingSettings):
     capital: float = 100_000.0
     output: str = "outputs/backtest"
     trials: str | None = None
-    margin: MarginTerms = field(default_factory=MarginTerms)
     fills: FillTerms = field(default_factory=FillTerms)
 
     def __post_init__(self) -> None:

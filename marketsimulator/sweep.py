@@ -35,6 +35,7 @@ from trainingdata.configuration import changed
 from trainingdata.errors import InputError
 from trainingdata.sessions import utc_text
 
+KEYS = ("capital", "sizing.fraction", "prior.stock_sharpe", "prior.crypto_sharpe")
 GROUPS = ("limits", "costs", "fees", "margin", "fills")  # settings that leave the beliefs as they are
 SHOWN = 20  # rows on the screen; the file has all
 COLUMNS = ("total_return", "annual_return", "sharpe", "deflated_sharpe", "max_drawdown", "turnover", "costs", "trades")
@@ -52,8 +53,8 @@ def variants_of(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) -
     """
     for name in vary:
         group = name.partition(".")[0]
-        if name not in ("capital", "sizing.fraction") and group not in GROUPS:
-            raise InputError(f"vary.{name}: an in-process sweep varies capital, sizing.fraction, {', '.join(GROUPS)}; use -m")
+        if name not in KEYS and group not in GROUPS:
+            raise InputError(f"vary.{name}: an in-process sweep varies {', '.join((*KEYS, *GROUPS))}; use -m")
     return combinations(settings, vary)
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from execution.fees import FeeSchedule
+from execution.lending import MarginTerms
 from marketsimulator.book import Array, Book, Index, Mask, Record, Records
 from marketsimulator.margin import note_deficit
 from marketsimulator.matching import meet_close, open_waiting, trade_through
 from marketsimulator.settlement import close_session, coin_tier, corporate_action, liquidate, mark, open_session, start_bar
-from marketsimulator.terms import FillTerms, MarginTerms, day_table
+from marketsimulator.terms import FillTerms, day_table
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.compiled import compiled

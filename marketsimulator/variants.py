@@ -26,6 +26,7 @@ from marketsimulator.terms import day_table
 from marketsimulator.timeline import Timeline, advance, open_bars
 from sizing.allocation import best_weights
 from sizing.limits import kept_share, lent
+from sizing.plan import Later
 from sizing.program import SOLVED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
@@ -40,9 +41,10 @@ FAILURES = TOTALS.index("failures")
 
 
 class Plan(NamedTuple):
-    """What a variant's trader goes by: the beliefs [T', S] and matrices [D, S, S] of a history, and its own settings.
+    """What a variant's trader goes by: the beliefs of a history, as `Beliefs` has them, and its own settings.
 
-    caps: of a symbol, of all coins, and the equity below which nothing is short. leverage: by day, into the night.
+    mu [T', K, S]: with the premium. toll [T', K]: of what is borrowed. caps: of a symbol, of all coins, and the equity below
+    which nothing is short. leverage: by day, into the night.
     largest_coin: USD of one coin order at most.
     """
 
@@ -54,6 +56,7 @@ class Plan(NamedTuple):
     matrix: Index
     correlations: Array32
     shared: Array
+    toll: Array
     cost: Array
     crypto: Mask
     long_only: Mask
@@ -133,11 +136,12 @@ def _outcome(
             beliefs.deciding,
             beliefs.overnight,
             beliefs.cuts,
-            beliefs.mu,
+            _expected(settings, rule, bars.crypto, beliefs),
             beliefs.sigma,
             beliefs.matrix,
             beliefs.correlations,
             beliefs.shared,
+            np.array([settings.margin.nightly(at) for at in beliefs.at])[:, None] * beliefs.nights,
             settings.costs.expected(bars.crypto, settings.fees),
             bars.crypto,
             bars.long_only,
@@ -202,9 +206,9 @@ def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
     mu, covariance = _moments(plan, row)
     status, weights = SOLVED, held
     if deciding.any():
-        status, weights, _ = best_weights(
-            mu,
-            covariance,
+        status, found, _ = best_weights(
+            mu[0],
+            covariance[0],
             held,
             plan.cost,
             plan.crypto,
@@ -215,7 +219,10 @@ def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
             free,
             plan.caps,
             plan.fraction,
+            plan.toll[row, 0],
+            Later(mu[1:], covariance[1:], plan.toll[row, 1:]),
         )
+        weights = found[0]
     loose = ~plan.crypto & ~deciding
     if status != SOLVED:
         totals[FAILURES] += 1
@@ -228,18 +235,27 @@ def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
     return targets
 
 
+def _expected(settings: BacktestSettings, rule: Kelly, crypto: Mask, beliefs: Beliefs) -> Array:
+    """mu [T', K, S] of the blocks, as the trader adds it up: forecast and premium, as far as the strategy rests on them."""
+    years = np.where(crypto, beliefs.years[:, :, 1:], beliefs.years[:, :, :1])
+    forecast = beliefs.mu if rule.forecast else np.zeros(beliefs.mu.shape)
+    return np.asarray(forecast + (beliefs.premium * settings.prior.sharpe(crypto))[:, None] * years)
+
+
 @compiled
 def _moments(plan: Plan, row: int) -> tuple[Array, Array]:
-    """mu [S], 0 for what does not decide, and covariance [S, S], 0 where there is no forecast."""
+    """mu [K, S], 0 for what does not decide, and covariance [K, S, S], 0 where there is no forecast."""
     sigma, matrix = plan.sigma[row], plan.correlations[plan.matrix[row]]
-    size = len(sigma)
-    covariance = np.zeros((size, size))
-    for s in range(size):
-        for r in range(size):
-            if np.isfinite(sigma[s]) and np.isfinite(sigma[r]):
-                across = plan.shared[row] if plan.crypto[s] != plan.crypto[r] else 1.0
-                covariance[s, r] = matrix[s, r] * across * (sigma[s] * sigma[r])
-    return np.where(plan.deciding[row], plan.mu[row], 0.0), covariance
+    blocks, size = sigma.shape
+    expected, covariance = np.zeros((blocks, size)), np.zeros((blocks, size, size))
+    for k in range(blocks):
+        for s in range(size):
+            expected[k, s] = plan.mu[row, k, s] if plan.deciding[row, s] else 0.0
+            for r in range(size):
+                if np.isfinite(sigma[k, s]) and np.isfinite(sigma[k, r]):
+                    across = plan.shared[row, k] if plan.crypto[s] != plan.crypto[r] else 1.0
+                    covariance[k, s, r] = matrix[s, r] * across * (sigma[k, s] * sigma[k, r])
+    return expected, covariance
 
 
 @compiled

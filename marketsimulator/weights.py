@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
+from execution.lending import MarginTerms
 from marketsimulator.book import Array, Book, Index, Record, Records, new_book, new_tape
 from marketsimulator.rebalancing import move, whole_quantity
 from marketsimulator.settlement import close_session, liquidate, mark, open_session
-from marketsimulator.terms import FillTerms, MarginTerms, day_table, holdings_of, tier_table
+from marketsimulator.terms import FillTerms, day_table, holdings_of, tier_table
 from trainingdata.compiled import compiled, inlined, unowned
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument, is_symbol

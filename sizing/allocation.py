@@ -11,18 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from sizing.factor import factored_solve
-from sizing.kelly import SizingProblem, SolverFailed, failure, optimal_weights, unconstrained_kelly
+from sizing.kelly import SizingProblem, SolverFailed, failure, unconstrained_kelly
 from sizing.limits import CEILINGS, Limits, bounds_of, ceilings_of
+from sizing.plan import Later, nothing_later, optimal_weights
 from sizing.program import SOLVED
-from trainingdata.compiled import compiled
+from trainingdata.compiled import compiled, inlined
 from trainingdata.errors import InputError
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
 
-BINDING = ("symbol_cap", "long_only", *CEILINGS, "cost")  # whatever can hold a weight where it is
-SYMBOL_CAP, LONG_ONLY, FIRST_CEILING, COST = 0, 1, 2, 2 + len(CEILINGS)
+BINDING = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost")  # whatever can hold a weight where it is
+SYMBOL_CAP, LONG_ONLY, FIRST_CEILING, FINANCING, COST = 0, 1, 2, 2 + len(CEILINGS), 3 + len(CEILINGS)
 TOUCH = 1e-6  # a limit this close, in weight, binds
 SAME = 1e-9  # a weight this close to the wanted one is it
 
@@ -53,9 +54,10 @@ class AccountLike(Protocol):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Situation:
-    """What sizing needs to know of one instant, for S symbols; returns and costs belong to one holding interval.
+    """What sizing needs to know of one instant, for S symbols; returns belong to a block of time, the first one.
 
-    mu [S], covariance [S, S]: of simple returns. held [S]: weight held plus open orders. cost [S]: of moving a weight by
+    mu [S], covariance [S, S]: of simple returns. toll: of one USD borrowed in it. later: the blocks after it, if a plan looks
+    at them. held [S]: weight held plus open orders. cost [S]: of moving a weight by
     one. crypto, long_only, deciding [S]. universe [S]: what the strategy may hold and has a forecast of. years [S]: each
     symbol's own open time in the interval, in years. equity in USD. stock_ceiling: stock gross allowed now. unborrowed: cash
     that may buy coins, a multiple of equity.
@@ -73,6 +75,8 @@ class Situation:
     equity: float
     stock_ceiling: float
     unborrowed: float
+    toll: float = 0.0
+    later: Later | None = None
 
     @classmethod
     def of(
@@ -90,6 +94,8 @@ class Situation:
         universe: Mask,
         years: Array,
         stock_ceiling: float,
+        toll: float = 0.0,
+        later: Later | None = None,
     ) -> Situation:
         """The situation of an account over these symbols, valued at these prices.
 
@@ -119,20 +125,20 @@ class Situation:
             equity=equity,
             stock_ceiling=stock_ceiling,
             unborrowed=account.unborrowed_cash / equity,
+            toll=toll,
+            later=later,
         )
 
     def beside(self, weights: Array, crypto: Mask) -> Situation:
         """The same with weights [M] beside it that stay as they are: of no return or risk, they take their part of ceilings."""
         if not len(weights):
             return self
-        m, n = len(weights), len(self.mu)
-        none, fixed = np.zeros(m), np.zeros(m, dtype=bool)
-        covariance = np.zeros((n + m, n + m))
-        covariance[:n, :n] = self.covariance
+        none, fixed = np.zeros(len(weights)), np.zeros(len(weights), dtype=bool)
+        more = ((0, len(weights)), (0, len(weights)))
         return replace(
             self,
             mu=np.append(self.mu, none),
-            covariance=covariance,
+            covariance=np.pad(self.covariance, more),
             held=np.append(self.held, weights),
             cost=np.append(self.cost, none),
             crypto=np.append(self.crypto, crypto),
@@ -140,12 +146,21 @@ class Situation:
             deciding=np.append(self.deciding, fixed),
             universe=np.append(self.universe, fixed),
             years=np.append(self.years, none),
+            later=self.later
+            and Later(
+                np.pad(self.later.mu, ((0, 0), more[0])), np.pad(self.later.covariance, ((0, 0), *more)), self.later.toll
+            ),
         )
+
+    @property
+    def blocks(self) -> Later:
+        """The blocks after the first; none where no plan looks at them."""
+        return nothing_later(len(self.mu)) if self.later is None else self.later
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Allocation:
-    """wanted [S]: weights before any limit, NaN for what does not decide. target [S]: weights under every limit.
+    """wanted [S]: over all blocks, before any limit or cost; NaN for what does not decide. target [S]: under every limit.
 
     binding [S]: the limits that hold each target where it is, and what one more of each would add to the expected return
     over the interval, net of risk and cost (its shadow price; NaN where targets are not chosen by return). `cost` stands
@@ -158,21 +173,24 @@ class Allocation:
 
 
 def allocate(situation: Situation, limits: Limits, fraction: float) -> Allocation:
-    """Fractional Kelly under limits, net of the cost of moving; symbols that do not decide stay as they are.
+    """Fractional Kelly under limits, net of the cost of moving and borrowing; symbols that do not decide stay as they are.
 
     Raises
     ------
     SolverFailed
         if the quadratic program is not solved.
     """
-    s = situation
-    factored, wanted = _unlimited(s.mu, s.covariance, s.deciding, fraction)
+    s, later = situation, situation.blocks
+    mu, covariance = s.mu + later.mu.sum(axis=0), s.covariance + later.covariance.sum(axis=0)
+    factored, wanted = _unlimited(mu, covariance, s.deciding, fraction)
     if not factored:
         deciding = np.flatnonzero(s.deciding)
-        wanted[deciding] = unconstrained_kelly(s.mu[deciding], s.covariance[np.ix_(deciding, deciding)], fraction)
-    target, prices = _solved(s, limits, fraction)
-    gradient = s.mu - s.covariance @ target / fraction
-    return Allocation(wanted, target, _binding(s, limits, wanted, target, gradient, prices))
+        wanted[deciding] = unconstrained_kelly(mu[deciding], covariance[np.ix_(deciding, deciding)], fraction)
+    weights, prices = _solved(s, limits, fraction)
+    gradient = s.mu - s.covariance @ weights[0] / fraction
+    for block_mu, block_covariance, block_weights in zip(later.mu, later.covariance, weights[1:], strict=True):
+        gradient += block_mu - block_covariance @ block_weights / fraction
+    return Allocation(wanted, weights[0], _binding(s, limits, wanted, weights[0], gradient, prices))
 
 
 def nearest(situation: Situation, limits: Limits, wanted: Array) -> Allocation:
@@ -184,27 +202,27 @@ def nearest(situation: Situation, limits: Limits, wanted: Array) -> Allocation:
         if the quadratic program is not solved.
     """
     n = len(wanted)
-    apart = replace(situation, mu=wanted, covariance=np.eye(n), cost=np.zeros(n))
+    apart = replace(situation, mu=wanted, covariance=np.eye(n), cost=np.zeros(n), toll=0.0, later=None)
     unborrowed = situation.unborrowed / (1.0 + float(situation.cost.max()))  # coins still have to be paid for
-    found, _ = _solved(replace(apart, unborrowed=unborrowed), limits, 1.0)
+    found = _solved(replace(apart, unborrowed=unborrowed), limits, 1.0)[0][0]
     target = np.where(np.abs(found - wanted) <= SAME, wanted, found)
     shown = np.where(situation.deciding, wanted, np.nan)
-    unpriced = np.full(len(CEILINGS), np.nan)
+    unpriced = np.full(len(CEILINGS) + 1, np.nan)
     return Allocation(shown, target, _binding(situation, limits, shown, target, np.full(n, np.nan), unpriced))
 
 
 def _solved(s: Situation, limits: Limits, fraction: float) -> tuple[Array, Array]:
-    """Weights [S] under every limit and prices of the ceilings."""
-    status, target, prices = best_weights(
+    """Weights [1 + L, S] of the blocks, the first under every limit, and prices of the ceilings and of what is borrowed."""
+    status, weights, prices = best_weights(
         *(s.mu, s.covariance, s.held, s.cost, s.crypto, s.long_only, s.deciding),
-        *(s.equity, s.stock_ceiling, s.unborrowed, _caps(limits), fraction),
+        *(s.equity, s.stock_ceiling, s.unborrowed, _caps(limits), fraction, s.toll, s.blocks),
     )
     if status != SOLVED:
         lower, upper = limits.bounds(long_only=s.long_only, deciding=s.deciding, held=s.held, equity=s.equity)
         rows, rooms = _ceilings(s.held, s.cost, s.crypto, s.stock_ceiling, s.unborrowed, _caps(limits))
-        problem = SizingProblem(s.mu, s.covariance, s.held, s.cost, lower, upper, rows, rooms, fraction)
-        raise SolverFailed(failure(status, len(target)), problem)
-    return target, prices
+        problem = SizingProblem.of(s.mu, s.covariance, s.held, s.cost, lower, upper, rows, rooms, fraction, s.toll, s.later)
+        raise SolverFailed(failure(status, len(s.mu)), problem)
+    return weights, prices
 
 
 @compiled
@@ -221,14 +239,17 @@ def best_weights(
     unborrowed: float,
     caps: tuple[float, float, float],
     fraction: float,
+    toll: float,
+    later: Later,
 ) -> tuple[int, Array, Array]:
-    """Status, weights [S] under every limit, and the prices [4] of the CEILINGS.
+    """Status, weights [1 + L, S] of the blocks, the first under every limit, and prices [4 + 1 + L].
 
-    caps: of a symbol, of all coins, and the equity below which nothing is short.
+    caps: of a symbol, of all coins, and the equity below which nothing is short. Prices are of the CEILINGS, then of what is
+    borrowed in each block.
     """
     lower, upper = bounds_of(long_only, deciding, held, caps[0], equity >= caps[2])
     rows, limits = _ceilings(held, cost, crypto, stock_ceiling, unborrowed, caps)
-    return optimal_weights(mu, covariance, held, cost, lower, upper, rows, limits, fraction)
+    return optimal_weights(mu, covariance, held, cost, lower, upper, rows, limits, fraction, toll, later)
 
 
 @compiled
@@ -266,7 +287,7 @@ def _binding(
         *(s.held, s.cost, s.crypto, s.long_only, s.deciding, s.equity, s.stock_ceiling, s.unborrowed, _caps(limits)),
         *(wanted, target, gradient, prices),
     )
-    common, found = (*prices.tolist(), np.nan), []
+    common, found = (*prices[: len(CEILINGS)].tolist(), float(prices[len(CEILINGS) :].sum()), np.nan), []
     shared: dict[int, Mapping[str, float]] = {}  # what holds several alike is said once
     for bits, own in zip(holds.tolist(), further.tolist(), strict=True):
         bound = shared.get(bits)
@@ -281,6 +302,18 @@ def _binding(
 
 _OWN = 1 << SYMBOL_CAP | 1 << LONG_ONLY
 _NAMED = [[(k, name) for k, name in enumerate(BINDING) if bits >> k & 1] for bits in range(1 << len(BINDING))]
+
+
+@inlined
+def _pressing(row: Array, full: Mask, prices: Array, financing: float) -> tuple[float, int]:
+    """What one more of a weight takes of everything that has a price, and what would hold it back, a bit each."""
+    taken, bits = financing, 1 << FINANCING if financing > 0.0 else 0
+    for c in range(len(full)):
+        if full[c]:
+            taken += prices[c] * row[c]
+            if row[c] > 0:
+                bits |= 1 << (FIRST_CEILING + c)
+    return taken, bits
 
 
 @compiled
@@ -302,7 +335,7 @@ def _holds(
     """Which of BINDING hold each target [S], a bit each, and what one more of its own bound would be worth [S]."""
     rows, rooms = _ceilings(held, cost, crypto, stock_ceiling, unborrowed, caps)
     holds, further = np.zeros(len(target), dtype=np.int64), np.full(len(target), np.nan)
-    full = np.empty(len(rooms), dtype=np.bool_)
+    full, borrowed, onward = np.empty(len(rooms), dtype=np.bool_), prices[len(rooms)], prices[len(rooms) + 1 :].sum()
     for c in range(len(rooms)):
         full[c] = np.dot(rows[c], np.abs(target)) >= rooms[c] - TOUCH
     for k in range(len(target)):
@@ -310,12 +343,8 @@ def _holds(
         if not deciding[k]:
             continue
         outward = -1.0 if got < 0 or (got == 0 and wish < 0) else 1.0
-        taken, bits = 0.0, 0
-        for c in range(len(rooms)):
-            if full[c]:
-                taken += prices[c] * rows[c, k]
-                if abs(wish) > abs(got) and rows[c, k] > 0:
-                    bits |= 1 << (FIRST_CEILING + c)
+        taken, bits = _pressing(rows[:, k], full, prices, borrowed + outward * onward)
+        bits = bits if abs(wish) > abs(got) else 0
         saved = cost[k] if (now - got) * outward > 0 else -cost[k]
         gain = outward * gradient[k] + saved - taken
         further[k] = 0.0 if gain < 0.0 else gain

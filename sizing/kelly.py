@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sizing.factor import factored_solve
-from sizing.program import INFEASIBLE, SOLVED, Program, solve
+from sizing.plan import Later, nothing_later, optimal_weights
+from sizing.program import INFEASIBLE, SOLVED
 from trainingdata.compiled import compiled
 from trainingdata.errors import InputError
 
@@ -34,7 +35,8 @@ SYMMETRY = 1e-8  # relative difference between Σᵢⱼ and Σⱼᵢ that is rou
 class SizingProblem:
     """One problem of S symbols and G groups: what `optimal_weights` takes, kept so that a failure can be looked into.
 
-    mu, held, cost, lower, upper [S]; covariance [S, S]; coefficients [G, S]; limits [G].
+    mu, held, cost, lower, upper [S]; covariance [S, S]; coefficients [G, S]; limits [G]; toll: of what is borrowed in the first
+    block. later_mu [L, S], later_covariance [L, S, S], later_toll [L]: of the blocks after it.
     """
 
     mu: Array
@@ -46,10 +48,35 @@ class SizingProblem:
     coefficients: Array
     limits: Array
     fraction: float
+    toll: float
+    later_mu: Array
+    later_covariance: Array
+    later_toll: Array
+
+    @classmethod
+    def of(
+        cls,
+        mu: Array,
+        covariance: Array,
+        held: Array,
+        cost: Array,
+        lower: Array,
+        upper: Array,
+        coefficients: Array,
+        limits: Array,
+        fraction: float,
+        toll: float = 0.0,
+        later: Later | None = None,
+    ) -> SizingProblem:
+        """The problem with these arguments of `optimal_weights`."""
+        blocks = nothing_later(len(mu)) if later is None else later
+        return cls(mu, covariance, held, cost, lower, upper, coefficients, limits, fraction, toll, *blocks)
 
     def solve(self) -> tuple[int, Array, Array]:
-        """Status, weights [S], price of each ceiling [G]."""
-        return optimal_weights(*(getattr(self, field.name) for field in fields(self)))
+        """Status, weights [1 + L, S], prices [G + 1 + L]."""
+        first = self.mu, self.covariance, self.held, self.cost, self.lower, self.upper, self.coefficients, self.limits
+        later = Later(self.later_mu, self.later_covariance, self.later_toll)
+        return optimal_weights(*first, self.fraction, self.toll, later)
 
     def save(self, path: Path) -> None:
         """Write it as an `.npz` of plain arrays."""
@@ -70,7 +97,7 @@ class SizingProblem:
                 arrays = {field.name: held[field.name] for field in fields(cls)}
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError(f"{path}: holds no sizing problem: {error}") from error
-        return cls(**{**arrays, "fraction": float(arrays["fraction"])})
+        return cls(**{**arrays, **{name: float(arrays[name]) for name in ("fraction", "toll")}})
 
 
 class SolverFailed(RuntimeError):
@@ -143,49 +170,6 @@ def failure(status: int, symbols: int) -> str:
     return f"the sizing problem of {symbols} symbols was not solved within its steps"
 
 
-@compiled
-def optimal_weights(
-    mu: Array,
-    covariance: Array,
-    held: Array,
-    cost: Array,
-    lower: Array,
-    upper: Array,
-    coefficients: Array,
-    limits: Array,
-    fraction: float,
-) -> tuple[int, Array, Array]:
-    """Status, weights [S] and the price [G] of each ceiling, of arguments that are known to be sound.
-
-    coefficients [G, S], limits [G]: the groups. What is fixed (lower = upper) pulls on the others through its covariance,
-    and takes its part of every ceiling; one that it exceeds becomes what is fixed. A price is what one more of the ceiling
-    would add to the objective.
-    """
-    n, m = len(mu), len(limits)
-    free = np.flatnonzero(upper > lower)
-    weights, room = lower.copy(), limits.copy()
-    pull = np.empty(len(free))
-    for k in range(m):
-        for i in range(n):
-            if upper[i] == lower[i]:
-                room[k] -= coefficients[k, i] * abs(lower[i])
-        room[k] = max(room[k], 0.0)
-    groups, risk = np.empty((m, len(free))), np.empty((len(free), len(free)))
-    for a in range(len(free)):
-        i = free[a]
-        pull[a] = mu[i]
-        for j in range(n):
-            if upper[j] == lower[j]:
-                pull[a] -= covariance[i, j] * lower[j] / fraction
-        for b in range(len(free)):
-            risk[a, b] = covariance[i, free[b]] / fraction
-        for k in range(m):
-            groups[k, a] = coefficients[k, i]
-    status, solved, prices = solve(Program(pull, risk, lower[free], upper[free], held[free], cost[free], groups, room))
-    weights[free] = solved
-    return status, weights, prices
-
-
 def _instant(
     mu: Array,
     covariance: npt.ArrayLike,
@@ -216,16 +200,16 @@ def _instant(
     if not (_sound(mu, low, high, now, price) and _is_covariance(matrix)):
         _refuse(vectors, matrix)
     coefficients, limits = _ceilings(groups, n)
-    status, weights, _ = optimal_weights(mu, matrix, now, price, low, high, coefficients, limits, fraction)
+    arguments = mu, matrix, now, price, low, high, coefficients, limits, fraction
+    status, weights, _ = optimal_weights(*arguments, 0.0, nothing_later(n))
     if status != SOLVED:
-        problem = SizingProblem(mu, matrix, now, price, low, high, coefficients, limits, fraction)
-        raise SolverFailed(failure(status, n), problem)
-    return weights
+        raise SolverFailed(failure(status, n), SizingProblem.of(*arguments))
+    return np.asarray(weights[0])
 
 
 @compiled
 def _each(
-    mu: Array, covariance: Array, lower: Array, upper: Array, coefficients: Array, limits: Array, fraction: float
+    mu: Array, covariance: Array, lower: Array, upper: Array, coefficients: Array, limits: Array, fraction: float, later: Later
 ) -> tuple[int, int, Array]:
     """Status, row and weights [T, S] of T problems without costs, up to the first that fails.
 
@@ -236,10 +220,12 @@ def _each(
     for t in range(len(mu)):
         low, high = lower[t % len(lower)], upper[t % len(upper)]
         matrix, ceilings = covariance[t % len(covariance)], limits[t % len(limits)]
-        status, row, _ = optimal_weights(mu[t], matrix, nothing, nothing, low, high, coefficients, ceilings, fraction)
+        status, row, _ = optimal_weights(
+            mu[t], matrix, nothing, nothing, low, high, coefficients, ceilings, fraction, 0.0, later
+        )
         if status != SOLVED:
             return status, t, weights
-        weights[t] = row
+        weights[t] = row[0]
     return SOLVED, -1, weights
 
 
@@ -263,10 +249,10 @@ def _history(
         if not (_sound(mu[t], bottom, top, nothing, nothing) and (not fresh or _is_covariance(row))):
             _refuse({"mu": mu[t], "lower": bottom, "upper": top, "held": nothing, "cost": nothing}, row, f" in row {t}")
     coefficients, limits = _ceilings(groups, n, count)
-    status, t, weights = _each(mu, np.ascontiguousarray(matrix), low, high, coefficients, limits, fraction)
+    status, t, weights = _each(mu, np.ascontiguousarray(matrix), low, high, coefficients, limits, fraction, nothing_later(n))
     if status != SOLVED:
         parts = matrix[t % len(matrix)], nothing, nothing, low[t % len(low)], high[t % len(high)]
-        problem = SizingProblem(mu[t], *parts, coefficients, limits[t % len(limits)], fraction)
+        problem = SizingProblem.of(mu[t], *parts, coefficients, limits[t % len(limits)], fraction)
         raise SolverFailed(f"row {t}: {failure(status, n)}", problem)
     return weights
 

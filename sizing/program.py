@@ -1,74 +1,45 @@
 """The sizing program, solved exactly by a primal active-set method, compiled.
 
-    maximise  pull'w - w'Rw / 2 - cost'|w - held|
-    subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ room for every group
+    maximise  pull'w - w'Rw / 2 - cost'|w - held| - Σ toll·(what a group takes beyond its room)
+    subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ room for every group without a toll
 
 |w| bends at 0 and |w - held| at `held`. Between such knots the program is a quadratic one; a weight is either free within
 its segment or stays at a knot, where the gradient may lie anywhere between the slopes left and right of it. The method
 moves to the optimum of the free weights, stops at whatever knot or ceiling comes first, and frees the weight whose gradient
-lies furthest outside. It starts from what is held, so that few steps are needed where little changes, and ends with
-weights that are exactly at a knot, or exactly where the gradient vanishes.
+lies furthest outside. A ceiling with a toll is passed where its price would exceed that. It starts from what is held, so
+that few steps are needed where little changes, and ends with weights that are exactly at a knot, or exactly where the
+gradient vanishes.
 
 The Cholesky factor of the free weights' R is kept from step to step: a step costs O(n · free).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 
-from sizing.factor import RIDGE, append_row, delete_row, eliminate, solve_in_place
+from sizing.active_set import (
+    AT,
+    BELOW,
+    BOUGHT,
+    Array,
+    Program,
+    State,
+    bends_at_zero,
+    beyond_room,
+    fix_weight,
+    free_weight,
+    neighbour,
+    taken,
+    taking,
+)
+from sizing.factor import RIDGE, eliminate, solve_in_place
 from trainingdata.compiled import compiled, inlined
-
-Array = npt.NDArray[np.float64]
-Index = npt.NDArray[np.int64]
 
 SOLVED, INFEASIBLE, UNFINISHED = range(3)
 LONG = 100.0  # a step in weights that only a nearly singular R asks for
 STILL = 1e-13  # a weight that would move less does not
 TOLERANCE = 1e-11  # of the largest gradient
 REPEATS = 4  # solutions refined at most, and full steps taken again where the first left a gradient
-REFRESH = 40  # changes of the free set after which its factor is computed anew
-
-
-class Program(NamedTuple):
-    """n weights, m groups: pull, lower, upper, held, cost [n], risk [n, n], groups [m, n], room [m]."""
-
-    pull: Array
-    risk: Array
-    lower: Array
-    upper: Array
-    held: Array
-    cost: Array
-    groups: Array
-    room: Array
-
-
-class State(NamedTuple):
-    """Where the method is.
-
-    weight, gradient [n]: gradient = pull - R·weight. low, high, sign, side [n]: a free weight's segment and the signs of w
-    and w - held in it. free [n]: weights that are free, the first counts[0] of them; place [n]: of each in it, -1 at a knot.
-    active [m]: groups at their ceiling; price [m]: their multipliers. factor [n, n]: Cholesky factor of the free weights'
-    R. barred [n]: weights that moved nothing when freed. counts: free weights, changes since the factor was computed, the
-    weight freed last while nothing has moved since, or -1.
-    """
-
-    weight: Array
-    gradient: Array
-    low: Array
-    high: Array
-    sign: Array
-    side: Array
-    free: Index
-    place: Index
-    active: Index
-    price: Array
-    factor: Array
-    barred: Index
-    counts: Index
 
 
 @compiled
@@ -90,7 +61,7 @@ def solve(program: Program) -> tuple[int, Array, Array]:
         if again < REPEATS and _slack(program, state) > 10.0 * tolerance:
             again += 1
             continue
-        if _drop_group(state, tolerance):
+        if _leave_ceiling(program, state, tolerance):
             continue
         if not _free_one(program, state, tolerance):
             _tidy(state)
@@ -124,13 +95,18 @@ def _slack(program: Program, state: State) -> float:
     """The largest gradient left over among the free weights: 0 at their optimum, more where R is nearly singular."""
     largest = 0.0
     for a in range(state.counts[0]):
-        i = state.free[a]
-        rest = state.gradient[i] - program.cost[i] * state.side[i]
-        for k in range(len(program.room)):
-            if state.active[k]:
-                rest -= state.price[k] * program.groups[k, i] * state.sign[i]
-        largest = max(largest, abs(rest))
+        largest = max(largest, abs(_net_gradient(program, state, state.free[a])))
     return largest
+
+
+@inlined
+def _net_gradient(program: Program, state: State, i: int) -> float:
+    """Of a free weight, net of cost and of the groups' prices."""
+    net = state.gradient[i] - program.cost[i] * state.side[i]
+    for k in range(len(program.room)):
+        if state.price[k] != 0.0:
+            net -= state.price[k] * taking(program, state, k, i)
+    return float(net)
 
 
 @inlined
@@ -142,8 +118,8 @@ def _start(program: Program) -> State:
     n, m = len(program.pull), len(program.room)
     weight = np.minimum(np.maximum(program.held, program.lower), program.upper)
     least = np.minimum(np.maximum(0.0, program.lower), program.upper)
-    feasible = not _beyond(program, least)
-    if _beyond(program, weight):
+    feasible = not beyond_room(program, least)
+    if beyond_room(program, weight):
         weight = least
     state = State(
         weight,
@@ -163,92 +139,35 @@ def _start(program: Program) -> State:
     if not feasible:
         state.counts[0] = -1
         return state
+    for k in range(m):
+        if program.toll[k] < np.inf and taken(program, k, weight) > program.room[k]:
+            state.active[k], state.price[k] = BOUGHT, program.toll[k]
     for i in range(n):
         w = weight[i]
         at_held = w == program.held[i] and program.cost[i] > 0.0
-        at_zero = w == 0.0 and _bends_at_zero(program, i)
+        at_zero = w == 0.0 and bends_at_zero(program, i)
         if not (at_held or at_zero or w == program.lower[i] or w == program.upper[i]):
-            _free(program, state, i, _neighbour(program, i, w, -1.0), _neighbour(program, i, w, 1.0))
+            free_weight(program, state, i, neighbour(program, i, w, -1.0), neighbour(program, i, w, 1.0))
     return state
 
 
 @inlined
-def _beyond(program: Program, weight: Array) -> bool:
-    """Whether weights take more of a group than its room."""
-    beyond = False
-    for k in range(len(program.room)):
-        beyond |= np.dot(program.groups[k], np.abs(weight)) > program.room[k] * (1.0 + 1e-12) + 1e-15
-    return beyond
-
-
-@inlined
-def _bends_at_zero(program: Program, i: int) -> bool:
-    return bool(np.any(program.groups[:, i] > 0.0))
-
-
-@inlined
-def _neighbour(program: Program, i: int, w: float, way: float) -> float:
-    """The nearest knot of weight i beyond w on one side."""
-    nearest: float = program.upper[i] if way > 0.0 else program.lower[i]
-    held: float = program.held[i]
-    if program.cost[i] > 0.0 and (held - w) * way > 0.0 and (nearest - held) * way > 0.0:
-        nearest = held
-    if (0.0 - w) * way > 0.0 and (nearest - 0.0) * way > 0.0 and _bends_at_zero(program, i):
-        nearest = 0.0
-    return nearest
-
-
-@inlined
-def _free(program: Program, state: State, i: int, low: float, high: float) -> None:
-    """Weight i may move between two neighbouring knots; its row joins the factor."""
-    middle = 0.5 * (low + high)
-    state.low[i], state.high[i] = low, high
-    state.sign[i] = 1.0 if middle > 0.0 else -1.0
-    state.side[i] = 1.0 if middle > program.held[i] else -1.0
-    state.free[state.counts[0]], state.place[i] = i, state.counts[0]
-    state.counts[0] += 1
-    append_row(program.risk, state.free[: state.counts[0]], state.factor)
-
-
-@inlined
-def _fix(program: Program, state: State, i: int, w: float) -> None:
-    """Weight i stays at the knot w; its row leaves the factor, which is computed anew after some changes."""
-    gone, change = state.place[i], w - state.weight[i]
-    if change != 0.0:
-        state.weight[i] = w
-        for j in range(len(state.weight)):
-            state.gradient[j] -= program.risk[i, j] * change
-    state.place[i] = -1
-    state.counts[0] -= 1
-    state.counts[1] += 1
-    count = state.counts[0]
-    for a in range(gone, count):
-        state.free[a] = state.free[a + 1]
-        state.place[state.free[a]] = a
-    delete_row(state.factor, gone, count)
-    if state.counts[1] >= REFRESH:
-        for a in range(count):
-            append_row(program.risk, state.free[: a + 1], state.factor)
-        state.gradient[:] = program.pull - program.risk @ state.weight
-        state.counts[1] = 0
-
-
-@inlined
 def _direction(program: Program, state: State, step: Array) -> None:
-    """Step [free] to the optimum of the free weights with the active groups at their ceilings, and the groups' prices.
+    """Step [free] to the optimum of the free weights with the groups that are at their ceilings there, and all prices.
 
     Where R is nearly singular the steps without ceilings are huge, and what is left of them is refined.
     """
-    count, held = state.counts[0], np.flatnonzero(state.active)
-    state.price[:] = 0.0
+    count, held = state.counts[0], np.flatnonzero(state.active == AT)
+    for k in range(len(program.room)):
+        state.price[k] = program.toll[k] if state.active[k] == BOUGHT else 0.0
     step[:count] = 0.0
     rest, part = np.empty(count), np.empty(count)
     lines, prices = np.empty((len(held), count)), np.empty(len(held))
     for a in range(count):
         i = state.free[a]
-        rest[a] = state.gradient[i] - program.cost[i] * state.side[i]
+        rest[a] = _net_gradient(program, state, i)
         for r in range(len(held)):
-            lines[r, a] = program.groups[held[r], i] * state.sign[i]
+            lines[r, a] = taking(program, state, held[r], i)
     for _ in range(REPEATS):
         part[:] = rest
         huge = _toward(state, lines, part, prices)
@@ -313,13 +232,13 @@ def _move(program: Program, state: State, step: Array) -> bool:
                 state.barred[:] = 0
                 state.counts[2] = -1  # what was freed last has moved: a knot that it meets now it may cross
     if to_ceiling < 1.0 and to_ceiling <= to_knot:
-        state.active[k] = 1
+        state.active[k] = AT
         state.barred[:] = 0
         return True
     if to_knot < 1.0:
         if length == 0.0 and i == state.counts[2]:
             state.barred[i] = 1
-        _fix(program, state, i, state.high[i] if step[state.place[i]] > 0.0 else state.low[i])
+        fix_weight(program, state, i, state.high[i] if step[state.place[i]] > 0.0 else state.low[i])
         return True
     return False
 
@@ -339,32 +258,37 @@ def _nearest_knot(state: State, step: Array) -> tuple[float, int]:
 
 @inlined
 def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float, int]:
-    """Share of the step after which the first group reaches its ceiling, and that group."""
+    """Share of the step after which the first group comes to its ceiling, from either side, and that group."""
     nearest, which = np.inf, -1
     for k in range(len(program.room)):
-        if state.active[k]:
+        if state.active[k] == AT:
             continue
         rise, size = 0.0, 0.0
         for a in range(state.counts[0]):
             i = state.free[a]
-            rise += program.groups[k, i] * state.sign[i] * step[a]
+            rise += taking(program, state, k, i) * step[a]
             size += program.groups[k, i] * abs(step[a])
-        if rise > max(1e-10 * size, STILL):
-            share = max((program.room[k] - np.dot(program.groups[k], np.abs(state.weight))) / rise, 0.0)
+        toward = -rise if state.active[k] == BOUGHT else rise
+        if toward > max(1e-10 * size, STILL):
+            share = max((program.room[k] - taken(program, k, state.weight)) / rise, 0.0)
             if share < nearest:
                 nearest, which = share, k
     return nearest, which
 
 
 @inlined
-def _drop_group(state: State, tolerance: float) -> bool:
-    """Let go of the ceiling whose price is most negative, if one is."""
-    worst, at = -tolerance, -1
+def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
+    """Let the group leave its ceiling whose price is most out of place: downwards below 0, upwards above its toll."""
+    worst, at, side = tolerance, -1, BELOW
     for k in range(len(state.active)):
-        if state.active[k] and state.price[k] < worst:
-            worst, at = state.price[k], k
+        if state.active[k] != AT:
+            continue
+        if -state.price[k] > worst:
+            worst, at, side = -state.price[k], k, BELOW
+        if state.price[k] - program.toll[k] > worst:
+            worst, at, side = state.price[k] - program.toll[k], k, BOUGHT
     if at >= 0:
-        state.active[at], state.price[at] = 0, 0.0
+        state.active[at], state.price[at] = side, program.toll[at] if side == BOUGHT else 0.0
         state.barred[:] = 0
     return at >= 0
 
@@ -376,22 +300,24 @@ def _free_one(program: Program, state: State, tolerance: float) -> bool:
     for i in range(len(state.weight)):
         if state.place[i] >= 0 or state.barred[i]:
             continue
-        w, price = state.weight[i], 0.0
+        w, price, gradient = state.weight[i], 0.0, state.gradient[i]
         for k in range(len(program.room)):
-            if state.active[k]:
+            if program.net[k]:
+                gradient -= state.price[k] * program.groups[k, i]
+            else:
                 price += state.price[k] * program.groups[k, i]
         if w < program.upper[i]:
             slope = (program.cost[i] if w >= program.held[i] else -program.cost[i]) + (price if w >= 0.0 else -price)
-            if state.gradient[i] - slope > worst:
-                worst, chosen, way = state.gradient[i] - slope, i, 1.0
+            if gradient - slope > worst:
+                worst, chosen, way = gradient - slope, i, 1.0
         if w > program.lower[i]:
             slope = (-program.cost[i] if w <= program.held[i] else program.cost[i]) + (-price if w <= 0.0 else price)
-            if slope - state.gradient[i] > worst:
-                worst, chosen, way = slope - state.gradient[i], i, -1.0
+            if slope - gradient > worst:
+                worst, chosen, way = slope - gradient, i, -1.0
     if chosen < 0:
         return False
     state.counts[2] = chosen
     w = state.weight[chosen]
-    beyond = _neighbour(program, chosen, w, way)
-    _free(program, state, chosen, min(w, beyond), max(w, beyond))
+    beyond = neighbour(program, chosen, w, way)
+    free_weight(program, state, chosen, min(w, beyond), max(w, beyond))
     return True

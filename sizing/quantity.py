@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from sizing.allocation import AccountLike, NoEquity, Situation
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
+from sizing.plan import Later
 from sizing.strategies import Kelly, Legacy, Strategy
 from trainingdata.compiled import inlined
 from trainingdata.errors import InputError
@@ -30,7 +32,7 @@ FUZZ = 1e-6  # of an increment: a float that fell just short of a whole step is 
 
 
 class MomentsLike(Protocol):
-    """Expected return and deviation over one holding interval."""
+    """Expected return and deviation over one holding interval, or over the K blocks of a plan."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -38,11 +40,11 @@ class MomentsLike(Protocol):
 
     @property
     def mu(self) -> Array:
-        """[M] expected simple return."""
+        """[M] or [K, M] expected simple return."""
 
     @property
     def sigma(self) -> Array:
-        """[M] standard deviation."""
+        """[M] or [K, M] standard deviation."""
 
 
 @inlined
@@ -104,6 +106,7 @@ def get_qty(
     cost: float = 0.0,
     hours: float = 1.0,
     overnight: bool = False,
+    tolls: Sequence[float] = (),
     enhanced: bool = True,
     fallback: Fallback = "none",
     risk_multiplier: float = 1.0,
@@ -115,13 +118,16 @@ def get_qty(
     price
         USD, at which the symbol is valued and sized.
     account, moments
-        as of now and over the holding interval; what has no moments counts for every ceiling and has no variance.
-    correlation : [M, M]
+        as of now and over the holding interval, or over the blocks of a plan (`sizing.plan`), premium included; what has no
+        moments counts for every ceiling and has no variance.
+    correlation : [M, M] or [K, M, M]
         of the moments' symbols; may be left out when there is only one.
     strategy, cost
         one of `sizing.strategies`; of trading, as a fraction of what is traded.
     hours, overnight
-        own bars in the holding interval, for `vol_target` and `risk_parity`; whether the overnight ceiling is in force.
+        own bars in the first block, for `vol_target` and `risk_parity`; whether the overnight ceiling is in force.
+    tolls : [K]
+        of one USD borrowed in each block; none: borrowing is free.
     enhanced, risk_multiplier
         `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the origin's rule (`Legacy`) under the same limits.
     fallback
@@ -135,10 +141,10 @@ def get_qty(
     An account without equity carries nothing: the answer closes what is held.
     """
     item = instrument(symbol)
-    _check(price, cost, moments, correlation)
+    _check(price, cost, moments, correlation, tolls)
     rules = limits or Limits()
     try:
-        situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, hours, overnight)
+        situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, hours, overnight, tolls)
     except NoEquity as reason:
         log.warning("%s: Enhanced sizing failed: %s", item.symbol, reason)
         return -account.exposure.get(item.symbol, Decimal(0))
@@ -169,26 +175,31 @@ def _situation(
     cost: float,
     hours: float,
     overnight: bool,
+    tolls: Sequence[float],
 ) -> tuple[Situation, int]:
     """The account with only `symbol` deciding, and the symbol's row."""
     others = () if moments is None else (s for s in moments.symbols if s in account.prices)
     symbols = sorted({symbol, *others, *(s for s, q in account.exposure.items() if q)})
-    n = len(symbols)
-    mu, covariance, known = np.zeros(n), np.zeros((n, n)), np.zeros(n, dtype=bool)
+    n, blocks = len(symbols), 1 if moments is None else len(np.atleast_2d(moments.mu))
+    mu, covariance, known = np.zeros((blocks, n)), np.zeros((blocks, n, n)), np.zeros(n, dtype=bool)
     if moments is not None:
+        expected, deviation = np.atleast_2d(moments.mu), np.atleast_2d(moments.sigma)
         place = {s: k for k, s in enumerate(moments.symbols)}
-        rows = [k for k, s in enumerate(symbols) if s in place and np.isfinite(moments.sigma[place[s]])]
+        rows = [k for k, s in enumerate(symbols) if s in place and np.isfinite(deviation[0, place[s]])]
         picks = [place[symbols[k]] for k in rows]
-        c = np.eye(len(place)) if correlation is None else correlation
+        c = np.broadcast_to(np.eye(len(place)) if correlation is None else correlation, (blocks, len(place), len(place)))
         known[rows] = True
-        mu[rows] = moments.mu[picks]
-        covariance[np.ix_(rows, rows)] = c[np.ix_(picks, picks)] * np.outer(moments.sigma[picks], moments.sigma[picks])
+        mu[:, rows] = expected[:, picks]
+        for k in range(blocks):
+            both = np.outer(deviation[k, picks], deviation[k, picks])
+            covariance[k][np.ix_(rows, rows)] = c[k][np.ix_(picks, picks)] * both
+    charged = np.array([*tolls, *[0.0] * (blocks - len(tolls))])
     situation = Situation.of(
         symbols,
         account,
         {**account.prices, symbol: price},
-        mu=mu,
-        covariance=covariance,
+        mu=mu[0],
+        covariance=covariance[0],
         cost=np.full(n, cost),
         crypto=np.array([instrument(s).kind is Kind.CRYPTO for s in symbols]),
         long_only=np.array([not instrument(s).shortable for s in symbols]),
@@ -196,11 +207,13 @@ def _situation(
         universe=known,
         years=np.array([hours / BARS_A_YEAR[instrument(s).kind] for s in symbols]),
         stock_ceiling=limits.stock_ceiling(overnight=overnight, equity=account.equity),
+        toll=float(charged[0]),
+        later=Later(mu[1:], covariance[1:], charged[1:]),
     )
     return situation, symbols.index(symbol)
 
 
-def _check(price: float, cost: float, moments: MomentsLike | None, correlation: Array | None) -> None:
+def _check(price: float, cost: float, moments: MomentsLike | None, correlation: Array | None, tolls: Sequence[float]) -> None:
     """Refuse numbers that cannot be, and beliefs that do not belong together."""
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price} is not above 0")
@@ -210,10 +223,15 @@ def _check(price: float, cost: float, moments: MomentsLike | None, correlation: 
         return
     m = len(moments.symbols)
     for name, array in (("mu", moments.mu), ("sigma", moments.sigma)):
-        if np.shape(array) != (m,):
-            raise InputError(f"moments.{name}: shape {np.shape(array)}, {m} symbols need {(m,)}")
-    if correlation is not None and np.shape(correlation) != (m, m):
-        raise InputError(f"correlation: shape {np.shape(correlation)}, {m} symbols need {(m, m)}")
+        if np.shape(array)[-1:] != (m,) or np.ndim(array) > 2:
+            raise InputError(f"moments.{name}: shape {np.shape(array)}, {m} symbols need {(m,)}, or a row a block")
+    if np.shape(moments.mu) != np.shape(moments.sigma):
+        raise InputError(f"moments: mu {np.shape(moments.mu)} and sigma {np.shape(moments.sigma)} differ in their blocks")
+    blocks = len(np.atleast_2d(moments.mu))
+    if correlation is not None and np.shape(correlation) not in ((m, m), (blocks, m, m)):
+        raise InputError(f"correlation: shape {np.shape(correlation)}, {m} symbols need {(m, m)}, or one a block")
+    if len(tolls) > blocks or not all(0 <= toll < 1 for toll in tolls):
+        raise InputError(f"tolls: {list(tolls)} are not {blocks} numbers within 0 … 1")
 
 
 def _check_known(symbol: str, moments: MomentsLike | None, correlation: Array | None) -> None:
@@ -223,5 +241,5 @@ def _check_known(symbol: str, moments: MomentsLike | None, correlation: Array | 
     if correlation is None and len(moments.symbols) > 1:
         raise InputError("no correlation")
     k = moments.symbols.index(symbol)
-    if not (np.isfinite(moments.mu[k]) and moments.sigma[k] > 0):
+    if not (np.isfinite(np.atleast_2d(moments.mu)[:, k]).all() and np.atleast_2d(moments.sigma)[0, k] > 0):
         raise InputError("no forecast")

@@ -10,26 +10,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sizing.allocation import Allocation, Situation, allocate, nearest
 from sizing.limits import Limits
+from sizing.plan import Later
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
 
 Array = npt.NDArray[np.float64]
 
-KELLY = re.compile(r"kelly_(\d{1,3}(?:\.\d+)?)(_x4)?")
+KELLY = re.compile(r"(kelly|premium)_(\d{1,3}(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 NAMES = (
     "kelly_10",
     "kelly_25",
     "kelly_50",
     "kelly_100",
     "kelly_50_x4",
+    "premium_50",
     "equal_weight",
     "fixed_fraction",
     "vol_target",
@@ -42,7 +44,18 @@ CLOSE = 1e-10  # relative: where it ends
 
 
 class Strategy(Protocol):
-    """How much of everything. holding: the interval it has to look at; none means the one that is configured."""
+    """How much of everything.
+
+    holding: the interval it has to look at; none means the one that is configured. forecast, premium: what it rests on.
+    """
+
+    @property
+    def forecast(self) -> bool:
+        """Whether what is forecast counts for expected returns."""
+
+    @property
+    def premium(self) -> bool:
+        """Whether the premium of its class counts for a symbol's."""
 
     @property
     def holding(self) -> Holding | None:
@@ -60,12 +73,15 @@ class Kelly:
     """A fraction of the growth-optimal weights; `multiplier` times that in stocks, as the origin had it with 4.
 
     The multiplier stretches the weights within the program: m·v, v optimal for returns mu / m, costs / m and covariance
-    Σ / (m m'). With 4, half-Kelly becomes twice full Kelly, where expected log growth is nil.
+    Σ / (m m'). With 4, half-Kelly becomes twice full Kelly, where expected log growth is nil. forecast: whether forecasts count
+    beside the premium.
     """
 
     fraction: float = 0.5
     multiplier: float = 1.0
+    forecast: bool = True
     holding: Holding | None = None
+    premium: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
@@ -76,11 +92,14 @@ class Kelly:
         if self.multiplier == 1.0:
             return allocate(situation, limits, self.fraction)
         times = np.where(situation.crypto, 1.0, self.multiplier)
+        later, both = situation.blocks, np.outer(times, times)
         stretched = replace(
             situation,
             mu=situation.mu / times,
-            covariance=situation.covariance / np.outer(times, times),
+            covariance=situation.covariance / both,
             cost=situation.cost / times,
+            toll=situation.toll / self.multiplier,
+            later=Later(later.mu / times, later.covariance / both, later.toll / self.multiplier),
         )
         allocation = allocate(stretched, limits, self.fraction)
         unpriced = tuple(dict.fromkeys(bound, np.nan) for bound in allocation.binding)  # prices are of v, not of m·v
@@ -101,6 +120,8 @@ class Pattern:
     rule: Callable[[Situation], Array]
     band: float = 0.0
     holding: Holding | None = "session"
+    forecast: ClassVar[bool] = True
+    premium: ClassVar[bool] = False
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
         """The closest weights under the limits; what is within `band` of its place, relative to it, stays."""
@@ -122,6 +143,8 @@ class Legacy:
 
     risk_multiplier: float = 1.0
     holding: Holding | None = None
+    forecast: ClassVar[bool] = True
+    premium: ClassVar[bool] = False
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
         """Each deciding symbol in turn, the book as the ones before it left it."""
@@ -235,7 +258,9 @@ def named(
     band: float = 0.25,
     risk_multiplier: float = 1.0,
 ) -> Strategy:
-    """The strategy of a name: `kelly_50` is half-Kelly, any percentage may stand there.
+    """The strategy of a name: `kelly_50` or `Kelly_50pct` is half-Kelly, any percentage may stand there.
+
+    `premium_50` is half-Kelly on the premium alone, without a forecast.
 
     fraction: of full Kelly, instead of the name's. size: of a position of `fixed_fraction`. deviation: a year, of
     `vol_target`. band: within which patterns leave a weight, relative to where it belongs. risk_multiplier: of `legacy`.
@@ -246,7 +271,8 @@ def named(
         for a name that is none, or a fraction for what is no Kelly.
     """
     if found := KELLY.fullmatch(name):
-        return Kelly(float(found[1]) / 100 if fraction is None else fraction, 4.0 if found[2] else 1.0)
+        times = 4.0 if (found[3] or "").lower() == "_x4" else 1.0
+        return Kelly(float(found[2]) / 100 if fraction is None else fraction, times, found[1].lower() == "kelly")
     patterns: dict[str, Strategy] = {
         "equal_weight": Pattern("equal_weight", equal_weight, band),
         "fixed_fraction": Pattern("fixed_fraction", lambda s: fixed_fraction(s, size), band, holding=None),
@@ -256,7 +282,7 @@ def named(
         "legacy": Legacy(risk_multiplier),
     }
     if name not in patterns:
-        raise InputError(f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ and a percentage)")
+        raise InputError(f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ or premium_ and a percentage)")
     if fraction is not None:
-        raise InputError(f"sizing.fraction: {name} has none, only kelly_… has")
+        raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")
     return patterns[name]

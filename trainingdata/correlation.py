@@ -20,6 +20,7 @@ Array = npt.NDArray[np.float64]
 
 Mask = npt.NDArray[np.bool_]
 
+WITHIN_STOCKS, WITHIN_CRYPTO = 0.4, 0.6  # priors, where nothing else is known
 SMALLEST_EIGENVALUE = 1e-3
 # A log return, or a deviation of returns, that is the rounding of prices and no move: adjusted prices leave 1e-15,
 # one tick of the dearest coin in 500 bars 5e-9.
@@ -70,8 +71,8 @@ class CorrelationEstimator:
 
     hourly_window: int = 500
     session_window: int = 120
-    within_stocks: float = 0.4
-    within_crypto: float = 0.6
+    within_stocks: float = WITHIN_STOCKS
+    within_crypto: float = WITHIN_CRYPTO
     across: float = 0.2
 
     def __post_init__(self) -> None:
@@ -151,17 +152,26 @@ def hourly_returns(bars: Bars, members: npt.NDArray[np.int64], window: int) -> A
 
 def session_returns(bars: Bars, boundary: np.datetime64, window: int) -> Array:
     """Last `window` log returns [N, S] from 16:00 to 16:00 on session days; NaN where a symbol had no bar in the day."""
+    return np.diff(np.log(session_closes(bars, boundary, window + 1)[1]), axis=0)
+
+
+def session_closes(bars: Bars, boundary: np.datetime64, most: int | None = None) -> tuple[Instants, Array]:
+    """16:00 on the session days up to a boundary, the last `most` of them, and closes then [N, S].
+
+    NaN where a symbol had no bar in the day.
+    """
     today = new_york_date(np.array([boundary]))[0]
     days = sessions_between(new_york_date(bars.times[:1])[0], today)
     marks: Instants = four_pm(days)
-    marks = marks[marks >= bars.times[0]][-(window + 1) :]
+    marks = marks[marks >= bars.times[0]]
+    marks = marks if most is None else marks[-most:]
     closes = np.full((len(marks), len(bars.symbols)), np.nan)
     for s in range(len(bars.symbols)):
         times, values = bars.own(s)
         k = np.searchsorted(times, marks, side="right") - 1
         fresh = (k >= 0) & (marks - times[np.maximum(k, 0)] < DAY) if len(times) else np.zeros(len(marks), dtype=bool)
         closes[fresh, s] = values[k[fresh], CLOSE]
-    return np.diff(np.log(closes), axis=0)
+    return marks, closes
 
 
 def _lean(returns: Array, prior: Array, window: int) -> Array:

@@ -22,7 +22,7 @@ from trainingdata.instruments import Kind
 
 Instants = npt.NDArray[np.datetime64]
 Array = npt.NDArray[np.float64]
-Holding = Literal["next", "session"]
+Holding = Literal["next", "session", "plan"]
 
 NEW_YORK = ZoneInfo("America/New_York")
 HOUR = np.timedelta64(1, "h")
@@ -108,7 +108,7 @@ def is_decision(kind: Kind, instants: Instants) -> npt.NDArray[np.bool_]:
 
 
 def holding_end(kind: Kind, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
-    """End of the holding interval of a decision at `now`: the instant of the next decision that can change it.
+    """End of the holding interval of a decision at `now`, and of a plan's first block: the next decision that can change it.
 
     `session` moves it to the same decision of the next session (its last one where that session is shorter), and to
     24 hours later for a coin.
@@ -120,7 +120,7 @@ def holding_end(kind: Kind, now: np.datetime64, holding: Holding = "next") -> np
     k = int(np.searchsorted(grid.decisions, now, side="right"))
     if k >= len(grid.decisions) - 10:
         raise _beyond_calendar(now)
-    if holding == "next":
+    if holding != "session":
         return np.datetime64(grid.decisions[k])
     here = int(grid.decision_session[k - 1])
     first, following, after = np.searchsorted(grid.decision_session, (here, here + 1, here + 2))
@@ -213,6 +213,17 @@ def bars_after(kind: Kind, instants: Instants, ahead: int) -> Instants:
     return np.asarray(grid.ends[k[:, None] + steps])
 
 
+def bars_later(kind: Kind, instants: Instants, ahead: int) -> Instants:
+    """When the `ahead`-th bar of the calendar that ends after each instant becomes known, [N]."""
+    if kind is Kind.CRYPTO:
+        return np.asarray(instants.astype("datetime64[h]").astype("datetime64[ns]") + ahead * HOUR)
+    ends = stock_grid().ends
+    k = np.searchsorted(ends, instants, side="right") + ahead - 1
+    if len(k) and k.max() >= len(ends):
+        raise _beyond_calendar(instants.max())
+    return np.asarray(ends[k])
+
+
 def week_before(instants: Instants) -> Instants:
     """The last Friday, 16:00 New York, at or before each instant: what is learned once a week is learned then."""
     marks = _afternoons()
@@ -234,12 +245,17 @@ def started_at(kind: Kind, ends: Instants) -> Instants:
 
 def nights_between(instants: Instants) -> npt.NDArray[np.int64]:
     """[N] nights for which a debit is carried from sessions that closed since the instant before: Friday counts three."""
+    return nights_until(np.concatenate([instants[:1], instants[:-1]]), instants)
+
+
+def nights_until(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
+    """[N] nights for which a debit is carried from sessions that close after `begin`, up to `end`: Friday counts three."""
     grid = stock_grid()
-    closed = np.searchsorted(grid.closes, instants, side="right")
-    if len(closed) and closed.max() >= len(grid.dates):
-        raise _beyond_calendar(instants.max())
-    days = np.diff(grid.dates[closed].astype("datetime64[D]").astype(np.int64))
-    return np.concatenate([np.zeros(min(len(closed), 1), dtype=np.int64), days])
+    closed = [np.searchsorted(grid.closes, instants, side="right") for instants in (begin, end)]
+    if len(end) and closed[1].max() >= len(grid.dates):
+        raise _beyond_calendar(end.max())
+    dates = grid.dates.astype("datetime64[D]").astype(np.int64)
+    return np.asarray(dates[closed[1]] - dates[closed[0]])
 
 
 def sessions_opened(instants: Instants) -> npt.NDArray[np.bool_]:

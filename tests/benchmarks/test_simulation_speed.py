@@ -76,7 +76,7 @@ def believed(bars: Bars, settings: BacktestSettings) -> tuple[Trader, Beliefs]:
     trader = settings.trader(RandomWalk())
     table = trader.beliefs(bars, bars.times[0])
     noise = np.random.default_rng(1).normal(0, 0.5, table.mu.shape) * np.where(table.sigma > 0, table.sigma, 0.0)
-    table = replace(table, mu=np.where(table.deciding, noise, table.mu))
+    table = replace(table, mu=np.where(table.deciding[:, None], noise, table.mu))
     return replace(trader, table=table), table
 
 

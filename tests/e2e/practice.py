@@ -37,7 +37,10 @@ from trainingdata.market_data import BarFeed, MarketData
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
 OPENING = "2024-02-20T15:30:00Z"
-SPAN = ("data.start=2024-01-02", "data.end=2024-03-08", "trials=null", "forecaster=oracle", "forecaster.calibrated=false")
+SPAN = (  # an oracle that trades at every decision
+    *("data.start=2024-01-02", "data.end=2024-03-08", "trials=null"),
+    *("forecaster=oracle", "forecaster.calibrated=false", "sizing.holding=next"),
+)
 
 
 @dataclass

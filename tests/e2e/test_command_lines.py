@@ -169,7 +169,7 @@ def test_a_dry_decision_prints_the_orders_and_why_and_only_dry_runs(tmp_path: Pa
     answer = run(tmp_path, script, "end=2024-06-27T18:30Z", "symbols=[SYA,SYB]", "+positions.SYA=5000")
     assert answer.returncode == 0, answer.stderr
     assert "sell" in answer.stdout
-    assert "expected" in answer.stdout
+    assert "premium" in answer.stdout
     assert "mode: live" in one_line(run(tmp_path, script, "mode=live"))
     for words in (["+positions.SYA=some"], ["+positions.SYXUSD=-1"], ["+positions.SYA=nan"], ["+positions.SYB=3"]):
         assert words[0][1:].split("=")[0] in one_line(run(tmp_path, script, "symbols=[SYA]", *words, "forecaster=ewma"))

@@ -49,9 +49,12 @@ def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(practice: Start) ->
     assert here.venue.tickets == {}
 
 
-def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equity(practice: Start) -> None:
+@pytest.mark.parametrize(("holding", "fills"), [("next", 100), ("plan", 20)])
+def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equity(
+    practice: Start, holding: str, fills: int
+) -> None:
     """The backtest is the live system: four days, every instant, bars, account and orders through `alpaca-py`."""
-    words = ("symbols=[SYA,SYB,SYC,SYXUSD]", "limits.symbol_cap=0.4")
+    words = ("symbols=[SYA,SYB,SYC,SYXUSD]", "limits.symbol_cap=0.4", f"sizing.holding={holding}")
     here = practice(*words, "increments=original")
     settings = here.venue.settings
     bars, first = settings.panel()
@@ -65,7 +68,7 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
         if here.venue.over:
             break
         here.advance()
-    assert len(expected.fills) > 100
+    assert len(expected.fills) > fills
     assert [d.orders for d in decisions] == [d.orders for d in expected.decisions]
     traded = [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in expected.fills]
     assert [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in here.venue.broker.fills] == traded

@@ -9,15 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import execution.beliefs as module
-from execution.beliefs import Beliefs, NoForecast, beliefs, joined, outlook
+import execution.outlook as module
+from execution.beliefs import Beliefs, Blocks, joined
+from execution.outlook import NoForecast, beliefs, outlook
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
-from forecasting.moments import moments_between
+from forecasting.moments import expected_between, variance_until
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import Kind
 from trainingdata.sessions import shared_news, stock_grid
+from trainingdata.slow_variance import slow_variances
 
 HOUR = np.timedelta64(1, "h")
 STOCK, COIN = "SYA", "SYXUSD"
@@ -40,7 +42,7 @@ def at(text: str) -> np.datetime64:
 
 def believed(bars: Bars, since: str, holding: Any = "next") -> Beliefs:
     rule: Any = "quantile"
-    return beliefs(Tilted(), CorrelationEstimator(), bars, at(since), rule=rule, holding=holding, progress=silent)
+    return beliefs(Tilted(), CorrelationEstimator(), bars, at(since), rule=rule, blocks=Blocks(holding), progress=silent)
 
 
 def elapsed(kind: Kind, instant: np.datetime64) -> float:
@@ -82,7 +84,7 @@ def test_the_interval_ends_at_the_next_decision_that_can_change_it(
     assert (belief.at, belief.until, belief.overnight) == (at(now), at(until), overnight)
     for s, item in enumerate(market.instruments):
         year = 8766 if item.kind is Kind.CRYPTO else 252 * 7
-        assert belief.years[s] == pytest.approx((elapsed(item.kind, at(until)) - elapsed(item.kind, at(now))) / year)
+        assert belief.years[0, s] == pytest.approx((elapsed(item.kind, at(until)) - elapsed(item.kind, at(now))) / year)
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -102,20 +104,26 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(mar
     assert len(found.at) > 40
     assert found.at[0] == since
     for t in [0, *rng.choice(len(found.at), 12, replace=False).tolist()]:
-        now, until = found.at[t], found.until[t]
+        now, until = found.at[t], found.ends[t, 0]
         for s, item in enumerate(bars.instruments):
             own = np.flatnonzero((windows.symbol == s) & (windows.issued_at <= now))
             if not len(own):
-                assert np.isnan(found.mu[t, s])
-                assert np.isnan(found.sigma[t, s])
+                assert np.isnan(found.mu[t, 0, s])
+                assert np.isnan(found.sigma[t, 0, s])
                 assert not found.deciding[t, s]
                 continue
             last = own[np.argmax(windows.issued_at[own])]
             issued = windows.issued_at[last]
             places = [np.array([elapsed(item.kind, when) - elapsed(item.kind, issued)]) for when in (now, until)]
-            mu, sigma = moments_between(table.values[last][None], table.price[last : last + 1], *places, "quantile")
-            assert found.mu[t, s] == pytest.approx(mu[0], abs=1e-12, nan_ok=True)
-            assert found.sigma[t, s] == pytest.approx(sigma[0], abs=1e-9, nan_ok=True)
+            one = table.values[last][None], table.price[last : last + 1]
+            mu = expected_between(*one, *places)
+            year = 8766 if item.kind is Kind.CRYPTO else 252 * 7
+            day = variance_until(*one, np.array([24.0]), "quantile", np.zeros(1))
+            slow = slow_variances(bars, np.array([now]))[1][0, s]
+            beyond = np.sqrt(day * slow * year / 24) / year
+            sigma = np.sqrt(np.diff([variance_until(*one, p, "quantile", beyond)[0] for p in places]))
+            assert found.mu[t, 0, s] == pytest.approx(mu[0], abs=1e-12, nan_ok=True)
+            assert found.sigma[t, 0, s] == pytest.approx(sigma[0], abs=1e-9, nan_ok=True)
             hour = now == now.astype("datetime64[h]")
             trades = hour if item.kind is Kind.CRYPTO else now in stock_grid().decisions
             known = bool(mask[s, np.searchsorted(bars.times, now)])
@@ -172,12 +180,12 @@ def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_
     for one, when in ((belief, now), (early, at("2024-03-05T14:00"))):
         plain = CorrelationEstimator().at(market.until(when)).values
         across = market.crypto[:, None] != market.crypto[None, :]
-        np.testing.assert_allclose(one.correlation[~across], plain[~across], atol=1e-6)
-        share = one.correlation[across] / plain[across]
+        np.testing.assert_allclose(one.correlation[0][~across], plain[~across], atol=1e-6)
+        share = one.correlation[0][across] / plain[across]
         (news,) = shared_news(np.array([when]), np.array([one.until]))
         np.testing.assert_allclose(share, news, rtol=1e-4)
-    assert early.correlation[across].max() < 0.5 * belief.correlation[across].max(), "half an hour before the open"
-    assert np.diag(belief.correlation) == pytest.approx(np.ones(len(market.symbols)))
+    assert early.correlation[0][across].max() < 0.5 * belief.correlation[0][across].max(), "half an hour before the open"
+    assert np.diag(belief.correlation[0]) == pytest.approx(np.ones(len(market.symbols)))
 
 
 def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars) -> None:
@@ -192,7 +200,7 @@ def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars
 
 
 def seen(bars: Bars, symbol: str, now: str, holding: Any = "next") -> Any:
-    return outlook(Tilted(), CorrelationEstimator(), bars, symbol, at(now), rule="quantile", holding=holding)
+    return outlook(Tilted(), CorrelationEstimator(), bars, symbol, at(now), rule="quantile", blocks=Blocks(holding))
 
 
 @pytest.mark.parametrize("holding", ["next", "session"])
@@ -206,7 +214,9 @@ def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(market: Bars, symb
     s = panel.symbols.index(symbol)
     assert one.deciding.tolist() == [name == symbol for name in panel.symbols]
     assert (one.at, one.until, one.overnight, one.cuts) == (all_.at, all_.until, all_.overnight, False)
-    assert (one.mu[s], one.sigma[s], one.years[s]) == pytest.approx((all_.mu[s], all_.sigma[s], all_.years[s]))
+    assert (one.mu[0, s], one.sigma[0, s], one.years[0, s]) == pytest.approx(
+        (all_.mu[0, s], all_.sigma[0, s], all_.years[0, s])
+    )
     np.testing.assert_allclose(one.correlation, all_.correlation, atol=1e-6)
 
 
@@ -214,9 +224,9 @@ def test_within_a_bar_an_outlook_covers_what_is_left_until_the_next_decision(mar
     panel, s = market.until(at("2024-03-05T17:30")), market.symbols.index(STOCK)
     whole, half = seen(panel, STOCK, "2024-03-05T17:30"), seen(panel, STOCK, "2024-03-05T18:00")
     assert half.until == whole.until == at("2024-03-05T18:30")
-    assert half.mu[s] == pytest.approx(whole.mu[s] / 2)
-    assert half.sigma[s] ** 2 == pytest.approx(whole.sigma[s] ** 2 / 2)
-    assert half.years[s] == pytest.approx(whole.years[s] / 2)
+    assert half.mu[0, s] == pytest.approx(whole.mu[0, s] / 2)
+    assert half.sigma[0, s] ** 2 == pytest.approx(whole.sigma[0, s] ** 2 / 2)
+    assert half.years[0, s] == pytest.approx(whole.years[0, s] / 2)
     evening = seen(market.until(at("2024-03-05T20:30")), STOCK, "2024-03-05T20:45")
     assert (evening.overnight, evening.until) == (True, at("2024-03-06T15:30"))
 
@@ -249,6 +259,8 @@ def test_a_forecast_that_does_not_spread_is_none(market: Bars) -> None:
 
     panel = market.until(at("2024-03-05T17:30"))
     with pytest.raises(NoForecast, match="no forecast that spreads between 2024-03-05T17:30Z and 2024-03-05T18:30Z"):
-        outlook(Certain(), CorrelationEstimator(), panel, STOCK, panel.now, rule="quantile", holding="next")
-    found = beliefs(Certain(), CorrelationEstimator(), panel, panel.now, rule="quantile", holding="next", progress=silent)
+        outlook(Certain(), CorrelationEstimator(), panel, STOCK, panel.now, rule="quantile", blocks=Blocks("next"))
+    found = beliefs(
+        Certain(), CorrelationEstimator(), panel, panel.now, rule="quantile", blocks=Blocks("next"), progress=silent
+    )
     assert len(found.at) == 0

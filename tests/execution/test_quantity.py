@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,14 @@ class Tilted:
         steps = np.arange(1, HORIZON + 1)
         values = table.values * (1 + 1e-4 * self.basis_points * steps[None, :, None])
         return replace(table, answer=values.astype(np.float32).__getitem__)
+
+
+class Planned(NamedTuple):
+    """Moments of the blocks of a plan, premium included."""
+
+    symbols: tuple[str, ...]
+    mu: np.ndarray
+    sigma: np.ndarray
 
 
 @pytest.fixture(autouse=True)
@@ -144,17 +152,20 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(venue:
     price = float(bars.last_closes()[0])
     trader = settings.trader(Tilted(20.0))
     belief = trader.outlook(bars, "SYA", account.as_of)
-    expected = get_qty(
+    assert belief.mu.shape == (3, 2)
+    expected = belief.mu + belief.premium * settings.prior.sharpe(bars.crypto) * belief.years
+    quantity = get_qty(
         "SYA",
         price,
         account=account,
-        moments=belief,
+        moments=Planned(belief.symbols, expected, belief.sigma),
         correlation=belief.correlation,
         cost=float(settings.costs.expected(bars.crypto, settings.fees)[0]),
         overnight=belief.overnight,
+        tolls=(settings.margin.nightly(belief.at) * belief.nights).tolist(),
     )
-    assert expected > 0
-    assert execution.get_qty("SYA", price, f"broker.url_override={venue.url}") == expected
+    assert quantity > 0
+    assert execution.get_qty("SYA", price, f"broker.url_override={venue.url}") == quantity
 
 
 def test_at_the_instant_of_a_decision_it_is_the_decision(venue: Any, market: Bars, tilted: None) -> None:
@@ -175,8 +186,8 @@ def test_between_two_decisions_the_rest_of_the_interval_counts(market: Bars) -> 
     bars = market.until(np.datetime64("2024-03-05T17:30", "ns"))
     whole, rest = (trader.outlook(bars, "SYA", np.datetime64(f"2024-03-05T17:{m}", "ns")) for m in ("30", "45"))
     assert rest.until == whole.until == np.datetime64("2024-03-05T18:30", "ns")
-    assert rest.mu[0] == pytest.approx(whole.mu[0] * 0.75, rel=1e-3)
-    assert rest.sigma[0] == pytest.approx(whole.sigma[0] * np.sqrt(0.75), rel=1e-3)
+    assert rest.mu[0, 0] == pytest.approx(whole.mu[0, 0] * 0.75, rel=1e-3)
+    assert rest.sigma[0, 0] == pytest.approx(whole.sigma[0, 0] * np.sqrt(0.75), rel=1e-3)
     assert not rest.overnight
     evening = np.datetime64("2024-03-05T20:30", "ns")
     late = trader.outlook(market.until(evening), "SYA", evening + np.timedelta64(15, "m"))
@@ -190,33 +201,33 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
     coin, stock = market.symbols.index("SYXUSD"), market.symbols.index("SYA")
     night, before_open, evening = (np.datetime64(f"2024-03-05T{at}", "ns") for at in ("08:00", "14:00", "20:30"))
     asleep, waking = (trader.outlook(market.until(at), "SYXUSD", at) for at in (night, before_open))
-    assert asleep.sigma[stock] == 0
+    assert asleep.sigma[0, stock] == 0
     bars = bar_position(market.instruments[stock].kind, np.array([waking.until, waking.at]))
     assert bars[0] - bars[1] == 0.5
     close = market.until(np.datetime64("2024-03-04T21:00", "ns"))
     step = RandomWalk().forecast(close, close.now).at(close.now)
     spread = (step.values[stock, 0, LEVELS.index(0.9)] / step.price[stock] - 1) / 1.14
-    assert waking.sigma[stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
+    assert waking.sigma[0, stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
     across = trader.outlook(market.until(evening), "SYA", evening)
     plain = trader.correlations.at(market.until(before_open)).values[stock, coin]
-    assert asleep.correlation[stock, coin] == 0
-    assert waking.correlation[stock, coin] == pytest.approx(plain / np.sqrt(18))
-    assert np.linalg.eigvalsh(waking.correlation)[0] > 0
-    assert across.correlation[stock, coin] == trader.correlations.at(market.until(evening)).values[stock, coin]
-    assert across.sigma[coin] == pytest.approx(asleep.sigma[coin] * np.sqrt(19), rel=0.25)
+    assert asleep.correlation[0, stock, coin] == 0
+    assert waking.correlation[0, stock, coin] == pytest.approx(plain / np.sqrt(18))
+    assert np.linalg.eigvalsh(waking.correlation[0])[0] > 0
+    assert across.correlation[0, stock, coin] == trader.correlations.at(market.until(evening)).values[stock, coin]
+    assert across.sigma[0, coin] == pytest.approx(asleep.sigma[0, coin] * np.sqrt(19), rel=0.25)
 
 
 def test_what_the_venue_does_not_allow_is_not_sized(venue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forecasting.settings.ForecasterSettings.build", lambda *_: Tilted(-20.0))
-    here = f"broker.url_override={venue.url}"
-    assert sized("SYA", 100.0, here).qty < 0
+    here = (f"broker.url_override={venue.url}", "sizing.holding=next", "prior.stock_sharpe=0")
+    assert sized("SYA", 100.0, *here).qty < 0
     open_to_all = {"status": "active", "tradable": True, "shortable": True, "easy_to_borrow": True, "fractionable": True}
     venue.assets["SYA"] = {**open_to_all, "easy_to_borrow": False}
-    answer = sized("SYA", 100.0, here)
+    answer = sized("SYA", 100.0, *here)
     assert answer.qty == 0
     assert "bound by long_only" in answer.why
     venue.assets["SYA"] = {**open_to_all, "tradable": False}
-    assert sized("SYA", 100.0, here).why == "the venue takes no orders for it now"
+    assert sized("SYA", 100.0, *here).why == "the venue takes no orders for it now"
 
 
 def test_a_market_that_is_shut_trades_nothing(venue: Any, tilted: None) -> None:
@@ -263,7 +274,7 @@ def test_bars_may_come_from_files_and_what_they_lack_is_no_forecast(
     venue: Any, real_like: Path, market: Bars, tmp_path: Path
 ) -> None:
     here = (f"broker.url_override={venue.url}", f"data.dir=[{real_like}]")
-    assert sized("SYA", 100.0, *here, *RAW).why.startswith("Enhanced Kelly sizing with 4.0x leverage; expected +0.0 bp")
+    assert sized("SYA", 100.0, *here, *RAW).why.startswith("Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp")
     assert not any("bars" in path for _, path in venue.asked)
     venue.positions = [position("SYB", "10", "50")]
     assert sized("SYA", 100.0, *here, *RAW).why.startswith("Enhanced Kelly sizing")
@@ -339,10 +350,10 @@ def test_the_command_answers_in_words_and_in_json_and_logs(venue: Any, tmp_path:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["symbol"], answer["qty"]) == ("SYA", 400)
-    assert answer["why"].startswith("Legacy sizing; expected +0.0 bp")
+    assert answer["why"].startswith("Legacy sizing; forecast +0.0 bp")
     assert "Legacy sizing" in next((tmp_path / "logs").iterdir()).read_text()
     words = run("SYA", "100", here, *RAW, cwd=tmp_path)
-    assert words.stdout.startswith("SYA +0: Enhanced Kelly sizing with 4.0x leverage; expected +0.0 bp")
+    assert words.stdout.startswith("SYA +0: Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp")
 
 
 @pytest.mark.parametrize(

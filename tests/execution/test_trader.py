@@ -10,16 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from execution.beliefs import deciding_symbols
 from execution.decision import Decision
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders import Account
+from execution.outlook import deciding_symbols
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.moments import Moments
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
+from sizing.premium import PriorSettings
 from sizing.program import SOLVED, UNFINISHED
 from sizing.quantity import get_qty
 from sizing.strategies import Kelly
@@ -49,7 +50,9 @@ class Tilted:
 
 
 def trader(limits: Limits | None = None, **basis_points: float) -> Trader:
-    return Trader("test", Tilted(**basis_points), CorrelationEstimator(), SizingSettings(), limits or Limits(), COSTS, FEES)
+    """One that looks as far as the next decision and believes in no premium."""
+    base = Tilted(**basis_points), CorrelationEstimator(), SizingSettings(holding="next"), limits or Limits(), COSTS, FEES
+    return Trader("test", *base, prior=PriorSettings(stock_sharpe=0.0))
 
 
 def account(bars: Bars, cash: float = 100_000.0, **positions: float) -> Account:
@@ -239,13 +242,13 @@ def test_what_is_not_tradable_stays_as_it_is(market: Bars) -> None:
 def test_every_order_can_say_why_it_exists(market: Bars) -> None:
     decision = decided(market, MIDDAY, trader(SYA=50.0, SYB=-5.0))
     reasons = {o.symbol: str(o.reason) for o in decision.orders}
-    assert "expected +50.0 bp" in reasons["SYA"]
+    assert "forecast +50.0 bp" in reasons["SYA"]
     assert "to +0.600, bound by symbol_cap" in reasons["SYA"]
     assert "over 1 h" in reasons["SYB"]
 
 
 def without_steps(*_: object) -> tuple[int, np.ndarray, np.ndarray]:
-    return UNFINISHED, np.zeros(5), np.zeros(4)
+    return UNFINISHED, np.zeros((1, 5)), np.zeros(5)
 
 
 def test_a_failed_solver_takes_no_new_risk_and_keeps_its_problem(
@@ -262,17 +265,17 @@ def test_a_failed_solver_takes_no_new_risk_and_keeps_its_problem(
     decision.unsolved.save(tmp_path / "problem.npz")
     status, weights, _ = SizingProblem.read(tmp_path / "problem.npz").solve()
     assert status == SOLVED
-    assert weights[:3].tolist() == [c.target for c in solved.choices]
+    assert weights[0, :3].tolist() == [c.target for c in solved.choices]
 
 
 def test_the_origins_rule_answers_a_failed_solver_only_where_it_is_asked_to(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = trader(SYA=50.0, SYB=-50.0, SYC=50.0)
-    asked = replace(failing, sizing=SizingSettings(fallback="legacy"))
+    asked = replace(failing, sizing=SizingSettings(holding="next", fallback="legacy"))
 
     def fails(*_: object) -> None:
-        raise SolverFailed("no convergence", SizingProblem(*[np.zeros(0)] * 8, 0.5))
+        raise SolverFailed("no convergence", SizingProblem.of(*[np.zeros(0)] * 8, 0.5))
 
     monkeypatch.setattr(Kelly, "allocate", fails)
     assert decided(market, MIDDAY, failing).orders == ()
@@ -280,7 +283,7 @@ def test_the_origins_rule_answers_a_failed_solver_only_where_it_is_asked_to(
     assert decision.failure == "no convergence"
     assert decision.sized == ("Legacy sizing: SYA SYB SYC",)
     assert {c.symbol: c.target for c in decision.choices} == {"SYA": 0.6, "SYB": -0.6, "SYC": 0.6}
-    assert all(str(o.reason).startswith("no convergence; expected") for o in decision.orders)
+    assert all(str(o.reason).startswith("no convergence; forecast") for o in decision.orders)
 
 
 def test_without_equity_everything_that_decides_is_closed(market: Bars) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 
 from forecasting import calibration
 from forecasting.baseline import Oracle, RandomWalk
@@ -17,7 +18,7 @@ from forecasting.calibration import CalibratedForecaster, CalibrationSettings, _
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import volatility
 from forecasting.scores import scored
-from forecasting.shrinkage import worth
+from forecasting.shrinkage import autocorrelation, worth
 from forecasting.spread import Sample, Spread
 from forecasting.volatility import SPANS, Pattern, averages, bar_variance
 from trainingdata.bars import Bars
@@ -447,3 +448,39 @@ def test_a_lesson_looks_at_log_variances_and_counts_bars_on_a_class_s_own_clock(
         mates = [k for k, other in enumerate(market.instruments) if other.kind is item.kind]
         clock = market.times[market.mask[mates].any(axis=0)]
         np.testing.assert_array_equal(clock[history.column], history.times)
+
+
+class Humming(RandomWalk):
+    """A random walk whose first-step centres are a symbol's own AR(1), a tenth of the deviation; the same at every step."""
+
+    def __init__(self, left: float) -> None:
+        super().__init__()
+        object.__setattr__(self, "left", left)
+
+    def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
+        table = super().forecast(bars, since, progress)
+        values, left = table.values, float(self.__dict__["left"])
+        spread = volatility(values[:, 0], table.price.astype(np.float32), "quantile")
+        for s, rows in enumerate(table.windows.of_symbols()):
+            count = int(table.windows.last[rows][-1]) + 1
+            noise = np.random.default_rng(s).normal(0, np.sqrt(1 - left**2), count)
+            hum = lfilter([1.0], [1.0, -left], noise)[table.windows.last[rows]]
+            values[rows] *= (1 + 0.1 * hum * spread[rows])[:, None, None].astype(np.float32)
+        return replace(table, answer=values.__getitem__)
+
+
+@pytest.mark.parametrize("left", [0.0, 0.6, 0.9])
+def test_how_long_a_centre_lasts_is_measured_on_the_centre_itself(year: Bars, left: float) -> None:
+    """No return comes into it: a thousand bars a symbol say it to a few hundredths, whatever the centre is worth."""
+    table = CalibratedForecaster(Humming(left), CalibrationSettings()).forecast(year, year.times[-200])
+    assert np.abs(np.unique(table.persistence) - left).max() < 0.06
+    assert ((table.worth >= 0) & (table.worth <= 1)).all()
+
+
+def test_what_lasts_is_between_nothing_and_nearly_all() -> None:
+    assert autocorrelation([np.array([1.0, -1.0, 1.0, -1.0])]) == 0.0
+    assert autocorrelation([np.ones(5), np.ones(1), np.empty(0)]) == 0.99
+    assert autocorrelation([np.zeros(4)]) == autocorrelation([]) == 0.0
+    assert autocorrelation([np.array([2.0, 1.0, 0.0]), np.array([1.0, 1.0])]) == pytest.approx(
+        (2.0 + 0.0 + 1.0) / (4.0 + 1.0 + 1.0)
+    )

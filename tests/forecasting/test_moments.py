@@ -8,7 +8,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from forecasting.forecast import HORIZON, LEVELS, QuantileForecast
-from forecasting.moments import Moments, Volatility, moments_between, volatility
+from forecasting.moments import Moments, Volatility, expected_between, variance_until, volatility
 
 NOW, LATER = np.datetime64("2024-10-01T19:30", "ns"), np.datetime64("2024-10-02T14:30", "ns")
 
@@ -22,7 +22,9 @@ def forecast(drift: float, deviation: float, price: float = 200.0) -> QuantileFo
 
 
 def read(of: QuantileForecast, begin: np.ndarray, finish: np.ndarray, rule: Volatility) -> Moments:
-    return Moments(of.symbols, *moments_between(of.values, of.price, begin, finish, rule), NOW, LATER)
+    """Moments between own bars; beyond the last step variance grows by 2e-4 a bar, twice as fast as within."""
+    before, after = (variance_until(of.values, of.price, place, rule, np.array([2e-4])) for place in (begin, finish))
+    return Moments(of.symbols, expected_between(of.values, of.price, begin, finish), np.sqrt(after - before), NOW, LATER)
 
 
 def moments(begin: float, finish: float, drift: float = 1e-4) -> Moments:
@@ -66,13 +68,15 @@ def test_a_fixed_symbol_has_the_variance_of_the_part_that_is_left() -> None:
 
 
 @given(begin=st.floats(0, 60), length=st.floats(0.01, 40), step=st.sampled_from([0.0, 2e-4, -3e-4]))
-def test_return_and_variance_run_linearly_through_the_steps_and_on_behind_them(
-    begin: float, length: float, step: float
-) -> None:
-    """A forecast whose median and variance grow by the same at every step: what lies between counts, wherever it begins."""
+def test_return_and_variance_run_linearly_through_the_steps(begin: float, length: float, step: float) -> None:
+    """A forecast whose median and variance grow by the same at every step: what lies between counts, wherever it begins.
+
+    Behind the last step nothing is expected, and variance goes on at the rate it is given.
+    """
     found = moments(begin, begin + length, drift=step)
-    assert found.mu[0] == pytest.approx(step * length, rel=1e-3, abs=3e-7)
-    assert found.sigma[0] ** 2 == pytest.approx(1e-4 * length, rel=1e-2, abs=1e-7)
+    inside = min(begin + length, HORIZON) - min(begin, HORIZON)
+    assert found.mu[0] == pytest.approx(step * inside, rel=1e-3, abs=3e-7)
+    assert found.sigma[0] ** 2 == pytest.approx(1e-4 * inside + 2e-4 * (length - inside), rel=1e-2, abs=1e-7)
 
 
 def test_between_two_steps_both_count_by_their_distance() -> None:
@@ -84,9 +88,19 @@ def test_between_two_steps_both_count_by_their_distance() -> None:
         assert read(jump, np.zeros(1), np.array([place]), "normal").mu[0] == pytest.approx(0.08 * share, abs=1e-6)
 
 
-def test_beyond_the_last_step_variance_continues_in_proportion() -> None:
-    assert moments(0, 48).sigma[0] == pytest.approx(0.01 * np.sqrt(48), rel=1e-3)
-    assert moments(0, 48, drift=-2e-4).mu[0] == pytest.approx(-2e-4 * 48, rel=1e-3)
+def test_beyond_the_last_step_variance_goes_on_at_its_rate_and_nothing_is_expected() -> None:
+    assert moments(0, 48).sigma[0] == pytest.approx(0.01 * np.sqrt(24 + 2 * 24), rel=1e-3)
+    assert moments(0, 48, drift=-2e-4).mu[0] == pytest.approx(-2e-4 * 24, rel=1e-3)
+
+
+def test_an_unknown_last_step_leaves_the_steps_before_it_known() -> None:
+    """An oracle's, near the end of its bars."""
+    values = forecast(1e-4, 0.01).values.copy()
+    values[:, 10:] = np.nan
+    short = QuantileForecast(("AAA",), np.array([NOW]), np.array([200.0]), values)
+    for place, known in ((1.0, True), (10.0, True), (11.0, False), (30.0, False)):
+        found = variance_until(short.values, short.price, np.array([place]), "normal", np.array([np.nan]))
+        assert np.isfinite(found[0]) == known
 
 
 @given(seed=st.integers(0, 2**16), skew=st.floats(-3, 3), shift=st.floats(-0.05, 0.05))

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from execution.fees import FeeSchedule, TradingCosts
+from execution.lending import MarginTerms
 from execution.orders import Order, OrderTerms
 from marketsimulator.book import new_book
 from marketsimulator.broker import SimulatedBroker
-from marketsimulator.terms import FillTerms, MarginTerms, holdings_of, tier_table
+from marketsimulator.terms import FillTerms, holdings_of, tier_table
 from marketsimulator.timeline import timeline
 from trainingdata.actions import Action
 from trainingdata.bars import Bars, panel

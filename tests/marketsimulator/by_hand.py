@@ -10,10 +10,11 @@ import numpy as np
 
 from execution.beliefs import Beliefs
 from execution.fees import FeeSchedule, TradingCosts
+from execution.lending import MarginTerms
 from execution.orders import Fill, Order
 from marketsimulator.book import new_book
 from marketsimulator.broker import SimulatedBroker
-from marketsimulator.terms import FillTerms, MarginTerms, holdings_of, tier_table
+from marketsimulator.terms import FillTerms, holdings_of, tier_table
 from marketsimulator.timeline import timeline
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, panel
@@ -108,13 +109,13 @@ def eager(table: Beliefs, switch: str) -> Beliefs:
     noise = np.random.default_rng(1).normal(0.0, 0.5, table.mu.shape)
     early = (table.at < np.datetime64(switch))[:, None]
     liked = np.where(early == table.crypto, np.where(table.crypto, 2.0, 0.6), 0.0)
-    sized = (noise + liked) * np.where(table.sigma > 0, table.sigma, 0.0)
+    sized = (noise + liked[:, None]) * np.where(table.sigma > 0, table.sigma, 0.0)
     evenings = np.flatnonzero(table.cuts)[::2]
     blind = np.zeros(table.deciding.shape, dtype=bool)
     blind[np.ix_(evenings, np.flatnonzero(~table.crypto)[:2])] = True
     return replace(
         table,
         deciding=table.deciding & ~blind,
-        sigma=np.where(blind, np.nan, table.sigma),
-        mu=np.where(blind, np.nan, np.where(table.deciding, sized, table.mu)),
+        sigma=np.where(blind[:, None], np.nan, table.sigma),
+        mu=np.where(blind[:, None], np.nan, np.where(table.deciding[:, None], sized, table.mu)),
     )

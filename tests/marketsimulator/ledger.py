@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from execution.fees import DatedRate, FeeSchedule, TradingCosts
+from execution.lending import MarginTerms
 from execution.orders import Fill
-from marketsimulator.terms import FillTerms, MarginTerms
+from marketsimulator.terms import FillTerms
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars
 from trainingdata.instruments import Instrument, Kind

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def test_cash_plus_positions_is_equity_at_every_row(results: Results) -> None:
 def test_fills_happen_at_the_open_of_the_bar_that_starts_at_the_decision_and_never_better(results: Results) -> None:
     """Lesson 5: not at the close the forecast has just seen; with spread and fees."""
     bars, fills = results.bars, results.main.fill_frame()
-    for fill in fills.itertuples():
+    for fill in fills[fills["price"] > 0].itertuples():
         item = instrument(str(fill.symbol))
         start = pd.Timestamp(fill.at).tz_localize(None).to_numpy().astype("datetime64[ns]")
         times, values = bars.own(bars.symbols.index(item.symbol))
@@ -155,8 +156,17 @@ def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and
     summary = results.summary()
     assert set(summary["comparisons"]) == {"random_walk", "buy_and_hold"}
     assert len({summary["total_return"], *(c["total_return"] for c in summary["comparisons"].values())}) == 3
-    assert summary["comparisons"]["random_walk"]["trades"] == 0
-    walk = run_backtest(settings("forecaster=ewma"))
+    assert 0 < summary["comparisons"]["random_walk"]["trades"] < summary["trades"]
+    assert summary["comparisons"]["random_walk"]["rests_on_prior"] == 1.0
+    assert 0 < summary["rests_on_prior"] < 1
+    assert summary["comparisons"]["buy_and_hold"]["rests_on_prior"] is None
+    remarks = " ".join(summary["remarks"])
+    assert re.search(r"\d+% of the mean position rests on the prior, \d+% on the forecast\.", remarks)
+    assert "The random_walk run is the prior alone" in remarks
+
+
+def test_a_random_walk_without_a_premium_trades_nothing_and_says_why() -> None:
+    walk = run_backtest(settings("forecaster=ewma", "prior.stock_sharpe=0"))
     remarks = " ".join(walk.summary()["remarks"])
     assert "No trades: the largest edge, 0.00 bp" in remarks
     assert "did not exceed its cost of 2.00 bp" in remarks
@@ -165,14 +175,15 @@ def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and
 
 def test_every_fill_traces_to_an_order_and_a_decision(results: Results) -> None:
     orders = {o.client_order_id: (d.at, o) for d in results.main.decisions for o in d.orders}
-    for fill in results.main.fills:
+    fills = [fill for fill in results.main.fills if fill.price > 0]
+    for fill in fills:
         at, order = orders[fill.client_order_id]
         assert fill.at == at
         assert fill.symbol == order.symbol
         assert abs(fill.qty) <= order.qty
         assert fill.qty * order.signed_qty > 0
         assert str(order.reason)
-    identities = [f.client_order_id for f in results.main.fills]
+    identities = [f.client_order_id for f in fills]
     assert len(set(identities)) == len(identities)
 
 
@@ -242,8 +253,9 @@ def test_the_files_are_those_that_were_promised(written: Path, results: Results)
     assert list(fills.columns) == ["at", "symbol", "qty", "price", "fee", "client_order_id"]
     assert list(decisions.columns) == [
         *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding", "until", "held", "price", "cost"),
+        *("plan_days", "plan_sharpe", "plan_premium", "plan_earned", "plan_forecast", "plan_worth", "plan_deviation"),
         *("shadow_symbol_cap", "shadow_long_only", "shadow_stock_gross"),
-        *("shadow_crypto_gross", "shadow_unborrowed_cash", "shadow_joint"),
+        *("shadow_crypto_gross", "shadow_unborrowed_cash", "shadow_joint", "shadow_financing"),
     ]
     for frame in (equity, fills, decisions):
         assert str(frame["at"].dtype).endswith("UTC]")
@@ -472,4 +484,4 @@ def test_a_later_split_changes_no_earlier_decision(ratio: float, tmp_path: Path,
         mine = {c.symbol: (c.mu, c.sigma) for c in decision.choices}
         for symbol, (mu, sigma) in mine.items():
             k = raw.symbols.index(symbol)
-            assert (mu, sigma) == (belief.mu[k], belief.sigma[k])
+            assert (mu, sigma) == (belief.mu[0, k], belief.sigma[0, k])

@@ -55,10 +55,19 @@ def test_a_strategys_row_is_its_own_backtest(settings: BacktestSettings, found: 
     assert found.table["total_return"][k] == alone.figures(alone.main)["total_return"]
 
 
-def test_a_strategy_with_no_edge_under_a_forecast_without_one_does_nothing(found: Comparison) -> None:
-    kelly = found.table[found.table["variant"].str.startswith("kelly")]
-    assert (kelly["trades"] == 0).all()
-    assert any(remark.startswith("Never traded: kelly_10") for remark in found.remarks)
+def test_a_strategy_without_a_premium_under_a_forecast_without_an_edge_does_nothing(
+    settings: BacktestSettings, found: Comparison
+) -> None:
+    kelly = found.table[found.table["variant"].str.startswith(("kelly", "premium"))]
+    assert (kelly["trades"] > 0).all()
+    cash = compare(changed(settings, {"prior.stock_sharpe": 0.0}), ["kelly_10", "kelly_50", "premium_50"], folds=3)
+    assert (cash.table["trades"] == 0).all()
+    assert any(remark.startswith("Never traded: kelly_10") for remark in cash.remarks)
+
+
+def test_on_a_random_walk_premium_50_is_kelly_50(found: Comparison) -> None:
+    one, other = (found.equity[found.names.index(name)] for name in ("kelly_50", "premium_50"))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_what_is_varied_multiplies_the_strategies(settings: BacktestSettings) -> None:

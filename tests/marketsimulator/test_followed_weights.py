@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from ledger import Ledger, down
 
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
+from execution.lending import MarginTerms
 from execution.orders import Fill, exact
 from marketsimulator import replay
-from marketsimulator.terms import FillTerms, MarginTerms
+from marketsimulator.terms import FillTerms
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import new_york_date

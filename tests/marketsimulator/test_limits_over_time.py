@@ -21,6 +21,7 @@ from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from marketsimulator.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
+from sizing.premium import PriorSettings
 from sizing.strategies import NAMES
 from trainingdata.bars import Bars
 from trainingdata.composition import composed
@@ -29,6 +30,12 @@ from trainingdata.instruments import Kind
 
 DECIDED = 14  # instants a sequence
 SETTINGS = BacktestSettings.of(composed("backtest", ["fills.volume_share=null", "trials=null"]))
+
+
+def without_premium(costs: TradingCosts) -> Trader:
+    """A random walk's trader that looks as far as the next decision."""
+    base = RandomWalk(), CorrelationEstimator(), SizingSettings(holding="next"), Limits(), costs, FeeSchedule()
+    return Trader("test", *base, prior=PriorSettings(stock_sharpe=0.0))
 
 
 class Moody:
@@ -118,7 +125,7 @@ def test_no_sequence_of_decisions_leaves_a_breach_but_by_prices_and_the_next_one
 def test_an_inherited_position_without_edge_decays_to_its_band_and_stays(market: Bars) -> None:
     """With mu 0 a weight is sold until the last of it risks what selling costs: w · σ² / fraction = cost."""
     cheap = TradingCosts(stock_half_spread_bps=0.02, stock_slippage_bps=0.02)
-    who = Trader("test", RandomWalk(), CorrelationEstimator(), SizingSettings(), Limits(), cheap, FeeSchedule())
+    who = without_premium(cheap)
     index = int(np.searchsorted(market.times, np.datetime64("2024-03-04T16:30", "ns")))
     weights = np.zeros(len(market.symbols))
     weights[0] = 0.6
@@ -148,7 +155,7 @@ def test_an_inherited_position_without_edge_decays_to_its_band_and_stays(market:
 
 def test_the_band_is_tighter_over_the_night_whose_variance_is_in_the_interval(market: Bars) -> None:
     cheap = TradingCosts(stock_half_spread_bps=0.05, stock_slippage_bps=0.05)
-    who = Trader("test", RandomWalk(), CorrelationEstimator(), SizingSettings(), Limits(), cheap, FeeSchedule())
+    who = without_premium(cheap)
     bands = []
     for at in ("2024-03-04T16:30", "2024-03-04T20:30"):
         index = int(np.searchsorted(market.times, np.datetime64(at, "ns")))

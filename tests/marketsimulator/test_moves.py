@@ -9,11 +9,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from execution.fees import FeeSchedule, TradingCosts
+from execution.lending import MarginTerms
 from execution.orders import exact, rebalance
 from marketsimulator.book import Book, Records, new_book, new_tape
 from marketsimulator.rebalancing import fills_at_most, move, with_room
 from marketsimulator.settlement import mark
-from marketsimulator.terms import FillTerms, MarginTerms, day_table, holdings_of
+from marketsimulator.terms import FillTerms, day_table, holdings_of
 from trainingdata.instruments import instrument
 
 FREE = TradingCosts(0, 0, 0, 0, 0, 0)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
+from execution.lending import MarginTerms, SymbolRate
 from marketsimulator.book import BY_COIN_FEE, BY_LIQUIDATION, BY_ORDER, BY_SPLIT, Book, Records, new_book, new_tape
 from marketsimulator.margin import maintenance, unborrowed
 from marketsimulator.settlement import (
@@ -21,7 +22,7 @@ from marketsimulator.settlement import (
     start_bar,
     trade,
 )
-from marketsimulator.terms import FillTerms, MarginTerms, SymbolRate, day_table, holdings_of, tier_table
+from marketsimulator.terms import FillTerms, day_table, holdings_of, tier_table
 from trainingdata.compiled import compiled
 from trainingdata.instruments import instrument
 

@@ -160,12 +160,21 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(settin
     begin, trader = prepared(rash, bars)
     beliefs = trader.table
     assert beliefs is not None
-    keen = replace(beliefs, mu=np.where(beliefs.deciding, np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu))
+    keen = replace(beliefs, mu=np.where(beliefs.deciding[:, None], np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu))
     run, outcome = agreed(rash, bars, begin, replace(trader, table=keen))
     assert outcome.equity.min() < 0
     assert run.rows[-1].gross_stock == 0.0
     failed = sum(bool(decision.failure) for decision in run.decisions)
     assert outcome.totals["failures"] == failed > 10
+
+
+def test_premiums_and_what_rests_on_them_alone_are_varied_as_backtests(settings: BacktestSettings) -> None:
+    bars = settings.bars()
+    begin, trader = prepared(settings, bars)
+    priors = variants_of(settings, {"prior.stock_sharpe": [0.0, 0.9], "prior.crypto_sharpe": [0.0, 0.5]})
+    alone = replace(settings, sizing=replace(settings.sizing, strategy="premium_50"))
+    finals = {round(agreed(one, bars, begin, trader)[1].equity[-1], 2) for one in (*(v for _, v in priors), alone)}
+    assert len(finals) == 5
 
 
 def test_splits_and_dividends_reach_the_account_in_a_sweep_too(settings: BacktestSettings, tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from ledger import down, up
 
 from execution.fees import TradingCosts
+from execution.lending import MarginTerms
 from execution.orders import Order
 from marketsimulator.broker import SimulatedBroker
 from marketsimulator.matching import send
-from marketsimulator.terms import FillTerms, MarginTerms
+from marketsimulator.terms import FillTerms
 from trainingdata.actions import Action
 from trainingdata.sessions import session_open
 

@@ -256,7 +256,7 @@ def test_a_failure_of_the_program_keeps_the_problem_that_failed(monkeypatch: pyt
     assert problem.coefficients[:, 0].tolist() == [1.0, 0.0, 0.0, 5.0]
     assert problem.limits.tolist() == [0.2, 1.0, 1.0 / 1.0002, 1.0]
     status, weights, _ = problem.solve()
-    assert (status, weights.tolist()) == (SOLVED, allocate(s, Limits(), 0.25).target.tolist())
+    assert (status, weights[0].tolist()) == (SOLVED, allocate(s, Limits(), 0.25).target.tolist())
 
 
 class Account:

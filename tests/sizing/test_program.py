@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import piqp
 import pytest
+from hard_ceilings import program
 
-from sizing.program import SOLVED, Program, solve
+from sizing.active_set import Program
+from sizing.program import SOLVED, solve
 
 Array = npt.NDArray[np.float64]
 
@@ -33,7 +35,7 @@ def problem(rng: np.random.Generator, n: int) -> Program:
         groups.append(crypto * 1.0)
         room.append(float(rng.uniform(0, 0.5)))
     pull = rng.normal(0, rng.choice([1e-4, 1e-3, 5e-3]), n)
-    return Program(pull, risk, lower, upper, held, cost, np.array(groups), np.array(room))
+    return program(pull, risk, lower, upper, held, cost, np.array(groups), np.array(room))
 
 
 def value(p: Program, w: Array) -> float:
@@ -123,7 +125,7 @@ def test_nothing_to_gain_moves_nothing() -> None:
     """At zero pull and with costs, what is held stays to the last bit."""
     rng = np.random.default_rng(6)
     held = rng.uniform(-0.1, 0.1, 8)
-    p = Program(
+    p = program(
         np.zeros(8),
         np.eye(8) * 1e-5,
         np.full(8, -0.6),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hard_ceilings import program
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizing.program import INFEASIBLE, SOLVED, Program, solve
+from sizing.active_set import Program
+from sizing.program import INFEASIBLE, SOLVED, solve
 
 Array = npt.NDArray[np.float64]
 
@@ -31,7 +33,14 @@ def problem(seed: int) -> Program:
     groups = np.where(rng.random((m, n)) < 0.6, rng.choice([1.0, 0.25], (m, n)), 0.0)
     room = rng.choice([0.0, 0.3, 0.5, 1.0], m)
     pull = rng.normal(0, rng.choice([1e-4, 1e-3, 5e-3]), n)
-    return Program(pull, risk, lower, np.full(n, cap), held, cost, groups.reshape(m, n), room)
+    return program(pull, risk, lower, np.full(n, cap), held, cost, groups.reshape(m, n), room)
+
+
+def borrowing_book(seed: int) -> Program:
+    """A problem in which some ceilings have a toll and some of these count longs less shorts."""
+    rng, p = np.random.default_rng(seed + 1), problem(seed)
+    toll = np.where(rng.random(len(p.room)) < 0.6, rng.choice([1e-5, 2e-4, 2e-3], len(p.room)), np.inf)
+    return p._replace(toll=toll, net=(rng.random(len(p.room)) < 0.5) & (toll < np.inf))
 
 
 def round_book(seed: int) -> Program:
@@ -40,7 +49,7 @@ def round_book(seed: int) -> Program:
     n = int(rng.integers(2, 5))
     cap = float(rng.choice([0.5, 1.0]))
     factors = rng.normal(size=(n, n + 2))
-    return Program(
+    return program(
         rng.normal(0, 3, n),
         factors @ factors.T / n,
         np.full(n, -cap),
@@ -62,7 +71,7 @@ def singular_book(seed: int) -> Program:
     cap, ceiling = float(rng.choice([0.3, 0.6, 5.0, 50.0])), float(rng.choice([1.0, 2.0, 4.0, 40.0]))
     crypto = rng.random(n) < 0.3
     held = np.where(rng.random(n) < 0.5, 0.0, rng.uniform(-0.3, 0.3, n))
-    return Program(
+    return program(
         rng.normal(0, rng.choice([1e-4, 1e-3, 1e-2]), n),
         factors @ factors.T * rng.choice([1.0, 10.0]),
         np.where(crypto, 0.0, -cap),
@@ -82,14 +91,16 @@ def assert_optimal(p: Program) -> None:
     scale = max(np.abs(p.pull).max(), ridged.diagonal().max()) + p.cost.max()
     np.testing.assert_allclose(ridged, p.risk, rtol=0, atol=1.01e-10 * scale)
     slack = 1e-7 * scale
-    gradient = p.pull - ridged @ w
-    price = prices @ p.groups
+    gradient = p.pull - ridged @ w - prices[p.net] @ p.groups[p.net]
+    price = prices[~p.net] @ p.groups[~p.net]
     assert (w >= p.lower).all()
     assert (w <= p.upper).all()
-    used = p.groups @ np.abs(w)
-    assert (used <= p.room + 1e-9).all()
+    used = np.where(p.net, p.groups @ w, p.groups @ np.abs(w))
+    assert (used <= p.room + 1e-9)[p.toll == np.inf].all()
     assert (prices >= -slack).all()
+    assert (prices <= p.toll + slack).all()
     assert (prices[used < p.room - 1e-9] == 0).all()
+    assert (prices >= p.toll - slack)[used > p.room + 1e-9].all(), "what is beyond a room is paid for"
     more = np.where(w >= p.held, p.cost, -p.cost) + np.where(w >= 0, price, -price)
     less = np.where(w <= p.held, -p.cost, p.cost) + np.where(w <= 0, -price, price)
     assert (gradient - more <= slack)[w < p.upper].all(), "more would pay"
@@ -101,6 +112,17 @@ def test_no_weight_gains_by_moving_either_way(seed: int) -> None:
     p = problem(seed)
     least = np.minimum(np.maximum(0.0, p.lower), p.upper)
     if (p.groups @ np.abs(least) > p.room + 1e-9).any():
+        assert solve(p._replace(risk=p.risk.copy()))[0] == INFEASIBLE
+    else:
+        assert_optimal(p)
+
+
+@given(st.integers(0, 1_000_000))
+def test_no_weight_gains_by_moving_where_room_can_be_bought(seed: int) -> None:
+    p = borrowing_book(seed)
+    least = np.minimum(np.maximum(0.0, p.lower), p.upper)
+    hard = p.toll == np.inf
+    if (p.groups @ np.abs(least) > p.room + 1e-9)[hard].any():
         assert solve(p._replace(risk=p.risk.copy()))[0] == INFEASIBLE
     else:
         assert_optimal(p)
@@ -124,7 +146,7 @@ def test_a_position_that_is_swapped_for_another_may_pass_zero() -> None:
 
     On the way, at (1, 0), v meets its bound and w, which is held short, meets zero, both in one step.
     """
-    p = Program(
+    p = program(
         np.array([8.0, 6.0]),
         np.array([[5.0, 2.0], [2.0, 6.0]]),
         -np.ones(2),
@@ -154,13 +176,13 @@ def test_starting_from_the_answer_changes_nothing(seed: int) -> None:
 
 def test_a_program_without_weights_is_solved() -> None:
     none = np.empty(0)
-    status, w, prices = solve(Program(none, np.empty((0, 0)), none, none, none, none, np.empty((2, 0)), np.ones(2)))
+    status, w, prices = solve(program(none, np.empty((0, 0)), none, none, none, none, np.empty((2, 0)), np.ones(2)))
     assert (status, len(w), prices.tolist()) == (SOLVED, 0, [0.0, 0.0])
 
 
 def test_a_ceiling_that_must_be_passed_leaves_no_answer_and_one_that_is_just_met_does() -> None:
     one = np.ones(1)
-    p = Program(np.zeros(1), np.eye(1), 0.5 * one, one, np.zeros(1), np.zeros(1), np.ones((1, 1)), 0.5 * one)
+    p = program(np.zeros(1), np.eye(1), 0.5 * one, one, np.zeros(1), np.zeros(1), np.ones((1, 1)), 0.5 * one)
     assert solve(p._replace(risk=np.eye(1)))[1].tolist() == [0.5]
     assert solve(p._replace(risk=np.eye(1), room=0.499 * one))[0] == INFEASIBLE
     short = p._replace(risk=np.eye(1), lower=-one, upper=-0.5 * one, room=0.499 * one)
@@ -175,7 +197,7 @@ def test_a_long_walk_keeps_its_factor_exact(n: int, seed: int) -> None:
     risk = factors @ factors.T + np.diag(rng.uniform(1e-5, 1e-4, n))
     held = rng.uniform(-0.1, 0.1, n)
     pull = rng.normal(0, 2e-3, n)
-    p = Program(pull, risk.copy(), np.full(n, -0.1), np.full(n, 0.1), held, np.full(n, 1e-5), np.ones((1, n)), np.array([3.0]))
+    p = program(pull, risk.copy(), np.full(n, -0.1), np.full(n, 0.1), held, np.full(n, 1e-5), np.ones((1, n)), np.array([3.0]))
     status, w, prices = solve(p)
     assert status == SOLVED
     gradient = pull - p.risk @ w

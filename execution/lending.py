@@ -1,0 +1,70 @@
+"""What the broker lends, and for how much: one set of terms for settlement and for the decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from execution.fees import DatedRate, rates_on
+from trainingdata.errors import InputError
+from trainingdata.instruments import instrument
+from trainingdata.sessions import new_york_date
+
+DAYS_A_YEAR = 360  # of interest
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolRate:
+    """A fraction that holds for one symbol."""
+
+    symbol: str
+    rate: float
+
+    def __post_init__(self) -> None:
+        instrument(self.symbol)
+        if not 0 <= self.rate < float("inf"):
+            raise InputError(f"margin: rate {self.rate} of {self.symbol} is negative")
+
+
+@dataclass(frozen=True, slots=True)
+class MarginTerms:
+    """What the broker lends, and for how much; rates are yearly, simple, / 360 a night.
+
+    regime: `current` applies today's rules to every date, `dated` the pattern-day-trader rule before 2026-06-04.
+    leverage: stock gross over equity by day, from margin_equity USD of equity up, 1× below. interest_rate: on the debit
+    carried overnight, unless interest_rates (dated) says otherwise. debit: `trade` counts today's trades, `settlement`
+    only those that have settled. short_proceeds: what a short was sold for is held against it, or credited against the
+    debit. cash_rate: earned by idle cash. borrow_rate: of a short's value, and borrow_rates by
+    symbol. requirements: maintenance by symbol where it is above the ordinary, 0.5 for a 2× fund, 0.75 for a 3× one.
+    """
+
+    regime: Literal["current", "dated"] = "current"
+    leverage: float = 4.0
+    margin_equity: float = 2000.0
+    interest_rate: float = 0.065
+    interest_rates: tuple[DatedRate, ...] = ()
+    debit: Literal["trade", "settlement"] = "trade"
+    short_proceeds: Literal["held", "credited"] = "held"
+    cash_rate: float = 0.0
+    borrow_rate: float = 0.0
+    borrow_rates: tuple[SymbolRate, ...] = ()
+    requirements: tuple[SymbolRate, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.leverage < float("inf"):
+            raise InputError(f"margin.leverage: {self.leverage} is below 1")
+        if not self.margin_equity >= 0:
+            raise InputError(f"margin.margin_equity: {self.margin_equity} is negative")
+        for name in ("interest_rate", "cash_rate", "borrow_rate"):
+            if not 0 <= getattr(self, name) < 10:
+                raise InputError(f"margin.{name}: {getattr(self, name)} is outside 0 … 10")
+        dates = [rate.since for rate in self.interest_rates]
+        if dates != sorted(set(dates)):
+            raise InputError(f"margin.interest_rates: dates must increase, got {', '.join(dates)}")
+
+    def nightly(self, at: np.datetime64) -> float:
+        """What one USD borrowed costs a night, as it is known at an instant."""
+        rate = rates_on(self.interest_rates, np.array([new_york_date(np.array([at]))[0]]), self.interest_rate)[0][0]
+        return float(rate) / DAYS_A_YEAR

@@ -1,0 +1,130 @@
+"""The plan: weights for a few blocks of time, of which the first one's are acted on.
+
+    maximise  Σₖ [muₖ'wₖ - wₖ'Σₖwₖ / (2·fraction) - tollₖ·(borrowed in block k)] - cost'(|w₁ - held| + Σₖ |wₖ₊₁ - wₖ|)
+    subject to  lower ≤ w₁ ≤ upper  and  Σ cᵢ·|w₁ᵢ| ≤ ceiling for every group
+
+Each change is paid once, whatever the length of the blocks: what a position earns until the horizon is set against one
+cost. Later blocks are nobody's orders: no bound or ceiling holds them, and what they say of the first is all that is asked.
+In w₁ and the changes from block to block it is the program of `program.py`, each change with its knot at 0.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sizing.active_set import Program
+from sizing.program import solve
+from trainingdata.compiled import compiled, inlined
+
+Array = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
+
+FAR = 100.0  # a weight beyond every plan
+
+
+class Later(NamedTuple):
+    """The L blocks after the first, S symbols: mu [L, S], covariance [L, S, S], toll [L]: of what is borrowed in each."""
+
+    mu: Array
+    covariance: Array
+    toll: Array
+
+
+def nothing_later(symbols: int) -> Later:
+    """No blocks after the first."""
+    return Later(np.empty((0, symbols)), np.empty((0, symbols, symbols)), np.empty(0))
+
+
+@compiled
+def optimal_weights(
+    mu: Array,
+    covariance: Array,
+    held: Array,
+    cost: Array,
+    lower: Array,
+    upper: Array,
+    coefficients: Array,
+    limits: Array,
+    fraction: float,
+    toll: float,
+    later: Later,
+) -> tuple[int, Array, Array]:
+    """Status, weights [1 + L, S] and prices [G + 1 + L], of arguments that are known to be sound.
+
+    mu, covariance, toll: of the first block. coefficients [G, S], limits [G]: the groups. What is fixed (lower = upper) pulls
+    on the others through its covariance in every block, and takes its part of every ceiling; one that it exceeds becomes
+    what is fixed. Borrowed is what all weights are together beyond 1: in the first block their sizes, so that no short
+    pays for it. A price is what one more of a ceiling would add to the objective, or of what is not borrowed in a block.
+    """
+    free, blocks = np.flatnonzero(upper > lower), 1 + len(later.toll)
+    n, m = len(free), len(limits)
+    pull, risk = np.zeros(n * blocks), np.zeros((n * blocks, n * blocks))
+    _add_block(pull, risk, 0, mu, covariance, lower, upper, free, fraction)
+    for k in range(1, blocks):
+        _add_block(pull, risk, k, later.mu[k - 1], later.covariance[k - 1], lower, upper, free, fraction)
+    tolls = np.append(np.full(m, np.inf), np.append(np.full(1, toll), later.toll))
+    counted = np.flatnonzero(tolls > 0.0)
+    groups, room = np.zeros((len(counted), n * blocks)), np.empty(len(counted))
+    for row in range(len(counted)):
+        g = counted[row]
+        if g < m:
+            groups[row, :n] = coefficients[g][free]
+            room[row] = max(limits[g] - _fixed(coefficients[g], lower, upper), 0.0)
+        else:
+            groups[row, : n * (g - m + 1)] = 1.0
+            room[row] = 1.0 - _fixed(np.ones(len(mu)), lower, upper)
+    low, high = np.full(n * blocks, -FAR), np.full(n * blocks, FAR)
+    now, price = np.zeros(n * blocks), np.empty(n * blocks)
+    low[:n], high[:n], now[:n] = lower[free], upper[free], held[free]
+    for k in range(blocks):
+        price[k * n : (k + 1) * n] = cost[free]
+    status, solved, paid = solve(Program(pull, risk, low, high, now, price, groups, room, tolls[counted], counted > m))
+    weights, prices = np.empty((blocks, len(mu))), np.zeros(m + blocks)
+    prices[counted] = paid
+    for k in range(blocks):
+        weights[k] = lower if k == 0 else weights[k - 1]
+        for a in range(n):
+            weights[k, free[a]] = solved[k * n + a] + (weights[k - 1, free[a]] if k > 0 else 0.0)
+    return status, weights, prices
+
+
+@inlined
+def _add_block(
+    pull: Array,
+    risk: Array,
+    k: int,
+    mu: Array,
+    covariance: Array,
+    lower: Array,
+    upper: Array,
+    free: Index,
+    fraction: float,
+) -> None:
+    """Block k's return and risk, to the first block's weights and to every change up to it: all of them are held in it."""
+    n = len(free)
+    for a in range(n):
+        i = free[a]
+        gain = mu[i]
+        for j in range(len(mu)):
+            if upper[j] == lower[j]:
+                gain -= covariance[i, j] * lower[j] / fraction
+        for c in range(k + 1):
+            pull[c * n + a] += gain
+        for b in range(n):
+            part = covariance[i, free[b]] / fraction
+            for c in range(k + 1):
+                for d in range(k + 1):
+                    risk[c * n + a, d * n + b] += part
+
+
+@inlined
+def _fixed(coefficients: Array, lower: Array, upper: Array) -> float:
+    """What fixed weights take of a group."""
+    total = 0.0
+    for i in range(len(lower)):
+        if upper[i] == lower[i]:
+            total += coefficients[i] * abs(lower[i])
+    return total

@@ -1,0 +1,78 @@
+"""The premium prior: what an asset class is believed to earn for its risk, stated and not learned, spread over its symbols.
+
+A class's premium is a Sharpe ratio, that of the diversified class. Reverse optimisation (Sharpe 1974; Black and Litterman
+1992) says which expected returns make equal weights worth holding:
+
+    π = SR · √(ρ̄ / (ρ̄ + (1 - ρ̄) / n)) · Σw / √(w'Σw),   w = 1/n
+
+ρ̄ the class's mean correlation: n symbols of one class are not all of it, a single stock's ratio is √ρ̄ of the class's. The
+world's market portfolio had 0.36 from 1960 to 2017 (Doeswijk, Lam and Swinkels 2020), shrunk for 58 years of data 0.32; two
+years of bars have an error of 0.7 and say nothing about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainingdata.compiled import compiled
+from trainingdata.correlation import WITHIN_CRYPTO, WITHIN_STOCKS
+from trainingdata.errors import refuse_outside
+
+Array = npt.NDArray[np.float64]
+Array32 = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PriorSettings:
+    """What is believed before any forecast has proven itself.
+
+    stock_sharpe, crypto_sharpe: a year, of the diversified class. horizon_days: how far a plan looks, in calendar days.
+    """
+
+    stock_sharpe: float = 0.3
+    crypto_sharpe: float = 0.0
+    horizon_days: int = 28
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, "prior", stock_sharpe=(0, 2), crypto_sharpe=(0, 2), horizon_days=(1, 365))
+
+    def sharpe(self, crypto: Mask) -> Array:
+        """[S] the Sharpe ratio of each symbol's class."""
+        return np.where(crypto, self.crypto_sharpe, self.stock_sharpe)
+
+
+@compiled
+def unit_premiums(variance: Array, matrix: Index, correlations: Array32, crypto: Mask) -> Array:
+    """[T, S] premium a year where each class has a Sharpe ratio of one; 0 where a variance [T, S], a year, is not known.
+
+    matrix [T]: number of the correlation matrix, [D, S, S], in force.
+    """
+    premiums = np.zeros(variance.shape)
+    for t in range(len(variance)):
+        for coins in (False, True):
+            members = np.flatnonzero((variance[t] > 0.0) & (crypto == coins))
+            if len(members) > 0:
+                _spread(premiums[t], variance[t], correlations[matrix[t]], members, WITHIN_CRYPTO if coins else WITHIN_STOCKS)
+    return premiums
+
+
+@compiled
+def _spread(premium: Array, variance: Array, correlation: Array32, members: Index, alone: float) -> None:
+    """One class's premiums; alone: the mean correlation of a class of which the universe has one symbol."""
+    n, book, pairs = len(members), 0.0, 0.0
+    for i in members:
+        with_book = 0.0
+        for j in members:
+            with_book += correlation[i, j] * np.sqrt(variance[i] * variance[j]) / n
+            pairs += 0.0 if i == j else correlation[i, j]
+        premium[i] = with_book
+        book += with_book / n
+    mean = alone if n == 1 else max(pairs / (n * (n - 1)), 0.0)
+    share = np.sqrt(mean / (mean + (1.0 - mean) / n))
+    for i in members:
+        premium[i] *= share / np.sqrt(book)

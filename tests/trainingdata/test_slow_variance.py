@@ -1,0 +1,69 @@
+"""Variance in the long run, from what was known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.instruments import Kind
+from trainingdata.sessions import four_pm, last_four_pm, sessions_between
+from trainingdata.slow_variance import PRIOR, slow_variances
+from trainingdata.synthetic import SyntheticMarket
+
+
+@pytest.fixture(scope="module")
+def long() -> Bars:
+    """Synthetic bars of three years, so that the last 250 sessions are not all there are."""
+    return SyntheticMarket(seed=3, edge=0.0, start="2021-01-04", end="2023-12-29", symbols=("SYA", "SYXUSD")).bars()
+
+
+def plainly(bars: Bars, s: int, now: np.datetime64) -> float:
+    """An average of squared 16:00-16:00 returns a year, written out: half-life 60, 250 at most, the prior for the rest."""
+    times, values = bars.own(s)
+    marks = four_pm(sessions_between(bars.times[0].astype("datetime64[D]"), now.astype("datetime64[D]")))
+    marks = marks[(marks >= bars.times[0]) & (marks <= last_four_pm(now))]
+    closes = [values[times <= mark][-1, CLOSE] if (times <= mark).any() else np.nan for mark in marks]
+    squared = [x for x in np.diff(np.log(closes)) ** 2 * 252 if np.isfinite(x)][::-1][:250]
+    filled = squared + [PRIOR[bars.instruments[s].kind]] * (250 - len(squared))
+    weights = 0.5 ** (np.arange(250) / 60)
+    return float(weights @ np.array(filled) / weights.sum())
+
+
+@settings(max_examples=25)
+@given(share=st.floats(0.002, 1))
+def test_it_is_the_average_of_the_squared_returns_from_four_to_four(long: Bars, share: float) -> None:
+    now = long.times[int(share * (len(long.times) - 1))]
+    _, rows = slow_variances(long, np.array([now]))
+    for s in range(2):
+        assert rows[0, s] == pytest.approx(plainly(long, s, now), rel=1e-12)
+
+
+def test_without_history_the_prior_speaks(long: Bars) -> None:
+    _, rows = slow_variances(long, long.times[:1])
+    assert [PRIOR[Kind.STOCK], PRIOR[Kind.CRYPTO]] == [0.25**2, 0.75**2]
+    assert rows[0] == pytest.approx([0.25**2, 0.75**2])
+
+
+@settings(max_examples=25)
+@given(share=st.floats(0, 1))
+def test_neither_where_a_panel_begins_nor_what_follows_changes_it(long: Bars, share: float) -> None:
+    """From 251 sessions before on, any history says the same, asked for alone or with others."""
+    year = np.timedelta64(380, "D")
+    later = long.times[long.times >= long.times[0] + year]
+    now = later[int(share * (len(later) - 1))]
+    asked = later[:: max(len(later) // 50, 1)]
+    number, rows = slow_variances(long, np.append(asked[asked < now], now))
+    known = long.between(int(np.searchsorted(long.times, now - year)), len(long.times)).until(now)
+    np.testing.assert_array_equal(slow_variances(known, np.array([now]))[1][0], rows[number[-1]])
+
+
+def test_a_row_holds_from_one_four_oclock_to_the_next(long: Bars) -> None:
+    instants = long.times[5000:5100]
+    number, rows = slow_variances(long, instants)
+    marks = np.array([last_four_pm(now) for now in instants])
+    for k in range(1, len(instants)):
+        assert (number[k] == number[k - 1]) == (marks[k] == marks[k - 1])
+    assert len(rows) == len(np.unique(marks))

@@ -1,0 +1,57 @@
+"""A symbol's variance in the long run, as it could be known: an average of squared returns from 16:00 to 16:00 New York."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from trainingdata.bars import Bars
+from trainingdata.compiled import compiled
+from trainingdata.correlation import session_closes
+from trainingdata.instruments import Kind
+from trainingdata.sessions import Instants, last_four_pm
+
+Array = npt.NDArray[np.float64]
+
+HALF_LIFE = 60  # sessions
+LAST = 250  # sessions that count at most: an estimate forgets what lies before
+SESSIONS_A_YEAR = 252
+PRIOR = {Kind.STOCK: 0.25**2, Kind.CRYPTO: 0.75**2}  # a year, in the place of sessions that a symbol has not seen
+
+
+def slow_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64], Array]:
+    """Variance a year as of each instant: number [T] of the row in force, and rows [D, S].
+
+    A row holds from one 16:00 to the next. The k-th last squared return of a symbol weighs 2^(-k / 60), and so does the prior
+    in the place of each of the last 250 that it lacks.
+    """
+    boundaries = np.array([last_four_pm(now) for now in instants], dtype="datetime64[ns]")
+    days, number = np.unique(boundaries, return_inverse=True)
+    marks, closes = session_closes(bars, days[-1] if len(days) else bars.now)
+    squared = np.diff(np.log(closes), axis=0) ** 2
+    seen = np.maximum(np.searchsorted(marks, days, side="right") - 1, 0)
+    prior = np.array([PRIOR[item.kind] for item in bars.instruments])
+    return number.astype(np.int64), _averages(squared, seen.astype(np.int64), prior)
+
+
+@compiled
+def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Array:
+    """[D, S] averages of the first `seen` [D] squared returns [N, S], NaN where there is none, weighed from the last one on."""
+    result = np.empty((len(seen), len(prior)))
+    fading = 0.5 ** (1.0 / HALF_LIFE)
+    for s in range(len(prior)):
+        for d in range(len(seen)):
+            total, weight, weights, count, row = 0.0, 1.0, 0.0, 0, seen[d] - 1
+            while row >= 0 and count < LAST:
+                if np.isfinite(squared[row, s]):
+                    total += weight * squared[row, s] * SESSIONS_A_YEAR
+                    weights += weight
+                    weight *= fading
+                    count += 1
+                row -= 1
+            for _ in range(count, LAST):
+                total += weight * prior[s]
+                weights += weight
+                weight *= fading
+            result[d, s] = total / weights
+    return result
