@@ -78,6 +78,9 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{TRADE}order_shapes.py",
         f"{TRADE}trader.py",
     ),
+    "sizing/plan.py": (f"{SIZE}plan.py", f"{SIZE}kelly.py", f"{SIZE}history.py"),
+    "sizing/premium.py": (f"{SIZE}premium.py", f"{TRADE}planned.py"),
+    "sizing/active_set.py": (f"{SIZE}program_optimum.py", f"{SIZE}program.py", f"{SIZE}plan.py"),
     "sizing/program.py": (f"{SIZE}program_optimum.py", f"{SIZE}program.py", f"{SIZE}kelly.py"),
     "sizing/factor.py": (f"{SIZE}factor.py", f"{SIZE}program.py", f"{SIZE}kelly.py"),
     "execution/orders.py": (f"{TRADE}orders.py", f"{TRADE}order_shapes.py", f"{TRADE}trader_accounts.py"),
@@ -89,7 +92,8 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{TRADE}open_orders.py",
         f"{MARKET}limits_over_time.py",
     ),
-    "execution/beliefs.py": (f"{TRADE}belief_intervals.py", f"{TRADE}trader.py", f"{TRADE}overnight.py"),
+    "execution/beliefs.py": (f"{TRADE}belief_intervals.py", f"{TRADE}planned.py", f"{TRADE}trader.py"),
+    "execution/outlook.py": (f"{TRADE}belief_intervals.py", f"{TRADE}planned.py", f"{TRADE}trader.py", f"{TRADE}overnight.py"),
     "execution/broker.py": (f"{TRADE}broker.py", f"{TRADE}refusals.py", f"{TRADE}open_orders.py"),
     "execution/order_desk.py": (f"{TRADE}order_desk.py",),
     "execution/alpaca.py": (f"{TRADE}order_desk.py",),
@@ -99,6 +103,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     "forecasting/cache.py": (f"{FORECAST}cache.py",),
     "trainingdata/sessions.py": (f"{DATA}session_calendar.py", f"{DATA}sessions.py", f"{TRADE}trader.py"),
     "trainingdata/bars.py": (f"{DATA}bars.py", f"{DATA}bars_checks.py"),
+    "trainingdata/slow_variance.py": (f"{DATA}slow_variance.py", f"{TRADE}planned.py"),
     "trainingdata/correlation.py": (f"{DATA}correlation.py", f"{DATA}correlation_of_still_symbols.py"),
 }
 LEFT_OUT = (  # no mutant lives in the processes that some tests start; others take minutes uncompiled
