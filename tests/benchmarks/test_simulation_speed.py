@@ -82,7 +82,8 @@ def believed(bars: Bars, settings: BacktestSettings) -> tuple[Trader, Beliefs]:
 
 @pytest.fixture(scope="module")
 def settings() -> BacktestSettings:
-    return BacktestSettings.of(composed("backtest", ["capital=1000000", "trials=null"]))
+    """Decisions that look as far as the next one, as the peers do."""
+    return BacktestSettings.of(composed("backtest", ["capital=1000000", "trials=null", "sizing.holding=next"]))
 
 
 def test_replay_of_weights(seconds: Seconds) -> None:
@@ -138,6 +139,10 @@ def test_the_whole_decision_a_bar(seconds: Seconds, settings: BacktestSettings) 
     cells = 10 * 1764
     print(f"\n10 x 1764, {fills:,} fills: stepped broker with every decision kept {cells / stepped / 1e3:.1f} k symbol-bars/s")
     print(f"compiled loop of a sweep {cells / looped / 1e3:.0f} k; largest difference of the two accounts {apart:.4f} USD")
+    plan = changed(settings, {"sizing.holding": "plan"})
+    planner, _ = believed(bars, plan)
+    planned = seconds(lambda: simulate(plan, bars, 0, "noise", planner))
+    print(f"the same over a plan of three blocks, every one of them noise: {cells / planned / 1e3:.1f} k")
     for name, script, words in (("NAUTILUS", "b_nautilus.py", ("trade",)), ("CVXPORTFOLIO", "b_cvx.py", ())):
         found_peer = peer(name, script, *words)
         if found_peer:

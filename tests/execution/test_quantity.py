@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -353,7 +354,10 @@ def test_the_command_answers_in_words_and_in_json_and_logs(venue: Any, tmp_path:
     assert answer["why"].startswith("Legacy sizing; forecast +0.0 bp")
     assert "Legacy sizing" in next((tmp_path / "logs").iterdir()).read_text()
     words = run("SYA", "100", here, *RAW, cwd=tmp_path)
-    assert words.stdout.startswith("SYA +0: Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp")
+    said = r"SYA \+[1-9]\d+: Enhanced Kelly sizing with 4\.0x leverage; forecast \+0\.0 bp, .*premium \+\d+\.\d bp"
+    assert re.match(said, words.stdout)
+    none = run("SYA", "100", here, *RAW, "prior.stock_sharpe=0", cwd=tmp_path)
+    assert none.stdout.startswith("SYA +0: Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp")
 
 
 @pytest.mark.parametrize(
