@@ -94,7 +94,7 @@ class Beliefs:
         if t >= len(self.at) or self.at[t] != now:
             return None
         matrix = self.correlations[self.matrix[t]]
-        years, correlation = _over_blocks(self.years[t], matrix, self.crypto, self.shared[t])
+        years, correlation = over_blocks(self.years[t], matrix, self.crypto, self.shared[t])
         when = bool(self.overnight[t]), bool(self.cuts[t])
         moments = self.mu[t], self.sigma[t], self.worth[t], self.premium[t]
         return Belief(self.symbols, now, self.ends[t], self.deciding[t], *when, years, self.nights[t], *moments, correlation)
@@ -113,7 +113,7 @@ def joined(parts: Sequence[Beliefs]) -> Beliefs:
 
 
 @compiled
-def _over_blocks(years: Array, correlation: Array32, crypto: Mask, shared: Array) -> tuple[Array, Array]:
+def over_blocks(years: Array, correlation: Array32, crypto: Mask, shared: Array) -> tuple[Array, Array]:
     """Each symbol's own years [K, S] in the blocks, and the correlation [K, S, S] over them.
 
     What is between the classes counts in proportion to the news they share; the matrix stays positive definite.
@@ -126,3 +126,31 @@ def _over_blocks(years: Array, correlation: Array32, crypto: Mask, shared: Array
             for r in range(size):
                 over[k, s, r] = correlation[s, r] * (shared[k] if crypto[s] != crypto[r] else 1.0)
     return own, over
+
+
+@compiled
+def block_moments(
+    mu: Array,
+    sigma: Array,
+    premium: Array,
+    years: Array,
+    correlation: Array,
+    deciding: Mask,
+    forecast: bool,
+    size: int,
+) -> tuple[Array, Array, Mask]:
+    """Expected return [K, size], 0 for what does not decide; covariance [K, size, size], 0 without a forecast; who has one.
+
+    premium [S]: a year, beside the forecast where that counts. size: S, and what is held beside the panel.
+    """
+    blocks, symbols = sigma.shape
+    expected, covariance, known = np.zeros((blocks, size)), np.zeros((blocks, size, size)), np.zeros(size, dtype=np.bool_)
+    deviation = np.where(np.isfinite(sigma), sigma, 0.0)
+    known[:symbols] = np.isfinite(sigma[0])
+    for k in range(blocks):
+        for s in range(symbols):
+            if deciding[s]:
+                expected[k, s] = (mu[k, s] if forecast else 0.0) + premium[s] * years[k, s]
+            for r in range(symbols):
+                covariance[k, s, r] = correlation[k, s, r] * (deviation[k, s] * deviation[k, r])
+    return expected, covariance, known

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from execution.fees import DatedRate, rates_on
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
-from trainingdata.sessions import new_york_date
+from trainingdata.sessions import Instants, new_york_date
 
-DAYS_A_YEAR = 360  # of interest
+Array = npt.NDArray[np.float64]
+
+DAYS_A_YEAR = 360.0  # of interest
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,10 @@ class MarginTerms:
         if dates != sorted(set(dates)):
             raise InputError(f"margin.interest_rates: dates must increase, got {', '.join(dates)}")
 
-    def nightly(self, at: np.datetime64) -> float:
-        """What one USD borrowed costs a night, as it is known at an instant."""
-        rate = rates_on(self.interest_rates, np.array([new_york_date(np.array([at]))[0]]), self.interest_rate)[0][0]
-        return float(rate) / DAYS_A_YEAR
+    def interest_on(self, dates: Instants) -> Array:
+        """[N] what a USD borrowed costs a year, in force on New York dates."""
+        return rates_on(self.interest_rates, dates, self.interest_rate)[0]
+
+    def nightly(self, instants: Instants) -> Array:
+        """[N] what a USD borrowed costs a night, as it is known at each instant."""
+        return self.interest_on(new_york_date(instants)) / DAYS_A_YEAR

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.beliefs import Array, Belief, Beliefs, Blocks, Mask
+from execution.beliefs import Array, Belief, Beliefs, Blocks, Mask, block_moments
 from execution.decision import Choice, Decision, Rests, Why
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
@@ -35,7 +35,6 @@ from sizing.premium import PriorSettings
 from sizing.quantity import Fallback, target_quantity
 from sizing.strategies import Legacy, Strategy, named
 from trainingdata.bars import Bars
-from trainingdata.compiled import compiled
 from trainingdata.correlation import Correlations
 from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument
@@ -195,7 +194,7 @@ class Trader:
             return (), (), "", None
         rule, failure, unsolved = self.sizing.rule(), "", None
         try:
-            situation = self._situation(bars, account, exposure, belief, ceiling)
+            situation = self._situation(bars, account, exposure, belief, rule, ceiling)
             try:
                 allocation = rule.allocate(situation, limits)
             except SolverFailed as error:
@@ -213,7 +212,7 @@ class Trader:
 
     def _rests(self, bars: Bars, belief: Belief, rule: Strategy) -> list[Rests]:
         """[S] what targets rest on."""
-        sharpe = self.prior.sharpe(bars.crypto) if rule.premium else np.zeros(len(bars.crypto))
+        sharpe = self._sharpe(bars, rule)
         premium = belief.premium * sharpe
         earned, deviation = premium * belief.years.sum(axis=0), np.sqrt((belief.sigma**2).sum(axis=0))
         forecast = belief.mu.sum(axis=0) if rule.forecast else np.zeros(len(premium))
@@ -222,13 +221,23 @@ class Trader:
         worth = [None if value != value else value for value in belief.worth.tolist()]
         return [Rests(days, *row) for row in zip(*columns, worth, deviation.tolist(), strict=True)]
 
+    def _sharpe(self, bars: Bars, rule: Strategy) -> Array:
+        """[S] the stated Sharpe ratio that a strategy goes by: of the symbol's class, or 0."""
+        return self.prior.sharpe(bars.crypto) if rule.premium else np.zeros(len(bars.crypto))
+
     def _cost_of(self) -> dict[Kind, float]:
         """Of trading one USD, by class."""
         stock, coin = self.costs.expected(np.array([False, True]), self.fees).tolist()
         return {Kind.STOCK: stock, Kind.CRYPTO: coin}
 
     def _situation(
-        self, bars: Bars, account: Account, exposure: Mapping[str, Decimal], belief: Belief, stock_ceiling: float
+        self,
+        bars: Bars,
+        account: Account,
+        exposure: Mapping[str, Decimal],
+        belief: Belief,
+        rule: Strategy,
+        stock_ceiling: float,
     ) -> Situation:
         """The sizing problem: the panel's symbols, then what is held outside it.
 
@@ -242,12 +251,9 @@ class Trader:
             none = np.zeros(len(outside), dtype=bool)
             crypto = np.append(crypto, [instrument(s).kind is Kind.CRYPTO for s in outside])
             long_only, deciding, years = np.append(long_only, ~none), np.append(deciding, none), np.append(years, 0.0 * none)
-        rule = self.sizing.rule()
-        expected = belief.mu if rule.forecast else np.zeros(belief.mu.shape)
-        if rule.premium:
-            expected = expected + belief.premium * self.prior.sharpe(bars.crypto) * belief.years
-        mu, covariance, forecast = _moments(expected, belief.sigma, belief.correlation, belief.deciding, len(crypto))
-        tolls = np.asarray(self.margin.nightly(belief.at) * belief.nights, dtype=np.float64)
+        moments = belief.mu, belief.sigma, belief.premium * self._sharpe(bars, rule), belief.years, belief.correlation
+        mu, covariance, known = block_moments(*moments, belief.deciding, rule.forecast, len(crypto))
+        tolls = self.margin.nightly(np.array([belief.at])) * belief.nights
         situation = Situation.of(
             (*belief.symbols, *outside),
             account,
@@ -258,7 +264,7 @@ class Trader:
             crypto=crypto,
             long_only=long_only,
             deciding=deciding,
-            universe=forecast,
+            universe=known,
             years=years,
             stock_ceiling=stock_ceiling,
             toll=float(tolls[0]),
@@ -307,25 +313,6 @@ def _from(choice: Choice, before: Mapping[str, Decimal], after: Mapping[str, Dec
     """The choice of the same target, ordered from what is held and open after its orders have been replaced."""
     moved = before.get(choice.symbol, _NONE) - after.get(choice.symbol, _NONE)
     return choice._replace(qty=choice.qty + moved) if moved else choice
-
-
-@compiled
-def _moments(mu: Array, sigma: Array, correlation: Array, deciding: Mask, size: int) -> tuple[Array, Array, Mask]:
-    """Of K blocks: mu [K, size], 0 for what does not decide; covariance [K, size, size], 0 without a forecast.
-
-    And which have one [size].
-    """
-    blocks = len(mu)
-    expected, covariance, forecast = np.zeros((blocks, size)), np.zeros((blocks, size, size)), np.zeros(size, dtype=np.bool_)
-    deviation = np.where(np.isfinite(sigma), sigma, 0.0)
-    for k in range(blocks):
-        for s in range(sigma.shape[1]):
-            forecast[s] = np.isfinite(sigma[0, s])
-            if deciding[s]:
-                expected[k, s] = mu[k, s]
-            for r in range(sigma.shape[1]):
-                covariance[k, s, r] = correlation[k, s, r] * (deviation[k, s] * deviation[k, r])
-    return expected, covariance, forecast
 
 
 def _choices(

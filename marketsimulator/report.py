@@ -74,7 +74,8 @@ def heading(summary: dict[str, Any]) -> str:
 def column_names(summary: dict[str, Any]) -> list[str]:
     """The main run's name, then the comparisons'; that of a run that rests on the premium alone says so."""
     others = summary["comparisons"].items()
-    return [summary["forecaster"], *(name + " (prior alone)" * (run["rests_on_prior"] == 1.0) for name, run in others)]
+    told = [f"{name} (prior alone)" if run["rests_on_prior"] == 1.0 else name for name, run in others]
+    return [summary["forecaster"], *told]
 
 
 def format_rows(summary: dict[str, Any]) -> list[tuple[str, list[str]]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from execution.lending import DAYS_A_YEAR
 from marketsimulator.book import (
     BY_COIN_FEE,
     BY_LIQUIDATION,
@@ -232,7 +233,7 @@ def close_session(book: Book, day: Record, nights: int) -> None:
         cash -= account.proceeds
     if day.settles_late:
         cash -= account.unsettled - (0.0 if day.credits_shorts else account.fresh_proceeds)
-    share = nights / 360.0
+    share = nights / DAYS_A_YEAR
     interest, idle, borrow = 0.0, 0.0, 0.0
     if cash < 0.0:
         interest = np.ceil(-cash * day.interest_rate * share * 100.0 - 1e-6) / 100.0

@@ -69,7 +69,7 @@ def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: Fi
     table["cat"] = rates_on(fees.cat_per_share, days)[0]
     table["commission"] = fees.commission_bps * BASIS_POINT
     table["commission_per_share"] = fees.commission_per_share
-    table["interest_rate"] = rates_on(margin.interest_rates, days, margin.interest_rate)[0]
+    table["interest_rate"] = margin.interest_on(days)
     for name in ("cash_rate", "leverage", "margin_equity"):
         table[name] = getattr(margin, name)
     table["pattern_rule"] = (days < PATTERN_RULE_ENDS) & (margin.regime == "dated")

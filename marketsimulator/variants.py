@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from execution.beliefs import Beliefs
+from execution.beliefs import Beliefs, block_moments, over_blocks
 from forecasting.forecast import Progress, silent
 from marketsimulator.book import Array, Book, Index, Mask, Records, new_tape
 from marketsimulator.margin import unborrowed
@@ -43,9 +43,9 @@ FAILURES = TOTALS.index("failures")
 class Plan(NamedTuple):
     """What a variant's trader goes by: the beliefs of a history, as `Beliefs` has them, and its own settings.
 
-    mu [T', K, S]: with the premium. toll [T', K]: of what is borrowed. caps: of a symbol, of all coins, and the equity below
-    which nothing is short. leverage: by day, into the night.
-    largest_coin: USD of one coin order at most.
+    premium [T', S]: of its own prior. toll [T', K]: of what is borrowed. caps: of a symbol, of all coins, and the equity below
+    which nothing is short. leverage: by day, into the night. forecast: whether that counts. largest_coin: USD of one coin order
+    at most.
     """
 
     deciding: Mask
@@ -53,6 +53,8 @@ class Plan(NamedTuple):
     cuts: Mask
     mu: Array
     sigma: Array
+    premium: Array
+    years: Array
     matrix: Index
     correlations: Array32
     shared: Array
@@ -63,6 +65,7 @@ class Plan(NamedTuple):
     caps: tuple[float, float, float]
     leverage: tuple[float, float]
     fraction: float
+    forecast: bool
     largest_coin: float
 
 
@@ -136,18 +139,21 @@ def _outcome(
             beliefs.deciding,
             beliefs.overnight,
             beliefs.cuts,
-            _expected(settings, rule, bars.crypto, beliefs),
+            beliefs.mu,
             beliefs.sigma,
+            beliefs.premium * settings.prior.sharpe(bars.crypto),
+            beliefs.years,
             beliefs.matrix,
             beliefs.correlations,
             beliefs.shared,
-            np.array([settings.margin.nightly(at) for at in beliefs.at])[:, None] * beliefs.nights,
+            settings.margin.nightly(beliefs.at)[:, None] * beliefs.nights,
             settings.costs.expected(bars.crypto, settings.fees),
             bars.crypto,
             bars.long_only,
             (limits.symbol_cap, limits.crypto_leverage, max(limits.margin_equity, settings.margin.margin_equity)),
             (limits.intraday_leverage, limits.into_the_night),
             rule.fraction,
+            rule.forecast,
             settings.orders.largest,
         ),
         new_tape(4 * len(book.holding) + len(line.actions)),
@@ -203,7 +209,9 @@ def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
     held = targets * marks / equity
     ceiling = lent(plan.leverage[1] if plan.overnight[row] else plan.leverage[0], equity, plan.caps[2])
     free = max(0.0, unborrowed(account)) / equity
-    mu, covariance = _moments(plan, row)
+    years, correlation = over_blocks(plan.years[row], plan.correlations[plan.matrix[row]], plan.crypto, plan.shared[row])
+    moments = plan.mu[row], plan.sigma[row], plan.premium[row], years, correlation
+    mu, covariance, _ = block_moments(*moments, deciding, plan.forecast, len(targets))
     status, weights = SOLVED, held
     if deciding.any():
         status, found, _ = best_weights(
@@ -233,29 +241,6 @@ def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
         if weight != held[s]:
             targets[s] = whole_quantity(weight * equity / book.holding[s].mark, book.holding[s].increment)
     return targets
-
-
-def _expected(settings: BacktestSettings, rule: Kelly, crypto: Mask, beliefs: Beliefs) -> Array:
-    """mu [T', K, S] of the blocks, as the trader adds it up: forecast and premium, as far as the strategy rests on them."""
-    years = np.where(crypto, beliefs.years[:, :, 1:], beliefs.years[:, :, :1])
-    forecast = beliefs.mu if rule.forecast else np.zeros(beliefs.mu.shape)
-    return np.asarray(forecast + (beliefs.premium * settings.prior.sharpe(crypto))[:, None] * years)
-
-
-@compiled
-def _moments(plan: Plan, row: int) -> tuple[Array, Array]:
-    """mu [K, S], 0 for what does not decide, and covariance [K, S, S], 0 where there is no forecast."""
-    sigma, matrix = plan.sigma[row], plan.correlations[plan.matrix[row]]
-    blocks, size = sigma.shape
-    expected, covariance = np.zeros((blocks, size)), np.zeros((blocks, size, size))
-    for k in range(blocks):
-        for s in range(size):
-            expected[k, s] = plan.mu[row, k, s] if plan.deciding[row, s] else 0.0
-            for r in range(size):
-                if np.isfinite(sigma[k, s]) and np.isfinite(sigma[k, r]):
-                    across = plan.shared[row, k] if plan.crypto[s] != plan.crypto[r] else 1.0
-                    covariance[k, s, r] = matrix[s, r] * across * (sigma[k, s] * sigma[k, r])
-    return expected, covariance
 
 
 @compiled

@@ -220,7 +220,7 @@ def _solved(s: Situation, limits: Limits, fraction: float) -> tuple[Array, Array
     if status != SOLVED:
         lower, upper = limits.bounds(long_only=s.long_only, deciding=s.deciding, held=s.held, equity=s.equity)
         rows, rooms = _ceilings(s.held, s.cost, s.crypto, s.stock_ceiling, s.unborrowed, _caps(limits))
-        problem = SizingProblem.of(s.mu, s.covariance, s.held, s.cost, lower, upper, rows, rooms, fraction, s.toll, s.later)
+        problem = SizingProblem(s.mu, s.covariance, s.held, s.cost, lower, upper, rows, rooms, fraction, s.toll, s.later)
         raise SolverFailed(failure(status, len(s.mu)), problem)
     return weights, prices
 

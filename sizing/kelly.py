@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from zipfile import BadZipFile
 
 import numpy as np
@@ -36,7 +36,7 @@ class SizingProblem:
     """One problem of S symbols and G groups: what `optimal_weights` takes, kept so that a failure can be looked into.
 
     mu, held, cost, lower, upper [S]; covariance [S, S]; coefficients [G, S]; limits [G]; toll: of what is borrowed in the first
-    block. later_mu [L, S], later_covariance [L, S, S], later_toll [L]: of the blocks after it.
+    block. later: the blocks after it, if there are any.
     """
 
     mu: Array
@@ -48,40 +48,25 @@ class SizingProblem:
     coefficients: Array
     limits: Array
     fraction: float
-    toll: float
-    later_mu: Array
-    later_covariance: Array
-    later_toll: Array
+    toll: float = 0.0
+    later: Later | None = None
 
-    @classmethod
-    def of(
-        cls,
-        mu: Array,
-        covariance: Array,
-        held: Array,
-        cost: Array,
-        lower: Array,
-        upper: Array,
-        coefficients: Array,
-        limits: Array,
-        fraction: float,
-        toll: float = 0.0,
-        later: Later | None = None,
-    ) -> SizingProblem:
-        """The problem with these arguments of `optimal_weights`."""
-        blocks = nothing_later(len(mu)) if later is None else later
-        return cls(mu, covariance, held, cost, lower, upper, coefficients, limits, fraction, toll, *blocks)
+    @property
+    def blocks(self) -> Later:
+        """The blocks after the first."""
+        return nothing_later(len(self.mu)) if self.later is None else self.later
 
     def solve(self) -> tuple[int, Array, Array]:
         """Status, weights [1 + L, S], prices [G + 1 + L]."""
-        first = self.mu, self.covariance, self.held, self.cost, self.lower, self.upper, self.coefficients, self.limits
-        later = Later(self.later_mu, self.later_covariance, self.later_toll)
-        return optimal_weights(*first, self.fraction, self.toll, later)
+        arguments: list[Any] = [*(getattr(self, name) for name in _FIRST), self.blocks]
+        return optimal_weights(*arguments)
 
     def save(self, path: Path) -> None:
         """Write it as an `.npz` of plain arrays."""
+        arrays = {name: getattr(self, name) for name in _FIRST}
+        arrays |= {f"later_{name}": array for name, array in self.blocks._asdict().items()}
         with path.open("wb") as file:
-            np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+            np.savez(file, **arrays)
 
     @classmethod
     def read(cls, path: Path) -> SizingProblem:
@@ -94,10 +79,14 @@ class SizingProblem:
         """
         try:
             with np.load(path, allow_pickle=False) as held:
-                arrays = {field.name: held[field.name] for field in fields(cls)}
+                first = {name: held[name] for name in _FIRST}
+                later = Later(*(held[f"later_{name}"] for name in Later._fields))
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError(f"{path}: holds no sizing problem: {error}") from error
-        return cls(**{**arrays, **{name: float(arrays[name]) for name in ("fraction", "toll")}})
+        return cls(**{**first, "fraction": float(first["fraction"]), "toll": float(first["toll"]), "later": later})
+
+
+_FIRST = [field.name for field in fields(SizingProblem) if field.name != "later"]
 
 
 class SolverFailed(RuntimeError):
@@ -203,7 +192,7 @@ def _instant(
     arguments = mu, matrix, now, price, low, high, coefficients, limits, fraction
     status, weights, _ = optimal_weights(*arguments, 0.0, nothing_later(n))
     if status != SOLVED:
-        raise SolverFailed(failure(status, n), SizingProblem.of(*arguments))
+        raise SolverFailed(failure(status, n), SizingProblem(*arguments))
     return np.asarray(weights[0])
 
 
@@ -252,7 +241,7 @@ def _history(
     status, t, weights = _each(mu, np.ascontiguousarray(matrix), low, high, coefficients, limits, fraction, nothing_later(n))
     if status != SOLVED:
         parts = matrix[t % len(matrix)], nothing, nothing, low[t % len(low)], high[t % len(high)]
-        problem = SizingProblem.of(mu[t], *parts, coefficients, limits[t % len(limits)], fraction)
+        problem = SizingProblem(mu[t], *parts, coefficients, limits[t % len(limits)], fraction)
         raise SolverFailed(f"row {t}: {failure(status, n)}", problem)
     return weights
 

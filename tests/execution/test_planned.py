@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -34,20 +35,18 @@ FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 STOCKS = ("SYA", "SYB", "SYC")
 
 
+@dataclass(frozen=True)
 class Persistent(RandomWalk):
     """A random walk whose median rises by so many basis points in the first step, of which a share is left a bar later."""
 
-    def __init__(self, left: float = 0.0, **basis_points: float) -> None:
-        super().__init__()
-        object.__setattr__(self, "left", left)
-        object.__setattr__(self, "basis_points", basis_points)
+    left: float = 0.0
+    basis_points: Mapping[str, float] = field(default_factory=dict)
 
     def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
         table = super().forecast(bars, since)
-        given: dict[str, float] = self.__dict__["basis_points"]
-        tilt = np.array([given.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
+        tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
         values = (table.values * (1 + 1e-4 * tilt[:, None, None])).astype(np.float32)
-        carried = np.full(len(table.windows), self.__dict__["left"])
+        carried = np.full(len(table.windows), self.left)
         return replace(table, answer=values.__getitem__, persistence=carried)
 
 
@@ -55,7 +54,7 @@ def trader(left: float = 0.0, *, prior: PriorSettings | None = None, **more: Any
     basis_points = {s: more.pop(s) for s in list(more) if s.startswith("SY")}
     costs = more.pop("costs", TradingCosts())
     margin = more.pop("margin", MarginTerms())
-    base = Persistent(left, **basis_points), CorrelationEstimator(), SizingSettings(**more), Limits(), costs
+    base = Persistent(left=left, basis_points=basis_points), CorrelationEstimator(), SizingSettings(**more), Limits(), costs
     return Trader("test", *base, FeeSchedule(), prior=prior or PriorSettings(), margin=margin)
 
 

@@ -163,7 +163,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(venue:
         correlation=belief.correlation,
         cost=float(settings.costs.expected(bars.crypto, settings.fees)[0]),
         overnight=belief.overnight,
-        tolls=(settings.margin.nightly(belief.at) * belief.nights).tolist(),
+        tolls=(settings.margin.nightly(np.array([belief.at])) * belief.nights).tolist(),
     )
     assert quantity > 0
     assert execution.get_qty("SYA", price, f"broker.url_override={venue.url}") == quantity

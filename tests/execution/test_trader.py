@@ -275,7 +275,7 @@ def test_the_origins_rule_answers_a_failed_solver_only_where_it_is_asked_to(
     asked = replace(failing, sizing=SizingSettings(holding="next", fallback="legacy"))
 
     def fails(*_: object) -> None:
-        raise SolverFailed("no convergence", SizingProblem.of(*[np.zeros(0)] * 8, 0.5))
+        raise SolverFailed("no convergence", SizingProblem(*[np.zeros(0)] * 8, 0.5))
 
     monkeypatch.setattr(Kelly, "allocate", fails)
     assert decided(market, MIDDAY, failing).orders == ()

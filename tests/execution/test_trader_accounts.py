@@ -122,7 +122,7 @@ def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(market: Bar
     panel = market.until(np.datetime64(MIDDAY, "ns"))
     prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True)}
     who = Trader("t", Tilted(SYA=90.0), CorrelationEstimator(), SizingSettings(), Limits(), TradingCosts(), FeeSchedule())
-    problem = SizingProblem.of(*[np.zeros(0)] * 8, 0.5)
+    problem = SizingProblem(*[np.zeros(0)] * 8, 0.5)
 
     def fails(*_: object) -> None:
         raise SolverFailed("no convergence", problem)

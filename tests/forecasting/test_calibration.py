@@ -450,16 +450,15 @@ def test_a_lesson_looks_at_log_variances_and_counts_bars_on_a_class_s_own_clock(
         np.testing.assert_array_equal(clock[history.column], history.times)
 
 
+@dataclass(frozen=True)
 class Humming(RandomWalk):
     """A random walk whose first-step centres are a symbol's own AR(1), a tenth of the deviation; the same at every step."""
 
-    def __init__(self, left: float) -> None:
-        super().__init__()
-        object.__setattr__(self, "left", left)
+    left: float = 0.0
 
     def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
         table = super().forecast(bars, since, progress)
-        values, left = table.values, float(self.__dict__["left"])
+        values, left = table.values, self.left
         spread = volatility(values[:, 0], table.price.astype(np.float32), "quantile")
         for s, rows in enumerate(table.windows.of_symbols()):
             count = int(table.windows.last[rows][-1]) + 1
@@ -472,7 +471,7 @@ class Humming(RandomWalk):
 @pytest.mark.parametrize("left", [0.0, 0.6, 0.9])
 def test_how_long_a_centre_lasts_is_measured_on_the_centre_itself(year: Bars, left: float) -> None:
     """No return comes into it: a thousand bars a symbol say it to a few hundredths, whatever the centre is worth."""
-    table = CalibratedForecaster(Humming(left), CalibrationSettings()).forecast(year, year.times[-200])
+    table = CalibratedForecaster(Humming(left=left), CalibrationSettings()).forecast(year, year.times[-200])
     assert np.abs(np.unique(table.persistence) - left).max() < 0.06
     assert ((table.worth >= 0) & (table.worth <= 1)).all()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,30 +12,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sizing.plan import Later, nothing_later, optimal_weights
+from sizing.kelly import SizingProblem
+from sizing.plan import Later
 from sizing.program import SOLVED
 
 Array = npt.NDArray[np.float64]
 SCALES = (0.2, 1.0, 20.0)  # of the blocks' variances
 
 
-class Planned(NamedTuple):
-    """Arguments of `optimal_weights`."""
-
-    mu: Array
-    covariance: Array
-    held: Array
-    cost: Array
-    lower: Array
-    upper: Array
-    coefficients: Array
-    limits: Array
-    fraction: float
-    toll: float
-    later: Later
-
-
-def plan(seed: int, blocks: int = 3) -> Planned:
+def plan(seed: int, blocks: int = 3) -> SizingProblem:
     """Stocks and coins, some of them fixed, a premium in the long block and a signal in the short ones."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 9))
@@ -54,16 +40,16 @@ def plan(seed: int, blocks: int = 3) -> Planned:
     tolls = rng.choice([0.0, 1e-4, 1e-3, 4e-3], blocks)
     later = Later(mu[1:], covariance[1:], tolls[1:])
     limits = np.array([ceiling, 1.0, 1.0])
-    return Planned(mu[0], covariance[0], held, cost, lower, upper, groups, limits, 0.5, float(tolls[0]), later)
+    return SizingProblem(mu[0], covariance[0], held, cost, lower, upper, groups, limits, 0.5, float(tolls[0]), later)
 
 
-def worth(p: Planned, weights: Array) -> float:
+def worth(p: SizingProblem, weights: Array) -> float:
     """The plan's objective, read off its definition; what is fixed counts by its size wherever something is borrowed."""
-    mu, covariance = np.vstack([p.mu[None], p.later.mu]), np.concatenate([p.covariance[None], p.later.covariance])
+    mu, covariance = np.vstack([p.mu[None], p.blocks.mu]), np.concatenate([p.covariance[None], p.blocks.covariance])
     fixed = p.upper == p.lower
     total, before = 0.0, p.held
     for k, w in enumerate(weights):
-        toll = p.toll if k == 0 else p.later.toll[k - 1]
+        toll = p.toll if k == 0 else p.blocks.toll[k - 1]
         used = np.abs(w).sum() if k == 0 else w[~fixed].sum() + np.abs(w[fixed]).sum()
         total += mu[k] @ w - w @ covariance[k] @ w / (2 * p.fraction) - toll * max(used - 1.0, 0.0)
         total -= float(p.cost @ np.abs(np.where(fixed, 0.0, w - before)))
@@ -71,11 +57,11 @@ def worth(p: Planned, weights: Array) -> float:
     return float(total)
 
 
-def interior(p: Planned) -> Array:
+def interior(p: SizingProblem) -> Array:
     """The same plan by PIQP: x = [w₁ … w_K, |w₁|, what moves in each block, what is borrowed in each]."""
-    n, blocks = len(p.mu), 1 + len(p.later.toll)
-    mu, covariance = np.vstack([p.mu[None], p.later.mu]), np.concatenate([p.covariance[None], p.later.covariance])
-    fixed, tolls = p.upper == p.lower, np.append(p.toll, p.later.toll)
+    n, blocks = len(p.mu), 1 + len(p.blocks.toll)
+    mu, covariance = np.vstack([p.mu[None], p.blocks.mu]), np.concatenate([p.covariance[None], p.blocks.covariance])
+    fixed, tolls = p.upper == p.lower, np.append(p.toll, p.blocks.toll)
     eye, held = np.eye(n), np.abs(p.lower) * fixed
     sizes, moved, borrowed = n * blocks, n * (blocks + 1), n * (2 * blocks + 1)
     size = borrowed + blocks
@@ -119,7 +105,7 @@ def interior(p: Planned) -> Array:
 @given(st.integers(0, 1_000_000), st.integers(1, 3))
 def test_no_other_plan_is_worth_more(seed: int, blocks: int) -> None:
     p = plan(seed, blocks)
-    status, weights, _ = optimal_weights(*p)
+    status, weights, _ = p.solve()
     assert status == SOLVED
     assert (weights[0] >= p.lower).all()
     assert (weights[0] <= p.upper).all()
@@ -131,21 +117,21 @@ def test_no_other_plan_is_worth_more(seed: int, blocks: int) -> None:
 def test_into_how_many_blocks_time_is_cut_changes_nothing(seed: int) -> None:
     """Of one return and risk a day, what a position earns and risks until the horizon counts; limits hold the first block."""
     p = plan(seed, 1)
-    wide = p._replace(lower=np.full(len(p.mu), -50.0), upper=np.full(len(p.mu), 50.0), limits=np.full(3, 1e3), toll=0.0)
-    wide = wide._replace(cost=np.full(len(p.mu), 2e-4))
-    whole = optimal_weights(*wide)
+    wide = replace(p, lower=np.full(len(p.mu), -50.0), upper=np.full(len(p.mu), 50.0), limits=np.full(3, 1e3), toll=0.0)
+    wide = replace(wide, cost=np.full(len(p.mu), 2e-4))
+    whole = wide.solve()
     later = Later(0.7 * p.mu[None], 0.7 * p.covariance[None], np.zeros(1))
-    parts = optimal_weights(*wide._replace(mu=0.3 * p.mu, covariance=0.3 * p.covariance, later=later))
+    parts = replace(wide, mu=0.3 * p.mu, covariance=0.3 * p.covariance, later=later).solve()
     assert whole[0] == parts[0] == SOLVED
     assume(np.abs(whole[1]).max() < 49)
     for weights in parts[1]:
         np.testing.assert_allclose(weights, whole[1][0], rtol=1e-5, atol=1e-6)
 
 
-def one(mu: float, variance: float, held: float = 0.0, **more: Any) -> Planned:
+def one(mu: float, variance: float, held: float = 0.0, **more: Any) -> SizingProblem:
     """One symbol without ceilings, half-Kelly."""
     array = np.array([1.0])
-    base = Planned(
+    base = SizingProblem(
         mu * array,
         variance * array[None],
         held * array,
@@ -155,17 +141,15 @@ def one(mu: float, variance: float, held: float = 0.0, **more: Any) -> Planned:
         np.zeros((0, 1)),
         np.zeros(0),
         0.5,
-        0.0,
-        nothing_later(1),
     )
-    return base._replace(**more)
+    return replace(base, **more)
 
 
 def test_a_premium_too_small_for_an_hour_is_bought_for_a_month() -> None:
     """By hand: 0.1 bp an hour does not pay for 2 bp; 140 times it does, at f·(140·0.1 - 2)/(140·v)."""
-    assert optimal_weights(*one(1e-5, 1e-5))[1][0, 0] == 0.0
+    assert one(1e-5, 1e-5).solve()[1][0, 0] == 0.0
     later = Later(np.array([[139e-5]]), np.array([[[139e-5]]]), np.zeros(1))
-    status, weights, _ = optimal_weights(*one(1e-5, 1e-5, later=later))
+    status, weights, _ = one(1e-5, 1e-5, later=later).solve()
     assert status == SOLVED
     assert weights[:, 0] == pytest.approx([0.5 * (140e-5 - 2e-4) / 140e-5] * 2, rel=1e-6)
 
@@ -174,7 +158,7 @@ def test_borrowing_stops_where_it_costs_more_than_it_earns() -> None:
     """By hand: f·mu/v is 2.5, of which the part beyond 1 costs the toll: nothing is borrowed, half of it, or all."""
     free = {"cost": np.zeros(1)}
     for toll, expected, price in ((0.0, 2.5, 0.0), (1e-3, 2.0, 1e-3), (4e-3, 1.0, 3e-3)):
-        _, weights, prices = optimal_weights(*one(5e-3, 1e-3, toll=toll, **free))
+        _, weights, prices = one(5e-3, 1e-3, toll=toll, **free).solve()
         assert weights[0, 0] == pytest.approx(expected, rel=1e-6)
         assert prices[0] == pytest.approx(price, abs=1e-8)
 
@@ -182,7 +166,7 @@ def test_borrowing_stops_where_it_costs_more_than_it_earns() -> None:
 def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
     """Long 1.5 and short 1: what the short brings in is no credit, and sizes beyond 1 are charged."""
     two = np.array([5e-3, -5e-3])
-    p = Planned(
+    p = SizingProblem(
         two,
         np.diag([1e-3, 1e-3]),
         np.zeros(2),
@@ -192,17 +176,15 @@ def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
         np.zeros((0, 2)),
         np.zeros(0),
         0.5,
-        0.0,
-        nothing_later(2),
     )
-    assert optimal_weights(*p)[1][0] == pytest.approx([2.5, -2.5], rel=1e-6)
-    assert optimal_weights(*p._replace(toll=1.0))[1][0] == pytest.approx([0.5, -0.5], rel=1e-6)
+    assert p.solve()[1][0] == pytest.approx([2.5, -2.5], rel=1e-6)
+    assert replace(p, toll=1.0).solve()[1][0] == pytest.approx([0.5, -0.5], rel=1e-6)
 
 
 def test_the_day_is_borrowed_for_and_given_back_before_the_night_that_charges() -> None:
     """A signal of an hour takes 2; the plan is at 1 in the block whose nights cost."""
     later = Later(np.array([[2e-3]]), np.array([[[1e-3]]]), np.array([1e-2]))
-    _, weights, prices = optimal_weights(*one(4e-3, 1e-3, cost=np.array([1e-5]), later=later))
+    _, weights, prices = one(4e-3, 1e-3, cost=np.array([1e-5]), later=later).solve()
     assert weights[:, 0] == pytest.approx([0.5 * (4e-3 - 1e-5 + 0.0) / 1e-3, 1.0], abs=0.02)
     assert prices[0] == 0.0
     assert prices[1] == pytest.approx(0.0, abs=1e-4)
