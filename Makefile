@@ -8,7 +8,7 @@ MINUTES ?= 8
 .PHONY: backtest test check slow bench gpu wheels mutants lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
-	$(BIN)/python -m marketsimulator.backtest start=2024-04-01
+	$(BIN)/python -m marketsimulator.backtest start=2024-01-02 placebo=true
 
 test: $(VENV)/.installed-dev          ## the default tests
 	$(BIN)/pytest -n auto --dist loadfile

@@ -27,7 +27,7 @@ class Blocks:
     """
 
     holding: Holding = "plan"
-    signal_bars: int = 6
+    signal_bars: int = 3
     horizon_days: int = 28
 
 
@@ -38,7 +38,8 @@ class Belief:
     deciding [S]: whose bar has just closed, whose market is open to fill, and which have a forecast of it. overnight: the
     first block holds the night, or leaves no later decision to cut for it. cuts: stocks can still be cut for it now, forecast
     or not. years [K, S]: each symbol's own open time, in years; nights [K]: for which what is borrowed costs. mu, sigma [K, S]:
-    NaN where there is no forecast. worth [S]: what its centre was multiplied by, NaN where it was not. premium [S]: a year, for
+    NaN where there is no forecast. worth [S]: what its centre was multiplied by, NaN where it was not. signal [S]: root mean
+    square of what such a centre is worth over its whole life, a return. premium [S]: a year, for
     a class's Sharpe ratio of one. correlation [K, S, S].
     """
 
@@ -53,6 +54,7 @@ class Belief:
     mu: Array
     sigma: Array
     worth: Array
+    signal: Array
     premium: Array
     correlation: Array
 
@@ -67,7 +69,7 @@ class Beliefs:
     """Of every instant [T] of a history at which anything decides, or stocks are cut for the night, over K blocks each.
 
     at, overnight, cuts [T]; ends, nights [T, K]; years [T, K, 2]: of stocks, of coins; shared [T, K]: news that stocks and
-    coins have in common; deciding, worth, premium [T, S]; mu, sigma [T, K, S]; matrix [T]: number of the correlation
+    coins have in common; deciding, worth, signal, premium [T, S]; mu, sigma [T, K, S]; matrix [T]: number of the correlation
     matrix, [D, S, S] float32, in force. crypto [S].
     """
 
@@ -84,6 +86,7 @@ class Beliefs:
     mu: Array
     sigma: Array
     worth: Array
+    signal: Array
     premium: Array
     matrix: Index
     correlations: Array32
@@ -96,7 +99,7 @@ class Beliefs:
         matrix = self.correlations[self.matrix[t]]
         years, correlation = over_blocks(self.years[t], matrix, self.crypto, self.shared[t])
         when = bool(self.overnight[t]), bool(self.cuts[t])
-        moments = self.mu[t], self.sigma[t], self.worth[t], self.premium[t]
+        moments = self.mu[t], self.sigma[t], self.worth[t], self.signal[t], self.premium[t]
         return Belief(self.symbols, now, self.ends[t], self.deciding[t], *when, years, self.nights[t], *moments, correlation)
 
 

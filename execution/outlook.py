@@ -119,7 +119,7 @@ def deciding_symbols(bars: Bars) -> Mask:
 
 
 class _Moments(NamedTuple):
-    """mu, sigma [T, K, S] of the blocks; variance [T, S]: a year, for what lies beyond the forecast; worth [T, S] of a centre.
+    """mu, sigma [T, K, S] of the blocks; variance [T, S]: a year, for what lies beyond the forecast; worth, signal [T, S].
 
     NaN without a forecast.
     """
@@ -128,6 +128,7 @@ class _Moments(NamedTuple):
     sigma: Array
     variance: Array
     worth: Array
+    signal: Array
 
 
 def _formed(
@@ -159,6 +160,7 @@ def _formed(
         mu=moments.mu,
         sigma=moments.sigma,
         worth=moments.worth,
+        signal=moments.signal,
         premium=unit_premiums(moments.variance, numbers, matrices, bars.crypto),
         matrix=numbers,
         correlations=matrices,
@@ -201,7 +203,7 @@ def _moments(table: ForecastTable, bars: Bars, latest: Index, times: Instants, e
     """Moments of the latest forecast of each symbol (number [T, S] of its window, -1 for none)."""
     (count, size), blocks = latest.shape, ends.shape[1]
     mu, sigma = np.full((count, blocks, size), np.nan), np.full((count, blocks, size), np.nan)
-    variance, worth = np.full((count, size), np.nan), np.full((count, size), np.nan)
+    variance, worth, signal = (np.full((count, size), np.nan) for _ in range(3))
     places = np.column_stack([times, ends])
     row_of, slow = slow_variances(bars, times)
     step = max(1, PAIRS // max(1, size))
@@ -222,7 +224,8 @@ def _moments(table: ForecastTable, bars: Bars, latest: Index, times: Instants, e
         sigma[part][t, :, s] = np.sqrt(np.maximum(np.diff(until, axis=0), 0.0)).T
         mu[part][t, :, s] = _expected(values, price, place, table.persistence[window]).T
         variance[part][t, s], worth[part][t, s] = beyond, table.worth[window]
-    return _Moments(mu, sigma, variance, worth)
+        signal[part][t, s] = table.skill[window] * np.sqrt(last / HORIZON) / (1.0 - table.persistence[window])
+    return _Moments(mu, sigma, variance, worth, signal)
 
 
 def _expected(values: Array32, price: Array, place: Array, persistence: Array) -> Array:

@@ -30,7 +30,7 @@ from forecasting.moments import Volatility
 from sizing.allocation import Allocation, NoEquity, Situation
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
-from sizing.plan import Later
+from sizing.plan import Later, later_costs
 from sizing.premium import PriorSettings
 from sizing.quantity import Fallback, target_quantity
 from sizing.strategies import Legacy, Strategy, named
@@ -68,7 +68,7 @@ class SizingSettings:
     fraction: float | None = None
     volatility: Volatility = "quantile"
     holding: Holding = "plan"
-    signal_bars: int = 6
+    signal_bars: int = 3
     enhanced: bool = True
     risk_multiplier: float = 1.0
     fallback: Fallback = "none"
@@ -254,13 +254,15 @@ class Trader:
         moments = belief.mu, belief.sigma, belief.premium * self._sharpe(bars, rule), belief.years, belief.correlation
         mu, covariance, known = block_moments(*moments, belief.deciding, rule.forecast, len(crypto))
         tolls = self.margin.nightly(np.array([belief.at])) * belief.nights
+        cost, signal = self.costs.expected(crypto, self.fees), np.zeros(len(crypto))
+        signal[: len(belief.symbols)] = belief.signal if rule.forecast else 0.0
         situation = Situation.of(
             (*belief.symbols, *outside),
             account,
             account.prices,
             mu=mu[0],
             covariance=covariance[0],
-            cost=self.costs.expected(crypto, self.fees),
+            cost=cost,
             crypto=crypto,
             long_only=long_only,
             deciding=deciding,
@@ -268,7 +270,7 @@ class Trader:
             years=years,
             stock_ceiling=stock_ceiling,
             toll=float(tolls[0]),
-            later=Later(mu[1:], covariance[1:], tolls[1:]),
+            later=Later(mu[1:], covariance[1:], tolls[1:], later_costs(cost, signal, len(mu) - 1)),
         )
         return situation.beside(*_undone(account)) if account.open_orders else situation
 

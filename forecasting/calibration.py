@@ -89,7 +89,8 @@ class _History:
 class _Lesson:
     """What one class learned in one week. slopes [H]: of the centre. begin [S]: first own bar anything is computed from.
 
-    persistence: of the base forecaster's first-step centre from one bar to the next.
+    persistence: of the base forecaster's first-step centre from one bar to the next. skill: of the shrunk one, its root mean
+    square over that of the returns: the information coefficient, as far as the slope is believed.
     """
 
     pattern: Pattern
@@ -97,6 +98,7 @@ class _Lesson:
     slopes: Array
     begin: tuple[int, ...]
     persistence: float
+    skill: float
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -120,7 +122,7 @@ class CalibratedForecaster:
         histories = _histories(bars, raw)
         centre, deviation = (np.full((len(windows), HORIZON), np.nan, dtype=np.float32) for _ in range(2))
         lesson_of = np.zeros(len(windows), dtype=np.int64)
-        persistence, worth_of = np.zeros(len(windows)), np.zeros(len(windows))
+        told = np.zeros((3, len(windows)))
         shapes: list[Array] = []
         for kind, members in ((Kind.STOCK, np.flatnonzero(~bars.crypto)), (Kind.CRYPTO, np.flatnonzero(bars.crypto))):
             pupils = [histories[s] for s in members]
@@ -133,7 +135,8 @@ class CalibratedForecaster:
                 sample, median = _sample(pupils, lesson.begin, which, windows.last[rows], lesson.pattern)
                 deviation[rows] = lesson.spread.deviation(sample)
                 centre[rows] = lesson.slopes * median + self._drift(kind)
-                lesson_of[rows], persistence[rows], worth_of[rows] = len(shapes), lesson.persistence, lesson.slopes[0]
+                lesson_of[rows] = len(shapes)
+                told[:, rows] = np.array([lesson.persistence, lesson.slopes[0], lesson.skill])[:, None]
                 shapes.append(lesson.spread.shape)
         price, shape = windows.price, np.array(shapes, dtype=np.float32).reshape(-1, HORIZON, len(LEVELS))
 
@@ -141,7 +144,7 @@ class CalibratedForecaster:
             move = centre[wanted, :, None] + deviation[wanted, :, None] * shape[lesson_of[wanted]]
             return np.asarray(price[wanted, None, None] * np.exp(move), dtype=np.float32)
 
-        return ForecastTable.of(self.name, bars, windows, answer, persistence=persistence, worth=worth_of)
+        return ForecastTable.of(self.name, bars, windows, answer, persistence=told[0], worth=told[1], skill=told[2])
 
     def _raw(self, bars: Bars, since: Instants, progress: Progress) -> ForecastTable:
         """The base forecasts from `since` [S] on, and those before that a lesson has to be learned from.
@@ -216,11 +219,13 @@ class CalibratedForecaster:
         move[sample.logs[:, len(SPANS) - 1, 0] < STANDING_STILL] = np.nan
         spread = Spread.fit(sample, variance, move, slots, len(histories))
         carried = autocorrelation([h.first_steps(part) for h, part in parts])
-        return _Lesson(pattern, spread, self._slopes(sample, spread, median, move), begin, carried)
-
-    def _slopes(self, sample: Sample, spread: Spread, median: Array, move: Array) -> Array:
-        """[H] what the base forecaster's median has been worth at each step."""
         deviation = spread.deviation(sample)
+        slopes = self._slopes(sample, deviation, median, move)
+        skill = slopes[0] * _size(median, deviation) / _size(move, deviation) if slopes[0] > 0 else 0.0
+        return _Lesson(pattern, spread, slopes, begin, carried, skill)
+
+    def _slopes(self, sample: Sample, deviation: Array, median: Array, move: Array) -> Array:
+        """[H] what the base forecaster's median has been worth at each step."""
         slopes = np.zeros(HORIZON)
         for h in range(HORIZON):
             seen = np.isfinite(move[:, h]) & np.isfinite(median[:, h])
@@ -233,6 +238,12 @@ class CalibratedForecaster:
         """[H] prior expected log return after each step."""
         a_year = self.settings.stock_drift if kind is Kind.STOCK else self.settings.crypto_drift
         return np.asarray(a_year / BARS_A_YEAR[kind] * np.arange(1, HORIZON + 1))
+
+
+def _size(first: Array, deviation: Array) -> float:
+    """Root mean square of what a first step [n, H] is in deviations, where it is known."""
+    known = (first[:, 0] / deviation[:, 0])[np.isfinite(first[:, 0])]
+    return float(np.sqrt(np.mean(known**2))) if len(known) else 0.0
 
 
 def _thinned(rows: list[Index]) -> list[Index]:

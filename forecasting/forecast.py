@@ -59,7 +59,8 @@ class ForecastTable:
     whether they lie in memory, in files or are computed when asked for is its own affair. source: digest of what made
     them beside the bars, where that can change under a forecaster (weights can); empty where it cannot. persistence [N]: of a
     forecast's first-step centre, the share that is left a bar later; 0 where nothing is known of it. worth [N]: what its base's
-    centre was multiplied by; NaN where it was not.
+    centre was multiplied by; NaN where it was not. skill [N]: information coefficient
+    of the first step, as far as it is believed in; 0 where nothing is known of it.
     """
 
     name: str
@@ -71,6 +72,7 @@ class ForecastTable:
     answer: Callable[[Index], Array32]
     persistence: Array
     worth: Array
+    skill: Array
     source: str = ""
 
     @classmethod
@@ -83,13 +85,14 @@ class ForecastTable:
         *,
         persistence: Array | None = None,
         worth: Array | None = None,
+        skill: Array | None = None,
         source: str = "",
     ) -> ForecastTable:
         """The windows' answers, indexed by the panel's clock."""
         latest, count = windows.latest(bars.times), len(windows)
-        carried = np.zeros(count) if persistence is None else persistence
+        carried, usual = (np.zeros(count) if given is None else given for given in (persistence, skill))
         shrunk = np.full(count, np.nan) if worth is None else worth
-        return cls(name, bars.symbols, bars.times, latest, windows, windows.price, answer, carried, shrunk, source)
+        return cls(name, bars.symbols, bars.times, latest, windows, windows.price, answer, carried, shrunk, usual, source)
 
     def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
         """The table itself: what it holds was made from the same bars."""

@@ -66,7 +66,16 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
         simulate(settings, bars, begin, name, decider, progress, logging.INFO if k == 0 else logging.DEBUG)
         for k, (name, decider) in enumerate(deciders)
     ]
-    return Results(settings, bars, begin, main, tuple(others), time.monotonic() - began)
+    placebo = _placebo(settings.without_edge(), progress) if settings.placebo else None
+    return Results(settings, bars, begin, main, tuple(others), time.monotonic() - began, placebo)
+
+
+def _placebo(settings: BacktestSettings, progress: Progress) -> Run:
+    """The settings' trader alone, on their bars."""
+    bars, begin = settings.panel()
+    forecaster = settings.forecaster.build(bars.symbols)
+    trader = settings.prepared(settings.trader(forecaster), bars, begin, progress)
+    return simulate(settings, bars, begin, forecaster.name, trader, progress)
 
 
 @contextmanager

@@ -50,7 +50,10 @@ REGIMES = {
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A backtest's main run and the runs to compare it with. first: instant number it begins at. seconds: that it took."""
+    """A backtest's main run and the runs to compare it with. first: instant number it begins at. seconds: that it took.
+
+    placebo: the main run's trader on the same synthetic market without its edge.
+    """
 
     settings: BacktestSettings
     bars: Bars
@@ -58,6 +61,7 @@ class Results:
     main: Run
     comparisons: tuple[Run, ...]
     seconds: float
+    placebo: Run | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -164,13 +168,7 @@ class Results:
             notes.append("The oracle reads the future: an upper bound on what forecasts could be worth, not a result.")
         if not self.main.fills:
             notes.append(_no_trades(self.main))
-        share, walk = rests_on_prior(self.main), next(run for run in self.comparisons if run.name == "random_walk")
-        if share is not None:
-            notes.append(f"{share:.0%} of the mean position rests on the prior, {1 - share:.0%} on the forecast.")
-        if rests_on_prior(walk) is not None:
-            notes.append("The random_walk run is the prior alone: the same decision, without a forecast's centre.")
-        if [(f.client_order_id, f.qty) for f in self.main.fills] == [(f.client_order_id, f.qty) for f in walk.fills]:
-            notes.append("A random walk leads to the same trades: the forecast made no difference.")
+        notes += self._prior_remarks()
         silent = sorted(set(self.bars.symbols) - {c.symbol for d in self.main.decisions for c in d.choices})
         if silent:
             notes.append(f"Never decided, for want of a forecast: {', '.join(silent)}.")
@@ -179,6 +177,27 @@ class Results:
         if failed:
             notes.append(f"Sizing failed at {failed} instants; the log says why, unsolved-….npz hold the problems.")
         return notes
+
+    def _prior_remarks(self) -> list[str]:
+        """What rests on the stated premium, and what on the forecast."""
+        notes = []
+        share, walk = rests_on_prior(self.main), next(run for run in self.comparisons if run.name == "random_walk")
+        if share is not None:
+            notes.append(f"{share:.0%} of the mean position rests on the prior, {1 - share:.0%} on the forecast.")
+        if self.placebo is not None:
+            notes.append(self._without_edge(self.placebo))
+        if rests_on_prior(walk) is not None:
+            notes.append("The random_walk run is the prior alone: the same decision, without a forecast's centre.")
+        if [(f.client_order_id, f.qty) for f in self.main.fills] == [(f.client_order_id, f.qty) for f in walk.fills]:
+            notes.append("A random walk leads to the same trades: the forecast made no difference.")
+        return notes
+
+    def _without_edge(self, run: Run) -> str:
+        """What the same trader did where there was nothing to find, in a line."""
+        share, trades = rests_on_prior(run), sum(f.price > 0 for f in run.fills)
+        rests = "" if share is None else f", {share:.0%} of its position on the prior, {1 - share:.0%} on the forecast"
+        earned = self.performance(run).total_return
+        return f"The same market without an edge (data.edge=0): {earned:+.2%}, {trades:,} trades{rests}."
 
     def _broker_remarks(self) -> list[str]:
         """What the broker did against the trader's will."""

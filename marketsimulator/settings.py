@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from omegaconf import DictConfig
@@ -43,7 +43,8 @@ class BacktestSettings(TradingSettings):
     """A backtest from top to bottom.
 
     start, end: New York dates, both inclusive, or instants with a zone; or days: calendar days up to the last bar all
-    symbols share. capital: USD. trials: the trial ledger, an SQLite file; none keeps the run out of it.
+    symbols share. capital: USD. trials: the trial ledger, an SQLite file; none keeps the run out of it. placebo: run the
+    synthetic market without its edge as well.
     """
 
     start: str | None = None
@@ -52,6 +53,7 @@ class BacktestSettings(TradingSettings):
     capital: float = 100_000.0
     output: str = "outputs/backtest"
     trials: str | None = None
+    placebo: bool = False
     fills: FillTerms = field(default_factory=FillTerms)
 
     def __post_init__(self) -> None:
@@ -62,6 +64,8 @@ class BacktestSettings(TradingSettings):
             raise InputError("days: give either start and end, or days")
         if self.days is not None and self.days < 1:
             raise InputError(f"days: {self.days} is below 1")
+        if self.placebo and (self.data.dir or not self.data.edge):
+            raise InputError("placebo: only a synthetic market with an edge (data.edge above 0) has one to do without")
 
     @classmethod
     def of(cls, config: DictConfig) -> BacktestSettings:
@@ -94,6 +98,10 @@ class BacktestSettings(TradingSettings):
         if begin >= end:
             raise InputError(f"start, end: no bar becomes known between {utc_text(first)} and {utc_text(last)}")
         return bars.between(0, end), begin
+
+    def without_edge(self) -> BacktestSettings:
+        """The same on the same synthetic market without its edge."""
+        return replace(self, placebo=False, data=replace(self.data, edge=0.0))
 
     def book(self, bars: Bars) -> Book:
         """An account of `capital` in cash."""

@@ -26,7 +26,7 @@ from marketsimulator.terms import day_table
 from marketsimulator.timeline import Timeline, advance, open_bars
 from sizing.allocation import best_weights
 from sizing.limits import kept_share, lent
-from sizing.plan import Later
+from sizing.plan import Later, later_costs
 from sizing.program import SOLVED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
@@ -43,9 +43,9 @@ FAILURES = TOTALS.index("failures")
 class Plan(NamedTuple):
     """What a variant's trader goes by: the beliefs of a history, as `Beliefs` has them, and its own settings.
 
-    premium [T', S]: of its own prior. toll [T', K]: of what is borrowed. caps: of a symbol, of all coins, and the equity below
-    which nothing is short. leverage: by day, into the night. forecast: whether that counts. largest_coin: USD of one coin order
-    at most.
+    premium [T', S]: of its own prior. signal [T', S]: 0 where forecasts do not count. toll [T', K]: of what is borrowed.
+    caps: of a symbol, of all coins, and the equity below which nothing is short. leverage: by day, into the night. forecast:
+    whether that counts. largest_coin: USD of one coin order at most.
     """
 
     deciding: Mask
@@ -54,6 +54,7 @@ class Plan(NamedTuple):
     mu: Array
     sigma: Array
     premium: Array
+    signal: Array
     years: Array
     matrix: Index
     correlations: Array32
@@ -142,6 +143,7 @@ def _outcome(
             beliefs.mu,
             beliefs.sigma,
             beliefs.premium * settings.prior.sharpe(bars.crypto),
+            beliefs.signal if rule.forecast else np.zeros(beliefs.signal.shape),
             beliefs.years,
             beliefs.matrix,
             beliefs.correlations,
@@ -228,7 +230,7 @@ def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
             plan.caps,
             plan.fraction,
             plan.toll[row, 0],
-            Later(mu[1:], covariance[1:], plan.toll[row, 1:]),
+            Later(mu[1:], covariance[1:], plan.toll[row, 1:], later_costs(plan.cost, plan.signal[row], len(mu) - 1)),
         )
         weights = found[0]
     loose = ~plan.crypto & ~deciding

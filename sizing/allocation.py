@@ -26,6 +26,7 @@ BINDING = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost")  # whateve
 SYMBOL_CAP, LONG_ONLY, FIRST_CEILING, FINANCING, COST = 0, 1, 2, 2 + len(CEILINGS), 3 + len(CEILINGS)
 TOUCH = 1e-6  # a limit this close, in weight, binds
 SAME = 1e-9  # a weight this close to the wanted one is it
+NOTHING = 1e-12  # a return below this is rounding
 
 
 class NoEquity(InputError):
@@ -146,10 +147,7 @@ class Situation:
             deciding=np.append(self.deciding, fixed),
             universe=np.append(self.universe, fixed),
             years=np.append(self.years, none),
-            later=self.later
-            and Later(
-                np.pad(self.later.mu, ((0, 0), more[0])), np.pad(self.later.covariance, ((0, 0), *more)), self.later.toll
-            ),
+            later=self.later and self.later.beside(len(weights)),
         )
 
     @property
@@ -332,7 +330,10 @@ def _holds(
     gradient: Array,
     prices: Array,
 ) -> tuple[Index, Array]:
-    """Which of BINDING hold each target [S], a bit each, and what one more of its own bound would be worth [S]."""
+    """Which of BINDING hold each target [S], a bit each, and what one more of its own bound would be worth [S].
+
+    A ceiling holds what would move on without it: by the gradient net of cost, or, where there is none, by what is wanted.
+    """
     rows, rooms = _ceilings(held, cost, crypto, stock_ceiling, unborrowed, caps)
     holds, further = np.zeros(len(target), dtype=np.int64), np.full(len(target), np.nan)
     full, borrowed, onward = np.empty(len(rooms), dtype=np.bool_), prices[len(rooms)], prices[len(rooms) + 1 :].sum()
@@ -342,15 +343,18 @@ def _holds(
         wish, got, now = wanted[k], target[k], held[k]
         if not deciding[k]:
             continue
-        outward = -1.0 if got < 0 or (got == 0 and wish < 0) else 1.0
+        priced = np.isfinite(gradient[k])
+        slope = gradient[k] if priced else wish - got
+        outward = -1.0 if got < 0 or (got == 0 and slope < 0) else 1.0
         taken, bits = _pressing(rows[:, k], full, prices, borrowed + outward * onward)
-        bits = bits if abs(wish) > abs(got) else 0
         saved = cost[k] if (now - got) * outward > 0 else -cost[k]
+        onwards = outward * slope + (saved if priced else 0.0) > NOTHING
+        bits = bits if onwards else 0
         gain = outward * gradient[k] + saved - taken
         further[k] = 0.0 if gain < 0.0 else gain
         if abs(got) >= caps[0] - TOUCH:
             bits |= 1 << SYMBOL_CAP
-        if got == min(now, 0.0) and wish < got and (long_only[k] or equity < caps[2]):
+        if got == min(now, 0.0) and outward < 0 and onwards and (long_only[k] or equity < caps[2]):
             bits |= 1 << LONG_ONLY
         if bits == 0 and got == now and wish != got and cost[k] > 0:
             bits |= 1 << COST

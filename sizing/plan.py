@@ -1,15 +1,17 @@
 """The plan: weights for a few blocks of time, of which the first one's are acted on.
 
-    maximise  Σₖ [muₖ'wₖ - wₖ'Σₖwₖ / (2·fraction) - tollₖ·(borrowed in block k)] - cost'(|w₁ - held| + Σₖ |wₖ₊₁ - wₖ|)
+    maximise  Σₖ [muₖ'wₖ - wₖ'Σₖwₖ / (2·fraction) - tollₖ·(borrowed in block k)] - Σₖ costₖ'|wₖ - wₖ₋₁|,  w₀ = held
     subject to  lower ≤ w₁ ≤ upper  and  Σ cᵢ·|w₁ᵢ| ≤ ceiling for every group
 
 Each change is paid once, whatever the length of the blocks: what a position earns until the horizon is set against one
-cost. Later blocks are nobody's orders: no bound or ceiling holds them, and what they say of the first is all that is asked.
-In w₁ and the changes from block to block it is the program of `program.py`, each change with its knot at 0.
+cost. The last change may count for less (`later_costs`). Later blocks are nobody's orders: no bound or ceiling holds them,
+and what they say of the first is all that is asked. In w₁ and the changes from block to block it is the program of
+`program.py`, each change with its knot at 0.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -26,16 +28,40 @@ FAR = 100.0  # a weight beyond every plan
 
 
 class Later(NamedTuple):
-    """The L blocks after the first, S symbols: mu [L, S], covariance [L, S, S], toll [L]: of what is borrowed in each."""
+    """The L blocks after the first, S symbols: mu, cost [L, S], covariance [L, S, S], toll [L]: of what is borrowed in each."""
 
     mu: Array
     covariance: Array
     toll: Array
+    cost: Array
+
+    def beside(self, count: int) -> Later:
+        """The same with so many symbols beside it, of no return, risk or cost."""
+        more = (0, count)
+        mu, cost = (np.pad(array, ((0, 0), more)) for array in (self.mu, self.cost))
+        return Later(mu, np.pad(self.covariance, ((0, 0), more, more)), self.toll, cost)
 
 
 def nothing_later(symbols: int) -> Later:
     """No blocks after the first."""
-    return Later(np.empty((0, symbols)), np.empty((0, symbols, symbols)), np.empty(0))
+    return Later(np.empty((0, symbols)), np.empty((0, symbols, symbols)), np.empty(0), np.empty((0, symbols)))
+
+
+@compiled
+def later_costs(cost: Array, signal: Array, blocks: int) -> Array:
+    """[L, S] what the changes into L later blocks count: their cost, but the last one's as far as it will be anybody's.
+
+    signal [S]: root mean square of what a forecast is worth over its whole life, a return; 0 or NaN where there is none. When
+    a forecast has died, the next one decides. Where it pays for a trade, it asks for the position as often as for its opposite,
+    and on balance leaving costs nothing; where it does not, the cost is the position's own. So the last change counts
+    P(|Z|·signal < cost) of its cost, Z standard normal: all of it without a forecast.
+    """
+    counted = np.empty((blocks, len(cost)))
+    counted[:] = cost
+    for s in range(len(cost) if blocks > 0 else 0):
+        if signal[s] > 0.0:
+            counted[blocks - 1, s] *= math.erf(cost[s] / (signal[s] * math.sqrt(2.0)))
+    return counted
 
 
 @compiled
@@ -80,7 +106,7 @@ def optimal_weights(
     now, price = np.zeros(n * blocks), np.empty(n * blocks)
     low[:n], high[:n], now[:n] = lower[free], upper[free], held[free]
     for k in range(blocks):
-        price[k * n : (k + 1) * n] = cost[free]
+        price[k * n : (k + 1) * n] = cost[free] if k == 0 else later.cost[k - 1][free]
     status, solved, paid = solve(Program(pull, risk, low, high, now, price, groups, room, tolls[counted], counted > m))
     weights, prices = np.empty((blocks, len(mu))), np.zeros(m + blocks)
     prices[counted] = paid

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sizing.allocation import AccountLike, NoEquity, Situation
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
-from sizing.plan import Later
+from sizing.plan import Later, later_costs
 from sizing.strategies import Kelly, Legacy, Strategy
 from trainingdata.compiled import inlined
 from trainingdata.errors import InputError
@@ -107,6 +107,7 @@ def get_qty(
     hours: float = 1.0,
     overnight: bool = False,
     tolls: Sequence[float] = (),
+    signal: float = 0.0,
     enhanced: bool = True,
     fallback: Fallback = "none",
     risk_multiplier: float = 1.0,
@@ -128,6 +129,8 @@ def get_qty(
         own bars in the first block, for `vol_target` and `risk_parity`; whether the overnight ceiling is in force.
     tolls : [K]
         of one USD borrowed in each block; none: borrowing is free.
+    signal
+        root mean square of what a forecast of the symbol is worth over its whole life, a return; see `plan.later_costs`.
     enhanced, risk_multiplier
         `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the origin's rule (`Legacy`) under the same limits.
     fallback
@@ -141,10 +144,11 @@ def get_qty(
     An account without equity carries nothing: the answer closes what is held.
     """
     item = instrument(symbol)
-    _check(price, cost, moments, correlation, tolls)
+    _check(price, cost, moments, correlation, tolls, signal)
     rules = limits or Limits()
+    told = cost, hours, overnight, tolls, signal
     try:
-        situation, row = _situation(item.symbol, price, account, moments, correlation, rules, cost, hours, overnight, tolls)
+        situation, row = _situation(item.symbol, price, account, moments, correlation, rules, *told)
     except NoEquity as reason:
         log.warning("%s: Enhanced sizing failed: %s", item.symbol, reason)
         return -account.exposure.get(item.symbol, Decimal(0))
@@ -176,6 +180,7 @@ def _situation(
     hours: float,
     overnight: bool,
     tolls: Sequence[float],
+    signal: float,
 ) -> tuple[Situation, int]:
     """The account with only `symbol` deciding, and the symbol's row."""
     others = () if moments is None else (s for s in moments.symbols if s in account.prices)
@@ -193,14 +198,14 @@ def _situation(
         for k in range(blocks):
             both = np.outer(deviation[k, picks], deviation[k, picks])
             covariance[k][np.ix_(rows, rows)] = c[k][np.ix_(picks, picks)] * both
-    charged = np.array([*tolls, *[0.0] * (blocks - len(tolls))])
+    charged, price_of = np.array([*tolls, *[0.0] * (blocks - len(tolls))]), np.full(n, cost)
     situation = Situation.of(
         symbols,
         account,
         {**account.prices, symbol: price},
         mu=mu[0],
         covariance=covariance[0],
-        cost=np.full(n, cost),
+        cost=price_of,
         crypto=np.array([instrument(s).kind is Kind.CRYPTO for s in symbols]),
         long_only=np.array([not instrument(s).shortable for s in symbols]),
         deciding=np.array([s == symbol for s in symbols]),
@@ -208,17 +213,26 @@ def _situation(
         years=np.array([hours / BARS_A_YEAR[instrument(s).kind] for s in symbols]),
         stock_ceiling=limits.stock_ceiling(overnight=overnight, equity=account.equity),
         toll=float(charged[0]),
-        later=Later(mu[1:], covariance[1:], charged[1:]),
+        later=Later(mu[1:], covariance[1:], charged[1:], later_costs(price_of, np.full(n, signal), blocks - 1)),
     )
     return situation, symbols.index(symbol)
 
 
-def _check(price: float, cost: float, moments: MomentsLike | None, correlation: Array | None, tolls: Sequence[float]) -> None:
+def _check(
+    price: float,
+    cost: float,
+    moments: MomentsLike | None,
+    correlation: Array | None,
+    tolls: Sequence[float],
+    signal: float,
+) -> None:
     """Refuse numbers that cannot be, and beliefs that do not belong together."""
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price} is not above 0")
     if not 0 <= cost < 1:
         raise InputError(f"cost: {cost} is outside 0 … 1")
+    if not 0 <= signal < 1:
+        raise InputError(f"signal: {signal} is outside 0 … 1")
     if moments is None:
         return
     m = len(moments.symbols)

@@ -99,7 +99,7 @@ class Kelly:
             covariance=situation.covariance / both,
             cost=situation.cost / times,
             toll=situation.toll / self.multiplier,
-            later=Later(later.mu / times, later.covariance / both, later.toll / self.multiplier),
+            later=Later(later.mu / times, later.covariance / both, later.toll / self.multiplier, later.cost / times),
         )
         allocation = allocate(stretched, limits, self.fraction)
         unpriced = tuple(dict.fromkeys(bound, np.nan) for bound in allocation.binding)  # prices are of v, not of m·v

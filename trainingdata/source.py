@@ -35,8 +35,8 @@ class DataSettings:
     adjustment: Adjustment = "split"
     feed: Feed = "iex"
     seed: int = 0
-    edge: float = 0.08
-    start: str = "2023-09-01"
+    edge: float = 0.15
+    start: str = "2023-01-02"
     end: str = "2024-06-28"
 
     def bars(self, symbols: Sequence[str], start: str | None, end: str | None) -> Bars:

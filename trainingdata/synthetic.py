@@ -37,8 +37,8 @@ class SyntheticMarket:
     """
 
     seed: int = 0
-    edge: float = 0.08
-    start: str = "2023-09-01"
+    edge: float = 0.15
+    start: str = "2023-01-02"
     end: str = "2024-06-28"
     symbols: tuple[str, ...] = SYMBOLS
 

@@ -40,21 +40,23 @@ class Persistent(RandomWalk):
     """A random walk whose median rises by so many basis points in the first step, of which a share is left a bar later."""
 
     left: float = 0.0
+    skill: float = 0.0
     basis_points: Mapping[str, float] = field(default_factory=dict)
 
     def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
         table = super().forecast(bars, since)
         tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
         values = (table.values * (1 + 1e-4 * tilt[:, None, None])).astype(np.float32)
-        carried = np.full(len(table.windows), self.left)
-        return replace(table, answer=values.__getitem__, persistence=carried)
+        carried, skill = (np.full(len(table.windows), value) for value in (self.left, self.skill))
+        return replace(table, answer=values.__getitem__, persistence=carried, skill=skill)
 
 
-def trader(left: float = 0.0, *, prior: PriorSettings | None = None, **more: Any) -> Trader:
+def trader(left: float = 0.0, skill: float = 0.0, *, prior: PriorSettings | None = None, **more: Any) -> Trader:
     basis_points = {s: more.pop(s) for s in list(more) if s.startswith("SY")}
     costs = more.pop("costs", TradingCosts())
     margin = more.pop("margin", MarginTerms())
-    base = Persistent(left=left, basis_points=basis_points), CorrelationEstimator(), SizingSettings(**more), Limits(), costs
+    forecaster = Persistent(left=left, skill=skill, basis_points=basis_points)
+    base = forecaster, CorrelationEstimator(), SizingSettings(**more), Limits(), costs
     return Trader("test", *base, FeeSchedule(), prior=prior or PriorSettings(), margin=margin)
 
 
@@ -117,7 +119,7 @@ def test_without_costs_half_the_premiums_sharpe_ratio_is_the_books_volatility(ma
     ],
 )
 def test_a_plan_looks_at_the_next_decision_the_life_of_a_signal_and_the_horizon(market: Bars, at: str, ends: list[str]) -> None:
-    belief = believed(market, at, trader())
+    belief = believed(market, at, trader(signal_bars=6))
     assert [str(end)[:16] for end in belief.ends] == ends
     nights = {MIDDAY: [0, 1, 27], LAST: [1, 0, 28], NIGHT: [0, 0, 28]}[at]  # clocks change: the close is before 20:30 by then
     assert belief.nights.tolist() == nights
@@ -160,6 +162,25 @@ def test_a_signal_that_lasts_is_traded_at_costs_that_one_bar_does_not_pay(market
     dear, none = TradingCosts(8, 7, 0, 0, 0, 0), PriorSettings(stock_sharpe=0.0)
     assert decided(market, MIDDAY, trader(0.0, SYA=10.0, costs=dear, prior=none)).orders == ()
     assert [o.symbol for o in decided(market, MIDDAY, trader(0.8, SYA=10.0, costs=dear, prior=none)).orders] == ["SYA"]
+
+
+def test_what_leaving_costs_counts_less_where_forecasts_are_worth_more(market: Bars) -> None:
+    """A signal that would not pay for its way in and out is taken where the next ones are as large."""
+    none = PriorSettings(stock_sharpe=0.0)
+    dear = TradingCosts(6, 4, 0, 0, 0, 0)
+    belief = believed(market, MIDDAY, trader(0.6, 0.1, SYA=10.0))
+    s = belief.symbols.index("SYA")
+    hourly = np.sqrt(belief.sigma[:2, s] @ belief.sigma[:2, s] / (belief.years[:2, s].sum() * BARS_A_YEAR[Kind.STOCK]))
+    assert belief.signal[s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)
+    sizes = [abs(target_of(market, trader(0.6, skill, SYA=6.0, costs=dear, prior=none))) for skill in (0.0, 1.0)]
+    assert sizes[0] < sizes[1] / 2
+    for strategy in ("premium_50", "kelly_50"):
+        alike = [target_of(market, trader(0.6, skill, strategy=strategy)) for skill in (0.0, 1e-9)]
+        assert alike[0] == alike[1] > 0
+
+
+def target_of(market: Bars, who: Trader, symbol: str = "SYA") -> float:
+    return next(c.target for c in decided(market, MIDDAY, who).choices if c.symbol == symbol)
 
 
 def test_premium_50_hears_no_forecast(market: Bars) -> None:

@@ -53,7 +53,8 @@ class Tilted:
         table = RandomWalk().forecast(bars, since)
         steps = np.arange(1, HORIZON + 1)
         values = table.values * (1 + 1e-4 * self.basis_points * steps[None, :, None])
-        return replace(table, answer=values.astype(np.float32).__getitem__)
+        told = np.full(len(table.windows), 0.3)
+        return replace(table, answer=values.astype(np.float32).__getitem__, persistence=told, skill=told)
 
 
 class Planned(NamedTuple):
@@ -163,6 +164,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(venue:
         correlation=belief.correlation,
         cost=float(settings.costs.expected(bars.crypto, settings.fees)[0]),
         overnight=belief.overnight,
+        signal=float(belief.signal[0]),
         tolls=(settings.margin.nightly(np.array([belief.at])) * belief.nights).tolist(),
     )
     assert quantity > 0

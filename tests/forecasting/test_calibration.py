@@ -476,6 +476,18 @@ def test_how_long_a_centre_lasts_is_measured_on_the_centre_itself(year: Bars, le
     assert ((table.worth >= 0) & (table.worth <= 1)).all()
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.4, 1.0])
+def test_skill_is_the_usual_size_of_centres_among_returns_as_far_as_they_are_believed(
+    year: Bars, slope: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Centres of a tenth of the random walk's deviation, which knows no hours: a tenth of the returns, more or less."""
+    monkeypatch.setattr(calibration, "worth", lambda *_: slope)
+    table = CalibratedForecaster(Humming(left=0.6), CalibrationSettings()).forecast(year, year.times[-200])
+    assert (table.skill >= 0.07 * slope).all()
+    assert (table.skill <= 0.15 * slope).all()
+    assert not RandomWalk().forecast(year, year.times[-200]).skill.any()
+
+
 def test_what_lasts_is_between_nothing_and_nearly_all() -> None:
     assert autocorrelation([np.array([1.0, -1.0, 1.0, -1.0])]) == 0.0
     assert autocorrelation([np.ones(5), np.ones(1), np.empty(0)]) == 0.99

@@ -165,6 +165,18 @@ def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and
     assert "The random_walk run is the prior alone" in remarks
 
 
+def test_the_same_market_without_its_edge_is_told_in_a_line_beside_the_run() -> None:
+    """The line is the run that a user would make with data.edge=0, and the run itself is the one without the line."""
+    words = ["forecaster=historical", "data.edge=0.4"]
+    told, without, plain = (run_backtest(settings(*words, *more)) for more in (["placebo=true"], ["data.edge=0"], []))
+    assert told.placebo is not None
+    assert told.main.fills == plain.main.fills
+    assert told.placebo.fills == without.main.fills != plain.main.fills
+    line = next(remark for remark in told.summary()["remarks"] if "without an edge" in remark)
+    assert f"{without.summary()['total_return']:+.2%}, {without.summary()['trades']:,} trades" in line
+    assert not any("without an edge" in remark for remark in plain.summary()["remarks"])
+
+
 def test_a_random_walk_without_a_premium_trades_nothing_and_says_why() -> None:
     walk = run_backtest(settings("forecaster=ewma", "prior.stock_sharpe=0"))
     remarks = " ".join(walk.summary()["remarks"])
@@ -354,6 +366,8 @@ def test_a_run_in_which_nothing_ever_has_a_hundred_bars_is_an_error() -> None:
         (["strategy=my strategy"], "strategy: 'my strategy'"),
         (["data.dir=/nowhere"], "data.dir: /nowhere is no folder"),
         (["symbols=NVDA"], "synthetic market has no NVDA"),
+        (["placebo=true", "data.edge=0"], "placebo"),
+        (["placebo=true", "data.dir=/nowhere"], "placebo"),
         (["data=null"], "data"),
         (["limits=3"], "limits"),
     ],

@@ -38,7 +38,7 @@ def plan(seed: int, blocks: int = 3) -> SizingProblem:
     groups = np.array([~crypto * 1.0, crypto * 1.0, ~crypto / ceiling + crypto])
     cost = np.where(rng.random(n) < 0.9, rng.choice([0.0, 2e-4, 2e-3]), 0.0)
     tolls = rng.choice([0.0, 1e-4, 1e-3, 4e-3], blocks)
-    later = Later(mu[1:], covariance[1:], tolls[1:])
+    later = Later(mu[1:], covariance[1:], tolls[1:], cost * rng.choice([0.0, 0.3, 1.0], (blocks - 1, n)))
     limits = np.array([ceiling, 1.0, 1.0])
     return SizingProblem(mu[0], covariance[0], held, cost, lower, upper, groups, limits, 0.5, float(tolls[0]), later)
 
@@ -52,7 +52,8 @@ def worth(p: SizingProblem, weights: Array) -> float:
         toll = p.toll if k == 0 else p.blocks.toll[k - 1]
         used = np.abs(w).sum() if k == 0 else w[~fixed].sum() + np.abs(w[fixed]).sum()
         total += mu[k] @ w - w @ covariance[k] @ w / (2 * p.fraction) - toll * max(used - 1.0, 0.0)
-        total -= float(p.cost @ np.abs(np.where(fixed, 0.0, w - before)))
+        cost = p.cost if k == 0 else p.blocks.cost[k - 1]
+        total -= float(cost @ np.abs(np.where(fixed, 0.0, w - before)))
         before = w
     return float(total)
 
@@ -81,7 +82,7 @@ def interior(p: SizingProblem) -> Array:
         at = slice(k * n, (k + 1) * n)
         hessian[at, at], slope[at] = covariance[k] / p.fraction, -mu[k]
         low[at], high[at] = np.where(fixed, p.lower - 1e-11, low[at]), np.where(fixed, p.lower + 1e-11, high[at])
-        slope[moved + k * n : moved + (k + 1) * n] = np.where(fixed, 0.0, p.cost)
+        slope[moved + k * n : moved + (k + 1) * n] = np.where(fixed, 0.0, p.cost if k == 0 else p.blocks.cost[k - 1])
         for sign in (eye, -eye):
             before = () if k == 0 else ((at.start - n, -sign),)
             below(sign @ p.held if k == 0 else np.zeros(n), (at.start, sign), (moved + k * n, -eye), *before)
@@ -120,7 +121,7 @@ def test_into_how_many_blocks_time_is_cut_changes_nothing(seed: int) -> None:
     wide = replace(p, lower=np.full(len(p.mu), -50.0), upper=np.full(len(p.mu), 50.0), limits=np.full(3, 1e3), toll=0.0)
     wide = replace(wide, cost=np.full(len(p.mu), 2e-4))
     whole = wide.solve()
-    later = Later(0.7 * p.mu[None], 0.7 * p.covariance[None], np.zeros(1))
+    later = Later(0.7 * p.mu[None], 0.7 * p.covariance[None], np.zeros(1), wide.cost[None])
     parts = replace(wide, mu=0.3 * p.mu, covariance=0.3 * p.covariance, later=later).solve()
     assert whole[0] == parts[0] == SOLVED
     assume(np.abs(whole[1]).max() < 49)
@@ -148,7 +149,7 @@ def one(mu: float, variance: float, held: float = 0.0, **more: Any) -> SizingPro
 def test_a_premium_too_small_for_an_hour_is_bought_for_a_month() -> None:
     """By hand: 0.1 bp an hour does not pay for 2 bp; 140 times it does, at f·(140·0.1 - 2)/(140·v)."""
     assert one(1e-5, 1e-5).solve()[1][0, 0] == 0.0
-    later = Later(np.array([[139e-5]]), np.array([[[139e-5]]]), np.zeros(1))
+    later = Later(np.array([[139e-5]]), np.array([[[139e-5]]]), np.zeros(1), np.full((1, 1), 2e-4))
     status, weights, _ = one(1e-5, 1e-5, later=later).solve()
     assert status == SOLVED
     assert weights[:, 0] == pytest.approx([0.5 * (140e-5 - 2e-4) / 140e-5] * 2, rel=1e-6)
@@ -183,7 +184,7 @@ def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
 
 def test_the_day_is_borrowed_for_and_given_back_before_the_night_that_charges() -> None:
     """A signal of an hour takes 2; the plan is at 1 in the block whose nights cost."""
-    later = Later(np.array([[2e-3]]), np.array([[[1e-3]]]), np.array([1e-2]))
+    later = Later(np.array([[2e-3]]), np.array([[[1e-3]]]), np.array([1e-2]), np.full((1, 1), 1e-5))
     _, weights, prices = one(4e-3, 1e-3, cost=np.array([1e-5]), later=later).solve()
     assert weights[:, 0] == pytest.approx([0.5 * (4e-3 - 1e-5 + 0.0) / 1e-3, 1.0], abs=0.02)
     assert prices[0] == 0.0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sizing.allocation import TOUCH, Allocation, Situation, allocate
 from sizing.kelly import unconstrained_kelly
 from sizing.limits import Limits
+from sizing.plan import Later
 
 
 def situation_of(seed: int) -> Situation:
@@ -37,15 +41,18 @@ def situation_of(seed: int) -> Situation:
 def plainly(s: Situation, limits: Limits, found: Allocation, k: int) -> set[str]:
     """The names of what holds weight k, ceiling by ceiling."""
     wish, got, held = found.wanted[k], found.target[k], s.held[k]
+    slope = float(s.mu[k] - 2.0 * s.covariance[k] @ found.target)
+    outward = -1.0 if got < 0 or (got == 0 and slope < 0) else 1.0
     ceilings = limits.ceilings(
         crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=s.unborrowed / (1 + s.cost.max())
     )
     names = set()
     if abs(got) >= limits.symbol_cap - TOUCH:
         names.add("symbol_cap")
-    if got == min(held, 0.0) and wish < got and (s.long_only[k] or s.equity < limits.margin_equity):
+    onwards = outward * slope > (-1.0 if (held - got) * outward > 0 else 1.0) * s.cost[k] + 1e-12
+    if got == min(held, 0.0) and outward < 0 and onwards and (s.long_only[k] or s.equity < limits.margin_equity):
         names.add("long_only")
-    if abs(wish) > abs(got):
+    if onwards:
         full = [c for c in ceilings if float(c.coefficients @ np.abs(found.target)) >= c.limit - TOUCH]
         names |= {c.name for c in full if c.coefficients[k] > 0}
     if not names and got == held and wish != got and s.cost[k] > 0:
@@ -86,3 +93,25 @@ def test_more_room_under_what_binds_is_worth_its_price(seed: int) -> None:
 
     risen = (worth(after.target) - worth(found.target)) / more
     assert -1e-9 <= risen <= total + 1e-4 * max(total, 1e-3)
+
+
+def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wants_less() -> None:
+    """Two stocks that are worth nothing after the first block fill the account by day; what held them is the ceiling."""
+    n, limits = 2, Limits(symbol_cap=1.0)
+    s = replace(
+        situation_of(0),
+        **{name: np.zeros(n) for name in ("held", "years")},
+        **{name: np.zeros(n, dtype=bool) for name in ("crypto", "long_only")},
+        **{name: np.ones(n, dtype=bool) for name in ("deciding", "universe")},
+        mu=np.full(n, 4e-3),
+        covariance=1e-4 * np.eye(n),
+        cost=np.full(n, 1e-4),
+        equity=100_000.0,
+        stock_ceiling=1.0,
+        later=Later(np.zeros((1, n)), np.eye(n)[None], np.zeros(1), np.full((1, n), 1e-4)),
+    )
+    found = allocate(s, limits, 0.5)
+    assert np.abs(found.target).sum() == pytest.approx(1.0)
+    assert np.abs(found.wanted).max() < 0.01
+    for bound in found.binding:
+        assert bound["stock_gross"] + bound["joint"] > 1e-3
