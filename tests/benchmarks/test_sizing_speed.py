@@ -1,5 +1,6 @@
 """One sizing problem beside the peers: SIZING_PYTHON names an interpreter with cvxpy, skfolio, Riskfolio-Lib and
-PyPortfolioOpt, PEER_BENCH the folder of their script. The peers solve its plainest form: no costs, nothing held."""
+PyPortfolioOpt, PEER_BENCH the folder of their script. The peers solve its plainest form: no costs, nothing held.
+A plan of three blocks beside cvxportfolio's multi-period policy: CVXPORTFOLIO_PYTHON names an interpreter that has it."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sizing.kelly import kelly_weights, optimal_weights
-from sizing.program import Program
+from sizing.kelly import SizingProblem, kelly_weights, optimal_weights
+from sizing.plan import Later, nothing_later
+from sizing.program import SOLVED, Program
 
 pytestmark = pytest.mark.bench
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -28,9 +30,9 @@ PROBLEMS = 200
 SHOWN = ("cvxpy DPP OSQP", "skfolio MeanRisk", "Riskfolio-Lib kelly=approx", "PyPortfolioOpt")
 
 
-def exact() -> ModuleType:
+def exact(name: str = "test_program") -> ModuleType:
     """The independent solver of the tests."""
-    spec = importlib.util.spec_from_file_location("interior", ROOT / "tests" / "sizing" / "test_program.py")
+    spec = importlib.util.spec_from_file_location("interior", ROOT / "tests" / "sizing" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -87,7 +89,7 @@ def milliseconds(work: Callable[[dict[str, Any]], object], given: list[dict[str,
 def bare(p: dict[str, Any]) -> object:
     coefficients, limits = np.array([c for c, _ in p["groups"]]), np.array([limit for _, limit in p["groups"]])
     order = (p[name] for name in ("mu", "covariance", "held", "cost", "lower", "upper"))
-    return optimal_weights(*order, coefficients, limits, 0.5)
+    return optimal_weights(*order, coefficients, limits, 0.5, 0.0, nothing_later(len(p["mu"])))
 
 
 def test_one_problem_beside_the_peers() -> None:
@@ -100,7 +102,9 @@ def test_one_problem_beside_the_peers() -> None:
         gaps, rival = [], []
         for p in given[:40]:
             groups, room = np.array([c for c, _ in p["groups"]]), np.array([limit for _, limit in p["groups"]])
-            split = Program(p["mu"], p["covariance"] / 0.5, p["lower"], p["upper"], p["held"], p["cost"], groups, room)
+            m, order = len(room), ("lower", "upper", "held", "cost")
+            rest = groups, room, np.full(m, np.inf), np.zeros(m, dtype=bool)
+            split = Program(p["mu"], p["covariance"] / 0.5, *(p[name] for name in order), *rest)
             began = time.perf_counter()
             other = interior.interior(split)
             rival.append(1e3 * (time.perf_counter() - began))
@@ -126,3 +130,60 @@ def test_a_history_without_costs() -> None:
     kelly_weights(mu, **given)
     taken = time.perf_counter() - began
     print(f"\n{count:,} x {n} without costs: {1e3 * taken:.0f} ms, {count / taken:,.0f} problems/s")
+
+
+PLANS, MONTH = 60, 28 * 7  # problems a size; bars
+BARS = (1, 2, MONTH - 3)  # of the blocks
+
+
+def plans(n: int) -> list[SizingProblem]:
+    """The problems above over three blocks: a signal that lasts for three bars, and a premium of 6 % a year for all symbols."""
+    made = []
+    for p in problems(n)[:PLANS]:
+        groups, room = np.array([c for c, _ in p["groups"][:1]]), np.array([limit for _, limit in p["groups"][:1]])
+        mu = np.array([p["mu"], p["mu"], np.zeros(n)]) + 0.06 / 1764 * np.array(BARS)[:, None]
+        risks = p["covariance"] / 7 * np.array(BARS)[:, None, None]
+        later = Later(mu[1:], risks[1:], np.zeros(2), np.tile(p["cost"], (2, 1)))
+        order = (p[name] for name in ("held", "cost", "lower", "upper"))
+        made.append(SizingProblem(mu[0], risks[0], *order, groups, room, 0.5, 0.0, later))
+    return made
+
+
+def multi_period(given: list[SizingProblem], folder: Path) -> tuple[Any, Any] | None:
+    """cvxportfolio's weights [P, 3, S], and seconds [P] of each."""
+    python = os.environ.get("CVXPORTFOLIO_PYTHON")
+    if python is None:
+        return None
+    mu = np.array([[p.mu, *p.blocks.mu] for p in given])
+    risks = np.array([[p.covariance, *p.blocks.covariance] for p in given])
+    held, fixed = np.array([p.held for p in given]), {"cost": given[0].cost[0], "cap": 0.6, "ceiling": 4.0, "fraction": 0.5}
+    np.savez(folder / "problems.npz", mu=mu, covariance=risks, held=held, **fixed)
+    script = Path(__file__).parent / "peer_plan.py"
+    subprocess.run([python, script, folder / "problems.npz", folder / "answers.npz"], check=True)
+    with np.load(folder / "answers.npz", allow_pickle=False) as found:
+        return found["weights"], found["seconds"]
+
+
+def test_a_plan_beside_cvxportfolio(tmp_path: Path) -> None:
+    """Both solve the same program; what the other's first weights pass of the cap or the ceiling is rounding of its solver."""
+    worth = exact("test_plan").worth
+    for n in SIZES[:3]:
+        given = plans(n)
+        taken, found = [], []
+        for p in given:
+            p.solve()
+            began = time.perf_counter()
+            status, weights, _ = p.solve()
+            taken.append(1e3 * (time.perf_counter() - began))
+            assert status == SOLVED
+            found.append(weights)
+        print(f"\nplan of three blocks, n = {n}: {statistics.median(taken):.3f} ms, worst of {PLANS} {max(taken):.2f}")
+        theirs = multi_period(given, tmp_path)
+        if theirs:
+            ms = 1e3 * statistics.median(theirs[1][1:])
+            own = np.array([worth(p, weights) for p, weights in zip(given, found, strict=True)])
+            other = np.array([worth(p, weights) for p, weights in zip(given, theirs[0], strict=True)])
+            print(
+                f"    cvxportfolio: {ms:.1f} ms, {ms / statistics.median(taken):.0f} x; its objective is above ours by at most"
+                f" {(other - own).max():.1e}, below it by at most {(own - other).max():.1e}, of {own.mean():.1e}"
+            )
