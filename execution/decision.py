@@ -17,10 +17,8 @@ from sizing.kelly import SizingProblem
 
 log = logging.getLogger(__name__)
 
-LONG = 7.0  # days: a single interval, a weekend in it, is no longer
-
 _NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
-_PLAN = "; over %g days premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s, deviation %.0f bp"
+_PLAN = "; over %.3g days premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s, deviation %.0f bp"
 _CHANGE = ": unconstrained %+.3f, weight %+.3f to %+.3f"
 _WORTH = "%s (worth %.2f bp)"
 
@@ -118,16 +116,16 @@ def reason(choice: Choice, hours: float) -> str:
     """Why a choice is what it is, in a line. hours: length of the holding interval."""
     if choice.sigma == choice.sigma:
         text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
-        text += _planned(choice.rests) + _CHANGE % (choice.kelly, choice.held, choice.target)
+        text += planned(choice.rests, hours) + _CHANGE % (choice.kelly, choice.held, choice.target)
     else:
         text = f"no forecast: weight {choice.held:+.3f} to {choice.target:+.3f}"
     cost = f", cost ${choice.change_cost:,.2f}" if choice.qty else ""
     return f"{text}{_bound_by(choice.binding)}{cost}"
 
 
-def _planned(r: Rests) -> str:
-    """What a choice rests on beyond the next decision, where a premium is stated or a forecast carried on."""
-    if not (r.sharpe > 0 or r.days > LONG):
+def planned(r: Rests, hours: float) -> str:
+    """What a choice rests on beyond the next decision, so many hours away, or by a stated premium; empty if neither."""
+    if not (r.sharpe > 0 or r.days * 24 > hours * 1.001):
         return ""
     worth = "" if r.worth is None else f" (worth {r.worth:.2f})"
     return _PLAN % (r.days, r.earned * 1e4, r.premium * 100, r.sharpe, r.forecast * 1e4, worth, r.deviation * 1e4)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from execution.decision import Rests, planned
 from trainingdata.command import Parser, one_line
 from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
@@ -77,6 +78,7 @@ def _decided(c: dict[Any, Any]) -> list[str]:
     lines = [
         f"{c['symbol']}, decided {c['at']:%Y-%m-%dT%H:%MZ} for {hours:g} h, until {c['until']:%Y-%m-%dT%H:%MZ}",
         f"  expected return {c['mu'] * BASIS_POINTS:+.2f} bp, deviation {c['sigma'] * BASIS_POINTS:.2f} bp",
+        *([f"  {words}"] if (words := planned(_rests(c), hours).lstrip("; ")) else []),
         f"  weight before any limit {c['kelly']:+.4f} of equity",
         f"  held {c['held']:+.4f}, target {c['target']:+.4f}",
     ]
@@ -86,6 +88,12 @@ def _decided(c: dict[Any, Any]) -> list[str]:
         lines.append(f"  bound by {limit}{worth}")
     change = f"  quantity {c['qty']:+g} at {c['price']:,.4f} USD, reckoned to cost {c['cost']:,.2f} USD"
     return [*lines, change if c["qty"] else "  nothing ordered"]
+
+
+def _rests(c: dict[Any, Any]) -> Rests:
+    """What a decision rested on, from its row; a run of before there were plans has none."""
+    found = {name: c.get(f"plan_{name}", np.nan) for name in Rests._fields}
+    return Rests(**{**found, "worth": None if found["worth"] != found["worth"] else found["worth"]})
 
 
 def _sent(sent: pd.DataFrame, filled: pd.DataFrame) -> list[str]:

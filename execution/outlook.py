@@ -33,6 +33,7 @@ from trainingdata.sessions import (
 from trainingdata.slow_variance import slow_variances
 
 PAIRS = 4096  # forecasts read at once
+GONE = 7 * DAY  # after its last forecast a symbol is none of its class any more
 _KINDS = (Kind.STOCK, Kind.CRYPTO)
 
 
@@ -223,7 +224,8 @@ def _moments(table: ForecastTable, bars: Bars, latest: Index, times: Instants, e
         until = np.stack([variance_until(values, price, p, rule, beyond / a_year) for p in place.T])
         sigma[part][t, :, s] = np.sqrt(np.maximum(np.diff(until, axis=0), 0.0)).T
         mu[part][t, :, s] = _expected(values, price, place, table.persistence[window]).T
-        variance[part][t, s], worth[part][t, s] = beyond, table.worth[window]
+        alive = times[part][t] - table.windows.issued_at[window] <= GONE
+        variance[part][t, s], worth[part][t, s] = np.where(alive, beyond, np.nan), table.worth[window]
         signal[part][t, s] = table.skill[window] * np.sqrt(last / HORIZON) / (1.0 - table.persistence[window])
     return _Moments(mu, sigma, variance, worth, signal)
 

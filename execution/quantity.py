@@ -93,7 +93,8 @@ def decide(
     if item.kind is Kind.STOCK and not in_session(np.array([now]))[0]:
         return Sized(symbol, Decimal(0), f"its market is shut at {utc_text(now)}; nothing can be traded now")
     account = replace(account, prices={**_waiting_prices(account), **account.prices, symbol: price})
-    wanted = {symbol, *(s for s, q in account.exposure.items() if q), *(instrument(s).symbol for s in settings.symbols)}
+    held = (s for s, q in account.exposure.items() if q)
+    wanted = {symbol, *((instrument(s).symbol for s in settings.symbols) if settings.symbols else held)}
     try:
         bars = settings.seen(settings.counted(fetch(sorted(wanted), now)))
         if asset is not None:

@@ -30,7 +30,7 @@ from forecasting.windows import Windows
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
-from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Instants, bar_slots, week_before
+from trainingdata.sessions import BARS_A_DAY, Instants, bar_slots, week_before
 
 Array = npt.NDArray[np.float64]
 Array32 = npt.NDArray[np.float32]
@@ -46,12 +46,10 @@ STANDING_STILL = 2 * np.log(1e-7)  # log variance a bar below which nothing can 
 @dataclass(frozen=True, slots=True)
 class CalibrationSettings:
     """window: own bars of each symbol that are learned from. confidence: standard errors by which a centre's worth must
-    exceed zero to count. stock_drift, crypto_drift: prior expected log return a year."""
+    exceed zero to count."""
 
     window: int = 1000
     confidence: float = 3.0
-    stock_drift: float = 0.0
-    crypto_drift: float = 0.0
 
     def __post_init__(self) -> None:
         if self.window < 100:
@@ -134,7 +132,7 @@ class CalibratedForecaster:
                 which = np.searchsorted(members, windows.symbol[rows])
                 sample, median = _sample(pupils, lesson.begin, which, windows.last[rows], lesson.pattern)
                 deviation[rows] = lesson.spread.deviation(sample)
-                centre[rows] = lesson.slopes * median + self._drift(kind)
+                centre[rows] = lesson.slopes * median
                 lesson_of[rows] = len(shapes)
                 told[:, rows] = np.array([lesson.persistence, lesson.slopes[0], lesson.skill])[:, None]
                 shapes.append(lesson.spread.shape)
@@ -222,7 +220,7 @@ class CalibratedForecaster:
         deviation = spread.deviation(sample)
         slopes = self._slopes(sample, deviation, median, move)
         skill = slopes[0] * _size(median, deviation) / _size(move, deviation) if slopes[0] > 0 else 0.0
-        return _Lesson(pattern, spread, slopes, begin, carried, skill)
+        return _Lesson(pattern, spread, slopes, begin, carried, float(np.float32(skill)))
 
     def _slopes(self, sample: Sample, deviation: Array, median: Array, move: Array) -> Array:
         """[H] what the base forecaster's median has been worth at each step."""
@@ -233,11 +231,6 @@ class CalibratedForecaster:
             forecast, realised = median[seen, h] / unit, move[seen, h] / unit
             slopes[h] = worth(forecast, realised, sample.instant[seen], h + 1, self.settings.confidence)
         return slopes
-
-    def _drift(self, kind: Kind) -> Array:
-        """[H] prior expected log return after each step."""
-        a_year = self.settings.stock_drift if kind is Kind.STOCK else self.settings.crypto_drift
-        return np.asarray(a_year / BARS_A_YEAR[kind] * np.arange(1, HORIZON + 1))
 
 
 def _size(first: Array, deviation: Array) -> float:

@@ -19,7 +19,7 @@ from execution.decision import Choice, Decision, Rests
 from execution.orders import Fill
 from marketsimulator.broker import Row
 from sizing.limits import CEILINGS
-from trainingdata.sessions import Instants
+from trainingdata.sessions import HOUR, Instants
 
 Array = npt.NDArray[np.float64]
 
@@ -90,15 +90,17 @@ class Run:
 def rests_on_prior(run: Run) -> float | None:
     """Share of the mean position that rests on the stated premium; the rest is the forecast's. None where neither is anything.
 
-    Each target counts by its size and by what the plan expects of it: the premium against the forecast, both without sign.
+    Each target counts by its size, by how long it is held until the next decision, and by what the plan expects of it: the
+    premium against the forecast, both without sign.
     """
     earned, forecast = 0.0, 0.0
     for decision in run.decisions:
+        hours = float((decision.until - decision.at) / HOUR)
         for c in decision.choices:
             if np.isfinite(c.target) and np.isfinite(c.rests.earned):
                 both = abs(c.rests.earned) + abs(c.rests.forecast)
-                earned += abs(c.target) * abs(c.rests.earned) / both if both > 0 else 0.0
-                forecast += abs(c.target) * abs(c.rests.forecast) / both if both > 0 else 0.0
+                earned += hours * abs(c.target) * abs(c.rests.earned) / both if both > 0 else 0.0
+                forecast += hours * abs(c.target) * abs(c.rests.forecast) / both if both > 0 else 0.0
     return earned / (earned + forecast) if earned + forecast > 0 else None
 
 

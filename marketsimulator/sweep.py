@@ -66,6 +66,8 @@ def combinations(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) 
     InputError
         for a name that is no setting, values that are no list, or a value that cannot be.
     """
+    if settings.placebo:
+        raise InputError("placebo: a backtest has one; variants over the same bars do without")
     for name, values in vary.items():
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise InputError(f"vary.{name}: {values!r} is no list of values")

@@ -121,8 +121,8 @@ def check_ledger(path: Path) -> None:
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:
-    """Digest of everything that makes a variant; the period, and where results are written, are left out."""
-    kept = {key: value for key, value in settings.items() if key not in ("output", "start", "end", "days", "trials")}
+    """Digest of everything that makes a variant; the period, what is told beside it and where are left out."""
+    kept = {key: value for key, value in settings.items() if key not in ("output", "start", "end", "days", "trials", "placebo")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 

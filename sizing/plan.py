@@ -82,8 +82,9 @@ def optimal_weights(
 
     mu, covariance, toll: of the first block. coefficients [G, S], limits [G]: the groups. What is fixed (lower = upper) pulls
     on the others through its covariance in every block, and takes its part of every ceiling; one that it exceeds becomes
-    what is fixed. Borrowed is what all weights are together beyond 1: in the first block their sizes, so that no short
-    pays for it. A price is what one more of a ceiling would add to the objective, or of what is not borrowed in a block.
+    what is fixed. Borrowed is what all weights are together beyond 1: in the first block, and of what is
+    fixed, their sizes, so that no short pays for it. A price is what one more of a ceiling would add to the objective, or of
+    what is not borrowed in a block.
     """
     free, blocks = np.flatnonzero(upper > lower), 1 + len(later.toll)
     n, m = len(free), len(limits)
@@ -92,6 +93,8 @@ def optimal_weights(
     for k in range(1, blocks):
         _add_block(pull, risk, k, later.mu[k - 1], later.covariance[k - 1], lower, upper, free, fraction)
     tolls = np.append(np.full(m, np.inf), np.append(np.full(1, toll), later.toll))
+    if _never_borrows(lower, upper, coefficients, limits):
+        tolls[m:] = 0.0
     counted = np.flatnonzero(tolls > 0.0)
     groups, room = np.zeros((len(counted), n * blocks)), np.empty(len(counted))
     for row in range(len(counted)):
@@ -115,6 +118,17 @@ def optimal_weights(
         for a in range(n):
             weights[k, free[a]] = solved[k * n + a] + (weights[k - 1, free[a]] if k > 0 else 0.0)
     return status, weights, prices
+
+
+@inlined
+def _never_borrows(lower: Array, upper: Array, coefficients: Array, limits: Array) -> bool:
+    """Whether bounds or a ceiling keep all sizes of the first block together at 1: then no later one is charged for more."""
+    most = np.maximum(np.abs(lower), np.abs(upper)).sum()
+    for g in range(len(limits)):
+        least = coefficients[g].min()
+        if least > 0.0:
+            most = min(most, max(limits[g], _fixed(coefficients[g], lower, upper)) / least)
+    return bool(most <= 1.0 + 1e-9)
 
 
 @inlined

@@ -233,8 +233,12 @@ def _check(
         raise InputError(f"cost: {cost} is outside 0 … 1")
     if not 0 <= signal < 1:
         raise InputError(f"signal: {signal} is outside 0 … 1")
-    if moments is None:
-        return
+    if moments is not None:
+        _check_moments(moments, correlation, tolls)
+
+
+def _check_moments(moments: MomentsLike, correlation: Array | None, tolls: Sequence[float]) -> None:
+    """Refuse blocks that do not fit each other."""
     m = len(moments.symbols)
     for name, array in (("mu", moments.mu), ("sigma", moments.sigma)):
         if np.shape(array)[-1:] != (m,) or np.ndim(array) > 2:
@@ -242,9 +246,13 @@ def _check(
     if np.shape(moments.mu) != np.shape(moments.sigma):
         raise InputError(f"moments: mu {np.shape(moments.mu)} and sigma {np.shape(moments.sigma)} differ in their blocks")
     blocks = len(np.atleast_2d(moments.mu))
+    spread = np.atleast_2d(moments.sigma)
+    if not blocks or np.isinf(spread).any() or (spread[1:] < 0).any():
+        raise InputError("moments.sigma: a row a block is needed, none of them infinite, and none after the first below 0")
     if correlation is not None and np.shape(correlation) not in ((m, m), (blocks, m, m)):
         raise InputError(f"correlation: shape {np.shape(correlation)}, {m} symbols need {(m, m)}, or one a block")
-    if len(tolls) > blocks or not all(0 <= toll < 1 for toll in tolls):
+    charged = len(tolls) in (0, blocks) and all(isinstance(toll, float | int) and 0 <= toll < 1 for toll in tolls)
+    if not charged:
         raise InputError(f"tolls: {list(tolls)} are not {blocks} numbers within 0 … 1")
 
 

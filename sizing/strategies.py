@@ -114,13 +114,13 @@ class Kelly:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Weights by a rule: situation → wanted weights [S]."""
+    """Weights by a rule: situation → wanted weights [S]. forecast: whether the rule reads expected returns."""
 
     name: str
     rule: Callable[[Situation], Array]
     band: float = 0.0
     holding: Holding | None = "session"
-    forecast: ClassVar[bool] = True
+    forecast: bool = False
     premium: ClassVar[bool] = False
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
@@ -275,7 +275,7 @@ def named(
         return Kelly(float(found[2]) / 100 if fraction is None else fraction, times, found[1].lower() == "kelly")
     patterns: dict[str, Strategy] = {
         "equal_weight": Pattern("equal_weight", equal_weight, band),
-        "fixed_fraction": Pattern("fixed_fraction", lambda s: fixed_fraction(s, size), band, holding=None),
+        "fixed_fraction": Pattern("fixed_fraction", lambda s: fixed_fraction(s, size), band, holding=None, forecast=True),
         "vol_target": Pattern("vol_target", lambda s: vol_target(s, deviation), band),
         "risk_parity": Pattern("risk_parity", risk_parity, band),
         "buy_and_hold": Pattern("buy_and_hold", buy_and_hold),

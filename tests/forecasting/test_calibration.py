@@ -212,17 +212,6 @@ def test_a_symbol_that_stands_still_spoils_no_other(year: Bars) -> None:
     np.testing.assert_allclose(alone, 50.0, rtol=1e-3)
 
 
-def test_a_prior_drift_is_added_to_the_centre(year: Bars) -> None:
-    since = year.times[-3]
-    plain = CalibratedForecaster(RandomWalk(), SHORT).forecast(year, since)
-    drifting = replace(SHORT, stock_drift=0.1764, crypto_drift=0.8766)
-    moved = CalibratedForecaster(RandomWalk(), drifting).forecast(year, since)
-    gain = np.log(moved.values[..., MEDIAN] / plain.values[..., MEDIAN])
-    coins = year.crypto[moved.windows.symbol]
-    np.testing.assert_allclose(gain[~coins, 0], 1e-4, rtol=1e-2)
-    np.testing.assert_allclose(gain[coins, 23], 24e-4, rtol=1e-2)
-
-
 @pytest.mark.parametrize("wrong", [{"window": 99}, {"confidence": -0.1}])
 def test_settings_out_of_range_are_named(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"calibration.{next(iter(wrong))}"):

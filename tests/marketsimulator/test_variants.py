@@ -43,6 +43,7 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
     begin = int(np.searchsorted(bars.times, first))
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     beliefs = trader.beliefs(bars, first)
+    beliefs = replace(beliefs, signal=np.random.default_rng(0).uniform(0, 5e-3, beliefs.signal.shape))
     variants = variants_of(settings, VARY)
     assert len(variants) == 16
     told: list[tuple[str, int, int]] = []

@@ -43,15 +43,25 @@ def plan(seed: int, blocks: int = 3) -> SizingProblem:
     return SizingProblem(mu[0], covariance[0], held, cost, lower, upper, groups, limits, 0.5, float(tolls[0]), later)
 
 
+def tolls_of(p: SizingProblem) -> Array:
+    """Of each block; none where bounds, or a ceiling for every symbol, keep the first block's sizes at 1 together."""
+    sizes = np.maximum(np.abs(p.lower), np.abs(p.upper))
+    fixed = np.abs(p.lower) * (p.lower == p.upper)
+    most = [sizes.sum()]
+    for row, limit in zip(p.coefficients, p.limits, strict=True):
+        if (row > 0).all():
+            most.append(max(limit, row @ fixed) / row.min())
+    return np.append(p.toll, p.blocks.toll) * (min(most) > 1 + 1e-9)
+
+
 def worth(p: SizingProblem, weights: Array) -> float:
     """The plan's objective, read off its definition; what is fixed counts by its size wherever something is borrowed."""
     mu, covariance = np.vstack([p.mu[None], p.blocks.mu]), np.concatenate([p.covariance[None], p.blocks.covariance])
-    fixed = p.upper == p.lower
+    fixed, tolls = p.upper == p.lower, tolls_of(p)
     total, before = 0.0, p.held
     for k, w in enumerate(weights):
-        toll = p.toll if k == 0 else p.blocks.toll[k - 1]
         used = np.abs(w).sum() if k == 0 else w[~fixed].sum() + np.abs(w[fixed]).sum()
-        total += mu[k] @ w - w @ covariance[k] @ w / (2 * p.fraction) - toll * max(used - 1.0, 0.0)
+        total += mu[k] @ w - w @ covariance[k] @ w / (2 * p.fraction) - tolls[k] * max(used - 1.0, 0.0)
         cost = p.cost if k == 0 else p.blocks.cost[k - 1]
         total -= float(cost @ np.abs(np.where(fixed, 0.0, w - before)))
         before = w
@@ -62,7 +72,7 @@ def interior(p: SizingProblem) -> Array:
     """The same plan by PIQP: x = [w₁ … w_K, |w₁|, what moves in each block, what is borrowed in each]."""
     n, blocks = len(p.mu), 1 + len(p.blocks.toll)
     mu, covariance = np.vstack([p.mu[None], p.blocks.mu]), np.concatenate([p.covariance[None], p.blocks.covariance])
-    fixed, tolls = p.upper == p.lower, np.append(p.toll, p.blocks.toll)
+    fixed, tolls = p.upper == p.lower, tolls_of(p)
     eye, held = np.eye(n), np.abs(p.lower) * fixed
     sizes, moved, borrowed = n * blocks, n * (blocks + 1), n * (2 * blocks + 1)
     size = borrowed + blocks
@@ -189,3 +199,17 @@ def test_the_day_is_borrowed_for_and_given_back_before_the_night_that_charges() 
     assert weights[:, 0] == pytest.approx([0.5 * (4e-3 - 1e-5 + 0.0) / 1e-3, 1.0], abs=0.02)
     assert prices[0] == 0.0
     assert prices[1] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_who_cannot_borrow_is_charged_nothing_for_what_later_blocks_would() -> None:
+    """Three symbols with a cap of 0.1, or a ceiling of 1 on all of them: the rate changes no weight and has no price."""
+    n, later = 3, Later(np.full((1, 3), 0.05), 1e-3 * np.eye(3)[None], np.array([1e-2]), np.full((1, 3), 2e-4))
+    base = SizingProblem(
+        np.full(n, 1e-3), 1e-4 * np.eye(n), np.zeros(n), np.full(n, 2e-4), -0.1 * np.ones(n), 0.1 * np.ones(n),
+        np.ones((1, n)), np.array([4.0]), 0.5, 1e-3, later,
+    )  # fmt: skip
+    for p in (base, replace(base, lower=-np.ones(n), upper=np.ones(n), limits=np.ones(1))):
+        free = replace(p, toll=0.0, later=later._replace(toll=np.zeros(1)))
+        (_, charged, prices), (_, unpaid, _) = p.solve(), free.solve()
+        np.testing.assert_array_equal(charged, unpaid)
+        assert not prices[1:].any()

@@ -28,12 +28,27 @@ def test_half_kelly_at_a_sharpe_ratio_of_0_3_is_a_book_of_15_per_cent_volatility
     covariance = equicorrelated(n, rho) * np.outer(sigma, sigma)
     expected = 0.3 * premiums(sigma**2, equicorrelated(n, rho))
     weights = unconstrained_kelly(expected, covariance, 0.5)
-    own = 0.4 if n == 1 else rho
+    own = leaned(n, rho)
     share = np.sqrt(own / (own + (1 - own) / n))
     np.testing.assert_allclose(np.sqrt(weights @ covariance @ weights), 0.15 * share, rtol=1e-5)
     np.testing.assert_allclose(weights, weights.mean(), rtol=1e-4)
     equal = np.full(n, 1 / n)
     np.testing.assert_allclose(expected @ equal / np.sqrt(equal @ covariance @ equal), 0.3 * share, rtol=1e-5)
+
+
+def leaned(n: int, rho: float, prior: float = 0.4) -> float:
+    """The class's mean correlation: three pairs of the prior beside those there are."""
+    pairs = n * (n - 1) / 2
+    return (3 * prior + pairs * rho) / (3 + pairs)
+
+
+def test_few_symbols_whose_estimate_says_nothing_keep_most_of_their_premium() -> None:
+    """One bar can make an estimate of two or three symbols the identity: no cliff beside one symbol, which has the prior."""
+    alone, *few = (premiums(np.full(n, 0.04), np.eye(n)).mean() * np.sqrt(n) / 0.2 for n in (1, 2, 3, 4))
+    assert alone == pytest.approx(np.sqrt(0.4), rel=1e-6)
+    for n, found in zip((2, 3, 4), few, strict=True):
+        assert found == pytest.approx(np.sqrt(leaned(n, 0.0) / (leaned(n, 0.0) + (1 - leaned(n, 0.0)) / n)), rel=1e-6)
+        assert found > 0.6
 
 
 def test_many_symbols_are_the_class_and_one_is_less() -> None:
@@ -54,8 +69,9 @@ def test_a_class_is_on_its_own_and_what_is_not_known_has_none() -> None:
 
 
 def test_a_class_whose_symbols_have_nothing_in_common_has_no_premium() -> None:
-    assert premiums(np.full(3, 0.04), np.eye(3)).tolist() == [0.0, 0.0, 0.0]
-    assert premiums(np.full(2, 0.04), equicorrelated(2, -0.5)).tolist() == [0.0, 0.0]
+    assert premiums(np.full(4, 0.04), equicorrelated(4, -0.3)).tolist() == [0.0] * 4
+    many = 200
+    assert premiums(np.full(many, 0.04), np.eye(many)).sum() / 0.2 < 0.02 * many
 
 
 def test_a_prior_out_of_range_is_named() -> None:
