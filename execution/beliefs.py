@@ -148,12 +148,12 @@ def block_moments(
     """
     blocks, symbols = sigma.shape
     expected, covariance, known = np.zeros((blocks, size)), np.zeros((blocks, size, size)), np.zeros(size, dtype=np.bool_)
-    deviation = np.where(np.isfinite(sigma), sigma, 0.0)
-    known[:symbols] = np.isfinite(sigma[0])
     for k in range(blocks):
         for s in range(symbols):
+            known[s] = np.isfinite(sigma[0, s])
             if deciding[s]:
                 expected[k, s] = (mu[k, s] if forecast else 0.0) + premium[s] * years[k, s]
             for r in range(symbols):
-                covariance[k, s, r] = correlation[k, s, r] * (deviation[k, s] * deviation[k, r])
+                both = sigma[k, s] * sigma[k, r]
+                covariance[k, s, r] = correlation[k, s, r] * both if np.isfinite(both) else 0.0
     return expected, covariance, known

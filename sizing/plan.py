@@ -57,10 +57,10 @@ def later_costs(cost: Array, signal: Array, blocks: int) -> Array:
     P(|Z|·signal < cost) of its cost, Z standard normal: all of it without a forecast.
     """
     counted = np.empty((blocks, len(cost)))
-    counted[:] = cost
-    for s in range(len(cost) if blocks > 0 else 0):
-        if signal[s] > 0.0:
-            counted[blocks - 1, s] *= math.erf(cost[s] / (signal[s] * math.sqrt(2.0)))
+    for k in range(blocks):
+        for s in range(len(cost)):
+            ends = k == blocks - 1 and signal[s] > 0.0
+            counted[k, s] = cost[s] * (math.erf(cost[s] / (signal[s] * math.sqrt(2.0))) if ends else 1.0)
     return counted
 
 
@@ -92,9 +92,10 @@ def optimal_weights(
     _add_block(pull, risk, 0, mu, covariance, lower, upper, free, fraction)
     for k in range(1, blocks):
         _add_block(pull, risk, k, later.mu[k - 1], later.covariance[k - 1], lower, upper, free, fraction)
-    tolls = np.append(np.full(m, np.inf), np.append(np.full(1, toll), later.toll))
-    if _never_borrows(lower, upper, coefficients, limits):
-        tolls[m:] = 0.0
+    tolls = np.full(m + blocks, np.inf)
+    charged = not _never_borrows(lower, upper, coefficients, limits)
+    for k in range(blocks):
+        tolls[m + k] = (toll if k == 0 else later.toll[k - 1]) if charged else 0.0
     counted = np.flatnonzero(tolls > 0.0)
     groups, room = np.zeros((len(counted), n * blocks)), np.empty(len(counted))
     for row in range(len(counted)):
@@ -123,10 +124,14 @@ def optimal_weights(
 @inlined
 def _never_borrows(lower: Array, upper: Array, coefficients: Array, limits: Array) -> bool:
     """Whether bounds or a ceiling keep all sizes of the first block together at 1: then no later one is charged for more."""
-    most = np.maximum(np.abs(lower), np.abs(upper)).sum()
+    most = 0.0
+    for i in range(len(lower)):
+        most += max(abs(lower[i]), abs(upper[i]))
     for g in range(len(limits)):
-        least = coefficients[g].min()
-        if least > 0.0:
+        least = np.inf
+        for i in range(len(lower)):
+            least = min(least, coefficients[g, i])
+        if 0.0 < least < np.inf:
             most = min(most, max(limits[g], _fixed(coefficients[g], lower, upper)) / least)
     return bool(most <= 1.0 + 1e-9)
 
