@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import norm
 
 from execution.beliefs import Blocks
@@ -171,15 +169,3 @@ def within(returns: Array, aim: float, band: float, cost: float, mu: float, vari
         total += mu * new - new**2 * variance / (2 * FRACTION) - cost * abs(new - weight)
         weight = new * (1 + move) / (1 + new * move)
     return float(total / len(returns))
-
-
-@given(st.floats(1e-5, 0.01), st.floats(0, 0.1), st.floats(1, 10))
-def test_what_leaving_costs_a_plan_falls_with_what_forecasts_are_worth(cost: float, worth: float, more: float) -> None:
-    """All of it without a forecast, or where nothing is known of its worth; next to nothing where forecasts dwarf costs."""
-    told = np.array([0.0, np.nan, worth, worth * more, 1e4 * cost])
-    first, last = later_costs(np.full(5, cost), told, 2)
-    assert (first == cost).all()
-    assert last[0] == last[1] == cost
-    assert 0 <= last[4] < 1e-3 * cost
-    assert last[3] <= last[2] <= cost
-    assert later_costs(np.full(5, cost), told, 0).shape == (0, 5)

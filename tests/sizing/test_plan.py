@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sizing.kelly import SizingProblem
-from sizing.plan import Later
+from sizing.plan import Later, later_costs
 from sizing.program import SOLVED
 
 Array = npt.NDArray[np.float64]
@@ -213,3 +213,29 @@ def test_who_cannot_borrow_is_charged_nothing_for_what_later_blocks_would() -> N
         (_, charged, prices), (_, unpaid, _) = p.solve(), free.solve()
         np.testing.assert_array_equal(charged, unpaid)
         assert not prices[1:].any()
+
+
+@given(st.floats(1e-5, 0.01), st.floats(0, 0.1), st.floats(1, 10))
+def test_what_leaving_costs_a_plan_falls_with_what_forecasts_are_worth(cost: float, worth: float, more: float) -> None:
+    """All of it without a forecast, or where nothing is known of its worth; next to nothing where forecasts dwarf costs."""
+    told = np.array([0.0, np.nan, worth, worth * more, 1e4 * cost])
+    first, last = later_costs(np.full(5, cost), told, 2)
+    assert (first == cost).all()
+    assert last[0] == last[1] == cost
+    assert 0 <= last[4] < 1e-3 * cost
+    assert last[3] <= last[2] <= cost
+    assert later_costs(np.full(5, cost), told, 0).shape == (0, 5)
+
+
+def test_what_stands_beside_a_plan_has_no_return_risk_or_cost_in_any_block() -> None:
+    later = plan(3).blocks
+    wide = later.beside(2)
+    n = later.mu.shape[1]
+    for before, after in zip(later, wide, strict=True):
+        assert after.shape[0] == before.shape[0] == 2
+    for before, after in ((later.mu, wide.mu), (later.cost, wide.cost)):
+        np.testing.assert_array_equal(after[:, :n], before)
+        assert not after[:, n:].any()
+    np.testing.assert_array_equal(wide.covariance[:, :n, :n], later.covariance)
+    assert not wide.covariance[:, n:].any()
+    assert not wide.covariance[:, :, n:].any()

@@ -74,9 +74,10 @@ def test_a_class_whose_symbols_have_nothing_in_common_has_no_premium() -> None:
     assert premiums(np.full(many, 0.04), np.eye(many)).sum() / 0.2 < 0.02 * many
 
 
-def test_a_prior_out_of_range_is_named() -> None:
-    for wrong in ({"stock_sharpe": -0.1}, {"crypto_sharpe": 2.5}, {"horizon_days": 0}, {"horizon_days": 400}):
-        with pytest.raises(InputError, match=f"prior.{next(iter(wrong))}: "):
-            PriorSettings(**wrong)  # type: ignore[arg-type]
-    settings = PriorSettings(crypto_sharpe=0.2)
-    assert settings.sharpe(np.array([False, True])).tolist() == [0.3, 0.2]
+@pytest.mark.parametrize(("name", "least", "most"), [("stock_sharpe", 0, 2), ("crypto_sharpe", 0, 2), ("horizon_days", 1, 365)])
+def test_a_prior_out_of_range_is_named(name: str, least: int, most: int) -> None:
+    for value in (least, most):
+        PriorSettings(**{name: value})
+    for value in (least - 1, most + 1):
+        with pytest.raises(InputError, match=f"prior.{name}"):
+            PriorSettings(**{name: value})
