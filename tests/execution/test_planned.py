@@ -238,3 +238,11 @@ def test_a_plan_out_of_range_is_named() -> None:
     for bars in (0, 25):
         with pytest.raises(InputError, match=f"sizing.signal_bars: {bars} is outside 1"):
             SizingSettings(signal_bars=bars)
+
+
+def test_a_horizon_that_ends_before_the_signal_leaves_the_last_block_empty(market: Bars) -> None:
+    belief = believed(market, MIDDAY, trader(signal_bars=24, prior=PriorSettings(horizon_days=1)))
+    assert belief.ends[2] == belief.ends[1] > belief.ends[0]
+    assert not belief.years[2].any()
+    assert not belief.sigma[2][np.isfinite(belief.sigma[2])].any()
+    assert decided(market, MIDDAY, trader(signal_bars=24, prior=PriorSettings(horizon_days=1))).failure == ""
