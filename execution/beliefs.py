@@ -39,8 +39,8 @@ class Belief:
     first block holds the night, or leaves no later decision to cut for it. cuts: stocks can still be cut for it now, forecast
     or not. years [K, S]: each symbol's own open time, in years; nights [K]: for which what is borrowed costs. mu, sigma [K, S]:
     NaN where there is no forecast. worth [S]: what its centre was multiplied by, NaN where it was not. signal [S]: root mean
-    square of what such a centre is worth over its whole life, a return. premium [S]: a year, for
-    a class's Sharpe ratio of one. correlation [K, S, S].
+    square of what such a centre is worth over its whole life, a return. premium [S]: a year, for a class's Sharpe ratio of one.
+    correlation [K, S, S].
     """
 
     symbols: tuple[str, ...]

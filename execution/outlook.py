@@ -122,7 +122,7 @@ def deciding_symbols(bars: Bars) -> Mask:
 class _Moments(NamedTuple):
     """mu, sigma [T, K, S] of the blocks; variance [T, S]: a year, for what lies beyond the forecast; worth, signal [T, S].
 
-    NaN without a forecast.
+    NaN without a forecast; the variance too once the last one is a week old.
     """
 
     mu: Array

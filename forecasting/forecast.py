@@ -59,8 +59,8 @@ class ForecastTable:
     whether they lie in memory, in files or are computed when asked for is its own affair. source: digest of what made
     them beside the bars, where that can change under a forecaster (weights can); empty where it cannot. persistence [N]: of a
     forecast's first-step centre, the share that is left a bar later; 0 where nothing is known of it. worth [N]: what its base's
-    centre was multiplied by; NaN where it was not. skill [N]: information coefficient
-    of the first step, as far as it is believed in; 0 where nothing is known of it.
+    centre was multiplied by; NaN where it was not. skill [N]: information coefficient of the first step, as far as it is
+    believed in; 0 where nothing is known of it.
     """
 
     name: str

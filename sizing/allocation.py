@@ -58,10 +58,9 @@ class Situation:
     """What sizing needs to know of one instant, for S symbols; returns belong to a block of time, the first one.
 
     mu [S], covariance [S, S]: of simple returns. toll: of one USD borrowed in it. later: the blocks after it, if a plan looks
-    at them. held [S]: weight held plus open orders. cost [S]: of moving a weight by
-    one. crypto, long_only, deciding [S]. universe [S]: what the strategy may hold and has a forecast of. years [S]: each
-    symbol's own open time in the interval, in years. equity in USD. stock_ceiling: stock gross allowed now. unborrowed: cash
-    that may buy coins, a multiple of equity.
+    at them. held [S]: weight held plus open orders. cost [S]: of moving a weight by one. crypto, long_only, deciding [S].
+    universe [S]: what the strategy may hold and has a forecast of. years [S]: each symbol's own open time in the first block,
+    in years. equity in USD. stock_ceiling: stock gross allowed now. unborrowed: cash that may buy coins, a multiple of equity.
     """
 
     mu: Array
@@ -349,7 +348,8 @@ def _holds(
         taken, bits = _pressing(rows[:, k], full, prices, borrowed + outward * onward)
         saved = cost[k] if (now - got) * outward > 0 else -cost[k]
         onwards = outward * slope + (saved if priced else 0.0) > NOTHING
-        bits = bits if onwards else 0
+        if not onwards:
+            bits = 0
         gain = outward * gradient[k] + saved - taken
         further[k] = 0.0 if gain < 0.0 else gain
         if abs(got) >= caps[0] - TOUCH:

@@ -93,11 +93,12 @@ def optimal_weights(
     for k in range(1, blocks):
         _add_block(pull, risk, k, later.mu[k - 1], later.covariance[k - 1], lower, upper, free, fraction)
     tolls = np.full(m + blocks, np.inf)
-    charged = not _never_borrows(lower, upper, coefficients, limits)
+    free_of_toll = _never_borrows(lower, upper, coefficients, limits)
     for k in range(blocks):
-        tolls[m + k] = (toll if k == 0 else later.toll[k - 1]) if charged else 0.0
+        tolls[m + k] = 0.0 if free_of_toll else (toll if k == 0 else later.toll[k - 1])
     counted = np.flatnonzero(tolls > 0.0)
     groups, room = np.zeros((len(counted), n * blocks)), np.empty(len(counted))
+    unfixed = 1.0 - _fixed(np.ones(len(mu)), lower, upper)
     for row in range(len(counted)):
         g = counted[row]
         if g < m:
@@ -105,7 +106,7 @@ def optimal_weights(
             room[row] = max(limits[g] - _fixed(coefficients[g], lower, upper), 0.0)
         else:
             groups[row, : n * (g - m + 1)] = 1.0
-            room[row] = 1.0 - _fixed(np.ones(len(mu)), lower, upper)
+            room[row] = unfixed
     low, high = np.full(n * blocks, -FAR), np.full(n * blocks, FAR)
     now, price = np.zeros(n * blocks), np.empty(n * blocks)
     low[:n], high[:n], now[:n] = lower[free], upper[free], held[free]
