@@ -1,11 +1,14 @@
-"""Cholesky factors that gain and lose rows, and the small systems beside them, compiled."""
+"""Cholesky factors that gain and lose rows, and the small systems beside them, compiled.
+
+A factor is the lower triangle L with the reciprocals of its diagonal, so that no step of a solution waits for a division.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from trainingdata.compiled import compiled
+from trainingdata.compiled import compiled, reordered
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -14,7 +17,7 @@ RIDGE = 1e-10  # of the largest variance or pull, added to each variance: a sing
 SINGULAR = 1e-10  # of a variance: what the other symbols leave of it, below which it is theirs
 
 
-@compiled
+@reordered
 def append_row(matrix: Array, chosen: Index, factor: Array) -> None:
     """The factor of matrix[chosen, chosen] from that of all but the last: forward substitution, then what is left."""
     last = len(chosen) - 1
@@ -25,10 +28,10 @@ def append_row(matrix: Array, chosen: Index, factor: Array) -> None:
         value = matrix[i, chosen[a]]
         for b in range(a):
             value -= factor[a, b] * factor[last, b]
-        value /= factor[a, a]
+        value *= factor[a, a]
         factor[last, a] = value
         rest -= value * value
-    factor[last, last] = np.sqrt(max(rest, least))
+    factor[last, last] = 1.0 / np.sqrt(max(rest, least))
 
 
 @compiled
@@ -38,16 +41,16 @@ def delete_row(factor: Array, gone: int, count: int) -> None:
         for b in range(a + 2):
             factor[a, b] = factor[a + 1, b]
     for a in range(gone, count):
-        x, y = factor[a, a], factor[a, a + 1]
-        length = np.hypot(x, y)
-        c, s = x / length, y / length
+        x, y = factor[a, a], 1.0 / factor[a, a + 1]
+        length = 1.0 / np.sqrt(x * x + y * y)
+        c, s = x * length, y * length
         factor[a, a] = length
         for b in range(a + 1, count):
             left, right = factor[b, a], factor[b, a + 1]
             factor[b, a], factor[b, a + 1] = c * left + s * right, c * right - s * left
 
 
-@compiled
+@reordered
 def solve_in_place(factor: Array, x: Array) -> None:
     """x [n] becomes (LL')⁻¹x, L the leading n rows of the factor."""
     count = len(x)
@@ -55,11 +58,12 @@ def solve_in_place(factor: Array, x: Array) -> None:
         value = x[a]
         for b in range(a):
             value -= factor[a, b] * x[b]
-        x[a] = value / factor[a, a]
+        x[a] = value * factor[a, a]
     for a in range(count - 1, -1, -1):
-        x[a] /= factor[a, a]
+        value = x[a] * factor[a, a]
+        x[a] = value
         for b in range(a):
-            x[b] -= factor[a, b] * x[a]
+            x[b] -= factor[a, b] * value
 
 
 @compiled
@@ -100,10 +104,10 @@ def factored_solve(matrix: Array, wanted: Array) -> bool:
             for c in range(b):
                 value -= matrix[a, c] * matrix[b, c]
             if a > b:
-                matrix[a, b] = value / matrix[b, b]
+                matrix[a, b] = value * matrix[b, b]
             elif value <= SINGULAR * variance:
                 return False
             else:
-                matrix[a, a] = np.sqrt(value)
+                matrix[a, a] = 1.0 / np.sqrt(value)
     solve_in_place(matrix, wanted)
     return True

@@ -160,21 +160,20 @@ def _direction(program: Program, state: State, step: Array) -> None:
     count, held = state.counts[0], np.flatnonzero(state.active == AT)
     for k in range(len(program.room)):
         state.price[k] = program.toll[k] if state.active[k] == BOUGHT else 0.0
-    step[:count] = 0.0
     rest, part = np.empty(count), np.empty(count)
     lines, prices = np.empty((len(held), count)), np.empty(len(held))
     for a in range(count):
         i = state.free[a]
-        rest[a] = _net_gradient(program, state, i)
+        step[a], rest[a] = 0.0, _net_gradient(program, state, i)
         for r in range(len(held)):
             lines[r, a] = taking(program, state, held[r], i)
     for _ in range(REPEATS):
         part[:] = rest
         huge = _toward(state, lines, part, prices)
-        step[:count] += part
+        _add(step, 1.0, part)
         for r in range(len(held)):
             state.price[held[r]] += prices[r]
-            rest -= prices[r] * lines[r]
+            _add(rest, -prices[r], lines[r])
         if not huge:
             break
         for a in range(count):
@@ -192,9 +191,8 @@ def _toward(state: State, lines: Array, part: Array, prices: Array) -> bool:
     solve_in_place(state.factor, part)
     if rows == 0:
         return False
-    longest = np.abs(part).max() if count > 0 else 0.0
-    answers = lines.copy()
-    system, gram = np.empty((rows, rows)), np.empty((rows, rows))
+    longest, answers = _size(part), lines.copy()
+    system, gram, off = np.empty((rows, rows)), np.empty((rows, rows)), np.empty(rows)
     for r in range(rows):
         solve_in_place(state.factor, answers[r])
         prices[r] = np.dot(lines[r], part)
@@ -204,16 +202,31 @@ def _toward(state: State, lines: Array, part: Array, prices: Array) -> bool:
             gram[r, q] = np.dot(lines[r], lines[q])
     eliminate(system, prices, 1e-15)
     for r in range(rows):
-        part -= prices[r] * answers[r]
-    off = np.empty(rows)
+        _add(part, -prices[r], answers[r])
     for r in range(rows):
         off[r] = np.dot(lines[r], part)
     rank = eliminate(gram, off, 1e-10)
     for r in range(rows):
-        part -= off[r] * lines[r]
+        _add(part, -off[r], lines[r])
     if rank >= count:
         part[:] = 0.0
     return bool(longest > LONG)
+
+
+@inlined
+def _add(x: Array, times: float, y: Array) -> None:
+    """So much of y to the leading elements of x, in place, with no array made on the way."""
+    for a in range(len(y)):
+        x[a] += times * y[a]
+
+
+@inlined
+def _size(x: Array) -> float:
+    """The largest element's, 0 of none."""
+    largest = 0.0
+    for a in range(len(x)):
+        largest = max(largest, abs(x[a]))
+    return largest
 
 
 @inlined
