@@ -45,11 +45,11 @@ wheels: $(VENV)/.installed-dev        ## what `make gpu` needs beside torch, for
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable .
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev,joblib,ray]'
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable '.[dev,joblib,ray]'
 	touch $@
 
 mutants: $(VENV)/.installed-dev       ## how many small faults the tests notice; words=..., e.g. words="--seed 2 sizing/kelly.py"

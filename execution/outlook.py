@@ -69,7 +69,7 @@ def beliefs(
     deciding, cuts, times, ends = deciding[kept], cuts[kept], times[kept], ends[kept]
     moments = _Moments(*(part[kept] for part in moments))
     matrices = _matrices(correlations, bars, times, np.asarray(deciding.any(axis=1)))
-    return _formed(bars, times, ends, deciding, overnight[kept], cuts, moments, *matrices)
+    return _formed(bars, times, ends, deciding, overnight[kept], cuts, moments, *matrices, correlations.within)
 
 
 def outlook(
@@ -108,7 +108,9 @@ def outlook(
         raise NoForecast(f"{symbol}: no forecast that spreads between {utc_text(now)} and {utc_text(ends[0, 0])}")
     matrix = correlations.at(bars).values.astype(np.float32)[None]
     overnight, none = np.array([not stays_open(now)]), np.zeros(1, dtype=bool)
-    found = _formed(bars, here, ends, only[None], overnight, none, moments, np.zeros(1, dtype=np.int64), matrix).of(now)
+    first = np.zeros(1, dtype=np.int64)
+    formed = _formed(bars, here, ends, only[None], overnight, none, moments, first, matrix, correlations.within)
+    found = formed.of(now)
     assert found is not None
     return found
 
@@ -142,6 +144,7 @@ def _formed(
     moments: _Moments,
     numbers: Index,
     matrices: Array32,
+    within: tuple[float, float],
 ) -> Beliefs:
     """Beliefs of these instants, with what the calendar and the correlations say about their blocks."""
     begins = np.concatenate([times[:, None], ends[:, :-1]], axis=1)
@@ -162,7 +165,7 @@ def _formed(
         sigma=moments.sigma,
         worth=moments.worth,
         signal=moments.signal,
-        premium=unit_premiums(moments.variance, numbers, matrices, bars.crypto),
+        premium=unit_premiums(moments.variance, numbers, matrices, bars.crypto, within),
         matrix=numbers,
         correlations=matrices,
     )

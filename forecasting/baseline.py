@@ -1,4 +1,4 @@
-"""Forecasters that need no model: the random walk to be measured against, and the oracle that bounds what is possible."""
+"""Forecasters that need no model: the random walk to be measured against, and the oracle that reads the future."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ class Historical:
 class Oracle:
     """Reads the future: the median is the close that will be, the spread a tenth of the random walk's.
 
-    An upper bound on what forecasts can be worth, never a result. Steps beyond the last bar have no forecast.
+    What it earns is no result, and no bound either: a plan believes its next step only. Steps beyond the last bar have no
+    forecast.
     """
 
     walk: RandomWalk = RandomWalk()
@@ -105,7 +106,7 @@ class Oracle:
     @property
     def name(self) -> str:
         """What reports call it."""
-        return "oracle (reads the future; an upper bound, not a result)"
+        return "oracle (reads the future; not a result)"
 
     def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
         """Quantiles around the closes that follow each window."""

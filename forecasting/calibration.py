@@ -78,9 +78,12 @@ class _History:
     log_variance: Array32
 
     def first_steps(self, part: slice) -> Array:
-        """The base forecasts' first-step centres at own bars `part`, in units of their deviation."""
-        rows = slice(max(part.start - self.first, 0), max(part.stop - self.first, 0))
-        return np.asarray(self.median[rows, 0] / np.exp(self.log_variance[rows, 0] / 2), dtype=np.float64)
+        """The base forecasts' first-step centres at own bars `part`, in units of their deviation; NaN where it stands still."""
+        bars = np.arange(max(part.start, self.first), max(part.stop, self.first))
+        rows, before = bars - self.first, np.maximum(bars + 1 - SPANS[-1], 0)
+        mean = (self.total[bars + 1] - self.total[before]) / (bars + 1 - before)
+        centre = np.asarray(self.median[rows, 0] / np.exp(self.log_variance[rows, 0] / 2), dtype=np.float64)
+        return np.where(mean < np.exp(STANDING_STILL), np.nan, centre)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

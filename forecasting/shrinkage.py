@@ -43,7 +43,8 @@ def worth(forecast: Array, realised: Array, instant: Index, overlap: int, confid
 
 
 def autocorrelation(series: Sequence[Array]) -> float:
-    """Of series [n] around zero from one step to the next, pooled; 0 … 0.99, and 0 where they say nothing."""
+    """Of series [n] around zero from one step to the next, pooled; 0 … 0.99, and 0 where they say nothing. NaN is nothing."""
+    series = [np.nan_to_num(part) for part in series]
     square = sum(float(part[:-1] @ part[:-1]) for part in series)
     if square <= 0:
         return 0.0

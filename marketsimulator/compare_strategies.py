@@ -211,7 +211,7 @@ def _remarks(settings: BacktestSettings, bars: Bars, table: pd.DataFrame) -> tup
     if bars.source.startswith("synthetic"):
         notes.append(f"The bars are a {bars.source}: the figures say nothing about any real market.")
     if settings.forecaster.kind == "oracle":
-        notes.append("The oracle reads the future: an upper bound on what forecasts could be worth, not a result.")
+        notes.append("The oracle reads the future: what it earns is not a result.")
     idle = [str(row["variant"]) for row in rows_of(table) if not row["trades"]]
     if idle:
         notes.append(f"Never traded: {', '.join(idle)}.")

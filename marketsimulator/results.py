@@ -165,7 +165,7 @@ class Results:
         if self.bars.source.startswith("synthetic"):
             notes.append(f"The bars are a {self.bars.source}: the figures say nothing about any real market.")
         if self.main.name.startswith("oracle"):
-            notes.append("The oracle reads the future: an upper bound on what forecasts could be worth, not a result.")
+            notes.append("The oracle reads the future: what it earns is not a result.")
         if not self.main.fills:
             notes.append(_no_trades(self.main))
         notes += self._prior_remarks()

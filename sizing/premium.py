@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from trainingdata.compiled import compiled
-from trainingdata.correlation import WITHIN_CRYPTO, WITHIN_STOCKS
 from trainingdata.errors import refuse_outside
 
 Array = npt.NDArray[np.float64]
@@ -50,17 +49,18 @@ class PriorSettings:
 
 
 @compiled
-def unit_premiums(variance: Array, matrix: Index, correlations: Array32, crypto: Mask) -> Array:
+def unit_premiums(variance: Array, matrix: Index, correlations: Array32, crypto: Mask, within: tuple[float, float]) -> Array:
     """[T, S] premium a year where each class has a Sharpe ratio of one; 0 where a variance [T, S], a year, is not known.
 
-    matrix [T]: number of the correlation matrix, [D, S, S], in force.
+    matrix [T]: number of the correlation matrix, [D, S, S], in force. within: priors of the mean correlation of stocks, of
+    coins.
     """
     premiums = np.zeros(variance.shape)
     for t in range(len(variance)):
         for coins in (False, True):
             members = np.flatnonzero((variance[t] > 0.0) & (crypto == coins))
             if len(members) > 0:
-                _spread(premiums[t], variance[t], correlations[matrix[t]], members, WITHIN_CRYPTO if coins else WITHIN_STOCKS)
+                _spread(premiums[t], variance[t], correlations[matrix[t]], members, within[1] if coins else within[0])
     return premiums
 
 

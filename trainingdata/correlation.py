@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.errors import InputError
-from trainingdata.sessions import DAY, Instants, four_pm, last_four_pm, new_york_date, sessions_between
+from trainingdata.sessions import DAY, Instants, four_pm, last_four_pm, last_four_pms, new_york_date, sessions_between
 
 Array = npt.NDArray[np.float64]
 
@@ -60,6 +60,11 @@ class Correlations(Protocol):
         """The matrix for the panel's symbols as of its last instant."""
         ...
 
+    @property
+    def within(self) -> tuple[float, float]:
+        """Prior correlations within stocks and within coins."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class CorrelationEstimator:
@@ -82,6 +87,11 @@ class CorrelationEstimator:
         for name in ("within_stocks", "within_crypto", "across"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"correlation.{name}: {getattr(self, name)} is outside 0 … 1")
+
+    @property
+    def within(self) -> tuple[float, float]:
+        """Prior correlations within stocks and within coins."""
+        return self.within_stocks, self.within_crypto
 
     @property
     def _reach(self) -> np.timedelta64:
@@ -122,7 +132,7 @@ def correlations_over(
 
     A matrix holds from one 16:00 to the next: each is asked for once.
     """
-    boundaries = np.array([last_four_pm(now) for now in instants], dtype="datetime64[ns]")
+    boundaries = last_four_pms(instants)
     _, first, number = np.unique(boundaries, return_index=True, return_inverse=True)
     matrices = np.empty((len(first), len(bars.symbols), len(bars.symbols)), dtype=np.float32)
     for k, row in enumerate(first):

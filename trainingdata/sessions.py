@@ -317,6 +317,11 @@ def last_four_pm(now: np.datetime64) -> np.datetime64:
     return np.datetime64(marks[k - 1])
 
 
+def last_four_pms(instants: Instants) -> Instants:
+    """The same of every instant."""
+    return np.array([last_four_pm(now) for now in instants], dtype="datetime64[ns]")
+
+
 @cache
 def _afternoons() -> Instants:
     """16:00 New York of every calendar day between the calendar's first and last session."""

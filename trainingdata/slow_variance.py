@@ -9,7 +9,7 @@ from trainingdata.bars import Bars
 from trainingdata.compiled import compiled
 from trainingdata.correlation import session_closes
 from trainingdata.instruments import Kind
-from trainingdata.sessions import Instants, last_four_pm
+from trainingdata.sessions import Instants, last_four_pms
 
 Array = npt.NDArray[np.float64]
 
@@ -25,7 +25,7 @@ def slow_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64
     A row holds from one 16:00 to the next. The k-th last squared return of a symbol weighs 2^(-k / 60), and so does the prior
     in the place of each of the last 250 that it lacks.
     """
-    boundaries = np.array([last_four_pm(now) for now in instants], dtype="datetime64[ns]")
+    boundaries = last_four_pms(instants)
     days, number = np.unique(boundaries, return_inverse=True)
     marks, closes = session_closes(bars, days[-1] if len(days) else bars.now)
     squared = np.diff(np.log(closes), axis=0) ** 2

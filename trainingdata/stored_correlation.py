@@ -14,7 +14,7 @@ import pandas as pd
 
 from trainingdata.bars import Bars
 from trainingdata.command import write_whole
-from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, Correlations
+from trainingdata.correlation import WITHIN_CRYPTO, WITHIN_STOCKS, CorrelationEstimator, CorrelationMatrix, Correlations
 from trainingdata.errors import InputError
 from trainingdata.sessions import instant, utc_text
 
@@ -87,6 +87,11 @@ class StoredCorrelation:
     """One matrix for every instant after the one it was built at."""
 
     matrix: CorrelationMatrix
+
+    @property
+    def within(self) -> tuple[float, float]:
+        """Prior correlations within stocks and within coins: a matrix that was built elsewhere says nothing of its own."""
+        return WITHIN_STOCKS, WITHIN_CRYPTO
 
     def at(self, bars: Bars) -> CorrelationMatrix:
         """The rows of the panel's symbols.

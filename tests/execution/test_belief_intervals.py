@@ -45,6 +45,24 @@ def believed(bars: Bars, since: str, holding: Any = "next") -> Beliefs:
     return beliefs(Tilted(), CorrelationEstimator(), bars, at(since), rule=rule, blocks=Blocks(holding), progress=silent)
 
 
+def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_premium(market: Bars) -> None:
+    """The mean correlation of one symbol is the prior's: √ρ̄ of a Sharpe ratio, in the table and at a single instant."""
+    s = market.symbols.index(STOCK)
+    rows = market.mask[s]
+    alone = Bars(
+        (market.instruments[s],), market.times[rows], market.values[s : s + 1, rows], market.mask[s : s + 1, rows], "one"
+    )
+    rule: Any = "quantile"
+    found = []
+    for within in (0.2, 0.6):
+        known = CorrelationEstimator(within_stocks=within)
+        table = beliefs(RandomWalk(), known, alone, alone.times[-20], rule=rule, blocks=Blocks("next"), progress=silent)
+        single = outlook(RandomWalk(), known, alone.until(table.at[-1]), STOCK, table.at[-1], rule=rule, blocks=Blocks("next"))
+        assert table.premium[-1, 0] == single.premium[0]
+        found.append(single.premium[0])
+    assert found[1] / found[0] == pytest.approx(np.sqrt(3), rel=1e-12)
+
+
 def elapsed(kind: Kind, instant: np.datetime64) -> float:
     """Own bars until an instant: hours of a coin, bars of a stock's sessions."""
     if kind is Kind.CRYPTO:

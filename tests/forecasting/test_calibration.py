@@ -465,6 +465,24 @@ def test_how_long_a_centre_lasts_is_measured_on_the_centre_itself(year: Bars, le
     assert ((table.worth >= 0) & (table.worth <= 1)).all()
 
 
+def test_a_symbol_that_stands_still_says_nothing_of_how_long_a_centre_lasts(year: Bars) -> None:
+    """What is forecast of it in units of next to nothing is rounding, and as like the last as not."""
+    values = year.values.copy()
+    values[0, year.mask[0], :4] = 50.0
+    still = Bars(year.instruments, year.times, values, year.mask, "test")
+
+    @dataclass(frozen=True)
+    class Drifting(Humming):
+        def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
+            table = super().forecast(bars, since, progress)
+            numbers = table.values
+            numbers[table.windows.of_symbols()[0]] *= 1.0001
+            return replace(table, answer=numbers.__getitem__)
+
+    table = CalibratedForecaster(Drifting(left=0.6), CalibrationSettings()).forecast(still, still.times[-200])
+    assert np.abs(np.unique(table.persistence) - 0.6).max() < 0.06
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.4, 1.0])
 def test_skill_is_the_usual_size_of_centres_among_returns_as_far_as_they_are_believed(
     year: Bars, slope: float, monkeypatch: pytest.MonkeyPatch

@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 
 from sizing.kelly import unconstrained_kelly
 from sizing.premium import PriorSettings, unit_premiums
+from trainingdata.correlation import WITHIN_CRYPTO, WITHIN_STOCKS
 from trainingdata.errors import InputError
+
+PRIOR = (WITHIN_STOCKS, WITHIN_CRYPTO)
 
 
 def premiums(variance: np.ndarray, correlation: np.ndarray, crypto: np.ndarray | None = None) -> np.ndarray:
     mask = np.zeros(len(variance), dtype=bool) if crypto is None else crypto
-    return unit_premiums(variance[None], np.zeros(1, dtype=np.int64), correlation[None].astype(np.float32), mask)[0]
+    return unit_premiums(variance[None], np.zeros(1, dtype=np.int64), correlation[None].astype(np.float32), mask, PRIOR)[0]
 
 
 def equicorrelated(n: int, rho: float) -> np.ndarray:
