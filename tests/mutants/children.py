@@ -202,7 +202,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
                 setattr(module, name, np.dtype((np.record, value)))
             if module.__name__ in self._changed.plain and hasattr(value, "py_func"):
                 setattr(module, name, _with_attributes(value))
-            if module.__name__ == DECORATORS and name in ("compiled", "inlined"):
+            if module.__name__ == DECORATORS and name in ("compiled", "inlined", "reordered"):
                 setattr(module, name, functools.partial(_decorated, value, self._changed))
 
 

@@ -244,6 +244,15 @@ def test_a_pattern_has_limits_without_prices() -> None:
     assert np.isnan(bound["symbol_cap"])
 
 
+def test_a_full_ceiling_holds_nobody_who_wants_no_more() -> None:
+    """Two stocks fill the account; the third has what it wants, nothing."""
+    no = np.zeros(3, dtype=bool)
+    s = situation(1, 3, held=np.zeros(3), crypto=no, long_only=no, deciding=~no, equity=1e5, stock_ceiling=1.0)
+    found = nearest(s, Limits(symbol_cap=1.0), np.array([0.8, 0.6, 0.0]))
+    np.testing.assert_allclose(found.target, [0.6, 0.4, 0.0], atol=1e-9)
+    assert [set(bound) for bound in found.binding] == [{"stock_gross", "joint"}, {"stock_gross", "joint"}, set()]
+
+
 def test_a_failure_of_the_program_keeps_the_problem_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     s = stock(long_only=np.ones(1, dtype=bool), mu=np.array([-1e-3]), held=np.array([-0.5]), stock_ceiling=0.2)
     assert allocate(s, Limits(), 0.25).target[0] == pytest.approx(-0.2, abs=1e-7), "it is cut to the ceiling"

@@ -83,6 +83,13 @@ def test_rows_are_exchanged_where_a_pivot_is_nothing() -> None:
     assert answer == pytest.approx([2.0, 3.0])
 
 
+def test_rows_of_nothing_have_no_rank_and_ask_for_nothing() -> None:
+    """A ceiling that none of the free weights is in."""
+    answer = np.zeros(2)
+    assert eliminate(np.zeros((2, 2)), answer, 1e-10) == 0
+    assert answer.tolist() == [0.0, 0.0]
+
+
 @given(st.integers(0, 100_000), st.integers(1, 8))
 def test_a_definite_matrix_is_solved_and_its_factor_left_behind(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)

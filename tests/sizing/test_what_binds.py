@@ -77,6 +77,11 @@ def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
     alone = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.5)
     np.testing.assert_array_equal(found[rows], alone)
     assert np.isnan(np.delete(found, rows)).all()
+    n, rng = len(s.mu), np.random.default_rng([seed, 1])
+    mu, covariance = rng.normal(0, 0.004, (2, n)), np.stack([3.0 * s.covariance, 20.0 * s.covariance])
+    planned = allocate(replace(s, later=Later(mu, covariance, np.zeros(2), np.tile(s.cost, (2, 1)))), Limits(), 0.5).wanted
+    whole = unconstrained_kelly((s.mu + mu.sum(axis=0))[rows], 24.0 * s.covariance[np.ix_(rows, rows)], 0.5)
+    np.testing.assert_allclose(planned[rows], whole, rtol=1e-7, atol=1e-10)
 
 
 @given(st.integers(0, 10_000))
