@@ -78,7 +78,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{TRADE}order_shapes.py",
         f"{TRADE}trader.py",
     ),
-    "sizing/plan.py": (f"{SIZE}plan.py", f"{SIZE}kelly.py", f"{SIZE}history.py"),
+    "sizing/plan.py": (f"{SIZE}plan.py", f"{SIZE}kelly.py", f"{SIZE}history.py", f"{SIZE}allocation.py"),
     "sizing/premium.py": (f"{SIZE}premium.py", f"{TRADE}planned.py"),
     "sizing/active_set.py": (f"{SIZE}program_optimum.py", f"{SIZE}program.py", f"{SIZE}plan.py"),
     "sizing/program.py": (f"{SIZE}program_optimum.py", f"{SIZE}program.py", f"{SIZE}kelly.py"),

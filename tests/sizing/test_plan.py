@@ -239,3 +239,15 @@ def test_what_stands_beside_a_plan_has_no_return_risk_or_cost_in_any_block() -> 
     np.testing.assert_array_equal(wide.covariance[:, :n, :n], later.covariance)
     assert not wide.covariance[:, n:].any()
     assert not wide.covariance[:, :, n:].any()
+
+
+def test_what_can_be_sold_short_beyond_one_can_borrow() -> None:
+    """Bounds of -2 and 0.5: sizes pass 1, so the second block, wherever it wants, pays for what it borrows."""
+    nothing = np.zeros((0, 1)), np.zeros(0)
+    later = Later(np.array([[1.0]]), np.array([[[0.1]]]), np.array([0.01]), np.zeros((1, 1)))
+    zero, one = np.zeros(1), np.ones(1)
+    p = SizingProblem(zero, 0.1 * np.eye(1), zero, zero, -2.0 * one, 0.5 * one, *nothing, 0.5, 0.01, later)
+    status, weights, prices = p.solve()
+    assert status == SOLVED
+    assert weights[1] == pytest.approx([4.95])
+    assert prices[-1] == pytest.approx(0.01)
