@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import execution.outlook as module
-from execution.beliefs import Beliefs, Blocks, joined
+from execution.beliefs import Beliefs, Blocks, block_moments, joined
 from execution.outlook import NoForecast, beliefs, outlook
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
@@ -61,6 +61,22 @@ def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_prem
         assert table.premium[-1, 0] == single.premium[0]
         found.append(single.premium[0])
     assert found[1] / found[0] == pytest.approx(np.sqrt(3), rel=1e-12)
+
+
+def test_what_has_no_forecast_pulls_on_nobody() -> None:
+    """Its covariance is 0, and it is known as such; a panel in one part is itself."""
+    sigma, nothing = np.array([[0.01, np.nan, 0.02]]), np.zeros((1, 3))
+    correlation, deciding = np.full((1, 3, 3), 0.5), np.array([True, False, True])
+    mu, covariance, known = block_moments(nothing, sigma, np.zeros(3), nothing, correlation, deciding, True, 4)
+    assert known.tolist() == [True, False, True, False]
+    assert mu.tolist() == [[0.0] * 4]
+    pull = np.array([[0.5e-4, 0, 1e-4, 0], [0, 0, 0, 0], [1e-4, 0, 2e-4, 0], [0, 0, 0, 0]])
+    np.testing.assert_allclose(covariance[0], pull, rtol=1e-12)
+
+
+def test_a_run_in_one_part_is_that_part(market: Bars) -> None:
+    table = believed(market, "2024-03-06T15:00")
+    assert joined([table]) is table
 
 
 def elapsed(kind: Kind, instant: np.datetime64) -> float:

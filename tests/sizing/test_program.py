@@ -9,7 +9,7 @@ import pytest
 from hard_ceilings import program
 
 from sizing.active_set import Program
-from sizing.program import SOLVED, solve
+from sizing.program import INFEASIBLE, SOLVED, solve
 
 Array = npt.NDArray[np.float64]
 
@@ -136,3 +136,15 @@ def test_nothing_to_gain_moves_nothing() -> None:
         np.array([4.0]),
     )
     np.testing.assert_array_equal(solve(p)[1], held)
+
+
+def test_what_must_be_held_may_take_most_of_the_room_there_is() -> None:
+    """At least 0.6 and 0.3 of a room of 1, held nothing: by hand the first stays, the second rises until the room is full."""
+    one, two = np.ones(1), np.ones((1, 2))
+    bounds = np.array([0.6, 0.3]), np.array([2.0, 2.0])
+    p = Program(np.array([0.1, 3.0]), np.eye(2), *bounds, np.zeros(2), np.zeros(2), two, one, np.full(1, np.inf), one == 0)
+    status, weights, prices = solve(p)
+    assert status == SOLVED
+    assert weights == pytest.approx([0.6, 0.4])
+    assert prices == pytest.approx([2.6])
+    assert solve(p._replace(room=0.8 * one))[0] == INFEASIBLE
