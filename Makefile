@@ -21,7 +21,7 @@ check: $(VENV)/.installed-dev         ## format, lint, types, layers, default te
 	$(BIN)/pytest -n auto --dist loadfile
 
 slow: $(VENV)/.installed-dev          ## the longer tests
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n auto
 
 bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANCE.md
 	$(BIN)/pytest -m bench -s
