@@ -1,5 +1,7 @@
 VENV := .venv
-PYTHON ?= python3
+PYTHON ?= $(shell for v in 3.14 3.13 3.12 3.11; do python$$v -c "import venv" 2>/dev/null && { echo python$$v; break; }; done)
+NO_PYTHON = error: no Python 3.11 to 3.14 with its venv module on the path: install one (on Debian and Ubuntu: apt install \
+python3 python3-venv), or name one: make PYTHON=/path/to/python
 BIN := $(VENV)/bin
 WHEELS ?= wheels
 COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
@@ -44,6 +46,7 @@ wheels: $(VENV)/.installed-dev        ## what `make gpu` needs beside torch, for
 		--platform manylinux2014_x86_64 --platform manylinux1_x86_64 --dest $(WHEELS) --requirement $(WHEELS)/pins.txt
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@test -d $(VENV) || test -n "$(PYTHON)" || { echo "$(NO_PYTHON)" >&2; exit 2; }
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable .
 	touch $@

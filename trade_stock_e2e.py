@@ -23,37 +23,37 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 import requests
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from execution.alpaca import AlpacaBroker
-from execution.cycle import NOTHING_CLOSED, Cycle, Rules, next_instant, run_cycle, wait_until
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.updates import TradeUpdates
 from execution.decision import Decision, keep_unsolved
+from execution.live.cycle import NOTHING_CLOSED, Cycle, next_instant, run_cycle, wait_until
 from execution.orders import Account
+from execution.records import Run, writers_of
 from execution.settings import LiveSettings
 from execution.trader import Trader
-from execution.updates import TradeUpdates
-from marketsimulator.run import Run, writers_of
-from marketsimulator.settings import BacktestSettings
+from execution.venue_rules import VenueRules
+from foundation.command import ProgressBar, log_to_file, one_line
+from foundation.compose import composed
+from foundation.errors import InputError
+from foundation.files import check_output, write_whole
 from trainingdata.bars import closes_of
-from trainingdata.command import Bar, check_output, log_to_file, one_line, write_whole
-from trainingdata.composition import composed
-from trainingdata.endpoint import LOOPBACK, Keys
-from trainingdata.errors import InputError
+from trainingdata.feed.endpoint import LOOPBACK, Keys
+from trainingdata.feed.market_data import BarFeed, MarketData
 from trainingdata.instruments import instrument
-from trainingdata.market_data import BarFeed, MarketData
 from trainingdata.sessions import system_clock, utc_text
 
 log = logging.getLogger("live")
 
-OWN = ("mode", "account", "cycles", "clock", "positions", "broker", "history_days", "bar_patience")
 CLOCKS = ("broker", "system")
 
 
 def described(config: DictConfig) -> Cycle:
     """A dry pass over files, for the account that `capital` and `positions` describe."""
-    settings = BacktestSettings.of(OmegaConf.masked_copy(config, [str(k) for k in config if k not in OWN]))
+    settings = LiveSettings.of(config)
     bars = settings.bars()
     prices, positions = closes_of(bars), _positions(config)
     unpriced = [s for s in positions if s not in prices]
@@ -104,7 +104,7 @@ def trade(config: DictConfig) -> None:
     with TradeUpdates(settings.broker, keys) if config.mode == "paper" else nullcontext() as updates:
         listen = None if updates is None else updates.wait
         broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, listen=listen)
-        rules, clock = Rules(broker), broker.now if config.clock == "broker" else system_clock
+        rules, clock = VenueRules(broker), broker.now if config.clock == "broker" else system_clock
         for number in range(config.cycles):
             if number:
                 wait_until(clock, next_instant(clock(), settings.symbols))
@@ -129,8 +129,8 @@ def replay(config: DictConfig) -> None:
             "broker.url_override: a replay needs a practice server on this machine (marketsimulator.alpaca_server)"
         )
     check_output(output)
-    rules, began, decisions, curve = Rules(broker), broker.now(), [], []
-    with Bar() as progress:
+    rules, began, decisions, curve = VenueRules(broker), broker.now(), [], []
+    with ProgressBar() as progress:
         while True:
             done = run_cycle(broker, feed, trader, settings, send=True, rules=rules)
             _log(done)

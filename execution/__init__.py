@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from foundation.lazy import public
 
 if TYPE_CHECKING:
+    from execution.alpaca.broker import AlpacaBroker as AlpacaBroker
+    from execution.broker import Asset as Asset
+    from execution.broker import Broker as Broker
+    from execution.decision import Decision as Decision
+    from execution.orders import Account as Account
+    from execution.orders import Fill as Fill
+    from execution.orders import Order as Order
     from execution.quantity import get_qty as get_qty
+    from execution.settings import LiveSettings as LiveSettings
+    from execution.settings import TradingSettings as TradingSettings
+    from execution.trader import Trader as Trader
 
-__all__ = ["get_qty"]
-
-
-def __getattr__(name: str) -> Any:
-    """`execution.get_qty`, loaded when first used."""
-    if name == "get_qty":
-        from execution.quantity import get_qty
-
-        return get_qty
-    raise AttributeError(name)
+__getattr__, __all__ = public(
+    __name__,
+    {
+        "Account": "orders",
+        "AlpacaBroker": "alpaca.broker",
+        "Asset": "broker",
+        "Broker": "broker",
+        "Decision": "decision",
+        "Fill": "orders",
+        "LiveSettings": "settings",
+        "Order": "orders",
+        "Trader": "trader",
+        "TradingSettings": "settings",
+        "get_qty": "quantity",
+    },
+)

@@ -7,15 +7,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from trainingdata.compiled import compiled
-from trainingdata.sessions import Holding, Instants
-
-Array = npt.NDArray[np.float64]
-Array32 = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-Index = npt.NDArray[np.int64]
+from foundation.arrays import Array, Array32, Index, Instants, Mask
+from foundation.compiled import compiled
+from trainingdata.sessions import Holding
 
 
 @dataclass(frozen=True, slots=True)

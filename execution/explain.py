@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from execution.decision import Rests, planned
-from trainingdata.command import Parser, one_line
-from trainingdata.errors import InputError
+from foundation.command import Parser, one_line
+from foundation.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import instant
 

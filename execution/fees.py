@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainingdata.errors import InputError
+from foundation.arrays import Array
+from foundation.errors import InputError
 
-Array = npt.NDArray[np.float64]
 BASIS_POINT = 1e-4
 
 

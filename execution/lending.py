@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from execution.fees import DatedRate, rates_on
-from trainingdata.errors import InputError
+from foundation.arrays import Array, Instants
+from foundation.errors import InputError
 from trainingdata.instruments import instrument
-from trainingdata.sessions import Instants, new_york_date
-
-Array = npt.NDArray[np.float64]
+from trainingdata.sessions import new_york_date
 
 DAYS_A_YEAR = 360.0  # of interest
 

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from foundation.errors import InputError
 from sizing.quantity import most_coins, part_count, whole
 from trainingdata.bars import HIGH, Bars
-from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.sessions import stamp
 

@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import Array, Array32, Belief, Beliefs, Blocks, Index, Mask
+from execution.beliefs import Belief, Beliefs, Blocks
 from forecasting.forecast import HORIZON, Forecaster, ForecastTable, Progress
 from forecasting.moments import Volatility, expected_between, variance_until
+from foundation.arrays import Array, Array32, Index, Instants, Mask
+from foundation.errors import DataError
 from sizing.premium import unit_premiums
 from trainingdata.bars import Bars
 from trainingdata.correlation import Correlations, correlations_over
-from trainingdata.errors import DataError
 from trainingdata.instruments import Kind
 from trainingdata.sessions import (
     BARS_A_YEAR,
     DAY,
-    Instants,
     bar_position,
     bars_later,
     holding_end,

@@ -19,22 +19,22 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.alpaca import AlpacaBroker
+from execution.alpaca.broker import AlpacaBroker
 from execution.broker import Asset
-from execution.cycle import BLOCKED, allowed
 from execution.decision import keep_unsolved, reason
 from execution.orders import Account
 from execution.outlook import NoForecast
 from execution.settings import LiveSettings
+from execution.venue_rules import BLOCKED, allowed
+from foundation.command import Parser, log_to_file, one_line
+from foundation.compose import composed
+from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity
 from sizing.kelly import SizingProblem
 from trainingdata.bars import Bars, closes_of, find_files, read_bars
-from trainingdata.command import Parser, log_to_file, one_line
-from trainingdata.composition import composed
-from trainingdata.endpoint import Keys
-from trainingdata.errors import BrokerError, DataError, InputError
+from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.market_data import MarketData
 from trainingdata.instruments import Kind, instrument
-from trainingdata.market_data import MarketData
 from trainingdata.sessions import DAY, HOUR, in_session, stays_open, utc_text
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def decide(
 
 
 def _without_forecast(symbol: str, price: float, settings: LiveSettings, account: Account, why: str) -> Sized:
-    """No new risk, or what the origin's rule says where it is asked to answer."""
+    """No new risk, or what the legacy rule says where it is asked to answer."""
     rules = settings.sizing
     qty = sizing_quantity.get_qty(
         symbol,

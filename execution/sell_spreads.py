@@ -19,19 +19,19 @@ from dataclasses import dataclass, field, replace
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from execution.alpaca_spreads import AlpacaSpreads
-from execution.open_spreads import OpenSpreads
-from execution.spread_seller import SellerRules, SpreadSeller
-from execution.spreads import Implied, SpreadCosts, SpreadRules
-from sizing.account_files import UnknownState
-from sizing.autoscaling import AutoscalingSettings, strategy_of
-from sizing.contracts import account_files
-from sizing.notices import Notices
-from trainingdata.command import log_to_file, one_line
-from trainingdata.composition import composed
-from trainingdata.configuration import settings_beside
-from trainingdata.endpoint import BrokerSettings, Keys
-from trainingdata.errors import InputError, refuse_outside
+from execution.alpaca.options import AlpacaSpreads
+from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
+from execution.spreads.seller import SellerRules, SpreadSeller
+from execution.spreads.state import OpenSpreads
+from foundation.command import log_to_file, one_line
+from foundation.compose import composed
+from foundation.configuration import settings_beside
+from foundation.errors import InputError, refuse_outside
+from foundation.notices import Notices
+from sizing.autoscaler.account import UnknownState
+from sizing.autoscaler.now import account_files
+from sizing.autoscaler.rules import AutoscalingSettings, strategy_of
+from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instruments import Kind, instrument
 from trainingdata.source import Feed
 from trainingdata.volatility_index import RESPONSE, volatility_index

@@ -16,13 +16,13 @@ from execution.orders import OrderTerms
 from execution.trader import SizingSettings, Trader
 from forecasting.forecast import Forecaster, Progress, silent
 from forecasting.settings import ForecasterSettings
+from foundation.configuration import settings_of
+from foundation.errors import InputError
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from trainingdata.actions import Action, spans_without_split, split_adjusted
 from trainingdata.bars import Bars
-from trainingdata.configuration import settings_of
-from trainingdata.endpoint import BrokerSettings
-from trainingdata.errors import InputError
+from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import BILLIONTH, Kind
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
@@ -32,12 +32,16 @@ from trainingdata.stored_correlation import CorrelationSettings
 class TradingSettings:
     """Data, forecaster, sizing and costs of a trader.
 
-    symbols: none means every symbol the data holds. seed: of whatever is drawn at random. strategy: the name orders carry.
+    symbols: none means every symbol the data holds. start, end: New York dates, both inclusive, or instants with a zone.
+    capital: USD of an account that no venue keeps. seed: of whatever is drawn at random. strategy: the name orders carry.
     increments: thousandths of a coin (`original`), or the billionths in which the venue counts (`broker`); whole shares in
     both.
     """
 
     symbols: tuple[str, ...] = ()
+    start: str | None = None
+    end: str | None = None
+    capital: float = 100_000.0
     seed: int = 0
     strategy: str = "kelly_50"
     increments: Literal["original", "broker"] = "original"
@@ -55,6 +59,14 @@ class TradingSettings:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.strategy):
             raise InputError(f"strategy: {self.strategy!r} is not 1 to 64 letters, digits, '.', '_' or '-'")
+        if not 0 < self.capital < 1e12:
+            raise InputError(f"capital: {self.capital} is outside 0 … 1e12 USD")
+
+    def bars(self) -> Bars:
+        """The panel: files up to `end` with all history before `start`, or the synthetic market."""
+        bars = self.counted(self.data.bars(self.symbols, self.start, self.end))
+        self.orders.check(bars)
+        return bars
 
     def counted(self, bars: Bars) -> Bars:
         """The panel with the increments these settings name."""

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.beliefs import Array, Belief, Beliefs, Blocks, Mask, block_moments
+from execution.beliefs import Belief, Beliefs, Blocks, block_moments
 from execution.decision import Choice, Decision, Rests, Why
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
@@ -27,16 +27,17 @@ from execution.outlook import beliefs, outlook
 from execution.overnight import cut_for_the_night
 from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility
+from foundation.arrays import Array, Mask
+from foundation.errors import InputError
 from sizing.allocation import Allocation, NoEquity, Situation
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
-from sizing.plan import Later, later_costs
 from sizing.premium import PriorSettings
 from sizing.quantity import Fallback, target_quantity
+from sizing.solver.multi_period import Later, later_costs
 from sizing.strategies import Legacy, Strategy, named
 from trainingdata.bars import Bars
 from trainingdata.correlation import Correlations
-from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.sessions import DAY, Holding
 
@@ -58,7 +59,7 @@ class SizingSettings:
 
     strategy: one of `sizing.strategies`. fraction: of full Kelly, instead of the one in a Kelly strategy's name. volatility:
     rule that reads sigma from quantiles. holding: a `plan`, or one interval, `next` or `session`. signal_bars: own bars that
-    a plan's second block ends after, while a forecast is worth something. enhanced: false sizes by the origin's rule whatever
+    a plan's second block ends after, while a forecast is worth something. enhanced: false sizes by the legacy rule whatever
     the strategy; risk_multiplier is its factor for stocks. fallback: what answers when sizing cannot, nothing or `legacy`.
     position: weight that `fixed_fraction` takes. target_volatility: a year, of `vol_target`. band: relative to
     where a weight belongs, within which strategies that hold a pattern leave it alone.
@@ -103,7 +104,7 @@ class SizingSettings:
         return self.rule().holding or self.holding
 
     def legacy(self) -> Legacy:
-        """The origin's rule."""
+        """The legacy rule."""
         return Legacy(self.risk_multiplier)
 
 

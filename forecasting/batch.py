@@ -10,7 +10,6 @@ rising. It is written whole or not at all.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,17 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from omegaconf import DictConfig
 
 from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
+from foundation.arrays import Index
+from foundation.command import ProgressBar, log_to_file, one_line
+from foundation.compose import hydra_command
+from foundation.configuration import settings_of
+from foundation.errors import InputError
+from foundation.files import check_file, whole
 from trainingdata.bars import Bars
-from trainingdata.command import Bar, check_file, log_to_file, one_line
-from trainingdata.composition import hydra_command
-from trainingdata.configuration import settings_of
-from trainingdata.errors import InputError
 from trainingdata.sessions import bars_after, utc_text
 from trainingdata.source import DataSettings, span_of
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger("forecasting")
-
-Index = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +91,15 @@ def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> None
     """Write the rows of a batch, a portion at a time, under another name until it is whole."""
     from pyarrow import parquet
 
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
     done = 0
     try:
-        with parquet.ParquetWriter(part, _schema(), compression="zstd") as writer:
+        with whole(output) as part, parquet.ParquetWriter(part, _schema(), compression="zstd") as writer:
             for rows in _portions(batch.rows):
                 writer.write_table(_table(batch, rows))
                 done += len(rows)
                 progress("rows written", done, len(batch.rows))
-        part.replace(output)
     except OSError as error:
         raise InputError(f"output: {output} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _portions(rows: Index) -> Iterator[Index]:
@@ -163,7 +157,7 @@ def run_command(config: DictConfig) -> None:
         if output is not None:
             check_file(output, "output")
         log_to_file("batch")
-        with Bar() as progress:
+        with ProgressBar() as progress:
             batch = run_batch(settings, progress)
             if output is not None:
                 write_batch(batch, output, progress)

@@ -24,10 +24,11 @@ from forecasting.evaluation_page import render
 from forecasting.forecast import HORIZON, Progress, silent
 from forecasting.scores import comparable, fifths, scored, skill, summary
 from forecasting.settings import ForecasterSettings
-from trainingdata.command import Bar, check_output, log_to_file, one_line
-from trainingdata.composition import hydra_command
-from trainingdata.configuration import settings_of
-from trainingdata.errors import InputError
+from foundation.command import ProgressBar, log_to_file, one_line
+from foundation.compose import hydra_command
+from foundation.configuration import settings_of
+from foundation.errors import InputError
+from foundation.files import check_output
 from trainingdata.sessions import utc_text
 from trainingdata.source import DataSettings, span_of
 
@@ -182,7 +183,7 @@ def run_command(config: DictConfig) -> None:
         output = Path(settings.output).expanduser()
         check_output(output)
         log_to_file("evaluate")
-        with Bar() as progress:
+        with ProgressBar() as progress:
             evaluation = evaluate(settings, progress)
         figures = write_evaluation(evaluation, output)
     print_figures(figures)

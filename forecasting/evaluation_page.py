@@ -6,17 +6,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Forecasts {{ f.start[:10] }} to {{ f.end[:10] }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #1c2430 }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem } table { border-collapse: collapse; margin: 1rem 0; font-size: 14px }
-td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #e3e7ee } td:first-child { text-align: left }
-.muted { color: #667085 } .good { color: #15803d } .bad { color: #b42318 }
-</style></head><body>
+from foundation.page import embedded, page
+
+PAGE = """{% extends "frame" %}
+{% block title %}Forecasts {{ f.start[:10] }} to {{ f.end[:10] }}{% endblock %}
+{% block style %}
+table { font-size: 14px }
+{% endblock %}
+{% block body %}
 <h1>{{ f.forecaster }}: {{ f.start[:10] }} to {{ f.end[:10] }}</h1>
 <p class="muted">{{ f.data }}. Loss: mean pinball loss over 21 levels of the log return, in units of the trailing deviation. A
 gain is how much less is lost than by another forecaster on the same forecasts, with the standard error of weekly clusters; it
@@ -38,7 +36,7 @@ is coloured beyond two of them.</p>
 <td>{{ "%.3f" % s.pit_distance }}</td>
 <td>{{ "none" if s.information is none else "%+.3f ± %.3f" % (s.information, s.information_error) }}</td></tr>
 {% endfor %}</table>{% endfor %}
-</body></html>
+{% endblock %}
 """
 
 COLORS = ("#2456c8", "#d98324", "#15a36a", "#98a2b3", "#8e4ec6")
@@ -47,8 +45,7 @@ COLORS = ("#2456c8", "#d98324", "#15a36a", "#98a2b3", "#8e4ec6")
 def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
     """The page: gains by step, coverage by hour and by volatility, PIT, rank correlation by step; tables below."""
     tables = [(name, list(steps.items())) for name, steps in figures["groups"].items()]
-    page = Environment(autoescape=True).from_string(PAGE)
-    return page.render(f=figures, tables=tables, figure=_figure(figures, frames))
+    return page(PAGE, f=figures, tables=tables, figure=_figure(figures, frames))
 
 
 def _figure(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
@@ -96,7 +93,7 @@ def _figure(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
             figure.update_yaxes(range=[0.5, 1.0] if what == "inside80" else [0.0, 2.0], row=row + 1, col=column)
     margin = {"l": 50, "r": 20, "t": 40, "b": 40}
     figure.update_layout(height=640 * len(kinds), template="plotly_white", margin=margin, legend={"orientation": "h"})
-    return str(figure.to_html(full_html=False, include_plotlyjs="inline"))
+    return embedded(figure)
 
 
 TITLES = (

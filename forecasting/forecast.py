@@ -9,12 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from forecasting.windows import Index, Windows
+from forecasting.windows import Windows
+from foundation.arrays import Array, Array32, Index, Instants
 from trainingdata.bars import Bars
-from trainingdata.sessions import Instants
-
-Array = npt.NDArray[np.float64]
-Array32 = npt.NDArray[np.float32]
 
 HORIZON = 24  # steps of every forecast: what is asked for changes what step 1 answers
 LEVELS = (0.01, 0.05, *(round(0.05 * k, 2) for k in range(2, 19)), 0.95, 0.99)  # Chronos-2's own, [Q = 21]

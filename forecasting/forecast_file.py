@@ -15,13 +15,12 @@ import numpy.typing as npt
 
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Keys
-from trainingdata.errors import DataError
-from trainingdata.sessions import Instants
+from foundation.arrays import Array32, Instants
+from foundation.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Array32 = npt.NDArray[np.float32]
 Fault = Literal["damaged", "misplaced"]
 
 SIZE = HORIZON * len(LEVELS)

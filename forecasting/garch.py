@@ -6,17 +6,14 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import t as student
 
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
-from forecasting.windows import Index, Windows
+from forecasting.windows import Windows
+from foundation.arrays import Array, Index, Instants
+from foundation.errors import InputError
 from trainingdata.bars import Bars
-from trainingdata.errors import InputError
-from trainingdata.sessions import Instants, week_before
-
-Array = npt.NDArray[np.float64]
-Array32 = npt.NDArray[np.float32]
+from trainingdata.sessions import week_before
 
 
 @dataclass(frozen=True, slots=True)

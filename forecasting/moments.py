@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Array32
-from trainingdata.compiled import compiled
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN
+from foundation.arrays import Array, Array32
+from foundation.compiled import compiled
 
-Array = npt.NDArray[np.float64]
 Volatility = Literal["original", "normal", "quantile"]
 
 _Q = np.array(LEVELS)

@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from forecasting.forecast import LEVELS, MEDIAN, ForecastTable
 from forecasting.moments import volatility
-from forecasting.windows import Index
+from foundation.arrays import Array, Index
 from trainingdata.bars import Bars
 from trainingdata.sessions import bar_slots, week_before
-
-Array = npt.NDArray[np.float64]
 
 TRAILING = 100  # own bars of the deviation that scores are measured in
 PORTION = 8192  # forecasts scored at once

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from forecasting.augmentation import Augmentation
 from forecasting.baseline import Historical, Oracle, RandomWalk
-from forecasting.cache import DEFAULT
-from forecasting.cached import CachedForecaster
-from forecasting.calibration import CalibratedForecaster, CalibrationSettings
-from forecasting.chronos2 import Chronos2Forecaster, Group
+from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
+from forecasting.chronos2.augmentation import Augmentation
+from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
+from forecasting.chronos2.profile import Compile, Device, Dtype, Profile, read_symbol_settings
 from forecasting.forecast import Forecaster
-from forecasting.symbols import Compile, Device, Dtype, Profile, read_symbol_settings
+from forecasting.store import DEFAULT
 
 PER_SYMBOL = Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
 

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from forecasting.baseline import RandomWalk
+from forecasting.chronos2.prior import SyntheticPaths, sample_ohlc, sample_paths
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.prior import Paths, sample_ohlc, sample_paths
-from trainingdata.command import Parser
+from foundation.command import Parser
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model
@@ -129,7 +129,7 @@ def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float 
     card = {
         "model": "Chronos2Model, 3 layers, d_model 128, d_ff 256, 4 heads, patch 8, context up to 512, 21 quantiles",
         "parameters": sum(p.numel() for p in model.parameters()),
-        "data": "synthetic prior of forecasting/prior.py; no market data",
+        "data": "synthetic prior of forecasting/chronos2/prior.py; no market data",
         "seed": seed,
         "steps": steps,
         "batch": batch,
@@ -198,7 +198,7 @@ def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]
         paths = sample_paths(rng, rows, length, HORIZON, FUTURES)
         groups = torch.arange(len(paths.context))
     if rng.random() < 0.5:
-        paths = Paths(np.exp(np.clip(paths.context, -3, 3)), np.exp(np.clip(paths.futures, -3, 3)), paths.scale)
+        paths = SyntheticPaths(np.exp(np.clip(paths.context, -3, 3)), np.exp(np.clip(paths.futures, -3, 3)), paths.scale)
     tensors = (paths.context, paths.futures, paths.scale)
     return (*(torch.from_numpy(x.astype(np.float32)) for x in tensors), groups)
 

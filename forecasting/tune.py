@@ -18,17 +18,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from forecasting.augmentation import AUGMENTATIONS, Augmentation
-from forecasting.cached import CachedForecaster
-from forecasting.chronos2 import Chronos2Forecaster
+from forecasting.chronos2.augmentation import AUGMENTATIONS, Augmentation
+from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.profile import Profile, SymbolSettings, write_symbol_settings
 from forecasting.forecast import Progress, silent
 from forecasting.scores import clustered, comparable, scored
 from forecasting.settings import PER_SYMBOL
-from forecasting.symbols import Profile, SymbolSettings, write_symbol_settings
 from forecasting.windows import Windows
+from foundation.command import Parser, ProgressBar, log_to_file, one_line
+from foundation.errors import InputError
 from trainingdata.bars import Bars
-from trainingdata.command import Bar, Parser, log_to_file, one_line
-from trainingdata.errors import InputError
 from trainingdata.source import DataSettings, span_of
 
 CONTEXTS = (50, 100, 200, 400)
@@ -152,7 +152,7 @@ def _run(words: argparse.Namespace) -> None:
     candidates = [Candidate(c, a) for c in words.contexts for a in words.augmentations]
     base = Profile(model=words.model)
     log_to_file("tune")
-    with Bar() as progress:
+    with ProgressBar() as progress:
         verdicts = tune(bars, first, last, base, candidates, words.folds, words.cache, progress)
     for verdict in verdicts:
         best = verdict.best

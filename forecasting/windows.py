@@ -8,11 +8,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from foundation.arrays import Array, Index, Instants
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.sessions import Instants
 
-Array = npt.NDArray[np.float64]
-Index = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from foundation.lazy import public
 
 if TYPE_CHECKING:
-    from marketsimulator.weights import replay as replay
+    from marketsimulator.account.broker import SimulatedBroker as SimulatedBroker
+    from marketsimulator.backtest import run_backtest as run_backtest
+    from marketsimulator.results.summary import Results as Results
+    from marketsimulator.runs.weights import Replay as Replay
+    from marketsimulator.runs.weights import replay as replay
+    from marketsimulator.settings import BacktestSettings as BacktestSettings
 
-__all__ = ["replay"]
-
-
-def __getattr__(name: str) -> Any:
-    """`marketsimulator.replay`, loaded when first used."""
-    if name == "replay":
-        from marketsimulator.weights import replay
-
-        return replay
-    raise AttributeError(name)
+__getattr__, __all__ = public(
+    __name__,
+    {
+        "BacktestSettings": "settings",
+        "Replay": "runs.weights",
+        "Results": "results.summary",
+        "SimulatedBroker": "account.broker",
+        "replay": "runs.weights",
+        "run_backtest": "backtest",
+    },
+)

@@ -14,13 +14,13 @@ import sys
 
 from aiohttp import web
 
-from marketsimulator.alpaca_app import Server
+from foundation.command import Parser, one_line, overrides_of_flags
+from foundation.compose import composed
+from foundation.errors import InputError
 from marketsimulator.settings import VenueSettings
-from marketsimulator.tickets import stamp
-from marketsimulator.venue import Venue
-from trainingdata.command import Parser, one_line, overrides_of_flags
-from trainingdata.composition import composed
-from trainingdata.errors import InputError
+from marketsimulator.venue.app import Server
+from marketsimulator.venue.stocks import Venue
+from marketsimulator.venue.tickets import stamp
 
 
 def serve(settings: VenueSettings, *, host: str, port: int, speed: float | None) -> None:

@@ -22,18 +22,18 @@ from rich.table import Table
 
 from execution.beliefs import Beliefs
 from execution.decision import Choice, Decision
+from execution.records import Run
 from forecasting.baseline import Oracle, RandomWalk
 from forecasting.forecast import Forecaster, Progress, silent
-from marketsimulator.backtest import simulate
-from marketsimulator.run import Run
+from foundation.command import ProgressBar, log_to_file, one_line
+from foundation.compose import composed
+from foundation.configuration import changed
+from foundation.errors import InputError
+from marketsimulator.results.variant_table import table_of
+from marketsimulator.runs.simulate import run_decider
+from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.sweep import table_of
-from marketsimulator.variants import outcomes
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
-from trainingdata.command import Bar, log_to_file, one_line
-from trainingdata.composition import composed
-from trainingdata.configuration import changed
-from trainingdata.errors import InputError
 from trainingdata.sessions import started_at, utc_text
 
 CUTS = 8  # instants at which the future is changed
@@ -219,7 +219,7 @@ def _decided(setup: Setup, bars: Bars, start: int) -> Run:
     """The configured trader over a panel, with an account that begins at instant number `start`."""
     trader = setup.settings.trader(setup.settings.forecaster.build(bars.symbols))
     prepared = setup.settings.prepared(trader, bars, start)
-    return simulate(setup.settings, bars, start, "audit", prepared, level=logging.NOTSET)
+    return run_decider(setup.settings, bars, start, "audit", prepared, level=logging.NOTSET)
 
 
 def _compared(cut: np.datetime64, future: str, truth: Run, other: Run) -> Probe:
@@ -279,7 +279,7 @@ def main() -> None:
             raise InputError(f"audit: {name!r} is none; say look_ahead, {', '.join(AUDITS)}, then key=value settings")
         setup = Setup.of(BacktestSettings.of(composed("backtest", ["output=none", "trials=null", *sys.argv[2:]])))
         log_to_file("audit")
-        with Bar() as progress:
+        with ProgressBar() as progress:
             found = look_ahead(setup, progress) if name == "look_ahead" else AUDITS[name](setup, progress)
         if name == "look_ahead":
             moved = _show_probes([probe for probe in found if isinstance(probe, Probe)], console)

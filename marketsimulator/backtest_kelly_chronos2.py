@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from foundation.command import Parser, is_override, overrides_of_flags
+from foundation.compose import composed
 from marketsimulator.backtest import run_command
-from trainingdata.command import Parser, is_override, overrides_of_flags
-from trainingdata.composition import composed
 
 
 def overrides_of(words: list[str]) -> list[str]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -25,21 +24,20 @@ from rich.table import Table
 
 from execution.trader import Trader
 from forecasting.forecast import Progress, silent
-from marketsimulator.backtest import simulate
-from marketsimulator.comparison_page import render_comparison
-from marketsimulator.metrics import daily_equity
-from marketsimulator.results import Results
+from foundation.arrays import Array, Instants
+from foundation.command import ProgressBar, log_to_file, one_line
+from foundation.compose import hydra_command
+from foundation.errors import InputError
+from foundation.files import check_output, write_whole
+from marketsimulator.results.comparison_page import render_comparison
+from marketsimulator.results.metrics import daily_equity
+from marketsimulator.results.significance import intervals
+from marketsimulator.results.summary import Results
+from marketsimulator.results.variant_table import Chosen, check_trials, combinations, deflated, recorded, rows_of
+from marketsimulator.results.walk_forward import WalkForward, fold_edges, walk_forward
+from marketsimulator.runs.simulate import run_decider
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.significance import intervals
-from marketsimulator.sweep import Chosen, check_trials, combinations, deflated, recorded, rows_of
-from marketsimulator.walk_forward import WalkForward, fold_edges, walk_forward
 from trainingdata.bars import Bars
-from trainingdata.command import Bar, check_output, log_to_file, one_line, write_whole
-from trainingdata.composition import hydra_command
-from trainingdata.errors import InputError
-from trainingdata.sessions import Instants
-
-Array = npt.NDArray[np.float64]
 
 BENCHMARK = "buy_and_hold"
 PANEL = ("data", "symbols", "start", "end", "days", "increments", "seed", "trials", "output")
@@ -138,7 +136,7 @@ def compare(
     rows, curves, daily = [], [], []
     for number, ((chosen, variant), name) in enumerate(zip(variants, names, strict=True)):
         trader = _prepared(variant, bars, traders, progress)
-        run = simulate(variant, bars, begin, name, trader, level=logging.DEBUG)
+        run = run_decider(variant, bars, begin, name, trader, level=logging.DEBUG)
         results = Results(variant, bars, begin, run, (), 0.0)
         _, equity = run.curve()
         curves.append(equity)
@@ -288,7 +286,7 @@ def _run_composed(config: DictConfig) -> None:
         made.append(output)
         check_output(output)
         log_to_file("compare")
-        with Bar() as progress:
+        with ProgressBar() as progress:
             found = compare(settings, strategies, vary, folds=folds, progress=progress)
         _write(found, output)
     _show(found, output)

@@ -3,7 +3,7 @@
     python -m marketsimulator.monte_carlo trades=FILE.csv runs=10000 days=252 seed=0 output=DIR [key=value …]
 
 Every run begins with STARTING_CAPITAL and an empty history. Trades are drawn one by one and in blocks, per contract, each
-with its own risk, and sized by the rules of `sizing.autoscaling` as they come. Resampling cannot show a loss that the file
+with its own risk, and sized by the rules of `sizing.autoscaler.rules` as they come. Resampling cannot show a loss that the file
 does not hold: a third set of runs lets trades lose all they can, with a chance that the file does not rule out.
 """
 
@@ -18,20 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from marketsimulator.resampling import UNIT, Paths, Rules, Units, draws_of, paths, worst_of
-from sizing.autoscaling import AutoscalingSettings, max_risk
-from sizing.trade_rows import Row, is_trade, rows_of, size_of, total_of
-from trainingdata.command import check_output, log_to_file, one_line, write_whole
-from trainingdata.composition import hydra_command
-from trainingdata.configuration import settings_beside
-from trainingdata.errors import DataError, InputError
-
-Array = npt.NDArray[np.float64]
+from foundation.arrays import Array
+from foundation.command import log_to_file, one_line
+from foundation.compose import hydra_command
+from foundation.configuration import settings_beside
+from foundation.errors import DataError, InputError
+from foundation.files import check_output, write_whole
+from marketsimulator.options.resampling import UNIT, AccountPaths, ResamplingRules, Units, draws_of, paths, worst_of
+from sizing.autoscaler.rules import AutoscalingSettings, max_risk
+from sizing.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
 
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 WARNING = (
@@ -72,7 +71,7 @@ class MonteCarloSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> MonteCarloSettings:
-        """The checked settings of a composed configuration; the autoscaler's stand beside them under the origin's names.
+        """The checked settings of a composed configuration; the autoscaler's stand beside them under its usual names.
 
         Raises
         ------
@@ -83,7 +82,7 @@ class MonteCarloSettings:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Sample:
+class TradeSample:
     """N closed trades per contract, ten-thousandths of a dollar: results and what each could lose. a_day: mean a day."""
 
     results: Units
@@ -96,7 +95,7 @@ class Sample:
         return int((self.results <= -self.risks).sum())
 
 
-def read_sample(path: Path) -> Sample:
+def read_sample(path: Path) -> TradeSample:
     """The closed trades of a file: results in total over position sizes, risks from strategy, strikes and credit.
 
     Raises
@@ -116,7 +115,7 @@ def read_sample(path: Path) -> Sample:
     if not closed:
         raise DataError(f"trades: {path}: no closed trade in it")
     days = {row.get("Timestamp_ET", "").strip()[:10] or str(number) for number, row in enumerate(closed)}
-    return Sample(_units(results), _units(risks), len(closed) / len(days))
+    return TradeSample(_units(results), _units(risks), len(closed) / len(days))
 
 
 def _units(values: Sequence[Fraction]) -> Units:
@@ -134,10 +133,10 @@ def _risk_of(row: Row, number: int) -> Fraction:
         raise ValueError(f"trade {number}: {error or 'Entry_Credit is missing'}") from None
 
 
-def simulate(sample: Sample, settings: MonteCarloSettings) -> dict[str, Paths]:
+def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
     """Runs by name: `iid`, `block`, and `stress` (iid with maximum losses)."""
     n, a_day = len(sample.results), settings.trades_per_day or max(1, round(sample.a_day))
-    rules = Rules.of(settings.rules)
+    rules = ResamplingRules.of(settings.rules)
     fee = round(settings.rules.FEE_PER_CONTRACT * UNIT)
     results = np.concatenate([sample.results, -sample.risks]) - fee
     risks = np.concatenate([sample.risks, sample.risks])
@@ -149,7 +148,7 @@ def simulate(sample: Sample, settings: MonteCarloSettings) -> dict[str, Paths]:
     return {name: paths(results, risks, draws, rules) for name, draws in sets.items()}
 
 
-def chance_of(sample: Sample, settings: MonteCarloSettings) -> float:
+def chance_of(sample: TradeSample, settings: MonteCarloSettings) -> float:
     """The chance of a maximum loss in the stress runs."""
     n = len(sample.results)
     if settings.stress is not None:
@@ -157,7 +156,7 @@ def chance_of(sample: Sample, settings: MonteCarloSettings) -> float:
     return sample.maximal / n if sample.maximal else 1.0 - 0.05 ** (1.0 / n)
 
 
-def summary(runs: Paths) -> dict[str, Any]:
+def summary(runs: AccountPaths) -> dict[str, Any]:
     """Figures of a set of runs; shares of one, USD, days."""
     final, start = runs.balances[:, -1], runs.start
     daily = np.diff(np.concatenate([np.full((len(final), 1), start), runs.balances], axis=1), axis=1)
@@ -183,7 +182,7 @@ def _percentiles(values: Array) -> dict[str, float]:
     return {f"p{q}": float(value) for q, value in zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)}
 
 
-def plain_words(sample: Sample, settings: MonteCarloSettings) -> str:
+def plain_words(sample: TradeSample, settings: MonteCarloSettings) -> str:
     """What these runs cannot show, and what the stress does about it."""
     share = max(float((-sample.results / sample.risks).max()), 0.0)
     chance = chance_of(sample, settings)
@@ -196,7 +195,9 @@ def plain_words(sample: Sample, settings: MonteCarloSettings) -> str:
     return WARNING.format(worst=f"{share:.0%}", unseen=unseen) + odd
 
 
-def write_results(sample: Sample, settings: MonteCarloSettings, sets: Mapping[str, Paths], output: Path) -> dict[str, Any]:
+def write_results(
+    sample: TradeSample, settings: MonteCarloSettings, sets: Mapping[str, AccountPaths], output: Path
+) -> dict[str, Any]:
     """monte_carlo.json and monte_carlo.png, each whole; what the JSON says."""
     told = {
         "trades": {
@@ -226,7 +227,7 @@ def write_results(sample: Sample, settings: MonteCarloSettings, sets: Mapping[st
     return told
 
 
-def _draw(sets: Mapping[str, Paths], path: Path) -> None:
+def _draw(sets: Mapping[str, AccountPaths], path: Path) -> None:
     """Distribution of the final balance and fan of balances, a row for each set of runs."""
     from matplotlib.figure import Figure
 
@@ -280,7 +281,7 @@ def _run_composed(config: DictConfig) -> None:
         sample = read_sample(Path(settings.trades).expanduser())
         check_output(output)
         log_to_file("monte_carlo")
-        told = write_results(sample, settings, simulate(sample, settings), output)
+        told = write_results(sample, settings, simulate_accounts(sample, settings), output)
     show(told, output)
 
 

@@ -8,14 +8,14 @@ import numpy as np
 from omegaconf import DictConfig
 
 from execution.settings import TradingSettings
-from marketsimulator.book import Book, new_book
-from marketsimulator.broker import SimulatedBroker
-from marketsimulator.option_pricing import Smile
-from marketsimulator.terms import FillTerms, holdings_of, tier_table
-from marketsimulator.timeline import Timeline, timeline
+from foundation.configuration import settings_of
+from foundation.errors import InputError, refuse_outside
+from marketsimulator.account.book import Book, new_book
+from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
+from marketsimulator.account.timeline import Timeline, timeline
+from marketsimulator.options.pricing import Smile
 from trainingdata.bars import Bars
-from trainingdata.configuration import settings_of
-from trainingdata.errors import InputError, refuse_outside
 from trainingdata.sessions import DAY, instant, new_york_date, utc_text
 from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
@@ -42,15 +42,11 @@ class OptionTerms:
 class BacktestSettings(TradingSettings):
     """A backtest from top to bottom.
 
-    start, end: New York dates, both inclusive, or instants with a zone; or days: calendar days up to the last bar all
-    symbols share. capital: USD. trials: the trial ledger, an SQLite file; none keeps the run out of it. placebo: run the
-    synthetic market without its edge as well.
+    days: calendar days up to the last bar all symbols share, in the place of start and end. trials: the trial ledger, an
+    SQLite file; none keeps the run out of it. placebo: run the synthetic market without its edge as well.
     """
 
-    start: str | None = None
-    end: str | None = None
     days: int | None = None
-    capital: float = 100_000.0
     output: str = "outputs/backtest"
     trials: str | None = None
     placebo: bool = False
@@ -58,8 +54,6 @@ class BacktestSettings(TradingSettings):
 
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
-        if not 0 < self.capital < 1e12:
-            raise InputError(f"capital: {self.capital} is outside 0 … 1e12 USD")
         if self.days is not None and (self.start or self.end):
             raise InputError("days: give either start and end, or days")
         if self.days is not None and self.days < 1:
@@ -77,12 +71,6 @@ class BacktestSettings(TradingSettings):
             naming the key, the value and what was expected.
         """
         return settings_of(cls, config, lists=("symbols", "data.dir"))
-
-    def bars(self) -> Bars:
-        """The panel: files up to `end` with all history before `start`, or the synthetic market."""
-        bars = self.counted(self.data.bars(self.symbols, self.start, self.end))
-        self.orders.check(bars)
-        return bars
 
     def panel(self) -> tuple[Bars, int]:
         """The bars up to the end of the run, and the number of the instant it begins at.

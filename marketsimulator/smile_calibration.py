@@ -23,18 +23,18 @@ from omegaconf import DictConfig
 from rich.console import Console
 from scipy.optimize import least_squares
 
-from execution.spreads import SESSION, TRADING_DAYS
-from marketsimulator.option_pricing import Smile, black_scholes
+from execution.spreads.rules import SESSION, TRADING_DAYS
+from foundation.arrays import Array
+from foundation.command import one_line
+from foundation.compose import hydra_command
+from foundation.configuration import settings_of
+from foundation.errors import DataError, InputError, refuse_outside
+from foundation.files import check_output, write_whole
+from marketsimulator.options.pricing import Smile, black_scholes
 from trainingdata.bars import CLOSE, OPEN, Bars, read_bars
-from trainingdata.command import check_output, one_line, write_whole
-from trainingdata.composition import hydra_command
-from trainingdata.configuration import settings_of
-from trainingdata.errors import DataError, InputError, refuse_outside
 from trainingdata.instruments import Kind
 from trainingdata.sessions import NEW_YORK, new_york_date, started_at
 from trainingdata.volatility_index import volatility_index
-
-Array = npt.NDArray[np.float64]
 
 OCC = r"^([A-Z]{1,6})\s*(\d{6})([CP])(\d{8})$"
 OLDEST = pd.Timedelta(days=5)  # that a close of the volatility index may be, over holidays

@@ -23,17 +23,18 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from execution.spreads import TRADING_DAYS, SpreadCosts, SpreadRules
-from marketsimulator.index_path import IndexDays, IndexModel, index_days
-from marketsimulator.option_pricing import Smile
-from marketsimulator.options import SpreadTrade, simulate
-from sizing.autoscaling import AutoscalingSettings, strategy_of
-from sizing.trade_rows import COLUMNS, csv_of
+from execution.spreads.rules import TRADING_DAYS, SpreadCosts, SpreadRules
+from foundation.command import log_to_file, one_line
+from foundation.compose import hydra_command
+from foundation.configuration import settings_beside
+from foundation.errors import InputError, refuse_outside
+from foundation.files import check_output, write_whole
+from marketsimulator.options.path import IndexDays, IndexModel, index_days
+from marketsimulator.options.pricing import Smile
+from marketsimulator.options.selling import SpreadTrade, simulate_selling
+from sizing.autoscaler.rules import AutoscalingSettings, strategy_of
+from sizing.autoscaler.trades import COLUMNS, csv_of
 from trainingdata.bars import read_bars
-from trainingdata.command import check_output, log_to_file, one_line, write_whole
-from trainingdata.composition import hydra_command
-from trainingdata.configuration import settings_beside
-from trainingdata.errors import InputError, refuse_outside
 from trainingdata.sessions import stock_grid
 from trainingdata.volatility_index import RESPONSE, volatility_index
 
@@ -60,7 +61,7 @@ class BarsSettings:
 
 @dataclass(frozen=True, slots=True)
 class SpreadSettings:
-    """Settings of configs/spreads.yaml; sizing: the autoscaler's, which stand beside the others under the origin's names."""
+    """Settings of configs/spreads.yaml; sizing: the autoscaler's, which stand beside the others under its usual names."""
 
     strategies: tuple[str, ...] = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
     years: int = 1
@@ -121,7 +122,7 @@ def run(settings: SpreadSettings, days: IndexDays) -> dict[str, list[SpreadTrade
     """The trades of each strategy, alone."""
     names = [strategy_of(name) for name in settings.strategies]
     told = settings.costs, settings.smile, settings.sizing
-    return {name: simulate(days, [replace(settings.rules, strategy=name)], *told) for name in names}
+    return {name: simulate_selling(days, [replace(settings.rules, strategy=name)], *told) for name in names}
 
 
 def figures(trades: list[SpreadTrade], days: IndexDays, start: float) -> dict[str, Any]:

@@ -8,39 +8,31 @@ Settings that change what is believed (the forecaster, holding, correlation, sym
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from forecasting.forecast import Progress, silent
-from marketsimulator.metrics import annual_turnover, performance
+from foundation.command import ProgressBar, log_to_file, one_line
+from foundation.compose import hydra_command
+from foundation.errors import InputError
+from foundation.files import check_output, write_whole
+from marketsimulator.results.variant_table import Chosen, check_trials, combinations, deflated, recorded, rows_of, table_of
+from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.significance import deflated_sharpe
-from marketsimulator.trials import Trial, Trials, check_ledger, config_hash, data_hash, record
-from marketsimulator.variants import COSTS, Outcome, outcomes
 from trainingdata.bars import Bars
-from trainingdata.command import Bar, check_output, log_to_file, one_line, write_whole
-from trainingdata.composition import hydra_command
-from trainingdata.configuration import changed
-from trainingdata.errors import InputError
-from trainingdata.sessions import utc_text
 
 KEYS = ("capital", "sizing.fraction", "prior.stock_sharpe", "prior.crypto_sharpe")
 GROUPS = ("limits", "costs", "fees", "margin", "fills")  # settings that leave the beliefs as they are
 SHOWN = 20  # rows on the screen; the file has all
 COLUMNS = ("total_return", "annual_return", "sharpe", "deflated_sharpe", "max_drawdown", "turnover", "costs", "trades")
-
-Chosen = dict[str, Any]
 
 
 def variants_of(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) -> list[tuple[Chosen, BacktestSettings]]:
@@ -56,46 +48,6 @@ def variants_of(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) -
         if name not in KEYS and group not in GROUPS:
             raise InputError(f"vary.{name}: an in-process sweep varies {', '.join((*KEYS, *GROUPS))}; use -m")
     return combinations(settings, vary)
-
-
-def combinations(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) -> list[tuple[Chosen, BacktestSettings]]:
-    """Every combination of the values named by setting, with the settings it stands for.
-
-    Raises
-    ------
-    InputError
-        for a name that is no setting, values that are no list, or a value that cannot be.
-    """
-    if settings.placebo:
-        raise InputError("placebo: a backtest has one; variants over the same bars do without")
-    for name, values in vary.items():
-        if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-            raise InputError(f"vary.{name}: {values!r} is no list of values")
-    found = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
-    return [(chosen, changed(settings, chosen)) for chosen in found]
-
-
-def table_of(
-    variants: Sequence[tuple[Mapping[str, Any], BacktestSettings]], found: Sequence[Outcome], bars: Bars, first: int
-) -> pd.DataFrame:
-    """A row a variant: what was varied, return, risk, turnover, costs in USD, trades."""
-    at, coins = bars.times[first:], bool(bars.crypto.any())
-    rows = []
-    for (chosen, settings), outcome in zip(variants, found, strict=True):
-        known = performance(at, outcome.equity, capital=settings.capital, coins=coins)
-        t = outcome.totals
-        costs = sum(t[name] for name in COSTS)
-        rows.append(
-            {
-                **chosen,
-                **known.as_dict(),
-                "turnover": annual_turnover(t["notional"], at, outcome.equity),
-                "costs": costs,
-                "trades": int(t["trades"]),
-                "failures": int(t["failures"]),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def run_sweep(
@@ -117,76 +69,6 @@ def run_sweep(
     table = table_of(variants, found, bars, begin)
     judged = deflated(table, recorded(settings, variants, table, bars, begin))
     return judged.sort_values("sharpe", ascending=False, na_position="last", ignore_index=True), bars, begin
-
-
-def check_trials(settings: BacktestSettings) -> None:
-    """Refuse a trial ledger that cannot be used, before any work.
-
-    Raises
-    ------
-    InputError
-        naming the file.
-    """
-    if settings.trials is not None:
-        check_ledger(Path(settings.trials).expanduser())
-
-
-def recorded(
-    settings: BacktestSettings, variants: Sequence[tuple[Chosen, BacktestSettings]], table: pd.DataFrame, bars: Bars, first: int
-) -> Trials:
-    """All trials on these data, these, a row of the table each, included.
-
-    Raises
-    ------
-    InputError
-        for a trial ledger that cannot be used.
-    """
-    ratio = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
-    if settings.trials is None:
-        return Trials(len(table), float(ratio.var(ddof=1)) if ratio.notna().sum() > 1 else 0.0)
-    digest = data_hash(bars, first)
-    trials = [
-        Trial(
-            config_hash=config_hash(asdict(variant)),
-            data_hash=digest,
-            source=bars.source,
-            symbols=bars.symbols,
-            first=utc_text(bars.times[first]),
-            last=utc_text(bars.now),
-            days=row["days"],
-            daily_sharpe=None if np.isnan(daily) else float(daily),
-            total_return=row["total_return"],
-            forecaster=settings.forecaster.kind,
-        )
-        for (_, variant), row, daily in zip(variants, rows_of(table), ratio, strict=True)
-    ]
-    return record(Path(settings.trials).expanduser(), *trials)
-
-
-def deflated(table: pd.DataFrame, trials: Trials) -> pd.DataFrame:
-    """The table with the deflated Sharpe ratio of each row, and how many trials it is deflated by."""
-    values = [
-        None
-        if row["sharpe"] is None or np.isnan(row["sharpe"])
-        else deflated_sharpe(
-            row["sharpe"] / np.sqrt(row["periods_per_year"]),
-            row["days"],
-            trials=trials.count,
-            variance=trials.variance,
-            skewness=row["skewness"],
-            kurtosis=row["kurtosis"],
-        )
-        for row in rows_of(table)
-    ]
-    place = list(table.columns).index("sharpe") + 1
-    table.insert(place, "deflated_sharpe", pd.Series(values, dtype="float64"))
-    table["trials"] = trials.count
-    return table
-
-
-def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A mapping a row."""
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _show(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
@@ -219,7 +101,7 @@ def _run_composed(config: DictConfig) -> None:
         made.append(output)
         check_output(output)
         log_to_file("sweep")
-        with Bar() as progress:
+        with ProgressBar() as progress:
             table, bars, _ = run_sweep(settings, plain, progress)
         _write(table, bars, output)
     _show(table, list(plain), output)

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from foundation.lazy import public
 
 if TYPE_CHECKING:
+    from sizing.allocation import Allocation as Allocation
+    from sizing.allocation import Situation as Situation
+    from sizing.allocation import allocate as allocate
+    from sizing.kelly import SizingProblem as SizingProblem
+    from sizing.kelly import SolverFailed as SolverFailed
     from sizing.kelly import kelly_weights as kelly_weights
+    from sizing.kelly import unconstrained_kelly as unconstrained_kelly
+    from sizing.limits import Limits as Limits
+    from sizing.premium import PriorSettings as PriorSettings
     from sizing.quantity import get_qty as get_qty
+    from sizing.strategies import Strategy as Strategy
 
-__all__ = ["get_qty", "kelly_weights"]
-
-
-def __getattr__(name: str) -> Any:
-    """`sizing.get_qty` and `sizing.kelly_weights`, loaded when first used."""
-    if name == "get_qty":
-        from sizing.quantity import get_qty
-
-        return get_qty
-    if name == "kelly_weights":
-        from sizing.kelly import kelly_weights
-
-        return kelly_weights
-    raise AttributeError(name)
+__getattr__, __all__ = public(
+    __name__,
+    {
+        "Allocation": "allocation",
+        "Limits": "limits",
+        "PriorSettings": "premium",
+        "Situation": "allocation",
+        "SizingProblem": "kelly",
+        "SolverFailed": "kelly",
+        "Strategy": "strategies",
+        "allocate": "allocation",
+        "get_qty": "quantity",
+        "kelly_weights": "kelly",
+        "unconstrained_kelly": "kelly",
+    },
+)

@@ -8,19 +8,15 @@ from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from sizing.factor import factored_solve
+from foundation.arrays import Array, Index, Mask
+from foundation.compiled import compiled, inlined
+from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed, failure, unconstrained_kelly
 from sizing.limits import CEILINGS, Limits, bounds_of, ceilings_of
-from sizing.plan import Later, nothing_later, optimal_weights
-from sizing.program import SOLVED
-from trainingdata.compiled import compiled, inlined
-from trainingdata.errors import InputError
-
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
-Index = npt.NDArray[np.int64]
+from sizing.solver.active_set import SOLVED
+from sizing.solver.cholesky import factored_solve
+from sizing.solver.multi_period import Later, nothing_later, optimal_weights
 
 BINDING = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost")  # whatever can hold a weight where it is
 SYMBOL_CAP, LONG_ONLY, FIRST_CEILING, FINANCING, COST = 0, 1, 2, 2 + len(CEILINGS), 3 + len(CEILINGS)

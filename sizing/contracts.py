@@ -3,42 +3,24 @@
     python -m sizing.contracts [LIVE|PAPER] [key=value …]    balance, statistics, Kelly, size, risk of each strategy
     python -m sizing.contracts init | recover …              begin an account; rebuild its balance from its trades
 
-Settings are those of configs/autoscaling.yaml, under the origin's names, there or in the environment.
+Settings are those of configs/autoscaling.yaml, under its usual names, there or in the environment.
 """
 
 from __future__ import annotations
 
-import logging
-import math
 import sys
-from fractions import Fraction
-from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from sizing.account_files import AccountFiles, AccountState, UnknownState
-from sizing.autoscaling import (
-    WIDTHS,
-    AutoscalingSettings,
-    Contracts,
-    Statistics,
-    contracts_for,
-    drawdown,
-    max_risk,
-    recommended_cap,
-)
-from sizing.notices import Notices
-from trainingdata.command import Parser, is_override, one_line
-from trainingdata.composition import composed
-from trainingdata.configuration import settings_of
-from trainingdata.errors import InputError
+from foundation.command import Parser, is_override, one_line
+from foundation.compose import composed
+from foundation.configuration import settings_of
+from foundation.errors import InputError
+from foundation.notices import Notices
+from sizing.autoscaler.now import account_files, account_state, contracts_now, report, size
+from sizing.autoscaler.rules import WIDTHS, AutoscalingSettings, max_risk, recommended_cap
 
-log = logging.getLogger(__name__)
-
-Mode = Literal["PAPER", "LIVE"]
-TAG = "[AUTOSCALING]"
 CREDITS = {"CALL": 2.5, "PUT": 2.5, "IRON_CONDOR": 2.7, "OTM_SINGLE_SIDED": 1.0}  # usual ones, for the table of risks
 
 
@@ -75,51 +57,11 @@ def calculate_position_size(
     return contracts_now(settings, mode, max_risk_per_contract, notices, account_balance, verbose=verbose).number
 
 
-def contracts_now(
-    settings: AutoscalingSettings,
-    mode: str,
-    max_risk_per_contract: float,
-    notices: Notices,
-    account_balance: float | None = None,
-    *,
-    verbose: bool = True,
-) -> Contracts:
-    """`calculate_position_size` under given settings, with its reason. notices: told of unknown state and of a halt.
-
-    Raises
-    ------
-    InputError
-        for an argument that cannot be used.
-    """
-    if not (math.isfinite(max_risk_per_contract) and max_risk_per_contract > 0):
-        raise InputError(f"max_risk_per_contract: {max_risk_per_contract} is not above 0")
-    if account_balance is not None and not math.isfinite(account_balance):
-        raise InputError(f"account_balance: {account_balance} is no number")
-    try:
-        state = account_state(settings, mode, account_balance)
-    except UnknownState as error:
-        log.error("%s Unknown state, 0 contracts: %s", TAG, error)
-        notices.alert("unknown_state", f"{TAG} {mode.upper()}: unknown state, nothing is ordered: {error}")
-        return Contracts(0, f"unknown state: {error}")
-    notices.over("unknown_state")
-    statistics, sized = size(state, max_risk_per_contract, settings)
-    if sized.number == 0:
-        log.error("%s No order: %s", TAG, sized.why)
-    if sized.halted:
-        notices.alert("halt", f"{TAG} {mode.upper()}: nothing is ordered: {sized.why}, balance ${float(state.balance):,.2f}")
-    else:
-        notices.over("halt")
-    if verbose:
-        for line in report(state, statistics, sized, max_risk_per_contract):
-            log.info("%s", line)
-    return sized
-
-
 def get_max_risk_for_strategy(strategy: str, entry_credit: float, width: float | None = None) -> float:
     """USD that one contract of a strategy can lose: (width − credit) · 100.
 
     strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED (IC, OTM-SS). width: points of one side; 5, for OTM_SINGLE_SIDED
-    10. `CONDOR_RISK=table` answers 250 for a condor of width 5, as the origin's table does.
+    10. `CONDOR_RISK=table` answers 250 for a condor of width 5, as the earlier system's table does.
 
     Raises
     ------
@@ -138,61 +80,6 @@ def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
         naming the key, the value and what was expected.
     """
     return settings_of(AutoscalingSettings, composed("autoscaling", list(overrides)))
-
-
-def account_files(settings: AutoscalingSettings, mode: str) -> AccountFiles:
-    """The files of an account.
-
-    Raises
-    ------
-    InputError
-        for a mode that is none.
-    """
-    if mode.upper() not in ("PAPER", "LIVE"):
-        raise InputError(f"mode: {mode!r} is neither PAPER nor LIVE")
-    return AccountFiles(Path(settings.AUTOSCALING_DATA_DIR).expanduser() / mode.lower(), settings.STARTING_CAPITAL)
-
-
-def account_state(settings: AutoscalingSettings, mode: str, balance: float | None = None) -> AccountState:
-    """The account as its files say. balance: USD, instead of theirs.
-
-    Raises
-    ------
-    UnknownState
-        for files that cannot be read or disagree, and where there are none and no balance is given.
-    """
-    files = account_files(settings, mode)
-    if balance is None:
-        return files.read()
-    given = Fraction(str(balance))
-    if files.empty:
-        return AccountState(given, (), ())
-    state = files.read()
-    return AccountState(given, state.results, state.flows)
-
-
-def size(state: AccountState, max_risk_per_contract: float, settings: AutoscalingSettings) -> tuple[Statistics, Contracts]:
-    """The statistics of the rolling window, and the contracts that follow."""
-    window = state.results[-settings.ROLLING_WINDOW :]
-    statistics = Statistics.of(window, settings.FEE_PER_CONTRACT)
-    fall = drawdown(state.path(settings.STARTING_CAPITAL), settings)
-    risk = Fraction(str(max_risk_per_contract))
-    return statistics, contracts_for(state.balance, statistics, len(state.results), risk, settings, fall)
-
-
-def report(state: AccountState, statistics: Statistics, sized: Contracts, max_risk_per_contract: float) -> list[str]:
-    """The lines operators grep for."""
-    s = statistics
-    kelly = "n/a" if sized.kelly is None else f"{float(sized.kelly):.2%}"
-    half = "n/a" if sized.kelly is None else f"{float(sized.kelly) / 2:.2%}"
-    rate = f"{s.win_rate:.1%}" if s.trades else "n/a"
-    return [
-        f"{TAG} Account Balance: ${float(state.balance):,.0f}",
-        f"{TAG} Trade History: {s.trades} trades ({s.wins} wins, {s.losses} losses)",
-        f"{TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f} | Avg Loss: ${s.average_loss:.2f}",
-        f"{TAG} Kelly%: {kelly} | Half-Kelly%: {half}",
-        f"{TAG} Max Risk: ${max_risk_per_contract:,.0f} | Position Size: {sized.number} contract(s)",
-    ]
 
 
 def show(mode: str, settings: AutoscalingSettings) -> None:

@@ -18,13 +18,13 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from sizing.factor import factored_solve
-from sizing.plan import Later, nothing_later, optimal_weights
-from sizing.program import INFEASIBLE, SOLVED
-from trainingdata.compiled import compiled
-from trainingdata.errors import InputError
+from foundation.arrays import Array
+from foundation.compiled import compiled
+from foundation.errors import InputError
+from sizing.solver.active_set import INFEASIBLE, SOLVED
+from sizing.solver.cholesky import factored_solve
+from sizing.solver.multi_period import Later, nothing_later, optimal_weights
 
-Array = npt.NDArray[np.float64]
 Group = tuple[npt.ArrayLike, npt.ArrayLike]
 
 DEFINITE = 1e-9  # of the largest variance: how far below zero an eigenvalue is rounding

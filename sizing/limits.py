@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from trainingdata.compiled import compiled, inlined
-from trainingdata.errors import InputError
-
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
-
+from foundation.arrays import Array, Mask
+from foundation.compiled import compiled, inlined
+from foundation.errors import InputError
 
 ROUNDED = 1e-9  # of a ceiling: what a solved problem may stand above it
 CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")

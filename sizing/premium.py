@@ -16,15 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from trainingdata.compiled import compiled
-from trainingdata.errors import refuse_outside
-
-Array = npt.NDArray[np.float64]
-Array32 = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-Index = npt.NDArray[np.int64]
+from foundation.arrays import Array, Array32, Index, Mask
+from foundation.compiled import compiled
+from foundation.errors import refuse_outside
 
 PAIRS = 3.0  # of symbols that the prior of a class's mean correlation counts for
 

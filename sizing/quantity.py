@@ -8,21 +8,20 @@ from decimal import Decimal
 from typing import Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from foundation.arrays import Array
+from foundation.compiled import inlined
+from foundation.errors import InputError
 from sizing.allocation import AccountLike, NoEquity, Situation
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
-from sizing.plan import Later, later_costs
+from sizing.solver.multi_period import Later, later_costs
 from sizing.strategies import Kelly, Legacy, Strategy
-from trainingdata.compiled import inlined
-from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import BARS_A_YEAR
 
 log = logging.getLogger(__name__)
 
-Array = npt.NDArray[np.float64]
 Fallback = Literal["none", "legacy"]
 
 ROUNDING = 1.2e-16  # relative, of a division
@@ -119,7 +118,7 @@ def get_qty(
     price
         USD, at which the symbol is valued and sized.
     account, moments
-        as of now and over the holding interval, or over the blocks of a plan (`sizing.plan`), premium included; what has no
+        as of now and over the holding interval, or over the blocks of a plan (`multi_period`), premium included; what has no
         moments counts for every ceiling and has no variance.
     correlation : [M, M] or [K, M, M]
         of the moments' symbols; may be left out when there is only one.
@@ -132,7 +131,7 @@ def get_qty(
     signal
         root mean square of what a forecast of the symbol is worth over its whole life, a return; see `plan.later_costs`.
     enhanced, risk_multiplier
-        `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the origin's rule (`Legacy`) under the same limits.
+        `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the legacy rule (`Legacy`) under the same limits.
     fallback
         what answers when enhanced sizing cannot: nothing, or `legacy`.
 

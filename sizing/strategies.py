@@ -15,14 +15,13 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from foundation.arrays import Array
+from foundation.errors import InputError
 from sizing.allocation import Allocation, Situation, allocate, nearest
 from sizing.limits import Limits
-from sizing.plan import Later
-from trainingdata.errors import InputError
+from sizing.solver.multi_period import Later
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
-
-Array = npt.NDArray[np.float64]
 
 KELLY = re.compile(r"(kelly|premium)_(\d{1,3}(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 NAMES = (
@@ -70,7 +69,7 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kelly:
-    """A fraction of the growth-optimal weights; `multiplier` times that in stocks, as the origin had it with 4.
+    """A fraction of the growth-optimal weights; `multiplier` times that in stocks, as the earlier system had it with 4.
 
     The multiplier stretches the weights within the program: m·v, v optimal for returns mu / m, costs / m and covariance
     Σ / (m m'). With 4, half-Kelly becomes twice full Kelly, where expected log growth is nil. forecast: whether forecasts count
@@ -113,7 +112,7 @@ class Kelly:
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class WeightPattern:
     """Weights by a rule: situation → wanted weights [S]. forecast: whether the rule reads expected returns."""
 
     name: str
@@ -136,7 +135,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """The origin's rule: a coin 50 % of equity, a stock 50 % of the buying power left × multiplier, towards the forecast.
+    """The legacy rule: a coin 50 % of equity, a stock 50 % of the buying power left × multiplier, towards the forecast.
 
     Symbols take their turn by name; each is cut to what the limits leave beside everything else.
     """
@@ -274,11 +273,11 @@ def named(
         times = 4.0 if (found[3] or "").lower() == "_x4" else 1.0
         return Kelly(float(found[2]) / 100 if fraction is None else fraction, times, found[1].lower() == "kelly")
     patterns: dict[str, Strategy] = {
-        "equal_weight": Pattern("equal_weight", equal_weight, band),
-        "fixed_fraction": Pattern("fixed_fraction", lambda s: fixed_fraction(s, size), band, holding=None, forecast=True),
-        "vol_target": Pattern("vol_target", lambda s: vol_target(s, deviation), band),
-        "risk_parity": Pattern("risk_parity", risk_parity, band),
-        "buy_and_hold": Pattern("buy_and_hold", buy_and_hold),
+        "equal_weight": WeightPattern("equal_weight", equal_weight, band),
+        "fixed_fraction": WeightPattern("fixed_fraction", lambda s: fixed_fraction(s, size), band, holding=None, forecast=True),
+        "vol_target": WeightPattern("vol_target", lambda s: vol_target(s, deviation), band),
+        "risk_parity": WeightPattern("risk_parity", risk_parity, band),
+        "buy_and_hold": WeightPattern("buy_and_hold", buy_and_hold),
         "legacy": Legacy(risk_multiplier),
     }
     if name not in patterns:

@@ -1,1 +1,33 @@
 """What is known about the market: instruments, sessions, bars, correlation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from foundation.lazy import public
+
+if TYPE_CHECKING:
+    from trainingdata.bars import Bars as Bars
+    from trainingdata.correlation import CorrelationEstimator as CorrelationEstimator
+    from trainingdata.correlation import CorrelationMatrix as CorrelationMatrix
+    from trainingdata.instruments import Instrument as Instrument
+    from trainingdata.instruments import Kind as Kind
+    from trainingdata.instruments import instrument as instrument
+    from trainingdata.source import DataSettings as DataSettings
+    from trainingdata.source import load_bars as load_bars
+    from trainingdata.synthetic import SyntheticMarket as SyntheticMarket
+
+__getattr__, __all__ = public(
+    __name__,
+    {
+        "Bars": "bars",
+        "CorrelationEstimator": "correlation",
+        "CorrelationMatrix": "correlation",
+        "DataSettings": "source",
+        "Instrument": "instruments",
+        "Kind": "instruments",
+        "SyntheticMarket": "synthetic",
+        "instrument": "instruments",
+        "load_bars": "source",
+    },
+)

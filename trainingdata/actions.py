@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from foundation.errors import DataError
 from trainingdata.bars import VOLUME, Bars
-from trainingdata.errors import DataError
 from trainingdata.instruments import Kind, instrument, is_symbol
 from trainingdata.sessions import session_open
 

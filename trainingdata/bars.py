@@ -12,17 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from trainingdata.errors import DataError
+from foundation.arrays import Array, Instants, Mask
+from foundation.errors import DataError
 from trainingdata.instruments import Instrument, Kind, instrument, is_symbol
-from trainingdata.sessions import Instants, in_session, known_at, utc_text
+from trainingdata.sessions import in_session, known_at, utc_text
 
 log = logging.getLogger(__name__)
 
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 FIELDS = ("open", "high", "low", "close", "volume")
 _OF_A_PANEL = ("instruments", "source", "symbols", "crypto", "long_only", "tradable")  # whatever its rows

@@ -20,19 +20,18 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from foundation.arrays import Array
+from foundation.command import Parser, one_line
+from foundation.errors import InputError
 from trainingdata.bars import CLOSE, VOLUME, Bars, read_bars
-from trainingdata.command import Parser, one_line
 from trainingdata.correlation import (
     CorrelationEstimator,
     CorrelationMatrix,
     hourly_returns,
     session_returns,
 )
-from trainingdata.errors import InputError
 from trainingdata.sessions import instant, utc_text
 from trainingdata.stored_correlation import refuse_pickle, write_correlation
-
-Array = npt.NDArray[np.float64]
 
 LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proportion otherwise
 DECAY = 0.94  # of the weighted volatility, a session

@@ -12,13 +12,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from foundation.arrays import Array, Instants, Mask
+from foundation.errors import InputError
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.errors import InputError
-from trainingdata.sessions import DAY, Instants, four_pm, last_four_pm, last_four_pms, new_york_date, sessions_between
-
-Array = npt.NDArray[np.float64]
-
-Mask = npt.NDArray[np.bool_]
+from trainingdata.sessions import DAY, four_pm, last_four_pm, last_four_pms, new_york_date, sessions_between
 
 WITHIN_STOCKS, WITHIN_CRYPTO = 0.4, 0.6  # priors, where nothing else is known
 SMALLEST_EIGENVALUE = 1e-3

@@ -16,22 +16,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from omegaconf import OmegaConf
 
+from foundation.arrays import Array, Instants
+from foundation.command import Parser, ProgressBar, is_override, log_to_file, one_line
+from foundation.compose import composed
+from foundation.configuration import settings_of
+from foundation.errors import DataError, InputError
+from foundation.files import check_output, whole
 from trainingdata.bars import FIELDS, bars_of
-from trainingdata.command import Bar, Parser, check_output, is_override, log_to_file, one_line
-from trainingdata.composition import composed
-from trainingdata.configuration import settings_of
-from trainingdata.endpoint import BrokerSettings, Keys
-from trainingdata.errors import DataError, InputError
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.market_data import MarketData
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.market_data import MarketData
-from trainingdata.sessions import DAY, HOUR, Instants, instant, started_at, system_clock, utc_text
+from trainingdata.sessions import DAY, HOUR, instant, started_at, system_clock, utc_text
 from trainingdata.source import DataSettings
 
-Array = npt.NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 
 CHUNK = 90 * DAY  # asked for at once, and written
@@ -107,11 +107,10 @@ def _write(path: Path, item: Instrument, times: Instants, values: Array) -> None
     """The whole file, put in place at once."""
     frame = pd.DataFrame(values, columns=list(FIELDS))
     frame.insert(0, "timestamp", pd.DatetimeIndex(started_at(item.kind, times)).tz_localize("UTC"))
-    part = path.with_name(f".{path.name}.writing")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_parquet(part, index=False)
-        os.replace(part, path)
+        with whole(path) as part:
+            frame.to_parquet(part, index=False)
     except OSError as error:
         raise InputError(f"--output: {path} cannot be written: {error.strerror}") from error
 
@@ -140,7 +139,7 @@ def main() -> None:
         check_output(given.output)
         made.append(given.output)
         log_to_file("download")
-        with Bar() as progress:
+        with ProgressBar() as progress:
             stocks = any(instrument(symbol).kind is Kind.STOCK for symbol in symbols)
             keys = Keys.of(os.environ) if stocks else None
             data = MarketData(broker, keys, asked.feed, asked.adjustment)

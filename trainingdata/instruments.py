@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 
-from trainingdata.errors import InputError
+from foundation.errors import InputError
 
 BILLIONTH = Decimal("1e-9")  # what venues count quantities in, at the finest
 

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainingdata.errors import InputError
+from foundation.arrays import Array, Instants
+from foundation.errors import InputError
 from trainingdata.instruments import Kind
 
-Instants = npt.NDArray[np.datetime64]
-Array = npt.NDArray[np.float64]
 Holding = Literal["next", "session", "plan"]
 
 NEW_YORK = ZoneInfo("America/New_York")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from foundation.arrays import Array, Instants
+from foundation.compiled import compiled
 from trainingdata.bars import Bars
-from trainingdata.compiled import compiled
 from trainingdata.correlation import session_closes
 from trainingdata.instruments import Kind
-from trainingdata.sessions import Instants, last_four_pms
-
-Array = npt.NDArray[np.float64]
+from trainingdata.sessions import last_four_pms
 
 HALF_LIFE = 60  # sessions
 LAST = 250  # sessions that count at most: an estimate forgets what lies before

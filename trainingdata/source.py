@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from foundation.errors import InputError
 from trainingdata.actions import Action, read_actions
 from trainingdata.bars import Bars, panel, read_bars
-from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import instant
 from trainingdata.synthetic import SyntheticMarket
@@ -85,6 +85,28 @@ class DataSettings:
             raise InputError(f"start, end: the synthetic market runs from {self.start} to {self.end} (data.start, data.end)")
         kept = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
         return panel([(bars.instruments[s], *known.own(s)) for s in kept], bars.source)
+
+
+def load_bars(*folders: str | Path, symbols: Sequence[str] = (), start: str | None = None, end: str | None = None) -> Bars:
+    """Hourly bars of folders of files, as a panel [S, T, 5] (open, high, low, close, volume) on one clock.
+
+    Parameters
+    ----------
+    folders
+        CSV (also .gz) or Parquet, a file a symbol.
+    symbols
+        none means all there are.
+    start, end
+        New York dates, both inclusive, or instants with a zone. History before `start` is kept: a first decision needs it.
+
+    Raises
+    ------
+    InputError
+        for folders, files, symbols or dates that cannot be used, naming them.
+    """
+    if not folders:
+        raise InputError("load_bars: no folder is given")
+    return DataSettings(dir=tuple(str(folder) for folder in folders)).bars(symbols, start, end)
 
 
 def span_of(bars: Bars, start: str | None, end: str | None) -> Span:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foundation.errors import InputError
+from foundation.files import write_whole
 from trainingdata.bars import Bars
-from trainingdata.command import write_whole
 from trainingdata.correlation import WITHIN_CRYPTO, WITHIN_STOCKS, CorrelationEstimator, CorrelationMatrix, Correlations
-from trainingdata.errors import InputError
 from trainingdata.sessions import instant, utc_text
 
 PICKLES = (".pkl", ".pickle", ".joblib")

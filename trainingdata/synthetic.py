@@ -11,15 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.signal import lfilter
 
+from foundation.arrays import Array, Instants
+from foundation.errors import InputError
 from trainingdata.bars import Bars, panel
-from trainingdata.errors import InputError
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import HOUR, Instants, bar_position, instant, new_york_date, sessions_between, stock_grid
-
-Array = npt.NDArray[np.float64]
+from trainingdata.sessions import HOUR, bar_position, instant, new_york_date, sessions_between, stock_grid
 
 SYMBOLS = ("SYA", "SYB", "SYC", "SYD", "SYE", "SYXUSD", "SYYUSD", "SYZUSD")
 HALF_HOUR = np.timedelta64(30, "m")

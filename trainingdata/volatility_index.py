@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainingdata.errors import DataError
+from foundation.errors import DataError
 
 RESPONSE = 5.8  # log of the volatility index per log of the index lost (SPY and VIX, open to close, 2023-04 to 2025-06)
 

@@ -17,11 +17,11 @@ from chronos import Chronos2Pipeline
 from chronos.chronos2.config import Chronos2CoreConfig
 from chronos.chronos2.model import Chronos2Model
 
-from forecasting.cached import CachedForecaster
-from forecasting.checkpoint import SHIPPED
-from forecasting.chronos2 import Chronos2Forecaster
+from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.symbols import Profile
 from forecasting.train import initialise
 from forecasting.windows import Windows
 from trainingdata.synthetic import SyntheticMarket

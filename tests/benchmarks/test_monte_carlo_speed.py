@@ -8,9 +8,10 @@ from collections import deque
 import numpy as np
 import pytest
 
-from marketsimulator.monte_carlo import MonteCarloSettings, Sample, simulate, summary
-from marketsimulator.resampling import UNIT, Index, Rules, Units, draws_of, paths
-from sizing.autoscaling import AutoscalingSettings
+from foundation.arrays import Index
+from marketsimulator.monte_carlo import MonteCarloSettings, TradeSample, simulate_accounts, summary
+from marketsimulator.options.resampling import UNIT, ResamplingRules, Units, draws_of, paths
+from sizing.autoscaler.rules import AutoscalingSettings
 
 pytestmark = pytest.mark.bench
 A_DAY, RUNS, DAYS, PLAIN = 3, 10_000, 252, 20
@@ -53,16 +54,16 @@ def test_a_year_of_trades_ten_thousand_times() -> None:
     results = np.where(rng.random(200) < 0.6, rng.integers(20, 120, 200), -rng.integers(20, 150, 200)) * UNIT
     risks = np.full(200, 250 * UNIT)
     rules = AutoscalingSettings()
-    sample = Sample(results, risks, float(A_DAY))
-    simulate(sample, MonteCarloSettings(runs=10, days=5))  # compiled, or read from disk
+    sample = TradeSample(results, risks, float(A_DAY))
+    simulate_accounts(sample, MonteCarloSettings(runs=10, days=5))  # compiled, or read from disk
     began = time.perf_counter()
-    sets = simulate(sample, MonteCarloSettings(runs=RUNS, days=DAYS))
+    sets = simulate_accounts(sample, MonteCarloSettings(runs=RUNS, days=DAYS))
     simulated = time.perf_counter() - began
     figures = {name: summary(runs) for name, runs in sets.items()}
     whole = time.perf_counter() - began
     draws = draws_of(200, RUNS, DAYS, A_DAY, 0)
     began = time.perf_counter()
-    fast = paths(results, risks, draws, Rules.of(rules))
+    fast = paths(results, risks, draws, ResamplingRules.of(rules))
     ours = time.perf_counter() - began
     began = time.perf_counter()
     slow = plain(results, risks, draws[:PLAIN], rules)

@@ -22,13 +22,13 @@ import pytest
 from execution.beliefs import Beliefs
 from execution.trader import Trader
 from forecasting.baseline import RandomWalk
+from foundation.compose import composed
+from foundation.configuration import changed
 from marketsimulator import replay
-from marketsimulator.backtest import simulate
+from marketsimulator.runs.simulate import run_decider
+from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.variants import outcomes
 from trainingdata.bars import Bars, panel
-from trainingdata.composition import composed
-from trainingdata.configuration import changed
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
 
@@ -131,17 +131,17 @@ def test_the_first_replay_of_a_process(seconds: Seconds) -> None:
 def test_the_whole_decision_a_bar(seconds: Seconds, settings: BacktestSettings) -> None:
     bars = market(10, 1764)
     trader, table = believed(bars, settings)
-    fills = len(simulate(settings, bars, 0, "noise", trader).fills)
-    stepped = seconds(lambda: simulate(settings, bars, 0, "noise", trader))
+    fills = len(run_decider(settings, bars, 0, "noise", trader).fills)
+    stepped = seconds(lambda: run_decider(settings, bars, 0, "noise", trader))
     looped = seconds(lambda: outcomes([settings], bars, table, 0, workers=1))
-    run, (found,) = simulate(settings, bars, 0, "noise", trader), outcomes([settings], bars, table, 0)
+    run, (found,) = run_decider(settings, bars, 0, "noise", trader), outcomes([settings], bars, table, 0)
     apart = float(np.abs(found.equity - [row.equity for row in run.rows]).max())
     cells = 10 * 1764
     print(f"\n10 x 1764, {fills:,} fills: stepped broker with every decision kept {cells / stepped / 1e3:.1f} k symbol-bars/s")
     print(f"compiled loop of a sweep {cells / looped / 1e3:.0f} k; largest difference of the two accounts {apart:.4f} USD")
     plan = changed(settings, {"sizing.holding": "plan"})
     planner, _ = believed(bars, plan)
-    planned = seconds(lambda: simulate(plan, bars, 0, "noise", planner))
+    planned = seconds(lambda: run_decider(plan, bars, 0, "noise", planner))
     print(f"the same over a plan of three blocks, every one of them noise: {cells / planned / 1e3:.1f} k")
     for name, script, words in (("NAUTILUS", "b_nautilus.py", ("trade",)), ("CVXPORTFOLIO", "b_cvx.py", ())):
         found_peer = peer(name, script, *words)

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from sizing.kelly import SizingProblem, kelly_weights, optimal_weights
-from sizing.plan import Later, nothing_later
-from sizing.program import SOLVED, Program
+from sizing.solver.active_set import SOLVED, Program
+from sizing.solver.multi_period import Later, nothing_later
 
 pytestmark = pytest.mark.bench
 ROOT = Path(__file__).resolve().parent.parent.parent

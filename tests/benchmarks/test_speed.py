@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from forecasting.baseline import RandomWalk
-from marketsimulator.backtest import simulate
+from foundation.compose import composed
+from marketsimulator.runs.simulate import run_decider
 from marketsimulator.settings import BacktestSettings
-from trainingdata.composition import composed
 from trainingdata.synthetic import SyntheticMarket
 
 Seconds = Callable[..., float]
@@ -25,7 +25,7 @@ def test_decisions_a_second(seconds: Seconds) -> None:
     first = np.datetime64("2024-04-01T04:00", "ns")
     begin = int(np.searchsorted(bars.times, first))
     trader = settings.trader(settings.forecaster.build(bars.symbols)).over(bars, first)
-    taken = seconds(lambda: simulate(settings, bars, begin, "oracle", trader))
+    taken = seconds(lambda: run_decider(settings, bars, begin, "oracle", trader))
     instants = len(bars.times) - begin
     each = 1e3 * taken / instants
     print(f"\n{instants} instants, {len(bars.symbols)} symbols: {each:.3f} ms an instant, decision and settlement")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from forecasting.checkpoint import SHIPPED
+from forecasting.chronos2.checkpoint import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 

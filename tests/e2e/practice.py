@@ -21,18 +21,18 @@ from alpaca.trading.requests import (
     MarketOrderRequest,
 )
 
-from execution.alpaca import AlpacaBroker
-from execution.cycle import Cycle, run_cycle
+from execution.alpaca.broker import AlpacaBroker
+from execution.live.cycle import Cycle, run_cycle
 from execution.orders import Order
 from execution.settings import LiveSettings
 from execution.trader import Trader
-from marketsimulator.alpaca_app import Server
+from foundation.compose import composed
 from marketsimulator.settings import VenueSettings
-from marketsimulator.venue import Venue
+from marketsimulator.venue.app import Server
+from marketsimulator.venue.stocks import Venue
 from trainingdata.bars import Bars
-from trainingdata.composition import composed
-from trainingdata.endpoint import BrokerSettings, Keys
-from trainingdata.market_data import BarFeed, MarketData
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.market_data import BarFeed, MarketData
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")

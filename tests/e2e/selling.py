@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.spread_seller import SellerRules, SpreadSeller
-from execution.spreads import Implied, SpreadCosts, SpreadRules
-from marketsimulator.index_path import IndexDays, index_days
-from marketsimulator.option_desk import OptionDesk
-from marketsimulator.option_pricing import Smile
-from sizing.account_files import AccountFiles
-from sizing.autoscaling import AutoscalingSettings
-from sizing.notices import Notices
+from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
+from execution.spreads.seller import SellerRules, SpreadSeller
+from foundation.notices import Notices
+from marketsimulator.options.desk import OptionDesk
+from marketsimulator.options.path import IndexDays, index_days
+from marketsimulator.options.pricing import Smile
+from sizing.autoscaler.account import AccountFiles
+from sizing.autoscaler.rules import AutoscalingSettings
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import new_york_date, session_of, stock_grid

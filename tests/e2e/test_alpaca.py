@@ -13,14 +13,14 @@ import pytest
 import requests
 from practice import KEYS, OPENING, Start, broker, order
 
-from execution.alpaca import AlpacaBroker
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.updates import TradeUpdates
 from execution.broker import place
-from execution.order_desk import OrderRejected, OutcomeUnknown
 from execution.orders import Order
-from execution.updates import TradeUpdates
-from marketsimulator import alpaca_app
-from trainingdata.endpoint import BrokerSettings, Pace, shared_pace
-from trainingdata.market_data import MarketData
+from foundation.errors import OrderRejected, OutcomeUnknown
+from marketsimulator.venue import app as alpaca_app
+from trainingdata.feed.endpoint import BrokerSettings, Pace, shared_pace
+from trainingdata.feed.market_data import MarketData
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_the_real_clients_read_account_clock_calendar_assets_and_bars(practice: 
 
 
 def test_many_bars_come_in_pages_and_are_all_there(practice: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marketsimulator.alpaca_app.PAGE", 100)
+    monkeypatch.setattr("marketsimulator.venue.app.PAGE", 100)
     here = practice()
     hours = CryptoBarsRequest(symbol_or_symbols=["SYX/USD", "SYY/USD"], timeframe=TimeFrame.Hour, start="2024-02-01")
     found = CryptoHistoricalDataClient(url_override=here.url).get_crypto_bars(hours)

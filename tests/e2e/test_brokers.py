@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from practice import KEYS, SPAN, order, practising
 
-from execution.alpaca import AlpacaBroker
+from execution.alpaca.broker import AlpacaBroker
 from execution.broker import Broker, place
 from execution.orders import Order
+from foundation.compose import composed
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import OPEN, Bars
-from trainingdata.composition import composed
-from trainingdata.endpoint import BrokerSettings
+from trainingdata.feed.endpoint import BrokerSettings
 
 OPENING, NEXT = (np.datetime64(f"2024-02-20T{at}", "ns") for at in ("15:30", "16:30"))
 

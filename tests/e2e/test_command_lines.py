@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from foundation.compose import composed
 from marketsimulator.backtest_kelly_chronos2 import overrides_of
-from trainingdata.composition import composed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = str(ROOT / "marketsimulator" / "backtest_kelly_chronos2.py")

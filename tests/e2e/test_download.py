@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from foundation.errors import BrokerError, DataError
 from trainingdata import download as module
 from trainingdata.bars import CLOSE, Bars, read_bars
 from trainingdata.download import download
-from trainingdata.errors import BrokerError, DataError
-from trainingdata.market_data import Table
+from trainingdata.feed.market_data import Table
 from trainingdata.sessions import started_at
 
 START, END = (np.datetime64(day, "ns") for day in ("2024-01-03", "2024-03-08T21:00"))

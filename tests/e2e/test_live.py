@@ -17,14 +17,15 @@ import requests
 from by_hand import eager, wild
 from practice import KEYS, OPENING, ROOT, SPAN, Live, Start, broker, trading
 
-from execution.cycle import Rules
-from marketsimulator import alpaca_answers, alpaca_app
-from marketsimulator.backtest import simulate
+from execution.venue_rules import VenueRules
+from foundation.compose import composed
+from foundation.errors import BrokerError
+from marketsimulator.runs.simulate import run_decider
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue import Venue
+from marketsimulator.venue import answers as alpaca_answers
+from marketsimulator.venue import app as alpaca_app
+from marketsimulator.venue.stocks import Venue
 from trainingdata.bars import Bars, read_bars
-from trainingdata.composition import composed
-from trainingdata.errors import BrokerError
 
 SIMPLE = ("forecaster=ewma", "sizing.strategy=equal_weight")
 
@@ -60,7 +61,7 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     bars, first = settings.panel()
     oracle = settings.forecaster.build(bars.symbols)
     alone = BacktestSettings.of(composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words]))
-    expected = simulate(alone, bars, first, "alone", alone.trader(oracle).over(bars, bars.times[first]))
+    expected = run_decider(alone, bars, first, "alone", alone.trader(oracle).over(bars, bars.times[first]))
     live, decisions = Live.at(here, *words), []
     while True:
         cycle = live.cycle(broker(here))
@@ -88,7 +89,7 @@ def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     believed = eager(trader.beliefs(bars, bars.times[first]), "2024-02-20T10:00")
     alone = replace(settings, fills=replace(settings.fills, remainder="cancel"))
-    expected = simulate(alone, bars, first, "alone", replace(trader, table=believed))
+    expected = run_decider(alone, bars, first, "alone", replace(trader, table=believed))
     live = Live.at(here, *words)
     live = replace(live, trader=replace(live.trader, table=believed))
     while True:
@@ -113,7 +114,7 @@ def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> N
     here = practice(*words, *raw, bars=lambda bars: halved_from(bars, "SYA", "2024-02-21T14:30", 4.0))
     bars, first = here.venue.bars, here.venue.first
     settings = here.venue.settings
-    expected = simulate(settings, bars, first, "alone", settings.trader(settings.forecaster.build(bars.symbols)))
+    expected = run_decider(settings, bars, first, "alone", settings.trader(settings.forecaster.build(bars.symbols)))
     live, history = Live.at(here, *words), []
     while True:
         done = live.cycle(broker(here))
@@ -237,7 +238,7 @@ def test_what_the_venue_does_not_allow_is_not_asked_of_it(practice: Start, caplo
     flags = f"{here.url}/control/assets"
     requests.post(flags, json={"symbol": "SYA", "shortable": False}, timeout=10)
     requests.post(flags, json={"symbol": "SYB", "tradable": False}, timeout=10)
-    live, mine, rules, sold = Live.at(here, *words), broker(here), Rules(broker(here)), set()
+    live, mine, rules, sold = Live.at(here, *words), broker(here), VenueRules(broker(here)), set()
     for _ in range(20):
         done = live.cycle(mine, rules=rules)
         if done.decision is not None:

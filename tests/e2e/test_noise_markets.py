@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marketsimulator.backtest import simulate
-from marketsimulator.run import rests_on_prior
+from execution.records import rests_on_prior
+from foundation.compose import composed
+from marketsimulator.runs.simulate import run_decider
 from marketsimulator.settings import BacktestSettings
-from trainingdata.composition import composed
 
 MARKETS, AT_ONCE = 100, 10
 
@@ -20,7 +20,7 @@ def prior_of(seed: int) -> float | None:
     bars = settings.bars()
     first, _ = settings.span(bars)
     trader = settings.trader(settings.forecaster.build(bars.symbols)).over(bars, first)
-    run = simulate(settings, bars, int(np.searchsorted(bars.times, first)), "noise", trader)
+    run = run_decider(settings, bars, int(np.searchsorted(bars.times, first)), "noise", trader)
     assert run.fills, "the prior is traded"
     return rests_on_prior(run)
 

@@ -32,17 +32,16 @@ from alpaca.trading.requests import (
 )
 from practice import KEYS, ROOT, Practice, Start, trading
 
-from execution.alpaca_spreads import AlpacaSpreads
-from execution.order_desk import OrderRejected
+from execution.alpaca.options import AlpacaSpreads
 from execution.sell_spreads import SellingSettings, sell
-from execution.spread_orders import OptionLeg, SpreadOrder, SpreadVenue, contract_of
-from execution.spread_seller import SellerRules, SpreadSeller
-from sizing.account_files import AccountFiles
-from sizing.notices import Notices
-from sizing.trade_rows import rows_of
-from trainingdata.composition import composed
-from trainingdata.endpoint import BrokerSettings
-from trainingdata.errors import InputError
+from execution.spreads.orders import OptionLeg, SpreadOrder, SpreadVenue, contract_of
+from execution.spreads.seller import SellerRules, SpreadSeller
+from foundation.compose import composed
+from foundation.errors import InputError, OrderRejected
+from foundation.notices import Notices
+from sizing.autoscaler.account import AccountFiles
+from sizing.autoscaler.trades import rows_of
+from trainingdata.feed.endpoint import BrokerSettings
 
 UNDER, AT = "SYC", "2024-02-20T16:30:00Z"
 SHORT, LONG = "SYC240220P00295000", "SYC240220P00290000"

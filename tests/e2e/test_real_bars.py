@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from foundation.compose import composed
 from marketsimulator.backtest import run_backtest
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import read_bars
-from trainingdata.composition import composed
 from trainingdata.sessions import instant
 
 

@@ -16,19 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selling import COSTS, SMILE, Practising, practising_seller, synthetic
 
-from execution.open_spreads import FILE, OpenSpread, OpenSpreads, read_open, write_open
-from execution.order_desk import OrderRejected, OutcomeUnknown
-from execution.spread_orders import Contract, Quote, SpreadFill, SpreadOrder, SpreadVenue
-from execution.spread_seller import SpreadSeller
-from execution.spreads import SpreadCosts, SpreadRules
-from marketsimulator.index_path import index_days
-from marketsimulator.options import simulate
+from execution.spreads.orders import Contract, Quote, SpreadFill, SpreadOrder, SpreadVenue
+from execution.spreads.rules import SpreadCosts, SpreadRules
+from execution.spreads.seller import SpreadSeller
+from execution.spreads.state import FILE, OpenSpread, OpenSpreads, read_open, write_open
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from foundation.notices import Notices
+from marketsimulator.options.path import index_days
+from marketsimulator.options.selling import simulate_selling
 from marketsimulator.spread_backtest import trade_table
-from sizing.account_files import UnknownState
-from sizing.autoscaling import AutoscalingSettings
-from sizing.notices import Notices
-from sizing.trade_rows import Row, rows_of
-from trainingdata.errors import BrokerError
+from sizing.autoscaler.account import UnknownState
+from sizing.autoscaler.rules import AutoscalingSettings
+from sizing.autoscaler.trades import Row, rows_of
 from trainingdata.sessions import new_york_date
 
 HELD: dict[str, Any] = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
@@ -51,7 +50,7 @@ def test_the_seller_books_what_the_backtest_says(tmp_path: Path, strategies: tup
     for _ in here.market.points():
         here.desk.advance()
         seller.step()
-    trades = simulate(here.market.days, here.told.rules, COSTS, SMILE, here.told.sizing)
+    trades = simulate_selling(here.market.days, here.told.rules, COSTS, SMILE, here.told.sizing)
     _, theirs = rows_of(trade_table(trades, here.market.days).encode())
     assert len(theirs) > 20
     assert told(booked(here)) == told(theirs)
@@ -67,7 +66,7 @@ def test_later_bars_change_no_earlier_trade() -> None:
     trades, later = [], []
     for panel in (bars, scrambled):
         days = index_days(panel, "SPY", vix, 10.0)
-        done = simulate(days, [SpreadRules(strategy="IRON_CONDOR")], COSTS, SMILE, AutoscalingSettings())
+        done = simulate_selling(days, [SpreadRules(strategy="IRON_CONDOR")], COSTS, SMILE, AutoscalingSettings())
         trades.append([trade for trade in done if days.dates[trade.day] < day])
         later.append([trade for trade in done if days.dates[trade.day] >= day])
     assert len(trades[0]) > 5
@@ -243,7 +242,7 @@ def unsafe_balance(here: Practising) -> None:
 def test_on_unknown_state_and_in_a_halt_nothing_is_sold_and_somebody_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, unsafe: Callable[[Practising], None]
 ) -> None:
-    """Lesson 20."""
+    """Unknown state stops trading; it does not begin anew."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
     _to(here, 0, 30)
     unsafe(here)
@@ -333,7 +332,7 @@ def test_options_that_deliver_shares_are_bought_back_before_the_close(tmp_path: 
         seller.step()
     rows = booked(here)
     assert {(row["Exit_Reason"], row["Exit_Time"][-5:]) for row in rows} == {("time", "15:50")}
-    trades = simulate(here.market.days, here.told.rules, COSTS, SMILE, here.told.sizing)
+    trades = simulate_selling(here.market.days, here.told.rules, COSTS, SMILE, here.told.sizing)
     assert told(rows) == told(rows_of(trade_table(trades, here.market.days).encode())[1])
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from execution.alpaca.account import account_of, instant_of, number
 from execution.orders import Account, Order
-from execution.standing import account_of, instant_of, number
-from trainingdata.errors import BrokerError
+from foundation.errors import BrokerError
 
 CLOCK = {"timestamp": "2024-03-05T12:30:20-05:00"}
 

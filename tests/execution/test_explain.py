@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from execution.explain import explain
+from foundation.compose import composed
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results import write_results
+from marketsimulator.results.summary import write_results
 from marketsimulator.settings import BacktestSettings
-from trainingdata.composition import composed
 
 SPAN = [
     *("start=2024-02-26", "end=2024-03-01", "data.start=2024-01-02", "data.end=2024-03-08", "symbols=[SYA,SYB,SYXUSD]"),

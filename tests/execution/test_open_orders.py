@@ -11,15 +11,15 @@ import pytest
 from execution.decision import Decision
 from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import Account, Order, client_order_id
+from execution.records import Run
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
-from marketsimulator.backtest import simulate
-from marketsimulator.run import Run
+from foundation.compose import composed
+from marketsimulator.runs.simulate import run_decider
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
 from trainingdata.bars import VOLUME, Bars
-from trainingdata.composition import composed
 from trainingdata.correlation import CorrelationEstimator
 
 MIDDAY = np.datetime64("2024-02-21T16:30", "ns")
@@ -150,7 +150,7 @@ def carried() -> tuple[Run, BacktestSettings]:
     bars = thin(settings.bars(), 0.02)
     first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
     trader = settings.trader(settings.forecaster.build(bars.symbols)).over(bars, bars.times[first])
-    return simulate(settings, bars, first, "carried", trader), settings
+    return run_decider(settings, bars, first, "carried", trader), settings
 
 
 def test_a_run_that_carries_remainders_can_change_its_mind(carried: tuple[Run, BacktestSettings]) -> None:

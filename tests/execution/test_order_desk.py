@@ -11,13 +11,13 @@ import pytest
 import requests
 from alpaca.common.exceptions import APIError
 
-from execution import alpaca
-from execution.alpaca import AlpacaBroker
+from execution.alpaca import broker as alpaca
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.order_desk import OrderDesk
 from execution.broker import Asset
-from execution.order_desk import OrderDesk, OrderRejected, OutcomeUnknown
 from execution.orders import Fill, Order
-from trainingdata.endpoint import BrokerSettings, Keys
-from trainingdata.errors import BrokerError
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from trainingdata.feed.endpoint import BrokerSettings, Keys
 
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
 LOOKS = [0.1, 0.5, 1.0, 2.0, 4.0]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.orders import MOST, Account, Order, OrderTerms, exact, rebalance
-from trainingdata.errors import InputError
+from foundation.errors import InputError
 from trainingdata.instruments import instrument
 
 AT = np.datetime64("2024-10-01T14:30", "ns")

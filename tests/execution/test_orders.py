@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts, rates_on
 from execution.orders import Account, Order, OrderTerms, client_order_id, exact, rebalance
+from foundation.errors import InputError
 from trainingdata.bars import HIGH
-from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.synthetic import SyntheticMarket
 

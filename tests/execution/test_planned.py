@@ -21,11 +21,11 @@ from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.moments import variance_until
+from foundation.errors import InputError
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
-from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_YEAR
 from trainingdata.slow_variance import slow_variances

@@ -17,23 +17,23 @@ import pandas as pd
 import pytest
 
 import execution
-from execution.alpaca import AlpacaBroker
+from execution.alpaca.account import account_of
+from execution.alpaca.broker import AlpacaBroker
 from execution.decision import keep_unsolved
 from execution.orders import Account
 from execution.quantity import sized
 from execution.settings import LiveSettings
-from execution.standing import account_of
 from execution.trader import Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
+from foundation.compose import composed
+from foundation.errors import BrokerError, DataError, InputError
 from sizing.kelly import SizingProblem
-from sizing.program import SOLVED, UNFINISHED
 from sizing.quantity import get_qty
+from sizing.solver.active_set import SOLVED, UNFINISHED
 from trainingdata.bars import FIELDS, Bars
-from trainingdata.composition import composed
-from trainingdata.endpoint import BrokerSettings, Keys
-from trainingdata.errors import BrokerError, DataError, InputError
-from trainingdata.market_data import MarketData
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.market_data import MarketData
 from trainingdata.sessions import bar_position, stock_grid
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -144,7 +144,7 @@ def test_an_account_without_what_it_needs_is_refused_and_never_invented(venue: A
 
 
 def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(venue: Any, market: Bars, tilted: None) -> None:
-    """Lesson 12: one call."""
+    """One call."""
     venue.positions = [position("SYB", "300", "100")]
     venue.account["cash"] = "70000"
     settings = LiveSettings.of(composed("live", [f"broker.url_override={venue.url}"]))

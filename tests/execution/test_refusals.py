@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.broker import Asset, refusal
+from execution.broker import Asset
 from execution.orders import Account, Order, OrderTerms
+from execution.venue_rules import refusal
 
 AT = np.datetime64("2024-10-01T14:30", "ns")
 EXITS = {"take_profit": 200.0, "stop_loss": 50.0}

@@ -18,15 +18,15 @@ from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.moments import Moments
+from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
-from sizing.program import SOLVED, UNFINISHED
 from sizing.quantity import get_qty
+from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
-from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
 from trainingdata.sessions import is_decision
 
@@ -86,7 +86,7 @@ def test_stocks_decide_by_day_coins_every_full_hour_and_nobody_decides_for_a_shu
 
 
 def test_the_sign_of_the_forecast_reaches_the_side_of_the_order(market: Bars) -> None:
-    """Lesson 1."""
+    """A bearish forecast sells or shorts; its sign is never lost."""
     decision = decided(market, MIDDAY, trader(SYA=20.0, SYB=-20.0))
     sides = {o.symbol: o.side for o in decision.orders}
     assert sides == {"SYA": "buy", "SYB": "sell"}
@@ -105,7 +105,7 @@ def test_no_edge_no_orders(market: Bars) -> None:
 
 
 def test_an_edge_below_its_cost_is_no_order_and_says_so(market: Bars) -> None:
-    """Lesson 4."""
+    """What an hour's forecast earns has to pay for the trade."""
     decision = decided(market, MIDDAY, trader(SYA=1.9))
     assert decision.orders == ()
     assert {c.symbol: c.bound_by for c in decision.choices}["SYA"] == "cost"
@@ -113,7 +113,7 @@ def test_an_edge_below_its_cost_is_no_order_and_says_so(market: Bars) -> None:
 
 
 def test_the_interval_at_the_last_decision_holds_the_night(market: Bars) -> None:
-    """Lesson 11: periods are in the value. The last decision's deviation is that of two own bars."""
+    """Periods are in the value. The last decision's deviation is that of two own bars."""
     midday, last = decided(market, MIDDAY, trader(SYA=5.0)), decided(market, LAST, trader(SYA=5.0))
     assert midday.until - midday.at == np.timedelta64(1, "h")
     assert last.until == np.datetime64("2024-03-06T15:30", "ns")
@@ -126,7 +126,7 @@ def test_the_interval_at_the_last_decision_holds_the_night(market: Bars) -> None
 
 
 def test_the_book_is_cut_to_the_overnight_ceiling_at_the_last_decision(market: Bars) -> None:
-    """Lesson 2: the overnight limit is applied, not printed."""
+    """The overnight limit is applied, not printed."""
     panel = known(market, LAST)
     prices = account(panel).prices
     shares = {s: float(int(120_000 / prices[s])) for s in ("SYA", "SYB", "SYC")}
@@ -176,7 +176,7 @@ def test_a_missing_bar_leaves_its_symbol_fixed(market: Bars) -> None:
 
 
 def test_later_bars_change_no_decision(market: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]) -> None:
-    """Lesson 6."""
+    """No decision sees what comes after it."""
     cut = np.datetime64(MIDDAY, "ns")
     altered = scrambled_after(market, cut)
     since = market.times[-400]
@@ -198,7 +198,7 @@ def test_a_prepared_trader_decides_as_one_that_has_only_the_bars(market: Bars) -
 
 
 def test_one_deciding_symbol_gets_what_get_qty_says(market: Bars) -> None:
-    """Lesson 12: one path for every size."""
+    """One path for every size."""
     panel = known(market, NIGHT)
     only = panel.symbols.index("SYXUSD")
     mask = panel.mask.copy()

@@ -15,12 +15,12 @@ from execution.orders import MOST, Account, Order
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
+from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
-from trainingdata.errors import InputError
 
 MIDDAY, NIGHT = "2024-03-05T17:30", "2024-03-06T03:00"
 

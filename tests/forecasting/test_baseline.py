@@ -8,12 +8,12 @@ import pytest
 from forecasting.baseline import Historical, Oracle, RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Forecaster
 from forecasting.windows import Windows
+from foundation.errors import InputError
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.errors import InputError
 
 
 def test_a_context_is_a_symbols_own_last_bars(market: Bars) -> None:
-    """Lesson 9: no re-gridding, no filling: one hundred real closes, nights and weekends skipped."""
+    """No re-gridding, no filling: one hundred real closes, nights and weekends skipped."""
     windows = Windows.of(market, market.times[0], 100)
     stock = market.symbols.index("SYA")
     own = market.own(stock)[1][:, CLOSE]

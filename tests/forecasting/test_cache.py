@@ -17,17 +17,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting import cache as caches
-from forecasting import forecast_file
-from forecasting.cache import Reader, Shelf, listed, prune
-from forecasting.cached import CachedForecaster
-from forecasting.chronos2 import Chronos2Forecaster
+from forecasting import cache, forecast_file, store
+from forecasting.cache import listed, prune
+from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.forecast_file import fault, read_values
-from forecasting.symbols import Profile
+from forecasting.store import Reader, Shelf
 from forecasting.windows import Windows
+from foundation.errors import DataError
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.errors import DataError
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -79,7 +79,7 @@ def test_a_new_hour_adds_one_small_file(tmp_path: Path, market: Bars, monkeypatc
 def test_everything_a_forecast_depends_on_is_part_of_its_address(
     change: str, tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from forecasting.checkpoint import SHIPPED
+    from forecasting.chronos2.checkpoint import SHIPPED
 
     since = market.times[-30]
     CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market, since)
@@ -235,7 +235,7 @@ def test_a_reader_keeps_no_more_than_it_may(tmp_path: Path, monkeypatch: pytest.
     for k in range(0, 30, 10):
         part = slice(k, k + 10)
         shelf.add(np.repeat("A", 10), stamps[part], keys[part], values[part])
-    monkeypatch.setattr(caches, "KEPT", 2 * values[:10].nbytes)
+    monkeypatch.setattr(store, "KEPT", 2 * values[:10].nbytes)
     reader = Reader()
     found = shelf.find(stamps, keys)
     np.testing.assert_array_equal(reader.values(found, np.arange(30)), values)
@@ -273,7 +273,7 @@ def test_cache_commands_name_what_is_wrong(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["cache", *words])
     with pytest.raises(SystemExit) as end:
-        caches.main()
+        cache.main()
     assert end.value.code == 2
     assert says in capsys.readouterr().err
 
@@ -282,7 +282,7 @@ def test_cache_commands_answer(kept: Path, monkeypatch: pytest.MonkeyPatch, caps
     def run(*words: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["cache", *words, "--folder", str(kept)])
         try:
-            caches.main()
+            cache.main()
         except SystemExit as end:
             return int(end.code or 0), capsys.readouterr().out
         return 0, capsys.readouterr().out

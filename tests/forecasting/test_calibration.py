@@ -12,19 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from forecasting import calibration
 from forecasting.baseline import Oracle, RandomWalk
-from forecasting.calibration import CalibratedForecaster, CalibrationSettings, _histories
+from forecasting.calibration import forecaster as calibration
+from forecasting.calibration.centre import autocorrelation, worth
+from forecasting.calibration.dispersion import Dispersion, DispersionSample
+from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings, _histories
+from forecasting.calibration.variance import SPANS, DayPattern, averages, bar_variance
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import volatility
 from forecasting.scores import scored
-from forecasting.shrinkage import autocorrelation, worth
-from forecasting.spread import Sample, Spread
-from forecasting.volatility import SPANS, Pattern, averages, bar_variance
+from foundation.arrays import Instants
+from foundation.errors import InputError
 from trainingdata.bars import Bars
-from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
-from trainingdata.sessions import Instants, bar_slots, bars_after, stock_grid, week_before
+from trainingdata.sessions import bar_slots, bars_after, stock_grid, week_before
 from trainingdata.synthetic import SyntheticMarket
 
 SHORT = CalibrationSettings(window=300)
@@ -187,7 +188,7 @@ class Scaled:
 
 
 def test_a_lesson_of_many_symbols_is_thinned_evenly_and_from_the_end(year: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
-    from forecasting import calibration
+    from forecasting.calibration import forecaster as calibration
 
     monkeypatch.setattr(calibration, "LESSON", 250)
     rows = calibration._thinned([np.arange(k, 300) for k in (0, 10, 0)])
@@ -225,12 +226,12 @@ def test_a_days_pattern_is_found_and_noise_is_not() -> None:
     truth = np.array([4.0, 0.7, 0.5, 0.4, 0.4, 0.5, 0.5])
     truth /= truth.mean()
     variances = [truth[slots] * rng.gamma(0.7, 1 / 0.7, len(slots)) for _ in range(4)]
-    found = Pattern.of(variances, [slots] * 4, [column] * 4, 7).factor
+    found = DayPattern.of(variances, [slots] * 4, [column] * 4, 7).factor
     np.testing.assert_allclose(found, truth, rtol=0.15)
     assert found.mean() == pytest.approx(1.0)
     flat = [np.mean([v for v in [rng.gamma(0.7, 1 / 0.7, len(slots))]], axis=0) for _ in range(4)]
-    assert np.abs(Pattern.of(flat, [slots] * 4, [column] * 4, 7).factor - 1).max() < 0.12
-    np.testing.assert_array_equal(Pattern.of([variances[0][:50]], [slots[:50]], [column[:50]], 7).factor, np.ones(7))
+    assert np.abs(DayPattern.of(flat, [slots] * 4, [column] * 4, 7).factor - 1).max() < 0.12
+    np.testing.assert_array_equal(DayPattern.of([variances[0][:50]], [slots[:50]], [column[:50]], 7).factor, np.ones(7))
 
 
 def test_bar_variance_by_hand() -> None:
@@ -248,20 +249,20 @@ def test_averages_look_back_and_never_ahead() -> None:
     assert (averages(np.append(x, 0.0))[-1] > 0).all()
 
 
-def sample(n: int, rng: np.random.Generator) -> tuple[Sample, np.ndarray, np.ndarray]:
+def sample(n: int, rng: np.random.Generator) -> tuple[DispersionSample, np.ndarray, np.ndarray]:
     """Rows of two symbols whose true variance is the second average's to the power 0.8."""
     logs = np.repeat(rng.normal(-9, 1, (n, len(SPANS) + 1))[:, :, None], HORIZON, axis=2)
     season = np.cumsum(np.ones((n, HORIZON)), axis=1)
     instant = np.arange(n) // 2
     truth = np.exp(-1.8 + 0.8 * logs[:, 1]) * season
     move = np.sqrt(truth) * rng.normal(size=(n, HORIZON))
-    known = Sample(logs, season, rng.integers(0, 7, n), np.arange(n) % 2, instant)
+    known = DispersionSample(logs, season, rng.integers(0, 7, n), np.arange(n) % 2, instant)
     return known, truth, move
 
 
 def test_the_regression_finds_what_is_there() -> None:
     known, truth, move = sample(6000, np.random.default_rng(2))
-    spread = Spread.fit(known, truth, move, 7, 2)
+    spread = Dispersion.fit(known, truth, move, 7, 2)
     assert spread.weights[2, 0] == pytest.approx(0.8, abs=0.05)
     np.testing.assert_allclose(spread.deviation(known)[:, 0], np.sqrt(truth[:, 0]), rtol=0.15)
     assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.28, abs=0.06)
@@ -271,12 +272,12 @@ def test_the_regression_finds_what_is_there() -> None:
 def test_a_correction_is_kept_where_it_helps_and_only_there() -> None:
     rng = np.random.default_rng(4)
     known, truth, move = sample(6000, rng)
-    plain = Spread.fit(known, truth, move, 7, 2)
+    plain = Dispersion.fit(known, truth, move, 7, 2)
     wider = move * np.where(known.slot == 3, 2.0, 1.0)[:, None]
-    found = Spread.fit(known, truth, wider, 7, 2)
+    found = Dispersion.fit(known, truth, wider, 7, 2)
     assert found.hour[3, 0] > 0.3
     assert np.abs(plain.hour).max() < 0.1
-    by_symbol = Spread.fit(known, truth, move * np.where(known.symbol == 1, 2.0, 1.0)[:, None], 7, 2)
+    by_symbol = Dispersion.fit(known, truth, move * np.where(known.symbol == 1, 2.0, 1.0)[:, None], 7, 2)
     assert by_symbol.symbol[1, 0] - by_symbol.symbol[0, 0] > 0.4
 
 
@@ -285,7 +286,7 @@ def test_without_rows_the_prior_speaks() -> None:
         part[:0] if isinstance(part, np.ndarray) else part.rows(np.zeros(10, bool))
         for part in sample(10, np.random.default_rng(0))
     )  # type: ignore[union-attr]
-    spread = Spread.fit(known, truth, move, 7, 2)  # type: ignore[arg-type]
+    spread = Dispersion.fit(known, truth, move, 7, 2)  # type: ignore[arg-type]
     np.testing.assert_allclose(spread.weights[:, 0], [0, *[1 / len(SPANS)] * len(SPANS), 0])
     assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.4759 * np.sqrt(3 / 5), rel=1e-3)
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 from chronos import Chronos2Pipeline
 
-from forecasting import engine as engines
-from forecasting.checkpoint import SHIPPED
-from forecasting.chronos2 import Chronos2Forecaster
+from forecasting.chronos2 import engine as engines
+from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.prior import sample_ohlc, sample_paths
+from forecasting.chronos2.profile import Profile, SymbolSettings
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.prior import sample_ohlc, sample_paths
-from forecasting.symbols import Profile, SymbolSettings
 from forecasting.train import draw_batch, initialise, pinball, small_model, train
+from foundation.errors import InputError
 from trainingdata.bars import CLOSE, FIELDS, Bars
-from trainingdata.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_who_is_in_a_group_does_not_depend_on_where_a_run_starts(market: Bars) -
 
 
 def test_a_history_takes_one_pass_of_full_batches(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lesson 13: never a call per symbol per bar."""
+    """Never a call per symbol per bar."""
     shapes: list[tuple[int, ...]] = []
     real = engines.engine
 
@@ -187,7 +187,7 @@ def test_settings_that_cannot_be_are_named(arguments: dict[str, Any], says: str)
 
 
 def test_a_folder_that_is_no_checkpoint_is_named_and_pickles_are_not_read(tmp_path: Path) -> None:
-    """Lesson 14: weights come from safetensors or not at all."""
+    """Weights come from safetensors or not at all."""
     with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
         Chronos2Forecaster(Profile(model=str(tmp_path)))
     (tmp_path / "config.json").write_text((SHIPPED / "config.json").read_text())

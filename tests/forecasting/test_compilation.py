@@ -19,19 +19,19 @@ from torch._dynamo import exc as dynamo
 from torch._inductor import compile_fx
 from torch._inductor import exc as inductor
 
-from forecasting import compilation
-from forecasting import engine as engines
-from forecasting.cached import CachedForecaster
-from forecasting.checkpoint import SHIPPED, checkpoint
-from forecasting.chronos2 import Chronos2Forecaster
-from forecasting.compilation import Compiled, exact_float32, graph_length, release
-from forecasting.engine import Engine, planned
+from forecasting.chronos2 import compilation
+from forecasting.chronos2 import engine as engines
+from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
+from forecasting.chronos2.compilation import Compiled, exact_float32, graph_length, release
+from forecasting.chronos2.engine import Engine, planned
+from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.network import Network
+from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
-from forecasting.network import Network
-from forecasting.symbols import Profile
 from forecasting.windows import Windows
+from foundation.errors import InputError
 from trainingdata.bars import Bars
-from trainingdata.errors import InputError
 
 CPU = torch.device("cpu")
 PATCH = 8
@@ -388,7 +388,7 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
         return Engine(small(real, 8, MEMORY["torch's"]), CPU, 32, inner.weights)
 
     monkeypatch.setattr(engines, "engine", built)
-    monkeypatch.setattr("forecasting.cached.FILE_ROWS", 40)
+    monkeypatch.setattr("forecasting.chronos2.cached.FILE_ROWS", 40)
     for _ in range(2):
         cached = CachedForecaster(Chronos2Forecaster(profile, 32), tmp_path)
         table = cached.forecast(market, market.times[first])

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from forecasting import engine as engines
-from forecasting.chronos2 import Chronos2Forecaster, Group
-from forecasting.symbols import Profile
+from forecasting.chronos2 import engine as engines
+from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
+from forecasting.chronos2.profile import Profile
 from trainingdata.bars import Bars
 
 pytestmark = pytest.mark.gpu

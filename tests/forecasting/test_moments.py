@@ -51,7 +51,7 @@ def test_volatility_scales_with_the_spread_and_not_with_the_price(price: float, 
 
 
 def test_a_bearish_forecast_has_a_negative_expected_return() -> None:
-    """Lesson 1."""
+    """A bearish forecast sells or shorts; its sign is never lost."""
     assert moments(0, 1, drift=-3e-4).mu[0] == pytest.approx(-3e-4, rel=1e-3)
 
 

@@ -12,10 +12,10 @@ from chronos import Chronos2Pipeline
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.augmentation import AUGMENTATIONS, augmented, restored
-from forecasting.checkpoint import SHIPPED
+from forecasting.chronos2.augmentation import AUGMENTATIONS, augmented, restored
+from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.network import Network
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.network import Network
 from forecasting.train import initialise, small_model
 
 CPU = torch.device("cpu")
@@ -170,7 +170,7 @@ def test_the_checkpoint_folder_is_known_without_torch() -> None:
     import sys
 
     code = (
-        "import sys, forecasting.settings, forecasting.checkpoint as c;"
+        "import sys, forecasting.settings, forecasting.chronos2.checkpoint as c;"
         "assert c.checkpoint(str(c.SHIPPED)).context == 512; assert 'torch' not in sys.modules, 'torch was loaded'"
     )
     root = Path(__file__).resolve().parents[2]

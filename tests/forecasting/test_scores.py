@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from forecasting.baseline import Historical, Oracle, RandomWalk
+from forecasting.chronos2.profile import SymbolSettings, read_symbol_settings, write_symbol_settings
 from forecasting.evaluate import EvaluationSettings, evaluate, print_figures, write_evaluation
 from forecasting.forecast import LEVELS, MEDIAN
 from forecasting.garch import Garch
@@ -32,10 +33,9 @@ from forecasting.scores import (
     transform,
 )
 from forecasting.settings import ForecasterSettings
-from forecasting.symbols import SymbolSettings, read_symbol_settings, write_symbol_settings
 from forecasting.tune import Candidate, tune
+from foundation.errors import DataError, InputError
 from trainingdata.bars import Bars
-from trainingdata.errors import DataError, InputError
 from trainingdata.source import DataSettings
 
 NORMAL = norm.ppf(LEVELS)
@@ -254,7 +254,7 @@ def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path, market: Bars)
 
 def test_tuning_writes_what_proved_itself_and_nothing_else(tmp_path: Path) -> None:
     bars = DataSettings(start="2024-01-02", end="2024-03-29").bars(("SYA", "SYXUSD"), None, None)
-    from forecasting.symbols import Profile
+    from forecasting.chronos2.profile import Profile
 
     verdicts = tune(bars, bars.times[0], bars.now, Profile(), [Candidate(12, "none")], 2, None)
     assert [v.symbol for v in verdicts] == ["SYA", "SYXUSD"]

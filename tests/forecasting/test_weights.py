@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from forecasting import checkpoint as checkpoints
-from forecasting import engine as engines
-from forecasting.cached import CachedForecaster
-from forecasting.calibration import CalibratedForecaster, CalibrationSettings
-from forecasting.checkpoint import SHIPPED, WEIGHTS, checkpoint
-from forecasting.chronos2 import Chronos2Forecaster
-from forecasting.symbols import Profile
+from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
+from forecasting.chronos2 import checkpoint as checkpoints
+from forecasting.chronos2 import engine as engines
+from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, checkpoint
+from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.profile import Profile
 from forecasting.train import initialise, small_model
+from foundation.errors import InputError
 from trainingdata.bars import Bars
-from trainingdata.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def answers(folder: Path, market: Bars, batch_size: int | None = None) -> np.nda
 
 FRESH = """
 import sys, numpy as np
-from forecasting.chronos2 import Chronos2Forecaster
-from forecasting.symbols import Profile
+from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.profile import Profile
 from trainingdata.synthetic import SyntheticMarket
 market = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")).bars()
 folder, batch, path = sys.argv[1:]

@@ -10,10 +10,10 @@ import numpy as np
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Order, OrderTerms
-from marketsimulator.book import new_book
-from marketsimulator.broker import SimulatedBroker
-from marketsimulator.terms import FillTerms, holdings_of, tier_table
-from marketsimulator.timeline import timeline
+from marketsimulator.account.book import new_book
+from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
+from marketsimulator.account.timeline import timeline
 from trainingdata.actions import Action
 from trainingdata.bars import Bars, panel
 from trainingdata.instruments import instrument

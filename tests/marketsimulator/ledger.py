@@ -16,7 +16,7 @@ import numpy as np
 from execution.fees import DatedRate, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Fill
-from marketsimulator.terms import FillTerms
+from marketsimulator.account.terms import FillTerms
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars
 from trainingdata.instruments import Instrument, Kind

@@ -10,11 +10,11 @@ import pytest
 
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
+from foundation.compose import composed
 from marketsimulator import audit
 from marketsimulator.audit import Setup, costs, cut_off, forecast, lag, lagged, look_ahead, scaled, scrambled, shuffled
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, OPEN, Bars
-from trainingdata.composition import composed
 from trainingdata.sessions import started_at
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -55,7 +55,7 @@ class Peeking:
 
 
 def test_an_honest_configuration_moves_no_decision(setup: Setup) -> None:
-    """Lesson 6."""
+    """No decision sees what comes after it."""
     probes = look_ahead(setup)
     assert len(probes) == 2 * audit.CUTS
     assert [probe.moved for probe in probes] == [""] * len(probes)
@@ -110,7 +110,7 @@ def test_costs_scale_in_every_part_and_more_of_them_never_trade_more(setup: Setu
 
 
 def test_forecasts_are_set_between_noise_and_an_oracle(setup: Setup) -> None:
-    """Lessons 3 and 16."""
+    """A random walk and an oracle stand beside the forecast; what the oracle earns is no result."""
     rows = {row["run"]: row for row in forecast(setup)}
     own, shuffle, walk, oracle = rows.values()
     assert list(rows)[3].startswith("oracle: reads the future")

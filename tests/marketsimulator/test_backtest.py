@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 
 from execution.orders import Account
+from foundation.compose import composed
+from foundation.errors import InputError
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results import Results, write_results
+from marketsimulator.results.summary import Results, write_results
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars, panel
-from trainingdata.composition import composed
-from trainingdata.errors import InputError
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import known_at, stock_grid
 
@@ -52,7 +52,7 @@ def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None:
-    """Lesson 2."""
+    """Not only buying: selling, shorting, rebalancing and the night's cut happen."""
     fills = results.main.fill_frame()
     held = fills.groupby("symbol")["qty"].cumsum()
     assert (fills["qty"] < 0).sum() > 10
@@ -77,7 +77,7 @@ def test_cash_plus_positions_is_equity_at_every_row(results: Results) -> None:
 
 
 def test_fills_happen_at_the_open_of_the_bar_that_starts_at_the_decision_and_never_better(results: Results) -> None:
-    """Lesson 5: not at the close the forecast has just seen; with spread and fees."""
+    """Not at the close the forecast has just seen; with spread and fees."""
     bars, fills = results.bars, results.main.fill_frame()
     for fill in fills[fills["price"] > 0].itertuples():
         item = instrument(str(fill.symbol))
@@ -90,7 +90,7 @@ def test_fills_happen_at_the_open_of_the_bar_that_starts_at_the_decision_and_nev
 
 
 def test_the_clock_is_every_instant_a_bar_becomes_known_and_rows_are_in_order(results: Results) -> None:
-    """Lesson 7."""
+    """A symbol without a bar is worth its last close, and the clock is everybody's."""
     equity, decisions = results.main.equity(), results.main.decision_frame()
     instants = results.bars.times
     first = np.datetime64("2024-02-20T05:00", "ns")
@@ -103,7 +103,7 @@ def test_the_clock_is_every_instant_a_bar_becomes_known_and_rows_are_in_order(re
 
 
 def test_the_same_settings_give_the_same_run(results: Results) -> None:
-    """Lesson 21."""
+    """The same seed, the same run."""
     again = run_backtest(settings())
     pd.testing.assert_frame_equal(again.main.equity(), results.main.equity())
     pd.testing.assert_frame_equal(again.main.decision_frame(), results.main.decision_frame())
@@ -112,7 +112,7 @@ def test_the_same_settings_give_the_same_run(results: Results) -> None:
 def test_later_bars_change_no_earlier_decision_or_fill(
     results: Results, scrambled_after: Callable[[Bars, np.datetime64], Bars], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lesson 6."""
+    """No decision sees what comes after it."""
     cut = pd.Timestamp("2024-02-29T18:30Z")
     altered = scrambled_after(results.bars, np.datetime64("2024-02-29T18:30", "ns"))
     other = on(altered, monkeypatch=monkeypatch)
@@ -152,7 +152,7 @@ def test_runs_begun_on_different_dates_with_equal_accounts_decide_equally(result
 
 
 def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and_buy_and_hold(results: Results) -> None:
-    """Lesson 3."""
+    """A result that does not depend on the forecast says so."""
     summary = results.summary()
     assert set(summary["comparisons"]) == {"random_walk", "buy_and_hold"}
     assert len({summary["total_return"], *(c["total_return"] for c in summary["comparisons"].values())}) == 3
@@ -200,7 +200,7 @@ def test_every_fill_traces_to_an_order_and_a_decision(results: Results) -> None:
 
 
 def test_leverage_is_cut_before_the_night_and_its_interest_charged() -> None:
-    """Lesson 2, with an oracle that borrows all it may: more than twice equity by day, less into the night."""
+    """An oracle borrows all it may: more than twice equity by day, less into the night."""
     run = run_backtest(settings("forecaster=oracle", "symbols=[SYA,SYB,SYC,SYD,SYE]")).main
     equity = run.equity().iloc[:-7]  # the oracle has no forecast for the last bars
     gross = equity["gross_stock"] / equity["equity"]
@@ -214,7 +214,7 @@ def test_leverage_is_cut_before_the_night_and_its_interest_charged() -> None:
 def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lessons 1 and 16."""
+    """The sign reaches the order, and what an oracle earns is called no result."""
     grid = stock_grid()
     some = (grid.starts > np.datetime64("2024-01-02", "ns")) & (grid.ends < np.datetime64("2024-03-09", "ns"))
     rng = np.random.default_rng(1)
@@ -243,7 +243,7 @@ def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
 
 
 def test_a_missing_bar_is_valued_at_the_last_close_and_fills_nothing(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lesson 7: hide a symbol's bars for a day; it is worth its last close and does not trade."""
+    """Hide a symbol's bars for a day; it is worth its last close and does not trade."""
     bars = results.bars
     s = bars.symbols.index("SYA")
     hidden = (bars.times > np.datetime64("2024-02-28T12:00", "ns")) & (bars.times < np.datetime64("2024-02-29T12:00", "ns"))
@@ -318,7 +318,7 @@ def test_a_run_that_dies_while_writing_leaves_no_half_result(
     def dies(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("marketsimulator.results.render_report", dies)
+    monkeypatch.setattr("marketsimulator.results.summary.render_report", dies)
     with pytest.raises(KeyboardInterrupt):
         write_results(results, results.summary(), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]

@@ -7,7 +7,7 @@ import gc
 import pytest
 
 from execution.orders import Account
-from marketsimulator.backtest import simulate
+from marketsimulator.runs.simulate import run_decider
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 
@@ -27,7 +27,7 @@ class Looks:
 
 def test_full_collections_wait_for_the_end_of_a_run(market: Bars) -> None:
     before, looks = gc.get_threshold(), Looks(fails=False)
-    simulate(BacktestSettings(), market.between(0, 60), 0, "looks", looks)
+    run_decider(BacktestSettings(), market.between(0, 60), 0, "looks", looks)
     assert gc.get_threshold() == before
     assert {seen[:2] for seen in looks.seen} == {before[:2]}
     assert min(seen[2] for seen in looks.seen) > 1_000_000
@@ -36,5 +36,5 @@ def test_full_collections_wait_for_the_end_of_a_run(market: Bars) -> None:
 def test_a_run_that_fails_leaves_collection_as_it_was(market: Bars) -> None:
     before, looks = gc.get_threshold(), Looks(fails=True)
     with pytest.raises(RuntimeError, match="no decision"):
-        simulate(BacktestSettings(), market.between(0, 60), 0, "looks", looks)
+        run_decider(BacktestSettings(), market.between(0, 60), 0, "looks", looks)
     assert gc.get_threshold() == before

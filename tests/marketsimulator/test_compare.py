@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from foundation.compose import composed
+from foundation.configuration import changed
+from foundation.errors import InputError
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare_strategies import Comparison, compare
+from marketsimulator.results.walk_forward import walk_forward
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.walk_forward import walk_forward
 from sizing.strategies import NAMES
-from trainingdata.composition import composed
-from trainingdata.configuration import changed
-from trainingdata.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPAN = [

@@ -15,9 +15,9 @@ from ledger import Ledger, down
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Fill, exact
+from foundation.errors import InputError
 from marketsimulator import replay
-from marketsimulator.terms import FillTerms
-from trainingdata.errors import InputError
+from marketsimulator.account.terms import FillTerms
 from trainingdata.instruments import instrument
 from trainingdata.sessions import new_york_date
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from ledger import down, up
 
 from execution.fees import TradingCosts
-from marketsimulator.broker import SimulatedBroker
-from marketsimulator.impact import tick
-from marketsimulator.terms import FillTerms
+from foundation.errors import InputError
+from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.account.impact import tick
+from marketsimulator.account.terms import FillTerms
 from trainingdata.bars import HIGH, LOW, OPEN, VOLUME, Bars
-from trainingdata.errors import InputError
 
 COSTS = TradingCosts(1.0, 2.0, 0.8, 2.0, 1.0, 0.5)
 COINS = np.arange(np.datetime64("2024-10-02T01:00", "ns"), np.datetime64("2024-10-12", "ns"), np.timedelta64(1, "h"))

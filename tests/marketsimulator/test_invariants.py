@@ -15,8 +15,8 @@ from ledger import Ledger
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms, SymbolRate
-from marketsimulator.broker import SimulatedBroker
-from marketsimulator.terms import FillTerms
+from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.account.terms import FillTerms
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
 from trainingdata.sessions import known_at, session_open

@@ -18,13 +18,13 @@ from execution.orders import Account
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
-from marketsimulator.broker import SimulatedBroker
+from foundation.compose import composed
+from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from sizing.strategies import NAMES
 from trainingdata.bars import Bars
-from trainingdata.composition import composed
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import Kind
 

@@ -10,8 +10,8 @@ from by_hand import FLAT, FREE, market, order
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketsimulator.broker import SimulatedBroker
-from marketsimulator.margin import call_is_met
+from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.account.margin import call_is_met
 from trainingdata.actions import Action
 from trainingdata.sessions import stock_grid
 

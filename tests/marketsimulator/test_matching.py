@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from execution.fees import TradingCosts
 from execution.orders import Order
-from marketsimulator.terms import FillTerms
+from marketsimulator.account.terms import FillTerms
 from trainingdata.actions import Action
 from trainingdata.sessions import stock_grid
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marketsimulator.metrics import annual_turnover, daily_equity, performance
+from marketsimulator.results.metrics import annual_turnover, daily_equity, performance
 from trainingdata.sessions import HOUR, four_pm, sessions_between
 
 
@@ -16,7 +16,7 @@ def dates(first: str, last: str) -> np.ndarray:
 
 
 def test_days_are_sessions_for_stocks_and_calendar_days_with_a_coin() -> None:
-    """Lesson 8: the number of periods a year is read from the days, and it is never the number of bars."""
+    """The number of periods a year is read from the days, and it is never the number of bars."""
     at = hourly("2024-01-02T10:00", "2024-03-01T22:00")
     stocks, stock_days = daily_equity(at, np.ones(len(at)), capital=1.0, coins=False)
     coins, coin_days = daily_equity(at, np.ones(len(at)), capital=1.0, coins=True)

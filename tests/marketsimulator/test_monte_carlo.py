@@ -1,4 +1,4 @@
-"""Resampled trades with the autoscaler inside: the rules of `sizing.autoscaling`, run by run."""
+"""Resampled trades with the autoscaler inside: the rules of `sizing.autoscaler.rules`, run by run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketsimulator.monte_carlo import MonteCarloSettings, Sample, chance_of, read_sample, simulate, summary, write_results
-from marketsimulator.resampling import UNIT, Index, Rules, Units, draws_of, paths
-from sizing.autoscaling import AutoscalingSettings, Statistics, contracts_for, drawdown
-from trainingdata.errors import DataError, InputError
+from foundation.arrays import Index
+from foundation.errors import DataError, InputError
+from marketsimulator.monte_carlo import (
+    MonteCarloSettings,
+    TradeSample,
+    chance_of,
+    read_sample,
+    simulate_accounts,
+    summary,
+    write_results,
+)
+from marketsimulator.options.resampling import UNIT, ResamplingRules, Units, draws_of, paths
+from sizing.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for, drawdown
 
 HEADER = "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
 
@@ -66,7 +75,7 @@ def test_every_run_is_the_one_that_real_orders_would_have_made(
     results = np.array(dollars, dtype=np.int64) * UNIT
     risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
     draws = draws_of(len(results), 4, 12, a_day, seed)
-    found = paths(results, risks, draws, Rules.of(rules))
+    found = paths(results, risks, draws, ResamplingRules.of(rules))
     for r in range(4):
         days, halted, total = exactly(results, risks, draws[r], rules)
         assert found.balances[r].tolist() == [float(balance) for balance in days]
@@ -80,7 +89,7 @@ def test_the_lower_bound_sizes_the_same_runs(cents: list[int], seed: int) -> Non
     results = np.array(cents, dtype=np.int64) * (UNIT // 100)
     risks = np.full(len(results), 50 * UNIT, dtype=np.int64)
     draws = draws_of(len(results), 3, 15, 2, seed)
-    found = paths(results, risks, draws, Rules.of(rules))
+    found = paths(results, risks, draws, ResamplingRules.of(rules))
     for r in range(3):
         assert found.balances[r].tolist() == [float(b) for b in exactly(results, risks, draws[r], rules)[0]]
 
@@ -100,21 +109,21 @@ def test_draws_are_their_seeds_and_blocks_keep_their_order() -> None:
 
 
 def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> None:
-    """Lesson 17: fifty trades that never lost more than 67 of 250; the chance of a maximum loss is not 0."""
-    sample = Sample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
+    """Fifty trades that never lost more than 67 of 250; the chance of a maximum loss is not 0."""
+    sample = TradeSample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
     told = MonteCarloSettings(runs=2_000, days=100, rules=AutoscalingSettings(STARTING_CAPITAL=5_000))
     assert chance_of(sample, told) == pytest.approx(1 - 0.05 ** (1 / 50))
-    figures = {name: summary(runs) for name, runs in simulate(sample, told).items()}
+    figures = {name: summary(runs) for name, runs in simulate_accounts(sample, told).items()}
     assert figures["stress"]["p_loss"] > figures["iid"]["p_loss"] + 0.2
     assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
     assert figures["stress"]["p_halt"] > figures["iid"]["p_halt"]
-    seen = Sample(np.append(sample.results, -250 * UNIT), np.append(sample.risks, 250 * UNIT), 2.0)
+    seen = TradeSample(np.append(sample.results, -250 * UNIT), np.append(sample.risks, 250 * UNIT), 2.0)
     assert chance_of(seen, told) == pytest.approx(1 / 51)
 
 
 def test_figures_are_those_of_the_runs() -> None:
-    sample = Sample(np.array([100, -50]) * UNIT, np.array([400, 400]) * UNIT, 1.0)
-    runs = simulate(sample, MonteCarloSettings(runs=500, days=30))["iid"]
+    sample = TradeSample(np.array([100, -50]) * UNIT, np.array([400, 400]) * UNIT, 1.0)
+    runs = simulate_accounts(sample, MonteCarloSettings(runs=500, days=30))["iid"]
     told = summary(runs)
     final = runs.balances[:, -1]
     assert told["p_loss"] == np.mean(final < 20_000)
@@ -172,9 +181,9 @@ def test_settings_check_themselves(wrong: dict[str, Any]) -> None:
 
 
 def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> None:
-    sample = Sample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
+    sample = TradeSample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
     told = MonteCarloSettings(runs=300, days=20)
-    write_results(sample, told, simulate(sample, told), tmp_path)
+    write_results(sample, told, simulate_accounts(sample, told), tmp_path)
     found = json.loads((tmp_path / "monte_carlo.json").read_text())
     assert {"iid", "block", "stress", "seed", "runs"} <= set(found)
     assert "cannot show a loss that the file does not hold" in found["limits_of_resampling"]

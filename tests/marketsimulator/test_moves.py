@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import exact, rebalance
-from marketsimulator.book import Book, Records, new_book, new_tape
-from marketsimulator.rebalancing import fills_at_most, move, with_room
-from marketsimulator.settlement import mark
-from marketsimulator.terms import FillTerms, day_table, holdings_of
+from foundation.arrays import Records
+from marketsimulator.account.book import Book, new_book, new_tape
+from marketsimulator.account.rebalancing import fills_at_most, move, with_room
+from marketsimulator.account.settlement import mark
+from marketsimulator.account.terms import FillTerms, day_table, holdings_of
 from trainingdata.instruments import instrument
 
 FREE = TradingCosts(0, 0, 0, 0, 0, 0)

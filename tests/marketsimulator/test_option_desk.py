@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.order_desk import OrderRejected
-from execution.spread_orders import Contract, OptionLeg, SpreadOrder, contract_of
-from marketsimulator.option_desk import OptionDesk, most_lost
-from marketsimulator.option_pricing import Smile
-from trainingdata.errors import InputError
+from execution.spreads.orders import Contract, OptionLeg, SpreadOrder, contract_of
+from foundation.errors import InputError, OrderRejected
+from marketsimulator.options.desk import OptionDesk, most_lost
+from marketsimulator.options.pricing import Smile
 
 DAY, NEXT = date(2024, 4, 2), date(2024, 4, 3)
 

@@ -8,9 +8,9 @@ import QuantLib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.spreads import Leg, Spread, spread_of
-from marketsimulator.option_pricing import Smile, black_scholes, net
-from trainingdata.errors import InputError
+from execution.spreads.rules import Leg, Spread, spread_of
+from foundation.errors import InputError
+from marketsimulator.options.pricing import Smile, black_scholes, net
 
 spots, strikes = st.floats(100, 10_000), st.floats(100, 10_000)
 years, volatilities, rates = st.floats(1e-6, 2.0), st.floats(0.01, 2.0), st.floats(-0.02, 0.1)

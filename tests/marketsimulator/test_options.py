@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.spreads import SpreadCosts, SpreadRules, spread_of
-from marketsimulator.index_path import IndexDays, IndexModel, index_days
+from execution.spreads.rules import SpreadCosts, SpreadRules, spread_of
+from foundation.errors import InputError
 from marketsimulator.monte_carlo import read_sample
-from marketsimulator.option_pricing import Smile
-from marketsimulator.options import SpreadTrade, sell, simulate
+from marketsimulator.options.path import IndexDays, IndexModel, index_days
+from marketsimulator.options.pricing import Smile
+from marketsimulator.options.selling import SpreadTrade, sell, simulate_selling
 from marketsimulator.spread_backtest import figures, trade_table
-from sizing.autoscaling import SHARES, AutoscalingSettings
+from sizing.autoscaler.rules import SHARES, AutoscalingSettings
 from trainingdata.bars import panel
-from trainingdata.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
 
@@ -50,14 +50,14 @@ def test_without_movement_and_costs_the_result_is_the_credit(strategy: str) -> N
     days = IndexModel(realised=0.0, jumps=0.0).days(sessions(40), 1)
     assert (days.spot == 5000).all()
     rules = SpreadRules(strategy=strategy, **HELD)  # type: ignore[arg-type]
-    trades = simulate(days, [rules], FREE, Smile(), SIZING)
+    trades = simulate_selling(days, [rules], FREE, Smile(), SIZING)
     assert len(trades) == 120
     assert all(trade.exit == "expired" for trade in trades)
     assert [float(trade.result) for trade in trades] == [round(trade.credit * SHARES, 2) for trade in trades]
 
 
 def test_a_crash_loses_the_width_less_the_credit_and_costs_come_on_top() -> None:
-    """Lesson 17: a simulation must be able to lose what the contract can lose."""
+    """A simulation must be able to lose what the contract can lose."""
     days = path(5000, 5000, 4990, 4700)
     put = SpreadRules(strategy="PUT", entries=(0,), **HELD)  # type: ignore[arg-type]
     lost = sell(days, 0, 0, put, FREE, FLAT)
@@ -101,7 +101,7 @@ def test_entries_keep_to_their_time_and_volatility() -> None:
     assert sell(path(5000, 5000, vix=10), 0, 0, SpreadRules(vix_least=12), FREE, FLAT) is None
     assert sell(path(5000, 5000, vix=1), 0, 0, SpreadRules(credit_least=2.0), FREE, FLAT) is None
     days = IndexModel().days(sessions(5), 1)
-    trades = simulate(days, [SpreadRules(entries=(62, 300))], FREE, FLAT, SIZING)
+    trades = simulate_selling(days, [SpreadRules(entries=(62, 300))], FREE, FLAT, SIZING)
     assert {float(days.minutes[trade.entered]) for trade in trades} == {65.0, 300.0}
 
 
@@ -110,7 +110,7 @@ def test_entries_keep_to_their_time_and_volatility() -> None:
 def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(seed: int, strategy: str) -> None:
     days = IndexModel(vix=35.0, jumps=60.0, jump=0.04).days(sessions(20), seed)
     costs = SpreadCosts()
-    trades = simulate(days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING)
+    trades = simulate_selling(days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING)
     for trade in trades:
         fees = 2 * len(trade.spread.legs) * (costs.commission + costs.fee)
         out = (costs.slippage + 0.01) * len(trade.spread.legs) * SHARES
@@ -130,7 +130,7 @@ def test_the_error_of_a_mean_takes_trades_of_a_day_together() -> None:
 
 
 def test_a_path_is_its_seed_and_more_days_leave_the_first_as_they_are() -> None:
-    """Lesson 21."""
+    """The same seed, the same run."""
     short, long = (IndexModel().days(sessions(n), 3) for n in (50, 120))
     np.testing.assert_array_equal(short.spot, long.spot[:50])
     assert (IndexModel().days(sessions(50), 4).spot != short.spot).any()
@@ -183,7 +183,7 @@ def test_a_stop_within_an_hour_of_bars_is_seen() -> None:
 
 def test_trades_are_a_file_that_the_monte_carlo_reads(tmp_path: Path) -> None:
     days = IndexModel().days(sessions(30), 2)
-    trades = simulate(days, [SpreadRules(strategy="IRON_CONDOR")], SpreadCosts(), Smile(), SIZING)
+    trades = simulate_selling(days, [SpreadRules(strategy="IRON_CONDOR")], SpreadCosts(), Smile(), SIZING)
     (tmp_path / "trades.csv").write_text(trade_table(trades, days))
     sample = read_sample(tmp_path / "trades.csv")
     np.testing.assert_allclose(sample.results / 10_000, [float(t.result) for t in trades], atol=0.01)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from by_hand import eager, wild
 
-from marketsimulator.backtest import simulate
-from marketsimulator.run import Run
+from execution.records import Run
+from foundation.compose import composed
+from marketsimulator.runs.simulate import run_decider
+from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.variants import Outcome, outcomes
-from trainingdata.composition import composed
 
 CAPITALS = (1_500.0, 100_000.0, 2_000_000.0)
 WORDS = (
@@ -32,7 +32,7 @@ def runs() -> dict[float, tuple[Run, Outcome]]:
     beliefs = eager(trader.beliefs(bars, bars.times[first]), "2024-02-17")
     variants = [replace(settings, capital=capital) for capital in CAPITALS]
     swept = outcomes(variants, bars, beliefs, first)
-    stepped = [simulate(v, bars, first, "stepped", replace(trader, table=beliefs)) for v in variants]
+    stepped = [run_decider(v, bars, first, "stepped", replace(trader, table=beliefs)) for v in variants]
     return dict(zip(CAPITALS, zip(stepped, swept, strict=True), strict=True))
 
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms, SymbolRate
-from marketsimulator.book import BY_COIN_FEE, BY_LIQUIDATION, BY_ORDER, BY_SPLIT, Book, Records, new_book, new_tape
-from marketsimulator.margin import maintenance, unborrowed
-from marketsimulator.settlement import (
+from foundation.arrays import Records
+from foundation.compiled import compiled
+from marketsimulator.account.book import BY_COIN_FEE, BY_LIQUIDATION, BY_ORDER, BY_SPLIT, Book, new_book, new_tape
+from marketsimulator.account.margin import maintenance, unborrowed
+from marketsimulator.account.settlement import (
     close_session,
     coin_tier,
     corporate_action,
@@ -22,8 +24,7 @@ from marketsimulator.settlement import (
     start_bar,
     trade,
 )
-from marketsimulator.terms import FillTerms, day_table, holdings_of, tier_table
-from trainingdata.compiled import compiled
+from marketsimulator.account.terms import FillTerms, day_table, holdings_of, tier_table
 from trainingdata.instruments import instrument
 
 ITEMS = tuple(instrument(s) for s in ("AAA", "BBB", "BTCUSD", "XRPUSD"))
@@ -412,7 +413,7 @@ def test_of_pennies_too_an_account_without_equity_keeps_none() -> None:
 
 
 def test_an_intraday_deficit_that_is_not_met_in_two_closes_freezes_the_account() -> None:
-    from marketsimulator.margin import note_deficit
+    from marketsimulator.account.margin import note_deficit
 
     b = Bench(-310_000.0)
     b.hold(0, 4_000)
@@ -431,7 +432,7 @@ def test_an_intraday_deficit_that_is_not_met_in_two_closes_freezes_the_account()
 
 
 def test_a_deficit_is_met_by_a_smaller_book_and_small_ones_are_forgiven() -> None:
-    from marketsimulator.margin import note_deficit
+    from marketsimulator.account.margin import note_deficit
 
     b = Bench(-310_000.0)
     b.hold(0, 4_000)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketsimulator.metrics import daily_performance, drawdown_days
-from marketsimulator.significance import deflated_sharpe, expected_maximum_sharpe, intervals, probabilistic_sharpe
-from marketsimulator.trials import Trial, config_hash, data_hash, record
+from foundation.errors import InputError
+from marketsimulator.results.metrics import daily_performance, drawdown_days
+from marketsimulator.results.significance import deflated_sharpe, expected_maximum_sharpe, intervals, probabilistic_sharpe
+from marketsimulator.results.trials import Trial, config_hash, data_hash, record
 from trainingdata.bars import Bars
-from trainingdata.errors import InputError
 
 
 def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from execution.spreads import TRADING_DAYS
-from marketsimulator.option_pricing import Smile, black_scholes
+from execution.spreads.rules import TRADING_DAYS
+from foundation.errors import DataError, InputError
+from marketsimulator.options.pricing import Smile, black_scholes
 from marketsimulator.smile_calibration import CalibrationSettings, PrintsSettings, errors, fit, prints_of
 from trainingdata.bars import Bars, panel
-from trainingdata.errors import DataError, InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
 

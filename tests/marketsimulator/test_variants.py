@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 from by_hand import CRASH
 
+from execution.records import Run
 from execution.trader import Trader
-from marketsimulator.backtest import simulate
-from marketsimulator.run import Run
+from foundation.compose import composed
+from foundation.errors import InputError
+from marketsimulator.runs.simulate import run_decider
+from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.sweep import run_sweep, variants_of
-from marketsimulator.variants import Outcome, outcomes
 from trainingdata.bars import CLOSE, OPEN, Bars
-from trainingdata.composition import composed
-from trainingdata.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = ["start=2024-02-12", "data.start=2024-01-02", "data.end=2024-03-08", "forecaster.calibrated=false", "trials=null"]
@@ -51,7 +51,7 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
     assert told == [("variants", k, 16) for k in range(1, 17)]
     finals = set()
     for (_, variant), outcome in zip(variants, found, strict=True):
-        run = simulate(variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=beliefs))
+        run = run_decider(variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=beliefs))
         np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
         assert outcome.totals["trades"] == sum(fill.price > 0 for fill in run.fills)
         assert outcome.totals["notional"] == pytest.approx(sum(abs(float(f.qty)) * f.price for f in run.fills), abs=0.01)
@@ -108,7 +108,7 @@ def test_the_command_writes_a_table_and_refuses_in_one_line(tmp_path: Path) -> N
 def agreed(variant: BacktestSettings, bars: Bars, begin: int, trader: Trader) -> tuple[Run, Outcome]:
     """The backtest and the sweep of one variant on the trader's table, whose accounts are the same to the cent."""
     assert trader.table is not None
-    run = simulate(variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=trader.table))
+    run = run_decider(variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=trader.table))
     (outcome,) = outcomes([variant], bars, trader.table, begin)
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
     return run, outcome
@@ -140,7 +140,7 @@ def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(sett
     thin = [replace(settings, fills=replace(settings.fills, volume_share=1e-4, coverage=share)) for share in (1.0, 0.1)]
     finals = set()
     for variant, outcome in zip(thin, outcomes(thin, bars, trader.table, begin), strict=True):
-        run = simulate(variant, bars, begin, "x", trader)
+        run = run_decider(variant, bars, begin, "x", trader)
         np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
         finals.add(round(outcome.equity[-1], 2))
     assert len(finals) == 2

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foundation.compose import composed
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.tickets import OPEN, Refused
-from marketsimulator.venue import Venue
+from marketsimulator.venue.stocks import Venue
+from marketsimulator.venue.tickets import OPEN, Refused
 from trainingdata.bars import Bars
-from trainingdata.composition import composed
 
 SPAN = ("data.start=2024-01-02", "data.end=2024-03-08", "start=2024-02-20", "end=2024-02-23", "trials=null")
 JUNK = st.sampled_from([None, "", "much", "NaN", "Infinity", "-1", "0", 1e308, "9" * 40, [], {}, {"limit_price": []}, "SYA"])

@@ -15,9 +15,9 @@ from ledger import down, up
 from execution.fees import TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Order
-from marketsimulator.broker import SimulatedBroker
-from marketsimulator.matching import send
-from marketsimulator.terms import FillTerms
+from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.account.matching import send
+from marketsimulator.account.terms import FillTerms
 from trainingdata.actions import Action
 from trainingdata.sessions import session_open
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foundation.errors import InputError
 from marketsimulator import replay
-from marketsimulator.weights import Replay
-from trainingdata.errors import InputError
+from marketsimulator.runs.weights import Replay
 
 INDEX = pd.DatetimeIndex(
     [pd.Timestamp("2024-10-01T14:30Z") + pd.Timedelta(days=d, hours=h) for d in range(3) for h in range(3)]

@@ -23,7 +23,7 @@ from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
 HEAVY = "numpy pandas pyarrow.parquet scipy.stats numba exchange_calendars pydantic hydra aiohttp alpaca.trading.client torch"
-DECORATORS = "trainingdata.compiled"
+DECORATORS = "foundation.compiled"
 EXAMPLES = 40  # of a property whose test names no number
 WAITS = 10.0  # seconds of a clock for one of processor time: some tests sleep, and machines are shared
 

@@ -25,7 +25,7 @@ PATIENCE = (4.0, 10.0)  # a mutant may take so many times the processor time of 
 MARKET, TRADE, WIRE = "tests/marketsimulator/test_", "tests/execution/test_", "tests/e2e/test_"
 SIZE, FORECAST, DATA = "tests/sizing/test_", "tests/forecasting/test_", "tests/trainingdata/test_"
 TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails soonest in front
-    "marketsimulator/settlement.py": (
+    "marketsimulator/account/settlement.py": (
         f"{MARKET}settlement.py",
         f"{MARKET}moves.py",
         f"{MARKET}impact.py",
@@ -33,23 +33,23 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{MARKET}invariants.py",
         f"{MARKET}waiting_orders.py",
     ),
-    "marketsimulator/impact.py": (f"{MARKET}impact.py", f"{MARKET}settlement.py"),
-    "marketsimulator/margin.py": (
+    "marketsimulator/account/impact.py": (f"{MARKET}impact.py", f"{MARKET}settlement.py"),
+    "marketsimulator/account/margin.py": (
         f"{MARKET}settlement.py",
         f"{MARKET}margin_calls.py",
         f"{MARKET}waiting_orders.py",
         f"{MARKET}invariants.py",
     ),
-    "marketsimulator/matching.py": (f"{MARKET}matching.py", f"{MARKET}waiting_orders.py"),
-    "marketsimulator/rebalancing.py": (
+    "marketsimulator/account/matching.py": (f"{MARKET}matching.py", f"{MARKET}waiting_orders.py"),
+    "marketsimulator/account/rebalancing.py": (
         f"{MARKET}moves.py",
         f"{MARKET}weights.py",
         f"{MARKET}followed_weights.py",
         f"{MARKET}parity.py",
     ),
-    "marketsimulator/weights.py": (f"{MARKET}weights.py", f"{MARKET}followed_weights.py"),
-    "marketsimulator/variants.py": (f"{MARKET}variants.py", f"{MARKET}parity.py"),
-    "marketsimulator/timeline.py": (
+    "marketsimulator/runs/weights.py": (f"{MARKET}weights.py", f"{MARKET}followed_weights.py"),
+    "marketsimulator/runs/variants.py": (f"{MARKET}variants.py", f"{MARKET}parity.py"),
+    "marketsimulator/account/timeline.py": (
         f"{MARKET}matching.py",
         f"{MARKET}impact.py",
         f"{MARKET}margin_calls.py",
@@ -78,11 +78,11 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{TRADE}order_shapes.py",
         f"{TRADE}trader.py",
     ),
-    "sizing/plan.py": (f"{SIZE}plan.py", f"{SIZE}kelly.py", f"{SIZE}history.py", f"{SIZE}allocation.py"),
+    "sizing/solver/multi_period.py": (f"{SIZE}plan.py", f"{SIZE}kelly.py", f"{SIZE}history.py", f"{SIZE}allocation.py"),
     "sizing/premium.py": (f"{SIZE}premium.py", f"{TRADE}planned.py"),
-    "sizing/active_set.py": (f"{SIZE}program_optimum.py", f"{SIZE}program.py", f"{SIZE}plan.py"),
-    "sizing/program.py": (f"{SIZE}program_optimum.py", f"{SIZE}program.py", f"{SIZE}kelly.py"),
-    "sizing/factor.py": (f"{SIZE}factor.py", f"{SIZE}program.py", f"{SIZE}kelly.py"),
+    "sizing/solver/segments.py": (f"{SIZE}program_optimum.py", f"{SIZE}program.py", f"{SIZE}plan.py"),
+    "sizing/solver/active_set.py": (f"{SIZE}program_optimum.py", f"{SIZE}program.py", f"{SIZE}kelly.py"),
+    "sizing/solver/cholesky.py": (f"{SIZE}factor.py", f"{SIZE}program.py", f"{SIZE}kelly.py"),
     "execution/orders.py": (f"{TRADE}orders.py", f"{TRADE}order_shapes.py", f"{TRADE}trader_accounts.py"),
     "execution/trader.py": (
         f"{SIZE}strategy_rules.py",
@@ -94,13 +94,15 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     ),
     "execution/beliefs.py": (f"{TRADE}belief_intervals.py", f"{TRADE}planned.py", f"{TRADE}trader.py"),
     "execution/outlook.py": (f"{TRADE}belief_intervals.py", f"{TRADE}planned.py", f"{TRADE}trader.py", f"{TRADE}overnight.py"),
-    "execution/broker.py": (f"{TRADE}broker.py", f"{TRADE}refusals.py", f"{TRADE}open_orders.py"),
-    "execution/order_desk.py": (f"{TRADE}order_desk.py",),
-    "execution/alpaca.py": (f"{TRADE}order_desk.py",),
-    "execution/standing.py": (f"{TRADE}account_words.py",),
+    "execution/broker.py": (f"{TRADE}broker.py", f"{TRADE}open_orders.py"),
+    "execution/venue_rules.py": (f"{TRADE}refusals.py", f"{TRADE}open_orders.py", f"{TRADE}broker.py"),
+    "execution/alpaca/order_desk.py": (f"{TRADE}order_desk.py",),
+    "execution/alpaca/broker.py": (f"{TRADE}order_desk.py",),
+    "execution/alpaca/account.py": (f"{TRADE}account_words.py",),
     "forecasting/moments.py": (f"{FORECAST}moments.py", f"{TRADE}trader.py"),
-    "forecasting/calibration.py": (f"{FORECAST}calibration.py",),
+    "forecasting/calibration/forecaster.py": (f"{FORECAST}calibration.py",),
     "forecasting/cache.py": (f"{FORECAST}cache.py",),
+    "forecasting/store.py": (f"{FORECAST}cache.py",),
     "trainingdata/sessions.py": (f"{DATA}session_calendar.py", f"{DATA}sessions.py", f"{TRADE}trader.py"),
     "trainingdata/bars.py": (f"{DATA}bars.py", f"{DATA}bars_checks.py"),
     "trainingdata/slow_variance.py": (f"{DATA}slow_variance.py", f"{TRADE}planned.py"),

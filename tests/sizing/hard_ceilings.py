@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from sizing.active_set import Program
-
-Array = npt.NDArray[np.float64]
+from foundation.arrays import Array
+from sizing.solver.segments import Program
 
 
 def program(

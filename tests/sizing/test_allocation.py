@@ -7,18 +7,15 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.errors import InputError
 from sizing.allocation import NoEquity, Situation, allocate, nearest
 from sizing.kelly import SolverFailed, unconstrained_kelly
 from sizing.limits import Limits
-from sizing.program import SOLVED, UNFINISHED
-from trainingdata.errors import InputError
-
-Array = npt.NDArray[np.float64]
+from sizing.solver.active_set import SOLVED, UNFINISHED
 
 
 def situation(seed: int, n: int = 5, **fields: Any) -> Situation:

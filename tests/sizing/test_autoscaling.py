@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizing.autoscaling import (
+from foundation.errors import InputError
+from sizing.autoscaler.rules import (
     AutoscalingSettings,
     Statistics,
     contracts_for,
@@ -18,7 +19,6 @@ from sizing.autoscaling import (
     max_risk,
     recommended_cap,
 )
-from trainingdata.errors import InputError
 
 RISK = Fraction(250)
 
@@ -159,7 +159,7 @@ def test_a_drawdown_halts_until_it_has_healed() -> None:
 def test_the_risk_of_a_contract_is_its_width_less_its_credit(
     strategy: str, credit: float, width: float | None, expected: float
 ) -> None:
-    """Lesson 19."""
+    """The risk of a contract is its own width's."""
     assert max_risk(strategy, credit, width) == expected
 
 

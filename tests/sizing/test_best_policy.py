@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy.stats import norm
 
 from execution.beliefs import Blocks
 from execution.fees import FeeSchedule, TradingCosts
-from sizing.plan import Later, later_costs, optimal_weights
-from trainingdata.compiled import compiled
-
-Array = npt.NDArray[np.float64]
-Index = npt.NDArray[np.int64]
+from foundation.arrays import Array, Index
+from foundation.compiled import compiled
+from sizing.solver.multi_period import Later, later_costs, optimal_weights
 
 SIGMA, FRACTION, CAP = 0.006, 0.5, 0.6  # of an hour; half-Kelly; of a symbol
 STOCK, COIN = TradingCosts().expected(np.array([False, True]), FeeSchedule()).tolist()

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizing.account_files import AccountFiles, UnknownState
+from foundation.errors import InputError
+from sizing.autoscaler.account import AccountFiles, UnknownState
+from sizing.autoscaler.trades import ClosedTrade
 from sizing.contracts import calculate_position_size, get_max_risk_for_strategy
-from sizing.trade_rows import ClosedTrade
-from trainingdata.errors import InputError
 
 HEADER = "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
 
@@ -66,7 +66,7 @@ def test_the_account_of_the_specification_is_one_contract_and_says_why(root: Pat
 
 
 def test_results_are_per_contract_whatever_the_size(root: Path) -> None:
-    """Lesson 18: totals of 3 contracts read as per contract would be three times as large."""
+    """Totals of 3 contracts read as per contract would be three times as large."""
     rows = [row(f"w{k}", "300", "3") for k in range(10)] + [row(f"l{k}", "-90", "") for k in range(10)]
     folder_of(root, rows)
     assert calculate_position_size(max_risk_per_contract=250) == 2
@@ -214,8 +214,8 @@ UPDATES = """
 import sys
 from decimal import Decimal
 from pathlib import Path
-from sizing.account_files import AccountFiles
-from sizing.trade_rows import ClosedTrade
+from sizing.autoscaler.account import AccountFiles
+from sizing.autoscaler.trades import ClosedTrade
 files = AccountFiles(Path(sys.argv[1]), 20000)
 for k in range(int(sys.argv[2]), int(sys.argv[3])):
     files.record(ClosedTrade(f"t{k}", "PUT", 1 + k % 3, Decimal(k % 7) - 3, "x"))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizing.factor import RIDGE, append_row, delete_row, eliminate, factored_solve, solve_in_place
+from foundation.arrays import Array
 from sizing.kelly import kelly_weights, unconstrained_kelly
-
-Array = npt.NDArray[np.float64]
+from sizing.solver.cholesky import RIDGE, append_row, delete_row, eliminate, factored_solve, solve_in_place
 
 
 def definite(rng: np.random.Generator, n: int) -> Array:

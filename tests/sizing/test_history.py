@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed, kelly_weights
-from trainingdata.errors import InputError
 
 
 def history(seed: int) -> dict[str, Any]:

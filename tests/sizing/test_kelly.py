@@ -3,15 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from foundation.arrays import Array
 from sizing.kelly import SolverFailed, kelly_weights, unconstrained_kelly
-
-Array = npt.NDArray[np.float64]
 
 
 def problem(seed: int, *, costly: bool = True) -> dict[str, Any]:
@@ -117,7 +115,7 @@ def test_one_symbol_by_hand() -> None:
 
 
 def test_an_edge_below_its_cost_moves_nothing() -> None:
-    """Lesson 4: the cost of trading is charged before moving."""
+    """The cost of trading is charged before moving."""
     covariance = np.array([[1e-4]])
     for held in (0.0, 0.3):
         gradient = 1.5e-4 - covariance[0, 0] * held / 0.5

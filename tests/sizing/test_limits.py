@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.errors import InputError
 from sizing.limits import CEILINGS, Limits
-from trainingdata.errors import InputError
 
 WEIGHTS = st.one_of(st.just(0.0), st.floats(-2, 2))
 SYMBOL = st.tuples(st.booleans(), st.booleans(), st.booleans(), WEIGHTS)  # coin, long only, deciding, held

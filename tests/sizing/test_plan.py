@@ -6,17 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import piqp
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from foundation.arrays import Array
 from sizing.kelly import SizingProblem
-from sizing.plan import Later, later_costs
-from sizing.program import SOLVED
+from sizing.solver.active_set import SOLVED
+from sizing.solver.multi_period import Later, later_costs
 
-Array = npt.NDArray[np.float64]
 SCALES = (0.2, 1.0, 20.0)  # of the blocks' variances
 
 

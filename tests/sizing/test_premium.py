@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.errors import InputError
 from sizing.kelly import unconstrained_kelly
 from sizing.premium import PriorSettings, unit_premiums
 from trainingdata.correlation import WITHIN_CRYPTO, WITHIN_STOCKS
-from trainingdata.errors import InputError
 
 PRIOR = (WITHIN_STOCKS, WITHIN_CRYPTO)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import piqp
 import pytest
 from hard_ceilings import program
 
-from sizing.active_set import Program
-from sizing.program import INFEASIBLE, SOLVED, solve
-
-Array = npt.NDArray[np.float64]
+from foundation.arrays import Array
+from sizing.solver.active_set import INFEASIBLE, SOLVED, solve
+from sizing.solver.segments import Program
 
 
 def problem(rng: np.random.Generator, n: int) -> Program:

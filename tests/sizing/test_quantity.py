@@ -7,17 +7,15 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import sizing
+from foundation.arrays import Array
+from foundation.errors import InputError
 from sizing.limits import Limits
 from sizing.quantity import get_qty, target_quantity, whole
-from trainingdata.errors import InputError
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def test_the_worked_example() -> None:
 
 
 def test_a_bearish_forecast_sells() -> None:
-    """Lesson 1: the sign survives to the order's side; a coin is sold to nothing, never below."""
+    """The sign survives to the order's side; a coin is sold to nothing, never below."""
     bear = beliefs(NVDA=(-1e-4, 0.01), BTCUSD=(-1e-4, 0.01))
     account = Held(100_000.0, {"BTCUSD": Decimal("0.5")}, {"BTCUSD": 60_000.0})
     assert get_qty("NVDA", 150.0, account=RICH, moments=bear, correlation=np.eye(2)) == -333
@@ -126,7 +124,7 @@ def test_phrases_operators_grep_for(caplog: pytest.LogCaptureFixture) -> None:
     ],
 )
 def test_what_cannot_be_sized_takes_no_new_risk_unless_a_fallback_is_named(gap: dict[str, Any]) -> None:
-    """Lesson 12: without a forecast there is no plausible default; legacy answers only where it was asked to."""
+    """Without a forecast there is no plausible default; legacy answers only where it was asked to."""
     assert get_qty("NVDA", 150.0, account=RICH, **gap) == 0
     assert get_qty("NVDA", 150.0, account=RICH, fallback="legacy", **gap) == 400
 

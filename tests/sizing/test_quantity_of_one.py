@@ -8,17 +8,15 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.arrays import Array
+from foundation.errors import InputError
 from sizing.limits import Limits
 from sizing.quantity import get_qty, target_quantity, whole, whole_steps
 from sizing.strategies import named
-from trainingdata.errors import InputError
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

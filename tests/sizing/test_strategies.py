@@ -6,18 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.errors import InputError
 from sizing.allocation import Situation, allocate
 from sizing.limits import Limits
 from sizing.strategies import NAMES, Kelly, equal_risk, named
-from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
-
-Array = npt.NDArray[np.float64]
 
 
 def situation(seed: int, n: int = 6, **fields: Any) -> Situation:

@@ -6,18 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.trader import SizingSettings
+from foundation.errors import InputError
 from sizing.allocation import Situation, allocate, nearest
 from sizing.limits import Limits
-from sizing.strategies import NAMES, Kelly, Legacy, Pattern, equal_risk, named, vol_target, whole_days
-from trainingdata.errors import InputError
+from sizing.strategies import NAMES, Kelly, Legacy, WeightPattern, equal_risk, named, vol_target, whole_days
 
-Array = npt.NDArray[np.float64]
 WIDE = Limits(symbol_cap=9.0)
 DAY = {False: 1 / 252, True: 24 / 8766}  # of a stock and of a coin, in years of their own
 
@@ -190,7 +188,7 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
     quarter = {"equal_weight": 0.25, "fixed_fraction": 0.25, "vol_target": 0.25, "risk_parity": 0.25, "buy_and_hold": 0.0}
     for name, band in quarter.items():
         pattern = named(name)
-        assert isinstance(pattern, Pattern)
+        assert isinstance(pattern, WeightPattern)
         assert (pattern.name, pattern.band) == (name, band)
     assert named("vol_target", band=0.1).band == 0.1
     s = book(1, covariance=np.array([[1e-4]]))
@@ -203,12 +201,12 @@ def test_a_pattern_is_the_nearest_point_to_its_rule(seed: int) -> None:
     rng = np.random.default_rng(seed)
     wish = rng.normal(0, 0.8, 3)
     s = book(3, held=rng.normal(0, 0.3, 3), stock_ceiling=1.5)
-    found = Pattern("any", lambda _: wish, band=0.0).allocate(s, Limits()).target
+    found = WeightPattern("any", lambda _: wish, band=0.0).allocate(s, Limits()).target
     assert found.tolist() == nearest(s, Limits(), wish).target.tolist()
 
 
 def test_what_is_not_given_is_what_the_settings_say() -> None:
-    """A tenth of equity, 15 % a year, a band of a quarter, the origin's factor 1."""
+    """A tenth of equity, 15 % a year, a band of a quarter, a factor of 1."""
     rng = np.random.default_rng(3)
     s = book(4, mu=rng.normal(0, 5e-3, 4), covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 4)), held=rng.uniform(0, 0.3, 4))
     given = {"size": 0.1, "deviation": 0.15, "band": 0.25, "risk_multiplier": 1.0}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sizing.allocation import TOUCH, Allocation, Situation, allocate
 from sizing.kelly import unconstrained_kelly
 from sizing.limits import Limits
-from sizing.plan import Later
+from sizing.solver.multi_period import Later
 
 
 def situation_of(seed: int) -> Situation:

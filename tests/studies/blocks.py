@@ -22,12 +22,12 @@ import pandas as pd
 from scipy import stats
 
 from forecasting.forecast import Forecaster, ForecastTable, Progress, silent
-from marketsimulator.metrics import daily_equity
+from foundation.compose import composed
+from foundation.configuration import changed
+from marketsimulator.results.metrics import daily_equity
+from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.variants import outcomes
 from trainingdata.bars import Bars
-from trainingdata.composition import composed
-from trainingdata.configuration import changed
 
 PERIOD = {"data.start": "2023-01-02", "data.end": "2025-06-30", "start": "2024-01-02", "end": "2025-06-30"}
 BLOCKS: dict[str, dict[str, Any]] = {

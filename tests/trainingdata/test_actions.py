@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foundation.errors import DataError
 from trainingdata.actions import read_actions, split_adjusted
 from trainingdata.bars import Bars
-from trainingdata.errors import DataError
 from trainingdata.source import DataSettings
 
 HEAD = "symbol,date,kind,value\n"

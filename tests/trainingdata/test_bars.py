@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from foundation.errors import DataError, InputError
 from trainingdata.bars import CLOSE, Bars, panel, read_bars
-from trainingdata.errors import DataError, InputError
 from trainingdata.instruments import Kind, instrument
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.arrays import Instants
+from foundation.errors import DataError
 from trainingdata.bars import CLOSE, FIELDS, HIGH, LOW, OPEN, VOLUME, Bars, bars_from, bars_of, check_bars, closes_of, read_bars
-from trainingdata.errors import DataError
 from trainingdata.instruments import instrument
-from trainingdata.sessions import Instants
 
 ROWS = 7
 

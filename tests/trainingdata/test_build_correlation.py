@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from foundation.errors import InputError
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.build_correlation_matrix_from_csvs import build, clusters
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix
-from trainingdata.errors import InputError
 from trainingdata.instruments import Kind
 from trainingdata.stored_correlation import CorrelationSettings, StoredCorrelation, read_correlation, write_correlation
 
@@ -122,7 +122,7 @@ def test_the_way_out_of_a_pickle_leads_to_files_that_can_be_read(tmp_path: Path,
 
 
 def test_a_pickle_is_refused_with_the_reason_and_a_way_out(tmp_path: Path, folder: Path) -> None:
-    """Lesson 14."""
+    """Nothing is read that could execute code."""
     (tmp_path / "matrix.pkl").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
     for attempt in (
         lambda: read_correlation(tmp_path / "matrix.pkl"),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
 
+from foundation.errors import InputError
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.correlation import (
     SMALLEST_EIGENVALUE,
@@ -18,7 +19,6 @@ from trainingdata.correlation import (
     positive_definite,
     session_returns,
 )
-from trainingdata.errors import InputError
 from trainingdata.sessions import four_pm, last_four_pm, sessions_between
 from trainingdata.synthetic import SyntheticMarket
 
@@ -72,7 +72,7 @@ def test_the_table_answers_what_the_estimator_would(market: Bars) -> None:
 
 
 def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
-    """Lesson 15: hiding one bar in seven of a symbol must not pull its correlation towards zero."""
+    """Hiding one bar in seven of a symbol must not pull its correlation towards zero."""
     estimator = CorrelationEstimator(hourly_window=200)
     mask = market.mask.copy()
     own = np.flatnonzero(mask[0])
@@ -85,7 +85,7 @@ def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
 
 @given(st.integers(0, 10_000), st.integers(2, 12))
 def test_the_repair_gives_a_correlation_matrix(seed: int, n: int) -> None:
-    """Lesson 15."""
+    """A correlation of returns, repaired to be one."""
     rng = np.random.default_rng(seed)
     raw = np.clip(rng.normal(0, 0.8, (n, n)), -1, 1)
     raw = (raw + raw.T) / 2

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
 
+from foundation.arrays import Instants
 from trainingdata.bars import Bars, read_bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import instrument
-from trainingdata.sessions import Instants, last_four_pm
+from trainingdata.sessions import last_four_pm
 from trainingdata.synthetic import SyntheticMarket
 
 Array = np.ndarray

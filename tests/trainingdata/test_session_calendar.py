@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainingdata.errors import InputError
+from foundation.errors import InputError
 from trainingdata.instruments import Kind
 from trainingdata.sessions import (
     BARS_A_DAY,

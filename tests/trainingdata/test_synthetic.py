@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from foundation.errors import InputError
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
-from trainingdata.errors import InputError
 from trainingdata.synthetic import MOMENTUM, SyntheticMarket
 
 LONG = {"start": "2018-01-02", "end": "2024-06-28", "symbols": ("SYA", "SYB", "SYXUSD", "SYYUSD")}

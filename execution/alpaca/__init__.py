@@ -1,0 +1,1 @@
+"""Alpaca: accounts, orders, order news and options."""

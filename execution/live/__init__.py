@@ -1,0 +1,1 @@
+"""The live account's cycle: read, decide, send."""

@@ -1,0 +1,153 @@
+"""`torch.compile` around a network: a graph a shape, few shapes, its failures as one exception, its advice unheard.
+
+A graph holds for one length of context. Contexts are therefore padded with missing bars to one of few lengths, after they have
+been standardised: padding is not attended to and positions count from the end, so a forecast does not depend on it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import warnings
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from forecasting.chronos2.network import in_prices, standardised
+
+Network = Callable[..., torch.Tensor]
+
+# Patches a context is padded to: up to eight each number of them, from there three an octave, so that at most 30 % is added.
+# Thirteen is among them: 100 bars, the default, in patches of 8.
+SIZES: tuple[int, ...] = (*range(1, 8), *(step * 2**octave for octave in range(12) for step in (8, 10, 13)))
+GRAPHS = 128  # graphs dynamo may keep of one network: every size, alone and in a few sizes of groups; its own limit is 8
+
+EXHAUSTED = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+
+
+class CompilationError(Exception):
+    """A network that cannot be compiled, or not run as compiled."""
+
+
+class Compiled:
+    """A network behind `torch.compile`, with CUDA graphs where there is CUDA.
+
+    network: `Network.in_deviations`. patch: bars a patch of its contexts.
+    """
+
+    def __init__(self, network: Network, device: torch.device, patch: int) -> None:
+        self._network, self._device, self._patch = network, device, patch
+        self._compiled: Network | None = None
+
+    def __call__(self, context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
+        """What the network answers: sorted quantiles [B, H, Q] in USD of contexts [B, L].
+
+        Dynamo's and inductor's exceptions are RuntimeErrors, but for the limit of graphs; a compiler or a folder that is
+        not there is an OSError, a missing Triton an ImportError, and CUDA graphs assert. What the network itself raises
+        comes again without compilation.
+
+        Raises
+        ------
+        CompilationError
+            where it cannot be compiled; memory that runs out comes as torch says it.
+        """
+        with _unheard():
+            from torch._dynamo.exc import FailOnRecompileLimitHit
+
+        padding = graph_length(context.shape[1], self._patch) - context.shape[1]
+        located, loc, scale = standardised(context)
+        located = functional.pad(located, (padding, 0), value=math.nan)
+        try:
+            y = self._graph(located, group=group, complete=complete and padding < self._patch)
+            return in_prices(y, loc, scale)
+        except (RuntimeError, FailOnRecompileLimitHit, OSError, ImportError, AssertionError) as error:
+            if out_of_memory(error):
+                raise
+            raise CompilationError(reason_of(error)) from error
+
+    def _graph(self, located: torch.Tensor, **options: Any) -> torch.Tensor:
+        from torch._dynamo import config
+        from torch._dynamo.exc import FailOnRecompileLimitHit
+
+        with _unheard(), config.patch(recompile_limit=GRAPHS):
+            if self._compiled is None:
+                mode = "reduce-overhead" if self._device.type == "cuda" else None
+                self._compiled = torch.compile(self._network, dynamic=False, fullgraph=True, mode=mode)
+            try:
+                return self._compiled(located, **options)
+            except FailOnRecompileLimitHit:
+                # graphs of networks that are gone count too: forget all, compile anew those that are still asked for
+                torch.compiler.reset()
+                return self._compiled(located, **options)
+
+
+def graph_length(length: int, patch: int) -> int:
+    """Bars a context of so many is padded to."""
+    return SIZES[bisect_left(SIZES, math.ceil(length / patch))] * patch
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what it came from, says that memory ran out."""
+    said: BaseException | None = error
+    while said is not None:
+        if isinstance(said, torch.OutOfMemoryError) or any(word in str(said) for word in EXHAUSTED):
+            return True
+        said = said.__cause__ or said.__context__
+    return False
+
+
+def release(device: torch.device) -> None:
+    """Give back what compiled graphs and torch's allocator hold on a device; graphs are made again when asked for."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in one line: what the backend raised, where dynamo has wrapped it."""
+    inner = getattr(error, "inner_exception", None)
+    if inner is not None:
+        return f"{type(inner).__name__}: {reason_of(inner)}"
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Multiply float32 as float32, whatever the program around has allowed: TF32 keeps 10 bits of a number's 23.
+
+    torch has two interfaces for it, raises where they disagree, and sets both by the older.
+    """
+    cuda, cpu = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = cuda.fp32_precision, cpu.fp32_precision
+    with _unheard():
+        try:
+            older = torch.get_float32_matmul_precision()
+        except RuntimeError:
+            older = None
+        torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        with _unheard():
+            if older is not None:
+                torch.set_float32_matmul_precision(older)
+            cuda.fp32_precision, cpu.fp32_precision = before
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Advice that torch's own code gives (TF32 is off, a part of Python it uses is deprecated) is no failure.
+
+    Inductor warns where TF32 is not allowed; where warnings are errors that was a compilation that failed.
+    """
+    with warnings.catch_warnings():
+        for origin in ("torch", "triton", "sympy", __name__):  # the last: advice that torch ascribes to who called it
+            warnings.filterwarnings("ignore", module=rf"{re.escape(origin)}(\.|$)")
+        yield

@@ -1,0 +1,253 @@
+"""Chronos-2 over market panels: every symbol's every bar in one pass, open, high, low and close jointly on request.
+
+Every series is its own group unless asked otherwise, so a forecast does not depend on its batch-mates; always 24 steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from forecasting.chronos2.checkpoint import SHIPPED, Checkpoint, checkpoint
+from forecasting.chronos2.profile import Profile, SymbolSettings
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.windows import Keys, Windows
+from foundation.arrays import Array32, Index, Instants
+from foundation.errors import InputError
+from trainingdata.bars import Bars
+from trainingdata.instruments import instrument
+
+if TYPE_CHECKING:
+    from forecasting.chronos2.engine import Engine
+
+Group = Literal["none", "instant"]
+
+IMPLEMENTATION = 2  # raised with every change that moves an answer by more than rounding
+OHLC = ("open", "high", "low", "close")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class OhlcForecast:
+    """Joint quantiles of open, high, low and close, [H, 4, Q] USD, by step of the symbol's own bars.
+
+    Coherent at every level: low is the smallest and high the largest of the four.
+    """
+
+    symbol: str
+    values: Array32
+
+    def quantile(self, q: float) -> pd.DataFrame:
+        """A row per step (1 …) with columns open, high, low, close at level `q`, linear between the model's levels.
+
+        Raises
+        ------
+        InputError
+            for a level outside 0.01 … 0.99.
+        """
+        if not LEVELS[0] <= q <= LEVELS[-1]:
+            raise InputError(f"q: {q} is outside the model's levels {LEVELS[0]} … {LEVELS[-1]}")
+        upper = int(np.searchsorted(LEVELS, q))
+        lower = max(upper - 1, 0) if LEVELS[upper] != q else upper
+        share = 0.0 if upper == lower else (q - LEVELS[lower]) / (LEVELS[upper] - LEVELS[lower])
+        at_level = self.values[..., lower] * (1 - share) + self.values[..., upper] * share
+        return pd.DataFrame(at_level, columns=list(OHLC), index=pd.RangeIndex(1, len(at_level) + 1, name="step"))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Chronos2Forecaster:
+    """Forecasts with a Chronos-2 checkpoint.
+
+    profile: model, context length, pre-augmentation, device, dtype, compilation. symbols: what differs for single symbols.
+    batch_size: windows a forward pass takes; none is 64 on a CPU, 4096 on CUDA. group: `none`, or `instant`: all symbols
+    with a bar at one instant attend to each other, and a forecast depends on who they are.
+    """
+
+    profile: Profile = field(default_factory=Profile)
+    batch_size: int | None = None
+    group: Group = "none"
+    symbols: Mapping[str, SymbolSettings] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"forecaster.batch_size: {self.batch_size} is below 1")
+        profiles = {self.profile, *(self.profile_of(s) for s in self.symbols)}
+        for profile in profiles:
+            limit = _checkpoint(profile).context
+            if profile.context_length > limit:
+                raise InputError(f"forecaster.context_length: {profile.context_length} exceeds the model's {limit}")
+            if profile.device == "cuda":
+                from forecasting.chronos2.engine import device_of
+
+                device_of(profile.device)
+        if self.group == "instant" and len(profiles) > 1:
+            raise InputError("forecaster.group: instant needs one profile for all symbols; take the per-symbol settings away")
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return f"chronos2 ({_checkpoint(self.profile).name})"
+
+    def profile_of(self, symbol: str) -> Profile:
+        """What forecasts this symbol."""
+        own = self.symbols.get(symbol)
+        return self.profile if own is None else own.over(self.profile)
+
+    def specification(self, profile: Profile, by: Engine | None = None) -> dict[str, str | int | list[float]]:
+        """All that a profile's forecasts depend on beside the bars: half of their content address.
+
+        by: the engine that makes them, for what it has loaded and how it computes; none: what is to be expected of one.
+        Answers in fp32 are alike to rounding wherever they are computed, those in bf16 are not.
+        """
+        model = _checkpoint(profile)
+        library = not model.rebuilt if by is None else by.way == "library"
+        found: dict[str, str | int | list[float]] = {
+            "weights": model.digest if by is None else by.weights,
+            "implementation": f"{IMPLEMENTATION}" + (f", chronos {version('chronos-forecasting')}" if library else ""),
+            "context_length": profile.context_length,
+            "steps": HORIZON,
+            "levels": list(LEVELS),
+            "dtype": profile.dtype,
+            "augmentation": profile.augmentation,
+            "group": self.group,
+        }
+        if profile.dtype != "fp32":
+            found["computed"] = self._planned(profile) if by is None else by.computed
+        return found
+
+    def windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
+        """The windows of a panel, each symbol's as long as its profile says.
+
+        In groups, all symbols' from the earliest that is needed of any: who is in a group does not depend on `since`.
+        """
+        if self.group == "instant":
+            since = _earliest(bars, since)
+        return Windows.of(bars, since, np.array([self.profile_of(s).context_length for s in bars.symbols]))
+
+    def keys(self, windows: Windows) -> Keys:
+        """Content address [N] of what each window's forecast sees: in a group, its members' windows too."""
+        keys = windows.keys()
+        if self.group == "none":
+            return keys
+        _, inverse = np.unique(windows.issued_at, return_inverse=True)
+        together = np.zeros(int(inverse.max(initial=-1)) + 1, dtype=np.uint64)
+        np.add.at(together, inverse, keys)
+        return keys ^ together[inverse] * np.uint64(0x9E3779B97F4A7C15)
+
+    def engine(self, profile: Profile) -> Engine:
+        """What computes a profile's forecasts, with the weights that lie in the checkpoint now."""
+        from forecasting.chronos2.engine import engine
+
+        return engine(_checkpoint(profile), profile.device, profile.dtype, profile.compile, self.batch_size)
+
+    def answer(
+        self, windows: Windows, rows: Index, profile: Profile, progress: Progress = silent, by: Engine | None = None
+    ) -> Array32:
+        """Quantiles [n, H, Q] in USD of windows that share this profile, all in one pass; by: the engine to use."""
+        engine = by or self.engine(profile)
+        if self.group == "none" or not len(rows):
+            return engine.quantiles(windows, rows, profile.augmentation, group=1, progress=progress)
+        instants, place = np.unique(windows.issued_at[rows], return_inverse=True)
+        members = np.full((len(instants), len(windows.closes)), -1, dtype=np.int64)
+        there = np.isin(windows.issued_at, instants)
+        members[np.searchsorted(instants, windows.issued_at[there]), windows.symbol[there]] = np.flatnonzero(there)
+        joint = engine.quantiles(windows, members.ravel(), profile.augmentation, group=members.shape[1], progress=progress)
+        return joint.reshape(*members.shape, *joint.shape[1:])[place, windows.symbol[rows]]
+
+    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
+        """Forecast every symbol at each of its bars known from `since` on, one batch after another, kept in memory."""
+        windows = self.windows(bars, since)
+        values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
+        made = []
+        for profile, rows in self.by_profile(bars.symbols, windows):
+            engine = self.engine(profile)
+            values[rows] = self.answer(windows, rows, profile, progress, engine)
+            made.append(self.specification(profile, engine))
+        return ForecastTable.of(self.name, bars, windows, values.__getitem__, source=source_of(made))
+
+    def by_profile(self, symbols: tuple[str, ...], windows: Windows) -> list[tuple[Profile, Index]]:
+        """The windows' numbers, split by what forecasts them."""
+        profiles = [self.profile_of(s) for s in symbols]
+        parts = []
+        for profile in dict.fromkeys(profiles):
+            members = np.array([p == profile for p in profiles])
+            parts.append((profile, np.flatnonzero(members[windows.symbol])))
+        return parts
+
+    def predict_ohlc(
+        self,
+        context_df: pd.DataFrame,
+        symbol: str,
+        prediction_length: int | None = None,
+        context_length: int | None = None,
+    ) -> OhlcForecast:
+        """Forecast open, high, low and close jointly (one attention group) for 1 … 24 steps.
+
+        The last `context_length` rows of `context_df` are the context; the rows are one symbol's bars in time order with
+        columns open, high, low, close; lengths that are not given come from the symbol's settings, and 1 step. All 24
+        steps are computed, because what is asked for changes what step 1 answers. Incoherent quantiles are mended at each
+        level: low becomes the smallest of the four series, high the largest; open and close stay as they are.
+        """
+        known = self.symbols.get(instrument(symbol).symbol)
+        profile = self.profile_of(instrument(symbol).symbol)
+        steps = prediction_length if prediction_length is not None else (known and known.prediction_length) or 1
+        if not 1 <= steps <= HORIZON:
+            raise InputError(f"prediction_length: {steps} is outside 1 … {HORIZON}")
+        limit = _checkpoint(profile).context
+        length = profile.context_length if context_length is None else context_length
+        if not 3 <= length <= limit:
+            raise InputError(f"context_length: {length} is outside 3 … {limit}")
+        closes = tuple(_ohlc_columns(context_df, symbol, length))
+        four = np.arange(len(OHLC))
+        windows = Windows(closes, np.full(4, length), four, np.full(4, length - 1), np.full(4, np.datetime64("NaT", "ns")))
+        joint = self.engine(profile).quantiles(windows, four, profile.augmentation, group=4, progress=silent)  # [4, H, Q]
+        low, high = joint.min(axis=0), joint.max(axis=0)
+        joint[OHLC.index("low")], joint[OHLC.index("high")] = low, high
+        return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:steps])
+
+    def _planned(self, profile: Profile) -> str:
+        from forecasting.chronos2.engine import planned
+
+        return planned(_checkpoint(profile), profile.device, profile.compile, self.batch_size)
+
+
+def source_of(specifications: Iterable[Mapping[str, Any]]) -> str:
+    """Digest of what forecasts were made from, one specification a profile."""
+    return hashlib.sha256(json.dumps(list(specifications), sort_keys=True).encode()).hexdigest()
+
+
+def _checkpoint(profile: Profile) -> Checkpoint:
+    return checkpoint(str(profile.model or SHIPPED))
+
+
+def _earliest(bars: Bars, since: np.datetime64 | Instants) -> np.datetime64:
+    """The earliest among every symbol's last bar before `since`."""
+    starts = [bars.now]
+    for s, begin in enumerate(np.broadcast_to(since, len(bars.symbols))):
+        times = bars.own(s)[0]
+        if len(times):
+            starts.append(np.datetime64(times[max(int(np.searchsorted(times, begin)) - 1, 0)]))
+    return min(starts)
+
+
+def _ohlc_columns(context_df: pd.DataFrame, symbol: str, length: int) -> list[npt.NDArray[np.float64]]:
+    frame = context_df.rename(columns=lambda c: str(c).lower())
+    missing = [c for c in OHLC if c not in frame.columns]
+    if missing:
+        raise InputError(f"context_df of {symbol}: column {missing[0]!r} is missing")
+    if len(frame) < length:
+        raise InputError(f"context_df of {symbol}: {len(frame)} bars, {length} are needed")
+    try:
+        context = frame[list(OHLC)].to_numpy(dtype=np.float64)[-length:]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"context_df of {symbol}: a price is not a number") from error
+    if not np.isfinite(context).all():
+        raise InputError(f"context_df of {symbol}: a price is not a number")
+    return list(np.ascontiguousarray(context.T))

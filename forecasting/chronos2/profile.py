@@ -1,0 +1,103 @@
+"""Settings of single symbols: JSON files, one a symbol, checked against a schema.
+
+`configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a missing file means the defaults. `forecasting.tune`
+writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from forecasting.chronos2.augmentation import AUGMENTATIONS, Augmentation
+from foundation.errors import DataError, InputError
+from foundation.files import put_whole
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["fp32", "bf16"]
+Compile = Literal["auto"] | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What turns a window into quantiles.
+
+    model: a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`, `@REVISION` pins it; none is
+    the shipped small checkpoint. context_length: own bars a window holds. augmentation: of the window before the model.
+    device: `auto` is CUDA where there is one. dtype: fp32 or bf16. compile: `torch.compile`; `auto` is on for CUDA, going
+    on without it where it fails, and off on CPU; `true` fails when the machine cannot.
+    """
+
+    model: str | None = None
+    context_length: int = 100
+    augmentation: Augmentation = "none"
+    device: Device = "auto"
+    dtype: Dtype = "fp32"
+    compile: Compile = "auto"
+
+    def __post_init__(self) -> None:
+        if self.context_length < 3:
+            raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
+        for name, known in (("augmentation", AUGMENTATIONS), ("dtype", get_args(Dtype)), ("device", get_args(Device))):
+            if getattr(self, name) not in known:
+                raise InputError(f"forecaster.{name}: {getattr(self, name)!r} is none of {', '.join(known)}")
+
+
+class SymbolSettings(BaseModel):
+    """What one symbol does differently; what is left out is as configured for all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    context_length: Annotated[int, Field(ge=3, le=8192)] | None = None
+    prediction_length: Annotated[int, Field(ge=1, le=24)] | None = None
+    augmentation: Augmentation | None = None
+    model: Annotated[str, Field(min_length=1)] | None = None
+    device: Device | None = None
+    dtype: Dtype | None = None
+    compile: Compile | None = None
+
+    def over(self, profile: Profile) -> Profile:
+        """The profile with this symbol's settings over it."""
+        given = self.model_dump(exclude_none=True, exclude={"prediction_length"})
+        return replace(profile, **given)
+
+
+def read_symbol_settings(folder: Path, symbols: Iterable[str]) -> dict[str, SymbolSettings]:
+    """The settings of the symbols that have a file in the folder.
+
+    Raises
+    ------
+    DataError
+        for a file that cannot be used, naming it and the field.
+    """
+    found = {}
+    for symbol in symbols:
+        path = folder / f"{symbol}.json"
+        if path.exists():
+            found[symbol] = _read(path)
+    return found
+
+
+def write_symbol_settings(folder: Path, symbol: str, settings: SymbolSettings) -> Path:
+    """Write one symbol's file, whole or not at all; its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{symbol}.json"
+    put_whole(path, f"{settings.model_dump_json(exclude_none=True, indent=1)}\n".encode())
+    return path
+
+
+def _read(path: Path) -> SymbolSettings:
+    try:
+        return SymbolSettings.model_validate_json(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"]) or "file"
+        raise DataError(
+            f"{path}: {place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+        ) from error

@@ -1,0 +1,203 @@
+"""Forecasts that are computed once, ever: Parquet files addressed by what the forecasts depend on.
+
+    FOLDER/<digest of the specification>/specification.json
+    FOLDER/<digest of the specification>/<month of issue>/<digest of the content>.parquet
+
+A row is one forecast: symbol, issued_at, key (64 bits of the bars it saw) and its values, 24 steps of 21 levels. A file is
+written whole under another name, then renamed; its name is the digest of its rows and of the specification it carries, so two
+processes that compute the same write the same file, and one that is copied to another shelf is refused there. Nothing is ever
+changed in place; `python -m forecasting.cache prune` joins the small files that hourly runs leave behind.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from forecasting import forecast_file
+from forecasting.forecast import HORIZON, LEVELS
+from forecasting.windows import Keys
+from foundation.arrays import Array32, Index, Instants
+from foundation.errors import DataError, InputError
+from foundation.files import put_whole
+
+log = logging.getLogger(__name__)
+
+
+DEFAULT = Path("~/.cache/kelly-chronos/forecasts")
+KEPT = 512 * 2**20  # bytes of values a reader keeps in memory
+NOWHERE = -1
+SMALL = 2**20  # bytes of a file whose index is kept in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The files of one specification, given as text. Reading a shelf that does not exist finds nothing."""
+
+    folder: Path
+    specification: str
+
+    @classmethod
+    def of(cls, cache: Path, specification: Mapping[str, Any]) -> Shelf:
+        """The shelf for forecasts that depend on this specification and on their bars."""
+        text = json.dumps(specification, sort_keys=True)
+        return cls(cache / forecast_file.address(text), text)
+
+    def open(self) -> None:
+        """Make the folder and say in it what lies there.
+
+        Raises
+        ------
+        InputError
+            where it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            note = self.folder / "specification.json"
+            if note.exists():
+                note.touch()
+            else:
+                about = json.dumps(json.loads(self.specification), sort_keys=True, indent=1)
+                put_whole(note, f"{about}\n".encode())
+        except OSError as error:
+            raise InputError(f"forecaster.cache: {self.folder} cannot be written: {error.strerror}") from error
+
+    def files(self, month: str = "*") -> list[Path]:
+        """The shelf's files, by month and name."""
+        return sorted(self.folder.glob(f"{month}/*.parquet"))
+
+    def find(self, issued_at: Instants, keys: Keys) -> Found:
+        """Where the forecasts issued then with these keys [n] lie, as far as they are there."""
+        files = [f for month in np.unique(issued_at.astype("datetime64[M]")) for f in self.files(str(month))]
+        indexed = [(f, part) for f in files if (part := _index(f)) is not None]
+        file, place = np.full(len(keys), NOWHERE), np.zeros(len(keys), dtype=np.int64)
+        if indexed:
+            held = np.concatenate([key for _, (_, key) in indexed])
+            issued = np.concatenate([at for _, (at, _) in indexed])
+            counts = [len(key) for _, (_, key) in indexed]
+            owner = np.repeat(np.arange(len(indexed)), counts)
+            row = np.arange(len(held)) - np.repeat(np.cumsum([0, *counts[:-1]]), counts)
+            order = np.argsort(held, kind="stable")
+            at = np.minimum(np.searchsorted(held, keys, sorter=order), len(held) - 1)
+            chosen = order[at]
+            hit = (held[chosen] == keys) & (issued[chosen] == issued_at)
+            file[hit], place[hit] = owner[chosen[hit]], row[chosen[hit]]
+        return Found(tuple(f for f, _ in indexed), file, place)
+
+    def add(self, symbols: npt.NDArray[np.str_], issued_at: Instants, keys: Keys, values: Array32) -> Path:
+        """Write one file of forecasts [n, H, Q] issued in one month; whole or not at all."""
+        month = str(issued_at[0].astype("datetime64[M]"))
+        name = forecast_file.digest(self.specification, issued_at, keys, values)
+        path = self.folder / month / f"{name}.parquet"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            put_whole(path, forecast_file.encoded(self.specification, symbols, issued_at, keys, values))
+        except OSError as error:
+            raise InputError(f"forecaster.cache: {path} cannot be written: {error.strerror}") from error
+        return path
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Found:
+    """files: that hold something. file [n]: which of them holds each forecast, -1 for none. place [n]: its row there."""
+
+    files: tuple[Path, ...]
+    file: Index
+    place: Index
+
+    @property
+    def missing(self) -> Index:
+        """Numbers of the forecasts that are not there."""
+        return np.flatnonzero(self.file == NOWHERE)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Reader:
+    """Reads values from files, keeping the last ones in memory."""
+
+    kept: OrderedDict[Path, Array32] = field(default_factory=OrderedDict)
+
+    def values(self, found: Found, rows: Index) -> Array32:
+        """Quantiles [n, H, Q] of these rows, all of which must be there."""
+        file, place = found.file[rows], found.place[rows]
+        if len(rows) and (file == file[0]).all():
+            return self._file(found.files[file[0]])[place]
+        out = np.empty((len(rows), HORIZON, len(LEVELS)), dtype=np.float32)
+        for number in np.unique(file):
+            mine = file == number
+            out[mine] = self._file(found.files[number])[place[mine]]
+        return out
+
+    def _file(self, path: Path) -> Array32:
+        if path in self.kept:
+            self.kept.move_to_end(path)
+            return self.kept[path]
+        values = forecast_file.read_values(path)
+        while self.kept and sum(v.nbytes for v in self.kept.values()) + values.nbytes > KEPT:
+            self.kept.popitem(last=False)
+        self.kept[path] = values
+        return values
+
+
+def shelves(cache: Path) -> Iterator[tuple[Shelf, dict[str, Any]]]:
+    """Every shelf of a cache and its specification; an empty one where that cannot be read."""
+    for note in sorted(cache.glob("*/specification.json")):
+        try:
+            specification: dict[str, Any] = json.loads(note.read_text())
+        except (OSError, ValueError):
+            specification = {}
+        yield Shelf(note.parent, json.dumps(specification, sort_keys=True)), specification
+
+
+def join(shelf: Shelf, files: list[Path]) -> int:
+    """Write intact files of one month as one, each forecast once, and remove them; how many went."""
+    from pyarrow import concat_tables
+
+    if len(files) < 2:
+        return 0
+    table = concat_tables([forecast_file.read(f, ["symbol", "issued_at", "key", "values"]) for f in files])
+    issued, keys, values = forecast_file.issues(table), forecast_file.keys(table), forecast_file.quantiles(table)
+    _, first = np.unique(keys, return_index=True)
+    symbols = np.asarray(table.column("symbol").to_pylist(), dtype=np.str_)
+    order = first[np.lexsort((symbols[first], issued[first]))]
+    # the specification as the files have it, whatever has become of the note beside them
+    own = replace(shelf, specification=forecast_file.specification_of(table))
+    joined = own.add(symbols[order], issued[order], keys[order], values[order])
+    for gone in files:
+        if gone != joined:
+            gone.unlink(missing_ok=True)
+    return len(files)
+
+
+def _index(path: Path) -> tuple[Instants, Keys] | None:
+    """(issued_at, keys) of a file; None for one that is damaged or belongs elsewhere: its forecasts are computed again."""
+    try:
+        state = path.stat()
+        if state.st_size <= SMALL:
+            return _small_index(path, state.st_mtime_ns, state.st_size)
+        return _stored_index(path)
+    except FileNotFoundError:
+        log.warning("%s: went away while it was being used", path)
+    except DataError as error:
+        log.warning("%s", error)
+    return None
+
+
+@lru_cache(maxsize=2048)
+def _small_index(path: Path, changed: int, size: int) -> tuple[Instants, Keys]:
+    """Who forecasts every hour leaves many small files, and asks for all of them every hour."""
+    return _stored_index(path)
+
+
+def _stored_index(path: Path) -> tuple[Instants, Keys]:
+    table = forecast_file.read(path, ["issued_at", "key"])
+    return forecast_file.issues(table), forecast_file.keys(table)

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, configuration, command lines, files, compiled functions. It knows no market."""

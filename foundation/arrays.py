@@ -1,0 +1,13 @@
+"""Names of array types, by what they hold: shapes stand beside the names in docstrings."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Array32 = npt.NDArray[np.float32]
+Index = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Instants = npt.NDArray[np.datetime64]  # UTC, to the nanosecond
+Records = npt.NDArray[np.void]

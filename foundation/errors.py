@@ -1,0 +1,37 @@
+"""Errors a user can mend. Command lines print them as one line and exit with code 2."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong; the message says what, where and what to do."""
+
+
+class DataError(InputError):
+    """A bar file cannot be trusted; the message names file, row and value."""
+
+
+class BrokerError(InputError):
+    """The venue did not answer, refused, or answered nonsense; the message says what was asked of whom."""
+
+
+class OrderRejected(BrokerError):
+    """The venue takes no such order."""
+
+
+class OutcomeUnknown(BrokerError):
+    """An order was sent, and neither an answer nor a look-up says what became of it."""
+
+
+def refuse_outside(settings: object, group: str = "", **bounds: tuple[float, float]) -> None:
+    """Refuse a field that is not within its bounds, both included. group: of the settings, in front of the field's name.
+
+    Raises
+    ------
+    InputError
+        naming the field, the value and the bounds.
+    """
+    for name, (low, high) in bounds.items():
+        value = getattr(settings, name)
+        if not low <= value <= high:
+            raise InputError(f"{group + '.' if group else ''}{name}: {value} is outside {low:g} … {high:g}")

@@ -1,0 +1,89 @@
+"""Files written whole or not at all, and outputs checked before any work is done for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from foundation.errors import InputError
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written, before any work is done for it.
+
+    Raises
+    ------
+    InputError
+        naming what is in the way.
+    """
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise InputError(f"output: {folder} cannot be written: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"output: {folder} cannot be written: no permission in {there}")
+
+
+def check_file(path: Path, name: str) -> None:
+    """Refuse a file that cannot be written, before any work is done for it.
+
+    Raises
+    ------
+    InputError
+        naming what is in the way.
+    """
+    if path.is_dir():
+        raise InputError(f"{name}: {path} is a folder, a file's name is needed")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{name}: {path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise InputError(f"{name}: {path} cannot be written: no permission in {path.parent}")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Another name beside `path` to write to; what is there takes the name itself, on disk, once the block has ended well.
+
+    A process that is killed meanwhile leaves a hidden `.NAME.PID.part`; the file is as it was.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        flush(part)
+        part.replace(path)
+        flush(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def put_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, on disk before it has its name."""
+    with whole(path) as part:
+        part.write_bytes(content)
+
+
+def write_whole(writers: Mapping[str, Callable[[Path], object]], output: Path, name: str = "output") -> None:
+    """Write every file into the folder `output`, each put in place whole once all of them exist. name: of the setting.
+
+    Raises
+    ------
+    InputError
+        if the folder cannot be written.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as staged:
+            for file, write in writers.items():
+                write(staged.enter_context(whole(output / file)))
+    except OSError as error:
+        raise InputError(f"{name}: {output} cannot be written: {error.strerror}") from error
+
+
+def flush(path: Path) -> None:
+    """What was written to a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,21 @@
+"""A room's public names, each loaded from its module when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def public(room: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], list[str]]:
+    """What a package takes as its `__getattr__` and `__all__`. homes: name → the module within the room that has it."""
+
+    def load(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {room!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{room}.{homes[name]}"), name)
+        setattr(sys.modules[room], name, value)
+        return value
+
+    return load, sorted(homes)

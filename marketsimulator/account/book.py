@@ -1,0 +1,169 @@
+"""What settlement keeps and what it is told, as plain arrays: the account's state, the broker's rules, a day's rates.
+
+Records are numpy structured arrays, so that machine code reads them by name. USD and quantities are float64 on fixed
+grids (prices a tick, quantities a billionth, fees a millionth or a cent): sums of them stay exact to far below a cent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from foundation.arrays import Array, Index, Records
+from foundation.compiled import inlined
+
+Record = Any  # one row of a structured array, as machine code sees it
+
+MARKET, LIMIT, STOP, STOP_LIMIT, TRAILING = range(5)  # kinds of order
+DAY_ORDER, GTC, IOC, FOK, OPENING, CLOSING = range(6)  # times in force
+WAITING, WORKING, DONE, CANCELLED, EXPIRED = range(5)  # states: waiting for the order it belongs to, …
+BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT = range(4)  # why there is a fill
+NOBODY = -1
+QUANTUM = 1e9  # quantities are billionths
+
+FLOWS = ("interest", "fees", "other", "spread", "slippage", "coin_fees", "borrow", "rounding", "dividends")
+ACCOUNT = np.dtype(
+    [
+        ("cash", "f8"),  # negative: borrowed
+        ("unsettled", "f8"),  # net proceeds of stock trades that settle when the next session opens
+        ("day_fees", "f8"),  # regulatory fees charged today; their sum is rounded up to the cent at the close
+        ("equity", "f8"),  # at the marks, like the next three
+        ("stock", "f8"),  # gross
+        ("coins", "f8"),
+        ("proceeds", "f8"),  # what open shorts were sold for
+        ("fresh_proceeds", "f8"),  # the part of it that was sold today and has not settled
+        ("reserved_cash", "f8"),  # what waiting coin bids would cost
+        ("reserved_stock", "f8"),  # what waiting stock orders would add to gross
+        ("close_equity", "f8"),  # less coins, at the last close
+        ("day_power", "f8"),  # day-trading buying power left, under the pattern-day-trader rule
+        ("called", "i8"),  # 1 while a margin call stands
+        ("deficit", "f8"),  # intraday margin deficit not met yet
+        ("deficit_age", "i8"),  # closes that it has seen
+        ("frozen_until", "i8"),  # New York date, days since 1970
+        ("maker", "f8"),  # the coin venue's rates at present
+        ("taker", "f8"),
+        ("coins_traded", "f8"),  # USD, today
+        ("trades_today", "i8"),  # day trades
+        ("trades_before", "i8"),  # day trades in the four sessions before
+        ("margin_calls", "i8"),  # since the account began, like the next three
+        ("deficits", "i8"),
+        ("freezes", "i8"),
+        ("refusals", "i8"),  # orders refused or cut for want of buying power
+        ("fills", "i8"),  # written on the tape
+        *((name, "f8") for name in FLOWS),  # USD of this instant
+    ],
+    align=True,
+)
+HOLDING = np.dtype(
+    [
+        ("quantity", "f8"),  # signed
+        ("mark", "f8"),  # last close; NaN before the first
+        ("proceeds", "f8"),  # what an open short was sold for
+        ("fresh_proceeds", "f8"),  # the part of it that was sold today
+        ("called", "f8"),  # quantity that the broker closes for a margin call, above 0
+        ("opened", "f8"),  # signed, opened today
+        ("room", "f8"),  # quantity that may still fill in the bar that has started
+        ("bought", "f8"),  # quantity that market orders have bought in that bar, and
+        ("sold", "f8"),  # sold: what impact grows with
+        ("crypto", "i8"),  # from here on what does not change: 1 for a coin
+        ("increment", "f8"),
+        ("half_spread", "f8"),  # fractions of price
+        ("slippage", "f8"),
+        ("impact", "f8"),  # adds impact · volatility · √(quantity / volume of the bar) to slippage
+        ("requirement", "f8"),  # special maintenance, 0 for the table's
+        ("borrow_rate", "f8"),  # per year, of a short's value
+    ],
+    align=True,
+)
+ORDER = np.dtype(
+    [
+        ("number", "i8"),
+        ("symbol", "i8"),
+        ("quantity", "f8"),  # signed, what is left
+        ("kind", "i8"),
+        ("force", "i8"),
+        ("limit", "f8"),
+        ("stop", "f8"),
+        ("trail", "f8"),  # how far the stop of a trailing one follows, USD, and
+        ("trail_share", "f8"),  # as a fraction of price; 0 for the other
+        ("since", "i8"),  # instant (ns): fills on no bar that starts earlier
+        ("parent", "i8"),  # row of the order it waits for, or NOBODY
+        ("sibling", "i8"),  # row of the order that its fills reduce, or NOBODY
+        ("takes_profit", "i8"),
+        ("reduces", "i8"),  # 1: it never opens, whatever has become of the position since it was sent
+        ("state", "i8"),
+    ],
+    align=True,
+)
+FILL = np.dtype(
+    [
+        ("at", "i4"),  # index of the instant
+        ("number", "i4"),  # of its order
+        ("why", "i4"),
+        ("symbol", "i4"),
+        ("quantity", "f8"),  # signed
+        ("price", "f8"),
+        ("fee", "f8"),  # USD taken
+    ],
+    align=True,
+)
+DAY = np.dtype(
+    [
+        ("date", "i8"),  # New York, days since 1970
+        ("sec", "f8"),  # per USD sold
+        ("taf", "f8"),  # per share sold
+        ("taf_cap", "f8"),  # USD a trade
+        ("cat", "f8"),  # per share
+        ("commission", "f8"),  # fraction of what is traded
+        ("commission_per_share", "f8"),
+        ("interest_rate", "f8"),  # a year, on the debit
+        ("cash_rate", "f8"),  # a year, on idle cash
+        ("leverage", "f8"),  # stock gross over equity less coins
+        ("margin_equity", "f8"),  # USD; 1× and no shorts below
+        ("pattern_rule", "i8"),  # 1 while the pattern-day-trader rule is in force
+        ("settles_late", "i8"),  # 1: interest on cash less unsettled proceeds
+        ("credits_shorts", "i8"),  # 1: what shorts were sold for reduces the debit
+        ("volume_share", "f8"),  # of a bar's volume that may fill; inf: volume does not matter
+        ("cuts", "i8"),  # 1: an order beyond buying power is cut to it, else refused
+        ("carries", "i8"),  # 1: what a bar leaves of a market order stays open, else is cancelled
+    ],
+    align=True,
+)
+
+
+class Book(NamedTuple):
+    """State of an account, changed in place by settlement.
+
+    account [1], holding [S], orders [K]. coin_volume [31]: USD traded in coins, by date modulo 31. tiers [N, 3]: the coin
+    venue's 30-day volume in USD, maker, taker. day_trades [4]: of the sessions before today's.
+    """
+
+    account: Records
+    holding: Records
+    orders: Records
+    coin_volume: Array
+    tiers: Array
+    day_trades: Index
+
+
+@inlined
+def on_grid(quantity: float) -> float:
+    """The quantity as the nearest billionth; a whole one is there already."""
+    return float(quantity if quantity == np.floor(quantity) else np.rint(quantity * QUANTUM) / QUANTUM)
+
+
+def new_book(capital: float, holding: Records, tiers: Array) -> Book:
+    """An account in cash. holding: what does not change about each symbol."""
+    account, holding = np.zeros(1, ACCOUNT), holding.copy()
+    for name in ("cash", "equity", "close_equity"):
+        account[name] = capital
+    account["maker"], account["taker"] = tiers[0, 1:]
+    holding["mark"] = np.nan
+    holding["room"] = np.inf
+    return Book(account, holding, np.zeros(0, ORDER), np.zeros(31), tiers, np.zeros(4, dtype=np.int64))
+
+
+def new_tape(length: int) -> Records:
+    """Room for `length` fills; what is not written takes no memory."""
+    return np.empty(length, FILL)

@@ -1,0 +1,313 @@
+"""The simulated broker: an account on recorded bars, stepped from instant to instant by the settlement kernel."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from operator import itemgetter
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from execution.broker import Asset
+from execution.orders import TERMS, Account, Fill, Order, OrderTerms, client_order_id, exact
+from execution.records import Row
+from execution.venue_rules import refusal
+from foundation.arrays import Records
+from marketsimulator.account.book import (
+    ACCOUNT,
+    BY_LIQUIDATION,
+    CANCELLED,
+    CLOSING,
+    DAY_ORDER,
+    FLOWS,
+    FOK,
+    GTC,
+    IOC,
+    LIMIT,
+    MARKET,
+    NOBODY,
+    OPENING,
+    ORDER,
+    STOP,
+    STOP_LIMIT,
+    TRAILING,
+    WAITING,
+    WORKING,
+    Book,
+    new_tape,
+)
+from marketsimulator.account.matching import send
+from marketsimulator.account.settlement import mark
+from marketsimulator.account.timeline import Timeline, advance, open_bars
+from trainingdata.bars import Bars
+from trainingdata.instruments import Kind
+
+log = logging.getLogger(__name__)
+
+KINDS = {"market": MARKET, "limit": LIMIT, "stop": STOP, "stop_limit": STOP_LIMIT, "trailing_stop": TRAILING}
+FORCES = {"day": DAY_ORDER, "gtc": GTC, "ioc": IOC, "fok": FOK, "opg": OPENING, "cls": CLOSING}
+State = Literal["held", "working", "filled", "canceled", "expired"]
+STATES: tuple[State, ...] = ("held", "working", "filled", "canceled", "expired")  # as the book numbers them
+
+
+_NO_ORDERS = np.zeros(0, ORDER)
+_OF_ROW = itemgetter(*((ACCOUNT.names or ()).index(name) for name in ("cash", "equity", "stock", "coins", *FLOWS)))
+
+
+class _Standing(NamedTuple):
+    """What is held and open: signed quantities and last known closes, by symbol."""
+
+    positions: dict[str, Decimal]
+    prices: dict[str, float]
+    open_orders: tuple[Order, ...]
+    blocked: bool = False
+
+
+class SimulatedBroker:
+    """An account on a panel's instants: `advance` to one, look at the `account`, `submit` orders, read the `row`.
+
+    A market order fills at the open of the bar that starts at that instant; what waits is met by the bars that follow.
+    """
+
+    def __init__(self, bars: Bars, line: Timeline, book: Book, first: int = 0, terms: OrderTerms = TERMS) -> None:
+        """book: an account as it begins, whose arrays the broker takes over."""
+        self.fills: list[Fill] = []
+        self._bars, self._line, self._book, self._terms = bars, line, book, terms
+        self._symbol = {s: k for k, s in enumerate(bars.symbols)}
+        self._orders: list[Order] = []
+        self._numbers: dict[str, int] = {}
+        self._states: list[State] = []
+        self._index = first
+        self._opening: tuple[np.ndarray, ...] | None = None
+        self._recorded: np.ndarray | None = None
+        self._flows = book.account[list(FLOWS)]  # a view
+        self._room = new_tape(0)
+        mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
+
+    def advance(self, index: int) -> None:
+        """Move to a later instant of the panel: what has become known since, and what carrying the book costs."""
+        self._open()
+        self._flows[...] = 0.0
+        for step in range(self._index + 1, index + 1):
+            self._opening, self._index, tape = None, step, self._tape()
+            advance(self._book, self._line, tape, step)
+            self._record(tape)
+            if step < index:
+                self._open()
+        self._forget_done()
+
+    def account(self) -> Account:
+        """The account at this instant, before its bars open."""
+        state, day = self._book.account[0], self._line.days[self._line.day[self._index]]
+        lends, standing = bool(state["equity"] >= day["margin_equity"]), self._standing()
+        return Account(
+            cash=float(state["cash"]),
+            positions=standing.positions,
+            prices=standing.prices,
+            as_of=self.now(),
+            open_orders=standing.open_orders,
+            unsettled=float(state["unsettled"] - state["fresh_proceeds"]),
+            short_proceeds=float(state["proceeds"]),
+            leverage=float(day["leverage"]) if lends else min(float(day["leverage"]), 1.0),
+            shorting=lends,
+        )
+
+    def _standing(self) -> _Standing:
+        symbols, holding = self._bars.symbols, self._book.holding
+        return _Standing(
+            {s: exact(q) for s, q in zip(symbols, holding["quantity"].tolist(), strict=True) if q},
+            {s: mark for s, mark in zip(symbols, holding["mark"].tolist(), strict=True) if mark == mark},
+            tuple(self._waiting()) if len(self._book.orders) else (),
+        )
+
+    def short_proceeds(self) -> dict[str, float]:
+        """What each open short was sold for, USD."""
+        sold = self._book.holding["proceeds"]
+        return {self._bars.symbols[s]: float(sold[s]) for s in np.flatnonzero(sold)}
+
+    def submit(self, orders: Sequence[Order]) -> list[Fill]:
+        """Send the orders, in their order; what has filled at once."""
+        if orders:
+            standing = self._standing()
+            orders = [order for order in orders if self._takes(order, standing)]
+        if not orders:
+            return []
+        opens, volumes, volatility = self._open()
+        first = len(self._book.orders)
+        rows = self._book_rows(orders)
+        self._book = self._book._replace(orders=np.concatenate([self._book.orders, rows]) if first else rows)
+        line, t, tape = self._line, self._index, self._tape()
+        day = line.days[line.day[t]]
+        send(self._book, day, tape, t, first, opens, volumes, volatility, int(line.now[t]))
+        new = self._record(tape)
+        self._forget_done()
+        return new
+
+    def _takes(self, order: Order, standing: _Standing) -> bool:
+        """Whether the venue would take an order; what it would not, it says."""
+        used = order.client_order_id in self._numbers
+        why = "its client_order_id was used before" if used else refusal(order, None, standing, self._terms)
+        if why:
+            log.warning("%s is refused: %s", order.client_order_id, why)
+            self._book.account["refusals"] += 1
+            return False
+        for each in (order, *order.legs):
+            self._numbers[each.client_order_id] = len(self._orders)
+            self._orders.append(each)
+            self._states.append("held")
+        return True
+
+    def states(self, client_order_ids: Iterable[str]) -> dict[str, State]:
+        """What has become of orders and exits of orders; without those it never took."""
+        self._note_states()
+        numbers = self._numbers
+        return {name: self._states[numbers[name]] for name in client_order_ids if name in numbers}
+
+    def opening(self, symbol: str) -> float | None:
+        """The open of the bar that starts at this instant, before spread; None where none does."""
+        opens = self._open()[0]
+        price = float(opens[self._symbol[symbol]])
+        return None if np.isnan(price) else price
+
+    def halt(self, symbol: str, halted: bool) -> None:
+        """Trading in a symbol stops after this instant, or goes on: while it is halted there are no bars of it."""
+        s, later = self._symbol[symbol], self._index + 1
+        if self._recorded is None:
+            self._recorded = self._line.bars
+            self._line = self._line._replace(bars=self._recorded.copy())
+        self._line.bars[later:, s] = np.nan if halted else self._recorded[later:, s]
+        if self._opening is not None and halted:
+            self._opening[0][s] = np.nan
+
+    def _note_states(self) -> None:
+        for number, state in zip(self._book.orders["number"].tolist(), self._book.orders["state"].tolist(), strict=True):
+            self._states[number] = STATES[state]
+
+    def now(self) -> np.datetime64:
+        """The instant it stands at."""
+        return np.datetime64(self._bars.times[self._index])
+
+    def fills_since(self, at: np.datetime64) -> list[Fill]:
+        """Every fill after an instant, a coin's fee among them."""
+        return [fill for fill in self.fills if fill.at > at]
+
+    def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
+        """Everything in the panel is tradable, stocks may be short."""
+        found = {}
+        for item in self._bars.instruments:
+            if item.symbol in symbols:
+                stock = item.kind is Kind.STOCK
+                step = item.increment
+                found[item.symbol] = Asset(item.symbol, True, item.shortable, stock, True, step, step)
+        return found
+
+    def cancel(self, client_order_ids: Iterable[str]) -> None:
+        """Cancel what still waits under these ids; others are left alone."""
+        wanted = set(client_order_ids)
+        rows = self._book.orders
+        for k in range(len(rows)):
+            if rows[k]["state"] <= WORKING and self._orders[rows[k]["number"]].client_order_id in wanted:
+                bound = (rows["parent"] == k) | (rows["sibling"] == k)
+                rows["state"][bound & (rows["state"] <= WORKING)] = CANCELLED
+                rows[k]["state"] = CANCELLED
+
+    def deposit(self, usd: float) -> None:
+        """Cash that comes, or below 0 goes, from elsewhere: options, which this account does not hold itself."""
+        self._book.account["cash"] += usd
+        self._book.account["equity"] += usd
+
+    def row(self) -> Row:
+        """The account after this instant's fills."""
+        self._open()
+        state = self._book.account[0]
+        return Row(self.now(), *_OF_ROW(state.item()))
+
+    def margin_events(self) -> dict[str, int]:
+        """Margin calls, intraday deficits, freezes, and orders refused or cut, since the account began."""
+        return {name: int(self._book.account[name][0]) for name in ("margin_calls", "deficits", "freezes", "refusals")}
+
+    def _open(self) -> tuple[np.ndarray, ...]:
+        """The bars that start at this instant, once: what waited for an open meets it."""
+        if self._opening is None:
+            tape = self._tape()
+            self._opening = open_bars(self._book, self._line, tape, self._index)
+            self._record(tape)
+        return self._opening
+
+    def _tape(self) -> Records:
+        """Room for what one step can fill: a split and a liquidation a symbol, an order at an open and within a bar."""
+        self._book.account["fills"] = 0
+        needed = 4 * (len(self._book.holding) + len(self._book.orders)) + len(self._line.actions)
+        if len(self._room) < needed:
+            self._room = new_tape(needed)
+        return self._room
+
+    def _record(self, tape: Records) -> list[Fill]:
+        """Fills as values, appended to all that there were."""
+        new: list[Fill] = []
+        count = int(self._book.account["fills"][0])
+        if count == 0:
+            return new
+        symbols, instant = self._bars.symbols, self.now()
+        for _, number, why, s, q, price, fee in tape[:count].tolist():
+            symbol = symbols[s]
+            if number == NOBODY:
+                name = client_order_id("liquidation" if why == BY_LIQUIDATION else "split", instant, symbol, 0)
+            else:
+                name = self._orders[number].client_order_id
+            new.append(Fill(name, symbol, exact(q), price, fee, instant))
+        self.fills += new
+        return new
+
+    def _book_rows(self, orders: Sequence[Order]) -> Records:
+        """Orders as settlement keeps them; a bracket's legs follow the order they wait for."""
+        now = int(self._line.now[self._index])
+        rows: list[tuple[float, ...]] = []
+        for order in orders:
+            base, legs = len(self._book.orders) + len(rows), order.legs
+            beside = order.or_stop is not None
+            pair = (0, 1) if beside else (1, 2) if len(legs) == 2 else ()
+            rows.append(self._book_row(order, now, sibling=base + 1 if beside else NOBODY))
+            for place, leg in enumerate(legs, start=1):
+                sibling = base + sum(pair) - place if place in pair else NOBODY
+                # An exit waits for the order, and takes back what that fills.
+                rows.append(self._book_row(leg, now, parent=NOBODY if beside else base, sibling=sibling))
+        return np.array(rows, dtype=ORDER)
+
+    def _book_row(self, order: Order, now: int, *, parent: int = NOBODY, sibling: int = NOBODY) -> tuple[float, ...]:
+        exits, kind = parent != NOBODY, KINDS[order.type]
+        return (
+            self._numbers[order.client_order_id],
+            self._symbol[order.symbol],
+            0.0 if exits else float(order.signed_qty),
+            kind,
+            FORCES[order.tif],
+            order.limit_price or np.nan,
+            order.stop_price or np.nan,
+            order.trail_price or 0.0,
+            (order.trail_percent or 0.0) / 100,
+            now,
+            parent,
+            sibling,
+            int(exits and kind == LIMIT),
+            int(order.reduces or exits or sibling != NOBODY),
+            WAITING,
+        )
+
+    def _waiting(self) -> Iterable[Order]:
+        """Working orders with what is left of them; exits belong to what they take back, one beside another to that."""
+        for row in self._book.orders:
+            order = self._orders[row["number"]]
+            alone = row["parent"] == NOBODY and not (order.type == "stop" and row["sibling"] != NOBODY)
+            if row["state"] == WORKING and row["quantity"] != 0 and alone:
+                left: Decimal = exact(abs(float(row["quantity"])))
+                yield replace(order, qty=left, take_profit=None, stop_loss=None, or_stop=None)
+
+    def _forget_done(self) -> None:
+        states = self._book.orders["state"].tolist()
+        if states and min(states) > WORKING:
+            self._note_states()
+            self._book = self._book._replace(orders=_NO_ORDERS)

@@ -1,0 +1,87 @@
+"""How the venue fills, as settings; and this, what the broker lends and fees as settlement's arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from execution.fees import BASIS_POINT, FeeSchedule, TradingCosts, rates_on
+from execution.lending import MarginTerms, SymbolRate
+from foundation.arrays import Array, Instants, Records
+from foundation.errors import InputError
+from marketsimulator.account.book import DAY, HOLDING
+from trainingdata.instruments import Instrument, Kind, instrument
+
+PATTERN_RULE_ENDS = np.datetime64("2026-06-04", "D")  # SEC order of 2026-04-14, FINRA notice 26-10
+
+
+@dataclass(frozen=True, slots=True)
+class FillTerms:
+    """How much of an order fills.
+
+    volume_share: of a bar's volume that one account may trade; null for no bound, and then bars without volume fill too.
+    coverage: share of the market's volume that the bars show (IEX about 0.03). remainder: what a bar leaves of a market
+    order is cancelled, or carried to the next bar. shortfall: an order beyond buying power is cut to it, or refused.
+    """
+
+    volume_share: float | None = 0.1
+    coverage: float = 1.0
+    remainder: Literal["cancel", "carry"] = "cancel"
+    shortfall: Literal["cut", "refuse"] = "cut"
+
+    def __post_init__(self) -> None:
+        if self.volume_share is not None and not 0 < self.volume_share <= 1:
+            raise InputError(f"fills.volume_share: {self.volume_share} is outside 0 … 1")
+        if not 0 < self.coverage <= 1:
+            raise InputError(f"fills.coverage: {self.coverage} is outside 0 … 1")
+
+
+def holdings_of(instruments: Sequence[Instrument], costs: TradingCosts, margin: MarginTerms | None = None) -> Records:
+    """What settlement has to know of each symbol, [S]."""
+    lent = margin or MarginTerms()
+    crypto = np.array([item.kind is Kind.CRYPTO for item in instruments], dtype=bool)
+    symbols = [item.symbol for item in instruments]
+    table = np.zeros(len(symbols), HOLDING)
+    table["crypto"] = crypto
+    table["increment"] = [float(item.increment) for item in instruments]
+    table["half_spread"], table["slippage"] = costs.half_spread(crypto), costs.slippage(crypto)
+    table["impact"] = costs.impact(crypto)
+    table["requirement"] = _by_symbol(symbols, lent.requirements, 0.0)
+    table["borrow_rate"] = _by_symbol(symbols, lent.borrow_rates, lent.borrow_rate)
+    return table
+
+
+def tier_table(fees: FeeSchedule) -> Array:
+    """[N, 3] the coin venue's 30-day volume in USD, maker and taker fee."""
+    return np.array([(tier.volume, tier.maker, tier.taker) for tier in fees.crypto_tiers])
+
+
+def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms) -> Records:
+    """The terms of each New York date, increasing, as settlement reads them."""
+    days = np.asarray(dates, dtype="datetime64[D]")
+    table = np.zeros(len(days), DAY)
+    table["date"] = days.astype(np.int64)
+    table["sec"] = rates_on(fees.sec_per_dollar, days)[0]
+    table["taf"], table["taf_cap"] = rates_on(fees.taf_per_share, days)
+    table["cat"] = rates_on(fees.cat_per_share, days)[0]
+    table["commission"] = fees.commission_bps * BASIS_POINT
+    table["commission_per_share"] = fees.commission_per_share
+    table["interest_rate"] = margin.interest_on(days)
+    for name in ("cash_rate", "leverage", "margin_equity"):
+        table[name] = getattr(margin, name)
+    table["pattern_rule"] = (days < PATTERN_RULE_ENDS) & (margin.regime == "dated")
+    table["settles_late"] = margin.debit == "settlement"
+    table["credits_shorts"] = margin.short_proceeds == "credited"
+    table["volume_share"] = np.inf if fills.volume_share is None else fills.volume_share
+    table["cuts"], table["carries"] = fills.shortfall == "cut", fills.remainder == "carry"
+    return table
+
+
+def _by_symbol(symbols: list[str], rates: tuple[SymbolRate, ...], default: float) -> Array:
+    if not rates:
+        return np.full(len(symbols), default)
+    named = {instrument(rate.symbol).symbol: rate.rate for rate in rates}
+    return np.array([named.get(symbol, default) for symbol in symbols], dtype=float)

@@ -1,0 +1,1 @@
+"""What a run was worth: figures, significance, the ledger of trials, reports."""

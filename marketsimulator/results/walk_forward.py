@@ -1,0 +1,59 @@
+"""Choosing among variants as it could have been done: by what each had earned before, judged on what came after."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from foundation.arrays import Array
+from foundation.errors import InputError
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class WalkForward:
+    """chosen [K - 1]: number of the variant in each fold after the first. days [D']: numbers of the days in these folds.
+
+    returns [D']: what the chosen ones earned in them.
+    """
+
+    chosen: tuple[int, ...]
+    days: npt.NDArray[np.int64]
+    returns: Array
+
+
+def walk_forward(returns: Array, folds: int) -> WalkForward:
+    """In each of `folds` stretches of days but the first, the variant with the best Sharpe ratio until then.
+
+    returns [V, D]: of each variant and day. A variant that never moved has the ratio 0; the first of equals is taken.
+
+    Raises
+    ------
+    InputError
+        for fewer than two folds, or more than there are days.
+    """
+    days = returns.shape[1]
+    edges = fold_edges(days, folds)
+    chosen, parts = [], []
+    for begin, end in itertools.pairwise(edges[1:]):
+        before = returns[:, :begin]
+        deviation = before.std(axis=1)
+        ratio = np.divide(before.mean(axis=1), deviation, out=np.zeros(len(returns)), where=deviation > 0)
+        chosen.append(int(ratio.argmax()))
+        parts.append(returns[chosen[-1], begin:end])
+    return WalkForward(tuple(chosen), np.arange(edges[1], days), np.concatenate(parts))
+
+
+def fold_edges(days: int, folds: int) -> npt.NDArray[np.int64]:
+    """Numbers of the days at which folds of equal length begin and end, [folds + 1].
+
+    Raises
+    ------
+    InputError
+        for fewer than two folds, or more than there are days.
+    """
+    if not 2 <= folds <= days:
+        raise InputError(f"folds: {folds} is outside 2 … {days}, the days of the run")
+    return np.linspace(0, days, folds + 1).astype(np.int64)

@@ -1,0 +1,1 @@
+"""The practice venue: Alpaca's interface on loopback, over the simulator."""

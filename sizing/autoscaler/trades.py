@@ -1,0 +1,151 @@
+"""Rows of trades.csv: what each says, and what it may not say."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from foundation.errors import InputError
+
+Row = dict[str, str]
+
+COLUMNS = (
+    *("Timestamp_ET", "Trade_ID", "Strategy", "Strikes", "Entry_Credit", "Position_Size"),
+    *("Exit_Time", "P/L_$", "Exit_Reason"),
+)
+CASH = ("DEPOSIT", "WITHDRAWAL")  # strategies that are no trades
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedTrade:
+    """A position that is closed. total: P/L of all its contracts, USD. more: further columns of its row."""
+
+    trade_id: str
+    strategy: str
+    position_size: int
+    total: Decimal
+    exit_time: str
+    exit_reason: str = ""
+    more: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.trade_id.strip():
+            raise InputError("trade_id: a closed trade needs one, so that it is booked once")
+        if self.position_size < 1:
+            raise InputError(f"{self.trade_id}: position_size {self.position_size} is below 1")
+        if not self.total.is_finite():
+            raise InputError(f"{self.trade_id}: P/L {self.total} is no number")
+        if not self.exit_time.strip():
+            raise InputError(f"{self.trade_id}: a closed trade has an exit time")
+
+    def row(self) -> dict[str, str]:
+        """Its row, by column."""
+        own = {
+            "Trade_ID": self.trade_id,
+            "Strategy": self.strategy,
+            "Position_Size": str(self.position_size),
+            "Exit_Time": self.exit_time,
+            "P/L_$": f"{self.total:f}",
+            "Exit_Reason": self.exit_reason,
+        }
+        return {**(self.more or {}), **own}
+
+
+def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
+    """Columns and rows of a file, checked.
+
+    Raises
+    ------
+    ValueError
+        naming the row that cannot be read, and why.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        columns, rows = list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"cannot be read: {error}") from None
+    if missing := [name for name in ("Trade_ID", "P/L_$") if name not in columns]:
+        raise ValueError(f"column {missing[0]!r} is missing")
+    seen: set[str] = set()
+    for number, row in enumerate(rows, 1):
+        try:
+            _check(row, seen)
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from None
+    return columns, rows
+
+
+def csv_of(columns: list[str], rows: list[Row]) -> str:
+    """The text of a file."""
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _check(row: Mapping[str, Any], seen: set[str]) -> None:
+    if None in row or any(value is None for value in row.values()):
+        raise ValueError("it has not as many fields as there are columns")
+    if not row["P/L_$"].strip():
+        if row.get("Exit_Time", "").strip():
+            raise ValueError("it has an exit time and no P/L_$")
+        return
+    total_of(row)
+    size_of(row)
+    name = row["Trade_ID"].strip()
+    if name and name in seen:
+        raise ValueError(f"Trade_ID {name} is there twice")
+    seen.add(name)
+
+
+def total_of(row: Mapping[str, str]) -> Decimal:
+    """P/L of all contracts, USD.
+
+    Raises
+    ------
+    ValueError
+        for anything else.
+    """
+    try:
+        total = Decimal(row["P/L_$"].strip())
+    except InvalidOperation:
+        raise ValueError(f"P/L_$ is {row['P/L_$']!r}, not a number") from None
+    if not total.is_finite() or abs(total) > Decimal("1e15"):
+        raise ValueError(f"P/L_$ is {row['P/L_$']!r}, not a number of dollars")
+    return total
+
+
+def size_of(row: Mapping[str, str]) -> int:
+    """Contracts of a trade: 1 where an old row says nothing.
+
+    Raises
+    ------
+    ValueError
+        for anything else.
+    """
+    word = row.get("Position_Size", "").strip()
+    try:
+        size = Decimal(word or "1")
+    except InvalidOperation:
+        raise ValueError(f"Position_Size is {word!r}, not a number") from None
+    if not size.is_finite() or size != size.to_integral_value() or not 1 <= size <= 1_000_000:
+        raise ValueError(f"Position_Size is {word!r}, not a number of contracts")
+    return int(size)
+
+
+def is_trade(row: Mapping[str, str]) -> bool:
+    """Whether a row is a trade that is closed; deposits are rows, too."""
+    return bool(row["P/L_$"].strip()) and row.get("Strategy", "").strip().upper() not in CASH
+
+
+def trade_of(row: Mapping[str, str]) -> ClosedTrade:
+    """The closed trade of a row."""
+    own = {"Trade_ID", "Strategy", "Position_Size", "Exit_Time", "P/L_$", "Exit_Reason"}
+    more = {name: value for name, value in row.items() if name not in own}
+    texts = row["Trade_ID"], row["Strategy"], size_of(row), total_of(row), row["Exit_Time"], row["Exit_Reason"]
+    return ClosedTrade(*texts, more)

@@ -1,0 +1,35 @@
+"""No stale machine code: what is kept is named after every source that holds compiled functions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from foundation.compiled import ROOMS, digest_of
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KERNEL = "from foundation.compiled import compiled\n\n\n@compiled\ndef double(x: float) -> float:\n    return 2.0 * x\n"
+
+
+@pytest.mark.parametrize("place", ["sizing/kernel.py", "sizing/solver/kernel.py", "foundation/a/b/kernel.py"])
+def test_a_change_of_a_kernel_in_a_room_or_a_wing_compiles_anew(tmp_path: Path, place: str) -> None:
+    kernel, beside = tmp_path / place, tmp_path / "sizing" / "words.py"
+    for path in (kernel, beside):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    kernel.write_text(KERNEL)
+    beside.write_text("WORDS = 1\n")
+    before = digest_of(tmp_path)
+    beside.write_text("WORDS = 2\n")
+    assert digest_of(tmp_path) == before
+    kernel.write_text(KERNEL.replace("2.0", "3.0"))
+    assert digest_of(tmp_path) != before
+
+
+def test_every_file_that_compiles_anything_is_looked_at() -> None:
+    decorated = re.compile(r"^@(compiled|inlined|reordered|numba\.)|^@?(n?jit)\b", re.MULTILINE)
+    for path in ROOT.glob("*/**/*.py"):
+        room, text = path.relative_to(ROOT).parts[0], path.read_text()
+        if room in ROOMS and path.name != "compiled.py" and decorated.search(text):
+            assert "foundation.compiled import" in text, path

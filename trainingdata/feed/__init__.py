@@ -1,0 +1,1 @@
+"""Prices over the wire: stock and crypto bars, option chains, and the transport they share."""

@@ -1,0 +1,219 @@
+"""The venue's address, the keys to it, and a transport that a request cannot hang in or be repeated by unasked.
+
+The SDK's own repeats (every method, POST included, no timeout) are switched off. Reads are repeated with backoff and jitter;
+nothing else ever is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from foundation.errors import BrokerError, InputError
+
+if TYPE_CHECKING:
+    from alpaca.common.rest import RESTClient
+
+KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"
+ALLOWED, MINUTE = 200, 60.0  # requests of an account, in so many seconds
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What opens an account. Never printed: it shows itself as `Keys(…)`, and `hidden` takes both out of any text."""
+
+    key: str = field(repr=False)
+    secret: str = field(repr=False)
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Keys:
+        """The keys in an environment.
+
+        Raises
+        ------
+        InputError
+            naming the variable that is missing.
+        """
+        missing = [name for name in (KEY, SECRET) if not environment.get(name, "").strip()]
+        if missing:
+            raise InputError(f"{missing[0]}: not set in the environment; an account needs {KEY} and {SECRET}")
+        return cls(environment[KEY].strip(), environment[SECRET].strip())
+
+    def hidden(self, text: str) -> str:
+        """The text without either key."""
+        return text.replace(self.secret, "[secret]").replace(self.key, "[key]")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """Where the account is.
+
+    url_override: one address for trading, market data and stream; none means Alpaca's own. paper: its paper account.
+    connect_timeout, read_timeout: seconds. attempts: of a read. requests_per_minute: of all clients of the address together,
+    repeats included; none means 200, and as many as it takes on loopback.
+    """
+
+    url_override: str | None = None
+    paper: bool = True
+    connect_timeout: float = 5.0
+    read_timeout: float = 20.0
+    attempts: int = 4
+    requests_per_minute: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "read_timeout"):
+            if not 0 < getattr(self, name) <= 600:
+                raise InputError(f"broker.{name}: {getattr(self, name)} is outside 0 … 600 seconds")
+        if not 1 <= self.attempts <= 10:
+            raise InputError(f"broker.attempts: {self.attempts} is outside 1 … 10")
+        if self.requests_per_minute is not None and self.requests_per_minute < 1:
+            raise InputError(f"broker.requests_per_minute: {self.requests_per_minute} is below 1")
+        if self.url_override is not None:
+            self._check_address(self.url_override)
+
+    @staticmethod
+    def _check_address(url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            host, sound = parts.hostname, parts.scheme in ("http", "https") and parts.port != 0
+        except ValueError:
+            host, sound = None, False
+        if not sound or not host or parts.path not in ("", "/") or parts.query:
+            raise InputError(f"broker.url_override: {url!r} is no scheme, host and port, as http://127.0.0.1:8000")
+        if parts.scheme == "http" and host not in LOOPBACK:
+            raise InputError(f"broker.url_override: {url}: plain http would send the keys in clear; use https")
+
+    @property
+    def address(self) -> str | None:
+        """The override without its last slash, as the SDK wants it."""
+        return None if self.url_override is None else self.url_override.rstrip("/")
+
+    def _a_minute(self) -> int | None:
+        loopback = self.url_override is not None and urlsplit(self.url_override).hostname in LOOPBACK
+        return self.requests_per_minute or (None if loopback else ALLOWED)
+
+    def made_safe(self, client: RESTClient) -> Any:
+        """The SDK's client on a transport with timeouts, whose reads alone are repeated."""
+        from requests.adapters import HTTPAdapter
+        from urllib3.util import Retry
+
+        wait = self.connect_timeout, self.read_timeout
+        pace = shared_pace(self.address or str(self.paper), self._a_minute())
+
+        class Timed(HTTPAdapter):
+            def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
+                pace.wait()
+                answer = super().send(request, **{**options, "timeout": wait})
+                pace.note(answer.headers)
+                return answer
+
+        class Paced(Retry):
+            def sleep(self, response: Any = None) -> None:
+                super().sleep(response)
+                pace.wait()
+
+        again = Paced(
+            total=self.attempts - 1,
+            allowed_methods={"GET"},
+            status_forcelist={429, 500, 502, 503, 504},
+            backoff_factor=0.3,
+            backoff_jitter=0.3,
+            backoff_max=10,
+            raise_on_status=False,
+        )
+        client._retry = 0
+        for scheme in ("http://", "https://"):
+            client._session.mount(scheme, Timed(max_retries=again))
+        return client
+
+
+class Pace:
+    """Never more than so many requests in any minute; none where the venue says that none are left."""
+
+    def __init__(self, a_minute: int | None, clock: Callable[[], float] = time.time) -> None:
+        self._most, self._clock = a_minute, clock
+        self._sent: deque[float] = deque()
+        self._not_before = 0.0
+        self._lock = threading.Lock()
+
+    def delay(self) -> float:
+        """Seconds to wait before the next request."""
+        now = self._clock()
+        while self._sent and now - self._sent[0] >= MINUTE:
+            self._sent.popleft()
+        full = self._most is not None and len(self._sent) >= self._most
+        return max(self._sent[0] + MINUTE - now if full else 0.0, min(self._not_before - now, MINUTE), 0.0)
+
+    def wait(self) -> None:
+        """Wait as long as it takes, and count one request."""
+        while True:
+            with self._lock:
+                if (seconds := self.delay()) <= 0:
+                    self._sent.append(self._clock())
+                    return
+            time.sleep(seconds)
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Heed what an answer says of what is left until when (X-RateLimit-Remaining, X-RateLimit-Reset)."""
+        if headers.get("X-RateLimit-Remaining") == "0" and headers.get("X-RateLimit-Reset", "").isdigit():
+            self._not_before = float(headers["X-RateLimit-Reset"])
+
+
+@cache
+def shared_pace(where: str, a_minute: int | None) -> Pace:
+    """The one pace of all clients of an address: the venue counts the requests of an account."""
+    return Pace(a_minute)
+
+
+@contextmanager
+def asking(what: str, settings: BrokerSettings, keys: Keys | None) -> Iterator[None]:
+    """Turn whatever goes wrong with a request into one line without secrets.
+
+    Raises
+    ------
+    BrokerError
+        saying what was asked of whom, and what came back.
+    """
+    from alpaca.common.exceptions import APIError
+    from requests.exceptions import RequestException
+
+    where = settings.url_override or ("Alpaca (paper)" if settings.paper else "Alpaca")
+    try:
+        yield
+    except APIError as error:
+        raise BrokerError(_hidden(f"{where}: {what}: {_answer(error)}", keys)) from None
+    except RequestException as error:
+        raise BrokerError(_hidden(f"{where}: {what}: no answer: {_last_line(error)}", keys)) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise BrokerError(_hidden(f"{where}: {what}: the answer makes no sense: {_last_line(error)}", keys)) from None
+
+
+def _answer(error: Any) -> str:
+    status = error.status_code
+    if status in (401, 403):
+        hint = f"check {KEY}, {SECRET} and broker.paper; keys without a paid plan read data.feed=iex, not sip"
+        return f"refused ({status}): {_short(str(error))}; {hint}"
+    return f"status {status}: {_short(str(error))}"
+
+
+def _last_line(error: Exception) -> str:
+    return _short(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 300 else f"{flat[:300]}…"
+
+
+def _hidden(text: str, keys: Keys | None) -> str:
+    return text if keys is None else keys.hidden(text)
