@@ -62,8 +62,7 @@ def main() -> None:
         sys.stderr.write(f"error: {sys.argv[1]}: no command of this name{meant}; kelly-chronos alone lists them\n")
         sys.exit(2)
     width = max(map(len, COMMANDS))
-    for name, module in COMMANDS.items():
-        sys.stdout.write(f"  {name:{width}}  {about(module)}\n")
+    sys.stdout.write("".join(f"  {name:{width}}  {about(module)}\n" for name, module in COMMANDS.items()))
 
 
 if __name__ == "__main__":
