@@ -1,4 +1,4 @@
-"""Growth-optimal weights under correlation, bounds, ceilings and trading costs, as one quadratic program (`program.py`).
+"""Growth-optimal weights under correlation, bounds, ceilings and trading costs, as one quadratic program (`solver`).
 
     maximise  mu'w - w'Σw / (2·fraction) - cost'|w - held|
     subject to  lower ≤ w ≤ upper  and  Σ cᵢ·|wᵢ| ≤ ceiling for every group

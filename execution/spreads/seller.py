@@ -1,7 +1,7 @@
 """Sells spreads, follows them and books what they did, a step at a time; it may be killed anywhere and goes on.
 
-A step looks at what is open (`open_spreads`), asks the venue what became of orders whose fate is open, applies the rules of
-`rules` to what buying back costs now, settles what has expired, and sells what is due, sized by the autoscaler
+A step looks at what is open (`state.py`), asks the venue what became of orders whose fate is open, applies the rules of
+`rules.py` to what buying back costs now, settles what has expired, and sells what is due, sized by the autoscaler
 from the account's own trades. Every intention is written before it is sent; nothing is sent twice.
 """
 

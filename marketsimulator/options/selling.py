@@ -1,6 +1,6 @@
 """A year of selling same-day index spreads: entered at a credit, stopped, taken, trailed or held to the close.
 
-Every day of an index path (`index_path`) a spread is sold at each entry time whose volatility index fits; what it costs to buy
+Every day of an index path (`path.py`) a spread is sold at each entry time whose volatility index fits; what it costs to buy
 back is looked at at every point of the path, and an order there gets the price of that point: a gap through the stop is lost.
 Contracts are sized by the autoscaler from the trades closed by then. Losses reach width less credit, and what getting out
 costs. The rules are those of `execution.spreads.rules`, which the live seller follows step by step.

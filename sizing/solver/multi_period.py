@@ -6,7 +6,7 @@
 Each change is paid once, whatever the length of the blocks: what a position earns until the horizon is set against one
 cost. The last change may count for less (`later_costs`). Later blocks are nobody's orders: no bound or ceiling holds them,
 and what they say of the first is all that is asked. In w₁ and the changes from block to block it is the program of
-`program.py`, each change with its knot at 0.
+`active_set.py`, each change with its knot at 0.
 """
 
 from __future__ import annotations

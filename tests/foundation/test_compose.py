@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -31,6 +32,6 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(monkeypatch: pytes
     seen: list[Any] = []
     compose.hydra_command("backtest", lambda config: seen.append(config.symbols))
     assert seen == [["SYA"]]
-    monkeypatch.setattr(compose, "_unchecked_help", __import__("contextlib").nullcontext)
+    monkeypatch.setattr(compose, "_unchecked_help", nullcontext)
     with pytest.raises(TypeError):
         compose.hydra_command("backtest", seen.append)
