@@ -59,10 +59,15 @@ def main() -> None:
     if asked not in ("", "__help", "_h"):
         near = difflib.get_close_matches(asked, COMMANDS, 1)
         meant = f", perhaps {near[0]}?" if near else ""
-        sys.stderr.write(f"error: {sys.argv[1]}: no command of this name{meant}; kelly-chronos alone lists them\n")
+        sys.stderr.write(
+            f"error: {sys.argv[1]}: no command of this name{meant}; kelly-chronos alone lists"
+            " them\n"
+        )
         sys.exit(2)
     width = max(map(len, COMMANDS))
-    sys.stdout.write("".join(f"  {name:{width}}  {about(module)}\n" for name, module in COMMANDS.items()))
+    sys.stdout.write(
+        "".join(f"  {name:{width}}  {about(module)}\n" for name, module in COMMANDS.items())
+    )
 
 
 if __name__ == "__main__":

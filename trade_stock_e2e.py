@@ -1,11 +1,15 @@
 """The live entry point: compose a trader, a venue and a feed from configuration, and let it decide.
 
-    python trade_stock_e2e.py symbols=[NVDA,BTCUSD] account=venue              decide once, print why, send nothing
-    python trade_stock_e2e.py symbols=[NVDA,BTCUSD] mode=paper cycles=3        three decisions, orders to paper
-    python trade_stock_e2e.py symbols=[…] mode=replay broker.url_override=URL  a practice server's whole history
+    decide once, print why, send nothing:
+        python trade_stock_e2e.py symbols=[NVDA,BTCUSD] account=venue
+    three decisions, orders to paper:
+        python trade_stock_e2e.py symbols=[NVDA,BTCUSD] mode=paper cycles=3
+    a practice server's whole history:
+        python trade_stock_e2e.py symbols=[…] mode=replay broker.url_override=URL
 
-Without a venue, `data.dir=[DIR] capital=50000 +positions.NVDA=100` describes bars and an account for a dry pass. Orders go
-to a paper account or a practice server only: the unattended loop with its journal and guards is not there yet.
+Without a venue, `data.dir=[DIR] capital=50000 +positions.NVDA=100` describes bars and an account
+for a dry pass. Orders go to a paper account or a practice server only: the unattended loop with its
+journal and guards is not there yet.
 """
 
 from __future__ import annotations
@@ -55,7 +59,8 @@ def described(config: DictConfig) -> Cycle:
     """A dry pass over files, for the account that `capital` and `positions` describe."""
     settings = LiveSettings.of(config)
     bars = settings.bars()
-    prices, positions = closes_of(bars), _positions(config)
+    prices = closes_of(bars)
+    positions = _positions(config)
     unpriced = [s for s in positions if s not in prices]
     if unpriced:
         raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
@@ -88,11 +93,17 @@ def venue(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader]:
     """
     settings = LiveSettings.of(config)
     if not settings.broker.paper and settings.broker.url_override is None:
-        raise InputError("broker.paper: false; orders with real money wait for the journal and guards, which are not there yet")
+        raise InputError(
+            "broker.paper: false; orders with real money wait for the journal and guards, which are"
+            " not there yet"
+        )
     if not settings.symbols:
         raise InputError("symbols: a venue has too many; name those to trade")
-    keys, names = Keys.of(os.environ), tuple(sorted(instrument(s).symbol for s in settings.symbols))
-    settings = replace(settings, bar_patience=0.0) if config.mode == "replay" else settings  # its clock waits, bars do not come
+    keys = Keys.of(os.environ)
+    names = tuple(sorted(instrument(s).symbol for s in settings.symbols))
+    settings = (
+        replace(settings, bar_patience=0.0) if config.mode == "replay" else settings
+    )  # its clock waits, bars do not come
     data = MarketData(settings.broker, keys, settings.data.feed, settings.data.adjustment)
     feed = BarFeed(data, names, settings.history_days, settings.bar_patience)
     return settings, keys, feed, settings.trader(settings.forecaster.build(names))
@@ -101,20 +112,26 @@ def venue(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader]:
 def trade(config: DictConfig) -> None:
     """Pass after pass, each at the next instant at which anything may decide; the first at once."""
     settings, keys, feed, trader = venue(config)
-    with TradeUpdates(settings.broker, keys) if config.mode == "paper" else nullcontext() as updates:
+    with (
+        TradeUpdates(settings.broker, keys) if config.mode == "paper" else nullcontext() as updates
+    ):
         listen = None if updates is None else updates.wait
         broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, listen=listen)
-        rules, clock = VenueRules(broker), broker.now if config.clock == "broker" else system_clock
+        rules = VenueRules(broker)
+        clock = broker.now if config.clock == "broker" else system_clock
         for number in range(config.cycles):
             if number:
                 wait_until(clock, next_instant(clock(), settings.symbols))
-            done = run_cycle(broker, feed, trader, settings, send=config.mode == "paper", rules=rules)
+            done = run_cycle(
+                broker, feed, trader, settings, send=config.mode == "paper", rules=rules
+            )
             _log(done)
             show(done)
 
 
 def replay(config: DictConfig) -> None:
-    """Every instant that a practice server's clock still has, the clock moved after each; the files of a run, as a backtest's.
+    """Every instant that a practice server's clock still has, the clock moved after each; the files
+    of a run, as a backtest's.
 
     Raises
     ------
@@ -123,45 +140,72 @@ def replay(config: DictConfig) -> None:
     """
     settings, keys, feed, trader = venue(config)
     broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, patience=0.0)
-    url, output = settings.broker.address, Path(config.output)
+    url = settings.broker.address
+    output = Path(config.output)
     if url is None or urlsplit(url).hostname not in LOOPBACK:
         raise InputError(
-            "broker.url_override: a replay needs a practice server on this machine (marketsimulator.alpaca_server)"
+            "broker.url_override: a replay needs a practice server on this machine"
+            " (marketsimulator.alpaca_server)"
         )
     check_output(output)
-    rules, began, decisions, curve = VenueRules(broker), broker.now(), [], []
+    rules = VenueRules(broker)
+    began = broker.now()
+    decisions = []
+    curve = []
     with ProgressBar() as progress:
         while True:
             done = run_cycle(broker, feed, trader, settings, send=True, rules=rules)
             _log(done)
             decisions += [] if done.decision is None else [done.decision]
-            after = broker.account() if done.decision is not None and done.decision.orders else done.account
+            after = (
+                broker.account()
+                if done.decision is not None and done.decision.orders
+                else done.account
+            )
             curve.append((after.as_of, after.cash, after.equity))
             answer = requests.post(f"{url}/control/advance", json={}, timeout=60)
             if answer.status_code != 200:
-                raise InputError(f"broker.url_override: {url} has no clock that waits (status {answer.status_code})")
+                raise InputError(
+                    f"broker.url_override: {url} has no clock that waits (status"
+                    f" {answer.status_code})"
+                )
             left = int(answer.json()["left"])
             progress("instants", len(curve), len(curve) + left)
             if not answer.json()["moved"]:
                 break
-    run = Run(trader.forecaster.name, decisions, broker.fills_since(began - np.timedelta64(1, "s")), [], {})
+    run = Run(
+        trader.forecaster.name,
+        decisions,
+        broker.fills_since(began - np.timedelta64(1, "s")),
+        [],
+        {},
+    )
     equity = pd.DataFrame(curve, columns=["at", "cash", "equity"])
     equity["at"] = pd.DatetimeIndex(equity["at"]).tz_localize("UTC")
     write_whole({**writers_of(run), "equity.parquet": equity.to_parquet}, output)
-    sys.stdout.write(json.dumps({"instants": len(curve), "fills": len(run.fills), "equity": curve[-1][2]}) + "\n")
+    sys.stdout.write(
+        json.dumps({"instants": len(curve), "fills": len(run.fills), "equity": curve[-1][2]}) + "\n"
+    )
 
 
 def show(done: Cycle) -> None:
     """Print what was decided and why, and what filled."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    decision, when = done.decision, utc_text(done.account.as_of)
+    decision = done.decision
+    when = utc_text(done.account.as_of)
     if decision is None:
         console.print(f"{when}: {done.idle}.", highlight=False, soft_wrap=True)
         return
     table = Table("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
     table.title = f"{utc_text(decision.at)}, equity ${done.account.equity:,.2f}"
     for c in decision.choices:
-        figures = f"{c.mu * 1e4:+.1f}", f"{c.sigma * 1e4:.1f}", f"{c.kelly:+.3f}", f"{c.target:+.3f}", f"{c.qty:+f}"
+        figures = (
+            f"{c.mu * 1e4:+.1f}",
+            f"{c.sigma * 1e4:.1f}",
+            f"{c.kelly:+.3f}",
+            f"{c.target:+.3f}",
+            f"{c.qty:+f}",
+        )
         table.add_row(c.symbol, *figures, c.bound_by)
     console.print(table)
     _explain(console, decision)
@@ -171,11 +215,19 @@ def show(done: Cycle) -> None:
 
 def _explain(console: Console, decision: Decision) -> None:
     for order in decision.orders:
-        console.print(f"{order.side} {order.qty} {order.symbol}: {order.reason}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{order.side} {order.qty} {order.symbol}: {order.reason}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if decision.failure:
-        console.print(f"Enhanced sizing failed: {decision.failure}", highlight=False, soft_wrap=True)
+        console.print(
+            f"Enhanced sizing failed: {decision.failure}", highlight=False, soft_wrap=True
+        )
     if decision.unsolved:
-        console.print(f"The problem is in {keep_unsolved(decision.unsolved)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"The problem is in {keep_unsolved(decision.unsolved)}", highlight=False, soft_wrap=True
+        )
 
 
 def _log(done: Cycle) -> None:
@@ -185,7 +237,10 @@ def _log(done: Cycle) -> None:
         return
     if decision.failure:
         log.warning("Enhanced sizing failed: %s", decision.failure)
-    for line in (*decision.sized, *(f"{o.client_order_id}: {o.side} {o.qty}: {o.reason}" for o in decision.orders)):
+    for line in (
+        *decision.sized,
+        *(f"{o.client_order_id}: {o.side} {o.qty}: {o.reason}" for o in decision.orders),
+    ):
         log.info("%s %s", utc_text(decision.at), line)
     for fill in done.fills:
         log.info("filled %s: %+f at %s", fill.client_order_id, fill.qty, fill.price)

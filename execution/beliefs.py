@@ -1,4 +1,6 @@
-"""What a decision believes before it looks at the account: who decides, for how long, mu, sigma, premium, correlation."""
+"""What a decision believes before it looks at the account: who decides, for how long, mu,
+sigma, premium, correlation.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,11 @@ from trainingdata.sessions import Holding
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The spans of time that a decision looks at: one (`next`, `session`), or the three of a `plan`.
+    """The spans of time that a decision looks at: one (`next`, `session`), or the three of a
+    `plan`.
 
-    A plan's first block ends with the next decision, its second `signal_bars` own bars from now, its last `horizon_days`
-    calendar days from now.
+    A plan's first block ends with the next decision, its second `signal_bars` own bars from now,
+    its last `horizon_days` calendar days from now.
     """
 
     holding: Holding = "plan"
@@ -28,14 +31,16 @@ class Blocks:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Belief:
-    """Of one instant, `at`, over K blocks of time that follow each other and end at `ends` [K]; S symbols.
+    """Of one instant, `at`, over K blocks of time that follow each other and end at `ends` [K]; S
+    symbols.
 
-    deciding [S]: whose bar has just closed, whose market is open to fill, and which have a forecast of it. overnight: the
-    first block holds the night, or leaves no later decision to cut for it. cuts: stocks can still be cut for it now, forecast
-    or not. years [K, S]: each symbol's own open time, in years; nights [K]: for which what is borrowed costs. mu, sigma [K, S]:
-    NaN where there is no forecast. worth [S]: what its centre was multiplied by, NaN where it was not. signal [S]: root mean
-    square of what such a centre is worth over its whole life, a return. premium [S]: a year, for a class's Sharpe ratio of one.
-    correlation [K, S, S].
+    deciding [S]: whose bar has just closed, whose market is open to fill, and which have a forecast
+    of it. overnight: the first block holds the night, or leaves no later decision to cut for it.
+    cuts: stocks can still be cut for it now, forecast or not. years [K, S]: each symbol's own open
+    time, in years; nights [K]: for which what is borrowed costs. mu, sigma [K, S]: NaN where there
+    is no forecast. worth [S]: what its centre was multiplied by, NaN where it was not. signal [S]:
+    root mean square of what such a centre is worth over its whole life, a return. premium [S]: a
+    year, for a class's Sharpe ratio of one. correlation [K, S, S].
     """
 
     symbols: tuple[str, ...]
@@ -61,11 +66,13 @@ class Belief:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Beliefs:
-    """Of every instant [T] of a history at which anything decides, or stocks are cut for the night, over K blocks each.
+    """Of every instant [T] of a history at which anything decides, or stocks are cut for the night,
+    over K blocks each.
 
-    at, overnight, cuts [T]; ends, nights [T, K]; years [T, K, 2]: of stocks, of coins; shared [T, K]: news that stocks and
-    coins have in common; deciding, worth, signal, premium [T, S]; mu, sigma [T, K, S]; matrix [T]: number of the correlation
-    matrix, [D, S, S] float32, in force. crypto [S].
+    at, overnight, cuts [T]; ends, nights [T, K]; years [T, K, 2]: of stocks, of coins; shared [T,
+    K]: news that stocks and coins have in common; deciding, worth, signal, premium [T, S]; mu,
+    sigma [T, K, S]; matrix [T]: number of the correlation matrix, [D, S, S] float32, in force.
+    crypto [S].
     """
 
     symbols: tuple[str, ...]
@@ -95,7 +102,17 @@ class Beliefs:
         years, correlation = over_blocks(self.years[t], matrix, self.crypto, self.shared[t])
         when = bool(self.overnight[t]), bool(self.cuts[t])
         moments = self.mu[t], self.sigma[t], self.worth[t], self.signal[t], self.premium[t]
-        return Belief(self.symbols, now, self.ends[t], self.deciding[t], *when, years, self.nights[t], *moments, correlation)
+        return Belief(
+            self.symbols,
+            now,
+            self.ends[t],
+            self.deciding[t],
+            *when,
+            years,
+            self.nights[t],
+            *moments,
+            correlation,
+        )
 
 
 def joined(parts: Sequence[Beliefs]) -> Beliefs:
@@ -103,21 +120,30 @@ def joined(parts: Sequence[Beliefs]) -> Beliefs:
     if len(parts) == 1:
         return parts[0]
     offsets = np.cumsum([0, *(len(part.correlations) for part in parts[:-1])])
-    matrix = np.concatenate([part.matrix + offset for part, offset in zip(parts, offsets, strict=True)])
+    matrix = np.concatenate(
+        [part.matrix + offset for part, offset in zip(parts, offsets, strict=True)]
+    )
     whole = ("symbols", "crypto", "matrix")
     along = [field.name for field in fields(Beliefs) if field.name not in whole]
-    arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in along}
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in along
+    }
     return replace(parts[0], matrix=matrix, **arrays)
 
 
 @compiled
-def over_blocks(years: Array, correlation: Array32, crypto: Mask, shared: Array) -> tuple[Array, Array]:
+def over_blocks(
+    years: Array, correlation: Array32, crypto: Mask, shared: Array
+) -> tuple[Array, Array]:
     """Each symbol's own years [K, S] in the blocks, and the correlation [K, S, S] over them.
 
-    What is between the classes counts in proportion to the news they share; the matrix stays positive definite.
+    What is between the classes counts in proportion to the news they share; the matrix stays
+    positive definite.
     """
-    blocks, size = len(shared), len(crypto)
-    own, over = np.empty((blocks, size)), np.empty((blocks, size, size))
+    blocks = len(shared)
+    size = len(crypto)
+    own = np.empty((blocks, size))
+    over = np.empty((blocks, size, size))
     for k in range(blocks):
         for s in range(size):
             own[k, s] = years[k, 1] if crypto[s] else years[k, 0]
@@ -137,12 +163,16 @@ def block_moments(
     forecast: bool,
     size: int,
 ) -> tuple[Array, Array, Mask]:
-    """Expected return [K, size], 0 for what does not decide; covariance [K, size, size], 0 without a forecast; who has one.
+    """Expected return [K, size], 0 for what does not decide; covariance [K, size, size], 0 without
+    a forecast; who has one.
 
-    premium [S]: a year, beside the forecast where that counts. size: S, and what is held beside the panel.
+    premium [S]: a year, beside the forecast where that counts. size: S, and what is held beside the
+    panel.
     """
     blocks, symbols = sigma.shape
-    expected, covariance, known = np.zeros((blocks, size)), np.zeros((blocks, size, size)), np.zeros(size, dtype=np.bool_)
+    expected = np.zeros((blocks, size))
+    covariance = np.zeros((blocks, size, size))
+    known = np.zeros(size, dtype=np.bool_)
     for k in range(blocks):
         for s in range(symbols):
             known[s] = np.isfinite(sigma[0, s])

@@ -11,15 +11,17 @@ import numpy as np
 
 from execution.orders import Account, Fill, Order
 
-WHOLE = 1 - 1e-12  # of an order: it has filled; tens of millions of a coin are no exact number of billionths in a float
+# The part of an order that counts as all of it: tens of millions of a coin are no exact number of
+# billionths in a float.
+WHOLE = 1 - 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
     """What the venue allows with a symbol.
 
-    easy_to_borrow: whether it can be sold short without a locate. increment: the smallest step of a quantity; smallest: the
-    least quantity of an order.
+    easy_to_borrow: whether it can be sold short without a locate. increment: the smallest step of a
+    quantity; smallest: the least quantity of an order.
     """
 
     symbol: str
@@ -43,7 +45,8 @@ class Broker(Protocol):
         ...
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
-        """Send orders, in their order, and return what has filled; what a market order does not fill at once is cancelled.
+        """Send orders, in their order, and return what has filled; what a market order does not
+        fill at once is cancelled.
 
         An order that is refused fills nothing; one whose id was used before trades nothing again.
         """
@@ -63,16 +66,23 @@ class Broker(Protocol):
 
 
 def place(broker: Broker, orders: Sequence[Order], cancels: Sequence[str] = ()) -> list[Fill]:
-    """End what a decision replaces, send its reductions, and what opens positions only once they have filled whole.
+    """End what a decision replaces, send its reductions, and what opens positions only once they
+    have filled whole.
 
-    The openings were sized for a book without what the reductions take off it: where one does not fill (a halt, a
-    missing bar), adding would carry the book over its ceilings. cancels: ids of open orders.
+    The openings were sized for a book without what the reductions take off it: where one does not
+    fill (a halt, a missing bar), adding would carry the book over its ceilings. cancels: ids of
+    open orders.
     """
     if cancels:
         broker.cancel(cancels)
     reductions = [order for order in orders if order.reduces]
     fills = broker.submit(reductions)
-    filled = {fill.client_order_id: abs(fill.qty) for fill in fills}  # a reduction never pays in coin: one fill an order
-    if any(float(filled.get(order.client_order_id, 0)) < float(order.qty) * WHOLE for order in reductions):
+    filled = {
+        fill.client_order_id: abs(fill.qty) for fill in fills
+    }  # a reduction never pays in coin: one fill an order
+    if any(
+        float(filled.get(order.client_order_id, 0)) < float(order.qty) * WHOLE
+        for order in reductions
+    ):
         return fills
     return fills + broker.submit([order for order in orders if not order.reduces])

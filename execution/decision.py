@@ -18,16 +18,21 @@ from sizing.kelly import SizingProblem
 log = logging.getLogger(__name__)
 
 _NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
-_PLAN = "; over %.3g days premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s, deviation %.0f bp"
+_PLAN = (
+    "; over %.3g days premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
+    " deviation %.0f bp"
+)
 _CHANGE = ": unconstrained %+.3f, weight %+.3f to %+.3f"
 _WORTH = "%s (worth %.2f bp)"
 
 
 class Rests(NamedTuple):
-    """What a target rests on, over all of a plan's blocks, `days` calendar days; NaN where it rests on no forecast.
+    """What a target rests on, over all of a plan's blocks, `days` calendar days; NaN where it rests
+    on no forecast.
 
-    sharpe: stated, of the symbol's class; premium: what follows from it, a year; earned: the same over the plan. forecast: over
-    the plan. worth: what the forecaster's centre was multiplied by, none where it was not. deviation: over the plan.
+    sharpe: stated, of the symbol's class; premium: what follows from it, a year; earned: the same
+    over the plan. forecast: over the plan. worth: what the forecaster's centre was multiplied by,
+    none where it was not. deviation: over the plan.
     """
 
     days: float
@@ -46,10 +51,11 @@ NO_FORECAST = Rests(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
 class Choice(NamedTuple):
     """What was decided for one symbol, and why.
 
-    mu, sigma: forecast over the first block, until the next decision. kelly: weight before any limit or cost, over the whole
-    plan. held: weight before. target: weight under every limit. qty: signed quantity ordered. price: USD, as sized.
-    binding: the limits that hold the target where it is, with their shadow prices: what one more of each, in equity, would
-    add to the plan's expected return net of risk (NaN where there is none). cost: of trading one USD. rests: what the target
+    mu, sigma: forecast over the first block, until the next decision. kelly: weight before any
+    limit or cost, over the whole plan. held: weight before. target: weight under every limit. qty:
+    signed quantity ordered. price: USD, as sized. binding: the limits that hold the target where it
+    is, with their shadow prices: what one more of each, in equity, would add to the plan's expected
+    return net of risk (NaN where there is none). cost: of trading one USD. rests: what the target
     rests on.
     """
 
@@ -78,11 +84,13 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One instant's decision: the choices of the symbols that decided, the orders they led to, and what stood around it.
+    """One instant's decision: the choices of the symbols that decided, the orders they led to, and
+    what stood around it.
 
-    stock_ceiling: stock gross allowed, in multiples of equity. sized: what was sized by which rule, as operators grep for it.
-    failure: why enhanced sizing did not answer, empty where it did; unsolved: the problem that was not solved. cancels: ids of
-    the trader's own open orders that this decision replaces; they end before its orders are sent.
+    stock_ceiling: stock gross allowed, in multiples of equity. sized: what was sized by which rule,
+    as operators grep for it. failure: why enhanced sizing did not answer, empty where it did;
+    unsolved: the problem that was not solved. cancels: ids of the trader's own open orders that
+    this decision replaces; they end before its orders are sent.
     """
 
     at: np.datetime64
@@ -98,7 +106,8 @@ class Decision:
 
 
 class Why(NamedTuple):
-    """Why an order exists: what it follows from. `str` puts it into words, which most orders of a backtest are never asked for.
+    """Why an order exists: what it follows from. `str` puts it into words, which most orders of a
+    backtest are never asked for.
 
     hours: length of the holding interval. failure: of enhanced sizing, empty where it answered.
     """
@@ -124,16 +133,28 @@ def reason(choice: Choice, hours: float) -> str:
 
 
 def planned(r: Rests, hours: float) -> str:
-    """What a choice rests on beyond the next decision, so many hours away, or by a stated premium; empty if neither."""
+    """What a choice rests on beyond the next decision, so many hours away, or by a stated
+    premium; empty if neither.
+    """
     if not (r.sharpe > 0 or r.days * 24 > hours * 1.001):
         return ""
     worth = "" if r.worth is None else f" (worth {r.worth:.2f})"
-    return _PLAN % (r.days, r.earned * 1e4, r.premium * 100, r.sharpe, r.forecast * 1e4, worth, r.deviation * 1e4)
+    return _PLAN % (
+        r.days,
+        r.earned * 1e4,
+        r.premium * 100,
+        r.sharpe,
+        r.forecast * 1e4,
+        worth,
+        r.deviation * 1e4,
+    )
 
 
 def _bound_by(binding: Mapping[str, float]) -> str:
     """What binds and its worth, as a reason says it."""
-    worth = [name if price != price else _WORTH % (name, price * 1e4) for name, price in binding.items()]
+    worth = [
+        name if price != price else _WORTH % (name, price * 1e4) for name, price in binding.items()
+    ]
     return f", bound by {' and '.join(worth)}" if worth else ""
 
 

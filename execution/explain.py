@@ -25,8 +25,11 @@ FILES = ("decisions", "orders", "fills")
 BASIS_POINTS = 1e4
 
 
-def explain(run: Path, *, order: str | None = None, symbol: str | None = None, at: str | None = None) -> str:
-    """The story of one order, or of the decision on a symbol at an instant (its last order, if none is given), in lines.
+def explain(
+    run: Path, *, order: str | None = None, symbol: str | None = None, at: str | None = None
+) -> str:
+    """The story of one order, or of the decision on a symbol at an instant (its last order, if none
+    is given), in lines.
 
     Raises
     ------
@@ -38,7 +41,8 @@ def explain(run: Path, *, order: str | None = None, symbol: str | None = None, a
         found = orders[orders["client_order_id"] == order]
         if found.empty:
             raise InputError(f"--order: {run} has no order {order!r}")
-        name, when = str(found["symbol"].iloc[0]), found["at"].iloc[0]
+        name = str(found["symbol"].iloc[0])
+        when = found["at"].iloc[0]
     else:
         name = instrument(symbol or "").symbol
         when = _when(run, decisions, orders, name, at)
@@ -55,12 +59,16 @@ def _read(run: Path, name: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except FileNotFoundError:
-        raise InputError(f"RUN: {run} holds no {name}.parquet; name the folder of a backtest's results") from None
+        raise InputError(
+            f"RUN: {run} holds no {name}.parquet; name the folder of a backtest's results"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"RUN: {path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def _when(run: Path, decisions: pd.DataFrame, orders: pd.DataFrame, name: str, at: str | None) -> pd.Timestamp:
+def _when(
+    run: Path, decisions: pd.DataFrame, orders: pd.DataFrame, name: str, at: str | None
+) -> pd.Timestamp:
     """The instant asked for; else that of the symbol's last order, else of its last decision."""
     if at is not None:
         return pd.Timestamp(instant(at, name="--at"), tz="UTC")
@@ -76,17 +84,25 @@ def _decided(c: dict[Any, Any]) -> list[str]:
     """The decision, from what was expected to the quantity."""
     hours = (c["until"] - c["at"]) / pd.Timedelta(hours=1)
     lines = [
-        f"{c['symbol']}, decided {c['at']:%Y-%m-%dT%H:%MZ} for {hours:g} h, until {c['until']:%Y-%m-%dT%H:%MZ}",
-        f"  expected return {c['mu'] * BASIS_POINTS:+.2f} bp, deviation {c['sigma'] * BASIS_POINTS:.2f} bp",
+        f"{c['symbol']}, decided {c['at']:%Y-%m-%dT%H:%MZ} for {hours:g} h, until"
+        f" {c['until']:%Y-%m-%dT%H:%MZ}",
+        f"  expected return {c['mu'] * BASIS_POINTS:+.2f} bp, deviation"
+        f" {c['sigma'] * BASIS_POINTS:.2f} bp",
         *([f"  {words}"] if (words := planned(_rests(c), hours).lstrip("; ")) else []),
         f"  weight before any limit {c['kelly']:+.4f} of equity",
         f"  held {c['held']:+.4f}, target {c['target']:+.4f}",
     ]
     for limit in str(c["binding"]).split("+") if c["binding"] else []:
         price = c.get(f"shadow_{limit}", np.nan)
-        worth = f", one more of equity there would add {price * BASIS_POINTS:.3f} bp" if price == price else ""
+        worth = (
+            f", one more of equity there would add {price * BASIS_POINTS:.3f} bp"
+            if price == price
+            else ""
+        )
         lines.append(f"  bound by {limit}{worth}")
-    change = f"  quantity {c['qty']:+g} at {c['price']:,.4f} USD, reckoned to cost {c['cost']:,.2f} USD"
+    change = (
+        f"  quantity {c['qty']:+g} at {c['price']:,.4f} USD, reckoned to cost {c['cost']:,.2f} USD"
+    )
     return [*lines, change if c["qty"] else "  nothing ordered"]
 
 
@@ -100,11 +116,17 @@ def _sent(sent: pd.DataFrame, filled: pd.DataFrame) -> list[str]:
     """The orders, their reasons and their fills."""
     lines = []
     for o in sent.to_dict("records"):
-        lines += [f"order {o['client_order_id']}: {o['side']} {o['qty']:g}, {o['type']}, {o['tif']}", f"  {o['reason']}"]
+        lines += [
+            f"order {o['client_order_id']}: {o['side']} {o['qty']:g}, {o['type']}, {o['tif']}",
+            f"  {o['reason']}",
+        ]
         own = filled[filled["client_order_id"] == o["client_order_id"]]
         for f in own.to_dict("records"):
             price = f"at {f['price']:,.4f} USD" if f["price"] > 0 else "as a fee in coin"
-            lines.append(f"  filled {f['qty']:+g} {price}, fee {f['fee']:,.4f} USD, {f['at']:%Y-%m-%dT%H:%MZ}")
+            lines.append(
+                f"  filled {f['qty']:+g} {price}, fee {f['fee']:,.4f} USD,"
+                f" {f['at']:%Y-%m-%dT%H:%MZ}"
+            )
         if own.empty:
             lines.append("  not filled")
     return lines

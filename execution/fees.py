@@ -15,7 +15,9 @@ BASIS_POINT = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class DatedRate:
-    """A rate in force from a New York date (inclusive) until the next one. cap: most a trade pays, USD."""
+    """A rate in force from a New York date (inclusive) until the next one. cap: most a trade
+    pays, USD.
+    """
 
     since: str
     rate: float
@@ -27,12 +29,16 @@ class DatedRate:
         except ValueError:
             raise InputError(f"fees: since {self.since!r} is no date (YYYY-MM-DD)") from None
         if not (self.rate >= 0 and self.cap >= 0):
-            raise InputError(f"fees: rate {self.rate} or cap {self.cap} since {self.since} is negative")
+            raise InputError(
+                f"fees: rate {self.rate} or cap {self.cap} since {self.since} is negative"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class CryptoTier:
-    """The coin venue's fees from a 30-day volume in USD on: fractions of what is traded, taken in what is received."""
+    """The coin venue's fees from a 30-day volume in USD on: fractions of what is traded, taken
+    in what is received.
+    """
 
     volume: float
     maker: float
@@ -40,16 +46,19 @@ class CryptoTier:
 
     def __post_init__(self) -> None:
         if not (self.volume >= 0 and 0 <= self.maker < 1 and 0 <= self.taker < 1):
-            raise InputError(f"fees.crypto_tiers: {self.volume}, {self.maker}, {self.taker} is no volume with two fractions")
+            raise InputError(
+                f"fees.crypto_tiers: {self.volume}, {self.maker}, {self.taker} is no volume with"
+                " two fractions"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class FeeSchedule:
     """Regulatory fees on stocks by date, the coin venue's fees by volume, and commissions.
 
-    sec_per_dollar: SEC section 31, on sales. taf_per_share: FINRA trading activity fee, on sales. cat_per_share:
-    consolidated audit trail, both sides. crypto_tiers: from volume 0 up. commission_bps: basis points of any trade;
-    commission_per_share: USD.
+    sec_per_dollar: SEC section 31, on sales. taf_per_share: FINRA trading activity fee, on sales.
+    cat_per_share: consolidated audit trail, both sides. crypto_tiers: from volume 0 up.
+    commission_bps: basis points of any trade; commission_per_share: USD.
     """
 
     sec_per_dollar: tuple[DatedRate, ...] = ()
@@ -66,7 +75,9 @@ class FeeSchedule:
                 raise InputError(f"fees.{name}: dates must increase, got {', '.join(dates)}")
         volumes = [tier.volume for tier in self.crypto_tiers]
         if not volumes or volumes[0] != 0 or volumes != sorted(set(volumes)):
-            raise InputError(f"fees.crypto_tiers: volumes must begin at 0 and increase, got {volumes}")
+            raise InputError(
+                f"fees.crypto_tiers: volumes must begin at 0 and increase, got {volumes}"
+            )
         for name in ("commission_bps", "commission_per_share"):
             if not 0 <= getattr(self, name) < 5_000:
                 raise InputError(f"fees.{name}: {getattr(self, name)} is outside 0 … 5000")
@@ -81,8 +92,9 @@ class FeeSchedule:
 class TradingCosts:
     """What a market order pays beside fees, by class: basis points of price, and market impact.
 
-    impact: a trade also pays impact · volatility of a bar · √(its share of the bar's volume) of price, the square-root law
-    (Almgren et al. 2005; Tóth et al. 2011); 0 leaves it out, about 1 is usual. A decision reckons with the basis points.
+    impact: a trade also pays impact · volatility of a bar · √(its share of the bar's volume) of
+    price, the square-root law (Almgren et al. 2005; Tóth et al. 2011); 0 leaves it out, about 1 is
+    usual. A decision reckons with the basis points.
     """
 
     stock_half_spread_bps: float = 1.0
@@ -103,16 +115,20 @@ class TradingCosts:
 
     def half_spread(self, crypto: npt.NDArray[np.bool_]) -> Array:
         """[S] fraction of price."""
-        return np.where(crypto, self.crypto_half_spread_bps, self.stock_half_spread_bps) * BASIS_POINT
+        return (
+            np.where(crypto, self.crypto_half_spread_bps, self.stock_half_spread_bps) * BASIS_POINT
+        )
 
     def slippage(self, crypto: npt.NDArray[np.bool_]) -> Array:
         """[S] fraction of price."""
         return np.where(crypto, self.crypto_slippage_bps, self.stock_slippage_bps) * BASIS_POINT
 
     def expected(self, crypto: npt.NDArray[np.bool_], fees: FeeSchedule) -> Array:
-        """[S] cost of trading one USD that a decision reckons with: half-spread, slippage, commission, the taker fee.
+        """[S] cost of trading one USD that a decision reckons with: half-spread, slippage,
+        commission, the taker fee.
 
-        Regulatory fees on stocks (below 0.3 basis points of a sale) are left out of the decision, not of the ledger.
+        Regulatory fees on stocks (below 0.3 basis points of a sale) are left out of the decision,
+        not of the ledger.
         """
         spread = self.stock_half_spread_bps * BASIS_POINT, self.crypto_half_spread_bps * BASIS_POINT
         slippage = self.stock_slippage_bps * BASIS_POINT, self.crypto_slippage_bps * BASIS_POINT
@@ -122,8 +138,12 @@ class TradingCosts:
         return np.where(crypto, coin, stock)
 
 
-def rates_on(rates: tuple[DatedRate, ...], dates: npt.NDArray[np.datetime64], default: float = 0.0) -> tuple[Array, Array]:
-    """Rate and cap in force on each New York date, [D] each; `default` without a cap before the first."""
+def rates_on(
+    rates: tuple[DatedRate, ...], dates: npt.NDArray[np.datetime64], default: float = 0.0
+) -> tuple[Array, Array]:
+    """Rate and cap in force on each New York date, [D] each; `default` without a cap before the
+    first.
+    """
     if not rates:
         return np.full(len(dates), default), np.full(len(dates), np.inf)
     since = np.array([rate.since for rate in rates], dtype="datetime64[D]")

@@ -31,12 +31,14 @@ class SymbolRate:
 class MarginTerms:
     """What the broker lends, and for how much; rates are yearly, simple, / 360 a night.
 
-    regime: `current` applies today's rules to every date, `dated` the pattern-day-trader rule before 2026-06-04.
-    leverage: stock gross over equity by day, from margin_equity USD of equity up, 1× below. interest_rate: on the debit
-    carried overnight, unless interest_rates (dated) says otherwise. debit: `trade` counts today's trades, `settlement`
-    only those that have settled. short_proceeds: what a short was sold for is held against it, or credited against the
-    debit. cash_rate: earned by idle cash. borrow_rate: of a short's value, and borrow_rates by
-    symbol. requirements: maintenance by symbol where it is above the ordinary, 0.5 for a 2× fund, 0.75 for a 3× one.
+    regime: `current` applies today's rules to every date, `dated` the pattern-day-trader rule
+    before 2026-06-04. leverage: stock gross over equity by day, from margin_equity USD of equity
+    up, 1× below. interest_rate: on the debit carried overnight, unless interest_rates (dated) says
+    otherwise. debit: `trade` counts today's trades, `settlement` only those that have settled.
+    short_proceeds: what a short was sold for is held against it, or credited against the debit.
+    cash_rate: earned by idle cash. borrow_rate: of a short's value, and borrow_rates by symbol.
+    requirements: maintenance by symbol where it is above the ordinary, 0.5 for a 2× fund, 0.75 for
+    a 3× one.
     """
 
     regime: Literal["current", "dated"] = "current"

@@ -20,7 +20,15 @@ from trainingdata.sessions import stamp
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
 TimeInForce = Literal["day", "gtc", "ioc", "fok", "opg", "cls"]
-PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent", "take_profit", "stop_loss", "or_stop")
+PRICES = (
+    "limit_price",
+    "stop_price",
+    "trail_price",
+    "trail_percent",
+    "take_profit",
+    "stop_loss",
+    "or_stop",
+)
 MOST = 10**12  # no order is for more
 ENDLESS = float("inf")
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -35,13 +43,14 @@ _NOTHING = Decimal(0)
 class Order:
     """An order; qty > 0, a multiple of the instrument's increment or all that is held.
 
-    client_order_id: a function of strategy, instant, symbol, leg and attempt, so that the same intention never has two.
-    reason: why it exists; `str` says it in words. reduces: whether it only brings a position nearer to zero. tif: `opg` and
-    `cls` trade in the session's first and last print alone, `fok` whole or not at all. limit_price, stop_price: USD, where
-    the type needs them. trail_price (USD), trail_percent: one of them, how far a trailing stop follows behind the best
-    price since it was sent. take_profit, stop_loss: USD, what a bracket sends once the order fills; or_stop: USD, the stop
-    beside a limit. Of two exits, whichever fills cancels the other. extended_hours: whether it may trade outside regular
-    hours.
+    client_order_id: a function of strategy, instant, symbol, leg and attempt, so that the same
+    intention never has two. reason: why it exists; `str` says it in words. reduces: whether it only
+    brings a position nearer to zero. tif: `opg` and `cls` trade in the session's first and last
+    print alone, `fok` whole or not at all. limit_price, stop_price: USD, where the type needs them.
+    trail_price (USD), trail_percent: one of them, how far a trailing stop follows behind the best
+    price since it was sent. take_profit, stop_loss: USD, what a bracket sends once the order fills;
+    or_stop: USD, the stop beside a limit. Of two exits, whichever fills cancels the other.
+    extended_hours: whether it may trade outside regular hours.
     """
 
     client_order_id: str
@@ -63,40 +72,67 @@ class Order:
 
     def __post_init__(self) -> None:
         if not (self.qty.is_finite() and 0 < self.qty < MOST):
-            raise ValueError(f"{self.client_order_id}: qty must be above 0 and below {MOST:,}, got {self.qty}")
+            raise ValueError(
+                f"{self.client_order_id}: qty must be above 0 and below {MOST:,}, got {self.qty}"
+            )
         if not _IDENTITY.fullmatch(self.client_order_id):
-            raise ValueError(f"client_order_id must be 1 to 128 letters, digits, '.', '_' or '-', got {self.client_order_id!r}")
+            raise ValueError(
+                "client_order_id must be 1 to 128 letters, digits, '.', '_' or '-', got"
+                f" {self.client_order_id!r}"
+            )
         if self.type != "market" or _prices(self) != _UNPRICED:
             self._check_prices()
             self._check_exits()
 
     def _check_exits(self) -> None:
-        if self.or_stop is not None and (self.type != "limit" or self.take_profit or self.stop_loss):
-            raise ValueError(f"{self.client_order_id}: or_stop stands beside a limit order without a bracket")
+        if self.or_stop is not None and (
+            self.type != "limit" or self.take_profit or self.stop_loss
+        ):
+            raise ValueError(
+                f"{self.client_order_id}: or_stop stands beside a limit order without a bracket"
+            )
         if self.legs and len(self.client_order_id) > 120:
-            raise ValueError(f"{self.client_order_id}: an order with exits has an id of 120 characters at most")
+            raise ValueError(
+                f"{self.client_order_id}: an order with exits has an id of 120 characters at most"
+            )
 
     def _check_prices(self) -> None:
-        for name, needed in (("limit_price", "limit" in self.type), ("stop_price", self.type in ("stop", "stop_limit"))):
+        for name, needed in (
+            ("limit_price", "limit" in self.type),
+            ("stop_price", self.type in ("stop", "stop_limit")),
+        ):
             price = getattr(self, name)
             if needed != (price is not None):
-                raise ValueError(f"{self.client_order_id}: a {self.type} order {'needs a' if needed else 'has no'} {name}")
+                raise ValueError(
+                    f"{self.client_order_id}: a {self.type} order"
+                    f" {'needs a' if needed else 'has no'} {name}"
+                )
         trails = (self.trail_price is not None) + (self.trail_percent is not None)
         if trails != (self.type == "trailing_stop"):
-            raise ValueError(f"{self.client_order_id}: trail_price or trail_percent belongs to a trailing_stop, one of them")
+            raise ValueError(
+                f"{self.client_order_id}: trail_price or trail_percent belongs to a trailing_stop,"
+                " one of them"
+            )
         for name in PRICES:
             price = getattr(self, name)
             if price is not None and not 0 < price < float("inf"):
                 raise ValueError(f"{self.client_order_id}: {name} must be above 0, got {price}")
-        if self.take_profit and self.stop_loss and (self.take_profit > self.stop_loss) != (self.side == "buy"):
+        if (
+            self.take_profit
+            and self.stop_loss
+            and (self.take_profit > self.stop_loss) != (self.side == "buy")
+        ):
             raise ValueError(
-                f"{self.client_order_id}: a {self.side}'s take_profit {self.take_profit} is on the wrong side"
+                f"{self.client_order_id}: a {self.side}'s take_profit {self.take_profit} is on the"
+                " wrong side"
                 f" of its stop_loss {self.stop_loss}"
             )
 
     @property
     def legs(self) -> tuple[Order, ...]:
-        """The exits it brings, each with an id of its own: those of a bracket, or the stop beside it."""
+        """The exits it brings, each with an id of its own: those of a bracket, or the stop
+        beside it.
+        """
         if _exits(self) == _NO_EXITS:
             return ()
         back: Side = "sell" if self.side == "buy" else "buy"
@@ -111,7 +147,16 @@ class Order:
 
     def _leg(self, name: str, side: Side, **more: Any) -> Order:
         why = f"{name} of {self.client_order_id}"
-        return Order(f"{self.client_order_id}.{name}", self.symbol, side, self.qty, why, reduces=True, tif=self.tif, **more)
+        return Order(
+            f"{self.client_order_id}.{name}",
+            self.symbol,
+            side,
+            self.qty,
+            why,
+            reduces=True,
+            tif=self.tif,
+            **more,
+        )
 
     @property
     def signed_qty(self) -> Decimal:
@@ -123,7 +168,8 @@ class Order:
 class OrderTerms:
     """What an order may be worth, USD: a fraction of a share at least, coins at most.
 
-    room: share of the most that an order in parts leaves free for what the price does until it arrives.
+    room: share of the most that an order in parts leaves free for what the price does until it
+    arrives.
     """
 
     smallest_fraction: float = 1.0
@@ -156,10 +202,13 @@ class OrderTerms:
             naming the coin.
         """
         for s in np.flatnonzero(bars.crypto).tolist():
-            worth = float(bars.instruments[s].increment) * float(bars.own(s)[1][:, HIGH].max(initial=0.0))
+            worth = float(bars.instruments[s].increment) * float(
+                bars.own(s)[1][:, HIGH].max(initial=0.0)
+            )
             if worth > self.largest:
                 raise InputError(
-                    f"orders.largest_coin: {self.largest_coin:g} USD less room is below the {worth:.2f} that one increment"
+                    f"orders.largest_coin: {self.largest_coin:g} USD less room is below the"
+                    f" {worth:.2f} that one increment"
                     f" of {bars.symbols[s]} comes to be worth"
                 )
 
@@ -170,8 +219,9 @@ TERMS = OrderTerms()
 class Fill(NamedTuple):
     """What an order did: qty signed, price and fee in USD.
 
-    at: the start of the bar whose open it met, or the instant at which the bar that filled it within became known. A coin
-    purchase pays its fee in coin: a second fill of the same order, with a negative qty at price 0.
+    at: the start of the bar whose open it met, or the instant at which the bar that filled it
+    within became known. A coin purchase pays its fee in coin: a second fill of the same order, with
+    a negative qty at price 0.
     """
 
     client_order_id: str
@@ -186,10 +236,11 @@ class Fill(NamedTuple):
 class Account:
     """An account in USD as of an instant; negative cash is borrowing.
 
-    positions: signed quantities. prices: last known closes. unsettled: net proceeds of stock trades that settle on the
-    next session, without those of shorts that are still open. short_proceeds: what open shorts were sold for. leverage:
-    stock gross that the venue allows at most, in multiples of equity; shorting: whether it lends shares; blocked: whether
-    it takes no orders at all. equity: cash plus positions at those prices.
+    positions: signed quantities. prices: last known closes. unsettled: net proceeds of stock trades
+    that settle on the next session, without those of shorts that are still open. short_proceeds:
+    what open shorts were sold for. leverage: stock gross that the venue allows at most, in
+    multiples of equity; shorting: whether it lends shares; blocked: whether it takes no orders at
+    all. equity: cash plus positions at those prices.
     """
 
     cash: float
@@ -205,7 +256,8 @@ class Account:
     equity: float = field(init=False)
 
     def __post_init__(self) -> None:
-        prices, value = self.prices, 0.0
+        prices = self.prices
+        value = 0.0
         for symbol, quantity in self.positions.items():
             if quantity:
                 if symbol not in prices:
@@ -223,7 +275,9 @@ class Account:
 
     @property
     def undone(self) -> Mapping[str, Decimal]:
-        """Signed quantity held that open orders would take off a position, by symbol: it counts until they have filled."""
+        """Signed quantity held that open orders would take off a position, by symbol: it counts
+        until they have filled.
+        """
         found: dict[str, Decimal] = {}
         for order in self.open_orders:
             held = self.positions.get(order.symbol, Decimal(0))
@@ -238,8 +292,16 @@ class Account:
 
     @property
     def unborrowed_cash(self) -> float:
-        """Cash that may buy coins: above zero, without unsettled stock proceeds, what shorts were sold for, and open bids."""
-        return max(0.0, self.cash - max(self.unsettled, 0.0) - self.short_proceeds - coin_bids(self.open_orders, self.prices))
+        """Cash that may buy coins: above zero, without unsettled stock proceeds, what shorts
+        were sold for, and open bids.
+        """
+        return max(
+            0.0,
+            self.cash
+            - max(self.unsettled, 0.0)
+            - self.short_proceeds
+            - coin_bids(self.open_orders, self.prices),
+        )
 
 
 def coin_bids(orders: Iterable[Order], prices: Mapping[str, float]) -> float:
@@ -253,8 +315,12 @@ def exact(quantity: float) -> Decimal:
     return Decimal(int(quantity)) if quantity.is_integer() else Decimal(repr(quantity))
 
 
-def client_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0) -> str:
-    """The identity of an order: the same for the same instant, symbol, leg and attempt of a strategy."""
+def client_order_id(
+    strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0
+) -> str:
+    """The identity of an order: the same for the same instant, symbol, leg and attempt of a
+    strategy.
+    """
     return _identity(strategy, stamp(at), symbol, leg, attempt)
 
 
@@ -263,7 +329,9 @@ def _identity(strategy: str, when: str, symbol: str, leg: int, attempt: int = 0)
 
 
 def strategy_of(client_order_id: str) -> str:
-    """The name of the strategy whose order this is; names may hold dashes, what follows them in an identity does not."""
+    """The name of the strategy whose order this is; names may hold dashes, what follows them in
+    an identity does not.
+    """
     return client_order_id.rsplit("-", 4)[0]
 
 
@@ -272,16 +340,20 @@ def rebalance(
     at: np.datetime64,
     targets: Iterable[tuple[Instrument, Decimal, Decimal, float, object]],
 ) -> tuple[Order, ...]:
-    """Orders that move each instrument from what is held to its target: (instrument, held, target, most, reason).
+    """Orders that move each instrument from what is held to its target: (instrument, held, target,
+    most, reason).
 
-    A change of sign is two orders, a close and an opening one: no order flips a position. Reductions come first, then
-    coin purchases, then the rest, each by symbol. A quantity is in whole increments, unless it closes a position. What
-    exceeds `most`, the quantity of one order, goes out in parts as equal as increments allow.
+    A change of sign is two orders, a close and an opening one: no order flips a position.
+    Reductions come first, then coin purchases, then the rest, each by symbol. A quantity is in
+    whole increments, unless it closes a position. What exceeds `most`, the quantity of one order,
+    goes out in parts as equal as increments allow.
     """
     ranked: list[tuple[int, str, Order]] = []
     when = stamp(at)
     for item, held, target, most, reason in targets:
-        symbol, coin, leg = item.symbol, item.kind is Kind.CRYPTO, 0
+        symbol = item.symbol
+        coin = item.kind is Kind.CRYPTO
+        leg = 0
         tif: TimeInForce = "gtc" if coin else "day"
         crosses = held * target < 0
         steps = ((held, _NOTHING), (_NOTHING, target)) if crosses else ((held, target),)
@@ -292,10 +364,16 @@ def rebalance(
             rank = 0 if reduces else 1 if coin else 2
             side: Side = "buy" if after > before else "sell"
             size = abs(after - before)
-            qty = size if after == 0 or not size % item.increment else whole(float(size), item.increment)
+            qty = (
+                size
+                if after == 0 or not size % item.increment
+                else whole(float(size), item.increment)
+            )
             for part in _parts(qty, most, item.increment):
                 identity = _identity(strategy, when, symbol, leg)
-                ranked.append((rank, symbol, Order(identity, symbol, side, part, reason, reduces, tif=tif)))
+                ranked.append(
+                    (rank, symbol, Order(identity, symbol, side, part, reason, reduces, tif=tif))
+                )
                 leg += 1
     ranked.sort(key=_RANK)
     return tuple([order for _, _, order in ranked])

@@ -1,6 +1,7 @@
 """Beliefs from bars: of one instant or of a whole history, by the same functions.
 
-A backtest has them computed once, a live loop has those of the last instant, and both read the same numbers.
+A backtest has them computed once, a live loop has those of the last instant, and both read the same
+numbers.
 """
 
 from __future__ import annotations
@@ -51,25 +52,39 @@ def beliefs(
     blocks: Blocks,
     progress: Progress,
 ) -> Beliefs:
-    """The beliefs of every instant of the panel from `since` on, each from the bars up to it alone."""
+    """The beliefs of every instant of the panel from `since` on, each from the bars up to it
+    alone.
+    """
     first = int(np.searchsorted(bars.times, since))
     closed = _closed(bars.between(first, len(bars.times)))
     table = forecaster.forecast(bars, since, progress)
     rows = np.flatnonzero(closed.any(axis=1))
-    times, closed = bars.times[first:][rows], closed[rows]
+    times = bars.times[first:][rows]
+    closed = closed[rows]
     ends = _ends(bars, times, closed, blocks)
     latest = table.latest[:, first:].T[rows].astype(np.int64)
     moments = _moments(table, bars, latest, times, ends, rule)
-    fresh = (latest >= 0) & (table.windows.issued_at[np.maximum(latest, 0)] == times[:, None]) if len(table.windows) else closed
+    fresh = (
+        (latest >= 0) & (table.windows.issued_at[np.maximum(latest, 0)] == times[:, None])
+        if len(table.windows)
+        else closed
+    )
     with np.errstate(invalid="ignore"):
-        deciding = closed & fresh & (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
+        deciding = (
+            closed & fresh & (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
+        )
     overnight = np.array([not stays_open(now) for now in times], dtype=bool)
     cuts = overnight & is_decision(Kind.STOCK, times)
     kept = deciding.any(axis=1) | cuts
-    deciding, cuts, times, ends = deciding[kept], cuts[kept], times[kept], ends[kept]
+    deciding = deciding[kept]
+    cuts = cuts[kept]
+    times = times[kept]
+    ends = ends[kept]
     moments = _Moments(*(part[kept] for part in moments))
     matrices = _matrices(correlations, bars, times, np.asarray(deciding.any(axis=1)))
-    return _formed(bars, times, ends, deciding, overnight[kept], cuts, moments, *matrices, correlations.within)
+    return _formed(
+        bars, times, ends, deciding, overnight[kept], cuts, moments, *matrices, correlations.within
+    )
 
 
 def outlook(
@@ -82,21 +97,26 @@ def outlook(
     rule: Volatility,
     blocks: Blocks,
 ) -> Belief:
-    """What a decision of one symbol alone believes at any instant, from then to the next decision that can change it.
+    """What a decision of one symbol alone believes at any instant, from then to the next decision
+    that can change it.
 
     Raises
     ------
     NoForecast
-        where the symbol's last bar that should be known by then is missing, or too few came before it.
+        where the symbol's last bar that should be known by then is missing, or too few came before
+        it.
     """
     if symbol not in bars.symbols:
         raise NoForecast(f"{symbol}: no forecast: there are no bars of it")
     s = bars.symbols.index(symbol)
-    kind, own = bars.instruments[s].kind, bars.own(s)[0]
+    kind = bars.instruments[s].kind
+    own = bars.own(s)[0]
     here = np.array([now])
     if not len(own) or bar_position(kind, here)[0] - bar_position(kind, own[-1:])[0] >= 1.0:
         last = utc_text(own[-1]) if len(own) else "never"
-        raise NoForecast(f"{symbol}: no forecast: its last bar was known at {last}, and it is {utc_text(now)}")
+        raise NoForecast(
+            f"{symbol}: no forecast: its last bar was known at {last}, and it is {utc_text(now)}"
+        )
     table = forecaster.forecast(bars, bars.now)
     latest = table.latest[:, -1:].T.astype(np.int64)
     if latest[0, s] < 0 or table.windows.issued_at[latest[0, s]] != own[-1]:
@@ -105,24 +125,32 @@ def outlook(
     ends = _ends(bars, here, only[None], blocks)
     moments = _moments(table, bars, latest, here, ends, rule)
     if not (moments.sigma[0, 0, s] > 0 and np.isfinite(moments.sigma[0, :, s]).all()):
-        raise NoForecast(f"{symbol}: no forecast that spreads between {utc_text(now)} and {utc_text(ends[0, 0])}")
+        raise NoForecast(
+            f"{symbol}: no forecast that spreads between {utc_text(now)} and {utc_text(ends[0, 0])}"
+        )
     matrix = correlations.at(bars).values.astype(np.float32)[None]
-    overnight, none = np.array([not stays_open(now)]), np.zeros(1, dtype=bool)
+    overnight = np.array([not stays_open(now)])
+    none = np.zeros(1, dtype=bool)
     first = np.zeros(1, dtype=np.int64)
-    formed = _formed(bars, here, ends, only[None], overnight, none, moments, first, matrix, correlations.within)
+    formed = _formed(
+        bars, here, ends, only[None], overnight, none, moments, first, matrix, correlations.within
+    )
     found = formed.of(now)
     assert found is not None
     return found
 
 
 def deciding_symbols(bars: Bars) -> Mask:
-    """[S] symbols whose bar closed at the panel's last instant and whose market is open to fill then."""
+    """[S] symbols whose bar closed at the panel's last instant and whose market is open to fill
+    then.
+    """
     closed: Mask = _closed(bars.between(len(bars.times) - 1, len(bars.times)))[0]
     return closed
 
 
 class _Moments(NamedTuple):
-    """mu, sigma [T, K, S] of the blocks; variance [T, S]: a year, for what lies beyond the forecast; worth, signal [T, S].
+    """mu, sigma [T, K, S] of the blocks; variance [T, S]: a year, for what lies beyond the
+    forecast; worth, signal [T, S].
 
     NaN without a forecast; the variance too once the last one is a week old.
     """
@@ -146,10 +174,15 @@ def _formed(
     matrices: Array32,
     within: tuple[float, float],
 ) -> Beliefs:
-    """Beliefs of these instants, with what the calendar and the correlations say about their blocks."""
+    """Beliefs of these instants, with what the calendar and the correlations say about their
+    blocks.
+    """
     begins = np.concatenate([times[:, None], ends[:, :-1]], axis=1)
     spans = begins.ravel(), ends.ravel()
-    years = [(bar_position(kind, spans[1]) - bar_position(kind, spans[0])) / BARS_A_YEAR[kind] for kind in _KINDS]
+    years = [
+        (bar_position(kind, spans[1]) - bar_position(kind, spans[0])) / BARS_A_YEAR[kind]
+        for kind in _KINDS
+    ]
     return Beliefs(
         symbols=bars.symbols,
         at=times,
@@ -183,17 +216,23 @@ def _ends(bars: Bars, times: Instants, closed: Mask, blocks: Blocks) -> Instants
     ends = np.full((len(times), 3 if plans else 1), np.datetime64("1900-01-01", "ns"))
     for kind, members in ((Kind.STOCK, ~bars.crypto), (Kind.CRYPTO, bars.crypto)):
         rows = np.flatnonzero(closed[:, members].any(axis=1))
-        found = np.array([holding_end(kind, now, blocks.holding) for now in times[rows]], dtype="datetime64[ns]")
+        found = np.array(
+            [holding_end(kind, now, blocks.holding) for now in times[rows]], dtype="datetime64[ns]"
+        )
         ends[rows, 0] = np.maximum(ends[rows, 0], found)
         if plans:
-            ends[rows, 1] = np.maximum(ends[rows, 1], bars_later(kind, times[rows], blocks.signal_bars))
+            ends[rows, 1] = np.maximum(
+                ends[rows, 1], bars_later(kind, times[rows], blocks.signal_bars)
+            )
     if plans:
         ends[:, 1] = np.maximum(ends[:, 0], ends[:, 1])
         ends[:, 2] = np.maximum(ends[:, 1], times + blocks.horizon_days * DAY)
     return ends
 
 
-def _matrices(correlations: Correlations, bars: Bars, times: Instants, needed: Mask) -> tuple[Index, Array32]:
+def _matrices(
+    correlations: Correlations, bars: Bars, times: Instants, needed: Mask
+) -> tuple[Index, Array32]:
     """Number [T] of the matrix in force, and matrices [D, S, S].
 
     Where none is needed any of them stands, the identity if there are none.
@@ -203,10 +242,18 @@ def _matrices(correlations: Correlations, bars: Bars, times: Instants, needed: M
     return numbers, matrices if len(matrices) else np.eye(len(bars.symbols), dtype=np.float32)[None]
 
 
-def _moments(table: ForecastTable, bars: Bars, latest: Index, times: Instants, ends: Instants, rule: Volatility) -> _Moments:
+def _moments(
+    table: ForecastTable,
+    bars: Bars,
+    latest: Index,
+    times: Instants,
+    ends: Instants,
+    rule: Volatility,
+) -> _Moments:
     """Moments of the latest forecast of each symbol (number [T, S] of its window, -1 for none)."""
     (count, size), blocks = latest.shape, ends.shape[1]
-    mu, sigma = np.full((count, blocks, size), np.nan), np.full((count, blocks, size), np.nan)
+    mu = np.full((count, blocks, size), np.nan)
+    sigma = np.full((count, blocks, size), np.nan)
     variance, worth, signal = (np.full((count, size), np.nan) for _ in range(3))
     places = np.column_stack([times, ends])
     row_of, slow = slow_variances(bars, times)
@@ -218,31 +265,44 @@ def _moments(table: ForecastTable, bars: Bars, latest: Index, times: Instants, e
         place = np.empty((len(t), blocks + 1))
         for kind, members in ((Kind.STOCK, ~bars.crypto[s]), (Kind.CRYPTO, bars.crypto[s])):
             issued = bar_position(kind, table.windows.issued_at[window[members]])
-            place[members] = bar_position(kind, places[part].ravel()).reshape(-1, blocks + 1)[t[members]] - issued[:, None]
+            place[members] = (
+                bar_position(kind, places[part].ravel()).reshape(-1, blocks + 1)[t[members]]
+                - issued[:, None]
+            )
         asked, where = np.unique(window, return_inverse=True)
-        values, price = table.answer(asked)[where], table.price[window]
+        values = table.answer(asked)[where]
+        price = table.price[window]
         a_year = np.where(bars.crypto[s], BARS_A_YEAR[Kind.CRYPTO], BARS_A_YEAR[Kind.STOCK])
-        last = variance_until(values, price, np.full(len(t), float(HORIZON)), rule, np.zeros(len(t)))
+        last = variance_until(
+            values, price, np.full(len(t), float(HORIZON)), rule, np.zeros(len(t))
+        )
         beyond = np.sqrt(last * a_year / HORIZON * slow[row_of[part][t], s])
         until = np.stack([variance_until(values, price, p, rule, beyond / a_year) for p in place.T])
         sigma[part][t, :, s] = np.sqrt(np.maximum(np.diff(until, axis=0), 0.0)).T
         mu[part][t, :, s] = _expected(values, price, place, table.persistence[window]).T
         alive = times[part][t] - table.windows.issued_at[window] <= GONE
-        variance[part][t, s], worth[part][t, s] = np.where(alive, beyond, np.nan), table.worth[window]
-        signal[part][t, s] = table.skill[window] * np.sqrt(last / HORIZON) / (1.0 - table.persistence[window])
+        variance[part][t, s] = np.where(alive, beyond, np.nan)
+        worth[part][t, s] = table.worth[window]
+        signal[part][t, s] = (
+            table.skill[window] * np.sqrt(last / HORIZON) / (1.0 - table.persistence[window])
+        )
     return _Moments(mu, sigma, variance, worth, signal)
 
 
 def _expected(values: Array32, price: Array, place: Array, persistence: Array) -> Array:
-    """[K, n] returns expected in blocks between own bars `place` [n, K + 1] after a forecast's issue.
+    """[K, n] returns expected in blocks between own bars `place` [n, K + 1] after a forecast's
+    issue.
 
-    The first block's is the forecast's. What it is worth later is its first step, fading by `persistence` [n] a bar: steps
-    that have proven themselves apart say nothing about what comes between them.
+    The first block's is the forecast's. What it is worth later is its first step, fading by
+    `persistence` [n] a bar: steps that have proven themselves apart say nothing about what comes
+    between them.
     """
     expected = np.empty((place.shape[1] - 1, len(place)))
     expected[0] = expected_between(values, price, place[:, 0], place[:, 1])
     if len(expected) > 1:
         first = expected_between(values, price, np.zeros(len(place)), np.ones(len(place)))
         left = persistence[:, None] ** place[:, 1:]
-        expected[1:] = (first[:, None] * (left[:, :-1] - left[:, 1:]) / (1.0 - persistence[:, None])).T
+        expected[1:] = (
+            first[:, None] * (left[:, :-1] - left[:, 1:]) / (1.0 - persistence[:, None])
+        ).T
     return expected

@@ -2,8 +2,9 @@
 
     python -m execution.quantity NVDA 150 [--json] [key=value …]
 
-Settings are those of configs/live.yaml: `broker.url_override=URL`, `data.dir=[DIR]` for bars from files instead of the venue's.
-Keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY. It reads; it sends nothing.
+Settings are those of configs/live.yaml: `broker.url_override=URL`, `data.dir=[DIR]` for bars from
+files instead of the venue's. Keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY. It reads; it
+sends nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ Fetch = Callable[[Sequence[str], np.datetime64], Bars]  # bars of symbols, as kn
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """qty: signed quantity to trade now. why: in words. unsolved: the problem of a solver that failed."""
+    """qty: signed quantity to trade now. why: in words. unsolved: the problem of a solver that
+    failed.
+    """
 
     symbol: str
     qty: Decimal
@@ -60,8 +63,8 @@ def get_qty(symbol: str, price: float, *overrides: str) -> Decimal:
     Raises
     ------
     InputError
-        for a symbol, price, configuration or environment that cannot be used, and a venue that does not answer: an account
-        is never invented.
+        for a symbol, price, configuration or environment that cannot be used, and a venue that does
+        not answer: an account is never invented.
     """
     return sized(symbol, price, *overrides).qty
 
@@ -74,7 +77,8 @@ def sized(symbol: str, price: float, *overrides: str) -> Sized:
     settings = LiveSettings.of(composed("live", list(overrides)))
     keys = Keys.of(os.environ)
     broker = AlpacaBroker(settings.broker, keys)
-    account, asset = broker.account(), broker.assets([item.symbol]).get(item.symbol)
+    account = broker.account()
+    asset = broker.assets([item.symbol]).get(item.symbol)
     if account.blocked:
         return Sized(item.symbol, Decimal(0), BLOCKED)
     if asset is not None and not asset.tradable:
@@ -83,23 +87,38 @@ def sized(symbol: str, price: float, *overrides: str) -> Sized:
 
 
 def decide(
-    symbol: str, price: float, settings: LiveSettings, account: Account, fetch: Fetch, asset: Asset | None = None
+    symbol: str,
+    price: float,
+    settings: LiveSettings,
+    account: Account,
+    fetch: Fetch,
+    asset: Asset | None = None,
 ) -> Sized:
-    """The quantity for an account at its own instant, the symbol valued at this price; `fetch` brings the bars.
+    """The quantity for an account at its own instant, the symbol valued at this price; `fetch`
+    brings the bars.
 
     asset: what the venue allows with it, where it says so.
     """
-    now, item = account.as_of, instrument(symbol)
+    now = account.as_of
+    item = instrument(symbol)
     if item.kind is Kind.STOCK and not in_session(np.array([now]))[0]:
-        return Sized(symbol, Decimal(0), f"its market is shut at {utc_text(now)}; nothing can be traded now")
+        return Sized(
+            symbol, Decimal(0), f"its market is shut at {utc_text(now)}; nothing can be traded now"
+        )
     account = replace(account, prices={**_waiting_prices(account), **account.prices, symbol: price})
     held = (s for s, q in account.exposure.items() if q)
-    wanted = {symbol, *((instrument(s).symbol for s in settings.symbols) if settings.symbols else held)}
+    wanted = {
+        symbol,
+        *((instrument(s).symbol for s in settings.symbols) if settings.symbols else held),
+    }
     try:
         bars = settings.seen(settings.counted(fetch(sorted(wanted), now)))
         if asset is not None:
             venues = settings.increments == "broker"
-            own = (allowed(i, asset, increments=venues) if i.symbol == symbol else i for i in bars.instruments)
+            own = (
+                allowed(i, asset, increments=venues) if i.symbol == symbol else i
+                for i in bars.instruments
+            )
             bars = replace(bars, instruments=tuple(own))
         account = _checked(account.priced(closes_of(bars)))
         trader = settings.trader(settings.forecaster.build(bars.symbols))
@@ -111,12 +130,16 @@ def decide(
     if decision.failure:
         log.warning("%s: Enhanced sizing failed: %s", symbol, decision.failure)
     lines = [f"Enhanced sizing failed: {decision.failure}"] if decision.failure else []
-    lines += [line.split(":")[0] for line in decision.sized] + [reason(choice, float((belief.until - now) / HOUR))]
+    lines += [line.split(":")[0] for line in decision.sized] + [
+        reason(choice, float((belief.until - now) / HOUR))
+    ]
     log.info("%s: %+f: %s", symbol, choice.qty, "; ".join(lines))
     return Sized(symbol, choice.qty, "; ".join(lines), decision.unsolved)
 
 
-def _without_forecast(symbol: str, price: float, settings: LiveSettings, account: Account, why: str) -> Sized:
+def _without_forecast(
+    symbol: str, price: float, settings: LiveSettings, account: Account, why: str
+) -> Sized:
     """No new risk, or what the legacy rule says where it is asked to answer."""
     rules = settings.sizing
     qty = sizing_quantity.get_qty(
@@ -131,7 +154,11 @@ def _without_forecast(symbol: str, price: float, settings: LiveSettings, account
         risk_multiplier=rules.risk_multiplier,
     )
     asked = not rules.enhanced or rules.fallback == "legacy"
-    return Sized(symbol, qty, f"Enhanced sizing failed: {why}" + ("; Legacy sizing" if asked else "; no new risk"))
+    return Sized(
+        symbol,
+        qty,
+        f"Enhanced sizing failed: {why}" + ("; Legacy sizing" if asked else "; no new risk"),
+    )
 
 
 def _fetch(settings: LiveSettings, keys: Keys) -> Fetch:
@@ -142,9 +169,14 @@ def _fetch(settings: LiveSettings, keys: Keys) -> Fetch:
         there = find_files(folders, None)
         missing = [s for s in symbols if s not in there]
         if missing:
-            log.warning("no bars in data.dir of %s: counts for the limits, without a forecast", " ".join(missing))
+            log.warning(
+                "no bars in data.dir of %s: counts for the limits, without a forecast",
+                " ".join(missing),
+            )
         if len(missing) == len(symbols):
-            raise NoForecast(f"no forecast: no file of {' '.join(symbols)} in {' '.join(map(str, folders))}")
+            raise NoForecast(
+                f"no forecast: no file of {' '.join(symbols)} in {' '.join(map(str, folders))}"
+            )
         return read_bars(folders, [s for s in symbols if s in there], end=now)
 
     def from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:
@@ -159,7 +191,9 @@ def _fetch(settings: LiveSettings, keys: Keys) -> Fetch:
 
 def _waiting_prices(account: Account) -> dict[str, float]:
     """Limits and stops of open orders, for symbols that are not held and have no other price."""
-    priced = ((order.symbol, order.limit_price or order.stop_price) for order in account.open_orders)
+    priced = (
+        (order.symbol, order.limit_price or order.stop_price) for order in account.open_orders
+    )
     return {symbol: price for symbol, price in priced if price is not None}
 
 
@@ -167,17 +201,24 @@ def _checked(account: Account) -> Account:
     """The account, once everything in it has a price."""
     unpriced = [s for s, q in account.exposure.items() if q and s not in account.prices]
     if unpriced:
-        raise BrokerError(f"{unpriced[0]}: an open order, but no position, bar or limit says what it is worth")
+        raise BrokerError(
+            f"{unpriced[0]}: an open order, but no position, bar or limit says what it is worth"
+        )
     return account
 
 
 def main() -> None:
     """Command line."""
-    parser = Parser(description="The quantity of one symbol to trade now, and why. Reads the account; sends nothing.")
+    parser = Parser(
+        description="The quantity of one symbol to trade now, and why. "
+        "Reads the account; sends nothing."
+    )
     parser.add_argument("symbol")
     parser.add_argument("price", type=float, help="USD")
     parser.add_argument("--json", action="store_true", help='{"symbol", "qty", "why"}')
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/live.yaml")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="any setting of configs/live.yaml"
+    )
     given = parser.parse_intermixed_args()
     parser.refuse_others(given.overrides)
     with one_line("nothing was sent"):
@@ -187,7 +228,9 @@ def main() -> None:
             keep_unsolved(answer.unsolved)
     if given.json:
         qty = int(answer.qty) if answer.qty == int(answer.qty) else float(answer.qty)
-        sys.stdout.write(json.dumps({"symbol": answer.symbol, "qty": qty, "why": answer.why}) + "\n")
+        sys.stdout.write(
+            json.dumps({"symbol": answer.symbol, "qty": qty, "why": answer.why}) + "\n"
+        )
         return
     sys.stdout.write(f"{answer.symbol} {answer.qty:+f}: {answer.why}\n")
 

@@ -34,10 +34,12 @@ TEXT = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason"}
 
 
 class Row(NamedTuple):
-    """The account after the fills of an instant, marked at the last known closes; from interest on, that instant's flows.
+    """The account after the fills of an instant, marked at the last known closes; from interest on,
+    that instant's flows.
 
-    other is signed and holds every flow of cash that is neither a fill, its fee nor interest: borrow and rounding of the
-    day's fees (paid), dividends, interest on cash. coin_fees are paid in coin.
+    other is signed and holds every flow of cash that is neither a fill, its fee nor interest:
+    borrow and rounding of the day's fees (paid), dividends, interest on cash. coin_fees are paid in
+    coin.
     """
 
     at: np.datetime64
@@ -58,7 +60,9 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One decider's decisions, fills and account rows, in time order; margin: how often the broker stepped in."""
+    """One decider's decisions, fills and account rows, in time order; margin: how often the
+    broker stepped in.
+    """
 
     name: str
     decisions: list[Decision]
@@ -80,18 +84,34 @@ class Run:
         for f in self.fills:
             if f.price > 0:
                 filled[f.client_order_id] = filled.get(f.client_order_id, Decimal(0)) + abs(f.qty)
-        return sum(filled.get(order.client_order_id) != order.qty for d in self.decisions for order in d.orders)
+        return sum(
+            filled.get(order.client_order_id) != order.qty
+            for d in self.decisions
+            for order in d.orders
+        )
 
     def fill_frame(self) -> pd.DataFrame:
         """qty signed, price and fee in USD."""
-        return _frame(FILLS, [(f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id) for f in self.fills])
+        return _frame(
+            FILLS,
+            [(f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id) for f in self.fills],
+        )
 
     def order_frame(self) -> pd.DataFrame:
         """Every order that was sent, and why; qty above 0."""
         return _frame(
             ORDERS,
             [
-                (d.at, o.client_order_id, o.symbol, o.side, float(o.qty), o.type, o.tif, str(o.reason))
+                (
+                    d.at,
+                    o.client_order_id,
+                    o.symbol,
+                    o.side,
+                    float(o.qty),
+                    o.type,
+                    o.tif,
+                    str(o.reason),
+                )
                 for d in self.decisions
                 for o in d.orders
             ],
@@ -100,27 +120,32 @@ class Run:
     def decision_frame(self) -> pd.DataFrame:
         """A row per symbol that decided.
 
-        mu and sigma as forecast up to `until`; `plan_…`: what the target rests on, as `Rests` has it; kelly (before any limit),
-        held and target as weights; price in USD; cost of the change in USD; `shadow_…`: what one more of a limit, in equity,
-        would add to the plan's expected return net of risk, 0 where it does not bind.
+        mu and sigma as forecast up to `until`; `plan_…`: what the target rests on, as `Rests` has
+        it; kelly (before any limit), held and target as weights; price in USD; cost of the change
+        in USD; `shadow_…`: what one more of a limit, in equity, would add to the plan's expected
+        return net of risk, 0 where it does not bind.
         """
         return _frame(DECISIONS, [_choice_row(d, c) for d in self.decisions for c in d.choices])
 
 
 def rests_on_prior(run: Run) -> float | None:
-    """Share of the mean position that rests on the stated premium; the rest is the forecast's. None where neither is anything.
+    """Share of the mean position that rests on the stated premium; the rest is the forecast's. None
+    where neither is anything.
 
-    Each target counts by its size, by how long it is held until the next decision, and by what the plan expects of it: the
-    premium against the forecast, both without sign.
+    Each target counts by its size, by how long it is held until the next decision, and by what the
+    plan expects of it: the premium against the forecast, both without sign.
     """
-    earned, forecast = 0.0, 0.0
+    earned = 0.0
+    forecast = 0.0
     for decision in run.decisions:
         hours = float((decision.until - decision.at) / HOUR)
         for c in decision.choices:
             if np.isfinite(c.target) and np.isfinite(c.rests.earned):
                 both = abs(c.rests.earned) + abs(c.rests.forecast)
                 earned += hours * abs(c.target) * abs(c.rests.earned) / both if both > 0 else 0.0
-                forecast += hours * abs(c.target) * abs(c.rests.forecast) / both if both > 0 else 0.0
+                forecast += (
+                    hours * abs(c.target) * abs(c.rests.forecast) / both if both > 0 else 0.0
+                )
     return earned / (earned + forecast) if earned + forecast > 0 else None
 
 
@@ -136,7 +161,9 @@ def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFram
     for k, name in enumerate(columns):
         values = [row[k] for row in rows]
         if name in ("at", "until"):
-            data[name] = pd.DatetimeIndex(np.array(values, dtype="datetime64[ns]")).tz_localize("UTC")
+            data[name] = pd.DatetimeIndex(np.array(values, dtype="datetime64[ns]")).tz_localize(
+                "UTC"
+            )
         else:
             data[name] = pd.Series(values, dtype="str" if name in TEXT else "float64")
     return pd.DataFrame(data, columns=list(columns))
@@ -144,7 +171,11 @@ def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFram
 
 def writers_of(run: Run) -> dict[str, Callable[[Path], object]]:
     """What writes each file of a run's decisions, orders and fills, by its name."""
-    frames = {"fills.parquet": run.fill_frame, "orders.parquet": run.order_frame, "decisions.parquet": run.decision_frame}
+    frames = {
+        "fills.parquet": run.fill_frame,
+        "orders.parquet": run.order_frame,
+        "decisions.parquet": run.decision_frame,
+    }
     frames |= {"equity.parquet": run.equity} if run.rows else {}
     return {name: partial(_write_parquet, frame, run.name) for name, frame in frames.items()}
 

@@ -1,10 +1,12 @@
 """Sells credit spreads on a paper account, follows them and books what they did, until interrupted.
 
-    python -m execution.sell_spreads vix=VIX.parquet [strategies=[PUT,IRON_CONDOR]] [broker.url_override=URL] [key=value …]
+    python -m execution.sell_spreads vix=VIX.parquet [strategies=[PUT,IRON_CONDOR]]
+    [broker.url_override=URL] [key=value …]
 
-The account it sizes from and books in is that of `python -m sizing.contracts`; begin it with `init`. Interrupted or killed, it
-goes on where it was when it is started again; what is open stays open meanwhile, and nobody watches it. Its options are its
-own: where they are traded by hand it orders nothing more, and says so.
+The account it sizes from and books in is that of `python -m sizing.contracts`; begin it with
+`init`. Interrupted or killed, it goes on where it was when it is started again; what is open stays
+open meanwhile, and nobody watches it. Its options are its own: where they are traded by hand it
+orders nothing more, and says so.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ from trainingdata.volatility_index import RESPONSE, volatility_index
 
 @dataclass(frozen=True, slots=True)
 class SellingSettings:
-    """Settings of configs/sell_spreads.yaml, which says what each means; sizing: the autoscaler's, beside the others."""
+    """Settings of configs/sell_spreads.yaml, which says what each means; sizing: the
+    autoscaler's, beside the others.
+    """
 
     strategies: tuple[str, ...] = ("PUT",)
     underlying: str = "SPY"
@@ -64,13 +68,25 @@ class SellingSettings:
             raise InputError(f"strategies: {list(self.strategies)} names none, or one twice")
         if instrument(self.underlying).kind is not Kind.STOCK:
             raise InputError(f"underlying: {self.underlying} is no stock")
-        refuse_outside(self, scale=(1e-3, 1e3), response=(-20, 20), window=(0.1, 60), interval=(0, 3600), patience=(0, 600))
+        refuse_outside(
+            self,
+            scale=(1e-3, 1e3),
+            response=(-20, 20),
+            window=(0.1, 60),
+            interval=(0, 3600),
+            patience=(0, 600),
+        )
         if self.root == self.underlying and self.rules.leave_at is None:
-            raise InputError(f"rules.leave_at: options on {self.root} deliver shares; name a minute before the close")
+            raise InputError(
+                f"rules.leave_at: options on {self.root} deliver shares; name a minute before the"
+                " close"
+            )
         if self.looks is not None and self.looks < 1:
             raise InputError(f"looks: {self.looks} is below 1")
         if not self.broker.paper:
-            raise InputError("broker.paper: spreads are sold on paper accounts and practice servers only")
+            raise InputError(
+                "broker.paper: spreads are sold on paper accounts and practice servers only"
+            )
 
     @classmethod
     def of(cls, config: DictConfig) -> SellingSettings:
@@ -86,7 +102,9 @@ class SellingSettings:
     def told(self) -> SellerRules:
         """What the seller is told."""
         rules = tuple(replace(self.rules, strategy=strategy_of(name)) for name in self.strategies)
-        return SellerRules(self.root, rules, self.costs, self.implied, self.sizing, self.window, self.response)
+        return SellerRules(
+            self.root, rules, self.costs, self.implied, self.sizing, self.window, self.response
+        )
 
 
 def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = time.sleep) -> None:
@@ -109,7 +127,9 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
     told = settings.told()
     files = account_files(settings.sizing, told.mode)
     if files.empty:
-        raise InputError(f"{files.folder}: there is no account; `python -m sizing.contracts init` begins one")
+        raise InputError(
+            f"{files.folder}: there is no account; `python -m sizing.contracts init` begins one"
+        )
     volatility_index(settings.vix, "vix")
     seller = SpreadSeller(venue, told, lambda: volatility_index(settings.vix, "vix"), notices)
     try:
@@ -119,8 +139,12 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
         raise InputError(f"{files.folder}: another seller works on this account") from None
 
 
-def _follow(seller: SpreadSeller, notices: Notices, settings: SellingSettings, wait: Callable[[float], None]) -> None:
-    """Step after step; whatever one meets, what is open has to be followed, but where its own file cannot be read."""
+def _follow(
+    seller: SpreadSeller, notices: Notices, settings: SellingSettings, wait: Callable[[float], None]
+) -> None:
+    """Step after step; whatever one meets, what is open has to be followed, but where its own
+    file cannot be read.
+    """
     shown: tuple[str, ...] | None = None
     trouble = ""
     for number in itertools.count() if settings.looks is None else range(settings.looks):
@@ -150,7 +174,10 @@ def _show(state: OpenSpreads) -> None:
     """Print what is open."""
     for spread in state.spreads:
         legs = "/".join(f"{leg.strike:g}" for leg in spread.spread.legs)
-        sys.stdout.write(f"{spread.trade_id}: {spread.contracts} {spread.strategy} {legs} sold at {spread.credit}\n")
+        sys.stdout.write(
+            f"{spread.trade_id}: {spread.contracts} {spread.strategy} {legs} sold at"
+            f" {spread.credit}\n"
+        )
     if not state.spreads:
         sys.stdout.write("nothing is open\n")
     sys.stdout.flush()

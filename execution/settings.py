@@ -32,10 +32,10 @@ from trainingdata.stored_correlation import CorrelationSettings
 class TradingSettings:
     """Data, forecaster, sizing and costs of a trader.
 
-    symbols: none means every symbol the data holds. start, end: New York dates, both inclusive, or instants with a zone.
-    capital: USD of an account that no venue keeps. seed: of whatever is drawn at random. strategy: the name orders carry.
-    increments: thousandths of a coin (`original`), or the billionths in which the venue counts (`broker`); whole shares in
-    both.
+    symbols: none means every symbol the data holds. start, end: New York dates, both inclusive, or
+    instants with a zone. capital: USD of an account that no venue keeps. seed: of whatever is drawn
+    at random. strategy: the name orders carry. increments: thousandths of a coin (`original`), or
+    the billionths in which the venue counts (`broker`); whole shares in both.
     """
 
     symbols: tuple[str, ...] = ()
@@ -58,7 +58,9 @@ class TradingSettings:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.strategy):
-            raise InputError(f"strategy: {self.strategy!r} is not 1 to 64 letters, digits, '.', '_' or '-'")
+            raise InputError(
+                f"strategy: {self.strategy!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
+            )
         if not 0 < self.capital < 1e12:
             raise InputError(f"capital: {self.capital} is outside 0 … 1e12 USD")
 
@@ -72,24 +74,42 @@ class TradingSettings:
         """The panel with the increments these settings name."""
         if self.increments == "original":
             return bars
-        items = tuple(replace(i, increment=BILLIONTH) if i.kind is Kind.CRYPTO else i for i in bars.instruments)
+        items = tuple(
+            replace(i, increment=BILLIONTH) if i.kind is Kind.CRYPTO else i
+            for i in bars.instruments
+        )
         return replace(bars, instruments=items)
 
     def seen(self, bars: Bars) -> Bars:
-        """The panel as a decision at its end sees it: raw prices are adjusted for the splits known then."""
+        """The panel as a decision at its end sees it: raw prices are adjusted for the splits
+        known then.
+        """
         actions = self._splits()
         return split_adjusted(bars, actions) if actions else bars
 
     def views(self, bars: Bars, first: int) -> Iterator[tuple[int, int, Bars]]:
-        """The instants from number `first` on as rows [begin, end), each with the panel up to them as they see it."""
+        """The instants from number `first` on as rows [begin, end), each with the panel up to
+        them as they see it.
+        """
         for begin, end in spans_without_split(bars, self._splits(), first):
             yield begin, end, self.seen(bars.between(0, end))
 
-    def beliefs(self, trader: Trader, bars: Bars, first: int, progress: Progress = silent) -> Beliefs:
-        """What a trader believes at every instant from number `first` on, each from what was known then."""
-        return joined([trader.beliefs(seen, bars.times[begin], progress) for begin, _, seen in self.views(bars, first)])
+    def beliefs(
+        self, trader: Trader, bars: Bars, first: int, progress: Progress = silent
+    ) -> Beliefs:
+        """What a trader believes at every instant from number `first` on, each from what was
+        known then.
+        """
+        return joined(
+            [
+                trader.beliefs(seen, bars.times[begin], progress)
+                for begin, _, seen in self.views(bars, first)
+            ]
+        )
 
-    def prepared(self, trader: Trader, bars: Bars, first: int, progress: Progress = silent) -> Trader:
+    def prepared(
+        self, trader: Trader, bars: Bars, first: int, progress: Progress = silent
+    ) -> Trader:
         """The trader with these beliefs computed in advance."""
         return replace(trader, table=self.beliefs(trader, bars, first, progress))
 
@@ -118,8 +138,8 @@ class TradingSettings:
 class LiveSettings(TradingSettings):
     """A trader with an account at a venue.
 
-    history_days: calendar days of bars that a decision is made from. bar_patience: seconds that a pass waits for bars that
-    have closed and are not there.
+    history_days: calendar days of bars that a decision is made from. bar_patience: seconds that a
+    pass waits for bars that have closed and are not there.
     """
 
     broker: BrokerSettings = field(default_factory=BrokerSettings)

@@ -38,12 +38,18 @@ class Standing(Protocol):
         """Whether the account takes no orders at all."""
 
 
-def refusal(order: Order, asset: Asset | None = None, account: Standing | None = None, terms: OrderTerms = TERMS) -> str:
+def refusal(
+    order: Order,
+    asset: Asset | None = None,
+    account: Standing | None = None,
+    terms: OrderTerms = TERMS,
+) -> str:
     """Why the venue would not take an order, in words; empty where it would.
 
     asset: what it allows with the symbol, account: what is held and open, where these are known.
     """
-    coin, fraction = instrument(order.symbol).kind is Kind.CRYPTO, order.qty % 1 != 0
+    coin = instrument(order.symbol).kind is Kind.CRYPTO
+    fraction = order.qty % 1 != 0
     if fraction and order.qty % BILLIONTH:
         return f"a quantity has nine decimals at most, not {order.qty:f}"
     return (
@@ -54,11 +60,17 @@ def refusal(order: Order, asset: Asset | None = None, account: Standing | None =
 
 
 def _misshapen(order: Order, coin: bool, fraction: bool) -> str:
-    """Coins trade as market, limit and stop-limit orders, gtc or ioc; fractions of a share and the auctions for a day."""
+    """Coins trade as market, limit and stop-limit orders, gtc or ioc; fractions of a share and
+    the auctions for a day.
+    """
     if coin:
         sound = order.type in ("market", "limit", "stop_limit") and order.tif in ("gtc", "ioc")
         sound &= not (order.legs or order.extended_hours)
-        return "" if sound else "coins take market, limit and stop-limit orders, gtc or ioc, without exits"
+        return (
+            ""
+            if sound
+            else "coins take market, limit and stop-limit orders, gtc or ioc, without exits"
+        )
     if fraction and order.tif != "day":
         return "fractions of a share trade in day orders only"
     if fraction and order.legs:
@@ -75,25 +87,36 @@ def _misshapen(order: Order, coin: bool, fraction: bool) -> str:
 
 
 def _not_allowed(order: Order, coin: bool, fraction: bool, asset: Asset) -> str:
-    """A fraction of what has none, a short of what cannot be borrowed, a quantity between the asset's steps."""
+    """A fraction of what has none, a short of what cannot be borrowed, a quantity between the
+    asset's steps.
+    """
     opens_short = order.side == "sell" and not order.reduces and not coin
     if not asset.tradable:
         return f"{order.symbol} is not tradable now"
     if opens_short and not (asset.shortable and asset.easy_to_borrow):
         return f"{order.symbol} cannot be sold short now"
     if not coin and fraction and (not asset.fractionable or opens_short):
-        return f"{order.symbol} trades in whole shares" + (" where it is sold short" if opens_short else "")
+        return f"{order.symbol} trades in whole shares" + (
+            " where it is sold short" if opens_short else ""
+        )
     if order.qty % asset.increment or order.qty < asset.smallest:
-        return f"quantities of {order.symbol} are multiples of {asset.increment:f}, at least {asset.smallest:f}"
+        return (
+            f"quantities of {order.symbol} are multiples of {asset.increment:f}, at least"
+            f" {asset.smallest:f}"
+        )
     return ""
 
 
-def _out_of_place(order: Order, coin: bool, fraction: bool, account: Standing, terms: OrderTerms) -> str:
+def _out_of_place(
+    order: Order, coin: bool, fraction: bool, account: Standing, terms: OrderTerms
+) -> str:
     """Too small or too large, against the account's own open order, or through zero.
 
-    A position is closed before the opposite one is opened; what closes one whole is never too small.
+    A position is closed before the opposite one is opened; what closes one whole is never too
+    small.
     """
-    held, change = account.positions.get(order.symbol, _NOTHING), order.signed_qty
+    held = account.positions.get(order.symbol, _NOTHING)
+    change = order.signed_qty
     if coin or (fraction and change != -held):
         price = order.limit_price or order.stop_price or account.prices.get(order.symbol)
         if why := _worth_too_little_or_much(order, coin, price, terms):
@@ -106,16 +129,26 @@ def _out_of_place(order: Order, coin: bool, fraction: bool, account: Standing, t
         if _meets(order, other):
             return f"it would trade with the account's own {other.client_order_id} (a wash trade)"
     if held * change < 0:
-        free = abs(held) - sum((other.qty for other in beside if other.side == order.side), Decimal(0))
+        free = abs(held) - sum(
+            (other.qty for other in beside if other.side == order.side), Decimal(0)
+        )
         if order.qty > free:
-            return f"insufficient qty available: {max(free, Decimal(0)):f} of {held:f} may be closed; no order goes through 0"
+            return (
+                f"insufficient qty available: {max(free, Decimal(0)):f} of {held:f} may be closed;"
+                " no order goes through 0"
+            )
     return ""
 
 
-def _worth_too_little_or_much(order: Order, coin: bool, price: float | None, terms: OrderTerms) -> str:
+def _worth_too_little_or_much(
+    order: Order, coin: bool, price: float | None, terms: OrderTerms
+) -> str:
     worth = None if price is None else float(order.qty) * price
     if worth is not None and not coin and worth < terms.smallest_fraction:
-        return f"a fraction of a share is worth ${terms.smallest_fraction:g} at least, this ${worth:.2f}"
+        return (
+            f"a fraction of a share is worth ${terms.smallest_fraction:g} at least, this"
+            f" ${worth:.2f}"
+        )
     if worth is not None and coin and worth > terms.largest_coin:
         return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"
     return ""
@@ -141,7 +174,8 @@ class VenueRules:
         self._assets: Mapping[str, Asset] = {}
 
     def applied(self, bars: Bars, now: np.datetime64, *, increments: bool) -> Bars:
-        """The panel with what its symbols allow: whether they trade and can be short; increments: the venue's, for coins.
+        """The panel with what its symbols allow: whether they trade and can be short; increments:
+        the venue's, for coins.
 
         Raises
         ------
@@ -150,12 +184,19 @@ class VenueRules:
         """
         asked = now.astype("datetime64[D]"), bars.symbols
         if asked != self._asked:
-            self._assets, self._asked = self._broker.assets(bars.symbols), asked
-        return replace(bars, instruments=tuple(self._allowed(item, increments) for item in bars.instruments))
+            self._assets = self._broker.assets(bars.symbols)
+            self._asked = asked
+        return replace(
+            bars, instruments=tuple(self._allowed(item, increments) for item in bars.instruments)
+        )
 
     def _allowed(self, item: Instrument, increments: bool) -> Instrument:
         asset = self._assets.get(item.symbol)
-        return replace(item, tradable=False) if asset is None else allowed(item, asset, increments=increments)
+        return (
+            replace(item, tradable=False)
+            if asset is None
+            else allowed(item, asset, increments=increments)
+        )
 
 
 def allowed(item: Instrument, asset: Asset, *, increments: bool) -> Instrument:

@@ -1,10 +1,11 @@
 """Forecast every symbol at every bar of a history, through the cache.
 
-    python -m forecasting.batch 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D [output=FILE.parquet] [key=value …]
+    python -m forecasting.batch 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
+    [output=FILE.parquet] [key=value …]
 
-Without `output` the cache is filled and nothing else. The file has a row a symbol, instant, step and level: symbol,
-issued_at, step, target_at (when that bar becomes known, by the calendar), level, value (USD); by instant and symbol, levels
-rising. It is written whole or not at all.
+Without `output` the cache is filled and nothing else. The file has a row a symbol, instant, step
+and level: symbol, issued_at, step, target_at (when that bar becomes known, by the calendar), level,
+value (USD); by instant and symbol, levels rising. It is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ log = logging.getLogger("forecasting")
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """symbols: none means every symbol the data holds. start, end: New York dates, both inclusive, or instants with a
-    zone; forecasts issued between them. output: Parquet file, none to fill the cache only."""
+    """symbols: none means every symbol the data holds. start, end: New York dates, both inclusive,
+    or instants with a zone; forecasts issued between them. output: Parquet file, none to fill the
+    cache only."""
 
     symbols: tuple[str, ...] = ()
     start: str | None = None
@@ -58,7 +60,9 @@ class BatchSettings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """table: the forecasts. rows: numbers of those issued within the span, by instant and symbol."""
+    """table: the forecasts. rows: numbers of those issued within the span, by instant and
+    symbol.
+    """
 
     bars: Bars
     table: ForecastTable
@@ -78,7 +82,8 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
     windows = Windows.of(bars, first, settings.forecaster.context_length)
     if not (windows.issued_at >= first).any():
         raise InputError(
-            f"start, end: nothing can be forecast between {utc_text(first)} and {utc_text(last)}: no bar closes then, or no"
+            f"start, end: nothing can be forecast between {utc_text(first)} and {utc_text(last)}:"
+            " no bar closes then, or no"
             f" symbol has {settings.forecaster.context_length} bars of its own"
         )
     table = settings.forecaster.build(bars.symbols).forecast(bars, first, progress)
@@ -93,13 +98,18 @@ def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> None
 
     done = 0
     try:
-        with whole(output) as part, parquet.ParquetWriter(part, _schema(), compression="zstd") as writer:
+        with (
+            whole(output) as part,
+            parquet.ParquetWriter(part, _schema(), compression="zstd") as writer,
+        ):
             for rows in _portions(batch.rows):
                 writer.write_table(_table(batch, rows))
                 done += len(rows)
                 progress("rows written", done, len(batch.rows))
     except OSError as error:
-        raise InputError(f"output: {output} cannot be written: {error.strerror or error}") from error
+        raise InputError(
+            f"output: {output} cannot be written: {error.strerror or error}"
+        ) from error
 
 
 def _portions(rows: Index) -> Iterator[Index]:
@@ -127,17 +137,22 @@ def _table(batch: Batch, rows: Index) -> pa.Table:
     """The long form of these forecasts; a step without a forecast has no row."""
     import pyarrow as pa
 
-    windows, bars = batch.table.windows, batch.bars
-    symbol, issued = windows.symbol[rows], windows.issued_at[rows]
+    windows = batch.table.windows
+    bars = batch.bars
+    symbol = windows.symbol[rows]
+    issued = windows.issued_at[rows]
     target = np.empty((len(rows), HORIZON), dtype="datetime64[ns]")
     for kind in {item.kind for item in bars.instruments}:
         mine = np.array([item.kind is kind for item in bars.instruments])[symbol]
         target[mine] = bars_after(kind, issued[mine], HORIZON)
     values = batch.table.answer(rows).astype(np.float64).ravel()
     there = np.isfinite(values)
-    size, levels = HORIZON * len(LEVELS), len(LEVELS)
+    size = HORIZON * len(LEVELS)
+    levels = len(LEVELS)
     columns = {
-        "symbol": pa.DictionaryArray.from_arrays(np.repeat(symbol, size)[there].astype(np.int32), list(bars.symbols)),
+        "symbol": pa.DictionaryArray.from_arrays(
+            np.repeat(symbol, size)[there].astype(np.int32), list(bars.symbols)
+        ),
         "issued_at": np.repeat(issued, size)[there],
         "step": np.tile(np.repeat(np.arange(1, HORIZON + 1), levels), len(rows))[there],
         "target_at": np.repeat(target.ravel(), levels)[there],
@@ -145,7 +160,9 @@ def _table(batch: Batch, rows: Index) -> pa.Table:
         "value": values[there],
     }
     schema = _schema()
-    return pa.table({k: pa.array(v, type=schema.field(k).type) for k, v in columns.items()}, schema=schema)
+    return pa.table(
+        {k: pa.array(v, type=schema.field(k).type) for k, v in columns.items()}, schema=schema
+    )
 
 
 def run_command(config: DictConfig) -> None:
@@ -163,7 +180,8 @@ def run_command(config: DictConfig) -> None:
                 write_batch(batch, output, progress)
     where = f", written to {output}" if output is not None else ""
     taken = time.monotonic() - began
-    count, symbols = len(batch.rows), len(batch.bars.symbols)
+    count = len(batch.rows)
+    symbols = len(batch.bars.symbols)
     print(f"{count:,} forecasts of {symbols} symbols by {batch.table.name} in {taken:.1f} s{where}")  # noqa: T201
 
 

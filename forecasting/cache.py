@@ -30,7 +30,8 @@ UNFINISHED = 3600  # seconds after which a file still being written is taken for
 def listed(cache: Path) -> Iterator[dict[str, Any]]:
     """A row a shelf: what its forecasts depend on, months, files, forecasts, bytes, last use."""
     for shelf, specification in shelves(cache):
-        files, rows = shelf.files(), 0
+        files = shelf.files()
+        rows = 0
         for path in files:
             try:
                 rows += forecast_file.count(path)
@@ -40,7 +41,10 @@ def listed(cache: Path) -> Iterator[dict[str, Any]]:
         yield {
             "shelf": shelf.folder.name,
             "weights": str(specification.get("weights", "?"))[:12],
-            **{k: specification.get(k, "?") for k in ("implementation", "context_length", "dtype", "augmentation", "group")},
+            **{
+                k: specification.get(k, "?")
+                for k in ("implementation", "context_length", "dtype", "augmentation", "group")
+            },
             "computed": specification.get("computed", ""),
             "months": len({f.parent for f in files}),
             "files": len(files),
@@ -51,14 +55,18 @@ def listed(cache: Path) -> Iterator[dict[str, Any]]:
 
 
 def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
-    """Remove shelves not used for so many days, damaged and misplaced files and what killed runs left; join each month's files.
+    """Remove shelves not used for so many days, damaged and misplaced files and what killed runs
+    left; join each month's files.
 
     How many of each: shelves, damaged, misplaced, unfinished, joined.
     """
     done = {"shelves": 0, "damaged": 0, "misplaced": 0, "unfinished": 0, "joined": 0}
     now = time.time()
     for shelf, _ in list(shelves(cache)):
-        if unused_days is not None and now - (shelf.folder / "specification.json").stat().st_mtime > unused_days * 86_400:
+        if (
+            unused_days is not None
+            and now - (shelf.folder / "specification.json").stat().st_mtime > unused_days * 86_400
+        ):
             shutil.rmtree(shelf.folder)
             done["shelves"] += 1
             continue
@@ -89,8 +97,12 @@ def main() -> None:
     parser = Parser(prog="python -m forecasting.cache", description="The cache of forecasts.")
     parser.add_argument("command", choices=("list", "verify", "prune"))
     kept = Path(composed("batch", []).forecaster.cache)
-    parser.add_argument("--folder", type=Path, default=kept, help="default: the configured one, %(default)s")
-    parser.add_argument("--unused-days", type=float, help="prune: also remove what no run has used for so many days")
+    parser.add_argument(
+        "--folder", type=Path, default=kept, help="default: the configured one, %(default)s"
+    )
+    parser.add_argument(
+        "--unused-days", type=float, help="prune: also remove what no run has used for so many days"
+    )
     words = parser.parse_args()
     folder = words.folder.expanduser()
     if words.unused_days is not None and words.unused_days < 0:
@@ -99,12 +111,23 @@ def main() -> None:
         fail(InputError(f"--folder: {folder} is no folder; nothing is kept there"))
     console = Console(width=None if sys.stdout.isatty() else 200)
     if words.command == "list":
-        about = ("shelf", "weights", "version", "context", "dtype", "augmentation", "group", "computed")
+        about = (
+            "shelf",
+            "weights",
+            "version",
+            "context",
+            "dtype",
+            "augmentation",
+            "group",
+            "computed",
+        )
         table = Table(*about, "months", "files", "forecasts", "MB", "used")
         for row in listed(folder):
             *texts, size, used = row.values()
             table.add_row(
-                *(f"{t:,}" if isinstance(t, int) else str(t) for t in texts), f"{size / 1e6:,.1f}", f"{used:%Y-%m-%d %H:%M}"
+                *(f"{t:,}" if isinstance(t, int) else str(t) for t in texts),
+                f"{size / 1e6:,.1f}",
+                f"{used:%Y-%m-%d %H:%M}",
             )
         console.print(table)
     elif words.command == "verify":
@@ -112,8 +135,13 @@ def main() -> None:
         faults = [(fault, f) for f in files if (fault := forecast_file.fault(f)) is not None]
         for fault, path in faults:
             console.print(f"{fault}: {path}", highlight=False, soft_wrap=True)
-        counts = [f"{sum(fault == what for fault, _ in faults)} {what}" for what in ("damaged", "misplaced")]
-        console.print(f"{len(files)} files, {', '.join(counts)}" + ("; prune removes them" if faults else ""))
+        counts = [
+            f"{sum(fault == what for fault, _ in faults)} {what}"
+            for what in ("damaged", "misplaced")
+        ]
+        console.print(
+            f"{len(files)} files, {', '.join(counts)}" + ("; prune removes them" if faults else "")
+        )
         sys.exit(1 if faults else 0)
     else:
         done = prune(folder, words.unused_days)

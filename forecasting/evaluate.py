@@ -1,8 +1,10 @@
 """Score a forecaster on bars that followed, beside classical ones: a table, JSON, and a page.
 
-    python -m forecasting.evaluate 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D [forecaster=…] [output=DIR]
+    python -m forecasting.evaluate 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
+    [forecaster=…] [output=DIR]
 
-Every forecaster is scored on the same forecasts: symbol by symbol, bar by bar, those that all of them issue.
+Every forecaster is scored on the same forecasts: symbol by symbol, bar by bar, those that all of
+them issue.
 """
 
 from __future__ import annotations
@@ -32,14 +34,15 @@ from foundation.files import check_output
 from trainingdata.sessions import utc_text
 from trainingdata.source import DataSettings, span_of
 
-NIGHT, LAST_DECISION = "15:30 to 10:30", 5  # a stock's last decision of a full session: two own bars, the night inside
+NIGHT = "15:30 to 10:30"
+LAST_DECISION = 5  # a stock's last decision of a full session: two own bars, the night inside
 Baseline = Literal["ewma", "mix", "garch", "historical"]
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """symbols, start, end: as in a batch. steps: that are scored. against: baselines, uncalibrated. raw: also score the
-    forecaster without calibration. output: folder."""
+    """symbols, start, end: as in a batch. steps: that are scored. against: baselines, uncalibrated.
+    raw: also score the forecaster without calibration. output: folder."""
 
     symbols: tuple[str, ...] = ()
     start: str | None = None
@@ -64,7 +67,9 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Evaluation:
-    """frames: forecaster's name → scores of each of its forecasts, row by row the same forecasts; the first is the main."""
+    """frames: forecaster's name → scores of each of its forecasts, row by row the same
+    forecasts; the first is the main.
+    """
 
     frames: dict[str, pd.DataFrame]
     source: str
@@ -93,15 +98,29 @@ class Evaluation:
     def _group(self, chosen: pd.Series) -> dict[str, Any]:
         """Scores of all forecasters and the main one's skill, by step and over all steps."""
         main = self.frames[self.main]
-        steps = {"all": chosen, **{str(step): chosen & (main["step"] == step) for step in sorted(main["step"].unique())}}
-        night = chosen & (main["kind"] == "stock") & (main["step"] == 2) & (main["slot"] == LAST_DECISION)
+        steps = {
+            "all": chosen,
+            **{
+                str(step): chosen & (main["step"] == step) for step in sorted(main["step"].unique())
+            },
+        }
+        night = (
+            chosen
+            & (main["kind"] == "stock")
+            & (main["step"] == 2)
+            & (main["slot"] == LAST_DECISION)
+        )
         if night.any():
             steps[NIGHT] = night
         found: dict[str, Any] = {}
         for label, rows in steps.items():
             ours = main[rows]
             found[label] = {name: summary(frame[rows]) for name, frame in self.frames.items()}
-            found[label]["skill"] = {name: _gain(ours, frame[rows]) for name, frame in self.frames.items() if name != self.main}
+            found[label]["skill"] = {
+                name: _gain(ours, frame[rows])
+                for name, frame in self.frames.items()
+                if name != self.main
+            }
             hours = ours.groupby("slot")[["inside80", "scale"]].mean()
             found[label]["hours"] = {str(slot): row.to_dict() for slot, row in hours.iterrows()}
             found[label]["fifths"] = fifths(ours, "trailing").to_dict("list")
@@ -109,7 +128,9 @@ class Evaluation:
 
 
 def _gain(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float | None]:
-    """Share of their loss that is saved, its error (none within one week), and its sign where it is beyond two of them."""
+    """Share of their loss that is saved, its error (none within one week), and its sign where
+    it is beyond two of them.
+    """
     mean, error = skill(ours["loss"], theirs["loss"], ours["week"])
     beyond = float(np.sign(mean)) if abs(mean) > 2 * error else 0.0
     return {"mean": mean, "error": None if np.isnan(error) else error, "beyond": beyond}
@@ -133,22 +154,31 @@ def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evalu
     tables = [c.build(bars.symbols).forecast(bars, first, progress) for c in compared]
     rows = comparable(tables, first, last)
     if not len(rows[0]):
-        raise InputError(f"start, end: no forecast is issued by all between {utc_text(first)} and {utc_text(last)}")
+        raise InputError(
+            f"start, end: no forecast is issued by all between {utc_text(first)} and"
+            f" {utc_text(last)}"
+        )
     frames = {}
     for done, (table, mine) in enumerate(zip(tables, rows, strict=True)):
         frames[table.name] = scored(bars, table, mine, settings.steps)
         progress("scores", done + 1, len(tables))
     known = np.logical_and.reduce([frame["loss"].notna() for frame in frames.values()])
     if not known.any():
-        raise InputError("start, end: no forecast's outcome is known yet; end later bars or start earlier")
-    return Evaluation({name: frame[known] for name, frame in frames.items()}, bars.source, first, last)
+        raise InputError(
+            "start, end: no forecast's outcome is known yet; end later bars or start earlier"
+        )
+    return Evaluation(
+        {name: frame[known] for name, frame in frames.items()}, bars.source, first, last
+    )
 
 
 def write_evaluation(evaluation: Evaluation, output: Path) -> dict[str, Any]:
     """Write figures and page; the figures."""
     figures = evaluation.figures()
     output.mkdir(parents=True, exist_ok=True)
-    (output / "evaluation.json").write_text(json.dumps(figures, indent=1, default=float, allow_nan=False) + "\n")
+    (output / "evaluation.json").write_text(
+        json.dumps(figures, indent=1, default=float, allow_nan=False) + "\n"
+    )
     (output / "evaluation.html").write_text(render(figures, evaluation.frames))
     return figures
 
@@ -157,21 +187,43 @@ def print_figures(figures: dict[str, Any]) -> None:
     """A line a class and step."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     against = figures["against"]
-    table = Table("", "step", "loss", *(f"less than {name}" for name in against), "80 % holds", "(return/σ)²", "rank corr.")
+    table = Table(
+        "",
+        "step",
+        "loss",
+        *(f"less than {name}" for name in against),
+        "80 % holds",
+        "(return/σ)²",
+        "rank corr.",
+    )
     for group in ("stock", "crypto"):
         for step, found in figures["groups"].get(group, {}).items():
             ours = found[figures["forecaster"]]
             gains = [_percent(found["skill"][name]) for name in against]
             rank = (
-                f"{ours['information']:+.3f} ± {ours['information_error']:.3f}" if ours["information"] is not None else "none"
+                f"{ours['information']:+.3f} ± {ours['information_error']:.3f}"
+                if ours["information"] is not None
+                else "none"
             )
-            table.add_row(group, step, f"{ours['loss']:.4f}", *gains, f"{ours['inside80']:.3f}", f"{ours['scale']:.2f}", rank)
-    console.print(f"{figures['forecaster']}, {figures['start']} to {figures['end']}, {figures['data']}", highlight=False)
+            table.add_row(
+                group,
+                step,
+                f"{ours['loss']:.4f}",
+                *gains,
+                f"{ours['inside80']:.3f}",
+                f"{ours['scale']:.2f}",
+                rank,
+            )
+    console.print(
+        f"{figures['forecaster']}, {figures['start']} to {figures['end']}, {figures['data']}",
+        highlight=False,
+    )
     console.print(table)
 
 
 def _percent(gain: dict[str, float | None]) -> str:
-    mean, error = gain["mean"] or 0.0, gain["error"]
+    mean = gain["mean"] or 0.0
+    error = gain["error"]
     return f"{100 * mean:+.2f} %" if error is None else f"{100 * mean:+.2f} ± {100 * error:.2f} %"
 
 

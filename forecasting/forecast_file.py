@@ -1,7 +1,8 @@
-"""One file of kept forecasts: its rows, the specification they were made under, and its name, the digest of both.
+"""One file of kept forecasts: its rows, the specification they were made under, and its name, the
+digest of both.
 
-A file lies in FOLDER/<address of the specification>/<month of issue>/. What it holds answers nothing on another shelf: copied
-or moved there it is refused.
+A file lies in FOLDER/<address of the specification>/<month of issue>/. What it holds answers
+nothing on another shelf: copied or moved there it is refused.
 """
 
 from __future__ import annotations
@@ -45,13 +46,21 @@ def digest(specification: str, issued_at: Instants, keys: Keys, values: Array32)
     return total.hexdigest()
 
 
-def encoded(specification: str, symbols: npt.NDArray[np.str_], issued_at: Instants, keys: Keys, values: Array32) -> bytes:
+def encoded(
+    specification: str,
+    symbols: npt.NDArray[np.str_],
+    issued_at: Instants,
+    keys: Keys,
+    values: Array32,
+) -> bytes:
     """Parquet of forecasts [n, H, Q] and of what they were made under."""
     import pyarrow as pa
     from pyarrow import parquet
 
     stamps = pa.array(issued_at.astype("datetime64[ns]"), type=pa.timestamp("ns", tz="UTC"))
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), SIZE)
+    lists = pa.FixedSizeListArray.from_arrays(
+        pa.array(np.ascontiguousarray(values).reshape(-1)), SIZE
+    )
     names = pa.array(symbols.tolist(), type=pa.string()).dictionary_encode()
     table = pa.table({"symbol": names, "issued_at": stamps, "key": pa.array(keys), "values": lists})
     sink = pa.BufferOutputStream()
@@ -108,7 +117,9 @@ def count(path: Path) -> int:
 
 
 def fault(path: Path) -> Fault | None:
-    """What is wrong with a file: it cannot be read, its rows are not those its name says, or it belongs elsewhere."""
+    """What is wrong with a file: it cannot be read, its rows are not those its name says, or it
+    belongs elsewhere.
+    """
     try:
         table = read(path, ["issued_at", "key", "values"])
     except Misplaced:
@@ -143,10 +154,15 @@ def quantiles(table: pa.Table) -> Array32:
 def _on_its_shelf(path: Path, metadata: dict[bytes, bytes] | None) -> None:
     specification = (metadata or {}).get(FIELD)
     if specification is None:
-        raise Misplaced(f"{path}: names no specification its forecasts were made under: not used; {REMEDY}")
+        raise Misplaced(
+            f"{path}: names no specification its forecasts were made under: not used; {REMEDY}"
+        )
     own = address(specification.decode(errors="replace"))
     if own != path.parent.parent.name:
-        raise Misplaced(f"{path}: belongs on the shelf {own}, its forecasts answer nothing on this one: not used; {REMEDY}")
+        raise Misplaced(
+            f"{path}: belongs on the shelf {own}, its forecasts answer nothing on this one: not"
+            f" used; {REMEDY}"
+        )
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

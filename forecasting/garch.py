@@ -1,4 +1,6 @@
-"""GARCH(1,1) with Student-t errors, the classical model to be measured against; estimated with `arch`."""
+"""GARCH(1,1) with Student-t errors, the classical model to be measured against; estimated with
+`arch`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from trainingdata.sessions import week_before
 
 @dataclass(frozen=True, slots=True)
 class Garch:
-    """The last close is the median; variances are a GARCH(1,1)'s, estimated anew each Friday on the last `window` own bars.
+    """The last close is the median; variances are a GARCH(1,1)'s, estimated anew each Friday on the
+    last `window` own bars.
 
     The return over several bars has the sum of their variances and the Student-t of one.
     """
@@ -34,7 +37,9 @@ class Garch:
         """What reports call it."""
         return "garch"
 
-    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
+    def forecast(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+    ) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on."""
         windows = Windows.of(bars, since, 100)
         quantiles = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
@@ -44,7 +49,9 @@ class Garch:
             rows = np.flatnonzero((windows.symbol == s) & (weeks.astype(np.int64) == week))
             times = bars.own(int(s))[0]
             known = int(np.searchsorted(times, np.datetime64(int(week), "ns"), side="right"))
-            quantiles[rows] = self._quantiles(windows.closes[s], windows.last[rows], max(known, 100))
+            quantiles[rows] = self._quantiles(
+                windows.closes[s], windows.last[rows], max(known, 100)
+            )
             progress("garch", done + 1, len(jobs))
         return ForecastTable.of(self.name, bars, windows, quantiles.__getitem__)
 
@@ -56,9 +63,13 @@ class Garch:
         returns = 100 * np.diff(np.log(closes[begin : int(last[-1]) + 1]))
         model = arch_model(returns, mean="Zero", vol="GARCH", p=1, q=1, dist="t", rescale=False)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the optimiser's remarks: what it reached is measured, not trusted
+            warnings.simplefilter(
+                "ignore"
+            )  # the optimiser's remarks: what it reached is measured, not trusted
             fit = model.fit(last_obs=known - begin - 1, disp="off", show_warning=False)
-        variance = fit.forecast(horizon=HORIZON, start=0, reindex=False, align="origin").variance.to_numpy()
+        variance = fit.forecast(
+            horizon=HORIZON, start=0, reindex=False, align="origin"
+        ).variance.to_numpy()
         total = np.cumsum(variance[last - begin - 1], axis=1) / 100**2
         freedom = max(float(fit.params["nu"]), 2.1)
         unit = student.ppf(LEVELS, freedom) * np.sqrt((freedom - 2) / freedom)

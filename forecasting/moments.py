@@ -16,7 +16,8 @@ from foundation.compiled import compiled
 Volatility = Literal["original", "normal", "quantile"]
 
 _Q = np.array(LEVELS)
-_Q10, _Q90 = LEVELS.index(0.1), LEVELS.index(0.9)
+_Q10 = LEVELS.index(0.1)
+_Q90 = LEVELS.index(0.9)
 NORMAL_SPREAD = 1.2815515655446004  # the standard normal's 90 % quantile
 
 
@@ -24,8 +25,8 @@ NORMAL_SPREAD = 1.2815515655446004  # the standard normal's 90 % quantile
 class Moments:
     """Simple return over the holding interval start → end, per symbol.
 
-    mu [S] float64: expected, signed. sigma [S] float64: standard deviation; 0 where the symbol's market stays shut.
-    NaN in both where there is no forecast.
+    mu [S] float64: expected, signed. sigma [S] float64: standard deviation; 0 where the symbol's
+    market stays shut. NaN in both where there is no forecast.
     """
 
     symbols: tuple[str, ...]
@@ -38,7 +39,9 @@ class Moments:
         for name in ("mu", "sigma"):
             shape = getattr(self, name).shape
             if shape != (len(self.symbols),):
-                raise ValueError(f"{name} must have shape [S] = ({len(self.symbols)},), got {shape}")
+                raise ValueError(
+                    f"{name} must have shape [S] = ({len(self.symbols)},), got {shape}"
+                )
         if (self.sigma < 0).any():
             raise ValueError(f"sigma must not be negative, got {np.nanmin(self.sigma)}")
         if not self.start < self.end:
@@ -46,22 +49,30 @@ class Moments:
 
 
 def expected_between(values: Array32, price: Array, begin: Array, finish: Array) -> Array:
-    """Median return [n] of forecasts `values` [n, H, Q] made at `price` [n], between two own bars after their issue [n].
+    """Median return [n] of forecasts `values` [n, H, Q] made at `price` [n], between two own bars
+    after their issue [n].
 
-    Bars are counted from a forecast's issue, fractional inside a bar; a symbol that decides now has begin 0 and a whole
-    finish. It runs linearly between steps, and nothing is expected beyond the last one. Each answer depends on its own
-    forecast alone, to the last bit, however many are asked for at once.
+    Bars are counted from a forecast's issue, fractional inside a bar; a symbol that decides now has
+    begin 0 and a whole finish. It runs linearly between steps, and nothing is expected beyond the
+    last one. Each answer depends on its own forecast alone, to the last bit, however many are asked
+    for at once.
     """
     return _median(values, price, finish) - _median(values, price, begin)
 
 
-def variance_until(values: Array32, price: Array, place: Array, rule: Volatility, beyond: Array) -> Array:
+def variance_until(
+    values: Array32, price: Array, place: Array, rule: Volatility, beyond: Array
+) -> Array:
     """Variance [n] from a forecast's issue to `place` own bars later [n].
 
     It runs linearly between steps, and by `beyond` [n] a bar after the last.
     """
-    variance = _along(values, price, place, lambda quantiles, close: volatility(quantiles, close, rule) ** 2)
-    return variance + np.where(place > HORIZON, (place - HORIZON) * beyond, 0.0)  # the last step may be unknown
+    variance = _along(
+        values, price, place, lambda quantiles, close: volatility(quantiles, close, rule) ** 2
+    )
+    return variance + np.where(
+        place > HORIZON, (place - HORIZON) * beyond, 0.0
+    )  # the last step may be unknown
 
 
 def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) -> Array:
@@ -69,8 +80,8 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) ->
 
     original  |q90 - q10| / (2·price): a normal's deviation times 1.28.
     normal    |q90 - q10| / (2·1.2816·price): too small for heavy tails.
-    quantile  the deviation of the whole quantile function: linear between levels, beyond the outermost two an
-              exponential tail through them.
+    quantile  the deviation of the whole quantile function: linear between levels, beyond the
+              outermost two an exponential tail through them.
     """
     returns = np.asarray(values, dtype=np.float64) / np.asarray(price, dtype=np.float64)[..., None]
     if rule == "quantile":
@@ -84,13 +95,20 @@ def _median(values: Array32, price: Array, place: Array) -> Array:
     return _along(values, price, place, lambda quantiles, close: quantiles[:, MEDIAN] / close - 1)
 
 
-def _along(values: Array32, price: Array, place: Array, read: Callable[[Array32, Array], Array]) -> Array:
-    """What is read off each step's quantiles, at `place` own bars [n]: 0 at the issue, as at the last step beyond it."""
+def _along(
+    values: Array32, price: Array, place: Array, read: Callable[[Array32, Array], Array]
+) -> Array:
+    """What is read off each step's quantiles, at `place` own bars [n]: 0 at the issue, as at
+    the last step beyond it.
+    """
     inside = np.minimum(place, HORIZON)
     low = np.floor(inside).astype(int)
     share = inside - low
-    found, rows = np.zeros(len(place)), np.arange(len(place))
-    close = price.astype(np.float32).astype(np.float64)  # as exact as the values: no edge is 0, not 1e-8
+    found = np.zeros(len(place))
+    rows = np.arange(len(place))
+    close = price.astype(np.float32).astype(
+        np.float64
+    )  # as exact as the values: no edge is 0, not 1e-8
     for step, weight in ((low, 1 - share), (np.minimum(low + 1, HORIZON), share)):
         used = (step > 0) & (weight > 0)
         found[used] += weight[used] * read(values[rows[used], step[used] - 1], close[used])
@@ -108,7 +126,8 @@ def _deviations(q: Array, first: Array, second: Array) -> Array:
     """√(q·b·q - (a·q)²) of each row [n, Q], summed in one order whatever stands around it."""
     out = np.empty(len(q))
     for n in range(len(q)):
-        mean, square = 0.0, 0.0
+        mean = 0.0
+        square = 0.0
         for k in range(q.shape[1]):
             mean += first[k] * q[n, k]
             for j in range(q.shape[1]):
@@ -118,11 +137,13 @@ def _deviations(q: Array, first: Array, second: Array) -> Array:
 
 
 def _moment_forms() -> tuple[Array, Array]:
-    """(a [Q], b [Q, Q]): the mean of the distribution with quantiles q is a·q, its second moment q·b·q.
+    """(a [Q], b [Q, Q]): the mean of the distribution with quantiles q is a·q, its second moment
+    q·b·q.
 
     Linear between levels; beyond the outermost two an exponential tail through them.
     """
-    first, second = np.zeros(len(_Q)), np.zeros((len(_Q), len(_Q)))
+    first = np.zeros(len(_Q))
+    second = np.zeros((len(_Q), len(_Q)))
     for k, width in enumerate(np.diff(_Q)):
         first[k : k + 2] += width / 2
         second[k : k + 2, k : k + 2] += width / 3 * np.array([[1, 0.5], [0.5, 1]])

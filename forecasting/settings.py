@@ -16,17 +16,19 @@ from forecasting.chronos2.profile import Compile, Device, Dtype, Profile, read_s
 from forecasting.forecast import Forecaster
 from forecasting.store import DEFAULT
 
-PER_SYMBOL = Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
+PER_SYMBOL = (
+    Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ForecasterSettings:
-    """kind: which forecaster; the rest are its arguments, where it has them. ewma and mix are random walks with EWMA
-    variance, half of it plain in a mix.
+    """kind: which forecaster; the rest are its arguments, where it has them. ewma and mix are
+    random walks with EWMA variance, half of it plain in a mix.
 
-    calibrated: corrected by what came true, per-symbol settings read; without it the raw model on the last
-    `context_length` closes. cache: folder its forecasts are kept in, none to keep nothing. per_symbol: folder of
-    per-symbol settings, none for the project's own.
+    calibrated: corrected by what came true, per-symbol settings read; without it the raw model on
+    the last `context_length` closes. cache: folder its forecasts are kept in, none to keep nothing.
+    per_symbol: folder of per-symbol settings, none for the project's own.
     """
 
     kind: Literal["chronos2", "ewma", "mix", "historical", "garch", "oracle"] = "chronos2"
@@ -65,6 +67,17 @@ class ForecasterSettings:
         if self.calibrated:
             folder = PER_SYMBOL if self.per_symbol is None else Path(self.per_symbol).expanduser()
             own = read_symbol_settings(folder, symbols)
-        profile = Profile(self.model, self.context_length, self.augmentation, self.device, self.dtype, self.compile)
+        profile = Profile(
+            self.model,
+            self.context_length,
+            self.augmentation,
+            self.device,
+            self.dtype,
+            self.compile,
+        )
         forecaster = Chronos2Forecaster(profile, self.batch_size, self.group, own)
-        return forecaster if self.cache is None else CachedForecaster(forecaster, Path(self.cache).expanduser())
+        return (
+            forecaster
+            if self.cache is None
+            else CachedForecaster(forecaster, Path(self.cache).expanduser())
+        )

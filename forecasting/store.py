@@ -3,10 +3,11 @@
     FOLDER/<digest of the specification>/specification.json
     FOLDER/<digest of the specification>/<month of issue>/<digest of the content>.parquet
 
-A row is one forecast: symbol, issued_at, key (64 bits of the bars it saw) and its values, 24 steps of 21 levels. A file is
-written whole under another name, then renamed; its name is the digest of its rows and of the specification it carries, so two
-processes that compute the same write the same file, and one that is copied to another shelf is refused there. Nothing is ever
-changed in place; `python -m forecasting.cache prune` joins the small files that hourly runs leave behind.
+A row is one forecast: symbol, issued_at, key (64 bits of the bars it saw) and its values, 24 steps
+of 21 levels. A file is written whole under another name, then renamed; its name is the digest of
+its rows and of the specification it carries, so two processes that compute the same write the same
+file, and one that is copied to another shelf is refused there. Nothing is ever changed in place;
+`python -m forecasting.cache prune` joins the small files that hourly runs leave behind.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ SMALL = 2**20  # bytes of a file whose index is kept in memory
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The files of one specification, given as text. Reading a shelf that does not exist finds nothing."""
+    """The files of one specification, given as text.
+
+    Reading a shelf that does not exist finds nothing.
+    """
 
     folder: Path
     specification: str
@@ -69,7 +73,9 @@ class Shelf:
                 about = json.dumps(json.loads(self.specification), sort_keys=True, indent=1)
                 put_whole(note, f"{about}\n".encode())
         except OSError as error:
-            raise InputError(f"forecaster.cache: {self.folder} cannot be written: {error.strerror}") from error
+            raise InputError(
+                f"forecaster.cache: {self.folder} cannot be written: {error.strerror}"
+            ) from error
 
     def files(self, month: str = "*") -> list[Path]:
         """The shelf's files, by month and name."""
@@ -77,9 +83,14 @@ class Shelf:
 
     def find(self, issued_at: Instants, keys: Keys) -> Found:
         """Where the forecasts issued then with these keys [n] lie, as far as they are there."""
-        files = [f for month in np.unique(issued_at.astype("datetime64[M]")) for f in self.files(str(month))]
+        files = [
+            f
+            for month in np.unique(issued_at.astype("datetime64[M]"))
+            for f in self.files(str(month))
+        ]
         indexed = [(f, part) for f in files if (part := _index(f)) is not None]
-        file, place = np.full(len(keys), NOWHERE), np.zeros(len(keys), dtype=np.int64)
+        file = np.full(len(keys), NOWHERE)
+        place = np.zeros(len(keys), dtype=np.int64)
         if indexed:
             held = np.concatenate([key for _, (_, key) in indexed])
             issued = np.concatenate([at for _, (at, _) in indexed])
@@ -90,25 +101,34 @@ class Shelf:
             at = np.minimum(np.searchsorted(held, keys, sorter=order), len(held) - 1)
             chosen = order[at]
             hit = (held[chosen] == keys) & (issued[chosen] == issued_at)
-            file[hit], place[hit] = owner[chosen[hit]], row[chosen[hit]]
+            file[hit] = owner[chosen[hit]]
+            place[hit] = row[chosen[hit]]
         return Found(tuple(f for f, _ in indexed), file, place)
 
-    def add(self, symbols: npt.NDArray[np.str_], issued_at: Instants, keys: Keys, values: Array32) -> Path:
+    def add(
+        self, symbols: npt.NDArray[np.str_], issued_at: Instants, keys: Keys, values: Array32
+    ) -> Path:
         """Write one file of forecasts [n, H, Q] issued in one month; whole or not at all."""
         month = str(issued_at[0].astype("datetime64[M]"))
         name = forecast_file.digest(self.specification, issued_at, keys, values)
         path = self.folder / month / f"{name}.parquet"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            put_whole(path, forecast_file.encoded(self.specification, symbols, issued_at, keys, values))
+            put_whole(
+                path, forecast_file.encoded(self.specification, symbols, issued_at, keys, values)
+            )
         except OSError as error:
-            raise InputError(f"forecaster.cache: {path} cannot be written: {error.strerror}") from error
+            raise InputError(
+                f"forecaster.cache: {path} cannot be written: {error.strerror}"
+            ) from error
         return path
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Found:
-    """files: that hold something. file [n]: which of them holds each forecast, -1 for none. place [n]: its row there."""
+    """files: that hold something. file [n]: which of them holds each forecast, -1 for none.
+    place [n]: its row there.
+    """
 
     files: tuple[Path, ...]
     file: Index
@@ -128,7 +148,8 @@ class Reader:
 
     def values(self, found: Found, rows: Index) -> Array32:
         """Quantiles [n, H, Q] of these rows, all of which must be there."""
-        file, place = found.file[rows], found.place[rows]
+        file = found.file[rows]
+        place = found.place[rows]
         if len(rows) and (file == file[0]).all():
             return self._file(found.files[file[0]])[place]
         out = np.empty((len(rows), HORIZON, len(LEVELS)), dtype=np.float32)
@@ -159,13 +180,19 @@ def shelves(cache: Path) -> Iterator[tuple[Shelf, dict[str, Any]]]:
 
 
 def join(shelf: Shelf, files: list[Path]) -> int:
-    """Write intact files of one month as one, each forecast once, and remove them; how many went."""
+    """Write intact files of one month as one, each forecast once, and remove them; how many
+    went.
+    """
     from pyarrow import concat_tables
 
     if len(files) < 2:
         return 0
-    table = concat_tables([forecast_file.read(f, ["symbol", "issued_at", "key", "values"]) for f in files])
-    issued, keys, values = forecast_file.issues(table), forecast_file.keys(table), forecast_file.quantiles(table)
+    table = concat_tables(
+        [forecast_file.read(f, ["symbol", "issued_at", "key", "values"]) for f in files]
+    )
+    issued = forecast_file.issues(table)
+    keys = forecast_file.keys(table)
+    values = forecast_file.quantiles(table)
     _, first = np.unique(keys, return_index=True)
     symbols = np.asarray(table.column("symbol").to_pylist(), dtype=np.str_)
     order = first[np.lexsort((symbols[first], issued[first]))]
@@ -179,7 +206,9 @@ def join(shelf: Shelf, files: list[Path]) -> int:
 
 
 def _index(path: Path) -> tuple[Instants, Keys] | None:
-    """(issued_at, keys) of a file; None for one that is damaged or belongs elsewhere: its forecasts are computed again."""
+    """(issued_at, keys) of a file; None for one that is damaged or belongs elsewhere: its
+    forecasts are computed again.
+    """
     try:
         state = path.stat()
         if state.st_size <= SMALL:

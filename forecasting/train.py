@@ -1,11 +1,12 @@
 """Train the small checkpoint that ships with the project, on the synthetic prior alone.
 
     python -m forecasting.train --output DIR [--steps 10000] [--seed 0]
-    python -m forecasting.train --score DIR       score a checkpoint on fresh synthetic series and note it in its card
+    python -m forecasting.train --score DIR    score a checkpoint on fresh synthetic series,
+                                               noted in its card
 
-The network is the library's own `Chronos2Model`, so `Chronos2Pipeline.from_pretrained(DIR)` loads it. A training card
-(`training.json`: prior, steps, time, loss curve, scores) is written beside the weights. The same seed on the same machine and
-thread count gives the same weights.
+The network is the library's own `Chronos2Model`, so `Chronos2Pipeline.from_pretrained(DIR)` loads
+it. A training card (`training.json`: prior, steps, time, loss curve, scores) is written beside the
+weights. The same seed on the same machine and thread count gives the same weights.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ log = logging.getLogger(__name__)
 FUTURES = 16
 GROUPED_SHARE = 0.2  # of batches: open, high, low and close attending to each other
 PATCH = 8
-SCORED_SEED, SCORED_STEPS = 1_000_003, (1, 6, 24)
+SCORED_SEED = 1_000_003
+SCORED_STEPS = (1, 6, 24)
 
 
 def small_model() -> Chronos2Model:
-    """An untrained `Chronos2Model` of 0.73 M parameters: 3 layers, width 128, patches of 8, 21 quantiles."""
+    """An untrained `Chronos2Model` of 0.73 M parameters: 3 layers, width 128, patches of 8, 21
+    quantiles.
+    """
     from chronos.chronos2.config import Chronos2CoreConfig
     from chronos.chronos2.model import Chronos2Model
 
@@ -66,7 +70,9 @@ def small_model() -> Chronos2Model:
 
 
 def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
-    """Fan-in initialisation by hand: the base class leaves every Linear at N(0, factor) under transformers 5."""
+    """Fan-in initialisation by hand: the base class leaves every Linear at N(0, factor) under
+    transformers 5.
+    """
     depth = len(model.encoder.block)
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
@@ -88,7 +94,8 @@ def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
 
 
 def pinball(quantiles: torch.Tensor, futures: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """Mean pinball loss of quantiles [B, Q, H] against futures [B, F, H], in units of `unit` [B] times √step.
+    """Mean pinball loss of quantiles [B, Q, H] against futures [B, F, H], in units of `unit` [B]
+    times √step.
 
     Step k weighs 1/√k: an error in the level the median starts from costs most at the first steps.
     """
@@ -100,7 +107,9 @@ def pinball(quantiles: torch.Tensor, futures: torch.Tensor, unit: torch.Tensor) 
 
 
 def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float = 2e-3) -> None:
-    """Train for `steps` batches and write weights, configuration and training card into `output`."""
+    """Train for `steps` batches and write weights, configuration and training card into
+    `output`.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rng = np.random.default_rng(seed)
     model = small_model()
@@ -113,7 +122,9 @@ def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float 
     began = time.monotonic()
     for step in range(1, steps + 1):
         context, futures, unit, groups = (x.to(device) for x in draw_batch(rng, batch))
-        quantiles = model(context=context, group_ids=groups, num_output_patches=HORIZON // PATCH).quantile_preds
+        quantiles = model(
+            context=context, group_ids=groups, num_output_patches=HORIZON // PATCH
+        ).quantile_preds
         loss = pinball(quantiles, futures, unit)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -124,10 +135,17 @@ def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float 
         if step % 100 == 0 or step == steps:
             curve.append((step, float(np.mean(recent))))
             recent.clear()
-            log.info("step %d of %d, loss %.5f, %.0f s", step, steps, curve[-1][1], time.monotonic() - began)
+            log.info(
+                "step %d of %d, loss %.5f, %.0f s",
+                step,
+                steps,
+                curve[-1][1],
+                time.monotonic() - began,
+            )
     model.eval().cpu().save_pretrained(output)
     card = {
-        "model": "Chronos2Model, 3 layers, d_model 128, d_ff 256, 4 heads, patch 8, context up to 512, 21 quantiles",
+        "model": "Chronos2Model, 3 layers, d_model 128, d_ff 256, 4 heads, patch 8, "
+        "context up to 512, 21 quantiles",
         "parameters": sum(p.numel() for p in model.parameters()),
         "data": "synthetic prior of forecasting/chronos2/prior.py; no market data",
         "seed": seed,
@@ -155,25 +173,36 @@ def note_scores(folder: Path) -> None:
 
 
 def scores(model: Chronos2Model, seed: int, batches: int = 64, batch: int = 64) -> dict[str, Any]:
-    """Mean pinball loss on series no training saw, against random walk + EWMA(0.94) + Student-t(5), by step.
+    """Mean pinball loss on series no training saw, against random walk + EWMA(0.94) + Student-t(5),
+    by step.
 
-    Negative is better; errors over batches. Contexts of 100 bars as prices, the prior of the training.
+    Negative is better; errors over batches. Contexts of 100 bars as prices, the prior of the
+    training.
     """
     rng = np.random.default_rng(seed)
     walk = RandomWalk()
     lost: list[list[float]] = []
     for _ in range(batches):
         paths = sample_paths(rng, batch, 100, HORIZON, FUTURES)
-        prices, futures = np.exp(np.clip(paths.context, -3, 3)), torch.from_numpy(np.clip(paths.futures, -3, 3))
+        prices = np.exp(np.clip(paths.context, -3, 3))
+        futures = torch.from_numpy(np.clip(paths.futures, -3, 3))
         context = torch.from_numpy(prices.astype(np.float32))
         with torch.inference_mode():
-            answer = model(context=context, group_ids=torch.arange(batch), num_output_patches=HORIZON // PATCH).quantile_preds
+            answer = model(
+                context=context, group_ids=torch.arange(batch), num_output_patches=HORIZON // PATCH
+            ).quantile_preds
         ours = answer.sort(dim=1).values.double().clamp_min(1e-3).log()
-        theirs = torch.from_numpy(walk.log_spread(prices)).mT + torch.from_numpy(paths.context[:, -1])[:, None, None]
+        theirs = (
+            torch.from_numpy(walk.log_spread(prices)).mT
+            + torch.from_numpy(paths.context[:, -1])[:, None, None]
+        )
         unit = torch.from_numpy(paths.scale)
         row = []
         for step in SCORED_STEPS:
-            both = [pinball(q[..., step - 1 : step], futures[..., step - 1 : step], unit).item() for q in (ours, theirs)]
+            both = [
+                pinball(q[..., step - 1 : step], futures[..., step - 1 : step], unit).item()
+                for q in (ours, theirs)
+            ]
             row += both
         lost.append(row)
     table = np.array(lost).reshape(batches, len(SCORED_STEPS), 2)
@@ -182,13 +211,25 @@ def scores(model: Chronos2Model, seed: int, batches: int = 64, batch: int = 64) 
         gain = table[:, k, 0] - table[:, k, 1]
         level = table[:, k, 1].mean()
         error = gain.std(ddof=1) / np.sqrt(batches) / level
-        found[str(step)] = {"against_ewma": round(float(gain.mean() / level), 5), "error": round(float(error), 5)}
-    return {"data": f"synthetic prior, seed {seed}, {batches * batch} series with {FUTURES} futures", "by_step": found}
+        found[str(step)] = {
+            "against_ewma": round(float(gain.mean() / level), 5),
+            "error": round(float(error), 5),
+        }
+    return {
+        "data": f"synthetic prior, seed {seed}, {batches * batch} series with {FUTURES} futures",
+        "by_step": found,
+    }
 
 
 def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]:
-    """Context [B, L], futures [B, F, 24], unit [B] and group ids [B]; prices or log prices, single or in OHLC groups."""
-    length = 100 if rng.random() < 0.8 else int(rng.choice((32, 48, 64, 80, 128, 160, 200, 256, 384, 512)))
+    """Context [B, L], futures [B, F, 24], unit [B] and group ids [B]; prices or log prices,
+    single or in OHLC groups.
+    """
+    length = (
+        100
+        if rng.random() < 0.8
+        else int(rng.choice((32, 48, 64, 80, 128, 160, 200, 256, 384, 512)))
+    )
     rows = batch if length <= 128 else batch * 128 // length // 4 * 4
     grouped = rng.random() < GROUPED_SHARE
     if grouped:
@@ -198,7 +239,11 @@ def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]
         paths = sample_paths(rng, rows, length, HORIZON, FUTURES)
         groups = torch.arange(len(paths.context))
     if rng.random() < 0.5:
-        paths = SyntheticPaths(np.exp(np.clip(paths.context, -3, 3)), np.exp(np.clip(paths.futures, -3, 3)), paths.scale)
+        paths = SyntheticPaths(
+            np.exp(np.clip(paths.context, -3, 3)),
+            np.exp(np.clip(paths.futures, -3, 3)),
+            paths.scale,
+        )
     tensors = (paths.context, paths.futures, paths.scale)
     return (*(torch.from_numpy(x.astype(np.float32)) for x in tensors), groups)
 

@@ -1,10 +1,12 @@
 """Search each symbol's context length and pre-augmentation, and write what has proved itself.
 
-    python -m forecasting.tune --symbols NVDA BTCUSD --data-dir DIR … [--start D] [--end D] [--folds 5] [--output DIR]
+    python -m forecasting.tune --symbols NVDA BTCUSD --data-dir DIR … [--start D] [--end D] [--folds
+    5] [--output DIR]
 
-The span is cut into consecutive folds. In each fold but the first, the candidate that lost least in the folds before is set
-against the defaults: that walk-forward gain, not the best fit, decides. A symbol whose gain does not exceed one standard
-error keeps the defaults and no file is written; otherwise `{symbol}.json` names the candidate that lost least over all folds.
+The span is cut into consecutive folds. In each fold but the first, the candidate that lost least in
+the folds before is set against the defaults: that walk-forward gain, not the best fit, decides. A
+symbol whose gain does not exceed one standard error keeps the defaults and no file is written;
+otherwise `{symbol}.json` names the candidate that lost least over all folds.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """best: lost least over all folds. gain, error: share of the defaults' loss saved walk-forward, its standard error."""
+    """best: lost least over all folds. gain, error: share of the defaults' loss saved
+    walk-forward, its standard error.
+    """
 
     symbol: str
     best: Candidate
@@ -70,7 +74,8 @@ def tune(
     cache: Path | None,
     progress: Progress = silent,
 ) -> list[Verdict]:
-    """A verdict for every symbol of the panel on forecasts issued in [first, last]; `base` is what candidates vary.
+    """A verdict for every symbol of the panel on forecasts issued in [first, last]; `base` is what
+    candidates vary.
 
     Raises
     ------
@@ -79,13 +84,19 @@ def tune(
     """
     default = Candidate(base.context_length, base.augmentation)
     tried = list(dict.fromkeys([default, *candidates]))
-    profiles = [replace(base, context_length=c.context_length, augmentation=c.augmentation) for c in tried]
+    profiles = [
+        replace(base, context_length=c.context_length, augmentation=c.augmentation) for c in tried
+    ]
     forecasters = [Chronos2Forecaster(profile) for profile in profiles]
     _enough(bars, first, max(c.context_length for c in tried), folds)
     tables = [
-        (made if cache is None else CachedForecaster(made, cache)).forecast(bars, first, progress) for made in forecasters
+        (made if cache is None else CachedForecaster(made, cache)).forecast(bars, first, progress)
+        for made in forecasters
     ]
-    frames = [scored(bars, t, rows, STEPS) for t, rows in zip(tables, comparable(tables, first, last), strict=True)]
+    frames = [
+        scored(bars, t, rows, STEPS)
+        for t, rows in zip(tables, comparable(tables, first, last), strict=True)
+    ]
     known = np.logical_and.reduce([frame["loss"].notna() for frame in frames])
     losses = pd.DataFrame({k: frame["loss"][known] for k, frame in enumerate(frames)})
     facts = frames[0].loc[known, ["symbol", "issued_at", "week"]]
@@ -102,11 +113,14 @@ def _enough(bars: Bars, first: np.datetime64, length: int, folds: int) -> None:
     for symbol, count in zip(bars.symbols, counts, strict=True):
         if count < FEWEST * folds:
             raise InputError(
-                f"{symbol}: {count} forecasts with {length} bars of context are too few for {folds} folds; start earlier"
+                f"{symbol}: {count} forecasts with {length} bars of context are too few for {folds}"
+                " folds; start earlier"
             )
 
 
-def _verdict(symbol: str, losses: pd.DataFrame, facts: pd.DataFrame, tried: Sequence[Candidate], folds: int) -> Verdict:
+def _verdict(
+    symbol: str, losses: pd.DataFrame, facts: pd.DataFrame, tried: Sequence[Candidate], folds: int
+) -> Verdict:
     edges = np.quantile(facts["issued_at"].astype("int64"), np.arange(1, folds) / folds)
     fold = np.searchsorted(edges, facts["issued_at"].astype("int64"))
     chosen: list[npt.NDArray[np.float64]] = []
@@ -132,15 +146,23 @@ def main() -> None:
 def _parser() -> Parser:
     parser = Parser(prog="python -m forecasting.tune", description="Search per-symbol settings.")
     parser.add_argument("--symbols", nargs="+", required=True, metavar="SYMBOL")
-    parser.add_argument("--data-dir", nargs="+", default=[], metavar="DIR", help="none: the synthetic market")
+    parser.add_argument(
+        "--data-dir", nargs="+", default=[], metavar="DIR", help="none: the synthetic market"
+    )
     parser.add_argument("--start", help="New York date or instant with a zone")
     parser.add_argument("--end", help="the same, inclusive")
     parser.add_argument("--model", help="folder or hub id; default: the shipped checkpoint")
     parser.add_argument("--contexts", nargs="+", type=int, default=list(CONTEXTS), metavar="BARS")
-    parser.add_argument("--augmentations", nargs="+", default=list(AUGMENTATIONS), choices=AUGMENTATIONS)
+    parser.add_argument(
+        "--augmentations", nargs="+", default=list(AUGMENTATIONS), choices=AUGMENTATIONS
+    )
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--cache", type=Path, help="folder forecasts are kept in; default: nothing is kept")
-    parser.add_argument("--output", type=Path, default=PER_SYMBOL, help="folder of the files; default: %(default)s")
+    parser.add_argument(
+        "--cache", type=Path, help="folder forecasts are kept in; default: nothing is kept"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=PER_SYMBOL, help="folder of the files; default: %(default)s"
+    )
     return parser
 
 
@@ -156,9 +178,14 @@ def _run(words: argparse.Namespace) -> None:
         verdicts = tune(bars, first, last, base, candidates, words.folds, words.cache, progress)
     for verdict in verdicts:
         best = verdict.best
-        said = f"{verdict.symbol}: {100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} % walk-forward"
+        said = (
+            f"{verdict.symbol}: {100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} %"
+            " walk-forward"
+        )
         if verdict.proved and best != Candidate(base.context_length, base.augmentation):
-            settings = SymbolSettings(context_length=best.context_length, augmentation=best.augmentation)
+            settings = SymbolSettings(
+                context_length=best.context_length, augmentation=best.augmentation
+            )
             path = write_symbol_settings(words.output.expanduser(), verdict.symbol, settings)
             print(f"{said}: context {best.context_length}, {best.augmentation}; written to {path}")  # noqa: T201
         else:

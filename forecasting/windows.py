@@ -1,4 +1,6 @@
-"""The windows of a history: what each forecast sees, and the content address under which its answer is kept."""
+"""The windows of a history: what each forecast sees, and the content address under which its
+answer is kept.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ Keys = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Windows:
-    """Every window of a history that is to be forecast: a symbol's last own closes up to and including the issuing bar.
+    """Every window of a history that is to be forecast: a symbol's last own closes up to and
+    including the issuing bar.
 
-    closes: of each symbol, all its own bars, in USD. lengths [S]: bars a window of each symbol holds. symbol [N]: number
-    of the symbol, rising. last [N]: the issuing bar among the symbol's own. issued_at [N].
+    closes: of each symbol, all its own bars, in USD. lengths [S]: bars a window of each symbol
+    holds. symbol [N]: number of the symbol, rising. last [N]: the issuing bar among the symbol's
+    own. issued_at [N].
     """
 
     closes: tuple[Array, ...]
@@ -30,12 +34,17 @@ class Windows:
 
     @classmethod
     def of(cls, bars: Bars, since: np.datetime64 | Instants, lengths: int | Index) -> Windows:
-        """Windows issued at or after `since`, and each symbol's last one before: its latest forecast is always there.
+        """Windows issued at or after `since`, and each symbol's last one before: its latest
+        forecast is always there.
 
-        since, lengths: one for all symbols, or one each [S]. A symbol waits until it has a window's bars of its own.
+        since, lengths: one for all symbols, or one each [S]. A symbol waits until it has a window's
+        bars of its own.
         """
         n = len(bars.symbols)
-        closes, symbol, last, issued = [], [], [], []
+        closes = []
+        symbol = []
+        last = []
+        issued = []
         lengths = np.broadcast_to(np.asarray(lengths, dtype=np.int64), n)
         for s, begin in enumerate(np.broadcast_to(since, n)):
             times, values = bars.own(s)
@@ -45,14 +54,22 @@ class Windows:
             symbol.append(np.full(len(rows), s))
             last.append(rows)
             issued.append(times[rows])
-        return cls(tuple(closes), lengths, np.concatenate(symbol), np.concatenate(last), np.concatenate(issued))
+        return cls(
+            tuple(closes),
+            lengths,
+            np.concatenate(symbol),
+            np.concatenate(last),
+            np.concatenate(issued),
+        )
 
     def __len__(self) -> int:
         return len(self.symbol)
 
     def part(self, numbers: Index) -> Windows:
         """These windows alone."""
-        symbol, last, issued = self.symbol[numbers], self.last[numbers], self.issued_at[numbers]
+        symbol = self.symbol[numbers]
+        last = self.last[numbers]
+        issued = self.issued_at[numbers]
         return Windows(self.closes, self.lengths, symbol, last, issued)
 
     def of_symbols(self) -> list[slice]:
@@ -63,31 +80,44 @@ class Windows:
     @property
     def price(self) -> Array:
         """[N] the last close of each window, in USD."""
-        return np.concatenate([c[self.last[mine]] for c, mine in zip(self.closes, self.of_symbols(), strict=True)])
+        return np.concatenate(
+            [c[self.last[mine]] for c, mine in zip(self.closes, self.of_symbols(), strict=True)]
+        )
 
     def contexts(self, rows: Index) -> Array:
         """Closes [n, L] of windows that are equally long."""
-        symbol, last = self.symbol[rows], self.last[rows]
+        symbol = self.symbol[rows]
+        last = self.last[rows]
         length = int(self.lengths[symbol[0]]) if len(rows) else 0
         batch = np.empty((len(rows), length))
         for s in np.unique(symbol):
             if self.lengths[s] != length:
-                raise ValueError(f"windows of {length} and of {self.lengths[s]} bars do not fit one batch")
+                raise ValueError(
+                    f"windows of {length} and of {self.lengths[s]} bars do not fit one batch"
+                )
             mine = symbol == s
             view = np.lib.stride_tricks.sliding_window_view(self.closes[s], length)
             batch[mine] = view[last[mine] - length + 1]
         return batch
 
     def latest(self, clock: Instants) -> npt.NDArray[np.int32]:
-        """[S, T] number of the last window issued by each instant of `clock`; -1 before the first."""
+        """[S, T] number of the last window issued by each instant of `clock`; -1 before the
+        first.
+        """
         rows = np.full((len(self.closes), len(clock)), -1, dtype=np.int32)
-        rows[self.symbol, np.searchsorted(clock, self.issued_at)] = np.arange(len(self), dtype=np.int32)
+        rows[self.symbol, np.searchsorted(clock, self.issued_at)] = np.arange(
+            len(self), dtype=np.int32
+        )
         return np.maximum.accumulate(rows, axis=1, out=rows)
 
     def keys(self) -> Keys:
-        """Content address of each window [N]: 64 bits of its closes, their order and the instant it was issued at."""
+        """Content address of each window [N]: 64 bits of its closes, their order and the
+        instant it was issued at.
+        """
         found = np.empty(len(self), dtype=np.uint64)
-        for closes, length, mine in zip(self.closes, self.lengths.tolist(), self.of_symbols(), strict=True):
+        for closes, length, mine in zip(
+            self.closes, self.lengths.tolist(), self.of_symbols(), strict=True
+        ):
             if mine.start < mine.stop:
                 first = int(self.last[mine.start]) - length + 1
                 hashed = _rolling(_mixed(closes[first:].view(np.uint64)), length)
@@ -105,7 +135,9 @@ def _mixed(bits: Keys) -> Keys:
 
 
 def _rolling(values: Keys, length: int) -> Keys:
-    """A polynomial modulo 2^64 of each run of `length` values, [N - length + 1]; every run is summed anew."""
+    """A polynomial modulo 2^64 of each run of `length` values, [N - length + 1]; every run is
+    summed anew.
+    """
     count = len(values) - length + 1
     total = np.zeros(count, dtype=np.uint64)
     for k in range(length):

@@ -1,1 +1,4 @@
-"""What every room stands on: errors, configuration, command lines, files, compiled functions. It knows no market."""
+"""What every room stands on: errors, configuration, command lines, files, compiled functions.
+
+It knows no market.
+"""

@@ -59,9 +59,13 @@ def is_override(word: str) -> bool:
 
 
 def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
-    """Hydra overrides for values by key, as its grammar reads them literally; none for None and for empty lists."""
+    """Hydra overrides for values by key, as its grammar reads them literally; none for None and
+    for empty lists.
+    """
     return [
-        f"{key}=[{','.join(map(_quoted, value))}]" if isinstance(value, list) else f"{key}={_quoted(str(value))}"
+        f"{key}=[{','.join(map(_quoted, value))}]"
+        if isinstance(value, list)
+        else f"{key}={_quoted(str(value))}"
         for key, value in flags.items()
         if value is not None and value != []
     ]
@@ -74,7 +78,8 @@ def _quoted(word: str) -> str:
 
 @contextmanager
 def one_line(interrupted: str) -> Iterator[list[Path]]:
-    """What a user can mend ends with one line and exit code 2, an interruption with `interrupted` and exit code 130.
+    """What a user can mend ends with one line and exit code 2, an interruption with `interrupted`
+    and exit code 130.
 
     Folders put into the list are removed then, if nothing is in them.
     """
@@ -92,7 +97,9 @@ def one_line(interrupted: str) -> Iterator[list[Path]]:
 
 
 def log_to_file(name: str) -> None:
-    """Send every log line to a file of this run in `logs/`; libraries' warnings too, not to the screen."""
+    """Send every log line to a file of this run in `logs/`; libraries' warnings too, not to the
+    screen.
+    """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     handler = _RunLog(Path("logs") / f"{name}-{stamp}-{os.getpid()}.log", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -136,7 +143,12 @@ class ProgressBar:
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._tasks:
             self._display.stop()
 

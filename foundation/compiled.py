@@ -1,7 +1,8 @@
 """Functions compiled to machine code by numba, kept on disk between processes.
 
-numba drops a kept function when its own file changes, not when one that it calls in another file does. So what is kept
-lies in a folder named after the content of every file that holds compiled functions: no stale arithmetic is ever run.
+numba drops a kept function when its own file changes, not when one that it calls in another file
+does. So what is kept lies in a folder named after the content of every file that holds compiled
+functions: no stale arithmetic is ever run.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ ROOMS = ("foundation", "trainingdata", "forecasting", "sizing", "execution", "ma
 def compiled(function: Function) -> Function:
     """The function as machine code, compiled when it is first called and read from disk after that.
 
-    Divisions by zero give inf or nan, as numpy's do. Only arrays, numbers and named tuples of them go in and out.
+    Divisions by zero give inf or nan, as numpy's do. Only arrays, numbers and named tuples of them
+    go in and out.
     """
     return _kept(function)
 
 
 def inlined(function: Function) -> Function:
-    """The same, for what a compiled loop calls at every step: it becomes part of its caller, which takes longer to compile.
+    """The same, for what a compiled loop calls at every step: it becomes part of its caller, which
+    takes longer to compile.
 
     A call costs nothing then; without it every array among the arguments is counted in and out.
     """
@@ -40,7 +43,9 @@ def inlined(function: Function) -> Function:
 
 
 def reordered(function: Function) -> Function:
-    """The same as `compiled`, with sums in whatever order is fastest: the last bits depend on the processor."""
+    """The same as `compiled`, with sums in whatever order is fastest: the last bits depend on
+    the processor.
+    """
     return _kept(function, fastmath={"reassoc"})
 
 
@@ -73,9 +78,11 @@ def digest_of(root: Path) -> str:
 
 
 def unowned(array: Records) -> Records:
-    """The array, uncounted: for an argument of a compiled function that passes it on at every step of a loop.
+    """The array, uncounted: for an argument of a compiled function that passes it on at every step
+    of a loop.
 
-    Counting who holds it, in and out of every call, is a fifth of a loop of small steps. It must not outlive its argument.
+    Counting who holds it, in and out of every call, is a fifth of a loop of small steps. It must
+    not outlive its argument.
     """
     return array
 

@@ -1,4 +1,7 @@
-"""Configuration composed by Hydra: where it lies, and its refusals as one line. Only command lines import this."""
+"""Configuration composed by Hydra: where it lies, and its refusals as one line.
+
+Only command lines import this.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,12 @@ def composed(name: str, overrides: list[str]) -> DictConfig:
 
 
 def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
-    """Run on `configs/<name>.yaml` and the command line; what Hydra refuses is one line and exit code 2."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing several lines and exiting with code 1
+    """Run on `configs/<name>.yaml` and the command line; what Hydra refuses is one line and
+    exit code 2.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = (
+        "1"  # Hydra then raises instead of printing several lines and exiting with code 1
+    )
     begun = False
 
     def begin(config: DictConfig) -> None:
@@ -58,7 +65,9 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
 
 @contextmanager
 def _unchecked_help() -> Iterator[None]:
-    """Hydra writes one of its help texts only when it is asked for; argparse of Python 3.14 wants to see each at once."""
+    """Hydra writes one of its help texts only when it is asked for; argparse of Python 3.14
+    wants to see each at once.
+    """
     check = getattr(ArgumentParser, "_check_help", None)
     if check is None:
         yield

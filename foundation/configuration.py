@@ -1,4 +1,6 @@
-"""From a composed configuration to checked settings: every wrong word is one line that names the key."""
+"""From a composed configuration to checked settings: every wrong word is one line that names
+the key.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
 
 def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str] = ()) -> Settings:
-    """The checked settings of a composed configuration; `lists` are keys where one word stands for a list of one.
+    """The checked settings of a composed configuration; `lists` are keys where one word stands for
+    a list of one.
 
     Raises
     ------
@@ -43,9 +46,15 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
 
 
 def settings_beside(
-    kind: type[Settings], name: str, inner: type[Any], config: DictConfig, *, lists: Iterable[str] = ()
+    kind: type[Settings],
+    name: str,
+    inner: type[Any],
+    config: DictConfig,
+    *,
+    lists: Iterable[str] = (),
 ) -> Settings:
-    """The checked settings of a configuration in which those of the field `name`, of type `inner`, stand beside the others.
+    """The checked settings of a configuration in which those of the field `name`, of type `inner`,
+    stand beside the others.
 
     Raises
     ------
@@ -59,7 +68,9 @@ def settings_beside(
 
 
 def _variable(config: DictConfig, key: str) -> str:
-    """From which environment variable a setting takes its value, in words; empty where from none."""
+    """From which environment variable a setting takes its value, in words; empty where from
+    none.
+    """
     raw: Any = OmegaConf.to_container(config, resolve=False)
     for part in key.split("."):
         raw = raw.get(part) if isinstance(raw, dict) else None
@@ -102,7 +113,9 @@ def _refuse_unknown(given: Any, known: Any, place: str) -> None:
     if isinstance(given, dict) and isinstance(known, dict):
         for key, value in given.items():
             if key not in known:
-                raise InputError(f"{place}{key}: there is no such setting; here are {', '.join(known)}")
+                raise InputError(
+                    f"{place}{key}: there is no such setting; here are {', '.join(known)}"
+                )
             _refuse_unknown(value, known[key], f"{place}{key}.")
 
 

@@ -43,7 +43,8 @@ def check_file(path: Path, name: str) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Another name beside `path` to write to; what is there takes the name itself, on disk, once the block has ended well.
+    """Another name beside `path` to write to; what is there takes the name itself, on disk, once
+    the block has ended well.
 
     A process that is killed meanwhile leaves a hidden `.NAME.PID.part`; the file is as it was.
     """
@@ -63,8 +64,11 @@ def put_whole(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
-def write_whole(writers: Mapping[str, Callable[[Path], object]], output: Path, name: str = "output") -> None:
-    """Write every file into the folder `output`, each put in place whole once all of them exist. name: of the setting.
+def write_whole(
+    writers: Mapping[str, Callable[[Path], object]], output: Path, name: str = "output"
+) -> None:
+    """Write every file into the folder `output`, each put in place whole once all of them exist.
+    name: of the setting.
 
     Raises
     ------

@@ -9,7 +9,9 @@ from typing import Any
 
 
 def public(room: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], list[str]]:
-    """What a package takes as its `__getattr__` and `__all__`. homes: name → the module within the room that has it."""
+    """What a package takes as its `__getattr__` and `__all__`. homes: name → the module within
+    the room that has it.
+    """
 
     def load(name: str) -> Any:
         if name not in homes:

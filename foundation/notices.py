@@ -1,7 +1,7 @@
 """Telling someone outside: a heartbeat every five minutes, an alert where something needs a person.
 
-Both are addresses of the operator's own; what cannot be told is logged, and stops nothing. Addresses may hold secrets: only
-their host is ever printed.
+Both are addresses of the operator's own; what cannot be told is logged, and stops nothing.
+Addresses may hold secrets: only their host is ever printed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,19 @@ PATIENCE = (3.0, 5.0)  # seconds to connect, and to answer
 
 
 class Notices:
-    """healthcheck: address that is asked; alerts: address that a JSON object {text, kind} is posted to. None: nobody."""
+    """healthcheck: address that is asked; alerts: address that a JSON object {text, kind} is
+    posted to. None: nobody.
+    """
 
-    def __init__(self, healthcheck: str | None, alerts: str | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._healthcheck, self._alerts, self._clock = healthcheck, alerts, clock
+    def __init__(
+        self,
+        healthcheck: str | None,
+        alerts: str | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._healthcheck = healthcheck
+        self._alerts = alerts
+        self._clock = clock
         self._beat_at: float | None = None
         self._raised: set[str] = set()
 
@@ -55,7 +64,9 @@ class Notices:
 
         host = urlsplit(url).hostname
         try:
-            answer = requests.request("GET" if body is None else "POST", url, json=body, timeout=PATIENCE)
+            answer = requests.request(
+                "GET" if body is None else "POST", url, json=body, timeout=PATIENCE
+            )
         except requests.RequestException as error:
             log.warning("%s: %s did not answer (%s)", name, host, type(error).__name__)
             return
@@ -77,4 +88,7 @@ def check_url(name: str, url: str | None) -> None:
     except ValueError:
         sound = False
     if not sound:
-        raise InputError(f"{name}: it is no http or https address with a host (not printed here, it may hold a secret)")
+        raise InputError(
+            f"{name}: it is no http or https address with a host (not printed here, it may hold a"
+            " secret)"
+        )

@@ -10,7 +10,8 @@ FRAME = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{% block title %}{% endblock %}</title>
 <style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; color: #1c2430 }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem;
+  color: #1c2430 }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
 td, th { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #e3e7ee }
@@ -25,7 +26,9 @@ td:first-child, th:first-child { text-align: left }
 
 
 def page(template: str, **values: Any) -> str:
-    """A Jinja template that extends `frame` (blocks title, style and body), with its values; text is escaped."""
+    """A Jinja template that extends `frame` (blocks title, style and body), with its values;
+    text is escaped.
+    """
     frames = DictLoader({"frame": FRAME})
     return Environment(autoescape=True, loader=frames).from_string(template).render(**values)
 

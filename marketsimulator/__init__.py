@@ -1,4 +1,6 @@
-"""What would have happened: settlement, the simulated broker, backtests, replays of weights, audits, reports."""
+"""What would have happened: settlement, the simulated broker, backtests, replays of weights,
+audits, reports.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""An Alpaca to practise on: its HTTP and websocket, over the simulator, on recorded or synthetic bars.
+"""An Alpaca to practise on: its HTTP and websocket, over the simulator, on recorded or synthetic
+bars.
 
-    python -m marketsimulator.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD --start 2024-10-01 [--end D]
+    python -m marketsimulator.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD --start
+    2024-10-01 [--end D]
         [--speed wait|N] [--port 8000] [--capital 100000] [options.vix=VIX.parquet] [key=value …]
 
-The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000` (the stream with `/stream`). With
-`--speed wait` its clock stands until a client moves it (POST /control/advance); with a number it runs that many times as
-fast as a real one. Faults on demand: POST /control/faults.
+The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000` (the stream
+with `/stream`). With `--speed wait` its clock stands until a client moves it (POST
+/control/advance); with a number it runs that many times as fast as a real one. Faults on demand:
+POST /control/faults.
 """
 
 from __future__ import annotations
@@ -33,26 +36,42 @@ def serve(settings: VenueSettings, *, host: str, port: int, speed: float | None)
     """
     bars, first = settings.panel()
     server = Server(Venue(settings, bars, first), speed)
-    sys.stdout.write(f"http://{host}:{port}: {', '.join(bars.symbols)} from {stamp(bars.times[first])}\n")
+    sys.stdout.write(
+        f"http://{host}:{port}: {', '.join(bars.symbols)} from {stamp(bars.times[first])}\n"
+    )
     sys.stdout.flush()
     try:
         web.run_app(server.app(), host=host, port=port, print=None, access_log=None)
     except OSError as error:
-        raise InputError(f"--port: {host}:{port} cannot be served: {error.strerror or error}") from error
+        raise InputError(
+            f"--port: {host}:{port} cannot be served: {error.strerror or error}"
+        ) from error
 
 
 def main() -> None:
     """Command line."""
     parser = Parser(description="An Alpaca to practise on, over the simulator.")
-    parser.add_argument("--data-dir", nargs="+", default=[], metavar="DIR", help="folders of bar files; none: synthetic bars")
+    parser.add_argument(
+        "--data-dir",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="folders of bar files; none: synthetic bars",
+    )
     parser.add_argument("--symbols", nargs="+", default=[], metavar="SYMBOL")
     parser.add_argument("--start", help="New York date, or an instant with a zone")
     parser.add_argument("--end", help="the same, inclusive")
-    parser.add_argument("--speed", default="wait", help="wait for a client, or so many times as fast as a real clock")
+    parser.add_argument(
+        "--speed",
+        default="wait",
+        help="wait for a client, or so many times as fast as a real clock",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="loopback unless another is named")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--capital", type=float, default=100_000.0, help="USD")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/venue.yaml")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="any setting of configs/venue.yaml"
+    )
     given = parser.parse_intermixed_args()
     parser.refuse_others(given.overrides)
     with one_line("the server is down"):

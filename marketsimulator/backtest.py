@@ -1,8 +1,9 @@
 """The backtest: walk the bars, decide, record, submit.
 
-    python -m marketsimulator.backtest [key=value …]      every setting of configs/backtest.yaml; --cfg job prints them
+    python -m marketsimulator.backtest [key=value …]    --cfg job prints every setting
 
-The decision is `Trader.decide`, the one live trading makes; the simulated broker stands where the real one would.
+The decision is `Trader.decide`, the one live trading makes; the simulated broker stands where the
+real one would.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ log = logging.getLogger("marketsimulator")
 
 
 def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Results:
-    """Run the settings' trader, the same trader on a random walk, and buy-and-hold over the same bars.
+    """Run the settings' trader, the same trader on a random walk, and buy-and-hold over the same
+    bars.
 
     Raises
     ------
@@ -57,7 +59,15 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
         ("buy_and_hold", BuyAndHold(settings.orders)),
     ]
     main, *others = [
-        run_decider(settings, bars, begin, name, decider, progress, logging.INFO if k == 0 else logging.DEBUG)
+        run_decider(
+            settings,
+            bars,
+            begin,
+            name,
+            decider,
+            progress,
+            logging.INFO if k == 0 else logging.DEBUG,
+        )
         for k, (name, decider) in enumerate(deciders)
     ]
     placebo = _placebo(settings.without_edge(), progress) if settings.placebo else None
@@ -91,7 +101,9 @@ def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -
 
 
 def _recorded(results: Results) -> Trials | None:
-    """The trials on this run's data, with this one; none where the settings name no ledger, or it cannot be used."""
+    """The trials on this run's data, with this one; none where the settings name no ledger, or
+    it cannot be used.
+    """
     path = results.settings.trials
     if path is None:
         return None

@@ -1,6 +1,7 @@
 """The backtest with the original flags; further words are Hydra overrides.
 
-    python marketsimulator/backtest_kelly_chronos2.py --symbols NVDA BTCUSD --start 2024-10-01 --end 2024-11-01 \
+    python marketsimulator/backtest_kelly_chronos2.py --symbols NVDA BTCUSD --start 2024-10-01 --end
+    2024-11-01 \
         --data-dir DIR … --output DIR [key=value …]
 """
 
@@ -16,15 +17,28 @@ from marketsimulator.backtest import run_command
 
 def overrides_of(words: list[str]) -> list[str]:
     """Hydra overrides for the words of a command line."""
-    parser = Parser(description="Backtest Kelly sizing on Chronos-2 forecasts. Further key=value words are Hydra overrides.")
+    parser = Parser(
+        description="Backtest Kelly sizing on Chronos-2 forecasts. "
+        "Further key=value words are Hydra overrides."
+    )
     parser.add_argument("--symbols", nargs="+", default=[], metavar="SYMBOL")
     parser.add_argument("--start", help="New York date, inclusive, or an instant with a zone")
     parser.add_argument("--end", help="New York date, inclusive, or an instant with a zone")
-    parser.add_argument("--days", type=int, help="instead: calendar days up to the last bar all symbols share")
+    parser.add_argument(
+        "--days", type=int, help="instead: calendar days up to the last bar all symbols share"
+    )
     parser.add_argument("--capital", type=float, help="USD")
-    parser.add_argument("--data-dir", nargs="+", default=[], metavar="DIR", help="folders of bar files, one file a symbol")
+    parser.add_argument(
+        "--data-dir",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="folders of bar files, one file a symbol",
+    )
     parser.add_argument("--output", metavar="DIR", help="folder for the results")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any setting of configs/backtest.yaml")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="any setting of configs/backtest.yaml"
+    )
     given = parser.parse_intermixed_args(words)
     overrides: list[str] = []
     lists: dict[str, list[str]] = {}
@@ -35,7 +49,10 @@ def overrides_of(words: list[str]) -> list[str]:
             (overrides if changes else lists[name]).append(word)
     parser.refuse_others(lists["overrides"])
     flags = {key: getattr(given, key) for key in ("start", "end", "days", "capital", "output")}
-    return overrides_of_flags({**flags, "symbols": lists["symbols"], "data.dir": lists["data_dir"]}) + overrides
+    return (
+        overrides_of_flags({**flags, "symbols": lists["symbols"], "data.dir": lists["data_dir"]})
+        + overrides
+    )
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 """What a year of such trades may bring: resampled results with the autoscaler inside every run.
 
-    python -m marketsimulator.monte_carlo trades=FILE.csv runs=10000 days=252 seed=0 output=DIR [key=value …]
+    python -m marketsimulator.monte_carlo trades=FILE.csv runs=10000 days=252 seed=0 output=DIR
+    [key=value …]
 
-Every run begins with STARTING_CAPITAL and an empty history. Trades are drawn one by one and in blocks, per contract, each
-with its own risk, and sized by the rules of `sizing.autoscaler.rules` as they come. Resampling cannot show a loss that the file
-does not hold: a third set of runs lets trades lose all they can, with a chance that the file does not rule out.
+Every run begins with STARTING_CAPITAL and an empty history. Trades are drawn one by one and in
+blocks, per contract, each with its own risk, and sized by the rules of `sizing.autoscaler.rules` as
+they come. Resampling cannot show a loss that the file does not hold: a third set of runs lets
+trades lose all they can, with a chance that the file does not rule out.
 """
 
 from __future__ import annotations
@@ -28,7 +30,15 @@ from foundation.compose import hydra_command
 from foundation.configuration import settings_beside
 from foundation.errors import DataError, InputError
 from foundation.files import check_output, write_whole
-from marketsimulator.options.resampling import UNIT, AccountPaths, ResamplingRules, Units, draws_of, paths, worst_of
+from marketsimulator.options.resampling import (
+    UNIT,
+    AccountPaths,
+    ResamplingRules,
+    Units,
+    draws_of,
+    paths,
+    worst_of,
+)
 from sizing.autoscaler.rules import AutoscalingSettings, max_risk
 from sizing.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
 
@@ -41,10 +51,12 @@ WARNING = (
 
 @dataclass(frozen=True, slots=True)
 class MonteCarloSettings:
-    """trades: a file of closed trades. days: trading days of a run. block: trades that stay together in the block bootstrap.
+    """trades: a file of closed trades. days: trading days of a run. block: trades that stay
+    together in the block bootstrap.
 
-    trades_per_day: none takes the file's mean, rounded. uncertainty: whether each run first draws a history of its own. stress:
-    chance of a maximum loss; none takes the most that n trades without one leave possible at 95 %, 1 − 0.05^(1/n).
+    trades_per_day: none takes the file's mean, rounded. uncertainty: whether each run first draws a
+    history of its own. stress: chance of a maximum loss; none takes the most that n trades without
+    one leave possible at 95 %, 1 − 0.05^(1/n).
     """
 
     trades: str | None = None
@@ -71,7 +83,8 @@ class MonteCarloSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> MonteCarloSettings:
-        """The checked settings of a composed configuration; the autoscaler's stand beside them under its usual names.
+        """The checked settings of a composed configuration; the autoscaler's stand beside them
+        under its usual names.
 
         Raises
         ------
@@ -83,7 +96,9 @@ class MonteCarloSettings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TradeSample:
-    """N closed trades per contract, ten-thousandths of a dollar: results and what each could lose. a_day: mean a day."""
+    """N closed trades per contract, ten-thousandths of a dollar: results and what each could
+    lose. a_day: mean a day.
+    """
 
     results: Units
     risks: Units
@@ -96,7 +111,8 @@ class TradeSample:
 
 
 def read_sample(path: Path) -> TradeSample:
-    """The closed trades of a file: results in total over position sizes, risks from strategy, strikes and credit.
+    """The closed trades of a file: results in total over position sizes, risks from strategy,
+    strikes and credit.
 
     Raises
     ------
@@ -114,7 +130,9 @@ def read_sample(path: Path) -> TradeSample:
         raise DataError(f"trades: {path}: {error}") from None
     if not closed:
         raise DataError(f"trades: {path}: no closed trade in it")
-    days = {row.get("Timestamp_ET", "").strip()[:10] or str(number) for number, row in enumerate(closed)}
+    days = {
+        row.get("Timestamp_ET", "").strip()[:10] or str(number) for number, row in enumerate(closed)
+    }
     return TradeSample(_units(results), _units(risks), len(closed) / len(days))
 
 
@@ -123,10 +141,17 @@ def _units(values: Sequence[Fraction]) -> Units:
 
 
 def _risk_of(row: Row, number: int) -> Fraction:
-    """USD that one contract of a trade could lose: its width, from the strikes where they are there, less its credit."""
-    strategy, credit = row.get("Strategy", ""), row.get("Entry_Credit", "").strip()
+    """USD that one contract of a trade could lose: its width, from the strikes where they are
+    there, less its credit.
+    """
+    strategy = row.get("Strategy", "")
+    credit = row.get("Entry_Credit", "").strip()
     try:
-        strikes = [float(word) for word in row.get("Strikes", "").replace("-", "/").split("/") if word.strip()]
+        strikes = [
+            float(word)
+            for word in row.get("Strikes", "").replace("-", "/").split("/")
+            if word.strip()
+        ]
         sides = [abs(b - a) for a, b in zip(strikes[::2], strikes[1::2], strict=False)]
         return Fraction(str(max_risk(strategy, float(credit), max(sides) if sides else None)))
     except ValueError as error:
@@ -135,7 +160,8 @@ def _risk_of(row: Row, number: int) -> Fraction:
 
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
     """Runs by name: `iid`, `block`, and `stress` (iid with maximum losses)."""
-    n, a_day = len(sample.results), settings.trades_per_day or max(1, round(sample.a_day))
+    n = len(sample.results)
+    a_day = settings.trades_per_day or max(1, round(sample.a_day))
     rules = ResamplingRules.of(settings.rules)
     fee = round(settings.rules.FEE_PER_CONTRACT * UNIT)
     results = np.concatenate([sample.results, -sample.risks]) - fee
@@ -158,12 +184,17 @@ def chance_of(sample: TradeSample, settings: MonteCarloSettings) -> float:
 
 def summary(runs: AccountPaths) -> dict[str, Any]:
     """Figures of a set of runs; shares of one, USD, days."""
-    final, start = runs.balances[:, -1], runs.start
-    daily = np.diff(np.concatenate([np.full((len(final), 1), start), runs.balances], axis=1), axis=1)
+    final = runs.balances[:, -1]
+    start = runs.start
+    daily = np.diff(
+        np.concatenate([np.full((len(final), 1), start), runs.balances], axis=1), axis=1
+    )
     before = np.concatenate([np.full((len(final), 1), start), runs.balances[:, :-1]], axis=1)
     returns = np.divide(daily, before, out=np.zeros_like(daily), where=before > 0)
     downside = np.sqrt((np.minimum(returns, 0.0) ** 2).mean(axis=1))
-    sortino = np.divide(returns.mean(axis=1), downside, out=np.full(len(final), np.nan), where=downside > 0) * np.sqrt(252)
+    sortino = np.divide(
+        returns.mean(axis=1), downside, out=np.full(len(final), np.nan), where=downside > 0
+    ) * np.sqrt(252)
     return {
         "final_balance": {"mean": float(final.mean()), **_percentiles(final)},
         "p_loss": float((final < start).mean()),
@@ -171,7 +202,9 @@ def summary(runs: AccountPaths) -> dict[str, Any]:
         "p_at_least_3x": float((final >= 3 * start).mean()),
         "p_halt": float(runs.halted.mean()),
         "max_drawdown": {"mean": float(runs.fall.mean()), **_percentiles(runs.fall)},
-        "sortino": _percentiles(sortino[np.isfinite(sortino)]) if np.isfinite(sortino).any() else None,
+        "sortino": _percentiles(sortino[np.isfinite(sortino)])
+        if np.isfinite(sortino).any()
+        else None,
         "longest_days_under_water": _percentiles(runs.under.astype(float)),
         "p_recovered": float(runs.recovered.mean()),
         "mean_contracts": float(runs.contracts.mean()),
@@ -179,7 +212,10 @@ def summary(runs: AccountPaths) -> dict[str, Any]:
 
 
 def _percentiles(values: Array) -> dict[str, float]:
-    return {f"p{q}": float(value) for q, value in zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)}
+    return {
+        f"p{q}": float(value)
+        for q, value in zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)
+    }
 
 
 def plain_words(sample: TradeSample, settings: MonteCarloSettings) -> str:
@@ -191,12 +227,20 @@ def plain_words(sample: TradeSample, settings: MonteCarloSettings) -> str:
     else:
         unseen = f"none lost all. The stress runs let a trade do so with a chance of {chance:.2%}."
     beyond = int((sample.results < -sample.risks).sum())
-    odd = f" {beyond} lost more than width less credit allows: check P/L_$, Position_Size and Strikes." if beyond else ""
+    odd = (
+        f" {beyond} lost more than width less credit allows: check P/L_$, Position_Size and"
+        " Strikes."
+        if beyond
+        else ""
+    )
     return WARNING.format(worst=f"{share:.0%}", unseen=unseen) + odd
 
 
 def write_results(
-    sample: TradeSample, settings: MonteCarloSettings, sets: Mapping[str, AccountPaths], output: Path
+    sample: TradeSample,
+    settings: MonteCarloSettings,
+    sets: Mapping[str, AccountPaths],
+    output: Path,
 ) -> dict[str, Any]:
     """monte_carlo.json and monte_carlo.png, each whole; what the JSON says."""
     told = {
@@ -252,23 +296,38 @@ def show(told: Mapping[str, Any], output: Path) -> None:
     """Print the figures people look for."""
     rows: dict[str, Callable[[Any], str]] = {
         "final balance, median": lambda s: f"${s['final_balance']['p50']:,.0f}",
-        "5 to 95 %": lambda s: f"${s['final_balance']['p5']:,.0f} to ${s['final_balance']['p95']:,.0f}",
+        "5 to 95 %": lambda s: (
+            f"${s['final_balance']['p5']:,.0f} to ${s['final_balance']['p95']:,.0f}"
+        ),
         "P(loss)": lambda s: f"{s['p_loss']:.1%}",
-        "P(at least 2x), P(at least 3x)": lambda s: f"{s['p_at_least_2x']:.1%}, {s['p_at_least_3x']:.1%}",
+        "P(at least 2x), P(at least 3x)": lambda s: (
+            f"{s['p_at_least_2x']:.1%}, {s['p_at_least_3x']:.1%}"
+        ),
         "P(halt)": lambda s: f"{s['p_halt']:.1%}",
-        "drawdown, median and 95 %": lambda s: f"{s['max_drawdown']['p50']:.1%}, {s['max_drawdown']['p95']:.1%}",
-        "Sortino, median": lambda s: "n/a" if s["sortino"] is None else f"{s['sortino']['p50']:.2f}",
+        "drawdown, median and 95 %": lambda s: (
+            f"{s['max_drawdown']['p50']:.1%}, {s['max_drawdown']['p95']:.1%}"
+        ),
+        "Sortino, median": lambda s: (
+            "n/a" if s["sortino"] is None else f"{s['sortino']['p50']:.2f}"
+        ),
         "days under water, median": lambda s: f"{s['longest_days_under_water']['p50']:.0f}",
     }
     sets = ("iid", "block", "stress")
-    drawn = f"{told['runs']:,} runs of {told['days']} days, {told['trades']['n']} trades, seed {told['seed']}"
+    drawn = (
+        f"{told['runs']:,} runs of {told['days']} days, {told['trades']['n']} trades, seed"
+        f" {told['seed']}"
+    )
     table = Table("", *sets, title=drawn)
     for name, cell in rows.items():
         table.add_row(name, *(cell(told[each]) for each in sets))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     console.print(told["limits_of_resampling"], highlight=False)
-    console.print(f"{output / 'monte_carlo.json'}, {output / 'monte_carlo.png'}", soft_wrap=True, highlight=False)
+    console.print(
+        f"{output / 'monte_carlo.json'}, {output / 'monte_carlo.png'}",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def _run_composed(config: DictConfig) -> None:
@@ -277,7 +336,9 @@ def _run_composed(config: DictConfig) -> None:
         made.append(output)
         settings = MonteCarloSettings.of(config)
         if settings.trades is None:
-            raise InputError("trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv")
+            raise InputError(
+                "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv"
+            )
         sample = read_sample(Path(settings.trades).expanduser())
         check_output(output)
         log_to_file("monte_carlo")

@@ -23,9 +23,11 @@ from trainingdata.volatility_index import RESPONSE
 
 @dataclass(frozen=True, slots=True)
 class OptionTerms:
-    """Options that a practice venue trades. vix: a daily file of the volatility index; none: no options.
+    """Options that a practice venue trades. vix: a daily file of the volatility index; none: no
+    options.
 
-    symbols: stocks they are on. slippage: points between the middle and what a leg is quoted at. response: see `within_day`.
+    symbols: stocks they are on. slippage: points between the middle and what a leg is quoted at.
+    response: see `within_day`.
     """
 
     vix: str | None = None
@@ -42,8 +44,9 @@ class OptionTerms:
 class BacktestSettings(TradingSettings):
     """A backtest from top to bottom.
 
-    days: calendar days up to the last bar all symbols share, in the place of start and end. trials: the trial ledger, an
-    SQLite file; none keeps the run out of it. placebo: run the synthetic market without its edge as well.
+    days: calendar days up to the last bar all symbols share, in the place of start and end. trials:
+    the trial ledger, an SQLite file; none keeps the run out of it. placebo: run the synthetic
+    market without its edge as well.
     """
 
     days: int | None = None
@@ -59,7 +62,10 @@ class BacktestSettings(TradingSettings):
         if self.days is not None and self.days < 1:
             raise InputError(f"days: {self.days} is below 1")
         if self.placebo and (self.data.dir or not self.data.edge):
-            raise InputError("placebo: only a synthetic market with an edge (data.edge above 0) has one to do without")
+            raise InputError(
+                "placebo: only a synthetic market with an edge (data.edge above 0) has one to do"
+                " without"
+            )
 
     @classmethod
     def of(cls, config: DictConfig) -> BacktestSettings:
@@ -82,9 +88,12 @@ class BacktestSettings(TradingSettings):
         """
         bars = self.bars()
         first, last = self.span(bars)
-        begin, end = int(np.searchsorted(bars.times, first)), int(np.searchsorted(bars.times, last, side="right"))
+        begin = int(np.searchsorted(bars.times, first))
+        end = int(np.searchsorted(bars.times, last, side="right"))
         if begin >= end:
-            raise InputError(f"start, end: no bar becomes known between {utc_text(first)} and {utc_text(last)}")
+            raise InputError(
+                f"start, end: no bar becomes known between {utc_text(first)} and {utc_text(last)}"
+            )
         return bars.between(0, end), begin
 
     def without_edge(self) -> BacktestSettings:
@@ -93,7 +102,11 @@ class BacktestSettings(TradingSettings):
 
     def book(self, bars: Bars) -> Book:
         """An account of `capital` in cash."""
-        return new_book(self.capital, holdings_of(bars.instruments, self.costs, self.margin), tier_table(self.fees))
+        return new_book(
+            self.capital,
+            holdings_of(bars.instruments, self.costs, self.margin),
+            tier_table(self.fees),
+        )
 
     def timeline(self, bars: Bars, *, impact: bool) -> Timeline:
         """The panel as settlement walks it; impact: whether ranges are needed."""
@@ -103,7 +116,13 @@ class BacktestSettings(TradingSettings):
     def broker(self, bars: Bars, first: int) -> SimulatedBroker:
         """An account of `capital` on the panel, from instant number `first` on."""
         book = self.book(bars)
-        return SimulatedBroker(bars, self.timeline(bars, impact=bool(book.holding["impact"].any())), book, first, self.orders)
+        return SimulatedBroker(
+            bars,
+            self.timeline(bars, impact=bool(book.holding["impact"].any())),
+            book,
+            first,
+            self.orders,
+        )
 
     def span(self, bars: Bars) -> Span:
         """First and last instant of the run."""

@@ -1,10 +1,13 @@
-"""Backtests of option spreads with the autoscaler in the loop: a table a strategy, and trades that a Monte Carlo can read.
+"""Backtests of option spreads with the autoscaler in the loop: a table a strategy, and trades that
+a Monte Carlo can read.
 
-    python -m marketsimulator.spread_backtest [years=3] [seed=0] [strategies=[PUT,IRON_CONDOR]] [output=DIR] [key=value …]
-    python -m marketsimulator.spread_backtest bars.dir=[DIR] bars.symbol=SPY bars.vix=VIX.parquet
+    python -m marketsimulator.spread_backtest [years=3] [seed=0] [strategies=[PUT,IRON_CONDOR]]
+    [output=DIR] [key=value …] python -m marketsimulator.spread_backtest bars.dir=[DIR]
+    bars.symbol=SPY bars.vix=VIX.parquet
 
-Every strategy trades alone, from STARTING_CAPITAL. The index is a model unless bars are named; either way the options are
-priced by a model on the volatility index, so the profits are that model's, not fills.
+Every strategy trades alone, from STARTING_CAPITAL. The index is a model unless bars are named;
+either way the options are priced by a model on the volatility index, so the profits are that
+model's, not fills.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ NOTE = "Options are priced by a model on the volatility index: these are its pro
 
 @dataclass(frozen=True, slots=True)
 class BarsSettings:
-    """dir: folders of hourly bars; none means the model. scale: of prices. vix: a daily file; response: see `index_days`."""
+    """dir: folders of hourly bars; none means the model. scale: of prices. vix: a daily file;
+    response: see `index_days`.
+    """
 
     dir: tuple[str, ...] = ()
     symbol: str = "SPY"
@@ -56,12 +61,17 @@ class BarsSettings:
         if not 0 < self.scale < 1e6:
             raise InputError(f"bars.scale: {self.scale} is not above 0")
         if self.dir and self.vix is None:
-            raise InputError("bars.vix: an index from bars needs a file of its volatility index, bars.vix=VIX.parquet")
+            raise InputError(
+                "bars.vix: an index from bars needs a file of its volatility index,"
+                " bars.vix=VIX.parquet"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadSettings:
-    """Settings of configs/spreads.yaml; sizing: the autoscaler's, which stand beside the others under its usual names."""
+    """Settings of configs/spreads.yaml; sizing: the autoscaler's, which stand beside the others
+    under its usual names.
+    """
 
     strategies: tuple[str, ...] = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
     years: int = 1
@@ -98,7 +108,9 @@ class SpreadSettings:
         InputError
             naming the key, the value and what was expected.
         """
-        return settings_beside(cls, "sizing", AutoscalingSettings, config, lists=("strategies", "bars.dir"))
+        return settings_beside(
+            cls, "sizing", AutoscalingSettings, config, lists=("strategies", "bars.dir")
+        )
 
     def days(self) -> IndexDays:
         """The sessions that are traded.
@@ -110,11 +122,22 @@ class SpreadSettings:
         """
         if self.bars.dir and self.bars.vix is not None:
             bars = read_bars([Path(d).expanduser() for d in self.bars.dir], [self.bars.symbol])
-            return index_days(bars, bars.symbols[0], volatility_index(self.bars.vix), self.bars.scale, self.bars.response)
+            return index_days(
+                bars,
+                bars.symbols[0],
+                volatility_index(self.bars.vix),
+                self.bars.scale,
+                self.bars.response,
+            )
         grid = stock_grid()
-        dates = grid.dates[grid.dates >= np.datetime64(self.start, "D")][: self.years * TRADING_DAYS]
+        dates = grid.dates[grid.dates >= np.datetime64(self.start, "D")][
+            : self.years * TRADING_DAYS
+        ]
         if len(dates) < self.years * TRADING_DAYS:
-            raise InputError(f"start, years: the calendar ends before {self.years} years from {self.start} have passed")
+            raise InputError(
+                f"start, years: the calendar ends before {self.years} years from {self.start} have"
+                " passed"
+            )
         return self.index.days(dates, self.seed)
 
 
@@ -122,7 +145,10 @@ def run(settings: SpreadSettings, days: IndexDays) -> dict[str, list[SpreadTrade
     """The trades of each strategy, alone."""
     names = [strategy_of(name) for name in settings.strategies]
     told = settings.costs, settings.smile, settings.sizing
-    return {name: simulate_selling(days, [replace(settings.rules, strategy=name)], *told) for name in names}
+    return {
+        name: simulate_selling(days, [replace(settings.rules, strategy=name)], *told)
+        for name in names
+    }
 
 
 def figures(trades: list[SpreadTrade], days: IndexDays, start: float) -> dict[str, Any]:
@@ -150,7 +176,9 @@ def figures(trades: list[SpreadTrade], days: IndexDays, start: float) -> dict[st
         "final_balance": float(curve[-1]),
         "total_return": float(curve[-1] / start - 1),
         "max_drawdown": float((1 - curve / np.maximum.accumulate(curve)).max()),
-        "sortino": float(returns.mean() / downside * np.sqrt(TRADING_DAYS)) if downside > 0 else None,
+        "sortino": float(returns.mean() / downside * np.sqrt(TRADING_DAYS))
+        if downside > 0
+        else None,
     }
 
 
@@ -168,7 +196,8 @@ def trade_table(trades: list[SpreadTrade], days: IndexDays) -> str:
     """The text of a file of closed trades, as the autoscaler's own."""
     rows = []
     for number, trade in enumerate(trades):
-        date, strikes = days.dates[trade.day], "/".join(f"{leg.strike:g}" for leg in trade.spread.legs)
+        date = days.dates[trade.day]
+        strikes = "/".join(f"{leg.strike:g}" for leg in trade.spread.legs)
         row = {
             "Timestamp_ET": f"{date} {_clock(days.minutes[trade.entered])}",
             "Trade_ID": f"{trade.spread.strategy}-{number}",
@@ -193,11 +222,21 @@ def show(told: Mapping[str, Any]) -> None:
     rows: dict[str, Callable[[Any], str]] = {
         "trades": lambda f: f"{f['trades']:,}",
         "win rate": lambda f: _text(f["win_rate"], ".1%"),
-        "average win, loss": lambda f: f"{_text(f['average_win'], ',.0f')}, {_text(f['average_loss'], ',.0f')}",
-        "mean, standard error": lambda f: f"{_text(f['mean'], '+,.1f')}, {_text(f['mean_error'], ',.1f')}",
-        "worst, largest possible": lambda f: f"{_text(f['worst'], ',.0f')}, {_text(f['largest_possible_loss'], ',.0f')}",
-        "stopped, gapped": lambda f: f"{f['exits'].get('stop', 0):.1%}, {f['exits'].get('gap', 0):.1%}",
-        "held to the close": lambda f: f"{f['exits'].get('expired', 0) + f['exits'].get('settled', 0):.1%}",
+        "average win, loss": lambda f: (
+            f"{_text(f['average_win'], ',.0f')}, {_text(f['average_loss'], ',.0f')}"
+        ),
+        "mean, standard error": lambda f: (
+            f"{_text(f['mean'], '+,.1f')}, {_text(f['mean_error'], ',.1f')}"
+        ),
+        "worst, largest possible": lambda f: (
+            f"{_text(f['worst'], ',.0f')}, {_text(f['largest_possible_loss'], ',.0f')}"
+        ),
+        "stopped, gapped": lambda f: (
+            f"{f['exits'].get('stop', 0):.1%}, {f['exits'].get('gap', 0):.1%}"
+        ),
+        "held to the close": lambda f: (
+            f"{f['exits'].get('expired', 0) + f['exits'].get('settled', 0):.1%}"
+        ),
         "mean contracts": lambda f: _text(f["mean_contracts"], ".2f"),
         "final balance": lambda f: f"${f['final_balance']:,.0f}",
         "return, drawdown": lambda f: f"{f['total_return']:+.1%}, {f['max_drawdown']:.1%}",

@@ -1,9 +1,10 @@
 """Every combination of some settings over the same forecasts, in one process.
 
-    python -m marketsimulator.sweep 'vary={sizing.fraction: [0.1, 0.5], limits.symbol_cap: [0.3, 0.6]}' [key=value …]
+    python -m marketsimulator.sweep 'vary={sizing.fraction: [0.1, 0.5], limits.symbol_cap: [0.3,
+    0.6]}' [key=value …]
 
-Settings that change what is believed (the forecaster, holding, correlation, symbols, period) are swept as backtests:
-`python -m marketsimulator.backtest -m forecaster.context_length=50,100`.
+Settings that change what is believed (the forecaster, holding, correlation, symbols, period) are
+swept as backtests: `python -m marketsimulator.backtest -m forecaster.context_length=50,100`.
 """
 
 from __future__ import annotations
@@ -24,18 +25,43 @@ from foundation.command import ProgressBar, log_to_file, one_line
 from foundation.compose import hydra_command
 from foundation.errors import InputError
 from foundation.files import check_output, write_whole
-from marketsimulator.results.variant_table import Chosen, check_trials, combinations, deflated, recorded, rows_of, table_of
+from marketsimulator.results.variant_table import (
+    Chosen,
+    check_trials,
+    combinations,
+    deflated,
+    recorded,
+    rows_of,
+    table_of,
+)
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 
 KEYS = ("capital", "sizing.fraction", "prior.stock_sharpe", "prior.crypto_sharpe")
-GROUPS = ("limits", "costs", "fees", "margin", "fills")  # settings that leave the beliefs as they are
+GROUPS = (
+    "limits",
+    "costs",
+    "fees",
+    "margin",
+    "fills",
+)  # settings that leave the beliefs as they are
 SHOWN = 20  # rows on the screen; the file has all
-COLUMNS = ("total_return", "annual_return", "sharpe", "deflated_sharpe", "max_drawdown", "turnover", "costs", "trades")
+COLUMNS = (
+    "total_return",
+    "annual_return",
+    "sharpe",
+    "deflated_sharpe",
+    "max_drawdown",
+    "turnover",
+    "costs",
+    "trades",
+)
 
 
-def variants_of(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) -> list[tuple[Chosen, BacktestSettings]]:
+def variants_of(
+    settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]
+) -> list[tuple[Chosen, BacktestSettings]]:
     """Every combination of the values named by setting, with the settings it stands for.
 
     Raises
@@ -46,7 +72,9 @@ def variants_of(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) -
     for name in vary:
         group = name.partition(".")[0]
         if name not in KEYS and group not in GROUPS:
-            raise InputError(f"vary.{name}: an in-process sweep varies {', '.join((*KEYS, *GROUPS))}; use -m")
+            raise InputError(
+                f"vary.{name}: an in-process sweep varies {', '.join((*KEYS, *GROUPS))}; use -m"
+            )
     return combinations(settings, vary)
 
 
@@ -68,14 +96,25 @@ def run_sweep(
     found = outcomes([variant for _, variant in variants], bars, beliefs, begin, progress=progress)
     table = table_of(variants, found, bars, begin)
     judged = deflated(table, recorded(settings, variants, table, bars, begin))
-    return judged.sort_values("sharpe", ascending=False, na_position="last", ignore_index=True), bars, begin
+    return (
+        judged.sort_values("sharpe", ascending=False, na_position="last", ignore_index=True),
+        bars,
+        begin,
+    )
 
 
 def _show(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
-    shown = Table(*varied, *COLUMNS, title=f"{len(table)} variants, {int(table['trials'].iloc[0])} tried on these data")
+    shown = Table(
+        *varied,
+        *COLUMNS,
+        title=f"{len(table)} variants, {int(table['trials'].iloc[0])} tried on these data",
+    )
     for row in rows_of(table.head(SHOWN)):
         cells = [str(row[name]) for name in varied]
-        shown.add_row(*cells, *("n/a" if row[c] is None or row[c] != row[c] else f"{row[c]:,.4g}" for c in COLUMNS))
+        shown.add_row(
+            *cells,
+            *("n/a" if row[c] is None or row[c] != row[c] else f"{row[c]:,.4g}" for c in COLUMNS),
+        )
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(shown)
     console.print(f"All of them: {output / 'sweep.parquet'}", soft_wrap=True, highlight=False)
@@ -83,7 +122,11 @@ def _show(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
 
 def _write(table: pd.DataFrame, bars: Bars, output: Path) -> None:
     """Both files, each put in place whole."""
-    summary = {"data": bars.source, "symbols": list(bars.symbols), "variants": json.loads(table.to_json(orient="records"))}
+    summary = {
+        "data": bars.source,
+        "symbols": list(bars.symbols),
+        "variants": json.loads(table.to_json(orient="records")),
+    }
     writers: dict[str, Callable[[Path], object]] = {
         "sweep.parquet": lambda path: table.to_parquet(path, index=False),
         "sweep.json": lambda path: path.write_text(json.dumps(summary, indent=1) + "\n"),
@@ -93,10 +136,16 @@ def _write(table: pd.DataFrame, bars: Bars, output: Path) -> None:
 
 def _run_composed(config: DictConfig) -> None:
     with one_line("nothing was written") as made:
-        plain: Any = OmegaConf.to_container(config.vary, resolve=True) if config.get("vary") else None
+        plain: Any = (
+            OmegaConf.to_container(config.vary, resolve=True) if config.get("vary") else None
+        )
         if not isinstance(plain, dict) or not plain:
-            raise InputError("vary: name settings and their values, vary={sizing.fraction: [0.25, 0.5]}")
-        settings = BacktestSettings.of(OmegaConf.masked_copy(config, [str(key) for key in config if key != "vary"]))
+            raise InputError(
+                "vary: name settings and their values, vary={sizing.fraction: [0.25, 0.5]}"
+            )
+        settings = BacktestSettings.of(
+            OmegaConf.masked_copy(config, [str(key) for key in config if key != "vary"])
+        )
         output = Path(settings.output)
         made.append(output)
         check_output(output)

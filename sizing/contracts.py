@@ -1,7 +1,8 @@
-"""How many contracts of an option spread to sell now, for the account of the configured folder, and why.
+"""How many contracts of an option spread to sell now, and why, for the configured account.
 
-    python -m sizing.contracts [LIVE|PAPER] [key=value …]    balance, statistics, Kelly, size, risk of each strategy
-    python -m sizing.contracts init | recover …              begin an account; rebuild its balance from its trades
+    python -m sizing.contracts [LIVE|PAPER] …    balance, statistics, Kelly, size, risk
+    python -m sizing.contracts init …            begin an account
+    python -m sizing.contracts recover …         rebuild its balance from its trades
 
 Settings are those of configs/autoscaling.yaml, under its usual names, there or in the environment.
 """
@@ -21,19 +22,28 @@ from foundation.notices import Notices
 from sizing.autoscaler.now import account_files, account_state, contracts_now, report, size
 from sizing.autoscaler.rules import WIDTHS, AutoscalingSettings, max_risk, recommended_cap
 
-CREDITS = {"CALL": 2.5, "PUT": 2.5, "IRON_CONDOR": 2.7, "OTM_SINGLE_SIDED": 1.0}  # usual ones, for the table of risks
+CREDITS = {
+    "CALL": 2.5,
+    "PUT": 2.5,
+    "IRON_CONDOR": 2.7,
+    "OTM_SINGLE_SIDED": 1.0,
+}  # usual ones, for the table of risks
 
 
 def calculate_position_size(
-    account_balance: float | None = None, max_risk_per_contract: float = 800, mode: str = "PAPER", verbose: bool = True
+    account_balance: float | None = None,
+    max_risk_per_contract: float = 800,
+    mode: str = "PAPER",
+    verbose: bool = True,
 ) -> int:
-    """Contracts of the next spread: half-Kelly on the last closed trades, between 1 and MAX_CONTRACTS.
+    """Contracts of the next spread: half-Kelly on the last closed trades, between 1 and
+    MAX_CONTRACTS.
 
     Parameters
     ----------
     account_balance
-        USD; none reads it from the account's files. Its trades are read in any case; where neither file is there and a
-        balance is given, there are no trades yet.
+        USD; none reads it from the account's files. Its trades are read in any case; where neither
+        file is there and a balance is given, there are no trades yet.
     max_risk_per_contract
         USD that one contract can lose (`get_max_risk_for_strategy`).
     mode
@@ -44,8 +54,8 @@ def calculate_position_size(
     Returns
     -------
     int
-        0 in a halt and wherever the account's state is not known with certainty, which is logged as an error and told to
-        ALERT_URL.
+        0 in a halt and wherever the account's state is not known with certainty, which is logged as
+        an error and told to ALERT_URL.
 
     Raises
     ------
@@ -54,13 +64,18 @@ def calculate_position_size(
     """
     settings = autoscaling_settings()
     notices = Notices(None, settings.ALERT_URL)
-    return contracts_now(settings, mode, max_risk_per_contract, notices, account_balance, verbose=verbose).number
+    return contracts_now(
+        settings, mode, max_risk_per_contract, notices, account_balance, verbose=verbose
+    ).number
 
 
-def get_max_risk_for_strategy(strategy: str, entry_credit: float, width: float | None = None) -> float:
+def get_max_risk_for_strategy(
+    strategy: str, entry_credit: float, width: float | None = None
+) -> float:
     """USD that one contract of a strategy can lose: (width − credit) · 100.
 
-    strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED (IC, OTM-SS). width: points of one side; 5, for OTM_SINGLE_SIDED
+    strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED (IC, OTM-SS). width: points of one side; 5,
+    for OTM_SINGLE_SIDED
     10. `CONDOR_RISK=table` answers 250 for a condor of width 5, as the earlier system's table does.
 
     Raises
@@ -93,10 +108,16 @@ def show(mode: str, settings: AutoscalingSettings) -> None:
         credit = CREDITS[strategy]
         risk = max_risk(strategy, credit, condor=settings.CONDOR_RISK)
         _, sized = size(state, risk, settings)
-        table.add_row(strategy, f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(sized.number), sized.why)
+        table.add_row(
+            strategy, f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(sized.number), sized.why
+        )
     console.print(table)
-    balance, cap = float(state.balance), settings.MAX_CONTRACTS
-    console.print(f"A balance of ${balance:,.0f} may well carry {recommended_cap(balance)} contracts; MAX_CONTRACTS is {cap}.")
+    balance = float(state.balance)
+    cap = settings.MAX_CONTRACTS
+    console.print(
+        f"A balance of ${balance:,.0f} may well carry {recommended_cap(balance)} contracts;"
+        f" MAX_CONTRACTS is {cap}."
+    )
 
 
 def main() -> None:
@@ -104,14 +125,17 @@ def main() -> None:
     parser = Parser(description="How many contracts of an option spread, and why. Nothing is sent.")
     parser.add_argument("words", nargs="*", metavar="init|recover|PAPER|LIVE|key=value")
     given = parser.parse_args().words
-    overrides, words = [w for w in given if is_override(w)], [w for w in given if not is_override(w)]
-    modes, tasks = [w for w in words if w.upper() in ("PAPER", "LIVE")], [w for w in words if w in ("init", "recover")]
+    overrides = [w for w in given if is_override(w)]
+    words = [w for w in given if not is_override(w)]
+    modes = [w for w in words if w.upper() in ("PAPER", "LIVE")]
+    tasks = [w for w in words if w in ("init", "recover")]
     with one_line("nothing was sent"):
         if unknown := [w for w in words if w not in (*modes, *tasks)]:
             raise InputError(f"{unknown[0]}: neither init, recover, PAPER, LIVE nor key=value")
         if len(modes) > 1 or len(tasks) > 1:
             raise InputError(f"{' '.join(words)}: one account and one task at a time")
-        settings, mode = autoscaling_settings(*overrides), (modes or ["PAPER"])[0]
+        settings = autoscaling_settings(*overrides)
+        mode = (modes or ["PAPER"])[0]
         files = account_files(settings, mode)
         if tasks == ["init"]:
             files.initialise()

@@ -1,10 +1,12 @@
-"""Growth-optimal weights under correlation, bounds, ceilings and trading costs, as one quadratic program (`solver`).
+"""Growth-optimal weights under correlation, bounds, ceilings and trading costs, as one quadratic
+program (`solver`).
 
     maximise  mu'w - w'Σw / (2·fraction) - cost'|w - held|
     subject to  lower ≤ w ≤ upper  and  Σ cᵢ·|wᵢ| ≤ ceiling for every group
 
-The second-order expansion of expected log growth (Kelly 1956; Thorp 2006); `fraction` 0.5 is `Kelly_50pct`. Clipping an
-unconstrained answer is not the constrained optimum, so everything is solved together.
+The second-order expansion of expected log growth (Kelly 1956; Thorp 2006); `fraction` 0.5 is
+`Kelly_50pct`. Clipping an unconstrained answer is not the constrained optimum, so everything is
+solved together.
 """
 
 from __future__ import annotations
@@ -33,10 +35,11 @@ SYMMETRY = 1e-8  # relative difference between Σᵢⱼ and Σⱼᵢ that is rou
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SizingProblem:
-    """One problem of S symbols and G groups: what `optimal_weights` takes, kept so that a failure can be looked into.
+    """One problem of S symbols and G groups: what `optimal_weights` takes, kept so that a failure
+    can be looked into.
 
-    mu, held, cost, lower, upper [S]; covariance [S, S]; coefficients [G, S]; limits [G]; toll: of what is borrowed in the first
-    block. later: the blocks after it, if there are any.
+    mu, held, cost, lower, upper [S]; covariance [S, S]; coefficients [G, S]; limits [G]; toll: of
+    what is borrowed in the first block. later: the blocks after it, if there are any.
     """
 
     mu: Array
@@ -83,14 +86,23 @@ class SizingProblem:
                 later = Later(*(held[f"later_{name}"] for name in Later._fields))
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError(f"{path}: holds no sizing problem: {error}") from error
-        return cls(**{**first, "fraction": float(first["fraction"]), "toll": float(first["toll"]), "later": later})
+        return cls(
+            **{
+                **first,
+                "fraction": float(first["fraction"]),
+                "toll": float(first["toll"]),
+                "later": later,
+            }
+        )
 
 
 _FIRST = [field.name for field in fields(SizingProblem) if field.name != "later"]
 
 
 class SolverFailed(RuntimeError):
-    """The quadratic program has no answer, or the solver did not find it; `problem` is the one that failed."""
+    """The quadratic program has no answer, or the solver did not find it; `problem` is the one
+    that failed.
+    """
 
     def __init__(self, message: str, problem: SizingProblem) -> None:
         super().__init__(message)
@@ -98,7 +110,9 @@ class SolverFailed(RuntimeError):
 
 
 def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> Array:
-    """Fractional Kelly without limits or costs: fraction · Σ⁺ mu, [S], signed; minimum norm where Σ is singular."""
+    """Fractional Kelly without limits or costs: fraction · Σ⁺ mu, [S], signed; minimum norm
+    where Σ is singular.
+    """
     weights = np.asarray(mu, dtype=np.float64) * fraction
     if factored_solve(np.array(covariance, dtype=np.float64), weights):
         return weights
@@ -116,7 +130,8 @@ def kelly_weights(
     held: npt.ArrayLike | None = None,
     cost: npt.ArrayLike | None = None,
 ) -> Array:
-    """Weights [S] that maximise fractional-Kelly growth net of trading costs; [T, S] for a history without costs.
+    """Weights [S] that maximise fractional-Kelly growth net of trading costs; [T, S] for a history
+    without costs.
 
     Parameters
     ----------
@@ -129,11 +144,12 @@ def kelly_weights(
     lower, upper : [S], or [T, S] for a history
         bounds of the weights; equal where a symbol is fixed.
     groups
-        pairs (coefficients [S] ≥ 0, ceiling): Σ cᵢ·|wᵢ| ≤ ceiling; a boolean mask counts as 0 and 1. A ceiling below
-        what is fixed becomes what is fixed. For a history the ceiling may be [T].
+        pairs (coefficients [S] ≥ 0, ceiling): Σ cᵢ·|wᵢ| ≤ ceiling; a boolean mask counts as 0 and
+        1. A ceiling below what is fixed becomes what is fixed. For a history the ceiling may be
+        [T].
     held, cost : [S]
-        weights now, and cost of moving a weight by one; without cost, `held` does not matter. Not for a history: what is
-        held there follows from what happened before.
+        weights now, and cost of moving a weight by one; without cost, `held` does not matter. Not
+        for a history: what is held there follows from what happened before.
 
     Raises
     ------
@@ -147,7 +163,10 @@ def kelly_weights(
         raise ValueError(f"fraction must be above 0, got {fraction}")
     if expected.ndim == 2:
         if cost is not None or held is not None:
-            raise ValueError("cost, held: a history [T, S] is solved without costs; with them, solve one instant at a time")
+            raise ValueError(
+                "cost, held: a history [T, S] is solved without costs; with them, solve one instant"
+                " at a time"
+            )
         return _history(expected, covariance, float(fraction), lower, upper, groups)
     return _instant(expected, covariance, float(fraction), lower, upper, groups, held, cost)
 
@@ -155,7 +174,10 @@ def kelly_weights(
 def failure(status: int, symbols: int) -> str:
     """What a status other than SOLVED means, in words."""
     if status == INFEASIBLE:
-        return f"the sizing problem of {symbols} symbols has no answer: their lower bounds exceed a ceiling"
+        return (
+            f"the sizing problem of {symbols} symbols has no answer: their lower bounds exceed a"
+            " ceiling"
+        )
     return f"the sizing problem of {symbols} symbols was not solved within its steps"
 
 
@@ -198,17 +220,27 @@ def _instant(
 
 @compiled
 def _each(
-    mu: Array, covariance: Array, lower: Array, upper: Array, coefficients: Array, limits: Array, fraction: float, later: Later
+    mu: Array,
+    covariance: Array,
+    lower: Array,
+    upper: Array,
+    coefficients: Array,
+    limits: Array,
+    fraction: float,
+    later: Later,
 ) -> tuple[int, int, Array]:
     """Status, row and weights [T, S] of T problems without costs, up to the first that fails.
 
-    covariance [1 or T, S, S], lower and upper [1 or T, S], limits [1 or T, G]: one for all, or one for each.
+    covariance [1 or T, S, S], lower and upper [1 or T, S], limits [1 or T, G]: one for all, or one
+    for each.
     """
     nothing = np.zeros(mu.shape[1])
     weights = np.zeros(mu.shape)
     for t in range(len(mu)):
-        low, high = lower[t % len(lower)], upper[t % len(upper)]
-        matrix, ceilings = covariance[t % len(covariance)], limits[t % len(limits)]
+        low = lower[t % len(lower)]
+        high = upper[t % len(upper)]
+        matrix = covariance[t % len(covariance)]
+        ceilings = limits[t % len(limits)]
         status, row, _ = optimal_weights(
             mu[t], matrix, nothing, nothing, low, high, coefficients, ceilings, fraction, 0.0, later
         )
@@ -219,26 +251,54 @@ def _each(
 
 
 def _history(
-    mu: Array, covariance: npt.ArrayLike, fraction: float, lower: npt.ArrayLike, upper: npt.ArrayLike, groups: Sequence[Group]
+    mu: Array,
+    covariance: npt.ArrayLike,
+    fraction: float,
+    lower: npt.ArrayLike,
+    upper: npt.ArrayLike,
+    groups: Sequence[Group],
 ) -> Array:
     """Weights [T, S] of T problems without costs."""
     count, n = mu.shape
     matrix = _numbers("covariance", covariance)
     matrix = matrix[None] if matrix.ndim == 2 else matrix
     if matrix.shape not in ((1, n, n), (count, n, n)):
-        raise ValueError(f"covariance must have shape [S, S] or [T, S, S] = ({count}, {n}, {n}), got {np.shape(covariance)}")
-    low, high = np.atleast_2d(_numbers("lower", lower)), np.atleast_2d(_numbers("upper", upper))
+        raise ValueError(
+            f"covariance must have shape [S, S] or [T, S, S] = ({count}, {n}, {n}), got"
+            f" {np.shape(covariance)}"
+        )
+    low = np.atleast_2d(_numbers("lower", lower))
+    high = np.atleast_2d(_numbers("upper", upper))
     for name, bound in (("lower", low), ("upper", high)):
         if bound.shape not in ((1, n), (count, n)):
-            raise ValueError(f"{name} must have shape [S] or [T, S] = ({count}, {n}), got {bound.shape}")
+            raise ValueError(
+                f"{name} must have shape [S] or [T, S] = ({count}, {n}), got {bound.shape}"
+            )
     nothing = np.zeros(n)
     for t in range(count):
-        row, bottom, top = matrix[t % len(matrix)], low[t % len(low)], high[t % len(high)]
+        row = matrix[t % len(matrix)]
+        bottom = low[t % len(low)]
+        top = high[t % len(high)]
         fresh = t < len(matrix)
-        if not (_sound(mu[t], bottom, top, nothing, nothing) and (not fresh or _is_covariance(row))):
-            _refuse({"mu": mu[t], "lower": bottom, "upper": top, "held": nothing, "cost": nothing}, row, f" in row {t}")
+        if not (
+            _sound(mu[t], bottom, top, nothing, nothing) and (not fresh or _is_covariance(row))
+        ):
+            _refuse(
+                {"mu": mu[t], "lower": bottom, "upper": top, "held": nothing, "cost": nothing},
+                row,
+                f" in row {t}",
+            )
     coefficients, limits = _ceilings(groups, n, count)
-    status, t, weights = _each(mu, np.ascontiguousarray(matrix), low, high, coefficients, limits, fraction, nothing_later(n))
+    status, t, weights = _each(
+        mu,
+        np.ascontiguousarray(matrix),
+        low,
+        high,
+        coefficients,
+        limits,
+        fraction,
+        nothing_later(n),
+    )
     if status != SOLVED:
         parts = matrix[t % len(matrix)], nothing, nothing, low[t % len(low)], high[t % len(high)]
         problem = SizingProblem(mu[t], *parts, coefficients, limits[t % len(limits)], fraction)
@@ -259,15 +319,22 @@ def _sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> b
 
 @compiled
 def _is_covariance(matrix: Array) -> bool:
-    """Whether a matrix is finite, symmetric and positive semi-definite, but for rounding: a Cholesky factor of it exists."""
-    n, largest = len(matrix), 0.0
+    """Whether a matrix is finite, symmetric and positive semi-definite, but for rounding: a
+    Cholesky factor of it exists.
+    """
+    n = len(matrix)
+    largest = 0.0
     for i in range(n):
         if not 0.0 <= matrix[i, i] < np.inf:
             return False
         largest = max(largest, matrix[i, i])
         for j in range(i):
-            here, there = matrix[i, j], matrix[j, i]
-            if not (np.isfinite(here) and abs(here - there) <= SYMMETRY * (abs(here) + abs(there)) + 1e-14):
+            here = matrix[i, j]
+            there = matrix[j, i]
+            if not (
+                np.isfinite(here)
+                and abs(here - there) <= SYMMETRY * (abs(here) + abs(there)) + 1e-14
+            ):
                 return False
     rest = matrix.copy()
     for i in range(n):
@@ -290,7 +357,9 @@ def _refuse(vectors: Mapping[str, Array], covariance: Array, where: str = "") ->
         if not np.isfinite(array).all():
             k = int(np.argmin(np.isfinite(array)))
             raise ValueError(f"{name} must be finite, got {array[k]} at {k}{where}")
-    low, high, price = vectors["lower"], vectors["upper"], vectors["cost"]
+    low = vectors["lower"]
+    high = vectors["upper"]
+    price = vectors["cost"]
     if (low > high).any():
         k = int(np.argmax(low > high))
         raise ValueError(f"lower {low[k]:g} exceeds upper {high[k]:g} at {k}{where}")
@@ -300,11 +369,16 @@ def _refuse(vectors: Mapping[str, Array], covariance: Array, where: str = "") ->
         raise ValueError(f"covariance must be finite{where}")
     variance = np.diag(covariance)
     if (variance < 0).any():
-        raise ValueError(f"covariance has a negative variance {variance.min():g} at {int(variance.argmin())}{where}")
+        raise ValueError(
+            f"covariance has a negative variance {variance.min():g} at"
+            f" {int(variance.argmin())}{where}"
+        )
     if not np.allclose(covariance, covariance.T, rtol=SYMMETRY, atol=1e-14):
         raise ValueError(f"covariance must be symmetric{where}")
     least = float(np.linalg.eigvalsh(covariance)[0])
-    raise ValueError(f"covariance must be positive semi-definite; its smallest eigenvalue is {least:g}{where}")
+    raise ValueError(
+        f"covariance must be positive semi-definite; its smallest eigenvalue is {least:g}{where}"
+    )
 
 
 def _numbers(name: str, value: npt.ArrayLike) -> Array:
@@ -322,16 +396,24 @@ def _check_shapes(vectors: Mapping[str, Array], shape: tuple[int, ...], letters:
 
 def _ceilings(groups: Sequence[Group], n: int, count: int = 0) -> tuple[Array, Array]:
     """Coefficients [G, S] and limits [G]; limits [1 or T, G] for a history of `count` rows."""
-    coefficients, limits = np.zeros((len(groups), n)), np.zeros((max(count, 1), len(groups)))
+    coefficients = np.zeros((len(groups), n))
+    limits = np.zeros((max(count, 1), len(groups)))
     for k, (given, ceiling) in enumerate(groups):
-        parts, limit = _numbers("groups", given), _numbers("groups", ceiling)
+        parts = _numbers("groups", given)
+        limit = _numbers("groups", ceiling)
         if parts.shape != (n,):
-            raise ValueError(f"groups: coefficients must have shape [S] = ({n},), got {parts.shape}")
+            raise ValueError(
+                f"groups: coefficients must have shape [S] = ({n},), got {parts.shape}"
+            )
         if not (np.isfinite(parts).all() and (parts >= 0).all()):
             raise ValueError("groups: coefficients must be finite and not negative")
         if limit.shape not in ((), (count,)[: bool(count)]):
-            raise ValueError(f"groups: a ceiling must be a number{' or [T]' if count else ''}, got shape {limit.shape}")
+            raise ValueError(
+                f"groups: a ceiling must be a number{' or [T]' if count else ''}, got shape"
+                f" {limit.shape}"
+            )
         if np.isnan(limit).any():
             raise ValueError("groups: a ceiling must be a number")
-        coefficients[k], limits[:, k] = parts, limit
+        coefficients[k] = parts
+        limits[:, k] = limit
     return coefficients, limits if count else limits[0]

@@ -27,9 +27,10 @@ class Ceiling:
 class Limits:
     """Ceilings in multiples of equity.
 
-    symbol_cap: of one symbol, held and open. intraday_leverage, overnight_leverage: of stock gross while the market stays
-    open and into the night, the latter less overnight_buffer of it, for what prices do until the close. crypto_leverage:
-    of all coins, bought with cash that is not borrowed. margin_equity: USD below which stocks are held 1×, and not short.
+    symbol_cap: of one symbol, held and open. intraday_leverage, overnight_leverage: of stock gross
+    while the market stays open and into the night, the latter less overnight_buffer of it, for what
+    prices do until the close. crypto_leverage: of all coins, bought with cash that is not borrowed.
+    margin_equity: USD below which stocks are held 1×, and not short.
     """
 
     symbol_cap: float = 0.6
@@ -47,34 +48,56 @@ class Limits:
         if not 0 <= self.overnight_buffer < 1:
             raise InputError(f"limits.overnight_buffer: {self.overnight_buffer} is outside 0 … 1")
         if not 0 <= self.crypto_leverage <= 1:
-            raise InputError(f"limits.crypto_leverage: {self.crypto_leverage} is outside 0 … 1; coins are not marginable")
+            raise InputError(
+                f"limits.crypto_leverage: {self.crypto_leverage} is outside 0 … 1; coins are not"
+                " marginable"
+            )
         if not self.margin_equity >= 0:
             raise InputError(f"limits.margin_equity: {self.margin_equity} is negative")
 
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
-        """Stock gross exposure allowed, in multiples of equity: intraday or overnight, 1× without a margin account."""
-        return lent(self.into_the_night if overnight else self.intraday_leverage, equity, self.margin_equity)
+        """Stock gross exposure allowed, in multiples of equity: intraday or overnight, 1×
+        without a margin account.
+        """
+        return lent(
+            self.into_the_night if overnight else self.intraday_leverage, equity, self.margin_equity
+        )
 
     def within(self, leverage: float) -> Limits:
         """These limits for an account that is lent so many times its equity at most."""
-        return self if leverage >= self.intraday_leverage else replace(self, intraday_leverage=leverage)
+        return (
+            self
+            if leverage >= self.intraday_leverage
+            else replace(self, intraday_leverage=leverage)
+        )
 
     @property
     def into_the_night(self) -> float:
         """Stock gross that the last decision before the close may leave, in multiples of equity."""
         return min(self.overnight_leverage * (1.0 - self.overnight_buffer), self.intraday_leverage)
 
-    def bounds(self, *, long_only: Mask, deciding: Mask, held: Array, equity: float) -> tuple[Array, Array]:
-        """Lower and upper weight of each symbol, [S] each; equal to what is held where a symbol does not decide."""
+    def bounds(
+        self, *, long_only: Mask, deciding: Mask, held: Array, equity: float
+    ) -> tuple[Array, Array]:
+        """Lower and upper weight of each symbol, [S] each; equal to what is held where a symbol
+        does not decide.
+        """
         return bounds_of(long_only, deciding, held, self.symbol_cap, equity >= self.margin_equity)
 
-    def ceilings(self, *, crypto: Mask, held: Array, stock_ceiling: float, unborrowed: float) -> tuple[Ceiling, ...]:
-        """The group ceilings: stock gross, crypto, crypto from unborrowed cash (a multiple of equity), and both together.
+    def ceilings(
+        self, *, crypto: Mask, held: Array, stock_ceiling: float, unborrowed: float
+    ) -> tuple[Ceiling, ...]:
+        """The group ceilings: stock gross, crypto, crypto from unborrowed cash (a multiple of
+        equity), and both together.
 
         Together: stock gross / its ceiling + crypto ≤ 1.
         """
-        coefficients, limits = ceilings_of(crypto, held, stock_ceiling, self.crypto_leverage, unborrowed)
-        return tuple(Ceiling(*parts) for parts in zip(CEILINGS, coefficients, limits.tolist(), strict=True))
+        coefficients, limits = ceilings_of(
+            crypto, held, stock_ceiling, self.crypto_leverage, unborrowed
+        )
+        return tuple(
+            Ceiling(*parts) for parts in zip(CEILINGS, coefficients, limits.tolist(), strict=True)
+        )
 
 
 @inlined
@@ -85,8 +108,11 @@ def lent(leverage: float, equity: float, margin_equity: float) -> float:
 
 @compiled
 def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) -> float:
-    """The share of their weights [S] that loose symbols may keep where stock gross / its ceiling + crypto ≤ 1."""
-    load, part_loose = 0.0, 0.0
+    """The share of their weights [S] that loose symbols may keep where stock gross / its
+    ceiling + crypto ≤ 1.
+    """
+    load = 0.0
+    part_loose = 0.0
     for s in range(len(weights)):
         part = abs(weights[s]) if crypto[s] else abs(weights[s]) / stock_ceiling
         load += part
@@ -98,16 +124,21 @@ def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) 
 
 
 @compiled
-def bounds_of(long_only: Mask, deciding: Mask, held: Array, cap: float, shorts: bool) -> tuple[Array, Array]:
+def bounds_of(
+    long_only: Mask, deciding: Mask, held: Array, cap: float, shorts: bool
+) -> tuple[Array, Array]:
     """Lower and upper weight, [S] each: ± the cap, what is held where fixed.
 
-    Nothing goes short that cannot be, and nothing at all where the account may not; a short that cannot be added to may stay.
+    Nothing goes short that cannot be, and nothing at all where the account may not; a short that
+    cannot be added to may stay.
     """
-    lower, upper = held.copy(), held.copy()
+    lower = held.copy()
+    upper = held.copy()
     for s in range(len(held)):
         if deciding[s]:
             least = -cap if shorts else 0.0
-            lower[s], upper[s] = max(least, min(held[s], 0.0)) if long_only[s] else least, cap
+            lower[s] = max(least, min(held[s], 0.0)) if long_only[s] else least
+            upper[s] = cap
     return lower, upper
 
 
@@ -116,13 +147,18 @@ def ceilings_of(
     crypto: Mask, held: Array, stock_ceiling: float, crypto_leverage: float, unborrowed: float
 ) -> tuple[Array, Array]:
     """Coefficients [4, S] and limits [4] of the CEILINGS; unborrowed is a multiple of equity."""
-    coefficients, limits = np.zeros((4, len(held))), np.empty(4)
+    coefficients = np.zeros((4, len(held)))
+    limits = np.empty(4)
     coins = 0.0
     for s in range(len(held)):
         if crypto[s]:
             coefficients[1, s] = coefficients[2, s] = coefficients[3, s] = 1.0
             coins += abs(held[s])
         else:
-            coefficients[0, s], coefficients[3, s] = 1.0, 1.0 / stock_ceiling
-    limits[0], limits[1], limits[2], limits[3] = stock_ceiling, crypto_leverage, coins + max(unborrowed, 0.0), 1.0
+            coefficients[0, s] = 1.0
+            coefficients[3, s] = 1.0 / stock_ceiling
+    limits[0] = stock_ceiling
+    limits[1] = crypto_leverage
+    limits[2] = coins + max(unborrowed, 0.0)
+    limits[3] = 1.0
     return coefficients, limits

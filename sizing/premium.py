@@ -1,14 +1,17 @@
-"""The premium prior: what an asset class is believed to earn for its risk, stated and not learned, spread over its symbols.
+"""The premium prior: what an asset class is believed to earn for its risk, stated and not learned,
+spread over its symbols.
 
-A class's premium is a Sharpe ratio, that of the diversified class. Reverse optimisation (Sharpe 1974; Black and Litterman
+A class's premium is a Sharpe ratio, that of the diversified class. Reverse optimisation (Sharpe
+1974; Black and Litterman
 1992) says which expected returns make equal weights worth holding:
 
     π = SR · √(ρ̄ / (ρ̄ + (1 - ρ̄) / n)) · Σw / √(w'Σw),   w = 1/n
 
-ρ̄ the class's mean correlation: n symbols of one class are not all of it, a single stock's ratio is √ρ̄ of the class's. Few
-symbols say little about their class: the prior of correlation counts as `PAIRS` pairs beside those in the matrix. The
-world's market portfolio had 0.36 from 1960 to 2017 (Doeswijk, Lam and Swinkels 2020), shrunk for 58 years of data 0.32; two
-years of bars have an error of 0.7 and say nothing about it.
+ρ̄ the class's mean correlation: n symbols of one class are not all of it, a single stock's ratio is
+√ρ̄ of the class's. Few symbols say little about their class: the prior of correlation counts as
+`PAIRS` pairs beside those in the matrix. The world's market portfolio had 0.36 from 1960 to 2017
+(Doeswijk, Lam and Swinkels 2020), shrunk for 58 years of data 0.32; two years of bars have an error
+of 0.7 and say nothing about it.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ PAIRS = 3.0  # of symbols that the prior of a class's mean correlation counts fo
 class PriorSettings:
     """What is believed before any forecast has proven itself.
 
-    stock_sharpe, crypto_sharpe: a year, of the diversified class. horizon_days: how far a plan looks, in calendar days.
+    stock_sharpe, crypto_sharpe: a year, of the diversified class. horizon_days: how far a plan
+    looks, in calendar days.
     """
 
     stock_sharpe: float = 0.3
@@ -36,7 +40,9 @@ class PriorSettings:
     horizon_days: int = 28
 
     def __post_init__(self) -> None:
-        refuse_outside(self, "prior", stock_sharpe=(0, 2), crypto_sharpe=(0, 2), horizon_days=(1, 365))
+        refuse_outside(
+            self, "prior", stock_sharpe=(0, 2), crypto_sharpe=(0, 2), horizon_days=(1, 365)
+        )
 
     def sharpe(self, crypto: Mask) -> Array:
         """[S] the Sharpe ratio of each symbol's class."""
@@ -44,25 +50,38 @@ class PriorSettings:
 
 
 @compiled
-def unit_premiums(variance: Array, matrix: Index, correlations: Array32, crypto: Mask, within: tuple[float, float]) -> Array:
-    """[T, S] premium a year where each class has a Sharpe ratio of one; 0 where a variance [T, S], a year, is not known.
+def unit_premiums(
+    variance: Array, matrix: Index, correlations: Array32, crypto: Mask, within: tuple[float, float]
+) -> Array:
+    """[T, S] premium a year where each class has a Sharpe ratio of one; 0 where a variance [T, S],
+    a year, is not known.
 
-    matrix [T]: number of the correlation matrix, [D, S, S], in force. within: priors of the mean correlation of stocks, of
-    coins.
+    matrix [T]: number of the correlation matrix, [D, S, S], in force. within: priors of the mean
+    correlation of stocks, of coins.
     """
     premiums = np.zeros(variance.shape)
     for t in range(len(variance)):
         for coins in (False, True):
             members = np.flatnonzero((variance[t] > 0.0) & (crypto == coins))
             if len(members) > 0:
-                _spread(premiums[t], variance[t], correlations[matrix[t]], members, within[1] if coins else within[0])
+                _spread(
+                    premiums[t],
+                    variance[t],
+                    correlations[matrix[t]],
+                    members,
+                    within[1] if coins else within[0],
+                )
     return premiums
 
 
 @compiled
-def _spread(premium: Array, variance: Array, correlation: Array32, members: Index, prior: float) -> None:
+def _spread(
+    premium: Array, variance: Array, correlation: Array32, members: Index, prior: float
+) -> None:
     """One class's premiums; prior: of its mean correlation."""
-    n, book, pairs = len(members), 0.0, 0.0
+    n = len(members)
+    book = 0.0
+    pairs = 0.0
     for i in members:
         with_book = 0.0
         for j in members:

@@ -57,13 +57,16 @@ def whole_steps(quantity: float, step: float) -> float:
 
 @inlined
 def most_coins(largest: float, price: float) -> float:
-    """The largest quantity of one order of coins: what `largest` USD buy, up to a bound whatever they are worth."""
+    """The largest quantity of one order of coins: what `largest` USD buy, up to a bound
+    whatever they are worth.
+    """
     return min(largest / price, MOST_COINS)
 
 
 @inlined
 def part_count(steps: float, rest: float, most: float, step: float) -> int:
-    """In how many orders a quantity of so many steps and a rest below one goes out, each of `most` at most.
+    """In how many orders a quantity of so many steps and a rest below one goes out, each of `most`
+    at most.
 
     One step is the least an order can be, whatever it is worth.
     """
@@ -85,7 +88,12 @@ def whole(quantity: float, increment: Decimal) -> Decimal:
 
 
 def target_quantity(
-    weight: float, held_weight: float, held_quantity: Decimal, equity: float, price: float, increment: Decimal
+    weight: float,
+    held_weight: float,
+    held_quantity: Decimal,
+    equity: float,
+    price: float,
+    increment: Decimal,
 ) -> Decimal:
     """Quantity that a weight stands for, rounded towards zero; what is held where the weight is."""
     if weight == held_weight:
@@ -111,27 +119,31 @@ def get_qty(
     fallback: Fallback = "none",
     risk_multiplier: float = 1.0,
 ) -> Decimal:
-    """The signed quantity of one symbol to trade now; everything else in the account stays as it is.
+    """The signed quantity of one symbol to trade now; everything else in the account stays as it
+    is.
 
     Parameters
     ----------
     price
         USD, at which the symbol is valued and sized.
     account, moments
-        as of now and over the holding interval, or over the blocks of a plan (`multi_period`), premium included; what has no
-        moments counts for every ceiling and has no variance.
+        as of now and over the holding interval, or over the blocks of a plan (`multi_period`),
+        premium included; what has no moments counts for every ceiling and has no variance.
     correlation : [M, M] or [K, M, M]
         of the moments' symbols; may be left out when there is only one.
     strategy, cost
         one of `sizing.strategies`; of trading, as a fraction of what is traded.
     hours, overnight
-        own bars in the first block, for `vol_target` and `risk_parity`; whether the overnight ceiling is in force.
+        own bars in the first block, for `vol_target` and `risk_parity`; whether the overnight
+        ceiling is in force.
     tolls : [K]
         of one USD borrowed in each block; none: borrowing is free.
     signal
-        root mean square of what a forecast of the symbol is worth over its whole life, a return; see `plan.later_costs`.
+        root mean square of what a forecast of the symbol is worth over its whole life, a return;
+        see `plan.later_costs`.
     enhanced, risk_multiplier
-        `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the legacy rule (`Legacy`) under the same limits.
+        `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the legacy rule (`Legacy`)
+        under the same limits.
     fallback
         what answers when enhanced sizing cannot: nothing, or `legacy`.
 
@@ -184,20 +196,30 @@ def _situation(
     """The account with only `symbol` deciding, and the symbol's row."""
     others = () if moments is None else (s for s in moments.symbols if s in account.prices)
     symbols = sorted({symbol, *others, *(s for s, q in account.exposure.items() if q)})
-    n, blocks = len(symbols), 1 if moments is None else len(np.atleast_2d(moments.mu))
-    mu, covariance, known = np.zeros((blocks, n)), np.zeros((blocks, n, n)), np.zeros(n, dtype=bool)
+    n = len(symbols)
+    blocks = 1 if moments is None else len(np.atleast_2d(moments.mu))
+    mu = np.zeros((blocks, n))
+    covariance = np.zeros((blocks, n, n))
+    known = np.zeros(n, dtype=bool)
     if moments is not None:
-        expected, deviation = np.atleast_2d(moments.mu), np.atleast_2d(moments.sigma)
+        expected = np.atleast_2d(moments.mu)
+        deviation = np.atleast_2d(moments.sigma)
         place = {s: k for k, s in enumerate(moments.symbols)}
-        rows = [k for k, s in enumerate(symbols) if s in place and np.isfinite(deviation[0, place[s]])]
+        rows = [
+            k for k, s in enumerate(symbols) if s in place and np.isfinite(deviation[0, place[s]])
+        ]
         picks = [place[symbols[k]] for k in rows]
-        c = np.broadcast_to(np.eye(len(place)) if correlation is None else correlation, (blocks, len(place), len(place)))
+        c = np.broadcast_to(
+            np.eye(len(place)) if correlation is None else correlation,
+            (blocks, len(place), len(place)),
+        )
         known[rows] = True
         mu[:, rows] = expected[:, picks]
         for k in range(blocks):
             both = np.outer(deviation[k, picks], deviation[k, picks])
             covariance[k][np.ix_(rows, rows)] = c[k][np.ix_(picks, picks)] * both
-    charged, price_of = np.array([*tolls, *[0.0] * (blocks - len(tolls))]), np.full(n, cost)
+    charged = np.array([*tolls, *[0.0] * (blocks - len(tolls))])
+    price_of = np.full(n, cost)
     situation = Situation.of(
         symbols,
         account,
@@ -212,7 +234,12 @@ def _situation(
         years=np.array([hours / BARS_A_YEAR[instrument(s).kind] for s in symbols]),
         stock_ceiling=limits.stock_ceiling(overnight=overnight, equity=account.equity),
         toll=float(charged[0]),
-        later=Later(mu[1:], covariance[1:], charged[1:], later_costs(price_of, np.full(n, signal), blocks - 1)),
+        later=Later(
+            mu[1:],
+            covariance[1:],
+            charged[1:],
+            later_costs(price_of, np.full(n, signal), blocks - 1),
+        ),
     )
     return situation, symbols.index(symbol)
 
@@ -241,16 +268,29 @@ def _check_moments(moments: MomentsLike, correlation: Array | None, tolls: Seque
     m = len(moments.symbols)
     for name, array in (("mu", moments.mu), ("sigma", moments.sigma)):
         if np.shape(array)[-1:] != (m,) or np.ndim(array) > 2:
-            raise InputError(f"moments.{name}: shape {np.shape(array)}, {m} symbols need {(m,)}, or a row a block")
+            raise InputError(
+                f"moments.{name}: shape {np.shape(array)}, {m} symbols need {(m,)}, or a row a"
+                " block"
+            )
     if np.shape(moments.mu) != np.shape(moments.sigma):
-        raise InputError(f"moments: mu {np.shape(moments.mu)} and sigma {np.shape(moments.sigma)} differ in their blocks")
+        raise InputError(
+            f"moments: mu {np.shape(moments.mu)} and sigma {np.shape(moments.sigma)} differ in"
+            " their blocks"
+        )
     blocks = len(np.atleast_2d(moments.mu))
     spread = np.atleast_2d(moments.sigma)
     if not blocks or np.isinf(spread).any() or (spread[1:] < 0).any():
-        raise InputError("moments.sigma: a row a block is needed, none of them infinite, and none after the first below 0")
+        raise InputError(
+            "moments.sigma: a row a block is needed, none of them infinite, and none after the"
+            " first below 0"
+        )
     if correlation is not None and np.shape(correlation) not in ((m, m), (blocks, m, m)):
-        raise InputError(f"correlation: shape {np.shape(correlation)}, {m} symbols need {(m, m)}, or one a block")
-    charged = len(tolls) in (0, blocks) and all(isinstance(toll, float | int) and 0 <= toll < 1 for toll in tolls)
+        raise InputError(
+            f"correlation: shape {np.shape(correlation)}, {m} symbols need {(m, m)}, or one a block"
+        )
+    charged = len(tolls) in (0, blocks) and all(
+        isinstance(toll, float | int) and 0 <= toll < 1 for toll in tolls
+    )
     if not charged:
         raise InputError(f"tolls: {list(tolls)} are not {blocks} numbers within 0 … 1")
 
@@ -262,5 +302,8 @@ def _check_known(symbol: str, moments: MomentsLike | None, correlation: Array | 
     if correlation is None and len(moments.symbols) > 1:
         raise InputError("no correlation")
     k = moments.symbols.index(symbol)
-    if not (np.isfinite(np.atleast_2d(moments.mu)[:, k]).all() and np.atleast_2d(moments.sigma)[0, k] > 0):
+    if not (
+        np.isfinite(np.atleast_2d(moments.mu)[:, k]).all()
+        and np.atleast_2d(moments.sigma)[0, k] > 0
+    ):
         raise InputError("no forecast")

@@ -1,8 +1,9 @@
 """The named strategies: what each would hold, put under the same limits by the same program.
 
-A strategy turns a `Situation` into an `Allocation`. Kelly weighs return, risk and the cost of moving; the others name a
-weight per symbol and get the closest one the limits allow. Those that hold a pattern leave a weight alone while it is within
-`band` of its place, a quarter by default (the relative half of the 5/25 rule of rebalancing), as nobody trades for a drift.
+A strategy turns a `Situation` into an `Allocation`. Kelly weighs return, risk and the cost of
+moving; the others name a weight per symbol and get the closest one the limits allow. Those that
+hold a pattern leave a weight alone while it is within `band` of its place, a quarter by default
+(the relative half of the 5/25 rule of rebalancing), as nobody trades for a drift.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ CLOSE = 1e-10  # relative: where it ends
 class Strategy(Protocol):
     """How much of everything.
 
-    holding: the interval it has to look at; none means the one that is configured. forecast, premium: what it rests on.
+    holding: the interval it has to look at; none means the one that is configured. forecast,
+    premium: what it rests on.
     """
 
     @property
@@ -69,11 +71,12 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kelly:
-    """A fraction of the growth-optimal weights; `multiplier` times that in stocks, as the earlier system had it with 4.
+    """A fraction of the growth-optimal weights; `multiplier` times that in stocks, as the earlier
+    system had it with 4.
 
-    The multiplier stretches the weights within the program: m·v, v optimal for returns mu / m, costs / m and covariance
-    Σ / (m m'). With 4, half-Kelly becomes twice full Kelly, where expected log growth is nil. forecast: whether forecasts count
-    beside the premium.
+    The multiplier stretches the weights within the program: m·v, v optimal for returns mu / m,
+    costs / m and covariance Σ / (m m'). With 4, half-Kelly becomes twice full Kelly, where expected
+    log growth is nil. forecast: whether forecasts count beside the premium.
     """
 
     fraction: float = 0.5
@@ -91,17 +94,25 @@ class Kelly:
         if self.multiplier == 1.0:
             return allocate(situation, limits, self.fraction)
         times = np.where(situation.crypto, 1.0, self.multiplier)
-        later, both = situation.blocks, np.outer(times, times)
+        later = situation.blocks
+        both = np.outer(times, times)
         stretched = replace(
             situation,
             mu=situation.mu / times,
             covariance=situation.covariance / both,
             cost=situation.cost / times,
             toll=situation.toll / self.multiplier,
-            later=Later(later.mu / times, later.covariance / both, later.toll / self.multiplier, later.cost / times),
+            later=Later(
+                later.mu / times,
+                later.covariance / both,
+                later.toll / self.multiplier,
+                later.cost / times,
+            ),
         )
         allocation = allocate(stretched, limits, self.fraction)
-        unpriced = tuple(dict.fromkeys(bound, np.nan) for bound in allocation.binding)  # prices are of v, not of m·v
+        unpriced = tuple(
+            dict.fromkeys(bound, np.nan) for bound in allocation.binding
+        )  # prices are of v, not of m·v
         return replace(allocation, binding=unpriced)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
@@ -113,7 +124,9 @@ class Kelly:
 
 @dataclass(frozen=True, slots=True)
 class WeightPattern:
-    """Weights by a rule: situation → wanted weights [S]. forecast: whether the rule reads expected returns."""
+    """Weights by a rule: situation → wanted weights [S]. forecast: whether the rule reads
+    expected returns.
+    """
 
     name: str
     rule: Callable[[Situation], Array]
@@ -123,7 +136,9 @@ class WeightPattern:
     premium: ClassVar[bool] = False
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
-        """The closest weights under the limits; what is within `band` of its place, relative to it, stays."""
+        """The closest weights under the limits; what is within `band` of its place, relative to
+        it, stays.
+        """
         wanted = self.rule(situation)
         near = np.abs(wanted - situation.held) <= self.band * np.abs(wanted)
         return nearest(situation, limits, np.where(near, situation.held, wanted))
@@ -135,7 +150,8 @@ class WeightPattern:
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """The legacy rule: a coin 50 % of equity, a stock 50 % of the buying power left × multiplier, towards the forecast.
+    """The legacy rule: a coin 50 % of equity, a stock 50 % of the buying power left × multiplier,
+    towards the forecast.
 
     Symbols take their turn by name; each is cut to what the limits leave beside everything else.
     """
@@ -160,7 +176,12 @@ class Legacy:
         if s.crypto[k]:
             return 0.5
         others = float(np.abs(s.held[~s.crypto]).sum() - abs(s.held[k]))
-        return 0.5 * max(s.stock_ceiling - others, 0.0) * self.risk_multiplier * (-1.0 if s.mu[k] < 0 else 1.0)
+        return (
+            0.5
+            * max(s.stock_ceiling - others, 0.0)
+            * self.risk_multiplier
+            * (-1.0 if s.mu[k] < 0 else 1.0)
+        )
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """What operators grep for."""
@@ -178,7 +199,9 @@ def buy_and_hold(s: Situation) -> Array:
 
 
 def fixed_fraction(s: Situation, size: float) -> Array:
-    """`size` of equity towards the forecast where that pays for coming and going; gone when the forecast turns."""
+    """`size` of equity towards the forecast where that pays for coming and going; gone when the
+    forecast turns.
+    """
     pays = np.abs(s.mu) > 2 * s.cost
     turned = np.sign(s.mu) * np.sign(s.held) < 0
     stay = np.where(turned, 0.0, s.held)
@@ -190,7 +213,8 @@ def vol_target(s: Situation, deviation: float) -> Array:
     known = whole_days(s)
     if known is None:
         return s.held
-    covariance, shape = _a_year(s, known), np.zeros(len(s.mu))
+    covariance = _a_year(s, known)
+    shape = np.zeros(len(s.mu))
     inverse = 1.0 / np.sqrt(np.diag(covariance))
     shape[known] = inverse * deviation / np.sqrt(inverse @ covariance @ inverse)
     return shape
@@ -207,9 +231,11 @@ def risk_parity(s: Situation) -> Array:
 
 
 def equal_risk(covariance: Array) -> Array:
-    """Weights [S] ≥ 0, 1 in all, with equal wᵢ(Σw)ᵢ, by cyclical coordinate descent (Griveau-Billion et al. 2013).
+    """Weights [S] ≥ 0, 1 in all, with equal wᵢ(Σw)ᵢ, by cyclical coordinate descent
+    (Griveau-Billion et al. 2013).
 
-    Each step solves σᵢ²wᵢ² + (Σw − σᵢ²wᵢ)ᵢwᵢ = 1/S for wᵢ, the gradient of ½w'Σw − Σ ln(wᵢ)/S (Spinu 2013).
+    Each step solves σᵢ²wᵢ² + (Σw − σᵢ²wᵢ)ᵢwᵢ = 1/S for wᵢ, the gradient of ½w'Σw − Σ ln(wᵢ)/S
+    (Spinu 2013).
 
     Raises
     ------
@@ -232,9 +258,11 @@ def equal_risk(covariance: Array) -> Array:
 
 
 def whole_days(s: Situation) -> npt.NDArray[np.int64] | None:
-    """The symbols with a forecast; none where the interval holds less than a day of one's own, so that risks do not compare.
+    """The symbols with a forecast; none where the interval holds less than a day of one's own, so
+    that risks do not compare.
 
-    Before a weekend a coin's next day holds only part of a session, and no night: stocks would seem calm.
+    Before a weekend a coin's next day holds only part of a session, and no night: stocks would seem
+    calm.
     """
     known = np.flatnonzero(s.universe)
     day = np.where(s.crypto, *(BARS_A_DAY[k] / BARS_A_YEAR[k] for k in (Kind.CRYPTO, Kind.STOCK)))
@@ -257,12 +285,14 @@ def named(
     band: float = 0.25,
     risk_multiplier: float = 1.0,
 ) -> Strategy:
-    """The strategy of a name: `kelly_50` or `Kelly_50pct` is half-Kelly, any percentage may stand there.
+    """The strategy of a name: `kelly_50` or `Kelly_50pct` is half-Kelly, any percentage may stand
+    there.
 
     `premium_50` is half-Kelly on the premium alone, without a forecast.
 
-    fraction: of full Kelly, instead of the name's. size: of a position of `fixed_fraction`. deviation: a year, of
-    `vol_target`. band: within which patterns leave a weight, relative to where it belongs. risk_multiplier: of `legacy`.
+    fraction: of full Kelly, instead of the name's. size: of a position of `fixed_fraction`.
+    deviation: a year, of `vol_target`. band: within which patterns leave a weight, relative to
+    where it belongs. risk_multiplier: of `legacy`.
 
     Raises
     ------
@@ -271,17 +301,26 @@ def named(
     """
     if found := KELLY.fullmatch(name):
         times = 4.0 if (found[3] or "").lower() == "_x4" else 1.0
-        return Kelly(float(found[2]) / 100 if fraction is None else fraction, times, found[1].lower() == "kelly")
+        return Kelly(
+            float(found[2]) / 100 if fraction is None else fraction,
+            times,
+            found[1].lower() == "kelly",
+        )
     patterns: dict[str, Strategy] = {
         "equal_weight": WeightPattern("equal_weight", equal_weight, band),
-        "fixed_fraction": WeightPattern("fixed_fraction", lambda s: fixed_fraction(s, size), band, holding=None, forecast=True),
+        "fixed_fraction": WeightPattern(
+            "fixed_fraction", lambda s: fixed_fraction(s, size), band, holding=None, forecast=True
+        ),
         "vol_target": WeightPattern("vol_target", lambda s: vol_target(s, deviation), band),
         "risk_parity": WeightPattern("risk_parity", risk_parity, band),
         "buy_and_hold": WeightPattern("buy_and_hold", buy_and_hold),
         "legacy": Legacy(risk_multiplier),
     }
     if name not in patterns:
-        raise InputError(f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ or premium_ and a percentage)")
+        raise InputError(
+            f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ or premium_ and a"
+            " percentage)"
+        )
     if fraction is not None:
         raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")
     return patterns[name]

@@ -25,7 +25,9 @@ def sees_the_gpu(expression: str) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """All other tests compute on the CPU, also where there is a GPU: their numbers are the same everywhere."""
+    """All other tests compute on the CPU, also where there is a GPU: their numbers are the same
+    everywhere.
+    """
     if not sees_the_gpu(config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
@@ -40,7 +42,9 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def market() -> Bars:
     """Ten weeks of three synthetic stocks and two synthetic coins."""
-    return SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")).bars()
+    return SyntheticMarket(
+        start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
+    ).bars()
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +63,9 @@ def scrambled_after() -> Callable[[Bars, np.datetime64], Bars]:
     def scramble(bars: Bars, cut: np.datetime64) -> Bars:
         rng = np.random.default_rng(9)
         later = bars.times > cut
-        factor = np.exp(np.cumsum(rng.normal(0, 0.03, (len(bars.symbols), int(later.sum()))), axis=1))
+        factor = np.exp(
+            np.cumsum(rng.normal(0, 0.03, (len(bars.symbols), int(later.sum()))), axis=1)
+        )
         values = bars.values.copy()
         values[:, later, :4] *= factor[:, :, None]
         return Bars(bars.instruments, bars.times, values, bars.mask, bars.source)

@@ -1,7 +1,8 @@
 """Hourly bars of stocks and coins in one panel, and the reader that turns files into it.
 
-A file holds one symbol: `timestamp` (the bar's start, with a zone), open, high, low, close, volume, as Parquet, CSV or
-gzipped CSV. The panel marks a bar at the instant it became **known**; what is missing is masked, never filled.
+A file holds one symbol: `timestamp` (the bar's start, with a zone), open, high, low, close, volume,
+as Parquet, CSV or gzipped CSV. The panel marks a bar at the instant it became **known**; what is
+missing is masked, never filled.
 """
 
 from __future__ import annotations
@@ -23,12 +24,20 @@ log = logging.getLogger(__name__)
 
 
 FIELDS = ("open", "high", "low", "close", "volume")
-_OF_A_PANEL = ("instruments", "source", "symbols", "crypto", "long_only", "tradable")  # whatever its rows
+_OF_A_PANEL = (
+    "instruments",
+    "source",
+    "symbols",
+    "crypto",
+    "long_only",
+    "tradable",
+)  # whatever its rows
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
-# Factors for splits and dividends round a price past the high or low that it equals: by 2e-16 of it in
-# 27 of 93,648 adjusted daily bars of a vendor. A tick is 1e-7 of the dearest price and never this small.
+# Factors for splits and dividends round a price past the high or low that it equals: by 2e-16 of it
+# in 27 of 93,648 adjusted daily bars of a vendor. A tick is 1e-7 of the dearest price and never
+# this small.
 ROUNDING = 1e-9
 
 
@@ -36,11 +45,11 @@ ROUNDING = 1e-9
 class Bars:
     """A panel of bars.
 
-    times [T]: UTC `datetime64[ns]`, increasing; the instants at which a bar of any symbol became known.
-    values [S, T, 5] float64: open, high, low, close in USD and volume; NaN where `mask` [S, T] is false.
-    source: where the bars come from, in a few words, for every report made of them.
-    symbols, crypto, long_only, tradable [S]: of the instruments, in panel order; which are coins, which cannot be sold
-    short, which take orders.
+    times [T]: UTC `datetime64[ns]`, increasing; the instants at which a bar of any symbol became
+    known. values [S, T, 5] float64: open, high, low, close in USD and volume; NaN where `mask` [S,
+    T] is false. source: where the bars come from, in a few words, for every report made of them.
+    symbols, crypto, long_only, tradable [S]: of the instruments, in panel order; which are coins,
+    which cannot be sold short, which take orders.
     """
 
     instruments: tuple[Instrument, ...]
@@ -56,7 +65,9 @@ class Bars:
     def __post_init__(self) -> None:
         expected = (len(self.instruments), len(self.times), len(FIELDS))
         if self.values.shape != expected:
-            raise ValueError(f"values must have shape [S, T, 5] = {expected}, got {self.values.shape}")
+            raise ValueError(
+                f"values must have shape [S, T, 5] = {expected}, got {self.values.shape}"
+            )
         if self.mask.shape != expected[:2]:
             raise ValueError(f"mask must have shape [S, T] = {expected[:2]}, got {self.mask.shape}")
         if len(self.times) == 0:
@@ -124,7 +135,8 @@ def panel(tables: Iterable[tuple[Instrument, Instants, Array]], source: str) -> 
     mask = np.zeros((len(parts), len(times)), dtype=bool)
     for s, (_, t, v) in enumerate(parts):
         rows = np.searchsorted(times, t)
-        values[s, rows], mask[s, rows] = v, True
+        values[s, rows] = v
+        mask[s, rows] = True
     return Bars(tuple(i for i, _, _ in parts), times, values, mask, source)
 
 
@@ -134,7 +146,8 @@ def find_files(folders: Sequence[Path], symbols: Sequence[str] | None) -> dict[s
     Raises
     ------
     DataError
-        for a folder that is none, a symbol without a file, or two files for one symbol (both are named).
+        for a folder that is none, a symbol without a file, or two files for one symbol (both are
+        named).
     """
     asked = None if symbols is None else [instrument(s).symbol for s in symbols]
     found: dict[str, Path] = {}
@@ -153,7 +166,10 @@ def find_files(folders: Sequence[Path], symbols: Sequence[str] | None) -> dict[s
         if symbol not in found:
             raise DataError(f"{symbol}: no {symbol}.parquet, .csv or .csv.gz in {where}")
         if not is_symbol(symbol):
-            raise DataError(f"{found[symbol]}: {symbol!r} is no symbol; name the symbols you want, or move the file")
+            raise DataError(
+                f"{found[symbol]}: {symbol!r} is no symbol; name the symbols you want, or move the"
+                " file"
+            )
     return {symbol: found[symbol] for symbol in wanted}
 
 
@@ -177,7 +193,8 @@ def read_bars(
     Raises
     ------
     DataError
-        for anything in a file that cannot be trusted, and for a symbol without a bar between start and end.
+        for anything in a file that cannot be trusted, and for a symbol without a bar between start
+        and end.
     """
     files = find_files(folders, symbols)
     parts = []
@@ -189,13 +206,16 @@ def read_bars(
             since = "its beginning" if start is None else utc_text(start)
             until = "its end" if end is None else utc_text(end)
             holds = f"{utc_text(times[0])} to {utc_text(times[-1])}"
-            raise DataError(f"{path}: {symbol} has no bars between {since} and {until}; the file holds {holds}")
+            raise DataError(
+                f"{path}: {symbol} has no bars between {since} and {until}; the file holds {holds}"
+            )
         parts.append((item, times[kept], values[kept]))
     return panel(parts, "files: " + ", ".join(sorted({str(p.parent) for p in files.values()})))
 
 
 def bars_of(frame: pd.DataFrame, item: Instrument, path: str) -> tuple[Instants, Array]:
-    """Known-at instants [N] and values [N, 5] of a table with `timestamp` (a bar's start) and a column a field.
+    """Known-at instants [N] and values [N, 5] of a table with `timestamp` (a bar's start) and a
+    column a field.
 
     path: where the table is from, for messages.
 
@@ -206,7 +226,9 @@ def bars_of(frame: pd.DataFrame, item: Instrument, path: str) -> tuple[Instants,
     """
     missing = [c for c in ("timestamp", *FIELDS) if c not in frame.columns]
     if missing:
-        raise DataError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(map(str, frame.columns))}")
+        raise DataError(
+            f"{path}: column {missing[0]!r} is missing; it has {', '.join(map(str, frame.columns))}"
+        )
     doubled = frame.columns[frame.columns.duplicated()].intersection(["timestamp", *FIELDS])
     if len(doubled):
         raise DataError(f"{path}: column {doubled[0]!r} is there twice; keep one")
@@ -215,8 +237,11 @@ def bars_of(frame: pd.DataFrame, item: Instrument, path: str) -> tuple[Instants,
     return bars_from(_read_starts(path, frame["timestamp"]), _read_values(path, frame), item, path)
 
 
-def bars_from(starts: Instants, values: Array, item: Instrument, path: str) -> tuple[Instants, Array]:
-    """Known-at instants [N] and values [N, 5] of bars that start at `starts`; those outside regular hours are left out.
+def bars_from(
+    starts: Instants, values: Array, item: Instrument, path: str
+) -> tuple[Instants, Array]:
+    """Known-at instants [N] and values [N, 5] of bars that start at `starts`; those outside regular
+    hours are left out.
 
     Raises
     ------
@@ -231,20 +256,30 @@ def bars_from(starts: Instants, values: Array, item: Instrument, path: str) -> t
         row = int(np.flatnonzero(astray)[0])
         grid = "09:30, 10:30 … New York" if item.kind is Kind.STOCK else "full hours"
         raise DataError(
-            f"{path}: row {row + 1}: {utc_text(starts[row])} is no start of an hourly bar ({grid}); resample the file"
+            f"{path}: row {row + 1}: {utc_text(starts[row])} is no start of an hourly bar ({grid});"
+            " resample the file"
         )
     if off.all():
-        raise DataError(f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}")
+        raise DataError(
+            f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}"
+        )
     if off.any():
         log.warning(
-            "%s: %d rows outside regular New York hours are left out, first %s", path, off.sum(), utc_text(starts[off][0])
+            "%s: %d rows outside regular New York hours are left out, first %s",
+            path,
+            off.sum(),
+            utc_text(starts[off][0]),
         )
     return known[~off], values[~off]
 
 
 def _read_frame(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(path) if path.name.lower().endswith(".parquet") else pd.read_csv(path, dtype={"timestamp": str})
+        frame = (
+            pd.read_parquet(path)
+            if path.name.lower().endswith(".parquet")
+            else pd.read_csv(path, dtype={"timestamp": str})
+        )
     except pd.errors.EmptyDataError:
         raise DataError(f"{path}: the file is empty") from None
     except (OSError, ValueError, UnicodeDecodeError, EOFError) as error:
@@ -264,25 +299,35 @@ def _read_starts(path: str, column: pd.Series) -> Instants:
         bad = parsed.isna()
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise DataError(f"{path}: row {row + 1}: timestamp {column.iloc[row]!r} is no date and time")
+            raise DataError(
+                f"{path}: row {row + 1}: timestamp {column.iloc[row]!r} is no date and time"
+            )
         if naive.any():
             row = int(np.flatnonzero(naive)[0])
-            raise DataError(f"{path}: row {row + 1}: timestamp {column.iloc[row]!r} has no zone; write it in UTC, ending in Z")
+            raise DataError(
+                f"{path}: row {row + 1}: timestamp {column.iloc[row]!r} has no zone; write it in"
+                " UTC, ending in Z"
+            )
         stamps = parsed
     elif isinstance(column.dtype, pd.DatetimeTZDtype):
         stamps = column
     elif pd.api.types.is_datetime64_any_dtype(column):
-        raise DataError(f"{path}: row 1: timestamp {column.iloc[0]} has no zone; store the column in UTC")
+        raise DataError(
+            f"{path}: row 1: timestamp {column.iloc[0]} has no zone; store the column in UTC"
+        )
     else:
         raise DataError(f"{path}: row 1: timestamp {column.iloc[0]} is no date and time")
     if stamps.isna().any():
-        raise DataError(f"{path}: row {int(np.flatnonzero(stamps.isna())[0]) + 1}: timestamp is empty")
+        raise DataError(
+            f"{path}: row {int(np.flatnonzero(stamps.isna())[0]) + 1}: timestamp is empty"
+        )
     starts: Instants = stamps.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]")
     return starts
 
 
 def check_bars(starts: Instants, values: Array, path: str) -> None:
-    """Refuse starts that do not increase, prices that are none or outside their range, volumes below zero.
+    """Refuse starts that do not increase, prices that are none or outside their range, volumes
+    below zero.
 
     Raises
     ------
@@ -296,21 +341,30 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     if (step <= np.timedelta64(0)).any():
         row = int(np.flatnonzero(step <= np.timedelta64(0))[0]) + 1
         word = "repeats" if step[row - 1] == np.timedelta64(0) else "is earlier than the row before"
-        raise DataError(f"{path}: row {row + 1}: timestamp {starts[row]}Z {word}; rows must increase in time")
+        raise DataError(
+            f"{path}: row {row + 1}: timestamp {starts[row]}Z {word}; rows must increase in time"
+        )
     if not np.isfinite(values).all():
         row, field = np.argwhere(~np.isfinite(values))[0]
-        raise DataError(f"{path}: row {row + 1}: {FIELDS[field]} is {values[row, field]}, not a number")
+        raise DataError(
+            f"{path}: row {row + 1}: {FIELDS[field]} is {values[row, field]}, not a number"
+        )
     low = values[:, :VOLUME] <= 0
     if low.any():
         row, field = np.argwhere(low)[0]
-        raise DataError(f"{path}: row {row + 1}: {FIELDS[field]} is {values[row, field]:g}, a price must be above 0")
+        raise DataError(
+            f"{path}: row {row + 1}: {FIELDS[field]} is {values[row, field]:g}, a price must be"
+            " above 0"
+        )
     if (values[:, VOLUME] < 0).any():
         row = int(np.flatnonzero(values[:, VOLUME] < 0)[0])
         raise DataError(f"{path}: row {row + 1}: volume is {values[row, VOLUME]:g}, below 0")
     crossed = values[:, HIGH] < values[:, LOW]
     if crossed.any():
         row = int(np.flatnonzero(crossed)[0])
-        raise DataError(f"{path}: row {row + 1}: high {values[row, HIGH]:g} is below low {values[row, LOW]:g}")
+        raise DataError(
+            f"{path}: row {row + 1}: high {values[row, HIGH]:g} is below low {values[row, LOW]:g}"
+        )
     _check_range(values, path)
 
 
@@ -324,15 +378,20 @@ def _check_range(values: Array, path: str) -> None:
     row, column = np.argwhere(above | below)[0]
     field = (OPEN, CLOSE)[column]
     side, edge = ("above", HIGH) if above[row, column] else ("below", LOW)
-    price, bound = values[row, field], values[row, edge]
-    raise DataError(f"{path}: row {row + 1}: {FIELDS[field]} {price:.10g} is {side} {FIELDS[edge]} {bound:.10g}")
+    price = values[row, field]
+    bound = values[row, edge]
+    raise DataError(
+        f"{path}: row {row + 1}: {FIELDS[field]} {price:.10g} is {side} {FIELDS[edge]} {bound:.10g}"
+    )
 
 
 def _read_values(path: str, frame: pd.DataFrame) -> Array:
     """[N, 5] float64, finite."""
     columns = []
     for name in FIELDS:
-        numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(
+            dtype=np.float64, na_value=np.nan
+        )
         if not np.isfinite(numbers).all():
             row = int(np.flatnonzero(~np.isfinite(numbers))[0])
             value = frame[name].iloc[row]

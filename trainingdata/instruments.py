@@ -14,7 +14,9 @@ BILLIONTH = Decimal("1e-9")  # what venues count quantities in, at the finest
 
 
 class Kind(StrEnum):
-    """Stocks trade regular New York hours, on margin, long or short; crypto around the clock, in cash, long only."""
+    """Stocks trade regular New York hours, on margin, long or short; crypto around the clock,
+    in cash, long only.
+    """
 
     STOCK = "stock"
     CRYPTO = "crypto"
@@ -28,8 +30,8 @@ _STOCK = re.compile(r"[A-Z][A-Z0-9]{0,5}([.-][A-Z]{1,2})?")
 class Instrument:
     """A tradable symbol.
 
-    increment: the smallest quantity step; whole shares and thousandths of a coin by default. tradable: whether orders are
-    taken at all; borrowable: whether a stock can be sold short now.
+    increment: the smallest quantity step; whole shares and thousandths of a coin by default.
+    tradable: whether orders are taken at all; borrowable: whether a stock can be sold short now.
     """
 
     symbol: str
@@ -49,7 +51,9 @@ class Instrument:
 
 
 def spelled(symbol: str) -> str:
-    """As the venue's orders and bars spell it: BTC/USD; its positions say BTCUSD, as everything here does."""
+    """As the venue's orders and bars spell it: BTC/USD; its positions say BTCUSD, as everything
+    here does.
+    """
     return f"{symbol.removesuffix('USD')}/USD" if instrument(symbol).kind is Kind.CRYPTO else symbol
 
 
@@ -60,7 +64,8 @@ def is_symbol(text: str) -> bool:
 
 @cache
 def instrument(symbol: str) -> Instrument:
-    """The instrument behind a symbol: `BTCUSD` and `BTC/USD` are one coin, `NVDA` and `BRK.B` stocks.
+    """The instrument behind a symbol: `BTCUSD` and `BTC/USD` are one coin, `NVDA` and `BRK.B`
+    stocks.
 
     Raises
     ------
@@ -72,4 +77,7 @@ def instrument(symbol: str) -> Instrument:
         return Instrument(name.replace("/", ""), Kind.CRYPTO, Decimal("0.001"))
     if _STOCK.fullmatch(name):
         return Instrument(name, Kind.STOCK, Decimal(1))
-    raise InputError(f"symbols: {symbol!r} is neither a stock (NVDA, BRK.B) nor a coin against the dollar (BTCUSD)")
+    raise InputError(
+        f"symbols: {symbol!r} is neither a stock (NVDA, BRK.B) nor a coin against the dollar"
+        " (BTCUSD)"
+    )

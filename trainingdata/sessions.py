@@ -1,8 +1,9 @@
-"""When bars become known, when decisions are made and how much of a symbol's open time lies between two instants.
+"""When bars become known, when decisions are made and how much of a symbol's open time lies between
+two instants.
 
-Stocks follow the New York calendar (`exchange_calendars`, XNYS): regular bars start at the open and every hour after it,
-the last one ends with the session, on half-days too. Crypto bars start every full hour. All instants are UTC
-`datetime64[ns]`.
+Stocks follow the New York calendar (`exchange_calendars`, XNYS): regular bars start at the open and
+every hour after it, the last one ends with the session, on half-days too. Crypto bars start every
+full hour. All instants are UTC `datetime64[ns]`.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ _NEVER = np.datetime64("NaT", "ns")
 class StockGrid:
     """Every regular session and bar the calendar knows.
 
-    starts, ends, session [N]: the bars and the session each belongs to. opens, closes, dates [D]: the sessions.
-    decisions, decision_session [K]: ends of bars that are followed by another one of the same session.
+    starts, ends, session [N]: the bars and the session each belongs to. opens, closes, dates [D]:
+    the sessions. decisions, decision_session [K]: ends of bars that are followed by another one of
+    the same session.
     """
 
     starts: Instants
@@ -98,7 +100,9 @@ def in_session(starts: Instants) -> npt.NDArray[np.bool_]:
 
 
 def is_decision(kind: Kind, instants: Instants) -> npt.NDArray[np.bool_]:
-    """Whether a decision for this kind may be made: a bar has just closed and the next one starts."""
+    """Whether a decision for this kind may be made: a bar has just closed and the next one
+    starts.
+    """
     if kind is Kind.CRYPTO:
         return _on_the_hour(instants)
     decisions = stock_grid().decisions
@@ -107,10 +111,11 @@ def is_decision(kind: Kind, instants: Instants) -> npt.NDArray[np.bool_]:
 
 
 def holding_end(kind: Kind, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
-    """End of the holding interval of a decision at `now`, and of a plan's first block: the next decision that can change it.
+    """End of the holding interval of a decision at `now`, and of a plan's first block: the next
+    decision that can change it.
 
-    `session` moves it to the same decision of the next session (its last one where that session is shorter), and to
-    24 hours later for a coin.
+    `session` moves it to the same decision of the next session (its last one where that session is
+    shorter), and to 24 hours later for a coin.
     """
     if kind is Kind.CRYPTO:
         hour: np.datetime64 = now.astype("datetime64[h]").astype("datetime64[ns]")
@@ -127,11 +132,12 @@ def holding_end(kind: Kind, now: np.datetime64, holding: Holding = "next") -> np
 
 
 def stays_open(now: np.datetime64) -> bool:
-    """Whether the stock market is open at `now` and a later decision of the session can still cut the book for the night.
+    """Whether the stock market is open at `now` and a later decision of the session can still cut
+    the book for the night.
 
-    While it can, the intraday ceiling holds; from the session's last decision until the next open, the overnight one. On
-    a shortened session the cut is made at the last decision but one: feeds often lack the half hour that would fill the
-    last.
+    While it can, the intraday ceiling holds; from the session's last decision until the next open,
+    the overnight one. On a shortened session the cut is made at the last decision but one: feeds
+    often lack the half hour that would fill the last.
     """
     grid = stock_grid()
     k = int(np.searchsorted(grid.opens, now, side="right")) - 1
@@ -143,7 +149,9 @@ def stays_open(now: np.datetime64) -> bool:
 
 
 def bar_position(kind: Kind, instants: Instants) -> Array:
-    """Bars of this kind that have elapsed by each instant, fractional within a bar, unmoving while the market is shut."""
+    """Bars of this kind that have elapsed by each instant, fractional within a bar, unmoving
+    while the market is shut.
+    """
     if kind is Kind.CRYPTO:
         return np.asarray((instants - np.datetime64(0, "h")) / HOUR)
     grid = stock_grid()
@@ -154,11 +162,13 @@ def bar_position(kind: Kind, instants: Instants) -> Array:
 
 
 def shared_news(begin: Instants, end: Instants) -> Array:
-    """How much of what moves stocks and coins in each interval they have in common, [T]: |A ∩ B| / √(|A|·|B|), 0 … 1.
+    """How much of what moves stocks and coins in each interval they have in common, [T]: |A ∩ B| /
+    √(|A|·|B|), 0 … 1.
 
-    B, a coin's time, is the interval. A, a stock's, reaches from its begin, or from the close before where the market opens
-    within it (the first price holds all the news since), to its end, or the last close in it. Over an hour of the session, or
-    a night from afternoon to morning, they are the same; in the hour of the open a coin has moved on most of that news before.
+    B, a coin's time, is the interval. A, a stock's, reaches from its begin, or from the close
+    before where the market opens within it (the first price holds all the news since), to its end,
+    or the last close in it. Over an hour of the session, or a night from afternoon to morning, they
+    are the same; in the hour of the open a coin has moved on most of that news before.
     """
     grid = stock_grid()
     first = np.searchsorted(grid.opens, begin, side="right") - 1
@@ -169,7 +179,9 @@ def shared_news(begin: Instants, end: Instants) -> Array:
     moves = (last >= 0) & (inside | (last > first))
     spans = ((until - since) / HOUR) * ((end - begin) / HOUR)
     common = np.maximum((until - begin) / HOUR, 0.0)
-    return np.asarray(np.divide(common, np.sqrt(spans), out=np.zeros(len(begin)), where=moves & (spans > 0)))
+    return np.asarray(
+        np.divide(common, np.sqrt(spans), out=np.zeros(len(begin)), where=moves & (spans > 0))
+    )
 
 
 @cache
@@ -180,16 +192,20 @@ def _places() -> npt.NDArray[np.int8]:
 
 
 def bar_slots(kind: Kind, instants: Instants, ahead: int) -> npt.NDArray[np.int8]:
-    """Place in its day of the bar that ends at each instant and of the `ahead` bars after it, [N, 1 + ahead].
+    """Place in its day of the bar that ends at each instant and of the `ahead` bars after it, [N, 1
+    + ahead].
 
-    A stock's is its number within the session, 0 for the bar that holds the night; a coin's is the New York hour it
-    starts in. Bars after are those of the calendar.
+    A stock's is its number within the session, 0 for the bar that holds the night; a coin's is the
+    New York hour it starts in. Bars after are those of the calendar.
     """
     if kind is Kind.CRYPTO:
         if not len(instants):
             return np.empty((0, 1 + ahead), dtype=np.int8)
-        first, last = instants.min() - HOUR, instants.max() + ahead * HOUR
-        local = pd.DatetimeIndex(np.arange(first, last, HOUR)).tz_localize("UTC").tz_convert(NEW_YORK)
+        first = instants.min() - HOUR
+        last = instants.max() + ahead * HOUR
+        local = (
+            pd.DatetimeIndex(np.arange(first, last, HOUR)).tz_localize("UTC").tz_convert(NEW_YORK)
+        )
         hours = local.hour.to_numpy(dtype=np.int8)
         k = ((instants - HOUR - first) // HOUR).astype(np.int64)
         return np.asarray(hours[k[:, None] + np.arange(1 + ahead)])
@@ -201,7 +217,9 @@ def bar_slots(kind: Kind, instants: Instants, ahead: int) -> npt.NDArray[np.int8
 
 
 def bars_after(kind: Kind, instants: Instants, ahead: int) -> Instants:
-    """When the `ahead` bars after those that end at each instant become known, by the calendar, [N, ahead]."""
+    """When the `ahead` bars after those that end at each instant become known, by the calendar,
+    [N, ahead].
+    """
     steps = np.arange(1, 1 + ahead)
     if kind is Kind.CRYPTO:
         return np.asarray(instants[:, None] + steps * HOUR)
@@ -224,7 +242,9 @@ def bars_later(kind: Kind, instants: Instants, ahead: int) -> Instants:
 
 
 def week_before(instants: Instants) -> Instants:
-    """The last Friday, 16:00 New York, at or before each instant: what is learned once a week is learned then."""
+    """The last Friday, 16:00 New York, at or before each instant: what is learned once a week
+    is learned then.
+    """
     marks = _afternoons()
     fridays = marks[new_york_date(marks).astype(np.int64) % 7 == 1]  # 1970-01-02 was a Friday
     k = np.searchsorted(fridays, instants, side="right") - 1
@@ -234,7 +254,9 @@ def week_before(instants: Instants) -> Instants:
 
 
 def started_at(kind: Kind, ends: Instants) -> Instants:
-    """When the bars that become known at these instants started, [N]: the inverse of `known_at`; NaT where none does."""
+    """When the bars that become known at these instants started, [N]: the inverse of
+    `known_at`; NaT where none does.
+    """
     if kind is Kind.CRYPTO:
         return np.where(_on_the_hour(ends), ends - HOUR, _NEVER)
     grid = stock_grid()
@@ -243,12 +265,16 @@ def started_at(kind: Kind, ends: Instants) -> Instants:
 
 
 def nights_between(instants: Instants) -> npt.NDArray[np.int64]:
-    """[N] nights for which a debit is carried from sessions that closed since the instant before: Friday counts three."""
+    """[N] nights for which a debit is carried from sessions that closed since the instant
+    before: Friday counts three.
+    """
     return nights_until(np.concatenate([instants[:1], instants[:-1]]), instants)
 
 
 def nights_until(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
-    """[N] nights for which a debit is carried from sessions that close after `begin`, up to `end`: Friday counts three."""
+    """[N] nights for which a debit is carried from sessions that close after `begin`, up to
+    `end`: Friday counts three.
+    """
     grid = stock_grid()
     closed = [np.searchsorted(grid.closes, instants, side="right") for instants in (begin, end)]
     if len(end) and closed[1].max() >= len(grid.dates):
@@ -291,7 +317,8 @@ def session_of(date: np.datetime64) -> Session | None:
     k = int(np.searchsorted(grid.dates, date))
     if not 0 < k < len(grid.dates) or grid.dates[k] != date:
         return None
-    days, hours = grid.dates[[k, k - 1]], (grid.opens[k], grid.closes[k])
+    days = grid.dates[[k, k - 1]]
+    hours = (grid.opens[k], grid.closes[k])
     return Session(*(np.datetime64(each) for each in (*days, *hours)))
 
 
@@ -304,7 +331,9 @@ def sessions_between(first: np.datetime64, last: np.datetime64) -> npt.NDArray[n
 def four_pm(dates: npt.NDArray[np.datetime64]) -> Instants:
     """16:00 New York on each date, as UTC instants."""
     local = pd.DatetimeIndex(dates.astype("datetime64[ns]")) + pd.Timedelta(hours=16)
-    return np.asarray(local.tz_localize(NEW_YORK).tz_convert("UTC").tz_localize(None).to_numpy("datetime64[ns]"))
+    return np.asarray(
+        local.tz_localize(NEW_YORK).tz_convert("UTC").tz_localize(None).to_numpy("datetime64[ns]")
+    )
 
 
 def last_four_pm(now: np.datetime64) -> np.datetime64:
@@ -337,16 +366,21 @@ def new_york_date(instants: Instants) -> npt.NDArray[np.datetime64]:
 
 @cache
 def _new_york_clock() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
-    """Instants at which New York changes its offset from UTC, and the offsets before, between and after them."""
+    """Instants at which New York changes its offset from UTC, and the offsets before, between
+    and after them.
+    """
     hours = pd.date_range("1970-01-01", "2100-01-01", freq="h", tz="UTC")
-    offsets = hours.tz_convert(NEW_YORK).tz_localize(None).to_numpy() - hours.tz_localize(None).to_numpy()
+    offsets = (
+        hours.tz_convert(NEW_YORK).tz_localize(None).to_numpy() - hours.tz_localize(None).to_numpy()
+    )
     changed = np.flatnonzero(np.diff(offsets)) + 1
     stamps = hours.tz_localize(None).to_numpy("datetime64[ns]")[changed]
     return stamps, np.append(offsets[0], offsets[changed])
 
 
 def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
-    """A date (New York, midnight, or the following midnight for an inclusive end) or an instant with a zone, as UTC.
+    """A date (New York, midnight, or the following midnight for an inclusive end) or an instant
+    with a zone, as UTC.
 
     Raises
     ------
@@ -361,14 +395,18 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
         raise InputError(f"{name}: {text!r} is no date (YYYY-MM-DD) and no instant with a zone")
     if stamp.tzinfo is None:
         if stamp != stamp.normalize():
-            raise InputError(f"{name}: {text!r} has a time but no zone; write it as 2024-10-01T15:30Z")
+            raise InputError(
+                f"{name}: {text!r} has a time but no zone; write it as 2024-10-01T15:30Z"
+            )
         if end_of_day:
             stamp += pd.Timedelta(days=1)
         stamp = stamp.tz_localize(NEW_YORK)
         if end_of_day:
             stamp -= pd.Timedelta(1, "ns")
     try:
-        return np.datetime64(stamp.tz_convert("UTC").tz_localize(None).as_unit("ns").to_datetime64())
+        return np.datetime64(
+            stamp.tz_convert("UTC").tz_localize(None).as_unit("ns").to_datetime64()
+        )
     except pd.errors.OutOfBoundsDatetime:
         raise InputError(f"{name}: {text!r} is no instant between 1678 and 2262") from None
 
@@ -391,7 +429,8 @@ def utc_text(at: np.datetime64) -> str:
 def _beyond_calendar(now: np.datetime64) -> InputError:
     dates = stock_grid().dates
     return InputError(
-        f"{utc_text(now)} lies outside the exchange calendar ({dates[0]} to {dates[-1]}); update exchange_calendars"
+        f"{utc_text(now)} lies outside the exchange calendar ({dates[0]} to {dates[-1]}); update"
+        " exchange_calendars"
     )
 
 

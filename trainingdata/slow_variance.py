@@ -1,4 +1,6 @@
-"""A symbol's variance in the long run, as it could be known: an average of squared returns from 16:00 to 16:00 New York."""
+"""A symbol's variance in the long run, as it could be known: an average of squared returns from
+16:00 to 16:00 New York.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,17 @@ from trainingdata.sessions import last_four_pms
 HALF_LIFE = 60  # sessions
 LAST = 250  # sessions that count at most: an estimate forgets what lies before
 SESSIONS_A_YEAR = 252
-PRIOR = {Kind.STOCK: 0.25**2, Kind.CRYPTO: 0.75**2}  # a year, in the place of sessions that a symbol has not seen
+PRIOR = {
+    Kind.STOCK: 0.25**2,
+    Kind.CRYPTO: 0.75**2,
+}  # a year, in the place of sessions that a symbol has not seen
 
 
 def slow_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64], Array]:
     """Variance a year as of each instant: number [T] of the row in force, and rows [D, S].
 
-    A row holds from one 16:00 to the next. The k-th last squared return of a symbol weighs 2^(-k / 60), and so does the prior
-    in the place of each of the last 250 that it lacks.
+    A row holds from one 16:00 to the next. The k-th last squared return of a symbol weighs 2^(-k /
+    60), and so does the prior in the place of each of the last 250 that it lacks.
     """
     boundaries = last_four_pms(instants)
     days, number = np.unique(boundaries, return_inverse=True)
@@ -35,12 +40,18 @@ def slow_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64
 
 @compiled
 def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Array:
-    """[D, S] averages of the first `seen` [D] squared returns [N, S], NaN where there is none, weighed from the last one on."""
+    """[D, S] averages of the first `seen` [D] squared returns [N, S], NaN where there is none,
+    weighed from the last one on.
+    """
     result = np.empty((len(seen), len(prior)))
     fading = 0.5 ** (1.0 / HALF_LIFE)
     for s in range(len(prior)):
         for d in range(len(seen)):
-            total, weight, weights, count, row = 0.0, 1.0, 0.0, 0, seen[d] - 1
+            total = 0.0
+            weight = 1.0
+            weights = 0.0
+            count = 0
+            row = seen[d] - 1
             while row >= 0 and count < LAST:
                 if np.isfinite(squared[row, s]):
                     total += weight * squared[row, s] * SESSIONS_A_YEAR

@@ -23,11 +23,12 @@ Span = tuple[np.datetime64, np.datetime64]
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """dir: folders of bar files; none means the synthetic market, which seed, edge, start and end describe.
+    """dir: folders of bar files; none means the synthetic market, which seed, edge, start and end
+    describe.
 
-    actions: a file of dividends and splits. adjustment: what the prices are already adjusted for, so that it is not applied
-    again: `split` (dividends are paid), `all` (nothing is), `raw` (dividends and splits are). feed: of the venue's stock bars,
-    `iex` (free keys) or `sip` (paid).
+    actions: a file of dividends and splits. adjustment: what the prices are already adjusted for,
+    so that it is not applied again: `split` (dividends are paid), `all` (nothing is), `raw`
+    (dividends and splits are). feed: of the venue's stock bars, `iex` (free keys) or `sip` (paid).
     """
 
     dir: tuple[str, ...] = ()
@@ -40,7 +41,8 @@ class DataSettings:
     end: str = "2024-06-28"
 
     def bars(self, symbols: Sequence[str], start: str | None, end: str | None) -> Bars:
-        """The panel: every bar up to `end`, all history before `start` included; no symbols means all there are.
+        """The panel: every bar up to `end`, all history before `start` included; no symbols means
+        all there are.
 
         Raises
         ------
@@ -67,28 +69,47 @@ class DataSettings:
         if self.actions is None:
             return ()
         if self.adjustment == "all":
-            raise InputError("data.actions: prices adjusted for everything (data.adjustment=all) leave nothing to apply")
+            raise InputError(
+                "data.actions: prices adjusted for everything (data.adjustment=all) leave nothing"
+                " to apply"
+            )
         actions = read_actions(Path(self.actions).expanduser())
-        return actions if self.adjustment == "raw" else tuple(action for action in actions if action.dividend)
+        return (
+            actions
+            if self.adjustment == "raw"
+            else tuple(action for action in actions if action.dividend)
+        )
 
-    def _synthetic(self, names: list[str] | None, start: np.datetime64 | None, end: np.datetime64 | None) -> Bars:
+    def _synthetic(
+        self, names: list[str] | None, start: np.datetime64 | None, end: np.datetime64 | None
+    ) -> Bars:
         market = SyntheticMarket(seed=self.seed, edge=self.edge, start=self.start, end=self.end)
         unknown = [s for s in names or () if s not in market.symbols]
         if unknown:
             raise InputError(
-                f"symbols: the synthetic market has no {unknown[0]}, it has {', '.join(market.symbols)};"
+                f"symbols: the synthetic market has no {unknown[0]}, it has"
+                f" {', '.join(market.symbols)};"
                 " for real bars name their folder (--data-dir or data.dir)"
             )
         bars = market.bars()
         known = bars if end is None else bars.until(end)
         if not len(known.times) or (start is not None and start > known.now):
-            raise InputError(f"start, end: the synthetic market runs from {self.start} to {self.end} (data.start, data.end)")
+            raise InputError(
+                f"start, end: the synthetic market runs from {self.start} to {self.end}"
+                " (data.start, data.end)"
+            )
         kept = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
         return panel([(bars.instruments[s], *known.own(s)) for s in kept], bars.source)
 
 
-def load_bars(*folders: str | Path, symbols: Sequence[str] = (), start: str | None = None, end: str | None = None) -> Bars:
-    """Hourly bars of folders of files, as a panel [S, T, 5] (open, high, low, close, volume) on one clock.
+def load_bars(
+    *folders: str | Path,
+    symbols: Sequence[str] = (),
+    start: str | None = None,
+    end: str | None = None,
+) -> Bars:
+    """Hourly bars of folders of files, as a panel [S, T, 5] (open, high, low, close, volume) on one
+    clock.
 
     Parameters
     ----------
@@ -97,7 +118,8 @@ def load_bars(*folders: str | Path, symbols: Sequence[str] = (), start: str | No
     symbols
         none means all there are.
     start, end
-        New York dates, both inclusive, or instants with a zone. History before `start` is kept: a first decision needs it.
+        New York dates, both inclusive, or instants with a zone. History before `start` is kept: a
+        first decision needs it.
 
     Raises
     ------
@@ -110,7 +132,9 @@ def load_bars(*folders: str | Path, symbols: Sequence[str] = (), start: str | No
 
 
 def span_of(bars: Bars, start: str | None, end: str | None) -> Span:
-    """First and last instant that `start` and `end` ask for; the panel's own where they ask for none."""
+    """First and last instant that `start` and `end` ask for; the panel's own where they ask for
+    none.
+    """
     first = instant(start, name="start") if start else bars.times[0]
     last = instant(end, name="end", end_of_day=True) if end else bars.now
     return np.datetime64(first), np.datetime64(last)

@@ -1,9 +1,10 @@
 """A seeded synthetic market: the embedded default, and what the tests stand on.
 
-Correlated heavy-tailed returns with clustering volatility, a U-shaped trading day, overnight gaps and a weaker weekend
-for stocks, coins around the clock. It carries a stated predictability: the expected return of a bar, after its open, is
-`edge` standard deviations times the symbol's own standardised momentum, so the information coefficient of the true
-conditional mean at one bar is `edge`. With `edge=0` the same shocks make the same market without it.
+Correlated heavy-tailed returns with clustering volatility, a U-shaped trading day, overnight gaps
+and a weaker weekend for stocks, coins around the clock. It carries a stated predictability: the
+expected return of a bar, after its open, is `edge` standard deviations times the symbol's own
+standardised momentum, so the information coefficient of the true conditional mean at one bar is
+`edge`. With `edge=0` the same shocks make the same market without it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,22 @@ from foundation.arrays import Array, Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars, panel
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import HOUR, bar_position, instant, new_york_date, sessions_between, stock_grid
+from trainingdata.sessions import (
+    HOUR,
+    bar_position,
+    instant,
+    new_york_date,
+    sessions_between,
+    stock_grid,
+)
 
 SYMBOLS = ("SYA", "SYB", "SYC", "SYD", "SYE", "SYXUSD", "SYYUSD", "SYZUSD")
 HALF_HOUR = np.timedelta64(30, "m")
 MOMENTUM = 0.6  # share of yesterday's momentum that a bar keeps
-COMMON = {Kind.STOCK: 0.65, Kind.CRYPTO: 0.75}  # loading on the class factor; squared: correlation within the class
+COMMON = {
+    Kind.STOCK: 0.65,
+    Kind.CRYPTO: 0.75,
+}  # loading on the class factor; squared: correlation within the class
 WORLD = 0.6  # loading of a class factor on the factor all classes share
 
 
@@ -30,8 +41,8 @@ WORLD = 0.6  # loading of a class factor on the factor all classes share
 class SyntheticMarket:
     """Parameters of the market.
 
-    edge: information coefficient at one bar, 0 … 0.5. seed: of every draw. start, end: New York dates; half a year of
-    history before a backtest lets correlations and contexts fill.
+    edge: information coefficient at one bar, 0 … 0.5. seed: of every draw. start, end: New York
+    dates; half a year of history before a backtest lets correlations and contexts fill.
     """
 
     seed: int = 0
@@ -48,21 +59,27 @@ class SyntheticMarket:
 
     def bars(self) -> Bars:
         """Every symbol of the market; the same seed gives the same bars."""
-        first, last = instant(self.start, name="data.start"), instant(self.end, name="data.end", end_of_day=True)
+        first = instant(self.start, name="data.start")
+        last = instant(self.end, name="data.end", end_of_day=True)
         if not len(sessions_between(*new_york_date(np.array([first, last])))):
-            raise InputError(f"data.start, data.end: no session lies between {self.start} and {self.end}")
+            raise InputError(
+                f"data.start, data.end: no session lies between {self.start} and {self.end}"
+            )
         slots = np.arange(first.astype("datetime64[h]"), last, HALF_HOUR).astype("datetime64[ns]")
         items = [instrument(s) for s in self.symbols]
         rng = np.random.default_rng(self.seed)
         shocks = _shocks(rng, items, len(slots))
         tables = [
-            _symbol(np.random.default_rng((self.seed, k)), item, slots, shocks[k], self.edge) for k, item in enumerate(items)
+            _symbol(np.random.default_rng((self.seed, k)), item, slots, shocks[k], self.edge)
+            for k, item in enumerate(items)
         ]
         return panel(tables, f"synthetic market (seed {self.seed}, edge {self.edge:g})")
 
 
 def _shocks(rng: np.random.Generator, items: list[Instrument], slots: int) -> Array:
-    """Half-hourly returns in units of a symbol's baseline deviation, [S, N]: factors, heavy tails, clustering."""
+    """Half-hourly returns in units of a symbol's baseline deviation, [S, N]: factors, heavy
+    tails, clustering.
+    """
     world = rng.normal(size=slots)
     classes = {k: WORLD * world + np.sqrt(1 - WORLD**2) * rng.normal(size=slots) for k in Kind}
     tail = np.sqrt(4.0 / rng.chisquare(6.0, size=slots))  # shared: extremes come together
@@ -70,8 +87,16 @@ def _shocks(rng: np.random.Generator, items: list[Instrument], slots: int) -> Ar
     rows = []
     for item in items:
         load = COMMON[item.kind]
-        own = np.sqrt(1 - load**2) * rng.normal(size=slots) * np.sqrt(4.0 / rng.chisquare(6.0, size=slots))
-        rows.append((load * classes[item.kind] * tail + own) * mood * _cluster(rng, slots, hours=30.0, width=0.3))
+        own = (
+            np.sqrt(1 - load**2)
+            * rng.normal(size=slots)
+            * np.sqrt(4.0 / rng.chisquare(6.0, size=slots))
+        )
+        rows.append(
+            (load * classes[item.kind] * tail + own)
+            * mood
+            * _cluster(rng, slots, hours=30.0, width=0.3)
+        )
     return np.stack(rows)
 
 
@@ -89,9 +114,13 @@ def _symbol(
     """One symbol's bars: known-at instants [N] and values [N, 5]."""
     stock = item.kind is Kind.STOCK
     starts, ends = _bar_times(item.kind, slots)
-    deviation = (0.0030 if stock else 0.0036) * rng.uniform(0.7, 1.5)  # of a half hour in the session, or of any
+    deviation = (0.0030 if stock else 0.0036) * rng.uniform(
+        0.7, 1.5
+    )  # of a half hour in the session, or of any
     steps = shocks * deviation * (_activity(slots) if stock else 1.0)
-    path = np.concatenate([[0.0], np.cumsum(steps)])  # latent log price at each slot's start, and after the last
+    path = np.concatenate(
+        [[0.0], np.cumsum(steps)]
+    )  # latent log price at each slot's start, and after the last
 
     def at(times: Instants) -> Array:
         return np.asarray(path[((times - slots[0]) // HALF_HOUR).astype(int)])
@@ -106,7 +135,11 @@ def _symbol(
     reach = np.abs(rng.normal(0, 0.35, (2, len(starts)))) * spread
     high = np.max([open_, middle, close], axis=0) + reach[0]
     low = np.min([open_, middle, close], axis=0) - reach[1]
-    start_price = np.exp(rng.uniform(np.log(40), np.log(400))) if stock else np.exp(rng.uniform(np.log(2), np.log(40_000)))
+    start_price = (
+        np.exp(rng.uniform(np.log(40), np.log(400)))
+        if stock
+        else np.exp(rng.uniform(np.log(2), np.log(40_000)))
+    )
     decimals = 2 if stock else 5 - int(np.floor(np.log10(start_price)))
     prices = np.stack([open_, high, low, close], axis=1)
     prices = np.maximum(np.round(start_price * np.exp(prices), decimals), 10.0**-decimals)
@@ -115,7 +148,9 @@ def _symbol(
 
 
 def _momentum(standardised: Array, edge: float) -> Array:
-    """[N] the momentum known before each bar, variance one, of returns that themselves contain edge · momentum."""
+    """[N] the momentum known before each bar, variance one, of returns that themselves contain
+    edge · momentum.
+    """
     share = np.sqrt(1 - MOMENTUM**2)
     unit = standardised / max(float(standardised.std()), 1e-12)
     state = lfilter([share], [1.0, -(MOMENTUM + share * edge)], unit)
@@ -135,7 +170,9 @@ def _bar_times(kind: Kind, slots: Instants) -> tuple[Instants, Instants]:
 
 
 def _activity(slots: Instants) -> Array:
-    """A stock's deviation in each half hour relative to mid-session: U-shaped by day, quiet at night and on weekends."""
+    """A stock's deviation in each half hour relative to mid-session: U-shaped by day, quiet at
+    night and on weekends.
+    """
     inside = np.diff(bar_position(Kind.STOCK, np.append(slots, slots[-1] + HALF_HOUR))) > 0
     grid = stock_grid()
     k = np.maximum(np.searchsorted(grid.opens, slots, side="right") - 1, 0)

@@ -10,11 +10,14 @@ import pandas as pd
 
 from foundation.errors import DataError
 
-RESPONSE = 5.8  # log of the volatility index per log of the index lost (SPY and VIX, open to close, 2023-04 to 2025-06)
+# log of the volatility index per log of the index lost (SPY and VIX, open to close, 2023-04 to
+# 2025-06)
+RESPONSE = 5.8
 
 
 def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
-    """Closes of a volatility index by date, points, from a Parquet file with `timestamp` and `close`. key: of the setting.
+    """Closes of a volatility index by date, points, from a Parquet file with `timestamp` and
+    `close`. key: of the setting.
 
     Raises
     ------
@@ -32,8 +35,11 @@ def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
     return closes
 
 
-def within_day(before: float, index: npt.ArrayLike, close: float, response: float = RESPONSE) -> npt.NDArray[np.float64]:
-    """The volatility index as far as it follows from its close before: it moves by `response` against the index's own move.
+def within_day(
+    before: float, index: npt.ArrayLike, close: float, response: float = RESPONSE
+) -> npt.NDArray[np.float64]:
+    """The volatility index as far as it follows from its close before: it moves by `response`
+    against the index's own move.
 
     index: now; close: before, both in the same units.
     """

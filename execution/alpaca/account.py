@@ -1,4 +1,7 @@
-"""An account in the venue's words, as ours. It takes what it needs: a field that the venue drops or adds changes nothing."""
+"""An account in the venue's words, as ours.
+
+It takes what it needs: a field that the venue drops or adds changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ TIMES: tuple[TimeInForce, ...] = get_args(TimeInForce)
 
 
 def account_of(
-    facts: Mapping[str, Any], positions: list[Mapping[str, Any]], orders: list[Mapping[str, Any]], clock: Mapping[str, Any]
+    facts: Mapping[str, Any],
+    positions: list[Mapping[str, Any]],
+    orders: list[Mapping[str, Any]],
+    clock: Mapping[str, Any],
 ) -> Account:
     """The account in the venue's words, as ours.
 
@@ -28,7 +34,8 @@ def account_of(
     BrokerError
         for an answer without what an account needs.
     """
-    cash, short_proceeds = float(number(facts, "cash")), 0.0
+    cash = float(number(facts, "cash"))
+    short_proceeds = 0.0
     held: dict[str, Decimal] = {}
     prices: dict[str, float] = {}
     for position in positions:
@@ -38,12 +45,18 @@ def account_of(
             cash += min(float(number(position, "market_value")), 0.0)
             continue
         symbol = instrument(name).symbol
-        quantity, price = number(position, "qty"), float(number(position, "current_price"))
-        held[symbol], prices[symbol] = quantity, price
+        quantity = number(position, "qty")
+        price = float(number(position, "current_price"))
+        held[symbol] = quantity
+        prices[symbol] = price
         if quantity < 0:
             short_proceeds += float(-quantity * number(position, "avg_entry_price"))
     free = cash - short_proceeds
-    settled = float(number(facts, "non_marginable_buying_power")) if facts.get("non_marginable_buying_power") else free
+    settled = (
+        float(number(facts, "non_marginable_buying_power"))
+        if facts.get("non_marginable_buying_power")
+        else free
+    )
     open_orders = tuple(order for entry in orders for order in _legs(entry, prices))
     multiplier = float(number(facts, "multiplier")) if facts.get("multiplier") else float("inf")
     if multiplier < 1:
@@ -54,7 +67,9 @@ def account_of(
         prices=prices,
         as_of=instant_of(clock["timestamp"]),
         open_orders=open_orders,
-        unsettled=max(free - settled - coin_bids(open_orders, prices), 0.0),  # what the venue sets aside for bids as well
+        unsettled=max(
+            free - settled - coin_bids(open_orders, prices), 0.0
+        ),  # what the venue sets aside for bids as well
         short_proceeds=short_proceeds,
         leverage=multiplier,
         shorting=facts.get("shorting_enabled") is not False,
@@ -63,23 +78,32 @@ def account_of(
 
 
 def _legs(entry: Mapping[str, Any], prices: Mapping[str, float]) -> list[Order]:
-    """What is left of an open order of a stock or coin; its legs wait for it, and take back what it opens."""
+    """What is left of an open order of a stock or coin; its legs wait for it, and take back
+    what it opens.
+    """
     name = str(entry.get("symbol"))
     if not is_symbol(name):
         return []
     symbol = instrument(name).symbol
     limit, stop = (float(entry[k]) if entry.get(k) else None for k in ("limit_price", "stop_price"))
     if entry.get("qty"):
-        quantity = number(entry, "qty") - (number(entry, "filled_qty") if entry.get("filled_qty") else Decimal(0))
+        quantity = number(entry, "qty") - (
+            number(entry, "filled_qty") if entry.get("filled_qty") else Decimal(0)
+        )
     else:
         price = limit or prices.get(symbol)
         if price is None:
-            raise BrokerError(f"order {entry.get('client_order_id')}: {symbol} is ordered by value and has no price")
+            raise BrokerError(
+                f"order {entry.get('client_order_id')}: {symbol} is ordered by value and has no"
+                " price"
+            )
         quantity = Decimal(repr(float(number(entry, "notional")) / price))
     if quantity <= 0:
         return []
     kind: OrderType = next((kind for kind in TYPES if kind == entry.get("type")), "market")
-    trails: dict[str, Any] = {name: float(entry[name]) for name in ("trail_price", "trail_percent") if entry.get(name)}
+    trails: dict[str, Any] = {
+        name: float(entry[name]) for name in ("trail_price", "trail_percent") if entry.get(name)
+    }
     return [
         Order(
             client_order_id=str(entry["client_order_id"]),

@@ -30,9 +30,10 @@ RECENT = 60.0  # seconds for which an account that was read is still the account
 class AlpacaBroker:
     """An account at the venue.
 
-    terms: what an order may be worth; what the venue would refuse is not sent to it. patience: seconds that orders may take
-    to be done; what market orders have not done then is cancelled. pause: how it waits; listen: how it waits for news of
-    orders, `TradeUpdates.wait` to be told at once.
+    terms: what an order may be worth; what the venue would refuse is not sent to it. patience:
+    seconds that orders may take to be done; what market orders have not done then is cancelled.
+    pause: how it waits; listen: how it waits for news of orders, `TradeUpdates.wait` to be told at
+    once.
     """
 
     def __init__(
@@ -45,7 +46,8 @@ class AlpacaBroker:
         pause: Callable[[float], None] = time.sleep,
         listen: Callable[[float], None] | None = None,
     ) -> None:
-        self._desk, self._patience = OrderDesk(settings, keys, pause), patience
+        self._desk = OrderDesk(settings, keys, pause)
+        self._patience = patience
         self._listen = listen or pause
         self._assets: dict[str, Asset] = {}
         self._terms = terms
@@ -54,10 +56,11 @@ class AlpacaBroker:
         self._names: dict[str, str] = {}
 
     def account(self) -> Account:
-        """The account as of the venue's clock, open orders and positions with the venue's prices in it.
+        """The account as of the venue's clock, open orders and positions with the venue's prices in
+        it.
 
-        Cash that may buy coins is never more than the venue says is not marginable. What is neither stock nor coin is not
-        held here; where it is owed, it is taken off cash.
+        Cash that may buy coins is never more than the venue says is not marginable. What is neither
+        stock nor coin is not held here; where it is owed, it is taken off cash.
 
         Raises
         ------
@@ -66,10 +69,14 @@ class AlpacaBroker:
         """
         client = self._desk.client
         with self._desk.asking("the account"):
-            # Orders before positions: one that fills in between is counted twice, which is too careful, never not at all.
+            # Orders before positions: one that fills in between is counted twice, which is too
+            # careful, never not at all.
             orders = client.get("/orders", {"status": "open", "limit": ORDERS, "nested": "true"})
-            positions, facts, clock = client.get_all_positions(), client.get_account(), client.get_clock()
-            self._last, self._read_at = account_of(facts, positions, orders, clock), time.monotonic()
+            positions = client.get_all_positions()
+            facts = client.get_account()
+            clock = client.get_clock()
+            self._last = account_of(facts, positions, orders, clock)
+            self._read_at = time.monotonic()
         return self._last
 
     def now(self) -> np.datetime64:
@@ -80,8 +87,8 @@ class AlpacaBroker:
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         """Send orders, in their order; what they had filled when done, or when patience ended.
 
-        An order that is rejected, or that the venue would not take beside the account as it was last read and what has
-        filled since, is logged and fills nothing.
+        An order that is rejected, or that the venue would not take beside the account as it was
+        last read and what has filled since, is logged and fills nothing.
 
         Raises
         ------
@@ -91,22 +98,33 @@ class AlpacaBroker:
         if not orders:
             return []
         sent = self._sent(orders, self._known_account())
-        waited, step = 0.0, 0.05
+        waited = 0.0
+        step = 0.05
         while waited < self._patience and any(answer["status"] not in DONE for _, answer in sent):
             self._listen(step)
-            waited, step = waited + step, min(2 * step, 1.0)
+            waited = waited + step
+            step = min(2 * step, 1.0)
             sent = [(order, self._desk.again(answer)) for order, answer in sent]
-        done = [(order, self._desk.ended(answer) if _at_once(order) else answer) for order, answer in sent]
+        done = [
+            (order, self._desk.ended(answer) if _at_once(order) else answer)
+            for order, answer in sent
+        ]
         for order, answer in done:
             if answer["status"] in ("rejected", "expired"):
-                log.warning("%s: %s by the venue after it was taken", order.client_order_id, answer["status"])
+                log.warning(
+                    "%s: %s by the venue after it was taken",
+                    order.client_order_id,
+                    answer["status"],
+                )
         fills = [fill for order, answer in done for fill in self._filled(order, answer)]
         ended = all(answer["status"] in DONE for _, answer in done)
         self._last = _with(self._last, fills) if ended and self._last is not None else None
         return fills
 
     def _known_account(self) -> Account:
-        """The account as last read, with what has filled since; read again where it is old, or something may have happened."""
+        """The account as last read, with what has filled since; read again where it is old, or
+        something may have happened.
+        """
         if self._last is None or time.monotonic() - self._read_at > RECENT:
             return self.account()
         return self._last
@@ -142,7 +160,8 @@ class AlpacaBroker:
                 self._desk.ended(found)
 
     def fills_since(self, at: np.datetime64) -> list[Fill]:
-        """Every fill of stocks and coins after an instant, oldest first. Fees are the venue's to book: 0 here.
+        """Every fill of stocks and coins after an instant, oldest first. Fees are the venue's to
+        book: 0 here.
 
         Raises
         ------
@@ -153,7 +172,12 @@ class AlpacaBroker:
         token: str | None = None
         with self._desk.asking("fills"):
             while True:
-                query = {"after": f"{at}Z", "direction": "asc", "page_size": 100, **({"page_token": token} if token else {})}
+                query = {
+                    "after": f"{at}Z",
+                    "direction": "asc",
+                    "page_size": 100,
+                    **({"page_token": token} if token else {}),
+                }
                 page = self._desk.client.get("/account/activities/FILL", query)
                 rows += page
                 if len(page) < 100:
@@ -184,7 +208,9 @@ class AlpacaBroker:
         quantity = number(row, "qty") * (1 if row["side"] == "buy" else -1)
         symbol = instrument(str(row["symbol"])).symbol
         price = float(number(row, "price"))
-        return Fill(self._names[order], symbol, quantity, price, 0.0, instant_of(row["transaction_time"]))
+        return Fill(
+            self._names[order], symbol, quantity, price, 0.0, instant_of(row["transaction_time"])
+        )
 
     def _known(self, order: Order, answer: Answer) -> Answer:
         self._names[str(answer["id"])] = order.client_order_id
@@ -200,17 +226,31 @@ class AlpacaBroker:
             return []
         signed = quantity if order.side == "buy" else -quantity
         at = instant_of(answer.get("filled_at") or answer.get("updated_at"))
-        return [Fill(order.client_order_id, order.symbol, signed, float(number(answer, "filled_avg_price")), 0.0, at)]
+        return [
+            Fill(
+                order.client_order_id,
+                order.symbol,
+                signed,
+                float(number(answer, "filled_avg_price")),
+                0.0,
+                at,
+            )
+        ]
 
 
 def _asset(symbol: str, answer: Answer) -> Asset:
-    """An asset of the venue; a share is a step where nothing finer is said, and a billionth of it where fractions trade."""
+    """An asset of the venue; a share is a step where nothing finer is said, and a billionth of
+    it where fractions trade.
+    """
     fractions = answer.get("fractionable") is True
     finest = BILLIONTH if fractions else Decimal(1)
-    increment = number(answer, "min_trade_increment") if answer.get("min_trade_increment") else finest
+    increment = (
+        number(answer, "min_trade_increment") if answer.get("min_trade_increment") else finest
+    )
     smallest = number(answer, "min_order_size") if answer.get("min_order_size") else increment
     tradable = answer.get("tradable") is True and answer.get("status") == "active"
-    short, easy = answer.get("shortable") is True, answer.get("easy_to_borrow") is True
+    short = answer.get("shortable") is True
+    easy = answer.get("easy_to_borrow") is True
     return Asset(symbol, tradable, short, easy, fractions, increment, smallest)
 
 
@@ -230,11 +270,21 @@ def _request(order: Order) -> dict[str, Any]:
     if order.extended_hours:
         request["extended_hours"] = True
     if order.or_stop is not None:
-        exits = {"take_profit": {"limit_price": repr(order.limit_price)}, "stop_loss": {"stop_price": repr(order.or_stop)}}
+        exits = {
+            "take_profit": {"limit_price": repr(order.limit_price)},
+            "stop_loss": {"stop_price": repr(order.or_stop)},
+        }
         return {**request, **exits, "order_class": "oco"}
-    legs = {"take_profit": ("limit_price", order.take_profit), "stop_loss": ("stop_price", order.stop_loss)}
+    legs = {
+        "take_profit": ("limit_price", order.take_profit),
+        "stop_loss": ("stop_price", order.stop_loss),
+    }
     exits = {leg: {key: repr(price)} for leg, (key, price) in legs.items() if price is not None}
-    return {**request, **exits, **({"order_class": ("oto", "bracket")[len(exits) - 1]} if exits else {})}
+    return {
+        **request,
+        **exits,
+        **({"order_class": ("oto", "bracket")[len(exits) - 1]} if exits else {}),
+    }
 
 
 def _at_once(order: Order) -> bool:
@@ -243,9 +293,16 @@ def _at_once(order: Order) -> bool:
 
 
 def _with(account: Account, fills: Sequence[Fill]) -> Account:
-    """The account with the positions that fills have made of it; its cash is read again before it decides."""
-    held, prices = dict(account.positions), dict(account.prices)
+    """The account with the positions that fills have made of it; its cash is read again before
+    it decides.
+    """
+    held = dict(account.positions)
+    prices = dict(account.prices)
     for fill in fills:
         held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + fill.qty
         prices.setdefault(fill.symbol, fill.price)
-    return replace(account, positions={symbol: quantity for symbol, quantity in held.items() if quantity}, prices=prices)
+    return replace(
+        account,
+        positions={symbol: quantity for symbol, quantity in held.items() if quantity},
+        prices=prices,
+    )

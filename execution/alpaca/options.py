@@ -24,7 +24,8 @@ FINEST = Decimal("0.0001")  # points of a mean price of several fills
 class AlpacaSpreads:
     """An account at the venue that trades options on one stock, or on the index it follows.
 
-    patience: seconds that an order may take; what it has not done then is cancelled. pause: how it waits.
+    patience: seconds that an order may take; what it has not done then is cancelled. pause: how it
+    waits.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class AlpacaSpreads:
         patience: float = 10.0,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._desk, self._patience, self._pause = OrderDesk(settings, keys, pause), patience, pause
+        self._desk = OrderDesk(settings, keys, pause)
+        self._patience = patience
+        self._pause = pause
         self._data = OptionData(settings, keys, feed, underlying, scale)
 
     def now(self) -> np.datetime64:
@@ -68,7 +71,9 @@ class AlpacaSpreads:
             try:
                 found[wanted[symbol]] = Quote(Decimal(bid), Decimal(ask))
             except InvalidOperation:
-                raise BrokerError(f"quote of {symbol}: the answer makes no sense: {bid!r}, {ask!r}") from None
+                raise BrokerError(
+                    f"quote of {symbol}: the answer makes no sense: {bid!r}, {ask!r}"
+                ) from None
         return found
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
@@ -82,18 +87,23 @@ class AlpacaSpreads:
             where nobody knows what became of it.
         """
         answer = self._desk.post(_request(order))
-        waited, step = 0.0, 0.05
+        waited = 0.0
+        step = 0.05
         while waited < self._patience and answer["status"] not in DONE:
             self._pause(step)
-            waited, step = waited + step, min(2 * step, 1.0)
+            waited = waited + step
+            step = min(2 * step, 1.0)
             answer = self._desk.again(answer)
         fill = self._filled(self._desk.ended(answer))
         if fill.contracts == 0 and answer["status"] == "rejected":
-            raise OrderRejected(f"{order.client_order_id}: rejected by the venue after it was taken")
+            raise OrderRejected(
+                f"{order.client_order_id}: rejected by the venue after it was taken"
+            )
         return fill
 
     def fate(self, client_order_id: str) -> SpreadFill | None:
-        """What became of an order, which is ended if it still works; None where the venue has none of that id.
+        """What became of an order, which is ended if it still works; None where the venue has none
+        of that id.
 
         Raises
         ------
@@ -113,7 +123,11 @@ class AlpacaSpreads:
         """
         with self._desk.asking("positions"):
             rows = self._desk.client.get_all_positions()
-            return {contract_of(str(row["symbol"])): int(number(row, "qty")) for row in rows if _is_option(str(row["symbol"]))}
+            return {
+                contract_of(str(row["symbol"])): int(number(row, "qty"))
+                for row in rows
+                if _is_option(str(row["symbol"]))
+            }
 
     def _filled(self, answer: Answer) -> SpreadFill:
         """What an ended order has done, by its legs.
@@ -123,18 +137,29 @@ class AlpacaSpreads:
         BrokerError
             for legs that filled in different numbers: a person has to look.
         """
-        name, answer = str(answer["client_order_id"]), self._desk.whole(answer)
+        name = str(answer["client_order_id"])
+        answer = self._desk.whole(answer)
         with self._desk.asking(f"order {name}"):
             legs = answer["legs"] or []
-            counts = {number(leg, "filled_qty") if leg.get("filled_qty") else Decimal(0) for leg in legs}
+            counts = {
+                number(leg, "filled_qty") if leg.get("filled_qty") else Decimal(0) for leg in legs
+            }
             at = instant_of(answer.get("filled_at") or answer.get("updated_at"))
             if len(counts) != 1:
-                raise BrokerError(f"{name}: its legs filled in different numbers: {', '.join(sorted(map(str, counts)))}")
+                raise BrokerError(
+                    f"{name}: its legs filled in different numbers:"
+                    f" {', '.join(sorted(map(str, counts)))}"
+                )
             filled = counts.pop()
             if filled == 0:
                 return SpreadFill(name, 0, Decimal(0), at)
-            prices = (number(leg, "filled_avg_price") * (1 if leg["side"] == "sell" else -1) for leg in legs)
-            return SpreadFill(name, int(filled), sum(prices, Decimal(0)).quantize(FINEST).normalize(), at)
+            prices = (
+                number(leg, "filled_avg_price") * (1 if leg["side"] == "sell" else -1)
+                for leg in legs
+            )
+            return SpreadFill(
+                name, int(filled), sum(prices, Decimal(0)).quantize(FINEST).normalize(), at
+            )
 
 
 def _is_option(symbol: str) -> bool:
@@ -153,6 +178,9 @@ def _request(order: SpreadOrder) -> dict[str, Any]:
         "type": "market" if order.least is None else "limit",
         "time_in_force": "day",
         "client_order_id": order.client_order_id,
-        "legs": [{"symbol": leg.contract.symbol, "ratio_qty": "1", "side": "buy" if leg.buy else "sell"} for leg in order.legs],
+        "legs": [
+            {"symbol": leg.contract.symbol, "ratio_qty": "1", "side": "buy" if leg.buy else "sell"}
+            for leg in order.legs
+        ],
     }
     return request if order.least is None else {**request, "limit_price": f"{-order.least:.2f}"}

@@ -1,7 +1,9 @@
-"""How an order reaches the venue: posted once, looked up by its own id where its fate is open, never posted again.
+"""How an order reaches the venue: posted once, looked up by its own id where its fate is open,
+never posted again.
 
-After an answer that leaves open whether it was taken (a timeout, a lost connection, a status of 500 and above, nonsense) an
-order is looked up by its `client_order_id` before anything else. The only file that imports `alpaca.trading.client`.
+After an answer that leaves open whether it was taken (a timeout, a lost connection, a status of 500
+and above, nonsense) an order is looked up by its `client_order_id` before anything else. The only
+file that imports `alpaca.trading.client`.
 """
 
 from __future__ import annotations
@@ -23,13 +25,25 @@ BUSY = 5  # times that a venue may answer 429 to one order
 
 
 class OrderDesk:
-    """Requests for orders to a venue. client: the SDK's, on a transport that repeats reads alone; pause: how it waits."""
+    """Requests for orders to a venue. client: the SDK's, on a transport that repeats reads
+    alone; pause: how it waits.
+    """
 
-    def __init__(self, settings: BrokerSettings, keys: Keys, pause: Callable[[float], None]) -> None:
+    def __init__(
+        self, settings: BrokerSettings, keys: Keys, pause: Callable[[float], None]
+    ) -> None:
         from alpaca.trading.client import TradingClient
 
-        self._settings, self._keys, self._pause = settings, keys, pause
-        raw = TradingClient(keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=settings.address)
+        self._settings = settings
+        self._keys = keys
+        self._pause = pause
+        raw = TradingClient(
+            keys.key,
+            keys.secret,
+            paper=settings.paper,
+            raw_data=True,
+            url_override=settings.address,
+        )
         self.client = settings.made_safe(raw)
 
     def asking(self, what: str) -> Any:
@@ -63,7 +77,11 @@ class OrderDesk:
         BrokerError
             for a venue that does not answer.
         """
-        return self.find(f"order {client_order_id}", "/orders:by_client_order_id", {"client_order_id": client_order_id})
+        return self.find(
+            f"order {client_order_id}",
+            "/orders:by_client_order_id",
+            {"client_order_id": client_order_id},
+        )
 
     def post(self, request: Mapping[str, Any]) -> Answer:
         """The venue's answer to an order, which is posted once.
@@ -83,18 +101,29 @@ class OrderDesk:
             try:
                 return _of(name, self.client.post("/orders", request))
             except APIError as error:
-                status, says = error.status_code, self._keys.hidden(" ".join(str(error).split()))[:300]
+                status = error.status_code
+                says = self._keys.hidden(" ".join(str(error).split()))[:300]
                 if status == 429:  # not taken: the venue has done nothing
                     self._pause(_retry_after(error))
                     continue
-                if status is not None and status < 500 and not (status == 422 and "client_order_id" in says):
+                if (
+                    status is not None
+                    and status < 500
+                    and not (status == 422 and "client_order_id" in says)
+                ):
                     raise OrderRejected(f"{name}: rejected ({status}): {says}") from None
                 reason = f"status {status}"
             except (RequestException, ValueError, KeyError, TypeError) as error:
                 reason = type(error).__name__
-            log.warning("%s: sent, and no answer that says what became of it (%s); looking it up", name, reason)
+            log.warning(
+                "%s: sent, and no answer that says what became of it (%s); looking it up",
+                name,
+                reason,
+            )
             return self._look_up(name)
-        raise OrderRejected(f"{name}: not sent: the venue has no room for requests ({BUSY} times 429)")
+        raise OrderRejected(
+            f"{name}: not sent: the venue has no room for requests ({BUSY} times 429)"
+        )
 
     def _look_up(self, name: str) -> Answer:
         """What the venue knows of an order by its own id."""
@@ -105,7 +134,9 @@ class OrderDesk:
         for seconds in LOOKS:
             self._pause(seconds)
             try:
-                return _of(name, self.client.get("/orders:by_client_order_id", {"client_order_id": name}))
+                return _of(
+                    name, self.client.get("/orders:by_client_order_id", {"client_order_id": name})
+                )
             except APIError as error:
                 absent = error.status_code == 404
             except (RequestException, ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
 """The venue's stream of trade updates, as a hint: it says when to look, REST says what is there.
 
-Fills can be missed while it is down; nothing is ever taken from it but the news that something has happened. A connection
-that has come back is such news: what it missed is read from REST at once.
+Fills can be missed while it is down; nothing is ever taken from it but the news that something has
+happened. A connection that has come back is such news: what it missed is read from REST at once.
 """
 
 from __future__ import annotations
@@ -26,24 +26,35 @@ class TradeUpdates:
     def __init__(self, settings: BrokerSettings, keys: Keys) -> None:
         from alpaca.trading.stream import TradingStream
 
-        hear, connected = self._hear, self._connected
+        hear = self._hear
+        connected = self._connected
 
         class Stream(TradingStream):
             async def _start_ws(self) -> None:
                 await super()._start_ws()  # type: ignore[no-untyped-call]
                 connected()
 
-        address = None if settings.address is None else f"{settings.address.replace('http', 'ws', 1)}/stream"
-        self._stream = Stream(keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=address or "")
+        address = (
+            None
+            if settings.address is None
+            else f"{settings.address.replace('http', 'ws', 1)}/stream"
+        )
+        self._stream = Stream(
+            keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=address or ""
+        )
         self._stream.subscribe_trade_updates(hear)
         self._news = threading.Event()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="trade updates", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="trade updates", daemon=True
+        )
         self._listening: asyncio.Task[None] | None = None
         self.heard = self.connections = 0
 
     def wait(self, seconds: float) -> None:
-        """Until something happens to an order, the connection comes back, or so many seconds have passed."""
+        """Until something happens to an order, the connection comes back, or so many seconds
+        have passed.
+        """
         self._news.wait(seconds)
         self._news.clear()
 
@@ -53,7 +64,12 @@ class TradeUpdates:
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)

@@ -22,9 +22,13 @@ from trainingdata.sessions import holding_end, utc_text
 
 log = logging.getLogger(__name__)
 
-FRESH = np.timedelta64(30, "m")  # age of the last bar beyond which an instant is not decided any more
+FRESH = np.timedelta64(
+    30, "m"
+)  # age of the last bar beyond which an instant is not decided any more
 LOOK = 2.0  # seconds between looks for a bar that is late
-UNITS = 0.2  # a bar that has just closed and the venue's latest price differ less, or one of them knows of a split
+# a bar that has just closed and the venue's latest price differ less, or one of them knows of a
+# split
+UNITS = 0.2
 NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market that is open to fill)"
 
 
@@ -46,7 +50,9 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """What a pass saw and did. decision: none where there is a reason to be idle. fills: of its orders."""
+    """What a pass saw and did. decision: none where there is a reason to be idle. fills: of its
+    orders.
+    """
 
     account: Account
     bars: Bars
@@ -65,9 +71,11 @@ def run_cycle(
     rules: VenueRules | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Cycle:
-    """Decide for the account as it is, on the bars as they are known; send: whether orders go out. rules: the venue's.
+    """Decide for the account as it is, on the bars as they are known; send: whether orders go out.
+    rules: the venue's.
 
-    Orders are sized at the venue's latest prices. What the bars say of a symbol in other units is not traded.
+    Orders are sized at the venue's latest prices. What the bars say of a symbol in other units is
+    not traded.
 
     Raises
     ------
@@ -87,13 +95,20 @@ def run_cycle(
     bars = _in_units(bars, prices)
     account = account.priced({**closes_of(bars), **prices})
     decision = trader.decide(bars, account)
-    fills = place(broker, decision.orders, decision.cancels) if send and decision is not None else []
+    fills = (
+        place(broker, decision.orders, decision.cancels) if send and decision is not None else []
+    )
     return Cycle(account, bars, decision, tuple(fills), "" if decision else NOTHING_CLOSED)
 
 
-def _awaited(feed: Feed, now: np.datetime64, patience: float, pause: Callable[[float], None]) -> tuple[Bars, bool]:
-    """The bars once all that closed lately are there, or patience has ended; whether that took any waiting."""
-    bars, at = feed.bars(now), now
+def _awaited(
+    feed: Feed, now: np.datetime64, patience: float, pause: Callable[[float], None]
+) -> tuple[Bars, bool]:
+    """The bars once all that closed lately are there, or patience has ended; whether that took
+    any waiting.
+    """
+    bars = feed.bars(now)
+    at = now
     while at - now < np.timedelta64(round(patience * 1000), "ms") and (late := feed.late(at)):
         log.info("%s: waiting for the bars of %s", utc_text(now), " ".join(late))
         pause(LOOK)
@@ -112,12 +127,18 @@ def _idle(account: Account, bars: Bars) -> str:
 
 
 def _in_units(bars: Bars, prices: Mapping[str, float]) -> Bars:
-    """The panel, without orders in symbols whose bars are not in the units that the venue trades in."""
-    closes, items = closes_of(bars), []
+    """The panel, without orders in symbols whose bars are not in the units that the venue
+    trades in.
+    """
+    closes = closes_of(bars)
+    items = []
     for item in bars.instruments:
-        price, close = prices.get(item.symbol), closes.get(item.symbol)
+        price = prices.get(item.symbol)
+        close = closes.get(item.symbol)
         if price is not None and close is not None and not abs(price / close - 1.0) < UNITS:
-            log.warning("%s is not traded: its bars end at %g, the venue says %g", item.symbol, close, price)
+            log.warning(
+                "%s is not traded: its bars end at %g, the venue says %g", item.symbol, close, price
+            )
             item = replace(item, tradable=False)
         items.append(item)
     return replace(bars, instruments=tuple(items))
@@ -130,6 +151,8 @@ def next_instant(now: np.datetime64, symbols: Sequence[str]) -> np.datetime64:
 
 
 def wait_until(clock: Callable[[], np.datetime64], instant: np.datetime64) -> None:
-    """Sleep until a clock says so; looked at more often the nearer it is, as it may run faster than ours."""
+    """Sleep until a clock says so; looked at more often the nearer it is, as it may run faster
+    than ours.
+    """
     while (left := (instant - clock()) / np.timedelta64(1, "s")) > 0:
         time.sleep(float(min(max(left / 2, 0.05), 5.0)))

@@ -1,4 +1,7 @@
-"""Orders of several option legs, and the venue they go to. Prices are points a share, exact to the cent."""
+"""Orders of several option legs, and the venue they go to.
+
+Prices are points a share, exact to the cent.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ class Contract:
     @property
     def symbol(self) -> str:
         """Its OCC symbol: SPXW250312P05410000."""
-        return f"{self.root}{self.expiry:%y%m%d}{'C' if self.call else 'P'}{int(self.strike * 1000):08d}"
+        kind = "C" if self.call else "P"
+        return f"{self.root}{self.expiry:%y%m%d}{kind}{int(self.strike * 1000):08d}"
 
 
 def contract_of(symbol: str) -> Contract:
@@ -54,7 +58,9 @@ def contract_of(symbol: str) -> Contract:
         expiry = date.fromisoformat(f"20{found[2]}")
         return Contract(found[1], expiry, found[3] == "C", Decimal(found[4]) / 1000)
     except ValueError:
-        raise InputError(f"{symbol!r} is no OCC symbol of an option, as SPXW250312P05410000") from None
+        raise InputError(
+            f"{symbol!r} is no OCC symbol of an option, as SPXW250312P05410000"
+        ) from None
 
 
 def contracts_of(spread: Spread, root: str, expiry: date) -> tuple[Contract, ...]:
@@ -70,7 +76,9 @@ def spread_of_contracts(strategy: str, contracts: Iterable[Contract]) -> Spread:
     InputError
         where they are none.
     """
-    return Spread(strategy, tuple(Leg(float(c.strike), c.call, k % 2 == 0) for k, c in enumerate(contracts)))
+    return Spread(
+        strategy, tuple(Leg(float(c.strike), c.call, k % 2 == 0) for k, c in enumerate(contracts))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +93,9 @@ class OptionLeg:
 class SpreadOrder:
     """An order for so many spreads, every leg in the same number.
 
-    least: points that it brings in at least, below 0 where it may cost; none takes the market's price. Whether a leg opens or
-    closes is the venue's to see: two spreads that share an option are one position there.
+    least: points that it brings in at least, below 0 where it may cost; none takes the market's
+    price. Whether a leg opens or closes is the venue's to see: two spreads that share an option are
+    one position there.
     """
 
     client_order_id: str
@@ -96,12 +105,23 @@ class SpreadOrder:
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.client_order_id):
-            raise InputError(f"client_order_id: {self.client_order_id!r} is not 1 to 128 letters, digits, '.', '_', ':' or '-'")
+            raise InputError(
+                f"client_order_id: {self.client_order_id!r} is not 1 to 128 letters, digits, '.',"
+                " '_', ':' or '-'"
+            )
         if not 1 <= self.contracts <= 10_000:
-            raise InputError(f"{self.client_order_id}: {self.contracts} contracts are outside 1 … 10000")
-        if not 2 <= len(self.legs) <= 4 or len({leg.contract for leg in self.legs}) != len(self.legs):
-            raise InputError(f"{self.client_order_id}: an order has two to four legs, each another option")
-        if self.least is not None and (not self.least.is_finite() or self.least != round(self.least, 2)):
+            raise InputError(
+                f"{self.client_order_id}: {self.contracts} contracts are outside 1 … 10000"
+            )
+        if not 2 <= len(self.legs) <= 4 or len({leg.contract for leg in self.legs}) != len(
+            self.legs
+        ):
+            raise InputError(
+                f"{self.client_order_id}: an order has two to four legs, each another option"
+            )
+        if self.least is not None and (
+            not self.least.is_finite() or self.least != round(self.least, 2)
+        ):
             raise InputError(f"{self.client_order_id}: {self.least} is no price in cents")
 
 
@@ -162,7 +182,9 @@ class SpreadVenue(Protocol):
         ...
 
     def fate(self, client_order_id: str) -> SpreadFill | None:
-        """What became of an order, which is ended if it still works; None where the venue has none of that id."""
+        """What became of an order, which is ended if it still works; None where the venue has
+        none of that id.
+        """
         ...
 
     def held(self) -> Mapping[Contract, int]:
@@ -171,7 +193,9 @@ class SpreadVenue(Protocol):
 
 
 def net_price(order: Iterable[OptionLeg], quotes: Mapping[Contract, Quote]) -> Decimal | None:
-    """Points that legs bring in at the market, below 0 where they cost; None where one has no quote."""
+    """Points that legs bring in at the market, below 0 where they cost; None where one has no
+    quote.
+    """
     total = Decimal(0)
     for leg in order:
         quote = quotes.get(leg.contract)

@@ -1,4 +1,5 @@
-"""Credit spreads of same-day index options: which one is sold, and when it is bought back. The same live and simulated.
+"""Credit spreads of same-day index options: which one is sold, and when it is bought back. The same
+live and simulated.
 
 Prices are points of the index a share; a contract is a hundred.
 """
@@ -17,7 +18,12 @@ Exit = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled"
 
 SESSION = 390  # minutes from 09:30 to 16:00
 TRADING_DAYS = 252
-DISTANCES = {"CALL": 0.6, "PUT": 0.6, "IRON_CONDOR": 0.8, "OTM_SINGLE_SIDED": 1.0}  # deviations, of the short strikes
+DISTANCES = {
+    "CALL": 0.6,
+    "PUT": 0.6,
+    "IRON_CONDOR": 0.8,
+    "OTM_SINGLE_SIDED": 1.0,
+}  # deviations, of the short strikes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +44,42 @@ class Spread:
 
     def __post_init__(self) -> None:
         if len(self.legs) not in (2, 4) or sum(leg.sold for leg in self.legs) * 2 != len(self.legs):
-            raise InputError(f"{self.strategy}: a spread sells one option a side and buys one beyond it")
+            raise InputError(
+                f"{self.strategy}: a spread sells one option a side and buys one beyond it"
+            )
         for short, long in zip(self.legs[::2], self.legs[1::2], strict=True):
             beyond = (long.strike > short.strike) if short.call else (long.strike < short.strike)
             if not (short.sold and not long.sold and short.call == long.call and beyond):
-                raise InputError(f"{self.strategy}: {long.strike:g} does not protect {short.strike:g}")
+                raise InputError(
+                    f"{self.strategy}: {long.strike:g} does not protect {short.strike:g}"
+                )
 
     @property
     def width(self) -> float:
         """Points between the strikes, of the wider side."""
-        return max(abs(long.strike - short.strike) for short, long in zip(self.legs[::2], self.legs[1::2], strict=True))
+        return max(
+            abs(long.strike - short.strike)
+            for short, long in zip(self.legs[::2], self.legs[1::2], strict=True)
+        )
 
     def settles_at(self, index: float) -> float:
         """Points it costs to settle, where the index ends."""
         worth = (
-            max(index - leg.strike if leg.call else leg.strike - index, 0.0) * (1 if leg.sold else -1) for leg in self.legs
+            max(index - leg.strike if leg.call else leg.strike - index, 0.0)
+            * (1 if leg.sold else -1)
+            for leg in self.legs
         )
         return math.fsum(worth)
 
 
-def spread_of(strategy: str, spot: float, *, distance: float, width: float, step: float = 5.0) -> Spread:
-    """The spread of a strategy with its short strikes `distance` points from the index, rounded away from it to the step.
+def spread_of(
+    strategy: str, spot: float, *, distance: float, width: float, step: float = 5.0
+) -> Spread:
+    """The spread of a strategy with its short strikes `distance` points from the index, rounded
+    away from it to the step.
 
-    CALL sells above the index, PUT below it, IRON_CONDOR both; OTM_SINGLE_SIDED is the put side, further out and wider as its
-    distance and width say.
+    CALL sells above the index, PUT below it, IRON_CONDOR both; OTM_SINGLE_SIDED is the put side,
+    further out and wider as its distance and width say.
 
     Raises
     ------
@@ -70,8 +88,11 @@ def spread_of(strategy: str, spot: float, *, distance: float, width: float, step
     """
     name = strategy_of(strategy)
     if not (distance >= 0 and width > 0 and step > 0 and spot > distance + width):
-        raise InputError(f"{name}: distance {distance}, width {width} and step {step} fit no index at {spot}")
-    above, below = math.ceil((spot + distance) / step) * step, math.floor((spot - distance) / step) * step
+        raise InputError(
+            f"{name}: distance {distance}, width {width} and step {step} fit no index at {spot}"
+        )
+    above = math.ceil((spot + distance) / step) * step
+    below = math.floor((spot - distance) / step) * step
     calls = (Leg(above, True, True), Leg(above + width, True, False))
     puts = (Leg(below, False, True), Leg(below - width, False, False))
     sides = {"CALL": calls, "PUT": puts, "OTM_SINGLE_SIDED": puts, "IRON_CONDOR": (*calls, *puts)}
@@ -82,7 +103,8 @@ def spread_of(strategy: str, spot: float, *, distance: float, width: float, step
 class Implied:
     """How far an index is implied to move until the close.
 
-    level: volatility at the money, of the volatility index; session: share of a day's variance between open and close.
+    level: volatility at the money, of the volatility index; session: share of a day's variance
+    between open and close.
     """
 
     level: float = 0.76
@@ -93,20 +115,27 @@ class Implied:
 
     def deviation(self, index: float, vix: float, minute: float) -> float:
         """Points, one deviation. vix: the volatility index, points; minute: after 09:30."""
-        return index * self.level * vix / 100 * math.sqrt((SESSION - minute) / SESSION * self.session / TRADING_DAYS)
+        return (
+            index
+            * self.level
+            * vix
+            / 100
+            * math.sqrt((SESSION - minute) / SESSION * self.session / TRADING_DAYS)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadRules:
     """When a strategy sells, and when it buys back; of the credit unless said otherwise.
 
-    distance: short strikes from the index, in deviations to the close by the volatility index; width: points; none takes
-    the strategy's own. step: points between strikes. entries: minutes after 09:30. vix_least, vix_most: of the volatility
-    index. credit_least: points. stop_multiple: of the credit lost; stop_usd: a contract; whichever comes first, either none.
-    target: of the credit earned. trail_from: profit that arms a trailing stop, trail_back: what it gives back. holds:
-    (minutes after 09:30, profit) from when on such a profit is held to the close, stops left on: the nearer the close, the
-    less it takes. leave_at: minutes after 09:30 from when on whatever is left is bought back, for options that deliver
-    shares; none holds to settlement in cash.
+    distance: short strikes from the index, in deviations to the close by the volatility index;
+    width: points; none takes the strategy's own. step: points between strikes. entries: minutes
+    after 09:30. vix_least, vix_most: of the volatility index. credit_least: points. stop_multiple:
+    of the credit lost; stop_usd: a contract; whichever comes first, either none. target: of the
+    credit earned. trail_from: profit that arms a trailing stop, trail_back: what it gives back.
+    holds: (minutes after 09:30, profit) from when on such a profit is held to the close, stops left
+    on: the nearer the close, the less it takes. leave_at: minutes after 09:30 from when on whatever
+    is left is bought back, for options that deliver shares; none holds to settlement in cash.
     """
 
     strategy: str = "PUT"
@@ -127,10 +156,14 @@ class SpreadRules:
 
     def __post_init__(self) -> None:
         if not self.entries or any(not 0 <= minute < SESSION for minute in self.entries):
-            raise InputError(f"rules.entries: {list(self.entries)} are not minutes from 0 to {SESSION - 1}")
+            raise InputError(
+                f"rules.entries: {list(self.entries)} are not minutes from 0 to {SESSION - 1}"
+            )
         distance, width = self.shape
         if not 0 <= distance < 100 or not 0 < width < 1e4:
-            raise InputError(f"rules.distance, width: {distance} deviations and {width} points fit no spread")
+            raise InputError(
+                f"rules.distance, width: {distance} deviations and {width} points fit no spread"
+            )
         refuse_outside(self, "rules", step=(0.01, 1e3), credit_least=(0, 1e4))
         for name in ("stop_multiple", "stop_usd"):
             value = getattr(self, name)
@@ -143,16 +176,21 @@ class SpreadRules:
         if self.leave_at is not None and not 0 < self.leave_at < SESSION:
             raise InputError(f"rules.leave_at: {self.leave_at} is outside 0 … {SESSION} minutes")
         minutes = [minute for minute, _ in self.holds]
-        if minutes != sorted(minutes) or not all(0 <= minute <= SESSION and 0 < profit <= 1 for minute, profit in self.holds):
+        if minutes != sorted(minutes) or not all(
+            0 <= minute <= SESSION and 0 < profit <= 1 for minute, profit in self.holds
+        ):
             raise InputError(
-                f"rules.holds: {[list(hold) for hold in self.holds]} are not rising minutes, each with a share to 1"
+                f"rules.holds: {[list(hold) for hold in self.holds]} are not rising minutes, each"
+                " with a share to 1"
             )
 
     @property
     def shape(self) -> tuple[float, float]:
         """Distance and width, the strategy's own where none is given."""
         name = strategy_of(self.strategy)
-        return DISTANCES[name] if self.distance is None else self.distance, WIDTHS[name] if self.width is None else self.width
+        return DISTANCES[name] if self.distance is None else self.distance, WIDTHS[
+            name
+        ] if self.width is None else self.width
 
     @property
     def latest(self) -> float:
@@ -160,11 +198,15 @@ class SpreadRules:
         return SESSION if self.leave_at is None else self.leave_at
 
     def spread(self, spot: float, vix: float, deviation: float) -> Spread | None:
-        """What is sold at an index and a volatility index; None where they do not fit. deviation: to the close, points."""
+        """What is sold at an index and a volatility index; None where they do not fit.
+        deviation: to the close, points.
+        """
         if not self.vix_least <= vix <= self.vix_most:
             return None
         distance, width = self.shape
-        return spread_of(self.strategy, spot, distance=distance * deviation, width=width, step=self.step)
+        return spread_of(
+            self.strategy, spot, distance=distance * deviation, width=width, step=self.step
+        )
 
     def held_at(self, minute: float) -> float:
         """Profit that is held to the close at a minute after 09:30; infinity before any is."""
@@ -173,8 +215,9 @@ class SpreadRules:
 
 @dataclass(frozen=True, slots=True)
 class SpreadCosts:
-    """slippage: points a leg between the middle and what is paid, where prices are simulated. commission, fee: USD a contract,
-    leg and order, the latter of exchange and OCC. What settles in cash pays none of them again.
+    """slippage: points a leg between the middle and what is paid, where prices are simulated.
+    commission, fee: USD a contract, leg and order, the latter of exchange and OCC. What settles in
+    cash pays none of them again.
     """
 
     slippage: float = 0.05
@@ -191,7 +234,8 @@ class SpreadCosts:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A spread that is held. credit: points it was sold at. asked: what buying it back cost when last looked at.
+    """A spread that is held. credit: points it was sold at. asked: what buying it back cost when
+    last looked at.
 
     best: the highest profit there has been, points.
     """
@@ -201,10 +245,16 @@ class Running:
     best: float = 0.0
 
     def after(self, asked: float, minute: float, rules: SpreadRules) -> tuple[Running, Exit | None]:
-        """The same once buying it back costs `asked`, and why it is left, if it is. minute: after 09:30."""
-        profit, before = self.credit - asked, self.asked
+        """The same once buying it back costs `asked`, and why it is left, if it is. minute:
+        after 09:30.
+        """
+        profit = self.credit - asked
+        before = self.asked
         now = replace(self, asked=asked, best=max(self.best, profit))
-        limits = [rules.stop_multiple and rules.stop_multiple * self.credit, rules.stop_usd and rules.stop_usd / SHARES]
+        limits = [
+            rules.stop_multiple and rules.stop_multiple * self.credit,
+            rules.stop_usd and rules.stop_usd / SHARES,
+        ]
         stop = min([limit for limit in limits if limit], default=math.inf)
         if -profit >= stop:
             return now, "gap" if asked - before > stop else "stop"
@@ -215,4 +265,7 @@ class Running:
         if rules.target is not None and profit >= rules.target * self.credit:
             return now, "target"
         armed = rules.trail_from is not None and now.best >= rules.trail_from * self.credit
-        return now, "trailing" if armed and now.best - profit >= rules.trail_back * self.credit else None
+        return (
+            now,
+            "trailing" if armed and now.best - profit >= rules.trail_back * self.credit else None,
+        )

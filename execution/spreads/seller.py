@@ -1,8 +1,10 @@
-"""Sells spreads, follows them and books what they did, a step at a time; it may be killed anywhere and goes on.
+"""Sells spreads, follows them and books what they did, a step at a time; it may be killed anywhere
+and goes on.
 
-A step looks at what is open (`state.py`), asks the venue what became of orders whose fate is open, applies the rules of
-`rules.py` to what buying back costs now, settles what has expired, and sells what is due, sized by the autoscaler
-from the account's own trades. Every intention is written before it is sent; nothing is sent twice.
+A step looks at what is open (`state.py`), asks the venue what became of orders whose fate is open,
+applies the rules of `rules.py` to what buying back costs now, settles what has expired, and sells
+what is due, sized by the autoscaler from the account's own trades. Every intention is written
+before it is sent; nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ CENT = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class SellerRules:
-    """What is sold and how. root: of the options' symbols. rules: one a strategy. window: minutes after an entry's time in
-    which it may still be sold. response: see `within_day`. mode: PAPER or LIVE, which account's files.
+    """What is sold and how. root: of the options' symbols. rules: one a strategy. window: minutes
+    after an entry's time in which it may still be sold. response: see `within_day`. mode: PAPER or
+    LIVE, which account's files.
     """
 
     root: str
@@ -52,10 +55,17 @@ class SellerRules:
 
 
 class SpreadSeller:
-    """One account's seller. vix: closes of the volatility index by date, read anew at every call."""
+    """One account's seller. vix: closes of the volatility index by date, read anew at every
+    call.
+    """
 
-    def __init__(self, venue: SpreadVenue, told: SellerRules, vix: Callable[[], pd.Series], notices: Notices) -> None:
-        self._venue, self._told, self._vix, self._notices = venue, told, vix, notices
+    def __init__(
+        self, venue: SpreadVenue, told: SellerRules, vix: Callable[[], pd.Series], notices: Notices
+    ) -> None:
+        self._venue = venue
+        self._told = told
+        self._vix = vix
+        self._notices = notices
         self._account = account_files(told.sizing, told.mode)
         self._folder: Path = self._account.folder
 
@@ -72,7 +82,9 @@ class SpreadSeller:
         try:
             state = read_open(self._folder)
         except UnknownState as error:
-            self._notices.alert("unknown_state", f"{self._told.mode}: unknown state, nothing is ordered: {error}")
+            self._notices.alert(
+                "unknown_state", f"{self._told.mode}: unknown state, nothing is ordered: {error}"
+            )
             raise
         now = self._venue.now()
         failed: list[InputError] = []
@@ -115,25 +127,36 @@ class SpreadSeller:
             return state
         return self._watched(state, spread, float((now - session.opens) / MINUTE), now)
 
-    def _watched(self, state: OpenSpreads, spread: OpenSpread, minute: float, now: np.datetime64) -> OpenSpreads:
+    def _watched(
+        self, state: OpenSpreads, spread: OpenSpread, minute: float, now: np.datetime64
+    ) -> OpenSpreads:
         """The state once the rules have looked at what buying it back costs."""
         if not spread.why:
             price = net_price(spread.closing_order().legs, self._venue.quotes(spread.options))
             if price is None:
-                self._notices.alert(f"blind {spread.trade_id}", f"{spread.trade_id}: a leg has no quote, no stop can be seen")
+                self._notices.alert(
+                    f"blind {spread.trade_id}",
+                    f"{spread.trade_id}: a leg has no quote, no stop can be seen",
+                )
                 return state
             self._notices.over(f"blind {spread.trade_id}")
             rules = self._rules_of(spread.strategy)
             running, why = spread.running.after(float(-price), minute, rules)
-            spread = replace(spread, asked=Decimal(str(running.asked)), best=running.best, why=why or "")
+            spread = replace(
+                spread, asked=Decimal(str(running.asked)), best=running.best, why=why or ""
+            )
             state = self._keep(state.put(spread))
         return self._bought_back(state, spread, now) if spread.why else state
 
     def _rules_of(self, strategy: str) -> SpreadRules:
         """The rules a strategy has now; those of the others for what is sold no more."""
-        return next((rules for rules in self._told.rules if rules.strategy == strategy), self._told.rules[0])
+        return next(
+            (rules for rules in self._told.rules if rules.strategy == strategy), self._told.rules[0]
+        )
 
-    def _bought_back(self, state: OpenSpreads, spread: OpenSpread, now: np.datetime64) -> OpenSpreads:
+    def _bought_back(
+        self, state: OpenSpreads, spread: OpenSpread, now: np.datetime64
+    ) -> OpenSpreads:
         """The state once what is left of a spread has been ordered back."""
         if not self._agrees(state, lambda option: option in spread.options):
             return state
@@ -142,7 +165,9 @@ class SpreadSeller:
         try:
             fill = self._venue.submit(spread.closing_order())
         except OrderRejected as error:
-            self._notices.alert(f"closing {spread.trade_id}", f"cannot be bought back ({spread.why}): {error}")
+            self._notices.alert(
+                f"closing {spread.trade_id}", f"cannot be bought back ({spread.why}): {error}"
+            )
             return self._keep(state.put(spread.bought_back(None)))
         except OutcomeUnknown as error:
             self._notices.alert(f"closing {spread.trade_id}", str(error))
@@ -151,29 +176,50 @@ class SpreadSeller:
         state = self._keep(state.put(spread))
         return self._book(state, spread, now, None) if spread.closed == spread.contracts else state
 
-    def _settled(self, state: OpenSpreads, spread: OpenSpread, session: Session | None) -> OpenSpreads:
+    def _settled(
+        self, state: OpenSpreads, spread: OpenSpread, session: Session | None
+    ) -> OpenSpreads:
         """The state once a spread that has expired is booked at what it settles at."""
         index = None if session is None else self._venue.close_of(spread.options[0].expiry)
         if index is None or session is None:
-            log.warning("%s has expired, and the close it settles at is not known yet", spread.trade_id)
+            log.warning(
+                "%s has expired, and the close it settles at is not known yet", spread.trade_id
+            )
             return state
-        return self._book(state, spread, session.closes, Decimal(str(round(spread.spread.settles_at(index), 2))))
+        return self._book(
+            state, spread, session.closes, Decimal(str(round(spread.spread.settles_at(index), 2)))
+        )
 
-    def _book(self, state: OpenSpreads, spread: OpenSpread, at: np.datetime64, settled_at: Decimal | None) -> OpenSpreads:
+    def _book(
+        self, state: OpenSpreads, spread: OpenSpread, at: np.datetime64, settled_at: Decimal | None
+    ) -> OpenSpreads:
         trade = spread.booked(self._told.costs, _new_york(at), settled_at)
         try:
             account = self._account.record(trade)
-            log.info("%s closed: %s, $%s; balance $%s", trade.trade_id, trade.exit_reason, trade.total, float(account.balance))
+            log.info(
+                "%s closed: %s, $%s; balance $%s",
+                trade.trade_id,
+                trade.exit_reason,
+                trade.total,
+                float(account.balance),
+            )
         except UnknownState as error:  # it stays here until it is booked
-            self._notices.alert("unknown_state", f"{self._told.mode}: {trade.trade_id} closed with ${trade.total}: {error}")
+            self._notices.alert(
+                "unknown_state",
+                f"{self._told.mode}: {trade.trade_id} closed with ${trade.total}: {error}",
+            )
             return state
         except InputError as error:
             self._notices.alert(f"booked {trade.trade_id}", str(error))
         return self._keep(state.without(spread.trade_id))
 
-    def _entered(self, state: OpenSpreads, rules: SpreadRules, session: Session, now: np.datetime64) -> OpenSpreads:
+    def _entered(
+        self, state: OpenSpreads, rules: SpreadRules, session: Session, now: np.datetime64
+    ) -> OpenSpreads:
         """The state once the entries of a strategy that are due have been dealt with."""
-        minute, day, today = float((now - session.opens) / MINUTE), str(session.date).replace("-", ""), _date(session.date)
+        minute = float((now - session.opens) / MINUTE)
+        day = str(session.date).replace("-", "")
+        today = _date(session.date)
 
         def of_today(option: Contract) -> bool:
             return option.root == self._told.root and option.expiry == today
@@ -186,20 +232,34 @@ class SpreadSeller:
         return state
 
     def _agrees(self, state: OpenSpreads, among: Callable[[Contract], bool]) -> bool:
-        """Whether the venue holds what is open here, among these options; otherwise a person is told."""
-        mine, theirs = Counter[Contract](), self._venue.held()
+        """Whether the venue holds what is open here, among these options; otherwise a person is
+        told.
+        """
+        mine = Counter[Contract]()
+        theirs = self._venue.held()
         for spread in state.spreads:
             for k, option in enumerate(spread.options):
                 mine[option] += (spread.contracts - spread.closed) * (-1 if k % 2 == 0 else 1)
-        if apart := sorted(c.symbol for c in {*mine, *theirs} if among(c) and mine[c] != theirs.get(c, 0)):
-            text = f"nothing is ordered: the venue holds other options than are open here: {', '.join(apart)}"
+        if apart := sorted(
+            c.symbol for c in {*mine, *theirs} if among(c) and mine[c] != theirs.get(c, 0)
+        ):
+            text = (
+                "nothing is ordered: the venue holds other options than are open here:"
+                f" {', '.join(apart)}"
+            )
             self._notices.alert("positions", text)
             return False
         self._notices.over("positions")
         return True
 
     def _sold(
-        self, state: OpenSpreads, rules: SpreadRules, session: Session, name: str, minute: float, now: np.datetime64
+        self,
+        state: OpenSpreads,
+        rules: SpreadRules,
+        session: Session,
+        name: str,
+        minute: float,
+        now: np.datetime64,
     ) -> OpenSpreads:
         """The state once one entry has been dealt with."""
         state = state.tried_too(name, str(session.date).replace("-", ""))
@@ -221,9 +281,12 @@ class SpreadSeller:
         log.info("%s: %d sold at %s: %s", name, fill.contracts, fill.credit, " ".join(wanted.legs))
         return self._keep(state.put(wanted.opened(fill)))
 
-    def _wanted(self, rules: SpreadRules, session: Session, name: str, minute: float, now: np.datetime64) -> OpenSpread | None:
+    def _wanted(
+        self, rules: SpreadRules, session: Session, name: str, minute: float, now: np.datetime64
+    ) -> OpenSpread | None:
         """The spread that an entry sells; None, and why in the log, where it sells none."""
-        told, closes = self._told, self._closes_before(session)
+        told = self._told
+        closes = self._closes_before(session)
         if closes is None:
             return None
         index = self._venue.index()
@@ -236,9 +299,12 @@ class SpreadSeller:
         options = contracts_of(spread, told.root, _date(session.date))
         legs = [OptionLeg(option, buy=k % 2 == 1) for k, option in enumerate(options)]
         quotes = self._venue.quotes(options)
-        credit, asked = net_price(legs, quotes), net_price([replace(leg, buy=not leg.buy) for leg in legs], quotes)
+        credit = net_price(legs, quotes)
+        asked = net_price([replace(leg, buy=not leg.buy) for leg in legs], quotes)
         if credit is None or asked is None:
-            log.warning("%s: no quote of %s", name, " ".join(o.symbol for o in options if o not in quotes))
+            log.warning(
+                "%s: no quote of %s", name, " ".join(o.symbol for o in options if o not in quotes)
+            )
             return None
         credit = credit.quantize(CENT, ROUND_FLOOR)
         if not rules.credit_least <= credit < Decimal(str(spread.width)):
@@ -250,12 +316,27 @@ class SpreadSeller:
             return None
         symbols = tuple(option.symbol for option in options)
         away = f"short strikes {rules.shape[0]:g} deviations of {deviation:.2f} away"
-        why = f"index {index:.2f}, volatility index {vix:.2f}; {away}; credit {credit}, {_because(sized, risk)}"
+        why = (
+            f"index {index:.2f}, volatility index {vix:.2f}; {away}; credit {credit},"
+            f" {_because(sized, risk)}"
+        )
         log.info("%s: %s", name, why)
-        return OpenSpread(name, rules.strategy, symbols, "opening", sized.number, credit, _new_york(now), -asked, why)
+        return OpenSpread(
+            name,
+            rules.strategy,
+            symbols,
+            "opening",
+            sized.number,
+            credit,
+            _new_york(now),
+            -asked,
+            why,
+        )
 
     def _closes_before(self, session: Session) -> tuple[float, float] | None:
-        """Closes of the volatility index and of the index before a session; None, and an alert, where one is not known."""
+        """Closes of the volatility index and of the index before a session; None, and an alert,
+        where one is not known.
+        """
         kind = f"volatility {session.date}"
         try:
             before = self._vix().get(pd.Timestamp(session.before))
@@ -265,7 +346,9 @@ class SpreadSeller:
         close = self._venue.close_of(_date(session.before))
         if before is None or close is None:
             what = "the volatility index" if before is None else "the index"
-            self._notices.alert(kind, f"nothing is sold: the close of {what} on {session.before} is not known")
+            self._notices.alert(
+                kind, f"nothing is sold: the close of {what} on {session.before} is not known"
+            )
             return None
         return float(before), close
 

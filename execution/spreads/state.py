@@ -1,6 +1,8 @@
-"""Spreads that are open, in a file of the account's folder: what is needed to go on after a crash anywhere.
+"""Spreads that are open, in a file of the account's folder: what is needed to go on after a crash
+anywhere.
 
-What is about to be sent is written first, under the id it is sent with; after a restart the venue says what became of it.
+What is about to be sent is written first, under the id it is sent with; after a restart the venue
+says what became of it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,14 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from execution.spreads.orders import Contract, OptionLeg, SpreadFill, SpreadOrder, contract_of, spread_of_contracts
+from execution.spreads.orders import (
+    Contract,
+    OptionLeg,
+    SpreadFill,
+    SpreadOrder,
+    contract_of,
+    spread_of_contracts,
+)
 from execution.spreads.rules import Exit, Running, Spread, SpreadCosts
 from foundation.errors import InputError
 from foundation.files import put_whole
@@ -30,10 +39,11 @@ Stage = Literal["opening", "open", "closing"]
 class OpenSpread:
     """A spread that is being sold, held or bought back.
 
-    trade_id: the id its opening order has. legs: OCC symbols, one sold and one bought beyond it, and again. stage: `opening`
-    and `closing` while an order is on its way. contracts: what is wanted, once it is open what is held or was. credit:
-    points a spread. entered: New York time. reason: why it was sold. asked, best: see `Running`. why: it is bought back,
-    empty until then. attempts: to do so. closed: contracts bought back; paid: points for all of them.
+    trade_id: the id its opening order has. legs: OCC symbols, one sold and one bought beyond it,
+    and again. stage: `opening` and `closing` while an order is on its way. contracts: what is
+    wanted, once it is open what is held or was. credit: points a spread. entered: New York time.
+    reason: why it was sold. asked, best: see `Running`. why: it is bought back, empty until then.
+    attempts: to do so. closed: contracts bought back; paid: points for all of them.
     """
 
     trade_id: str
@@ -54,7 +64,9 @@ class OpenSpread:
     def __post_init__(self) -> None:
         if not (self.contracts >= 1 and 0 <= self.closed <= self.contracts and self.attempts >= 0):
             raise InputError(f"{self.trade_id}: {self.closed} of {self.contracts} contracts closed")
-        if not all(math.isfinite(value) for value in (self.credit, self.asked, self.paid, self.best)):
+        if not all(
+            math.isfinite(value) for value in (self.credit, self.asked, self.paid, self.best)
+        ):
             raise InputError(f"{self.trade_id}: a price of it is no number")
         spread_of_contracts(self.strategy, self.options)
 
@@ -99,9 +111,14 @@ class OpenSpread:
         paid = self.paid - fill.credit * fill.contracts
         return replace(self, stage="open", closed=self.closed + fill.contracts, paid=paid)
 
-    def booked(self, costs: SpreadCosts, exit_time: str, settled_at: Decimal | None = None) -> ClosedTrade:
-        """The closed trade, all costs in it. settled_at: points that what was not bought back has settled at."""
-        left, spread = self.contracts - self.closed, self.spread
+    def booked(
+        self, costs: SpreadCosts, exit_time: str, settled_at: Decimal | None = None
+    ) -> ClosedTrade:
+        """The closed trade, all costs in it. settled_at: points that what was not bought back
+        has settled at.
+        """
+        left = self.contracts - self.closed
+        spread = self.spread
         points = self.credit * self.contracts - self.paid - (settled_at or Decimal(0)) * left
         fees = costs.fees(spread, 1) * (self.contracts + self.closed)
         why = self.why or ("settled" if settled_at else "expired")
@@ -112,7 +129,9 @@ class OpenSpread:
             "Entry_Reason": self.reason,
         }
         total = round(points * SHARES - fees, 2)
-        return ClosedTrade(self.trade_id, self.strategy, self.contracts, total, exit_time, why, more)
+        return ClosedTrade(
+            self.trade_id, self.strategy, self.contracts, total, exit_time, why, more
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +148,9 @@ class OpenSpreads:
 
     def without(self, trade_id: str) -> OpenSpreads:
         """Without that one."""
-        return replace(self, spreads=tuple(each for each in self.spreads if each.trade_id != trade_id))
+        return replace(
+            self, spreads=tuple(each for each in self.spreads if each.trade_id != trade_id)
+        )
 
     def tried_too(self, entry: str, day: str) -> OpenSpreads:
         """With an entry dealt with; those of other days are forgotten."""
@@ -153,9 +174,13 @@ def read_open(folder: Path) -> OpenSpreads:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
-        raise UnknownState(f"{path}: {place}: {problem['msg']}; compare it with the venue's positions and mend it") from None
+        raise UnknownState(
+            f"{path}: {place}: {problem['msg']}; compare it with the venue's positions and mend it"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UnknownState(f"{path}: {error}; compare it with the venue's positions and mend it") from None
+        raise UnknownState(
+            f"{path}: {error}; compare it with the venue's positions and mend it"
+        ) from None
     if len({each.trade_id for each in found.spreads}) != len(found.spreads):
         raise UnknownState(f"{path}: a trade is there twice")
     return found
@@ -173,4 +198,6 @@ def write_open(folder: Path, state: OpenSpreads) -> None:
     try:
         put_whole(folder / FILE, text.encode())
     except OSError as error:
-        raise InputError(f"AUTOSCALING_DATA_DIR: {folder} cannot be written: {error.strerror}") from error
+        raise InputError(
+            f"AUTOSCALING_DATA_DIR: {folder} cannot be written: {error.strerror}"
+        ) from error

@@ -1,4 +1,5 @@
-"""How wide a forecast should be: a regression on what is known, a shape of what remains, corrections that proved themselves.
+"""How wide a forecast should be: a regression on what is known, a shape of what remains,
+corrections that proved themselves.
 
 n rows (forecasts of one class whose outcomes are known, all symbols together), H steps, Q levels.
 """
@@ -31,8 +32,9 @@ REGIMES = 5
 class DispersionSample:
     """What is known of forecasts when they are made.
 
-    logs [n, K + 1, H]: log variance a bar, the day's pattern divided out: classical averages, then the base forecaster's
-    over each horizon. season [n, H]: pattern summed over the steps. slot, symbol, instant [n].
+    logs [n, K + 1, H]: log variance a bar, the day's pattern divided out: classical averages, then
+    the base forecaster's over each horizon. season [n, H]: pattern summed over the steps. slot,
+    symbol, instant [n].
     """
 
     logs: Array
@@ -44,16 +46,22 @@ class DispersionSample:
     def rows(self, chosen: Mask) -> DispersionSample:
         """Part of the rows."""
         return DispersionSample(
-            self.logs[chosen], self.season[chosen], self.slot[chosen], self.symbol[chosen], self.instant[chosen]
+            self.logs[chosen],
+            self.season[chosen],
+            self.slot[chosen],
+            self.symbol[chosen],
+            self.instant[chosen],
         )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Dispersion:
-    """weights [K + 2, H]: of the intercept and of each log variance. half [H, 10]: upper half of the shape.
+    """weights [K + 2, H]: of the intercept and of each log variance. half [H, 10]: upper half of
+    the shape.
 
-    hour [slots, H], regime [5, H], symbol [S, H]: logs of the corrections, zero where none proved itself. edges [4, H],
-    usual [S, H]: log variance a bar at which regimes meet, relative to each symbol's own usual one.
+    hour [slots, H], regime [5, H], symbol [S, H]: logs of the corrections, zero where none proved
+    itself. edges [4, H], usual [S, H]: log variance a bar at which regimes meet, relative to each
+    symbol's own usual one.
     """
 
     weights: Array
@@ -74,20 +82,32 @@ class Dispersion:
     @property
     def shape(self) -> Array:
         """Quantiles of the return over its deviation, [H, Q]."""
-        return np.concatenate([-self.half[:, ::-1], np.zeros((len(self.half), 1)), self.half], axis=1)
+        return np.concatenate(
+            [-self.half[:, ::-1], np.zeros((len(self.half), 1)), self.half], axis=1
+        )
 
     @classmethod
-    def fit(cls, sample: DispersionSample, variance: Array, move: Array, slots: int, symbols: int) -> Dispersion:
-        """Learn from realised variance and log return after each step, [n, H]; NaN where the outcome is not known yet."""
+    def fit(
+        cls, sample: DispersionSample, variance: Array, move: Array, slots: int, symbols: int
+    ) -> Dispersion:
+        """Learn from realised variance and log return after each step, [n, H]; NaN where the
+        outcome is not known yet.
+        """
         plain = cls._regression(sample, variance, move, slots, symbols)
         if not len(move):
             return plain
         border = np.quantile(sample.instant, LAST_QUARTER)
-        early, late = sample.instant <= border, sample.instant > border
-        early_move = np.where(sample.instant[early][:, None] + np.arange(1, HORIZON + 1) <= border, move[early], np.nan)
+        early = sample.instant <= border
+        late = sample.instant > border
+        early_move = np.where(
+            sample.instant[early][:, None] + np.arange(1, HORIZON + 1) <= border,
+            move[early],
+            np.nan,
+        )
         if late.sum() < 2 or np.isfinite(early_move).all(axis=1).sum() < 2:
             return plain._reshaped(sample, move)
-        before, after = sample.rows(early), sample.rows(late)
+        before = sample.rows(early)
+        after = sample.rows(late)
         tried = plain._corrected(before, early_move, slots, symbols)
         kept = replace(plain, edges=tried.edges, usual=tried.usual)._reshaped(before, early_move)
         for name in ("hour", "regime", "symbol"):
@@ -99,27 +119,47 @@ class Dispersion:
             name: getattr(found, name) if getattr(kept, name).any() else getattr(plain, name)
             for name in ("hour", "regime", "symbol")
         }
-        return replace(plain, edges=found.edges, usual=found.usual, **chosen)._reshaped(sample, move)
+        return replace(plain, edges=found.edges, usual=found.usual, **chosen)._reshaped(
+            sample, move
+        )
 
     @classmethod
-    def _regression(cls, sample: DispersionSample, variance: Array, move: Array, slots: int, symbols: int) -> Dispersion:
+    def _regression(
+        cls, sample: DispersionSample, variance: Array, move: Array, slots: int, symbols: int
+    ) -> Dispersion:
         """Weights alone: no correction, and the shape that no row speaks against."""
         weights = np.empty((len(SPANS) + 2, HORIZON))
         for h in range(HORIZON):
             known = np.isfinite(move[:, h])
-            season, x = sample.season[known, h], sample.logs[known, :, h]
+            season = sample.season[known, h]
+            x = sample.logs[known, :, h]
             level = np.maximum(variance[known, h] / season, FLOOR * np.exp(x[:, len(SPANS) - 1]))
             weights[:, h] = _weights(x, np.log(level), h + 1)
-        none = np.zeros((slots, HORIZON)), np.zeros((REGIMES, HORIZON)), np.zeros((symbols, HORIZON))
-        return cls(weights, np.tile(T5, (HORIZON, 1)), *none, np.zeros((REGIMES - 1, HORIZON)), np.zeros((symbols, HORIZON)))
+        none = (
+            np.zeros((slots, HORIZON)),
+            np.zeros((REGIMES, HORIZON)),
+            np.zeros((symbols, HORIZON)),
+        )
+        return cls(
+            weights,
+            np.tile(T5, (HORIZON, 1)),
+            *none,
+            np.zeros((REGIMES - 1, HORIZON)),
+            np.zeros((symbols, HORIZON)),
+        )
 
     def _reshaped(self, sample: DispersionSample, move: Array) -> Dispersion:
         """The same with the shape of what remains after the corrections."""
         z = np.abs(move) / self.deviation(sample)
-        half = [_half_shape(z[k, h], sample.instant[k], h + 1) for h, k in enumerate(np.isfinite(move).T)]
+        half = [
+            _half_shape(z[k, h], sample.instant[k], h + 1)
+            for h, k in enumerate(np.isfinite(move).T)
+        ]
         return replace(self, half=np.stack(half))
 
-    def _corrected(self, sample: DispersionSample, move: Array, slots: int, symbols: int) -> Dispersion:
+    def _corrected(
+        self, sample: DispersionSample, move: Array, slots: int, symbols: int
+    ) -> Dispersion:
         """Every correction, whether it helps or not, one after the other."""
         level = self._log_level(sample)
         usual = np.tile(np.median(level, axis=0), (symbols, 1))
@@ -135,8 +175,14 @@ class Dispersion:
         }
         for h in range(HORIZON):
             known = np.isfinite(move[:, h])
-            z = np.abs(move[known, h]) / (np.exp(level[known, h] / 2) * np.sqrt(sample.season[known, h]))
-            groups = {"hour": sample.slot[known], "regime": regime[known, h], "symbol": sample.symbol[known]}
+            z = np.abs(move[known, h]) / (
+                np.exp(level[known, h] / 2) * np.sqrt(sample.season[known, h])
+            )
+            groups = {
+                "hour": sample.slot[known],
+                "regime": regime[known, h],
+                "symbol": sample.symbol[known],
+            }
             for name, group in groups.items():
                 found = _group_logs(z, group, sample.instant[known], len(tables[name]), h + 1)
                 tables[name][:, h] = found
@@ -154,24 +200,30 @@ class Dispersion:
 
 
 def _weights(x: Array, y: Array, step: int) -> Array:
-    """Intercept and weights [K + 2] of log variances x [n, K + 1] for y, ridge towards the classical averages alone.
+    """Intercept and weights [K + 2] of log variances x [n, K + 1] for y, ridge towards the
+    classical averages alone.
 
-    Their prior weights add up to 0.9 for one bar ahead and to 0.7 for 24, because volatility returns to its mean; the prior
-    counts for more rows the more the rows overlap. Without rows there is no mean to return to, and they add up to one.
+    Their prior weights add up to 0.9 for one bar ahead and to 0.7 for 24, because volatility
+    returns to its mean; the prior counts for more rows the more the rows overlap. Without rows
+    there is no mean to return to, and they add up to one.
     """
     classical = np.append(np.full(len(SPANS), 1 / len(SPANS)), 0.0)
     if not len(x):
         return np.append(0.0, classical)
     prior = classical * (0.9 - 0.2 * np.log(step) / np.log(HORIZON))
-    centre, middle = x.mean(axis=0), float(y.mean())
-    apart, weight = x - centre, PRIOR_ROWS * step
+    centre = x.mean(axis=0)
+    middle = float(y.mean())
+    apart = x - centre
+    weight = PRIOR_ROWS * step
     gram = apart.T @ apart + weight * np.eye(x.shape[1])
     slopes = np.linalg.solve(gram, apart.T @ (y - middle) + weight * prior)
     return np.append(middle - centre @ slopes, slopes)
 
 
 def _half_shape(z: Array, instant: Index, step: int) -> Array:
-    """Quantiles [10] of the size of what remains at the upper levels, drawn towards a Student-t(5) of the same spread."""
+    """Quantiles [10] of the size of what remains at the upper levels, drawn towards a
+    Student-t(5) of the same spread.
+    """
     if not len(z):
         return np.asarray(T5)
     instants = len(np.unique(instant))
@@ -182,7 +234,9 @@ def _half_shape(z: Array, instant: Index, step: int) -> Array:
 
 
 def _group_logs(z: Array, group: Index, instant: Index, count: int, step: int) -> Array:
-    """Log of each group's mean size of what remains over everyone's [count], drawn towards zero by how little was seen."""
+    """Log of each group's mean size of what remains over everyone's [count], drawn towards zero
+    by how little was seen.
+    """
     if not len(z):
         return np.zeros(count)
     n = np.bincount(group, minlength=count)
@@ -192,15 +246,23 @@ def _group_logs(z: Array, group: Index, instant: Index, count: int, step: int) -
     return np.asarray(np.log(ratio) * independent / (independent + PRIOR_GROUP))
 
 
-def _better(candidate: Dispersion, present: Dispersion, sample: DispersionSample, move: Array) -> bool:
-    """Whether a correction lowers the interval score and leaves coverage and scale near what they should be, or nearer."""
+def _better(
+    candidate: Dispersion, present: Dispersion, sample: DispersionSample, move: Array
+) -> bool:
+    """Whether a correction lowers the interval score and leaves coverage and scale near what
+    they should be, or nearer.
+    """
     scores = [_judged(spread, sample, move) for spread in (candidate, present)]
     (score, cover, scale), (old_score, old_cover, old_scale) = scores
     return score < old_score and cover <= max(old_cover, 0.02) and scale <= max(old_scale, 0.1)
 
 
-def _judged(spread: Dispersion, sample: DispersionSample, move: Array) -> tuple[float, float, float]:
-    """(interval score of the 80 % interval, distance of its coverage from 80 %, of the log mean (return/σ)² from zero)."""
+def _judged(
+    spread: Dispersion, sample: DispersionSample, move: Array
+) -> tuple[float, float, float]:
+    """(interval score of the 80 % interval, distance of its coverage from 80 %, of the log mean
+    (return/σ)² from zero).
+    """
     steps = np.array(JUDGED) - 1
     deviation = spread.deviation(sample)[:, steps]
     size = np.abs(move[:, steps])
@@ -210,4 +272,8 @@ def _judged(spread: Dispersion, sample: DispersionSample, move: Array) -> tuple[
     score = (2 * reach + 10 * np.maximum(size - reach, 0)) / unit
     second = volatility(1 + 1e-3 * spread.shape[steps], np.ones(len(steps)), "quantile") * 1e3
     scale = np.mean(np.minimum(size[known] / (deviation * second)[known], 8) ** 2)
-    return float(score[known].mean()), abs(float((size <= reach)[known].mean()) - 0.8), abs(float(np.log(scale)))
+    return (
+        float(score[known].mean()),
+        abs(float((size <= reach)[known].mean()) - 0.8),
+        abs(float(np.log(scale))),
+    )

@@ -1,7 +1,9 @@
-"""Classical volatility of hourly bars: what the range and the gap of a bar say, by hour of day, over several spans.
+"""Classical volatility of hourly bars: what the range and the gap of a bar say, by hour of day,
+over several spans.
 
-The variance of a bar is read from its range (Parkinson 1980) and its gap; the day's pattern is divided out (Andersen and
-Bollerslev 1997); averages over several spans of the past stand beside each other (Corsi 2009).
+The variance of a bar is read from its range (Parkinson 1980) and its gap; the day's pattern is
+divided out (Andersen and Bollerslev 1997); averages over several spans of the past stand beside
+each other (Corsi 2009).
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN
 Slots = npt.NDArray[np.int8]
 
 SPANS = (4, 16, 64, 256)  # own bars each average looks back
-LOCAL = 100  # own bars around each bar that its level is taken from when the pattern of the day is measured
+# own bars around each bar that its level is taken from when the pattern of the day is measured
+LOCAL = 100
 FLOOR = 1e-3  # of the longest average: a bar that did not move still has a variance
 
 
 def bar_variance(values: Array) -> Array:
-    """Variance of each bar's log return [N] from values [N, 5]: range² / (4 ln 2) plus the squared gap at its open."""
+    """Variance of each bar's log return [N] from values [N, 5]: range² / (4 ln 2) plus the
+    squared gap at its open.
+    """
     logs = np.log(values[:, : CLOSE + 1])
     gap = np.append(0.0, logs[1:, OPEN] - logs[:-1, CLOSE])
     return np.asarray((logs[:, HIGH] - logs[:, LOW]) ** 2 / (4 * np.log(2)) + gap**2)
@@ -35,17 +40,24 @@ class DayPattern:
     factor: Array
 
     @classmethod
-    def of(cls, variances: list[Array], slots: list[Slots], columns: list[Index], count: int) -> DayPattern:
+    def of(
+        cls, variances: list[Array], slots: list[Slots], columns: list[Index], count: int
+    ) -> DayPattern:
         """Measured on several symbols' bars: variance, slot and number of the instant of each.
 
-        Each place's mean is drawn towards one by as much as its error says (James and Stein 1961); the error is that of
-        means over the symbols, instant by instant, because symbols move together.
+        Each place's mean is drawn towards one by as much as its error says (James and Stein 1961);
+        the error is that of means over the symbols, instant by instant, because symbols move
+        together.
         """
         relative = [v / np.maximum(_around(v), 1e-300) for v in variances if len(v) >= LOCAL]
         if not relative:
             return cls(np.ones(count))
-        place = np.concatenate([s for s, v in zip(slots, variances, strict=True) if len(v) >= LOCAL])
-        column = np.concatenate([c for c, v in zip(columns, variances, strict=True) if len(v) >= LOCAL])
+        place = np.concatenate(
+            [s for s, v in zip(slots, variances, strict=True) if len(v) >= LOCAL]
+        )
+        column = np.concatenate(
+            [c for c, v in zip(columns, variances, strict=True) if len(v) >= LOCAL]
+        )
         instants, inverse = np.unique(column, return_inverse=True)
         seen = np.bincount(inverse)
         together = np.bincount(inverse, weights=np.concatenate(relative)) / seen
@@ -54,9 +66,13 @@ class DayPattern:
         n = np.bincount(slot, minlength=count)
         known = n > 1
         mean = np.bincount(slot, weights=together, minlength=count) / np.maximum(n, 1)
-        spread = np.bincount(slot, weights=(together - mean[slot]) ** 2, minlength=count) / np.maximum(n - 1, 1)
+        spread = np.bincount(
+            slot, weights=(together - mean[slot]) ** 2, minlength=count
+        ) / np.maximum(n - 1, 1)
         error = np.where(known, spread / np.maximum(n, 1), np.inf)
-        between = max(float(np.var(mean[known]) - error[known].mean()), 0.0) if known.sum() > 1 else 0.0
+        between = (
+            max(float(np.var(mean[known]) - error[known].mean()), 0.0) if known.sum() > 1 else 0.0
+        )
         centre = float((mean * n).sum() / n.sum())
         trust = np.divide(between, between + error, out=np.zeros(count), where=known)
         factor = np.where(known, centre + trust * (mean - centre), centre)
@@ -64,10 +80,14 @@ class DayPattern:
 
 
 def averages(variance: Array) -> Array:
-    """Mean of the last 4, 16, 64 and 256 values up to each [N, K]; of those there are where there are fewer."""
+    """Mean of the last 4, 16, 64 and 256 values up to each [N, K]; of those there are where
+    there are fewer.
+    """
     total = np.append(0.0, np.cumsum(variance))
     end = np.arange(1, len(variance) + 1)
-    spans = [(total[end] - total[np.maximum(end - span, 0)]) / np.minimum(end, span) for span in SPANS]
+    spans = [
+        (total[end] - total[np.maximum(end - span, 0)]) / np.minimum(end, span) for span in SPANS
+    ]
     out = np.maximum(np.stack(spans, axis=1), 1e-300)
     return np.asarray(np.maximum(out, FLOOR * out[:, -1:]))
 

@@ -1,7 +1,8 @@
-"""Pre-augmentations: what a window becomes before the model sees it, and what makes the answer a price again.
+"""Pre-augmentations: what a window becomes before the model sees it, and what makes the answer a
+price again.
 
-Each is undone exactly: what is applied to the window's bars and to the steps after them is one rising function a bar, so
-quantiles stay quantiles. B windows of L bars, H steps, Q levels.
+Each is undone exactly: what is applied to the window's bars and to the steps after them is one
+rising function a bar, so quantiles stay quantiles. B windows of L bars, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 
 def augmented(closes: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor | None]:
-    """(what the model sees [B, L] float64, the trend's level and slope [B, 2] where one was taken out).
+    """(what the model sees [B, L] float64, the trend's level and slope [B, 2] where one was taken
+    out).
 
-    log: the logarithm of the price. detrend: the price less its least-squares line over the window. log_detrend: both.
+    log: the logarithm of the price. detrend: the price less its least-squares line over the window.
+    log_detrend: both.
     """
     x = closes.log() if kind.startswith("log") else closes
     if not kind.endswith("detrend"):
@@ -32,7 +35,9 @@ def augmented(closes: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor | None
 
 
 def restored(values: Tensor, kind: Augmentation, trend: Tensor | None, first: int) -> Tensor:
-    """Prices of values [B, H, Q] that begin at bar number `first` of the window; the inverse of `augmented`."""
+    """Prices of values [B, H, Q] that begin at bar number `first` of the window; the inverse of
+    `augmented`.
+    """
     if trend is not None:
         time = _time(values, first, first + values.shape[1])
         values = values + (trend[:, :1] + trend[:, 1:] * time)[..., None]

@@ -1,4 +1,6 @@
-"""Chronos-2 forecasts through the cache: what is there is read, what is missing is computed, written and read."""
+"""Chronos-2 forecasts through the cache: what is there is read, what is missing is computed,
+written and read.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,12 @@ class CachedForecaster:
         """What reports call it."""
         return self.forecaster.name
 
-    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
-        """Forecast what the cache lacks, file by file; the table reads the files when it is asked."""
+    def forecast(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+    ) -> ForecastTable:
+        """Forecast what the cache lacks, file by file; the table reads the files when it is
+        asked.
+        """
         windows = self.forecaster.windows(bars, since)
         keys = self.forecaster.keys(windows)
         parts: list[tuple[Index, Found]] = []
@@ -73,8 +79,9 @@ class CachedForecaster:
     ) -> tuple[Shelf, Found]:
         """Where each of these windows' forecasts lies, after computing those that were not there.
 
-        What is computed goes where the engine that computed it says: it may have loaded weights that were written over after
-        the first look, or have had to compute otherwise than planned. Then the shelf that was looked at is the wrong one.
+        What is computed goes where the engine that computed it says: it may have loaded weights
+        that were written over after the first look, or have had to compute otherwise than planned.
+        Then the shelf that was looked at is the wrong one.
         """
         shelf = self._shelf(profile)
         found = shelf.find(windows.issued_at[rows], keys[rows])
@@ -84,11 +91,16 @@ class CachedForecaster:
             made = self._shelf(profile, engine)
             filled = made == shelf
             if filled:
-                made = self._fill(shelf, symbols, windows, keys, profile, rows[found.missing], engine, progress)
+                made = self._fill(
+                    shelf, symbols, windows, keys, profile, rows[found.missing], engine, progress
+                )
                 filled = made == shelf
-            shelf, found = made, made.find(windows.issued_at[rows], keys[rows])
+            shelf = made
+            found = made.find(windows.issued_at[rows], keys[rows])
             if filled and len(found.missing):
-                raise DataError(f"{shelf.folder}: what was just written went away (prune?); run again")
+                raise DataError(
+                    f"{shelf.folder}: what was just written went away (prune?); run again"
+                )
         return shelf, found
 
     def _fill(
@@ -102,8 +114,11 @@ class CachedForecaster:
         engine: Engine,
         progress: Progress,
     ) -> Shelf:
-        """Compute these windows' forecasts and put them on the shelf; the one that the engine's answers lie on in the end."""
-        names, done = np.array(symbols), 0
+        """Compute these windows' forecasts and put them on the shelf; the one that the engine's
+        answers lie on in the end.
+        """
+        names = np.array(symbols)
+        done = 0
         for part in _files(windows, missing):
 
             def told(what: str, count: int, total: int, before: int = done) -> None:
@@ -124,7 +139,9 @@ class CachedForecaster:
 
 
 def _files(windows: Windows, rows: Index) -> Iterator[Index]:
-    """The rows in the order and the portions in which they are written: by month, instant and symbol."""
+    """The rows in the order and the portions in which they are written: by month, instant and
+    symbol.
+    """
     months = windows.issued_at[rows].astype("datetime64[M]")
     order = rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))]
     bounds = np.cumsum(np.unique(months, return_counts=True)[1])

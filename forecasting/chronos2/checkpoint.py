@@ -1,4 +1,6 @@
-"""Where a Chronos-2 checkpoint lies, what it can do, and which weights it holds; known without loading it."""
+"""Where a Chronos-2 checkpoint lies, what it can do, and which weights it holds; known without
+loading it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from foundation.errors import InputError
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "small"
 WEIGHTS = "model.safetensors"
-SETTLED = 2.0  # seconds after which another change of a file shows in its stamps: the clocks of file systems are coarse
+# seconds after which another change of a file shows in its stamps: the clocks of file systems are
+# coarse
+SETTLED = 2.0
 
 Stamp = tuple[Path, int, int, int, int, int]
 
@@ -28,8 +32,9 @@ Stamp = tuple[Path, int, int, int, int, int]
 class Checkpoint:
     """A folder with `config.json` and safetensors.
 
-    context: longest context in bars. patch: bars a patch. ahead: steps one forward pass answers at most. levels: rows of
-    the model's quantiles that are `LEVELS`. plain: whether its layers are those of `forecasting.chronos2.network`.
+    context: longest context in bars. patch: bars a patch. ahead: steps one forward pass answers at
+    most. levels: rows of the model's quantiles that are `LEVELS`. plain: whether its layers are
+    those of `forecasting.chronos2.network`.
     """
 
     folder: Path
@@ -42,14 +47,17 @@ class Checkpoint:
 
     @property
     def rebuilt(self) -> bool:
-        """Whether `network` stands for the library's model; else the library answers, unrolled where need be."""
+        """Whether `network` stands for the library's model; else the library answers, unrolled
+        where need be.
+        """
         return self.plain and self.ahead >= HORIZON
 
     @property
     def digest(self) -> str:
         """SHA-256 of the configuration and of the weights that lie there now, in hex.
 
-        Kept by what the file system says of the files; not while they are so new that another change may not show in it.
+        Kept by what the file system says of the files; not while they are so new that another
+        change may not show in it.
         """
         try:
             stamps = tuple(_stamp(path) for path in _files(self.folder))
@@ -64,8 +72,9 @@ class Checkpoint:
     def frozen(self) -> Iterator[Checkpoint]:
         """A copy of it that nobody else writes over, for as long as the context lasts.
 
-        The library maps weights from their file into memory: what is written into the file later is computed with. What
-        has been loaded from the copy stays as it was also when the copy has gone.
+        The library maps weights from their file into memory: what is written into the file later is
+        computed with. What has been loaded from the copy stays as it was also when the copy has
+        gone.
         """
         with TemporaryDirectory(prefix="checkpoint-", ignore_cleanup_errors=True) as place:
             try:
@@ -76,7 +85,8 @@ class Checkpoint:
 
 
 def checkpoint(model: str) -> Checkpoint:
-    """A folder, or a hub id such as `amazon/chronos-2` (`amazon/chronos-2@REVISION` pins it), fetched once by the library.
+    """A folder, or a hub id such as `amazon/chronos-2` (`amazon/chronos-2@REVISION` pins it),
+    fetched once by the library.
 
     What it can do is read again with every call: a configuration can be written over.
 
@@ -91,18 +101,27 @@ def checkpoint(model: str) -> Checkpoint:
         chronos = config["chronos_config"]
         levels = [round(float(q), 4) for q in chronos["quantiles"]]
         patch = int(chronos["input_patch_size"])
-        limit, ahead = int(chronos["context_length"]), patch * int(chronos.get("max_output_patches", 1))
+        limit = int(chronos["context_length"])
+        ahead = patch * int(chronos.get("max_output_patches", 1))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"forecaster.model: {model} cannot be loaded as Chronos-2: config.json: {reason}") from error
+        raise InputError(
+            f"forecaster.model: {model} cannot be loaded as Chronos-2: config.json: {reason}"
+        ) from error
     if not list(folder.glob("*.safetensors")):
-        raise InputError(f"forecaster.model: {model} cannot be loaded as Chronos-2: no {WEIGHTS} in {folder}")
+        raise InputError(
+            f"forecaster.model: {model} cannot be loaded as Chronos-2: no {WEIGHTS} in {folder}"
+        )
     missing = [q for q in LEVELS if q not in levels]
     if missing:
         raise InputError(f"forecaster.model: {model} does not forecast level {missing[0]}")
-    plain = chronos.get("input_patch_stride", patch) == patch and bool(chronos.get("use_reg_token", False))
+    plain = chronos.get("input_patch_stride", patch) == patch and bool(
+        chronos.get("use_reg_token", False)
+    )
     name = folder.name if Path(model).expanduser().is_dir() else model
-    return Checkpoint(folder, name, limit, patch, ahead, tuple(levels.index(q) for q in LEVELS), plain)
+    return Checkpoint(
+        folder, name, limit, patch, ahead, tuple(levels.index(q) for q in LEVELS), plain
+    )
 
 
 def copied(folder: Path, place: Path) -> None:
@@ -143,11 +162,19 @@ def _fetched(model: str) -> Path:
 
 def _files(folder: Path) -> list[Path]:
     """What a checkpoint is loaded from, in the order of the names."""
-    return sorted([folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")])
+    return sorted(
+        [
+            folder / "config.json",
+            *folder.glob("*.safetensors"),
+            *folder.glob("*.safetensors.index.json"),
+        ]
+    )
 
 
 def _stamp(path: Path) -> Stamp:
-    """What tells a file from what it was before: who writes can set the second last, nobody the last."""
+    """What tells a file from what it was before: who writes can set the second last, nobody the
+    last.
+    """
     state = path.stat()
     return path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 

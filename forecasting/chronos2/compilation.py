@@ -1,7 +1,9 @@
-"""`torch.compile` around a network: a graph a shape, few shapes, its failures as one exception, its advice unheard.
+"""`torch.compile` around a network: a graph a shape, few shapes, its failures as one exception, its
+advice unheard.
 
-A graph holds for one length of context. Contexts are therefore padded with missing bars to one of few lengths, after they have
-been standardised: padding is not attended to and positions count from the end, so a forecast does not depend on it.
+A graph holds for one length of context. Contexts are therefore padded with missing bars to one of
+few lengths, after they have been standardised: padding is not attended to and positions count from
+the end, so a forecast does not depend on it.
 """
 
 from __future__ import annotations
@@ -22,10 +24,15 @@ from forecasting.chronos2.network import in_prices, standardised
 
 Network = Callable[..., torch.Tensor]
 
-# Patches a context is padded to: up to eight each number of them, from there three an octave, so that at most 30 % is added.
-# Thirteen is among them: 100 bars, the default, in patches of 8.
-SIZES: tuple[int, ...] = (*range(1, 8), *(step * 2**octave for octave in range(12) for step in (8, 10, 13)))
-GRAPHS = 128  # graphs dynamo may keep of one network: every size, alone and in a few sizes of groups; its own limit is 8
+# Patches a context is padded to: up to eight each number of them, from there three an octave, so
+# that at most 30 % is added. Thirteen is among them: 100 bars, the default, in patches of 8.
+SIZES: tuple[int, ...] = (
+    *range(1, 8),
+    *(step * 2**octave for octave in range(12) for step in (8, 10, 13)),
+)
+# graphs dynamo may keep of one network: every size, alone and in a few sizes of groups; its own
+# limit is 8
+GRAPHS = 128
 
 EXHAUSTED = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
@@ -41,15 +48,17 @@ class Compiled:
     """
 
     def __init__(self, network: Network, device: torch.device, patch: int) -> None:
-        self._network, self._device, self._patch = network, device, patch
+        self._network = network
+        self._device = device
+        self._patch = patch
         self._compiled: Network | None = None
 
     def __call__(self, context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
         """What the network answers: sorted quantiles [B, H, Q] in USD of contexts [B, L].
 
-        Dynamo's and inductor's exceptions are RuntimeErrors, but for the limit of graphs; a compiler or a folder that is
-        not there is an OSError, a missing Triton an ImportError, and CUDA graphs assert. What the network itself raises
-        comes again without compilation.
+        Dynamo's and inductor's exceptions are RuntimeErrors, but for the limit of graphs; a
+        compiler or a folder that is not there is an OSError, a missing Triton an ImportError, and
+        CUDA graphs assert. What the network itself raises comes again without compilation.
 
         Raises
         ------
@@ -65,7 +74,13 @@ class Compiled:
         try:
             y = self._graph(located, group=group, complete=complete and padding < self._patch)
             return in_prices(y, loc, scale)
-        except (RuntimeError, FailOnRecompileLimitHit, OSError, ImportError, AssertionError) as error:
+        except (
+            RuntimeError,
+            FailOnRecompileLimitHit,
+            OSError,
+            ImportError,
+            AssertionError,
+        ) as error:
             if out_of_memory(error):
                 raise
             raise CompilationError(reason_of(error)) from error
@@ -77,11 +92,14 @@ class Compiled:
         with _unheard(), config.patch(recompile_limit=GRAPHS):
             if self._compiled is None:
                 mode = "reduce-overhead" if self._device.type == "cuda" else None
-                self._compiled = torch.compile(self._network, dynamic=False, fullgraph=True, mode=mode)
+                self._compiled = torch.compile(
+                    self._network, dynamic=False, fullgraph=True, mode=mode
+                )
             try:
                 return self._compiled(located, **options)
             except FailOnRecompileLimitHit:
-                # graphs of networks that are gone count too: forget all, compile anew those that are still asked for
+                # graphs of networks that are gone count too: forget all, compile anew those that
+                # are still asked for
                 torch.compiler.reset()
                 return self._compiled(located, **options)
 
@@ -102,7 +120,9 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def release(device: torch.device) -> None:
-    """Give back what compiled graphs and torch's allocator hold on a device; graphs are made again when asked for."""
+    """Give back what compiled graphs and torch's allocator hold on a device; graphs are made
+    again when asked for.
+    """
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
     if device.type == "cuda":
@@ -120,11 +140,13 @@ def reason_of(error: BaseException) -> str:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Multiply float32 as float32, whatever the program around has allowed: TF32 keeps 10 bits of a number's 23.
+    """Multiply float32 as float32, whatever the program around has allowed: TF32 keeps 10 bits of a
+    number's 23.
 
     torch has two interfaces for it, raises where they disagree, and sets both by the older.
     """
-    cuda, cpu = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    cuda = torch.backends.cuda.matmul
+    cpu = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = cuda.fp32_precision, cpu.fp32_precision
     with _unheard():
         try:
@@ -143,11 +165,18 @@ def exact_float32() -> Iterator[None]:
 
 @contextmanager
 def _unheard() -> Iterator[None]:
-    """Advice that torch's own code gives (TF32 is off, a part of Python it uses is deprecated) is no failure.
+    """Advice that torch's own code gives (TF32 is off, a part of Python it uses is deprecated) is
+    no failure.
 
-    Inductor warns where TF32 is not allowed; where warnings are errors that was a compilation that failed.
+    Inductor warns where TF32 is not allowed; where warnings are errors that was a compilation that
+    failed.
     """
     with warnings.catch_warnings():
-        for origin in ("torch", "triton", "sympy", __name__):  # the last: advice that torch ascribes to who called it
+        for origin in (
+            "torch",
+            "triton",
+            "sympy",
+            __name__,
+        ):  # the last: advice that torch ascribes to who called it
             warnings.filterwarnings("ignore", module=rf"{re.escape(origin)}(\.|$)")
         yield

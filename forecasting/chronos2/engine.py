@@ -1,10 +1,12 @@
 """A Chronos-2 checkpoint on a device, answering whole histories in batches of one shape.
 
-The part of the history that is asked for lies on the device once, windows are views into it, the last batch is padded;
-answers come back once a batch, through pinned memory where there is CUDA, while the next batch is already under way.
+The part of the history that is asked for lies on the device once, windows are views into it, the
+last batch is padded; answers come back once a batch, through pinned memory where there is CUDA,
+while the next batch is already under way.
 
-An engine knows what makes its answers: the digest of the weights it has loaded, and, for numbers as short as bf16, how it
-computes. Both can differ from what was asked for: weights are written over, a compilation fails, memory runs out.
+An engine knows what makes its answers: the digest of the weights it has loaded, and, for numbers as
+short as bf16, how it computes. Both can differ from what was asked for: weights are written over, a
+compilation fails, memory runs out.
 """
 
 from __future__ import annotations
@@ -20,7 +22,14 @@ import torch
 
 from forecasting.chronos2.augmentation import Augmentation, augmented, restored
 from forecasting.chronos2.checkpoint import Checkpoint
-from forecasting.chronos2.compilation import CompilationError, Compiled, exact_float32, out_of_memory, reason_of, release
+from forecasting.chronos2.compilation import (
+    CompilationError,
+    Compiled,
+    exact_float32,
+    out_of_memory,
+    reason_of,
+    release,
+)
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Compile, Device, Dtype
 from forecasting.forecast import HORIZON, LEVELS, Progress
@@ -41,10 +50,12 @@ ATTEMPTS = 3  # at weights that are written over while they load
 
 @dataclass(eq=False, slots=True)
 class Engine:
-    """network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q] float32.
+    """network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q]
+    float32.
 
-    batch_size: windows a pass; halved when memory runs out. weights: digest of what was loaded. way: compiled, eager or
-    library. plain: what answers where the network turns out not to compile; none where that is an error.
+    batch_size: windows a pass; halved when memory runs out. weights: digest of what was loaded.
+    way: compiled, eager or library. plain: what answers where the network turns out not to compile;
+    none where that is an error.
     """
 
     network: Callable[..., torch.Tensor]
@@ -60,12 +71,19 @@ class Engine:
         return computed(self.device.type, self.way, self.batch_size)
 
     def quantiles(
-        self, windows: Windows, rows: Index, augmentation: Augmentation, *, group: int, progress: Progress
+        self,
+        windows: Windows,
+        rows: Index,
+        augmentation: Augmentation,
+        *,
+        group: int,
+        progress: Progress,
     ) -> Array32:
         """Quantiles [n, H, Q] in USD of the windows with these numbers, all equally long.
 
-        group: 1, or consecutive rows that attend to each other; -1 among them stands for no member. Where memory runs out
-        or a compilation fails on the way, all are computed again: one answer is computed in one way.
+        group: 1, or consecutive rows that attend to each other; -1 among them stands for no member.
+        Where memory runs out or a compilation fails on the way, all are computed again: one answer
+        is computed in one way.
 
         Raises
         ------
@@ -91,9 +109,15 @@ class Engine:
 
     def _go_on_without_compilation(self, reason: str) -> None:
         if self.plain is None:
-            raise InputError(f"forecaster.compile=true: torch.compile failed: {reason}; set it to false")
-        log.warning("forecaster.compile=auto: torch.compile failed, going on without it: %s", reason)
-        self.network, self.plain, self.way = self.plain, None, "eager"
+            raise InputError(
+                f"forecaster.compile=true: torch.compile failed: {reason}; set it to false"
+            )
+        log.warning(
+            "forecaster.compile=auto: torch.compile failed, going on without it: %s", reason
+        )
+        self.network = self.plain
+        self.plain = None
+        self.way = "eager"
         release(self.device)
 
     def _go_on_with_less_memory(self, size: int, group: int) -> None:
@@ -103,25 +127,39 @@ class Engine:
                 + ("a single window" if group == 1 else f"a group of {group} windows")
             )
         self.batch_size = size // 2
-        words = "forecaster.batch_size: memory of %s ran out with %d windows a pass, going on with %d"
+        words = (
+            "forecaster.batch_size: memory of %s ran out with %d windows a pass, going on with %d"
+        )
         log.warning(words, self.device.type, size, max(self.batch_size // group, 1) * group)
         release(self.device)
 
     def _pass(
-        self, windows: Windows, rows: Index, augmentation: Augmentation, size: int, group: int, progress: Progress
+        self,
+        windows: Windows,
+        rows: Index,
+        augmentation: Augmentation,
+        size: int,
+        group: int,
+        progress: Progress,
     ) -> Array32:
         asked = rows[rows >= 0]
         length = int(windows.lengths[windows.symbol[asked[0]]]) if len(asked) else 1
-        begin, end = np.full(len(windows.closes), np.iinfo(np.int64).max), np.zeros(len(windows.closes), dtype=np.int64)
+        begin = np.full(len(windows.closes), np.iinfo(np.int64).max)
+        end = np.zeros(len(windows.closes), dtype=np.int64)
         np.minimum.at(begin, windows.symbol[asked], windows.last[asked] - length + 1)
         np.maximum.at(end, windows.symbol[asked], windows.last[asked] + 1)
-        closes = [*(c[a:b] for c, a, b in zip(windows.closes, begin, end, strict=True)), np.full(length, np.nan)]
+        closes = [
+            *(c[a:b] for c, a, b in zip(windows.closes, begin, end, strict=True)),
+            np.full(length, np.nan),
+        ]
         offsets = np.cumsum([0, *(len(c) for c in closes)])
         kind = torch.float32 if augmentation == "none" else torch.float64
         panel = torch.from_numpy(np.concatenate(closes)).to(self.device, kind)
         views = panel.unfold(0, length, 1)
         starts = np.full(len(rows), offsets[-2])
-        starts[rows >= 0] = (offsets[:-2] - begin)[windows.symbol[asked]] + windows.last[asked] - length + 1
+        starts[rows >= 0] = (
+            (offsets[:-2] - begin)[windows.symbol[asked]] + windows.last[asked] - length + 1
+        )
         out = np.empty((len(rows), HORIZON, len(LEVELS)), dtype=np.float32)
         done = 0
         with torch.inference_mode():
@@ -134,10 +172,16 @@ class Engine:
     def _batches(
         self, views: torch.Tensor, starts: Index, size: int, augmentation: Augmentation, group: int
     ) -> Iterator[tuple[Array32, int]]:
-        """(answers, how many of them are asked for) of each batch; one more is in flight than has been handed out."""
+        """(answers, how many of them are asked for) of each batch; one more is in flight than
+        has been handed out.
+        """
         complete = group == 1
         pinned = self.device.type == "cuda"
-        buffers = [torch.empty((size, HORIZON, len(LEVELS)), pin_memory=True) for _ in range(2)] if pinned else []
+        buffers = (
+            [torch.empty((size, HORIZON, len(LEVELS)), pin_memory=True) for _ in range(2)]
+            if pinned
+            else []
+        )
         waiting: list[tuple[torch.Tensor, int, Any]] = []
         for number, first in enumerate(range(0, len(starts), size)):
             chosen = starts[first : first + size]
@@ -160,8 +204,11 @@ class Engine:
             yield _arrived(*rest)
 
 
-def engine(checkpoint: Checkpoint, device: Device, dtype: Dtype, compile: Compile, batch_size: int | None) -> Engine:
-    """The weights that lie in the checkpoint now, loaded, on their device, compiled where asked for; kept for the next call.
+def engine(
+    checkpoint: Checkpoint, device: Device, dtype: Dtype, compile: Compile, batch_size: int | None
+) -> Engine:
+    """The weights that lie in the checkpoint now, loaded, on their device, compiled where asked
+    for; kept for the next call.
 
     Raises
     ------
@@ -171,10 +218,15 @@ def engine(checkpoint: Checkpoint, device: Device, dtype: Dtype, compile: Compil
     place = device_of(device)
     for _ in range(ATTEMPTS):
         try:
-            return _kept(checkpoint, checkpoint.digest, place, dtype, compile, batch_size or BATCH[place])
+            return _kept(
+                checkpoint, checkpoint.digest, place, dtype, compile, batch_size or BATCH[place]
+            )
         except _WrittenOver:
             continue
-    raise InputError(f"forecaster.model: {checkpoint.folder} is being written over; run again when that has ended")
+    raise InputError(
+        f"forecaster.model: {checkpoint.folder} is being written over; run again when that has"
+        " ended"
+    )
 
 
 class _WrittenOver(Exception):
@@ -182,16 +234,22 @@ class _WrittenOver(Exception):
 
 
 @lru_cache(maxsize=4)
-def _kept(checkpoint: Checkpoint, digest: str, place: str, dtype: Dtype, compile: Compile, batch_size: int) -> Engine:
+def _kept(
+    checkpoint: Checkpoint, digest: str, place: str, dtype: Dtype, compile: Compile, batch_size: int
+) -> Engine:
     device = torch.device(place)
     with checkpoint.frozen() as own:
         if own.digest != digest:
             raise _WrittenOver
         pipeline = load(own, device)
         if not own.rebuilt:
-            return Engine(_through_the_library(pipeline, own), device, batch_size, digest, way="library")
+            return Engine(
+                _through_the_library(pipeline, own), device, batch_size, digest, way="library"
+            )
         compiles = way_of(place, compile) == "compiled"
-        network = Network(pipeline.model, HORIZON, own.levels, dtype, device, packed=not compiles).eval()
+        network = Network(
+            pipeline.model, HORIZON, own.levels, dtype, device, packed=not compiles
+        ).eval()
     if not compiles:
         return Engine(network, device, batch_size, digest)
     plain = network if compile == "auto" else None
@@ -209,7 +267,9 @@ def computed(place: str, way: Way, batch_size: int) -> str:
     return f"{place}, {way}, {batch_size} windows a pass"
 
 
-def planned(checkpoint: Checkpoint, device: Device, compile: Compile, batch_size: int | None) -> str:
+def planned(
+    checkpoint: Checkpoint, device: Device, compile: Compile, batch_size: int | None
+) -> str:
     """What `Engine.computed` will say if nothing fails; without loading anything."""
     place = device_of(device)
     way = way_of(place, compile) if checkpoint.rebuilt else "library"
@@ -219,7 +279,9 @@ def planned(checkpoint: Checkpoint, device: Device, compile: Compile, batch_size
 def device_of(wanted: Device) -> str:
     """`auto` is CUDA where there is one."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError("forecaster.device: cuda was asked for and this machine has none; use cpu or auto")
+        raise InputError(
+            "forecaster.device: cuda was asked for and this machine has none; use cpu or auto"
+        )
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 
@@ -232,20 +294,38 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("chronos").setLevel(logging.WARNING)
     try:
-        return Chronos2Pipeline.from_pretrained(str(checkpoint.folder), device_map=str(device), use_safetensors=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AssertionError, SafetensorError) as error:
+        return Chronos2Pipeline.from_pretrained(
+            str(checkpoint.folder), device_map=str(device), use_safetensors=True
+        )
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        AssertionError,
+        SafetensorError,
+    ) as error:
         if out_of_memory(error):
-            raise InputError(f"forecaster.device: {device.type} has too little memory for {checkpoint.name}") from error
+            raise InputError(
+                f"forecaster.device: {device.type} has too little memory for {checkpoint.name}"
+            ) from error
         reason = reason_of(error)
-        raise InputError(f"forecaster.model: {checkpoint.name} cannot be loaded as Chronos-2: {reason}") from error
+        raise InputError(
+            f"forecaster.model: {checkpoint.name} cannot be loaded as Chronos-2: {reason}"
+        ) from error
 
 
-def _through_the_library(pipeline: Chronos2Pipeline, checkpoint: Checkpoint) -> Callable[..., torch.Tensor]:
+def _through_the_library(
+    pipeline: Chronos2Pipeline, checkpoint: Checkpoint
+) -> Callable[..., torch.Tensor]:
     """For a checkpoint that answers fewer than 24 steps in a pass: the library unrolls it."""
 
     def answer(context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
         inputs = context.view(len(context) // group, group, -1).cpu()
-        answers = torch.cat(pipeline.predict(inputs, prediction_length=HORIZON, batch_size=len(context)))
+        answers = torch.cat(
+            pipeline.predict(inputs, prediction_length=HORIZON, batch_size=len(context))
+        )
         return answers[:, list(checkpoint.levels)].mT.sort(dim=-1).values.to(context.device)
 
     return answer

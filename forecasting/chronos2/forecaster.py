@@ -1,6 +1,8 @@
-"""Chronos-2 over market panels: every symbol's every bar in one pass, open, high, low and close jointly on request.
+"""Chronos-2 over market panels: every symbol's every bar in one pass, open, high, low and close
+jointly on request.
 
-Every series is its own group unless asked otherwise, so a forecast does not depend on its batch-mates; always 24 steps.
+Every series is its own group unless asked otherwise, so a forecast does not depend on its
+batch-mates; always 24 steps.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ OHLC = ("open", "high", "low", "close")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OhlcForecast:
-    """Joint quantiles of open, high, low and close, [H, 4, Q] USD, by step of the symbol's own bars.
+    """Joint quantiles of open, high, low and close, [H, 4, Q] USD, by step of the symbol's own
+    bars.
 
     Coherent at every level: low is the smallest and high the largest of the four.
     """
@@ -45,7 +48,8 @@ class OhlcForecast:
     values: Array32
 
     def quantile(self, q: float) -> pd.DataFrame:
-        """A row per step (1 …) with columns open, high, low, close at level `q`, linear between the model's levels.
+        """A row per step (1 …) with columns open, high, low, close at level `q`, linear between the
+        model's levels.
 
         Raises
         ------
@@ -58,16 +62,19 @@ class OhlcForecast:
         lower = max(upper - 1, 0) if LEVELS[upper] != q else upper
         share = 0.0 if upper == lower else (q - LEVELS[lower]) / (LEVELS[upper] - LEVELS[lower])
         at_level = self.values[..., lower] * (1 - share) + self.values[..., upper] * share
-        return pd.DataFrame(at_level, columns=list(OHLC), index=pd.RangeIndex(1, len(at_level) + 1, name="step"))
+        return pd.DataFrame(
+            at_level, columns=list(OHLC), index=pd.RangeIndex(1, len(at_level) + 1, name="step")
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Chronos2Forecaster:
     """Forecasts with a Chronos-2 checkpoint.
 
-    profile: model, context length, pre-augmentation, device, dtype, compilation. symbols: what differs for single symbols.
-    batch_size: windows a forward pass takes; none is 64 on a CPU, 4096 on CUDA. group: `none`, or `instant`: all symbols
-    with a bar at one instant attend to each other, and a forecast depends on who they are.
+    profile: model, context length, pre-augmentation, device, dtype, compilation. symbols: what
+    differs for single symbols. batch_size: windows a forward pass takes; none is 64 on a CPU, 4096
+    on CUDA. group: `none`, or `instant`: all symbols with a bar at one instant attend to each
+    other, and a forecast depends on who they are.
     """
 
     profile: Profile = field(default_factory=Profile)
@@ -82,13 +89,19 @@ class Chronos2Forecaster:
         for profile in profiles:
             limit = _checkpoint(profile).context
             if profile.context_length > limit:
-                raise InputError(f"forecaster.context_length: {profile.context_length} exceeds the model's {limit}")
+                raise InputError(
+                    f"forecaster.context_length: {profile.context_length} exceeds the model's"
+                    f" {limit}"
+                )
             if profile.device == "cuda":
                 from forecasting.chronos2.engine import device_of
 
                 device_of(profile.device)
         if self.group == "instant" and len(profiles) > 1:
-            raise InputError("forecaster.group: instant needs one profile for all symbols; take the per-symbol settings away")
+            raise InputError(
+                "forecaster.group: instant needs one profile for all symbols; take the per-symbol"
+                " settings away"
+            )
 
     @property
     def name(self) -> str:
@@ -100,17 +113,21 @@ class Chronos2Forecaster:
         own = self.symbols.get(symbol)
         return self.profile if own is None else own.over(self.profile)
 
-    def specification(self, profile: Profile, by: Engine | None = None) -> dict[str, str | int | list[float]]:
+    def specification(
+        self, profile: Profile, by: Engine | None = None
+    ) -> dict[str, str | int | list[float]]:
         """All that a profile's forecasts depend on beside the bars: half of their content address.
 
-        by: the engine that makes them, for what it has loaded and how it computes; none: what is to be expected of one.
-        Answers in fp32 are alike to rounding wherever they are computed, those in bf16 are not.
+        by: the engine that makes them, for what it has loaded and how it computes; none: what is to
+        be expected of one. Answers in fp32 are alike to rounding wherever they are computed, those
+        in bf16 are not.
         """
         model = _checkpoint(profile)
         library = not model.rebuilt if by is None else by.way == "library"
         found: dict[str, str | int | list[float]] = {
             "weights": model.digest if by is None else by.weights,
-            "implementation": f"{IMPLEMENTATION}" + (f", chronos {version('chronos-forecasting')}" if library else ""),
+            "implementation": f"{IMPLEMENTATION}"
+            + (f", chronos {version('chronos-forecasting')}" if library else ""),
             "context_length": profile.context_length,
             "steps": HORIZON,
             "levels": list(LEVELS),
@@ -125,14 +142,19 @@ class Chronos2Forecaster:
     def windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
         """The windows of a panel, each symbol's as long as its profile says.
 
-        In groups, all symbols' from the earliest that is needed of any: who is in a group does not depend on `since`.
+        In groups, all symbols' from the earliest that is needed of any: who is in a group does not
+        depend on `since`.
         """
         if self.group == "instant":
             since = _earliest(bars, since)
-        return Windows.of(bars, since, np.array([self.profile_of(s).context_length for s in bars.symbols]))
+        return Windows.of(
+            bars, since, np.array([self.profile_of(s).context_length for s in bars.symbols])
+        )
 
     def keys(self, windows: Windows) -> Keys:
-        """Content address [N] of what each window's forecast sees: in a group, its members' windows too."""
+        """Content address [N] of what each window's forecast sees: in a group, its members'
+        windows too.
+        """
         keys = windows.keys()
         if self.group == "none":
             return keys
@@ -145,24 +167,45 @@ class Chronos2Forecaster:
         """What computes a profile's forecasts, with the weights that lie in the checkpoint now."""
         from forecasting.chronos2.engine import engine
 
-        return engine(_checkpoint(profile), profile.device, profile.dtype, profile.compile, self.batch_size)
+        return engine(
+            _checkpoint(profile), profile.device, profile.dtype, profile.compile, self.batch_size
+        )
 
     def answer(
-        self, windows: Windows, rows: Index, profile: Profile, progress: Progress = silent, by: Engine | None = None
+        self,
+        windows: Windows,
+        rows: Index,
+        profile: Profile,
+        progress: Progress = silent,
+        by: Engine | None = None,
     ) -> Array32:
-        """Quantiles [n, H, Q] in USD of windows that share this profile, all in one pass; by: the engine to use."""
+        """Quantiles [n, H, Q] in USD of windows that share this profile, all in one pass; by:
+        the engine to use.
+        """
         engine = by or self.engine(profile)
         if self.group == "none" or not len(rows):
             return engine.quantiles(windows, rows, profile.augmentation, group=1, progress=progress)
         instants, place = np.unique(windows.issued_at[rows], return_inverse=True)
         members = np.full((len(instants), len(windows.closes)), -1, dtype=np.int64)
         there = np.isin(windows.issued_at, instants)
-        members[np.searchsorted(instants, windows.issued_at[there]), windows.symbol[there]] = np.flatnonzero(there)
-        joint = engine.quantiles(windows, members.ravel(), profile.augmentation, group=members.shape[1], progress=progress)
+        members[np.searchsorted(instants, windows.issued_at[there]), windows.symbol[there]] = (
+            np.flatnonzero(there)
+        )
+        joint = engine.quantiles(
+            windows,
+            members.ravel(),
+            profile.augmentation,
+            group=members.shape[1],
+            progress=progress,
+        )
         return joint.reshape(*members.shape, *joint.shape[1:])[place, windows.symbol[rows]]
 
-    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on, one batch after another, kept in memory."""
+    def forecast(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+    ) -> ForecastTable:
+        """Forecast every symbol at each of its bars known from `since` on, one batch after
+        another, kept in memory.
+        """
         windows = self.windows(bars, since)
         values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
         made = []
@@ -170,7 +213,9 @@ class Chronos2Forecaster:
             engine = self.engine(profile)
             values[rows] = self.answer(windows, rows, profile, progress, engine)
             made.append(self.specification(profile, engine))
-        return ForecastTable.of(self.name, bars, windows, values.__getitem__, source=source_of(made))
+        return ForecastTable.of(
+            self.name, bars, windows, values.__getitem__, source=source_of(made)
+        )
 
     def by_profile(self, symbols: tuple[str, ...], windows: Windows) -> list[tuple[Profile, Index]]:
         """The windows' numbers, split by what forecasts them."""
@@ -190,14 +235,19 @@ class Chronos2Forecaster:
     ) -> OhlcForecast:
         """Forecast open, high, low and close jointly (one attention group) for 1 … 24 steps.
 
-        The last `context_length` rows of `context_df` are the context; the rows are one symbol's bars in time order with
-        columns open, high, low, close; lengths that are not given come from the symbol's settings, and 1 step. All 24
-        steps are computed, because what is asked for changes what step 1 answers. Incoherent quantiles are mended at each
-        level: low becomes the smallest of the four series, high the largest; open and close stay as they are.
+        The last `context_length` rows of `context_df` are the context; the rows are one symbol's
+        bars in time order with columns open, high, low, close; lengths that are not given come from
+        the symbol's settings, and 1 step. All 24 steps are computed, because what is asked for
+        changes what step 1 answers. Incoherent quantiles are mended at each level: low becomes the
+        smallest of the four series, high the largest; open and close stay as they are.
         """
         known = self.symbols.get(instrument(symbol).symbol)
         profile = self.profile_of(instrument(symbol).symbol)
-        steps = prediction_length if prediction_length is not None else (known and known.prediction_length) or 1
+        steps = (
+            prediction_length
+            if prediction_length is not None
+            else (known and known.prediction_length) or 1
+        )
         if not 1 <= steps <= HORIZON:
             raise InputError(f"prediction_length: {steps} is outside 1 … {HORIZON}")
         limit = _checkpoint(profile).context
@@ -206,10 +256,20 @@ class Chronos2Forecaster:
             raise InputError(f"context_length: {length} is outside 3 … {limit}")
         closes = tuple(_ohlc_columns(context_df, symbol, length))
         four = np.arange(len(OHLC))
-        windows = Windows(closes, np.full(4, length), four, np.full(4, length - 1), np.full(4, np.datetime64("NaT", "ns")))
-        joint = self.engine(profile).quantiles(windows, four, profile.augmentation, group=4, progress=silent)  # [4, H, Q]
-        low, high = joint.min(axis=0), joint.max(axis=0)
-        joint[OHLC.index("low")], joint[OHLC.index("high")] = low, high
+        windows = Windows(
+            closes,
+            np.full(4, length),
+            four,
+            np.full(4, length - 1),
+            np.full(4, np.datetime64("NaT", "ns")),
+        )
+        joint = self.engine(profile).quantiles(
+            windows, four, profile.augmentation, group=4, progress=silent
+        )  # [4, H, Q]
+        low = joint.min(axis=0)
+        high = joint.max(axis=0)
+        joint[OHLC.index("low")] = low
+        joint[OHLC.index("high")] = high
         return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:steps])
 
     def _planned(self, profile: Profile) -> str:
@@ -237,7 +297,9 @@ def _earliest(bars: Bars, since: np.datetime64 | Instants) -> np.datetime64:
     return min(starts)
 
 
-def _ohlc_columns(context_df: pd.DataFrame, symbol: str, length: int) -> list[npt.NDArray[np.float64]]:
+def _ohlc_columns(
+    context_df: pd.DataFrame, symbol: str, length: int
+) -> list[npt.NDArray[np.float64]]:
     frame = context_df.rename(columns=lambda c: str(c).lower())
     missing = [c for c in OHLC if c not in frame.columns]
     if missing:

@@ -1,14 +1,18 @@
-"""Chronos-2's forward pass as plain tensor code over whole batches of windows: the library's numbers, less work.
+"""Chronos-2's forward pass as plain tensor code over whole batches of windows: the library's
+numbers, less work.
 
-What a batch of windows does not need is left out, and what does not depend on the series is computed once:
+What a batch of windows does not need is left out, and what does not depend on the series is
+computed once:
 
-- a series that is its own group attends to itself alone, so group attention is o(v(norm(h))): one matrix. Series in groups
-  of g attend within blocks of g; the library masks a B × B matrix for both;
+- a series that is its own group attends to itself alone, so group attention is o(v(norm(h))): one
+  matrix. Series in groups of g attend within blocks of g; the library masks a B × B matrix for
+  both;
 - the gain of a norm is a factor of the matrix behind it;
 - tokens of the future (time, nothing observed) and the register token are embedded once;
 - in the last layer only the future's tokens go on.
 
-B windows, L bars, P bars a patch, T tokens = context patches + register + future patches, d width, Q levels, H steps.
+B windows, L bars, P bars a patch, T tokens = context patches + register + future patches, d width,
+Q levels, H steps.
 """
 
 from __future__ import annotations
@@ -41,10 +45,12 @@ class Form:
 
 
 class Linear(nn.Module):
-    """x @ weight.T + bias, then relu or the sum with a residual; through oneDNN for float32 on a CPU.
+    """x @ weight.T + bias, then relu or the sum with a residual; through oneDNN for float32 on a
+    CPU.
 
-    torch multiplies float32 on a CPU with MKL, which leaves half of an AMD core's width unused; oneDNN, which
-    `torch.compile` calls there, does not. Its operators are called directly, with weights packed once.
+    torch multiplies float32 on a CPU with MKL, which leaves half of an AMD core's width unused;
+    oneDNN, which `torch.compile` calls there, does not. Its operators are called directly, with
+    weights packed once.
     """
 
     weight: Tensor
@@ -52,7 +58,9 @@ class Linear(nn.Module):
 
     if TYPE_CHECKING:
 
-        def __call__(self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None) -> Tensor:
+        def __call__(
+            self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None
+        ) -> Tensor:
             """What `forward` answers."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, form: Form) -> None:
@@ -62,71 +70,99 @@ class Linear(nn.Module):
         if self.packed:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight)
         self.register_buffer("weight", weight)
-        self.register_buffer("bias", None if bias is None else bias.detach().to(form.device, form.dtype))
+        self.register_buffer(
+            "bias", None if bias is None else bias.detach().to(form.device, form.dtype)
+        )
 
     def forward(self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None) -> Tensor:
         """[…, in] → […, out]."""
         y: Tensor
         if self.packed and residual is not None:
-            y = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
+            y = torch.ops.mkldnn._linear_pointwise.binary(
+                x, residual, self.weight, self.bias, "add"
+            )
             return y
         if self.packed:
-            y = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "relu" if relu else "none", [], "")
+            y = torch.ops.mkldnn._linear_pointwise(
+                x, self.weight, self.bias, "relu" if relu else "none", [], ""
+            )
             return y
         y = functional.linear(x, self.weight, self.bias)
         return y + residual if residual is not None else functional.relu(y) if relu else y
 
 
 class Layer(nn.Module):
-    """One encoder layer: attention over time, attention within the group, feed-forward; norms folded into the matrices."""
+    """One encoder layer: attention over time, attention within the group, feed-forward; norms
+    folded into the matrices.
+    """
 
     def __init__(self, block: Any, form: Form) -> None:
         super().__init__()
         time, group, forward = block.layer
         attention = time.self_attention
-        self.heads, self.width = attention.n_heads, attention.kv_proj_dim
+        self.heads = attention.n_heads
+        self.width = attention.kv_proj_dim
         self.activation = forward.mlp.act
         self.relu = isinstance(self.activation, nn.ReLU)
 
         def linear(weight: Tensor, gain: Tensor | None = None) -> Linear:
             return Linear(weight if gain is None else weight * gain, None, form)
 
-        pairs = torch.arange(self.heads * self.width).view(self.heads, 2, self.width // 2).mT.reshape(-1)
+        pairs = (
+            torch.arange(self.heads * self.width)
+            .view(self.heads, 2, self.width // 2)
+            .mT.reshape(-1)
+        )
         gain = time.layer_norm.weight.double()
-        query, key, value = (part.weight.double() for part in (attention.q, attention.k, attention.v))
+        query, key, value = (
+            part.weight.double() for part in (attention.q, attention.k, attention.v)
+        )
         self.qkv = linear(torch.cat([query[pairs], key[pairs], value]), gain)
-        self.query, self.key_value = linear(query[pairs], gain), linear(torch.cat([key[pairs], value]), gain)
+        self.query = linear(query[pairs], gain)
+        self.key_value = linear(torch.cat([key[pairs], value]), gain)
         self.out = linear(attention.o.weight)
-        attention, gain = group.self_attention, group.layer_norm.weight.double()
+        attention = group.self_attention
+        gain = group.layer_norm.weight.double()
         parts = [part.weight.double() for part in (attention.q, attention.k, attention.v)]
         self.alone = linear(attention.o.weight.double() @ parts[2], gain)
-        self.group_qkv, self.group_out = linear(torch.cat(parts), gain), linear(attention.o.weight)
+        self.group_qkv = linear(torch.cat(parts), gain)
+        self.group_out = linear(attention.o.weight)
         self.wide = linear(forward.mlp.wi.weight.double(), forward.layer_norm.weight.double())
         self.narrow = linear(forward.mlp.wo.weight)
 
-    def forward(self, h: Tensor, turn: Tensor, first: int, group: int, unseen: Tensor | None, epsilon: float) -> Tensor:
+    def forward(
+        self, h: Tensor, turn: Tensor, first: int, group: int, unseen: Tensor | None, epsilon: float
+    ) -> Tensor:
         """h [B, T, d] → [B, T - first, d]: the tokens from `first` on, after attending to all.
 
-        turn: the rotation of each token, see `rotated`. unseen: additive mask [B, T], lowest where a token is padding.
+        turn: the rotation of each token, see `rotated`. unseen: additive mask [B, T], lowest where
+        a token is padding.
         """
         batch, tokens, _ = h.shape
         split = (self.heads, self.width)
         x = normed(h, epsilon)
         if first:
             kv = self.key_value(x).view(batch, tokens, 2, *split)
-            q, k, v = self.query(x[:, first:]).view(batch, tokens - first, *split), kv[:, :, 0], kv[:, :, 1]
-            q, k = rotated(q, turn[first:, None]), rotated(k, turn[:, None])
+            q = self.query(x[:, first:]).view(batch, tokens - first, *split)
+            k = kv[:, :, 0]
+            v = kv[:, :, 1]
+            q = rotated(q, turn[first:, None])
+            k = rotated(k, turn[:, None])
         else:
             qkv = self.qkv(x).view(batch, tokens, 3, *split)
             qk = rotated(qkv[:, :, :2], turn[:, None, None])
-            q, k, v = qk[:, :, 0], qk[:, :, 1], qkv[:, :, 2]
+            q = qk[:, :, 0]
+            k = qk[:, :, 1]
+            v = qkv[:, :, 2]
         mask = None if unseen is None else unseen[:, None, None]
         h = self.out(attended(q, k, v, mask), residual=h[:, first:])
         h = self._within_groups(h, group, None if unseen is None else unseen[:, first:], epsilon)
         x = self.wide(normed(h, epsilon), relu=self.relu)
         return self.narrow(x if self.relu else self.activation(x), residual=h)
 
-    def _within_groups(self, h: Tensor, group: int, unseen: Tensor | None, epsilon: float) -> Tensor:
+    def _within_groups(
+        self, h: Tensor, group: int, unseen: Tensor | None, epsilon: float
+    ) -> Tensor:
         """Attention between the series of one group, token by token; h [B, T, d]."""
         x = normed(h, epsilon)
         if group == 1:
@@ -134,72 +170,104 @@ class Layer(nn.Module):
         batch, tokens, _ = h.shape
         blocks = batch // group
         qkv = self.group_qkv(x).view(blocks, group, tokens, 3, self.heads, self.width)
-        q, k, v = qkv.transpose(1, 2).reshape(blocks * tokens, group, 3, self.heads, self.width).unbind(2)
+        q, k, v = (
+            qkv.transpose(1, 2).reshape(blocks * tokens, group, 3, self.heads, self.width).unbind(2)
+        )
         mask = None
         if unseen is not None:
             mask = unseen.view(blocks, group, tokens).mT.reshape(blocks * tokens, 1, 1, group)
-        mixed = attended(q, k, v, mask).view(blocks, tokens, group, -1).transpose(1, 2).reshape(batch, tokens, -1)
+        mixed = (
+            attended(q, k, v, mask)
+            .view(blocks, tokens, group, -1)
+            .transpose(1, 2)
+            .reshape(batch, tokens, -1)
+        )
         return self.group_out(mixed, residual=h)
 
 
 class Network(nn.Module):
     """A `Chronos2Model` rebuilt for batches of windows; answers what the library's model answers.
 
-    steps: H, always the same number, because what is asked for changes what step 1 answers. levels: rows of the model's
-    quantiles to give back, in rising order of level.
+    steps: H, always the same number, because what is asked for changes what step 1 answers. levels:
+    rows of the model's quantiles to give back, in rising order of level.
     """
 
     tail: Tensor
     frequency: Tensor
 
     def __init__(
-        self, model: Chronos2Model, steps: int, levels: Sequence[int], dtype: Dtype, device: torch.device, *, packed: bool
+        self,
+        model: Chronos2Model,
+        steps: int,
+        levels: Sequence[int],
+        dtype: Dtype,
+        device: torch.device,
+        *,
+        packed: bool,
     ) -> None:
         super().__init__()
-        packed = packed and dtype == "fp32" and device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        packed = packed and dtype == "fp32" and device.type == "cpu" and onednn
         form = Form(DTYPES[dtype], device, packed)
         config = model.chronos_config
-        self.patch, self.steps, self.arcsinh = config.input_patch_size, steps, config.use_arcsinh
+        self.patch = config.input_patch_size
+        self.steps = steps
+        self.arcsinh = config.use_arcsinh
         self.ahead = math.ceil(steps / self.patch)
-        self.epsilon, self.dtype, self.packed = model.config.layer_norm_epsilon, form.dtype, packed
+        self.epsilon = model.config.layer_norm_epsilon
+        self.dtype = form.dtype
+        self.packed = packed
         self.time_scale = float(config.time_encoding_scale)
         self.levels = len(levels)
-        embed, final = model.input_patch_embedding, model.output_patch_embedding
-        self.activation, self.relu = embed.act, isinstance(embed.act, nn.ReLU)
+        embed = model.input_patch_embedding
+        final = model.output_patch_embedding
+        self.activation = embed.act
+        self.relu = isinstance(embed.act, nn.ReLU)
         with torch.no_grad():
             both = torch.cat([embed.hidden_layer.weight, embed.residual_layer.weight])
-            bias = torch.cat([embed.hidden_layer.bias, embed.residual_layer.bias + embed.output_layer.bias])
+            bias = torch.cat(
+                [embed.hidden_layer.bias, embed.residual_layer.bias + embed.output_layer.bias]
+            )
             self.embed_width = embed.hidden_layer.out_features
-            self.embed, self.embed_out = Linear(both, bias, form), Linear(embed.output_layer.weight, None, form)
+            self.embed = Linear(both, bias, form)
+            self.embed_out = Linear(embed.output_layer.weight, None, form)
             blocks = model.encoder.block
             self.layers = nn.ModuleList(Layer(block, form) for block in blocks)
             gain = model.encoder.final_layer_norm.weight.double()
-            rows = (torch.tensor(levels)[:, None] * self.patch + torch.arange(self.patch)).T.reshape(-1)  # [P, Q] order
+            rows = (
+                torch.tensor(levels)[:, None] * self.patch + torch.arange(self.patch)
+            ).T.reshape(-1)  # [P, Q] order
             hidden = final.hidden_layer
             self.head = Linear(hidden.weight.double() * gain, hidden.bias, form)
             self.head_out = Linear(final.output_layer.weight[rows], None, form)
             bias = (final.residual_layer.bias + final.output_layer.bias)[rows]
             self.head_skip = Linear(final.residual_layer.weight.double()[rows] * gain, bias, form)
             future, _ = model._prepare_patched_future(None, None, None, self.ahead, 1)
-            register = model.shared(torch.tensor([[model.config.reg_token_id]], device=model.device))
+            register = model.shared(
+                torch.tensor([[model.config.reg_token_id]], device=model.device)
+            )
             tail = torch.cat([register, model.input_patch_embedding(future)], dim=1)
         frequency = blocks[0].layer[0].self_attention.rope_embed.inv_freq
         self.register_buffer("tail", tail.to(device, form.dtype))  # [1, 1 + future patches, d]
         self.register_buffer("frequency", frequency.to(device, torch.float32))
 
     def forward(self, context: Tensor, *, group: int = 1, complete: bool = False) -> Tensor:
-        """Quantiles [B, H, Q] float32, sorted, of contexts [B, L] float32 that end at the issuing bar.
+        """Quantiles [B, H, Q] float32, sorted, of contexts [B, L] float32 that end at the issuing
+        bar.
 
-        NaN is a bar that is not there. group: consecutive rows that attend to each other; a row without any bar stands
-        for no member. complete: promises that no context holds NaN, which saves the masks.
+        NaN is a bar that is not there. group: consecutive rows that attend to each other; a row
+        without any bar stands for no member. complete: promises that no context holds NaN, which
+        saves the masks.
         """
         located, loc, scale = standardised(context)
         return in_prices(self.in_deviations(located, group=group, complete=complete), loc, scale)
 
     def in_deviations(self, located: Tensor, *, group: int = 1, complete: bool = False) -> Tensor:
-        """Quantiles [B, H, Q] of standardised contexts [B, L], in their deviations from their means, not sorted.
+        """Quantiles [B, H, Q] of standardised contexts [B, L], in their deviations from their
+        means, not sorted.
 
-        Leading NaN beyond what fills a patch changes them by rounding, where `complete` is not promised.
+        Leading NaN beyond what fills a patch changes them by rounding, where `complete` is not
+        promised.
         """
         batch, length = located.shape
         patches = math.ceil(length / self.patch)
@@ -210,32 +278,44 @@ class Network(nn.Module):
         unseen = None if complete else self._unseen(seen)
         time = torch.arange(-patches * self.patch, 0, device=x.device) / self.time_scale
         time = time.to(self.dtype).view(1, patches, self.patch).expand(batch, -1, -1)
-        features = torch.cat([time, torch.where(seen, x, 0.0), seen.to(self.dtype)], dim=-1)  # [B, T, 3P]
+        features = torch.cat(
+            [time, torch.where(seen, x, 0.0), seen.to(self.dtype)], dim=-1
+        )  # [B, T, 3P]
         h = torch.cat([self._embedded(features), self.tail.expand(batch, -1, -1)], dim=1)
         turn = self._turn(h)
         for layer in self.layers[:-1]:
             h = layer(h, turn, 0, group, unseen, self.epsilon)
-        h = self.layers[-1](h, turn, patches + 1, group, unseen, self.epsilon)  # [B, future patches, d]
+        h = self.layers[-1](
+            h, turn, patches + 1, group, unseen, self.epsilon
+        )  # [B, future patches, d]
         x = normed(h, self.epsilon)
         hidden = self.head(x, relu=self.relu)
-        y = self.head_out(hidden if self.relu else self.activation(hidden), residual=self.head_skip(x))
+        y = self.head_out(
+            hidden if self.relu else self.activation(hidden), residual=self.head_skip(x)
+        )
         y = y.view(batch, self.ahead * self.patch, self.levels)[:, : self.steps].float()
         return torch.sinh(y) if self.arcsinh else y
 
     def _embedded(self, features: Tensor) -> Tensor:
         both = self.embed(features)
-        hidden, skip = both[..., : self.embed_width], both[..., self.embed_width :]
-        return self.embed_out(functional.relu(hidden) if self.relu else self.activation(hidden), residual=skip)
+        hidden = both[..., : self.embed_width]
+        skip = both[..., self.embed_width :]
+        return self.embed_out(
+            functional.relu(hidden) if self.relu else self.activation(hidden), residual=skip
+        )
 
     def _unseen(self, seen: Tensor) -> Tensor:
-        """Additive mask [B, T] of tokens: padding is not attended to; nothing of a row without any bar is."""
+        """Additive mask [B, T] of tokens: padding is not attended to; nothing of a row without
+        any bar is.
+        """
         patches = seen.any(dim=-1)
         there = patches.any(dim=-1, keepdim=True)
         tokens = torch.cat([patches, there.expand(-1, 1 + self.ahead)], dim=1)
         return torch.where(tokens, 0.0, torch.finfo(self.dtype).min).to(self.dtype)
 
     def _turn(self, h: Tensor) -> Tensor:
-        """Rotation of each token: complex [T, width/2] where oneDNN multiplies, else (cosine, sine) [T, width/2, 2].
+        """Rotation of each token: complex [T, width/2] where oneDNN multiplies, else (cosine, sine)
+        [T, width/2, 2].
 
         One complex product is the quickest on a CPU; compilers generate no code for it.
         """
@@ -246,7 +326,9 @@ class Network(nn.Module):
 
 
 def standardised(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(context - mean) / deviation in float32, the mean and the population deviation [B, 1], over what is not NaN."""
+    """(context - mean) / deviation in float32, the mean and the population deviation [B, 1],
+    over what is not NaN.
+    """
     loc = torch.nan_to_num(context.nanmean(dim=-1, keepdim=True), nan=0.0)
     scale = torch.nan_to_num((context - loc).square().nanmean(dim=-1, keepdim=True).sqrt(), nan=1.0)
     scale = torch.where(scale == 0, ZERO_DEVIATION, scale)
@@ -260,7 +342,10 @@ def in_prices(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
 
 def normed(h: Tensor, epsilon: float) -> Tensor:
     """h over its root mean square along the width, computed in float32."""
-    mean_square = torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=torch.float32).square() / h.shape[-1]
+    mean_square = (
+        torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=torch.float32).square()
+        / h.shape[-1]
+    )
     scaled: Tensor = h * (mean_square + epsilon).rsqrt()
     return scaled.to(h.dtype)
 
@@ -272,7 +357,9 @@ def rotated(x: Tensor, turn: Tensor) -> Tensor:
         return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
     cosine, sine = turn.unbind(-1)
     left, right = pairs.unbind(-1)
-    return torch.stack([left * cosine - right * sine, right * cosine + left * sine], dim=-1).flatten(-2)
+    return torch.stack(
+        [left * cosine - right * sine, right * cosine + left * sine], dim=-1
+    ).flatten(-2)
 
 
 def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,10 +1,12 @@
-"""The synthetic prior the shipped checkpoint is trained on: hourly price paths with several futures each.
+"""The synthetic prior the shipped checkpoint is trained on: hourly price paths with several futures
+each.
 
-No market data is involved. Every series is drawn from a mixture of volatility processes (GARCH and GJR, stochastic
-volatility with leverage, constant), Student-t innovations, intraday seasonality with overnight gaps, two-state regimes,
-small drift, first-order autocorrelation of either sign, momentum, level reversion, bid-ask bounce, jumps, tick rounding
-and stale bars; one in twenty is trend plus season. Several futures continue from the same state, so that the pinball
-gradient of a quantile is the share of futures below it minus its level, with little noise.
+No market data is involved. Every series is drawn from a mixture of volatility processes (GARCH and
+GJR, stochastic volatility with leverage, constant), Student-t innovations, intraday seasonality
+with overnight gaps, two-state regimes, small drift, first-order autocorrelation of either sign,
+momentum, level reversion, bid-ask bounce, jumps, tick rounding and stale bars; one in twenty is
+trend plus season. Several futures continue from the same state, so that the pinball gradient of a
+quantile is the share of futures below it minus its level, with little noise.
 """
 
 from __future__ import annotations
@@ -17,14 +19,22 @@ import numpy.typing as npt
 from foundation.arrays import Array
 
 BURN_IN = 60  # bars simulated before the context so that volatility starts in its own distribution
-PERIODS = (5, 7, 13, 24, 26, 39)  # bars a day or a week of sessions, from half-day crypto to ten-minute grids
+PERIODS = (
+    5,
+    7,
+    13,
+    24,
+    26,
+    39,
+)  # bars a day or a week of sessions, from half-day crypto to ten-minute grids
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SyntheticPaths:
     """Log prices relative to the last context bar (which is 0 before noise is added).
 
-    context [B, L], futures [B, F, H]; scale [B] is the standard deviation of the context's one-bar returns.
+    context [B, L], futures [B, F, H]; scale [B] is the standard deviation of the context's one-bar
+    returns.
     """
 
     context: Array
@@ -34,7 +44,9 @@ class SyntheticPaths:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Process:
-    """Per-series parameters, each [B] or [B, T]; returns are in units of a bar's baseline deviation."""
+    """Per-series parameters, each [B] or [B, T]; returns are in units of a bar's baseline
+    deviation.
+    """
 
     alpha: Array
     gamma: Array
@@ -56,8 +68,12 @@ class _Process:
     jump_rate: Array
 
 
-def sample_paths(rng: np.random.Generator, batch: int, context: int, horizon: int, futures: int) -> SyntheticPaths:
-    """Draw `batch` series of `context` bars, each with `futures` continuations of `horizon` bars."""
+def sample_paths(
+    rng: np.random.Generator, batch: int, context: int, horizon: int, futures: int
+) -> SyntheticPaths:
+    """Draw `batch` series of `context` bars, each with `futures` continuations of `horizon`
+    bars.
+    """
     length = BURN_IN + context
     process = _draw_process(rng, batch, length + horizon)
     past, state = _simulate(rng, process, np.arange(length), _start(rng, process))
@@ -66,7 +82,8 @@ def sample_paths(rng: np.random.Generator, batch: int, context: int, horizon: in
     level = np.cumsum(past, axis=-1)
     ahead = level[:, -1][:, None, None] + np.cumsum(future, axis=-1)
     base = np.exp(rng.uniform(np.log(6e-4), np.log(2.5e-2), batch))
-    level, ahead = level * base[:, None], ahead * base[:, None, None]
+    level = level * base[:, None]
+    ahead = ahead * base[:, None, None]
     level, ahead = _trend_and_season(rng, level, ahead, base)
     level, ahead = _observe(rng, level, ahead, base)
     level, anchor = level[:, BURN_IN:], level[:, -1].copy()
@@ -75,8 +92,12 @@ def sample_paths(rng: np.random.Generator, batch: int, context: int, horizon: in
     return SyntheticPaths(level - anchor[:, None], ahead - anchor[:, None, None], scale)
 
 
-def sample_ohlc(rng: np.random.Generator, batch: int, context: int, horizon: int, futures: int) -> SyntheticPaths:
-    """Open, high, low and close of `batch` series as 4·batch rows, four consecutive rows to a series."""
+def sample_ohlc(
+    rng: np.random.Generator, batch: int, context: int, horizon: int, futures: int
+) -> SyntheticPaths:
+    """Open, high, low and close of `batch` series as 4·batch rows, four consecutive rows to a
+    series.
+    """
     close = sample_paths(rng, batch, context + 1, horizon, futures)
     reach = rng.uniform(0.2, 0.9, batch)
     gap = rng.uniform(0.0, 0.3, batch)
@@ -86,8 +107,12 @@ def sample_ohlc(rng: np.random.Generator, batch: int, context: int, horizon: int
         shape = (batch,) + (1,) * (path.ndim - 1)
         unit = close.scale.reshape(shape)
         start = previous + rng.normal(size=path.shape) * unit * gap.reshape(shape)
-        high = np.maximum(start, path) + np.abs(rng.normal(size=path.shape)) * unit * reach.reshape(shape)
-        low = np.minimum(start, path) - np.abs(rng.normal(size=path.shape)) * unit * reach.reshape(shape)
+        high = np.maximum(start, path) + np.abs(rng.normal(size=path.shape)) * unit * reach.reshape(
+            shape
+        )
+        low = np.minimum(start, path) - np.abs(rng.normal(size=path.shape)) * unit * reach.reshape(
+            shape
+        )
         return np.stack([start, high, low, path], axis=1)
 
     past = bars(close.context[:, 1:], close.context[:, 0])
@@ -104,10 +129,12 @@ def _draw_process(rng: np.random.Generator, batch: int, length: int) -> _Process
     def some(share: float, values: Array) -> Array:
         return np.where(rng.random(batch) < share, values, 0.0)
 
-    alpha, gamma = rng.uniform(0.02, 0.14, batch), some(0.5, rng.uniform(0.0, 0.12, batch))
+    alpha = rng.uniform(0.02, 0.14, batch)
+    gamma = some(0.5, rng.uniform(0.0, 0.12, batch))
     persistence = 1 - np.exp(rng.uniform(np.log(0.004), np.log(0.15), batch))
     constant = rng.random(batch) < 0.12
-    alpha, gamma = np.where(constant, 0.0, alpha), np.where(constant, 0.0, gamma)
+    alpha = np.where(constant, 0.0, alpha)
+    gamma = np.where(constant, 0.0, gamma)
     beta = np.where(constant, 1.0, np.maximum(persistence - alpha - gamma / 2, 0.0))
     switch = rng.random((batch, length)) < rng.uniform(0.005, 0.04, batch)[:, None]
     wild = (np.cumsum(switch, axis=1) + rng.integers(0, 2, batch)[:, None]) % 2 == 1
@@ -135,7 +162,9 @@ def _draw_process(rng: np.random.Generator, batch: int, length: int) -> _Process
 
 
 def _seasonality(rng: np.random.Generator, batch: int, length: int) -> Array:
-    """Deviation multiplier [B, T]: U-shape or sinusoid within the period, a gap at its first bar, mean square one."""
+    """Deviation multiplier [B, T]: U-shape or sinusoid within the period, a gap at its first
+    bar, mean square one.
+    """
     period = rng.choice(PERIODS, batch, p=(0.06, 0.36, 0.1, 0.36, 0.06, 0.06))
     phase = (np.arange(length)[None, :] + rng.integers(0, 1_000, batch)[:, None]) % period[:, None]
     place = phase / np.maximum(period[:, None] - 1, 1)
@@ -169,12 +198,19 @@ def _simulate(
     unit = np.sqrt((freedom - 2) / freedom)
     shape = (len(times), *lead)
     shocks = rng.standard_t(np.broadcast_to(freedom, shape)) * unit
-    other, third = rng.standard_normal(shape), rng.standard_normal(shape)
+    other = rng.standard_normal(shape)
+    third = rng.standard_normal(shape)
     jumps = (rng.random(shape) < p.jump_rate[column]) * rng.normal(0, 4.0, shape)
-    alpha, gamma, beta = p.alpha[column], p.gamma[column], p.beta[column]
-    stay, vol_of_vol, rho = p.persistence[column], p.vol_of_vol[column], p.leverage[column]
-    rest, stochastic = np.sqrt(1 - rho**2), p.stochastic[column]
-    slow_stay, slow_gain = p.slow_persistence[column], (p.slow_vol_of_vol * np.sqrt(1 - p.slow_persistence**2))[column]
+    alpha = p.alpha[column]
+    gamma = p.gamma[column]
+    beta = p.beta[column]
+    stay = p.persistence[column]
+    vol_of_vol = p.vol_of_vol[column]
+    rho = p.leverage[column]
+    rest = np.sqrt(1 - rho**2)
+    stochastic = p.stochastic[column]
+    slow_stay = p.slow_persistence[column]
+    slow_gain = (p.slow_vol_of_vol * np.sqrt(1 - p.slow_persistence**2))[column]
     fast_gain = vol_of_vol * np.sqrt(1 - stay**2)
     memory = p.memory[column]
     gain = np.sqrt(1 - memory**2)
@@ -182,32 +218,52 @@ def _simulate(
     for k, t in enumerate(times):
         deviation = np.where(stochastic, np.exp((fast + slow) / 2), np.sqrt(variance))
         shock = deviation * shocks[k]
-        variance = (1 - alpha - gamma / 2 - beta) + (alpha + gamma * (shock < 0)) * shock**2 + beta * variance
+        variance = (
+            (1 - alpha - gamma / 2 - beta)
+            + (alpha + gamma * (shock < 0)) * shock**2
+            + beta * variance
+        )
         noise = rho * np.clip(shocks[k], -4, 4) + rest * other[k]
-        fast, slow = stay * fast + fast_gain * noise, slow_stay * slow + slow_gain * third[k]
+        fast = stay * fast + fast_gain * noise
+        slow = slow_stay * slow + slow_gain * third[k]
         move = (shock + jumps[k]) * (p.season[:, t] * p.regime[:, t])[column] + p.drift[column]
-        move = move + p.autocorrelation[column] * last + p.trend[column] * momentum - p.reversion[column] * level
-        last, momentum, level = move, memory * momentum + gain * move, level * 0.995 + move
+        move = (
+            move
+            + p.autocorrelation[column] * last
+            + p.trend[column] * momentum
+            - p.reversion[column] * level
+        )
+        last = move
+        momentum = memory * momentum + gain * move
+        level = level * 0.995 + move
         out[k] = np.clip(move, -40, 40)
     return np.moveaxis(out, 0, -1), (variance, fast, slow, last, momentum, level)
 
 
-def _trend_and_season(rng: np.random.Generator, level: Array, ahead: Array, base: Array) -> tuple[Array, Array]:
+def _trend_and_season(
+    rng: np.random.Generator, level: Array, ahead: Array, base: Array
+) -> tuple[Array, Array]:
     """Replace one series in twenty by slope, sine and independent noise around them."""
-    length, horizon = level.shape[-1], ahead.shape[-1]
+    length = level.shape[-1]
+    horizon = ahead.shape[-1]
     size = (len(base), 1)
     chosen = rng.random(len(base)) < 0.05
     t = np.arange(length + horizon)
     period = rng.choice(PERIODS, size)
-    slope, swing = rng.normal(0, 0.3, size) * t, rng.uniform(0.5, 6, size)
+    slope = rng.normal(0, 0.3, size) * t
+    swing = rng.uniform(0.5, 6, size)
     curve = (slope + swing * np.sin(2 * np.pi * (t / period + rng.random(size)))) * base[:, None]
     past = curve[:, :length] + rng.normal(size=level.shape) * base[:, None]
     future = curve[:, None, length:] + rng.normal(size=ahead.shape) * base[:, None, None]
     return np.where(chosen[:, None], past, level), np.where(chosen[:, None, None], future, ahead)
 
 
-def _observe(rng: np.random.Generator, level: Array, ahead: Array, base: Array) -> tuple[Array, Array]:
-    """Bid-ask bounce, ticks and stale bars, the same market micro-structure before and after the last bar."""
+def _observe(
+    rng: np.random.Generator, level: Array, ahead: Array, base: Array
+) -> tuple[Array, Array]:
+    """Bid-ask bounce, ticks and stale bars, the same market micro-structure before and after
+    the last bar.
+    """
     batch = len(base)
     bounce = np.where(rng.random(batch) < 0.2, rng.uniform(0.0, 0.35, batch), 0.0) * base
     tick = np.where(rng.random(batch) < 0.15, rng.uniform(0.05, 0.8, batch), 0.0) * base
@@ -219,7 +275,8 @@ def _observe(rng: np.random.Generator, level: Array, ahead: Array, base: Array) 
         width = np.where(tick > 0, tick, 1.0)[column]
         return np.where(tick[column] > 0, np.round(noisy / width) * width, noisy)
 
-    past, future = seen(level), seen(ahead)
+    past = seen(level)
+    future = seen(ahead)
     held = rng.random(past.shape) < stale[:, None]
     held[:, 0] = False
     last_fresh = np.maximum.accumulate(np.where(held, 0, np.arange(past.shape[1])[None, :]), axis=1)

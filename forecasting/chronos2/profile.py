@@ -1,7 +1,7 @@
 """Settings of single symbols: JSON files, one a symbol, checked against a schema.
 
-`configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a missing file means the defaults. `forecasting.tune`
-writes them.
+`configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a missing file means the
+defaults. `forecasting.tune` writes them.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ Compile = Literal["auto"] | bool
 class Profile:
     """What turns a window into quantiles.
 
-    model: a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`, `@REVISION` pins it; none is
-    the shipped small checkpoint. context_length: own bars a window holds. augmentation: of the window before the model.
-    device: `auto` is CUDA where there is one. dtype: fp32 or bf16. compile: `torch.compile`; `auto` is on for CUDA, going
-    on without it where it fails, and off on CPU; `true` fails when the machine cannot.
+    model: a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`,
+    `@REVISION` pins it; none is the shipped small checkpoint. context_length: own bars a window
+    holds. augmentation: of the window before the model. device: `auto` is CUDA where there is one.
+    dtype: fp32 or bf16. compile: `torch.compile`; `auto` is on for CUDA, going on without it where
+    it fails, and off on CPU; `true` fails when the machine cannot.
     """
 
     model: str | None = None
@@ -42,9 +43,15 @@ class Profile:
     def __post_init__(self) -> None:
         if self.context_length < 3:
             raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
-        for name, known in (("augmentation", AUGMENTATIONS), ("dtype", get_args(Dtype)), ("device", get_args(Device))):
+        for name, known in (
+            ("augmentation", AUGMENTATIONS),
+            ("dtype", get_args(Dtype)),
+            ("device", get_args(Device)),
+        ):
             if getattr(self, name) not in known:
-                raise InputError(f"forecaster.{name}: {getattr(self, name)!r} is none of {', '.join(known)}")
+                raise InputError(
+                    f"forecaster.{name}: {getattr(self, name)!r} is none of {', '.join(known)}"
+                )
 
 
 class SymbolSettings(BaseModel):
@@ -99,5 +106,6 @@ def _read(path: Path) -> SymbolSettings:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"]) or "file"
         raise DataError(
-            f"{path}: {place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+            f"{path}: {place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got"
+            f" {problem['input']!r}"
         ) from error

@@ -1,7 +1,9 @@
-"""What settlement keeps and what it is told, as plain arrays: the account's state, the broker's rules, a day's rates.
+"""What settlement keeps and what it is told, as plain arrays: the account's state, the broker's
+rules, a day's rates.
 
-Records are numpy structured arrays, so that machine code reads them by name. USD and quantities are float64 on fixed
-grids (prices a tick, quantities a billionth, fees a millionth or a cent): sums of them stay exact to far below a cent.
+Records are numpy structured arrays, so that machine code reads them by name. USD and quantities are
+float64 on fixed grids (prices a tick, quantities a billionth, fees a millionth or a cent): sums of
+them stay exact to far below a cent.
 """
 
 from __future__ import annotations
@@ -17,17 +19,32 @@ Record = Any  # one row of a structured array, as machine code sees it
 
 MARKET, LIMIT, STOP, STOP_LIMIT, TRAILING = range(5)  # kinds of order
 DAY_ORDER, GTC, IOC, FOK, OPENING, CLOSING = range(6)  # times in force
-WAITING, WORKING, DONE, CANCELLED, EXPIRED = range(5)  # states: waiting for the order it belongs to, …
+WAITING, WORKING, DONE, CANCELLED, EXPIRED = range(
+    5
+)  # states: waiting for the order it belongs to, …
 BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT = range(4)  # why there is a fill
 NOBODY = -1
 QUANTUM = 1e9  # quantities are billionths
 
-FLOWS = ("interest", "fees", "other", "spread", "slippage", "coin_fees", "borrow", "rounding", "dividends")
+FLOWS = (
+    "interest",
+    "fees",
+    "other",
+    "spread",
+    "slippage",
+    "coin_fees",
+    "borrow",
+    "rounding",
+    "dividends",
+)
 ACCOUNT = np.dtype(
     [
         ("cash", "f8"),  # negative: borrowed
         ("unsettled", "f8"),  # net proceeds of stock trades that settle when the next session opens
-        ("day_fees", "f8"),  # regulatory fees charged today; their sum is rounded up to the cent at the close
+        (
+            "day_fees",
+            "f8",
+        ),  # regulatory fees charged today; their sum is rounded up to the cent at the close
         ("equity", "f8"),  # at the marks, like the next three
         ("stock", "f8"),  # gross
         ("coins", "f8"),
@@ -91,7 +108,10 @@ ORDER = np.dtype(
         ("parent", "i8"),  # row of the order it waits for, or NOBODY
         ("sibling", "i8"),  # row of the order that its fills reduce, or NOBODY
         ("takes_profit", "i8"),
-        ("reduces", "i8"),  # 1: it never opens, whatever has become of the position since it was sent
+        (
+            "reduces",
+            "i8",
+        ),  # 1: it never opens, whatever has become of the position since it was sent
         ("state", "i8"),
     ],
     align=True,
@@ -135,8 +155,9 @@ DAY = np.dtype(
 class Book(NamedTuple):
     """State of an account, changed in place by settlement.
 
-    account [1], holding [S], orders [K]. coin_volume [31]: USD traded in coins, by date modulo 31. tiers [N, 3]: the coin
-    venue's 30-day volume in USD, maker, taker. day_trades [4]: of the sessions before today's.
+    account [1], holding [S], orders [K]. coin_volume [31]: USD traded in coins, by date modulo 31.
+    tiers [N, 3]: the coin venue's 30-day volume in USD, maker, taker. day_trades [4]: of the
+    sessions before today's.
     """
 
     account: Records
@@ -150,18 +171,23 @@ class Book(NamedTuple):
 @inlined
 def on_grid(quantity: float) -> float:
     """The quantity as the nearest billionth; a whole one is there already."""
-    return float(quantity if quantity == np.floor(quantity) else np.rint(quantity * QUANTUM) / QUANTUM)
+    return float(
+        quantity if quantity == np.floor(quantity) else np.rint(quantity * QUANTUM) / QUANTUM
+    )
 
 
 def new_book(capital: float, holding: Records, tiers: Array) -> Book:
     """An account in cash. holding: what does not change about each symbol."""
-    account, holding = np.zeros(1, ACCOUNT), holding.copy()
+    account = np.zeros(1, ACCOUNT)
+    holding = holding.copy()
     for name in ("cash", "equity", "close_equity"):
         account[name] = capital
     account["maker"], account["taker"] = tiers[0, 1:]
     holding["mark"] = np.nan
     holding["room"] = np.inf
-    return Book(account, holding, np.zeros(0, ORDER), np.zeros(31), tiers, np.zeros(4, dtype=np.int64))
+    return Book(
+        account, holding, np.zeros(0, ORDER), np.zeros(31), tiers, np.zeros(4, dtype=np.int64)
+    )
 
 
 def new_tape(length: int) -> Records:

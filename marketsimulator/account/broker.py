@@ -1,4 +1,6 @@
-"""The simulated broker: an account on recorded bars, stepped from instant to instant by the settlement kernel."""
+"""The simulated broker: an account on recorded bars, stepped from instant to instant by the
+settlement kernel.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +49,28 @@ from trainingdata.instruments import Kind
 
 log = logging.getLogger(__name__)
 
-KINDS = {"market": MARKET, "limit": LIMIT, "stop": STOP, "stop_limit": STOP_LIMIT, "trailing_stop": TRAILING}
+KINDS = {
+    "market": MARKET,
+    "limit": LIMIT,
+    "stop": STOP,
+    "stop_limit": STOP_LIMIT,
+    "trailing_stop": TRAILING,
+}
 FORCES = {"day": DAY_ORDER, "gtc": GTC, "ioc": IOC, "fok": FOK, "opg": OPENING, "cls": CLOSING}
 State = Literal["held", "working", "filled", "canceled", "expired"]
-STATES: tuple[State, ...] = ("held", "working", "filled", "canceled", "expired")  # as the book numbers them
+STATES: tuple[State, ...] = (
+    "held",
+    "working",
+    "filled",
+    "canceled",
+    "expired",
+)  # as the book numbers them
 
 
 _NO_ORDERS = np.zeros(0, ORDER)
-_OF_ROW = itemgetter(*((ACCOUNT.names or ()).index(name) for name in ("cash", "equity", "stock", "coins", *FLOWS)))
+_OF_ROW = itemgetter(
+    *((ACCOUNT.names or ()).index(name) for name in ("cash", "equity", "stock", "coins", *FLOWS))
+)
 
 
 class _Standing(NamedTuple):
@@ -67,15 +83,22 @@ class _Standing(NamedTuple):
 
 
 class SimulatedBroker:
-    """An account on a panel's instants: `advance` to one, look at the `account`, `submit` orders, read the `row`.
+    """An account on a panel's instants: `advance` to one, look at the `account`, `submit` orders,
+    read the `row`.
 
-    A market order fills at the open of the bar that starts at that instant; what waits is met by the bars that follow.
+    A market order fills at the open of the bar that starts at that instant; what waits is met by
+    the bars that follow.
     """
 
-    def __init__(self, bars: Bars, line: Timeline, book: Book, first: int = 0, terms: OrderTerms = TERMS) -> None:
+    def __init__(
+        self, bars: Bars, line: Timeline, book: Book, first: int = 0, terms: OrderTerms = TERMS
+    ) -> None:
         """book: an account as it begins, whose arrays the broker takes over."""
         self.fills: list[Fill] = []
-        self._bars, self._line, self._book, self._terms = bars, line, book, terms
+        self._bars = bars
+        self._line = line
+        self._book = book
+        self._terms = terms
         self._symbol = {s: k for k, s in enumerate(bars.symbols)}
         self._orders: list[Order] = []
         self._numbers: dict[str, int] = {}
@@ -88,7 +111,9 @@ class SimulatedBroker:
         mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
 
     def advance(self, index: int) -> None:
-        """Move to a later instant of the panel: what has become known since, and what carrying the book costs."""
+        """Move to a later instant of the panel: what has become known since, and what carrying
+        the book costs.
+        """
         self._open()
         self._flows[...] = 0.0
         for step in range(self._index + 1, index + 1):
@@ -101,8 +126,10 @@ class SimulatedBroker:
 
     def account(self) -> Account:
         """The account at this instant, before its bars open."""
-        state, day = self._book.account[0], self._line.days[self._line.day[self._index]]
-        lends, standing = bool(state["equity"] >= day["margin_equity"]), self._standing()
+        state = self._book.account[0]
+        day = self._line.days[self._line.day[self._index]]
+        lends = bool(state["equity"] >= day["margin_equity"])
+        standing = self._standing()
         return Account(
             cash=float(state["cash"]),
             positions=standing.positions,
@@ -116,10 +143,15 @@ class SimulatedBroker:
         )
 
     def _standing(self) -> _Standing:
-        symbols, holding = self._bars.symbols, self._book.holding
+        symbols = self._bars.symbols
+        holding = self._book.holding
         return _Standing(
             {s: exact(q) for s, q in zip(symbols, holding["quantity"].tolist(), strict=True) if q},
-            {s: mark for s, mark in zip(symbols, holding["mark"].tolist(), strict=True) if mark == mark},
+            {
+                s: mark
+                for s, mark in zip(symbols, holding["mark"].tolist(), strict=True)
+                if mark == mark
+            },
             tuple(self._waiting()) if len(self._book.orders) else (),
         )
 
@@ -138,8 +170,12 @@ class SimulatedBroker:
         opens, volumes, volatility = self._open()
         first = len(self._book.orders)
         rows = self._book_rows(orders)
-        self._book = self._book._replace(orders=np.concatenate([self._book.orders, rows]) if first else rows)
-        line, t, tape = self._line, self._index, self._tape()
+        self._book = self._book._replace(
+            orders=np.concatenate([self._book.orders, rows]) if first else rows
+        )
+        line = self._line
+        t = self._index
+        tape = self._tape()
         day = line.days[line.day[t]]
         send(self._book, day, tape, t, first, opens, volumes, volatility, int(line.now[t]))
         new = self._record(tape)
@@ -149,7 +185,11 @@ class SimulatedBroker:
     def _takes(self, order: Order, standing: _Standing) -> bool:
         """Whether the venue would take an order; what it would not, it says."""
         used = order.client_order_id in self._numbers
-        why = "its client_order_id was used before" if used else refusal(order, None, standing, self._terms)
+        why = (
+            "its client_order_id was used before"
+            if used
+            else refusal(order, None, standing, self._terms)
+        )
         if why:
             log.warning("%s is refused: %s", order.client_order_id, why)
             self._book.account["refusals"] += 1
@@ -173,8 +213,11 @@ class SimulatedBroker:
         return None if np.isnan(price) else price
 
     def halt(self, symbol: str, halted: bool) -> None:
-        """Trading in a symbol stops after this instant, or goes on: while it is halted there are no bars of it."""
-        s, later = self._symbol[symbol], self._index + 1
+        """Trading in a symbol stops after this instant, or goes on: while it is halted there
+        are no bars of it.
+        """
+        s = self._symbol[symbol]
+        later = self._index + 1
         if self._recorded is None:
             self._recorded = self._line.bars
             self._line = self._line._replace(bars=self._recorded.copy())
@@ -183,7 +226,9 @@ class SimulatedBroker:
             self._opening[0][s] = np.nan
 
     def _note_states(self) -> None:
-        for number, state in zip(self._book.orders["number"].tolist(), self._book.orders["state"].tolist(), strict=True):
+        for number, state in zip(
+            self._book.orders["number"].tolist(), self._book.orders["state"].tolist(), strict=True
+        ):
             self._states[number] = STATES[state]
 
     def now(self) -> np.datetime64:
@@ -201,7 +246,9 @@ class SimulatedBroker:
             if item.symbol in symbols:
                 stock = item.kind is Kind.STOCK
                 step = item.increment
-                found[item.symbol] = Asset(item.symbol, True, item.shortable, stock, True, step, step)
+                found[item.symbol] = Asset(
+                    item.symbol, True, item.shortable, stock, True, step, step
+                )
         return found
 
     def cancel(self, client_order_ids: Iterable[str]) -> None:
@@ -209,13 +256,18 @@ class SimulatedBroker:
         wanted = set(client_order_ids)
         rows = self._book.orders
         for k in range(len(rows)):
-            if rows[k]["state"] <= WORKING and self._orders[rows[k]["number"]].client_order_id in wanted:
+            if (
+                rows[k]["state"] <= WORKING
+                and self._orders[rows[k]["number"]].client_order_id in wanted
+            ):
                 bound = (rows["parent"] == k) | (rows["sibling"] == k)
                 rows["state"][bound & (rows["state"] <= WORKING)] = CANCELLED
                 rows[k]["state"] = CANCELLED
 
     def deposit(self, usd: float) -> None:
-        """Cash that comes, or below 0 goes, from elsewhere: options, which this account does not hold itself."""
+        """Cash that comes, or below 0 goes, from elsewhere: options, which this account does
+        not hold itself.
+        """
         self._book.account["cash"] += usd
         self._book.account["equity"] += usd
 
@@ -226,8 +278,13 @@ class SimulatedBroker:
         return Row(self.now(), *_OF_ROW(state.item()))
 
     def margin_events(self) -> dict[str, int]:
-        """Margin calls, intraday deficits, freezes, and orders refused or cut, since the account began."""
-        return {name: int(self._book.account[name][0]) for name in ("margin_calls", "deficits", "freezes", "refusals")}
+        """Margin calls, intraday deficits, freezes, and orders refused or cut, since the
+        account began.
+        """
+        return {
+            name: int(self._book.account[name][0])
+            for name in ("margin_calls", "deficits", "freezes", "refusals")
+        }
 
     def _open(self) -> tuple[np.ndarray, ...]:
         """The bars that start at this instant, once: what waited for an open meets it."""
@@ -238,7 +295,9 @@ class SimulatedBroker:
         return self._opening
 
     def _tape(self) -> Records:
-        """Room for what one step can fill: a split and a liquidation a symbol, an order at an open and within a bar."""
+        """Room for what one step can fill: a split and a liquidation a symbol, an order at an
+        open and within a bar.
+        """
         self._book.account["fills"] = 0
         needed = 4 * (len(self._book.holding) + len(self._book.orders)) + len(self._line.actions)
         if len(self._room) < needed:
@@ -251,11 +310,14 @@ class SimulatedBroker:
         count = int(self._book.account["fills"][0])
         if count == 0:
             return new
-        symbols, instant = self._bars.symbols, self.now()
+        symbols = self._bars.symbols
+        instant = self.now()
         for _, number, why, s, q, price, fee in tape[:count].tolist():
             symbol = symbols[s]
             if number == NOBODY:
-                name = client_order_id("liquidation" if why == BY_LIQUIDATION else "split", instant, symbol, 0)
+                name = client_order_id(
+                    "liquidation" if why == BY_LIQUIDATION else "split", instant, symbol, 0
+                )
             else:
                 name = self._orders[number].client_order_id
             new.append(Fill(name, symbol, exact(q), price, fee, instant))
@@ -267,18 +329,24 @@ class SimulatedBroker:
         now = int(self._line.now[self._index])
         rows: list[tuple[float, ...]] = []
         for order in orders:
-            base, legs = len(self._book.orders) + len(rows), order.legs
+            base = len(self._book.orders) + len(rows)
+            legs = order.legs
             beside = order.or_stop is not None
             pair = (0, 1) if beside else (1, 2) if len(legs) == 2 else ()
             rows.append(self._book_row(order, now, sibling=base + 1 if beside else NOBODY))
             for place, leg in enumerate(legs, start=1):
                 sibling = base + sum(pair) - place if place in pair else NOBODY
                 # An exit waits for the order, and takes back what that fills.
-                rows.append(self._book_row(leg, now, parent=NOBODY if beside else base, sibling=sibling))
+                rows.append(
+                    self._book_row(leg, now, parent=NOBODY if beside else base, sibling=sibling)
+                )
         return np.array(rows, dtype=ORDER)
 
-    def _book_row(self, order: Order, now: int, *, parent: int = NOBODY, sibling: int = NOBODY) -> tuple[float, ...]:
-        exits, kind = parent != NOBODY, KINDS[order.type]
+    def _book_row(
+        self, order: Order, now: int, *, parent: int = NOBODY, sibling: int = NOBODY
+    ) -> tuple[float, ...]:
+        exits = parent != NOBODY
+        kind = KINDS[order.type]
         return (
             self._numbers[order.client_order_id],
             self._symbol[order.symbol],
@@ -298,10 +366,14 @@ class SimulatedBroker:
         )
 
     def _waiting(self) -> Iterable[Order]:
-        """Working orders with what is left of them; exits belong to what they take back, one beside another to that."""
+        """Working orders with what is left of them; exits belong to what they take back, one
+        beside another to that.
+        """
         for row in self._book.orders:
             order = self._orders[row["number"]]
-            alone = row["parent"] == NOBODY and not (order.type == "stop" and row["sibling"] != NOBODY)
+            alone = row["parent"] == NOBODY and not (
+                order.type == "stop" and row["sibling"] != NOBODY
+            )
             if row["state"] == WORKING and row["quantity"] != 0 and alone:
                 left: Decimal = exact(abs(float(row["quantity"])))
                 yield replace(order, qty=left, take_profit=None, stop_loss=None, or_stop=None)

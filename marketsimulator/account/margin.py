@@ -1,8 +1,10 @@
-"""What a position needs and what may still be bought. Alpaca's margin rules, on settlement's arrays.
+"""What a position needs and what may still be bought. Alpaca's margin rules, on settlement's
+arrays.
 
-Requirements and rules as published in autumn 2026 (initial 50 %; maintenance by price and side; 4× by day and 2× into the
-night from 2,000 USD of equity; coins are no collateral and are bought with cash that is not borrowed). Before 2026-06-04
-the pattern-day-trader rule (FINRA 4210) stood in the place of the intraday margin deficit.
+Requirements and rules as published in autumn 2026 (initial 50 %; maintenance by price and side; 4×
+by day and 2× into the night from 2,000 USD of equity; coins are no collateral and are bought with
+cash that is not borrowed). Before 2026-06-04 the pattern-day-trader rule (FINRA 4210) stood in the
+place of the intraday margin deficit.
 """
 
 from __future__ import annotations
@@ -18,15 +20,20 @@ PATTERN_EQUITY = 25_000.0  # USD at the last close, for day trading on margin
 PATTERN_TRADES = 3  # day trades in five sessions that a smaller account may make
 CLOSING_ONLY = 6.0  # gross over equity
 SHORT_BUFFER = 1.03  # of the ask that a short sale needs as buying power
-CONCENTRATED, CONCENTRATED_DEBIT = 0.7, 100_000.0
-DE_MINIMIS, DE_MINIMIS_SHARE = 1_000.0, 0.05  # USD, and of equity: a deficit not above the lesser is forgiven
-DEFICIT_CLOSES, FREEZE_DAYS = 2, 90
+CONCENTRATED = 0.7
+CONCENTRATED_DEBIT = 100_000.0
+DE_MINIMIS = 1_000.0
+DE_MINIMIS_SHARE = 0.05  # USD, and of equity: a deficit not above the lesser is forgiven
+DEFICIT_CLOSES = 2
+FREEZE_DAYS = 90
 CALL_BUFFER = 0.95  # a liquidation brings the requirement to this share of equity
 
 
 @compiled
 def maintenance(quantity: float, mark: float, special: float) -> float:
-    """USD that one stock position needs overnight; special: a rate that stands above the table's."""
+    """USD that one stock position needs overnight; special: a rate that stands above the
+    table's.
+    """
     size = abs(quantity)
     value = size * mark
     if quantity < 0:
@@ -40,7 +47,9 @@ def maintenance(quantity: float, mark: float, special: float) -> float:
 
 @compiled
 def required(book: Book, leverage: float) -> float:
-    """USD that all stock positions need: maintenance; with a leverage above 0, an ordinary stock needs 1 / leverage."""
+    """USD that all stock positions need: maintenance; with a leverage above 0, an ordinary
+    stock needs 1 / leverage.
+    """
     account = book.account[0]
     concentrated = account.cash <= -CONCENTRATED_DEBIT
     total = 0.0
@@ -62,15 +71,19 @@ def required(book: Book, leverage: float) -> float:
 def unborrowed(account: Record) -> float:
     """USD that may buy coins, below zero where there is none: settled cash that nobody has lent.
 
-    What shorts were sold for is collateral, what other sales brought today has not settled. A short that was sold today is
-    both, and is taken off once.
+    What shorts were sold for is collateral, what other sales brought today has not settled. A short
+    that was sold today is both, and is taken off once.
     """
-    return float(account.cash - account.proceeds - max(account.unsettled - account.fresh_proceeds, 0.0))
+    return float(
+        account.cash - account.proceeds - max(account.unsettled - account.fresh_proceeds, 0.0)
+    )
 
 
 @inlined
 def buying_power(account: Record, held: Record, day: Record, short: bool) -> float:
-    """USD of exposure that may be added in a symbol: unborrowed settled cash for a coin, margin for a stock."""
+    """USD of exposure that may be added in a symbol: unborrowed settled cash for a coin, margin
+    for a stock.
+    """
     if held.crypto:
         return unborrowed(account) - float(account.reserved_cash)
     own: float = account.equity - account.coins
@@ -92,15 +105,19 @@ def buying_power(account: Record, held: Record, day: Record, short: bool) -> flo
 
 @compiled
 def open_margin(book: Book, day: Record) -> None:
-    """A session opens: what was opened yesterday is no day trade any more, and day-trading power is granted anew.
+    """A session opens: what was opened yesterday is no day trade any more, and day-trading power is
+    granted anew.
 
-    Day-trading buying power is leverage times what the last close's equity exceeds its requirement by.
+    Day-trading buying power is leverage times what the last close's equity exceeds its requirement
+    by.
     """
-    account, days = book.account[0], book.day_trades
+    account = book.account[0]
+    days = book.day_trades
     for k in range(len(days) - 1, 0, -1):
         days[k] = days[k - 1]
     days[0] = account.trades_today
-    account.trades_today, account.trades_before = 0, days.sum()
+    account.trades_today = 0
+    account.trades_before = days.sum()
     for s in range(len(book.holding)):
         book.holding[s].opened = 0.0
     if day.pattern_rule:
@@ -109,7 +126,9 @@ def open_margin(book: Book, day: Record) -> None:
 
 @compiled
 def note_deficit(book: Book, day: Record) -> None:
-    """While the market is open: what positions need by day beyond equity is an intraday margin deficit."""
+    """While the market is open: what positions need by day beyond equity is an intraday margin
+    deficit.
+    """
     account = book.account[0]
     own = account.equity - account.coins
     if account.stock <= own:
@@ -124,10 +143,11 @@ def note_deficit(book: Book, day: Record) -> None:
 
 @compiled
 def close_margin(book: Book, day: Record) -> None:
-    """A session closes: a deficit is met, or ages and freezes the account; too little equity is a margin call.
+    """A session closes: a deficit is met, or ages and freezes the account; too little equity is a
+    margin call.
 
-    The broker answers a call at the next open: it closes the same share of every stock position. What has no open then stays
-    called. Each close states anew what a call that still stands is for.
+    The broker answers a call at the next open: it closes the same share of every stock position.
+    What has no open then stays called. Each close states anew what a call that still stands is for.
     """
     account = book.account[0]
     own = account.equity - account.coins
@@ -152,7 +172,8 @@ def close_margin(book: Book, day: Record) -> None:
     for s in range(len(book.holding)):
         held = book.holding[s]
         if not held.crypto:
-            size, step = abs(held.quantity), held.increment
+            size = abs(held.quantity)
+            step = held.increment
             held.called = min(on_grid(np.ceil(size * share / step - 1e-9) * step), size)
 
 

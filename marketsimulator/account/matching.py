@@ -1,10 +1,12 @@
-"""When an order fills: market orders at an open, the others where a bar trades through them, to their disadvantage.
+"""When an order fills: market orders at an open, the others where a bar trades through them, to
+their disadvantage.
 
-A bar is read as its open, then the extreme that hurts the position held, then the other one. A limit fills at its price
-once the bar has traded beyond it, a stop from its price on (or the open that gapped past it), a stop-limit waits as a
-limit for the next bar where it cannot fill at once. A trailing stop follows the opens and the better extremes, and is met
-as a stop before it moves. Orders on the open and on the close know only the session's first open and its last close. An
-order knows no bar that starts before it was sent.
+A bar is read as its open, then the extreme that hurts the position held, then the other one. A
+limit fills at its price once the bar has traded beyond it, a stop from its price on (or the open
+that gapped past it), a stop-limit waits as a limit for the next bar where it cannot fill at once. A
+trailing stop follows the opens and the better extremes, and is met as a stop before it moves.
+Orders on the open and on the close know only the session's first open and its last close. An order
+knows no bar that starts before it was sent.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ from marketsimulator.account.impact import away
 from marketsimulator.account.margin import buying_power
 from marketsimulator.account.settlement import allowed, settle, trade
 
-LOW, HIGH = 0, 1
+LOW = 0
+HIGH = 1
 
 
 @compiled
@@ -53,13 +56,15 @@ def send(
     volatility: Array,
     now: int,
 ) -> None:
-    """Orders from row `first` on reach the broker, in their order: refused, filled at the open that comes now, or waiting.
+    """Orders from row `first` on reach the broker, in their order: refused, filled at the open that
+    comes now, or waiting.
 
     opens [S]: of bars that start now, NaN where none does. now: the instant (ns).
     """
     for k in range(first, len(book.orders)):
         order = book.orders[k]
-        s, kind = order.symbol, order.kind
+        s = order.symbol
+        kind = order.kind
         if order.parent != NOBODY or order.state == CANCELLED:
             continue
         order.state = WORKING
@@ -91,7 +96,8 @@ def open_waiting(
     starts: Index,
     first: bool,
 ) -> None:
-    """Waiting orders meet the opens [S], NaN where there is none, of bars that start at `starts` (ns; stocks, coins).
+    """Waiting orders meet the opens [S], NaN where there is none, of bars that start at `starts`
+    (ns; stocks, coins).
 
     first: whether the stocks' begin their session.
     """
@@ -99,7 +105,12 @@ def open_waiting(
         order = book.orders[k]
         s = order.symbol
         start = starts[book.holding[s].crypto]
-        if order.state != WORKING or np.isnan(opens[s]) or order.since > start or order.force == CLOSING:
+        if (
+            order.state != WORKING
+            or np.isnan(opens[s])
+            or order.since > start
+            or order.force == CLOSING
+        ):
             continue
         if order.force == OPENING and not first:
             continue
@@ -121,9 +132,11 @@ def trade_through(
     starts: Index,
     now: int,
 ) -> None:
-    """Waiting orders meet the rest of the bars [S] that are known `now`, which started at `starts` (ns; stocks, coins).
+    """Waiting orders meet the rest of the bars [S] that are known `now`, which started at `starts`
+    (ns; stocks, coins).
 
-    The worse extreme for what is held comes first; last, stops of positions that the bar itself opened meet the other.
+    The worse extreme for what is held comes first; last, stops of positions that the bar itself
+    opened meet the other.
     """
     for s in range(len(highs)):
         if np.isnan(highs[s]):
@@ -134,7 +147,11 @@ def trade_through(
             price = lows[s] if side == LOW else highs[s]
             for k in range(len(book.orders)):
                 order = book.orders[k]
-                if order.symbol != s or order.state != WORKING or order.since > starts[book.holding[s].crypto]:
+                if (
+                    order.symbol != s
+                    or order.state != WORKING
+                    or order.since > starts[book.holding[s].crypto]
+                ):
                     continue
                 if order.force == OPENING or order.force == CLOSING:
                     continue
@@ -145,19 +162,33 @@ def trade_through(
 
 @compiled
 def meet_close(
-    book: Book, day: Record, tape: Records, at: int, closes: Array, volumes: Array, volatility: Array, now: int
+    book: Book,
+    day: Record,
+    tape: Records,
+    at: int,
+    closes: Array,
+    volumes: Array,
+    volatility: Array,
+    now: int,
 ) -> None:
     """Orders on the close meet the closes [S] of the bars that end a session `now` (ns)."""
     for k in range(len(book.orders)):
         order = book.orders[k]
         s = order.symbol
-        if order.state == WORKING and order.force == CLOSING and order.since < now and not np.isnan(closes[s]):
+        if (
+            order.state == WORKING
+            and order.force == CLOSING
+            and order.since < now
+            and not np.isnan(closes[s])
+        ):
             _meet_open(book, day, tape, at, k, closes[s], volumes[s], volatility[s], now)
 
 
 @compiled
 def _trailed(order: Record, price: float) -> float:
-    """Where a trailing stop stands once the price has been there: it never moves away from the market."""
+    """Where a trailing stop stands once the price has been there: it never moves away from the
+    market.
+    """
     behind = order.trail + order.trail_share * price
     stop = price + behind if order.quantity > 0 else price - behind
     if np.isnan(order.stop):
@@ -167,10 +198,19 @@ def _trailed(order: Record, price: float) -> float:
 
 @compiled
 def _meet_open(
-    book: Book, day: Record, tape: Records, at: int, k: int, open_: float, volume: float, volatility: float, now: int
+    book: Book,
+    day: Record,
+    tape: Records,
+    at: int,
+    k: int,
+    open_: float,
+    volume: float,
+    volatility: float,
+    now: int,
 ) -> None:
     order = book.orders[k]
-    s, buys = order.symbol, order.quantity > 0
+    s = order.symbol
+    buys = order.quantity > 0
     if _has_nothing_to_reduce(book, k):
         return
     if order.kind == STOP or order.kind == STOP_LIMIT or order.kind == TRAILING:
@@ -184,12 +224,26 @@ def _meet_open(
         if (quote > order.limit) if buys else (quote < order.limit):
             return
     _reserve(book, k)
-    account, held = book.account[0], book.holding[s]
+    account = book.account[0]
+    held = book.holding[s]
     if order.force == FOK:
         price = away(held, open_, order.quantity, volume, volatility)
         if allowed(account, held, day, order.quantity, price) != order.quantity:
             return
-    q = trade(account, held, day, tape, at, order.number, BY_ORDER, s, order.quantity, open_, volume, volatility)
+    q = trade(
+        account,
+        held,
+        day,
+        tape,
+        at,
+        order.number,
+        BY_ORDER,
+        s,
+        order.quantity,
+        open_,
+        volume,
+        volatility,
+    )
     _filled(book, tape, k, q, now)
     _end_at_zero(book, k, q)
 
@@ -207,9 +261,13 @@ def _meet_extreme(
     volatility: float,
     end: int,
 ) -> None:
-    """One order against one extreme of a bar: bids and sell stops meet lows, offers and buy stops highs."""
-    account, order = book.account[0], book.orders[k]
-    s, buys = order.symbol, order.quantity > 0
+    """One order against one extreme of a bar: bids and sell stops meet lows, offers and buy
+    stops highs.
+    """
+    account = book.account[0]
+    order = book.orders[k]
+    s = order.symbol
+    buys = order.quantity > 0
     held = book.holding[s]
     if _has_nothing_to_reduce(book, k):
         return
@@ -219,23 +277,54 @@ def _meet_extreme(
         _reserve(book, k)
         q = allowed(account, held, day, order.quantity, order.limit)
         if q != 0.0:
-            settle(account, held, day, tape, at, order.number, BY_ORDER, s, q, order.limit, order.limit, True)
+            settle(
+                account,
+                held,
+                day,
+                tape,
+                at,
+                order.number,
+                BY_ORDER,
+                s,
+                q,
+                order.limit,
+                order.limit,
+                True,
+            )
             _filled(book, tape, k, q, end)
             _end_at_zero(book, k, q)
         return
     if order.kind == TRAILING and (side == HIGH) != buys:
         order.stop = _trailed(order, price)
-    if order.kind == MARKET or (side == HIGH) != buys or ((price < order.stop) if buys else (price > order.stop)):
+    if (
+        order.kind == MARKET
+        or (side == HIGH) != buys
+        or ((price < order.stop) if buys else (price > order.stop))
+    ):
         return
     if order.kind == STOP_LIMIT:
         quote = away(held, order.stop, order.quantity, volume, volatility)
         if (quote > order.limit) if buys else (quote < order.limit):
-            order.kind, order.since = LIMIT, end
+            order.kind = LIMIT
+            order.since = end
             return
     reference = order.stop
     order.kind = LIMIT if order.kind == STOP_LIMIT else MARKET
     _reserve(book, k)
-    q = trade(account, held, day, tape, at, order.number, BY_ORDER, s, order.quantity, reference, volume, volatility)
+    q = trade(
+        account,
+        held,
+        day,
+        tape,
+        at,
+        order.number,
+        BY_ORDER,
+        s,
+        order.quantity,
+        reference,
+        volume,
+        volatility,
+    )
     _filled(book, tape, k, q, end)
     _end_at_zero(book, k, q)
     if order.state == WORKING:
@@ -246,12 +335,13 @@ def _meet_extreme(
 def _filled(book: Book, tape: Records, k: int, q: float, at: int) -> None:
     """q of order k is done: its sibling shrinks, what waited for it works from here on.
 
-    A stop that protects works within the same bar, from the entry's price where that is past it already; an order that
-    takes profit works only from `at` on.
+    A stop that protects works within the same bar, from the entry's price where that is past it
+    already; an order that takes profit works only from `at` on.
     """
     if q == 0.0:
         return
-    order, price = book.orders[k], tape[book.account[0].fills - 1].price  # no coin has exits: no fee in coin comes after
+    order = book.orders[k]
+    price = tape[book.account[0].fills - 1].price  # no coin has exits: no fee in coin comes after
     order.quantity = on_grid(order.quantity - q)
     if order.quantity == 0.0:
         order.state = DONE
@@ -272,7 +362,9 @@ def _filled(book: Book, tape: Records, k: int, q: float, at: int) -> None:
 
 @compiled
 def _has_nothing_to_reduce(book: Book, k: int) -> bool:
-    """Whether order k only reduces and the broker has closed its position since: it ends, and opens nothing."""
+    """Whether order k only reduces and the broker has closed its position since: it ends, and
+    opens nothing.
+    """
     order = book.orders[k]
     if order.reduces and book.holding[order.symbol].quantity * order.quantity >= 0.0:
         _cancel(book, k)
@@ -306,12 +398,19 @@ def _washes(book: Book, k: int) -> bool:
     order = book.orders[k]
     for j in range(len(book.orders)):
         other = book.orders[j]
-        if j == k or other.state != WORKING or other.symbol != order.symbol or other.quantity * order.quantity >= 0:
+        if (
+            j == k
+            or other.state != WORKING
+            or other.symbol != order.symbol
+            or other.quantity * order.quantity >= 0
+        ):
             continue
         if order.kind == MARKET or other.kind == MARKET:
             return True
         if order.kind == LIMIT and other.kind == LIMIT:
-            bid, ask = (order.limit, other.limit) if order.quantity > 0 else (other.limit, order.limit)
+            bid, ask = (
+                (order.limit, other.limit) if order.quantity > 0 else (other.limit, order.limit)
+            )
             if bid >= ask:
                 return True
     return False
@@ -341,9 +440,12 @@ def _price_of(book: Book, k: int) -> float:
 
 @compiled
 def _reserve(book: Book, k: int) -> None:
-    """What the working orders ahead of order k, that open, would take of buying power: first come, first served."""
+    """What the working orders ahead of order k, that open, would take of buying power: first
+    come, first served.
+    """
     account = book.account[0]
-    cash, stock = 0.0, 0.0
+    cash = 0.0
+    stock = 0.0
     for j in range(k):
         order = book.orders[j]
         if order.state != WORKING or book.holding[order.symbol].quantity * order.quantity < 0:
@@ -353,4 +455,5 @@ def _reserve(book: Book, k: int) -> None:
             cash += worth
         else:
             stock += worth
-    account.reserved_cash, account.reserved_stock = cash, stock
+    account.reserved_cash = cash
+    account.reserved_stock = stock

@@ -1,7 +1,9 @@
-"""Towards target quantities at the opens that come now, compiled: what `rebalance` and `place` do with orders.
+"""Towards target quantities at the opens that come now, compiled: what `rebalance` and `place` do
+with orders.
 
-Reductions first, by symbol; then, once all of them have filled whole, coin purchases and the rest. A change of sign is a
-close and an opening. What is traded is in whole increments, unless it closes a position. Large coin orders go out in parts.
+Reductions first, by symbol; then, once all of them have filled whole, coin purchases and the rest.
+A change of sign is a close and an opening. What is traded is in whole increments, unless it closes
+a position. Large coin orders go out in parts.
 """
 
 from __future__ import annotations
@@ -33,19 +35,34 @@ def move(
 ) -> None:
     """Send what brings every symbol [S] from what was held when it was decided to its target.
 
-    before [S]: held then; what the broker has closed since does not change the orders. opens [S]: NaN where no bar starts.
-    largest: USD of one coin order at most. turn [S]: room to line up the symbols whose turn it is.
+    before [S]: held then; what the broker has closed since does not change the orders. opens [S]:
+    NaN where no bar starts. largest: USD of one coin order at most. turn [S]: room to line up the
+    symbols whose turn it is.
     """
-    done, coins = True, holding["crypto"].sum()
+    done = True
+    coins = holding["crypto"].sum()
     for k in range(_line_up_reductions(before, targets, turn)):
         s = turn[k]
         held = holding[s]
-        fewer, wanted = _change(before[s], targets[s], held.increment), -before[s]
+        fewer = _change(before[s], targets[s], held.increment)
+        wanted = -before[s]
         if targets[s] * before[s] > 0.0:
             wanted = fewer
         filled = 0.0
         if not np.isnan(opens[s]) and wanted != 0.0 and held.quantity * wanted < 0.0:
-            filled = _in_parts(account, held, day, tape, at, s, wanted, opens[s], volumes[s], volatility[s], largest)
+            filled = _in_parts(
+                account,
+                held,
+                day,
+                tape,
+                at,
+                s,
+                wanted,
+                opens[s],
+                volumes[s],
+                volatility[s],
+                largest,
+            )
         done = done and abs(filled) >= abs(wanted) * WHOLE
     if not done:
         return
@@ -56,14 +73,27 @@ def move(
             start = 0.0 if targets[s] * before[s] < 0.0 else before[s]
             wanted = _change(start, targets[s], held.increment)
             if wanted != 0.0:
-                _in_parts(account, held, day, tape, at, s, wanted, opens[s], volumes[s], volatility[s], largest)
+                _in_parts(
+                    account,
+                    held,
+                    day,
+                    tape,
+                    at,
+                    s,
+                    wanted,
+                    opens[s],
+                    volumes[s],
+                    volatility[s],
+                    largest,
+                )
 
 
 @inlined
 def _line_up_reductions(before: Array, targets: Array, turn: Index) -> int:
     """How many symbols are held less, or the other way round; their numbers stand in `turn`.
 
-    Which they are is a coin toss to the processor, so it is added up, not branched on; so are the openings.
+    Which they are is a coin toss to the processor, so it is added up, not branched on; so are the
+    openings.
     """
     count = 0
     for s in range(len(targets)):
@@ -73,8 +103,12 @@ def _line_up_reductions(before: Array, targets: Array, turn: Index) -> int:
 
 
 @inlined
-def _line_up_openings(holding: Records, before: Array, targets: Array, opens: Array, kind: int, turn: Index) -> int:
-    """How many symbols that have an open, coins for kind 1, are held more, or the other way round."""
+def _line_up_openings(
+    holding: Records, before: Array, targets: Array, opens: Array, kind: int, turn: Index
+) -> int:
+    """How many symbols that have an open, coins for kind 1, are held more, or the other way
+    round.
+    """
     count = 0
     for s in range(len(targets)):
         turn[count] = s
@@ -86,20 +120,25 @@ def _line_up_openings(holding: Records, before: Array, targets: Array, opens: Ar
 
 @inlined
 def fills_at_most(holding: Records, targets: Array, largest: float) -> int:
-    """How many fills `move` can write: two a stock; for every part of a coin order itself and its fee in coin.
+    """How many fills `move` can write: two a stock; for every part of a coin order itself and its
+    fee in coin.
 
     Whole increments make parts smaller than `largest`, but never as small as half of it.
     """
     count = 4.0 * len(targets)
     for s in range(len(targets)):
         if holding[s].crypto and not np.isnan(holding[s].mark):
-            count += 4.0 * np.ceil(abs(targets[s] - holding[s].quantity) / most_coins(largest, holding[s].mark))
+            count += 4.0 * np.ceil(
+                abs(targets[s] - holding[s].quantity) / most_coins(largest, holding[s].mark)
+            )
     return int(count)
 
 
 @inlined
 def with_room(tape: Records, written: int, more: int) -> Records:
-    """The tape, or a longer one that begins with what is written, with room for so many more fills."""
+    """The tape, or a longer one that begins with what is written, with room for so many more
+    fills.
+    """
     if written + more <= len(tape):
         return tape
     longer = np.zeros(2 * (written + more), tape.dtype)
@@ -121,18 +160,25 @@ def _in_parts(
     volatility: float,
     largest: float,
 ) -> float:
-    """One order, or the parts of a coin order that is worth more than `largest` USD; the signed quantity that filled."""
+    """One order, or the parts of a coin order that is worth more than `largest` USD; the signed
+    quantity that filled.
+    """
     most = most_coins(largest, held.mark)
     if not held.crypto or abs(wanted) <= most:
-        return trade(account, held, day, tape, at, NOBODY, BY_ORDER, s, wanted, open_, volume, volatility)
-    step, filled = held.increment, 0.0
+        return trade(
+            account, held, day, tape, at, NOBODY, BY_ORDER, s, wanted, open_, volume, volatility
+        )
+    step = held.increment
+    filled = 0.0
     steps = abs(whole_steps(wanted, step))
     rest = on_grid(abs(wanted) - steps * step)  # below 0 for what is a billionth short of a step
     count = part_count(steps, rest, most, step)
     for k in range(count):
         part = on_grid(part_steps(steps, count, k) * step + (rest if k == count - 1 else 0.0))
         signed = part if wanted > 0 else -part
-        filled += trade(account, held, day, tape, at, NOBODY, BY_ORDER, s, signed, open_, volume, volatility)
+        filled += trade(
+            account, held, day, tape, at, NOBODY, BY_ORDER, s, signed, open_, volume, volatility
+        )
     return filled
 
 
@@ -144,6 +190,8 @@ def _change(start: float, end: float, step: float) -> float:
 
 @inlined
 def whole_quantity(quantity: float, step: float) -> float:
-    """The largest multiple of `step` that is no further from zero than `quantity`, on the grid of quantities."""
+    """The largest multiple of `step` that is no further from zero than `quantity`, on the grid
+    of quantities.
+    """
     steps = whole_steps(quantity, step)
     return steps if step == 1.0 else on_grid(steps * step)

@@ -1,10 +1,13 @@
-"""The settlement kernel: fills, fees, interest, borrow, corporate actions and margin calls, one bar at a time.
+"""The settlement kernel: fills, fees, interest, borrow, corporate actions and margin calls, one bar
+at a time.
 
-Everything that moves an account goes through these functions. `SimulatedBroker` steps them, compiled loops call them;
-both keep the same ledger. They know no symbols, clocks or configuration, and change the book they are given in place.
-What runs once a fill takes records, not arrays: a record is one pointer, an array is counted at every call.
+Everything that moves an account goes through these functions. `SimulatedBroker` steps them,
+compiled loops call them; both keep the same ledger. They know no symbols, clocks or configuration,
+and change the book they are given in place. What runs once a fill takes records, not arrays: a
+record is one pointer, an array is counted at every call.
 
-A fill never beats its reference price: half-spread and slippage and the rounding to a tick go against the trader.
+A fill never beats its reference price: half-spread and slippage and the rounding to a tick go
+against the trader.
 """
 
 from __future__ import annotations
@@ -30,17 +33,26 @@ from marketsimulator.account.book import (
     on_grid,
 )
 from marketsimulator.account.impact import away, note_taken
-from marketsimulator.account.margin import SHORT_BUFFER, buying_power, call_is_met, clear_call, close_margin, open_margin
+from marketsimulator.account.margin import (
+    SHORT_BUFFER,
+    buying_power,
+    call_is_met,
+    clear_call,
+    close_margin,
+    open_margin,
+)
 
 
 @inlined
 def allowed(account: Record, held: Record, day: Record, wanted: float, price: float) -> float:
-    """The part of an order that this bar's volume, the position's side and buying power let through.
+    """The part of an order that this bar's volume, the position's side and buying power let
+    through.
 
-    wanted is whole billionths, and so is the answer. An order against a position stops at zero, and needs no buying power.
-    A coin is never sold short.
+    wanted is whole billionths, and so is the answer. An order against a position stops at zero, and
+    needs no buying power. A coin is never sold short.
     """
-    q, step = abs(wanted), held.increment
+    q = abs(wanted)
+    step = held.increment
     reduces = held.quantity * wanted < 0
     if reduces:
         q = min(q, abs(held.quantity))
@@ -55,22 +67,35 @@ def allowed(account: Record, held: Record, day: Record, wanted: float, price: fl
         power = buying_power(account, held, day, wanted < 0)
         if q * unit > power:
             account.refusals += 1
-            q = min(q, on_grid(np.floor(max(power, 0.0) / unit / step + 1e-9) * step)) if day.cuts else 0.0
+            q = (
+                min(q, on_grid(np.floor(max(power, 0.0) / unit / step + 1e-9) * step))
+                if day.cuts
+                else 0.0
+            )
     return q if wanted > 0 else -q
 
 
 @inlined
-def charge(account: Record, held: Record, day: Record, q: float, price: float, maker: bool) -> float:
-    """USD that a fill costs in fees; a coin purchase pays in coin instead. Notes what the day has to sum up."""
+def charge(
+    account: Record, held: Record, day: Record, q: float, price: float, maker: bool
+) -> float:
+    """USD that a fill costs in fees; a coin purchase pays in coin instead.
+
+    Notes what the day has to sum up.
+    """
     size = abs(q)
-    notional, fee = size * price, 0.0
+    notional = size * price
+    fee = 0.0
     commission = notional * day.commission + size * day.commission_per_share
     if commission > 0.0:
         fee = np.ceil(commission * 1e6 - 1e-6) / 1e6
     if held.crypto:
         account.coins_traded += notional
         if q < 0:
-            fee += np.ceil(notional * (account.maker if maker else account.taker) * 100.0 - 1e-6) / 100.0
+            fee += (
+                np.ceil(notional * (account.maker if maker else account.taker) * 100.0 - 1e-6)
+                / 100.0
+            )
         return fee
     regulatory = size * day.cat
     if q < 0:
@@ -96,7 +121,8 @@ def settle(
     reference: float,
     maker: bool,
 ) -> None:
-    """A fill of q at price moves cash, position and what depends on them, and is written on the tape.
+    """A fill of q at price moves cash, position and what depends on them, and is written on the
+    tape.
 
     reference: the price before spread and slippage; a maker's is his own.
     """
@@ -158,36 +184,50 @@ def trade(
 @inlined
 def mark(account: Record, holding: Records, closes: Array) -> None:
     """Value every position at its last known close; closes [S], NaN where none is new."""
-    value, stock, coins = 0.0, 0.0, 0.0
+    value = 0.0
+    stock = 0.0
+    coins = 0.0
     for s in range(len(closes)):
         held = holding[s]
         if not np.isnan(closes[s]):
             held.mark = closes[s]
-        price, quantity = held.mark, held.quantity
-        worth = quantity * price if quantity != 0.0 else 0.0  # a choice between two values is no branch to mispredict
+        price = held.mark
+        quantity = held.quantity
+        worth = (
+            quantity * price if quantity != 0.0 else 0.0
+        )  # a choice between two values is no branch to mispredict
         value += worth
         if held.crypto:
             coins += worth
         else:
             stock += abs(worth)
-    account.equity, account.stock, account.coins = account.cash + value, stock, coins
+    account.equity = account.cash + value
+    account.stock = stock
+    account.coins = coins
 
 
 @compiled
 def start_bar(book: Book, day: Record, volumes: Array) -> None:
-    """Bars start, [S] with NaN where none does: so much of each may fill, and nothing has been traded in it."""
+    """Bars start, [S] with NaN where none does: so much of each may fill, and nothing has been
+    traded in it.
+    """
     for s in range(len(volumes)):
         if not np.isnan(volumes[s]):
             held = book.holding[s]
             held.room = volumes[s] * day.volume_share if day.volume_share < np.inf else np.inf
-            held.bought, held.sold = 0.0, 0.0
+            held.bought = 0.0
+            held.sold = 0.0
 
 
 @compiled
-def liquidate(book: Book, day: Record, tape: Records, at: int, opens: Array, volumes: Array, volatility: Array) -> None:
-    """The broker closes what is called, at these opens; NaN where a stock has none, which stays called.
+def liquidate(
+    book: Book, day: Record, tape: Records, at: int, opens: Array, volumes: Array, volatility: Array
+) -> None:
+    """The broker closes what is called, at these opens; NaN where a stock has none, which stays
+    called.
 
-    A call ends by what was closed, or once equity covers what is left (a deposit, coins that were sold, prices).
+    A call ends by what was closed, or once equity covers what is left (a deposit, coins that were
+    sold, prices).
     """
     account = book.account[0]
     if account.called == 0:
@@ -200,7 +240,20 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: Array, vol
         held = book.holding[s]
         if held.called > 0.0 and not np.isnan(opens[s]):
             wanted = -held.called if held.quantity > 0 else held.called
-            trade(account, held, day, tape, at, NOBODY, BY_LIQUIDATION, s, wanted, opens[s], volumes[s], volatility[s])
+            trade(
+                account,
+                held,
+                day,
+                tape,
+                at,
+                NOBODY,
+                BY_LIQUIDATION,
+                s,
+                wanted,
+                opens[s],
+                volumes[s],
+                volatility[s],
+            )
         if held.called > 0.0:
             standing = 1
     account.called = standing
@@ -220,11 +273,13 @@ def open_session(book: Book, day: Record) -> None:
 
 @compiled
 def close_session(book: Book, day: Record, nights: int) -> None:
-    """Carry the book over `nights` from a session that has closed: interest, borrow, the day's fees; then margin.
+    """Carry the book over `nights` from a session that has closed: interest, borrow, the day's
+    fees; then margin.
 
-    The debit is what open shorts were sold for less cash, if above zero (a short sale's proceeds do not reduce it); it
-    and a short's value pay their yearly rate / 360 a night, idle cash earns its own. Regulatory fees, SEC, TAF and CAT
-    together, are rounded up to the cent. Orders for the day expire.
+    The debit is what open shorts were sold for less cash, if above zero (a short sale's proceeds do
+    not reduce it); it and a short's value pay their yearly rate / 360 a night, idle cash earns its
+    own. Regulatory fees, SEC, TAF and CAT together, are rounded up to the cent. Orders for the day
+    expire.
     """
     account = book.account[0]
     cash = account.cash
@@ -233,7 +288,9 @@ def close_session(book: Book, day: Record, nights: int) -> None:
     if day.settles_late:
         cash -= account.unsettled - (0.0 if day.credits_shorts else account.fresh_proceeds)
     share = nights / DAYS_A_YEAR
-    interest, idle, borrow = 0.0, 0.0, 0.0
+    interest = 0.0
+    idle = 0.0
+    borrow = 0.0
     if cash < 0.0:
         interest = np.ceil(-cash * day.interest_rate * share * 100.0 - 1e-6) / 100.0
     else:
@@ -241,7 +298,10 @@ def close_session(book: Book, day: Record, nights: int) -> None:
     for s in range(len(book.holding)):
         held = book.holding[s]
         if held.quantity < 0.0 and held.borrow_rate > 0.0:
-            borrow += np.ceil(-held.quantity * held.mark * held.borrow_rate * share * 100.0 - 1e-6) / 100.0
+            borrow += (
+                np.ceil(-held.quantity * held.mark * held.borrow_rate * share * 100.0 - 1e-6)
+                / 100.0
+            )
     rounding = np.ceil(account.day_fees * 100.0 - 1e-6) / 100.0 - account.day_fees
     account.day_fees = 0.0
     account.interest += interest
@@ -259,28 +319,35 @@ def close_session(book: Book, day: Record, nights: int) -> None:
 
 @compiled
 def coin_tier(book: Book, date: int) -> None:
-    """A New York day begins: the coin venue's rates follow from the USD traded in the 30 days before.
+    """A New York day begins: the coin venue's rates follow from the USD traded in the 30 days
+    before.
 
     Yesterday's USD are kept under yesterday's date; what is older than 30 days is forgotten.
     """
-    account, volumes = book.account[0], book.coin_volume
+    account = book.account[0]
+    volumes = book.coin_volume
     volumes[(date - 1) % len(volumes)] = account.coins_traded
     volumes[date % len(volumes)] = 0.0
     account.coins_traded = 0.0
     traded = volumes.sum()
     for k in range(len(book.tiers)):
         if traded >= book.tiers[k, 0]:
-            account.maker, account.taker = book.tiers[k, 1], book.tiers[k, 2]
+            account.maker = book.tiers[k, 1]
+            account.taker = book.tiers[k, 2]
 
 
 @compiled
-def corporate_action(book: Book, tape: Records, at: int, s: int, ratio: float, dividend: float) -> None:
+def corporate_action(
+    book: Book, tape: Records, at: int, s: int, ratio: float, dividend: float
+) -> None:
     """A session opens ex: a dividend in USD a share, then a split into `ratio` shares for one.
 
-    A short pays the dividend. Orders that wait below the market (bids, sell stops) are lowered by it. A split changes
-    positions (a fill at price 0) and orders, divides prices; what is no whole increment is paid in cash at the last close.
+    A short pays the dividend. Orders that wait below the market (bids, sell stops) are lowered by
+    it. A split changes positions (a fill at price 0) and orders, divides prices; what is no whole
+    increment is paid in cash at the last close.
     """
-    account, held = book.account[0], book.holding[s]
+    account = book.account[0]
+    held = book.holding[s]
     paid = np.rint(held.quantity * dividend * 100.0) / 100.0
     account.dividends += paid
     step = held.increment
@@ -292,11 +359,14 @@ def corporate_action(book: Book, tape: Records, at: int, s: int, ratio: float, d
         paid += np.rint((exact - held.quantity) * held.mark * 100.0) / 100.0
         if before != 0.0:
             _write(account, tape, at, NOBODY, BY_SPLIT, s, held.quantity - before, 0.0, 0.0)
-        held.called = min(on_grid(np.ceil(held.called * ratio / step - 1e-9) * step), abs(held.quantity))
+        held.called = min(
+            on_grid(np.ceil(held.called * ratio / step - 1e-9) * step), abs(held.quantity)
+        )
         if held.quantity == 0.0:
             account.proceeds -= held.proceeds
             account.fresh_proceeds -= held.fresh_proceeds
-            held.proceeds, held.fresh_proceeds = 0.0, 0.0
+            held.proceeds = 0.0
+            held.fresh_proceeds = 0.0
     account.cash += paid
     account.other += paid
     for k in range(len(book.orders)):
@@ -306,12 +376,16 @@ def corporate_action(book: Book, tape: Records, at: int, s: int, ratio: float, d
             order.limit = (order.limit - (dividend if buys else 0.0)) / ratio
             order.stop = (order.stop - (0.0 if buys else dividend)) / ratio
             order.trail /= ratio
-            order.quantity = on_grid(np.trunc(order.quantity * ratio / step + (1e-9 if buys else -1e-9)) * step)
+            order.quantity = on_grid(
+                np.trunc(order.quantity * ratio / step + (1e-9 if buys else -1e-9)) * step
+            )
 
 
 @inlined
 def _move_position(account: Record, held: Record, q: float, cash: float) -> None:
-    """The position changes by q and cash by `cash`: so do equity and gross exposure, at the marks."""
+    """The position changes by q and cash by `cash`: so do equity and gross exposure, at the
+    marks.
+    """
     before = held.quantity
     held.quantity = on_grid(before + q)
     account.equity += (held.quantity - before) * held.mark + cash
@@ -323,10 +397,13 @@ def _move_position(account: Record, held: Record, q: float, cash: float) -> None
 
 @inlined
 def _move_short_proceeds(account: Record, held: Record, q: float, price: float) -> None:
-    """What a short was sold for grows with sales and shrinks in proportion with purchases; rounded to a millionth."""
+    """What a short was sold for grows with sales and shrinks in proportion with purchases;
+    rounded to a millionth.
+    """
     if held.quantity > 0.0 or (held.quantity == 0.0 and q > 0.0):
         return
-    before, fresh = held.proceeds, held.fresh_proceeds
+    before = held.proceeds
+    fresh = held.fresh_proceeds
     if q < 0.0:
         held.proceeds = np.rint((before - q * price) * 1e6) / 1e6
         held.fresh_proceeds = np.rint((fresh - q * price) * 1e6) / 1e6
@@ -335,7 +412,9 @@ def _move_short_proceeds(account: Record, held: Record, q: float, price: float) 
         held.proceeds = np.rint(before * left * 1e6) / 1e6
         held.fresh_proceeds = np.rint(fresh * left * 1e6) / 1e6
     account.proceeds = np.rint((account.proceeds + held.proceeds - before) * 1e6) / 1e6
-    account.fresh_proceeds = np.rint((account.fresh_proceeds + held.fresh_proceeds - fresh) * 1e6) / 1e6
+    account.fresh_proceeds = (
+        np.rint((account.fresh_proceeds + held.fresh_proceeds - fresh) * 1e6) / 1e6
+    )
 
 
 @inlined
@@ -353,8 +432,23 @@ def _note_day_trade(account: Record, held: Record, q: float) -> None:
 
 
 @inlined
-def _write(account: Record, tape: Records, at: int, number: int, why: int, s: int, q: float, price: float, fee: float) -> None:
+def _write(
+    account: Record,
+    tape: Records,
+    at: int,
+    number: int,
+    why: int,
+    s: int,
+    q: float,
+    price: float,
+    fee: float,
+) -> None:
     fill = tape[account.fills]
     account.fills += 1
-    fill.at, fill.number, fill.why, fill.symbol = at, number, why, s
-    fill.quantity, fill.price, fill.fee = q, price, fee
+    fill.at = at
+    fill.number = number
+    fill.why = why
+    fill.symbol = s
+    fill.quantity = q
+    fill.price = price
+    fill.fee = fee

@@ -1,4 +1,6 @@
-"""How the venue fills, as settings; and this, what the broker lends and fees as settlement's arrays."""
+"""How the venue fills, as settings; and this, what the broker lends and fees as settlement's
+arrays.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,10 @@ PATTERN_RULE_ENDS = np.datetime64("2026-06-04", "D")  # SEC order of 2026-04-14,
 class FillTerms:
     """How much of an order fills.
 
-    volume_share: of a bar's volume that one account may trade; null for no bound, and then bars without volume fill too.
-    coverage: share of the market's volume that the bars show (IEX about 0.03). remainder: what a bar leaves of a market
-    order is cancelled, or carried to the next bar. shortfall: an order beyond buying power is cut to it, or refused.
+    volume_share: of a bar's volume that one account may trade; null for no bound, and then bars
+    without volume fill too. coverage: share of the market's volume that the bars show (IEX about
+    0.03). remainder: what a bar leaves of a market order is cancelled, or carried to the next bar.
+    shortfall: an order beyond buying power is cut to it, or refused.
     """
 
     volume_share: float | None = 0.1
@@ -39,7 +42,9 @@ class FillTerms:
             raise InputError(f"fills.coverage: {self.coverage} is outside 0 … 1")
 
 
-def holdings_of(instruments: Sequence[Instrument], costs: TradingCosts, margin: MarginTerms | None = None) -> Records:
+def holdings_of(
+    instruments: Sequence[Instrument], costs: TradingCosts, margin: MarginTerms | None = None
+) -> Records:
     """What settlement has to know of each symbol, [S]."""
     lent = margin or MarginTerms()
     crypto = np.array([item.kind is Kind.CRYPTO for item in instruments], dtype=bool)
@@ -47,7 +52,8 @@ def holdings_of(instruments: Sequence[Instrument], costs: TradingCosts, margin: 
     table = np.zeros(len(symbols), HOLDING)
     table["crypto"] = crypto
     table["increment"] = [float(item.increment) for item in instruments]
-    table["half_spread"], table["slippage"] = costs.half_spread(crypto), costs.slippage(crypto)
+    table["half_spread"] = costs.half_spread(crypto)
+    table["slippage"] = costs.slippage(crypto)
     table["impact"] = costs.impact(crypto)
     table["requirement"] = _by_symbol(symbols, lent.requirements, 0.0)
     table["borrow_rate"] = _by_symbol(symbols, lent.borrow_rates, lent.borrow_rate)
@@ -76,7 +82,8 @@ def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: Fi
     table["settles_late"] = margin.debit == "settlement"
     table["credits_shorts"] = margin.short_proceeds == "credited"
     table["volume_share"] = np.inf if fills.volume_share is None else fills.volume_share
-    table["cuts"], table["carries"] = fills.shortfall == "cut", fills.remainder == "carry"
+    table["cuts"] = fills.shortfall == "cut"
+    table["carries"] = fills.remainder == "carry"
     return table
 
 

@@ -1,6 +1,8 @@
-"""Options on one underlying as a simulated venue trades them: quotes by the model, orders of several legs, settlement in cash.
+"""Options on one underlying as a simulated venue trades them: quotes by the model, orders of
+several legs, settlement in cash.
 
-What a position can lose at most is set aside as long as it is held; what nobody could cover is refused.
+What a position can lose at most is set aside as long as it is held; what nobody could cover is
+refused.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ class IndexMarket(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SpreadTicket:
-    """An order as the venue keeps it. filled: contracts; prices: of each leg, in their order; closed: when it ended."""
+    """An order as the venue keeps it. filled: contracts; prices: of each leg, in their order;
+    closed: when it ended.
+    """
 
     order: SpreadOrder
     at: np.datetime64
@@ -63,15 +67,17 @@ class SpreadTicket:
     def fill(self) -> SpreadFill:
         """What it has done."""
         signs = (-1 if leg.buy else 1 for leg in self.order.legs)
-        credit = sum((sign * price for sign, price in zip(signs, self.prices, strict=False)), Decimal(0))
+        credit = sum(
+            (sign * price for sign, price in zip(signs, self.prices, strict=False)), Decimal(0)
+        )
         return SpreadFill(self.order.client_order_id, self.filled, credit, self.closed or self.at)
 
 
 class OptionDesk:
     """Quotes, orders and positions; a `SpreadVenue` whose orders fill at once or not at all.
 
-    slippage: points a leg between the middle and what is quoted. free: cash that may be set aside, USD; flow: told of
-    cash that comes and goes with orders and settlement, set-asides included.
+    slippage: points a leg between the middle and what is quoted. free: cash that may be set aside,
+    USD; flow: told of cash that comes and goes with orders and settlement, set-asides included.
     """
 
     def __init__(
@@ -84,9 +90,16 @@ class OptionDesk:
         free: Callable[[], float] = lambda: float("inf"),
         flow: Callable[[Decimal], None] = lambda usd: None,
     ) -> None:
-        self.root, self.tickets, self.positions = root, dict[str, SpreadTicket](), Counter[Contract]()
-        self.aside, self._working = Decimal(0), set[str]()
-        self._market, self._smile, self._slippage, self._free, self._flow = market, smile, slippage, free, flow
+        self.root = root
+        self.tickets = dict[str, SpreadTicket]()
+        self.positions = Counter[Contract]()
+        self.aside = Decimal(0)
+        self._working = set[str]()
+        self._market = market
+        self._smile = smile
+        self._slippage = slippage
+        self._free = free
+        self._flow = flow
 
     def now(self) -> np.datetime64:
         """Where the market's clock stands."""
@@ -114,28 +127,43 @@ class OptionDesk:
         return {contract: count for contract, count in self.positions.items() if count}
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
-        """What each sells and buys at while its underlying trades; nothing otherwise, and of what has expired."""
-        wanted, found = list(contracts), dict[Contract, Quote]()
+        """What each sells and buys at while its underlying trades; nothing otherwise, and of
+        what has expired.
+        """
+        wanted = list(contracts)
+        found = dict[Contract, Quote]()
         if not wanted:
             return found
-        index, vix, now = self._market.index(), self._market.volatility(), self.now()
+        index = self._market.index()
+        vix = self._market.volatility()
+        now = self.now()
         for contract in wanted:
             years = self._years(contract.expiry, now)
             if index is None or vix is None or years is None or contract.root != self.root:
                 continue
             leg = Leg(float(contract.strike), contract.call, sold=True)
-            bid, ask = (Decimal(str(round(float(p), 2))) for p in quotes(leg, index, years, vix, self._smile, self._slippage))
+            bid, ask = (
+                Decimal(str(round(float(p), 2)))
+                for p in quotes(leg, index, years, vix, self._smile, self._slippage)
+            )
             found[contract] = Quote(bid, ask)
         return found
 
     def value(self) -> Decimal:
-        """What closing all positions would bring in, USD, below 0 where it would cost; 0 for what has no quote."""
+        """What closing all positions would bring in, USD, below 0 where it would cost; 0 for
+        what has no quote.
+        """
         known = self.quotes(self.held())
-        prices = ((known[c].bid if n > 0 else known[c].ask) * n for c, n in self.held().items() if c in known)
+        prices = (
+            (known[c].bid if n > 0 else known[c].ask) * n
+            for c, n in self.held().items()
+            if c in known
+        )
         return sum(prices, Decimal(0)) * SHARES
 
     def send(self, order: SpreadOrder, *, partial: bool = False) -> SpreadTicket:
-        """Take an order, and look whether it fills. partial: half of it does, the rest is cancelled.
+        """Take an order, and look whether it fills. partial: half of it does, the rest is
+        cancelled.
 
         Raises
         ------
@@ -146,14 +174,18 @@ class OptionDesk:
             raise OrderRejected(why)
         self.tickets[order.client_order_id] = SpreadTicket(order, self.now())
         self._working.add(order.client_order_id)
-        self._look(order.client_order_id, max(order.contracts // 2, 1) if partial else order.contracts)
+        self._look(
+            order.client_order_id, max(order.contracts // 2, 1) if partial else order.contracts
+        )
         if partial:
             self.cancel(order.client_order_id)
         return self.tickets[order.client_order_id]
 
     def reject(self, order: SpreadOrder) -> None:
         """Take an order, and turn it down."""
-        self.tickets[order.client_order_id] = SpreadTicket(order, self.now(), status="rejected", closed=self.now())
+        self.tickets[order.client_order_id] = SpreadTicket(
+            order, self.now(), status="rejected", closed=self.now()
+        )
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
         """Send an order; what it does not do at once is cancelled."""
@@ -174,7 +206,9 @@ class OptionDesk:
             self._end(client_order_id, replace(ticket, status="canceled", closed=self.now()))
 
     def advance(self) -> None:
-        """The market has moved: orders meet it, those of past days expire, options that have expired are settled."""
+        """The market has moved: orders meet it, those of past days expire, options that have
+        expired are settled.
+        """
         now = self.now()
         for name in sorted(self._working):
             ticket = self.tickets[name]
@@ -185,7 +219,11 @@ class OptionDesk:
                 self._look(name, ticket.order.contracts)
         for contract, count in list(self.held().items()):
             session = session_of(np.datetime64(contract.expiry, "D"))
-            index = self._market.close_of(contract.expiry) if session is not None and now >= session.closes else None
+            index = (
+                self._market.close_of(contract.expiry)
+                if session is not None and now >= session.closes
+                else None
+            )
             if index is not None:
                 worth = Decimal(str(round(_intrinsic(contract, index), 2)))
                 del self.positions[contract]
@@ -194,14 +232,19 @@ class OptionDesk:
     def _look(self, name: str, contracts: int) -> None:
         """Fill an order whose price is there."""
         ticket = self.tickets[name]
-        order, known = ticket.order, self.quotes(leg.contract for leg in ticket.order.legs)
+        order = ticket.order
+        known = self.quotes(leg.contract for leg in ticket.order.legs)
         price = net_price(order.legs, known)
         if price is None or (order.least is not None and price < order.least):
             return
-        paid = tuple(known[leg.contract].ask if leg.buy else known[leg.contract].bid for leg in order.legs)
+        paid = tuple(
+            known[leg.contract].ask if leg.buy else known[leg.contract].bid for leg in order.legs
+        )
         self.positions.update(_changes(order.legs, contracts))
         status: Status = "filled" if contracts == order.contracts else "canceled"
-        self._end(name, replace(ticket, status=status, filled=contracts, prices=paid, closed=self.now()))
+        self._end(
+            name, replace(ticket, status=status, filled=contracts, prices=paid, closed=self.now())
+        )
         self._set_aside(price * contracts * SHARES)
 
     def _end(self, name: str, ticket: SpreadTicket) -> None:
@@ -228,12 +271,18 @@ class OptionDesk:
             return "an option is sold that nothing covers"
         brought = (net_price(order.legs, known) or Decimal(0)) * order.contracts * SHARES
         if risk > self.aside and float(risk - self.aside - brought) > self._free():
-            return f"insufficient options buying power: ${risk - self.aside - brought} is needed, ${self._free():.2f} is free"
+            return (
+                f"insufficient options buying power: ${risk - self.aside - brought} is needed,"
+                f" ${self._free():.2f} is free"
+            )
         return ""
 
     def _years(self, expiry: date, now: np.datetime64) -> float | None:
-        """To the expiry's close: what is left of today's session, and whole days after it; None for no such option."""
-        last, today = session_of(np.datetime64(expiry, "D")), now.astype("datetime64[D]")
+        """To the expiry's close: what is left of today's session, and whole days after it; None
+        for no such option.
+        """
+        last = session_of(np.datetime64(expiry, "D"))
+        today = now.astype("datetime64[D]")
         if last is None or now >= last.closes:
             return None
         days = sessions_between(today, last.date)
@@ -245,7 +294,9 @@ class OptionDesk:
 
 
 def most_lost(positions: Mapping[Contract, int]) -> Decimal | None:
-    """USD that options can lose at expiry at most, each expiry by itself; None where there is no most."""
+    """USD that options can lose at expiry at most, each expiry by itself; None where there is
+    no most.
+    """
     total = Decimal(0)
     for expiry in {contract.expiry for contract in positions}:
         mine = {c: n for c, n in positions.items() if c.expiry == expiry and n}
@@ -262,7 +313,9 @@ def _worth(contract: Contract, index: Decimal) -> Decimal:
 
 
 def _intrinsic(contract: Contract, index: float) -> float:
-    return max(index - float(contract.strike) if contract.call else float(contract.strike) - index, 0.0)
+    return max(
+        index - float(contract.strike) if contract.call else float(contract.strike) - index, 0.0
+    )
 
 
 def _changes(legs: Iterable[OptionLeg], contracts: int) -> dict[Contract, int]:

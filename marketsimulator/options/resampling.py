@@ -1,6 +1,8 @@
-"""Sequences of resampled trades with the autoscaler inside: the rules of `sizing.autoscaler.rules` at every trade, compiled.
+"""Sequences of resampled trades with the autoscaler inside: the rules of `sizing.autoscaler.rules`
+at every trade, compiled.
 
-Results and risks are whole ten-thousandths of a dollar, so that balances and the sums of a window are exact.
+Results and risks are whole ten-thousandths of a dollar, so that balances and the sums of a window
+are exact.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ Index = npt.NDArray[np.int32]
 
 
 class ResamplingRules(NamedTuple):
-    """The autoscaler's settings as numbers; start and floor in units, z 0 where the estimate itself sizes, halt 0 for none."""
+    """The autoscaler's settings as numbers; start and floor in units, z 0 where the estimate
+    itself sizes, halt 0 for none.
+    """
 
     start: int
     floor: float
@@ -65,9 +69,9 @@ class ResamplingRules(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AccountPaths:
-    """R runs of D days. balances [R, D]: USD at each day's end. fall [R]: largest from a peak, trade by trade. under [R]: days
-    of the longest time below a peak. halted, recovered [R]: whether a safety or drawdown halt came; whether the last balance is
-    a peak. contracts [R]: in all."""
+    """R runs of D days. balances [R, D]: USD at each day's end. fall [R]: largest from a peak,
+    trade by trade. under [R]: days of the longest time below a peak. halted, recovered [R]: whether
+    a safety or drawdown halt came; whether the last balance is a peak. contracts [R]: in all."""
 
     start: float
     balances: Array
@@ -87,7 +91,13 @@ def paths(results: Units, risks: Units, draws: Index, rules: ResamplingRules) ->
     with ThreadPoolExecutor(len(parts)) as pool:
         jobs = [
             pool.submit(
-                _follow, results, risks, draws[p[0] : p[-1] + 1], rules, balances[p[0] : p[-1] + 1], figures[p[0] : p[-1] + 1]
+                _follow,
+                results,
+                risks,
+                draws[p[0] : p[-1] + 1],
+                rules,
+                balances[p[0] : p[-1] + 1],
+                figures[p[0] : p[-1] + 1],
             )
             for p in parts
             if len(p)
@@ -97,17 +107,35 @@ def paths(results: Units, risks: Units, draws: Index, rules: ResamplingRules) ->
     fall, under, halted, recovered, contracts = figures.T
     whole = np.int64
     return AccountPaths(
-        rules.start / UNIT, balances / UNIT, fall, under.astype(whole), halted > 0, recovered > 0, contracts.astype(whole)
+        rules.start / UNIT,
+        balances / UNIT,
+        fall,
+        under.astype(whole),
+        halted > 0,
+        recovered > 0,
+        contracts.astype(whole),
     )
 
 
-def draws_of(n: int, runs: int, days: int, a_day: int, seed: int, *, block: int = 1, uncertainty: bool = False) -> Index:
+def draws_of(
+    n: int,
+    runs: int,
+    days: int,
+    a_day: int,
+    seed: int,
+    *,
+    block: int = 1,
+    uncertainty: bool = False,
+) -> Index:
     """Which trade of n each run takes, [R, D, P]: one by one, or blocks of neighbours (circular).
 
-    uncertainty: each run draws from a history of its own, n trades drawn from the n. Runs have their streams by their number:
-    the first thousand of ten thousand runs are those of a thousand.
+    uncertainty: each run draws from a history of its own, n trades drawn from the n. Runs have
+    their streams by their number: the first thousand of ten thousand runs are those of a thousand.
     """
-    parts = [_chunk(rng, n, count, days * a_day, block, uncertainty) for rng, count in _streams(seed, runs)]
+    parts = [
+        _chunk(rng, n, count, days * a_day, block, uncertainty)
+        for rng, count in _streams(seed, runs)
+    ]
     return np.concatenate(parts).reshape(runs, days, a_day)
 
 
@@ -116,7 +144,9 @@ def _streams(seed: int, runs: int) -> Iterator[tuple[np.random.Generator, int]]:
         yield np.random.default_rng([seed, k // CHUNK]), min(CHUNK, runs - k)
 
 
-def _chunk(rng: np.random.Generator, n: int, runs: int, length: int, block: int, uncertainty: bool) -> Index:
+def _chunk(
+    rng: np.random.Generator, n: int, runs: int, length: int, block: int, uncertainty: bool
+) -> Index:
     blocks = -(-length // block)
     starts = rng.integers(n, size=(CHUNK, blocks), dtype=np.int32)[:runs]
     places = (starts[:, :, None] + np.arange(block, dtype=np.int32)) % np.int32(n)
@@ -158,11 +188,24 @@ def _contracts(
             return rules.negative
         kelly = wins * float(won - lost) / (n * float(won))
         if rules.z > 0.0:
-            p, a, b = wins / n, won / n, lost / n
-            g0, g1, g2 = 1.0 - b / a, p * b / a**2, -p / a
-            v00, v11, v22 = p - p * p, squares_won / n - a * a, squares_lost / n - b * b
-            v01, v02, v12 = a - p * a, -p * b, -a * b
-            variance = g0 * g0 * v00 + g1 * g1 * v11 + g2 * g2 * v22 + 2.0 * (g0 * g1 * v01 + g0 * g2 * v02 + g1 * g2 * v12)
+            p = wins / n
+            a = won / n
+            b = lost / n
+            g0 = 1.0 - b / a
+            g1 = p * b / a**2
+            g2 = -p / a
+            v00 = p - p * p
+            v11 = squares_won / n - a * a
+            v22 = squares_lost / n - b * b
+            v01 = a - p * a
+            v02 = -p * b
+            v12 = -a * b
+            variance = (
+                g0 * g0 * v00
+                + g1 * g1 * v11
+                + g2 * g2 * v22
+                + 2.0 * (g0 * g1 * v01 + g0 * g2 * v02 + g1 * g2 * v12)
+            )
             kelly -= rules.z * np.sqrt(max(variance, 0.0) / n)
             if kelly < 0.0:
                 return rules.negative
@@ -171,8 +214,17 @@ def _contracts(
 
 
 @compiled
-def _follow(results: Units, risks: Units, draws: Index, rules: ResamplingRules, balances: Units, figures: Array) -> None:
-    """Every run: balances [R, D] and fall, days under water, halted, recovered, contracts [R, 5] are written."""
+def _follow(
+    results: Units,
+    risks: Units,
+    draws: Index,
+    rules: ResamplingRules,
+    balances: Units,
+    figures: Array,
+) -> None:
+    """Every run: balances [R, D] and fall, days under water, halted, recovered, contracts [R,
+    5] are written.
+    """
     ring = np.zeros(rules.window, dtype=np.int64)
     for r in range(draws.shape[0]):
         balance = peak = rules.start
@@ -187,23 +239,31 @@ def _follow(results: Units, risks: Units, draws: Index, rules: ResamplingRules, 
                     halted = True
                     break
                 k = draws[r, d, t]
-                size = _contracts(balance, n, wins, won, lost, squares_won, squares_lost, closed, risks[k], rules)
+                size = _contracts(
+                    balance, n, wins, won, lost, squares_won, squares_lost, closed, risks[k], rules
+                )
                 if size == 0:
                     break
                 result = results[k]
                 if n == rules.window:
                     old = ring[closed % rules.window]
                     if old > 0:
-                        wins, won, squares_won = wins - 1, won - old, squares_won - float(old) * old
+                        wins = wins - 1
+                        won = won - old
+                        squares_won = squares_won - float(old) * old
                     else:
-                        lost, squares_lost = lost + old, squares_lost - float(old) * old
+                        lost = lost + old
+                        squares_lost = squares_lost - float(old) * old
                 else:
                     n += 1
                 ring[closed % rules.window] = result
                 if result > 0:
-                    wins, won, squares_won = wins + 1, won + result, squares_won + float(result) * result
+                    wins = wins + 1
+                    won = won + result
+                    squares_won = squares_won + float(result) * result
                 else:
-                    lost, squares_lost = lost - result, squares_lost + float(result) * result
+                    lost = lost - result
+                    squares_lost = squares_lost + float(result) * result
                 closed += 1
                 total += size
                 balance += size * result
@@ -216,5 +276,8 @@ def _follow(results: Units, risks: Units, draws: Index, rules: ResamplingRules, 
             water = 0 if balance >= high else water + 1
             high = max(high, balance)
             longest = max(longest, water)
-        figures[r, 0], figures[r, 1], figures[r, 2] = fall, longest, 1.0 if halted else 0.0
-        figures[r, 3], figures[r, 4] = 1.0 if balance >= high else 0.0, total
+        figures[r, 0] = fall
+        figures[r, 1] = longest
+        figures[r, 2] = 1.0 if halted else 0.0
+        figures[r, 3] = 1.0 if balance >= high else 0.0
+        figures[r, 4] = total

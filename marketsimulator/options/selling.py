@@ -1,9 +1,11 @@
-"""A year of selling same-day index spreads: entered at a credit, stopped, taken, trailed or held to the close.
+"""A year of selling same-day index spreads: entered at a credit, stopped, taken, trailed or held to
+the close.
 
-Every day of an index path (`path.py`) a spread is sold at each entry time whose volatility index fits; what it costs to buy
-back is looked at at every point of the path, and an order there gets the price of that point: a gap through the stop is lost.
-Contracts are sized by the autoscaler from the trades closed by then. Losses reach width less credit, and what getting out
-costs. The rules are those of `execution.spreads.rules`, which the live seller follows step by step.
+Every day of an index path (`path.py`) a spread is sold at each entry time whose volatility index
+fits; what it costs to buy back is looked at at every point of the path, and an order there gets the
+price of that point: a gap through the stop is lost. Contracts are sized by the autoscaler from the
+trades closed by then. Losses reach width less credit, and what getting out costs. The rules are
+those of `execution.spreads.rules`, which the live seller follows step by step.
 """
 
 from __future__ import annotations
@@ -14,18 +16,36 @@ from fractions import Fraction
 
 import numpy as np
 
-from execution.spreads.rules import SESSION, TRADING_DAYS, Exit, Implied, Running, Spread, SpreadCosts, SpreadRules
+from execution.spreads.rules import (
+    SESSION,
+    TRADING_DAYS,
+    Exit,
+    Implied,
+    Running,
+    Spread,
+    SpreadCosts,
+    SpreadRules,
+)
 from foundation.arrays import Array
 from marketsimulator.options.path import IndexDays
 from marketsimulator.options.pricing import Smile, net
-from sizing.autoscaler.rules import SHARES, AutoscalingSettings, Fall, Statistics, contracts_for, max_risk
+from sizing.autoscaler.rules import (
+    SHARES,
+    AutoscalingSettings,
+    Fall,
+    Statistics,
+    contracts_for,
+    max_risk,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadTrade:
-    """A spread sold and closed. entered, left: rows of the day's points. credit: points, slippage taken off.
+    """A spread sold and closed. entered, left: rows of the day's points. credit: points, slippage
+    taken off.
 
-    result: USD a contract, all costs in it. max_loss: USD a contract without costs, width less credit.
+    result: USD a contract, all costs in it. max_loss: USD a contract without costs, width less
+    credit.
     """
 
     day: int
@@ -43,12 +63,22 @@ class SpreadTrade:
         return (self.spread.width - self.credit) * SHARES
 
 
-def sell(days: IndexDays, day: int, entered: int, rules: SpreadRules, costs: SpreadCosts, smile: Smile) -> SpreadTrade | None:
-    """One spread of a day, sold at a point of its path and followed to its exit; None where the rules do not sell."""
-    path, vix = days.spot[day, entered:], days.vix[day, entered:]
+def sell(
+    days: IndexDays, day: int, entered: int, rules: SpreadRules, costs: SpreadCosts, smile: Smile
+) -> SpreadTrade | None:
+    """One spread of a day, sold at a point of its path and followed to its exit; None where the
+    rules do not sell.
+    """
+    path = days.spot[day, entered:]
+    vix = days.vix[day, entered:]
     years: Array = (SESSION - days.minutes[entered:]) / SESSION * smile.session / TRADING_DAYS
-    spot, known = float(path[0]), float(vix[0])
-    spread = rules.spread(spot, known, Implied(smile.level, smile.session).deviation(spot, known, float(days.minutes[entered])))
+    spot = float(path[0])
+    known = float(vix[0])
+    spread = rules.spread(
+        spot,
+        known,
+        Implied(smile.level, smile.session).deviation(spot, known, float(days.minutes[entered])),
+    )
     if spread is None:
         return None
     credits, asked = net(spread, path, years, vix, smile, costs.slippage)
@@ -61,12 +91,18 @@ def sell(days: IndexDays, day: int, entered: int, rules: SpreadRules, costs: Spr
         why = "settled" if settles > 0 else "expired"
     orders = 1 if why in ("expired", "settled") else 2
     paid = settles if orders == 1 else float(asked[step])
-    result = (Fraction(str(credit)) - Fraction(str(paid))) * SHARES - Fraction(costs.fees(spread, orders))
+    result = (Fraction(str(credit)) - Fraction(str(paid))) * SHARES - Fraction(
+        costs.fees(spread, orders)
+    )
     return SpreadTrade(day, entered, entered + step, spread, credit, result, why)
 
 
-def _exit(credit: float, asked: Sequence[float], minutes: Sequence[float], rules: SpreadRules) -> tuple[int, Exit | None]:
-    """The step at which a spread is left, and why; the last and None where it is held. asked [K]: what buying it back costs."""
+def _exit(
+    credit: float, asked: Sequence[float], minutes: Sequence[float], rules: SpreadRules
+) -> tuple[int, Exit | None]:
+    """The step at which a spread is left, and why; the last and None where it is held. asked
+    [K]: what buying it back costs.
+    """
     running = Running(credit, asked[0])
     for k in range(1, len(asked) - 1):
         running, why = running.after(asked[k], minutes[k], rules)
@@ -76,9 +112,14 @@ def _exit(credit: float, asked: Sequence[float], minutes: Sequence[float], rules
 
 
 def simulate_selling(
-    days: IndexDays, rules: Sequence[SpreadRules], costs: SpreadCosts, smile: Smile, sizing: AutoscalingSettings
+    days: IndexDays,
+    rules: Sequence[SpreadRules],
+    costs: SpreadCosts,
+    smile: Smile,
+    sizing: AutoscalingSettings,
 ) -> list[SpreadTrade]:
-    """Every trade of the strategies in the order they were entered, sized by the autoscaler from what had closed by then.
+    """Every trade of the strategies in the order they were entered, sized by the autoscaler from
+    what had closed by then.
 
     Where it says 0 contracts there is no trade.
     """
@@ -104,8 +145,12 @@ def simulate_selling(
             if sold is None:
                 continue
             window = Statistics.of(history[-sizing.ROLLING_WINDOW :], sizing.FEE_PER_CONTRACT)
-            risk = max_risk(sold.spread.strategy, sold.credit, sold.spread.width, sizing.CONDOR_RISK)
-            sized = contracts_for(balance, window, len(history), Fraction(str(risk)), sizing, fall.in_force)
+            risk = max_risk(
+                sold.spread.strategy, sold.credit, sold.spread.width, sizing.CONDOR_RISK
+            )
+            sized = contracts_for(
+                balance, window, len(history), Fraction(str(risk)), sizing, fall.in_force
+            )
             if sized.number:
                 working.append(replace(sold, contracts=sized.number))
                 done.append(working[-1])
@@ -114,6 +159,15 @@ def simulate_selling(
 
 
 def _entries(days: IndexDays, rules: Sequence[SpreadRules]) -> list[tuple[int, SpreadRules]]:
-    """(row of the path, rules) of every entry of a day, by time; an entry between two points is at the later one."""
-    found = [(int(np.searchsorted(days.minutes, minute)), rule) for rule in rules for minute in rule.entries]
-    return sorted((entry for entry in found if days.minutes[entry[0]] < entry[1].latest), key=lambda entry: entry[0])
+    """(row of the path, rules) of every entry of a day, by time; an entry between two points is
+    at the later one.
+    """
+    found = [
+        (int(np.searchsorted(days.minutes, minute)), rule)
+        for rule in rules
+        for minute in rule.entries
+    ]
+    return sorted(
+        (entry for entry in found if days.minutes[entry[0]] < entry[1].latest),
+        key=lambda entry: entry[0],
+    )

@@ -1,7 +1,8 @@
 """What a run earned and what it risked, from its equity at 16:00 New York.
 
-Days are calendar days when a coin is in the universe, sessions otherwise; `periods_per_year` is how many such days the
-year that ends with the run has. A figure that is not defined (no day, no movement, no loss) is None, never 0.
+Days are calendar days when a coin is in the universe, sessions otherwise; `periods_per_year` is how
+many such days the year that ends with the run has. A figure that is not defined (no day, no
+movement, no loss) is None, never 0.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ TAIL = 0.05  # of days, for value at risk and expected shortfall
 class Performance:
     """Fractions, signed; annualised by `periods_per_year`; d is a day's return, [D].
 
-    total_return: equity at the end over capital - 1. annual_return: (1 + total of the daily series) ^ (ppy / D) - 1.
-    volatility: sample deviation · √ppy. sharpe: mean / sample deviation · √ppy, no risk-free rate. sortino: mean / root
-    mean square of the losses · √ppy. max_drawdown: deepest fall of the daily equity below its earlier peak, ≤ 0;
-    drawdown_days: longest stretch of days below an earlier peak. calmar: annual_return / |max_drawdown|. value_at_risk:
-    the 5 % quantile of d, expected_shortfall: the mean of d up to it. hit_rate: share of days with a gain among those with
-    a gain or a loss. profit_factor: sum of gains over sum of losses. skewness, kurtosis: of d, 3 for a normal.
+    total_return: equity at the end over capital - 1. annual_return: (1 + total of the daily series)
+    ^ (ppy / D) - 1. volatility: sample deviation · √ppy. sharpe: mean / sample deviation · √ppy, no
+    risk-free rate. sortino: mean / root mean square of the losses · √ppy. max_drawdown: deepest
+    fall of the daily equity below its earlier peak, ≤ 0; drawdown_days: longest stretch of days
+    below an earlier peak. calmar: annual_return / |max_drawdown|. value_at_risk: the 5 % quantile
+    of d, expected_shortfall: the mean of d up to it. hit_rate: share of days with a gain among
+    those with a gain or a loss. profit_factor: sum of gains over sum of losses. skewness, kurtosis:
+    of d, 3 for a normal.
     """
 
     total_return: float
@@ -51,21 +54,29 @@ class Performance:
 
 
 def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> Performance:
-    """Statistics of a run from its equity rows [N]; `coins` says whether a coin is in the universe."""
+    """Statistics of a run from its equity rows [N]; `coins` says whether a coin is in the
+    universe.
+    """
     daily, per_year = daily_equity(at, equity, capital=capital, coins=coins)
     return daily_performance(daily, per_year, total_return=float(equity[-1] / capital - 1))
 
 
-def daily_performance(daily: Array, per_year: int, *, total_return: float | None = None) -> Performance:
-    """Statistics of daily equity [1 + D], the first the starting capital; total_return: that of the run it belongs to."""
+def daily_performance(
+    daily: Array, per_year: int, *, total_return: float | None = None
+) -> Performance:
+    """Statistics of daily equity [1 + D], the first the starting capital; total_return: that of
+    the run it belongs to.
+    """
     returns = daily_returns(daily)
-    days, root = len(returns), np.sqrt(per_year)
+    days = len(returns)
+    root = np.sqrt(per_year)
     annual = _annualised(float(daily[-1] / daily[0]), per_year / days) if days else None
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
     downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean())) if days else 0.0
     depth = float((daily / np.maximum.accumulate(daily) - 1).min())
     threshold = float(np.quantile(returns, TAIL)) if days else None
-    gains, losses = float(returns[returns > 0].sum()), float(-returns[returns < 0].sum())
+    gains = float(returns[returns > 0].sum())
+    losses = float(-returns[returns < 0].sum())
     moved = int((returns != 0).sum())
     centred = (returns - returns.mean()) / returns.std() if deviation > 0 else None
     return Performance(
@@ -78,7 +89,9 @@ def daily_performance(daily: Array, per_year: int, *, total_return: float | None
         max_drawdown=depth,
         drawdown_days=drawdown_days(daily),
         value_at_risk=threshold,
-        expected_shortfall=float(returns[returns <= threshold].mean()) if threshold is not None else None,
+        expected_shortfall=float(returns[returns <= threshold].mean())
+        if threshold is not None
+        else None,
         hit_rate=float((returns > 0).sum()) / moved if moved else None,
         profit_factor=gains / losses if losses > 0 else None,
         skewness=float((centred**3).mean()) if centred is not None else None,
@@ -101,7 +114,9 @@ def drawdown_days(daily: Array) -> int:
 
 
 def daily_equity(at: Instants, equity: Array, *, capital: float, coins: bool) -> tuple[Array, int]:
-    """Starting capital and the equity at 16:00 New York of each day, [1 + days]; and the days such a year has."""
+    """Starting capital and the equity at 16:00 New York of each day, [1 + days]; and the days
+    such a year has.
+    """
     first, last = new_york_date(at[[0, -1]])
     if coins:
         days = np.arange(first, last + DAY)

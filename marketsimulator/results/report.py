@@ -13,28 +13,33 @@ from trainingdata.sessions import NEW_YORK
 PAGE = """{% extends "frame" %}
 {% block title %}Backtest {{ heading }}{% endblock %}
 {% block style %}
-.orders { max-height: 32rem; overflow: auto } .orders table { margin: 0; font-size: 13px; white-space: nowrap }
-.orders td:last-child, .orders th:last-child { text-align: left; white-space: normal; min-width: 26rem }
+.orders { max-height: 32rem; overflow: auto }
+.orders table { margin: 0; font-size: 13px; white-space: nowrap }
+.orders td:last-child, .orders th:last-child { text-align: left; white-space: normal;
+  min-width: 26rem }
 {% endblock %}
 {% block body %}
 <h1>{{ s.forecaster }}: {{ heading }}</h1>
 <p class="muted">{{ s.symbols | join(", ") }} &middot; {{ s.data }}</p>
 {% for remark in s.remarks %}<p class="remark">{{ remark }}</p>{% endfor %}
 <table><tr><th></th>{% for name in columns %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for label, cells in rows %}<tr><td>{{ label }}</td>{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% for label, cells in rows %}<tr><td>{{ label }}</td>
+{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
 {% if luck %}<p>{{ luck }}</p>{% endif %}
 {{ figure | safe }}
 <h2>Orders and why</h2>
-<p class="muted">{{ orders | length }} of {{ sent }} orders{% if sent > orders | length %}, the latest{% endif %}. A limit's
-worth is what one more of equity there would add to the interval's expected return, net of risk.</p>
+<p class="muted">{{ orders | length }} of {{ sent }} orders
+{%- if sent > orders | length %}, the latest{% endif %}. A limit's worth is what one more of
+equity there would add to the interval's expected return, net of risk.</p>
 <div class="orders"><table>
-<tr>{% for head in ("decided", "symbol", "order", "filled", "price", "fee", "why") %}<th>{{ head }}</th>{% endfor %}</tr>
+<tr>{% for head in ("decided", "symbol", "order", "filled", "price", "fee", "why") %}
+<th>{{ head }}</th>{% endfor %}</tr>
 {% for row in orders %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table></div>
-<p class="muted">Returns are fractions of starting capital after spread, slippage, fees and interest; statistics come from
-the equity at 16:00 New York, {{ s.periods_per_year }} days a year. Leverage is gross exposure over equity after each
-instant's fills.</p>
+<p class="muted">Returns are fractions of starting capital after spread, slippage, fees and
+interest; statistics come from the equity at 16:00 New York, {{ s.periods_per_year }} days a year.
+Leverage is gross exposure over equity after each instant's fills.</p>
 {% endblock %}
 """
 
@@ -62,21 +67,30 @@ ROWS = (
 
 def heading(summary: dict[str, Any]) -> str:
     """The run's first and last New York date."""
-    first, last = (pd.Timestamp(summary[key]).tz_convert(NEW_YORK).date() for key in ("start", "end"))
+    first, last = (
+        pd.Timestamp(summary[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
+    )
     return f"{first} to {last}"
 
 
 def column_names(summary: dict[str, Any]) -> list[str]:
-    """The main run's name, then the comparisons'; that of a run that rests on the premium alone says so."""
+    """The main run's name, then the comparisons'; that of a run that rests on the premium alone
+    says so.
+    """
     others = summary["comparisons"].items()
-    told = [f"{name} (prior alone)" if run["rests_on_prior"] == 1.0 else name for name, run in others]
+    told = [
+        f"{name} (prior alone)" if run["rests_on_prior"] == 1.0 else name for name, run in others
+    ]
     return [summary["forecaster"], *told]
 
 
 def format_rows(summary: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """(label, a cell per column) for every figure people look at; n/a where one is not defined."""
     columns = [summary, *summary["comparisons"].values()]
-    return [(label, ["n/a" if c[key] is None else style.format(c[key]) for c in columns]) for label, key, style in ROWS]
+    return [
+        (label, ["n/a" if c[key] is None else style.format(c[key]) for c in columns])
+        for label, key, style in ROWS
+    ]
 
 
 def luck(summary: dict[str, Any]) -> str:
@@ -86,7 +100,10 @@ def luck(summary: dict[str, Any]) -> str:
     text = f"Sharpe {summary['sharpe']:.2f}"
     if "sharpe" in summary["intervals"]:
         low, high = summary["intervals"]["sharpe"]
-        text += f", 90 % interval {low:.2f} to {high:.2f} (stationary bootstrap, {summary['days']} days)"
+        text += (
+            f", 90 % interval {low:.2f} to {high:.2f} (stationary bootstrap, {summary['days']}"
+            " days)"
+        )
     if summary["deflated_sharpe"] is not None:
         others = "1 variant" if summary["trials"] == 1 else f"{summary['trials']} variants"
         text += (
@@ -103,10 +120,11 @@ def render_report(
     orders: pd.DataFrame,
     fills: pd.DataFrame,
 ) -> str:
-    """The page: figures beside the comparisons; equity, drawdown, leverage against its ceilings; every order and why.
+    """The page: figures beside the comparisons; equity, drawdown, leverage against its ceilings;
+    every order and why.
 
-    equity: a frame per column, the main run first. ceilings: decision instant → stock gross allowed, multiples of equity.
-    orders, fills: of the main run.
+    equity: a frame per column, the main run first. ceilings: decision instant → stock gross
+    allowed, multiples of equity. orders, fills: of the main run.
     """
     names = column_names(summary)
     return page(
@@ -123,20 +141,33 @@ def render_report(
 
 
 def _order_rows(orders: pd.DataFrame, fills: pd.DataFrame) -> list[tuple[str, ...]]:
-    """A row an order: when, of what, what was sent, what filled at which mean price for which fee in USD, and why."""
+    """A row an order: when, of what, what was sent, what filled at which mean price for which
+    fee in USD, and why.
+    """
     traded = fills[fills["price"] > 0]
     value = (traded["qty"] * traded["price"]).groupby(traded["client_order_id"]).sum()
     size, fee = (traded.groupby("client_order_id")[column].sum() for column in ("qty", "fee"))
     rows: list[tuple[str, ...]] = []
     for o in orders.to_dict("records"):
-        name, filled = o["client_order_id"], ("none", "", "")
+        name = o["client_order_id"]
+        filled = ("none", "", "")
         if name in size.index and size[name]:
             filled = (f"{size[name]:+g}", f"{value[name] / size[name]:,.4f}", f"{fee[name]:,.4f}")
-        rows.append((f"{o['at']:%Y-%m-%d %H:%M}", o["symbol"], f"{o['side']} {o['qty']:g}", *filled, o["reason"]))
+        rows.append(
+            (
+                f"{o['at']:%Y-%m-%d %H:%M}",
+                o["symbol"],
+                f"{o['side']} {o['qty']:g}",
+                *filled,
+                o["reason"],
+            )
+        )
     return rows
 
 
-def _figure(names: list[str], frames: list[pd.DataFrame], ceilings: dict[np.datetime64, float]) -> str:
+def _figure(
+    names: list[str], frames: list[pd.DataFrame], ceilings: dict[np.datetime64, float]
+) -> str:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -145,18 +176,34 @@ def _figure(names: list[str], frames: list[pd.DataFrame], ceilings: dict[np.date
     for name, frame, color in zip(names, frames, ("#2456c8", "#98a2b3", "#d98324"), strict=True):
         equity = frame["equity"]
         line = {"color": color, "width": 1.5}
-        figure.add_trace(go.Scatter(x=frame["at"], y=equity.round(2), name=name, line=line), row=1, col=1)
+        figure.add_trace(
+            go.Scatter(x=frame["at"], y=equity.round(2), name=name, line=line), row=1, col=1
+        )
         fall = (equity / equity.cummax() - 1).round(5)
-        figure.add_trace(go.Scatter(x=frame["at"], y=fall, name=name, line=line, showlegend=False), row=2, col=1)
+        figure.add_trace(
+            go.Scatter(x=frame["at"], y=fall, name=name, line=line, showlegend=False), row=2, col=1
+        )
     main = frames[0]
-    for column, label, color in (("gross_stock", "stocks", "#2456c8"), ("gross_crypto", "crypto", "#15a36a")):
+    for column, label, color in (
+        ("gross_stock", "stocks", "#2456c8"),
+        ("gross_crypto", "crypto", "#15a36a"),
+    ):
         leverage = (main[column] / main["equity"]).round(4)
-        figure.add_trace(go.Scatter(x=main["at"], y=leverage, name=label, line={"color": color, "shape": "hv"}), row=3, col=1)
+        figure.add_trace(
+            go.Scatter(x=main["at"], y=leverage, name=label, line={"color": color, "shape": "hv"}),
+            row=3,
+            col=1,
+        )
     step = {"color": "#c4314b", "dash": "dot", "shape": "hv"}
     at = pd.DatetimeIndex(np.array(list(ceilings), dtype="datetime64[ns]")).tz_localize("UTC")
-    figure.add_trace(go.Scatter(x=at, y=list(ceilings.values()), name="stock ceiling", line=step), row=3, col=1)
+    figure.add_trace(
+        go.Scatter(x=at, y=list(ceilings.values()), name="stock ceiling", line=step), row=3, col=1
+    )
     figure.update_layout(
-        height=900, template="plotly_white", margin={"l": 60, "r": 20, "t": 40, "b": 40}, hovermode="x unified"
+        height=900,
+        template="plotly_white",
+        margin={"l": 60, "r": 20, "t": 40, "b": 40},
+        hovermode="x unified",
     )
     figure.update_yaxes(tickformat=".0%", row=2, col=1)
     return embedded(figure)

@@ -1,4 +1,6 @@
-"""How much of a Sharpe ratio may be luck: bootstrap intervals, and the probability that it is real after many trials."""
+"""How much of a Sharpe ratio may be luck: bootstrap intervals, and the probability that it is
+real after many trials.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,17 @@ RUNS = 1000
 
 
 def probabilistic_sharpe(
-    sharpe: float, days: int, *, skewness: float = 0.0, kurtosis: float = 3.0, benchmark: float = 0.0
+    sharpe: float,
+    days: int,
+    *,
+    skewness: float = 0.0,
+    kurtosis: float = 3.0,
+    benchmark: float = 0.0,
 ) -> float | None:
     """Probability that the true Sharpe ratio exceeds `benchmark` (Bailey and López de Prado 2012).
 
-    Φ((SR - SR*) · √(D - 1) / √(1 - skewness · SR + (kurtosis - 1) / 4 · SR²)); sharpe and benchmark per day, not annual.
-    None for fewer than two days, or moments that leave no variance.
+    Φ((SR - SR*) · √(D - 1) / √(1 - skewness · SR + (kurtosis - 1) / 4 · SR²)); sharpe and benchmark
+    per day, not annual. None for fewer than two days, or moments that leave no variance.
     """
     variance = 1.0 - skewness * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
     if days < 2 or variance <= 0:
@@ -31,40 +38,56 @@ def probabilistic_sharpe(
 
 
 def expected_maximum_sharpe(trials: int, variance: float) -> float:
-    """The best Sharpe ratio per day to expect of so many trials without skill, whose ratios have this variance.
+    """The best Sharpe ratio per day to expect of so many trials without skill, whose ratios have
+    this variance.
 
-    √V · ((1 - γ) · Φ⁻¹(1 - 1/N) + γ · Φ⁻¹(1 - 1/(N·e))), γ Euler's constant (Bailey and López de Prado 2014).
+    √V · ((1 - γ) · Φ⁻¹(1 - 1/N) + γ · Φ⁻¹(1 - 1/(N·e))), γ Euler's constant (Bailey and López de
+    Prado 2014).
     """
     if trials < 2:
         return 0.0
-    best = (1.0 - EULER) * norm.ppf(1.0 - 1.0 / trials) + EULER * norm.ppf(1.0 - 1.0 / (trials * np.e))
+    best = (1.0 - EULER) * norm.ppf(1.0 - 1.0 / trials) + EULER * norm.ppf(
+        1.0 - 1.0 / (trials * np.e)
+    )
     return float(np.sqrt(variance) * best)
 
 
 def deflated_sharpe(
-    sharpe: float, days: int, *, trials: int, variance: float, skewness: float = 0.0, kurtosis: float = 3.0
+    sharpe: float,
+    days: int,
+    *,
+    trials: int,
+    variance: float,
+    skewness: float = 0.0,
+    kurtosis: float = 3.0,
 ) -> float | None:
     """Probability that a Sharpe ratio per day is real although it is the best of so many trials.
 
-    The probabilistic Sharpe ratio against the best that trials without skill would have shown (Bailey and López de Prado
-    2014).
+    The probabilistic Sharpe ratio against the best that trials without skill would have shown
+    (Bailey and López de Prado 2014).
     """
     benchmark = expected_maximum_sharpe(trials, variance)
-    return probabilistic_sharpe(sharpe, days, skewness=skewness, kurtosis=kurtosis, benchmark=benchmark)
+    return probabilistic_sharpe(
+        sharpe, days, skewness=skewness, kurtosis=kurtosis, benchmark=benchmark
+    )
 
 
 def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[float, float]]:
-    """90 % intervals of yearly figures from daily returns [D], by the stationary bootstrap (Politis and Romano 1994).
+    """90 % intervals of yearly figures from daily returns [D], by the stationary bootstrap (Politis
+    and Romano 1994).
 
-    Blocks have the mean length that Politis and White (2004) find optimal for these returns. A figure that is not defined in
-    every draw has no interval; nothing has one for fewer than 20 days or returns that do not move.
+    Blocks have the mean length that Politis and White (2004) find optimal for these returns. A
+    figure that is not defined in every draw has no interval; nothing has one for fewer than 20 days
+    or returns that do not move.
     """
     from arch.bootstrap import StationaryBootstrap, optimal_block_length
 
     if len(returns) < SHORTEST or returns.std() == 0:
         return {}
     length = max(1, round(float(optimal_block_length(returns)["stationary"].iloc[0])))
-    drawn = StationaryBootstrap(length, returns, seed=np.random.default_rng(seed)).apply(_figures(per_year), RUNS)
+    drawn = StationaryBootstrap(length, returns, seed=np.random.default_rng(seed)).apply(
+        _figures(per_year), RUNS
+    )
     tail = (1.0 - LEVEL) / 2.0
     found = {}
     for name, values in zip(("annual_return", "sharpe", "max_drawdown"), drawn.T, strict=True):

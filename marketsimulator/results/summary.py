@@ -46,7 +46,8 @@ REGIMES = {
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A backtest's main run and the runs to compare it with. first: instant number it begins at. seconds: that it took.
+    """A backtest's main run and the runs to compare it with. first: instant number it begins at.
+    seconds: that it took.
 
     placebo: the main run's trader on the same synthetic market without its edge.
     """
@@ -86,7 +87,9 @@ class Results:
         )
 
     def summary(self, trials: Trials | None = None) -> dict[str, Any]:
-        """The content of `summary.json`; trials: what has been tried on these data, this run included."""
+        """The content of `summary.json`; trials: what has been tried on these data, this run
+        included.
+        """
         return {
             **self.figures(self.main),
             **self.significance(trials),
@@ -136,16 +139,21 @@ class Results:
         }
 
     def significance(self, trials: Trials | None) -> dict[str, Any]:
-        """How much of the main run may be luck: bootstrap intervals, and the Sharpe ratio against all that was tried."""
+        """How much of the main run may be luck: bootstrap intervals, and the Sharpe ratio
+        against all that was tried.
+        """
         at, equity = self.main.curve()
         daily, per_year = daily_equity(at, equity, capital=self.settings.capital, coins=self.coins)
-        known, tried = self.performance(self.main), trials or Trials(1, 0.0)
+        known = self.performance(self.main)
+        tried = trials or Trials(1, 0.0)
         ratio = _daily(known)
         real = deflated = None
         if ratio is not None and known.skewness is not None and known.kurtosis is not None:
             moments = {"skewness": known.skewness, "kurtosis": known.kurtosis}
             real = probabilistic_sharpe(ratio, known.days, **moments)
-            deflated = deflated_sharpe(ratio, known.days, trials=tried.count, variance=tried.variance, **moments)
+            deflated = deflated_sharpe(
+                ratio, known.days, trials=tried.count, variance=tried.variance, **moments
+            )
         return {
             "probabilistic_sharpe": real,
             "deflated_sharpe": deflated,
@@ -157,51 +165,82 @@ class Results:
         """What a reader of the figures must not miss."""
         notes = []
         if trials is None:
-            notes.append("This trial is in no ledger: its Sharpe ratio is not deflated by what else was tried.")
+            notes.append(
+                "This trial is in no ledger: its Sharpe ratio is not deflated by what else was"
+                " tried."
+            )
         if self.bars.source.startswith("synthetic"):
-            notes.append(f"The bars are a {self.bars.source}: the figures say nothing about any real market.")
+            notes.append(
+                f"The bars are a {self.bars.source}: the figures say nothing about any real market."
+            )
         if self.main.name.startswith("oracle"):
             notes.append("The oracle reads the future: what it earns is not a result.")
         if not self.main.fills:
             notes.append(_no_trades(self.main))
         notes += self._prior_remarks()
-        silent = sorted(set(self.bars.symbols) - {c.symbol for d in self.main.decisions for c in d.choices})
+        silent = sorted(
+            set(self.bars.symbols) - {c.symbol for d in self.main.decisions for c in d.choices}
+        )
         if silent:
             notes.append(f"Never decided, for want of a forecast: {', '.join(silent)}.")
         notes += self._broker_remarks()
         failed = sum(bool(d.failure) for d in self.main.decisions)
         if failed:
-            notes.append(f"Sizing failed at {failed} instants; the log says why, unsolved-….npz hold the problems.")
+            notes.append(
+                f"Sizing failed at {failed} instants; the log says why, unsolved-….npz hold the"
+                " problems."
+            )
         return notes
 
     def _prior_remarks(self) -> list[str]:
         """What rests on the stated premium, and what on the forecast."""
         notes = []
-        share, walk = rests_on_prior(self.main), next(run for run in self.comparisons if run.name == "random_walk")
+        share = rests_on_prior(self.main)
+        walk = next(run for run in self.comparisons if run.name == "random_walk")
         if share is not None:
-            notes.append(f"{share:.0%} of the mean position rests on the prior, {1 - share:.0%} on the forecast.")
+            notes.append(
+                f"{share:.0%} of the mean position rests on the prior, {1 - share:.0%} on the"
+                " forecast."
+            )
         if self.placebo is not None:
             notes.append(self._without_edge(self.placebo))
         if rests_on_prior(walk) is not None:
-            notes.append("The random_walk run is the prior alone: the same decision, without a forecast's centre.")
-        if [(f.client_order_id, f.qty) for f in self.main.fills] == [(f.client_order_id, f.qty) for f in walk.fills]:
+            notes.append(
+                "The random_walk run is the prior alone: the same decision, without a forecast's"
+                " centre."
+            )
+        if [(f.client_order_id, f.qty) for f in self.main.fills] == [
+            (f.client_order_id, f.qty) for f in walk.fills
+        ]:
             notes.append("A random walk leads to the same trades: the forecast made no difference.")
         return notes
 
     def _without_edge(self, run: Run) -> str:
         """What the same trader did where there was nothing to find, in a line."""
-        share, trades = rests_on_prior(run), sum(f.price > 0 for f in run.fills)
-        rests = "" if share is None else f", {share:.0%} of its position on the prior, {1 - share:.0%} on the forecast"
+        share = rests_on_prior(run)
+        trades = sum(f.price > 0 for f in run.fills)
+        rests = (
+            ""
+            if share is None
+            else f", {share:.0%} of its position on the prior, {1 - share:.0%} on the forecast"
+        )
         earned = self.performance(run).total_return
-        return f"The same market without an edge (data.edge=0): {earned:+.2%}, {trades:,} trades{rests}."
+        return (
+            f"The same market without an edge (data.edge=0): {earned:+.2%}, {trades:,}"
+            f" trades{rests}."
+        )
 
     def _broker_remarks(self) -> list[str]:
         """What the broker did against the trader's will."""
         notes = []
-        for name, what in (("margin_calls", "margin calls, answered by liquidation"), ("freezes", "freezes of 90 days")):
+        for name, what in (
+            ("margin_calls", "margin calls, answered by liquidation"),
+            ("freezes", "freezes of 90 days"),
+        ):
             if self.main.margin[name]:
                 notes.append(f"The broker stepped in: {self.main.margin[name]} {what}.")
-        short, orders = self.main.not_filled_whole(), sum(len(d.orders) for d in self.main.decisions)
+        short = self.main.not_filled_whole()
+        orders = sum(len(d.orders) for d in self.main.decisions)
         if short:
             why = "for want of volume, a bar or buying power"
             notes.append(f"{short:,} of {orders:,} orders did not fill whole, {why}.")
@@ -209,7 +248,8 @@ class Results:
 
 
 def write_results(results: Results, summary: dict[str, Any], output: Path) -> None:
-    """Write every file into `output`, each put in place whole once all of them exist; `summary` is the results' own.
+    """Write every file into `output`, each put in place whole once all of them exist; `summary` is
+    the results' own.
 
     Raises
     ------
@@ -221,12 +261,22 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
     unsolved = [(d.at, d.unsolved) for d in run.decisions if d.unsolved is not None]
     writers: dict[str, Callable[[Path], object]] = {
         **writers_of(run),
-        "config.yaml": lambda path: path.write_text(yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False)),
+        "config.yaml": lambda path: path.write_text(
+            yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False)
+        ),
         "report.html": lambda path: path.write_text(
-            render_report(summary, [each.equity() for each in results.runs], ceilings, run.order_frame(), run.fill_frame()),
+            render_report(
+                summary,
+                [each.equity() for each in results.runs],
+                ceilings,
+                run.order_frame(),
+                run.fill_frame(),
+            ),
             encoding="utf-8",
         ),
-        "summary.json": lambda path: path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n"),
+        "summary.json": lambda path: path.write_text(
+            json.dumps(summary, indent=2, allow_nan=False) + "\n"
+        ),
         **{f"unsolved-{stamp(at)}.npz": problem.save for at, problem in unsolved[:UNSOLVED]},
     }
     write_whole(writers, output)
@@ -234,7 +284,9 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
 
 def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None:
     """The result table, the remarks, and where the report is."""
-    table = Table("", title=f"{heading(summary)}\n{', '.join(summary['symbols'])}\n{summary['data']}")
+    table = Table(
+        "", title=f"{heading(summary)}\n{', '.join(summary['symbols'])}\n{summary['data']}"
+    )
     for name in column_names(summary):
         table.add_column(name, justify="right")
     for label, cells in format_rows(summary):
@@ -245,8 +297,13 @@ def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None
         console.print(sentence, soft_wrap=True, highlight=False)
     for remark in summary["remarks"]:
         console.print(remark, soft_wrap=True, highlight=False)
-    console.print(f"Prices {summary['prices']}; margin rules: {REGIMES[summary['margin_regime']]}.", highlight=False)
-    console.print(f"{seconds:.1f} s. Report: {output / 'report.html'}", soft_wrap=True, highlight=False)
+    console.print(
+        f"Prices {summary['prices']}; margin rules: {REGIMES[summary['margin_regime']]}.",
+        highlight=False,
+    )
+    console.print(
+        f"{seconds:.1f} s. Report: {output / 'report.html'}", soft_wrap=True, highlight=False
+    )
 
 
 def _daily(known: Performance) -> float | None:
@@ -255,7 +312,9 @@ def _daily(known: Performance) -> float | None:
 
 
 def exposure(rows: list[Row]) -> dict[str, float | None]:
-    """Mean and largest gross exposure over equity, stocks and coins together, and the share of instants with a position."""
+    """Mean and largest gross exposure over equity, stocks and coins together, and the share of
+    instants with a position.
+    """
     gross = np.array([r.gross_stock + r.gross_crypto for r in rows])
     equity = np.array([r.equity for r in rows])
     sound = equity > 0
@@ -268,7 +327,8 @@ def exposure(rows: list[Row]) -> dict[str, float | None]:
 
 
 def contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
-    """What each symbol's trades and positions added to total_return, after their fees; interest, and all other cash.
+    """What each symbol's trades and positions added to total_return, after their fees; interest,
+    and all other cash.
 
     They add up to total_return. Dividends, borrow and the rounding of a day's fees are in `other`.
     """
@@ -293,10 +353,15 @@ def _no_trades(run: Run) -> str:
     if not choices:
         return "No trades: no symbol ever decided."
     best: Choice = max(choices, key=lambda c: _edge(c) - c.cost)
-    edge, cost = f"{_edge(best) * 1e4:.2f} bp ({best.symbol})", f"{best.cost * 1e4:.2f} bp"
+    edge = f"{_edge(best) * 1e4:.2f} bp ({best.symbol})"
+    cost = f"{best.cost * 1e4:.2f} bp"
     if _edge(best) <= best.cost:
         return f"No trades: the largest edge, {edge}, did not exceed its cost of {cost}."
-    why = f"limits: {best.bound_by}" if best.binding else "too small for one increment at this capital"
+    why = (
+        f"limits: {best.bound_by}"
+        if best.binding
+        else "too small for one increment at this capital"
+    )
     return f"No trades although the largest edge, {edge}, exceeds its cost of {cost} ({why})."
 
 

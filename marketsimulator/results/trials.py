@@ -1,6 +1,8 @@
-"""The trial ledger: every backtest leaves a row, so that a good one can be judged by how many were tried.
+"""The trial ledger: every backtest leaves a row, so that a good one can be judged by how many were
+tried.
 
-A local SQLite file. Two runs are the same trial where configuration and data are the same, however often they are run.
+A local SQLite file. Two runs are the same trial where configuration and data are the same, however
+often they are run.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ PATIENCE = 30.0  # seconds that a run waits for another one to write
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One backtest. daily_sharpe: mean over deviation of daily returns, None where they do not move. first, last: instants."""
+    """One backtest. daily_sharpe: mean over deviation of daily returns, None where they do not
+    move. first, last: instants.
+    """
 
     config_hash: str
     data_hash: str
@@ -57,17 +61,20 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """What has been tried on the same data: number of variants, and the variance of their daily Sharpe ratios."""
+    """What has been tried on the same data: number of variants, and the variance of their daily
+    Sharpe ratios.
+    """
 
     count: int
     variance: float
 
 
 def record(path: Path, *trials: Trial) -> Trials:
-    """Add trials on the same data (again, those that were there), and count the variants tried on them.
+    """Add trials on the same data (again, those that were there), and count the variants tried on
+    them.
 
-    The same data are the same bars, or bars of the same source that share a symbol and overlap in time: a run that ends a day
-    later is no fresh start.
+    The same data are the same bars, or bars of the same source that share a symbol and overlap in
+    time: a run that ends a day later is no fresh start.
 
     Raises
     ------
@@ -92,7 +99,8 @@ def record(path: Path, *trials: Trial) -> Trials:
             ledger.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", rows)
             others = ledger.execute(
                 "SELECT config_hash, symbols, daily_sharpe FROM trials"
-                " WHERE data_hash = :data_hash OR (source = :source AND first <= :last AND last >= :first)",
+                " WHERE data_hash = :data_hash OR (source = :source AND first <= :last AND last >="
+                " :first)",
                 rows[0],
             ).fetchall()
     except (OSError, sqlite3.Error) as error:
@@ -115,14 +123,24 @@ def check_ledger(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=PATIENCE)) as ledger, ledger:
             ledger.execute(SCHEMA)
-            ledger.execute("SELECT config_hash, data_hash, symbols, daily_sharpe FROM trials LIMIT 1")
+            ledger.execute(
+                "SELECT config_hash, data_hash, symbols, daily_sharpe FROM trials LIMIT 1"
+            )
     except (OSError, sqlite3.Error) as error:
-        raise InputError(f"trials: {path} cannot be used: {error}; name another, or null for none") from error
+        raise InputError(
+            f"trials: {path} cannot be used: {error}; name another, or null for none"
+        ) from error
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:
-    """Digest of everything that makes a variant; the period, what is told beside it and where are left out."""
-    kept = {key: value for key, value in settings.items() if key not in ("output", "start", "end", "days", "trials", "placebo")}
+    """Digest of everything that makes a variant; the period, what is told beside it and where
+    are left out.
+    """
+    kept = {
+        key: value
+        for key, value in settings.items()
+        if key not in ("output", "start", "end", "days", "trials", "placebo")
+    }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 

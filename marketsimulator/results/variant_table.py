@@ -1,4 +1,6 @@
-"""Variants of one run: every combination of some settings, a row each, deflated by all that was tried on their data."""
+"""Variants of one run: every combination of some settings, a row each, deflated by all that was
+tried on their data.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from foundation.configuration import changed
 from foundation.errors import InputError
 from marketsimulator.results.metrics import annual_turnover, performance
 from marketsimulator.results.significance import deflated_sharpe
-from marketsimulator.results.trials import Trial, Trials, check_ledger, config_hash, data_hash, record
+from marketsimulator.results.trials import (
+    Trial,
+    Trials,
+    check_ledger,
+    config_hash,
+    data_hash,
+    record,
+)
 from marketsimulator.runs.variants import COSTS, Outcome
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
@@ -24,7 +33,9 @@ from trainingdata.sessions import utc_text
 Chosen = dict[str, Any]
 
 
-def combinations(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) -> list[tuple[Chosen, BacktestSettings]]:
+def combinations(
+    settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]
+) -> list[tuple[Chosen, BacktestSettings]]:
     """Every combination of the values named by setting, with the settings it stands for.
 
     Raises
@@ -42,10 +53,14 @@ def combinations(settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]) 
 
 
 def table_of(
-    variants: Sequence[tuple[Mapping[str, Any], BacktestSettings]], found: Sequence[Outcome], bars: Bars, first: int
+    variants: Sequence[tuple[Mapping[str, Any], BacktestSettings]],
+    found: Sequence[Outcome],
+    bars: Bars,
+    first: int,
 ) -> pd.DataFrame:
     """A row a variant: what was varied, return, risk, turnover, costs in USD, trades."""
-    at, coins = bars.times[first:], bool(bars.crypto.any())
+    at = bars.times[first:]
+    coins = bool(bars.crypto.any())
     rows = []
     for (chosen, settings), outcome in zip(variants, found, strict=True):
         known = performance(at, outcome.equity, capital=settings.capital, coins=coins)
@@ -77,7 +92,11 @@ def check_trials(settings: BacktestSettings) -> None:
 
 
 def recorded(
-    settings: BacktestSettings, variants: Sequence[tuple[Chosen, BacktestSettings]], table: pd.DataFrame, bars: Bars, first: int
+    settings: BacktestSettings,
+    variants: Sequence[tuple[Chosen, BacktestSettings]],
+    table: pd.DataFrame,
+    bars: Bars,
+    first: int,
 ) -> Trials:
     """All trials on these data, these, a row of the table each, included.
 
@@ -109,7 +128,9 @@ def recorded(
 
 
 def deflated(table: pd.DataFrame, trials: Trials) -> pd.DataFrame:
-    """The table with the deflated Sharpe ratio of each row, and how many trials it is deflated by."""
+    """The table with the deflated Sharpe ratio of each row, and how many trials it is deflated
+    by.
+    """
     values = [
         None
         if row["sharpe"] is None or np.isnan(row["sharpe"])

@@ -1,4 +1,6 @@
-"""Choosing among variants as it could have been done: by what each had earned before, judged on what came after."""
+"""Choosing among variants as it could have been done: by what each had earned before, judged on
+what came after.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from foundation.errors import InputError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class WalkForward:
-    """chosen [K - 1]: number of the variant in each fold after the first. days [D']: numbers of the days in these folds.
+    """chosen [K - 1]: number of the variant in each fold after the first. days [D']: numbers of the
+    days in these folds.
 
     returns [D']: what the chosen ones earned in them.
     """
@@ -25,9 +28,11 @@ class WalkForward:
 
 
 def walk_forward(returns: Array, folds: int) -> WalkForward:
-    """In each of `folds` stretches of days but the first, the variant with the best Sharpe ratio until then.
+    """In each of `folds` stretches of days but the first, the variant with the best Sharpe ratio
+    until then.
 
-    returns [V, D]: of each variant and day. A variant that never moved has the ratio 0; the first of equals is taken.
+    returns [V, D]: of each variant and day. A variant that never moved has the ratio 0; the first
+    of equals is taken.
 
     Raises
     ------
@@ -36,11 +41,14 @@ def walk_forward(returns: Array, folds: int) -> WalkForward:
     """
     days = returns.shape[1]
     edges = fold_edges(days, folds)
-    chosen, parts = [], []
+    chosen = []
+    parts = []
     for begin, end in itertools.pairwise(edges[1:]):
         before = returns[:, :begin]
         deviation = before.std(axis=1)
-        ratio = np.divide(before.mean(axis=1), deviation, out=np.zeros(len(returns)), where=deviation > 0)
+        ratio = np.divide(
+            before.mean(axis=1), deviation, out=np.zeros(len(returns)), where=deviation > 0
+        )
         chosen.append(int(ratio.argmax()))
         parts.append(returns[chosen[-1], begin:end])
     return WalkForward(tuple(chosen), np.arange(edges[1], days), np.concatenate(parts))

@@ -1,1 +1,3 @@
-"""Ways to run over bars: instant by instant, whole variants compiled, given weights, buy and hold."""
+"""Ways to run over bars: instant by instant, whole variants compiled, given weights, buy and
+hold.
+"""

@@ -22,17 +22,27 @@ class BuyAndHold:
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:
         """Buy what decides now and is not held yet."""
-        fresh = [s for s in np.flatnonzero(deciding_symbols(bars)) if bars.symbols[s] not in account.positions]
+        fresh = [
+            s
+            for s in np.flatnonzero(deciding_symbols(bars))
+            if bars.symbols[s] not in account.positions
+        ]
         equity = account.equity
         if not fresh or equity <= 0:
             return None
         weight = 1 / len(bars.symbols)
-        choices, targets = [], []
+        choices = []
+        targets = []
         for s in fresh:
             item = bars.instruments[s]
-            price, nan = account.prices[item.symbol], float("nan")
+            price = account.prices[item.symbol]
+            nan = float("nan")
             quantity = whole(weight * equity / price, item.increment)
-            choices.append(Choice(item.symbol, nan, nan, nan, 0.0, weight, quantity, price, {}, nan))
-            targets.append((item, Decimal(0), quantity, self.terms.most(item, price), "bought once and held"))
+            choices.append(
+                Choice(item.symbol, nan, nan, nan, 0.0, weight, quantity, price, {}, nan)
+            )
+            targets.append(
+                (item, Decimal(0), quantity, self.terms.most(item, price), "bought once and held")
+            )
         orders = rebalance("buy_and_hold", bars.now, targets)
         return Decision(bars.now, bars.now, equity, 1.0, tuple(choices), orders)

@@ -23,9 +23,11 @@ _NEVER = 2**31 - 1  # collections of the middle generation before a full one
 
 @contextmanager
 def _only_young_garbage() -> Iterator[None]:
-    """Python collects what has just been left behind, but does not walk through everything there is.
+    """Python collects what has just been left behind, but does not walk through everything there
+    is.
 
-    A run keeps every decision, and nothing that it keeps refers back: a full collection, a fifth of its time, finds nothing.
+    A run keeps every decision, and nothing that it keeps refers back: a full collection, a fifth of
+    its time, finds nothing.
     """
     before = gc.get_threshold()
     gc.set_threshold(*before[:2], _NEVER)
@@ -44,12 +46,18 @@ def run_decider(
     progress: Progress = silent,
     level: int = logging.DEBUG,
 ) -> Run:
-    """One decider over the panel's instants from number `first` on, with an account of its own; logged at `level`."""
+    """One decider over the panel's instants from number `first` on, with an account of its own;
+    logged at `level`.
+    """
     broker = settings.broker(bars, first)
     decisions: list[Decision] = []
     rows: list[Row] = []
     total = len(bars.times)
-    instants = ((index, seen) for begin, end, seen in settings.views(bars, first) for index in range(begin, end))
+    instants = (
+        (index, seen)
+        for begin, end, seen in settings.views(bars, first)
+        for index in range(begin, end)
+    )
     with _only_young_garbage():
         for index, seen in instants:
             if index > first:

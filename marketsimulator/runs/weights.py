@@ -1,4 +1,5 @@
-"""Replay of given weights: each row is decided on its close and filled at the next row's open. No forecast, no calendar.
+"""Replay of given weights: each row is decided on its close and filled at the next row's open. No
+forecast, no calendar.
 
 The same settlement as every other account, compiled together with the loop over the rows.
 """
@@ -32,7 +33,8 @@ _FREE = (CryptoTier(0.0, 0.0, 0.0),)
 class Replay:
     """What became of the weights.
 
-    index [T]: the rows. symbols [S]: the columns. values [T]: equity in USD at each row's close. tape: the fills.
+    index [T]: the rows. symbols [S]: the columns. values [T]: equity in USD at each row's close.
+    tape: the fills.
     """
 
     index: pd.DatetimeIndex
@@ -47,7 +49,9 @@ class Replay:
 
     @cached_property
     def fills(self) -> pd.DataFrame:
-        """A row a fill, in order: at (the row at whose open), symbol, qty (signed), price and fee (USD)."""
+        """A row a fill, in order: at (the row at whose open), symbol, qty (signed), price and
+        fee (USD).
+        """
         tape = self.tape
         columns = {
             "at": self.index.take(tape["at"].astype(np.intp)),
@@ -79,15 +83,17 @@ def replay(
     weights : [T, S]
         signed fractions of equity; index instants, columns symbols. NaN leaves a symbol as it is.
     bars
-        frames `open`, `close` (and `high`, `low`, `volume`, which are not needed) on the same index and columns. NaN where
-        a symbol has no bar: it then fills nothing and keeps its last close.
+        frames `open`, `close` (and `high`, `low`, `volume`, which are not needed) on the same index
+        and columns. NaN where a symbol has no bar: it then fills nothing and keeps its last close.
     fee_bps, slippage_bps
         basis points of what is traded; slippage moves the price away from the open.
     increments
-        smallest step of a quantity, for all or by symbol; whole shares and thousandths of a coin by default.
+        smallest step of a quantity, for all or by symbol; whole shares and thousandths of a coin by
+        default.
     symbol_cap, intraday_leverage, overnight_leverage
-        a weight beyond the cap is cut to it; coins are long only; stock gross / leverage + coins ≤ 1 by scaling. The
-        overnight leverage holds for what fills at the open of a New York date's last row.
+        a weight beyond the cap is cut to it; coins are long only; stock gross / leverage + coins ≤
+        1 by scaling. The overnight leverage holds for what fills at the open of a New York date's
+        last row.
     interest_rate
         per year on the debit after a date's last row, / 360, for the nights to the next row's date.
 
@@ -97,7 +103,8 @@ def replay(
         naming the argument that cannot be used.
     """
     _check(weights, capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
-    columns, index = weights.columns, _instants(weights.index)
+    columns = weights.columns
+    index = _instants(weights.index)
     opens, closes = (_matrix(name, bars, weights) for name in ("open", "close"))
     instruments = _instruments(columns, increments)
     costs = TradingCosts(0.0, slippage_bps, 0.0, 0.0, slippage_bps, 0.0)
@@ -105,7 +112,9 @@ def replay(
     margin = MarginTerms(leverage=intraday_leverage, interest_rate=interest_rate)
     book = new_book(capital, holdings_of(instruments, costs), tier_table(fees))
     dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
-    tape = new_tape(3 * len(dates) * len(columns))  # at most a liquidation, a close and an opening a row and symbol
+    tape = new_tape(
+        3 * len(dates) * len(columns)
+    )  # at most a liquidation, a close and an opening a row and symbol
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
     values = _follow(
         book,
@@ -136,9 +145,14 @@ def _follow(
     day [T]: row of days. bounds: cap, intraday and overnight leverage.
     """
     rows, size = weights.shape
-    equity, targets = np.empty(rows), np.zeros(size)
-    account, holding, tape = book.account[0], book.holding, unowned(tape)
-    none, endless, turn = np.zeros(size), np.full(size, np.inf), np.zeros(size, np.int64)
+    equity = np.empty(rows)
+    targets = np.zeros(size)
+    account = book.account[0]
+    holding = book.holding
+    tape = unowned(tape)
+    none = np.zeros(size)
+    endless = np.full(size, np.inf)
+    turn = np.zeros(size, np.int64)
     for t in range(rows):
         today = days[day[t]]
         if t > 0:
@@ -146,7 +160,20 @@ def _follow(
                 open_session(book, today)
             if account.called:
                 liquidate(book, today, tape, t, opens[t], endless, none)
-            move(account, holding, today, tape, t, holding["quantity"], targets, opens[t], endless, none, np.inf, turn)
+            move(
+                account,
+                holding,
+                today,
+                tape,
+                t,
+                holding["quantity"],
+                targets,
+                opens[t],
+                endless,
+                none,
+                np.inf,
+                turn,
+            )
         mark(account, holding, closes[t])
         last = t + 1 == rows
         if not last and day[t + 1] != day[t]:
@@ -154,20 +181,41 @@ def _follow(
         equity[t] = account.equity
         if not last:
             night = t + 2 < rows and day[t + 2] != day[t + 1]
-            _choose(account, holding, today, weights[t], closes[t], bounds[0], bounds[2] if night else bounds[1], targets)
+            _choose(
+                account,
+                holding,
+                today,
+                weights[t],
+                closes[t],
+                bounds[0],
+                bounds[2] if night else bounds[1],
+                targets,
+            )
     return equity
 
 
 @inlined
 def _choose(
-    account: Record, holding: Records, day: Record, weights: Array, closes: Array, cap: float, ceiling: float, targets: Array
+    account: Record,
+    holding: Records,
+    day: Record,
+    weights: Array,
+    closes: Array,
+    cap: float,
+    ceiling: float,
+    targets: Array,
 ) -> None:
-    """Target quantities [S] of the symbols that have a weight and a close; the others keep what they hold."""
+    """Target quantities [S] of the symbols that have a weight and a close; the others keep what
+    they hold.
+    """
     equity = account.equity
     lowest = -cap
     if equity < day.margin_equity:
-        ceiling, lowest = min(ceiling, 1.0), 0.0
-    fixed, wanted, share = 0.0, 0.0, 1.0 / ceiling
+        ceiling = min(ceiling, 1.0)
+        lowest = 0.0
+    fixed = 0.0
+    wanted = 0.0
+    share = 1.0 / ceiling
     for s in range(len(targets)):
         held = holding[s]
         unit = 1.0 if held.crypto else share
@@ -186,10 +234,19 @@ def _choose(
 
 
 def _check(
-    weights: pd.DataFrame, capital: float, fee_bps: float, slippage_bps: float, symbol_cap: float, overnight_leverage: float
+    weights: pd.DataFrame,
+    capital: float,
+    fee_bps: float,
+    slippage_bps: float,
+    symbol_cap: float,
+    overnight_leverage: float,
 ) -> None:
     """What the other settings do not check themselves."""
-    for name, value in (("capital", capital), ("symbol_cap", symbol_cap), ("overnight_leverage", overnight_leverage)):
+    for name, value in (
+        ("capital", capital),
+        ("symbol_cap", symbol_cap),
+        ("overnight_leverage", overnight_leverage),
+    ):
         if not 0 < value < float("inf"):
             raise InputError(f"{name}: {value} is not above 0")
     for name, value in (("fee_bps", fee_bps), ("slippage_bps", slippage_bps)):
@@ -224,7 +281,9 @@ def _numbers(name: str, frame: pd.DataFrame) -> Array:
         raise InputError(f"{name}: {error}") from error
 
 
-def _instruments(columns: pd.Index, increments: float | Mapping[str, float] | None) -> list[Instrument]:
+def _instruments(
+    columns: pd.Index, increments: float | Mapping[str, float] | None
+) -> list[Instrument]:
     """What the columns stand for; a name that is no symbol of the project's is a stock."""
     found = [_named(str(column)) for column in columns.tolist()]
     if increments is None:
@@ -232,7 +291,9 @@ def _instruments(columns: pd.Index, increments: float | Mapping[str, float] | No
     steps = increments if isinstance(increments, Mapping) else dict.fromkeys(columns, increments)
     try:
         return [
-            Instrument(item.symbol, item.kind, Decimal(str(steps[c])) if c in steps else item.increment)
+            Instrument(
+                item.symbol, item.kind, Decimal(str(steps[c])) if c in steps else item.increment
+            )
             for c, item in zip(columns, found, strict=True)
         ]
     except (InvalidOperation, ValueError) as error:
@@ -246,6 +307,8 @@ def _named(name: str) -> Instrument:
 
 def _instants(index: pd.Index) -> pd.DatetimeIndex:
     """The index, which must be instants that increase; one without a zone is UTC."""
-    if not isinstance(index, pd.DatetimeIndex) or not (index.is_monotonic_increasing and index.is_unique):
+    if not isinstance(index, pd.DatetimeIndex) or not (
+        index.is_monotonic_increasing and index.is_unique
+    ):
         raise InputError("weights: the index must be instants that increase")
     return index

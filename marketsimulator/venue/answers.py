@@ -1,4 +1,6 @@
-"""What Alpaca's API says of a `Venue`, in its words: account, positions, clock, calendar, assets, bars, history."""
+"""What Alpaca's API says of a `Venue`, in its words: account, positions, clock, calendar,
+assets, bars, history.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,17 @@ HALF = np.timedelta64(30, "m")
 
 def account_answer(venue: Venue) -> Answer:
     """`GET /v2/account`."""
-    account, terms = venue.broker.account(), venue.settings.margin
+    account = venue.broker.account()
+    terms = venue.settings.margin
     options = venue.options.aside + venue.options.value
     equity = account.equity + options
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
     coins = sum(v for s, v in values.items() if instrument(s).kind is Kind.CRYPTO)
     stocks = sum(abs(v) for s, v in values.items() if instrument(s).kind is Kind.STOCK)
     longs, shorts = (sum(v for v in values.values() if (v > 0) is sign) for sign in (True, False))
-    yesterday = next((e for at, e in reversed(venue.curve) if at < venue.now.astype("datetime64[D]")), equity)
+    yesterday = next(
+        (e for at, e in reversed(venue.curve) if at < venue.now.astype("datetime64[D]")), equity
+    )
     return {
         "id": ACCOUNT,
         "account_number": "SIMULATED",
@@ -59,12 +64,15 @@ def account_answer(venue: Venue) -> Answer:
 
 def positions_answer(venue: Venue) -> list[Answer]:
     """`GET /v2/positions`."""
-    account, sold = venue.broker.account(), venue.broker.short_proceeds()
+    account = venue.broker.account()
+    sold = venue.broker.short_proceeds()
     found = []
     for symbol, quantity in account.positions.items():
-        coin, price = instrument(symbol).kind is Kind.CRYPTO, account.prices[symbol]
+        coin = instrument(symbol).kind is Kind.CRYPTO
+        price = account.prices[symbol]
         entry = sold[symbol] / float(-quantity) if quantity < 0 else venue.entries[symbol][1]
-        value, side = float(quantity) * price, "buy" if quantity < 0 else "sell"
+        value = float(quantity) * price
+        side = "buy" if quantity < 0 else "sell"
         closing = (o.qty for o in account.open_orders if o.symbol == symbol and o.side == side)
         position = {
             "asset_id": asset_id(symbol),
@@ -73,7 +81,9 @@ def positions_answer(venue: Venue) -> list[Answer]:
             "asset_class": "crypto" if coin else "us_equity",
             "asset_marginable": not coin,
             "qty": text(quantity),
-            "qty_available": text((abs(quantity) - sum(closing, Decimal(0))) * (1 if quantity > 0 else -1)),
+            "qty_available": text(
+                (abs(quantity) - sum(closing, Decimal(0))) * (1 if quantity > 0 else -1)
+            ),
             "side": "long" if quantity > 0 else "short",
             "avg_entry_price": repr(entry),
             "cost_basis": repr(entry * float(quantity)),
@@ -102,16 +112,29 @@ def clock_answer(now: np.datetime64) -> Answer:
 def calendar_answer(query: Mapping[str, str]) -> list[Answer]:
     """`GET /v2/calendar`."""
     grid = stock_grid()
-    first, last = (np.datetime64(query[name][:10], "D") if name in query else None for name in ("start", "end"))
-    rows = [k for k, day in enumerate(grid.dates) if (first is None or day >= first) and (last is None or day <= last)]
-    hours = [pd.DatetimeIndex(side[rows]).tz_localize("UTC").tz_convert(NEW_YORK) for side in (grid.opens, grid.closes)]
+    first, last = (
+        np.datetime64(query[name][:10], "D") if name in query else None for name in ("start", "end")
+    )
+    rows = [
+        k
+        for k, day in enumerate(grid.dates)
+        if (first is None or day >= first) and (last is None or day <= last)
+    ]
+    hours = [
+        pd.DatetimeIndex(side[rows]).tz_localize("UTC").tz_convert(NEW_YORK)
+        for side in (grid.opens, grid.closes)
+    ]
     days = zip(rows, *hours, strict=True)
-    return [{"date": str(grid.dates[k]), "open": f"{opens:%H:%M}", "close": f"{closes:%H:%M}"} for k, opens, closes in days]
+    return [
+        {"date": str(grid.dates[k]), "open": f"{opens:%H:%M}", "close": f"{closes:%H:%M}"}
+        for k, opens, closes in days
+    ]
 
 
 def asset_answer(venue: Venue, symbol: str) -> Answer:
     """`GET /v2/assets/{symbol}`."""
-    coin, asset = instrument(symbol).kind is Kind.CRYPTO, venue.asset(symbol)
+    coin = instrument(symbol).kind is Kind.CRYPTO
+    asset = venue.asset(symbol)
     answer = {
         "id": asset_id(symbol),
         "class": "crypto" if coin else "us_equity",
@@ -130,13 +153,16 @@ def asset_answer(venue: Venue, symbol: str) -> Answer:
 
 
 def history_answer(venue: Venue, timeframe: str) -> Answer:
-    """`GET /v2/account/portfolio/history`: every instant, or with `1D` the last of every New York day."""
+    """`GET /v2/account/portfolio/history`: every instant, or with `1D` the last of every New
+    York day.
+    """
     curve = venue.curve
     if timeframe == "1D" and curve:
         days = new_york_date(np.array([at for at, _ in curve]))
         last = np.append(days[1:] != days[:-1], True)
         curve = [point for point, keep in zip(curve, last.tolist(), strict=True) if keep]
-    equity, base = [value for _, value in curve], venue.settings.capital
+    equity = [value for _, value in curve]
+    base = venue.settings.capital
     return {
         "timestamp": [int(at.astype("datetime64[s]").astype(int)) for at, _ in curve],
         "equity": equity,
@@ -155,22 +181,32 @@ def bars_answer(
     adjustment: str = "raw",
     latest: int = 0,
 ) -> dict[str, list[Answer]]:
-    """Bars that begin between two instants and are known by now, by symbol; what the panel lacks is left out.
+    """Bars that begin between two instants and are known by now, by symbol; what the panel lacks is
+    left out.
 
-    adjustment: `raw` as they are in the files, anything else adjusted for the splits the files do not know of. latest: no
-    more than so many of each; 0 for all.
+    adjustment: `raw` as they are in the files, anything else adjusted for the splits the files do
+    not know of. latest: no more than so many of each; 0 for all.
     """
     known = venue.bars.between(0, venue.index + 1)
     if adjustment != "raw" and venue.settings.data.adjustment == "raw":
         known = split_adjusted(known, venue.settings.data.corporate_actions())
-    return {symbol: _rows(venue, known, symbol, start, end, latest) for symbol in symbols if symbol in known.symbols}
+    return {
+        symbol: _rows(venue, known, symbol, start, end, latest)
+        for symbol in symbols
+        if symbol in known.symbols
+    }
 
 
-def _rows(venue: Venue, known: Bars, symbol: str, start: np.datetime64, end: np.datetime64, latest: int) -> list[Answer]:
+def _rows(
+    venue: Venue, known: Bars, symbol: str, start: np.datetime64, end: np.datetime64, latest: int
+) -> list[Answer]:
     s = known.symbols.index(symbol)
     times, values = known.own(s)
-    near = slice(*np.searchsorted(times, [start, end + HOUR], side="right"))  # a bar is known an hour after it begins at most
-    times, values = times[near], values[near]
+    near = slice(
+        *np.searchsorted(times, [start, end + HOUR], side="right")
+    )  # a bar is known an hour after it begins at most
+    times = times[near]
+    values = values[near]
     begins = started_at(known.instruments[s].kind, times)
     wanted = (begins >= start) & (begins <= end)
     for since, until in venue.halts.get(symbol, []):
@@ -184,16 +220,27 @@ def _rows(venue: Venue, known: Bars, symbol: str, start: np.datetime64, end: np.
 
 
 def _halves(bars: list[Answer]) -> list[Answer]:
-    """Hourly bars as half-hours that make them again; the second trades at the close. The hour before a close is one half."""
-    grid, found = stock_grid(), []
+    """Hourly bars as half-hours that make them again; the second trades at the close.
+
+    The hour before a close is one half.
+    """
+    grid = stock_grid()
+    found = []
     for bar in bars:
         begins = np.datetime64(bar["t"][:-1], "ns")
         k = int(np.searchsorted(grid.starts, begins))
         if grid.starts[k] == begins and grid.ends[k] <= begins + HALF:
             found.append(bar)
             continue
-        early, close = float(np.floor(bar["v"] / 2)), bar["c"]
-        late = {"t": stamp(begins + HALF), "o": close, "h": close, "l": close, "v": bar["v"] - early}
+        early = float(np.floor(bar["v"] / 2))
+        close = bar["c"]
+        late = {
+            "t": stamp(begins + HALF),
+            "o": close,
+            "h": close,
+            "l": close,
+            "v": bar["v"] - early,
+        }
         found += [{**bar, "v": early}, {**bar, **late}]
     return found
 
@@ -204,9 +251,18 @@ def _days(bars: list[Answer]) -> list[Answer]:
         return []
     frame = pd.DataFrame(bars)
     days = pd.DatetimeIndex(frame["t"]).tz_convert(NEW_YORK).normalize().tz_convert("UTC")
-    grouped = frame.groupby(days).agg({"o": "first", "h": "max", "l": "min", "c": "last", "v": "sum", "n": "sum", "vw": "last"})
+    grouped = frame.groupby(days).agg(
+        {"o": "first", "h": "max", "l": "min", "c": "last", "v": "sum", "n": "sum", "vw": "last"}
+    )
     rows: list[Answer] = json.loads(grouped.to_json(orient="records", double_precision=15))
-    return [{"t": f"{at:%Y-%m-%dT%H:%M:%SZ}", **row} for at, row in zip(grouped.index, rows, strict=True)]
+    return [
+        {"t": f"{at:%Y-%m-%dT%H:%M:%SZ}", **row}
+        for at, row in zip(grouped.index, rows, strict=True)
+    ]
 
 
-FRAMES: Mapping[str, Callable[[list[Answer]], list[Answer]]] = {"30Min": _halves, "1Hour": list, "1Day": _days}
+FRAMES: Mapping[str, Callable[[list[Answer]], list[Answer]]] = {
+    "30Min": _halves,
+    "1Hour": list,
+    "1Day": _days,
+}

@@ -38,10 +38,16 @@ LATEST = 10 * DAY  # how old the latest bar may be
 
 
 class Server:
-    """The venue behind HTTP. speed: simulated seconds a second; none: the clock waits for a client."""
+    """The venue behind HTTP. speed: simulated seconds a second; none: the clock waits for a
+    client.
+    """
 
-    def __init__(self, venue: Venue, speed: float | None = None, faults: Faults | None = None) -> None:
-        self.venue, self.speed, self.faults = venue, speed, faults or Faults()
+    def __init__(
+        self, venue: Venue, speed: float | None = None, faults: Faults | None = None
+    ) -> None:
+        self.venue = venue
+        self.speed = speed
+        self.faults = faults or Faults()
         self._stream = TradeUpdateStream(self.faults)
         self._began = (time.monotonic(), venue.now)
         venue.record.listeners.append(self._stream.tell)
@@ -49,14 +55,22 @@ class Server:
     def app(self) -> web.Application:
         """The application."""
         app = web.Application(middlewares=[self._guard])
-        get, post, delete, plain = web.get, web.post, web.delete, self._plain
+        get = web.get
+        post = web.post
+        delete = web.delete
+        plain = self._plain
         app.add_routes(
             [
                 get("/v2/account", plain(lambda _: account_answer(self.venue))),
                 get("/v2/account/activities", plain(self._activities)),
                 get("/v2/account/activities/{kind}", plain(self._activities)),
                 get("/v2/account/portfolio/history", plain(self._history)),
-                get("/v2/positions", plain(lambda _: [*positions_answer(self.venue), *self.venue.options.positions()])),
+                get(
+                    "/v2/positions",
+                    plain(
+                        lambda _: [*positions_answer(self.venue), *self.venue.options.positions()]
+                    ),
+                ),
                 delete("/v2/positions", plain(self._close_all, status=207)),
                 get("/v2/positions/{symbol}", plain(self._position)),
                 delete("/v2/positions/{symbol}", plain(self._close)),
@@ -94,19 +108,32 @@ class Server:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Keys, faults, and refusals in Alpaca's words."""
-        path, control = request.path, request.path.startswith("/control")
-        if not (control or path.startswith("/v1beta3") or path == "/stream") and not request.headers.get("APCA-API-KEY-ID"):
-            return web.json_response({"code": 40110000, "message": "request is not authorized"}, status=401)
-        before = None if control else self.faults.take(("delay", "drop_before", "status"), request.method, path)
+        path = request.path
+        control = request.path.startswith("/control")
+        if not (
+            control or path.startswith("/v1beta3") or path == "/stream"
+        ) and not request.headers.get("APCA-API-KEY-ID"):
+            return web.json_response(
+                {"code": 40110000, "message": "request is not authorized"}, status=401
+            )
+        before = (
+            None
+            if control
+            else self.faults.take(("delay", "drop_before", "status"), request.method, path)
+        )
         if before is not None and (answer := await self._fail(before, request)) is not None:
             return answer
         try:
             answer = await handler(request)
         except Refused as refused:
-            return web.json_response({"code": refused.code, "message": str(refused)}, status=refused.status)
+            return web.json_response(
+                {"code": refused.code, "message": str(refused)}, status=refused.status
+            )
         except ValueError as error:  # a symbol, instant, number or JSON that is none
             return web.json_response({"code": 42210000, "message": str(error)}, status=422)
-        after = None if control else self.faults.take(("drop_after", "malformed"), request.method, path)
+        after = (
+            None if control else self.faults.take(("drop_after", "malformed"), request.method, path)
+        )
         if after is None:
             return answer
         if after.kind == "malformed":
@@ -142,10 +169,14 @@ class Server:
         if self.faults.take(("reject",), request.method, request.path):
             raise Refused(403, 40310000, "rejected on demand")
         half, reject = (bool(self.faults.take((kind,))) for kind in ("partial", "reject_later"))
-        return web.json_response(self._shown(self.venue.submit(asked, partial=half, reject=reject), request))
+        return web.json_response(
+            self._shown(self.venue.submit(asked, partial=half, reject=reject), request)
+        )
 
     async def _change(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(self.venue.change(request.match_info["number"], await _body(request)))
+        return web.json_response(
+            self.venue.change(request.match_info["number"], await _body(request))
+        )
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         number = request.match_info["number"]
@@ -175,43 +206,80 @@ class Server:
         return answer if fault is None else {**answer, "status": fault.state}
 
     def _by_name(self, request: web.Request) -> Answer:
-        name, options = request.query.get("client_order_id", ""), self.venue.options
+        name = request.query.get("client_order_id", "")
+        options = self.venue.options
         if options.knows(name):
             return self._shown(options.answer(name, nested=False), request)
         return self._shown(self.venue.named(name).answer(), request)
 
     def _by_number(self, request: web.Request) -> Answer:
-        number, options = request.match_info["number"], self.venue.options
+        number = request.match_info["number"]
+        options = self.venue.options
         spread = options.name_of(number)
         if spread is not None:
-            return self._shown(options.answer(spread, nested=request.query.get("nested") in ("true", "True")), request)
+            return self._shown(
+                options.answer(spread, nested=request.query.get("nested") in ("true", "True")),
+                request,
+            )
         return self._shown(self.venue.found(number).answer(), request)
 
     def _orders(self, request: web.Request) -> list[Answer]:
         query = request.query
-        wanted, nested, side = query.get("status", "open"), query.get("nested") in ("true", "True"), query.get("side")
+        wanted = query.get("status", "open")
+        nested = query.get("nested") in ("true", "True")
+        side = query.get("side")
         names = {instrument(s).symbol for s in query.get("symbols", "").split(",") if s}
         tickets = list(self.venue.tickets.values())
         if not nested:
             tickets = [each for ticket in tickets for each in (ticket, *ticket.legs)]
-        tickets = [t for t in tickets if wanted == "all" or (t.open if nested else not t.closed) == (wanted == "open")]
-        tickets = [t for t in tickets if (not names or t.order.symbol in names) and side in (None, t.order.side)]
-        after, until = (stamp(instant(query[n], name=n)) if n in query else None for n in ("after", "until"))
-        tickets = [t for t in tickets if (after is None or t.at > after) and (until is None or t.at < until)]
+        tickets = [
+            t
+            for t in tickets
+            if wanted == "all" or (t.open if nested else not t.closed) == (wanted == "open")
+        ]
+        tickets = [
+            t
+            for t in tickets
+            if (not names or t.order.symbol in names) and side in (None, t.order.side)
+        ]
+        after, until = (
+            stamp(instant(query[n], name=n)) if n in query else None for n in ("after", "until")
+        )
+        tickets = [
+            t
+            for t in tickets
+            if (after is None or t.at > after) and (until is None or t.at < until)
+        ]
         options = self.venue.options
-        spreads = [] if names or side else [(stamp(options.ticket(n).at), n) for n in options.names()]
-        spreads = [(at, n) for at, n in spreads if (after is None or at > after) and (until is None or at < until)]
-        spreads = [s for s in spreads if wanted == "all" or (options.ticket(s[1]).status == "new") == (wanted == "open")]
-        found: list[tuple[str, Callable[[], Answer]]] = [(t.at, partial(t.answer, nested=nested)) for t in tickets]
+        spreads = (
+            [] if names or side else [(stamp(options.ticket(n).at), n) for n in options.names()]
+        )
+        spreads = [
+            (at, n)
+            for at, n in spreads
+            if (after is None or at > after) and (until is None or at < until)
+        ]
+        spreads = [
+            s
+            for s in spreads
+            if wanted == "all" or (options.ticket(s[1]).status == "new") == (wanted == "open")
+        ]
+        found: list[tuple[str, Callable[[], Answer]]] = [
+            (t.at, partial(t.answer, nested=nested)) for t in tickets
+        ]
         found = sorted(
-            [*found, *((at, partial(options.answer, n, nested=nested)) for at, n in spreads)], key=lambda each: each[0]
+            [*found, *((at, partial(options.answer, n, nested=nested)) for at, n in spreads)],
+            key=lambda each: each[0],
         )
         ordered = found if query.get("direction") == "asc" else found[::-1]
         return [answer() for _, answer in ordered[: int(query.get("limit", 50))]]
 
     def _contracts(self, request: web.Request) -> Answer:
         found = self.venue.options.contracts(request.query)
-        return {"option_contracts": found[: int(request.query.get("limit") or 10_000)], "next_page_token": None}
+        return {
+            "option_contracts": found[: int(request.query.get("limit") or 10_000)],
+            "next_page_token": None,
+        }
 
     def _quotes(self, request: web.Request) -> Answer:
         names = [name for name in request.query.get("symbols", "").split(",") if name]
@@ -219,10 +287,18 @@ class Server:
 
     def _trades(self, request: web.Request) -> Answer:
         """What each stock trades at now, as its last trade."""
-        names = [instrument(name).symbol for name in request.query.get("symbols", "").split(",") if name]
-        prices = {name: self.venue.price_of(name) for name in names if name in self.venue.bars.symbols}
+        names = [
+            instrument(name).symbol for name in request.query.get("symbols", "").split(",") if name
+        ]
+        prices = {
+            name: self.venue.price_of(name) for name in names if name in self.venue.bars.symbols
+        }
         shared = {"t": stamp(self.venue.now), "s": 1, "x": "V", "i": 1, "c": ["@"], "z": "C"}
-        return {"trades": {name: {**shared, "p": price} for name, price in prices.items() if price is not None}}
+        return {
+            "trades": {
+                name: {**shared, "p": price} for name, price in prices.items() if price is not None
+            }
+        }
 
     def _position(self, request: web.Request) -> Answer:
         name = instrument(request.match_info["symbol"]).symbol
@@ -233,7 +309,8 @@ class Server:
 
     def _close(self, request: web.Request) -> Answer:
         """Close a position, `qty` of it, or `percentage`."""
-        held, query = self._position(request), request.query
+        held = self._position(request)
+        query = request.query
         try:
             return self._closed(held, Decimal(query.get("percentage", "100")), query.get("qty"))
         except InvalidOperation:
@@ -245,17 +322,37 @@ class Server:
         found = []
         for held in positions_answer(self.venue):
             try:
-                found.append({"symbol": held["symbol"], "status": 200, "body": self._closed(held, Decimal(100))})
+                found.append(
+                    {
+                        "symbol": held["symbol"],
+                        "status": 200,
+                        "body": self._closed(held, Decimal(100)),
+                    }
+                )
             except Refused as why:
-                found.append({"symbol": held["symbol"], "status": why.status, "body": {"code": why.code, "message": str(why)}})
+                found.append(
+                    {
+                        "symbol": held["symbol"],
+                        "status": why.status,
+                        "body": {"code": why.code, "message": str(why)},
+                    }
+                )
         return found
 
     def _closed(self, held: Answer, percentage: Decimal, quantity: str | None = None) -> Answer:
         """The order that closes so much of a position."""
-        size, coin = Decimal(str(held["qty"]).lstrip("-")), held["asset_class"] == "crypto"
+        size = Decimal(str(held["qty"]).lstrip("-"))
+        coin = held["asset_class"] == "crypto"
         part = size * percentage / 100 if quantity is None else Decimal(quantity)
-        side, force = ("sell" if held["side"] == "long" else "buy"), ("gtc" if coin else "day")
-        order = {"symbol": held["symbol"], "qty": text(part), "side": side, "type": "market", "time_in_force": force}
+        side = "sell" if held["side"] == "long" else "buy"
+        force = "gtc" if coin else "day"
+        order = {
+            "symbol": held["symbol"],
+            "qty": text(part),
+            "side": side,
+            "type": "market",
+            "time_in_force": force,
+        }
         return self.venue.submit(order)
 
     def _clock(self, _: web.Request) -> Answer:
@@ -272,7 +369,10 @@ class Server:
         try:
             name = instrument(request.match_info["symbol"]).symbol
         except InputError:
-            name = next((s for s in self.venue.bars.symbols if asset_id(s) == request.match_info["symbol"]), "")
+            name = next(
+                (s for s in self.venue.bars.symbols if asset_id(s) == request.match_info["symbol"]),
+                "",
+            )
         if name not in self.venue.bars.symbols:
             raise Refused(404, 40410000, f"asset not found for {request.match_info['symbol']}")
         return asset_answer(self.venue, name)
@@ -280,7 +380,11 @@ class Server:
     def _activities(self, request: web.Request) -> list[Answer]:
         kinds = request.match_info.get("kind") or request.query.get("activity_types")
         wanted = set(kinds.split(",")) if kinds else None
-        found = [a for a in self.venue.record.activities if wanted is None or a["activity_type"] in wanted]
+        found = [
+            a
+            for a in self.venue.record.activities
+            if wanted is None or a["activity_type"] in wanted
+        ]
         if "after" in request.query:
             since = stamp(instant(request.query["after"], name="after"))
             found = [a for a in found if str(a.get("transaction_time", a.get("date"))) > since]
@@ -297,39 +401,61 @@ class Server:
         return history_answer(self.venue, frame)
 
     def _bars(self, request: web.Request) -> Answer:
-        query, now = request.query, self.venue.now
+        query = request.query
+        now = self.venue.now
         frame = query.get("timeframe", "1Hour")
         if frame not in FRAMES:
-            raise Refused(400, 40010000, f"timeframe {frame} is not served here: {', '.join(FRAMES)}")
+            raise Refused(
+                400, 40010000, f"timeframe {frame} is not served here: {', '.join(FRAMES)}"
+            )
         today = now.astype("datetime64[D]").astype("datetime64[ns]")
         start = instant(query["start"], name="start") if "start" in query else today
         end = instant(query["end"], name="end") if "end" in query else now
         names = [instrument(name).symbol for name in query.get("symbols", "").split(",") if name]
         found = bars_answer(self.venue, names, start, end, query.get("adjustment", "raw"))
-        rows = [(spelled(symbol), bar) for symbol, bars in found.items() for bar in FRAMES[frame](bars)]
-        begin, limit = int(query.get("page_token") or 0), min(int(query.get("limit") or PAGE), PAGE)
+        rows = [
+            (spelled(symbol), bar) for symbol, bars in found.items() for bar in FRAMES[frame](bars)
+        ]
+        begin = int(query.get("page_token") or 0)
+        limit = min(int(query.get("limit") or PAGE), PAGE)
         answer: dict[str, list[Answer]] = {}
         for symbol, bar in rows[begin : begin + limit]:
             answer.setdefault(symbol, []).append(bar)
-        return {"bars": answer, "next_page_token": str(begin + limit) if begin + limit < len(rows) else None}
+        return {
+            "bars": answer,
+            "next_page_token": str(begin + limit) if begin + limit < len(rows) else None,
+        }
 
     def _latest(self, request: web.Request) -> Answer:
-        names = [instrument(name).symbol for name in request.query.get("symbols", "").split(",") if name]
+        names = [
+            instrument(name).symbol for name in request.query.get("symbols", "").split(",") if name
+        ]
         found = bars_answer(self.venue, names, self.venue.now - LATEST, self.venue.now, latest=1)
         return {"bars": {spelled(symbol): bars[-1] for symbol, bars in found.items() if bars}}
 
     async def _advance(self, request: web.Request) -> web.StreamResponse:
-        """Move a waiting clock to the next instant, or the last one not after `to`; whether it moved, and instants left."""
+        """Move a waiting clock to the next instant, or the last one not after `to`; whether it
+        moved, and instants left.
+        """
         if self.speed is not None:
             raise Refused(409, 40910000, "this clock runs by itself")
         asked = json.loads(await request.text() or "{}")
         index = self.venue.index + 1
         if "to" in asked:
-            index = int(np.searchsorted(self.venue.bars.times, instant(asked["to"], name="to"), side="right")) - 1
+            index = (
+                int(
+                    np.searchsorted(
+                        self.venue.bars.times, instant(asked["to"], name="to"), side="right"
+                    )
+                )
+                - 1
+            )
         before = self.venue.index
         self.venue.advance(index)
         left = len(self.venue.bars.times) - 1 - self.venue.index
-        return web.json_response({**clock_answer(self.venue.now), "moved": self.venue.index > before, "left": left})
+        return web.json_response(
+            {**clock_answer(self.venue.now), "moved": self.venue.index > before, "left": left}
+        )
 
     async def _plan(self, request: web.Request) -> web.StreamResponse:
         asked = json.loads(await request.text())
@@ -342,12 +468,20 @@ class Server:
         return {}
 
     async def _flag(self, request: web.Request) -> web.StreamResponse:
-        """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false, …}; "halted": orders wait."""
+        """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false,
+        …}; "halted": orders wait.
+        """
         asked = json.loads(await request.text())
-        name, flags = instrument(str(asked.get("symbol"))).symbol, {k: v for k, v in asked.items() if k != "symbol"}
+        name = instrument(str(asked.get("symbol"))).symbol
+        flags = {k: v for k, v in asked.items() if k != "symbol"}
         known = name in self.venue.bars.symbols and not set(flags) - {*FLAGS, "halted"}
         if not known or not all(isinstance(value, bool) for value in flags.values()):
-            raise Refused(422, 42210000, f"a symbol of this venue with {', '.join(FLAGS)} or halted, true or false, is needed")
+            raise Refused(
+                422,
+                42210000,
+                f"a symbol of this venue with {', '.join(FLAGS)} or halted, true or false, is"
+                " needed",
+            )
         if "halted" in flags:
             self.venue.halt(name, flags.pop("halted"))
         self.venue.flags[name] = {**self.venue.flags.get(name, {}), **flags}
@@ -363,7 +497,9 @@ class Server:
         self._clockwork = asyncio.get_running_loop().create_task(self._run())
 
     def _now(self) -> np.datetime64:
-        """What the clock says: the venue's instant, or what has passed since where it runs by itself."""
+        """What the clock says: the venue's instant, or what has passed since where it runs by
+        itself.
+        """
         if self.speed is None or self.venue.over:
             return self.venue.now
         passed = (time.monotonic() - self._began[0]) * self.speed
@@ -372,7 +508,9 @@ class Server:
     async def _run(self) -> None:
         """Let simulated time pass."""
         while not self.venue.over:
-            self.venue.advance(int(np.searchsorted(self.venue.bars.times, self._now(), side="right")) - 1)
+            self.venue.advance(
+                int(np.searchsorted(self.venue.bars.times, self._now(), side="right")) - 1
+            )
             await asyncio.sleep(min(0.05, 900 / (self.speed or 1.0)))
 
     async def _stop(self, _: web.Application) -> None:

@@ -20,12 +20,13 @@ KINDS = (
 class Fault:
     """One way to fail, `count` times.
 
-    kind: `delay` answers late by `seconds`; `drop_before` and `drop_after` close the connection without and with the request
-    done; `status` answers with one (429, 500, 502, 504) and does nothing; `malformed` does it and answers with half a JSON;
-    `reject` takes no order, `reject_later` turns one down that was taken; `partial` fills half of one and cancels the rest;
-    `state` shows an order in `state`, which is not its own; `skew`: the clock says `seconds` too much;
-    `silence`, `duplicate`, `out_of_order`: trade updates are not sent, sent twice, or the newer before the older. method,
-    path: of the requests it meets, by their beginning.
+    kind: `delay` answers late by `seconds`; `drop_before` and `drop_after` close the connection
+    without and with the request done; `status` answers with one (429, 500, 502, 504) and does
+    nothing; `malformed` does it and answers with half a JSON; `reject` takes no order,
+    `reject_later` turns one down that was taken; `partial` fills half of one and cancels the rest;
+    `state` shows an order in `state`, which is not its own; `skew`: the clock says `seconds` too
+    much; `silence`, `duplicate`, `out_of_order`: trade updates are not sent, sent twice, or the
+    newer before the older. method, path: of the requests it meets, by their beginning.
     """
 
     kind: str
@@ -86,7 +87,9 @@ def fault_of(given: Mapping[str, Any]) -> Fault:
     """
     unknown = set(given) - set(Fault.__slots__)
     if unknown:
-        raise InputError(f"faults: there is no {sorted(unknown)[0]!r}; a fault has {', '.join(Fault.__slots__)}")
+        raise InputError(
+            f"faults: there is no {sorted(unknown)[0]!r}; a fault has {', '.join(Fault.__slots__)}"
+        )
     try:
         return Fault(**given)
     except TypeError as error:

@@ -1,4 +1,6 @@
-"""The options that a `Venue` trades, in Alpaca's words: orders of several legs, positions, quotes, contracts."""
+"""The options that a `Venue` trades, in Alpaca's words: orders of several legs, positions,
+quotes, contracts.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,27 @@ from trainingdata.volatility_index import volatility_index, within_day
 Price = Callable[[str], float | None]
 
 REACH = 0.1  # strikes there are, of the underlying's price up and down
-ENDED = {"filled": "filled_at", "canceled": "canceled_at", "expired": "expired_at", "rejected": "failed_at"}
+ENDED = {
+    "filled": "filled_at",
+    "canceled": "canceled_at",
+    "expired": "expired_at",
+    "rejected": "failed_at",
+}
 
 
 class Underlying:
-    """A stock of the venue as what options are on, with a volatility index that follows from its close before."""
+    """A stock of the venue as what options are on, with a volatility index that follows from
+    its close before.
+    """
 
-    def __init__(self, record: Record, bars: Bars, price: Price, symbol: str, vix: pd.Series, response: float) -> None:
-        self._record, self._price, self._symbol, self._vix, self._response = record, price, symbol, vix, response
+    def __init__(
+        self, record: Record, bars: Bars, price: Price, symbol: str, vix: pd.Series, response: float
+    ) -> None:
+        self._record = record
+        self._price = price
+        self._symbol = symbol
+        self._vix = vix
+        self._response = response
         times, values = bars.own(bars.symbols.index(symbol))
         self._closes = dict(zip(times.tolist(), values[:, CLOSE].tolist(), strict=True))
 
@@ -47,11 +62,17 @@ class Underlying:
 
     def volatility(self) -> float | None:
         """The volatility index; None where its close before is not known."""
-        session, index = session_of(new_york_date(np.array([self.now()]))[0]), self.index()
+        session = session_of(new_york_date(np.array([self.now()]))[0])
+        index = self.index()
         if session is None or index is None:
             return None
-        before, close = self._vix.get(pd.Timestamp(session.before)), self.close_of(session.before.astype(object))
-        return None if before is None or close is None else float(within_day(before, index, close, self._response))
+        before = self._vix.get(pd.Timestamp(session.before))
+        close = self.close_of(session.before.astype(object))
+        return (
+            None
+            if before is None or close is None
+            else float(within_day(before, index, close, self._response))
+        )
 
     def close_of(self, day: date) -> float | None:
         """The last close of a session that has ended."""
@@ -62,22 +83,40 @@ class Underlying:
 
 
 class VenueOptions:
-    """The venue's option desks, one an underlying. aside: USD set aside for what positions can lose at most."""
+    """The venue's option desks, one an underlying. aside: USD set aside for what positions can
+    lose at most.
+    """
 
-    def __init__(self, record: Record, broker: SimulatedBroker, bars: Bars, price: Price, terms: OptionTerms) -> None:
+    def __init__(
+        self, record: Record, broker: SimulatedBroker, bars: Bars, price: Price, terms: OptionTerms
+    ) -> None:
         """price: of a stock, what a market order sent now trades at."""
-        self._record, self._broker, self._bars, self._price = record, broker, bars, price
+        self._record = record
+        self._broker = broker
+        self._bars = bars
+        self._price = price
         self._orders: dict[str, OptionDesk] = {}
         self._names: dict[str, str] = {}
         self._working: dict[str, SpreadTicket | None] = {}
         vix = None if terms.vix is None else volatility_index(terms.vix, "options.vix")
         if absent := [s for s in terms.symbols if vix is not None and s not in bars.symbols]:
             raise InputError(f"options.symbols: there are no bars of {absent[0]}")
-        self.desks = {} if vix is None else {symbol: self._desk(symbol, vix, terms) for symbol in terms.symbols}
+        self.desks = (
+            {}
+            if vix is None
+            else {symbol: self._desk(symbol, vix, terms) for symbol in terms.symbols}
+        )
 
     def _desk(self, symbol: str, vix: pd.Series, terms: OptionTerms) -> OptionDesk:
-        market, broker = Underlying(self._record, self._bars, self._price, symbol, vix, terms.response), self._broker
-        free, flow = (lambda: broker.account().unborrowed_cash), (lambda usd: broker.deposit(float(usd)))
+        market = Underlying(self._record, self._bars, self._price, symbol, vix, terms.response)
+        broker = self._broker
+
+        def free() -> float:
+            return broker.account().unborrowed_cash
+
+        def flow(usd: Decimal) -> None:
+            broker.deposit(float(usd))
+
         return OptionDesk(symbol, market, terms.smile, terms.slippage, free=free, flow=flow)
 
     @property
@@ -99,11 +138,21 @@ class VenueOptions:
             for contract in before.keys() - desk.held().keys():
                 session = session_of(np.datetime64(contract.expiry, "D"))
                 if session is not None and session.closes <= self._record.now:
-                    told = {"symbol": contract.symbol, "qty": str(-before[contract]), "price": "0", "net_amount": "0"}
-                    self._record.note({"activity_type": "OPEXP", "date": str(contract.expiry), **told})
+                    told = {
+                        "symbol": contract.symbol,
+                        "qty": str(-before[contract]),
+                        "price": "0",
+                        "net_amount": "0",
+                    }
+                    self._record.note(
+                        {"activity_type": "OPEXP", "date": str(contract.expiry), **told}
+                    )
 
-    def submit(self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False) -> Answer:
-        """Take an order of several legs. partial: half of it fills, the rest is cancelled; reject: turned down afterwards.
+    def submit(
+        self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
+    ) -> Answer:
+        """Take an order of several legs. partial: half of it fills, the rest is cancelled; reject:
+        turned down afterwards.
 
         Raises
         ------
@@ -114,7 +163,12 @@ class VenueOptions:
         roots = {leg.contract.root for leg in order.legs}
         desk = self.desks.get(roots.pop()) if len(roots) == 1 else None
         if desk is None:
-            raise Refused(422, 42210000, f"options on {', '.join(self.desks) or 'nothing'} are traded here, on one in an order")
+            raise Refused(
+                422,
+                42210000,
+                f"options on {', '.join(self.desks) or 'nothing'} are traded here, on one in an"
+                " order",
+            )
         self._record.refuse_known(order.client_order_id)
         try:
             if reject:
@@ -124,7 +178,9 @@ class VenueOptions:
         except OrderRejected as why:
             raise Refused(403, 40310000, str(why)) from None
         name = order.client_order_id
-        self._orders[name], self._names[_number(name)], self._working[name] = desk, name, None
+        self._orders[name] = desk
+        self._names[_number(name)] = name
+        self._working[name] = None
         self._record.keep(name)
         self._note_changes()
         return self.answer(name)
@@ -159,9 +215,12 @@ class VenueOptions:
         self._note_changes()
 
     def answer(self, name: str, *, nested: bool = True) -> Answer:
-        """An order in Alpaca's words; what is brought in is below 0. nested: with its legs in it."""
+        """An order in Alpaca's words; what is brought in is below 0. nested: with its legs in
+        it.
+        """
         ticket = self.ticket(name)
-        order, filled = ticket.order, str(ticket.filled)
+        order = ticket.order
+        filled = str(ticket.filled)
         net = None if not ticket.filled else repr(float(-ticket.fill.credit))
         limit = None if order.least is None else f"{-order.least:.2f}"
         shared = _times(ticket) | {
@@ -191,7 +250,13 @@ class VenueOptions:
             }
             for leg, price in zip(order.legs, prices, strict=True)
         ]
-        own = {"id": _number(name), "client_order_id": name, "symbol": "", "side": None, "filled_avg_price": net}
+        own = {
+            "id": _number(name),
+            "client_order_id": name,
+            "symbol": "",
+            "side": None,
+            "filled_avg_price": net,
+        }
         return {**shared, **own, "limit_price": limit, "legs": legs if nested else None}
 
     def positions(self) -> list[Answer]:
@@ -215,31 +280,52 @@ class VenueOptions:
                     "market_value": str(price * count * SHARES),
                     "current_price": str(price),
                 }
-                unknown = ("avg_entry_price", "cost_basis", "unrealized_pl", "unrealized_plpc", "change_today")
-                found.append({**position, **dict.fromkeys(unknown, "0"), "lastday_price": str(price)})
+                unknown = (
+                    "avg_entry_price",
+                    "cost_basis",
+                    "unrealized_pl",
+                    "unrealized_plpc",
+                    "change_today",
+                )
+                found.append(
+                    {**position, **dict.fromkeys(unknown, "0"), "lastday_price": str(price)}
+                )
         return found
 
     def quotes(self, symbols: Iterable[str]) -> dict[str, Answer]:
         """Latest quotes by OCC symbol; what has none is left out."""
-        wanted, found = [contract_of(symbol) for symbol in symbols], {}
+        wanted = [contract_of(symbol) for symbol in symbols]
+        found = {}
         for desk in self.desks.values():
             for contract, quote in desk.quotes(wanted).items():
-                told = {"t": stamp(self._record.now), "bp": float(quote.bid), "bs": 10, "ap": float(quote.ask), "as": 10}
+                told = {
+                    "t": stamp(self._record.now),
+                    "bp": float(quote.bid),
+                    "bs": 10,
+                    "ap": float(quote.ask),
+                    "as": 10,
+                }
                 found[contract.symbol] = {**told, "bx": "C", "ax": "C", "c": " "}
         return found
 
     def contracts(self, query: Mapping[str, str]) -> list[Answer]:
         """Options of a day: strikes a point apart, as far as a tenth of the price from it."""
         found = []
-        day = date.fromisoformat(query.get("expiration_date") or str(new_york_date(np.array([self._record.now]))[0]))
-        least, most = float(query.get("strike_price_gte") or 0), float(query.get("strike_price_lte") or 1e6)
+        day = date.fromisoformat(
+            query.get("expiration_date") or str(new_york_date(np.array([self._record.now]))[0])
+        )
+        least = float(query.get("strike_price_gte") or 0)
+        most = float(query.get("strike_price_lte") or 1e6)
         for root in query.get("underlying_symbols", "").split(","):
             price = self._price(root) if root in self.desks else None
             if price is None or session_of(np.datetime64(day, "D")) is None:
                 continue
             for strike in range(int(np.ceil(price * (1 - REACH))), int(price * (1 + REACH)) + 1):
                 if least <= strike <= most:
-                    found += [_contract(Contract(root, day, call, Decimal(strike))) for call in (True, False)]
+                    found += [
+                        _contract(Contract(root, day, call, Decimal(strike)))
+                        for call in (True, False)
+                    ]
         return [each for each in found if query.get("type") in (None, each["type"])]
 
     def _note_changes(self) -> None:
@@ -287,9 +373,14 @@ def _order_of(request: Mapping[str, Any], number: int) -> SpreadOrder:
         naming what is missing or cannot be.
     """
     try:
-        kind, name = str(request["type"]), str(request.get("client_order_id") or uuid.uuid5(NAMES, f"spread {number}"))
-        if kind not in ("market", "limit") or (kind == "limit") != (request.get("limit_price") is not None):
-            raise ValueError("an order of several legs is a market order, or a limit order with a limit_price")
+        kind = str(request["type"])
+        name = str(request.get("client_order_id") or uuid.uuid5(NAMES, f"spread {number}"))
+        if kind not in ("market", "limit") or (kind == "limit") != (
+            request.get("limit_price") is not None
+        ):
+            raise ValueError(
+                "an order of several legs is a market order, or a limit order with a limit_price"
+            )
         if request.get("time_in_force") != "day":
             raise ValueError("an order of several legs is good for the day")
         legs = []
@@ -312,7 +403,8 @@ def _order_of(request: Mapping[str, Any], number: int) -> SpreadOrder:
 
 
 def _times(ticket: SpreadTicket) -> Answer:
-    at, closed = stamp(ticket.at), None if ticket.closed is None else stamp(ticket.closed)
+    at = stamp(ticket.at)
+    closed = None if ticket.closed is None else stamp(ticket.closed)
     ends = {key: closed if ticket.status == status else None for status, key in ENDED.items()}
     return {"created_at": at, "updated_at": closed or at, "submitted_at": at, **ends}
 

@@ -1,4 +1,6 @@
-"""What a practice venue has written down, whom it tells of orders, and which of a client's ids it has seen."""
+"""What a practice venue has written down, whom it tells of orders, and which of a client's ids
+it has seen.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ Listener = Callable[[Answer], None]
 
 
 class Record:
-    """Activities of one account in the order they came, listeners to order news, and the ids in use.
+    """Activities of one account in the order they came, listeners to order news, and the ids in
+    use.
 
     clock: where the venue stands.
     """
@@ -49,11 +52,24 @@ class Record:
     def note(self, activity: Answer) -> None:
         """Write down what has happened to the account."""
         number = f"{stamp(self.now)}::{len(self.activities):09d}"
-        shared = {"id": number, "account_id": ACCOUNT, "description": activity["activity_type"], "status": "executed"}
+        shared = {
+            "id": number,
+            "account_id": ACCOUNT,
+            "description": activity["activity_type"],
+            "status": "executed",
+        }
         self.activities.append({**shared, **activity})
 
-    def tell(self, event: str, identity: str, order: Callable[[], Answer], more: Mapping[str, Any] | None = None) -> None:
-        """Tell every listener what an order, in Alpaca's words, has done. identity: of the order and how far it is."""
+    def tell(
+        self,
+        event: str,
+        identity: str,
+        order: Callable[[], Answer],
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Tell every listener what an order, in Alpaca's words, has done. identity: of the
+        order and how far it is.
+        """
         if not self.listeners:
             return
         execution = str(uuid.uuid5(NAMES, identity))

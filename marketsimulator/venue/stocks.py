@@ -1,7 +1,8 @@
 """An account on recorded bars that takes orders as Alpaca does: no HTTP.
 
-It stands at an instant of the panel; `advance` moves it. A market order meets the open of the bar that starts there, what
-waits meets the bars that follow: the broker underneath is the backtest's own.
+It stands at an instant of the panel; `advance` moves it. A market order meets the open of the bar
+that starts there, what waits meets the bars that follow: the broker underneath is the backtest's
+own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
 from marketsimulator.venue.options import VenueOptions
 from marketsimulator.venue.record import Record
-from marketsimulator.venue.tickets import OPEN, Answer, Refused, Ticket, changed, number_of, order_of, stamp, text
+from marketsimulator.venue.tickets import (
+    OPEN,
+    Answer,
+    Refused,
+    Ticket,
+    changed,
+    number_of,
+    order_of,
+    stamp,
+    text,
+)
 from sizing.quantity import whole
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind, instrument, spelled
@@ -33,19 +44,22 @@ FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 class Venue:
     """One account, its orders and its clock.
 
-    record: what is noted and told. tickets: by client_order_id, in the order they came. entries: quantity and mean price of
-    what is held. curve: instants and equity. flags: what assets allow where that is not everything. halts: from and until
-    when (none: still) a symbol did not trade.
+    record: what is noted and told. tickets: by client_order_id, in the order they came. entries:
+    quantity and mean price of what is held. curve: instants and equity. flags: what assets allow
+    where that is not everything. halts: from and until when (none: still) a symbol did not trade.
     """
 
     def __init__(self, settings: BacktestSettings, bars: Bars, first: int) -> None:
         """bars: the panel, history before instant number `first` included.
 
-        A market order that finds no bar, or too little volume, waits for the next one, as at the venue: who wants the rest
-        cancelled says so.
+        A market order that finds no bar, or too little volume, waits for the next one, as at the
+        venue: who wants the rest cancelled says so.
         """
         settings = replace(settings, fills=replace(settings.fills, remainder="carry"))
-        self.settings, self.bars, self.index, self.first = settings, bars, first, first
+        self.settings = settings
+        self.bars = bars
+        self.index = first
+        self.first = first
         self.broker: SimulatedBroker = settings.broker(bars, first)
         self.tickets: dict[str, Ticket] = {}
         self.record = Record(lambda: self.now)
@@ -84,10 +98,13 @@ class Venue:
             self._settle()
             self.options.advance()
 
-    def submit(self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False) -> Answer:
+    def submit(
+        self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
+    ) -> Answer:
         """Take an order, and answer with what has become of it at once.
 
-        partial: half of it fills, the rest is cancelled; reject: it is taken, and turned down afterwards.
+        partial: half of it fills, the rest is cancelled; reject: it is taken, and turned down
+        afterwards.
 
         Raises
         ------
@@ -98,19 +115,28 @@ class Venue:
             return self.options.submit(request, partial=partial, reject=reject)
         order, notional = order_of(request, len(self.tickets), self.price_of)
         self._check(order, self.broker.account())
-        return self._send(Ticket.of(order, stamp(self.now), notional), partial=partial, reject=reject).answer()
+        return self._send(
+            Ticket.of(order, stamp(self.now), notional), partial=partial, reject=reject
+        ).answer()
 
     def change(self, number: str, request: Mapping[str, Any]) -> Answer:
-        """Put a new order in the place of an open one, which is `replaced`; where the new one cannot be, the old one stays.
+        """Put a new order in the place of an open one, which is `replaced`; where the new one
+        cannot be, the old one stays.
 
         Raises
         ------
         Refused
-            for an order that is not there or cannot be changed, and a new one that the venue would not take.
+            for an order that is not there or cannot be changed, and a new one that the venue would
+            not take.
         """
-        old, account = self.found(number), self.broker.account()
+        old = self.found(number)
+        account = self.broker.account()
         order = changed(old, request, len(self.tickets))
-        beside = tuple(other for other in account.open_orders if other.client_order_id != old.order.client_order_id)
+        beside = tuple(
+            other
+            for other in account.open_orders
+            if other.client_order_id != old.order.client_order_id
+        )
         self._check(order, replace(account, open_orders=beside))
         self.broker.cancel([old.order.client_order_id])
         old.replaced_by = number_of(order)
@@ -123,13 +149,21 @@ class Venue:
         self.record.refuse_known(order.client_order_id)
         if order.symbol not in self.bars.symbols:
             raise Refused(422, 42210000, f"asset {order.symbol} is not tradable here")
-        short = not order.reduces and order.side == "sell" and account.positions.get(order.symbol, Decimal(0)) <= 0
-        opens = order if short else replace(order, reduces=True)  # whether it opens a short is the venue's to see
+        short = (
+            not order.reduces
+            and order.side == "sell"
+            and account.positions.get(order.symbol, Decimal(0)) <= 0
+        )
+        opens = (
+            order if short else replace(order, reduces=True)
+        )  # whether it opens a short is the venue's to see
         if why := refusal(opens, self.asset(order.symbol), account, self.settings.orders):
             raise Refused(403, 40310000, why)
         coin = instrument(order.symbol).kind is Kind.CRYPTO
         if coin and short:
-            raise Refused(403, 40310000, f"insufficient balance for {spelled(order.symbol)} (available: 0)")
+            raise Refused(
+                403, 40310000, f"insufficient balance for {spelled(order.symbol)} (available: 0)"
+            )
 
     def _send(self, ticket: Ticket, *, partial: bool = False, reject: bool = False) -> Ticket:
         order = ticket.order
@@ -138,19 +172,25 @@ class Venue:
             self._by_number[each.number] = self._by_name[each.order.client_order_id] = each
             self.record.keep(each.order.client_order_id)
         if reject:
-            ticket.status, ticket.closed = "rejected", stamp(self.now)
+            ticket.status = "rejected"
+            ticket.closed = stamp(self.now)
             self._tell("rejected", ticket)
             return ticket
         for each in (ticket, *ticket.legs):
             self._working[each.order.client_order_id] = each
         self._tell("new", ticket)
-        half = whole(float(order.qty) / 2, Decimal(1) if instrument(order.symbol).kind is Kind.STOCK else THOUSANDTH)
+        half = whole(
+            float(order.qty) / 2,
+            Decimal(1) if instrument(order.symbol).kind is Kind.STOCK else THOUSANDTH,
+        )
         self.broker.submit([replace(order, qty=half) if partial and half else order])
         self._settle()
         return ticket
 
     def price_of(self, symbol: str) -> float | None:
-        """What a market order sent now trades at, before spread: the open that starts now, else the last close."""
+        """What a market order sent now trades at, before spread: the open that starts now, else
+        the last close.
+        """
         opening = self.broker.opening(symbol) if symbol in self.bars.symbols else None
         self._settle()
         return opening or self.broker.account().prices.get(symbol)
@@ -158,11 +198,23 @@ class Venue:
     def asset(self, symbol: str) -> Asset:
         """What is allowed with a symbol of the panel."""
         coin = instrument(symbol).kind is Kind.CRYPTO
-        flags = {"tradable": True, "shortable": not coin, "easy_to_borrow": not coin, "fractionable": True}
-        return Asset(symbol, **{**flags, **self.flags.get(symbol, {})}, increment=THOUSANDTH**3, smallest=THOUSANDTH**3)
+        flags = {
+            "tradable": True,
+            "shortable": not coin,
+            "easy_to_borrow": not coin,
+            "fractionable": True,
+        }
+        return Asset(
+            symbol,
+            **{**flags, **self.flags.get(symbol, {})},
+            increment=THOUSANDTH**3,
+            smallest=THOUSANDTH**3,
+        )
 
     def halt(self, symbol: str, halted: bool) -> None:
-        """Stop trading in a symbol from now on, or resume it: orders wait, and there are no bars."""
+        """Stop trading in a symbol from now on, or resume it: orders wait, and there are no
+        bars.
+        """
         spans = self.halts.setdefault(symbol, [])
         if halted == bool(spans and spans[-1][1] is None):
             return
@@ -214,11 +266,20 @@ class Venue:
         row = self.broker.row()
         self._settle()
         self.curve.append((self.now, row.equity + self.options.aside + self.options.value))
-        flows = {"INT": -row.interest, "FEE": -(row.fees + row.rounding) + 0.0, "DIV": row.dividends, "MA": -row.borrow}
+        flows = {
+            "INT": -row.interest,
+            "FEE": -(row.fees + row.rounding) + 0.0,
+            "DIV": row.dividends,
+            "MA": -row.borrow,
+        }
         for kind, usd in flows.items():
             if usd:
                 self.record.note(
-                    {"activity_type": kind, "date": str(self.now.astype("datetime64[D]")), "net_amount": repr(usd)}
+                    {
+                        "activity_type": kind,
+                        "date": str(self.now.astype("datetime64[D]")),
+                        "net_amount": repr(usd),
+                    }
                 )
 
     def _settle(self) -> None:
@@ -233,19 +294,27 @@ class Venue:
                 ticket.status = self._status(ticket, state)
                 continue
             short = ticket.filled != ticket.order.qty
-            ended = "replaced" if ticket.replaced_by else state if state == "expired" else "canceled"
-            ticket.status, ticket.closed = (ended if short else "filled"), stamp(self.now)
+            ended = (
+                "replaced" if ticket.replaced_by else state if state == "expired" else "canceled"
+            )
+            ticket.status = ended if short else "filled"
+            ticket.closed = stamp(self.now)
             del self._working[name]
             if short:
                 self._tell(ticket.status, ticket)
 
     def _status(self, ticket: Ticket, state: str) -> str:
-        """Of an order that is open: an order for a market that is shut is accepted, and new once it opens."""
+        """Of an order that is open: an order for a market that is shut is accepted, and new
+        once it opens.
+        """
         if state == "held":
             return "held"
         if ticket.filled:
             return "partially_filled"
-        shut = instrument(ticket.order.symbol).kind is Kind.STOCK and not in_session(np.array([self.now]))[0]
+        shut = (
+            instrument(ticket.order.symbol).kind is Kind.STOCK
+            and not in_session(np.array([self.now]))[0]
+        )
         return "accepted" if shut else "new"
 
     def _filled(self, fill: Fill) -> None:
@@ -256,7 +325,9 @@ class Venue:
                 ticket.fills.append(fill)
             kind = "CFEE" if ticket is not None else "SPLIT" if fill.price == 0 else "FILL"
             day = str(fill.at.astype("datetime64[D]"))
-            self.record.note({"activity_type": kind, "date": day, **_traded(fill), "net_amount": "0"})
+            self.record.note(
+                {"activity_type": kind, "date": day, **_traded(fill), "net_amount": "0"}
+            )
             return
         ticket.fills.append(fill)
         done = ticket.filled == ticket.order.qty
@@ -271,9 +342,21 @@ class Venue:
             "order_status": ticket.status,
         }
         at = stamp(fill.at)
-        self.record.note({"activity_type": "FILL", "type": event, "transaction_time": at, **_traded(fill), **told})
+        self.record.note(
+            {
+                "activity_type": "FILL",
+                "type": event,
+                "transaction_time": at,
+                **_traded(fill),
+                **told,
+            }
+        )
         held = text(self.broker.account().positions.get(fill.symbol, Decimal(0)))
-        self._tell(event, ticket, {"price": repr(fill.price), "qty": text(abs(fill.qty)), "position_qty": held})
+        self._tell(
+            event,
+            ticket,
+            {"price": repr(fill.price), "qty": text(abs(fill.qty)), "position_qty": held},
+        )
 
     def _tell(self, event: str, ticket: Ticket, more: Mapping[str, Any] | None = None) -> None:
         self.record.tell(event, f"{ticket.number}{event}{ticket.filled}", ticket.answer, more)

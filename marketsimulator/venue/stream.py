@@ -34,7 +34,13 @@ class TradeUpdateStream:
             if asked.get("action") in ("authenticate", "auth"):
                 known = bool(asked.get("data", asked).get("key_id") or asked.get("key"))
                 status = "authorized" if known else "unauthorized"
-                await _send(socket, {"stream": "authorization", "data": {"action": "authenticate", "status": status}})
+                await _send(
+                    socket,
+                    {
+                        "stream": "authorization",
+                        "data": {"action": "authenticate", "status": status},
+                    },
+                )
             elif asked.get("action") == "listen" and known:
                 self._sockets.add(socket)
                 await _send(socket, {"stream": "listening", "data": {"streams": ["trade_updates"]}})
@@ -60,7 +66,9 @@ class TradeUpdateStream:
         self._held = []
         for each in updates:
             for socket in list(self._sockets):
-                task = asyncio.get_running_loop().create_task(_send(socket, {"stream": "trade_updates", "data": each}))
+                task = asyncio.get_running_loop().create_task(
+                    _send(socket, {"stream": "trade_updates", "data": each})
+                )
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 

@@ -15,9 +15,25 @@ from foundation.errors import InputError
 from trainingdata.instruments import BILLIONTH, Kind, instrument, spelled
 
 NAMES = uuid.UUID("5f6d3c1e-7a44-4b57-9a8e-0f3f0f2d9c11")
-OPEN = ("new", "partially_filled", "accepted", "held", "pending_new", "pending_cancel", "pending_replace")
+OPEN = (
+    "new",
+    "partially_filled",
+    "accepted",
+    "held",
+    "pending_new",
+    "pending_cancel",
+    "pending_replace",
+)
 ENDED = ("filled", "canceled", "expired", "replaced", "rejected")
-STATUSES = (*OPEN, *ENDED, "done_for_day", "stopped", "suspended", "calculated", "accepted_for_bidding")
+STATUSES = (
+    *OPEN,
+    *ENDED,
+    "done_for_day",
+    "stopped",
+    "suspended",
+    "calculated",
+    "accepted_for_bidding",
+)
 CLASSES = {"": "simple", "simple": "simple", "bracket": "bracket", "oto": "oto", "oco": "oco"}
 Answer = dict[str, Any]
 
@@ -27,15 +43,17 @@ class Refused(Exception):
 
     def __init__(self, status: int, code: int, message: str) -> None:
         super().__init__(message)
-        self.status, self.code = status, code
+        self.status = status
+        self.code = code
 
 
 @dataclass(slots=True)
 class Ticket:
     """An order as the venue keeps it.
 
-    at, closed: when it came and when it stopped working. legs: its exits. fills: what it did, oldest first. notional: USD
-    it was asked for by, instead of a quantity. replaces, replaced_by: numbers.
+    at, closed: when it came and when it stopped working. legs: its exits. fills: what it did,
+    oldest first. notional: USD it was asked for by, instead of a quantity. replaces, replaced_by:
+    numbers.
     """
 
     order: Order
@@ -67,7 +85,8 @@ class Ticket:
 
     def answer(self, *, nested: bool = True) -> Answer:
         """The order in Alpaca's words; nested: with its exits in it."""
-        order, coin = self.order, instrument(self.order.symbol).kind is Kind.CRYPTO
+        order = self.order
+        coin = instrument(self.order.symbol).kind is Kind.CRYPTO
         value = sum(abs(f.qty) * Decimal(repr(f.price)) for f in self.fills if f.price > 0)
         done = self.closed if self.status in ENDED else None
         return {
@@ -106,11 +125,13 @@ class Ticket:
         }
 
 
-def order_of(request: Mapping[str, Any], number: int, price_of: Callable[[str], float | None]) -> tuple[Order, str | None]:
+def order_of(
+    request: Mapping[str, Any], number: int, price_of: Callable[[str], float | None]
+) -> tuple[Order, str | None]:
     """The order a request asks for, and the USD it is asked for by, if it is.
 
-    number: makes an id where the client gives none. price_of: what a symbol trades at, for an order by value: its quantity
-    is the value at that price, down to a billionth.
+    number: makes an id where the client gives none. price_of: what a symbol trades at, for an order
+    by value: its quantity is the value at that price, down to a billionth.
 
     Raises
     ------
@@ -121,17 +142,25 @@ def order_of(request: Mapping[str, Any], number: int, price_of: Callable[[str], 
         symbol = instrument(str(request["symbol"])).symbol
         asked = str(request.get("order_class") or "")
         if asked not in CLASSES:
-            raise ValueError(f"order_class {asked!r} is not served here: {', '.join(filter(None, CLASSES))}")
+            raise ValueError(
+                f"order_class {asked!r} is not served here: {', '.join(filter(None, CLASSES))}"
+            )
         notional = None if request.get("notional") is None else str(request["notional"])
         if (notional is None) == (request.get("qty") is None):
             raise ValueError("exactly one of qty and notional is needed")
         order = Order(
-            client_order_id=str(request.get("client_order_id") or uuid.uuid5(NAMES, f"order {number}")),
+            client_order_id=str(
+                request.get("client_order_id") or uuid.uuid5(NAMES, f"order {number}")
+            ),
             symbol=symbol,
             side=_one_of(request, "side", ("buy", "sell")),
-            qty=Decimal(str(request["qty"])) if notional is None else _by_value(request, Decimal(notional), price_of(symbol)),
+            qty=Decimal(str(request["qty"]))
+            if notional is None
+            else _by_value(request, Decimal(notional), price_of(symbol)),
             reason="over the wire",
-            type=_one_of(request, "type", ("market", "limit", "stop", "stop_limit", "trailing_stop")),
+            type=_one_of(
+                request, "type", ("market", "limit", "stop", "stop_limit", "trailing_stop")
+            ),
             tif=_one_of(request, "time_in_force", ("day", "gtc", "ioc", "fok", "opg", "cls")),
             extended_hours=request.get("extended_hours") is True,
             **_prices(request, asked),
@@ -146,7 +175,8 @@ def order_of(request: Mapping[str, Any], number: int, price_of: Callable[[str], 
 
 
 def changed(ticket: Ticket, request: Mapping[str, Any], number: int) -> Order:
-    """The order that stands in the place of one that is changed; what that has filled is not ordered again.
+    """The order that stands in the place of one that is changed; what that has filled is not
+    ordered again.
 
     Raises
     ------
@@ -155,13 +185,23 @@ def changed(ticket: Ticket, request: Mapping[str, Any], number: int) -> Order:
     """
     order = ticket.order
     if ticket.status not in OPEN or ticket.legs or ticket.notional:
-        raise Refused(422, 42210000, f"an order that is {ticket.status}, by value or with exits cannot be replaced")
+        raise Refused(
+            422,
+            42210000,
+            f"an order that is {ticket.status}, by value or with exits cannot be replaced",
+        )
     try:
         trail = {"trail": "trail_price" if order.trail_price is not None else "trail_percent"}
-        prices = {"limit_price": "limit_price", "stop_price": "stop_price"} | (trail if order.type == "trailing_stop" else {})
-        changes: dict[str, Any] = {own: float(request[key]) for key, own in prices.items() if request.get(key) is not None}
+        prices = {"limit_price": "limit_price", "stop_price": "stop_price"} | (
+            trail if order.type == "trailing_stop" else {}
+        )
+        changes: dict[str, Any] = {
+            own: float(request[key]) for key, own in prices.items() if request.get(key) is not None
+        }
         if request.get("time_in_force"):
-            changes["tif"] = _one_of(request, "time_in_force", ("day", "gtc", "ioc", "fok", "opg", "cls"))
+            changes["tif"] = _one_of(
+                request, "time_in_force", ("day", "gtc", "ioc", "fok", "opg", "cls")
+            )
         whole = Decimal(str(request["qty"])) if request.get("qty") is not None else order.qty
         name = str(request.get("client_order_id") or uuid.uuid5(NAMES, f"order {number}"))
         return replace(order, client_order_id=name, qty=whole - ticket.filled, **changes)
@@ -170,15 +210,25 @@ def changed(ticket: Ticket, request: Mapping[str, Any], number: int) -> Order:
 
 
 def _prices(request: Mapping[str, Any], asked: str) -> dict[str, Any]:
-    """The prices of a request by the names of an order's; the limit of one that cancels another is in its take_profit."""
-    found = {name: request.get(name) for name in ("limit_price", "stop_price", "trail_price", "trail_percent")}
+    """The prices of a request by the names of an order's; the limit of one that cancels another
+    is in its take_profit.
+    """
+    found = {
+        name: request.get(name)
+        for name in ("limit_price", "stop_price", "trail_price", "trail_percent")
+    }
     profit, loss = (request.get(name) or {} for name in ("take_profit", "stop_loss"))
     if not (isinstance(profit, Mapping) and isinstance(loss, Mapping)):
         raise ValueError("take_profit and stop_loss are objects with a price")
     if loss.get("limit_price") is not None:
-        raise ValueError("stop_loss.limit_price is not served here: an exit that stops is a market order")
+        raise ValueError(
+            "stop_loss.limit_price is not served here: an exit that stops is a market order"
+        )
     if asked == "oco":
-        found |= {"limit_price": profit.get("limit_price", request.get("limit_price")), "or_stop": loss.get("stop_price")}
+        found |= {
+            "limit_price": profit.get("limit_price", request.get("limit_price")),
+            "or_stop": loss.get("stop_price"),
+        }
     else:
         found |= {"take_profit": profit.get("limit_price"), "stop_loss": loss.get("stop_price")}
     return {name: float(price) for name, price in found.items() if price is not None}

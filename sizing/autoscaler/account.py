@@ -1,8 +1,10 @@
-"""The account that contracts are sized from: `account_balance.json` and `trades.csv` in one folder, kept whole.
+"""The account that contracts are sized from: `account_balance.json` and `trades.csv` in one folder,
+kept whole.
 
-trades.csv is the truth, a row a trade, results in total; account_balance.json holds `{balance, last_updated, trades,
-total_trades}`. An update writes what both will hold into a journal first, then replaces both; whoever comes next finishes what
-a killed process has begun. What cannot be read is unknown state: it raises, and nothing is sized from it.
+trades.csv is the truth, a row a trade, results in total; account_balance.json holds `{balance,
+last_updated, trades, total_trades}`. An update writes what both will hold into a journal first,
+then replaces both; whoever comes next finishes what a killed process has begun. What cannot be read
+is unknown state: it raises, and nothing is sized from it.
 """
 
 from __future__ import annotations
@@ -22,11 +24,24 @@ from filelock import FileLock, Timeout
 
 from foundation.errors import InputError
 from foundation.files import flush, put_whole
-from sizing.autoscaler.trades import COLUMNS, ClosedTrade, Row, csv_of, is_trade, rows_of, size_of, total_of, trade_of
+from sizing.autoscaler.trades import (
+    COLUMNS,
+    ClosedTrade,
+    Row,
+    csv_of,
+    is_trade,
+    rows_of,
+    size_of,
+    total_of,
+    trade_of,
+)
 
 log = logging.getLogger(__name__)
 
-BALANCE, TRADES, JOURNAL, LOCK = "account_balance.json", "trades.csv", ".update.json", ".lock"
+BALANCE = "account_balance.json"
+TRADES = "trades.csv"
+JOURNAL = ".update.json"
+LOCK = ".lock"
 UNBOOKED = "unbooked.jsonl"  # trades that closed while the state was unknown
 RECENT = 50  # trades that the balance file shows
 PATIENCE = 10.0  # seconds to wait for another process
@@ -38,7 +53,9 @@ class UnknownState(InputError):
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """balance: USD. results: of closed trades per contract, oldest first. flows: every P/L and deposit, USD, in that order."""
+    """balance: USD. results: of closed trades per contract, oldest first. flows: every P/L and
+    deposit, USD, in that order.
+    """
 
     balance: Fraction
     results: tuple[Fraction, ...]
@@ -56,7 +73,8 @@ class AccountFiles:
     """The files of one account. starting: USD it began with."""
 
     def __init__(self, folder: Path, starting: float) -> None:
-        self.folder, self._starting = folder, Decimal(str(starting))
+        self.folder = folder
+        self._starting = Decimal(str(starting))
         self._lock = FileLock(folder / LOCK, timeout=PATIENCE)
 
     @property
@@ -76,17 +94,23 @@ class AccountFiles:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._lock:
                 if not self.empty:
-                    raise InputError(f"{self.folder}: there is an account already; `recover` rebuilds its balance")
+                    raise InputError(
+                        f"{self.folder}: there is an account already; `recover` rebuilds its"
+                        " balance"
+                    )
                 self._replace(csv_of(list(COLUMNS), []), self._starting, [])
         except Timeout:
             raise InputError(f"{self.folder}: another process holds the account") from None
         except OSError as error:
-            raise InputError(f"AUTOSCALING_DATA_DIR: {self.folder} cannot be written: {error.strerror}") from error
+            raise InputError(
+                f"AUTOSCALING_DATA_DIR: {self.folder} cannot be written: {error.strerror}"
+            ) from error
 
     def read(self) -> AccountState:
         """The account, once what a killed process had begun is finished.
 
-        A balance file that cannot be read is set aside and rebuilt from the trades; the call that finds it still raises.
+        A balance file that cannot be read is set aside and rebuilt from the trades; the call that
+        finds it still raises.
 
         Raises
         ------
@@ -102,7 +126,8 @@ class AccountFiles:
         Raises
         ------
         UnknownState
-            for an account that cannot be read; the trade is kept in unbooked.jsonl and booked by the next update.
+            for an account that cannot be read; the trade is kept in unbooked.jsonl and booked by
+            the next update.
         InputError
             for a trade that is booked already with another result.
         """
@@ -138,7 +163,9 @@ class AccountFiles:
     def _held(self) -> Iterator[None]:
         """The account for this process alone, with what another had begun finished."""
         if not self.folder.is_dir():
-            raise UnknownState(f"{self.folder}: there is no account; `python -m sizing.contracts init` begins one")
+            raise UnknownState(
+                f"{self.folder}: there is no account; `python -m sizing.contracts init` begins one"
+            )
         try:
             self._lock.acquire()
         except (Timeout, OSError) as error:
@@ -165,16 +192,23 @@ class AccountFiles:
         columns, rows = self._rows()
         path = self.folder / BALANCE
         if not path.exists():
-            raise UnknownState(f"{path} is missing; `python -m sizing.contracts recover` rebuilds it from the trades")
+            raise UnknownState(
+                f"{path} is missing; `python -m sizing.contracts recover` rebuilds it from the"
+                " trades"
+            )
         closed = [row for row in rows if is_trade(row)]
         try:
             balance, total = _balance_of(path.read_bytes())
         except ValueError as error:
             aside = self._set_aside(BALANCE)
             self._replace(csv_of(columns, rows), self._sum(rows), rows)
-            raise UnknownState(f"{path}: {error}; set aside as {aside.name}, rebuilt from {len(closed)} trades") from None
+            raise UnknownState(
+                f"{path}: {error}; set aside as {aside.name}, rebuilt from {len(closed)} trades"
+            ) from None
         if total != len(closed):
-            raise UnknownState(f"{path}: total_trades is {total}, {TRADES} holds {len(closed)} closed trades")
+            raise UnknownState(
+                f"{path}: total_trades is {total}, {TRADES} holds {len(closed)} closed trades"
+            )
         results = tuple(Fraction(total_of(row)) / size_of(row) for row in closed)
         flows = tuple(Fraction(total_of(row)) for row in rows if row["P/L_$"].strip())
         return AccountState(Fraction(balance), results, flows)
@@ -184,7 +218,9 @@ class AccountFiles:
         try:
             return rows_of(path.read_bytes())
         except FileNotFoundError:
-            raise UnknownState(f"{path} is missing; `python -m sizing.contracts init` begins an account") from None
+            raise UnknownState(
+                f"{path} is missing; `python -m sizing.contracts init` begins an account"
+            ) from None
         except (OSError, ValueError) as error:
             raise UnknownState(f"{path}: {error}") from None
 
@@ -194,7 +230,9 @@ class AccountFiles:
         own = next((row for row in rows if row["Trade_ID"] == trade.trade_id), None)
         if own is not None and own["P/L_$"].strip():
             if total_of(own) != trade.total:
-                raise InputError(f"{trade.trade_id}: booked already with {own['P/L_$']}, now {trade.total}")
+                raise InputError(
+                    f"{trade.trade_id}: booked already with {own['P/L_$']}, now {trade.total}"
+                )
             return
         new = trade.row()
         columns += [name for name in new if name not in columns]
@@ -204,9 +242,16 @@ class AccountFiles:
     def _replace(self, trades: str, balance: Decimal, rows: list[Row]) -> None:
         """Both files, or neither, whenever the process is killed."""
         closed = [row for row in rows if is_trade(row)]
-        recent = [{"trade_id": row["Trade_ID"], "pnl": float(total_of(row))} for row in closed[-RECENT:]]
+        recent = [
+            {"trade_id": row["Trade_ID"], "pnl": float(total_of(row))} for row in closed[-RECENT:]
+        ]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        told = {"balance": float(balance), "last_updated": now, "trades": recent, "total_trades": len(closed)}
+        told = {
+            "balance": float(balance),
+            "last_updated": now,
+            "trades": recent,
+            "total_trades": len(closed),
+        }
         texts = trades, json.dumps(told, indent=1)
         put_whole(self.folder / JOURNAL, json.dumps({TRADES: texts[0], BALANCE: texts[1]}).encode())
         self._put(*texts)
@@ -219,7 +264,8 @@ class AccountFiles:
 
     def _set_aside(self, name: str) -> Path:
         """Move a file out of the way, under a name that nothing has yet."""
-        path, stamp = self.folder / name, datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        path = self.folder / name
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         number = 0
         while (aside := path.with_name(f"{name}.aside-{stamp}-{number}")).exists():
             number += 1
@@ -228,14 +274,17 @@ class AccountFiles:
         return aside
 
     def _keep(self, trade: ClosedTrade) -> None:
-        path, line = self.folder / UNBOOKED, json.dumps(trade.row()) + "\n"
+        path = self.folder / UNBOOKED
+        line = json.dumps(trade.row()) + "\n"
         if path.exists() and line in path.read_text(encoding="utf-8", errors="replace"):
             return
         with path.open("a", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
-        log.error("%s closed while the account's state is unknown; kept in %s", trade.trade_id, UNBOOKED)
+        log.error(
+            "%s closed while the account's state is unknown; kept in %s", trade.trade_id, UNBOOKED
+        )
 
     def _unbooked(self) -> list[ClosedTrade]:
         path = self.folder / UNBOOKED
@@ -248,7 +297,9 @@ class AccountFiles:
             raise UnknownState(f"{path}: cannot be read: {error}") from None
 
     def _sum(self, rows: list[Row]) -> Decimal:
-        return self._starting + sum((total_of(row) for row in rows if row["P/L_$"].strip()), Decimal(0))
+        return self._starting + sum(
+            (total_of(row) for row in rows if row["P/L_$"].strip()), Decimal(0)
+        )
 
 
 def _balance_of(content: bytes) -> tuple[Decimal, int]:
@@ -261,8 +312,13 @@ def _balance_of(content: bytes) -> tuple[Decimal, int]:
     """
     try:
         told = json.loads(content.decode("utf-8"), parse_float=Decimal)
-        balance, total = told["balance"], told["total_trades"]
-        if isinstance(balance, bool) or not isinstance(balance, (int, Decimal)) or not Decimal(balance).is_finite():
+        balance = told["balance"]
+        total = told["total_trades"]
+        if (
+            isinstance(balance, bool)
+            or not isinstance(balance, (int, Decimal))
+            or not Decimal(balance).is_finite()
+        ):
             raise ValueError(f"balance is {balance!r}, not a number")
         if isinstance(total, bool) or not isinstance(total, int) or total < 0:
             raise ValueError(f"total_trades is {total!r}, not a number of trades")

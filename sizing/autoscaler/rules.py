@@ -1,8 +1,10 @@
-"""How many contracts of an option spread: half-Kelly on the results of the last trades, per contract, exactly.
+"""How many contracts of an option spread: half-Kelly on the results of the last trades, per
+contract, exactly.
 
-Kelly% = (W · mean win − L · mean loss) / mean win, W and L the shares of winning and losing trades (a result of zero is a
-loss); contracts = ⌊balance · Kelly% / 2 / risk of one contract⌋, between 1 and a cap. Results are exact fractions of a dollar,
-so that what is 2 contracts on paper is 2 contracts here.
+Kelly% = (W · mean win − L · mean loss) / mean win, W and L the shares of winning and losing trades
+(a result of zero is a loss); contracts = ⌊balance · Kelly% / 2 / risk of one contract⌋, between 1
+and a cap. Results are exact fractions of a dollar, so that what is 2 contracts on paper is 2
+contracts here.
 """
 
 from __future__ import annotations
@@ -20,10 +22,22 @@ from foundation.notices import check_url
 Bootstrap = Literal["one_contract", "prior"]
 CondorRisk = Literal["formula", "table"]
 
-PRIOR_WINS, PRIOR_WIN, PRIOR_LOSS = Fraction("0.582"), Fraction(266), Fraction(109)  # per contract, before there are trades
-CAPS = ((10_000, 2), (20_000, 3), (50_000, 5), (100_000, 10))  # recommended contracts from a balance on; advice only
+PRIOR_WINS = Fraction("0.582")
+PRIOR_WIN = Fraction(266)
+PRIOR_LOSS = Fraction(109)  # per contract, before there are trades
+CAPS = (
+    (10_000, 2),
+    (20_000, 3),
+    (50_000, 5),
+    (100_000, 10),
+)  # recommended contracts from a balance on; advice only
 SHARES = 100  # an option's multiplier
-WIDTHS = {"CALL": 5.0, "PUT": 5.0, "IRON_CONDOR": 5.0, "OTM_SINGLE_SIDED": 10.0}  # points, of one side
+WIDTHS = {
+    "CALL": 5.0,
+    "PUT": 5.0,
+    "IRON_CONDOR": 5.0,
+    "OTM_SINGLE_SIDED": 10.0,
+}  # points, of one side
 ORIGINS = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
 CONDOR_TABLE = 250.0  # what the earlier system's table says of a condor of width 5
 
@@ -64,11 +78,14 @@ class AutoscalingSettings:
             raise InputError(f"KELLY_CONFIDENCE: {self.KELLY_CONFIDENCE} is outside 0.5 … 1")
         for name in ("HEALTHCHECK_URL", "ALERT_URL"):
             check_url(name, getattr(self, name))
-        halt, resume = self.DRAWDOWN_HALT_PCT, self.DRAWDOWN_RESUME_PCT
+        halt = self.DRAWDOWN_HALT_PCT
+        resume = self.DRAWDOWN_RESUME_PCT
         if halt is not None and not 0 < halt <= 1:
             raise InputError(f"DRAWDOWN_HALT_PCT: {halt} is outside 0 … 1")
         if resume is not None and (halt is None or not 0 <= resume < halt):
-            raise InputError(f"DRAWDOWN_RESUME_PCT: {resume} is not below DRAWDOWN_HALT_PCT, {halt}")
+            raise InputError(
+                f"DRAWDOWN_RESUME_PCT: {resume} is not below DRAWDOWN_HALT_PCT, {halt}"
+            )
 
     @property
     def floor(self) -> float:
@@ -78,12 +95,18 @@ class AutoscalingSettings:
     @property
     def resume(self) -> float:
         """Fall from the peak at which orders go on after a drawdown halt."""
-        return (self.DRAWDOWN_HALT_PCT or 0.0) / 2 if self.DRAWDOWN_RESUME_PCT is None else self.DRAWDOWN_RESUME_PCT
+        return (
+            (self.DRAWDOWN_HALT_PCT or 0.0) / 2
+            if self.DRAWDOWN_RESUME_PCT is None
+            else self.DRAWDOWN_RESUME_PCT
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of the last closed trades, per contract: how many, how many won, sums of wins and of losses (above zero), USD."""
+    """Of the last closed trades, per contract: how many, how many won, sums of wins and of
+    losses (above zero), USD.
+    """
 
     trades: int
     wins: int
@@ -94,14 +117,24 @@ class Statistics:
 
     @classmethod
     def of(cls, results: Sequence[Fraction], fee: float = 0.0) -> Statistics:
-        """The statistics of results per contract, oldest first. fee: USD a contract that they do not hold yet."""
+        """The statistics of results per contract, oldest first. fee: USD a contract that they
+        do not hold yet.
+        """
         cost = Fraction(str(fee))
-        unit = math.lcm(cost.denominator, *(result.denominator for result in results))  # whole numbers add up faster
+        unit = math.lcm(
+            cost.denominator, *(result.denominator for result in results)
+        )  # whole numbers add up faster
         paid = cost.numerator * (unit // cost.denominator)
         net = [result.numerator * (unit // result.denominator) - paid for result in results]
-        wins, losses = [r for r in net if r > 0], [-r for r in net if r <= 0]
+        wins = [r for r in net if r > 0]
+        losses = [-r for r in net if r <= 0]
         sums = (Fraction(sum(side), unit) for side in (wins, losses))
-        return cls(len(net), len(wins), *sums, *(Fraction(sum(r * r for r in side), unit**2) for side in (wins, losses)))
+        return cls(
+            len(net),
+            len(wins),
+            *sums,
+            *(Fraction(sum(r * r for r in side), unit**2) for side in (wins, losses)),
+        )
 
     @property
     def losses(self) -> int:
@@ -125,19 +158,25 @@ class Statistics:
 
     @property
     def kelly(self) -> Fraction | None:
-        """Kelly's fraction of the balance, W − L · loss / win = wins · (won − lost) / (trades · won); None where none won."""
+        """Kelly's fraction of the balance, W − L · loss / win = wins · (won − lost) / (trades ·
+        won); None where none won.
+        """
         return self.wins * (self.won - self.lost) / (self.trades * self.won) if self.wins else None
 
     def lower_kelly(self, confidence: float) -> Fraction | None:
-        """The bound that Kelly's fraction exceeds with this probability, by the delta method on n trades.
+        """The bound that Kelly's fraction exceeds with this probability, by the delta method on n
+        trades.
 
-        With p the share of wins, a and b the mean win and loss a trade, Kelly is p (1 − b / a); its variance is that of
-        the gradient (1 − b/a, p b / a², −p / a) along (won or not, gain, loss) of one trade, over n.
+        With p the share of wins, a and b the mean win and loss a trade, Kelly is p (1 − b / a); its
+        variance is that of the gradient (1 − b/a, p b / a², −p / a) along (won or not, gain, loss)
+        of one trade, over n.
         """
         if self.kelly is None:
             return None
         n = self.trades
-        p, a, b = self.wins / n, float(self.won) / n, float(self.lost) / n
+        p = self.wins / n
+        a = float(self.won) / n
+        b = float(self.lost) / n
         gradient = 1 - b / a, p * b / a**2, -p / a
         second = (
             (p, a, 0.0),
@@ -146,13 +185,18 @@ class Statistics:
         )
         means = p, a, b
         pairs = [(i, j) for i in range(3) for j in range(3)]
-        variance = sum(gradient[i] * gradient[j] * (second[i][j] - means[i] * means[j]) for i, j in pairs)
-        return self.kelly - Fraction(NormalDist().inv_cdf(confidence) * math.sqrt(max(variance, 0.0) / n))
+        variance = sum(
+            gradient[i] * gradient[j] * (second[i][j] - means[i] * means[j]) for i, j in pairs
+        )
+        return self.kelly - Fraction(
+            NormalDist().inv_cdf(confidence) * math.sqrt(max(variance, 0.0) / n)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Contracts:
-    """How many contracts, and why in a few words. kelly: the fraction it follows from, where there is one.
+    """How many contracts, and why in a few words. kelly: the fraction it follows from, where there
+    is one.
 
     halted: whether a halt is in force.
     """
@@ -164,13 +208,20 @@ class Contracts:
 
 
 def contracts_for(
-    balance: Fraction, statistics: Statistics, closed: int, max_risk: Fraction, settings: AutoscalingSettings, fall: float = 0.0
+    balance: Fraction,
+    statistics: Statistics,
+    closed: int,
+    max_risk: Fraction,
+    settings: AutoscalingSettings,
+    fall: float = 0.0,
 ) -> Contracts:
-    """Contracts of the next position. closed: trades in all, the window's and those before. max_risk: USD a contract.
+    """Contracts of the next position. closed: trades in all, the window's and those before.
+    max_risk: USD a contract.
 
     fall: of the balance from its peak, where a drawdown halt is in force, else 0.
 
-    The order of the rules: the safety halt, the drawdown halt, autoscaling switched off, bootstrap, no edge, half-Kelly.
+    The order of the rules: the safety halt, the drawdown halt, autoscaling switched off, bootstrap,
+    no edge, half-Kelly.
     """
     if balance < Fraction(str(settings.floor)):
         return Contracts(0, f"safety halt: balance below ${settings.floor:,.0f}", halted=True)
@@ -184,12 +235,11 @@ def contracts_for(
         kelly: Fraction | None = PRIOR_WINS - (1 - PRIOR_WINS) * PRIOR_LOSS / PRIOR_WIN
         why = f"bootstrap by prior: {closed} of {settings.BOOTSTRAP_TRADES} trades"
     elif settings.KELLY_CONFIDENCE is None:
-        kelly, why = statistics.kelly, "half-Kelly"
+        kelly = statistics.kelly
+        why = "half-Kelly"
     else:
-        kelly, why = (
-            statistics.lower_kelly(settings.KELLY_CONFIDENCE),
-            f"half-Kelly, {settings.KELLY_CONFIDENCE:.0%} lower bound",
-        )
+        kelly = statistics.lower_kelly(settings.KELLY_CONFIDENCE)
+        why = f"half-Kelly, {settings.KELLY_CONFIDENCE:.0%} lower bound"
     if kelly is None or kelly < 0:
         return Contracts(settings.NEGATIVE_KELLY_CONTRACTS, "negative Kelly", kelly)
     wanted = math.floor(balance * kelly / 2 / max_risk)
@@ -204,15 +254,22 @@ class Fall:
     in_force: float = 0.0
 
     def after(self, balance: Fraction, settings: AutoscalingSettings) -> Fall:
-        """The same once the balance has moved: a halt begins at DRAWDOWN_HALT_PCT and ends at DRAWDOWN_RESUME_PCT."""
+        """The same once the balance has moved: a halt begins at DRAWDOWN_HALT_PCT and ends at
+        DRAWDOWN_RESUME_PCT.
+        """
         peak = max(self.peak, balance)
-        fall, halt = float(1 - balance / peak), settings.DRAWDOWN_HALT_PCT
-        halted = halt is not None and (fall >= halt or (self.in_force > 0 and fall > settings.resume))
+        fall = float(1 - balance / peak)
+        halt = settings.DRAWDOWN_HALT_PCT
+        halted = halt is not None and (
+            fall >= halt or (self.in_force > 0 and fall > settings.resume)
+        )
         return Fall(peak, fall if halted else 0.0)
 
 
 def drawdown(balances: Sequence[Fraction], settings: AutoscalingSettings) -> float:
-    """The fall from the peak where a drawdown halt is in force at the end of a path of balances, else 0."""
+    """The fall from the peak where a drawdown halt is in force at the end of a path of
+    balances, else 0.
+    """
     fall = Fall(balances[0])
     for balance in balances:
         fall = fall.after(balance, settings)
@@ -233,10 +290,14 @@ def strategy_of(word: str) -> str:
     return name
 
 
-def max_risk(strategy: str, entry_credit: float, width: float | None = None, condor: CondorRisk = "formula") -> float:
-    """USD that one contract can lose: (width − credit) · 100. width: points of one side, the strategy's own where none.
+def max_risk(
+    strategy: str, entry_credit: float, width: float | None = None, condor: CondorRisk = "formula"
+) -> float:
+    """USD that one contract can lose: (width − credit) · 100. width: points of one side, the
+    strategy's own where none.
 
-    condor: `table` says what the earlier system's table says of a condor of width 5, 250, whatever the credit.
+    condor: `table` says what the earlier system's table says of a condor of width 5, 250, whatever
+    the credit.
 
     Raises
     ------
@@ -255,5 +316,7 @@ def max_risk(strategy: str, entry_credit: float, width: float | None = None, con
 
 
 def recommended_cap(balance: float) -> int:
-    """Contracts that a balance may well carry: 2 from 10,000 on, 3 from 20,000, 5 from 50,000, 10 from 100,000; else 1."""
+    """Contracts that a balance may well carry: 2 from 10,000 on, 3 from 20,000, 5 from 50,000,
+    10 from 100,000; else 1.
+    """
     return max([cap for least, cap in CAPS if balance >= least], default=1)

@@ -22,7 +22,9 @@ CASH = ("DEPOSIT", "WITHDRAWAL")  # strategies that are no trades
 
 @dataclass(frozen=True, slots=True)
 class ClosedTrade:
-    """A position that is closed. total: P/L of all its contracts, USD. more: further columns of its row."""
+    """A position that is closed. total: P/L of all its contracts, USD. more: further columns of
+    its row.
+    """
 
     trade_id: str
     strategy: str
@@ -65,7 +67,8 @@ def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
     """
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        columns, rows = list(reader.fieldnames or ()), list(reader)
+        columns = list(reader.fieldnames or ())
+        rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"cannot be read: {error}") from None
     if missing := [name for name in ("Trade_ID", "P/L_$") if name not in columns]:
@@ -147,5 +150,12 @@ def trade_of(row: Mapping[str, str]) -> ClosedTrade:
     """The closed trade of a row."""
     own = {"Trade_ID", "Strategy", "Position_Size", "Exit_Time", "P/L_$", "Exit_Reason"}
     more = {name: value for name, value in row.items() if name not in own}
-    texts = row["Trade_ID"], row["Strategy"], size_of(row), total_of(row), row["Exit_Time"], row["Exit_Reason"]
+    texts = (
+        row["Trade_ID"],
+        row["Strategy"],
+        size_of(row),
+        total_of(row),
+        row["Exit_Time"],
+        row["Exit_Reason"],
+    )
     return ClosedTrade(*texts, more)

@@ -3,12 +3,13 @@
     maximise  pull'w - w'Rw / 2 - cost'|w - held| - Σ toll·(what a group takes beyond its room)
     subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ room for every group without a toll
 
-|w| bends at 0 and |w - held| at `held`. Between such knots the program is a quadratic one; a weight is either free within
-its segment or stays at a knot, where the gradient may lie anywhere between the slopes left and right of it. The method
-moves to the optimum of the free weights, stops at whatever knot or ceiling comes first, and frees the weight whose gradient
-lies furthest outside. A ceiling with a toll is passed where its price would exceed that. It starts from what is held, so
-that few steps are needed where little changes, and ends with weights that are exactly at a knot, or exactly where the
-gradient vanishes.
+|w| bends at 0 and |w - held| at `held`. Between such knots the program is a quadratic one; a weight
+is either free within its segment or stays at a knot, where the gradient may lie anywhere between
+the slopes left and right of it. The method moves to the optimum of the free weights, stops at
+whatever knot or ceiling comes first, and frees the weight whose gradient lies furthest outside. A
+ceiling with a toll is passed where its price would exceed that. It starts from what is held, so
+that few steps are needed where little changes, and ends with weights that are exactly at a knot, or
+exactly where the gradient vanishes.
 
 The Cholesky factor of the free weights' R is kept from step to step: a step costs O(n · free).
 """
@@ -44,15 +45,19 @@ REPEATS = 4  # solutions refined at most, and full steps taken again where the f
 
 @compiled
 def solve(program: Program) -> tuple[int, Array, Array]:
-    """Status, weights [n], and what one more of each group's room would be worth [m]; adds a ridge to `risk` in place."""
-    n, m = len(program.pull), len(program.room)
+    """Status, weights [n], and what one more of each group's room would be worth [m]; adds a
+    ridge to `risk` in place.
+    """
+    n = len(program.pull)
+    m = len(program.room)
     if n == 0:
         return SOLVED, np.empty(0), np.zeros(m)
     tolerance = TOLERANCE * (program.cost.max() + _ridged(program))
     state = _start(program)
     if state.counts[0] < 0:
         return INFEASIBLE, state.weight, state.price
-    step, again = np.empty(n), 0
+    step = np.empty(n)
+    again = 0
     for _ in range(100 + 30 * (n + m)):
         _direction(program, state, step)
         if _move(program, state, step):
@@ -81,7 +86,9 @@ def _tidy(state: State) -> None:
 
 @inlined
 def _ridged(program: Program) -> float:
-    """Adds the ridge to the risk, in place; the largest variance, or pull where that is larger, above 0."""
+    """Adds the ridge to the risk, in place; the largest variance, or pull where that is larger,
+    above 0.
+    """
     largest = max(np.abs(program.pull).max(), 1e-30)
     for i in range(len(program.pull)):
         largest = max(largest, program.risk[i, i])
@@ -92,7 +99,9 @@ def _ridged(program: Program) -> float:
 
 @inlined
 def _slack(program: Program, state: State) -> float:
-    """The largest gradient left over among the free weights: 0 at their optimum, more where R is nearly singular."""
+    """The largest gradient left over among the free weights: 0 at their optimum, more where R
+    is nearly singular.
+    """
     largest = 0.0
     for a in range(state.counts[0]):
         largest = max(largest, abs(_net_gradient(program, state, state.free[a])))
@@ -111,11 +120,13 @@ def _net_gradient(program: Program, state: State, i: int) -> float:
 
 @inlined
 def _start(program: Program) -> State:
-    """What is held, within bounds; nothing, as far as bounds allow, where that passes a group's room.
+    """What is held, within bounds; nothing, as far as bounds allow, where that passes a group's
+    room.
 
     counts[0] is -1 where nothing passes it too.
     """
-    n, m = len(program.pull), len(program.room)
+    n = len(program.pull)
+    m = len(program.room)
     weight = np.minimum(np.maximum(program.held, program.lower), program.upper)
     least = np.minimum(np.maximum(0.0, program.lower), program.upper)
     feasible = not beyond_room(program, least)
@@ -141,30 +152,39 @@ def _start(program: Program) -> State:
         return state
     for k in range(m):
         if program.toll[k] < np.inf and taken(program, k, weight) > program.room[k]:
-            state.active[k], state.price[k] = BOUGHT, program.toll[k]
+            state.active[k] = BOUGHT
+            state.price[k] = program.toll[k]
     for i in range(n):
         w = weight[i]
         at_held = w == program.held[i] and program.cost[i] > 0.0
         at_zero = w == 0.0 and bends_at_zero(program, i)
         if not (at_held or at_zero or w == program.lower[i] or w == program.upper[i]):
-            free_weight(program, state, i, neighbour(program, i, w, -1.0), neighbour(program, i, w, 1.0))
+            free_weight(
+                program, state, i, neighbour(program, i, w, -1.0), neighbour(program, i, w, 1.0)
+            )
     return state
 
 
 @inlined
 def _direction(program: Program, state: State, step: Array) -> None:
-    """Step [free] to the optimum of the free weights with the groups that are at their ceilings there, and all prices.
+    """Step [free] to the optimum of the free weights with the groups that are at their ceilings
+    there, and all prices.
 
-    Where R is nearly singular the steps without ceilings are huge, and what is left of them is refined.
+    Where R is nearly singular the steps without ceilings are huge, and what is left of them is
+    refined.
     """
-    count, held = state.counts[0], np.flatnonzero(state.active == AT)
+    count = state.counts[0]
+    held = np.flatnonzero(state.active == AT)
     for k in range(len(program.room)):
         state.price[k] = program.toll[k] if state.active[k] == BOUGHT else 0.0
-    rest, part = np.empty(count), np.empty(count)
-    lines, prices = np.empty((len(held), count)), np.empty(len(held))
+    rest = np.empty(count)
+    part = np.empty(count)
+    lines = np.empty((len(held), count))
+    prices = np.empty(len(held))
     for a in range(count):
         i = state.free[a]
-        step[a], rest[a] = 0.0, _net_gradient(program, state, i)
+        step[a] = 0.0
+        rest[a] = _net_gradient(program, state, i)
         for r in range(len(held)):
             lines[r, a] = taking(program, state, held[r], i)
     for _ in range(REPEATS):
@@ -183,16 +203,22 @@ def _direction(program: Program, state: State, step: Array) -> None:
 
 @inlined
 def _toward(state: State, lines: Array, part: Array, prices: Array) -> bool:
-    """part [free], a gradient, becomes the step that R and the lines allow, prices [rows] what holds it on them.
+    """part [free], a gradient, becomes the step that R and the lines allow, prices [rows] what
+    holds it on them.
 
-    Whether the step without the lines is so long that this one is inexact. A last projection puts it onto the lines.
+    Whether the step without the lines is so long that this one is inexact. A last projection puts
+    it onto the lines.
     """
-    count, rows = len(part), len(prices)
+    count = len(part)
+    rows = len(prices)
     solve_in_place(state.factor, part)
     if rows == 0:
         return False
-    longest, answers = _size(part), lines.copy()
-    system, gram, off = np.empty((rows, rows)), np.empty((rows, rows)), np.empty(rows)
+    longest = _size(part)
+    answers = lines.copy()
+    system = np.empty((rows, rows))
+    gram = np.empty((rows, rows))
+    off = np.empty(rows)
     for r in range(rows):
         solve_in_place(state.factor, answers[r])
         prices[r] = np.dot(lines[r], part)
@@ -237,13 +263,16 @@ def _move(program: Program, state: State, step: Array) -> bool:
     length = min(to_knot, to_ceiling, 1.0)
     if length > 0.0:
         for a in range(state.counts[0]):
-            moved, at = length * step[a], state.free[a]
+            moved = length * step[a]
+            at = state.free[a]
             state.weight[at] += moved
             for j in range(len(state.weight)):
                 state.gradient[j] -= program.risk[at, j] * moved
             if abs(moved) > STILL:
                 state.barred[:] = 0
-                state.counts[2] = -1  # what was freed last has moved: a knot that it meets now it may cross
+                state.counts[
+                    2
+                ] = -1  # what was freed last has moved: a knot that it meets now it may cross
     if to_ceiling < 1.0 and to_ceiling <= to_knot:
         state.active[k] = AT
         state.barred[:] = 0
@@ -258,25 +287,36 @@ def _move(program: Program, state: State, step: Array) -> bool:
 
 @inlined
 def _nearest_knot(state: State, step: Array) -> tuple[float, int]:
-    """Share of the step after which the first free weight reaches the end of its segment, and that weight."""
-    nearest, which = np.inf, -1
+    """Share of the step after which the first free weight reaches the end of its segment, and
+    that weight.
+    """
+    nearest = np.inf
+    which = -1
     for a in range(state.counts[0]):
         i = state.free[a]
         if abs(step[a]) > STILL:
-            share = max(((state.high[i] if step[a] > 0.0 else state.low[i]) - state.weight[i]) / step[a], 0.0)
+            share = max(
+                ((state.high[i] if step[a] > 0.0 else state.low[i]) - state.weight[i]) / step[a],
+                0.0,
+            )
             if share < nearest:
-                nearest, which = share, i
+                nearest = share
+                which = i
     return nearest, which
 
 
 @inlined
 def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float, int]:
-    """Share of the step after which the first group comes to its ceiling, from either side, and that group."""
-    nearest, which = np.inf, -1
+    """Share of the step after which the first group comes to its ceiling, from either side, and
+    that group.
+    """
+    nearest = np.inf
+    which = -1
     for k in range(len(program.room)):
         if state.active[k] == AT:
             continue
-        rise, size = 0.0, 0.0
+        rise = 0.0
+        size = 0.0
         for a in range(state.counts[0]):
             i = state.free[a]
             rise += taking(program, state, k, i) * step[a]
@@ -285,48 +325,72 @@ def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float
         if toward > max(1e-10 * size, STILL):
             share = max((program.room[k] - taken(program, k, state.weight)) / rise, 0.0)
             if share < nearest:
-                nearest, which = share, k
+                nearest = share
+                which = k
     return nearest, which
 
 
 @inlined
 def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
-    """Let the group leave its ceiling whose price is most out of place: downwards below 0, upwards above its toll."""
-    worst, at, side = tolerance, -1, BELOW
+    """Let the group leave its ceiling whose price is most out of place: downwards below 0,
+    upwards above its toll.
+    """
+    worst = tolerance
+    at = -1
+    side = BELOW
     for k in range(len(state.active)):
         if state.active[k] != AT:
             continue
         if -state.price[k] > worst:
-            worst, at, side = -state.price[k], k, BELOW
+            worst = -state.price[k]
+            at = k
+            side = BELOW
         if state.price[k] - program.toll[k] > worst:
-            worst, at, side = state.price[k] - program.toll[k], k, BOUGHT
+            worst = state.price[k] - program.toll[k]
+            at = k
+            side = BOUGHT
     if at >= 0:
-        state.active[at], state.price[at] = side, program.toll[at] if side == BOUGHT else 0.0
+        state.active[at] = side
+        state.price[at] = program.toll[at] if side == BOUGHT else 0.0
         state.barred[:] = 0
     return at >= 0
 
 
 @inlined
 def _free_one(program: Program, state: State, tolerance: float) -> bool:
-    """Free the weight at a knot whose gradient lies furthest outside the slopes around it, if one does."""
-    worst, chosen, way = tolerance, -1, 0.0
+    """Free the weight at a knot whose gradient lies furthest outside the slopes around it, if
+    one does.
+    """
+    worst = tolerance
+    chosen = -1
+    way = 0.0
     for i in range(len(state.weight)):
         if state.place[i] >= 0 or state.barred[i]:
             continue
-        w, price, gradient = state.weight[i], 0.0, state.gradient[i]
+        w = state.weight[i]
+        price = 0.0
+        gradient = state.gradient[i]
         for k in range(len(program.room)):
             if program.net[k]:
                 gradient -= state.price[k] * program.groups[k, i]
             else:
                 price += state.price[k] * program.groups[k, i]
         if w < program.upper[i]:
-            slope = (program.cost[i] if w >= program.held[i] else -program.cost[i]) + (price if w >= 0.0 else -price)
+            slope = (program.cost[i] if w >= program.held[i] else -program.cost[i]) + (
+                price if w >= 0.0 else -price
+            )
             if gradient - slope > worst:
-                worst, chosen, way = gradient - slope, i, 1.0
+                worst = gradient - slope
+                chosen = i
+                way = 1.0
         if w > program.lower[i]:
-            slope = (-program.cost[i] if w <= program.held[i] else program.cost[i]) + (-price if w <= 0.0 else price)
+            slope = (-program.cost[i] if w <= program.held[i] else program.cost[i]) + (
+                -price if w <= 0.0 else price
+            )
             if slope - gradient > worst:
-                worst, chosen, way = slope - gradient, i, -1.0
+                worst = slope - gradient
+                chosen = i
+                way = -1.0
     if chosen < 0:
         return False
     state.counts[2] = chosen

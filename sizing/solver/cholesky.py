@@ -1,6 +1,7 @@
 """Cholesky factors that gain and lose rows, and the small systems beside them, compiled.
 
-A factor is the lower triangle L with the reciprocals of its diagonal, so that no step of a solution waits for a division.
+A factor is the lower triangle L with the reciprocals of its diagonal, so that no step of a solution
+waits for a division.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ import numpy as np
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, reordered
 
-RIDGE = 1e-10  # of the largest variance or pull, added to each variance: a singular matrix has a factor, no objective moves
+# of the largest variance or pull, added to each variance: a singular matrix has a factor, no
+# objective moves
+RIDGE = 1e-10
 SINGULAR = 1e-10  # of a variance: what the other symbols leave of it, below which it is theirs
 
 
 @reordered
 def append_row(matrix: Array, chosen: Index, factor: Array) -> None:
-    """The factor of matrix[chosen, chosen] from that of all but the last: forward substitution, then what is left."""
+    """The factor of matrix[chosen, chosen] from that of all but the last: forward substitution,
+    then what is left.
+    """
     last = len(chosen) - 1
     i = chosen[last]
     rest = matrix[i, i]
@@ -33,18 +38,24 @@ def append_row(matrix: Array, chosen: Index, factor: Array) -> None:
 
 @compiled
 def delete_row(factor: Array, gone: int, count: int) -> None:
-    """The factor without row and column `gone`, `count` left: plane rotations make it triangular again."""
+    """The factor without row and column `gone`, `count` left: plane rotations make it
+    triangular again.
+    """
     for a in range(gone, count):
         for b in range(a + 2):
             factor[a, b] = factor[a + 1, b]
     for a in range(gone, count):
-        x, y = factor[a, a], 1.0 / factor[a, a + 1]
+        x = factor[a, a]
+        y = 1.0 / factor[a, a + 1]
         length = 1.0 / np.sqrt(x * x + y * y)
-        c, s = x * length, y * length
+        c = x * length
+        s = y * length
         factor[a, a] = length
         for b in range(a + 1, count):
-            left, right = factor[b, a], factor[b, a + 1]
-            factor[b, a], factor[b, a + 1] = c * left + s * right, c * right - s * left
+            left = factor[b, a]
+            right = factor[b, a + 1]
+            factor[b, a] = c * left + s * right
+            factor[b, a + 1] = c * right - s * left
 
 
 @reordered
@@ -65,11 +76,13 @@ def solve_in_place(factor: Array, x: Array) -> None:
 
 @compiled
 def eliminate(system: Array, wanted: Array, least: float) -> int:
-    """wanted becomes the solution of a small symmetric system, by elimination with row exchange; its rank.
+    """wanted becomes the solution of a small symmetric system, by elimination with row exchange;
+    its rank.
 
     least: pivot, as a share of the largest diagonal element, below which there is none.
     """
-    size, rank = len(wanted), 0
+    size = len(wanted)
+    rank = 0
     smallest = least * np.abs(np.diag(system)).max()
     for c in range(size):
         best = c + np.argmax(np.abs(system[c:, c]))
@@ -92,7 +105,9 @@ def eliminate(system: Array, wanted: Array, least: float) -> int:
 
 @compiled
 def factored_solve(matrix: Array, wanted: Array) -> bool:
-    """wanted becomes matrix⁻¹ wanted, matrix its Cholesky factor, in place; False where the matrix is nearly singular."""
+    """wanted becomes matrix⁻¹ wanted, matrix its Cholesky factor, in place; False where the
+    matrix is nearly singular.
+    """
     n = len(wanted)
     for a in range(n):
         variance = matrix[a, a]

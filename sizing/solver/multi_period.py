@@ -1,12 +1,13 @@
 """The plan: weights for a few blocks of time, of which the first one's are acted on.
 
-    maximise  Σₖ [muₖ'wₖ - wₖ'Σₖwₖ / (2·fraction) - tollₖ·(borrowed in block k)] - Σₖ costₖ'|wₖ - wₖ₋₁|,  w₀ = held
-    subject to  lower ≤ w₁ ≤ upper  and  Σ cᵢ·|w₁ᵢ| ≤ ceiling for every group
+    maximise  Σₖ [muₖ'wₖ - wₖ'Σₖwₖ / (2·fraction) - tollₖ·(borrowed in block k)] - Σₖ costₖ'|wₖ -
+    wₖ₋₁|,  w₀ = held subject to  lower ≤ w₁ ≤ upper  and  Σ cᵢ·|w₁ᵢ| ≤ ceiling for every group
 
-Each change is paid once, whatever the length of the blocks: what a position earns until the horizon is set against one
-cost. The last change may count for less (`later_costs`). Later blocks are nobody's orders: no bound or ceiling holds them,
-and what they say of the first is all that is asked. In w₁ and the changes from block to block it is the program of
-`active_set.py`, each change with its knot at 0.
+Each change is paid once, whatever the length of the blocks: what a position earns until the horizon
+is set against one cost. The last change may count for less (`later_costs`). Later blocks are
+nobody's orders: no bound or ceiling holds them, and what they say of the first is all that is
+asked. In w₁ and the changes from block to block it is the program of `active_set.py`, each change
+with its knot at 0.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ FAR = 100.0  # a weight beyond every plan
 
 
 class Later(NamedTuple):
-    """The L blocks after the first, S symbols: mu, cost [L, S], covariance [L, S, S], toll [L]: of what is borrowed in each."""
+    """The L blocks after the first, S symbols: mu, cost [L, S], covariance [L, S, S], toll [L]:
+    of what is borrowed in each.
+    """
 
     mu: Array
     covariance: Array
@@ -41,23 +44,29 @@ class Later(NamedTuple):
 
 def nothing_later(symbols: int) -> Later:
     """No blocks after the first."""
-    return Later(np.empty((0, symbols)), np.empty((0, symbols, symbols)), np.empty(0), np.empty((0, symbols)))
+    return Later(
+        np.empty((0, symbols)), np.empty((0, symbols, symbols)), np.empty(0), np.empty((0, symbols))
+    )
 
 
 @compiled
 def later_costs(cost: Array, signal: Array, blocks: int) -> Array:
-    """[L, S] what the changes into L later blocks count: their cost, but the last one's as far as it will be anybody's.
+    """[L, S] what the changes into L later blocks count: their cost, but the last one's as far as
+    it will be anybody's.
 
-    signal [S]: root mean square of what a forecast is worth over its whole life, a return; 0 or NaN where there is none. When
-    a forecast has died, the next one decides. Where it pays for a trade, it asks for the position as often as for its opposite,
-    and on balance leaving costs nothing; where it does not, the cost is the position's own. So the last change counts
-    P(|Z|·signal < cost) of its cost, Z standard normal: all of it without a forecast.
+    signal [S]: root mean square of what a forecast is worth over its whole life, a return; 0 or NaN
+    where there is none. When a forecast has died, the next one decides. Where it pays for a trade,
+    it asks for the position as often as for its opposite, and on balance leaving costs nothing;
+    where it does not, the cost is the position's own. So the last change counts P(|Z|·signal <
+    cost) of its cost, Z standard normal: all of it without a forecast.
     """
     counted = np.empty((blocks, len(cost)))
     for k in range(blocks):
         for s in range(len(cost)):
             ends = k == blocks - 1 and signal[s] > 0.0
-            counted[k, s] = cost[s] * (math.erf(cost[s] / (signal[s] * math.sqrt(2.0))) if ends else 1.0)
+            counted[k, s] = cost[s] * (
+                math.erf(cost[s] / (signal[s] * math.sqrt(2.0))) if ends else 1.0
+            )
     return counted
 
 
@@ -77,24 +86,31 @@ def optimal_weights(
 ) -> tuple[int, Array, Array]:
     """Status, weights [1 + L, S] and prices [G + 1 + L], of arguments that are known to be sound.
 
-    mu, covariance, toll: of the first block. coefficients [G, S], limits [G]: the groups. What is fixed (lower = upper) pulls
-    on the others through its covariance in every block, and takes its part of every ceiling; one that it exceeds becomes
-    what is fixed. Borrowed is what all weights are together beyond 1: in the first block, and of what is
-    fixed, their sizes, so that no short pays for it. A price is what one more of a ceiling would add to the objective, or of
-    what is not borrowed in a block.
+    mu, covariance, toll: of the first block. coefficients [G, S], limits [G]: the groups. What is
+    fixed (lower = upper) pulls on the others through its covariance in every block, and takes its
+    part of every ceiling; one that it exceeds becomes what is fixed. Borrowed is what all weights
+    are together beyond 1: in the first block, and of what is fixed, their sizes, so that no short
+    pays for it. A price is what one more of a ceiling would add to the objective, or of what is not
+    borrowed in a block.
     """
-    free, blocks = np.flatnonzero(upper > lower), 1 + len(later.toll)
-    n, m = len(free), len(limits)
-    pull, risk = np.zeros(n * blocks), np.zeros((n * blocks, n * blocks))
+    free = np.flatnonzero(upper > lower)
+    blocks = 1 + len(later.toll)
+    n = len(free)
+    m = len(limits)
+    pull = np.zeros(n * blocks)
+    risk = np.zeros((n * blocks, n * blocks))
     _add_block(pull, risk, 0, mu, covariance, lower, upper, free, fraction)
     for k in range(1, blocks):
-        _add_block(pull, risk, k, later.mu[k - 1], later.covariance[k - 1], lower, upper, free, fraction)
+        _add_block(
+            pull, risk, k, later.mu[k - 1], later.covariance[k - 1], lower, upper, free, fraction
+        )
     tolls = np.full(m + blocks, np.inf)
     free_of_toll = _never_borrows(lower, upper, coefficients, limits)
     for k in range(blocks):
         tolls[m + k] = 0.0 if free_of_toll else (toll if k == 0 else later.toll[k - 1])
     counted = np.flatnonzero(tolls > 0.0)
-    groups, room = np.zeros((len(counted), n * blocks)), np.empty(len(counted))
+    groups = np.zeros((len(counted), n * blocks))
+    room = np.empty(len(counted))
     unfixed = 1.0 - _fixed(np.ones(len(mu)), lower, upper)
     for row in range(len(counted)):
         g = counted[row]
@@ -104,13 +120,20 @@ def optimal_weights(
         else:
             groups[row, : n * (g - m + 1)] = 1.0
             room[row] = unfixed
-    low, high = np.full(n * blocks, -FAR), np.full(n * blocks, FAR)
-    now, price = np.zeros(n * blocks), np.empty(n * blocks)
-    low[:n], high[:n], now[:n] = lower[free], upper[free], held[free]
+    low = np.full(n * blocks, -FAR)
+    high = np.full(n * blocks, FAR)
+    now = np.zeros(n * blocks)
+    price = np.empty(n * blocks)
+    low[:n] = lower[free]
+    high[:n] = upper[free]
+    now[:n] = held[free]
     for k in range(blocks):
         price[k * n : (k + 1) * n] = cost[free] if k == 0 else later.cost[k - 1][free]
-    status, solved, paid = solve(Program(pull, risk, low, high, now, price, groups, room, tolls[counted], counted > m))
-    weights, prices = np.empty((blocks, len(mu))), np.zeros(m + blocks)
+    status, solved, paid = solve(
+        Program(pull, risk, low, high, now, price, groups, room, tolls[counted], counted > m)
+    )
+    weights = np.empty((blocks, len(mu)))
+    prices = np.zeros(m + blocks)
     prices[counted] = paid
     for k in range(blocks):
         weights[k] = lower if k == 0 else weights[k - 1]
@@ -121,7 +144,9 @@ def optimal_weights(
 
 @inlined
 def _never_borrows(lower: Array, upper: Array, coefficients: Array, limits: Array) -> bool:
-    """Whether bounds or a ceiling keep all sizes of the first block together at 1: then no later one is charged for more."""
+    """Whether bounds or a ceiling keep all sizes of the first block together at 1: then no
+    later one is charged for more.
+    """
     most = 0.0
     for i in range(len(lower)):
         most += max(abs(lower[i]), abs(upper[i]))
@@ -146,7 +171,9 @@ def _add_block(
     free: Index,
     fraction: float,
 ) -> None:
-    """Block k's return and risk, to the first block's weights and to every change up to it: all of them are held in it."""
+    """Block k's return and risk, to the first block's weights and to every change up to it: all
+    of them are held in it.
+    """
     n = len(free)
     for a in range(n):
         i = free[a]

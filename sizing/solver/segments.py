@@ -1,4 +1,6 @@
-"""The sizing program and where its method stands: weights that are free or at a knot, groups at their ceilings, compiled."""
+"""The sizing program and where its method stands: weights that are free or at a knot, groups at
+their ceilings, compiled.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ REFRESH = 40  # changes of the free set after which its factor is computed anew
 
 
 class Program(NamedTuple):
-    """n weights, m groups: pull, lower, upper, held, cost [n], risk [n, n], groups [m, n], room, toll, net [m].
+    """n weights, m groups: pull, lower, upper, held, cost [n], risk [n, n], groups [m, n], room,
+    toll, net [m].
 
-    toll: of one more than a group's room; infinite where there is no more. net: whether a group counts wᵢ instead of |wᵢ|.
+    toll: of one more than a group's room; infinite where there is no more. net: whether a group
+    counts wᵢ instead of |wᵢ|.
     """
 
     pull: Array
@@ -35,11 +39,12 @@ class Program(NamedTuple):
 class State(NamedTuple):
     """Where the method is.
 
-    weight, gradient [n]: gradient = pull - R·weight. low, high, sign, side [n]: a free weight's segment and the signs of w
-    and w - held in it. free [n]: weights that are free, the first counts[0] of them; place [n]: of each in it, -1 at a knot.
-    active [m]: where groups stand; price [m]: their multipliers. factor [n, n]: Cholesky factor of the free weights'
-    R. barred [n]: weights that moved nothing when freed. counts: free weights, changes since the factor was computed, the
-    weight freed last while nothing has moved since, or -1.
+    weight, gradient [n]: gradient = pull - R·weight. low, high, sign, side [n]: a free weight's
+    segment and the signs of w and w - held in it. free [n]: weights that are free, the first
+    counts[0] of them; place [n]: of each in it, -1 at a knot. active [m]: where groups stand; price
+    [m]: their multipliers. factor [n, n]: Cholesky factor of the free weights' R. barred [n]:
+    weights that moved nothing when freed. counts: free weights, changes since the factor was
+    computed, the weight freed last while nothing has moved since, or -1.
     """
 
     weight: Array
@@ -107,7 +112,8 @@ def neighbour(program: Program, i: int, w: float, way: float) -> float:
 def free_weight(program: Program, state: State, i: int, low: float, high: float) -> None:
     """Weight i may move between two neighbouring knots; its row joins the factor."""
     middle = 0.5 * (low + high)
-    state.low[i], state.high[i] = low, high
+    state.low[i] = low
+    state.high[i] = high
     state.sign[i] = 1.0 if middle > 0.0 else -1.0
     state.side[i] = 1.0 if middle > program.held[i] else -1.0
     state.free[state.counts[0]], state.place[i] = i, state.counts[0]
@@ -117,8 +123,11 @@ def free_weight(program: Program, state: State, i: int, low: float, high: float)
 
 @inlined
 def fix_weight(program: Program, state: State, i: int, w: float) -> None:
-    """Weight i stays at the knot w; its row leaves the factor, which is computed anew after some changes."""
-    gone, change = state.place[i], w - state.weight[i]
+    """Weight i stays at the knot w; its row leaves the factor, which is computed anew after
+    some changes.
+    """
+    gone = state.place[i]
+    change = w - state.weight[i]
     if change != 0.0:
         state.weight[i] = w
         for j in range(len(state.weight)):

@@ -2,7 +2,7 @@
 
 python tests/benchmarks/bare_machine.py cuda       exit code 2 and one line where there is no CUDA
 python tests/benchmarks/bare_machine.py packages   exit code 2 and one line where a package lacks
-python tests/benchmarks/bare_machine.py pins       the packages to bring along, as this environment has them
+python tests/benchmarks/bare_machine.py pins       the packages to bring along, as installed here
 """
 
 from __future__ import annotations
@@ -11,9 +11,23 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 
 NEEDED = (
-    "chronos-forecasting", "transformers", "huggingface-hub", "safetensors", "numpy", "pandas", "pyarrow", "scipy",
-    "exchange_calendars", "tzdata", "filelock", "pydantic", "PyYAML", "rich", "pytest", "hypothesis",
-)  # fmt: skip
+    "chronos-forecasting",
+    "transformers",
+    "huggingface-hub",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "exchange_calendars",
+    "tzdata",
+    "filelock",
+    "pydantic",
+    "PyYAML",
+    "rich",
+    "pytest",
+    "hypothesis",
+)
 THERE = "torch"  # with all it needs
 
 
@@ -21,9 +35,14 @@ def check_cuda() -> None:
     try:
         import torch
     except ImportError as error:
-        stop(f"torch is not installed for {sys.executable} ({error}); name another: make gpu PYTHON=…")
+        stop(
+            f"torch is not installed for {sys.executable} ({error}); name another: make gpu"
+            " PYTHON=…"
+        )
     if not torch.cuda.is_available():
-        stop(f"torch {torch.__version__} of {sys.executable} sees no CUDA here; nothing is measured")
+        stop(
+            f"torch {torch.__version__} of {sys.executable} sees no CUDA here; nothing is measured"
+        )
 
 
 def check_packages() -> None:
@@ -34,7 +53,10 @@ def check_packages() -> None:
         except PackageNotFoundError:
             missing.append(name)
     if missing:
-        stop(f"not installed: {', '.join(missing)}; `make wheels` on a machine with an index, then bring the folder along")
+        stop(
+            f"not installed: {', '.join(missing)}; `make wheels` on a machine with an index, then"
+            " bring the folder along"
+        )
 
 
 def pins(python: str = "3.12") -> list[str]:
@@ -64,4 +86,6 @@ def stop(why: str) -> None:
 
 
 if __name__ == "__main__":
-    {"cuda": check_cuda, "packages": check_packages, "pins": lambda: print("\n".join(pins()))}[sys.argv[1]]()
+    {"cuda": check_cuda, "packages": check_packages, "pins": lambda: print("\n".join(pins()))}[
+        sys.argv[1]
+    ]()

@@ -18,19 +18,22 @@ Seconds = Callable[..., float]
 
 HEAD = """# Forecasts on a GPU
 
-{device}, {cores} CPU cores, {machine}; Python {python}, torch {torch} (CUDA {cuda}), chronos-forecasting {chronos}; commit
-{commit}, {date}. Medians of three runs after one warm-up of the same work, which compiles; the first call, compilation
-included, has a column of its own. The pipeline is `Chronos2Pipeline` in fp32 at the best of its batch sizes, in the same run.
+{device}, {cores} CPU cores, {machine}; Python {python}, torch {torch} (CUDA {cuda}),
+chronos-forecasting {chronos}; commit {commit}, {date}. Medians of three runs after one warm-up of
+the same work, which compiles; the first call, compilation included, has a column of its own. The
+pipeline is `Chronos2Pipeline` in fp32 at the best of its batch sizes, in the same run.
 Errors: differences from the same windows' answers by {reference}, in a window's deviation.
 
-| what | first call, s | windows/s | pipeline, windows/s (batch) | ratio | largest error | mean error |
+| what | first call, s | windows/s | pipeline (batch) | ratio | largest error | mean error |
 | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
 @dataclass(frozen=True)
 class Table:
-    """A Markdown file that is written anew with each row: what has been measured stays when time runs out."""
+    """A Markdown file that is written anew with each row: what has been measured stays when
+    time runs out.
+    """
 
     path: Path
     head: str

@@ -1,7 +1,9 @@
-"""cvxportfolio's multi-period policy on our problems: `python peer_plan.py PROBLEMS.npz ANSWERS.npz`, where it is installed.
+"""cvxportfolio's multi-period policy on our problems: `python peer_plan.py PROBLEMS.npz
+ANSWERS.npz`, where it is installed.
 
-PROBLEMS holds mu [P, K, S], covariance [P, K, S, S], held [P, S], cost, cap, ceiling and fraction; ANSWERS gets weights
-[P, K, S] and seconds [P]. The policy is compiled once, before the first problem; bounds and ceiling hold for its first step.
+PROBLEMS holds mu [P, K, S], covariance [P, K, S, S], held [P, S], cost, cap, ceiling and fraction;
+ANSWERS gets weights [P, K, S] and seconds [P]. The policy is compiled once, before the first
+problem; bounds and ceiling hold for its first step.
 """
 
 from __future__ import annotations
@@ -20,21 +22,27 @@ warnings.filterwarnings("ignore")
 def answers(p: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Weights and seconds."""
     count, blocks, n = p["mu"].shape
-    names, times = [f"S{k}" for k in range(n)], pd.date_range("2024-01-01", periods=count, freq="h")
-    risk_aversion, cost = 1 / (2 * float(p["fraction"])), float(p["cost"])
+    names = [f"S{k}" for k in range(n)]
+    times = pd.date_range("2024-01-01", periods=count, freq="h")
+    risk_aversion = 1 / (2 * float(p["fraction"]))
+    cost = float(p["cost"])
     rows = pd.MultiIndex.from_product([times, names])
     objective = [
         cvx.ReturnsForecast(r_hat=pd.DataFrame(p["mu"][:, k], times, names))
-        - risk_aversion * cvx.FullCovariance(Sigma=pd.DataFrame(p["covariance"][:, k].reshape(-1, n), rows, names))
+        - risk_aversion
+        * cvx.FullCovariance(Sigma=pd.DataFrame(p["covariance"][:, k].reshape(-1, n), rows, names))
         - cvx.TransactionCost(a=cost, b=None)
         for k in range(blocks)
     ]
     cap = float(p["cap"])
     first = [cvx.MaxWeights(cap), cvx.MinWeights(-cap), cvx.LeverageLimit(float(p["ceiling"]))]
-    policy = cvx.MultiPeriodOptimization(objective, [first, *[[]] * (blocks - 1)], include_cash_return=False, solver="CLARABEL")
+    policy = cvx.MultiPeriodOptimization(
+        objective, [first, *[[]] * (blocks - 1)], include_cash_return=False, solver="CLARABEL"
+    )
     universe = pd.Index([*names, "cash"])
     policy.initialize_estimator_recursive(universe=universe, trading_calendar=times)
-    weights, seconds = np.empty((count, blocks, n)), np.empty(count)
+    weights = np.empty((count, blocks, n))
+    seconds = np.empty(count)
     for k, t in enumerate(times):
         held = pd.Series([*p["held"][k], 1 - p["held"][k].sum()], universe)
         prices = pd.Series(100.0, universe[:-1])

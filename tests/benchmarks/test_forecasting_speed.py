@@ -1,4 +1,6 @@
-"""Forecasts a second beside the library's pipeline in the same run, an error figure beside each: `make bench`, `make gpu`."""
+"""Forecasts a second beside the library's pipeline in the same run, an error figure beside
+each: `make bench`, `make gpu`.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,25 @@ pytestmark = [pytest.mark.bench, pytest.mark.filterwarnings("ignore::Deprecation
 def large(folder: Path) -> Path:
     """The 120 M configuration of `amazon/chronos-2` with random weights."""
     config = Chronos2CoreConfig(
-        d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12, dropout_rate=0.0,
+        d_model=768,
+        d_kv=64,
+        d_ff=3072,
+        num_layers=12,
+        num_heads=12,
+        dropout_rate=0.0,
         chronos_config={
-            "context_length": 8192, "input_patch_size": 16, "input_patch_stride": 16, "output_patch_size": 16,
-            "max_output_patches": 64, "quantiles": list(LEVELS), "use_arcsinh": True, "use_reg_token": True,
+            "context_length": 8192,
+            "input_patch_size": 16,
+            "input_patch_stride": 16,
+            "output_patch_size": 16,
+            "max_output_patches": 64,
+            "quantiles": list(LEVELS),
+            "use_arcsinh": True,
+            "use_reg_token": True,
             "time_encoding_scale": 8192,
         },
         chronos_pipeline_class="Chronos2Pipeline",
-    )  # fmt: skip
+    )
     config.architectures = ["Chronos2Model"]
     model = Chronos2Model(config)
     initialise(model, torch.Generator().manual_seed(0))
@@ -50,7 +63,9 @@ def large(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Measured:
-    """first: seconds of the first call. ours, pipeline: windows a second. largest, mean: error in a window's deviation."""
+    """first: seconds of the first call. ours, pipeline: windows a second. largest, mean: error
+    in a window's deviation.
+    """
 
     windows: int
     first: float
@@ -63,13 +78,19 @@ class Measured:
     def cells(self, what: str) -> tuple[str, ...]:
         return (
             f"{what}, {self.windows:,} windows", f"{self.first:.1f}", f"{self.ours:,.0f}",
-            f"{self.pipeline:,.0f} ({self.batch})", f"{self.ours / self.pipeline:.2f} ×", f"{self.largest:.1e}",
+            f"{self.pipeline:,.0f}"
+            f" ({self.batch})", f"{self.ours / self.pipeline:.2f} ×", f"{self.largest:.1e}",
             f"{self.mean:.1e}",
         )  # fmt: skip
 
 
 def beside_the_pipeline(
-    seconds: Seconds, model: str, windows: int, sizes: tuple[int, ...], checked: int, **settings: Any
+    seconds: Seconds,
+    model: str,
+    windows: int,
+    sizes: tuple[int, ...],
+    checked: int,
+    **settings: Any,
 ) -> Measured:
     """Ours and the pipeline's at its best batch size on the same windows."""
     profile = Profile(model=model, **settings)
@@ -86,7 +107,9 @@ def beside_the_pipeline(
     pipeline = Chronos2Pipeline.from_pretrained(model, device_map="cuda" if gpu else "cpu")
 
     def peer(size: int) -> float:
-        return seconds(lambda: pipeline.predict(contexts, prediction_length=HORIZON, batch_size=size), runs=1)
+        return seconds(
+            lambda: pipeline.predict(contexts, prediction_length=HORIZON, batch_size=size), runs=1
+        )
 
     best = min((peer(size), size) for size in sizes)
     best = min(best, (peer(best[1]), best[1]))
@@ -95,7 +118,13 @@ def beside_the_pipeline(
     deviation = every.contexts(check).std(axis=1)[:, None, None]
     error = np.abs(forecaster.answer(every, check, profile) - exact) / deviation
     return Measured(
-        windows, first, windows / ours, windows / best[0], best[1], float(error.max()), float(error.max(axis=(1, 2)).mean())
+        windows,
+        first,
+        windows / ours,
+        windows / best[0],
+        best[1],
+        float(error.max()),
+        float(error.max(axis=(1, 2)).mean()),
     )
 
 
@@ -107,7 +136,9 @@ def on_the_cpu(model: str, windows: Windows, rows: np.ndarray) -> np.ndarray:
 
 def by(pipeline: Chronos2Pipeline, windows: Windows, rows: np.ndarray) -> np.ndarray:
     contexts = [torch.tensor(c, dtype=torch.float32) for c in windows.contexts(rows)]
-    raw = pipeline.predict_quantiles(contexts, prediction_length=HORIZON, quantile_levels=list(LEVELS))[0]
+    raw = pipeline.predict_quantiles(
+        contexts, prediction_length=HORIZON, quantile_levels=list(LEVELS)
+    )[0]
     return np.sort(np.stack([q[0].numpy() for q in raw]), axis=-1)
 
 
@@ -126,33 +157,45 @@ def test_one_call_per_symbol_per_bar(seconds: Seconds) -> None:
     rows = np.arange(20_000) % len(every)
     contexts = [torch.tensor(c, dtype=torch.float32) for c in every.contexts(rows[:300])]
     pipeline = Chronos2Pipeline.from_pretrained(str(SHIPPED))
-    each = seconds(lambda: [pipeline.predict([c], prediction_length=HORIZON) for c in contexts]) / len(contexts)
+    each = seconds(
+        lambda: [pipeline.predict([c], prediction_length=HORIZON) for c in contexts]
+    ) / len(contexts)
     ours = seconds(lambda: forecaster.answer(every, rows, Profile())) / len(rows)
     print(f"\none call a window: {1 / each:,.0f}/s; ours {1 / ours:,.0f}/s, {each / ours:.1f} x")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_the_120_million_configuration(dtype: str, tmp_path: Path, seconds: Seconds, table: Any) -> None:
-    windows, sizes = (20_000, (512, 2048)) if torch.cuda.is_available() else (512, (16, 32, 64, 128))
+def test_the_120_million_configuration(
+    dtype: str, tmp_path: Path, seconds: Seconds, table: Any
+) -> None:
+    windows, sizes = (
+        (20_000, (512, 2048)) if torch.cuda.is_available() else (512, (16, 32, 64, 128))
+    )
     measured = beside_the_pipeline(seconds, str(large(tmp_path)), windows, sizes, 200, dtype=dtype)
     table.add(*measured.cells(f"120 M, random weights, {dtype}"))
 
 
 @pytest.mark.gpu
-def test_a_year_of_five_hundred_symbols_on_a_gpu(tmp_path: Path, seconds: Seconds, table: Any) -> None:
+def test_a_year_of_five_hundred_symbols_on_a_gpu(
+    tmp_path: Path, seconds: Seconds, table: Any
+) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA")
     table.add(*a_year(seconds, str(large(tmp_path)), symbols=500, hours=1750, checked=200))
 
 
 def a_year(seconds: Seconds, model: str, symbols: int, hours: int, checked: int) -> tuple[str, ...]:
-    """Every hour of a year in bf16, and what share of the matrix units' time that is: cells of a row."""
+    """Every hour of a year in bf16, and what share of the matrix units' time that is: cells of
+    a row.
+    """
     rng = np.random.default_rng(0)
     closes = tuple(100 * np.exp(np.cumsum(rng.normal(0, 0.01, hours + 99))) for _ in range(symbols))
     last = np.tile(np.arange(99, hours + 99), symbols)
     stamps = np.datetime64("2024-01-01", "ns") + last * np.timedelta64(1, "h")
-    windows = Windows(closes, np.full(symbols, 100), np.repeat(np.arange(symbols), hours), last, stamps)
+    windows = Windows(
+        closes, np.full(symbols, 100), np.repeat(np.arange(symbols), hours), last, stamps
+    )
     profile = Profile(model=model, dtype="bf16")
     forecaster = Chronos2Forecaster(profile)
     every = np.arange(len(windows))
@@ -161,17 +204,27 @@ def a_year(seconds: Seconds, model: str, symbols: int, hours: int, checked: int)
     first = time.perf_counter() - began
     taken = seconds(lambda: forecaster.answer(windows, every, profile), runs=1)
     check = every[:: -(-len(windows) // checked)]
-    difference = np.abs(forecaster.answer(windows, check, profile) - on_the_cpu(model, windows, check))
+    difference = np.abs(
+        forecaster.answer(windows, check, profile) - on_the_cpu(model, windows, check)
+    )
     error = difference / windows.contexts(check).std(axis=1)[:, None, None]
-    tokens, width, inner, layers = 10, 768, 3072, 12
+    tokens = 10
+    width = 768
+    inner = 3072
+    layers = 12
     flops = 2 * len(windows) * tokens * layers * (4 * width**2 + width**2 + 2 * width * inner)
-    what = f"120 M, bf16, {symbols} symbols × {hours:,} hours: {taken:.1f} s, {flops / taken / 1e12:,.1f} TFLOP/s"
+    what = (
+        f"120 M, bf16, {symbols} symbols × {hours:,} hours: {taken:.1f} s,"
+        f" {flops / taken / 1e12:,.1f} TFLOP/s"
+    )
     errors = f"{error.max():.1e}", f"{error.max(axis=(1, 2)).mean():.1e}"
     return what, f"{first:.1f}", f"{len(windows) / taken:,.0f}", "", "", *errors
 
 
 def test_a_cached_year_of_twenty_symbols(tmp_path: Path, seconds: Seconds) -> None:
-    bars = SyntheticMarket(start="2023-01-03", end="2024-06-28", symbols=("SYA", "SYB", "SYC", "SYD", "SYE")).bars()
+    bars = SyntheticMarket(
+        start="2023-01-03", end="2024-06-28", symbols=("SYA", "SYB", "SYC", "SYD", "SYE")
+    ).bars()
     from dataclasses import replace
 
     from trainingdata.bars import Bars
@@ -180,13 +233,18 @@ def test_a_cached_year_of_twenty_symbols(tmp_path: Path, seconds: Seconds) -> No
     names = tuple(sorted(f"S{a}{b}" for a in "ABCDE" for b in "QRST"))
     scale = np.linspace(0.5, 2.0, 20)[:, None, None]
     many = Bars(
-        tuple(instrument(n) for n in names), bars.times, np.tile(bars.values, (4, 1, 1)) * scale, np.tile(bars.mask, (4, 1)),
+        tuple(instrument(n) for n in names),
+        bars.times,
+        np.tile(bars.values, (4, 1, 1)) * scale,
+        np.tile(bars.mask, (4, 1)),
         "synthetic",
-    )  # fmt: skip
+    )
     since = np.datetime64("2023-06-29", "ns")
     CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(many, since)
     cached = CachedForecaster(Chronos2Forecaster(), tmp_path)
-    taken = seconds(lambda: replace(cached, reader=type(cached.reader)()).forecast(many, since).values)
+    taken = seconds(
+        lambda: replace(cached, reader=type(cached.reader)()).forecast(many, since).values
+    )
     size = sum(p.stat().st_size for p in tmp_path.rglob("*.parquet")) / 1e6
     count = len(cached.forecast(many, since).windows)
     print(f"\na cached year of 20 stocks, {count:,} forecasts, {size:,.0f} MB: {taken:.2f} s")
@@ -200,4 +258,7 @@ def test_importing_the_room() -> None:
 
     empty = min(timed("pass") for _ in range(5))
     for code in ("import forecasting", "import forecasting.settings"):
-        print(f"\n{code}: {min(timed(code) for _ in range(5)) - empty:.2f} s more than an empty program")
+        print(
+            f"\n{code}: {min(timed(code) for _ in range(5)) - empty:.2f} s more than an empty"
+            " program"
+        )

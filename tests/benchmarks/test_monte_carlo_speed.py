@@ -1,4 +1,6 @@
-"""Ten thousand runs of a year with the autoscaler inside, beside a plain Python loop of the same rules."""
+"""Ten thousand runs of a year with the autoscaler inside, beside a plain Python loop of the
+same rules.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,26 @@ from marketsimulator.options.resampling import UNIT, ResamplingRules, Units, dra
 from sizing.autoscaler.rules import AutoscalingSettings
 
 pytestmark = pytest.mark.bench
-A_DAY, RUNS, DAYS, PLAIN = 3, 10_000, 252, 20
+A_DAY = 3
+RUNS = 10_000
+DAYS = 252
+PLAIN = 20
 
 
-def plain(results: Units, risks: Units, draws: Index, rules: AutoscalingSettings) -> list[list[int]]:
+def plain(
+    results: Units, risks: Units, draws: Index, rules: AutoscalingSettings
+) -> list[list[int]]:
     """The rules in a loop, sums of the window kept: balances [R, D] in units."""
-    pnl, risk = results.tolist(), risks.tolist()
+    pnl = results.tolist()
+    risk = risks.tolist()
     found = []
     for run in draws.tolist():
-        balance, window, closed, wins, won, lost = round(rules.STARTING_CAPITAL * UNIT), deque(), 0, 0, 0, 0
+        balance = round(rules.STARTING_CAPITAL * UNIT)
+        window = deque()
+        closed = 0
+        wins = 0
+        won = 0
+        lost = 0
         days = []
         for day in run:
             for k in day:
@@ -39,9 +52,13 @@ def plain(results: Units, risks: Units, draws: Index, rules: AutoscalingSettings
                     break
                 if len(window) == rules.ROLLING_WINDOW:
                     old = window.popleft()
-                    wins, won, lost = (wins - 1, won - old, lost) if old > 0 else (wins, won, lost + old)
+                    wins, won, lost = (
+                        (wins - 1, won - old, lost) if old > 0 else (wins, won, lost + old)
+                    )
                 window.append(pnl[k])
-                wins, won, lost = (wins + 1, won + pnl[k], lost) if pnl[k] > 0 else (wins, won, lost - pnl[k])
+                wins, won, lost = (
+                    (wins + 1, won + pnl[k], lost) if pnl[k] > 0 else (wins, won, lost - pnl[k])
+                )
                 closed += 1
                 balance += size * pnl[k]
             days.append(balance)
@@ -51,7 +68,10 @@ def plain(results: Units, risks: Units, draws: Index, rules: AutoscalingSettings
 
 def test_a_year_of_trades_ten_thousand_times() -> None:
     rng = np.random.default_rng(0)
-    results = np.where(rng.random(200) < 0.6, rng.integers(20, 120, 200), -rng.integers(20, 150, 200)) * UNIT
+    results = (
+        np.where(rng.random(200) < 0.6, rng.integers(20, 120, 200), -rng.integers(20, 150, 200))
+        * UNIT
+    )
     risks = np.full(200, 250 * UNIT)
     rules = AutoscalingSettings()
     sample = TradeSample(results, risks, float(A_DAY))
@@ -69,6 +89,12 @@ def test_a_year_of_trades_ten_thousand_times() -> None:
     slow = plain(results, risks, draws[:PLAIN], rules)
     theirs = (time.perf_counter() - began) * RUNS / PLAIN
     assert (fast.balances[:PLAIN] * UNIT).round().astype(np.int64).tolist() == slow
-    print(f"\nthree sets of {RUNS:,} x {DAYS} days x {A_DAY} trades: {simulated:.2f} s, with all figures {whole:.2f} s")
-    print(f"one set, draws given: {ours:.3f} s, a plain loop {theirs:.1f} s: {theirs / ours:.0f} x; {PLAIN} runs equal")
+    print(
+        f"\nthree sets of {RUNS:,} x {DAYS} days x {A_DAY} trades: {simulated:.2f} s, with all"
+        f" figures {whole:.2f} s"
+    )
+    print(
+        f"one set, draws given: {ours:.3f} s, a plain loop {theirs:.1f} s: {theirs / ours:.0f} x;"
+        f" {PLAIN} runs equal"
+    )
     print({name: round(told["p_loss"], 4) for name, told in figures.items()})

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.bench
 
 def test_decisions_a_second(seconds: Seconds) -> None:
     settings = BacktestSettings.of(
-        composed("backtest", ["start=2024-04-01", "forecaster=oracle", "forecaster.calibrated=false"])
+        composed(
+            "backtest", ["start=2024-04-01", "forecaster=oracle", "forecaster.calibrated=false"]
+        )
     )
     bars = settings.bars()
     first = np.datetime64("2024-04-01T04:00", "ns")
@@ -28,7 +30,10 @@ def test_decisions_a_second(seconds: Seconds) -> None:
     taken = seconds(lambda: run_decider(settings, bars, begin, "oracle", trader))
     instants = len(bars.times) - begin
     each = 1e3 * taken / instants
-    print(f"\n{instants} instants, {len(bars.symbols)} symbols: {each:.3f} ms an instant, decision and settlement")
+    print(
+        f"\n{instants} instants, {len(bars.symbols)} symbols: {each:.3f} ms an instant, decision"
+        " and settlement"
+    )
 
 
 def test_a_random_walk_over_a_long_history(seconds: Seconds) -> None:

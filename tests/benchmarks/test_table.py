@@ -1,4 +1,6 @@
-"""What `make gpu` runs on a machine that is met once runs here too, on few windows: the figures come out, the file is left."""
+"""What `make gpu` runs on a machine that is met once runs here too, on few windows: the figures
+come out, the file is left.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_here", Path(__file__).with_name(f"{name}.py"))
+    spec = importlib.util.spec_from_file_location(
+        f"{name}_here", Path(__file__).with_name(f"{name}.py")
+    )
     assert spec is not None
     assert spec.loader is not None
     found = importlib.util.module_from_spec(spec)
@@ -28,7 +32,9 @@ def module(name: str) -> ModuleType:
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_a_row_says_what_how_fast_and_how_wrong(dtype: str, tmp_path: Path, seconds: Callable[..., float], table: Any) -> None:
+def test_a_row_says_what_how_fast_and_how_wrong(
+    dtype: str, tmp_path: Path, seconds: Callable[..., float], table: Any
+) -> None:
     speed = module("test_forecasting_speed")
     measured = speed.beside_the_pipeline(seconds, str(SHIPPED), 40, (16,), 20, dtype=dtype)
     assert measured.ours > 0 < measured.pipeline
@@ -64,7 +70,9 @@ def test_the_references_agree(tmp_path: Path) -> None:
 
 def test_a_machine_without_cuda_is_told_so_in_one_line() -> None:
     script = str(Path(__file__).with_name("bare_machine.py"))
-    answer = subprocess.run([sys.executable, script, "cuda"], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, script, "cuda"], capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 2
     assert answer.stderr.startswith("make gpu: torch ")
     assert len(answer.stderr.strip().splitlines()) == 1
@@ -78,7 +86,9 @@ def test_what_lacks_is_named_and_what_is_brought_along_has_no_torch(
     monkeypatch.setattr(machine, "NEEDED", ("numpy", "no-such-package"))
     with pytest.raises(SystemExit, match="2"):
         machine.check_packages()
-    assert capsys.readouterr().err.startswith("make gpu: not installed: no-such-package; `make wheels`")
+    assert capsys.readouterr().err.startswith(
+        "make gpu: not installed: no-such-package; `make wheels`"
+    )
     monkeypatch.undo()
     names = {line.split("==")[0] for line in machine.pins()}
     assert {"chronos-forecasting", "accelerate", "pyluach", "tokenizers"} <= names
@@ -86,7 +96,9 @@ def test_what_lacks_is_named_and_what_is_brought_along_has_no_torch(
 
 
 def test_no_step_of_make_gpu_asks_an_index() -> None:
-    recipe = subprocess.run(["make", "--dry-run", "gpu"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    recipe = subprocess.run(
+        ["make", "--dry-run", "gpu"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     installs = [line for line in recipe.splitlines() if "pip install" in line]
     assert installs
     assert all("--no-index" in line for line in installs)

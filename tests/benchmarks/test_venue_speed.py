@@ -19,7 +19,8 @@ from alpaca.trading.requests import MarketOrderRequest
 
 pytestmark = pytest.mark.bench
 ROOT = Path(__file__).resolve().parent.parent.parent
-ORDERS, CLIENTS = 4000, 4
+ORDERS = 4000
+CLIENTS = 4
 
 
 @pytest.fixture
@@ -27,8 +28,18 @@ def url() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "marketsimulator.alpaca_server", "--start", "2024-04-01", "--port", str(port)]
-    server = subprocess.Popen([*command, "fills.volume_share=null"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "marketsimulator.alpaca_server",
+        "--start",
+        "2024-04-01",
+        "--port",
+        str(port),
+    ]
+    server = subprocess.Popen(
+        [*command, "fills.volume_share=null"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert server.stdout is not None
     server.stdout.readline()
     address = f"http://127.0.0.1:{port}"
@@ -47,10 +58,13 @@ def url() -> Iterator[str]:
 @pytest.mark.parametrize("clients", [1, CLIENTS])
 def test_orders_a_second(url: str, clients: int) -> None:
     def orders(number: int) -> list[float]:
-        client, taken = TradingClient("k", "s", url_override=url), []
+        client = TradingClient("k", "s", url_override=url)
+        taken = []
         for k in range(ORDERS // clients):
             side = OrderSide.BUY if k % 2 == 0 else OrderSide.SELL
-            request = MarketOrderRequest(symbol=f"SY{'ABCD'[number]}", qty=1, side=side, time_in_force=TimeInForce.DAY)
+            request = MarketOrderRequest(
+                symbol=f"SY{'ABCD'[number]}", qty=1, side=side, time_in_force=TimeInForce.DAY
+            )
             began = time.perf_counter()
             assert client.submit_order(request).status == "filled"
             taken.append(time.perf_counter() - began)
@@ -60,5 +74,9 @@ def test_orders_a_second(url: str, clients: int) -> None:
     began = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         taken = np.concatenate(list(pool.map(orders, range(clients))))
-    rate, p99 = len(taken) / (time.perf_counter() - began), 1e3 * float(np.quantile(taken, 0.99))
-    print(f"\n{clients} clients, {len(taken):,} market orders, filled: {rate:,.0f}/s, p99 {p99:.1f} ms")
+    rate = len(taken) / (time.perf_counter() - began)
+    p99 = 1e3 * float(np.quantile(taken, 0.99))
+    print(
+        f"\n{clients} clients, {len(taken):,} market orders, filled: {rate:,.0f}/s, p99 {p99:.1f}"
+        " ms"
+    )

@@ -1,4 +1,6 @@
-"""A practice server on loopback for a test: its address, its venue, what it was asked; and what is sent to it."""
+"""A practice server on loopback for a test: its address, its venue, what it was asked; and what
+is sent to it.
+"""
 
 from __future__ import annotations
 
@@ -52,11 +54,15 @@ class Practice:
     posts: list[str]
 
     def advance(self, to: str | None = None) -> dict[str, Any]:
-        answer: dict[str, Any] = requests.post(f"{self.url}/control/advance", json={"to": to} if to else {}, timeout=30).json()
+        answer: dict[str, Any] = requests.post(
+            f"{self.url}/control/advance", json={"to": to} if to else {}, timeout=30
+        ).json()
         return answer
 
     def fail(self, **fault: Any) -> None:
-        assert requests.post(f"{self.url}/control/faults", json=fault, timeout=30).status_code == 200
+        assert (
+            requests.post(f"{self.url}/control/faults", json=fault, timeout=30).status_code == 200
+        )
 
 
 Start = Callable[..., Practice]
@@ -70,12 +76,17 @@ def practising() -> Iterator[Start]:
     thread.start()
     runners: list[web.AppRunner] = []
 
-    def start(*words: str, speed: float | None = None, bars: Callable[[Bars], Bars] = lambda bars: bars) -> Practice:
-        settings = VenueSettings.of(composed("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words]))
+    def start(
+        *words: str, speed: float | None = None, bars: Callable[[Bars], Bars] = lambda bars: bars
+    ) -> Practice:
+        settings = VenueSettings.of(
+            composed("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
+        )
         panel, first = settings.panel()
         shown = bars(panel)
         begin = int(np.searchsorted(shown.times, panel.times[first]))
-        server, posts = Server(Venue(settings, shown, begin), speed), []
+        server = Server(Venue(settings, shown, begin), speed)
+        posts = []
         app = server.app()
 
         async def note(request: web.Request, _: web.StreamResponse) -> None:
@@ -109,13 +120,17 @@ def trading(here: Practice) -> TradingClient:
 
 def broker(here: Practice, patience: float = 0.0) -> AlpacaBroker:
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-    return AlpacaBroker(settings, KEYS, patience=patience, pause=lambda seconds: time.sleep(min(seconds, 0.02)))
+    return AlpacaBroker(
+        settings, KEYS, patience=patience, pause=lambda seconds: time.sleep(min(seconds, 0.02))
+    )
 
 
 def buy(symbol: str = "SYA", qty: float = 10, **more: Any) -> MarketOrderRequest:
     coin = symbol.endswith("USD")
     force = TimeInForce.GTC if coin else TimeInForce.DAY
-    return MarketOrderRequest(symbol=symbol, qty=qty, side=OrderSide.BUY, time_in_force=force, **more)
+    return MarketOrderRequest(
+        symbol=symbol, qty=qty, side=OrderSide.BUY, time_in_force=force, **more
+    )
 
 
 def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
@@ -124,7 +139,9 @@ def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **
 
 @dataclass
 class Live:
-    """What the live entry point composes for a practice server: `words` are settings of configs/live.yaml."""
+    """What the live entry point composes for a practice server: `words` are settings of
+    configs/live.yaml.
+    """
 
     settings: LiveSettings
     feed: BarFeed

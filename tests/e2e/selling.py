@@ -1,4 +1,6 @@
-"""A market of an index for tests of sellers of spreads: real hours, synthetic bars, a clock that is moved by hand."""
+"""A market of an index for tests of sellers of spreads: real hours, synthetic bars, a clock
+that is moved by hand.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +25,28 @@ from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import new_york_date, session_of, stock_grid
 
-COSTS, SMILE = SpreadCosts(), Smile()
+COSTS = SpreadCosts()
+SMILE = Smile()
 
 
 def synthetic(days: int, seed: int, deviation: float = 0.002) -> tuple[Bars, pd.Series]:
-    """Synthetic hourly bars of SPY from a seed, and a volatility index of a day before each session."""
-    rng, grid = np.random.default_rng(seed), stock_grid()
+    """Synthetic hourly bars of SPY from a seed, and a volatility index of a day before each
+    session.
+    """
+    rng = np.random.default_rng(seed)
+    grid = stock_grid()
     first = int(np.searchsorted(grid.ends, np.datetime64("2024-04-01")))
     ends = grid.ends[first : first + 7 * days]
     closes = 500 * np.exp(np.cumsum(rng.standard_normal(len(ends)) * deviation))
     opens = np.concatenate([[500.0], closes[:-1]])
     reach = np.abs(rng.standard_normal((2, len(ends)))) * deviation / 2
-    high, low = np.maximum(opens, closes) * (1 + reach[0]), np.minimum(opens, closes) * (1 - reach[1])
+    high = np.maximum(opens, closes) * (1 + reach[0])
+    low = np.minimum(opens, closes) * (1 - reach[1])
     values = np.round(np.column_stack([opens, high, low, closes, np.full(len(ends), 1e6)]), 2)
     dates = pd.DatetimeIndex(np.unique(new_york_date(ends)))
-    return panel([(instrument("SPY"), ends, values)], "synthetic"), pd.Series(rng.uniform(14, 26, days).round(2), index=dates)
+    return panel([(instrument("SPY"), ends, values)], "synthetic"), pd.Series(
+        rng.uniform(14, 26, days).round(2), index=dates
+    )
 
 
 @dataclass
@@ -87,11 +96,16 @@ class Practising:
         return pd.read_csv(self.folder / "trades.csv", dtype=str, keep_default_na=False)
 
 
-def practising_seller(folder: Path, days: int, seed: int, *strategies: str, **more: Any) -> Practising:
+def practising_seller(
+    folder: Path, days: int, seed: int, *strategies: str, **more: Any
+) -> Practising:
     bars, vix = synthetic(days, seed, more.pop("deviation", 0.002))
     path = index_days(bars, "SPY", vix, 10.0)
     ends, values = bars.own(0)
-    closes = {d.astype(object): float(c) * 10 for d, c in zip(new_york_date(ends), values[:, CLOSE], strict=True)}
+    closes = {
+        d.astype(object): float(c) * 10
+        for d, c in zip(new_york_date(ends), values[:, CLOSE], strict=True)
+    }
     sizing = AutoscalingSettings(AUTOSCALING_DATA_DIR=str(folder), **more.pop("sizing", {}))
     rules = tuple(SpreadRules(strategy=name, **more) for name in strategies)
     told = SellerRules("SPXW", rules, COSTS, Implied(SMILE.level, SMILE.session), sizing)

@@ -42,7 +42,9 @@ def test_an_order_whose_answer_is_lost_is_looked_up_and_never_sent_twice(
     here.advance(OPENING)
     here.fail(method="POST", path="/v2/orders", **fault)
     fills = broker(here).submit([order("only-1")])
-    assert [(f.client_order_id, f.qty) for f in fills] == ([("only-1", Decimal(10))] if taken else [])
+    assert [(f.client_order_id, f.qty) for f in fills] == (
+        [("only-1", Decimal(10))] if taken else []
+    )
     assert len(here.venue.tickets) == int(taken)
     assert broker(here).account().positions == ({"SYA": Decimal(10)} if taken else {})
     assert sum("only-1" in body for body in here.posts) <= (3 if fault.get("status") == 429 else 1)
@@ -86,9 +88,17 @@ def test_what_a_market_order_has_not_done_when_patience_ends_is_cancelled(practi
     here.advance(OPENING)
     mine = broker(here)
     price = mine.submit([order("see-1")])[0].price
-    assert mine.submit([order("low-1", qty="5", type="limit", limit_price=round(price * 0.5, 2))]) == []
-    assert mine.submit([order("coin-1", "SYXUSD", qty="1", tif="gtc")]) == []  # no bar of it starts at half past
-    assert (here.venue.tickets["low-1"].status, here.venue.tickets["coin-1"].status) == ("new", "canceled")
+    assert (
+        mine.submit([order("low-1", qty="5", type="limit", limit_price=round(price * 0.5, 2))])
+        == []
+    )
+    assert (
+        mine.submit([order("coin-1", "SYXUSD", qty="1", tif="gtc")]) == []
+    )  # no bar of it starts at half past
+    assert (here.venue.tickets["low-1"].status, here.venue.tickets["coin-1"].status) == (
+        "new",
+        "canceled",
+    )
     here.fail(kind="partial")
     half = mine.submit([order("half-1", "SYB")])
     assert [(f.symbol, f.qty) for f in half] == [("SYB", Decimal(5))]
@@ -102,15 +112,27 @@ def test_fills_since_an_instant_are_the_venues_in_their_order(practice: Start) -
     here.advance("2024-02-20T16:00:00Z")
     mine.submit([order("c-1", "SYXUSD", qty="0.5", tif="gtc")])
     every = mine.fills_since(np.datetime64("2024-02-20T00:00", "ns"))
-    assert [(f.client_order_id, f.qty) for f in every] == [("a-1", 10), ("b-1", -3), ("c-1", Decimal("0.5"))]
-    assert [f.client_order_id for f in mine.fills_since(np.datetime64("2024-02-20T15:45", "ns"))] == ["c-1"]
-    traded = [(f.client_order_id, f.symbol, f.qty, f.price, f.at) for f in here.venue.broker.fills if f.price > 0]
+    assert [(f.client_order_id, f.qty) for f in every] == [
+        ("a-1", 10),
+        ("b-1", -3),
+        ("c-1", Decimal("0.5")),
+    ]
+    assert [
+        f.client_order_id for f in mine.fills_since(np.datetime64("2024-02-20T15:45", "ns"))
+    ] == ["c-1"]
+    traded = [
+        (f.client_order_id, f.symbol, f.qty, f.price, f.at)
+        for f in here.venue.broker.fills
+        if f.price > 0
+    ]
     assert [(f.client_order_id, f.symbol, f.qty, f.price, f.at) for f in every] == traded
 
 
 @pytest.mark.parametrize("fault", [None, "silence", "duplicate", "out_of_order"])
 def test_the_stream_is_a_hint_and_rest_is_the_truth(practice: Start, fault: str | None) -> None:
-    """Whatever the stream says, twice, late or not at all: what filled is what the venue's orders say."""
+    """Whatever the stream says, twice, late or not at all: what filled is what the venue's
+    orders say.
+    """
     here = practice()
     here.advance(OPENING)
     settings = BrokerSettings(url_override=here.url)
@@ -141,7 +163,8 @@ def test_what_filled_while_the_stream_was_down_is_read_once_it_is_back(practice:
     here = practice()
     here.advance(OPENING)
     settings = BrokerSettings(url_override=here.url)
-    mine, since = broker(here), here.venue.now - np.timedelta64(1, "s")
+    mine = broker(here)
+    since = here.venue.now - np.timedelta64(1, "s")
     with TradeUpdates(settings, KEYS) as updates:
         updates.wait(10)
         assert (updates.connections, updates.heard) == (1, 0)
@@ -156,10 +179,15 @@ def test_what_filled_while_the_stream_was_down_is_read_once_it_is_back(practice:
 def test_an_order_that_waits_is_seen_to_fill_when_the_bar_trades_through(practice: Start) -> None:
     here = practice()
     here.advance(OPENING)
-    mine, done = broker(here, patience=20.0), []
+    mine = broker(here, patience=20.0)
+    done = []
     price = mine.submit([order("see-1", qty="1")])[0].price
     name = "wait-1"
-    thread = threading.Thread(target=lambda: done.extend(mine.submit([order(name, type="limit", limit_price=round(price, 2))])))
+    thread = threading.Thread(
+        target=lambda: done.extend(
+            mine.submit([order(name, type="limit", limit_price=round(price, 2))])
+        )
+    )
     thread.start()
     while name not in here.venue.tickets:
         time.sleep(0.01)
@@ -194,8 +222,12 @@ def test_what_the_venue_would_refuse_is_not_sent(
     assert bool(here.posts) is (says == "")
 
 
-def test_fields_that_a_venue_drops_or_adds_change_nothing(practice: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was dropped in July 2026 is not asked for; of an account only cash is needed, of a clock its time."""
+def test_fields_that_a_venue_drops_or_adds_change_nothing(
+    practice: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was dropped in July 2026 is not asked for; of an account only cash is needed, of a
+    clock its time.
+    """
     here = practice()
     here.advance(OPENING)
     mine = broker(here)
@@ -211,9 +243,17 @@ def test_fields_that_a_venue_drops_or_adds_change_nothing(practice: Start, monke
     real = alpaca_app.account_answer
     monkeypatch.setattr(alpaca_app, "account_answer", lambda venue: real(venue) | old)
     assert mine.account() == before
-    monkeypatch.setattr(alpaca_app, "account_answer", lambda venue: {k: v for k, v in real(venue).items() if k == "cash"})
+    monkeypatch.setattr(
+        alpaca_app,
+        "account_answer",
+        lambda venue: {k: v for k, v in real(venue).items() if k == "cash"},
+    )
     bare = mine.account()
-    assert (bare.cash, bare.positions, bare.open_orders) == (before.cash, before.positions, before.open_orders)
+    assert (bare.cash, bare.positions, bare.open_orders) == (
+        before.cash,
+        before.positions,
+        before.open_orders,
+    )
 
 
 def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:
@@ -233,7 +273,8 @@ def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heede
 def test_repeats_and_every_client_of_an_address_share_one_minute(practice: Start) -> None:
     here = practice()
     settings = BrokerSettings(url_override=here.url, requests_per_minute=6)
-    mine, data = AlpacaBroker(settings, KEYS), MarketData(settings, KEYS, "iex")
+    mine = AlpacaBroker(settings, KEYS)
+    data = MarketData(settings, KEYS, "iex")
     here.fail(kind="status", status=502, path="/v2/clock", count=2)
     mine.now()  # three requests
     data.prices(["SYA", "SYX/USD"])  # two

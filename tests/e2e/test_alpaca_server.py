@@ -51,23 +51,34 @@ def test_the_real_clients_read_account_clock_calendar_assets_and_bars(practice: 
     assert client.get_asset("SYA").id == assets["SYA"].id
     half_hours = TimeFrame(30, TimeFrameUnit.Minute)
     stocks = StockHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
-    bars = stocks.get_stock_bars(StockBarsRequest(symbol_or_symbols="SYA", timeframe=half_hours, start="2024-02-16"))["SYA"]
+    bars = stocks.get_stock_bars(
+        StockBarsRequest(symbol_or_symbols="SYA", timeframe=half_hours, start="2024-02-16")
+    )["SYA"]
     times, values = here.venue.bars.own(here.venue.bars.symbols.index("SYA"))
     known = values[times <= np.datetime64(OPENING[:-1], "ns")]
-    hours = {(bar.timestamp - pd.Timedelta(minutes=30 * (bar.timestamp.minute == 0))): bar.close for bar in bars}
+    hours = {
+        (bar.timestamp - pd.Timedelta(minutes=30 * (bar.timestamp.minute == 0))): bar.close
+        for bar in bars
+    }
     assert list(hours.values()) == known[-len(hours) :, 3].tolist()
     assert sum(bar.volume for bar in bars) == known[-len(hours) :, 4].sum()
     latest = stocks.get_stock_latest_bar(StockLatestBarRequest(symbol_or_symbols="SYA"))["SYA"]
     assert latest.close == known[-1, 3]
     coins = CryptoHistoricalDataClient(url_override=here.url)
-    hours = CryptoBarsRequest(symbol_or_symbols="SYX/USD", timeframe=TimeFrame.Hour, start="2024-02-20")
+    hours = CryptoBarsRequest(
+        symbol_or_symbols="SYX/USD", timeframe=TimeFrame.Hour, start="2024-02-20"
+    )
     assert len(coins.get_crypto_bars(hours)["SYX/USD"]) == 15
 
 
-def test_many_bars_come_in_pages_and_are_all_there(practice: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_bars_come_in_pages_and_are_all_there(
+    practice: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("marketsimulator.venue.app.PAGE", 100)
     here = practice()
-    hours = CryptoBarsRequest(symbol_or_symbols=["SYX/USD", "SYY/USD"], timeframe=TimeFrame.Hour, start="2024-02-01")
+    hours = CryptoBarsRequest(
+        symbol_or_symbols=["SYX/USD", "SYY/USD"], timeframe=TimeFrame.Hour, start="2024-02-01"
+    )
     found = CryptoHistoricalDataClient(url_override=here.url).get_crypto_bars(hours)
     assert len(found["SYX/USD"]) == len(found["SYY/USD"]) == 461
 
@@ -79,14 +90,20 @@ def test_the_real_client_orders_cancels_and_looks_up(practice: Start) -> None:
     filled = client.submit_order(buy(client_order_id="one"))
     assert (filled.status, filled.filled_qty) == ("filled", "10")
     price = float(filled.filled_avg_price)
-    low = LimitOrderRequest(symbol="SYA", qty=5, side="buy", time_in_force="day", limit_price=round(price * 0.5, 2))
+    low = LimitOrderRequest(
+        symbol="SYA", qty=5, side="buy", time_in_force="day", limit_price=round(price * 0.5, 2)
+    )
     waiting = client.submit_order(low)
     assert waiting.status == "new"
-    assert [o.id for o in client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN))] == [waiting.id]
+    assert [o.id for o in client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN))] == [
+        waiting.id
+    ]
     client.cancel_order_by_id(waiting.id)
     assert client.get_order_by_id(waiting.id).status == "canceled"
     assert client.get_order_by_client_id("one").id == filled.id
-    near = LimitOrderRequest(symbol="SYA", qty=5, side="buy", time_in_force="day", limit_price=round(price * 1.5, 2))
+    near = LimitOrderRequest(
+        symbol="SYA", qty=5, side="buy", time_in_force="day", limit_price=round(price * 1.5, 2)
+    )
     assert client.submit_order(near).status in ("filled", "new")
     position = client.get_open_position("SYA")
     assert float(position.avg_entry_price) == pytest.approx(price, rel=0.05)
@@ -100,17 +117,68 @@ def test_the_real_client_orders_cancels_and_looks_up(practice: Start) -> None:
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        ({"symbol": "SYA", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day", "client_order_id": "one"}, 422),
-        ({"symbol": "ZZZZ", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"}, 422),
-        ({"symbol": "SYA", "qty": "-1", "side": "buy", "type": "market", "time_in_force": "day"}, 422),
-        ({"symbol": "SYA", "qty": "much", "side": "buy", "type": "market", "time_in_force": "day"}, 422),
-        ({"symbol": "SYA", "qty": "1", "side": "hold", "type": "market", "time_in_force": "day"}, 422),
-        ({"symbol": "SYA", "qty": "1", "side": "buy", "type": "limit", "time_in_force": "day"}, 422),
-        ({"symbol": "SYX/USD", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"}, 403),
-        ({"symbol": "SYA", "qty": "30", "side": "sell", "type": "market", "time_in_force": "day"}, 403),
+        (
+            {
+                "symbol": "SYA",
+                "qty": "1",
+                "side": "buy",
+                "type": "market",
+                "time_in_force": "day",
+                "client_order_id": "one",
+            },
+            422,
+        ),
+        (
+            {"symbol": "ZZZZ", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"},
+            422,
+        ),
+        (
+            {"symbol": "SYA", "qty": "-1", "side": "buy", "type": "market", "time_in_force": "day"},
+            422,
+        ),
+        (
+            {
+                "symbol": "SYA",
+                "qty": "much",
+                "side": "buy",
+                "type": "market",
+                "time_in_force": "day",
+            },
+            422,
+        ),
+        (
+            {"symbol": "SYA", "qty": "1", "side": "hold", "type": "market", "time_in_force": "day"},
+            422,
+        ),
+        (
+            {"symbol": "SYA", "qty": "1", "side": "buy", "type": "limit", "time_in_force": "day"},
+            422,
+        ),
+        (
+            {
+                "symbol": "SYX/USD",
+                "qty": "1",
+                "side": "buy",
+                "type": "market",
+                "time_in_force": "day",
+            },
+            403,
+        ),
+        (
+            {
+                "symbol": "SYA",
+                "qty": "30",
+                "side": "sell",
+                "type": "market",
+                "time_in_force": "day",
+            },
+            403,
+        ),
     ],
 )
-def test_what_the_venue_does_not_take_is_refused_in_its_words(practice: Start, request_: dict[str, str], status: int) -> None:
+def test_what_the_venue_does_not_take_is_refused_in_its_words(
+    practice: Start, request_: dict[str, str], status: int
+) -> None:
     here = practice()
     here.advance(OPENING)
     client = trading(here)
@@ -153,11 +221,15 @@ def test_without_keys_there_is_no_account(practice: Start) -> None:
 def test_the_stream_tells_of_orders_and_fills(practice: Start) -> None:
     here = practice()
     here.advance(OPENING)
-    stream = TradingStream(KEYS.key, KEYS.secret, url_override=f"{here.url.replace('http', 'ws')}/stream")
+    stream = TradingStream(
+        KEYS.key, KEYS.secret, url_override=f"{here.url.replace('http', 'ws')}/stream"
+    )
     seen: list[tuple[str, str]] = []
 
     async def hear(update: Any) -> None:
-        seen.append((str(getattr(update.event, "value", update.event)), update.order.client_order_id))
+        seen.append(
+            (str(getattr(update.event, "value", update.event)), update.order.client_order_id)
+        )
 
     stream.subscribe_trade_updates(hear)
     thread = threading.Thread(target=stream.run, daemon=True)
@@ -187,43 +259,111 @@ def price_at_opening(here: Practice) -> float:
 def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start) -> None:
     here = practice()
     here.advance(OPENING)
-    client, price = trading(here), price_at_opening(here)
-    far, near, tif = round(price * 0.5, 2), round(price * 1.5, 2), {"side": "buy", "time_in_force": "gtc"}
+    client = trading(here)
+    price = price_at_opening(here)
+    far = round(price * 0.5, 2)
+    near = round(price * 1.5, 2)
+    tif = {"side": "buy", "time_in_force": "gtc"}
     asked = [
         (StopOrderRequest(symbol="SYA", qty=1, stop_price=near, **tif), "stop", "new"),
-        (StopLimitOrderRequest(symbol="SYA", qty=1, stop_price=near, limit_price=near, **tif), "stop_limit", "new"),
-        (TrailingStopOrderRequest(symbol="SYA", qty=1, trail_percent=50, **tif), "trailing_stop", "new"),
-        (TrailingStopOrderRequest(symbol="SYA", qty=1, trail_price=price / 2, **tif), "trailing_stop", "new"),
-        (LimitOrderRequest(symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="ioc"), "limit", "canceled"),
-        (LimitOrderRequest(symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="fok"), "limit", "canceled"),
-        (LimitOrderRequest(symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="opg"), "limit", "new"),
+        (
+            StopLimitOrderRequest(symbol="SYA", qty=1, stop_price=near, limit_price=near, **tif),
+            "stop_limit",
+            "new",
+        ),
+        (
+            TrailingStopOrderRequest(symbol="SYA", qty=1, trail_percent=50, **tif),
+            "trailing_stop",
+            "new",
+        ),
+        (
+            TrailingStopOrderRequest(symbol="SYA", qty=1, trail_price=price / 2, **tif),
+            "trailing_stop",
+            "new",
+        ),
+        (
+            LimitOrderRequest(
+                symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="ioc"
+            ),
+            "limit",
+            "canceled",
+        ),
+        (
+            LimitOrderRequest(
+                symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="fok"
+            ),
+            "limit",
+            "canceled",
+        ),
+        (
+            LimitOrderRequest(
+                symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="opg"
+            ),
+            "limit",
+            "new",
+        ),
         (MarketOrderRequest(symbol="SYA", qty=1, side="buy", time_in_force="cls"), "market", "new"),
-        (MarketOrderRequest(symbol="SYA", notional=250, side="buy", time_in_force="day"), "market", "filled"),
-        (LimitOrderRequest(symbol="SYA", qty=1, limit_price=far, extended_hours=True, **tif), "limit", "new"),
+        (
+            MarketOrderRequest(symbol="SYA", notional=250, side="buy", time_in_force="day"),
+            "market",
+            "filled",
+        ),
+        (
+            LimitOrderRequest(symbol="SYA", qty=1, limit_price=far, extended_hours=True, **tif),
+            "limit",
+            "new",
+        ),
     ]
     for request, kind, status in asked:
         done = client.submit_order(request)
-        assert (done.order_type, done.status, done.time_in_force) == (kind, status, request.time_in_force), request
+        assert (done.order_type, done.status, done.time_in_force) == (
+            kind,
+            status,
+            request.time_in_force,
+        ), request
         assert client.get_order_by_id(done.id).client_order_id == done.client_order_id
         if getattr(request, "notional", None):
             assert (float(done.notional), done.qty) == (250, None)
-            assert float(done.filled_qty) * float(done.filled_avg_price) == pytest.approx(250, rel=1e-3)
+            assert float(done.filled_qty) * float(done.filled_avg_price) == pytest.approx(
+                250, rel=1e-3
+            )
         assert done.extended_hours is bool(request.extended_hours)
     assert len(client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN))) == 7
     here.advance("2024-02-20T21:00:00Z")
-    ended = {o.time_in_force: o.status for o in client.get_orders(GetOrdersRequest(status=QueryOrderStatus.CLOSED))}
-    assert ended == {"ioc": "canceled", "fok": "canceled", "opg": "expired", "cls": "filled", "day": "filled"}
+    ended = {
+        o.time_in_force: o.status
+        for o in client.get_orders(GetOrdersRequest(status=QueryOrderStatus.CLOSED))
+    }
+    assert ended == {
+        "ioc": "canceled",
+        "fok": "canceled",
+        "opg": "expired",
+        "cls": "filled",
+        "day": "filled",
+    }
     assert client.cancel_orders()
     assert client.get_orders() == []
 
 
-def test_an_order_with_exits_holds_them_until_it_fills_and_one_exit_cancels_the_other(practice: Start) -> None:
+def test_an_order_with_exits_holds_them_until_it_fills_and_one_exit_cancels_the_other(
+    practice: Start,
+) -> None:
     here = practice()
     here.advance(OPENING)
-    client, price = trading(here), price_at_opening(here)
-    profit, loss = {"limit_price": round(price * 2, 2)}, {"stop_price": round(price * 0.4, 2)}
-    low = LimitOrderRequest(symbol="SYA", qty=5, side="buy", time_in_force="gtc", limit_price=round(price * 0.5, 2),
-                            order_class="bracket", take_profit=profit, stop_loss=loss)  # fmt: skip
+    client = trading(here)
+    price = price_at_opening(here)
+    profit = {"limit_price": round(price * 2, 2)}
+    loss = {"stop_price": round(price * 0.4, 2)}
+    low = LimitOrderRequest(
+        symbol="SYA",
+        qty=5,
+        side="buy",
+        time_in_force="gtc",
+        limit_price=round(price * 0.5, 2),
+        order_class="bracket",
+        take_profit=profit,
+        stop_loss=loss,
+    )
     waiting = client.submit_order(low)
     assert [(leg.order_type, leg.status, leg.side) for leg in waiting.legs] == [
         ("limit", "held", "sell"),
@@ -234,7 +374,9 @@ def test_an_order_with_exits_holds_them_until_it_fills_and_one_exit_cancels_the_
     assert len(client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN, nested=False))) == 3
     client.cancel_order_by_id(waiting.id)
     assert {leg.status for leg in client.get_order_by_id(waiting.id).legs} == {"canceled"}
-    opened = client.submit_order(buy(qty=5, order_class="bracket", take_profit=profit, stop_loss=loss))
+    opened = client.submit_order(
+        buy(qty=5, order_class="bracket", take_profit=profit, stop_loss=loss)
+    )
     assert opened.status == "filled"
     legs = client.get_order_by_id(opened.id).legs
     assert [leg.status for leg in legs] == ["new", "new"]
@@ -243,25 +385,49 @@ def test_an_order_with_exits_holds_them_until_it_fills_and_one_exit_cancels_the_
     client.cancel_order_by_id(legs[0].id)
     assert {leg.status for leg in client.get_order_by_id(opened.id).legs} == {"canceled"}
     both = LimitOrderRequest(
-        symbol="SYA", qty=5, side="sell", time_in_force="gtc", order_class="oco", take_profit=profit, stop_loss=loss
+        symbol="SYA",
+        qty=5,
+        side="sell",
+        time_in_force="gtc",
+        order_class="oco",
+        take_profit=profit,
+        stop_loss=loss,
     )
     pair = client.submit_order(both)
-    assert (pair.order_type, float(pair.limit_price), pair.legs[0].order_type) == ("limit", profit["limit_price"], "stop")
+    assert (pair.order_type, float(pair.limit_price), pair.legs[0].order_type) == (
+        "limit",
+        profit["limit_price"],
+        "stop",
+    )
     client.cancel_order_by_id(pair.id)
     assert client.get_orders() == []
     one = client.submit_order(buy(qty=5, order_class="oto", stop_loss=loss))
-    assert [float(leg.stop_price) for leg in client.get_order_by_id(one.id).legs] == [loss["stop_price"]]
+    assert [float(leg.stop_price) for leg in client.get_order_by_id(one.id).legs] == [
+        loss["stop_price"]
+    ]
 
 
 def test_an_order_is_replaced_and_the_one_it_replaces_says_so(practice: Start) -> None:
     here = practice()
     here.advance(OPENING)
-    client, price = trading(here), price_at_opening(here)
-    low = LimitOrderRequest(symbol="SYA", qty=5, side="buy", time_in_force="day", limit_price=round(price * 0.5, 2))
+    client = trading(here)
+    price = price_at_opening(here)
+    low = LimitOrderRequest(
+        symbol="SYA", qty=5, side="buy", time_in_force="day", limit_price=round(price * 0.5, 2)
+    )
     first = client.submit_order(low)
-    second = client.replace_order_by_id(first.id, ReplaceOrderRequest(qty=7, limit_price=round(price * 0.6, 2)))
-    assert (second.qty, float(second.limit_price), second.replaces) == ("7", round(price * 0.6, 2), first.id)
-    assert (client.get_order_by_id(first.id).status, client.get_order_by_id(first.id).replaced_by) == ("replaced", second.id)
+    second = client.replace_order_by_id(
+        first.id, ReplaceOrderRequest(qty=7, limit_price=round(price * 0.6, 2))
+    )
+    assert (second.qty, float(second.limit_price), second.replaces) == (
+        "7",
+        round(price * 0.6, 2),
+        first.id,
+    )
+    assert (
+        client.get_order_by_id(first.id).status,
+        client.get_order_by_id(first.id).replaced_by,
+    ) == ("replaced", second.id)
     third = client.replace_order_by_id(
         second.id, ReplaceOrderRequest(limit_price=round(price * 1.5, 2), client_order_id="mine")
     )
@@ -274,10 +440,13 @@ def test_an_order_is_replaced_and_the_one_it_replaces_says_so(practice: Start) -
 def test_what_cannot_be_put_in_its_place_leaves_an_order_as_it_is(practice: Start) -> None:
     here = practice()
     here.advance(OPENING)
-    client, price = trading(here), price_at_opening(here)
+    client = trading(here)
+    price = price_at_opening(here)
     client.submit_order(buy(qty=5))
     rest = client.submit_order(
-        LimitOrderRequest(symbol="SYA", qty=5, side="sell", time_in_force="day", limit_price=round(price * 2, 2))
+        LimitOrderRequest(
+            symbol="SYA", qty=5, side="sell", time_in_force="day", limit_price=round(price * 2, 2)
+        )
     )
     with pytest.raises(APIError, match="insufficient qty"):
         client.replace_order_by_id(rest.id, ReplaceOrderRequest(qty=6))
@@ -295,11 +464,16 @@ def test_positions_are_closed_in_part_and_all_at_once(practice: Start) -> None:
     assert client.get_open_position("SYA").qty == "7"
     client.close_position("SYA", ClosePositionRequest(qty="2"))
     assert {p.symbol: p.qty for p in client.get_all_positions()} == {"SYA": "5", "SYB": "-4"}
-    assert {answer.symbol for answer in client.close_all_positions(cancel_orders=True)} == {"SYA", "SYB"}
+    assert {answer.symbol for answer in client.close_all_positions(cancel_orders=True)} == {
+        "SYA",
+        "SYB",
+    }
     assert client.get_all_positions() == []
 
 
-def test_an_order_for_a_market_that_is_shut_is_accepted_and_meets_the_next_open(practice: Start) -> None:
+def test_an_order_for_a_market_that_is_shut_is_accepted_and_meets_the_next_open(
+    practice: Start,
+) -> None:
     here = practice()
     here.advance("2024-02-20T22:00:00Z")
     client = trading(here)
@@ -316,10 +490,13 @@ def test_a_halt_lets_orders_wait_and_shows_no_bars_until_it_ends(practice: Start
     stocks = StockHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
 
     def latest() -> str:
-        return f"{stocks.get_stock_latest_bar(StockLatestBarRequest(symbol_or_symbols='SYA'))['SYA'].timestamp:%H:%M}"
+        bars = stocks.get_stock_latest_bar(StockLatestBarRequest(symbol_or_symbols="SYA"))
+        return f"{bars['SYA'].timestamp:%H:%M}"
 
     def halt(halted: bool) -> None:
-        assert requests.post(f"{here.url}/control/assets", json={"symbol": "SYA", "halted": halted}, timeout=10).ok
+        assert requests.post(
+            f"{here.url}/control/assets", json={"symbol": "SYA", "halted": halted}, timeout=10
+        ).ok
 
     halt(True)
     waits = client.submit_order(buy(client_order_id="waits"))
@@ -331,7 +508,9 @@ def test_a_halt_lets_orders_wait_and_shows_no_bars_until_it_ends(practice: Start
     assert (client.get_order_by_id(waits.id).status, latest()) == ("filled", "19:30")
 
 
-@pytest.mark.parametrize("state", [state.value for state in OrderStatus if state.value != "pending_review"])
+@pytest.mark.parametrize(
+    "state", [state.value for state in OrderStatus if state.value != "pending_review"]
+)
 def test_every_state_can_be_practised(practice: Start, state: str) -> None:
     here = practice()
     here.advance(OPENING)
@@ -356,7 +535,12 @@ def test_bars_are_raw_or_adjusted_for_splits_as_asked(practice: Start, tmp_path:
     stocks = StockHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
 
     def opens(adjustment: str) -> list[float]:
-        asked = StockBarsRequest(symbol_or_symbols="SYA", timeframe=TimeFrame.Hour, start="2024-02-20", adjustment=adjustment)
+        asked = StockBarsRequest(
+            symbol_or_symbols="SYA",
+            timeframe=TimeFrame.Hour,
+            start="2024-02-20",
+            adjustment=adjustment,
+        )
         return [bar.open for bar in stocks.get_stock_bars(asked)["SYA"]]
 
     here.advance("2024-02-20T21:00:00Z")
@@ -379,7 +563,8 @@ def test_portfolio_history_holds_every_instant_or_every_day(practice: Start) -> 
 def test_the_clock_runs_as_fast_as_asked(practice: Start) -> None:
     here = practice(speed=36_000.0)
     client = trading(here)
-    first, began = client.get_clock().timestamp, time.monotonic()
+    first = client.get_clock().timestamp
+    began = time.monotonic()
     while client.get_clock().timestamp == first and time.monotonic() - began < 20:
         time.sleep(0.05)
     assert client.get_clock().timestamp > first
@@ -389,9 +574,20 @@ def test_the_venue_refuses_what_its_assets_do_not_allow(practice: Start) -> None
     here = practice()
     here.advance(OPENING)
     flags = f"{here.url}/control/assets"
-    assert requests.post(flags, json={"symbol": "SYA", "easy_to_borrow": False}, timeout=10).status_code == 200
-    assert requests.post(flags, json={"symbol": "SYB", "tradable": False}, timeout=10).status_code == 200
-    assert requests.post(flags, json={"symbol": "ZZZ", "tradable": False}, timeout=10).status_code == 422
+    assert (
+        requests.post(
+            flags, json={"symbol": "SYA", "easy_to_borrow": False}, timeout=10
+        ).status_code
+        == 200
+    )
+    assert (
+        requests.post(flags, json={"symbol": "SYB", "tradable": False}, timeout=10).status_code
+        == 200
+    )
+    assert (
+        requests.post(flags, json={"symbol": "ZZZ", "tradable": False}, timeout=10).status_code
+        == 422
+    )
     assert broker(here).submit([order("short-1", side="sell"), order("halt-1", "SYB")]) == []
     assert here.venue.tickets == {}
 
@@ -407,9 +603,13 @@ def test_the_venue_refuses_what_its_assets_do_not_allow(practice: Start) -> None
         (["oops"], "'oops' is no flag"),
     ],
 )
-def test_a_server_that_cannot_be_says_so_in_a_line(words: list[str], says: str, tmp_path: Path) -> None:
+def test_a_server_that_cannot_be_says_so_in_a_line(
+    words: list[str], says: str, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "marketsimulator.alpaca_server", *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert says in done.stderr

@@ -43,7 +43,9 @@ class Stand:
 
 @pytest.fixture(params=["simulator", "alpaca"])
 def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
-    settings = BacktestSettings.of(composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23"]))
+    settings = BacktestSettings.of(
+        composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23"])
+    )
     bars, first = settings.panel()
     if request.param == "simulator":
         simulated = settings.broker(bars, first)
@@ -61,7 +63,12 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
 
 def test_it_begins_with_its_capital_at_the_clocks_instant(stand: Stand) -> None:
     account = stand.broker.account()
-    assert (account.cash, account.equity, dict(account.positions), account.open_orders) == (100_000, 100_000, {}, ())
+    assert (account.cash, account.equity, dict(account.positions), account.open_orders) == (
+        100_000,
+        100_000,
+        {},
+        (),
+    )
     assert account.as_of == stand.broker.now() == OPENING
     assert account.unborrowed_cash == 100_000
 
@@ -117,7 +124,12 @@ def test_the_same_id_trades_once(stand: Stand) -> None:
 
 
 def test_what_is_refused_trades_nothing(stand: Stand) -> None:
-    assert stand.broker.submit([order("day-1", "SYXUSD", tif="day"), order("part-1", qty="0.5", tif="gtc")]) == []
+    assert (
+        stand.broker.submit(
+            [order("day-1", "SYXUSD", tif="day"), order("part-1", qty="0.5", tif="gtc")]
+        )
+        == []
+    )
     assert stand.broker.account().cash == 100_000
 
 
@@ -132,7 +144,9 @@ def test_no_coin_is_bought_with_borrowed_cash(stand: Stand) -> None:
 def test_openings_wait_for_reductions(stand: Stand) -> None:
     stand.broker.submit([order("a-1")])
     stand.advance(NEXT)
-    fills = place(stand.broker, [order("a-2", side="sell", reduces=True), order("b-2", "SYB", qty="4")])
+    fills = place(
+        stand.broker, [order("a-2", side="sell", reduces=True), order("b-2", "SYB", qty="4")]
+    )
     assert [(f.symbol, f.qty) for f in fills] == [("SYA", -10), ("SYB", 4)]
 
 
@@ -141,14 +155,21 @@ def test_fills_since_an_instant_are_those_after_it(stand: Stand) -> None:
     stand.advance(NEXT)
     stand.broker.submit([order("a-2", side="sell", qty="4")])
     every = stand.broker.fills_since(OPENING - np.timedelta64(1, "s"))
-    assert [(f.client_order_id, f.qty, f.at) for f in every] == [("a-1", 10, OPENING), ("a-2", -4, NEXT)]
+    assert [(f.client_order_id, f.qty, f.at) for f in every] == [
+        ("a-1", 10, OPENING),
+        ("a-2", -4, NEXT),
+    ]
     assert [f.client_order_id for f in stand.broker.fills_since(OPENING)] == ["a-2"]
 
 
 def test_assets_say_what_may_be_done(stand: Stand) -> None:
     found = stand.broker.assets(["SYA", "SYXUSD", "NOPE"])
     assert set(found) == {"SYA", "SYXUSD"}
-    assert (found["SYA"].tradable, found["SYA"].shortable, found["SYXUSD"].shortable) == (True, True, False)
+    assert (found["SYA"].tradable, found["SYA"].shortable, found["SYXUSD"].shortable) == (
+        True,
+        True,
+        False,
+    )
     assert 0 < found["SYXUSD"].increment <= Decimal("0.001")
 
 
@@ -170,9 +191,18 @@ def test_a_bracket_is_entered_and_each_exit_fills_under_a_name_of_its_own(stand:
 def test_an_exit_and_the_stop_beside_it_count_once_and_end_together(stand: Stand) -> None:
     price = stand.opens("SYA", OPENING)
     stand.broker.submit([order("in-1")])
-    out = order("out-1", side="sell", tif="gtc", type="limit", limit_price=round(price * 2, 2), or_stop=round(price * 0.4, 2))
+    out = order(
+        "out-1",
+        side="sell",
+        tif="gtc",
+        type="limit",
+        limit_price=round(price * 2, 2),
+        or_stop=round(price * 0.4, 2),
+    )
     stand.broker.submit([out])
-    assert [(o.client_order_id, o.qty) for o in stand.broker.account().open_orders] == [("out-1", 10)]
+    assert [(o.client_order_id, o.qty) for o in stand.broker.account().open_orders] == [
+        ("out-1", 10)
+    ]
     stand.broker.cancel(["out-1"])
     assert stand.broker.account().open_orders == ()
     sold = stand.broker.submit([order("close-1", side="sell", reduces=True)])
@@ -181,7 +211,9 @@ def test_an_exit_and_the_stop_beside_it_count_once_and_end_together(stand: Stand
 
 def test_a_trailing_stop_waits_behind_the_price(stand: Stand) -> None:
     stand.broker.submit([order("in-1")])
-    stand.broker.submit([order("trail-1", side="sell", tif="gtc", type="trailing_stop", trail_percent=0.2)])
+    stand.broker.submit(
+        [order("trail-1", side="sell", tif="gtc", type="trailing_stop", trail_percent=0.2)]
+    )
     (waiting,) = stand.broker.account().open_orders
     assert (waiting.type, waiting.trail_percent) == ("trailing_stop", 0.2)
     for hour in range(1, 60):
@@ -215,12 +247,24 @@ def test_an_order_to_fill_or_kill_fills_whole_or_not_at_all(stand: Stand) -> Non
     [
         (order("flip-1", side="sell", qty="11"), "no order goes through 0"),
         (order("dust-1", qty="0.001"), "a fraction of a share is worth \\$1 at least"),
-        (order("whale-1", "SYXUSD", qty="100000", tif="gtc"), "an order of coins is worth \\$200,000 at most"),
+        (
+            order("whale-1", "SYXUSD", qty="100000", tif="gtc"),
+            "an order of coins is worth \\$200,000 at most",
+        ),
         (order("wash-1", "SYB", side="sell"), "a wash trade"),
         (order("cross-1", "SYB", side="sell", type="limit", limit_price=0.5), "a wash trade"),
-        (order("early-1", type="market", extended_hours=True), "outside regular hours only limit orders"),
-        (order("auction-1", type="stop", stop_price=5.0, tif="opg"), "take market and limit orders"),
-        (order("trail-1", type="trailing_stop", trail_price=1.0, tif="ioc"), "trailing stops are day or gtc"),
+        (
+            order("early-1", type="market", extended_hours=True),
+            "outside regular hours only limit orders",
+        ),
+        (
+            order("auction-1", type="stop", stop_price=5.0, tif="opg"),
+            "take market and limit orders",
+        ),
+        (
+            order("trail-1", type="trailing_stop", trail_price=1.0, tif="ioc"),
+            "trailing stops are day or gtc",
+        ),
         (order("part-1", qty="1.5", take_profit=9e5, stop_loss=1.0), "in whole shares"),
         (order("once-1", tif="ioc", take_profit=9e5, stop_loss=1.0), "exits are day or gtc"),
         (order("coin-1", "SYXUSD", qty="1", tif="gtc", type="stop", stop_price=9e9), "coins take"),
@@ -236,4 +280,8 @@ def test_what_a_venue_would_not_take_is_known_before_it_is_sent(
     assert stand.broker.submit([wrong]) == []
     assert re.search(why, caplog.text)
     after = stand.broker.account()
-    assert (after.positions, after.open_orders, after.cash) == (before.positions, before.open_orders, before.cash)
+    assert (after.positions, after.open_orders, after.cash) == (
+        before.positions,
+        before.open_orders,
+        before.cash,
+    )

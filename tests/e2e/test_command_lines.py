@@ -40,7 +40,14 @@ def bars_file(folder: Path, name: str, rows: int = 400, **replaced: object) -> P
     stamps = pd.date_range("2024-01-01", periods=rows, freq="1h", tz="UTC")
     close = 100 + 5 * pd.Series(range(rows)).mod(17)
     data = pd.DataFrame(
-        {"timestamp": stamps, "open": close, "high": close + 1, "low": close - 1, "close": close, "volume": 1.0}
+        {
+            "timestamp": stamps,
+            "open": close,
+            "high": close + 1,
+            "low": close - 1,
+            "close": close,
+            "volume": 1.0,
+        }
     )
     for column, value in replaced.items():
         data[column] = value
@@ -82,7 +89,13 @@ def test_the_hydra_entry_shows_every_setting_and_runs(tmp_path: Path) -> None:
     for key in ("symbol_cap", "interest_rate", "context_length", "hourly_window", "sec_per_dollar"):
         assert key in shown.stdout
     answer = run(
-        tmp_path, "-m", "marketsimulator.backtest", "forecaster=ewma", "start=2024-06-20", "output=here", "symbols=[SYA,SYXUSD]"
+        tmp_path,
+        "-m",
+        "marketsimulator.backtest",
+        "forecaster=ewma",
+        "start=2024-06-20",
+        "output=here",
+        "symbols=[SYA,SYXUSD]",
     )
     assert answer.returncode == 0, answer.stderr
     assert (tmp_path / "here" / "summary.json").exists()
@@ -111,7 +124,9 @@ def cuda_is_there() -> bool:
         (["a b=="], "a b=="),
     ],
 )
-def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(tmp_path: Path, words: list[str], says: str) -> None:
+def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
+    tmp_path: Path, words: list[str], says: str
+) -> None:
     if "forecaster.device=cuda" in words and cuda_is_there():
         pytest.skip("this machine has CUDA, and this run sees it")
     assert says in one_line(run(tmp_path, SCRIPT, *words))
@@ -149,13 +164,31 @@ def test_a_broken_file_is_one_line_and_nothing_written(tmp_path: Path) -> None:
 
 def test_an_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    words = ["--output", "file/below", "--start", "2024-06-26", "--symbols", "SYA", "forecaster=ewma"]
+    words = [
+        "--output",
+        "file/below",
+        "--start",
+        "2024-06-26",
+        "--symbols",
+        "SYA",
+        "forecaster=ewma",
+    ]
     assert "output: file/below cannot be written" in one_line(run(tmp_path, SCRIPT, *words))
 
 
 def test_flags_become_overrides_literally() -> None:
     overrides = overrides_of(
-        ["--symbols", "NVDA", "BTC/USD", "limits.symbol_cap=0.5", "--data-dir", "/a folder/x,y", "it's", "--output", "o"]
+        [
+            "--symbols",
+            "NVDA",
+            "BTC/USD",
+            "limits.symbol_cap=0.5",
+            "--data-dir",
+            "/a folder/x,y",
+            "it's",
+            "--output",
+            "o",
+        ]
     )
     config = composed("backtest", overrides)
     assert list(config.symbols) == ["NVDA", "BTC/USD"]
@@ -166,20 +199,36 @@ def test_flags_become_overrides_literally() -> None:
 
 def test_a_dry_decision_prints_the_orders_and_why_and_only_dry_runs(tmp_path: Path) -> None:
     script = str(ROOT / "trade_stock_e2e.py")
-    answer = run(tmp_path, script, "end=2024-06-27T18:30Z", "symbols=[SYA,SYB]", "+positions.SYA=5000")
+    answer = run(
+        tmp_path, script, "end=2024-06-27T18:30Z", "symbols=[SYA,SYB]", "+positions.SYA=5000"
+    )
     assert answer.returncode == 0, answer.stderr
     assert "sell" in answer.stdout
     assert "premium" in answer.stdout
     assert "mode: live" in one_line(run(tmp_path, script, "mode=live"))
-    for words in (["+positions.SYA=some"], ["+positions.SYXUSD=-1"], ["+positions.SYA=nan"], ["+positions.SYB=3"]):
-        assert words[0][1:].split("=")[0] in one_line(run(tmp_path, script, "symbols=[SYA]", *words, "forecaster=ewma"))
+    for words in (
+        ["+positions.SYA=some"],
+        ["+positions.SYXUSD=-1"],
+        ["+positions.SYA=nan"],
+        ["+positions.SYB=3"],
+    ):
+        assert words[0][1:].split("=")[0] in one_line(
+            run(tmp_path, script, "symbols=[SYA]", *words, "forecaster=ewma")
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sweep_writes_a_folder_a_run(tmp_path: Path) -> None:
     answer = run(
-        tmp_path, "-m", "marketsimulator.backtest", "-m", "forecaster=ewma", "start=2024-06-24", "symbols=[SYA]",
-        "sizing.fraction=0.25,0.5", "hydra.sweep.dir=sweep",
-    )  # fmt: skip
+        tmp_path,
+        "-m",
+        "marketsimulator.backtest",
+        "-m",
+        "forecaster=ewma",
+        "start=2024-06-24",
+        "symbols=[SYA]",
+        "sizing.fraction=0.25,0.5",
+        "hydra.sweep.dir=sweep",
+    )
     assert answer.returncode == 0, answer.stderr
     assert {p.parent.name for p in (tmp_path / "sweep").glob("*/summary.json")} == {"0", "1"}

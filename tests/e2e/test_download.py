@@ -1,4 +1,6 @@
-"""History from a venue into files: resumed where it stopped, loaded anew where the venue has changed it."""
+"""History from a venue into files: resumed where it stopped, loaded anew where the venue has
+changed it.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ def test_files_hold_what_the_venue_has(market: Bars, tmp_path: Path, short_chunk
 
 
 @pytest.mark.parametrize("fails", range(1, 14, 2))
-def test_a_run_that_was_stopped_goes_on_where_it_was(market: Bars, tmp_path: Path, short_chunks: None, fails: int) -> None:
+def test_a_run_that_was_stopped_goes_on_where_it_was(
+    market: Bars, tmp_path: Path, short_chunks: None, fails: int
+) -> None:
     broken = Known(market, fails=fails)
     with pytest.raises(BrokerError):
         download(broken, ["SYA", "SYXUSD"], START, END, tmp_path, silent)  # type: ignore[arg-type]
@@ -83,7 +87,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(market: Bars, tmp_path: Pat
     assert len(again.asked) <= 14 - fails + 4
 
 
-def test_a_later_run_adds_what_is_new_and_asks_for_little(market: Bars, tmp_path: Path, short_chunks: None) -> None:
+def test_a_later_run_adds_what_is_new_and_asks_for_little(
+    market: Bars, tmp_path: Path, short_chunks: None
+) -> None:
     early = np.datetime64("2024-03-01T21:00", "ns")
     download(Known(market), ["SYA"], START, early, tmp_path, silent)  # type: ignore[arg-type]
     later = Known(market)
@@ -93,8 +99,12 @@ def test_a_later_run_adds_what_is_new_and_asks_for_little(market: Bars, tmp_path
     same(tmp_path, market, "SYA")
 
 
-def test_after_a_split_the_file_is_loaded_anew(market: Bars, tmp_path: Path, short_chunks: None) -> None:
-    download(Known(market), ["SYA"], START, np.datetime64("2024-03-01T21:00", "ns"), tmp_path, silent)  # type: ignore[arg-type]
+def test_after_a_split_the_file_is_loaded_anew(
+    market: Bars, tmp_path: Path, short_chunks: None
+) -> None:
+    download(
+        Known(market), ["SYA"], START, np.datetime64("2024-03-01T21:00", "ns"), tmp_path, silent
+    )  # type: ignore[arg-type]
     values = market.values.copy()
     values[:, :, :4] /= 4
     split = replace(market, values=values)
@@ -102,11 +112,15 @@ def test_after_a_split_the_file_is_loaded_anew(market: Bars, tmp_path: Path, sho
     same(tmp_path, split, "SYA")
     assert (
         pd.read_parquet(tmp_path / "SYA.parquet")["close"].iloc[0]
-        == values[0, market.times > START, CLOSE][~np.isnan(values[0, market.times > START, CLOSE])][0]
+        == values[0, market.times > START, CLOSE][
+            ~np.isnan(values[0, market.times > START, CLOSE])
+        ][0]
     )
 
 
-def test_a_symbol_without_bars_and_a_file_that_is_none_are_named(market: Bars, tmp_path: Path) -> None:
+def test_a_symbol_without_bars_and_a_file_that_is_none_are_named(
+    market: Bars, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match="ZZZ: the venue has no bar between"):
         download(Known(market), ["ZZZ"], START, END, tmp_path, silent)  # type: ignore[arg-type]
     (tmp_path / "SYA.parquet").write_bytes(b"nothing of the kind")

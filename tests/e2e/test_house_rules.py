@@ -10,30 +10,57 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = ("foundation", "forecasting", "sizing", "marketsimulator", "execution", "trainingdata")
-HEAVY = ("execution.trader", "forecasting.chronos2.forecaster", "marketsimulator.account.settlement")
+HEAVY = (
+    "execution.trader",
+    "forecasting.chronos2.forecaster",
+    "marketsimulator.account.settlement",
+)
 SOURCES = [p for room in ROOMS for p in (ROOT / room).rglob("*.py")] + [ROOT / "trade_stock_e2e.py"]
 
 
 def loads(tree: ast.AST) -> set[str]:
-    """Imports of modules and calls of functions that execute what they read; words in a message are neither."""
+    """Imports of modules and calls of functions that execute what they read; words in a message
+    are neither.
+    """
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            found |= {n for n in names if n.split(".")[0] in {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}}
+            found |= {
+                n
+                for n in names
+                if n.split(".")[0]
+                in {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
+            }
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            unsafe = name in {"eval", "exec", "torch.load", "yaml.load", "np.fromfile"} or name.endswith("read_pickle")
+            unsafe = name in {
+                "eval",
+                "exec",
+                "torch.load",
+                "yaml.load",
+                "np.fromfile",
+            } or name.endswith("read_pickle")
             found |= {name} if unsafe else set()
-            found |= {name for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) != "False"}
-            found |= {name} if name == "np.load" and not any(k.arg == "allow_pickle" for k in node.keywords) else set()
+            found |= {
+                name
+                for k in node.keywords
+                if k.arg == "allow_pickle" and ast.unparse(k.value) != "False"
+            }
+            found |= (
+                {name}
+                if name == "np.load" and not any(k.arg == "allow_pickle" for k in node.keywords)
+                else set()
+            )
     return found
 
 
 def test_nothing_reads_what_could_execute() -> None:
     """No pickle, no torch.load, no eval, no unsafe YAML anywhere."""
     assert loads(ast.parse("import pickle; np.load(f); torch.load(f); pd.read_pickle(f)")) != set()
-    assert {str(p.relative_to(ROOT)): what for p in SOURCES if (what := loads(ast.parse(p.read_text())))} == {}
+    assert {
+        str(p.relative_to(ROOT)): what for p in SOURCES if (what := loads(ast.parse(p.read_text())))
+    } == {}
 
 
 @pytest.mark.parametrize("module", [*ROOMS, *HEAVY])
@@ -41,7 +68,9 @@ def test_importing_loads_no_model_library_and_the_decision_no_simulator(module: 
     heavy = ["torch", "transformers", "chronos", "sklearn", "alpaca", "plotly", "hydra"]
     heavy += [] if module.startswith("marketsimulator") else ["marketsimulator"]
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"
 
 
@@ -54,24 +83,46 @@ def test_environment_variables_reach_the_code_only_through_configuration() -> No
 
 def test_every_file_stays_readable() -> None:
     """One system of this kind had a script of 4,866 lines."""
-    assert {str(p.relative_to(ROOT)): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 400} == {}
+    assert {
+        str(p.relative_to(ROOT)): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 400
+    } == {}
 
 
 def test_nothing_large_and_no_cache_is_tracked() -> None:
-    """Above 5 MB only the shipped checkpoint; what runs leave behind belongs to the user's own folders."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    """Above 5 MB only the shipped checkpoint; what runs leave behind belongs to the user's own
+    folders.
+    """
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if listed.returncode:
         pytest.skip("no git checkout")
     tracked = [Path(name) for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
     assert tracked
-    large = [str(p) for p in tracked if (ROOT / p).stat().st_size > 5e6 and p.parts[:2] != ("forecasting", "checkpoints")]
-    caches = [str(p) for p in tracked if any("cache" in part and not part.endswith(".py") for part in p.parts)]
+    large = [
+        str(p)
+        for p in tracked
+        if (ROOT / p).stat().st_size > 5e6 and p.parts[:2] != ("forecasting", "checkpoints")
+    ]
+    caches = [
+        str(p)
+        for p in tracked
+        if any("cache" in part and not part.endswith(".py") for part in p.parts)
+    ]
     assert (large, caches) == ([], [])
 
 
 def test_every_mistake_has_tests_that_are_there() -> None:
-    rows = [line for line in (ROOT / "docs" / "MISTAKES.md").read_text().splitlines() if line.startswith("| ")][2:]
-    there = {name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
+    rows = [
+        line
+        for line in (ROOT / "docs" / "MISTAKES.md").read_text().splitlines()
+        if line.startswith("| ")
+    ][2:]
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
     assert len(rows) > 20
     for row in rows:
         named = re.findall(r"`(test_\w+)`", row)

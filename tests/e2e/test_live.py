@@ -32,7 +32,8 @@ SIMPLE = ("forecaster=ewma", "sizing.strategy=equal_weight")
 
 def halved_from(bars: Bars, symbol: str, opens: str, ratio: float) -> Bars:
     """The panel as it would read raw, had the symbol been split then."""
-    values, s = bars.values.copy(), bars.symbols.index(symbol)
+    values = bars.values.copy()
+    s = bars.symbols.index(symbol)
     after = bars.times > np.datetime64(opens, "ns")
     values[s, after, :4] /= ratio
     values[s, after, 4] *= ratio
@@ -54,15 +55,22 @@ def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(practice: Start) ->
 def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equity(
     practice: Start, holding: str, fills: int
 ) -> None:
-    """The backtest is the live system: four days, every instant, bars, account and orders through `alpaca-py`."""
+    """The backtest is the live system: four days, every instant, bars, account and orders
+    through `alpaca-py`.
+    """
     words = ("symbols=[SYA,SYB,SYC,SYXUSD]", "limits.symbol_cap=0.4", f"sizing.holding={holding}")
     here = practice(*words, "increments=original")
     settings = here.venue.settings
     bars, first = settings.panel()
     oracle = settings.forecaster.build(bars.symbols)
-    alone = BacktestSettings.of(composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words]))
-    expected = run_decider(alone, bars, first, "alone", alone.trader(oracle).over(bars, bars.times[first]))
-    live, decisions = Live.at(here, *words), []
+    alone = BacktestSettings.of(
+        composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
+    )
+    expected = run_decider(
+        alone, bars, first, "alone", alone.trader(oracle).over(bars, bars.times[first])
+    )
+    live = Live.at(here, *words)
+    decisions = []
     while True:
         cycle = live.cycle(broker(here))
         decisions += [cycle.decision] if cycle.decision is not None else []
@@ -72,20 +80,35 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     assert len(expected.fills) > fills
     assert [d.orders for d in decisions] == [d.orders for d in expected.decisions]
     traded = [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in expected.fills]
-    assert [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in here.venue.broker.fills] == traded
+    assert [
+        (f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in here.venue.broker.fills
+    ] == traded
     assert here.venue.broker.row().equity == expected.rows[-1].equity
-    assert float(trading(here).get_account().equity) == pytest.approx(expected.rows[-1].equity, abs=0.005)
+    assert float(trading(here).get_account().equity) == pytest.approx(
+        expected.rows[-1].equity, abs=0.005
+    )
 
 
 @pytest.mark.parametrize("capital", [1_500.0, 100_000.0, 2_000_000.0])
-def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the_wire(practice: Start, capital: float) -> None:
-    """Stocks fall by a quarter in a session's last half hour: what the broker sells, and what coins cost in parts, agree."""
+def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the_wire(
+    practice: Start, capital: float
+) -> None:
+    """Stocks fall by a quarter in a session's last half hour: what the broker sells, and what
+    coins cost in parts, agree.
+    """
     words = (
-        *("symbols=[SYA,SYB,SYC,SYXUSD]", "forecaster=ewma", "limits.symbol_cap=1.2", "limits.overnight_leverage=3.5"),
+        *(
+            "symbols=[SYA,SYB,SYC,SYXUSD]",
+            "forecaster=ewma",
+            "limits.symbol_cap=1.2",
+            "limits.overnight_leverage=3.5",
+        ),
         *("costs.stock_impact=1.0", "costs.crypto_impact=1.0"),
     )
     here = practice(*words, "increments=original", f"capital={capital}", bars=wild)
-    bars, first, settings = here.venue.bars, here.venue.first, here.venue.settings
+    bars = here.venue.bars
+    first = here.venue.first
+    settings = here.venue.settings
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     believed = eager(trader.beliefs(bars, bars.times[first]), "2024-02-20T10:00")
     alone = replace(settings, fills=replace(settings.fills, remainder="cancel"))
@@ -98,7 +121,11 @@ def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the
             break
         here.advance()
     assert (expected.margin["margin_calls"] > 0) == (capital >= 100_000.0)
-    parted = any("-SYXUSD-1-" in order.client_order_id for decision in expected.decisions for order in decision.orders)
+    parted = any(
+        "-SYXUSD-1-" in order.client_order_id
+        for decision in expected.decisions
+        for order in decision.orders
+    )
     assert parted == (capital == 2_000_000.0)
     assert here.venue.broker.margin_events()["margin_calls"] == expected.margin["margin_calls"]
     assert here.venue.broker.fills == expected.fills
@@ -106,16 +133,31 @@ def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the
 
 
 def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> None:
-    """Raw prices and a split of 4 on the second day: the feed is loaded anew, orders are in the venue's own units."""
+    """Raw prices and a split of 4 on the second day: the feed is loaded anew, orders are in the
+    venue's own units.
+    """
     actions = tmp_path / "actions.csv"
-    actions.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,4\nSYB,2024-02-22,dividend,0.5\n")
-    words = ("symbols=[SYA,SYB,SYXUSD]", "forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
+    actions.write_text(
+        "symbol,date,kind,value\nSYA,2024-02-21,split,4\nSYB,2024-02-22,dividend,0.5\n"
+    )
+    words = (
+        "symbols=[SYA,SYB,SYXUSD]",
+        "forecaster=ewma",
+        "sizing.strategy=equal_weight",
+        "sizing.band=0.002",
+    )
     raw = ("data.adjustment=raw", f"data.actions={actions}")
-    here = practice(*words, *raw, bars=lambda bars: halved_from(bars, "SYA", "2024-02-21T14:30", 4.0))
-    bars, first = here.venue.bars, here.venue.first
+    here = practice(
+        *words, *raw, bars=lambda bars: halved_from(bars, "SYA", "2024-02-21T14:30", 4.0)
+    )
+    bars = here.venue.bars
+    first = here.venue.first
     settings = here.venue.settings
-    expected = run_decider(settings, bars, first, "alone", settings.trader(settings.forecaster.build(bars.symbols)))
-    live, history = Live.at(here, *words), []
+    expected = run_decider(
+        settings, bars, first, "alone", settings.trader(settings.forecaster.build(bars.symbols))
+    )
+    live = Live.at(here, *words)
+    history = []
     while True:
         done = live.cycle(broker(here))
         history.append(float(done.bars.own(0)[1][0, 3]))
@@ -131,7 +173,8 @@ def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> N
 def test_a_bar_that_is_late_is_waited_for_and_one_that_never_comes_is_not(practice: Start) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
-    hidden, looks = (here.venue.now - np.timedelta64(1, "h"), None), []
+    hidden = (here.venue.now - np.timedelta64(1, "h"), None)
+    looks = []
     here.venue.halts["SYA"] = [hidden]
 
     def pause(seconds: float) -> None:
@@ -144,12 +187,15 @@ def test_a_bar_that_is_late_is_waited_for_and_one_that_never_comes_is_not(practi
     assert done.decision is not None
     assert {c.symbol for c in done.decision.choices} == {"SYA", "SYB"}
     here.advance("2024-02-20T16:30:00Z")
-    here.venue.halts["SYA"], looks = [(here.venue.now - np.timedelta64(1, "h"), None)], []
+    here.venue.halts["SYA"] = [(here.venue.now - np.timedelta64(1, "h"), None)]
+    looks = []
     done = Live.at(here, *SIMPLE, patience=4.0).cycle(broker(here), pause=looks.append)
     assert (sum(looks), [c.symbol for c in done.decision.choices]) == (4.0, ["SYB"])
 
 
-def test_an_hour_without_its_last_half_is_late_until_patience_ends(practice: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_hour_without_its_last_half_is_late_until_patience_ends(
+    practice: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = practice("symbols=[SYA]")
     here.advance(OPENING)
     whole = alpaca_answers.FRAMES["30Min"]
@@ -167,7 +213,8 @@ def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
 ) -> None:
     here = practice("symbols=[SYA]")
     here.advance(OPENING)
-    feed, asked = Live.at(here, *SIMPLE).feed, []
+    feed = Live.at(here, *SIMPLE).feed
+    asked = []
     first = feed.bars(here.venue.now)
     real = alpaca_app.bars_answer
 
@@ -176,7 +223,10 @@ def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
         asked.append(len(found["SYA"]))
         if scale == 1.0:
             found["SYA"][-2]["c"] = found["SYA"][-2]["l"]
-        return {s: [{**bar, **{k: bar[k] * scale for k in "ohlc"}} for bar in bars] for s, bars in found.items()}
+        return {
+            s: [{**bar, **{k: bar[k] * scale for k in "ohlc"}} for bar in bars]
+            for s, bars in found.items()
+        }
 
     monkeypatch.setattr(alpaca_app, "bars_answer", corrected)
     here.advance("2024-02-20T16:30:00Z")
@@ -208,11 +258,13 @@ def test_what_the_bars_and_the_venue_price_in_other_units_is_not_traded(
 def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, told = practice("symbols=[SYA,SYB,SYC,SYD]"), {}
+    here = practice("symbols=[SYA,SYB,SYC,SYD]")
+    told = {}
     here.advance(OPENING)
     real = alpaca_app.account_answer
     monkeypatch.setattr(alpaca_app, "account_answer", lambda venue: real(venue) | told)
-    live, mine = Live.at(here), broker(here)
+    live = Live.at(here)
+    mine = broker(here)
     free = live.cycle(mine).decision
     assert free is not None
     assert any(c.target < 0 for c in free.choices)
@@ -227,18 +279,28 @@ def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
     here.advance("2024-02-20T17:30:00Z")
     told |= {"trading_blocked": True}
     blocked = live.cycle(mine)
-    assert (blocked.decision, blocked.idle) == (None, "the venue has blocked this account from trading")
+    assert (blocked.decision, blocked.idle) == (
+        None,
+        "the venue has blocked this account from trading",
+    )
 
 
-def test_what_the_venue_does_not_allow_is_not_asked_of_it(practice: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """Flags are read before sizing, once a day: nothing is sold short that cannot be borrowed, nothing halted is touched."""
+def test_what_the_venue_does_not_allow_is_not_asked_of_it(
+    practice: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Flags are read before sizing, once a day: nothing is sold short that cannot be borrowed,
+    nothing halted is touched.
+    """
     words = ("symbols=[SYA,SYB,SYC]",)
     here = practice(*words)
     here.advance(OPENING)
     flags = f"{here.url}/control/assets"
     requests.post(flags, json={"symbol": "SYA", "shortable": False}, timeout=10)
     requests.post(flags, json={"symbol": "SYB", "tradable": False}, timeout=10)
-    live, mine, rules, sold = Live.at(here, *words), broker(here), VenueRules(broker(here)), set()
+    live = Live.at(here, *words)
+    mine = broker(here)
+    rules = VenueRules(broker(here))
+    sold = set()
     for _ in range(20):
         done = live.cycle(mine, rules=rules)
         if done.decision is not None:
@@ -251,20 +313,39 @@ def test_what_the_venue_does_not_allow_is_not_asked_of_it(practice: Start, caplo
     assert "rejected" not in caplog.text
 
 
-def test_history_is_downloaded_into_files_that_a_backtest_reads(practice: Start, tmp_path: Path) -> None:
+def test_history_is_downloaded_into_files_that_a_backtest_reads(
+    practice: Start, tmp_path: Path
+) -> None:
     here = practice()
     here.advance("2024-02-22T20:30:00Z")
-    command = [sys.executable, "-m", "trainingdata.download", "--symbols", "SYA", "SYX/USD", "--start", "2024-01-10"]
-    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": "", "HOME": str(tmp_path)}
+    command = [
+        sys.executable,
+        "-m",
+        "trainingdata.download",
+        "--symbols",
+        "SYA",
+        "SYX/USD",
+        "--start",
+        "2024-01-10",
+    ]
+    keys = {
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "PATH": "",
+        "HOME": str(tmp_path),
+    }
     words = [*command, "--output", "bars", f"broker.url_override={here.url}"]
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*words, *more], cwd=tmp_path, env=keys, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [*words, *more], cwd=tmp_path, env=keys, capture_output=True, text=True, check=False
+        )
 
     done = run()
     assert done.returncode == 0, done.stderr
     read = read_bars([tmp_path / "bars"], None)
-    since, until = np.datetime64("2024-01-10T05:00", "ns"), here.venue.now
+    since = np.datetime64("2024-01-10T05:00", "ns")
+    until = here.venue.now
     for s, symbol in enumerate(read.symbols):
         times, values = here.venue.bars.own(here.venue.bars.symbols.index(symbol))
         part = (times > since) & (times <= until)
@@ -282,47 +363,83 @@ def test_history_is_downloaded_into_files_that_a_backtest_reads(practice: Start,
 def test_whatever_the_wire_does_nothing_is_sent_twice_and_the_books_agree(
     practice: Start, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Answers late, lost, refused or nonsense, orders filled in part or turned down: a pass ends or names what went wrong."""
-    here, rng = practice("symbols=[SYA,SYB,SYC,SYXUSD]"), random.Random(seed)
+    """Answers late, lost, refused or nonsense, orders filled in part or turned down: a pass
+    ends or names what went wrong.
+    """
+    here = practice("symbols=[SYA,SYB,SYC,SYXUSD]")
+    rng = random.Random(seed)
     here.advance(OPENING)
-    live, mine = Live.at(here, "symbols=[SYA,SYB,SYC,SYXUSD]"), broker(here)
-    named, again, take = [], [], here.venue.submit
+    live = Live.at(here, "symbols=[SYA,SYB,SYC,SYXUSD]")
+    mine = broker(here)
+    named = []
+    again = []
+    take = here.venue.submit
 
     def counted(asked: dict[str, Any], **more: bool) -> dict[str, Any]:
         again.append(asked["client_order_id"] in here.venue.tickets)
         return take(asked, **more)
 
     monkeypatch.setattr(here.venue, "submit", counted)
-    kinds = ["delay", "drop_before", "drop_after", "malformed", "reject", "reject_later", "partial", "state", "status"]
+    kinds = [
+        "delay",
+        "drop_before",
+        "drop_after",
+        "malformed",
+        "reject",
+        "reject_later",
+        "partial",
+        "state",
+        "status",
+    ]
     while not here.venue.over and here.venue.index < here.venue.first + 60:
         for _ in range(rng.randrange(4)):
-            kind, path = rng.choice(kinds), rng.choice(["/v2/orders", "/v2/orders", "/v2/account", "/v2/stocks", ""])
-            status, state = rng.choice([429, 500, 502, 504]), rng.choice(["pending_new", "pending_cancel", "stopped"])
-            here.fail(kind=kind, path=path, method=rng.choice(["GET", "POST", ""]), status=status, state=state, seconds=0.01)
+            kind = rng.choice(kinds)
+            path = rng.choice(["/v2/orders", "/v2/orders", "/v2/account", "/v2/stocks", ""])
+            status = rng.choice([429, 500, 502, 504])
+            state = rng.choice(["pending_new", "pending_cancel", "stopped"])
+            here.fail(
+                kind=kind,
+                path=path,
+                method=rng.choice(["GET", "POST", ""]),
+                status=status,
+                state=state,
+                seconds=0.01,
+            )
         try:
             live.cycle(mine)
         except BrokerError as error:
             named.append(str(error))
         requests.delete(f"{here.url}/control/faults", timeout=10)
-        account, truth = mine.account(), here.venue.broker.account()
+        account = mine.account()
+        truth = here.venue.broker.account()
         assert account.positions == truth.positions
         assert account.cash == pytest.approx(truth.cash, abs=1e-6)
-        assert sum(float(f.qty) for f in mine.fills_since(here.venue.bars.times[0])) == pytest.approx(
-            sum(float(f.qty) for f in here.venue.broker.fills if f.price > 0)
-        )
+        assert sum(
+            float(f.qty) for f in mine.fills_since(here.venue.bars.times[0])
+        ) == pytest.approx(sum(float(f.qty) for f in here.venue.broker.fills if f.price > 0))
         here.advance()
     assert len(here.venue.broker.fills) > 20
     assert not any(again), "what the venue has taken is never sent again"
     assert not any(KEYS.secret in text or KEYS.key in text for text in named)
 
 
-def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(practice: Start, tmp_path: Path) -> None:
+def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(
+    practice: Start, tmp_path: Path
+) -> None:
     here = practice()
     here.advance(OPENING)
     words = ["--start", "2024-02-10", "--output", "bars", f"broker.url_override={here.url}"]
-    command, bare = [sys.executable, "-m", "trainingdata.download", "--symbols"], {"PATH": "", "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "trainingdata.download", "--symbols"]
+    bare = {"PATH": "", "HOME": str(tmp_path)}
     done = [
-        subprocess.run([*command, symbol, *words], cwd=tmp_path, env=bare, capture_output=True, text=True, check=False)
+        subprocess.run(
+            [*command, symbol, *words],
+            cwd=tmp_path,
+            env=bare,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         for symbol in ("SYX/USD", "SYA")
     ]
     assert [each.returncode for each in done] == [0, 2], done[0].stderr
@@ -337,15 +454,32 @@ def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(pract
         (["mode=paper", "broker.paper=false", "symbols=[SYA]"], "orders with real money wait"),
         (["mode=paper"], "symbols: a venue has too many"),
         (["mode=replay", "symbols=[SYA]"], "a replay needs a practice server"),
-        (["mode=paper", "symbols=[SYA]", "broker.url_override=http://127.0.0.1:9", "broker.attempts=1"], "no answer"),
+        (
+            [
+                "mode=paper",
+                "symbols=[SYA]",
+                "broker.url_override=http://127.0.0.1:9",
+                "broker.attempts=1",
+            ],
+            "no answer",
+        ),
         (["cycles=0"], "cycles: 0 is no number above 0"),
         (["clock=sun"], "clock: sun is none of broker, system"),
     ],
 )
-def test_a_live_run_that_cannot_be_says_so_in_a_line(words: list[str], says: str, tmp_path: Path) -> None:
-    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": "", "HOME": str(tmp_path)}
+def test_a_live_run_that_cannot_be_says_so_in_a_line(
+    words: list[str], says: str, tmp_path: Path
+) -> None:
+    keys = {
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "PATH": "",
+        "HOME": str(tmp_path),
+    }
     command = [sys.executable, str(ROOT / "trade_stock_e2e.py"), *words]
-    done = subprocess.run(command, cwd=tmp_path, env=keys, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=keys, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 2
     assert says in done.stderr.splitlines()[-1]
     assert KEYS.secret not in done.stderr
@@ -353,8 +487,19 @@ def test_a_live_run_that_cannot_be_says_so_in_a_line(words: list[str], says: str
 
 def test_a_replay_by_command_leaves_the_files_of_a_run(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYXUSD]", "end=2024-02-20")
-    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": "", "HOME": str(tmp_path)}
-    words = ["mode=replay", "symbols=[SYA,SYXUSD]", f"broker.url_override={here.url}", "output=out", "forecaster=ewma"]
+    keys = {
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "PATH": "",
+        "HOME": str(tmp_path),
+    }
+    words = [
+        "mode=replay",
+        "symbols=[SYA,SYXUSD]",
+        f"broker.url_override={here.url}",
+        "output=out",
+        "forecaster=ewma",
+    ]
     command = [
         sys.executable,
         str(ROOT / "trade_stock_e2e.py"),
@@ -362,11 +507,17 @@ def test_a_replay_by_command_leaves_the_files_of_a_run(practice: Start, tmp_path
         "forecaster.calibrated=false",
         "sizing.strategy=equal_weight",
     ]
-    done = subprocess.run(command, cwd=tmp_path, env=keys, capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=keys, capture_output=True, text=True, check=False, timeout=200
+    )
     assert done.returncode == 0, done.stderr
     assert here.venue.over
-    fills, orders = (pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in ("fills", "orders"))
-    assert set(fills["client_order_id"]) == set(orders["client_order_id"]) == set(here.venue.tickets)
+    fills, orders = (
+        pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in ("fills", "orders")
+    )
+    assert (
+        set(fills["client_order_id"]) == set(orders["client_order_id"]) == set(here.venue.tickets)
+    )
     equity = pd.read_parquet(tmp_path / "out" / "equity.parquet")
     assert equity["equity"].iloc[-1] == pytest.approx(here.venue.broker.row().equity, abs=0.005)
     assert "equal_weight sizing" in next((tmp_path / "logs").iterdir()).read_text()

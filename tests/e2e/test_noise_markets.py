@@ -1,4 +1,6 @@
-"""A forecast that is worth nothing must look like it: in markets without an edge positions rest on the stated premium alone."""
+"""A forecast that is worth nothing must look like it: in markets without an edge positions rest
+on the stated premium alone.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,14 @@ from foundation.compose import composed
 from marketsimulator.runs.simulate import run_decider
 from marketsimulator.settings import BacktestSettings
 
-MARKETS, AT_ONCE = 100, 10
+MARKETS = 100
+AT_ONCE = 10
 
 
 def prior_of(seed: int) -> float | None:
-    """Share of the position that rests on the prior: three months of the default on a synthetic market without an edge."""
+    """Share of the position that rests on the prior: three months of the default on a synthetic
+    market without an edge.
+    """
     words = ["start=2024-04-01", f"data.seed={seed}", "data.edge=0", "forecaster.cache=null"]
     settings = BacktestSettings.of(composed("backtest", words))
     bars = settings.bars()
@@ -28,7 +33,9 @@ def prior_of(seed: int) -> float | None:
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, MARKETS, AT_ONCE))
 def test_in_noise_markets_nothing_rests_on_the_forecast(first: int) -> None:
-    """A slope three errors above zero is believed: chance has one in a market of fifty, and it is worth next to nothing."""
+    """A slope three errors above zero is believed: chance has one in a market of fifty, and it
+    is worth next to nothing.
+    """
     shares = {seed: prior_of(seed) for seed in range(first, first + AT_ONCE)}
     others = {seed: share for seed, share in shares.items() if share != 1.0}
     assert len(others) <= 2, others

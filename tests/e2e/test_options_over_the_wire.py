@@ -1,4 +1,6 @@
-"""Options at the practice server: the real alpaca-py, the seller over HTTP, lost answers, kill -9, notices."""
+"""Options at the practice server: the real alpaca-py, the seller over HTTP, lost answers, kill
+-9, notices.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,10 @@ from sizing.autoscaler.account import AccountFiles
 from sizing.autoscaler.trades import rows_of
 from trainingdata.feed.endpoint import BrokerSettings
 
-UNDER, AT = "SYC", "2024-02-20T16:30:00Z"
-SHORT, LONG = "SYC240220P00295000", "SYC240220P00290000"
+UNDER = "SYC"
+AT = "2024-02-20T16:30:00Z"
+SHORT = "SYC240220P00295000"
+LONG = "SYC240220P00290000"
 
 
 @pytest.fixture
@@ -71,14 +75,18 @@ def put(name: str, count: int = 1, least: str | None = None, *, back: bool = Fal
 
 
 def selling(*words: str) -> SellingSettings:
-    return SellingSettings.of(composed("sell_spreads", ["vix=x", f"root={UNDER}", f"underlying={UNDER}", *words]))
+    return SellingSettings.of(
+        composed("sell_spreads", ["vix=x", f"root={UNDER}", f"underlying={UNDER}", *words])
+    )
 
 
 def told(*words: str) -> SellerRules:
     return selling("rules.entries=[60,120]", *words).told()
 
 
-def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(practice: Start, vix: Path) -> None:
+def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(
+    practice: Start, vix: Path
+) -> None:
     here = options(practice, vix)
     here.advance(AT)
     client = trading(here)
@@ -86,12 +94,22 @@ def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(practice: Star
         OptionLegRequest(symbol=SHORT, ratio_qty=1, side=OrderSide.SELL),
         OptionLegRequest(symbol=LONG, ratio_qty=1, position_intent=PositionIntent.BUY_TO_OPEN),
     ]
-    shared: dict[str, Any] = {"qty": 2, "order_class": OrderClass.MLEG, "time_in_force": TimeInForce.DAY}
+    shared: dict[str, Any] = {
+        "qty": 2,
+        "order_class": OrderClass.MLEG,
+        "time_in_force": TimeInForce.DAY,
+    }
     cash = float(client.get_account().cash)  # type: ignore[union-attr, arg-type]
     sold: Any = client.submit_order(MarketOrderRequest(legs=legs, **shared))
-    assert (sold.status, sold.order_class, len(sold.legs)) == (OrderStatus.FILLED, OrderClass.MLEG, 2)
+    assert (sold.status, sold.order_class, len(sold.legs)) == (
+        OrderStatus.FILLED,
+        OrderClass.MLEG,
+        2,
+    )
     credit = -float(sold.filled_avg_price)
-    by_legs = sum(float(leg.filled_avg_price) * (1 if leg.side is OrderSide.SELL else -1) for leg in sold.legs)
+    by_legs = sum(
+        float(leg.filled_avg_price) * (1 if leg.side is OrderSide.SELL else -1) for leg in sold.legs
+    )
     assert credit == pytest.approx(by_legs)
     account: Any = client.get_account()
     assert float(account.cash) == pytest.approx(cash + 200 * credit)
@@ -110,10 +128,14 @@ def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(practice: Star
     assert not client.get_all_positions()
     account = client.get_account()
     assert float(account.options_buying_power) == pytest.approx(float(account.cash))
-    found: Any = client.get_option_contracts(GetOptionContractsRequest(underlying_symbols=[UNDER], type="put"))  # type: ignore[arg-type]
+    found: Any = client.get_option_contracts(
+        GetOptionContractsRequest(underlying_symbols=[UNDER], type="put")
+    )  # type: ignore[arg-type]
     assert SHORT in {contract.symbol for contract in found.option_contracts}
     data = OptionHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
-    quote: Any = data.get_option_latest_quote(OptionLatestQuoteRequest(symbol_or_symbols=SHORT))[SHORT]
+    quote: Any = data.get_option_latest_quote(OptionLatestQuoteRequest(symbol_or_symbols=SHORT))[
+        SHORT
+    ]
     assert 0 < quote.bid_price < quote.ask_price
     client.submit_order(MarketOrderRequest(legs=legs, **shared))
     here.advance("2024-02-20T21:00:00Z")
@@ -130,30 +152,65 @@ def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(practice: Star
         ({"type": "stop"}, "market order"),
         ({"legs": [{"symbol": SHORT, "ratio_qty": "1", "side": "sell"}]}, "two to four legs"),
         ({"legs": [{"symbol": "SYC", "ratio_qty": "1", "side": "sell"}] * 2}, "OCC"),
-        ({"legs": [{"symbol": n, "ratio_qty": "2", "side": "sell"} for n in (SHORT, LONG)]}, "ratio"),
-        ({"legs": [{"symbol": n, "ratio_qty": "1", "side": "hold"} for n in (SHORT, LONG)]}, "side"),
+        (
+            {"legs": [{"symbol": n, "ratio_qty": "2", "side": "sell"} for n in (SHORT, LONG)]},
+            "ratio",
+        ),
+        (
+            {"legs": [{"symbol": n, "ratio_qty": "1", "side": "hold"} for n in (SHORT, LONG)]},
+            "side",
+        ),
         ({"legs": "many"}, ""),
         ({"qty": "10000"}, "buying power"),
-        ({"legs": [{"symbol": SHORT.replace("P", "C"), "ratio_qty": "1", "side": "sell"},
-                   {"symbol": LONG, "ratio_qty": "1", "side": "buy"}]}, "nothing covers"),
-        ({"legs": [{"symbol": n.replace("0220", "0217"), "ratio_qty": 1, "side": "sell"} for n in (SHORT, LONG)]}, "trade now"),
+        (
+            {
+                "legs": [
+                    {"symbol": SHORT.replace("P", "C"), "ratio_qty": "1", "side": "sell"},
+                    {"symbol": LONG, "ratio_qty": "1", "side": "buy"},
+                ]
+            },
+            "nothing covers",
+        ),
+        (
+            {
+                "legs": [
+                    {"symbol": n.replace("0220", "0217"), "ratio_qty": 1, "side": "sell"}
+                    for n in (SHORT, LONG)
+                ]
+            },
+            "trade now",
+        ),
     ],
-)  # fmt: skip
+)
 def test_orders_of_several_legs_that_cannot_be_are_refused(
     practice: Start, vix: Path, wrong: dict[str, Any], says: str
 ) -> None:
     here = options(practice, vix)
     here.advance(AT)
-    legs = [{"symbol": SHORT, "ratio_qty": "1", "side": "sell"}, {"symbol": LONG, "ratio_qty": "1", "side": "buy"}]
-    order = {"order_class": "mleg", "qty": "1", "type": "market", "time_in_force": "day", "legs": legs, **wrong}
-    answer = requests.post(f"{here.url}/v2/orders", json=order, headers={"APCA-API-KEY-ID": "k"}, timeout=10)
+    legs = [
+        {"symbol": SHORT, "ratio_qty": "1", "side": "sell"},
+        {"symbol": LONG, "ratio_qty": "1", "side": "buy"},
+    ]
+    order = {
+        "order_class": "mleg",
+        "qty": "1",
+        "type": "market",
+        "time_in_force": "day",
+        "legs": legs,
+        **wrong,
+    }
+    answer = requests.post(
+        f"{here.url}/v2/orders", json=order, headers={"APCA-API-KEY-ID": "k"}, timeout=10
+    )
     assert answer.status_code in (403, 422)
     assert says in answer.json()["message"]
     assert not here.venue.options.desks[UNDER].held()
 
 
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after", "malformed", "status"])
-def test_a_spread_whose_answer_is_lost_is_never_sent_twice(practice: Start, vix: Path, fault: str) -> None:
+def test_a_spread_whose_answer_is_lost_is_never_sent_twice(
+    practice: Start, vix: Path, fault: str
+) -> None:
     here = options(practice, vix)
     here.advance(AT)
     here.fail(kind=fault, method="POST", path="/v2/orders", status=504)
@@ -177,7 +234,9 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     mine = spreads(here)
     assert mine.index() == here.venue.price_of(UNDER)
     quotes = mine.quotes([contract_of(SHORT), contract_of("SYC240220P00001000")])
-    assert list(quotes) == [contract_of(SHORT)] or quotes[contract_of("SYC240220P00001000")].bid == 0
+    assert (
+        list(quotes) == [contract_of(SHORT)] or quotes[contract_of("SYC240220P00001000")].bid == 0
+    )
     assert mine.fate("none") is None
     assert mine.submit(put("dear", least="4.90")).contracts == 0
     here.fail(kind="partial")
@@ -197,7 +256,9 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     assert not mine.quotes([contract_of(SHORT)])
 
 
-def test_over_the_wire_the_seller_books_what_it_books_in_one_process(practice: Start, vix: Path, tmp_path: Path) -> None:
+def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
     rows = []
     for wired in (True, False):
         here = options(practice, vix, "start=2024-02-12", "end=2024-02-23")
@@ -211,7 +272,9 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(practice: S
             seller.step()
         rows.append(rows_of((folder / "paper" / "trades.csv").read_bytes())[1])
         balance = sum(Decimal(row["P/L_$"]) for row in rows[-1])
-        fees = sum(t.filled * len(t.order.legs) for t in here.venue.options.desks[UNDER].tickets.values()) * Decimal("0.05")
+        fees = sum(
+            t.filled * len(t.order.legs) for t in here.venue.options.desks[UNDER].tickets.values()
+        ) * Decimal("0.05")
         assert float(balance + fees) == pytest.approx(here.venue.broker.account().cash - 100_000)
     assert len(rows[0]) > 10
     assert rows[0] == rows[1]
@@ -220,15 +283,38 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(practice: S
 def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path: Path) -> None:
     """The command itself, killed while the venue's clock moves; every dollar is booked once."""
     here = options(practice, vix, f"symbols=[{UNDER}]", "start=2024-02-20", "end=2024-02-22")
-    told_words = [f"vix={vix}", f"underlying={UNDER}", f"root={UNDER}", f"broker.url_override={here.url}", "interval=0.02"]
-    command = [sys.executable, "-m", "execution.sell_spreads", *told_words, "rules.entries=[60,120,180]", "patience=0"]
-    environment = {**os.environ, "APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PYTHONPATH": str(ROOT)}
+    told_words = [
+        f"vix={vix}",
+        f"underlying={UNDER}",
+        f"root={UNDER}",
+        f"broker.url_override={here.url}",
+        "interval=0.02",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "execution.sell_spreads",
+        *told_words,
+        "rules.entries=[60,120,180]",
+        "patience=0",
+    ]
+    environment = {
+        **os.environ,
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "PYTHONPATH": str(ROOT),
+    }
     environment["AUTOSCALING_DATA_DIR"] = str(tmp_path / "account")
     AccountFiles(tmp_path / "account" / "paper", 20_000.0).initialise()
-    rng, moved = np.random.default_rng(0), True
+    rng = np.random.default_rng(0)
+    moved = True
     while moved:
         process = subprocess.Popen(
-            [*command, "strategies=[PUT,IRON_CONDOR]"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+            [*command, "strategies=[PUT,IRON_CONDOR]"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         assert process.stdout.readline()  # it has looked once
@@ -237,7 +323,14 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
             time.sleep(rng.uniform(0.0, 0.15))
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=10)
-    last = subprocess.run([*command, "looks=2"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    last = subprocess.run(
+        [*command, "looks=2"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert last.returncode == 0, last.stderr
     assert last.stdout == "nothing is open\n"
     rows = rows_of((tmp_path / "account" / "paper" / "trades.csv").read_bytes())[1]
@@ -282,7 +375,9 @@ def ears() -> Iterator[tuple[str, list[tuple[str, str, Any]]]]:
     thread.join(10)
 
 
-def test_the_heartbeat_is_every_five_minutes_and_an_alert_is_told_once(ears: tuple[str, list[Any]]) -> None:
+def test_the_heartbeat_is_every_five_minutes_and_an_alert_is_told_once(
+    ears: tuple[str, list[Any]],
+) -> None:
     url, heard = ears
     times = [0.0, 10.0, 299.0, 300.0, 450.0, 601.0]
     clock = iter(times)
@@ -300,7 +395,9 @@ def test_the_heartbeat_is_every_five_minutes_and_an_alert_is_told_once(ears: tup
     ]
 
 
-def test_nobody_to_tell_stops_nothing_and_the_address_stays_secret(caplog: pytest.LogCaptureFixture) -> None:
+def test_nobody_to_tell_stops_nothing_and_the_address_stays_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     notices = Notices("http://127.0.0.1:9/secret-token", "http://127.0.0.1:9/secret-token")
     notices.beat()
     notices.alert("halt", "safety halt")
@@ -308,11 +405,15 @@ def test_nobody_to_tell_stops_nothing_and_the_address_stays_secret(caplog: pytes
     assert "secret-token" not in caplog.text
 
 
-def test_a_halt_is_told_and_nothing_is_ordered(practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]) -> None:
+def test_a_halt_is_told_and_nothing_is_ordered(
+    practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
+) -> None:
     here = options(practice, vix)
     here.advance("2024-02-20T15:30:00Z")
     url, heard = ears
-    rules = told(f"AUTOSCALING_DATA_DIR={tmp_path}", f"ALERT_URL={url}/alert", "STARTING_CAPITAL=50000")
+    rules = told(
+        f"AUTOSCALING_DATA_DIR={tmp_path}", f"ALERT_URL={url}/alert", "STARTING_CAPITAL=50000"
+    )
     AccountFiles(tmp_path / "paper", 20_000.0).initialise()
     closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
     notices = Notices(rules.sizing.HEALTHCHECK_URL, rules.sizing.ALERT_URL)
@@ -326,9 +427,21 @@ def test_a_halt_is_told_and_nothing_is_ordered(practice: Start, vix: Path, tmp_p
 def test_a_venue_that_fails_is_told_of_once_and_what_is_open_is_followed_again(
     practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
 ) -> None:
-    here, (url, heard) = options(practice, vix, f"symbols=[{UNDER}]"), ears
-    words = [f"vix={vix}", f"broker.url_override={here.url}", "broker.attempts=1", "patience=0", "looks=7"]
-    more = [f"AUTOSCALING_DATA_DIR={tmp_path}", f"HEALTHCHECK_URL={url}/beat", f"ALERT_URL={url}/alert", "rules.entries=[60]"]
+    here = options(practice, vix, f"symbols=[{UNDER}]")
+    (url, heard) = ears
+    words = [
+        f"vix={vix}",
+        f"broker.url_override={here.url}",
+        "broker.attempts=1",
+        "patience=0",
+        "looks=7",
+    ]
+    more = [
+        f"AUTOSCALING_DATA_DIR={tmp_path}",
+        f"HEALTHCHECK_URL={url}/beat",
+        f"ALERT_URL={url}/alert",
+        "rules.entries=[60]",
+    ]
     AccountFiles(tmp_path / "paper", 20_000.0).initialise()
     looks = iter(range(9))
 
@@ -360,14 +473,21 @@ def test_a_venue_that_fails_is_told_of_once_and_what_is_open_is_followed_again(
         ("interval=-1", "interval"),
     ],
 )
-def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(wrong: str, says: str) -> None:
+def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(
+    wrong: str, says: str
+) -> None:
     with pytest.raises(InputError, match=says) as refused:
         selling(wrong)
     assert "token" not in str(refused.value)
 
 
 def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
-    environment = {**os.environ, "APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "PYTHONPATH": str(ROOT),
+    }
     AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
     for wrong, says in (
         ([], "vix"),
@@ -376,6 +496,10 @@ def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
         ([f"vix={vix}", "broker.url_override=http://127.0.0.1:9", "looks=1"], "no answer"),
     ):
         command = [sys.executable, "-m", "execution.sell_spreads", *wrong]
-        refused = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), refused.stderr
+        refused = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (
+            refused.stderr
+        )
         assert says in refused.stderr

@@ -28,10 +28,15 @@ def test_a_month_of_real_bars_from_file_to_ledger(real_data: list[Path]) -> None
         "forecaster.calibrated=false",
     ]
     results = run_backtest(BacktestSettings.of(composed("backtest", words)))
-    equity, fills = results.main.equity(), results.main.fill_frame()
+    equity = results.main.equity()
+    fills = results.main.fill_frame()
     assert len(fills) > 50
     assert (fills.groupby("symbol")["qty"].cumsum() < 0).any()
-    flows = (fills["qty"] * fills["price"] + fills["fee"]).sum() + equity["interest"].sum() - equity["other"].sum()
+    flows = (
+        (fills["qty"] * fills["price"] + fills["fee"]).sum()
+        + equity["interest"].sum()
+        - equity["other"].sum()
+    )
     assert abs(100_000 - flows - equity["cash"].iloc[-1]) < 0.005
 
 

@@ -1,4 +1,6 @@
-"""The seller of spreads: it does what the backtest does, loses nothing when it is killed, and sends nothing it should not."""
+"""The seller of spreads: it does what the backtest does, loses nothing when it is killed, and
+sends nothing it should not.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def booked(here: Practising) -> list[Row]:
 
 
 @pytest.mark.parametrize("strategies", [("PUT",), ("CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED")])
-def test_the_seller_books_what_the_backtest_says(tmp_path: Path, strategies: tuple[str, ...]) -> None:
+def test_the_seller_books_what_the_backtest_says(
+    tmp_path: Path, strategies: tuple[str, ...]
+) -> None:
     """The promise: the backtest is the live system, also for spreads."""
     here = practising_seller(tmp_path, 12, 3, *strategies)
     seller = here.seller()
@@ -54,19 +58,27 @@ def test_the_seller_books_what_the_backtest_says(tmp_path: Path, strategies: tup
     _, theirs = rows_of(trade_table(trades, here.market.days).encode())
     assert len(theirs) > 20
     assert told(booked(here)) == told(theirs)
-    assert all("deviations" in row["Entry_Reason"] and "at risk" in row["Entry_Reason"] for row in booked(here))
+    assert all(
+        "deviations" in row["Entry_Reason"] and "at risk" in row["Entry_Reason"]
+        for row in booked(here)
+    )
     assert not here.desk.held()
 
 
 def test_later_bars_change_no_earlier_trade() -> None:
     (bars, vix), (others, _) = synthetic(12, 3), synthetic(12, 4)
     half = len(bars.times) // 2
-    scrambled = replace(bars, values=np.concatenate([bars.values[:, :half], others.values[:, half:]], axis=1))
+    scrambled = replace(
+        bars, values=np.concatenate([bars.values[:, :half], others.values[:, half:]], axis=1)
+    )
     day = new_york_date(bars.times[half : half + 1])[0]
-    trades, later = [], []
+    trades = []
+    later = []
     for panel in (bars, scrambled):
         days = index_days(panel, "SPY", vix, 10.0)
-        done = simulate_selling(days, [SpreadRules(strategy="IRON_CONDOR")], COSTS, SMILE, AutoscalingSettings())
+        done = simulate_selling(
+            days, [SpreadRules(strategy="IRON_CONDOR")], COSTS, SMILE, AutoscalingSettings()
+        )
         trades.append([trade for trade in done if days.dates[trade.day] < day])
         later.append([trade for trade in done if days.dates[trade.day] >= day])
     assert len(trades[0]) > 5
@@ -80,7 +92,9 @@ class Killed(BaseException):
 
 @dataclass
 class Perilous:
-    """A venue at which the process is killed, or the answer lost, at random: before or after what is asked is done."""
+    """A venue at which the process is killed, or the answer lost, at random: before or after
+    what is asked is done.
+    """
 
     venue: SpreadVenue
     rng: np.random.Generator
@@ -132,11 +146,14 @@ class Perilous:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once(tmp_path: Path, seed: int) -> None:
+def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once(
+    tmp_path: Path, seed: int
+) -> None:
     here = practising_seller(tmp_path, 5, seed, "PUT", "IRON_CONDOR")
     flows: list[Decimal] = []
     here.desk._flow = flows.append
-    rng, killed = np.random.default_rng(seed), 0
+    rng = np.random.default_rng(seed)
+    killed = 0
     perilous = Perilous(here.desk, rng, danger=0.02, lost=0.02)
     seller = SpreadSeller(perilous, here.told, lambda: here.vix, here.notices)
     for _ in here.market.points():
@@ -166,8 +183,12 @@ def _to(here: Practising, day: int, minute: int) -> None:
     here.desk.advance()
 
 
-def test_half_of_an_order_is_half_a_spread_and_the_rest_is_bought_back_later(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), sizing={"BOOTSTRAP_MODE": "prior"})
+def test_half_of_an_order_is_half_a_spread_and_the_rest_is_bought_back_later(
+    tmp_path: Path,
+) -> None:
+    here = practising_seller(
+        tmp_path, 3, 0, "PUT", entries=(30,), sizing={"BOOTSTRAP_MODE": "prior"}
+    )
 
     class Halves:
         def __getattr__(self, name: str) -> Any:
@@ -187,7 +208,9 @@ def test_half_of_an_order_is_half_a_spread_and_the_rest_is_bought_back_later(tmp
     assert [row["Exit_Reason"] for row in booked(here)] == ["stop"]
 
 
-def test_what_cannot_be_bought_back_is_tried_again_until_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_bought_back_is_tried_again_until_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
 
     class Shut:
@@ -238,7 +261,9 @@ def unsafe_balance(here: Practising) -> None:
     here.told = replace(here.told, sizing=replace(here.told.sizing, STARTING_CAPITAL=50_000.0))
 
 
-@pytest.mark.parametrize("unsafe", [unsafe_account, unsafe_trades, unsafe_volatility, unsafe_position, unsafe_balance])
+@pytest.mark.parametrize(
+    "unsafe", [unsafe_account, unsafe_trades, unsafe_volatility, unsafe_position, unsafe_balance]
+)
 def test_on_unknown_state_and_in_a_halt_nothing_is_sold_and_somebody_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, unsafe: Callable[[Practising], None]
 ) -> None:
@@ -254,7 +279,9 @@ def test_on_unknown_state_and_in_a_halt_nothing_is_sold_and_somebody_is_told(
 
 
 @pytest.mark.parametrize("broken", ["account_balance.json", "trades.csv", ".update.json"])
-def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_known(tmp_path: Path, broken: str) -> None:
+def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_known(
+    tmp_path: Path, broken: str
+) -> None:
     here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
     _to(here, 0, 30)
     here.seller().step()
@@ -264,7 +291,10 @@ def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_k
     for minute in (0, 5, 10):
         _to(here, 1, minute)
         here.seller().step()
-    assert not (here.folder / "unbooked.jsonl").exists() or len((here.folder / "unbooked.jsonl").read_text().splitlines()) == 1
+    assert (
+        not (here.folder / "unbooked.jsonl").exists()
+        or len((here.folder / "unbooked.jsonl").read_text().splitlines()) == 1
+    )
     if broken != "account_balance.json":  # that one is rebuilt from the trades by whoever finds it
         assert read_open(here.folder).spreads
         path.unlink() if before is None else path.write_text(before)
@@ -279,7 +309,13 @@ def test_a_file_of_open_spreads_that_cannot_be_read_stops_everything(tmp_path: P
     seller = here.seller()
     seller.step()
     whole = (here.folder / FILE).read_text()
-    for broken in (whole[:-20], "[]", "{}x", whole.replace('"contracts": 1', '"contracts": 0'), whole.replace("P0", "Q0", 1)):
+    for broken in (
+        whole[:-20],
+        "[]",
+        "{}x",
+        whole.replace('"contracts": 1', '"contracts": 0'),
+        whole.replace("P0", "Q0", 1),
+    ):
         (here.folder / FILE).write_text(broken)
         _to(here, 0, 120)
         with pytest.raises(UnknownState):
@@ -297,10 +333,20 @@ def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
 ) -> None:
     folder = tmp_path_factory.mktemp("fuzz")
     legs = ("SPXW240402P04980000", "SPXW240402P04975000")
-    one = OpenSpread("PUT-20240402-030", "PUT", legs, "open", 2, Decimal("1.25"), "2024-04-02 10:00", Decimal("1.45"))
+    one = OpenSpread(
+        "PUT-20240402-030",
+        "PUT",
+        legs,
+        "open",
+        2,
+        Decimal("1.25"),
+        "2024-04-02 10:00",
+        Decimal("1.45"),
+    )
     write_open(folder, OpenSpreads((one,), ("PUT-20240402-030",)))
     text = (folder / FILE).read_text()
-    where, what = data.draw(st.integers(0, len(text) - 1)), data.draw(st.text(max_size=3))
+    where = data.draw(st.integers(0, len(text) - 1))
+    what = data.draw(st.text(max_size=3))
     (folder / FILE).write_text(text[:where] + what + text[where + 1 :])
     try:
         read = read_open(folder)
@@ -311,7 +357,15 @@ def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
 
 def test_an_expired_spread_is_booked_at_the_close_of_its_day_however_late(tmp_path: Path) -> None:
     here = practising_seller(
-        tmp_path, 4, 0, "PUT", entries=(30,), stop_usd=None, stop_multiple=None, target=None, trail_from=None
+        tmp_path,
+        4,
+        0,
+        "PUT",
+        entries=(30,),
+        stop_usd=None,
+        stop_multiple=None,
+        target=None,
+        trail_from=None,
     )
     _to(here, 0, 30)
     (spread,) = here.seller().step().spreads
@@ -320,7 +374,9 @@ def test_an_expired_spread_is_booked_at_the_close_of_its_day_however_late(tmp_pa
     (row,) = booked(here)
     owed = spread.spread.settles_at(here.market.closes[date(2024, 4, 2)])
     fees = 2 * (COSTS.commission + COSTS.fee)
-    assert float(row["P/L_$"]) == pytest.approx((float(spread.credit) - owed) * 100 - fees, abs=0.01)
+    assert float(row["P/L_$"]) == pytest.approx(
+        (float(spread.credit) - owed) * 100 - fees, abs=0.01
+    )
     assert row["Exit_Time"] == "2024-04-02 16:00"
 
 
@@ -358,7 +414,11 @@ def test_nothing_is_sold_on_half_days_before_or_after_the_session(tmp_path: Path
 
 def test_costs_are_booked_per_leg_contract_and_order() -> None:
     legs = ("SPXW240402P04980000", "SPXW240402P04975000")
-    one = OpenSpread("a", "PUT", legs, "open", 3, Decimal("1.25"), "2024-04-02 10:00", Decimal("1.45"))
+    one = OpenSpread(
+        "a", "PUT", legs, "open", 3, Decimal("1.25"), "2024-04-02 10:00", Decimal("1.45")
+    )
     half = one.bought_back(SpreadFill("a.close1", 1, Decimal("-0.50"), np.datetime64("2024-04-02")))
     trade = half.booked(SpreadCosts(0.0, 0.65, 0.35), "2024-04-02 16:00", Decimal("2.00"))
-    assert trade.total == Decimal("1.25") * 300 - Decimal("0.50") * 100 - Decimal("2.00") * 200 - Decimal(2 * (3 + 1))
+    assert trade.total == Decimal("1.25") * 300 - Decimal("0.50") * 100 - Decimal(
+        "2.00"
+    ) * 200 - Decimal(2 * (3 + 1))

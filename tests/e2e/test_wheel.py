@@ -1,4 +1,6 @@
-"""What is installed from a wheel runs anywhere: configurations, checkpoint and commands come with it."""
+"""What is installed from a wheel runs anywhere: configurations, checkpoint and commands come
+with it.
+"""
 
 from __future__ import annotations
 
@@ -27,50 +29,91 @@ SMALL = (
 )
 
 
-def command(*words: str, python: str = sys.executable, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([python, "-m", "kelly_chronos", *words], cwd=folder, capture_output=True, text=True, check=False)
+def command(
+    *words: str, python: str = sys.executable, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, "-m", "kelly_chronos", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named() -> None:
     listed = command()
     assert listed.returncode == 0
-    assert [line.split(maxsplit=1) for line in listed.stdout.splitlines()] == [[n, about(m)] for n, m in COMMANDS.items()]
+    assert [line.split(maxsplit=1) for line in listed.stdout.splitlines()] == [
+        [n, about(m)] for n, m in COMMANDS.items()
+    ]
     assert all(about(module) for module in COMMANDS.values())
     wrong = command("bakctest", "symbols=[SYA]")
     assert wrong.returncode == 2
     assert wrong.stderr.splitlines() == [
-        "error: bakctest: no command of this name, perhaps backtest?; kelly-chronos alone lists them"
+        "error: bakctest: no command of this name, perhaps backtest?; kelly-chronos alone lists"
+        " them"
     ]
 
 
 def test_a_command_by_name_is_the_module_s_own() -> None:
-    here, there = (
-        command("audit", "--help"),
-        subprocess.run(
-            [sys.executable, "-m", "marketsimulator.audit", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
-        ),
+    here = command("audit", "--help")
+    there = subprocess.run(
+        [sys.executable, "-m", "marketsimulator.audit", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert here.returncode == there.returncode == 0
     assert here.stdout.splitlines()[2:] == there.stdout.splitlines()[2:] != []
 
 
 @pytest.mark.slow
-def test_a_wheel_installed_into_an_empty_environment_runs_from_another_folder(tmp_path: Path) -> None:
-    source, wheels, elsewhere = tmp_path / "source", tmp_path / "wheels", tmp_path / "elsewhere"
+def test_a_wheel_installed_into_an_empty_environment_runs_from_another_folder(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "source"
+    wheels = tmp_path / "wheels"
+    elsewhere = tmp_path / "elsewhere"
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "outputs", "logs"))
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(source)]
+    shutil.copytree(
+        ROOT,
+        source,
+        ignore=shutil.ignore_patterns(
+            ".*", "*.egg-info", "__pycache__", "build", "outputs", "logs"
+        ),
+    )
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(wheels),
+        str(source),
+    ]
     subprocess.run(build, check=True, cwd=tmp_path, env=alone)
     (wheel,) = wheels.glob("*.whl")
     with ZipFile(wheel) as held:
         names = set(held.namelist())
-    assert {"configs/backtest.yaml", "forecasting/checkpoints/small/model.safetensors", "sizing/py.typed"} <= names
+    assert {
+        "configs/backtest.yaml",
+        "forecasting/checkpoints/small/model.safetensors",
+        "sizing/py.typed",
+    } <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "outputs/"))]
     venv.create(tmp_path / "empty", with_pip=True)
     python = str(tmp_path / "empty" / "bin" / "python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True, env=alone)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True, env=alone
+    )
     site = next((tmp_path / "empty" / "lib").glob("python*/site-packages"))
-    (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")  # the libraries, not this checkout
+    (site / "libraries.pth").write_text(
+        sysconfig.get_paths()["purelib"] + "\n"
+    )  # the libraries, not this checkout
     elsewhere.mkdir()
     run = subprocess.run(
         [str(tmp_path / "empty" / "bin" / "kelly-chronos"), "backtest", *SMALL],
@@ -81,7 +124,9 @@ def test_a_wheel_installed_into_an_empty_environment_runs_from_another_folder(tm
         env=alone,
     )
     assert run.returncode == 0, run.stderr
-    assert json.loads((elsewhere / "found" / "summary.json").read_text())["forecaster"].startswith("chronos")
+    assert json.loads((elsewhere / "found" / "summary.json").read_text())["forecaster"].startswith(
+        "chronos"
+    )
     where = subprocess.run(
         [python, "-c", "import sizing.kelly; print(sizing.kelly.__file__)"],
         cwd=elsewhere,

@@ -18,7 +18,9 @@ from trainingdata.instruments import Kind
 
 @dataclass
 class Venue:
-    """Answers of a venue on loopback. faults: path → statuses (or raw bodies) that come before the real answer."""
+    """Answers of a venue on loopback. faults: path → statuses (or raw bodies) that come before
+    the real answer.
+    """
 
     now: str = "2024-03-05T17:30:20Z"
     account: dict[str, Any] = field(default_factory=dict)
@@ -31,7 +33,11 @@ class Venue:
     url: str = ""
 
     def answer(self, path: str, query: dict[str, list[str]]) -> Any:
-        plain = {"/v2/account": self.account, "/v2/positions": self.positions, "/v2/orders": self.orders}
+        plain = {
+            "/v2/account": self.account,
+            "/v2/positions": self.positions,
+            "/v2/orders": self.orders,
+        }
         if path in plain:
             return plain[path]
         if path.startswith("/v2/assets/"):
@@ -46,7 +52,10 @@ class Venue:
         """Stock hours come as two half-hours, coins as hours."""
         found: dict[str, list[dict[str, Any]]] = {}
         assert self.bars is not None
-        start, end = (np.datetime64(pd.Timestamp(query[k][0]).tz_convert("UTC").tz_localize(None)) for k in ("start", "end"))
+        start, end = (
+            np.datetime64(pd.Timestamp(query[k][0]).tz_convert("UTC").tz_localize(None))
+            for k in ("start", "end")
+        )
         for name in query["symbols"][0].split(","):
             symbol = name.replace("/", "")
             if symbol not in self.bars.symbols:
@@ -60,23 +69,36 @@ class Venue:
                     began = known - np.timedelta64(30, "m")
                 half = began + np.timedelta64(30, "m")
                 whole = coin or half == known
-                parts = [(began, o, h, low, c, v)] if whole else [(began, o, h, low, o, v / 2), (half, o, h, low, c, v / 2)]
+                parts = (
+                    [(began, o, h, low, c, v)]
+                    if whole
+                    else [(began, o, h, low, o, v / 2), (half, o, h, low, c, v / 2)]
+                )
                 rows += [p for p in parts if start <= p[0] <= end]
-            found[name] = [dict(zip("tohlcv", (f"{at}Z", *numbers), strict=True)) for at, *numbers in rows]
+            found[name] = [
+                dict(zip("tohlcv", (f"{at}Z", *numbers), strict=True)) for at, *numbers in rows
+            ]
         return found
 
 
 @pytest.fixture
 def venue(market: Bars) -> Iterator[Venue]:
     """A venue with 100,000 USD in cash that sells the synthetic market."""
-    state = Venue(bars=market, account={"cash": "100000", "non_marginable_buying_power": "100000", "multiplier": "4"})
+    state = Venue(
+        bars=market,
+        account={"cash": "100000", "non_marginable_buying_power": "100000", "multiplier": "4"},
+    )
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             state.asked.append((self.command, parts.path))
             fault = state.faults[parts.path].pop(0) if state.faults.get(parts.path) else None
-            body = fault if isinstance(fault, str) else json.dumps(state.answer(parts.path, parse_qs(parts.query)))
+            body = (
+                fault
+                if isinstance(fault, str)
+                else json.dumps(state.answer(parts.path, parse_qs(parts.query)))
+            )
             known = self.headers.get("APCA-API-KEY-ID") == "KEYKEYKEY"
             status = fault if isinstance(fault, int) else 404 if body == "null" else 200
             self.send_response(status if known else 401)

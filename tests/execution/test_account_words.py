@@ -1,4 +1,6 @@
-"""An account in the venue's words, field by field: what is there, what is missing, what makes no sense."""
+"""An account in the venue's words, field by field: what is there, what is missing, what makes
+no sense.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,9 @@ def test_short_proceeds_and_what_is_unsettled_never_buy_a_coin(
         {"symbol": f"S{k}", "qty": str(q), "current_price": str(p), "avg_entry_price": str(entry)}
         for k, (q, p, entry) in enumerate(shares)
     ]
-    facts = {"cash": str(cash)} | ({} if marginless is None else {"non_marginable_buying_power": str(marginless)})
+    facts = {"cash": str(cash)} | (
+        {} if marginless is None else {"non_marginable_buying_power": str(marginless)}
+    )
     account = read(facts, positions)
     sold = sum(-q * entry for q, _, entry in shares if q < 0)
     assert account.short_proceeds == pytest.approx(float(sold))
@@ -85,7 +89,13 @@ def test_short_proceeds_and_what_is_unsettled_never_buy_a_coin(
 
 def test_what_is_neither_stock_nor_coin_counts_where_it_is_owed() -> None:
     option = {"symbol": "SPY240920C00560000", "asset_class": "us_option", "market_value": "-120.5"}
-    pair = {"symbol": "ETHBTC", "asset_class": "crypto", "market_value": "-9.5", "qty": "1", "current_price": "1"}
+    pair = {
+        "symbol": "ETHBTC",
+        "asset_class": "crypto",
+        "market_value": "-9.5",
+        "qty": "1",
+        "current_price": "1",
+    }
     assert read(None, [option]).cash == 879.5
     assert read(None, [option, pair]).cash == 870.0
     assert read(None, [{**option, "market_value": "300"}]).cash == 1000.0
@@ -110,7 +120,9 @@ def test_what_is_neither_stock_nor_coin_counts_where_it_is_owed() -> None:
         ({"trading_blocked": None, "account_blocked": False}, (float("inf"), True, False)),
     ],
 )
-def test_what_an_account_may_do_is_what_the_venue_says(facts: dict[str, Any], expected: tuple[Any, ...]) -> None:
+def test_what_an_account_may_do_is_what_the_venue_says(
+    facts: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
     account = read(facts)
     assert (account.leverage, account.shorting, account.blocked) == expected
 
@@ -126,8 +138,14 @@ def test_a_multiplier_below_one_makes_no_sense() -> None:
         ({}, {"side": "buy", "qty": Decimal(10), "type": "market", "tif": "day"}),
         ({"side": "sell", "filled_qty": "4"}, {"side": "sell", "qty": Decimal(6)}),
         ({"filled_qty": "0"}, {"qty": Decimal(10)}),
-        ({"type": "limit", "limit_price": "5.5", "time_in_force": "gtc"}, {"type": "limit", "limit_price": 5.5, "tif": "gtc"}),
-        ({"type": "stop", "stop_price": "4"}, {"type": "stop", "stop_price": 4.0, "limit_price": None}),
+        (
+            {"type": "limit", "limit_price": "5.5", "time_in_force": "gtc"},
+            {"type": "limit", "limit_price": 5.5, "tif": "gtc"},
+        ),
+        (
+            {"type": "stop", "stop_price": "4"},
+            {"type": "stop", "stop_price": 4.0, "limit_price": None},
+        ),
         (
             {"type": "stop_limit", "stop_price": "4", "limit_price": "5"},
             {"type": "stop_limit", "stop_price": 4.0, "limit_price": 5.0},
@@ -137,24 +155,42 @@ def test_a_multiplier_below_one_makes_no_sense() -> None:
             {"type": "market", "stop_price": None, "limit_price": None},
         ),
         ({"type": "limit", "limit_price": "5", "stop_price": "4"}, {"stop_price": None}),
-        ({"type": "trailing_stop", "trail_percent": "2"}, {"type": "trailing_stop", "trail_percent": 2.0, "trail_price": None}),
-        ({"type": "trailing_stop", "trail_price": "3", "stop_price": "47"}, {"trail_price": 3.0, "stop_price": None}),
+        (
+            {"type": "trailing_stop", "trail_percent": "2"},
+            {"type": "trailing_stop", "trail_percent": 2.0, "trail_price": None},
+        ),
+        (
+            {"type": "trailing_stop", "trail_price": "3", "stop_price": "47"},
+            {"trail_price": 3.0, "stop_price": None},
+        ),
         ({"type": "market", "trail_price": "3"}, {"trail_price": None}),
         ({"type": "brand_new", "time_in_force": "brand_new"}, {"type": "market", "tif": "day"}),
         ({"symbol": "BTC/USD", "qty": "0.5"}, {"symbol": "BTCUSD", "qty": Decimal("0.5")}),
         ({"qty": None, "notional": "100"}, {"qty": Decimal(2)}),
-        ({"qty": None, "notional": "100", "type": "limit", "limit_price": "40"}, {"qty": Decimal("2.5")}),
+        (
+            {"qty": None, "notional": "100", "type": "limit", "limit_price": "40"},
+            {"qty": Decimal("2.5")},
+        ),
         ({"qty": None, "notional": "5", "symbol": "NVDA"}, {"qty": Decimal("0.1")}),
     ],
 )
-def test_what_is_left_of_an_open_order_is_read(words: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_what_is_left_of_an_open_order_is_read(
+    words: dict[str, Any], expected: dict[str, Any]
+) -> None:
     order = left(**words)
     assert order.client_order_id == "o-1"
     assert {name: getattr(order, name) for name in expected} == expected
 
 
-def test_an_order_that_is_done_or_of_something_else_is_none_and_one_without_a_price_is_named() -> None:
-    assert read(None, None, [open_order(filled_qty="10"), open_order(symbol="SPY240920C00560000")]).open_orders == ()
+def test_an_order_that_is_done_or_of_something_else_is_none_and_one_without_a_price_is_named() -> (
+    None
+):
+    assert (
+        read(
+            None, None, [open_order(filled_qty="10"), open_order(symbol="SPY240920C00560000")]
+        ).open_orders
+        == ()
+    )
     with pytest.raises(BrokerError, match="order o-1: NVDA is ordered by value and has no price"):
         read(None, None, [open_order(qty=None, notional="100")])
     with pytest.raises(BrokerError, match="qty is 'ten'"):
@@ -164,7 +200,9 @@ def test_an_order_that_is_done_or_of_something_else_is_none_and_one_without_a_pr
 def test_a_number_is_exact_and_an_instant_has_a_zone() -> None:
     assert number({"a": "0.1"}, "a") == Decimal("0.1")
     assert number({"a": -3}, "a") == Decimal(-3)
-    assert instant_of("2024-03-05T17:30:20.123456Z") == np.datetime64("2024-03-05T17:30:20.123456", "ns")
+    assert instant_of("2024-03-05T17:30:20.123456Z") == np.datetime64(
+        "2024-03-05T17:30:20.123456", "ns"
+    )
 
 
 @pytest.mark.parametrize("marginless", ["1000", "700"])

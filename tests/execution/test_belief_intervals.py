@@ -1,4 +1,6 @@
-"""What is believed is believed over the right interval: from each fill to the decision that can next change it."""
+"""What is believed is believed over the right interval: from each fill to the decision that can
+next change it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from trainingdata.sessions import shared_news, stock_grid
 from trainingdata.slow_variance import slow_variances
 
 HOUR = np.timedelta64(1, "h")
-STOCK, COIN = "SYA", "SYXUSD"
+STOCK = "SYA"
+COIN = "SYXUSD"
 
 
 class Tilted(RandomWalk):
@@ -32,7 +35,11 @@ class Tilted(RandomWalk):
         from dataclasses import replace
 
         table = super().forecast(bars, since, progress)
-        tilt = 1e-4 * (1 + table.windows.symbol)[:, None, None] * np.arange(1, table.values.shape[1] + 1)[None, :, None]
+        tilt = (
+            1e-4
+            * (1 + table.windows.symbol)[:, None, None]
+            * np.arange(1, table.values.shape[1] + 1)[None, :, None]
+        )
         return replace(table, answer=(table.values * (1 + tilt)).astype(np.float32).__getitem__)
 
 
@@ -42,22 +49,54 @@ def at(text: str) -> np.datetime64:
 
 def believed(bars: Bars, since: str, holding: Any = "next") -> Beliefs:
     rule: Any = "quantile"
-    return beliefs(Tilted(), CorrelationEstimator(), bars, at(since), rule=rule, blocks=Blocks(holding), progress=silent)
+    return beliefs(
+        Tilted(),
+        CorrelationEstimator(),
+        bars,
+        at(since),
+        rule=rule,
+        blocks=Blocks(holding),
+        progress=silent,
+    )
 
 
-def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_premium(market: Bars) -> None:
-    """The mean correlation of one symbol is the prior's: √ρ̄ of a Sharpe ratio, in the table and at a single instant."""
+def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_premium(
+    market: Bars,
+) -> None:
+    """The mean correlation of one symbol is the prior's: √ρ̄ of a Sharpe ratio, in the table
+    and at a single instant.
+    """
     s = market.symbols.index(STOCK)
     rows = market.mask[s]
     alone = Bars(
-        (market.instruments[s],), market.times[rows], market.values[s : s + 1, rows], market.mask[s : s + 1, rows], "one"
+        (market.instruments[s],),
+        market.times[rows],
+        market.values[s : s + 1, rows],
+        market.mask[s : s + 1, rows],
+        "one",
     )
     rule: Any = "quantile"
     found = []
     for within in (0.2, 0.6):
         known = CorrelationEstimator(within_stocks=within)
-        table = beliefs(RandomWalk(), known, alone, alone.times[-20], rule=rule, blocks=Blocks("next"), progress=silent)
-        single = outlook(RandomWalk(), known, alone.until(table.at[-1]), STOCK, table.at[-1], rule=rule, blocks=Blocks("next"))
+        table = beliefs(
+            RandomWalk(),
+            known,
+            alone,
+            alone.times[-20],
+            rule=rule,
+            blocks=Blocks("next"),
+            progress=silent,
+        )
+        single = outlook(
+            RandomWalk(),
+            known,
+            alone.until(table.at[-1]),
+            STOCK,
+            table.at[-1],
+            rule=rule,
+            blocks=Blocks("next"),
+        )
         assert table.premium[-1, 0] == single.premium[0]
         found.append(single.premium[0])
     assert found[1] / found[0] == pytest.approx(np.sqrt(3), rel=1e-12)
@@ -65,9 +104,13 @@ def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_prem
 
 def test_what_has_no_forecast_pulls_on_nobody() -> None:
     """Its covariance is 0, and it is known as such; a panel in one part is itself."""
-    sigma, nothing = np.array([[0.01, np.nan, 0.02]]), np.zeros((1, 3))
-    correlation, deciding = np.full((1, 3, 3), 0.5), np.array([True, False, True])
-    mu, covariance, known = block_moments(nothing, sigma, np.zeros(3), nothing, correlation, deciding, True, 4)
+    sigma = np.array([[0.01, np.nan, 0.02]])
+    nothing = np.zeros((1, 3))
+    correlation = np.full((1, 3, 3), 0.5)
+    deciding = np.array([True, False, True])
+    mu, covariance, known = block_moments(
+        nothing, sigma, np.zeros(3), nothing, correlation, deciding, True, 4
+    )
     assert known.tolist() == [True, False, True, False]
     assert mu.tolist() == [[0.0] * 4]
     pull = np.array([[0.5e-4, 0, 1e-4, 0], [0, 0, 0, 0], [1e-4, 0, 2e-4, 0], [0, 0, 0, 0]])
@@ -91,7 +134,13 @@ def without(bars: Bars, symbol: str, since: str, until: str) -> Bars:
     """The panel without a symbol's bars between two instants."""
     mask = bars.mask.copy()
     mask[bars.symbols.index(symbol), (bars.times > at(since)) & (bars.times <= at(until))] = False
-    return Bars(bars.instruments, bars.times, np.where(mask[:, :, None], bars.values, np.nan), mask, bars.source)
+    return Bars(
+        bars.instruments,
+        bars.times,
+        np.where(mask[:, :, None], bars.values, np.nan),
+        mask,
+        bars.source,
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,13 +167,19 @@ def test_the_interval_ends_at_the_next_decision_that_can_change_it(
     assert (belief.at, belief.until, belief.overnight) == (at(now), at(until), overnight)
     for s, item in enumerate(market.instruments):
         year = 8766 if item.kind is Kind.CRYPTO else 252 * 7
-        assert belief.years[0, s] == pytest.approx((elapsed(item.kind, at(until)) - elapsed(item.kind, at(now))) / year)
+        assert belief.years[0, s] == pytest.approx(
+            (elapsed(item.kind, at(until)) - elapsed(item.kind, at(now))) / year
+        )
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), holding=st.sampled_from(["next", "session"]))
-def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(market: Bars, seed: int, holding: Any) -> None:
-    """Beliefs of a history with holes, one number after another: who decides, mu and sigma, NaN before the hundredth bar."""
+def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
+    market: Bars, seed: int, holding: Any
+) -> None:
+    """Beliefs of a history with holes, one number after another: who decides, mu and sigma, NaN
+    before the hundredth bar.
+    """
     rng = np.random.default_rng(seed)
     mask = market.mask & (rng.random(market.mask.shape) < 0.97)
     mask[1, : int(rng.integers(0, len(market.times)))] = False
@@ -138,7 +193,8 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(mar
     assert len(found.at) > 40
     assert found.at[0] == since
     for t in [0, *rng.choice(len(found.at), 12, replace=False).tolist()]:
-        now, until = found.at[t], found.ends[t, 0]
+        now = found.at[t]
+        until = found.ends[t, 0]
         for s, item in enumerate(bars.instruments):
             own = np.flatnonzero((windows.symbol == s) & (windows.issued_at <= now))
             if not len(own):
@@ -148,14 +204,19 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(mar
                 continue
             last = own[np.argmax(windows.issued_at[own])]
             issued = windows.issued_at[last]
-            places = [np.array([elapsed(item.kind, when) - elapsed(item.kind, issued)]) for when in (now, until)]
+            places = [
+                np.array([elapsed(item.kind, when) - elapsed(item.kind, issued)])
+                for when in (now, until)
+            ]
             one = table.values[last][None], table.price[last : last + 1]
             mu = expected_between(*one, *places)
             year = 8766 if item.kind is Kind.CRYPTO else 252 * 7
             day = variance_until(*one, np.array([24.0]), "quantile", np.zeros(1))
             slow = slow_variances(bars, np.array([now]))[1][0, s]
             beyond = np.sqrt(day * slow * year / 24) / year
-            sigma = np.sqrt(np.diff([variance_until(*one, p, "quantile", beyond)[0] for p in places]))
+            sigma = np.sqrt(
+                np.diff([variance_until(*one, p, "quantile", beyond)[0] for p in places])
+            )
             assert found.mu[t, 0, s] == pytest.approx(mu[0], abs=1e-12, nan_ok=True)
             assert found.sigma[t, 0, s] == pytest.approx(sigma[0], abs=1e-9, nan_ok=True)
             hour = now == now.astype("datetime64[h]")
@@ -164,7 +225,9 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(mar
             assert found.deciding[t, s] == (known and trades and issued == now and sigma[0] > 0)
 
 
-def test_many_forecasts_are_read_in_parts_and_say_the_same(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_forecasts_are_read_in_parts_and_say_the_same(
+    market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = believed(market, str(market.times[-90]))
     monkeypatch.setattr(module, "PAIRS", 7 * len(market.symbols))
     parts = believed(market, str(market.times[-90]))
@@ -175,20 +238,30 @@ def test_many_forecasts_are_read_in_parts_and_say_the_same(market: Bars, monkeyp
 
 
 def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) -> None:
-    cuts = [at(text) for text in ("2024-02-26T14:00", "2024-02-29T03:10", "2024-02-29T22:00", "2024-03-06T15:30")]
+    cuts = [
+        at(text)
+        for text in ("2024-02-26T14:00", "2024-02-29T03:10", "2024-02-29T22:00", "2024-03-06T15:30")
+    ]
     whole = believed(market.until(cuts[-1]), str(cuts[0]))
     after = [cuts[0], *(cut + np.timedelta64(1, "s") for cut in cuts[1:-1])]
-    parts = [believed(market.until(end), str(begin)) for begin, end in zip(after, cuts[1:], strict=True)]
+    parts = [
+        believed(market.until(end), str(begin)) for begin, end in zip(after, cuts[1:], strict=True)
+    ]
     for found in (joined(parts), joined([joined(parts[:2]), parts[2]])):
         np.testing.assert_array_equal(found.at, whole.at)
         for now in whole.at:
-            one, other = found.of(now), whole.of(now)
+            one = found.of(now)
+            other = whole.of(now)
             assert one is not None
             assert other is not None
             np.testing.assert_array_equal(one.correlation, other.correlation)
             np.testing.assert_array_equal(one.mu, other.mu)
             np.testing.assert_array_equal(one.sigma, other.sigma)
-            assert (one.until, one.overnight, one.cuts) == (other.until, other.overnight, other.cuts)
+            assert (one.until, one.overnight, one.cuts) == (
+                other.until,
+                other.overnight,
+                other.cuts,
+            )
 
 
 def test_the_first_forecast_of_all_decides(market: Bars) -> None:
@@ -199,16 +272,26 @@ def test_the_first_forecast_of_all_decides(market: Bars) -> None:
     assert found.deciding[here, first.symbol[0]]
     alone = market.until(at("2024-03-05T17:30"))
     s = alone.symbols.index(STOCK)
-    lone = Bars(alone.instruments[s : s + 1], alone.times, alone.values[s : s + 1], alone.mask[s : s + 1], "test")
+    lone = Bars(
+        alone.instruments[s : s + 1],
+        alone.times,
+        alone.values[s : s + 1],
+        alone.mask[s : s + 1],
+        "test",
+    )
     lone = lone.between(int(np.flatnonzero(lone.mask[0])[-100]), len(lone.times))
     assert seen(lone, STOCK, "2024-03-05T17:30").deciding.all()
 
 
-def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_news(market: Bars) -> None:
+def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_news(
+    market: Bars,
+) -> None:
     now = at("2024-03-05T17:30")
     panel = market.until(now)
     belief = believed(panel, str(now)).of(now)
-    early = believed(market.until(at("2024-03-05T14:00")), "2024-03-05T14:00").of(at("2024-03-05T14:00"))
+    early = believed(market.until(at("2024-03-05T14:00")), "2024-03-05T14:00").of(
+        at("2024-03-05T14:00")
+    )
     assert belief is not None
     assert early is not None
     for one, when in ((belief, now), (early, at("2024-03-05T14:00"))):
@@ -218,7 +301,9 @@ def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_
         share = one.correlation[0][across] / plain[across]
         (news,) = shared_news(np.array([when]), np.array([one.until]))
         np.testing.assert_allclose(share, news, rtol=1e-4)
-    assert early.correlation[0][across].max() < 0.5 * belief.correlation[0][across].max(), "half an hour before the open"
+    assert early.correlation[0][across].max() < 0.5 * belief.correlation[0][across].max(), (
+        "half an hour before the open"
+    )
     assert np.diag(belief.correlation[0]) == pytest.approx(np.ones(len(market.symbols)))
 
 
@@ -230,24 +315,44 @@ def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars
     assert found.of(found.at[0] - HOUR) is None
     close = found.of(at("2024-03-05T21:00"))
     assert close is not None
-    assert [s for s, d in zip(close.symbols, close.deciding, strict=True) if d] == ["SYXUSD", "SYYUSD"]
+    assert [s for s, d in zip(close.symbols, close.deciding, strict=True) if d] == [
+        "SYXUSD",
+        "SYYUSD",
+    ]
 
 
 def seen(bars: Bars, symbol: str, now: str, holding: Any = "next") -> Any:
-    return outlook(Tilted(), CorrelationEstimator(), bars, symbol, at(now), rule="quantile", blocks=Blocks(holding))
+    return outlook(
+        Tilted(),
+        CorrelationEstimator(),
+        bars,
+        symbol,
+        at(now),
+        rule="quantile",
+        blocks=Blocks(holding),
+    )
 
 
 @pytest.mark.parametrize("holding", ["next", "session"])
 @pytest.mark.parametrize(
-    ("symbol", "now"), [(STOCK, "2024-03-05T17:30"), (STOCK, "2024-03-05T20:30"), (COIN, "2024-03-06T03:00")]
+    ("symbol", "now"),
+    [(STOCK, "2024-03-05T17:30"), (STOCK, "2024-03-05T20:30"), (COIN, "2024-03-06T03:00")],
 )
-def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(market: Bars, symbol: str, now: str, holding: Any) -> None:
+def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(
+    market: Bars, symbol: str, now: str, holding: Any
+) -> None:
     panel = market.until(at(now))
-    one, all_ = seen(panel, symbol, now, holding), believed(panel, now, holding).of(at(now))
+    one = seen(panel, symbol, now, holding)
+    all_ = believed(panel, now, holding).of(at(now))
     assert all_ is not None
     s = panel.symbols.index(symbol)
     assert one.deciding.tolist() == [name == symbol for name in panel.symbols]
-    assert (one.at, one.until, one.overnight, one.cuts) == (all_.at, all_.until, all_.overnight, False)
+    assert (one.at, one.until, one.overnight, one.cuts) == (
+        all_.at,
+        all_.until,
+        all_.overnight,
+        False,
+    )
     assert (one.mu[0, s], one.sigma[0, s], one.years[0, s]) == pytest.approx(
         (all_.mu[0, s], all_.sigma[0, s], all_.years[0, s])
     )
@@ -255,8 +360,10 @@ def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(market: Bars, symb
 
 
 def test_within_a_bar_an_outlook_covers_what_is_left_until_the_next_decision(market: Bars) -> None:
-    panel, s = market.until(at("2024-03-05T17:30")), market.symbols.index(STOCK)
-    whole, half = seen(panel, STOCK, "2024-03-05T17:30"), seen(panel, STOCK, "2024-03-05T18:00")
+    panel = market.until(at("2024-03-05T17:30"))
+    s = market.symbols.index(STOCK)
+    whole = seen(panel, STOCK, "2024-03-05T17:30")
+    half = seen(panel, STOCK, "2024-03-05T18:00")
     assert half.until == whole.until == at("2024-03-05T18:30")
     assert half.mu[0, s] == pytest.approx(whole.mu[0, s] / 2)
     assert half.sigma[0, s] ** 2 == pytest.approx(whole.sigma[0, s] ** 2 / 2)
@@ -270,7 +377,9 @@ def test_an_outlook_names_what_is_missing(market: Bars) -> None:
     with pytest.raises(NoForecast, match="ZZZ: no forecast: there are no bars of it"):
         seen(panel, "ZZZ", "2024-03-05T17:30")
     assert seen(panel, STOCK, "2024-03-05T18:29").deciding.any()
-    with pytest.raises(NoForecast, match="its last bar was known at 2024-03-05T17:30Z, and it is 2024-03-05T18:30Z"):
+    with pytest.raises(
+        NoForecast, match="its last bar was known at 2024-03-05T17:30Z, and it is 2024-03-05T18:30Z"
+    ):
         seen(panel, STOCK, "2024-03-05T18:30")
     stale = without(panel, STOCK, "2024-03-05T16:30", "2024-03-05T17:30")
     with pytest.raises(NoForecast, match="its last bar was known at 2024-03-05T16:30Z"):
@@ -285,16 +394,39 @@ def test_an_outlook_names_what_is_missing(market: Bars) -> None:
 
 def test_a_forecast_that_does_not_spread_is_none(market: Bars) -> None:
     class Certain(RandomWalk):
-        def forecast(self, bars: Bars, since: np.datetime64, progress: Any = silent) -> ForecastTable:
+        def forecast(
+            self, bars: Bars, since: np.datetime64, progress: Any = silent
+        ) -> ForecastTable:
             from dataclasses import replace
 
             table = super().forecast(bars, since, progress)
-            return replace(table, answer=(0 * table.values + table.price[:, None, None]).astype(np.float32).__getitem__)
+            return replace(
+                table,
+                answer=(0 * table.values + table.price[:, None, None])
+                .astype(np.float32)
+                .__getitem__,
+            )
 
     panel = market.until(at("2024-03-05T17:30"))
-    with pytest.raises(NoForecast, match="no forecast that spreads between 2024-03-05T17:30Z and 2024-03-05T18:30Z"):
-        outlook(Certain(), CorrelationEstimator(), panel, STOCK, panel.now, rule="quantile", blocks=Blocks("next"))
+    with pytest.raises(
+        NoForecast, match="no forecast that spreads between 2024-03-05T17:30Z and 2024-03-05T18:30Z"
+    ):
+        outlook(
+            Certain(),
+            CorrelationEstimator(),
+            panel,
+            STOCK,
+            panel.now,
+            rule="quantile",
+            blocks=Blocks("next"),
+        )
     found = beliefs(
-        Certain(), CorrelationEstimator(), panel, panel.now, rule="quantile", blocks=Blocks("next"), progress=silent
+        Certain(),
+        CorrelationEstimator(),
+        panel,
+        panel.now,
+        rule="quantile",
+        blocks=Blocks("next"),
+        progress=silent,
     )
     assert len(found.at) == 0

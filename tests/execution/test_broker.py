@@ -33,7 +33,11 @@ class Halting:
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         self.sent += orders
-        return [Fill(o.client_order_id, o.symbol, o.signed_qty, 1.0, 0.0, AT) for o in orders if o.symbol not in self.halted]
+        return [
+            Fill(o.client_order_id, o.symbol, o.signed_qty, 1.0, 0.0, AT)
+            for o in orders
+            if o.symbol not in self.halted
+        ]
 
 
 def test_reductions_go_first_and_openings_follow() -> None:

@@ -16,7 +16,13 @@ from marketsimulator.results.summary import write_results
 from marketsimulator.settings import BacktestSettings
 
 SPAN = [
-    *("start=2024-02-26", "end=2024-03-01", "data.start=2024-01-02", "data.end=2024-03-08", "symbols=[SYA,SYB,SYXUSD]"),
+    *(
+        "start=2024-02-26",
+        "end=2024-03-01",
+        "data.start=2024-01-02",
+        "data.end=2024-03-08",
+        "symbols=[SYA,SYB,SYXUSD]",
+    ),
     *("forecaster=oracle", "forecaster.calibrated=false", "trials=null"),
 ]
 
@@ -31,11 +37,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def frames(run: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    decisions, orders, fills = (pd.read_parquet(run / f"{name}.parquet") for name in ("decisions", "orders", "fills"))
+    decisions, orders, fills = (
+        pd.read_parquet(run / f"{name}.parquet") for name in ("decisions", "orders", "fills")
+    )
     return decisions, orders, fills
 
 
-def test_every_fill_leads_to_an_order_and_every_order_to_a_decision_with_its_reason(run: Path) -> None:
+def test_every_fill_leads_to_an_order_and_every_order_to_a_decision_with_its_reason(
+    run: Path,
+) -> None:
     decisions, orders, fills = frames(run)
     assert set(fills["client_order_id"]) <= set(orders["client_order_id"])
     assert len(orders) > 40
@@ -48,7 +58,14 @@ def test_every_fill_leads_to_an_order_and_every_order_to_a_decision_with_its_rea
 
 def test_what_binds_has_a_price_and_what_does_not_has_none(run: Path) -> None:
     decisions, _, _ = frames(run)
-    for limit in ("symbol_cap", "long_only", "stock_gross", "crypto_gross", "unborrowed_cash", "joint"):
+    for limit in (
+        "symbol_cap",
+        "long_only",
+        "stock_gross",
+        "crypto_gross",
+        "unborrowed_cash",
+        "joint",
+    ):
         binds = decisions["binding"].str.split("+").apply(lambda names, limit=limit: limit in names)
         assert (decisions.loc[~binds, f"shadow_{limit}"] == 0).all()
         assert (decisions.loc[binds, f"shadow_{limit}"] >= -1e-12).all()
@@ -62,7 +79,9 @@ def test_the_story_of_an_order_holds_its_numbers(run: Path) -> None:
     decisions, orders, fills = frames(run)
     order = orders.iloc[10]
     story = explain(run, order=order["client_order_id"])
-    choice = decisions[(decisions["symbol"] == order["symbol"]) & (decisions["at"] == order["at"])].iloc[0]
+    choice = decisions[
+        (decisions["symbol"] == order["symbol"]) & (decisions["at"] == order["at"])
+    ].iloc[0]
     fill = fills[fills["client_order_id"] == order["client_order_id"]].iloc[0]
     for word in (
         order["client_order_id"],
@@ -96,7 +115,10 @@ def test_the_page_lists_every_order_with_its_reason(run: Path) -> None:
     ("words", "says"),
     [
         (["--order", "nobody"], "has no order 'nobody'"),
-        (["--symbol", "SYA", "--at", "2024-02-26T03:00Z"], "SYA was not decided at 2024-02-26T03:00Z"),
+        (
+            ["--symbol", "SYA", "--at", "2024-02-26T03:00Z"],
+            "SYA was not decided at 2024-02-26T03:00Z",
+        ),
         (["--symbol", "SYA", "--at", "noon"], "--at: 'noon' is no date"),
         (["--symbol", "ZZZ"], "ZZZ was never decided"),
         ([], "give either --order or --symbol"),

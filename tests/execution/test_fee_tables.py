@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from execution.fees import DatedRate, FeeSchedule, TradingCosts, rates_on
 
-TABLES = yaml.safe_load((Path(__file__).parents[2] / "configs" / "fees" / "alpaca.yaml").read_text())
+TABLES = yaml.safe_load(
+    (Path(__file__).parents[2] / "configs" / "fees" / "alpaca.yaml").read_text()
+)
 
 
 def table(name: str) -> tuple[DatedRate, ...]:
@@ -45,7 +47,9 @@ def in_force(name: str, day: str) -> tuple[float, float]:
     ],
 )  # fmt: skip
 def test_a_sale_of_a_million_pays_the_sec_what_was_in_force_that_day(day: str, fee: str) -> None:
-    assert in_force("sec_per_dollar", day)[0] * 1_000_000 == pytest.approx(float(Decimal(fee)), abs=1e-9)
+    assert in_force("sec_per_dollar", day)[0] * 1_000_000 == pytest.approx(
+        float(Decimal(fee)), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,20 +81,29 @@ def test_the_default_tables_make_a_schedule() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 5_000), st.floats(0, 1), st.floats(0, 10)), min_size=1, max_size=6, unique_by=lambda r: r[0]
+        st.tuples(st.integers(0, 5_000), st.floats(0, 1), st.floats(0, 10)),
+        min_size=1,
+        max_size=6,
+        unique_by=lambda r: r[0],
     ),
     st.integers(-100, 6_000),
 )
-def test_the_rate_of_a_day_is_the_last_that_began_by_then(rows: list[tuple[int, float, float]], day: int) -> None:
+def test_the_rate_of_a_day_is_the_last_that_began_by_then(
+    rows: list[tuple[int, float, float]], day: int
+) -> None:
     epoch = np.datetime64("2010-01-01")
     rates = tuple(DatedRate(str(epoch + d), rate, cap) for d, rate, cap in sorted(rows))
     begun = [row for row in sorted(rows) if row[0] <= day]
     found = rates_on(rates, np.array([epoch + day]), default=0.25)
-    assert (float(found[0][0]), float(found[1][0])) == (begun[-1][1:] if begun else (0.25, float("inf")))
+    assert (float(found[0][0]), float(found[1][0])) == (
+        begun[-1][1:] if begun else (0.25, float("inf"))
+    )
 
 
 def test_a_class_pays_its_own_costs_and_a_decision_reckons_with_their_sum() -> None:
-    """1.5 + 2 basis points for a stock; 3 + 4 and the taker fee of 25 for a coin; 10 of commission for both."""
+    """1.5 + 2 basis points for a stock; 3 + 4 and the taker fee of 25 for a coin; 10 of
+    commission for both.
+    """
     costs = TradingCosts(
         stock_half_spread_bps=1.5,
         stock_slippage_bps=2.0,
@@ -103,4 +116,6 @@ def test_a_class_pays_its_own_costs_and_a_decision_reckons_with_their_sum() -> N
     assert costs.impact(crypto).tolist() == [0.5, 0.75]
     np.testing.assert_allclose(costs.half_spread(crypto), [1.5e-4, 3e-4], rtol=1e-12)
     np.testing.assert_allclose(costs.slippage(crypto), [2e-4, 4e-4], rtol=1e-12)
-    np.testing.assert_allclose(costs.expected(crypto, FeeSchedule(commission_bps=10.0)), [13.5e-4, 42e-4], rtol=1e-12)
+    np.testing.assert_allclose(
+        costs.expected(crypto, FeeSchedule(commission_bps=10.0)), [13.5e-4, 42e-4], rtol=1e-12
+    )

@@ -1,4 +1,6 @@
-"""What still waits from an earlier decision: it is replaced where it stands in the way, and reductions are not done yet."""
+"""What still waits from an earlier decision: it is replaced where it stands in the way, and
+reductions are not done yet.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Rising:
 
     name = "rising"
 
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+    def forecast(
+        self, bars: Bars, since: np.datetime64, progress: Progress = silent
+    ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
         return replace(table, answer=(table.values * 1.01).astype(np.float32).__getitem__)
 
@@ -51,7 +55,9 @@ def account(bars: Bars, *open_orders: Order, **positions: int) -> Account:
 def holder(position: float) -> Trader:
     """Holds so much of every symbol."""
     sizing = SizingSettings(strategy="fixed_fraction", position=position, band=0.0)
-    return Trader("test", Rising(), CorrelationEstimator(), sizing, Limits(), TradingCosts(), FeeSchedule())
+    return Trader(
+        "test", Rising(), CorrelationEstimator(), sizing, Limits(), TradingCosts(), FeeSchedule()
+    )
 
 
 def after(decision: Decision | None, before: Account, symbol: str) -> Decimal:
@@ -65,7 +71,12 @@ def after(decision: Decision | None, before: Account, symbol: str) -> Decimal:
 @pytest.mark.parametrize(
     ("held", "left", "position", "replaces"),
     [
-        (100, 900, 0.1, True),  # more waits than is wanted: the remainder ends, the rest is ordered anew
+        (
+            100,
+            900,
+            0.1,
+            True,
+        ),  # more waits than is wanted: the remainder ends, the rest is ordered anew
         (100, 50, 0.5, False),  # the same direction: it stays, what is missing comes on top
         (400, -300, 0.1, True),  # a reduction that waits belongs to the new order
         (400, -390, 0.5, True),
@@ -107,14 +118,18 @@ def test_a_reduction_that_is_decided_again_takes_no_second_part_of_a_ceiling(mar
 
 
 def test_a_reduction_that_waits_takes_its_part_of_the_ceilings(market: Bars) -> None:
-    """Four times equity is held, half of it is to be sold and is not sold yet: nothing may be added elsewhere."""
+    """Four times equity is held, half of it is to be sold and is not sold yet: nothing may be
+    added elsewhere.
+    """
     bars = market.until(MIDDAY)
     items = tuple(replace(i, tradable=i.symbol != "SYA") for i in bars.instruments)
     shown = replace(bars, instruments=items)
     price = account(bars).prices["SYA"]
     quantity = int(4 * 100_000 / price)
     done = holder(0.5).decide(shown, account(bars, SYA=quantity // 2))
-    open_ = holder(0.5).decide(shown, account(bars, waiting("SYA", -(quantity - quantity // 2)), SYA=quantity))
+    open_ = holder(0.5).decide(
+        shown, account(bars, waiting("SYA", -(quantity - quantity // 2)), SYA=quantity)
+    )
     assert done is not None
     assert sum(abs(c.target) for c in done.choices) > 0.9
     assert open_ is not None
@@ -122,13 +137,18 @@ def test_a_reduction_that_waits_takes_its_part_of_the_ceilings(market: Bars) -> 
 
 
 def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(market: Bars) -> None:
-    """3.2 times equity is held, 0.2 of it are to be sold: another symbol may take what is left of four, and not less."""
+    """3.2 times equity is held, 0.2 of it are to be sold: another symbol may take what is left
+    of four, and not less.
+    """
     bars = market.until(MIDDAY)
     items = tuple(replace(i, tradable=i.symbol == "SYB") for i in bars.instruments)
     price = account(bars).prices["SYA"]
-    held, sold = int(3.2 * 100_000 / price), int(0.2 * 100_000 / price)
+    held = int(3.2 * 100_000 / price)
+    sold = int(0.2 * 100_000 / price)
     before = account(bars, waiting("SYA", -sold), SYA=held)
-    decision = replace(holder(2.0), limits=Limits(symbol_cap=2.0)).decide(replace(bars, instruments=items), before)
+    decision = replace(holder(2.0), limits=Limits(symbol_cap=2.0)).decide(
+        replace(bars, instruments=items), before
+    )
     assert decision is not None
     (choice,) = decision.choices
     assert choice.target == pytest.approx(4.0 - held * price / before.equity, abs=1e-6)
@@ -143,8 +163,19 @@ def thin(bars: Bars, share: float) -> Bars:
 @pytest.fixture(scope="module")
 def carried() -> tuple[Run, BacktestSettings]:
     words = [
-        *("start=2024-02-12", "data.start=2024-01-02", "data.end=2024-03-08", "trials=null", "fills.remainder=carry"),
-        *("forecaster=oracle", "forecaster.calibrated=false", "capital=20000000", "symbols=[SYA,SYB,SYC,SYXUSD]"),
+        *(
+            "start=2024-02-12",
+            "data.start=2024-01-02",
+            "data.end=2024-03-08",
+            "trials=null",
+            "fills.remainder=carry",
+        ),
+        *(
+            "forecaster=oracle",
+            "forecaster.calibrated=false",
+            "capital=20000000",
+            "symbols=[SYA,SYB,SYC,SYXUSD]",
+        ),
     ]
     settings = BacktestSettings.of(composed("backtest", words))
     bars = thin(settings.bars(), 0.02)
@@ -153,15 +184,21 @@ def carried() -> tuple[Run, BacktestSettings]:
     return run_decider(settings, bars, first, "carried", trader), settings
 
 
-def test_a_run_that_carries_remainders_can_change_its_mind(carried: tuple[Run, BacktestSettings]) -> None:
+def test_a_run_that_carries_remainders_can_change_its_mind(
+    carried: tuple[Run, BacktestSettings],
+) -> None:
     run, _ = carried
     assert sum(len(d.cancels) for d in run.decisions) > 50
     assert run.not_filled_whole() > 100
     assert run.margin["refusals"] < 0.02 * sum(len(d.orders) for d in run.decisions)
 
 
-def test_targets_and_what_is_still_to_be_sold_stay_under_the_ceilings(carried: tuple[Run, BacktestSettings]) -> None:
-    """Gross after every instant, over the ceiling its decision had: prices move it, orders do not."""
+def test_targets_and_what_is_still_to_be_sold_stay_under_the_ceilings(
+    carried: tuple[Run, BacktestSettings],
+) -> None:
+    """Gross after every instant, over the ceiling its decision had: prices move it, orders do
+    not.
+    """
     run, _ = carried
     rows = {row.at: row for row in run.rows}
     for decision in run.decisions:

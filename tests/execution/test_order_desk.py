@@ -1,4 +1,6 @@
-"""An order's way to a venue that says this and that: how often it is asked, how long is waited, what is concluded."""
+"""An order's way to a venue that says this and that: how often it is asked, how long is waited,
+what is concluded.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ class Venue:
     """Says what it was told to, in its order; the last word again and again."""
 
     def __init__(self, **words: list[Said]) -> None:
-        self.words, self.asked = words, list[tuple[str, str, Any]]()
+        self.words = words
+        self.asked = list[tuple[str, str, Any]]()
 
     def _say(self, what: str, path: str, told: Any) -> Any:
         self.asked.append((what, path, told))
@@ -127,10 +130,22 @@ def test_a_long_refusal_is_cut() -> None:
 
 @pytest.mark.parametrize(
     "open_fate",
-    [status(500), status(504), status(422, "client_order_id must be unique"), lost(), ValueError(), {"status": "new"},
-     taken("other"), taken(state=""), {**taken(), "id": ""}, None],
-)  # fmt: skip
-def test_an_open_fate_is_looked_up_by_its_id_and_never_posted_again(open_fate: Said, caplog: pytest.LogCaptureFixture) -> None:
+    [
+        status(500),
+        status(504),
+        status(422, "client_order_id must be unique"),
+        lost(),
+        ValueError(),
+        {"status": "new"},
+        taken("other"),
+        taken(state=""),
+        {**taken(), "id": ""},
+        None,
+    ],
+)
+def test_an_open_fate_is_looked_up_by_its_id_and_never_posted_again(
+    open_fate: Said, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         answer, venue, waited = posted(open_fate, get=[taken()])
     assert answer == taken()
@@ -151,7 +166,9 @@ def test_an_open_fate_is_looked_up_by_its_id_and_never_posted_again(open_fate: S
         ([status(404), status(404), status(404), status(404), taken("other")], OutcomeUnknown),
     ],
 )
-def test_what_the_last_of_five_looks_says_is_concluded(looks: list[Said], verdict: type[Exception]) -> None:
+def test_what_the_last_of_five_looks_says_is_concluded(
+    looks: list[Said], verdict: type[Exception]
+) -> None:
     answer, venue, waited = posted(lost(), get=looks)
     assert type(answer) is verdict
     assert (venue.times("get"), waited) == (5, LOOKS)
@@ -175,7 +192,9 @@ def test_what_a_venue_does_not_know_is_none_and_what_it_refuses_is_named() -> No
     assert desk.named("o-1") == taken()
 
 
-@pytest.mark.parametrize("done", ["filled", "canceled", "expired", "rejected", "replaced", "done_for_day"])
+@pytest.mark.parametrize(
+    "done", ["filled", "canceled", "expired", "rejected", "replaced", "done_for_day"]
+)
 def test_what_is_done_is_asked_for_no_more(done: str) -> None:
     venue = Venue(get=[taken(state="new")])
     desk, waited = desk_at(venue)
@@ -221,9 +240,16 @@ def test_a_cancellation_that_is_refused_is_named() -> None:
         (BrokerSettings(url_override="http://127.0.0.1:9/"), "http://127.0.0.1:9"),
     ],
 )
-def test_a_desk_asks_the_venue_of_its_settings_with_its_keys_for_plain_answers(settings: BrokerSettings, where: str) -> None:
+def test_a_desk_asks_the_venue_of_its_settings_with_its_keys_for_plain_answers(
+    settings: BrokerSettings, where: str
+) -> None:
     client = OrderDesk(settings, KEYS, lambda _: None).client
-    assert (client._base_url, client._api_key, client._secret_key, client._use_raw_data) == (where, KEYS.key, KEYS.secret, True)
+    assert (client._base_url, client._api_key, client._secret_key, client._use_raw_data) == (
+        where,
+        KEYS.key,
+        KEYS.secret,
+        True,
+    )
 
 
 # The broker over it
@@ -235,15 +261,23 @@ NOW = np.datetime64("2024-03-05T17:30:20", "ns")
 FILLED = {"filled_qty": "10", "filled_avg_price": "5.5", "filled_at": "2024-03-05T17:30:21Z"}
 
 
-def order(name: str = "o-1", symbol: str = "NVDA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
+def order(
+    name: str = "o-1", symbol: str = "NVDA", side: Any = "buy", qty: str = "10", **more: Any
+) -> Order:
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 
-def broker_at(patience: float = 10.0, **words: list[Said]) -> tuple[AlpacaBroker, Venue, list[float], list[float]]:
+def broker_at(
+    patience: float = 10.0, **words: list[Said]
+) -> tuple[AlpacaBroker, Venue, list[float], list[float]]:
     """A broker, the venue it asks, how long it has waited, and how long it has listened."""
     told = {"open": [[]], "positions": [[]], "account": [FACTS], "clock": [CLOCK], **words}
-    venue, waited, heard = Venue(**told), list[float](), list[float]()
-    broker = AlpacaBroker(BrokerSettings(), KEYS, patience=patience, pause=waited.append, listen=heard.append)
+    venue = Venue(**told)
+    waited = list[float]()
+    heard = list[float]()
+    broker = AlpacaBroker(
+        BrokerSettings(), KEYS, patience=patience, pause=waited.append, listen=heard.append
+    )
     broker._desk.client = venue  # type: ignore[assignment]
     return broker, venue, waited, heard
 
@@ -259,7 +293,9 @@ def test_an_order_is_listened_for_longer_and_longer_until_patience_ends() -> Non
 def test_ten_seconds_are_waited_for_where_nothing_else_is_said() -> None:
     heard: list[float] = []
     broker = AlpacaBroker(BrokerSettings(), KEYS, pause=heard.append)
-    broker._desk.client = Venue(open=[[]], positions=[[]], account=[FACTS], clock=[CLOCK], post=[taken()], get=[taken()])
+    broker._desk.client = Venue(
+        open=[[]], positions=[[]], account=[FACTS], clock=[CLOCK], post=[taken()], get=[taken()]
+    )
     broker.submit([order(type="limit", limit_price=5.0)])
     assert 10.0 <= sum(heard) < 11.0
 
@@ -269,8 +305,12 @@ def test_ten_seconds_are_waited_for_where_nothing_else_is_said() -> None:
     [({}, True), ({"tif": "gtc"}, True), ({"tif": "opg"}, False), ({"tif": "cls"}, False),
      ({"type": "limit", "limit_price": 1.0}, False)],
 )  # fmt: skip
-def test_what_is_for_now_is_cancelled_when_patience_ends(kind: dict[str, Any], cancelled: bool) -> None:
-    broker, venue, _, heard = broker_at(0.0, post=[taken()], get=[taken(state="canceled")], delete=[{}])
+def test_what_is_for_now_is_cancelled_when_patience_ends(
+    kind: dict[str, Any], cancelled: bool
+) -> None:
+    broker, venue, _, heard = broker_at(
+        0.0, post=[taken()], get=[taken(state="canceled")], delete=[{}]
+    )
     broker.submit([order(**kind)])
     assert (venue.times("delete"), heard) == (int(cancelled), [])
 
@@ -278,23 +318,39 @@ def test_what_is_for_now_is_cancelled_when_patience_ends(kind: dict[str, Any], c
 def test_what_is_done_is_not_waited_for_and_a_part_counts() -> None:
     broker, venue, _, heard = broker_at(post=[taken(state="filled", **FILLED)])
     (fill,) = broker.submit([order(side="sell")])
-    assert fill == Fill("o-1", "NVDA", Decimal(-10), 5.5, 0.0, np.datetime64("2024-03-05T17:30:21", "ns"))
+    assert fill == Fill(
+        "o-1", "NVDA", Decimal(-10), 5.5, 0.0, np.datetime64("2024-03-05T17:30:21", "ns")
+    )
     assert (heard, venue.times("get")) == ([], 0)
-    part = {"filled_qty": "4", "filled_avg_price": "5", "filled_at": None, "updated_at": "2024-03-05T17:31:00Z"}
+    part = {
+        "filled_qty": "4",
+        "filled_avg_price": "5",
+        "filled_at": None,
+        "updated_at": "2024-03-05T17:31:00Z",
+    }
     broker, _, _, _ = broker_at(post=[taken(state="canceled", **part)])
     (fill,) = broker.submit([order()])
     assert (fill.qty, fill.at) == (4, np.datetime64("2024-03-05T17:31", "ns"))
 
 
 def test_of_two_orders_the_one_that_is_not_done_is_waited_for() -> None:
-    done, later = taken("o-1", "filled", **FILLED), taken("o-2", "filled", **FILLED)
+    done = taken("o-1", "filled", **FILLED)
+    later = taken("o-2", "filled", **FILLED)
     broker, _, _, heard = broker_at(post=[done, taken("o-2")], get=[taken("o-2"), later])
-    assert [f.client_order_id for f in broker.submit([order("o-1"), order("o-2")])] == ["o-1", "o-2"]
+    assert [f.client_order_id for f in broker.submit([order("o-1"), order("o-2")])] == [
+        "o-1",
+        "o-2",
+    ]
     assert heard == [0.05, 0.1]
 
 
-@pytest.mark.parametrize(("state", "warned"), [("rejected", True), ("expired", True), ("canceled", False), ("filled", False)])
-def test_what_the_venue_takes_and_then_refuses_is_logged(state: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("state", "warned"),
+    [("rejected", True), ("expired", True), ("canceled", False), ("filled", False)],
+)
+def test_what_the_venue_takes_and_then_refuses_is_logged(
+    state: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     broker, _, _, _ = broker_at(post=[taken(state=state, filled_qty="0")])
     with caplog.at_level(logging.WARNING):
         assert broker.submit([order()]) == []
@@ -322,10 +378,14 @@ def test_an_account_once_read_is_the_account_for_a_minute(monkeypatch: pytest.Mo
 
 
 def test_what_has_filled_is_held_without_asking_and_what_still_works_is_asked_for() -> None:
-    broker, venue, _, _ = broker_at(0.0, post=[taken(name, state="filled", **FILLED) for name in ("o-1", "o-3", "o-4")])
+    broker, venue, _, _ = broker_at(
+        0.0, post=[taken(name, state="filled", **FILLED) for name in ("o-1", "o-3", "o-4")]
+    )
     broker.submit([order()])
     assert broker.submit([order("o-2", side="sell", qty="11")]) == [], "10 are held"
-    assert [f.qty for f in broker.submit([order("o-3", side="sell", qty="10", reduces=True)])] == [-10]
+    assert [f.qty for f in broker.submit([order("o-3", side="sell", qty="10", reduces=True)])] == [
+        -10
+    ]
     assert [f.qty for f in broker.submit([order("o-4", side="sell", qty="11")])] == [-10]
     assert (venue.times("post"), venue.times("account")) == (3, 1)
     broker, venue, _, _ = broker_at(0.0, post=[taken()], get=[taken()], delete=[{}])
@@ -334,7 +394,9 @@ def test_what_has_filled_is_held_without_asking_and_what_still_works_is_asked_fo
     assert venue.times("account") == 2
 
 
-def test_orders_of_one_submission_that_wait_stand_beside_each_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_orders_of_one_submission_that_wait_stand_beside_each_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     bid = order("b-1", tif="gtc", type="limit", limit_price=5.0)
     offer = order("s-1", tif="gtc", side="sell", type="limit", limit_price=5.0)
     broker, venue, _, _ = broker_at(0.0, post=[taken("b-1")], get=[taken("b-1")])
@@ -348,18 +410,30 @@ def test_an_order_that_the_venue_refuses_stands_beside_none() -> None:
     offer = order("s-1", tif="gtc", side="sell", type="limit", limit_price=5.0)
     broker, venue, _, _ = broker_at(0.0, post=[status(403), taken("s-1")], get=[taken("s-1")])
     broker.submit([bid, offer])
-    assert [told["client_order_id"] for what, _, told in venue.asked if what == "post"] == ["b-1", "s-1"]
+    assert [told["client_order_id"] for what, _, told in venue.asked if what == "post"] == [
+        "b-1",
+        "s-1",
+    ]
 
 
 def fills_page(first: int, count: int) -> list[dict[str, Any]]:
     return [
-        {"id": f"a{k}", "order_id": f"order-{k % 3}", "symbol": "BTC/USD" if k % 2 else "NVDA", "qty": str(k + 1),
-         "side": "sell" if k % 5 == 0 else "buy", "price": f"{k + 0.5}", "transaction_time": f"2024-03-05T17:30:{k % 60:02}Z"}
+        {
+            "id": f"a{k}",
+            "order_id": f"order-{k % 3}",
+            "symbol": "BTC/USD" if k % 2 else "NVDA",
+            "qty": str(k + 1),
+            "side": "sell" if k % 5 == 0 else "buy",
+            "price": f"{k + 0.5}",
+            "transaction_time": f"2024-03-05T17:30:{k % 60:02}Z",
+        }
         for k in range(first, first + count)
-    ]  # fmt: skip
+    ]
 
 
-@pytest.mark.parametrize(("pages", "asked"), [([0], 1), ([99], 1), ([100, 0], 2), ([100, 100, 7], 3)])
+@pytest.mark.parametrize(
+    ("pages", "asked"), [([0], 1), ([99], 1), ([100, 0], 2), ([100, 100, 7], 3)]
+)
 def test_every_page_of_fills_is_read(pages: list[int], asked: int) -> None:
     starts = np.concatenate([[0], np.cumsum(pages)[:-1]]).tolist()
     told = [fills_page(first, count) for first, count in zip(starts, pages, strict=True)]
@@ -368,33 +442,52 @@ def test_every_page_of_fills_is_read(pages: list[int], asked: int) -> None:
     assert len(fills) == sum(pages)
     assert venue.times("fills") == asked
     queries = [told for what, _, told in venue.asked if what == "fills"]
-    assert queries[0] == {"after": "2024-03-05T17:30:20.000000000Z", "direction": "asc", "page_size": 100}
+    assert queries[0] == {
+        "after": "2024-03-05T17:30:20.000000000Z",
+        "direction": "asc",
+        "page_size": 100,
+    }
     assert [q.get("page_token") for q in queries[1:]] == ["a99", "a199"][: asked - 1]
     assert venue.times("get") == min(3, sum(pages)), "an order's name is asked for once"
     for k, fill in enumerate(fills):
         sign = -1 if k % 5 == 0 else 1
-        assert (fill.symbol, fill.qty, fill.price) == ("BTCUSD" if k % 2 else "NVDA", sign * (k + 1), k + 0.5)
+        assert (fill.symbol, fill.qty, fill.price) == (
+            "BTCUSD" if k % 2 else "NVDA",
+            sign * (k + 1),
+            k + 0.5,
+        )
         assert (fill.client_order_id, fill.fee) == ("named", 0.0)
         assert fill.at == np.datetime64(f"2024-03-05T17:30:{k % 60:02}", "ns")
 
 
 def test_fills_of_what_is_neither_stock_nor_coin_are_left_out() -> None:
     option = {**fills_page(0, 1)[0], "symbol": "SPY240920C00560000"}
-    broker, _, _, _ = broker_at(fills=[[option, *fills_page(1, 1)]], get=[{"client_order_id": "named"}])
+    broker, _, _, _ = broker_at(
+        fills=[[option, *fills_page(1, 1)]], get=[{"client_order_id": "named"}]
+    )
     assert [f.symbol for f in broker.fills_since(NOW)] == ["BTCUSD"]
 
 
 def test_legs_fill_under_the_names_that_their_order_gave_them() -> None:
     bracket = order(take_profit=9.0, stop_loss=4.0)
     legs = [{"type": "stop", "id": "leg-a"}, {"type": "limit", "id": "leg-b"}]
-    rows = [{**row, "order_id": name} for row, name in zip(fills_page(0, 3), ("id-o-1", "leg-a", "leg-b"), strict=True)]
+    rows = [
+        {**row, "order_id": name}
+        for row, name in zip(fills_page(0, 3), ("id-o-1", "leg-a", "leg-b"), strict=True)
+    ]
     broker, venue, _, _ = broker_at(post=[taken(state="filled", legs=legs, **FILLED)], fills=[rows])
     broker.submit([bracket])
     assert [f.client_order_id for f in broker.fills_since(NOW)] == ["o-1", "o-1.loss", "o-1.profit"]
     assert venue.times("get") == 0
 
 
-ASSET = {"tradable": True, "status": "active", "shortable": True, "easy_to_borrow": True, "fractionable": True}
+ASSET = {
+    "tradable": True,
+    "status": "active",
+    "shortable": True,
+    "easy_to_borrow": True,
+    "fractionable": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -402,7 +495,10 @@ ASSET = {"tradable": True, "status": "active", "shortable": True, "easy_to_borro
     [
         ({}, ("1e-9", "1e-9", True, True, True, True)),
         ({"min_trade_increment": "0.001"}, ("0.001", "0.001", True, True, True, True)),
-        ({"min_trade_increment": "0.001", "min_order_size": "0.01"}, ("0.001", "0.01", True, True, True, True)),
+        (
+            {"min_trade_increment": "0.001", "min_order_size": "0.01"},
+            ("0.001", "0.01", True, True, True, True),
+        ),
         ({"fractionable": False}, ("1", "1", True, True, True, False)),
         ({"fractionable": None}, ("1", "1", True, True, True, False)),
         ({"tradable": False}, ("1e-9", "1e-9", False, True, True, True)),
@@ -411,10 +507,14 @@ ASSET = {"tradable": True, "status": "active", "shortable": True, "easy_to_borro
         ({"easy_to_borrow": None}, ("1e-9", "1e-9", True, True, False, True)),
     ],
 )
-def test_an_asset_is_what_the_venue_says_and_no_more(changes: dict[str, Any], found: tuple[Any, ...]) -> None:
+def test_an_asset_is_what_the_venue_says_and_no_more(
+    changes: dict[str, Any], found: tuple[Any, ...]
+) -> None:
     broker, _, _, _ = broker_at(get=[{**ASSET, **changes}])
     increment, smallest, tradable, shortable, easy, fractionable = found
-    expected = Asset("NVDA", tradable, shortable, easy, fractionable, Decimal(increment), Decimal(smallest))
+    expected = Asset(
+        "NVDA", tradable, shortable, easy, fractionable, Decimal(increment), Decimal(smallest)
+    )
     assert broker.assets(["NVDA"]) == {"NVDA": expected}
 
 
@@ -429,28 +529,63 @@ def test_assets_once_asked_for_bind_what_is_sent() -> None:
     ("sent", "says"),
     [
         (order(), {}),
-        (order("o-1", "BTCUSD", qty="0.00000001", tif="gtc"),
-         {"symbol": "BTC/USD", "qty": "0.00000001", "time_in_force": "gtc"}),
-        (order(side="sell", type="limit", limit_price=5.25), {"side": "sell", "type": "limit", "limit_price": "5.25"}),
-        (order(type="stop_limit", limit_price=5.0, stop_price=4.0),
-         {"type": "stop_limit", "limit_price": "5.0", "stop_price": "4.0"}),
-        (order(type="trailing_stop", trail_price=1.5), {"type": "trailing_stop", "trail_price": "1.5"}),
-        (order(type="trailing_stop", trail_percent=2.0), {"type": "trailing_stop", "trail_percent": "2.0"}),
-        (order(type="limit", limit_price=5.0, extended_hours=True),
-         {"type": "limit", "limit_price": "5.0", "extended_hours": True}),
+        (
+            order("o-1", "BTCUSD", qty="0.00000001", tif="gtc"),
+            {"symbol": "BTC/USD", "qty": "0.00000001", "time_in_force": "gtc"},
+        ),
+        (
+            order(side="sell", type="limit", limit_price=5.25),
+            {"side": "sell", "type": "limit", "limit_price": "5.25"},
+        ),
+        (
+            order(type="stop_limit", limit_price=5.0, stop_price=4.0),
+            {"type": "stop_limit", "limit_price": "5.0", "stop_price": "4.0"},
+        ),
+        (
+            order(type="trailing_stop", trail_price=1.5),
+            {"type": "trailing_stop", "trail_price": "1.5"},
+        ),
+        (
+            order(type="trailing_stop", trail_percent=2.0),
+            {"type": "trailing_stop", "trail_percent": "2.0"},
+        ),
+        (
+            order(type="limit", limit_price=5.0, extended_hours=True),
+            {"type": "limit", "limit_price": "5.0", "extended_hours": True},
+        ),
         (order(take_profit=9.0), {"take_profit": {"limit_price": "9.0"}, "order_class": "oto"}),
         (order(stop_loss=4.0), {"stop_loss": {"stop_price": "4.0"}, "order_class": "oto"}),
-        (order(take_profit=9.0, stop_loss=4.0),
-         {"take_profit": {"limit_price": "9.0"}, "stop_loss": {"stop_price": "4.0"}, "order_class": "bracket"}),
-        (order(type="limit", limit_price=9.0, or_stop=4.0),
-         {"type": "limit", "limit_price": "9.0", "take_profit": {"limit_price": "9.0"}, "stop_loss": {"stop_price": "4.0"},
-          "order_class": "oco"}),
+        (
+            order(take_profit=9.0, stop_loss=4.0),
+            {
+                "take_profit": {"limit_price": "9.0"},
+                "stop_loss": {"stop_price": "4.0"},
+                "order_class": "bracket",
+            },
+        ),
+        (
+            order(type="limit", limit_price=9.0, or_stop=4.0),
+            {
+                "type": "limit",
+                "limit_price": "9.0",
+                "take_profit": {"limit_price": "9.0"},
+                "stop_loss": {"stop_price": "4.0"},
+                "order_class": "oco",
+            },
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_order_is_said_in_the_venues_words(sent: Order, says: dict[str, Any]) -> None:
     broker, venue, _, _ = broker_at(0.0, post=[taken()], get=[taken()], delete=[{}])
     broker.submit([sent])
-    plain = {"symbol": "NVDA", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day", "client_order_id": "o-1"}
+    plain = {
+        "symbol": "NVDA",
+        "qty": "10",
+        "side": "buy",
+        "type": "market",
+        "time_in_force": "day",
+        "client_order_id": "o-1",
+    }
     assert [told for what, _, told in venue.asked if what == "post"] == [{**plain, **says}]
 
 
@@ -463,6 +598,8 @@ def test_the_account_asks_for_open_orders_before_positions() -> None:
 
 
 def test_cancelling_ends_what_is_open_and_leaves_the_rest() -> None:
-    broker, venue, _, _ = broker_at(get=[status(404), taken("o-2"), taken("o-2", "canceled")], delete=[{}])
+    broker, venue, _, _ = broker_at(
+        get=[status(404), taken("o-2"), taken("o-2", "canceled")], delete=[{}]
+    )
     broker.cancel(["o-1", "o-2"])
     assert [path for what, path, _ in venue.asked if what == "delete"] == ["/orders/id-o-2"]

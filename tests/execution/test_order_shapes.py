@@ -1,4 +1,6 @@
-"""What an order is, to the edge of every rule; and the orders that move a book, as many and as large as they must be."""
+"""What an order is, to the edge of every rule; and the orders that move a book, as many and as
+large as they must be.
+"""
 
 from __future__ import annotations
 
@@ -88,22 +90,42 @@ def test_what_is_not_names_what_is_wrong(words: dict[str, Any], says: str) -> No
 
 @pytest.mark.parametrize(("side", "back"), [("buy", "sell"), ("sell", "buy")])
 def test_exits_go_back_what_stands_beside_goes_along(side: Any, back: str) -> None:
-    prices = {"take_profit": 6.0, "stop_loss": 5.0} if side == "buy" else {"take_profit": 5.0, "stop_loss": 6.0}
+    prices = (
+        {"take_profit": 6.0, "stop_loss": 5.0}
+        if side == "buy"
+        else {"take_profit": 5.0, "stop_loss": 6.0}
+    )
     profit, loss = order(side, tif="gtc", **prices).legs
     assert (profit.client_order_id, loss.client_order_id) == ("o-1.profit", "o-1.loss")
     for leg in (profit, loss):
-        assert (leg.symbol, leg.side, leg.qty, leg.reduces, leg.tif) == ("NVDA", back, Decimal(10), True, "gtc")
+        assert (leg.symbol, leg.side, leg.qty, leg.reduces, leg.tif) == (
+            "NVDA",
+            back,
+            Decimal(10),
+            True,
+            "gtc",
+        )
     assert (profit.type, profit.limit_price, loss.type, loss.stop_price) == (
         "limit", prices["take_profit"], "stop", prices["stop_loss"],
     )  # fmt: skip
     (beside,) = order(side, type="limit", limit_price=5.0, or_stop=4.0).legs
-    assert (beside.client_order_id, beside.side, beside.type, beside.stop_price) == ("o-1.stop", side, "stop", 4.0)
+    assert (beside.client_order_id, beside.side, beside.type, beside.stop_price) == (
+        "o-1.stop",
+        side,
+        "stop",
+        4.0,
+    )
     assert order(side).legs == ()
 
 
 def test_terms_to_their_edges() -> None:
     assert OrderTerms() == OrderTerms(smallest_fraction=1.0, largest_coin=200_000.0, room=0.05)
-    assert OrderTerms(smallest_fraction=0.0, largest_coin=0.01, room=0.0).most(instrument("BTCUSD"), 2.0) == 0.005
+    assert (
+        OrderTerms(smallest_fraction=0.0, largest_coin=0.01, room=0.0).most(
+            instrument("BTCUSD"), 2.0
+        )
+        == 0.005
+    )
     assert OrderTerms(room=0.99).room == 0.99
     for words, says in (
         ({"smallest_fraction": -0.01}, "smallest_fraction"),
@@ -121,7 +143,9 @@ def test_terms_to_their_edges() -> None:
 
 BOOK = st.lists(
     st.tuples(
-        st.sampled_from(["NVDA", "AAPL", "MSFT", "BTCUSD", "ETHUSD"]), st.integers(-9_000, 9_000), st.integers(-9_000, 9_000)
+        st.sampled_from(["NVDA", "AAPL", "MSFT", "BTCUSD", "ETHUSD"]),
+        st.integers(-9_000, 9_000),
+        st.integers(-9_000, 9_000),
     ),
     max_size=5,
     unique_by=lambda entry: entry[0],
@@ -129,8 +153,12 @@ BOOK = st.lists(
 
 
 @given(BOOK, st.floats(0.4, 20.0))
-def test_orders_move_a_book_reductions_first_and_never_through_zero(book: list[tuple[str, int, int]], most: float) -> None:
-    """Coins in thousandths, stocks whole; a part of a coin order holds `most` at most, and they add up to the change."""
+def test_orders_move_a_book_reductions_first_and_never_through_zero(
+    book: list[tuple[str, int, int]], most: float
+) -> None:
+    """Coins in thousandths, stocks whole; a part of a coin order holds `most` at most, and they
+    add up to the change.
+    """
     targets = []
     for symbol, held, target in book:
         coin = symbol.endswith("USD")
@@ -146,7 +174,9 @@ def test_orders_move_a_book_reductions_first_and_never_through_zero(book: list[t
         assert (o.reason, o.tif) == (why, "gtc" if o.symbol.endswith("USD") else "day")
         assert held * o.signed_qty < 0 if o.reduces else target * o.signed_qty > 0
         assert o.qty % item.increment == 0
-        assert float(o.qty) <= most + 0.001 * (abs(float(held - target)) / most + 1) or not o.symbol.endswith("USD")
+        assert float(o.qty) <= most + 0.001 * (
+            abs(float(held - target)) / most + 1
+        ) or not o.symbol.endswith("USD")
         assert o.client_order_id.startswith(f"k-20241001T143000Z-{o.symbol}-")
     assert ranks == sorted(ranks)
     for item, held, target, _, _ in targets:
@@ -159,12 +189,20 @@ def test_orders_move_a_book_reductions_first_and_never_through_zero(book: list[t
 
 def test_an_order_as_large_as_the_most_is_one_and_above_it_two_halves() -> None:
     coin = replace(instrument("BTCUSD"), increment=Decimal("0.001"))
-    for qty, parts in (("3.8", ["3.8"]), ("3.802", ["1.901", "1.901"]), ("7.598", ["3.799", "3.799"]), ("0.001", ["0.001"])):
+    for qty, parts in (
+        ("3.8", ["3.8"]),
+        ("3.802", ["1.901", "1.901"]),
+        ("7.598", ["3.799", "3.799"]),
+        ("0.001", ["0.001"]),
+    ):
         orders = rebalance("k", AT, [(coin, Decimal(0), Decimal(qty), 3.8, "x")])
         assert [o.qty for o in orders] == [Decimal(p) for p in parts]
     (first, second) = rebalance("k", AT, [(coin, Decimal("6.0005"), Decimal(0), 3.8, "close")])
     assert (first.qty, second.qty) == (Decimal(3), Decimal("3.0005"))
-    assert [o.client_order_id[-3:] for o in rebalance("k", AT, [(coin, Decimal(0), Decimal(9), 3.8, "x")])] == [
+    assert [
+        o.client_order_id[-3:]
+        for o in rebalance("k", AT, [(coin, Decimal(0), Decimal(9), 3.8, "x")])
+    ] == [
         "0-0",
         "1-0",
         "2-0",
@@ -173,14 +211,26 @@ def test_an_order_as_large_as_the_most_is_one_and_above_it_two_halves() -> None:
 
 def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
     waiting = (order("sell", 3), replace(order("buy", 2, "o-2"), symbol="AAPL"))
-    account = Account(100.0, {"NVDA": Decimal(10), "GONE": Decimal(0)}, {"NVDA": 5.0}, AT, open_orders=waiting)
+    account = Account(
+        100.0, {"NVDA": Decimal(10), "GONE": Decimal(0)}, {"NVDA": 5.0}, AT, open_orders=waiting
+    )
     assert account.exposure == {"NVDA": Decimal(7), "GONE": Decimal(0), "AAPL": Decimal(2)}
     assert account.equity == 150.0
     priced = account.priced({"NVDA": 9.0, "AAPL": 1.0})
     assert priced.prices == {"NVDA": 5.0, "AAPL": 1.0}
-    assert (account.unsettled, account.short_proceeds, account.leverage, account.shorting, account.blocked) == (
-        0.0, 0.0, INF, True, False,
-    )  # fmt: skip
+    assert (
+        account.unsettled,
+        account.short_proceeds,
+        account.leverage,
+        account.shorting,
+        account.blocked,
+    ) == (
+        0.0,
+        0.0,
+        INF,
+        True,
+        False,
+    )
 
 
 @given(st.integers(-(10**9), 10**9), st.decimals("-1000", "1000", places=9))

@@ -43,8 +43,11 @@ def test_reductions_come_first_then_coins_then_the_rest_by_symbol() -> None:
         ],
     )  # fmt: skip
     assert [(o.side, o.qty, o.symbol) for o in orders] == [
-        ("sell", d(6), "AAPL"), ("sell", d(1), "ETHUSD"), ("buy", d("0.1"), "BTCUSD"), ("buy", d(5), "NVDA"),
-    ]  # fmt: skip
+        ("sell", d(6), "AAPL"),
+        ("sell", d(1), "ETHUSD"),
+        ("buy", d("0.1"), "BTCUSD"),
+        ("buy", d(5), "NVDA"),
+    ]
 
 
 def test_no_order_flips_a_position() -> None:
@@ -109,14 +112,18 @@ def test_a_bound_that_one_increment_of_a_coin_exceeds_is_refused() -> None:
     bars = SyntheticMarket(start="2024-01-02", end="2024-01-05", symbols=("SYA", "SYYUSD")).bars()
     worth = 0.001 * bars.own(1)[1][:, HIGH].max()
     OrderTerms(largest_coin=worth * 1.01, room=0.0).check(bars)
-    with pytest.raises(InputError, match=r"orders.largest_coin: .* one increment of SYYUSD comes to be worth"):
+    with pytest.raises(
+        InputError, match=r"orders.largest_coin: .* one increment of SYYUSD comes to be worth"
+    ):
         OrderTerms(largest_coin=worth * 0.99, room=0.0).check(bars)
     with pytest.raises(InputError, match="one increment of SYYUSD"):
         OrderTerms(largest_coin=worth * 1.01, room=0.05).check(bars)
 
 
 def test_a_coin_worth_next_to_nothing_goes_out_in_parts_that_orders_can_be() -> None:
-    orders = rebalance("s", AT, [(BTC, Decimal(0), Decimal(5) * 10**12, OrderTerms().most(BTC, 1e-9), "x")])
+    orders = rebalance(
+        "s", AT, [(BTC, Decimal(0), Decimal(5) * 10**12, OrderTerms().most(BTC, 1e-9), "x")]
+    )
     assert sum(o.qty for o in orders) == 5 * 10**12
     assert len(orders) == 50
 
@@ -131,13 +138,20 @@ def test_quantities_are_written_exactly() -> None:
     assert str(exact(0.123)) == "0.123"
 
 
-SCHEDULE = FeeSchedule(sec_per_dollar=(DatedRate("2024-01-01", 2.78e-5), DatedRate("2025-05-14", 0.0)))
+SCHEDULE = FeeSchedule(
+    sec_per_dollar=(DatedRate("2024-01-01", 2.78e-5), DatedRate("2025-05-14", 0.0))
+)
 
 
 def test_a_rate_holds_from_its_date_until_the_next() -> None:
     days = np.array(["2023-12-31", "2024-01-01", "2025-05-13", "2025-05-14"], dtype="datetime64[D]")
     assert rates_on(SCHEDULE.sec_per_dollar, days)[0].tolist() == [0.0, 2.78e-5, 2.78e-5, 0.0]
-    assert rates_on((DatedRate("2024-01-01", 0.07),), days, default=0.065)[0].tolist() == [0.065, 0.07, 0.07, 0.07]
+    assert rates_on((DatedRate("2024-01-01", 0.07),), days, default=0.065)[0].tolist() == [
+        0.065,
+        0.07,
+        0.07,
+        0.07,
+    ]
 
 
 def test_fee_tables_and_costs_that_cannot_be_are_named() -> None:
@@ -157,7 +171,12 @@ def test_fee_tables_and_costs_that_cannot_be_are_named() -> None:
 
 def test_a_decision_reckons_with_what_a_fill_pays() -> None:
     crypto = np.array([False, True])
-    costs = TradingCosts(stock_half_spread_bps=1, stock_slippage_bps=2, crypto_half_spread_bps=3, crypto_slippage_bps=4)
+    costs = TradingCosts(
+        stock_half_spread_bps=1,
+        stock_slippage_bps=2,
+        crypto_half_spread_bps=3,
+        crypto_slippage_bps=4,
+    )
     np.testing.assert_allclose(costs.expected(crypto, FeeSchedule(commission_bps=5)), [8e-4, 37e-4])
 
 
@@ -178,8 +197,11 @@ def test_an_order_names_the_prices_its_type_needs_and_no_others() -> None:
 
 
 def test_what_a_coin_fee_left_over_is_sold_whole_and_bought_in_increments() -> None:
-    """0.09975 held after a fee of 0.00025: closing sells all of it, adding buys whole thousandths."""
-    coin, held = instrument("BTCUSD"), Decimal("0.09975")
+    """0.09975 held after a fee of 0.00025: closing sells all of it, adding buys whole
+    thousandths.
+    """
+    coin = instrument("BTCUSD")
+    held = Decimal("0.09975")
     (close,) = rebalance("k", AT, [(coin, held, Decimal(0), INF, "close")])
     (more,) = rebalance("k", AT, [(coin, held, Decimal("0.2"), INF, "more")])
     assert (close.side, close.qty, more.side, more.qty) == ("sell", held, "buy", Decimal("0.1"))
@@ -191,9 +213,14 @@ def test_what_a_coin_fee_left_over_is_sold_whole_and_bought_in_increments() -> N
     st.floats(1e5, 3e6),
     st.sampled_from([Decimal("1e-9"), Decimal("0.001")]),
 )
-def test_the_parts_of_a_huge_order_add_up_to_the_last_billionth(billionths: int, most: float, step: Decimal) -> None:
+def test_the_parts_of_a_huge_order_add_up_to_the_last_billionth(
+    billionths: int, most: float, step: Decimal
+) -> None:
     held = Decimal(billionths) * Decimal("1e-9")
-    parts = [o.qty for o in rebalance("s", AT, [(replace(BTC, increment=step), held, Decimal(0), most, "x")])]
+    parts = [
+        o.qty
+        for o in rebalance("s", AT, [(replace(BTC, increment=step), held, Decimal(0), most, "x")])
+    ]
     assert sum(parts, Decimal(0)) == held
     assert all(float(part) <= most * (1 + 1e-12) for part in parts)
     assert max(parts) - min(parts) <= 2 * step

@@ -23,7 +23,8 @@ from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 
-LAST, EARLIER = "2024-02-21T20:30", "2024-02-21T19:30"  # 15:30 and 14:30 New York
+LAST = "2024-02-21T20:30"
+EARLIER = "2024-02-21T19:30"  # 15:30 and 14:30 New York
 STOCKS = ("SYA", "SYB", "SYC")
 
 
@@ -35,7 +36,9 @@ class Silent:
     def __init__(self, *mute: str) -> None:
         self.mute = mute
 
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+    def forecast(
+        self, bars: Bars, since: np.datetime64, progress: Progress = silent
+    ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
         values = table.values.copy()
         values[np.isin(np.array(bars.symbols)[table.windows.symbol], self.mute)] = np.nan
@@ -44,7 +47,15 @@ class Silent:
 
 def trader(*mute: str, **more: object) -> Trader:
     settings_ = SizingSettings(**more)  # type: ignore[arg-type]
-    return Trader("test", Silent(*mute), CorrelationEstimator(), settings_, Limits(), TradingCosts(), FeeSchedule())
+    return Trader(
+        "test",
+        Silent(*mute),
+        CorrelationEstimator(),
+        settings_,
+        Limits(),
+        TradingCosts(),
+        FeeSchedule(),
+    )
 
 
 def holding(bars: Bars, **weights: float) -> Account:
@@ -60,7 +71,10 @@ def carried(decision: Decision | None, account: Account) -> float:
     held = dict(account.positions)
     for order in decision.orders if decision is not None else ():
         held[order.symbol] = held.get(order.symbol, Decimal(0)) + order.signed_qty
-    return sum(abs(float(q)) * account.prices[s] for s, q in held.items() if s in STOCKS) / account.equity
+    return (
+        sum(abs(float(q)) * account.prices[s] for s, q in held.items() if s in STOCKS)
+        / account.equity
+    )
 
 
 def known(market: Bars, at: str) -> Bars:
@@ -68,8 +82,12 @@ def known(market: Bars, at: str) -> Bars:
 
 
 @pytest.mark.parametrize("mute", [STOCKS, ("SYA",), ("SYB", "SYC")])
-def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(market: Bars, mute: tuple[str, ...]) -> None:
-    """2.39 times equity at 15:30: 1.96 is left, and each stock without a forecast keeps the same share."""
+def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(
+    market: Bars, mute: tuple[str, ...]
+) -> None:
+    """2.39 times equity at 15:30: 1.96 is left, and each stock without a forecast keeps the
+    same share.
+    """
     bars = known(market, LAST)
     account = holding(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
     decision = trader(*mute).decide(bars, account)
@@ -95,11 +113,15 @@ def test_what_stands_under_the_ceiling_is_left_alone(market: Bars) -> None:
     assert trader(*STOCKS).decide(bars, holding(bars, SYA=1.2, SYB=-0.7)) is None
 
 
-def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(
+    market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(self: Kelly, situation: Situation, limits: Limits) -> Allocation:
         n = len(situation.mu)
         zero = np.zeros(n)
-        problem = SizingProblem(zero, np.eye(n), zero, zero, zero, zero, np.zeros((0, n)), np.zeros(0), 0.5)
+        problem = SizingProblem(
+            zero, np.eye(n), zero, zero, zero, zero, np.zeros((0, n)), np.zeros(0), 0.5
+        )
         raise SolverFailed("it did not end", problem)
 
     monkeypatch.setattr(Kelly, "allocate", fails)
@@ -162,11 +184,15 @@ def test_no_book_passes_the_last_decision_above_the_joint_ceiling(
 
 
 @pytest.mark.parametrize("equity", [0.0, -1.0])
-def test_an_account_with_nothing_left_closes_what_nothing_sized(market: Bars, equity: float) -> None:
+def test_an_account_with_nothing_left_closes_what_nothing_sized(
+    market: Bars, equity: float
+) -> None:
     bars = known(market, LAST)
     account = holding(bars, SYA=1.2)
     worth = float(account.positions["SYA"]) * account.prices["SYA"]
-    broke = replace(account, cash=equity - worth, positions={**account.positions, "QQQ": Decimal(0)})
+    broke = replace(
+        account, cash=equity - worth, positions={**account.positions, "QQQ": Decimal(0)}
+    )
     decision = trader(*STOCKS).decide(bars, broke)
     assert decision is not None
     assert [o.signed_qty for o in decision.orders] == [-account.positions["SYA"]]
@@ -174,13 +200,17 @@ def test_an_account_with_nothing_left_closes_what_nothing_sized(market: Bars, eq
 
 @pytest.mark.parametrize("held", [0, 1])
 def test_what_still_waits_to_be_opened_is_cut_as_what_is_held(market: Bars, held: int) -> None:
-    """Twice equity is held, an own order for as much again waits: the book ends the day under 1.96."""
+    """Twice equity is held, an own order for as much again waits: the book ends the day under
+    1.96.
+    """
     bars = known(market, LAST)
     base = holding(bars, SYA=1.5)
     price = base.prices["SYB"]
     name = client_order_id("test", np.datetime64("2024-02-21T19:30", "ns"), "SYB", 0)
     waits = Order(name, "SYB", "buy", Decimal(int(150_000 / price)), "left over")
-    account = replace(base, positions={**base.positions, "SYB": Decimal(held)}, open_orders=(waits,))
+    account = replace(
+        base, positions={**base.positions, "SYB": Decimal(held)}, open_orders=(waits,)
+    )
     decision = trader(*STOCKS).decide(bars, account)
     assert decision is not None
     assert decision.cancels == (name,)

@@ -49,12 +49,16 @@ class Tilted:
     def __init__(self, basis_points: float) -> None:
         self.basis_points = basis_points
 
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+    def forecast(
+        self, bars: Bars, since: np.datetime64, progress: Progress = silent
+    ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
         steps = np.arange(1, HORIZON + 1)
         values = table.values * (1 + 1e-4 * self.basis_points * steps[None, :, None])
         told = np.full(len(table.windows), 0.3)
-        return replace(table, answer=values.astype(np.float32).__getitem__, persistence=told, skill=told)
+        return replace(
+            table, answer=values.astype(np.float32).__getitem__, persistence=told, skill=told
+        )
 
 
 class Planned(NamedTuple):
@@ -91,13 +95,22 @@ def tilted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def position(symbol: str, qty: str, price: str, **more: str) -> dict[str, str]:
     worth = str(Decimal(qty) * Decimal(price))
-    return {"symbol": symbol, "qty": qty, "current_price": price, "avg_entry_price": price, "market_value": worth, **more}
+    return {
+        "symbol": symbol,
+        "qty": qty,
+        "current_price": price,
+        "avg_entry_price": price,
+        "market_value": worth,
+        **more,
+    }
 
 
 def test_the_venues_half_hours_become_the_hours_the_model_knows(venue: Any, market: Bars) -> None:
     now = np.datetime64("2024-03-05T17:45", "ns")
     settings = BrokerSettings(url_override=venue.url)
-    bars = MarketData(settings, KEYS, "iex").bars(["SYA", "SYXUSD", "NONE"], now - np.timedelta64(30, "D"), now)
+    bars = MarketData(settings, KEYS, "iex").bars(
+        ["SYA", "SYXUSD", "NONE"], now - np.timedelta64(30, "D"), now
+    )
     assert bars.symbols == ("SYA", "SYXUSD")
     for s, symbol in enumerate(bars.symbols):
         times, values = market.until(now).own(market.symbols.index(symbol))
@@ -114,16 +127,27 @@ def test_the_account_is_read_as_the_venue_has_it(venue: Any) -> None:
         position("AAPL260116C00200000", "-1", "250"),
         position("ETHBTC", "2", "0.05", asset_class="crypto"),
     ]
-    waiting = {"client_order_id": "a-1", "side": "buy", "time_in_force": "day", "filled_qty": "0", "type": "market"}
+    waiting = {
+        "client_order_id": "a-1",
+        "side": "buy",
+        "time_in_force": "day",
+        "filled_qty": "0",
+        "type": "market",
+    }
     venue.orders = [
-        waiting | {"symbol": "SYB", "qty": "10", "filled_qty": "4", "type": "limit", "limit_price": "90"},
+        waiting
+        | {"symbol": "SYB", "qty": "10", "filled_qty": "4", "type": "limit", "limit_price": "90"},
         waiting | {"client_order_id": "a-2", "symbol": "SYX/USD", "side": "sell", "qty": "0.1"},
         waiting | {"client_order_id": "a-3", "symbol": "SYA", "qty": None, "notional": "100"},
     ]
     account = AlpacaBroker(BrokerSettings(url_override=venue.url), KEYS).account()
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
     assert account.cash == 50_000 - 250
-    assert account.exposure == {"SYA": Decimal("-98.0"), "SYXUSD": Decimal("0.4"), "SYB": Decimal(6)}
+    assert account.exposure == {
+        "SYA": Decimal("-98.0"),
+        "SYXUSD": Decimal("0.4"),
+        "SYB": Decimal(6),
+    }
     assert account.equity == 50_000 - 250 - 5_000 + 10_000
     assert account.unborrowed_cash == 30_000
 
@@ -143,7 +167,9 @@ def test_an_account_without_what_it_needs_is_refused_and_never_invented(venue: A
         account_of({"cash": "1"}, [], [], {"timestamp": "2024-03-05T17:30:20"})
 
 
-def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(venue: Any, market: Bars, tilted: None) -> None:
+def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
+    venue: Any, market: Bars, tilted: None
+) -> None:
     """One call."""
     venue.positions = [position("SYB", "300", "100")]
     venue.account["cash"] = "70000"
@@ -171,23 +197,42 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(venue:
     assert execution.get_qty("SYA", price, f"broker.url_override={venue.url}") == quantity
 
 
-def test_at_the_instant_of_a_decision_it_is_the_decision(venue: Any, market: Bars, tilted: None) -> None:
-    """Equal inputs give equal quantities in live and backtest: the trader's own choice, with one symbol deciding."""
+def test_at_the_instant_of_a_decision_it_is_the_decision(
+    venue: Any, market: Bars, tilted: None
+) -> None:
+    """Equal inputs give equal quantities in live and backtest: the trader's own choice, with
+    one symbol deciding.
+    """
     venue.now = "2024-03-05T17:30:00Z"
     known = market.until(np.datetime64("2024-03-05T17:30", "ns"))
-    lone = Bars(known.instruments[:1], known.own(0)[0], known.own(0)[1][None], np.ones((1, len(known.own(0)[0])), bool), "test")
+    lone = Bars(
+        known.instruments[:1],
+        known.own(0)[0],
+        known.own(0)[1][None],
+        np.ones((1, len(known.own(0)[0])), bool),
+        "test",
+    )
     price = float(lone.last_closes()[0])
     settings = LiveSettings.of(composed("live", []))
-    decision = settings.trader(Tilted(20.0)).decide(lone, Account(100_000.0, {}, {"SYA": price}, lone.now))
+    decision = settings.trader(Tilted(20.0)).decide(
+        lone, Account(100_000.0, {}, {"SYA": price}, lone.now)
+    )
     assert decision is not None
-    assert execution.get_qty("SYA", price, f"broker.url_override={venue.url}") == decision.choices[0].qty
+    assert (
+        execution.get_qty("SYA", price, f"broker.url_override={venue.url}")
+        == decision.choices[0].qty
+    )
 
 
 def test_between_two_decisions_the_rest_of_the_interval_counts(market: Bars) -> None:
-    """At 12:45 New York three quarters of the way from 12:30 to 13:30 are left: mu and variance in proportion."""
+    """At 12:45 New York three quarters of the way from 12:30 to 13:30 are left: mu and variance
+    in proportion.
+    """
     trader: Trader = LiveSettings.of(composed("live", [])).trader(Tilted(20.0))
     bars = market.until(np.datetime64("2024-03-05T17:30", "ns"))
-    whole, rest = (trader.outlook(bars, "SYA", np.datetime64(f"2024-03-05T17:{m}", "ns")) for m in ("30", "45"))
+    whole, rest = (
+        trader.outlook(bars, "SYA", np.datetime64(f"2024-03-05T17:{m}", "ns")) for m in ("30", "45")
+    )
     assert rest.until == whole.until == np.datetime64("2024-03-05T18:30", "ns")
     assert rest.mu[0, 0] == pytest.approx(whole.mu[0, 0] * 0.75, rel=1e-3)
     assert rest.sigma[0, 0] == pytest.approx(whole.sigma[0, 0] * np.sqrt(0.75), rel=1e-3)
@@ -199,10 +244,15 @@ def test_between_two_decisions_the_rest_of_the_interval_counts(market: Bars) -> 
 
 
 def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market: Bars) -> None:
-    """A stock beside a coin's hour: none of its variance at night, half a bar's in the half hour after the open."""
+    """A stock beside a coin's hour: none of its variance at night, half a bar's in the half
+    hour after the open.
+    """
     trader: Trader = LiveSettings.of(composed("live", [])).trader(Tilted(0.0))
-    coin, stock = market.symbols.index("SYXUSD"), market.symbols.index("SYA")
-    night, before_open, evening = (np.datetime64(f"2024-03-05T{at}", "ns") for at in ("08:00", "14:00", "20:30"))
+    coin = market.symbols.index("SYXUSD")
+    stock = market.symbols.index("SYA")
+    night, before_open, evening = (
+        np.datetime64(f"2024-03-05T{at}", "ns") for at in ("08:00", "14:00", "20:30")
+    )
     asleep, waking = (trader.outlook(market.until(at), "SYXUSD", at) for at in (night, before_open))
     assert asleep.sigma[0, stock] == 0
     bars = bar_position(market.instruments[stock].kind, np.array([waking.until, waking.at]))
@@ -216,15 +266,26 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
     assert asleep.correlation[0, stock, coin] == 0
     assert waking.correlation[0, stock, coin] == pytest.approx(plain / np.sqrt(18))
     assert np.linalg.eigvalsh(waking.correlation[0])[0] > 0
-    assert across.correlation[0, stock, coin] == trader.correlations.at(market.until(evening)).values[stock, coin]
+    assert (
+        across.correlation[0, stock, coin]
+        == trader.correlations.at(market.until(evening)).values[stock, coin]
+    )
     assert across.sigma[0, coin] == pytest.approx(asleep.sigma[0, coin] * np.sqrt(19), rel=0.25)
 
 
-def test_what_the_venue_does_not_allow_is_not_sized(venue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_venue_does_not_allow_is_not_sized(
+    venue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("forecasting.settings.ForecasterSettings.build", lambda *_: Tilted(-20.0))
     here = (f"broker.url_override={venue.url}", "sizing.holding=next", "prior.stock_sharpe=0")
     assert sized("SYA", 100.0, *here).qty < 0
-    open_to_all = {"status": "active", "tradable": True, "shortable": True, "easy_to_borrow": True, "fractionable": True}
+    open_to_all = {
+        "status": "active",
+        "tradable": True,
+        "shortable": True,
+        "easy_to_borrow": True,
+        "fractionable": True,
+    }
     venue.assets["SYA"] = {**open_to_all, "easy_to_borrow": False}
     answer = sized("SYA", 100.0, *here)
     assert answer.qty == 0
@@ -238,24 +299,31 @@ def test_a_market_that_is_shut_trades_nothing(venue: Any, tilted: None) -> None:
     answer = sized("SYA", 100.0, f"broker.url_override={venue.url}")
     assert answer.qty == 0
     assert answer.why == "its market is shut at 2024-03-05T22:00Z; nothing can be traded now"
-    assert sized("SYX/USD", 100.0, f"broker.url_override={venue.url}", "costs.crypto_slippage_bps=0").why.startswith("Enhanced")
+    assert sized(
+        "SYX/USD", 100.0, f"broker.url_override={venue.url}", "costs.crypto_slippage_bps=0"
+    ).why.startswith("Enhanced")
 
 
 def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_origins_rule_is_asked(
     venue: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = f"broker.url_override={venue.url}"
-    venue.now = "2024-03-08T20:45:00Z"  # the market's last bar is that of 16:00; the fixture's bars end before 20:30
+    # the market's last bar is that of 16:00; the fixture's bars end before 20:30
+    venue.now = "2024-03-08T20:45:00Z"
     venue.bars = venue.bars.until(np.datetime64("2024-03-07T21:00", "ns"))
     answer = sized("SYA", 100.0, here, *RAW)
     assert answer.qty == 0
-    assert answer.why.startswith("Enhanced sizing failed: SYA: no forecast: its last bar was known at 2024-03-07T21:00Z")
+    assert answer.why.startswith(
+        "Enhanced sizing failed: SYA: no forecast: its last bar was known at 2024-03-07T21:00Z"
+    )
     assert answer.why.endswith("no new risk")
     with caplog.at_level(logging.INFO):
         answer = sized("SYA", 100.0, here, *RAW, "sizing.fallback=legacy")
     assert answer.qty == 600
     assert "Legacy sizing" in answer.why
-    assert {"SYA: Enhanced sizing failed: no forecast", "SYA: Legacy sizing"} <= set(caplog.messages)
+    assert {"SYA: Enhanced sizing failed: no forecast", "SYA: Legacy sizing"} <= set(
+        caplog.messages
+    )
     venue.faults["/v2/stocks/bars"] = [403]
     assert "refused (403)" in sized("SYA", 100.0, here, *RAW).why
 
@@ -263,11 +331,15 @@ def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_origins_rule_i
 def test_a_solver_that_fails_takes_no_new_risk_and_leaves_its_problem(
     venue: Any, tilted: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4)))
+    monkeypatch.setattr(
+        "sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4))
+    )
     monkeypatch.chdir(tmp_path)
     answer = sized("SYA", 100.0, f"broker.url_override={venue.url}")
     assert answer.qty == 0
-    assert answer.why.startswith("Enhanced sizing failed: the sizing problem of 1 symbols was not solved")
+    assert answer.why.startswith(
+        "Enhanced sizing failed: the sizing problem of 1 symbols was not solved"
+    )
     assert answer.unsolved is not None
     kept = SizingProblem.read(keep_unsolved(answer.unsolved))
     assert kept.solve()[0] == SOLVED
@@ -277,18 +349,25 @@ def test_bars_may_come_from_files_and_what_they_lack_is_no_forecast(
     venue: Any, real_like: Path, market: Bars, tmp_path: Path
 ) -> None:
     here = (f"broker.url_override={venue.url}", f"data.dir=[{real_like}]")
-    assert sized("SYA", 100.0, *here, *RAW).why.startswith("Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp")
+    assert sized("SYA", 100.0, *here, *RAW).why.startswith(
+        "Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp"
+    )
     assert not any("bars" in path for _, path in venue.asked)
     venue.positions = [position("SYB", "10", "50")]
     assert sized("SYA", 100.0, *here, *RAW).why.startswith("Enhanced Kelly sizing")
-    assert "no forecast: there are no bars of it" in sized("SYC", 100.0, *here, *RAW, "symbols=[SYA]").why
+    assert (
+        "no forecast: there are no bars of it"
+        in sized("SYC", 100.0, *here, *RAW, "symbols=[SYA]").why
+    )
     venue.positions = []
     assert "no forecast: no file of SYC" in sized("SYC", 100.0, *here, *RAW).why
     with pytest.raises(DataError, match="is no folder"):
         sized("SYA", 100.0, here[0], *RAW, f"data.dir=[{tmp_path / 'nowhere'}]")
 
 
-def test_the_environment_chooses_the_origins_rule_and_the_leverage(venue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_chooses_the_origins_rule_and_the_leverage(
+    venue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = f"broker.url_override={venue.url}"
     monkeypatch.setenv("USE_ENHANCED_KELLY_SIZING", "false")
     monkeypatch.setenv("RISK_MULTIPLIER", "0.2")
@@ -297,7 +376,11 @@ def test_the_environment_chooses_the_origins_rule_and_the_leverage(venue: Any, m
     assert sized("SYA", 100.0, here, *RAW).qty == 200
     venue.account["multiplier"] = "1"
     assert sized("SYA", 100.0, here, *RAW).qty == 100
-    wrong = {"RISK_MULTIPLIER": "lots", "MAX_INTRADAY_LEVERAGE": "-4", "USE_ENHANCED_KELLY_SIZING": "maybe"}
+    wrong = {
+        "RISK_MULTIPLIER": "lots",
+        "MAX_INTRADAY_LEVERAGE": "-4",
+        "USE_ENHANCED_KELLY_SIZING": "maybe",
+    }
     for name, value in wrong.items():
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
@@ -342,24 +425,44 @@ def test_an_address_that_cannot_be_is_refused(url: str, says: str) -> None:
 
 
 def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    known = {"PATH": "", "HOME": str(cwd), "APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, **environment}
+    known = {
+        "PATH": "",
+        "HOME": str(cwd),
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        **environment,
+    }
     command = [sys.executable, "-m", "execution.quantity", *words]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=known, check=False)
 
 
 def test_the_command_answers_in_words_and_in_json_and_logs(venue: Any, tmp_path: Path) -> None:
     here = f"broker.url_override={venue.url}"
-    done = run("SYA", "100", "--json", here, *RAW, cwd=tmp_path, USE_ENHANCED_KELLY_SIZING="false", RISK_MULTIPLIER="0.2")
+    done = run(
+        "SYA",
+        "100",
+        "--json",
+        here,
+        *RAW,
+        cwd=tmp_path,
+        USE_ENHANCED_KELLY_SIZING="false",
+        RISK_MULTIPLIER="0.2",
+    )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["symbol"], answer["qty"]) == ("SYA", 400)
     assert answer["why"].startswith("Legacy sizing; forecast +0.0 bp")
     assert "Legacy sizing" in next((tmp_path / "logs").iterdir()).read_text()
     words = run("SYA", "100", here, *RAW, cwd=tmp_path)
-    said = r"SYA \+[1-9]\d+: Enhanced Kelly sizing with 4\.0x leverage; forecast \+0\.0 bp, .*premium \+\d+\.\d bp"
+    said = (
+        r"SYA \+[1-9]\d+: Enhanced Kelly sizing with 4\.0x leverage; forecast \+0\.0 bp, .*premium"
+        r" \+\d+\.\d bp"
+    )
     assert re.match(said, words.stdout)
     none = run("SYA", "100", here, *RAW, "prior.stock_sharpe=0", cwd=tmp_path)
-    assert none.stdout.startswith("SYA +0: Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp")
+    assert none.stdout.startswith(
+        "SYA +0: Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp"
+    )
 
 
 @pytest.mark.parametrize(
@@ -372,7 +475,11 @@ def test_the_command_answers_in_words_and_in_json_and_logs(venue: Any, tmp_path:
         (["SYA", "5", "oops"], {}, "'oops' is no flag"),
         (["SYA", "5", "sizing.fraction=2"], {}, "sizing.fraction: 2.0 is outside"),
         (["SYA", "5"], {"APCA_API_KEY_ID": ""}, "APCA_API_KEY_ID: not set"),
-        (["SYA", "5", "broker.url_override=http://127.0.0.1:9", "broker.attempts=1"], {}, "no answer"),
+        (
+            ["SYA", "5", "broker.url_override=http://127.0.0.1:9", "broker.attempts=1"],
+            {},
+            "no answer",
+        ),
         (["SYA", "5"], {"RISK_MULTIPLIER": "lots"}, "sizing.risk_multiplier"),
     ],
 )
@@ -390,4 +497,6 @@ def test_wrong_words_are_one_line_and_exit_code_2(
 def test_no_bars_at_all_says_so(venue: Any) -> None:
     settings = BrokerSettings(url_override=venue.url)
     with pytest.raises(DataError, match="the venue has no bar between"):
-        MarketData(settings, KEYS, "iex").bars(["ZZZ"], *(np.datetime64(f"2024-0{m}-05T17:45", "ns") for m in (2, 3)))
+        MarketData(settings, KEYS, "iex").bars(
+            ["ZZZ"], *(np.datetime64(f"2024-0{m}-05T17:45", "ns") for m in (2, 3))
+        )

@@ -21,7 +21,9 @@ STOP = {"type": "stop", "stop_price": 100.0}
 TRAIL = {"type": "trailing_stop", "trail_price": 1.0}
 
 
-def order(symbol: str = "NVDA", side: Any = "buy", qty: str = "10", name: str = "o-1", **more: Any) -> Order:
+def order(
+    symbol: str = "NVDA", side: Any = "buy", qty: str = "10", name: str = "o-1", **more: Any
+) -> Order:
     more.setdefault("tif", "gtc" if symbol.endswith("USD") else "day")
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
@@ -46,17 +48,30 @@ def asset(symbol: str = "NVDA", **changes: Any) -> Asset:
         *((order("BTCUSD", tif=tif, **kind), "") for tif in ("gtc", "ioc") for kind in ({}, LIMIT)),
         (order("BTCUSD", type="stop_limit", stop_price=1.0, limit_price=1.0), ""),
         *((order("BTCUSD", tif=tif), "coins take") for tif in ("day", "fok", "opg", "cls")),
-        *((order("BTCUSD", **kind), "coins take") for kind in (STOP, TRAIL, EXITS, {"extended_hours": True})),
+        *(
+            (order("BTCUSD", **kind), "coins take")
+            for kind in (STOP, TRAIL, EXITS, {"extended_hours": True})
+        ),
         (order(qty="1.5"), ""),
-        *((order(qty="1.5", tif=tif), "day orders only") for tif in ("gtc", "ioc", "fok", "opg", "cls")),
+        *(
+            (order(qty="1.5", tif=tif), "day orders only")
+            for tif in ("gtc", "ioc", "fok", "opg", "cls")
+        ),
         (order(qty="3", tif="gtc"), ""),
         (order(qty="1.5", **EXITS), "in whole shares"),
         (order(qty="1", **EXITS), ""),
         *((order(tif=tif, extended_hours=True, **LIMIT), "") for tif in ("day", "gtc")),
-        *((order(tif=tif, extended_hours=True, **LIMIT), "regular hours") for tif in ("ioc", "fok", "opg", "cls")),
+        *(
+            (order(tif=tif, extended_hours=True, **LIMIT), "regular hours")
+            for tif in ("ioc", "fok", "opg", "cls")
+        ),
         *((order(extended_hours=True, **kind), "regular hours") for kind in ({}, STOP)),
         *((order(tif=tif, **kind), "") for tif in ("opg", "cls") for kind in ({}, LIMIT)),
-        *((order(tif=tif, **kind), "closing print") for tif in ("opg", "cls") for kind in (STOP, TRAIL)),
+        *(
+            (order(tif=tif, **kind), "closing print")
+            for tif in ("opg", "cls")
+            for kind in (STOP, TRAIL)
+        ),
         *((order(tif=tif, **TRAIL), "") for tif in ("day", "gtc")),
         *((order(tif=tif, **TRAIL), "trailing stops") for tif in ("ioc", "fok")),
         *((order(tif=tif, **EXITS), "") for tif in ("day", "gtc")),
@@ -74,7 +89,10 @@ def test_a_shape_is_taken_or_named(given_order: Order, says: str) -> None:
         (order(), {}, ""),
         (order(), {"tradable": False}, "not tradable"),
         (order(side="sell"), {}, ""),
-        *((order(side="sell"), {name: False}, "sold short") for name in ("shortable", "easy_to_borrow")),
+        *(
+            (order(side="sell"), {name: False}, "sold short")
+            for name in ("shortable", "easy_to_borrow")
+        ),
         (order(side="sell", reduces=True), {"shortable": False, "easy_to_borrow": False}, ""),
         (order(side="buy"), {"shortable": False, "easy_to_borrow": False}, ""),
         (order("BTCUSD", side="sell"), {"shortable": False, "easy_to_borrow": False}, ""),
@@ -89,7 +107,9 @@ def test_a_shape_is_taken_or_named(given_order: Order, says: str) -> None:
         (order(qty="0.005"), {"smallest": Decimal("0.005")}, ""),
     ],
 )
-def test_what_an_asset_allows_is_taken_and_the_rest_named(given_order: Order, facts: dict[str, Any], says: str) -> None:
+def test_what_an_asset_allows_is_taken_and_the_rest_named(
+    given_order: Order, facts: dict[str, Any], says: str
+) -> None:
     found = refusal(given_order, asset(given_order.symbol, **facts))
     assert says in found
     assert bool(found) is bool(says)
@@ -130,18 +150,36 @@ def offer(price: float, **more: Any) -> Order:
         (order(side="sell", **STOP), account(BID), ""),
         (offer(150.0), account(order(name="m-1")), "a wash trade"),
         (order(side="sell", qty="10"), account(NVDA="10"), ""),
-        (order(side="sell", qty="11"), account(NVDA="10"), "10 of 10 may be closed; no order goes through 0"),
+        (
+            order(side="sell", qty="11"),
+            account(NVDA="10"),
+            "10 of 10 may be closed; no order goes through 0",
+        ),
         (order(qty="10"), account(NVDA="-10"), ""),
         (order(qty="11"), account(NVDA="-10"), "10 of -10 may be closed"),
         (order(qty="11"), account(NVDA="10"), ""),
         (offer(120.0, qty="6"), account(offer(110.0, qty="4", name="m-1"), NVDA="10"), ""),
-        (offer(120.0, qty="7"), account(offer(110.0, qty="4", name="m-1"), NVDA="10"), "6 of 10 may be closed"),
-        (offer(120.0, qty="7"), account(order("AAPL", side="sell", name="m-1"), NVDA="10", AAPL="10"), ""),
+        (
+            offer(120.0, qty="7"),
+            account(offer(110.0, qty="4", name="m-1"), NVDA="10"),
+            "6 of 10 may be closed",
+        ),
+        (
+            offer(120.0, qty="7"),
+            account(order("AAPL", side="sell", name="m-1"), NVDA="10", AAPL="10"),
+            "",
+        ),
         (offer(120.0, qty="10"), account(BID, NVDA="10"), ""),
-        (offer(120.0, qty="1"), account(offer(110.0, qty="14", name="m-1"), NVDA="10"), "0 of 10 may be closed"),
+        (
+            offer(120.0, qty="1"),
+            account(offer(110.0, qty="14", name="m-1"), NVDA="10"),
+            "0 of 10 may be closed",
+        ),
     ],
 )
-def test_beside_an_account_an_order_is_taken_or_named(given_order: Order, state: Account, says: str) -> None:
+def test_beside_an_account_an_order_is_taken_or_named(
+    given_order: Order, state: Account, says: str
+) -> None:
     found = refusal(given_order, None, state)
     assert says in found
     assert bool(found) is bool(says)
@@ -154,11 +192,23 @@ def test_what_an_order_is_worth_is_a_setting() -> None:
     assert refusal(order("BTCUSD", qty="0.002"), None, account(), terms) == ""
 
 
-@given(st.sampled_from(["buy", "sell"]), st.integers(1, 30), st.integers(-20, 20), st.integers(80, 120), st.integers(80, 120))
+@given(
+    st.sampled_from(["buy", "sell"]),
+    st.integers(1, 30),
+    st.integers(-20, 20),
+    st.integers(80, 120),
+    st.integers(80, 120),
+)
 def test_no_order_that_is_taken_goes_through_zero_or_meets_our_own(
     side: Any, qty: int, held: int, price: int, own: int
 ) -> None:
-    mine = order(name="m-1", tif="gtc", side="sell" if side == "buy" else "buy", type="limit", limit_price=float(own))
+    mine = order(
+        name="m-1",
+        tif="gtc",
+        side="sell" if side == "buy" else "buy",
+        type="limit",
+        limit_price=float(own),
+    )
     sent = order(side=side, qty=str(qty), type="limit", limit_price=float(price))
     found = refusal(sent, None, account(mine, NVDA=str(held)))
     meets = price >= own if side == "buy" else price <= own

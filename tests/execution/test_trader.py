@@ -30,7 +30,8 @@ from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import Kind
 from trainingdata.sessions import is_decision
 
-COSTS, FEES = TradingCosts(), FeeSchedule()
+COSTS = TradingCosts()
+FEES = FeeSchedule()
 
 
 class Tilted:
@@ -41,7 +42,9 @@ class Tilted:
     def __init__(self, **basis_points: float) -> None:
         self.basis_points = basis_points
 
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+    def forecast(
+        self, bars: Bars, since: np.datetime64, progress: Progress = silent
+    ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
         tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
         steps = np.arange(1, HORIZON + 1)
@@ -51,12 +54,21 @@ class Tilted:
 
 def trader(limits: Limits | None = None, **basis_points: float) -> Trader:
     """One that looks as far as the next decision and believes in no premium."""
-    base = Tilted(**basis_points), CorrelationEstimator(), SizingSettings(holding="next"), limits or Limits(), COSTS, FEES
+    base = (
+        Tilted(**basis_points),
+        CorrelationEstimator(),
+        SizingSettings(holding="next"),
+        limits or Limits(),
+        COSTS,
+        FEES,
+    )
     return Trader("test", *base, prior=PriorSettings(stock_sharpe=0.0))
 
 
 def account(bars: Bars, cash: float = 100_000.0, **positions: float) -> Account:
-    prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True) if np.isfinite(p)}
+    prices = {
+        s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True) if np.isfinite(p)
+    }
     return Account(cash, {s: Decimal(repr(q)) for s, q in positions.items()}, prices, bars.now)
 
 
@@ -64,7 +76,10 @@ def known(bars: Bars, text: str) -> Bars:
     return bars.until(np.datetime64(text, "ns"))
 
 
-MIDDAY, LAST, CLOSE, NIGHT = "2024-03-05T17:30", "2024-03-05T20:30", "2024-03-05T21:00", "2024-03-06T03:00"
+MIDDAY = "2024-03-05T17:30"
+LAST = "2024-03-05T20:30"
+CLOSE = "2024-03-05T21:00"
+NIGHT = "2024-03-06T03:00"
 
 
 def decided(bars: Bars, at: str, who: Trader, held: Account | None = None) -> Decision:
@@ -74,7 +89,9 @@ def decided(bars: Bars, at: str, who: Trader, held: Account | None = None) -> De
     return answer
 
 
-def test_stocks_decide_by_day_coins_every_full_hour_and_nobody_decides_for_a_shut_market(market: Bars) -> None:
+def test_stocks_decide_by_day_coins_every_full_hour_and_nobody_decides_for_a_shut_market(
+    market: Bars,
+) -> None:
     def symbols(at: str) -> set[str]:
         panel = known(market, at)
         return {s for s, d in zip(panel.symbols, deciding_symbols(panel), strict=True) if d}
@@ -96,7 +113,11 @@ def test_the_sign_of_the_forecast_reaches_the_side_of_the_order(market: Bars) ->
 
 
 def test_no_edge_no_orders(market: Bars) -> None:
-    costless = replace(trader(), costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule(crypto_tiers=(CryptoTier(0, 0, 0),)))
+    costless = replace(
+        trader(),
+        costs=TradingCosts(0, 0, 0, 0, 0, 0),
+        fees=FeeSchedule(crypto_tiers=(CryptoTier(0, 0, 0),)),
+    )
     for at in (MIDDAY, LAST, NIGHT):
         for who in (trader(), costless):
             decision = decided(market, at, who)
@@ -114,7 +135,8 @@ def test_an_edge_below_its_cost_is_no_order_and_says_so(market: Bars) -> None:
 
 def test_the_interval_at_the_last_decision_holds_the_night(market: Bars) -> None:
     """Periods are in the value. The last decision's deviation is that of two own bars."""
-    midday, last = decided(market, MIDDAY, trader(SYA=5.0)), decided(market, LAST, trader(SYA=5.0))
+    midday = decided(market, MIDDAY, trader(SYA=5.0))
+    last = decided(market, LAST, trader(SYA=5.0))
     assert midday.until - midday.at == np.timedelta64(1, "h")
     assert last.until == np.datetime64("2024-03-06T15:30", "ns")
     panel = known(market, LAST)
@@ -131,9 +153,13 @@ def test_the_book_is_cut_to_the_overnight_ceiling_at_the_last_decision(market: B
     prices = account(panel).prices
     shares = {s: float(int(120_000 / prices[s])) for s in ("SYA", "SYB", "SYC")}
     heavy = account(panel, cash=100_000 - sum(q * prices[s] for s, q in shares.items()), **shares)
-    decision = decided(market, LAST, trader(Limits(symbol_cap=1.5), SYA=40.0, SYB=40.0, SYC=40.0), heavy)
+    decision = decided(
+        market, LAST, trader(Limits(symbol_cap=1.5), SYA=40.0, SYB=40.0, SYC=40.0), heavy
+    )
     assert decision.stock_ceiling == pytest.approx(1.96)
-    after = sum(abs(float(heavy.positions[c.symbol] + c.qty)) * prices[c.symbol] for c in decision.choices)
+    after = sum(
+        abs(float(heavy.positions[c.symbol] + c.qty)) * prices[c.symbol] for c in decision.choices
+    )
     assert after <= 1.96 * decision.equity
     assert after > 1.9 * decision.equity
     assert all(o.side == "sell" for o in decision.orders)
@@ -145,7 +171,9 @@ def test_what_is_fixed_counts_for_the_joint_ceiling(market: Bars) -> None:
     coins = account(panel, cash=10_000.0, SYXUSD=round(90_000 / price, 3))
     decision = decided(market, MIDDAY, trader(SYA=50.0, SYB=-50.0, SYC=50.0), coins)
     gross = sum(abs(c.target) for c in decision.choices)
-    assert gross == pytest.approx(4.0 * (1 - round(90_000 / price, 3) * price / decision.equity), rel=1e-4)
+    assert gross == pytest.approx(
+        4.0 * (1 - round(90_000 / price, 3) * price / decision.equity), rel=1e-4
+    )
     assert any("joint" in c.bound_by for c in decision.choices)
 
 
@@ -175,25 +203,36 @@ def test_a_missing_bar_leaves_its_symbol_fixed(market: Bars) -> None:
     assert {c.symbol for c in decision.choices} == {"SYB", "SYC"}
 
 
-def test_later_bars_change_no_decision(market: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]) -> None:
+def test_later_bars_change_no_decision(
+    market: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]
+) -> None:
     """No decision sees what comes after it."""
     cut = np.datetime64(MIDDAY, "ns")
     altered = scrambled_after(market, cut)
     since = market.times[-400]
     here, there = (trader(SYA=5.0, SYXUSD=60.0).over(b, since) for b in (market, altered))
     for now in market.times[(market.times >= since) & (market.times <= cut)]:
-        a, b = market.until(now), altered.until(now)
+        a = market.until(now)
+        b = altered.until(now)
         assert here.decide(a, account(a)) == there.decide(b, account(b))
 
 
 def test_a_prepared_trader_decides_as_one_that_has_only_the_bars(market: Bars) -> None:
-    """The backtest is the live system: tables over a history answer what the bars up to now would."""
-    free = {"costs": TradingCosts(0, 0, 0, 0, 0, 0), "fees": FeeSchedule(crypto_tiers=(CryptoTier(0, 0, 0),))}
+    """The backtest is the live system: tables over a history answer what the bars up to now
+    would.
+    """
+    free = {
+        "costs": TradingCosts(0, 0, 0, 0, 0, 0),
+        "fees": FeeSchedule(crypto_tiers=(CryptoTier(0, 0, 0),)),
+    }
     plain = replace(trader(SYA=0.3, SYB=-0.2, SYXUSD=0.15, SYYUSD=0.1), **free)
     prepared = plain.over(market, market.times[-300])
     for now in market.times[-300::5]:
         panel = market.until(now)
-        for held in (account(panel), account(panel, cash=60_000.0, SYA=150.0, SYC=-80.0, SYXUSD=2.5)):
+        for held in (
+            account(panel),
+            account(panel, cash=60_000.0, SYA=150.0, SYC=-80.0, SYXUSD=2.5),
+        ):
             assert plain.decide(panel, held) == prepared.decide(panel, held)
 
 
@@ -203,19 +242,37 @@ def test_one_deciding_symbol_gets_what_get_qty_says(market: Bars) -> None:
     only = panel.symbols.index("SYXUSD")
     mask = panel.mask.copy()
     mask[[s for s in range(len(panel.symbols)) if s != only], -1] = False
-    lone = Bars(panel.instruments, panel.times, np.where(mask[:, :, None], panel.values, np.nan), mask, "test")
+    lone = Bars(
+        panel.instruments,
+        panel.times,
+        np.where(mask[:, :, None], panel.values, np.nan),
+        mask,
+        "test",
+    )
     for tilt in (40.0, 60.0, 90.0, -90.0):
-        held = account(lone, cash=70_000.0, SYXUSD=round(30_000 / account(lone).prices["SYXUSD"], 3))
+        held = account(
+            lone, cash=70_000.0, SYXUSD=round(30_000 / account(lone).prices["SYXUSD"], 3)
+        )
         decision = trader(SYXUSD=tilt).decide(lone, held)
         assert decision is not None
         choice = decision.choices[0]
-        beliefs = Moments(("SYXUSD",), np.array([choice.mu]), np.array([choice.sigma]), decision.at, decision.until)
-        quantity = get_qty("SYXUSD", held.prices["SYXUSD"], account=held, moments=beliefs, cost=choice.cost)
+        beliefs = Moments(
+            ("SYXUSD",),
+            np.array([choice.mu]),
+            np.array([choice.sigma]),
+            decision.at,
+            decision.until,
+        )
+        quantity = get_qty(
+            "SYXUSD", held.prices["SYXUSD"], account=held, moments=beliefs, cost=choice.cost
+        )
         assert quantity == choice.qty
 
 
 def allowing(bars: Bars, symbol: str, **flags: bool) -> Bars:
-    items = tuple(replace(item, **flags) if item.symbol == symbol else item for item in bars.instruments)
+    items = tuple(
+        replace(item, **flags) if item.symbol == symbol else item for item in bars.instruments
+    )
     return replace(bars, instruments=items)
 
 
@@ -318,14 +375,34 @@ def test_limits_hold_for_any_forecast_account_and_time(
     for choice in decision.choices:
         after[choice.symbol] += choice.qty
         assert abs(choice.target) <= 0.6
-    stock = sum(abs(float(q)) * prices[s] for s, q in after.items() if not s.endswith("USD")) / held.equity
+    stock = (
+        sum(abs(float(q)) * prices[s] for s, q in after.items() if not s.endswith("USD"))
+        / held.equity
+    )
     coins = sum(float(q) * prices[s] for s, q in after.items() if s.endswith("USD")) / held.equity
-    before_stock = sum(abs(float(q)) * prices[s] for s, q in held.positions.items() if not s.endswith("USD")) / held.equity
-    before_coins = sum(float(q) * prices[s] for s, q in held.positions.items() if s.endswith("USD")) / held.equity
+    before_stock = (
+        sum(abs(float(q)) * prices[s] for s, q in held.positions.items() if not s.endswith("USD"))
+        / held.equity
+    )
+    before_coins = (
+        sum(float(q) * prices[s] for s, q in held.positions.items() if s.endswith("USD"))
+        / held.equity
+    )
     stock_fixed = not is_decision(Kind.STOCK, np.array([panel.now]))[0]
     ceiling = decision.stock_ceiling
     if stock_fixed:
-        assert coins <= max(0.0, min(1.0, 1 - before_stock / ceiling, before_coins + held.unborrowed_cash / held.equity)) + 1e-6
+        assert (
+            coins
+            <= max(
+                0.0,
+                min(
+                    1.0,
+                    1 - before_stock / ceiling,
+                    before_coins + held.unborrowed_cash / held.equity,
+                ),
+            )
+            + 1e-6
+        )
     else:
         assert stock <= max(0.0, ceiling * min(1.0, 1 - before_coins)) + 1e-6
     assert min(float(q) for s, q in after.items() if s.endswith("USD")) >= 0

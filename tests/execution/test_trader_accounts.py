@@ -1,4 +1,6 @@
-"""Decisions beside what a trader does not trade: positions outside its universe, open orders; settings at their edges."""
+"""Decisions beside what a trader does not trade: positions outside its universe, open orders;
+settings at their edges.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 
-MIDDAY, NIGHT = "2024-03-05T17:30", "2024-03-06T03:00"
+MIDDAY = "2024-03-05T17:30"
+NIGHT = "2024-03-06T03:00"
 
 
 class Tilted:
@@ -41,16 +44,30 @@ class Tilted:
         return replace(table, answer=values.astype(np.float32).__getitem__)
 
 
-def decided(bars: Bars, at: str, *, sizing: SizingSettings | None = None, held: Any = (), **tilts: float) -> Decision:
-    """A decision of an account with 100,000 USD of equity; held: symbol → (quantity, price), also outside the panel."""
+def decided(
+    bars: Bars, at: str, *, sizing: SizingSettings | None = None, held: Any = (), **tilts: float
+) -> Decision:
+    """A decision of an account with 100,000 USD of equity; held: symbol → (quantity, price),
+    also outside the panel.
+    """
     panel = bars.until(np.datetime64(at, "ns"))
-    prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True) if np.isfinite(p)}
+    prices = {
+        s: float(p)
+        for s, p in zip(panel.symbols, panel.last_closes(), strict=True)
+        if np.isfinite(p)
+    }
     beside = dict(held)
     prices |= {s: price for s, (_, price) in beside.items()}
     cash = 100_000 - sum(float(q) * price for q, price in beside.values())
     account = Account(cash, {s: Decimal(str(q)) for s, (q, _) in beside.items()}, prices, panel.now)
     who = Trader(
-        "t", Tilted(**tilts), CorrelationEstimator(), sizing or SizingSettings(), Limits(), TradingCosts(), FeeSchedule()
+        "t",
+        Tilted(**tilts),
+        CorrelationEstimator(),
+        sizing or SizingSettings(),
+        Limits(),
+        TradingCosts(),
+        FeeSchedule(),
     )
     decision = who.decide(panel, account)
     assert decision is not None
@@ -77,7 +94,15 @@ def test_what_is_held_outside_and_has_no_price_is_named(market: Bars) -> None:
     waiting = Order("o-1", "ZZZ", "buy", Decimal(5), "other")
     prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True)}
     account = Account(1e5, {}, prices, panel.now, open_orders=(waiting,))
-    who = Trader("t", Tilted(), CorrelationEstimator(), SizingSettings(), Limits(), TradingCosts(), FeeSchedule())
+    who = Trader(
+        "t",
+        Tilted(),
+        CorrelationEstimator(),
+        SizingSettings(),
+        Limits(),
+        TradingCosts(),
+        FeeSchedule(),
+    )
     with pytest.raises(InputError, match="ZZZ is held or ordered and has no price"):
         who.decide(panel, account)
 
@@ -85,7 +110,15 @@ def test_what_is_held_outside_and_has_no_price_is_named(market: Bars) -> None:
 def test_an_account_that_lends_no_shares_sells_none_short(market: Bars) -> None:
     panel = market.until(np.datetime64(MIDDAY, "ns"))
     prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True)}
-    who = Trader("t", Tilted(SYA=-90.0), CorrelationEstimator(), SizingSettings(), Limits(), TradingCosts(), FeeSchedule())
+    who = Trader(
+        "t",
+        Tilted(SYA=-90.0),
+        CorrelationEstimator(),
+        SizingSettings(),
+        Limits(),
+        TradingCosts(),
+        FeeSchedule(),
+    )
     for shorting in (True, False):
         decision = who.decide(panel, Account(1e5, {}, prices, panel.now, shorting=shorting))
         assert decision is not None
@@ -113,15 +146,27 @@ def test_sizing_settings_hold_to_their_edges(name: str) -> None:
         ({"enhanced": False}, 0.6),
     ],
 )
-def test_settings_reach_the_rule_they_name(market: Bars, words: dict[str, Any], size: float) -> None:
+def test_settings_reach_the_rule_they_name(
+    market: Bars, words: dict[str, Any], size: float
+) -> None:
     decision = decided(market, MIDDAY, sizing=SizingSettings(**words), SYA=90.0)
     assert {c.symbol: c.target for c in decision.choices}["SYA"] == pytest.approx(size, rel=1e-6)
 
 
-def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(
+    market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     panel = market.until(np.datetime64(MIDDAY, "ns"))
     prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True)}
-    who = Trader("t", Tilted(SYA=90.0), CorrelationEstimator(), SizingSettings(), Limits(), TradingCosts(), FeeSchedule())
+    who = Trader(
+        "t",
+        Tilted(SYA=90.0),
+        CorrelationEstimator(),
+        SizingSettings(),
+        Limits(),
+        TradingCosts(),
+        FeeSchedule(),
+    )
     problem = SizingProblem(*[np.zeros(0)] * 8, 0.5)
 
     def fails(*_: object) -> None:
@@ -134,9 +179,17 @@ def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(market: Bar
         assert decision is not None
         found = {c.symbol: c for c in decision.choices}
         weight = 100 * prices["SYA"] / account.equity
-        assert (found["SYA"].held, found["SYA"].target, found["SYA"].qty) == (pytest.approx(weight), pytest.approx(weight), 0)
+        assert (found["SYA"].held, found["SYA"].target, found["SYA"].qty) == (
+            pytest.approx(weight),
+            pytest.approx(weight),
+            0,
+        )
         assert (found["SYB"].held, found["SYB"].target) == (0.0, 0.0)
-        assert (decision.failure, decision.unsolved, decision.orders) == ("no convergence", problem, ())
+        assert (decision.failure, decision.unsolved, decision.orders) == (
+            "no convergence",
+            problem,
+            (),
+        )
     broke = who.decide(panel, Account(-1e6, {"SYA": Decimal(100)}, prices, panel.now))
     assert broke is not None
     choice = broke.choices[0]
@@ -147,8 +200,12 @@ def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(market: Bar
 
 def test_what_open_orders_would_take_off_is_not_off_yet() -> None:
     def undone(held: int, *orders: tuple[Any, int]) -> Any:
-        waiting = tuple(Order(f"o-{k}", "NVDA", side, Decimal(q), "x") for k, (side, q) in enumerate(orders))
-        account = Account(0.0, {"NVDA": Decimal(held)}, {"NVDA": 5.0}, np.datetime64(0, "ns"), open_orders=waiting)
+        waiting = tuple(
+            Order(f"o-{k}", "NVDA", side, Decimal(q), "x") for k, (side, q) in enumerate(orders)
+        )
+        account = Account(
+            0.0, {"NVDA": Decimal(held)}, {"NVDA": 5.0}, np.datetime64(0, "ns"), open_orders=waiting
+        )
         return account.undone
 
     assert undone(-10, ("buy", 4), ("buy", 3)) == {"NVDA": -7}

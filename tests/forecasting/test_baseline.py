@@ -25,9 +25,13 @@ def test_a_context_is_a_symbols_own_last_bars(market: Bars) -> None:
     assert len(rows) == len(own) - 99
 
 
-def test_a_random_walk_has_no_edge_and_its_spread_grows_with_the_root_of_the_step(market: Bars) -> None:
+def test_a_random_walk_has_no_edge_and_its_spread_grows_with_the_root_of_the_step(
+    market: Bars,
+) -> None:
     table = RandomWalk().forecast(market, market.times[0])
-    np.testing.assert_allclose(table.values[:, :, MEDIAN], table.price[:, None].repeat(HORIZON, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(
+        table.values[:, :, MEDIAN], table.price[:, None].repeat(HORIZON, axis=1), rtol=1e-6
+    )
     spread = np.log(table.values[:, :, -1] / table.price[:, None])
     np.testing.assert_allclose(spread[:, 15], 4 * spread[:, 0], rtol=1e-2)
 
@@ -45,7 +49,9 @@ def test_the_oracle_knows_the_closes_that_follow_and_nothing_beyond_the_last(mar
     times, values = market.own(s)
     k = 500
     forecast = table.at(times[k])
-    np.testing.assert_allclose(forecast.values[s, :, MEDIAN], values[k + 1 : k + 25, CLOSE], rtol=1e-6)
+    np.testing.assert_allclose(
+        forecast.values[s, :, MEDIAN], values[k + 1 : k + 25, CLOSE], rtol=1e-6
+    )
     assert np.isnan(table.at(times[-1]).values[s]).all()
     assert "oracle" in table.name
     assert "not a result" in table.name

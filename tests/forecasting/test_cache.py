@@ -39,7 +39,9 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     asked: list[int] = []
     real = Chronos2Forecaster.answer
 
-    def answer(self: Chronos2Forecaster, windows: Windows, rows: np.ndarray, *rest: object) -> np.ndarray:
+    def answer(
+        self: Chronos2Forecaster, windows: Windows, rows: np.ndarray, *rest: object
+    ) -> np.ndarray:
         asked.append(len(rows))
         return real(self, windows, rows, *rest)  # type: ignore[arg-type]
 
@@ -47,7 +49,9 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def test_what_was_forecast_is_read_and_is_the_same(tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_forecast_is_read_and_is_the_same(
+    tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     since = market.times[-400]
     direct = Chronos2Forecaster().forecast(market, since).values
     asked = counting(monkeypatch)
@@ -56,16 +60,24 @@ def test_what_was_forecast_is_read_and_is_the_same(tmp_path: Path, market: Bars,
     asked.clear()
     again = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market, since)
     np.testing.assert_array_equal(again.values, first.values)
-    np.testing.assert_allclose(again.values, direct, rtol=2e-7)  # the last bit of a float32 price: other batch-mates
-    part = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market.between(0, len(market.times) - 100), since)
+    np.testing.assert_allclose(
+        again.values, direct, rtol=2e-7
+    )  # the last bit of a float32 price: other batch-mates
+    part = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(
+        market.between(0, len(market.times) - 100), since
+    )
     assert asked == []
     rows = np.flatnonzero(np.isin(first.windows.issued_at, part.windows.issued_at))
     assert len(part.windows) == len(rows)
 
 
-def test_a_new_hour_adds_one_small_file(tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_hour_adds_one_small_file(
+    tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     since = market.times[-300]
-    CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market.between(0, len(market.times) - 1), since)
+    CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(
+        market.between(0, len(market.times) - 1), since
+    )
     before = content(tmp_path)
     asked = counting(monkeypatch)
     CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market, since)
@@ -75,7 +87,9 @@ def test_a_new_hour_adds_one_small_file(tmp_path: Path, market: Bars, monkeypatc
     assert len(content(tmp_path)[new.pop()]) < 40_000
 
 
-@pytest.mark.parametrize("change", ["close", "model", "dtype", "context_length", "augmentation", "group"])
+@pytest.mark.parametrize(
+    "change", ["close", "model", "dtype", "context_length", "augmentation", "group"]
+)
 def test_everything_a_forecast_depends_on_is_part_of_its_address(
     change: str, tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +98,9 @@ def test_everything_a_forecast_depends_on_is_part_of_its_address(
     since = market.times[-30]
     CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market, since)
     asked = counting(monkeypatch)
-    other, profile, group = market, Profile(), "none"
+    other = market
+    profile = Profile()
+    group = "none"
     if change == "close":
         values = market.values.copy()
         values[0, np.flatnonzero(market.mask[0])[-50], CLOSE] *= 1.0001
@@ -95,14 +111,18 @@ def test_everything_a_forecast_depends_on_is_part_of_its_address(
         for file in SHIPPED.iterdir():
             (folder / file.name).write_bytes(file.read_bytes())
         text = (folder / "config.json").read_text()
-        (folder / "config.json").write_text(text.replace('"dropout_rate": 0.0', '"dropout_rate": 0.1'))
+        (folder / "config.json").write_text(
+            text.replace('"dropout_rate": 0.0', '"dropout_rate": 0.1')
+        )
         profile = Profile(model=str(folder))
     elif change == "group":
         group = "instant"
     else:
         given = {"dtype": "bf16", "context_length": 64, "augmentation": "log"}
         profile = Profile(**{change: given[change]})  # type: ignore[arg-type]
-    table = CachedForecaster(Chronos2Forecaster(profile, group=group), tmp_path).forecast(other, since)  # type: ignore[arg-type]
+    table = CachedForecaster(Chronos2Forecaster(profile, group=group), tmp_path).forecast(
+        other, since
+    )  # type: ignore[arg-type]
     if change == "close":
         mine = other.own(0)[0][-30:]
         assert 0 < sum(asked) < len(table.windows)
@@ -111,8 +131,15 @@ def test_everything_a_forecast_depends_on_is_part_of_its_address(
         assert sum(asked) == len(table.windows)
 
 
-@given(seed=st.integers(0, 2**16), length=st.integers(3, 40), place=st.integers(0, 39), sign=st.booleans())
-def test_a_key_changes_with_any_close_and_with_nothing_else(seed: int, length: int, place: int, sign: bool) -> None:
+@given(
+    seed=st.integers(0, 2**16),
+    length=st.integers(3, 40),
+    place=st.integers(0, 39),
+    sign=st.booleans(),
+)
+def test_a_key_changes_with_any_close_and_with_nothing_else(
+    seed: int, length: int, place: int, sign: bool
+) -> None:
     rng = np.random.default_rng(seed)
     closes = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, 120)))
     times = np.datetime64("2024-01-01", "ns") + np.arange(120) * np.timedelta64(1, "h")
@@ -131,9 +158,14 @@ def test_a_key_changes_with_any_close_and_with_nothing_else(seed: int, length: i
 
 
 BATCH = [
-    sys.executable, "-m", "forecasting.batch", "symbols=[SYA,SYXUSD,SYYUSD]", "start=2024-02-01", "end=2024-04-12",
+    sys.executable,
+    "-m",
+    "forecasting.batch",
+    "symbols=[SYA,SYXUSD,SYYUSD]",
+    "start=2024-02-01",
+    "end=2024-04-12",
     "forecaster.calibrated=false",
-]  # fmt: skip
+]
 
 
 def batch(folder: Path, output: Path | None = None) -> list[str]:
@@ -141,18 +173,29 @@ def batch(folder: Path, output: Path | None = None) -> list[str]:
 
 
 def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) -> None:
-    """kill -9 while files are being written; what a run leaves is whole, and the next one completes it."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(batch(whole, tmp_path / "a.parquet"), cwd=tmp_path, check=True, capture_output=True)
+    """kill -9 while files are being written; what a run leaves is whole, and the next one
+    completes it.
+    """
+    whole = tmp_path / "whole"
+    killed = tmp_path / "killed"
+    subprocess.run(
+        batch(whole, tmp_path / "a.parquet"), cwd=tmp_path, check=True, capture_output=True
+    )
     for wanted in (1, 2):
-        process = subprocess.Popen(batch(killed, tmp_path / "b.parquet"), cwd=tmp_path, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            batch(killed, tmp_path / "b.parquet"), cwd=tmp_path, stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 120
-        while process.poll() is None and len(content(killed)) < wanted and time.monotonic() < deadline:
+        while (
+            process.poll() is None and len(content(killed)) < wanted and time.monotonic() < deadline
+        ):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not any(fault(p) for p in killed.rglob("*.parquet"))
-    subprocess.run(batch(killed, tmp_path / "b.parquet"), cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        batch(killed, tmp_path / "b.parquet"), cwd=tmp_path, check=True, capture_output=True
+    )
     assert content(killed) == content(whole)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert not list(tmp_path.glob(".*"))
@@ -160,10 +203,14 @@ def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) ->
 
 def test_two_processes_at_once_do_no_harm(tmp_path: Path) -> None:
     both = [
-        subprocess.Popen(batch(tmp_path / "shared", tmp_path / f"{k}.parquet"), cwd=tmp_path, stdout=subprocess.DEVNULL,
-                         stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            batch(tmp_path / "shared", tmp_path / f"{k}.parquet"),
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         for k in (1, 2)
-    ]  # fmt: skip
+    ]
     assert [process.wait(300) for process in both] == [0, 0]
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
     assert not any(fault(p) for p in (tmp_path / "shared").rglob("*.parquet"))
@@ -174,11 +221,15 @@ def test_two_processes_at_once_do_no_harm(tmp_path: Path) -> None:
 def kept(tmp_path: Path, market: Bars) -> Path:
     """A cache with two months' files, the later month in two."""
     for end in (len(market.times) - 200, len(market.times)):
-        CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market.between(0, end), market.times[-700])
+        CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(
+            market.between(0, end), market.times[-700]
+        )
     return tmp_path
 
 
-def test_a_damaged_file_is_never_believed(kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_file_is_never_believed(
+    kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values
     path = sorted(kept.rglob("*.parquet"))[0]
     whole = path.read_bytes()
@@ -195,7 +246,9 @@ def test_a_damaged_file_is_never_believed(kept: Path, market: Bars, monkeypatch:
         read_values(path)
 
 
-def test_the_cache_is_listed_verified_and_pruned(kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_listed_verified_and_pruned(
+    kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values
     (row,) = listed(kept)
     assert row["forecasts"] == len(first)
@@ -213,7 +266,8 @@ def test_the_cache_is_listed_verified_and_pruned(kept: Path, market: Bars, monke
     assert row["files"] == row["months"]
     asked = counting(monkeypatch)
     np.testing.assert_array_equal(
-        CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values, first
+        CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values,
+        first,
     )
     assert asked == []
     assert prune(kept, unused_days=0.0)["shelves"] == 1
@@ -227,10 +281,14 @@ def test_a_file_pruned_under_a_run_is_said_in_one_line(kept: Path, market: Bars)
         _ = table.values
 
 
-def test_a_reader_keeps_no_more_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_keeps_no_more_than_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shelf = Shelf.of(tmp_path, {"a": 1})
     stamps = np.datetime64("2024-01-01", "ns") + np.arange(30) * np.timedelta64(1, "h")
-    values = np.sort(np.random.default_rng(0).normal(size=(30, HORIZON, len(LEVELS))), axis=-1).astype(np.float32)
+    values = np.sort(
+        np.random.default_rng(0).normal(size=(30, HORIZON, len(LEVELS))), axis=-1
+    ).astype(np.float32)
     keys = np.arange(30, dtype=np.uint64)
     for k in range(0, 30, 10):
         part = slice(k, k + 10)
@@ -246,7 +304,9 @@ def test_a_reader_keeps_no_more_than_it_may(tmp_path: Path, monkeypatch: pytest.
     assert list(reader.kept)[-1] not in last
     (older,) = set(reader.kept) & set(last)
     reader.values(found, np.array([k for k in range(30) if found.files[found.file[k]] == older]))
-    reader.values(found, np.array([k for k in range(30) if found.files[found.file[k]] not in reader.kept]))
+    reader.values(
+        found, np.array([k for k in range(30) if found.files[found.file[k]] not in reader.kept])
+    )
     assert older in reader.kept, "asked for again, it is not the oldest"
     assert shelf.find(stamps + np.timedelta64(1, "h"), keys).missing.tolist() == list(range(30))
 
@@ -268,7 +328,11 @@ def test_what_a_run_computes_lies_in_files_and_not_in_memory(tmp_path: Path, mar
     ],
 )
 def test_cache_commands_name_what_is_wrong(
-    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["cache", *words])
@@ -278,7 +342,9 @@ def test_cache_commands_name_what_is_wrong(
     assert says in capsys.readouterr().err
 
 
-def test_cache_commands_answer(kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cache_commands_answer(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def run(*words: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["cache", *words, "--folder", str(kept)])
         try:
@@ -305,19 +371,28 @@ def test_cache_commands_answer(kept: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 def test_what_is_kept_is_read_without_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from forecasting.settings import ForecasterSettings; from trainingdata.source import DataSettings;"
+        "import sys; from forecasting.settings import ForecasterSettings; from trainingdata.source"
+        " import DataSettings;"
         "bars = DataSettings(start='2024-01-02', end='2024-03-08').bars(['SYA'], None, None);"
-        "ForecasterSettings(cache='kept').build(bars.symbols).forecast(bars, bars.times[-30]).values;"
+        "ForecasterSettings(cache='kept').build(bars.symbols).forecast(bars,"
+        " bars.times[-30]).values;"
         "print('torch' in sys.modules)"
     )
     line = [sys.executable, "-W", "ignore", "-c", code]
-    said = [subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
+    said = [
+        subprocess.run(
+            line, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for _ in range(2)
+    ]
     assert said == ["True", "False"]
 
 
 @pytest.fixture
 def two_shelves(tmp_path: Path, market: Bars) -> tuple[Path, Path, Path]:
-    """A cache with two shelves of the same windows: (folder, a file of the first, the second's folder)."""
+    """A cache with two shelves of the same windows: (folder, a file of the first, the second's
+    folder).
+    """
     for length in (100, 64):
         forecaster = Chronos2Forecaster(Profile(context_length=length))
         CachedForecaster(forecaster, tmp_path).forecast(market, market.times[-6])
@@ -356,9 +431,13 @@ def test_a_file_is_refused_on_another_shelf(
     if how == "taken for the shelf's own":
         assert fault(mine) is None, "what was computed again has taken its place"
         return
-    with pytest.raises(DataError, match=f"belongs on the shelf {file.parent.parent.name}.*not used; .*prune"):
+    with pytest.raises(
+        DataError, match=f"belongs on the shelf {file.parent.parent.name}.*not used; .*prune"
+    ):
         read_values(alien)
-    answer = subprocess.run([*CACHE, "verify", "--folder", str(folder)], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [*CACHE, "verify", "--folder", str(folder)], capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 1
     assert f"misplaced: {alien}" in answer.stdout
     assert "0 damaged, 1 misplaced; prune removes them" in answer.stdout
@@ -366,7 +445,9 @@ def test_a_file_is_refused_on_another_shelf(
     assert (done["misplaced"], done["damaged"]) == (1, 0)
     assert not alien.exists()
     assert mine.exists()
-    answer = subprocess.run([*CACHE, "verify", "--folder", str(folder)], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [*CACHE, "verify", "--folder", str(folder)], capture_output=True, text=True, check=False
+    )
     assert (answer.returncode, "0 damaged, 0 misplaced" in answer.stdout) == (0, True)
 
 
@@ -377,7 +458,8 @@ def test_same_windows_of_other_weights_are_refused_though_their_keys_fit(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stamps = np.datetime64("2024-01-01", "ns") + np.arange(4) * np.timedelta64(1, "h")
-    keys, values = np.arange(4, dtype=np.uint64), np.ones((4, HORIZON, len(LEVELS)), dtype=np.float32)
+    keys = np.arange(4, dtype=np.uint64)
+    values = np.ones((4, HORIZON, len(LEVELS)), dtype=np.float32)
     here, there = (Shelf.of(tmp_path, {"weights": weights}) for weights in "ab")
     file = here.add(np.repeat("A", 4), stamps, keys, values)
     assert len(here.find(stamps, keys).missing) == 0
@@ -393,8 +475,11 @@ def test_a_file_that_names_no_specification_is_refused(tmp_path: Path) -> None:
     from pyarrow import parquet
 
     shelf = Shelf.of(tmp_path, {"a": 1})
-    stamps, keys = np.array(["2024-01-01"], dtype="datetime64[ns]"), np.ones(1, dtype=np.uint64)
-    file = shelf.add(np.array(["A"]), stamps, keys, np.ones((1, HORIZON, len(LEVELS)), dtype=np.float32))
+    stamps = np.array(["2024-01-01"], dtype="datetime64[ns]")
+    keys = np.ones(1, dtype=np.uint64)
+    file = shelf.add(
+        np.array(["A"]), stamps, keys, np.ones((1, HORIZON, len(LEVELS)), dtype=np.float32)
+    )
     assert json.loads(parquet.read_metadata(file).metadata[b"specification"]) == {"a": 1}
     parquet.write_table(parquet.read_table(file).replace_schema_metadata(None), file)
     assert fault(file) == "misplaced"
@@ -403,31 +488,42 @@ def test_a_file_that_names_no_specification_is_refused(tmp_path: Path) -> None:
     assert len(shelf.find(stamps, keys).missing) == 1
 
 
-def test_a_file_whose_specification_was_altered_is_no_longer_the_one_its_name_says(tmp_path: Path) -> None:
+def test_a_file_whose_specification_was_altered_is_no_longer_the_one_its_name_says(
+    tmp_path: Path,
+) -> None:
     from pyarrow import parquet
 
     here, there = (Shelf.of(tmp_path, {"a": a}) for a in (1, 2))
-    stamps, keys = np.array(["2024-01-01"], dtype="datetime64[ns]"), np.ones(1, dtype=np.uint64)
-    file = here.add(np.array(["A"]), stamps, keys, np.ones((1, HORIZON, len(LEVELS)), dtype=np.float32))
+    stamps = np.array(["2024-01-01"], dtype="datetime64[ns]")
+    keys = np.ones(1, dtype=np.uint64)
+    file = here.add(
+        np.array(["A"]), stamps, keys, np.ones((1, HORIZON, len(LEVELS)), dtype=np.float32)
+    )
     moved = there.folder / "2024-01" / file.name
     moved.parent.mkdir(parents=True)
-    forged = parquet.read_table(file).replace_schema_metadata({b"specification": there.specification.encode()})
+    forged = parquet.read_table(file).replace_schema_metadata(
+        {b"specification": there.specification.encode()}
+    )
     parquet.write_table(forged, moved)
     assert fault(moved) == "damaged"
 
 
 def test_the_commands_list_what_forecasts_depend_on(two_shelves: tuple[Path, Path, Path]) -> None:
     folder, file, there = two_shelves
-    CachedForecaster(Chronos2Forecaster(Profile(dtype="bf16", device="cpu"), batch_size=9), folder)._shelf(
-        Profile(dtype="bf16", device="cpu")
-    )
+    CachedForecaster(
+        Chronos2Forecaster(Profile(dtype="bf16", device="cpu"), batch_size=9), folder
+    )._shelf(Profile(dtype="bf16", device="cpu"))
     shutil.copy(file, next(there.rglob("*.parquet")).parent)
-    answer = subprocess.run([*CACHE, "list", "--folder", str(folder)], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [*CACHE, "list", "--folder", str(folder)], capture_output=True, text=True, check=True
+    )
     for word in ("cpu, eager, 9 windows a pass", "bf16", "fp32"):
         assert word in answer.stdout
     assert "belongs on the shelf" in answer.stderr
     rows = {row["shelf"]: row for row in listed(folder)}
-    assert rows[there.name]["forecasts"] == rows[file.parent.parent.name]["forecasts"], "a misplaced file's are not counted"
+    assert rows[there.name]["forecasts"] == rows[file.parent.parent.name]["forecasts"], (
+        "a misplaced file's are not counted"
+    )
 
 
 def test_bf16_is_kept_by_how_it_was_computed_and_fp32_is_not() -> None:
@@ -437,22 +533,32 @@ def test_bf16_is_kept_by_how_it_was_computed_and_fp32_is_not() -> None:
 
     assert specification("fp32") == specification("fp32", 7) == specification("fp32", compile=True)
     assert specification("bf16")["computed"] == "cpu, eager, 64 windows a pass"  # type: ignore[index]
-    different = [specification("bf16"), specification("bf16", 7), specification("bf16", compile=True)]
+    different = [
+        specification("bf16"),
+        specification("bf16", 7),
+        specification("bf16", compile=True),
+    ]
     assert len({json.dumps(s) for s in different}) == 3
     assert specification("bf16") == specification("bf16", device="cpu", compile=False)
 
 
 @given(seed=st.integers(0, 2**16), files=st.integers(1, 4))
 def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, files: int) -> None:
-    """In files of different lengths, found where it lies; one that shares its key or its instant with another is not found."""
+    """In files of different lengths, found where it lies; one that shares its key or its
+    instant with another is not found.
+    """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
         shelf = Shelf.of(Path(folder), {"a": 1})
         counts = rng.integers(1, 6, files)
         total = int(counts.sum())
         keys = rng.permutation(2 * np.arange(total, dtype=np.uint64))
-        stamps = np.datetime64("2024-01-01", "ns") + rng.integers(0, 600, total) * np.timedelta64(1, "h")
-        values = np.broadcast_to(np.arange(total, dtype=np.float32)[:, None, None], (total, HORIZON, len(LEVELS)))
+        stamps = np.datetime64("2024-01-01", "ns") + rng.integers(0, 600, total) * np.timedelta64(
+            1, "h"
+        )
+        values = np.broadcast_to(
+            np.arange(total, dtype=np.float32)[:, None, None], (total, HORIZON, len(LEVELS))
+        )
         for part in np.split(np.arange(total), np.cumsum(counts)[:-1]):
             shelf.add(np.repeat("A", len(part)), stamps[part], keys[part], values[part])
         order = rng.permutation(total)
@@ -463,12 +569,17 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, file
         assert len(shelf.find(stamps + np.timedelta64(1, "h"), keys).missing) == total
 
 
-def test_joined_files_hold_each_forecast_once_in_order_and_only_two_need_joining(tmp_path: Path) -> None:
+def test_joined_files_hold_each_forecast_once_in_order_and_only_two_need_joining(
+    tmp_path: Path,
+) -> None:
     shelf = Shelf.of(tmp_path, {"a": 1})
     shelf.open()
     stamps = np.datetime64("2024-01-01", "ns") + np.array([3, 1, 1, 2]) * np.timedelta64(1, "h")
-    names, keys = np.array(["B", "B", "A", "C"]), np.arange(4, dtype=np.uint64)
-    values = np.broadcast_to(np.arange(4, dtype=np.float32)[:, None, None], (4, HORIZON, len(LEVELS)))
+    names = np.array(["B", "B", "A", "C"])
+    keys = np.arange(4, dtype=np.uint64)
+    values = np.broadcast_to(
+        np.arange(4, dtype=np.float32)[:, None, None], (4, HORIZON, len(LEVELS))
+    )
     both = [shelf.add(names[p], stamps[p], keys[p], values[p]) for p in (slice(0, 3), slice(1, 4))]
     assert prune(tmp_path)["joined"] == 2
     (joined,) = shelf.files()
@@ -486,7 +597,13 @@ def test_a_shelf_that_is_used_and_a_file_that_is_being_written_stay(tmp_path: Pa
     shelf.open()
     part = shelf.folder / ".x.parquet.1.part"
     part.write_bytes(b"half")
-    assert prune(tmp_path, unused_days=1.0) == {"shelves": 0, "damaged": 0, "misplaced": 0, "unfinished": 0, "joined": 0}
+    assert prune(tmp_path, unused_days=1.0) == {
+        "shelves": 0,
+        "damaged": 0,
+        "misplaced": 0,
+        "unfinished": 0,
+        "joined": 0,
+    }
     assert part.exists()
     os.utime(shelf.folder / "specification.json", (0, 0))
     assert prune(tmp_path, unused_days=1.0)["shelves"] == 1

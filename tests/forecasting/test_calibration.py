@@ -35,22 +35,30 @@ SHORT = CalibrationSettings(window=300)
 def year() -> Bars:
     """A synthetic year without an edge."""
     symbols = ("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
-    return SyntheticMarket(seed=5, edge=0.0, start="2023-06-01", end="2024-06-28", symbols=symbols).bars()
+    return SyntheticMarket(
+        seed=5, edge=0.0, start="2023-06-01", end="2024-06-28", symbols=symbols
+    ).bars()
 
 
 @dataclass(frozen=True)
 class Guessing:
-    """A random walk whose medians are moved by what follows (share) and by noise, in units of the deviation."""
+    """A random walk whose medians are moved by what follows (share) and by noise, in units of
+    the deviation.
+    """
 
     share: float
     noise: float
     seed: int = 0
     name: str = "guessing"
 
-    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
+    def forecast(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+    ) -> ForecastTable:
         walk = RandomWalk().forecast(bars, since)
         windows = walk.windows
-        unit = RandomWalk().log_spread(windows.contexts(np.arange(len(windows))))[:, 0, LEVELS.index(0.85)]
+        unit = RandomWalk().log_spread(windows.contexts(np.arange(len(windows))))[
+            :, 0, LEVELS.index(0.85)
+        ]
         ahead = np.zeros(len(windows))
         for s, closes in enumerate(windows.closes):
             rows = np.flatnonzero(windows.symbol == s)
@@ -58,17 +66,24 @@ class Guessing:
             following = np.minimum(windows.last[rows] + 1, len(logs) - 1)
             ahead[rows] = logs[following] - logs[windows.last[rows]]
         stamps = windows.issued_at.astype(np.int64) // 3_600_000_000_000 + 10_007 * windows.symbol
-        moved = np.array([np.random.default_rng((self.seed, int(k))).normal() for k in stamps]) if self.noise else 0.0
+        moved = (
+            np.array([np.random.default_rng((self.seed, int(k))).normal() for k in stamps])
+            if self.noise
+            else 0.0
+        )
         tilt = self.share * ahead + self.noise * unit * moved
         values = walk.values * np.exp(tilt)[:, None, None]
         return replace(walk, answer=values.astype(np.float32).__getitem__)
 
 
 def slope_of(base: Guessing | Oracle, bars: Bars, confidence: float = 3.0) -> np.ndarray:
-    """Calibrated over raw median at step 1 of the last forecasts, where the raw one says something."""
+    """Calibrated over raw median at step 1 of the last forecasts, where the raw one says
+    something.
+    """
     since = bars.times[-48]
     settings = CalibrationSettings(window=1000, confidence=confidence)
-    ours, raw = CalibratedForecaster(base, settings).forecast(bars, since), base.forecast(bars, since)
+    ours = CalibratedForecaster(base, settings).forecast(bars, since)
+    raw = base.forecast(bars, since)
     moved = [np.log(t.values[:, 0, MEDIAN] / t.price.astype(np.float32)) for t in (ours, raw)]
     told = np.abs(moved[1]) > 1e-4
     return moved[0][told] / moved[1][told]
@@ -91,24 +106,37 @@ def test_the_wrong_way_round_is_not_believed_either(year: Bars) -> None:
     assert np.abs(slope_of(Guessing(share=-0.5, noise=0.1), year)).max() < 1e-3
 
 
-@given(seed=st.integers(0, 2**16), share=st.floats(-1, 2), n=st.integers(1, 400), overlap=st.integers(1, 24))
-def test_worth_is_a_fraction_and_falls_with_the_doubt(seed: int, share: float, n: int, overlap: int) -> None:
+@given(
+    seed=st.integers(0, 2**16),
+    share=st.floats(-1, 2),
+    n=st.integers(1, 400),
+    overlap=st.integers(1, 24),
+)
+def test_worth_is_a_fraction_and_falls_with_the_doubt(
+    seed: int, share: float, n: int, overlap: int
+) -> None:
     rng = np.random.default_rng(seed)
     instant = np.sort(rng.integers(0, 300, n))
     forecast = rng.normal(0, 0.2, n)
     realised = share * forecast + rng.normal(0, 1, n)
-    slopes = [worth(forecast, realised, instant, overlap, confidence) for confidence in (0.0, 1.0, 3.0)]
+    slopes = [
+        worth(forecast, realised, instant, overlap, confidence) for confidence in (0.0, 1.0, 3.0)
+    ]
     assert 1 >= slopes[0] >= slopes[1] >= slopes[2] >= 0
     assert worth(np.zeros(n), realised, instant, overlap, 0.0) == 0
 
 
 def test_worth_by_hand() -> None:
-    """Slope 0.5 exactly: no residual, no doubt. And symbols that repeat each other are one observation."""
+    """Slope 0.5 exactly: no residual, no doubt.
+
+    And symbols that repeat each other are one observation.
+    """
     instant = np.arange(100)
     forecast = np.tile([1.0, -1.0], 50)
     assert worth(forecast, 0.5 * forecast, instant, 1, 3.0) == pytest.approx(0.5)
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=400), rng.normal(size=400)
+    x = rng.normal(size=400)
+    y = rng.normal(size=400)
     y = y + 0.3 * x
     once = worth(x, y, np.arange(400), 1, 2.0)
     copied = worth(np.tile(x, 5), np.tile(y, 5), np.tile(np.arange(400), 5), 1, 2.0)
@@ -134,10 +162,14 @@ def test_one_instant_asked_for_alone_is_answered_as_in_the_table(year: Bars) -> 
         np.testing.assert_array_equal(alone.values, table.at(known.now).values)
 
 
-def test_later_bars_change_no_forecast(year: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]) -> None:
+def test_later_bars_change_no_forecast(
+    year: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]
+) -> None:
     cut = year.times[-600]
     forecaster = CalibratedForecaster(RandomWalk(), SHORT)
-    here, there = (forecaster.forecast(b, year.times[-1500]) for b in (year, scrambled_after(year, cut)))
+    here, there = (
+        forecaster.forecast(b, year.times[-1500]) for b in (year, scrambled_after(year, cut))
+    )
     early = here.windows.issued_at <= cut
     np.testing.assert_array_equal(here.values[early], there.values[early])
     assert not np.array_equal(here.values[~early], there.values[~early])
@@ -155,8 +187,12 @@ def test_a_symbol_with_little_history_leans_on_the_prior(year: Bars) -> None:
     assert 0.3 < sigma / recent < 3
 
 
-@pytest.mark.parametrize("base", [RandomWalk(), RandomWalk(decay=0.7, freedom=3.0), Guessing(share=0.0, noise=0.5)])
-def test_calibration_holds_what_it_promises_on_a_synthetic_market(base: RandomWalk | Guessing, year: Bars) -> None:
+@pytest.mark.parametrize(
+    "base", [RandomWalk(), RandomWalk(decay=0.7, freedom=3.0), Guessing(share=0.0, noise=0.5)]
+)
+def test_calibration_holds_what_it_promises_on_a_synthetic_market(
+    base: RandomWalk | Guessing, year: Bars
+) -> None:
     """A synthetic year: eighty per cent holds eighty, and the mean of (return/σ)² is one."""
     table = CalibratedForecaster(base).forecast(year, year.times[-2500])
     frame = scored(year, table, np.arange(len(table.windows)), (1, 6))
@@ -166,8 +202,13 @@ def test_calibration_holds_what_it_promises_on_a_synthetic_market(base: RandomWa
 
 
 def test_a_wrong_spread_is_put_right(year: Bars) -> None:
-    """Twice too wide, or half as wide as it should be: a calibrated forecast is the same, to a per cent."""
-    tables = [CalibratedForecaster(Scaled(factor), SHORT).forecast(year, year.times[-300]).values for factor in (0.5, 1.0, 2.0)]
+    """Twice too wide, or half as wide as it should be: a calibrated forecast is the same, to a
+    per cent.
+    """
+    tables = [
+        CalibratedForecaster(Scaled(factor), SHORT).forecast(year, year.times[-300]).values
+        for factor in (0.5, 1.0, 2.0)
+    ]
     widths = [np.log(v[:, 0, -3] / v[:, 0, 2]) for v in tables]
     assert np.abs(widths[0] / widths[1] - 1).mean() < 0.02
     assert np.abs(widths[2] / widths[1] - 1).mean() < 0.02
@@ -180,14 +221,18 @@ class Scaled:
     factor: float
     name: str = "scaled"
 
-    def forecast(self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent) -> ForecastTable:
+    def forecast(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+    ) -> ForecastTable:
         walk = RandomWalk().forecast(bars, since)
         price = walk.price[:, None, None]
         values = (price * (walk.values / price) ** self.factor).astype(np.float32)
         return replace(walk, answer=values.__getitem__)
 
 
-def test_a_lesson_of_many_symbols_is_thinned_evenly_and_from_the_end(year: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lesson_of_many_symbols_is_thinned_evenly_and_from_the_end(
+    year: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from forecasting.calibration import forecaster as calibration
 
     monkeypatch.setattr(calibration, "LESSON", 250)
@@ -205,7 +250,10 @@ def test_a_symbol_that_stands_still_spoils_no_other(year: Bars) -> None:
     values = year.values.copy()
     values[0, year.mask[0], :4] = 50.0
     still = Bars(year.instruments, year.times, values, year.mask, "test")
-    moving, frozen = (CalibratedForecaster(RandomWalk(), SHORT).forecast(b, year.times[-200]) for b in (year, still))
+    moving, frozen = (
+        CalibratedForecaster(RandomWalk(), SHORT).forecast(b, year.times[-200])
+        for b in (year, still)
+    )
     rows = np.flatnonzero(moving.windows.symbol == 1)
     widths = [np.log(t.answer(rows)[:, 0, -3] / t.answer(rows)[:, 0, 2]) for t in (moving, frozen)]
     assert np.abs(widths[1] / widths[0] - 1).max() < 0.15
@@ -231,7 +279,9 @@ def test_a_days_pattern_is_found_and_noise_is_not() -> None:
     assert found.mean() == pytest.approx(1.0)
     flat = [np.mean([v for v in [rng.gamma(0.7, 1 / 0.7, len(slots))]], axis=0) for _ in range(4)]
     assert np.abs(DayPattern.of(flat, [slots] * 4, [column] * 4, 7).factor - 1).max() < 0.12
-    np.testing.assert_array_equal(DayPattern.of([variances[0][:50]], [slots[:50]], [column[:50]], 7).factor, np.ones(7))
+    np.testing.assert_array_equal(
+        DayPattern.of([variances[0][:50]], [slots[:50]], [column[:50]], 7).factor, np.ones(7)
+    )
 
 
 def test_bar_variance_by_hand() -> None:
@@ -277,7 +327,9 @@ def test_a_correction_is_kept_where_it_helps_and_only_there() -> None:
     found = Dispersion.fit(known, truth, wider, 7, 2)
     assert found.hour[3, 0] > 0.3
     assert np.abs(plain.hour).max() < 0.1
-    by_symbol = Dispersion.fit(known, truth, move * np.where(known.symbol == 1, 2.0, 1.0)[:, None], 7, 2)
+    by_symbol = Dispersion.fit(
+        known, truth, move * np.where(known.symbol == 1, 2.0, 1.0)[:, None], 7, 2
+    )
     assert by_symbol.symbol[1, 0] - by_symbol.symbol[0, 0] > 0.4
 
 
@@ -292,7 +344,9 @@ def test_without_rows_the_prior_speaks() -> None:
 
 
 def test_places_in_the_day_and_the_calendar_ahead() -> None:
-    at = np.array(["2024-07-03T14:30", "2024-07-03T17:00", "2024-07-02T20:00"], dtype="datetime64[ns]")  # a half-day
+    at = np.array(
+        ["2024-07-03T14:30", "2024-07-03T17:00", "2024-07-02T20:00"], dtype="datetime64[ns]"
+    )  # a half-day
     slots = bar_slots(Kind.STOCK, at, 3)
     assert slots.tolist() == [[0, 1, 2, 3], [3, 0, 1, 2], [6, 0, 1, 2]]
     assert bars_after(Kind.STOCK, at[1:2], 1)[0, 0] == np.datetime64("2024-07-05T14:30", "ns")
@@ -302,7 +356,9 @@ def test_places_in_the_day_and_the_calendar_ahead() -> None:
 
 
 def test_learning_happens_on_fridays_at_four() -> None:
-    at = np.array(["2024-07-05T20:00", "2024-07-05T19:59", "2024-01-06T00:00"], dtype="datetime64[ns]")
+    at = np.array(
+        ["2024-07-05T20:00", "2024-07-05T19:59", "2024-01-06T00:00"], dtype="datetime64[ns]"
+    )
     expected = ["2024-07-05T20:00", "2024-06-28T20:00", "2024-01-05T21:00"]
     assert week_before(at).tolist() == np.array(expected, dtype="datetime64[ns]").tolist()
     grid = stock_grid()
@@ -310,7 +366,9 @@ def test_learning_happens_on_fridays_at_four() -> None:
 
 
 def test_a_lesson_is_learned_once_a_week_and_what_it_taught_is_kept(market: Bars) -> None:
-    """Who decides every hour asks for a forecast of the last bar alone, and gets what a table of all would say."""
+    """Who decides every hour asks for a forecast of the last bar alone, and gets what a table
+    of all would say.
+    """
     asked: list[int] = []
 
     class Counting(RandomWalk):
@@ -324,7 +382,8 @@ def test_a_lesson_is_learned_once_a_week_and_what_it_taught_is_kept(market: Bars
     whole = CalibratedForecaster(RandomWalk(), settings).forecast(market, market.times[-30])
     for now in market.times[-30:]:
         known = market.until(now)
-        answer, expected = hourly.forecast(known, now).at(now), whole.at(now)
+        answer = hourly.forecast(known, now).at(now)
+        expected = whole.at(now)
         np.testing.assert_array_equal(answer.values, expected.values)
     assert max(asked[:1]) > 1000
     assert sorted(asked)[len(asked) // 2] <= 2 * len(market.symbols)
@@ -334,10 +393,16 @@ def test_other_bars_are_another_lesson(market: Bars) -> None:
     forecaster = CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300))
     first = forecaster.forecast(market, market.now).at(market.now)
     values = market.values.copy()
-    values[:, : len(market.times) // 2 + 700, :4] *= 1 + 0.2 * np.sin(np.arange(len(market.times) // 2 + 700))[None, :, None]
+    values[:, : len(market.times) // 2 + 700, :4] *= (
+        1 + 0.2 * np.sin(np.arange(len(market.times) // 2 + 700))[None, :, None]
+    )
     altered = Bars(market.instruments, market.times, values, market.mask, "altered")
     again = forecaster.forecast(altered, altered.now).at(altered.now)
-    fresh = CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300)).forecast(altered, altered.now).at(altered.now)
+    fresh = (
+        CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300))
+        .forecast(altered, altered.now)
+        .at(altered.now)
+    )
     np.testing.assert_array_equal(again.values, fresh.values)
     assert not np.array_equal(again.values, first.values)
 
@@ -351,11 +416,17 @@ def test_the_smallest_settings_that_can_be_are_taken_and_smaller_ones_are_named(
 
 
 @pytest.mark.parametrize("before", [150, 400, 600])
-def test_a_kept_lesson_is_not_used_where_what_it_looked_back_on_was_other(before: int, market: Bars) -> None:
+def test_a_kept_lesson_is_not_used_where_what_it_looked_back_on_was_other(
+    before: int, market: Bars
+) -> None:
     """A lesson's first forecasts and averages look back beyond the bars that it learns from."""
     values = market.values.copy()
-    altered = slice(len(market.times) - 600, len(market.times) - before) if before < 600 else slice(0, 40)
-    values[:, altered, :4] *= 1 + 0.2 * np.sin(np.arange(values[:, altered].shape[1]))[None, :, None]
+    altered = (
+        slice(len(market.times) - 600, len(market.times) - before) if before < 600 else slice(0, 40)
+    )
+    values[:, altered, :4] *= (
+        1 + 0.2 * np.sin(np.arange(values[:, altered].shape[1]))[None, :, None]
+    )
     other = Bars(market.instruments, market.times, values, market.mask, "test")
     settings = CalibrationSettings(window=300)
     loop = CalibratedForecaster(RandomWalk(), settings)
@@ -367,13 +438,21 @@ def test_a_kept_lesson_is_not_used_where_what_it_looked_back_on_was_other(before
 
 def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
     """By hand: five bars; after the second one, with four known."""
-    close, variance = np.log([1.0, 2.0, 8.0, 4.0, 16.0]), np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    close = np.log([1.0, 2.0, 8.0, 4.0, 16.0])
+    variance = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
     empty = np.empty((0, HORIZON), dtype=np.float32)
     times = np.datetime64("2024-01-01", "ns") + np.arange(5) * np.timedelta64(1, "h")
     history = calibration._History(
-        times, close, variance, np.append(0.0, np.cumsum(variance)), np.zeros((5, HORIZON + 1), np.int8), np.arange(5), 0,
-        empty, empty,
-    )  # fmt: skip
+        times,
+        close,
+        variance,
+        np.append(0.0, np.cumsum(variance)),
+        np.zeros((5, HORIZON + 1), np.int8),
+        np.arange(5),
+        0,
+        empty,
+        empty,
+    )
     move, realised = calibration._outcomes(history, np.array([1]), 4)
     np.testing.assert_allclose(move[0, :2], np.log([4.0, 2.0]))
     np.testing.assert_allclose(realised[0, :2], [4.0, 12.0])
@@ -382,7 +461,9 @@ def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
 
 
 @given(counts=st.lists(st.integers(0, 60), min_size=1, max_size=5), most=st.integers(5, 80))
-def test_a_thinned_lesson_is_as_large_as_it_may_be_and_keeps_each_symbols_order(counts: list[int], most: int) -> None:
+def test_a_thinned_lesson_is_as_large_as_it_may_be_and_keeps_each_symbols_order(
+    counts: list[int], most: int
+) -> None:
     rows = [np.arange(n) for n in counts]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "LESSON", most)
@@ -399,8 +480,11 @@ def test_a_thinned_lesson_is_as_large_as_it_may_be_and_keeps_each_symbols_order(
 def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlapping_steps_as_such(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known, horizons, begins = [], [], []
-    outcomes, learned = calibration._outcomes, CalibratedForecaster._learn
+    known = []
+    horizons = []
+    begins = []
+    outcomes = calibration._outcomes
+    learned = CalibratedForecaster._learn
 
     def seen(history: Any, rows: Any, count: int) -> Any:
         known.append((history.times, count))
@@ -415,23 +499,31 @@ def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlappin
         begins.append(lesson.begin == tuple(max(start - SPANS[-1], 0) for start in starts))
         return lesson
 
-    def valued(forecast: Any, realised: Any, instant: Any, overlap: int, confidence: float) -> float:
+    def valued(
+        forecast: Any, realised: Any, instant: Any, overlap: int, confidence: float
+    ) -> float:
         horizons.append(overlap)
         return 0.0
 
     monkeypatch.setattr(calibration, "_outcomes", seen)
     monkeypatch.setattr(CalibratedForecaster, "_learn", learn)
     monkeypatch.setattr(calibration, "worth", valued)
-    CalibratedForecaster(RandomWalk(), CalibrationSettings(window=150)).forecast(market, market.times[-30])
+    CalibratedForecaster(RandomWalk(), CalibrationSettings(window=150)).forecast(
+        market, market.times[-30]
+    )
     assert known
     assert begins
     assert all(begins)
     assert horizons[:HORIZON] == list(range(1, HORIZON + 1))
 
 
-def test_a_lesson_looks_at_log_variances_and_counts_bars_on_a_class_s_own_clock(market: Bars) -> None:
+def test_a_lesson_looks_at_log_variances_and_counts_bars_on_a_class_s_own_clock(
+    market: Bars,
+) -> None:
     raw = RandomWalk().forecast(market, market.times[0])
-    for s, (item, history) in enumerate(zip(market.instruments, _histories(market, raw), strict=True)):
+    for s, (item, history) in enumerate(
+        zip(market.instruments, _histories(market, raw), strict=True)
+    ):
         rows = raw.windows.of_symbols()[s]
         spread = volatility(raw.values[rows], raw.price[rows, None].astype(np.float32), "quantile")
         np.testing.assert_allclose(np.exp(history.log_variance), spread**2, rtol=1e-4)
@@ -442,13 +534,16 @@ def test_a_lesson_looks_at_log_variances_and_counts_bars_on_a_class_s_own_clock(
 
 @dataclass(frozen=True)
 class Humming(RandomWalk):
-    """A random walk whose first-step centres are a symbol's own AR(1), a tenth of the deviation; the same at every step."""
+    """A random walk whose first-step centres are a symbol's own AR(1), a tenth of the
+    deviation; the same at every step.
+    """
 
     left: float = 0.0
 
     def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
         table = super().forecast(bars, since, progress)
-        values, left = table.values, self.left
+        values = table.values
+        left = self.left
         spread = volatility(values[:, 0], table.price.astype(np.float32), "quantile")
         for s, rows in enumerate(table.windows.of_symbols()):
             count = int(table.windows.last[rows][-1]) + 1
@@ -460,14 +555,20 @@ class Humming(RandomWalk):
 
 @pytest.mark.parametrize("left", [0.0, 0.6, 0.9])
 def test_how_long_a_centre_lasts_is_measured_on_the_centre_itself(year: Bars, left: float) -> None:
-    """No return comes into it: a thousand bars a symbol say it to a few hundredths, whatever the centre is worth."""
-    table = CalibratedForecaster(Humming(left=left), CalibrationSettings()).forecast(year, year.times[-200])
+    """No return comes into it: a thousand bars a symbol say it to a few hundredths, whatever
+    the centre is worth.
+    """
+    table = CalibratedForecaster(Humming(left=left), CalibrationSettings()).forecast(
+        year, year.times[-200]
+    )
     assert np.abs(np.unique(table.persistence) - left).max() < 0.06
     assert ((table.worth >= 0) & (table.worth <= 1)).all()
 
 
 def test_a_symbol_that_stands_still_says_nothing_of_how_long_a_centre_lasts(year: Bars) -> None:
-    """What is forecast of it in units of next to nothing is rounding, and as like the last as not."""
+    """What is forecast of it in units of next to nothing is rounding, and as like the last as
+    not.
+    """
     values = year.values.copy()
     values[0, year.mask[0], :4] = 50.0
     still = Bars(year.instruments, year.times, values, year.mask, "test")
@@ -480,7 +581,9 @@ def test_a_symbol_that_stands_still_says_nothing_of_how_long_a_centre_lasts(year
             numbers[table.windows.of_symbols()[0]] *= 1.0001
             return replace(table, answer=numbers.__getitem__)
 
-    table = CalibratedForecaster(Drifting(left=0.6), CalibrationSettings()).forecast(still, still.times[-200])
+    table = CalibratedForecaster(Drifting(left=0.6), CalibrationSettings()).forecast(
+        still, still.times[-200]
+    )
     assert np.abs(np.unique(table.persistence) - 0.6).max() < 0.06
 
 
@@ -488,9 +591,13 @@ def test_a_symbol_that_stands_still_says_nothing_of_how_long_a_centre_lasts(year
 def test_skill_is_the_usual_size_of_centres_among_returns_as_far_as_they_are_believed(
     year: Bars, slope: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Centres of a tenth of the random walk's deviation, which knows no hours: a tenth of the returns, more or less."""
+    """Centres of a tenth of the random walk's deviation, which knows no hours: a tenth of the
+    returns, more or less.
+    """
     monkeypatch.setattr(calibration, "worth", lambda *_: slope)
-    table = CalibratedForecaster(Humming(left=0.6), CalibrationSettings()).forecast(year, year.times[-200])
+    table = CalibratedForecaster(Humming(left=0.6), CalibrationSettings()).forecast(
+        year, year.times[-200]
+    )
     assert (table.skill >= 0.07 * slope).all()
     assert (table.skill <= 0.15 * slope).all()
     assert not RandomWalk().forecast(year, year.times[-200]).skill.any()

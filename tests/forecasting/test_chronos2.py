@@ -46,22 +46,29 @@ def pipeline_quantiles(folder: Path, contexts: list[np.ndarray], **options: Any)
 
 
 @pytest.mark.parametrize("checkpoint", ["shipped", "random"])
-def test_the_batched_path_answers_as_the_librarys_pipeline(checkpoint: str, random_checkpoint: Path, market: Bars) -> None:
+def test_the_batched_path_answers_as_the_librarys_pipeline(
+    checkpoint: str, random_checkpoint: Path, market: Bars
+) -> None:
     folder = SHIPPED if checkpoint == "shipped" else random_checkpoint
-    table = Chronos2Forecaster(Profile(model=str(folder)), batch_size=32).forecast(market, market.times[-60])
+    table = Chronos2Forecaster(Profile(model=str(folder)), batch_size=32).forecast(
+        market, market.times[-60]
+    )
     contexts = table.windows.contexts(np.arange(len(table.windows)))
     expected = pipeline_quantiles(folder, list(contexts))
     difference = np.abs(table.values - expected).max(axis=(1, 2)) / contexts.std(axis=1)
     assert difference.max() < 1e-4
 
 
-def test_a_forecast_does_not_depend_on_its_batch_mates(shipped: Chronos2Forecaster, market: Bars) -> None:
+def test_a_forecast_does_not_depend_on_its_batch_mates(
+    shipped: Chronos2Forecaster, market: Bars
+) -> None:
     alone = Bars(market.instruments[:1], market.times, market.values[:1], market.mask[:1], "test")
     since = market.times[-400]
     together = shipped.forecast(market, since)
     own = shipped.forecast(alone, since)
     rows = together.latest[0, -400:]
-    ours, theirs = together.values[rows[rows >= 0]], own.values[own.latest[0, -400:][rows >= 0]]
+    ours = together.values[rows[rows >= 0]]
+    theirs = own.values[own.latest[0, -400:][rows >= 0]]
     np.testing.assert_allclose(ours, theirs, rtol=2e-7)  # at most the last bit of a float32 price
 
 
@@ -78,12 +85,16 @@ def test_symbols_at_one_instant_attend_to_each_other_when_asked_to(market: Bars)
 
 
 def test_who_is_in_a_group_does_not_depend_on_where_a_run_starts(market: Bars) -> None:
-    early, late = (Chronos2Forecaster(group="instant").forecast(market, market.times[-k]) for k in (90, 30))
+    early, late = (
+        Chronos2Forecaster(group="instant").forecast(market, market.times[-k]) for k in (90, 30)
+    )
     for now in market.times[[-30, -12, -1]]:
         np.testing.assert_allclose(early.at(now).values, late.at(now).values, rtol=2e-7)
 
 
-def test_a_history_takes_one_pass_of_full_batches(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_history_takes_one_pass_of_full_batches(
+    market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Never a call per symbol per bar."""
     shapes: list[tuple[int, ...]] = []
     real = engines.engine
@@ -104,7 +115,9 @@ def test_a_history_takes_one_pass_of_full_batches(market: Bars, monkeypatch: pyt
 
 @pytest.mark.parametrize("augmentation", ["log", "detrend", "log_detrend"])
 def test_an_augmented_forecast_is_a_price_near_the_price(augmentation: Any, market: Bars) -> None:
-    table = Chronos2Forecaster(Profile(augmentation=augmentation)).forecast(market, market.times[-40])
+    table = Chronos2Forecaster(Profile(augmentation=augmentation)).forecast(
+        market, market.times[-40]
+    )
     assert (np.diff(table.values, axis=-1) >= 0).all()
     assert (np.abs(table.values[:, 0, LEVELS.index(0.5)] / table.price - 1) < 0.05).all()
 
@@ -113,7 +126,9 @@ def test_symbols_with_settings_of_their_own_are_forecast_by_them(market: Bars) -
     own = {"SYB": SymbolSettings(context_length=64, augmentation="log")}
     mixed = Chronos2Forecaster(symbols=own).forecast(market, market.times[-50])
     plain = Chronos2Forecaster().forecast(market, market.times[-50])
-    alone = Chronos2Forecaster(Profile(context_length=64, augmentation="log")).forecast(market, market.times[-50])
+    alone = Chronos2Forecaster(Profile(context_length=64, augmentation="log")).forecast(
+        market, market.times[-50]
+    )
     for s, symbol in enumerate(market.symbols):
         expected = (alone if symbol == "SYB" else plain).at(market.now).values[s]
         np.testing.assert_allclose(mixed.at(market.now).values[s], expected, rtol=2e-7)
@@ -129,8 +144,12 @@ def ohlc(market: Bars, symbol: str) -> pd.DataFrame:
     return pd.DataFrame(market.own(market.symbols.index(symbol))[1], columns=list(FIELDS))
 
 
-def test_predict_ohlc_is_joint_coherent_and_answers_quantiles(shipped: Chronos2Forecaster, market: Bars) -> None:
-    forecast = shipped.predict_ohlc(ohlc(market, "SYXUSD"), "SYXUSD", prediction_length=7, context_length=100)
+def test_predict_ohlc_is_joint_coherent_and_answers_quantiles(
+    shipped: Chronos2Forecaster, market: Bars
+) -> None:
+    forecast = shipped.predict_ohlc(
+        ohlc(market, "SYXUSD"), "SYXUSD", prediction_length=7, context_length=100
+    )
     for q in (0.01, 0.1, 0.37, 0.5, 0.99):
         rows = forecast.quantile(q)
         assert list(rows.columns) == ["open", "high", "low", "close"]
@@ -139,10 +158,14 @@ def test_predict_ohlc_is_joint_coherent_and_answers_quantiles(shipped: Chronos2F
         assert (rows["high"] >= rows[["open", "close"]].max(axis=1)).all()
     assert (forecast.quantile(0.9) >= forecast.quantile(0.1)).all().all()
     between = forecast.quantile(0.625)
-    np.testing.assert_allclose(between, (forecast.quantile(0.6) + forecast.quantile(0.65)) / 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        between, (forecast.quantile(0.6) + forecast.quantile(0.65)) / 2, rtol=1e-6
+    )
 
 
-def test_the_first_step_does_not_depend_on_how_many_are_asked_for(shipped: Chronos2Forecaster, market: Bars) -> None:
+def test_the_first_step_does_not_depend_on_how_many_are_asked_for(
+    shipped: Chronos2Forecaster, market: Bars
+) -> None:
     frame = ohlc(market, "SYA")
     one, many = (shipped.predict_ohlc(frame, "SYA", n, 64).quantile(0.5).iloc[0] for n in (1, 24))
     assert one.equals(many)
@@ -183,7 +206,9 @@ def test_settings_that_cannot_be_are_named(arguments: dict[str, Any], says: str)
     if arguments.get("device") == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(InputError, match=says):
-        Chronos2Forecaster(batch_size=0) if "batch_size" in arguments else Chronos2Forecaster(Profile(**arguments))
+        Chronos2Forecaster(batch_size=0) if "batch_size" in arguments else Chronos2Forecaster(
+            Profile(**arguments)
+        )
 
 
 def test_a_folder_that_is_no_checkpoint_is_named_and_pickles_are_not_read(tmp_path: Path) -> None:
@@ -203,7 +228,9 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, market: Bars) -> None
         Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-1])
 
 
-def test_a_compile_that_fails_is_said_and_not_replaced(monkeypatch: pytest.MonkeyPatch, market: Bars) -> None:
+def test_a_compile_that_fails_is_said_and_not_replaced(
+    monkeypatch: pytest.MonkeyPatch, market: Bars
+) -> None:
     def broken(model: Any, **options: Any) -> Any:
         def call(*arguments: Any, **named: Any) -> Any:
             raise RuntimeError("no working C++ compiler")
@@ -211,24 +238,37 @@ def test_a_compile_that_fails_is_said_and_not_replaced(monkeypatch: pytest.Monke
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(InputError, match=r"forecaster\.compile=true: torch\.compile failed: no working C\+\+ compiler"):
+    with pytest.raises(
+        InputError,
+        match=r"forecaster\.compile=true: torch\.compile failed: no working C\+\+ compiler",
+    ):
         Chronos2Forecaster(Profile(compile=True)).forecast(market, market.times[-1])
-    assert len(Chronos2Forecaster(Profile(compile="auto", device="cpu")).forecast(market, market.times[-1]).values)
+    assert len(
+        Chronos2Forecaster(Profile(compile="auto", device="cpu"))
+        .forecast(market, market.times[-1])
+        .values
+    )
 
 
 @pytest.mark.filterwarnings("ignore:We recommend keeping prediction length:UserWarning")
-def test_a_checkpoint_that_answers_fewer_steps_in_a_pass_is_unrolled_as_the_library_does(tmp_path: Path, market: Bars) -> None:
+def test_a_checkpoint_that_answers_fewer_steps_in_a_pass_is_unrolled_as_the_library_does(
+    tmp_path: Path, market: Bars
+) -> None:
     model = small_model()
     initialise(model, torch.Generator().manual_seed(5))
     model.config.chronos_config["max_output_patches"] = 2
     model.save_pretrained(tmp_path)
     table = Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-4])
     contexts = table.windows.contexts(np.arange(len(table.windows)))
-    np.testing.assert_allclose(table.values, pipeline_quantiles(tmp_path, list(contexts)), rtol=1e-5)
+    np.testing.assert_allclose(
+        table.values, pipeline_quantiles(tmp_path, list(contexts)), rtol=1e-5
+    )
 
 
 @pytest.mark.slow
-def test_the_compiled_network_answers_as_the_eager_one(shipped: Chronos2Forecaster, market: Bars) -> None:
+def test_the_compiled_network_answers_as_the_eager_one(
+    shipped: Chronos2Forecaster, market: Bars
+) -> None:
     since = market.times[-100]
     compiled = Chronos2Forecaster(Profile(compile=True)).forecast(market, since)
     eager = shipped.forecast(market, since)
@@ -258,8 +298,11 @@ def test_the_prior_is_repeatable_finite_and_starts_where_the_context_ends() -> N
 
 
 def test_pinball_loss_by_hand() -> None:
-    """One future a unit above every quantile: the loss at each level is that level, 0.5 on average."""
-    quantiles, futures = torch.zeros(1, len(LEVELS), 1), torch.ones(1, 1, 1)
+    """One future a unit above every quantile: the loss at each level is that level, 0.5 on
+    average.
+    """
+    quantiles = torch.zeros(1, len(LEVELS), 1)
+    futures = torch.ones(1, 1, 1)
     assert float(pinball(quantiles, futures, torch.ones(1))) == pytest.approx(0.5)
 
 
@@ -277,4 +320,6 @@ def test_the_close_alone_is_read(shipped: Chronos2Forecaster, market: Bars) -> N
     values[..., [f for f in range(5) if f != CLOSE]] *= 1.5
     other = Bars(market.instruments, market.times, values, market.mask, "test")
     since = market.times[-3]
-    np.testing.assert_array_equal(shipped.forecast(market, since).values, shipped.forecast(other, since).values)
+    np.testing.assert_array_equal(
+        shipped.forecast(market, since).values, shipped.forecast(other, since).values
+    )

@@ -1,4 +1,6 @@
-"""Compiled or not, with much memory or little, in a program that allows TF32: the same answers, one line where it matters."""
+"""Compiled or not, with much memory or little, in a program that allows TF32: the same answers,
+one line where it matters.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +49,22 @@ def network() -> Network:
 def walks(symbols: int, length: int, windows: int) -> Windows:
     """Windows of `length` bars, `windows` of each symbol at the same instants."""
     rng = np.random.default_rng(length)
-    closes = tuple(100 * np.exp(np.cumsum(rng.normal(0, 0.01, length + windows - 1))) for _ in range(symbols))
+    closes = tuple(
+        100 * np.exp(np.cumsum(rng.normal(0, 0.01, length + windows - 1))) for _ in range(symbols)
+    )
     last = np.tile(np.arange(windows) + length - 1, symbols)
     stamps = np.datetime64("2024-01-01", "ns") + last * np.timedelta64(1, "h")
-    return Windows(closes, np.full(symbols, length), np.repeat(np.arange(symbols), windows), last, stamps)
+    return Windows(
+        closes, np.full(symbols, length), np.repeat(np.arange(symbols), windows), last, stamps
+    )
 
 
-def answer(engine: Engine, windows: Windows, augmentation: Any = "none", group: int = 1) -> np.ndarray:
-    return engine.quantiles(windows, np.arange(len(windows)), augmentation, group=group, progress=silent)
+def answer(
+    engine: Engine, windows: Windows, augmentation: Any = "none", group: int = 1
+) -> np.ndarray:
+    return engine.quantiles(
+        windows, np.arange(len(windows)), augmentation, group=group, progress=silent
+    )
 
 
 def compiled(network: Network, batch_size: int = 4) -> Engine:
@@ -94,22 +104,33 @@ def test_lengths_are_few_and_the_default_gets_no_patch_of_nothing() -> None:
 
 @pytest.mark.parametrize("length", [3, 8, 57, 64, 90, 100, 104, 105, 150, 301, 512])
 @pytest.mark.parametrize("group", [1, 3])
-def test_a_padded_context_answers_as_the_context_itself(length: int, group: int, network: Network, uncompiled: None) -> None:
+def test_a_padded_context_answers_as_the_context_itself(
+    length: int, group: int, network: Network, uncompiled: None
+) -> None:
     windows = walks(3, length, 8)
     rows = np.arange(len(windows)).reshape(3, 8).T.ravel()  # members of one instant side by side
     engines = compiled(network, 6), Engine(network, CPU, 6, "")
-    ours, theirs = (e.quantiles(windows, rows, "none", group=group, progress=silent) for e in engines)
+    ours, theirs = (
+        e.quantiles(windows, rows, "none", group=group, progress=silent) for e in engines
+    )
     np.testing.assert_allclose(ours, theirs, rtol=4e-6)
 
 
 @pytest.mark.parametrize("augmentation", ["log", "detrend", "log_detrend"])
-def test_an_augmentation_does_not_see_the_padding(augmentation: Any, network: Network, uncompiled: None) -> None:
+def test_an_augmentation_does_not_see_the_padding(
+    augmentation: Any, network: Network, uncompiled: None
+) -> None:
     windows = walks(2, 140, 8)
-    padded, plain = (answer(engine, windows, augmentation) for engine in (compiled(network), Engine(network, CPU, 4, "")))
+    padded, plain = (
+        answer(engine, windows, augmentation)
+        for engine in (compiled(network), Engine(network, CPU, 4, ""))
+    )
     np.testing.assert_allclose(padded, plain, rtol=4e-6)
 
 
-def test_patches_of_nothing_are_masked_and_masks_are_left_out_without_them(network: Network, uncompiled: None) -> None:
+def test_patches_of_nothing_are_masked_and_masks_are_left_out_without_them(
+    network: Network, uncompiled: None
+) -> None:
     seen: list[tuple[tuple[int, ...], bool]] = []
 
     def watched(located: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
@@ -134,10 +155,16 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     real = torch.compile
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
-        graphs.extend(x.shape[1] for x in inputs if x.ndim == 2 and x.dtype == torch.float32 and not x.requires_grad)
+        graphs.extend(
+            x.shape[1]
+            for x in inputs
+            if x.ndim == 2 and x.dtype == torch.float32 and not x.requires_grad
+        )
         return graph.forward
 
-    monkeypatch.setattr(torch, "compile", lambda f, **o: real(f, backend=backend, dynamic=False, fullgraph=True))
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **o: real(f, backend=backend, dynamic=False, fullgraph=True)
+    )
     torch.compiler.reset()
     yield graphs
     torch.compiler.reset()
@@ -145,14 +172,20 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("kept", [compilation.GRAPHS, 2])
 def test_an_eighth_length_and_a_tenth_are_compiled_as_the_first(
-    kept: int, network: Network, traced: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kept: int,
+    network: Network,
+    traced: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Dynamo keeps eight graphs of one code and raises at the ninth."""
     monkeypatch.setattr(compilation, "GRAPHS", kept)
     engine = compiled(network)
     for length in (10, 20, 30, 40, 50, 60, 64, 80, 100, 128, 125):
         windows = walks(1, length, 4)
-        np.testing.assert_allclose(answer(engine, windows), answer(Engine(network, CPU, 4, ""), windows), rtol=4e-6)
+        np.testing.assert_allclose(
+            answer(engine, windows), answer(Engine(network, CPU, 4, ""), windows), rtol=4e-6
+        )
     assert engine.way == "compiled"
     assert warned(caplog) == []
     assert len(traced) >= 10, "eleven lengths, ten graphs"
@@ -173,7 +206,9 @@ def failure(name: str) -> Exception:
         "inductor": inductor.InductorError(inner, frame),
         "warning": inductor.InductorError(UserWarning("TensorFloat32 tensor cores"), frame),
         "triton": inductor.TritonMissing(frame),
-        "old": inductor.GPUTooOldForTriton(types.SimpleNamespace(name="K80", major=3, minor=7), frame),
+        "old": inductor.GPUTooOldForTriton(
+            types.SimpleNamespace(name="K80", major=3, minor=7), frame
+        ),
         "compiler": inductor.InvalidCxxCompiler(),
         "build": inductor.CppCompileError(["g++"], "error: no header"),
         "folder": PermissionError(13, "Permission denied"),
@@ -183,9 +218,20 @@ def failure(name: str) -> Exception:
 
 
 NAMES = [
-    "unsupported", "internal", "limit", "backend", "inductor", "warning", "triton", "old", "compiler", "build", "folder",
-    "import", "graphs",
-]  # fmt: skip
+    "unsupported",
+    "internal",
+    "limit",
+    "backend",
+    "inductor",
+    "warning",
+    "triton",
+    "old",
+    "compiler",
+    "build",
+    "folder",
+    "import",
+    "graphs",
+]
 
 
 def broken(error: Exception, from_call: int = 1) -> Callable[..., Any]:
@@ -209,10 +255,18 @@ def broken(error: Exception, from_call: int = 1) -> Callable[..., Any]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("late", [False, True])
 def test_auto_goes_on_without_compilation_and_says_so_in_one_line(
-    name: str, late: bool, network: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    name: str,
+    late: bool,
+    network: Network,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Late: CUDA graphs are recorded in the second call; what the first has answered is computed again with the rest."""
-    monkeypatch.setattr(torch, "compile", broken(failure(name), 3 if late and name != "limit" else 1))
+    """Late: CUDA graphs are recorded in the second call; what the first has answered is
+    computed again with the rest.
+    """
+    monkeypatch.setattr(
+        torch, "compile", broken(failure(name), 3 if late and name != "limit" else 1)
+    )
     engine = compiled(network)
     windows = walks(2, 64, 8)
     expected = answer(Engine(network, CPU, 4, ""), windows)
@@ -221,7 +275,9 @@ def test_auto_goes_on_without_compilation_and_says_so_in_one_line(
     (line,) = warned(caplog)
     assert line.startswith("forecaster.compile=auto: torch.compile failed, going on without it: ")
     assert "\n" not in line
-    assert len(line) > len("forecaster.compile=auto: torch.compile failed, going on without it: ") + 3
+    assert (
+        len(line) > len("forecaster.compile=auto: torch.compile failed, going on without it: ") + 3
+    )
     assert engine.computed == "cpu, eager, 4 windows a pass"
 
 
@@ -232,7 +288,9 @@ def test_compilation_that_was_demanded_fails_in_one_line(
     monkeypatch.setattr(torch, "compile", broken(failure(name)))
     engines._kept.cache_clear()
     forecaster = Chronos2Forecaster(Profile(compile=True, device="cpu"))
-    with pytest.raises(InputError, match=r"^forecaster\.compile=true: torch\.compile failed: .*; set it to false$") as raised:
+    with pytest.raises(
+        InputError, match=r"^forecaster\.compile=true: torch\.compile failed: .*; set it to false$"
+    ) as raised:
         forecaster.forecast(market, market.times[-1])
     assert "\n" not in str(raised.value)
     if name in {"backend", "inductor"}:
@@ -252,7 +310,9 @@ def test_a_torch_compile_that_refuses_at_once_is_a_failure_like_any_other(
     assert len(warned(caplog)) == 1
 
 
-def test_an_error_of_the_network_itself_is_not_taken_for_one_of_the_compiler(uncompiled: None) -> None:
+def test_an_error_of_the_network_itself_is_not_taken_for_one_of_the_compiler(
+    uncompiled: None,
+) -> None:
     def wrong(context: torch.Tensor, **options: Any) -> torch.Tensor:
         raise RuntimeError("shapes do not fit")
 
@@ -263,7 +323,10 @@ def test_an_error_of_the_network_itself_is_not_taken_for_one_of_the_compiler(unc
 
 @pytest.mark.slow
 def test_a_machine_without_a_compiler_is_met_as_simulated(
-    network: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    network: Network,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
     """What inductor really raises."""
     from torch._inductor import config
@@ -273,7 +336,9 @@ def test_a_machine_without_a_compiler_is_met_as_simulated(
     with config.patch({"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}):
         engine = compiled(network)
         windows = walks(1, 20, 4)
-        np.testing.assert_array_equal(answer(engine, windows), answer(Engine(network, CPU, 4, ""), windows))
+        np.testing.assert_array_equal(
+            answer(engine, windows), answer(Engine(network, CPU, 4, ""), windows)
+        )
     torch.compiler.reset()
     assert len(warned(caplog)) == 1
     assert "InvalidCxxCompiler" in warned(caplog)[0]
@@ -284,14 +349,22 @@ def test_a_machine_without_a_compiler_is_met_as_simulated(
 
 MEMORY = {
     "torch's": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    "pinned": RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
-    "cublas": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    "host": RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory"),
+    "pinned": RuntimeError(
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"
+    ),
+    "cublas": RuntimeError(
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    ),
+    "host": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory"
+    ),
     "wrapped": inductor.InductorError(torch.OutOfMemoryError("CUDA out of memory."), None),  # type: ignore[arg-type]
 }
 
 
-def small(network: Callable[..., torch.Tensor], rows: int, error: Exception) -> Callable[..., torch.Tensor]:
+def small(
+    network: Callable[..., torch.Tensor], rows: int, error: Exception
+) -> Callable[..., torch.Tensor]:
     """A device that holds so many windows a pass."""
 
     def fits(context: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -318,13 +391,16 @@ def test_where_memory_runs_out_the_batch_is_halved(
     assert engine.way == way
     lines = warned(caplog)
     assert [line.split(" ran out with ")[1] for line in lines] == [
-        "32 windows a pass, going on with 16", "16 windows a pass, going on with 8", "8 windows a pass, going on with 4",
+        "32 windows a pass, going on with"
+        " 16", "16 windows a pass, going on with 8", "8 windows a pass, going on with 4",
     ]  # fmt: skip
     answer(engine, windows)
     assert len(warned(caplog)) == 3, "what did not fit once is not tried again"
 
 
-def test_memory_that_runs_out_in_the_middle_leaves_one_answer_computed_in_one_way(network: Network) -> None:
+def test_memory_that_runs_out_in_the_middle_leaves_one_answer_computed_in_one_way(
+    network: Network,
+) -> None:
     calls = 0
 
     def shrinking(context: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -335,7 +411,9 @@ def test_memory_that_runs_out_in_the_middle_leaves_one_answer_computed_in_one_wa
         return network(context, **options) + (1.0 if len(context) > 4 else 0.0)
 
     windows = walks(1, 64, 40)
-    np.testing.assert_array_equal(answer(Engine(shrinking, CPU, 8, ""), windows), answer(Engine(network, CPU, 4, ""), windows))
+    np.testing.assert_array_equal(
+        answer(Engine(shrinking, CPU, 8, ""), windows), answer(Engine(network, CPU, 4, ""), windows)
+    )
 
 
 def test_a_group_is_never_split(network: Network) -> None:
@@ -346,23 +424,32 @@ def test_a_group_is_never_split(network: Network) -> None:
     theirs = Engine(network, CPU, 24, "").quantiles(windows, rows, "none", group=3, progress=silent)
     np.testing.assert_allclose(ours, theirs, rtol=4e-6)
     engine = Engine(small(network, 2, MEMORY["torch's"]), CPU, 24, "")
-    with pytest.raises(InputError, match=r"^forecaster\.device: cpu has too little memory for a group of 3 windows$"):
+    with pytest.raises(
+        InputError,
+        match=r"^forecaster\.device: cpu has too little memory for a group of 3 windows$",
+    ):
         engine.quantiles(windows, rows, "none", group=3, progress=silent)
 
 
 def test_too_little_memory_for_one_window_is_said_in_one_line(network: Network) -> None:
-    with pytest.raises(InputError, match=r"^forecaster\.device: cpu has too little memory for a single window$"):
+    with pytest.raises(
+        InputError, match=r"^forecaster\.device: cpu has too little memory for a single window$"
+    ):
         answer(Engine(small(network, 0, MEMORY["torch's"]), CPU, 8, ""), walks(1, 64, 4))
 
 
-def test_weights_that_do_not_fit_into_memory_are_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_do_not_fit_into_memory_are_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from chronos import Chronos2Pipeline
 
     def full(*arguments: Any, **named: Any) -> Any:
         raise MEMORY["torch's"]
 
     monkeypatch.setattr(Chronos2Pipeline, "from_pretrained", full)
-    with pytest.raises(InputError, match=r"^forecaster\.device: cpu has too little memory for small$"):
+    with pytest.raises(
+        InputError, match=r"^forecaster\.device: cpu has too little memory for small$"
+    ):
         engines.load(checkpoint(str(SHIPPED)), CPU)
 
 
@@ -378,7 +465,9 @@ def test_memory_is_given_back_on_a_device_and_without_one(monkeypatch: pytest.Mo
 def test_what_is_kept_of_bf16_lies_where_it_was_computed(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Planned with 32 windows a pass, computed with 8: the forecasts lie under 8, also those of the next run."""
+    """Planned with 32 windows a pass, computed with 8: the forecasts lie under 8, also those of
+    the next run.
+    """
     profile = Profile(dtype="bf16", device="cpu")
     inner = engines.engine(checkpoint(str(SHIPPED)), "cpu", "bf16", "auto", 32)
     real: Any = inner.network
@@ -393,11 +482,16 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
         cached = CachedForecaster(Chronos2Forecaster(profile, 32), tmp_path)
         table = cached.forecast(market, market.times[first])
         (shelf,) = {p.parent.parent for p in tmp_path.rglob("*.parquet")}
-        assert '"computed": "cpu, eager, 8 windows a pass"' in (shelf / "specification.json").read_text()
+        assert (
+            '"computed": "cpu, eager, 8 windows a pass"'
+            in (shelf / "specification.json").read_text()
+        )
         assert len(table.values) > 100
     plain = Chronos2Forecaster(profile, 8)
     monkeypatch.setattr(engines, "engine", lambda *_: pytest.fail("all of it is there"))
-    np.testing.assert_array_equal(CachedForecaster(plain, tmp_path).forecast(market, market.times[first]).values, table.values)
+    np.testing.assert_array_equal(
+        CachedForecaster(plain, tmp_path).forecast(market, market.times[first]).values, table.values
+    )
 
 
 # ----- what the program around has set -----
@@ -504,10 +598,14 @@ def test_warnings_of_others_are_still_heard(uncompiled: None) -> None:
 @pytest.mark.parametrize("compile", [False, "auto"])
 def test_what_is_planned_is_what_happens_where_nothing_fails(compile: Any) -> None:
     model = checkpoint(str(SHIPPED))
-    assert engines.engine(model, "cpu", "fp32", compile, 12).computed == planned(model, "cpu", compile, 12)
+    assert engines.engine(model, "cpu", "fp32", compile, 12).computed == planned(
+        model, "cpu", compile, 12
+    )
 
 
-def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     model = checkpoint(str(SHIPPED))
     assert planned(model, "auto", "auto", None) == "cuda, compiled, 4096 windows a pass"
@@ -520,7 +618,11 @@ def test_a_kept_engine_is_the_one_that_was_asked_for() -> None:
     model = checkpoint(str(SHIPPED))
     kept = engines.engine(model, "cpu", "fp32", False, 12)
     assert engines.engine(model, "cpu", "fp32", False, 12) is kept
-    for other in (("cpu", "bf16", False, 12), ("cpu", "fp32", True, 12), ("cpu", "fp32", False, 13)):
+    for other in (
+        ("cpu", "bf16", False, 12),
+        ("cpu", "fp32", True, 12),
+        ("cpu", "fp32", False, 13),
+    ):
         assert engines.engine(model, *other) is not kept  # type: ignore[arg-type]
     assert engines.engine(model, "cpu", "fp32", False, None).batch_size == 64
 
@@ -531,7 +633,9 @@ def test_a_kept_engine_is_the_one_that_was_asked_for() -> None:
 def test_default_tests_compute_on_the_cpu(request: pytest.FixtureRequest) -> None:
     assert not torch.cuda.is_available()
     assert engines.device_of("auto") == "cpu"
-    conftest = request.config.pluginmanager.get_plugin(str(Path(__file__).resolve().parents[1] / "conftest.py"))
+    conftest = request.config.pluginmanager.get_plugin(
+        str(Path(__file__).resolve().parents[1] / "conftest.py")
+    )
     for asked in ("gpu", "bench", "gpu and not slow", "slow or bench"):
         assert conftest.sees_the_gpu(asked)
     for asked in ("", "slow", "not gpu and not network and not slow and not bench", "not bench"):

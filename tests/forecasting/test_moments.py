@@ -10,7 +10,8 @@ from scipy.stats import t as student
 from forecasting.forecast import HORIZON, LEVELS, QuantileForecast
 from forecasting.moments import Moments, Volatility, expected_between, variance_until, volatility
 
-NOW, LATER = np.datetime64("2024-10-01T19:30", "ns"), np.datetime64("2024-10-02T14:30", "ns")
+NOW = np.datetime64("2024-10-01T19:30", "ns")
+LATER = np.datetime64("2024-10-02T14:30", "ns")
 
 
 def forecast(drift: float, deviation: float, price: float = 200.0) -> QuantileForecast:
@@ -22,9 +23,20 @@ def forecast(drift: float, deviation: float, price: float = 200.0) -> QuantileFo
 
 
 def read(of: QuantileForecast, begin: np.ndarray, finish: np.ndarray, rule: Volatility) -> Moments:
-    """Moments between own bars; beyond the last step variance grows by 2e-4 a bar, twice as fast as within."""
-    before, after = (variance_until(of.values, of.price, place, rule, np.array([2e-4])) for place in (begin, finish))
-    return Moments(of.symbols, expected_between(of.values, of.price, begin, finish), np.sqrt(after - before), NOW, LATER)
+    """Moments between own bars; beyond the last step variance grows by 2e-4 a bar, twice as
+    fast as within.
+    """
+    before, after = (
+        variance_until(of.values, of.price, place, rule, np.array([2e-4]))
+        for place in (begin, finish)
+    )
+    return Moments(
+        of.symbols,
+        expected_between(of.values, of.price, begin, finish),
+        np.sqrt(after - before),
+        NOW,
+        LATER,
+    )
 
 
 def moments(begin: float, finish: float, drift: float = 1e-4) -> Moments:
@@ -44,10 +56,16 @@ def test_only_the_whole_quantile_function_sees_heavy_tails() -> None:
     assert volatility(q, 100.0, "quantile") == pytest.approx(0.01, rel=0.02)
 
 
-@given(st.floats(0.1, 10), st.floats(1e-5, 0.05), st.sampled_from(["original", "normal", "quantile"]))
-def test_volatility_scales_with_the_spread_and_not_with_the_price(price: float, spread: float, rule: str) -> None:
+@given(
+    st.floats(0.1, 10), st.floats(1e-5, 0.05), st.sampled_from(["original", "normal", "quantile"])
+)
+def test_volatility_scales_with_the_spread_and_not_with_the_price(
+    price: float, spread: float, rule: str
+) -> None:
     q = price * (1 + spread * student.ppf(LEVELS, 6))
-    assert volatility(q, price, rule) == pytest.approx(volatility(1 + student.ppf(LEVELS, 6) * 1e-3, 1.0, rule) * spread * 1e3)
+    assert volatility(q, price, rule) == pytest.approx(
+        volatility(1 + student.ppf(LEVELS, 6) * 1e-3, 1.0, rule) * spread * 1e3
+    )
 
 
 def test_a_bearish_forecast_has_a_negative_expected_return() -> None:
@@ -62,21 +80,28 @@ def test_the_interval_uses_the_step_it_ends_at() -> None:
 
 
 def test_a_fixed_symbol_has_the_variance_of_the_part_that_is_left() -> None:
-    """Half a bar into its forecast, over the next whole bar: variance runs linearly through its own bars."""
+    """Half a bar into its forecast, over the next whole bar: variance runs linearly through its
+    own bars.
+    """
     assert moments(0.5, 1.5).sigma[0] == pytest.approx(0.01, rel=1e-3)
     assert moments(3, 3).sigma[0] == 0.0
 
 
 @given(begin=st.floats(0, 60), length=st.floats(0.01, 40), step=st.sampled_from([0.0, 2e-4, -3e-4]))
-def test_return_and_variance_run_linearly_through_the_steps(begin: float, length: float, step: float) -> None:
-    """A forecast whose median and variance grow by the same at every step: what lies between counts, wherever it begins.
+def test_return_and_variance_run_linearly_through_the_steps(
+    begin: float, length: float, step: float
+) -> None:
+    """A forecast whose median and variance grow by the same at every step: what lies between
+    counts, wherever it begins.
 
     Behind the last step nothing is expected, and variance goes on at the rate it is given.
     """
     found = moments(begin, begin + length, drift=step)
     inside = min(begin + length, HORIZON) - min(begin, HORIZON)
     assert found.mu[0] == pytest.approx(step * inside, rel=1e-3, abs=3e-7)
-    assert found.sigma[0] ** 2 == pytest.approx(1e-4 * inside + 2e-4 * (length - inside), rel=1e-2, abs=1e-7)
+    assert found.sigma[0] ** 2 == pytest.approx(
+        1e-4 * inside + 2e-4 * (length - inside), rel=1e-2, abs=1e-7
+    )
 
 
 def test_between_two_steps_both_count_by_their_distance() -> None:
@@ -85,7 +110,9 @@ def test_between_two_steps_both_count_by_their_distance() -> None:
     values[:, 2:] *= np.float32(1.08)
     jump = QuantileForecast(("AAA",), np.array([NOW]), np.array([200.0]), values)
     for place, share in ((2.0, 0.0), (2.25, 0.25), (2.5, 0.5), (3.0, 1.0), (7.75, 1.0)):
-        assert read(jump, np.zeros(1), np.array([place]), "normal").mu[0] == pytest.approx(0.08 * share, abs=1e-6)
+        assert read(jump, np.zeros(1), np.array([place]), "normal").mu[0] == pytest.approx(
+            0.08 * share, abs=1e-6
+        )
 
 
 def test_beyond_the_last_step_variance_goes_on_at_its_rate_and_nothing_is_expected() -> None:
@@ -99,12 +126,16 @@ def test_an_unknown_last_step_leaves_the_steps_before_it_known() -> None:
     values[:, 10:] = np.nan
     short = QuantileForecast(("AAA",), np.array([NOW]), np.array([200.0]), values)
     for place, known in ((1.0, True), (10.0, True), (11.0, False), (30.0, False)):
-        found = variance_until(short.values, short.price, np.array([place]), "normal", np.array([np.nan]))
+        found = variance_until(
+            short.values, short.price, np.array([place]), "normal", np.array([np.nan])
+        )
         assert np.isfinite(found[0]) == known
 
 
 @given(seed=st.integers(0, 2**16), skew=st.floats(-3, 3), shift=st.floats(-0.05, 0.05))
-def test_the_whole_quantile_functions_deviation_is_its_integral(seed: int, skew: float, shift: float) -> None:
+def test_the_whole_quantile_functions_deviation_is_its_integral(
+    seed: int, skew: float, shift: float
+) -> None:
     """By numerical integration of what the rule describes, lopsided forecasts among them."""
     rng = np.random.default_rng(seed)
     levels = np.array(LEVELS)
@@ -151,4 +182,6 @@ def test_values_check_themselves() -> None:
         Moments(("A",), np.zeros(1), np.ones(1), NOW, NOW)
     crossed = forecast(0, 0.01)
     with pytest.raises(ValueError, match="must not decrease"):
-        QuantileForecast(crossed.symbols, crossed.issued_at, crossed.price, crossed.values[..., ::-1].copy())
+        QuantileForecast(
+            crossed.symbols, crossed.issued_at, crossed.price, crossed.values[..., ::-1].copy()
+        )

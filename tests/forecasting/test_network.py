@@ -36,12 +36,16 @@ def both(request: pytest.FixtureRequest) -> tuple[Any, Network]:
 
 
 def expected(model: Any, context: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    answer = model(context=context, group_ids=groups, num_output_patches=HORIZON // 8).quantile_preds
+    answer = model(
+        context=context, group_ids=groups, num_output_patches=HORIZON // 8
+    ).quantile_preds
     return answer.mT.sort(dim=-1).values
 
 
 def contexts(seed: int, rows: int, length: int) -> torch.Tensor:
-    """Random walks, every kind of trouble among them: short, gaps, constant, huge, tiny, one bar, nothing at all."""
+    """Random walks, every kind of trouble among them: short, gaps, constant, huge, tiny, one
+    bar, nothing at all.
+    """
     generator = torch.Generator().manual_seed(seed)
     x = 100 * torch.exp(0.01 * torch.cumsum(torch.randn(rows, length, generator=generator), dim=1))
     x[0, : length // 2] = torch.nan
@@ -63,17 +67,23 @@ def largest(ours: torch.Tensor, theirs: torch.Tensor, context: torch.Tensor) -> 
 
 
 @pytest.mark.parametrize("length", [3, 57, 100, 104, 300])
-def test_every_kind_of_series_answers_as_in_the_library(both: tuple[Any, Network], length: int) -> None:
+def test_every_kind_of_series_answers_as_in_the_library(
+    both: tuple[Any, Network], length: int
+) -> None:
     model, network = both
     context = contexts(length, 32, max(length, 32))[:, -length:]
     context = context[~context.isnan().all(dim=1)]
     with torch.inference_mode():
-        difference = largest(network(context), expected(model, context, torch.arange(len(context))), context)
+        difference = largest(
+            network(context), expected(model, context, torch.arange(len(context))), context
+        )
     assert difference < 1e-4
 
 
 @pytest.mark.parametrize("group", [2, 4, 8])
-def test_groups_attend_within_their_blocks_as_in_the_library(both: tuple[Any, Network], group: int) -> None:
+def test_groups_attend_within_their_blocks_as_in_the_library(
+    both: tuple[Any, Network], group: int
+) -> None:
     model, network = both
     context = contexts(group, 32, 100)
     with torch.inference_mode():
@@ -84,7 +94,9 @@ def test_groups_attend_within_their_blocks_as_in_the_library(both: tuple[Any, Ne
     assert alone > 1e-3
 
 
-def test_a_member_that_is_not_there_changes_nothing_for_the_others(both: tuple[Any, Network]) -> None:
+def test_a_member_that_is_not_there_changes_nothing_for_the_others(
+    both: tuple[Any, Network],
+) -> None:
     model, network = both
     context = contexts(1, 12, 100)
     padded = torch.full((16, 100), torch.nan)
@@ -95,24 +107,32 @@ def test_a_member_that_is_not_there_changes_nothing_for_the_others(both: tuple[A
         assert largest(network(padded, group=4)[places], theirs, context) < 1e-4
 
 
-def test_leaving_the_masks_out_changes_nothing_where_nothing_is_missing(both: tuple[Any, Network]) -> None:
+def test_leaving_the_masks_out_changes_nothing_where_nothing_is_missing(
+    both: tuple[Any, Network],
+) -> None:
     _, network = both
     context = contexts(2, 32, 100)[8:]
     with torch.inference_mode():
-        torch.testing.assert_close(network(context, complete=True), network(context), rtol=1e-6, atol=0)
+        torch.testing.assert_close(
+            network(context, complete=True), network(context), rtol=1e-6, atol=0
+        )
 
 
 def test_matrices_that_are_not_packed_answer_alike() -> None:
     """What runs under `torch.compile` and on CUDA."""
     model = library_model("shipped")
-    packed, plain = (Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=p) for p in (True, False))
+    packed, plain = (
+        Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=p) for p in (True, False)
+    )
     context = contexts(3, 32, 100)[8:]
     with torch.inference_mode():
         assert largest(packed(context), plain(context), context) < 1e-4
 
 
 def test_bf16_is_rough_and_says_so() -> None:
-    """The error of bf16 is a tenth of a deviation, a thousand times that of fp32: docs/PERFORMANCE.md."""
+    """The error of bf16 is a tenth of a deviation, a thousand times that of fp32:
+    docs/PERFORMANCE.md.
+    """
     model = library_model("shipped")
     network = Network(model, HORIZON, range(len(LEVELS)), "bf16", CPU, packed=False)
     context = contexts(4, 64, 100)[8:]
@@ -129,7 +149,9 @@ def test_levels_and_steps_that_are_asked_for_are_given_in_their_order() -> None:
     part = Network(model, HORIZON, [2, 10, 18], "fp32", CPU, packed=True)
     context = contexts(5, 16, 100)[8:]
     with torch.inference_mode():
-        torch.testing.assert_close(part(context), whole(context)[..., [2, 10, 18]], rtol=1e-6, atol=0)
+        torch.testing.assert_close(
+            part(context), whole(context)[..., [2, 10, 18]], rtol=1e-6, atol=0
+        )
 
 
 @given(
@@ -139,7 +161,9 @@ def test_levels_and_steps_that_are_asked_for_are_given_in_their_order() -> None:
     noise=st.floats(1e-4, 0.2),
     kind=st.sampled_from(AUGMENTATIONS),
 )
-def test_every_augmentation_is_undone_exactly(seed: int, length: int, scale: float, noise: float, kind: Any) -> None:
+def test_every_augmentation_is_undone_exactly(
+    seed: int, length: int, scale: float, noise: float, kind: Any
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     steps = torch.randn(3, length, generator=generator, dtype=torch.float64)
     closes = 10.0**scale * torch.exp(noise * torch.cumsum(steps, dim=1).clamp(-20, 20))
@@ -151,7 +175,9 @@ def test_every_augmentation_is_undone_exactly(seed: int, length: int, scale: flo
 @given(seed=st.integers(0, 2**16), kind=st.sampled_from(AUGMENTATIONS))
 def test_an_augmentation_keeps_quantiles_in_their_order(seed: int, kind: Any) -> None:
     generator = torch.Generator().manual_seed(seed)
-    closes = 100 * torch.exp(0.02 * torch.cumsum(torch.randn(2, 50, generator=generator, dtype=torch.float64), dim=1))
+    closes = 100 * torch.exp(
+        0.02 * torch.cumsum(torch.randn(2, 50, generator=generator, dtype=torch.float64), dim=1)
+    )
     _, trend = augmented(closes, kind)
     values = torch.randn(2, 24, 21, generator=generator, dtype=torch.float64).sort(dim=-1).values
     assert (restored(values, kind, trend, 50).diff(dim=-1) >= 0).all()
@@ -171,7 +197,8 @@ def test_the_checkpoint_folder_is_known_without_torch() -> None:
 
     code = (
         "import sys, forecasting.settings, forecasting.chronos2.checkpoint as c;"
-        "assert c.checkpoint(str(c.SHIPPED)).context == 512; assert 'torch' not in sys.modules, 'torch was loaded'"
+        "assert c.checkpoint(str(c.SHIPPED)).context == 512; assert 'torch' not in sys.modules,"
+        " 'torch was loaded'"
     )
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

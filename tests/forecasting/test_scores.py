@@ -44,7 +44,9 @@ NORMAL = norm.ppf(LEVELS)
 def test_pinball_and_interval_score_by_hand() -> None:
     loss = pinball(np.zeros((1, len(LEVELS))), np.array([2.0]))
     np.testing.assert_allclose(loss[0], 2 * np.array(LEVELS))
-    assert interval_score(np.array([-1.0]), np.array([1.0]), np.array([1.5]), 0.8)[0] == pytest.approx(2 + 10 * 0.5)
+    assert interval_score(np.array([-1.0]), np.array([1.0]), np.array([1.5]), 0.8)[
+        0
+    ] == pytest.approx(2 + 10 * 0.5)
 
 
 @given(seed=st.integers(0, 2**16), wrong=st.floats(0.3, 3.0), shift=st.floats(-1.5, 1.5))
@@ -52,13 +54,18 @@ def test_the_truth_is_never_beaten(seed: int, wrong: float, shift: float) -> Non
     """Both scores are proper: no other spread and no other centre loses less in the long run."""
     y = np.random.default_rng(seed).normal(size=4000)
     true, other = (np.tile(q, (len(y), 1)) for q in (NORMAL, shift + wrong * NORMAL))
-    for score in (lambda q: pinball(q, y).mean(axis=1), lambda q: interval_score(q[:, 2], q[:, 18], y, 0.8)):
+    for score in (
+        lambda q: pinball(q, y).mean(axis=1),
+        lambda q: interval_score(q[:, 2], q[:, 18], y, 0.8),
+    ):
         gain = score(true) - score(other)
         assert gain.mean() < 3 * gain.std() / np.sqrt(len(y))
 
 
 def test_crps_of_a_normal_is_near_its_closed_form() -> None:
-    """σ/√π for a standard normal forecast of itself (Gneiting and Raftery 2007), less the tails beyond 1 and 99 %."""
+    """σ/√π for a standard normal forecast of itself (Gneiting and Raftery 2007), less the tails
+    beyond 1 and 99 %.
+    """
     y = norm.ppf((np.arange(20_000) + 0.5) / 20_000)
     crps = float((pinball(np.tile(NORMAL, (len(y), 1)), y) @ CRPS_WEIGHTS).mean())
     assert crps == pytest.approx(1 / np.sqrt(np.pi), rel=0.02)
@@ -68,7 +75,12 @@ def test_the_transform_of_the_truth_is_uniform_and_of_the_median_a_half() -> Non
     y = np.random.default_rng(1).normal(size=20_000)
     pit = transform(np.tile(NORMAL, (len(y), 1)), y)
     inside = pit[(pit > 0) & (pit < 1)]
-    assert np.abs(np.quantile(inside, [0.1, 0.25, 0.5, 0.75, 0.9]) - [0.108, 0.255, 0.5, 0.745, 0.892]).max() < 0.02
+    assert (
+        np.abs(
+            np.quantile(inside, [0.1, 0.25, 0.5, 0.75, 0.9]) - [0.108, 0.255, 0.5, 0.745, 0.892]
+        ).max()
+        < 0.02
+    )
     assert transform(NORMAL[None], NORMAL[MEDIAN : MEDIAN + 1])[0] == pytest.approx(0.5)
     assert transform(NORMAL[None], np.array([-9.0]))[0] == 0
     assert transform(NORMAL[None], np.array([9.0]))[0] == 1
@@ -78,7 +90,8 @@ def test_a_week_is_one_observation() -> None:
     """A naive error of values that repeat within a week is √n too small."""
     rng = np.random.default_rng(2)
     weekly = rng.normal(size=200)
-    values, week = pd.Series(np.repeat(weekly, 50)), pd.Series(np.repeat(np.arange(200), 50))
+    values = pd.Series(np.repeat(weekly, 50))
+    week = pd.Series(np.repeat(np.arange(200), 50))
     mean, error = clustered(values, week)
     assert mean == pytest.approx(weekly.mean())
     assert error == pytest.approx(weekly.std(ddof=1) / np.sqrt(200), rel=1e-6)
@@ -110,13 +123,16 @@ def test_scored_forecasts_are_those_whose_outcome_is_known(market: Bars) -> None
     move = np.log(values[k + 1, 3] / values[k, 3])
     unit = np.sqrt(np.mean(np.diff(np.log(values[k - 100 : k + 1, 3])) ** 2))
     quantiles = np.log(table.at(times[k]).values[market.symbols.index("SYXUSD"), 0] / values[k, 3])
-    assert one["loss"] == pytest.approx(pinball(quantiles[None].astype(float), np.array([move])).mean() / unit, rel=1e-3)
+    assert one["loss"] == pytest.approx(
+        pinball(quantiles[None].astype(float), np.array([move])).mean() / unit, rel=1e-3
+    )
 
 
 def test_the_baselines_are_what_they_say(market: Bars) -> None:
     """On a synthetic market: none has an edge, all cover; the oracle knows."""
     tables = [
-        f.forecast(market, market.times[-700]) for f in (RandomWalk(), RandomWalk(plain=0.5), Historical(), Garch(), Oracle())
+        f.forecast(market, market.times[-700])
+        for f in (RandomWalk(), RandomWalk(plain=0.5), Historical(), Garch(), Oracle())
     ]
     rows = comparable(tables, market.times[-700], market.now)
     frames = [scored(market, t, r, (1, 6)) for t, r in zip(tables, rows, strict=True)]
@@ -135,7 +151,10 @@ def test_the_baselines_are_what_they_say(market: Bars) -> None:
 
 def test_mixed_variance_lies_between_its_parts(market: Bars) -> None:
     widths = [
-        np.log(f.forecast(market, market.times[-50]).values[:, 0, -1] / f.forecast(market, market.times[-50]).price)
+        np.log(
+            f.forecast(market, market.times[-50]).values[:, 0, -1]
+            / f.forecast(market, market.times[-50]).price
+        )
         for f in (RandomWalk(), RandomWalk(plain=0.5), RandomWalk(plain=1.0))
     ]
     np.testing.assert_allclose(widths[1] ** 2, (widths[0] ** 2 + widths[2] ** 2) / 2, rtol=1e-3)
@@ -152,16 +171,22 @@ def test_historical_quantiles_by_hand(market: Bars) -> None:
 def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(tmp_path: Path) -> None:
     data = DataSettings(start="2024-01-02", end="2024-05-31")
     settings = EvaluationSettings(
-        symbols=("SYA", "SYXUSD"), start="2024-04-15", steps=(1, 6), against=("ewma", "mix"), data=data,
+        symbols=("SYA", "SYXUSD"),
+        start="2024-04-15",
+        steps=(1, 6),
+        against=("ewma", "mix"),
+        data=data,
         forecaster=ForecasterSettings(kind="historical"),
-    )  # fmt: skip
+    )
     evaluation = evaluate(settings)
     assert evaluation.main == "historical, calibrated"
     assert [name for name in evaluation.frames][1] == "historical"
     counts = {len(frame) for frame in evaluation.frames.values()}
     assert len(counts) == 1
     figures = write_evaluation(evaluation, tmp_path / "made")
-    assert json.loads((tmp_path / "made" / "evaluation.json").read_text())["groups"]["crypto"]["1"]["skill"]
+    assert json.loads((tmp_path / "made" / "evaluation.json").read_text())["groups"]["crypto"]["1"][
+        "skill"
+    ]
     page = (tmp_path / "made" / "evaluation.html").read_text()
     for word in ("rank correlation", "Plotly", "calmest", "synthetic market"):
         assert word in page
@@ -171,9 +196,15 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(tmp_path: Pa
 
 def test_an_evaluation_of_one_forecast_claims_no_error(tmp_path: Path) -> None:
     settings = EvaluationSettings(
-        symbols=("SYA",), start="2024-03-27T14:00Z", end="2024-03-27T14:40Z", steps=(1,), against=("ewma",), raw=False,
-        data=DataSettings(start="2024-01-02", end="2024-03-29"), forecaster=ForecasterSettings(kind="mix", calibrated=False),
-    )  # fmt: skip
+        symbols=("SYA",),
+        start="2024-03-27T14:00Z",
+        end="2024-03-27T14:40Z",
+        steps=(1,),
+        against=("ewma",),
+        raw=False,
+        data=DataSettings(start="2024-01-02", end="2024-03-29"),
+        forecaster=ForecasterSettings(kind="mix", calibrated=False),
+    )
     bars = settings.data.bars(settings.symbols, None, None)
     object.__setattr__(settings, "data", Fixed(bars))
     figures = write_evaluation(evaluate(settings), tmp_path)
@@ -203,7 +234,9 @@ def test_an_evaluation_without_outcomes_is_refused() -> None:
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -213,18 +246,29 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         (["forecasting.batch", "output=no/such/x.parquet"], "there is no folder no/such"),
         (["forecasting.batch", "output=."], "output: . is a folder"),
         (["forecasting.batch", "forecaster.dtype=fp8"], "forecaster.dtype"),
-        (["forecasting.batch", "start=2023-01-02", "end=2023-01-03", "forecaster=ewma"], "nothing can be forecast"),
+        (
+            ["forecasting.batch", "start=2023-01-02", "end=2023-01-03", "forecaster=ewma"],
+            "nothing can be forecast",
+        ),
         (["forecasting.batch", "outptu=x"], "outptu"),
         (["forecasting.batch", "data.dir=[nowhere]"], "nowhere is no folder"),
         (["forecasting.evaluate", "steps=[0]"], "steps: 0 is not among"),
         (["forecasting.evaluate", "against=[prophet]"], "against"),
-        (["forecasting.evaluate", "forecaster.cache=/proc/x", "start=2024-06-26"], "forecaster.cache"),
+        (
+            ["forecasting.evaluate", "forecaster.cache=/proc/x", "start=2024-06-26"],
+            "forecaster.cache",
+        ),
         (["forecasting.tune", "--symbols", "SYA", "--folds", "1"], "--folds: 1 is below 2"),
         (["forecasting.tune", "--symbols", "SYA", "--start", "2024-06-01"], "too few for 5 folds"),
-        (["forecasting.tune", "--symbols", "SYA", "--contexts", "2"], "context_length: 2 is below 3"),
+        (
+            ["forecasting.tune", "--symbols", "SYA", "--contexts", "2"],
+            "context_length: 2 is below 3",
+        ),
     ],
 )
-def test_commands_name_what_is_wrong_in_one_line(words: list[str], says: str, tmp_path: Path) -> None:
+def test_commands_name_what_is_wrong_in_one_line(
+    words: list[str], says: str, tmp_path: Path
+) -> None:
     answer = run(tmp_path, *words)
     assert answer.returncode == 2, answer.stderr
     assert says in answer.stderr
@@ -234,7 +278,14 @@ def test_commands_name_what_is_wrong_in_one_line(words: list[str], says: str, tm
 
 def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path, market: Bars) -> None:
     span = ("start=2024-02-12", "end=2024-02-20", "symbols=[SYA,SYXUSD]")
-    answer = run(tmp_path, "forecasting.batch", *span, "forecaster=oracle", "data.end=2024-02-20", "output=f.parquet")
+    answer = run(
+        tmp_path,
+        "forecasting.batch",
+        *span,
+        "forecaster=oracle",
+        "data.end=2024-02-20",
+        "output=f.parquet",
+    )
     assert answer.returncode == 0, answer.stderr
     frame = pd.read_parquet(tmp_path / "f.parquet")
     assert list(frame.columns) == ["symbol", "issued_at", "step", "target_at", "level", "value"]
@@ -244,12 +295,18 @@ def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path, market: Bars)
     assert frame["issued_at"].min() >= pd.Timestamp("2024-02-12T05:00Z")
     key = ["issued_at", "symbol", "step", "level"]
     assert frame[key].astype({"symbol": str}).apply(tuple, axis=1).is_monotonic_increasing
-    assert (frame.groupby(["symbol", "issued_at", "step"], observed=True)["value"].diff().dropna() >= 0).all()
+    assert (
+        frame.groupby(["symbol", "issued_at", "step"], observed=True)["value"].diff().dropna() >= 0
+    ).all()
     coin = frame[frame["symbol"] == "SYXUSD"]
     assert (coin["target_at"] - coin["issued_at"] == pd.to_timedelta(coin["step"], unit="h")).all()
-    friday = frame[(frame["symbol"] == "SYA") & (frame["issued_at"] == pd.Timestamp("2024-02-16T20:30Z"))]
+    friday = frame[
+        (frame["symbol"] == "SYA") & (frame["issued_at"] == pd.Timestamp("2024-02-16T20:30Z"))
+    ]
     assert friday["target_at"].min() == pd.Timestamp("2024-02-16T21:00Z")
-    assert sorted(friday["target_at"].unique())[1] == pd.Timestamp("2024-02-20T15:30Z"), "the Monday is a holiday"
+    assert sorted(friday["target_at"].unique())[1] == pd.Timestamp("2024-02-20T15:30Z"), (
+        "the Monday is a holiday"
+    )
 
 
 def test_tuning_writes_what_proved_itself_and_nothing_else(tmp_path: Path) -> None:
@@ -258,15 +315,23 @@ def test_tuning_writes_what_proved_itself_and_nothing_else(tmp_path: Path) -> No
 
     verdicts = tune(bars, bars.times[0], bars.now, Profile(), [Candidate(12, "none")], 2, None)
     assert [v.symbol for v in verdicts] == ["SYA", "SYXUSD"]
-    assert all(v.best == Candidate(100, "none") and not v.proved for v in verdicts), "twelve bars are too few"
-    back = tune(bars, bars.times[0], bars.now, Profile(context_length=12), [Candidate(100, "none")], 2, None)
+    assert all(v.best == Candidate(100, "none") and not v.proved for v in verdicts), (
+        "twelve bars are too few"
+    )
+    back = tune(
+        bars, bars.times[0], bars.now, Profile(context_length=12), [Candidate(100, "none")], 2, None
+    )
     assert any(v.best == Candidate(100, "none") and v.proved and v.gain > 0 for v in back)
 
 
 def test_settings_of_a_symbol_are_written_and_read_whole(tmp_path: Path) -> None:
     settings = SymbolSettings(context_length=64, augmentation="log", dtype="bf16")
     path = write_symbol_settings(tmp_path / "new", "NVDA", settings)
-    assert json.loads(path.read_text()) == {"context_length": 64, "augmentation": "log", "dtype": "bf16"}
+    assert json.loads(path.read_text()) == {
+        "context_length": 64,
+        "augmentation": "log",
+        "dtype": "bf16",
+    }
     assert read_symbol_settings(tmp_path / "new", ["AAPL", "NVDA"]) == {"NVDA": settings}
     assert [p.name for p in path.parent.iterdir()] == ["NVDA.json"]
 

@@ -1,4 +1,6 @@
-"""What names a forecast is computed from what made it, also while somebody writes over the weights."""
+"""What names a forecast is computed from what made it, also while somebody writes over the
+weights.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +58,20 @@ def folder(tmp_path: Path, others: Callable[[int], bytes]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def truth(tmp_path_factory: pytest.TempPathFactory, others: Callable[[int], bytes], market: Bars) -> dict[int, np.ndarray]:
+def truth(
+    tmp_path_factory: pytest.TempPathFactory, others: Callable[[int], bytes], market: Bars
+) -> dict[int, np.ndarray]:
     """What weights answer that nobody writes over, by seed."""
     place = tmp_path_factory.mktemp("truth")
-    return {seed: answers(checkpoint_of(place / str(seed), others(seed)), market) for seed in (1, 2)}
+    return {
+        seed: answers(checkpoint_of(place / str(seed), others(seed)), market) for seed in (1, 2)
+    }
 
 
 def write_over(path: Path, content: bytes) -> None:
-    """The same file, not another of the same name; its times as they were, as `cp --preserve` leaves them."""
+    """The same file, not another of the same name; its times as they were, as `cp --preserve`
+    leaves them.
+    """
     before = path.stat()
     with path.open("r+b") as stream:
         stream.write(content)
@@ -72,7 +80,11 @@ def write_over(path: Path, content: bytes) -> None:
 
 
 def answers(folder: Path, market: Bars, batch_size: int | None = None) -> np.ndarray:
-    return Chronos2Forecaster(Profile(model=str(folder), device="cpu"), batch_size).forecast(market, market.times[-20]).values
+    return (
+        Chronos2Forecaster(Profile(model=str(folder), device="cpu"), batch_size)
+        .forecast(market, market.times[-20])
+        .values
+    )
 
 
 FRESH = """
@@ -80,7 +92,8 @@ import sys, numpy as np
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from trainingdata.synthetic import SyntheticMarket
-market = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")).bars()
+symbols = ("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
+market = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=symbols).bars()
 folder, batch, path = sys.argv[1:]
 forecaster = Chronos2Forecaster(Profile(model=folder, device="cpu"), int(batch))
 np.save(path, forecaster.forecast(market, market.times[-20]).values)
@@ -91,7 +104,9 @@ def fresh(folder: Path, batch_size: int, tmp_path: Path) -> np.ndarray:
     """What a process that has never seen other weights answers."""
     path = tmp_path / "fresh.npy"
     root = Path(__file__).resolve().parents[2]
-    subprocess.run([sys.executable, "-c", FRESH, str(folder), str(batch_size), str(path)], cwd=root, check=True)
+    subprocess.run(
+        [sys.executable, "-c", FRESH, str(folder), str(batch_size), str(path)], cwd=root, check=True
+    )
     return np.asarray(np.load(path, allow_pickle=False))
 
 
@@ -101,23 +116,34 @@ def test_weights_written_over_answer_as_in_a_fresh_process(
     old = answers(folder, market, 64)
     write_over(folder / WEIGHTS, others(2))
     new = answers(folder, market, 64)
-    assert np.abs(new / old - 1).max() > 1e-3, "the two weights have to differ for this to show anything"
+    assert np.abs(new / old - 1).max() > 1e-3, (
+        "the two weights have to differ for this to show anything"
+    )
     np.testing.assert_array_equal(new, fresh(folder, 64, tmp_path))
     np.testing.assert_array_equal(answers(folder, market, 8), fresh(folder, 8, tmp_path))
 
 
 @pytest.mark.parametrize("write", ["as cp does", "as cp --preserve does"])
 def test_no_old_answer_lies_under_a_new_address(
-    write: str, folder: Path, tmp_path: Path, market: Bars, others: Callable[[int], bytes], truth: dict[int, np.ndarray]
+    write: str,
+    folder: Path,
+    tmp_path: Path,
+    market: Bars,
+    others: Callable[[int], bytes],
+    truth: dict[int, np.ndarray],
 ) -> None:
-    cached = CachedForecaster(Chronos2Forecaster(Profile(model=str(folder), device="cpu")), tmp_path / "cache")
+    cached = CachedForecaster(
+        Chronos2Forecaster(Profile(model=str(folder), device="cpu")), tmp_path / "cache"
+    )
     for seed in (1, 2, 1):
         write_over(folder / WEIGHTS, others(seed))
         if write == "as cp does":
             os.utime(folder / WEIGHTS)
         kept = cached.forecast(market, market.times[-20]).values
         np.testing.assert_allclose(kept, truth[seed], rtol=2e-7)
-        again = CachedForecaster(Chronos2Forecaster(Profile(model=str(folder), device="cpu")), tmp_path / "cache")
+        again = CachedForecaster(
+            Chronos2Forecaster(Profile(model=str(folder), device="cpu")), tmp_path / "cache"
+        )
         np.testing.assert_array_equal(again.forecast(market, market.times[-20]).values, kept)
     assert np.abs(truth[1] / truth[2] - 1).max() > 1e-3
 
@@ -129,7 +155,8 @@ def test_weights_written_over_while_they_are_used_change_no_answer_under_way(
     forecaster = Chronos2Forecaster(Profile(model=str(folder), device="cpu"), batch_size=16)
     model = engines.engine(checkpoint(str(folder)), "cpu", "fp32", False, 16)
     expected = forecaster.forecast(market, market.times[-20]).values
-    network, count = model.network, 0
+    network = model.network
+    count = 0
 
     def overwriting(context: torch.Tensor, **options: object) -> torch.Tensor:
         nonlocal count
@@ -155,7 +182,8 @@ def test_weights_written_over_while_they_load_are_named_by_what_was_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Between digest and load, and between load and the first answer."""
-    real, loads = engines.load, 0
+    real = engines.load
+    loads = 0
 
     def load(*arguments: object) -> object:
         nonlocal loads
@@ -174,13 +202,16 @@ def test_weights_written_over_while_they_load_are_named_by_what_was_loaded(
     assert loads >= 1
     for seed in (1, 2):
         write_over(folder / WEIGHTS, others(seed))
-        np.testing.assert_allclose(cached.forecast(market, market.times[-20]).values, truth[seed], rtol=2e-7)
+        np.testing.assert_allclose(
+            cached.forecast(market, market.times[-20]).values, truth[seed], rtol=2e-7
+        )
 
 
 def test_weights_that_never_stand_still_are_named(
     folder: Path, others: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, seed = checkpoints.copied, 1
+    real = checkpoints.copied
+    seed = 1
 
     def copied(*arguments: object) -> object:
         nonlocal seed
@@ -189,14 +220,20 @@ def test_weights_that_never_stand_still_are_named(
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checkpoints, "copied", copied)
-    with pytest.raises(InputError, match=r"forecaster\.model: .* is being written over; run again when that has ended"):
+    with pytest.raises(
+        InputError,
+        match=r"forecaster\.model: .* is being written over; run again when that has ended",
+    ):
         engines.engine(checkpoint(str(folder)), "cpu", "fp32", False, 5)
 
 
 def test_a_configuration_written_over_is_read_again(folder: Path) -> None:
     before = checkpoint(str(folder))
     text = (folder / "config.json").read_text()
-    write_over(folder / "config.json", text.replace('"context_length": 512', '"context_length": 256').encode())
+    write_over(
+        folder / "config.json",
+        text.replace('"context_length": 512', '"context_length": 256').encode(),
+    )
     assert (before.context, checkpoint(str(folder)).context) == (512, 256)
     assert checkpoint(str(folder)).digest != checkpoint(str(SHIPPED)).digest
 
@@ -217,10 +254,14 @@ def test_a_digest_is_of_what_lies_there_and_is_not_computed_twice(
     monkeypatch.setattr(checkpoints, "SETTLED", 60.0)
     hashed.clear()
     assert [checkpoint(str(folder)).digest for _ in range(2)] == [second] * 2
-    assert len(hashed) == 2 * len({p.name for p in hashed}), "a file just written may be written again within one tick"
+    assert len(hashed) == 2 * len({p.name for p in hashed}), (
+        "a file just written may be written again within one tick"
+    )
 
 
-def test_a_lesson_learned_from_other_weights_is_not_used(folder: Path, market: Bars, others: Callable[[int], bytes]) -> None:
+def test_a_lesson_learned_from_other_weights_is_not_used(
+    folder: Path, market: Bars, others: Callable[[int], bytes]
+) -> None:
     def calibrated() -> CalibratedForecaster:
         base = Chronos2Forecaster(Profile(model=str(folder), device="cpu"))
         return CalibratedForecaster(base, CalibrationSettings(window=200))

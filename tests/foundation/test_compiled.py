@@ -10,12 +10,18 @@ import pytest
 from foundation.compiled import ROOMS, digest_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KERNEL = "from foundation.compiled import compiled\n\n\n@compiled\ndef double(x: float) -> float:\n    return 2.0 * x\n"
+KERNEL = (
+    "from foundation.compiled import compiled\n\n\n@compiled\ndef double(x: float) -> float:\n   "
+    " return 2.0 * x\n"
+)
 
 
-@pytest.mark.parametrize("place", ["sizing/kernel.py", "sizing/solver/kernel.py", "foundation/a/b/kernel.py"])
+@pytest.mark.parametrize(
+    "place", ["sizing/kernel.py", "sizing/solver/kernel.py", "foundation/a/b/kernel.py"]
+)
 def test_a_change_of_a_kernel_in_a_room_or_a_wing_compiles_anew(tmp_path: Path, place: str) -> None:
-    kernel, beside = tmp_path / place, tmp_path / "sizing" / "words.py"
+    kernel = tmp_path / place
+    beside = tmp_path / "sizing" / "words.py"
     for path in (kernel, beside):
         path.parent.mkdir(parents=True, exist_ok=True)
     kernel.write_text(KERNEL)
@@ -29,7 +35,9 @@ def test_a_change_of_a_kernel_in_a_room_or_a_wing_compiles_anew(tmp_path: Path, 
 
 def test_every_file_that_compiles_anything_is_looked_at() -> None:
     decorated = re.compile(r"^@(compiled|inlined|reordered|numba\.)|^@?(n?jit)\b", re.MULTILINE)
-    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py") if path.name != "compiled.py"]
+    files = [
+        path for room in ROOMS for path in (ROOT / room).rglob("*.py") if path.name != "compiled.py"
+    ]
     kernels = [path for path in files if decorated.search(path.read_text())]
     assert len(kernels) > 20
     assert [path for path in kernels if "foundation.compiled import" not in path.read_text()] == []

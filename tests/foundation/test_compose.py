@@ -12,8 +12,12 @@ import pytest
 from foundation import compose
 
 
-def test_hydra_starts_where_argparse_looks_at_every_help_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Python 3.14 does; Hydra's own words for shell completion are no text before they are printed."""
+def test_hydra_starts_where_argparse_looks_at_every_help_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As Python 3.14 does; Hydra's own words for shell completion are no text before they are
+    printed.
+    """
     add = argparse._ActionsContainer.add_argument
 
     def check(parser: Any, action: argparse.Action) -> None:

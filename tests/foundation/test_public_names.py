@@ -32,9 +32,15 @@ def test_every_public_name_is_there_and_says_what_it_is(room: str) -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_importing_a_room_loads_nothing_else(room: str) -> None:
     code = (
-        f"import sys, {room}; print(sorted({{m.split('.')[0] for m in sys.modules}} & {{'numpy', 'pandas', 'torch', 'numba'}}))"
+        f"import sys, {room}; print(sorted({{m.split('.')[0] for m in sys.modules}} & {{'numpy',"
+        " 'pandas', 'torch', 'numba'}))"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_bars_are_loaded_from_folders_and_a_missing_one_is_named(tmp_path: Path) -> None:

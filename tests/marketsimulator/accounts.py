@@ -53,7 +53,8 @@ def account_on(
     actions: tuple[Action, ...] = (),
 ) -> SimulatedBroker:
     """An account in cash at the panel's first instant."""
-    terms, filling = margin or MarginTerms(), fills or FillTerms(volume_share=None)
+    terms = margin or MarginTerms()
+    filling = fills or FillTerms(volume_share=None)
     book = new_book(capital, holdings_of(bars.instruments, costs, terms), tier_table(fees))
     line = timeline(bars, fees, terms, filling, impact=impact, actions=actions)
     return SimulatedBroker(bars, line, book, 0, NO_LIMIT)
@@ -62,4 +63,11 @@ def account_on(
 def market(name: str, symbol: str, qty: float) -> Order:
     """A market order: bought above 0, sold below."""
     coin = symbol.endswith("USD")
-    return Order(name, symbol, "buy" if qty > 0 else "sell", Decimal(repr(abs(qty))), "test", tif="gtc" if coin else "day")
+    return Order(
+        name,
+        symbol,
+        "buy" if qty > 0 else "sell",
+        Decimal(repr(abs(qty))),
+        "test",
+        tif="gtc" if coin else "day",
+    )

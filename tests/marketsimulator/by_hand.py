@@ -23,15 +23,25 @@ from trainingdata.sessions import stock_grid
 
 FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 FEES = FeeSchedule()
-HOURS = np.arange(np.datetime64("2024-10-02T01:00", "ns"), np.datetime64("2024-10-03", "ns"), np.timedelta64(1, "h"))
+HOURS = np.arange(
+    np.datetime64("2024-10-02T01:00", "ns"),
+    np.datetime64("2024-10-03", "ns"),
+    np.timedelta64(1, "h"),
+)
 
 
-def coin(*bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any) -> SimulatedBroker:
-    """An account of 100,000 on hourly bars (open, high, low, close) of one coin, from the instant the first is known."""
+def coin(
+    *bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any
+) -> SimulatedBroker:
+    """An account of 100,000 on hourly bars (open, high, low, close) of one coin, from the
+    instant the first is known.
+    """
     return market({"BTCUSD": (HOURS[: len(bars)], bars)}, volume=volume, **more)
 
 
-def stock(*bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any) -> SimulatedBroker:
+def stock(
+    *bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any
+) -> SimulatedBroker:
     """The same on the regular bars of one stock, from 2024-10-02 on."""
     grid = stock_grid()
     first = int(np.searchsorted(grid.ends, np.datetime64("2024-10-02", "ns")))
@@ -53,13 +63,16 @@ def market(
         values = np.array([(*bar, volume) if len(bar) == 4 else bar for bar in bars], dtype=float)
         parts.append((instrument(symbol), times, values))
     bars_ = panel(parts, "by hand")
-    terms, share = MarginTerms(**margin), fills or FillTerms()
+    terms = MarginTerms(**margin)
+    share = fills or FillTerms()
     book = new_book(capital, holdings_of(bars_.instruments, costs, terms), tier_table(FEES))
     line = timeline(bars_, FEES, terms, share, impact=False, actions=actions)
     return SimulatedBroker(bars_, line, book)
 
 
-def order(side: str, qty: float, type_: str = "market", name: str = "o", symbol: str = "AAA", **more: Any) -> Order:
+def order(
+    side: str, qty: float, type_: str = "market", name: str = "o", symbol: str = "AAA", **more: Any
+) -> Order:
     more.setdefault("tif", "gtc")
     return Order(name, symbol, side, Decimal(str(qty)), "test", type=type_, **more)  # type: ignore[arg-type]
 
@@ -79,12 +92,17 @@ def walk(broker: SimulatedBroker, instants: int) -> list[tuple[float, float]]:
 FLAT = (100.0, 101.0, 99.0, 100.0)
 
 
-CRASH = np.datetime64("2024-02-20T20:30", "ns")  # 15:30 New York: the last decision of the day has been made
+CRASH = np.datetime64(
+    "2024-02-20T20:30", "ns"
+)  # 15:30 New York: the last decision of the day has been made
 
 
 def wild(bars: Bars) -> Bars:
-    """One bar in thirty missing, thin trading, and stocks a quarter lower from one session's last half hour on."""
-    rng, parts = np.random.default_rng(5), []
+    """One bar in thirty missing, thin trading, and stocks a quarter lower from one session's
+    last half hour on.
+    """
+    rng = np.random.default_rng(5)
+    parts = []
     for s, item in enumerate(bars.instruments):
         times, values = bars.own(s)
         kept = rng.random(len(times)) > 1 / 30
@@ -102,7 +120,8 @@ def wild(bars: Bars) -> Bars:
 
 
 def eager(table: Beliefs, switch: str) -> Beliefs:
-    """Expected returns that are noise, large enough to trade on at every bar; coins look best before `switch`, then stocks.
+    """Expected returns that are noise, large enough to trade on at every bar; coins look best
+    before `switch`, then stocks.
 
     At the last decision of every second session nothing is forecast of two stocks in three.
     """

@@ -1,7 +1,8 @@
-"""An account kept a second time: from its fills, the closes and the rules as they are published, in plain Python.
+"""An account kept a second time: from its fills, the closes and the rules as they are published, in
+plain Python.
 
-Nothing here is shared with settlement but the calendar. `Ledger` follows a `SimulatedBroker` instant by instant and says
-what must stand in it.
+Nothing here is shared with settlement but the calendar. `Ledger` follows a `SimulatedBroker`
+instant by instant and says what must stand in it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from marketsimulator.account.terms import FillTerms
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars
 from trainingdata.instruments import Instrument, Kind
-from trainingdata.sessions import in_session, new_york_date, nights_between, sessions_opened, started_at
+from trainingdata.sessions import (
+    in_session,
+    new_york_date,
+    nights_between,
+    sessions_opened,
+    started_at,
+)
 
 
 def up(value: float, unit: float) -> float:
@@ -41,7 +48,9 @@ NO_RATE = DatedRate("1970-01-01", 0.0)
 
 @dataclass
 class Ledger:
-    """flows: USD of the instant by name. events: what a margin account has been told since it began."""
+    """flows: USD of the instant by name. events: what a margin account has been told since it
+    began.
+    """
 
     instruments: Sequence[Instrument]
     costs: TradingCosts
@@ -77,15 +86,23 @@ class Ledger:
         self.steps = {item.symbol: float(item.increment) for item in self.instruments}
 
     def bar(self, bars: Bars, symbol: str, k: int) -> tuple[float, float] | None:
-        """Open and volume of the bar of a symbol that becomes known at an instant; None where it fills nothing."""
+        """Open and volume of the bar of a symbol that becomes known at an instant; None where
+        it fills nothing.
+        """
         s = bars.symbols.index(symbol)
         open_, volume = bars.values[s, k, [OPEN, VOLUME]].tolist()
-        return (open_, volume) if volume > 0 or (volume == 0 and self.fills.volume_share is None) else None
+        return (
+            (open_, volume)
+            if volume > 0 or (volume == 0 and self.fills.volume_share is None)
+            else None
+        )
 
     # What it is worth
 
     def gross(self, coins: bool) -> float:
-        return sum(abs(q * self.marks[s]) for s, q in self.held.items() if q and (s in self.coins) is coins)
+        return sum(
+            abs(q * self.marks[s]) for s, q in self.held.items() if q and (s in self.coins) is coins
+        )
 
     @property
     def equity(self) -> float:
@@ -117,7 +134,9 @@ class Ledger:
         if sessions_opened(pair)[1]:
             for action in self.actions:
                 if pair[0] < action.opens <= pair[1]:
-                    split += [action.symbol] if action.ratio != 1 and self.held[action.symbol] else []
+                    split += (
+                        [action.symbol] if action.ratio != 1 and self.held[action.symbol] else []
+                    )
                     self._act(action)
             self.session_opens()
         splits = [fill for fill in fills if fill.client_order_id.startswith("split-")]
@@ -126,7 +145,9 @@ class Ledger:
         fills = fills[len(splits) :]
         starts = started_at(Kind.STOCK, bars.times[t : t + 1])[0]
         if not np.isnat(starts) and starts not in bars.times:
-            self.broker_closes(fills, {s: self.bar(bars, s, t) for s in bars.symbols if s not in self.coins})
+            self.broker_closes(
+                fills, {s: self.bar(bars, s, t) for s in bars.symbols if s not in self.coins}
+            )
         self.take(fills)
         self.filled.clear()
         self.mark(bars.values[:, t, CLOSE])
@@ -137,8 +158,11 @@ class Ledger:
             self._note_deficit()
 
     def _act(self, action: Action) -> None:
-        """A dividend by the shares held, then a split: its shares come as a fill, what is no whole one as cash."""
-        s, step = action.symbol, self.steps[action.symbol]
+        """A dividend by the shares held, then a split: its shares come as a fill, what is no
+        whole one as cash.
+        """
+        s = action.symbol
+        step = self.steps[action.symbol]
         paid = round(self.held[s] * action.dividend, 2)
         self.flows["dividends"] += paid
         if action.ratio != 1.0:
@@ -155,7 +179,9 @@ class Ledger:
             self._take(fill)
 
     def _take(self, fill: Fill) -> None:
-        s, q, coin = fill.symbol, float(fill.qty), fill.symbol in self.coins
+        s = fill.symbol
+        q = float(fill.qty)
+        coin = fill.symbol in self.coins
         before = self.held[s]
         if fill.price == 0.0:  # a coin's fee, or a split
             self.held[s] = round(before + q, 9)
@@ -189,7 +215,11 @@ class Ledger:
             self.day_trades[0] += 1
 
     def mark(self, closes: np.ndarray) -> None:
-        self.marks |= {item.symbol: float(p) for item, p in zip(self.instruments, closes, strict=True) if np.isfinite(p)}
+        self.marks |= {
+            item.symbol: float(p)
+            for item, p in zip(self.instruments, closes, strict=True)
+            if np.isfinite(p)
+        }
 
     def session_opens(self) -> None:
         self.unsettled = 0.0
@@ -200,17 +230,23 @@ class Ledger:
             self.day_power = max(0.0, self.terms.leverage * (self.close_equity - self.required()))
 
     def session_closes(self, nights: int) -> None:
-        terms, year = self.terms, nights / 360
+        terms = self.terms
+        year = nights / 360
         held = terms.short_proceeds == "held"
         debit = self.cash - (sum(self.sold.values()) if held else 0.0)
         if terms.debit == "settlement":
             debit -= self.unsettled_sales if held else self.unsettled
-        rate = rate_on(terms.interest_rates, self.date, DatedRate("1970-01-01", terms.interest_rate)).rate
+        rate = rate_on(
+            terms.interest_rates, self.date, DatedRate("1970-01-01", terms.interest_rate)
+        ).rate
         interest = up(max(-debit, 0.0) * rate * year, 0.01)
         idle = down(max(debit, 0.0) * terms.cash_rate * year, 0.01)
         special = {each.symbol: each.rate for each in terms.borrow_rates}
         shorts = {s: -q * self.marks[s] for s, q in self.held.items() if q < 0}
-        borrow = sum(up(worth * special.get(s, terms.borrow_rate) * year, 0.01) for s, worth in shorts.items())
+        borrow = sum(
+            up(worth * special.get(s, terms.borrow_rate) * year, 0.01)
+            for s, worth in shorts.items()
+        )
         rounding = up(self.day_fees, 0.01) - self.day_fees
         self.day_fees = 0.0
         for name, usd in (
@@ -232,7 +268,8 @@ class Ledger:
         for s, q in self.held.items():
             if not q or s in self.coins:
                 continue
-            price, worth = self.marks[s], abs(q) * self.marks[s]
+            price = self.marks[s]
+            worth = abs(q) * self.marks[s]
             if q > 0:
                 share = 1.0 if price < 2.5 else 0.5 if price < 6.0 else 0.3
             else:
@@ -247,14 +284,17 @@ class Ledger:
 
     def _note_deficit(self) -> None:
         missing = self.required(self.terms.leverage) - self.own
-        if self.gross(coins=False) > self.own and missing > max(self.deficit, min(1_000.0, 0.05 * self.equity)):
+        if self.gross(coins=False) > self.own and missing > max(
+            self.deficit, min(1_000.0, 0.05 * self.equity)
+        ):
             if self.deficit == 0:
                 self.events["deficits"] += 1
                 self.deficit_closes = 0
             self.deficit = missing
 
     def _answer_calls(self) -> None:
-        need, self.close_equity = self.required(), self.own
+        need = self.required()
+        self.close_equity = self.own
         if self.deficit > 0:
             self.deficit_closes += 1
             if self.own - need >= self.deficit:
@@ -268,7 +308,8 @@ class Ledger:
             self._no_call()
             return
         self.events["margin_calls"] += not self.stands
-        self.stands, share = True, 1 - max(self.own, 0.0) * 0.95 / need if need else 1.0
+        self.stands = True
+        share = 1 - max(self.own, 0.0) * 0.95 / need if need else 1.0
         for s, q in self.held.items():
             if s not in self.coins:
                 self.called[s] = min(up(abs(q) * share, self.steps[s]), abs(q))
@@ -277,18 +318,31 @@ class Ledger:
         self.stands = False
         self.called.clear()
 
-    def broker_closes(self, fills: Iterable[Fill], opening: dict[str, tuple[float, float] | None]) -> None:
-        """What is called is closed where a bar opens, and stays called where none does; covered, nothing is called."""
+    def broker_closes(
+        self, fills: Iterable[Fill], opening: dict[str, tuple[float, float] | None]
+    ) -> None:
+        """What is called is closed where a bar opens, and stays called where none does;
+        covered, nothing is called.
+        """
         if self.stands and self.required() <= self.own:
             self._no_call()
         expected = {}
         for s, bar in opening.items():
-            if self.stands and self.called[s] > 0 and bar is not None and (size := self.room(s, self.called[s], bar[1])):
+            if (
+                self.stands
+                and self.called[s] > 0
+                and bar is not None
+                and (size := self.room(s, self.called[s], bar[1]))
+            ):
                 expected[s] = -math.copysign(size, self.held[s])
                 self.at(s, expected[s], bar[0])
-        found = {f.symbol: float(f.qty) for f in fills if f.client_order_id.startswith("liquidation-")}
+        found = {
+            f.symbol: float(f.qty) for f in fills if f.client_order_id.startswith("liquidation-")
+        }
         assert found == expected
-        self.stands = self.stands and any(size > abs(expected.get(s, 0.0)) for s, size in self.called.items())
+        self.stands = self.stands and any(
+            size > abs(expected.get(s, 0.0)) for s, size in self.called.items()
+        )
 
     @property
     def unsettled_sales(self) -> float:
@@ -299,7 +353,8 @@ class Ledger:
         """USD that may be added."""
         if symbol in self.coins:
             return self.cash - max(self.unsettled_sales, 0.0) - sum(self.sold.values())
-        own, used = self.own, self.gross(coins=False)
+        own = self.own
+        used = self.gross(coins=False)
         if self.equity < self.terms.margin_equity:
             return 0.0 if short else min(self.terms.leverage, 1.0) * own - used
         if used > 6 * self.equity:
@@ -315,7 +370,10 @@ class Ledger:
     def spread(self, symbol: str) -> tuple[float, float]:
         """Half the spread and the slippage, fractions of price."""
         c = self.costs
-        pair = (c.stock_half_spread_bps, c.stock_slippage_bps), (c.crypto_half_spread_bps, c.crypto_slippage_bps)
+        pair = (
+            (c.stock_half_spread_bps, c.stock_slippage_bps),
+            (c.crypto_half_spread_bps, c.crypto_slippage_bps),
+        )
         half, slip = pair[symbol in self.coins]
         return half * 1e-4, slip * 1e-4
 
@@ -326,19 +384,29 @@ class Ledger:
         return up(wanted, tick) if q > 0 else down(wanted, tick)
 
     def answer(self, symbol: str, q: float, open_: float, volume: float) -> float:
-        """The signed quantity of a market order that fills where a bar opens; a cut one is an event."""
-        step, size = self.steps[symbol], abs(q)
+        """The signed quantity of a market order that fills where a bar opens; a cut one is an
+        event.
+        """
+        step = self.steps[symbol]
+        size = abs(q)
         reduces = self.held[symbol] * q < 0
         if symbol in self.coins and q < 0 and not reduces:
             return 0.0
         size = self.room(symbol, size, volume)
         if not reduces:
-            unit = self.price(symbol, q, open_) * (1 + self.fees.commission_bps * 1e-4) + self.fees.commission_per_share
+            unit = (
+                self.price(symbol, q, open_) * (1 + self.fees.commission_bps * 1e-4)
+                + self.fees.commission_per_share
+            )
             unit *= 1.03 if q < 0 else 1.0
             power = self.power(symbol, q < 0)
             if size * unit > power:
                 self.events["refusals"] += 1
-                size = min(size, down(max(power, 0.0) / unit, step)) if self.fills.shortfall == "cut" else 0.0
+                size = (
+                    min(size, down(max(power, 0.0) / unit, step))
+                    if self.fills.shortfall == "cut"
+                    else 0.0
+                )
         return math.copysign(size, q) if size else 0.0
 
     def room(self, symbol: str, size: float, volume: float) -> float:
@@ -348,7 +416,9 @@ class Ledger:
         return size if size <= room else down(room, self.steps[symbol])
 
     def at(self, symbol: str, q: float, open_: float) -> None:
-        """What a fill loses against an open, of which the spread comes first; a symbol without a close is worth it."""
+        """What a fill loses against an open, of which the spread comes first; a symbol without
+        a close is worth it.
+        """
         self.marks.setdefault(symbol, open_)
         lost = abs(q) * abs(self.price(symbol, q, open_) - open_)
         spread = min(lost, abs(q) * open_ * self.spread(symbol)[0])
@@ -360,7 +430,9 @@ class Ledger:
     def fee(self, symbol: str, q: float, price: float) -> float:
         """USD of a fill."""
         worth = abs(q) * price
-        total = up(worth * self.fees.commission_bps * 1e-4 + abs(q) * self.fees.commission_per_share, 1e-6)
+        total = up(
+            worth * self.fees.commission_bps * 1e-4 + abs(q) * self.fees.commission_per_share, 1e-6
+        )
         if symbol in self.coins:
             return total + (up(worth * self.taker, 0.01) if q < 0 else 0.0)
         return total + self._regulatory(q, price)
@@ -372,13 +444,19 @@ class Ledger:
     @property
     def taker(self) -> float:
         """By what was traded in the thirty days before today."""
-        traded = sum(usd for date, usd in self.coin_usd.items() if self.date - 30 <= date < self.date)
+        traded = sum(
+            usd for date, usd in self.coin_usd.items() if self.date - 30 <= date < self.date
+        )
         return [tier.taker for tier in self.fees.crypto_tiers if traded >= tier.volume][-1]
 
     def _regulatory(self, q: float, price: float) -> float:
         sec, taf, cat = (
             rate_on(rates, self.date, NO_RATE)
-            for rates in (self.fees.sec_per_dollar, self.fees.taf_per_share, self.fees.cat_per_share)
+            for rates in (
+                self.fees.sec_per_dollar,
+                self.fees.taf_per_share,
+                self.fees.cat_per_share,
+            )
         )
         sale = abs(q) * price * sec.rate + min(abs(q) * taf.rate, taf.cap) if q < 0 else 0.0
         return up(abs(q) * cat.rate + sale, 1e-6)

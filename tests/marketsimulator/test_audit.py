@@ -12,7 +12,18 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
 from foundation.compose import composed
 from marketsimulator import audit
-from marketsimulator.audit import Setup, costs, cut_off, forecast, lag, lagged, look_ahead, scaled, scrambled, shuffled
+from marketsimulator.audit import (
+    Setup,
+    costs,
+    cut_off,
+    forecast,
+    lag,
+    lagged,
+    look_ahead,
+    scaled,
+    scrambled,
+    shuffled,
+)
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.sessions import started_at
@@ -35,12 +46,16 @@ def setup() -> Setup:
 
 @dataclass(frozen=True)
 class Peeking:
-    """A random walk that moves its median by a share of one later close: a leak as small as leaks are."""
+    """A random walk that moves its median by a share of one later close: a leak as small as
+    leaks are.
+    """
 
     ahead: int = 3
     name: str = "peeking"
 
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+    def forecast(
+        self, bars: Bars, since: np.datetime64, progress: Progress = silent
+    ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
         closes = [bars.own(s)[1][:, CLOSE] for s in range(len(bars.symbols))]
         times = [bars.own(s)[0] for s in range(len(bars.symbols))]
@@ -62,7 +77,9 @@ def test_an_honest_configuration_moves_no_decision(setup: Setup) -> None:
     assert all(probe.compared > 50 for probe in probes)
 
 
-def test_a_forecaster_that_peeks_is_caught_and_its_first_decision_named(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forecaster_that_peeks_is_caught_and_its_first_decision_named(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(type(setup.settings.forecaster), "build", lambda self, symbols: Peeking())
     probes = look_ahead(setup)
     assert all(probe.moved for probe in probes)
@@ -74,14 +91,18 @@ def test_a_forecaster_that_peeks_is_caught_and_its_first_decision_named(setup: S
 
 def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -> None:
     cut = np.datetime64("2024-02-14T18:00", "ns")
-    other, less = scrambled(market, cut, 1), cut_off(market, cut)
+    other = scrambled(market, cut, 1)
+    less = cut_off(market, cut)
     for s, item in enumerate(market.instruments):
         starts = started_at(item.kind, market.times)
-        past, ahead = market.mask[s] & (market.times <= cut), market.mask[s] & (starts >= cut)
+        past = market.mask[s] & (market.times <= cut)
+        ahead = market.mask[s] & (starts >= cut)
         running = market.mask[s] & (starts < cut) & (market.times > cut)
         np.testing.assert_array_equal(other.values[s, past], market.values[s, past])
         assert (other.values[s, ahead, CLOSE] != market.values[s, ahead, CLOSE]).all()
-        np.testing.assert_array_equal(other.values[s, running, OPEN], market.values[s, running, OPEN])
+        np.testing.assert_array_equal(
+            other.values[s, running, OPEN], market.values[s, running, OPEN]
+        )
         own = less.own(s)[0]
         assert len(own) == (market.mask[s] & ~(starts >= cut)).sum()
     assert (scrambled(market, cut, 1).values[other.mask] == other.values[other.mask]).all()
@@ -126,10 +147,17 @@ def test_forecasts_are_set_between_noise_and_an_oracle(setup: Setup) -> None:
 
 def test_the_command_says_what_it_found_by_its_exit_code() -> None:
     command = [sys.executable, "-m", "marketsimulator.audit"]
-    honest = subprocess.run([*command, "look_ahead", *WORDS], capture_output=True, text=True, cwd=ROOT)
+    honest = subprocess.run(
+        [*command, "look_ahead", *WORDS], capture_output=True, text=True, cwd=ROOT
+    )
     assert honest.returncode == 0, honest.stderr
     assert "No decision and no fill moved." in honest.stdout
-    oracle = subprocess.run([*command, "look_ahead", *WORDS, "forecaster=oracle"], capture_output=True, text=True, cwd=ROOT)
+    oracle = subprocess.run(
+        [*command, "look_ahead", *WORDS, "forecaster=oracle"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert oracle.returncode == 1
     assert "The future reaches decisions." in oracle.stdout
     wrong = subprocess.run([*command, "luck"], capture_output=True, text=True, cwd=ROOT)

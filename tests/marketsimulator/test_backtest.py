@@ -25,8 +25,22 @@ from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import known_at, stock_grid
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FILES = {"orders.parquet", "config.yaml", "summary.json", "equity.parquet", "fills.parquet", "decisions.parquet", "report.html"}
-SPAN = ["start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08", "forecaster.calibrated=false"]
+FILES = {
+    "orders.parquet",
+    "config.yaml",
+    "summary.json",
+    "equity.parquet",
+    "fills.parquet",
+    "decisions.parquet",
+    "report.html",
+}
+SPAN = [
+    "start=2024-02-20",
+    "end=2024-03-08",
+    "data.start=2024-01-02",
+    "data.end=2024-03-08",
+    "forecaster.calibrated=false",
+]
 
 
 def settings(*overrides: str) -> BacktestSettings:
@@ -61,12 +75,15 @@ def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None
 
 
 def test_cash_plus_positions_is_equity_at_every_row(results: Results) -> None:
-    equity, fills = results.main.equity(), results.main.fill_frame()
+    equity = results.main.equity()
+    fills = results.main.fill_frame()
     bars = results.bars
     total = equity["cash"].to_numpy().copy()
     for s, symbol in enumerate(bars.symbols):
         own = fills[fills["symbol"] == symbol]
-        held = np.concatenate([[0.0], own["qty"].cumsum()])[np.searchsorted(own["at"], equity["at"], side="right")]
+        held = np.concatenate([[0.0], own["qty"].cumsum()])[
+            np.searchsorted(own["at"], equity["at"], side="right")
+        ]
         times, values = bars.own(s)
         at = equity["at"].dt.tz_localize(None).to_numpy("datetime64[ns]")
         total += held * values[np.searchsorted(times, at, side="right") - 1, CLOSE]
@@ -76,9 +93,12 @@ def test_cash_plus_positions_is_equity_at_every_row(results: Results) -> None:
     assert abs(final - equity["cash"].iloc[-1]) < 0.005
 
 
-def test_fills_happen_at_the_open_of_the_bar_that_starts_at_the_decision_and_never_better(results: Results) -> None:
+def test_fills_happen_at_the_open_of_the_bar_that_starts_at_the_decision_and_never_better(
+    results: Results,
+) -> None:
     """Not at the close the forecast has just seen; with spread and fees."""
-    bars, fills = results.bars, results.main.fill_frame()
+    bars = results.bars
+    fills = results.main.fill_frame()
     for fill in fills[fills["price"] > 0].itertuples():
         item = instrument(str(fill.symbol))
         start = pd.Timestamp(fill.at).tz_localize(None).to_numpy().astype("datetime64[ns]")
@@ -89,12 +109,17 @@ def test_fills_happen_at_the_open_of_the_bar_that_starts_at_the_decision_and_nev
     assert fills["fee"].sum() > 0
 
 
-def test_the_clock_is_every_instant_a_bar_becomes_known_and_rows_are_in_order(results: Results) -> None:
+def test_the_clock_is_every_instant_a_bar_becomes_known_and_rows_are_in_order(
+    results: Results,
+) -> None:
     """A symbol without a bar is worth its last close, and the clock is everybody's."""
-    equity, decisions = results.main.equity(), results.main.decision_frame()
+    equity = results.main.equity()
+    decisions = results.main.decision_frame()
     instants = results.bars.times
     first = np.datetime64("2024-02-20T05:00", "ns")
-    np.testing.assert_array_equal(equity["at"].dt.tz_localize(None).to_numpy("datetime64[ns]"), instants[instants >= first])
+    np.testing.assert_array_equal(
+        equity["at"].dt.tz_localize(None).to_numpy("datetime64[ns]"), instants[instants >= first]
+    )
     assert pd.Timestamp("2024-02-20T21:00Z") in set(equity["at"])
     stocks = decisions[~decisions["symbol"].str.endswith("USD")]
     local = stocks["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")
@@ -110,7 +135,9 @@ def test_the_same_settings_give_the_same_run(results: Results) -> None:
 
 
 def test_later_bars_change_no_earlier_decision_or_fill(
-    results: Results, scrambled_after: Callable[[Bars, np.datetime64], Bars], monkeypatch: pytest.MonkeyPatch
+    results: Results,
+    scrambled_after: Callable[[Bars, np.datetime64], Bars],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No decision sees what comes after it."""
     cut = pd.Timestamp("2024-02-29T18:30Z")
@@ -118,7 +145,11 @@ def test_later_bars_change_no_earlier_decision_or_fill(
     other = on(altered, monkeypatch=monkeypatch)
     for frame in ("decision_frame", "fill_frame"):
         a, b = (getattr(r.main, frame)() for r in (results, other))
-        before = (lambda f: f[f["at"] <= cut]) if frame == "decision_frame" else (lambda f: f[f["at"] < cut])
+        before = (
+            (lambda f: f[f["at"] <= cut])
+            if frame == "decision_frame"
+            else (lambda f: f[f["at"] < cut])
+        )
         pd.testing.assert_frame_equal(before(a), before(b))
     assert not results.main.decision_frame().equals(other.main.decision_frame())
 
@@ -126,9 +157,11 @@ def test_later_bars_change_no_earlier_decision_or_fill(
 def test_a_run_truncated_at_an_instant_equals_the_long_run_up_to_it(results: Results) -> None:
     short = run_backtest(settings("end=2024-02-29T18:30Z"))
     cut = pd.Timestamp("2024-02-29T18:30Z")
-    long, brief = results.main.decision_frame(), short.main.decision_frame()
+    long = results.main.decision_frame()
+    brief = short.main.decision_frame()
     pd.testing.assert_frame_equal(long[long["at"] <= cut], brief)
-    rows, fewer = results.main.equity(), short.main.equity()
+    rows = results.main.equity()
+    fewer = short.main.equity()
     pd.testing.assert_frame_equal(rows[rows["at"] < cut], fewer[fewer["at"] < cut])
 
 
@@ -151,29 +184,44 @@ def test_runs_begun_on_different_dates_with_equal_accounts_decide_equally(result
     assert run.main.decisions[0].at == np.datetime64("2024-02-29T19:00", "ns")
 
 
-def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and_buy_and_hold(results: Results) -> None:
+def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and_buy_and_hold(
+    results: Results,
+) -> None:
     """A result that does not depend on the forecast says so."""
     summary = results.summary()
     assert set(summary["comparisons"]) == {"random_walk", "buy_and_hold"}
-    assert len({summary["total_return"], *(c["total_return"] for c in summary["comparisons"].values())}) == 3
+    assert (
+        len(
+            {summary["total_return"], *(c["total_return"] for c in summary["comparisons"].values())}
+        )
+        == 3
+    )
     assert 0 < summary["comparisons"]["random_walk"]["trades"] < summary["trades"]
     assert summary["comparisons"]["random_walk"]["rests_on_prior"] == 1.0
     assert 0 < summary["rests_on_prior"] < 1
     assert summary["comparisons"]["buy_and_hold"]["rests_on_prior"] is None
     remarks = " ".join(summary["remarks"])
-    assert re.search(r"\d+% of the mean position rests on the prior, \d+% on the forecast\.", remarks)
+    assert re.search(
+        r"\d+% of the mean position rests on the prior, \d+% on the forecast\.", remarks
+    )
     assert "The random_walk run is the prior alone" in remarks
 
 
 def test_the_same_market_without_its_edge_is_told_in_a_line_beside_the_run() -> None:
-    """The line is the run that a user would make with data.edge=0, and the run itself is the one without the line."""
+    """The line is the run that a user would make with data.edge=0, and the run itself is the
+    one without the line.
+    """
     words = ["forecaster=historical", "data.edge=0.4"]
-    told, without, plain = (run_backtest(settings(*words, *more)) for more in (["placebo=true"], ["data.edge=0"], []))
+    told, without, plain = (
+        run_backtest(settings(*words, *more)) for more in (["placebo=true"], ["data.edge=0"], [])
+    )
     assert told.placebo is not None
     assert told.main.fills == plain.main.fills
     assert told.placebo.fills == without.main.fills != plain.main.fills
     line = next(remark for remark in told.summary()["remarks"] if "without an edge" in remark)
-    assert f"{without.summary()['total_return']:+.2%}, {without.summary()['trades']:,} trades" in line
+    assert (
+        f"{without.summary()['total_return']:+.2%}, {without.summary()['trades']:,} trades" in line
+    )
     assert not any("without an edge" in remark for remark in plain.summary()["remarks"])
 
 
@@ -216,12 +264,16 @@ def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
 ) -> None:
     """The sign reaches the order, and what an oracle earns is called no result."""
     grid = stock_grid()
-    some = (grid.starts > np.datetime64("2024-01-02", "ns")) & (grid.ends < np.datetime64("2024-03-09", "ns"))
+    some = (grid.starts > np.datetime64("2024-01-02", "ns")) & (
+        grid.ends < np.datetime64("2024-03-09", "ns")
+    )
     rng = np.random.default_rng(1)
     tables = []
     for symbol in ("AAA", "BBB"):
         close = 500 * np.exp(np.cumsum(rng.normal(-0.003, 0.002, some.sum())))
-        values = np.stack([close, close * 1.01, close * 0.99, close, np.full(len(close), 1e6)], axis=1)
+        values = np.stack(
+            [close, close * 1.01, close * 0.99, close, np.full(len(close), 1e6)], axis=1
+        )
         values[1:, 0] = close[:-1]
         tables.append((instrument(symbol), grid.ends[some], values))
     run = on(panel(tables, "a falling market"), "forecaster=oracle", monkeypatch=monkeypatch)
@@ -242,16 +294,27 @@ def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
         assert b"oracle" in pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"forecaster"]
 
 
-def test_a_missing_bar_is_valued_at_the_last_close_and_fills_nothing(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_bar_is_valued_at_the_last_close_and_fills_nothing(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Hide a symbol's bars for a day; it is worth its last close and does not trade."""
     bars = results.bars
     s = bars.symbols.index("SYA")
-    hidden = (bars.times > np.datetime64("2024-02-28T12:00", "ns")) & (bars.times < np.datetime64("2024-02-29T12:00", "ns"))
+    hidden = (bars.times > np.datetime64("2024-02-28T12:00", "ns")) & (
+        bars.times < np.datetime64("2024-02-29T12:00", "ns")
+    )
     mask = bars.mask.copy()
     mask[s, hidden] = False
-    gap = Bars(bars.instruments, bars.times, np.where(mask[:, :, None], bars.values, np.nan), mask, bars.source)
+    gap = Bars(
+        bars.instruments,
+        bars.times,
+        np.where(mask[:, :, None], bars.values, np.nan),
+        mask,
+        bars.source,
+    )
     run = on(gap, monkeypatch=monkeypatch).main
-    fills, equity = run.fill_frame(), run.equity()
+    fills = run.fill_frame()
+    equity = run.equity()
     day = (fills["at"] > "2024-02-28T12:00Z") & (fills["at"] < "2024-02-29T12:00Z")
     assert "SYA" not in set(fills[day]["symbol"])
     assert np.isfinite(equity["equity"]).all()
@@ -260,12 +323,44 @@ def test_a_missing_bar_is_valued_at_the_last_close_and_fills_nothing(results: Re
 
 def test_the_files_are_those_that_were_promised(written: Path, results: Results) -> None:
     assert {p.name for p in written.iterdir()} == FILES
-    equity, fills, decisions = (pd.read_parquet(written / f"{n}.parquet") for n in ("equity", "fills", "decisions"))
-    assert list(equity.columns) == ["at", "cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other"]
+    equity, fills, decisions = (
+        pd.read_parquet(written / f"{n}.parquet") for n in ("equity", "fills", "decisions")
+    )
+    assert list(equity.columns) == [
+        "at",
+        "cash",
+        "equity",
+        "gross_stock",
+        "gross_crypto",
+        "interest",
+        "fees",
+        "other",
+    ]
     assert list(fills.columns) == ["at", "symbol", "qty", "price", "fee", "client_order_id"]
     assert list(decisions.columns) == [
-        *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding", "until", "held", "price", "cost"),
-        *("plan_days", "plan_sharpe", "plan_premium", "plan_earned", "plan_forecast", "plan_worth", "plan_deviation"),
+        *(
+            "at",
+            "symbol",
+            "mu",
+            "sigma",
+            "kelly",
+            "target",
+            "qty",
+            "binding",
+            "until",
+            "held",
+            "price",
+            "cost",
+        ),
+        *(
+            "plan_days",
+            "plan_sharpe",
+            "plan_premium",
+            "plan_earned",
+            "plan_forecast",
+            "plan_worth",
+            "plan_deviation",
+        ),
         *("shadow_symbol_cap", "shadow_long_only", "shadow_stock_gross"),
         *("shadow_crypto_gross", "shadow_unborrowed_cash", "shadow_joint", "shadow_financing"),
     ]
@@ -332,7 +427,9 @@ def test_a_folder_that_cannot_be_written_is_named(results: Results, tmp_path: Pa
 
 
 def test_calendar_days_count_back_from_the_last_bar_all_symbols_share() -> None:
-    run = BacktestSettings.of(composed("backtest", ["days=5", "data.start=2024-01-02", "data.end=2024-03-08"]))
+    run = BacktestSettings.of(
+        composed("backtest", ["days=5", "data.start=2024-01-02", "data.end=2024-03-08"])
+    )
     first, last = run.span(run.bars())
     assert last == np.datetime64("2024-03-08T21:00", "ns")
     assert first == np.datetime64("2024-03-04T05:00", "ns")
@@ -377,7 +474,9 @@ def test_a_setting_that_cannot_be_is_named(overrides: list[str], says: str) -> N
         settings(*overrides).bars()
 
 
-def test_leverage_limits_come_from_the_environment_by_way_of_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leverage_limits_come_from_the_environment_by_way_of_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("MAX_INTRADAY_LEVERAGE", "3.5")
     assert settings().limits.intraday_leverage == 3.5
     monkeypatch.setenv("MAX_INTRADAY_LEVERAGE", "lots")
@@ -414,17 +513,30 @@ def test_coins_and_stocks_are_told_apart_in_the_ledger(results: Results) -> None
 
 
 def test_the_venues_increments_reach_orders_fills_and_sweeps() -> None:
-    run = run_backtest(settings("increments=broker", "forecaster=oracle", "start=2024-03-06", "symbols=[SYA,SYXUSD]"))
-    coins = [o.qty for d in run.main.decisions for o in d.orders if o.symbol == "SYXUSD" and o.side == "buy"]
+    run = run_backtest(
+        settings(
+            "increments=broker", "forecaster=oracle", "start=2024-03-06", "symbols=[SYA,SYXUSD]"
+        )
+    )
+    coins = [
+        o.qty
+        for d in run.main.decisions
+        for o in d.orders
+        if o.symbol == "SYXUSD" and o.side == "buy"
+    ]
     assert any(qty % Decimal("0.001") for qty in coins)
     assert all(qty % Decimal("1e-9") == 0 for qty in coins)
     assert all(o.qty % 1 == 0 for d in run.main.decisions for o in d.orders if o.symbol == "SYA")
 
 
-def test_contributions_add_up_to_the_total_return_and_costs_to_their_kinds(results: Results) -> None:
+def test_contributions_add_up_to_the_total_return_and_costs_to_their_kinds(
+    results: Results,
+) -> None:
     summary = results.summary()
     for figures in (summary, *summary["comparisons"].values()):
-        assert sum(figures["contributions"].values()) == pytest.approx(figures["total_return"], abs=1e-9)
+        assert sum(figures["contributions"].values()) == pytest.approx(
+            figures["total_return"], abs=1e-9
+        )
         assert sum(figures["costs_by_kind"].values()) == pytest.approx(figures["costs"])
     assert summary["comparisons"]["buy_and_hold"]["costs_by_kind"]["coin_fees"] > 0
 
@@ -439,7 +551,13 @@ def test_a_run_is_judged_by_how_many_were_tried_on_its_data(tmp_path: Path) -> N
             f"sizing.fraction={fraction}",
             f"output={tmp_path / str(k)}",
         ]
-        command = [sys.executable, "-m", "marketsimulator.backtest", *words, f"trials={tmp_path / 'trials.sqlite'}"]
+        command = [
+            sys.executable,
+            "-m",
+            "marketsimulator.backtest",
+            *words,
+            f"trials={tmp_path / 'trials.sqlite'}",
+        ]
         subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
         seen.append(json.loads((tmp_path / str(k) / "summary.json").read_text()))
     assert [s["trials"] for s in seen] == [1, 2, 2]
@@ -452,10 +570,15 @@ def test_a_run_outside_the_ledger_says_so(results: Results) -> None:
     assert "in no ledger" in " ".join(results.summary()["remarks"])
 
 
-def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten for one in the middle: the same weights, ten times the shares after it, and no jump for the model."""
+def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten for one in the middle: the same weights, ten times the shares after it, and no jump
+    for the model.
+    """
     adjusted = settings("symbols=[SYA,SYB]", "limits.symbol_cap=0.5").bars()
-    s, day = adjusted.symbols.index("SYA"), np.datetime64("2024-02-28T14:30", "ns")
+    s = adjusted.symbols.index("SYA")
+    day = np.datetime64("2024-02-28T14:30", "ns")
     values = adjusted.values.copy()
     values[s, adjusted.times <= day, :4] *= 10
     values[s, adjusted.times <= day, 4] /= 10
@@ -472,11 +595,21 @@ def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(tmp_path: Pat
 
 
 @pytest.mark.parametrize("ratio", [3.0, 7.0, 10.0])
-def test_a_later_split_changes_no_earlier_decision(ratio: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decisions before a split are the same to the last digit, whether the history goes on through it or not."""
-    words = ("symbols=[SYA,SYB,SYXUSD]", "limits.symbol_cap=1.0", "forecaster.calibrated=false", "data.adjustment=raw")
+def test_a_later_split_changes_no_earlier_decision(
+    ratio: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decisions before a split are the same to the last digit, whether the history goes on
+    through it or not.
+    """
+    words = (
+        "symbols=[SYA,SYB,SYXUSD]",
+        "limits.symbol_cap=1.0",
+        "forecaster.calibrated=false",
+        "data.adjustment=raw",
+    )
     market = settings(*words[:3]).bars()
-    s, opens = market.symbols.index("SYA"), np.datetime64("2024-02-28T14:30", "ns")
+    s = market.symbols.index("SYA")
+    opens = np.datetime64("2024-02-28T14:30", "ns")
     values = market.values.copy()
     values[s, market.times <= opens, :4] *= ratio
     values[s, market.times <= opens, 4] /= ratio

@@ -13,7 +13,9 @@ from trainingdata.bars import Bars
 
 
 class Looks:
-    """Decides nothing; notes how garbage is collected while it is asked, and fails at the third instant if told to."""
+    """Decides nothing; notes how garbage is collected while it is asked, and fails at the third
+    instant if told to.
+    """
 
     def __init__(self, fails: bool) -> None:
         self.fails = fails
@@ -26,7 +28,8 @@ class Looks:
 
 
 def test_full_collections_wait_for_the_end_of_a_run(market: Bars) -> None:
-    before, looks = gc.get_threshold(), Looks(fails=False)
+    before = gc.get_threshold()
+    looks = Looks(fails=False)
     run_decider(BacktestSettings(), market.between(0, 60), 0, "looks", looks)
     assert gc.get_threshold() == before
     assert {seen[:2] for seen in looks.seen} == {before[:2]}
@@ -34,7 +37,8 @@ def test_full_collections_wait_for_the_end_of_a_run(market: Bars) -> None:
 
 
 def test_a_run_that_fails_leaves_collection_as_it_was(market: Bars) -> None:
-    before, looks = gc.get_threshold(), Looks(fails=True)
+    before = gc.get_threshold()
+    looks = Looks(fails=True)
     with pytest.raises(RuntimeError, match="no decision"):
         run_decider(BacktestSettings(), market.between(0, 60), 0, "looks", looks)
     assert gc.get_threshold() == before

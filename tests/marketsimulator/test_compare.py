@@ -37,12 +37,25 @@ def found(settings: BacktestSettings) -> Comparison:
     return compare(settings, NAMES, folds=3)
 
 
-def test_every_named_strategy_has_a_row_with_figures_intervals_and_deflation(found: Comparison) -> None:
+def test_every_named_strategy_has_a_row_with_figures_intervals_and_deflation(
+    found: Comparison,
+) -> None:
     assert found.table["variant"].tolist() == list(NAMES)
-    for column in ("total_return", "sharpe", "sortino", "max_drawdown", "turnover", "costs", "cost_fees", "deflated_sharpe"):
+    for column in (
+        "total_return",
+        "sharpe",
+        "sortino",
+        "max_drawdown",
+        "turnover",
+        "costs",
+        "cost_fees",
+        "deflated_sharpe",
+    ):
         assert column in found.table
     active = found.table[found.table["trades"] > 0]
-    assert {"equal_weight", "risk_parity", "vol_target", "buy_and_hold", "legacy"} <= set(active["variant"])
+    assert {"equal_weight", "risk_parity", "vol_target", "buy_and_hold", "legacy"} <= set(
+        active["variant"]
+    )
     assert (found.table["trials"] == len(NAMES)).all()
     assert (found.table["max_leverage"] <= 4.1).all()
 
@@ -60,7 +73,11 @@ def test_a_strategy_without_a_premium_under_a_forecast_without_an_edge_does_noth
 ) -> None:
     kelly = found.table[found.table["variant"].str.startswith(("kelly", "premium"))]
     assert (kelly["trades"] > 0).all()
-    cash = compare(changed(settings, {"prior.stock_sharpe": 0.0}), ["kelly_10", "kelly_50", "premium_50"], folds=3)
+    cash = compare(
+        changed(settings, {"prior.stock_sharpe": 0.0}),
+        ["kelly_10", "kelly_50", "premium_50"],
+        folds=3,
+    )
     assert (cash.table["trades"] == 0).all()
     assert any(remark.startswith("Never traded: kelly_10") for remark in cash.remarks)
 
@@ -72,7 +89,10 @@ def test_on_a_random_walk_premium_50_is_kelly_50(found: Comparison) -> None:
 
 def test_what_is_varied_multiplies_the_strategies(settings: BacktestSettings) -> None:
     two = compare(settings, ["vol_target"], {"sizing.target_volatility": [0.05, 0.2]}, folds=2)
-    assert two.names == ("vol_target sizing.target_volatility=0.05", "vol_target sizing.target_volatility=0.2")
+    assert two.names == (
+        "vol_target sizing.target_volatility=0.05",
+        "vol_target sizing.target_volatility=0.2",
+    )
     calm, wild = two.table["mean_leverage"]
     assert wild > 2 * calm
 
@@ -85,7 +105,9 @@ def test_the_choice_by_the_past_looks_at_the_past_alone() -> None:
     choice = walk_forward(returns, 4)
     assert choice.chosen == (1, 2, 2)
     assert choice.days.tolist() == list(range(10, 40))
-    np.testing.assert_array_equal(choice.returns, np.concatenate([returns[1, 10:20], returns[2, 20:]]))
+    np.testing.assert_array_equal(
+        choice.returns, np.concatenate([returns[1, 10:20], returns[2, 20:]])
+    )
     later = returns.copy()
     later[:, 30:] = rng.normal(0, 1, (3, 10))
     assert walk_forward(later, 4).chosen == choice.chosen
@@ -101,11 +123,17 @@ def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> None:
-    done = command("strategies=[kelly_50,equal_weight,buy_and_hold]", "folds=2", "output=out", cwd=tmp_path)
+    done = command(
+        "strategies=[kelly_50,equal_weight,buy_and_hold]", "folds=2", "output=out", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "synthetic market" in done.stdout
     summary = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert {v["variant"] for v in summary["variants"]} == {"kelly_50", "equal_weight", "buy_and_hold"}
+    assert {v["variant"] for v in summary["variants"]} == {
+        "kelly_50",
+        "equal_weight",
+        "buy_and_hold",
+    }
     assert list(pd.read_parquet(tmp_path / "out" / "equity.parquet").columns) == [
         "at",
         "kelly_50",
@@ -133,7 +161,9 @@ def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> No
         (["trials=/proc/none/trials.sqlite"], "trials: /proc/none/trials.sqlite cannot be used"),
     ],
 )
-def test_wrong_words_are_one_line_and_nothing_is_written(words: list[str], says: str, tmp_path: Path) -> None:
+def test_wrong_words_are_one_line_and_nothing_is_written(
+    words: list[str], says: str, tmp_path: Path
+) -> None:
     done = command(*words, "output=out", cwd=tmp_path)
     assert done.returncode == 2
     assert says in done.stderr.splitlines()[-1]

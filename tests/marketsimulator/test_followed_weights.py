@@ -1,4 +1,6 @@
-"""Given weights, followed by hand: `replay` against a second book that reads its docstring, margin and settlement included."""
+"""Given weights, followed by hand: `replay` against a second book that reads its docstring,
+margin and settlement included.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,13 @@ class Follower:
     leverage: tuple[float, float]
     fills: list[tuple[int, str, float, float]] = field(default_factory=list)
 
-    def follow(self, weights: np.ndarray, opens: np.ndarray, closes: np.ndarray, dates: np.ndarray) -> list[float]:
+    def follow(
+        self, weights: np.ndarray, opens: np.ndarray, closes: np.ndarray, dates: np.ndarray
+    ) -> list[float]:
         """Equity at each row's close."""
-        book, rows, values = self.ledger, len(weights), []
+        book = self.ledger
+        rows = len(weights)
+        values = []
         targets = np.zeros(len(NAMES))
         for t in range(rows):
             book.date = dates[t]
@@ -69,7 +75,8 @@ class Follower:
 
     def _move(self, t: int, targets: np.ndarray, opens: np.ndarray) -> None:
         """Reductions by column; once they have filled whole, coins, then the rest."""
-        held, whole = self._held(), True
+        held = self._held()
+        whole = True
         for s in np.flatnonzero(held * (targets - held) < 0):
             wanted = self._whole(targets[s] - held[s], s) if targets[s] * held[s] > 0 else -held[s]
             done = self._trade(t, s, wanted, opens[s]) if wanted and not np.isnan(opens[s]) else 0.0
@@ -83,34 +90,51 @@ class Follower:
                 self._trade(t, s, wanted, opens[s])
 
     def _trade(self, t: int, s: int, wanted: float, open_: float) -> float:
-        book, name = self.ledger, NAMES[s]
+        book = self.ledger
+        name = NAMES[s]
         q = book.answer(name, wanted, open_, math.inf)
         if q:
             book.at(name, q, open_)
             price = book.price(name, q, open_)
-            fill = Fill("x", name, exact(round(q, 9)), price, book.fee(name, q, price), np.datetime64(0, "ns"))
+            fill = Fill(
+                "x",
+                name,
+                exact(round(q, 9)),
+                price,
+                book.fee(name, q, price),
+                np.datetime64(0, "ns"),
+            )
             book.take([fill])
             self.fills.append((t, name, q, price))
         return q
 
     def _targets(self, weights: np.ndarray, closes: np.ndarray, ceiling: float) -> np.ndarray:
-        """Cut to the cap, coins long only, scaled to the ceiling beside what has no weight or no close."""
-        book, held = self.ledger, self._held()
-        equity, lends = book.equity, book.equity >= book.terms.margin_equity
+        """Cut to the cap, coins long only, scaled to the ceiling beside what has no weight or
+        no close.
+        """
+        book = self.ledger
+        held = self._held()
+        equity = book.equity
+        lends = book.equity >= book.terms.margin_equity
         ceiling = ceiling if lends else min(ceiling, 1.0)
         units = np.where(COINS, 1.0, 1 / ceiling)
         known = ~(np.isnan(weights) | np.isnan(closes))
         if equity <= 0:
             return np.where(known, 0.0, held)
-        worth = np.array([held[s] * book.marks[name] if held[s] else 0.0 for s, name in enumerate(NAMES)])
+        worth = np.array(
+            [held[s] * book.marks[name] if held[s] else 0.0 for s, name in enumerate(NAMES)]
+        )
         least = np.where(COINS | (not lends), 0.0, -self.cap)
         asked = np.where(known, np.clip(np.nan_to_num(weights), least, self.cap), 0.0)
         left = max(0.0, 1 - (np.abs(worth) * units)[~known].sum() / equity)
         gross = (np.abs(asked) * units).sum()
         scale = min(1.0, left / gross) if gross else 0.0
-        return np.array([
-            self._whole(asked[s] * scale * equity / closes[s], s) if known[s] else held[s] for s in range(len(NAMES))
-        ])  # fmt: skip
+        return np.array(
+            [
+                self._whole(asked[s] * scale * equity / closes[s], s) if known[s] else held[s]
+                for s in range(len(NAMES))
+            ]
+        )
 
     def _held(self) -> np.ndarray:
         return np.array([self.ledger.held[name] for name in NAMES])
@@ -131,10 +155,18 @@ class Follower:
     gaps=st.sampled_from([0.0, 0.1]),
 )
 def test_weights_are_followed_as_a_second_book_follows_them(
-    seed: int, capital: float, wild: float, size: float, leverage: tuple[float, float], cap: float, gaps: float
+    seed: int,
+    capital: float,
+    wild: float,
+    size: float,
+    leverage: tuple[float, float],
+    cap: float,
+    gaps: float,
 ) -> None:
     rng = np.random.default_rng(seed)
-    stamps = [f"2024-10-{day:02}T{hour}:30" for day in (1, 2, 3, 4, 7, 8, 9, 10) for hour in (15, 17, 20)]
+    stamps = [
+        f"2024-10-{day:02}T{hour}:30" for day in (1, 2, 3, 4, 7, 8, 9, 10) for hour in (15, 17, 20)
+    ]
     index = pd.DatetimeIndex(stamps)[rng.random(24) < 0.9]
     shape = (len(index), len(NAMES))
     closes = PRICES * np.exp(np.cumsum(rng.normal(0, wild, shape), axis=0))
@@ -143,20 +175,37 @@ def test_weights_are_followed_as_a_second_book_follows_them(
     closes[missing] = opens[missing] = np.nan
     weights = np.where(rng.random(shape) < gaps, np.nan, rng.normal(0, size, shape))
     weights[rng.random(shape) < 0.1] = 0.0
-    frames = {name: pd.DataFrame(values, index, NAMES) for name, values in (("open", opens), ("close", closes))}
+    frames = {
+        name: pd.DataFrame(values, index, NAMES)
+        for name, values in (("open", opens), ("close", closes))
+    }
     run = replay(
-        pd.DataFrame(weights, index, NAMES), frames, capital=capital, fee_bps=2.0, slippage_bps=3.0, symbol_cap=cap,
-        intraday_leverage=leverage[0], overnight_leverage=leverage[1], interest_rate=0.2,
-    )  # fmt: skip
-    fees = FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 0.0),), commission_bps=2.0)
-    margin, fills = MarginTerms(leverage=leverage[0], interest_rate=0.2), FillTerms(volume_share=None)
-    follower = Follower(
-        Ledger(ITEMS, TradingCosts(0, 3, 0, 0, 3, 0), fees, margin, fills, capital), cap, (leverage[0], min(leverage))
+        pd.DataFrame(weights, index, NAMES),
+        frames,
+        capital=capital,
+        fee_bps=2.0,
+        slippage_bps=3.0,
+        symbol_cap=cap,
+        intraday_leverage=leverage[0],
+        overnight_leverage=leverage[1],
+        interest_rate=0.2,
     )
-    equity = follower.follow(weights, opens, closes, new_york_date(index.to_numpy("datetime64[ns]")))
+    fees = FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 0.0),), commission_bps=2.0)
+    margin = MarginTerms(leverage=leverage[0], interest_rate=0.2)
+    fills = FillTerms(volume_share=None)
+    follower = Follower(
+        Ledger(ITEMS, TradingCosts(0, 3, 0, 0, 3, 0), fees, margin, fills, capital),
+        cap,
+        (leverage[0], min(leverage)),
+    )
+    equity = follower.follow(
+        weights, opens, closes, new_york_date(index.to_numpy("datetime64[ns]"))
+    )
     found = [(index.get_loc(f.at), f.symbol, f.qty, f.price) for f in run.fills.itertuples()]
     assert [f[:2] for f in found] == [f[:2] for f in follower.fills]
-    np.testing.assert_allclose([f[2:] for f in found], [f[2:] for f in follower.fills], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        [f[2:] for f in found], [f[2:] for f in follower.fills], rtol=0, atol=1e-9
+    )
     np.testing.assert_allclose(run.equity, equity, rtol=0, atol=1e-4)
 
 
@@ -164,7 +213,11 @@ def test_the_curve_has_a_name_and_the_rows() -> None:
     index = pd.DatetimeIndex(["2024-10-01T15:30", "2024-10-01T17:30"])
     frame = pd.DataFrame({"AAA": [1.0, 1.0]}, index)
     curve = replay(frame * 0, {"open": frame, "close": frame}).equity
-    assert (curve.name, curve.index.equals(index), curve.tolist()) == ("equity", True, [100_000.0, 100_000.0])
+    assert (curve.name, curve.index.equals(index), curve.tolist()) == (
+        "equity",
+        True,
+        [100_000.0, 100_000.0],
+    )
     assert curve.tolist() == pytest.approx([1e5, 1e5])
 
 
@@ -176,19 +229,32 @@ def test_a_panel_of_coins_alone_and_less_than_a_dollar_are_traded() -> None:
     index = rows(3)
     prices = pd.DataFrame({"BTCUSD": [100.0] * 3}, index)
     bars = {"open": prices, "close": prices}
-    assert replay(prices * 0 + 0.5, bars, fee_bps=0.0, slippage_bps=0.0).fills["qty"].tolist() == [500.0]
-    poor = replay(prices * 0 + 0.5, bars, capital=0.5, fee_bps=0.0, slippage_bps=0.0, increments=1e-6)
+    assert replay(prices * 0 + 0.5, bars, fee_bps=0.0, slippage_bps=0.0).fills["qty"].tolist() == [
+        500.0
+    ]
+    poor = replay(
+        prices * 0 + 0.5, bars, capital=0.5, fee_bps=0.0, slippage_bps=0.0, increments=1e-6
+    )
     assert poor.fills["qty"].tolist() == [0.0025]
 
 
 def test_settings_that_are_not_given_are_those_of_the_docstring() -> None:
-    """Twice over the cap, by day and into the night, with costs and interest: each of them moves the curve."""
-    rng, index = np.random.default_rng(5), rows(9)
+    """Twice over the cap, by day and into the night, with costs and interest: each of them
+    moves the curve.
+    """
+    rng = np.random.default_rng(5)
+    index = rows(9)
     names = [f"S{k}" for k in range(9)]
     close = pd.DataFrame(100 * np.exp(np.cumsum(rng.normal(0, 0.02, (9, 9)), axis=0)), index, names)
     weights = pd.DataFrame(rng.choice([0.9, -0.9, 0.3], (9, 9)), index, names)
     bars = {"open": close.shift(1).fillna(100.0), "close": close}
-    named = {"capital": 100_000.0, "fee_bps": 1.0, "slippage_bps": 1.0, "symbol_cap": 0.6, "intraday_leverage": 4.0}
+    named = {
+        "capital": 100_000.0,
+        "fee_bps": 1.0,
+        "slippage_bps": 1.0,
+        "symbol_cap": 0.6,
+        "intraday_leverage": 4.0,
+    }
     named |= {"overnight_leverage": 2.0, "interest_rate": 0.065}
     plain = replay(weights, bars).equity
     pd.testing.assert_series_equal(plain, replay(weights, bars, **named).equity)
@@ -197,21 +263,40 @@ def test_settings_that_are_not_given_are_those_of_the_docstring() -> None:
 
 
 def test_an_account_without_equity_keeps_nothing() -> None:
-    """Three times its equity in a share that loses half: what is left is sold to the last millionth, and stays sold."""
+    """Three times its equity in a share that loses half: what is left is sold to the last
+    millionth, and stays sold.
+    """
     index = rows(4)
     close = pd.DataFrame({"AAA": [100.0, 100.0, 50.0, 50.0], "BBB": [10.0] * 4}, index)
     bars = {"open": close.shift(1).fillna(100.0), "close": close}
     weights = pd.DataFrame({"AAA": [3.0] * 4, "BBB": [0.5] * 4}, index)
-    run = replay(weights, bars, symbol_cap=3.0, increments=1e-6, fee_bps=0.0, slippage_bps=0.0, overnight_leverage=4.0)
+    run = replay(
+        weights,
+        bars,
+        symbol_cap=3.0,
+        increments=1e-6,
+        fee_bps=0.0,
+        slippage_bps=0.0,
+        overnight_leverage=4.0,
+    )
     assert run.equity.iloc[2] < 0
     assert run.fills["qty"].groupby(run.fills["symbol"]).sum().abs().max() < 1e-9
 
 
 def test_a_night_before_the_last_row_has_the_ceiling_of_nights() -> None:
-    """Four symbols at 0.6 are 2.4 by day; what fills at the open of a session's last row is cut to 2."""
-    index, names = rows(4), ["AAA", "BBB", "CCC", "DDD"]
+    """Four symbols at 0.6 are 2.4 by day; what fills at the open of a session's last row is cut
+    to 2.
+    """
+    index = rows(4)
+    names = ["AAA", "BBB", "CCC", "DDD"]
     prices = pd.DataFrame(100.0, index, names)
-    fills = replay(prices * 0 + 0.6, {"open": prices, "close": prices}, fee_bps=0.0, slippage_bps=0.0, interest_rate=0.0).fills
+    fills = replay(
+        prices * 0 + 0.6,
+        {"open": prices, "close": prices},
+        fee_bps=0.0,
+        slippage_bps=0.0,
+        interest_rate=0.0,
+    ).fills
     assert fills.groupby("at")["qty"].sum().tolist() == [2_400.0, -400.0, 400.0]
 
 

@@ -1,4 +1,6 @@
-"""What a large order pays beside spread and slippage: by hand, from the bars known when it is sent."""
+"""What a large order pays beside spread and slippage: by hand, from the bars known when it is
+sent.
+"""
 
 from __future__ import annotations
 
@@ -20,35 +22,56 @@ from marketsimulator.account.terms import FillTerms
 from trainingdata.bars import HIGH, LOW, OPEN, VOLUME, Bars
 
 COSTS = TradingCosts(1.0, 2.0, 0.8, 2.0, 1.0, 0.5)
-COINS = np.arange(np.datetime64("2024-10-02T01:00", "ns"), np.datetime64("2024-10-12", "ns"), np.timedelta64(1, "h"))
+COINS = np.arange(
+    np.datetime64("2024-10-02T01:00", "ns"),
+    np.datetime64("2024-10-12", "ns"),
+    np.timedelta64(1, "h"),
+)
 
 
 def rough(rng: np.random.Generator, bars: int = 80, holes: float = 0.1) -> Bars:
-    """Seventy-odd bars of a stock and a coin, each with a range and a volume of its own; some are missing."""
+    """Seventy-odd bars of a stock and a coin, each with a range and a volume of its own; some
+    are missing.
+    """
     tables: dict[str, Any] = {}
     for symbol, times in (("AAA", stock_ends("2024-10-02", bars)), ("BTCUSD", COINS[:bars])):
         kept = times[rng.random(len(times)) >= holes]
         close = 100 * np.exp(np.cumsum(rng.normal(0, 0.004, len(kept))))
         start = np.append(100.0, close[:-1])
         high, low = (
-            f(start, close) * np.exp(s * rng.exponential(0.01, len(kept))) for f, s in ((np.maximum, 1), (np.minimum, -1))
+            f(start, close) * np.exp(s * rng.exponential(0.01, len(kept)))
+            for f, s in ((np.maximum, 1), (np.minimum, -1))
         )
-        tables[symbol] = kept, np.stack([start, high, low, close, rng.uniform(5e3, 5e5, len(kept))], axis=1)
+        tables[symbol] = (
+            kept,
+            np.stack([start, high, low, close, rng.uniform(5e3, 5e5, len(kept))], axis=1),
+        )
     return panel_of(tables)
 
 
 def volatility(bars: Bars, symbol: str, t: int) -> float:
-    """Of a bar, from the ranges of the last fifty own bars that are known at an instant (Parkinson)."""
+    """Of a bar, from the ranges of the last fifty own bars that are known at an instant
+    (Parkinson).
+    """
     s = bars.symbols.index(symbol)
     known = bars.values[s, : t + 1][bars.mask[s, : t + 1]][-50:]
-    return math.sqrt(np.mean(np.log(known[:, HIGH] / known[:, LOW]) ** 2) / (4 * math.log(2))) if len(known) else 0.0
+    return (
+        math.sqrt(np.mean(np.log(known[:, HIGH] / known[:, LOW]) ** 2) / (4 * math.log(2)))
+        if len(known)
+        else 0.0
+    )
 
 
 def bar_ahead(bars: Bars, symbol: str, t: int) -> np.ndarray | None:
     """The bar that starts where an instant is the end of the one before it."""
-    s, times = bars.symbols.index(symbol), bars.times
+    s = bars.symbols.index(symbol)
+    times = bars.times
     later = np.flatnonzero(times == times[t] + np.timedelta64(1, "h"))
-    return bars.values[s, later[0]] if len(later) and bars.mask[s, later[0]] and bars.mask[s, t] else None
+    return (
+        bars.values[s, later[0]]
+        if len(later) and bars.mask[s, later[0]] and bars.mask[s, t]
+        else None
+    )
 
 
 def paid(symbol: str, open_: float, impact: float, q: float) -> float:
@@ -70,8 +93,14 @@ def usable(bars: Bars, symbol: str, rng: np.random.Generator) -> int:
 
 
 @settings(max_examples=50)
-@given(seed=st.integers(0, 10**6), symbol=st.sampled_from(["AAA", "BTCUSD"]), share=st.floats(0.001, 3.0))
-def test_an_order_pays_the_root_of_its_share_of_the_bars_volume(seed: int, symbol: str, share: float) -> None:
+@given(
+    seed=st.integers(0, 10**6),
+    symbol=st.sampled_from(["AAA", "BTCUSD"]),
+    share=st.floats(0.001, 3.0),
+)
+def test_an_order_pays_the_root_of_its_share_of_the_bars_volume(
+    seed: int, symbol: str, share: float
+) -> None:
     rng = np.random.default_rng(seed)
     bars = rough(rng)
     t = usable(bars, symbol, rng)
@@ -97,9 +126,12 @@ def test_in_parts_an_order_pays_what_it_pays_whole_and_the_other_side_pays_for_i
     rng = np.random.default_rng(seed)
     bars = rough(rng, holes=0.0)
     t = usable(bars, symbol, rng)
-    whole, parts = at(bars, t), at(bars, t)
+    whole = at(bars, t)
+    parts = at(bars, t)
     one = whole.submit([market("o", symbol, float(sum(cuts) * 100))])[0]
-    fills = [parts.submit([market(f"p{k}", symbol, float(cut * 100))])[0] for k, cut in enumerate(cuts)]
+    fills = [
+        parts.submit([market(f"p{k}", symbol, float(cut * 100))])[0] for k, cut in enumerate(cuts)
+    ]
     cost = sum(float(f.qty) * f.price for f in fills)
     assert cost == pytest.approx(float(one.qty) * one.price, abs=1.1e-4 * float(one.qty) * 2)
     assert [f.price for f in fills] == sorted(f.price for f in fills)
@@ -116,7 +148,8 @@ def test_in_parts_an_order_pays_what_it_pays_whole_and_the_other_side_pays_for_i
 def test_a_new_bar_begins_with_nothing_traded_in_it() -> None:
     rng = np.random.default_rng(4)
     bars = rough(rng, holes=0.0)
-    broker, fresh = at(bars, 40), at(bars, 40)
+    broker = at(bars, 40)
+    fresh = at(bars, 40)
     broker.submit([market("o", "BTCUSD", 5_000.0)])
     for each in (broker, fresh):
         each.advance(43)
@@ -125,12 +158,21 @@ def test_a_new_bar_begins_with_nothing_traded_in_it() -> None:
 
 
 @given(st.integers(1, 2 * 10**9), st.floats(-0.4, 0.4))
-def test_a_tick_is_a_hundredth_of_a_cent_and_a_billionth_below_a_dollar(ticks: int, part: float) -> None:
+def test_a_tick_is_a_hundredth_of_a_cent_and_a_billionth_below_a_dollar(
+    ticks: int, part: float
+) -> None:
     size = 1e-9 if ticks < 10**9 else 1e-4
-    price, near = ticks * size, (ticks + part) * size
+    price = ticks * size
+    near = (ticks + part) * size
     assert tick(price, True) == tick(price, False) == pytest.approx(price, rel=1e-15)
-    assert tick(near, True) == pytest.approx((ticks + (part > 0.02)) * size, rel=1e-15) or 0 < part <= 0.02
-    assert tick(near, False) == pytest.approx((ticks - (part < -0.02)) * size, rel=1e-15) or -0.02 <= part < 0
+    assert (
+        tick(near, True) == pytest.approx((ticks + (part > 0.02)) * size, rel=1e-15)
+        or 0 < part <= 0.02
+    )
+    assert (
+        tick(near, False) == pytest.approx((ticks - (part < -0.02)) * size, rel=1e-15)
+        or -0.02 <= part < 0
+    )
 
 
 def test_a_price_between_ticks_goes_against_the_trader_and_a_trickle_of_volume_counts() -> None:
@@ -138,17 +180,22 @@ def test_a_price_between_ticks_goes_against_the_trader_and_a_trickle_of_volume_c
     for q, price in ((1, 100.0001), (-1, 100.0)):
         assert account_on(bars).submit([market("o", "AAA", q)])[0].price == price
     plain, moved = (
-        account_on(bars, costs=TradingCosts(0, 0, impact, 0, 0, 0), impact=True).submit([market("o", "AAA", 1)])[0].price
+        account_on(bars, costs=TradingCosts(0, 0, impact, 0, 0, 0), impact=True)
+        .submit([market("o", "AAA", 1)])[0]
+        .price
         for impact in (0.0, 0.8)
     )
     assert moved > plain + 0.001
 
 
-def test_a_bar_without_volume_fills_where_volume_does_not_matter_and_one_that_is_missing_never() -> None:
-    times, silent = stock_ends("2024-10-02", 4), (100.0, 101.0, 99.0, 100.0, 0.0)
+def test_a_bar_without_volume_fills_where_volume_does_not_matter_and_a_missing_one_never() -> None:
+    times = stock_ends("2024-10-02", 4)
+    silent = (100.0, 101.0, 99.0, 100.0, 0.0)
     loud = (*silent[:4], 1e6)
     for fills, bought in ((FillTerms(volume_share=None), 1), (FillTerms(), 0)):
-        some = panel_of({"AAA": (times, [loud, silent, loud, loud]), "BBB": (times[[0, 2, 3]], [loud] * 3)})
+        some = panel_of(
+            {"AAA": (times, [loud, silent, loud, loud]), "BBB": (times[[0, 2, 3]], [loud] * 3)}
+        )
         broker = account_on(some, fills=fills)
         assert len(broker.submit([market("a", "AAA", 1)])) == bought
         assert broker.submit([market("b", "BBB", 1)]) == []

@@ -1,4 +1,6 @@
-"""Whatever is ordered on whatever bars, an account is what a second book, kept by hand, says it is, after every fill."""
+"""Whatever is ordered on whatever bars, an account is what a second book, kept by hand, says it
+is, after every fill.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from trainingdata.bars import Bars
 from trainingdata.sessions import known_at, session_open
 
 SYMBOLS = ("AAA", "BBB", "BTCUSD", "XRPUSD")
-STOCKS, COINS = SYMBOLS[:2], SYMBOLS[2:]
+STOCKS = SYMBOLS[:2]
+COINS = SYMBOLS[2:]
 FEES = FeeSchedule(
     sec_per_dollar=(DatedRate("2000-01-01", 2.78e-5), DatedRate("2026-06-03", 2.06e-5)),
     taf_per_share=(DatedRate("2000-01-01", 0.000166, 0.30),),
@@ -45,9 +48,13 @@ ACTIONS = tuple(
 
 
 def bars_of(rng: np.random.Generator, wild: float, volume: float) -> Bars:
-    """A week of two stocks, and of two coins at some hours of the day; some bars are missing, some have no volume."""
+    """A week of two stocks, and of two coins at some hours of the day; some bars are missing,
+    some have no volume.
+    """
     ends = stock_ends(BEGINS, 35)
-    days = np.arange(np.datetime64("2026-06-01", "D"), np.datetime64("2026-06-06", "D")).astype("datetime64[ns]")
+    days = np.arange(np.datetime64("2026-06-01", "D"), np.datetime64("2026-06-06", "D")).astype(
+        "datetime64[ns]"
+    )
     hours = (days[:, None] + np.array([3, 15, 16, 18, 21, 23]) * np.timedelta64(1, "h")).ravel()
     tables = {}
     for symbol in SYMBOLS:
@@ -55,7 +62,9 @@ def bars_of(rng: np.random.Generator, wild: float, volume: float) -> Bars:
         kept = times[rng.random(len(times)) < 0.93]
         close = PRICES[symbol] * np.exp(np.cumsum(rng.normal(0, wild, len(kept))))
         start = np.append(PRICES[symbol], close[:-1]) * np.exp(rng.normal(0, wild / 3, len(kept)))
-        traded = np.where(rng.random(len(kept)) < 0.05, 0.0, volume / PRICES[symbol] * rng.random(len(kept)))
+        traded = np.where(
+            rng.random(len(kept)) < 0.05, 0.0, volume / PRICES[symbol] * rng.random(len(kept))
+        )
         rows = [start, np.maximum(start, close), np.minimum(start, close), close, traded]
         tables[symbol] = kept, np.stack(rows, axis=1)
     return panel_of(tables)
@@ -71,9 +80,18 @@ class Pair:
     seen: int = 0
 
     @classmethod
-    def on(cls, bars: Bars, capital: float, fills: FillTerms, actions: tuple[Action, ...] = (), **terms: Any) -> Pair:
+    def on(
+        cls,
+        bars: Bars,
+        capital: float,
+        fills: FillTerms,
+        actions: tuple[Action, ...] = (),
+        **terms: Any,
+    ) -> Pair:
         margin = MarginTerms(**terms)
-        broker = account_on(bars, capital, costs=COSTS, fees=FEES, fills=fills, margin=margin, actions=actions)
+        broker = account_on(
+            bars, capital, costs=COSTS, fees=FEES, fills=fills, margin=margin, actions=actions
+        )
         ledger = Ledger(bars.instruments, COSTS, FEES, margin, fills, capital, actions)
         ledger.begin(bars)
         return cls(bars, broker, ledger)
@@ -92,26 +110,46 @@ class Pair:
         return self.ledger.bar(self.bars, symbol, k) if there else None
 
     def agree(self) -> None:
-        row, account, ledger = self.broker.row(), self.broker.account(), self.ledger
+        row = self.broker.row()
+        account = self.broker.account()
+        ledger = self.ledger
         assert account.cash == pytest.approx(ledger.cash, abs=1e-5)
-        assert {s: float(q) for s, q in account.positions.items()} == {s: q for s, q in ledger.held.items() if q}
+        assert {s: float(q) for s, q in account.positions.items()} == {
+            s: q for s, q in ledger.held.items() if q
+        }
         assert row.equity == pytest.approx(ledger.equity, abs=1e-5)
         assert row.gross_stock == pytest.approx(ledger.gross(coins=False), abs=1e-5)
         assert row.gross_crypto == pytest.approx(ledger.gross(coins=True), abs=1e-5)
         assert account.unsettled == pytest.approx(ledger.unsettled_sales, abs=1e-3)
-        assert account.unborrowed_cash == pytest.approx(max(ledger.power("BTCUSD", False), 0.0), abs=1e-3)
+        assert account.unborrowed_cash == pytest.approx(
+            max(ledger.power("BTCUSD", False), 0.0), abs=1e-3
+        )
         assert account.short_proceeds == pytest.approx(sum(ledger.sold.values()), abs=1e-3)
-        for name in ("interest", "borrow", "rounding", "other", "fees", "dividends", "spread", "slippage"):
+        for name in (
+            "interest",
+            "borrow",
+            "rounding",
+            "other",
+            "fees",
+            "dividends",
+            "spread",
+            "slippage",
+        ):
             assert getattr(row, name) == pytest.approx(ledger.flows[name], abs=1e-5), name
         assert self.broker.margin_events() == {
-            name: ledger.events[name] for name in ("margin_calls", "deficits", "freezes", "refusals")
+            name: ledger.events[name]
+            for name in ("margin_calls", "deficits", "freezes", "refusals")
         }
 
 
 def orders_of(rng: np.random.Generator, ledger: Ledger, big: float) -> Iterator[tuple[str, float]]:
-    """What somebody might send, one after another: reductions and additions, some beyond all that the account can carry."""
+    """What somebody might send, one after another: reductions and additions, some beyond all
+    that the account can carry.
+    """
     for symbol in rng.choice(SYMBOLS, int(rng.integers(0, 6))).tolist():
-        coin, price, held = symbol in COINS, ledger.marks.get(symbol, PRICES[symbol]), ledger.held[symbol]
+        coin = symbol in COINS
+        price = ledger.marks.get(symbol, PRICES[symbol])
+        held = ledger.held[symbol]
         worth = max(ledger.equity, 1_000.0) * big * rng.exponential(0.4)
         qty = round(worth / price, 3) if coin else float(int(worth / price))
         sign = 1.0 if rng.random() < 0.6 else -1.0
@@ -134,17 +172,29 @@ def orders_of(rng: np.random.Generator, ledger: Ledger, big: float) -> Iterator[
     big=st.sampled_from([0.4, 2.0]),
 )
 def test_a_second_book_kept_by_hand_agrees_after_every_fill(
-    seed: int, capital: float, regime: Any, debit: Any, proceeds: Any, share: Any, shortfall: Any, wild: float, big: float
+    seed: int,
+    capital: float,
+    regime: Any,
+    debit: Any,
+    proceeds: Any,
+    share: Any,
+    shortfall: Any,
+    wild: float,
+    big: float,
 ) -> None:
     rng = np.random.default_rng(seed)
     bars = bars_of(rng, wild, 4 * capital)
     rates = {"borrow_rate": 0.02, "borrow_rates": (SymbolRate("BBB", 0.4),), "cash_rate": 0.03}
-    special = {"requirements": (SymbolRate("BBB", 0.6),), "interest_rates": (DatedRate("2026-06-03", 0.08),)}
+    special = {
+        "requirements": (SymbolRate("BBB", 0.6),),
+        "interest_rates": (DatedRate("2026-06-03", 0.08),),
+    }
     pair = Pair.on(
         bars, capital, FillTerms(volume_share=share, shortfall=shortfall), ACTIONS,
         regime=regime, debit=debit, short_proceeds=proceeds, **rates, **special,
     )  # fmt: skip
-    ledger, broker = pair.ledger, pair.broker
+    ledger = pair.ledger
+    broker = pair.broker
     for t in range(len(bars.times)):
         if t:
             broker.advance(t)
@@ -159,12 +209,16 @@ def test_a_second_book_kept_by_hand_agrees_after_every_fill(
             expected = 0.0 if bar is None else ledger.answer(symbol, qty, *bar)
             broker.submit([market(f"o{t}-{k}", symbol, qty)])
             fills = pair.new()
-            assert sum(float(f.qty) for f in fills if f.price > 0) == pytest.approx(expected, abs=1e-9)
+            assert sum(float(f.qty) for f in fills if f.price > 0) == pytest.approx(
+                expected, abs=1e-9
+            )
             for fill in fills[:1]:
                 assert bar is not None
                 ledger.at(symbol, float(fill.qty), bar[0])
                 assert fill.price == pytest.approx(ledger.price(symbol, qty, bar[0]), abs=1e-9)
-                assert fill.fee == pytest.approx(ledger.fee(symbol, float(fill.qty), fill.price), abs=2e-6)
+                assert fill.fee == pytest.approx(
+                    ledger.fee(symbol, float(fill.qty), fill.price), abs=2e-6
+                )
             for fill in fills[1:]:
                 assert (fill.price, fill.fee) == (0.0, 0.0)
                 assert float(fill.qty) == pytest.approx(ledger.coin_fee(expected), abs=1.1e-9)

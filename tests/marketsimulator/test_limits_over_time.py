@@ -34,38 +34,59 @@ SETTINGS = BacktestSettings.of(composed("backtest", ["fills.volume_share=null", 
 
 def without_premium(costs: TradingCosts) -> Trader:
     """A random walk's trader that looks as far as the next decision."""
-    base = RandomWalk(), CorrelationEstimator(), SizingSettings(holding="next"), Limits(), costs, FeeSchedule()
+    base = (
+        RandomWalk(),
+        CorrelationEstimator(),
+        SizingSettings(holding="next"),
+        Limits(),
+        costs,
+        FeeSchedule(),
+    )
     return Trader("test", *base, prior=PriorSettings(stock_sharpe=0.0))
 
 
 class Moody:
-    """A random walk whose median is moved by random basis points at every instant, wildly at times."""
+    """A random walk whose median is moved by random basis points at every instant, wildly at
+    times.
+    """
 
     name = "moody"
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> ForecastTable:
+    def forecast(
+        self, bars: Bars, since: np.datetime64, progress: Progress = silent
+    ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
         rng = np.random.default_rng([self.seed, len(bars.times)])
-        tilt = rng.normal(0, 1e-4 * 10.0 ** rng.uniform(0, 2.5), len(bars.symbols))[table.windows.symbol]
-        values = table.values * np.maximum(1 + tilt[:, None, None] * np.arange(1, HORIZON + 1)[None, :, None], 0.1)
+        tilt = rng.normal(0, 1e-4 * 10.0 ** rng.uniform(0, 2.5), len(bars.symbols))[
+            table.windows.symbol
+        ]
+        values = table.values * np.maximum(
+            1 + tilt[:, None, None] * np.arange(1, HORIZON + 1)[None, :, None], 0.1
+        )
         return replace(table, answer=values.astype(np.float32).__getitem__)
 
 
 def trader(seed: int, strategy: str) -> Trader:
     sizing = SizingSettings(strategy=strategy)
-    return Trader("test", Moody(seed), CorrelationEstimator(), sizing, Limits(), TradingCosts(), FeeSchedule())
+    return Trader(
+        "test", Moody(seed), CorrelationEstimator(), sizing, Limits(), TradingCosts(), FeeSchedule()
+    )
 
 
-def broker_with(bars: Bars, index: int, weights: npt.NDArray[np.float64], equity: float) -> SimulatedBroker:
+def broker_with(
+    bars: Bars, index: int, weights: npt.NDArray[np.float64], equity: float
+) -> SimulatedBroker:
     """A broker whose account already holds these weights, within limits or not."""
     book = SETTINGS.book(bars)
     closes = bars.between(0, index + 1).last_closes()
     for s, item in enumerate(bars.instruments):
         step = float(item.increment)
-        book.holding["quantity"][s] = round(np.trunc(weights[s] * equity / closes[s] / step) * step, 9)
+        book.holding["quantity"][s] = round(
+            np.trunc(weights[s] * equity / closes[s] / step) * step, 9
+        )
         book.holding["proceeds"][s] = max(-book.holding["quantity"][s] * closes[s], 0.0)
     book.account["proceeds"] = book.holding["proceeds"].sum()
     book.account["cash"] = equity - float(book.holding["quantity"] @ closes)
@@ -75,10 +96,14 @@ def broker_with(bars: Bars, index: int, weights: npt.NDArray[np.float64], equity
 def check(before: Account, after: Account, decision: Decision, limits: Limits) -> None:
     """At the prices decided on: no limit is passed that the symbols which decided could keep.
 
-    A coin that lies less than an increment beyond stays: fees taken in coin leave quantities that no order can name.
+    A coin that lies less than an increment beyond stays: fees taken in coin leave quantities that
+    no order can name.
     """
-    equity, prices = before.equity, before.prices
-    dust = 1e-6 + sum(0.001 * prices[c.symbol] / equity for c in decision.choices if c.symbol.endswith("USD"))
+    equity = before.equity
+    prices = before.prices
+    dust = 1e-6 + sum(
+        0.001 * prices[c.symbol] / equity for c in decision.choices if c.symbol.endswith("USD")
+    )
     deciding = {choice.symbol for choice in decision.choices}
 
     def weight(account: Account, symbol: str) -> float:
@@ -90,8 +115,14 @@ def check(before: Account, after: Account, decision: Decision, limits: Limits) -
         assert abs(weight(after, symbol)) <= limits.symbol_cap + dust
         if symbol in coins or equity < limits.margin_equity:
             assert weight(after, symbol) >= 0
-    fixed_stock, stock = (sum(abs(weight(a, s)) for s in group) for a, group in ((before, stocks - deciding), (after, stocks)))
-    fixed_coin, coin = (sum(abs(weight(a, s)) for s in group) for a, group in ((before, coins - deciding), (after, coins)))
+    fixed_stock, stock = (
+        sum(abs(weight(a, s)) for s in group)
+        for a, group in ((before, stocks - deciding), (after, stocks))
+    )
+    fixed_coin, coin = (
+        sum(abs(weight(a, s)) for s in group)
+        for a, group in ((before, coins - deciding), (after, coins))
+    )
     ceiling = decision.stock_ceiling
     assert stock <= max(ceiling, fixed_stock) + 1e-6
     assert coin <= max(limits.crypto_leverage, fixed_coin) + dust
@@ -101,14 +132,24 @@ def check(before: Account, after: Account, decision: Decision, limits: Limits) -
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(seed=st.integers(0, 10**6), equity=st.sampled_from([900.0, 1_990.0, 25_000.0, 1e6]), strategy=st.sampled_from(NAMES))
+@given(
+    seed=st.integers(0, 10**6),
+    equity=st.sampled_from([900.0, 1_990.0, 25_000.0, 1e6]),
+    strategy=st.sampled_from(NAMES),
+)
 def test_no_sequence_of_decisions_leaves_a_breach_but_by_prices_and_the_next_one_cuts_it(
     market: Bars, seed: int, equity: float, strategy: str
 ) -> None:
     rng = np.random.default_rng(seed)
     index = int(rng.integers(len(market.times) // 2, len(market.times) - 60))
-    weights = np.where(market.crypto, rng.uniform(0, 0.8, len(market.symbols)), rng.normal(0, 0.9, len(market.symbols)))
-    broker, who, decided = broker_with(market, index, weights, equity), trader(seed, strategy), 0
+    weights = np.where(
+        market.crypto,
+        rng.uniform(0, 0.8, len(market.symbols)),
+        rng.normal(0, 0.9, len(market.symbols)),
+    )
+    broker = broker_with(market, index, weights, equity)
+    who = trader(seed, strategy)
+    decided = 0
     while decided < DECIDED and index < len(market.times) - 1:
         panel = market.between(0, index + 1)
         before = broker.account()
@@ -123,13 +164,16 @@ def test_no_sequence_of_decisions_leaves_a_breach_but_by_prices_and_the_next_one
 
 
 def test_an_inherited_position_without_edge_decays_to_its_band_and_stays(market: Bars) -> None:
-    """With mu 0 a weight is sold until the last of it risks what selling costs: w · σ² / fraction = cost."""
+    """With mu 0 a weight is sold until the last of it risks what selling costs: w · σ² /
+    fraction = cost.
+    """
     cheap = TradingCosts(stock_half_spread_bps=0.02, stock_slippage_bps=0.02)
     who = without_premium(cheap)
     index = int(np.searchsorted(market.times, np.datetime64("2024-03-04T16:30", "ns")))
     weights = np.zeros(len(market.symbols))
     weights[0] = 0.6
-    broker, seen = broker_with(market, index, weights, 1e6), []
+    broker = broker_with(market, index, weights, 1e6)
+    seen = []
     for t in range(index, index + 8):
         if t > index:
             broker.advance(t)
@@ -149,7 +193,10 @@ def test_an_inherited_position_without_edge_decays_to_its_band_and_stays(market:
     assert len(seen) >= 3
     assert seen[0][0] == pytest.approx(0.6, rel=1e-2)
     assert seen[0][2] < 0.3
-    after = float(broker.account().positions[market.symbols[0]]) * broker.account().prices[market.symbols[0]]
+    after = (
+        float(broker.account().positions[market.symbols[0]])
+        * broker.account().prices[market.symbols[0]]
+    )
     assert after / broker.account().equity <= max(band for _, _, band in seen) * 1.02
 
 
@@ -161,7 +208,9 @@ def test_the_band_is_tighter_over_the_night_whose_variance_is_in_the_interval(ma
         index = int(np.searchsorted(market.times, np.datetime64(at, "ns")))
         weights = np.zeros(len(market.symbols))
         weights[0] = 0.6
-        decision = who.decide(market.between(0, index + 1), broker_with(market, index, weights, 1e6).account())
+        decision = who.decide(
+            market.between(0, index + 1), broker_with(market, index, weights, 1e6).account()
+        )
         assert decision is not None
         choice = decision.choices[0]
         assert choice.target == pytest.approx(0.5 * choice.cost / choice.sigma**2, rel=1e-6)
@@ -170,4 +219,6 @@ def test_the_band_is_tighter_over_the_night_whose_variance_is_in_the_interval(ma
 
 
 def test_kinds_are_what_their_names_say(market: Bars) -> None:
-    assert all((item.kind is Kind.CRYPTO) == item.symbol.endswith("USD") for item in market.instruments)
+    assert all(
+        (item.kind is Kind.CRYPTO) == item.symbol.endswith("USD") for item in market.instruments
+    )

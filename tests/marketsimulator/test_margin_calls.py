@@ -1,4 +1,6 @@
-"""A margin call stands until the broker has closed what it called, or equity covers what is left."""
+"""A margin call stands until the broker has closed what it called, or equity covers what is
+left.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,12 @@ def falling(to: float, from_bar: int = 6, volume: float = 1e6) -> list[tuple[flo
     return [(*FLAT, volume)] * from_bar + [fall] + [(to, to, to, to, volume)] * (27 - from_bar)
 
 
-def called(*, coin: bool, stock: list[tuple[float, ...]], quantity: float = 3_900, **more: object) -> SimulatedBroker:
-    """Four times equity in one stock, held into a night below its maintenance; with or without a coin in the panel."""
+def called(
+    *, coin: bool, stock: list[tuple[float, ...]], quantity: float = 3_900, **more: object
+) -> SimulatedBroker:
+    """Four times equity in one stock, held into a night below its maintenance; with or without
+    a coin in the panel.
+    """
     tables: dict[str, object] = {"AAA": (STOCK_TIMES[: len(stock)], stock)}
     if coin:
         tables["BTCUSD"] = (HOURS, [(50.0, 51.0, 49.0, 50.0)] * len(HOURS))
@@ -60,7 +66,9 @@ def test_a_coin_beside_a_called_stock_changes_nothing_about_the_call() -> None:
 
 def test_what_is_called_and_halted_stays_called_until_it_trades_again() -> None:
     bars = falling(82.0)
-    bars[7:11] = [(82.0, 82.0, 82.0, 82.0, 0.0)] * 4  # the next session's first bars: nothing is traded
+    bars[7:11] = [
+        (82.0, 82.0, 82.0, 82.0, 0.0)
+    ] * 4  # the next session's first bars: nothing is traded
     broker = called(coin=True, stock=bars)
     sold = to_the_end(broker)
     assert len(sold) == 1
@@ -70,7 +78,8 @@ def test_what_is_called_and_halted_stays_called_until_it_trades_again() -> None:
 
 def test_a_missing_bar_answers_no_call() -> None:
     bars = falling(82.0)
-    times, kept = np.delete(STOCK_TIMES, [7, 8]), bars[:7] + bars[9:]
+    times = np.delete(STOCK_TIMES, [7, 8])
+    kept = bars[:7] + bars[9:]
     broker = market({"AAA": (times, kept), "BTCUSD": (HOURS, [FLAT] * len(HOURS))}, costs=FREE)
     while broker.now() < STOCK_TIMES[1]:
         step(broker)
@@ -116,18 +125,25 @@ def test_what_the_owner_sells_himself_is_not_sold_again() -> None:
     st.lists(st.integers(7, 27), max_size=8),
     st.booleans(),
 )
-def test_no_close_leaves_a_breach_without_a_standing_call(drop: float, quantity: int, halted: list[int], coin: bool) -> None:
-    """Whatever is halted when: after a session's close either equity covers maintenance, or a call stands."""
+def test_no_close_leaves_a_breach_without_a_standing_call(
+    drop: float, quantity: int, halted: list[int], coin: bool
+) -> None:
+    """Whatever is halted when: after a session's close either equity covers maintenance, or a
+    call stands.
+    """
     bars = falling(100.0 * drop)
     for k in halted:
         bars[k] = (*bars[k][:4], 0.0)
     broker = called(coin=coin, stock=bars, quantity=quantity)
     while broker._index + 1 < len(broker._bars.times):
         step(broker)
-        state, line = broker._book.account[0], broker._line
+        state = broker._book.account[0]
+        line = broker._line
         if line.nights[broker._index] > 0:
             assert bool(state["called"]) != call_is_met(broker._book)
-        assert (broker._book.holding["called"] <= np.abs(broker._book.holding["quantity"]) + 1e-9).all()
+        assert (
+            broker._book.holding["called"] <= np.abs(broker._book.holding["quantity"]) + 1e-9
+        ).all()
 
 
 def test_the_call_is_counted_once_while_it_stands() -> None:
@@ -140,7 +156,9 @@ def test_the_call_is_counted_once_while_it_stands() -> None:
 
 
 def test_a_reduction_beside_a_liquidation_opens_nothing() -> None:
-    """One share of BBB is called whole, and its owner closes it at the same open: it is sold once."""
+    """One share of BBB is called whole, and its owner closes it at the same open: it is sold
+    once.
+    """
     fallen = falling(82.0)
     fallen[7:11] = [(82.0, 82.0, 82.0, 82.0, 0.0)] * 4
     still = [(*FLAT, 1e6)] * 7 + [(*FLAT, 0.0)] * 4 + [(*FLAT, 1e6)] * 17
@@ -174,23 +192,41 @@ def test_equity_that_is_exactly_what_is_required_meets_a_call() -> None:
     broker = called(coin=False, stock=falling(100.0), quantity=1_000)
     book = broker._book
     for borrowed, met in ((70_000.0, True), (70_000.01, False)):
-        book.account["cash"], book.account["equity"] = -borrowed, 100_000.0 - borrowed
+        book.account["cash"] = -borrowed
+        book.account["equity"] = 100_000.0 - borrowed
         assert call_is_met(book) is met
 
 
 def test_what_a_short_was_sold_for_stays_on_whole_millionths() -> None:
     broker = called(coin=False, stock=[(100.0001, 101.0, 99.0, 100.0, 1e6)] * 28, quantity=1)
-    for name, side, quantity, left in (("out", "sell", 1, {}), ("in", "sell", 7, {"AAA": 700.0007}), ("cover", "buy", 4, None)):
+    for name, side, quantity, left in (
+        ("out", "sell", 1, {}),
+        ("in", "sell", 7, {"AAA": 700.0007}),
+        ("cover", "buy", 4, None),
+    ):
         broker.submit([order(side, quantity, name=name)])
-        assert broker.short_proceeds() == (left if left is not None else {"AAA": round(700.0007 * 3 / 7, 6)})
+        assert broker.short_proceeds() == (
+            left if left is not None else {"AAA": round(700.0007 * 3 / 7, 6)}
+        )
 
 
 @pytest.mark.parametrize("kind", ["bracket", "pair"])
 def test_exits_of_a_position_that_the_broker_closed_open_nothing(kind: str) -> None:
-    """A call that BBB brings about sells the one AAA whole; two bars later AAA is through its profit, then through its loss."""
-    rises = [(*FLAT, 1e6)] * 8 + [(100.0, 130.0, 99.0, 130.0, 1e6), (130.0, 131.0, 90.0, 100.0, 1e6)]
-    falls = [(*FLAT, 1e6)] * 6 + [(100.0, 101.0, 78.0, 80.0, 1e6)] + [(80.0, 81.0, 79.0, 80.0, 1e6)] * 3
-    broker = market({"AAA": (STOCK_TIMES[:10], rises), "BBB": (STOCK_TIMES[:10], falls)}, costs=FREE, capital=10_000.0)
+    """A call that BBB brings about sells the one AAA whole; two bars later AAA is through its
+    profit, then through its loss.
+    """
+    rises = [(*FLAT, 1e6)] * 8 + [
+        (100.0, 130.0, 99.0, 130.0, 1e6),
+        (130.0, 131.0, 90.0, 100.0, 1e6),
+    ]
+    falls = (
+        [(*FLAT, 1e6)] * 6 + [(100.0, 101.0, 78.0, 80.0, 1e6)] + [(80.0, 81.0, 79.0, 80.0, 1e6)] * 3
+    )
+    broker = market(
+        {"AAA": (STOCK_TIMES[:10], rises), "BBB": (STOCK_TIMES[:10], falls)},
+        costs=FREE,
+        capital=10_000.0,
+    )
     broker.submit([order("buy", 300, name="big", symbol="BBB")])
     exits = {"take_profit": 125.0, "stop_loss": 95.0} if kind == "bracket" else {}
     broker.submit([order("buy", 1, name="small", **exits)])

@@ -61,7 +61,10 @@ def test_a_stop_limit_waits_for_the_next_bar_where_it_cannot_fill_at_once() -> N
 
 
 def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
-    """Long with a profit at 105 and a stop at 95, in a bar that saw both: the stop. Short: the same the other way."""
+    """Long with a profit at 105 and a stop at 95, in a bar that saw both: the stop.
+
+    Short: the same the other way.
+    """
     wild = (100, 106, 94, 100)
     long = stock(FLAT, wild)
     long.submit([order("buy", 10, take_profit=105.0, stop_loss=95.0)])
@@ -79,7 +82,9 @@ def test_a_bracket_takes_its_profit_and_cancels_its_stop() -> None:
 
 
 def test_a_position_opened_within_a_bar_may_be_stopped_but_not_paid_in_it() -> None:
-    """A bid at 98 fills on the way down; whether the bar's high came before or after, nobody knows."""
+    """A bid at 98 fills on the way down; whether the bar's high came before or after, nobody
+    knows.
+    """
     calm = stock(FLAT, (100, 106, 97, 104), (104, 106, 103, 104))
     calm.submit([order("buy", 10, "limit", limit_price=98.0, take_profit=105.0, stop_loss=90.0)])
     assert walk(calm, 1) == [(10, 98.0)]
@@ -100,7 +105,9 @@ def test_a_stop_that_the_entry_has_passed_sells_no_better_than_the_entry() -> No
 
 def test_a_bracket_whose_entry_never_fills_ends_with_it() -> None:
     b = stock(*[FLAT] * 9)
-    b.submit([order("buy", 10, "limit", limit_price=50.0, tif="day", take_profit=105.0, stop_loss=40.0)])
+    b.submit(
+        [order("buy", 10, "limit", limit_price=50.0, tif="day", take_profit=105.0, stop_loss=40.0)]
+    )
     assert walk(b, 8) == []
     assert b.account().open_orders == ()
 
@@ -142,7 +149,9 @@ def test_a_halted_bar_fills_nothing() -> None:
 
 def test_a_bar_in_which_nothing_traded_sets_off_no_stop_and_carries_none_along() -> None:
     fell = stock(FLAT, (95, 101, 90, 100, 0.0), FLAT)
-    fell.submit([order("buy", 10, "stop", stop_price=101.5), order("sell", 5, "stop", "s", stop_price=98.5)])
+    fell.submit(
+        [order("buy", 10, "stop", stop_price=101.5), order("sell", 5, "stop", "s", stop_price=98.5)]
+    )
     fell.submit([order("sell", 5, "stop_limit", "l", stop_price=98.5, limit_price=98.0)])
     assert walk(fell, 2) == []
     rose = stock(FLAT, FLAT, (100, 110, 99, 100, 0.0), (100, 101, 99, 100))
@@ -152,10 +161,14 @@ def test_a_bar_in_which_nothing_traded_sets_off_no_stop_and_carries_none_along()
 
 
 def test_no_order_fills_on_a_bar_that_began_before_it_was_sent() -> None:
-    """At 14:30 UTC a stock's bar begins; the coin's bar of 14:00 is half done and must not fill what is sent now."""
+    """At 14:30 UTC a stock's bar begins; the coin's bar of 14:00 is half done and must not fill
+    what is sent now.
+    """
     grid = stock_grid()
     ends = grid.ends[int(np.searchsorted(grid.ends, np.datetime64("2024-10-02", "ns"))) :][:2]
-    hours = np.array(["2024-10-02T14:00", "2024-10-02T15:00", "2024-10-02T16:00"], dtype="datetime64[ns]")
+    hours = np.array(
+        ["2024-10-02T14:00", "2024-10-02T15:00", "2024-10-02T16:00"], dtype="datetime64[ns]"
+    )
     coins = [FLAT, (100, 101, 80, 100), (100, 101, 85, 100)]
     b = market({"AAA": (ends, [FLAT, FLAT]), "BTCUSD": (hours, coins)})
     b.advance(1)
@@ -168,20 +181,29 @@ def test_no_order_fills_on_a_bar_that_began_before_it_was_sent() -> None:
 
 
 def test_one_order_does_not_turn_a_position_over() -> None:
-    """10 long: an offer of 15 is refused; one that came before the 10 sells 10 and ends, at whatever price."""
+    """10 long: an offer of 15 is refused; one that came before the 10 sells 10 and ends, at
+    whatever price.
+    """
     b = stock(FLAT, (100, 106, 99, 104), (104, 108, 103, 104))
     b.submit([order("buy", 10), order("sell", 15, "limit", "rest", limit_price=105.0)])
     assert walk(b, 2) == [(10, 100.0), (-10, 105.0)]
     assert b.account().open_orders == ()
     late = stock(FLAT, FLAT)
     late.submit([order("buy", 10)])
-    assert late.submit([order("sell", 15, name="flip"), order("sell", 3, name="close")])[0].client_order_id == "close"
+    assert (
+        late.submit([order("sell", 15, name="flip"), order("sell", 3, name="close")])[
+            0
+        ].client_order_id
+        == "close"
+    )
     late.submit([order("sell", 7, "limit", "rest", limit_price=105.0)])
     assert late.submit([order("sell", 4, name="more")]) == []
 
 
 def test_a_trailing_stop_follows_the_best_price_and_never_goes_back() -> None:
-    """Long from 100, 3 behind: the high of 110 carries the stop to 107, where the fall after it sells."""
+    """Long from 100, 3 behind: the high of 110 carries the stop to 107, where the fall after it
+    sells.
+    """
     rising = (FLAT, (100, 110, 99, 109), (109, 109.5, 106, 106))
     b = stock(*rising)
     b.submit([order("buy", 10)])
@@ -206,22 +228,46 @@ def test_an_order_to_fill_or_kill_fills_whole_or_not_at_all() -> None:
 
 
 def test_orders_on_the_open_and_on_the_close_know_the_sessions_first_and_last_print() -> None:
-    """Sent at 10:30: on the close at 16:00, on the open at 09:30 the day after; limits only where the print is not worse."""
+    """Sent at 10:30: on the close at 16:00, on the open at 09:30 the day after; limits only
+    where the print is not worse.
+    """
     day = [(100.0 + k, 101.0 + k, 99.0 + k, 100.5 + k) for k in range(9)]
     b = stock(*day)
     late = {"tif": "cls"}
-    b.submit([order("buy", 1, name="close", **late), order("buy", 2, "limit", "cheap", limit_price=90.0, **late)])
-    b.submit([order("buy", 4, name="open", tif="opg"), order("buy", 8, "limit", "low", limit_price=90.0, tif="opg")])
+    b.submit(
+        [
+            order("buy", 1, name="close", **late),
+            order("buy", 2, "limit", "cheap", limit_price=90.0, **late),
+        ]
+    )
+    b.submit(
+        [
+            order("buy", 4, name="open", tif="opg"),
+            order("buy", 8, "limit", "low", limit_price=90.0, tif="opg"),
+        ]
+    )
     assert walk(b, 5) == []
     assert walk(b, 6) == [(1, 106.5)]
-    assert b.states(["close", "cheap", "open"]) == {"close": "filled", "cheap": "expired", "open": "expired"}
-    b.submit([order("buy", 4, name="next", tif="opg"), order("buy", 8, "limit", "next-low", limit_price=90.0, tif="opg")])
+    assert b.states(["close", "cheap", "open"]) == {
+        "close": "filled",
+        "cheap": "expired",
+        "open": "expired",
+    }
+    b.submit(
+        [
+            order("buy", 4, name="next", tif="opg"),
+            order("buy", 8, "limit", "next-low", limit_price=90.0, tif="opg"),
+        ]
+    )
     assert walk(b, 7) == [(1, 106.5), (4, 107.0)]
     assert b.states(["next-low"])["next-low"] == "expired"
 
 
 def test_of_an_exit_and_the_stop_beside_it_one_cancels_the_other() -> None:
-    for bar, fill, left in (((100, 106, 99, 104), (-10, 105.0), "o.stop"), ((100, 101, 94, 96), (-10, 95.0), "o")):
+    for bar, fill, left in (
+        ((100, 106, 99, 104), (-10, 105.0), "o.stop"),
+        ((100, 101, 94, 96), (-10, 95.0), "o"),
+    ):
         b = stock(FLAT, bar, FLAT)
         b.submit([order("buy", 10, name="in")])
         b.submit([order("sell", 10, "limit", limit_price=105.0, or_stop=95.0)])
@@ -241,7 +287,11 @@ def test_what_an_exit_fills_is_its_own_and_day_orders_expire() -> None:
     b.submit([order("buy", 10, take_profit=105.0, stop_loss=95.0)])
     walk(b, 1)
     assert [f.client_order_id for f in b.fills] == ["o", "o.profit"]
-    assert b.states(["o", "o.profit", "o.loss"]) == {"o": "filled", "o.profit": "filled", "o.loss": "canceled"}
+    assert b.states(["o", "o.profit", "o.loss"]) == {
+        "o": "filled",
+        "o.profit": "filled",
+        "o.loss": "canceled",
+    }
     day = stock(*[FLAT] * 8)
     day.submit([order("buy", 10, "limit", limit_price=50.0, tif="day")])
     assert walk(day, 6) == []
@@ -274,7 +324,10 @@ def test_a_cancelled_order_does_not_fill() -> None:
 
 def test_coins_take_no_day_orders_and_no_stops() -> None:
     b = coin(FLAT, FLAT)
-    for wrong in (order("buy", 1, symbol="BTCUSD", tif="day"), order("buy", 1, "stop", symbol="BTCUSD", stop_price=1.0)):
+    for wrong in (
+        order("buy", 1, symbol="BTCUSD", tif="day"),
+        order("buy", 1, "stop", symbol="BTCUSD", stop_price=1.0),
+    ):
         assert b.submit([wrong]) == []
     assert len(b.submit([order("buy", 1, symbol="BTCUSD")])) == 2
 
@@ -287,7 +340,9 @@ def test_a_maker_pays_the_makers_fee() -> None:
 
 
 def test_waiting_orders_follow_dividends_and_splits() -> None:
-    """Ex 2 USD, then 2 for 1: a bid of 10 at 96 becomes one of 20 at 47; 20 shares held become 40."""
+    """Ex 2 USD, then 2 for 1: a bid of 10 at 96 becomes one of 20 at 47; 20 shares held become
+    40.
+    """
     opens = np.datetime64("2024-10-03T13:30", "ns")
     actions = (Action("AAA", opens, dividend=2.0), Action("AAA", opens, ratio=2.0))
     b = stock(*[FLAT] * 7, (49, 50, 48, 49), (49, 50, 46.9, 49), actions=actions)
@@ -300,7 +355,9 @@ def test_waiting_orders_follow_dividends_and_splits() -> None:
 
 
 def test_a_called_account_is_sold_at_the_next_sessions_open() -> None:
-    """2,000 shares at 70 on a debit of 100,000: 40,000 of equity, one stock needs 70,000; 1 - 40 · 0.95 / 70 is sold."""
+    """2,000 shares at 70 on a debit of 100,000: 40,000 of equity, one stock needs 70,000; 1 -
+    40 · 0.95 / 70 is sold.
+    """
     bars = [FLAT] * 6 + [(100, 100, 70, 70), (60, 61, 59, 60), FLAT]
     b = stock(*bars, fills=FillTerms(volume_share=None))
     b.submit([order("buy", 2_000)])
@@ -315,7 +372,11 @@ def test_a_called_account_is_sold_at_the_next_sessions_open() -> None:
 
 @settings(max_examples=300)
 @given(
-    st.lists(st.tuples(st.floats(90, 110), st.floats(0, 6), st.floats(0, 6), st.floats(0, 1)), min_size=4, max_size=14),
+    st.lists(
+        st.tuples(st.floats(90, 110), st.floats(0, 6), st.floats(0, 6), st.floats(0, 1)),
+        min_size=4,
+        max_size=14,
+    ),
     st.lists(
         st.tuples(
             st.integers(0, 12),
@@ -334,7 +395,12 @@ def test_whatever_is_sent_nothing_beats_its_limit_or_leaves_the_bar_and_the_ledg
     shapes: list[tuple[float, float, float, float]], sent: list[tuple[Any, ...]]
 ) -> None:
     bars = [
-        (o, max(o, o - down + mix * (up + down)) + 0.5 * up, min(o, o - down), o - down + mix * (up + down))
+        (
+            o,
+            max(o, o - down + mix * (up + down)) + 0.5 * up,
+            min(o, o - down),
+            o - down + mix * (up + down),
+        )
         for o, up, down, mix in shapes
     ]
     bars = [(o, max(h, c), min(low, c), c) for o, h, low, c in bars]
@@ -346,7 +412,11 @@ def test_whatever_is_sent_nothing_beats_its_limit_or_leaves_the_bar_and_the_ledg
             b.advance(step)
         for k, (when, kind, side, qty, limit, stop, tif, bracket) in enumerate(sent):
             if when == step:
-                legs = {"take_profit": 200.0, "stop_loss": 1.0} if side == "buy" else {"take_profit": 1.0, "stop_loss": 200.0}
+                legs = (
+                    {"take_profit": 200.0, "stop_loss": 1.0}
+                    if side == "buy"
+                    else {"take_profit": 1.0, "stop_loss": 200.0}
+                )
                 more: dict[str, Any] = legs if bracket else {}
                 if "limit" in kind:
                     more["limit_price"] = round(limit, 2)
@@ -361,12 +431,20 @@ def test_whatever_is_sent_nothing_beats_its_limit_or_leaves_the_bar_and_the_ledg
     for fill in b.fills:
         total -= fill.qty * Decimal(repr(fill.price)) + Decimal(repr(fill.fee))
         origin = known.get(fill.client_order_id)
-        if origin is not None and origin.limit_price is not None and fill.qty * origin.signed_qty > 0:
+        if (
+            origin is not None
+            and origin.limit_price is not None
+            and fill.qty * origin.signed_qty > 0
+        ):
             assert (fill.price - origin.limit_price) * float(origin.signed_qty) <= 0
         step = int(np.searchsorted(b._bars.times, fill.at))
         near = [bars[k] for k in (step, step + 1) if k < len(bars)]
         assert any(bar[2] * 0.999 <= fill.price <= bar[1] * 1.001 for bar in near)
     for name in known:
-        own = [abs(f.qty) for f in b.fills if f.client_order_id == name and f.qty * known[name].signed_qty > 0]
+        own = [
+            abs(f.qty)
+            for f in b.fills
+            if f.client_order_id == name and f.qty * known[name].signed_qty > 0
+        ]
         assert sum(own) <= known[name].qty
     assert abs(total - Decimal(repr(b.account().cash))) < Decimal("0.005")

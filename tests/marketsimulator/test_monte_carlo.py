@@ -1,4 +1,6 @@
-"""Resampled trades with the autoscaler inside: the rules of `sizing.autoscaler.rules`, run by run."""
+"""Resampled trades with the autoscaler inside: the rules of `sizing.autoscaler.rules`, run by
+run.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +30,30 @@ from marketsimulator.monte_carlo import (
 from marketsimulator.options.resampling import UNIT, ResamplingRules, Units, draws_of, paths
 from sizing.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for, drawdown
 
-HEADER = "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
+HEADER = (
+    "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
+)
 
 
-def exactly(results: Units, risks: Units, draws: Index, rules: AutoscalingSettings) -> tuple[list[Fraction], bool, int]:
-    """One run [D, P] in exact fractions, by the function that sizes real orders: balances by day, halted, contracts."""
+def exactly(
+    results: Units, risks: Units, draws: Index, rules: AutoscalingSettings
+) -> tuple[list[Fraction], bool, int]:
+    """One run [D, P] in exact fractions, by the function that sizes real orders: balances by
+    day, halted, contracts.
+    """
     balance = Fraction(str(rules.STARTING_CAPITAL))
     history: list[Fraction] = []
-    path, days, halted, total = [balance], [], False, 0
+    path = [balance]
+    days = []
+    halted = False
+    total = 0
     for day in draws:
         for k in day:
             window = Statistics.of(history[-rules.ROLLING_WINDOW :])
             fall = drawdown(path, rules)
-            sized = contracts_for(balance, window, len(history), Fraction(int(risks[k]), UNIT), rules, fall)
+            sized = contracts_for(
+                balance, window, len(history), Fraction(int(risks[k]), UNIT), rules, fall
+            )
             halted |= "halt" in sized.why
             if sized.number == 0:
                 break
@@ -68,7 +81,12 @@ RULES = st.builds(
 
 
 @settings(max_examples=120, deadline=None)
-@given(RULES, st.lists(st.integers(-400, 300), min_size=1, max_size=12), st.integers(0, 10_000), st.sampled_from([1, 3]))
+@given(
+    RULES,
+    st.lists(st.integers(-400, 300), min_size=1, max_size=12),
+    st.integers(0, 10_000),
+    st.sampled_from([1, 3]),
+)
 def test_every_run_is_the_one_that_real_orders_would_have_made(
     rules: AutoscalingSettings, dollars: list[int], seed: int, a_day: int
 ) -> None:
@@ -91,7 +109,9 @@ def test_the_lower_bound_sizes_the_same_runs(cents: list[int], seed: int) -> Non
     draws = draws_of(len(results), 3, 15, 2, seed)
     found = paths(results, risks, draws, ResamplingRules.of(rules))
     for r in range(3):
-        assert found.balances[r].tolist() == [float(b) for b in exactly(results, risks, draws[r], rules)[0]]
+        assert found.balances[r].tolist() == [
+            float(b) for b in exactly(results, risks, draws[r], rules)[0]
+        ]
 
 
 def test_draws_are_their_seeds_and_blocks_keep_their_order() -> None:
@@ -105,19 +125,25 @@ def test_draws_are_their_seeds_and_blocks_keep_their_order() -> None:
     steps = np.diff(flat, axis=1) % 7
     assert (np.delete(steps, [3, 7], axis=1) == 1).all()
     own = draws_of(20, 200, 10, 20, seed=1, uncertainty=True).reshape(200, -1)
-    assert np.mean([len(np.unique(run)) for run in own]) == pytest.approx(20 * (1 - (1 - 1 / 20) ** 20), abs=0.5)
+    assert np.mean([len(np.unique(run)) for run in own]) == pytest.approx(
+        20 * (1 - (1 - 1 / 20) ** 20), abs=0.5
+    )
 
 
 def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> None:
     """Fifty trades that never lost more than 67 of 250; the chance of a maximum loss is not 0."""
     sample = TradeSample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
-    told = MonteCarloSettings(runs=2_000, days=100, rules=AutoscalingSettings(STARTING_CAPITAL=5_000))
+    told = MonteCarloSettings(
+        runs=2_000, days=100, rules=AutoscalingSettings(STARTING_CAPITAL=5_000)
+    )
     assert chance_of(sample, told) == pytest.approx(1 - 0.05 ** (1 / 50))
     figures = {name: summary(runs) for name, runs in simulate_accounts(sample, told).items()}
     assert figures["stress"]["p_loss"] > figures["iid"]["p_loss"] + 0.2
     assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
     assert figures["stress"]["p_halt"] > figures["iid"]["p_halt"]
-    seen = TradeSample(np.append(sample.results, -250 * UNIT), np.append(sample.risks, 250 * UNIT), 2.0)
+    seen = TradeSample(
+        np.append(sample.results, -250 * UNIT), np.append(sample.risks, 250 * UNIT), 2.0
+    )
     assert chance_of(seen, told) == pytest.approx(1 / 51)
 
 
@@ -173,7 +199,8 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, rows: list[str], sa
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"runs": 0}, {"days": 0}, {"seed": -1}, {"stress": 2.0}, {"trades_per_day": 0}, {"block": 0}]
+    "wrong",
+    [{"runs": 0}, {"days": 0}, {"seed": -1}, {"stress": 2.0}, {"trades_per_day": 0}, {"block": 0}],
 )
 def test_settings_check_themselves(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
@@ -192,7 +219,10 @@ def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> N
 
 
 def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
-    path = file_of(tmp_path, *(f"2024-10-{1 + k // 3:02d},t{k},PUT,,2.50,1,x,{90 - 50 * (k % 4)},TP" for k in range(30)))
+    path = file_of(
+        tmp_path,
+        *(f"2024-10-{1 + k // 3:02d},t{k},PUT,,2.50,1,x,{90 - 50 * (k % 4)},TP" for k in range(30)),
+    )
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "marketsimulator.monte_carlo", *words, "output=out"]
@@ -204,6 +234,14 @@ def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
     first = (tmp_path / "out" / "monte_carlo.json").read_bytes()
     assert run(f"trades={path}", "runs=200", "days=50", "seed=3", "MAX_CONTRACTS=5").returncode == 0
     assert (tmp_path / "out" / "monte_carlo.json").read_bytes() == first
-    for wrong in (["runs=0"], ["trades=nothing.csv"], [], ["MAX_CONTRACTS=0", f"trades={path}"], ["oops=1"]):
+    for wrong in (
+        ["runs=0"],
+        ["trades=nothing.csv"],
+        [],
+        ["MAX_CONTRACTS=0", f"trades={path}"],
+        ["oops=1"],
+    ):
         refused = run(*wrong)
-        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), refused.stderr
+        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (
+            refused.stderr
+        )

@@ -44,14 +44,35 @@ def sent(
     room: list[float] | None = None,
 ) -> Records:
     """The fills of a move at the marks, or at `opens`."""
-    day = day_table(np.array(["2026-09-01"], dtype="datetime64[D]"), FeeSchedule(), MarginTerms(), FillTerms(volume_share=None))
+    day = day_table(
+        np.array(["2026-09-01"], dtype="datetime64[D]"),
+        FeeSchedule(),
+        MarginTerms(),
+        FillTerms(volume_share=None),
+    )
     size = len(targets)
     if room is not None:
         book.holding["room"] = room
-    tape, at = new_tape(100_000), book.holding["mark"].copy() if opens is None else np.array(opens)
+    tape = new_tape(100_000)
+    at = book.holding["mark"].copy() if opens is None else np.array(opens)
     was = book.holding["quantity"].copy() if before is None else np.array(before)
-    endless, calm, turn = np.full(size, np.inf), np.zeros(size), np.zeros(size, np.int64)
-    move(book.account[0], book.holding, day[0], tape, 0, was, np.array(targets), at, endless, calm, largest, turn)
+    endless = np.full(size, np.inf)
+    calm = np.zeros(size)
+    turn = np.zeros(size, np.int64)
+    move(
+        book.account[0],
+        book.holding,
+        day[0],
+        tape,
+        0,
+        was,
+        np.array(targets),
+        at,
+        endless,
+        calm,
+        largest,
+        turn,
+    )
     return tape[: int(book.account["fills"][0])]
 
 
@@ -67,11 +88,18 @@ def test_reductions_go_first_then_coins_then_stocks_each_by_symbol() -> None:
 
 
 def test_a_change_of_sign_is_a_close_and_an_opening() -> None:
-    assert told(sent(book_of({"AAA": 10.0, "BBB": -10.0}), [-5.0, 5.0])) == [(0, -10.0), (1, 10.0), (0, -5.0), (1, 5.0)]
+    assert told(sent(book_of({"AAA": 10.0, "BBB": -10.0}), [-5.0, 5.0])) == [
+        (0, -10.0),
+        (1, 10.0),
+        (0, -5.0),
+        (1, 5.0),
+    ]
 
 
 def test_nothing_opens_until_every_reduction_has_filled_whole() -> None:
-    """It has no open, half of it finds no room, or a liquidation has taken part of it: only the last lets others open."""
+    """It has no open, half of it finds no room, or a liquidation has taken part of it: only the
+    last lets others open.
+    """
     halted = book_of({"AAA": 10.0, "BBB": 0.0})
     assert told(sent(halted, [5.0, 5.0], opens=[np.nan, 50.0])) == []
     thin = book_of({"AAA": 10.0, "BBB": 0.0})
@@ -85,7 +113,9 @@ def test_nothing_opens_until_every_reduction_has_filled_whole() -> None:
 
 
 def test_a_move_starts_from_what_was_held_when_it_was_decided() -> None:
-    """Of ten that were held, a liquidation has sold four; the decision to hold twenty still buys ten."""
+    """Of ten that were held, a liquidation has sold four; the decision to hold twenty still
+    buys ten.
+    """
     assert told(sent(book_of({"AAA": 6.0}), [20.0], before=[10.0])) == [(0, 10.0)]
     assert told(sent(book_of({"AAA": 6.0}), [10.0], before=[10.0])) == []
 
@@ -104,9 +134,16 @@ def test_a_large_coin_order_goes_out_in_equal_parts_and_a_stock_order_never() ->
     found = told(sent(book, [10.0, 100.0], largest=3_000.0))
     assert found == [(0, 2.5), (0, 2.5), (0, 2.5), (0, 2.5), (1, 100.0)]
     assert told(sent(book_of({"BTCUSD": 3.0}), [0.0], largest=3_000.0)) == [(0, -3.0)]
-    assert told(sent(book_of({"BTCUSD": 3.0005}), [0.0], largest=3_000.0)) == [(0, -1.5), (0, -1.5005)]
+    assert told(sent(book_of({"BTCUSD": 3.0005}), [0.0], largest=3_000.0)) == [
+        (0, -1.5),
+        (0, -1.5005),
+    ]
     assert told(sent(book_of({"BTCUSD": 0.0}), [0.005], largest=1.5)) == [(0, 0.001)] * 5
-    assert told(sent(book_of({"BTCUSD": 0.0}), [0.005], largest=2.0)) == [(0, 0.002), (0, 0.002), (0, 0.001)]
+    assert told(sent(book_of({"BTCUSD": 0.0}), [0.005], largest=2.0)) == [
+        (0, 0.002),
+        (0, 0.002),
+        (0, 0.001),
+    ]
 
 
 @settings(max_examples=60)
@@ -115,8 +152,12 @@ def test_a_large_coin_order_goes_out_in_equal_parts_and_a_stock_order_never() ->
     st.lists(st.integers(0, 200), min_size=4, max_size=4),
     st.floats(1.0, 9.7),
 )
-def test_a_tape_has_room_for_every_fill_of_a_move(before: list[int], after: list[int], most: float) -> None:
-    """Coins in steps worth a dollar, orders of a few steps at most: as many parts as there can be."""
+def test_a_tape_has_room_for_every_fill_of_a_move(
+    before: list[int], after: list[int], most: float
+) -> None:
+    """Coins in steps worth a dollar, orders of a few steps at most: as many parts as there can
+    be.
+    """
     names = ["BTCUSD", "AAA", "ETHUSD", "XRPUSD"][: len(before)]
     steps = np.array([float(instrument(name).increment) for name in names])
     held = np.round(np.array(before) / 100 * steps, 9)
@@ -128,7 +169,9 @@ def test_a_tape_has_room_for_every_fill_of_a_move(before: list[int], after: list
     coins = np.array([instrument(name).symbol != "AAA" for name in names])
     parts = np.abs(targets - held) * coins / steps / most
     assert len(fills) <= room <= 4 * (len(names) + np.ceil(parts).sum())
-    bought = np.bincount(fills["symbol"], np.where(fills["price"] > 0, fills["quantity"], 0.0), len(names))
+    bought = np.bincount(
+        fills["symbol"], np.where(fills["price"] > 0, fills["quantity"], 0.0), len(names)
+    )
     assert np.all(np.abs(held + bought - targets) < steps)
 
 
@@ -149,7 +192,9 @@ def test_a_reduction_of_less_than_an_increment_holds_nothing_up() -> None:
 @example(16_963_683_867, 16_992_275_244)
 @given(st.integers(0, 10**12), st.integers(0, 10**12))
 def test_a_venue_that_counts_in_billionths_is_sent_every_one(before: int, after: int) -> None:
-    """The difference of two floats may fall short of a billionth that the difference of the quantities is."""
+    """The difference of two floats may fall short of a billionth that the difference of the
+    quantities is.
+    """
     book = book_of({"BTCUSD": before / 1e9})
     book.account["cash"] = 1e7
     book.holding["increment"] = 1e-9
@@ -159,13 +204,21 @@ def test_a_venue_that_counts_in_billionths_is_sent_every_one(before: int, after:
 
 def test_two_fills_a_stock_have_room_without_any_coin() -> None:
     book = book_of({"AAA": 10.0, "BBB": -10.0})
-    assert len(sent(book, [-5.0, 5.0])) == 4 <= fills_at_most(book.holding, np.array([-5.0, 5.0]), ENDLESS) <= 8
+    assert (
+        len(sent(book, [-5.0, 5.0]))
+        == 4
+        <= fills_at_most(book.holding, np.array([-5.0, 5.0]), ENDLESS)
+        <= 8
+    )
 
 
 def test_parts_of_what_is_a_billionth_short_of_a_step_are_those_of_the_decision() -> None:
     held = 3.0 - 1e-9
-    (found, expected) = (
-        [q for _, q in told(sent(book_of({"BTCUSD": held}), [0.0], largest=1_500.0))],
-        [-float(o.qty) for o in rebalance("s", AT, [(instrument("BTCUSD"), exact(round(held, 9)), Decimal(0), 1.5, "x")])],
-    )
+    found = [q for _, q in told(sent(book_of({"BTCUSD": held}), [0.0], largest=1_500.0))]
+    expected = [
+        -float(o.qty)
+        for o in rebalance(
+            "s", AT, [(instrument("BTCUSD"), exact(round(held, 9)), Decimal(0), 1.5, "x")]
+        )
+    ]
     assert found == expected

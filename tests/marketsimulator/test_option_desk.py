@@ -1,4 +1,6 @@
-"""Options at the simulated venue: what is set aside, what is refused, how orders wait and positions settle."""
+"""Options at the simulated venue: what is set aside, what is refused, how orders wait and
+positions settle.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from foundation.errors import InputError, OrderRejected
 from marketsimulator.options.desk import OptionDesk, most_lost
 from marketsimulator.options.pricing import Smile
 
-DAY, NEXT = date(2024, 4, 2), date(2024, 4, 3)
+DAY = date(2024, 4, 2)
+NEXT = date(2024, 4, 3)
 
 
 @dataclass
@@ -44,7 +47,9 @@ def option(strike: int, *, call: bool = False, expiry: date = DAY) -> Contract:
     return Contract("SPXW", expiry, call, Decimal(strike))
 
 
-def spread(name: str, count: int = 1, least: str | None = None, *, back: bool = False) -> SpreadOrder:
+def spread(
+    name: str, count: int = 1, least: str | None = None, *, back: bool = False
+) -> SpreadOrder:
     legs = OptionLeg(option(4980), back), OptionLeg(option(4975), not back)
     return SpreadOrder(name, legs, count, None if least is None else Decimal(least))
 
@@ -61,15 +66,28 @@ def test_a_contract_is_its_symbol(root: str, expiry: date, call: bool, thousandt
 
 
 @pytest.mark.parametrize(
-    "text", ["SPY", "SPXW250230P05410000", "SPXW250312X05410000", "spxw250312P05410000", "SPXW250312P00000000"]
+    "text",
+    [
+        "SPY",
+        "SPXW250230P05410000",
+        "SPXW250312X05410000",
+        "spxw250312P05410000",
+        "SPXW250312P00000000",
+    ],
 )
 def test_what_is_no_contract_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         contract_of(text)
 
 
-@given(st.lists(st.tuples(st.integers(1, 20), st.booleans(), st.booleans(), st.integers(-5, 5)), max_size=8))
-def test_what_is_set_aside_is_the_worst_of_all_ends(positions: list[tuple[int, bool, bool, int]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 20), st.booleans(), st.booleans(), st.integers(-5, 5)), max_size=8
+    )
+)
+def test_what_is_set_aside_is_the_worst_of_all_ends(
+    positions: list[tuple[int, bool, bool, int]],
+) -> None:
     held: dict[Contract, int] = {}
     for strike, call, late, count in positions:
         held[option(strike * 5, call=call, expiry=NEXT if late else DAY)] = count
@@ -77,7 +95,12 @@ def test_what_is_set_aside_is_the_worst_of_all_ends(positions: list[tuple[int, b
     for expiry in (DAY, NEXT):
         mine = {c: n for c, n in held.items() if c.expiry == expiry}
         ends = range(1000)
-        worth = [sum(n * max((e - c.strike) * (1 if c.call else -1), Decimal(0)) for c, n in mine.items()) for e in ends]
+        worth = [
+            sum(
+                n * max((e - c.strike) * (1 if c.call else -1), Decimal(0)) for c, n in mine.items()
+            )
+            for e in ends
+        ]
         if sum(n for c, n in mine.items() if c.call) < 0:
             assert most_lost(held) is None
             return
@@ -85,13 +108,17 @@ def test_what_is_set_aside_is_the_worst_of_all_ends(positions: list[tuple[int, b
     assert most_lost(held) == worst
 
 
-def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_the_rest_back() -> None:
-    market, flows = Market(), list[Decimal]()
+def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_the_rest_back() -> (
+    None
+):
+    market = Market()
+    flows = list[Decimal]()
     desk = OptionDesk("SPXW", market, Smile(), 0.05, flow=flows.append)
     credit = desk.submit(spread("a", 2)).credit
     assert flows == [credit * 200 - 1000]
     assert desk.aside == 1000
-    market.at, market.closes = "2024-04-02T20:00", {DAY: 4978.0}
+    market.at = "2024-04-02T20:00"
+    market.closes = {DAY: 4978.0}
     desk.advance()
     assert not desk.held()
     assert sum(flows) == credit * 200 - 400
@@ -110,7 +137,9 @@ def test_a_close_that_is_not_known_settles_nothing_yet() -> None:
 
 def test_what_nobody_could_cover_or_pay_is_refused() -> None:
     desk = OptionDesk("SPXW", Market(), Smile(), 0.05, free=lambda: 600.0)
-    naked = SpreadOrder("n", (OptionLeg(option(5050, call=True), False), OptionLeg(option(4975), True)), 1)
+    naked = SpreadOrder(
+        "n", (OptionLeg(option(5050, call=True), False), OptionLeg(option(4975), True)), 1
+    )
     with pytest.raises(OrderRejected, match="nothing covers"):
         desk.submit(naked)
     with pytest.raises(OrderRejected, match="buying power"):
@@ -140,12 +169,20 @@ def test_an_order_waits_for_its_price_and_no_longer_than_the_day() -> None:
 def test_there_are_quotes_while_the_underlying_trades_for_the_days_ahead() -> None:
     market = Market()
     desk = OptionDesk("SPXW", market, Smile(), 0.05)
-    today, later = option(4980), option(4980, expiry=NEXT)
-    quotes = desk.quotes([today, later, option(4980, expiry=date(2024, 4, 6)), option(4980, expiry=date(2025, 4, 2))])
+    today = option(4980)
+    later = option(4980, expiry=NEXT)
+    quotes = desk.quotes(
+        [today, later, option(4980, expiry=date(2024, 4, 6)), option(4980, expiry=date(2025, 4, 2))]
+    )
     assert set(quotes) == {today, later}
     assert quotes[later].ask > quotes[today].ask > quotes[today].bid >= 0
-    for at, level in (("2024-04-02T13:00", 5000.0), ("2024-04-02T20:00", 5000.0), ("2024-04-02T15:00", None)):
-        market.at, market.level = at, level
+    for at, level in (
+        ("2024-04-02T13:00", 5000.0),
+        ("2024-04-02T20:00", 5000.0),
+        ("2024-04-02T15:00", None),
+    ):
+        market.at = at
+        market.level = level
         assert not desk.quotes([today])
 
 

@@ -12,24 +12,40 @@ from execution.spreads.rules import Leg, Spread, spread_of
 from foundation.errors import InputError
 from marketsimulator.options.pricing import Smile, black_scholes, net
 
-spots, strikes = st.floats(100, 10_000), st.floats(100, 10_000)
-years, volatilities, rates = st.floats(1e-6, 2.0), st.floats(0.01, 2.0), st.floats(-0.02, 0.1)
+spots = st.floats(100, 10_000)
+strikes = st.floats(100, 10_000)
+years = st.floats(1e-6, 2.0)
+volatilities = st.floats(0.01, 2.0)
+rates = st.floats(-0.02, 0.1)
 
 
 @pytest.mark.parametrize(
     ("given_", "call", "put"),
     [
-        ((42, 40, 0.5, 0.2, 0.1, 0.0), 4.7594, 0.8086),  # Hull, Options, Futures and Other Derivatives, example 15.6
-        ((930, 900, 2 / 12, 0.2, 0.08, 0.03), 51.83, None),  # Hull, example 17.1, an index that pays dividends
+        (
+            (42, 40, 0.5, 0.2, 0.1, 0.0),
+            4.7594,
+            0.8086,
+        ),  # Hull, Options, Futures and Other Derivatives, example 15.6
+        (
+            (930, 900, 2 / 12, 0.2, 0.08, 0.03),
+            51.83,
+            None,
+        ),  # Hull, example 17.1, an index that pays dividends
         ((100, 100, 1.0, 0.2, 0.05, 0.0), 10.4506, 5.5735),
     ],
 )
 def test_published_values(given_: tuple[float, ...], call: float, put: float | None) -> None:
     *known, rate, dividend = given_
     digits = 4 if put is not None else 2
-    assert round(float(black_scholes(*known, call=True, rate=rate, dividend=dividend)), digits) == call
+    assert (
+        round(float(black_scholes(*known, call=True, rate=rate, dividend=dividend)), digits) == call
+    )
     if put is not None:
-        assert round(float(black_scholes(*known, call=False, rate=rate, dividend=dividend)), digits) == put
+        assert (
+            round(float(black_scholes(*known, call=False, rate=rate, dividend=dividend)), digits)
+            == put
+        )
 
 
 @given(spots, strikes, years, volatilities, rates)
@@ -39,25 +55,46 @@ def test_a_call_less_a_put_is_the_forward(s: float, k: float, t: float, v: float
 
 
 @given(spots, strikes, years, volatilities, rates, st.booleans())
-def test_values_are_those_of_an_independent_library(s: float, k: float, t: float, v: float, r: float, call: bool) -> None:
+def test_values_are_those_of_an_independent_library(
+    s: float, k: float, t: float, v: float, r: float, call: bool
+) -> None:
     side = QuantLib.Option.Call if call else QuantLib.Option.Put
     theirs = QuantLib.blackFormula(side, k, s * np.exp(r * t), v * np.sqrt(t), np.exp(-r * t))
-    assert float(black_scholes(s, k, t, v, call=call, rate=r)) == pytest.approx(theirs, abs=1e-9 * max(s, k))
+    assert float(black_scholes(s, k, t, v, call=call, rate=r)) == pytest.approx(
+        theirs, abs=1e-9 * max(s, k)
+    )
 
 
 def test_without_time_or_volatility_an_option_is_its_intrinsic_value() -> None:
     for t, v in ((0.0, 0.2), (0.5, 0.0), (0.0, 0.0)):
-        np.testing.assert_array_equal(black_scholes(np.array([90.0, 100, 110]), 100, t, v, call=True), [0, 0, 10])
-        np.testing.assert_array_equal(black_scholes(np.array([90.0, 100, 110]), 100, t, v, call=False), [10, 0, 0])
+        np.testing.assert_array_equal(
+            black_scholes(np.array([90.0, 100, 110]), 100, t, v, call=True), [0, 0, 10]
+        )
+        np.testing.assert_array_equal(
+            black_scholes(np.array([90.0, 100, 110]), 100, t, v, call=False), [10, 0, 0]
+        )
 
 
-@given(st.floats(3000, 8000), st.floats(0, 200), st.sampled_from([5.0, 10.0, 25.0]), st.floats(1e-5, 0.02), st.floats(9, 80))
-def test_a_spread_costs_between_nothing_and_its_width(spot: float, distance: float, width: float, t: float, vix: float) -> None:
+@given(
+    st.floats(3000, 8000),
+    st.floats(0, 200),
+    st.sampled_from([5.0, 10.0, 25.0]),
+    st.floats(1e-5, 0.02),
+    st.floats(9, 80),
+)
+def test_a_spread_costs_between_nothing_and_its_width(
+    spot: float, distance: float, width: float, t: float, vix: float
+) -> None:
     for strategy in ("CALL", "PUT", "IRON_CONDOR", "OTM-SS"):
         spread = spread_of(strategy, spot, distance=distance, width=width)
         assert spread.width == width
         credit, asked = net(spread, spot, t, vix, Smile(slope=0.0, wing=0.0))
-        assert -0.01 * len(spread.legs) - 1e-9 <= credit <= asked <= width + 0.01 * len(spread.legs) + 1e-9
+        assert (
+            -0.01 * len(spread.legs) - 1e-9
+            <= credit
+            <= asked
+            <= width + 0.01 * len(spread.legs) + 1e-9
+        )
         worse, dearer = net(spread, spot, t, vix, Smile(slope=0.0, wing=0.0), 0.05)
         assert worse <= credit
         assert asked <= dearer <= width + 0.06 * len(spread.legs) + 1e-9
@@ -69,18 +106,22 @@ def test_a_spread_costs_between_nothing_and_its_width(spot: float, distance: flo
 @given(st.floats(4000, 6000), st.sampled_from(["CALL", "PUT", "IRON_CONDOR"]))
 def test_it_settles_at_what_it_owes(settled: float, strategy: str) -> None:
     spread = spread_of(strategy, 5000.0, distance=20, width=5)
-    above, below = min(max(settled - 5020, 0), 5), min(max(4980 - settled, 0), 5)
+    above = min(max(settled - 5020, 0), 5)
+    below = min(max(4980 - settled, 0), 5)
     owed = {"CALL": above, "PUT": below, "IRON_CONDOR": above + below}[strategy]
     assert spread.settles_at(settled) == pytest.approx(owed, abs=1e-9)
     assert float(net(spread, settled, 0.0, 20.0, Smile())[1]) == pytest.approx(owed, abs=0.03)
 
 
 def test_the_smile_is_dearer_on_both_sides_and_more_so_below() -> None:
-    smile, day = Smile(), 1 / 252
+    smile = Smile()
+    day = 1 / 252
     low, middle, high = smile.volatility(20.0, 5000.0, np.array([4900.0, 5000.0, 5100.0]), day)
     assert low > high > middle
     assert middle == pytest.approx(0.2 * smile.level)
-    assert Smile(level=1.0, slope=0, wing=0).volatility(20.0, 5000.0, 4900.0, day) == pytest.approx(0.2)
+    assert Smile(level=1.0, slope=0, wing=0).volatility(20.0, 5000.0, 4900.0, day) == pytest.approx(
+        0.2
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +140,11 @@ def test_legs_that_do_not_protect_are_refused(legs: tuple[Leg, ...]) -> None:
 
 
 def test_strikes_that_cannot_be_are_refused() -> None:
-    for wrong in ({"distance": -1, "width": 5}, {"distance": 0, "width": 0}, {"distance": 4999, "width": 5}):
+    for wrong in (
+        {"distance": -1, "width": 5},
+        {"distance": 0, "width": 0},
+        {"distance": 4999, "width": 5},
+    ):
         with pytest.raises(InputError):
             spread_of("PUT", 5000.0, **wrong)
     with pytest.raises(InputError):

@@ -28,8 +28,15 @@ from trainingdata.bars import panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
 
-FREE, FLAT = SpreadCosts(0, 0, 0), Smile(level=1.0, slope=0, wing=0)
-HELD = {"stop_multiple": None, "stop_usd": None, "target": None, "trail_from": None, "credit_least": 0.0}
+FREE = SpreadCosts(0, 0, 0)
+FLAT = Smile(level=1.0, slope=0, wing=0)
+HELD = {
+    "stop_multiple": None,
+    "stop_usd": None,
+    "target": None,
+    "trail_from": None,
+    "credit_least": 0.0,
+}
 SIZING = AutoscalingSettings()
 STRATEGIES = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
 
@@ -41,7 +48,13 @@ def sessions(count: int) -> Any:
 
 def path(*points: float, vix: float = 20.0) -> IndexDays:
     minutes = np.linspace(0, 390, len(points))
-    return IndexDays(sessions(1), minutes, np.array([points], dtype=float), np.full((1, len(points)), vix), "by hand")
+    return IndexDays(
+        sessions(1),
+        minutes,
+        np.array([points], dtype=float),
+        np.full((1, len(points)), vix),
+        "by hand",
+    )
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -53,7 +66,9 @@ def test_without_movement_and_costs_the_result_is_the_credit(strategy: str) -> N
     trades = simulate_selling(days, [rules], FREE, Smile(), SIZING)
     assert len(trades) == 120
     assert all(trade.exit == "expired" for trade in trades)
-    assert [float(trade.result) for trade in trades] == [round(trade.credit * SHARES, 2) for trade in trades]
+    assert [float(trade.result) for trade in trades] == [
+        round(trade.credit * SHARES, 2) for trade in trades
+    ]
 
 
 def test_a_crash_loses_the_width_less_the_credit_and_costs_come_on_top() -> None:
@@ -71,7 +86,14 @@ def test_a_crash_loses_the_width_less_the_credit_and_costs_come_on_top() -> None
 
 
 def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -> None:
-    rules = SpreadRules(strategy="PUT", entries=(0,), stop_usd=100.0, stop_multiple=None, target=None, trail_from=None)
+    rules = SpreadRules(
+        strategy="PUT",
+        entries=(0,),
+        stop_usd=100.0,
+        stop_multiple=None,
+        target=None,
+        trail_from=None,
+    )
     slow = sell(path(*np.linspace(5000, 4940, 40)), 0, 0, rules, FREE, FLAT)
     fast = sell(path(5000, 5000, 4900, 4900, 5000), 0, 0, rules, FREE, FLAT)
     assert slow is not None
@@ -91,7 +113,14 @@ def test_profits_are_taken_trailed_and_near_the_close_held() -> None:
     held = sell(path(*calm), 0, 0, replace(base, holds=((0, 0.2),)), FREE, FLAT)
     assert held is not None
     assert (held.exit, float(held.result)) == ("expired", round(held.credit * SHARES, 2))
-    back = sell(path(*calm[:12], *calm[11:3:-1], *[5000.0] * 19), 0, 0, replace(base, target=None, trail_from=0.3), FREE, FLAT)
+    back = sell(
+        path(*calm[:12], *calm[11:3:-1], *[5000.0] * 19),
+        0,
+        0,
+        replace(base, target=None, trail_from=0.3),
+        FREE,
+        FLAT,
+    )
     assert back is not None
     assert back.exit == "trailing"
 
@@ -107,25 +136,38 @@ def test_entries_keep_to_their_time_and_volatility() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(STRATEGIES))
-def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(seed: int, strategy: str) -> None:
+def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(
+    seed: int, strategy: str
+) -> None:
     days = IndexModel(vix=35.0, jumps=60.0, jump=0.04).days(sessions(20), seed)
     costs = SpreadCosts()
-    trades = simulate_selling(days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING)
+    trades = simulate_selling(
+        days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING
+    )
     for trade in trades:
         fees = 2 * len(trade.spread.legs) * (costs.commission + costs.fee)
         out = (costs.slippage + 0.01) * len(trade.spread.legs) * SHARES
         assert -trade.max_loss - fees - out <= float(trade.result) <= trade.credit * SHARES
         assert 1 <= trade.contracts <= 3
     told = figures(trades, days, 20_000.0)
-    assert told["final_balance"] == pytest.approx(20_000 + sum(float(t.result) * t.contracts for t in trades))
+    assert told["final_balance"] == pytest.approx(
+        20_000 + sum(float(t.result) * t.contracts for t in trades)
+    )
 
 
 def test_the_error_of_a_mean_takes_trades_of_a_day_together() -> None:
-    days, spread = IndexModel().days(sessions(2), 0), spread_of("PUT", 5000.0, distance=20, width=5)
+    days = IndexModel().days(sessions(2), 0)
+    spread = spread_of("PUT", 5000.0, distance=20, width=5)
     results = [(0, 1), (0, 1), (1, -1), (1, -1)]
-    trades = [SpreadTrade(day, 0, 1, spread, 1.0, Fraction(result), "target", 1) for day, result in results]
+    trades = [
+        SpreadTrade(day, 0, 1, spread, 1.0, Fraction(result), "target", 1)
+        for day, result in results
+    ]
     told = figures(trades, days, 20_000.0)
-    assert (told["mean"], told["mean_error"]) == (0.0, 1.0)  # two days of +-2 over four trades; as four trades: 0.58
+    assert (told["mean"], told["mean_error"]) == (
+        0.0,
+        1.0,
+    )  # two days of +-2 over four trades; as four trades: 0.58
     assert figures(trades[:2], days, 20_000.0)["mean_error"] is None
 
 
@@ -150,23 +192,33 @@ def spy(*sessions_of_bars: list[list[float]]) -> Any:
 
 
 FLAT_HOUR = [500.0, 501.0, 499.0, 500.0, 1e6]
-VIX = pd.Series([11.0, 12.0, 13.0, 14.0], index=pd.to_datetime(["2024-06-27", "2024-06-28", "2024-07-01", "2024-07-02"]))
+VIX = pd.Series(
+    [11.0, 12.0, 13.0, 14.0],
+    index=pd.to_datetime(["2024-06-27", "2024-06-28", "2024-07-01", "2024-07-02"]),
+)
 
 
 def test_real_bars_make_full_sessions_with_the_volatility_index_of_the_day_before() -> None:
     bars = spy(*[[FLAT_HOUR] * 7] * 3, [FLAT_HOUR] * 4)  # the last is the half-day of 3 July
     days = index_days(bars, "SPY", VIX, 10.0)
-    assert days.dates.astype(str).tolist() == ["2024-07-01", "2024-07-02"]  # the first has no close before it
+    assert days.dates.astype(str).tolist() == [
+        "2024-07-01",
+        "2024-07-02",
+    ]  # the first has no close before it
     assert days.vix[:, 0].tolist() == [12.0, 13.0]
     assert (days.spot.min(), days.spot.max()) == (4990.0, 5010.0)
     np.testing.assert_array_equal(days.spot[0, ::12], 5000.0)
 
 
-def test_the_volatility_index_rises_within_a_day_as_the_index_falls_and_knows_no_later_hour() -> None:
+def test_the_volatility_index_rises_within_a_day_as_the_index_falls_and_knows_no_later_hour() -> (
+    None
+):
     falls = [[500.0 - k, 500.0 - k, 499.0 - k, 499.0 - k, 1e6] for k in range(7)]
     days = index_days(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, response=5.0)
     np.testing.assert_allclose(days.vix[0], 12.0 * (days.spot[0] / 500.0) ** -5)
-    other = index_days(spy([FLAT_HOUR] * 7, [*falls[:3], *[FLAT_HOUR] * 4]), "SPY", VIX, response=5.0)
+    other = index_days(
+        spy([FLAT_HOUR] * 7, [*falls[:3], *[FLAT_HOUR] * 4]), "SPY", VIX, response=5.0
+    )
     np.testing.assert_array_equal(other.spot[0, :36], days.spot[0, :36])
     assert (other.spot[0, 37:] != days.spot[0, 37:]).all()
 
@@ -175,7 +227,9 @@ def test_a_stop_within_an_hour_of_bars_is_seen() -> None:
     """An hour that comes back to where it began has been at its low in between."""
     dip = [500.0, 500.5, 492.0, 500.0, 1e6]
     days = index_days(spy([FLAT_HOUR] * 7, [FLAT_HOUR, dip, *[FLAT_HOUR] * 5]), "SPY", VIX, 10.0)
-    lost = sell(days, 0, 6, SpreadRules(strategy="PUT", target=None, trail_from=None, holds=()), FREE, FLAT)
+    lost = sell(
+        days, 0, 6, SpreadRules(strategy="PUT", target=None, trail_from=None, holds=()), FREE, FLAT
+    )
     assert lost is not None
     assert lost.exit in ("stop", "gap")
     assert 60 < days.minutes[lost.left] < 120
@@ -183,16 +237,27 @@ def test_a_stop_within_an_hour_of_bars_is_seen() -> None:
 
 def test_trades_are_a_file_that_the_monte_carlo_reads(tmp_path: Path) -> None:
     days = IndexModel().days(sessions(30), 2)
-    trades = simulate_selling(days, [SpreadRules(strategy="IRON_CONDOR")], SpreadCosts(), Smile(), SIZING)
+    trades = simulate_selling(
+        days, [SpreadRules(strategy="IRON_CONDOR")], SpreadCosts(), Smile(), SIZING
+    )
     (tmp_path / "trades.csv").write_text(trade_table(trades, days))
     sample = read_sample(tmp_path / "trades.csv")
-    np.testing.assert_allclose(sample.results / 10_000, [float(t.result) for t in trades], atol=0.01)
+    np.testing.assert_allclose(
+        sample.results / 10_000, [float(t.result) for t in trades], atol=0.01
+    )
     np.testing.assert_allclose(sample.risks / 10_000, [t.max_loss for t in trades], atol=0.01)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"entries": ()}, {"entries": (400,)}, {"width": 0.0}, {"stop_usd": -1.0}, {"target": 1.5}, {"distance": -1.0}],
+    [
+        {"entries": ()},
+        {"entries": (400,)},
+        {"width": 0.0},
+        {"stop_usd": -1.0},
+        {"target": 1.5},
+        {"distance": -1.0},
+    ],
 )
 def test_rules_check_themselves(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
@@ -209,7 +274,10 @@ def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -
     told = json.loads((tmp_path / "out" / "spreads.json").read_text())
     assert set(told["strategies"]) == set(STRATEGIES)
     assert "not fills" in done.stdout
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"spreads.json", *(f"trades-{name}.csv" for name in STRATEGIES)}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "spreads.json",
+        *(f"trades-{name}.csv" for name in STRATEGIES),
+    }
     for wrong in (
         ["strategies=[STRADDLE]"],
         ["years=0"],
@@ -220,5 +288,7 @@ def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -
         ["oops=1"],
     ):
         refused = run(*wrong, "output=no")
-        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), refused.stderr
+        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (
+            refused.stderr
+        )
     assert not (tmp_path / "no").exists()

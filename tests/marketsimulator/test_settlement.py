@@ -12,7 +12,15 @@ from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms, SymbolRate
 from foundation.arrays import Records
 from foundation.compiled import compiled
-from marketsimulator.account.book import BY_COIN_FEE, BY_LIQUIDATION, BY_ORDER, BY_SPLIT, Book, new_book, new_tape
+from marketsimulator.account.book import (
+    BY_COIN_FEE,
+    BY_LIQUIDATION,
+    BY_ORDER,
+    BY_SPLIT,
+    Book,
+    new_book,
+    new_tape,
+)
 from marketsimulator.account.margin import maintenance, unborrowed
 from marketsimulator.account.settlement import (
     close_session,
@@ -53,8 +61,15 @@ class Bench:
         **margin: Any,
     ) -> None:
         terms = MarginTerms(**margin)
-        self.book: Book = new_book(cash, holdings_of(ITEMS, costs or TradingCosts(), terms), tier_table(fees))
-        self.day = day_table(np.array([date], dtype="datetime64[D]"), fees, terms, fills or FillTerms(volume_share=None))[0]
+        self.book: Book = new_book(
+            cash, holdings_of(ITEMS, costs or TradingCosts(), terms), tier_table(fees)
+        )
+        self.day = day_table(
+            np.array([date], dtype="datetime64[D]"),
+            fees,
+            terms,
+            fills or FillTerms(volume_share=None),
+        )[0]
         self.tape: Records = new_tape(1000)
         self.at(OPENS)
 
@@ -62,7 +77,8 @@ class Bench:
         mark(self.account, self.book.holding, np.asarray(prices, dtype=float))
 
     def hold(self, s: int, quantity: float, proceeds: float = 0.0) -> None:
-        self.book.holding["quantity"][s], self.book.holding["proceeds"][s] = quantity, proceeds
+        self.book.holding["quantity"][s] = quantity
+        self.book.holding["proceeds"][s] = proceeds
         self.account["proceeds"] += proceeds
         self.at(OPENS)
 
@@ -70,10 +86,30 @@ class Bench:
     def account(self) -> Any:
         return self.book.account[0]
 
-    def send(self, s: int, q: float, price: float | None = None, volume: float = np.inf, volatility: float = 0.0) -> float:
+    def send(
+        self,
+        s: int,
+        q: float,
+        price: float | None = None,
+        volume: float = np.inf,
+        volatility: float = 0.0,
+    ) -> float:
         held = self.book.holding[s]
         reference = OPENS[s] if price is None else price
-        return trade(self.account, held, self.day, self.tape, 0, 7, BY_ORDER, s, q, reference, volume, volatility)
+        return trade(
+            self.account,
+            held,
+            self.day,
+            self.tape,
+            0,
+            7,
+            BY_ORDER,
+            s,
+            q,
+            reference,
+            volume,
+            volatility,
+        )
 
     def filled(self) -> Records:
         return self.tape[: int(self.account["fills"])]
@@ -83,7 +119,9 @@ class Bench:
 
 
 def test_a_stock_purchase_by_hand() -> None:
-    """Open 100, one basis point of spread and one of slippage: 10 shares at 100.02, CAT fee 10 · 0.000003."""
+    """Open 100, one basis point of spread and one of slippage: 10 shares at 100.02, CAT fee 10
+    · 0.000003.
+    """
     b = Bench()
     assert b.send(0, 10) == 10
     fill = b.filled()[0]
@@ -113,18 +151,28 @@ def test_the_trading_activity_fee_is_capped_a_trade() -> None:
 
 
 def test_a_commission_is_charged_on_both_classes() -> None:
-    b = Bench(fees=FeeSchedule(commission_bps=10.0, commission_per_share=0.01), costs=TradingCosts(0, 0, 0, 0, 0, 0))
+    b = Bench(
+        fees=FeeSchedule(commission_bps=10.0, commission_per_share=0.01),
+        costs=TradingCosts(0, 0, 0, 0, 0, 0),
+    )
     b.send(0, 10)
     assert b.filled()[0]["fee"] == pytest.approx(1000 * 0.001 + 0.1)
 
 
 def test_a_coin_fee_is_taken_in_the_coin_received() -> None:
-    """0.5 at 60,018 costs 30,009 and leaves 0.5 less 0.25 %; a sale pays its 0.25 % in USD, up to the cent."""
+    """0.5 at 60,018 costs 30,009 and leaves 0.5 less 0.25 %; a sale pays its 0.25 % in USD, up
+    to the cent.
+    """
     b = Bench()
     b.send(2, 0.5)
     bought, fee = b.filled()
     assert (bought["price"], bought["fee"]) == (60_018.0, 0.0)
-    assert (fee["why"], fee["quantity"], fee["price"], fee["fee"]) == (BY_COIN_FEE, -0.00125, 0.0, 0.0)
+    assert (fee["why"], fee["quantity"], fee["price"], fee["fee"]) == (
+        BY_COIN_FEE,
+        -0.00125,
+        0.0,
+        0.0,
+    )
     assert b.quantity(2) == 0.49875
     assert b.account["cash"] == 100_000 - 30_009
     assert b.account["coin_fees"] == pytest.approx(0.00125 * 60_018)
@@ -135,7 +183,9 @@ def test_a_coin_fee_is_taken_in_the_coin_received() -> None:
 
 
 def test_the_coin_tier_follows_the_volume_of_thirty_days() -> None:
-    """120,000 USD on one day: 22 bp from the next day on, and 25 bp again once it is more than 30 days old."""
+    """120,000 USD on one day: 22 bp from the next day on, and 25 bp again once it is more than
+    30 days old.
+    """
     b = Bench(cash=1e6)
     b.send(2, 2.0)
     assert b.account["taker"] == 0.0025
@@ -148,7 +198,9 @@ def test_the_coin_tier_follows_the_volume_of_thirty_days() -> None:
 
 
 def test_market_impact_grows_with_the_root_of_the_share_of_volume() -> None:
-    """Volatility 1 %, a quarter of the bar's volume, coefficient 1: 0.5 % beyond spread and slippage."""
+    """Volatility 1 %, a quarter of the bar's volume, coefficient 1: 0.5 % beyond spread and
+    slippage.
+    """
     b = Bench(costs=TradingCosts(0, 0, 1.0, 0, 0, 1.0))
     b.send(0, 100, volume=400.0, volatility=0.01)
     assert b.filled()[0]["price"] == pytest.approx(100.5)
@@ -333,7 +385,9 @@ def test_a_dividend_is_received_long_and_paid_short() -> None:
 
 
 def test_a_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
-    """3 for 2 on 101 shares at 100: 151 shares at 66.67, half a share in cash; a fill at price 0 says so."""
+    """3 for 2 on 101 shares at 100: 151 shares at 66.67, half a share in cash; a fill at price
+    0 says so.
+    """
     b = Bench()
     b.hold(0, 101)
     corporate_action(b.book, b.tape, 0, 0, 1.5, 0.0)
@@ -360,12 +414,15 @@ def test_a_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
         (-100, 100.0, 0.0, 3000.0),
     ],
 )
-def test_maintenance_follows_price_and_side(quantity: float, price: float, special: float, need: float) -> None:
+def test_maintenance_follows_price_and_side(
+    quantity: float, price: float, special: float, need: float
+) -> None:
     assert maintenance(quantity, price, special) == pytest.approx(need)
 
 
-def test_too_little_equity_at_the_close_is_a_margin_call_and_the_broker_sells_at_the_next_open() -> None:
-    """A million in two stocks on 350,000 of equity. 10 % lower: 250,000 is less than 30 % of 900,000.
+def test_too_little_equity_at_the_close_is_a_margin_call_sold_by_the_broker_at_the_open() -> None:
+    """A million in two stocks on 350,000 of equity. 10 % lower: 250,000 is less than 30 % of
+    900,000.
 
     The broker sells 1 - 250 · 0.95 / 270 = 12.04 % of each.
     """
@@ -448,7 +505,9 @@ def test_a_deficit_is_met_by_a_smaller_book_and_small_ones_are_forgiven() -> Non
 
 
 def test_before_june_2026_day_trading_power_is_what_last_evening_left_over() -> None:
-    """Twice equity carried at 30 %: 4 · (1 - 0.6) = 1.6 times equity by day; under today's rules four times less gross."""
+    """Twice equity carried at 30 %: 4 · (1 - 0.6) = 1.6 times equity by day; under today's
+    rules four times less gross.
+    """
     for regime, date, most in (
         ("dated", "2026-06-03", 160_000),
         ("dated", "2026-06-04", 200_000),
@@ -487,9 +546,18 @@ def test_before_june_2026_a_small_account_makes_three_day_trades_in_five_session
 
 @st.composite
 def days(draw: st.DrawFn) -> list[tuple[list[tuple[int, float]], int, bool, float]]:
-    """Random order flows: orders of an instant, nights and a session's opening after it, and how prices move."""
-    order = st.tuples(st.integers(0, S - 1), st.sampled_from([-3000, -40, -1.5, -0.123, 0.001, 0.5, 7, 250, 5000]))
-    instant = st.tuples(st.lists(order, max_size=5), st.sampled_from([0, 0, 1, 3]), st.booleans(), st.floats(0.93, 1.07))
+    """Random order flows: orders of an instant, nights and a session's opening after it, and
+    how prices move.
+    """
+    order = st.tuples(
+        st.integers(0, S - 1), st.sampled_from([-3000, -40, -1.5, -0.123, 0.001, 0.5, 7, 250, 5000])
+    )
+    instant = st.tuples(
+        st.lists(order, max_size=5),
+        st.sampled_from([0, 0, 1, 3]),
+        st.booleans(),
+        st.floats(0.93, 1.07),
+    )
     return draw(st.lists(instant, min_size=1, max_size=25))
 
 
@@ -497,7 +565,9 @@ def days(draw: st.DrawFn) -> list[tuple[list[tuple[int, float]], int, bool, floa
 def test_cash_positions_and_equity_agree_to_the_cent_on_any_order_flow(
     flow: list[tuple[list[tuple[int, float]], int, bool, float]], capital: float, rate: float
 ) -> None:
-    """An independent Decimal re-addition of fills, fees, interest and other flows gives the book's cash and positions."""
+    """An independent Decimal re-addition of fills, fees, interest and other flows gives the
+    book's cash and positions.
+    """
     b = Bench(capital, borrow_rate=rate, cash_rate=rate)
     prices = OPENS.copy()
     for orders, nights, opened, factor in flow:
@@ -508,7 +578,9 @@ def test_cash_positions_and_equity_agree_to_the_cent_on_any_order_flow(
             wanted = q if CRYPTO[s] else float(np.trunc(q))
             if wanted:
                 b.send(s, wanted, prices[s])
-                equity = b.account["cash"] + (b.book.holding["quantity"] * b.book.holding["mark"]).sum()
+                equity = (
+                    b.account["cash"] + (b.book.holding["quantity"] * b.book.holding["mark"]).sum()
+                )
                 assert b.account["equity"] == pytest.approx(equity, abs=1e-6)
         prices = prices * factor
         b.at(prices)
@@ -516,7 +588,9 @@ def test_cash_positions_and_equity_agree_to_the_cent_on_any_order_flow(
             close_session(b.book, b.day, nights)
         cash, quantity = re_added(b, capital)
         assert abs(Decimal(repr(float(b.account["cash"]))) - cash) < Decimal("0.005")
-        assert [Decimal(repr(b.quantity(s))) for s in range(S)] == [q + Decimal("0.0") for q in quantity]
+        assert [Decimal(repr(b.quantity(s))) for s in range(S)] == [
+            q + Decimal("0.0") for q in quantity
+        ]
         assert (b.book.holding["quantity"][CRYPTO] >= 0).all()
         assert (b.book.holding["proceeds"] >= 0).all()
         assert (b.book.holding["proceeds"][b.book.holding["quantity"] >= 0] == 0).all()
@@ -525,18 +599,29 @@ def test_cash_positions_and_equity_agree_to_the_cent_on_any_order_flow(
 
 def re_added(b: Bench, capital: float) -> tuple[Decimal, list[Decimal]]:
     """Cash and quantities by exact addition of the tape and of the account's flows."""
-    cash, quantity = Decimal(repr(capital)), [Decimal(0)] * S
+    cash = Decimal(repr(capital))
+    quantity = [Decimal(0)] * S
     for fill in b.filled().tolist():
         _, _, _, s, q, price, fee = fill
         cash -= Decimal(repr(q)) * Decimal(repr(price)) + Decimal(repr(fee))
         quantity[s] += Decimal(repr(q))
-    return cash + Decimal(repr(float(b.account["other"]))) - Decimal(repr(float(b.account["interest"]))), quantity
+    return cash + Decimal(repr(float(b.account["other"]))) - Decimal(
+        repr(float(b.account["interest"]))
+    ), quantity
 
 
 @compiled
-def shuffle_along(book: Book, day: Records, tape: Records, prices: np.ndarray, draws: np.ndarray, flows: np.ndarray) -> None:
+def shuffle_along(
+    book: Book,
+    day: Records,
+    tape: Records,
+    prices: np.ndarray,
+    draws: np.ndarray,
+    flows: np.ndarray,
+) -> None:
     """A random life: an order an event, now and then a night."""
-    account, none = book.account[0], np.zeros(len(prices))
+    account = book.account[0]
+    none = np.zeros(len(prices))
     for k in range(len(draws)):
         s = int(draws[k, 0] * len(prices))
         prices[s] = prices[s] * (1.0 + 0.004 * (draws[k, 1] - 0.5))
@@ -550,14 +635,18 @@ def shuffle_along(book: Book, day: Records, tape: Records, prices: np.ndarray, d
         wanted = value / prices[s]
         wanted = np.floor(wanted) if not held.crypto else np.floor(wanted * 1000) / 1000
         trade(account, held, day[0], tape, k, 0, 0, s, wanted, prices[s], np.inf, 0.0)
-        flows[k, 0], flows[k, 1] = account.interest, account.other
-        account.interest, account.other = 0.0, 0.0
+        flows[k, 0] = account.interest
+        flows[k, 1] = account.other
+        account.interest = 0.0
+        account.other = 0.0
 
 
 def test_after_a_million_random_events_the_cash_is_exact_to_the_cent() -> None:
     b = Bench(1_000_000.0, borrow_rate=0.01, cash_rate=0.01)
-    rng, events = np.random.default_rng(3), 1_000_000
-    b.tape, flows = new_tape(3 * events), np.zeros((events, 2))
+    rng = np.random.default_rng(3)
+    events = 1_000_000
+    b.tape = new_tape(3 * events)
+    flows = np.zeros((events, 2))
     days_ = np.array([b.day], dtype=b.day.dtype)
     shuffle_along(b.book, days_, b.tape, OPENS.copy(), rng.random((events, 4)), flows)
     tape = b.filled()
@@ -570,12 +659,18 @@ def test_after_a_million_random_events_the_cash_is_exact_to_the_cent() -> None:
         return np.array([int(v) for v in np.rint(values * 1e6).tolist()], dtype=object)
 
     paid = (nano(tape["quantity"]) * nano(tape["price"])).sum()
-    cash = Decimal(10**6) - Decimal(int(paid)).scaleb(-18) - Decimal(int(micro(tape["fee"]).sum())).scaleb(-6)
+    cash = (
+        Decimal(10**6)
+        - Decimal(int(paid)).scaleb(-18)
+        - Decimal(int(micro(tape["fee"]).sum())).scaleb(-6)
+    )
     cash += Decimal(int(micro(flows[:, 1]).sum() - micro(flows[:, 0]).sum())).scaleb(-6)
     assert abs(cash - Decimal(repr(float(b.account["cash"])))) < Decimal("0.005")
     for s in range(S):
         own = tape["symbol"] == s
-        assert Decimal(int(nano(tape["quantity"][own]).sum())).scaleb(-9) == Decimal(repr(b.quantity(s)))
+        assert Decimal(int(nano(tape["quantity"][own]).sum())).scaleb(-9) == Decimal(
+            repr(b.quantity(s))
+        )
 
 
 @given(
@@ -587,7 +682,9 @@ def test_after_a_million_random_events_the_cash_is_exact_to_the_cent() -> None:
 def test_the_parts_of_an_order_pay_the_impact_of_the_whole(
     parts: list[float], side: float, impact: float, volatility: float
 ) -> None:
-    """x at once and in parts within one bar cost the same, but for a tick a part; the other side pays for itself alone."""
+    """x at once and in parts within one bar cost the same, but for a tick a part; the other
+    side pays for itself alone.
+    """
     costs = TradingCosts(0, 0, impact, 0, 0, impact)
 
     def spent(quantities: list[float]) -> float:
@@ -608,7 +705,9 @@ def test_the_parts_of_an_order_pay_the_impact_of_the_whole(
     start_bar(first.book, first.day, np.full(S, 5_000.0))
     first.send(2, parts[0], volume=5_000.0, volatility=volatility)
     share = np.sqrt(parts[0] / 5_000.0)
-    assert first.filled()[0]["price"] == pytest.approx(OPENS[2] * (1 + impact * volatility * share), abs=1e-4)
+    assert first.filled()[0]["price"] == pytest.approx(
+        OPENS[2] * (1 + impact * volatility * share), abs=1e-4
+    )
 
 
 def test_a_new_bar_forgets_the_impact_of_the_last_one() -> None:
@@ -627,7 +726,10 @@ def cash_for_coins(b: Bench) -> float:
 
 
 def test_what_a_short_was_sold_for_today_is_kept_from_coins_once() -> None:
-    """10,000 in cash. 50 shares sold short at 100 bring 5,000, which buy no coin, and cost none: 10,000 stay."""
+    """10,000 in cash.
+
+    50 shares sold short at 100 bring 5,000, which buy no coin, and cost none: 10,000 stay.
+    """
     b = Bench(10_000.0, costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule())
     b.send(0, -50)
     assert b.account["cash"] == 15_000
@@ -643,21 +745,28 @@ def test_what_a_short_was_sold_for_today_is_kept_from_coins_once() -> None:
 
 
 FLOWS = st.lists(
-    st.tuples(st.sampled_from([0, 0, 0, 1]), st.integers(-200, 200).filter(bool), st.floats(50.0, 150.0)),
+    st.tuples(
+        st.sampled_from([0, 0, 0, 1]), st.integers(-200, 200).filter(bool), st.floats(50.0, 150.0)
+    ),
     max_size=20,
 )
 
 
 @given(FLOWS)
-def test_coin_cash_is_cash_less_every_dollar_that_is_spoken_for_once(flow: list[tuple[int, int, float]]) -> None:
-    """A dollar is kept as collateral of an open short, or because its sale has not settled: never for both."""
+def test_coin_cash_is_cash_less_every_dollar_that_is_spoken_for_once(
+    flow: list[tuple[int, int, float]],
+) -> None:
+    """A dollar is kept as collateral of an open short, or because its sale has not settled:
+    never for both.
+    """
     b = Bench(1e6, costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule(), margin_equity=0.0)
     for night, q, price in flow:
         if night:
             open_session(b.book, b.day)
             assert b.account["fresh_proceeds"] == 0
         b.send(0, float(q), price)
-        account, holding = b.account, b.book.holding
+        account = b.account
+        holding = b.book.holding
         assert account["fresh_proceeds"] == pytest.approx(holding["fresh_proceeds"].sum(), abs=1e-4)
         assert -1e-9 <= account["fresh_proceeds"] <= account["proceeds"] + 1e-4
         others = account["unsettled"] - account["fresh_proceeds"]
@@ -667,7 +776,10 @@ def test_coin_cash_is_cash_less_every_dollar_that_is_spoken_for_once(flow: list[
 
 
 def test_a_short_sold_today_is_no_debit_where_only_what_settled_counts() -> None:
-    """On no cash at all: 5,000 of proceeds are held against a short of 5,000. Nothing is borrowed, on either reckoning."""
+    """On no cash at all: 5,000 of proceeds are held against a short of 5,000.
+
+    Nothing is borrowed, on either reckoning.
+    """
     for debit in ("trade", "settlement"):
         b = Bench(3_000.0, costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule(), debit=debit)
         b.send(0, -50)

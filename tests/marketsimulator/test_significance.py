@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from marketsimulator.results.metrics import daily_performance, drawdown_days
-from marketsimulator.results.significance import deflated_sharpe, expected_maximum_sharpe, intervals, probabilistic_sharpe
+from marketsimulator.results.significance import (
+    deflated_sharpe,
+    expected_maximum_sharpe,
+    intervals,
+    probabilistic_sharpe,
+)
 from marketsimulator.results.trials import Trial, config_hash, data_hash, record
 from trainingdata.bars import Bars
 
@@ -20,7 +25,14 @@ from trainingdata.bars import Bars
 def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
     """Bailey and López de Prado (2014): 2.5 a year in 1,250 days, skewness -3, kurtosis 10."""
     for trials, expected in ((100, 0.9004), (46, 0.9505)):
-        found = deflated_sharpe(2.5 / np.sqrt(250), 1250, trials=trials, variance=0.5 / 250, skewness=-3.0, kurtosis=10.0)
+        found = deflated_sharpe(
+            2.5 / np.sqrt(250),
+            1250,
+            trials=trials,
+            variance=0.5 / 250,
+            skewness=-3.0,
+            kurtosis=10.0,
+        )
         assert found == pytest.approx(expected, abs=5e-5)
 
 
@@ -44,7 +56,9 @@ def test_a_sharpe_ratio_without_days_or_variance_has_no_probability() -> None:
 
 
 def test_the_probability_is_that_of_a_normal_sample() -> None:
-    """Of 4,000 markets with a true ratio of 0.05 a day, the share whose measured ratio lies below theirs is uniform."""
+    """Of 4,000 markets with a true ratio of 0.05 a day, the share whose measured ratio lies
+    below theirs is uniform.
+    """
     rng = np.random.default_rng(2)
     returns = rng.normal(0.0005, 0.01, (4_000, 250))
     ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
@@ -53,9 +67,12 @@ def test_the_probability_is_that_of_a_normal_sample() -> None:
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say_and_repeat_with_their_seed() -> None:
-    """60 markets, each a year of independent returns: a 90 % interval of the Sharpe ratio holds the truth in 45 at least."""
+    """60 markets, each a year of independent returns: a 90 % interval of the Sharpe ratio holds
+    the truth in 45 at least.
+    """
     rng = np.random.default_rng(3)
-    truth, held = 0.05 * np.sqrt(252), 0
+    truth = 0.05 * np.sqrt(252)
+    held = 0
     for _ in range(60):
         low, high = intervals(rng.normal(0.0005, 0.01, 252), 252, seed=1)["sharpe"]
         held += low <= truth <= high
@@ -68,7 +85,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say_and_repeat_with_their_see
 
 
 @given(st.integers(0, 10_000), st.integers(30, 250), st.floats(-0.001, 0.002))
-def test_figures_are_those_of_quantstats_where_both_define_the_same(seed: int, days: int, drift: float) -> None:
+def test_figures_are_those_of_quantstats_where_both_define_the_same(
+    seed: int, days: int, drift: float
+) -> None:
     returns = np.random.default_rng(seed).normal(drift, 0.01, days)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -89,7 +108,9 @@ def test_figures_are_those_of_quantstats_where_both_define_the_same(seed: int, d
     for name, value in theirs.items():
         if value is not None and np.isfinite(value) and ours[name] is not None:
             assert ours[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
-    assert ours["calmar"] is None or ours["calmar"] == pytest.approx(ours["annual_return"] / -ours["max_drawdown"])
+    assert ours["calmar"] is None or ours["calmar"] == pytest.approx(
+        ours["annual_return"] / -ours["max_drawdown"]
+    )
 
 
 def test_the_tail_and_the_days_below_a_peak_by_hand() -> None:
@@ -103,7 +124,18 @@ def test_the_tail_and_the_days_below_a_peak_by_hand() -> None:
     assert drawdown_days(np.array([1.0, 1.1])) == 0
 
 
-TRIAL = Trial("c1", "d1", "files: x", ("AAA", "BTCUSD"), "2024-01-02T05:00Z", "2024-06-28T20:00Z", 120, 0.05, 0.1, "ewma")
+TRIAL = Trial(
+    "c1",
+    "d1",
+    "files: x",
+    ("AAA", "BTCUSD"),
+    "2024-01-02T05:00Z",
+    "2024-06-28T20:00Z",
+    120,
+    0.05,
+    0.1,
+    "ewma",
+)
 
 
 def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path) -> None:
@@ -112,14 +144,25 @@ def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path
     assert record(path, TRIAL).count == 1
     two = record(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.15))
     assert (two.count, two.variance) == (2, pytest.approx(0.005))
-    later = replace(TRIAL, config_hash="c3", data_hash="d2", last="2024-07-01T20:00Z", daily_sharpe=None)
+    later = replace(
+        TRIAL, config_hash="c3", data_hash="d2", last="2024-07-01T20:00Z", daily_sharpe=None
+    )
     assert record(path, later).count == 3
     for apart in (
         replace(TRIAL, config_hash="c4", data_hash="d3", source="files: y"),
         replace(TRIAL, config_hash="c4", data_hash="d3", symbols=("ZZZ",)),
-        replace(TRIAL, config_hash="c4", data_hash="d3", first="2025-01-02T05:00Z", last="2025-06-28T20:00Z"),
+        replace(
+            TRIAL,
+            config_hash="c4",
+            data_hash="d3",
+            first="2025-01-02T05:00Z",
+            last="2025-06-28T20:00Z",
+        ),
     ):
-        assert record(tmp_path / f"{apart.source[-1]}{apart.symbols[0]}{apart.first[:4]}", apart).count == 1
+        assert (
+            record(tmp_path / f"{apart.source[-1]}{apart.symbols[0]}{apart.first[:4]}", apart).count
+            == 1
+        )
         copy = tmp_path / "copy.sqlite"
         copy.write_bytes(path.read_bytes())
         assert record(copy, apart).count == 1
@@ -137,11 +180,18 @@ def test_a_file_that_is_no_ledger_is_named_and_left_alone(tmp_path: Path) -> Non
 
 
 def test_what_makes_a_variant_is_hashed_and_what_does_not_is_not(market: Bars) -> None:
-    base = {"limits": {"symbol_cap": 0.6}, "output": "a", "start": "2024-01-01", "symbols": ("AAA",)}
+    base = {
+        "limits": {"symbol_cap": 0.6},
+        "output": "a",
+        "start": "2024-01-01",
+        "symbols": ("AAA",),
+    }
     assert config_hash(base) == config_hash({**base, "output": "b", "start": "2024-02-01"})
     assert config_hash(base) != config_hash({**base, "limits": {"symbol_cap": 0.5}})
     assert config_hash(base) != config_hash({**base, "symbols": ("BBB",)})
     assert data_hash(market, 0) == data_hash(market, 0) != data_hash(market, 1)
     values = market.values.copy()
     values[-1, -1, 3] += 0.01
-    assert data_hash(Bars(market.instruments, market.times, values, market.mask, market.source), 0) != data_hash(market, 0)
+    assert data_hash(
+        Bars(market.instruments, market.times, values, market.mask, market.source), 0
+    ) != data_hash(market, 0)

@@ -22,7 +22,13 @@ from marketsimulator.sweep import run_sweep, variants_of
 from trainingdata.bars import CLOSE, OPEN, Bars
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-WORDS = ["start=2024-02-12", "data.start=2024-01-02", "data.end=2024-03-08", "forecaster.calibrated=false", "trials=null"]
+WORDS = [
+    "start=2024-02-12",
+    "data.start=2024-01-02",
+    "data.end=2024-03-08",
+    "forecaster.calibrated=false",
+    "trials=null",
+]
 VARY = {
     "sizing.fraction": [0.1, 0.5],
     "margin.regime": ["current", "dated"],
@@ -33,30 +39,50 @@ VARY = {
 
 @pytest.fixture(scope="module")
 def settings() -> BacktestSettings:
-    return BacktestSettings.of(composed("backtest", [*WORDS, "limits.symbol_cap=1.2", "margin.borrow_rate=0.02"]))
+    return BacktestSettings.of(
+        composed("backtest", [*WORDS, "limits.symbol_cap=1.2", "margin.borrow_rate=0.02"])
+    )
 
 
 def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: BacktestSettings) -> None:
-    """The compiled loop and the stepped broker keep the same ledger: instant by instant, and in every total."""
+    """The compiled loop and the stepped broker keep the same ledger: instant by instant, and in
+    every total.
+    """
     bars = settings.bars()
     first, _ = settings.span(bars)
     begin = int(np.searchsorted(bars.times, first))
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     beliefs = trader.beliefs(bars, first)
-    beliefs = replace(beliefs, signal=np.random.default_rng(0).uniform(0, 5e-3, beliefs.signal.shape))
+    beliefs = replace(
+        beliefs, signal=np.random.default_rng(0).uniform(0, 5e-3, beliefs.signal.shape)
+    )
     variants = variants_of(settings, VARY)
     assert len(variants) == 16
     told: list[tuple[str, int, int]] = []
-    found = outcomes([variant for _, variant in variants], bars, beliefs, begin, progress=lambda *said: told.append(said))
+    found = outcomes(
+        [variant for _, variant in variants],
+        bars,
+        beliefs,
+        begin,
+        progress=lambda *said: told.append(said),
+    )
     assert told == [("variants", k, 16) for k in range(1, 17)]
     finals = set()
     for (_, variant), outcome in zip(variants, found, strict=True):
-        run = run_decider(variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=beliefs))
-        np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
+        run = run_decider(
+            variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=beliefs)
+        )
+        np.testing.assert_allclose(
+            outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0
+        )
         assert outcome.totals["trades"] == sum(fill.price > 0 for fill in run.fills)
-        assert outcome.totals["notional"] == pytest.approx(sum(abs(float(f.qty)) * f.price for f in run.fills), abs=0.01)
+        assert outcome.totals["notional"] == pytest.approx(
+            sum(abs(float(f.qty)) * f.price for f in run.fills), abs=0.01
+        )
         for name in ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding"):
-            assert outcome.totals[name] == pytest.approx(sum(getattr(row, name) for row in run.rows), abs=0.005)
+            assert outcome.totals[name] == pytest.approx(
+                sum(getattr(row, name) for row in run.rows), abs=0.005
+            )
         finals.add(round(outcome.equity[-1], 2))
     assert len(finals) >= 8
     for name in ("kelly_50_x4", "legacy", "risk_parity"):
@@ -65,9 +91,13 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
             outcomes([other], bars, beliefs, begin)
 
 
-def test_a_sweep_ranks_every_combination_and_deflates_by_their_number(settings: BacktestSettings, tmp_path: Path) -> None:
+def test_a_sweep_ranks_every_combination_and_deflates_by_their_number(
+    settings: BacktestSettings, tmp_path: Path
+) -> None:
     kept = replace(settings, trials=str(tmp_path / "trials.sqlite"))
-    table, _, _ = run_sweep(kept, {"sizing.fraction": [0.1, 0.3, 0.5], "limits.symbol_cap": [0.2, 0.6]})
+    table, _, _ = run_sweep(
+        kept, {"sizing.fraction": [0.1, 0.3, 0.5], "limits.symbol_cap": [0.2, 0.6]}
+    )
     assert len(table) == 6
     assert table["sharpe"].is_monotonic_decreasing
     assert (table["trials"] == 6).all()
@@ -90,25 +120,44 @@ def test_what_would_change_beliefs_is_not_swept_in_process(settings: BacktestSet
             variants_of(settings, vary)  # type: ignore[arg-type]
     bars = settings.bars()
     with pytest.raises(InputError, match="cancels what a bar leaves"):
-        outcomes([replace(settings, fills=replace(settings.fills, remainder="carry"))], bars, None, 0)  # type: ignore[arg-type]
+        outcomes(
+            [replace(settings, fills=replace(settings.fills, remainder="carry"))], bars, None, 0
+        )  # type: ignore[arg-type]
 
 
 def test_the_command_writes_a_table_and_refuses_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "marketsimulator.sweep", *WORDS, f"output={tmp_path / 'out'}", "forecaster=oracle"]
-    done = subprocess.run([*command, "vary={sizing.fraction: [0.1, 0.5]}"], capture_output=True, text=True, cwd=ROOT)
+    command = [
+        sys.executable,
+        "-m",
+        "marketsimulator.sweep",
+        *WORDS,
+        f"output={tmp_path / 'out'}",
+        "forecaster=oracle",
+    ]
+    done = subprocess.run(
+        [*command, "vary={sizing.fraction: [0.1, 0.5]}"], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
     table = pd.read_parquet(tmp_path / "out" / "sweep.parquet")
     assert set(table["sizing.fraction"]) == {0.1, 0.5}
     assert len(json.loads((tmp_path / "out" / "sweep.json").read_text())["variants"]) == 2
-    wrong = subprocess.run([*command, "vary={forecaster.kind: [ewma]}"], capture_output=True, text=True, cwd=ROOT)
+    wrong = subprocess.run(
+        [*command, "vary={forecaster.kind: [ewma]}"], capture_output=True, text=True, cwd=ROOT
+    )
     assert wrong.returncode == 2
     assert wrong.stderr.strip().splitlines()[-1].startswith("error: vary.forecaster.kind")
 
 
-def agreed(variant: BacktestSettings, bars: Bars, begin: int, trader: Trader) -> tuple[Run, Outcome]:
-    """The backtest and the sweep of one variant on the trader's table, whose accounts are the same to the cent."""
+def agreed(
+    variant: BacktestSettings, bars: Bars, begin: int, trader: Trader
+) -> tuple[Run, Outcome]:
+    """The backtest and the sweep of one variant on the trader's table, whose accounts are the
+    same to the cent.
+    """
     assert trader.table is not None
-    run = run_decider(variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=trader.table))
+    run = run_decider(
+        variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=trader.table)
+    )
     (outcome,) = outcomes([variant], bars, trader.table, begin)
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
     return run, outcome
@@ -117,11 +166,15 @@ def agreed(variant: BacktestSettings, bars: Bars, begin: int, trader: Trader) ->
 def prepared(settings: BacktestSettings, bars: Bars) -> tuple[int, Trader]:
     """The instant a run begins at, and its trader with everything it believes from there on."""
     begin = int(np.searchsorted(bars.times, settings.span(bars)[0]))
-    return begin, settings.trader(settings.forecaster.build(bars.symbols)).over(bars, bars.times[begin])
+    return begin, settings.trader(settings.forecaster.build(bars.symbols)).over(
+        bars, bars.times[begin]
+    )
 
 
 @pytest.mark.parametrize(("limit", "broker"), [(2_000.0, 3_000.0), (3_000.0, 2_000.0)])
-def test_the_higher_of_two_thresholds_for_margin_holds(settings: BacktestSettings, limit: float, broker: float) -> None:
+def test_the_higher_of_two_thresholds_for_margin_holds(
+    settings: BacktestSettings, limit: float, broker: float
+) -> None:
     bars = settings.bars()
     poor = replace(
         settings,
@@ -133,35 +186,58 @@ def test_the_higher_of_two_thresholds_for_margin_holds(settings: BacktestSetting
     assert outcome.totals["trades"] == sum(fill.price > 0 for fill in run.fills) > 10
 
 
-def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(settings: BacktestSettings) -> None:
+def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(
+    settings: BacktestSettings,
+) -> None:
     bars = settings.bars()
     begin, trader = prepared(settings, bars)
     assert trader.table is not None
-    thin = [replace(settings, fills=replace(settings.fills, volume_share=1e-4, coverage=share)) for share in (1.0, 0.1)]
+    thin = [
+        replace(settings, fills=replace(settings.fills, volume_share=1e-4, coverage=share))
+        for share in (1.0, 0.1)
+    ]
     finals = set()
     for variant, outcome in zip(thin, outcomes(thin, bars, trader.table, begin), strict=True):
         run = run_decider(variant, bars, begin, "x", trader)
-        np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
+        np.testing.assert_allclose(
+            outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0
+        )
         finals.add(round(outcome.equity[-1], 2))
     assert len(finals) == 2
 
 
-def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(settings: BacktestSettings) -> None:
-    """Two and a half times long as stocks lose more than half: decisions fail from then on, and leave nothing held."""
+def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
+    settings: BacktestSettings,
+) -> None:
+    """Two and a half times long as stocks lose more than half: decisions fail from then on, and
+    leave nothing held.
+    """
     bars = settings.bars()
-    values, later = bars.values.copy(), bars.times > CRASH
+    values = bars.values.copy()
+    later = bars.times > CRASH
     for s in np.flatnonzero(~bars.crypto):
         values[s, later, OPEN : CLOSE + 1] *= 0.4
     bars = Bars(bars.instruments, bars.times, values, bars.mask, "synthetic bars, halved")
     rash = replace(
         settings,
-        limits=replace(settings.limits, symbol_cap=1.0, intraday_leverage=2.5, overnight_leverage=2.5, overnight_buffer=0.0),
+        limits=replace(
+            settings.limits,
+            symbol_cap=1.0,
+            intraday_leverage=2.5,
+            overnight_leverage=2.5,
+            overnight_buffer=0.0,
+        ),
         fills=replace(settings.fills, volume_share=None),
     )
     begin, trader = prepared(rash, bars)
     beliefs = trader.table
     assert beliefs is not None
-    keen = replace(beliefs, mu=np.where(beliefs.deciding[:, None], np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu))
+    keen = replace(
+        beliefs,
+        mu=np.where(
+            beliefs.deciding[:, None], np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu
+        ),
+    )
     run, outcome = agreed(rash, bars, begin, replace(trader, table=keen))
     assert outcome.equity.min() < 0
     assert run.rows[-1].gross_stock == 0.0
@@ -169,22 +245,33 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(settin
     assert outcome.totals["failures"] == failed > 10
 
 
-def test_premiums_and_what_rests_on_them_alone_are_varied_as_backtests(settings: BacktestSettings) -> None:
+def test_premiums_and_what_rests_on_them_alone_are_varied_as_backtests(
+    settings: BacktestSettings,
+) -> None:
     bars = settings.bars()
     begin, trader = prepared(settings, bars)
-    priors = variants_of(settings, {"prior.stock_sharpe": [0.0, 0.9], "prior.crypto_sharpe": [0.0, 0.5]})
+    priors = variants_of(
+        settings, {"prior.stock_sharpe": [0.0, 0.9], "prior.crypto_sharpe": [0.0, 0.5]}
+    )
     alone = replace(settings, sizing=replace(settings.sizing, strategy="premium_50"))
-    finals = {round(agreed(one, bars, begin, trader)[1].equity[-1], 2) for one in (*(v for _, v in priors), alone)}
+    finals = {
+        round(agreed(one, bars, begin, trader)[1].equity[-1], 2)
+        for one in (*(v for _, v in priors), alone)
+    }
     assert len(finals) == 5
 
 
-def test_splits_and_dividends_reach_the_account_in_a_sweep_too(settings: BacktestSettings, tmp_path: Path) -> None:
+def test_splits_and_dividends_reach_the_account_in_a_sweep_too(
+    settings: BacktestSettings, tmp_path: Path
+) -> None:
     """More of them than one step of so few symbols fills orders."""
     days = np.arange(np.datetime64("2024-02-13"), np.datetime64("2024-03-08"))
     rows = [f"SYA,{day},dividend,0.25" for day in days if np.is_busday(day)]
     actions = tmp_path / "actions.csv"
     actions.write_text("\n".join(["symbol,date,kind,value", *rows, ""]))
-    few = replace(settings, symbols=("SYA", "SYB"), data=replace(settings.data, actions=str(actions)))
+    few = replace(
+        settings, symbols=("SYA", "SYB"), data=replace(settings.data, actions=str(actions))
+    )
     bars = few.bars()
     assert len(few.data.corporate_actions()) > 4 * len(bars.symbols)
     begin, trader = prepared(few, bars)

@@ -1,4 +1,6 @@
-"""Whatever a client asks of the venue, in whatever order: it answers or refuses, and its tickets agree with its broker."""
+"""Whatever a client asks of the venue, in whatever order: it answers or refuses, and its
+tickets agree with its broker.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +21,68 @@ from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import OPEN, Refused
 from trainingdata.bars import Bars
 
-SPAN = ("data.start=2024-01-02", "data.end=2024-03-08", "start=2024-02-20", "end=2024-02-23", "trials=null")
-JUNK = st.sampled_from([None, "", "much", "NaN", "Infinity", "-1", "0", 1e308, "9" * 40, [], {}, {"limit_price": []}, "SYA"])
+SPAN = (
+    "data.start=2024-01-02",
+    "data.end=2024-03-08",
+    "start=2024-02-20",
+    "end=2024-02-23",
+    "trials=null",
+)
+JUNK = st.sampled_from(
+    [
+        None,
+        "",
+        "much",
+        "NaN",
+        "Infinity",
+        "-1",
+        "0",
+        1e308,
+        "9" * 40,
+        [],
+        {},
+        {"limit_price": []},
+        "SYA",
+    ]
+)
 
 
 @cache
 def market() -> tuple[BacktestSettings, Bars, int]:
-    settings_ = BacktestSettings.of(composed("backtest", [*SPAN, "symbols=[SYA,SYB,SYXUSD]", "capital=20000"]))
+    settings_ = BacktestSettings.of(
+        composed("backtest", [*SPAN, "symbols=[SYA,SYB,SYXUSD]", "capital=20000"])
+    )
     return settings_, *settings_.panel()
 
 
 prices = st.integers(3000, 11000).map(lambda cents: str(cents / 100))
 exits = st.fixed_dictionaries(
-    {"take_profit": prices.map(lambda p: {"limit_price": p}), "stop_loss": prices.map(lambda p: {"stop_price": p})}
+    {
+        "take_profit": prices.map(lambda p: {"limit_price": p}),
+        "stop_loss": prices.map(lambda p: {"stop_price": p}),
+    }
 )
 shapes = st.one_of(
     st.just({"type": "market"}),
     prices.map(lambda p: {"type": "limit", "limit_price": p}),
     prices.map(lambda p: {"type": "stop", "stop_price": p}),
-    st.tuples(prices, prices).map(lambda p: {"type": "stop_limit", "stop_price": p[0], "limit_price": p[1]}),
+    st.tuples(prices, prices).map(
+        lambda p: {"type": "stop_limit", "stop_price": p[0], "limit_price": p[1]}
+    ),
     st.sampled_from(["0.2", "3"]).map(lambda p: {"type": "trailing_stop", "trail_percent": p}),
     exits.map(lambda e: {"type": "market", "order_class": "bracket", "time_in_force": "gtc", **e}),
     exits.map(lambda e: {"type": "limit", "order_class": "oco", "time_in_force": "gtc", **e}),
-    prices.map(lambda p: {"type": "market", "order_class": "oto", "time_in_force": "gtc", "stop_loss": {"stop_price": p}}),
-    st.sampled_from(["0.5", "300"]).map(lambda usd: {"type": "market", "notional": usd, "qty": None, "time_in_force": "day"}),
+    prices.map(
+        lambda p: {
+            "type": "market",
+            "order_class": "oto",
+            "time_in_force": "gtc",
+            "stop_loss": {"stop_price": p},
+        }
+    ),
+    st.sampled_from(["0.5", "300"]).map(
+        lambda usd: {"type": "market", "notional": usd, "qty": None, "time_in_force": "day"}
+    ),
 )
 requests = st.builds(
     lambda base, shape, wrong: {**base, **shape, **wrong},
@@ -58,21 +98,38 @@ requests = st.builds(
     st.one_of(
         st.just({}),
         st.just({}),
-        st.dictionaries(st.sampled_from(["symbol", "side", "qty", "limit_price", "stop_loss"]), JUNK, max_size=1),
+        st.dictionaries(
+            st.sampled_from(["symbol", "side", "qty", "limit_price", "stop_loss"]), JUNK, max_size=1
+        ),
     ),
 )
 Step = Callable[[Venue], Any]
 changes = st.fixed_dictionaries(
-    {}, optional={"qty": st.sampled_from(["1", "9", "NaN"]), "limit_price": prices, "stop_price": prices}
+    {},
+    optional={
+        "qty": st.sampled_from(["1", "9", "NaN"]),
+        "limit_price": prices,
+        "stop_price": prices,
+    },
 )
 steps = st.one_of(
     requests.map(lambda asked: lambda venue: venue.submit(asked)),
     requests.map(lambda asked: lambda venue: venue.submit(asked, partial=True)),
     st.integers(1, 4).map(lambda by: lambda venue: venue.advance(venue.index + by)),
-    st.tuples(st.sampled_from(["SYA", "SYB"]), st.booleans()).map(lambda halt: lambda venue: venue.halt(*halt)),
-    st.integers(0, 30).map(lambda k: lambda venue: venue.cancel(list(venue.tickets.values())[k % len(venue.tickets)].number)),
+    st.tuples(st.sampled_from(["SYA", "SYB"]), st.booleans()).map(
+        lambda halt: lambda venue: venue.halt(*halt)
+    ),
+    st.integers(0, 30).map(
+        lambda k: (
+            lambda venue: venue.cancel(list(venue.tickets.values())[k % len(venue.tickets)].number)
+        )
+    ),
     st.tuples(st.integers(0, 30), changes).map(
-        lambda asked: lambda venue: venue.change(list(venue.tickets.values())[asked[0] % len(venue.tickets)].number, asked[1])
+        lambda asked: (
+            lambda venue: venue.change(
+                list(venue.tickets.values())[asked[0] % len(venue.tickets)].number, asked[1]
+            )
+        )
     ),
 )
 
@@ -83,7 +140,9 @@ def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> N
     settings_, bars, first = market()
     venue = Venue(settings_, bars, first)
     venue.advance(int(np.searchsorted(bars.times, np.datetime64("2024-02-20T15:30"))))
-    venue.submit({"symbol": "SYA", "side": "buy", "qty": "5", "type": "market", "time_in_force": "day"})
+    venue.submit(
+        {"symbol": "SYA", "side": "buy", "qty": "5", "type": "market", "time_in_force": "day"}
+    )
     for step in asked:
         with suppress(Refused):
             step(venue)
@@ -96,7 +155,9 @@ def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> N
             assert (ticket.status == "filled") == (ticket.filled == ticket.order.qty)
             assert (ticket.closed is None) == (ticket.status in OPEN)
         for symbol in bars.symbols:
-            traded = sum((fill.qty for fill in venue.broker.fills if fill.symbol == symbol), Decimal(0))
+            traded = sum(
+                (fill.qty for fill in venue.broker.fills if fill.symbol == symbol), Decimal(0)
+            )
             assert account.positions.get(symbol, Decimal(0)) == traded
         assert account.positions.get("SYXUSD", Decimal(0)) >= 0
     spent = sum(float(fill.qty) * fill.price + fill.fee for fill in venue.broker.fills)

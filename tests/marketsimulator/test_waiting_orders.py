@@ -1,4 +1,6 @@
-"""Orders that wait, against bars on whole dollars, where prices touch: what a second reading of the rules says of each."""
+"""Orders that wait, against bars on whole dollars, where prices touch: what a second reading of
+the rules says of each.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,17 @@ DATE = "2024-10-02"
 
 
 def stock(*bars: Any, **more: Any) -> SimulatedBroker:
-    """An account on the regular bars of one stock from a session's first on, at the instant that one is known."""
+    """An account on the regular bars of one stock from a session's first on, at the instant
+    that one is known.
+    """
     return account_on(panel_of({"AAA": (stock_ends(DATE, len(bars)), bars)}), **more)
 
 
 def order(side: Any, qty: float, kind: Any = "market", name: str = "o", **more: Any) -> Order:
     more.setdefault("tif", "gtc" if qty == int(qty) else "day")
-    return Order(name, more.pop("symbol", "AAA"), side, Decimal(str(qty)), "test", type=kind, **more)
+    return Order(
+        name, more.pop("symbol", "AAA"), side, Decimal(str(qty)), "test", type=kind, **more
+    )
 
 
 def walk(broker: SimulatedBroker, instants: int) -> list[tuple[str, float, float]]:
@@ -45,11 +51,16 @@ def walk(broker: SimulatedBroker, instants: int) -> list[tuple[str, float, float
 
 
 class Waiting:
-    """One order by the words of the rules: where it fills, bar by bar, in an account that holds nothing else."""
+    """One order by the words of the rules: where it fills, bar by bar, in an account that holds
+    nothing else.
+    """
 
     def __init__(self, sent: Order, cost: float, mark: float) -> None:
-        self.buys, self.kind, self.cost = sent.side == "buy", sent.type, cost
-        self.limit, self.stop = sent.limit_price or 0.0, sent.stop_price or 0.0
+        self.buys = sent.side == "buy"
+        self.kind = sent.type
+        self.cost = cost
+        self.limit = sent.limit_price or 0.0
+        self.stop = sent.stop_price or 0.0
         self.behind = sent.trail_price or 0.0
         if self.kind == "trailing_stop":
             self.stop = self._trail(mark)
@@ -59,10 +70,16 @@ class Waiting:
 
     def _follows(self, price: float) -> None:
         if self.kind == "trailing_stop":
-            self.stop = min(self.stop, self._trail(price)) if self.buys else max(self.stop, self._trail(price))
+            self.stop = (
+                min(self.stop, self._trail(price))
+                if self.buys
+                else max(self.stop, self._trail(price))
+            )
 
     def _pays(self, price: float) -> float:
-        return up(price * (1 + self.cost), 1e-4) if self.buys else down(price * (1 - self.cost), 1e-4)
+        return (
+            up(price * (1 + self.cost), 1e-4) if self.buys else down(price * (1 - self.cost), 1e-4)
+        )
 
     def _within(self, price: float) -> bool:
         return price <= self.limit if self.buys else price >= self.limit
@@ -81,7 +98,9 @@ class Waiting:
         return paid if self.kind == "market" or self._within(paid) else None
 
     def rest(self, high: float, low: float) -> float | None:
-        """What it pays in the rest of the bar; a stop-limit that cannot fill at once waits for the next bar."""
+        """What it pays in the rest of the bar; a stop-limit that cannot fill at once waits for
+        the next bar.
+        """
         if self.kind == "limit":
             through = low < self.limit if self.buys else high > self.limit
             return self.limit if through else None
@@ -100,11 +119,13 @@ class Waiting:
 
 def whole_bars(draw: Any, count: int) -> list[Bar]:
     """Bars on whole dollars, each beginning near where the last ended."""
-    bars, last = [], 100
+    bars = []
+    last = 100
     for _ in range(count):
         start = last + draw(st.integers(-2, 2))
         last = start + draw(st.integers(-3, 3))
-        high, low = max(start, last) + draw(st.integers(0, 2)), min(start, last) - draw(st.integers(0, 2))
+        high = max(start, last) + draw(st.integers(0, 2))
+        low = min(start, last) - draw(st.integers(0, 2))
         bars.append((float(start), float(high), float(low), float(last)))
     return bars
 
@@ -120,7 +141,9 @@ def sent_orders(draw: st.DrawFn) -> Order:
         prices["stop_price"] = draw(near)
     if kind == "trailing_stop":
         prices["trail_price"] = draw(st.integers(1, 5).map(float))
-    return order(draw(st.sampled_from(["buy", "sell"])), draw(st.sampled_from([1, 10])), kind, **prices)
+    return order(
+        draw(st.sampled_from(["buy", "sell"])), draw(st.sampled_from([1, 10])), kind, **prices
+    )
 
 
 @settings(max_examples=150)
@@ -128,14 +151,19 @@ def sent_orders(draw: st.DrawFn) -> Order:
 def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost: float) -> None:
     bars = [FLAT, *whole_bars(data.draw, 5)]
     broker = stock(*bars, costs=TradingCosts(cost * 1e4, 0, 0, 0, 0, 0))
-    waiting, filled = Waiting(sent, cost, 100.0), None
+    waiting = Waiting(sent, cost, 100.0)
+    filled = None
     broker.submit([sent])
     for step, (start, high, low, _) in enumerate(bars[1:], 1):
         filled = filled or waiting.opens(start)
-        assert [f.price for f in broker.fills] == ([] if filled is None else [pytest.approx(filled, abs=1e-9)])
+        assert [f.price for f in broker.fills] == (
+            [] if filled is None else [pytest.approx(filled, abs=1e-9)]
+        )
         broker.advance(step)
         filled = filled or waiting.rest(high, low)
-        assert [f.price for f in broker.fills] == ([] if filled is None else [pytest.approx(filled, abs=1e-9)])
+        assert [f.price for f in broker.fills] == (
+            [] if filled is None else [pytest.approx(filled, abs=1e-9)]
+        )
         broker.row()
         if step + 1 < len(bars):
             filled = filled or waiting.opens(bars[step + 1][0])
@@ -146,15 +174,47 @@ def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost
 
 def test_orders_of_one_submission_do_not_trade_with_each_other() -> None:
     for first, second, refused in (
-        (order("buy", 10, "limit", limit_price=100.0), order("sell", 10, "limit", "p", limit_price=100.0), True),
-        (order("sell", 10, "limit", limit_price=107.0), order("buy", 10, "limit", "p", limit_price=107.0), True),
-        (order("buy", 10, "limit", limit_price=90.0), order("sell", 10, "limit", "p", limit_price=91.0), False),
-        (order("sell", 1, "limit", limit_price=110.0), order("buy", 1, "limit", "p", limit_price=106.0), False),
-        (order("sell", 1, "limit", limit_price=106.0), order("buy", 1, "limit", "p", limit_price=107.0), True),
-        (order("sell", 10, "limit", limit_price=111.0), order("buy", 10, "limit", "p", limit_price=109.0), False),
+        (
+            order("buy", 10, "limit", limit_price=100.0),
+            order("sell", 10, "limit", "p", limit_price=100.0),
+            True,
+        ),
+        (
+            order("sell", 10, "limit", limit_price=107.0),
+            order("buy", 10, "limit", "p", limit_price=107.0),
+            True,
+        ),
+        (
+            order("buy", 10, "limit", limit_price=90.0),
+            order("sell", 10, "limit", "p", limit_price=91.0),
+            False,
+        ),
+        (
+            order("sell", 1, "limit", limit_price=110.0),
+            order("buy", 1, "limit", "p", limit_price=106.0),
+            False,
+        ),
+        (
+            order("sell", 1, "limit", limit_price=106.0),
+            order("buy", 1, "limit", "p", limit_price=107.0),
+            True,
+        ),
+        (
+            order("sell", 10, "limit", limit_price=111.0),
+            order("buy", 10, "limit", "p", limit_price=109.0),
+            False,
+        ),
         (order("buy", 10, "limit", limit_price=90.0), order("sell", 10, "market", "p"), True),
-        (order("buy", 10, "limit", limit_price=90.0), order("sell", 10, "stop", "p", stop_price=90.0), False),
-        (order("buy", 10, "limit", limit_price=90.0), order("buy", 10, "limit", "p", limit_price=90.0), False),
+        (
+            order("buy", 10, "limit", limit_price=90.0),
+            order("sell", 10, "stop", "p", stop_price=90.0),
+            False,
+        ),
+        (
+            order("buy", 10, "limit", limit_price=90.0),
+            order("buy", 10, "limit", "p", limit_price=90.0),
+            False,
+        ),
     ):
         b = stock((105.0, 106.0, 104.0, 105.0), *[(105.0, 106.0, 104.0, 105.0)] * 2)
         b.submit([first, second])
@@ -180,7 +240,9 @@ def test_a_waiting_order_needs_buying_power_and_a_coin_is_never_offered_short() 
     assert waits(order("buy", 14, "stop", stop_price=107.0), 1_500.0)
     assert not waits(order("buy", 15, "stop", stop_price=107.0), 1_500.0)
     assert waits(order("buy", 14, "stop_limit", stop_price=90.0 + 20, limit_price=107.0), 1_500.0)
-    assert not waits(order("buy", 15, "stop_limit", stop_price=90.0 + 20, limit_price=107.0), 1_500.0)
+    assert not waits(
+        order("buy", 15, "stop_limit", stop_price=90.0 + 20, limit_price=107.0), 1_500.0
+    )
     assert waits(order("buy", 14, tif="cls"), 1_500.0)
     assert not waits(order("buy", 15, tif="cls"), 1_500.0)
     hours = stock_ends(DATE, 3)
@@ -209,13 +271,22 @@ def test_what_waits_holds_buying_power_for_the_other_side_of_the_market_too() ->
     c = stock(FLAT, FLAT, FLAT)
     c.submit([order("sell", 1_000, name="short")])
     c.submit([order("buy", 1_000, "limit", "cover", limit_price=90.0)])
-    assert float(c.submit([order("sell", 2_900, "limit", "more", limit_price=95.0)])[0].qty) == -2_900
+    assert (
+        float(c.submit([order("sell", 2_900, "limit", "more", limit_price=95.0)])[0].qty) == -2_900
+    )
 
 
 def test_of_what_waits_for_the_same_open_the_first_fills_before_the_last_is_short() -> None:
-    """Twice 400 that power covered at 100, and not at 110: the first fills whole, the second as far as it goes."""
+    """Twice 400 that power covered at 100, and not at 110: the first fills whole, the second as
+    far as it goes.
+    """
     for shortfall, second in (("refuse", 0.0), ("cut", 327.0)):
-        bars = [(*FLAT, 1000.0), (*FLAT, 1000.0), (110.0, 111.0, 109.0, 110.0, 1e5), (110.0, 111.0, 109.0, 110.0, 1e5)]
+        bars = [
+            (*FLAT, 1000.0),
+            (*FLAT, 1000.0),
+            (110.0, 111.0, 109.0, 110.0, 1e5),
+            (110.0, 111.0, 109.0, 110.0, 1e5),
+        ]
         ends = stock_ends(DATE, 4)
         b = account_on(
             panel_of({"AAA": (ends, bars), "BBB": (ends, bars)}),
@@ -224,10 +295,14 @@ def test_of_what_waits_for_the_same_open_the_first_fills_before_the_last_is_shor
         )
         b.submit([order("buy", 500, name="a"), order("buy", 500, name="b", symbol="BBB")])
         at_once = [("a", 100, 100.0), ("b", 100, 100.0)]
-        assert walk(b, 1) == [*at_once, ("a", 400, 110.0), *([("b", second, 110.0)] if second else [])]
+        assert walk(b, 1) == [
+            *at_once,
+            ("a", 400, 110.0),
+            *([("b", second, 110.0)] if second else []),
+        ]
 
 
-def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_where_nothing_is_left_to_close() -> None:
+def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_with_its_position() -> None:
     """150 against 100 that may fill: the rest is for the market, wherever that is."""
     bars = [(*FLAT, 1000.0), (100.0, 103.0, 99.0, 102.0, 1000.0), (90.0, 91.0, 89.0, 90.0, 1000.0)]
     b = stock(*bars, fills=FillTerms())
@@ -243,14 +318,25 @@ def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_where_nothing_i
 
 
 def test_exits_grow_with_their_entry_and_a_bracket_that_is_refused_ends_only_itself() -> None:
-    thin = [(*FLAT, 1000.0), (100.0, 101.0, 99.0, 100.0, 1000.0), (100.0, 101.0, 99.0, 100.0, 1000.0), (100, 101, 80, 85, 9e9)]
+    thin = [
+        (*FLAT, 1000.0),
+        (100.0, 101.0, 99.0, 100.0, 1000.0),
+        (100.0, 101.0, 99.0, 100.0, 1000.0),
+        (100, 101, 80, 85, 9e9),
+    ]
     b = stock(*thin, fills=FillTerms())
     b.submit([order("buy", 150, "limit", limit_price=100.0, take_profit=120.0, stop_loss=90.0)])
     assert walk(b, 3) == [("o", 100, 100.0), ("o", 50, 100.0), ("o.loss", -150, 90.0)]
     two = stock(FLAT, (105, 106, 99, 105), (105, 106, 80, 85))
     two.submit([order("buy", 10, "limit", limit_price=100.0, take_profit=120.0, stop_loss=90.0)])
-    two.submit([order("buy", 9_999, "limit", "much", limit_price=100.0, take_profit=120.0, stop_loss=90.0)])
-    assert two.states(["much", "much.loss", "o.loss"]) == {"much": "canceled", "much.loss": "canceled", "o.loss": "held"}
+    two.submit(
+        [order("buy", 9_999, "limit", "much", limit_price=100.0, take_profit=120.0, stop_loss=90.0)]
+    )
+    assert two.states(["much", "much.loss", "o.loss"]) == {
+        "much": "canceled",
+        "much.loss": "canceled",
+        "o.loss": "held",
+    }
     assert walk(two, 2) == [("o", 10, 100.0), ("o.loss", -10, 90.0)]
 
 
@@ -259,16 +345,29 @@ def test_of_two_positions_exits_only_its_own_sibling_ends() -> None:
     b.submit([order("buy", 10, name="a", take_profit=110.0, stop_loss=90.0)])
     b.submit([order("buy", 5, "limit", "b", limit_price=100.0, take_profit=120.0, stop_loss=80.0)])
     assert walk(b, 2) == [("a", 10, 100.0), ("b", 5, 100.0), ("a.profit", -10, 110.0)]
-    assert b.states(["a.loss", "b.profit", "b.loss"]) == {"a.loss": "canceled", "b.profit": "working", "b.loss": "working"}
+    assert b.states(["a.loss", "b.profit", "b.loss"]) == {
+        "a.loss": "canceled",
+        "b.profit": "working",
+        "b.loss": "working",
+    }
     assert walk(b, 3)[-1] == ("b.profit", -5, 120.0)
 
 
 def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
-    """Ex 2 USD, then 4 for 1, at the second session's open. Bids and sell stops lie below the market, and are lowered by 2."""
+    """Ex 2 USD, then 4 for 1, at the second session's open.
+
+    Bids and sell stops lie below the market, and are lowered by 2.
+    """
     opens = session_open(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
     assert opens is not None
     actions = (Action("AAA", opens, dividend=2.0), Action("AAA", opens, ratio=4.0))
-    b = stock(*[FLAT] * 7, (25, 25.5, 24.5, 25), (25, 25.5, 24.5, 25), actions=actions, margin=MarginTerms(leverage=50.0))
+    b = stock(
+        *[FLAT] * 7,
+        (25, 25.5, 24.5, 25),
+        (25, 25.5, 24.5, 25),
+        actions=actions,
+        margin=MarginTerms(leverage=50.0),
+    )
     sent = [
         order("buy", 10, "limit", "bid", limit_price=86.0),
         order("buy", 1, "limit", "one", limit_price=86.0),
@@ -288,7 +387,11 @@ def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
     assert {name: rows[name]["limit"] for name in expected} == pytest.approx(expected)
     stops = {"buy-stop": 30.0, "sell-stop": 22.0, "both": 22.0}
     assert {name: rows[name]["stop"] for name in stops} == pytest.approx(stops)
-    assert (rows["trail"]["trail"], rows["share"]["trail"], rows["share"]["trail_share"]) == (3.0, 0.0, 0.2)
+    assert (rows["trail"]["trail"], rows["share"]["trail"], rows["share"]["trail_share"]) == (
+        3.0,
+        0.0,
+        0.2,
+    )
     assert {name: abs(row["quantity"]) for name, row in rows.items()} == {
         **dict.fromkeys(rows, 40.0),
         "share": 12.0,
@@ -300,7 +403,12 @@ def test_a_reverse_split_leaves_whole_shares_in_a_waiting_order() -> None:
     opens = session_open(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
     assert opens is not None
     b = stock(*[FLAT] * 7, FLAT, FLAT, actions=(Action("AAA", opens, ratio=0.1),))
-    b.submit([order("buy", 27, "limit", "bid", limit_price=9.0), order("sell", 27, "limit", "offer", limit_price=12.0 * 10)])
+    b.submit(
+        [
+            order("buy", 27, "limit", "bid", limit_price=9.0),
+            order("sell", 27, "limit", "offer", limit_price=12.0 * 10),
+        ]
+    )
     for step in range(1, 8):
         b.advance(step)
     assert sorted(float(row["quantity"]) for row in b._book.orders) == [-2.0, 2.0]
@@ -325,7 +433,17 @@ def test_a_refused_pair_of_exits_ends_whole() -> None:
     b._takes(pair, b._standing()._replace(open_orders=()))
     b._book = b._book._replace(orders=np.concatenate([b._book.orders, b._book_rows([pair])]))
     nothing = np.full(1, np.nan)
-    send(b._book, b._line.days[0], b._tape(), 1, len(before), nothing, nothing, nothing, int(b._line.now[1]))
+    send(
+        b._book,
+        b._line.days[0],
+        b._tape(),
+        1,
+        len(before),
+        nothing,
+        nothing,
+        nothing,
+        int(b._line.now[1]),
+    )
     assert set(b.states(["pair", "pair.stop"]).values()) == {"canceled"}
     assert b._book.orders["state"][: len(before)].tolist() == before.tolist()
 
@@ -342,29 +460,43 @@ def test_a_split_leaves_whole_increments_where_they_are_no_shares() -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "shares", "cash"), [({"ratio": 0.5}, 5, 99_500.0), ({"dividend": 1.0}, 10, 99_510.0)], ids=["back", "dividend"]
+    ("second", "shares", "cash"),
+    [({"ratio": 0.5}, 5, 99_500.0), ({"dividend": 1.0}, 10, 99_510.0)],
+    ids=["back", "dividend"],
 )
 def test_what_happened_while_there_were_no_bars_happens_in_the_order_of_its_days(
     second: dict[str, float], shares: int, cash: float
 ) -> None:
-    """Two for one, and a day later one for two, or a dollar a share: nobody had a bar on either day."""
+    """Two for one, and a day later one for two, or a dollar a share: nobody had a bar on either
+    day.
+    """
     ends = stock_ends("2026-06-01", 28)
     first, then = (session_open(np.datetime64(day, "D")) for day in ("2026-06-02", "2026-06-03"))
     assert first is not None
     assert then is not None
     actions = (Action("AAA", first, ratio=2.0), Action("AAA", then, **second))
     for told in (actions, actions[::-1]):
-        b = account_on(panel_of({"AAA": (np.concatenate([ends[:7], ends[21:]]), [FLAT] * 14)}), actions=told)
+        b = account_on(
+            panel_of({"AAA": (np.concatenate([ends[:7], ends[21:]]), [FLAT] * 14)}), actions=told
+        )
         b.submit([order("buy", 5)])
         walk(b, 13)
         assert (float(b.account().positions["AAA"]), b.account().cash) == (shares, cash)
 
 
 def test_a_week_of_splits_finds_room_on_the_tape() -> None:
-    days = [session_open(np.datetime64(f"2026-06-{day:02}", "D")) for day in (2, 3, 4, 5, 8, 9, 10, 11)]
-    actions = tuple(Action("AAA", at, ratio=2.0 if k % 2 else 0.5) for k, at in enumerate(days) if at is not None)
+    days = [
+        session_open(np.datetime64(f"2026-06-{day:02}", "D")) for day in (2, 3, 4, 5, 8, 9, 10, 11)
+    ]
+    actions = tuple(
+        Action("AAA", at, ratio=2.0 if k % 2 else 0.5)
+        for k, at in enumerate(days)
+        if at is not None
+    )
     ends = stock_ends("2026-06-01", 70)
-    b = account_on(panel_of({"AAA": (np.concatenate([ends[:7], ends[63:]]), [FLAT] * 14)}), actions=actions)
+    b = account_on(
+        panel_of({"AAA": (np.concatenate([ends[:7], ends[63:]]), [FLAT] * 14)}), actions=actions
+    )
     b.submit([order("buy", 64)])
     walk(b, 13)
     assert float(b.account().positions["AAA"]) == 64

@@ -14,11 +14,17 @@ from marketsimulator import replay
 from marketsimulator.runs.weights import Replay
 
 INDEX = pd.DatetimeIndex(
-    [pd.Timestamp("2024-10-01T14:30Z") + pd.Timedelta(days=d, hours=h) for d in range(3) for h in range(3)]
+    [
+        pd.Timestamp("2024-10-01T14:30Z") + pd.Timedelta(days=d, hours=h)
+        for d in range(3)
+        for h in range(3)
+    ]
 )
 
 
-def frames(prices: dict[str, list[float]], opens: dict[str, list[float]] | None = None) -> dict[str, pd.DataFrame]:
+def frames(
+    prices: dict[str, list[float]], opens: dict[str, list[float]] | None = None
+) -> dict[str, pd.DataFrame]:
     close = pd.DataFrame(prices, index=INDEX[: len(next(iter(prices.values())))], dtype=float)
     start = close if opens is None else pd.DataFrame(opens, index=close.index, dtype=float)
     return {"open": start, "high": close, "low": close, "close": close, "volume": close * 0 + 1e6}
@@ -29,7 +35,11 @@ def weights(bars: dict[str, pd.DataFrame], **rows: list[float]) -> pd.DataFrame:
 
 
 def free(w: pd.DataFrame, bars: dict[str, pd.DataFrame], **more: Any) -> Replay:
-    return replay(w, bars, **{"capital": 10_000.0, "fee_bps": 0.0, "slippage_bps": 0.0, "interest_rate": 0.0, **more})
+    return replay(
+        w,
+        bars,
+        **{"capital": 10_000.0, "fee_bps": 0.0, "slippage_bps": 0.0, "interest_rate": 0.0, **more},
+    )
 
 
 def test_a_row_decides_on_its_close_and_fills_at_the_next_open() -> None:
@@ -44,7 +54,9 @@ def test_a_row_decides_on_its_close_and_fills_at_the_next_open() -> None:
 
 def test_costs_move_the_price_and_are_charged() -> None:
     bars = frames({"AAA": [100, 100, 100]})
-    run = replay(weights(bars, AAA=[0.5, 0.5, 0.5]), bars, capital=10_000.0, fee_bps=10.0, slippage_bps=20.0)
+    run = replay(
+        weights(bars, AAA=[0.5, 0.5, 0.5]), bars, capital=10_000.0, fee_bps=10.0, slippage_bps=20.0
+    )
     fill = run.fills.iloc[0]
     assert fill["price"] == 100.2
     assert fill["fee"] == pytest.approx(50 * 100.2 * 0.001)
@@ -52,11 +64,19 @@ def test_costs_move_the_price_and_are_charged() -> None:
 
 
 def test_caps_and_ceilings_bind_by_day_and_into_the_night() -> None:
-    """Three rows a day: what fills at the second row's open may be 4×, at the third's 2×, at the next day's first 4×."""
+    """Three rows a day: what fills at the second row's open may be 4×, at the third's 2×, at
+    the next day's first 4×.
+    """
     names = [f"S{k}" for k in range(8)]
     bars = frames({name: [100.0] * 9 for name in names})
     run = free(weights(bars, **{name: [0.9] * 9 for name in names}), bars, capital=1_000_000.0)
-    held = run.fills.pivot_table(index="at", columns="symbol", values="qty", aggfunc="sum", observed=False).fillna(0).cumsum()
+    held = (
+        run.fills.pivot_table(
+            index="at", columns="symbol", values="qty", aggfunc="sum", observed=False
+        )
+        .fillna(0)
+        .cumsum()
+    )
     gross = (held.reindex(INDEX, method="ffill").fillna(0) * 100).sum(axis=1) / 1_000_000
     assert gross.round(3).tolist() == [0, 4.0, 2.0, 4.0, 4.0, 2.0, 4.0, 4.0, 4.0]
     one = free(weights(frames({"S0": [100.0] * 3}), S0=[0.9] * 3), frames({"S0": [100.0] * 3}))
@@ -90,7 +110,13 @@ def test_a_missing_weight_leaves_a_symbol_as_it_is() -> None:
 def test_a_debit_pays_its_nights() -> None:
     """100,000 at 2× into one night: a debit of 100,000 at 3.6 % is 10 a night."""
     bars = frames({"AAA": [100.0] * 6, "BBB": [100.0] * 6})
-    run = free(weights(bars, AAA=[1.0] * 6, BBB=[1.0] * 6), bars, capital=100_000.0, symbol_cap=1.0, interest_rate=0.036)
+    run = free(
+        weights(bars, AAA=[1.0] * 6, BBB=[1.0] * 6),
+        bars,
+        capital=100_000.0,
+        symbol_cap=1.0,
+        interest_rate=0.036,
+    )
     assert run.equity.iloc[2] == pytest.approx(100_000 - 10.0)
     assert run.equity.iloc[1] == 100_000
 
@@ -100,20 +126,27 @@ def test_increments_are_whole_shares_thousandths_of_a_coin_or_as_given() -> None
     w = weights(bars, AAA=[0.1] * 3, BTCUSD=[0.1] * 3)
     assert free(w, bars).fills["qty"].tolist() == [0.014, 3.0]
     assert free(w, bars, increments=0.5).fills["qty"].tolist() == [3.0]
-    assert free(w, bars, increments={"AAA": 2, "BTCUSD": 0.0001}).fills["qty"].tolist() == [0.0142, 2.0]
+    assert free(w, bars, increments={"AAA": 2, "BTCUSD": 0.0001}).fills["qty"].tolist() == [
+        0.0142,
+        2.0,
+    ]
 
 
 @settings(max_examples=40)
 @given(st.integers(0, 10_000))
 def test_cash_rebuilt_from_the_fills_is_the_equity(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    rows, names = 60, ["AAA", "BBB", "CCC", "BTCUSD"]
+    rows = 60
+    names = ["AAA", "BBB", "CCC", "BTCUSD"]
     index = pd.date_range("2024-10-01T14:00Z", periods=rows, freq="3h")
-    close = pd.DataFrame(100 * np.exp(np.cumsum(rng.normal(0, 0.02, (rows, 4)), axis=0)), index=index, columns=names)
+    close = pd.DataFrame(
+        100 * np.exp(np.cumsum(rng.normal(0, 0.02, (rows, 4)), axis=0)), index=index, columns=names
+    )
     start = close.shift(1).fillna(100.0) * np.exp(rng.normal(0, 0.003, (rows, 4)))
     w = pd.DataFrame(rng.normal(0, 0.8, (rows, 4)), index=index, columns=names)
     run = replay(w, {"open": start, "close": close}, capital=50_000.0, interest_rate=0.0)
-    cash, held = Decimal(50_000), dict.fromkeys(names, Decimal(0))
+    cash = Decimal(50_000)
+    held = dict.fromkeys(names, Decimal(0))
     for fill in run.fills.itertuples():
         cash -= Decimal(repr(fill.qty)) * Decimal(repr(fill.price)) + Decimal(repr(fill.fee))
         held[fill.symbol] += Decimal(repr(fill.qty))
@@ -125,7 +158,8 @@ def test_cash_rebuilt_from_the_fills_is_the_equity(seed: int) -> None:
 
 def test_frames_keep_their_columns_and_types_when_nothing_fills() -> None:
     bars = frames({"AAA": [100.0] * 3})
-    some, none = free(weights(bars, AAA=[0.5] * 3), bars), free(weights(bars, AAA=[0.0] * 3), bars)
+    some = free(weights(bars, AAA=[0.5] * 3), bars)
+    none = free(weights(bars, AAA=[0.0] * 3), bars)
     assert len(none.fills) == 0
     assert some.fills.dtypes.equals(none.fills.dtypes)
 

@@ -47,7 +47,9 @@ NUMBERS = (ast.Constant, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.operator, ast.un
 
 
 class Change(NamedTuple):
-    """`parent.field[index]` becomes `new`, in a function and a statement; index None: the field itself."""
+    """`parent.field[index]` becomes `new`, in a function and a statement; index None: the field
+    itself.
+    """
 
     function: str
     statement: ast.stmt
@@ -62,7 +64,8 @@ class Change(NamedTuple):
         if self.index is None:
             setattr(self.parent, self.field, self.new)
             return there
-        old, there[self.index] = there[self.index], self.new
+        old = there[self.index]
+        there[self.index] = self.new
         return old
 
 
@@ -87,13 +90,19 @@ def mutants(root: Path, file: str, number: int, seed: int) -> list[Mutant]:
     tree = ast.parse((root / file).read_text())
     changes = list(_changes(tree, "", "", ast.Pass()))
     drawn = random.Random(f"{seed} {file}").sample(changes, min(number, len(changes)))
-    return sorted((_mutant(tree, root, file, change) for change in drawn), key=lambda mutant: mutant.line)
+    return sorted(
+        (_mutant(tree, root, file, change) for change in drawn), key=lambda mutant: mutant.line
+    )
 
 
 def _mutant(tree: ast.Module, root: Path, file: str, change: Change) -> Mutant:
     before = ast.unparse(change.statement).splitlines()
     old = change.make()
-    whole = change.new if isinstance(change.new, ast.stmt) and old is change.statement else change.statement
+    whole = (
+        change.new
+        if isinstance(change.new, ast.stmt) and old is change.statement
+        else change.statement
+    )
     after = ast.unparse(whole).splitlines()
     code = compile(ast.fix_missing_locations(tree), str(root / file), "exec")
     change._replace(new=old).make()
@@ -104,7 +113,9 @@ def _mutant(tree: ast.Module, root: Path, file: str, change: Change) -> Mutant:
 
 
 def _changes(node: ast.AST, function: str, answers: str, statement: ast.stmt) -> Iterator[Change]:
-    """Every change below a node whose effect a test could see. answers: the type that the function returns."""
+    """Every change below a node whose effect a test could see. answers: the type that the
+    function returns.
+    """
     for field, value in ast.iter_fields(node):
         if field in TYPES or (isinstance(node, ast.ClassDef) and field == "keywords"):
             continue
@@ -115,7 +126,8 @@ def _changes(node: ast.AST, function: str, answers: str, statement: ast.stmt) ->
             index = k if isinstance(value, list) else None
             for new in _replacements(child, answers):
                 yield Change(function, within, node, field, index, ast.copy_location(new, child))
-            inner, returned = function, answers
+            inner = function
+            returned = answers
             if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
                 inner = ".".join(filter(None, (function, child.name)))
                 returned = ast.unparse(child.returns) if getattr(child, "returns", None) else ""
@@ -123,7 +135,10 @@ def _changes(node: ast.AST, function: str, answers: str, statement: ast.stmt) ->
 
 
 def _unseen(node: ast.AST, *, top: bool) -> bool:
-    """Words for people, types, and names of a module; not its numbers. What runs in a process of its own."""
+    """Words for people, types, and names of a module; not its numbers.
+
+    What runs in a process of its own.
+    """
     match node:
         case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
             return True
@@ -143,7 +158,10 @@ def _replacements(node: ast.AST, answers: str) -> Iterator[ast.AST]:
     match node:
         case ast.Compare(ops=ops):
             for k, op in enumerate(ops):
-                yield from (_like(node, ops=[*ops[:k], other(), *ops[k + 1 :]]) for other in COMPARISONS[type(op)])
+                yield from (
+                    _like(node, ops=[*ops[:k], other(), *ops[k + 1 :]])
+                    for other in COMPARISONS[type(op)]
+                )
         case ast.BinOp(op=op) | ast.AugAssign(op=op) if type(op) in OPERATORS:
             yield _like(node, op=OPERATORS[type(op)]())
         case ast.BoolOp(op=op):
@@ -154,7 +172,9 @@ def _replacements(node: ast.AST, answers: str) -> Iterator[ast.AST]:
             yield from map(ast.Constant, _other_values(value))
         case ast.Call():
             yield from _other_calls(node)
-        case ast.IfExp(test=test) | ast.If(test=test) | ast.While(test=test) if isinstance(test, FACTS):
+        case ast.IfExp(test=test) | ast.If(test=test) | ast.While(test=test) if isinstance(
+            test, FACTS
+        ):
             yield _like(node, test=ast.UnaryOp(ast.Not(), test))
     yield from _other_statements(node, answers)
 
@@ -166,7 +186,9 @@ def _other_statements(node: ast.AST, answers: str) -> Iterator[ast.AST]:
             yield _like(node, value=ast.UnaryOp(ast.Not(), value))
         case ast.Return(value=ast.expr() as value) if answers in ONE_MORE:
             yield _like(node, value=ast.BinOp(value, ast.Add(), ast.Constant(ONE_MORE[answers])))
-        case ast.Assign(targets=targets) if all(isinstance(part, (ast.Attribute, ast.Subscript)) for part in targets):
+        case ast.Assign(targets=targets) if all(
+            isinstance(part, (ast.Attribute, ast.Subscript)) for part in targets
+        ):
             yield ast.Pass()
         case ast.AugAssign() | ast.Continue() | ast.Expr(value=ast.Call()):
             yield ast.Pass()
@@ -183,13 +205,18 @@ def _other_values(value: object) -> tuple[Any, ...]:
 
 
 def _other_calls(node: ast.Call) -> Iterator[ast.AST]:
-    """The opposite function; the argument without its function; the call without one of its keywords."""
+    """The opposite function; the argument without its function; the call without one of its
+    keywords.
+    """
     match node.func:
         case ast.Name(id=name) if name in TWINS:
             yield _like(node, func=ast.Name(TWINS[name], ast.Load()))
         case ast.Attribute(value=ast.Name(id="np"), attr=name) if name in TWINS:
             yield _like(node, func=_like(node.func, attr=TWINS[name]))
-        case ast.Name(id="abs") | ast.Attribute(value=ast.Name(id="np"), attr="abs" | "rint" | "sqrt" | "log"):
+        case (
+            ast.Name(id="abs")
+            | ast.Attribute(value=ast.Name(id="np"), attr="abs" | "rint" | "sqrt" | "log")
+        ):
             yield node.args[0]
     for k, keyword in enumerate(node.keywords):
         if keyword.arg and keyword.arg not in GUARDS:

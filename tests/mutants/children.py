@@ -1,4 +1,6 @@
-"""A mutant's life: a forked process that loads the changed module in a file's place, and runs tests until one fails."""
+"""A mutant's life: a forked process that loads the changed module in a file's place, and runs
+tests until one fails.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,21 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
-HEAVY = "numpy pandas pyarrow.parquet scipy.stats numba exchange_calendars pydantic hydra aiohttp alpaca.trading.client torch"
+HEAVY = (
+    "numpy pandas pyarrow.parquet scipy.stats numba exchange_calendars pydantic hydra aiohttp"
+    " alpaca.trading.client torch"
+)
 DECORATORS = "foundation.compiled"
 EXAMPLES = 40  # of a property whose test names no number
-WAITS = 10.0  # seconds of a clock for one of processor time: some tests sleep, and machines are shared
+WAITS = (
+    10.0  # seconds of a clock for one of processor time: some tests sleep, and machines are shared
+)
 
 
 class Job(NamedTuple):
-    """Tests to run with a mutant's code in a file's place, None for the file's own; seconds of processor time it may take."""
+    """Tests to run with a mutant's code in a file's place, None for the file's own; seconds of
+    processor time it may take.
+    """
 
     file: str
     code: CodeType | None
@@ -38,7 +47,9 @@ class Job(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What became of a job. passed: every test did; None where none could be run. seconds: of processor time."""
+    """What became of a job. passed: every test did; None where none could be run. seconds: of
+    processor time.
+    """
 
     passed: bool | None
     seconds: float
@@ -55,7 +66,8 @@ class Farm:
 
     def verdicts(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Verdict]]:
         """Each job's number and verdict, as they end."""
-        waiting, living = list(enumerate(jobs))[::-1], dict[int, tuple[int, float]]()
+        waiting = list(enumerate(jobs))[::-1]
+        living = dict[int, tuple[int, float]]()
         folder = Path(tempfile.mkdtemp())
         try:
             while waiting or living:
@@ -66,9 +78,14 @@ class Farm:
                 child, status, used = os.wait4(-1, os.WNOHANG)
                 if child in living:
                     number, _ = living.pop(child)
-                    yield number, _verdict(status, used.ru_utime + used.ru_stime, folder / str(number))
+                    yield (
+                        number,
+                        _verdict(status, used.ru_utime + used.ru_stime, folder / str(number)),
+                    )
                     continue
-                for late in [child for child, (_, ends) in living.items() if ends < time.monotonic()]:
+                for late in [
+                    child for child, (_, ends) in living.items() if ends < time.monotonic()
+                ]:
                     os.killpg(late, signal.SIGKILL)
                 time.sleep(0.02)
         finally:
@@ -119,8 +136,19 @@ class Farm:
         )
         plain = plain_modules(self.root, self.rooms, job.file)
         sys.meta_path.insert(0, Changed(self.rooms, _module(job.file), job.code, plain))
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder / 'files'}"]
-        loaded = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is there before pytest is
+        options = [
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            f"--basetemp={folder / 'files'}",
+        ]
+        loaded = [
+            "-W",
+            "ignore::pytest.PytestAssertRewriteWarning",
+        ]  # hypothesis is there before pytest is
         return int(pytest.main([*options, *loaded, *job.tests]))
 
 
@@ -140,10 +168,16 @@ def _verdict(status: int, seconds: float, folder: Path) -> Verdict:
 
 
 def plain_modules(root: Path, rooms: frozenset[str], file: str) -> frozenset[str]:
-    """Modules whose compiled functions run as Python: the changed one's, and those that call into it."""
+    """Modules whose compiled functions run as Python: the changed one's, and those that call
+    into it.
+    """
     calls: dict[str, set[str | None]] = {}
     for path in (path for room in rooms for path in (root / room).rglob("*.py")):
-        imported = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
+        imported = {
+            node.module
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom)
+        }
         if DECORATORS in imported:
             calls[_module(str(path.relative_to(root)))] = imported
     found: set[str] = {_module(file)} & set(calls)
@@ -158,7 +192,8 @@ def _module(file: str) -> str:
 
 @dataclass(frozen=True)
 class Changed(importlib.abc.MetaPathFinder):
-    """Loads a module `name` from a mutant's code; functions of `plain` modules, and of tests beside them, stay Python.
+    """Loads a module `name` from a mutant's code; functions of `plain` modules, and of tests beside
+    them, stay Python.
 
     Their records then have attributes, as machine code sees them.
     """
@@ -168,7 +203,9 @@ class Changed(importlib.abc.MetaPathFinder):
     code: CodeType | None
     plain: frozenset[str]
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> Any:
         """Where the module is, with a loader that does so."""
         room = name.split(".")[0]
         spec = importlib.machinery.PathFinder.find_spec(name, path) if room in self.rooms else None
@@ -207,7 +244,9 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 def _with_attributes(compiled: Callable[..., Any]) -> Callable[..., Any]:
-    """A compiled function for a caller in Python: records that it makes have attributes there too."""
+    """A compiled function for a caller in Python: records that it makes have attributes there
+    too.
+    """
     import numpy as np
 
     @functools.wraps(compiled)
@@ -219,14 +258,18 @@ def _with_attributes(compiled: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-def _decorated(compiled: Callable[..., Any], changed: Changed, function: Callable[..., Any]) -> Callable[..., Any]:
+def _decorated(
+    compiled: Callable[..., Any], changed: Changed, function: Callable[..., Any]
+) -> Callable[..., Any]:
     if not changed.stays_python(function):
         return compiled(function)
     import numpy as np
 
     @functools.wraps(function)
     def as_machine_code(*args: Any) -> Any:
-        """Divisions by zero give inf or nan, in silence; what is a float of Python's would raise."""
+        """Divisions by zero give inf or nan, in silence; what is a float of Python's would
+        raise.
+        """
         with np.errstate(all="ignore"):
             answer = function(*args)
         return np.float64(answer) if type(answer) is float else answer

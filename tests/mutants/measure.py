@@ -1,9 +1,10 @@
 """How many small faults in the money and decision code its tests notice: `make mutants`.
 
-A mutant is a file with one change: a comparison, an operator, a number, a sign, a branch, a statement or an argument left
-out. It is drawn at random, lives in memory and is caught by the first test of its file that fails; an endless loop ends at a
-limit of processor time, and is caught as well. Compiled functions run as plain Python where they are changed, or call what
-is. What no test could notice is listed in equivalent.toml, each with its reason, and counts as no mutant.
+A mutant is a file with one change: a comparison, an operator, a number, a sign, a branch, a
+statement or an argument left out. It is drawn at random, lives in memory and is caught by the first
+test of its file that fails; an endless loop ends at a limit of processor time, and is caught as
+well. Compiled functions run as plain Python where they are changed, or call what is. What no test
+could notice is listed in equivalent.toml, each with its reason, and counts as no mutant.
 """
 
 from __future__ import annotations
@@ -19,11 +20,19 @@ from changes import Mutant, mutants
 from children import Farm, Job, Verdict, load_what_is_heavy
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-IN_ALL, IN_A_FILE = 0.92, 0.85  # shares that must be caught
-PATIENCE = (4.0, 10.0)  # a mutant may take so many times the processor time of its unchanged file, and seconds more
+IN_ALL = 0.92
+IN_A_FILE = 0.85  # shares that must be caught
+PATIENCE = (
+    4.0,
+    10.0,
+)  # a mutant may take so many times the processor time of its unchanged file, and seconds more
 
-MARKET, TRADE, WIRE = "tests/marketsimulator/test_", "tests/execution/test_", "tests/e2e/test_"
-SIZE, FORECAST, DATA = "tests/sizing/test_", "tests/forecasting/test_", "tests/trainingdata/test_"
+MARKET = "tests/marketsimulator/test_"
+TRADE = "tests/execution/test_"
+WIRE = "tests/e2e/test_"
+SIZE = "tests/sizing/test_"
+FORECAST = "tests/forecasting/test_"
+DATA = "tests/trainingdata/test_"
 TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails soonest in front
     "marketsimulator/account/settlement.py": (
         f"{MARKET}settlement.py",
@@ -55,7 +64,12 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{MARKET}margin_calls.py",
         f"{MARKET}invariants.py",
     ),
-    "sizing/kelly.py": (f"{SIZE}kelly.py", f"{SIZE}factor.py", f"{SIZE}strategies.py", f"{SIZE}history.py"),
+    "sizing/kelly.py": (
+        f"{SIZE}kelly.py",
+        f"{SIZE}factor.py",
+        f"{SIZE}strategies.py",
+        f"{SIZE}history.py",
+    ),
     "sizing/allocation.py": (
         f"{SIZE}what_binds.py",
         f"{SIZE}allocation.py",
@@ -63,7 +77,12 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{SIZE}quantity.py",
         f"{TRADE}trader.py",
     ),
-    "sizing/limits.py": (f"{SIZE}limits.py", f"{TRADE}overnight.py", f"{SIZE}strategies.py", f"{SIZE}quantity.py"),
+    "sizing/limits.py": (
+        f"{SIZE}limits.py",
+        f"{TRADE}overnight.py",
+        f"{SIZE}strategies.py",
+        f"{SIZE}quantity.py",
+    ),
     "sizing/strategies.py": (
         f"{SIZE}strategy_rules.py",
         f"{SIZE}strategies.py",
@@ -78,12 +97,29 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{TRADE}order_shapes.py",
         f"{TRADE}trader.py",
     ),
-    "sizing/solver/multi_period.py": (f"{SIZE}plan.py", f"{SIZE}kelly.py", f"{SIZE}history.py", f"{SIZE}allocation.py"),
+    "sizing/solver/multi_period.py": (
+        f"{SIZE}plan.py",
+        f"{SIZE}kelly.py",
+        f"{SIZE}history.py",
+        f"{SIZE}allocation.py",
+    ),
     "sizing/premium.py": (f"{SIZE}premium.py", f"{TRADE}planned.py"),
-    "sizing/solver/segments.py": (f"{SIZE}program_optimum.py", f"{SIZE}program.py", f"{SIZE}plan.py"),
-    "sizing/solver/active_set.py": (f"{SIZE}program_optimum.py", f"{SIZE}program.py", f"{SIZE}kelly.py"),
+    "sizing/solver/segments.py": (
+        f"{SIZE}program_optimum.py",
+        f"{SIZE}program.py",
+        f"{SIZE}plan.py",
+    ),
+    "sizing/solver/active_set.py": (
+        f"{SIZE}program_optimum.py",
+        f"{SIZE}program.py",
+        f"{SIZE}kelly.py",
+    ),
     "sizing/solver/cholesky.py": (f"{SIZE}factor.py", f"{SIZE}program.py", f"{SIZE}kelly.py"),
-    "execution/orders.py": (f"{TRADE}orders.py", f"{TRADE}order_shapes.py", f"{TRADE}trader_accounts.py"),
+    "execution/orders.py": (
+        f"{TRADE}orders.py",
+        f"{TRADE}order_shapes.py",
+        f"{TRADE}trader_accounts.py",
+    ),
     "execution/trader.py": (
         f"{SIZE}strategy_rules.py",
         f"{TRADE}trader.py",
@@ -92,10 +128,23 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{TRADE}open_orders.py",
         f"{MARKET}limits_over_time.py",
     ),
-    "execution/beliefs.py": (f"{TRADE}belief_intervals.py", f"{TRADE}planned.py", f"{TRADE}trader.py"),
-    "execution/outlook.py": (f"{TRADE}belief_intervals.py", f"{TRADE}planned.py", f"{TRADE}trader.py", f"{TRADE}overnight.py"),
+    "execution/beliefs.py": (
+        f"{TRADE}belief_intervals.py",
+        f"{TRADE}planned.py",
+        f"{TRADE}trader.py",
+    ),
+    "execution/outlook.py": (
+        f"{TRADE}belief_intervals.py",
+        f"{TRADE}planned.py",
+        f"{TRADE}trader.py",
+        f"{TRADE}overnight.py",
+    ),
     "execution/broker.py": (f"{TRADE}broker.py", f"{TRADE}open_orders.py"),
-    "execution/venue_rules.py": (f"{TRADE}refusals.py", f"{TRADE}open_orders.py", f"{TRADE}broker.py"),
+    "execution/venue_rules.py": (
+        f"{TRADE}refusals.py",
+        f"{TRADE}open_orders.py",
+        f"{TRADE}broker.py",
+    ),
     "execution/alpaca/order_desk.py": (f"{TRADE}order_desk.py",),
     "execution/alpaca/broker.py": (f"{TRADE}order_desk.py",),
     "execution/alpaca/account.py": (f"{TRADE}account_words.py",),
@@ -103,12 +152,20 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     "forecasting/calibration/forecaster.py": (f"{FORECAST}calibration.py",),
     "forecasting/cache.py": (f"{FORECAST}cache.py",),
     "forecasting/store.py": (f"{FORECAST}cache.py",),
-    "trainingdata/sessions.py": (f"{DATA}session_calendar.py", f"{DATA}sessions.py", f"{TRADE}trader.py"),
+    "trainingdata/sessions.py": (
+        f"{DATA}session_calendar.py",
+        f"{DATA}sessions.py",
+        f"{TRADE}trader.py",
+    ),
     "trainingdata/bars.py": (f"{DATA}bars.py", f"{DATA}bars_checks.py"),
     "trainingdata/slow_variance.py": (f"{DATA}slow_variance.py", f"{TRADE}planned.py"),
-    "trainingdata/correlation.py": (f"{DATA}correlation.py", f"{DATA}correlation_of_still_symbols.py"),
+    "trainingdata/correlation.py": (
+        f"{DATA}correlation.py",
+        f"{DATA}correlation_of_still_symbols.py",
+    ),
 }
-LEFT_OUT = (  # no mutant lives in the processes that some tests start; others take minutes uncompiled
+# No mutant lives in the processes that some tests start; others take minutes uncompiled.
+LEFT_OUT = (
     f"{MARKET}settlement.py::test_after_a_million_random_events_the_cash_is_exact_to_the_cent",
     f"{MARKET}variants.py::test_the_command_writes_a_table_and_refuses_in_one_line",
     f"{MARKET}backtest.py::test_a_run_is_judged_by_how_many_were_tried_on_its_data",
@@ -143,24 +200,34 @@ def measure(
     SystemExit
         where a file's tests fail, or are none, while nothing is changed.
     """
-    chosen = {file: tuple(names) + tuple(f"--deselect={name}" for name in LEFT_OUT) for file, names in tests.items()}
+    chosen = {
+        file: tuple(names) + tuple(f"--deselect={name}" for name in LEFT_OUT)
+        for file, names in tests.items()
+    }
     calm: dict[str, float] = {}
     whole = [Job(file, None, names, 3_600.0) for file, names in chosen.items()]
     for k, verdict in farm.verdicts(whole):
         if not verdict.passed:
-            raise SystemExit(f"{whole[k].file}: its tests fail though nothing is changed\n{verdict.words}")
+            raise SystemExit(
+                f"{whole[k].file}: its tests fail though nothing is changed\n{verdict.words}"
+            )
         calm[whole[k].file] = verdict.seconds
         say(f"{whole[k].file}: unchanged, {verdict.seconds:.0f} s")
     drawn = [mutant for file in tests for mutant in mutants(farm.root, file, number, seed)]
     same = [mutant for mutant in drawn if mutant.key in known]
     drawn = [mutant for mutant in drawn if mutant.key not in known]
-    jobs = [Job(m.file, m.code, chosen[m.file], patience[1] + patience[0] * calm[m.file]) for m in drawn]
+    jobs = [
+        Job(m.file, m.code, chosen[m.file], patience[1] + patience[0] * calm[m.file]) for m in drawn
+    ]
     found = {}
     for k, verdict in farm.verdicts(jobs):
         if verdict.passed is None:
             raise SystemExit(f"{told(drawn[k])}: no test ran\n{verdict.words}")
         found[k] = verdict
-        say(f"{len(found)}/{len(jobs)} {'SURVIVED' if verdict.passed else 'caught'} {verdict.seconds:.0f} s {told(drawn[k])}")
+        say(
+            f"{len(found)}/{len(jobs)} {'SURVIVED' if verdict.passed else 'caught'}"
+            f" {verdict.seconds:.0f} s {told(drawn[k])}"
+        )
     return [(drawn[k], found[k]) for k in sorted(found)], same
 
 
@@ -183,25 +250,35 @@ def report(found: Sequence[tuple[Mutant, Verdict]], same: Sequence[Mutant]) -> t
             row[0] += 1
             row[1] += not verdict.passed
     lines = [told(mutant) for mutant, verdict in found if verdict.passed]
-    lines = [f"{len(lines)} survivors", *lines, "", f"{'file':36}{'mutants':>8}{'caught':>8}{'share':>8}"]
+    lines = [
+        f"{len(lines)} survivors",
+        *lines,
+        "",
+        f"{'file':36}{'mutants':>8}{'caught':>8}{'share':>8}",
+    ]
     enough = True
     counts["all"] = counts.pop("all", [0, 0])
     for name, (mutants_, caught) in counts.items():
         share = caught / max(mutants_, 1)
         least = IN_ALL if name == "all" else IN_A_FILE
         enough &= share >= least
-        lines.append(f"{name:36}{mutants_:8}{caught:8}{share:8.1%}{'' if share >= least else f'  below {least:.0%}'}")
+        verdict = "" if share >= least else f"  below {least:.0%}"
+        lines.append(f"{name:36}{mutants_:8}{caught:8}{share:8.1%}{verdict}")
     lines.append(f"{len(same)} more make no difference, for the reasons in equivalent.toml")
     return "\n".join(lines), enough
 
 
 def main() -> None:
     """Measures, prints, and ends with 1 where too few were caught."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="*", metavar="file", help="only these; every one by default")
     parser.add_argument("--number", type=int, default=9, help="mutants a file (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="which are drawn (%(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="how many live at a time (%(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="how many live at a time (%(default)s)"
+    )
     asked = parser.parse_args()
     if unknown := [file for file in asked.files if file not in TESTS]:
         parser.error(f"{unknown[0]} is none of {', '.join(TESTS)}")

@@ -44,7 +44,11 @@ Found = list[tuple[Mutant, Verdict]]
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Farm:
     root = tmp_path_factory.mktemp("toy")
-    for name, text in {"toy/__init__.py": "", "toy/sums.py": SUMS, "tests/test_sums.py": TESTS}.items():
+    for name, text in {
+        "toy/__init__.py": "",
+        "toy/sums.py": SUMS,
+        "tests/test_sums.py": TESTS,
+    }.items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(text)
     return Farm(root, frozenset({"toy"}))
@@ -56,7 +60,9 @@ def every(farm: Farm) -> Found:
 
 
 def measured(farm: Farm, known: Equivalents) -> tuple[Found, list[Mutant]]:
-    return measure(farm, {"toy/sums.py": ("tests/test_sums.py",)}, known, 100, 1, patience=(1.5, 0.0))
+    return measure(
+        farm, {"toy/sums.py": ("tests/test_sums.py",)}, known, 100, 1, patience=(1.5, 0.0)
+    )
 
 
 def test_what_no_test_watches_survives_and_the_rest_is_caught(every: Found) -> None:
@@ -75,7 +81,9 @@ def test_what_is_known_to_make_no_difference_is_no_mutant(farm: Farm, every: Fou
     known = {mutant.key: "toy" for mutant, verdict in every if not verdict.passed}
     found, same = measured(farm, known)
     assert {mutant.key for mutant in same} == set(known)
-    assert [mutant.key for mutant, _ in found] == [mutant.key for mutant, verdict in every if verdict.passed]
+    assert [mutant.key for mutant, _ in found] == [
+        mutant.key for mutant, verdict in every if verdict.passed
+    ]
     text, _ = report(found, same)
     assert f"{len(same)} more make no difference" in text
 

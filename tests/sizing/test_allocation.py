@@ -1,4 +1,6 @@
-"""From a situation to targets: one symbol by a formula of its own, many by what a closest point has to be."""
+"""From a situation to targets: one symbol by a formula of its own, many by what a closest point
+has to be.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ def room(s: Situation, limits: Limits, k: int) -> tuple[float, float]:
     """Least and most weight of symbol k beside a book in which everything else is fixed."""
     others = np.arange(len(s.mu)) != k
     size = np.abs(s.held) * others
-    stocks, coins = float(size[~s.crypto].sum()), float(size[s.crypto].sum())
+    stocks = float(size[~s.crypto].sum())
+    coins = float(size[s.crypto].sum())
     both = 1.0 - stocks / s.stock_ceiling - coins
     if s.crypto[k]:
         cash = max(s.unborrowed / (1.0 + float(s.cost.max())), 0.0) + abs(s.held[k])
@@ -59,8 +62,11 @@ def room(s: Situation, limits: Limits, k: int) -> tuple[float, float]:
 
 
 @given(st.integers(0, 100_000), st.floats(0.1, 1.0))
-def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(seed: int, fraction: float) -> None:
-    """(mu - Σ of the others' weights ∓ cost) · fraction / σ² beyond what is held, what is held in between; cut to its room.
+def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(
+    seed: int, fraction: float
+) -> None:
+    """(mu - Σ of the others' weights ∓ cost) · fraction / σ² beyond what is held, what is held in
+    between; cut to its room.
 
     Fixed symbols take their part of every ceiling, and pull through their covariance.
     """
@@ -81,7 +87,9 @@ def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(seed: int,
 
 
 @given(st.integers(0, 100_000), st.floats(-3, 3))
-def test_the_nearest_weight_of_one_symbol_is_the_wish_cut_to_its_room(seed: int, wish: float) -> None:
+def test_the_nearest_weight_of_one_symbol_is_the_wish_cut_to_its_room(
+    seed: int, wish: float
+) -> None:
     s = situation(seed)
     k = seed % len(s.mu)
     s = replace(s, deciding=np.arange(len(s.mu)) == k)
@@ -95,10 +103,14 @@ def test_the_nearest_weight_of_one_symbol_is_the_wish_cut_to_its_room(seed: int,
 
 @given(st.integers(0, 100_000), st.integers(0, 100_000))
 def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> None:
-    """A closest point of a convex set: from it every other one lies away from the wish, (wish - x)'(y - x) ≤ 0."""
+    """A closest point of a convex set: from it every other one lies away from the wish, (wish -
+    x)'(y - x) ≤ 0.
+    """
     s = situation(seed)
     rng = np.random.default_rng(other)
-    wanted, elsewhere = (np.where(s.deciding, rng.normal(0, 0.8, len(s.mu)), s.held) for _ in range(2))
+    wanted, elsewhere = (
+        np.where(s.deciding, rng.normal(0, 0.8, len(s.mu)), s.held) for _ in range(2)
+    )
     here, there = (nearest(s, Limits(), wish).target for wish in (wanted, elsewhere))
     assert (wanted - here) @ (there - here) <= 1e-7
     np.testing.assert_allclose(nearest(s, Limits(), here).target, here, atol=1e-7)
@@ -106,18 +118,44 @@ def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> 
 
 
 def test_a_wish_that_the_limits_allow_is_the_target_to_the_last_bit() -> None:
-    s = situation(1, deciding=np.ones(5, dtype=bool), crypto=np.zeros(5, dtype=bool), long_only=np.zeros(5, dtype=bool))
+    s = situation(
+        1,
+        deciding=np.ones(5, dtype=bool),
+        crypto=np.zeros(5, dtype=bool),
+        long_only=np.zeros(5, dtype=bool),
+    )
     s = replace(s, equity=1e5, stock_ceiling=4.0)
     wanted = np.array([0.1, -0.2, 1 / 3, 0.0, 0.6])
     allocation = nearest(s, Limits(), wanted)
     assert allocation.target.tolist() == wanted.tolist()
-    assert [set(bound) for bound in allocation.binding] == [set(), set(), set(), set(), {"symbol_cap"}]
+    assert [set(bound) for bound in allocation.binding] == [
+        set(),
+        set(),
+        set(),
+        set(),
+        {"symbol_cap"},
+    ]
 
 
 def test_coins_are_bought_with_what_cash_leaves_after_their_cost() -> None:
-    """0.3 of equity in cash, 1 % to trade: 0.3 / 1.01 more than is held, whichever strategy asks."""
-    s = situation(2, 2, crypto=np.array([True, False]), long_only=np.array([True, False]), deciding=np.array([True, True]))
-    s = replace(s, held=np.array([0.1, 0.0]), cost=np.array([0.01, 0.002]), unborrowed=0.3, stock_ceiling=4.0, equity=1e5)
+    """0.3 of equity in cash, 1 % to trade: 0.3 / 1.01 more than is held, whichever strategy
+    asks.
+    """
+    s = situation(
+        2,
+        2,
+        crypto=np.array([True, False]),
+        long_only=np.array([True, False]),
+        deciding=np.array([True, True]),
+    )
+    s = replace(
+        s,
+        held=np.array([0.1, 0.0]),
+        cost=np.array([0.01, 0.002]),
+        unborrowed=0.3,
+        stock_ceiling=4.0,
+        equity=1e5,
+    )
     expected = 0.1 + 0.3 / 1.01
     found = nearest(s, Limits(), np.array([0.9, 0.0]))
     assert found.target[0] == pytest.approx(expected, abs=1e-9)
@@ -127,7 +165,9 @@ def test_coins_are_bought_with_what_cash_leaves_after_their_cost() -> None:
     assert allocation.target[0] == pytest.approx(expected, abs=1e-9)
     assert set(allocation.binding[0]) == {"unborrowed_cash"}
     owing = replace(greedy, unborrowed=-0.5)
-    assert allocate(owing, Limits(), 0.5).target[0] == pytest.approx(0.1, abs=1e-9), "debt sells no coin"
+    assert allocate(owing, Limits(), 0.5).target[0] == pytest.approx(0.1, abs=1e-9), (
+        "debt sells no coin"
+    )
 
 
 def test_what_would_be_held_without_limits_is_kellys_of_the_symbols_that_decide() -> None:
@@ -144,7 +184,12 @@ def test_where_returns_are_one_and_the_same_what_would_be_held_is_the_smallest_s
     """Two classes of one share: no factor exists, and the weight is spread over both."""
     twins = np.full((2, 2), 1e-4)
     s = situation(
-        3, 2, mu=np.array([1e-3, 1e-3]), covariance=twins, deciding=np.ones(2, dtype=bool), crypto=np.zeros(2, dtype=bool)
+        3,
+        2,
+        mu=np.array([1e-3, 1e-3]),
+        covariance=twins,
+        deciding=np.ones(2, dtype=bool),
+        crypto=np.zeros(2, dtype=bool),
     )
     np.testing.assert_allclose(allocate(s, Limits(), 0.5).wanted, [2.5, 2.5], rtol=1e-9)
 
@@ -153,7 +198,17 @@ def test_what_stands_beside_a_situation_decides_nothing_and_has_a_place_in_every
     s = situation(4).beside(np.array([0.2, -0.1]), np.array([True, False]))
     assert {
         len(getattr(s, name))
-        for name in ("mu", "covariance", "held", "cost", "crypto", "long_only", "deciding", "universe", "years")
+        for name in (
+            "mu",
+            "covariance",
+            "held",
+            "cost",
+            "crypto",
+            "long_only",
+            "deciding",
+            "universe",
+            "years",
+        )
     } == {7}
     assert s.covariance.shape == (7, 7)
     assert not s.deciding[5:].any()
@@ -192,11 +247,32 @@ def stock(**fields: Any) -> Situation:
         ({"mu": np.array([-1e-3]), "held": np.array([-0.9])}, -0.6, {"symbol_cap": 10.8e-4}),
         # cannot be short: 1e-3 less the cost of selling
         ({"mu": np.array([-1e-3]), "long_only": np.ones(1, dtype=bool)}, 0.0, {"long_only": 8e-4}),
-        ({"mu": np.array([-1e-3]), "equity": 1_999.0, "stock_ceiling": 1.0}, 0.0, {"long_only": 8e-4}),
-        ({"mu": np.array([-1e-3]), "equity": 2_000.0, "stock_ceiling": 1.0}, -0.6, {"symbol_cap": 6.8e-4}),
-        ({"mu": np.array([-1e-3]), "long_only": np.ones(1, dtype=bool), "held": np.array([0.3])}, 0.0, {"long_only": 8e-4}),
-        # a short that may not be added to stays, and would be added to: 1e-3 - 1e-4 · 0.2 / 0.5 is 9.6e-4
-        ({"mu": np.array([-1e-3]), "long_only": np.ones(1, dtype=bool), "held": np.array([-0.2])}, -0.2, {"long_only": 7.6e-4}),
+        (
+            {"mu": np.array([-1e-3]), "equity": 1_999.0, "stock_ceiling": 1.0},
+            0.0,
+            {"long_only": 8e-4},
+        ),
+        (
+            {"mu": np.array([-1e-3]), "equity": 2_000.0, "stock_ceiling": 1.0},
+            -0.6,
+            {"symbol_cap": 6.8e-4},
+        ),
+        (
+            {"mu": np.array([-1e-3]), "long_only": np.ones(1, dtype=bool), "held": np.array([0.3])},
+            0.0,
+            {"long_only": 8e-4},
+        ),
+        # a short that may not be added to stays, and would be added to: 1e-3 - 1e-4 · 0.2 / 0.5 is
+        # 9.6e-4
+        (
+            {
+                "mu": np.array([-1e-3]),
+                "long_only": np.ones(1, dtype=bool),
+                "held": np.array([-0.2]),
+            },
+            -0.2,
+            {"long_only": 7.6e-4},
+        ),
         # half a ceiling: stock gross and both together are the same there
         ({"stock_ceiling": 0.5}, 0.5, {"stock_gross": None, "joint": None}),
         # not worth its cost, whichever way
@@ -211,7 +287,7 @@ def stock(**fields: Any) -> Situation:
         ({"mu": np.array([-1.9e-4]), "equity": 2_000.0}, 0.0, {"cost": None}),
         ({"deciding": np.zeros(1, dtype=bool), "held": np.array([0.9])}, 0.9, {}),
     ],
-)  # fmt: skip
+)
 def test_what_holds_a_target_where_it_is_by_hand(
     fields: dict[str, Any], target: float, binding: dict[str, float | None]
 ) -> None:
@@ -244,21 +320,42 @@ def test_a_pattern_has_limits_without_prices() -> None:
 def test_a_full_ceiling_holds_nobody_who_wants_no_more() -> None:
     """Two stocks fill the account; the third has what it wants, nothing."""
     no = np.zeros(3, dtype=bool)
-    s = situation(1, 3, held=np.zeros(3), crypto=no, long_only=no, deciding=~no, equity=1e5, stock_ceiling=1.0)
+    s = situation(
+        1, 3, held=np.zeros(3), crypto=no, long_only=no, deciding=~no, equity=1e5, stock_ceiling=1.0
+    )
     found = nearest(s, Limits(symbol_cap=1.0), np.array([0.8, 0.6, 0.0]))
     np.testing.assert_allclose(found.target, [0.6, 0.4, 0.0], atol=1e-9)
-    assert [set(bound) for bound in found.binding] == [{"stock_gross", "joint"}, {"stock_gross", "joint"}, set()]
+    assert [set(bound) for bound in found.binding] == [
+        {"stock_gross", "joint"},
+        {"stock_gross", "joint"},
+        set(),
+    ]
 
 
-def test_a_failure_of_the_program_keeps_the_problem_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    s = stock(long_only=np.ones(1, dtype=bool), mu=np.array([-1e-3]), held=np.array([-0.5]), stock_ceiling=0.2)
-    assert allocate(s, Limits(), 0.25).target[0] == pytest.approx(-0.2, abs=1e-7), "it is cut to the ceiling"
-    monkeypatch.setattr("sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4)))
+def test_a_failure_of_the_program_keeps_the_problem_that_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    s = stock(
+        long_only=np.ones(1, dtype=bool),
+        mu=np.array([-1e-3]),
+        held=np.array([-0.5]),
+        stock_ceiling=0.2,
+    )
+    assert allocate(s, Limits(), 0.25).target[0] == pytest.approx(-0.2, abs=1e-7), (
+        "it is cut to the ceiling"
+    )
+    monkeypatch.setattr(
+        "sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4))
+    )
     with pytest.raises(SolverFailed, match="1 symbols was not solved within its steps") as failed:
         allocate(s, Limits(), 0.25)
     monkeypatch.undo()
     problem = failed.value.problem
-    assert (problem.lower.tolist(), problem.upper.tolist(), problem.fraction) == ([-0.5], [0.6], 0.25)
+    assert (problem.lower.tolist(), problem.upper.tolist(), problem.fraction) == (
+        [-0.5],
+        [0.6],
+        0.25,
+    )
     assert problem.coefficients[:, 0].tolist() == [1.0, 0.0, 0.0, 5.0]
     assert problem.limits.tolist() == [0.2, 1.0, 1.0 / 1.0002, 1.0]
     status, weights, _ = problem.solve()
@@ -268,8 +365,17 @@ def test_a_failure_of_the_program_keeps_the_problem_that_failed(monkeypatch: pyt
 class Account:
     """What sizing reads of an account."""
 
-    def __init__(self, equity: float, exposure: dict[str, Decimal], prices: dict[str, float], unborrowed: float) -> None:
-        self.equity, self.exposure, self.prices, self.unborrowed_cash = equity, exposure, prices, unborrowed
+    def __init__(
+        self,
+        equity: float,
+        exposure: dict[str, Decimal],
+        prices: dict[str, float],
+        unborrowed: float,
+    ) -> None:
+        self.equity = equity
+        self.exposure = exposure
+        self.prices = prices
+        self.unborrowed_cash = unborrowed
 
 
 def of(account: Account, symbols: tuple[str, ...], prices: dict[str, float]) -> Situation:

@@ -1,4 +1,6 @@
-"""Contracts of an option spread: the figures of the specification, exactly, and the order of the rules."""
+"""Contracts of an option spread: the figures of the specification, exactly, and the order of
+the rules.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def results(wins: int, win: str, losses: int, loss: str) -> list[Fraction]:
 def number(balance: float, history: list[Fraction], risk: float = 250, **more: object) -> int:
     settings = AutoscalingSettings(**more)  # type: ignore[arg-type]
     window = history[-settings.ROLLING_WINDOW :]
-    return contracts_for(Fraction(str(balance)), Statistics.of(window), len(history), Fraction(str(risk)), settings).number
+    return contracts_for(
+        Fraction(str(balance)), Statistics.of(window), len(history), Fraction(str(risk)), settings
+    ).number
 
 
 def test_forty_five_trades_lose_by_kelly_and_are_one_contract() -> None:
@@ -49,7 +53,9 @@ def test_the_prior_is_27_contracts_and_the_cap_3() -> None:
     prior = {"BOOTSTRAP_MODE": "prior"}
     assert number(20_000, [], 150, **prior) == 3
     assert number(20_000, [], 150, MAX_CONTRACTS=100, **prior) == 27
-    kelly = contracts_for(Fraction(20_000), Statistics.of([]), 0, RISK, AutoscalingSettings(BOOTSTRAP_MODE="prior")).kelly
+    kelly = contracts_for(
+        Fraction(20_000), Statistics.of([]), 0, RISK, AutoscalingSettings(BOOTSTRAP_MODE="prior")
+    ).kelly
     assert f"{float(kelly or 0):.2%}" == "41.07%"
     assert number(20_000, [], 150) == 1
 
@@ -66,13 +72,17 @@ def test_the_prior_is_27_contracts_and_the_cap_3() -> None:
         (20_000, True, 10, 3),
     ],
 )
-def test_the_halt_comes_first_then_the_switch_then_bootstrap(balance: float, enabled: bool, trades: int, expected: int) -> None:
+def test_the_halt_comes_first_then_the_switch_then_bootstrap(
+    balance: float, enabled: bool, trades: int, expected: int
+) -> None:
     good = results(trades, "100", 0, "1")
     assert number(balance, good, AUTOSCALING_ENABLED=enabled) == expected
 
 
 def test_two_contracts_on_paper_are_two_contracts() -> None:
-    """Kelly 0.05 of 20,000, half of it, at a risk of 250 is exactly 2; in floats it may be 1.9999…."""
+    """Kelly 0.05 of 20,000, half of it, at a risk of 250 is exactly 2; in floats it may be
+    1.9999….
+    """
     history = results(10, "100", 10, "90")
     assert Statistics.of(history).kelly == Fraction(1, 20)
     assert number(20_000, history) == 2
@@ -93,16 +103,21 @@ def test_only_the_window_counts_and_all_trades_end_the_bootstrap() -> None:
     history = results(0, "1", 100, "50") + results(50, "100", 0, "1")
     assert number(20_000, history) == 3
     assert number(20_000, history, ROLLING_WINDOW=60) == 3
-    assert number(20_000, results(5, "100", 0, "1"), ROLLING_WINDOW=5) == 1, "five trades are still bootstrap"
+    assert number(20_000, results(5, "100", 0, "1"), ROLLING_WINDOW=5) == 1, (
+        "five trades are still bootstrap"
+    )
 
 
 def test_fees_are_taken_off_every_contract() -> None:
-    gross, net = results(10, "100", 10, "90"), results(10, "97", 10, "93")
+    gross = results(10, "100", 10, "90")
+    net = results(10, "97", 10, "93")
     assert Statistics.of(gross, 3.0) == Statistics.of(net)
 
 
 @given(st.lists(st.integers(-500, 500), min_size=10, max_size=60), st.floats(0.55, 0.99))
-def test_the_lower_bound_is_below_the_estimate_and_never_sizes_more(cents: list[int], confidence: float) -> None:
+def test_the_lower_bound_is_below_the_estimate_and_never_sizes_more(
+    cents: list[int], confidence: float
+) -> None:
     statistics = Statistics.of([Fraction(c, 100) for c in cents])
     if statistics.kelly is None:
         return
@@ -111,7 +126,11 @@ def test_the_lower_bound_is_below_the_estimate_and_never_sizes_more(cents: list[
     assert lower <= statistics.kelly
     wide, narrow = (
         contracts_for(
-            Fraction(50_000), statistics, 60, Fraction(100), AutoscalingSettings(MAX_CONTRACTS=50, KELLY_CONFIDENCE=c)
+            Fraction(50_000),
+            statistics,
+            60,
+            Fraction(100),
+            AutoscalingSettings(MAX_CONTRACTS=50, KELLY_CONFIDENCE=c),
         )
         for c in (None, confidence)
     )
@@ -119,7 +138,9 @@ def test_the_lower_bound_is_below_the_estimate_and_never_sizes_more(cents: list[
 
 
 def test_the_lower_bound_holds_as_often_as_it_says() -> None:
-    """20,000 histories of 50 trades that win 60 at 55 %, lose 50 else; Kelly's true fraction is 0.175."""
+    """20,000 histories of 50 trades that win 60 at 55 %, lose 50 else; Kelly's true fraction is
+    0.175.
+    """
     rng = np.random.default_rng(7)
     wins = rng.binomial(50, 0.55, size=20_000)
     true = 0.55 - 0.45 * 50 / 60
@@ -136,10 +157,14 @@ def test_a_drawdown_halts_until_it_has_healed() -> None:
     path = [Fraction(x) for x in (100, 120, 97)]
     assert drawdown(path, settings) == 0
     assert drawdown([*path, Fraction(96)], settings) == pytest.approx(0.2)
-    assert drawdown([*path, Fraction(96), Fraction(107)], settings) > 0, "still more than a tenth below 120"
+    assert drawdown([*path, Fraction(96), Fraction(107)], settings) > 0, (
+        "still more than a tenth below 120"
+    )
     assert drawdown([*path, Fraction(96), Fraction(108)], settings) == 0
     assert drawdown([*path, Fraction(96)], AutoscalingSettings()) == 0
-    halted = contracts_for(Fraction(96_000), Statistics.of(results(50, "9", 1, "1")), 51, RISK, settings, 0.2)
+    halted = contracts_for(
+        Fraction(96_000), Statistics.of(results(50, "9", 1, "1")), 51, RISK, settings, 0.2
+    )
     assert (halted.number, halted.why) == (0, "drawdown halt: 20.0% below the peak")
 
 
@@ -165,20 +190,27 @@ def test_the_risk_of_a_contract_is_its_width_less_its_credit(
 
 def test_the_origins_table_is_reached_by_setting() -> None:
     assert max_risk("IRON_CONDOR", 2.7, condor="table") == 250
-    assert max_risk("IRON_CONDOR", 2.7, 10, condor="table") == 730, "the table knows a width of 5 alone"
+    assert max_risk("IRON_CONDOR", 2.7, 10, condor="table") == 730, (
+        "the table knows a width of 5 alone"
+    )
     assert max_risk("CALL", 2.7, condor="table") == 230
 
 
 @pytest.mark.parametrize(
-    ("strategy", "credit", "width"), [("STRADDLE", 1, None), ("CALL", 5, None), ("CALL", -1, None), ("CALL", 1, 0)]
+    ("strategy", "credit", "width"),
+    [("STRADDLE", 1, None), ("CALL", 5, None), ("CALL", -1, None), ("CALL", 1, 0)],
 )
-def test_a_spread_that_cannot_be_is_refused(strategy: str, credit: float, width: float | None) -> None:
+def test_a_spread_that_cannot_be_is_refused(
+    strategy: str, credit: float, width: float | None
+) -> None:
     with pytest.raises(InputError):
         max_risk(strategy, credit, width)
 
 
 def test_caps_are_advice_by_balance() -> None:
-    assert [recommended_cap(b) for b in (5_000, 10_000, 19_999, 20_000, 50_000, 99_999, 100_000)] == [1, 2, 2, 3, 5, 5, 10]
+    assert [
+        recommended_cap(b) for b in (5_000, 10_000, 19_999, 20_000, 50_000, 99_999, 100_000)
+    ] == [1, 2, 2, 3, 5, 5, 10]
 
 
 @pytest.mark.parametrize(

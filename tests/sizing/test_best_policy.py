@@ -1,4 +1,6 @@
-"""One symbol of known moments: the plan beside the best policy there is, found by dynamic programming."""
+"""One symbol of known moments: the plan beside the best policy there is, found by dynamic
+programming.
+"""
 
 from __future__ import annotations
 
@@ -12,29 +14,40 @@ from foundation.arrays import Array, Index
 from foundation.compiled import compiled
 from sizing.solver.multi_period import Later, later_costs, optimal_weights
 
-SIGMA, FRACTION, CAP = 0.006, 0.5, 0.6  # of an hour; half-Kelly; of a symbol
+SIGMA = 0.006
+FRACTION = 0.5
+CAP = 0.6  # of an hour; half-Kelly; of a symbol
 STOCK, COIN = TradingCosts().expected(np.array([False, True]), FeeSchedule()).tolist()
 STEPS = 8000
 MONTH = 28 * 7  # bars
 
 
 def chain(left: float, points: int = 21, width: float = 3.0) -> tuple[Array, Array]:
-    """States [M] and transitions [M, M] of a standard normal that keeps `left` of itself from bar to bar (Tauchen 1986)."""
+    """States [M] and transitions [M, M] of a standard normal that keeps `left` of itself from
+    bar to bar (Tauchen 1986).
+    """
     states = np.linspace(-width, width, points)
-    half, deviation = (states[1] - states[0]) / 2, np.sqrt(1 - left**2)
+    half = (states[1] - states[0]) / 2
+    deviation = np.sqrt(1 - left**2)
     apart = states[None] - left * states[:, None]
     moves = norm.cdf((apart + half) / deviation) - norm.cdf((apart - half) / deviation)
     return states, moves / moves.sum(axis=1, keepdims=True)
 
 
-def best_policy(mu: Array, moves: Array, variance: float, cost: float, cap: float) -> tuple[Array, Index]:
-    """Weights [W], and which of them to go to from a state and a weight [M, W]: value iteration on the mean objective a bar."""
+def best_policy(
+    mu: Array, moves: Array, variance: float, cost: float, cap: float
+) -> tuple[Array, Index]:
+    """Weights [W], and which of them to go to from a state and a weight [M, W]: value iteration
+    on the mean objective a bar.
+    """
     grid = np.linspace(-cap, cap, 161)
     gain = mu[:, None] * grid - grid**2 * variance / (2 * FRACTION)
     paid = cost * np.abs(grid[None] - grid[:, None])
-    value, chosen = np.zeros(gain.shape), np.zeros(gain.shape, dtype=np.int64)
+    value = np.zeros(gain.shape)
+    chosen = np.zeros(gain.shape, dtype=np.int64)
     for _ in range(3000):
-        hoped, new = gain + moves @ value, np.empty(gain.shape)
+        hoped = gain + moves @ value
+        new = np.empty(gain.shape)
         for a in range(len(mu)):
             net = hoped[a][None] - paid
             chosen[a] = net.argmax(axis=1)
@@ -48,29 +61,53 @@ def best_policy(mu: Array, moves: Array, variance: float, cost: float, cap: floa
 
 def walk(moves: Array, seed: int) -> Index:
     """[STEPS] states of the chain, one after the other."""
-    rng, at = np.random.default_rng(seed), len(moves) // 2
-    path, until = np.empty(STEPS, dtype=np.int64), moves.cumsum(axis=1)
+    rng = np.random.default_rng(seed)
+    at = len(moves) // 2
+    path = np.empty(STEPS, dtype=np.int64)
+    until = moves.cumsum(axis=1)
     for t, drawn in enumerate(rng.random(STEPS)):
         at = path[t] = min(int(np.searchsorted(until[at], drawn)), len(moves) - 1)
     return path
 
 
 @compiled
-def of_policy(path: Index, mu: Array, variance: float, cost: float, grid: Array, chosen: Index) -> float:
+def of_policy(
+    path: Index, mu: Array, variance: float, cost: float, grid: Array, chosen: Index
+) -> float:
     """Mean objective a bar of a policy on the grid."""
-    at, total = len(grid) // 2, 0.0
+    at = len(grid) // 2
+    total = 0.0
     for a in path:
         new = chosen[a, at]
-        total += mu[a] * grid[new] - grid[new] ** 2 * variance / (2 * FRACTION) - cost * abs(grid[new] - grid[at])
+        total += (
+            mu[a] * grid[new]
+            - grid[new] ** 2 * variance / (2 * FRACTION)
+            - cost * abs(grid[new] - grid[at])
+        )
         at = new
     return total / len(path)
 
 
 @compiled
-def of_plan(path: Index, mu: Array, later: Array, bars: Array, costs: Array, variance: float, cost: float, cap: float) -> float:
-    """The same of the plan. later [L, M]: expected in its later blocks, of `bars` [L] each; costs [L, 1]."""
-    one, weight, total, blocks = np.ones(1), 0.0, 0.0, len(bars)
-    risks, expected = np.empty((blocks, 1, 1)), np.empty((blocks, 1))
+def of_plan(
+    path: Index,
+    mu: Array,
+    later: Array,
+    bars: Array,
+    costs: Array,
+    variance: float,
+    cost: float,
+    cap: float,
+) -> float:
+    """The same of the plan. later [L, M]: expected in its later blocks, of `bars` [L] each;
+    costs [L, 1].
+    """
+    one = np.ones(1)
+    weight = 0.0
+    total = 0.0
+    blocks = len(bars)
+    risks = np.empty((blocks, 1, 1))
+    expected = np.empty((blocks, 1))
     for k in range(blocks):
         risks[k, 0, 0] = bars[k] * variance
     for a in path:
@@ -96,15 +133,30 @@ def of_plan(path: Index, mu: Array, later: Array, bars: Array, costs: Array, var
 
 
 def shares(
-    edge: float, left: float, cost: float, *, signal_bars: int, cap: float = CAP, month: int = MONTH, premium: float = 0.0
+    edge: float,
+    left: float,
+    cost: float,
+    *,
+    signal_bars: int,
+    cap: float = CAP,
+    month: int = MONTH,
+    premium: float = 0.0,
 ) -> tuple[float, float, float]:
-    """What the plan, and one that looks at the next bar alone, earn of what the best policy does; and that, in bp a bar."""
+    """What the plan, and one that looks at the next bar alone, earn of what the best policy
+    does; and that, in bp a bar.
+    """
     states, moves = chain(left)
-    signal, path = edge * SIGMA * states, walk(moves, 0)
-    mu, variance = signal + premium, SIGMA**2
+    signal = edge * SIGMA * states
+    path = walk(moves, 0)
+    mu = signal + premium
+    variance = SIGMA**2
     bars = np.array([signal_bars - 1.0, month - signal_bars])
-    fades = [sum(left**j for j in span) for span in (range(1, signal_bars), range(signal_bars, month))]
-    later = np.array([signal * fade + premium * length for fade, length in zip(fades, bars, strict=True)])
+    fades = [
+        sum(left**j for j in span) for span in (range(1, signal_bars), range(signal_bars, month))
+    ]
+    later = np.array(
+        [signal * fade + premium * length for fade, length in zip(fades, bars, strict=True)]
+    )
     worth = edge * SIGMA / (1 - left)
     costs = later_costs(np.array([cost]), np.array([worth]), 2)
     best = of_policy(path, mu, variance, cost, *best_policy(mu, moves, variance, cost, cap))
@@ -115,8 +167,13 @@ def shares(
 
 @pytest.mark.parametrize("left", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize("edge", [0.05, 0.1, 0.15, 0.3])
-def test_the_plan_earns_what_the_best_policy_does_but_for_a_twentieth(edge: float, left: float) -> None:
-    """A stock's costs, with its cap. Where a signal lasts, no less than by looking at the next bar alone."""
+def test_the_plan_earns_what_the_best_policy_does_but_for_a_twentieth(
+    edge: float, left: float
+) -> None:
+    """A stock's costs, with its cap.
+
+    Where a signal lasts, no less than by looking at the next bar alone.
+    """
     planned, alone, best = shares(edge, left, STOCK, signal_bars=Blocks().signal_bars)
     assert best > 0.1
     assert planned >= 0.95
@@ -127,25 +184,38 @@ def test_the_plan_earns_what_the_best_policy_does_but_for_a_twentieth(edge: floa
 def test_without_a_cap_too(premium: float) -> None:
     """Up to four times the account; with a premium of 6.5 % a year beside the signal."""
     for edge in (0.1, 0.3):
-        assert shares(edge, 0.6, STOCK, signal_bars=Blocks().signal_bars, cap=4.0, premium=premium)[0] >= 0.95
+        assert (
+            shares(edge, 0.6, STOCK, signal_bars=Blocks().signal_bars, cap=4.0, premium=premium)[0]
+            >= 0.95
+        )
 
 
 @pytest.mark.parametrize(("sigma", "cost"), [(0.2, STOCK), (0.3, STOCK), (0.7, COIN)])
-def test_a_premium_s_band_is_that_of_the_asymptotics_and_earns_as_much(sigma: float, cost: float) -> None:
-    """Half-Kelly at 0.3: no trade within (3/4·w²(1 - w)²·cost)^⅓ of w (Janeček and Shreve 2004; Gerhold et al. 2014).
+def test_a_premium_s_band_is_that_of_the_asymptotics_and_earns_as_much(
+    sigma: float, cost: float
+) -> None:
+    """Half-Kelly at 0.3: no trade within (3/4·w²(1 - w)²·cost)^⅓ of w (Janeček and Shreve 2004;
+    Gerhold et al. 2014).
 
-    The plan's is fraction·cost / (variance until the horizon): linear, not a cube root, and of the same size at 28 days.
+    The plan's is fraction·cost / (variance until the horizon): linear, not a cube root, and of the
+    same size at 28 days.
     """
-    aim, years = FRACTION * 0.3 / sigma, 28 / 365
+    aim = FRACTION * 0.3 / sigma
+    years = 28 / 365
     known = (0.75 * aim**2 * (1 - aim) ** 2 * cost) ** (1 / 3)
     planned = FRACTION * cost / (sigma**2 * years)
     for side in (-1, 1):
         for inside in (0.99, 1.01):
             held = aim + side * inside * planned
-            assert (one_block(0.3 * sigma * years, sigma**2 * years, held, cost) == held) == (inside < 1)
+            assert (one_block(0.3 * sigma * years, sigma**2 * years, held, cost) == held) == (
+                inside < 1
+            )
     assert 0.5 < planned / known < 2
     returns = np.random.default_rng(0).normal(0.3 * sigma / 252, sigma / np.sqrt(252), 50_000)
-    ours, theirs = (within(returns, aim, band, cost, 0.3 * sigma / 252, sigma**2 / 252) for band in (planned, known))
+    ours, theirs = (
+        within(returns, aim, band, cost, 0.3 * sigma / 252, sigma**2 / 252)
+        for band in (planned, known)
+    )
     assert ours >= 0.98 * theirs > 0
 
 
@@ -154,13 +224,27 @@ def one_block(mu: float, variance: float, held: float, cost: float) -> float:
     one = np.ones(1)
     none = Later(np.empty((0, 1)), np.empty((0, 1, 1)), np.empty(0), np.empty((0, 1)))
     groups = np.zeros((0, 1)), np.zeros(0)
-    arguments = mu * one, variance * np.eye(1), held * one, cost * one, -9 * one, 9 * one, *groups, FRACTION, 0.0, none
+    arguments = (
+        mu * one,
+        variance * np.eye(1),
+        held * one,
+        cost * one,
+        -9 * one,
+        9 * one,
+        *groups,
+        FRACTION,
+        0.0,
+        none,
+    )
     return float(optimal_weights(*arguments)[1][0, 0])
 
 
-def within(returns: Array, aim: float, band: float, cost: float, mu: float, variance: float) -> float:
+def within(
+    returns: Array, aim: float, band: float, cost: float, mu: float, variance: float
+) -> float:
     """Mean objective a day of holding a weight within its band, prices moving it."""
-    weight, total = aim, 0.0
+    weight = aim
+    total = 0.0
     for move in returns:
         new = min(max(weight, aim - band), aim + band)
         total += mu * new - new**2 * variance / (2 * FRACTION) - cost * abs(new - weight)

@@ -1,4 +1,6 @@
-"""The account that contracts are sized from: whole after every crash, and no order where it is not known."""
+"""The account that contracts are sized from: whole after every crash, and no order where it is
+not known.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +24,24 @@ from sizing.autoscaler.account import AccountFiles, UnknownState
 from sizing.autoscaler.trades import ClosedTrade
 from sizing.contracts import calculate_position_size, get_max_risk_for_strategy
 
-HEADER = "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
+HEADER = (
+    "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
+)
 
 
 def trade(name: str, total: str, size: int = 1) -> ClosedTrade:
     return ClosedTrade(name, "PUT", size, Decimal(total), "2024-10-01 15:45", "TP")
 
 
-def folder_of(root: Path, rows: list[str], balance: str = "20000", total: int | None = None) -> Path:
+def folder_of(
+    root: Path, rows: list[str], balance: str = "20000", total: int | None = None
+) -> Path:
     folder = root / "paper"
     folder.mkdir(parents=True)
     (folder / "trades.csv").write_text("\n".join([HEADER, *rows]) + "\n")
     told = (
-        f'{{"balance": {balance}, "last_updated": "", "trades": [], "total_trades": {len(rows) if total is None else total}}}'
+        f'{{"balance": {balance}, "last_updated": "", "trades": [], "total_trades":'
+        f" {len(rows) if total is None else total}}}"
     )
     (folder / "account_balance.json").write_text(told)
     return folder
@@ -50,7 +57,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_account_of_the_specification_is_one_contract_and_says_why(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_account_of_the_specification_is_one_contract_and_says_why(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = [row(f"w{k}", "56.00") for k in range(11)] + [row(f"l{k}", "-34.62") for k in range(33)]
     rows.append(row("last", "-34.54"))  # the average that rounds to 34.62 with a Kelly of -22.26 %
     folder_of(root, rows, "19995")
@@ -67,12 +76,16 @@ def test_the_account_of_the_specification_is_one_contract_and_says_why(root: Pat
 
 def test_results_are_per_contract_whatever_the_size(root: Path) -> None:
     """Totals of 3 contracts read as per contract would be three times as large."""
-    rows = [row(f"w{k}", "300", "3") for k in range(10)] + [row(f"l{k}", "-90", "") for k in range(10)]
+    rows = [row(f"w{k}", "300", "3") for k in range(10)] + [
+        row(f"l{k}", "-90", "") for k in range(10)
+    ]
     folder_of(root, rows)
     assert calculate_position_size(max_risk_per_contract=250) == 2
 
 
-def test_a_balance_given_without_files_has_no_history_and_without_a_balance_nothing_is_known(root: Path) -> None:
+def test_a_balance_given_without_files_has_no_history_and_without_a_balance_nothing_is_known(
+    root: Path,
+) -> None:
     assert calculate_position_size(20_000, 250) == 1
     assert calculate_position_size(9_000, 250) == 0
     assert calculate_position_size(max_risk_per_contract=250) == 0
@@ -136,10 +149,24 @@ def test_a_row_that_cannot_be_read_stops_trading(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"balance": NaN, "total_trades": 2}', '{"balance": "20000", "total_trades": 2}', "{}"]
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"balance": NaN, "total_trades": 2}',
+        '{"balance": "20000", "total_trades": 2}',
+        "{}",
+    ],
 )
-def test_a_corrupt_balance_is_set_aside_and_rebuilt_and_the_call_that_finds_it_orders_nothing(root: Path, content: str) -> None:
-    folder = folder_of(root, [row("a", "100"), row("b", "-30", "3"), "2024-10-02,d,DEPOSIT,,,,10:00,5000,"], total=2)
+def test_a_corrupt_balance_is_set_aside_and_rebuilt_and_the_call_that_finds_it_orders_nothing(
+    root: Path, content: str
+) -> None:
+    folder = folder_of(
+        root,
+        [row("a", "100"), row("b", "-30", "3"), "2024-10-02,d,DEPOSIT,,,,10:00,5000,"],
+        total=2,
+    )
     (folder / "account_balance.json").write_text(content)
     assert calculate_position_size(max_risk_per_contract=250) == 0
     (aside,) = folder.glob("account_balance.json.aside-*")
@@ -151,20 +178,33 @@ def test_a_corrupt_balance_is_set_aside_and_rebuilt_and_the_call_that_finds_it_o
 
 def test_an_update_is_booked_once_and_keeps_further_columns(root: Path) -> None:
     folder = folder_of(
-        root, [row("open", "", exit_time="").replace("TP", "") + ",x", row("old", "5", "") + ",y"], "20005", total=1
+        root,
+        [row("open", "", exit_time="").replace("TP", "") + ",x", row("old", "5", "") + ",y"],
+        "20005",
+        total=1,
     )
     text = (folder / "trades.csv").read_text().replace(HEADER, HEADER + ",Note")
     (folder / "trades.csv").write_text(text)
     files = AccountFiles(folder, 20_000)
     for _ in range(2):
         state = files.record(trade("open", "-12.34", 2))
-    assert (float(state.balance), len(state.results), state.results[-1]) == (19_992.66, 2, Decimal("-6.17"))
-    assert [line.split(",")[-1] for line in (folder / "trades.csv").read_text().splitlines()] == ["Note", "y", "x"]
+    assert (float(state.balance), len(state.results), state.results[-1]) == (
+        19_992.66,
+        2,
+        Decimal("-6.17"),
+    )
+    assert [line.split(",")[-1] for line in (folder / "trades.csv").read_text().splitlines()] == [
+        "Note",
+        "y",
+        "x",
+    ]
     with pytest.raises(InputError, match="booked already"):
         files.record(trade("open", "12.34", 2))
 
 
-def test_a_trade_that_closes_while_the_state_is_unknown_is_kept_and_booked_later(root: Path) -> None:
+def test_a_trade_that_closes_while_the_state_is_unknown_is_kept_and_booked_later(
+    root: Path,
+) -> None:
     folder = folder_of(root, [row("a", "10")], "20010", total=7)
     files = AccountFiles(folder, 20_000)
     with pytest.raises(UnknownState):
@@ -224,13 +264,21 @@ for k in range(int(sys.argv[2]), int(sys.argv[3])):
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_a_process_killed_at_any_moment_loses_and_doubles_no_trade(tmp_path: Path, seed: int) -> None:
+def test_a_process_killed_at_any_moment_loses_and_doubles_no_trade(
+    tmp_path: Path, seed: int
+) -> None:
     """kill -9 during 500 updates, begun again after each."""
-    folder, rng = tmp_path / "paper", random.Random(seed)
+    folder = tmp_path / "paper"
+    rng = random.Random(seed)
     AccountFiles(folder, 20_000).initialise()
-    done, kills, total = 0, 0, 500
+    done = 0
+    kills = 0
+    total = 500
     while done < total:
-        process = subprocess.Popen([sys.executable, "-c", UPDATES, str(folder), str(done), str(total)], stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", UPDATES, str(folder), str(done), str(total)],
+            stdout=subprocess.PIPE,
+        )
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(rng.uniform(0.0, 0.12))
@@ -248,7 +296,13 @@ def test_a_process_killed_at_any_moment_loses_and_doubles_no_trade(tmp_path: Pat
 
 def test_the_command_shows_begins_and_recovers_an_account(tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "sizing.contracts", *words, f"AUTOSCALING_DATA_DIR={tmp_path}"]
+        command = [
+            sys.executable,
+            "-m",
+            "sizing.contracts",
+            *words,
+            f"AUTOSCALING_DATA_DIR={tmp_path}",
+        ]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     missing = run()
@@ -256,7 +310,13 @@ def test_the_command_shows_begins_and_recovers_an_account(tmp_path: Path) -> Non
     assert "init` begins one" in missing.stderr
     begun = run("init")
     assert begun.returncode == 0, begun.stderr
-    for text in ("Account Balance: $20,000", "IRON_CONDOR", "$230", "$900", "may well carry 3 contracts; MAX_CONTRACTS is 3"):
+    for text in (
+        "Account Balance: $20,000",
+        "IRON_CONDOR",
+        "$230",
+        "$900",
+        "may well carry 3 contracts; MAX_CONTRACTS is 3",
+    ):
         assert text in begun.stdout
     assert run("init").returncode == 2
     (tmp_path / "paper" / "account_balance.json").unlink()

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Array
 from sizing.kelly import kelly_weights, unconstrained_kelly
-from sizing.solver.cholesky import RIDGE, append_row, delete_row, eliminate, factored_solve, solve_in_place
+from sizing.solver.cholesky import (
+    RIDGE,
+    append_row,
+    delete_row,
+    eliminate,
+    factored_solve,
+    solve_in_place,
+)
 
 
 def definite(rng: np.random.Generator, n: int) -> Array:
@@ -30,7 +37,8 @@ def lower(factor: Array) -> Array:
 def test_a_factor_that_gained_and_lost_rows_is_that_of_the_rows_left(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     matrix = definite(rng, n)
-    factor, chosen = np.full((n, n), np.nan), np.empty(n, dtype=np.int64)
+    factor = np.full((n, n), np.nan)
+    chosen = np.empty(n, dtype=np.int64)
     count = 0
     for _ in range(3 * n):
         outside = np.setdiff1d(np.arange(n), chosen[:count])
@@ -63,7 +71,9 @@ def test_a_row_that_the_others_explain_keeps_half_a_ridge() -> None:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 6), st.sampled_from([1e-8, 1.0, 1e8]))
-def test_a_small_system_is_eliminated_exactly_and_its_rank_counted(seed: int, n: int, scale: float) -> None:
+def test_a_small_system_is_eliminated_exactly_and_its_rank_counted(
+    seed: int, n: int, scale: float
+) -> None:
     """What is no pivot is measured by the largest of its own diagonal, whatever its unit."""
     rng = np.random.default_rng(seed)
     rank = int(rng.integers(1, n + 1))
@@ -93,14 +103,17 @@ def test_a_definite_matrix_is_solved_and_its_factor_left_behind(seed: int, n: in
     rng = np.random.default_rng(seed)
     matrix = definite(rng, n)
     wanted = rng.normal(size=n)
-    answer, factor = wanted.copy(), matrix.copy()
+    answer = wanted.copy()
+    factor = matrix.copy()
     assert factored_solve(factor, answer)
     np.testing.assert_allclose(answer, np.linalg.solve(matrix, wanted), rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(lower(factor), np.linalg.cholesky(matrix), rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("left", [1e-6, 1e-9, 0.9e-10, 0.0, -1e-6])
-def test_a_symbol_that_the_others_explain_to_ten_digits_has_no_solution_of_its_own(left: float) -> None:
+def test_a_symbol_that_the_others_explain_to_ten_digits_has_no_solution_of_its_own(
+    left: float,
+) -> None:
     matrix = np.array([[1.0, 2.0], [2.0, 4.0 + 4 * left]])
     assert factored_solve(matrix, np.ones(2)) == (left > 1e-10)
     assert not factored_solve(np.array([[0.0]]), np.ones(1))
@@ -109,8 +122,12 @@ def test_a_symbol_that_the_others_explain_to_ten_digits_has_no_solution_of_its_o
 
 def test_copies_of_a_symbol_share_its_weight() -> None:
     """Minimum norm: half each of 0.5 · 1e-4 / 1e-4."""
-    assert unconstrained_kelly(np.full(2, 1e-4), np.full((2, 2), 1e-4), 0.5) == pytest.approx([0.25, 0.25], rel=1e-9)
-    assert unconstrained_kelly(np.array([1e-4]), np.array([[1e-4]]), 0.25) == pytest.approx([0.25], rel=1e-12)
+    assert unconstrained_kelly(np.full(2, 1e-4), np.full((2, 2), 1e-4), 0.5) == pytest.approx(
+        [0.25, 0.25], rel=1e-9
+    )
+    assert unconstrained_kelly(np.array([1e-4]), np.array([[1e-4]]), 0.25) == pytest.approx(
+        [0.25], rel=1e-12
+    )
 
 
 BOUNDS = {"lower": [-1.0, -1.0], "upper": [1.0, 1.0]}
@@ -118,7 +135,9 @@ BOUNDS = {"lower": [-1.0, -1.0], "upper": [1.0, 1.0]}
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: float) -> None:
-    """An asymmetry of 1e-8 of an element, an eigenvalue 1e-9 of the largest variance below zero, in any unit."""
+    """An asymmetry of 1e-8 of an element, an eigenvalue 1e-9 of the largest variance below
+    zero, in any unit.
+    """
     for apart, good in ((1.5e-8, True), (1e-6, False)):
         matrix = np.array([[1.0, 0.5], [0.5 * (1 + apart), 1.0]]) * scale
         if good:
@@ -150,8 +169,14 @@ def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: fl
         ({"cost": [0.0, -1e-4]}, "cost must not be negative, got -0.0001"),
         ({"cost": [0.0, -1e-4], "lower": [1.0, -1.0]}, "cost must not be negative, got -0.0001"),
         ({"covariance": [[1.0, 0.0], [np.nan, 1.0]]}, "covariance must be finite"),
-        ({"groups": [([1.0, np.inf], 1.0)]}, "groups: coefficients must be finite and not negative"),
-        ({"groups": [([1.0, 1.0], [1.0])]}, r"groups: a ceiling must be a number, got shape \(1,\)"),
+        (
+            {"groups": [([1.0, np.inf], 1.0)]},
+            "groups: coefficients must be finite and not negative",
+        ),
+        (
+            {"groups": [([1.0, 1.0], [1.0])]},
+            r"groups: a ceiling must be a number, got shape \(1,\)",
+        ),
     ],
 )
 def test_each_number_of_a_problem_is_looked_at(wrong: dict[str, object], says: str) -> None:

@@ -16,7 +16,8 @@ from sizing.kelly import SizingProblem, SolverFailed, kelly_weights
 
 def history(seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    count, n = int(rng.integers(1, 30)), int(rng.integers(1, 9))
+    count = int(rng.integers(1, 30))
+    n = int(rng.integers(1, 9))
     factors = rng.normal(0, 0.01, (count, n, n + 2))
     crypto = rng.random(n) < 0.3
     return {
@@ -35,11 +36,18 @@ def test_a_history_is_its_instants_one_by_one(seed: int) -> None:
     for t in range(len(p["mu"])):
         groups = [(p["groups"][0][0], p["groups"][0][1][t]), p["groups"][1]]
         alone = kelly_weights(
-            p["mu"][t], p["covariance"][t], fraction=0.25, lower=p["lower"], upper=p["upper"][t], groups=groups
+            p["mu"][t],
+            p["covariance"][t],
+            fraction=0.25,
+            lower=p["lower"],
+            upper=p["upper"][t],
+            groups=groups,
         )
         np.testing.assert_array_equal(together[t], alone)
     one = kelly_weights(p["mu"], p["covariance"][0], lower=p["lower"], upper=p["upper"][0])
-    np.testing.assert_array_equal(one[0], kelly_weights(p["mu"][0], p["covariance"][0], lower=p["lower"], upper=p["upper"][0]))
+    np.testing.assert_array_equal(
+        one[0], kelly_weights(p["mu"][0], p["covariance"][0], lower=p["lower"], upper=p["upper"][0])
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,12 +55,18 @@ def test_a_history_is_its_instants_one_by_one(seed: int) -> None:
     [
         ({"cost": np.zeros(2)}, "cost, held: a history"),
         ({"held": np.zeros(2)}, "cost, held: a history"),
-        ({"covariance": np.zeros((2, 2, 2))}, r"covariance must have shape \[S, S\] or \[T, S, S\] = \(3, 2, 2\)"),
+        (
+            {"covariance": np.zeros((2, 2, 2))},
+            r"covariance must have shape \[S, S\] or \[T, S, S\] = \(3, 2, 2\)",
+        ),
         ({"lower": np.zeros((2, 2))}, r"lower must have shape \[S\] or \[T, S\] = \(3, 2\)"),
         ({"upper": np.full(2, -2.0)}, "lower -1 exceeds upper -2 at 0 in row 0"),
         ({"mu": [[0, 0], [0, np.nan], [0, 0]]}, "mu must be finite, got nan at 1 in row 1"),
         ({"covariance": [[1, 0], [0, -1]]}, "negative variance -1 at 1 in row 0"),
-        ({"groups": [([1, 1], [1.0, 2.0])]}, r"a ceiling must be a number or \[T\], got shape \(2,\)"),
+        (
+            {"groups": [([1, 1], [1.0, 2.0])]},
+            r"a ceiling must be a number or \[T\], got shape \(2,\)",
+        ),
     ],
 )
 def test_an_argument_of_a_history_that_cannot_be_is_named(wrong: dict[str, Any], says: str) -> None:
@@ -63,7 +77,9 @@ def test_an_argument_of_a_history_that_cannot_be_is_named(wrong: dict[str, Any],
 
 def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
     bounds = {"lower": [0.0, 0.5], "upper": [1.0, 1.0], "groups": [([1.0, 1.0], 0.2)]}
-    with pytest.raises(SolverFailed, match="2 symbols has no answer: their lower bounds exceed a ceiling") as failed:
+    with pytest.raises(
+        SolverFailed, match="2 symbols has no answer: their lower bounds exceed a ceiling"
+    ) as failed:
         kelly_weights([1e-3, 0.0], np.eye(2) * 1e-4, fraction=0.25, cost=[1e-4, 1e-4], **bounds)
     failed.value.problem.save(tmp_path / "problem.npz")
     kept = SizingProblem.read(tmp_path / "problem.npz")
@@ -72,7 +88,13 @@ def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
     assert kept.limits.tolist() == [0.2]
     assert kept.solve()[0] == failed.value.problem.solve()[0]
     with pytest.raises(SolverFailed, match="row 1: "):
-        kelly_weights(np.zeros((2, 1)), [[1.0]], lower=np.array([[0.0], [0.5]]), upper=[1.0], groups=[([1.0], 0.2)])
+        kelly_weights(
+            np.zeros((2, 1)),
+            [[1.0]],
+            lower=np.array([[0.0], [0.5]]),
+            upper=[1.0],
+            groups=[([1.0], 0.2)],
+        )
     for name, content in (("none.npz", None), ("text.npz", b"no archive"), ("empty.npz", b"")):
         if content is not None:
             (tmp_path / name).write_bytes(content)

@@ -13,7 +13,9 @@ from sizing.kelly import SolverFailed, kelly_weights, unconstrained_kelly
 
 
 def problem(seed: int, *, costly: bool = True) -> dict[str, Any]:
-    """A random problem with shorts, coins, fixed symbols, ceilings and possibly a singular covariance."""
+    """A random problem with shorts, coins, fixed symbols, ceilings and possibly a singular
+    covariance.
+    """
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 12))
     factors = rng.normal(size=(n, int(rng.integers(1, n + 3))))
@@ -40,9 +42,11 @@ def objective(w: Array, p: dict[str, Any]) -> float:
 
 
 def best_step(w: Array, p: dict[str, Any]) -> float:
-    """Largest first-order gain over all feasible points: 0 at an optimum of a concave problem (Frank-Wolfe gap).
+    """Largest first-order gain over all feasible points: 0 at an optimum of a concave problem
+    (Frank-Wolfe gap).
 
-    The objective's concave part is linearised; cost and ceilings stay exact through positive and negative parts.
+    The objective's concave part is linearised; cost and ceilings stay exact through positive and
+    negative parts.
     """
     n = len(w)
     gradient = p["mu"] - p["covariance"] @ w / p["fraction"]
@@ -51,7 +55,8 @@ def best_step(w: Array, p: dict[str, Any]) -> float:
     c = np.concatenate([-gradient, gradient, p["cost"], p["cost"]])
     eye = np.eye(n)
     moves = np.hstack([eye, -eye, -eye, eye])
-    rows, limits = [], []
+    rows = []
+    limits = []
     for coefficients, ceiling in p["groups"]:
         k = np.asarray(coefficients, float)
         rows.append(np.concatenate([k, k, np.zeros(2 * n)]))
@@ -93,7 +98,9 @@ def test_bounds_and_ceilings_hold_and_fixed_symbols_stay(seed: int) -> None:
 
 
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.25, 0.5]))
-def test_without_limits_and_costs_weights_scale_with_the_fraction(seed: int, fraction: float) -> None:
+def test_without_limits_and_costs_weights_scale_with_the_fraction(
+    seed: int, fraction: float
+) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 8))
     factors = rng.normal(size=(n, n + 4))
@@ -101,12 +108,18 @@ def test_without_limits_and_costs_weights_scale_with_the_fraction(seed: int, fra
     mu = rng.normal(0, 1e-4, n)
     wide = np.full(n, 1e3)
     w = kelly_weights(mu, covariance, fraction=fraction, lower=-wide, upper=wide)
-    np.testing.assert_allclose(w, unconstrained_kelly(mu, covariance, fraction), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(w, 2 * fraction * unconstrained_kelly(mu, covariance, 0.5), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        w, unconstrained_kelly(mu, covariance, fraction), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        w, 2 * fraction * unconstrained_kelly(mu, covariance, 0.5), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_one_symbol_by_hand() -> None:
-    """mu 2 bp, sigma 1 %: half-Kelly is 0.5 · 0.0002 / 0.0001 = 1.0, cut to the cap; a bearish one is its mirror."""
+    """mu 2 bp, sigma 1 %: half-Kelly is 0.5 · 0.0002 / 0.0001 = 1.0, cut to the cap; a bearish
+    one is its mirror.
+    """
     w = kelly_weights([2e-4], [[1e-4]], lower=[-5.0], upper=[5.0])
     assert w[0] == pytest.approx(1.0, abs=1e-6)
     assert kelly_weights([2e-4], [[1e-4]], lower=[-0.6], upper=[0.6])[0] == 0.6
@@ -125,22 +138,34 @@ def test_an_edge_below_its_cost_moves_nothing() -> None:
 
 
 def test_a_held_position_without_edge_decays_to_the_edge_of_its_band() -> None:
-    """With mu 0 it is sold until the risk gradient w·σ²/fraction equals the cost: w = 0.5 · 1e-5 / 1e-4 = 0.05."""
+    """With mu 0 it is sold until the risk gradient w·σ²/fraction equals the cost: w = 0.5 ·
+    1e-5 / 1e-4 = 0.05.
+    """
     w = kelly_weights([0.0], [[1e-4]], lower=[-0.6], upper=[0.6], held=[0.6], cost=[1e-5])
     assert w[0] == pytest.approx(0.05, abs=1e-6)
 
 
 def test_a_breach_is_reduced_and_a_ceiling_below_what_is_fixed_is_what_is_fixed() -> None:
     covariance = np.eye(2) * 1e-4
-    w = kelly_weights([0.0, 0.0], covariance, lower=[-0.6, -0.6], upper=[0.6, 0.6], held=[0.9, 0.0], cost=[1e-2, 1e-2])
+    w = kelly_weights(
+        [0.0, 0.0],
+        covariance,
+        lower=[-0.6, -0.6],
+        upper=[0.6, 0.6],
+        held=[0.9, 0.0],
+        cost=[1e-2, 1e-2],
+    )
     assert w.tolist() == [0.6, 0.0]
-    w = kelly_weights([0.0, 0.01], covariance, lower=[0.9, -0.6], upper=[0.9, 0.6], groups=[([1, 1], 0.5)])
+    w = kelly_weights(
+        [0.0, 0.01], covariance, lower=[0.9, -0.6], upper=[0.9, 0.6], groups=[([1, 1], 0.5)]
+    )
     assert w.tolist() == pytest.approx([0.9, 0.0], abs=1e-9)
 
 
 def test_correlation_is_used() -> None:
     """Two nearly equal assets share one position; independent ones take a full position each."""
-    mu, wide = np.array([1e-4, 1e-4]), {"lower": [-9.0] * 2, "upper": [9.0] * 2}
+    mu = np.array([1e-4, 1e-4])
+    wide = {"lower": [-9.0] * 2, "upper": [9.0] * 2}
     apart = kelly_weights(mu, np.array([[1.0, 0.0], [0.0, 1.0]]) * 1e-4, **wide)
     alike = kelly_weights(mu, np.array([[1.0, 0.99], [0.99, 1.0]]) * 1e-4, **wide)
     assert alike.sum() == pytest.approx(apart.sum() / 1.99, rel=1e-4)
@@ -151,14 +176,21 @@ def test_zero_and_equal_beliefs_have_one_repeatable_answer() -> None:
     flat = {"lower": np.full(n, -0.6), "upper": np.full(n, 0.6), "groups": [(np.ones(n), 2.0)]}
     assert (kelly_weights(np.zeros(n), np.eye(n) * 1e-4, **flat) == 0).all()
     coins = {"lower": np.zeros(2), "upper": np.full(2, 0.6), "groups": [(np.ones(2), 1.0)]}
-    assert (kelly_weights(np.zeros(2), np.array([[6.4, 3.0], [3.0, 6.0]]) * 1e-5, **coins) == 0).all()
+    assert (
+        kelly_weights(np.zeros(2), np.array([[6.4, 3.0], [3.0, 6.0]]) * 1e-5, **coins) == 0
+    ).all()
     tied = [kelly_weights(np.full(n, 1e-2), np.zeros((n, n)), **flat) for _ in range(3)]
     np.testing.assert_array_equal(tied[0], tied[1])
     np.testing.assert_array_equal(tied[0], tied[2])
     assert tied[0].sum() == pytest.approx(2.0, abs=1e-6)
 
 
-GOOD: dict[str, Any] = {"mu": [0.0, 0.0], "covariance": np.eye(2), "lower": [-1, -1], "upper": [1, 1]}
+GOOD: dict[str, Any] = {
+    "mu": [0.0, 0.0],
+    "covariance": np.eye(2),
+    "lower": [-1, -1],
+    "upper": [1, 1],
+}
 
 
 @pytest.mark.parametrize(
@@ -202,8 +234,12 @@ def test_what_rounding_does_to_symmetry_is_forgiven_and_more_is_not(scale: float
 
 
 def test_two_copies_of_a_symbol_share_its_unconstrained_weight() -> None:
-    """0.5 · 0.01 / 0.04 is 0.125 of one, and the smallest weights that come to it are half of it each."""
-    np.testing.assert_allclose(unconstrained_kelly(np.full(2, 0.01), np.full((2, 2), 0.04)), [0.0625, 0.0625])
+    """0.5 · 0.01 / 0.04 is 0.125 of one, and the smallest weights that come to it are half of
+    it each.
+    """
+    np.testing.assert_allclose(
+        unconstrained_kelly(np.full(2, 0.01), np.full((2, 2), 0.04)), [0.0625, 0.0625]
+    )
 
 
 def test_bounds_that_leave_no_room_are_a_named_failure() -> None:
@@ -216,12 +252,18 @@ def test_no_symbols_have_no_weights() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 60))
-def test_without_an_edge_there_is_cash_and_with_falling_ones_shorts_where_they_are_allowed(seed: int, n: int) -> None:
+def test_without_an_edge_there_is_cash_and_with_falling_ones_shorts_where_they_are_allowed(
+    seed: int, n: int
+) -> None:
     rng = np.random.default_rng(seed)
     factors = rng.normal(0, 0.01, (n, int(rng.integers(1, n + 2))))
     covariance = factors @ factors.T
     mu = -np.abs(rng.normal(0, 1e-3, n)) - 1e-6
-    bounds: dict[str, Any] = {"lower": np.zeros(n), "upper": np.full(n, 0.6), "groups": [(np.ones(n), 2.0)]}
+    bounds: dict[str, Any] = {
+        "lower": np.zeros(n),
+        "upper": np.full(n, 0.6),
+        "groups": [(np.ones(n), 2.0)],
+    }
     if (covariance >= 0).all():
         assert (kelly_weights(mu, covariance, **bounds) == 0).all()
     assert (kelly_weights(mu, np.diag(np.diag(covariance)), **bounds) == 0).all()
@@ -233,10 +275,16 @@ def test_without_an_edge_there_is_cash_and_with_falling_ones_shorts_where_they_a
 
 
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(0, 9))
-def test_any_covariance_of_returns_is_one_and_what_is_none_is_refused(seed: int, n: int, scale: int) -> None:
-    """Few returns of many symbols, copies of a symbol, a symbol that does not move: singular, and still a covariance."""
+def test_any_covariance_of_returns_is_one_and_what_is_none_is_refused(
+    seed: int, n: int, scale: int
+) -> None:
+    """Few returns of many symbols, copies of a symbol, a symbol that does not move: singular,
+    and still a covariance.
+    """
     rng = np.random.default_rng(seed)
-    returns = rng.normal(0, 10.0**-scale, (int(rng.integers(1, n + 2)), n)) * 10.0 ** rng.uniform(-2, 2, n)
+    returns = rng.normal(0, 10.0**-scale, (int(rng.integers(1, n + 2)), n)) * 10.0 ** rng.uniform(
+        -2, 2, n
+    )
     returns[:, 0] = 0.0
     returns[:, -1] = returns[:, n // 2] * 3
     covariance = returns.T @ returns / len(returns)
@@ -257,14 +305,19 @@ def test_the_order_of_symbols_does_not_matter() -> None:
         mixed = {k: p[k][order] for k in ("mu", "lower", "upper", "held", "cost")}
         mixed["covariance"] = p["covariance"][np.ix_(order, order)]
         mixed["groups"] = [(np.asarray(c)[order], limit) for c, limit in p["groups"]]
-        there, here = kelly_weights(**mixed, fraction=p["fraction"]), kelly_weights(**p)
-        assert objective(there[np.argsort(order)], p) == pytest.approx(objective(here, p), abs=1e-12)
+        there = kelly_weights(**mixed, fraction=p["fraction"])
+        here = kelly_weights(**p)
+        assert objective(there[np.argsort(order)], p) == pytest.approx(
+            objective(here, p), abs=1e-12
+        )
 
 
 @example(3312)
 @given(st.integers(0, 100_000))
 def test_ties_are_no_way_round_a_ceiling(seed: int) -> None:
-    """Rounded beliefs and holdings: equal gradients, weights that begin at a knot, ceilings met exactly."""
+    """Rounded beliefs and holdings: equal gradients, weights that begin at a knot, ceilings met
+    exactly.
+    """
     p = problem(seed, costly=bool(seed % 3))
     fixed = p["lower"] == p["upper"]
     p["mu"], p["held"] = np.round(p["mu"], 3), np.where(fixed, p["held"], np.round(p["held"], 1))

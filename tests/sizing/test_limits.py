@@ -13,14 +13,23 @@ from foundation.errors import InputError
 from sizing.limits import CEILINGS, Limits
 
 WEIGHTS = st.one_of(st.just(0.0), st.floats(-2, 2))
-SYMBOL = st.tuples(st.booleans(), st.booleans(), st.booleans(), WEIGHTS)  # coin, long only, deciding, held
+SYMBOL = st.tuples(
+    st.booleans(), st.booleans(), st.booleans(), WEIGHTS
+)  # coin, long only, deciding, held
 BOOKS = st.lists(SYMBOL, min_size=1, max_size=6)
 
 
-def columns(book: list[tuple[bool, bool, bool, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def columns(
+    book: list[tuple[bool, bool, bool, float]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     coin, long_only, deciding, held = zip(*book, strict=True)
     coins = np.array(coin)
-    return coins, coins | np.array(long_only), np.array(deciding), np.where(coins, np.abs(held), held)
+    return (
+        coins,
+        coins | np.array(long_only),
+        np.array(deciding),
+        np.where(coins, np.abs(held), held),
+    )
 
 
 @given(BOOKS, st.floats(0.05, 3), st.sampled_from([1_999.99, 2_000.0, 50_000.0]))
@@ -28,7 +37,9 @@ def test_what_decides_may_go_to_the_cap_and_short_only_where_it_and_the_account_
     book: list[tuple[bool, bool, bool, float]], cap: float, equity: float
 ) -> None:
     _, long_only, deciding, held = columns(book)
-    lower, upper = Limits(symbol_cap=cap).bounds(long_only=long_only, deciding=deciding, held=held, equity=equity)
+    lower, upper = Limits(symbol_cap=cap).bounds(
+        long_only=long_only, deciding=deciding, held=held, equity=equity
+    )
     for s in range(len(book)):
         if not deciding[s]:
             assert lower[s] == upper[s] == held[s]
@@ -40,9 +51,15 @@ def test_what_decides_may_go_to_the_cap_and_short_only_where_it_and_the_account_
 
 @given(BOOKS, st.floats(0.5, 4), st.floats(0, 1), st.floats(-1, 2), st.integers(0, 1000))
 def test_a_ceiling_is_what_its_name_says(
-    book: list[tuple[bool, bool, bool, float]], stocks: float, leverage: float, unborrowed: float, seed: int
+    book: list[tuple[bool, bool, bool, float]],
+    stocks: float,
+    leverage: float,
+    unborrowed: float,
+    seed: int,
 ) -> None:
-    """Of any weights: stock gross, coins, coins beyond what is held against cash, and both shares together."""
+    """Of any weights: stock gross, coins, coins beyond what is held against cash, and both
+    shares together.
+    """
     coins, _, _, held = columns(book)
     limits = Limits(crypto_leverage=leverage)
     found = limits.ceilings(crypto=coins, held=held, stock_ceiling=stocks, unborrowed=unborrowed)
@@ -50,23 +67,44 @@ def test_a_ceiling_is_what_its_name_says(
     size = np.abs(np.random.default_rng(seed).normal(size=len(book)))
     used = {ceiling.name: float(ceiling.coefficients @ size) for ceiling in found}
     room = {ceiling.name: ceiling.limit for ceiling in found}
-    stock, coin = float(size[~coins].sum()), float(size[coins].sum())
+    stock = float(size[~coins].sum())
+    coin = float(size[coins].sum())
     assert used == pytest.approx(
-        {"stock_gross": stock, "crypto_gross": coin, "unborrowed_cash": coin, "joint": stock / stocks + coin}
+        {
+            "stock_gross": stock,
+            "crypto_gross": coin,
+            "unborrowed_cash": coin,
+            "joint": stock / stocks + coin,
+        }
     )
     cash = float(held[coins].sum()) + max(unborrowed, 0.0)
-    assert room == pytest.approx({"stock_gross": stocks, "crypto_gross": leverage, "unborrowed_cash": cash, "joint": 1.0})
+    assert room == pytest.approx(
+        {"stock_gross": stocks, "crypto_gross": leverage, "unborrowed_cash": cash, "joint": 1.0}
+    )
 
 
-@given(st.floats(0.1, 6), st.floats(0.1, 6), st.floats(0, 0.9), st.floats(0, 5_000), st.floats(1, 10_000))
+@given(
+    st.floats(0.1, 6),
+    st.floats(0.1, 6),
+    st.floats(0, 0.9),
+    st.floats(0, 5_000),
+    st.floats(1, 10_000),
+)
 def test_the_stock_ceiling_is_the_days_or_the_nights_and_one_without_margin(
     day: float, night: float, buffer: float, margin: float, equity: float
 ) -> None:
-    limits = Limits(intraday_leverage=day, overnight_leverage=night, overnight_buffer=buffer, margin_equity=margin)
+    limits = Limits(
+        intraday_leverage=day,
+        overnight_leverage=night,
+        overnight_buffer=buffer,
+        margin_equity=margin,
+    )
     for overnight, lent in ((False, day), (True, min(night * (1 - buffer), day))):
         expected = lent if equity >= margin else min(lent, 1.0)
         assert limits.stock_ceiling(overnight=overnight, equity=equity) == expected
-    assert limits.stock_ceiling(overnight=False, equity=margin) == day, "at the minimum the account has margin"
+    assert limits.stock_ceiling(overnight=False, equity=margin) == day, (
+        "at the minimum the account has margin"
+    )
 
 
 def test_an_account_that_is_lent_less_keeps_everything_else() -> None:

@@ -1,4 +1,6 @@
-"""The plan over blocks of time, against an interior-point solver that has every block's weights as variables of their own."""
+"""The plan over blocks of time, against an interior-point solver that has every block's weights
+as variables of their own.
+"""
 
 from __future__ import annotations
 
@@ -20,30 +22,44 @@ SCALES = (0.2, 1.0, 20.0)  # of the blocks' variances
 
 
 def plan(seed: int, blocks: int = 3) -> SizingProblem:
-    """Stocks and coins, some of them fixed, a premium in the long block and a signal in the short ones."""
+    """Stocks and coins, some of them fixed, a premium in the long block and a signal in the
+    short ones.
+    """
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 9))
     spread = rng.normal(0, 0.01, (n, 3))
     base = spread @ spread.T / 3 + np.diag(rng.uniform(1e-6, 1e-4, n))
     covariance = np.array([base * scale * rng.uniform(0.5, 2) for scale in SCALES[:blocks]])
     signal = rng.normal(0, 1e-3, n) * rng.choice([0.0, 1.0])
-    mu = np.array([signal, signal * rng.uniform(-0.5, 1.5), np.full(n, rng.choice([0.0, 4e-3]))])[:blocks]
-    cap, ceiling = float(rng.choice([0.1, 0.3, 0.6])), float(rng.choice([0.5, 1.0, 2.0, 4.0]))
-    crypto, fixed = rng.random(n) < 0.3, rng.random(n) < 0.2
+    mu = np.array([signal, signal * rng.uniform(-0.5, 1.5), np.full(n, rng.choice([0.0, 4e-3]))])[
+        :blocks
+    ]
+    cap = float(rng.choice([0.1, 0.3, 0.6]))
+    ceiling = float(rng.choice([0.5, 1.0, 2.0, 4.0]))
+    crypto = rng.random(n) < 0.3
+    fixed = rng.random(n) < 0.2
     held = np.where(rng.random(n) < 0.5, 0.0, rng.uniform(-0.4, 0.4, n))
     held = np.where(crypto, np.abs(held), held)
-    lower, upper = np.where(crypto, 0.0, -cap), np.full(n, cap)
-    lower, upper = np.where(fixed, held, lower), np.where(fixed, held, upper)
+    lower = np.where(crypto, 0.0, -cap)
+    upper = np.full(n, cap)
+    lower = np.where(fixed, held, lower)
+    upper = np.where(fixed, held, upper)
     groups = np.array([~crypto * 1.0, crypto * 1.0, ~crypto / ceiling + crypto])
     cost = np.where(rng.random(n) < 0.9, rng.choice([0.0, 2e-4, 2e-3]), 0.0)
     tolls = rng.choice([0.0, 1e-4, 1e-3, 4e-3], blocks)
-    later = Later(mu[1:], covariance[1:], tolls[1:], cost * rng.choice([0.0, 0.3, 1.0], (blocks - 1, n)))
+    later = Later(
+        mu[1:], covariance[1:], tolls[1:], cost * rng.choice([0.0, 0.3, 1.0], (blocks - 1, n))
+    )
     limits = np.array([ceiling, 1.0, 1.0])
-    return SizingProblem(mu[0], covariance[0], held, cost, lower, upper, groups, limits, 0.5, float(tolls[0]), later)
+    return SizingProblem(
+        mu[0], covariance[0], held, cost, lower, upper, groups, limits, 0.5, float(tolls[0]), later
+    )
 
 
 def tolls_of(p: SizingProblem) -> Array:
-    """Of each block; none where bounds, or a ceiling for every symbol, keep the first block's sizes at 1 together."""
+    """Of each block; none where bounds, or a ceiling for every symbol, keep the first block's
+    sizes at 1 together.
+    """
     sizes = np.maximum(np.abs(p.lower), np.abs(p.upper))
     fixed = np.abs(p.lower) * (p.lower == p.upper)
     most = [sizes.sum()]
@@ -54,13 +70,20 @@ def tolls_of(p: SizingProblem) -> Array:
 
 
 def worth(p: SizingProblem, weights: Array) -> float:
-    """The plan's objective, read off its definition; what is fixed counts by its size wherever something is borrowed."""
-    mu, covariance = np.vstack([p.mu[None], p.blocks.mu]), np.concatenate([p.covariance[None], p.blocks.covariance])
-    fixed, tolls = p.upper == p.lower, tolls_of(p)
-    total, before = 0.0, p.held
+    """The plan's objective, read off its definition; what is fixed counts by its size wherever
+    something is borrowed.
+    """
+    mu = np.vstack([p.mu[None], p.blocks.mu])
+    covariance = np.concatenate([p.covariance[None], p.blocks.covariance])
+    fixed = p.upper == p.lower
+    tolls = tolls_of(p)
+    total = 0.0
+    before = p.held
     for k, w in enumerate(weights):
         used = np.abs(w).sum() if k == 0 else w[~fixed].sum() + np.abs(w[fixed]).sum()
-        total += mu[k] @ w - w @ covariance[k] @ w / (2 * p.fraction) - tolls[k] * max(used - 1.0, 0.0)
+        total += (
+            mu[k] @ w - w @ covariance[k] @ w / (2 * p.fraction) - tolls[k] * max(used - 1.0, 0.0)
+        )
         cost = p.cost if k == 0 else p.blocks.cost[k - 1]
         total -= float(cost @ np.abs(np.where(fixed, 0.0, w - before)))
         before = w
@@ -68,17 +91,28 @@ def worth(p: SizingProblem, weights: Array) -> float:
 
 
 def interior(p: SizingProblem) -> Array:
-    """The same plan by PIQP: x = [w₁ … w_K, |w₁|, what moves in each block, what is borrowed in each]."""
-    n, blocks = len(p.mu), 1 + len(p.blocks.toll)
-    mu, covariance = np.vstack([p.mu[None], p.blocks.mu]), np.concatenate([p.covariance[None], p.blocks.covariance])
-    fixed, tolls = p.upper == p.lower, tolls_of(p)
-    eye, held = np.eye(n), np.abs(p.lower) * fixed
-    sizes, moved, borrowed = n * blocks, n * (blocks + 1), n * (2 * blocks + 1)
+    """The same plan by PIQP: x = [w₁ … w_K, |w₁|, what moves in each block, what is borrowed in
+    each].
+    """
+    n = len(p.mu)
+    blocks = 1 + len(p.blocks.toll)
+    mu = np.vstack([p.mu[None], p.blocks.mu])
+    covariance = np.concatenate([p.covariance[None], p.blocks.covariance])
+    fixed = p.upper == p.lower
+    tolls = tolls_of(p)
+    eye = np.eye(n)
+    held = np.abs(p.lower) * fixed
+    sizes = n * blocks
+    moved = n * (blocks + 1)
+    borrowed = n * (2 * blocks + 1)
     size = borrowed + blocks
-    hessian, slope = np.zeros((size, size)), np.zeros(size)
-    low, high = np.full(size, -200.0), np.full(size, 200.0)
+    hessian = np.zeros((size, size))
+    slope = np.zeros(size)
+    low = np.full(size, -200.0)
+    high = np.full(size, 200.0)
     low[borrowed:] = 0.0
-    rows, most = [], []
+    rows = []
+    most = []
 
     def below(limit: Array, *parts: tuple[int, Array]) -> None:
         line = np.zeros((len(limit), size))
@@ -89,16 +123,32 @@ def interior(p: SizingProblem) -> Array:
 
     for k in range(blocks):
         at = slice(k * n, (k + 1) * n)
-        hessian[at, at], slope[at] = covariance[k] / p.fraction, -mu[k]
-        low[at], high[at] = np.where(fixed, p.lower - 1e-11, low[at]), np.where(fixed, p.lower + 1e-11, high[at])
-        slope[moved + k * n : moved + (k + 1) * n] = np.where(fixed, 0.0, p.cost if k == 0 else p.blocks.cost[k - 1])
+        hessian[at, at] = covariance[k] / p.fraction
+        slope[at] = -mu[k]
+        low[at] = np.where(fixed, p.lower - 1e-11, low[at])
+        high[at] = np.where(fixed, p.lower + 1e-11, high[at])
+        slope[moved + k * n : moved + (k + 1) * n] = np.where(
+            fixed, 0.0, p.cost if k == 0 else p.blocks.cost[k - 1]
+        )
         for sign in (eye, -eye):
             before = () if k == 0 else ((at.start - n, -sign),)
-            below(sign @ p.held if k == 0 else np.zeros(n), (at.start, sign), (moved + k * n, -eye), *before)
-        counted = (sizes, np.ones((1, n))) if k == 0 else (at.start, np.where(fixed, 0.0, 1.0)[None])
-        below(np.array([1.0 - (0.0 if k == 0 else held.sum())]), counted, (borrowed + k, -np.ones((1, 1))))
+            below(
+                sign @ p.held if k == 0 else np.zeros(n),
+                (at.start, sign),
+                (moved + k * n, -eye),
+                *before,
+            )
+        counted = (
+            (sizes, np.ones((1, n))) if k == 0 else (at.start, np.where(fixed, 0.0, 1.0)[None])
+        )
+        below(
+            np.array([1.0 - (0.0 if k == 0 else held.sum())]),
+            counted,
+            (borrowed + k, -np.ones((1, 1))),
+        )
     slope[borrowed:] = tolls
-    low[:n], high[:n] = np.maximum(low[:n], p.lower - 1e-11), np.minimum(high[:n], p.upper + 1e-11)
+    low[:n] = np.maximum(low[:n], p.lower - 1e-11)
+    high[:n] = np.minimum(high[:n], p.upper + 1e-11)
     for sign in (eye, -eye):
         below(np.zeros(n), (0, sign), (sizes, -eye))
     below(np.maximum(p.limits, p.coefficients @ held) + 1e-11, (sizes, p.coefficients))
@@ -107,7 +157,17 @@ def interior(p: SizingProblem) -> Array:
     solver.settings.eps_duality_gap_abs = solver.settings.eps_duality_gap_rel = 1e-11
     solver.settings.max_iter = 500
     left = np.asfortranarray(np.vstack(rows))
-    solver.setup(np.asfortranarray(hessian * 1e3), slope * 1e3, None, None, left, None, np.concatenate(most), low, high)
+    solver.setup(
+        np.asfortranarray(hessian * 1e3),
+        slope * 1e3,
+        None,
+        None,
+        left,
+        None,
+        np.concatenate(most),
+        low,
+        high,
+    )
     solver.solve()
     return np.asarray(solver.result.x[: n * blocks]).reshape(blocks, n)
 
@@ -119,15 +179,24 @@ def test_no_other_plan_is_worth_more(seed: int, blocks: int) -> None:
     assert status == SOLVED
     assert (weights[0] >= p.lower).all()
     assert (weights[0] <= p.upper).all()
-    found, expected = worth(p, weights), worth(p, interior(p))
+    found = worth(p, weights)
+    expected = worth(p, interior(p))
     assert found >= expected - 1e-7 * max(abs(expected), 1e-3)
 
 
 @given(st.integers(0, 1_000_000))
 def test_into_how_many_blocks_time_is_cut_changes_nothing(seed: int) -> None:
-    """Of one return and risk a day, what a position earns and risks until the horizon counts; limits hold the first block."""
+    """Of one return and risk a day, what a position earns and risks until the horizon counts;
+    limits hold the first block.
+    """
     p = plan(seed, 1)
-    wide = replace(p, lower=np.full(len(p.mu), -50.0), upper=np.full(len(p.mu), 50.0), limits=np.full(3, 1e3), toll=0.0)
+    wide = replace(
+        p,
+        lower=np.full(len(p.mu), -50.0),
+        upper=np.full(len(p.mu), 50.0),
+        limits=np.full(3, 1e3),
+        toll=0.0,
+    )
     wide = replace(wide, cost=np.full(len(p.mu), 2e-4))
     whole = wide.solve()
     later = Later(0.7 * p.mu[None], 0.7 * p.covariance[None], np.zeros(1), wide.cost[None])
@@ -156,7 +225,9 @@ def one(mu: float, variance: float, held: float = 0.0, **more: Any) -> SizingPro
 
 
 def test_a_premium_too_small_for_an_hour_is_bought_for_a_month() -> None:
-    """By hand: 0.1 bp an hour does not pay for 2 bp; 140 times it does, at f·(140·0.1 - 2)/(140·v)."""
+    """By hand: 0.1 bp an hour does not pay for 2 bp; 140 times it does, at f·(140·0.1 -
+    2)/(140·v).
+    """
     assert one(1e-5, 1e-5).solve()[1][0, 0] == 0.0
     later = Later(np.array([[139e-5]]), np.array([[[139e-5]]]), np.zeros(1), np.full((1, 1), 2e-4))
     status, weights, _ = one(1e-5, 1e-5, later=later).solve()
@@ -165,7 +236,9 @@ def test_a_premium_too_small_for_an_hour_is_bought_for_a_month() -> None:
 
 
 def test_borrowing_stops_where_it_costs_more_than_it_earns() -> None:
-    """By hand: f·mu/v is 2.5, of which the part beyond 1 costs the toll: nothing is borrowed, half of it, or all."""
+    """By hand: f·mu/v is 2.5, of which the part beyond 1 costs the toll: nothing is borrowed,
+    half of it, or all.
+    """
     free = {"cost": np.zeros(1)}
     for toll, expected, price in ((0.0, 2.5, 0.0), (1e-3, 2.0, 1e-3), (4e-3, 1.0, 3e-3)):
         _, weights, prices = one(5e-3, 1e-3, toll=toll, **free).solve()
@@ -174,7 +247,9 @@ def test_borrowing_stops_where_it_costs_more_than_it_earns() -> None:
 
 
 def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
-    """Long 1.5 and short 1: what the short brings in is no credit, and sizes beyond 1 are charged."""
+    """Long 1.5 and short 1: what the short brings in is no credit, and sizes beyond 1 are
+    charged.
+    """
     two = np.array([5e-3, -5e-3])
     p = SizingProblem(
         two,
@@ -201,12 +276,26 @@ def test_the_day_is_borrowed_for_and_given_back_before_the_night_that_charges() 
 
 
 def test_who_cannot_borrow_is_charged_nothing_for_what_later_blocks_would() -> None:
-    """Three symbols with a cap of 0.1, or a ceiling of 1 on all of them: the rate changes no weight and has no price."""
-    n, later = 3, Later(np.full((1, 3), 0.05), 1e-3 * np.eye(3)[None], np.array([1e-2]), np.full((1, 3), 2e-4))
+    """Three symbols with a cap of 0.1, or a ceiling of 1 on all of them: the rate changes no
+    weight and has no price.
+    """
+    n = 3
+    later = Later(
+        np.full((1, 3), 0.05), 1e-3 * np.eye(3)[None], np.array([1e-2]), np.full((1, 3), 2e-4)
+    )
     base = SizingProblem(
-        np.full(n, 1e-3), 1e-4 * np.eye(n), np.zeros(n), np.full(n, 2e-4), -0.1 * np.ones(n), 0.1 * np.ones(n),
-        np.ones((1, n)), np.array([4.0]), 0.5, 1e-3, later,
-    )  # fmt: skip
+        np.full(n, 1e-3),
+        1e-4 * np.eye(n),
+        np.zeros(n),
+        np.full(n, 2e-4),
+        -0.1 * np.ones(n),
+        0.1 * np.ones(n),
+        np.ones((1, n)),
+        np.array([4.0]),
+        0.5,
+        1e-3,
+        later,
+    )
     for p in (base, replace(base, lower=-np.ones(n), upper=np.ones(n), limits=np.ones(1))):
         free = replace(p, toll=0.0, later=later._replace(toll=np.zeros(1)))
         (_, charged, prices), (_, unpaid, _) = p.solve(), free.solve()
@@ -215,8 +304,12 @@ def test_who_cannot_borrow_is_charged_nothing_for_what_later_blocks_would() -> N
 
 
 @given(st.floats(1e-5, 0.01), st.floats(0, 0.1), st.floats(1, 10))
-def test_what_leaving_costs_a_plan_falls_with_what_forecasts_are_worth(cost: float, worth: float, more: float) -> None:
-    """All of it without a forecast, or where nothing is known of its worth; next to nothing where forecasts dwarf costs."""
+def test_what_leaving_costs_a_plan_falls_with_what_forecasts_are_worth(
+    cost: float, worth: float, more: float
+) -> None:
+    """All of it without a forecast, or where nothing is known of its worth; next to nothing
+    where forecasts dwarf costs.
+    """
     told = np.array([0.0, np.nan, worth, worth * more, 1e4 * cost])
     first, last = later_costs(np.full(5, cost), told, 2)
     assert (first == cost).all()
@@ -241,11 +334,16 @@ def test_what_stands_beside_a_plan_has_no_return_risk_or_cost_in_any_block() -> 
 
 
 def test_what_can_be_sold_short_beyond_one_can_borrow() -> None:
-    """Bounds of -2 and 0.5: sizes pass 1, so the second block, wherever it wants, pays for what it borrows."""
+    """Bounds of -2 and 0.5: sizes pass 1, so the second block, wherever it wants, pays for what
+    it borrows.
+    """
     nothing = np.zeros((0, 1)), np.zeros(0)
     later = Later(np.array([[1.0]]), np.array([[[0.1]]]), np.array([0.01]), np.zeros((1, 1)))
-    zero, one = np.zeros(1), np.ones(1)
-    p = SizingProblem(zero, 0.1 * np.eye(1), zero, zero, -2.0 * one, 0.5 * one, *nothing, 0.5, 0.01, later)
+    zero = np.zeros(1)
+    one = np.ones(1)
+    p = SizingProblem(
+        zero, 0.1 * np.eye(1), zero, zero, -2.0 * one, 0.5 * one, *nothing, 0.5, 0.01, later
+    )
     status, weights, prices = p.solve()
     assert status == SOLVED
     assert weights[1] == pytest.approx([4.95])

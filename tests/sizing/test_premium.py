@@ -1,4 +1,6 @@
-"""The premium prior: what a stated Sharpe ratio of a class means for each symbol, and for a book of half-Kelly."""
+"""The premium prior: what a stated Sharpe ratio of a class means for each symbol, and for a
+book of half-Kelly.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,17 @@ from trainingdata.correlation import WITHIN_CRYPTO, WITHIN_STOCKS
 PRIOR = (WITHIN_STOCKS, WITHIN_CRYPTO)
 
 
-def premiums(variance: np.ndarray, correlation: np.ndarray, crypto: np.ndarray | None = None) -> np.ndarray:
+def premiums(
+    variance: np.ndarray, correlation: np.ndarray, crypto: np.ndarray | None = None
+) -> np.ndarray:
     mask = np.zeros(len(variance), dtype=bool) if crypto is None else crypto
-    return unit_premiums(variance[None], np.zeros(1, dtype=np.int64), correlation[None].astype(np.float32), mask, PRIOR)[0]
+    return unit_premiums(
+        variance[None],
+        np.zeros(1, dtype=np.int64),
+        correlation[None].astype(np.float32),
+        mask,
+        PRIOR,
+    )[0]
 
 
 def equicorrelated(n: int, rho: float) -> np.ndarray:
@@ -25,8 +35,12 @@ def equicorrelated(n: int, rho: float) -> np.ndarray:
 
 
 @given(st.integers(1, 40), st.sampled_from([0.125, 0.25, 0.5, 0.75]), st.integers(0, 1000))
-def test_half_kelly_at_a_sharpe_ratio_of_0_3_is_a_book_of_15_per_cent_volatility(n: int, rho: float, seed: int) -> None:
-    """fraction x ratio, of the class as far as these symbols are it: w = 1/n has it, whatever their volatilities."""
+def test_half_kelly_at_a_sharpe_ratio_of_0_3_is_a_book_of_15_per_cent_volatility(
+    n: int, rho: float, seed: int
+) -> None:
+    """fraction x ratio, of the class as far as these symbols are it: w = 1/n has it, whatever
+    their volatilities.
+    """
     sigma = np.random.default_rng(seed).uniform(0.1, 0.6, n)
     covariance = equicorrelated(n, rho) * np.outer(sigma, sigma)
     expected = 0.3 * premiums(sigma**2, equicorrelated(n, rho))
@@ -36,7 +50,9 @@ def test_half_kelly_at_a_sharpe_ratio_of_0_3_is_a_book_of_15_per_cent_volatility
     np.testing.assert_allclose(np.sqrt(weights @ covariance @ weights), 0.15 * share, rtol=1e-5)
     np.testing.assert_allclose(weights, weights.mean(), rtol=1e-4)
     equal = np.full(n, 1 / n)
-    np.testing.assert_allclose(expected @ equal / np.sqrt(equal @ covariance @ equal), 0.3 * share, rtol=1e-5)
+    np.testing.assert_allclose(
+        expected @ equal / np.sqrt(equal @ covariance @ equal), 0.3 * share, rtol=1e-5
+    )
 
 
 def leaned(n: int, rho: float, prior: float = 0.4) -> float:
@@ -46,28 +62,43 @@ def leaned(n: int, rho: float, prior: float = 0.4) -> float:
 
 
 def test_few_symbols_whose_estimate_says_nothing_keep_most_of_their_premium() -> None:
-    """One bar can make an estimate of two or three symbols the identity: no cliff beside one symbol, which has the prior."""
-    alone, *few = (premiums(np.full(n, 0.04), np.eye(n)).mean() * np.sqrt(n) / 0.2 for n in (1, 2, 3, 4))
+    """One bar can make an estimate of two or three symbols the identity: no cliff beside one
+    symbol, which has the prior.
+    """
+    alone, *few = (
+        premiums(np.full(n, 0.04), np.eye(n)).mean() * np.sqrt(n) / 0.2 for n in (1, 2, 3, 4)
+    )
     assert alone == pytest.approx(np.sqrt(0.4), rel=1e-6)
     for n, found in zip((2, 3, 4), few, strict=True):
-        assert found == pytest.approx(np.sqrt(leaned(n, 0.0) / (leaned(n, 0.0) + (1 - leaned(n, 0.0)) / n)), rel=1e-6)
+        assert found == pytest.approx(
+            np.sqrt(leaned(n, 0.0) / (leaned(n, 0.0) + (1 - leaned(n, 0.0)) / n)), rel=1e-6
+        )
         assert found > 0.6
 
 
 def test_many_symbols_are_the_class_and_one_is_less() -> None:
     many = premiums(np.full(2000, 0.04), equicorrelated(2000, 0.5))
-    assert many[0] / 0.2 == pytest.approx(np.sqrt(0.5), rel=1e-3), "of one symbol, its correlation with the class"
+    assert many[0] / 0.2 == pytest.approx(np.sqrt(0.5), rel=1e-3), (
+        "of one symbol, its correlation with the class"
+    )
     assert premiums(np.array([0.04]), np.eye(1))[0] / 0.2 == pytest.approx(np.sqrt(0.4), rel=1e-6)
-    assert premiums(np.array([0.25]), np.eye(1), np.ones(1, dtype=bool))[0] / 0.5 == pytest.approx(np.sqrt(0.6), rel=1e-6)
+    assert premiums(np.array([0.25]), np.eye(1), np.ones(1, dtype=bool))[0] / 0.5 == pytest.approx(
+        np.sqrt(0.6), rel=1e-6
+    )
 
 
 def test_a_class_is_on_its_own_and_what_is_not_known_has_none() -> None:
-    """Two stocks, two coins and a stock without a forecast: the coins change nothing about the stocks."""
+    """Two stocks, two coins and a stock without a forecast: the coins change nothing about the
+    stocks.
+    """
     correlation = equicorrelated(5, 0.5)
-    variance, crypto = np.array([0.04, 0.09, np.nan, 0.5, 0.8]), np.array([False, False, False, True, True])
+    variance = np.array([0.04, 0.09, np.nan, 0.5, 0.8])
+    crypto = np.array([False, False, False, True, True])
     found = premiums(variance, correlation, crypto)
     np.testing.assert_allclose(found[:2], premiums(variance[:2], correlation[:2, :2]), rtol=1e-6)
-    np.testing.assert_allclose(found[3:], premiums(variance[3:], correlation[3:, 3:], crypto[3:]), rtol=1e-6)
+    np.testing.assert_allclose(
+        found[3:], premiums(variance[3:], correlation[3:, 3:], crypto[3:]), rtol=1e-6
+    )
     assert found[2] == 0.0
 
 
@@ -77,7 +108,10 @@ def test_a_class_whose_symbols_have_nothing_in_common_has_no_premium() -> None:
     assert premiums(np.full(many, 0.04), np.eye(many)).sum() / 0.2 < 0.02 * many
 
 
-@pytest.mark.parametrize(("name", "least", "most"), [("stock_sharpe", 0, 2), ("crypto_sharpe", 0, 2), ("horizon_days", 1, 365)])
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("stock_sharpe", 0, 2), ("crypto_sharpe", 0, 2), ("horizon_days", 1, 365)],
+)
 def test_a_prior_out_of_range_is_named(name: str, least: int, most: int) -> None:
     for value in (least, most):
         PriorSettings(**{name: value})

@@ -13,14 +13,17 @@ from sizing.solver.segments import Program
 
 
 def problem(rng: np.random.Generator, n: int) -> Program:
-    """Near-singular risk, ties with knots and ceilings that coincide: what a book at its limits looks like."""
+    """Near-singular risk, ties with knots and ceilings that coincide: what a book at its limits
+    looks like.
+    """
     factors = rng.normal(0, 0.01, (n, int(rng.integers(1, n + 3))))
     risk = factors @ factors.T / factors.shape[1] * rng.choice([0.1, 1.0]) * 2
     if rng.random() < 0.7:
         risk += np.diag(rng.uniform(0, 1e-4, n))
     cap = float(rng.choice([0.1, 0.3, 0.6]))
     crypto = rng.random(n) < 0.3
-    lower, upper = np.where(crypto, 0.0, -cap), np.full(n, cap)
+    lower = np.where(crypto, 0.0, -cap)
+    upper = np.full(n, cap)
     held = np.where(rng.random(n) < 0.5, 0.0, rng.uniform(-0.5, 0.5, n))
     held = np.where(crypto, np.abs(held), held)
     if rng.random() < 0.5:
@@ -43,7 +46,8 @@ def value(p: Program, w: Array) -> float:
 def interior(p: Program) -> Array:
     """The same program in long, short, bought and sold parts, by PIQP."""
     n = len(p.pull)
-    eye, none = np.eye(n), np.zeros((n, n))
+    eye = np.eye(n)
+    none = np.zeros((n, n))
     hessian = np.zeros((4 * n, 4 * n))
     split = np.hstack([eye, -eye])
     hessian[: 2 * n, : 2 * n] = split.T @ p.risk @ split
@@ -137,10 +141,23 @@ def test_nothing_to_gain_moves_nothing() -> None:
 
 
 def test_what_must_be_held_may_take_most_of_the_room_there_is() -> None:
-    """At least 0.6 and 0.3 of a room of 1, held nothing: by hand the first stays, the second rises until the room is full."""
-    one, two = np.ones(1), np.ones((1, 2))
+    """At least 0.6 and 0.3 of a room of 1, held nothing: by hand the first stays, the second
+    rises until the room is full.
+    """
+    one = np.ones(1)
+    two = np.ones((1, 2))
     bounds = np.array([0.6, 0.3]), np.array([2.0, 2.0])
-    p = Program(np.array([0.1, 3.0]), np.eye(2), *bounds, np.zeros(2), np.zeros(2), two, one, np.full(1, np.inf), one == 0)
+    p = Program(
+        np.array([0.1, 3.0]),
+        np.eye(2),
+        *bounds,
+        np.zeros(2),
+        np.zeros(2),
+        two,
+        one,
+        np.full(1, np.inf),
+        one == 0,
+    )
     status, weights, prices = solve(p)
     assert status == SOLVED
     assert weights == pytest.approx([0.6, 0.4])

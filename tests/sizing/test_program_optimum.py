@@ -13,11 +13,16 @@ from sizing.solver.segments import Program
 
 
 def problem(seed: int) -> Program:
-    """Copies of symbols, symbols that must be held, costs that are nothing, ceilings that meet and are passed."""
+    """Copies of symbols, symbols that must be held, costs that are nothing, ceilings that meet
+    and are passed.
+    """
     rng = np.random.default_rng(seed)
-    n, m = int(rng.integers(1, 9)), int(rng.integers(0, 4))
+    n = int(rng.integers(1, 9))
+    m = int(rng.integers(0, 4))
     factors = rng.normal(0, 0.01, (n, int(rng.integers(1, n + 3))))
-    risk = factors @ factors.T + np.diag(np.where(rng.random(n) < 0.7, rng.uniform(0, 1e-4, n), 0.0))
+    risk = factors @ factors.T + np.diag(
+        np.where(rng.random(n) < 0.7, rng.uniform(0, 1e-4, n), 0.0)
+    )
     if n > 1 and rng.random() < 0.3:
         risk[0], risk[:, 0] = risk[1], risk[:, 1]
         risk[0, 0] = risk[1, 1]
@@ -35,13 +40,18 @@ def problem(seed: int) -> Program:
 
 def borrowing_book(seed: int) -> Program:
     """A problem in which some ceilings have a toll and some of these count longs less shorts."""
-    rng, p = np.random.default_rng(seed + 1), problem(seed)
-    toll = np.where(rng.random(len(p.room)) < 0.6, rng.choice([1e-5, 2e-4, 2e-3], len(p.room)), np.inf)
+    rng = np.random.default_rng(seed + 1)
+    p = problem(seed)
+    toll = np.where(
+        rng.random(len(p.room)) < 0.6, rng.choice([1e-5, 2e-4, 2e-3], len(p.room)), np.inf
+    )
     return p._replace(toll=toll, net=(rng.random(len(p.room)) < 0.5) & (toll < np.inf))
 
 
 def round_book(seed: int) -> Program:
-    """A book that is held at half or at all of its caps under a ceiling of two to four of them: knots and ceiling meet."""
+    """A book that is held at half or at all of its caps under a ceiling of two to four of them:
+    knots and ceiling meet.
+    """
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 5))
     cap = float(rng.choice([0.5, 1.0]))
@@ -59,13 +69,16 @@ def round_book(seed: int) -> Program:
 
 
 def singular_book(seed: int) -> Program:
-    """More symbols than sources of risk, some of them twice, often without costs: steps of any size change nothing."""
+    """More symbols than sources of risk, some of them twice, often without costs: steps of any
+    size change nothing.
+    """
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 14))
     factors = rng.normal(0, 0.01, (n, int(rng.integers(1, max(2, n // 2)))))
     if rng.random() < 0.5:
         factors[int(rng.integers(n))] = factors[int(rng.integers(n))]
-    cap, ceiling = float(rng.choice([0.3, 0.6, 5.0, 50.0])), float(rng.choice([1.0, 2.0, 4.0, 40.0]))
+    cap = float(rng.choice([0.3, 0.6, 5.0, 50.0]))
+    ceiling = float(rng.choice([1.0, 2.0, 4.0, 40.0]))
     crypto = rng.random(n) < 0.3
     held = np.where(rng.random(n) < 0.5, 0.0, rng.uniform(-0.3, 0.3, n))
     return program(
@@ -81,7 +94,9 @@ def singular_book(seed: int) -> Program:
 
 
 def assert_optimal(p: Program) -> None:
-    """Return, risk, cost and the price of ceilings balance at every weight; a ceiling with room left has no price."""
+    """Return, risk, cost and the price of ceilings balance at every weight; a ceiling with room
+    left has no price.
+    """
     ridged = p.risk.copy()
     status, w, prices = solve(p._replace(risk=ridged))
     assert status == SOLVED
@@ -97,7 +112,9 @@ def assert_optimal(p: Program) -> None:
     assert (prices >= -slack).all()
     assert (prices <= p.toll + slack).all()
     assert (prices[used < p.room - 1e-9] == 0).all()
-    assert (prices >= p.toll - slack)[used > p.room + 1e-9].all(), "what is beyond a room is paid for"
+    assert (prices >= p.toll - slack)[used > p.room + 1e-9].all(), (
+        "what is beyond a room is paid for"
+    )
     more = np.where(w >= p.held, p.cost, -p.cost) + np.where(w >= 0, price, -price)
     less = np.where(w <= p.held, -p.cost, p.cost) + np.where(w <= 0, -price, price)
     assert (gradient - more <= slack)[w < p.upper].all(), "more would pay"
@@ -126,8 +143,8 @@ def test_no_weight_gains_by_moving_where_room_can_be_bought(seed: int) -> None:
 
 
 def test_no_weight_gains_where_caps_and_ceilings_meet() -> None:
-    """One of a hundred such books was left short of its optimum: a weight that met its knot in the same step as another
-    weight met a cap was not looked at again."""
+    """One of a hundred such books was left short of its optimum: a weight that met its knot in the
+    same step as another weight met a cap was not looked at again."""
     for seed in range(800):
         assert_optimal(round_book(seed))
 
@@ -141,7 +158,8 @@ def test_no_weight_gains_where_risks_are_one_and_the_same() -> None:
 def test_a_position_that_is_swapped_for_another_may_pass_zero() -> None:
     """By hand: 8 - 5v - 2w - 0.25 = 6 - 2v - 6w - 0.5 on v + w = 1, so v = 25/28 and w = 3/28.
 
-    On the way, at (1, 0), v meets its bound and w, which is held short, meets zero, both in one step.
+    On the way, at (1, 0), v meets its bound and w, which is held short, meets zero, both in one
+    step.
     """
     p = program(
         np.array([8.0, 6.0]),
@@ -173,13 +191,17 @@ def test_starting_from_the_answer_changes_nothing(seed: int) -> None:
 
 def test_a_program_without_weights_is_solved() -> None:
     none = np.empty(0)
-    status, w, prices = solve(program(none, np.empty((0, 0)), none, none, none, none, np.empty((2, 0)), np.ones(2)))
+    status, w, prices = solve(
+        program(none, np.empty((0, 0)), none, none, none, none, np.empty((2, 0)), np.ones(2))
+    )
     assert (status, len(w), prices.tolist()) == (SOLVED, 0, [0.0, 0.0])
 
 
 def test_a_ceiling_that_must_be_passed_leaves_no_answer_and_one_that_is_just_met_does() -> None:
     one = np.ones(1)
-    p = program(np.zeros(1), np.eye(1), 0.5 * one, one, np.zeros(1), np.zeros(1), np.ones((1, 1)), 0.5 * one)
+    p = program(
+        np.zeros(1), np.eye(1), 0.5 * one, one, np.zeros(1), np.zeros(1), np.ones((1, 1)), 0.5 * one
+    )
     assert solve(p._replace(risk=np.eye(1)))[1].tolist() == [0.5]
     assert solve(p._replace(risk=np.eye(1), room=0.499 * one))[0] == INFEASIBLE
     short = p._replace(risk=np.eye(1), lower=-one, upper=-0.5 * one, room=0.499 * one)
@@ -188,13 +210,24 @@ def test_a_ceiling_that_must_be_passed_leaves_no_answer_and_one_that_is_just_met
 
 @pytest.mark.parametrize(("n", "seed"), [(60, 1), (60, 2), (90, 3)])
 def test_a_long_walk_keeps_its_factor_exact(n: int, seed: int) -> None:
-    """A book that starts far from its optimum changes its free set more than forty times: the factor is made anew."""
+    """A book that starts far from its optimum changes its free set more than forty times: the
+    factor is made anew.
+    """
     rng = np.random.default_rng(seed)
     factors = rng.normal(0, 0.01, (n, n // 2))
     risk = factors @ factors.T + np.diag(rng.uniform(1e-5, 1e-4, n))
     held = rng.uniform(-0.1, 0.1, n)
     pull = rng.normal(0, 2e-3, n)
-    p = program(pull, risk.copy(), np.full(n, -0.1), np.full(n, 0.1), held, np.full(n, 1e-5), np.ones((1, n)), np.array([3.0]))
+    p = program(
+        pull,
+        risk.copy(),
+        np.full(n, -0.1),
+        np.full(n, 0.1),
+        held,
+        np.full(n, 1e-5),
+        np.ones((1, n)),
+        np.array([3.0]),
+    )
     status, w, prices = solve(p)
     assert status == SOLVED
     gradient = pull - p.risk @ w

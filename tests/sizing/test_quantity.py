@@ -51,9 +51,13 @@ RICH = Held(100_000.0)
 
 
 def test_the_worked_example() -> None:
-    """mu 1 bp, sigma 1 %: half-Kelly 0.5, 50,000 of 100,000 USD at 150 is 333 whole shares; a coin in thousandths."""
+    """mu 1 bp, sigma 1 %: half-Kelly 0.5, 50,000 of 100,000 USD at 150 is 333 whole shares; a
+    coin in thousandths.
+    """
     assert get_qty("NVDA", 150.0, account=RICH, moments=beliefs(NVDA=(1e-4, 0.01))) == 333
-    assert get_qty("BTC/USD", 64_000.0, account=RICH, moments=beliefs(BTCUSD=(1e-4, 0.01))) == Decimal("0.781")
+    assert get_qty(
+        "BTC/USD", 64_000.0, account=RICH, moments=beliefs(BTCUSD=(1e-4, 0.01))
+    ) == Decimal("0.781")
 
 
 def test_a_bearish_forecast_sells() -> None:
@@ -61,7 +65,9 @@ def test_a_bearish_forecast_sells() -> None:
     bear = beliefs(NVDA=(-1e-4, 0.01), BTCUSD=(-1e-4, 0.01))
     account = Held(100_000.0, {"BTCUSD": Decimal("0.5")}, {"BTCUSD": 60_000.0})
     assert get_qty("NVDA", 150.0, account=RICH, moments=bear, correlation=np.eye(2)) == -333
-    assert get_qty("BTCUSD", 60_000.0, account=account, moments=bear, correlation=np.eye(2)) == Decimal("-0.5")
+    assert get_qty(
+        "BTCUSD", 60_000.0, account=account, moments=bear, correlation=np.eye(2)
+    ) == Decimal("-0.5")
     assert get_qty("BTCUSD", 60_000.0, account=RICH, moments=bear, correlation=np.eye(2)) == 0
 
 
@@ -75,7 +81,9 @@ def test_the_cap_counts_what_is_held_and_open() -> None:
 
 def test_coins_are_bought_with_cash_that_is_not_borrowed() -> None:
     account = Held(10_000.0, {"NVDA": Decimal(600)}, {"NVDA": 150.0})
-    quantity = get_qty("BTCUSD", 50_000.0, account=account, moments=beliefs(BTCUSD=(1e-2, 0.01)), cost=0.003)
+    quantity = get_qty(
+        "BTCUSD", 50_000.0, account=account, moments=beliefs(BTCUSD=(1e-2, 0.01)), cost=0.003
+    )
     assert 0 < float(quantity) * 50_000 * 1.003 <= 10_000
 
 
@@ -85,11 +93,26 @@ def test_other_positions_leave_room_only_up_to_the_ceiling() -> None:
     strong = beliefs(NVDA=(1e-2, 0.01))
     assert account.equity == 100_000
     assert get_qty("NVDA", 100.0, account=account, moments=strong) == 600
-    assert get_qty("NVDA", 100.0, account=account, moments=strong, overnight=True) == 160  # 2 % of 2× are kept free
+    assert (
+        get_qty("NVDA", 100.0, account=account, moments=strong, overnight=True) == 160
+    )  # 2 % of 2× are kept free
     exactly = Limits(overnight_buffer=0.0)
-    assert get_qty("NVDA", 100.0, account=account, moments=strong, limits=exactly, overnight=True) == 200
-    assert get_qty("NVDA", 100.0, account=account, moments=strong, limits=Limits(intraday_leverage=2.5)) == 600
-    assert get_qty("NVDA", 100.0, account=account, moments=strong, limits=Limits(intraday_leverage=2.1)) == 300
+    assert (
+        get_qty("NVDA", 100.0, account=account, moments=strong, limits=exactly, overnight=True)
+        == 200
+    )
+    assert (
+        get_qty(
+            "NVDA", 100.0, account=account, moments=strong, limits=Limits(intraday_leverage=2.5)
+        )
+        == 600
+    )
+    assert (
+        get_qty(
+            "NVDA", 100.0, account=account, moments=strong, limits=Limits(intraday_leverage=2.1)
+        )
+        == 300
+    )
 
 
 def test_below_the_margin_minimum_stocks_are_unlevered_and_never_short() -> None:
@@ -123,17 +146,29 @@ def test_phrases_operators_grep_for(caplog: pytest.LogCaptureFixture) -> None:
         {"moments": beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01)), "correlation": None},
     ],
 )
-def test_what_cannot_be_sized_takes_no_new_risk_unless_a_fallback_is_named(gap: dict[str, Any]) -> None:
-    """Without a forecast there is no plausible default; legacy answers only where it was asked to."""
+def test_what_cannot_be_sized_takes_no_new_risk_unless_a_fallback_is_named(
+    gap: dict[str, Any],
+) -> None:
+    """Without a forecast there is no plausible default; legacy answers only where it was asked
+    to.
+    """
     assert get_qty("NVDA", 150.0, account=RICH, **gap) == 0
     assert get_qty("NVDA", 150.0, account=RICH, fallback="legacy", **gap) == 400
 
 
 def test_legacy_takes_half_and_obeys_the_same_limits() -> None:
-    """Half the buying power of 4 × equity is 2 ×; the cap leaves 60 %. A coin takes half of equity."""
+    """Half the buying power of 4 × equity is 2 ×; the cap leaves 60 %. A coin takes half of
+    equity.
+    """
     assert get_qty("NVDA", 150.0, account=RICH, moments=None, enhanced=False) == 400
-    assert get_qty("NVDA", 150.0, account=RICH, moments=None, enhanced=False, risk_multiplier=0.1) == 133
-    assert get_qty("NVDA", 150.0, account=RICH, moments=beliefs(NVDA=(-1e-4, 0.01)), enhanced=False) == -400
+    assert (
+        get_qty("NVDA", 150.0, account=RICH, moments=None, enhanced=False, risk_multiplier=0.1)
+        == 133
+    )
+    assert (
+        get_qty("NVDA", 150.0, account=RICH, moments=beliefs(NVDA=(-1e-4, 0.01)), enhanced=False)
+        == -400
+    )
     assert get_qty("BTCUSD", 50_000.0, account=RICH, moments=None, enhanced=False) == 1
     full = Held(0.0, {"NVDA": Decimal(1000)}, {"NVDA": 100.0})
     assert get_qty("BTCUSD", 50_000.0, account=full, moments=None, enhanced=False) == 0
@@ -145,25 +180,35 @@ def test_a_price_that_is_none_is_refused(price: float) -> None:
         get_qty("NVDA", price, account=RICH, moments=beliefs(NVDA=(1e-4, 0.01)))
 
 
-def test_an_account_without_equity_adds_nothing_and_closes_what_it_holds(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_account_without_equity_adds_nothing_and_closes_what_it_holds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """What `Trader.decide` does with such an account, and the phrase that operators grep for."""
     moments = beliefs(NVDA=(1e-4, 0.01))
     for fallback in ("none", "legacy"):
         assert get_qty("NVDA", 1.0, account=Held(0.0), moments=moments, fallback=fallback) == 0  # type: ignore[arg-type]
     broke = Held(-10_000.0, {"NVDA": Decimal(50)}, {"NVDA": 100.0})
     assert get_qty("NVDA", 100.0, account=broke, moments=moments) == -50
-    assert [r.message.count("Enhanced sizing failed: account: equity is") for r in caplog.records] == [1, 1, 1]
+    assert [
+        r.message.count("Enhanced sizing failed: account: equity is") for r in caplog.records
+    ] == [1, 1, 1]
 
 
 def test_get_qty_is_offered_by_the_room() -> None:
     assert sizing.get_qty is get_qty
 
 
-@given(st.floats(-1e6, 1e6), st.sampled_from([Decimal(1), Decimal("0.001"), Decimal("0.000000001")]))
-def test_a_quantity_is_whole_increments_and_never_further_from_zero(quantity: float, increment: Decimal) -> None:
+@given(
+    st.floats(-1e6, 1e6), st.sampled_from([Decimal(1), Decimal("0.001"), Decimal("0.000000001")])
+)
+def test_a_quantity_is_whole_increments_and_never_further_from_zero(
+    quantity: float, increment: Decimal
+) -> None:
     answer = whole(quantity, increment)
     assert answer % increment == 0
-    assert abs(answer) <= abs(Decimal(repr(quantity))) * (1 + Decimal("3e-16")) + increment * Decimal("1e-6")
+    assert abs(answer) <= abs(Decimal(repr(quantity))) * (
+        1 + Decimal("3e-16")
+    ) + increment * Decimal("1e-6")
     assert abs(Decimal(repr(quantity)) - answer) < increment
 
 
@@ -198,11 +243,31 @@ def test_limits_out_of_range_are_named(wrong: dict[str, float], names: str) -> N
     ("wrong", "says"),
     [
         ({"correlation": np.eye(3)}, r"correlation: shape \(3, 3\), 2 symbols need \(2, 2\)"),
-        ({"moments": Beliefs(("NVDA", "AAPL"), np.zeros(3), np.ones(2))}, r"moments.mu: shape \(3,\), 2 symbols need \(2,\)"),
+        (
+            {"moments": Beliefs(("NVDA", "AAPL"), np.zeros(3), np.ones(2))},
+            r"moments.mu: shape \(3,\), 2 symbols need \(2,\)",
+        ),
         ({"moments": Beliefs(("NVDA", "AAPL"), np.zeros(2), np.ones(1))}, "moments.sigma"),
-        ({"moments": Beliefs(("NVDA", "AAPL"), np.zeros((2, 2)), np.array([[0.1, 0.1], [0.1, np.inf]]))}, "moments.sigma"),
-        ({"moments": Beliefs(("NVDA", "AAPL"), np.zeros((2, 2)), np.array([[0.1, 0.1], [0.1, -0.1]]))}, "moments.sigma"),
-        ({"moments": Beliefs(("NVDA", "AAPL"), np.zeros((0, 2)), np.zeros((0, 2)))}, "moments.sigma"),
+        (
+            {
+                "moments": Beliefs(
+                    ("NVDA", "AAPL"), np.zeros((2, 2)), np.array([[0.1, 0.1], [0.1, np.inf]])
+                )
+            },
+            "moments.sigma",
+        ),
+        (
+            {
+                "moments": Beliefs(
+                    ("NVDA", "AAPL"), np.zeros((2, 2)), np.array([[0.1, 0.1], [0.1, -0.1]])
+                )
+            },
+            "moments.sigma",
+        ),
+        (
+            {"moments": Beliefs(("NVDA", "AAPL"), np.zeros((0, 2)), np.zeros((0, 2)))},
+            "moments.sigma",
+        ),
         ({"tolls": ["a"]}, "tolls"),
         ({"tolls": [1e-4, 1e-4]}, "tolls"),
         ({"signal": float("nan")}, "signal: nan is outside"),
@@ -211,7 +276,11 @@ def test_limits_out_of_range_are_named(wrong: dict[str, float], names: str) -> N
     ],
 )
 def test_beliefs_that_do_not_belong_together_are_named(wrong: dict[str, Any], says: str) -> None:
-    good = {"account": RICH, "moments": beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01)), "correlation": np.eye(2)}
+    good = {
+        "account": RICH,
+        "moments": beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01)),
+        "correlation": np.eye(2),
+    }
     with pytest.raises(InputError, match=says):
         get_qty("NVDA", 150.0, **{**good, **wrong})
 
@@ -223,4 +292,9 @@ def test_a_position_without_a_price_is_named() -> None:
             return self.cash
 
     with pytest.raises(InputError, match="account: AAPL is held or ordered and has no price"):
-        get_qty("NVDA", 150.0, account=Unpriced(1e5, {"AAPL": Decimal(3)}), moments=beliefs(NVDA=(1e-4, 0.01)))
+        get_qty(
+            "NVDA",
+            150.0,
+            account=Unpriced(1e5, {"AAPL": Decimal(3)}),
+            moments=beliefs(NVDA=(1e-4, 0.01)),
+        )

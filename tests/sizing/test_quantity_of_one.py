@@ -45,20 +45,28 @@ HALF = np.array([[1.0, 0.5], [0.5, 1.0]])
 
 
 def test_a_position_that_moves_along_leaves_less_to_buy() -> None:
-    """1e-4 - 0.5 · 1e-4 · 0.5 / 0.5 is 5e-5, half of what it is alone: a quarter of equity, 166 shares at 150."""
+    """1e-4 - 0.5 · 1e-4 · 0.5 / 0.5 is 5e-5, half of what it is alone: a quarter of equity, 166
+    shares at 150.
+    """
     moments = beliefs(AAPL=(0.0, 0.01), NVDA=(1e-4, 0.01))
     account = Held({"AAPL": Decimal(250)}, {"AAPL": 200.0})
     ask: dict[str, Any] = {"account": account, "moments": moments}
     assert get_qty("NVDA", 150.0, correlation=HALF, **ask) == 166
     assert get_qty("NVDA", 150.0, correlation=np.eye(2), **ask) == 333
     unsure = Beliefs(moments.symbols, moments.mu, np.array([np.nan, 0.01]))
-    assert get_qty("NVDA", 150.0, correlation=HALF, account=account, moments=unsure) == 333, "no deviation, no pull"
+    assert get_qty("NVDA", 150.0, correlation=HALF, account=account, moments=unsure) == 333, (
+        "no deviation, no pull"
+    )
     opposite = Held({"AAPL": Decimal(-250)}, {"AAPL": 200.0})
-    assert get_qty("NVDA", 150.0, correlation=HALF, account=opposite, moments=moments) == 400, "to the cap"
+    assert get_qty("NVDA", 150.0, correlation=HALF, account=opposite, moments=moments) == 400, (
+        "to the cap"
+    )
 
 
 def test_beliefs_belong_to_their_symbols_whatever_their_order() -> None:
-    """The account's symbols are sorted; those of the beliefs need not be, and may be more than have a price."""
+    """The account's symbols are sorted; those of the beliefs need not be, and may be more than
+    have a price.
+    """
     moments = beliefs(ZZZ=(0.0, 0.02), NVDA=(1e-4, 0.01), AAPL=(0.0, 0.01), NONE=(1.0, 1.0))
     correlation = np.eye(4)
     correlation[1, 2] = correlation[2, 1] = 0.5
@@ -84,8 +92,12 @@ def test_a_cost_comes_off_the_edge() -> None:
     assert get_qty("NVDA", 150.0, account=Held(), moments=moments, cost=0.9) == 0
 
 
-@pytest.mark.parametrize(("symbol", "hours", "least"), [("NVDA", 7.0, 6.99), ("BTCUSD", 24.0, 23.9)])
-def test_the_deviation_of_a_target_is_that_of_a_year_of_the_symbols_own_bars(symbol: str, hours: float, least: float) -> None:
+@pytest.mark.parametrize(
+    ("symbol", "hours", "least"), [("NVDA", 7.0, 6.99), ("BTCUSD", 24.0, 23.9)]
+)
+def test_the_deviation_of_a_target_is_that_of_a_year_of_the_symbols_own_bars(
+    symbol: str, hours: float, least: float
+) -> None:
     """σ 2 % a day is σ · √252 or √365.25 a year; over less than a day nothing moves."""
     ask: dict[str, Any] = {
         "account": Held(),
@@ -107,7 +119,9 @@ def test_a_cost_or_price_ends_where_it_says() -> None:
     for cost in (1.0, 1.5, -1e-9):
         with pytest.raises(InputError, match="cost"):
             get_qty("NVDA", 150.0, account=Held(), moments=moments, cost=cost)
-    assert float(get_qty("NVDA", 1e-3, account=Held(), moments=moments)) == pytest.approx(5e7, rel=1e-7)
+    assert float(get_qty("NVDA", 1e-3, account=Held(), moments=moments)) == pytest.approx(
+        5e7, rel=1e-7
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.0, -0.01, np.nan])
@@ -120,18 +134,24 @@ def test_the_origins_rule_needs_no_forecast_and_follows_one() -> None:
     assert get_qty("NVDA", 150.0, moments=None, **ask) == 1_333
     assert get_qty("NVDA", 150.0, moments=None, overnight=True, **ask) == 653
     assert get_qty("NVDA", 150.0, moments=beliefs(NVDA=(-1e-9, 0.01)), **ask) == -1_333
-    assert get_qty("NVDA", 150.0, moments=None, fallback="legacy", risk_multiplier=0.5, **ask) == 666
+    assert (
+        get_qty("NVDA", 150.0, moments=None, fallback="legacy", risk_multiplier=0.5, **ask) == 666
+    )
 
 
 STEPS = st.sampled_from([Decimal(1), Decimal("0.1"), Decimal("0.0001"), Decimal("0.000000001")])
 
 
 @given(st.integers(-10_000_000, 10_000_000), STEPS, st.floats(-0.9e-6, 0.999998))
-def test_steps_are_whole_and_towards_zero_but_for_a_millionth(count: int, step: Decimal, beyond: float) -> None:
+def test_steps_are_whole_and_towards_zero_but_for_a_millionth(
+    count: int, step: Decimal, beyond: float
+) -> None:
     """A float a millionth of a step short of a whole one is that one; any other part is cut off."""
     if count == 0 and beyond < 0:
         beyond = 0.0
-    part = beyond if abs(beyond) > 3e-9 * max(abs(count), 1) else 0.0  # what a float of this size can hold
+    part = (
+        beyond if abs(beyond) > 3e-9 * max(abs(count), 1) else 0.0
+    )  # what a float of this size can hold
     quantity = (count + (part if count >= 0 else -part)) * float(step)
     assert whole_steps(quantity, float(step)) == count
     assert whole(quantity, step) == count * step

@@ -57,14 +57,21 @@ def flat(n: int = 4, **fields: Any) -> Situation:
 
 
 @given(st.integers(0, 100_000), st.sampled_from(NAMES), st.floats(0.05, 1.0))
-def test_every_strategy_stays_within_every_limit_and_moves_only_what_decides(seed: int, name: str, cap: float) -> None:
-    s, limits = situation(seed), Limits(symbol_cap=cap)
+def test_every_strategy_stays_within_every_limit_and_moves_only_what_decides(
+    seed: int, name: str, cap: float
+) -> None:
+    s = situation(seed)
+    limits = Limits(symbol_cap=cap)
     target = named(name).allocate(s, limits).target
     assert (target[~s.deciding] == s.held[~s.deciding]).all()
-    lower, upper = limits.bounds(long_only=s.long_only, deciding=s.deciding, held=s.held, equity=s.equity)
+    lower, upper = limits.bounds(
+        long_only=s.long_only, deciding=s.deciding, held=s.held, equity=s.equity
+    )
     assert (target >= lower).all()
     assert (target <= upper).all()
-    for ceiling in limits.ceilings(crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=s.unborrowed):
+    for ceiling in limits.ceilings(
+        crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=s.unborrowed
+    ):
         fixed = float(ceiling.coefficients[~s.deciding] @ np.abs(s.held[~s.deciding]))
         assert float(ceiling.coefficients @ np.abs(target)) <= max(ceiling.limit, fixed) + 1e-9
 
@@ -79,8 +86,16 @@ def test_what_binds_is_named_with_a_price_that_is_never_negative(seed: int, name
 
 def test_kelly_names_are_fractions() -> None:
     s = flat(mu=np.full(4, 2e-5))
-    for name, fraction in (("kelly_10", 0.1), ("kelly_25", 0.25), ("kelly_50", 0.5), ("kelly_100", 1.0), ("kelly_12.5", 0.125)):
-        np.testing.assert_array_equal(named(name).allocate(s, Limits()).target, allocate(s, Limits(), fraction).target)
+    for name, fraction in (
+        ("kelly_10", 0.1),
+        ("kelly_25", 0.25),
+        ("kelly_50", 0.5),
+        ("kelly_100", 1.0),
+        ("kelly_12.5", 0.125),
+    ):
+        np.testing.assert_array_equal(
+            named(name).allocate(s, Limits()).target, allocate(s, Limits(), fraction).target
+        )
     assert named("kelly_50", fraction=0.2) == Kelly(0.2)
 
 
@@ -113,8 +128,12 @@ def test_a_shadow_price_is_what_more_of_the_limit_adds() -> None:
     assert allocation.target[0] == pytest.approx(0.6)
     assert set(allocation.binding[0]) == {"symbol_cap", "stock_gross", "joint"}
     step = 1e-5
-    looser = value(replace(s, stock_ceiling=1.0 + step), Limits(symbol_cap=0.6)) - value(s, Limits())
-    assert allocation.binding[0]["stock_gross"] + allocation.binding[0]["joint"] == pytest.approx(looser / step, rel=1e-2)
+    looser = value(replace(s, stock_ceiling=1.0 + step), Limits(symbol_cap=0.6)) - value(
+        s, Limits()
+    )
+    assert allocation.binding[0]["stock_gross"] + allocation.binding[0]["joint"] == pytest.approx(
+        looser / step, rel=1e-2
+    )
     wider = value(s, Limits(symbol_cap=0.6 + step)) - value(s, Limits())
     assert allocation.binding[0]["symbol_cap"] == pytest.approx(wider / step, rel=1e-2)
 
@@ -127,7 +146,12 @@ def test_what_would_not_pay_is_bound_by_cost() -> None:
 def test_equal_weight_is_one_in_all_and_leaves_small_drifts_alone() -> None:
     assert named("equal_weight").allocate(flat(), Limits()).target.tolist() == [0.25] * 4
     drifted = flat(held=np.array([0.31, 0.19, 0.32, 0.18]))
-    assert named("equal_weight").allocate(drifted, Limits()).target.tolist() == [0.31, 0.19, 0.25, 0.25]
+    assert named("equal_weight").allocate(drifted, Limits()).target.tolist() == [
+        0.31,
+        0.19,
+        0.25,
+        0.25,
+    ]
     assert named("equal_weight", band=0.0).allocate(drifted, Limits()).target.tolist() == [0.25] * 4
 
 
@@ -137,8 +161,16 @@ def test_buy_and_hold_buys_once_and_holds() -> None:
 
 
 def test_fixed_fraction_follows_a_forecast_that_pays_for_coming_and_going() -> None:
-    s = flat(5, mu=np.array([5e-4, -5e-4, 1e-4, 1e-4, -1e-4]), held=np.array([0.0, 0.0, 0.0, -0.1, -0.1]))
-    assert named("fixed_fraction", size=0.1).allocate(s, Limits()).target.tolist() == [0.1, -0.1, 0.0, 0.0, -0.1]
+    s = flat(
+        5, mu=np.array([5e-4, -5e-4, 1e-4, 1e-4, -1e-4]), held=np.array([0.0, 0.0, 0.0, -0.1, -0.1])
+    )
+    assert named("fixed_fraction", size=0.1).allocate(s, Limits()).target.tolist() == [
+        0.1,
+        -0.1,
+        0.0,
+        0.0,
+        -0.1,
+    ]
 
 
 def test_vol_target_has_the_deviation_it_names() -> None:
@@ -161,9 +193,13 @@ def test_risk_parity_gives_every_symbol_the_same_part_of_the_variance(seed: int,
     np.testing.assert_allclose(parts, parts.mean(), rtol=1e-5)
 
 
-def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_nothing_moves() -> None:
+def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_nothing_moves() -> (
+    None
+):
     held = np.array([0.1, 0.2, 0.3, 0.1])
-    shut = flat(held=held, covariance=np.diag([1e-4, 1e-4, 0.0, 1e-4]), years=np.array([1, 1, 0, 1]) / 252)
+    shut = flat(
+        held=held, covariance=np.diag([1e-4, 1e-4, 0.0, 1e-4]), years=np.array([1, 1, 0, 1]) / 252
+    )
     partly = flat(held=held, years=np.array([1, 1, 1, 0.5]) / 252)
     for name in ("vol_target", "risk_parity"):
         assert named(name).allocate(shut, Limits()).target.tolist() == held.tolist()
@@ -171,15 +207,24 @@ def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_not
 
 
 def test_risks_compare_over_each_symbols_own_year() -> None:
-    """Over a weekend a coin trades three days and a stock one: its variance of three days is no more risk a year."""
-    s = flat(2, crypto=np.array([False, True]), covariance=np.diag([1e-4, 3e-4]), years=np.array([1 / 252, 72 / 8766]))
+    """Over a weekend a coin trades three days and a stock one: its variance of three days is no
+    more risk a year.
+    """
+    s = flat(
+        2,
+        crypto=np.array([False, True]),
+        covariance=np.diag([1e-4, 3e-4]),
+        years=np.array([1 / 252, 72 / 8766]),
+    )
     w = named("risk_parity").allocate(s, Limits()).target
     a_year = np.sqrt(np.array([1e-4 * 252, 3e-4 * 8766 / 72]))
     np.testing.assert_allclose(w * a_year, (w * a_year).mean(), rtol=1e-6)
 
 
 def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
-    """4x: half of 4 is 2, cut to the cap; the second gets half of 4 - 0.6 and so on; the sign is the forecast's."""
+    """4x: half of 4 is 2, cut to the cap; the second gets half of 4 - 0.6 and so on; the sign
+    is the forecast's.
+    """
     s = flat(4, mu=np.array([1e-5, -1e-5, 1e-5, 1e-5]))
     assert named("legacy").allocate(s, Limits()).target.tolist() == [0.6, -0.6, 0.6, 0.6]
     wide = named("legacy").allocate(s, Limits(symbol_cap=9.0)).target
@@ -192,7 +237,10 @@ def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
 
 def test_strategies_say_how_they_size() -> None:
     assert named("kelly_25").phrase(Kind.STOCK, 4.0) == "Enhanced Kelly sizing with 4.0x leverage"
-    assert named("kelly_25").phrase(Kind.CRYPTO, 4.0) == "Enhanced Kelly sizing with no leverage (crypto)"
+    assert (
+        named("kelly_25").phrase(Kind.CRYPTO, 4.0)
+        == "Enhanced Kelly sizing with no leverage (crypto)"
+    )
     assert named("legacy").phrase(Kind.STOCK, 4.0) == "Legacy sizing"
     assert named("risk_parity").phrase(Kind.STOCK, 4.0) == "risk_parity sizing"
 

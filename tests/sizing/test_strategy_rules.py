@@ -14,14 +14,25 @@ from execution.trader import SizingSettings
 from foundation.errors import InputError
 from sizing.allocation import Situation, allocate, nearest
 from sizing.limits import Limits
-from sizing.strategies import NAMES, Kelly, Legacy, WeightPattern, equal_risk, named, vol_target, whole_days
+from sizing.strategies import (
+    NAMES,
+    Kelly,
+    Legacy,
+    WeightPattern,
+    equal_risk,
+    named,
+    vol_target,
+    whole_days,
+)
 
 WIDE = Limits(symbol_cap=9.0)
 DAY = {False: 1 / 252, True: 24 / 8766}  # of a stock and of a coin, in years of their own
 
 
 def book(n: int, **fields: Any) -> Situation:
-    """A rich account that holds nothing and decides on everything; σ 1 %, 2 basis points to trade."""
+    """A rich account that holds nothing and decides on everything; σ 1 %, 2 basis points to
+    trade.
+    """
     crypto = np.asarray(fields.get("crypto", np.zeros(n, dtype=bool)))
     values: dict[str, Any] = {
         "mu": np.zeros(n),
@@ -64,7 +75,9 @@ def test_prices_of_a_stretched_program_are_not_shown() -> None:
     assert unstretched.target.tolist() == allocate(s, Limits(), 0.5).target.tolist()
 
 
-@pytest.mark.parametrize(("fraction", "good"), [(1e-6, True), (1.0, True), (0.0, False), (1.0001, False), (-0.5, False)])
+@pytest.mark.parametrize(
+    ("fraction", "good"), [(1e-6, True), (1.0, True), (0.0, False), (1.0001, False), (-0.5, False)]
+)
 def test_a_fraction_is_above_nothing_and_at_most_all(fraction: float, good: bool) -> None:
     if good:
         assert Kelly(fraction).fraction == fraction
@@ -94,15 +107,21 @@ def test_equal_weight_counts_what_has_a_forecast_and_leaves_the_rest() -> None:
 
 
 def test_fixed_fraction_asks_for_more_than_coming_and_going_costs() -> None:
-    """Twice 2 basis points is not enough; what is held stays until its forecast turns, and without one it stays."""
+    """Twice 2 basis points is not enough; what is held stays until its forecast turns, and
+    without one it stays.
+    """
     mu = np.array([4e-4, 4.01e-4, -4e-4, 0.0, -1e-5, 1e-5])
     held = np.array([0.0, 0.0, 0.3, 0.3, 0.3, 0.3])
     assert targets("fixed_fraction", book(6, mu=mu, held=held)) == [0.0, 0.1, 0.0, 0.3, 0.0, 0.3]
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 0.5))
-def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(seed: int, deviation: float) -> None:
-    """Correlation included, weights in inverse proportion to σ, and nothing in what has no forecast."""
+def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(
+    seed: int, deviation: float
+) -> None:
+    """Correlation included, weights in inverse proportion to σ, and nothing in what has no
+    forecast.
+    """
     rng = np.random.default_rng(seed)
     factors = rng.normal(0, 0.01, (4, 6))
     crypto = rng.random(4) < 0.4
@@ -129,7 +148,12 @@ def test_risk_parity_leaves_nothing_in_what_has_no_forecast() -> None:
 def test_risks_compare_from_a_whole_day_of_each_symbols_own_on(coin: bool) -> None:
     crypto = np.array([coin, False])
     day = np.array([DAY[coin], DAY[False]])
-    for years, known in ((day, True), (day * [0.999, 1], False), (day * [1, 0.999], False), (day * [3, 1], True)):
+    for years, known in (
+        (day, True),
+        (day * [0.999, 1], False),
+        (day * [1, 0.999], False),
+        (day * [3, 1], True),
+    ):
         found = whole_days(book(2, crypto=crypto, years=years))
         assert (found is not None) == known
         assert found is None or found.tolist() == [0, 1]
@@ -160,9 +184,13 @@ def test_a_symbol_without_variance_has_no_equal_part() -> None:
 
 
 def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
-    """Ceiling 1, 0.8 fixed: half of 0.2, then half of 0.1; a coin wants half and gets what both together leave."""
+    """Ceiling 1, 0.8 fixed: half of 0.2, then half of 0.1; a coin wants half and gets what both
+    together leave.
+    """
     s = book(4, crypto=np.array([False, False, False, True]), stock_ceiling=1.0)
-    s = replace(s, held=np.array([0.8, 0.0, 0.0, 0.0]), deciding=np.array([False, True, True, True]))
+    s = replace(
+        s, held=np.array([0.8, 0.0, 0.0, 0.0]), deciding=np.array([False, True, True, True])
+    )
     s = replace(s, mu=np.array([0.0, 1e-5, -1e-5, -1.0]))
     allocation = named("legacy").allocate(s, WIDE)
     assert allocation.target == pytest.approx([0.8, 0.1, -0.05, 0.05], abs=1e-9)
@@ -170,7 +198,7 @@ def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
     assert allocation.wanted[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
 
 
-def test_legacy_does_not_count_its_own_position_nor_coins_and_takes_nothing_where_no_power_is_left() -> None:
+def test_legacy_counts_neither_its_own_position_nor_coins_and_takes_nothing_without_power() -> None:
     s = book(2, crypto=np.array([False, True]), stock_ceiling=2.0, held=np.array([0.7, 0.25]))
     s = replace(s, deciding=np.array([True, False]))
     assert Legacy()._wish(s, 0) == 1.0
@@ -185,7 +213,13 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
     sessions = {"equal_weight", "vol_target", "risk_parity", "buy_and_hold"}
     for name in ("kelly_50", "kelly_50_x4", "fixed_fraction", "legacy", *sessions):
         assert named(name).holding == ("session" if name in sessions else None), name
-    quarter = {"equal_weight": 0.25, "fixed_fraction": 0.25, "vol_target": 0.25, "risk_parity": 0.25, "buy_and_hold": 0.0}
+    quarter = {
+        "equal_weight": 0.25,
+        "fixed_fraction": 0.25,
+        "vol_target": 0.25,
+        "risk_parity": 0.25,
+        "buy_and_hold": 0.0,
+    }
     for name, band in quarter.items():
         pattern = named(name)
         assert isinstance(pattern, WeightPattern)
@@ -193,7 +227,9 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
     assert named("vol_target", band=0.1).band == 0.1
     s = book(1, covariance=np.array([[1e-4]]))
     assert targets("vol_target", s) == pytest.approx([0.15 / (0.01 * np.sqrt(252))], rel=1e-6)
-    assert targets("legacy", book(1, stock_ceiling=1.0), risk_multiplier=0.5) == pytest.approx([0.25], abs=1e-9)
+    assert targets("legacy", book(1, stock_ceiling=1.0), risk_multiplier=0.5) == pytest.approx(
+        [0.25], abs=1e-9
+    )
 
 
 @given(st.integers(0, 10_000))
@@ -208,19 +244,32 @@ def test_a_pattern_is_the_nearest_point_to_its_rule(seed: int) -> None:
 def test_what_is_not_given_is_what_the_settings_say() -> None:
     """A tenth of equity, 15 % a year, a band of a quarter, a factor of 1."""
     rng = np.random.default_rng(3)
-    s = book(4, mu=rng.normal(0, 5e-3, 4), covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 4)), held=rng.uniform(0, 0.3, 4))
+    s = book(
+        4,
+        mu=rng.normal(0, 5e-3, 4),
+        covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 4)),
+        held=rng.uniform(0, 0.3, 4),
+    )
     given = {"size": 0.1, "deviation": 0.15, "band": 0.25, "risk_multiplier": 1.0}
     for name in NAMES:
         plain = targets(name, s, Limits())
         assert plain == targets(name, s, Limits(), **given), name
-        for settings in (SizingSettings(name), SizingSettings(name, position=0.1, target_volatility=0.15, band=0.25)):
+        for settings in (
+            SizingSettings(name),
+            SizingSettings(name, position=0.1, target_volatility=0.15, band=0.25),
+        ):
             assert settings.rule().allocate(s, Limits()).target.tolist() == plain, name
     assert SizingSettings().risk_multiplier == 1.0
 
 
 def test_each_setting_reaches_its_strategy() -> None:
     rng = np.random.default_rng(4)
-    s = book(3, mu=rng.normal(0, 5e-3, 3), covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 3)), held=np.array([0.2, 0.4, 0.29]))
+    s = book(
+        3,
+        mu=rng.normal(0, 5e-3, 3),
+        covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 3)),
+        held=np.array([0.2, 0.4, 0.29]),
+    )
     changes: dict[str, dict[str, Any]] = {
         "equal_weight": {"band": 0.1},
         "fixed_fraction": {"position": 0.2},
@@ -230,5 +279,8 @@ def test_each_setting_reaches_its_strategy() -> None:
         "kelly_50": {"fraction": 0.001},
     }
     for name, change in changes.items():
-        plain, other = (SizingSettings(name, **more).rule().allocate(s, Limits()).target for more in ({}, change))
+        plain, other = (
+            SizingSettings(name, **more).rule().allocate(s, Limits()).target
+            for more in ({}, change)
+        )
         assert not np.allclose(plain, other), name

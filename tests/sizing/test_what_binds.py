@@ -16,7 +16,9 @@ from sizing.solver.multi_period import Later
 
 
 def situation_of(seed: int) -> Situation:
-    """Eight symbols, some of them coins, long only or without a decision; small equities and tight ceilings among them."""
+    """Eight symbols, some of them coins, long only or without a decision; small equities and
+    tight ceilings among them.
+    """
     rng = np.random.default_rng(seed)
     n = 8
     spread = rng.normal(0, 0.01, (n, 3))
@@ -40,20 +42,32 @@ def situation_of(seed: int) -> Situation:
 
 def plainly(s: Situation, limits: Limits, found: Allocation, k: int) -> set[str]:
     """The names of what holds weight k, ceiling by ceiling."""
-    wish, got, held = found.wanted[k], found.target[k], s.held[k]
+    wish = found.wanted[k]
+    got = found.target[k]
+    held = s.held[k]
     slope = float(s.mu[k] - 2.0 * s.covariance[k] @ found.target)
     outward = -1.0 if got < 0 or (got == 0 and slope < 0) else 1.0
     ceilings = limits.ceilings(
-        crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=s.unborrowed / (1 + s.cost.max())
+        crypto=s.crypto,
+        held=s.held,
+        stock_ceiling=s.stock_ceiling,
+        unborrowed=s.unborrowed / (1 + s.cost.max()),
     )
     names = set()
     if abs(got) >= limits.symbol_cap - TOUCH:
         names.add("symbol_cap")
     onwards = outward * slope > (-1.0 if (held - got) * outward > 0 else 1.0) * s.cost[k] + 1e-12
-    if got == min(held, 0.0) and outward < 0 and onwards and (s.long_only[k] or s.equity < limits.margin_equity):
+    if (
+        got == min(held, 0.0)
+        and outward < 0
+        and onwards
+        and (s.long_only[k] or s.equity < limits.margin_equity)
+    ):
         names.add("long_only")
     if onwards:
-        full = [c for c in ceilings if float(c.coefficients @ np.abs(found.target)) >= c.limit - TOUCH]
+        full = [
+            c for c in ceilings if float(c.coefficients @ np.abs(found.target)) >= c.limit - TOUCH
+        ]
         names |= {c.name for c in full if c.coefficients[k] > 0}
     if not names and got == held and wish != got and s.cost[k] > 0:
         names.add("cost")
@@ -62,7 +76,8 @@ def plainly(s: Situation, limits: Limits, found: Allocation, k: int) -> set[str]
 
 @given(st.integers(0, 10_000))
 def test_what_binds_is_what_the_rules_say(seed: int) -> None:
-    s, limits = situation_of(seed), Limits()
+    s = situation_of(seed)
+    limits = Limits()
     found = allocate(s, limits, 0.5)
     for k in range(len(s.mu)):
         expected = plainly(s, limits, found, k) if s.deciding[k] else set()
@@ -77,32 +92,46 @@ def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
     alone = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.5)
     np.testing.assert_array_equal(found[rows], alone)
     assert np.isnan(np.delete(found, rows)).all()
-    n, rng = len(s.mu), np.random.default_rng([seed, 1])
-    mu, covariance = rng.normal(0, 0.004, (2, n)), np.stack([3.0 * s.covariance, 20.0 * s.covariance])
-    planned = allocate(replace(s, later=Later(mu, covariance, np.zeros(2), np.tile(s.cost, (2, 1)))), Limits(), 0.5).wanted
-    whole = unconstrained_kelly((s.mu + mu.sum(axis=0))[rows], 24.0 * s.covariance[np.ix_(rows, rows)], 0.5)
+    n = len(s.mu)
+    rng = np.random.default_rng([seed, 1])
+    mu = rng.normal(0, 0.004, (2, n))
+    covariance = np.stack([3.0 * s.covariance, 20.0 * s.covariance])
+    planned = allocate(
+        replace(s, later=Later(mu, covariance, np.zeros(2), np.tile(s.cost, (2, 1)))), Limits(), 0.5
+    ).wanted
+    whole = unconstrained_kelly(
+        (s.mu + mu.sum(axis=0))[rows], 24.0 * s.covariance[np.ix_(rows, rows)], 0.5
+    )
     np.testing.assert_allclose(planned[rows], whole, rtol=1e-7, atol=1e-10)
 
 
 @given(st.integers(0, 10_000))
 def test_more_room_under_what_binds_is_worth_its_price(seed: int) -> None:
     """A little more of a symbol's cap raises the objective by about what its shadow price says."""
-    s, more = situation_of(seed), 1e-5
-    limits, wider = Limits(symbol_cap=0.3), Limits(symbol_cap=0.3 + more)
-    found, after = allocate(s, limits, 0.5), allocate(s, wider, 0.5)
+    s = situation_of(seed)
+    more = 1e-5
+    limits = Limits(symbol_cap=0.3)
+    wider = Limits(symbol_cap=0.3 + more)
+    found = allocate(s, limits, 0.5)
+    after = allocate(s, wider, 0.5)
     capped = [k for k, bound in enumerate(found.binding) if "symbol_cap" in bound]
     total = sum(found.binding[k]["symbol_cap"] for k in capped)
 
     def worth(weights: np.ndarray) -> float:
-        return float(s.mu @ weights - weights @ s.covariance @ weights - s.cost @ np.abs(weights - s.held))
+        return float(
+            s.mu @ weights - weights @ s.covariance @ weights - s.cost @ np.abs(weights - s.held)
+        )
 
     risen = (worth(after.target) - worth(found.target)) / more
     assert -1e-9 <= risen <= total + 1e-4 * max(total, 1e-3)
 
 
 def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wants_less() -> None:
-    """Two stocks that are worth nothing after the first block fill the account by day; what held them is the ceiling."""
-    n, limits = 2, Limits(symbol_cap=1.0)
+    """Two stocks that are worth nothing after the first block fill the account by day; what
+    held them is the ceiling.
+    """
+    n = 2
+    limits = Limits(symbol_cap=1.0)
     s = replace(
         situation_of(0),
         **{name: np.zeros(n) for name in ("held", "years")},

@@ -1,9 +1,12 @@
-"""Which blocks of time a decision should look at: every choice on the same synthetic markets, seed by seed.
+"""Which blocks of time a decision should look at: every choice on the same synthetic markets, seed
+by seed.
 
-    python tests/studies/blocks.py [--seeds 10] [--edges 0.05 0.1 0.15 0.3] [--workers 2] [--output FILE.parquet]
+    python tests/studies/blocks.py [--seeds 10] [--edges 0.05 0.1 0.15 0.3] [--workers 2] [--output
+    FILE.parquet]
 
-A market's forecasts are those of the default forecaster. Printed for every edge: mean growth and Sharpe ratio a year over
-the seeds, and the difference of the default plan from every other choice on the same seeds, with its 90 % interval (Student-t).
+A market's forecasts are those of the default forecaster. Printed for every edge: mean growth and
+Sharpe ratio a year over the seeds, and the difference of the default plan from every other choice
+on the same seeds, with its 90 % interval (Student-t).
 """
 
 from __future__ import annotations
@@ -29,7 +32,12 @@ from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 
-PERIOD = {"data.start": "2023-01-02", "data.end": "2025-06-30", "start": "2024-01-02", "end": "2025-06-30"}
+PERIOD = {
+    "data.start": "2023-01-02",
+    "data.end": "2025-06-30",
+    "start": "2024-01-02",
+    "end": "2025-06-30",
+}
 BLOCKS: dict[str, dict[str, Any]] = {
     "next": {"sizing.holding": "next"},
     "session": {"sizing.holding": "session"},
@@ -37,7 +45,11 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "plan, 3 bars, 7 days": {"sizing.signal_bars": 3, "prior.horizon_days": 7},
 }
 PAID = ", last change paid in full"
-NAMES = [name + more for name in BLOCKS for more in ("", *([PAID] if name in ("plan, 3 bars", "plan, 6 bars") else []))]
+NAMES = [
+    name + more
+    for name in BLOCKS
+    for more in ("", *([PAID] if name in ("plan, 3 bars", "plan, 6 bars") else []))
+]
 DEFAULT = "plan, 3 bars"
 PRIORS = (0.0, 0.3)  # Sharpe ratio of stocks
 
@@ -56,7 +68,9 @@ class Once:
 
 
 def market(edge: float, seed: int) -> list[dict[str, Any]]:
-    """A row for every choice and prior: growth and Sharpe ratio a year, turnover, largest drawdown."""
+    """A row for every choice and prior: growth and Sharpe ratio a year, turnover, largest
+    drawdown.
+    """
     words = {**PERIOD, "data.edge": edge, "seed": seed, "data.seed": seed, "trials": None}
     return list(_rows(edge, seed, changed(BacktestSettings.of(composed("backtest", [])), words)))
 
@@ -68,9 +82,15 @@ def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[s
         chosen = changed(settings, blocks)
         found = chosen.beliefs(chosen.trader(forecaster), bars, begin)
         ways = [(name, found), (name + PAID, replace(found, signal=0.0 * found.signal))]
-        for (called, held), sharpe in itertools.product([way for way in ways if way[0] in NAMES], PRIORS):
-            outcome = outcomes([changed(chosen, {"prior.stock_sharpe": sharpe})], bars, held, begin, workers=1)[0]
-            equity, year = daily_equity(bars.times[begin:], outcome.equity, capital=settings.capital, coins=True)
+        for (called, held), sharpe in itertools.product(
+            [way for way in ways if way[0] in NAMES], PRIORS
+        ):
+            outcome = outcomes(
+                [changed(chosen, {"prior.stock_sharpe": sharpe})], bars, held, begin, workers=1
+            )[0]
+            equity, year = daily_equity(
+                bars.times[begin:], outcome.equity, capital=settings.capital, coins=True
+            )
             daily = np.diff(np.log(equity))
             simple = np.diff(equity) / equity[:-1]
             yield {
@@ -79,21 +99,30 @@ def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[s
                 "blocks": called,
                 "stock_sharpe": sharpe,
                 "growth": float(daily.mean() * year),
-                "sharpe": float(simple.mean() / simple.std(ddof=1) * np.sqrt(year)) if simple.any() else 0.0,
-                "turnover": outcome.totals["notional"] / float(outcome.equity.mean()) / (len(daily) / year),
+                "sharpe": float(simple.mean() / simple.std(ddof=1) * np.sqrt(year))
+                if simple.any()
+                else 0.0,
+                "turnover": outcome.totals["notional"]
+                / float(outcome.equity.mean())
+                / (len(daily) / year),
                 "drawdown": float((1 - equity / np.maximum.accumulate(equity)).max()),
             }
 
 
 def table(rows: pd.DataFrame) -> str:
     """Markdown: a line an edge, prior and choice."""
-    lines = ["| edge | stock Sharpe | blocks | growth | Sharpe | turnover | drawdown | default less it: growth | Sharpe |"]
+    lines = [
+        "| edge | stock Sharpe | blocks | growth | Sharpe | turnover | drawdown | default less it:"
+        " growth | Sharpe |"
+    ]
     lines.append("| --- " * 9 + "|")
     for (edge, sharpe), part in rows.groupby(["edge", "stock_sharpe"]):
         wide = part.pivot(index="seed", columns="blocks", values=["growth", "sharpe"])
         for name in NAMES:
             own = part[part["blocks"] == name]
-            apart = [_interval(wide[what][DEFAULT] - wide[what][name]) for what in ("growth", "sharpe")]
+            apart = [
+                _interval(wide[what][DEFAULT] - wide[what][name]) for what in ("growth", "sharpe")
+            ]
             means = own[["growth", "sharpe", "turnover", "drawdown"]].mean()
             cells = [
                 f"{means['growth']:+.3f}",
@@ -101,7 +130,9 @@ def table(rows: pd.DataFrame) -> str:
                 f"{means['turnover']:,.0f} x",
                 f"{means['drawdown']:.1%}",
             ]
-            lines.append(f"| {edge:g} | {sharpe:g} | {name} | " + " | ".join([*cells, *apart]) + " |")
+            lines.append(
+                f"| {edge:g} | {sharpe:g} | {name} | " + " | ".join([*cells, *apart]) + " |"
+            )
     return "\n".join(lines)
 
 
@@ -116,11 +147,15 @@ def _interval(apart: pd.Series) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--edges", type=float, nargs="+", default=[0.05, 0.1, 0.15, 0.3])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=Path(tempfile.gettempdir()) / "blocks.parquet")
+    parser.add_argument(
+        "--output", type=Path, default=Path(tempfile.gettempdir()) / "blocks.parquet"
+    )
     asked = parser.parse_args(words)
     jobs = [(edge, seed) for seed in range(asked.seeds) for edge in asked.edges]
     with ProcessPoolExecutor(asked.workers) as pool:

@@ -20,7 +20,14 @@ def frame(rows: int = 14, start: str = "2024-10-01T13:30Z", step: str = "1h") ->
     stamps = day.append(day + pd.Timedelta(days=1))[:rows]
     close = 100.0 + np.arange(rows)
     return pd.DataFrame(
-        {"timestamp": stamps, "open": close, "high": close + 1, "low": close - 1, "close": close, "volume": 1000.0}
+        {
+            "timestamp": stamps,
+            "open": close,
+            "high": close + 1,
+            "low": close - 1,
+            "close": close,
+            "volume": 1000.0,
+        }
     )
 
 
@@ -39,13 +46,17 @@ def test_every_format_reads_alike(tmp_path: Path, name: str) -> None:
     bars = read_bars([tmp_path], ["AAA"])
     assert bars.symbols == ("AAA",)
     assert bars.values[0, :, CLOSE].tolist() == frame()["close"].tolist()
-    assert bars.times[6] == np.datetime64("2024-10-01T20:00", "ns"), "the day's last bar is known half an hour after its start"
+    assert bars.times[6] == np.datetime64("2024-10-01T20:00", "ns"), (
+        "the day's last bar is known half an hour after its start"
+    )
 
 
 def test_headings_are_read_however_they_are_written(tmp_path: Path) -> None:
     write(tmp_path, frame(), "AAA.csv")
     plain = read_bars([tmp_path], ["AAA"])
-    shouting = frame().rename(columns=lambda name: f" {name.upper()} " if name != "timestamp" else "Timestamp")
+    shouting = frame().rename(
+        columns=lambda name: f" {name.upper()} " if name != "timestamp" else "Timestamp"
+    )
     (tmp_path / "other").mkdir()
     write(tmp_path / "other", shouting, "AAA.parquet")
     np.testing.assert_array_equal(read_bars([tmp_path / "other"], ["AAA"]).values, plain.values)
@@ -105,9 +116,12 @@ def change(column: str, row: int, value: object) -> Callable[[pd.DataFrame], pd.
         (change("timestamp", 0, "someday"), r"row 1: timestamp 'someday' is no date"),
         (lambda d: d.drop(columns="high"), r"column 'high' is missing"),
         (lambda d: d.iloc[:0], r"holds no bars"),
-        (lambda d: d.assign(timestamp=d.timestamp + pd.Timedelta(minutes=15)), r"row 1: .* is no start of an hourly bar"),
+        (
+            lambda d: d.assign(timestamp=d.timestamp + pd.Timedelta(minutes=15)),
+            r"row 1: .* is no start of an hourly bar",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_trusted_is_named_with_file_row_and_value(
     tmp_path: Path, spoil: Callable[[pd.DataFrame], pd.DataFrame], says: str
 ) -> None:
@@ -127,9 +141,14 @@ def test_a_naive_parquet_column_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("AAA.csv", b""), ("AAA.parquet", b"PAR1 not really"), ("AAA.csv.gz", gzip.compress(b"timestamp,open\n", mtime=0)[:-9]),
-     ("AAA.csv.gz", b"no gzip"), ("AAA.csv", b"\xff\xfe\x00bad")],
-)  # fmt: skip
+    [
+        ("AAA.csv", b""),
+        ("AAA.parquet", b"PAR1 not really"),
+        ("AAA.csv.gz", gzip.compress(b"timestamp,open\n", mtime=0)[:-9]),
+        ("AAA.csv.gz", b"no gzip"),
+        ("AAA.csv", b"\xff\xfe\x00bad"),
+    ],
+)
 def test_a_broken_file_is_a_data_error(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match="AAA"):
@@ -139,7 +158,12 @@ def test_a_broken_file_is_a_data_error(tmp_path: Path, name: str, content: bytes
 def test_a_symbol_without_bars_in_the_range_is_named(tmp_path: Path) -> None:
     write(tmp_path, frame())
     with pytest.raises(DataError, match="AAA has no bars between"):
-        read_bars([tmp_path], ["AAA"], start=np.datetime64("2025-01-01", "ns"), end=np.datetime64("2025-02-01", "ns"))
+        read_bars(
+            [tmp_path],
+            ["AAA"],
+            start=np.datetime64("2025-01-01", "ns"),
+            end=np.datetime64("2025-02-01", "ns"),
+        )
 
 
 def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
@@ -154,7 +178,9 @@ def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
         read_bars([tmp_path], None)
 
 
-def test_extended_hours_rows_are_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_extended_hours_rows_are_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     early = frame().iloc[:1].assign(timestamp=pd.Timestamp("2024-10-01T12:30Z"))
     write(tmp_path, pd.concat([early, frame()]))
     assert read_bars([tmp_path], ["AAA"]).mask.sum() == 14
@@ -162,10 +188,16 @@ def test_extended_hours_rows_are_left_out_and_said(tmp_path: Path, caplog: pytes
 
 
 def test_symbols_are_recognised_by_how_they_are_written() -> None:
-    assert {s: instrument(s).kind for s in ("BTCUSD", "BTC/USD", "ethusd", "NVDA", "BRK.B", "USD")} == {
-        "BTCUSD": Kind.CRYPTO, "BTC/USD": Kind.CRYPTO, "ethusd": Kind.CRYPTO, "NVDA": Kind.STOCK, "BRK.B": Kind.STOCK,
+    assert {
+        s: instrument(s).kind for s in ("BTCUSD", "BTC/USD", "ethusd", "NVDA", "BRK.B", "USD")
+    } == {
+        "BTCUSD": Kind.CRYPTO,
+        "BTC/USD": Kind.CRYPTO,
+        "ethusd": Kind.CRYPTO,
+        "NVDA": Kind.STOCK,
+        "BRK.B": Kind.STOCK,
         "USD": Kind.STOCK,
-    }  # fmt: skip
+    }
     assert instrument("BTC/USD") == instrument("BTCUSD")
     for text in ("", "N V", "../x", "a=b"):
         with pytest.raises(InputError, match="symbols"):
@@ -192,7 +224,10 @@ def test_a_panel_checks_its_shapes() -> None:
 
 
 def test_a_panel_with_other_instruments_knows_what_they_allow(market: Bars) -> None:
-    shut = replace(market, instruments=tuple(replace(i, tradable=False, borrowable=False) for i in market.instruments))
+    shut = replace(
+        market,
+        instruments=tuple(replace(i, tradable=False, borrowable=False) for i in market.instruments),
+    )
     assert market.tradable.all()
     assert not shut.tradable.any()
     assert shut.long_only.all()

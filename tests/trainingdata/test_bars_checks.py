@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Instants
 from foundation.errors import DataError
-from trainingdata.bars import CLOSE, FIELDS, HIGH, LOW, OPEN, VOLUME, Bars, bars_from, bars_of, check_bars, closes_of, read_bars
+from trainingdata.bars import (
+    CLOSE,
+    FIELDS,
+    HIGH,
+    LOW,
+    OPEN,
+    VOLUME,
+    Bars,
+    bars_from,
+    bars_of,
+    check_bars,
+    closes_of,
+    read_bars,
+)
 from trainingdata.instruments import instrument
 
 ROWS = 7
@@ -20,15 +33,17 @@ ROWS = 7
 
 def starts_of_a_day() -> Instants:
     """The starts of one session's bars."""
-    return np.arange("2024-10-01T13:30", "2024-10-01T20:30", np.timedelta64(60, "m"), dtype="datetime64[m]").astype(
-        "datetime64[ns]"
-    )
+    return np.arange(
+        "2024-10-01T13:30", "2024-10-01T20:30", np.timedelta64(60, "m"), dtype="datetime64[m]"
+    ).astype("datetime64[ns]")
 
 
 def coherent(seed: int) -> np.ndarray:
     """Bars [7, 5] with low ≤ open, close ≤ high; some have no volume, some no range."""
     rng = np.random.default_rng(seed)
-    prices = np.round(rng.uniform(1, 500) * np.exp(rng.normal(0, 0.02, (ROWS, 4))), int(rng.integers(0, 4)))
+    prices = np.round(
+        rng.uniform(1, 500) * np.exp(rng.normal(0, 0.02, (ROWS, 4))), int(rng.integers(0, 4))
+    )
     prices = np.sort(np.maximum(prices, 1.0), axis=1)
     inside = rng.permuted(prices[:, 1:3], axis=1)
     volume = rng.integers(0, 3, ROWS) * 100.0
@@ -49,20 +64,27 @@ def test_bars_that_hold_together_are_let_through(seed: int) -> None:
 def test_an_open_or_close_outside_its_range_is_refused_with_row_and_value(
     seed: int, row: int, pair: tuple[int, int], beyond: float
 ) -> None:
-    """A limit order fills inside low … high: an open outside would fill it at a price that no bar had."""
+    """A limit order fills inside low … high: an open outside would fill it at a price that no
+    bar had.
+    """
     field, edge = pair
     values = coherent(seed)
     values[row, field] = values[row, edge] * (1 + beyond if edge == HIGH else 1 - beyond)
     with pytest.raises(DataError) as error:
         check_bars(starts_of_a_day(), values, "AAA.csv")
     side = "above high" if edge == HIGH else "below low"
-    said = f"AAA.csv: row {row + 1}: {FIELDS[field]} {values[row, field]:.10g} is {side} {values[row, edge]:.10g}"
+    said = (
+        f"AAA.csv: row {row + 1}: {FIELDS[field]} {values[row, field]:.10g} is {side}"
+        f" {values[row, edge]:.10g}"
+    )
     assert str(error.value) == said
 
 
 @given(st.integers(0, 10_000), st.sampled_from([OPEN, CLOSE]), st.sampled_from([-1, 1]))
 def test_what_the_adjustment_of_prices_rounds_is_no_fault(seed: int, field: int, side: int) -> None:
-    """A vendor's split and dividend factors move a price by its last bits, past a high that it equals."""
+    """A vendor's split and dividend factors move a price by its last bits, past a high that it
+    equals.
+    """
     values = coherent(seed)
     edge = values[:, HIGH if side > 0 else LOW]
     values[:, field] = edge * (1 + side * 1e-12)
@@ -83,7 +105,9 @@ def test_the_first_row_at_fault_is_the_one_named() -> None:
     st.integers(0, len(FIELDS) - 1),
     st.sampled_from([np.nan, np.inf, -np.inf, -1e-9, -3.0, 0.0]),
 )
-def test_no_number_below_its_least_or_without_an_end_passes(seed: int, row: int, field: int, value: float) -> None:
+def test_no_number_below_its_least_or_without_an_end_passes(
+    seed: int, row: int, field: int, value: float
+) -> None:
     """Volume may be zero, a price may not; neither may be negative, missing or infinite."""
     values = coherent(seed)
     values[row, field] = value
@@ -95,7 +119,9 @@ def test_no_number_below_its_least_or_without_an_end_passes(seed: int, row: int,
 
 
 @given(st.integers(1, ROWS - 1), st.integers(0, 5))
-def test_starts_that_do_not_increase_are_refused_whoever_hands_them_over(row: int, hours_back: int) -> None:
+def test_starts_that_do_not_increase_are_refused_whoever_hands_them_over(
+    row: int, hours_back: int
+) -> None:
     starts = starts_of_a_day()
     starts[row] = starts[row - 1] - np.timedelta64(hours_back, "h")
     word = "is earlier" if hours_back else "repeats"
@@ -113,7 +139,9 @@ def test_a_start_that_is_missing_is_refused_and_not_left_out(row: int) -> None:
 
 
 def test_a_column_that_comes_twice_is_refused_by_name() -> None:
-    """Headers differ by case alone after two exports were joined; which of the two is meant is unknown."""
+    """Headers differ by case alone after two exports were joined; which of the two is meant is
+    unknown.
+    """
     frame = pd.DataFrame(coherent(0), columns=list(FIELDS))
     frame.insert(0, "timestamp", pd.to_datetime(starts_of_a_day()).tz_localize("UTC"))
     doubled = pd.concat([frame, frame[["close"]]], axis=1)
@@ -128,7 +156,9 @@ def test_the_synthetic_market_passes_its_own_check(market: Bars) -> None:
 
 
 def test_real_bars_pass(real_data: list[Path]) -> None:
-    """Hourly bars, and adjusted daily ones: 27 of their rows pass a high or low by the last bit of a float."""
+    """Hourly bars, and adjusted daily ones: 27 of their rows pass a high or low by the last bit
+    of a float.
+    """
     assert read_bars(real_data, None).mask.sum() > 100_000
     for path in sorted((real_data[0].parent / "daily").glob("*.parquet")):
         frame = pd.read_parquet(path).reset_index()
@@ -139,14 +169,18 @@ def test_real_bars_pass(real_data: list[Path]) -> None:
 def panel_of(closes: list[list[float]]) -> Bars:
     """Hourly bars of coins from their closes [S][T]; NaN where there is none."""
     array = np.array(closes)
-    times = np.datetime64("2024-01-01T01:00", "ns") + np.arange(array.shape[1]) * np.timedelta64(1, "h")
+    times = np.datetime64("2024-01-01T01:00", "ns") + np.arange(array.shape[1]) * np.timedelta64(
+        1, "h"
+    )
     items = tuple(instrument(f"{chr(65 + s) * 3}USD") for s in range(len(array)))
     return Bars(items, times, np.repeat(array[:, :, None], 5, axis=2), np.isfinite(array), "test")
 
 
 @given(st.lists(st.integers(0, 700), min_size=1, max_size=3), st.integers(701, 1_500))
 def test_the_last_close_is_found_however_far_back_it_lies(lasts: list[int], rows: int) -> None:
-    """A delisted symbol's last bar is hundreds of rows before the panel's end, and one that never traded has none."""
+    """A delisted symbol's last bar is hundreds of rows before the panel's end, and one that
+    never traded has none.
+    """
     closes = np.full((len(lasts) + 1, rows), np.nan)
     for s, last in enumerate(lasts):
         closes[s, : last + 1] = 10.0 * s + np.arange(last + 1)
@@ -162,7 +196,9 @@ def test_the_last_close_is_found_however_far_back_it_lies(lasts: list[int], rows
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(-30, 30))
-def test_a_part_of_a_panel_is_what_was_known_by_its_end(first: int, last: int, minutes: int) -> None:
+def test_a_part_of_a_panel_is_what_was_known_by_its_end(
+    first: int, last: int, minutes: int
+) -> None:
     bars = panel_of([list(range(1, 41)), [np.nan, *range(2, 41)]])
     part = bars.between(first, last)
     assert part.times.tolist() == bars.times[first:last].tolist()
@@ -182,7 +218,10 @@ def test_a_range_of_a_file_holds_its_end_and_all_history_before_its_start(tmp_pa
     frame.to_parquet(tmp_path / "aaa.parquet")
 
     def read(start: str | None, end: str | None) -> Bars:
-        first, last = (None if text is None else np.datetime64(f"2024-10-01T{text}", "ns") for text in (start, end))
+        first, last = (
+            None if text is None else np.datetime64(f"2024-10-01T{text}", "ns")
+            for text in (start, end)
+        )
         return read_bars([tmp_path], ["aaa"], start=first, end=last)
 
     assert len(read(None, None).times) == ROWS
@@ -192,24 +231,35 @@ def test_a_range_of_a_file_holds_its_end_and_all_history_before_its_start(tmp_pa
     assert len(read(None, "15:29").times) == 1
     for start, end in (("20:01", None), (None, "14:29"), ("14:31", "15:29")):
         with pytest.raises(
-            DataError, match=r"AAA has no bars between .* the file holds 2024-10-01T14:30Z to 2024-10-01T20:00Z"
+            DataError,
+            match=r"AAA has no bars between .* "
+            r"the file holds 2024-10-01T14:30Z to 2024-10-01T20:00Z",
         ):
             read(start, end)
 
 
-def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     night = starts_of_a_day() + np.timedelta64(10, "h")
-    with pytest.raises(DataError, match=r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z"):
+    with pytest.raises(
+        DataError, match=r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z"
+    ):
         bars_from(night, coherent(0), instrument("AAA"), "AAA")
     whole = night + np.timedelta64(30, "m")
     known, values = bars_from(whole, coherent(0), instrument("AAAUSD"), "AAAUSD")
     assert known.tolist() == (whole + np.timedelta64(1, "h")).tolist()
     np.testing.assert_array_equal(values, coherent(0))
-    with pytest.raises(DataError, match=r"AAAUSD: row 1: 2024-10-01T23:30Z is no start of an hourly bar \(full hours\)"):
+    with pytest.raises(
+        DataError,
+        match=r"AAAUSD: row 1: 2024-10-01T23:30Z is no start of an hourly bar \(full hours\)",
+    ):
         bars_from(night, coherent(0), instrument("AAAUSD"), "AAAUSD")
     astray = starts_of_a_day()
     astray[4] += np.timedelta64(15, "m")
-    with pytest.raises(DataError, match=r"AAA: row 5: 2024-10-01T17:45Z is no start of an hourly bar \(09:30"):
+    with pytest.raises(
+        DataError, match=r"AAA: row 5: 2024-10-01T17:45Z is no start of an hourly bar \(09:30"
+    ):
         bars_from(astray, coherent(0), instrument("AAA"), "AAA")
     assert "left out" not in caplog.text
 

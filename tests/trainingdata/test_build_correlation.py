@@ -16,7 +16,12 @@ from trainingdata.bars import FIELDS, Bars
 from trainingdata.build_correlation_matrix_from_csvs import build, clusters
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix
 from trainingdata.instruments import Kind
-from trainingdata.stored_correlation import CorrelationSettings, StoredCorrelation, read_correlation, write_correlation
+from trainingdata.stored_correlation import (
+    CorrelationSettings,
+    StoredCorrelation,
+    read_correlation,
+    write_correlation,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "trainingdata" / "build_correlation_matrix_from_csvs.py"
@@ -32,7 +37,9 @@ def folder(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> Path:
         starts = times - np.timedelta64(1, "h")
         if item.kind is Kind.STOCK:
             closes = pd.DatetimeIndex(times).tz_localize("UTC").tz_convert("America/New_York")
-            starts = np.where((closes.hour == 16) & (closes.minute == 0), times - np.timedelta64(30, "m"), starts)
+            starts = np.where(
+                (closes.hour == 16) & (closes.minute == 0), times - np.timedelta64(30, "m"), starts
+            )
         frame = pd.DataFrame(values, columns=list(FIELDS))
         frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
         frame.to_csv(where / f"{item.symbol}.csv", index=False)
@@ -40,11 +47,24 @@ def folder(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=cwd, check=False)
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=cwd, check=False
+    )
 
 
-def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(folder: Path, market: Bars, tmp_path: Path) -> None:
-    words = ["--input", str(folder), "--output", "made/matrix", "--lookback", "24", "--threshold", "0.3"]
+def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(
+    folder: Path, market: Bars, tmp_path: Path
+) -> None:
+    words = [
+        "--input",
+        str(folder),
+        "--output",
+        "made/matrix",
+        "--lookback",
+        "24",
+        "--threshold",
+        "0.3",
+    ]
     done = command(*words, "--as-of", "2024-03-01", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     kept = read_correlation(tmp_path / "made" / "matrix")
@@ -69,13 +89,18 @@ def test_bars_after_it_change_nothing(folder: Path, market: Bars, tmp_path: Path
 
 
 def test_quality_counts_what_is_missing_unmoved_and_without_volume(market: Bars) -> None:
-    values, mask = market.values.copy(), market.mask.copy()
+    values = market.values.copy()
+    mask = market.mask.copy()
     rows = np.flatnonzero(mask[0])[-30:]
-    values[0, rows[:10]], mask[0, rows[:10]] = np.nan, False
+    values[0, rows[:10]] = np.nan
+    mask[0, rows[:10]] = False
     values[0, rows[-5:], :4] = values[0, rows[-6], 3]
     values[0, rows[-3:], 4] = 0
-    facts = build(Bars(market.instruments, market.times, values, mask, "test"), ESTIMATOR, 0.7).facts
-    holed, whole = facts["quality"]["SYA"], facts["quality"]["SYB"]
+    facts = build(
+        Bars(market.instruments, market.times, values, mask, "test"), ESTIMATOR, 0.7
+    ).facts
+    holed = facts["quality"]["SYA"]
+    whole = facts["quality"]["SYB"]
     assert holed["hourly_missing"] == pytest.approx(0.11, abs=0.02)
     assert whole["hourly_missing"] == 0
     assert holed["unchanged_closes"] >= 5
@@ -93,7 +118,9 @@ def test_volatility_is_that_of_the_returns(market: Bars) -> None:
 
 
 def test_symbols_that_move_together_are_a_cluster() -> None:
-    values = np.array([[1, 0.9, 0.1, 0.2], [0.9, 1, 0.1, 0.2], [0.1, 0.1, 1, 0.8], [0.2, 0.2, 0.8, 1]])
+    values = np.array(
+        [[1, 0.9, 0.1, 0.2], [0.9, 1, 0.1, 0.2], [0.1, 0.1, 1, 0.8], [0.2, 0.2, 0.8, 1]]
+    )
     matrix = CorrelationMatrix(("A", "B", "C", "D"), values, np.datetime64("2024-01-01", "ns"))
     assert clusters(matrix, 0.7) == [["A", "B"], ["C", "D"]]
     assert clusters(matrix, 0.85) == [["A", "B"], ["C"], ["D"]]
@@ -105,18 +132,26 @@ def test_a_matrix_from_later_or_without_a_symbol_is_refused(market: Bars) -> Non
     stored = StoredCorrelation(ESTIMATOR.at(market))
     with pytest.raises(InputError, match="could not have known it"):
         stored.at(market.until(np.datetime64("2024-02-20T21:00", "ns")))
-    without = StoredCorrelation(CorrelationMatrix(("SYA",), np.eye(1), np.datetime64("2024-01-01", "ns")))
+    without = StoredCorrelation(
+        CorrelationMatrix(("SYA",), np.eye(1), np.datetime64("2024-01-01", "ns"))
+    )
     with pytest.raises(InputError, match=r"the matrix has no SYB, it has SYA"):
         without.at(market)
 
 
-def test_the_way_out_of_a_pickle_leads_to_files_that_can_be_read(tmp_path: Path, market: Bars) -> None:
+def test_the_way_out_of_a_pickle_leads_to_files_that_can_be_read(
+    tmp_path: Path, market: Bars
+) -> None:
     matrix = ESTIMATOR.at(market)
     symbols = list(matrix.symbols)
     pd.DataFrame(matrix.values, index=symbols, columns=symbols).to_pickle(tmp_path / "old.pkl")
     with pytest.raises(InputError) as refused:
         read_correlation(tmp_path / "old.pkl")
-    way = str(refused.value).split("convert it once: ")[1].replace("python -c", f"{sys.executable} -c", 1)
+    way = (
+        str(refused.value)
+        .split("convert it once: ")[1]
+        .replace("python -c", f"{sys.executable} -c", 1)
+    )
     subprocess.run(way, shell=True, check=True, cwd=tmp_path)
     np.testing.assert_array_equal(read_correlation(tmp_path / "old").values, matrix.values)
 
@@ -128,7 +163,10 @@ def test_a_pickle_is_refused_with_the_reason_and_a_way_out(tmp_path: Path, folde
         lambda: read_correlation(tmp_path / "matrix.pkl"),
         lambda: CorrelationSettings(file=str(tmp_path / "matrix.pkl")).source(),
     ):
-        with pytest.raises(InputError, match=r"can execute code when it is read; build the matrix anew .* python -c"):
+        with pytest.raises(
+            InputError,
+            match=r"can execute code when it is read; build the matrix anew .* python -c",
+        ):
             attempt()
     done = command("--input", str(folder), "--output", "matrix.pkl", cwd=tmp_path)
     assert done.returncode == 2
@@ -138,7 +176,9 @@ def test_a_pickle_is_refused_with_the_reason_and_a_way_out(tmp_path: Path, folde
 
 
 @pytest.mark.parametrize("content", [b"", b"not parquet", None])
-def test_files_that_hold_no_matrix_are_named(content: bytes | None, tmp_path: Path, market: Bars) -> None:
+def test_files_that_hold_no_matrix_are_named(
+    content: bytes | None, tmp_path: Path, market: Bars
+) -> None:
     write_correlation(ESTIMATOR.at(market), {}, tmp_path / "m")
     if content is None:
         (tmp_path / "m.json").write_text(json.dumps({"as_of": "yesterday"}))
@@ -147,7 +187,9 @@ def test_files_that_hold_no_matrix_are_named(content: bytes | None, tmp_path: Pa
     with pytest.raises(InputError, match=r"m\.parquet holds no correlation matrix|as_of"):
         read_correlation(tmp_path / "m")
     (tmp_path / "m.json").unlink()
-    write_correlation(ESTIMATOR.at(market), {}, tmp_path / "other")[0].replace(tmp_path / "m.parquet")
+    write_correlation(ESTIMATOR.at(market), {}, tmp_path / "other")[0].replace(
+        tmp_path / "m.parquet"
+    )
     with pytest.raises(InputError, match=r"there is no .*m\.parquet with a m\.json beside it"):
         read_correlation(tmp_path / "m")
 
@@ -174,7 +216,9 @@ def test_a_matrix_that_is_none_is_refused(tmp_path: Path, market: Bars) -> None:
         (["--input", "nowhere"], "nowhere is no folder"),
     ],
 )
-def test_wrong_words_are_one_line_and_exit_code_2(words: list[str], says: str, folder: Path, tmp_path: Path) -> None:
+def test_wrong_words_are_one_line_and_exit_code_2(
+    words: list[str], says: str, folder: Path, tmp_path: Path
+) -> None:
     done = command("--input", str(folder), "--output", "m", *words, cwd=tmp_path)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1

@@ -25,12 +25,20 @@ from trainingdata.synthetic import SyntheticMarket
 
 def test_a_full_window_is_ledoit_wolf_on_standardised_returns(market: Bars) -> None:
     stocks = np.flatnonzero(~market.crypto)
-    only = Bars(tuple(market.instruments[s] for s in stocks), market.times, market.values[stocks], market.mask[stocks], "test")
+    only = Bars(
+        tuple(market.instruments[s] for s in stocks),
+        market.times,
+        market.values[stocks],
+        market.mask[stocks],
+        "test",
+    )
     rows = np.flatnonzero(only.mask.any(axis=0) & (only.times <= last_four_pm(only.now)))[-201:]
     returns = np.diff(np.log(only.values[:, rows, CLOSE].T), axis=0)
     standard = (returns - returns.mean(axis=0)) / returns.std(axis=0)
     expected = LedoitWolf(assume_centered=True).fit(standard).covariance_
-    np.testing.assert_allclose(CorrelationEstimator(hourly_window=200).at(only).values, expected, atol=1e-12)
+    np.testing.assert_allclose(
+        CorrelationEstimator(hourly_window=200).at(only).values, expected, atol=1e-12
+    )
 
 
 def test_without_data_the_prior_answers(market: Bars) -> None:
@@ -42,11 +50,15 @@ def test_without_data_the_prior_answers(market: Bars) -> None:
 
 
 def test_half_a_window_trusts_the_data_half(market: Bars) -> None:
-    """Weight n / window: a window twice as long as the data leaves every pair half way to the prior."""
+    """Weight n / window: a window twice as long as the data leaves every pair half way to the
+    prior.
+    """
     stocks = np.ix_(~market.crypto, ~market.crypto)
     rows = market.mask[~market.crypto].any(axis=0) & (market.times <= last_four_pm(market.now))
     n = int(rows.sum()) - 1
-    full, half = (CorrelationEstimator(hourly_window=w).at(market).values[stocks] for w in (n, 2 * n))
+    full, half = (
+        CorrelationEstimator(hourly_window=w).at(market).values[stocks] for w in (n, 2 * n)
+    )
     expected = (full + 0.4) / 2
     np.fill_diagonal(expected, 1.0)
     np.testing.assert_allclose(half, expected, atol=1e-12)
@@ -59,7 +71,9 @@ def test_bars_after_the_last_four_pm_change_nothing(
     altered = scrambled_after(market, boundary)
     now = market.times[market.times < boundary + np.timedelta64(24, "h")][-1]
     estimator = CorrelationEstimator()
-    np.testing.assert_array_equal(estimator.at(market.until(now)).values, estimator.at(altered.until(now)).values)
+    np.testing.assert_array_equal(
+        estimator.at(market.until(now)).values, estimator.at(altered.until(now)).values
+    )
 
 
 def test_the_table_answers_what_the_estimator_would(market: Bars) -> None:
@@ -79,7 +93,8 @@ def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
     mask[0, own[::7]] = False
     values = np.where(mask[:, :, None], market.values, np.nan)
     sparse = Bars(market.instruments, market.times, values, mask, "test")
-    whole, thinned = estimator.at(market).values[0, 1], estimator.at(sparse).values[0, 1]
+    whole = estimator.at(market).values[0, 1]
+    thinned = estimator.at(sparse).values[0, 1]
     assert thinned > 0.6 * whole
 
 
@@ -97,20 +112,30 @@ def test_the_repair_gives_a_correlation_matrix(seed: int, n: int) -> None:
 
 
 def test_stocks_and_coins_are_joined_by_afternoon_returns() -> None:
-    """Coins move with stocks overnight too: 16:00 to 16:00 sees it, the hourly grids share no bar."""
+    """Coins move with stocks overnight too: 16:00 to 16:00 sees it, the hourly grids share no
+    bar.
+    """
     market = SyntheticMarket(start="2022-01-03", end="2024-06-28").bars()
-    across = CorrelationEstimator(session_window=300, across=0.0).at(market).values[~market.crypto][:, market.crypto]
+    across = (
+        CorrelationEstimator(session_window=300, across=0.0)
+        .at(market)
+        .values[~market.crypto][:, market.crypto]
+    )
     assert 0.05 < across.mean() < 0.3  # the market's own: 0.65 · 0.75 · 0.36 = 0.18
 
 
 @pytest.mark.parametrize(("hourly", "session"), [(500, 120), (2_000, 20), (50, 250)])
-def test_what_is_looked_at_reaches_back_far_enough_for_both_windows(hourly: int, session: int) -> None:
+def test_what_is_looked_at_reaches_back_far_enough_for_both_windows(
+    hourly: int, session: int
+) -> None:
     """Weekends and holidays included; what lies further back changes nothing."""
     bars = SyntheticMarket(start="2022-01-03", end="2024-03-08", symbols=("SYA", "SYXUSD")).bars()
     estimator = CorrelationEstimator(hourly_window=hourly, session_window=session)
     seen: list[tuple[int, int]] = []
     boundary = last_four_pm(bars.now)
-    recent = bars.between(int(np.searchsorted(bars.times, boundary - estimator._reach)), len(bars.times)).until(boundary)
+    recent = bars.between(
+        int(np.searchsorted(bars.times, boundary - estimator._reach)), len(bars.times)
+    ).until(boundary)
     for members in ([0], [1]):
         returns = hourly_returns(recent, np.array(members), hourly)
         seen.append((len(returns), int(np.isfinite(returns).sum())))
@@ -122,7 +147,9 @@ def test_what_is_looked_at_reaches_back_far_enough_for_both_windows(hourly: int,
 
 
 def test_a_return_from_afternoon_to_afternoon_needs_a_bar_of_each_day() -> None:
-    """By hand: closes at 16:00 of three sessions; a symbol without a bar for a day has no return into it or out of it."""
+    """By hand: closes at 16:00 of three sessions; a symbol without a bar for a day has no
+    return into it or out of it.
+    """
     bars = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYXUSD")).bars()
     boundary = last_four_pm(bars.now)
     marks = four_pm(sessions_between(np.datetime64("2024-03-05"), np.datetime64("2024-03-08")))
@@ -131,17 +158,29 @@ def test_a_return_from_afternoon_to_afternoon_needs_a_bar_of_each_day() -> None:
     np.testing.assert_allclose(session_returns(bars, boundary, 3), expected, rtol=1e-12)
     mask = bars.mask.copy()
     mask[1, (bars.times > marks[1] - np.timedelta64(24, "h")) & (bars.times <= marks[1])] = False
-    holed = Bars(bars.instruments, bars.times, np.where(mask[:, :, None], bars.values, np.nan), mask, "test")
+    holed = Bars(
+        bars.instruments, bars.times, np.where(mask[:, :, None], bars.values, np.nan), mask, "test"
+    )
     found = session_returns(holed, boundary, 3)
     np.testing.assert_array_equal(np.isnan(found), [[False, True], [False, True], [False, False]])
     just = mask.copy()
     just[1, np.searchsorted(bars.times, marks[1] - np.timedelta64(23, "h"))] = True
-    kept = Bars(bars.instruments, bars.times, np.where(just[:, :, None], bars.values, np.nan), just, "test")
+    kept = Bars(
+        bars.instruments, bars.times, np.where(just[:, :, None], bars.values, np.nan), just, "test"
+    )
     assert np.isfinite(session_returns(kept, boundary, 3)).all(), "a bar of that day is its price"
     first = mask.copy()
     first[0, bars.times < marks[0]] = False
-    late = Bars(bars.instruments, bars.times, np.where(first[:, :, None], bars.values, np.nan), first, "test")
-    assert np.isfinite(session_returns(late, boundary, 3)[:, 0]).all(), "its first bar is one as well"
+    late = Bars(
+        bars.instruments,
+        bars.times,
+        np.where(first[:, :, None], bars.values, np.nan),
+        first,
+        "test",
+    )
+    assert np.isfinite(session_returns(late, boundary, 3)[:, 0]).all(), (
+        "its first bar is one as well"
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +203,9 @@ def test_the_repair_leaves_what_needs_none_and_raises_the_rest_to_its_floor() ->
     good = np.array([[1.0, 0.9], [0.9, 1.0]])
     np.testing.assert_array_equal(positive_definite(good), good)
     fixed = positive_definite(np.array([[1.0, 1.0], [1.0, 1.0]]))
-    assert fixed[0, 1] == pytest.approx((2 - SMALLEST_EIGENVALUE) / (2 + SMALLEST_EIGENVALUE), rel=1e-9)
+    assert fixed[0, 1] == pytest.approx(
+        (2 - SMALLEST_EIGENVALUE) / (2 + SMALLEST_EIGENVALUE), rel=1e-9
+    )
 
 
 def test_settings_out_of_range_are_named() -> None:

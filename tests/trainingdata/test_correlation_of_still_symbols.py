@@ -40,7 +40,8 @@ def bars_from_closes(closes: Array, symbols: tuple[str, ...]) -> Bars:
 def walks(seed: int, n: int, common: float = 0.7) -> Array:
     """Closes [T, n] of `n` stocks that share a factor."""
     rng = np.random.default_rng(seed)
-    factor, own = rng.normal(size=(len(TIMES), 1)), rng.normal(size=(len(TIMES), n))
+    factor = rng.normal(size=(len(TIMES), 1))
+    own = rng.normal(size=(len(TIMES), n))
     returns = 0.004 * (common * factor + np.sqrt(1 - common**2) * own)
     return np.asarray(100 * np.exp(np.cumsum(returns, axis=0)))
 
@@ -52,7 +53,9 @@ def estimate(closes: Array) -> Array:
 
 
 def still(kind: str, rng: np.random.Generator) -> Array:
-    """Closes [T] that do not move: to the tick, but for the rounding of an adjusted price, or in steady growth."""
+    """Closes [T] that do not move: to the tick, but for the rounding of an adjusted price, or
+    in steady growth.
+    """
     flat = np.full(len(TIMES), float(np.round(rng.uniform(1, 900), 2)))
     if kind == "rounded":
         return np.asarray(flat * (1 + rng.uniform(-2e-14, 2e-14, len(flat))))
@@ -66,7 +69,12 @@ def unchanged(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
 
 
-@given(st.integers(0, 10_000), st.integers(2, 6), st.sampled_from(["tick", "rounded", "accrued"]), st.floats(0, 0.9))
+@given(
+    st.integers(0, 10_000),
+    st.integers(2, 6),
+    st.sampled_from(["tick", "rounded", "accrued"]),
+    st.floats(0, 0.9),
+)
 def test_a_symbol_that_stands_still_has_the_prior_and_changes_no_other_pair(
     seed: int, n: int, kind: str, missing: float
 ) -> None:
@@ -91,7 +99,9 @@ def test_with_a_still_symbol_beside_them_the_others_are_ledoit_wolf() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(0, WINDOW // 2))
-def test_a_symbol_with_less_than_half_the_window_changes_no_other_pair(seed: int, rows: int) -> None:
+def test_a_symbol_with_less_than_half_the_window_changes_no_other_pair(
+    seed: int, rows: int
+) -> None:
     """However few its bars, its own pairs lean on the prior by what they lack."""
     closes = walks(seed, 5)
     young = closes[:, 4].copy()
@@ -104,7 +114,9 @@ def test_a_symbol_with_less_than_half_the_window_changes_no_other_pair(seed: int
 
 @pytest.mark.parametrize("shared", [0, 1, 2, 3, 20])
 def test_a_symbol_that_hardly_meets_the_others_changes_no_other_pair(shared: int) -> None:
-    """Half the window each, and next to no common returns: the rows that all share say nothing about the rest."""
+    """Half the window each, and next to no common returns: the rows that all share say nothing
+    about the rest.
+    """
     closes = walks(11, 4, common=0.9)
     half = len(closes) // 2
     closes[half + 1 + shared :, :3] = np.nan
@@ -118,7 +130,9 @@ def test_a_symbol_that_hardly_meets_the_others_changes_no_other_pair(shared: int
 
 
 def test_a_symbol_that_meets_one_other_changes_the_rest_by_the_intensity_alone() -> None:
-    """One factor for every pair, as Ledoit and Wolf have it: less than 1 % of a correlation here."""
+    """One factor for every pair, as Ledoit and Wolf have it: less than 1 % of a correlation
+    here.
+    """
     closes = walks(11, 4, common=0.9)
     half = len(closes) // 2
     closes[half + 2 :, :2] = np.nan
@@ -126,8 +140,13 @@ def test_a_symbol_that_meets_one_other_changes_the_rest_by_the_intensity_alone()
     young[:half] = np.nan
     before = estimate(closes[:, :3])
     joined = estimate(np.column_stack([closes[:, :3], young]))
-    trust = np.array([[1.0, half + 1, half + 1], [half + 1, 1.0, half + 1], [half + 1, half + 1, 1.0]]) / WINDOW
-    above_prior = [values[0, 1] - (1 - trust[0, 1]) * ESTIMATOR.within_stocks for values in (before, joined)]
+    trust = (
+        np.array([[1.0, half + 1, half + 1], [half + 1, 1.0, half + 1], [half + 1, half + 1, 1.0]])
+        / WINDOW
+    )
+    above_prior = [
+        values[0, 1] - (1 - trust[0, 1]) * ESTIMATOR.within_stocks for values in (before, joined)
+    ]
     factor = above_prior[1] / above_prior[0]
     assert 0.99 < factor < 1.01
     np.testing.assert_allclose(
@@ -161,7 +180,9 @@ def test_where_all_stand_still_the_prior_answers(seed: int, n: int) -> None:
 
 @given(st.integers(0, 10_000), st.integers(1, WINDOW // 10 - 1))
 def test_a_symbol_that_moves_in_a_few_bars_changes_no_other_pair(seed: int, moves: int) -> None:
-    """One tick in a window has a fourth moment as large as the window: it would shrink its whole class."""
+    """One tick in a window has a fourth moment as large as the window: it would shrink its
+    whole class.
+    """
     rng = np.random.default_rng(seed)
     others = walks(seed, 3)
     steps = np.zeros(len(TIMES))
@@ -192,7 +213,9 @@ def test_whatever_is_missing_or_still_the_matrix_is_a_correlation_matrix(seed: i
     assert np.abs(raw).max() <= 1
 
 
-def test_a_coin_that_stands_still_leaves_the_others_and_what_joins_them_to_stocks(market: Bars) -> None:
+def test_a_coin_that_stands_still_leaves_the_others_and_what_joins_them_to_stocks(
+    market: Bars,
+) -> None:
     """Both blocks and the one between them, in one panel of both classes."""
     estimator = CorrelationEstimator(hourly_window=500, session_window=30)
     coins = np.flatnonzero(market.crypto)
@@ -211,7 +234,9 @@ def test_a_coin_that_stands_still_leaves_the_others_and_what_joins_them_to_stock
 
 
 def test_two_real_stocks_keep_their_correlation_beside_a_constant(real_data: list[Path]) -> None:
-    """NVDA and the fund that holds it: .85 alone, and .40 beside a constant before pairs were left out singly."""
+    """NVDA and the fund that holds it: .85 alone, and .40 beside a constant before pairs were
+    left out singly.
+    """
     end = np.datetime64("2025-06-30T20:00", "ns")
     bars = read_bars(real_data[:1], ["NVDA", "XLK"], end=end)
     flat = np.where(bars.mask[:1, :, None], np.full(5, 10.0), np.nan)
@@ -229,8 +254,12 @@ def test_two_real_stocks_keep_their_correlation_beside_a_constant(real_data: lis
 
 
 @given(st.integers(0, 10_000))
-def test_a_pair_that_shares_a_third_of_the_window_has_its_correlation_there_for_a_third(seed: int) -> None:
-    """Too little to shrink by, so what they share counts as it is, about its own mean: 60 returns of 200."""
+def test_a_pair_that_shares_a_third_of_the_window_has_its_correlation_there_for_a_third(
+    seed: int,
+) -> None:
+    """Too little to shrink by, so what they share counts as it is, about its own mean: 60
+    returns of 200.
+    """
     closes = walks(seed, 2)
     closes[:-61, 1] = np.nan
     returns = np.diff(np.log(closes[-61:]), axis=0)

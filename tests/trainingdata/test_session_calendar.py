@@ -1,4 +1,6 @@
-"""The grid of sessions against a plain walk through the exchange's schedule, one session and one hour at a time."""
+"""The grid of sessions against a plain walk through the exchange's schedule, one session and
+one hour at a time.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ from trainingdata.sessions import (
 
 NEW_YORK = ZoneInfo("America/New_York")
 HOUR = timedelta(hours=1)
-FIRST, LAST = datetime(2023, 12, 1, tzinfo=UTC), datetime(2025, 2, 1, tzinfo=UTC)
+FIRST = datetime(2023, 12, 1, tzinfo=UTC)
+LAST = datetime(2025, 2, 1, tzinfo=UTC)
 HALF_DAY = datetime(2024, 11, 29, tzinfo=UTC)
 
 
@@ -70,11 +73,17 @@ class Day:
 
 @cache
 def days() -> tuple[Day, ...]:
-    """The sessions from the end of 2023 to the start of 2025: half-days, long weekends and both changes of the clock."""
+    """The sessions from the end of 2023 to the start of 2025: half-days, long weekends and both
+    changes of the clock.
+    """
     found = []
-    for label, row in exchange_calendars.get_calendar("XNYS").schedule.loc["2023-11-15":"2025-02-15"].iterrows():
-        opens, closes = row["open"].to_pydatetime(), row["close"].to_pydatetime()
-        bars, start = [], opens
+    for label, row in (
+        exchange_calendars.get_calendar("XNYS").schedule.loc["2023-11-15":"2025-02-15"].iterrows()
+    ):
+        opens = row["open"].to_pydatetime()
+        closes = row["close"].to_pydatetime()
+        bars = []
+        start = opens
         while start < closes:
             bars.append((start, min(start + HOUR, closes)))
             start += HOUR
@@ -102,12 +111,17 @@ def all64(*instants: datetime) -> np.ndarray:
 
 def moments(step: int = 10) -> st.SearchStrategy[datetime]:
     """Instants on a grid of minutes, half of them beside a bar's end, where an off-by-one shows."""
-    minutes = st.integers(0, int((LAST - FIRST).total_seconds() // 60) // step).map(lambda k: FIRST + k * step * HOUR / 60)
+    minutes = st.integers(0, int((LAST - FIRST).total_seconds() // 60) // step).map(
+        lambda k: FIRST + k * step * HOUR / 60
+    )
     ends = st.sampled_from([end for _, end in bars() if FIRST <= end < LAST])
-    beside = st.tuples(ends, st.sampled_from([-1, 0, 1])).map(lambda pair: pair[0] + pair[1] * timedelta(minutes=1))
-    opens = st.tuples(st.sampled_from([d.opens for d in days() if FIRST <= d.opens < LAST]), st.sampled_from([-1, 0, 1])).map(
+    beside = st.tuples(ends, st.sampled_from([-1, 0, 1])).map(
         lambda pair: pair[0] + pair[1] * timedelta(minutes=1)
     )
+    opens = st.tuples(
+        st.sampled_from([d.opens for d in days() if FIRST <= d.opens < LAST]),
+        st.sampled_from([-1, 0, 1]),
+    ).map(lambda pair: pair[0] + pair[1] * timedelta(minutes=1))
     return st.one_of(minutes, beside, ends, opens)
 
 
@@ -120,11 +134,13 @@ def day_of(at: datetime) -> Day | None:
 def test_a_bar_is_known_when_it_ends_and_one_ends_where_it_is_known(at: datetime) -> None:
     start = {begin: end for begin, end in bars()}
     end = {end: begin for begin, end in bars()}
-    known, began = known_at(Kind.STOCK, all64(at))[0], started_at(Kind.STOCK, all64(at))[0]
+    known = known_at(Kind.STOCK, all64(at))[0]
+    began = started_at(Kind.STOCK, all64(at))[0]
     assert np.isnat(known) if at not in start else known == at64(start[at])
     assert np.isnat(began) if at not in end else began == at64(end[at])
     whole = at.minute == 0
-    known, began = known_at(Kind.CRYPTO, all64(at))[0], started_at(Kind.CRYPTO, all64(at))[0]
+    known = known_at(Kind.CRYPTO, all64(at))[0]
+    began = started_at(Kind.CRYPTO, all64(at))[0]
     assert np.isnat(known) != whole
     assert np.isnat(began) != whole
     assert not whole or (known == at64(at + HOUR) and began == at64(at - HOUR))
@@ -138,20 +154,25 @@ def test_the_last_bar_known_is_the_last_that_has_ended(at: datetime) -> None:
 
 
 @given(moments())
-def test_the_market_is_open_from_its_first_instant_to_the_last_before_the_close(at: datetime) -> None:
+def test_the_market_is_open_from_its_first_instant_to_the_last_before_the_close(
+    at: datetime,
+) -> None:
     assert bool(in_session(all64(at))[0]) == (day_of(at) is not None)
     assert bool(is_decision(Kind.STOCK, all64(at))[0]) == (at in decisions())
     assert bool(is_decision(Kind.CRYPTO, all64(at))[0]) == (at.minute == 0)
 
 
 @given(moments())
-def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_session(at: datetime) -> None:
+def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_session(
+    at: datetime,
+) -> None:
     """Late in the day, and at night, the decision held from is the last that was made."""
     k = bisect_right(decisions(), at)
     assert holding_end(Kind.STOCK, at64(at)) == at64(decisions()[k])
     held_from = decisions()[k - 1]
     number = next(i for i, day in enumerate(days()) if held_from in day.decisions)
-    place, following = days()[number].decisions.index(held_from), days()[number + 1].decisions
+    place = days()[number].decisions.index(held_from)
+    following = days()[number + 1].decisions
     expected = following[min(place, len(following) - 1)]
     assert holding_end(Kind.STOCK, at64(at), "session") == at64(expected)
     hour = at.replace(minute=0)
@@ -160,7 +181,9 @@ def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_sessio
 
 
 def test_a_session_long_interval_late_in_the_day_by_hand() -> None:
-    """From 15:30 to 15:30; from a half-day's last decision to its counterpart; into a half-day, to its last."""
+    """From 15:30 to 15:30; from a half-day's last decision to its counterpart; into a half-day,
+    to its last.
+    """
     stock = Kind.STOCK
     for now, end in (
         ("2024-10-01T19:30", "2024-10-02T19:30"),
@@ -175,7 +198,9 @@ def test_a_session_long_interval_late_in_the_day_by_hand() -> None:
 
 
 @given(moments())
-def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_a_half_day(at: datetime) -> None:
+def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_a_half_day(
+    at: datetime,
+) -> None:
     day = day_of(at)
     expected = False
     if day is not None:
@@ -185,8 +210,11 @@ def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_
 
 
 @given(moments(), moments())
-def test_the_bars_between_two_instants_are_counted_with_their_parts(one: datetime, other: datetime) -> None:
-    begin, end = min(one, other), max(one, other)
+def test_the_bars_between_two_instants_are_counted_with_their_parts(
+    one: datetime, other: datetime
+) -> None:
+    begin = min(one, other)
+    end = max(one, other)
     here, there = bar_position(Kind.STOCK, all64(begin, end))
     parts = 0.0
     for start, stop in bars():
@@ -206,16 +234,24 @@ def test_the_bars_after_one_are_those_of_the_calendar(numbers: list[int], ahead:
     assert after.shape == (len(numbers), ahead)
     assert [list(row) for row in after] == expected
     places = {bar: k for day in days() for k, bar in enumerate(day.bars)}
-    assert bar_slots(Kind.STOCK, ends, ahead).tolist() == [[places[bars()[k + j]] for j in range(ahead + 1)] for k in numbers]
+    assert bar_slots(Kind.STOCK, ends, ahead).tolist() == [
+        [places[bars()[k + j]] for j in range(ahead + 1)] for k in numbers
+    ]
 
 
 @given(st.lists(st.integers(0, 9_000), min_size=1, max_size=5), st.integers(0, 30))
-def test_a_coins_place_is_the_new_york_hour_in_which_its_bar_starts(hours: list[int], ahead: int) -> None:
+def test_a_coins_place_is_the_new_york_hour_in_which_its_bar_starts(
+    hours: list[int], ahead: int
+) -> None:
     ends = [FIRST + k * HOUR for k in hours]
-    expected = [[(end + (j - 1) * HOUR).astimezone(NEW_YORK).hour for j in range(ahead + 1)] for end in ends]
+    expected = [
+        [(end + (j - 1) * HOUR).astimezone(NEW_YORK).hour for j in range(ahead + 1)] for end in ends
+    ]
     assert bar_slots(Kind.CRYPTO, all64(*ends), ahead).tolist() == expected
     after = bars_after(Kind.CRYPTO, all64(*ends), ahead)
-    assert [[at64(end + j * HOUR) for j in range(1, ahead + 1)] for end in ends] == [list(row) for row in after]
+    assert [[at64(end + j * HOUR) for j in range(1, ahead + 1)] for end in ends] == [
+        list(row) for row in after
+    ]
 
 
 def test_no_instants_have_no_places() -> None:
@@ -243,13 +279,18 @@ def test_afternoons_and_fridays_are_new_yorks_in_winter_and_in_summer(at: dateti
 
 
 @given(moments(), moments())
-def test_a_debit_is_carried_from_each_close_to_the_next_session(one: datetime, other: datetime) -> None:
-    begin, end = min(one, other), max(one, other)
+def test_a_debit_is_carried_from_each_close_to_the_next_session(
+    one: datetime, other: datetime
+) -> None:
+    begin = min(one, other)
+    end = max(one, other)
     nights = 0
     opened = False
     for day, following in zip(days()[:-1], days()[1:], strict=True):
         if begin < day.closes <= end:
-            nights += (datetime.fromisoformat(following.date) - datetime.fromisoformat(day.date)).days
+            nights += (
+                datetime.fromisoformat(following.date) - datetime.fromisoformat(day.date)
+            ).days
         opened |= begin < day.opens <= end
     assert nights_between(all64(begin, end)).tolist() == [0, nights]
     assert sessions_opened(all64(begin, end)).tolist() == [False, opened]
@@ -266,16 +307,25 @@ def test_a_date_has_its_session_or_the_first_after_it(number: int) -> None:
     if day.date != str(date):
         assert found is None
         return
-    expected = Session(np.datetime64(date), np.datetime64(dates[k - 1]), at64(day.opens), at64(day.closes))
+    expected = Session(
+        np.datetime64(date), np.datetime64(dates[k - 1]), at64(day.opens), at64(day.closes)
+    )
     assert found == expected
     assert found is not None
     assert found.whole == (len(day.bars) == 7)
-    assert sessions_between(np.datetime64(dates[k - 3]), np.datetime64(date)).astype(str).tolist() == dates[k - 3 : k + 1]
-    assert sessions_between(np.datetime64(date), np.datetime64(date)).astype(str).tolist() == [str(date)]
+    assert (
+        sessions_between(np.datetime64(dates[k - 3]), np.datetime64(date)).astype(str).tolist()
+        == dates[k - 3 : k + 1]
+    )
+    assert sessions_between(np.datetime64(date), np.datetime64(date)).astype(str).tolist() == [
+        str(date)
+    ]
 
 
 @given(moments(), st.integers(1, 5_000))
-def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(at: datetime, minutes: int) -> None:
+def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(
+    at: datetime, minutes: int
+) -> None:
     end = at + timedelta(minutes=minutes)
     share = float(shared_news(all64(at), all64(end))[0])
     assert 0 <= share <= 1 + 1e-12
@@ -293,7 +343,8 @@ def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(a
 
 def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
     grid = stock_grid()
-    early, late = np.datetime64("1999-06-01", "ns"), grid.closes[-1]
+    early = np.datetime64("1999-06-01", "ns")
+    late = grid.closes[-1]
     for ask in (
         lambda: holding_end(Kind.STOCK, late),
         lambda: holding_end(Kind.STOCK, grid.decisions[-11], "session"),
@@ -304,7 +355,10 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
         lambda: last_four_pm(early),
         lambda: last_four_pm(late + np.timedelta64(9, "D")),
     ):
-        with pytest.raises(InputError, match=r"lies outside the exchange calendar \(2000-01-03 to \d{4}-\d\d-\d\d\)"):
+        with pytest.raises(
+            InputError,
+            match=r"lies outside the exchange calendar \(2000-01-03 to \d{4}-\d\d-\d\d\)",
+        ):
             ask()
     assert bars_after(Kind.STOCK, grid.ends[-3:-2], 2)[0].tolist() == grid.ends[-2:].tolist()
     assert bar_slots(Kind.STOCK, grid.ends[-3:-2], 2).shape == (1, 3)
@@ -338,5 +392,9 @@ def test_instants_are_written_and_read_in_utc() -> None:
     assert utc_text(at) == "2024-03-05T17:30Z"
     assert instant("2024-03-05T17:30:15.5Z", name="start") == at
     assert instant("2024-03-05T12:30:15.5-05:00", name="start") == at
-    assert instant("2024-07-01", name="end", end_of_day=True) == np.datetime64("2024-07-02T03:59:59.999999999", "ns")
-    assert instant("2024-07-01T00:00Z", name="end", end_of_day=True) == np.datetime64("2024-07-01T00:00", "ns")
+    assert instant("2024-07-01", name="end", end_of_day=True) == np.datetime64(
+        "2024-07-02T03:59:59.999999999", "ns"
+    )
+    assert instant("2024-07-01T00:00Z", name="end", end_of_day=True) == np.datetime64(
+        "2024-07-01T00:00", "ns"
+    )

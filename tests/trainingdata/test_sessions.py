@@ -39,7 +39,13 @@ def test_a_regular_day_has_seven_bars_the_last_half_an_hour_long() -> None:
 
 
 def test_a_half_day_ends_at_one_and_its_last_bar_is_half_an_hour() -> None:
-    starts = of("2024-11-29T14:30", "2024-11-29T15:30", "2024-11-29T16:30", "2024-11-29T17:30", "2024-11-29T18:30")
+    starts = of(
+        "2024-11-29T14:30",
+        "2024-11-29T15:30",
+        "2024-11-29T16:30",
+        "2024-11-29T17:30",
+        "2024-11-29T18:30",
+    )
     ends = known_at(Kind.STOCK, starts)
     assert ends[3] == utc("2024-11-29T18:00")
     assert np.isnat(ends[4])
@@ -58,7 +64,9 @@ def test_known_at_follows_daylight_saving_time() -> None:
 
 
 def test_nothing_starts_on_holidays_weekends_or_between_the_half_hours() -> None:
-    assert np.isnat(known_at(Kind.STOCK, of("2024-07-04T13:30", "2024-10-05T13:30", "2024-10-01T14:00"))).all()
+    assert np.isnat(
+        known_at(Kind.STOCK, of("2024-07-04T13:30", "2024-10-05T13:30", "2024-10-01T14:00"))
+    ).all()
     assert np.isnat(known_at(Kind.CRYPTO, of("2024-10-01T14:30")))[0]
 
 
@@ -122,7 +130,8 @@ def test_friday_carries_three_nights_and_a_long_weekend_four() -> None:
 @given(st.integers(0, 20_000))
 def test_nights_add_up_however_time_is_cut(hours: int) -> None:
     start = utc("2023-01-01T00:00")
-    middle, end = start + hours * HOUR, start + 20_000 * HOUR
+    middle = start + hours * HOUR
+    end = start + 20_000 * HOUR
     assert nights_after(start, middle) + nights_after(middle, end) == nights_after(start, end)
 
 
@@ -147,7 +156,9 @@ def test_the_last_four_pm_is_never_later_than_now() -> None:
 
 def test_dates_are_new_york_dates_and_both_ends_inclusive() -> None:
     assert instant("2024-10-01", name="start") == utc("2024-10-01T04:00")
-    assert instant("2024-10-01", name="end", end_of_day=True) == utc("2024-10-02T04:00") - np.timedelta64(1, "ns")
+    assert instant("2024-10-01", name="end", end_of_day=True) == utc(
+        "2024-10-02T04:00"
+    ) - np.timedelta64(1, "ns")
     assert instant("2024-10-01T15:30Z", name="start") == utc("2024-10-01T15:30")
 
 
@@ -161,18 +172,34 @@ def test_a_date_that_is_none_is_refused_by_name(text: str) -> None:
     ("begin", "end", "expected"),
     [
         ("2024-03-05T15:30", "2024-03-05T16:30", 1.0),  # an hour of the session
-        ("2024-03-05T20:30", "2024-03-06T15:30", 1.0),  # from 15:30 to 10:30: stocks catch up with the night at the open
+        (
+            "2024-03-05T20:30",
+            "2024-03-06T15:30",
+            1.0,
+        ),  # from 15:30 to 10:30: stocks catch up with the night at the open
         ("2024-03-05T08:00", "2024-03-05T09:00", 0.0),  # at night stocks do not move
-        ("2024-03-05T14:00", "2024-03-05T15:00", 1 / 18**0.5),  # 09:00 to 10:00: the open holds the news since 16:00
-        ("2024-03-08T19:00", "2024-03-09T19:00", 2 / (2 * 24) ** 0.5),  # Friday 14:00 and a day: stocks move until 16:00
+        (
+            "2024-03-05T14:00",
+            "2024-03-05T15:00",
+            1 / 18**0.5,
+        ),  # 09:00 to 10:00: the open holds the news since 16:00
+        (
+            "2024-03-08T19:00",
+            "2024-03-09T19:00",
+            2 / (2 * 24) ** 0.5,
+        ),  # Friday 14:00 and a day: stocks move until 16:00
         ("2024-03-05T20:00", "2024-03-05T21:00", 1.0),  # up to the close
         ("2024-03-05T21:00", "2024-03-05T22:00", 0.0),  # from the close on
         ("2024-03-09T12:00", "2024-03-10T12:00", 0.0),  # a Saturday
         ("2024-03-05T17:00", "2024-03-06T17:00", 1.0),  # a day within the week
     ],
 )
-def test_stocks_and_coins_share_the_news_of_the_time_both_move_in(begin: str, end: str, expected: float) -> None:
-    found = shared_news(np.array([begin], dtype="datetime64[ns]"), np.array([end], dtype="datetime64[ns]"))
+def test_stocks_and_coins_share_the_news_of_the_time_both_move_in(
+    begin: str, end: str, expected: float
+) -> None:
+    found = shared_news(
+        np.array([begin], dtype="datetime64[ns]"), np.array([end], dtype="datetime64[ns]")
+    )
     assert found[0] == pytest.approx(expected)
 
 

@@ -17,15 +17,23 @@ from trainingdata.synthetic import SyntheticMarket
 @pytest.fixture(scope="module")
 def long() -> Bars:
     """Synthetic bars of three years, so that the last 250 sessions are not all there are."""
-    return SyntheticMarket(seed=3, edge=0.0, start="2021-01-04", end="2023-12-29", symbols=("SYA", "SYXUSD")).bars()
+    return SyntheticMarket(
+        seed=3, edge=0.0, start="2021-01-04", end="2023-12-29", symbols=("SYA", "SYXUSD")
+    ).bars()
 
 
 def plainly(bars: Bars, s: int, now: np.datetime64) -> float:
-    """An average of squared 16:00-16:00 returns a year, written out: half-life 60, 250 at most, the prior for the rest."""
+    """An average of squared 16:00-16:00 returns a year, written out: half-life 60, 250 at most,
+    the prior for the rest.
+    """
     times, values = bars.own(s)
-    marks = four_pm(sessions_between(bars.times[0].astype("datetime64[D]"), now.astype("datetime64[D]")))
+    marks = four_pm(
+        sessions_between(bars.times[0].astype("datetime64[D]"), now.astype("datetime64[D]"))
+    )
     marks = marks[(marks >= bars.times[0]) & (marks <= last_four_pm(now))]
-    closes = [values[times <= mark][-1, CLOSE] if (times <= mark).any() else np.nan for mark in marks]
+    closes = [
+        values[times <= mark][-1, CLOSE] if (times <= mark).any() else np.nan for mark in marks
+    ]
     squared = [x for x in np.diff(np.log(closes)) ** 2 * 252 if np.isfinite(x)][::-1][:250]
     filled = squared + [PRIOR[bars.instruments[s].kind]] * (250 - len(squared))
     weights = 0.5 ** (np.arange(250) / 60)
@@ -34,7 +42,9 @@ def plainly(bars: Bars, s: int, now: np.datetime64) -> float:
 
 @settings(max_examples=25)
 @given(share=st.floats(0.002, 1))
-def test_it_is_the_average_of_the_squared_returns_from_four_to_four(long: Bars, share: float) -> None:
+def test_it_is_the_average_of_the_squared_returns_from_four_to_four(
+    long: Bars, share: float
+) -> None:
     now = long.times[int(share * (len(long.times) - 1))]
     _, rows = slow_variances(long, np.array([now]))
     for s in range(2):

@@ -11,12 +11,16 @@ LONG = {"start": "2018-01-02", "end": "2024-06-28", "symbols": ("SYA", "SYB", "S
 
 
 def information_coefficient(bars: Bars) -> float:
-    """Correlation of each bar's return after its open with the momentum of the returns before it, pooled."""
-    signals, outcomes = [], []
+    """Correlation of each bar's return after its open with the momentum of the returns before
+    it, pooled.
+    """
+    signals = []
+    outcomes = []
     for s in range(len(bars.symbols)):
         values = bars.own(s)[1]
         returns = np.diff(np.log(values[:, CLOSE]))
-        momentum, state = np.zeros(len(returns)), 0.0
+        momentum = np.zeros(len(returns))
+        state = 0.0
         for k, value in enumerate(returns / returns.std()):
             momentum[k] = state
             state = MOMENTUM * state + np.sqrt(1 - MOMENTUM**2) * value
@@ -27,7 +31,9 @@ def information_coefficient(bars: Bars) -> float:
 
 
 def test_the_same_seed_gives_the_same_bars_and_another_seed_others() -> None:
-    a, b, c = (SyntheticMarket(seed=s, start="2024-01-02", end="2024-02-01").bars() for s in (1, 1, 2))
+    a, b, c = (
+        SyntheticMarket(seed=s, start="2024-01-02", end="2024-02-01").bars() for s in (1, 1, 2)
+    )
     np.testing.assert_array_equal(a.values, b.values)
     assert not np.array_equal(a.values, c.values, equal_nan=True)
 

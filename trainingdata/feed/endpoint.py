@@ -1,7 +1,8 @@
-"""The venue's address, the keys to it, and a transport that a request cannot hang in or be repeated by unasked.
+"""The venue's address, the keys to it, and a transport that a request cannot hang in or be repeated
+by unasked.
 
-The SDK's own repeats (every method, POST included, no timeout) are switched off. Reads are repeated with backoff and jitter;
-nothing else ever is.
+The SDK's own repeats (every method, POST included, no timeout) are switched off. Reads are repeated
+with backoff and jitter; nothing else ever is.
 """
 
 from __future__ import annotations
@@ -21,14 +22,19 @@ from foundation.errors import BrokerError, InputError
 if TYPE_CHECKING:
     from alpaca.common.rest import RESTClient
 
-KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"
-ALLOWED, MINUTE = 200, 60.0  # requests of an account, in so many seconds
+KEY = "APCA_API_KEY_ID"
+SECRET = "APCA_API_SECRET_KEY"
+ALLOWED = 200
+MINUTE = 60.0  # requests of an account, in so many seconds
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What opens an account. Never printed: it shows itself as `Keys(…)`, and `hidden` takes both out of any text."""
+    """What opens an account.
+
+    Never printed: it shows itself as `Keys(…)`, and `hidden` takes both out of any text.
+    """
 
     key: str = field(repr=False)
     secret: str = field(repr=False)
@@ -44,7 +50,9 @@ class Keys:
         """
         missing = [name for name in (KEY, SECRET) if not environment.get(name, "").strip()]
         if missing:
-            raise InputError(f"{missing[0]}: not set in the environment; an account needs {KEY} and {SECRET}")
+            raise InputError(
+                f"{missing[0]}: not set in the environment; an account needs {KEY} and {SECRET}"
+            )
         return cls(environment[KEY].strip(), environment[SECRET].strip())
 
     def hidden(self, text: str) -> str:
@@ -56,9 +64,10 @@ class Keys:
 class BrokerSettings:
     """Where the account is.
 
-    url_override: one address for trading, market data and stream; none means Alpaca's own. paper: its paper account.
-    connect_timeout, read_timeout: seconds. attempts: of a read. requests_per_minute: of all clients of the address together,
-    repeats included; none means 200, and as many as it takes on loopback.
+    url_override: one address for trading, market data and stream; none means Alpaca's own. paper:
+    its paper account. connect_timeout, read_timeout: seconds. attempts: of a read.
+    requests_per_minute: of all clients of the address together, repeats included; none means 200,
+    and as many as it takes on loopback.
     """
 
     url_override: str | None = None
@@ -83,13 +92,20 @@ class BrokerSettings:
     def _check_address(url: str) -> None:
         try:
             parts = urlsplit(url)
-            host, sound = parts.hostname, parts.scheme in ("http", "https") and parts.port != 0
+            host = parts.hostname
+            sound = parts.scheme in ("http", "https") and parts.port != 0
         except ValueError:
-            host, sound = None, False
+            host = None
+            sound = False
         if not sound or not host or parts.path not in ("", "/") or parts.query:
-            raise InputError(f"broker.url_override: {url!r} is no scheme, host and port, as http://127.0.0.1:8000")
+            raise InputError(
+                f"broker.url_override: {url!r} is no scheme, host and port, as"
+                " http://127.0.0.1:8000"
+            )
         if parts.scheme == "http" and host not in LOOPBACK:
-            raise InputError(f"broker.url_override: {url}: plain http would send the keys in clear; use https")
+            raise InputError(
+                f"broker.url_override: {url}: plain http would send the keys in clear; use https"
+            )
 
     @property
     def address(self) -> str | None:
@@ -97,7 +113,9 @@ class BrokerSettings:
         return None if self.url_override is None else self.url_override.rstrip("/")
 
     def _a_minute(self) -> int | None:
-        loopback = self.url_override is not None and urlsplit(self.url_override).hostname in LOOPBACK
+        loopback = (
+            self.url_override is not None and urlsplit(self.url_override).hostname in LOOPBACK
+        )
         return self.requests_per_minute or (None if loopback else ALLOWED)
 
     def made_safe(self, client: RESTClient) -> Any:
@@ -136,10 +154,13 @@ class BrokerSettings:
 
 
 class Pace:
-    """Never more than so many requests in any minute; none where the venue says that none are left."""
+    """Never more than so many requests in any minute; none where the venue says that none are
+    left.
+    """
 
     def __init__(self, a_minute: int | None, clock: Callable[[], float] = time.time) -> None:
-        self._most, self._clock = a_minute, clock
+        self._most = a_minute
+        self._clock = clock
         self._sent: deque[float] = deque()
         self._not_before = 0.0
         self._lock = threading.Lock()
@@ -150,7 +171,9 @@ class Pace:
         while self._sent and now - self._sent[0] >= MINUTE:
             self._sent.popleft()
         full = self._most is not None and len(self._sent) >= self._most
-        return max(self._sent[0] + MINUTE - now if full else 0.0, min(self._not_before - now, MINUTE), 0.0)
+        return max(
+            self._sent[0] + MINUTE - now if full else 0.0, min(self._not_before - now, MINUTE), 0.0
+        )
 
     def wait(self) -> None:
         """Wait as long as it takes, and count one request."""
@@ -162,8 +185,13 @@ class Pace:
             time.sleep(seconds)
 
     def note(self, headers: Mapping[str, str]) -> None:
-        """Heed what an answer says of what is left until when (X-RateLimit-Remaining, X-RateLimit-Reset)."""
-        if headers.get("X-RateLimit-Remaining") == "0" and headers.get("X-RateLimit-Reset", "").isdigit():
+        """Heed what an answer says of what is left until when (X-RateLimit-Remaining,
+        X-RateLimit-Reset).
+        """
+        if (
+            headers.get("X-RateLimit-Remaining") == "0"
+            and headers.get("X-RateLimit-Reset", "").isdigit()
+        ):
             self._not_before = float(headers["X-RateLimit-Reset"])
 
 
@@ -191,23 +219,32 @@ def asking(what: str, settings: BrokerSettings, keys: Keys | None) -> Iterator[N
     except APIError as error:
         raise BrokerError(_hidden(f"{where}: {what}: {_answer(error)}", keys)) from None
     except RequestException as error:
-        raise BrokerError(_hidden(f"{where}: {what}: no answer: {_last_line(error)}", keys)) from None
+        raise BrokerError(
+            _hidden(f"{where}: {what}: no answer: {_last_line(error)}", keys)
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
-        raise BrokerError(_hidden(f"{where}: {what}: the answer makes no sense: {_last_line(error)}", keys)) from None
+        raise BrokerError(
+            _hidden(f"{where}: {what}: the answer makes no sense: {_last_line(error)}", keys)
+        ) from None
 
 
 def _answer(error: Any) -> str:
     status = error.status_code
     if status in (401, 403):
-        hint = f"check {KEY}, {SECRET} and broker.paper; keys without a paid plan read data.feed=iex, not sip"
+        hint = (
+            f"check {KEY}, {SECRET} and broker.paper; keys without a paid plan read data.feed=iex,"
+            " not sip"
+        )
         return f"refused ({status}): {_short(str(error))}; {hint}"
     return f"status {status}: {_short(str(error))}"
 
 
 def _last_line(error: Exception) -> str:
-    return _short(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+    return _short(
+        str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    )
 
 
 def _short(text: str) -> str:

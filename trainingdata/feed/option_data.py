@@ -16,14 +16,24 @@ from trainingdata.source import Feed
 
 
 class OptionData:
-    """What the venue says of options on one stock. scale: of the stock's prices, for options on the index that it follows."""
+    """What the venue says of options on one stock. scale: of the stock's prices, for options on
+    the index that it follows.
+    """
 
-    def __init__(self, settings: BrokerSettings, keys: Keys, feed: Feed, underlying: str, scale: float) -> None:
+    def __init__(
+        self, settings: BrokerSettings, keys: Keys, feed: Feed, underlying: str, scale: float
+    ) -> None:
         from alpaca.data.historical import OptionHistoricalDataClient, StockHistoricalDataClient
 
-        self._settings, self._keys, self._feed, self._underlying, self._scale = settings, keys, feed, underlying, scale
+        self._settings = settings
+        self._keys = keys
+        self._feed = feed
+        self._underlying = underlying
+        self._scale = scale
         told: dict[str, Any] = {"raw_data": True, "url_override": settings.address}
-        self._options = settings.made_safe(OptionHistoricalDataClient(keys.key, keys.secret, **told))
+        self._options = settings.made_safe(
+            OptionHistoricalDataClient(keys.key, keys.secret, **told)
+        )
         self._stocks = settings.made_safe(StockHistoricalDataClient(keys.key, keys.secret, **told))
         self._bars = MarketData(settings, keys, feed, "raw")
         self._closes: dict[date, float] = {}
@@ -40,14 +50,20 @@ class OptionData:
         from alpaca.data.requests import StockLatestTradeRequest
 
         with asking(f"the last trade of {self._underlying}", self._settings, self._keys):
-            request = StockLatestTradeRequest(symbol_or_symbols=self._underlying, feed=DataFeed(self._feed))
-            price = float(self._stocks.get_stock_latest_trade(request)[self._underlying]["p"]) * self._scale
+            request = StockLatestTradeRequest(
+                symbol_or_symbols=self._underlying, feed=DataFeed(self._feed)
+            )
+            price = (
+                float(self._stocks.get_stock_latest_trade(request)[self._underlying]["p"])
+                * self._scale
+            )
             if not (np.isfinite(price) and price > 0):
                 raise ValueError(f"the price is {price}")
             return price
 
     def close_of(self, day: date, now: np.datetime64) -> float | None:
-        """The stock's last close of a session, times the scale; None where there is no such session, or its end is not known.
+        """The stock's last close of a session, times the scale; None where there is no such
+        session, or its end is not known.
 
         Raises
         ------
@@ -67,7 +83,8 @@ class OptionData:
         return self._closes[day]
 
     def quotes(self, symbols: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Bid and ask of options by OCC symbol, as the venue writes them; one without a quote is left out.
+        """Bid and ask of options by OCC symbol, as the venue writes them; one without a quote is
+        left out.
 
         Raises
         ------
@@ -77,5 +94,11 @@ class OptionData:
         from alpaca.data.requests import OptionLatestQuoteRequest
 
         with asking(f"quotes of {', '.join(symbols)}", self._settings, self._keys):
-            answer = self._options.get_option_latest_quote(OptionLatestQuoteRequest(symbol_or_symbols=list(symbols)))
-            return {name: (str(row["bp"]), str(row["ap"])) for name, row in answer.items() if name in symbols and row["ap"]}
+            answer = self._options.get_option_latest_quote(
+                OptionLatestQuoteRequest(symbol_or_symbols=list(symbols))
+            )
+            return {
+                name: (str(row["bp"]), str(row["ap"]))
+                for name, row in answer.items()
+                if name in symbols and row["ap"]
+            }
