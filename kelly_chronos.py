@@ -1,4 +1,4 @@
-"""Every command of the house under one name.
+"""Every command of the system under one name.
 
 kelly-chronos                     the commands, a line each
 kelly-chronos backtest …          the same as python -m marketsimulator.backtest …
@@ -40,34 +40,34 @@ COMMANDS = {
 }
 
 
-def about(module: str) -> str:
-    """The first line of a module's docstring; the module is not run."""
+def summary_line(module: str) -> str:
+    """The first line of a module's docstring."""
+    # The source is read and not run: to import every command would load every library they use.
     spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
-    words = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
-    return (words or "").splitlines()[0]
+    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    return (docstring or "").splitlines()[0]
 
 
 def main() -> None:
-    """Run the named command with the words after it; without a name, list them."""
-    asked = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
-    if asked in COMMANDS:
+    """Run the named command with the words after it; without a name, list the commands."""
+    command = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
+    if command in COMMANDS:
+        # argparse and Hydra print the first word as the program that a user typed.
         sys.argv = [f"{sys.argv[0]} {sys.argv[1]}", *sys.argv[2:]]
-        runpy.run_module(COMMANDS[asked], run_name="__main__", alter_sys=False)
+        runpy.run_module(COMMANDS[command], run_name="__main__", alter_sys=False)
         return
-    if asked not in ("", "__help", "_h"):
-        near = difflib.get_close_matches(asked, COMMANDS, 1)
-        meant = f", perhaps {near[0]}?" if near else ""
+    if command not in ("", "__help", "_h"):  # the hyphens of a flag have become underscores
+        matches = difflib.get_close_matches(command, COMMANDS, 1)
+        hint = f", perhaps {matches[0]}?" if matches else ""
         sys.stderr.write(
-            f"error: {sys.argv[1]}: no command of this name{meant}; kelly-chronos alone lists"
-            " them\n"
+            f"error: {sys.argv[1]}: no command of this name{hint}; kelly-chronos alone lists them\n"
         )
         sys.exit(2)
     width = max(map(len, COMMANDS))
-    sys.stdout.write(
-        "".join(f"  {name:{width}}  {about(module)}\n" for name, module in COMMANDS.items())
-    )
+    for name, module in COMMANDS.items():
+        sys.stdout.write(f"  {name:{width}}  {summary_line(module)}\n")
 
 
 if __name__ == "__main__":

@@ -40,50 +40,52 @@ from execution.records import Run, writers_of
 from execution.settings import LiveSettings
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
-from foundation.command import ProgressBar, log_to_file, one_line
-from foundation.compose import composed
+from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import check_output, write_whole
 from trainingdata.bars import closes_of
 from trainingdata.feed.endpoint import LOOPBACK, Keys
 from trainingdata.feed.market_data import BarFeed, MarketData
+from trainingdata.instants import system_clock, utc_text
 from trainingdata.instruments import instrument
-from trainingdata.sessions import system_clock, utc_text
 
 log = logging.getLogger("live")
 
 CLOCKS = ("broker", "system")
 
 
-def described(config: DictConfig) -> Cycle:
+def dry_pass(config: DictConfig) -> Cycle:
     """A dry pass over files, for the account that `capital` and `positions` describe."""
     settings = LiveSettings.of(config)
     bars = settings.bars()
     prices = closes_of(bars)
     positions = _positions(config)
-    unpriced = [s for s in positions if s not in prices]
+    unpriced = [symbol for symbol in positions if symbol not in prices]
     if unpriced:
         raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
     account = Account(settings.capital, positions, prices, bars.now)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
-    decision = trader.decide(settings.seen(bars), account)
+    decision = trader.decide(settings.view(bars), account)
     return Cycle(account, bars, decision, (), "" if decision else NOTHING_CLOSED)
 
 
 def _positions(config: DictConfig) -> dict[str, Decimal]:
-    held: dict[str, Decimal] = {}
-    for symbol, quantity in config.positions.items():
+    """Quantities held by symbol, signed, as `positions` describes them."""
+    positions: dict[str, Decimal] = {}
+    for symbol, given in config.positions.items():
         item = instrument(str(symbol))
         try:
-            held[item.symbol] = Decimal(str(quantity))
+            quantity = Decimal(str(given))
         except InvalidOperation:
-            raise InputError(f"positions.{symbol}: {quantity!r} is no quantity") from None
-        if not held[item.symbol].is_finite() or (held[item.symbol] < 0 and not item.shortable):
-            raise InputError(f"positions.{symbol}: {quantity} cannot be held")
-    return held
+            raise InputError(f"positions.{symbol}: {given!r} is no quantity") from None
+        if not quantity.is_finite() or (quantity < 0 and not item.shortable):
+            raise InputError(f"positions.{symbol}: {given} cannot be held")
+        positions[item.symbol] = quantity
+    return positions
 
 
-def venue(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader]:
+def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader]:
     """The settings, the keys, the bars and the trader of a run at a venue.
 
     Raises
@@ -100,10 +102,10 @@ def venue(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader]:
     if not settings.symbols:
         raise InputError("symbols: a venue has too many; name those to trade")
     keys = Keys.of(os.environ)
-    names = tuple(sorted(instrument(s).symbol for s in settings.symbols))
-    settings = (
-        replace(settings, bar_patience=0.0) if config.mode == "replay" else settings
-    )  # its clock waits, bars do not come
+    names = tuple(sorted(instrument(symbol).symbol for symbol in settings.symbols))
+    # A replay's clock waits for its caller: a bar that is not there would never come.
+    if config.mode == "replay":
+        settings = replace(settings, bar_patience=0.0)
     data = MarketData(settings.broker, keys, settings.data.feed, settings.data.adjustment)
     feed = BarFeed(data, names, settings.history_days, settings.bar_patience)
     return settings, keys, feed, settings.trader(settings.forecaster.build(names))
@@ -111,10 +113,9 @@ def venue(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader]:
 
 def trade(config: DictConfig) -> None:
     """Pass after pass, each at the next instant at which anything may decide; the first at once."""
-    settings, keys, feed, trader = venue(config)
-    with (
-        TradeUpdates(settings.broker, keys) if config.mode == "paper" else nullcontext() as updates
-    ):
+    settings, keys, feed, trader = venue_parts(config)
+    send = config.mode == "paper"
+    with TradeUpdates(settings.broker, keys) if send else nullcontext() as updates:
         listen = None if updates is None else updates.wait
         broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, listen=listen)
         rules = VenueRules(broker)
@@ -122,23 +123,22 @@ def trade(config: DictConfig) -> None:
         for number in range(config.cycles):
             if number:
                 wait_until(clock, next_instant(clock(), settings.symbols))
-            done = run_cycle(
-                broker, feed, trader, settings, send=config.mode == "paper", rules=rules
-            )
-            _log(done)
-            show(done)
+            cycle = run_cycle(broker, feed, trader, settings, send=send, rules=rules)
+            _log(cycle)
+            show(cycle)
 
 
 def replay(config: DictConfig) -> None:
-    """Every instant that a practice server's clock still has, the clock moved after each; the files
-    of a run, as a backtest's.
+    """A pass at every instant that a practice server's clock still has, and the files of a run.
+
+    The clock is moved after each pass; the files are a backtest's.
 
     Raises
     ------
     InputError
         for an address that is no practice server with a waiting clock.
     """
-    settings, keys, feed, trader = venue(config)
+    settings, keys, feed, trader = venue_parts(config)
     broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, patience=0.0)
     url = settings.broker.address
     output = Path(config.output)
@@ -154,100 +154,96 @@ def replay(config: DictConfig) -> None:
     curve = []
     with ProgressBar() as progress:
         while True:
-            done = run_cycle(broker, feed, trader, settings, send=True, rules=rules)
-            _log(done)
-            decisions += [] if done.decision is None else [done.decision]
-            after = (
-                broker.account()
-                if done.decision is not None and done.decision.orders
-                else done.account
-            )
-            curve.append((after.as_of, after.cash, after.equity))
-            answer = requests.post(f"{url}/control/advance", json={}, timeout=60)
-            if answer.status_code != 200:
-                raise InputError(
-                    f"broker.url_override: {url} has no clock that waits (status"
-                    f" {answer.status_code})"
-                )
-            left = int(answer.json()["left"])
-            progress("instants", len(curve), len(curve) + left)
-            if not answer.json()["moved"]:
+            cycle = run_cycle(broker, feed, trader, settings, send=True, rules=rules)
+            _log(cycle)
+            account = cycle.account
+            if cycle.decision is not None:
+                decisions.append(cycle.decision)
+                # The pass read its account before its orders filled.
+                if cycle.decision.orders:
+                    account = broker.account()
+            curve.append((account.as_of, account.cash, account.equity))
+            moved, remaining = _advance_clock(url)
+            progress("instants", len(curve), len(curve) + remaining)
+            if not moved:
                 break
-    run = Run(
-        trader.forecaster.name,
-        decisions,
-        broker.fills_since(began - np.timedelta64(1, "s")),
-        [],
-        {},
-    )
+    # Fills are listed after an instant, and those of the first pass lie at the one it began at.
+    fills = broker.fills_since(began - np.timedelta64(1, "s"))
+    record = Run(trader.forecaster.name, decisions, fills, [], {})
     equity = pd.DataFrame(curve, columns=["at", "cash", "equity"])
     equity["at"] = pd.DatetimeIndex(equity["at"]).tz_localize("UTC")
-    write_whole({**writers_of(run), "equity.parquet": equity.to_parquet}, output)
-    sys.stdout.write(
-        json.dumps({"instants": len(curve), "fills": len(run.fills), "equity": curve[-1][2]}) + "\n"
-    )
+    write_whole({**writers_of(record), "equity.parquet": equity.to_parquet}, output)
+    summary = {"instants": len(curve), "fills": len(record.fills), "equity": curve[-1][2]}
+    sys.stdout.write(f"{json.dumps(summary)}\n")
 
 
-def show(done: Cycle) -> None:
+def _advance_clock(url: str) -> tuple[bool, int]:
+    """Move a practice server's clock: whether it moved, and how many instants it still has."""
+    answer = requests.post(f"{url}/control/advance", json={}, timeout=60)
+    if answer.status_code != 200:
+        raise InputError(
+            f"broker.url_override: {url} has no clock that waits (status {answer.status_code})"
+        )
+    state = answer.json()
+    return bool(state["moved"]), int(state["left"])
+
+
+def show(cycle: Cycle) -> None:
     """Print what was decided and why, and what filled."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    decision = done.decision
-    when = utc_text(done.account.as_of)
+    decision = cycle.decision
+    when = utc_text(cycle.account.as_of)
     if decision is None:
-        console.print(f"{when}: {done.idle}.", highlight=False, soft_wrap=True)
+        console.print(f"{when}: {cycle.idle}.", highlight=False, soft_wrap=True)
         return
     table = Table("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
-    table.title = f"{utc_text(decision.at)}, equity ${done.account.equity:,.2f}"
-    for c in decision.choices:
-        figures = (
-            f"{c.mu * 1e4:+.1f}",
-            f"{c.sigma * 1e4:.1f}",
-            f"{c.kelly:+.3f}",
-            f"{c.target:+.3f}",
-            f"{c.qty:+f}",
+    table.title = f"{utc_text(decision.at)}, equity ${cycle.account.equity:,.2f}"
+    for choice in decision.choices:
+        table.add_row(
+            choice.symbol,
+            f"{choice.mu * 1e4:+.1f}",
+            f"{choice.sigma * 1e4:.1f}",
+            f"{choice.kelly:+.3f}",
+            f"{choice.target:+.3f}",
+            f"{choice.qty:+f}",
+            choice.bound_by,
         )
-        table.add_row(c.symbol, *figures, c.bound_by)
     console.print(table)
     _explain(console, decision)
-    for fill in done.fills:
+    for fill in cycle.fills:
         console.print(f"filled {fill.qty:+f} {fill.symbol} at {fill.price:,.4f}", highlight=False)
 
 
 def _explain(console: Console, decision: Decision) -> None:
-    for order in decision.orders:
-        console.print(
-            f"{order.side} {order.qty} {order.symbol}: {order.reason}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    lines = [f"{o.side} {o.qty} {o.symbol}: {o.reason}" for o in decision.orders]
     if decision.failure:
-        console.print(
-            f"Enhanced sizing failed: {decision.failure}", highlight=False, soft_wrap=True
-        )
+        lines.append(f"Enhanced sizing failed: {decision.failure}")
     if decision.unsolved:
-        console.print(
-            f"The problem is in {keep_unsolved(decision.unsolved)}", highlight=False, soft_wrap=True
-        )
+        lines.append(f"The problem is in {keep_unsolved(decision.unsolved)}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
-def _log(done: Cycle) -> None:
-    """The lines operators grep for."""
-    if (decision := done.decision) is None:
-        log.info("%s idle: %s", utc_text(done.account.as_of), done.idle)
+def _log(cycle: Cycle) -> None:
+    """Log a pass in the phrases that operators search for."""
+    decision = cycle.decision
+    if decision is None:
+        log.info("%s idle: %s", utc_text(cycle.account.as_of), cycle.idle)
         return
     if decision.failure:
         log.warning("Enhanced sizing failed: %s", decision.failure)
-    for line in (
-        *decision.sized,
-        *(f"{o.client_order_id}: {o.side} {o.qty}: {o.reason}" for o in decision.orders),
-    ):
-        log.info("%s %s", utc_text(decision.at), line)
-    for fill in done.fills:
+    at = utc_text(decision.at)
+    for rule in decision.rule:
+        log.info("%s %s", at, rule)
+    for order in decision.orders:
+        line = f"{order.client_order_id}: {order.side} {order.qty}: {order.reason}"
+        log.info("%s %s", at, line)
+    for fill in cycle.fills:
         log.info("filled %s: %+f at %s", fill.client_order_id, fill.qty, fill.price)
 
 
 def run(config: DictConfig) -> None:
-    """One of the modes."""
+    """Run the configured mode."""
     if config.mode not in ("dry", "paper", "replay"):
         raise InputError(f"mode: {config.mode} is none of dry, paper, replay")
     if config.clock not in CLOCKS:
@@ -257,15 +253,15 @@ def run(config: DictConfig) -> None:
     if config.mode == "replay":
         replay(config)
     elif config.mode == "dry" and config.account != "venue" and config.broker.url_override is None:
-        show(described(config))
+        show(dry_pass(config))
     else:
         trade(config)
 
 
 def main() -> None:
     """Command line: Hydra overrides of configs/live.yaml."""
-    with one_line("what was sent stays sent; nothing else was"):
-        config = composed("live", sys.argv[1:])
+    with one_line_errors("what was sent stays sent; nothing else was"):
+        config = composed_config("live", sys.argv[1:])
         log_to_file("live")
         run(config)
 

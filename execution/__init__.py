@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from execution.alpaca.broker import AlpacaBroker as AlpacaBroker
     from execution.broker import Asset as Asset
     from execution.broker import Broker as Broker
+    from execution.conformance import check_broker as check_broker
     from execution.decision import Decision as Decision
     from execution.orders import Account as Account
     from execution.orders import Fill as Fill
@@ -32,6 +33,7 @@ __getattr__, __all__ = public(
         "Order": "orders",
         "Trader": "trader",
         "TradingSettings": "settings",
+        "check_broker": "conformance",
         "get_qty": "quantity",
     },
 )

@@ -1,5 +1,6 @@
-"""What a decision believes before it looks at the account: who decides, for how long, mu,
-sigma, premium, correlation.
+"""What a decision believes before it looks at the account.
+
+Who decides, over which blocks of time, and their expected returns, deviations and correlation.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from trainingdata.sessions import Holding
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The spans of time that a decision looks at: one (`next`, `session`), or the three of a
-    `plan`.
+    """The spans of time that a decision looks at: one interval, or the three of a plan.
 
-    A plan's first block ends with the next decision, its second `signal_bars` own bars from now,
-    its last `horizon_days` calendar days from now.
+    holding: `next` or `session` for one interval, or `plan`, whose first block ends with the next
+        decision.
+    signal_bars: own bars from now after which a plan's second block ends.
+    horizon_days: calendar days from now after which its last block ends.
     """
 
     holding: Holding = "plan"
@@ -31,16 +33,23 @@ class Blocks:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Belief:
-    """Of one instant, `at`, over K blocks of time that follow each other and end at `ends` [K]; S
-    symbols.
+    """What is believed at one instant of S symbols, over K blocks of time that follow each other.
 
-    deciding [S]: whose bar has just closed, whose market is open to fill, and which have a forecast
-    of it. overnight: the first block holds the night, or leaves no later decision to cut for it.
-    cuts: stocks can still be cut for it now, forecast or not. years [K, S]: each symbol's own open
-    time, in years; nights [K]: for which what is borrowed costs. mu, sigma [K, S]: NaN where there
-    is no forecast. worth [S]: what its centre was multiplied by, NaN where it was not. signal [S]:
-    root mean square of what such a centre is worth over its whole life, a return. premium [S]: a
-    year, for a class's Sharpe ratio of one. correlation [K, S, S].
+    symbols: of the panel.
+    at: the instant.
+    ends: [K] when each block ends.
+    deciding: [S] whose bar has just closed, whose market is open to fill, and which have a forecast
+        of it.
+    overnight: the first block holds the night, or leaves no later decision to cut for it.
+    cuts: stocks can still be cut for the night now, forecast or not.
+    years: [K, S] each symbol's own open time in the blocks, in years.
+    nights: [K] for which what is borrowed costs.
+    mu: [K, S] expected returns; NaN where there is no forecast.
+    sigma: [K, S] their standard deviations; NaN where there is no forecast.
+    worth: [S] what the forecaster's centre was multiplied by; NaN where it was not.
+    signal: [S] root mean square of what such a centre is worth over its whole life, a return.
+    premium: [S] return a year, for a Sharpe ratio of one of the symbol's class.
+    correlation: [K, S, S] of returns over each block.
     """
 
     symbols: tuple[str, ...]
@@ -66,13 +75,25 @@ class Belief:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Beliefs:
-    """Of every instant [T] of a history at which anything decides, or stocks are cut for the night,
-    over K blocks each.
+    """What is believed at the T instants of a history at which anything decides or is cut.
 
-    at, overnight, cuts [T]; ends, nights [T, K]; years [T, K, 2]: of stocks, of coins; shared [T,
-    K]: news that stocks and coins have in common; deciding, worth, signal, premium [T, S]; mu,
-    sigma [T, K, S]; matrix [T]: number of the correlation matrix, [D, S, S] float32, in force.
-    crypto [S].
+    symbols: of the panel, S.
+    at: [T] the instants.
+    ends: [T, K] when each of the K blocks ends.
+    overnight: [T] as in `Belief`.
+    cuts: [T] as in `Belief`.
+    years: [T, K, 2] open time in years, of stocks and of coins.
+    nights: [T, K] for which what is borrowed costs.
+    shared: [T, K] share of their news that stocks and coins have in common.
+    crypto: [S] which symbols are coins.
+    deciding: [T, S] as in `Belief`.
+    mu: [T, K, S] as in `Belief`, and so are the next four.
+    sigma: [T, K, S].
+    worth: [T, S].
+    signal: [T, S].
+    premium: [T, S].
+    matrix: [T] number of the correlation matrix in force.
+    correlations: [D, S, S] float32, the matrices.
     """
 
     symbols: tuple[str, ...]
@@ -98,58 +119,63 @@ class Beliefs:
         t = int(self.at.searchsorted(now))
         if t >= len(self.at) or self.at[t] != now:
             return None
-        matrix = self.correlations[self.matrix[t]]
-        years, correlation = over_blocks(self.years[t], matrix, self.crypto, self.shared[t])
-        when = bool(self.overnight[t]), bool(self.cuts[t])
-        moments = self.mu[t], self.sigma[t], self.worth[t], self.signal[t], self.premium[t]
+        years, correlation = years_and_correlations(
+            self.years[t], self.correlations[self.matrix[t]], self.crypto, self.shared[t]
+        )
         return Belief(
-            self.symbols,
-            now,
-            self.ends[t],
-            self.deciding[t],
-            *when,
-            years,
-            self.nights[t],
-            *moments,
-            correlation,
+            symbols=self.symbols,
+            at=now,
+            ends=self.ends[t],
+            deciding=self.deciding[t],
+            overnight=bool(self.overnight[t]),
+            cuts=bool(self.cuts[t]),
+            years=years,
+            nights=self.nights[t],
+            mu=self.mu[t],
+            sigma=self.sigma[t],
+            worth=self.worth[t],
+            signal=self.signal[t],
+            premium=self.premium[t],
+            correlation=correlation,
         )
 
 
-def joined(parts: Sequence[Beliefs]) -> Beliefs:
+def joined_beliefs(parts: Sequence[Beliefs]) -> Beliefs:
     """Beliefs of spans of one history that follow each other, as those of the whole."""
     if len(parts) == 1:
         return parts[0]
+    # Every part numbers its own matrices from 0. In the whole they lie behind those before them.
     offsets = np.cumsum([0, *(len(part.correlations) for part in parts[:-1])])
-    matrix = np.concatenate(
-        [part.matrix + offset for part, offset in zip(parts, offsets, strict=True)]
-    )
-    whole = ("symbols", "crypto", "matrix")
-    along = [field.name for field in fields(Beliefs) if field.name not in whole]
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in along
-    }
-    return replace(parts[0], matrix=matrix, **arrays)
+    numbers = [part.matrix + offset for part, offset in zip(parts, offsets, strict=True)]
+    arrays: dict[str, Any] = {}
+    for field in fields(Beliefs):
+        if field.name not in ("symbols", "crypto", "matrix"):
+            arrays[field.name] = np.concatenate([getattr(part, field.name) for part in parts])
+    return replace(parts[0], matrix=np.concatenate(numbers), **arrays)
 
 
 @compiled
-def over_blocks(
+def years_and_correlations(
     years: Array, correlation: Array32, crypto: Mask, shared: Array
 ) -> tuple[Array, Array]:
     """Each symbol's own years [K, S] in the blocks, and the correlation [K, S, S] over them.
 
-    What is between the classes counts in proportion to the news they share; the matrix stays
-    positive definite.
+    What is between the classes counts in proportion to the news that they share in a block; the
+    matrix stays positive definite.
     """
     blocks = len(shared)
     size = len(crypto)
-    own = np.empty((blocks, size))
-    over = np.empty((blocks, size, size))
+    symbol_years = np.empty((blocks, size))
+    block_correlation = np.empty((blocks, size, size))
     for k in range(blocks):
         for s in range(size):
-            own[k, s] = years[k, 1] if crypto[s] else years[k, 0]
+            symbol_years[k, s] = years[k, 1] if crypto[s] else years[k, 0]
             for r in range(size):
-                over[k, s, r] = correlation[s, r] * (shared[k] if crypto[s] != crypto[r] else 1.0)
-    return own, over
+                # Between the classes the matrix is of returns from 16:00 to 16:00 New York, which
+                # hold all the news of both. The prices of a block share only part of theirs.
+                share = shared[k] if crypto[s] != crypto[r] else 1.0
+                block_correlation[k, s, r] = correlation[s, r] * share
+    return symbol_years, block_correlation
 
 
 @compiled
@@ -163,22 +189,34 @@ def block_moments(
     forecast: bool,
     size: int,
 ) -> tuple[Array, Array, Mask]:
-    """Expected return [K, size], 0 for what does not decide; covariance [K, size, size], 0 without
-    a forecast; who has one.
+    """Expected return [K, size], covariance [K, size, size], and who has a forecast [size].
 
-    premium [S]: a year, beside the forecast where that counts. size: S, and what is held beside the
-    panel.
+    The return is 0 for what does not decide, the covariance 0 without a forecast.
+
+    Parameters
+    ----------
+    mu, sigma: [K, S] of the forecast, NaN without one.
+    premium: [S] a year, beside the forecast.
+    years: [K, S] each symbol's own open time.
+    correlation: [K, S, S] over each block.
+    deciding: [S] who decides.
+    forecast: whether the forecast counts.
+    size: S, and what is held beside the panel.
     """
     blocks, symbols = sigma.shape
     expected = np.zeros((blocks, size))
     covariance = np.zeros((blocks, size, size))
-    known = np.zeros(size, dtype=np.bool_)
+    forecast_known = np.zeros(size, dtype=np.bool_)
     for k in range(blocks):
         for s in range(symbols):
-            known[s] = np.isfinite(sigma[0, s])
+            forecast_known[s] = np.isfinite(sigma[0, s])
+            # What does not decide stays as it is and earns the same whatever is chosen. Its risk
+            # counts all the same: it is held beside what is chosen.
             if deciding[s]:
                 expected[k, s] = (mu[k, s] if forecast else 0.0) + premium[s] * years[k, s]
             for r in range(symbols):
-                both = sigma[k, s] * sigma[k, r]
-                covariance[k, s, r] = correlation[k, s, r] * both if np.isfinite(both) else 0.0
-    return expected, covariance, known
+                product = sigma[k, s] * sigma[k, r]
+                covariance[k, s, r] = (
+                    correlation[k, s, r] * product if np.isfinite(product) else 0.0
+                )
+    return expected, covariance, forecast_known

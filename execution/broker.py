@@ -13,15 +13,20 @@ from execution.orders import Account, Fill, Order
 
 # The part of an order that counts as all of it: tens of millions of a coin are no exact number of
 # billionths in a float.
-WHOLE = 1 - 1e-12
+WHOLE_FILL = 1 - 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
     """What the venue allows with a symbol.
 
-    easy_to_borrow: whether it can be sold short without a locate. increment: the smallest step of a
-    quantity; smallest: the least quantity of an order.
+    symbol: of the instrument.
+    tradable: whether it takes orders at all.
+    shortable: whether it can be sold short.
+    easy_to_borrow: whether it can be sold short without a locate.
+    fractionable: whether fractions of a share trade.
+    increment: the smallest step of a quantity.
+    smallest: the least quantity of an order.
     """
 
     symbol: str
@@ -45,10 +50,10 @@ class Broker(Protocol):
         ...
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
-        """Send orders, in their order, and return what has filled; what a market order does not
-        fill at once is cancelled.
+        """Send orders, in their order, and return what has filled.
 
-        An order that is refused fills nothing; one whose id was used before trades nothing again.
+        What a market order does not fill at once is cancelled. An order that is refused fills
+        nothing; one whose id was used before trades nothing again.
         """
         ...
 
@@ -66,23 +71,20 @@ class Broker(Protocol):
 
 
 def place(broker: Broker, orders: Sequence[Order], cancels: Sequence[str] = ()) -> list[Fill]:
-    """End what a decision replaces, send its reductions, and what opens positions only once they
-    have filled whole.
+    """Cancel what a decision replaces, send its reductions, then what opens positions.
 
-    The openings were sized for a book without what the reductions take off it: where one does not
-    fill (a halt, a missing bar), adding would carry the book over its ceilings. cancels: ids of
-    open orders.
+    Openings are sent only once the reductions have filled whole. They were sized for a book without
+    what the reductions take off it: where one does not fill (a halt, a missing bar), adding would
+    carry the book over its ceilings. cancels: ids of open orders.
     """
+    # An order that is replaced would trade with its successor, which venues refuse.
     if cancels:
         broker.cancel(cancels)
     reductions = [order for order in orders if order.reduces]
     fills = broker.submit(reductions)
-    filled = {
-        fill.client_order_id: abs(fill.qty) for fill in fills
-    }  # a reduction never pays in coin: one fill an order
-    if any(
-        float(filled.get(order.client_order_id, 0)) < float(order.qty) * WHOLE
-        for order in reductions
-    ):
-        return fills
+    # Only purchases of coins pay a fee in coin, so a reduction has one fill.
+    filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
+    for order in reductions:
+        if float(filled.get(order.client_order_id, 0)) < float(order.qty) * WHOLE_FILL:
+            return fills
     return fills + broker.submit([order for order in orders if not order.reduces])

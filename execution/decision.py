@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import numpy as np
 
 from execution.orders import Order
 from sizing.kelly import SizingProblem
+from trainingdata.instruments import Kind
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +28,16 @@ _CHANGE = ": unconstrained %+.3f, weight %+.3f to %+.3f"
 _WORTH = "%s (worth %.2f bp)"
 
 
-class Rests(NamedTuple):
-    """What a target rests on, over all of a plan's blocks, `days` calendar days; NaN where it rests
-    on no forecast.
+class Basis(NamedTuple):
+    """What a target rests on over all blocks of a plan; NaN where it rests on no forecast.
 
-    sharpe: stated, of the symbol's class; premium: what follows from it, a year; earned: the same
-    over the plan. forecast: over the plan. worth: what the forecaster's centre was multiplied by,
-    none where it was not. deviation: over the plan.
+    days: calendar days of the plan.
+    sharpe: the stated Sharpe ratio of the symbol's class.
+    premium: the return that follows from it, a year.
+    earned: the same over the plan.
+    forecast: expected return over the plan.
+    worth: what the forecaster's centre was multiplied by; none where it was not.
+    deviation: of the return, over the plan.
     """
 
     days: float
@@ -45,18 +50,25 @@ class Rests(NamedTuple):
 
 
 _NAN = float("nan")
-NO_FORECAST = Rests(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
+NO_BASIS = Basis(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
 
 
 class Choice(NamedTuple):
     """What was decided for one symbol, and why.
 
-    mu, sigma: forecast over the first block, until the next decision. kelly: weight before any
-    limit or cost, over the whole plan. held: weight before. target: weight under every limit. qty:
-    signed quantity ordered. price: USD, as sized. binding: the limits that hold the target where it
-    is, with their shadow prices: what one more of each, in equity, would add to the plan's expected
-    return net of risk (NaN where there is none). cost: of trading one USD. rests: what the target
-    rests on.
+    symbol: of the instrument.
+    mu: expected return over the first block, until the next decision.
+    sigma: its standard deviation; NaN without a forecast.
+    kelly: weight before any limit or cost, over the whole plan.
+    held: weight before.
+    target: weight under every limit.
+    qty: signed quantity ordered.
+    price: USD, as sized.
+    binding: the limits that hold the target where it is, with their shadow prices: what one more of
+        each, in equity, would add to the plan's expected return net of risk; NaN where none is
+        known.
+    cost: of trading one USD.
+    basis: what the target rests on.
     """
 
     symbol: str
@@ -69,7 +81,7 @@ class Choice(NamedTuple):
     price: float
     binding: Mapping[str, float]
     cost: float
-    rests: Rests = NO_FORECAST
+    basis: Basis = NO_BASIS
 
     @property
     def bound_by(self) -> str:
@@ -78,19 +90,42 @@ class Choice(NamedTuple):
 
     @property
     def change_cost(self) -> float:
-        """USD that the change is reckoned to cost."""
+        """USD that the change is expected to cost."""
         return self.cost * abs(float(self.qty)) * self.price if self.qty else 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """One instant's decision: the choices of the symbols that decided, the orders they led to, and
-    what stood around it.
+class ClassRule:
+    """The rule that sized the deciding symbols of one asset class; `str` is the line of the log.
 
-    stock_ceiling: stock gross allowed, in multiples of equity. sized: what was sized by which rule,
-    as operators grep for it. failure: why enhanced sizing did not answer, empty where it did;
-    unsolved: the problem that was not solved. cancels: ids of the trader's own open orders that
-    this decision replaces; they end before its orders are sent.
+    kind: the class.
+    phrase: the rule in the words that operators grep for.
+    symbols: what it sized, in the panel's order.
+    """
+
+    kind: Kind
+    phrase: str
+    symbols: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.phrase}: {' '.join(self.symbols)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One instant's decision: its choices, the orders they led to, and what stood around it.
+
+    at: the instant.
+    until: the next decision that can change its positions.
+    equity: USD, of the account.
+    stock_ceiling: stock gross allowed, in multiples of equity.
+    choices: of the symbols that decided, or that the night cuts.
+    orders: in the order in which they are sent.
+    rule: which rule sized which symbols, by asset class; empty where none did.
+    failure: why enhanced sizing did not answer; empty where it did.
+    unsolved: the problem that was not solved, if one was not.
+    cancels: ids of the trader's own open orders that this decision replaces; they end before its
+        orders are sent.
     """
 
     at: np.datetime64
@@ -99,67 +134,79 @@ class Decision:
     stock_ceiling: float
     choices: tuple[Choice, ...]
     orders: tuple[Order, ...]
-    sized: tuple[str, ...] = ()
+    rule: tuple[ClassRule, ...] = ()
     failure: str = ""
     unsolved: SizingProblem | None = field(default=None, compare=False)
     cancels: tuple[str, ...] = ()
 
 
-class Why(NamedTuple):
-    """Why an order exists: what it follows from. `str` puts it into words, which most orders of a
-    backtest are never asked for.
+class OrderReason(NamedTuple):
+    """Why an order exists: the choice that it follows from.
 
-    hours: length of the holding interval. failure: of enhanced sizing, empty where it answered.
+    choice: of its symbol.
+    hours: length of the holding interval.
+    failure: of enhanced sizing; empty where it answered.
     """
 
     choice: Choice
     hours: float
     failure: str = ""
 
+    # Most orders of a backtest are never asked for their reason, so the text is made on demand.
     def __str__(self) -> str:
-        words = reason(self.choice, self.hours)
-        return f"{self.failure}; {words}" if self.failure else words
+        text = reason_text(self.choice, self.hours)
+        return f"{self.failure}; {text}" if self.failure else text
 
 
-def reason(choice: Choice, hours: float) -> str:
+def reason_text(choice: Choice, hours: float) -> str:
     """Why a choice is what it is, in a line. hours: length of the holding interval."""
-    if choice.sigma == choice.sigma:
-        text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
-        text += planned(choice.rests, hours) + _CHANGE % (choice.kelly, choice.held, choice.target)
-    else:
+    if math.isnan(choice.sigma):
         text = f"no forecast: weight {choice.held:+.3f} to {choice.target:+.3f}"
+    else:
+        text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
+        text += plan_text(choice.basis, hours)
+        text += _CHANGE % (choice.kelly, choice.held, choice.target)
     cost = f", cost ${choice.change_cost:,.2f}" if choice.qty else ""
-    return f"{text}{_bound_by(choice.binding)}{cost}"
+    return f"{text}{_binding_text(choice.binding)}{cost}"
 
 
-def planned(r: Rests, hours: float) -> str:
-    """What a choice rests on beyond the next decision, so many hours away, or by a stated
-    premium; empty if neither.
+def plan_text(basis: Basis, hours: float) -> str:
+    """What a choice rests on beyond the next decision, which is so many hours away.
+
+    Empty where the plan ends with the next decision and no premium is stated.
     """
-    if not (r.sharpe > 0 or r.days * 24 > hours * 1.001):
+    # Days and hours are rounded apart. The 0.1 % keeps a plan of one block from looking longer
+    # than its interval.
+    if not (basis.sharpe > 0 or basis.days * 24 > hours * 1.001):
         return ""
-    worth = "" if r.worth is None else f" (worth {r.worth:.2f})"
+    worth = "" if basis.worth is None else f" (worth {basis.worth:.2f})"
     return _PLAN % (
-        r.days,
-        r.earned * 1e4,
-        r.premium * 100,
-        r.sharpe,
-        r.forecast * 1e4,
+        basis.days,
+        basis.earned * 1e4,
+        basis.premium * 100,
+        basis.sharpe,
+        basis.forecast * 1e4,
         worth,
-        r.deviation * 1e4,
+        basis.deviation * 1e4,
     )
 
 
-def _bound_by(binding: Mapping[str, float]) -> str:
+def _binding_text(binding: Mapping[str, float]) -> str:
     """What binds and its worth, as a reason says it."""
-    worth = [
-        name if price != price else _WORTH % (name, price * 1e4) for name, price in binding.items()
-    ]
-    return f", bound by {' and '.join(worth)}" if worth else ""
+    limits = []
+    for name, price in binding.items():
+        limits.append(name if math.isnan(price) else _WORTH % (name, price * 1e4))
+    return f", bound by {' and '.join(limits)}" if limits else ""
 
 
 def keep_unsolved(problem: SizingProblem) -> Path:
-    """Write a problem that was not solved beside the logs; where it lies, which is logged too."""
+    """Write a problem that was not solved beside the logs and log where.
+
+    Returns
+    -------
+    Path
+        of the file.
+    """
     path = Path("logs") / f"unsolved-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     problem.save(path)

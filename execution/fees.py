@@ -1,4 +1,4 @@
-"""What trading costs: spread and slippage in basis points by class, and fees by date."""
+"""What trading costs: half-spread and slippage by class, and fees by date."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ BASIS_POINT = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class DatedRate:
-    """A rate in force from a New York date (inclusive) until the next one. cap: most a trade
-    pays, USD.
+    """A rate in force from a New York date, inclusive, until the next one.
+
+    since: the date, YYYY-MM-DD.
+    rate: in the unit of its table, not negative.
+    cap: USD that a trade pays at most.
     """
 
     since: str
@@ -36,8 +39,11 @@ class DatedRate:
 
 @dataclass(frozen=True, slots=True)
 class CryptoTier:
-    """The coin venue's fees from a 30-day volume in USD on: fractions of what is traded, taken
-    in what is received.
+    """The coin venue's fees from a 30-day volume on; they are taken in what is received.
+
+    volume: USD in 30 days.
+    maker: fraction of what an order trades that waited.
+    taker: fraction of what an order trades that did not.
     """
 
     volume: float
@@ -56,9 +62,12 @@ class CryptoTier:
 class FeeSchedule:
     """Regulatory fees on stocks by date, the coin venue's fees by volume, and commissions.
 
-    sec_per_dollar: SEC section 31, on sales. taf_per_share: FINRA trading activity fee, on sales.
-    cat_per_share: consolidated audit trail, both sides. crypto_tiers: from volume 0 up.
-    commission_bps: basis points of any trade; commission_per_share: USD.
+    sec_per_dollar: SEC section 31, USD per USD of sales.
+    taf_per_share: FINRA trading activity fee, USD per share sold.
+    cat_per_share: consolidated audit trail, USD per share, both sides.
+    crypto_tiers: of the coin venue, from volume 0 up.
+    commission_bps: basis points of any trade, 0 to 5000.
+    commission_per_share: USD, 0 to 5000.
     """
 
     sec_per_dollar: tuple[DatedRate, ...] = ()
@@ -92,9 +101,16 @@ class FeeSchedule:
 class TradingCosts:
     """What a market order pays beside fees, by class: basis points of price, and market impact.
 
-    impact: a trade also pays impact · volatility of a bar · √(its share of the bar's volume) of
-    price, the square-root law (Almgren et al. 2005; Tóth et al. 2011); 0 leaves it out, about 1 is
-    usual. A decision reckons with the basis points.
+    A decision reckons with the basis points. Each field is between 0 and 5000.
+
+    stock_half_spread_bps: half of what lies between bid and ask.
+    stock_slippage_bps: what the price moves until the order arrives.
+    stock_impact: the coefficient of the square-root law (Almgren et al. 2005; Tóth et al. 2011): a
+        trade also pays impact · volatility of a bar · √(its share of the bar's volume) of price;
+        0 leaves it out, about 1 is usual.
+    crypto_half_spread_bps: as for stocks.
+    crypto_slippage_bps: as for stocks.
+    crypto_impact: as for stocks.
     """
 
     stock_half_spread_bps: float = 1.0
@@ -115,38 +131,43 @@ class TradingCosts:
 
     def half_spread(self, crypto: npt.NDArray[np.bool_]) -> Array:
         """[S] fraction of price."""
-        return (
-            np.where(crypto, self.crypto_half_spread_bps, self.stock_half_spread_bps) * BASIS_POINT
-        )
+        points = np.where(crypto, self.crypto_half_spread_bps, self.stock_half_spread_bps)
+        return points * BASIS_POINT
 
     def slippage(self, crypto: npt.NDArray[np.bool_]) -> Array:
         """[S] fraction of price."""
-        return np.where(crypto, self.crypto_slippage_bps, self.stock_slippage_bps) * BASIS_POINT
+        points = np.where(crypto, self.crypto_slippage_bps, self.stock_slippage_bps)
+        return points * BASIS_POINT
 
     def expected(self, crypto: npt.NDArray[np.bool_], fees: FeeSchedule) -> Array:
-        """[S] cost of trading one USD that a decision reckons with: half-spread, slippage,
-        commission, the taker fee.
+        """[S] cost of trading one USD that a decision reckons with.
 
-        Regulatory fees on stocks (below 0.3 basis points of a sale) are left out of the decision,
-        not of the ledger.
+        Half-spread, slippage, commission and the taker fee. Regulatory fees on stocks (below 0.3
+        basis points of a sale) are left out of the decision, not of the ledger.
         """
-        spread = self.stock_half_spread_bps * BASIS_POINT, self.crypto_half_spread_bps * BASIS_POINT
-        slippage = self.stock_slippage_bps * BASIS_POINT, self.crypto_slippage_bps * BASIS_POINT
+        # A decision trades at the market, which takes liquidity, so that a coin pays the taker fee;
+        # the first tier is that of an account without volume.
         commission = fees.commission_bps * BASIS_POINT
-        stock = spread[0] + slippage[0] + commission
-        coin = spread[1] + slippage[1] + (fees.crypto_taker + commission)
+        stock_half_spread = self.stock_half_spread_bps * BASIS_POINT
+        stock_slippage = self.stock_slippage_bps * BASIS_POINT
+        stock = stock_half_spread + stock_slippage + commission
+        coin_half_spread = self.crypto_half_spread_bps * BASIS_POINT
+        coin_slippage = self.crypto_slippage_bps * BASIS_POINT
+        coin = coin_half_spread + coin_slippage + (fees.crypto_taker + commission)
         return np.where(crypto, coin, stock)
 
 
 def rates_on(
     rates: tuple[DatedRate, ...], dates: npt.NDArray[np.datetime64], default: float = 0.0
 ) -> tuple[Array, Array]:
-    """Rate and cap in force on each New York date, [D] each; `default` without a cap before the
-    first.
+    """Rate and cap in force on each New York date, [D] each.
+
+    default: the rate before the first date, which has no cap.
     """
     if not rates:
         return np.full(len(dates), default), np.full(len(dates), np.inf)
     since = np.array([rate.since for rate in rates], dtype="datetime64[D]")
-    k = np.searchsorted(since, dates, side="right")
+    row = np.searchsorted(since, dates, side="right")
     values = np.array([default, *(rate.rate for rate in rates)])
-    return values[k], np.array([np.inf, *(rate.cap for rate in rates)])[k]
+    caps = np.array([np.inf, *(rate.cap for rate in rates)])
+    return values[row], caps[row]

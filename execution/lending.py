@@ -8,10 +8,11 @@ from typing import Literal
 from execution.fees import DatedRate, rates_on
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
+from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
-from trainingdata.sessions import new_york_date
 
-DAYS_A_YEAR = 360.0  # of interest
+# Brokers charge debit · rate / 360 for every night, so that a Friday's debit costs three of them.
+DAYS_A_YEAR = 360.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,21 @@ class SymbolRate:
 
 @dataclass(frozen=True, slots=True)
 class MarginTerms:
-    """What the broker lends, and for how much; rates are yearly, simple, / 360 a night.
+    """What the broker lends, and for how much; rates are yearly, simple, a 360th of it a night.
 
     regime: `current` applies today's rules to every date, `dated` the pattern-day-trader rule
-    before 2026-06-04. leverage: stock gross over equity by day, from margin_equity USD of equity
-    up, 1× below. interest_rate: on the debit carried overnight, unless interest_rates (dated) says
-    otherwise. debit: `trade` counts today's trades, `settlement` only those that have settled.
-    short_proceeds: what a short was sold for is held against it, or credited against the debit.
-    cash_rate: earned by idle cash. borrow_rate: of a short's value, and borrow_rates by symbol.
+        before 2026-06-04.
+    leverage: stock gross over equity by day, at least 1, from margin_equity up; 1× below it.
+    margin_equity: USD of equity from which the broker lends.
+    interest_rate: on the debit carried overnight, 0 to 10, where interest_rates says nothing.
+    interest_rates: the same by date.
+    debit: `trade` counts today's trades, `settlement` only those that have settled.
+    short_proceeds: what a short was sold for is `held` against it, or `credited` against the debit.
+    cash_rate: earned by idle cash, 0 to 10.
+    borrow_rate: of a short's value, 0 to 10.
+    borrow_rates: the same by symbol.
     requirements: maintenance by symbol where it is above the ordinary, 0.5 for a 2× fund, 0.75 for
-    a 3× one.
+        a 3× one.
     """
 
     regime: Literal["current", "dated"] = "current"
@@ -65,10 +71,10 @@ class MarginTerms:
         if dates != sorted(set(dates)):
             raise InputError(f"margin.interest_rates: dates must increase, got {', '.join(dates)}")
 
-    def interest_on(self, dates: Instants) -> Array:
+    def interest_rate_on(self, dates: Instants) -> Array:
         """[N] what a USD borrowed costs a year, in force on New York dates."""
         return rates_on(self.interest_rates, dates, self.interest_rate)[0]
 
-    def nightly(self, instants: Instants) -> Array:
+    def nightly_rate(self, instants: Instants) -> Array:
         """[N] what a USD borrowed costs a night, as it is known at each instant."""
-        return self.interest_on(new_york_date(instants)) / DAYS_A_YEAR
+        return self.interest_rate_on(new_york_date(instants)) / DAYS_A_YEAR

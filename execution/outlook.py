@@ -17,24 +17,23 @@ from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.errors import DataError
 from sizing.premium import unit_premiums
 from trainingdata.bars import Bars
-from trainingdata.correlation import Correlations, correlations_over
+from trainingdata.correlation import CorrelationSource, correlations_over
+from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import (
     BARS_A_YEAR,
-    DAY,
     bar_position,
-    bars_later,
     holding_end,
+    intraday_ceiling_holds,
     is_decision,
     nights_until,
+    nth_bar_end_after,
     shared_news,
-    stays_open,
-    utc_text,
 )
 from trainingdata.slow_variance import slow_variances
 
-PAIRS = 4096  # forecasts read at once
-GONE = 7 * DAY  # after its last forecast a symbol is none of its class any more
+FORECASTS_AT_ONCE = 4096  # read from a table at once, for memory alone
+STALE_AFTER = 7 * DAY  # a symbol without a forecast for longer counts for its class no more
 _KINDS = (Kind.STOCK, Kind.CRYPTO)
 
 
@@ -44,7 +43,7 @@ class NoForecast(DataError):
 
 def beliefs(
     forecaster: Forecaster,
-    correlations: Correlations,
+    correlations: CorrelationSource,
     bars: Bars,
     since: np.datetime64,
     *,
@@ -52,44 +51,61 @@ def beliefs(
     blocks: Blocks,
     progress: Progress,
 ) -> Beliefs:
-    """The beliefs of every instant of the panel from `since` on, each from the bars up to it
-    alone.
+    """What is believed at every instant from `since` on, each from the bars up to it alone.
+
+    Parameters
+    ----------
+    forecaster, correlations: where forecasts and correlation matrices come from.
+    bars: the panel.
+    since: the first instant.
+    rule: reads sigma from quantiles.
+    blocks: the spans of time that a decision looks at.
+    progress: is told how far the forecasts are.
     """
     first = int(np.searchsorted(bars.times, since))
-    closed = _closed(bars.between(first, len(bars.times)))
+    closed = _closed_and_fillable(bars.between(first, len(bars.times)))
     table = forecaster.forecast(bars, since, progress)
     rows = np.flatnonzero(closed.any(axis=1))
     times = bars.times[first:][rows]
     closed = closed[rows]
-    ends = _ends(bars, times, closed, blocks)
+    ends = _block_ends(bars, times, closed, blocks)
     latest = table.latest[:, first:].T[rows].astype(np.int64)
-    moments = _moments(table, bars, latest, times, ends, rule)
-    fresh = (
-        (latest >= 0) & (table.windows.issued_at[np.maximum(latest, 0)] == times[:, None])
-        if len(table.windows)
-        else closed
-    )
+    moments = _forecast_moments(table, bars, latest, times, ends, rule)
+    fresh = closed
+    if len(table.windows):
+        issued = table.windows.issued_at[np.maximum(latest, 0)]
+        fresh = (latest >= 0) & (issued == times[:, None])
+    # A symbol whose forecast has no deviation in some block cannot be sized, and one whose last
+    # forecast is not of the bar that has just closed decides on old news. Both stay as they are.
     with np.errstate(invalid="ignore"):
-        deciding = (
-            closed & fresh & (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
-        )
-    overnight = np.array([not stays_open(now) for now in times], dtype=bool)
+        spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
+    deciding = closed & fresh & spreads
+    overnight = np.array([not intraday_ceiling_holds(now) for now in times], dtype=bool)
     cuts = overnight & is_decision(Kind.STOCK, times)
+    # Stocks are cut for the night also where nothing has a forecast: the ceiling is the broker's.
     kept = deciding.any(axis=1) | cuts
     deciding = deciding[kept]
-    cuts = cuts[kept]
     times = times[kept]
-    ends = ends[kept]
-    moments = _Moments(*(part[kept] for part in moments))
-    matrices = _matrices(correlations, bars, times, np.asarray(deciding.any(axis=1)))
-    return _formed(
-        bars, times, ends, deciding, overnight[kept], cuts, moments, *matrices, correlations.within
+    numbers, matrices = _correlation_matrices(
+        correlations, bars, times, np.asarray(deciding.any(axis=1))
+    )
+    return _assembled_beliefs(
+        bars,
+        times,
+        ends[kept],
+        deciding=deciding,
+        overnight=overnight[kept],
+        cuts=cuts[kept],
+        moments=_Moments(*(part[kept] for part in moments)),
+        numbers=numbers,
+        matrices=matrices,
+        within=correlations.within,
     )
 
 
 def outlook(
     forecaster: Forecaster,
-    correlations: Correlations,
+    correlations: CorrelationSource,
     bars: Bars,
     symbol: str,
     now: np.datetime64,
@@ -97,8 +113,7 @@ def outlook(
     rule: Volatility,
     blocks: Blocks,
 ) -> Belief:
-    """What a decision of one symbol alone believes at any instant, from then to the next decision
-    that can change it.
+    """What a decision of one symbol alone believes at any instant, until the next can change it.
 
     Raises
     ------
@@ -110,49 +125,63 @@ def outlook(
         raise NoForecast(f"{symbol}: no forecast: there are no bars of it")
     s = bars.symbols.index(symbol)
     kind = bars.instruments[s].kind
-    own = bars.own(s)[0]
+    bar_times = bars.real_bars(s)[0]
     here = np.array([now])
-    if not len(own) or bar_position(kind, here)[0] - bar_position(kind, own[-1:])[0] >= 1.0:
-        last = utc_text(own[-1]) if len(own) else "never"
+    # The last bar that should be known closed less than one own bar ago.
+    if (
+        not len(bar_times)
+        or bar_position(kind, here)[0] - bar_position(kind, bar_times[-1:])[0] >= 1
+    ):
+        last = utc_text(bar_times[-1]) if len(bar_times) else "never"
         raise NoForecast(
             f"{symbol}: no forecast: its last bar was known at {last}, and it is {utc_text(now)}"
         )
     table = forecaster.forecast(bars, bars.now)
     latest = table.latest[:, -1:].T.astype(np.int64)
-    if latest[0, s] < 0 or table.windows.issued_at[latest[0, s]] != own[-1]:
-        raise NoForecast(f"{symbol}: no forecast: it has {len(own)} bars of its own, too few")
-    only = np.arange(len(bars.symbols)) == s
-    ends = _ends(bars, here, only[None], blocks)
-    moments = _moments(table, bars, latest, here, ends, rule)
-    if not (moments.sigma[0, 0, s] > 0 and np.isfinite(moments.sigma[0, :, s]).all()):
+    if latest[0, s] < 0 or table.windows.issued_at[latest[0, s]] != bar_times[-1]:
+        raise NoForecast(f"{symbol}: no forecast: it has {len(bar_times)} bars of its own, too few")
+    deciding = (np.arange(len(bars.symbols)) == s)[None]
+    ends = _block_ends(bars, here, deciding, blocks)
+    moments = _forecast_moments(table, bars, latest, here, ends, rule)
+    sigma = moments.sigma[0, :, s]
+    if not (sigma[0] > 0 and np.isfinite(sigma).all()):
         raise NoForecast(
             f"{symbol}: no forecast that spreads between {utc_text(now)} and {utc_text(ends[0, 0])}"
         )
-    matrix = correlations.at(bars).values.astype(np.float32)[None]
-    overnight = np.array([not stays_open(now)])
-    none = np.zeros(1, dtype=bool)
-    first = np.zeros(1, dtype=np.int64)
-    formed = _formed(
-        bars, here, ends, only[None], overnight, none, moments, first, matrix, correlations.within
+    numbers = np.zeros(1, dtype=np.int64)
+    formed = _assembled_beliefs(
+        bars,
+        here,
+        ends,
+        deciding=deciding,
+        overnight=np.array([not intraday_ceiling_holds(now)]),
+        # One symbol is asked about. The rest of the book is cut by the trader's own decisions.
+        cuts=np.zeros(1, dtype=bool),
+        moments=moments,
+        numbers=numbers,
+        matrices=correlations.matrix_at_end(bars).values.astype(np.float32)[None],
+        within=correlations.within,
     )
-    found = formed.of(now)
-    assert found is not None
-    return found
+    belief = formed.of(now)
+    assert belief is not None
+    return belief
 
 
 def deciding_symbols(bars: Bars) -> Mask:
-    """[S] symbols whose bar closed at the panel's last instant and whose market is open to fill
-    then.
-    """
-    closed: Mask = _closed(bars.between(len(bars.times) - 1, len(bars.times)))[0]
+    """[S] whose bar closed at the panel's last instant and whose market is open to fill then."""
+    closed: Mask = _closed_and_fillable(bars.between(len(bars.times) - 1, len(bars.times)))[0]
     return closed
 
 
 class _Moments(NamedTuple):
-    """mu, sigma [T, K, S] of the blocks; variance [T, S]: a year, for what lies beyond the
-    forecast; worth, signal [T, S].
+    """Moments of T instants, K blocks and S symbols; NaN without a forecast.
 
-    NaN without a forecast; the variance too once the last one is a week old.
+    mu: [T, K, S] expected returns in the blocks.
+    sigma: [T, K, S] their standard deviations.
+    variance: [T, S] a year, for what lies beyond the forecast; NaN too once the last forecast is
+        a week old.
+    worth: [T, S] what the forecaster's centre was multiplied by.
+    signal: [T, S] root mean square of what such a centre is worth over its whole life.
     """
 
     mu: Array
@@ -162,10 +191,11 @@ class _Moments(NamedTuple):
     signal: Array
 
 
-def _formed(
+def _assembled_beliefs(
     bars: Bars,
     times: Instants,
     ends: Instants,
+    *,
     deciding: Mask,
     overnight: Mask,
     cuts: Mask,
@@ -174,15 +204,14 @@ def _formed(
     matrices: Array32,
     within: tuple[float, float],
 ) -> Beliefs:
-    """Beliefs of these instants, with what the calendar and the correlations say about their
-    blocks.
-    """
+    """Beliefs of these instants, with what calendar and correlations say about their blocks."""
     begins = np.concatenate([times[:, None], ends[:, :-1]], axis=1)
-    spans = begins.ravel(), ends.ravel()
-    years = [
-        (bar_position(kind, spans[1]) - bar_position(kind, spans[0])) / BARS_A_YEAR[kind]
-        for kind in _KINDS
-    ]
+    begin = begins.ravel()
+    end = ends.ravel()
+    years = []
+    for kind in _KINDS:
+        open_bars = bar_position(kind, end) - bar_position(kind, begin)
+        years.append(open_bars / BARS_A_YEAR[kind])
     return Beliefs(
         symbols=bars.symbols,
         at=times,
@@ -190,8 +219,8 @@ def _formed(
         overnight=overnight,
         cuts=cuts,
         years=np.stack(years, axis=-1).reshape(*ends.shape, 2),
-        nights=nights_until(*spans).reshape(ends.shape),
-        shared=shared_news(*spans).reshape(ends.shape),
+        nights=nights_until(begin, end).reshape(ends.shape),
+        shared=shared_news(begin, end).reshape(ends.shape),
         crypto=bars.crypto,
         deciding=deciding,
         mu=moments.mu,
@@ -204,45 +233,50 @@ def _formed(
     )
 
 
-def _closed(bars: Bars) -> Mask:
+def _closed_and_fillable(bars: Bars) -> Mask:
     """[T, S] whether a symbol's bar closed at each instant and its market is open to fill."""
     stock, coin = (is_decision(kind, bars.times)[:, None] for kind in _KINDS)
     return np.asarray(bars.mask.T & np.where(bars.crypto, coin, stock))
 
 
-def _ends(bars: Bars, times: Instants, closed: Mask, blocks: Blocks) -> Instants:
-    """[T, K] the ends of the blocks: of the first two the latest among those of what has closed."""
+def _block_ends(bars: Bars, times: Instants, closed: Mask, blocks: Blocks) -> Instants:
+    """[T, K] the ends of the blocks.
+
+    Those of the first two are the latest among the ends of the classes that have closed a bar.
+    """
     plans = blocks.holding == "plan"
     ends = np.full((len(times), 3 if plans else 1), np.datetime64("1900-01-01", "ns"))
     for kind, members in ((Kind.STOCK, ~bars.crypto), (Kind.CRYPTO, bars.crypto)):
         rows = np.flatnonzero(closed[:, members].any(axis=1))
-        found = np.array(
-            [holding_end(kind, now, blocks.holding) for now in times[rows]], dtype="datetime64[ns]"
-        )
-        ends[rows, 0] = np.maximum(ends[rows, 0], found)
+        next_decisions = [holding_end(kind, now, blocks.holding) for now in times[rows]]
+        first = np.array(next_decisions, dtype="datetime64[ns]")
+        ends[rows, 0] = np.maximum(ends[rows, 0], first)
         if plans:
-            ends[rows, 1] = np.maximum(
-                ends[rows, 1], bars_later(kind, times[rows], blocks.signal_bars)
-            )
+            second = nth_bar_end_after(kind, times[rows], blocks.signal_bars)
+            ends[rows, 1] = np.maximum(ends[rows, 1], second)
     if plans:
+        # A block may be empty, for instance where the next decision comes after the signal's end.
+        # None begins before the one in front of it has ended.
         ends[:, 1] = np.maximum(ends[:, 0], ends[:, 1])
         ends[:, 2] = np.maximum(ends[:, 1], times + blocks.horizon_days * DAY)
     return ends
 
 
-def _matrices(
-    correlations: Correlations, bars: Bars, times: Instants, needed: Mask
+def _correlation_matrices(
+    correlations: CorrelationSource, bars: Bars, times: Instants, needed: Mask
 ) -> tuple[Index, Array32]:
-    """Number [T] of the matrix in force, and matrices [D, S, S].
+    """Number [T] of the matrix in force, and the matrices [D, S, S].
 
     Where none is needed any of them stands, the identity if there are none.
     """
     numbers = np.zeros(len(times), dtype=np.int64)
     numbers[needed], matrices = correlations_over(correlations, bars, times[needed])
-    return numbers, matrices if len(matrices) else np.eye(len(bars.symbols), dtype=np.float32)[None]
+    if not len(matrices):
+        matrices = np.eye(len(bars.symbols), dtype=np.float32)[None]
+    return numbers, matrices
 
 
-def _moments(
+def _forecast_moments(
     table: ForecastTable,
     bars: Bars,
     latest: Index,
@@ -250,59 +284,79 @@ def _moments(
     ends: Instants,
     rule: Volatility,
 ) -> _Moments:
-    """Moments of the latest forecast of each symbol (number [T, S] of its window, -1 for none)."""
-    (count, size), blocks = latest.shape, ends.shape[1]
+    """Moments of the latest forecast of each symbol.
+
+    latest: [T, S] number of its window; -1 for none.
+    """
+    count, size = latest.shape
+    blocks = ends.shape[1]
     mu = np.full((count, blocks, size), np.nan)
     sigma = np.full((count, blocks, size), np.nan)
-    variance, worth, signal = (np.full((count, size), np.nan) for _ in range(3))
-    places = np.column_stack([times, ends])
+    variance = np.full((count, size), np.nan)
+    worth = np.full((count, size), np.nan)
+    signal = np.full((count, size), np.nan)
+    bounds = np.column_stack([times, ends])
     row_of, slow = slow_variances(bars, times)
-    step = max(1, PAIRS // max(1, size))
+    step = max(1, FORECASTS_AT_ONCE // max(1, size))
     for begin in range(0, count, step):
         part = slice(begin, begin + step)
         t, s = np.nonzero(latest[part] >= 0)
         window = latest[part][t, s]
-        place = np.empty((len(t), blocks + 1))
-        for kind, members in ((Kind.STOCK, ~bars.crypto[s]), (Kind.CRYPTO, bars.crypto[s])):
-            issued = bar_position(kind, table.windows.issued_at[window[members]])
-            place[members] = (
-                bar_position(kind, places[part].ravel()).reshape(-1, blocks + 1)[t[members]]
-                - issued[:, None]
-            )
-        asked, where = np.unique(window, return_inverse=True)
-        values = table.answer(asked)[where]
+        crypto = bars.crypto[s]
+        issued = table.windows.issued_at[window]
+        place = _bars_since_issue(bounds[part], t, issued, crypto)
+        windows, row_of_window = np.unique(window, return_inverse=True)
+        values = table.answer(windows)[row_of_window]
         price = table.price[window]
-        a_year = np.where(bars.crypto[s], BARS_A_YEAR[Kind.CRYPTO], BARS_A_YEAR[Kind.STOCK])
-        last = variance_until(
-            values, price, np.full(len(t), float(HORIZON)), rule, np.zeros(len(t))
-        )
-        beyond = np.sqrt(last * a_year / HORIZON * slow[row_of[part][t], s])
-        until = np.stack([variance_until(values, price, p, rule, beyond / a_year) for p in place.T])
+        persistence = table.persistence[window]
+        bars_a_year = np.where(crypto, BARS_A_YEAR[Kind.CRYPTO], BARS_A_YEAR[Kind.STOCK])
+        horizon = np.full(len(t), float(HORIZON))
+        whole = variance_until(values, price, horizon, rule, np.zeros(len(t)))
+        # Beyond the forecast's last step variance neither goes on as it was forecast nor is at once
+        # what it has been for a year: it is the root of fast times slow.
+        beyond = np.sqrt(whole * bars_a_year / HORIZON * slow[row_of[part][t], s])
+        a_bar = beyond / bars_a_year
+        until = np.stack([variance_until(values, price, p, rule, a_bar) for p in place.T])
+        # A later step can be forecast with less variance than an earlier one; the block between
+        # them then has none.
         sigma[part][t, :, s] = np.sqrt(np.maximum(np.diff(until, axis=0), 0.0)).T
-        mu[part][t, :, s] = _expected(values, price, place, table.persistence[window]).T
-        alive = times[part][t] - table.windows.issued_at[window] <= GONE
+        mu[part][t, :, s] = _expected_returns(values, price, place, persistence).T
+        alive = times[part][t] - issued <= STALE_AFTER
         variance[part][t, s] = np.where(alive, beyond, np.nan)
         worth[part][t, s] = table.worth[window]
-        signal[part][t, s] = (
-            table.skill[window] * np.sqrt(last / HORIZON) / (1.0 - table.persistence[window])
-        )
+        # A centre that fades by its persistence from bar to bar is worth its first step times
+        # 1 / (1 - persistence) over its whole life.
+        skill = table.skill[window]
+        signal[part][t, s] = skill * np.sqrt(whole / HORIZON) / (1.0 - persistence)
     return _Moments(mu, sigma, variance, worth, signal)
 
 
-def _expected(values: Array32, price: Array, place: Array, persistence: Array) -> Array:
-    """[K, n] returns expected in blocks between own bars `place` [n, K + 1] after a forecast's
-    issue.
+def _bars_since_issue(bounds: Instants, t: Index, issued: Instants, crypto: Mask) -> Array:
+    """[n, K + 1] own bars from the issue of each forecast to the bounds of its blocks.
 
-    The first block's is the forecast's. What it is worth later is its first step, fading by
-    `persistence` [n] a bar: steps that have proven themselves apart say nothing about what comes
-    between them.
+    bounds: [T, K + 1] where blocks begin and end. t: [n] whose row is each forecast's. issued: [n].
+    crypto: [n] whether it is of a coin.
+    """
+    place = np.empty((len(t), bounds.shape[1]))
+    for kind, members in ((Kind.STOCK, ~crypto), (Kind.CRYPTO, crypto)):
+        position = bar_position(kind, bounds.ravel()).reshape(bounds.shape)
+        place[members] = position[t[members]] - bar_position(kind, issued[members])[:, None]
+    return place
+
+
+def _expected_returns(values: Array32, price: Array, place: Array, persistence: Array) -> Array:
+    """[K, n] returns expected in the blocks.
+
+    place: [n, K + 1] own bars from each forecast's issue to the bounds of its blocks.
+    persistence: [n] by which a centre fades from bar to bar.
     """
     expected = np.empty((place.shape[1] - 1, len(place)))
     expected[0] = expected_between(values, price, place[:, 0], place[:, 1])
     if len(expected) > 1:
+        # The forecast's later steps are shrunk each by its own worth, so that their differences say
+        # nothing. What the forecast is worth later is its first step, fading.
         first = expected_between(values, price, np.zeros(len(place)), np.ones(len(place)))
-        left = persistence[:, None] ** place[:, 1:]
-        expected[1:] = (
-            first[:, None] * (left[:, :-1] - left[:, 1:]) / (1.0 - persistence[:, None])
-        ).T
+        fading = persistence[:, None] ** place[:, 1:]
+        shares = first[:, None] * (fading[:, :-1] - fading[:, 1:])
+        expected[1:] = (shares / (1.0 - persistence[:, None])).T
     return expected

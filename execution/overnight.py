@@ -1,5 +1,6 @@
-"""What no forecast sized is cut for the night all the same: the overnight ceiling is the
-broker's, not the model's.
+"""The cut for the night of what nothing has sized.
+
+The overnight ceiling is the broker's, not the model's: it holds for stocks without a forecast too.
 """
 
 from __future__ import annotations
@@ -31,53 +32,68 @@ def cut_for_the_night(
     """The choices, with those that bring the rest of the book under the ceilings of the night.
 
     Stocks that nothing has sized (no forecast, a bar that is missing, a solver that failed) each
-    keep the same share of what is held; an account without equity keeps none. cost: of trading one
-    USD, by class.
+    keep the same share of what is held; an account without equity keeps none.
+
+    Parameters
+    ----------
+    choices: of what has been decided.
+    bars: the panel; what is held outside it is never traded.
+    account: what is held and open.
+    belief: of the instant.
+    ceiling: stock gross allowed, in multiples of equity.
+    cost: of trading one USD, by class.
     """
     exposure = account.exposure
     equity = account.equity
     sized = {c.symbol: c.target for c in choices if "failed" not in c.binding}
-    if all(s in sized for s in exposure):
+    if all(symbol in sized for symbol in exposure):
         return choices
     symbols = (*belief.symbols, *(s for s in exposure if s not in belief.symbols))
+    # Without equity there are no weights. What is held is then counted in USD, since it only
+    # matters what is not zero: all of it is closed.
     unit = equity if equity > 0 else 1.0
-    worth = (
-        float(exposure[s]) * account.prices[s] if exposure.get(s) and s in account.prices else 0.0
-        for s in symbols
-    )
-    held = np.array(list(worth)) / unit
-    weights = np.array([sized.get(s, w) for s, w in zip(symbols, held.tolist(), strict=True)])
-    crypto = np.array([instrument(s).kind is Kind.CRYPTO for s in symbols])
-    loose = np.array([s not in sized for s in symbols]) & ~crypto & (held != 0.0)
+    values = [_value(account, exposure, symbol) for symbol in symbols]
+    held = np.array(values) / unit
+    crypto = np.array([instrument(symbol).kind is Kind.CRYPTO for symbol in symbols])
+    loose = np.array([symbol not in sized for symbol in symbols]) & ~crypto & (held != 0.0)
+    # What the venue takes no orders for cannot be cut; what is outside the panel is never traded.
     loose[: len(bars.symbols)] &= bars.tradable
     loose[len(bars.symbols) :] = False
-    share = kept_share(weights, crypto, loose, ceiling) if equity > 0 else 0.0
+    weights = [sized.get(s, weight) for s, weight in zip(symbols, held.tolist(), strict=True)]
+    share = kept_share(np.array(weights), crypto, loose, ceiling) if equity > 0 else 0.0
     if share == 1.0:
         return choices
-    found = {c.symbol: c for c in choices}
+    by_symbol = {choice.symbol: choice for choice in choices}
     for s in np.flatnonzero(loose).tolist():
         item = bars.instruments[s]
-        price = account.prices[symbols[s]]
-        quantity = exposure.get(symbols[s], _NOTHING)
-        target, weight = (held[s] * share, held[s]) if equity > 0 else (0.0, float("nan"))
-        change = (
-            target_quantity(target, weight, quantity, equity, price, item.increment)
-            if equity > 0
-            else _NOTHING
-        )
-        found[item.symbol] = Choice(
+        quantity = exposure.get(item.symbol, _NOTHING)
+        price = account.prices[item.symbol]
+        weight = float("nan")
+        target = 0.0
+        kept = _NOTHING
+        if equity > 0:
+            weight = float(held[s])
+            target = float(held[s] * share)
+            kept = target_quantity(target, weight, quantity, equity, price, item.increment)
+        earlier = by_symbol.get(item.symbol)
+        by_symbol[item.symbol] = Choice(
             symbol=item.symbol,
             mu=float(belief.mu[0, s]),
             sigma=float(belief.sigma[0, s]),
             kelly=float("nan"),
-            held=float(weight),
-            target=float(target),
-            qty=change - quantity,
+            held=weight,
+            target=target,
+            qty=kept - quantity,
             price=price,
-            binding={
-                **(found[item.symbol].binding if item.symbol in found else {}),
-                "overnight": float("nan"),
-            },
+            binding={**(earlier.binding if earlier else {}), "overnight": float("nan")},
             cost=cost[item.kind],
         )
-    return tuple(found[s] for s in symbols if s in found)
+    return tuple(by_symbol[symbol] for symbol in symbols if symbol in by_symbol)
+
+
+def _value(account: Account, exposure: Mapping[str, Decimal], symbol: str) -> float:
+    """USD of what is held and open; 0 where it has no price."""
+    quantity = exposure.get(symbol)
+    if not quantity or symbol not in account.prices:
+        return 0.0
+    return float(quantity) * account.prices[symbol]

@@ -22,21 +22,23 @@ import numpy as np
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.broker import Asset
-from execution.decision import keep_unsolved, reason
+from execution.decision import keep_unsolved, reason_text
 from execution.orders import Account
 from execution.outlook import NoForecast
 from execution.settings import LiveSettings
-from execution.venue_rules import BLOCKED, allowed
-from foundation.command import Parser, log_to_file, one_line
-from foundation.compose import composed
+from execution.venue_rules import BLOCKED, with_venue_rules
+from foundation.command import Parser, log_to_file, one_line_errors
+from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity
 from sizing.kelly import SizingProblem
-from trainingdata.bars import Bars, closes_of, find_files, read_bars
+from trainingdata.bar_files import find_files, read_bars
+from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.market_data import MarketData
+from trainingdata.instants import DAY, HOUR, utc_text
 from trainingdata.instruments import Kind, instrument
-from trainingdata.sessions import DAY, HOUR, in_session, stays_open, utc_text
+from trainingdata.sessions import in_session, intraday_ceiling_holds
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +46,13 @@ Fetch = Callable[[Sequence[str], np.datetime64], Bars]  # bars of symbols, as kn
 
 
 @dataclass(frozen=True, slots=True)
-class Sized:
-    """qty: signed quantity to trade now. why: in words. unsolved: the problem of a solver that
-    failed.
+class SizedQuantity:
+    """What to trade of one symbol now.
+
+    symbol: of the instrument.
+    qty: signed quantity.
+    why: in words.
+    unsolved: the problem of a solver that failed, if one did.
     """
 
     symbol: str
@@ -66,24 +72,25 @@ def get_qty(symbol: str, price: float, *overrides: str) -> Decimal:
         for a symbol, price, configuration or environment that cannot be used, and a venue that does
         not answer: an account is never invented.
     """
-    return sized(symbol, price, *overrides).qty
+    return sized_quantity(symbol, price, *overrides).qty
 
 
-def sized(symbol: str, price: float, *overrides: str) -> Sized:
+def sized_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     """`get_qty` with its reason."""
     item = instrument(symbol)
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price} is not above 0")
-    settings = LiveSettings.of(composed("live", list(overrides)))
+    settings = LiveSettings.of(composed_config("live", list(overrides)))
     keys = Keys.of(os.environ)
     broker = AlpacaBroker(settings.broker, keys)
     account = broker.account()
     asset = broker.assets([item.symbol]).get(item.symbol)
+    # Neither can trade whatever is forecast: bars and model are not asked for.
     if account.blocked:
-        return Sized(item.symbol, Decimal(0), BLOCKED)
+        return SizedQuantity(item.symbol, Decimal(0), BLOCKED)
     if asset is not None and not asset.tradable:
-        return Sized(item.symbol, Decimal(0), "the venue takes no orders for it now")
-    return decide(item.symbol, price, settings, account, _fetch(settings, keys), asset)
+        return SizedQuantity(item.symbol, Decimal(0), "the venue takes no orders for it now")
+    return decide(item.symbol, price, settings, account, _bar_source(settings, keys), asset)
 
 
 def decide(
@@ -93,81 +100,104 @@ def decide(
     account: Account,
     fetch: Fetch,
     asset: Asset | None = None,
-) -> Sized:
-    """The quantity for an account at its own instant, the symbol valued at this price; `fetch`
-    brings the bars.
+) -> SizedQuantity:
+    """The quantity for an account at its own instant.
 
-    asset: what the venue allows with it, where it says so.
+    Parameters
+    ----------
+    symbol: to trade, as the bars have it.
+    price: USD at which it is valued.
+    settings: of the trader.
+    account: what is held and open.
+    fetch: brings the bars.
+    asset: what the venue allows with the symbol, where it says so.
+
+    Raises
+    ------
+    BrokerError
+        for an open order that nothing puts a price on.
     """
     now = account.as_of
     item = instrument(symbol)
     if item.kind is Kind.STOCK and not in_session(np.array([now]))[0]:
-        return Sized(
-            symbol, Decimal(0), f"its market is shut at {utc_text(now)}; nothing can be traded now"
-        )
-    account = replace(account, prices={**_waiting_prices(account), **account.prices, symbol: price})
-    held = (s for s, q in account.exposure.items() if q)
-    wanted = {
-        symbol,
-        *((instrument(s).symbol for s in settings.symbols) if settings.symbols else held),
-    }
+        why = f"its market is shut at {utc_text(now)}; nothing can be traded now"
+        return SizedQuantity(symbol, Decimal(0), why)
+    # The caller's price values the symbol and the account's prices the rest. The limit of an open
+    # order stands in only for what is not held and has no other price.
+    prices = {**_open_order_prices(account), **account.prices, symbol: price}
+    account = replace(account, prices=prices)
     try:
-        bars = settings.seen(settings.counted(fetch(sorted(wanted), now)))
+        bars = fetch(_panel_symbols(symbol, settings, account), now)
+        bars = settings.view(settings.with_increments(bars))
         if asset is not None:
-            venues = settings.increments == "broker"
-            own = (
-                allowed(i, asset, increments=venues) if i.symbol == symbol else i
-                for i in bars.instruments
-            )
-            bars = replace(bars, instruments=tuple(own))
-        account = _checked(account.priced(closes_of(bars)))
+            bars = _with_asset(bars, symbol, asset, increments=settings.increments == "broker")
+        account = _fully_priced(account.with_prices(closes_of(bars)))
         trader = settings.trader(settings.forecaster.build(bars.symbols))
         belief = trader.outlook(bars, symbol, now)
     except NoForecast as error:
-        return _without_forecast(symbol, price, settings, _checked(account), str(error))
-    decision = trader.act(bars, account, belief)
+        return _without_forecast(symbol, price, settings, _fully_priced(account), str(error))
+    decision = trader.decide_on(belief, bars, account)
     choice = next(c for c in decision.choices if c.symbol == symbol)
+    lines = [rule.phrase for rule in decision.rule]
+    lines.append(reason_text(choice, float((belief.until - now) / HOUR)))
     if decision.failure:
         log.warning("%s: Enhanced sizing failed: %s", symbol, decision.failure)
-    lines = [f"Enhanced sizing failed: {decision.failure}"] if decision.failure else []
-    lines += [line.split(":")[0] for line in decision.sized] + [
-        reason(choice, float((belief.until - now) / HOUR))
-    ]
-    log.info("%s: %+f: %s", symbol, choice.qty, "; ".join(lines))
-    return Sized(symbol, choice.qty, "; ".join(lines), decision.unsolved)
+        lines.insert(0, f"Enhanced sizing failed: {decision.failure}")
+    why = "; ".join(lines)
+    log.info("%s: %+f: %s", symbol, choice.qty, why)
+    return SizedQuantity(symbol, choice.qty, why, decision.unsolved)
+
+
+def _panel_symbols(symbol: str, settings: LiveSettings, account: Account) -> list[str]:
+    """The symbol and the configured ones, or else what is held and open.
+
+    A symbol is sized beside the others: they take their part of the ceilings and of the risk.
+    """
+    if settings.symbols:
+        others = {instrument(name).symbol for name in settings.symbols}
+    else:
+        others = {name for name, quantity in account.exposure.items() if quantity}
+    return sorted({symbol, *others})
+
+
+def _with_asset(bars: Bars, symbol: str, asset: Asset, *, increments: bool) -> Bars:
+    """The panel with what the venue allows with one symbol; increments: its steps, for coins."""
+    instruments = []
+    for item in bars.instruments:
+        if item.symbol == symbol:
+            item = with_venue_rules(item, asset, increments=increments)
+        instruments.append(item)
+    return replace(bars, instruments=tuple(instruments))
 
 
 def _without_forecast(
     symbol: str, price: float, settings: LiveSettings, account: Account, why: str
-) -> Sized:
+) -> SizedQuantity:
     """No new risk, or what the legacy rule says where it is asked to answer."""
-    rules = settings.sizing
+    sizing = settings.sizing
     qty = sizing_quantity.get_qty(
         symbol,
         price,
         account=account,
         moments=None,
-        limits=settings.limits.within(account.leverage),
-        overnight=not stays_open(account.as_of),
-        enhanced=rules.enhanced,
-        fallback=rules.fallback,
-        risk_multiplier=rules.risk_multiplier,
+        limits=settings.limits.with_account_leverage(account.leverage),
+        overnight=not intraday_ceiling_holds(account.as_of),
+        enhanced=sizing.enhanced,
+        fallback=sizing.fallback,
+        risk_multiplier=sizing.risk_multiplier,
     )
-    asked = not rules.enhanced or rules.fallback == "legacy"
-    return Sized(
-        symbol,
-        qty,
-        f"Enhanced sizing failed: {why}" + ("; Legacy sizing" if asked else "; no new risk"),
-    )
+    legacy = not sizing.enhanced or sizing.fallback == "legacy"
+    answer = "Legacy sizing" if legacy else "no new risk"
+    return SizedQuantity(symbol, qty, f"Enhanced sizing failed: {why}; {answer}")
 
 
-def _fetch(settings: LiveSettings, keys: Keys) -> Fetch:
+def _bar_source(settings: LiveSettings, keys: Keys) -> Fetch:
     """Bars from the files of `data.dir`, or the venue's own."""
     folders = [Path(folder).expanduser() for folder in settings.data.dir]
 
     def from_files(symbols: Sequence[str], now: np.datetime64) -> Bars:
-        there = find_files(folders, None)
-        missing = [s for s in symbols if s not in there]
+        files = find_files(folders, None)
+        missing = [symbol for symbol in symbols if symbol not in files]
         if missing:
             log.warning(
                 "no bars in data.dir of %s: counts for the limits, without a forecast",
@@ -177,7 +207,7 @@ def _fetch(settings: LiveSettings, keys: Keys) -> Fetch:
             raise NoForecast(
                 f"no forecast: no file of {' '.join(symbols)} in {' '.join(map(str, folders))}"
             )
-        return read_bars(folders, [s for s in symbols if s in there], end=now)
+        return read_bars(folders, [s for s in symbols if s in files], end=now)
 
     def from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:
         try:
@@ -189,21 +219,23 @@ def _fetch(settings: LiveSettings, keys: Keys) -> Fetch:
     return from_files if folders else from_venue
 
 
-def _waiting_prices(account: Account) -> dict[str, float]:
+def _open_order_prices(account: Account) -> dict[str, float]:
     """Limits and stops of open orders, for symbols that are not held and have no other price."""
-    priced = (
-        (order.symbol, order.limit_price or order.stop_price) for order in account.open_orders
-    )
-    return {symbol: price for symbol, price in priced if price is not None}
+    prices = {}
+    for order in account.open_orders:
+        price = order.limit_price or order.stop_price
+        if price is not None:
+            prices[order.symbol] = price
+    return prices
 
 
-def _checked(account: Account) -> Account:
+def _fully_priced(account: Account) -> Account:
     """The account, once everything in it has a price."""
-    unpriced = [s for s, q in account.exposure.items() if q and s not in account.prices]
-    if unpriced:
-        raise BrokerError(
-            f"{unpriced[0]}: an open order, but no position, bar or limit says what it is worth"
-        )
+    for symbol, quantity in account.exposure.items():
+        if quantity and symbol not in account.prices:
+            raise BrokerError(
+                f"{symbol}: an open order, but no position, bar or limit says what it is worth"
+            )
     return account
 
 
@@ -219,18 +251,17 @@ def main() -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="any setting of configs/live.yaml"
     )
-    given = parser.parse_intermixed_args()
-    parser.refuse_others(given.overrides)
-    with one_line("nothing was sent"):
+    arguments = parser.parse_intermixed_args()
+    parser.refuse_others(arguments.overrides)
+    with one_line_errors("nothing was sent"):
         log_to_file("quantity")
-        answer = sized(given.symbol, given.price, *given.overrides)
+        answer = sized_quantity(arguments.symbol, arguments.price, *arguments.overrides)
         if answer.unsolved is not None:
             keep_unsolved(answer.unsolved)
-    if given.json:
+    if arguments.json:
         qty = int(answer.qty) if answer.qty == int(answer.qty) else float(answer.qty)
-        sys.stdout.write(
-            json.dumps({"symbol": answer.symbol, "qty": qty, "why": answer.why}) + "\n"
-        )
+        fields = {"symbol": answer.symbol, "qty": qty, "why": answer.why}
+        sys.stdout.write(json.dumps(fields) + "\n")
         return
     sys.stdout.write(f"{answer.symbol} {answer.qty:+f}: {answer.why}\n")
 

@@ -14,32 +14,46 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from execution.decision import Choice, Decision, Rests
+from execution.decision import Basis, Choice, Decision
 from execution.orders import Fill
 from foundation.arrays import Array, Instants
 from sizing.limits import CEILINGS
-from trainingdata.sessions import HOUR
+from trainingdata.instants import HOUR
 
 LIMITS = ("symbol_cap", "long_only", *CEILINGS, "financing")
-EQUITY = ("at", "cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other")
-FILLS = ("at", "symbol", "qty", "price", "fee", "client_order_id")
-ORDERS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
-DECISIONS = (
+EQUITY_COLUMNS = (
+    *("at", "cash", "equity", "gross_stock", "gross_crypto"),
+    *("interest", "fees", "other"),
+)
+FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id")
+ORDER_COLUMNS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
+DECISION_COLUMNS = (
     *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
     *("until", "held", "price", "cost"),
-    *(f"plan_{name}" for name in Rests._fields),
+    *(f"plan_{name}" for name in Basis._fields),
     *(f"shadow_{name}" for name in LIMITS),
 )
-TEXT = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason"}
+TEXT_COLUMNS = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason"}
 
 
 class Row(NamedTuple):
-    """The account after the fills of an instant, marked at the last known closes; from interest on,
-    that instant's flows.
+    """The account after the fills of an instant, marked at the last known closes; USD.
 
-    other is signed and holds every flow of cash that is neither a fill, its fee nor interest:
-    borrow and rounding of the day's fees (paid), dividends, interest on cash. coin_fees are paid in
-    coin.
+    at: the instant.
+    cash: below 0 it is borrowed.
+    equity: cash plus positions.
+    gross_stock: sum of the sizes of stock positions.
+    gross_crypto: the same of coins.
+    interest: that instant's, like all that follows; positive when paid.
+    fees: of its fills.
+    other: signed, every flow of cash that is neither a fill, its fee nor interest: borrow and
+        rounding of the day's fees (paid), dividends, interest on cash.
+    spread: what fills paid of half-spreads.
+    slippage: what they paid of slippage.
+    coin_fees: worth of what was paid in coin.
+    borrow: paid for shorts.
+    rounding: of the day's fees to the cent.
+    dividends: received, signed.
     """
 
     at: np.datetime64
@@ -60,8 +74,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One decider's decisions, fills and account rows, in time order; margin: how often the
-    broker stepped in.
+    """One decider's decisions, fills and account rows, in time order.
+
+    name: of the decider.
+    decisions: one of each instant at which anything decided.
+    fills: everything on the tape.
+    rows: the account at each instant at which a bar became known.
+    margin: how often the broker stepped in, by what for.
     """
 
     name: str
@@ -72,7 +91,9 @@ class Run:
 
     def equity(self) -> pd.DataFrame:
         """USD; a row for every instant at which a bar became known."""
-        return _frame(EQUITY, [tuple(getattr(r, c) for c in EQUITY) for r in self.rows])
+        return _frame(
+            EQUITY_COLUMNS, [tuple(getattr(r, c) for c in EQUITY_COLUMNS) for r in self.rows]
+        )
 
     def curve(self) -> tuple[Instants, Array]:
         """Instants and equity of every row, [N] each."""
@@ -81,91 +102,84 @@ class Run:
     def not_filled_whole(self) -> int:
         """Orders that filled in part or not at all."""
         filled: dict[str, Decimal] = {}
-        for f in self.fills:
-            if f.price > 0:
-                filled[f.client_order_id] = filled.get(f.client_order_id, Decimal(0)) + abs(f.qty)
-        return sum(
-            filled.get(order.client_order_id) != order.qty
-            for d in self.decisions
-            for order in d.orders
-        )
+        for fill in self.fills:
+            # A fill at price 0 is a fee in coin or a split. Neither fills an order.
+            if fill.price > 0:
+                before = filled.get(fill.client_order_id, Decimal(0))
+                filled[fill.client_order_id] = before + abs(fill.qty)
+        short = 0
+        for decision in self.decisions:
+            for order in decision.orders:
+                short += filled.get(order.client_order_id) != order.qty
+        return short
 
     def fill_frame(self) -> pd.DataFrame:
         """qty signed, price and fee in USD."""
-        return _frame(
-            FILLS,
-            [(f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id) for f in self.fills],
-        )
+        rows: list[tuple[Any, ...]] = [
+            (f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id) for f in self.fills
+        ]
+        return _frame(FILL_COLUMNS, rows)
 
     def order_frame(self) -> pd.DataFrame:
         """Every order that was sent, and why; qty above 0."""
-        return _frame(
-            ORDERS,
-            [
-                (
-                    d.at,
-                    o.client_order_id,
-                    o.symbol,
-                    o.side,
-                    float(o.qty),
-                    o.type,
-                    o.tif,
-                    str(o.reason),
-                )
-                for d in self.decisions
-                for o in d.orders
-            ],
-        )
+        rows: list[tuple[Any, ...]] = []
+        for decision in self.decisions:
+            for o in decision.orders:
+                identity = decision.at, o.client_order_id, o.symbol
+                rows.append((*identity, o.side, float(o.qty), o.type, o.tif, str(o.reason)))
+        return _frame(ORDER_COLUMNS, rows)
 
     def decision_frame(self) -> pd.DataFrame:
         """A row per symbol that decided.
 
-        mu and sigma as forecast up to `until`; `plan_…`: what the target rests on, as `Rests` has
+        mu and sigma as forecast up to `until`; `plan_…`: what the target rests on, as `Basis` has
         it; kelly (before any limit), held and target as weights; price in USD; cost of the change
         in USD; `shadow_…`: what one more of a limit, in equity, would add to the plan's expected
         return net of risk, 0 where it does not bind.
         """
-        return _frame(DECISIONS, [_choice_row(d, c) for d in self.decisions for c in d.choices])
+        return _frame(
+            DECISION_COLUMNS, [_choice_row(d, c) for d in self.decisions for c in d.choices]
+        )
 
 
-def rests_on_prior(run: Run) -> float | None:
-    """Share of the mean position that rests on the stated premium; the rest is the forecast's. None
-    where neither is anything.
+def prior_share(run: Run) -> float | None:
+    """Share of the mean position that rests on the stated premium; the rest is the forecast's.
 
     Each target counts by its size, by how long it is held until the next decision, and by what the
-    plan expects of it: the premium against the forecast, both without sign.
+    plan expects of it: the premium against the forecast, both without sign. None where no target
+    rests on either.
     """
     earned = 0.0
     forecast = 0.0
     for decision in run.decisions:
         hours = float((decision.until - decision.at) / HOUR)
         for c in decision.choices:
-            if np.isfinite(c.target) and np.isfinite(c.rests.earned):
-                both = abs(c.rests.earned) + abs(c.rests.forecast)
-                earned += hours * abs(c.target) * abs(c.rests.earned) / both if both > 0 else 0.0
-                forecast += (
-                    hours * abs(c.target) * abs(c.rests.forecast) / both if both > 0 else 0.0
-                )
+            if not (np.isfinite(c.target) and np.isfinite(c.basis.earned)):
+                continue
+            expected = abs(c.basis.earned) + abs(c.basis.forecast)
+            if expected > 0:
+                earned += hours * abs(c.target) * abs(c.basis.earned) / expected
+                forecast += hours * abs(c.target) * abs(c.basis.forecast) / expected
     return earned / (earned + forecast) if earned + forecast > 0 else None
 
 
 def _choice_row(d: Decision, c: Choice) -> tuple[Any, ...]:
     shadows = [c.binding.get(name, 0.0) for name in LIMITS]
-    known = (d.at, c.symbol, c.mu, c.sigma, c.kelly, c.target, float(c.qty), c.bound_by)
-    return (*known, d.until, c.held, c.price, c.change_cost, *c.rests, *shadows)
+    first = (d.at, c.symbol, c.mu, c.sigma, c.kelly, c.target, float(c.qty), c.bound_by)
+    return (*first, d.until, c.held, c.price, c.change_cost, *c.basis, *shadows)
 
 
 def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFrame:
     """Columns and types are the same when there are no rows."""
+    # pandas guesses the types of empty columns.
     data: dict[str, Any] = {}
     for k, name in enumerate(columns):
         values = [row[k] for row in rows]
         if name in ("at", "until"):
-            data[name] = pd.DatetimeIndex(np.array(values, dtype="datetime64[ns]")).tz_localize(
-                "UTC"
-            )
+            instants = pd.DatetimeIndex(np.array(values, dtype="datetime64[ns]"))
+            data[name] = instants.tz_localize("UTC")
         else:
-            data[name] = pd.Series(values, dtype="str" if name in TEXT else "float64")
+            data[name] = pd.Series(values, dtype="str" if name in TEXT_COLUMNS else "float64")
     return pd.DataFrame(data, columns=list(columns))
 
 

@@ -3,10 +3,10 @@
     python -m execution.sell_spreads vix=VIX.parquet [strategies=[PUT,IRON_CONDOR]]
     [broker.url_override=URL] [key=value …]
 
-The account it sizes from and books in is that of `python -m sizing.contracts`; begin it with
-`init`. Interrupted or killed, it goes on where it was when it is started again; what is open stays
-open meanwhile, and nobody watches it. Its options are its own: where they are traded by hand it
-orders nothing more, and says so.
+It sizes from the account of `python -m sizing.contracts`, which `init` begins, and books in it.
+Interrupted or killed, it goes on where it was when it is started again. Meanwhile what is open
+stays open and nobody watches it. Where its options are traded by hand as well, it orders nothing
+more and says so.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import pandas as pd
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from execution.alpaca.options import AlpacaSpreads
+from execution.spreads.offers import SellerTerms
 from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
-from execution.spreads.seller import SellerRules, SpreadSeller
-from execution.spreads.state import OpenSpreads
-from foundation.command import log_to_file, one_line
-from foundation.compose import composed
-from foundation.configuration import settings_beside
+from execution.spreads.seller import SpreadSeller
+from execution.spreads.state import SellerState
+from foundation.command import log_to_file, one_line_errors
+from foundation.compose import composed_config
+from foundation.configuration import settings_with_inner
 from foundation.errors import InputError, refuse_outside
 from foundation.notices import Notices
 from sizing.autoscaler.account import UnknownState
@@ -41,8 +43,26 @@ from trainingdata.volatility_index import RESPONSE, volatility_index
 
 @dataclass(frozen=True, slots=True)
 class SellingSettings:
-    """Settings of configs/sell_spreads.yaml, which says what each means; sizing: the
-    autoscaler's, beside the others.
+    """Settings of configs/sell_spreads.yaml.
+
+    strategies: sold at every entry, at least one, none twice; CALL, PUT, IRON_CONDOR or
+        OTM_SINGLE_SIDED.
+    underlying: stock whose last trade, times `scale`, is the index.
+    scale: 1 for options on the stock itself, 10 for options on the S&P 500 beside SPY, 0.001 to
+        1,000.
+    root: of the options' symbols, as SPY or SPXW.
+    feed: of the stock's prices, `iex` or `sip`.
+    vix: Parquet file of the volatility index's daily closes.
+    response: log of the volatility index per log of the index lost within a day, -20 to 20.
+    window: minutes after an entry's time in which it may still be sold, 0.1 to 60.
+    interval: seconds between two looks, 0 to 3,600.
+    patience: seconds after which an order that still works is cancelled, 0 to 600.
+    looks: how many, at least one; none goes on until interrupted.
+    rules: of every strategy, when it sells and buys back.
+    costs: USD booked with every trade; prices are the venue's, so slippage is not among them.
+    implied: how far the options imply that the index moves.
+    broker: where the account is; paper accounts and practice servers only.
+    sizing: of the autoscaler, whose keys stand beside the others.
     """
 
     strategies: tuple[str, ...] = ("PUT",)
@@ -76,6 +96,7 @@ class SellingSettings:
             interval=(0, 3600),
             patience=(0, 600),
         )
+        # Options on a stock deliver shares, which a spread held to the close would leave behind.
         if self.root == self.underlying and self.rules.leave_at is None:
             raise InputError(
                 f"rules.leave_at: options on {self.root} deliver shares; name a minute before the"
@@ -97,23 +118,25 @@ class SellingSettings:
         InputError
             naming the key, the value and what was expected.
         """
-        return settings_beside(cls, "sizing", AutoscalingSettings, config, lists=("strategies",))
+        return settings_with_inner(
+            cls, "sizing", AutoscalingSettings, config, lists=("strategies",)
+        )
 
-    def told(self) -> SellerRules:
-        """What the seller is told."""
+    def seller_terms(self) -> SellerTerms:
+        """What the seller sells, with the same rules for each strategy."""
         rules = tuple(replace(self.rules, strategy=strategy_of(name)) for name in self.strategies)
-        return SellerRules(
+        return SellerTerms(
             self.root, rules, self.costs, self.implied, self.sizing, self.window, self.response
         )
 
 
 def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = time.sleep) -> None:
-    """Step after step, as many as there are to be. wait: between them.
+    """Step as often as the settings say; wait: called between steps, with seconds.
 
     Raises
     ------
     InputError
-        for an account that cannot be used, and another seller that does.
+        for an account that cannot be used, or that another seller works on.
     """
     notices = Notices(settings.sizing.HEALTHCHECK_URL, settings.sizing.ALERT_URL)
     venue = AlpacaSpreads(
@@ -124,14 +147,21 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
         feed=settings.feed,
         patience=settings.patience,
     )
-    told = settings.told()
-    files = account_files(settings.sizing, told.mode)
+    terms = settings.seller_terms()
+    files = account_files(settings.sizing, terms.mode)
     if files.empty:
         raise InputError(
             f"{files.folder}: there is no account; `python -m sizing.contracts init` begins one"
         )
-    volatility_index(settings.vix, "vix")
-    seller = SpreadSeller(venue, told, lambda: volatility_index(settings.vix, "vix"), notices)
+
+    def vix() -> pd.Series:
+        return volatility_index(settings.vix, "vix")
+
+    # A file that cannot be read is refused now, not at the first entry. Each entry reads it anew,
+    # because it grows by a close a day.
+    vix()
+    seller = SpreadSeller(venue, terms, vix, notices)
+    # Two sellers on one account would write over each other's state.
     try:
         with FileLock(files.folder / ".seller.lock", timeout=0):
             _follow(seller, notices, settings, wait)
@@ -142,14 +172,23 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
 def _follow(
     seller: SpreadSeller, notices: Notices, settings: SellingSettings, wait: Callable[[float], None]
 ) -> None:
-    """Step after step; whatever one meets, what is open has to be followed, but where its own
-    file cannot be read.
+    """Step again and again, and print what is open where it has changed.
+
+    Raises
+    ------
+    UnknownState
+        for a file of open spreads that cannot be read.
+    InputError
+        for what the last look met.
     """
-    shown: tuple[str, ...] | None = None
-    trouble = ""
-    for number in itertools.count() if settings.looks is None else range(settings.looks):
+    shown_trades: tuple[str, ...] | None = None
+    last_trouble = ""
+    looks = itertools.count() if settings.looks is None else range(settings.looks)
+    for number in looks:
         if number:
             wait(settings.interval)
+        # Whatever a step meets, what is open has to be followed, so the next step comes all the
+        # same. Only where the file of open spreads cannot be read is there nothing to follow.
         try:
             state = seller.step()
         except UnknownState:
@@ -158,26 +197,25 @@ def _follow(
             notices.alert("step", str(error))
             if number + 1 == settings.looks:
                 raise
-            if str(error) != trouble:
-                trouble = str(error)
-                sys.stderr.write(f"{trouble}\n")
+            if str(error) != last_trouble:
+                last_trouble = str(error)
+                sys.stderr.write(f"{last_trouble}\n")
             continue
-        notices.over("step")
+        notices.end_alert("step")
         notices.beat()
-        trouble = ""
-        if (now := tuple(spread.trade_id for spread in state.spreads)) != shown:
+        last_trouble = ""
+        trades = tuple(spread.trade_id for spread in state.spreads)
+        if trades != shown_trades:
             _show(state)
-            shown = now
+            shown_trades = trades
 
 
-def _show(state: OpenSpreads) -> None:
+def _show(state: SellerState) -> None:
     """Print what is open."""
     for spread in state.spreads:
-        legs = "/".join(f"{leg.strike:g}" for leg in spread.spread.legs)
-        sys.stdout.write(
-            f"{spread.trade_id}: {spread.contracts} {spread.strategy} {legs} sold at"
-            f" {spread.credit}\n"
-        )
+        strikes = "/".join(f"{leg.strike:g}" for leg in spread.spread.legs)
+        what = f"{spread.contracts} {spread.strategy} {strikes}"
+        sys.stdout.write(f"{spread.trade_id}: {what} sold at {spread.credit}\n")
     if not state.spreads:
         sys.stdout.write("nothing is open\n")
     sys.stdout.flush()
@@ -185,8 +223,8 @@ def _show(state: OpenSpreads) -> None:
 
 def main() -> None:
     """Command line: Hydra overrides of configs/sell_spreads.yaml."""
-    with one_line("what is open stays open and is not watched; start again to go on"):
-        settings = SellingSettings.of(composed("sell_spreads", sys.argv[1:]))
+    with one_line_errors("what is open stays open and is not watched; start again to go on"):
+        settings = SellingSettings.of(composed_config("sell_spreads", sys.argv[1:]))
         log_to_file("sell_spreads")
         sell(settings, Keys.of(os.environ))
 

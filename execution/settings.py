@@ -9,7 +9,7 @@ from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from execution.beliefs import Beliefs, joined
+from execution.beliefs import Beliefs, joined_beliefs
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import OrderTerms
@@ -32,10 +32,24 @@ from trainingdata.stored_correlation import CorrelationSettings
 class TradingSettings:
     """Data, forecaster, sizing and costs of a trader.
 
-    symbols: none means every symbol the data holds. start, end: New York dates, both inclusive, or
-    instants with a zone. capital: USD of an account that no venue keeps. seed: of whatever is drawn
-    at random. strategy: the name orders carry. increments: thousandths of a coin (`original`), or
-    the billionths in which the venue counts (`broker`); whole shares in both.
+    symbols: of the panel; none means every symbol the data holds.
+    start: New York date, inclusive, or an instant with a zone.
+    end: the same.
+    capital: USD of an account that no venue keeps, above 0 and below 1e12.
+    seed: of whatever is drawn at random.
+    strategy: the name orders carry, 1 to 64 letters, digits, '.', '_' or '-'.
+    increments: thousandths of a coin (`original`), or the billionths in which the venue counts
+        (`broker`); whole shares in both.
+    data: where bars come from.
+    forecaster: what forecasts.
+    sizing: how much.
+    prior: the stated premiums, and how far a plan looks.
+    limits: of weights.
+    correlation: where matrices come from.
+    costs: beside fees.
+    fees: of a trade.
+    margin: what borrowing costs.
+    orders: what an order may be worth.
     """
 
     symbols: tuple[str, ...] = ()
@@ -57,57 +71,57 @@ class TradingSettings:
     orders: OrderTerms = field(default_factory=OrderTerms)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.strategy):
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.order_name):
             raise InputError(
                 f"strategy: {self.strategy!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
             )
         if not 0 < self.capital < 1e12:
             raise InputError(f"capital: {self.capital} is outside 0 … 1e12 USD")
 
+    @property
+    def order_name(self) -> str:
+        """The name orders carry: the strategy's, with a point for the colon of a plug-in's."""
+        return self.strategy.replace(":", ".")
+
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market."""
-        bars = self.counted(self.data.bars(self.symbols, self.start, self.end))
+        bars = self.with_increments(self.data.bars(self.symbols, self.start, self.end))
         self.orders.check(bars)
         return bars
 
-    def counted(self, bars: Bars) -> Bars:
+    def with_increments(self, bars: Bars) -> Bars:
         """The panel with the increments these settings name."""
         if self.increments == "original":
             return bars
-        items = tuple(
-            replace(i, increment=BILLIONTH) if i.kind is Kind.CRYPTO else i
-            for i in bars.instruments
-        )
-        return replace(bars, instruments=items)
+        instruments = []
+        for item in bars.instruments:
+            coin = item.kind is Kind.CRYPTO
+            instruments.append(replace(item, increment=BILLIONTH) if coin else item)
+        return replace(bars, instruments=tuple(instruments))
 
-    def seen(self, bars: Bars) -> Bars:
-        """The panel as a decision at its end sees it: raw prices are adjusted for the splits
-        known then.
+    def view(self, bars: Bars) -> Bars:
+        """The panel as a decision at its end sees it.
+
+        Raw prices are adjusted for the splits that are known then. A later split changes nothing.
         """
         actions = self._splits()
         return split_adjusted(bars, actions) if actions else bars
 
     def views(self, bars: Bars, first: int) -> Iterator[tuple[int, int, Bars]]:
-        """The instants from number `first` on as rows [begin, end), each with the panel up to
-        them as they see it.
-        """
+        """Instants from number `first` on, as rows [begin, end) with the panel as they see it."""
         for begin, end in spans_without_split(bars, self._splits(), first):
-            yield begin, end, self.seen(bars.between(0, end))
+            yield begin, end, self.view(bars.between(0, end))
 
     def beliefs(
         self, trader: Trader, bars: Bars, first: int, progress: Progress = silent
     ) -> Beliefs:
-        """What a trader believes at every instant from number `first` on, each from what was
-        known then.
-        """
-        return joined(
-            [
-                trader.beliefs(seen, bars.times[begin], progress)
-                for begin, _, seen in self.views(bars, first)
-            ]
-        )
+        """What a trader believes from number `first` on, at each instant from what was known."""
+        parts = []
+        for begin, _, view in self.views(bars, first):
+            parts.append(trader.beliefs(view, bars.times[begin], progress))
+        return joined_beliefs(parts)
 
-    def prepared(
+    def trader_with_beliefs(
         self, trader: Trader, bars: Bars, first: int, progress: Progress = silent
     ) -> Trader:
         """The trader with these beliefs computed in advance."""
@@ -121,7 +135,7 @@ class TradingSettings:
     def trader(self, forecaster: Forecaster) -> Trader:
         """The trader these settings describe, with this forecaster."""
         return Trader(
-            self.strategy,
+            self.order_name,
             forecaster,
             self.correlation.source(),
             self.sizing,
@@ -138,8 +152,9 @@ class TradingSettings:
 class LiveSettings(TradingSettings):
     """A trader with an account at a venue.
 
-    history_days: calendar days of bars that a decision is made from. bar_patience: seconds that a
-    pass waits for bars that have closed and are not there.
+    broker: how the venue is reached.
+    history_days: calendar days of bars that a decision is made from, 30 to 4000.
+    bar_patience: seconds that a pass waits for bars that have closed and are not there, 0 to 600.
     """
 
     broker: BrokerSettings = field(default_factory=BrokerSettings)
@@ -162,5 +177,5 @@ class LiveSettings(TradingSettings):
         InputError
             naming the key, the value and what was expected.
         """
-        own = [field.name for field in fields(cls)]
-        return settings_of(cls, OmegaConf.masked_copy(config, own), lists=("symbols", "data.dir"))
+        names = [field.name for field in fields(cls)]
+        return settings_of(cls, OmegaConf.masked_copy(config, names), lists=("symbols", "data.dir"))

@@ -1,53 +1,40 @@
-"""The decision: bars and an account in, orders and the reasons for them out. Backtest and live run
-this and nothing else.
+"""The decision: bars and an account in, orders and the reasons for them out.
 
-How a bar becomes an order:
-
-1. the symbols whose bar has just closed and whose market is open to fill decide; all others stay as
-   they are;
-2. each symbol's latest forecast is read over the blocks of a plan, from this fill to the next
-   decision and on: mu and sigma;
-3. correlation known at the last 16:00 makes them covariances, and says what the stated premium of a
-   class is for each symbol;
-4. the strategy, half-Kelly net of trading costs, gives target weights under the limits of the time
-   of day;
-5. weights become quantities, and the difference to what is held becomes orders.
+Backtest and live run this and nothing else. `Trader.decide` says how a bar becomes an order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from execution.beliefs import Belief, Beliefs, Blocks, block_moments
-from execution.decision import Choice, Decision, Rests, Why
+from execution.beliefs import Belief, Beliefs, Blocks
+from execution.choices import basis_of, class_rules, sized_choices, targets_of, unsized_choices
+from execution.decision import Choice, ClassRule, Decision
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
-from execution.orders import TERMS, Account, Order, OrderTerms, rebalance, strategy_of
+from execution.open_orders import ordered_without, reductions_decided_anew, replaced_orders
+from execution.orders import TERMS, Account, OrderTerms
 from execution.outlook import beliefs, outlook
 from execution.overnight import cut_for_the_night
+from execution.rebalancing import rebalance
+from execution.situation import situation_of
 from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility
-from foundation.arrays import Array, Mask
+from foundation.arrays import Array
 from foundation.errors import InputError
-from sizing.allocation import Allocation, NoEquity, Situation
+from sizing.allocation import NoEquity, Situation
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
-from sizing.quantity import Fallback, target_quantity
-from sizing.solver.multi_period import Later, later_costs
+from sizing.quantity import Fallback
 from sizing.strategies import Legacy, Strategy, named
 from trainingdata.bars import Bars
-from trainingdata.correlation import Correlations
-from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import DAY, Holding
-
-_NONE = Decimal(0)
-_KINDS = tuple(Kind)
+from trainingdata.correlation import CorrelationSource
+from trainingdata.instruments import Kind
+from trainingdata.sessions import Holding
 
 
 class Decider(Protocol):
@@ -62,14 +49,19 @@ class Decider(Protocol):
 class SizingSettings:
     """How much.
 
-    strategy: one of `sizing.strategies`. fraction: of full Kelly, instead of the one in a Kelly
-    strategy's name. volatility: rule that reads sigma from quantiles. holding: a `plan`, or one
-    interval, `next` or `session`. signal_bars: own bars that a plan's second block ends after,
-    while a forecast is worth something. enhanced: false sizes by the legacy rule whatever the
-    strategy; risk_multiplier is its factor for stocks. fallback: what answers when sizing cannot,
-    nothing or `legacy`. position: weight that `fixed_fraction` takes. target_volatility: a year, of
-    `vol_target`. band: relative to where a weight belongs, within which strategies that hold a
-    pattern leave it alone.
+    strategy: one of `sizing.strategies`.
+    fraction: of full Kelly, 0 to 1, instead of the one in a Kelly strategy's name.
+    volatility: the rule that reads sigma from quantiles.
+    holding: a `plan`, or one interval, `next` or `session`.
+    signal_bars: own bars after which a plan's second block ends, 1 to the forecast's horizon;
+        a forecast is worth something until then.
+    enhanced: false sizes by the legacy rule whatever the strategy.
+    risk_multiplier: the legacy rule's factor for stocks, up to 10.
+    fallback: what answers when sizing cannot, `none` or `legacy`.
+    position: the weight that `fixed_fraction` takes, up to 10.
+    target_volatility: a year, of `vol_target`, up to 10.
+    band: relative to where a weight belongs, 0 to 1; strategies that hold a pattern leave a weight
+        alone within it.
     """
 
     strategy: str = "kelly_50"
@@ -85,13 +77,9 @@ class SizingSettings:
     band: float = 0.25
 
     def __post_init__(self) -> None:
-        for name, most in (
-            ("risk_multiplier", 10.0),
-            ("position", 10.0),
-            ("target_volatility", 10.0),
-        ):
-            if not 0 < getattr(self, name) <= most:
-                raise InputError(f"sizing.{name}: {getattr(self, name)} is outside 0 … {most:g}")
+        for name in ("risk_multiplier", "position", "target_volatility"):
+            if not 0 < getattr(self, name) <= 10:
+                raise InputError(f"sizing.{name}: {getattr(self, name)} is outside 0 … 10")
         if not 0 <= self.band < 1:
             raise InputError(f"sizing.band: {self.band} is outside 0 … 1")
         if not 1 <= self.signal_bars <= HORIZON:
@@ -100,7 +88,7 @@ class SizingSettings:
 
     def rule(self) -> Strategy:
         """The strategy these settings name."""
-        named_one = named(
+        strategy = named(
             self.strategy,
             fraction=self.fraction,
             size=self.position,
@@ -108,12 +96,16 @@ class SizingSettings:
             band=self.band,
             risk_multiplier=self.risk_multiplier,
         )
-        return named_one if self.enhanced else self.legacy()
+        return strategy if self.enhanced else self.legacy()
+
+    def rules(self) -> tuple[Strategy, ...]:
+        """The strategy, then the one that answers where its program is not solved, if any does."""
+        if self.fallback == "legacy":
+            return self.rule(), self.legacy()
+        return (self.rule(),)
 
     def interval(self) -> Holding:
-        """The holding interval that beliefs are formed over: the strategy's own, else the one
-        named here.
-        """
+        """The holding interval of beliefs: the strategy's own, else the one named here."""
         return self.rule().holding or self.holding
 
     def legacy(self) -> Legacy:
@@ -121,17 +113,41 @@ class SizingSettings:
         return Legacy(self.risk_multiplier)
 
 
+class SizingAnswer(NamedTuple):
+    """What sizing answers at an instant.
+
+    choices: of every symbol that decides; empty where nothing could be sized.
+    rule: which rule sized which symbols, by asset class; empty where none did.
+    failure: why the strategy did not answer; empty where it did.
+    unsolved: the problem that was not solved, if one was not.
+    """
+
+    choices: tuple[Choice, ...] = ()
+    rule: tuple[ClassRule, ...] = ()
+    failure: str = ""
+    unsolved: SizingProblem | None = None
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Trader:
-    """Forecasts, sizes and orders; holds no state of its own. strategy: the name its orders carry.
+    """Forecasts, sizes and orders; holds no state of its own.
 
-    margin: what borrowing costs. table: beliefs computed in advance, which answer what the bars up
-    to each instant would.
+    strategy: the name that its orders carry.
+    forecaster: what may happen next.
+    correlations: where the matrix of an instant comes from.
+    sizing: how much.
+    limits: of weights, by the time of day.
+    costs: of a trade beside fees, as the decision reckons with them.
+    fees: of a trade.
+    terms: what an order may be worth.
+    prior: the stated premiums, and how far a plan looks.
+    margin: what borrowing costs.
+    table: beliefs computed in advance, equal to those of the bars up to each instant.
     """
 
     strategy: str
     forecaster: Forecaster
-    correlations: Correlations
+    correlations: CorrelationSource
     sizing: SizingSettings
     limits: Limits
     costs: TradingCosts
@@ -147,22 +163,18 @@ class Trader:
         return Blocks(self.sizing.interval(), self.sizing.signal_bars, self.prior.horizon_days)
 
     def over(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Trader:
-        """The same trader with everything that does not depend on an account computed for all
-        bars from `since` on.
-        """
+        """The same trader with its beliefs at every instant from `since` on computed in advance."""
         return replace(self, table=self.beliefs(bars, since, progress))
 
     def beliefs(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Beliefs:
         """What it believes at every instant of the panel from `since` on."""
-        rule = self.sizing.volatility
-        blocks = self.blocks
         return beliefs(
             self.forecaster,
             self.correlations,
             bars,
             since,
-            rule=rule,
-            blocks=blocks,
+            rule=self.sizing.volatility,
+            blocks=self.blocks,
             progress=progress,
         )
 
@@ -174,323 +186,138 @@ class Trader:
         NoForecast
             where what is known then does not forecast it.
         """
-        rule = self.sizing.volatility
-        blocks = self.blocks
         return outlook(
-            self.forecaster, self.correlations, bars, symbol, now, rule=rule, blocks=blocks
+            self.forecaster,
+            self.correlations,
+            bars,
+            symbol,
+            now,
+            rule=self.sizing.volatility,
+            blocks=self.blocks,
         )
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:
-        """The decision at the panel's last instant, from nothing but the panel and the account."""
+        """The decision at the panel's last instant, from nothing but the panel and the account.
+
+        None where nothing decides then. The steps from a bar to an order:
+
+        1. **Who decides.** The symbols whose bar has just closed and whose market is open to fill;
+           all others stay as they are.
+        2. **Forecast.** The latest one of each symbol, from its own last bars.
+        3. **Moments.** The forecast is read over the blocks of a plan, from this fill to the next
+           decision and on: mu and sigma.
+        4. **Correlation.** The matrix known at the last 16:00 New York makes them covariances, and
+           says what the stated premium of a class is for each symbol.
+        5. **Weights.** The strategy, by default half-Kelly net of trading costs, gives target
+           weights under the limits of the time of day.
+        6. **The night.** At the last decisions of a session, stocks that nothing has sized are cut
+           to the overnight ceiling.
+        7. **Orders.** Weights become quantities, and the difference to what is held and open
+           becomes orders.
+
+        The belief is steps 1 to 4 (`execution.outlook`), `decide_on` the others.
+        """
+        # A belief knows nothing of the account. A backtest can therefore compute those of all
+        # instants in one pass, and both ways read the same numbers.
         table = self.beliefs(bars, bars.now) if self.table is None else self.table
         belief = table.of(bars.now)
         if belief is None:
             return None
-        decision = self.act(bars, account, belief)
+        decision = self.decide_on(belief, bars, account)
         return decision if decision.choices or belief.deciding.any() else None
 
-    def act(self, bars: Bars, account: Account, belief: Belief) -> Decision:
-        """The decision that a belief leads to; what takes no orders stays as it is."""
+    def decide_on(self, belief: Belief, bars: Bars, account: Account) -> Decision:
+        """The decision that a belief leads to: steps 5 to 7 of `decide`."""
+        # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():
             belief = replace(belief, deciding=belief.deciding & bars.tradable)
-        limits = self.limits.within(account.leverage)
+        limits = self.limits.with_account_leverage(account.leverage)
         ceiling = limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
-        again = _decided_again(self.strategy, account, belief) if account.open_orders else ()
-        left = _ended(account, again)
-        choices, sized, failure, unsolved = self._sizes(
-            bars, left, left.exposure, belief, limits, ceiling
-        )
-        if again and not sized:
-            again = ()
-            left = account
-            choices = _without_risk(account, account.exposure, belief)
+
+        # 5. Weights. Open reductions of what decides now are sized once more from what is held.
+        # Where nothing can be sized they go on working, because taking them back would be new risk.
+        withdrawn = reductions_decided_anew(self.strategy, account, belief)
+        book = account.without(withdrawn)
+        sizing = self._size(bars, book, belief, limits, ceiling)
+        choices = sizing.choices
+        if not sizing.rule:
+            withdrawn = ()
+            book = account
+            choices = unsized_choices(account, belief)
+
+        # 6. The night. The overnight ceiling is the broker's: it also binds what has no forecast.
         if belief.cuts:
-            choices = cut_for_the_night(choices, bars, left, belief, ceiling, self._cost_of())
-        replaced = _replaced(self.strategy, left, choices) if left.open_orders else ()
-        before = left.exposure
-        exposure = _ended(left, replaced).exposure
-        choices = (
-            tuple(_from(choice, before, exposure) for choice in choices) if replaced else choices
-        )
-        orders = rebalance(
-            self.strategy, belief.at, _targets(bars, exposure, belief, choices, self.terms, failure)
-        )
-        cancels = tuple(order.client_order_id for order in (*again, *replaced))
+            cost = self._cost_by_class()
+            choices = cut_for_the_night(choices, bars, book, belief, ceiling, cost)
+
+        # 7. Orders. What a new order would trade with is cancelled first, and what was left of it
+        # becomes part of the new order.
+        replaced = replaced_orders(self.strategy, book, choices)
+        if replaced:
+            choices = ordered_without(choices, book, replaced)
+            book = book.without(replaced)
+        targets = targets_of(choices, bars, book, belief, self.terms, sizing.failure)
         return Decision(
-            belief.at,
-            belief.until,
-            account.equity,
-            ceiling,
-            choices,
-            orders,
-            sized,
-            failure,
-            unsolved,
-            cancels,
+            at=belief.at,
+            until=belief.until,
+            equity=account.equity,
+            stock_ceiling=ceiling,
+            choices=choices,
+            orders=rebalance(self.strategy, belief.at, targets),
+            rule=sizing.rule,
+            failure=sizing.failure,
+            unsolved=sizing.unsolved,
+            cancels=tuple(order.client_order_id for order in (*withdrawn, *replaced)),
         )
 
-    def _sizes(
-        self,
-        bars: Bars,
-        account: Account,
-        exposure: Mapping[str, Decimal],
-        belief: Belief,
-        limits: Limits,
-        ceiling: float,
-    ) -> tuple[tuple[Choice, ...], tuple[str, ...], str, SizingProblem | None]:
-        """Choices of what decides, what was sized by which rule, why enhanced sizing failed,
-        and what was not solved.
-        """
+    def _size(
+        self, bars: Bars, account: Account, belief: Belief, limits: Limits, ceiling: float
+    ) -> SizingAnswer:
+        """The strategy's answer, else its fallback's, else why nothing is sized."""
         if not belief.deciding.any():
-            return (), (), "", None
-        rule = self.sizing.rule()
+            return SizingAnswer()
+        rules = self.sizing.rules()
+        try:
+            situation = self._situation(bars, account, belief, rules[0], ceiling)
+        except NoEquity as error:
+            return SizingAnswer(failure=str(error))
+        # A fallback answers the problem that the strategy was given.
         failure = ""
         unsolved = None
-        try:
-            situation = self._situation(bars, account, exposure, belief, rule, ceiling)
+        for rule in rules:
             try:
                 allocation = rule.allocate(situation, limits)
             except SolverFailed as error:
-                if self.sizing.fallback == "none":
-                    raise
                 failure = str(error)
                 unsolved = error.problem
-                rule = self.sizing.legacy()
-                allocation = rule.allocate(situation, limits)
-        except SolverFailed as error:
-            return _without_risk(account, exposure, belief), (), str(error), error.problem
-        except NoEquity as error:
-            return _without_risk(account, exposure, belief), (), str(error), unsolved
-        rests = self._rests(bars, belief, rule)
-        choices = _choices(bars, account, exposure, belief, situation, allocation, rests)
-        return choices, _sized(bars, belief, rule, ceiling), failure, unsolved
-
-    def _rests(self, bars: Bars, belief: Belief, rule: Strategy) -> list[Rests]:
-        """[S] what targets rest on."""
-        sharpe = self._sharpe(bars, rule)
-        premium = belief.premium * sharpe
-        earned = premium * belief.years.sum(axis=0)
-        deviation = np.sqrt((belief.sigma**2).sum(axis=0))
-        forecast = belief.mu.sum(axis=0) if rule.forecast else np.zeros(len(premium))
-        days = float((belief.ends[-1] - belief.at) / DAY)
-        columns = (column.tolist() for column in (sharpe, premium, earned, forecast))
-        worth = [None if value != value else value for value in belief.worth.tolist()]
-        return [Rests(days, *row) for row in zip(*columns, worth, deviation.tolist(), strict=True)]
-
-    def _sharpe(self, bars: Bars, rule: Strategy) -> Array:
-        """[S] the stated Sharpe ratio that a strategy goes by: of the symbol's class, or 0."""
-        return self.prior.sharpe(bars.crypto) if rule.premium else np.zeros(len(bars.crypto))
-
-    def _cost_of(self) -> dict[Kind, float]:
-        """Of trading one USD, by class."""
-        stock, coin = self.costs.expected(np.array([False, True]), self.fees).tolist()
-        return {Kind.STOCK: stock, Kind.CRYPTO: coin}
+                continue
+            basis = basis_of(belief, self._sharpe(bars, rule), rule.forecast)
+            choices = sized_choices(bars, account, belief, situation, allocation, basis)
+            applied = class_rules(bars, belief, rule, ceiling)
+            return SizingAnswer(choices, applied, failure, unsolved)
+        return SizingAnswer(failure=failure, unsolved=unsolved)
 
     def _situation(
-        self,
-        bars: Bars,
-        account: Account,
-        exposure: Mapping[str, Decimal],
-        belief: Belief,
-        rule: Strategy,
-        stock_ceiling: float,
+        self, bars: Bars, account: Account, belief: Belief, strategy: Strategy, ceiling: float
     ) -> Situation:
-        """The sizing problem: the panel's symbols, then what is held outside it.
-
-        What is fixed and has no forecast counts for the ceilings and has no variance.
-        """
-        outside = [s for s in exposure if s not in belief.symbols]
-        crypto = bars.crypto
-        long_only = bars.long_only
-        deciding = belief.deciding
-        years = belief.years[0]
-        if not account.shorting:
-            long_only = np.ones(len(crypto), dtype=bool)
-        if outside:
-            none = np.zeros(len(outside), dtype=bool)
-            crypto = np.append(crypto, [instrument(s).kind is Kind.CRYPTO for s in outside])
-            long_only = np.append(long_only, ~none)
-            deciding = np.append(deciding, none)
-            years = np.append(years, 0.0 * none)
-        moments = (
-            belief.mu,
-            belief.sigma,
-            belief.premium * self._sharpe(bars, rule),
-            belief.years,
-            belief.correlation,
-        )
-        mu, covariance, known = block_moments(*moments, belief.deciding, rule.forecast, len(crypto))
-        tolls = self.margin.nightly(np.array([belief.at])) * belief.nights
-        cost = self.costs.expected(crypto, self.fees)
-        signal = np.zeros(len(crypto))
-        signal[: len(belief.symbols)] = belief.signal if rule.forecast else 0.0
-        situation = Situation.of(
-            (*belief.symbols, *outside),
+        """The sizing problem that the strategy is given."""
+        return situation_of(
+            bars,
             account,
-            account.prices,
-            mu=mu[0],
-            covariance=covariance[0],
-            cost=cost,
-            crypto=crypto,
-            long_only=long_only,
-            deciding=deciding,
-            universe=known,
-            years=years,
-            stock_ceiling=stock_ceiling,
-            toll=float(tolls[0]),
-            later=Later(mu[1:], covariance[1:], tolls[1:], later_costs(cost, signal, len(mu) - 1)),
+            belief,
+            forecast=strategy.forecast,
+            sharpe=self._sharpe(bars, strategy),
+            stock_ceiling=ceiling,
+            costs=self.costs,
+            fees=self.fees,
+            margin=self.margin,
         )
-        return situation.beside(*_undone(account)) if account.open_orders else situation
 
+    def _sharpe(self, bars: Bars, strategy: Strategy) -> Array:
+        """[S] the stated Sharpe ratio that a strategy goes by: of the symbol's class, or 0."""
+        return self.prior.sharpe(bars.crypto) if strategy.premium else np.zeros(len(bars.crypto))
 
-def _undone(account: Account) -> tuple[Array, Mask]:
-    """Weights [M] that open orders would take off positions and have not yet, and which of them
-    are coins.
-    """
-    undone = account.undone
-    prices = account.prices
-    weights = [float(quantity) * prices[s] / account.equity for s, quantity in undone.items()]
-    return np.array(weights), np.array(
-        [instrument(s).kind is Kind.CRYPTO for s in undone], dtype=bool
-    )
-
-
-def _decided_again(strategy: str, account: Account, belief: Belief) -> tuple[Order, ...]:
-    """The strategy's own open reductions of what decides now: how much is sold is decided anew,
-    from what is held.
-    """
-    deciding = {
-        s for s, decides in zip(belief.symbols, belief.deciding.tolist(), strict=True) if decides
-    }
-    mine = (
-        o
-        for o in account.open_orders
-        if o.symbol in deciding and strategy_of(o.client_order_id) == strategy
-    )
-    return tuple(o for o in mine if account.positions.get(o.symbol, _NONE) * o.signed_qty < 0)
-
-
-def _ended(account: Account, orders: tuple[Order, ...]) -> Account:
-    """The account once these open orders have been cancelled."""
-    gone = {order.client_order_id for order in orders}
-    open_orders = tuple(order for order in account.open_orders if order.client_order_id not in gone)
-    return replace(account, open_orders=open_orders) if orders else account
-
-
-def _replaced(strategy: str, account: Account, choices: tuple[Choice, ...]) -> tuple[Order, ...]:
-    """The strategy's own open orders that a new one of their symbol takes the place of.
-
-    They are those it would trade with, and reductions: what is left of these is part of the new
-    order.
-    """
-    changes = {c.symbol: c.qty for c in choices if c.qty}
-    undone = account.undone
-    return tuple(
-        order
-        for order in account.open_orders
-        if strategy_of(order.client_order_id) == strategy
-        and order.symbol in changes
-        and (order.symbol in undone or order.signed_qty * changes[order.symbol] < 0)
-    )
-
-
-def _from(choice: Choice, before: Mapping[str, Decimal], after: Mapping[str, Decimal]) -> Choice:
-    """The choice of the same target, ordered from what is held and open after its orders have
-    been replaced.
-    """
-    moved = before.get(choice.symbol, _NONE) - after.get(choice.symbol, _NONE)
-    return choice._replace(qty=choice.qty + moved) if moved else choice
-
-
-def _choices(
-    bars: Bars,
-    account: Account,
-    exposure: Mapping[str, Decimal],
-    belief: Belief,
-    situation: Situation,
-    allocation: Allocation,
-    rests: list[Rests],
-) -> tuple[Choice, ...]:
-    """What an allocation means for each symbol that decides."""
-    mu = belief.mu[0].tolist()
-    sigma = belief.sigma[0].tolist()
-    cost = situation.cost.tolist()
-    wanted = allocation.wanted.tolist()
-    target = allocation.target.tolist()
-    now = situation.held.tolist()
-    prices = account.prices
-    bound = allocation.binding
-    equity = situation.equity
-    choices = []
-    for s in belief.deciding.nonzero()[0].tolist():
-        item = bars.instruments[s]
-        symbol = item.symbol
-        held = exposure.get(symbol, _NONE)
-        price = prices[symbol]
-        qty = target_quantity(target[s], now[s], held, equity, price, item.increment) - held
-        weights = wanted[s], now[s], target[s]
-        choices.append(
-            Choice(symbol, mu[s], sigma[s], *weights, qty, price, bound[s], cost[s], rests[s])
-        )
-    return tuple(choices)
-
-
-def _sized(bars: Bars, belief: Belief, rule: Strategy, stock_ceiling: float) -> tuple[str, ...]:
-    """A line a class: which rule sized which symbols."""
-    lines = []
-    deciding = [
-        item
-        for item, decides in zip(bars.instruments, belief.deciding.tolist(), strict=True)
-        if decides
-    ]
-    for kind in _KINDS:
-        symbols = [item.symbol for item in deciding if item.kind is kind]
-        if symbols:
-            lines.append(f"{rule.phrase(kind, stock_ceiling)}: {' '.join(symbols)}")
-    return tuple(lines)
-
-
-def _without_risk(
-    account: Account, exposure: Mapping[str, Decimal], belief: Belief
-) -> tuple[Choice, ...]:
-    """No new risk: what decides is left as it is, or closed where there is no equity to carry
-    it.
-    """
-    choices = []
-    equity = account.equity
-    nan = float("nan")
-    for s in belief.deciding.nonzero()[0].tolist():
-        symbol = belief.symbols[s]
-        price = account.prices[belief.symbols[s]]
-        held = exposure.get(symbol, _NONE)
-        weight = float(held) * price / equity if equity > 0 else nan
-        target, change = (weight, _NONE) if equity > 0 else (0.0, -held)
-        beliefs_of = float(belief.mu[0, s]), float(belief.sigma[0, s])
-        choices.append(
-            Choice(symbol, *beliefs_of, nan, weight, target, change, price, {"failed": nan}, nan)
-        )
-    return tuple(choices)
-
-
-def _targets(
-    bars: Bars,
-    exposure: Mapping[str, Decimal],
-    belief: Belief,
-    choices: tuple[Choice, ...],
-    terms: OrderTerms,
-    failure: str,
-) -> Iterator[tuple[Instrument, Decimal, Decimal, float, Why]]:
-    """(instrument, held, wanted, most in one order, why) of each choice that changes anything."""
-    items = dict(zip(belief.symbols, bars.instruments, strict=True))
-    hours = float((belief.until - belief.at) / np.timedelta64(1, "h"))
-    for choice in choices:
-        if choice.qty:
-            held = exposure.get(choice.symbol, _NONE)
-            item = items[choice.symbol]
-            yield (
-                item,
-                held,
-                held + choice.qty,
-                terms.most(item, choice.price),
-                Why(choice, hours, failure),
-            )
+    def _cost_by_class(self) -> dict[Kind, float]:
+        """Of trading one USD."""
+        stock, coin = self.costs.expected(np.array([False, True]), self.fees).tolist()
+        return {Kind.STOCK: stock, Kind.CRYPTO: coin}

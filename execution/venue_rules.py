@@ -12,13 +12,13 @@ import numpy as np
 from execution.broker import Asset, Broker
 from execution.orders import TERMS, Order, OrderTerms
 from trainingdata.bars import Bars
-from trainingdata.instruments import BILLIONTH, Instrument, Kind, instrument
+from trainingdata.instruments import BILLIONTH, Instrument, Kind
 
 _NOTHING = Decimal(0)
 BLOCKED = "the venue has blocked this account from trading"
 
 
-class Standing(Protocol):
+class OrderingAccount(Protocol):
     """What of an account decides whether an order is taken."""
 
     @property
@@ -41,64 +41,67 @@ class Standing(Protocol):
 def refusal(
     order: Order,
     asset: Asset | None = None,
-    account: Standing | None = None,
+    account: OrderingAccount | None = None,
     terms: OrderTerms = TERMS,
 ) -> str:
     """Why the venue would not take an order, in words; empty where it would.
 
-    asset: what it allows with the symbol, account: what is held and open, where these are known.
+    Parameters
+    ----------
+    order: to be sent.
+    asset: what the venue allows with the symbol, where it is known.
+    account: what is held and open, where it is known.
+    terms: what an order may be worth.
     """
-    coin = instrument(order.symbol).kind is Kind.CRYPTO
+    # Alpaca's rules, which the simulator keeps as well, so that a backtest trades nothing that the
+    # venue would have refused.
+    coin = order.instrument.kind is Kind.CRYPTO
     fraction = order.qty % 1 != 0
     if fraction and order.qty % BILLIONTH:
         return f"a quantity has nine decimals at most, not {order.qty:f}"
-    return (
-        _misshapen(order, coin, fraction)
-        or (_not_allowed(order, coin, fraction, asset) if asset is not None else "")
-        or (_out_of_place(order, coin, fraction, account, terms) if account is not None else "")
-    )
+    why = _shape_refusal(order, coin, fraction)
+    if not why and asset is not None:
+        why = _asset_refusal(order, coin, fraction, asset)
+    if not why and account is not None:
+        why = _account_refusal(order, coin, fraction, account, terms)
+    return why
 
 
-def _misshapen(order: Order, coin: bool, fraction: bool) -> str:
-    """Coins trade as market, limit and stop-limit orders, gtc or ioc; fractions of a share and
-    the auctions for a day.
-    """
+def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
+    """Types and times in force that the venue does not take for coins, fractions and auctions."""
     if coin:
         sound = order.type in ("market", "limit", "stop_limit") and order.tif in ("gtc", "ioc")
         sound &= not (order.legs or order.extended_hours)
-        return (
-            ""
-            if sound
-            else "coins take market, limit and stop-limit orders, gtc or ioc, without exits"
-        )
+        if sound:
+            return ""
+        return "coins take market, limit and stop-limit orders, gtc or ioc, without exits"
     if fraction and order.tif != "day":
         return "fractions of a share trade in day orders only"
     if fraction and order.legs:
         return "orders with exits are in whole shares"
-    if order.extended_hours and (order.type != "limit" or order.tif not in ("day", "gtc")):
+    day_or_gtc = order.tif in ("day", "gtc")
+    if order.extended_hours and (order.type != "limit" or not day_or_gtc):
         return "outside regular hours only limit orders trade, day or gtc"
     if order.tif in ("opg", "cls") and order.type not in ("market", "limit"):
         return "the opening and the closing print take market and limit orders"
-    if order.type == "trailing_stop" and order.tif not in ("day", "gtc"):
+    if order.type == "trailing_stop" and not day_or_gtc:
         return "trailing stops are day or gtc"
-    if order.legs and order.tif not in ("day", "gtc"):
+    if order.legs and not day_or_gtc:
         return "orders with exits are day or gtc"
     return ""
 
 
-def _not_allowed(order: Order, coin: bool, fraction: bool, asset: Asset) -> str:
-    """A fraction of what has none, a short of what cannot be borrowed, a quantity between the
-    asset's steps.
-    """
+def _asset_refusal(order: Order, coin: bool, fraction: bool, asset: Asset) -> str:
+    """Fractions of what has none, shorts of what cannot be borrowed, steps between the asset's."""
     opens_short = order.side == "sell" and not order.reduces and not coin
     if not asset.tradable:
         return f"{order.symbol} is not tradable now"
+    # A short of what is hard to borrow needs a locate first, which nothing here asks for.
     if opens_short and not (asset.shortable and asset.easy_to_borrow):
         return f"{order.symbol} cannot be sold short now"
     if not coin and fraction and (not asset.fractionable or opens_short):
-        return f"{order.symbol} trades in whole shares" + (
-            " where it is sold short" if opens_short else ""
-        )
+        where = " where it is sold short" if opens_short else ""
+        return f"{order.symbol} trades in whole shares{where}"
     if order.qty % asset.increment or order.qty < asset.smallest:
         return (
             f"quantities of {order.symbol} are multiples of {asset.increment:f}, at least"
@@ -107,62 +110,64 @@ def _not_allowed(order: Order, coin: bool, fraction: bool, asset: Asset) -> str:
     return ""
 
 
-def _out_of_place(
-    order: Order, coin: bool, fraction: bool, account: Standing, terms: OrderTerms
+def _account_refusal(
+    order: Order, coin: bool, fraction: bool, account: OrderingAccount, terms: OrderTerms
 ) -> str:
-    """Too small or too large, against the account's own open order, or through zero.
-
-    A position is closed before the opposite one is opened; what closes one whole is never too
-    small.
-    """
+    """Too small or too large, against the account's own open order, or through zero."""
     held = account.positions.get(order.symbol, _NOTHING)
     change = order.signed_qty
+    # What closes a position whole is never too small: nothing else could ever sell the rest.
     if coin or (fraction and change != -held):
         price = order.limit_price or order.stop_price or account.prices.get(order.symbol)
-        if why := _worth_too_little_or_much(order, coin, price, terms):
+        if why := _value_refusal(order, coin, price, terms):
             return why
     if account.blocked:
         return BLOCKED
     waiting = account.open_orders
-    beside = [other for other in waiting if other.symbol == order.symbol] if waiting else []
-    for other in beside:
-        if _meets(order, other):
+    same_symbol = [o for o in waiting if o.symbol == order.symbol] if waiting else []
+    for other in same_symbol:
+        if _would_trade_together(order, other):
             return f"it would trade with the account's own {other.client_order_id} (a wash trade)"
+    # The venue takes no order through zero: a position is closed before the opposite one opens.
+    # What open orders of the same side will close is no longer free to be closed.
     if held * change < 0:
-        free = abs(held) - sum(
-            (other.qty for other in beside if other.side == order.side), Decimal(0)
-        )
+        closing = sum((o.qty for o in same_symbol if o.side == order.side), _NOTHING)
+        free = abs(held) - closing
         if order.qty > free:
             return (
-                f"insufficient qty available: {max(free, Decimal(0)):f} of {held:f} may be closed;"
+                f"insufficient qty available: {max(free, _NOTHING):f} of {held:f} may be closed;"
                 " no order goes through 0"
             )
     return ""
 
 
-def _worth_too_little_or_much(
-    order: Order, coin: bool, price: float | None, terms: OrderTerms
-) -> str:
-    worth = None if price is None else float(order.qty) * price
-    if worth is not None and not coin and worth < terms.smallest_fraction:
+def _value_refusal(order: Order, coin: bool, price: float | None, terms: OrderTerms) -> str:
+    """A fraction of a share that is worth too little, an order of coins that is worth too much."""
+    if price is None:
+        return ""
+    worth = float(order.qty) * price
+    if not coin and worth < terms.smallest_fraction:
         return (
             f"a fraction of a share is worth ${terms.smallest_fraction:g} at least, this"
             f" ${worth:.2f}"
         )
-    if worth is not None and coin and worth > terms.largest_coin:
+    if coin and worth > terms.largest_coin:
         return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"
     return ""
 
 
-def _meets(order: Order, other: Order) -> bool:
+def _would_trade_together(order: Order, other: Order) -> bool:
     """Whether two orders of one account would trade with each other."""
     if order.side == other.side:
         return False
+    # Opposite orders that are open at once are refused where they would meet, on paper accounts
+    # too. A market order meets anything.
     if "market" in (order.type, other.type):
         return True
     buy, sale = (order, other) if order.side == "buy" else (other, order)
-    both = buy.limit_price is not None and sale.limit_price is not None
-    return both and buy.limit_price >= sale.limit_price  # type: ignore[operator]
+    if buy.limit_price is None or sale.limit_price is None:
+        return False
+    return buy.limit_price >= sale.limit_price
 
 
 class VenueRules:
@@ -170,36 +175,34 @@ class VenueRules:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._asked: tuple[np.datetime64, tuple[str, ...]] | None = None
+        self._read_for: tuple[np.datetime64, tuple[str, ...]] | None = None
         self._assets: Mapping[str, Asset] = {}
 
     def applied(self, bars: Bars, now: np.datetime64, *, increments: bool) -> Bars:
-        """The panel with what its symbols allow: whether they trade and can be short; increments:
-        the venue's, for coins.
+        """The panel with what its symbols allow: whether they trade and can be sold short.
+
+        increments: the venue's steps too, for coins.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer.
         """
-        asked = now.astype("datetime64[D]"), bars.symbols
-        if asked != self._asked:
+        request = now.astype("datetime64[D]"), bars.symbols
+        if request != self._read_for:
             self._assets = self._broker.assets(bars.symbols)
-            self._asked = asked
-        return replace(
-            bars, instruments=tuple(self._allowed(item, increments) for item in bars.instruments)
-        )
+            self._read_for = request
+        instruments = [self._allowed(item, increments) for item in bars.instruments]
+        return replace(bars, instruments=tuple(instruments))
 
     def _allowed(self, item: Instrument, increments: bool) -> Instrument:
         asset = self._assets.get(item.symbol)
-        return (
-            replace(item, tradable=False)
-            if asset is None
-            else allowed(item, asset, increments=increments)
-        )
+        if asset is None:
+            return replace(item, tradable=False)
+        return with_venue_rules(item, asset, increments=increments)
 
 
-def allowed(item: Instrument, asset: Asset, *, increments: bool) -> Instrument:
+def with_venue_rules(item: Instrument, asset: Asset, *, increments: bool) -> Instrument:
     """The instrument with what the venue allows; increments: its steps, for coins."""
     step = asset.increment if increments and item.kind is Kind.CRYPTO else item.increment
     borrowable = asset.shortable and asset.easy_to_borrow

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 from foundation.lazy import public
 
 if TYPE_CHECKING:
+    from forecasting.baseline import Garch as Garch
     from forecasting.baseline import Historical as Historical
     from forecasting.baseline import Oracle as Oracle
     from forecasting.baseline import RandomWalk as RandomWalk
     from forecasting.calibration.forecaster import CalibratedForecaster as CalibratedForecaster
     from forecasting.chronos2.cached import CachedForecaster as CachedForecaster
     from forecasting.chronos2.forecaster import Chronos2Forecaster as Chronos2Forecaster
+    from forecasting.conformance import check_forecaster as check_forecaster
     from forecasting.forecast import Forecaster as Forecaster
     from forecasting.forecast import ForecastTable as ForecastTable
     from forecasting.forecast import QuantileForecast as QuantileForecast
-    from forecasting.garch import Garch as Garch
+    from forecasting.from_file import FileForecaster as FileForecaster
     from forecasting.settings import ForecasterSettings as ForecasterSettings
 
 __getattr__, __all__ = public(
@@ -25,13 +27,15 @@ __getattr__, __all__ = public(
         "CachedForecaster": "chronos2.cached",
         "CalibratedForecaster": "calibration.forecaster",
         "Chronos2Forecaster": "chronos2.forecaster",
+        "FileForecaster": "from_file",
         "ForecastTable": "forecast",
         "Forecaster": "forecast",
         "ForecasterSettings": "settings",
-        "Garch": "garch",
+        "Garch": "baseline",
         "Historical": "baseline",
         "Oracle": "baseline",
         "QuantileForecast": "forecast",
         "RandomWalk": "baseline",
+        "check_forecaster": "conformance",
     },
 )

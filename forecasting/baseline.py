@@ -1,9 +1,11 @@
-"""Forecasters that need no model: the random walk to be measured against, and the oracle that
-reads the future.
+"""Classical forecasters to be measured against, and the oracle that reads the future.
+
+N windows of L bars, H steps, Q levels.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +16,19 @@ from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars
+from trainingdata.sessions import last_fridays
+
+GARCH_CONTEXT = 100  # own bars a symbol must have before a GARCH is estimated
 
 
 @dataclass(frozen=True, slots=True)
 class RandomWalk:
-    """The last close is the median; the spread is a Student-t with EWMA variance that grows with
-    the steps.
+    """The last close is the median; a Student-t around it has the steps' times an EWMA variance.
 
-    decay: of the EWMA over the window's squared log returns (RiskMetrics: 0.94). freedom: of the
-    Student-t. plain: share of the window's plain variance in the variance.
+    context_length: own bars a window holds, at least 3.
+    decay: of the EWMA over the window's squared log returns (RiskMetrics: 0.94), inside 0 … 1.
+    freedom: degrees of freedom of the Student-t, above 2.
+    plain: share of the window's plain variance in the variance, 0 … 1.
     """
 
     context_length: int = 100
@@ -53,28 +59,27 @@ class RandomWalk:
 
         def answer(rows: Index) -> Array32:
             closes = windows.contexts(rows)
-            return np.asarray(
-                closes[:, -1, None, None] * np.exp(self.log_spread(closes)), dtype=np.float32
-            )
+            values = closes[:, -1, None, None] * np.exp(self.log_quantiles(closes))
+            return np.asarray(values, dtype=np.float32)
 
         return ForecastTable.of(self.name, bars, windows, answer)
 
-    def log_spread(self, closes: Array) -> Array:
+    def log_quantiles(self, closes: Array) -> Array:
         """Quantiles of the log return after each step, [N, H, Q], of windows [N, L]."""
         weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)
         squares = np.diff(np.log(closes), axis=1) ** 2
         variance = (squares * weights).sum(axis=1) / weights.sum()
         deviation = np.sqrt((1 - self.plain) * variance + self.plain * squares.mean(axis=1))
-        unit = student.ppf(LEVELS, self.freedom) * np.sqrt((self.freedom - 2) / self.freedom)
-        return np.asarray(
-            deviation[:, None, None] * np.sqrt(np.arange(1, HORIZON + 1))[None, :, None] * unit
-        )
+        unit = _unit_student(self.freedom)
+        root = np.sqrt(np.arange(1, HORIZON + 1))
+        return np.asarray(deviation[:, None, None] * root[None, :, None] * unit)
 
 
 @dataclass(frozen=True, slots=True)
 class Historical:
-    """Quantiles of the window's own log returns over as many bars as each step is ahead,
-    overlapping.
+    """Quantiles of the window's own overlapping log returns over each number of bars ahead.
+
+    context_length: own bars a window holds, at least 48.
     """
 
     context_length: int = 100
@@ -98,24 +103,24 @@ class Historical:
 
         def answer(rows: Index) -> Array32:
             logs = np.log(windows.contexts(rows))
-            steps = [
-                np.quantile(logs[:, h:] - logs[:, :-h], LEVELS, axis=1).T
-                for h in range(1, HORIZON + 1)
-            ]
-            return np.asarray(
-                np.exp(logs[:, -1, None, None] + np.stack(steps, axis=1)), dtype=np.float32
-            )
+            steps = []
+            for h in range(1, HORIZON + 1):
+                returns = logs[:, h:] - logs[:, :-h]
+                steps.append(np.quantile(returns, LEVELS, axis=1).T)
+            values = np.exp(logs[:, -1, None, None] + np.stack(steps, axis=1))
+            return np.asarray(values, dtype=np.float32)
 
         return ForecastTable.of(self.name, bars, windows, answer)
 
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """Reads the future: the median is the close that will be, the spread a tenth of the random
-    walk's.
+    """Reads the future: the median is the close that will be, a tenth of a random walk around it.
 
     What it earns is no result, and no bound either: a plan believes its next step only. Steps
     beyond the last bar have no forecast.
+
+    walk: the random walk whose width is taken.
     """
 
     walk: RandomWalk = RandomWalk()
@@ -134,12 +139,75 @@ class Oracle:
         for closes, rows in zip(windows.closes, windows.of_symbols(), strict=True):
             steps = windows.last[rows][:, None] + np.arange(1, HORIZON + 1)
             if len(steps):
-                ahead[rows] = np.where(
-                    steps < len(closes), closes[np.minimum(steps, len(closes) - 1)], np.nan
-                )
+                following = closes[np.minimum(steps, len(closes) - 1)]
+                ahead[rows] = np.where(steps < len(closes), following, np.nan)
 
         def answer(rows: Index) -> Array32:
-            spread = 0.1 * self.walk.log_spread(windows.contexts(rows))
-            return np.asarray(ahead[rows, :, None] * np.exp(spread), dtype=np.float32)
+            width = 0.1 * self.walk.log_quantiles(windows.contexts(rows))
+            return np.asarray(ahead[rows, :, None] * np.exp(width), dtype=np.float32)
 
         return ForecastTable.of(self.name, bars, windows, answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Garch:
+    """The last close is the median; variances are those of a GARCH(1,1) with Student-t errors.
+
+    It is estimated anew each Friday, with `arch`. The return over several bars has the sum of their
+    variances and the Student-t of one.
+
+    window: own bars that it is estimated on, at least 100.
+    """
+
+    window: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.window < 100:
+            raise InputError(f"forecaster.window: {self.window} is below 100")
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return "garch"
+
+    def forecast(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+    ) -> ForecastTable:
+        """Forecast every symbol at each of its bars known from `since` on."""
+        windows = Windows.of(bars, since, GARCH_CONTEXT)
+        quantiles = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
+        weeks = last_fridays(windows.issued_at).astype(np.int64)
+        jobs = np.unique(np.stack([windows.symbol, weeks], axis=1), axis=0)
+        for done, (s, week) in enumerate(jobs):
+            rows = np.flatnonzero((windows.symbol == s) & (weeks == week))
+            times = bars.real_bars(int(s))[0]
+            friday = np.datetime64(int(week), "ns")
+            end = int(np.searchsorted(times, friday, side="right"))
+            # A symbol whose first window lies within the week is estimated on that window.
+            end = max(end, GARCH_CONTEXT)
+            quantiles[rows] = self._quantiles(windows.closes[s], windows.last[rows], end)
+            progress("garch", done + 1, len(jobs))
+        return ForecastTable.of(self.name, bars, windows, quantiles.__getitem__)
+
+    def _quantiles(self, closes: Array, last: Index, end: int) -> Array:
+        """[n, H, Q] at own bars `last`, estimated on the bars before number `end`."""
+        from arch import arch_model
+
+        begin = max(end - self.window, 0)
+        # In percent: the optimiser's steps and tolerances are made for numbers near one.
+        returns = 100 * np.diff(np.log(closes[begin : int(last[-1]) + 1]))
+        model = arch_model(returns, mean="Zero", vol="GARCH", p=1, q=1, dist="t", rescale=False)
+        with warnings.catch_warnings():
+            # The optimiser's remarks are no failure: what it has reached is measured, not trusted.
+            warnings.simplefilter("ignore")
+            fit = model.fit(last_obs=end - begin - 1, disp="off", show_warning=False)
+        forecasts = fit.forecast(horizon=HORIZON, start=0, reindex=False, align="origin")
+        variance = forecasts.variance.to_numpy()
+        total = np.cumsum(variance[last - begin - 1], axis=1) / 100**2
+        unit = _unit_student(max(float(fit.params["nu"]), 2.1))
+        return np.asarray(closes[last, None, None] * np.exp(np.sqrt(total)[:, :, None] * unit))
+
+
+def _unit_student(freedom: float) -> Array:
+    """Quantiles [Q] of a Student-t with a deviation of one."""
+    return np.asarray(student.ppf(LEVELS, freedom) * np.sqrt((freedom - 2) / freedom))

@@ -24,13 +24,14 @@ from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress
 from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
 from foundation.arrays import Index
-from foundation.command import ProgressBar, log_to_file, one_line
+from foundation.command import ProgressBar, log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import settings_of
 from foundation.errors import InputError
-from foundation.files import check_file, whole
+from foundation.files import check_file, staged_file
 from trainingdata.bars import Bars
-from trainingdata.sessions import bars_after, utc_text
+from trainingdata.instants import utc_text
+from trainingdata.sessions import following_bar_ends
 from trainingdata.source import DataSettings, span_of
 
 if TYPE_CHECKING:
@@ -41,9 +42,15 @@ log = logging.getLogger("forecasting")
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """symbols: none means every symbol the data holds. start, end: New York dates, both inclusive,
-    or instants with a zone; forecasts issued between them. output: Parquet file, none to fill the
-    cache only."""
+    """What is forecast, from which bars and by what.
+
+    symbols: none means every symbol the data holds.
+    start, end: New York dates, both inclusive, or instants with a zone; forecasts issued between
+        them are computed.
+    output: Parquet file; none to fill the cache only.
+    data: where bars come from.
+    forecaster: what forecasts them.
+    """
 
     symbols: tuple[str, ...] = ()
     start: str | None = None
@@ -60,8 +67,11 @@ class BatchSettings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """table: the forecasts. rows: numbers of those issued within the span, by instant and
-    symbol.
+    """The forecasts of a run.
+
+    bars: they were made from.
+    table: the forecasts.
+    rows: numbers of those issued within the span, by instant and symbol.
     """
 
     bars: Bars
@@ -80,11 +90,13 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
     bars = settings.data.bars(settings.symbols, settings.start, settings.end)
     first, last = span_of(bars, settings.start, settings.end)
     windows = Windows.of(bars, first, settings.forecaster.context_length)
+    # Looked at before anything is computed: a span without a forecast would else take as long as
+    # one with many.
     if not (windows.issued_at >= first).any():
         raise InputError(
             f"start, end: nothing can be forecast between {utc_text(first)} and {utc_text(last)}:"
-            " no bar closes then, or no"
-            f" symbol has {settings.forecaster.context_length} bars of its own"
+            f" no bar closes then, or no symbol has {settings.forecaster.context_length} bars of"
+            " its own"
         )
     table = settings.forecaster.build(bars.symbols).forecast(bars, first, progress)
     windows = table.windows
@@ -99,7 +111,7 @@ def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> None
     done = 0
     try:
         with (
-            whole(output) as part,
+            staged_file(output) as part,
             parquet.ParquetWriter(part, _schema(), compression="zstd") as writer,
         ):
             for rows in _portions(batch.rows):
@@ -143,32 +155,33 @@ def _table(batch: Batch, rows: Index) -> pa.Table:
     issued = windows.issued_at[rows]
     target = np.empty((len(rows), HORIZON), dtype="datetime64[ns]")
     for kind in {item.kind for item in bars.instruments}:
-        mine = np.array([item.kind is kind for item in bars.instruments])[symbol]
-        target[mine] = bars_after(kind, issued[mine], HORIZON)
+        chosen = np.array([item.kind is kind for item in bars.instruments])[symbol]
+        target[chosen] = following_bar_ends(kind, issued[chosen], HORIZON)
     values = batch.table.answer(rows).astype(np.float64).ravel()
-    there = np.isfinite(values)
-    size = HORIZON * len(LEVELS)
+    finite = np.isfinite(values)
     levels = len(LEVELS)
+    size = HORIZON * levels
+    steps = np.repeat(np.arange(1, HORIZON + 1), levels)
+    numbers = np.repeat(symbol, size)[finite].astype(np.int32)
     columns = {
-        "symbol": pa.DictionaryArray.from_arrays(
-            np.repeat(symbol, size)[there].astype(np.int32), list(bars.symbols)
-        ),
-        "issued_at": np.repeat(issued, size)[there],
-        "step": np.tile(np.repeat(np.arange(1, HORIZON + 1), levels), len(rows))[there],
-        "target_at": np.repeat(target.ravel(), levels)[there],
-        "level": np.tile(LEVELS, len(rows) * HORIZON)[there],
-        "value": values[there],
+        "symbol": pa.DictionaryArray.from_arrays(numbers, list(bars.symbols)),
+        "issued_at": np.repeat(issued, size)[finite],
+        "step": np.tile(steps, len(rows))[finite],
+        "target_at": np.repeat(target.ravel(), levels)[finite],
+        "level": np.tile(LEVELS, len(rows) * HORIZON)[finite],
+        "value": values[finite],
     }
     schema = _schema()
-    return pa.table(
-        {k: pa.array(v, type=schema.field(k).type) for k, v in columns.items()}, schema=schema
-    )
+    arrays = {
+        name: pa.array(column, type=schema.field(name).type) for name, column in columns.items()
+    }
+    return pa.table(arrays, schema=schema)
 
 
 def run_command(config: DictConfig) -> None:
     """Check, forecast, write and say so. Wrong input ends with exit code 2."""
     began = time.monotonic()
-    with one_line("what was computed is in the cache"):
+    with one_line_errors("what was computed is in the cache"):
         settings = BatchSettings.of(config)
         output = None if settings.output is None else Path(settings.output).expanduser()
         if output is not None:
@@ -178,11 +191,12 @@ def run_command(config: DictConfig) -> None:
             batch = run_batch(settings, progress)
             if output is not None:
                 write_batch(batch, output, progress)
-    where = f", written to {output}" if output is not None else ""
-    taken = time.monotonic() - began
+    place = f", written to {output}" if output is not None else ""
+    seconds = time.monotonic() - began
     count = len(batch.rows)
     symbols = len(batch.bars.symbols)
-    print(f"{count:,} forecasts of {symbols} symbols by {batch.table.name} in {taken:.1f} s{where}")  # noqa: T201
+    name = batch.table.name
+    print(f"{count:,} forecasts of {symbols} symbols by {name} in {seconds:.1f} s{place}")  # noqa: T201
 
 
 def main() -> None:

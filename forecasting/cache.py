@@ -15,19 +15,24 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forecasting import forecast_file
 from forecasting.store import join, shelves
 from foundation.command import Parser, fail
 from foundation.errors import DataError, InputError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
 log = logging.getLogger(__name__)
 
 UNFINISHED = 3600  # seconds after which a file still being written is taken for a killed run's
+ABOUT = ("implementation", "context_length", "dtype", "augmentation", "group")
 
 
-def listed(cache: Path) -> Iterator[dict[str, Any]]:
+def shelf_rows(cache: Path) -> Iterator[dict[str, Any]]:
     """A row a shelf: what its forecasts depend on, months, files, forecasts, bytes, last use."""
     for shelf, specification in shelves(cache):
         files = shelf.files()
@@ -41,32 +46,30 @@ def listed(cache: Path) -> Iterator[dict[str, Any]]:
         yield {
             "shelf": shelf.folder.name,
             "weights": str(specification.get("weights", "?"))[:12],
-            **{
-                k: specification.get(k, "?")
-                for k in ("implementation", "context_length", "dtype", "augmentation", "group")
-            },
+            **{name: specification.get(name, "?") for name in ABOUT},
             "computed": specification.get("computed", ""),
-            "months": len({f.parent for f in files}),
+            "months": len({path.parent for path in files}),
             "files": len(files),
             "forecasts": rows,
-            "bytes": sum(f.stat().st_size for f in files),
+            "bytes": sum(path.stat().st_size for path in files),
             "used": used,
         }
 
 
 def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
-    """Remove shelves not used for so many days, damaged and misplaced files and what killed runs
-    left; join each month's files.
+    """Remove what is of no use, and join each month's files.
 
-    How many of each: shelves, damaged, misplaced, unfinished, joined.
+    Of no use are shelves not used for so many days (none: all are kept), damaged and misplaced
+    files, and what killed runs have left.
+
+    Returns how many of each: shelves, damaged, misplaced, unfinished, joined.
     """
     done = {"shelves": 0, "damaged": 0, "misplaced": 0, "unfinished": 0, "joined": 0}
     now = time.time()
     for shelf, _ in list(shelves(cache)):
-        if (
-            unused_days is not None
-            and now - (shelf.folder / "specification.json").stat().st_mtime > unused_days * 86_400
-        ):
+        # Every run touches the specification of the shelves it opens.
+        unused = now - (shelf.folder / "specification.json").stat().st_mtime
+        if unused_days is not None and unused > unused_days * 86_400:
             shutil.rmtree(shelf.folder)
             done["shelves"] += 1
             continue
@@ -90,62 +93,62 @@ def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
 def main() -> None:
     """Command line: list, verify, prune."""
     from rich.console import Console
-    from rich.table import Table
 
-    from foundation.compose import composed
+    from foundation.compose import composed_config
 
     parser = Parser(prog="python -m forecasting.cache", description="The cache of forecasts.")
     parser.add_argument("command", choices=("list", "verify", "prune"))
-    kept = Path(composed("batch", []).forecaster.cache)
+    configured = Path(composed_config("batch", []).forecaster.cache)
     parser.add_argument(
-        "--folder", type=Path, default=kept, help="default: the configured one, %(default)s"
+        "--folder", type=Path, default=configured, help="default: the configured one, %(default)s"
     )
     parser.add_argument(
         "--unused-days", type=float, help="prune: also remove what no run has used for so many days"
     )
-    words = parser.parse_args()
-    folder = words.folder.expanduser()
-    if words.unused_days is not None and words.unused_days < 0:
-        fail(InputError(f"--unused-days: {words.unused_days} is below 0"))
+    arguments = parser.parse_args()
+    folder = arguments.folder.expanduser()
+    if arguments.unused_days is not None and arguments.unused_days < 0:
+        fail(InputError(f"--unused-days: {arguments.unused_days} is below 0"))
     if not folder.is_dir():
         fail(InputError(f"--folder: {folder} is no folder; nothing is kept there"))
     console = Console(width=None if sys.stdout.isatty() else 200)
-    if words.command == "list":
-        about = (
-            "shelf",
-            "weights",
-            "version",
-            "context",
-            "dtype",
-            "augmentation",
-            "group",
-            "computed",
-        )
-        table = Table(*about, "months", "files", "forecasts", "MB", "used")
-        for row in listed(folder):
-            *texts, size, used = row.values()
-            table.add_row(
-                *(f"{t:,}" if isinstance(t, int) else str(t) for t in texts),
-                f"{size / 1e6:,.1f}",
-                f"{used:%Y-%m-%d %H:%M}",
-            )
-        console.print(table)
-    elif words.command == "verify":
-        files = [f for shelf, _ in shelves(folder) for f in shelf.files()]
-        faults = [(fault, f) for f in files if (fault := forecast_file.fault(f)) is not None]
-        for fault, path in faults:
-            console.print(f"{fault}: {path}", highlight=False, soft_wrap=True)
-        counts = [
-            f"{sum(fault == what for fault, _ in faults)} {what}"
-            for what in ("damaged", "misplaced")
-        ]
-        console.print(
-            f"{len(files)} files, {', '.join(counts)}" + ("; prune removes them" if faults else "")
-        )
-        sys.exit(1 if faults else 0)
+    if arguments.command == "list":
+        console.print(_shelf_table(folder))
+    elif arguments.command == "verify":
+        sys.exit(1 if _print_faults(folder, console) else 0)
     else:
-        done = prune(folder, words.unused_days)
-        console.print(", ".join(f"{count} {what}" for what, count in done.items()), highlight=False)
+        done = prune(folder, arguments.unused_days)
+        console.print(", ".join(f"{count} {kind}" for kind, count in done.items()), highlight=False)
+
+
+def _shelf_table(folder: Path) -> Table:
+    from rich.table import Table
+
+    about = ("shelf", "weights", "version", "context", "dtype", "augmentation", "group", "computed")
+    table = Table(*about, "months", "files", "forecasts", "MB", "used")
+    for row in shelf_rows(folder):
+        *cells, size, used = row.values()
+        table.add_row(
+            *(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells),
+            f"{size / 1e6:,.1f}",
+            f"{used:%Y-%m-%d %H:%M}",
+        )
+    return table
+
+
+def _print_faults(folder: Path, console: Console) -> bool:
+    """A line a file that cannot be used, and their sum; whether there is one."""
+    files = []
+    for shelf, _ in shelves(folder):
+        files += shelf.files()
+    faults = [(fault, path) for path in files if (fault := forecast_file.fault(path)) is not None]
+    for fault, path in faults:
+        console.print(f"{fault}: {path}", highlight=False, soft_wrap=True)
+    damaged = sum(fault == "damaged" for fault, _ in faults)
+    misplaced = len(faults) - damaged
+    remedy = "; prune removes them" if faults else ""
+    console.print(f"{len(files)} files, {damaged} damaged, {misplaced} misplaced{remedy}")
+    return bool(faults)
 
 
 if __name__ == "__main__":

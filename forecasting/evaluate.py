@@ -24,25 +24,36 @@ from rich.table import Table
 
 from forecasting.evaluation_page import render
 from forecasting.forecast import HORIZON, Progress, silent
-from forecasting.scores import comparable, fifths, scored, skill, summary
+from forecasting.scores import common_forecasts, fifths, score_frame, skill, summary
 from forecasting.settings import ForecasterSettings
-from foundation.command import ProgressBar, log_to_file, one_line
+from foundation.command import ProgressBar, log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import settings_of
 from foundation.errors import InputError
 from foundation.files import check_output
-from trainingdata.sessions import utc_text
+from trainingdata.instants import utc_text
 from trainingdata.source import DataSettings, span_of
 
 NIGHT = "15:30 to 10:30"
-LAST_DECISION = 5  # a stock's last decision of a full session: two own bars, the night inside
+LAST_DECISION = (
+    5  # place in the day of the bar that a stock's last decision of a full session is on
+)
 Baseline = Literal["ewma", "mix", "garch", "historical"]
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """symbols, start, end: as in a batch. steps: that are scored. against: baselines, uncalibrated.
-    raw: also score the forecaster without calibration. output: folder."""
+    """What is scored, on which bars and beside what.
+
+    symbols: none means every symbol the data holds.
+    start, end: New York dates, both inclusive, or instants with a zone.
+    steps: that are scored, 1 … 24.
+    against: baselines that it is compared with, uncalibrated.
+    raw: whether the forecaster is also scored without calibration.
+    output: folder of figures and page.
+    data: where bars come from.
+    forecaster: what is scored.
+    """
 
     symbols: tuple[str, ...] = ()
     start: str | None = None
@@ -67,8 +78,12 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Evaluation:
-    """frames: forecaster's name → scores of each of its forecasts, row by row the same
-    forecasts; the first is the main.
+    """Scores of several forecasters on the same forecasts.
+
+    frames: forecaster's name → scores of each of its forecasts, row by row the same forecasts; the
+        first is the one that is evaluated.
+    source: of the bars.
+    first, last: instants between which the forecasts were issued.
     """
 
     frames: dict[str, pd.DataFrame]
@@ -96,42 +111,39 @@ class Evaluation:
         }
 
     def _group(self, chosen: pd.Series) -> dict[str, Any]:
-        """Scores of all forecasters and the main one's skill, by step and over all steps."""
+        """Scores of a group by step, over all steps, and over the night of its stocks."""
         main = self.frames[self.main]
-        steps = {
-            "all": chosen,
-            **{
-                str(step): chosen & (main["step"] == step) for step in sorted(main["step"].unique())
-            },
-        }
-        night = (
-            chosen
-            & (main["kind"] == "stock")
-            & (main["step"] == 2)
-            & (main["slot"] == LAST_DECISION)
-        )
+        parts = {"all": chosen}
+        for step in sorted(main["step"].unique()):
+            parts[str(step)] = chosen & (main["step"] == step)
+        # The interval from 15:30 to 10:30 has about ten times the variance of the next bar, and its
+        # forecast is the one that a stock is held over night on.
+        last_decision = (main["kind"] == "stock") & (main["slot"] == LAST_DECISION)
+        night = chosen & last_decision & (main["step"] == 2)
         if night.any():
-            steps[NIGHT] = night
-        found: dict[str, Any] = {}
-        for label, rows in steps.items():
-            ours = main[rows]
-            found[label] = {name: summary(frame[rows]) for name, frame in self.frames.items()}
-            found[label]["skill"] = {
-                name: _gain(ours, frame[rows])
-                for name, frame in self.frames.items()
-                if name != self.main
-            }
-            hours = ours.groupby("slot")[["inside80", "scale"]].mean()
-            found[label]["hours"] = {str(slot): row.to_dict() for slot, row in hours.iterrows()}
-            found[label]["fifths"] = fifths(ours, "trailing").to_dict("list")
-        return found
+            parts[NIGHT] = night
+        return {label: self._figures(rows) for label, rows in parts.items()}
+
+    def _figures(self, rows: pd.Series) -> dict[str, Any]:
+        """Scores of all forecasters on these rows, and the main one's gains on the others."""
+        main = self.frames[self.main][rows]
+        figures: dict[str, Any] = {}
+        for name, frame in self.frames.items():
+            figures[name] = summary(frame[rows])
+        others = [name for name in self.frames if name != self.main]
+        figures["skill"] = {name: _gain(main, self.frames[name][rows]) for name in others}
+        hours = main.groupby("slot")[["inside80", "scale"]].mean()
+        figures["hours"] = {str(slot): row.to_dict() for slot, row in hours.iterrows()}
+        figures["fifths"] = fifths(main, "trailing").to_dict("list")
+        return figures
 
 
-def _gain(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float | None]:
-    """Share of their loss that is saved, its error (none within one week), and its sign where
-    it is beyond two of them.
+def _gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
+    """mean: share of the baseline's loss that is saved. error: of it, none within one week.
+
+    beyond: its sign where it is beyond two errors, else 0.
     """
-    mean, error = skill(ours["loss"], theirs["loss"], ours["week"])
+    mean, error = skill(main["loss"], baseline["loss"], main["week"])
     beyond = float(np.sign(mean)) if abs(mean) > 2 * error else 0.0
     return {"mean": mean, "error": None if np.isnan(error) else error, "beyond": beyond}
 
@@ -146,39 +158,39 @@ def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evalu
     """
     bars = settings.data.bars(settings.symbols, settings.start, settings.end)
     first, last = span_of(bars, settings.start, settings.end)
-    chosen = settings.forecaster
-    compared = [chosen]
-    if settings.raw and chosen.calibrated:
-        compared.append(replace(chosen, calibrated=False))
+    compared = [settings.forecaster]
+    if settings.raw and settings.forecaster.calibrated:
+        compared.append(replace(settings.forecaster, calibrated=False))
     compared += [ForecasterSettings(kind=kind, calibrated=False) for kind in settings.against]
-    tables = [c.build(bars.symbols).forecast(bars, first, progress) for c in compared]
-    rows = comparable(tables, first, last)
+    tables = [item.build(bars.symbols).forecast(bars, first, progress) for item in compared]
+    # Forecasters wait for different numbers of bars: scored on forecasts of their own, the one that
+    # begins later would be compared on other weeks.
+    rows = common_forecasts(tables, first, last)
     if not len(rows[0]):
         raise InputError(
             f"start, end: no forecast is issued by all between {utc_text(first)} and"
             f" {utc_text(last)}"
         )
     frames = {}
-    for done, (table, mine) in enumerate(zip(tables, rows, strict=True)):
-        frames[table.name] = scored(bars, table, mine, settings.steps)
+    for done, (table, numbers) in enumerate(zip(tables, rows, strict=True)):
+        frames[table.name] = score_frame(bars, table, numbers, settings.steps)
         progress("scores", done + 1, len(tables))
-    known = np.logical_and.reduce([frame["loss"].notna() for frame in frames.values()])
-    if not known.any():
+    has_outcome = np.logical_and.reduce([frame["loss"].notna() for frame in frames.values()])
+    if not has_outcome.any():
         raise InputError(
             "start, end: no forecast's outcome is known yet; end later bars or start earlier"
         )
     return Evaluation(
-        {name: frame[known] for name, frame in frames.items()}, bars.source, first, last
+        {name: frame[has_outcome] for name, frame in frames.items()}, bars.source, first, last
     )
 
 
 def write_evaluation(evaluation: Evaluation, output: Path) -> dict[str, Any]:
-    """Write figures and page; the figures."""
+    """Write figures and page to a folder; the figures."""
     figures = evaluation.figures()
     output.mkdir(parents=True, exist_ok=True)
-    (output / "evaluation.json").write_text(
-        json.dumps(figures, indent=1, default=float, allow_nan=False) + "\n"
-    )
+    text = json.dumps(figures, indent=1, default=float, allow_nan=False)
+    (output / "evaluation.json").write_text(f"{text}\n")
     (output / "evaluation.html").write_text(render(figures, evaluation.frames))
     return figures
 
@@ -187,38 +199,29 @@ def print_figures(figures: dict[str, Any]) -> None:
     """A line a class and step."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     against = figures["against"]
-    table = Table(
-        "",
-        "step",
-        "loss",
-        *(f"less than {name}" for name in against),
-        "80 % holds",
-        "(return/σ)²",
-        "rank corr.",
-    )
+    gains = [f"less than {name}" for name in against]
+    table = Table("", "step", "loss", *gains, "80 % holds", "(return/σ)²", "rank corr.")
     for group in ("stock", "crypto"):
-        for step, found in figures["groups"].get(group, {}).items():
-            ours = found[figures["forecaster"]]
-            gains = [_percent(found["skill"][name]) for name in against]
-            rank = (
-                f"{ours['information']:+.3f} ± {ours['information_error']:.3f}"
-                if ours["information"] is not None
-                else "none"
-            )
+        for step, scores in figures["groups"].get(group, {}).items():
+            main = scores[figures["forecaster"]]
             table.add_row(
                 group,
                 step,
-                f"{ours['loss']:.4f}",
-                *gains,
-                f"{ours['inside80']:.3f}",
-                f"{ours['scale']:.2f}",
-                rank,
+                f"{main['loss']:.4f}",
+                *(_percent(scores["skill"][name]) for name in against),
+                f"{main['inside80']:.3f}",
+                f"{main['scale']:.2f}",
+                _rank(main),
             )
-    console.print(
-        f"{figures['forecaster']}, {figures['start']} to {figures['end']}, {figures['data']}",
-        highlight=False,
-    )
+    title = f"{figures['forecaster']}, {figures['start']} to {figures['end']}, {figures['data']}"
+    console.print(title, highlight=False)
     console.print(table)
+
+
+def _rank(scores: dict[str, float | None]) -> str:
+    if scores["information"] is None:
+        return "none"
+    return f"{scores['information']:+.3f} ± {scores['information_error']:.3f}"
 
 
 def _percent(gain: dict[str, float | None]) -> str:
@@ -230,7 +233,7 @@ def _percent(gain: dict[str, float | None]) -> str:
 def run_command(config: DictConfig) -> None:
     """Check, score, write and print. Wrong input ends with exit code 2."""
     began = time.monotonic()
-    with one_line("nothing was written"):
+    with one_line_errors("nothing was written"):
         settings = EvaluationSettings.of(config)
         output = Path(settings.output).expanduser()
         check_output(output)

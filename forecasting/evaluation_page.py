@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from foundation.page import embedded, page
+from foundation.page import embedded_plot, render_page
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 PAGE = """{% extends "frame" %}
 {% block title %}Forecasts {{ f.start[:10] }} to {{ f.end[:10] }}{% endblock %}
@@ -44,108 +47,6 @@ forecasts, with the standard error of weekly clusters; it is coloured beyond two
 {% endblock %}
 """
 
-COLORS = ("#2456c8", "#d98324", "#15a36a", "#98a2b3", "#8e4ec6")
-
-
-def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
-    """The page: gains by step, coverage by hour and by volatility, PIT, rank correlation by
-    step; tables below.
-    """
-    tables = [(name, list(steps.items())) for name, steps in figures["groups"].items()]
-    return page(PAGE, f=figures, tables=tables, figure=_figure(figures, frames))
-
-
-def _figure(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    kinds = [g for g in ("stock", "crypto") if g in figures["groups"]]
-    titles = [f"{what}, {kind}" for kind in kinds for what in TITLES]
-    figure = make_subplots(
-        rows=2 * len(kinds), cols=3, subplot_titles=titles, vertical_spacing=0.09
-    )
-    for number, kind in enumerate(kinds):
-        group = figures["groups"][kind]
-        row = 2 * number + 1
-        steps = [step for step in group if step.isdigit()]
-        for name, color in zip(figures["against"], COLORS, strict=False):
-            gains = [100 * group[step]["skill"][name]["mean"] for step in steps]
-            bars = {
-                "type": "data",
-                "array": [200 * (group[step]["skill"][name]["error"] or 0) for step in steps],
-            }
-            style = {"color": color}
-            figure.add_trace(
-                go.Scatter(
-                    x=steps,
-                    y=gains,
-                    error_y=bars,
-                    name=f"gain on {name}",
-                    line=style,
-                    showlegend=not number,
-                ),
-                row,
-                1,
-            )
-        for name, color in zip(frames, ("#2456c8", "#d98324", "#98a2b3"), strict=False):
-            frame = frames[name]
-            pit = np.histogram(
-                frame.loc[frame["kind"] == kind, "pit"], bins=20, range=(0, 1), density=True
-            )[0]
-            style = {"color": color, "shape": "hv"}
-            figure.add_trace(
-                go.Scatter(
-                    x=np.arange(20) / 20,
-                    y=pit,
-                    line=style,
-                    name=f"PIT {name}",
-                    showlegend=not number,
-                ),
-                row,
-                2,
-            )
-        ranks = [group[step][figures["forecaster"]] for step in steps]
-        bars = {"type": "data", "array": [2 * (r["information_error"] or 0) for r in ranks]}
-        line = {"color": "#2456c8"}
-        figure.add_trace(
-            go.Scatter(
-                x=steps,
-                y=[r["information"] for r in ranks],
-                error_y=bars,
-                line=line,
-                showlegend=False,
-            ),
-            row,
-            3,
-        )
-        first = group[steps[0]]
-        hours = first["hours"]
-        fifth = first["fifths"]
-        named = [_hour(kind, slot) for slot in hours]
-        for column, x, y, what in (
-            (1, named, [h["inside80"] for h in hours.values()], "inside80"),
-            (2, list(FIFTHS), fifth["inside80"], "inside80"),
-            (3, list(FIFTHS), fifth["scale"], "scale"),
-        ):
-            figure.add_trace(go.Bar(x=x, y=y, marker=line, showlegend=False), row + 1, column)
-            target, low, high = (0.8, 0.75, 0.85) if what == "inside80" else (1.0, 0.9, 1.1)
-            for level, dash in ((target, "solid"), (low, "dot"), (high, "dot")):
-                figure.add_hline(
-                    y=level,
-                    line={"color": "#c4314b", "width": 1, "dash": dash},
-                    row=row + 1,
-                    col=column,
-                )
-            figure.update_yaxes(
-                range=[0.5, 1.0] if what == "inside80" else [0.0, 2.0], row=row + 1, col=column
-            )
-    margin = {"l": 50, "r": 20, "t": 40, "b": 40}
-    figure.update_layout(
-        height=640 * len(kinds), template="plotly_white", margin=margin, legend={"orientation": "h"}
-    )
-    return embedded(figure)
-
-
 TITLES = (
     "Gain by step, %",
     "PIT",
@@ -155,6 +56,110 @@ TITLES = (
     "(return/σ)², calmest to wildest fifth",
 )
 FIFTHS = ("calmest", "2", "3", "4", "wildest")
+COLORS = ("#2456c8", "#d98324", "#15a36a", "#98a2b3", "#8e4ec6")
+MAIN_LINE = {"color": "#2456c8"}
+TARGETS = {"inside80": (0.8, 0.75, 0.85), "scale": (1.0, 0.9, 1.1)}  # what is meant, and around it
+RANGES = {"inside80": [0.5, 1.0], "scale": [0.0, 2.0]}
+
+
+def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
+    """The page: gains, PIT, rank correlation, coverage by hour and volatility; tables below."""
+    tables = [(name, list(steps.items())) for name, steps in figures["groups"].items()]
+    return render_page(PAGE, f=figures, tables=tables, figure=_figure(figures, frames))
+
+
+def _figure(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
+    from plotly.subplots import make_subplots
+
+    kinds = [kind for kind in ("stock", "crypto") if kind in figures["groups"]]
+    titles = [f"{what}, {kind}" for kind in kinds for what in TITLES]
+    figure = make_subplots(
+        rows=2 * len(kinds), cols=3, subplot_titles=titles, vertical_spacing=0.09
+    )
+    for number, kind in enumerate(kinds):
+        group = figures["groups"][kind]
+        row = 2 * number + 1
+        steps = [step for step in group if step.isdigit()]
+        _add_gains(figure, row, figures["against"], group, steps)
+        _add_pit(figure, row, frames, kind)
+        _add_ranks(figure, row, [group[step][figures["forecaster"]] for step in steps], steps)
+        _add_coverage(figure, row + 1, kind, group[steps[0]])
+    margin = {"l": 50, "r": 20, "t": 40, "b": 40}
+    figure.update_layout(
+        height=640 * len(kinds), template="plotly_white", margin=margin, legend={"orientation": "h"}
+    )
+    return embedded_plot(figure)
+
+
+def _add_gains(
+    figure: go.Figure, row: int, against: list[str], group: dict[str, Any], steps: list[str]
+) -> None:
+    """Gain on every other forecaster by step, with two standard errors."""
+    import plotly.graph_objects as go
+
+    for name, color in zip(against, COLORS, strict=False):
+        gains = [group[step]["skill"][name] for step in steps]
+        errors = [200 * (gain["error"] or 0) for gain in gains]
+        line = go.Scatter(
+            x=steps,
+            y=[100 * gain["mean"] for gain in gains],
+            error_y={"type": "data", "array": errors},
+            name=f"gain on {name}",
+            line={"color": color},
+            showlegend=row == 1,
+        )
+        figure.add_trace(line, row, 1)
+
+
+def _add_pit(figure: go.Figure, row: int, frames: dict[str, pd.DataFrame], kind: str) -> None:
+    """Density of the probability integral transform of the first three forecasters."""
+    import plotly.graph_objects as go
+
+    for name, color in zip(frames, ("#2456c8", "#d98324", "#98a2b3"), strict=False):
+        frame = frames[name]
+        pit = frame.loc[frame["kind"] == kind, "pit"]
+        line = go.Scatter(
+            x=np.arange(20) / 20,
+            y=np.histogram(pit, bins=20, range=(0, 1), density=True)[0],
+            line={"color": color, "shape": "hv"},
+            name=f"PIT {name}",
+            showlegend=row == 1,
+        )
+        figure.add_trace(line, row, 2)
+
+
+def _add_ranks(figure: go.Figure, row: int, scores: list[dict[str, Any]], steps: list[str]) -> None:
+    """Rank correlation by step, with two standard errors."""
+    import plotly.graph_objects as go
+
+    errors = [2 * (score["information_error"] or 0) for score in scores]
+    line = go.Scatter(
+        x=steps,
+        y=[score["information"] for score in scores],
+        error_y={"type": "data", "array": errors},
+        line=MAIN_LINE,
+        showlegend=False,
+    )
+    figure.add_trace(line, row, 3)
+
+
+def _add_coverage(figure: go.Figure, row: int, kind: str, first: dict[str, Any]) -> None:
+    """Coverage by hour and by volatility, and scale by volatility, of the first scored step."""
+    import plotly.graph_objects as go
+
+    hours = first["hours"]
+    by_hour = [hour["inside80"] for hour in hours.values()]
+    for column, x, y, what in (
+        (1, [_hour(kind, slot) for slot in hours], by_hour, "inside80"),
+        (2, list(FIFTHS), first["fifths"]["inside80"], "inside80"),
+        (3, list(FIFTHS), first["fifths"]["scale"], "scale"),
+    ):
+        bar = go.Bar(x=x, y=y, marker=MAIN_LINE, showlegend=False)
+        figure.add_trace(bar, row, column)
+        for level, dash in zip(TARGETS[what], ("solid", "dot", "dot"), strict=True):
+            line = {"color": "#c4314b", "width": 1, "dash": dash}
+            figure.add_hline(y=level, line=line, row=row, col=column)
+        figure.update_yaxes(range=RANGES[what], row=row, col=column)
 
 
 def _hour(kind: str, slot: str) -> str:

@@ -1,5 +1,6 @@
-"""Quantile forecasts: the values, the protocol that makes them, and the table that answers for
-a whole history.
+"""Quantile forecasts: the values, the protocol that makes them, and the table of a whole history.
+
+S symbols, T instants, N windows, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -15,14 +16,11 @@ from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index, Instants
 from trainingdata.bars import Bars
 
-HORIZON = 24  # steps of every forecast: what is asked for changes what step 1 answers
-LEVELS = (
-    0.01,
-    0.05,
-    *(round(0.05 * k, 2) for k in range(2, 19)),
-    0.95,
-    0.99,
-)  # Chronos-2's own, [Q = 21]
+# Steps of every forecast. The number is fixed: with another one Chronos-2 answers otherwise at
+# step 1, because its attention over future patches runs both ways.
+HORIZON = 24
+# Chronos-2's own levels, [Q = 21].
+LEVELS = (0.01, 0.05, *(round(0.05 * k, 2) for k in range(2, 19)), 0.95, 0.99)
 MEDIAN = LEVELS.index(0.5)
 CHUNK = 4096  # windows answered at once where a whole table is walked
 
@@ -37,9 +35,12 @@ def silent(what: str, done: int, total: int) -> None:
 class QuantileForecast:
     """The latest forecast of each symbol at one instant.
 
-    issued_at [S]: known-at instant of the last bar each forecast has seen; NaT where a symbol has
-    none. price [S] float64: that bar's close in USD. values [S, H, Q] float32: close in USD by step
-    of the symbol's own bars, not decreasing along Q; NaN where there is no forecast.
+    symbols: [S].
+    issued_at: [S] instant at which the last bar each forecast has seen became known; NaT where a
+        symbol has none.
+    price: [S] float64, that bar's close in USD.
+    values: [S, H, Q] float32, close in USD by step of the symbol's own bars, not decreasing along
+        Q; NaN where there is no forecast.
     """
 
     symbols: tuple[str, ...]
@@ -59,18 +60,23 @@ class QuantileForecast:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ForecastTable:
-    """Forecasts of every window of a history. A table is itself a `Forecaster`: it answers from
-    what it holds.
+    """Forecasts of every window of a history; a table is itself a `Forecaster`.
 
-    name: of the forecaster that made it. clock [T]: the panel's instants. latest [S, T]: number of
-    the last window issued by each instant, -1 before the first. price [N]. answer: numbers of
-    windows [n] → quantiles [n, H, Q] float32 in USD; whether they lie in memory, in files or are
-    computed when asked for is its own affair. source: digest of what made them beside the bars,
-    where that can change under a forecaster (weights can); empty where it cannot. persistence [N]:
-    of a forecast's first-step centre, the share that is left a bar later; 0 where nothing is known
-    of it. worth [N]: what its base's centre was multiplied by; NaN where it was not. skill [N]:
-    information coefficient of the first step, as far as it is believed in; 0 where nothing is known
-    of it.
+    name: of the forecaster that made it.
+    symbols: [S].
+    clock: [T] the panel's instants.
+    latest: [S, T] number of the last window issued by each instant, -1 before the first.
+    windows: what each forecast has seen.
+    price: [N] last close of each window, in USD.
+    answer: numbers of windows [n] → quantiles [n, H, Q] float32 in USD. They may lie in memory or
+        in files, or be computed when they are asked for.
+    persistence: [N] share of a forecast's first-step centre that is left a bar later; 0 where
+        nothing is known of it.
+    worth: [N] what the base forecaster's centre was multiplied by; NaN where it was not.
+    skill: [N] information coefficient of the first step, as far as it is believed in; 0 where
+        nothing is known of it.
+    source: digest of what made the forecasts beside the bars, where that can change under a
+        forecaster (weights can); empty where it cannot.
     """
 
     name: str
@@ -99,24 +105,19 @@ class ForecastTable:
         source: str = "",
     ) -> ForecastTable:
         """The windows' answers, indexed by the panel's clock."""
-        latest = windows.latest(bars.times)
         count = len(windows)
-        carried, usual = (
-            np.zeros(count) if given is None else given for given in (persistence, skill)
-        )
-        shrunk = np.full(count, np.nan) if worth is None else worth
         return cls(
-            name,
-            bars.symbols,
-            bars.times,
-            latest,
-            windows,
-            windows.price,
-            answer,
-            carried,
-            shrunk,
-            usual,
-            source,
+            name=name,
+            symbols=bars.symbols,
+            clock=bars.times,
+            latest=windows.latest(bars.times),
+            windows=windows,
+            price=windows.price,
+            answer=answer,
+            persistence=np.zeros(count) if persistence is None else persistence,
+            worth=np.full(count, np.nan) if worth is None else worth,
+            skill=np.zeros(count) if skill is None else skill,
+            source=source,
         )
 
     def forecast(
@@ -128,22 +129,21 @@ class ForecastTable:
     def at(self, now: np.datetime64) -> QuantileForecast:
         """The latest forecast of each symbol issued by `now`."""
         column = int(np.searchsorted(self.clock, now, side="right")) - 1
-        rows = self.latest[:, column] if column >= 0 else np.full(len(self.symbols), -1)
-        there = np.flatnonzero(rows >= 0)
-        issued = np.full(len(rows), np.datetime64("NaT", "ns"))
-        price = np.full(len(rows), np.nan)
-        values = np.full((len(rows), HORIZON, len(LEVELS)), np.nan, dtype=np.float32)
-        if len(there):
-            found = rows[there].astype(np.int64)
-            issued[there] = self.windows.issued_at[found]
-            price[there] = self.price[found]
-            values[there] = self.answer(found)
+        latest = self.latest[:, column] if column >= 0 else np.full(len(self.symbols), -1)
+        covered = np.flatnonzero(latest >= 0)
+        issued = np.full(len(latest), np.datetime64("NaT", "ns"))
+        price = np.full(len(latest), np.nan)
+        values = np.full((len(latest), HORIZON, len(LEVELS)), np.nan, dtype=np.float32)
+        if len(covered):
+            numbers = latest[covered].astype(np.int64)
+            issued[covered] = self.windows.issued_at[numbers]
+            price[covered] = self.price[numbers]
+            values[covered] = self.answer(numbers)
         return QuantileForecast(self.symbols, issued, price, values)
 
     def chunks(self) -> Iterator[tuple[Index, Array32]]:
-        """(numbers of windows [n], their quantiles [n, H, Q]) of the whole table, in the order
-        of time: that of the files.
-        """
+        """(numbers of windows [n], their quantiles [n, H, Q]) of the whole table, by time."""
+        # Files of kept forecasts lie in the order of time: walked so, each is opened once.
         order = np.lexsort((self.windows.symbol, self.windows.issued_at))
         for first in range(0, len(order), CHUNK):
             rows = order[first : first + CHUNK]
@@ -159,9 +159,7 @@ class ForecastTable:
 
 
 class Forecaster(Protocol):
-    """Makes quantile forecasts 24 own bars ahead from a panel, never from anything after its
-    last instant.
-    """
+    """Makes quantile forecasts 24 own bars ahead, from nothing after the panel's last instant."""
 
     @property
     def name(self) -> str:
@@ -171,7 +169,8 @@ class Forecaster(Protocol):
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on (one for all, or [S])
-        and at the last before.
+        """Forecast every symbol at each of its bars from `since` on, and at the last one before.
+
+        since: an instant for all symbols, or one for each, [S].
         """
         ...

@@ -1,5 +1,4 @@
-"""One file of kept forecasts: its rows, the specification they were made under, and its name, the
-digest of both.
+"""One file of kept forecasts: its rows, their specification, and its name, the digest of both.
 
 A file lies in FOLDER/<address of the specification>/<month of issue>/. What it holds answers
 nothing on another shelf: copied or moved there it is refused.
@@ -58,9 +57,8 @@ def encoded(
     from pyarrow import parquet
 
     stamps = pa.array(issued_at.astype("datetime64[ns]"), type=pa.timestamp("ns", tz="UTC"))
-    lists = pa.FixedSizeListArray.from_arrays(
-        pa.array(np.ascontiguousarray(values).reshape(-1)), SIZE
-    )
+    numbers = pa.array(np.ascontiguousarray(values).reshape(-1))
+    lists = pa.FixedSizeListArray.from_arrays(numbers, SIZE)
     names = pa.array(symbols.tolist(), type=pa.string()).dictionary_encode()
     table = pa.table({"symbol": names, "issued_at": stamps, "key": pa.array(keys), "values": lists})
     sink = pa.BufferOutputStream()
@@ -82,16 +80,19 @@ def read(path: Path, columns: list[str]) -> pa.Table:
 
     Raises
     ------
-    Misplaced, DataError
-        for one that does not, for one that is gone or damaged; and what to do about it.
+    Misplaced
+        for a file that lies on another shelf than its own.
+    DataError
+        for one that is gone or damaged; the message says what to do about it.
     """
     from pyarrow import ArrowException, parquet
 
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            _on_its_shelf(path, file.metadata.metadata)
+            _check_shelf(path, file.metadata.metadata)
             return file.read(columns=columns)
-    except Misplaced:  # a ValueError too
+    except Misplaced:
+        # It is a ValueError too, and would be called damaged below.
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: went away while it was being used (prune?); run again") from None
@@ -109,16 +110,18 @@ def count(path: Path) -> int:
     from pyarrow import ArrowException, parquet
 
     try:
-        about = parquet.read_metadata(path)
+        metadata = parquet.read_metadata(path)
     except (OSError, ValueError, ArrowException) as error:
         raise _damaged(path, error) from error
-    _on_its_shelf(path, about.metadata)
-    return int(about.num_rows)
+    _check_shelf(path, metadata.metadata)
+    return int(metadata.num_rows)
 
 
 def fault(path: Path) -> Fault | None:
-    """What is wrong with a file: it cannot be read, its rows are not those its name says, or it
-    belongs elsewhere.
+    """What is wrong with a file; none where nothing is.
+
+    damaged: it cannot be read, or its rows are not those that its name was made from. misplaced: it
+    belongs on another shelf.
     """
     try:
         table = read(path, ["issued_at", "key", "values"])
@@ -151,16 +154,16 @@ def quantiles(table: pa.Table) -> Array32:
     return np.asarray(values, dtype=np.float32).reshape(-1, HORIZON, len(LEVELS))
 
 
-def _on_its_shelf(path: Path, metadata: dict[bytes, bytes] | None) -> None:
+def _check_shelf(path: Path, metadata: dict[bytes, bytes] | None) -> None:
     specification = (metadata or {}).get(FIELD)
     if specification is None:
         raise Misplaced(
             f"{path}: names no specification its forecasts were made under: not used; {REMEDY}"
         )
-    own = address(specification.decode(errors="replace"))
-    if own != path.parent.parent.name:
+    shelf = address(specification.decode(errors="replace"))
+    if shelf != path.parent.parent.name:
         raise Misplaced(
-            f"{path}: belongs on the shelf {own}, its forecasts answer nothing on this one: not"
+            f"{path}: belongs on the shelf {shelf}, its forecasts answer nothing on this one: not"
             f" used; {REMEDY}"
         )
 

@@ -18,15 +18,18 @@ Volatility = Literal["original", "normal", "quantile"]
 _Q = np.array(LEVELS)
 _Q10 = LEVELS.index(0.1)
 _Q90 = LEVELS.index(0.9)
-NORMAL_SPREAD = 1.2815515655446004  # the standard normal's 90 % quantile
+NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Moments:
     """Simple return over the holding interval start → end, per symbol.
 
-    mu [S] float64: expected, signed. sigma [S] float64: standard deviation; 0 where the symbol's
-    market stays shut. NaN in both where there is no forecast.
+    symbols: [S].
+    mu: [S] float64, expected, signed; NaN where there is no forecast.
+    sigma: [S] float64, standard deviation; 0 where the symbol's market stays shut, NaN where there
+        is no forecast.
+    start, end: of the holding interval.
     """
 
     symbols: tuple[str, ...]
@@ -39,9 +42,8 @@ class Moments:
         for name in ("mu", "sigma"):
             shape = getattr(self, name).shape
             if shape != (len(self.symbols),):
-                raise ValueError(
-                    f"{name} must have shape [S] = ({len(self.symbols)},), got {shape}"
-                )
+                count = len(self.symbols)
+                raise ValueError(f"{name} must have shape [S] = ({count},), got {shape}")
         if (self.sigma < 0).any():
             raise ValueError(f"sigma must not be negative, got {np.nanmin(self.sigma)}")
         if not self.start < self.end:
@@ -49,13 +51,18 @@ class Moments:
 
 
 def expected_between(values: Array32, price: Array, begin: Array, finish: Array) -> Array:
-    """Median return [n] of forecasts `values` [n, H, Q] made at `price` [n], between two own bars
-    after their issue [n].
+    """Median return [n] of forecasts between two of the symbol's own bars after their issue.
 
-    Bars are counted from a forecast's issue, fractional inside a bar; a symbol that decides now has
-    begin 0 and a whole finish. It runs linearly between steps, and nothing is expected beyond the
-    last one. Each answer depends on its own forecast alone, to the last bit, however many are asked
-    for at once.
+    It runs linearly between steps, and nothing is expected beyond the last one. Each answer depends
+    on its own forecast alone, to the last bit, however many are asked for at once.
+
+    Parameters
+    ----------
+    values, price
+        [n, H, Q] the forecasts, and [n] the prices they were made at, both in USD.
+    begin, finish
+        [n] own bars after the issue, fractional inside a bar; a symbol that decides now has begin 0
+        and a whole finish.
     """
     return _median(values, price, finish) - _median(values, price, begin)
 
@@ -67,12 +74,14 @@ def variance_until(
 
     It runs linearly between steps, and by `beyond` [n] a bar after the last.
     """
-    variance = _along(
-        values, price, place, lambda quantiles, close: volatility(quantiles, close, rule) ** 2
-    )
-    return variance + np.where(
-        place > HORIZON, (place - HORIZON) * beyond, 0.0
-    )  # the last step may be unknown
+
+    def squared(quantiles: Array32, close: Array) -> Array:
+        return np.asarray(volatility(quantiles, close, rule) ** 2)
+
+    variance = _along(values, price, place, squared)
+    # `beyond` is NaN where the last step is unknown, and must not reach places before that step.
+    after = np.where(place > HORIZON, (place - HORIZON) * beyond, 0.0)
+    return variance + after
 
 
 def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) -> Array:
@@ -86,8 +95,8 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) ->
     returns = np.asarray(values, dtype=np.float64) / np.asarray(price, dtype=np.float64)[..., None]
     if rule == "quantile":
         return _whole_deviation(returns - returns[..., MEDIAN, None])
-    spread = np.abs(returns[..., _Q90] - returns[..., _Q10]) / 2
-    return np.asarray(spread if rule == "original" else spread / NORMAL_SPREAD)
+    half_width = np.abs(returns[..., _Q90] - returns[..., _Q10]) / 2
+    return np.asarray(half_width if rule == "original" else half_width / NORMAL_Q90)
 
 
 def _median(values: Array32, price: Array, place: Array) -> Array:
@@ -98,21 +107,22 @@ def _median(values: Array32, price: Array, place: Array) -> Array:
 def _along(
     values: Array32, price: Array, place: Array, read: Callable[[Array32, Array], Array]
 ) -> Array:
-    """What is read off each step's quantiles, at `place` own bars [n]: 0 at the issue, as at
-    the last step beyond it.
+    """What `read` makes of each step's quantiles, at `place` own bars [n].
+
+    It is 0 at the issue, and beyond the last step as it is at the last.
     """
     inside = np.minimum(place, HORIZON)
     low = np.floor(inside).astype(int)
     share = inside - low
-    found = np.zeros(len(place))
+    out = np.zeros(len(place))
     rows = np.arange(len(place))
-    close = price.astype(np.float32).astype(
-        np.float64
-    )  # as exact as the values: no edge is 0, not 1e-8
+    # The price is rounded as the values are: otherwise a forecast without an edge would have one of
+    # 1e-8.
+    close = price.astype(np.float32).astype(np.float64)
     for step, weight in ((low, 1 - share), (np.minimum(low + 1, HORIZON), share)):
         used = (step > 0) & (weight > 0)
-        found[used] += weight[used] * read(values[rows[used], step[used] - 1], close[used])
-    return np.where(np.isnan(price), np.nan, found)
+        out[used] += weight[used] * read(values[rows[used], step[used] - 1], close[used])
+    return np.where(np.isnan(price), np.nan, out)
 
 
 def _whole_deviation(q: Array) -> Array:
@@ -123,7 +133,9 @@ def _whole_deviation(q: Array) -> Array:
 
 @compiled
 def _deviations(q: Array, first: Array, second: Array) -> Array:
-    """√(q·b·q - (a·q)²) of each row [n, Q], summed in one order whatever stands around it."""
+    """√(q·b·q - (a·q)²) of each row q of [n, Q], with a `first` and b `second`."""
+    # A matrix product would sum in an order that depends on how many rows there are, and a decision
+    # on the same bars would differ in the last bit.
     out = np.empty(len(q))
     for n in range(len(q)):
         mean = 0.0
@@ -137,8 +149,7 @@ def _deviations(q: Array, first: Array, second: Array) -> Array:
 
 
 def _moment_forms() -> tuple[Array, Array]:
-    """(a [Q], b [Q, Q]): the mean of the distribution with quantiles q is a·q, its second moment
-    q·b·q.
+    """(a [Q], b [Q, Q]) such that quantiles q have the mean a·q and the second moment q·b·q.
 
     Linear between levels; beyond the outermost two an exponential tail through them.
     """

@@ -1,5 +1,4 @@
-"""How good forecasts were: proper scores and calibration of each forecast, and their means with
-honest errors.
+"""How good forecasts were: proper scores and calibration of each, and their means with errors.
 
 Everything is measured on log returns from the issuing bar's close, in units of the symbol's
 trailing deviation (100 own bars, times √step), so that symbols and steps can be averaged. Errors
@@ -16,17 +15,17 @@ import pandas as pd
 
 from forecasting.forecast import LEVELS, MEDIAN, ForecastTable
 from forecasting.moments import volatility
+from forecasting.windows import Windows
 from foundation.arrays import Array, Index
 from trainingdata.bars import Bars
-from trainingdata.sessions import bar_slots, week_before
+from trainingdata.sessions import bar_slots, last_fridays
 
 TRAILING = 100  # own bars of the deviation that scores are measured in
 PORTION = 8192  # forecasts scored at once
 LEVEL = np.array(LEVELS)
 INTERVALS = {80: (LEVELS.index(0.1), LEVELS.index(0.9)), 90: (1, -2), 98: (0, -1)}
-CRPS_WEIGHTS = 2 * np.gradient(
-    LEVEL
-)  # of each level in twice the integral of the pinball loss over the levels
+# of each level in twice the integral of the pinball loss over the levels
+CRPS_WEIGHTS = 2 * np.gradient(LEVEL)
 
 
 def pinball(quantiles: Array, realised: Array) -> Array:
@@ -41,44 +40,55 @@ def interval_score(lower: Array, upper: Array, realised: Array, coverage: float)
     return np.asarray(upper - lower + 2 / (1 - coverage) * miss)
 
 
-def transform(quantiles: Array, realised: Array) -> Array:
-    """Probability integral transform [n]: the level realised fell on, linear between levels; 0
-    or 1 beyond the outermost.
+def probability_transform(quantiles: Array, realised: Array) -> Array:
+    """Probability integral transform [n]: the level that `realised` fell on.
+
+    Linear between levels; 0 or 1 beyond the outermost.
     """
     above = (realised[:, None] >= quantiles).sum(axis=1)
     low = np.clip(above - 1, 0, None)
     high = np.clip(above, None, len(LEVEL) - 1)
     rows = np.arange(len(realised))
     width = quantiles[rows, high] - quantiles[rows, low]
-    share = np.divide(
-        realised - quantiles[rows, low], width, out=np.full(len(rows), 0.5), where=width > 0
-    )
+    # Two equal quantiles leave the share between them open: the middle favours neither.
+    middle = np.full(len(rows), 0.5)
+    share = np.divide(realised - quantiles[rows, low], width, out=middle, where=width > 0)
     inside = LEVEL[low] + share * (LEVEL[high] - LEVEL[low])
     return np.asarray(np.where(above == 0, 0.0, np.where(above == len(LEVEL), 1.0, inside)))
 
 
-def scored(bars: Bars, table: ForecastTable, rows: Index, steps: Sequence[int]) -> pd.DataFrame:
-    """A row a forecast and step, in the same order for every forecaster; NaN in `loss` where the
-    outcome is not known.
+def score_frame(
+    bars: Bars, table: ForecastTable, rows: Index, steps: Sequence[int]
+) -> pd.DataFrame:
+    """A row a forecast and step, in the same order for every forecaster.
 
-    symbol, kind, issued_at, week, slot (place in the day of the issuing bar), step; loss (mean
-    pinball over the levels), crps, score80 (interval score), in units of the trailing deviation;
-    inside80, inside90, inside98; pit; scale, (return/σ)² with σ by the `quantile` rule; expected,
-    realised (over σ); trailing, a root step.
+    Its columns are
+
+    symbol, kind, issued_at, week, step: of the forecast.
+    slot: place in the day of the issuing bar.
+    loss: mean pinball loss over the levels, in units of the trailing deviation; NaN where the
+        outcome is not known.
+    crps: in the same units.
+    score80: interval score of the 80 % interval, in the same units.
+    inside80, inside90, inside98: whether the interval holds the outcome.
+    pit: probability integral transform.
+    scale: (return/σ)², σ by the `quantile` rule.
+    expected, realised: return over σ.
+    trailing: deviation over the last 100 own bars, a root step.
     """
     logs = [np.log(closes) for closes in table.windows.closes]
-    squares = [np.append(0.0, np.cumsum(np.diff(own) ** 2)) for own in logs]
+    squares = [np.append(0.0, np.cumsum(np.diff(closes) ** 2)) for closes in logs]
     parts = []
     for first in range(0, len(rows), PORTION):
         chosen = rows[first : first + PORTION]
         values = table.answer(chosen).astype(np.float64)
-        parts += [
-            _scored(bars, table, chosen, values[:, step - 1], step, logs, squares) for step in steps
-        ]
+        for step in steps:
+            at_step = values[:, step - 1]
+            parts.append(_scored_step(bars, table, chosen, at_step, step, logs, squares))
     return pd.concat(parts, ignore_index=True)
 
 
-def _scored(
+def _scored_step(
     bars: Bars,
     table: ForecastTable,
     rows: Index,
@@ -87,26 +97,22 @@ def _scored(
     logs: list[Array],
     squares: list[Array],
 ) -> pd.DataFrame:
-    """logs, squares: of each symbol's closes; the sum of its squared log returns up to each."""
+    """Scores of quantiles `values` [n, Q] after one step of the forecasts with numbers `rows` [n].
+
+    logs, squares: of each symbol's closes; the sum of its squared log returns up to each.
+    """
     windows = table.windows
-    realised, unit = (np.full(len(rows), np.nan) for _ in range(2))
-    slot = np.zeros(len(rows), dtype=np.int64)
     symbol = windows.symbol[rows]
-    last = windows.last[rows]
+    realised, unit = _outcomes(windows, rows, step, logs, squares)
+    slot = np.zeros(len(rows), dtype=np.int64)
     for s in np.unique(symbol):
-        mine = np.flatnonzero(symbol == s)
-        own = logs[s]
-        total = squares[s]
-        here = mine[last[mine] + step < len(own)]
-        realised[here] = own[last[here] + step] - own[last[here]]
-        begin = np.maximum(last[mine] - TRAILING, 0)
-        unit[mine] = np.sqrt(
-            (total[last[mine]] - total[begin]) / np.maximum(last[mine] - begin, 1) * step
-        )
-        slot[mine] = bar_slots(bars.instruments[s].kind, windows.issued_at[rows[mine]], 0)[:, 0]
-    price = (
-        table.price[rows].astype(np.float32).astype(np.float64)
-    )  # as exact as the values: no edge is 0, not 1e-8
+        chosen = np.flatnonzero(symbol == s)
+        issued = windows.issued_at[rows[chosen]]
+        slot[chosen] = bar_slots(bars.instruments[s].kind, issued, 0)[:, 0]
+    # The price is rounded as the values are: otherwise a forecast without an edge would have one of
+    # 1e-8.
+    price = table.price[rows].astype(np.float32).astype(np.float64)
+    # A symbol that stands still has no unit to measure in.
     unit = np.where(unit > 0, unit, np.nan)
     quantiles = np.log(values / price[:, None])
     sigma = volatility(values, price, "quantile")
@@ -123,14 +129,14 @@ def _scored(
             "symbol": np.array(bars.symbols)[symbol],
             "kind": kinds[symbol],
             "issued_at": issued,
-            "week": week_before(issued),
+            "week": last_fridays(issued),
             "slot": slot,
             "step": step,
             "loss": loss.mean(axis=1) / unit,
             "crps": loss @ CRPS_WEIGHTS / unit,
             "score80": interval_score(quantiles[:, low], quantiles[:, high], realised, 0.8) / unit,
             **inside,
-            "pit": transform(quantiles, realised),
+            "pit": probability_transform(quantiles, realised),
             "scale": (np.expm1(realised) / sigma) ** 2,
             "expected": quantiles[:, MEDIAN] / sigma,
             "realised": realised / sigma,
@@ -139,10 +145,34 @@ def _scored(
     )
 
 
-def clustered(values: pd.Series, week: pd.Series) -> tuple[float, float]:
-    """(mean, its standard error): weeks are independent, what lies within one is not (Liang and
-    Zeger 1986).
+def _outcomes(
+    windows: Windows, rows: Index, step: int, logs: list[Array], squares: list[Array]
+) -> tuple[Array, Array]:
+    """(log return after the step, trailing deviation over as many bars) of each forecast, [n]."""
+    realised = np.full(len(rows), np.nan)
+    unit = np.full(len(rows), np.nan)
+    symbol = windows.symbol[rows]
+    last = windows.last[rows]
+    for s in np.unique(symbol):
+        chosen = np.flatnonzero(symbol == s)
+        closes = logs[s]
+        total = squares[s]
+        ended = chosen[last[chosen] + step < len(closes)]
+        realised[ended] = closes[last[ended] + step] - closes[last[ended]]
+        end = last[chosen]
+        begin = np.maximum(end - TRAILING, 0)
+        variance = (total[end] - total[begin]) / np.maximum(end - begin, 1)
+        unit[chosen] = np.sqrt(variance * step)
+    return realised, unit
+
+
+def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
+    """(mean, its standard error), clustered by week (Liang and Zeger 1986).
+
+    The error is NaN within one week.
     """
+    # Overlapping steps and symbols of one week move together. As independent rows they would make
+    # chance look like skill.
     mean = float(values.mean())
     sums = (values - mean).groupby(week).sum().to_numpy()
     count = len(sums)
@@ -151,32 +181,36 @@ def clustered(values: pd.Series, week: pd.Series) -> tuple[float, float]:
     return mean, float(np.sqrt(np.square(sums).sum() * count / (count - 1)) / len(values))
 
 
-def skill(ours: pd.Series, theirs: pd.Series, week: pd.Series) -> tuple[float, float]:
-    """(how much less we lose, as a share of their loss; its standard error). Positive is better."""
-    mean, error = clustered(theirs - ours, week)
-    level = float(theirs.mean())
+def skill(loss: pd.Series, baseline: pd.Series, week: pd.Series) -> tuple[float, float]:
+    """(share of the baseline's loss that is saved, its standard error); positive is better."""
+    mean, error = clustered_mean(baseline - loss, week)
+    level = float(baseline.mean())
     return mean / level, error / level
 
 
-def information(expected: pd.Series, realised: pd.Series, week: pd.Series) -> tuple[float, float]:
-    """(rank correlation of expected with realised return, its standard error); NaN where
-    nothing is expected.
+def rank_correlation(
+    expected: pd.Series, realised: pd.Series, week: pd.Series
+) -> tuple[float, float]:
+    """(rank correlation of expected with realised return, its standard error).
+
+    NaN where nothing is expected.
     """
     if expected.nunique() < 2:
         return float("nan"), float("nan")
     ranks = (expected.rank(), realised.rank())
-    x, y = ((r - r.mean()) / r.std(ddof=0) for r in ranks)
-    return clustered(x * y, week)
+    x, y = ((rank - rank.mean()) / rank.std(ddof=0) for rank in ranks)
+    return clustered_mean(x * y, week)
 
 
 def summary(frame: pd.DataFrame) -> dict[str, float | None]:
-    """Means over a frame of `scored`, errors beside those that people compare; none where one
-    is not defined.
+    """Means over a frame of `score_frame`, with errors beside those that people compare.
+
+    None stands for a figure that is not defined.
     """
-    loss, loss_error = clustered(frame["loss"], frame["week"])
-    cover, cover_error = clustered(frame["inside80"].astype(float), frame["week"])
-    scale, scale_error = clustered(frame["scale"], frame["week"])
-    rank, rank_error = information(frame["expected"], frame["realised"], frame["week"])
+    loss, loss_error = clustered_mean(frame["loss"], frame["week"])
+    cover, cover_error = clustered_mean(frame["inside80"].astype(float), frame["week"])
+    scale, scale_error = clustered_mean(frame["scale"], frame["week"])
+    rank, rank_error = rank_correlation(frame["expected"], frame["realised"], frame["week"])
     pit = np.sort(frame["pit"].to_numpy())
     grid = (np.arange(len(pit)) + 0.5) / len(pit)
     figures = {
@@ -200,9 +234,12 @@ def summary(frame: pd.DataFrame) -> dict[str, float | None]:
 
 
 def fifths(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Coverage and scale from the calmest to the wildest fifth by a column, up to 5 rows:
-    inside80, scale, forecasts.
+    """Coverage and scale from the calmest to the wildest fifth by a column, up to 5 rows.
+
+    Its columns are inside80, scale and forecasts.
     """
+    # Intervals often hold too little when volatility is high though their coverage over all looks
+    # right.
     place = (5 * (frame[by].rank(method="first") - 1) / len(frame)).astype(int)
     grouped = frame.groupby(place)
     return pd.DataFrame(
@@ -214,24 +251,19 @@ def fifths(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     )
 
 
-def comparable(
+def common_forecasts(
     tables: Sequence[ForecastTable], first: np.datetime64, last: np.datetime64
 ) -> list[Index]:
-    """Numbers, table by table, of the forecasts that all of them issue within a span, in the
-    order of time and symbol.
+    """Numbers, table by table, of the forecasts that all of them issue within a span.
+
+    They are in the order of time and symbol.
     """
     keys = []
     for table in tables:
         windows = table.windows
         inside = np.flatnonzero((windows.issued_at >= first) & (windows.issued_at <= last))
-        keys.append(
-            pd.Series(
-                inside,
-                index=pd.MultiIndex.from_arrays(
-                    [windows.issued_at[inside], windows.symbol[inside]]
-                ),
-            )
-        )
+        index = pd.MultiIndex.from_arrays([windows.issued_at[inside], windows.symbol[inside]])
+        keys.append(pd.Series(inside, index=index))
     common = keys[0].index
     for key in keys[1:]:
         common = common.intersection(key.index)

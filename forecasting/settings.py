@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from forecasting.baseline import Historical, Oracle, RandomWalk
+from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.chronos2.augmentation import Augmentation
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
 from forecasting.chronos2.profile import Compile, Device, Dtype, Profile, read_symbol_settings
 from forecasting.forecast import Forecaster
+from forecasting.from_file import FileForecaster
 from forecasting.store import DEFAULT
+from foundation.errors import InputError
+from foundation.plugin import build_plugin, is_plugin, load_plugin
 
 PER_SYMBOL = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
@@ -23,15 +26,28 @@ PER_SYMBOL = (
 
 @dataclass(frozen=True, slots=True)
 class ForecasterSettings:
-    """kind: which forecaster; the rest are its arguments, where it has them. ewma and mix are
-    random walks with EWMA variance, half of it plain in a mix.
+    """Which forecaster, and its arguments, where it has them.
 
-    calibrated: corrected by what came true, per-symbol settings read; without it the raw model on
-    the last `context_length` closes. cache: folder its forecasts are kept in, none to keep nothing.
-    per_symbol: folder of per-symbol settings, none for the project's own.
+    kind: a name of `FORECASTERS`, or `module:Class` for one's own (`forecasting.Forecaster`).
+        ewma and mix are random walks with EWMA variance, half of it plain in a mix.
+    arguments: of one's own class, by name.
+    path: file of forecasts that `file` answers from; `forecasting.from_file` has its format.
+    model: checkpoint folder of Chronos-2; none for the shipped one.
+    context_length: own bars that a forecast sees.
+    augmentation: how a window is transformed before the model sees it.
+    batch_size: windows a batch; none for what fits the device.
+    device, dtype, compile: where and how the network runs.
+    group: which symbols of an instant are forecast together.
+    cache: folder that Chronos-2's forecasts are kept in; none to keep nothing.
+    per_symbol: folder of per-symbol settings; none for the project's own.
+    calibrated: corrected by what came true, per-symbol settings read. Without it the raw model on
+        the last `context_length` closes.
+    calibration: how.
     """
 
-    kind: Literal["chronos2", "ewma", "mix", "historical", "garch", "oracle"] = "chronos2"
+    kind: str = "chronos2"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    path: str | None = None
     model: str | None = None
     context_length: int = 100
     augmentation: Augmentation = "none"
@@ -45,39 +61,89 @@ class ForecasterSettings:
     calibrated: bool = True
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
 
+    def __post_init__(self) -> None:
+        if self.kind not in FORECASTERS and not is_plugin(self.kind):
+            raise InputError(
+                f"forecaster.kind: {self.kind!r} is none of {', '.join(FORECASTERS)}, nor"
+                " module:Class"
+            )
+        if self.arguments and not is_plugin(self.kind):
+            raise InputError(f"forecaster.arguments: {self.kind} takes none, module:Class does")
+
     def build(self, symbols: Sequence[str]) -> Forecaster:
-        """The forecaster itself, for these symbols."""
+        """The forecaster itself, for these symbols.
+
+        Raises
+        ------
+        InputError
+            for a model, a file or a class that cannot be used.
+        """
         raw = self._raw(symbols)
         return CalibratedForecaster(raw, self.calibration) if self.calibrated else raw
 
     def _raw(self, symbols: Sequence[str]) -> Forecaster:
-        if self.kind == "ewma":
-            return RandomWalk(context_length=self.context_length)
-        if self.kind == "mix":
-            return RandomWalk(context_length=self.context_length, plain=0.5)
-        if self.kind == "historical":
-            return Historical(context_length=self.context_length)
-        if self.kind == "garch":
-            from forecasting.garch import Garch
+        if is_plugin(self.kind):
+            key = "forecaster.kind"
+            make = load_plugin(key, self.kind)
+            plugged: Forecaster = build_plugin(
+                key, self.kind, make, self.arguments, ("name", "forecast")
+            )
+            return plugged
+        return FORECASTERS[self.kind](self, symbols)
 
-            return Garch()
-        if self.kind == "oracle":
-            return Oracle(RandomWalk(context_length=self.context_length))
-        own = {}
-        if self.calibrated:
-            folder = PER_SYMBOL if self.per_symbol is None else Path(self.per_symbol).expanduser()
-            own = read_symbol_settings(folder, symbols)
-        profile = Profile(
-            self.model,
-            self.context_length,
-            self.augmentation,
-            self.device,
-            self.dtype,
-            self.compile,
-        )
-        forecaster = Chronos2Forecaster(profile, self.batch_size, self.group, own)
-        return (
-            forecaster
-            if self.cache is None
-            else CachedForecaster(forecaster, Path(self.cache).expanduser())
-        )
+
+def _ewma(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
+    return RandomWalk(context_length=settings.context_length)
+
+
+def _mix(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
+    return RandomWalk(context_length=settings.context_length, plain=0.5)
+
+
+def _historical(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
+    return Historical(context_length=settings.context_length)
+
+
+def _garch(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
+    return Garch()
+
+
+def _oracle(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
+    return Oracle(RandomWalk(context_length=settings.context_length))
+
+
+def _file(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
+    if settings.path is None:
+        raise InputError("forecaster.path: a value is needed: the file that holds the forecasts")
+    return FileForecaster(Path(settings.path).expanduser())
+
+
+def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
+    per_symbol = {}
+    if settings.calibrated:
+        named = settings.per_symbol
+        folder = PER_SYMBOL if named is None else Path(named).expanduser()
+        per_symbol = read_symbol_settings(folder, symbols)
+    profile = Profile(
+        settings.model,
+        settings.context_length,
+        settings.augmentation,
+        settings.device,
+        settings.dtype,
+        settings.compile,
+    )
+    forecaster = Chronos2Forecaster(profile, settings.batch_size, settings.group, per_symbol)
+    if settings.cache is None:
+        return forecaster
+    return CachedForecaster(forecaster, Path(settings.cache).expanduser())
+
+
+FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecaster]] = {
+    "chronos2": _chronos2,
+    "ewma": _ewma,
+    "mix": _mix,
+    "historical": _historical,
+    "garch": _garch,
+    "oracle": _oracle,
+    "file": _file,
+}

@@ -4,9 +4,9 @@
     FOLDER/<digest of the specification>/<month of issue>/<digest of the content>.parquet
 
 A row is one forecast: symbol, issued_at, key (64 bits of the bars it saw) and its values, 24 steps
-of 21 levels. A file is written whole under another name, then renamed; its name is the digest of
-its rows and of the specification it carries, so two processes that compute the same write the same
-file, and one that is copied to another shelf is refused there. Nothing is ever changed in place;
+of 21 levels. A file is written whole under another name, then renamed. Its name is the digest of
+its rows and of the specification it carries: two processes that compute the same write the same
+file, and a file that is copied to another shelf is refused there. Nothing is ever changed in place;
 `python -m forecasting.cache prune` joins the small files that hourly runs leave behind.
 """
 
@@ -33,18 +33,18 @@ from foundation.files import put_whole
 
 log = logging.getLogger(__name__)
 
-
 DEFAULT = Path("~/.cache/kelly-chronos/forecasts")
-KEPT = 512 * 2**20  # bytes of values a reader keeps in memory
+READER_BYTES = 512 * 2**20  # bytes of values a reader keeps in memory
 NOWHERE = -1
-SMALL = 2**20  # bytes of a file whose index is kept in memory
+SMALL_FILE_BYTES = 2**20  # bytes of a file whose index is kept in memory
 
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The files of one specification, given as text.
+    """The files of one specification; a shelf that does not exist holds nothing.
 
-    Reading a shelf that does not exist finds nothing.
+    folder: of the shelf, named after the specification.
+    specification: as JSON text with sorted keys.
     """
 
     folder: Path
@@ -67,6 +67,7 @@ class Shelf:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             note = self.folder / "specification.json"
+            # Pruning by disuse goes by when this file was last touched.
             if note.exists():
                 note.touch()
             else:
@@ -81,29 +82,28 @@ class Shelf:
         """The shelf's files, by month and name."""
         return sorted(self.folder.glob(f"{month}/*.parquet"))
 
-    def find(self, issued_at: Instants, keys: Keys) -> Found:
+    def find(self, issued_at: Instants, keys: Keys) -> Locations:
         """Where the forecasts issued then with these keys [n] lie, as far as they are there."""
-        files = [
-            f
-            for month in np.unique(issued_at.astype("datetime64[M]"))
-            for f in self.files(str(month))
-        ]
-        indexed = [(f, part) for f in files if (part := _index(f)) is not None]
+        files: list[Path] = []
+        for month in np.unique(issued_at.astype("datetime64[M]")):
+            files += self.files(str(month))
+        indexed = [(path, index) for path in files if (index := _index(path)) is not None]
         file = np.full(len(keys), NOWHERE)
-        place = np.zeros(len(keys), dtype=np.int64)
+        row = np.zeros(len(keys), dtype=np.int64)
         if indexed:
             held = np.concatenate([key for _, (_, key) in indexed])
             issued = np.concatenate([at for _, (at, _) in indexed])
             counts = [len(key) for _, (_, key) in indexed]
-            owner = np.repeat(np.arange(len(indexed)), counts)
-            row = np.arange(len(held)) - np.repeat(np.cumsum([0, *counts[:-1]]), counts)
+            held_file = np.repeat(np.arange(len(indexed)), counts)
+            held_row = np.arange(len(held)) - np.repeat(np.cumsum([0, *counts[:-1]]), counts)
             order = np.argsort(held, kind="stable")
             at = np.minimum(np.searchsorted(held, keys, sorter=order), len(held) - 1)
-            chosen = order[at]
-            hit = (held[chosen] == keys) & (issued[chosen] == issued_at)
-            file[hit] = owner[chosen[hit]]
-            place[hit] = row[chosen[hit]]
-        return Found(tuple(f for f, _ in indexed), file, place)
+            nearest = order[at]
+            # A key of 64 bits may meet another window's by chance: the instant is compared as well.
+            hit = (held[nearest] == keys) & (issued[nearest] == issued_at)
+            file[hit] = held_file[nearest[hit]]
+            row[hit] = held_row[nearest[hit]]
+        return Locations(tuple(path for path, _ in indexed), file, row)
 
     def add(
         self, symbols: npt.NDArray[np.str_], issued_at: Instants, keys: Keys, values: Array32
@@ -112,11 +112,10 @@ class Shelf:
         month = str(issued_at[0].astype("datetime64[M]"))
         name = forecast_file.digest(self.specification, issued_at, keys, values)
         path = self.folder / month / f"{name}.parquet"
+        content = forecast_file.encoded(self.specification, symbols, issued_at, keys, values)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            put_whole(
-                path, forecast_file.encoded(self.specification, symbols, issued_at, keys, values)
-            )
+            put_whole(path, content)
         except OSError as error:
             raise InputError(
                 f"forecaster.cache: {path} cannot be written: {error.strerror}"
@@ -125,14 +124,17 @@ class Shelf:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Found:
-    """files: that hold something. file [n]: which of them holds each forecast, -1 for none.
-    place [n]: its row there.
+class Locations:
+    """Where forecasts lie on a shelf.
+
+    files: those that hold something.
+    file: [n] which of them holds each forecast, -1 for none.
+    row: [n] its row there.
     """
 
     files: tuple[Path, ...]
     file: Index
-    place: Index
+    row: Index
 
     @property
     def missing(self) -> Index:
@@ -142,30 +144,37 @@ class Found:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Reader:
-    """Reads values from files, keeping the last ones in memory."""
+    """Reads values from files, keeping the last ones in memory.
 
-    kept: OrderedDict[Path, Array32] = field(default_factory=OrderedDict)
+    recent: quantiles by file, the one read last at the end.
+    """
 
-    def values(self, found: Found, rows: Index) -> Array32:
-        """Quantiles [n, H, Q] of these rows, all of which must be there."""
-        file = found.file[rows]
-        place = found.place[rows]
-        if len(rows) and (file == file[0]).all():
-            return self._file(found.files[file[0]])[place]
-        out = np.empty((len(rows), HORIZON, len(LEVELS)), dtype=np.float32)
+    recent: OrderedDict[Path, Array32] = field(default_factory=OrderedDict)
+
+    def values(self, locations: Locations, numbers: Index) -> Array32:
+        """Quantiles [n, H, Q] of the forecasts with these numbers, all of which must be there."""
+        file = locations.file[numbers]
+        row = locations.row[numbers]
+        # Most calls need one file: its rows are taken at once, without a second copy.
+        if len(numbers) and (file == file[0]).all():
+            return self._file(locations.files[file[0]])[row]
+        out = np.empty((len(numbers), HORIZON, len(LEVELS)), dtype=np.float32)
         for number in np.unique(file):
-            mine = file == number
-            out[mine] = self._file(found.files[number])[place[mine]]
+            chosen = file == number
+            out[chosen] = self._file(locations.files[number])[row[chosen]]
         return out
 
     def _file(self, path: Path) -> Array32:
-        if path in self.kept:
-            self.kept.move_to_end(path)
-            return self.kept[path]
+        if path in self.recent:
+            self.recent.move_to_end(path)
+            return self.recent[path]
         values = forecast_file.read_values(path)
-        while self.kept and sum(v.nbytes for v in self.kept.values()) + values.nbytes > KEPT:
-            self.kept.popitem(last=False)
-        self.kept[path] = values
+        while (
+            self.recent
+            and sum(v.nbytes for v in self.recent.values()) + values.nbytes > READER_BYTES
+        ):
+            self.recent.popitem(last=False)
+        self.recent[path] = values
         return values
 
 
@@ -180,38 +189,38 @@ def shelves(cache: Path) -> Iterator[tuple[Shelf, dict[str, Any]]]:
 
 
 def join(shelf: Shelf, files: list[Path]) -> int:
-    """Write intact files of one month as one, each forecast once, and remove them; how many
-    went.
+    """Write intact files of one month as one, each forecast once, and remove them.
+
+    Returns how many files went.
     """
     from pyarrow import concat_tables
 
     if len(files) < 2:
         return 0
-    table = concat_tables(
-        [forecast_file.read(f, ["symbol", "issued_at", "key", "values"]) for f in files]
-    )
+    columns = ["symbol", "issued_at", "key", "values"]
+    table = concat_tables([forecast_file.read(path, columns) for path in files])
     issued = forecast_file.issues(table)
     keys = forecast_file.keys(table)
     values = forecast_file.quantiles(table)
     _, first = np.unique(keys, return_index=True)
     symbols = np.asarray(table.column("symbol").to_pylist(), dtype=np.str_)
     order = first[np.lexsort((symbols[first], issued[first]))]
-    # the specification as the files have it, whatever has become of the note beside them
-    own = replace(shelf, specification=forecast_file.specification_of(table))
-    joined = own.add(symbols[order], issued[order], keys[order], values[order])
-    for gone in files:
-        if gone != joined:
-            gone.unlink(missing_ok=True)
+    # The specification is the one that the files carry, whatever has become of the note beside
+    # them.
+    shelf = replace(shelf, specification=forecast_file.specification_of(table))
+    joined = shelf.add(symbols[order], issued[order], keys[order], values[order])
+    for path in files:
+        if path != joined:
+            path.unlink(missing_ok=True)
     return len(files)
 
 
 def _index(path: Path) -> tuple[Instants, Keys] | None:
-    """(issued_at, keys) of a file; None for one that is damaged or belongs elsewhere: its
-    forecasts are computed again.
-    """
+    """(issued_at, keys) of a file; None for one that is damaged or belongs elsewhere."""
+    # The forecasts of a file that cannot be used are computed again: that is no reason to stop.
     try:
         state = path.stat()
-        if state.st_size <= SMALL:
+        if state.st_size <= SMALL_FILE_BYTES:
             return _small_index(path, state.st_mtime_ns, state.st_size)
         return _stored_index(path)
     except FileNotFoundError:
@@ -223,7 +232,7 @@ def _index(path: Path) -> tuple[Instants, Keys] | None:
 
 @lru_cache(maxsize=2048)
 def _small_index(path: Path, changed: int, size: int) -> tuple[Instants, Keys]:
-    """Who forecasts every hour leaves many small files, and asks for all of them every hour."""
+    # Hourly runs leave many small files, and every run reads the index of all of them.
     return _stored_index(path)
 
 

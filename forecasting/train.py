@@ -31,17 +31,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Futures drawn for each context from the same state: the gradient of the pinball loss is then the
+# share of futures below a quantile minus its level, with much less noise than one future has.
 FUTURES = 16
 GROUPED_SHARE = 0.2  # of batches: open, high, low and close attending to each other
-PATCH = 8
+PATCH = 8  # bars
+SHAPE = (
+    "Chronos2Model, 3 layers, d_model 128, d_ff 256, 4 heads, patch 8, context up to 512,"
+    " 21 quantiles"
+)
 SCORED_SEED = 1_000_003
 SCORED_STEPS = (1, 6, 24)
+USUAL_LENGTH = 100  # bars of most contexts: the default of a forecast
+OTHER_LENGTHS = (32, 48, 64, 80, 128, 160, 200, 256, 384, 512)
 
 
 def small_model() -> Chronos2Model:
-    """An untrained `Chronos2Model` of 0.73 M parameters: 3 layers, width 128, patches of 8, 21
-    quantiles.
-    """
+    """An untrained `Chronos2Model`: 3 layers, width 128, patches of 8, 0.73 M parameters."""
     from chronos.chronos2.config import Chronos2CoreConfig
     from chronos.chronos2.model import Chronos2Model
 
@@ -70,9 +76,11 @@ def small_model() -> Chronos2Model:
 
 
 def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
-    """Fan-in initialisation by hand: the base class leaves every Linear at N(0, factor) under
-    transformers 5.
+    """Initialise by fan-in, smaller where residuals add up; the output begins at a normal's.
+
+    The library leaves a model that is made from its configuration unusable.
     """
+    # Under transformers 5 the base class leaves every Linear at N(0, factor), whatever its width.
     depth = len(model.encoder.block)
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
@@ -82,7 +90,8 @@ def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
         if name.endswith(("self_attention.o.weight", "mlp.wo.weight")):
             deviation /= math.sqrt(2 * depth)
         elif name.endswith("self_attention.q.weight"):
-            deviation /= math.sqrt(model.config.d_kv)  # the attention has no 1/sqrt(d) of its own
+            # The attention's scale is 1: the 1/√d of the usual one goes into the query.
+            deviation /= math.sqrt(model.config.d_kv)
         elif name.startswith("output_patch_embedding"):
             deviation *= 0.1
         with torch.no_grad():
@@ -94,10 +103,10 @@ def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
 
 
 def pinball(quantiles: torch.Tensor, futures: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """Mean pinball loss of quantiles [B, Q, H] against futures [B, F, H], in units of `unit` [B]
-    times √step.
+    """Mean pinball loss of quantiles [B, Q, H] against futures [B, F, H].
 
-    Step k weighs 1/√k: an error in the level the median starts from costs most at the first steps.
+    It is in units of `unit` [B] times √step. Step k weighs 1/√k: an error in the level the median
+    starts from costs most at the first steps.
     """
     levels = torch.tensor(LEVELS, device=quantiles.device)[None, None, :, None]
     root = torch.arange(1, quantiles.shape[-1] + 1, device=quantiles.device).sqrt()
@@ -107,8 +116,18 @@ def pinball(quantiles: torch.Tensor, futures: torch.Tensor, unit: torch.Tensor) 
 
 
 def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float = 2e-3) -> None:
-    """Train for `steps` batches and write weights, configuration and training card into
-    `output`.
+    """Train for `steps` batches and write weights, configuration and training card.
+
+    Parameters
+    ----------
+    output
+        folder that they are written to.
+    steps, batch
+        batches, and series in each.
+    seed
+        of the series and of the first weights.
+    rate
+        learning rate at its highest.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rng = np.random.default_rng(seed)
@@ -135,17 +154,11 @@ def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float 
         if step % 100 == 0 or step == steps:
             curve.append((step, float(np.mean(recent))))
             recent.clear()
-            log.info(
-                "step %d of %d, loss %.5f, %.0f s",
-                step,
-                steps,
-                curve[-1][1],
-                time.monotonic() - began,
-            )
+            seconds = time.monotonic() - began
+            log.info("step %d of %d, loss %.5f, %.0f s", step, steps, curve[-1][1], seconds)
     model.eval().cpu().save_pretrained(output)
     card = {
-        "model": "Chronos2Model, 3 layers, d_model 128, d_ff 256, 4 heads, patch 8, "
-        "context up to 512, 21 quantiles",
+        "model": SHAPE,
         "parameters": sum(p.numel() for p in model.parameters()),
         "data": "synthetic prior of forecasting/chronos2/prior.py; no market data",
         "seed": seed,
@@ -173,15 +186,14 @@ def note_scores(folder: Path) -> None:
 
 
 def scores(model: Chronos2Model, seed: int, batches: int = 64, batch: int = 64) -> dict[str, Any]:
-    """Mean pinball loss on series no training saw, against random walk + EWMA(0.94) + Student-t(5),
-    by step.
+    """Mean pinball loss on series that no training saw, by step, against a random walk's.
 
-    Negative is better; errors over batches. Contexts of 100 bars as prices, the prior of the
-    training.
+    Negative is better; errors are over batches. The random walk has EWMA(0.94) variance and a
+    Student-t(5). Contexts are 100 bars as prices, from the prior of the training.
     """
     rng = np.random.default_rng(seed)
     walk = RandomWalk()
-    lost: list[list[float]] = []
+    losses: list[list[float]] = []
     for _ in range(batches):
         paths = sample_paths(rng, batch, 100, HORIZON, FUTURES)
         prices = np.exp(np.clip(paths.context, -3, 3))
@@ -191,45 +203,42 @@ def scores(model: Chronos2Model, seed: int, batches: int = 64, batch: int = 64) 
             answer = model(
                 context=context, group_ids=torch.arange(batch), num_output_patches=HORIZON // PATCH
             ).quantile_preds
-        ours = answer.sort(dim=1).values.double().clamp_min(1e-3).log()
-        theirs = (
-            torch.from_numpy(walk.log_spread(prices)).mT
-            + torch.from_numpy(paths.context[:, -1])[:, None, None]
-        )
+        model_logs = answer.sort(dim=1).values.double().clamp_min(1e-3).log()
+        last = torch.from_numpy(paths.context[:, -1])[:, None, None]
+        walk_logs = torch.from_numpy(walk.log_quantiles(prices)).mT + last
         unit = torch.from_numpy(paths.scale)
-        row = []
+        row: list[float] = []
         for step in SCORED_STEPS:
-            both = [
-                pinball(q[..., step - 1 : step], futures[..., step - 1 : step], unit).item()
-                for q in (ours, theirs)
-            ]
-            row += both
-        lost.append(row)
-    table = np.array(lost).reshape(batches, len(SCORED_STEPS), 2)
-    found = {}
+            part = slice(step - 1, step)
+            model_loss = pinball(model_logs[..., part], futures[..., part], unit)
+            walk_loss = pinball(walk_logs[..., part], futures[..., part], unit)
+            row += [model_loss.item(), walk_loss.item()]
+        losses.append(row)
+    table = np.array(losses).reshape(batches, len(SCORED_STEPS), 2)
+    by_step = {}
     for k, step in enumerate(SCORED_STEPS):
         gain = table[:, k, 0] - table[:, k, 1]
         level = table[:, k, 1].mean()
         error = gain.std(ddof=1) / np.sqrt(batches) / level
-        found[str(step)] = {
+        by_step[str(step)] = {
             "against_ewma": round(float(gain.mean() / level), 5),
             "error": round(float(error), 5),
         }
     return {
         "data": f"synthetic prior, seed {seed}, {batches * batch} series with {FUTURES} futures",
-        "by_step": found,
+        "by_step": by_step,
     }
 
 
 def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]:
-    """Context [B, L], futures [B, F, 24], unit [B] and group ids [B]; prices or log prices,
-    single or in OHLC groups.
+    """Context [B, L], futures [B, F, 24], unit [B] and group ids [B] of one batch.
+
+    Its series are prices or log prices, single or in OHLC groups.
     """
-    length = (
-        100
-        if rng.random() < 0.8
-        else int(rng.choice((32, 48, 64, 80, 128, 160, 200, 256, 384, 512)))
-    )
+    length = USUAL_LENGTH
+    if rng.random() >= 0.8:
+        length = int(rng.choice(OTHER_LENGTHS))
+    # Long contexts come in fewer rows, so that a batch takes about the same memory and time.
     rows = batch if length <= 128 else batch * 128 // length // 4 * 4
     grouped = rng.random() < GROUPED_SHARE
     if grouped:
@@ -239,13 +248,12 @@ def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]
         paths = sample_paths(rng, rows, length, HORIZON, FUTURES)
         groups = torch.arange(len(paths.context))
     if rng.random() < 0.5:
-        paths = SyntheticPaths(
-            np.exp(np.clip(paths.context, -3, 3)),
-            np.exp(np.clip(paths.futures, -3, 3)),
-            paths.scale,
-        )
-    tensors = (paths.context, paths.futures, paths.scale)
-    return (*(torch.from_numpy(x.astype(np.float32)) for x in tensors), groups)
+        # Clipped, because a path of the prior may reach where its exponential has no float.
+        context = np.exp(np.clip(paths.context, -3, 3))
+        futures = np.exp(np.clip(paths.futures, -3, 3))
+        paths = SyntheticPaths(context, futures, paths.scale)
+    arrays = (paths.context, paths.futures, paths.scale)
+    return (*(torch.from_numpy(array.astype(np.float32)) for array in arrays), groups)
 
 
 def _cosine(step: int, steps: int, warmup: int = 100) -> float:

@@ -1,7 +1,7 @@
 """Search each symbol's context length and pre-augmentation, and write what has proved itself.
 
-    python -m forecasting.tune --symbols NVDA BTCUSD --data-dir DIR … [--start D] [--end D] [--folds
-    5] [--output DIR]
+    python -m forecasting.tune --symbols NVDA BTCUSD --data-dir DIR … [--start D] [--end D]
+    [--folds 5] [--output DIR]
 
 The span is cut into consecutive folds. In each fold but the first, the candidate that lost least in
 the folds before is set against the defaults: that walk-forward gain, not the best fit, decides. A
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,22 +26,26 @@ from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile, SymbolSettings, write_symbol_settings
 from forecasting.forecast import Progress, silent
-from forecasting.scores import clustered, comparable, scored
+from forecasting.scores import clustered_mean, common_forecasts, score_frame
 from forecasting.settings import PER_SYMBOL
 from forecasting.windows import Windows
-from foundation.command import Parser, ProgressBar, log_to_file, one_line
+from foundation.command import Parser, ProgressBar, log_to_file, one_line_errors
 from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings, span_of
 
 CONTEXTS = (50, 100, 200, 400)
 STEPS = (1, 6, 24)
-FEWEST = 100  # forecasts a fold
+MIN_FORECASTS = 100  # a fold
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is tried: own bars a window holds, and what is done to them before the model."""
+    """One combination that is candidates.
+
+    context_length: own bars a window holds.
+    augmentation: what is done to them before the model.
+    """
 
     context_length: int
     augmentation: Augmentation
@@ -48,8 +53,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """best: lost least over all folds. gain, error: share of the defaults' loss saved
-    walk-forward, its standard error.
+    """What the search says of one symbol.
+
+    symbol: that was searched.
+    best: the candidate that lost least over all folds.
+    gain: share of the defaults' loss that is saved walk-forward.
+    error: its standard error.
+    forecasts: that were scored.
     """
 
     symbol: str
@@ -74,8 +84,20 @@ def tune(
     cache: Path | None,
     progress: Progress = silent,
 ) -> list[Verdict]:
-    """A verdict for every symbol of the panel on forecasts issued in [first, last]; `base` is what
-    candidates vary.
+    """A verdict for every symbol of the panel, on forecasts issued from `first` to `last`.
+
+    Parameters
+    ----------
+    bars, first, last
+        the panel, and the span of the forecasts that are scored.
+    base
+        what the candidates vary; its own values are the defaults.
+    candidates
+        what is candidates beside the defaults.
+    folds
+        consecutive parts of the span, at least 2.
+    cache
+        folder forecasts are kept in; none to keep nothing.
 
     Raises
     ------
@@ -83,35 +105,36 @@ def tune(
         where a symbol has too few forecasts for the folds.
     """
     default = Candidate(base.context_length, base.augmentation)
-    tried = list(dict.fromkeys([default, *candidates]))
+    candidates = list(dict.fromkeys([default, *candidates]))
     profiles = [
-        replace(base, context_length=c.context_length, augmentation=c.augmentation) for c in tried
+        replace(base, context_length=c.context_length, augmentation=c.augmentation)
+        for c in candidates
     ]
     forecasters = [Chronos2Forecaster(profile) for profile in profiles]
-    _enough(bars, first, max(c.context_length for c in tried), folds)
-    tables = [
-        (made if cache is None else CachedForecaster(made, cache)).forecast(bars, first, progress)
-        for made in forecasters
-    ]
-    frames = [
-        scored(bars, t, rows, STEPS)
-        for t, rows in zip(tables, comparable(tables, first, last), strict=True)
-    ]
-    known = np.logical_and.reduce([frame["loss"].notna() for frame in frames])
-    losses = pd.DataFrame({k: frame["loss"][known] for k, frame in enumerate(frames)})
-    facts = frames[0].loc[known, ["symbol", "issued_at", "week"]]
+    _check_enough(bars, first, max(c.context_length for c in candidates), folds)
+    tables = []
+    for raw in forecasters:
+        forecaster = raw if cache is None else CachedForecaster(raw, cache)
+        tables.append(forecaster.forecast(bars, first, progress))
+    # Every candidate is scored on the same forecasts: a long context begins later than a short one.
+    frames = []
+    for table, rows in zip(tables, common_forecasts(tables, first, last), strict=True):
+        frames.append(score_frame(bars, table, rows, STEPS))
+    has_outcome = np.logical_and.reduce([frame["loss"].notna() for frame in frames])
+    losses = pd.DataFrame({k: frame["loss"][has_outcome] for k, frame in enumerate(frames)})
+    facts = frames[0].loc[has_outcome, ["symbol", "issued_at", "week"]]
     verdicts = []
     for symbol in bars.symbols:
-        mine = (facts["symbol"] == symbol).to_numpy()
-        verdicts.append(_verdict(symbol, losses[mine], facts[mine], tried, folds))
+        chosen = (facts["symbol"] == symbol).to_numpy()
+        verdicts.append(_verdict(symbol, losses[chosen], facts[chosen], candidates, folds))
     return verdicts
 
 
-def _enough(bars: Bars, first: np.datetime64, length: int, folds: int) -> None:
+def _check_enough(bars: Bars, first: np.datetime64, length: int, folds: int) -> None:
     windows = Windows.of(bars, first, length)
     counts = np.bincount(windows.symbol[windows.issued_at >= first], minlength=len(bars.symbols))
     for symbol, count in zip(bars.symbols, counts, strict=True):
-        if count < FEWEST * folds:
+        if count < MIN_FORECASTS * folds:
             raise InputError(
                 f"{symbol}: {count} forecasts with {length} bars of context are too few for {folds}"
                 " folds; start earlier"
@@ -119,27 +142,34 @@ def _enough(bars: Bars, first: np.datetime64, length: int, folds: int) -> None:
 
 
 def _verdict(
-    symbol: str, losses: pd.DataFrame, facts: pd.DataFrame, tried: Sequence[Candidate], folds: int
+    symbol: str,
+    losses: pd.DataFrame,
+    facts: pd.DataFrame,
+    candidates: Sequence[Candidate],
+    folds: int,
 ) -> Verdict:
-    edges = np.quantile(facts["issued_at"].astype("int64"), np.arange(1, folds) / folds)
-    fold = np.searchsorted(edges, facts["issued_at"].astype("int64"))
-    chosen: list[npt.NDArray[np.float64]] = []
+    issued = facts["issued_at"].astype("int64")
+    edges = np.quantile(issued, np.arange(1, folds) / folds)
+    fold = np.searchsorted(edges, issued)
+    # The winner of the folds before is scored on a fold that it has not been chosen on: the best of
+    # many candidates on the same forecasts would look good by chance.
+    walk_forward: list[npt.NDArray[np.float64]] = []
     for k in range(1, folds):
         winner = int(losses[fold < k].mean().to_numpy().argmin())
-        chosen.append(losses[fold == k].iloc[:, winner].to_numpy())
+        walk_forward.append(losses[fold == k].iloc[:, winner].to_numpy())
     tested = fold > 0
     order = np.argsort(fold[tested], kind="stable")
     default = losses[tested].iloc[order, 0]
-    saved = default - np.concatenate(chosen)
-    mean, error = clustered(saved, facts["week"][tested].iloc[order])
+    saved = default - np.concatenate(walk_forward)
+    mean, error = clustered_mean(saved, facts["week"][tested].iloc[order])
     level = float(default.mean())
-    best = tried[int(losses.mean().to_numpy().argmin())]
+    best = candidates[int(losses.mean().to_numpy().argmin())]
     return Verdict(symbol, best, mean / level, error / level, len(losses))
 
 
 def main() -> None:
     """Command line."""
-    with one_line("no file was written"):
+    with one_line_errors("no file was written"):
         _run(_parser().parse_args())
 
 
@@ -166,32 +196,40 @@ def _parser() -> Parser:
     return parser
 
 
-def _run(words: argparse.Namespace) -> None:
-    if words.folds < 2:
-        raise InputError(f"--folds: {words.folds} is below 2")
-    bars = DataSettings(dir=tuple(words.data_dir)).bars(words.symbols, words.start, words.end)
-    first, last = span_of(bars, words.start, words.end)
-    candidates = [Candidate(c, a) for c in words.contexts for a in words.augmentations]
-    base = Profile(model=words.model)
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.folds < 2:
+        raise InputError(f"--folds: {arguments.folds} is below 2")
+    data = DataSettings(dir=tuple(arguments.data_dir))
+    bars = data.bars(arguments.symbols, arguments.start, arguments.end)
+    first, last = span_of(bars, arguments.start, arguments.end)
+    pairs = product(arguments.contexts, arguments.augmentations)
+    candidates = [Candidate(length, augmentation) for length, augmentation in pairs]
+    base = Profile(model=arguments.model)
     log_to_file("tune")
     with ProgressBar() as progress:
-        verdicts = tune(bars, first, last, base, candidates, words.folds, words.cache, progress)
-    for verdict in verdicts:
-        best = verdict.best
-        said = (
-            f"{verdict.symbol}: {100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} %"
-            " walk-forward"
+        verdicts = tune(
+            bars, first, last, base, candidates, arguments.folds, arguments.cache, progress
         )
-        if verdict.proved and best != Candidate(base.context_length, base.augmentation):
-            settings = SymbolSettings(
-                context_length=best.context_length, augmentation=best.augmentation
-            )
-            path = write_symbol_settings(words.output.expanduser(), verdict.symbol, settings)
-            print(f"{said}: context {best.context_length}, {best.augmentation}; written to {path}")  # noqa: T201
-        else:
-            old = words.output.expanduser() / f"{verdict.symbol}.json"
-            left = f"; {old} is left as it is" if old.exists() else ""
-            print(f"{said}: the defaults stay{left}")  # noqa: T201
+    for verdict in verdicts:
+        _report(verdict, Candidate(base.context_length, base.augmentation), arguments.output)
+
+
+def _report(verdict: Verdict, default: Candidate, output: Path) -> None:
+    """Write the symbol's file where its best candidate has proved itself, and say so."""
+    folder = output.expanduser()
+    best = verdict.best
+    gain = f"{100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} % walk-forward"
+    if verdict.proved and best != default:
+        settings = SymbolSettings(
+            context_length=best.context_length, augmentation=best.augmentation
+        )
+        path = write_symbol_settings(folder, verdict.symbol, settings)
+        choice = f"context {best.context_length}, {best.augmentation}"
+        print(f"{verdict.symbol}: {gain}: {choice}; written to {path}")  # noqa: T201
+    else:
+        present = folder / f"{verdict.symbol}.json"
+        note = f"; {present} is left as it is" if present.exists() else ""
+        print(f"{verdict.symbol}: {gain}: the defaults stay{note}")  # noqa: T201
 
 
 if __name__ == "__main__":

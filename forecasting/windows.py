@@ -1,5 +1,6 @@
-"""The windows of a history: what each forecast sees, and the content address under which its
-answer is kept.
+"""The windows of a history: what each forecast sees, and the content address of its answer.
+
+S symbols, T instants, N windows, L bars of a window.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ Keys = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Windows:
-    """Every window of a history that is to be forecast: a symbol's last own closes up to and
-    including the issuing bar.
+    """A symbol's last own closes up to and including the issuing bar, for every forecast to make.
 
-    closes: of each symbol, all its own bars, in USD. lengths [S]: bars a window of each symbol
-    holds. symbol [N]: number of the symbol, rising. last [N]: the issuing bar among the symbol's
-    own. issued_at [N].
+    closes: [S] arrays of each symbol's closes, all its own bars, in USD.
+    lengths: [S] bars a window of each symbol holds.
+    symbol: [N] number of the symbol, rising.
+    last: [N] the issuing bar among the symbol's own.
+    issued_at: [N] instant at which the issuing bar became known.
     """
 
     closes: tuple[Array, ...]
@@ -34,20 +36,20 @@ class Windows:
 
     @classmethod
     def of(cls, bars: Bars, since: np.datetime64 | Instants, lengths: int | Index) -> Windows:
-        """Windows issued at or after `since`, and each symbol's last one before: its latest
-        forecast is always there.
+        """Windows issued at or after `since`, and each symbol's last one before.
 
         since, lengths: one for all symbols, or one each [S]. A symbol waits until it has a window's
         bars of its own.
         """
-        n = len(bars.symbols)
+        count = len(bars.symbols)
         closes = []
         symbol = []
         last = []
         issued = []
-        lengths = np.broadcast_to(np.asarray(lengths, dtype=np.int64), n)
-        for s, begin in enumerate(np.broadcast_to(since, n)):
-            times, values = bars.own(s)
+        lengths = np.broadcast_to(np.asarray(lengths, dtype=np.int64), count)
+        for s, begin in enumerate(np.broadcast_to(since, count)):
+            times, values = bars.real_bars(s)
+            # The last window before `since` stays: until its next bar it is a symbol's latest one.
             before = int(np.searchsorted(times, begin)) - 1
             rows = np.arange(max(int(lengths[s]) - 1, before), len(times))
             closes.append(values[:, CLOSE])
@@ -80,9 +82,10 @@ class Windows:
     @property
     def price(self) -> Array:
         """[N] the last close of each window, in USD."""
-        return np.concatenate(
-            [c[self.last[mine]] for c, mine in zip(self.closes, self.of_symbols(), strict=True)]
-        )
+        prices = []
+        for closes, part in zip(self.closes, self.of_symbols(), strict=True):
+            prices.append(closes[self.last[part]])
+        return np.concatenate(prices)
 
     def contexts(self, rows: Index) -> Array:
         """Closes [n, L] of windows that are equally long."""
@@ -95,35 +98,30 @@ class Windows:
                 raise ValueError(
                     f"windows of {length} and of {self.lengths[s]} bars do not fit one batch"
                 )
-            mine = symbol == s
+            chosen = symbol == s
             view = np.lib.stride_tricks.sliding_window_view(self.closes[s], length)
-            batch[mine] = view[last[mine] - length + 1]
+            batch[chosen] = view[last[chosen] - length + 1]
         return batch
 
     def latest(self, clock: Instants) -> npt.NDArray[np.int32]:
-        """[S, T] number of the last window issued by each instant of `clock`; -1 before the
-        first.
-        """
+        """[S, T] number of the last window issued by each instant of `clock`; -1 before any."""
         rows = np.full((len(self.closes), len(clock)), -1, dtype=np.int32)
-        rows[self.symbol, np.searchsorted(clock, self.issued_at)] = np.arange(
-            len(self), dtype=np.int32
-        )
+        column = np.searchsorted(clock, self.issued_at)
+        rows[self.symbol, column] = np.arange(len(self), dtype=np.int32)
         return np.maximum.accumulate(rows, axis=1, out=rows)
 
     def keys(self) -> Keys:
-        """Content address of each window [N]: 64 bits of its closes, their order and the
-        instant it was issued at.
-        """
-        found = np.empty(len(self), dtype=np.uint64)
-        for closes, length, mine in zip(
-            self.closes, self.lengths.tolist(), self.of_symbols(), strict=True
-        ):
-            if mine.start < mine.stop:
-                first = int(self.last[mine.start]) - length + 1
+        """Content address [N] of each window: 64 bits of its closes in order and of its instant."""
+        addresses = np.empty(len(self), dtype=np.uint64)
+        parts = zip(self.closes, self.lengths.tolist(), self.of_symbols(), strict=True)
+        for closes, length, part in parts:
+            if part.start < part.stop:
+                first = int(self.last[part.start]) - length + 1
                 hashed = _rolling(_mixed(closes[first:].view(np.uint64)), length)
-                stamps = self.issued_at[mine].astype("datetime64[ns]").view(np.uint64)
-                found[mine] = _mixed(hashed[self.last[mine] - length + 1 - first] ^ _mixed(stamps))
-        return found
+                stamps = self.issued_at[part].astype("datetime64[ns]").view(np.uint64)
+                content = hashed[self.last[part] - length + 1 - first]
+                addresses[part] = _mixed(content ^ _mixed(stamps))
+        return addresses
 
 
 def _mixed(bits: Keys) -> Keys:
@@ -135,9 +133,9 @@ def _mixed(bits: Keys) -> Keys:
 
 
 def _rolling(values: Keys, length: int) -> Keys:
-    """A polynomial modulo 2^64 of each run of `length` values, [N - length + 1]; every run is
-    summed anew.
-    """
+    """A polynomial modulo 2^64 of each run of `length` values, [N - length + 1]."""
+    # Every run is summed anew: an address then depends on its own bars alone, wherever the history
+    # begins.
     count = len(values) - length + 1
     total = np.zeros(count, dtype=np.uint64)
     for k in range(length):

@@ -1,4 +1,4 @@
-"""Names of array types, by what they hold: shapes stand beside the names in docstrings."""
+"""Names of array types by what they hold; shapes stand in the docstrings that use them."""
 
 from __future__ import annotations
 

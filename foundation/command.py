@@ -43,11 +43,11 @@ class Parser(argparse.ArgumentParser):
     """Flags whose refusals are one line and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        """End with the line."""
+        """Print the refusal as one line and exit."""
         fail(InputError(f"{message} (see --help)"))
 
     def refuse_others(self, words: Iterable[str]) -> None:
-        """End with a line at the first word that is no key=value."""
+        """Refuse the first word that is no key=value."""
         for word in words:
             if not is_override(word):
                 self.error(f"{word!r} is no flag and no key=value")
@@ -59,35 +59,37 @@ def is_override(word: str) -> bool:
 
 
 def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
-    """Hydra overrides for values by key, as its grammar reads them literally; none for None and
-    for empty lists.
-    """
-    return [
-        f"{key}=[{','.join(map(_quoted, value))}]"
-        if isinstance(value, list)
-        else f"{key}={_quoted(str(value))}"
-        for key, value in flags.items()
-        if value is not None and value != []
-    ]
+    """Hydra overrides for values by key; None and empty lists have none."""
+    overrides = []
+    for key, value in flags.items():
+        if value is None or value == []:
+            continue
+        if isinstance(value, list):
+            text = f"[{','.join(map(_quoted, value))}]"
+        else:
+            text = _quoted(str(value))
+        overrides.append(f"{key}={text}")
+    return overrides
 
 
 def _quoted(word: str) -> str:
+    # Commas, brackets and colons are Hydra's grammar: a folder's name may have any of them.
     escaped = word.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
 @contextmanager
-def one_line(interrupted: str) -> Iterator[list[Path]]:
-    """What a user can mend ends with one line and exit code 2, an interruption with `interrupted`
-    and exit code 130.
+def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
+    """End an `InputError` with one line and exit code 2, an interruption with exit code 130.
 
-    Folders put into the list are removed then, if nothing is in them.
+    interrupted: what is true after an interruption, for its line. Folders put into the list that
+    this yields are removed after an `InputError`, if nothing is in them.
     """
-    made: list[Path] = []
+    folders: list[Path] = []
     try:
-        yield made
+        yield folders
     except InputError as error:
-        for folder in made:
+        for folder in folders:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
         fail(error)
@@ -97,8 +99,9 @@ def one_line(interrupted: str) -> Iterator[list[Path]]:
 
 
 def log_to_file(name: str) -> None:
-    """Send every log line to a file of this run in `logs/`; libraries' warnings too, not to the
-    screen.
+    """Send every log line, and libraries' warnings, to a file of this run in `logs/`.
+
+    None of them goes to the screen.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     handler = _RunLog(Path("logs") / f"{name}-{stamp}-{os.getpid()}.log", delay=True)
@@ -121,13 +124,13 @@ class _Rate(ProgressColumn):
     """How many a second."""
 
     def render(self, task: Task) -> Text:
-        """1,234/s."""
+        """The rate as 1,234/s."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
 class ProgressBar:
-    """Progress on the terminal, a line a kind of work; called with what, done and total."""
+    """Progress on the terminal, a line a kind of work; called with the kind, done and total."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, TaskID] = {}
@@ -152,9 +155,9 @@ class ProgressBar:
         if self._tasks:
             self._display.stop()
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are finished."""
-        if what not in self._tasks:
+    def __call__(self, work: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are finished of a kind of work."""
+        if work not in self._tasks:
             self._display.start()
-            self._tasks[what] = self._display.add_task(what, total=total)
-        self._display.update(self._tasks[what], completed=done)
+            self._tasks[work] = self._display.add_task(work, total=total)
+        self._display.update(self._tasks[work], completed=done)

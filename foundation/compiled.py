@@ -1,8 +1,8 @@
 """Functions compiled to machine code by numba, kept on disk between processes.
 
-numba drops a kept function when its own file changes, not when one that it calls in another file
-does. So what is kept lies in a folder named after the content of every file that holds compiled
-functions: no stale arithmetic is ever run.
+numba drops a function from its cache when the function's own file changes, not when a function that
+it calls in another file does. So the cache lies in a folder named after the content of every file
+that holds compiled functions: no stale arithmetic is ever run.
 """
 
 from __future__ import annotations
@@ -30,29 +30,31 @@ def compiled(function: Function) -> Function:
     Divisions by zero give inf or nan, as numpy's do. Only arrays, numbers and named tuples of them
     go in and out.
     """
-    return _kept(function)
+    return _with_cache(function)
 
 
 def inlined(function: Function) -> Function:
-    """The same, for what a compiled loop calls at every step: it becomes part of its caller, which
-    takes longer to compile.
+    """The function compiled into its callers, for what a loop calls at every step.
 
-    A call costs nothing then; without it every array among the arguments is counted in and out.
+    A call then costs nothing; otherwise the references to every array among the arguments are
+    counted in and out. The caller takes longer to compile.
     """
-    return _kept(function, forceinline=True)
+    return _with_cache(function, forceinline=True)
 
 
 def reordered(function: Function) -> Function:
-    """The same as `compiled`, with sums in whatever order is fastest: the last bits depend on
-    the processor.
+    """The function as machine code, with sums in whatever order is fastest.
+
+    The last bits of its results depend on the processor.
     """
-    return _kept(function, fastmath={"reassoc"})
+    return _with_cache(function, fastmath={"reassoc"})
 
 
-def _kept(function: Function, **options: Any) -> Function:
+def _with_cache(function: Function, **options: Any) -> Function:
+    # numba takes the folder of its cache from its settings, when the function is decorated.
     settings: Any = config
     before = settings.CACHE_DIR
-    settings.CACHE_DIR = str(_folder())
+    settings.CACHE_DIR = str(_cache_folder())
     try:
         decorate = numba.njit(cache=True, error_model="numpy", nogil=True, **options)
         return cast(Function, decorate(function))
@@ -61,16 +63,17 @@ def _kept(function: Function, **options: Any) -> Function:
 
 
 @cache
-def _folder() -> Path:
-    """Beside this file; where that cannot be written, numba falls back to the user's own folder."""
-    here = Path(__file__).resolve().parent
-    return here / "__pycache__" / f"compiled-{digest_of(here.parent)[:16]}"
+def _cache_folder() -> Path:
+    """The cache beside this file; numba uses the user's own where that cannot be written."""
+    room = Path(__file__).resolve().parent
+    return room / "__pycache__" / f"compiled-{digest_of(room.parent)[:16]}"
 
 
 def digest_of(root: Path) -> str:
-    """Of every file under the rooms of `root`, wings included, that holds compiled functions."""
+    """SHA-256 of every file under the rooms of `root`, wings included, with compiled functions."""
     digest = hashlib.sha256()
-    for path in sorted(path for room in ROOMS for path in (root / room).rglob("*.py")):
+    paths = [path for room in ROOMS for path in (root / room).rglob("*.py")]
+    for path in sorted(paths):
         text = path.read_bytes()
         if b"foundation.compiled import" in text:
             digest.update(text)
@@ -78,11 +81,11 @@ def digest_of(root: Path) -> str:
 
 
 def unowned(array: Records) -> Records:
-    """The array, uncounted: for an argument of a compiled function that passes it on at every step
-    of a loop.
+    """The array without a count of its references, in compiled code.
 
-    Counting who holds it, in and out of every call, is a fifth of a loop of small steps. It must
-    not outlive its argument.
+    For an argument of a compiled function that passes it on at every step of a loop: counting who
+    holds it, in and out of every call, is a fifth of a loop of small steps. It must not outlive the
+    argument.
     """
     return array
 

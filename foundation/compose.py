@@ -1,11 +1,12 @@
-"""Configuration composed by Hydra: where it lies, and its refusals as one line.
+"""Configuration composed by Hydra, and Hydra's refusals as one line.
 
-Only command lines import this.
+Only command lines import this: the rooms take settings and know no Hydra.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from foundation.command import fail
 from foundation.errors import InputError
+from foundation.plugin import is_plugin
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
-def composed(name: str, overrides: list[str]) -> DictConfig:
+def composed_config(name: str, overrides: list[str]) -> DictConfig:
     """The configuration `configs/<name>.yaml` with overrides applied.
 
     Raises
@@ -33,40 +35,55 @@ def composed(name: str, overrides: list[str]) -> DictConfig:
     """
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return compose(config_name=name, overrides=overrides)
+            return compose(config_name=name, overrides=_with_plugins(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise _refused(error) from error
+        raise _input_error(error) from error
 
 
 def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
-    """Run on `configs/<name>.yaml` and the command line; what Hydra refuses is one line and
-    exit code 2.
-    """
-    os.environ["HYDRA_FULL_ERROR"] = (
-        "1"  # Hydra then raises instead of printing several lines and exiting with code 1
-    )
-    begun = False
+    """Run on the configuration `configs/<name>.yaml` and the command line.
 
-    def begin(config: DictConfig) -> None:
-        nonlocal begun
-        begun = True
+    What Hydra refuses is one line and exit code 2.
+    """
+    # Hydra then raises, instead of printing several lines and exiting with code 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv[1:] = _with_plugins(sys.argv[1:])
+    started = False
+
+    def start(config: DictConfig) -> None:
+        nonlocal started
+        started = True
         run(config)
 
     try:
         with _unchecked_help():
-            hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(begin)()
+            hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(start)()
     except (HydraException, OmegaConfBaseException) as error:
-        fail(_refused(error))
+        fail(_input_error(error))
     except OSError as error:
-        if begun:
+        # Before the run begins, Hydra makes the output folder: only that is the user's to mend.
+        if started:
             raise
         fail(InputError(f"output: {error.filename} cannot be written: {error.strerror}"))
 
 
+def _with_plugins(overrides: list[str]) -> list[str]:
+    """The overrides with `group=module:name` in two words: the group's `plugin.yaml`, its kind."""
+    words = []
+    for override in overrides:
+        group, _, value = override.partition("=")
+        if is_plugin(value) and (CONFIGS / group / "plugin.yaml").is_file():
+            words += [f"{group}=plugin", f"{group}.kind={value}"]
+        else:
+            words.append(override)
+    return words
+
+
 @contextmanager
 def _unchecked_help() -> Iterator[None]:
-    """Hydra writes one of its help texts only when it is asked for; argparse of Python 3.14
-    wants to see each at once.
+    """Keep argparse from checking help texts when a flag is added.
+
+    argparse of Python 3.14 does, and one of Hydra's is no text until it is shown.
     """
     check = getattr(ArgumentParser, "_check_help", None)
     if check is None:
@@ -79,6 +96,7 @@ def _unchecked_help() -> Iterator[None]:
         ArgumentParser._check_help = check  # type: ignore[attr-defined]
 
 
-def _refused(error: Exception) -> InputError:
+def _input_error(error: Exception) -> InputError:
+    """The first line of what Hydra says."""
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return InputError(f"{reason} (see `--cfg job` for every setting)")

@@ -12,8 +12,9 @@ class DataError(InputError):
 
 
 class BrokerError(InputError):
-    """The venue did not answer, refused, or answered nonsense; the message says what was asked
-    of whom.
+    """The venue did not answer, refused, or answered nonsense.
+
+    The message says what was requested of whom.
     """
 
 
@@ -26,17 +27,17 @@ class OutcomeUnknown(BrokerError):
 
 
 def refuse_outside(settings: object, group: str = "", **bounds: tuple[float, float]) -> None:
-    """Refuse a field that is not within its bounds, both included. group: of the settings, in front
-    of the field's name.
+    """Refuse a field that is not within its bounds, the bounds included.
+
+    group: of the settings, in front of the field's name.
 
     Raises
     ------
     InputError
         naming the field, the value and the bounds.
     """
+    prefix = f"{group}." if group else ""
     for name, (low, high) in bounds.items():
         value = getattr(settings, name)
         if not low <= value <= high:
-            raise InputError(
-                f"{group + '.' if group else ''}{name}: {value} is outside {low:g} … {high:g}"
-            )
+            raise InputError(f"{prefix}{name}: {value} is outside {low:g} … {high:g}")

@@ -18,15 +18,18 @@ def check_output(folder: Path) -> None:
     InputError
         naming what is in the way.
     """
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise InputError(f"output: {folder} cannot be written: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"output: {folder} cannot be written: no permission in {there}")
+    absolute = folder.absolute()
+    nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
+    if not nearest.is_dir():
+        raise InputError(f"output: {folder} cannot be written: {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"output: {folder} cannot be written: no permission in {nearest}")
 
 
 def check_file(path: Path, name: str) -> None:
     """Refuse a file that cannot be written, before any work is done for it.
+
+    name: of the setting, for messages.
 
     Raises
     ------
@@ -42,33 +45,37 @@ def check_file(path: Path, name: str) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Another name beside `path` to write to; what is there takes the name itself, on disk, once
-    the block has ended well.
+def staged_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, which replaces it once the block has ended well.
 
     A process that is killed meanwhile leaves a hidden `.NAME.PID.part`; the file is as it was.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        flush(part)
+        # The content is on the disk before the name is, or a power failure could leave an empty
+        # file in the place of a whole one; the folder's entry is the last to be written.
+        flush_to_disk(part)
         part.replace(path)
-        flush(path.parent)
+        flush_to_disk(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
 def put_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, on disk before it has its name."""
-    with whole(path) as part:
+    with staged_file(path) as part:
         part.write_bytes(content)
 
 
 def write_whole(
     writers: Mapping[str, Callable[[Path], object]], output: Path, name: str = "output"
 ) -> None:
-    """Write every file into the folder `output`, each put in place whole once all of them exist.
-    name: of the setting.
+    """Write every file into a folder, each put in place whole once all of them are written.
+
+    writers: by the file's name, what writes it to a path.
+    output: the folder.
+    name: of the setting, for messages.
 
     Raises
     ------
@@ -79,13 +86,13 @@ def write_whole(
         output.mkdir(parents=True, exist_ok=True)
         with ExitStack() as staged:
             for file, write in writers.items():
-                write(staged.enter_context(whole(output / file)))
+                write(staged.enter_context(staged_file(output / file)))
     except OSError as error:
         raise InputError(f"{name}: {output} cannot be written: {error.strerror}") from error
 
 
-def flush(path: Path) -> None:
-    """What was written to a file, or the names in a folder, are on the disk."""
+def flush_to_disk(path: Path) -> None:
+    """Wait until what was written to a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

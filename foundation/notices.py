@@ -1,6 +1,6 @@
-"""Telling someone outside: a heartbeat every five minutes, an alert where something needs a person.
+"""Notices to the operator: a heartbeat every five minutes, an alert when something needs a person.
 
-Both are addresses of the operator's own; what cannot be told is logged, and stops nothing.
+They go to addresses of the operator's. A notice that cannot be sent is logged and stops nothing.
 Addresses may hold secrets: only their host is ever printed.
 """
 
@@ -21,8 +21,11 @@ PATIENCE = (3.0, 5.0)  # seconds to connect, and to answer
 
 
 class Notices:
-    """healthcheck: address that is asked; alerts: address that a JSON object {text, kind} is
-    posted to. None: nobody.
+    """Sends heartbeats and alerts; None for an address sends none.
+
+    healthcheck: address that is read at every heartbeat.
+    alerts: address that a JSON object {text, kind} is posted to.
+    clock: seconds that only increase.
     """
 
     def __init__(
@@ -38,35 +41,34 @@ class Notices:
         self._raised: set[str] = set()
 
     def beat(self) -> None:
-        """Say that all is well, if five minutes have passed since it was said last."""
+        """Send a heartbeat, if five minutes have passed since the last one."""
         now = self._clock()
         if self._healthcheck is None or (self._beat_at is not None and now - self._beat_at < BEAT):
             return
         self._beat_at = now
-        self._told("HEALTHCHECK_URL", self._healthcheck)
+        self._send("HEALTHCHECK_URL", self._healthcheck)
 
     def alert(self, kind: str, text: str) -> None:
-        """Tell of something, once until it is `over`; it is logged as an error either way."""
+        """Send and log an alert of a kind, once until `end_alert` says that its cause has ended."""
         if kind in self._raised:
             return
         self._raised.add(kind)
         log.error("ALERT %s: %s", kind, text)
         if self._alerts is not None:
-            self._told("ALERT_URL", self._alerts, {"text": text, "kind": kind})
+            self._send("ALERT_URL", self._alerts, {"text": text, "kind": kind})
 
-    def over(self, kind: str) -> None:
-        """What was told of has ended: next time it is told again."""
+    def end_alert(self, kind: str) -> None:
+        """Note that the cause of an alert has ended: the next one of its kind is sent."""
         self._raised.discard(kind)
 
     @staticmethod
-    def _told(name: str, url: str, body: dict[str, Any] | None = None) -> None:
+    def _send(name: str, url: str, body: dict[str, Any] | None = None) -> None:
         import requests
 
         host = urlsplit(url).hostname
+        method = "GET" if body is None else "POST"
         try:
-            answer = requests.request(
-                "GET" if body is None else "POST", url, json=body, timeout=PATIENCE
-            )
+            answer = requests.request(method, url, json=body, timeout=PATIENCE)
         except requests.RequestException as error:
             log.warning("%s: %s did not answer (%s)", name, host, type(error).__name__)
             return
@@ -75,7 +77,9 @@ class Notices:
 
 
 def check_url(name: str, url: str | None) -> None:
-    """Refuse what is no address; it is not printed.
+    """Refuse what is no http or https address with a host, without printing it.
+
+    name: of the setting.
 
     Raises
     ------

@@ -25,14 +25,15 @@ td:first-child, th:first-child { text-align: left }
 """
 
 
-def page(template: str, **values: Any) -> str:
-    """A Jinja template that extends `frame` (blocks title, style and body), with its values;
-    text is escaped.
+def render_page(template: str, **values: Any) -> str:
+    """The page of a Jinja template that extends `frame` (blocks title, style and body).
+
+    Text among the values is escaped.
     """
     frames = DictLoader({"frame": FRAME})
     return Environment(autoescape=True, loader=frames).from_string(template).render(**values)
 
 
-def embedded(figure: Any) -> str:
+def embedded_plot(figure: Any) -> str:
     """A plotly figure as HTML within a page, the library it needs included."""
     return str(figure.to_html(full_html=False, include_plotlyjs="inline"))

@@ -1,9 +1,8 @@
-"""An Alpaca to practise on: its HTTP and websocket, over the simulator, on recorded or synthetic
-bars.
+"""An Alpaca to practise on, over the simulator: its HTTP and websocket, on given or synthetic bars.
 
-    python -m marketsimulator.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD --start
-    2024-10-01 [--end D]
-        [--speed wait|N] [--port 8000] [--capital 100000] [options.vix=VIX.parquet] [key=value …]
+    python -m marketsimulator.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD
+        --start 2024-10-01 [--end D] [--speed wait|N] [--port 8000] [--capital 100000]
+        [options.vix=VIX.parquet] [key=value …]
 
 The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000` (the stream
 with `/stream`). With `--speed wait` its clock stands until a client moves it (POST
@@ -17,17 +16,19 @@ import sys
 
 from aiohttp import web
 
-from foundation.command import Parser, one_line, overrides_of_flags
-from foundation.compose import composed
+from foundation.command import Parser, one_line_errors, overrides_of_flags
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
 from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import stamp
+from marketsimulator.venue.tickets import timestamp
 
 
 def serve(settings: VenueSettings, *, host: str, port: int, speed: float | None) -> None:
     """Serve until interrupted.
+
+    speed: simulated seconds a second; None waits for a client.
 
     Raises
     ------
@@ -36,16 +37,15 @@ def serve(settings: VenueSettings, *, host: str, port: int, speed: float | None)
     """
     bars, first = settings.panel()
     server = Server(Venue(settings, bars, first), speed)
-    sys.stdout.write(
-        f"http://{host}:{port}: {', '.join(bars.symbols)} from {stamp(bars.times[first])}\n"
-    )
+    symbols = ", ".join(bars.symbols)
+    sys.stdout.write(f"http://{host}:{port}: {symbols} from {timestamp(bars.times[first])}\n")
+    # A process that starts the server waits for this line.
     sys.stdout.flush()
     try:
         web.run_app(server.app(), host=host, port=port, print=None, access_log=None)
     except OSError as error:
-        raise InputError(
-            f"--port: {host}:{port} cannot be served: {error.strerror or error}"
-        ) from error
+        reason = error.strerror or error
+        raise InputError(f"--port: {host}:{port} cannot be served: {reason}") from error
 
 
 def main() -> None:
@@ -72,22 +72,21 @@ def main() -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="any setting of configs/venue.yaml"
     )
-    given = parser.parse_intermixed_args()
-    parser.refuse_others(given.overrides)
-    with one_line("the server is down"):
-        if not 0 < given.port < 65_536:
-            raise InputError(f"--port: {given.port} is outside 1 … 65535")
-        flags = {key: getattr(given, key) for key in ("start", "end", "capital", "symbols")}
-        words = overrides_of_flags({**flags, "data.dir": given.data_dir})
-        serve(
-            VenueSettings.of(composed("venue", [*words, "trials=null", *given.overrides])),
-            host=given.host,
-            port=given.port,
-            speed=_speed(given.speed),
-        )
+    arguments = parser.parse_intermixed_args()
+    parser.refuse_others(arguments.overrides)
+    with one_line_errors("the server is down"):
+        port = arguments.port
+        if not 0 < port < 65_536:
+            raise InputError(f"--port: {port} is outside 1 … 65535")
+        flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
+        words = overrides_of_flags({**flags, "data.dir": arguments.data_dir})
+        config = composed_config("venue", [*words, "trials=null", *arguments.overrides])
+        settings = VenueSettings.of(config)
+        serve(settings, host=arguments.host, port=port, speed=_speed(arguments.speed))
 
 
 def _speed(word: str) -> float | None:
+    """Simulated seconds a second; None where the clock waits for a client."""
     if word == "wait":
         return None
     try:

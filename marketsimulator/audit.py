@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,37 +26,44 @@ from execution.decision import Choice, Decision
 from execution.records import Run
 from forecasting.baseline import Oracle, RandomWalk
 from forecasting.forecast import Forecaster, Progress, silent
-from foundation.command import ProgressBar, log_to_file, one_line
-from foundation.compose import composed
-from foundation.configuration import changed
+from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.results.variant_table import table_of
-from marketsimulator.runs.simulate import run_decider
+from marketsimulator.results.counterfactuals import (
+    lagged_beliefs,
+    scrambled_bars,
+    shuffled_beliefs,
+    truncated_bars,
+    with_scaled_costs,
+)
+from marketsimulator.results.variant_table import figure_text, figures_table, table_rows
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
-from trainingdata.sessions import started_at, utc_text
+from trainingdata.bars import Bars
+from trainingdata.instants import utc_text
 
 CUTS = 8  # instants at which the future is changed
-BEFORE = np.timedelta64(20, "D")
-AFTER = np.timedelta64(5, "D")  # of decisions compared, and of future that is changed
-SCALES = (0.0, 1.0, 2.0, 4.0)
-SHOWN = (
-    "total_return",
-    "annual_return",
-    "volatility",
-    "sharpe",
-    "max_drawdown",
-    "turnover",
-    "costs",
-    "trades",
+BEFORE = np.timedelta64(20, "D")  # of decisions compared
+AFTER = np.timedelta64(5, "D")  # of future that is changed
+SCALES = (0.0, 1.0, 2.0, 4.0)  # multiples of the costs
+COLUMNS = (
+    *("total_return", "annual_return", "volatility", "sharpe", "max_drawdown"),
+    *("turnover", "costs", "trades"),
 )
+
+Cases = Sequence[tuple[str, BacktestSettings, Beliefs]]  # name of a run, and what it runs on
+Rows = list[dict[str, Any]]  # figures of a run by name, a row a run
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One look at what a changed future does. moved: the first decision or fill that it
-    changed, in words; empty if none.
+    """One look at what a changed future does.
+
+    cut: instant from which on the future is changed.
+    future: how it is changed.
+    compared: number of decisions by then.
+    moved: the first decision or fill that is another one, in words; empty if none.
     """
 
     cut: np.datetime64
@@ -67,8 +74,11 @@ class Probe:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Setup:
-    """A configuration with its panel: bars up to the end of the run, which begins at instant
-    number `first`.
+    """A configuration with its panel.
+
+    settings: of a backtest.
+    bars: up to the end of the run.
+    first: number of the instant that the run begins at.
     """
 
     settings: BacktestSettings
@@ -94,250 +104,147 @@ class Setup:
         trader = self.settings.trader(forecaster)
         return self.settings.beliefs(trader, self.bars, self.first, progress)
 
-    def configured(self) -> Forecaster:
+    def configured_forecaster(self) -> Forecaster:
         """The forecaster of the settings."""
         return self.settings.forecaster.build(self.bars.symbols)
 
 
 def look_ahead(setup: Setup, progress: Progress = silent) -> list[Probe]:
-    """Decide up to several instants with the true future, with none and with a scrambled one, and
-    compare.
+    """Decide up to several instants with the true future, with none, with another one; compare.
 
     Each comparison starts an account some days before the instant. Whatever differs in a decision
-    known by then, or in a fill before it, has read the future.
+    by then, or in a fill before it, has read the future.
     """
     times = setup.bars.times
-    rows = np.unique(np.linspace(setup.first, len(times) - 2, CUTS + 2).astype(int)[1:-1])
+    # Cuts at even distances, none at the ends: both sides of each hold bars.
+    cuts = np.unique(np.linspace(setup.first, len(times) - 2, CUTS + 2).astype(int)[1:-1])
     probes: list[Probe] = []
-    for k, row in enumerate(rows):
+    for done, row in enumerate(cuts, 1):
         cut = np.datetime64(times[row])
-        edges = np.array([cut, cut], dtype="datetime64[ns]") + np.array([-BEFORE, AFTER])
-        start, stop = (int(k) for k in np.searchsorted(times, edges, side="right"))
-        start = max(setup.first, start)
-        known = setup.bars.between(0, stop)
-        changed_future = scrambled(known, cut, setup.settings.seed)
-        futures = {"none": cut_off(changed_future, cut), "scrambled": changed_future}
-        truth = _decided(setup, known, start)
+        edges = np.array([cut - BEFORE, cut + AFTER], dtype="datetime64[ns]")
+        begin, end = np.searchsorted(times, edges, side="right").tolist()
+        begin = max(setup.first, begin)
+        window = setup.bars.between(0, end)
+        scrambled = scrambled_bars(window, cut, setup.settings.seed)
+        futures = {"none": truncated_bars(scrambled, cut), "scrambled": scrambled}
+        truth = _run_window(setup, window, begin)
         for name, bars in futures.items():
-            probes.append(_compared(cut, name, truth, _decided(setup, bars, start)))
-        progress("instants", k + 1, len(rows))
+            compared, moved = _first_difference(truth, _run_window(setup, bars, begin), cut)
+            probes.append(Probe(cut, name, compared, moved))
+        progress("instants", done, len(cuts))
     return probes
 
 
-def scrambled(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
-    """Bars that start at `cut` or later with their prices multiplied by a random walk.
-
-    Of a bar that is under way at `cut`, the open has happened and stays, as does what may fill at
-    it; the rest changes.
-    """
-    rng = np.random.default_rng(seed)
-    values = bars.values.copy()
-    for s, item in enumerate(bars.instruments):
-        starts = started_at(item.kind, bars.times)
-        later = starts >= cut
-        running = (starts < cut) & (bars.times > cut)
-        walk = np.exp(np.cumsum(rng.normal(0, 0.02, int(later.sum()))))
-        values[s, later, :VOLUME] *= walk[:, None]
-        close = values[s, running, CLOSE] * np.exp(rng.normal(0, 0.02, int(running.sum())))
-        values[s, running, CLOSE] = close
-        values[s, running, HIGH] = np.maximum(values[s, running, OPEN], close)
-        values[s, running, LOW] = np.minimum(values[s, running, OPEN], close)
-    return Bars(bars.instruments, bars.times, values, bars.mask, bars.source)
-
-
-def cut_off(bars: Bars, cut: np.datetime64) -> Bars:
-    """The panel without any bar that starts at `cut` or later."""
-    mask = bars.mask.copy()
-    for s, item in enumerate(bars.instruments):
-        mask[s] &= ~(started_at(item.kind, bars.times) >= cut)
-    values = np.where(mask[:, :, None], bars.values, np.nan)
-    kept = int(np.flatnonzero(mask.any(axis=0))[-1]) + 1
-    return Bars(bars.instruments, bars.times[:kept], values[:, :kept], mask[:, :kept], bars.source)
-
-
-def lag(setup: Setup, progress: Progress = silent) -> list[dict[str, Any]]:
+def lag(setup: Setup, progress: Progress = silent) -> Rows:
     """The run as it is, and with every forecast one of its symbol's decisions older."""
-    believed = setup.beliefs(setup.configured(), progress)
-    return _table(
-        setup,
-        [
-            ("as it is", setup.settings, believed),
-            ("one bar later", setup.settings, lagged(believed)),
-        ],
-    )
+    beliefs = setup.beliefs(setup.configured_forecaster(), progress)
+    settings = setup.settings
+    cases = [
+        ("as it is", settings, beliefs),
+        ("one bar later", settings, lagged_beliefs(beliefs)),
+    ]
+    return _figures_rows(setup, cases)
 
 
-def lagged(believed: Beliefs) -> Beliefs:
-    """mu and sigma of each symbol's decision before this one; NaN at its first, which then does
-    not decide.
+def costs(setup: Setup, progress: Progress = silent) -> Rows:
+    """The run at several multiples of every cost.
+
+    Costs are spread, slippage, impact, fees, commissions, interest and borrow.
     """
-    mu = believed.mu.copy()
-    sigma = believed.sigma.copy()
-    deciding = believed.deciding.copy()
-    for s in range(mu.shape[2]):
-        rows = np.flatnonzero(believed.deciding[:, s])
-        mu[rows[1:], :, s] = believed.mu[rows[:-1], :, s]
-        sigma[rows[1:], :, s] = believed.sigma[rows[:-1], :, s]
-        deciding[rows[:1], s] = False
-    return replace(believed, mu=mu, sigma=sigma, deciding=deciding)
+    beliefs = setup.beliefs(setup.configured_forecaster(), progress)
+    cases = [
+        (f"{scale:g} x costs", with_scaled_costs(setup.settings, scale), beliefs)
+        for scale in SCALES
+    ]
+    return _figures_rows(setup, cases)
 
 
-def costs(setup: Setup, progress: Progress = silent) -> list[dict[str, Any]]:
-    """The run at several multiples of every cost: spread, slippage, impact, fees, commissions,
-    interest, borrow.
-    """
-    believed = setup.beliefs(setup.configured(), progress)
-    return _table(setup, [(f"{k:g} x costs", scaled(setup.settings, k), believed) for k in SCALES])
+def forecast(setup: Setup, progress: Progress = silent) -> Rows:
+    """The run, and the same on a shuffled forecast, on a random walk, and on an oracle."""
+    settings = setup.settings
+    forecaster = setup.configured_forecaster()
+    beliefs = setup.beliefs(forecaster, progress)
+    walk = RandomWalk(context_length=settings.forecaster.context_length)
+    cases = [
+        (forecaster.name, settings, beliefs),
+        ("shuffled in time", settings, shuffled_beliefs(beliefs, settings.seed)),
+        ("random walk", settings, setup.beliefs(walk)),
+        ("oracle: reads the future, no result", settings, setup.beliefs(Oracle(walk))),
+    ]
+    return _figures_rows(setup, cases)
 
 
-def scaled(settings: BacktestSettings, k: float) -> BacktestSettings:
-    """The settings with every cost k times what it is."""
-    fees = settings.fees
-    margin = settings.margin
-    plain = {
-        f"costs.{name}": k * getattr(settings.costs, name) for name in settings.costs.__slots__
-    }
-    base = changed(settings, plain)
-    rates = {
-        name: tuple(
-            replace(r, rate=k * r.rate, cap=k * r.cap if k else r.cap) for r in getattr(fees, name)
-        )
-        for name in _DATED
-    }
-    tiers = tuple(
-        replace(t, maker=min(k * t.maker, 0.99), taker=min(k * t.taker, 0.99))
-        for t in fees.crypto_tiers
-    )
-    more: dict[str, Any] = {
-        name: k * getattr(fees, name) for name in ("commission_bps", "commission_per_share")
-    }
-    lent: dict[str, Any] = {
-        name: k * getattr(margin, name) for name in ("interest_rate", "borrow_rate")
-    }
-    lent |= {
-        name: tuple(replace(r, rate=k * r.rate) for r in getattr(margin, name))
-        for name in ("interest_rates", "borrow_rates")
-    }
-    dated: dict[str, Any] = dict(rates)
-    return replace(
-        base,
-        fees=replace(fees, crypto_tiers=tiers, **dated, **more),
-        margin=replace(margin, **lent),
-    )
-
-
-_DATED = ("sec_per_dollar", "taf_per_share", "cat_per_share")
-
-
-def forecast(setup: Setup, progress: Progress = silent) -> list[dict[str, Any]]:
-    """The run, the same on a random walk, with its own expected returns shuffled in time, and
-    with an oracle's.
-    """
-    context = setup.settings.forecaster.context_length
-    own = setup.configured()
-    believed = setup.beliefs(own, progress)
-    return _table(
-        setup,
-        [
-            (own.name, setup.settings, believed),
-            ("shuffled in time", setup.settings, shuffled(believed, setup.settings.seed)),
-            ("random walk", setup.settings, setup.beliefs(RandomWalk(context_length=context))),
-            (
-                "oracle: reads the future, no result",
-                setup.settings,
-                setup.beliefs(Oracle(RandomWalk(context_length=context))),
-            ),
-        ],
-    )
-
-
-def shuffled(believed: Beliefs, seed: int) -> Beliefs:
-    """Each symbol's expected returns over deviation, dealt anew among its own decisions."""
-    rng = np.random.default_rng(seed)
-    mu = believed.mu.copy()
-    for s in range(mu.shape[2]):
-        rows = np.flatnonzero(believed.deciding[:, s])
-        ratio = believed.mu[rows, :, s] / believed.sigma[rows, :, s]
-        mu[rows, :, s] = rng.permutation(ratio) * believed.sigma[rows, :, s]
-    return replace(believed, mu=mu)
-
-
-def _table(
-    setup: Setup, cases: Sequence[tuple[str, BacktestSettings, Beliefs]]
-) -> list[dict[str, Any]]:
+def _figures_rows(setup: Setup, cases: Cases) -> Rows:
     rows = []
-    for name, settings, believed in cases:
-        (found,) = outcomes([settings], setup.bars, believed, setup.first)
-        frame = table_of([({"run": name}, settings)], [found], setup.bars, setup.first)
-        rows.append({str(key): value for key, value in frame.to_dict("records")[0].items()})
+    for name, settings, beliefs in cases:
+        results = outcomes([settings], setup.bars, beliefs, setup.first)
+        table = figures_table([({"run": name}, settings)], results, setup.bars, setup.first)
+        rows += table_rows(table)
     return rows
 
 
-def _decided(setup: Setup, bars: Bars, start: int) -> Run:
-    """The configured trader over a panel, with an account that begins at instant number `start`."""
+def _run_window(setup: Setup, bars: Bars, first: int) -> Run:
+    """The configured trader over a panel, with an account that begins at instant number `first`."""
     trader = setup.settings.trader(setup.settings.forecaster.build(bars.symbols))
-    prepared = setup.settings.prepared(trader, bars, start)
-    return run_decider(setup.settings, bars, start, "audit", prepared, level=logging.NOTSET)
+    prepared = setup.settings.trader_with_beliefs(trader, bars, first)
+    return simulate_trading(setup.settings, bars, first, "audit", prepared, level=logging.NOTSET)
 
 
-def _compared(cut: np.datetime64, future: str, truth: Run, other: Run) -> Probe:
-    """The first decision by the cut, or fill before it, that is not the same."""
-    ours, theirs = ([d for d in run.decisions if d.at <= cut] for run in (truth, other))
-    for a, b in zip(ours, theirs, strict=False):
-        if a != b:
-            return Probe(cut, future, len(ours), _difference(a, b))
-    if len(ours) != len(theirs):
-        return Probe(cut, future, len(ours), f"{len(ours)} decisions became {len(theirs)}")
-    mine, yours = ([f for f in run.fills if f.at < cut] for run in (truth, other))
-    moved = next((a for a, b in zip(mine, yours, strict=False) if a != b), None)
-    if moved is not None or len(mine) != len(yours):
-        return Probe(
-            cut,
-            future,
-            len(ours),
-            "a fill" if moved is None else f"the fill of {moved.client_order_id}",
-        )
-    return Probe(cut, future, len(ours), "")
+def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, str]:
+    """Number of decisions by the cut, and the first of them, or fill before it, that moved."""
+    true_decisions = [decision for decision in truth.decisions if decision.at <= cut]
+    decisions = [decision for decision in other.decisions if decision.at <= cut]
+    compared = len(true_decisions)
+    for before, after in zip(true_decisions, decisions, strict=False):
+        if before != after:
+            return compared, _decision_difference(before, after)
+    if len(decisions) != compared:
+        return compared, f"{compared} decisions became {len(decisions)}"
+    # An order decided at the cut fills at the open of a bar that starts then: only the fills before
+    # it have happened.
+    true_fills = [fill for fill in truth.fills if fill.at < cut]
+    fills = [fill for fill in other.fills if fill.at < cut]
+    for true_fill, fill in zip(true_fills, fills, strict=False):
+        if true_fill != fill:
+            return compared, f"the fill of {true_fill.client_order_id}"
+    return compared, "a fill" if len(true_fills) != len(fills) else ""
 
 
-def _difference(a: Decision, b: Decision) -> str:
+def _decision_difference(before: Decision, after: Decision) -> str:
     """Which choice moved first, and what about it."""
-    for mine, yours in zip(a.choices, b.choices, strict=False):
-        if mine != yours:
-            names = [n for n in Choice._fields if getattr(mine, n) != getattr(yours, n)]
-            return (
-                f"{utc_text(a.at)} {mine.symbol}: {names[0]} {getattr(mine, names[0])} became"
-                f" {getattr(yours, names[0])}"
-            )
-    return f"{utc_text(min(a.at, b.at))}: who decides, or the account"
+    for true_choice, choice in zip(before.choices, after.choices, strict=False):
+        if true_choice == choice:
+            continue
+        for name in Choice._fields:
+            true_value = getattr(true_choice, name)
+            value = getattr(choice, name)
+            if true_value != value:
+                at = utc_text(before.at)
+                return f"{at} {true_choice.symbol}: {name} {true_value} became {value}"
+    return f"{utc_text(min(before.at, after.at))}: who decides, or the account"
 
 
-def _show_probes(probes: Sequence[Probe], console: Console) -> bool:
-    table = Table(
-        "future changed after", "to", "decisions compared", "first that moved", title="look_ahead"
-    )
+def _print_probes(probes: Sequence[Probe], console: Console) -> bool:
+    """Print the probes; whether anything moved."""
+    headings = ("future changed after", "to", "decisions compared", "first that moved")
+    table = Table(*headings, title="look_ahead")
     for probe in probes:
         table.add_row(utc_text(probe.cut), probe.future, str(probe.compared), probe.moved or "none")
     console.print(table)
     moved = any(probe.moved for probe in probes)
-    console.print(
-        "The future reaches decisions." if moved else "No decision and no fill moved.",
-        highlight=False,
-    )
+    verdict = "The future reaches decisions." if moved else "No decision and no fill moved."
+    console.print(verdict, highlight=False)
     return moved
 
 
-def _show_rows(name: str, rows: Sequence[dict[str, Any]], console: Console) -> None:
-    table = Table("run", *SHOWN, title=name)
+def _print_rows(name: str, rows: Rows, console: Console) -> None:
+    table = Table("run", *COLUMNS, title=name)
     for row in rows:
-        table.add_row(
-            row["run"],
-            *("n/a" if row[c] is None or row[c] != row[c] else f"{row[c]:,.4g}" for c in SHOWN),
-        )
+        table.add_row(row["run"], *(figure_text(row[column]) for column in COLUMNS))
     console.print(table)
 
 
-AUDITS: dict[str, Callable[[Setup, Progress], list[dict[str, Any]]]] = {
+AUDITS: dict[str, Callable[[Setup, Progress], Rows]] = {
     "lag": lag,
     "costs": costs,
     "forecast": forecast,
@@ -350,31 +257,31 @@ def main() -> None:
         print(__doc__)  # noqa: T201
         return
     console = Console(width=None if sys.stdout.isatty() else 160)
-    moved = False
-    with one_line("the audit is not finished"):
+    probes: list[Probe] = []
+    rows: Rows = []
+    with one_line_errors("the audit is not finished"):
         name = sys.argv[1] if len(sys.argv) > 1 else ""
         if name not in ("look_ahead", *AUDITS):
             raise InputError(
                 f"audit: {name!r} is none; say look_ahead, {', '.join(AUDITS)}, then key=value"
                 " settings"
             )
-        setup = Setup.of(
-            BacktestSettings.of(composed("backtest", ["output=none", "trials=null", *sys.argv[2:]]))
-        )
+        # An audit is no trial: it leaves no files, and nothing in the ledger.
+        overrides = ["output=none", "trials=null", *sys.argv[2:]]
+        setup = Setup.of(BacktestSettings.of(composed_config("backtest", overrides)))
         log_to_file("audit")
         with ProgressBar() as progress:
-            found = (
-                look_ahead(setup, progress)
-                if name == "look_ahead"
-                else AUDITS[name](setup, progress)
-            )
-        if name == "look_ahead":
-            moved = _show_probes([probe for probe in found if isinstance(probe, Probe)], console)
-        else:
-            _show_rows(name, [row for row in found if isinstance(row, dict)], console)
-    console.print(
-        f"{setup.bars.source}; {', '.join(setup.bars.symbols)}", soft_wrap=True, highlight=False
-    )
+            if name == "look_ahead":
+                probes = look_ahead(setup, progress)
+            else:
+                rows = AUDITS[name](setup, progress)
+    moved = False
+    if name == "look_ahead":
+        moved = _print_probes(probes, console)
+    else:
+        _print_rows(name, rows, console)
+    symbols = ", ".join(setup.bars.symbols)
+    console.print(f"{setup.bars.source}; {symbols}", soft_wrap=True, highlight=False)
     sys.exit(1 if moved else 0)
 
 

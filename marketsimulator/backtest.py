@@ -20,23 +20,32 @@ from execution.records import Run
 from execution.trader import Decider
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, silent
-from foundation.command import ProgressBar, log_to_file, one_line
+from foundation.command import ProgressBar, log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.errors import InputError
 from foundation.files import check_output
-from marketsimulator.results.summary import Results, print_results, write_results
-from marketsimulator.results.trials import Trials, record
+from marketsimulator.results.summary import (
+    BUY_AND_HOLD,
+    RANDOM_WALK,
+    Results,
+    print_results,
+    write_results,
+)
+from marketsimulator.results.trials import TrialStatistics, record_trials
 from marketsimulator.runs.buy_and_hold import BuyAndHold
-from marketsimulator.runs.simulate import run_decider
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from trainingdata.sessions import utc_text
+from trainingdata.bars import Bars
+from trainingdata.instants import utc_text
 
 log = logging.getLogger("marketsimulator")
 
 
 def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Results:
-    """Run the settings' trader, the same trader on a random walk, and buy-and-hold over the same
-    bars.
+    """Run the settings' trader, the same one on a random walk, and buy-and-hold on the same bars.
+
+    Without the other two nobody would see that a result does not depend on its forecast, or that
+    holding had earned it as well.
 
     Raises
     ------
@@ -45,70 +54,71 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
     """
     began = time.monotonic()
     bars, begin = settings.panel()
-    first, last = settings.span(bars)
-    forecaster = settings.forecaster.build(bars.symbols)
+    # Operators grep the log for one trader: only the main run's decisions go there.
+    main = _run_configured(settings, bars, begin, progress, logging.INFO)
     walk = RandomWalk(context_length=settings.forecaster.context_length)
-    if bars.mask.sum(axis=1).max() < settings.forecaster.context_length:
+    deciders: list[tuple[str, Decider]] = [
+        (RANDOM_WALK, settings.trader_with_beliefs(settings.trader(walk), bars, begin)),
+        (BUY_AND_HOLD, BuyAndHold(settings.orders)),
+    ]
+    comparisons = [
+        simulate_trading(settings, bars, begin, name, decider, progress)
+        for name, decider in deciders
+    ]
+    placebo = None
+    if settings.placebo:
+        without_edge = settings.without_edge()
+        placebo = _run_configured(without_edge, *without_edge.panel(), progress, logging.DEBUG)
+    seconds = time.monotonic() - began
+    return Results(settings, bars, begin, main, tuple(comparisons), seconds, placebo)
+
+
+def _run_configured(
+    settings: BacktestSettings, bars: Bars, begin: int, progress: Progress, level: int
+) -> Run:
+    """The settings' trader over the bars from instant number `begin` on, logged at `level`."""
+    forecaster = settings.forecaster.build(bars.symbols)
+    context = settings.forecaster.context_length
+    if bars.mask.sum(axis=1).max() < context:
+        first, last = settings.span(bars)
         raise InputError(
             f"nothing can be decided between {utc_text(first)} and {utc_text(last)}: no symbol has"
-            f" {settings.forecaster.context_length} bars of its own by then"
+            f" {context} bars of its own by then"
         )
-    deciders: list[tuple[str, Decider]] = [
-        (forecaster.name, settings.prepared(settings.trader(forecaster), bars, begin, progress)),
-        ("random_walk", settings.prepared(settings.trader(walk), bars, begin)),
-        ("buy_and_hold", BuyAndHold(settings.orders)),
-    ]
-    main, *others = [
-        run_decider(
-            settings,
-            bars,
-            begin,
-            name,
-            decider,
-            progress,
-            logging.INFO if k == 0 else logging.DEBUG,
-        )
-        for k, (name, decider) in enumerate(deciders)
-    ]
-    placebo = _placebo(settings.without_edge(), progress) if settings.placebo else None
-    return Results(settings, bars, begin, main, tuple(others), time.monotonic() - began, placebo)
-
-
-def _placebo(settings: BacktestSettings, progress: Progress) -> Run:
-    """The settings' trader alone, on their bars."""
-    bars, begin = settings.panel()
-    forecaster = settings.forecaster.build(bars.symbols)
-    trader = settings.prepared(settings.trader(forecaster), bars, begin, progress)
-    return run_decider(settings, bars, begin, forecaster.name, trader, progress)
+    trader = settings.trader_with_beliefs(settings.trader(forecaster), bars, begin, progress)
+    return simulate_trading(settings, bars, begin, forecaster.name, trader, progress, level)
 
 
 def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -> None:
-    """Compose, run, write and print: what both command lines do. Wrong input ends with exit code 2.
+    """Compose, run, write and print, as both command lines do; wrong input ends with exit code 2.
 
-    output: the folder, where it is not the one that the settings name.
+    output: the folder for the results, where it is not the one that the settings name.
     """
-    with one_line("nothing was written") as made:
-        made += [output] if output is not None else []
+    with one_line_errors("nothing was written") as folders:
+        if output is not None:
+            folders.append(output)
         settings = BacktestSettings.of(compose())
         output = output or Path(settings.output)
+        # A folder that cannot be written is refused before the run, not after it.
         check_output(output)
         log_to_file("backtest")
         with ProgressBar() as progress:
             results = run_backtest(settings, progress)
-        summary = results.summary(_recorded(results))
+        summary = results.summary(_record_trial(results))
         write_results(results, summary, output)
     print_results(summary, results.seconds, output)
 
 
-def _recorded(results: Results) -> Trials | None:
-    """The trials on this run's data, with this one; none where the settings name no ledger, or
-    it cannot be used.
+def _record_trial(results: Results) -> TrialStatistics | None:
+    """All trials on this run's data, with this one; None without a ledger that can be used.
+
+    A ledger that cannot be used costs a warning and not the run, which is done by then.
     """
     path = results.settings.trials
     if path is None:
         return None
     try:
-        return record(Path(path).expanduser(), results.trial())
+        return record_trials(Path(path).expanduser(), results.trial())
     except InputError as error:
         log.warning("%s", error)
         return None

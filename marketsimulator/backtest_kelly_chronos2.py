@@ -1,8 +1,7 @@
 """The backtest with the original flags; further words are Hydra overrides.
 
-    python marketsimulator/backtest_kelly_chronos2.py --symbols NVDA BTCUSD --start 2024-10-01 --end
-    2024-11-01 \
-        --data-dir DIR … --output DIR [key=value …]
+    python marketsimulator/backtest_kelly_chronos2.py --symbols NVDA BTCUSD \
+        --start 2024-10-01 --end 2024-11-01 --data-dir DIR … --output DIR [key=value …]
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import sys
 from pathlib import Path
 
 from foundation.command import Parser, is_override, overrides_of_flags
-from foundation.compose import composed
+from foundation.compose import composed_config
 from marketsimulator.backtest import run_command
 
 
@@ -24,41 +23,37 @@ def overrides_of(words: list[str]) -> list[str]:
     parser.add_argument("--symbols", nargs="+", default=[], metavar="SYMBOL")
     parser.add_argument("--start", help="New York date, inclusive, or an instant with a zone")
     parser.add_argument("--end", help="New York date, inclusive, or an instant with a zone")
-    parser.add_argument(
-        "--days", type=int, help="instead: calendar days up to the last bar all symbols share"
-    )
+    days = "instead: calendar days up to the last bar all symbols share"
+    parser.add_argument("--days", type=int, help=days)
     parser.add_argument("--capital", type=float, help="USD")
-    parser.add_argument(
-        "--data-dir",
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="folders of bar files, one file a symbol",
-    )
+    folders = "folders of bar files, one file a symbol"
+    parser.add_argument("--data-dir", nargs="+", default=[], metavar="DIR", help=folders)
     parser.add_argument("--output", metavar="DIR", help="folder for the results")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="any setting of configs/backtest.yaml"
-    )
-    given = parser.parse_intermixed_args(words)
+    setting = "any setting of configs/backtest.yaml"
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=setting)
+    arguments = parser.parse_intermixed_args(words)
+    # A flag with several values takes every word up to the next flag, overrides too: they are
+    # picked out of its values. A folder whose name reads like key=value stays a folder.
     overrides: list[str] = []
-    lists: dict[str, list[str]] = {}
-    for name in ("symbols", "data_dir", "overrides"):
-        lists[name] = []
-        for word in getattr(given, name):
-            changes = is_override(word) and not (name == "data_dir" and Path(word).exists())
-            (overrides if changes else lists[name]).append(word)
-    parser.refuse_others(lists["overrides"])
-    flags = {key: getattr(given, key) for key in ("start", "end", "days", "capital", "output")}
-    return (
-        overrides_of_flags({**flags, "symbols": lists["symbols"], "data.dir": lists["data_dir"]})
-        + overrides
-    )
+    values: dict[str, list[str]] = {"symbols": [], "data_dir": [], "overrides": []}
+    for name, others in values.items():
+        for word in getattr(arguments, name):
+            is_folder = name == "data_dir" and Path(word).exists()
+            if is_override(word) and not is_folder:
+                overrides.append(word)
+            else:
+                others.append(word)
+    parser.refuse_others(values["overrides"])
+    single = ("start", "end", "days", "capital", "output")
+    flags = {key: getattr(arguments, key) for key in single}
+    flags |= {"symbols": values["symbols"], "data.dir": values["data_dir"]}
+    return overrides_of_flags(flags) + overrides
 
 
 def main() -> None:
     """Command line."""
     overrides = overrides_of(sys.argv[1:])
-    run_command(lambda: composed("backtest", overrides))
+    run_command(lambda: composed_config("backtest", overrides))
 
 
 if __name__ == "__main__":

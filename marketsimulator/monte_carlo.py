@@ -1,7 +1,7 @@
 """What a year of such trades may bring: resampled results with the autoscaler inside every run.
 
-    python -m marketsimulator.monte_carlo trades=FILE.csv runs=10000 days=252 seed=0 output=DIR
-    [key=value …]
+    python -m marketsimulator.monte_carlo trades=FILE.csv [runs=10000] [days=252] [seed=0] \
+        [output=DIR] [key=value …]
 
 Every run begins with STARTING_CAPITAL and an empty history. Trades are drawn one by one and in
 blocks, per contract, each with its own risk, and sized by the rules of `sizing.autoscaler.rules` as
@@ -24,10 +24,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from execution.spreads.rules import TRADING_DAYS
 from foundation.arrays import Array
-from foundation.command import log_to_file, one_line
+from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import settings_beside
+from foundation.configuration import settings_with_inner
 from foundation.errors import DataError, InputError
 from foundation.files import check_output, write_whole
 from marketsimulator.options.resampling import (
@@ -35,9 +36,9 @@ from marketsimulator.options.resampling import (
     AccountPaths,
     ResamplingRules,
     Units,
-    draws_of,
-    paths,
-    worst_of,
+    account_paths,
+    draw_trades,
+    with_full_losses,
 )
 from sizing.autoscaler.rules import AutoscalingSettings, max_risk
 from sizing.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
@@ -51,12 +52,19 @@ WARNING = (
 
 @dataclass(frozen=True, slots=True)
 class MonteCarloSettings:
-    """trades: a file of closed trades. days: trading days of a run. block: trades that stay
-    together in the block bootstrap.
+    """Settings of configs/monte_carlo.yaml.
 
-    trades_per_day: none takes the file's mean, rounded. uncertainty: whether each run first draws a
-    history of its own. stress: chance of a maximum loss; none takes the most that n trades without
-    one leave possible at 95 %, 1 − 0.05^(1/n).
+    trades: a file of closed trades.
+    runs: number of them, 1 … 1,000,000.
+    days: trading days of a run, 1 … 100,000.
+    seed: of the draws, 0 … 2^63.
+    trades_per_day: 1 … 1000; none takes the file's mean, rounded.
+    block: trades that stay together in the block bootstrap, 1 … 100,000.
+    uncertainty: whether each run first draws a history of its own.
+    stress: chance of a maximum loss, 0 … 1; none takes the most that n trades without one leave
+        possible at 95 %, 1 - 0.05^(1/n).
+    output: folder for the results.
+    rules: the autoscaler's, which stand beside the others under their usual names.
     """
 
     trades: str | None = None
@@ -83,26 +91,28 @@ class MonteCarloSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> MonteCarloSettings:
-        """The checked settings of a composed configuration; the autoscaler's stand beside them
-        under its usual names.
+        """The checked settings of a composed configuration.
 
         Raises
         ------
         InputError
             naming the key, the value and what was expected.
         """
-        return settings_beside(cls, "rules", AutoscalingSettings, config)
+        return settings_with_inner(cls, "rules", AutoscalingSettings, config)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TradeSample:
-    """N closed trades per contract, ten-thousandths of a dollar: results and what each could
-    lose. a_day: mean a day.
+    """N closed trades, per contract.
+
+    results: profit or loss [N], ten-thousandths of a dollar.
+    risks: what each could lose [N], the same unit.
+    trades_per_day: mean number of trades on a day that has one.
     """
 
     results: Units
     risks: Units
-    a_day: float
+    trades_per_day: float
 
     @property
     def maximal(self) -> int:
@@ -111,8 +121,9 @@ class TradeSample:
 
 
 def read_sample(path: Path) -> TradeSample:
-    """The closed trades of a file: results in total over position sizes, risks from strategy,
-    strikes and credit.
+    """The closed trades of a file.
+
+    Results are totals over position sizes; risks follow from strategy, strikes and credit.
 
     Raises
     ------
@@ -123,37 +134,39 @@ def read_sample(path: Path) -> TradeSample:
         _, rows = rows_of(path.read_bytes())
         closed = [row for row in rows if is_trade(row)]
         results = [Fraction(total_of(row)) / size_of(row) for row in closed]
-        risks = [_risk_of(row, number) for number, row in enumerate(closed, 1)]
+        risks = [_contract_risk(row, number) for number, row in enumerate(closed, 1)]
     except OSError as error:
         raise DataError(f"trades: {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"trades: {path}: {error}") from None
     if not closed:
         raise DataError(f"trades: {path}: no closed trade in it")
-    days = {
-        row.get("Timestamp_ET", "").strip()[:10] or str(number) for number, row in enumerate(closed)
-    }
+    # A trade without a time counts as a day of its own.
+    days = {row.get("Timestamp_ET", "").strip()[:10] or str(k) for k, row in enumerate(closed)}
     return TradeSample(_units(results), _units(risks), len(closed) / len(days))
 
 
 def _units(values: Sequence[Fraction]) -> Units:
+    """Whole ten-thousandths of a dollar [N], so that balances of a run are exact."""
     return np.array([round(value * UNIT) for value in values], dtype=np.int64)
 
 
-def _risk_of(row: Row, number: int) -> Fraction:
-    """USD that one contract of a trade could lose: its width, from the strikes where they are
-    there, less its credit.
+def _contract_risk(row: Row, number: int) -> Fraction:
+    """USD that one contract of a trade could lose: its width less its credit.
+
+    The width comes from the strikes where the row has them. One risk for every spread would
+    understate what a wide one loses.
     """
     strategy = row.get("Strategy", "")
     credit = row.get("Entry_Credit", "").strip()
+    words = row.get("Strikes", "").replace("-", "/").split("/")
     try:
-        strikes = [
-            float(word)
-            for word in row.get("Strikes", "").replace("-", "/").split("/")
-            if word.strip()
-        ]
-        sides = [abs(b - a) for a, b in zip(strikes[::2], strikes[1::2], strict=False)]
-        return Fraction(str(max_risk(strategy, float(credit), max(sides) if sides else None)))
+        strikes = [float(word) for word in words if word.strip()]
+        sides = zip(strikes[::2], strikes[1::2], strict=False)
+        widths = [abs(long - short) for short, long in sides]
+        # An iron condor has two sides, of which only one can be in the money at the close.
+        risk = max_risk(strategy, float(credit), max(widths) if widths else None)
+        return Fraction(str(risk))
     except ValueError as error:
         raise ValueError(f"trade {number}: {error or 'Entry_Credit is missing'}") from None
 
@@ -161,21 +174,29 @@ def _risk_of(row: Row, number: int) -> Fraction:
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
     """Runs by name: `iid`, `block`, and `stress` (iid with maximum losses)."""
     n = len(sample.results)
-    a_day = settings.trades_per_day or max(1, round(sample.a_day))
     rules = ResamplingRules.of(settings.rules)
     fee = round(settings.rules.FEE_PER_CONTRACT * UNIT)
+    # Trade n + k is trade k with the largest loss it can have: what a stress draws.
     results = np.concatenate([sample.results, -sample.risks]) - fee
     risks = np.concatenate([sample.risks, sample.risks])
-    shape = n, settings.runs, settings.days, a_day, settings.seed
-    one_by_one = draws_of(*shape, uncertainty=settings.uncertainty)
-    blocks = draws_of(*shape, block=settings.block, uncertainty=settings.uncertainty)
-    worse = worst_of(one_by_one, n, chance_of(sample, settings), settings.seed)
-    sets = {"iid": one_by_one, "block": blocks, "stress": worse}
-    return {name: paths(results, risks, draws, rules) for name, draws in sets.items()}
+    shape = n, settings.runs, settings.days, _trades_per_day(sample, settings), settings.seed
+    # Blocks keep trades in their order: losses that came one after another do so again.
+    single = draw_trades(*shape, uncertainty=settings.uncertainty)
+    blocks = draw_trades(*shape, block=settings.block, uncertainty=settings.uncertainty)
+    worse = with_full_losses(single, n, stress_chance(sample, settings), settings.seed)
+    sets = {"iid": single, "block": blocks, "stress": worse}
+    return {name: account_paths(results, risks, draws, rules) for name, draws in sets.items()}
 
 
-def chance_of(sample: TradeSample, settings: MonteCarloSettings) -> float:
-    """The chance of a maximum loss in the stress runs."""
+def _trades_per_day(sample: TradeSample, settings: MonteCarloSettings) -> int:
+    return settings.trades_per_day or max(1, round(sample.trades_per_day))
+
+
+def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
+    """The chance of a maximum loss in the stress runs.
+
+    Without one in n trades, a chance of 1 - 0.05^(1/n) passes unseen one time in twenty.
+    """
     n = len(sample.results)
     if settings.stress is not None:
         return settings.stress
@@ -186,54 +207,57 @@ def summary(runs: AccountPaths) -> dict[str, Any]:
     """Figures of a set of runs; shares of one, USD, days."""
     final = runs.balances[:, -1]
     start = runs.start
-    daily = np.diff(
-        np.concatenate([np.full((len(final), 1), start), runs.balances], axis=1), axis=1
-    )
-    before = np.concatenate([np.full((len(final), 1), start), runs.balances[:, :-1]], axis=1)
-    returns = np.divide(daily, before, out=np.zeros_like(daily), where=before > 0)
-    downside = np.sqrt((np.minimum(returns, 0.0) ** 2).mean(axis=1))
-    sortino = np.divide(
-        returns.mean(axis=1), downside, out=np.full(len(final), np.nan), where=downside > 0
-    ) * np.sqrt(252)
+    sortino = _sortino(runs)
+    defined = sortino[np.isfinite(sortino)]
     return {
         "final_balance": {"mean": float(final.mean()), **_percentiles(final)},
         "p_loss": float((final < start).mean()),
         "p_at_least_2x": float((final >= 2 * start).mean()),
         "p_at_least_3x": float((final >= 3 * start).mean()),
         "p_halt": float(runs.halted.mean()),
-        "max_drawdown": {"mean": float(runs.fall.mean()), **_percentiles(runs.fall)},
-        "sortino": _percentiles(sortino[np.isfinite(sortino)])
-        if np.isfinite(sortino).any()
-        else None,
-        "longest_days_under_water": _percentiles(runs.under.astype(float)),
+        "max_drawdown": {"mean": float(runs.drawdown.mean()), **_percentiles(runs.drawdown)},
+        "sortino": _percentiles(defined) if len(defined) else None,
+        "longest_days_under_water": _percentiles(runs.days_under_water.astype(float)),
         "p_recovered": float(runs.recovered.mean()),
         "mean_contracts": float(runs.contracts.mean()),
     }
 
 
+def _sortino(runs: AccountPaths) -> Array:
+    """Yearly Sortino ratio of each run [R]; NaN for one without a loss."""
+    count = len(runs.balances)
+    balances = np.concatenate([np.full((count, 1), runs.start), runs.balances], axis=1)
+    daily = np.diff(balances, axis=1)
+    before = balances[:, :-1]
+    # A day that begins with nothing has no return; 0 leaves it out of gains and losses.
+    returns = np.divide(daily, before, out=np.zeros_like(daily), where=before > 0)
+    downside = np.sqrt((np.minimum(returns, 0.0) ** 2).mean(axis=1))
+    undefined = np.full(count, np.nan)
+    ratio = np.divide(returns.mean(axis=1), downside, out=undefined, where=downside > 0)
+    return np.asarray(ratio * np.sqrt(TRADING_DAYS))
+
+
 def _percentiles(values: Array) -> dict[str, float]:
-    return {
-        f"p{q}": float(value)
-        for q, value in zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)
-    }
+    quantiles = np.percentile(values, PERCENTILES)
+    return {f"p{q}": float(value) for q, value in zip(PERCENTILES, quantiles, strict=True)}
 
 
-def plain_words(sample: TradeSample, settings: MonteCarloSettings) -> str:
+def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
     """What these runs cannot show, and what the stress does about it."""
     share = max(float((-sample.results / sample.risks).max()), 0.0)
-    chance = chance_of(sample, settings)
+    chance = stress_chance(sample, settings)
     if sample.maximal:
         unseen = f"{sample.maximal} of {len(sample.results)} lost all."
     else:
         unseen = f"none lost all. The stress runs let a trade do so with a chance of {chance:.2%}."
+    text = WARNING.format(worst=f"{share:.0%}", unseen=unseen)
     beyond = int((sample.results < -sample.risks).sum())
-    odd = (
-        f" {beyond} lost more than width less credit allows: check P/L_$, Position_Size and"
-        " Strikes."
-        if beyond
-        else ""
-    )
-    return WARNING.format(worst=f"{share:.0%}", unseen=unseen) + odd
+    if beyond:
+        text += (
+            f" {beyond} lost more than width less credit allows: check P/L_$, Position_Size and"
+            " Strikes."
+        )
+    return text
 
 
 def write_results(
@@ -242,37 +266,44 @@ def write_results(
     sets: Mapping[str, AccountPaths],
     output: Path,
 ) -> dict[str, Any]:
-    """monte_carlo.json and monte_carlo.png, each whole; what the JSON says."""
-    told = {
+    """Write monte_carlo.json and monte_carlo.png, each whole; the content of the JSON.
+
+    Raises
+    ------
+    InputError
+        if the folder cannot be written.
+    """
+    content = {
         "trades": {
             "file": settings.trades,
             "n": len(sample.results),
             "mean_per_contract": float(sample.results.mean() / UNIT),
             "worst_per_contract": float(sample.results.min() / UNIT),
             "maximum_losses": sample.maximal,
-            "a_day": settings.trades_per_day or max(1, round(sample.a_day)),
+            "a_day": _trades_per_day(sample, settings),
         },
         "runs": settings.runs,
         "days": settings.days,
         "seed": settings.seed,
         "block": settings.block,
         "uncertainty": settings.uncertainty,
-        "stress_chance": chance_of(sample, settings),
+        "stress_chance": stress_chance(sample, settings),
         "starting_capital": settings.rules.STARTING_CAPITAL,
-        "limits_of_resampling": plain_words(sample, settings),
+        "limits_of_resampling": limits_text(sample, settings),
         **{name: summary(runs) for name, runs in sets.items()},
     }
-    text = json.dumps(told, indent=1, allow_nan=False) + "\n"
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     writers: dict[str, Callable[[Path], object]] = {
         "monte_carlo.json": lambda path: path.write_text(text),
         "monte_carlo.png": lambda path: _draw(sets, path),
     }
     write_whole(writers, output)
-    return told
+    return content
 
 
 def _draw(sets: Mapping[str, AccountPaths], path: Path) -> None:
     """Distribution of the final balance and fan of balances, a row for each set of runs."""
+    # Imported here: reading a sample, as other commands do, needs no plots.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.4 * len(sets)), layout="constrained")
@@ -292,48 +323,45 @@ def _draw(sets: Mapping[str, AccountPaths], path: Path) -> None:
     figure.savefig(path, format="png", dpi=110)
 
 
-def show(told: Mapping[str, Any], output: Path) -> None:
-    """Print the figures people look for."""
-    rows: dict[str, Callable[[Any], str]] = {
-        "final balance, median": lambda s: f"${s['final_balance']['p50']:,.0f}",
-        "5 to 95 %": lambda s: (
-            f"${s['final_balance']['p5']:,.0f} to ${s['final_balance']['p95']:,.0f}"
-        ),
-        "P(loss)": lambda s: f"{s['p_loss']:.1%}",
-        "P(at least 2x), P(at least 3x)": lambda s: (
-            f"{s['p_at_least_2x']:.1%}, {s['p_at_least_3x']:.1%}"
-        ),
-        "P(halt)": lambda s: f"{s['p_halt']:.1%}",
-        "drawdown, median and 95 %": lambda s: (
-            f"{s['max_drawdown']['p50']:.1%}, {s['max_drawdown']['p95']:.1%}"
-        ),
-        "Sortino, median": lambda s: (
-            "n/a" if s["sortino"] is None else f"{s['sortino']['p50']:.2f}"
-        ),
-        "days under water, median": lambda s: f"{s['longest_days_under_water']['p50']:.0f}",
-    }
+def _print_figures(content: Mapping[str, Any], output: Path) -> None:
     sets = ("iid", "block", "stress")
-    drawn = (
-        f"{told['runs']:,} runs of {told['days']} days, {told['trades']['n']} trades, seed"
-        f" {told['seed']}"
+    title = (
+        f"{content['runs']:,} runs of {content['days']} days, {content['trades']['n']} trades, seed"
+        f" {content['seed']}"
     )
-    table = Table("", *sets, title=drawn)
-    for name, cell in rows.items():
-        table.add_row(name, *(cell(told[each]) for each in sets))
+    columns = [_figure_texts(content[name]) for name in sets]
+    table = Table("", *sets, title=title)
+    for label in columns[0]:
+        table.add_row(label, *(column[label] for column in columns))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    console.print(told["limits_of_resampling"], highlight=False)
-    console.print(
-        f"{output / 'monte_carlo.json'}, {output / 'monte_carlo.png'}",
-        soft_wrap=True,
-        highlight=False,
-    )
+    console.print(content["limits_of_resampling"], highlight=False)
+    files = f"{output / 'monte_carlo.json'}, {output / 'monte_carlo.png'}"
+    console.print(files, soft_wrap=True, highlight=False)
+
+
+def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The figures of a set that people look for, by label."""
+    final = figures["final_balance"]
+    drawdown = figures["max_drawdown"]
+    sortino = figures["sortino"]
+    multiples = f"{figures['p_at_least_2x']:.1%}, {figures['p_at_least_3x']:.1%}"
+    return {
+        "final balance, median": f"${final['p50']:,.0f}",
+        "5 to 95 %": f"${final['p5']:,.0f} to ${final['p95']:,.0f}",
+        "P(loss)": f"{figures['p_loss']:.1%}",
+        "P(at least 2x), P(at least 3x)": multiples,
+        "P(halt)": f"{figures['p_halt']:.1%}",
+        "drawdown, median and 95 %": f"{drawdown['p50']:.1%}, {drawdown['p95']:.1%}",
+        "Sortino, median": "n/a" if sortino is None else f"{sortino['p50']:.2f}",
+        "days under water, median": f"{figures['longest_days_under_water']['p50']:.0f}",
+    }
 
 
 def _run_composed(config: DictConfig) -> None:
-    with one_line("nothing was written") as made:
+    with one_line_errors("nothing was written") as folders:
         output = Path(str(config.output))
-        made.append(output)
+        folders.append(output)
         settings = MonteCarloSettings.of(config)
         if settings.trades is None:
             raise InputError(
@@ -342,8 +370,8 @@ def _run_composed(config: DictConfig) -> None:
         sample = read_sample(Path(settings.trades).expanduser())
         check_output(output)
         log_to_file("monte_carlo")
-        told = write_results(sample, settings, simulate_accounts(sample, settings), output)
-    show(told, output)
+        content = write_results(sample, settings, simulate_accounts(sample, settings), output)
+    _print_figures(content, output)
 
 
 def main() -> None:

@@ -16,18 +16,20 @@ from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
 from marketsimulator.account.timeline import Timeline, timeline
 from marketsimulator.options.pricing import Smile
 from trainingdata.bars import Bars
-from trainingdata.sessions import DAY, instant, new_york_date, utc_text
+from trainingdata.instants import DAY, instant, new_york_date, utc_text
 from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
 
 
 @dataclass(frozen=True, slots=True)
 class OptionTerms:
-    """Options that a practice venue trades. vix: a daily file of the volatility index; none: no
-    options.
+    """Options that a practice venue trades.
 
-    symbols: stocks they are on. slippage: points between the middle and what a leg is quoted at.
-    response: see `within_day`.
+    vix: a daily file of the volatility index; none: no options.
+    symbols: stocks they are on.
+    slippage: points between the middle and what a leg is quoted at, 0 to 1,000.
+    response: by which volatility moves against its index within a day, -20 to 20; see `within_day`.
+    smile: of implied volatility over strikes.
     """
 
     vix: str | None = None
@@ -44,9 +46,11 @@ class OptionTerms:
 class BacktestSettings(TradingSettings):
     """A backtest from top to bottom.
 
-    days: calendar days up to the last bar all symbols share, in the place of start and end. trials:
-    the trial ledger, an SQLite file; none keeps the run out of it. placebo: run the synthetic
-    market without its edge as well.
+    days: calendar days up to the last bar all symbols share, in the place of start and end.
+    output: folder of the results.
+    trials: the trial ledger, an SQLite file; none keeps the run out of it.
+    placebo: run the synthetic market without its edge as well.
+    fills: how much of an order fills.
     """
 
     days: int | None = None
@@ -97,16 +101,13 @@ class BacktestSettings(TradingSettings):
         return bars.between(0, end), begin
 
     def without_edge(self) -> BacktestSettings:
-        """The same on the same synthetic market without its edge."""
+        """The same settings on the same synthetic market without its edge."""
         return replace(self, placebo=False, data=replace(self.data, edge=0.0))
 
     def book(self, bars: Bars) -> Book:
         """An account of `capital` in cash."""
-        return new_book(
-            self.capital,
-            holdings_of(bars.instruments, self.costs, self.margin),
-            tier_table(self.fees),
-        )
+        holding = holdings_of(bars.instruments, self.costs, self.margin)
+        return new_book(self.capital, holding, tier_table(self.fees))
 
     def timeline(self, bars: Bars, *, impact: bool) -> Timeline:
         """The panel as settlement walks it; impact: whether ranges are needed."""
@@ -116,19 +117,14 @@ class BacktestSettings(TradingSettings):
     def broker(self, bars: Bars, first: int) -> SimulatedBroker:
         """An account of `capital` on the panel, from instant number `first` on."""
         book = self.book(bars)
-        return SimulatedBroker(
-            bars,
-            self.timeline(bars, impact=bool(book.holding["impact"].any())),
-            book,
-            first,
-            self.orders,
-        )
+        line = self.timeline(bars, impact=bool(book.holding["impact"].any()))
+        return SimulatedBroker(bars, line, book, first, self.orders)
 
     def span(self, bars: Bars) -> Span:
         """First and last instant of the run."""
         first, last = span_of(bars, self.start, self.end)
         if self.days is not None:
-            last = min(bars.own(s)[0][-1] for s in range(len(bars.symbols)))
+            last = min(bars.real_bars(s)[0][-1] for s in range(len(bars.symbols)))
             day = new_york_date(np.array([last]))[0] - (self.days - 1) * DAY
             first = instant(day, name="days")
         return first, np.datetime64(last)

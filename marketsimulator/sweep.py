@@ -1,7 +1,7 @@
 """Every combination of some settings over the same forecasts, in one process.
 
-    python -m marketsimulator.sweep 'vary={sizing.fraction: [0.1, 0.5], limits.symbol_cap: [0.3,
-    0.6]}' [key=value …]
+    python -m marketsimulator.sweep \
+        'vary={sizing.fraction: [0.1, 0.5], limits.symbol_cap: [0.3, 0.6]}' [key=value …]
 
 Settings that change what is believed (the forecaster, holding, correlation, symbols, period) are
 swept as backtests: `python -m marketsimulator.backtest -m forecaster.context_length=50,100`.
@@ -21,47 +21,37 @@ from rich.console import Console
 from rich.table import Table
 
 from forecasting.forecast import Progress, silent
-from foundation.command import ProgressBar, log_to_file, one_line
+from foundation.command import ProgressBar, log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.errors import InputError
 from foundation.files import check_output, write_whole
 from marketsimulator.results.variant_table import (
-    Chosen,
+    Variation,
+    add_deflated_sharpe,
     check_trials,
     combinations,
-    deflated,
-    recorded,
-    rows_of,
-    table_of,
+    figure_text,
+    figures_table,
+    record_variants,
+    table_rows,
 )
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 
+# Settings that leave the beliefs as they are: these keys, and every key of these groups.
 KEYS = ("capital", "sizing.fraction", "prior.stock_sharpe", "prior.crypto_sharpe")
-GROUPS = (
-    "limits",
-    "costs",
-    "fees",
-    "margin",
-    "fills",
-)  # settings that leave the beliefs as they are
+GROUPS = ("limits", "costs", "fees", "margin", "fills")
 SHOWN = 20  # rows on the screen; the file has all
 COLUMNS = (
-    "total_return",
-    "annual_return",
-    "sharpe",
-    "deflated_sharpe",
-    "max_drawdown",
-    "turnover",
-    "costs",
-    "trades",
+    *("total_return", "annual_return", "sharpe", "deflated_sharpe", "max_drawdown"),
+    *("turnover", "costs", "trades"),
 )
 
 
 def variants_of(
     settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]
-) -> list[tuple[Chosen, BacktestSettings]]:
+) -> list[tuple[Variation, BacktestSettings]]:
     """Every combination of the values named by setting, with the settings it stands for.
 
     Raises
@@ -93,28 +83,20 @@ def run_sweep(
     bars, begin = settings.panel()
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     beliefs = settings.beliefs(trader, bars, begin, progress)
-    found = outcomes([variant for _, variant in variants], bars, beliefs, begin, progress=progress)
-    table = table_of(variants, found, bars, begin)
-    judged = deflated(table, recorded(settings, variants, table, bars, begin))
-    return (
-        judged.sort_values("sharpe", ascending=False, na_position="last", ignore_index=True),
-        bars,
-        begin,
-    )
+    varied = [variant for _, variant in variants]
+    results = outcomes(varied, bars, beliefs, begin, progress=progress)
+    table = figures_table(variants, results, bars, begin)
+    table = add_deflated_sharpe(table, record_variants(settings, variants, table, bars, begin))
+    ranked = table.sort_values("sharpe", ascending=False, na_position="last", ignore_index=True)
+    return ranked, bars, begin
 
 
-def _show(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
-    shown = Table(
-        *varied,
-        *COLUMNS,
-        title=f"{len(table)} variants, {int(table['trials'].iloc[0])} tried on these data",
-    )
-    for row in rows_of(table.head(SHOWN)):
-        cells = [str(row[name]) for name in varied]
-        shown.add_row(
-            *cells,
-            *("n/a" if row[c] is None or row[c] != row[c] else f"{row[c]:,.4g}" for c in COLUMNS),
-        )
+def _print_table(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
+    title = f"{len(table)} variants, {int(table['trials'].iloc[0])} tried on these data"
+    shown = Table(*varied, *COLUMNS, title=title)
+    for row in table_rows(table.head(SHOWN)):
+        values = [str(row[name]) for name in varied]
+        shown.add_row(*values, *(figure_text(row[column]) for column in COLUMNS))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(shown)
     console.print(f"All of them: {output / 'sweep.parquet'}", soft_wrap=True, highlight=False)
@@ -135,25 +117,24 @@ def _write(table: pd.DataFrame, bars: Bars, output: Path) -> None:
 
 
 def _run_composed(config: DictConfig) -> None:
-    with one_line("nothing was written") as made:
-        plain: Any = (
-            OmegaConf.to_container(config.vary, resolve=True) if config.get("vary") else None
-        )
-        if not isinstance(plain, dict) or not plain:
+    with one_line_errors("nothing was written") as folders:
+        vary: Any = None
+        if config.get("vary"):
+            vary = OmegaConf.to_container(config.vary, resolve=True)
+        if not isinstance(vary, dict) or not vary:
             raise InputError(
                 "vary: name settings and their values, vary={sizing.fraction: [0.25, 0.5]}"
             )
-        settings = BacktestSettings.of(
-            OmegaConf.masked_copy(config, [str(key) for key in config if key != "vary"])
-        )
+        keys = [str(key) for key in config if key != "vary"]
+        settings = BacktestSettings.of(OmegaConf.masked_copy(config, keys))
         output = Path(settings.output)
-        made.append(output)
+        folders.append(output)
         check_output(output)
         log_to_file("sweep")
         with ProgressBar() as progress:
-            table, bars, _ = run_sweep(settings, plain, progress)
+            table, bars, _ = run_sweep(settings, vary, progress)
         _write(table, bars, output)
-    _show(table, list(plain), output)
+    _print_table(table, list(vary), output)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sizing.allocation import Allocation as Allocation
     from sizing.allocation import Situation as Situation
     from sizing.allocation import allocate as allocate
+    from sizing.conformance import check_strategy as check_strategy
     from sizing.kelly import SizingProblem as SizingProblem
     from sizing.kelly import SolverFailed as SolverFailed
     from sizing.kelly import kelly_weights as kelly_weights
@@ -30,6 +31,7 @@ __getattr__, __all__ = public(
         "SolverFailed": "kelly",
         "Strategy": "strategies",
         "allocate": "allocation",
+        "check_strategy": "conformance",
         "get_qty": "quantity",
         "kelly_weights": "kelly",
         "unconstrained_kelly": "kelly",

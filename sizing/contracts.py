@@ -14,20 +14,28 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from foundation.command import Parser, is_override, one_line
-from foundation.compose import composed
+from foundation.command import Parser, is_override, one_line_errors
+from foundation.compose import composed_config
 from foundation.configuration import settings_of
 from foundation.errors import InputError
 from foundation.notices import Notices
-from sizing.autoscaler.now import account_files, account_state, contracts_now, report, size
+from sizing.autoscaler.now import (
+    account_files,
+    account_state,
+    contracts_now,
+    report_lines,
+    size_contracts,
+)
 from sizing.autoscaler.rules import WIDTHS, AutoscalingSettings, max_risk, recommended_cap
 
+# Usual credits, in points, for the table of risks.
 CREDITS = {
     "CALL": 2.5,
     "PUT": 2.5,
     "IRON_CONDOR": 2.7,
     "OTM_SINGLE_SIDED": 1.0,
-}  # usual ones, for the table of risks
+}
+RISK_ASSUMED = 800.0  # USD a contract; the lines above the table do not depend on it
 
 
 def calculate_position_size(
@@ -36,13 +44,12 @@ def calculate_position_size(
     mode: str = "PAPER",
     verbose: bool = True,
 ) -> int:
-    """Contracts of the next spread: half-Kelly on the last closed trades, between 1 and
-    MAX_CONTRACTS.
+    """Contracts of the next spread: half-Kelly on closed trades, between 1 and MAX_CONTRACTS.
 
     Parameters
     ----------
     account_balance
-        USD; none reads it from the account's files. Its trades are read in any case; where neither
+        USD; none reads it from the account's files. The trades are read in any case. Where neither
         file is there and a balance is given, there are no trades yet.
     max_risk_per_contract
         USD that one contract can lose (`get_max_risk_for_strategy`).
@@ -54,8 +61,8 @@ def calculate_position_size(
     Returns
     -------
     int
-        0 in a halt and wherever the account's state is not known with certainty, which is logged as
-        an error and told to ALERT_URL.
+        0 in a halt and wherever the account's state is not known with certainty. Both are logged as
+        errors and sent to ALERT_URL.
 
     Raises
     ------
@@ -64,9 +71,10 @@ def calculate_position_size(
     """
     settings = autoscaling_settings()
     notices = Notices(None, settings.ALERT_URL)
-    return contracts_now(
+    count = contracts_now(
         settings, mode, max_risk_per_contract, notices, account_balance, verbose=verbose
-    ).number
+    )
+    return count.number
 
 
 def get_max_risk_for_strategy(
@@ -74,9 +82,15 @@ def get_max_risk_for_strategy(
 ) -> float:
     """USD that one contract of a strategy can lose: (width − credit) · 100.
 
-    strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED (IC, OTM-SS). width: points of one side; 5,
-    for OTM_SINGLE_SIDED
-    10. `CONDOR_RISK=table` answers 250 for a condor of width 5, as the earlier system's table does.
+    Parameters
+    ----------
+    strategy
+        CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED (IC, OTM-SS).
+    entry_credit
+        points received for one contract.
+    width
+        points of one side; where none is given 5, for OTM_SINGLE_SIDED 10. `CONDOR_RISK=table`
+        answers 250 for a condor of width 5, as the earlier system's table does.
 
     Raises
     ------
@@ -87,29 +101,31 @@ def get_max_risk_for_strategy(
 
 
 def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
-    """The settings of configs/autoscaling.yaml, with the environment's and these `key=value` words.
+    """The settings of configs/autoscaling.yaml, changed by the environment and `key=value` words.
 
     Raises
     ------
     InputError
         naming the key, the value and what was expected.
     """
-    return settings_of(AutoscalingSettings, composed("autoscaling", list(overrides)))
+    return settings_of(AutoscalingSettings, composed_config("autoscaling", list(overrides)))
 
 
 def show(mode: str, settings: AutoscalingSettings) -> None:
     """Print the account and what may be sold of each strategy."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     state = account_state(settings, mode)
-    for line in report(state, *size(state, 800.0, settings), 800.0)[:4]:
+    statistics, count = size_contracts(state, RISK_ASSUMED, settings)
+    # The fifth line is the size for one risk. The table has it for each strategy's own.
+    for line in report_lines(state, statistics, count, RISK_ASSUMED)[:4]:
         console.print(line, highlight=False, markup=False)
     table = Table("strategy", "width", "credit", "max risk", "contracts", "why")
     for strategy, width in WIDTHS.items():
         credit = CREDITS[strategy]
         risk = max_risk(strategy, credit, condor=settings.CONDOR_RISK)
-        _, sized = size(state, risk, settings)
+        _, count = size_contracts(state, risk, settings)
         table.add_row(
-            strategy, f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(sized.number), sized.why
+            strategy, f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number), count.why
         )
     console.print(table)
     balance = float(state.balance)
@@ -121,17 +137,18 @@ def show(mode: str, settings: AutoscalingSettings) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = Parser(description="How many contracts of an option spread, and why. Nothing is sent.")
     parser.add_argument("words", nargs="*", metavar="init|recover|PAPER|LIVE|key=value")
-    given = parser.parse_args().words
-    overrides = [w for w in given if is_override(w)]
-    words = [w for w in given if not is_override(w)]
-    modes = [w for w in words if w.upper() in ("PAPER", "LIVE")]
-    tasks = [w for w in words if w in ("init", "recover")]
-    with one_line("nothing was sent"):
-        if unknown := [w for w in words if w not in (*modes, *tasks)]:
-            raise InputError(f"{unknown[0]}: neither init, recover, PAPER, LIVE nor key=value")
+    arguments = parser.parse_args().words
+    overrides = [word for word in arguments if is_override(word)]
+    words = [word for word in arguments if not is_override(word)]
+    modes = [word for word in words if word.upper() in ("PAPER", "LIVE")]
+    tasks = [word for word in words if word in ("init", "recover")]
+    with one_line_errors("nothing was sent"):
+        for word in words:
+            if word not in (*modes, *tasks):
+                raise InputError(f"{word}: neither init, recover, PAPER, LIVE nor key=value")
         if len(modes) > 1 or len(tasks) > 1:
             raise InputError(f"{' '.join(words)}: one account and one task at a time")
         settings = autoscaling_settings(*overrides)

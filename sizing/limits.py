@@ -27,10 +27,13 @@ class Ceiling:
 class Limits:
     """Ceilings in multiples of equity.
 
-    symbol_cap: of one symbol, held and open. intraday_leverage, overnight_leverage: of stock gross
-    while the market stays open and into the night, the latter less overnight_buffer of it, for what
-    prices do until the close. crypto_leverage: of all coins, bought with cash that is not borrowed.
-    margin_equity: USD below which stocks are held 1×, and not short.
+    symbol_cap: of one symbol, held and open, above 0.
+    intraday_leverage: of stock gross while the market stays open, above 0.
+    overnight_leverage: of stock gross into the night, above 0.
+    overnight_buffer: share of overnight_leverage kept free for what prices do until the close,
+        0 … 1.
+    crypto_leverage: of all coins, bought with cash that is not borrowed, 0 … 1.
+    margin_equity: USD below which stocks are held 1×, and not short, at least 0.
     """
 
     symbol_cap: float = 0.6
@@ -56,60 +59,65 @@ class Limits:
             raise InputError(f"limits.margin_equity: {self.margin_equity} is negative")
 
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
-        """Stock gross exposure allowed, in multiples of equity: intraday or overnight, 1×
-        without a margin account.
-        """
-        return lent(
-            self.into_the_night if overnight else self.intraday_leverage, equity, self.margin_equity
-        )
+        """Stock gross exposure allowed, in multiples of equity.
 
-    def within(self, leverage: float) -> Limits:
-        """These limits for an account that is lent so many times its equity at most."""
-        return (
-            self
-            if leverage >= self.intraday_leverage
-            else replace(self, intraday_leverage=leverage)
-        )
+        Intraday or overnight, and 1× at most for an account without margin.
+        """
+        leverage = self.overnight_ceiling if overnight else self.intraday_leverage
+        return granted_leverage(leverage, equity, self.margin_equity)
+
+    def with_account_leverage(self, leverage: float) -> Limits:
+        """These limits for an account whose broker lends so many times its equity at most."""
+        if leverage >= self.intraday_leverage:
+            return self
+        return replace(self, intraday_leverage=leverage)
 
     @property
-    def into_the_night(self) -> float:
+    def overnight_ceiling(self) -> float:
         """Stock gross that the last decision before the close may leave, in multiples of equity."""
         return min(self.overnight_leverage * (1.0 - self.overnight_buffer), self.intraday_leverage)
+
+    @property
+    def caps(self) -> tuple[float, float, float]:
+        """Of a symbol, of all coins, and the equity below which nothing is short.
+
+        What compiled functions take of these limits.
+        """
+        return self.symbol_cap, self.crypto_leverage, self.margin_equity
 
     def bounds(
         self, *, long_only: Mask, deciding: Mask, held: Array, equity: float
     ) -> tuple[Array, Array]:
-        """Lower and upper weight of each symbol, [S] each; equal to what is held where a symbol
-        does not decide.
-        """
+        """Lower and upper weight [S] of each symbol; what is held where it does not decide."""
         return bounds_of(long_only, deciding, held, self.symbol_cap, equity >= self.margin_equity)
 
     def ceilings(
         self, *, crypto: Mask, held: Array, stock_ceiling: float, unborrowed: float
     ) -> tuple[Ceiling, ...]:
-        """The group ceilings: stock gross, crypto, crypto from unborrowed cash (a multiple of
-        equity), and both together.
+        """The ceilings of groups: stocks, coins, coins from unborrowed cash, and both together.
 
-        Together: stock gross / its ceiling + crypto ≤ 1.
+        unborrowed: cash that nobody has lent, a multiple of equity. Together: stock gross / its
+        ceiling + crypto ≤ 1.
         """
         coefficients, limits = ceilings_of(
             crypto, held, stock_ceiling, self.crypto_leverage, unborrowed
         )
-        return tuple(
-            Ceiling(*parts) for parts in zip(CEILINGS, coefficients, limits.tolist(), strict=True)
-        )
+        ceilings = zip(CEILINGS, coefficients, limits.tolist(), strict=True)
+        return tuple(Ceiling(*ceiling) for ceiling in ceilings)
 
 
 @inlined
-def lent(leverage: float, equity: float, margin_equity: float) -> float:
+def granted_leverage(leverage: float, equity: float, margin_equity: float) -> float:
     """The leverage an account gets: 1× at most below margin_equity USD."""
     return min(leverage, 1.0) if equity < margin_equity else leverage
 
 
 @compiled
 def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) -> float:
-    """The share of their weights [S] that loose symbols may keep where stock gross / its
-    ceiling + crypto ≤ 1.
+    """The share of their weights that loose symbols may keep under the joint ceiling, 0 … 1.
+
+    weights [S]; loose [S]: the symbols that may be cut. The ceiling: stock gross / stock_ceiling +
+    crypto ≤ 1.
     """
     load = 0.0
     part_loose = 0.0
@@ -118,6 +126,7 @@ def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) 
         load += part
         if loose[s]:
             part_loose += part
+    # The program leaves a full ceiling full up to rounding. Nobody trades for that.
     if load <= 1.0 + ROUNDED or part_loose == 0.0:
         return 1.0
     return max(1.0 - (load - 1.0) / part_loose, 0.0)
@@ -127,19 +136,39 @@ def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) 
 def bounds_of(
     long_only: Mask, deciding: Mask, held: Array, cap: float, shorts: bool
 ) -> tuple[Array, Array]:
-    """Lower and upper weight, [S] each: ± the cap, what is held where fixed.
+    """Lower and upper weight, [S] each: ± the cap, or what is held where a symbol is fixed.
 
-    Nothing goes short that cannot be, and nothing at all where the account may not; a short that
-    cannot be added to may stay.
+    shorts: whether the account may be short. Nothing goes short that cannot be, and nothing at all
+    where the account may not.
     """
     lower = held.copy()
     upper = held.copy()
     for s in range(len(held)):
         if deciding[s]:
             least = -cap if shorts else 0.0
+            # What cannot be sold short any more may still be held short: such a position may stay
+            # and shrink, and only going further short is refused.
             lower[s] = max(least, min(held[s], 0.0)) if long_only[s] else least
             upper[s] = cap
     return lower, upper
+
+
+@compiled
+def spendable_ceilings(
+    held: Array,
+    cost: Array,
+    crypto: Mask,
+    stock_ceiling: float,
+    unborrowed: float,
+    caps: tuple[float, float, float],
+) -> tuple[Array, Array]:
+    """Coefficients [4, S] and limits [4] of the CEILINGS, net of what buying coins costs.
+
+    caps: `Limits.caps`.
+    """
+    # The cost of buying comes out of the same cash, and coins may not be bought with borrowed cash.
+    spendable = unborrowed / (1.0 + cost.max())
+    return ceilings_of(crypto, held, stock_ceiling, caps[1], spendable)
 
 
 @compiled
@@ -159,6 +188,8 @@ def ceilings_of(
             coefficients[3, s] = 1.0 / stock_ceiling
     limits[0] = stock_ceiling
     limits[1] = crypto_leverage
+    # Coins are not marginable: cash below zero buys none, and what is held is paid for already.
     limits[2] = coins + max(unborrowed, 0.0)
+    # Coins are no margin for stocks: gross ≤ stock_ceiling · (1 - coins), written as a sum.
     limits[3] = 1.0
     return coefficients, limits

@@ -1,17 +1,17 @@
-"""The premium prior: what an asset class is believed to earn for its risk, stated and not learned,
-spread over its symbols.
+"""The premium prior: what an asset class is believed to earn for its risk, stated and not learned.
 
 A class's premium is a Sharpe ratio, that of the diversified class. Reverse optimisation (Sharpe
-1974; Black and Litterman
-1992) says which expected returns make equal weights worth holding:
+1974; Black and Litterman 1992) says which expected returns make equal weights worth holding:
 
     π = SR · √(ρ̄ / (ρ̄ + (1 - ρ̄) / n)) · Σw / √(w'Σw),   w = 1/n
 
-ρ̄ the class's mean correlation: n symbols of one class are not all of it, a single stock's ratio is
-√ρ̄ of the class's. Few symbols say little about their class: the prior of correlation counts as
-`PAIRS` pairs beside those in the matrix. The world's market portfolio had 0.36 from 1960 to 2017
-(Doeswijk, Lam and Swinkels 2020), shrunk for 58 years of data 0.32; two years of bars have an error
-of 0.7 and say nothing about it.
+with ρ̄ the class's mean correlation. n symbols of one class are not all of it: a single stock's
+ratio is √ρ̄ of the class's. Few symbols say little about their class, so the prior of the mean
+correlation counts as `PAIRS` pairs beside those in the matrix.
+
+The world's market portfolio had a ratio of 0.36 from 1960 to 2017 (Doeswijk, Lam and Swinkels
+2020), which shrunk for 58 years of data is 0.32. Two years of bars have an error of 0.7 and say
+nothing about it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ PAIRS = 3.0  # of symbols that the prior of a class's mean correlation counts fo
 class PriorSettings:
     """What is believed before any forecast has proven itself.
 
-    stock_sharpe, crypto_sharpe: a year, of the diversified class. horizon_days: how far a plan
-    looks, in calendar days.
+    stock_sharpe: Sharpe ratio a year of the diversified stock market, 0 … 2.
+    crypto_sharpe: the same of coins, 0 … 2.
+    horizon_days: how far a plan looks, in calendar days, 1 … 365.
     """
 
     stock_sharpe: float = 0.3
@@ -53,32 +54,38 @@ class PriorSettings:
 def unit_premiums(
     variance: Array, matrix: Index, correlations: Array32, crypto: Mask, within: tuple[float, float]
 ) -> Array:
-    """[T, S] premium a year where each class has a Sharpe ratio of one; 0 where a variance [T, S],
-    a year, is not known.
+    """[T, S] premium a year of each symbol, where each class has a Sharpe ratio of one.
 
-    matrix [T]: number of the correlation matrix, [D, S, S], in force. within: priors of the mean
-    correlation of stocks, of coins.
+    Parameters
+    ----------
+    variance : [T, S]
+        of simple returns, a year; where one is not known, the symbol is no member of its class and
+        its premium is 0.
+    matrix : [T]
+        number of the correlation matrix in force.
+    correlations : [D, S, S]
+        the matrices.
+    crypto : [S]
+        whether it is a coin.
+    within
+        priors of the mean correlation of stocks, of coins.
     """
     premiums = np.zeros(variance.shape)
     for t in range(len(variance)):
+        correlation = correlations[matrix[t]]
         for coins in (False, True):
             members = np.flatnonzero((variance[t] > 0.0) & (crypto == coins))
             if len(members) > 0:
-                _spread(
-                    premiums[t],
-                    variance[t],
-                    correlations[matrix[t]],
-                    members,
-                    within[1] if coins else within[0],
-                )
+                prior = within[1] if coins else within[0]
+                _write_class_premiums(premiums[t], variance[t], correlation, members, prior)
     return premiums
 
 
 @compiled
-def _spread(
+def _write_class_premiums(
     premium: Array, variance: Array, correlation: Array32, members: Index, prior: float
 ) -> None:
-    """One class's premiums; prior: of its mean correlation."""
+    """Write the premiums [S] of one class's members; prior: of the class's mean correlation."""
     n = len(members)
     book = 0.0
     pairs = 0.0
@@ -89,6 +96,8 @@ def _spread(
             pairs += 0.0 if i == j else correlation[i, j]
         premium[i] = with_book
         book += with_book / n
+    # A sample of few symbols may have a mean correlation below zero. No class has one: its symbols
+    # would diversify each other away, and the premium with them.
     mean = max((PAIRS * prior + pairs / 2) / (PAIRS + n * (n - 1) / 2), 0.0)
     share = np.sqrt(mean / (mean + (1.0 - mean) / n))
     for i in members:

@@ -9,58 +9,43 @@ hold a pattern leave a weight alone while it is within `band` of its place, a qu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from foundation.arrays import Array
+from foundation.arrays import Array, Index
 from foundation.errors import InputError
+from foundation.plugin import build_plugin, is_plugin, load_plugin
 from sizing.allocation import Allocation, Situation, allocate, nearest
 from sizing.limits import Limits
-from sizing.solver.multi_period import Later
+from sizing.solver.multi_period import LaterBlocks
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
 
 KELLY = re.compile(r"(kelly|premium)_(\d{1,3}(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
-NAMES = (
-    "kelly_10",
-    "kelly_25",
-    "kelly_50",
-    "kelly_100",
-    "kelly_50_x4",
-    "premium_50",
-    "equal_weight",
-    "fixed_fraction",
-    "vol_target",
-    "risk_parity",
-    "buy_and_hold",
-    "legacy",
-)
 ROUNDS = 500  # of risk parity's descent at most
-CLOSE = 1e-10  # relative: where it ends
+CLOSE = 1e-10  # relative: where the descent ends
 
 
 class Strategy(Protocol):
-    """How much of everything.
-
-    holding: the interval it has to look at; none means the one that is configured. forecast,
-    premium: what it rests on.
-    """
+    """How much of everything, from a situation and the limits."""
 
     @property
     def forecast(self) -> bool:
-        """Whether what is forecast counts for expected returns."""
+        """Whether the forecast counts for a symbol's expected return."""
 
     @property
     def premium(self) -> bool:
-        """Whether the premium of its class counts for a symbol's."""
+        """Whether the premium of its class counts for a symbol's expected return."""
 
     @property
     def holding(self) -> Holding | None:
-        """`session` for what compares the risk of symbols over a whole day."""
+        """The interval it has to look at; none: the one that is configured.
+
+        `session` for what compares the risk of symbols over a whole day.
+        """
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
         """Target weights of the symbols that decide; all others stay."""
@@ -71,12 +56,16 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kelly:
-    """A fraction of the growth-optimal weights; `multiplier` times that in stocks, as the earlier
-    system had it with 4.
+    """A fraction of the growth-optimal weights.
 
-    The multiplier stretches the weights within the program: m·v, v optimal for returns mu / m,
-    costs / m and covariance Σ / (m m'). With 4, half-Kelly becomes twice full Kelly, where expected
-    log growth is nil. forecast: whether forecasts count beside the premium.
+    fraction: of full Kelly, above 0, 1 at most.
+    multiplier: of the weights in stocks; the earlier system had 4.
+    forecast: whether forecasts count beside the premium.
+    holding: as in `Strategy`.
+
+    The multiplier m stretches the weights within the program: they are m·v, with v optimal for
+    returns mu / m, costs / m and covariance Σ / (m m'). With 4, half-Kelly becomes twice full
+    Kelly, where expected log growth is nil.
     """
 
     fraction: float = 0.5
@@ -94,25 +83,24 @@ class Kelly:
         if self.multiplier == 1.0:
             return allocate(situation, limits, self.fraction)
         times = np.where(situation.crypto, 1.0, self.multiplier)
-        later = situation.blocks
-        both = np.outer(times, times)
+        later = situation.later_blocks
+        products = np.outer(times, times)
         stretched = replace(
             situation,
             mu=situation.mu / times,
-            covariance=situation.covariance / both,
+            covariance=situation.covariance / products,
             cost=situation.cost / times,
             toll=situation.toll / self.multiplier,
-            later=Later(
+            later=LaterBlocks(
                 later.mu / times,
-                later.covariance / both,
+                later.covariance / products,
                 later.toll / self.multiplier,
                 later.cost / times,
             ),
         )
         allocation = allocate(stretched, limits, self.fraction)
-        unpriced = tuple(
-            dict.fromkeys(bound, np.nan) for bound in allocation.binding
-        )  # prices are of v, not of m·v
+        # The program's shadow prices are those of v. Nobody holds v, so only the names are kept.
+        unpriced = tuple(dict.fromkeys(names, np.nan) for names in allocation.binding)
         return replace(allocation, binding=unpriced)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
@@ -124,8 +112,13 @@ class Kelly:
 
 @dataclass(frozen=True, slots=True)
 class WeightPattern:
-    """Weights by a rule: situation → wanted weights [S]. forecast: whether the rule reads
-    expected returns.
+    """Weights by a rule that names one for each symbol.
+
+    name: of the strategy, for logs.
+    rule: situation → wanted weights [S].
+    band: within which a weight is left alone, relative to where it belongs.
+    holding: as in `Strategy`.
+    forecast: whether the rule reads expected returns.
     """
 
     name: str
@@ -136,12 +129,10 @@ class WeightPattern:
     premium: ClassVar[bool] = False
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
-        """The closest weights under the limits; what is within `band` of its place, relative to
-        it, stays.
-        """
-        wanted = self.rule(situation)
-        near = np.abs(wanted - situation.held) <= self.band * np.abs(wanted)
-        return nearest(situation, limits, np.where(near, situation.held, wanted))
+        """The closest weights under the limits; what is within `band` of its place stays."""
+        desired = self.rule(situation)
+        near = np.abs(desired - situation.held) <= self.band * np.abs(desired)
+        return nearest(situation, limits, np.where(near, situation.held, desired))
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """Its name."""
@@ -150,10 +141,11 @@ class WeightPattern:
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """The legacy rule: a coin 50 % of equity, a stock 50 % of the buying power left × multiplier,
-    towards the forecast.
+    """The earlier system's rule: half of equity in a coin, half of the buying power in a stock.
 
-    Symbols take their turn by name; each is cut to what the limits leave beside everything else.
+    A stock gets half of what the others leave of the stock ceiling, times `risk_multiplier`,
+    towards the forecast. Symbols take their turn by name; each is cut to what the limits leave
+    beside everything else.
     """
 
     risk_multiplier: float = 1.0
@@ -164,24 +156,22 @@ class Legacy:
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
         """Each deciding symbol in turn, the book as the ones before it left it."""
         held = situation.held.copy()
-        wanted = np.full(len(held), np.nan)
+        unlimited = np.full(len(held), np.nan)
         for k in np.flatnonzero(situation.deciding).tolist():
-            now = replace(situation, held=held, deciding=np.arange(len(held)) == k)
-            wanted[k] = self._wish(now, k)
-            held = nearest(now, limits, np.where(now.deciding, wanted, held)).target
-        settled = nearest(situation, limits, held)
-        return replace(settled, wanted=wanted)
+            turn = replace(situation, held=held, deciding=np.arange(len(held)) == k)
+            unlimited[k] = self._unlimited_weight(turn, k)
+            held = nearest(turn, limits, np.where(turn.deciding, unlimited, held)).target
+        # One more look at all of them together names what binds each in the book as it ends.
+        allocation = nearest(situation, limits, held)
+        return replace(allocation, unlimited=unlimited)
 
-    def _wish(self, s: Situation, k: int) -> float:
+    def _unlimited_weight(self, s: Situation, k: int) -> float:
+        """What the rule asks for of symbol k, before limits."""
         if s.crypto[k]:
             return 0.5
         others = float(np.abs(s.held[~s.crypto]).sum() - abs(s.held[k]))
-        return (
-            0.5
-            * max(s.stock_ceiling - others, 0.0)
-            * self.risk_multiplier
-            * (-1.0 if s.mu[k] < 0 else 1.0)
-        )
+        size = 0.5 * max(s.stock_ceiling - others, 0.0) * self.risk_multiplier
+        return -size if s.mu[k] < 0 else size
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """What operators grep for."""
@@ -199,8 +189,10 @@ def buy_and_hold(s: Situation) -> Array:
 
 
 def fixed_fraction(s: Situation, size: float) -> Array:
-    """`size` of equity towards the forecast where that pays for coming and going; gone when the
-    forecast turns.
+    """`size` of equity towards the forecast where that pays for coming and going.
+
+    A position stays until the forecast turns. Without that rule it would be sold whenever the
+    forecast is small, and bought back when it is not.
     """
     pays = np.abs(s.mu) > 2 * s.cost
     turned = np.sign(s.mu) * np.sign(s.held) < 0
@@ -209,33 +201,33 @@ def fixed_fraction(s: Situation, size: float) -> Array:
 
 
 def vol_target(s: Situation, deviation: float) -> Array:
-    """Weights in proportion to 1/σ, scaled so that the book's deviation is that many a year."""
-    known = whole_days(s)
-    if known is None:
+    """Weights in proportion to 1/σ, scaled so that the book has this deviation a year."""
+    symbols = comparable_symbols(s)
+    # Weights from risks that do not compare would be bought now and sold with the next decision.
+    if symbols is None:
         return s.held
-    covariance = _a_year(s, known)
-    shape = np.zeros(len(s.mu))
+    covariance = _yearly_covariance(s, symbols)
+    weights = np.zeros(len(s.mu))
     inverse = 1.0 / np.sqrt(np.diag(covariance))
-    shape[known] = inverse * deviation / np.sqrt(inverse @ covariance @ inverse)
-    return shape
+    weights[symbols] = inverse * deviation / np.sqrt(inverse @ covariance @ inverse)
+    return weights
 
 
 def risk_parity(s: Situation) -> Array:
     """Long weights, 1 in all, to each of which belongs the same part of the book's variance."""
-    known = whole_days(s)
-    if known is None:
+    symbols = comparable_symbols(s)
+    if symbols is None:
         return s.held
     weights = np.zeros(len(s.mu))
-    weights[known] = equal_risk(_a_year(s, known))
+    weights[symbols] = equal_risk(_yearly_covariance(s, symbols))
     return weights
 
 
 def equal_risk(covariance: Array) -> Array:
-    """Weights [S] ≥ 0, 1 in all, with equal wᵢ(Σw)ᵢ, by cyclical coordinate descent
-    (Griveau-Billion et al. 2013).
+    """Weights [S] ≥ 0, 1 in all, with equal wᵢ(Σw)ᵢ.
 
-    Each step solves σᵢ²wᵢ² + (Σw − σᵢ²wᵢ)ᵢwᵢ = 1/S for wᵢ, the gradient of ½w'Σw − Σ ln(wᵢ)/S
-    (Spinu 2013).
+    By cyclical coordinate descent (Griveau-Billion et al. 2013). Each step solves σᵢ²wᵢ² +
+    (Σw − σᵢ²wᵢ)ᵢwᵢ = 1/S for wᵢ, where the gradient of ½w'Σw − Σ ln(wᵢ)/S vanishes (Spinu 2013).
 
     Raises
     ------
@@ -257,23 +249,71 @@ def equal_risk(covariance: Array) -> Array:
     return np.asarray(weights / weights.sum())
 
 
-def whole_days(s: Situation) -> npt.NDArray[np.int64] | None:
-    """The symbols with a forecast; none where the interval holds less than a day of one's own, so
-    that risks do not compare.
+def comparable_symbols(s: Situation) -> Index | None:
+    """Numbers of the symbols with a forecast; none at all where their risks do not compare.
 
-    Before a weekend a coin's next day holds only part of a session, and no night: stocks would seem
-    calm.
+    Risks compare where the interval holds at least a day of every symbol's own time. Before a
+    weekend a coin's next day holds only part of a session, and no night: stocks would seem calm.
     """
-    known = np.flatnonzero(s.universe)
-    day = np.where(s.crypto, *(BARS_A_DAY[k] / BARS_A_YEAR[k] for k in (Kind.CRYPTO, Kind.STOCK)))
-    compare = (s.years[known] >= day[known] * (1 - CLOSE)) & (np.diag(s.covariance)[known] > 0)
-    return known if len(known) and compare.all() else None
+    symbols = np.flatnonzero(s.universe)
+    coin_day, stock_day = (BARS_A_DAY[k] / BARS_A_YEAR[k] for k in (Kind.CRYPTO, Kind.STOCK))
+    day = np.where(s.crypto, coin_day, stock_day)[symbols]
+    variance = np.diag(s.covariance)[symbols]
+    comparable = (s.years[symbols] >= day * (1 - CLOSE)) & (variance > 0)
+    return symbols if len(symbols) and comparable.all() else None
 
 
-def _a_year(s: Situation, known: npt.NDArray[np.int64]) -> Array:
-    """Covariance of the known symbols, each over a year of its own open time."""
-    root = np.sqrt(s.years[known])
-    return np.asarray(s.covariance[np.ix_(known, known)] / np.outer(root, root))
+def _yearly_covariance(s: Situation, symbols: Index) -> Array:
+    """Covariance of these symbols, each over a year of its own open time."""
+    root = np.sqrt(s.years[symbols])
+    return np.asarray(s.covariance[np.ix_(symbols, symbols)] / np.outer(root, root))
+
+
+@dataclass(frozen=True, slots=True)
+class PatternSettings:
+    """What the strategies that are no Kelly read beside a situation.
+
+    size: of a position of `fixed_fraction`, a weight.
+    deviation: a year, of `vol_target`.
+    band: within which patterns leave a weight, relative to where it belongs.
+    risk_multiplier: of `legacy`.
+    """
+
+    size: float = 0.1
+    deviation: float = 0.15
+    band: float = 0.25
+    risk_multiplier: float = 1.0
+
+
+def _fixed_fraction(p: PatternSettings) -> Strategy:
+    return WeightPattern(
+        "fixed_fraction",
+        lambda s: fixed_fraction(s, p.size),
+        p.band,
+        holding=None,
+        forecast=True,
+    )
+
+
+STRATEGIES: Mapping[str, Callable[[PatternSettings], Strategy]] = {
+    "equal_weight": lambda p: WeightPattern("equal_weight", equal_weight, p.band),
+    "fixed_fraction": _fixed_fraction,
+    "vol_target": lambda p: WeightPattern(
+        "vol_target", lambda s: vol_target(s, p.deviation), p.band
+    ),
+    "risk_parity": lambda p: WeightPattern("risk_parity", risk_parity, p.band),
+    "buy_and_hold": lambda p: WeightPattern("buy_and_hold", buy_and_hold),
+    "legacy": lambda p: Legacy(p.risk_multiplier),
+}
+NAMES = (
+    "kelly_10",
+    "kelly_25",
+    "kelly_50",
+    "kelly_100",
+    "kelly_50_x4",
+    "premium_50",
+    *STRATEGIES,
+)
 
 
 def named(
@@ -286,41 +326,58 @@ def named(
     risk_multiplier: float = 1.0,
 ) -> Strategy:
     """The strategy of a name: `kelly_50` or `Kelly_50pct` is half-Kelly, any percentage may stand
-    there.
+    there; `premium_50` is half-Kelly on the premium alone, without a forecast.
 
-    `premium_50` is half-Kelly on the premium alone, without a forecast.
+    `module:name` is one's own: a `Strategy`, a class that makes one without arguments, or a
+    function of a `Situation` that returns the wanted weights [S]. Such a function counts as reading
+    forecasts, looks at the configured holding interval, and its weights are put under the limits.
 
-    fraction: of full Kelly, instead of the name's. size: of a position of `fixed_fraction`.
-    deviation: a year, of `vol_target`. band: within which patterns leave a weight, relative to
-    where it belongs. risk_multiplier: of `legacy`.
+    fraction: of full Kelly, instead of the name's. The rest as in `PatternSettings`.
 
     Raises
     ------
     InputError
-        for a name that is none, or a fraction for what is no Kelly.
+        for a name that is none, code that cannot be loaded, or a fraction for what is no Kelly.
     """
-    if found := KELLY.fullmatch(name):
-        times = 4.0 if (found[3] or "").lower() == "_x4" else 1.0
+    if kelly := KELLY.fullmatch(name):
+        times = 4.0 if (kelly[3] or "").lower() == "_x4" else 1.0
         return Kelly(
-            float(found[2]) / 100 if fraction is None else fraction,
+            float(kelly[2]) / 100 if fraction is None else fraction,
             times,
-            found[1].lower() == "kelly",
+            kelly[1].lower() == "kelly",
         )
-    patterns: dict[str, Strategy] = {
-        "equal_weight": WeightPattern("equal_weight", equal_weight, band),
-        "fixed_fraction": WeightPattern(
-            "fixed_fraction", lambda s: fixed_fraction(s, size), band, holding=None, forecast=True
-        ),
-        "vol_target": WeightPattern("vol_target", lambda s: vol_target(s, deviation), band),
-        "risk_parity": WeightPattern("risk_parity", risk_parity, band),
-        "buy_and_hold": WeightPattern("buy_and_hold", buy_and_hold),
-        "legacy": Legacy(risk_multiplier),
-    }
-    if name not in patterns:
+    if name not in STRATEGIES and not is_plugin(name):
         raise InputError(
             f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ or premium_ and a"
-            " percentage)"
+            " percentage, or module:function)"
         )
     if fraction is not None:
         raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")
-    return patterns[name]
+    if is_plugin(name):
+        return _plugged(name, band)
+    return STRATEGIES[name](PatternSettings(size, deviation, band, risk_multiplier))
+
+
+def _plugged(name: str, band: float) -> Strategy:
+    """The strategy that `module:name` stands for."""
+    thing = load_plugin("sizing.strategy", name)
+    if isinstance(thing, type) or hasattr(thing, "allocate"):
+        needs = ("forecast", "premium", "holding", "allocate", "phrase")
+        make = thing if isinstance(thing, type) else lambda: thing
+        strategy: Strategy = build_plugin("sizing.strategy", name, make, {}, needs)
+        return strategy
+    if not callable(thing):
+        raise InputError(
+            f"sizing.strategy: {name} is no strategy, class or function but {type(thing).__name__}"
+        )
+
+    def rule(situation: Situation) -> Array:
+        weights = np.asarray(thing(situation), dtype=np.float64)
+        if weights.shape != situation.held.shape or not np.isfinite(weights).all():
+            raise InputError(
+                f"sizing.strategy: {name} must return {situation.held.shape[0]} finite weights, a"
+                f" number a symbol; it returned {weights}"
+            )
+        return weights
+
+    return WeightPattern(name, rule, band, holding=None, forecast=True)

@@ -12,6 +12,9 @@ import pytest
 from trainingdata.bars import Bars
 from trainingdata.synthetic import SyntheticMarket
 
+# Asserts of the helper modules beside the tests say what differed, as those of tests do.
+pytest.register_assert_rewrite("tests.e2e", "tests.marketsimulator", "tests.sizing")
+
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)

@@ -1,9 +1,11 @@
-"""Dividends and splits: read from a file, applied to a book by settlement and to a history of
-prices here.
+"""Dividends and splits: read from a file, and splits applied to a history of prices.
 
-A file (CSV or Parquet) has a row an action: `symbol`, `date` (New York, the first day without it),
-`kind` (`dividend` or `split`), `value` (USD a share, in the prices' own units; or new shares for
-one old share).
+Settlement applies both to a book. A file (CSV or Parquet) has a row an action:
+
+    symbol  of a stock
+    date    New York, the first day without it
+    kind    dividend or split
+    value   USD a share, in the prices' own units; or new shares for one old share
 """
 
 from __future__ import annotations
@@ -26,8 +28,12 @@ COLUMNS = ("symbol", "date", "kind", "value")
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A stock opens without it at `opens`: `ratio` new shares for one, after `dividend` USD an
-    old share.
+    """A dividend or a split of a stock.
+
+    symbol: of the stock.
+    opens: when the first session without it opens, UTC.
+    ratio: new shares for one old share; 1 where there is no split.
+    dividend: USD an old share; 0 where there is none.
     """
 
     symbol: str
@@ -45,57 +51,51 @@ def read_actions(path: Path) -> tuple[Action, ...]:
         naming the file, the row and what is wrong with it.
     """
     try:
-        frame = (
-            pd.read_parquet(path)
-            if path.suffix.lower() == ".parquet"
-            else pd.read_csv(path, dtype=str)
-        )
+        if path.suffix.lower() == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            frame = pd.read_csv(path, dtype=str)
     except (OSError, ValueError, pd.errors.EmptyDataError) as error:
-        raise DataError(
-            f"{path}: cannot be read as corporate actions:"
-            f" {(str(error).splitlines() or ['empty'])[0]}"
-        ) from error
-    missing = [c for c in COLUMNS if c not in frame.columns]
+        reason = (str(error).splitlines() or ["empty"])[0]
+        raise DataError(f"{path}: cannot be read as corporate actions: {reason}") from error
+    missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise DataError(
             f"{path}: column {missing[0]!r} is missing; corporate actions have {', '.join(COLUMNS)}"
         )
-    rows = frame[list(COLUMNS)].itertuples(index=False, name=None)
-    actions = [
-        _action(path, number, *(str(word).strip() for word in row))
-        for number, row in enumerate(rows, 1)
-    ]
+    actions = []
+    for number, row in enumerate(frame[list(COLUMNS)].itertuples(index=False, name=None), 1):
+        symbol, date, kind, value = (str(cell).strip() for cell in row)
+        actions.append(_action(path, number, symbol, date, kind, value))
     return tuple(sorted(actions, key=lambda action: (action.opens, action.symbol, action.ratio)))
 
 
 def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
-    """Raw prices and volumes in the units after the panel's last split; what a model may compare
-    across a split.
+    """Raw prices and volumes in the units after the panel's last split.
 
-    A decision sees the splits that are known then and no later one: a panel adjusted for those,
-    too, would give it the same returns, but for the rounding of a quotient, and so now and then
-    another share.
+    A model compares these across a split; raw ones would read as a loss of most of the price.
     """
     values = bars.values.copy()
     for action in actions:
-        if action.ratio != 1.0 and action.symbol in bars.symbols and action.opens <= bars.now:
-            s = bars.symbols.index(action.symbol)
-            before = bars.times <= action.opens
-            values[s, before, :VOLUME] /= action.ratio
-            values[s, before, VOLUME] *= action.ratio
+        # A decision sees the splits that are known then and no later one: a panel adjusted for
+        # those, too, would give it the same returns, but for the rounding of a quotient, and so now
+        # and then another share.
+        if action.ratio == 1.0 or action.symbol not in bars.symbols or action.opens > bars.now:
+            continue
+        s = bars.symbols.index(action.symbol)
+        before = bars.times <= action.opens
+        values[s, before, :VOLUME] /= action.ratio
+        values[s, before, VOLUME] *= action.ratio
     return Bars(bars.instruments, bars.times, values, bars.mask, bars.source)
 
 
 def spans_without_split(bars: Bars, actions: Sequence[Action], first: int) -> list[tuple[int, int]]:
-    """Rows of instants from `first` on, as spans [begin, end), within each of which no split of
-    the panel takes hold.
-    """
-    opens = [a.opens for a in actions if a.ratio != 1.0 and a.symbol in bars.symbols]
-    starts = np.searchsorted(bars.times, np.array(opens, dtype="datetime64[ns]"))
-    edges = sorted(
-        {first, len(bars.times), *(int(s) for s in starts if first < s < len(bars.times))}
-    )
-    return list(pairwise(edges))
+    """Spans [begin, end) of rows from `first` on, in each of which no split takes hold."""
+    splits = [a for a in actions if a.ratio != 1.0 and a.symbol in bars.symbols]
+    opens = np.array([split.opens for split in splits], dtype="datetime64[ns]")
+    starts = np.searchsorted(bars.times, opens)
+    inner = {int(row) for row in starts if first < row < len(bars.times)}
+    return list(pairwise(sorted({first, len(bars.times), *inner})))
 
 
 def _action(path: Path, row: int, symbol: str, date: str, kind: str, value: str) -> Action:
@@ -116,8 +116,6 @@ def _action(path: Path, row: int, symbol: str, date: str, kind: str, value: str)
     if opens is None:
         raise DataError(f"{path}: row {row}: {date} lies beyond the exchange calendar")
     name = instrument(symbol).symbol
-    return (
-        Action(name, opens, ratio=amount)
-        if kind == "split"
-        else Action(name, opens, dividend=amount)
-    )
+    if kind == "split":
+        return Action(name, opens, ratio=amount)
+    return Action(name, opens, dividend=amount)

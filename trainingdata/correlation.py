@@ -1,8 +1,7 @@
-"""Correlation of returns as it could be known: from bars before an instant, shrunk, positive
-definite.
+"""Correlation of returns from bars before an instant: shrunk, and positive definite.
 
-Within a class from hourly returns on the class's own clock; between stocks and coins from returns
-between 16:00 and 16:00 New York on session days, because hourly grids of different markets
+Within a class it comes from hourly returns on the class's own clock; between stocks and coins from
+returns between 16:00 and 16:00 New York on session days, because hourly grids of different markets
 understate it. Estimates change once a day, at 16:00.
 """
 
@@ -17,34 +16,29 @@ import numpy.typing as npt
 from foundation.arrays import Array, Instants, Mask
 from foundation.errors import InputError
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.sessions import (
-    DAY,
-    four_pm,
-    last_four_pm,
-    last_four_pms,
-    new_york_date,
-    sessions_between,
-)
+from trainingdata.instants import DAY, four_pm, new_york_date
+from trainingdata.sessions import last_four_pm, last_four_pms, sessions_between
 
+# Priors, where nothing else is known.
 WITHIN_STOCKS = 0.4
-WITHIN_CRYPTO = 0.6  # priors, where nothing else is known
+WITHIN_CRYPTO = 0.6
 SMALLEST_EIGENVALUE = 1e-3
 # A log return, or a deviation of returns, that is the rounding of prices and no move: adjusted
 # prices leave 1e-15, one tick of the dearest coin in 500 bars 5e-9.
 STILL = 1e-9
-# Of a symbol's own variance, what it has at least in rows in which it moves: rounding leaves 1e-13
-# of it.
+# The least share of a symbol's own variance in rows in which it moves: rounding leaves 1e-13 of it.
 SMALLEST_SHARE_OF_VARIANCE = 1e-10
 FEWEST_ROWS = 3  # two returns have correlation one
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CorrelationMatrix:
-    """values [S, S] float64: symmetric, unit diagonal, positive definite; built from bars known by
-    `as_of`.
+    """Correlations between symbols, and the instant they belong to.
 
-    Every value is one that a float32 holds, so that a history of matrices may be kept in half the
-    space.
+    symbols: names of rows and columns.
+    values: [S, S] float64, symmetric, unit diagonal, positive definite. An estimator's are values
+        that a float32 holds, so that a history of matrices may be kept in half the space.
+    as_of: the matrix is built from bars known by then.
     """
 
     symbols: tuple[str, ...]
@@ -63,10 +57,10 @@ class CorrelationMatrix:
             raise ValueError("values must be positive definite")
 
 
-class Correlations(Protocol):
+class CorrelationSource(Protocol):
     """Anything that answers with the correlation known at the end of a panel."""
 
-    def at(self, bars: Bars) -> CorrelationMatrix:
+    def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         """The matrix for the panel's symbols as of its last instant."""
         ...
 
@@ -80,8 +74,11 @@ class Correlations(Protocol):
 class CorrelationEstimator:
     """Ledoit-Wolf on a window per block, leaning on a prior in proportion to what the window lacks.
 
-    hourly_window: hourly returns within a class; session_window: 16:00-16:00 returns between the
-    classes. within_stocks, within_crypto, across: prior correlations.
+    hourly_window: hourly returns within a class, at least 2.
+    session_window: 16:00-16:00 returns between the classes, at least 2.
+    within_stocks: prior correlation between stocks, 0 … 1.
+    within_crypto: prior correlation between coins, 0 … 1.
+    across: prior correlation between a stock and a coin, 0 … 1.
     """
 
     hourly_window: int = 500
@@ -104,64 +101,65 @@ class CorrelationEstimator:
         return self.within_stocks, self.within_crypto
 
     @property
-    def _reach(self) -> np.timedelta64:
+    def _calendar_reach(self) -> np.timedelta64:
         """Calendar time that holds both windows, weekends and holidays included."""
         return int(30 + 1.6 * max(self.session_window, self.hourly_window / 6)) * DAY
 
-    def at(self, bars: Bars) -> CorrelationMatrix:
-        """The matrix of the last 16:00 New York at or before the panel's end; a function of the
-        bars up to then.
+    def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
+        """The matrix of the last 16:00 New York at or before the panel's end.
+
+        It is a function of the bars up to then: nothing that came later changes it.
         """
         values, boundary = self.estimate(bars)
         rounded = positive_definite(values).astype(np.float32).astype(np.float64)
         return CorrelationMatrix(bars.symbols, rounded, boundary)
 
     def estimate(self, bars: Bars) -> tuple[Array, np.datetime64]:
-        """The estimate [S, S] before its repair, which may have negative eigenvalues, and the
-        16:00 it belongs to.
+        """The estimate [S, S] before its repair, and the 16:00 it belongs to.
+
+        Before its repair it may have negative eigenvalues.
         """
         boundary = last_four_pm(bars.now)
-        first, last = np.searchsorted(
-            bars.times, (boundary - self._reach, boundary + np.timedelta64(1, "ns"))
-        )
+        edges = (boundary - self._calendar_reach, boundary + np.timedelta64(1, "ns"))
+        first, last = np.searchsorted(bars.times, edges)
         recent = bars.between(int(first), int(last))
         crypto = bars.crypto
+        across = crypto[:, None] != crypto[None, :]
         values = np.where(crypto[:, None] & crypto[None, :], self.within_crypto, self.within_stocks)
-        values[crypto[:, None] != crypto[None, :]] = self.across
+        values[across] = self.across
         np.fill_diagonal(values, 1.0)
         if len(recent.times):
             for members in (np.flatnonzero(~crypto), np.flatnonzero(crypto)):
+                block = np.ix_(members, members)
                 returns = hourly_returns(recent, members, self.hourly_window)
-                values[np.ix_(members, members)] = _lean(
-                    returns, values[np.ix_(members, members)], self.hourly_window
-                )
+                values[block] = _mixed_with_prior(returns, values[block], self.hourly_window)
             if crypto.any() and not crypto.all():
                 daily = session_returns(recent, boundary, self.session_window)
-                joint = _lean(daily, values, self.session_window)
-                across = crypto[:, None] != crypto[None, :]
+                joint = _mixed_with_prior(daily, values, self.session_window)
                 values[across] = joint[across]
         return values, boundary
 
 
 def correlations_over(
-    estimator: Correlations, bars: Bars, instants: Instants
+    estimator: CorrelationSource, bars: Bars, instants: Instants
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """What the estimator answers at each instant of a history: number [T] of the matrix in force,
-    and matrices [D, S, S].
+    """Matrices of a history: number [T] of the one in force at each instant, and values [D, S, S].
 
-    A matrix holds from one 16:00 to the next: each is asked for once.
+    A matrix holds from one 16:00 to the next, so each is estimated once.
     """
     boundaries = last_four_pms(instants)
     _, first, number = np.unique(boundaries, return_index=True, return_inverse=True)
     matrices = np.empty((len(first), len(bars.symbols), len(bars.symbols)), dtype=np.float32)
     for k, row in enumerate(first):
-        matrices[k] = estimator.at(bars.until(instants[row])).values
+        matrices[k] = estimator.matrix_at_end(bars.until(instants[row])).values
     return number.astype(np.int64), matrices
 
 
 def positive_definite(values: Array) -> Array:
-    """The matrix with its eigenvalues raised to a floor and its diagonal put back to one;
-    unchanged if above it.
+    """The matrix [S, S] with its eigenvalues raised to a floor and its diagonal put back to one.
+
+    A matrix whose eigenvalues are above the floor is unchanged. Blocks that were estimated on
+    different clocks and pairs on different rows need not be positive definite together.
     """
     symmetric = (values + values.T) / 2
     eigenvalues, vectors = np.linalg.eigh(symmetric)
@@ -175,8 +173,9 @@ def positive_definite(values: Array) -> Array:
 
 
 def hourly_returns(bars: Bars, members: npt.NDArray[np.int64], window: int) -> Array:
-    """Last `window` log returns [N, M] on the members' common clock; NaN where either bar is
-    missing.
+    """Last `window` log returns [N, M] on the members' common clock.
+
+    NaN where the bar at either end is missing: a missing bar is no return of zero.
     """
     rows = np.flatnonzero(bars.mask[members].any(axis=0))[-(window + 1) :]
     closes = bars.values[members][:, rows, CLOSE].T
@@ -184,16 +183,18 @@ def hourly_returns(bars: Bars, members: npt.NDArray[np.int64], window: int) -> A
 
 
 def session_returns(bars: Bars, boundary: np.datetime64, window: int) -> Array:
-    """Last `window` log returns [N, S] from 16:00 to 16:00 on session days; NaN where a symbol
-    had no bar in the day.
+    """Last `window` log returns [N, S] from 16:00 to 16:00 on session days.
+
+    NaN where a symbol had no bar in the day.
     """
-    return np.diff(np.log(session_closes(bars, boundary, window + 1)[1]), axis=0)
+    _, closes = session_closes(bars, boundary, window + 1)
+    return np.diff(np.log(closes), axis=0)
 
 
 def session_closes(
     bars: Bars, boundary: np.datetime64, most: int | None = None
 ) -> tuple[Instants, Array]:
-    """16:00 on the session days up to a boundary, the last `most` of them, and closes then [N, S].
+    """16:00 on the last `most` session days up to a boundary, [N], and the closes then, [N, S].
 
     NaN where a symbol had no bar in the day.
     """
@@ -201,43 +202,43 @@ def session_closes(
     days = sessions_between(new_york_date(bars.times[:1])[0], today)
     marks: Instants = four_pm(days)
     marks = marks[marks >= bars.times[0]]
-    marks = marks if most is None else marks[-most:]
+    if most is not None:
+        marks = marks[-most:]
     closes = np.full((len(marks), len(bars.symbols)), np.nan)
     for s in range(len(bars.symbols)):
-        times, values = bars.own(s)
+        times, values = bars.real_bars(s)
+        if not len(times):
+            continue
         k = np.searchsorted(times, marks, side="right") - 1
-        fresh = (
-            (k >= 0) & (marks - times[np.maximum(k, 0)] < DAY)
-            if len(times)
-            else np.zeros(len(marks), dtype=bool)
-        )
+        # An older close would be yesterday's price again: a return of zero that never was.
+        fresh = (k >= 0) & (marks - times[np.maximum(k, 0)] < DAY)
         closes[fresh, s] = values[k[fresh], CLOSE]
     return marks, closes
 
 
-def _lean(returns: Array, prior: Array, window: int) -> Array:
-    """Shrunk correlation of the returns [N, M], pair by pair mixed with the prior: weight n /
-    window to the data.
+def _mixed_with_prior(returns: Array, prior: Array, window: int) -> Array:
+    """Shrunk correlation [M, M] of the returns [N, M], mixed with the prior pair by pair.
 
-    A pair uses the rows in which both are present, and has the prior where one of them does not
-    move in those rows.
+    The data weigh n / window, n the rows in which both symbols are present; a pair in which one
+    does not move in those rows has the prior.
     """
     present = np.isfinite(returns)
     standard = _standardised(returns, present)
     shared = present.T.astype(float) @ present
     sample = _pairwise_correlation(standard, present, shared)
-    counted = _counted(returns, shared, np.isfinite(sample), window)
+    counted = _intensity_pairs(returns, shared, np.isfinite(sample), window)
     sample *= 1 - _ledoit_wolf_intensity(standard, shared, counted)
-    known = np.isfinite(sample)
-    trust = np.where(known, shared / window, 0.0)
-    mixed = trust * np.where(known, sample, 0.0) + (1 - trust) * prior
+    estimated = np.isfinite(sample)
+    trust = np.where(estimated, shared / window, 0.0)
+    mixed = trust * np.where(estimated, sample, 0.0) + (1 - trust) * prior
     np.fill_diagonal(mixed, 1.0)
     return np.asarray(mixed)
 
 
 def _standardised(returns: Array, present: Mask) -> Array:
-    """Returns [N, M] with mean 0 and deviation 1 over a symbol's own rows; 0 where it has none
-    or stands still.
+    """Returns [N, M] with mean 0 and deviation 1 over the rows a symbol has.
+
+    They are 0 where it has no row, and everywhere where it stands still.
     """
     rows = np.maximum(present.sum(axis=0), 1)
     centred = np.where(present, returns, 0.0)
@@ -247,8 +248,9 @@ def _standardised(returns: Array, present: Mask) -> Array:
 
 
 def _pairwise_correlation(standard: Array, present: Mask, shared: Array) -> Array:
-    """Sample correlation [M, M] over the rows a pair shares; NaN where these are too few or one
-    does not move in them.
+    """Sample correlation [M, M] over the rows a pair shares.
+
+    NaN where these are too few, or where one of the two does not move in them.
     """
     weight = present.astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -256,33 +258,34 @@ def _pairwise_correlation(standard: Array, present: Mask, shared: Array) -> Arra
         variance = (standard**2).T @ weight / shared - mean**2
         cross = (standard.T @ standard) / shared - mean * mean.T
         moves = variance > SMALLEST_SHARE_OF_VARIANCE
-        known = moves & moves.T & (shared >= FEWEST_ROWS)
-        return np.where(known, np.clip(cross / np.sqrt(variance * variance.T), -1, 1), np.nan)
+        estimable = moves & moves.T & (shared >= FEWEST_ROWS)
+        return np.where(estimable, np.clip(cross / np.sqrt(variance * variance.T), -1, 1), np.nan)
 
 
-def _counted(returns: Array, shared: Array, known: Mask, window: int) -> Mask:
-    """[M, M] the pairs, and the symbols in any of them, on which the intensity is estimated.
+def _intensity_pairs(returns: Array, shared: Array, estimated: Mask, window: int) -> Mask:
+    """Pairs [M, M] on which the intensity is estimated, and on the diagonal the symbols in any.
 
-    They share half the window and both move in a tenth of it. A symbol without variance, with few
-    bars or with a few ticks is in none: it changes the others' correlations not at all. The
-    standardised fourth moment of a single tick is the length of the window, which alone would
-    shrink a small class to nothing. A symbol that is in some takes part in the intensity, as Ledoit
-    and Wolf's formula has it: the others change by that factor.
+    A pair counts if it shares half the window and both move in a tenth of it. A symbol that is in
+    some pairs takes part in the intensity, as Ledoit and Wolf's formula has it: the others change
+    by that factor.
     """
+    # A symbol without variance, with few bars or with a few ticks is in no pair and leaves the
+    # others' correlations as they are. The standardised fourth moment of a single tick is the
+    # length of the window, which alone would shrink a small class to nothing.
     with np.errstate(invalid="ignore"):
         busy = (np.abs(returns) > STILL).sum(axis=0) >= window / 10
-    counted = known & (shared >= window / 2) & busy[:, None] & busy[None, :]
+    counted = estimated & (shared >= window / 2) & busy[:, None] & busy[None, :]
     np.fill_diagonal(counted, False)
     np.fill_diagonal(counted, counted.any(axis=1))
     return np.asarray(counted)
 
 
 def _ledoit_wolf_intensity(standard: Array, shared: Array, counted: Mask) -> float:
-    """Σ variance of a sample covariance / Σ its squared distance from the identity, over the
-    counted pairs, at most 1.
+    """Shrinkage intensity, 0 … 1: how much of the distance from the identity is noise.
 
-    Ledoit and Wolf 2004, a well-conditioned estimator for large-dimensional covariance matrices,
-    section 3.2, with each pair's own rows; where no row is missing it is theirs.
+    Σ variance of a sample covariance / Σ its squared distance from the identity, over the counted
+    pairs: Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance
+    matrices", section 3.2, with each pair's own rows; where no row is missing it is theirs.
     """
     if not counted.any():
         return 0.0

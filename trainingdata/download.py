@@ -1,7 +1,7 @@
 """Hourly history from the venue into files that every other command reads.
 
-    python -m trainingdata.download --symbols NVDA BTCUSD --start 2023-01-01 [--end 2024-12-31]
-    --output DIR [key=value …]
+    python -m trainingdata.download --symbols NVDA BTCUSD --start 2023-01-01
+        [--end 2024-12-31] --output DIR [key=value …]
 
 One Parquet file a symbol. A run that was stopped goes on where it was; a later one adds what is
 new. Stocks are adjusted for splits: where the venue's bars no longer agree with a file's last day,
@@ -22,25 +22,30 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from foundation.arrays import Array, Instants
-from foundation.command import Parser, ProgressBar, is_override, log_to_file, one_line
-from foundation.compose import composed
+from foundation.command import Parser, ProgressBar, is_override, log_to_file, one_line_errors
+from foundation.compose import composed_config
 from foundation.configuration import settings_of
 from foundation.errors import DataError, InputError
-from foundation.files import check_output, whole
-from trainingdata.bars import FIELDS, bars_of
+from foundation.files import check_output, staged_file
+from trainingdata.bar_files import bars_of_frame
+from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.market_data import MarketData
+from trainingdata.instants import DAY, HOUR, instant, system_clock, utc_text
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import DAY, HOUR, instant, started_at, system_clock, utc_text
+from trainingdata.sessions import started_at
 from trainingdata.source import DataSettings
 
 Progress = Callable[[str, int, int], None]
 
-CHUNK = 90 * DAY  # asked for at once, and written
-REACH = (
-    2 * HOUR
-)  # asked for before a chunk: a bar that begins before it and ends within is in no other
-OVERLAP = 3 * DAY  # of a file that is asked for again, to see whether the venue still says the same
+# What is requested at once, and written: a run that is stopped loses no more.
+CHUNK = 90 * DAY
+# Requested before a chunk: a bar that begins before it and ends within is in no other.
+REACH = 2 * HOUR
+# The end of a file that is requested again, to see whether the venue still gives the same bars.
+OVERLAP = 3 * DAY
+# A file may begin this much after the start: the first days may have no bar at all.
+SLACK = 7 * DAY
 
 
 def download(
@@ -51,8 +56,9 @@ def download(
     folder: Path,
     progress: Progress,
 ) -> dict[str, int]:
-    """Bring the files of some symbols up to `end`; how many bars each holds then. A file is never
-    half-written.
+    """Bring the files of some symbols up to `end`, and count the bars that each holds then.
+
+    A file is never half-written.
 
     Raises
     ------
@@ -65,13 +71,14 @@ def download(
         for a folder that cannot be written.
     """
     counts = {}
-    for number, symbol in enumerate(dict.fromkeys(instrument(s).symbol for s in symbols)):
-        counts[symbol] = _bring_up(data, instrument(symbol), start, end, folder, progress)
+    names = dict.fromkeys(instrument(symbol).symbol for symbol in symbols)
+    for number, symbol in enumerate(names):
+        counts[symbol] = _update_file(data, instrument(symbol), start, end, folder, progress)
         progress("symbols", number + 1, len(symbols))
     return counts
 
 
-def _bring_up(
+def _update_file(
     data: MarketData,
     item: Instrument,
     start: np.datetime64,
@@ -80,21 +87,21 @@ def _bring_up(
     progress: Progress,
 ) -> int:
     path = folder / f"{item.symbol}.parquet"
-    times, values = _kept(path, item, start)
-    if len(times):
-        found = data.tables([item.symbol], times[-1] - OVERLAP, times[-1])
-        if not found or not _agree((times, values), found[0][1:]):
-            times = times[:0]
-            values = values[:0]
+    times, values = _stored_bars(path, item, start)
+    # After a split the venue's whole history is in other units: a file that went on from there
+    # would hold a jump that no market made.
+    if len(times) and not _still_agrees(data, item, times, values):
+        times = times[:0]
+        values = values[:0]
     begin = times[-1] if len(times) else start
     steps = max(1, int(np.ceil((end - begin) / CHUNK)))
     for step in range(steps):
         since = begin + step * CHUNK
         until = min(begin + (step + 1) * CHUNK, end)
-        for _, new, rows in data.tables([item.symbol], since - REACH, until):
-            later = new > (times[-1] if len(times) else start)
-            times = np.concatenate([times, new[later]])
-            values = np.concatenate([values, rows[later]])
+        for _, new_times, new_values in data.tables([item.symbol], since - REACH, until):
+            later = new_times > (times[-1] if len(times) else start)
+            times = np.concatenate([times, new_times[later]])
+            values = np.concatenate([values, new_values[later]])
         if len(times):
             _write(path, item, times, values)
         progress(item.symbol, step + 1, steps)
@@ -105,9 +112,10 @@ def _bring_up(
     return len(times)
 
 
-def _kept(path: Path, item: Instrument, start: np.datetime64) -> tuple[Instants, Array]:
-    """What a file holds already; nothing where it begins later than is asked for, as what is
-    before would be missing.
+def _stored_bars(path: Path, item: Instrument, start: np.datetime64) -> tuple[Instants, Array]:
+    """Known-at instants [N] and values [N, 5] that a file holds already.
+
+    None where the file begins later than `start`: a run only adds at its end.
     """
     nothing = np.empty(0, dtype="datetime64[ns]"), np.empty((0, len(FIELDS)))
     if not path.exists():
@@ -115,18 +123,21 @@ def _kept(path: Path, item: Instrument, start: np.datetime64) -> tuple[Instants,
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: cannot be read: {str(error).splitlines()[0]}; move it away"
-        ) from error
-    times, values = bars_of(frame, item, str(path))
-    return (times, values) if len(times) and times[0] <= start + 7 * DAY else nothing
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: cannot be read: {reason}; move it away") from error
+    times, values = bars_of_frame(frame, item, str(path))
+    return (times, values) if len(times) and times[0] <= start + SLACK else nothing
 
 
-def _agree(kept: tuple[Instants, Array], found: tuple[Instants, Array]) -> bool:
-    """Whether the venue says of a file's last days what the file says."""
-    mine = np.isin(kept[0], found[0])
-    theirs = np.isin(found[0], kept[0])
-    return bool(mine.any() and np.array_equal(kept[1][mine], found[1][theirs]))
+def _still_agrees(data: MarketData, item: Instrument, times: Instants, values: Array) -> bool:
+    """Whether the venue gives the same bars for a file's last days as the file holds."""
+    tables = data.tables([item.symbol], times[-1] - OVERLAP, times[-1])
+    if not tables:
+        return False
+    _, venue_times, venue_values = tables[0]
+    in_file = np.isin(times, venue_times)
+    at_venue = np.isin(venue_times, times)
+    return bool(in_file.any() and np.array_equal(values[in_file], venue_values[at_venue]))
 
 
 def _write(path: Path, item: Instrument, times: Instants, values: Array) -> None:
@@ -135,7 +146,7 @@ def _write(path: Path, item: Instrument, times: Instants, values: Array) -> None
     frame.insert(0, "timestamp", pd.DatetimeIndex(started_at(item.kind, times)).tz_localize("UTC"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
+        with staged_file(path) as part:
             frame.to_parquet(part, index=False)
     except OSError as error:
         raise InputError(f"--output: {path} cannot be written: {error.strerror}") from error
@@ -151,29 +162,32 @@ def main() -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="any setting of configs/live.yaml"
     )
-    given = parser.parse_intermixed_args()
-    words = [*given.overrides, *(word for word in given.symbols if is_override(word))]
-    symbols = [word for word in given.symbols if not is_override(word)]
+    flags = parser.parse_intermixed_args()
+    # --symbols takes every word after it, the overrides, too.
+    words = [*flags.overrides, *(word for word in flags.symbols if is_override(word))]
+    symbols = [word for word in flags.symbols if not is_override(word)]
     parser.refuse_others(words)
-    with one_line("what was written stays; run again to go on") as made:
-        config = composed("live", words)
+    with one_line_errors("what was written stays; run again to go on") as folders:
+        config = composed_config("live", words)
         broker = settings_of(BrokerSettings, OmegaConf.masked_copy(config, ["broker"]).broker)
-        asked = settings_of(DataSettings, config.data, lists=("dir",))
-        start = instant(given.start, name="--start")
+        source = settings_of(DataSettings, config.data, lists=("dir",))
+        start = instant(flags.start, name="--start")
         now = system_clock()
-        end = min(instant(given.end, name="--end", end_of_day=True), now) if given.end else now
+        end = now
+        if flags.end:
+            end = min(instant(flags.end, name="--end", end_of_day=True), now)
         if start >= end:
-            raise InputError(f"--start: {given.start} is not before --end {given.end or 'now'}")
-        check_output(given.output)
-        made.append(given.output)
+            raise InputError(f"--start: {flags.start} is not before --end {flags.end or 'now'}")
+        check_output(flags.output)
+        folders.append(flags.output)
         log_to_file("download")
         with ProgressBar() as progress:
             stocks = any(instrument(symbol).kind is Kind.STOCK for symbol in symbols)
             keys = Keys.of(os.environ) if stocks else None
-            data = MarketData(broker, keys, asked.feed, asked.adjustment)
-            counts = download(data, symbols, start, end, given.output, progress)
+            data = MarketData(broker, keys, source.feed, source.adjustment)
+            counts = download(data, symbols, start, end, flags.output, progress)
     for symbol, count in counts.items():
-        sys.stdout.write(f"{given.output / f'{symbol}.parquet'}: {count:,} bars\n")
+        sys.stdout.write(f"{flags.output / f'{symbol}.parquet'}: {count:,} bars\n")
 
 
 if __name__ == "__main__":

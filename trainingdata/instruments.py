@@ -10,11 +10,14 @@ from functools import cache
 
 from foundation.errors import InputError
 
-BILLIONTH = Decimal("1e-9")  # what venues count quantities in, at the finest
+# The finest step in which venues count quantities.
+BILLIONTH = Decimal("1e-9")
 
 
 class Kind(StrEnum):
-    """Stocks trade regular New York hours, on margin, long or short; crypto around the clock,
+    """The asset class of a symbol.
+
+    Stocks trade regular New York hours, on margin, long or short; crypto trades around the clock,
     in cash, long only.
     """
 
@@ -30,8 +33,11 @@ _STOCK = re.compile(r"[A-Z][A-Z0-9]{0,5}([.-][A-Z]{1,2})?")
 class Instrument:
     """A tradable symbol.
 
+    symbol: as positions spell it, BTCUSD or NVDA.
+    kind: its asset class.
     increment: the smallest quantity step; whole shares and thousandths of a coin by default.
-    tradable: whether orders are taken at all; borrowable: whether a stock can be sold short now.
+    tradable: whether orders are taken at all.
+    borrowable: whether a stock can be sold short now.
     """
 
     symbol: str
@@ -46,15 +52,18 @@ class Instrument:
 
     @property
     def shortable(self) -> bool:
-        """Crypto is never sold short, a stock where it can be borrowed."""
+        """Whether it can be sold short: a stock that can be borrowed, never a coin."""
         return self.kind is Kind.STOCK and self.borrowable
 
 
-def spelled(symbol: str) -> str:
-    """As the venue's orders and bars spell it: BTC/USD; its positions say BTCUSD, as everything
-    here does.
+def venue_spelling(symbol: str) -> str:
+    """A symbol as the venue's orders and bars spell it: BTC/USD.
+
+    Its positions say BTCUSD, as everything here does.
     """
-    return f"{symbol.removesuffix('USD')}/USD" if instrument(symbol).kind is Kind.CRYPTO else symbol
+    if instrument(symbol).kind is Kind.CRYPTO:
+        return f"{symbol.removesuffix('USD')}/USD"
+    return symbol
 
 
 def is_symbol(text: str) -> bool:
@@ -64,8 +73,9 @@ def is_symbol(text: str) -> bool:
 
 @cache
 def instrument(symbol: str) -> Instrument:
-    """The instrument behind a symbol: `BTCUSD` and `BTC/USD` are one coin, `NVDA` and `BRK.B`
-    stocks.
+    """The instrument behind a symbol.
+
+    `BTCUSD` and `BTC/USD` are one coin, `NVDA` and `BRK.B` stocks.
 
     Raises
     ------

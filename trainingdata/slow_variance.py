@@ -1,5 +1,6 @@
-"""A symbol's variance in the long run, as it could be known: an average of squared returns from
-16:00 to 16:00 New York.
+"""A symbol's variance in the long run, from bars before an instant.
+
+It is an average of squared returns from 16:00 to 16:00 New York, later ones weighing more.
 """
 
 from __future__ import annotations
@@ -15,19 +16,18 @@ from trainingdata.instruments import Kind
 from trainingdata.sessions import last_four_pms
 
 HALF_LIFE = 60  # sessions
-LAST = 250  # sessions that count at most: an estimate forgets what lies before
+# Sessions that count at most: what an estimate says must not depend on where a run began.
+LAST = 250
 SESSIONS_A_YEAR = 252
-PRIOR = {
-    Kind.STOCK: 0.25**2,
-    Kind.CRYPTO: 0.75**2,
-}  # a year, in the place of sessions that a symbol has not seen
+# Variance a year in the place of each session that a symbol lacks.
+PRIOR = {Kind.STOCK: 0.25**2, Kind.CRYPTO: 0.75**2}
 
 
 def slow_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64], Array]:
     """Variance a year as of each instant: number [T] of the row in force, and rows [D, S].
 
-    A row holds from one 16:00 to the next. The k-th last squared return of a symbol weighs 2^(-k /
-    60), and so does the prior in the place of each of the last 250 that it lacks.
+    A row holds from one 16:00 to the next. The k-th last squared return of a symbol weighs
+    2^(-k / 60), and so does the prior in the place of each of the last 250 that it lacks.
     """
     boundaries = last_four_pms(instants)
     days, number = np.unique(boundaries, return_inverse=True)
@@ -40,8 +40,9 @@ def slow_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64
 
 @compiled
 def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Array:
-    """[D, S] averages of the first `seen` [D] squared returns [N, S], NaN where there is none,
-    weighed from the last one on.
+    """Averages [D, S] of the first `seen` [D] squared returns [N, S], weighed from the last one on.
+
+    A squared return is NaN where a symbol has none; `prior` [S] is a variance a year.
     """
     result = np.empty((len(seen), len(prior)))
     fading = 0.5 ** (1.0 / HALF_LIFE)

@@ -11,9 +11,10 @@ import numpy as np
 
 from foundation.errors import InputError
 from trainingdata.actions import Action, read_actions
-from trainingdata.bars import Bars, panel, read_bars
+from trainingdata.bar_files import read_bars
+from trainingdata.bars import Bars, panel
+from trainingdata.instants import instant
 from trainingdata.instruments import instrument
-from trainingdata.sessions import instant
 from trainingdata.synthetic import SyntheticMarket
 
 Adjustment = Literal["split", "all", "raw"]
@@ -23,12 +24,17 @@ Span = tuple[np.datetime64, np.datetime64]
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """dir: folders of bar files; none means the synthetic market, which seed, edge, start and end
-    describe.
+    """Where a run's bars come from, and what their prices are adjusted for.
 
-    actions: a file of dividends and splits. adjustment: what the prices are already adjusted for,
-    so that it is not applied again: `split` (dividends are paid), `all` (nothing is), `raw`
-    (dividends and splits are). feed: of the venue's stock bars, `iex` (free keys) or `sip` (paid).
+    dir: folders of bar files; none means the synthetic market.
+    actions: a file of dividends and splits; none means that nothing is applied.
+    adjustment: what the prices are already adjusted for, so that it is not applied again: `split`
+        (dividends are paid), `all` (nothing is), `raw` (dividends and splits are).
+    feed: of the venue's stock bars, `iex` (free keys) or `sip` (paid).
+    seed: of the synthetic market's draws, at least 0.
+    edge: information coefficient of the synthetic market at one bar, 0 … 0.5.
+    start: New York date on which the synthetic market begins.
+    end: New York date on which it ends, inclusive.
     """
 
     dir: tuple[str, ...] = ()
@@ -41,8 +47,9 @@ class DataSettings:
     end: str = "2024-06-28"
 
     def bars(self, symbols: Sequence[str], start: str | None, end: str | None) -> Bars:
-        """The panel: every bar up to `end`, all history before `start` included; no symbols means
-        all there are.
+        """The panel: every bar up to `end`, all history before `start` included.
+
+        No symbols means all there are.
 
         Raises
         ------
@@ -55,7 +62,8 @@ class DataSettings:
         if first is not None and last is not None and first >= last:
             raise InputError(f"start: {start} is not before end {end}")
         if self.dir:
-            return read_bars([Path(d).expanduser() for d in self.dir], names, start=first, end=last)
+            folders = [Path(folder).expanduser() for folder in self.dir]
+            return read_bars(folders, names, start=first, end=last)
         return self._synthetic(names, first, last)
 
     def corporate_actions(self) -> tuple[Action, ...]:
@@ -74,32 +82,33 @@ class DataSettings:
                 " to apply"
             )
         actions = read_actions(Path(self.actions).expanduser())
-        return (
-            actions
-            if self.adjustment == "raw"
-            else tuple(action for action in actions if action.dividend)
-        )
+        if self.adjustment == "raw":
+            return actions
+        return tuple(action for action in actions if action.dividend)
 
     def _synthetic(
         self, names: list[str] | None, start: np.datetime64 | None, end: np.datetime64 | None
     ) -> Bars:
         market = SyntheticMarket(seed=self.seed, edge=self.edge, start=self.start, end=self.end)
-        unknown = [s for s in names or () if s not in market.symbols]
+        unknown = [symbol for symbol in names or () if symbol not in market.symbols]
         if unknown:
             raise InputError(
                 f"symbols: the synthetic market has no {unknown[0]}, it has"
                 f" {', '.join(market.symbols)};"
                 " for real bars name their folder (--data-dir or data.dir)"
             )
+        # The whole market is drawn and then cut: fewer symbols or an earlier end would otherwise
+        # change the draws of those that are left.
         bars = market.bars()
-        known = bars if end is None else bars.until(end)
-        if not len(known.times) or (start is not None and start > known.now):
+        if end is not None:
+            bars = bars.until(end)
+        if not len(bars.times) or (start is not None and start > bars.now):
             raise InputError(
                 f"start, end: the synthetic market runs from {self.start} to {self.end}"
                 " (data.start, data.end)"
             )
-        kept = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
-        return panel([(bars.instruments[s], *known.own(s)) for s in kept], bars.source)
+        numbers = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
+        return panel([(bars.instruments[s], *bars.real_bars(s)) for s in numbers], bars.source)
 
 
 def load_bars(
@@ -108,8 +117,9 @@ def load_bars(
     start: str | None = None,
     end: str | None = None,
 ) -> Bars:
-    """Hourly bars of folders of files, as a panel [S, T, 5] (open, high, low, close, volume) on one
-    clock.
+    """Hourly bars of folders of files, as a panel on one clock.
+
+    The panel's values are [S, T, 5]: open, high, low, close, volume.
 
     Parameters
     ----------
@@ -132,9 +142,7 @@ def load_bars(
 
 
 def span_of(bars: Bars, start: str | None, end: str | None) -> Span:
-    """First and last instant that `start` and `end` ask for; the panel's own where they ask for
-    none.
-    """
+    """First and last instant between `start` and `end`, the panel's where one is not given."""
     first = instant(start, name="start") if start else bars.times[0]
     last = instant(end, name="end", end_of_day=True) if end else bars.now
     return np.datetime64(first), np.datetime64(last)

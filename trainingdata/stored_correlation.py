@@ -1,11 +1,12 @@
-"""A correlation matrix in files that cannot execute code: values in Parquet, what is known
-about it in JSON beside it.
+"""A correlation matrix in files that cannot execute code: Parquet, and JSON beside it.
+
+The Parquet file holds the values; the JSON file says when they were known, and what from.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +23,9 @@ from trainingdata.correlation import (
     WITHIN_STOCKS,
     CorrelationEstimator,
     CorrelationMatrix,
-    Correlations,
+    CorrelationSource,
 )
-from trainingdata.sessions import instant, utc_text
+from trainingdata.instants import instant, utc_text
 
 PICKLES = (".pkl", ".pickle", ".joblib")
 
@@ -32,7 +33,9 @@ PICKLES = (".pkl", ".pickle", ".joblib")
 def write_correlation(
     matrix: CorrelationMatrix, facts: Mapping[str, Any], path: Path
 ) -> tuple[Path, Path]:
-    """Write `path` as Parquet and JSON, each put in place whole; both paths.
+    """Write a matrix as Parquet and JSON, each put in place whole, and return both paths.
+
+    facts: what is known about the matrix, for the JSON beside it.
 
     Raises
     ------
@@ -40,16 +43,16 @@ def write_correlation(
         for a path that cannot be written, or whose ending asks for a pickle.
     """
     refuse_pickle(path, "--output")
-    stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
-    names = stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.json")
-    frame = pd.DataFrame(matrix.values, index=list(matrix.symbols), columns=list(matrix.symbols))
+    table, notes = _table_and_notes(path)
+    symbols = list(matrix.symbols)
+    frame = pd.DataFrame(matrix.values, index=symbols, columns=symbols)
     text = json.dumps({"as_of": utc_text(matrix.as_of), **facts}, indent=2, allow_nan=False) + "\n"
-    write_whole(
-        {names[0].name: frame.to_parquet, names[1].name: lambda path: path.write_text(text)},
-        stem.parent,
-        "--output",
-    )
-    return names
+    writers: dict[str, Callable[[Path], object]] = {
+        table.name: frame.to_parquet,
+        notes.name: lambda part: part.write_text(text),
+    }
+    write_whole(writers, table.parent, "--output")
+    return table, notes
 
 
 def read_correlation(path: Path) -> CorrelationMatrix:
@@ -61,21 +64,18 @@ def read_correlation(path: Path) -> CorrelationMatrix:
         for files that are not there, hold no correlation matrix, or are pickles.
     """
     refuse_pickle(path, "correlation.file")
-    stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
-    table = stem.with_name(f"{stem.name}.parquet")
-    facts = stem.with_name(f"{stem.name}.json")
+    table, notes = _table_and_notes(path)
     try:
         frame = pd.read_parquet(table)
-        known = json.loads(facts.read_text(encoding="utf-8"))
-        as_of = instant(str(known["as_of"]), name="as_of")
+        facts = json.loads(notes.read_text(encoding="utf-8"))
+        as_of = instant(str(facts["as_of"]), name="as_of")
         if list(frame.index) != list(frame.columns):
             raise ValueError("rows and columns are not the same symbols")
-        return CorrelationMatrix(
-            tuple(map(str, frame.columns)), frame.to_numpy(dtype=np.float64), as_of
-        )
+        symbols = tuple(map(str, frame.columns))
+        return CorrelationMatrix(symbols, frame.to_numpy(dtype=np.float64), as_of)
     except FileNotFoundError:
         raise InputError(
-            f"correlation.file: there is no {table} with a {facts.name} beside it"
+            f"correlation.file: there is no {table} with a {notes.name} beside it"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -83,48 +83,57 @@ def read_correlation(path: Path) -> CorrelationMatrix:
         ) from error
 
 
+def _table_and_notes(path: Path) -> tuple[Path, Path]:
+    """NAME.parquet and NAME.json, from NAME or from the path of either."""
+    stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
+    return stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.json")
+
+
 def refuse_pickle(path: Path, name: str) -> None:
     """Refuse a pickle: reading one runs whatever code its author put into it.
+
+    name: of the setting, for the message.
 
     Raises
     ------
     InputError
         with the command that turns a trusted one into something safe.
     """
-    if path.suffix.lower() in PICKLES:
-        stem = str(path.with_suffix(""))
-        built = (
-            datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            if path.is_file()
-            else datetime.now(UTC)
-        )
-        known = json.dumps({"as_of": f"{built:%Y-%m-%dT%H:%MZ}"})
-        raise InputError(
-            f"{name}: {path} is a pickle, which can execute code when it is read; build the matrix"
-            " anew with"
-            " trainingdata/build_correlation_matrix_from_csvs.py, or, if you trust the file,"
-            " convert it once:"
-            " python -c 'import pandas;"
-            f' pandas.DataFrame(pandas.read_pickle("{path}")).to_parquet("{stem}.parquet")\''
-            f" && echo '{known}' > {stem}.json"
-        )
+    if path.suffix.lower() not in PICKLES:
+        return
+    stem = str(path.with_suffix(""))
+    # A pickle says nothing of when its matrix was known: that is when the file was written.
+    built = datetime.now(UTC)
+    if path.is_file():
+        built = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    facts = json.dumps({"as_of": f"{built:%Y-%m-%dT%H:%MZ}"})
+    convert = (
+        f'python -c \'import pandas; pandas.DataFrame(pandas.read_pickle("{path}"))'
+        f".to_parquet(\"{stem}.parquet\")' && echo '{facts}' > {stem}.json"
+    )
+    raise InputError(
+        f"{name}: {path} is a pickle, which can execute code when it is read; build the matrix"
+        " anew with trainingdata/build_correlation_matrix_from_csvs.py, or, if you trust the file,"
+        f" convert it once: {convert}"
+    )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredCorrelation:
-    """One matrix for every instant after the one it was built at."""
+    """One matrix for every instant from the one at which it was known."""
 
     matrix: CorrelationMatrix
 
     @property
     def within(self) -> tuple[float, float]:
-        """Prior correlations within stocks and within coins: a matrix that was built elsewhere
-        says nothing of its own.
+        """Prior correlations within stocks and within coins.
+
+        A matrix that was built elsewhere does not say which it used: these are the defaults.
         """
         return WITHIN_STOCKS, WITHIN_CRYPTO
 
-    def at(self, bars: Bars) -> CorrelationMatrix:
-        """The rows of the panel's symbols.
+    def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
+        """The part of the matrix that the panel's symbols are in.
 
         Raises
         ------
@@ -132,33 +141,35 @@ class StoredCorrelation:
             where the panel ends before the matrix could be known, or has a symbol that it lacks.
         """
         if self.matrix.as_of > bars.now:
-            known = utc_text(self.matrix.as_of)
+            as_of = utc_text(self.matrix.as_of)
             now = utc_text(bars.now)
             raise InputError(
-                f"correlation.file: the matrix is as of {known}; a decision at {now} could not have"
+                f"correlation.file: the matrix is as of {as_of}; a decision at {now} could not have"
                 " known it"
             )
-        missing = [s for s in bars.symbols if s not in self.matrix.symbols]
+        missing = [symbol for symbol in bars.symbols if symbol not in self.matrix.symbols]
         if missing:
             raise InputError(
                 f"correlation.file: the matrix has no {missing[0]}, it has"
                 f" {', '.join(self.matrix.symbols)}"
             )
-        rows = [self.matrix.symbols.index(s) for s in bars.symbols]
-        return CorrelationMatrix(
-            bars.symbols, self.matrix.values[np.ix_(rows, rows)], self.matrix.as_of
-        )
+        rows = [self.matrix.symbols.index(symbol) for symbol in bars.symbols]
+        values = self.matrix.values[np.ix_(rows, rows)]
+        return CorrelationMatrix(bars.symbols, values, self.matrix.as_of)
 
 
 @dataclass(frozen=True, slots=True)
 class CorrelationSettings(CorrelationEstimator):
-    """Windows and priors of the estimate; or file: a matrix built before, instead of estimating
-    one.
+    """Where correlations come from: an estimate with these windows and priors, or a file.
+
+    The other fields are the estimator's own.
+
+    file: path of a matrix built before, which is used instead of estimating one.
     """
 
     file: str | None = None
 
-    def source(self) -> Correlations:
+    def source(self) -> CorrelationSource:
         """What answers with a matrix.
 
         Raises

@@ -1,10 +1,10 @@
 """A seeded synthetic market: the embedded default, and what the tests stand on.
 
-Correlated heavy-tailed returns with clustering volatility, a U-shaped trading day, overnight gaps
-and a weaker weekend for stocks, coins around the clock. It carries a stated predictability: the
-expected return of a bar, after its open, is `edge` standard deviations times the symbol's own
-standardised momentum, so the information coefficient of the true conditional mean at one bar is
-`edge`. With `edge=0` the same shocks make the same market without it.
+It has correlated heavy-tailed returns with clustering volatility, a U-shaped trading day, overnight
+gaps and a weaker weekend for stocks, and coins around the clock. It carries a stated
+predictability: the expected return of a bar, after its open, is `edge` standard deviations times
+the symbol's own standardised momentum, so the information coefficient of the true conditional mean
+at one bar is `edge`. With `edge=0` the same shocks make the same market without it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,15 @@ from scipy.signal import lfilter
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars, panel
+from trainingdata.instants import HOUR, instant, new_york_date
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import (
-    HOUR,
-    bar_position,
-    instant,
-    new_york_date,
-    sessions_between,
-    stock_grid,
-)
+from trainingdata.sessions import bar_position, sessions_between, stock_grid
 
 SYMBOLS = ("SYA", "SYB", "SYC", "SYD", "SYE", "SYXUSD", "SYYUSD", "SYZUSD")
 HALF_HOUR = np.timedelta64(30, "m")
-MOMENTUM = 0.6  # share of yesterday's momentum that a bar keeps
-COMMON = {
-    Kind.STOCK: 0.65,
-    Kind.CRYPTO: 0.75,
-}  # loading on the class factor; squared: correlation within the class
+MOMENTUM = 0.6  # share of the last bar's momentum that a bar keeps
+# Loading of a symbol on the factor of its class; its square is the correlation within the class.
+COMMON = {Kind.STOCK: 0.65, Kind.CRYPTO: 0.75}
 WORLD = 0.6  # loading of a class factor on the factor all classes share
 
 
@@ -41,8 +33,12 @@ WORLD = 0.6  # loading of a class factor on the factor all classes share
 class SyntheticMarket:
     """Parameters of the market.
 
-    edge: information coefficient at one bar, 0 … 0.5. seed: of every draw. start, end: New York
-    dates; half a year of history before a backtest lets correlations and contexts fill.
+    seed: of every draw, at least 0.
+    edge: information coefficient at one bar, 0 … 0.5.
+    start: New York date of the first bars; half a year of history before a backtest lets
+        correlations and contexts fill.
+    end: New York date of the last bars, inclusive.
+    symbols: stocks and coins of the market.
     """
 
     seed: int = 0
@@ -66,80 +62,77 @@ class SyntheticMarket:
                 f"data.start, data.end: no session lies between {self.start} and {self.end}"
             )
         slots = np.arange(first.astype("datetime64[h]"), last, HALF_HOUR).astype("datetime64[ns]")
-        items = [instrument(s) for s in self.symbols]
-        rng = np.random.default_rng(self.seed)
-        shocks = _shocks(rng, items, len(slots))
-        tables = [
-            _symbol(np.random.default_rng((self.seed, k)), item, slots, shocks[k], self.edge)
-            for k, item in enumerate(items)
-        ]
+        items = [instrument(symbol) for symbol in self.symbols]
+        shocks = _shocks(np.random.default_rng(self.seed), items, len(slots))
+        tables = []
+        for k, item in enumerate(items):
+            rng = np.random.default_rng((self.seed, k))
+            tables.append(_symbol_bars(rng, item, slots, shocks[k], self.edge))
         return panel(tables, f"synthetic market (seed {self.seed}, edge {self.edge:g})")
 
 
 def _shocks(rng: np.random.Generator, items: list[Instrument], slots: int) -> Array:
-    """Half-hourly returns in units of a symbol's baseline deviation, [S, N]: factors, heavy
-    tails, clustering.
+    """Half-hourly returns [S, N] in units of a symbol's baseline deviation.
+
+    They have factors, heavy tails and clustering volatility.
     """
     world = rng.normal(size=slots)
-    classes = {k: WORLD * world + np.sqrt(1 - WORLD**2) * rng.normal(size=slots) for k in Kind}
-    tail = np.sqrt(4.0 / rng.chisquare(6.0, size=slots))  # shared: extremes come together
-    mood = _cluster(rng, slots, hours=120.0, width=0.35)
+    classes = {}
+    for kind in Kind:
+        classes[kind] = WORLD * world + np.sqrt(1 - WORLD**2) * rng.normal(size=slots)
+    # A normal over the root of a chi-square is a t; one draw for all makes extremes come together.
+    common_tail = np.sqrt(4.0 / rng.chisquare(6.0, size=slots))
+    market_volatility = _volatility_clusters(rng, slots, hours=120.0, width=0.35)
     rows = []
     for item in items:
-        load = COMMON[item.kind]
-        own = (
-            np.sqrt(1 - load**2)
-            * rng.normal(size=slots)
-            * np.sqrt(4.0 / rng.chisquare(6.0, size=slots))
-        )
-        rows.append(
-            (load * classes[item.kind] * tail + own)
-            * mood
-            * _cluster(rng, slots, hours=30.0, width=0.3)
-        )
+        loading = COMMON[item.kind]
+        specific = np.sqrt(1 - loading**2) * rng.normal(size=slots)
+        specific = specific * np.sqrt(4.0 / rng.chisquare(6.0, size=slots))
+        common = loading * classes[item.kind] * common_tail
+        volatility = _volatility_clusters(rng, slots, hours=30.0, width=0.3)
+        rows.append((common + specific) * market_volatility * volatility)
     return np.stack(rows)
 
 
-def _cluster(rng: np.random.Generator, slots: int, *, hours: float, width: float) -> Array:
-    """A deviation multiplier with mean square one whose logarithm forgets over `hours`."""
+def _volatility_clusters(
+    rng: np.random.Generator, slots: int, *, hours: float, width: float
+) -> Array:
+    """A deviation multiplier [N] with mean square one whose logarithm forgets over `hours`."""
     keep = np.exp(-0.5 / hours)
     noise = rng.normal(size=slots) * np.sqrt(1 - keep**2)
     noise[0] = rng.normal()
     return np.asarray(np.exp(width * lfilter([1.0], [1.0, -keep], noise) - width**2))
 
 
-def _symbol(
+def _symbol_bars(
     rng: np.random.Generator, item: Instrument, slots: Instants, shocks: Array, edge: float
 ) -> tuple[Instrument, Instants, Array]:
     """One symbol's bars: known-at instants [N] and values [N, 5]."""
     stock = item.kind is Kind.STOCK
     starts, ends = _bar_times(item.kind, slots)
-    deviation = (0.0030 if stock else 0.0036) * rng.uniform(
-        0.7, 1.5
-    )  # of a half hour in the session, or of any
+    # Of a half hour in the session, or of any half hour for a coin.
+    deviation = (0.0030 if stock else 0.0036) * rng.uniform(0.7, 1.5)
     steps = shocks * deviation * (_activity(slots) if stock else 1.0)
-    path = np.concatenate(
-        [[0.0], np.cumsum(steps)]
-    )  # latent log price at each slot's start, and after the last
+    # The latent log price at each slot's start, and after the last.
+    path = np.concatenate([[0.0], np.cumsum(steps)])
 
-    def at(times: Instants) -> Array:
+    def path_at(times: Instants) -> Array:
         return np.asarray(path[((times - slots[0]) // HALF_HOUR).astype(int)])
 
-    gap = at(starts) - np.concatenate([[at(starts)[0]], at(ends)[:-1]])
-    inside = at(ends) - at(starts)
-    spread = deviation * np.sqrt((ends - starts) / HALF_HOUR)
-    drift = edge * spread * _momentum((gap + inside) / spread, edge)
+    # The drift lies after a bar's open, where an order that fills at the open earns it.
+    gap = path_at(starts) - np.concatenate([[path_at(starts)[0]], path_at(ends)[:-1]])
+    inside = path_at(ends) - path_at(starts)
+    bar_deviation = deviation * np.sqrt((ends - starts) / HALF_HOUR)
+    drift = edge * bar_deviation * _momentum((gap + inside) / bar_deviation, edge)
     close = np.cumsum(gap + inside + drift)
     open_ = close - inside - drift
-    middle = open_ + at(np.minimum(starts + HALF_HOUR, ends)) - at(starts)
-    reach = np.abs(rng.normal(0, 0.35, (2, len(starts)))) * spread
+    middle = open_ + path_at(np.minimum(starts + HALF_HOUR, ends)) - path_at(starts)
+    reach = np.abs(rng.normal(0, 0.35, (2, len(starts)))) * bar_deviation
     high = np.max([open_, middle, close], axis=0) + reach[0]
     low = np.min([open_, middle, close], axis=0) - reach[1]
-    start_price = (
-        np.exp(rng.uniform(np.log(40), np.log(400)))
-        if stock
-        else np.exp(rng.uniform(np.log(2), np.log(40_000)))
-    )
+    cheapest, dearest = (40, 400) if stock else (2, 40_000)
+    start_price = np.exp(rng.uniform(np.log(cheapest), np.log(dearest)))
+    # Stocks trade in cents; a coin's tick leaves six figures of its first price.
     decimals = 2 if stock else 5 - int(np.floor(np.log10(start_price)))
     prices = np.stack([open_, high, low, close], axis=1)
     prices = np.maximum(np.round(start_price * np.exp(prices), decimals), 10.0**-decimals)
@@ -148,8 +141,9 @@ def _symbol(
 
 
 def _momentum(standardised: Array, edge: float) -> Array:
-    """[N] the momentum known before each bar, variance one, of returns that themselves contain
-    edge · momentum.
+    """Momentum [N] known before each bar, variance one.
+
+    The returns contain edge · momentum themselves: so the filter's pole is MOMENTUM + share · edge.
     """
     share = np.sqrt(1 - MOMENTUM**2)
     unit = standardised / max(float(standardised.std()), 1e-12)
@@ -158,24 +152,26 @@ def _momentum(standardised: Array, edge: float) -> Array:
 
 
 def _bar_times(kind: Kind, slots: Instants) -> tuple[Instants, Instants]:
-    """Starts and ends of the bars that are known within the slots."""
+    """Starts [N] and ends [N] of the bars that are known within the slots."""
     end = slots[-1]
     if kind is Kind.CRYPTO:
         starts = slots[slots.astype("datetime64[h]") == slots]
         starts = starts[starts + HOUR <= end]
         return starts, starts + HOUR
     grid = stock_grid()
-    kept = (grid.starts >= slots[0]) & (grid.ends <= end)
-    return grid.starts[kept], grid.ends[kept]
+    rows = (grid.starts >= slots[0]) & (grid.ends <= end)
+    return grid.starts[rows], grid.ends[rows]
 
 
 def _activity(slots: Instants) -> Array:
-    """A stock's deviation in each half hour relative to mid-session: U-shaped by day, quiet at
-    night and on weekends.
+    """A stock's deviation [N] in each half hour relative to mid-session.
+
+    It is U-shaped by day, and quiet at night and on weekends.
     """
     inside = np.diff(bar_position(Kind.STOCK, np.append(slots, slots[-1] + HALF_HOUR))) > 0
     grid = stock_grid()
     k = np.maximum(np.searchsorted(grid.opens, slots, side="right") - 1, 0)
     place = np.clip((slots - grid.opens[k]) / (grid.closes[k] - grid.opens[k]), 0, 1)
-    weekday = (slots.astype("datetime64[D]").astype(int) + 3) % 7 < 5
-    return np.where(inside, 0.8 + 0.8 * (2 * place - 1) ** 2, np.where(weekday, 0.45, 0.08))
+    weekday = (slots.astype("datetime64[D]").astype(int) + 3) % 7 < 5  # 1970-01-01 was a Thursday
+    quiet = np.where(weekday, 0.45, 0.08)
+    return np.where(inside, 0.8 + 0.8 * (2 * place - 1) ** 2, quiet)

@@ -10,14 +10,16 @@ import pandas as pd
 
 from foundation.errors import DataError
 
-# log of the volatility index per log of the index lost (SPY and VIX, open to close, 2023-04 to
-# 2025-06)
+# Log of the volatility index per log of the index lost, measured on SPY and VIX from open to close,
+# 2023-04 to 2025-06.
 RESPONSE = 5.8
 
 
 def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
-    """Closes of a volatility index by date, points, from a Parquet file with `timestamp` and
-    `close`. key: of the setting.
+    """Closes of a volatility index by date, points.
+
+    path: a Parquet file with `timestamp` and `close`.
+    key: of the setting that names it, for messages.
 
     Raises
     ------
@@ -38,9 +40,19 @@ def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
 def within_day(
     before: float, index: npt.ArrayLike, close: float, response: float = RESPONSE
 ) -> npt.NDArray[np.float64]:
-    """The volatility index as far as it follows from its close before: it moves by `response`
-    against the index's own move.
+    """The volatility index as far as it follows from its close before and the index's move.
 
-    index: now; close: before, both in the same units.
+    It moves by `response` against the index: before · (index / close) ^ -response.
+
+    Parameters
+    ----------
+    before
+        the volatility index at its close before, points.
+    index
+        the index now.
+    close
+        the index at its close before, in the units of `index`.
+    response
+        log of the volatility index per log of the index lost.
     """
     return np.asarray(before * (np.asarray(index, dtype=float) / close) ** -response)

@@ -12,28 +12,30 @@ from typing import Any
 
 import numpy as np
 
-from execution.alpaca.account import account_of, instant_of, number
-from execution.alpaca.order_desk import DONE, Answer, OrderDesk
+from execution.alpaca.account import NOTHING, account_of, instant_of, number
+from execution.alpaca.order_desk import DONE, Answer, OrderDesk, poll_delays
 from execution.broker import Asset
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from execution.venue_rules import refusal
 from foundation.errors import OrderRejected
 from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.instruments import BILLIONTH, instrument, is_symbol, spelled
+from trainingdata.instruments import BILLIONTH, instrument, is_symbol, venue_spelling
 
 log = logging.getLogger(__name__)
 
-ORDERS = 500  # the most the venue lists at once
-RECENT = 60.0  # seconds for which an account that was read is still the account
+ORDERS_LISTED = 500  # the most that the venue lists at once
+FILLS_A_PAGE = 100
+RECENT = 60.0  # seconds for which an account that was read still counts as the account
 
 
 class AlpacaBroker:
     """An account at the venue.
 
-    terms: what an order may be worth; what the venue would refuse is not sent to it. patience:
-    seconds that orders may take to be done; what market orders have not done then is cancelled.
-    pause: how it waits; listen: how it waits for news of orders, `TradeUpdates.wait` to be told at
-    once.
+    terms: what an order may be worth; an order that the venue would refuse is not sent to it.
+    patience: seconds that orders may take; a market order that still works then is cancelled.
+    pause: waits for so many seconds.
+    listen: waits for news of orders, at most so many seconds; `TradeUpdates.wait` ends at once
+        when there is news.
     """
 
     def __init__(
@@ -56,11 +58,10 @@ class AlpacaBroker:
         self._names: dict[str, str] = {}
 
     def account(self) -> Account:
-        """The account as of the venue's clock, open orders and positions with the venue's prices in
-        it.
+        """The account as of the venue's clock, with open orders and the venue's prices.
 
-        Cash that may buy coins is never more than the venue says is not marginable. What is neither
-        stock nor coin is not held here; where it is owed, it is taken off cash.
+        Cash that may buy coins is never more than what the venue says is not marginable. What is
+        neither stock nor coin is no position of the account; what is owed on it is taken off cash.
 
         Raises
         ------
@@ -68,10 +69,11 @@ class AlpacaBroker:
             for a venue that does not answer, refuses, or answers nonsense.
         """
         client = self._desk.client
-        with self._desk.asking("the account"):
-            # Orders before positions: one that fills in between is counted twice, which is too
-            # careful, never not at all.
-            orders = client.get("/orders", {"status": "open", "limit": ORDERS, "nested": "true"})
+        with self._desk.translated_errors("the account"):
+            # Orders are read before positions. An order that fills in between is counted twice,
+            # which is too careful; the other way round it would not be counted at all.
+            query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
+            orders = client.get("/orders", query)
             positions = client.get_all_positions()
             facts = client.get_account()
             clock = client.get_clock()
@@ -80,68 +82,76 @@ class AlpacaBroker:
         return self._last
 
     def now(self) -> np.datetime64:
-        """What the venue's clock says."""
-        with self._desk.asking("the clock"):
+        """The instant that the venue's clock shows."""
+        with self._desk.translated_errors("the clock"):
             return instant_of(self._desk.client.get_clock()["timestamp"])
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
-        """Send orders, in their order; what they had filled when done, or when patience ended.
+        """Send orders, in their order, and return what has filled once they are done.
 
-        An order that is rejected, or that the venue would not take beside the account as it was
-        last read and what has filled since, is logged and fills nothing.
+        It waits no longer than its patience. An order that the venue rejects is logged and fills
+        nothing. So is one that it would not take beside the account as it was last read and what
+        has filled since.
 
         Raises
         ------
         OutcomeUnknown
-            where nobody knows what became of one; those after it are not sent.
+            where nobody knows what became of an order; those after it are not sent.
         """
         if not orders:
             return []
-        sent = self._sent(orders, self._known_account())
-        waited = 0.0
-        step = 0.05
-        while waited < self._patience and any(answer["status"] not in DONE for _, answer in sent):
-            self._listen(step)
-            waited = waited + step
-            step = min(2 * step, 1.0)
-            sent = [(order, self._desk.again(answer)) for order, answer in sent]
-        done = [
-            (order, self._desk.ended(answer) if _at_once(order) else answer)
+        sent = self._send(orders, self._recent_account())
+        for delay in poll_delays(self._patience):
+            if all(answer["status"] in DONE for _, answer in sent):
+                break
+            self._listen(delay)
+            sent = [(order, self._desk.refreshed(answer)) for order, answer in sent]
+        results = [
+            (order, self._desk.end(answer) if _is_immediate(order) else answer)
             for order, answer in sent
         ]
-        for order, answer in done:
+        for order, answer in results:
             if answer["status"] in ("rejected", "expired"):
                 log.warning(
                     "%s: %s by the venue after it was taken",
                     order.client_order_id,
                     answer["status"],
                 )
-        fills = [fill for order, answer in done for fill in self._filled(order, answer)]
-        ended = all(answer["status"] in DONE for _, answer in done)
-        self._last = _with(self._last, fills) if ended and self._last is not None else None
+        fills = [fill for order, answer in results for fill in self._fills_of(order, answer)]
+        # An order that still works may fill at any time: then the account has to be read anew.
+        all_done = all(answer["status"] in DONE for _, answer in results)
+        if all_done and self._last is not None:
+            self._last = _with_fills(self._last, fills)
+        else:
+            self._last = None
         return fills
 
-    def _known_account(self) -> Account:
-        """The account as last read, with what has filled since; read again where it is old, or
-        something may have happened.
+    def _recent_account(self) -> Account:
+        """The account as last read, with what has filled since.
+
+        It is read anew where it is old, or where something may have happened.
         """
         if self._last is None or time.monotonic() - self._read_at > RECENT:
             return self.account()
         return self._last
 
-    def _sent(self, orders: Sequence[Order], account: Account) -> list[tuple[Order, Answer]]:
-        """The orders that the venue has taken, with what it said."""
+    def _send(self, orders: Sequence[Order], account: Account) -> list[tuple[Order, Answer]]:
+        """The orders that the venue has taken, each with its answer."""
         sent = []
         for order in orders:
             if why := refusal(order, self._assets.get(order.symbol), account, self._terms):
                 log.warning("%s is not sent: %s", order.client_order_id, why)
                 continue
             try:
-                sent.append((order, self._known(order, self._desk.post(_request(order)))))
+                answer = self._desk.post(_request(order))
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue
-            if not _at_once(order):
+            self._note_names(order, answer)
+            sent.append((order, answer))
+            # What rests at the venue counts against the orders after it. What trades at once will
+            # be a position.
+            if not _is_immediate(order):
                 account = replace(account, open_orders=(*account.open_orders, order))
         return sent
 
@@ -155,13 +165,14 @@ class AlpacaBroker:
         """
         self._last = None
         for name in client_order_ids:
-            found = self._desk.named(name)
-            if found is not None:
-                self._desk.ended(found)
+            answer = self._desk.find_order(name)
+            if answer is not None:
+                self._desk.end(answer)
 
     def fills_since(self, at: np.datetime64) -> list[Fill]:
-        """Every fill of stocks and coins after an instant, oldest first. Fees are the venue's to
-        book: 0 here.
+        """Every fill of stocks and coins after an instant, oldest first.
+
+        The venue books fees apart from fills: they are 0 here.
 
         Raises
         ------
@@ -169,20 +180,18 @@ class AlpacaBroker:
             for a venue that does not answer.
         """
         rows: list[Answer] = []
-        token: str | None = None
-        with self._desk.asking("fills"):
+        query: dict[str, Any] = {
+            "after": f"{at}Z",
+            "direction": "asc",
+            "page_size": FILLS_A_PAGE,
+        }
+        with self._desk.translated_errors("fills"):
             while True:
-                query = {
-                    "after": f"{at}Z",
-                    "direction": "asc",
-                    "page_size": 100,
-                    **({"page_token": token} if token else {}),
-                }
                 page = self._desk.client.get("/account/activities/FILL", query)
                 rows += page
-                if len(page) < 100:
+                if len(page) < FILLS_A_PAGE:
                     break
-                token = str(page[-1]["id"])
+                query = {**query, "page_token": str(page[-1]["id"])}
             return [self._fill_of(row) for row in rows if is_symbol(str(row["symbol"]))]
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
@@ -193,15 +202,19 @@ class AlpacaBroker:
         BrokerError
             for a venue that does not answer.
         """
-        found = {}
+        assets = {}
         for symbol in symbols:
-            if (answer := self._desk.find(f"asset {symbol}", f"/assets/{symbol}")) is not None:
-                with self._desk.asking(f"asset {symbol}"):
-                    found[symbol] = _asset(symbol, answer)
-        self._assets |= found
-        return found
+            what = f"asset {symbol}"
+            answer = self._desk.find(what, f"/assets/{symbol}")
+            if answer is not None:
+                with self._desk.translated_errors(what):
+                    assets[symbol] = _asset(symbol, answer)
+        self._assets |= assets
+        return assets
 
     def _fill_of(self, row: Answer) -> Fill:
+        # A fill names its order by the venue's id. The order is asked for once, where it was not
+        # sent by this process.
         order = str(row["order_id"])
         if order not in self._names:
             self._names[order] = str(self._desk.client.get(f"/orders/{order}")["client_order_id"])
@@ -212,52 +225,49 @@ class AlpacaBroker:
             self._names[order], symbol, quantity, price, 0.0, instant_of(row["transaction_time"])
         )
 
-    def _known(self, order: Order, answer: Answer) -> Answer:
+    def _note_names(self, order: Order, answer: Answer) -> None:
+        """Remember the ids that the venue gave to an order and to its exits."""
         self._names[str(answer["id"])] = order.client_order_id
-        for leg, own in itertools.product(answer.get("legs") or (), order.legs):
-            if leg["type"] == own.type:
-                self._names[str(leg["id"])] = own.client_order_id
-        return answer
+        # The venue names exits itself. The type says which is which, as there is one of each.
+        for entry, leg in itertools.product(answer.get("legs") or (), order.legs):
+            if entry["type"] == leg.type:
+                self._names[str(entry["id"])] = leg.client_order_id
 
     @staticmethod
-    def _filled(order: Order, answer: Answer) -> list[Fill]:
-        quantity = number(answer, "filled_qty") if answer.get("filled_qty") else Decimal(0)
+    def _fills_of(order: Order, answer: Answer) -> list[Fill]:
+        """What an order has filled, as one fill at its mean price; empty for nothing."""
+        quantity = number(answer, "filled_qty", NOTHING)
         if quantity == 0:
             return []
         signed = quantity if order.side == "buy" else -quantity
         at = instant_of(answer.get("filled_at") or answer.get("updated_at"))
-        return [
-            Fill(
-                order.client_order_id,
-                order.symbol,
-                signed,
-                float(number(answer, "filled_avg_price")),
-                0.0,
-                at,
-            )
-        ]
+        price = float(number(answer, "filled_avg_price"))
+        return [Fill(order.client_order_id, order.symbol, signed, price, 0.0, at)]
 
 
 def _asset(symbol: str, answer: Answer) -> Asset:
-    """An asset of the venue; a share is a step where nothing finer is said, and a billionth of
-    it where fractions trade.
-    """
+    """An asset in the venue's words."""
     fractions = answer.get("fractionable") is True
+    # Where the venue names no increment, quantities have nine decimals if fractions trade, and are
+    # whole otherwise.
     finest = BILLIONTH if fractions else Decimal(1)
-    increment = (
-        number(answer, "min_trade_increment") if answer.get("min_trade_increment") else finest
+    increment = number(answer, "min_trade_increment", finest)
+    smallest = number(answer, "min_order_size", increment)
+    return Asset(
+        symbol,
+        tradable=answer.get("tradable") is True and answer.get("status") == "active",
+        shortable=answer.get("shortable") is True,
+        easy_to_borrow=answer.get("easy_to_borrow") is True,
+        fractionable=fractions,
+        increment=increment,
+        smallest=smallest,
     )
-    smallest = number(answer, "min_order_size") if answer.get("min_order_size") else increment
-    tradable = answer.get("tradable") is True and answer.get("status") == "active"
-    short = answer.get("shortable") is True
-    easy = answer.get("easy_to_borrow") is True
-    return Asset(symbol, tradable, short, easy, fractions, increment, smallest)
 
 
 def _request(order: Order) -> dict[str, Any]:
-    """The order in the venue's words, quantities exact."""
+    """The order in the venue's words, with exact quantities."""
     request: dict[str, Any] = {
-        "symbol": spelled(order.symbol),
+        "symbol": venue_spelling(order.symbol),
         "qty": f"{order.qty:f}",
         "side": order.side,
         "type": order.type,
@@ -269,40 +279,41 @@ def _request(order: Order) -> dict[str, Any]:
             request[name] = repr(price)
     if order.extended_hours:
         request["extended_hours"] = True
+    return request | _exits(order)
+
+
+def _exits(order: Order) -> dict[str, Any]:
+    """The fields of an order's exits; none for an order without any."""
     if order.or_stop is not None:
-        exits = {
+        return {
             "take_profit": {"limit_price": repr(order.limit_price)},
             "stop_loss": {"stop_price": repr(order.or_stop)},
+            "order_class": "oco",
         }
-        return {**request, **exits, "order_class": "oco"}
-    legs = {
-        "take_profit": ("limit_price", order.take_profit),
-        "stop_loss": ("stop_price", order.stop_loss),
-    }
-    exits = {leg: {key: repr(price)} for leg, (key, price) in legs.items() if price is not None}
-    return {
-        **request,
-        **exits,
-        **({"order_class": ("oto", "bracket")[len(exits) - 1]} if exits else {}),
-    }
+    exits: dict[str, Any] = {}
+    if order.take_profit is not None:
+        exits["take_profit"] = {"limit_price": repr(order.take_profit)}
+    if order.stop_loss is not None:
+        exits["stop_loss"] = {"stop_price": repr(order.stop_loss)}
+    if exits:
+        exits["order_class"] = "bracket" if len(exits) == 2 else "oto"
+    return exits
 
 
-def _at_once(order: Order) -> bool:
-    """Whether an order is for now, and what it has not done soon is cancelled."""
+def _is_immediate(order: Order) -> bool:
+    """Whether an order is to trade now, so that what it has not done soon is cancelled."""
     return order.type == "market" and order.tif not in ("opg", "cls")
 
 
-def _with(account: Account, fills: Sequence[Fill]) -> Account:
-    """The account with the positions that fills have made of it; its cash is read again before
-    it decides.
+def _with_fills(account: Account, fills: Sequence[Fill]) -> Account:
+    """The account with the positions that fills have made of it.
+
+    Its cash stays as it was: the account is read anew before anything is decided on it.
     """
     held = dict(account.positions)
     prices = dict(account.prices)
     for fill in fills:
         held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + fill.qty
         prices.setdefault(fill.symbol, fill.price)
-    return replace(
-        account,
-        positions={symbol: quantity for symbol, quantity in held.items() if quantity},
-        prices=prices,
-    )
+    positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
+    return replace(account, positions=positions, prices=prices)

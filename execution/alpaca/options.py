@@ -10,22 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from execution.alpaca.account import instant_of, number
-from execution.alpaca.order_desk import DONE, Answer, OrderDesk
+from execution.alpaca.account import NOTHING, instant_of, number
+from execution.alpaca.order_desk import DONE, Answer, OrderDesk, poll_delays
 from execution.spreads.orders import Contract, Quote, SpreadFill, SpreadOrder, contract_of
 from foundation.errors import BrokerError, InputError, OrderRejected
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.option_data import OptionData
 from trainingdata.source import Feed
 
-FINEST = Decimal("0.0001")  # points of a mean price of several fills
+FINEST = Decimal("0.0001")  # points, of the mean price of several fills
 
 
 class AlpacaSpreads:
-    """An account at the venue that trades options on one stock, or on the index it follows.
+    """An account at the venue that trades options on one stock, or on the index that it follows.
 
-    patience: seconds that an order may take; what it has not done then is cancelled. pause: how it
-    waits.
+    underlying: the stock.
+    scale: of the stock's prices, for options on the index.
+    feed: of the stock's prices, `iex` or `sip`.
+    patience: seconds that an order may take; an order that still works then is cancelled.
+    pause: waits for so many seconds.
     """
 
     def __init__(
@@ -45,8 +48,8 @@ class AlpacaSpreads:
         self._data = OptionData(settings, keys, feed, underlying, scale)
 
     def now(self) -> np.datetime64:
-        """What the venue's clock says."""
-        with self._desk.asking("the clock"):
+        """The instant that the venue's clock shows."""
+        with self._desk.translated_errors("the clock"):
             return instant_of(self._desk.client.get_clock()["timestamp"])
 
     def index(self) -> float:
@@ -54,47 +57,45 @@ class AlpacaSpreads:
         return self._data.index()
 
     def close_of(self, day: date) -> float | None:
-        """The index at the close of a session; None where it is not known yet."""
+        """The index at the close of a session, points; None where it is not known yet."""
         return self._data.close_of(day, self.now())
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
-        """What each sells and buys at; one without a quote is left out.
+        """Quotes of options; an option without one is left out.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer, or whose bid is above its ask.
         """
-        wanted = {contract.symbol: contract for contract in contracts}
-        found = {}
-        for symbol, (bid, ask) in self._data.quotes(list(wanted)).items():
+        by_symbol = {contract.symbol: contract for contract in contracts}
+        quotes = {}
+        for symbol, (bid, ask) in self._data.quotes(list(by_symbol)).items():
             try:
-                found[wanted[symbol]] = Quote(Decimal(bid), Decimal(ask))
+                quotes[by_symbol[symbol]] = Quote(Decimal(bid), Decimal(ask))
             except InvalidOperation:
                 raise BrokerError(
                     f"quote of {symbol}: the answer makes no sense: {bid!r}, {ask!r}"
                 ) from None
-        return found
+        return quotes
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
-        """Send an order, once; what it has done when it is done, or cancelled after `patience`.
+        """Send an order once, and wait until it is filled, or cancelled after `patience`.
 
         Raises
         ------
         OrderRejected
-            for one that the venue does not take, or takes and rejects.
+            for an order that the venue does not take, or takes and rejects.
         OutcomeUnknown
             where nobody knows what became of it.
         """
         answer = self._desk.post(_request(order))
-        waited = 0.0
-        step = 0.05
-        while waited < self._patience and answer["status"] not in DONE:
-            self._pause(step)
-            waited = waited + step
-            step = min(2 * step, 1.0)
-            answer = self._desk.again(answer)
-        fill = self._filled(self._desk.ended(answer))
+        for delay in poll_delays(self._patience):
+            if answer["status"] in DONE:
+                break
+            self._pause(delay)
+            answer = self._desk.refreshed(answer)
+        fill = self._fill(self._desk.end(answer))
         if fill.contracts == 0 and answer["status"] == "rejected":
             raise OrderRejected(
                 f"{order.client_order_id}: rejected by the venue after it was taken"
@@ -102,26 +103,25 @@ class AlpacaSpreads:
         return fill
 
     def fate(self, client_order_id: str) -> SpreadFill | None:
-        """What became of an order, which is ended if it still works; None where the venue has none
-        of that id.
+        """What became of an order, which is cancelled if it still works; None for an unknown id.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer.
         """
-        answer = self._desk.named(client_order_id)
-        return None if answer is None else self._filled(self._desk.ended(answer))
+        answer = self._desk.find_order(client_order_id)
+        return None if answer is None else self._fill(self._desk.end(answer))
 
     def held(self) -> dict[Contract, int]:
-        """Options held, below 0 where they are owed.
+        """Options in the account, contracts, below 0 where they are owed.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer, or answers nonsense.
         """
-        with self._desk.asking("positions"):
+        with self._desk.translated_errors("positions"):
             rows = self._desk.client.get_all_positions()
             return {
                 contract_of(str(row["symbol"])): int(number(row, "qty"))
@@ -129,8 +129,8 @@ class AlpacaSpreads:
                 if _is_option(str(row["symbol"]))
             }
 
-    def _filled(self, answer: Answer) -> SpreadFill:
-        """What an ended order has done, by its legs.
+    def _fill(self, answer: Answer) -> SpreadFill:
+        """What an ended order has traded, by its legs.
 
         Raises
         ------
@@ -138,28 +138,25 @@ class AlpacaSpreads:
             for legs that filled in different numbers: a person has to look.
         """
         name = str(answer["client_order_id"])
-        answer = self._desk.whole(answer)
-        with self._desk.asking(f"order {name}"):
+        answer = self._desk.with_legs(answer)
+        with self._desk.translated_errors(f"order {name}"):
             legs = answer["legs"] or []
-            counts = {
-                number(leg, "filled_qty") if leg.get("filled_qty") else Decimal(0) for leg in legs
-            }
+            counts = {number(leg, "filled_qty", NOTHING) for leg in legs}
             at = instant_of(answer.get("filled_at") or answer.get("updated_at"))
+            # A leg that filled without the one that protects it is no spread, and what it may lose
+            # has no bound.
             if len(counts) != 1:
                 raise BrokerError(
                     f"{name}: its legs filled in different numbers:"
                     f" {', '.join(sorted(map(str, counts)))}"
                 )
-            filled = counts.pop()
-            if filled == 0:
+            contracts = counts.pop()
+            if contracts == 0:
                 return SpreadFill(name, 0, Decimal(0), at)
-            prices = (
-                number(leg, "filled_avg_price") * (1 if leg["side"] == "sell" else -1)
-                for leg in legs
-            )
-            return SpreadFill(
-                name, int(filled), sum(prices, Decimal(0)).quantize(FINEST).normalize(), at
-            )
+            credit = Decimal(0)
+            for leg in legs:
+                credit += number(leg, "filled_avg_price") * (1 if leg["side"] == "sell" else -1)
+            return SpreadFill(name, int(contracts), credit.quantize(FINEST).normalize(), at)
 
 
 def _is_option(symbol: str) -> bool:
@@ -171,16 +168,20 @@ def _is_option(symbol: str) -> bool:
 
 
 def _request(order: SpreadOrder) -> dict[str, Any]:
-    """The order in the venue's words, in which what is brought in is below 0."""
+    """The order in the venue's words."""
+    limit = order.least_credit
     request: dict[str, Any] = {
         "order_class": "mleg",
         "qty": str(order.contracts),
-        "type": "market" if order.least is None else "limit",
+        "type": "market" if limit is None else "limit",
         "time_in_force": "day",
         "client_order_id": order.client_order_id,
         "legs": [
-            {"symbol": leg.contract.symbol, "ratio_qty": "1", "side": "buy" if leg.buy else "sell"}
+            {"symbol": leg.contract.symbol, "ratio_qty": "1", "side": leg.side}
             for leg in order.legs
         ],
     }
-    return request if order.least is None else {**request, "limit_price": f"{-order.least:.2f}"}
+    # The venue's price is what an order costs: a credit is below 0.
+    if limit is not None:
+        request["limit_price"] = f"{-limit:.2f}"
+    return request

@@ -1,32 +1,34 @@
-"""How an order reaches the venue: posted once, looked up by its own id where its fate is open,
-never posted again.
+"""How an order reaches the venue: posted once, looked up by its id where its fate is open.
 
-After an answer that leaves open whether it was taken (a timeout, a lost connection, a status of 500
-and above, nonsense) an order is looked up by its `client_order_id` before anything else. The only
-file that imports `alpaca.trading.client`.
+After an answer that leaves open whether an order was taken (a timeout, a lost connection, a status
+of 500 and above, nonsense) the order is looked up by its `client_order_id` before anything else,
+and never posted again. This is the only module that imports `alpaca.trading.client`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from foundation.errors import OrderRejected, OutcomeUnknown
-from trainingdata.feed.endpoint import BrokerSettings, Keys, asking
+from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 
 log = logging.getLogger(__name__)
 
 Answer = Mapping[str, Any]
 
 DONE = ("filled", "canceled", "expired", "rejected", "replaced", "done_for_day")
-LOOKS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
-BUSY = 5  # times that a venue may answer 429 to one order
+LOOK_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
+POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
 
 
 class OrderDesk:
-    """Requests for orders to a venue. client: the SDK's, on a transport that repeats reads
-    alone; pause: how it waits.
+    """Requests about orders to one venue.
+
+    client: the SDK's client, on a transport that repeats reads alone.
+    pause: waits for so many seconds.
     """
 
     def __init__(
@@ -44,14 +46,14 @@ class OrderDesk:
             raw_data=True,
             url_override=settings.address,
         )
-        self.client = settings.made_safe(raw)
+        self.client = settings.secure_client(raw)
 
-    def asking(self, what: str) -> Any:
-        """The context in which a request's failure becomes one line."""
-        return asking(what, self._settings, self._keys)
+    def translated_errors(self, what: str) -> AbstractContextManager[None]:
+        """The context in which the failure of a request becomes one line that names it."""
+        return translated_errors(what, self._settings, self._keys)
 
     def find(self, what: str, path: str, query: dict[str, str] | None = None) -> Answer | None:
-        """The venue's answer; None where it knows no such thing.
+        """What the venue answers at a path; None where it knows no such thing.
 
         Raises
         ------
@@ -60,7 +62,7 @@ class OrderDesk:
         """
         from alpaca.common.exceptions import APIError
 
-        with self.asking(what):
+        with self.translated_errors(what):
             try:
                 answer: Answer = self.client.get(path, query)
                 return answer
@@ -69,8 +71,8 @@ class OrderDesk:
                     raise
                 return None
 
-    def named(self, client_order_id: str) -> Answer | None:
-        """The order of an id of ours; None where the venue has none.
+    def find_order(self, client_order_id: str) -> Answer | None:
+        """The order with this id of ours; None where the venue has none.
 
         Raises
         ------
@@ -84,12 +86,12 @@ class OrderDesk:
         )
 
     def post(self, request: Mapping[str, Any]) -> Answer:
-        """The venue's answer to an order, which is posted once.
+        """Post an order once, and return what the venue says of it.
 
         Raises
         ------
         OrderRejected
-            for one that it does not take, or never took.
+            for an order that it does not take, or never took.
         OutcomeUnknown
             where nobody knows what became of it.
         """
@@ -97,21 +99,21 @@ class OrderDesk:
         from requests.exceptions import RequestException
 
         name = str(request["client_order_id"])
-        for _ in range(BUSY):
+        for _ in range(POSTS):
             try:
-                return _of(name, self.client.post("/orders", request))
+                return _checked(name, self.client.post("/orders", request))
             except APIError as error:
                 status = error.status_code
-                says = self._keys.hidden(" ".join(str(error).split()))[:300]
-                if status == 429:  # not taken: the venue has done nothing
+                words = self._keys.redact(" ".join(str(error).split()))[:300]
+                # 429 alone says that the venue has done nothing, so the same order may be sent.
+                if status == 429:
                     self._pause(_retry_after(error))
                     continue
-                if (
-                    status is not None
-                    and status < 500
-                    and not (status == 422 and "client_order_id" in says)
-                ):
-                    raise OrderRejected(f"{name}: rejected ({status}): {says}") from None
+                # A refusal of the id says that the venue has an order of this id, which may be this
+                # very order, sent before a crash. It is no refusal of the order.
+                known_id = status == 422 and "client_order_id" in words
+                if status is not None and status < 500 and not known_id:
+                    raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
                 reason = f"status {status}"
             except (RequestException, ValueError, KeyError, TypeError) as error:
                 reason = type(error).__name__
@@ -122,19 +124,21 @@ class OrderDesk:
             )
             return self._look_up(name)
         raise OrderRejected(
-            f"{name}: not sent: the venue has no room for requests ({BUSY} times 429)"
+            f"{name}: not sent: the venue has no room for requests ({POSTS} times 429)"
         )
 
     def _look_up(self, name: str) -> Answer:
-        """What the venue knows of an order by its own id."""
+        """What the venue knows of an order by its id of ours."""
         from alpaca.common.exceptions import APIError
         from requests.exceptions import RequestException
 
+        # An order can land after a look that did not find it. Only the last look, seconds after the
+        # order was sent, counts as proof that it never will.
         absent = False
-        for seconds in LOOKS:
+        for seconds in LOOK_DELAYS:
             self._pause(seconds)
             try:
-                return _of(
+                return _checked(
                     name, self.client.get("/orders:by_client_order_id", {"client_order_id": name})
                 )
             except APIError as error:
@@ -145,7 +149,7 @@ class OrderDesk:
             raise OrderRejected(f"{name}: the venue never took it; it is not sent again")
         raise OutcomeUnknown(f"{name}: sent, and the venue does not say what became of it")
 
-    def again(self, answer: Answer) -> Answer:
+    def refreshed(self, answer: Answer) -> Answer:
         """The order as it is now.
 
         Raises
@@ -155,8 +159,8 @@ class OrderDesk:
         """
         return answer if answer["status"] in DONE else self._read(answer)
 
-    def whole(self, answer: Answer) -> Answer:
-        """The order as it is now, with its legs, which not every answer holds.
+    def with_legs(self, answer: Answer) -> Answer:
+        """The order with its legs, which not every answer holds.
 
         Raises
         ------
@@ -166,12 +170,12 @@ class OrderDesk:
         return answer if answer.get("legs") else self._read(answer)
 
     def _read(self, answer: Answer) -> Answer:
-        with self.asking(f"order {answer['client_order_id']}"):
-            found: Answer = self.client.get(f"/orders/{answer['id']}", {"nested": "true"})
-            return found
+        with self.translated_errors(f"order {answer['client_order_id']}"):
+            order: Answer = self.client.get(f"/orders/{answer['id']}", {"nested": "true"})
+            return order
 
-    def ended(self, answer: Answer) -> Answer:
-        """The order once nothing more can happen to it: cancelled, if it still works.
+    def end(self, answer: Answer) -> Answer:
+        """Cancel an order if it still works, and return it once nothing more can happen to it.
 
         Raises
         ------
@@ -182,31 +186,42 @@ class OrderDesk:
 
         if answer["status"] in DONE:
             return answer
-        with self.asking(f"cancelling order {answer['client_order_id']}"):
+        with self.translated_errors(f"cancelling order {answer['client_order_id']}"):
             try:
                 self.client.delete(f"/orders/{answer['id']}")
             except APIError as error:
-                if error.status_code != 422:  # 422: it was done before
+                # 422 says that there was nothing to cancel any more: it was done before.
+                if error.status_code != 422:
                     raise
-        for seconds in LOOKS:
-            answer = self.again(answer)
+        for seconds in LOOK_DELAYS:
+            answer = self.refreshed(answer)
             if answer["status"] in DONE:
                 break
             self._pause(seconds)
         return answer
 
 
-def _of(name: str, answer: Answer) -> Answer:
+def poll_delays(patience: float) -> Iterator[float]:
+    """Seconds before each look at an order, doubling up to one, until patience has ended."""
+    waited = 0.0
+    step = 0.05
+    while waited < patience:
+        yield step
+        waited = waited + step
+        step = min(2 * step, 1.0)
+
+
+def _checked(name: str, answer: Answer) -> Answer:
     if answer["client_order_id"] != name or not (answer["id"] and answer["status"]):
         raise ValueError("an answer to another order, or half of one")
     return answer
 
 
 def _retry_after(error: Any) -> float:
-    """Seconds that a 429 asks to wait, a second where it does not say."""
+    """Seconds that a 429 asks to wait, 0 to 60; one where it does not say."""
     answer = error.response
-    asked = "" if answer is None else answer.headers.get("Retry-After", "")
+    text = "" if answer is None else answer.headers.get("Retry-After", "")
     try:
-        return min(max(float(asked), 0.0), 60.0)
+        return min(max(float(text), 0.0), 60.0)
     except ValueError:
         return 1.0

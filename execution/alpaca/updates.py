@@ -1,7 +1,8 @@
 """The venue's stream of trade updates, as a hint: it says when to look, REST says what is there.
 
-Fills can be missed while it is down; nothing is ever taken from it but the news that something has
-happened. A connection that has come back is such news: what it missed is read from REST at once.
+Fills can be missed while the stream is down, so nothing is taken from it but the news that
+something has happened. A connection that has come back is such news: what it missed is read from
+REST at once.
 """
 
 from __future__ import annotations
@@ -14,52 +15,49 @@ from typing import Any
 
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 
-STREAM_LOG = "alpaca.trading.stream"  # tells of every lost connection with a traceback
+STREAM_LOG = "alpaca.trading.stream"  # logs every lost connection with a traceback
 
 
 class TradeUpdates:
-    """Listens in a thread of its own while it is entered; it reconnects by itself.
+    """Listens in a thread of its own while it is entered, and reconnects by itself.
 
-    heard: updates so far; connections: how often it has been connected.
+    heard: updates so far.
+    connections: how often it has been connected.
     """
 
     def __init__(self, settings: BrokerSettings, keys: Keys) -> None:
         from alpaca.trading.stream import TradingStream
 
-        hear = self._hear
-        connected = self._connected
+        on_connection = self._on_connection
 
         class Stream(TradingStream):
             async def _start_ws(self) -> None:
                 await super()._start_ws()  # type: ignore[no-untyped-call]
-                connected()
+                on_connection()
 
-        address = (
-            None
-            if settings.address is None
-            else f"{settings.address.replace('http', 'ws', 1)}/stream"
-        )
+        address = ""
+        if settings.address is not None:
+            address = f"{settings.address.replace('http', 'ws', 1)}/stream"
         self._stream = Stream(
-            keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=address or ""
+            keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=address
         )
-        self._stream.subscribe_trade_updates(hear)
+        self._stream.subscribe_trade_updates(self._on_update)
         self._news = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="trade updates", daemon=True
         )
         self._listening: asyncio.Task[None] | None = None
-        self.heard = self.connections = 0
+        self.heard = 0
+        self.connections = 0
 
     def wait(self, seconds: float) -> None:
-        """Until something happens to an order, the connection comes back, or so many seconds
-        have passed.
-        """
+        """Wait for news of an order, for the connection to come back, or for so many seconds."""
         self._news.wait(seconds)
         self._news.clear()
 
     def __enter__(self) -> TradeUpdates:
-        logging.getLogger(STREAM_LOG).addFilter(_in_a_line)
+        logging.getLogger(STREAM_LOG).addFilter(_without_traceback)
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop)
         return self
@@ -70,34 +68,36 @@ class TradeUpdates:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
-        logging.getLogger(STREAM_LOG).removeFilter(_in_a_line)
+        logging.getLogger(STREAM_LOG).removeFilter(_without_traceback)
 
     async def _listen(self) -> None:
         self._listening = asyncio.current_task()
         await self._stream._run_forever()  # type: ignore[no-untyped-call]
 
-    async def _end(self) -> None:
+    async def _stop(self) -> None:
         """Stop listening, however far the connection has come."""
-        await self._stream.stop_ws()  # a cancellation that meets a message is lost: this is not
+        # The SDK loses a cancellation that meets a message. The request to stop is not lost, so it
+        # comes first.
+        await self._stream.stop_ws()
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
         await self._stream.close()
 
-    def _connected(self) -> None:
+    def _on_connection(self) -> None:
         self.connections += 1
         self._news.set()
 
-    async def _hear(self, _: Any) -> None:
+    async def _on_update(self, _: Any) -> None:
         self.heard += 1
         self._news.set()
 
 
-def _in_a_line(record: logging.LogRecord) -> bool:
-    """What the SDK says of a lost connection, without its traceback."""
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Take the traceback off a log record of the SDK, and let the record pass."""
     record.exc_info = None
     return True

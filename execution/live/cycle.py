@@ -17,41 +17,47 @@ from execution.settings import LiveSettings
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
 from trainingdata.bars import Bars, closes_of
+from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument
-from trainingdata.sessions import holding_end, utc_text
+from trainingdata.sessions import holding_end
 
 log = logging.getLogger(__name__)
 
-FRESH = np.timedelta64(
-    30, "m"
-)  # age of the last bar beyond which an instant is not decided any more
-LOOK = 2.0  # seconds between looks for a bar that is late
-# a bar that has just closed and the venue's latest price differ less, or one of them knows of a
-# split
-UNITS = 0.2
+OLDEST_BAR = np.timedelta64(30, "m")  # age of the last bar from which on an instant is over
+LOOK_SECONDS = 2.0  # between looks for a bar that is late
+
+# The close of a bar that has just ended and the venue's latest price differ by less than this
+# share. Where they do not, one of them knows of a split and the other does not.
+LARGEST_GAP = 0.2
+
 NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market that is open to fill)"
 
 
-class Feed(Protocol):
-    """Whatever brings the bars known at an instant."""
+class LiveFeed(Protocol):
+    """Whatever brings the bars and prices of an instant."""
 
     def bars(self, now: np.datetime64) -> Bars:
         """Every bar known at `now`, adjusted for splits."""
         ...
 
     def late(self, now: np.datetime64) -> tuple[str, ...]:
-        """Symbols whose last bar has closed at `now` and was not there when asked."""
+        """Symbols whose last bar has closed at `now` and has not been brought yet."""
         ...
 
     def prices(self, symbols: Sequence[str]) -> Mapping[str, float]:
-        """What each trades at now, USD, not adjusted for anything."""
+        """The latest price of each symbol, USD, not adjusted for anything."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """What a pass saw and did. decision: none where there is a reason to be idle. fills: of its
-    orders.
+    """What a pass saw and did.
+
+    account: as it was read, at the prices of the decision.
+    bars: that it decided on.
+    decision: none where there is a reason to be idle.
+    fills: of its orders.
+    idle: the reason why nothing was decided, empty where something was.
     """
 
     account: Account
@@ -63,7 +69,7 @@ class Cycle:
 
 def run_cycle(
     broker: Broker,
-    feed: Feed,
+    feed: LiveFeed,
     trader: Trader,
     settings: LiveSettings,
     *,
@@ -71,11 +77,18 @@ def run_cycle(
     rules: VenueRules | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Cycle:
-    """Decide for the account as it is, on the bars as they are known; send: whether orders go out.
-    rules: the venue's.
+    """Decide for the account as it is, on the bars that are known, at the venue's latest prices.
 
-    Orders are sized at the venue's latest prices. What the bars say of a symbol in other units is
-    not traded.
+    Parameters
+    ----------
+    broker, feed, trader, settings:
+        The account, what brings bars and prices, what decides, and its settings.
+    send:
+        Whether orders go out.
+    rules:
+        What the venue allows with each symbol; none allows everything.
+    pause:
+        Waits for so many seconds.
 
     Raises
     ------
@@ -83,64 +96,66 @@ def run_cycle(
         for a venue that does not answer, or bars that cannot be trusted.
     """
     account = broker.account()
-    known, waited = _awaited(feed, account.as_of, settings.bar_patience, pause)
-    bars = settings.seen(settings.counted(known))
-    account = broker.account() if waited else account
+    bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, pause)
+    bars = settings.view(settings.with_increments(bars))
+    if waited:
+        account = broker.account()
     if rules is not None:
         bars = rules.applied(bars, account.as_of, increments=settings.increments == "broker")
-    if idle := _idle(account, bars):
-        return Cycle(account.priced(closes_of(bars)), bars, None, (), idle)
+    if idle := _idle_reason(account, bars):
+        return Cycle(account.with_prices(closes_of(bars)), bars, None, (), idle)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
     prices = feed.prices(closed)
-    bars = _in_units(bars, prices)
-    account = account.priced({**closes_of(bars), **prices})
+    bars = _without_other_units(bars, prices)
+    account = account.with_prices({**closes_of(bars), **prices})
     decision = trader.decide(bars, account)
-    fills = (
-        place(broker, decision.orders, decision.cancels) if send and decision is not None else []
-    )
+    fills: Sequence[Fill] = ()
+    if send and decision is not None:
+        fills = place(broker, decision.orders, decision.cancels)
     return Cycle(account, bars, decision, tuple(fills), "" if decision else NOTHING_CLOSED)
 
 
-def _awaited(
-    feed: Feed, now: np.datetime64, patience: float, pause: Callable[[float], None]
+def _await_bars(
+    feed: LiveFeed, now: np.datetime64, patience: float, pause: Callable[[float], None]
 ) -> tuple[Bars, bool]:
-    """The bars once all that closed lately are there, or patience has ended; whether that took
-    any waiting.
-    """
+    """The bars, once none is late or patience has ended, and whether that took any waiting."""
     bars = feed.bars(now)
     at = now
-    while at - now < np.timedelta64(round(patience * 1000), "ms") and (late := feed.late(at)):
+    most = np.timedelta64(round(patience * 1000), "ms")
+    step = np.timedelta64(round(LOOK_SECONDS * 1000), "ms")
+    while at - now < most and (late := feed.late(at)):
         log.info("%s: waiting for the bars of %s", utc_text(now), " ".join(late))
-        pause(LOOK)
-        at = at + np.timedelta64(round(LOOK * 1000), "ms")
+        pause(LOOK_SECONDS)
+        at = at + step
         bars = feed.bars(at)
     return bars, bool(at > now)
 
 
-def _idle(account: Account, bars: Bars) -> str:
-    """Why nothing may be decided; empty where it may."""
+def _idle_reason(account: Account, bars: Bars) -> str:
+    """Why nothing may be decided; empty where something may."""
     if account.blocked:
         return BLOCKED
-    if account.as_of - bars.now >= FRESH:
+    if account.as_of - bars.now >= OLDEST_BAR:
         return f"{NOTHING_CLOSED}; the last bar is of {utc_text(bars.now)}"
     return ""
 
 
-def _in_units(bars: Bars, prices: Mapping[str, float]) -> Bars:
-    """The panel, without orders in symbols whose bars are not in the units that the venue
-    trades in.
-    """
+def _without_other_units(bars: Bars, prices: Mapping[str, float]) -> Bars:
+    """The panel, where symbols whose bars are in other units than the venue's are not tradable."""
     closes = closes_of(bars)
     items = []
     for item in bars.instruments:
         price = prices.get(item.symbol)
         close = closes.get(item.symbol)
-        if price is not None and close is not None and not abs(price / close - 1.0) < UNITS:
-            log.warning(
-                "%s is not traded: its bars end at %g, the venue says %g", item.symbol, close, price
-            )
-            item = replace(item, tradable=False)
-        items.append(item)
+        if price is None or close is None or abs(price / close - 1.0) < LARGEST_GAP:
+            items.append(item)
+            continue
+        # Shares before and after a split are not the same: decided in one and ordered in the other,
+        # an order would be for several times what was meant, or for a part of it.
+        log.warning(
+            "%s is not traded: its bars end at %g, the venue says %g", item.symbol, close, price
+        )
+        items.append(replace(item, tradable=False))
     return replace(bars, instruments=tuple(items))
 
 
@@ -151,8 +166,8 @@ def next_instant(now: np.datetime64, symbols: Sequence[str]) -> np.datetime64:
 
 
 def wait_until(clock: Callable[[], np.datetime64], instant: np.datetime64) -> None:
-    """Sleep until a clock says so; looked at more often the nearer it is, as it may run faster
-    than ours.
-    """
-    while (left := (instant - clock()) / np.timedelta64(1, "s")) > 0:
-        time.sleep(float(min(max(left / 2, 0.05), 5.0)))
+    """Sleep until a clock shows an instant."""
+    # A clock that runs faster than ours, as that of a practice server may, would pass the instant
+    # during one long sleep. Half of the rest at a time comes close without that.
+    while (seconds := (instant - clock()) / np.timedelta64(1, "s")) > 0:
+        time.sleep(float(min(max(seconds / 2, 0.05), 5.0)))

@@ -1,1 +1,1 @@
-"""Option spreads: what to sell, the orders for it, what is open, and the step that sells."""
+"""Option spreads: their rules, what an entry offers, orders of legs, what is open, the seller."""

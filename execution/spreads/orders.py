@@ -1,4 +1,4 @@
-"""Orders of several option legs, and the venue they go to.
+"""Orders of several option legs, and the venue that they go to.
 
 Prices are points a share, exact to the cent.
 """
@@ -14,16 +14,23 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.spreads.rules import Leg, Spread
+from execution.orders import Side
+from execution.spreads.rules import Spread, StrikeLeg
 from foundation.errors import BrokerError, InputError
 
-_OCC = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
-_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_OCC_SYMBOL = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
+_IDENTITY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Contract:
-    """An option of the venue. root: SPXW, SPY; strike: points."""
+    """An option that the venue lists.
+
+    root: first part of its symbol, one to six capital letters, as SPXW or SPY.
+    expiry: its last day.
+    call: true for calls, false for puts.
+    strike: points, exact to a thousandth.
+    """
 
     root: str
     expiry: date
@@ -33,103 +40,123 @@ class Contract:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Z]{1,6}", self.root):
             raise InputError(f"root: {self.root!r} is not one to six capital letters, as SPXW")
+        # The OCC symbol has eight digits for thousandths of a point.
         if not (0 < self.strike < 100_000 and self.strike * 1000 == int(self.strike * 1000)):
             raise InputError(f"strike: {self.strike} is no strike of an option")
 
     @property
     def symbol(self) -> str:
-        """Its OCC symbol: SPXW250312P05410000."""
+        """The OCC symbol, as SPXW250312P05410000."""
         kind = "C" if self.call else "P"
         return f"{self.root}{self.expiry:%y%m%d}{kind}{int(self.strike * 1000):08d}"
 
 
 def contract_of(symbol: str) -> Contract:
-    """The option of an OCC symbol.
+    """The option that has this OCC symbol.
 
     Raises
     ------
     InputError
-        for a text that is none.
+        for a text that is no OCC symbol.
     """
-    found = _OCC.fullmatch(symbol)
+    parts = _OCC_SYMBOL.fullmatch(symbol)
     try:
-        if found is None:
+        if parts is None:
             raise ValueError
-        expiry = date.fromisoformat(f"20{found[2]}")
-        return Contract(found[1], expiry, found[3] == "C", Decimal(found[4]) / 1000)
+        expiry = date.fromisoformat(f"20{parts[2]}")
+        return Contract(parts[1], expiry, parts[3] == "C", Decimal(parts[4]) / 1000)
     except ValueError:
         raise InputError(
             f"{symbol!r} is no OCC symbol of an option, as SPXW250312P05410000"
         ) from None
 
 
-def contracts_of(spread: Spread, root: str, expiry: date) -> tuple[Contract, ...]:
-    """The options of a spread's legs, in their order."""
-    return tuple(Contract(root, expiry, leg.call, Decimal(str(leg.strike))) for leg in spread.legs)
+@dataclass(frozen=True, slots=True)
+class OptionLeg:
+    """One option of an order or of a position, once a spread.
+
+    contract: the option.
+    side: `buy` or `sell`, in the order; of a position, the side that it was opened on.
+    """
+
+    contract: Contract
+    side: Side
+
+    @property
+    def direction(self) -> int:
+        """What the leg adds to the position in its option, contracts: 1 or -1."""
+        return 1 if self.side == "buy" else -1
+
+    @property
+    def closing(self) -> OptionLeg:
+        """The leg that undoes this one."""
+        return OptionLeg(self.contract, "sell" if self.side == "buy" else "buy")
 
 
-def spread_of_contracts(strategy: str, contracts: Iterable[Contract]) -> Spread:
-    """The spread that these options are: one that is sold, one that is bought beyond it, and again.
+def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
+    """The legs of a spread with the options of a root and a day, in the spread's order."""
+    legs = []
+    for leg in spread.legs:
+        contract = Contract(root, expiry, leg.call, Decimal(str(leg.strike)))
+        legs.append(OptionLeg(contract, leg.side))
+    return tuple(legs)
+
+
+def spread_of_legs(strategy: str, legs: Iterable[OptionLeg]) -> Spread:
+    """The spread that these legs make up, checked.
 
     Raises
     ------
     InputError
-        where they are none.
+        for legs that make up no spread.
     """
-    return Spread(
-        strategy, tuple(Leg(float(c.strike), c.call, k % 2 == 0) for k, c in enumerate(contracts))
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class OptionLeg:
-    """A leg of an order. buy: whether it is bought; otherwise sold."""
-
-    contract: Contract
-    buy: bool
+    strikes = (StrikeLeg(float(leg.contract.strike), leg.contract.call, leg.side) for leg in legs)
+    return Spread(strategy, tuple(strikes))
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadOrder:
-    """An order for so many spreads, every leg in the same number.
+    """An order for spreads; every leg trades in the same number.
 
-    least: points that it brings in at least, below 0 where it may cost; none takes the market's
-    price. Whether a leg opens or closes is the venue's to see: two spreads that share an option are
-    one position there.
+    The order does not say whether a leg opens or closes a position, because two spreads that share
+    an option are one position at the venue.
+
+    client_order_id: its id at the venue, 1 to 128 letters, digits, '.', '_', ':' or '-'.
+    legs: two to four, each with another option.
+    contracts: spreads, 1 to 10,000.
+    least_credit: limit, points a spread that the order has to bring in, below 0 where it may cost;
+        none takes the market's price.
     """
 
     client_order_id: str
     legs: tuple[OptionLeg, ...]
     contracts: int
-    least: Decimal | None = None
+    least_credit: Decimal | None = None
 
     def __post_init__(self) -> None:
-        if not _ID.fullmatch(self.client_order_id):
+        name = self.client_order_id
+        if not _IDENTITY.fullmatch(name):
             raise InputError(
-                f"client_order_id: {self.client_order_id!r} is not 1 to 128 letters, digits, '.',"
-                " '_', ':' or '-'"
+                f"client_order_id: {name!r} is not 1 to 128 letters, digits, '.', '_', ':' or '-'"
             )
         if not 1 <= self.contracts <= 10_000:
-            raise InputError(
-                f"{self.client_order_id}: {self.contracts} contracts are outside 1 … 10000"
-            )
-        if not 2 <= len(self.legs) <= 4 or len({leg.contract for leg in self.legs}) != len(
-            self.legs
-        ):
-            raise InputError(
-                f"{self.client_order_id}: an order has two to four legs, each another option"
-            )
-        if self.least is not None and (
-            not self.least.is_finite() or self.least != round(self.least, 2)
-        ):
-            raise InputError(f"{self.client_order_id}: {self.least} is no price in cents")
+            raise InputError(f"{name}: {self.contracts} contracts are outside 1 … 10000")
+        different = {leg.contract for leg in self.legs}
+        if not 2 <= len(self.legs) <= 4 or len(different) != len(self.legs):
+            raise InputError(f"{name}: an order has two to four legs, each another option")
+        limit = self.least_credit
+        if limit is not None and (not limit.is_finite() or limit != round(limit, 2)):
+            raise InputError(f"{name}: {limit} is no price in cents")
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadFill:
-    """What an order has done, once nothing more can happen to it. contracts: 0 where nothing.
+    """What an order has traded, once nothing more can happen to it.
 
+    client_order_id: of the order.
+    contracts: spreads that were filled, 0 where none was.
     credit: mean points that a spread brought in, below 0 where it cost.
+    at: instant of the fill, or of the order's end.
     """
 
     client_order_id: str
@@ -140,7 +167,7 @@ class SpreadFill:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What an option sells and buys at, points."""
+    """Prices at which an option can be sold (bid) and bought (ask), points."""
 
     bid: Decimal
     ask: Decimal
@@ -149,12 +176,16 @@ class Quote:
         if not (0 <= self.bid <= self.ask):
             raise BrokerError(f"the answer makes no sense: bid {self.bid}, ask {self.ask}")
 
+    def price(self, side: Side) -> Decimal:
+        """What an order on this side pays or gets, points."""
+        return self.ask if side == "buy" else self.bid
+
 
 class SpreadVenue(Protocol):
-    """A venue for options."""
+    """A venue that trades options on one index."""
 
     def now(self) -> np.datetime64:
-        """What its clock says."""
+        """The instant that its clock shows."""
         ...
 
     def index(self) -> float:
@@ -166,40 +197,36 @@ class SpreadVenue(Protocol):
         ...
 
     def quotes(self, contracts: Iterable[Contract]) -> Mapping[Contract, Quote]:
-        """What each sells and buys at; one without a quote is left out."""
+        """Quotes of options; an option without one is left out."""
         ...
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
-        """Send an order, once; what it has done when it is done, or cancelled after a while.
+        """Send an order once, and wait until it is filled, or cancelled after a while.
 
         Raises
         ------
         OrderRejected
-            for one that the venue does not take.
+            for an order that the venue does not take.
         OutcomeUnknown
             where nobody knows what became of it.
         """
         ...
 
     def fate(self, client_order_id: str) -> SpreadFill | None:
-        """What became of an order, which is ended if it still works; None where the venue has
-        none of that id.
-        """
+        """What became of an order, which is cancelled if it still works; None for an unknown id."""
         ...
 
     def held(self) -> Mapping[Contract, int]:
-        """Options held, below 0 where they are owed."""
+        """Options in the account, contracts, below 0 where they are owed."""
         ...
 
 
-def net_price(order: Iterable[OptionLeg], quotes: Mapping[Contract, Quote]) -> Decimal | None:
-    """Points that legs bring in at the market, below 0 where they cost; None where one has no
-    quote.
-    """
+def net_price(legs: Iterable[OptionLeg], quotes: Mapping[Contract, Quote]) -> Decimal | None:
+    """Points that trading the legs at the market brings in; None where a leg has no quote."""
     total = Decimal(0)
-    for leg in order:
+    for leg in legs:
         quote = quotes.get(leg.contract)
         if quote is None:
             return None
-        total += -quote.ask if leg.buy else quote.bid
+        total -= leg.direction * quote.price(leg.side)
     return total

@@ -1,7 +1,7 @@
-"""Credit spreads of same-day index options: which one is sold, and when it is bought back. The same
-live and simulated.
+"""Rules of credit spreads on same-day index options: what is sold, and when it is bought back.
 
-Prices are points of the index a share; a contract is a hundred.
+The live seller and the backtest share them. Prices are points of the index a share; a contract is
+for a hundred shares.
 """
 
 from __future__ import annotations
@@ -9,45 +9,72 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypeVar
 
+from execution.orders import Side
+from foundation.arrays import Array
 from foundation.errors import InputError, refuse_outside
 from sizing.autoscaler.rules import SHARES, WIDTHS, strategy_of
 
 Exit = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled"]
+Number = TypeVar("Number", float, Array)
 
 SESSION = 390  # minutes from 09:30 to 16:00
 TRADING_DAYS = 252
+
+# What prints of same-day S&P 500 options imply (docs/STUDIES.md): the volatility at the money as a
+# multiple of the volatility index, and the session's share of a day's variance.
+LEVEL = 0.76
+SESSION_SHARE = 0.65
+
+# The distance of the short strikes from the index, deviations to the close.
 DISTANCES = {
     "CALL": 0.6,
     "PUT": 0.6,
     "IRON_CONDOR": 0.8,
     "OTM_SINGLE_SIDED": 1.0,
-}  # deviations, of the short strikes
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
-    """An option of a spread. sold: whether it was."""
+class StrikeLeg:
+    """A leg of a spread that is known by its strike and has no contract yet.
+
+    strike: points of the index.
+    call: true for calls, false for puts.
+    side: `sell` for a short leg, `buy` for the leg that protects it.
+    """
 
     strike: float
     call: bool
-    sold: bool
+    side: Side
+
+    @property
+    def sold(self) -> bool:
+        """Whether it is a short leg."""
+        return self.side == "sell"
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Options sold at one credit: two legs a side; an iron condor has both sides."""
+    """Options sold together at one credit: a short leg and its protection on each side.
+
+    strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
+    legs: the short leg of a side, then the leg that protects it; an iron condor has two sides.
+    """
 
     strategy: str
-    legs: tuple[Leg, ...]
+    legs: tuple[StrikeLeg, ...]
 
     def __post_init__(self) -> None:
-        if len(self.legs) not in (2, 4) or sum(leg.sold for leg in self.legs) * 2 != len(self.legs):
+        shorts = sum(leg.sold for leg in self.legs)
+        if len(self.legs) not in (2, 4) or shorts * 2 != len(self.legs):
             raise InputError(
                 f"{self.strategy}: a spread sells one option a side and buys one beyond it"
             )
-        for short, long in zip(self.legs[::2], self.legs[1::2], strict=True):
+        for short, long in self.sides:
+            # A long leg nearer to the index than the short one, or of the other kind, caps no loss:
+            # the width would understate the risk that contracts are sized from.
             beyond = (long.strike > short.strike) if short.call else (long.strike < short.strike)
             if not (short.sold and not long.sold and short.call == long.call and beyond):
                 raise InputError(
@@ -55,36 +82,47 @@ class Spread:
                 )
 
     @property
+    def sides(self) -> tuple[tuple[StrikeLeg, StrikeLeg], ...]:
+        """The short leg and its protection of each side."""
+        return tuple(zip(self.legs[::2], self.legs[1::2], strict=True))
+
+    @property
     def width(self) -> float:
-        """Points between the strikes, of the wider side."""
-        return max(
-            abs(long.strike - short.strike)
-            for short, long in zip(self.legs[::2], self.legs[1::2], strict=True)
-        )
+        """Points between the strikes of a side, the wider one where there are two."""
+        return max(abs(long.strike - short.strike) for short, long in self.sides)
 
     def settles_at(self, index: float) -> float:
-        """Points it costs to settle, where the index ends."""
-        worth = (
-            max(index - leg.strike if leg.call else leg.strike - index, 0.0)
-            * (1 if leg.sold else -1)
-            for leg in self.legs
-        )
-        return math.fsum(worth)
+        """Points that the seller pays at settlement, where the index ends here."""
+        payments = []
+        for leg in self.legs:
+            worth = max(index - leg.strike if leg.call else leg.strike - index, 0.0)
+            payments.append(worth * (1 if leg.sold else -1))
+        return math.fsum(payments)
 
 
 def spread_of(
     strategy: str, spot: float, *, distance: float, width: float, step: float = 5.0
 ) -> Spread:
-    """The spread of a strategy with its short strikes `distance` points from the index, rounded
-    away from it to the step.
+    """The spread that a strategy sells at an index.
 
-    CALL sells above the index, PUT below it, IRON_CONDOR both; OTM_SINGLE_SIDED is the put side,
-    further out and wider as its distance and width say.
+    Parameters
+    ----------
+    strategy:
+        CALL sells above the index, PUT below it, IRON_CONDOR on both sides; OTM_SINGLE_SIDED is a
+        PUT, further out and wider as its distance and width say.
+    spot:
+        The index, points.
+    distance:
+        Points from the index to the short strikes, which are rounded away from it to the step.
+    width:
+        Points from a short strike to the one that protects it.
+    step:
+        Points between strikes.
 
     Raises
     ------
     InputError
-        for a strategy that is none, and strikes that cannot be.
+        for a strategy that does not exist, and for strikes that are not possible.
     """
     name = strategy_of(strategy)
     if not (distance >= 0 and width > 0 and step > 0 and spot > distance + width):
@@ -93,49 +131,71 @@ def spread_of(
         )
     above = math.ceil((spot + distance) / step) * step
     below = math.floor((spot - distance) / step) * step
-    calls = (Leg(above, True, True), Leg(above + width, True, False))
-    puts = (Leg(below, False, True), Leg(below - width, False, False))
-    sides = {"CALL": calls, "PUT": puts, "OTM_SINGLE_SIDED": puts, "IRON_CONDOR": (*calls, *puts)}
-    return Spread(name, sides[name])
+    calls = (StrikeLeg(above, True, "sell"), StrikeLeg(above + width, True, "buy"))
+    puts = (StrikeLeg(below, False, "sell"), StrikeLeg(below - width, False, "buy"))
+    legs = {"CALL": calls, "PUT": puts, "OTM_SINGLE_SIDED": puts, "IRON_CONDOR": (*calls, *puts)}
+    return Spread(name, legs[name])
 
 
 @dataclass(frozen=True, slots=True)
 class Implied:
-    """How far an index is implied to move until the close.
+    """How far options imply that an index moves: at the money, and within a session.
 
-    level: volatility at the money, of the volatility index; session: share of a day's variance
-    between open and close.
+    level: volatility at the money, as a multiple of the volatility index, 0 to 10.
+    session: share of a day's variance between open and close, 0 to 1; a same-day option is exposed
+        to nothing else.
     """
 
-    level: float = 0.76
-    session: float = 0.65
+    level: float = LEVEL
+    session: float = SESSION_SHARE
 
     def __post_init__(self) -> None:
         refuse_outside(self, "implied", level=(0, 10), session=(0, 1))
 
+    def session_days(self, minutes: Number) -> Number:
+        """Days of variance that so many minutes of a session hold."""
+        return minutes / SESSION * self.session
+
+    def years(self, minutes: Number) -> Number:
+        """Years of variance that so many minutes of a session hold."""
+        return self.session_days(minutes) / TRADING_DAYS
+
+    def yearly_deviation(self, vix: Number, index: float = 1.0) -> Number:
+        """One deviation a year at the money, in the units of the index; vix: points.
+
+        With an index of 1 it is the yearly implied volatility.
+        """
+        return index * self.level * vix / 100
+
     def deviation(self, index: float, vix: float, minute: float) -> float:
-        """Points, one deviation. vix: the volatility index, points; minute: after 09:30."""
-        return (
-            index
-            * self.level
-            * vix
-            / 100
-            * math.sqrt((SESSION - minute) / SESSION * self.session / TRADING_DAYS)
-        )
+        """One deviation from a minute after 09:30 to the close, points; vix: points."""
+        return self.yearly_deviation(vix, index) * math.sqrt(self.years(SESSION - minute))
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadRules:
-    """When a strategy sells, and when it buys back; of the credit unless said otherwise.
+    """When a strategy sells a spread, and when it buys the spread back.
 
-    distance: short strikes from the index, in deviations to the close by the volatility index;
-    width: points; none takes the strategy's own. step: points between strikes. entries: minutes
-    after 09:30. vix_least, vix_most: of the volatility index. credit_least: points. stop_multiple:
-    of the credit lost; stop_usd: a contract; whichever comes first, either none. target: of the
-    credit earned. trail_from: profit that arms a trailing stop, trail_back: what it gives back.
-    holds: (minutes after 09:30, profit) from when on such a profit is held to the close, stops left
-    on: the nearer the close, the less it takes. leave_at: minutes after 09:30 from when on whatever
-    is left is bought back, for options that deliver shares; none holds to settlement in cash.
+    strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
+    distance: from the index to the short strikes, deviations to the close, 0 to 100; none takes the
+        strategy's own.
+    width: between the strikes of a side, points, above 0 and below 10,000; none takes the
+        strategy's own.
+    step: between listed strikes, points, 0.01 to 1,000.
+    entries: times of sale, minutes after 09:30, at least one, each 0 to 389.
+    vix_least: volatility index below which nothing is sold, points.
+    vix_most: volatility index above which nothing is sold, points.
+    credit_least: credit below which nothing is sold, points, 0 to 10,000.
+    stop_multiple: loss at which a spread is bought back, as a multiple of its credit, above 0; none
+        switches it off. The nearer of the two stops counts.
+    stop_usd: the same loss in USD a contract, above 0; none switches it off.
+    target: profit at which a spread is bought back, share of its credit; none switches it off.
+    trail_from: profit that arms a trailing stop, share of the credit; none switches it off.
+    trail_back: what an armed trailing stop lets the best profit give back, share of the credit.
+    holds: pairs of a minute after 09:30 and a share of the credit; from that minute on, a profit
+        of that share is held to the close with the stops left on.
+    leave_at: minute after 09:30 from which on everything is bought back, for options that deliver
+        shares; none holds to settlement in cash.
     """
 
     strategy: str = "PUT"
@@ -155,6 +215,10 @@ class SpreadRules:
     leave_at: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_sale()
+        self._check_exits()
+
+    def _check_sale(self) -> None:
         if not self.entries or any(not 0 <= minute < SESSION for minute in self.entries):
             raise InputError(
                 f"rules.entries: {list(self.entries)} are not minutes from 0 to {SESSION - 1}"
@@ -165,6 +229,8 @@ class SpreadRules:
                 f"rules.distance, width: {distance} deviations and {width} points fit no spread"
             )
         refuse_outside(self, "rules", step=(0.01, 1e3), credit_least=(0, 1e4))
+
+    def _check_exits(self) -> None:
         for name in ("stop_multiple", "stop_usd"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -176,9 +242,8 @@ class SpreadRules:
         if self.leave_at is not None and not 0 < self.leave_at < SESSION:
             raise InputError(f"rules.leave_at: {self.leave_at} is outside 0 … {SESSION} minutes")
         minutes = [minute for minute, _ in self.holds]
-        if minutes != sorted(minutes) or not all(
-            0 <= minute <= SESSION and 0 < profit <= 1 for minute, profit in self.holds
-        ):
+        possible = all(0 <= minute <= SESSION and 0 < profit <= 1 for minute, profit in self.holds)
+        if minutes != sorted(minutes) or not possible:
             raise InputError(
                 f"rules.holds: {[list(hold) for hold in self.holds]} are not rising minutes, each"
                 " with a share to 1"
@@ -188,9 +253,9 @@ class SpreadRules:
     def shape(self) -> tuple[float, float]:
         """Distance and width, the strategy's own where none is given."""
         name = strategy_of(self.strategy)
-        return DISTANCES[name] if self.distance is None else self.distance, WIDTHS[
-            name
-        ] if self.width is None else self.width
+        distance = DISTANCES[name] if self.distance is None else self.distance
+        width = WIDTHS[name] if self.width is None else self.width
+        return distance, width
 
     @property
     def latest(self) -> float:
@@ -198,8 +263,10 @@ class SpreadRules:
         return SESSION if self.leave_at is None else self.leave_at
 
     def spread(self, spot: float, vix: float, deviation: float) -> Spread | None:
-        """What is sold at an index and a volatility index; None where they do not fit.
-        deviation: to the close, points.
+        """The spread that is sold; None where the volatility index is outside its bounds.
+
+        spot, vix: index and volatility index, points.
+        deviation: of the index to the close, points.
         """
         if not self.vix_least <= vix <= self.vix_most:
             return None
@@ -208,16 +275,31 @@ class SpreadRules:
             self.strategy, spot, distance=distance * deviation, width=width, step=self.step
         )
 
-    def held_at(self, minute: float) -> float:
-        """Profit that is held to the close at a minute after 09:30; infinity before any is."""
-        return next((profit for since, profit in reversed(self.holds) if minute >= since), math.inf)
+    def stop_loss(self, credit: float) -> float:
+        """Loss at which a spread of this credit is bought back, points; infinity for none."""
+        limits = []
+        # A spread that brought nothing in would be at a multiple of its credit from the start.
+        if self.stop_multiple is not None and credit:
+            limits.append(self.stop_multiple * credit)
+        if self.stop_usd is not None:
+            limits.append(self.stop_usd / SHARES)
+        return min(limits, default=math.inf)
+
+    def held_profit(self, minute: float) -> float:
+        """Profit that is held to the close at a minute, share of the credit; infinity for none."""
+        for since, profit in reversed(self.holds):
+            if minute >= since:
+                return profit
+        return math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadCosts:
-    """slippage: points a leg between the middle and what is paid, where prices are simulated.
-    commission, fee: USD a contract, leg and order, the latter of exchange and OCC. What settles in
-    cash pays none of them again.
+    """What trading a spread costs. What settles in cash pays no fees a second time.
+
+    slippage: points a leg between the mid and what is paid, where prices are simulated, 0 to 1,000.
+    commission: of the broker, USD a contract, leg and order, 0 to 1,000.
+    fee: of exchange and OCC, USD a contract, leg and order, 0 to 1,000.
     """
 
     slippage: float = 0.05
@@ -228,44 +310,45 @@ class SpreadCosts:
         refuse_outside(self, "costs", slippage=(0, 1e3), commission=(0, 1e3), fee=(0, 1e3))
 
     def fees(self, spread: Spread, orders: int) -> Decimal:
-        """USD a contract of so many orders."""
-        return (Decimal(str(self.commission)) + Decimal(str(self.fee))) * len(spread.legs) * orders
+        """Commission and fees of so many orders, USD a contract."""
+        a_leg = Decimal(str(self.commission)) + Decimal(str(self.fee))
+        return a_leg * len(spread.legs) * orders
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A spread that is held. credit: points it was sold at. asked: what buying it back cost when
-    last looked at.
+    """What the rules know of a spread that is held, points.
 
-    best: the highest profit there has been, points.
+    credit: what it was sold at.
+    cost: what buying it back cost at the last look.
+    best: the highest profit of any look.
     """
 
     credit: float
-    asked: float
+    cost: float
     best: float = 0.0
 
-    def after(self, asked: float, minute: float, rules: SpreadRules) -> tuple[Running, Exit | None]:
-        """The same once buying it back costs `asked`, and why it is left, if it is. minute:
-        after 09:30.
+    def after(self, cost: float, minute: float, rules: SpreadRules) -> tuple[Running, Exit | None]:
+        """The same spread after a look at its cost, and the reason to leave it, if there is one.
+
+        cost: what buying it back costs now, points; minute: after 09:30.
         """
-        profit = self.credit - asked
-        before = self.asked
-        now = replace(self, asked=asked, best=max(self.best, profit))
-        limits = [
-            rules.stop_multiple and rules.stop_multiple * self.credit,
-            rules.stop_usd and rules.stop_usd / SHARES,
-        ]
-        stop = min([limit for limit in limits if limit], default=math.inf)
+        profit = self.credit - cost
+        now = replace(self, cost=cost, best=max(self.best, profit))
+        # Stops come first, so that a profit which is held to the close does not lift them.
+        stop = rules.stop_loss(self.credit)
         if -profit >= stop:
-            return now, "gap" if asked - before > stop else "stop"
+            # A cost that rose by more than the whole stop since the last look has jumped over it:
+            # what lies beyond the stop is lost as well, and the exit has a name of its own.
+            return now, "gap" if cost - self.cost > stop else "stop"
+        # Options that deliver shares have to be gone before the close, whatever they have earned.
         if rules.leave_at is not None and minute >= rules.leave_at:
             return now, "time"
-        if profit >= rules.held_at(minute) * self.credit:
+        if profit >= rules.held_profit(minute) * self.credit:
             return now, None
         if rules.target is not None and profit >= rules.target * self.credit:
             return now, "target"
         armed = rules.trail_from is not None and now.best >= rules.trail_from * self.credit
-        return (
-            now,
-            "trailing" if armed and now.best - profit >= rules.trail_back * self.credit else None,
-        )
+        if armed and now.best - profit >= rules.trail_back * self.credit:
+            return now, "trailing"
+        return now, None

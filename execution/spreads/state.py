@@ -1,14 +1,15 @@
-"""Spreads that are open, in a file of the account's folder: what is needed to go on after a crash
-anywhere.
+"""What a seller has open, in a file of the account's folder, enough to go on after any crash.
 
-What is about to be sent is written first, under the id it is sent with; after a restart the venue
-says what became of it.
+An intention is written before it is sent, under the id that it is sent with. After a restart the
+venue says what became of it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from execution.orders import Side
 from execution.spreads.orders import (
     Contract,
     OptionLeg,
     SpreadFill,
     SpreadOrder,
     contract_of,
-    spread_of_contracts,
+    spread_of_legs,
 )
 from execution.spreads.rules import Exit, Running, Spread, SpreadCosts
 from foundation.errors import InputError
@@ -37,13 +39,22 @@ Stage = Literal["opening", "open", "closing"]
 
 @dataclass(frozen=True, slots=True)
 class OpenSpread:
-    """A spread that is being sold, held or bought back.
+    """A spread that is being sold, is held, or is being bought back.
 
-    trade_id: the id its opening order has. legs: OCC symbols, one sold and one bought beyond it,
-    and again. stage: `opening` and `closing` while an order is on its way. contracts: what is
-    wanted, once it is open what is held or was. credit: points a spread. entered: New York time.
-    reason: why it was sold. asked, best: see `Running`. why: it is bought back, empty until then.
-    attempts: to do so. closed: contracts bought back; paid: points for all of them.
+    trade_id: id of the trade and of its opening order.
+    strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
+    legs: OCC symbols, of each side the option that is sold and then the one that protects it.
+    stage: `opening` or `closing` while an order is on its way, `open` otherwise.
+    contracts: spreads that are ordered, and once they are open, spreads that were sold.
+    credit: points a spread.
+    entered: New York time.
+    asked: what buying it back cost at the last look, points; `Running.cost`.
+    reason: why it was sold.
+    best: highest profit so far, points; `Running.best`.
+    why: the exit for which it is bought back, empty until there is one.
+    attempts: closing orders so far.
+    closed: contracts that were bought back.
+    paid: points for all contracts that were bought back.
     """
 
     trade_id: str
@@ -64,11 +75,10 @@ class OpenSpread:
     def __post_init__(self) -> None:
         if not (self.contracts >= 1 and 0 <= self.closed <= self.contracts and self.attempts >= 0):
             raise InputError(f"{self.trade_id}: {self.closed} of {self.contracts} contracts closed")
-        if not all(
-            math.isfinite(value) for value in (self.credit, self.asked, self.paid, self.best)
-        ):
+        prices = (self.credit, self.asked, self.paid, self.best)
+        if not all(math.isfinite(price) for price in prices):
             raise InputError(f"{self.trade_id}: a price of it is no number")
-        spread_of_contracts(self.strategy, self.options)
+        spread_of_legs(self.strategy, self.option_legs)
 
     @property
     def options(self) -> tuple[Contract, ...]:
@@ -76,101 +86,126 @@ class OpenSpread:
         return tuple(contract_of(symbol) for symbol in self.legs)
 
     @property
+    def option_legs(self) -> tuple[OptionLeg, ...]:
+        """Its legs, on the sides that they were opened on."""
+        # The file keeps symbols without sides, so the sides follow from the order of the symbols.
+        # This is the only place that reads them so: everything else asks the leg.
+        sides: Iterator[Side] = itertools.cycle(("sell", "buy"))
+        return tuple(OptionLeg(option, next(sides)) for option in self.options)
+
+    @property
     def spread(self) -> Spread:
-        """What it is."""
-        return spread_of_contracts(self.strategy, self.options)
+        """The spread that was sold."""
+        return spread_of_legs(self.strategy, self.option_legs)
+
+    @property
+    def remaining(self) -> int:
+        """Contracts that have not been bought back."""
+        return self.contracts - self.closed
 
     @property
     def running(self) -> Running:
-        """What its rules look at."""
+        """What the rules know of it."""
         return Running(float(self.credit), float(self.asked), self.best)
 
     @property
     def closing_id(self) -> str:
-        """The id of the last order that buys it back."""
+        """The id of the last closing order."""
+        # Each attempt has an id of its own: the venue refuses an id that was used before, also one
+        # of an order that was cancelled.
         return f"{self.trade_id}.close{self.attempts}"
 
     def opening_order(self) -> SpreadOrder:
         """The order that sells it, for its credit or more."""
-        legs = tuple(OptionLeg(option, buy=k % 2 == 1) for k, option in enumerate(self.options))
-        return SpreadOrder(self.trade_id, legs, self.contracts, least=self.credit)
+        return SpreadOrder(
+            self.trade_id, self.option_legs, self.contracts, least_credit=self.credit
+        )
 
     def closing_order(self) -> SpreadOrder:
-        """The order that buys back what is left, at the market."""
-        legs = tuple(OptionLeg(option, buy=k % 2 == 0) for k, option in enumerate(self.options))
-        return SpreadOrder(self.closing_id, legs, self.contracts - self.closed)
+        """The order that buys back what remains, at the market."""
+        legs = tuple(leg.closing for leg in self.option_legs)
+        return SpreadOrder(self.closing_id, legs, self.remaining)
 
-    def opened(self, fill: SpreadFill) -> OpenSpread:
-        """The same with what its opening order has done."""
+    def after_opening(self, fill: SpreadFill) -> OpenSpread:
+        """The spread once its opening order has filled."""
         return replace(self, stage="open", contracts=fill.contracts, credit=fill.credit)
 
-    def bought_back(self, fill: SpreadFill | None) -> OpenSpread:
-        """The same with what a closing order has done; none was never there."""
+    def after_closing(self, fill: SpreadFill | None) -> OpenSpread:
+        """The spread once a closing order has ended; no fill where the venue never had it."""
         if fill is None:
             return replace(self, stage="open")
         paid = self.paid - fill.credit * fill.contracts
         return replace(self, stage="open", closed=self.closed + fill.contracts, paid=paid)
 
-    def booked(
+    def closed_trade(
         self, costs: SpreadCosts, exit_time: str, settled_at: Decimal | None = None
     ) -> ClosedTrade:
-        """The closed trade, all costs in it. settled_at: points that what was not bought back
-        has settled at.
+        """The trade for the account's files, with all its costs.
+
+        costs: commission and fees of an order.
+        exit_time: New York time.
+        settled_at: points a spread that the remaining contracts settled at; None where none remain.
         """
-        left = self.contracts - self.closed
         spread = self.spread
-        points = self.credit * self.contracts - self.paid - (settled_at or Decimal(0)) * left
-        fees = costs.fees(spread, 1) * (self.contracts + self.closed)
+        settlement = (settled_at or Decimal(0)) * self.remaining
+        points = self.credit * self.contracts - self.paid - settlement
+        # Settlement in cash is no order and costs no fees.
+        traded = self.contracts + self.closed
+        fees = costs.fees(spread, 1) * traded
+        total = round(points * SHARES - fees, 2)
         why = self.why or ("settled" if settled_at else "expired")
-        more = {
+        columns = {
             "Timestamp_ET": self.entered,
             "Strikes": "/".join(f"{leg.strike:g}" for leg in spread.legs),
             "Entry_Credit": f"{self.credit:.4f}",
             "Entry_Reason": self.reason,
         }
-        total = round(points * SHARES - fees, 2)
         return ClosedTrade(
-            self.trade_id, self.strategy, self.contracts, total, exit_time, why, more
+            self.trade_id, self.strategy, self.contracts, total, exit_time, why, columns
         )
 
 
 @dataclass(frozen=True, slots=True)
-class OpenSpreads:
-    """All of them. tried: entries of the day that were dealt with, whatever came of them."""
+class SellerState:
+    """Everything that a seller has to remember.
+
+    spreads: the open ones.
+    tried: names of the day's entries that were dealt with, whatever came of them.
+    """
 
     spreads: tuple[OpenSpread, ...] = ()
     tried: tuple[str, ...] = ()
 
-    def put(self, spread: OpenSpread) -> OpenSpreads:
-        """With this one in its state."""
-        others = tuple(each for each in self.spreads if each.trade_id != spread.trade_id)
+    def with_spread(self, spread: OpenSpread) -> SellerState:
+        """The state with this spread in place of an earlier form of it."""
+        others = self.without(spread.trade_id).spreads
         return replace(self, spreads=(*others, spread))
 
-    def without(self, trade_id: str) -> OpenSpreads:
-        """Without that one."""
-        return replace(
-            self, spreads=tuple(each for each in self.spreads if each.trade_id != trade_id)
-        )
+    def without(self, trade_id: str) -> SellerState:
+        """The state without a spread."""
+        others = tuple(each for each in self.spreads if each.trade_id != trade_id)
+        return replace(self, spreads=others)
 
-    def tried_too(self, entry: str, day: str) -> OpenSpreads:
-        """With an entry dealt with; those of other days are forgotten."""
-        return replace(self, tried=(*(each for each in self.tried if day in each), entry))
+    def with_entry(self, entry: str, day: str) -> SellerState:
+        """The state with an entry dealt with, and those of other days forgotten."""
+        today = tuple(each for each in self.tried if day in each)
+        return replace(self, tried=(*today, entry))
 
 
-def read_open(folder: Path) -> OpenSpreads:
-    """What a folder says is open; nothing where there is no file.
+def read_state(folder: Path) -> SellerState:
+    """The state that a folder holds; an empty one where it has no file.
 
     Raises
     ------
     UnknownState
-        for a file that cannot be read: nothing may be sent until a person has looked.
+        for a file that cannot be read: nothing may be sold until a person has looked.
     """
     path = folder / FILE
     try:
-        told: Any = json.loads(path.read_text(encoding="utf-8"))
-        found = TypeAdapter(OpenSpreads).validate_python(told)
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        state = TypeAdapter(SellerState).validate_python(data)
     except FileNotFoundError:
-        return OpenSpreads()
+        return SellerState()
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
@@ -181,13 +216,13 @@ def read_open(folder: Path) -> OpenSpreads:
         raise UnknownState(
             f"{path}: {error}; compare it with the venue's positions and mend it"
         ) from None
-    if len({each.trade_id for each in found.spreads}) != len(found.spreads):
+    if len({each.trade_id for each in state.spreads}) != len(state.spreads):
         raise UnknownState(f"{path}: a trade is there twice")
-    return found
+    return state
 
 
-def write_open(folder: Path, state: OpenSpreads) -> None:
-    """Keep it: whole, and on the disk when this returns.
+def write_state(folder: Path, state: SellerState) -> None:
+    """Write the state whole; it is on the disk when this returns.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""What a forecast's centre has been worth: realised on forecast return, pooled, with errors that
-know what moves together.
+"""What a forecast's centre has been worth, and how long it lasts.
 
-And how long it lasts: the autocorrelation of the centre itself, which no return's noise is in
-(Gârleanu and Pedersen 2013).
+Worth is the slope of realised on forecast returns, pooled over the symbols of a class, with an
+error that allows for returns that move together. Persistence is the autocorrelation of the centre
+itself: it is free of the noise in returns (Gârleanu and Pedersen 2013).
 """
 
 from __future__ import annotations
@@ -13,34 +13,46 @@ import numpy as np
 
 from foundation.arrays import Array, Index
 
-LASTING = 0.99  # of a centre, left after a bar, at most
-FEWEST = 30  # independent instants below which nothing is said
+MAX_PERSISTENCE = 0.99
+MIN_INSTANTS = 30  # independent instants below which a slope is not estimated
 
 
 def worth(
     forecast: Array, realised: Array, instant: Index, overlap: int, confidence: float
 ) -> float:
-    """Slope of the centre that the data do not let one doubt, in [0, 1]; 0 where they say nothing.
+    """Lower end of the slope's one-sided interval, in [0, 1]; 0 where the data say nothing.
 
-    forecast, realised [n]: returns over their volatility, of all symbols together. instant [n]:
-    number of the bar at which each was issued. The slope is that of a regression through the
-    origin; its error sums over the symbols of an instant first (Liang and Zeger 1986) and over
-    `overlap` - 1 instants before it (Newey and West 1987), because intervals of several bars
-    overlap. What is given back is the lower end of its one-sided interval, `confidence` errors
-    below: noise earns nothing, an edge is believed as far as it has shown itself.
+    The slope is that of a regression through the origin. What is returned lies `confidence`
+    standard errors below it: noise earns nothing, and an edge is believed as far as it has shown
+    itself.
+
+    Parameters
+    ----------
+    forecast, realised
+        [n] returns over their volatility, of all symbols together.
+    instant
+        [n] number of the bar at which each forecast was issued.
+    overlap
+        bars that a forecast's interval covers.
+    confidence
+        standard errors that are subtracted from the slope.
     """
     if not len(forecast):
         return 0.0
     first = int(instant.min())
     size = int(instant.max()) - first + 1
     square = float(forecast @ forecast)
-    if square <= 0 or len(np.unique(instant)) < FEWEST * overlap:
+    if square <= 0 or len(np.unique(instant)) < MIN_INSTANTS * overlap:
         return 0.0
     slope = float(forecast @ realised) / square
-    score = np.bincount(
-        instant - first, weights=forecast * (realised - slope * forecast), minlength=size
-    )
+    # Symbols of one instant move together, so their scores are summed before they are squared
+    # (Liang and Zeger 1986). Treated as independent they would understate the error, and noise
+    # would pass for an edge.
+    residual = realised - slope * forecast
+    score = np.bincount(instant - first, weights=forecast * residual, minlength=size)
     variance = float(score @ score)
+    # Intervals of several bars overlap with those of the `overlap` - 1 instants before, so their
+    # scores are correlated; Bartlett weights keep the variance positive (Newey and West 1987).
     for lag in range(1, overlap):
         variance += 2 * (1 - lag / overlap) * float(score[lag:] @ score[:-lag])
     error = np.sqrt(max(variance, 0.0)) / square
@@ -48,13 +60,13 @@ def worth(
 
 
 def autocorrelation(series: Sequence[Array]) -> float:
-    """Of series [n] around zero from one step to the next, pooled; 0 … 0.99, and 0 where they
-    say nothing. NaN is nothing.
+    """Autocorrelation around zero of series [n] from one step to the next, pooled, 0 … 0.99.
+
+    It is 0 where the series are empty or zero. NaN counts as zero.
     """
-    series = [np.nan_to_num(part) for part in series]
-    square = sum(float(part[:-1] @ part[:-1]) for part in series)
+    values = [np.nan_to_num(part) for part in series]
+    square = sum(float(part[:-1] @ part[:-1]) for part in values)
     if square <= 0:
         return 0.0
-    return float(
-        np.clip(sum(float(part[:-1] @ part[1:]) for part in series) / square, 0.0, LASTING)
-    )
+    product = sum(float(part[:-1] @ part[1:]) for part in values)
+    return float(np.clip(product / square, 0.0, MAX_PERSISTENCE))

@@ -1,5 +1,4 @@
-"""Classical volatility of hourly bars: what the range and the gap of a bar say, by hour of day,
-over several spans.
+"""Classical volatility of hourly bars: range and gap, by place in the day, over several spans.
 
 The variance of a bar is read from its range (Parkinson 1980) and its gap; the day's pattern is
 divided out (Andersen and Bollerslev 1997); averages over several spans of the past stand beside
@@ -19,15 +18,12 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN
 Slots = npt.NDArray[np.int8]
 
 SPANS = (4, 16, 64, 256)  # own bars each average looks back
-# own bars around each bar that its level is taken from when the pattern of the day is measured
-LOCAL = 100
+LOCAL = 100  # own bars around each bar whose mean is its level when the day's pattern is measured
 FLOOR = 1e-3  # of the longest average: a bar that did not move still has a variance
 
 
 def bar_variance(values: Array) -> Array:
-    """Variance of each bar's log return [N] from values [N, 5]: range² / (4 ln 2) plus the
-    squared gap at its open.
-    """
+    """Variance [N] of each bar's log return from values [N, 5]: range² / (4 ln 2) + gap²."""
     logs = np.log(values[:, : CLOSE + 1])
     gap = np.append(0.0, logs[1:, OPEN] - logs[:-1, CLOSE])
     return np.asarray((logs[:, HIGH] - logs[:, LOW]) ** 2 / (4 * np.log(2)) + gap**2)
@@ -43,52 +39,59 @@ class DayPattern:
     def of(
         cls, variances: list[Array], slots: list[Slots], columns: list[Index], count: int
     ) -> DayPattern:
-        """Measured on several symbols' bars: variance, slot and number of the instant of each.
+        """Measure the pattern on several symbols' bars.
 
-        Each place's mean is drawn towards one by as much as its error says (James and Stein 1961);
-        the error is that of means over the symbols, instant by instant, because symbols move
-        together.
+        Parameters
+        ----------
+        variances, slots, columns
+            for each symbol [n]: variance, place in the day and number of the instant of its bars.
+        count
+            places a day has.
         """
-        relative = [v / np.maximum(_around(v), 1e-300) for v in variances if len(v) >= LOCAL]
-        if not relative:
+        # A bar is compared with the bars around it. Over a whole window the level of volatility
+        # moves by more than its pattern, and a wild week would pass for a wild hour.
+        long_enough = [s for s, variance in enumerate(variances) if len(variance) >= LOCAL]
+        if not long_enough:
             return cls(np.ones(count))
-        place = np.concatenate(
-            [s for s, v in zip(slots, variances, strict=True) if len(v) >= LOCAL]
-        )
-        column = np.concatenate(
-            [c for c, v in zip(columns, variances, strict=True) if len(v) >= LOCAL]
-        )
+        relative = [variances[s] / np.maximum(_around(variances[s]), 1e-300) for s in long_enough]
+        place = np.concatenate([slots[s] for s in long_enough])
+        column = np.concatenate([columns[s] for s in long_enough])
+        # Symbols move together: the error of a place's mean is that of means over the symbols,
+        # instant by instant. Counted one by one they would make the pattern look certain.
         instants, inverse = np.unique(column, return_inverse=True)
-        seen = np.bincount(inverse)
-        together = np.bincount(inverse, weights=np.concatenate(relative)) / seen
+        symbols = np.bincount(inverse)
+        together = np.bincount(inverse, weights=np.concatenate(relative)) / symbols
         slot = np.empty(len(instants), dtype=np.int64)
         slot[inverse] = place
-        n = np.bincount(slot, minlength=count)
-        known = n > 1
-        mean = np.bincount(slot, weights=together, minlength=count) / np.maximum(n, 1)
-        spread = np.bincount(
-            slot, weights=(together - mean[slot]) ** 2, minlength=count
-        ) / np.maximum(n - 1, 1)
-        error = np.where(known, spread / np.maximum(n, 1), np.inf)
-        between = (
-            max(float(np.var(mean[known]) - error[known].mean()), 0.0) if known.sum() > 1 else 0.0
-        )
-        centre = float((mean * n).sum() / n.sum())
-        trust = np.divide(between, between + error, out=np.zeros(count), where=known)
-        factor = np.where(known, centre + trust * (mean - centre), centre)
-        return cls(factor / float((factor * n).sum() / n.sum()))
+        counts = np.bincount(slot, minlength=count)
+        measured = counts > 1
+        mean = np.bincount(slot, weights=together, minlength=count) / np.maximum(counts, 1)
+        squares = np.bincount(slot, weights=(together - mean[slot]) ** 2, minlength=count)
+        within = squares / np.maximum(counts - 1, 1)
+        error = np.where(measured, within / np.maximum(counts, 1), np.inf)
+        between = 0.0
+        if measured.sum() > 1:
+            between = max(float(np.var(mean[measured]) - error[measured].mean()), 0.0)
+        # Each place's mean is drawn towards the day's by as much as its error says (James and
+        # Stein 1961).
+        centre = float((mean * counts).sum() / counts.sum())
+        trust = np.divide(between, between + error, out=np.zeros(count), where=measured)
+        factor = np.where(measured, centre + trust * (mean - centre), centre)
+        return cls(factor / float((factor * counts).sum() / counts.sum()))
 
 
 def averages(variance: Array) -> Array:
-    """Mean of the last 4, 16, 64 and 256 values up to each [N, K]; of those there are where
-    there are fewer.
+    """Mean of the last 4, 16, 64 and 256 values up to each [N, K]; of fewer where there are fewer.
+
+    A short average is at least a thousandth of the longest, so that its logarithm exists.
     """
     total = np.append(0.0, np.cumsum(variance))
     end = np.arange(1, len(variance) + 1)
-    spans = [
-        (total[end] - total[np.maximum(end - span, 0)]) / np.minimum(end, span) for span in SPANS
-    ]
-    out = np.maximum(np.stack(spans, axis=1), 1e-300)
+    means = []
+    for span in SPANS:
+        sums = total[end] - total[np.maximum(end - span, 0)]
+        means.append(sums / np.minimum(end, span))
+    out = np.maximum(np.stack(means, axis=1), 1e-300)
     return np.asarray(np.maximum(out, FLOOR * out[:, -1:]))
 
 

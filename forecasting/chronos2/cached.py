@@ -1,6 +1,4 @@
-"""Chronos-2 forecasts through the cache: what is there is read, what is missing is computed,
-written and read.
-"""
+"""Chronos-2 forecasts through the cache: what is there is read, the rest is computed and kept."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ import numpy as np
 from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
-from forecasting.store import Found, Reader, Shelf
+from forecasting.store import Locations, Reader, Shelf
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import DataError
@@ -24,13 +22,17 @@ from trainingdata.bars import Bars
 if TYPE_CHECKING:
     from forecasting.chronos2.engine import Engine
 
-
 FILE_ROWS = 16_384  # forecasts a file holds at most: what a kill can cost
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CachedForecaster:
-    """A forecaster and the folder its forecasts are kept in."""
+    """A forecaster and the folder its forecasts are kept in.
+
+    forecaster: makes what is not there.
+    folder: of the cache, with a shelf for each specification.
+    reader: of the files; the tables of one forecaster share what it keeps in memory.
+    """
 
     forecaster: Chronos2Forecaster
     folder: Path
@@ -44,29 +46,29 @@ class CachedForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """Forecast what the cache lacks, file by file; the table reads the files when it is
-        asked.
-        """
+        """Forecast what the cache lacks, file by file; the table reads files when it is asked."""
         windows = self.forecaster.windows(bars, since)
         keys = self.forecaster.keys(windows)
-        parts: list[tuple[Index, Found]] = []
-        made = []
+        parts: list[tuple[Index, Locations]] = []
+        specifications = []
         for profile, rows in self.forecaster.by_profile(bars.symbols, windows):
             if len(rows):
-                shelf, found = self._complete(bars.symbols, windows, keys, profile, rows, progress)
-                made.append(json.loads(shelf.specification))
-                parts.append((rows, found))
+                shelf, locations = self._complete(
+                    bars.symbols, windows, keys, profile, rows, progress
+                )
+                specifications.append(json.loads(shelf.specification))
+                parts.append((rows, locations))
 
-        def answer(wanted: Index) -> Array32:
+        def answer(numbers: Index) -> Array32:
             if len(parts) == 1:
-                return self.reader.values(parts[0][1], wanted)
-            out = np.empty((len(wanted), HORIZON, len(LEVELS)), dtype=np.float32)
-            for rows, found in parts:
-                mine = np.isin(wanted, rows)
-                out[mine] = self.reader.values(found, np.searchsorted(rows, wanted[mine]))
+                return self.reader.values(parts[0][1], numbers)
+            out = np.empty((len(numbers), HORIZON, len(LEVELS)), dtype=np.float32)
+            for rows, locations in parts:
+                chosen = np.isin(numbers, rows)
+                out[chosen] = self.reader.values(locations, np.searchsorted(rows, numbers[chosen]))
             return out
 
-        return ForecastTable.of(self.name, bars, windows, answer, source=source_of(made))
+        return ForecastTable.of(self.name, bars, windows, answer, source=source_of(specifications))
 
     def _complete(
         self,
@@ -76,32 +78,37 @@ class CachedForecaster:
         profile: Profile,
         rows: Index,
         progress: Progress,
-    ) -> tuple[Shelf, Found]:
-        """Where each of these windows' forecasts lies, after computing those that were not there.
+    ) -> tuple[Shelf, Locations]:
+        """The shelf that holds all of these windows' forecasts, and where; missing ones are made.
 
-        What is computed goes where the engine that computed it says: it may have loaded weights
-        that were written over after the first look, or have had to compute otherwise than planned.
-        Then the shelf that was looked at is the wrong one.
+        Raises
+        ------
+        DataError
+            where what has just been written goes away.
         """
         shelf = self._shelf(profile)
-        found = shelf.find(windows.issued_at[rows], keys[rows])
+        locations = shelf.find(windows.issued_at[rows], keys[rows])
         engine: Engine | None = None
-        while len(found.missing):
+        while len(locations.missing):
             engine = engine or self.forecaster.engine(profile)
-            made = self._shelf(profile, engine)
-            filled = made == shelf
+            # The engine says where its answers belong: it may have loaded weights that were written
+            # over after the first look, or have had to compute otherwise than planned. Then the
+            # shelf that was looked at is the wrong one, and the right one is searched.
+            actual = self._shelf(profile, engine)
+            filled = actual == shelf
             if filled:
-                made = self._fill(
-                    shelf, symbols, windows, keys, profile, rows[found.missing], engine, progress
+                missing = rows[locations.missing]
+                actual = self._fill(
+                    shelf, symbols, windows, keys, profile, missing, engine, progress
                 )
-                filled = made == shelf
-            shelf = made
-            found = made.find(windows.issued_at[rows], keys[rows])
-            if filled and len(found.missing):
+                filled = actual == shelf
+            shelf = actual
+            locations = shelf.find(windows.issued_at[rows], keys[rows])
+            if filled and len(locations.missing):
                 raise DataError(
                     f"{shelf.folder}: what was just written went away (prune?); run again"
                 )
-        return shelf, found
+        return shelf, locations
 
     def _fill(
         self,
@@ -114,21 +121,22 @@ class CachedForecaster:
         engine: Engine,
         progress: Progress,
     ) -> Shelf:
-        """Compute these windows' forecasts and put them on the shelf; the one that the engine's
-        answers lie on in the end.
+        """Compute these windows' forecasts and keep them; the shelf that they lie on in the end.
+
+        It is another one than `shelf` where the engine begins to compute otherwise on the way.
         """
         names = np.array(symbols)
         done = 0
         for part in _files(windows, missing):
 
-            def told(what: str, count: int, total: int, before: int = done) -> None:
+            def report(what: str, count: int, total: int, before: int = done) -> None:
                 progress(what, before + count, len(missing))
 
-            values = self.forecaster.answer(windows, part, profile, told, engine)
-            made = self._shelf(profile, engine)
-            made.add(names[windows.symbol[part]], windows.issued_at[part], keys[part], values)
-            if made != shelf:
-                return made
+            values = self.forecaster.answer(windows, part, profile, report, engine)
+            actual = self._shelf(profile, engine)
+            actual.add(names[windows.symbol[part]], windows.issued_at[part], keys[part], values)
+            if actual != shelf:
+                return actual
             done += len(part)
         return shelf
 
@@ -139,9 +147,7 @@ class CachedForecaster:
 
 
 def _files(windows: Windows, rows: Index) -> Iterator[Index]:
-    """The rows in the order and the portions in which they are written: by month, instant and
-    symbol.
-    """
+    """The rows in the portions in which they are written: by month, then instant, then symbol."""
     months = windows.issued_at[rows].astype("datetime64[M]")
     order = rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))]
     bounds = np.cumsum(np.unique(months, return_counts=True)[1])

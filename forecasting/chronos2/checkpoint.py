@@ -1,6 +1,4 @@
-"""Where a Chronos-2 checkpoint lies, what it can do, and which weights it holds; known without
-loading it.
-"""
+"""Where a Chronos-2 checkpoint lies, what it can do and which weights it holds; none is loaded."""
 
 from __future__ import annotations
 
@@ -21,8 +19,8 @@ from foundation.errors import InputError
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "small"
 WEIGHTS = "model.safetensors"
-# seconds after which another change of a file shows in its stamps: the clocks of file systems are
-# coarse
+# Seconds after which another change of a file shows in its stamps: the clocks of file systems are
+# coarse.
 SETTLED = 2.0
 
 Stamp = tuple[Path, int, int, int, int, int]
@@ -32,39 +30,43 @@ Stamp = tuple[Path, int, int, int, int, int]
 class Checkpoint:
     """A folder with `config.json` and safetensors.
 
-    context: longest context in bars. patch: bars a patch. ahead: steps one forward pass answers at
-    most. levels: rows of the model's quantiles that are `LEVELS`. plain: whether its layers are
-    those of `forecasting.chronos2.network`.
+    folder: where they lie.
+    name: what reports call it.
+    context: longest context, in bars.
+    patch: bars a patch.
+    max_steps: that one forward pass answers.
+    levels: [Q] rows of the model's quantiles that are `LEVELS`.
+    standard: whether its layers are those of `forecasting.chronos2.network`.
     """
 
     folder: Path
     name: str
     context: int
     patch: int
-    ahead: int
+    max_steps: int
     levels: tuple[int, ...]
-    plain: bool
+    standard: bool
 
     @property
     def rebuilt(self) -> bool:
-        """Whether `network` stands for the library's model; else the library answers, unrolled
-        where need be.
+        """Whether `network` stands for the library's model.
+
+        Otherwise the library answers, in several passes where one answers too few steps.
         """
-        return self.plain and self.ahead >= HORIZON
+        return self.standard and self.max_steps >= HORIZON
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the configuration and of the weights that lie there now, in hex.
-
-        Kept by what the file system says of the files; not while they are so new that another
-        change may not show in it.
-        """
+        """SHA-256 of the configuration and of the weights that lie there now, in hex."""
         try:
             stamps = tuple(_stamp(path) for path in _files(self.folder))
             newest = max(changed for *_, changed in stamps)
+            # A digest is remembered by what the file system says of the files, but not while they
+            # are so new that another change may not show there: old answers would then lie under
+            # the address of new weights.
             if time.time() - newest / 1e9 > SETTLED:
-                return _kept_digest(stamps)
-            return hashed([path for path, *_ in stamps])
+                return _remembered_digest(stamps)
+            return files_digest([path for path, *_ in stamps])
         except OSError as error:
             raise _unreadable(self.folder, error) from error
 
@@ -72,23 +74,23 @@ class Checkpoint:
     def frozen(self) -> Iterator[Checkpoint]:
         """A copy of it that nobody else writes over, for as long as the context lasts.
 
-        The library maps weights from their file into memory: what is written into the file later is
-        computed with. What has been loaded from the copy stays as it was also when the copy has
-        gone.
+        What has been loaded from the copy stays as it was when the copy has gone.
         """
+        # The library maps weights from their file into memory: what is written into the file later
+        # would be computed with.
         with TemporaryDirectory(prefix="checkpoint-", ignore_cleanup_errors=True) as place:
             try:
-                copied(self.folder, Path(place))
+                copy_files(self.folder, Path(place))
             except OSError as error:
                 raise _unreadable(self.folder, error) from error
             yield replace(checkpoint(place), name=self.name)
 
 
 def checkpoint(model: str) -> Checkpoint:
-    """A folder, or a hub id such as `amazon/chronos-2` (`amazon/chronos-2@REVISION` pins it),
-    fetched once by the library.
+    """The checkpoint that a folder or a hub id names; one of the hub is fetched once.
 
-    What it can do is read again with every call: a configuration can be written over.
+    A hub id is such as `amazon/chronos-2`, and `amazon/chronos-2@REVISION` pins it. What the
+    checkpoint can do is read with every call, because a configuration can be written over.
 
     Raises
     ------
@@ -101,8 +103,8 @@ def checkpoint(model: str) -> Checkpoint:
         chronos = config["chronos_config"]
         levels = [round(float(q), 4) for q in chronos["quantiles"]]
         patch = int(chronos["input_patch_size"])
-        limit = int(chronos["context_length"])
-        ahead = patch * int(chronos.get("max_output_patches", 1))
+        context = int(chronos["context_length"])
+        max_steps = patch * int(chronos.get("max_output_patches", 1))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
@@ -115,22 +117,25 @@ def checkpoint(model: str) -> Checkpoint:
     missing = [q for q in LEVELS if q not in levels]
     if missing:
         raise InputError(f"forecaster.model: {model} does not forecast level {missing[0]}")
-    plain = chronos.get("input_patch_stride", patch) == patch and bool(
-        chronos.get("use_reg_token", False)
-    )
-    name = folder.name if Path(model).expanduser().is_dir() else model
+    has_register = bool(chronos.get("use_reg_token", False))
     return Checkpoint(
-        folder, name, limit, patch, ahead, tuple(levels.index(q) for q in LEVELS), plain
+        folder=folder,
+        name=folder.name if Path(model).expanduser().is_dir() else model,
+        context=context,
+        patch=patch,
+        max_steps=max_steps,
+        levels=tuple(levels.index(q) for q in LEVELS),
+        standard=chronos.get("input_patch_stride", patch) == patch and has_register,
     )
 
 
-def copied(folder: Path, place: Path) -> None:
+def copy_files(folder: Path, place: Path) -> None:
     """Copy what a checkpoint is loaded from."""
     for path in _files(folder):
         shutil.copyfile(path, place / path.name)
 
 
-def hashed(files: list[Path]) -> str:
+def files_digest(files: list[Path]) -> str:
     """SHA-256 of the files' names and contents, in hex."""
     total = hashlib.sha256()
     for path in files:
@@ -152,36 +157,33 @@ def _fetched(model: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    # Weights are read from safetensors alone, which cannot execute code: nothing else is fetched.
+    patterns = ["config.json", "*.safetensors", "*.safetensors.index.json"]
     try:
-        wanted = ["config.json", "*.safetensors", "*.safetensors.index.json"]
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=wanted))
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        text = str(error).strip()
+        reason = text.splitlines()[0] if text else type(error).__name__
         raise InputError(f"forecaster.model: {model} cannot be fetched: {reason}") from error
 
 
 def _files(folder: Path) -> list[Path]:
     """What a checkpoint is loaded from, in the order of the names."""
-    return sorted(
-        [
-            folder / "config.json",
-            *folder.glob("*.safetensors"),
-            *folder.glob("*.safetensors.index.json"),
-        ]
-    )
+    weights = folder.glob("*.safetensors")
+    indexes = folder.glob("*.safetensors.index.json")
+    return sorted([folder / "config.json", *weights, *indexes])
 
 
 def _stamp(path: Path) -> Stamp:
-    """What tells a file from what it was before: who writes can set the second last, nobody the
-    last.
-    """
+    """What tells a file from what it was before."""
+    # A program that writes a file can set its time of modification, but not its time of change.
     state = path.stat()
     return path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 @lru_cache(maxsize=64)
-def _kept_digest(stamps: tuple[Stamp, ...]) -> str:
-    return hashed([path for path, *_ in stamps])
+def _remembered_digest(stamps: tuple[Stamp, ...]) -> str:
+    return files_digest([path for path, *_ in stamps])
 
 
 def _unreadable(folder: Path, error: OSError) -> InputError:

@@ -1,9 +1,8 @@
-"""`torch.compile` around a network: a graph a shape, few shapes, its failures as one exception, its
-advice unheard.
+"""`torch.compile` around a network: few shapes, and its failures as one exception.
 
 A graph holds for one length of context. Contexts are therefore padded with missing bars to one of
 few lengths, after they have been standardised: padding is not attended to and positions count from
-the end, so a forecast does not depend on it.
+the end, so a forecast does not depend on it. B windows, L bars, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ SIZES: tuple[int, ...] = (
     *range(1, 8),
     *(step * 2**octave for octave in range(12) for step in (8, 10, 13)),
 )
-# graphs dynamo may keep of one network: every size, alone and in a few sizes of groups; its own
-# limit is 8
+# Graphs dynamo may keep of one network: every size, alone and in a few sizes of groups. Its own
+# limit is 8, and a ninth length of context would end in an error.
 GRAPHS = 128
 
 EXHAUSTED = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
@@ -56,16 +55,12 @@ class Compiled:
     def __call__(self, context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
         """What the network answers: sorted quantiles [B, H, Q] in USD of contexts [B, L].
 
-        Dynamo's and inductor's exceptions are RuntimeErrors, but for the limit of graphs; a
-        compiler or a folder that is not there is an OSError, a missing Triton an ImportError, and
-        CUDA graphs assert. What the network itself raises comes again without compilation.
-
         Raises
         ------
         CompilationError
             where it cannot be compiled; memory that runs out comes as torch says it.
         """
-        with _unheard():
+        with _without_advice():
             from torch._dynamo.exc import FailOnRecompileLimitHit
 
         padding = graph_length(context.shape[1], self._patch) - context.shape[1]
@@ -74,6 +69,9 @@ class Compiled:
         try:
             y = self._graph(located, group=group, complete=complete and padding < self._patch)
             return in_prices(y, loc, scale)
+        # Dynamo's and inductor's exceptions are RuntimeErrors, but for the limit of graphs; a
+        # compiler or a folder that is not there is an OSError, a missing Triton an ImportError, and
+        # CUDA graphs assert. What the network itself raises is raised again without compilation.
         except (
             RuntimeError,
             FailOnRecompileLimitHit,
@@ -89,7 +87,7 @@ class Compiled:
         from torch._dynamo import config
         from torch._dynamo.exc import FailOnRecompileLimitHit
 
-        with _unheard(), config.patch(recompile_limit=GRAPHS):
+        with _without_advice(), config.patch(recompile_limit=GRAPHS):
             if self._compiled is None:
                 mode = "reduce-overhead" if self._device.type == "cuda" else None
                 self._compiled = torch.compile(
@@ -98,30 +96,33 @@ class Compiled:
             try:
                 return self._compiled(located, **options)
             except FailOnRecompileLimitHit:
-                # graphs of networks that are gone count too: forget all, compile anew those that
-                # are still asked for
+                # Graphs of networks that are gone count too. All are forgotten, and those that are
+                # still asked for compiled anew.
                 torch.compiler.reset()
                 return self._compiled(located, **options)
 
 
 def graph_length(length: int, patch: int) -> int:
-    """Bars a context of so many is padded to."""
+    """Bars that a context of `length` bars is padded to."""
     return SIZES[bisect_left(SIZES, math.ceil(length / patch))] * patch
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error, or what it came from, says that memory ran out."""
-    said: BaseException | None = error
-    while said is not None:
-        if isinstance(said, torch.OutOfMemoryError) or any(word in str(said) for word in EXHAUSTED):
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, torch.OutOfMemoryError):
             return True
-        said = said.__cause__ or said.__context__
+        if any(text in str(cause) for text in EXHAUSTED):
+            return True
+        cause = cause.__cause__ or cause.__context__
     return False
 
 
 def release(device: torch.device) -> None:
-    """Give back what compiled graphs and torch's allocator hold on a device; graphs are made
-    again when asked for.
+    """Give back what compiled graphs and torch's allocator hold on a device.
+
+    Graphs are made again when they are needed.
     """
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
@@ -140,15 +141,16 @@ def reason_of(error: BaseException) -> str:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Multiply float32 as float32, whatever the program around has allowed: TF32 keeps 10 bits of a
-    number's 23.
+    """Multiply float32 as float32, whatever the program around has allowed.
 
-    torch has two interfaces for it, raises where they disagree, and sets both by the older.
+    TF32 would keep 10 bits of a number's 23.
     """
+    # torch has two interfaces for it and raises where they disagree. Setting the older sets both:
+    # the newer ones are remembered and put back after it.
     cuda = torch.backends.cuda.matmul
     cpu = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = cuda.fp32_precision, cpu.fp32_precision
-    with _unheard():
+    with _without_advice():
         try:
             older = torch.get_float32_matmul_precision()
         except RuntimeError:
@@ -157,26 +159,18 @@ def exact_float32() -> Iterator[None]:
     try:
         yield
     finally:
-        with _unheard():
+        with _without_advice():
             if older is not None:
                 torch.set_float32_matmul_precision(older)
             cuda.fp32_precision, cpu.fp32_precision = before
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """Advice that torch's own code gives (TF32 is off, a part of Python it uses is deprecated) is
-    no failure.
-
-    Inductor warns where TF32 is not allowed; where warnings are errors that was a compilation that
-    failed.
-    """
+def _without_advice() -> Iterator[None]:
+    """Ignore advice of torch's own code: TF32 is off, a part of Python it uses is deprecated."""
+    # Where warnings are errors, advice about TF32 would be a compilation that failed. Some of it
+    # torch ascribes to its caller, which is this module.
     with warnings.catch_warnings():
-        for origin in (
-            "torch",
-            "triton",
-            "sympy",
-            __name__,
-        ):  # the last: advice that torch ascribes to who called it
+        for origin in ("torch", "triton", "sympy", __name__):
             warnings.filterwarnings("ignore", module=rf"{re.escape(origin)}(\.|$)")
         yield

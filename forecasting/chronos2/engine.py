@@ -1,12 +1,12 @@
 """A Chronos-2 checkpoint on a device, answering whole histories in batches of one shape.
 
-The part of the history that is asked for lies on the device once, windows are views into it, the
-last batch is padded; answers come back once a batch, through pinned memory where there is CUDA,
+The part of the history that is needed lies on the device once, windows are views into it, and the
+last batch is padded. Answers come back once a batch, through pinned memory where there is CUDA,
 while the next batch is already under way.
 
 An engine knows what makes its answers: the digest of the weights it has loaded, and, for numbers as
-short as bf16, how it computes. Both can differ from what was asked for: weights are written over, a
-compilation fails, memory runs out.
+short as bf16, how it computes. Both can differ from what was planned: weights are written over, a
+compilation fails, memory runs out. B windows a pass, L bars, n windows, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from forecasting.chronos2.augmentation import Augmentation, augmented, restored
+from forecasting.chronos2.augmentation import Augmentation, augment, restore
 from forecasting.chronos2.checkpoint import Checkpoint
 from forecasting.chronos2.compilation import (
     CompilationError,
@@ -44,18 +44,22 @@ log = logging.getLogger(__name__)
 
 Way = Literal["compiled", "eager", "library"]
 
-BATCH = {"cpu": 64, "cuda": 4096}  # windows a forward pass takes where nothing else is asked for
+BATCH = {"cpu": 64, "cuda": 4096}  # windows a forward pass takes where no number is configured
 ATTEMPTS = 3  # at weights that are written over while they load
 
 
 @dataclass(eq=False, slots=True)
 class Engine:
-    """network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q]
-    float32.
+    """A network on a device, and what its answers depend on.
 
-    batch_size: windows a pass; halved when memory runs out. weights: digest of what was loaded.
-    way: compiled, eager or library. plain: what answers where the network turns out not to compile;
-    none where that is an error.
+    network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q]
+        float32.
+    device: where it computes.
+    batch_size: windows a pass; halved when memory runs out.
+    weights: digest of what was loaded.
+    way: compiled, eager or library.
+    fallback: the network that answers where it turns out not to compile; none where that is an
+        error.
     """
 
     network: Callable[..., torch.Tensor]
@@ -63,12 +67,12 @@ class Engine:
     batch_size: int
     weights: str
     way: Way = "eager"
-    plain: Callable[..., torch.Tensor] | None = None
+    fallback: Callable[..., torch.Tensor] | None = None
 
     @property
-    def computed(self) -> str:
-        """What the last bits of its answers come from."""
-        return computed(self.device.type, self.way, self.batch_size)
+    def computation(self) -> str:
+        """How its answers come about, in words."""
+        return _computation_text(self.device.type, self.way, self.batch_size)
 
     def quantiles(
         self,
@@ -79,17 +83,27 @@ class Engine:
         group: int,
         progress: Progress,
     ) -> Array32:
-        """Quantiles [n, H, Q] in USD of the windows with these numbers, all equally long.
+        """Quantiles [n, H, Q] in USD of windows that are equally long.
 
-        group: 1, or consecutive rows that attend to each other; -1 among them stands for no member.
-        Where memory runs out or a compilation fails on the way, all are computed again: one answer
-        is computed in one way.
+        Parameters
+        ----------
+        windows, rows
+            the history, and the numbers [n] of its windows that are forecast.
+        augmentation
+            of each window before the network.
+        group
+            1, or how many consecutive rows attend to each other; -1 among them stands for no
+            member.
+        progress
+            is told of every batch.
 
         Raises
         ------
         InputError
             where memory does not suffice for a single group, or compilation was demanded and fails.
         """
+        # Where memory runs out or a compilation fails on the way, all are computed anew: one answer
+        # comes from one way of computing, and its address names it.
         while True:
             size = max(self.batch_size // group, 1) * group
             try:
@@ -101,36 +115,38 @@ class Engine:
                 if not out_of_memory(error):
                     raise
                 reason = ""
-            # outside of the handlers, whose errors hold what has been computed so far
+            # This stands outside of the handlers: their errors hold what has been computed so far,
+            # and its memory with it.
             if reason:
                 self._go_on_without_compilation(reason)
             else:
                 self._go_on_with_less_memory(size, group)
 
     def _go_on_without_compilation(self, reason: str) -> None:
-        if self.plain is None:
+        if self.fallback is None:
             raise InputError(
                 f"forecaster.compile=true: torch.compile failed: {reason}; set it to false"
             )
         log.warning(
             "forecaster.compile=auto: torch.compile failed, going on without it: %s", reason
         )
-        self.network = self.plain
-        self.plain = None
+        self.network = self.fallback
+        self.fallback = None
         self.way = "eager"
         release(self.device)
 
     def _go_on_with_less_memory(self, size: int, group: int) -> None:
+        device = self.device.type
         if size <= group:
-            raise InputError(
-                f"forecaster.device: {self.device.type} has too little memory for "
-                + ("a single window" if group == 1 else f"a group of {group} windows")
-            )
+            what = "a single window" if group == 1 else f"a group of {group} windows"
+            raise InputError(f"forecaster.device: {device} has too little memory for {what}")
         self.batch_size = size // 2
-        words = (
-            "forecaster.batch_size: memory of %s ran out with %d windows a pass, going on with %d"
+        log.warning(
+            "forecaster.batch_size: memory of %s ran out with %d windows a pass, going on with %d",
+            device,
+            size,
+            max(self.batch_size // group, 1) * group,
         )
-        log.warning(words, self.device.type, size, max(self.batch_size // group, 1) * group)
         release(self.device)
 
     def _pass(
@@ -142,24 +158,28 @@ class Engine:
         group: int,
         progress: Progress,
     ) -> Array32:
-        asked = rows[rows >= 0]
-        length = int(windows.lengths[windows.symbol[asked[0]]]) if len(asked) else 1
+        present = rows >= 0
+        numbers = rows[present]
+        symbol = windows.symbol[numbers]
+        last = windows.last[numbers]
+        length = int(windows.lengths[symbol[0]]) if len(numbers) else 1
+        # Of each symbol only the bars from its first window to its last go to the device. A stretch
+        # of missing bars at the end is the window of rows that stand for no member.
         begin = np.full(len(windows.closes), np.iinfo(np.int64).max)
         end = np.zeros(len(windows.closes), dtype=np.int64)
-        np.minimum.at(begin, windows.symbol[asked], windows.last[asked] - length + 1)
-        np.maximum.at(end, windows.symbol[asked], windows.last[asked] + 1)
-        closes = [
-            *(c[a:b] for c, a, b in zip(windows.closes, begin, end, strict=True)),
-            np.full(length, np.nan),
-        ]
-        offsets = np.cumsum([0, *(len(c) for c in closes)])
+        np.minimum.at(begin, symbol, last - length + 1)
+        np.maximum.at(end, symbol, last + 1)
+        closes = []
+        for history, first, stop in zip(windows.closes, begin, end, strict=True):
+            closes.append(history[first:stop])
+        closes.append(np.full(length, np.nan))
+        offsets = np.cumsum([0, *(len(part) for part in closes)])
+        # A trend that is taken out and put back in float32 would cost prices their last digits.
         kind = torch.float32 if augmentation == "none" else torch.float64
         panel = torch.from_numpy(np.concatenate(closes)).to(self.device, kind)
         views = panel.unfold(0, length, 1)
         starts = np.full(len(rows), offsets[-2])
-        starts[rows >= 0] = (
-            (offsets[:-2] - begin)[windows.symbol[asked]] + windows.last[asked] - length + 1
-        )
+        starts[present] = (offsets[:-2] - begin)[symbol] + last - length + 1
         out = np.empty((len(rows), HORIZON, len(LEVELS)), dtype=np.float32)
         done = 0
         with torch.inference_mode():
@@ -172,43 +192,44 @@ class Engine:
     def _batches(
         self, views: torch.Tensor, starts: Index, size: int, augmentation: Augmentation, group: int
     ) -> Iterator[tuple[Array32, int]]:
-        """(answers, how many of them are asked for) of each batch; one more is in flight than
-        has been handed out.
-        """
+        """(answers [B, H, Q], how many of them count) of each batch, in the order of `starts`."""
         complete = group == 1
         pinned = self.device.type == "cuda"
-        buffers = (
-            [torch.empty((size, HORIZON, len(LEVELS)), pin_memory=True) for _ in range(2)]
-            if pinned
-            else []
-        )
+        buffers: list[torch.Tensor] = []
+        if pinned:
+            shape = (size, HORIZON, len(LEVELS))
+            buffers = [torch.empty(shape, pin_memory=True) for _ in range(2)]
         waiting: list[tuple[torch.Tensor, int, Any]] = []
         for number, first in enumerate(range(0, len(starts), size)):
             chosen = starts[first : first + size]
+            # Every batch has one shape: CUDA graphs need it, and a forecast then does not depend
+            # on how full its batch is. Rows that pad it repeat a window, or are empty in groups.
             index = np.full(size, chosen[0] if complete else views.shape[0] - 1)
             index[: len(chosen)] = chosen
             context = views.index_select(0, torch.from_numpy(index).to(self.device))
-            seen, trend = augmented(context, augmentation)
-            answer = self.network(seen.float(), group=group, complete=complete)
+            transformed, trend = augment(context, augmentation)
+            answer = self.network(transformed.float(), group=group, complete=complete)
             if augmentation != "none":
-                answer = restored(answer.double(), augmentation, trend, views.shape[1]).float()
+                answer = restore(answer.double(), augmentation, trend, views.shape[1]).float()
             event = None
             if pinned:
                 answer = buffers[number % 2].copy_(answer, non_blocking=True)
                 event = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 event.record()
             waiting.append((answer, len(chosen), event))
+            # One batch is always in flight: the device computes it while the one before is copied.
             if len(waiting) > 1:
                 yield _arrived(*waiting.pop(0))
-        for rest in waiting:
-            yield _arrived(*rest)
+        for batch in waiting:
+            yield _arrived(*batch)
 
 
 def engine(
     checkpoint: Checkpoint, device: Device, dtype: Dtype, compile: Compile, batch_size: int | None
 ) -> Engine:
-    """The weights that lie in the checkpoint now, loaded, on their device, compiled where asked
-    for; kept for the next call.
+    """The weights that lie in the checkpoint now, on their device, compiled where configured.
+
+    The engine is kept for the next call.
 
     Raises
     ------
@@ -218,7 +239,7 @@ def engine(
     place = device_of(device)
     for _ in range(ATTEMPTS):
         try:
-            return _kept(
+            return _cached_engine(
                 checkpoint, checkpoint.digest, place, dtype, compile, batch_size or BATCH[place]
             )
         except _WrittenOver:
@@ -230,31 +251,31 @@ def engine(
 
 
 class _WrittenOver(Exception):
-    """Weights are no longer those that were to be loaded; what raises is not kept."""
+    """Weights are no longer those that were to be loaded."""
 
 
 @lru_cache(maxsize=4)
-def _kept(
+def _cached_engine(
     checkpoint: Checkpoint, digest: str, place: str, dtype: Dtype, compile: Compile, batch_size: int
 ) -> Engine:
+    # A call that raises is not kept: the next one tries anew.
     device = torch.device(place)
-    with checkpoint.frozen() as own:
-        if own.digest != digest:
+    with checkpoint.frozen() as frozen:
+        if frozen.digest != digest:
             raise _WrittenOver
-        pipeline = load(own, device)
-        if not own.rebuilt:
-            return Engine(
-                _through_the_library(pipeline, own), device, batch_size, digest, way="library"
-            )
+        pipeline = load(frozen, device)
+        if not frozen.rebuilt:
+            network = _library_network(pipeline, frozen)
+            return Engine(network, device, batch_size, digest, way="library")
         compiles = way_of(place, compile) == "compiled"
-        network = Network(
-            pipeline.model, HORIZON, own.levels, dtype, device, packed=not compiles
+        rebuilt = Network(
+            pipeline.model, HORIZON, frozen.levels, dtype, device, packed=not compiles
         ).eval()
     if not compiles:
-        return Engine(network, device, batch_size, digest)
-    plain = network if compile == "auto" else None
-    compiled = Compiled(network.in_deviations, device, own.patch)
-    return Engine(compiled, device, batch_size, digest, "compiled", plain)
+        return Engine(rebuilt, device, batch_size, digest)
+    fallback = rebuilt if compile == "auto" else None
+    compiled = Compiled(rebuilt.in_deviations, device, frozen.patch)
+    return Engine(compiled, device, batch_size, digest, "compiled", fallback)
 
 
 def way_of(place: str, compile: Compile) -> Way:
@@ -262,31 +283,40 @@ def way_of(place: str, compile: Compile) -> Way:
     return "compiled" if compile is True or (compile == "auto" and place == "cuda") else "eager"
 
 
-def computed(place: str, way: Way, batch_size: int) -> str:
-    """How answers come about, in words: what the last bits of short numbers depend on."""
-    return f"{place}, {way}, {batch_size} windows a pass"
-
-
-def planned(
+def planned_computation(
     checkpoint: Checkpoint, device: Device, compile: Compile, batch_size: int | None
 ) -> str:
-    """What `Engine.computed` will say if nothing fails; without loading anything."""
+    """What `Engine.computation` will say if nothing fails; nothing is loaded for it."""
     place = device_of(device)
     way = way_of(place, compile) if checkpoint.rebuilt else "library"
-    return computed(place, way, batch_size or BATCH[place])
+    return _computation_text(place, way, batch_size or BATCH[place])
 
 
-def device_of(wanted: Device) -> str:
-    """`auto` is CUDA where there is one."""
-    if wanted == "cuda" and not torch.cuda.is_available():
+def device_of(device: Device) -> str:
+    """The device that a setting names; `auto` is CUDA where there is one.
+
+    Raises
+    ------
+    InputError
+        where CUDA is named and there is none.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "forecaster.device: cuda was asked for and this machine has none; use cpu or auto"
         )
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    return device
 
 
 def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
-    """The library's pipeline on a checkpoint, from safetensors only."""
+    """The library's pipeline on a checkpoint, from safetensors only.
+
+    Raises
+    ------
+    InputError
+        where memory does not suffice, or the checkpoint is none of Chronos-2.
+    """
     from chronos import Chronos2Pipeline
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
@@ -316,10 +346,15 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
         ) from error
 
 
-def _through_the_library(
+def _computation_text(place: str, way: Way, batch_size: int) -> str:
+    """How answers come about, in words: what the last bits of short numbers depend on."""
+    return f"{place}, {way}, {batch_size} windows a pass"
+
+
+def _library_network(
     pipeline: Chronos2Pipeline, checkpoint: Checkpoint
 ) -> Callable[..., torch.Tensor]:
-    """For a checkpoint that answers fewer than 24 steps in a pass: the library unrolls it."""
+    """The library's own forecast, which unrolls a checkpoint that answers too few steps a pass."""
 
     def answer(context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
         inputs = context.view(len(context) // group, group, -1).cpu()

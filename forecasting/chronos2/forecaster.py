@@ -1,8 +1,7 @@
-"""Chronos-2 over market panels: every symbol's every bar in one pass, open, high, low and close
-jointly on request.
+"""Chronos-2 over market panels: every bar of every symbol in one pass, and OHLC jointly.
 
-Every series is its own group unless asked otherwise, so a forecast does not depend on its
-batch-mates; always 24 steps.
+Every series is its own group unless configured otherwise, so a forecast does not depend on its
+batch-mates. All 24 steps are always computed. S symbols, N windows, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -32,24 +31,29 @@ if TYPE_CHECKING:
 
 Group = Literal["none", "instant"]
 
-IMPLEMENTATION = 2  # raised with every change that moves an answer by more than rounding
+# Raised with every change that moves an answer by more than rounding: kept forecasts are then
+# computed again.
+IMPLEMENTATION = 2
 OHLC = ("open", "high", "low", "close")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OhlcForecast:
-    """Joint quantiles of open, high, low and close, [H, 4, Q] USD, by step of the symbol's own
-    bars.
+    """Joint quantiles of open, high, low and close by step of the symbol's own bars.
 
-    Coherent at every level: low is the smallest and high the largest of the four.
+    They are coherent at every level: low is the smallest and high the largest of the four.
+
+    symbol: that is forecast.
+    values: [H, 4, Q] float32, USD.
     """
 
     symbol: str
     values: Array32
 
     def quantile(self, q: float) -> pd.DataFrame:
-        """A row per step (1 …) with columns open, high, low, close at level `q`, linear between the
-        model's levels.
+        """A row per step (1 …) with columns open, high, low, close at level `q`.
+
+        It is linear between the model's levels.
 
         Raises
         ------
@@ -62,19 +66,19 @@ class OhlcForecast:
         lower = max(upper - 1, 0) if LEVELS[upper] != q else upper
         share = 0.0 if upper == lower else (q - LEVELS[lower]) / (LEVELS[upper] - LEVELS[lower])
         at_level = self.values[..., lower] * (1 - share) + self.values[..., upper] * share
-        return pd.DataFrame(
-            at_level, columns=list(OHLC), index=pd.RangeIndex(1, len(at_level) + 1, name="step")
-        )
+        steps = pd.RangeIndex(1, len(at_level) + 1, name="step")
+        return pd.DataFrame(at_level, columns=list(OHLC), index=steps)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Chronos2Forecaster:
     """Forecasts with a Chronos-2 checkpoint.
 
-    profile: model, context length, pre-augmentation, device, dtype, compilation. symbols: what
-    differs for single symbols. batch_size: windows a forward pass takes; none is 64 on a CPU, 4096
-    on CUDA. group: `none`, or `instant`: all symbols with a bar at one instant attend to each
-    other, and a forecast depends on who they are.
+    profile: model, context length, pre-augmentation, device, dtype, compilation.
+    batch_size: windows a forward pass takes; none is 64 on a CPU, 4096 on CUDA.
+    group: `none`, or `instant`: all symbols with a bar at one instant attend to each other, and a
+        forecast depends on who they are.
+    symbols: what differs for single symbols.
     """
 
     profile: Profile = field(default_factory=Profile)
@@ -85,14 +89,12 @@ class Chronos2Forecaster:
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"forecaster.batch_size: {self.batch_size} is below 1")
-        profiles = {self.profile, *(self.profile_of(s) for s in self.symbols)}
+        profiles = {self.profile, *(self.profile_of(symbol) for symbol in self.symbols)}
         for profile in profiles:
             limit = _checkpoint(profile).context
             if profile.context_length > limit:
-                raise InputError(
-                    f"forecaster.context_length: {profile.context_length} exceeds the model's"
-                    f" {limit}"
-                )
+                length = profile.context_length
+                raise InputError(f"forecaster.context_length: {length} exceeds the model's {limit}")
             if profile.device == "cuda":
                 from forecasting.chronos2.engine import device_of
 
@@ -110,8 +112,8 @@ class Chronos2Forecaster:
 
     def profile_of(self, symbol: str) -> Profile:
         """What forecasts this symbol."""
-        own = self.symbols.get(symbol)
-        return self.profile if own is None else own.over(self.profile)
+        settings = self.symbols.get(symbol)
+        return self.profile if settings is None else settings.over(self.profile)
 
     def specification(
         self, profile: Profile, by: Engine | None = None
@@ -119,15 +121,16 @@ class Chronos2Forecaster:
         """All that a profile's forecasts depend on beside the bars: half of their content address.
 
         by: the engine that makes them, for what it has loaded and how it computes; none: what is to
-        be expected of one. Answers in fp32 are alike to rounding wherever they are computed, those
-        in bf16 are not.
+        be expected of one.
         """
         model = _checkpoint(profile)
         library = not model.rebuilt if by is None else by.way == "library"
-        found: dict[str, str | int | list[float]] = {
+        implementation = f"{IMPLEMENTATION}"
+        if library:
+            implementation += f", chronos {version('chronos-forecasting')}"
+        specification: dict[str, str | int | list[float]] = {
             "weights": model.digest if by is None else by.weights,
-            "implementation": f"{IMPLEMENTATION}"
-            + (f", chronos {version('chronos-forecasting')}" if library else ""),
+            "implementation": implementation,
             "context_length": profile.context_length,
             "steps": HORIZON,
             "levels": list(LEVELS),
@@ -135,26 +138,23 @@ class Chronos2Forecaster:
             "augmentation": profile.augmentation,
             "group": self.group,
         }
+        # Answers in fp32 are alike to rounding wherever they are computed; those in bf16 are not.
         if profile.dtype != "fp32":
-            found["computed"] = self._planned(profile) if by is None else by.computed
-        return found
+            planned = self._planned_computation(profile) if by is None else by.computation
+            specification["computed"] = planned
+        return specification
 
     def windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
-        """The windows of a panel, each symbol's as long as its profile says.
-
-        In groups, all symbols' from the earliest that is needed of any: who is in a group does not
-        depend on `since`.
-        """
+        """The windows of a panel, each symbol's as long as its profile says."""
+        # In groups all symbols' windows begin with the earliest that is needed of any: who is in a
+        # group does not depend on `since`.
         if self.group == "instant":
             since = _earliest(bars, since)
-        return Windows.of(
-            bars, since, np.array([self.profile_of(s).context_length for s in bars.symbols])
-        )
+        lengths = [self.profile_of(symbol).context_length for symbol in bars.symbols]
+        return Windows.of(bars, since, np.array(lengths))
 
     def keys(self, windows: Windows) -> Keys:
-        """Content address [N] of what each window's forecast sees: in a group, its members'
-        windows too.
-        """
+        """Content address [N] of what each window's forecast sees, its group's windows included."""
         keys = windows.keys()
         if self.group == "none":
             return keys
@@ -179,18 +179,19 @@ class Chronos2Forecaster:
         progress: Progress = silent,
         by: Engine | None = None,
     ) -> Array32:
-        """Quantiles [n, H, Q] in USD of windows that share this profile, all in one pass; by:
-        the engine to use.
+        """Quantiles [n, H, Q] in USD of windows that share this profile, all in one pass.
+
+        by: the engine to use; none for the profile's own.
         """
         engine = by or self.engine(profile)
         if self.group == "none" or not len(rows):
             return engine.quantiles(windows, rows, profile.augmentation, group=1, progress=progress)
+        # A group has a place for every symbol, -1 where it has no bar: all batches have one shape.
         instants, place = np.unique(windows.issued_at[rows], return_inverse=True)
         members = np.full((len(instants), len(windows.closes)), -1, dtype=np.int64)
-        there = np.isin(windows.issued_at, instants)
-        members[np.searchsorted(instants, windows.issued_at[there]), windows.symbol[there]] = (
-            np.flatnonzero(there)
-        )
+        numbers = np.flatnonzero(np.isin(windows.issued_at, instants))
+        instant = np.searchsorted(instants, windows.issued_at[numbers])
+        members[instant, windows.symbol[numbers]] = numbers
         joint = engine.quantiles(
             windows,
             members.ravel(),
@@ -198,31 +199,29 @@ class Chronos2Forecaster:
             group=members.shape[1],
             progress=progress,
         )
-        return joint.reshape(*members.shape, *joint.shape[1:])[place, windows.symbol[rows]]
+        by_instant = joint.reshape(*members.shape, *joint.shape[1:])
+        return by_instant[place, windows.symbol[rows]]
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on, one batch after
-        another, kept in memory.
-        """
+        """Forecast every symbol at each of its bars known from `since` on, all kept in memory."""
         windows = self.windows(bars, since)
         values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
-        made = []
+        specifications = []
         for profile, rows in self.by_profile(bars.symbols, windows):
             engine = self.engine(profile)
             values[rows] = self.answer(windows, rows, profile, progress, engine)
-            made.append(self.specification(profile, engine))
-        return ForecastTable.of(
-            self.name, bars, windows, values.__getitem__, source=source_of(made)
-        )
+            specifications.append(self.specification(profile, engine))
+        source = source_of(specifications)
+        return ForecastTable.of(self.name, bars, windows, values.__getitem__, source=source)
 
     def by_profile(self, symbols: tuple[str, ...], windows: Windows) -> list[tuple[Profile, Index]]:
         """The windows' numbers, split by what forecasts them."""
-        profiles = [self.profile_of(s) for s in symbols]
+        profiles = [self.profile_of(symbol) for symbol in symbols]
         parts = []
         for profile in dict.fromkeys(profiles):
-            members = np.array([p == profile for p in profiles])
+            members = np.array([item == profile for item in profiles])
             parts.append((profile, np.flatnonzero(members[windows.symbol])))
         return parts
 
@@ -233,21 +232,30 @@ class Chronos2Forecaster:
         prediction_length: int | None = None,
         context_length: int | None = None,
     ) -> OhlcForecast:
-        """Forecast open, high, low and close jointly (one attention group) for 1 … 24 steps.
+        """Forecast open, high, low and close jointly, as one attention group.
 
-        The last `context_length` rows of `context_df` are the context; the rows are one symbol's
-        bars in time order with columns open, high, low, close; lengths that are not given come from
-        the symbol's settings, and 1 step. All 24 steps are computed, because what is asked for
-        changes what step 1 answers. Incoherent quantiles are mended at each level: low becomes the
-        smallest of the four series, high the largest; open and close stay as they are.
+        Parameters
+        ----------
+        context_df
+            one symbol's bars in time order, with columns open, high, low and close; its last
+            `context_length` rows are the context.
+        symbol
+            in any spelling.
+        prediction_length
+            steps 1 … 24; none for those of the symbol's settings, or 1.
+        context_length
+            rows of the context, at least 3; none for that of the symbol's profile.
+
+        Raises
+        ------
+        InputError
+            for lengths or bars that cannot be used.
         """
-        known = self.symbols.get(instrument(symbol).symbol)
+        settings = self.symbols.get(instrument(symbol).symbol)
         profile = self.profile_of(instrument(symbol).symbol)
-        steps = (
-            prediction_length
-            if prediction_length is not None
-            else (known and known.prediction_length) or 1
-        )
+        steps = prediction_length
+        if steps is None:
+            steps = (settings and settings.prediction_length) or 1
         if not 1 <= steps <= HORIZON:
             raise InputError(f"prediction_length: {steps} is outside 1 … {HORIZON}")
         limit = _checkpoint(profile).context
@@ -257,25 +265,29 @@ class Chronos2Forecaster:
         closes = tuple(_ohlc_columns(context_df, symbol, length))
         four = np.arange(len(OHLC))
         windows = Windows(
-            closes,
-            np.full(4, length),
-            four,
-            np.full(4, length - 1),
-            np.full(4, np.datetime64("NaT", "ns")),
+            closes=closes,
+            lengths=np.full(4, length),
+            symbol=four,
+            last=np.full(4, length - 1),
+            issued_at=np.full(4, np.datetime64("NaT", "ns")),
         )
-        joint = self.engine(profile).quantiles(
-            windows, four, profile.augmentation, group=4, progress=silent
-        )  # [4, H, Q]
+        # All 24 steps are computed: with another number step 1 would answer otherwise.
+        engine = self.engine(profile)
+        joint = engine.quantiles(windows, four, profile.augmentation, group=4, progress=silent)
+        # Levels of four series need not be coherent: at each, low becomes the smallest of the four
+        # and high the largest. Open and close stay as they are. joint is [4, H, Q].
         low = joint.min(axis=0)
         high = joint.max(axis=0)
         joint[OHLC.index("low")] = low
         joint[OHLC.index("high")] = high
         return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:steps])
 
-    def _planned(self, profile: Profile) -> str:
-        from forecasting.chronos2.engine import planned
+    def _planned_computation(self, profile: Profile) -> str:
+        from forecasting.chronos2.engine import planned_computation
 
-        return planned(_checkpoint(profile), profile.device, profile.compile, self.batch_size)
+        return planned_computation(
+            _checkpoint(profile), profile.device, profile.compile, self.batch_size
+        )
 
 
 def source_of(specifications: Iterable[Mapping[str, Any]]) -> str:
@@ -291,7 +303,7 @@ def _earliest(bars: Bars, since: np.datetime64 | Instants) -> np.datetime64:
     """The earliest among every symbol's last bar before `since`."""
     starts = [bars.now]
     for s, begin in enumerate(np.broadcast_to(since, len(bars.symbols))):
-        times = bars.own(s)[0]
+        times = bars.real_bars(s)[0]
         if len(times):
             starts.append(np.datetime64(times[max(int(np.searchsorted(times, begin)) - 1, 0)]))
     return min(starts)
@@ -300,8 +312,8 @@ def _earliest(bars: Bars, since: np.datetime64 | Instants) -> np.datetime64:
 def _ohlc_columns(
     context_df: pd.DataFrame, symbol: str, length: int
 ) -> list[npt.NDArray[np.float64]]:
-    frame = context_df.rename(columns=lambda c: str(c).lower())
-    missing = [c for c in OHLC if c not in frame.columns]
+    frame = context_df.rename(columns=lambda name: str(name).lower())
+    missing = [name for name in OHLC if name not in frame.columns]
     if missing:
         raise InputError(f"context_df of {symbol}: column {missing[0]!r} is missing")
     if len(frame) < length:

@@ -1,12 +1,12 @@
-"""The synthetic prior the shipped checkpoint is trained on: hourly price paths with several futures
-each.
+"""The synthetic prior that the shipped checkpoint is trained on: price paths with several futures.
 
 No market data is involved. Every series is drawn from a mixture of volatility processes (GARCH and
 GJR, stochastic volatility with leverage, constant), Student-t innovations, intraday seasonality
 with overnight gaps, two-state regimes, small drift, first-order autocorrelation of either sign,
 momentum, level reversion, bid-ask bounce, jumps, tick rounding and stale bars; one in twenty is
 trend plus season. Several futures continue from the same state, so that the pinball gradient of a
-quantile is the share of futures below it minus its level, with little noise.
+quantile is the share of futures below it minus its level, with little noise. B series, L bars of
+context, F futures, H steps, T bars simulated.
 """
 
 from __future__ import annotations
@@ -19,22 +19,18 @@ import numpy.typing as npt
 from foundation.arrays import Array
 
 BURN_IN = 60  # bars simulated before the context so that volatility starts in its own distribution
-PERIODS = (
-    5,
-    7,
-    13,
-    24,
-    26,
-    39,
-)  # bars a day or a week of sessions, from half-day crypto to ten-minute grids
+# bars a day or a week of sessions, from half-day crypto to ten-minute grids
+PERIODS = (5, 7, 13, 24, 26, 39)
+PERIOD_SHARES = (0.06, 0.36, 0.1, 0.36, 0.06, 0.06)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SyntheticPaths:
     """Log prices relative to the last context bar (which is 0 before noise is added).
 
-    context [B, L], futures [B, F, H]; scale [B] is the standard deviation of the context's one-bar
-    returns.
+    context: [B, L].
+    futures: [B, F, H].
+    scale: [B] standard deviation of the context's one-bar returns.
     """
 
     context: Array
@@ -44,8 +40,22 @@ class SyntheticPaths:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Process:
-    """Per-series parameters, each [B] or [B, T]; returns are in units of a bar's baseline
-    deviation.
+    """Parameters of each series, [B] or [B, T]; returns are in units of its baseline deviation.
+
+    alpha, gamma, beta: [B] GJR-GARCH: of the last square, of it after a fall, of the variance.
+    stochastic: [B] whether volatility is stochastic, otherwise it is the GARCH's.
+    persistence, vol_of_vol: [B] of the fast log variance, a bar.
+    leverage: [B] correlation of the fast log variance with the return's shock.
+    slow_persistence, slow_vol_of_vol: [B] of the slow log variance, a bar.
+    freedom: [B] degrees of freedom of the Student-t shocks.
+    regime: [B, T] multiplier of the deviation, one of two.
+    season: [B, T] multiplier of the deviation, by place in the period.
+    drift: [B] a bar.
+    autocorrelation: [B] of a return with the one before.
+    trend: [B] share of the momentum in a return.
+    memory: [B] of the momentum, a bar.
+    reversion: [B] share of the level that a bar takes back.
+    jump_rate: [B] jumps a bar.
     """
 
     alpha: Array
@@ -71,14 +81,13 @@ class _Process:
 def sample_paths(
     rng: np.random.Generator, batch: int, context: int, horizon: int, futures: int
 ) -> SyntheticPaths:
-    """Draw `batch` series of `context` bars, each with `futures` continuations of `horizon`
-    bars.
-    """
+    """Draw `batch` series of `context` bars, each with `futures` continuations of `horizon`."""
     length = BURN_IN + context
     process = _draw_process(rng, batch, length + horizon)
     past, state = _simulate(rng, process, np.arange(length), _start(rng, process))
-    spread = tuple(np.repeat(part[:, None], futures, axis=1) for part in state)
-    future, _ = _simulate(rng, process, np.arange(length, length + horizon), spread)
+    # All futures continue from one state: they differ by later shocks and by nothing else.
+    states = tuple(np.repeat(part[:, None], futures, axis=1) for part in state)
+    future, _ = _simulate(rng, process, np.arange(length, length + horizon), states)
     level = np.cumsum(past, axis=-1)
     ahead = level[:, -1][:, None, None] + np.cumsum(future, axis=-1)
     base = np.exp(rng.uniform(np.log(6e-4), np.log(2.5e-2), batch))
@@ -86,7 +95,8 @@ def sample_paths(
     ahead = ahead * base[:, None, None]
     level, ahead = _trend_and_season(rng, level, ahead, base)
     level, ahead = _observe(rng, level, ahead, base)
-    level, anchor = level[:, BURN_IN:], level[:, -1].copy()
+    anchor = level[:, -1].copy()
+    level = level[:, BURN_IN:]
     returns = np.diff(level, axis=1)
     scale = np.maximum(returns.std(axis=1), 1e-6)
     return SyntheticPaths(level - anchor[:, None], ahead - anchor[:, None, None], scale)
@@ -95,9 +105,7 @@ def sample_paths(
 def sample_ohlc(
     rng: np.random.Generator, batch: int, context: int, horizon: int, futures: int
 ) -> SyntheticPaths:
-    """Open, high, low and close of `batch` series as 4·batch rows, four consecutive rows to a
-    series.
-    """
+    """Open, high, low and close of `batch` series: 4·batch rows, four consecutive ones a series."""
     close = sample_paths(rng, batch, context + 1, horizon, futures)
     reach = rng.uniform(0.2, 0.9, batch)
     gap = rng.uniform(0.0, 0.3, batch)
@@ -107,12 +115,10 @@ def sample_ohlc(
         shape = (batch,) + (1,) * (path.ndim - 1)
         unit = close.scale.reshape(shape)
         start = previous + rng.normal(size=path.shape) * unit * gap.reshape(shape)
-        high = np.maximum(start, path) + np.abs(rng.normal(size=path.shape)) * unit * reach.reshape(
-            shape
-        )
-        low = np.minimum(start, path) - np.abs(rng.normal(size=path.shape)) * unit * reach.reshape(
-            shape
-        )
+        above = np.abs(rng.normal(size=path.shape)) * unit * reach.reshape(shape)
+        high = np.maximum(start, path) + above
+        below = np.abs(rng.normal(size=path.shape)) * unit * reach.reshape(shape)
+        low = np.minimum(start, path) - below
         return np.stack([start, high, low, path], axis=1)
 
     past = bars(close.context[:, 1:], close.context[:, 0])
@@ -126,11 +132,12 @@ def sample_ohlc(
 
 
 def _draw_process(rng: np.random.Generator, batch: int, length: int) -> _Process:
-    def some(share: float, values: Array) -> Array:
+    def in_share(share: float, values: Array) -> Array:
+        """The values for a share of the series, 0 for the others."""
         return np.where(rng.random(batch) < share, values, 0.0)
 
     alpha = rng.uniform(0.02, 0.14, batch)
-    gamma = some(0.5, rng.uniform(0.0, 0.12, batch))
+    gamma = in_share(0.5, rng.uniform(0.0, 0.12, batch))
     persistence = 1 - np.exp(rng.uniform(np.log(0.004), np.log(0.15), batch))
     constant = rng.random(batch) < 0.12
     alpha = np.where(constant, 0.0, alpha)
@@ -138,7 +145,7 @@ def _draw_process(rng: np.random.Generator, batch: int, length: int) -> _Process
     beta = np.where(constant, 1.0, np.maximum(persistence - alpha - gamma / 2, 0.0))
     switch = rng.random((batch, length)) < rng.uniform(0.005, 0.04, batch)[:, None]
     wild = (np.cumsum(switch, axis=1) + rng.integers(0, 2, batch)[:, None]) % 2 == 1
-    regime = np.where(wild, np.exp(some(0.25, rng.uniform(0.2, 1.1, batch)))[:, None], 1.0)
+    regime = np.where(wild, np.exp(in_share(0.25, rng.uniform(0.2, 1.1, batch)))[:, None], 1.0)
     return _Process(
         alpha=alpha,
         gamma=gamma,
@@ -146,32 +153,31 @@ def _draw_process(rng: np.random.Generator, batch: int, length: int) -> _Process
         stochastic=(rng.random(batch) < 0.5) & ~constant,
         persistence=rng.uniform(0.8, 0.98, batch),
         vol_of_vol=rng.uniform(0.2, 1.0, batch),
-        leverage=some(0.5, rng.uniform(-0.7, 0.1, batch)),
+        leverage=in_share(0.5, rng.uniform(-0.7, 0.1, batch)),
         slow_persistence=1 - np.exp(rng.uniform(np.log(5e-4), np.log(1e-2), batch)),
-        slow_vol_of_vol=some(0.8, rng.uniform(0.2, 1.2, batch)),
+        slow_vol_of_vol=in_share(0.8, rng.uniform(0.2, 1.2, batch)),
         freedom=np.exp(rng.uniform(np.log(3.0), np.log(25.0), batch)),
         regime=regime,
         season=_seasonality(rng, batch, length),
-        drift=some(0.5, rng.normal(0, 0.02, batch)),
-        autocorrelation=some(0.5, np.clip(rng.normal(0, 0.1, batch), -0.4, 0.4)),
-        trend=some(0.4, np.clip(rng.normal(0.03, 0.08, batch), -0.3, 0.3)),
+        drift=in_share(0.5, rng.normal(0, 0.02, batch)),
+        autocorrelation=in_share(0.5, np.clip(rng.normal(0, 0.1, batch), -0.4, 0.4)),
+        trend=in_share(0.4, np.clip(rng.normal(0.03, 0.08, batch), -0.3, 0.3)),
         memory=rng.uniform(0.4, 0.9, batch),
-        reversion=some(0.15, rng.uniform(0.005, 0.1, batch)),
-        jump_rate=some(0.2, rng.uniform(0.002, 0.02, batch)),
+        reversion=in_share(0.15, rng.uniform(0.005, 0.1, batch)),
+        jump_rate=in_share(0.2, rng.uniform(0.002, 0.02, batch)),
     )
 
 
 def _seasonality(rng: np.random.Generator, batch: int, length: int) -> Array:
-    """Deviation multiplier [B, T]: U-shape or sinusoid within the period, a gap at its first
-    bar, mean square one.
-    """
-    period = rng.choice(PERIODS, batch, p=(0.06, 0.36, 0.1, 0.36, 0.06, 0.06))
+    """Deviation multiplier [B, T], mean square one: U-shape or sinusoid, a gap at the first bar."""
+    period = rng.choice(PERIODS, batch, p=PERIOD_SHARES)
     phase = (np.arange(length)[None, :] + rng.integers(0, 1_000, batch)[:, None]) % period[:, None]
     place = phase / np.maximum(period[:, None] - 1, 1)
     depth = rng.uniform(0.0, 0.6, batch)[:, None]
     u_shape = 1 + depth * (4 * (2 * place - 1) ** 2 - 4 / 3) / 2
     sinus = 1 + depth * np.sin(2 * np.pi * (place + rng.random(batch)[:, None]))
     shape = np.where(rng.random(batch)[:, None] < 0.5, u_shape, sinus)
+    # Seven bars are a stock's session, whose first bar holds the night.
     daily_gap = (period == 7) & (rng.random(batch) < 0.85) | (rng.random(batch) < 0.08)
     gap = np.where(daily_gap, rng.uniform(1.5, 4.0, batch), 1.0)[:, None]
     shape = np.maximum(shape, 0.15) * np.where(phase == 0, gap, 1.0)
@@ -180,17 +186,18 @@ def _seasonality(rng: np.random.Generator, batch: int, length: int) -> Array:
 
 
 def _start(rng: np.random.Generator, p: _Process) -> tuple[Array, ...]:
-    """State (variance, fast and slow log-variance, last return, momentum, level), each [B]."""
+    """State (variance, fast and slow log variance, last return, momentum, level), each [B]."""
     batch = len(p.freedom)
     zero = np.zeros(batch)
     slow = p.slow_vol_of_vol * rng.standard_normal(batch)
-    return np.ones(batch), p.vol_of_vol * rng.standard_normal(batch), slow, zero, zero, zero
+    fast = p.vol_of_vol * rng.standard_normal(batch)
+    return np.ones(batch), fast, slow, zero, zero, zero
 
 
 def _simulate(
     rng: np.random.Generator, p: _Process, times: npt.NDArray[np.int64], state: tuple[Array, ...]
 ) -> tuple[Array, tuple[Array, ...]]:
-    """Returns [B, ..., T] in baseline deviations, continued from `state`."""
+    """(returns [B, …, T] in baseline deviations, state after them), continued from `state`."""
     variance, fast, slow, last, momentum, level = state
     lead = variance.shape
     column = (slice(None),) + (None,) * (variance.ndim - 1)
@@ -198,8 +205,8 @@ def _simulate(
     unit = np.sqrt((freedom - 2) / freedom)
     shape = (len(times), *lead)
     shocks = rng.standard_t(np.broadcast_to(freedom, shape)) * unit
-    other = rng.standard_normal(shape)
-    third = rng.standard_normal(shape)
+    fast_noise = rng.standard_normal(shape)
+    slow_noise = rng.standard_normal(shape)
     jumps = (rng.random(shape) < p.jump_rate[column]) * rng.normal(0, 4.0, shape)
     alpha = p.alpha[column]
     gamma = p.gamma[column]
@@ -214,25 +221,19 @@ def _simulate(
     fast_gain = vol_of_vol * np.sqrt(1 - stay**2)
     memory = p.memory[column]
     gain = np.sqrt(1 - memory**2)
+    # With this constant the GARCH's unconditional variance is one.
+    constant = 1 - alpha - gamma / 2 - beta
     out = np.empty(shape)
     for k, t in enumerate(times):
         deviation = np.where(stochastic, np.exp((fast + slow) / 2), np.sqrt(variance))
         shock = deviation * shocks[k]
-        variance = (
-            (1 - alpha - gamma / 2 - beta)
-            + (alpha + gamma * (shock < 0)) * shock**2
-            + beta * variance
-        )
-        noise = rho * np.clip(shocks[k], -4, 4) + rest * other[k]
+        variance = constant + (alpha + gamma * (shock < 0)) * shock**2 + beta * variance
+        noise = rho * np.clip(shocks[k], -4, 4) + rest * fast_noise[k]
         fast = stay * fast + fast_gain * noise
-        slow = slow_stay * slow + slow_gain * third[k]
+        slow = slow_stay * slow + slow_gain * slow_noise[k]
         move = (shock + jumps[k]) * (p.season[:, t] * p.regime[:, t])[column] + p.drift[column]
-        move = (
-            move
-            + p.autocorrelation[column] * last
-            + p.trend[column] * momentum
-            - p.reversion[column] * level
-        )
+        move = move + p.autocorrelation[column] * last + p.trend[column] * momentum
+        move = move - p.reversion[column] * level
         last = move
         momentum = memory * momentum + gain * move
         level = level * 0.995 + move
@@ -261,23 +262,22 @@ def _trend_and_season(
 def _observe(
     rng: np.random.Generator, level: Array, ahead: Array, base: Array
 ) -> tuple[Array, Array]:
-    """Bid-ask bounce, ticks and stale bars, the same market micro-structure before and after
-    the last bar.
-    """
+    """Add bid-ask bounce, ticks and stale bars; bounce and ticks go on after the last bar."""
     batch = len(base)
     bounce = np.where(rng.random(batch) < 0.2, rng.uniform(0.0, 0.35, batch), 0.0) * base
     tick = np.where(rng.random(batch) < 0.15, rng.uniform(0.05, 0.8, batch), 0.0) * base
     stale = np.where(rng.random(batch) < 0.05, rng.uniform(0.05, 0.4, batch), 0.0)
 
-    def seen(path: Array) -> Array:
+    def observed(path: Array) -> Array:
         column = (slice(None),) + (None,) * (path.ndim - 1)
         noisy = path + rng.choice((-1.0, 1.0), path.shape) * bounce[column]
         width = np.where(tick > 0, tick, 1.0)[column]
         return np.where(tick[column] > 0, np.round(noisy / width) * width, noisy)
 
-    past = seen(level)
-    future = seen(ahead)
+    past = observed(level)
+    future = observed(ahead)
     held = rng.random(past.shape) < stale[:, None]
     held[:, 0] = False
-    last_fresh = np.maximum.accumulate(np.where(held, 0, np.arange(past.shape[1])[None, :]), axis=1)
+    fresh = np.where(held, 0, np.arange(past.shape[1])[None, :])
+    last_fresh = np.maximum.accumulate(fresh, axis=1)
     return np.take_along_axis(past, last_fresh, axis=1), future

@@ -26,11 +26,14 @@ Compile = Literal["auto"] | bool
 class Profile:
     """What turns a window into quantiles.
 
-    model: a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`,
-    `@REVISION` pins it; none is the shipped small checkpoint. context_length: own bars a window
-    holds. augmentation: of the window before the model. device: `auto` is CUDA where there is one.
-    dtype: fp32 or bf16. compile: `torch.compile`; `auto` is on for CUDA, going on without it where
-    it fails, and off on CPU; `true` fails when the machine cannot.
+    model: a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`, which
+        `@REVISION` pins; none is the shipped small checkpoint.
+    context_length: own bars a window holds, at least 3.
+    augmentation: of the window before the model.
+    device: `auto` is CUDA where there is one.
+    dtype: fp32 or bf16.
+    compile: whether `torch.compile` is used. `auto` uses it on CUDA and goes on without it where it
+        fails; `true` fails where the machine cannot.
     """
 
     model: str | None = None
@@ -43,20 +46,29 @@ class Profile:
     def __post_init__(self) -> None:
         if self.context_length < 3:
             raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
-        for name, known in (
+        for name, choices in (
             ("augmentation", AUGMENTATIONS),
             ("dtype", get_args(Dtype)),
             ("device", get_args(Device)),
         ):
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"forecaster.{name}: {getattr(self, name)!r} is none of {', '.join(known)}"
-                )
+            value = getattr(self, name)
+            if value not in choices:
+                raise InputError(f"forecaster.{name}: {value!r} is none of {', '.join(choices)}")
 
 
 class SymbolSettings(BaseModel):
-    """What one symbol does differently; what is left out is as configured for all."""
+    """What one symbol does differently; what is left out is as configured for all.
 
+    context_length: own bars a window holds, 3 … 8192.
+    prediction_length: steps that `predict_ohlc` answers where none are asked for, 1 … 24.
+    augmentation: of the window before the model.
+    model: a folder or a hub id.
+    device: auto, cpu or cuda.
+    dtype: fp32 or bf16.
+    compile: auto, true or false.
+    """
+
+    # A malformed file is an error that names the field: nothing is converted or passed over.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     context_length: Annotated[int, Field(ge=3, le=8192)] | None = None
@@ -69,8 +81,8 @@ class SymbolSettings(BaseModel):
 
     def over(self, profile: Profile) -> Profile:
         """The profile with this symbol's settings over it."""
-        given = self.model_dump(exclude_none=True, exclude={"prediction_length"})
-        return replace(profile, **given)
+        changes = self.model_dump(exclude_none=True, exclude={"prediction_length"})
+        return replace(profile, **changes)
 
 
 def read_symbol_settings(folder: Path, symbols: Iterable[str]) -> dict[str, SymbolSettings]:
@@ -81,12 +93,12 @@ def read_symbol_settings(folder: Path, symbols: Iterable[str]) -> dict[str, Symb
     DataError
         for a file that cannot be used, naming it and the field.
     """
-    found = {}
+    settings = {}
     for symbol in symbols:
         path = folder / f"{symbol}.json"
         if path.exists():
-            found[symbol] = _read(path)
-    return found
+            settings[symbol] = _read(path)
+    return settings
 
 
 def write_symbol_settings(folder: Path, symbol: str, settings: SymbolSettings) -> Path:
@@ -105,7 +117,5 @@ def _read(path: Path) -> SymbolSettings:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"]) or "file"
-        raise DataError(
-            f"{path}: {place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got"
-            f" {problem['input']!r}"
-        ) from error
+        reason = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
+        raise DataError(f"{path}: {place}: {reason}, got {problem['input']!r}") from error

@@ -1,9 +1,8 @@
-"""What settlement keeps and what it is told, as plain arrays: the account's state, the broker's
-rules, a day's rates.
+"""The account's state, the broker's rules and a day's rates, as plain arrays for settlement.
 
-Records are numpy structured arrays, so that machine code reads them by name. USD and quantities are
-float64 on fixed grids (prices a tick, quantities a billionth, fees a millionth or a cent): sums of
-them stay exact to far below a cent.
+Records are rows of numpy structured arrays, so that machine code reads them by name. USD and
+quantities are float64 on fixed grids (prices a tick, quantities a billionth, fees a millionth or
+a cent): sums of them stay exact to far below a cent.
 """
 
 from __future__ import annotations
@@ -17,14 +16,19 @@ from foundation.compiled import inlined
 
 Record = Any  # one row of a structured array, as machine code sees it
 
-MARKET, LIMIT, STOP, STOP_LIMIT, TRAILING = range(5)  # kinds of order
-DAY_ORDER, GTC, IOC, FOK, OPENING, CLOSING = range(6)  # times in force
-WAITING, WORKING, DONE, CANCELLED, EXPIRED = range(
-    5
-)  # states: waiting for the order it belongs to, …
-BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT = range(4)  # why there is a fill
-NOBODY = -1
-QUANTUM = 1e9  # quantities are billionths
+# Kinds of order.
+MARKET, LIMIT, STOP, STOP_LIMIT, TRAILING = range(5)
+# Times in force.
+DAY_ORDER, GTC, IOC, FOK, OPENING, CLOSING = range(6)
+# States. An exit is WAITING until its entry has filled; WORKING orders meet the bars.
+WAITING, WORKING, DONE, CANCELLED, EXPIRED = range(5)
+# Why there is a fill.
+BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT = range(4)
+
+NO_ORDER = -1
+BILLION = 1e9  # quantities are whole billionths, the smallest step of any venue
+MILLION = 1e6  # fees of a fill are whole millionths of a USD
+CENTS = 100.0
 
 FLOWS = (
     "interest",
@@ -41,10 +45,7 @@ ACCOUNT = np.dtype(
     [
         ("cash", "f8"),  # negative: borrowed
         ("unsettled", "f8"),  # net proceeds of stock trades that settle when the next session opens
-        (
-            "day_fees",
-            "f8",
-        ),  # regulatory fees charged today; their sum is rounded up to the cent at the close
+        ("day_fees", "f8"),  # regulatory fees of today; the sum is rounded up at the close
         ("equity", "f8"),  # at the marks, like the next three
         ("stock", "f8"),  # gross
         ("coins", "f8"),
@@ -81,12 +82,13 @@ HOLDING = np.dtype(
         ("called", "f8"),  # quantity that the broker closes for a margin call, above 0
         ("opened", "f8"),  # signed, opened today
         ("room", "f8"),  # quantity that may still fill in the bar that has started
-        ("bought", "f8"),  # quantity that market orders have bought in that bar, and
-        ("sold", "f8"),  # sold: what impact grows with
-        ("crypto", "i8"),  # from here on what does not change: 1 for a coin
+        ("bought", "f8"),  # by market orders in that bar; impact grows with it
+        ("sold", "f8"),  # the same of sales, above 0
+        # The rest does not change during a run.
+        ("crypto", "i8"),  # 1 for a coin
         ("increment", "f8"),
-        ("half_spread", "f8"),  # fractions of price
-        ("slippage", "f8"),
+        ("half_spread", "f8"),  # fraction of price
+        ("slippage", "f8"),  # fraction of price
         ("impact", "f8"),  # adds impact · volatility · √(quantity / volume of the bar) to slippage
         ("requirement", "f8"),  # special maintenance, 0 for the table's
         ("borrow_rate", "f8"),  # per year, of a short's value
@@ -97,21 +99,18 @@ ORDER = np.dtype(
     [
         ("number", "i8"),
         ("symbol", "i8"),
-        ("quantity", "f8"),  # signed, what is left
+        ("quantity", "f8"),  # signed, what has not filled yet
         ("kind", "i8"),
         ("force", "i8"),
         ("limit", "f8"),
         ("stop", "f8"),
-        ("trail", "f8"),  # how far the stop of a trailing one follows, USD, and
-        ("trail_share", "f8"),  # as a fraction of price; 0 for the other
+        ("trail", "f8"),  # distance of a trailing stop, USD; 0 where it is a fraction
+        ("trail_share", "f8"),  # the same as a fraction of price; 0 where it is in USD
         ("since", "i8"),  # instant (ns): fills on no bar that starts earlier
-        ("parent", "i8"),  # row of the order it waits for, or NOBODY
-        ("sibling", "i8"),  # row of the order that its fills reduce, or NOBODY
+        ("parent", "i8"),  # row of the order it waits for, or NO_ORDER
+        ("sibling", "i8"),  # row of the order that its fills reduce, or NO_ORDER
         ("takes_profit", "i8"),
-        (
-            "reduces",
-            "i8",
-        ),  # 1: it never opens, whatever has become of the position since it was sent
+        ("reduces", "i8"),  # 1: it never opens, whatever became of the position since it was sent
         ("state", "i8"),
     ],
     align=True,
@@ -155,9 +154,12 @@ DAY = np.dtype(
 class Book(NamedTuple):
     """State of an account, changed in place by settlement.
 
-    account [1], holding [S], orders [K]. coin_volume [31]: USD traded in coins, by date modulo 31.
-    tiers [N, 3]: the coin venue's 30-day volume in USD, maker, taker. day_trades [4]: of the
-    sessions before today's.
+    account: [1] ACCOUNT.
+    holding: [S] HOLDING.
+    orders: [K] ORDER, in the order in which they were sent.
+    coin_volume: [31] USD traded in coins, by date modulo 31.
+    tiers: [N, 3] the coin venue's 30-day volume in USD, maker, taker.
+    day_trades: [4] of the sessions before today's.
     """
 
     account: Records
@@ -171,9 +173,47 @@ class Book(NamedTuple):
 @inlined
 def on_grid(quantity: float) -> float:
     """The quantity as the nearest billionth; a whole one is there already."""
-    return float(
-        quantity if quantity == np.floor(quantity) else np.rint(quantity * QUANTUM) / QUANTUM
-    )
+    if quantity == np.floor(quantity):
+        return float(quantity)
+    return float(np.rint(quantity * BILLION) / BILLION)
+
+
+# Both take a millionth of a unit off first: an exact multiple that the product put an ulp beyond
+# itself would otherwise move by a whole unit.
+@inlined
+def rounded_up(value: float, units: float) -> float:
+    """The value rounded up to a whole number of parts, of which `units` make one."""
+    return float(np.ceil(value * units - 1e-6) / units)
+
+
+@inlined
+def rounded_down(value: float, units: float) -> float:
+    """The value rounded down to a whole number of parts, of which `units` make one."""
+    return float(np.floor(value * units + 1e-6) / units)
+
+
+@inlined
+def write_fill(
+    account: Record,
+    tape: Records,
+    at: int,
+    number: int,
+    why: int,
+    s: int,
+    quantity: float,
+    price: float,
+    fee: float,
+) -> None:
+    """Append a fill of symbol s to the tape; the account counts how many are written."""
+    fill = tape[account.fills]
+    account.fills += 1
+    fill.at = at
+    fill.number = number
+    fill.why = why
+    fill.symbol = s
+    fill.quantity = quantity
+    fill.price = price
+    fill.fee = fee
 
 
 def new_book(capital: float, holding: Records, tiers: Array) -> Book:
@@ -185,9 +225,9 @@ def new_book(capital: float, holding: Records, tiers: Array) -> Book:
     account["maker"], account["taker"] = tiers[0, 1:]
     holding["mark"] = np.nan
     holding["room"] = np.inf
-    return Book(
-        account, holding, np.zeros(0, ORDER), np.zeros(31), tiers, np.zeros(4, dtype=np.int64)
-    )
+    orders = np.zeros(0, ORDER)
+    day_trades = np.zeros(4, dtype=np.int64)
+    return Book(account, holding, orders, np.zeros(31), tiers, day_trades)
 
 
 def new_tape(length: int) -> Records:

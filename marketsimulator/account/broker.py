@@ -1,6 +1,4 @@
-"""The simulated broker: an account on recorded bars, stepped from instant to instant by the
-settlement kernel.
-"""
+"""The simulated broker: an account on recorded bars, stepped by the settlement kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from execution.broker import Asset
-from execution.orders import TERMS, Account, Fill, Order, OrderTerms, client_order_id, exact
+from execution.orders import TERMS, Account, Fill, Order, OrderTerms, client_order_id, exact_decimal
 from execution.records import Row
 from execution.venue_rules import refusal
 from foundation.arrays import Records
@@ -30,7 +28,7 @@ from marketsimulator.account.book import (
     IOC,
     LIMIT,
     MARKET,
-    NOBODY,
+    NO_ORDER,
     OPENING,
     ORDER,
     STOP,
@@ -41,8 +39,8 @@ from marketsimulator.account.book import (
     Book,
     new_tape,
 )
-from marketsimulator.account.matching import send
-from marketsimulator.account.settlement import mark
+from marketsimulator.account.matching import send_orders
+from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
@@ -58,19 +56,12 @@ KINDS = {
 }
 FORCES = {"day": DAY_ORDER, "gtc": GTC, "ioc": IOC, "fok": FOK, "opg": OPENING, "cls": CLOSING}
 State = Literal["held", "working", "filled", "canceled", "expired"]
-STATES: tuple[State, ...] = (
-    "held",
-    "working",
-    "filled",
-    "canceled",
-    "expired",
-)  # as the book numbers them
-
+# In the order in which the book numbers them.
+STATES: tuple[State, ...] = ("held", "working", "filled", "canceled", "expired")
 
 _NO_ORDERS = np.zeros(0, ORDER)
-_OF_ROW = itemgetter(
-    *((ACCOUNT.names or ()).index(name) for name in ("cash", "equity", "stock", "coins", *FLOWS))
-)
+_ROW_FIELDS = ("cash", "equity", "stock", "coins", *FLOWS)
+_row_values = itemgetter(*((ACCOUNT.names or ()).index(name) for name in _ROW_FIELDS))
 
 
 class _Standing(NamedTuple):
@@ -83,11 +74,10 @@ class _Standing(NamedTuple):
 
 
 class SimulatedBroker:
-    """An account on a panel's instants: `advance` to one, look at the `account`, `submit` orders,
-    read the `row`.
+    """An account on a panel's instants.
 
-    A market order fills at the open of the bar that starts at that instant; what waits is met by
-    the bars that follow.
+    `advance` to one, look at the `account`, `submit` orders, read the `row`. A market order fills
+    at the open of the bar that starts at that instant; the bars that follow meet what waits.
     """
 
     def __init__(
@@ -99,7 +89,7 @@ class SimulatedBroker:
         self._line = line
         self._book = book
         self._terms = terms
-        self._symbol = {s: k for k, s in enumerate(bars.symbols)}
+        self._symbol = {symbol: s for s, symbol in enumerate(bars.symbols)}
         self._orders: list[Order] = []
         self._numbers: dict[str, int] = {}
         self._states: list[State] = []
@@ -108,21 +98,24 @@ class SimulatedBroker:
         self._recorded: np.ndarray | None = None
         self._flows = book.account[list(FLOWS)]  # a view
         self._room = new_tape(0)
-        mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
+        mark_positions(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
 
     def advance(self, index: int) -> None:
-        """Move to a later instant of the panel: what has become known since, and what carrying
-        the book costs.
+        """Move to a later instant of the panel: bars become known, carrying costs are charged.
+
+        It steps through every instant between, because orders fill and sessions close in them.
         """
         self._open()
         self._flows[...] = 0.0
         for step in range(self._index + 1, index + 1):
-            self._opening, self._index, tape = None, step, self._tape()
+            self._opening = None
+            self._index = step
+            tape = self._tape()
             advance(self._book, self._line, tape, step)
             self._record(tape)
             if step < index:
                 self._open()
-        self._forget_done()
+        self._drop_done_orders()
 
     def account(self) -> Account:
         """The account at this instant, before its bars open."""
@@ -130,6 +123,8 @@ class SimulatedBroker:
         day = self._line.days[self._line.day[self._index]]
         lends = bool(state["equity"] >= day["margin_equity"])
         standing = self._standing()
+        # What shorts were sold for today has not settled and is collateral: it counts once, as
+        # the latter.
         return Account(
             cash=float(state["cash"]),
             positions=standing.positions,
@@ -143,60 +138,60 @@ class SimulatedBroker:
         )
 
     def _standing(self) -> _Standing:
-        symbols = self._bars.symbols
-        holding = self._book.holding
-        return _Standing(
-            {s: exact(q) for s, q in zip(symbols, holding["quantity"].tolist(), strict=True) if q},
-            {
-                s: mark
-                for s, mark in zip(symbols, holding["mark"].tolist(), strict=True)
-                if mark == mark
-            },
-            tuple(self._waiting()) if len(self._book.orders) else (),
-        )
+        quantities = self._book.holding["quantity"].tolist()
+        marks = self._book.holding["mark"].tolist()
+        positions: dict[str, Decimal] = {}
+        prices: dict[str, float] = {}
+        for symbol, quantity, mark in zip(self._bars.symbols, quantities, marks, strict=True):
+            if quantity:
+                positions[symbol] = exact_decimal(quantity)
+            # NaN, which equals nothing, before a symbol's first close.
+            if mark == mark:
+                prices[symbol] = mark
+        open_orders = tuple(self._open_orders()) if len(self._book.orders) else ()
+        return _Standing(positions, prices, open_orders)
 
     def short_proceeds(self) -> dict[str, float]:
         """What each open short was sold for, USD."""
-        sold = self._book.holding["proceeds"]
-        return {self._bars.symbols[s]: float(sold[s]) for s in np.flatnonzero(sold)}
+        proceeds = self._book.holding["proceeds"]
+        return {self._bars.symbols[s]: float(proceeds[s]) for s in np.flatnonzero(proceeds)}
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         """Send the orders, in their order; what has filled at once."""
         if orders:
             standing = self._standing()
-            orders = [order for order in orders if self._takes(order, standing)]
+            orders = [order for order in orders if self._accepts(order, standing)]
         if not orders:
             return []
         opens, volumes, volatility = self._open()
         first = len(self._book.orders)
         rows = self._book_rows(orders)
-        self._book = self._book._replace(
-            orders=np.concatenate([self._book.orders, rows]) if first else rows
-        )
+        if first:
+            rows = np.concatenate([self._book.orders, rows])
+        self._book = self._book._replace(orders=rows)
         line = self._line
         t = self._index
         tape = self._tape()
         day = line.days[line.day[t]]
-        send(self._book, day, tape, t, first, opens, volumes, volatility, int(line.now[t]))
-        new = self._record(tape)
-        self._forget_done()
-        return new
+        now = int(line.now[t])
+        send_orders(self._book, day, tape, t, first, opens, volumes, volatility, now)
+        fills = self._record(tape)
+        self._drop_done_orders()
+        return fills
 
-    def _takes(self, order: Order, standing: _Standing) -> bool:
-        """Whether the venue would take an order; what it would not, it says."""
-        used = order.client_order_id in self._numbers
-        why = (
-            "its client_order_id was used before"
-            if used
-            else refusal(order, None, standing, self._terms)
-        )
+    def _accepts(self, order: Order, standing: _Standing) -> bool:
+        """Whether the venue accepts an order, which is noted then; a refusal is logged."""
+        if order.client_order_id in self._numbers:
+            why = "its client_order_id was used before"
+        else:
+            why = refusal(order, None, standing, self._terms)
         if why:
             log.warning("%s is refused: %s", order.client_order_id, why)
             self._book.account["refusals"] += 1
             return False
-        for each in (order, *order.legs):
-            self._numbers[each.client_order_id] = len(self._orders)
-            self._orders.append(each)
+        for part in (order, *order.legs):
+            self._numbers[part.client_order_id] = len(self._orders)
+            self._orders.append(part)
             self._states.append("held")
         return True
 
@@ -206,18 +201,20 @@ class SimulatedBroker:
         numbers = self._numbers
         return {name: self._states[numbers[name]] for name in client_order_ids if name in numbers}
 
-    def opening(self, symbol: str) -> float | None:
-        """The open of the bar that starts at this instant, before spread; None where none does."""
+    def open_price(self, symbol: str) -> float | None:
+        """Open of the bar that starts at this instant, before spread; None where none does."""
         opens = self._open()[0]
         price = float(opens[self._symbol[symbol]])
         return None if np.isnan(price) else price
 
     def halt(self, symbol: str, halted: bool) -> None:
-        """Trading in a symbol stops after this instant, or goes on: while it is halted there
-        are no bars of it.
+        """Trading in a symbol stops after this instant, or goes on.
+
+        There are no bars of it while it is halted.
         """
         s = self._symbol[symbol]
         later = self._index + 1
+        # The recorded bars are kept for when trading goes on.
         if self._recorded is None:
             self._recorded = self._line.bars
             self._line = self._line._replace(bars=self._recorded.copy())
@@ -226,9 +223,9 @@ class SimulatedBroker:
             self._opening[0][s] = np.nan
 
     def _note_states(self) -> None:
-        for number, state in zip(
-            self._book.orders["number"].tolist(), self._book.orders["state"].tolist(), strict=True
-        ):
+        orders = self._book.orders
+        numbers = orders["number"].tolist()
+        for number, state in zip(numbers, orders["state"].tolist(), strict=True):
             self._states[number] = STATES[state]
 
     def now(self) -> np.datetime64:
@@ -241,32 +238,32 @@ class SimulatedBroker:
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         """Everything in the panel is tradable, stocks may be short."""
-        found = {}
+        assets = {}
         for item in self._bars.instruments:
             if item.symbol in symbols:
                 stock = item.kind is Kind.STOCK
                 step = item.increment
-                found[item.symbol] = Asset(
+                assets[item.symbol] = Asset(
                     item.symbol, True, item.shortable, stock, True, step, step
                 )
-        return found
+        return assets
 
     def cancel(self, client_order_ids: Iterable[str]) -> None:
         """Cancel what still waits under these ids; others are left alone."""
-        wanted = set(client_order_ids)
+        names = set(client_order_ids)
         rows = self._book.orders
         for k in range(len(rows)):
-            if (
-                rows[k]["state"] <= WORKING
-                and self._orders[rows[k]["number"]].client_order_id in wanted
-            ):
+            name = self._orders[rows[k]["number"]].client_order_id
+            if rows[k]["state"] <= WORKING and name in names:
+                # Its exits, and the order beside it, end with it.
                 bound = (rows["parent"] == k) | (rows["sibling"] == k)
                 rows["state"][bound & (rows["state"] <= WORKING)] = CANCELLED
                 rows[k]["state"] = CANCELLED
 
     def deposit(self, usd: float) -> None:
-        """Cash that comes, or below 0 goes, from elsewhere: options, which this account does
-        not hold itself.
+        """Cash that comes from elsewhere, or below 0 goes there.
+
+        Options bring it, which this account does not hold itself.
         """
         self._book.account["cash"] += usd
         self._book.account["equity"] += usd
@@ -275,19 +272,18 @@ class SimulatedBroker:
         """The account after this instant's fills."""
         self._open()
         state = self._book.account[0]
-        return Row(self.now(), *_OF_ROW(state.item()))
+        return Row(self.now(), *_row_values(state.item()))
 
     def margin_events(self) -> dict[str, int]:
-        """Margin calls, intraday deficits, freezes, and orders refused or cut, since the
-        account began.
+        """How often the broker stepped in since the account began.
+
+        Margin calls, intraday deficits, freezes, and orders refused or cut.
         """
-        return {
-            name: int(self._book.account[name][0])
-            for name in ("margin_calls", "deficits", "freezes", "refusals")
-        }
+        names = ("margin_calls", "deficits", "freezes", "refusals")
+        return {name: int(self._book.account[name][0]) for name in names}
 
     def _open(self) -> tuple[np.ndarray, ...]:
-        """The bars that start at this instant, once: what waited for an open meets it."""
+        """The bars that start at this instant; what waited for an open meets it, once."""
         if self._opening is None:
             tape = self._tape()
             self._opening = open_bars(self._book, self._line, tape, self._index)
@@ -295,8 +291,10 @@ class SimulatedBroker:
         return self._opening
 
     def _tape(self) -> Records:
-        """Room for what one step can fill: a split and a liquidation a symbol, an order at an
-        open and within a bar.
+        """Room for what one step can fill.
+
+        That is a split and a liquidation a symbol, and an order at an open and within a bar, each
+        with a fee in coin.
         """
         self._book.account["fills"] = 0
         needed = 4 * (len(self._book.holding) + len(self._book.orders)) + len(self._line.actions)
@@ -305,24 +303,22 @@ class SimulatedBroker:
         return self._room
 
     def _record(self, tape: Records) -> list[Fill]:
-        """Fills as values, appended to all that there were."""
-        new: list[Fill] = []
+        """The fills on the tape as values, appended to all that there were."""
+        fills: list[Fill] = []
         count = int(self._book.account["fills"][0])
         if count == 0:
-            return new
-        symbols = self._bars.symbols
+            return fills
         instant = self.now()
-        for _, number, why, s, q, price, fee in tape[:count].tolist():
-            symbol = symbols[s]
-            if number == NOBODY:
-                name = client_order_id(
-                    "liquidation" if why == BY_LIQUIDATION else "split", instant, symbol, 0
-                )
+        for _, number, why, s, quantity, price, fee in tape[:count].tolist():
+            symbol = self._bars.symbols[s]
+            if number == NO_ORDER:
+                cause = "liquidation" if why == BY_LIQUIDATION else "split"
+                name = client_order_id(cause, instant, symbol, 0)
             else:
                 name = self._orders[number].client_order_id
-            new.append(Fill(name, symbol, exact(q), price, fee, instant))
-        self.fills += new
-        return new
+            fills.append(Fill(name, symbol, exact_decimal(quantity), price, fee, instant))
+        self.fills += fills
+        return fills
 
     def _book_rows(self, orders: Sequence[Order]) -> Records:
         """Orders as settlement keeps them; a bracket's legs follow the order they wait for."""
@@ -331,26 +327,32 @@ class SimulatedBroker:
         for order in orders:
             base = len(self._book.orders) + len(rows)
             legs = order.legs
+            # Of a pair the one that fills takes from the other: an order and the stop beside it
+            # (places 0 and 1), or the two exits of a bracket (places 1 and 2).
             beside = order.or_stop is not None
-            pair = (0, 1) if beside else (1, 2) if len(legs) == 2 else ()
-            rows.append(self._book_row(order, now, sibling=base + 1 if beside else NOBODY))
+            pair: tuple[int, ...] = ()
+            if beside:
+                pair = (0, 1)
+            elif len(legs) == 2:
+                pair = (1, 2)
+            rows.append(self._book_row(order, now, sibling=base + 1 if beside else NO_ORDER))
             for place, leg in enumerate(legs, start=1):
-                sibling = base + sum(pair) - place if place in pair else NOBODY
+                sibling = base + sum(pair) - place if place in pair else NO_ORDER
                 # An exit waits for the order, and takes back what that fills.
-                rows.append(
-                    self._book_row(leg, now, parent=NOBODY if beside else base, sibling=sibling)
-                )
+                parent = NO_ORDER if beside else base
+                rows.append(self._book_row(leg, now, parent=parent, sibling=sibling))
         return np.array(rows, dtype=ORDER)
 
     def _book_row(
-        self, order: Order, now: int, *, parent: int = NOBODY, sibling: int = NOBODY
+        self, order: Order, now: int, *, parent: int = NO_ORDER, sibling: int = NO_ORDER
     ) -> tuple[float, ...]:
-        exits = parent != NOBODY
+        """The fields of ORDER, in their order."""
+        exits = parent != NO_ORDER
         kind = KINDS[order.type]
         return (
             self._numbers[order.client_order_id],
             self._symbol[order.symbol],
-            0.0 if exits else float(order.signed_qty),
+            0.0 if exits else float(order.signed_qty),  # an exit grows with what its entry fills
             kind,
             FORCES[order.tif],
             order.limit_price or np.nan,
@@ -361,24 +363,28 @@ class SimulatedBroker:
             parent,
             sibling,
             int(exits and kind == LIMIT),
-            int(order.reduces or exits or sibling != NOBODY),
+            int(order.reduces or exits or sibling != NO_ORDER),
             WAITING,
         )
 
-    def _waiting(self) -> Iterable[Order]:
-        """Working orders with what is left of them; exits belong to what they take back, one
-        beside another to that.
+    def _open_orders(self) -> Iterable[Order]:
+        """Working orders with what is left of them.
+
+        Exits belong to what they take back, and a stop beside another order to that.
         """
         for row in self._book.orders:
             order = self._orders[row["number"]]
-            alone = row["parent"] == NOBODY and not (
-                order.type == "stop" and row["sibling"] != NOBODY
-            )
+            beside = order.type == "stop" and row["sibling"] != NO_ORDER
+            alone = row["parent"] == NO_ORDER and not beside
             if row["state"] == WORKING and row["quantity"] != 0 and alone:
-                left: Decimal = exact(abs(float(row["quantity"])))
-                yield replace(order, qty=left, take_profit=None, stop_loss=None, or_stop=None)
+                remaining: Decimal = exact_decimal(abs(float(row["quantity"])))
+                yield replace(order, qty=remaining, take_profit=None, stop_loss=None, or_stop=None)
 
-    def _forget_done(self) -> None:
+    def _drop_done_orders(self) -> None:
+        """Empty the book's orders once none of them works any more.
+
+        Rows name each other by their number, so they go all at once or not at all.
+        """
         states = self._book.orders["state"].tolist()
         if states and min(states) > WORKING:
             self._note_states()

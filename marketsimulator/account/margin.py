@@ -1,5 +1,4 @@
-"""What a position needs and what may still be bought. Alpaca's margin rules, on settlement's
-arrays.
+"""Alpaca's margin rules: what positions need, and what may still be bought.
 
 Requirements and rules as published in autumn 2026 (initial 50 %; maintenance by price and side; 4×
 by day and 2× into the night from 2,000 USD of equity; coins are no collateral and are bought with
@@ -14,52 +13,57 @@ import numpy as np
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import Book, Record, on_grid
 
-INITIAL = 0.5
-HOUSE = 0.3  # maintenance of an ordinary stock
+INITIAL_REQUIREMENT = 0.5
+MAINTENANCE = 0.3  # of an ordinary stock's value
 PATTERN_EQUITY = 25_000.0  # USD at the last close, for day trading on margin
 PATTERN_TRADES = 3  # day trades in five sessions that a smaller account may make
-CLOSING_ONLY = 6.0  # gross over equity
+CLOSING_ONLY = 6.0  # gross over equity, above which the broker takes closing orders only
 SHORT_BUFFER = 1.03  # of the ask that a short sale needs as buying power
-CONCENTRATED = 0.7
-CONCENTRATED_DEBIT = 100_000.0
-DE_MINIMIS = 1_000.0
-DE_MINIMIS_SHARE = 0.05  # USD, and of equity: a deficit not above the lesser is forgiven
-DEFICIT_CLOSES = 2
+CONCENTRATED = 0.7  # of the stocks' value in one stock, which then needs 50 %
+CONCENTRATED_DEBIT = 100_000.0  # USD, from which concentration counts
+DE_MINIMIS = 1_000.0  # USD: a deficit not above the lesser of this and the next is forgiven
+DE_MINIMIS_SHARE = 0.05  # of equity
+DEFICIT_CLOSES = 2  # by which a deficit is to be met
 FREEZE_DAYS = 90
 CALL_BUFFER = 0.95  # a liquidation brings the requirement to this share of equity
 
 
 @compiled
 def maintenance(quantity: float, mark: float, special: float) -> float:
-    """USD that one stock position needs overnight; special: a rate that stands above the
-    table's.
+    """USD that one stock position needs overnight; special: a rate that stands above the table's.
+
+    Alpaca's table. Long: all of the value below 2.50 USD a share, half of it below 6, else 30 %.
+    Short: below 5 USD the value, at least 2.50 a share; else 30 % of it, at least 5 a share.
     """
     size = abs(quantity)
     value = size * mark
     if quantity < 0:
-        need = max(2.5 * size, value) if mark < 5.0 else max(5.0 * size, HOUSE * value)
+        need = max(2.5 * size, value) if mark < 5.0 else max(5.0 * size, MAINTENANCE * value)
     elif mark < 2.5:
         need = value
     else:
-        need = (0.5 if mark < 6.0 else HOUSE) * value
+        need = (0.5 if mark < 6.0 else MAINTENANCE) * value
     return max(need, special * value)
 
 
 @compiled
-def required(book: Book, leverage: float) -> float:
-    """USD that all stock positions need: maintenance; with a leverage above 0, an ordinary
-    stock needs 1 / leverage.
+def required_equity(book: Book, leverage: float) -> float:
+    """USD that all stock positions need: overnight, or by day where a leverage above 0 is given.
+
+    By day an ordinary stock needs 1 / leverage of its value.
     """
     account = book.account[0]
     concentrated = account.cash <= -CONCENTRATED_DEBIT
     total = 0.0
     for s in range(len(book.holding)):
-        held = book.holding[s]
-        if held.quantity == 0.0 or held.crypto:
+        position = book.holding[s]
+        if position.quantity == 0.0 or position.crypto:
             continue
-        value = abs(held.quantity) * held.mark
-        need = maintenance(held.quantity, held.mark, held.requirement)
-        if leverage > 0.0 and need <= HOUSE * value * (1.0 + 1e-9):
+        value = abs(position.quantity) * position.mark
+        need = maintenance(position.quantity, position.mark, position.requirement)
+        # Intraday leverage is for ordinary stocks. A cheap one, a low-priced short or one with a
+        # special rate needs by day what it needs overnight.
+        if leverage > 0.0 and need <= MAINTENANCE * value * (1.0 + 1e-9):
             need = value / leverage
         elif concentrated and value >= CONCENTRATED * account.stock:
             need = max(need, 0.5 * value)
@@ -68,7 +72,7 @@ def required(book: Book, leverage: float) -> float:
 
 
 @inlined
-def unborrowed(account: Record) -> float:
+def unborrowed_cash(account: Record) -> float:
     """USD that may buy coins, below zero where there is none: settled cash that nobody has lent.
 
     What shorts were sold for is collateral, what other sales brought today has not settled. A short
@@ -80,24 +84,31 @@ def unborrowed(account: Record) -> float:
 
 
 @inlined
-def buying_power(account: Record, held: Record, day: Record, short: bool) -> float:
-    """USD of exposure that may be added in a symbol: unborrowed settled cash for a coin, margin
-    for a stock.
+def buying_power(account: Record, position: Record, day: Record, short: bool) -> float:
+    """USD of exposure that may be added in a symbol.
+
+    For a coin that is settled cash that nobody has lent, for a stock what margin leaves.
     """
-    if held.crypto:
-        return unborrowed(account) - float(account.reserved_cash)
-    own: float = account.equity - account.coins
+    if position.crypto:
+        return unborrowed_cash(account) - float(account.reserved_cash)
+    # Coins cannot be borrowed against, so no stock rests on them.
+    collateral: float = account.equity - account.coins
     used: float = account.stock + account.reserved_stock
     leverage: float = day.leverage
     if account.equity < day.margin_equity:
-        return 0.0 if short else min(leverage, 1.0) * own - used
+        # Below 2,000 USD Alpaca lends neither cash nor shares.
+        return 0.0 if short else min(leverage, 1.0) * collateral - used
     if account.stock > CLOSING_ONLY * account.equity:
         return 0.0
     if day.date < account.frozen_until:
-        return own - used
+        return collateral - used
     if not day.pattern_rule:
-        return leverage * own - used
-    overnight = own / INITIAL - used
+        return leverage * collateral - used
+    # FINRA 4210: a pattern day trader may use what the last close granted for the day, but never
+    # has less than the 2× of an ordinary account. Below 25,000 USD there is only the latter, and
+    # nothing new once the day trades of five sessions are used up: a further one would make the
+    # account a pattern day trader that it may not be.
+    overnight = collateral / INITIAL_REQUIREMENT - used
     if account.close_equity >= PATTERN_EQUITY:
         return max(overnight, float(account.day_power - account.reserved_stock))
     return 0.0 if account.trades_today + account.trades_before >= PATTERN_TRADES else overnight
@@ -105,36 +116,38 @@ def buying_power(account: Record, held: Record, day: Record, short: bool) -> flo
 
 @compiled
 def open_margin(book: Book, day: Record) -> None:
-    """A session opens: what was opened yesterday is no day trade any more, and day-trading power is
-    granted anew.
+    """A session opens: day trades and day-trading power are counted from the start.
 
-    Day-trading buying power is leverage times what the last close's equity exceeds its requirement
-    by.
+    What was opened yesterday is no day trade any more. Day-trading buying power is leverage times
+    what the last close's equity exceeds its requirement by.
     """
     account = book.account[0]
-    days = book.day_trades
-    for k in range(len(days) - 1, 0, -1):
-        days[k] = days[k - 1]
-    days[0] = account.trades_today
+    day_trades = book.day_trades
+    for k in range(len(day_trades) - 1, 0, -1):
+        day_trades[k] = day_trades[k - 1]
+    day_trades[0] = account.trades_today
     account.trades_today = 0
-    account.trades_before = days.sum()
+    account.trades_before = day_trades.sum()
     for s in range(len(book.holding)):
         book.holding[s].opened = 0.0
     if day.pattern_rule:
-        account.day_power = max(0.0, day.leverage * (account.close_equity - required(book, 0.0)))
+        excess = account.close_equity - required_equity(book, 0.0)
+        account.day_power = max(0.0, day.leverage * excess)
 
 
 @compiled
 def note_deficit(book: Book, day: Record) -> None:
-    """While the market is open: what positions need by day beyond equity is an intraday margin
-    deficit.
-    """
+    """Note the intraday margin deficit: what positions need beyond equity in an open market."""
     account = book.account[0]
-    own = account.equity - account.coins
-    if account.stock <= own:
+    collateral = account.equity - account.coins
+    # This runs at every bar, and equity that covers the whole of the positions needs no closer
+    # look at each of them.
+    if account.stock <= collateral:
         return
-    missing = required(book, day.leverage) - own
-    if missing > account.deficit and missing > min(DE_MINIMIS, DE_MINIMIS_SHARE * account.equity):
+    missing = required_equity(book, day.leverage) - collateral
+    forgiven = min(DE_MINIMIS, DE_MINIMIS_SHARE * account.equity)
+    # The deficit of a day is its largest; prices that recover do not meet it.
+    if missing > account.deficit and missing > forgiven:
         if account.deficit == 0.0:
             account.deficits += 1
             account.deficit_age = 0
@@ -143,45 +156,50 @@ def note_deficit(book: Book, day: Record) -> None:
 
 @compiled
 def close_margin(book: Book, day: Record) -> None:
-    """A session closes: a deficit is met, or ages and freezes the account; too little equity is a
-    margin call.
+    """A session closes: a deficit is met or ages, and too little equity is a margin call.
 
-    The broker answers a call at the next open: it closes the same share of every stock position.
-    What has no open then stays called. Each close states anew what a call that still stands is for.
+    A deficit that has not been met in time freezes the account. The broker answers a call at the
+    next open: it closes the same share of every stock position. What has no open then stays called.
+    Each close states anew what a call that still stands is for.
     """
     account = book.account[0]
-    own = account.equity - account.coins
-    need = required(book, 0.0)
-    account.close_equity = own
+    collateral = account.equity - account.coins
+    need = required_equity(book, 0.0)
+    account.close_equity = collateral
     if account.deficit > 0.0:
         account.deficit_age += 1
-        if own - need >= account.deficit:
+        if collateral - need >= account.deficit:
             account.deficit = 0.0
         elif account.deficit_age >= DEFICIT_CLOSES:
             account.deficit = 0.0
+            # The deficit came into the place of the pattern-day-trader rule and freezes nothing
+            # while that one is in force.
             if not day.pattern_rule:
                 account.freezes += 1
                 account.frozen_until = day.date + FREEZE_DAYS
-    if need <= own:
+    if need <= collateral:
         clear_call(book)
         return
     if account.called == 0:
         account.margin_calls += 1
     account.called = 1
-    share = min(1.0, 1.0 - max(own, 0.0) * CALL_BUFFER / need)
+    # Closing a share of every position takes that share off the requirement and, but for costs,
+    # leaves equity as it is: what is kept then needs CALL_BUFFER of equity.
+    share = min(1.0, 1.0 - max(collateral, 0.0) * CALL_BUFFER / need)
     for s in range(len(book.holding)):
-        held = book.holding[s]
-        if not held.crypto:
-            size = abs(held.quantity)
-            step = held.increment
-            held.called = min(on_grid(np.ceil(size * share / step - 1e-9) * step), size)
+        position = book.holding[s]
+        if not position.crypto:
+            size = abs(position.quantity)
+            step = position.increment
+            # Up to a whole increment, so that what is closed is enough; never beyond zero.
+            position.called = min(on_grid(np.ceil(size * share / step - 1e-9) * step), size)
 
 
 @compiled
 def call_is_met(book: Book) -> bool:
     """Whether equity less coins covers what stock positions need overnight, at the marks."""
     account = book.account[0]
-    return bool(required(book, 0.0) <= account.equity - account.coins)
+    return bool(required_equity(book, 0.0) <= account.equity - account.coins)
 
 
 @compiled

@@ -1,12 +1,12 @@
-"""When an order fills: market orders at an open, the others where a bar trades through them, to
-their disadvantage.
+"""When an order fills: market orders at an open, the others where a bar trades through them.
 
-A bar is read as its open, then the extreme that hurts the position held, then the other one. A
-limit fills at its price once the bar has traded beyond it, a stop from its price on (or the open
-that gapped past it), a stop-limit waits as a limit for the next bar where it cannot fill at once. A
-trailing stop follows the opens and the better extremes, and is met as a stop before it moves.
-Orders on the open and on the close know only the session's first open and its last close. An order
-knows no bar that starts before it was sent.
+A bar is read as its open, then the extreme that hurts the position held, then the other one: it
+does not say which came first, and the account gets the worse order. A limit fills at its price once
+the bar has traded beyond it, a stop from its price on (or the open that gapped past it), a
+stop-limit waits as a limit for the next bar where it cannot fill at once. A trailing stop follows
+the opens and the better extremes, and is met as a stop before it moves. Orders on the open and on
+the close know only the session's first open and its last close. An order knows no bar that starts
+before it was sent.
 """
 
 from __future__ import annotations
@@ -19,33 +19,41 @@ from marketsimulator.account.book import (
     BY_ORDER,
     CANCELLED,
     CLOSING,
-    DONE,
     EXPIRED,
     FOK,
     IOC,
     LIMIT,
     MARKET,
-    NOBODY,
+    NO_ORDER,
     OPENING,
     STOP,
     STOP_LIMIT,
     TRAILING,
-    WAITING,
     WORKING,
     Book,
     Record,
-    on_grid,
 )
-from marketsimulator.account.impact import away
-from marketsimulator.account.margin import buying_power
-from marketsimulator.account.settlement import allowed, settle, trade
+from marketsimulator.account.impact import market_price
+from marketsimulator.account.settlement import fillable_quantity, settle_fill, trade_at_market
+from marketsimulator.account.working_orders import (
+    cancel,
+    end_at_zero,
+    ends_without_position,
+    is_affordable,
+    is_better,
+    is_wash_trade,
+    is_worse,
+    note_fill,
+    reserve_ahead,
+    trailed_stop,
+)
 
 LOW = 0
 HIGH = 1
 
 
 @compiled
-def send(
+def send_orders(
     book: Book,
     day: Record,
     tape: Records,
@@ -56,36 +64,42 @@ def send(
     volatility: Array,
     now: int,
 ) -> None:
-    """Orders from row `first` on reach the broker, in their order: refused, filled at the open that
-    comes now, or waiting.
+    """Orders from row `first` on reach the broker, in the order in which they were sent.
 
-    opens [S]: of bars that start now, NaN where none does. now: the instant (ns).
+    Each is refused, filled at the open that comes now, or waits. opens [S]: of bars that start now,
+    NaN where none does. now: the instant (ns).
     """
     for k in range(first, len(book.orders)):
         order = book.orders[k]
         s = order.symbol
         kind = order.kind
-        if order.parent != NOBODY or order.state == CANCELLED:
+        # An exit waits for its entry; one that a refusal before has ended stays ended.
+        if order.parent != NO_ORDER or order.state == CANCELLED:
             continue
         order.state = WORKING
         auction = order.force == OPENING or order.force == CLOSING
         if kind == TRAILING:
-            order.stop = _trailed(order, book.holding[s].mark)
-        if _washes(book, k) or ((kind != MARKET or auction) and not _affordable(book, day, k)):
+            order.stop = trailed_stop(order, book.holding[s].mark)
+        # A market order meets its price now, and buying power is looked at with that price. One
+        # that may wait is taken only with the buying power that it will hold back.
+        waits = kind != MARKET or auction
+        if is_wash_trade(book, k) or (waits and not is_affordable(book, day, k)):
             book.account[0].refusals += 1
-            _cancel(book, k)
+            cancel(book, k)
             continue
         if auction:
             continue
         if not np.isnan(opens[s]):
             _meet_open(book, day, tape, at, k, opens[s], volumes[s], volatility[s], now)
+        # The next decision sizes what a bar leaves of a market order, so the order is carried only
+        # where `fills.remainder` says so.
         once = order.force == IOC or order.force == FOK
         if order.state == WORKING and (once or (kind == MARKET and not day.carries)):
-            _cancel(book, k)
+            cancel(book, k)
 
 
 @compiled
-def open_waiting(
+def meet_opens(
     book: Book,
     day: Record,
     tape: Records,
@@ -96,31 +110,30 @@ def open_waiting(
     starts: Index,
     first: bool,
 ) -> None:
-    """Waiting orders meet the opens [S], NaN where there is none, of bars that start at `starts`
-    (ns; stocks, coins).
+    """Waiting orders meet the opens [S] of bars, NaN where there is none.
 
-    first: whether the stocks' begin their session.
+    starts: when the bars start (ns; stocks, coins). first: whether the stocks' bars begin their
+    session.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]
         s = order.symbol
         start = starts[book.holding[s].crypto]
-        if (
-            order.state != WORKING
-            or np.isnan(opens[s])
-            or order.since > start
-            or order.force == CLOSING
-        ):
+        if order.state != WORKING or np.isnan(opens[s]):
+            continue
+        # A bar that had started when the order was sent showed the trader its open.
+        if order.since > start or order.force == CLOSING:
             continue
         if order.force == OPENING and not first:
             continue
         _meet_open(book, day, tape, at, k, opens[s], volumes[s], volatility[s], start)
+        # It has one open: what the bar's volume leaves of it, or a limit out of reach, expires.
         if order.force == OPENING and order.state == WORKING:
             order.state = EXPIRED
 
 
 @compiled
-def trade_through(
+def meet_extremes(
     book: Book,
     day: Record,
     tape: Records,
@@ -132,36 +145,35 @@ def trade_through(
     starts: Index,
     now: int,
 ) -> None:
-    """Waiting orders meet the rest of the bars [S] that are known `now`, which started at `starts`
-    (ns; stocks, coins).
+    """Waiting orders meet the highs and lows [S] of the bars that are known `now` (ns).
 
-    The worse extreme for what is held comes first; last, stops of positions that the bar itself
-    opened meet the other.
+    starts: when the bars started (ns; stocks, coins).
     """
     for s in range(len(highs)):
         if np.isnan(highs[s]):
             continue
         worse = HIGH if book.holding[s].quantity < 0 else LOW
+        better = LOW if worse == HIGH else HIGH
+        # The third look is for stops of positions that the second extreme has opened: the bar may
+        # have gone to the first one after that. Nothing but a loss may come of it.
         for turn in range(3):
-            side = worse if turn != 1 else (LOW if worse == HIGH else HIGH)
+            side = better if turn == 1 else worse
             price = lows[s] if side == LOW else highs[s]
             for k in range(len(book.orders)):
                 order = book.orders[k]
-                if (
-                    order.symbol != s
-                    or order.state != WORKING
-                    or order.since > starts[book.holding[s].crypto]
-                ):
+                if order.symbol != s or order.state != WORKING:
+                    continue
+                if order.since > starts[book.holding[s].crypto]:
                     continue
                 if order.force == OPENING or order.force == CLOSING:
                     continue
-                if turn == 2 and not (order.kind == STOP and order.parent != NOBODY):
+                if turn == 2 and not (order.kind == STOP and order.parent != NO_ORDER):
                     continue
                 _meet_extreme(book, day, tape, at, k, price, side, volumes[s], volatility[s], now)
 
 
 @compiled
-def meet_close(
+def meet_closes(
     book: Book,
     day: Record,
     tape: Records,
@@ -175,25 +187,11 @@ def meet_close(
     for k in range(len(book.orders)):
         order = book.orders[k]
         s = order.symbol
-        if (
-            order.state == WORKING
-            and order.force == CLOSING
-            and order.since < now
-            and not np.isnan(closes[s])
-        ):
+        if order.state != WORKING or order.force != CLOSING:
+            continue
+        if order.since < now and not np.isnan(closes[s]):
+            # The bars have no auctions: a close is met as an open is, with spread and slippage.
             _meet_open(book, day, tape, at, k, closes[s], volumes[s], volatility[s], now)
-
-
-@compiled
-def _trailed(order: Record, price: float) -> float:
-    """Where a trailing stop stands once the price has been there: it never moves away from the
-    market.
-    """
-    behind = order.trail + order.trail_share * price
-    stop = price + behind if order.quantity > 0 else price - behind
-    if np.isnan(order.stop):
-        return float(stop)
-    return float(min(order.stop, stop) if order.quantity > 0 else max(order.stop, stop))
 
 
 @compiled
@@ -208,44 +206,39 @@ def _meet_open(
     volatility: float,
     now: int,
 ) -> None:
+    """One order against one open: a market order, or one whose price the open has reached."""
     order = book.orders[k]
     s = order.symbol
+    number = order.number
     buys = order.quantity > 0
-    if _has_nothing_to_reduce(book, k):
+    if ends_without_position(book, k):
         return
     if order.kind == STOP or order.kind == STOP_LIMIT or order.kind == TRAILING:
-        if (open_ < order.stop) if buys else (open_ > order.stop):
+        if is_better(open_, order.stop, buys):
             if order.kind == TRAILING:
-                order.stop = _trailed(order, open_)
+                order.stop = trailed_stop(order, open_)
             return
         order.kind = LIMIT if order.kind == STOP_LIMIT else MARKET
+    quantity = order.quantity
     if order.kind == LIMIT:
-        quote = away(book.holding[s], open_, order.quantity, volume, volatility)
-        if (quote > order.limit) if buys else (quote < order.limit):
+        # It would take what is offered there, so spread and slippage count against its limit.
+        price = market_price(book.holding[s], open_, quantity, volume, volatility)
+        if is_worse(price, order.limit, buys):
             return
-    _reserve(book, k)
+    # What waited before it was promised its buying power.
+    reserve_ahead(book, k)
     account = book.account[0]
-    held = book.holding[s]
+    position = book.holding[s]
+    # All of it or nothing, which has to be known before anything moves.
     if order.force == FOK:
-        price = away(held, open_, order.quantity, volume, volatility)
-        if allowed(account, held, day, order.quantity, price) != order.quantity:
+        price = market_price(position, open_, quantity, volume, volatility)
+        if fillable_quantity(account, position, day, quantity, price) != quantity:
             return
-    q = trade(
-        account,
-        held,
-        day,
-        tape,
-        at,
-        order.number,
-        BY_ORDER,
-        s,
-        order.quantity,
-        open_,
-        volume,
-        volatility,
+    filled = trade_at_market(
+        account, position, day, tape, at, number, BY_ORDER, s, quantity, open_, volume, volatility
     )
-    _filled(book, tape, k, q, now)
-    _end_at_zero(book, k, q)
+    note_fill(book, tape, k, filled, now)
+    end_at_zero(book, k, filled)
 
 
 @compiled
@@ -261,199 +254,81 @@ def _meet_extreme(
     volatility: float,
     end: int,
 ) -> None:
-    """One order against one extreme of a bar: bids and sell stops meet lows, offers and buy
-    stops highs.
+    """One order against one extreme of a bar, which ended at `end` (ns).
+
+    Bids and sell stops meet lows, offers and buy stops highs.
+    """
+    order = book.orders[k]
+    buys = order.quantity > 0
+    if ends_without_position(book, k):
+        return
+    if order.kind == LIMIT:
+        # The bar has to trade beyond the limit: at the price itself, others may have stood first.
+        if (side == LOW) == buys and is_better(price, order.limit, buys):
+            _fill_limit(book, day, tape, at, k, end)
+        return
+    # The better extreme moves a trailing stop, the other one meets it where it stands then.
+    if order.kind == TRAILING and (side == HIGH) != buys:
+        order.stop = trailed_stop(order, price)
+    if order.kind == MARKET or (side == HIGH) != buys or is_better(price, order.stop, buys):
+        return
+    _fill_stop(book, day, tape, at, k, volume, volatility, end)
+
+
+@compiled
+def _fill_limit(book: Book, day: Record, tape: Records, at: int, k: int, end: int) -> None:
+    """A limit order that the bar has traded through fills at its own price, as a maker."""
+    account = book.account[0]
+    order = book.orders[k]
+    s = order.symbol
+    position = book.holding[s]
+    limit = order.limit
+    reserve_ahead(book, k)
+    filled = fillable_quantity(account, position, day, order.quantity, limit)
+    if filled != 0.0:
+        settle_fill(
+            account, position, day, tape, at, order.number, BY_ORDER, s, filled, limit, limit, True
+        )
+        note_fill(book, tape, k, filled, end)
+        end_at_zero(book, k, filled)
+
+
+@compiled
+def _fill_stop(
+    book: Book,
+    day: Record,
+    tape: Records,
+    at: int,
+    k: int,
+    volume: float,
+    volatility: float,
+    end: int,
+) -> None:
+    """A stop that the bar has reached is a market order at its price.
+
+    A stop-limit that spread and slippage would carry past its limit waits as a limit order, and so
+    does what the bar leaves of any: for bars from `end` (ns) on, as the rest of this one may have
+    come before.
     """
     account = book.account[0]
     order = book.orders[k]
     s = order.symbol
-    buys = order.quantity > 0
-    held = book.holding[s]
-    if _has_nothing_to_reduce(book, k):
-        return
-    if order.kind == LIMIT:
-        if (side == LOW) != buys or ((price >= order.limit) if buys else (price <= order.limit)):
-            return
-        _reserve(book, k)
-        q = allowed(account, held, day, order.quantity, order.limit)
-        if q != 0.0:
-            settle(
-                account,
-                held,
-                day,
-                tape,
-                at,
-                order.number,
-                BY_ORDER,
-                s,
-                q,
-                order.limit,
-                order.limit,
-                True,
-            )
-            _filled(book, tape, k, q, end)
-            _end_at_zero(book, k, q)
-        return
-    if order.kind == TRAILING and (side == HIGH) != buys:
-        order.stop = _trailed(order, price)
-    if (
-        order.kind == MARKET
-        or (side == HIGH) != buys
-        or ((price < order.stop) if buys else (price > order.stop))
-    ):
-        return
+    number = order.number
+    stop = order.stop
+    quantity = order.quantity
+    position = book.holding[s]
     if order.kind == STOP_LIMIT:
-        quote = away(held, order.stop, order.quantity, volume, volatility)
-        if (quote > order.limit) if buys else (quote < order.limit):
+        price = market_price(position, stop, quantity, volume, volatility)
+        if is_worse(price, order.limit, quantity > 0):
             order.kind = LIMIT
             order.since = end
             return
-    reference = order.stop
     order.kind = LIMIT if order.kind == STOP_LIMIT else MARKET
-    _reserve(book, k)
-    q = trade(
-        account,
-        held,
-        day,
-        tape,
-        at,
-        order.number,
-        BY_ORDER,
-        s,
-        order.quantity,
-        reference,
-        volume,
-        volatility,
+    reserve_ahead(book, k)
+    filled = trade_at_market(
+        account, position, day, tape, at, number, BY_ORDER, s, quantity, stop, volume, volatility
     )
-    _filled(book, tape, k, q, end)
-    _end_at_zero(book, k, q)
+    note_fill(book, tape, k, filled, end)
+    end_at_zero(book, k, filled)
     if order.state == WORKING:
         order.since = end
-
-
-@compiled
-def _filled(book: Book, tape: Records, k: int, q: float, at: int) -> None:
-    """q of order k is done: its sibling shrinks, what waited for it works from here on.
-
-    A stop that protects works within the same bar, from the entry's price where that is past it
-    already; an order that takes profit works only from `at` on.
-    """
-    if q == 0.0:
-        return
-    order = book.orders[k]
-    price = tape[book.account[0].fills - 1].price  # no coin has exits: no fee in coin comes after
-    order.quantity = on_grid(order.quantity - q)
-    if order.quantity == 0.0:
-        order.state = DONE
-    if order.sibling != NOBODY:
-        other = book.orders[order.sibling]
-        other.quantity = on_grid(other.quantity - q)
-        if other.quantity == 0.0:
-            other.state = CANCELLED
-    for j in range(len(book.orders)):
-        child = book.orders[j]
-        if child.parent == k and child.state <= WORKING:
-            child.quantity = on_grid(child.quantity - q)
-            child.state = WORKING
-            child.since = at if child.takes_profit else order.since
-            if child.kind == STOP:
-                child.stop = min(child.stop, price) if q > 0.0 else max(child.stop, price)
-
-
-@compiled
-def _has_nothing_to_reduce(book: Book, k: int) -> bool:
-    """Whether order k only reduces and the broker has closed its position since: it ends, and
-    opens nothing.
-    """
-    order = book.orders[k]
-    if order.reduces and book.holding[order.symbol].quantity * order.quantity >= 0.0:
-        _cancel(book, k)
-        return True
-    return False
-
-
-@compiled
-def _end_at_zero(book: Book, k: int, q: float) -> None:
-    """What has brought a position to zero does not go on to open the opposite one."""
-    order = book.orders[k]
-    if q != 0.0 and book.holding[order.symbol].quantity == 0.0 and order.state == WORKING:
-        _cancel(book, k)
-
-
-@compiled
-def _cancel(book: Book, k: int) -> None:
-    """The order ends; what still waits for it, or stands beside it, ends with it."""
-    book.orders[k].state = CANCELLED
-    sibling = book.orders[k].sibling
-    if sibling != NOBODY and book.orders[sibling].state <= WORKING:
-        book.orders[sibling].state = CANCELLED
-    for j in range(len(book.orders)):
-        if book.orders[j].parent == k and book.orders[j].state == WAITING:
-            book.orders[j].state = CANCELLED
-
-
-@compiled
-def _washes(book: Book, k: int) -> bool:
-    """Whether a new order would meet the account's own opposite order."""
-    order = book.orders[k]
-    for j in range(len(book.orders)):
-        other = book.orders[j]
-        if (
-            j == k
-            or other.state != WORKING
-            or other.symbol != order.symbol
-            or other.quantity * order.quantity >= 0
-        ):
-            continue
-        if order.kind == MARKET or other.kind == MARKET:
-            return True
-        if order.kind == LIMIT and other.kind == LIMIT:
-            bid, ask = (
-                (order.limit, other.limit) if order.quantity > 0 else (other.limit, order.limit)
-            )
-            if bid >= ask:
-                return True
-    return False
-
-
-@compiled
-def _affordable(book: Book, day: Record, k: int) -> bool:
-    """Whether buying power covers an order that may wait, beside all that wait already."""
-    order = book.orders[k]
-    held = book.holding[order.symbol]
-    if held.quantity * order.quantity < 0:
-        return True
-    if held.crypto and order.quantity < 0:
-        return False
-    _reserve(book, k)
-    power = buying_power(book.account[0], held, day, order.quantity < 0)
-    return bool(abs(order.quantity) * _price_of(book, k) <= power)
-
-
-@compiled
-def _price_of(book: Book, k: int) -> float:
-    order = book.orders[k]
-    if order.kind == LIMIT or order.kind == STOP_LIMIT:
-        return float(order.limit)
-    return float(book.holding[order.symbol].mark if order.kind == MARKET else order.stop)
-
-
-@compiled
-def _reserve(book: Book, k: int) -> None:
-    """What the working orders ahead of order k, that open, would take of buying power: first
-    come, first served.
-    """
-    account = book.account[0]
-    cash = 0.0
-    stock = 0.0
-    for j in range(k):
-        order = book.orders[j]
-        if order.state != WORKING or book.holding[order.symbol].quantity * order.quantity < 0:
-            continue
-        worth = abs(order.quantity) * _price_of(book, j)
-        if book.holding[order.symbol].crypto:
-            cash += worth
-        else:
-            stock += worth
-    account.reserved_cash = cash
-    account.reserved_stock = stock

@@ -1,5 +1,4 @@
-"""Towards target quantities at the opens that come now, compiled: what `rebalance` and `place` do
-with orders.
+"""Towards target quantities at the opens that come now: `rebalance` and `place`, compiled.
 
 Reductions first, by symbol; then, once all of them have filled whole, coin purchases and the rest.
 A change of sign is a close and an opening. What is traded is in whole increments, unless it closes
@@ -10,16 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution.broker import WHOLE
+from execution.broker import WHOLE_FILL
 from foundation.arrays import Array, Index, Records
 from foundation.compiled import inlined
-from marketsimulator.account.book import BY_ORDER, NOBODY, Record, on_grid
-from marketsimulator.account.settlement import trade
-from sizing.quantity import most_coins, part_count, part_steps, whole_steps
+from marketsimulator.account.book import BY_ORDER, NO_ORDER, Record, on_grid
+from marketsimulator.account.settlement import trade_at_market
+from sizing.quantity import largest_coin_order, part_count, part_steps, whole_steps
 
 
 @inlined
-def move(
+def move_to_targets(
     account: Record,
     holding: Records,
     day: Record,
@@ -31,56 +30,61 @@ def move(
     volumes: Array,
     volatility: Array,
     largest: float,
-    turn: Index,
+    queue: Index,
 ) -> None:
     """Send what brings every symbol [S] from what was held when it was decided to its target.
 
-    before [S]: held then; what the broker has closed since does not change the orders. opens [S]:
-    NaN where no bar starts. largest: USD of one coin order at most. turn [S]: room to line up the
-    symbols whose turn it is.
+    before: [S] held then; what the broker has closed since does not change the orders.
+    opens: [S] NaN where no bar starts.
+    largest: USD of one coin order at most.
+    queue: [S] room for the numbers of the symbols that have an order to send.
     """
     done = True
     coins = holding["crypto"].sum()
-    for k in range(_line_up_reductions(before, targets, turn)):
-        s = turn[k]
-        held = holding[s]
-        fewer = _change(before[s], targets[s], held.increment)
-        wanted = -before[s]
+    for k in range(_queue_reductions(before, targets, queue)):
+        s = queue[k]
+        position = holding[s]
+        reduction = _whole_change(before[s], targets[s], position.increment)
+        # What closes a position, or turns it round, sells all of it, whole increments or not.
+        quantity = -before[s]
         if targets[s] * before[s] > 0.0:
-            wanted = fewer
+            quantity = reduction
         filled = 0.0
-        if not np.isnan(opens[s]) and wanted != 0.0 and held.quantity * wanted < 0.0:
-            filled = _in_parts(
+        if not np.isnan(opens[s]) and quantity != 0.0 and position.quantity * quantity < 0.0:
+            filled = _trade_in_parts(
                 account,
-                held,
+                position,
                 day,
                 tape,
                 at,
                 s,
-                wanted,
+                quantity,
                 opens[s],
                 volumes[s],
                 volatility[s],
                 largest,
             )
-        done = done and abs(filled) >= abs(wanted) * WHOLE
+        done = done and abs(filled) >= abs(quantity) * WHOLE_FILL
+    # The openings are sized on what the reductions free. Where one has not filled, they would come
+    # on top of it and pass the ceilings.
     if not done:
         return
+    # Coins before stocks: they are paid with settled cash, which a stock purchase would use up.
     for kind in range(1 if coins else 0, -1, -1):
-        for k in range(_line_up_openings(holding, before, targets, opens, kind, turn)):
-            s = turn[k]
-            held = holding[s]
+        for k in range(_queue_openings(holding, before, targets, opens, kind, queue)):
+            s = queue[k]
+            position = holding[s]
             start = 0.0 if targets[s] * before[s] < 0.0 else before[s]
-            wanted = _change(start, targets[s], held.increment)
-            if wanted != 0.0:
-                _in_parts(
+            quantity = _whole_change(start, targets[s], position.increment)
+            if quantity != 0.0:
+                _trade_in_parts(
                     account,
-                    held,
+                    position,
                     day,
                     tape,
                     at,
                     s,
-                    wanted,
+                    quantity,
                     opens[s],
                     volumes[s],
                     volatility[s],
@@ -88,30 +92,29 @@ def move(
                 )
 
 
+# In both queues, whether a symbol belongs to it is a coin toss to the processor. The count is added
+# up instead of branched on: the next symbol overwrites one that does not count.
 @inlined
-def _line_up_reductions(before: Array, targets: Array, turn: Index) -> int:
-    """How many symbols are held less, or the other way round; their numbers stand in `turn`.
-
-    Which they are is a coin toss to the processor, so it is added up, not branched on; so are the
-    openings.
-    """
+def _queue_reductions(before: Array, targets: Array, queue: Index) -> int:
+    """How many symbols are to be held less, or the other way round; `queue` has their numbers."""
     count = 0
     for s in range(len(targets)):
-        turn[count] = s
+        queue[count] = s
         count += before[s] * (targets[s] - before[s]) < 0.0
     return count
 
 
 @inlined
-def _line_up_openings(
-    holding: Records, before: Array, targets: Array, opens: Array, kind: int, turn: Index
+def _queue_openings(
+    holding: Records, before: Array, targets: Array, opens: Array, kind: int, queue: Index
 ) -> int:
-    """How many symbols that have an open, coins for kind 1, are held more, or the other way
-    round.
+    """How many symbols with an open are to be held more, or the other way round.
+
+    kind: 1 for coins. `queue` has their numbers.
     """
     count = 0
     for s in range(len(targets)):
-        turn[count] = s
+        queue[count] = s
         change = targets[s] - before[s]
         opening = (change != 0.0) & ((before[s] * change >= 0.0) | (targets[s] * before[s] < 0.0))
         count += opening & (holding[s].crypto == kind) & ~np.isnan(opens[s])
@@ -119,26 +122,24 @@ def _line_up_openings(
 
 
 @inlined
-def fills_at_most(holding: Records, targets: Array, largest: float) -> int:
-    """How many fills `move` can write: two a stock; for every part of a coin order itself and its
-    fee in coin.
+def most_fills(holding: Records, targets: Array, largest: float) -> int:
+    """How many fills `move_to_targets` can write.
 
-    Whole increments make parts smaller than `largest`, but never as small as half of it.
+    Two a stock; for every part of a coin order itself and its fee in coin. Whole increments make
+    parts smaller than `largest`, but never as small as half of it.
     """
     count = 4.0 * len(targets)
     for s in range(len(targets)):
-        if holding[s].crypto and not np.isnan(holding[s].mark):
-            count += 4.0 * np.ceil(
-                abs(targets[s] - holding[s].quantity) / most_coins(largest, holding[s].mark)
-            )
+        position = holding[s]
+        if position.crypto and not np.isnan(position.mark):
+            change = abs(targets[s] - position.quantity)
+            count += 4.0 * np.ceil(change / largest_coin_order(largest, position.mark))
     return int(count)
 
 
 @inlined
-def with_room(tape: Records, written: int, more: int) -> Records:
-    """The tape, or a longer one that begins with what is written, with room for so many more
-    fills.
-    """
+def tape_with_room(tape: Records, written: int, more: int) -> Records:
+    """The tape, or a longer one that begins with what is written, with room for `more` fills."""
     if written + more <= len(tape):
         return tape
     longer = np.zeros(2 * (written + more), tape.dtype)
@@ -147,51 +148,73 @@ def with_room(tape: Records, written: int, more: int) -> Records:
 
 
 @inlined
-def _in_parts(
+def _trade_in_parts(
     account: Record,
-    held: Record,
+    position: Record,
     day: Record,
     tape: Records,
     at: int,
     s: int,
-    wanted: float,
+    quantity: float,
     open_: float,
     volume: float,
     volatility: float,
     largest: float,
 ) -> float:
-    """One order, or the parts of a coin order that is worth more than `largest` USD; the signed
-    quantity that filled.
+    """One order, or the parts of a coin order that is worth more than `largest` USD.
+
+    Returns the signed quantity that filled.
     """
-    most = most_coins(largest, held.mark)
-    if not held.crypto or abs(wanted) <= most:
-        return trade(
-            account, held, day, tape, at, NOBODY, BY_ORDER, s, wanted, open_, volume, volatility
+    most = largest_coin_order(largest, position.mark)
+    if not position.crypto or abs(quantity) <= most:
+        return trade_at_market(
+            account,
+            position,
+            day,
+            tape,
+            at,
+            NO_ORDER,
+            BY_ORDER,
+            s,
+            quantity,
+            open_,
+            volume,
+            volatility,
         )
-    step = held.increment
+    step = position.increment
     filled = 0.0
-    steps = abs(whole_steps(wanted, step))
-    rest = on_grid(abs(wanted) - steps * step)  # below 0 for what is a billionth short of a step
+    steps = abs(whole_steps(quantity, step))
+    rest = on_grid(abs(quantity) - steps * step)  # below 0 for what is a billionth short of a step
     count = part_count(steps, rest, most, step)
     for k in range(count):
-        part = on_grid(part_steps(steps, count, k) * step + (rest if k == count - 1 else 0.0))
-        signed = part if wanted > 0 else -part
-        filled += trade(
-            account, held, day, tape, at, NOBODY, BY_ORDER, s, signed, open_, volume, volatility
+        last = k == count - 1
+        part = on_grid(part_steps(steps, count, k) * step + (rest if last else 0.0))
+        signed = part if quantity > 0 else -part
+        filled += trade_at_market(
+            account,
+            position,
+            day,
+            tape,
+            at,
+            NO_ORDER,
+            BY_ORDER,
+            s,
+            signed,
+            open_,
+            volume,
+            volatility,
         )
     return filled
 
 
 @inlined
-def _change(start: float, end: float, step: float) -> float:
+def _whole_change(start: float, end: float, step: float) -> float:
     """The whole increments between two quantities; whole shares are on the grid as they are."""
     return whole_quantity(end - start if step == 1.0 else on_grid(end - start), step)
 
 
 @inlined
 def whole_quantity(quantity: float, step: float) -> float:
-    """The largest multiple of `step` that is no further from zero than `quantity`, on the grid
-    of quantities.
-    """
+    """The largest multiple of `step` no further from zero than `quantity`, on its grid."""
     steps = whole_steps(quantity, step)
     return steps if step == 1.0 else on_grid(steps * step)

@@ -1,233 +1,245 @@
-"""The settlement kernel: fills, fees, interest, borrow, corporate actions and margin calls, one bar
-at a time.
+"""The settlement kernel: what may fill, what a fill costs, and what it does to the account.
 
-Everything that moves an account goes through these functions. `SimulatedBroker` steps them,
-compiled loops call them; both keep the same ledger. They know no symbols, clocks or configuration,
-and change the book they are given in place. What runs once a fill takes records, not arrays: a
-record is one pointer, an array is counted at every call.
+Every fill of every account goes through these functions. `SimulatedBroker` steps them, compiled
+loops call them; both keep the same ledger. They see no symbols, clocks or configuration, and change
+the book in place. What runs once a fill takes records, not arrays: a record is one pointer, an
+array is counted at every call.
 
-A fill never beats its reference price: half-spread and slippage and the rounding to a tick go
-against the trader.
+A fill never beats its reference price: half-spread, slippage and the rounding to a tick go against
+the trader.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from execution.lending import DAYS_A_YEAR
 from foundation.arrays import Array, Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
+    BILLION,
     BY_COIN_FEE,
     BY_LIQUIDATION,
-    BY_SPLIT,
-    CLOSING,
-    DAY_ORDER,
-    EXPIRED,
-    NOBODY,
-    OPENING,
-    QUANTUM,
-    WORKING,
+    CENTS,
+    MILLION,
+    NO_ORDER,
     Book,
     Record,
     on_grid,
+    rounded_up,
+    write_fill,
 )
-from marketsimulator.account.impact import away, note_taken
-from marketsimulator.account.margin import (
-    SHORT_BUFFER,
-    buying_power,
-    call_is_met,
-    clear_call,
-    close_margin,
-    open_margin,
-)
+from marketsimulator.account.impact import market_price, note_market_volume
+from marketsimulator.account.margin import SHORT_BUFFER, buying_power, call_is_met, clear_call
 
 
 @inlined
-def allowed(account: Record, held: Record, day: Record, wanted: float, price: float) -> float:
-    """The part of an order that this bar's volume, the position's side and buying power let
-    through.
-
-    wanted is whole billionths, and so is the answer. An order against a position stops at zero, and
-    needs no buying power. A coin is never sold short.
-    """
-    q = abs(wanted)
-    step = held.increment
-    reduces = held.quantity * wanted < 0
-    if reduces:
-        q = min(q, abs(held.quantity))
-    elif held.crypto and wanted < 0:
-        return 0.0
-    if q > held.room:
-        q = on_grid(np.floor(max(held.room, 0.0) / step + 1e-9) * step)
-    if not reduces:
-        unit = price * (1.0 + day.commission) + day.commission_per_share
-        if wanted < 0:
-            unit *= SHORT_BUFFER
-        power = buying_power(account, held, day, wanted < 0)
-        if q * unit > power:
-            account.refusals += 1
-            q = (
-                min(q, on_grid(np.floor(max(power, 0.0) / unit / step + 1e-9) * step))
-                if day.cuts
-                else 0.0
-            )
-    return q if wanted > 0 else -q
-
-
-@inlined
-def charge(
-    account: Record, held: Record, day: Record, q: float, price: float, maker: bool
+def fillable_quantity(
+    account: Record, position: Record, day: Record, quantity: float, price: float
 ) -> float:
-    """USD that a fill costs in fees; a coin purchase pays in coin instead.
+    """The part of an order that volume, the position's side and buying power let through.
 
-    Notes what the day has to sum up.
+    quantity is signed and in whole billionths, and so is the answer. An order against a position
+    stops at zero and needs no buying power. A coin is never sold short.
     """
-    size = abs(q)
+    size = abs(quantity)
+    step = position.increment
+    reduces = position.quantity * quantity < 0
+    # The venue turns no position around in one order: it has to be closed first.
+    if reduces:
+        size = min(size, abs(position.quantity))
+    elif position.crypto and quantity < 0:
+        return 0.0
+    if size > position.room:
+        size = _whole_increments(max(position.room, 0.0), step)
+    if not reduces:
+        # What the fill costs is paid from the same buying power, so a full purchase with all the
+        # cash there is never overdraws by its commission. A short sale is checked at 1.03 of the
+        # price, as Alpaca does.
+        unit = price * (1.0 + day.commission) + day.commission_per_share
+        if quantity < 0:
+            unit *= SHORT_BUFFER
+        power = buying_power(account, position, day, quantity < 0)
+        if size * unit > power:
+            account.refusals += 1
+            affordable = _whole_increments(max(power, 0.0) / unit, step)
+            size = min(size, affordable) if day.cuts else 0.0
+    return size if quantity > 0 else -size
+
+
+@inlined
+def _whole_increments(size: float, step: float) -> float:
+    """The size rounded down to whole increments.
+
+    A quotient that falls short of a whole number by less than a billionth counts as that number.
+    """
+    return on_grid(np.floor(size / step + 1e-9) * step)
+
+
+@inlined
+def charge_fees(
+    account: Record, position: Record, day: Record, quantity: float, price: float, maker: bool
+) -> float:
+    """USD that a fill costs in fees; the account notes what the day has to sum up.
+
+    A coin purchase pays its venue in coin instead, which is no part of the answer.
+    """
+    size = abs(quantity)
     notional = size * price
     fee = 0.0
     commission = notional * day.commission + size * day.commission_per_share
     if commission > 0.0:
-        fee = np.ceil(commission * 1e6 - 1e-6) / 1e6
-    if held.crypto:
+        fee = rounded_up(commission, MILLION)
+    if position.crypto:
         account.coins_traded += notional
-        if q < 0:
-            fee += (
-                np.ceil(notional * (account.maker if maker else account.taker) * 100.0 - 1e-6)
-                / 100.0
-            )
+        if quantity < 0:
+            fee += rounded_up(notional * (account.maker if maker else account.taker), CENTS)
         return fee
+    # SEC and TAF are on sales, CAT on both sides. The broker rounds their sum of a day up to the
+    # cent, not each fill: `close_session` adds what that takes.
     regulatory = size * day.cat
-    if q < 0:
+    if quantity < 0:
         regulatory += notional * day.sec + min(size * day.taf, day.taf_cap)
     if regulatory > 0.0:
-        regulatory = np.ceil(regulatory * 1e6 - 1e-6) / 1e6
+        regulatory = rounded_up(regulatory, MILLION)
         account.day_fees += regulatory
     return float(fee + regulatory)
 
 
 @inlined
-def settle(
+def settle_fill(
     account: Record,
-    held: Record,
+    position: Record,
     day: Record,
     tape: Records,
     at: int,
     number: int,
     why: int,
     s: int,
-    q: float,
+    quantity: float,
     price: float,
     reference: float,
     maker: bool,
 ) -> None:
-    """A fill of q at price moves cash, position and what depends on them, and is written on the
-    tape.
+    """A fill moves cash, position and all that depends on them, and is written on the tape.
 
     reference: the price before spread and slippage; a maker's is his own.
     """
-    if np.isnan(held.mark):
-        held.mark = reference
-    fee = charge(account, held, day, q, price, maker)
-    account.cash -= q * price + fee
+    # A symbol that fills before its first close is known is valued at what it fills at: with a
+    # mark of NaN the whole account would be worth NaN.
+    if np.isnan(position.mark):
+        position.mark = reference
+    fee = charge_fees(account, position, day, quantity, price, maker)
+    account.cash -= quantity * price + fee
     account.fees += fee
-    if not held.crypto:
-        account.unsettled -= q * price
-        if held.called > 0.0 and held.quantity * q < 0.0:
-            held.called = max(held.called - abs(q), 0.0)
-        _note_day_trade(account, held, q)
-        _move_short_proceeds(account, held, q, price)
-    _move_position(account, held, q, -q * price - fee)
-    held.room -= abs(q)
-    if held.impact > 0.0 and not maker:
-        note_taken(held, q)
-    lost = abs(q) * abs(price - reference)
-    spread = min(lost, abs(q) * reference * held.half_spread)
+    if not position.crypto:
+        account.unsettled -= quantity * price
+        # A margin call is for shares: those that the owner sells count towards it.
+        if position.called > 0.0 and position.quantity * quantity < 0.0:
+            position.called = max(position.called - abs(quantity), 0.0)
+        # Both look at the position as it was before the fill.
+        _note_day_trade(account, position, quantity)
+        _move_short_proceeds(account, position, quantity, price)
+    _move_position(account, position, quantity, -quantity * price - fee)
+    position.room -= abs(quantity)
+    # An order that waits at its price does not push the market.
+    if position.impact > 0.0 and not maker:
+        note_market_volume(position, quantity)
+    paid_away = abs(quantity) * abs(price - reference)
+    spread = min(paid_away, abs(quantity) * reference * position.half_spread)
     account.spread += spread
-    account.slippage += lost - spread
-    _write(account, tape, at, number, why, s, q, price, fee)
-    if held.crypto and q > 0:
-        coins = np.ceil(q * (account.maker if maker else account.taker) * QUANTUM - 1e-6) / QUANTUM
+    account.slippage += paid_away - spread
+    write_fill(account, tape, at, number, why, s, quantity, price, fee)
+    if position.crypto and quantity > 0:
+        # Alpaca takes the fee of a coin purchase in the coin: of 0.1 BTC bought, 0.09975 arrive.
+        # A fill at price 0 keeps positions the sum of the tape.
+        rate = account.maker if maker else account.taker
+        coins = rounded_up(quantity * rate, BILLION)
         if coins > 0:
             account.coin_fees += coins * price
-            _move_position(account, held, -coins, 0.0)
-            _write(account, tape, at, number, BY_COIN_FEE, s, -coins, 0.0, 0.0)
+            _move_position(account, position, -coins, 0.0)
+            write_fill(account, tape, at, number, BY_COIN_FEE, s, -coins, 0.0, 0.0)
 
 
 @inlined
-def trade(
+def trade_at_market(
     account: Record,
-    held: Record,
+    position: Record,
     day: Record,
     tape: Records,
     at: int,
     number: int,
     why: int,
     s: int,
-    wanted: float,
+    quantity: float,
     reference: float,
     volume: float,
     volatility: float,
 ) -> float:
     """A market order where the price is `reference`; the signed quantity that filled."""
-    price = away(held, reference, wanted, volume, volatility)
+    price = market_price(position, reference, quantity, volume, volatility)
+    # Costs of all the price and more leave nothing to sell for.
     if not price > 0.0:
         return 0.0
-    q = allowed(account, held, day, wanted, price)
-    if q != 0.0:
-        if held.impact > 0.0:
-            price = away(held, reference, q, volume, volatility)
-        settle(account, held, day, tape, at, number, why, s, q, price, reference, False)
-    return q
+    filled = fillable_quantity(account, position, day, quantity, price)
+    if filled != 0.0:
+        # What volume or buying power cut has less impact than the order as it was sent.
+        if position.impact > 0.0:
+            price = market_price(position, reference, filled, volume, volatility)
+        settle_fill(
+            account, position, day, tape, at, number, why, s, filled, price, reference, False
+        )
+    return filled
 
 
 @inlined
-def mark(account: Record, holding: Records, closes: Array) -> None:
+def mark_positions(account: Record, holding: Records, closes: Array) -> None:
     """Value every position at its last known close; closes [S], NaN where none is new."""
-    value = 0.0
+    total = 0.0
     stock = 0.0
     coins = 0.0
     for s in range(len(closes)):
-        held = holding[s]
+        position = holding[s]
         if not np.isnan(closes[s]):
-            held.mark = closes[s]
-        price = held.mark
-        quantity = held.quantity
-        worth = (
-            quantity * price if quantity != 0.0 else 0.0
-        )  # a choice between two values is no branch to mispredict
-        value += worth
-        if held.crypto:
-            coins += worth
+            position.mark = closes[s]
+        price = position.mark
+        quantity = position.quantity
+        # What is not held is worth nothing also before its first close, where the mark is NaN.
+        # Written as a choice between two values it compiles to no branch that is mispredicted.
+        value = quantity * price if quantity != 0.0 else 0.0
+        total += value
+        if position.crypto:
+            coins += value
         else:
-            stock += abs(worth)
-    account.equity = account.cash + value
+            stock += abs(value)
+    account.equity = account.cash + total
     account.stock = stock
     account.coins = coins
 
 
 @compiled
-def start_bar(book: Book, day: Record, volumes: Array) -> None:
-    """Bars start, [S] with NaN where none does: so much of each may fill, and nothing has been
-    traded in it.
+def start_bars(book: Book, day: Record, volumes: Array) -> None:
+    """Bars start: so much of each may fill, and nothing has been traded in it.
+
+    volumes [S]: NaN where no bar starts.
     """
     for s in range(len(volumes)):
         if not np.isnan(volumes[s]):
-            held = book.holding[s]
-            held.room = volumes[s] * day.volume_share if day.volume_share < np.inf else np.inf
-            held.bought = 0.0
-            held.sold = 0.0
+            position = book.holding[s]
+            # Asked first, because a bar without volume times no bound would be NaN.
+            bounded = day.volume_share < np.inf
+            position.room = volumes[s] * day.volume_share if bounded else np.inf
+            position.bought = 0.0
+            position.sold = 0.0
 
 
 @compiled
 def liquidate(
     book: Book, day: Record, tape: Records, at: int, opens: Array, volumes: Array, volatility: Array
 ) -> None:
-    """The broker closes what is called, at these opens; NaN where a stock has none, which stays
-    called.
+    """The broker closes what is called, at these opens [S], NaN where a stock has none.
 
-    A call ends by what was closed, or once equity covers what is left (a deposit, coins that were
-    sold, prices).
+    What has no open stays called. A call ends by what was closed, or once equity covers what is
+    left (a deposit, coins that were sold, prices).
     """
     account = book.account[0]
     if account.called == 0:
@@ -237,218 +249,79 @@ def liquidate(
         return
     standing = 0
     for s in range(len(opens)):
-        held = book.holding[s]
-        if held.called > 0.0 and not np.isnan(opens[s]):
-            wanted = -held.called if held.quantity > 0 else held.called
-            trade(
+        position = book.holding[s]
+        open_ = opens[s]
+        if position.called > 0.0 and not np.isnan(open_):
+            quantity = -position.called if position.quantity > 0 else position.called
+            trade_at_market(
                 account,
-                held,
+                position,
                 day,
                 tape,
                 at,
-                NOBODY,
+                NO_ORDER,
                 BY_LIQUIDATION,
                 s,
-                wanted,
-                opens[s],
+                quantity,
+                open_,
                 volumes[s],
                 volatility[s],
             )
-        if held.called > 0.0:
+        # A halted stock, or one whose bar had too little volume, goes on being called.
+        if position.called > 0.0:
             standing = 1
     account.called = standing
 
 
-@compiled
-def open_session(book: Book, day: Record) -> None:
-    """Yesterday's stock trades settle; margin starts a new day."""
-    account = book.account[0]
-    account.unsettled = 0.0
-    if account.fresh_proceeds != 0.0:
-        account.fresh_proceeds = 0.0
-        for s in range(len(book.holding)):
-            book.holding[s].fresh_proceeds = 0.0
-    open_margin(book, day)
+@inlined
+def _move_position(account: Record, position: Record, quantity: float, cash: float) -> None:
+    """The position changes by a quantity and cash by USD: so do equity and gross exposure.
 
-
-@compiled
-def close_session(book: Book, day: Record, nights: int) -> None:
-    """Carry the book over `nights` from a session that has closed: interest, borrow, the day's
-    fees; then margin.
-
-    The debit is what open shorts were sold for less cash, if above zero (a short sale's proceeds do
-    not reduce it); it and a short's value pay their yearly rate / 360 a night, idle cash earns its
-    own. Regulatory fees, SEC, TAF and CAT together, are rounded up to the cent. Orders for the day
-    expire.
+    Both at the marks; the next `mark_positions` adds them up from the start.
     """
-    account = book.account[0]
-    cash = account.cash
-    if not day.credits_shorts:
-        cash -= account.proceeds
-    if day.settles_late:
-        cash -= account.unsettled - (0.0 if day.credits_shorts else account.fresh_proceeds)
-    share = nights / DAYS_A_YEAR
-    interest = 0.0
-    idle = 0.0
-    borrow = 0.0
-    if cash < 0.0:
-        interest = np.ceil(-cash * day.interest_rate * share * 100.0 - 1e-6) / 100.0
+    before = position.quantity
+    position.quantity = on_grid(before + quantity)
+    account.equity += (position.quantity - before) * position.mark + cash
+    if position.crypto:
+        account.coins += (position.quantity - before) * position.mark
     else:
-        idle = np.floor(cash * day.cash_rate * share * 100.0 + 1e-6) / 100.0
-    for s in range(len(book.holding)):
-        held = book.holding[s]
-        if held.quantity < 0.0 and held.borrow_rate > 0.0:
-            borrow += (
-                np.ceil(-held.quantity * held.mark * held.borrow_rate * share * 100.0 - 1e-6)
-                / 100.0
-            )
-    rounding = np.ceil(account.day_fees * 100.0 - 1e-6) / 100.0 - account.day_fees
-    account.day_fees = 0.0
-    account.interest += interest
-    account.borrow += borrow
-    account.rounding += rounding
-    account.other += idle - borrow - rounding
-    account.cash += idle - interest - borrow - rounding
-    account.equity += idle - interest - borrow - rounding
-    for k in range(len(book.orders)):
-        order = book.orders[k]
-        if order.state <= WORKING and order.force in (DAY_ORDER, OPENING, CLOSING):
-            order.state = EXPIRED
-    close_margin(book, day)
-
-
-@compiled
-def coin_tier(book: Book, date: int) -> None:
-    """A New York day begins: the coin venue's rates follow from the USD traded in the 30 days
-    before.
-
-    Yesterday's USD are kept under yesterday's date; what is older than 30 days is forgotten.
-    """
-    account = book.account[0]
-    volumes = book.coin_volume
-    volumes[(date - 1) % len(volumes)] = account.coins_traded
-    volumes[date % len(volumes)] = 0.0
-    account.coins_traded = 0.0
-    traded = volumes.sum()
-    for k in range(len(book.tiers)):
-        if traded >= book.tiers[k, 0]:
-            account.maker = book.tiers[k, 1]
-            account.taker = book.tiers[k, 2]
-
-
-@compiled
-def corporate_action(
-    book: Book, tape: Records, at: int, s: int, ratio: float, dividend: float
-) -> None:
-    """A session opens ex: a dividend in USD a share, then a split into `ratio` shares for one.
-
-    A short pays the dividend. Orders that wait below the market (bids, sell stops) are lowered by
-    it. A split changes positions (a fill at price 0) and orders, divides prices; what is no whole
-    increment is paid in cash at the last close.
-    """
-    account = book.account[0]
-    held = book.holding[s]
-    paid = np.rint(held.quantity * dividend * 100.0) / 100.0
-    account.dividends += paid
-    step = held.increment
-    if ratio != 1.0:
-        before = held.quantity
-        exact = before * ratio
-        held.quantity = on_grid(np.trunc(exact / step + (1e-9 if before > 0 else -1e-9)) * step)
-        held.mark /= ratio
-        paid += np.rint((exact - held.quantity) * held.mark * 100.0) / 100.0
-        if before != 0.0:
-            _write(account, tape, at, NOBODY, BY_SPLIT, s, held.quantity - before, 0.0, 0.0)
-        held.called = min(
-            on_grid(np.ceil(held.called * ratio / step - 1e-9) * step), abs(held.quantity)
-        )
-        if held.quantity == 0.0:
-            account.proceeds -= held.proceeds
-            account.fresh_proceeds -= held.fresh_proceeds
-            held.proceeds = 0.0
-            held.fresh_proceeds = 0.0
-    account.cash += paid
-    account.other += paid
-    for k in range(len(book.orders)):
-        order = book.orders[k]
-        if order.symbol == s and order.state <= WORKING:
-            buys = order.quantity > 0
-            order.limit = (order.limit - (dividend if buys else 0.0)) / ratio
-            order.stop = (order.stop - (0.0 if buys else dividend)) / ratio
-            order.trail /= ratio
-            order.quantity = on_grid(
-                np.trunc(order.quantity * ratio / step + (1e-9 if buys else -1e-9)) * step
-            )
+        account.stock += (abs(position.quantity) - abs(before)) * position.mark
 
 
 @inlined
-def _move_position(account: Record, held: Record, q: float, cash: float) -> None:
-    """The position changes by q and cash by `cash`: so do equity and gross exposure, at the
-    marks.
-    """
-    before = held.quantity
-    held.quantity = on_grid(before + q)
-    account.equity += (held.quantity - before) * held.mark + cash
-    if held.crypto:
-        account.coins += (held.quantity - before) * held.mark
-    else:
-        account.stock += (abs(held.quantity) - abs(before)) * held.mark
-
-
-@inlined
-def _move_short_proceeds(account: Record, held: Record, q: float, price: float) -> None:
-    """What a short was sold for grows with sales and shrinks in proportion with purchases;
-    rounded to a millionth.
-    """
-    if held.quantity > 0.0 or (held.quantity == 0.0 and q > 0.0):
+def _move_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
+    """What a short was sold for grows with sales and shrinks in proportion with purchases."""
+    if position.quantity > 0.0 or (position.quantity == 0.0 and quantity > 0.0):
         return
-    before = held.proceeds
-    fresh = held.fresh_proceeds
-    if q < 0.0:
-        held.proceeds = np.rint((before - q * price) * 1e6) / 1e6
-        held.fresh_proceeds = np.rint((fresh - q * price) * 1e6) / 1e6
+    before = position.proceeds
+    fresh = position.fresh_proceeds
+    # Whole millionths, so that the account's sum and that of its positions stay equal.
+    if quantity < 0.0:
+        position.proceeds = np.rint((before - quantity * price) * 1e6) / 1e6
+        position.fresh_proceeds = np.rint((fresh - quantity * price) * 1e6) / 1e6
     else:
-        left = 0.0 if q >= -held.quantity else 1.0 + q / held.quantity
-        held.proceeds = np.rint(before * left * 1e6) / 1e6
-        held.fresh_proceeds = np.rint(fresh * left * 1e6) / 1e6
-    account.proceeds = np.rint((account.proceeds + held.proceeds - before) * 1e6) / 1e6
-    account.fresh_proceeds = (
-        np.rint((account.fresh_proceeds + held.fresh_proceeds - fresh) * 1e6) / 1e6
-    )
+        kept = 0.0 if quantity >= -position.quantity else 1.0 + quantity / position.quantity
+        position.proceeds = np.rint(before * kept * 1e6) / 1e6
+        position.fresh_proceeds = np.rint(fresh * kept * 1e6) / 1e6
+    proceeds = account.proceeds + position.proceeds - before
+    account.proceeds = np.rint(proceeds * 1e6) / 1e6
+    fresh_proceeds = account.fresh_proceeds + position.fresh_proceeds - fresh
+    account.fresh_proceeds = np.rint(fresh_proceeds * 1e6) / 1e6
 
 
 @inlined
-def _note_day_trade(account: Record, held: Record, q: float) -> None:
-    """What was opened today and is closed today is a day trade and gives its buying power back."""
-    if held.quantity * q >= 0.0:
-        held.opened += q
-        account.day_power -= abs(q) * held.mark
+def _note_day_trade(account: Record, position: Record, quantity: float) -> None:
+    """What was opened today and is closed today is a day trade and gives its buying power back.
+
+    An overnight position that is closed gives none: FINRA 4210 grants day-trading buying power
+    once a day, from the last close.
+    """
+    if position.quantity * quantity >= 0.0:
+        position.opened += quantity
+        account.day_power -= abs(quantity) * position.mark
     else:
-        opened = held.opened
-        closed = min(abs(q), abs(opened)) if opened * q < 0.0 else 0.0
-        held.opened = opened + (closed if q > 0 else -closed)
-        account.day_power += closed * held.mark
+        opened = position.opened
+        closed = min(abs(quantity), abs(opened)) if opened * quantity < 0.0 else 0.0
+        position.opened = opened + (closed if quantity > 0 else -closed)
+        account.day_power += closed * position.mark
         account.trades_today += 1 if closed > 0.0 else 0
-
-
-@inlined
-def _write(
-    account: Record,
-    tape: Records,
-    at: int,
-    number: int,
-    why: int,
-    s: int,
-    q: float,
-    price: float,
-    fee: float,
-) -> None:
-    fill = tape[account.fills]
-    account.fills += 1
-    fill.at = at
-    fill.number = number
-    fill.why = why
-    fill.symbol = s
-    fill.quantity = q
-    fill.price = price
-    fill.fee = fee

@@ -1,6 +1,4 @@
-"""How the venue fills, as settings; and this, what the broker lends and fees as settlement's
-arrays.
-"""
+"""How the venue fills, as settings; and all terms of an account as settlement's arrays."""
 
 from __future__ import annotations
 
@@ -24,9 +22,10 @@ PATTERN_RULE_ENDS = np.datetime64("2026-06-04", "D")  # SEC order of 2026-04-14,
 class FillTerms:
     """How much of an order fills.
 
-    volume_share: of a bar's volume that one account may trade; null for no bound, and then bars
-    without volume fill too. coverage: share of the market's volume that the bars show (IEX about
-    0.03). remainder: what a bar leaves of a market order is cancelled, or carried to the next bar.
+    volume_share: part of a bar's volume that one account may trade, above 0, at most 1; null for
+        no bound, and then bars without volume fill too.
+    coverage: share of the market's volume that the bars show, above 0, at most 1; IEX about 0.03.
+    remainder: what a bar leaves of a market order is cancelled, or carried to the next bar.
     shortfall: an order beyond buying power is cut to it, or refused.
     """
 
@@ -45,8 +44,8 @@ class FillTerms:
 def holdings_of(
     instruments: Sequence[Instrument], costs: TradingCosts, margin: MarginTerms | None = None
 ) -> Records:
-    """What settlement has to know of each symbol, [S]."""
-    lent = margin or MarginTerms()
+    """What does not change about each symbol, [S] HOLDING."""
+    terms = margin or MarginTerms()
     crypto = np.array([item.kind is Kind.CRYPTO for item in instruments], dtype=bool)
     symbols = [item.symbol for item in instruments]
     table = np.zeros(len(symbols), HOLDING)
@@ -55,8 +54,8 @@ def holdings_of(
     table["half_spread"] = costs.half_spread(crypto)
     table["slippage"] = costs.slippage(crypto)
     table["impact"] = costs.impact(crypto)
-    table["requirement"] = _by_symbol(symbols, lent.requirements, 0.0)
-    table["borrow_rate"] = _by_symbol(symbols, lent.borrow_rates, lent.borrow_rate)
+    table["requirement"] = _rates_by_symbol(symbols, terms.requirements, 0.0)
+    table["borrow_rate"] = _rates_by_symbol(symbols, terms.borrow_rates, terms.borrow_rate)
     return table
 
 
@@ -66,7 +65,7 @@ def tier_table(fees: FeeSchedule) -> Array:
 
 
 def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms) -> Records:
-    """The terms of each New York date, increasing, as settlement reads them."""
+    """The terms of each New York date, increasing, as settlement reads them: [D] DAY."""
     days = np.asarray(dates, dtype="datetime64[D]")
     table = np.zeros(len(days), DAY)
     table["date"] = days.astype(np.int64)
@@ -75,7 +74,7 @@ def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: Fi
     table["cat"] = rates_on(fees.cat_per_share, days)[0]
     table["commission"] = fees.commission_bps * BASIS_POINT
     table["commission_per_share"] = fees.commission_per_share
-    table["interest_rate"] = margin.interest_on(days)
+    table["interest_rate"] = margin.interest_rate_on(days)
     for name in ("cash_rate", "leverage", "margin_equity"):
         table[name] = getattr(margin, name)
     table["pattern_rule"] = (days < PATTERN_RULE_ENDS) & (margin.regime == "dated")
@@ -87,8 +86,8 @@ def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: Fi
     return table
 
 
-def _by_symbol(symbols: list[str], rates: tuple[SymbolRate, ...], default: float) -> Array:
+def _rates_by_symbol(symbols: list[str], rates: tuple[SymbolRate, ...], default: float) -> Array:
     if not rates:
         return np.full(len(symbols), default)
-    named = {instrument(rate.symbol).symbol: rate.rate for rate in rates}
-    return np.array([named.get(symbol, default) for symbol in symbols], dtype=float)
+    by_symbol = {instrument(rate.symbol).symbol: rate.rate for rate in rates}
+    return np.array([by_symbol.get(symbol, default) for symbol in symbols], dtype=float)

@@ -1,5 +1,6 @@
-"""A panel of bars as settlement walks it, and the two steps of every instant: what has become
-known, then what opens.
+"""A panel of bars as settlement walks it, and the two steps of every instant.
+
+First comes what has become known, then what opens.
 """
 
 from __future__ import annotations
@@ -15,25 +16,23 @@ from foundation.arrays import Array, Index, Instants, Mask, Records
 from foundation.compiled import compiled
 from foundation.errors import InputError
 from marketsimulator.account.book import Book, Record
-from marketsimulator.account.margin import note_deficit
-from marketsimulator.account.matching import meet_close, open_waiting, trade_through
-from marketsimulator.account.settlement import (
+from marketsimulator.account.calendar_events import (
+    apply_corporate_action,
     close_session,
-    coin_tier,
-    corporate_action,
-    liquidate,
-    mark,
     open_session,
-    start_bar,
+    update_coin_tier,
 )
+from marketsimulator.account.margin import note_deficit
+from marketsimulator.account.matching import meet_closes, meet_extremes, meet_opens
+from marketsimulator.account.settlement import liquidate, mark_positions, start_bars
 from marketsimulator.account.terms import FillTerms, day_table
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
+from trainingdata.instants import new_york_date
 from trainingdata.instruments import Kind
 from trainingdata.sessions import (
     in_session,
     known_at,
-    new_york_date,
     nights_between,
     sessions_opened,
     started_at,
@@ -45,26 +44,35 @@ IMPACT_BARS = 50  # of a symbol's own, whose ranges are its volatility for marke
 
 
 class Timeline(NamedTuple):
-    """T instants, S symbols; kinds: stocks 0, coins 1.
+    """T instants, S symbols; of a pair, stocks stand at 0 and coins at 1.
 
-    bars [T, S, 5]: known at each instant, NaN where none; volume as far as orders meet it. ends [T,
-    2]: row of the bar that starts at an instant, -1 where none. starts [T, 2] (ns): of the bars
-    known then. fresh [T, 2]: whether that start is no instant of its own; false where no bar became
-    known. now [T] (ns). day [T]: row of days. nights [T]: carried since the instant before. opened
-    [T]: a session has opened since. first [T]: the stock bar known then began its session. trading
-    [T]: stocks trade. volatility [T or 1, S]. first_action [T + 1]: rows of actions.
+    bars: [T, S, 5] known at each instant, NaN where none; volume as far as orders meet it.
+    ends: [T, 2] row of the bar that starts at an instant, -1 where none.
+    starts: [T, 2] instant (ns) at which the bars known at each started.
+    unseen_open: [T, 2] whether the panel has no instant at that start, so that no order has met
+        the bars' opens yet; false where no bar became known.
+    now: [T] instant (ns).
+    day: [T] row of days.
+    days: [D] DAY, the terms of each date.
+    nights: [T] carried since the instant before.
+    session_opened: [T] since the instant before.
+    begins_session: [T] whether the stock bar known then began its session.
+    trading: [T] whether stocks trade.
+    volatility: [T, S] deviation of a bar's return; [1, S] of zeros where nothing has impact.
+    actions: [A] ACTION, in the order in which they take hold.
+    first_action: [T + 1] row of actions at which each instant's begin.
     """
 
     bars: Array
     ends: Index
     starts: Index
-    fresh: Mask
+    unseen_open: Mask
     now: Index
     day: Index
     days: Records
     nights: Index
-    opened: Mask
-    first: Mask
+    session_opened: Mask
+    begins_session: Mask
     trading: Mask
     volatility: Array
     actions: Records
@@ -90,59 +98,57 @@ def timeline(
         for a symbol without any volume, where orders fill against it.
     """
     if fills.volume_share is not None:
-        for s, symbol in enumerate(bars.symbols):
-            if not (bars.own(s)[1][:, VOLUME] > 0).any():
-                raise InputError(
-                    f"{symbol}: no bar has volume, so nothing would fill; fills.volume_share=null"
-                    " ignores volume"
-                )
+        _check_volume(bars)
     times = bars.times
     dates = new_york_date(bars.times)
-    panel = np.ascontiguousarray(
-        np.where(bars.mask[:, :, None], bars.values, np.nan).transpose(1, 0, 2)
-    )
+    # Instants come first here and symbols in a panel: settlement reads all symbols of an instant.
+    values = np.where(bars.mask[:, :, None], bars.values, np.nan)
+    panel = np.ascontiguousarray(values.transpose(1, 0, 2))
+    # A feed that shows a part of the trades (IEX: 3 %) is scaled to the market that orders meet.
     panel[:, :, VOLUME] /= fills.coverage
     days, day = np.unique(dates, return_inverse=True)
     starts = np.stack([started_at(kind, times) for kind in (Kind.STOCK, Kind.CRYPTO)], axis=1)
-    found = np.minimum(np.searchsorted(times, starts), len(times) - 1)
-    opened = sessions_opened(times)
-    table, first = _action_table(bars, opened, actions)
+    row = np.minimum(np.searchsorted(times, starts), len(times) - 1)
+    # NaT, where no bar became known, differs from everything, so it has to be asked for first.
+    unseen_open = ~np.isnat(starts) & (times[row] != starts)
+    session_opened = sessions_opened(times)
+    action_table, first_action = _action_table(bars, session_opened, actions)
     return Timeline(
         bars=panel,
-        ends=np.stack([_ends(kind, times) for kind in (Kind.STOCK, Kind.CRYPTO)], axis=1),
+        ends=np.stack([_end_rows(kind, times) for kind in (Kind.STOCK, Kind.CRYPTO)], axis=1),
         starts=starts.astype(np.int64),
-        fresh=~np.isnat(starts)
-        & (times[found] != starts),  # NaT, where no bar became known, differs from everything
+        unseen_open=unseen_open,
         now=times.astype(np.int64),
         day=day.astype(np.int64),
         days=day_table(days, fees, margin, fills),
         nights=nights_between(times),
-        opened=opened,
-        first=np.isin(starts[:, 0], stock_grid().opens),
+        session_opened=session_opened,
+        begins_session=np.isin(starts[:, 0], stock_grid().opens),
         trading=in_session(times),
-        volatility=_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
-        actions=table,
-        first_action=first,
+        volatility=_range_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
+        actions=action_table,
+        first_action=first_action,
     )
 
 
 @compiled
 def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
-    """Instant t has come: sessions open and close, and bars have become known since the instant
-    before.
-    """
+    """Instant t has come: sessions open and close, and bars have become known since t - 1."""
     day = line.days[line.day[t]]
     if line.day[t] != line.day[t - 1]:
-        coin_tier(book, day.date)
-    if line.opened[t]:
+        update_coin_tier(book, day.date)
+    # What was sold before the ex-date gets no dividend, and opens are quoted after the split: the
+    # actions come before anything meets a price of the session.
+    if line.session_opened[t]:
         for k in range(line.first_action[t], line.first_action[t + 1]):
             action = line.actions[k]
-            corporate_action(book, tape, t, action.symbol, action.ratio, action.dividend)
+            apply_corporate_action(book, tape, t, action.symbol, action.ratio, action.dividend)
         open_session(book, day)
     volatility = _volatility_at(line, t)
     if book.account[0].called or len(book.orders) > 0:
         _meet_bars(book, line, day, tape, t, volatility)
-    mark(book.account[0], book.holding, line.bars[t, :, CLOSE])
+    mark_positions(book.account[0], book.holding, line.bars[t, :, CLOSE])
+    # Interest and margin calls of the night are on the book as the last bar has left it.
     if line.nights[t] > 0:
         close_session(book, day, line.nights[t])
     elif line.trading[t]:
@@ -151,8 +157,9 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
 
 @compiled
 def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array, Array, Array]:
-    """Bars start at instant t: their opens, volumes and volatility [S]; what waited for an open
-    has met it.
+    """Bars start at instant t: their opens, volumes and volatility [S], NaN where none does.
+
+    What waited for an open has met it, and the broker has closed what was called.
     """
     day = line.days[line.day[t]]
     volatility = _volatility_at(line, t)
@@ -162,16 +169,16 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array,
     starts = np.full(2, line.now[t])
     for s in range(size):
         row = line.ends[t, book.holding[s].crypto]
-        if row >= 0 and _trades(day, line.bars[row, s, VOLUME]):
+        if row >= 0 and _fills_orders(day, line.bars[row, s, VOLUME]):
             opens[s] = line.bars[row, s, OPEN]
             volumes[s] = line.bars[row, s, VOLUME]
-    start_bar(book, day, volumes)
+    start_bars(book, day, volumes)
     if book.account[0].called and line.ends[t, 0] >= 0:
         liquidate(book, day, tape, t, opens, volumes, volatility)
-    if (
-        len(book.orders) > 0
-    ):  # no bar is known at the instant a session opens: its first one is met once it is
-        open_waiting(book, day, tape, t, opens, volumes, volatility, starts, False)
+    # A session opens between two instants, as no bar becomes known then. `_meet_bars` meets its
+    # first open, so none that is met here begins a session.
+    if len(book.orders) > 0:
+        meet_opens(book, day, tape, t, opens, volumes, volatility, starts, False)
     return opens, volumes, volatility
 
 
@@ -179,58 +186,42 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array,
 def _meet_bars(
     book: Book, line: Timeline, day: Record, tape: Records, t: int, volatility: Array
 ) -> None:
-    """Waiting orders and a liquidation meet the bars known at t; their opens only where no
-    instant came at the start.
+    """Waiting orders and a liquidation meet the bars that are known at t.
+
+    They meet the opens only where no instant came at the start of the bars: elsewhere `open_bars`
+    has shown them.
     """
     size = len(book.holding)
+    now = line.now[t]
     opens = np.full(size, np.nan)
     volumes = np.full(size, np.nan)
     highs = np.full(size, np.nan)
     lows = np.full(size, np.nan)
+    closes = line.bars[t, :, CLOSE]
+    known_volumes = line.bars[t, :, VOLUME]
     for s in range(size):
-        if not _trades(day, line.bars[t, s, VOLUME]):
+        if not _fills_orders(day, line.bars[t, s, VOLUME]):
             continue
         highs[s] = line.bars[t, s, HIGH]
         lows[s] = line.bars[t, s, LOW]
-        if line.fresh[t, book.holding[s].crypto]:
+        if line.unseen_open[t, book.holding[s].crypto]:
             opens[s] = line.bars[t, s, OPEN]
             volumes[s] = line.bars[t, s, VOLUME]
-    start_bar(book, day, volumes)
-    if book.account[0].called and line.fresh[t, 0]:
+    start_bars(book, day, volumes)
+    if book.account[0].called and line.unseen_open[t, 0]:
         liquidate(book, day, tape, t, opens, volumes, volatility)
     if len(book.orders) > 0:
         starts = line.starts[t]
-        open_waiting(book, day, tape, t, opens, volumes, volatility, starts, line.first[t])
-        trade_through(
-            book,
-            day,
-            tape,
-            t,
-            highs,
-            lows,
-            line.bars[t, :, VOLUME],
-            volatility,
-            starts,
-            line.now[t],
-        )
+        first = line.begins_session[t]
+        meet_opens(book, day, tape, t, opens, volumes, volatility, starts, first)
+        meet_extremes(book, day, tape, t, highs, lows, known_volumes, volatility, starts, now)
         if line.nights[t] > 0:
-            meet_close(
-                book,
-                day,
-                tape,
-                t,
-                line.bars[t, :, CLOSE],
-                line.bars[t, :, VOLUME],
-                volatility,
-                line.now[t],
-            )
+            meet_closes(book, day, tape, t, closes, known_volumes, volatility, now)
 
 
 @compiled
-def _trades(day: Record, volume: float) -> bool:
-    """Whether a bar fills orders: it is there, and something traded in it (where volume matters
-    at all).
-    """
+def _fills_orders(day: Record, volume: float) -> bool:
+    """Whether a bar fills orders: it is there, and something traded in it where volume matters."""
     return volume > 0.0 or (volume == 0.0 and day.volume_share == np.inf)
 
 
@@ -240,48 +231,64 @@ def _volatility_at(line: Timeline, t: int) -> Array:
     return volatility
 
 
-def _ends(kind: Kind, times: Instants) -> Index:
-    """[T] row of the instant at which the bar that starts at each becomes known; -1 where none
-    is in the panel.
+def _check_volume(bars: Bars) -> None:
+    """Refuse a symbol no order in which would ever fill."""
+    for s, symbol in enumerate(bars.symbols):
+        if not (bars.real_bars(s)[1][:, VOLUME] > 0).any():
+            raise InputError(
+                f"{symbol}: no bar has volume, so nothing would fill; fills.volume_share=null"
+                " ignores volume"
+            )
+
+
+def _end_rows(kind: Kind, times: Instants) -> Index:
+    """[T] row of the instant at which the bar that starts at each becomes known.
+
+    -1 where none is in the panel.
     """
     ends = known_at(kind, times)
-    place = np.minimum(np.searchsorted(times, ends), len(times) - 1)
-    return np.where(times[place] == ends, place, -1).astype(np.int64)
+    row = np.minimum(np.searchsorted(times, ends), len(times) - 1)
+    return np.where(times[row] == ends, row, -1).astype(np.int64)
 
 
-def _volatility(panel: Array) -> Array:
-    """[T, S] deviation of a bar's return by the ranges of a symbol's last own bars (Parkinson
-    1980); 0 before the first.
+def _range_volatility(panel: Array) -> Array:
+    """[T, S] deviation of a bar's return by the ranges of a symbol's last own bars.
+
+    Parkinson (1980); 0 before the first.
     """
     squared = np.log(panel[:, :, HIGH] / panel[:, :, LOW]) ** 2 / (4 * np.log(2))
     result = np.zeros(squared.shape)
+    instants = np.arange(len(squared))
     for s in range(squared.shape[1]):
-        own = np.flatnonzero(~np.isnan(squared[:, s]))
-        if len(own):
-            total = np.concatenate([[0.0], np.cumsum(squared[own, s])])
-            first = np.maximum(np.arange(1, len(own) + 1) - IMPACT_BARS, 0)
-            mean = (total[1:] - total[first]) / (np.arange(1, len(own) + 1) - first)
-            row = np.searchsorted(own, np.arange(len(squared)), side="right") - 1
-            result[:, s] = np.where(row >= 0, np.sqrt(np.maximum(mean[row], 0.0)), 0.0)
+        bar_rows = np.flatnonzero(~np.isnan(squared[:, s]))
+        if len(bar_rows) == 0:
+            continue
+        total = np.concatenate([[0.0], np.cumsum(squared[bar_rows, s])])
+        count = np.arange(1, len(bar_rows) + 1)
+        first = np.maximum(count - IMPACT_BARS, 0)
+        mean = (total[1:] - total[first]) / (count - first)
+        latest = np.searchsorted(bar_rows, instants, side="right") - 1
+        # A difference of running sums may fall an ulp below zero for bars that did not move.
+        deviation = np.sqrt(np.maximum(mean[latest], 0.0))
+        result[:, s] = np.where(latest >= 0, deviation, 0.0)
     return result
 
 
-def _action_table(bars: Bars, opened: Mask, actions: tuple[Action, ...]) -> tuple[Records, Index]:
-    """Actions as records in the order of the instants that find them in force, and where each
-    instant's begin.
+def _action_table(
+    bars: Bars, session_opened: Mask, actions: tuple[Action, ...]
+) -> tuple[Records, Index]:
+    """Actions in the order in which they take hold, and the row where each instant's begin.
 
-    What took hold before the panel's first bar became known is in its prices, and nobody was there
-    to hold anything.
+    An action from before the panel's first bar became known is in its prices already, and the
+    account held nothing then.
     """
-    rows: list[tuple[int, int, float, float]] = []
-    first_of: npt.NDArray[np.int64] = np.flatnonzero(opened)
+    rows: list[tuple[int, float, float]] = []
+    instants: list[int] = []
+    openings: npt.NDArray[np.int64] = np.flatnonzero(session_opened)
     for action in sorted(actions, key=lambda action: action.opens):
-        later = first_of[bars.times[first_of] >= action.opens]
+        later = openings[bars.times[openings] >= action.opens]
         if action.opens >= bars.times[0] and action.symbol in bars.symbols and len(later):
-            rows.append(
-                (int(later[0]), bars.symbols.index(action.symbol), action.ratio, action.dividend)
-            )
-    table = np.array([row[1:] for row in rows], dtype=ACTION)
-    return table, np.searchsorted([row[0] for row in rows], np.arange(len(bars.times) + 1)).astype(
-        np.int64
-    )
+            instants.append(int(later[0]))
+            rows.append((bars.symbols.index(action.symbol), action.ratio, action.dividend))
+    first_action = np.searchsorted(instants, np.arange(len(bars.times) + 1))
+    return np.array(rows, dtype=ACTION), first_action.astype(np.int64)

@@ -1,8 +1,7 @@
-"""Options on one underlying as a simulated venue trades them: quotes by the model, orders of
-several legs, settlement in cash.
+"""Options on one underlying as a simulated venue trades them: quotes, orders of legs, settlement.
 
-What a position can lose at most is set aside as long as it is held; what nobody could cover is
-refused.
+Quotes follow a model; options settle in cash. What a position can lose at most is reserved as long
+as it is held; a position that can lose without bound is refused.
 """
 
 from __future__ import annotations
@@ -12,22 +11,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
 from execution.spreads.orders import Contract, OptionLeg, Quote, SpreadFill, SpreadOrder, net_price
-from execution.spreads.rules import SESSION, TRADING_DAYS, Leg
+from execution.spreads.rules import TRADING_DAYS
 from foundation.errors import OrderRejected
-from marketsimulator.options.pricing import Smile, quotes
+from marketsimulator.options.pricing import Smile, bid_and_ask
 from sizing.autoscaler.rules import SHARES
 from trainingdata.sessions import session_of, sessions_between
 
 DAYS_AHEAD = 10  # sessions for which there are options
-CENT = Decimal("0.01")
 MINUTE = np.timedelta64(1, "m")
 
 Status = Literal["new", "filled", "canceled", "expired", "rejected"]
+Number = TypeVar("Number", float, Decimal)
 
 
 class IndexMarket(Protocol):
@@ -52,32 +51,39 @@ class IndexMarket(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SpreadTicket:
-    """An order as the venue keeps it. filled: contracts; prices: of each leg, in their order;
-    closed: when it ended.
+    """An order as the venue keeps it.
+
+    order: what the client asked for.
+    submitted_at: when it came.
+    status: in Alpaca's words.
+    filled: contracts.
+    prices: what each leg traded at, points, in the legs' order; empty where nothing has filled.
+    closed_at: when it ended; None while it works.
     """
 
     order: SpreadOrder
-    at: np.datetime64
+    submitted_at: np.datetime64
     status: Status = "new"
     filled: int = 0
     prices: tuple[Decimal, ...] = ()
-    closed: np.datetime64 | None = None
+    closed_at: np.datetime64 | None = None
 
     @property
     def fill(self) -> SpreadFill:
         """What it has done."""
-        signs = (-1 if leg.buy else 1 for leg in self.order.legs)
-        credit = sum(
-            (sign * price for sign, price in zip(signs, self.prices, strict=False)), Decimal(0)
-        )
-        return SpreadFill(self.order.client_order_id, self.filled, credit, self.closed or self.at)
+        traded = zip(self.order.legs, self.prices, strict=False)
+        credit = sum((-leg.direction * price for leg, price in traded), Decimal(0))
+        at = self.closed_at or self.submitted_at
+        return SpreadFill(self.order.client_order_id, self.filled, credit, at)
 
 
 class OptionDesk:
     """Quotes, orders and positions; a `SpreadVenue` whose orders fill at once or not at all.
 
-    slippage: points a leg between the middle and what is quoted. free: cash that may be set aside,
-    USD; flow: told of cash that comes and goes with orders and settlement, set-asides included.
+    root: of its options' symbols.
+    tickets: orders by client_order_id, in the order they came.
+    positions: contracts held, below 0 where they are owed.
+    reserved: USD set aside for what the positions can lose at most.
     """
 
     def __init__(
@@ -87,19 +93,31 @@ class OptionDesk:
         smile: Smile,
         slippage: float,
         *,
-        free: Callable[[], float] = lambda: float("inf"),
-        flow: Callable[[Decimal], None] = lambda usd: None,
+        free_cash: Callable[[], float] = lambda: float("inf"),
+        cash_flow: Callable[[Decimal], None] = lambda usd: None,
     ) -> None:
+        """A desk without positions.
+
+        Parameters
+        ----------
+        root: of the options that it trades, as SPXW.
+        market: the index, its volatility index and the clock.
+        smile: what options are quoted at.
+        slippage: points a leg between the middle and what is quoted.
+        free_cash: what may be reserved, USD.
+        cash_flow: is called with the cash that comes and goes with orders and settlement, USD, what
+            is reserved and released included.
+        """
         self.root = root
         self.tickets = dict[str, SpreadTicket]()
         self.positions = Counter[Contract]()
-        self.aside = Decimal(0)
+        self.reserved = Decimal(0)
         self._working = set[str]()
         self._market = market
         self._smile = smile
         self._slippage = slippage
-        self._free = free
-        self._flow = flow
+        self._free_cash = free_cash
+        self._cash_flow = cash_flow
 
     def now(self) -> np.datetime64:
         """Where the market's clock stands."""
@@ -127,65 +145,70 @@ class OptionDesk:
         return {contract: count for contract, count in self.positions.items() if count}
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
-        """What each sells and buys at while its underlying trades; nothing otherwise, and of
-        what has expired.
-        """
-        wanted = list(contracts)
-        found = dict[Contract, Quote]()
-        if not wanted:
-            return found
+        """Quotes while the underlying trades; options that are not traded or expired have none."""
+        requested = list(contracts)
+        if not requested:
+            return {}
         index = self._market.index()
         vix = self._market.volatility()
+        if index is None or vix is None:
+            return {}
         now = self.now()
-        for contract in wanted:
+        quotes = {}
+        for contract in requested:
             years = self._years(contract.expiry, now)
-            if index is None or vix is None or years is None or contract.root != self.root:
+            if years is None or contract.root != self.root:
                 continue
-            leg = Leg(float(contract.strike), contract.call, sold=True)
-            bid, ask = (
-                Decimal(str(round(float(p), 2)))
-                for p in quotes(leg, index, years, vix, self._smile, self._slippage)
+            prices = bid_and_ask(
+                float(contract.strike),
+                index,
+                years,
+                vix,
+                self._smile,
+                self._slippage,
+                call=contract.call,
             )
-            found[contract] = Quote(bid, ask)
-        return found
+            bid, ask = (Decimal(str(round(float(price), 2))) for price in prices)
+            quotes[contract] = Quote(bid, ask)
+        return quotes
 
     def value(self) -> Decimal:
-        """What closing all positions would bring in, USD, below 0 where it would cost; 0 for
-        what has no quote.
+        """What closing all positions would bring in, USD, below 0 where it would cost.
+
+        A position without a quote counts as 0.
         """
-        known = self.quotes(self.held())
-        prices = (
-            (known[c].bid if n > 0 else known[c].ask) * n
-            for c, n in self.held().items()
-            if c in known
-        )
-        return sum(prices, Decimal(0)) * SHARES
+        positions = self.held()
+        points = Decimal(0)
+        for contract, quote in self.quotes(positions).items():
+            count = positions[contract]
+            points += quote.price("sell" if count > 0 else "buy") * count
+        return points * SHARES
 
     def send(self, order: SpreadOrder, *, partial: bool = False) -> SpreadTicket:
-        """Take an order, and look whether it fills. partial: half of it does, the rest is
-        cancelled.
+        """Take an order, and look whether it fills.
+
+        partial: half of it fills, the rest is cancelled.
 
         Raises
         ------
         OrderRejected
             for one that the venue would not take.
         """
-        if why := self._refusal(order):
-            raise OrderRejected(why)
-        self.tickets[order.client_order_id] = SpreadTicket(order, self.now())
-        self._working.add(order.client_order_id)
-        self._look(
-            order.client_order_id, max(order.contracts // 2, 1) if partial else order.contracts
-        )
+        if reason := self._refusal(order):
+            raise OrderRejected(reason)
+        name = order.client_order_id
+        self.tickets[name] = SpreadTicket(order, self.now())
+        self._working.add(name)
+        self._match(name, max(order.contracts // 2, 1) if partial else order.contracts)
         if partial:
-            self.cancel(order.client_order_id)
-        return self.tickets[order.client_order_id]
+            self.cancel(name)
+        return self.tickets[name]
 
     def reject(self, order: SpreadOrder) -> None:
         """Take an order, and turn it down."""
-        self.tickets[order.client_order_id] = SpreadTicket(
-            order, self.now(), status="rejected", closed=self.now()
-        )
+        now = self.now()
+        ticket = SpreadTicket(order, now, status="rejected", closed_at=now)
+        self.tickets[order.client_order_id] = ticket
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
         """Send an order; what it does not do at once is cancelled."""
@@ -203,83 +226,89 @@ class OptionDesk:
         """End an order that still works; others are left alone."""
         ticket = self.tickets.get(client_order_id)
         if ticket is not None and ticket.status == "new":
-            self._end(client_order_id, replace(ticket, status="canceled", closed=self.now()))
+            self._end(client_order_id, replace(ticket, status="canceled", closed_at=self.now()))
 
     def advance(self) -> None:
-        """The market has moved: orders meet it, those of past days expire, options that have
-        expired are settled.
-        """
+        """The market has moved: orders meet it or expire, and expired options are settled."""
         now = self.now()
+        # Orders of several legs are good for the day they came on. They go by name: a set has no
+        # order of its own, and a run has to repeat itself.
         for name in sorted(self._working):
             ticket = self.tickets[name]
-            session = session_of(ticket.at.astype("datetime64[D]"))
+            session = session_of(ticket.submitted_at.astype("datetime64[D]"))
             if session is None or now >= session.closes:
-                self._end(name, replace(ticket, status="expired", closed=now))
+                self._end(name, replace(ticket, status="expired", closed_at=now))
             else:
-                self._look(name, ticket.order.contracts)
+                self._match(name, ticket.order.contracts)
         for contract, count in list(self.held().items()):
             session = session_of(np.datetime64(contract.expiry, "D"))
-            index = (
-                self._market.close_of(contract.expiry)
-                if session is not None and now >= session.closes
-                else None
-            )
-            if index is not None:
-                worth = Decimal(str(round(_intrinsic(contract, index), 2)))
-                del self.positions[contract]
-                self._set_aside(worth * count * SHARES)
+            if session is None or now < session.closes:
+                continue
+            # The close may become known after the session has ended: the position waits for it.
+            index = self._market.close_of(contract.expiry)
+            if index is None:
+                continue
+            payoff = _payoff(float(contract.strike), index, call=contract.call)
+            del self.positions[contract]
+            self._book_cash(Decimal(str(round(payoff, 2))) * count * SHARES)
 
-    def _look(self, name: str, contracts: int) -> None:
-        """Fill an order whose price is there."""
+    def _match(self, name: str, contracts: int) -> None:
+        """Fill so much of an order where its price is there."""
         ticket = self.tickets[name]
         order = ticket.order
-        known = self.quotes(leg.contract for leg in ticket.order.legs)
-        price = net_price(order.legs, known)
-        if price is None or (order.least is not None and price < order.least):
+        quotes = self.quotes(leg.contract for leg in order.legs)
+        credit = net_price(order.legs, quotes)
+        if credit is None or (order.least_credit is not None and credit < order.least_credit):
             return
-        paid = tuple(
-            known[leg.contract].ask if leg.buy else known[leg.contract].bid for leg in order.legs
-        )
+        prices = tuple(quotes[leg.contract].price(leg.side) for leg in order.legs)
         self.positions.update(_changes(order.legs, contracts))
-        status: Status = "filled" if contracts == order.contracts else "canceled"
-        self._end(
-            name, replace(ticket, status=status, filled=contracts, prices=paid, closed=self.now())
+        filled = replace(
+            ticket,
+            status="filled" if contracts == order.contracts else "canceled",
+            filled=contracts,
+            prices=prices,
+            closed_at=self.now(),
         )
-        self._set_aside(price * contracts * SHARES)
+        self._end(name, filled)
+        self._book_cash(credit * contracts * SHARES)
 
     def _end(self, name: str, ticket: SpreadTicket) -> None:
         self.tickets[name] = ticket
         self._working.discard(name)
 
-    def _set_aside(self, cash: Decimal) -> None:
-        """Cash that an order or a settlement brings in, and what has to be set aside now."""
-        needed = most_lost(self.held()) or Decimal(0)
-        self._flow(cash + self.aside - needed)
-        self.aside = needed
+    def _book_cash(self, cash: Decimal) -> None:
+        """Book what an order or a settlement brings in, and reserve what the positions need now."""
+        needed = largest_loss(self.held()) or Decimal(0)
+        self._cash_flow(cash + self.reserved - needed)
+        self.reserved = needed
 
     def _refusal(self, order: SpreadOrder) -> str:
         """Why an order is not taken; empty where it is."""
         if order.client_order_id in self.tickets:
             return "client_order_id must be unique"
-        known = self.quotes(leg.contract for leg in order.legs)
-        if absent := [leg.contract.symbol for leg in order.legs if leg.contract not in known]:
+        quotes = self.quotes(leg.contract for leg in order.legs)
+        if absent := [leg.contract.symbol for leg in order.legs if leg.contract not in quotes]:
             return f"{absent[0]} does not trade now"
+        # The loss is that of all positions together: two orders may cover each other.
         after = Counter(self.held())
         after.update(_changes(order.legs, order.contracts))
-        risk = most_lost(after)
-        if risk is None:
+        loss = largest_loss(after)
+        if loss is None:
             return "an option is sold that nothing covers"
-        brought = (net_price(order.legs, known) or Decimal(0)) * order.contracts * SHARES
-        if risk > self.aside and float(risk - self.aside - brought) > self._free():
+        proceeds = (net_price(order.legs, quotes) or Decimal(0)) * order.contracts * SHARES
+        needed = loss - self.reserved - proceeds
+        # An order that raises no loss is taken though no cash is free: positions can be closed.
+        if loss > self.reserved and float(needed) > self._free_cash():
             return (
-                f"insufficient options buying power: ${risk - self.aside - brought} is needed,"
-                f" ${self._free():.2f} is free"
+                f"insufficient options buying power: ${needed} is needed,"
+                f" ${self._free_cash():.2f} is free"
             )
         return ""
 
     def _years(self, expiry: date, now: np.datetime64) -> float | None:
-        """To the expiry's close: what is left of today's session, and whole days after it; None
-        for no such option.
+        """Years of variance to an expiry's close; None where no such option trades.
+
+        What is left of today's session counts by its minutes, every day after it as a whole.
         """
         last = session_of(np.datetime64(expiry, "D"))
         today = now.astype("datetime64[D]")
@@ -289,34 +318,36 @@ class OptionDesk:
         first = session_of(days[0])
         if first is None or len(days) > DAYS_AHEAD or not first.opens <= now < first.closes:
             return None
-        left = float((first.closes - now) / MINUTE) / SESSION * self._smile.session
-        return (left + len(days) - 1) / TRADING_DAYS
+        rest_of_today = self._smile.implied.session_days(float((first.closes - now) / MINUTE))
+        return (rest_of_today + len(days) - 1) / TRADING_DAYS
 
 
-def most_lost(positions: Mapping[Contract, int]) -> Decimal | None:
-    """USD that options can lose at expiry at most, each expiry by itself; None where there is
-    no most.
-    """
+def largest_loss(positions: Mapping[Contract, int]) -> Decimal | None:
+    """USD that options can lose at expiry at most, each expiry by itself; None for no bound."""
     total = Decimal(0)
     for expiry in {contract.expiry for contract in positions}:
-        mine = {c: n for c, n in positions.items() if c.expiry == expiry and n}
-        if sum(n for c, n in mine.items() if c.call) < 0:
+        counts = {c: n for c, n in positions.items() if c.expiry == expiry and n}
+        # What expires together is worth a line between any two strikes, so its least worth is at a
+        # strike or at an end of the line: at an index of 0, or far above, where calls that are
+        # owed and not covered by others lose without bound.
+        if sum(count for contract, count in counts.items() if contract.call) < 0:
             return None
-        ends = [Decimal(0), *(c.strike for c in mine)]
-        worst = min(sum((_worth(c, end) * n for c, n in mine.items()), Decimal(0)) for end in ends)
-        total += max(-worst, Decimal(0)) * SHARES
+        ends = [Decimal(0), *(contract.strike for contract in counts)]
+        total += max(-min(_worth(counts, end) for end in ends), Decimal(0)) * SHARES
     return total
 
 
-def _worth(contract: Contract, index: Decimal) -> Decimal:
-    return max(index - contract.strike if contract.call else contract.strike - index, Decimal(0))
+def _worth(counts: Mapping[Contract, int], index: Decimal) -> Decimal:
+    """What options of one expiry are worth together where the index ends here, points."""
+    payoffs = (_payoff(c.strike, index, call=c.call) * count for c, count in counts.items())
+    return sum(payoffs, Decimal(0))
 
 
-def _intrinsic(contract: Contract, index: float) -> float:
-    return max(
-        index - float(contract.strike) if contract.call else float(contract.strike) - index, 0.0
-    )
+def _payoff(strike: Number, index: Number, *, call: bool) -> Number:
+    """What an option pays where the index ends here, points."""
+    difference = index - strike if call else strike - index
+    return max(difference, type(difference)(0))
 
 
 def _changes(legs: Iterable[OptionLeg], contracts: int) -> dict[Contract, int]:
-    return {leg.contract: contracts if leg.buy else -contracts for leg in legs}
+    return {leg.contract: leg.direction * contracts for leg in legs}

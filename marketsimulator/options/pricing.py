@@ -1,5 +1,4 @@
-"""What an index option and a spread of them are worth: Black–Scholes on an implied volatility with
-skew.
+"""What index options and spreads of them are worth: Black–Scholes with a volatility by strike.
 
 Everything is per share of the index; a contract is a hundred. European exercise, settled in cash.
 """
@@ -12,53 +11,66 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from execution.spreads.rules import Leg, Spread
+from execution.spreads.rules import LEVEL, SESSION_SHARE, Implied, Spread
 from foundation.arrays import Array
 from foundation.errors import refuse_outside
 
 Numbers = npt.ArrayLike
 
-ROUNDING = 1e-7  # of a cent: what is a cent on paper is one here
+# Of a cent. A value that is a whole cent on paper may miss it by the last bits of a float; it would
+# then be rounded by a cent against the trader.
+ROUNDING = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
 class Smile:
-    """Implied volatility by strike: at the money `level` times the volatility index, higher on both
-    sides of it.
+    """Implied volatility by strike: lowest near the money, higher on both sides of it.
 
-    With x = ln(K / S) / (σ √T), the strike's distance in deviations of σ = level · index / 100: σ ·
-    (1 − slope · x + wing · (√(1 + x²) − 1)), no less than `least` of σ: round at the money,
-    straight far out. session: share of a day's variance that falls between open and close, which is
-    all that a same-day option is exposed to (SPY, 2023-04 to 2025-06: 0.64). The defaults are what
-    `smile_calibration` finds in 185 prints of same-day S&P 500 options on 20 days of spring 2025;
-    the level alone moves by a fifth from day to day (docs/STUDIES.md).
+    It is σ · (1 − slope · x + wing · (√(1 + x²) − 1)), no less than `least` of σ = level · index /
+    100, where x = ln(K / S) / (σ √T) is the distance of strike K from spot S in deviations over T
+    years. The curve is round at the money and straight far out.
+
+    The defaults are what `smile_calibration` finds in 185 prints of same-day S&P 500 options on 20
+    days of spring 2025; the level alone moves by a fifth from day to day (docs/STUDIES.md).
+
+    level: volatility at the money over the volatility index, 0 to 10.
+    slope: how much dearer low strikes are than high ones, a deviation of distance, -1 to 1.
+    wing: how much dearer far strikes are on both sides, a deviation of distance, 0 to 2.
+    least: the lowest volatility of a strike, as a share of σ, 0 to 1.
+    session: share of a day's variance that falls between open and close, 0 to 1. A same-day option
+        is exposed to no other (SPY, 2023-04 to 2025-06: 0.64).
     """
 
-    level: float = 0.76
+    level: float = LEVEL
     slope: float = 0.025
     wing: float = 0.22
     least: float = 0.5
-    session: float = 0.65
+    session: float = SESSION_SHARE
 
     def __post_init__(self) -> None:
         refuse_outside(
             self, "smile", level=(0, 10), slope=(-1, 1), wing=(0, 2), least=(0, 1), session=(0, 1)
         )
 
+    @property
+    def implied(self) -> Implied:
+        """What it says at the money, and of the session's share of a day."""
+        return Implied(self.level, self.session)
+
     def volatility(self, index: Numbers, spot: Numbers, strike: Numbers, years: Numbers) -> Array:
-        """Yearly implied volatility. index: the volatility index, in points; the rest as in
-        `black_scholes`.
+        """Implied volatility a year, in the arguments' common shape.
+
+        index: the volatility index, points; the rest as in `black_scholes`.
         """
-        base = self.level * np.asarray(index, dtype=float) / 100.0
-        spread = base * np.sqrt(np.asarray(years, dtype=float))
+        base = self.implied.yearly_deviation(np.asarray(index, dtype=float))
+        deviation = base * np.sqrt(np.asarray(years, dtype=float))
         logs = np.log(np.asarray(strike, dtype=float) / np.asarray(spot, dtype=float))
-        x = np.divide(
-            logs, spread, out=np.zeros(np.broadcast(logs, spread).shape), where=spread > 0
-        )
-        return np.asarray(
-            base
-            * np.maximum(1.0 - self.slope * x + self.wing * (np.hypot(1.0, x) - 1.0), self.least)
-        )
+        # At expiry there is no distance in deviations left; the option is worth its intrinsic
+        # value whatever the volatility.
+        at_the_money = np.zeros(np.broadcast(logs, deviation).shape)
+        x = np.divide(logs, deviation, out=at_the_money, where=deviation > 0)
+        curve = 1.0 - self.slope * x + self.wing * (np.hypot(1.0, x) - 1.0)
+        return np.asarray(base * np.maximum(curve, self.least))
 
 
 def black_scholes(
@@ -71,38 +83,57 @@ def black_scholes(
     rate: float = 0.0,
     dividend: float = 0.0,
 ) -> Array:
-    """Value of European options (Black and Scholes 1973, Merton 1973), arrays of one shape or
-    numbers.
+    """Value of European options (Black and Scholes 1973, Merton 1973), points.
 
-    years: to expiry, 0 for what is settled: then, and where the volatility is 0, the discounted
-    intrinsic value of the forward. call: false for puts. rate, dividend: continuous, a year.
+    With spot s, strike k, years t, volatility v and the forward F = s · exp((rate − dividend) · t),
+    a call is worth exp(−rate · t) · (F · N(u) − k · N(u − v√t)), u = ln(F / k) / (v√t) + v√t / 2;
+    a put is the same with the signs of both terms and both arguments of N turned.
+
+    Parameters
+    ----------
+    spot, strike: points; these and the next two are numbers, or arrays of one shape.
+    years: to expiry, 0 for what is settled: then, and where the volatility is 0, the value is the
+        discounted intrinsic value of the forward.
+    volatility: a year.
+    call: false for puts.
+    rate, dividend: continuous, a year.
     """
     s, k, t, v = (np.asarray(each, dtype=float) for each in (spot, strike, years, volatility))
     side = np.where(np.asarray(call, dtype=bool), 1.0, -1.0)
     forward = s * np.exp((rate - dividend) * t)
     discount = np.exp(-rate * t)
-    spread = v * np.sqrt(t)
+    deviation = v * np.sqrt(t)
     logs = np.log(forward / k)
-    alive = np.broadcast_to(spread > 0, np.broadcast(logs, spread).shape)
-    upper = np.divide(logs, spread, out=np.full(alive.shape, np.inf), where=alive) + spread / 2
-    value = side * (forward * ndtr(side * upper) - k * ndtr(side * (upper - spread)))
+    alive = np.broadcast_to(deviation > 0, np.broadcast(logs, deviation).shape)
+    unbounded = np.full(alive.shape, np.inf)
+    upper = np.divide(logs, deviation, out=unbounded, where=alive) + deviation / 2
+    value = side * (forward * ndtr(side * upper) - k * ndtr(side * (upper - deviation)))
     return np.asarray(discount * np.where(alive, value, np.maximum(side * (forward - k), 0.0)))
 
 
-def quotes(
-    leg: Leg, spot: Numbers, years: Numbers, index: Numbers, smile: Smile, slippage: float = 0.0
+def bid_and_ask(
+    strike: float,
+    spot: Numbers,
+    years: Numbers,
+    index: Numbers,
+    smile: Smile,
+    slippage: float = 0.0,
+    *,
+    call: bool,
 ) -> tuple[Array, Array]:
-    """What an option sells and buys at: its value less and plus `slippage`, to the cent against
-    the trader, no bid below 0.
+    """Prices at which an option sells and buys, points: its value less and plus `slippage`.
+
+    Both are rounded to the cent against the trader; no bid is below 0. index: the volatility index,
+    points; the rest as in `black_scholes`.
     """
     value = black_scholes(
-        spot, leg.strike, years, smile.volatility(index, spot, leg.strike, years), call=leg.call
+        spot, strike, years, smile.volatility(index, spot, strike, years), call=call
     )
     bid = np.floor((value - slippage) * 100 + ROUNDING) / 100
     return np.maximum(bid, 0.0), np.ceil((value + slippage) * 100 - ROUNDING) / 100
 
 
-def net(
+def spread_prices(
     spread: Spread,
     spot: Numbers,
     years: Numbers,
@@ -110,13 +141,20 @@ def net(
     smile: Smile,
     slippage: float = 0.0,
 ) -> tuple[Array, Array]:
-    """Points that selling a spread earns, and that buying it back costs: up to its width and
-    what getting out costs.
+    """Points that selling a spread earns, and that buying it back costs.
+
+    The cost may exceed the spread's width, by what getting out costs. Arguments as in
+    `bid_and_ask`.
     """
     shape = np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(index)).shape
     credit = np.zeros(shape)
-    asked = np.zeros(shape)
+    cost = np.zeros(shape)
     for leg in spread.legs:
-        bid, ask = quotes(leg, spot, years, index, smile, slippage)
-        credit, asked = (credit + bid, asked + ask) if leg.sold else (credit - ask, asked - bid)
-    return np.asarray(np.round(credit, 2)), np.asarray(np.round(asked, 2))
+        bid, ask = bid_and_ask(leg.strike, spot, years, index, smile, slippage, call=leg.call)
+        if leg.sold:
+            credit = credit + bid
+            cost = cost + ask
+        else:
+            credit = credit - ask
+            cost = cost - bid
+    return np.asarray(np.round(credit, 2)), np.asarray(np.round(cost, 2))

@@ -1,7 +1,7 @@
 """What a run earned and what it risked, from its equity at 16:00 New York.
 
-Days are calendar days when a coin is in the universe, sessions otherwise; `periods_per_year` is how
-many such days the year that ends with the run has. A figure that is not defined (no day, no
+Days are calendar days when a coin is in the universe, sessions otherwise; `periods_per_year` is the
+number of such days in the year that ends with the run. A figure that is not defined (no day, no
 movement, no loss) is None, never 0.
 """
 
@@ -12,23 +12,35 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from foundation.arrays import Array, Instants
-from trainingdata.sessions import DAY, four_pm, new_york_date, sessions_between
+from trainingdata.instants import DAY, four_pm, new_york_date
+from trainingdata.sessions import sessions_between
 
-TAIL = 0.05  # of days, for value at risk and expected shortfall
+TAIL = 0.05  # share of days, for value at risk and expected shortfall
+LARGEST_LOG = 700.0  # a float64 holds no more than e ^ 709
 
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """Fractions, signed; annualised by `periods_per_year`; d is a day's return, [D].
+    """Return and risk of one run.
 
-    total_return: equity at the end over capital - 1. annual_return: (1 + total of the daily series)
-    ^ (ppy / D) - 1. volatility: sample deviation · √ppy. sharpe: mean / sample deviation · √ppy, no
-    risk-free rate. sortino: mean / root mean square of the losses · √ppy. max_drawdown: deepest
-    fall of the daily equity below its earlier peak, ≤ 0; drawdown_days: longest stretch of days
-    below an earlier peak. calmar: annual_return / |max_drawdown|. value_at_risk: the 5 % quantile
-    of d, expected_shortfall: the mean of d up to it. hit_rate: share of days with a gain among
-    those with a gain or a loss. profit_factor: sum of gains over sum of losses. skewness, kurtosis:
-    of d, 3 for a normal.
+    Returns are fractions, signed; r is a day's return, D the number of days, ppy the days a year.
+
+    total_return: equity at the end over capital - 1.
+    annual_return: (1 + total return of the daily series) ^ (ppy / D) - 1.
+    volatility: sample deviation of r · √ppy.
+    sharpe: mean / sample deviation of r · √ppy, no risk-free rate.
+    sortino: mean of r / root mean square of its losses · √ppy.
+    calmar: annual_return / |max_drawdown|.
+    max_drawdown: deepest fall of the daily equity below its earlier peak, ≤ 0.
+    drawdown_days: longest stretch of days below an earlier peak.
+    value_at_risk: the 5 % quantile of r.
+    expected_shortfall: mean of r up to that quantile.
+    hit_rate: share of days with a gain among those with a gain or a loss.
+    profit_factor: sum of gains over sum of losses.
+    skewness: of r.
+    kurtosis: of r, 3 for a normal.
+    days: D.
+    periods_per_year: ppy.
     """
 
     total_return: float
@@ -49,13 +61,23 @@ class Performance:
     periods_per_year: int
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """Name → value."""
+        """Value by name."""
         return asdict(self)
+
+    def daily_sharpe(self) -> float | None:
+        """The Sharpe ratio per day, mean over sample deviation of r."""
+        return None if self.sharpe is None else self.sharpe / float(np.sqrt(self.periods_per_year))
 
 
 def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> Performance:
-    """Statistics of a run from its equity rows [N]; `coins` says whether a coin is in the
-    universe.
+    """Statistics of a run from its equity rows.
+
+    Parameters
+    ----------
+    at: instants [N].
+    equity: USD after the fills of each instant [N].
+    capital: USD at the start.
+    coins: whether a coin is in the universe.
     """
     daily, per_year = daily_equity(at, equity, capital=capital, coins=coins)
     return daily_performance(daily, per_year, total_return=float(equity[-1] / capital - 1))
@@ -64,8 +86,14 @@ def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> 
 def daily_performance(
     daily: Array, per_year: int, *, total_return: float | None = None
 ) -> Performance:
-    """Statistics of daily equity [1 + D], the first the starting capital; total_return: that of
-    the run it belongs to.
+    """Statistics of daily equity.
+
+    Parameters
+    ----------
+    daily: equity [1 + D], the first value the starting capital.
+    per_year: days a year.
+    total_return: that of the whole run; without it, that of the daily series, which ends at the
+        last 16:00 and may be shorter.
     """
     returns = daily_returns(daily)
     days = len(returns)
@@ -74,11 +102,12 @@ def daily_performance(
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
     downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean())) if days else 0.0
     depth = float((daily / np.maximum.accumulate(daily) - 1).min())
-    threshold = float(np.quantile(returns, TAIL)) if days else None
+    value_at_risk, expected_shortfall = _tail(returns)
     gains = float(returns[returns > 0].sum())
     losses = float(-returns[returns < 0].sum())
+    # A day without a position neither wins nor loses; counting it would pull the rate to 0.
     moved = int((returns != 0).sum())
-    centred = (returns - returns.mean()) / returns.std() if deviation > 0 else None
+    skewness, kurtosis = _shape(returns) if deviation > 0 else (None, None)
     return Performance(
         total_return=float(daily[-1] / daily[0] - 1) if total_return is None else total_return,
         annual_return=annual,
@@ -88,34 +117,37 @@ def daily_performance(
         calmar=annual / -depth if annual is not None and depth < 0 else None,
         max_drawdown=depth,
         drawdown_days=drawdown_days(daily),
-        value_at_risk=threshold,
-        expected_shortfall=float(returns[returns <= threshold].mean())
-        if threshold is not None
-        else None,
+        value_at_risk=value_at_risk,
+        expected_shortfall=expected_shortfall,
         hit_rate=float((returns > 0).sum()) / moved if moved else None,
         profit_factor=gains / losses if losses > 0 else None,
-        skewness=float((centred**3).mean()) if centred is not None else None,
-        kurtosis=float((centred**4).mean()) if centred is not None else None,
+        skewness=skewness,
+        kurtosis=kurtosis,
         days=days,
         periods_per_year=per_year,
     )
 
 
 def daily_returns(daily: Array) -> Array:
-    """[D] returns of daily equity [1 + D]; none where the equity is wiped out on the way."""
+    """[D] returns of daily equity [1 + D]; none where the equity is wiped out on the way.
+
+    Beyond a day without equity a return has no base, and one from a debt has the wrong sign.
+    """
     return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
 
 
 def drawdown_days(daily: Array) -> int:
     """The longest stretch of consecutive days on which the equity stood below an earlier peak."""
     below = daily < np.maximum.accumulate(daily)
-    ends = np.flatnonzero(np.diff(np.concatenate([[False], below, [False]]).astype(int)))
-    return int((ends[1::2] - ends[::2]).max(initial=0))
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], below, [False]]).astype(int)))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
 def daily_equity(at: Instants, equity: Array, *, capital: float, coins: bool) -> tuple[Array, int]:
-    """Starting capital and the equity at 16:00 New York of each day, [1 + days]; and the days
-    such a year has.
+    """Capital and the equity at 16:00 New York of each day, [1 + D]; and the days of such a year.
+
+    √252 for every series would understate what a coin risks: coins trade on weekends too, so a
+    universe with one counts calendar days.
     """
     first, last = new_york_date(at[[0, -1]])
     if coins:
@@ -126,8 +158,9 @@ def daily_equity(at: Instants, equity: Array, *, capital: float, coins: bool) ->
         per_year = len(sessions_between(_year_before(last) + DAY, last))
     marks = four_pm(days)
     rows = np.searchsorted(at, marks, side="right") - 1
-    taken = (rows >= 0) & (marks <= at[-1])
-    return np.concatenate([[capital], equity[rows[taken]]]), per_year
+    # A day whose 16:00 lies before the run's first instant or after its last has no equity then.
+    complete = (rows >= 0) & (marks <= at[-1])
+    return np.concatenate([[capital], equity[rows[complete]]]), per_year
 
 
 def annual_turnover(notional: float, at: Instants, equity: Array) -> float | None:
@@ -137,14 +170,29 @@ def annual_turnover(notional: float, at: Instants, equity: Array) -> float | Non
     return notional / mean / years if years > 0 and mean > 0 else None
 
 
+def _tail(returns: Array) -> tuple[float | None, float | None]:
+    """Value at risk and expected shortfall of returns [D]."""
+    if not len(returns):
+        return None, None
+    threshold = float(np.quantile(returns, TAIL))
+    return threshold, float(returns[returns <= threshold].mean())
+
+
+def _shape(returns: Array) -> tuple[float, float]:
+    """Skewness and kurtosis of returns [D], moments of the population."""
+    standardised = (returns - returns.mean()) / returns.std()
+    return float((standardised**3).mean()), float((standardised**4).mean())
+
+
 def _annualised(growth: float, times: float) -> float | None:
     """growth ^ times - 1; None for growth that is none, or a figure beyond what a float holds."""
-    if growth <= 0 or times * np.log(growth) > 700:
+    if growth <= 0 or times * np.log(growth) > LARGEST_LOG:
         return None
     return float(growth**times - 1)
 
 
 def _year_before(date: np.datetime64) -> np.datetime64:
+    """The day with the same number within the year before."""
     year = date.astype("datetime64[Y]")
     within = date - year.astype("datetime64[D]")
     start: np.datetime64 = (year - np.timedelta64(1, "Y")).astype("datetime64[D]") + within

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foundation.page import embedded, page
-from trainingdata.sessions import NEW_YORK
+from foundation.page import embedded_plot, render_page
+from trainingdata.instants import NEW_YORK
 
 PAGE = """{% extends "frame" %}
 {% block title %}Backtest {{ heading }}{% endblock %}
@@ -26,7 +26,7 @@ PAGE = """{% extends "frame" %}
 {% for label, cells in rows %}<tr><td>{{ label }}</td>
 {% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
-{% if luck %}<p>{{ luck }}</p>{% endif %}
+{% if significance %}<p>{{ significance }}</p>{% endif %}
 {{ figure | safe }}
 <h2>Orders and why</h2>
 <p class="muted">{{ orders | length }} of {{ sent }} orders
@@ -44,6 +44,9 @@ Leverage is gross exposure over equity after each instant's fills.</p>
 """
 
 LISTED = 5000  # orders on the page; the file has all
+RUN_COLORS = ("#2456c8", "#98a2b3", "#d98324")  # the main run, random walk, buy-and-hold
+CLASSES = (("gross_stock", "stocks", "#2456c8"), ("gross_crypto", "crypto", "#15a36a"))
+# Label, name in the summary, format.
 ROWS = (
     ("total return", "total_return", "{:+.2%}"),
     ("annual return", "annual_return", "{:+.2%}"),
@@ -74,26 +77,24 @@ def heading(summary: dict[str, Any]) -> str:
 
 
 def column_names(summary: dict[str, Any]) -> list[str]:
-    """The main run's name, then the comparisons'; that of a run that rests on the premium alone
-    says so.
-    """
-    others = summary["comparisons"].items()
-    told = [
-        f"{name} (prior alone)" if run["rests_on_prior"] == 1.0 else name for name, run in others
-    ]
-    return [summary["forecaster"], *told]
+    """The main run's name, then the comparisons'; one that rests on the premium alone says so."""
+    names = [summary["forecaster"]]
+    for name, run in summary["comparisons"].items():
+        names.append(f"{name} (prior alone)" if run["rests_on_prior"] == 1.0 else name)
+    return names
 
 
 def format_rows(summary: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """(label, a cell per column) for every figure people look at; n/a where one is not defined."""
     columns = [summary, *summary["comparisons"].values()]
-    return [
-        (label, ["n/a" if c[key] is None else style.format(c[key]) for c in columns])
-        for label, key, style in ROWS
-    ]
+    rows = []
+    for label, key, style in ROWS:
+        values = [column[key] for column in columns]
+        rows.append((label, ["n/a" if value is None else style.format(value) for value in values]))
+    return rows
 
 
-def luck(summary: dict[str, Any]) -> str:
+def significance_text(summary: dict[str, Any]) -> str:
     """What the Sharpe ratio is worth, in a sentence; empty where there is none."""
     if summary["sharpe"] is None:
         return ""
@@ -120,20 +121,24 @@ def render_report(
     orders: pd.DataFrame,
     fills: pd.DataFrame,
 ) -> str:
-    """The page: figures beside the comparisons; equity, drawdown, leverage against its ceilings;
-    every order and why.
+    """The page: figures, equity, drawdown, leverage against its ceilings, every order and why.
 
-    equity: a frame per column, the main run first. ceilings: decision instant → stock gross
-    allowed, multiples of equity. orders, fills: of the main run.
+    Parameters
+    ----------
+    summary: the content of `summary.json`.
+    equity: a frame per column of the table, the main run first.
+    ceilings: stock gross allowed by decision instant, in multiples of equity.
+    orders: of the main run.
+    fills: of the main run.
     """
     names = column_names(summary)
-    return page(
+    return render_page(
         PAGE,
         s=summary,
         heading=heading(summary),
         columns=names,
         rows=format_rows(summary),
-        luck=luck(summary),
+        significance=significance_text(summary),
         sent=len(orders),
         orders=_order_rows(orders.tail(LISTED), fills),
         figure=_figure(names, equity, ceilings),
@@ -141,64 +146,51 @@ def render_report(
 
 
 def _order_rows(orders: pd.DataFrame, fills: pd.DataFrame) -> list[tuple[str, ...]]:
-    """A row an order: when, of what, what was sent, what filled at which mean price for which
-    fee in USD, and why.
-    """
+    """A row an order: instant, symbol, order, quantity filled, mean price, fee in USD, and why."""
+    # Coin fees and splits are on the tape as fills at price 0; they are no part of an order's.
     traded = fills[fills["price"] > 0]
     value = (traded["qty"] * traded["price"]).groupby(traded["client_order_id"]).sum()
     size, fee = (traded.groupby("client_order_id")[column].sum() for column in ("qty", "fee"))
     rows: list[tuple[str, ...]] = []
-    for o in orders.to_dict("records"):
-        name = o["client_order_id"]
+    for order in orders.to_dict("records"):
+        name = order["client_order_id"]
         filled = ("none", "", "")
         if name in size.index and size[name]:
-            filled = (f"{size[name]:+g}", f"{value[name] / size[name]:,.4f}", f"{fee[name]:,.4f}")
-        rows.append(
-            (
-                f"{o['at']:%Y-%m-%d %H:%M}",
-                o["symbol"],
-                f"{o['side']} {o['qty']:g}",
-                *filled,
-                o["reason"],
-            )
-        )
+            price = value[name] / size[name]
+            filled = (f"{size[name]:+g}", f"{price:,.4f}", f"{fee[name]:,.4f}")
+        at = f"{order['at']:%Y-%m-%d %H:%M}"
+        quantity = f"{order['side']} {order['qty']:g}"
+        rows.append((at, order["symbol"], quantity, *filled, order["reason"]))
     return rows
 
 
 def _figure(
     names: list[str], frames: list[pd.DataFrame], ceilings: dict[np.datetime64, float]
 ) -> str:
+    # Importing a room loads no heavy library: commands that draw nothing start without plotly.
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
     titles = ("Equity, USD", "Drawdown", "Leverage: gross exposure over equity")
     figure = make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.06, subplot_titles=titles)
-    for name, frame, color in zip(names, frames, ("#2456c8", "#98a2b3", "#d98324"), strict=True):
+    for name, frame, color in zip(names, frames, RUN_COLORS, strict=True):
         equity = frame["equity"]
         line = {"color": color, "width": 1.5}
-        figure.add_trace(
-            go.Scatter(x=frame["at"], y=equity.round(2), name=name, line=line), row=1, col=1
-        )
-        fall = (equity / equity.cummax() - 1).round(5)
-        figure.add_trace(
-            go.Scatter(x=frame["at"], y=fall, name=name, line=line, showlegend=False), row=2, col=1
-        )
+        curve = go.Scatter(x=frame["at"], y=equity.round(2), name=name, line=line)
+        figure.add_trace(curve, row=1, col=1)
+        falls = (equity / equity.cummax() - 1).round(5)
+        fall = go.Scatter(x=frame["at"], y=falls, name=name, line=line, showlegend=False)
+        figure.add_trace(fall, row=2, col=1)
     main = frames[0]
-    for column, label, color in (
-        ("gross_stock", "stocks", "#2456c8"),
-        ("gross_crypto", "crypto", "#15a36a"),
-    ):
-        leverage = (main[column] / main["equity"]).round(4)
-        figure.add_trace(
-            go.Scatter(x=main["at"], y=leverage, name=label, line={"color": color, "shape": "hv"}),
-            row=3,
-            col=1,
-        )
+    for column, label, color in CLASSES:
+        multiples = (main[column] / main["equity"]).round(4)
+        step = {"color": color, "shape": "hv"}
+        leverage = go.Scatter(x=main["at"], y=multiples, name=label, line=step)
+        figure.add_trace(leverage, row=3, col=1)
     step = {"color": "#c4314b", "dash": "dot", "shape": "hv"}
     at = pd.DatetimeIndex(np.array(list(ceilings), dtype="datetime64[ns]")).tz_localize("UTC")
-    figure.add_trace(
-        go.Scatter(x=at, y=list(ceilings.values()), name="stock ceiling", line=step), row=3, col=1
-    )
+    ceiling = go.Scatter(x=at, y=list(ceilings.values()), name="stock ceiling", line=step)
+    figure.add_trace(ceiling, row=3, col=1)
     figure.update_layout(
         height=900,
         template="plotly_white",
@@ -206,4 +198,4 @@ def _figure(
         hovermode="x unified",
     )
     figure.update_yaxes(tickformat=".0%", row=2, col=1)
-    return embedded(figure)
+    return embedded_plot(figure)

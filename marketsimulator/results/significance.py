@@ -1,6 +1,4 @@
-"""How much of a Sharpe ratio may be luck: bootstrap intervals, and the probability that it is
-real after many trials.
-"""
+"""How much of a Sharpe ratio may be luck: bootstrap intervals, and its probability after trials."""
 
 from __future__ import annotations
 
@@ -12,10 +10,11 @@ from scipy.stats import norm
 from foundation.arrays import Array
 from marketsimulator.results.metrics import daily_performance
 
-EULER = 0.5772156649015329
+EULER = 0.5772156649015329  # the Euler-Mascheroni constant
 SHORTEST = 20  # days, for intervals that say anything
-LEVEL = 0.9
-RUNS = 1000
+LEVEL = 0.9  # probability mass of an interval
+RUNS = 1000  # bootstrap draws
+FIGURES = ("annual_return", "sharpe", "max_drawdown")  # that have intervals
 
 
 def probabilistic_sharpe(
@@ -28,8 +27,9 @@ def probabilistic_sharpe(
 ) -> float | None:
     """Probability that the true Sharpe ratio exceeds `benchmark` (Bailey and López de Prado 2012).
 
-    Φ((SR - SR*) · √(D - 1) / √(1 - skewness · SR + (kurtosis - 1) / 4 · SR²)); sharpe and benchmark
-    per day, not annual. None for fewer than two days, or moments that leave no variance.
+    Φ((SR - SR*) · √(D - 1) / √(1 - skewness · SR + (kurtosis - 1) / 4 · SR²)); sharpe (SR) and
+    benchmark (SR*) per day, not annual. None for fewer than two days, or moments that leave no
+    variance.
     """
     variance = 1.0 - skewness * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
     if days < 2 or variance <= 0:
@@ -38,18 +38,16 @@ def probabilistic_sharpe(
 
 
 def expected_maximum_sharpe(trials: int, variance: float) -> float:
-    """The best Sharpe ratio per day to expect of so many trials without skill, whose ratios have
-    this variance.
+    """The best Sharpe ratio per day to expect of so many trials without skill.
 
-    √V · ((1 - γ) · Φ⁻¹(1 - 1/N) + γ · Φ⁻¹(1 - 1/(N·e))), γ Euler's constant (Bailey and López de
-    Prado 2014).
+    √V · ((1 - γ) · Φ⁻¹(1 - 1/N) + γ · Φ⁻¹(1 - 1/(N·e))), N trials whose ratios have the variance V,
+    γ Euler's constant (Bailey and López de Prado 2014).
     """
     if trials < 2:
         return 0.0
-    best = (1.0 - EULER) * norm.ppf(1.0 - 1.0 / trials) + EULER * norm.ppf(
-        1.0 - 1.0 / (trials * np.e)
-    )
-    return float(np.sqrt(variance) * best)
+    typical = (1.0 - EULER) * norm.ppf(1.0 - 1.0 / trials)
+    extreme = EULER * norm.ppf(1.0 - 1.0 / (trials * np.e))
+    return float(np.sqrt(variance) * (typical + extreme))
 
 
 def deflated_sharpe(
@@ -73,35 +71,38 @@ def deflated_sharpe(
 
 
 def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[float, float]]:
-    """90 % intervals of yearly figures from daily returns [D], by the stationary bootstrap (Politis
-    and Romano 1994).
+    """90 % intervals of yearly figures from daily returns [D], by the stationary bootstrap.
 
-    Blocks have the mean length that Politis and White (2004) find optimal for these returns. A
-    figure that is not defined in every draw has no interval; nothing has one for fewer than 20 days
-    or returns that do not move.
+    The bootstrap is that of Politis and Romano (1994); blocks have the mean length that Politis and
+    White (2004) find optimal for these returns. A figure that is not defined in every draw has no
+    interval; nothing has one for fewer than 20 days or returns that do not move.
     """
     from arch.bootstrap import StationaryBootstrap, optimal_block_length
 
     if len(returns) < SHORTEST or returns.std() == 0:
         return {}
+    # Daily returns cluster in volatility: days drawn one by one would lose that, and with it the
+    # depth of drawdowns. Blocks keep it.
     length = max(1, round(float(optimal_block_length(returns)["stationary"].iloc[0])))
-    drawn = StationaryBootstrap(length, returns, seed=np.random.default_rng(seed)).apply(
-        _figures(per_year), RUNS
-    )
+    bootstrap = StationaryBootstrap(length, returns, seed=np.random.default_rng(seed))
+    draws = bootstrap.apply(_figures_of_returns(per_year), RUNS)
     tail = (1.0 - LEVEL) / 2.0
-    found = {}
-    for name, values in zip(("annual_return", "sharpe", "max_drawdown"), drawn.T, strict=True):
-        defined = values[np.isfinite(values)]
-        if len(defined) == len(values):
-            low, high = np.quantile(defined, (tail, 1.0 - tail))
-            found[name] = (float(low), float(high))
-    return found
+    ends = {}
+    for name, values in zip(FIGURES, draws.T, strict=True):
+        # Quantiles of the defined draws alone would leave out the worst: those that lost all.
+        if np.isfinite(values).all():
+            low, high = np.quantile(values, (tail, 1.0 - tail))
+            ends[name] = (float(low), float(high))
+    return ends
 
 
-def _figures(per_year: int) -> Callable[[Array], Array]:
-    def of(returns: Array) -> Array:
-        found = daily_performance(np.concatenate([[1.0], np.cumprod(1.0 + returns)]), per_year)
-        figures = (found.annual_return, found.sharpe, found.max_drawdown)
-        return np.array([np.nan if value is None else value for value in figures])
+def _figures_of_returns(per_year: int) -> Callable[[Array], Array]:
+    """The function from daily returns [D] to `FIGURES` [3], NaN where one is not defined."""
 
-    return of
+    def figures(returns: Array) -> Array:
+        daily = np.concatenate([[1.0], np.cumprod(1.0 + returns)])
+        performance = daily_performance(daily, per_year)
+        values = [getattr(performance, name) for name in FIGURES]
+        return np.array([np.nan if value is None else value for value in values])
+
+    return figures

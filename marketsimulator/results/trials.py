@@ -1,5 +1,4 @@
-"""The trial ledger: every backtest leaves a row, so that a good one can be judged by how many were
-tried.
+"""The trial ledger: every backtest leaves a row, so that a good one is judged by their number.
 
 A local SQLite file. Two runs are the same trial where configuration and data are the same, however
 often they are run.
@@ -22,6 +21,7 @@ import numpy as np
 from foundation.errors import InputError
 from trainingdata.bars import Bars
 
+# The key makes a repeated run the same trial: counted again, it would deflate its own ratio.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS trials (
     recorded_at TEXT NOT NULL,
@@ -39,12 +39,23 @@ CREATE TABLE IF NOT EXISTS trials (
 )
 """
 PATIENCE = 30.0  # seconds that a run waits for another one to write
+NO_VARIANT = ("output", "start", "end", "days", "trials", "placebo")  # settings of a run alone
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One backtest. daily_sharpe: mean over deviation of daily returns, None where they do not
-    move. first, last: instants.
+    """One backtest; its fields are columns of the ledger.
+
+    config_hash: digest of the settings that make a variant.
+    data_hash: digest of the bars of the run.
+    source: where the bars come from, in words.
+    symbols: of the bars.
+    first: first instant of the run, in words.
+    last: last instant of the run, in words.
+    days: number of daily returns.
+    daily_sharpe: mean over deviation of daily returns, None where they do not move.
+    total_return: a fraction, signed.
+    forecaster: its name.
     """
 
     config_hash: str
@@ -60,18 +71,19 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Trials:
-    """What has been tried on the same data: number of variants, and the variance of their daily
-    Sharpe ratios.
+class TrialStatistics:
+    """What has been tried on the same data.
+
+    count: number of variants.
+    variance: sample variance of their daily Sharpe ratios, 0 for fewer than two.
     """
 
     count: int
     variance: float
 
 
-def record(path: Path, *trials: Trial) -> Trials:
-    """Add trials on the same data (again, those that were there), and count the variants tried on
-    them.
+def record_trials(path: Path, *trials: Trial) -> TrialStatistics:
+    """Add trials on the same data, replace those that were there, and count all on these data.
 
     The same data are the same bars, or bars of the same source that share a symbol and overlap in
     time: a run that ends a day later is no fresh start.
@@ -81,10 +93,10 @@ def record(path: Path, *trials: Trial) -> Trials:
     InputError
         if the file cannot be written, or is no trial ledger.
     """
-    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    recorded_at = datetime.now(UTC).isoformat(timespec="seconds")
     rows = [
         {
-            "recorded_at": stamp,
+            "recorded_at": recorded_at,
             **{name: getattr(trial, name) for name in trial.__slots__},
             "symbols": json.dumps(trial.symbols),
         }
@@ -97,18 +109,23 @@ def record(path: Path, *trials: Trial) -> Trials:
             names = ", ".join(rows[0])
             values = ", ".join(":" + name for name in rows[0])
             ledger.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", rows)
-            others = ledger.execute(
-                "SELECT config_hash, symbols, daily_sharpe FROM trials"
-                " WHERE data_hash = :data_hash OR (source = :source AND first <= :last AND last >="
-                " :first)",
+            candidates = ledger.execute(
+                "SELECT config_hash, symbols, daily_sharpe FROM trials WHERE data_hash = :data_hash"
+                " OR (source = :source AND first <= :last AND last >= :first)",
                 rows[0],
             ).fetchall()
     except (OSError, sqlite3.Error) as error:
         raise InputError(f"trials: {path} cannot be used: {error}") from error
-    mine = set(trials[0].symbols)
-    kin = {name: sharpe for name, symbols, sharpe in others if mine & set(json.loads(symbols))}
-    ratios = [sharpe for sharpe in kin.values() if sharpe is not None]
-    return Trials(len(kin), float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0)
+    # A variant that was run over two overlapping periods is one variant: the key is its settings.
+    universe = set(trials[0].symbols)
+    ratio_by_config = {
+        config: ratio
+        for config, symbols, ratio in candidates
+        if universe & set(json.loads(symbols))
+    }
+    ratios = [ratio for ratio in ratio_by_config.values() if ratio is not None]
+    variance = float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
+    return TrialStatistics(len(ratio_by_config), variance)
 
 
 def check_ledger(path: Path) -> None:
@@ -123,6 +140,7 @@ def check_ledger(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=PATIENCE)) as ledger, ledger:
             ledger.execute(SCHEMA)
+            # A file that another program made may have a table of this name with other columns.
             ledger.execute(
                 "SELECT config_hash, data_hash, symbols, daily_sharpe FROM trials LIMIT 1"
             )
@@ -133,15 +151,9 @@ def check_ledger(path: Path) -> None:
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:
-    """Digest of everything that makes a variant; the period, what is told beside it and where
-    are left out.
-    """
-    kept = {
-        key: value
-        for key, value in settings.items()
-        if key not in ("output", "start", "end", "days", "trials", "placebo")
-    }
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+    """Digest of the settings that make a variant: all but the period and where results go."""
+    variant = {key: value for key, value in settings.items() if key not in NO_VARIANT}
+    return hashlib.sha256(json.dumps(variant, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def data_hash(bars: Bars, first: int) -> str:
@@ -149,5 +161,7 @@ def data_hash(bars: Bars, first: int) -> str:
     digest = hashlib.sha256(json.dumps(bars.symbols).encode())
     part = bars.between(first, len(bars.times))
     digest.update(np.ascontiguousarray(part.times).tobytes())
-    digest.update(np.ascontiguousarray(np.where(part.mask[:, :, None], part.values, 0.0)).tobytes())
+    # What stands where there is no bar says nothing.
+    values = np.where(part.mask[:, :, None], part.values, 0.0)
+    digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

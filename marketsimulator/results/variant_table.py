@@ -1,6 +1,4 @@
-"""Variants of one run: every combination of some settings, a row each, deflated by all that was
-tried on their data.
-"""
+"""Variants of one run: a row for every combination of settings, deflated by all that was tried."""
 
 from __future__ import annotations
 
@@ -13,29 +11,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foundation.configuration import changed
+from foundation.configuration import with_changes
 from foundation.errors import InputError
 from marketsimulator.results.metrics import annual_turnover, performance
 from marketsimulator.results.significance import deflated_sharpe
 from marketsimulator.results.trials import (
     Trial,
-    Trials,
+    TrialStatistics,
     check_ledger,
     config_hash,
     data_hash,
-    record,
+    record_trials,
 )
-from marketsimulator.runs.variants import COSTS, Outcome
+from marketsimulator.runs.variants import Outcome
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
-from trainingdata.sessions import utc_text
+from trainingdata.instants import utc_text
 
-Chosen = dict[str, Any]
+Variation = dict[str, Any]  # value by setting
 
 
 def combinations(
     settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]
-) -> list[tuple[Chosen, BacktestSettings]]:
+) -> list[tuple[Variation, BacktestSettings]]:
     """Every combination of the values named by setting, with the settings it stands for.
 
     Raises
@@ -48,32 +46,42 @@ def combinations(
     for name, values in vary.items():
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise InputError(f"vary.{name}: {values!r} is no list of values")
-    found = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
-    return [(chosen, changed(settings, chosen)) for chosen in found]
+    variants = []
+    for values in itertools.product(*vary.values()):
+        variation = dict(zip(vary, values, strict=True))
+        variants.append((variation, with_changes(settings, variation)))
+    return variants
 
 
-def table_of(
+def figures_table(
     variants: Sequence[tuple[Mapping[str, Any], BacktestSettings]],
-    found: Sequence[Outcome],
+    outcomes: Sequence[Outcome],
     bars: Bars,
     first: int,
 ) -> pd.DataFrame:
-    """A row a variant: what was varied, return, risk, turnover, costs in USD, trades."""
+    """A row a variant: what was varied, return, risk, turnover, costs in USD, trades.
+
+    Parameters
+    ----------
+    variants: what was varied, and the settings, of each variant.
+    outcomes: what became of each variant's account.
+    bars: the panel of all of them.
+    first: number of the instant that the runs begin at.
+    """
     at = bars.times[first:]
     coins = bool(bars.crypto.any())
     rows = []
-    for (chosen, settings), outcome in zip(variants, found, strict=True):
-        known = performance(at, outcome.equity, capital=settings.capital, coins=coins)
-        t = outcome.totals
-        costs = sum(t[name] for name in COSTS)
+    for (variation, settings), outcome in zip(variants, outcomes, strict=True):
+        figures = performance(at, outcome.equity, capital=settings.capital, coins=coins)
+        totals = outcome.totals
         rows.append(
             {
-                **chosen,
-                **known.as_dict(),
-                "turnover": annual_turnover(t["notional"], at, outcome.equity),
-                "costs": costs,
-                "trades": int(t["trades"]),
-                "failures": int(t["failures"]),
+                **variation,
+                **figures.as_dict(),
+                "turnover": annual_turnover(totals.notional, at, outcome.equity),
+                "costs": totals.costs,
+                "trades": totals.trades,
+                "failures": totals.failures,
             }
         )
     return pd.DataFrame(rows)
@@ -91,23 +99,26 @@ def check_trials(settings: BacktestSettings) -> None:
         check_ledger(Path(settings.trials).expanduser())
 
 
-def recorded(
+def record_variants(
     settings: BacktestSettings,
-    variants: Sequence[tuple[Chosen, BacktestSettings]],
+    variants: Sequence[tuple[Variation, BacktestSettings]],
     table: pd.DataFrame,
     bars: Bars,
     first: int,
-) -> Trials:
-    """All trials on these data, these, a row of the table each, included.
+) -> TrialStatistics:
+    """Enter every row of the table in the settings' trial ledger, and count all on these data.
+
+    Without a ledger the variants of the table are all that is counted.
 
     Raises
     ------
     InputError
         for a trial ledger that cannot be used.
     """
-    ratio = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
+    daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
     if settings.trials is None:
-        return Trials(len(table), float(ratio.var(ddof=1)) if ratio.notna().sum() > 1 else 0.0)
+        variance = float(daily_ratios.var(ddof=1)) if daily_ratios.notna().sum() > 1 else 0.0
+        return TrialStatistics(len(table), variance)
     digest = data_hash(bars, first)
     trials = [
         Trial(
@@ -118,38 +129,53 @@ def recorded(
             first=utc_text(bars.times[first]),
             last=utc_text(bars.now),
             days=row["days"],
-            daily_sharpe=None if np.isnan(daily) else float(daily),
+            daily_sharpe=None if np.isnan(ratio) else float(ratio),
             total_return=row["total_return"],
             forecaster=settings.forecaster.kind,
         )
-        for (_, variant), row, daily in zip(variants, rows_of(table), ratio, strict=True)
+        for (_, variant), row, ratio in zip(variants, table_rows(table), daily_ratios, strict=True)
     ]
-    return record(Path(settings.trials).expanduser(), *trials)
+    return record_trials(Path(settings.trials).expanduser(), *trials)
 
 
-def deflated(table: pd.DataFrame, trials: Trials) -> pd.DataFrame:
-    """The table with the deflated Sharpe ratio of each row, and how many trials it is deflated
-    by.
+def add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> pd.DataFrame:
+    """The table with the columns `deflated_sharpe`, beside the Sharpe ratio, and `trials`.
+
+    Every row is deflated by all trials, its neighbours included: whoever picks the best row has
+    looked at all of them.
     """
-    values = [
-        None
-        if row["sharpe"] is None or np.isnan(row["sharpe"])
-        else deflated_sharpe(
-            row["sharpe"] / np.sqrt(row["periods_per_year"]),
-            row["days"],
-            trials=trials.count,
-            variance=trials.variance,
-            skewness=row["skewness"],
-            kurtosis=row["kurtosis"],
-        )
-        for row in rows_of(table)
-    ]
+    # A column of None alone would hold objects without a type named, and Parquet something else.
+    ratios = pd.Series([_deflated_ratio(row, trials) for row in table_rows(table)], dtype="float64")
     place = list(table.columns).index("sharpe") + 1
-    table.insert(place, "deflated_sharpe", pd.Series(values, dtype="float64"))
+    table.insert(place, "deflated_sharpe", ratios)
     table["trials"] = trials.count
     return table
 
 
-def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _deflated_ratio(row: Mapping[str, Any], trials: TrialStatistics) -> float | None:
+    """The deflated Sharpe ratio of a row; None for one without a Sharpe ratio."""
+    if is_missing(row["sharpe"]):
+        return None
+    return deflated_sharpe(
+        row["sharpe"] / np.sqrt(row["periods_per_year"]),
+        row["days"],
+        trials=trials.count,
+        variance=trials.variance,
+        skewness=row["skewness"],
+        kurtosis=row["kurtosis"],
+    )
+
+
+def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """A mapping a row."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a figure is not defined: None, which a column of numbers turns into NaN."""
+    return value is None or value != value
+
+
+def figure_text(value: Any) -> str:
+    """A figure with four digits, n/a where it is not defined."""
+    return "n/a" if is_missing(value) else f"{value:,.4g}"

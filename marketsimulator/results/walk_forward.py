@@ -1,6 +1,4 @@
-"""Choosing among variants as it could have been done: by what each had earned before, judged on
-what came after.
-"""
+"""Choosing among variants by what each had earned before, judged on what came after."""
 
 from __future__ import annotations
 
@@ -16,10 +14,11 @@ from foundation.errors import InputError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class WalkForward:
-    """chosen [K - 1]: number of the variant in each fold after the first. days [D']: numbers of the
-    days in these folds.
+    """A choice among variants in K folds of days, of which the first is only looked at.
 
-    returns [D']: what the chosen ones earned in them.
+    chosen [K - 1]: number of the variant in each fold after the first.
+    days [D']: numbers of the days in these folds.
+    returns [D']: what the chosen variants earned in them, fractions.
     """
 
     chosen: tuple[int, ...]
@@ -28,11 +27,12 @@ class WalkForward:
 
 
 def walk_forward(returns: Array, folds: int) -> WalkForward:
-    """In each of `folds` stretches of days but the first, the variant with the best Sharpe ratio
-    until then.
+    """In each fold but the first, take the variant with the best Sharpe ratio until then.
 
-    returns [V, D]: of each variant and day. A variant that never moved has the ratio 0; the first
-    of equals is taken.
+    Parameters
+    ----------
+    returns: of each variant and day [V, D], fractions.
+    folds: stretches of equal length that the days are cut into.
 
     Raises
     ------
@@ -46,11 +46,13 @@ def walk_forward(returns: Array, folds: int) -> WalkForward:
     for begin, end in itertools.pairwise(edges[1:]):
         before = returns[:, :begin]
         deviation = before.std(axis=1)
+        # A variant that never moved has the ratio 0: it may be chosen over one that lost.
         ratio = np.divide(
             before.mean(axis=1), deviation, out=np.zeros(len(returns)), where=deviation > 0
         )
-        chosen.append(int(ratio.argmax()))
-        parts.append(returns[chosen[-1], begin:end])
+        best = int(ratio.argmax())  # the first of equals
+        chosen.append(best)
+        parts.append(returns[best, begin:end])
     return WalkForward(tuple(chosen), np.arange(edges[1], days), np.concatenate(parts))
 
 

@@ -8,9 +8,10 @@ from decimal import Decimal
 import numpy as np
 
 from execution.decision import Choice, Decision
-from execution.orders import TERMS, Account, OrderTerms, rebalance
+from execution.orders import TERMS, Account, OrderTerms
 from execution.outlook import deciding_symbols
-from sizing.quantity import whole
+from execution.rebalancing import Target, rebalance
+from sizing.quantity import truncate_to_increment
 from trainingdata.bars import Bars
 
 
@@ -22,27 +23,24 @@ class BuyAndHold:
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:
         """Buy what decides now and is not held yet."""
-        fresh = [
-            s
-            for s in np.flatnonzero(deciding_symbols(bars))
-            if bars.symbols[s] not in account.positions
-        ]
+        deciding = np.flatnonzero(deciding_symbols(bars))
+        missing = [s for s in deciding if bars.symbols[s] not in account.positions]
         equity = account.equity
-        if not fresh or equity <= 0:
+        if not missing or equity <= 0:
             return None
         weight = 1 / len(bars.symbols)
+        # Nothing is expected and nothing binds: what a choice says of that has no value.
+        nan = float("nan")
         choices = []
         targets = []
-        for s in fresh:
+        for s in missing:
             item = bars.instruments[s]
             price = account.prices[item.symbol]
-            nan = float("nan")
-            quantity = whole(weight * equity / price, item.increment)
+            quantity = truncate_to_increment(weight * equity / price, item.increment)
             choices.append(
                 Choice(item.symbol, nan, nan, nan, 0.0, weight, quantity, price, {}, nan)
             )
-            targets.append(
-                (item, Decimal(0), quantity, self.terms.most(item, price), "bought once and held")
-            )
+            most = self.terms.largest_quantity(item, price)
+            targets.append(Target(item, Decimal(0), quantity, most, "bought once and held"))
         orders = rebalance("buy_and_hold", bars.now, targets)
         return Decision(bars.now, bars.now, equity, 1.0, tuple(choices), orders)

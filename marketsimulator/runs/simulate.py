@@ -14,17 +14,59 @@ from execution.trader import Decider
 from forecasting.forecast import Progress, silent
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
-from trainingdata.sessions import utc_text
+from trainingdata.instants import utc_text
 
 log = logging.getLogger("marketsimulator")
 
 _NEVER = 2**31 - 1  # collections of the middle generation before a full one
 
 
+def simulate_trading(
+    settings: BacktestSettings,
+    bars: Bars,
+    first: int,
+    name: str,
+    decider: Decider,
+    progress: Progress = silent,
+    level: int = logging.DEBUG,
+) -> Run:
+    """What one decider does on the panel's instants, with an account of its own.
+
+    Parameters
+    ----------
+    first
+        number of the instant at which the account begins, in cash.
+    name
+        of the run, in its log lines and its progress.
+    decider
+        a trader, or whatever else turns bars and an account into a decision.
+    level
+        at which its decisions are logged.
+    """
+    broker = settings.broker(bars, first)
+    decisions: list[Decision] = []
+    rows: list[Row] = []
+    total = len(bars.times)
+    with _only_young_garbage():
+        for begin, end, view in settings.views(bars, first):
+            for index in range(begin, end):
+                if index > first:
+                    broker.advance(index)
+                decision = decider.decide(view.between(0, index + 1), broker.account())
+                if decision is not None:
+                    decisions.append(decision)
+                    place(broker, decision.orders, decision.cancels)
+                rows.append(broker.row())
+                if decision is not None:
+                    _log_decision(level, name, decision, rows[-1], settings.capital)
+                if index % 64 == 0 or index == total - 1:
+                    progress(f"bars, {name}", index + 1 - first, total - first)
+    return Run(name, decisions, broker.fills, rows, broker.margin_events())
+
+
 @contextmanager
 def _only_young_garbage() -> Iterator[None]:
-    """Python collects what has just been left behind, but does not walk through everything there
-    is.
+    """Python collects what has just been left behind, but no full collection takes place.
 
     A run keeps every decision, and nothing that it keeps refers back: a full collection, a fifth of
     its time, finds nothing.
@@ -37,52 +79,15 @@ def _only_young_garbage() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def run_decider(
-    settings: BacktestSettings,
-    bars: Bars,
-    first: int,
-    name: str,
-    decider: Decider,
-    progress: Progress = silent,
-    level: int = logging.DEBUG,
-) -> Run:
-    """One decider over the panel's instants from number `first` on, with an account of its own;
-    logged at `level`.
-    """
-    broker = settings.broker(bars, first)
-    decisions: list[Decision] = []
-    rows: list[Row] = []
-    total = len(bars.times)
-    instants = (
-        (index, seen)
-        for begin, end, seen in settings.views(bars, first)
-        for index in range(begin, end)
-    )
-    with _only_young_garbage():
-        for index, seen in instants:
-            if index > first:
-                broker.advance(index)
-            decision = decider.decide(seen.between(0, index + 1), broker.account())
-            if decision is not None:
-                decisions.append(decision)
-                place(broker, decision.orders, decision.cancels)
-            rows.append(broker.row())
-            if decision is not None:
-                _log(level, name, decision, rows[-1], settings.capital)
-            if index % 64 == 0 or index == total - 1:
-                progress(f"bars, {name}", index + 1 - first, total - first)
-    return Run(name, decisions, broker.fills, rows, broker.margin_events())
-
-
-def _log(level: int, name: str, decision: Decision, row: Row, capital: float) -> None:
+def _log_decision(level: int, name: str, decision: Decision, row: Row, capital: float) -> None:
     """The lines operators grep for, once a decision."""
     if not log.isEnabledFor(level):
         return
     stamp = f"{utc_text(decision.at)} {name}:"
     if decision.failure:
         log.warning("%s Enhanced sizing failed: %s", stamp, decision.failure)
-    for line in decision.sized:
-        log.log(level, "%s %s", stamp, line)
+    for rule in decision.rule:
+        log.log(level, "%s %s", stamp, rule)
     for order in decision.orders:
         log.log(level, "%s %s %s %s: %s", stamp, order.side, order.qty, order.symbol, order.reason)
     equity = row.equity if row.equity > 0 else float("nan")

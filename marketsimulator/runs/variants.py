@@ -1,63 +1,110 @@
-"""Many variants over the same beliefs: one compiled loop a variant, with the backtest's account to
-the cent.
+"""Many variants over the same beliefs: one compiled loop each, equal to the backtest to the cent.
 
-What is believed is computed once; a variant changes what depends on the account: sizing.fraction,
-limits, costs, fees, margin, fills, capital. The loops hold no lock and share the cores.
+Beliefs are computed once; a variant changes what depends on the account: sizing.fraction, limits,
+costs, fees, margin, fills, capital. The loops hold no lock and share the cores.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import Beliefs, block_moments, over_blocks
+from execution.beliefs import Beliefs, block_moments, years_and_correlations
 from forecasting.forecast import Progress, silent
 from foundation.arrays import Array, Array32, Index, Mask, Records
 from foundation.compiled import compiled
 from foundation.errors import InputError
-from marketsimulator.account.book import Book, new_tape
-from marketsimulator.account.margin import unborrowed
-from marketsimulator.account.rebalancing import fills_at_most, move, whole_quantity, with_room
-from marketsimulator.account.settlement import mark
+from marketsimulator.account.book import Book, Record, new_tape
+from marketsimulator.account.margin import unborrowed_cash
+from marketsimulator.account.rebalancing import (
+    most_fills,
+    move_to_targets,
+    tape_with_room,
+    whole_quantity,
+)
+from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.terms import day_table
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import best_weights
-from sizing.limits import kept_share, lent
+from sizing.limits import granted_leverage, kept_share
 from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import Later, later_costs
+from sizing.solver.multi_period import LaterBlocks, later_costs
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 
-TOTALS = (
-    "notional",
-    "trades",
-    "fees",
-    "coin_fees",
-    "spread",
-    "slippage",
-    "interest",
-    "borrow",
-    "rounding",
-    "failures",
+
+class Totals(NamedTuple):
+    """What a variant traded and paid over all its instants.
+
+    notional: USD bought and sold.
+    trades: number of fills at a price, which the fee of a coin purchase is not.
+    fees: USD, as are the six that follow.
+    coin_fees: fees of coin purchases, taken in coin, at the price of their fill.
+    spread: half-spreads.
+    slippage: impact included.
+    interest: on the debit over night.
+    borrow: on shorts over night.
+    rounding: of a day's regulatory fees, up to the cent.
+    failures: number of decisions that the solver, or an account without equity, left unmade.
+    """
+
+    notional: float
+    trades: int
+    fees: float
+    coin_fees: float
+    spread: float
+    slippage: float
+    interest: float
+    borrow: float
+    rounding: float
+    failures: int
+
+    @property
+    def costs(self) -> float:
+        """USD of all kinds together."""
+        trading = self.fees + self.coin_fees + self.spread + self.slippage
+        return trading + self.interest + self.borrow + self.rounding
+
+
+# The same as a record, to which machine code adds instant by instant.
+_COUNTS = ("trades", "failures")
+_TOTALS = np.dtype(
+    [(name, "i8" if name in _COUNTS else "f8") for name in Totals._fields], align=True
 )
-COSTS = ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding")
-FAILURES = TOTALS.index("failures")
 
 
-class Plan(NamedTuple):
-    """What a variant's trader goes by: the beliefs of a history, as `Beliefs` has them, and its own
-    settings.
+class VariantInputs(NamedTuple):
+    """What a variant decides by: the beliefs of a history and its own settings.
 
-    premium [T', S]: of its own prior. signal [T', S]: 0 where forecasts do not count. toll [T', K]:
-    of what is borrowed. caps: of a symbol, of all coins, and the equity below which nothing is
-    short. leverage: by day, into the night. forecast: whether that counts. largest_coin: USD of one
-    coin order at most.
+    T' instants at which anything decides, K blocks, S symbols, D correlation matrices. What has no
+    meaning here has that of `Beliefs`.
+
+    deciding: [T', S]
+    overnight: [T']
+    cuts: [T']
+    mu: [T', K, S]
+    sigma: [T', K, S]
+    premium: [T', S] per year, of the variant's own prior.
+    signal: [T', S] 0 where forecasts do not count.
+    years: [T', K, 2]
+    matrix: [T'] row of correlations.
+    correlations: [D, S, S]
+    shared: [T', K]
+    toll: [T', K] of what is borrowed.
+    cost: [S] of trading, a fraction.
+    crypto: [S]
+    long_only: [S]
+    caps: of a symbol, of all coins, and the equity in USD below which nothing is short.
+    leverage: by day, into the night.
+    fraction: of full Kelly.
+    forecast: whether forecasts count.
+    largest_coin: USD of one coin order at most.
     """
 
     deciding: Mask
@@ -84,12 +131,10 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcome:
-    """One variant. equity [T] in USD at every instant, after its fills. totals: USD, and
-    counts, by name.
-    """
+    """What became of one variant. equity: [T] USD at every instant, after its fills."""
 
     equity: Array
-    totals: Mapping[str, float]
+    totals: Totals
 
 
 def outcomes(
@@ -101,14 +146,22 @@ def outcomes(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> list[Outcome]:
-    """What becomes of an account under each variant, over the same panel and beliefs, from instant
-    number `first` on.
+    """What becomes of an account under each variant, over the same panel and beliefs.
+
+    Parameters
+    ----------
+    variants
+        whole settings; those that beliefs come from are the same in all.
+    first
+        number of the instant that the runs begin at.
+    workers
+        threads; one a core by default.
 
     Raises
     ------
     InputError
-        for a variant that carries the rest of an order from bar to bar, which only the backtest
-        does.
+        for a variant that carries the rest of an order from bar to bar, or sizes by anything but
+        Kelly: only the backtest does.
     """
     if any(variant.fills.remainder == "carry" for variant in variants):
         raise InputError(
@@ -119,96 +172,91 @@ def outcomes(
     rows[np.searchsorted(bars.times, beliefs.at)] = np.arange(len(beliefs.at))
     base = variants[0].timeline(bars, impact=True)
 
-    def one(variant: BacktestSettings) -> Outcome:
-        return _outcome(variant, bars, beliefs, rows, first, base, variants[0])
+    def simulate(variant: BacktestSettings) -> Outcome:
+        # Laying out the panel takes longer than many a run, and depends on one setting alone.
+        if variant.fills.coverage == variants[0].fills.coverage:
+            dates = base.days["date"].astype("datetime64[D]")
+            days = day_table(dates, variant.fees, variant.margin, variant.fills)
+            line = base._replace(days=days)
+        else:
+            line = variant.timeline(bars, impact=True)
+        return _simulate_variant(variant, bars, beliefs, rows, first, line)
 
-    found: list[Outcome] = []
+    # Threads do, because compiled loops hold no lock; the panel and the beliefs are shared.
+    done: list[Outcome] = []
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for outcome in pool.map(one, variants):
-            found.append(outcome)
-            progress("variants", len(found), len(variants))
-    return found
+        for outcome in pool.map(simulate, variants):
+            done.append(outcome)
+            progress("variants", len(done), len(variants))
+    return done
 
 
-def _outcome(
+def _simulate_variant(
     settings: BacktestSettings,
     bars: Bars,
     beliefs: Beliefs,
     rows: Index,
     first: int,
-    base: Timeline,
-    like: BacktestSettings,
+    line: Timeline,
 ) -> Outcome:
-    if settings.fills.coverage == like.fills.coverage:
-        dates = base.days["date"].astype("datetime64[D]")
-        line = base._replace(days=day_table(dates, settings.fees, settings.margin, settings.fills))
-    else:
-        line = settings.timeline(bars, impact=True)
+    """rows [T]: of the beliefs, by instant; below 0 where nothing decides."""
+    inputs = _variant_inputs(settings, bars, beliefs)
     book = settings.book(bars)
-    mark(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
-    limits = settings.limits.within(settings.margin.leverage)
+    mark_positions(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
+    tape = new_tape(4 * len(book.holding) + len(line.actions))
+    equity = np.empty(len(bars.times) - first)
+    totals = np.zeros(1, _TOTALS)
+    _walk_instants(book, line, first, rows, inputs, tape, equity, totals[0])
+    return Outcome(equity, Totals(*totals[0].item()))
+
+
+def _variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: Beliefs) -> VariantInputs:
+    limits = settings.limits.with_account_leverage(settings.margin.leverage)
     rule = settings.sizing.rule()
     if not (isinstance(rule, Kelly) and rule.multiplier == 1.0):
         raise InputError(
             "sizing.strategy: an in-process sweep sizes by Kelly alone; run other strategies as"
             " backtests"
         )
-    equity = np.empty(len(bars.times) - first)
-    totals = np.zeros(len(TOTALS))
-    _follow(
-        book,
-        line,
-        first,
-        rows,
-        Plan(
-            beliefs.deciding,
-            beliefs.overnight,
-            beliefs.cuts,
-            beliefs.mu,
-            beliefs.sigma,
-            beliefs.premium * settings.prior.sharpe(bars.crypto),
-            beliefs.signal if rule.forecast else np.zeros(beliefs.signal.shape),
-            beliefs.years,
-            beliefs.matrix,
-            beliefs.correlations,
-            beliefs.shared,
-            settings.margin.nightly(beliefs.at)[:, None] * beliefs.nights,
-            settings.costs.expected(bars.crypto, settings.fees),
-            bars.crypto,
-            bars.long_only,
-            (
-                limits.symbol_cap,
-                limits.crypto_leverage,
-                max(limits.margin_equity, settings.margin.margin_equity),
-            ),
-            (limits.intraday_leverage, limits.into_the_night),
-            rule.fraction,
-            rule.forecast,
-            settings.orders.largest,
-        ),
-        new_tape(4 * len(book.holding) + len(line.actions)),
-        equity,
-        totals,
+    short_equity = max(limits.margin_equity, settings.margin.margin_equity)
+    return VariantInputs(
+        deciding=beliefs.deciding,
+        overnight=beliefs.overnight,
+        cuts=beliefs.cuts,
+        mu=beliefs.mu,
+        sigma=beliefs.sigma,
+        premium=beliefs.premium * settings.prior.sharpe(bars.crypto),
+        signal=beliefs.signal if rule.forecast else np.zeros(beliefs.signal.shape),
+        years=beliefs.years,
+        matrix=beliefs.matrix,
+        correlations=beliefs.correlations,
+        shared=beliefs.shared,
+        toll=settings.margin.nightly_rate(beliefs.at)[:, None] * beliefs.nights,
+        cost=settings.costs.expected(bars.crypto, settings.fees),
+        crypto=bars.crypto,
+        long_only=bars.long_only,
+        caps=(limits.symbol_cap, limits.crypto_leverage, short_equity),
+        leverage=(limits.intraday_leverage, limits.overnight_ceiling),
+        fraction=rule.fraction,
+        forecast=rule.forecast,
+        largest_coin=settings.orders.largest_value,
     )
-    return Outcome(equity, dict(zip(TOTALS, totals.tolist(), strict=True)))
 
 
 @compiled
-def _follow(
+def _walk_instants(
     book: Book,
     line: Timeline,
     first: int,
     rows: Index,
-    plan: Plan,
+    inputs: VariantInputs,
     tape: Records,
     equity: Array,
-    totals: Array,
+    totals: Record,
 ) -> None:
-    """Walk the instants from `first` on: what has become known, a decision where there is a
-    belief, its fills.
-    """
+    """Walk the instants from `first` on: what has become known, a decision, its fills."""
     account = book.account[0]
-    turn = np.zeros(len(book.holding), np.int64)
+    queue = np.zeros(len(book.holding), np.int64)
     for t in range(first, len(line.now)):
         account.fills = 0
         if t > first:
@@ -216,16 +264,17 @@ def _follow(
         targets = np.empty(0)
         before = np.empty(0)
         row = rows[t]
+        # Decided before the bars open, as a live trader does: a liquidation at the open changes
+        # what is held, not what was decided.
         if row >= 0:
             before = book.holding["quantity"].copy()
-            targets = _targets(book, plan, row, totals)
+            targets = _target_quantities(book, inputs, row, totals)
         opens, volumes, volatility = open_bars(book, line, tape, t)
         if row >= 0:
             day = line.days[line.day[t]]
-            tape = with_room(
-                tape, account.fills, fills_at_most(book.holding, targets, plan.largest_coin)
-            )
-            move(
+            fills = most_fills(book.holding, targets, inputs.largest_coin)
+            tape = tape_with_room(tape, account.fills, fills)
+            move_to_targets(
                 account,
                 book.holding,
                 day,
@@ -236,97 +285,98 @@ def _follow(
                 opens,
                 volumes,
                 volatility,
-                plan.largest_coin,
-                turn,
+                inputs.largest_coin,
+                queue,
             )
         equity[t - first] = account.equity
-        _sum_up(book, tape, totals)
+        _add_instant(book, tape, totals)
 
 
 @compiled
-def _targets(book: Book, plan: Plan, row: int, totals: Array) -> Array:
+def _target_quantities(book: Book, inputs: VariantInputs, row: int, totals: Record) -> Array:
     """Target quantities [S]: `Trader.decide` on arrays.
 
     What does not decide, or has no answer, keeps what it holds.
     """
-    deciding = plan.deciding[row]
+    deciding = inputs.deciding[row]
     account = book.account[0]
     targets = book.holding["quantity"].copy()
+    # What is not held may have no mark yet.
     marks = np.where(targets != 0.0, book.holding["mark"], 0.0)
+    # Added up as `Account` does, so that both divide by the same equity to the last bit.
     value = 0.0
     for s in range(len(targets)):
         value += targets[s] * marks[s]
     equity = account.cash + value
-    cuts = plan.cuts[row]
+    cuts = inputs.cuts[row]
+    # Weights are fractions of equity; where there is none, what can be closed is closed.
     if not equity > 0.0:
-        totals[FAILURES] += 1
-        return np.where(deciding | (cuts & ~plan.crypto), 0.0, targets)
+        totals.failures += 1
+        return np.where(deciding | (cuts & ~inputs.crypto), 0.0, targets)
     held = targets * marks / equity
-    ceiling = lent(
-        plan.leverage[1] if plan.overnight[row] else plan.leverage[0], equity, plan.caps[2]
+    leverage = inputs.leverage[1] if inputs.overnight[row] else inputs.leverage[0]
+    ceiling = granted_leverage(leverage, equity, inputs.caps[2])
+    unborrowed = max(0.0, unborrowed_cash(account)) / equity
+    matrix = inputs.correlations[inputs.matrix[row]]
+    years, correlation = years_and_correlations(
+        inputs.years[row], matrix, inputs.crypto, inputs.shared[row]
     )
-    free = max(0.0, unborrowed(account)) / equity
-    years, correlation = over_blocks(
-        plan.years[row], plan.correlations[plan.matrix[row]], plan.crypto, plan.shared[row]
-    )
-    moments = plan.mu[row], plan.sigma[row], plan.premium[row], years, correlation
-    mu, covariance, _ = block_moments(*moments, deciding, plan.forecast, len(targets))
+    moments = inputs.mu[row], inputs.sigma[row], inputs.premium[row], years, correlation
+    mu, covariance, _ = block_moments(*moments, deciding, inputs.forecast, len(targets))
     status = SOLVED
     weights = held
     if deciding.any():
-        status, found, _ = best_weights(
+        leaving_cost = later_costs(inputs.cost, inputs.signal[row], len(mu) - 1)
+        status, plan, _ = best_weights(
             mu[0],
             covariance[0],
             held,
-            plan.cost,
-            plan.crypto,
-            plan.long_only,
+            inputs.cost,
+            inputs.crypto,
+            inputs.long_only,
             deciding,
             equity,
             ceiling,
-            free,
-            plan.caps,
-            plan.fraction,
-            plan.toll[row, 0],
-            Later(
-                mu[1:],
-                covariance[1:],
-                plan.toll[row, 1:],
-                later_costs(plan.cost, plan.signal[row], len(mu) - 1),
-            ),
+            unborrowed,
+            inputs.caps,
+            inputs.fraction,
+            inputs.toll[row, 0],
+            LaterBlocks(mu[1:], covariance[1:], inputs.toll[row, 1:], leaving_cost),
         )
-        weights = found[0]
-    loose = ~plan.crypto & ~deciding
+        weights = plan[0]
+    # Stocks that nothing has sized are cut for the night in proportion; after a failure those are
+    # all stocks.
+    unsized = ~inputs.crypto & ~deciding
     if status != SOLVED:
-        totals[FAILURES] += 1
+        totals.failures += 1
         weights = held
-        loose = ~plan.crypto
-    share = kept_share(weights, plan.crypto, loose, ceiling) if cuts else 1.0
+        unsized = ~inputs.crypto
+    share = kept_share(weights, inputs.crypto, unsized, ceiling) if cuts else 1.0
     for s in range(len(targets)):
-        weight = held[s] * share if loose[s] else weights[s]
+        weight = held[s] * share if unsized[s] else weights[s]
+        # A weight that stays as it is keeps the quantity to the last billionth.
         if weight != held[s]:
-            targets[s] = whole_quantity(
-                weight * equity / book.holding[s].mark, book.holding[s].increment
-            )
+            position = book.holding[s]
+            targets[s] = whole_quantity(weight * equity / position.mark, position.increment)
     return targets
 
 
 @compiled
-def _sum_up(book: Book, tape: Records, totals: Array) -> None:
+def _add_instant(book: Book, tape: Records, totals: Record) -> None:
     """Add an instant's fills and flows to the totals, and clear the flows."""
     account = book.account[0]
     for k in range(account.fills):
         fill = tape[k]
         if fill.price > 0.0:
-            totals[0] += abs(fill.quantity) * fill.price
-            totals[1] += 1
-    totals[2] += account.fees
-    totals[3] += account.coin_fees
-    totals[4] += account.spread
-    totals[5] += account.slippage
-    totals[6] += account.interest
-    totals[7] += account.borrow
-    totals[8] += account.rounding
+            totals.notional += abs(fill.quantity) * fill.price
+            totals.trades += 1
+    totals.fees += account.fees
+    totals.coin_fees += account.coin_fees
+    totals.spread += account.spread
+    totals.slippage += account.slippage
+    totals.interest += account.interest
+    totals.borrow += account.borrow
+    totals.rounding += account.rounding
     account.fees = 0.0
     account.coin_fees = 0.0
     account.spread = 0.0

@@ -1,7 +1,7 @@
-"""Replay of given weights: each row is decided on its close and filled at the next row's open. No
-forecast, no calendar.
+"""Replay of given weights: each row is decided on its close and filled at the next row's open.
 
-The same settlement as every other account, compiled together with the loop over the rows.
+There is no forecast and no calendar. Settlement is that of every other account, compiled together
+with the loop over the rows.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ from foundation.arrays import Array, Index, Records
 from foundation.compiled import compiled, inlined, unowned
 from foundation.errors import InputError
 from marketsimulator.account.book import Book, Record, new_book, new_tape
-from marketsimulator.account.rebalancing import move, whole_quantity
-from marketsimulator.account.settlement import close_session, liquidate, mark, open_session
+from marketsimulator.account.calendar_events import close_session, open_session
+from marketsimulator.account.rebalancing import move_to_targets, whole_quantity
+from marketsimulator.account.settlement import liquidate, mark_positions
 from marketsimulator.account.terms import FillTerms, day_table, holdings_of, tier_table
+from trainingdata.instants import new_york_date
 from trainingdata.instruments import Instrument, Kind, instrument, is_symbol
-from trainingdata.sessions import new_york_date
 
-_FREE = (CryptoTier(0.0, 0.0, 0.0),)
+# Coins pay `fee_bps` as stocks do, and nothing to their venue.
+_NO_VENUE_FEES = (CryptoTier(0.0, 0.0, 0.0),)
 
 
 @dataclass(frozen=True, eq=False)
 class Replay:
     """What became of the weights.
 
-    index [T]: the rows. symbols [S]: the columns. values [T]: equity in USD at each row's close.
-    tape: the fills.
+    index: [T] the rows.
+    symbols: [S] the columns.
+    values: [T] equity in USD at each row's close.
+    tape: the fills, in order.
     """
 
     index: pd.DatetimeIndex
@@ -49,8 +53,9 @@ class Replay:
 
     @cached_property
     def fills(self) -> pd.DataFrame:
-        """A row a fill, in order: at (the row at whose open), symbol, qty (signed), price and
-        fee (USD).
+        """A row a fill, in order.
+
+        at: the row at whose open it filled. symbol. qty: signed. price, fee: USD.
         """
         tape = self.tape
         columns = {
@@ -102,27 +107,27 @@ def replay(
     InputError
         naming the argument that cannot be used.
     """
-    _check(weights, capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
+    _check_settings(weights, capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
     columns = weights.columns
-    index = _instants(weights.index)
-    opens, closes = (_matrix(name, bars, weights) for name in ("open", "close"))
+    index = _checked_instants(weights.index)
+    opens = _price_matrix("open", bars, weights)
+    closes = _price_matrix("close", bars, weights)
     instruments = _instruments(columns, increments)
     costs = TradingCosts(0.0, slippage_bps, 0.0, 0.0, slippage_bps, 0.0)
-    fees = FeeSchedule(crypto_tiers=_FREE, commission_bps=fee_bps)
+    fees = FeeSchedule(crypto_tiers=_NO_VENUE_FEES, commission_bps=fee_bps)
     margin = MarginTerms(leverage=intraday_leverage, interest_rate=interest_rate)
     book = new_book(capital, holdings_of(instruments, costs), tier_table(fees))
     dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
-    tape = new_tape(
-        3 * len(dates) * len(columns)
-    )  # at most a liquidation, a close and an opening a row and symbol
+    # At most a liquidation, a close and an opening a row and symbol.
+    tape = new_tape(3 * len(dates) * len(columns))
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
-    values = _follow(
+    values = _follow_weights(
         book,
         day_table(dates[begins], fees, margin, FillTerms(volume_share=None)),
         np.cumsum(begins) - 1,
         opens,
         closes,
-        _numbers("weights", weights),
+        _float_values("weights", weights),
         (symbol_cap, intraday_leverage, min(overnight_leverage, intraday_leverage)),
         tape,
     )
@@ -130,7 +135,7 @@ def replay(
 
 
 @compiled
-def _follow(
+def _follow_weights(
     book: Book,
     days: Records,
     day: Index,
@@ -150,17 +155,17 @@ def _follow(
     account = book.account[0]
     holding = book.holding
     tape = unowned(tape)
-    none = np.zeros(size)
+    calm = np.zeros(size)
     endless = np.full(size, np.inf)
-    turn = np.zeros(size, np.int64)
+    queue = np.zeros(size, np.int64)
     for t in range(rows):
         today = days[day[t]]
         if t > 0:
             if day[t] != day[t - 1]:
                 open_session(book, today)
             if account.called:
-                liquidate(book, today, tape, t, opens[t], endless, none)
-            move(
+                liquidate(book, today, tape, t, opens[t], endless, calm)
+            move_to_targets(
                 account,
                 holding,
                 today,
@@ -170,32 +175,28 @@ def _follow(
                 targets,
                 opens[t],
                 endless,
-                none,
+                calm,
                 np.inf,
-                turn,
+                queue,
             )
-        mark(account, holding, closes[t])
+        mark_positions(account, holding, closes[t])
         last = t + 1 == rows
         if not last and day[t + 1] != day[t]:
             close_session(book, today, days[day[t + 1]].date - today.date)
         equity[t] = account.equity
         if not last:
-            night = t + 2 < rows and day[t + 2] != day[t + 1]
-            _choose(
-                account,
-                holding,
-                today,
-                weights[t],
-                closes[t],
-                bounds[0],
-                bounds[2] if night else bounds[1],
-                targets,
+            # What is decided here fills at the open of row t + 1. Where that is the last row of its
+            # date, nothing can be cut any more before the night.
+            overnight = t + 2 < rows and day[t + 2] != day[t + 1]
+            leverage = bounds[2] if overnight else bounds[1]
+            _choose_targets(
+                account, holding, today, weights[t], closes[t], bounds[0], leverage, targets
             )
     return equity
 
 
 @inlined
-def _choose(
+def _choose_targets(
     account: Record,
     holding: Records,
     day: Record,
@@ -205,35 +206,38 @@ def _choose(
     ceiling: float,
     targets: Array,
 ) -> None:
-    """Target quantities [S] of the symbols that have a weight and a close; the others keep what
-    they hold.
-    """
+    """Fill in target quantities [S]; a symbol without a weight or a close keeps what it holds."""
     equity = account.equity
     lowest = -cap
+    # Below the equity that margin begins at, nothing is lent and nothing is short.
     if equity < day.margin_equity:
         ceiling = min(ceiling, 1.0)
         lowest = 0.0
     fixed = 0.0
-    wanted = 0.0
+    requested = 0.0
     share = 1.0 / ceiling
     for s in range(len(targets)):
-        held = holding[s]
-        unit = 1.0 if held.crypto else share
+        position = holding[s]
+        unit = 1.0 if position.crypto else share
         if np.isnan(weights[s]) or np.isnan(closes[s]):
-            targets[s] = held.quantity
-            if held.quantity != 0.0:
-                fixed += abs(held.quantity * held.mark) * unit / max(equity, 1e-9)
+            targets[s] = position.quantity
+            if position.quantity != 0.0:
+                fixed += abs(position.quantity * position.mark) * unit / max(equity, 1e-9)
         else:
-            targets[s] = min(max(weights[s], 0.0 if held.crypto else lowest), cap)
-            wanted += abs(targets[s]) * unit
-    scale = 0.0 if equity <= 0.0 else min(1.0, max(1.0 - fixed, 0.0) / max(wanted, 1e-300)) * equity
+            targets[s] = min(max(weights[s], 0.0 if position.crypto else lowest), cap)
+            requested += abs(targets[s]) * unit
+    # What stays as it is uses its part of the ceiling first; the others share what that leaves.
+    free = max(1.0 - fixed, 0.0)
+    scale = min(1.0, free / max(requested, 1e-300)) * equity
+    if equity <= 0.0:
+        scale = 0.0
     for s in range(len(targets)):
         if not (np.isnan(weights[s]) or np.isnan(closes[s])):
             step = holding[s].increment
             targets[s] = whole_quantity(targets[s] * scale / closes[s], step)
 
 
-def _check(
+def _check_settings(
     weights: pd.DataFrame,
     capital: float,
     fee_bps: float,
@@ -241,40 +245,43 @@ def _check(
     symbol_cap: float,
     overnight_leverage: float,
 ) -> None:
-    """What the other settings do not check themselves."""
-    for name, value in (
-        ("capital", capital),
-        ("symbol_cap", symbol_cap),
-        ("overnight_leverage", overnight_leverage),
-    ):
+    """Refuse what no settings class checks on its own."""
+    positive = {
+        "capital": capital,
+        "symbol_cap": symbol_cap,
+        "overnight_leverage": overnight_leverage,
+    }
+    for name, value in positive.items():
         if not 0 < value < float("inf"):
             raise InputError(f"{name}: {value} is not above 0")
-    for name, value in (("fee_bps", fee_bps), ("slippage_bps", slippage_bps)):
+    costs = {"fee_bps": fee_bps, "slippage_bps": slippage_bps}
+    for name, value in costs.items():
         if not 0 <= value < 5_000:
             raise InputError(f"{name}: {value} is outside 0 … 5000")
     if len(weights) == 0:
         raise InputError("weights: there are no rows")
 
 
-def _matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) -> Array:
+def _price_matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) -> Array:
     """[T, S] of a frame that has the weights' rows and columns."""
     if name not in bars:
         raise InputError(f"bars: {name!r} is missing; got {', '.join(bars) or 'none'}")
     frame = bars[name]
-    if not (_same(frame.index, weights.index) and _same(frame.columns, weights.columns)):
+    same_rows = _same_labels(frame.index, weights.index)
+    if not (same_rows and _same_labels(frame.columns, weights.columns)):
         raise InputError(f"bars[{name!r}]: its index and columns are not those of weights")
-    values = _numbers(f"bars[{name!r}]", frame)
+    values = _float_values(f"bars[{name!r}]", frame)
     if (values <= 0).any() or (values == np.inf).any():
         raise InputError(f"bars[{name!r}]: a price must be above 0 and finite")
     return values
 
 
-def _same(one: pd.Index, other: pd.Index) -> bool:
-    """Frames of one market mostly share their index, which takes no look at its values."""
+def _same_labels(one: pd.Index, other: pd.Index) -> bool:
+    # Frames of one market mostly share their index; then no value has to be compared.
     return one is other or bool(one.equals(other))
 
 
-def _numbers(name: str, frame: pd.DataFrame) -> Array:
+def _float_values(name: str, frame: pd.DataFrame) -> Array:
     try:
         return np.ascontiguousarray(frame.to_numpy(dtype=np.float64))
     except (TypeError, ValueError) as error:
@@ -285,27 +292,27 @@ def _instruments(
     columns: pd.Index, increments: float | Mapping[str, float] | None
 ) -> list[Instrument]:
     """What the columns stand for; a name that is no symbol of the project's is a stock."""
-    found = [_named(str(column)) for column in columns.tolist()]
+    instruments = [_instrument_named(str(column)) for column in columns.tolist()]
     if increments is None:
-        return found
+        return instruments
     steps = increments if isinstance(increments, Mapping) else dict.fromkeys(columns, increments)
     try:
-        return [
-            Instrument(
-                item.symbol, item.kind, Decimal(str(steps[c])) if c in steps else item.increment
-            )
-            for c, item in zip(columns, found, strict=True)
-        ]
+        for k, column in enumerate(columns):
+            if column in steps:
+                step = Decimal(str(steps[column]))
+                item = instruments[k]
+                instruments[k] = Instrument(item.symbol, item.kind, step)
+        return instruments
     except (InvalidOperation, ValueError) as error:
         raise InputError(f"increments: {error}") from error
 
 
 @cache
-def _named(name: str) -> Instrument:
+def _instrument_named(name: str) -> Instrument:
     return instrument(name) if is_symbol(name) else Instrument(name, Kind.STOCK, Decimal(1))
 
 
-def _instants(index: pd.Index) -> pd.DatetimeIndex:
+def _checked_instants(index: pd.Index) -> pd.DatetimeIndex:
     """The index, which must be instants that increase; one without a zone is UTC."""
     if not isinstance(index, pd.DatetimeIndex) or not (
         index.is_monotonic_increasing and index.is_unique

@@ -1,145 +1,171 @@
-"""What Alpaca's API says of a `Venue`, in its words: account, positions, clock, calendar,
-assets, bars, history.
-"""
+"""What Alpaca's API says of an account: balances, positions, activities, assets, hours, history."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 
+from foundation.errors import InputError
 from marketsimulator.venue.record import ACCOUNT
 from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import Answer, asset_id, stamp, text
-from trainingdata.actions import split_adjusted
-from trainingdata.bars import Bars
-from trainingdata.instruments import Kind, instrument, spelled
-from trainingdata.sessions import HOUR, NEW_YORK, in_session, new_york_date, started_at, stock_grid
-
-HALF = np.timedelta64(30, "m")
+from marketsimulator.venue.tickets import Answer, Refused, asset_id, quantity_text, timestamp
+from trainingdata.instants import NEW_YORK, instant, new_york_date
+from trainingdata.instruments import Kind, instrument, venue_spelling
+from trainingdata.sessions import in_session, stock_grid
 
 
 def account_answer(venue: Venue) -> Answer:
     """`GET /v2/account`."""
     account = venue.broker.account()
-    terms = venue.settings.margin
-    options = venue.options.aside + venue.options.value
+    options = venue.options.reserved + venue.options.value
     equity = account.equity + options
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
     coins = sum(v for s, v in values.items() if instrument(s).kind is Kind.CRYPTO)
     stocks = sum(abs(v) for s, v in values.items() if instrument(s).kind is Kind.STOCK)
-    longs, shorts = (sum(v for v in values.values() if (v > 0) is sign) for sign in (True, False))
-    yesterday = next(
-        (e for at, e in reversed(venue.curve) if at < venue.now.astype("datetime64[D]")), equity
-    )
+    today = venue.now.astype("datetime64[D]")
+    earlier = (value for at, value in reversed(venue.curve) if at < today)
+    # Coins are no security for a loan: only what is not in coins is multiplied. Coins and options
+    # are bought with cash that is not borrowed.
+    marginable = account.equity - coins
     return {
         "id": ACCOUNT,
         "account_number": "SIMULATED",
         "status": "ACTIVE",
         "crypto_status": "ACTIVE",
         "currency": "USD",
-        "cash": repr(account.cash + venue.options.aside),
+        "cash": repr(account.cash + venue.options.reserved),
         "equity": repr(equity),
-        "last_equity": repr(yesterday),
+        "last_equity": repr(next(earlier, equity)),
         "portfolio_value": repr(equity),
-        "buying_power": repr(max(account.leverage * (account.equity - coins) - stocks, 0.0)),
-        "regt_buying_power": repr(max(2 * (account.equity - coins) - stocks, 0.0)),
+        "buying_power": repr(max(account.leverage * marginable - stocks, 0.0)),
+        "regt_buying_power": repr(max(2 * marginable - stocks, 0.0)),
         "non_marginable_buying_power": repr(account.unborrowed_cash),
         "options_buying_power": repr(account.unborrowed_cash),
         "options_approved_level": 3 if venue.options.desks else 0,
-        "long_market_value": repr(longs),
-        "short_market_value": repr(shorts),
+        "long_market_value": repr(sum(v for v in values.values() if v > 0)),
+        "short_market_value": repr(sum(v for v in values.values() if not v > 0)),
         "multiplier": f"{account.leverage:g}",
-        "shorting_enabled": equity >= terms.margin_equity,
+        "shorting_enabled": equity >= venue.settings.margin.margin_equity,
         "trading_blocked": False,
         "account_blocked": False,
         "transfers_blocked": False,
         "trade_suspended_by_user": False,
-        "created_at": stamp(venue.bars.times[venue.first]),
+        "created_at": timestamp(venue.bars.times[venue.first]),
     }
 
 
 def positions_answer(venue: Venue) -> list[Answer]:
-    """`GET /v2/positions`."""
+    """`GET /v2/positions`, but for options."""
     account = venue.broker.account()
-    sold = venue.broker.short_proceeds()
-    found = []
+    short_proceeds = venue.broker.short_proceeds()
+    positions = []
     for symbol, quantity in account.positions.items():
         coin = instrument(symbol).kind is Kind.CRYPTO
         price = account.prices[symbol]
-        entry = sold[symbol] / float(-quantity) if quantity < 0 else venue.entries[symbol][1]
+        if quantity < 0:
+            entry = short_proceeds[symbol] / float(-quantity)
+        else:
+            entry = venue.entries[symbol][1]
         value = float(quantity) * price
-        side = "buy" if quantity < 0 else "sell"
-        closing = (o.qty for o in account.open_orders if o.symbol == symbol and o.side == side)
-        position = {
-            "asset_id": asset_id(symbol),
-            "symbol": symbol,
-            "exchange": "CRYPTO" if coin else "NASDAQ",
-            "asset_class": "crypto" if coin else "us_equity",
-            "asset_marginable": not coin,
-            "qty": text(quantity),
-            "qty_available": text(
-                (abs(quantity) - sum(closing, Decimal(0))) * (1 if quantity > 0 else -1)
-            ),
-            "side": "long" if quantity > 0 else "short",
-            "avg_entry_price": repr(entry),
-            "cost_basis": repr(entry * float(quantity)),
-            "market_value": repr(value),
-            "unrealized_pl": repr(value - entry * float(quantity)),
-            "current_price": repr(price),
-        }
-        found.append(position)
-    return found
+        cost = entry * float(quantity)
+        # What an open order would close is not there for a second one.
+        closing_side = "buy" if quantity < 0 else "sell"
+        closing = sum(
+            (o.qty for o in account.open_orders if o.symbol == symbol and o.side == closing_side),
+            Decimal(0),
+        )
+        available = (abs(quantity) - closing) * (1 if quantity > 0 else -1)
+        positions.append(
+            {
+                "asset_id": asset_id(symbol),
+                # Alpaca writes a coin's position without the slash that its orders have.
+                "symbol": symbol,
+                "exchange": "CRYPTO" if coin else "NASDAQ",
+                "asset_class": "crypto" if coin else "us_equity",
+                "asset_marginable": not coin,
+                "qty": quantity_text(quantity),
+                "qty_available": quantity_text(available),
+                "side": "long" if quantity > 0 else "short",
+                "avg_entry_price": repr(entry),
+                "cost_basis": repr(cost),
+                "market_value": repr(value),
+                "unrealized_pl": repr(value - cost),
+                "current_price": repr(price),
+            }
+        )
+    return positions
+
+
+def activities_answer(
+    venue: Venue, query: Mapping[str, str], kinds: str | None = None
+) -> list[Answer]:
+    """`GET /v2/account/activities`: a page of them, newest first unless `direction` is `asc`.
+
+    kinds: words with commas between them; None for every kind.
+    """
+    activities = venue.record.activities
+    if kinds:
+        words = set(kinds.split(","))
+        activities = [each for each in activities if each["activity_type"] in words]
+    if "after" in query:
+        since = timestamp(instant(query["after"], name="after"))
+        # Trades have an instant, everything else a day: as texts the two compare in time order.
+        activities = [
+            each
+            for each in activities
+            if str(each.get("transaction_time", each.get("date"))) > since
+        ]
+    if query.get("direction") != "asc":
+        activities = activities[::-1]
+    token = query.get("page_token")
+    begin = next((k + 1 for k, each in enumerate(activities) if each["id"] == token), 0)
+    return activities[begin : begin + int(query.get("page_size", 100))]
 
 
 def clock_answer(now: np.datetime64) -> Answer:
     """`GET /v2/clock`."""
     grid = stock_grid()
-    k = int(np.searchsorted(grid.closes, now, side="right"))
+    current = int(np.searchsorted(grid.closes, now, side="right"))
     opened = bool(in_session(np.array([now]))[0])
-    following = k + 1 if opened else k
+    following = current + 1 if opened else current
     return {
-        "timestamp": stamp(now),
+        "timestamp": timestamp(now),
         "is_open": opened,
-        "next_open": stamp(grid.opens[following]),
-        "next_close": stamp(grid.closes[k]),
+        "next_open": timestamp(grid.opens[following]),
+        "next_close": timestamp(grid.closes[current]),
     }
 
 
 def calendar_answer(query: Mapping[str, str]) -> list[Answer]:
-    """`GET /v2/calendar`."""
+    """`GET /v2/calendar`: dates, and hours in New York."""
     grid = stock_grid()
-    first, last = (
-        np.datetime64(query[name][:10], "D") if name in query else None for name in ("start", "end")
+    within = np.ones(len(grid.dates), dtype=bool)
+    if "start" in query:
+        within &= grid.dates >= np.datetime64(query["start"][:10], "D")
+    if "end" in query:
+        within &= grid.dates <= np.datetime64(query["end"][:10], "D")
+    opens, closes = (
+        pd.DatetimeIndex(instants[within]).tz_localize("UTC").tz_convert(NEW_YORK)
+        for instants in (grid.opens, grid.closes)
     )
-    rows = [
-        k
-        for k, day in enumerate(grid.dates)
-        if (first is None or day >= first) and (last is None or day <= last)
-    ]
-    hours = [
-        pd.DatetimeIndex(side[rows]).tz_localize("UTC").tz_convert(NEW_YORK)
-        for side in (grid.opens, grid.closes)
-    ]
-    days = zip(rows, *hours, strict=True)
     return [
-        {"date": str(grid.dates[k]), "open": f"{opens:%H:%M}", "close": f"{closes:%H:%M}"}
-        for k, opens, closes in days
+        {"date": str(date), "open": f"{opened:%H:%M}", "close": f"{closed:%H:%M}"}
+        for date, opened, closed in zip(grid.dates[within], opens, closes, strict=True)
     ]
 
 
 def asset_answer(venue: Venue, symbol: str) -> Answer:
-    """`GET /v2/assets/{symbol}`."""
+    """`GET /v2/assets/{symbol}`, for a symbol of the panel."""
     coin = instrument(symbol).kind is Kind.CRYPTO
     asset = venue.asset(symbol)
     answer = {
         "id": asset_id(symbol),
         "class": "crypto" if coin else "us_equity",
         "exchange": "CRYPTO" if coin else "NASDAQ",
-        "symbol": spelled(symbol),
+        "symbol": venue_spelling(symbol),
         "name": symbol,
         "status": "active",
         "tradable": asset.tradable,
@@ -148,19 +174,49 @@ def asset_answer(venue: Venue, symbol: str) -> Answer:
         "easy_to_borrow": asset.easy_to_borrow,
         "fractionable": asset.fractionable,
     }
-    steps = {"min_order_size": f"{asset.smallest:f}", "min_trade_increment": f"{asset.increment:f}"}
-    return {**answer, **steps, "price_increment": "0.000000001"} if coin else answer
+    if coin:
+        # Alpaca states increments for coins alone.
+        answer["min_order_size"] = f"{asset.smallest:f}"
+        answer["min_trade_increment"] = f"{asset.increment:f}"
+        answer["price_increment"] = "0.000000001"
+    return answer
+
+
+def find_asset(venue: Venue, name: str) -> Answer:
+    """`GET /v2/assets/{name}`, for a symbol in any spelling, or an asset's id.
+
+    Raises
+    ------
+    Refused
+        for one that the venue does not have.
+    """
+    try:
+        symbol = instrument(name).symbol
+    except InputError:
+        matches = (each for each in venue.bars.symbols if asset_id(each) == name)
+        symbol = next(matches, "")
+    if symbol not in venue.bars.symbols:
+        raise Refused(404, 40410000, f"asset not found for {name}")
+    return asset_answer(venue, symbol)
 
 
 def history_answer(venue: Venue, timeframe: str) -> Answer:
-    """`GET /v2/account/portfolio/history`: every instant, or with `1D` the last of every New
-    York day.
+    """`GET /v2/account/portfolio/history`: every instant, or the last of every New York day.
+
+    timeframe: `1H` or `1D`.
+
+    Raises
+    ------
+    Refused
+        for another timeframe.
     """
+    if timeframe not in ("1H", "1D"):
+        raise Refused(400, 40010000, f"timeframe {timeframe} is not served here: 1H, 1D")
     curve = venue.curve
     if timeframe == "1D" and curve:
         days = new_york_date(np.array([at for at, _ in curve]))
-        last = np.append(days[1:] != days[:-1], True)
-        curve = [point for point, keep in zip(curve, last.tolist(), strict=True) if keep]
+        last_of_day = np.append(days[1:] != days[:-1], True)
+        curve = [point for point, last in zip(curve, last_of_day.tolist(), strict=True) if last]
     equity = [value for _, value in curve]
     base = venue.settings.capital
     return {
@@ -171,98 +227,3 @@ def history_answer(venue: Venue, timeframe: str) -> Answer:
         "base_value": base,
         "timeframe": timeframe,
     }
-
-
-def bars_answer(
-    venue: Venue,
-    symbols: Sequence[str],
-    start: np.datetime64,
-    end: np.datetime64,
-    adjustment: str = "raw",
-    latest: int = 0,
-) -> dict[str, list[Answer]]:
-    """Bars that begin between two instants and are known by now, by symbol; what the panel lacks is
-    left out.
-
-    adjustment: `raw` as they are in the files, anything else adjusted for the splits the files do
-    not know of. latest: no more than so many of each; 0 for all.
-    """
-    known = venue.bars.between(0, venue.index + 1)
-    if adjustment != "raw" and venue.settings.data.adjustment == "raw":
-        known = split_adjusted(known, venue.settings.data.corporate_actions())
-    return {
-        symbol: _rows(venue, known, symbol, start, end, latest)
-        for symbol in symbols
-        if symbol in known.symbols
-    }
-
-
-def _rows(
-    venue: Venue, known: Bars, symbol: str, start: np.datetime64, end: np.datetime64, latest: int
-) -> list[Answer]:
-    s = known.symbols.index(symbol)
-    times, values = known.own(s)
-    near = slice(
-        *np.searchsorted(times, [start, end + HOUR], side="right")
-    )  # a bar is known an hour after it begins at most
-    times = times[near]
-    values = values[near]
-    begins = started_at(known.instruments[s].kind, times)
-    wanted = (begins >= start) & (begins <= end)
-    for since, until in venue.halts.get(symbol, []):
-        wanted &= (times <= since) | (False if until is None else times > until)
-    rows = np.flatnonzero(wanted)[-latest:]
-    stamps = [stamp(begin) for begin in begins[rows]]
-    return [
-        {"t": at, "o": o, "h": h, "l": low, "c": c, "v": v, "n": 1, "vw": c}
-        for at, (o, h, low, c, v) in zip(stamps, values[rows].tolist(), strict=True)
-    ]
-
-
-def _halves(bars: list[Answer]) -> list[Answer]:
-    """Hourly bars as half-hours that make them again; the second trades at the close.
-
-    The hour before a close is one half.
-    """
-    grid = stock_grid()
-    found = []
-    for bar in bars:
-        begins = np.datetime64(bar["t"][:-1], "ns")
-        k = int(np.searchsorted(grid.starts, begins))
-        if grid.starts[k] == begins and grid.ends[k] <= begins + HALF:
-            found.append(bar)
-            continue
-        early = float(np.floor(bar["v"] / 2))
-        close = bar["c"]
-        late = {
-            "t": stamp(begins + HALF),
-            "o": close,
-            "h": close,
-            "l": close,
-            "v": bar["v"] - early,
-        }
-        found += [{**bar, "v": early}, {**bar, **late}]
-    return found
-
-
-def _days(bars: list[Answer]) -> list[Answer]:
-    """Hourly bars as one a New York day."""
-    if not bars:
-        return []
-    frame = pd.DataFrame(bars)
-    days = pd.DatetimeIndex(frame["t"]).tz_convert(NEW_YORK).normalize().tz_convert("UTC")
-    grouped = frame.groupby(days).agg(
-        {"o": "first", "h": "max", "l": "min", "c": "last", "v": "sum", "n": "sum", "vw": "last"}
-    )
-    rows: list[Answer] = json.loads(grouped.to_json(orient="records", double_precision=15))
-    return [
-        {"t": f"{at:%Y-%m-%dT%H:%M:%SZ}", **row}
-        for at, row in zip(grouped.index, rows, strict=True)
-    ]
-
-
-FRAMES: Mapping[str, Callable[[list[Answer]], list[Answer]]] = {
-    "30Min": _halves,
-    "1Hour": list,
-    "1Day": _days,
-}

@@ -9,24 +9,33 @@ from typing import Any
 from foundation.errors import InputError
 from marketsimulator.venue.tickets import STATUSES
 
-KINDS = (
-    *("delay", "drop_before", "drop_after", "status", "malformed"),
-    *("reject", "reject_later", "partial", "state", "skew"),
-    *("silence", "duplicate", "out_of_order"),
-)
+ANSWER_FAULTS = ("delay", "drop_before", "drop_after", "status", "malformed")
+ORDER_FAULTS = ("reject", "reject_later", "partial", "state", "skew")
+STREAM_FAULTS = ("silence", "duplicate", "out_of_order")
+KINDS = (*ANSWER_FAULTS, *ORDER_FAULTS, *STREAM_FAULTS)
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One way to fail, `count` times.
 
-    kind: `delay` answers late by `seconds`; `drop_before` and `drop_after` close the connection
-    without and with the request done; `status` answers with one (429, 500, 502, 504) and does
-    nothing; `malformed` does it and answers with half a JSON; `reject` takes no order,
-    `reject_later` turns one down that was taken; `partial` fills half of one and cancels the rest;
-    `state` shows an order in `state`, which is not its own; `skew`: the clock says `seconds` too
-    much; `silence`, `duplicate`, `out_of_order`: trade updates are not sent, sent twice, or the
-    newer before the older. method, path: of the requests it meets, by their beginning.
+    kind: what goes wrong, one of:
+        `delay` answers late by `seconds`;
+        `drop_before` and `drop_after` close the connection without and with the request done;
+        `status` answers with `status` and does nothing;
+        `malformed` does the request and answers with half a JSON;
+        `reject` takes no order, `reject_later` turns one down that was taken;
+        `partial` fills half of an order and cancels the rest;
+        `state` shows an order in `state`, which is not its own;
+        `skew` lets the clock say `seconds` too much;
+        `silence`, `duplicate`, `out_of_order`: trade updates are not sent, sent twice, or the
+        newer before the older.
+    count: how often, from 1.
+    method: of the requests it meets; empty for every one.
+    path: beginning of the paths it meets; empty for every one.
+    status: of HTTP, 400 to 599 (429, 500, 502 and 504 are the usual ones).
+    seconds: 0 to 3600; with status 429 what `Retry-After` says.
+    state: one of `STATUSES`.
     """
 
     kind: str
@@ -49,35 +58,38 @@ class Fault:
         if not 0 <= self.seconds <= 3600:
             raise InputError(f"faults: seconds {self.seconds} is outside 0 … 3600")
 
+    def meets(self, method: str, path: str) -> bool:
+        """Whether it is meant for a request."""
+        return (not self.method or self.method == method) and path.startswith(self.path)
 
-class Faults:
+
+class FaultPlan:
     """What is still to go wrong, in order."""
 
-    def __init__(self, planned: Sequence[Fault] = ()) -> None:
-        self._left: list[list[Any]] = [[fault, fault.count] for fault in planned]
+    def __init__(self, faults: Sequence[Fault] = ()) -> None:
+        self._remaining = [(fault, fault.count) for fault in faults]
 
     def add(self, fault: Fault) -> None:
         """Plan one more."""
-        self._left.append([fault, fault.count])
+        self._remaining.append((fault, fault.count))
 
     def clear(self) -> None:
         """Forget all."""
-        self._left.clear()
+        self._remaining.clear()
 
     def take(self, kinds: Sequence[str], method: str = "", path: str = "") -> Fault | None:
         """The first planned fault of these kinds that meets a request, counted down."""
-        for entry in self._left:
-            fault = entry[0]
-            meets = (not fault.method or fault.method == method) and path.startswith(fault.path)
-            if fault.kind in kinds and meets:
-                entry[1] -= 1
-                if entry[1] == 0:
-                    self._left.remove(entry)
-                return fault if isinstance(fault, Fault) else None
+        for place, (fault, count) in enumerate(self._remaining):
+            if fault.kind in kinds and fault.meets(method, path):
+                if count > 1:
+                    self._remaining[place] = (fault, count - 1)
+                else:
+                    del self._remaining[place]
+                return fault
         return None
 
 
-def fault_of(given: Mapping[str, Any]) -> Fault:
+def parse_fault(request: Mapping[str, Any]) -> Fault:
     """The fault of a JSON object.
 
     Raises
@@ -85,12 +97,12 @@ def fault_of(given: Mapping[str, Any]) -> Fault:
     InputError
         for a key or value that cannot be.
     """
-    unknown = set(given) - set(Fault.__slots__)
+    unknown = set(request) - set(Fault.__slots__)
     if unknown:
         raise InputError(
             f"faults: there is no {sorted(unknown)[0]!r}; a fault has {', '.join(Fault.__slots__)}"
         )
     try:
-        return Fault(**given)
+        return Fault(**request)
     except TypeError as error:
         raise InputError(f"faults: {error}") from None

@@ -1,6 +1,4 @@
-"""What a practice venue has written down, whom it tells of orders, and which of a client's ids
-it has seen.
-"""
+"""What a practice venue writes down, whom it tells of orders, and which client ids it has seen."""
 
 from __future__ import annotations
 
@@ -10,48 +8,50 @@ from typing import Any
 
 import numpy as np
 
-from marketsimulator.venue.tickets import NAMES, Answer, Refused, stamp
+from marketsimulator.venue.tickets import ID_NAMESPACE, Answer, Refused, timestamp
 
-ACCOUNT = str(uuid.uuid5(NAMES, "account"))
+ACCOUNT = str(uuid.uuid5(ID_NAMESPACE, "account"))
 Listener = Callable[[Answer], None]
 
 
 class Record:
-    """Activities of one account in the order they came, listeners to order news, and the ids in
-    use.
+    """Activities of one account in the order they came, listeners to order news, and ids in use.
 
-    clock: where the venue stands.
+    Stocks and options share one record, because at Alpaca they share one account.
     """
 
     def __init__(self, clock: Callable[[], np.datetime64]) -> None:
+        """clock: where the venue stands."""
         self._clock = clock
         self.activities: list[Answer] = []
         self.listeners: list[Listener] = []
-        self._ids: set[str] = set()
+        self._used_ids: set[str] = set()
 
     @property
     def now(self) -> np.datetime64:
         """Where the venue's clock stands."""
         return self._clock()
 
-    def refuse_known(self, client_order_id: str) -> None:
+    def refuse_used_id(self, client_order_id: str) -> None:
         """Refuse an id that an order has had.
+
+        As at Alpaca, an id stays used once its order has ended or been cancelled.
 
         Raises
         ------
         Refused
             where it has.
         """
-        if client_order_id in self._ids:
+        if client_order_id in self._used_ids:
             raise Refused(422, 40010001, "client_order_id must be unique")
 
-    def keep(self, client_order_id: str) -> None:
+    def use_id(self, client_order_id: str) -> None:
         """An order has this id from now on."""
-        self._ids.add(client_order_id)
+        self._used_ids.add(client_order_id)
 
-    def note(self, activity: Answer) -> None:
+    def note_activity(self, activity: Answer) -> None:
         """Write down what has happened to the account."""
-        number = f"{stamp(self.now)}::{len(self.activities):09d}"
+        number = f"{timestamp(self.now)}::{len(self.activities):09d}"
         shared = {
             "id": number,
             "account_id": ACCOUNT,
@@ -60,19 +60,24 @@ class Record:
         }
         self.activities.append({**shared, **activity})
 
-    def tell(
+    def publish(
         self,
         event: str,
         identity: str,
         order: Callable[[], Answer],
-        more: Mapping[str, Any] | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Tell every listener what an order, in Alpaca's words, has done. identity: of the
-        order and how far it is.
+        """Tell every listener what an order has done.
+
+        event: Alpaca's word for it. identity: of the order and how far it is. order: writes it in
+        Alpaca's words. details: what the event adds, as a fill's price.
         """
+        # Nobody may listen for a whole backtest: an order is written out only for those who do.
         if not self.listeners:
             return
-        execution = str(uuid.uuid5(NAMES, identity))
-        shared = {"event": event, "execution_id": execution, "timestamp": stamp(self.now)}
+        # A client knows an update that comes twice by its execution id, so the id follows from
+        # what happened and not from when it was sent.
+        execution = str(uuid.uuid5(ID_NAMESPACE, identity))
+        shared = {"event": event, "execution_id": execution, "timestamp": timestamp(self.now)}
         for listener in self.listeners:
-            listener({**shared, "order": order(), **(more or {})})
+            listener({**shared, "order": order(), **(details or {})})

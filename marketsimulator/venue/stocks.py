@@ -1,8 +1,7 @@
 """An account on recorded bars that takes orders as Alpaca does: no HTTP.
 
 It stands at an instant of the panel; `advance` moves it. A market order meets the open of the bar
-that starts there, what waits meets the bars that follow: the broker underneath is the backtest's
-own.
+that starts there, what waits meets the bars that follow: the broker underneath is the backtest's.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSetting
 from marketsimulator.venue.options import VenueOptions
 from marketsimulator.venue.record import Record
 from marketsimulator.venue.tickets import (
-    OPEN,
+    OPEN_STATUSES,
     Answer,
     Refused,
     Ticket,
-    changed,
-    number_of,
-    order_of,
-    stamp,
-    text,
+    order_number,
+    parse_order,
+    quantity_text,
+    replacement_order,
+    timestamp,
 )
-from sizing.quantity import whole
+from sizing.quantity import truncate_to_increment
 from trainingdata.bars import Bars
-from trainingdata.instruments import Kind, instrument, spelled
+from trainingdata.instruments import BILLIONTH, Kind, instrument, venue_spelling
 from trainingdata.sessions import in_session
 
 THOUSANDTH = Decimal("0.001")
@@ -44,17 +43,22 @@ FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 class Venue:
     """One account, its orders and its clock.
 
-    record: what is noted and told. tickets: by client_order_id, in the order they came. entries:
-    quantity and mean price of what is held. curve: instants and equity. flags: what assets allow
-    where that is not everything. halts: from and until when (none: still) a symbol did not trade.
+    settings: costs, margin and increments, those of a backtest.
+    bars: the panel; index: the instant where the clock stands; first: where it began.
+    broker: the account on the bars.
+    options: the option desks beside it.
+    record: activities, listeners and client ids, of stocks and options.
+    tickets: orders by client_order_id, in the order they came; exits are in their order's ticket.
+    entries: signed quantity and mean price (USD) of what is held, by symbol.
+    curve: instants and equity, USD.
+    flags: what assets allow where that is not everything, by symbol.
+    halts: from and until when (None: still) a symbol did not trade.
     """
 
     def __init__(self, settings: BacktestSettings, bars: Bars, first: int) -> None:
-        """bars: the panel, history before instant number `first` included.
-
-        A market order that finds no bar, or too little volume, waits for the next one, as at the
-        venue: who wants the rest cancelled says so.
-        """
+        """bars: the panel, history before instant number `first` included."""
+        # At Alpaca a market order that finds no bar, or too little volume, goes on working: a
+        # client that wants the rest cancelled has to say so.
         settings = replace(settings, fills=replace(settings.fills, remainder="carry"))
         self.settings = settings
         self.bars = bars
@@ -68,16 +72,11 @@ class Venue:
         self.curve: list[tuple[np.datetime64, float]] = []
         self.entries: dict[str, tuple[Decimal, float]] = {}
         self._by_number: dict[str, Ticket] = {}
-        self._by_name: dict[str, Ticket] = {}
+        self._by_client_id: dict[str, Ticket] = {}
         self._working: dict[str, Ticket] = {}
-        self._seen = 0
-        self.options = VenueOptions(
-            self.record,
-            self.broker,
-            bars,
-            self.price_of,
-            settings.options if isinstance(settings, VenueSettings) else OptionTerms(),
-        )
+        self._fills_seen = 0
+        terms = settings.options if isinstance(settings, VenueSettings) else OptionTerms()
+        self.options = VenueOptions(self.record, self.broker, bars, self.price_of, terms)
 
     @property
     def now(self) -> np.datetime64:
@@ -92,10 +91,12 @@ class Venue:
     def advance(self, index: int) -> None:
         """Move to a later instant, every one between included; what waits meets the bars."""
         while self.index < min(index, len(self.bars.times) - 1):
-            self._mark()
+            # The row of an instant is complete only when the clock leaves it: orders that come
+            # while it stands there still fill at its open.
+            self._note_row()
             self.index += 1
             self.broker.advance(self.index)
-            self._settle()
+            self._update_tickets()
             self.options.advance()
 
     def submit(
@@ -103,8 +104,8 @@ class Venue:
     ) -> Answer:
         """Take an order, and answer with what has become of it at once.
 
-        partial: half of it fills, the rest is cancelled; reject: it is taken, and turned down
-        afterwards.
+        partial: half of it fills, the rest is cancelled.
+        reject: it is taken, and turned down afterwards.
 
         Raises
         ------
@@ -113,15 +114,16 @@ class Venue:
         """
         if request.get("order_class") == "mleg":
             return self.options.submit(request, partial=partial, reject=reject)
-        order, notional = order_of(request, len(self.tickets), self.price_of)
+        order, notional = parse_order(request, len(self.tickets), self.price_of)
         self._check(order, self.broker.account())
-        return self._send(
-            Ticket.of(order, stamp(self.now), notional), partial=partial, reject=reject
-        ).answer()
+        ticket = Ticket.of(order, timestamp(self.now), notional)
+        self._send(ticket, partial=partial, reject=reject)
+        return ticket.answer()
 
     def change(self, number: str, request: Mapping[str, Any]) -> Answer:
-        """Put a new order in the place of an open one, which is `replaced`; where the new one
-        cannot be, the old one stays.
+        """Put a new order in the place of an open one, which is `replaced`.
+
+        Where the new one cannot be, the old one stays.
 
         Raises
         ------
@@ -129,70 +131,73 @@ class Venue:
             for an order that is not there or cannot be changed, and a new one that the venue would
             not take.
         """
-        old = self.found(number)
+        old = self.ticket_of_number(number)
         account = self.broker.account()
-        order = changed(old, request, len(self.tickets))
-        beside = tuple(
+        order = replacement_order(old, request, len(self.tickets))
+        # The two never work at the same time: the new order is held to the account without the old
+        # one, and the old one is cancelled only once nothing speaks against the new one.
+        others = tuple(
             other
             for other in account.open_orders
             if other.client_order_id != old.order.client_order_id
         )
-        self._check(order, replace(account, open_orders=beside))
+        self._check(order, replace(account, open_orders=others))
         self.broker.cancel([old.order.client_order_id])
-        old.replaced_by = number_of(order)
-        self._settle()
-        ticket = Ticket.of(order, stamp(self.now))
+        old.replaced_by = order_number(order)
+        self._update_tickets()
+        ticket = Ticket.of(order, timestamp(self.now))
         ticket.replaces = old.number
-        return self._send(ticket).answer()
+        self._send(ticket)
+        return ticket.answer()
 
     def _check(self, order: Order, account: Account) -> None:
-        self.record.refuse_known(order.client_order_id)
+        """Refuse an order that the venue would not take."""
+        self.record.refuse_used_id(order.client_order_id)
         if order.symbol not in self.bars.symbols:
             raise Refused(422, 42210000, f"asset {order.symbol} is not tradable here")
-        short = (
-            not order.reduces
-            and order.side == "sell"
-            and account.positions.get(order.symbol, Decimal(0)) <= 0
-        )
-        opens = (
-            order if short else replace(order, reduces=True)
-        )  # whether it opens a short is the venue's to see
-        if why := refusal(opens, self.asset(order.symbol), account, self.settings.orders):
-            raise Refused(403, 40310000, why)
-        coin = instrument(order.symbol).kind is Kind.CRYPTO
-        if coin and short:
-            raise Refused(
-                403, 40310000, f"insufficient balance for {spelled(order.symbol)} (available: 0)"
-            )
+        # A request does not say whether it opens or closes: the venue sees that from what is held.
+        # Only an order marked as one that opens is held to what the asset allows for shorts.
+        held = account.positions.get(order.symbol, Decimal(0))
+        opens_short = not order.reduces and order.side == "sell" and held <= 0
+        marked = order if opens_short else replace(order, reduces=True)
+        if reason := refusal(marked, self.asset(order.symbol), account, self.settings.orders):
+            raise Refused(403, 40310000, reason)
+        if opens_short and order.instrument.kind is Kind.CRYPTO:
+            name = venue_spelling(order.symbol)
+            raise Refused(403, 40310000, f"insufficient balance for {name} (available: 0)")
 
-    def _send(self, ticket: Ticket, *, partial: bool = False, reject: bool = False) -> Ticket:
+    def _send(self, ticket: Ticket, *, partial: bool = False, reject: bool = False) -> None:
+        """Keep a ticket and its exits, and hand the order to the broker."""
         order = ticket.order
         self.tickets[order.client_order_id] = ticket
         for each in (ticket, *ticket.legs):
-            self._by_number[each.number] = self._by_name[each.order.client_order_id] = each
-            self.record.keep(each.order.client_order_id)
+            self._by_number[each.number] = each
+            self._by_client_id[each.order.client_order_id] = each
+            self.record.use_id(each.order.client_order_id)
         if reject:
             ticket.status = "rejected"
-            ticket.closed = stamp(self.now)
-            self._tell("rejected", ticket)
-            return ticket
+            ticket.closed_at = timestamp(self.now)
+            self._publish("rejected", ticket)
+            return
         for each in (ticket, *ticket.legs):
             self._working[each.order.client_order_id] = each
-        self._tell("new", ticket)
-        half = whole(
-            float(order.qty) / 2,
-            Decimal(1) if instrument(order.symbol).kind is Kind.STOCK else THOUSANDTH,
-        )
-        self.broker.submit([replace(order, qty=half) if partial and half else order])
-        self._settle()
-        return ticket
+        self._publish("new", ticket)
+        if partial:
+            # The ticket keeps the whole quantity: when the half is done it ends short, cancelled.
+            increment = Decimal(1) if order.instrument.kind is Kind.STOCK else THOUSANDTH
+            half = truncate_to_increment(float(order.qty) / 2, increment)
+            order = replace(order, qty=half) if half else order
+        self.broker.submit([order])
+        self._update_tickets()
 
     def price_of(self, symbol: str) -> float | None:
-        """What a market order sent now trades at, before spread: the open that starts now, else
-        the last close.
+        """What a market order sent now trades at, before costs: an open, else the last close.
+
+        USD; None where the symbol has no bar yet.
         """
-        opening = self.broker.opening(symbol) if symbol in self.bars.symbols else None
-        self._settle()
+        opening = self.broker.open_price(symbol) if symbol in self.bars.symbols else None
+        # Asking for the open lets the bar open, and orders that waited for it may have filled.
+        self._update_tickets()
         return opening or self.broker.account().prices.get(symbol)
 
     def asset(self, symbol: str) -> Asset:
@@ -204,17 +209,11 @@ class Venue:
             "easy_to_borrow": not coin,
             "fractionable": True,
         }
-        return Asset(
-            symbol,
-            **{**flags, **self.flags.get(symbol, {})},
-            increment=THOUSANDTH**3,
-            smallest=THOUSANDTH**3,
-        )
+        flags |= self.flags.get(symbol, {})
+        return Asset(symbol, **flags, increment=BILLIONTH, smallest=BILLIONTH)
 
     def halt(self, symbol: str, halted: bool) -> None:
-        """Stop trading in a symbol from now on, or resume it: orders wait, and there are no
-        bars.
-        """
+        """Stop trading in a symbol from now on, or resume it: orders wait, and it has no bars."""
         spans = self.halts.setdefault(symbol, [])
         if halted == bool(spans and spans[-1][1] is None):
             return
@@ -232,14 +231,14 @@ class Venue:
         Refused
             for one that is not there, or not open.
         """
-        ticket = self.found(number)
-        if ticket.status not in OPEN:
+        ticket = self.ticket_of_number(number)
+        if ticket.status not in OPEN_STATUSES:
             raise Refused(422, 42210000, f"order is already in {ticket.status} state")
         self.broker.cancel([ticket.order.client_order_id])
-        self._settle()
+        self._update_tickets()
 
-    def found(self, number: str) -> Ticket:
-        """The order of an id.
+    def ticket_of_number(self, number: str) -> Ticket:
+        """The order that the venue calls so, an exit among them.
 
         Raises
         ------
@@ -250,119 +249,129 @@ class Venue:
             raise Refused(404, 40410000, f"order not found for {number}")
         return self._by_number[number]
 
-    def named(self, client_order_id: str) -> Ticket:
-        """The order of a client's id.
+    def ticket_of_client_id(self, client_order_id: str) -> Ticket:
+        """The order that a client calls so, an exit among them.
 
         Raises
         ------
         Refused
             where there is none.
         """
-        if client_order_id not in self._by_name:
+        if client_order_id not in self._by_client_id:
             raise Refused(404, 40410000, f"order not found for {client_order_id}")
-        return self._by_name[client_order_id]
+        return self._by_client_id[client_order_id]
 
-    def _mark(self) -> None:
+    def _note_row(self) -> None:
+        """Write down the equity of an instant, and what it brought or cost beside trades."""
         row = self.broker.row()
-        self._settle()
-        self.curve.append((self.now, row.equity + self.options.aside + self.options.value))
+        self._update_tickets()
+        # The broker knows no options: what they have set aside is missing from its cash.
+        self.curve.append((self.now, row.equity + self.options.reserved + self.options.value))
         flows = {
             "INT": -row.interest,
-            "FEE": -(row.fees + row.rounding) + 0.0,
+            "FEE": -(row.fees + row.rounding),
             "DIV": row.dividends,
             "MA": -row.borrow,
         }
         for kind, usd in flows.items():
             if usd:
-                self.record.note(
-                    {
-                        "activity_type": kind,
-                        "date": str(self.now.astype("datetime64[D]")),
-                        "net_amount": repr(usd),
-                    }
+                day = str(self.now.astype("datetime64[D]"))
+                self.record.note_activity(
+                    {"activity_type": kind, "date": day, "net_amount": repr(usd)}
                 )
 
-    def _settle(self) -> None:
-        """Tell orders what they did, and listeners; what works no longer is closed."""
-        for fill in self.broker.fills[self._seen :]:
-            self._filled(fill)
-        self._seen = len(self.broker.fills)
+    def _update_tickets(self) -> None:
+        """Bring tickets up to date with the broker, and tell listeners what has happened."""
+        for fill in self.broker.fills[self._fills_seen :]:
+            self._note_fill(fill)
+        self._fills_seen = len(self.broker.fills)
         states = self.broker.states(self._working)
-        for name, ticket in list(self._working.items()):
-            state = states.get(name, "canceled")
+        for client_id, ticket in list(self._working.items()):
+            # What the broker would not take has no state there: it ends as cancelled.
+            state = states.get(client_id, "canceled")
             if state in ("held", "working"):
-                ticket.status = self._status(ticket, state)
+                ticket.status = self._open_status(ticket, state)
                 continue
-            short = ticket.filled != ticket.order.qty
-            ended = (
-                "replaced" if ticket.replaced_by else state if state == "expired" else "canceled"
-            )
-            ticket.status = ended if short else "filled"
-            ticket.closed = stamp(self.now)
-            del self._working[name]
-            if short:
-                self._tell(ticket.status, ticket)
+            ticket.closed_at = timestamp(self.now)
+            del self._working[client_id]
+            if ticket.filled == ticket.order.qty:
+                ticket.status = "filled"
+                continue
+            if ticket.replaced_by:
+                ticket.status = "replaced"
+            else:
+                ticket.status = "expired" if state == "expired" else "canceled"
+            self._publish(ticket.status, ticket)
 
-    def _status(self, ticket: Ticket, state: str) -> str:
-        """Of an order that is open: an order for a market that is shut is accepted, and new
-        once it opens.
-        """
+    def _open_status(self, ticket: Ticket, state: str) -> str:
+        """Alpaca's word for an order that is open."""
         if state == "held":
             return "held"
         if ticket.filled:
             return "partially_filled"
-        shut = (
-            instrument(ticket.order.symbol).kind is Kind.STOCK
-            and not in_session(np.array([self.now]))[0]
-        )
-        return "accepted" if shut else "new"
+        # An order for a market that is shut is accepted, and new once the market opens.
+        stock = ticket.order.instrument.kind is Kind.STOCK
+        return "accepted" if stock and not in_session(np.array([self.now]))[0] else "new"
 
-    def _filled(self, fill: Fill) -> None:
-        self._average(fill)
-        ticket = self._by_name.get(fill.client_order_id)
+    def _note_fill(self, fill: Fill) -> None:
+        """Give a fill to its ticket, write it down, and tell listeners of a trade."""
+        self._update_entry(fill)
+        ticket = self._by_client_id.get(fill.client_order_id)
+        if ticket is not None:
+            ticket.fills.append(fill)
         if ticket is None or fill.price == 0:
-            if ticket is not None:
-                ticket.fills.append(fill)
-            kind = "CFEE" if ticket is not None else "SPLIT" if fill.price == 0 else "FILL"
-            day = str(fill.at.astype("datetime64[D]"))
-            self.record.note(
-                {"activity_type": kind, "date": day, **_traded(fill), "net_amount": "0"}
-            )
+            self._note_unordered_fill(fill, ticket)
             return
-        ticket.fills.append(fill)
         done = ticket.filled == ticket.order.qty
         ticket.status = "filled" if done else "partially_filled"
-        ticket.closed = stamp(self.now) if done else None
+        ticket.closed_at = timestamp(self.now) if done else None
         event = "fill" if done else "partial_fill"
-        told = {
+        activity = {
+            "activity_type": "FILL",
+            "type": event,
+            "transaction_time": timestamp(fill.at),
+            **_trade_fields(fill),
             "side": ticket.order.side,
-            "leaves_qty": text(ticket.order.qty - ticket.filled),
-            "cum_qty": text(ticket.filled),
+            "leaves_qty": quantity_text(ticket.order.qty - ticket.filled),
+            "cum_qty": quantity_text(ticket.filled),
             "order_id": ticket.number,
             "order_status": ticket.status,
         }
-        at = stamp(fill.at)
-        self.record.note(
-            {
-                "activity_type": "FILL",
-                "type": event,
-                "transaction_time": at,
-                **_traded(fill),
-                **told,
-            }
-        )
-        held = text(self.broker.account().positions.get(fill.symbol, Decimal(0)))
-        self._tell(
-            event,
-            ticket,
-            {"price": repr(fill.price), "qty": text(abs(fill.qty)), "position_qty": held},
+        self.record.note_activity(activity)
+        position = self.broker.account().positions.get(fill.symbol, Decimal(0))
+        details = {
+            "price": repr(fill.price),
+            "qty": quantity_text(abs(fill.qty)),
+            "position_qty": quantity_text(position),
+        }
+        self._publish(event, ticket, details)
+
+    def _note_unordered_fill(self, fill: Fill, ticket: Ticket | None) -> None:
+        """Write down a change of a position that no order asked for.
+
+        ticket: of the order that caused it, if one did.
+        """
+        # Alpaca takes a coin's fee out of what was bought, and lists it as CFEE. What no order has
+        # caused is a split, or the sale of a margin call.
+        kind = "SPLIT" if fill.price == 0 else "FILL"
+        if ticket is not None:
+            kind = "CFEE"
+        day = str(fill.at.astype("datetime64[D]"))
+        self.record.note_activity(
+            {"activity_type": kind, "date": day, **_trade_fields(fill), "net_amount": "0"}
         )
 
-    def _tell(self, event: str, ticket: Ticket, more: Mapping[str, Any] | None = None) -> None:
-        self.record.tell(event, f"{ticket.number}{event}{ticket.filled}", ticket.answer, more)
+    def _publish(
+        self, event: str, ticket: Ticket, details: Mapping[str, Any] | None = None
+    ) -> None:
+        identity = f"{ticket.number}{event}{ticket.filled}"
+        self.record.publish(event, identity, ticket.answer, details)
 
-    def _average(self, fill: Fill) -> None:
-        """Mean price of what is held: what opens averages, what closes leaves it."""
+    def _update_entry(self, fill: Fill) -> None:
+        """Mean price of what is held: what opens averages, what closes leaves it.
+
+        A coin's fee, at price 0, only takes from the quantity: the price paid stays.
+        """
         before, entry = self.entries.get(fill.symbol, (Decimal(0), 0.0))
         after = before + fill.qty
         if before * after <= 0:
@@ -372,5 +381,9 @@ class Venue:
         self.entries[fill.symbol] = after, entry
 
 
-def _traded(fill: Fill) -> Answer:
-    return {"symbol": spelled(fill.symbol), "qty": text(abs(fill.qty)), "price": repr(fill.price)}
+def _trade_fields(fill: Fill) -> Answer:
+    return {
+        "symbol": venue_spelling(fill.symbol),
+        "qty": quantity_text(abs(fill.qty)),
+        "price": repr(fill.price),
+    }

@@ -7,41 +7,37 @@ import json
 
 from aiohttp import WSMsgType, web
 
-from marketsimulator.venue.faults import Faults
+from marketsimulator.venue.faults import STREAM_FAULTS, FaultPlan
 from marketsimulator.venue.tickets import Answer
-
-FAULTS = ("silence", "duplicate", "out_of_order")
 
 
 class TradeUpdateStream:
     """Every connection that has asked for trade updates, and what each is sent."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: FaultPlan) -> None:
         self._faults = faults
         self._sockets: set[web.WebSocketResponse] = set()
-        self._held: list[Answer] = []
+        self._delayed: list[Answer] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """Trade updates, once authenticated and asked for."""
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        known = False
+        authorized = False
         async for message in socket:
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 continue
-            asked = json.loads(message.data)
-            if asked.get("action") in ("authenticate", "auth"):
-                known = bool(asked.get("data", asked).get("key_id") or asked.get("key"))
-                status = "authorized" if known else "unauthorized"
-                await _send(
-                    socket,
-                    {
-                        "stream": "authorization",
-                        "data": {"action": "authenticate", "status": status},
-                    },
-                )
-            elif asked.get("action") == "listen" and known:
+            command = json.loads(message.data)
+            if command.get("action") in ("authenticate", "auth"):
+                # Alpaca takes two forms of this message: the older one holds the keys under `data`,
+                # the newer one beside the action.
+                keys = command.get("data", command)
+                authorized = bool(keys.get("key_id") or command.get("key"))
+                status = "authorized" if authorized else "unauthorized"
+                reply = {"action": "authenticate", "status": status}
+                await _send(socket, {"stream": "authorization", "data": reply})
+            elif command.get("action") == "listen" and authorized:
                 self._sockets.add(socket)
                 await _send(socket, {"stream": "listening", "data": {"streams": ["trade_updates"]}})
         self._sockets.discard(socket)
@@ -52,23 +48,26 @@ class TradeUpdateStream:
         for socket in list(self._sockets):
             await socket.close()
 
-    def tell(self, update: Answer) -> None:
+    def publish(self, update: Answer) -> None:
         """Send a trade update to every listener, or fail to, on demand."""
         if not self._sockets:
             return
-        fault = self._faults.take(FAULTS)
+        fault = self._faults.take(STREAM_FAULTS)
         if fault is not None and fault.kind == "silence":
             return
         if fault is not None and fault.kind == "out_of_order":
-            self._held.append(update)
+            self._delayed.append(update)
             return
-        updates = [update, *self._held] if fault is None else [update, update, *self._held]
-        self._held = []
+        updates = [update, *self._delayed]
+        if fault is not None:
+            updates.insert(0, update)
+        self._delayed = []
         for each in updates:
             for socket in list(self._sockets):
-                task = asyncio.get_running_loop().create_task(
-                    _send(socket, {"stream": "trade_updates", "data": each})
-                )
+                message = {"stream": "trade_updates", "data": each}
+                task = asyncio.get_running_loop().create_task(_send(socket, message))
+                # The event loop refers weakly to its tasks: one that nobody keeps may be collected
+                # before it has sent anything.
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 

@@ -1,10 +1,11 @@
-"""The account that contracts are sized from: `account_balance.json` and `trades.csv` in one folder,
-kept whole.
+"""The account that contracts are sized from: two files in one folder, which always agree.
 
-trades.csv is the truth, a row a trade, results in total; account_balance.json holds `{balance,
+`trades.csv` is the truth, a row a trade, results in total. `account_balance.json` holds `{balance,
 last_updated, trades, total_trades}`. An update writes what both will hold into a journal first,
-then replaces both; whoever comes next finishes what a killed process has begun. What cannot be read
-is unknown state: it raises, and nothing is sized from it.
+then replaces both. Whoever comes next finishes what a killed process has begun.
+
+What cannot be read is unknown state: it raises, and nothing is sized from it. Earlier systems took
+an unreadable balance for the starting one, and traded on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from foundation.errors import InputError
-from foundation.files import flush, put_whole
+from foundation.files import flush_to_disk, put_whole
 from sizing.autoscaler.trades import (
     COLUMNS,
     ClosedTrade,
@@ -53,24 +54,28 @@ class UnknownState(InputError):
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """balance: USD. results: of closed trades per contract, oldest first. flows: every P/L and
-    deposit, USD, in that order.
+    """What the files of an account say.
+
+    balance: USD.
+    results: of closed trades per contract, USD, oldest first.
+    flows: every P/L and deposit, USD, in that order.
     """
 
     balance: Fraction
     results: tuple[Fraction, ...]
     flows: tuple[Fraction, ...]
 
-    def path(self, starting: float) -> tuple[Fraction, ...]:
-        """Balances since the beginning, the last as it is."""
-        path = [Fraction(str(starting))]
+    def balances(self, starting: float) -> tuple[Fraction, ...]:
+        """Balances since the beginning, at `starting` USD, the last as it is now."""
+        balances = [Fraction(str(starting))]
         for flow in self.flows:
-            path.append(path[-1] + flow)
-        return (*path, self.balance)
+            balances.append(balances[-1] + flow)
+        # The balance may be given instead of read, and then differs from what the flows add up to.
+        return (*balances, self.balance)
 
 
 class AccountFiles:
-    """The files of one account. starting: USD it began with."""
+    """The files of one account in `folder`; `starting`: USD it began with."""
 
     def __init__(self, folder: Path, starting: float) -> None:
         self.folder = folder
@@ -79,7 +84,7 @@ class AccountFiles:
 
     @property
     def empty(self) -> bool:
-        """Whether neither file is there."""
+        """Whether no file of an account is there."""
         return not any((self.folder / name).exists() for name in (BALANCE, TRADES, JOURNAL))
 
     def initialise(self) -> None:
@@ -98,7 +103,7 @@ class AccountFiles:
                         f"{self.folder}: there is an account already; `recover` rebuilds its"
                         " balance"
                     )
-                self._replace(csv_of(list(COLUMNS), []), self._starting, [])
+                self._write(csv_of(list(COLUMNS), []), self._starting, [])
         except Timeout:
             raise InputError(f"{self.folder}: another process holds the account") from None
         except OSError as error:
@@ -109,16 +114,16 @@ class AccountFiles:
     def read(self) -> AccountState:
         """The account, once what a killed process had begun is finished.
 
-        A balance file that cannot be read is set aside and rebuilt from the trades; the call that
-        finds it still raises.
+        A balance file that cannot be read is set aside and rebuilt from the trades. The call that
+        meets it still raises, so that somebody learns of it.
 
         Raises
         ------
         UnknownState
             for files that are missing, cannot be read or disagree.
         """
-        with self._held():
-            return self._state()
+        with self._locked():
+            return self._read_state()
 
     def record(self, trade: ClosedTrade) -> AccountState:
         """Book a closed trade, once: the same trade again changes nothing.
@@ -131,16 +136,18 @@ class AccountFiles:
         InputError
             for a trade that is booked already with another result.
         """
-        with self._held():
+        with self._locked():
+            # The venue has closed the position already: the trade must not get lost because the
+            # account cannot be read just now.
             try:
-                self._state()
+                self._read_state()
             except UnknownState:
-                self._keep(trade)
+                self._keep_unbooked(trade)
                 raise
-            for each in (*self._unbooked(), trade):
-                self._book(each)
+            for closed in (*self._unbooked_trades(), trade):
+                self._book_trade(closed)
             (self.folder / UNBOOKED).unlink(missing_ok=True)
-            return self._state()
+            return self._read_state()
 
     def recover(self) -> AccountState:
         """Rebuild the balance from the trades: what it began with, and every P/L and deposit.
@@ -150,18 +157,18 @@ class AccountFiles:
         UnknownState
             for trades that cannot be read.
         """
-        with self._held():
-            columns, rows = self._rows()
+        with self._locked():
+            columns, rows = self._read_rows()
             self._set_aside(BALANCE)
-            self._replace(csv_of(columns, rows), self._sum(rows), rows)
-            for each in self._unbooked():
-                self._book(each)
+            self._write(csv_of(columns, rows), self._balance_after(rows), rows)
+            for closed in self._unbooked_trades():
+                self._book_trade(closed)
             (self.folder / UNBOOKED).unlink(missing_ok=True)
-            return self._state()
+            return self._read_state()
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
-        """The account for this process alone, with what another had begun finished."""
+    def _locked(self) -> Iterator[None]:
+        """Hold the account for this process alone, with what another had begun finished."""
         if not self.folder.is_dir():
             raise UnknownState(
                 f"{self.folder}: there is no account; `python -m sizing.contracts init` begins one"
@@ -171,25 +178,26 @@ class AccountFiles:
         except (Timeout, OSError) as error:
             raise UnknownState(f"{self.folder}: the account cannot be held: {error}") from None
         try:
-            self._finish()
+            self._finish_update()
             yield
         finally:
             self._lock.release()
 
-    def _finish(self) -> None:
+    def _finish_update(self) -> None:
+        """Put both files in place where a killed process left its journal."""
         journal = self.folder / JOURNAL
         if not journal.exists():
             return
         try:
-            begun = json.loads(journal.read_text(encoding="utf-8"))
-            texts = str(begun[TRADES]), str(begun[BALANCE])
+            contents = json.loads(journal.read_text(encoding="utf-8"))
+            texts = str(contents[TRADES]), str(contents[BALANCE])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UnknownState(f"{journal}: an update that cannot be read: {error}") from None
-        self._put(*texts)
+        self._put_files(*texts)
 
-    def _state(self) -> AccountState:
-        """What the files say, which have to agree."""
-        columns, rows = self._rows()
+    def _read_state(self) -> AccountState:
+        """What the files say; they have to agree."""
+        columns, rows = self._read_rows()
         path = self.folder / BALANCE
         if not path.exists():
             raise UnknownState(
@@ -200,11 +208,13 @@ class AccountFiles:
         try:
             balance, total = _balance_of(path.read_bytes())
         except ValueError as error:
+            # Set aside and never overwritten: what a person finds in it may explain the damage.
             aside = self._set_aside(BALANCE)
-            self._replace(csv_of(columns, rows), self._sum(rows), rows)
+            self._write(csv_of(columns, rows), self._balance_after(rows), rows)
             raise UnknownState(
                 f"{path}: {error}; set aside as {aside.name}, rebuilt from {len(closed)} trades"
             ) from None
+        # A row that was lost or added by hand shows in the count, and in nothing else.
         if total != len(closed):
             raise UnknownState(
                 f"{path}: total_trades is {total}, {TRADES} holds {len(closed)} closed trades"
@@ -213,7 +223,8 @@ class AccountFiles:
         flows = tuple(Fraction(total_of(row)) for row in rows if row["P/L_$"].strip())
         return AccountState(Fraction(balance), results, flows)
 
-    def _rows(self) -> tuple[list[str], list[Row]]:
+    def _read_rows(self) -> tuple[list[str], list[Row]]:
+        """Columns and rows of trades.csv, checked."""
         path = self.folder / TRADES
         try:
             return rows_of(path.read_bytes())
@@ -224,43 +235,48 @@ class AccountFiles:
         except (OSError, ValueError) as error:
             raise UnknownState(f"{path}: {error}") from None
 
-    def _book(self, trade: ClosedTrade) -> None:
-        columns, rows = self._rows()
+    def _book_trade(self, trade: ClosedTrade) -> None:
+        """Add a trade to both files, unless it is booked already."""
+        columns, rows = self._read_rows()
         balance, _ = _balance_of((self.folder / BALANCE).read_bytes())
-        own = next((row for row in rows if row["Trade_ID"] == trade.trade_id), None)
-        if own is not None and own["P/L_$"].strip():
-            if total_of(own) != trade.total:
+        entry = next((row for row in rows if row["Trade_ID"] == trade.trade_id), None)
+        # A monitor that was killed after booking books its trade again when it comes back.
+        if entry is not None and entry["P/L_$"].strip():
+            if total_of(entry) != trade.total:
                 raise InputError(
-                    f"{trade.trade_id}: booked already with {own['P/L_$']}, now {trade.total}"
+                    f"{trade.trade_id}: booked already with {entry['P/L_$']}, now {trade.total}"
                 )
             return
-        new = trade.row()
-        columns += [name for name in new if name not in columns]
-        rows = [row for row in rows if row is not own] + [{**(own or {}), **new}]
-        self._replace(csv_of(columns, rows), balance + trade.total, rows)
+        update = trade.row()
+        columns += [name for name in update if name not in columns]
+        rows = [row for row in rows if row is not entry]
+        # A row without P/L is the open trade: what it says beside the result is kept.
+        rows.append({**(entry or {}), **update})
+        self._write(csv_of(columns, rows), balance + trade.total, rows)
 
-    def _replace(self, trades: str, balance: Decimal, rows: list[Row]) -> None:
-        """Both files, or neither, whenever the process is killed."""
+    def _write(self, trades: str, balance: Decimal, rows: list[Row]) -> None:
+        """Write both files, or neither, whenever the process is killed."""
         closed = [row for row in rows if is_trade(row)]
-        recent = [
-            {"trade_id": row["Trade_ID"], "pnl": float(total_of(row))} for row in closed[-RECENT:]
-        ]
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        told = {
+        latest = closed[-RECENT:]
+        recent = [{"trade_id": row["Trade_ID"], "pnl": float(total_of(row))} for row in latest]
+        content = {
             "balance": float(balance),
-            "last_updated": now,
+            "last_updated": datetime.now(UTC).isoformat(timespec="seconds"),
             "trades": recent,
             "total_trades": len(closed),
         }
-        texts = trades, json.dumps(told, indent=1)
-        put_whole(self.folder / JOURNAL, json.dumps({TRADES: texts[0], BALANCE: texts[1]}).encode())
-        self._put(*texts)
+        summary = json.dumps(content, indent=1)
+        journal = json.dumps({TRADES: trades, BALANCE: summary})
+        put_whole(self.folder / JOURNAL, journal.encode())
+        self._put_files(trades, summary)
 
-    def _put(self, trades: str, balance: str) -> None:
+    def _put_files(self, trades: str, balance: str) -> None:
+        """Replace both files, whose contents lie in the journal, and end the journal."""
         put_whole(self.folder / TRADES, trades.encode())
         put_whole(self.folder / BALANCE, balance.encode())
+        # The journal goes last: as long as it is there, both files are written anew from it.
         (self.folder / JOURNAL).unlink()
-        flush(self.folder)
+        flush_to_disk(self.folder)
 
     def _set_aside(self, name: str) -> Path:
         """Move a file out of the way, under a name that nothing has yet."""
@@ -273,9 +289,11 @@ class AccountFiles:
             path.replace(aside)
         return aside
 
-    def _keep(self, trade: ClosedTrade) -> None:
+    def _keep_unbooked(self, trade: ClosedTrade) -> None:
+        """Note a trade that cannot be booked now, on the disk and in the log."""
         path = self.folder / UNBOOKED
         line = json.dumps(trade.row()) + "\n"
+        # Whoever follows the position tries again until it is booked; it is noted once.
         if path.exists() and line in path.read_text(encoding="utf-8", errors="replace"):
             return
         with path.open("a", encoding="utf-8") as stream:
@@ -286,7 +304,8 @@ class AccountFiles:
             "%s closed while the account's state is unknown; kept in %s", trade.trade_id, UNBOOKED
         )
 
-    def _unbooked(self) -> list[ClosedTrade]:
+    def _unbooked_trades(self) -> list[ClosedTrade]:
+        """The trades that were noted while the account could not be read, in order."""
         path = self.folder / UNBOOKED
         if not path.exists():
             return []
@@ -296,14 +315,14 @@ class AccountFiles:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UnknownState(f"{path}: cannot be read: {error}") from None
 
-    def _sum(self, rows: list[Row]) -> Decimal:
-        return self._starting + sum(
-            (total_of(row) for row in rows if row["P/L_$"].strip()), Decimal(0)
-        )
+    def _balance_after(self, rows: list[Row]) -> Decimal:
+        """USD: what the account began with, and every P/L and deposit of the rows."""
+        flows = [total_of(row) for row in rows if row["P/L_$"].strip()]
+        return self._starting + sum(flows, Decimal(0))
 
 
 def _balance_of(content: bytes) -> tuple[Decimal, int]:
-    """Balance and number of trades that the balance file says.
+    """Balance, USD, and number of trades in the content of a balance file.
 
     Raises
     ------
@@ -311,14 +330,13 @@ def _balance_of(content: bytes) -> tuple[Decimal, int]:
         for anything else.
     """
     try:
-        told = json.loads(content.decode("utf-8"), parse_float=Decimal)
-        balance = told["balance"]
-        total = told["total_trades"]
-        if (
-            isinstance(balance, bool)
-            or not isinstance(balance, (int, Decimal))
-            or not Decimal(balance).is_finite()
-        ):
+        # A float would round the balance, and every trade that is booked would add to the error.
+        summary = json.loads(content.decode("utf-8"), parse_float=Decimal)
+        balance = summary["balance"]
+        total = summary["total_trades"]
+        # JSON's `true` is a bool, which Python counts among the integers, and `NaN` is a float.
+        is_number = isinstance(balance, (int, Decimal)) and not isinstance(balance, bool)
+        if not is_number or not Decimal(balance).is_finite():
             raise ValueError(f"balance is {balance!r}, not a number")
         if isinstance(total, bool) or not isinstance(total, int) or total < 0:
             raise ValueError(f"total_trades is {total!r}, not a number of trades")

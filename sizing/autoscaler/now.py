@@ -1,6 +1,4 @@
-"""How many contracts now: the account as its files say, the rules, and the lines operators grep
-for.
-"""
+"""How many contracts now: the account's files, the rules, and the lines operators grep for."""
 
 from __future__ import annotations
 
@@ -14,10 +12,10 @@ from foundation.notices import Notices
 from sizing.autoscaler.account import AccountFiles, AccountState, UnknownState
 from sizing.autoscaler.rules import (
     AutoscalingSettings,
-    Contracts,
+    ContractCount,
     Statistics,
     contracts_for,
-    drawdown,
+    drawdown_in_force,
 )
 
 log = logging.getLogger(__name__)
@@ -33,9 +31,23 @@ def contracts_now(
     account_balance: float | None = None,
     *,
     verbose: bool = True,
-) -> Contracts:
-    """Contracts of the next spread under given settings, with its reason. notices: told of unknown
-    state and of a halt.
+) -> ContractCount:
+    """Contracts of the next spread, with the reason.
+
+    In a halt and in unknown state they are 0; that is logged as an error, and `notices` alerts.
+
+    Parameters
+    ----------
+    mode
+        `PAPER` or `LIVE`: which account.
+    max_risk_per_contract
+        USD that one contract can lose.
+    notices
+        alerts of unknown state and of a halt.
+    account_balance
+        USD, instead of the one in the account's files.
+    verbose
+        whether the lines operators grep for are logged.
 
     Raises
     ------
@@ -53,23 +65,23 @@ def contracts_now(
         notices.alert(
             "unknown_state", f"{TAG} {mode.upper()}: unknown state, nothing is ordered: {error}"
         )
-        return Contracts(0, f"unknown state: {error}")
-    notices.over("unknown_state")
-    statistics, sized = size(state, max_risk_per_contract, settings)
-    if sized.number == 0:
-        log.error("%s No order: %s", TAG, sized.why)
-    if sized.halted:
+        return ContractCount(0, f"unknown state: {error}")
+    notices.end_alert("unknown_state")
+    statistics, count = size_contracts(state, max_risk_per_contract, settings)
+    if count.number == 0:
+        log.error("%s No order: %s", TAG, count.why)
+    if count.halted:
+        balance = float(state.balance)
         notices.alert(
             "halt",
-            f"{TAG} {mode.upper()}: nothing is ordered: {sized.why}, balance"
-            f" ${float(state.balance):,.2f}",
+            f"{TAG} {mode.upper()}: nothing is ordered: {count.why}, balance ${balance:,.2f}",
         )
     else:
-        notices.over("halt")
+        notices.end_alert("halt")
     if verbose:
-        for line in report(state, statistics, sized, max_risk_per_contract):
+        for line in report_lines(state, statistics, count, max_risk_per_contract):
             log.info("%s", line)
-    return sized
+    return count
 
 
 def account_files(settings: AutoscalingSettings, mode: str) -> AccountFiles:
@@ -82,15 +94,14 @@ def account_files(settings: AutoscalingSettings, mode: str) -> AccountFiles:
     """
     if mode.upper() not in ("PAPER", "LIVE"):
         raise InputError(f"mode: {mode!r} is neither PAPER nor LIVE")
-    return AccountFiles(
-        Path(settings.AUTOSCALING_DATA_DIR).expanduser() / mode.lower(), settings.STARTING_CAPITAL
-    )
+    folder = Path(settings.AUTOSCALING_DATA_DIR).expanduser() / mode.lower()
+    return AccountFiles(folder, settings.STARTING_CAPITAL)
 
 
 def account_state(
     settings: AutoscalingSettings, mode: str, balance: float | None = None
 ) -> AccountState:
-    """The account as its files say. balance: USD, instead of theirs.
+    """The account as its files say, or with another balance, USD, and their trades.
 
     Raises
     ------
@@ -100,39 +111,44 @@ def account_state(
     files = account_files(settings, mode)
     if balance is None:
         return files.read()
-    given = Fraction(str(balance))
+    exact = Fraction(str(balance))
+    # A caller that knows its balance may ask before the account has begun: no files are no trades
+    # then. Files that are there have to be read all the same.
     if files.empty:
-        return AccountState(given, (), ())
+        return AccountState(exact, (), ())
     state = files.read()
-    return AccountState(given, state.results, state.flows)
+    return AccountState(exact, state.results, state.flows)
 
 
-def size(
+def size_contracts(
     state: AccountState, max_risk_per_contract: float, settings: AutoscalingSettings
-) -> tuple[Statistics, Contracts]:
+) -> tuple[Statistics, ContractCount]:
     """The statistics of the rolling window, and the contracts that follow."""
     window = state.results[-settings.ROLLING_WINDOW :]
     statistics = Statistics.of(window, settings.FEE_PER_CONTRACT)
-    fall = drawdown(state.path(settings.STARTING_CAPITAL), settings)
+    fall = drawdown_in_force(state.balances(settings.STARTING_CAPITAL), settings)
     risk = Fraction(str(max_risk_per_contract))
-    return statistics, contracts_for(
-        state.balance, statistics, len(state.results), risk, settings, fall
-    )
+    closed = len(state.results)
+    count = contracts_for(state.balance, statistics, closed, risk, settings, fall)
+    return statistics, count
 
 
-def report(
-    state: AccountState, statistics: Statistics, sized: Contracts, max_risk_per_contract: float
+def report_lines(
+    state: AccountState, statistics: Statistics, count: ContractCount, max_risk_per_contract: float
 ) -> list[str]:
     """The lines operators grep for."""
     s = statistics
-    kelly = "n/a" if sized.kelly is None else f"{float(sized.kelly):.2%}"
-    half = "n/a" if sized.kelly is None else f"{float(sized.kelly) / 2:.2%}"
-    rate = f"{s.win_rate:.1%}" if s.trades else "n/a"
+    kelly = half = rate = "n/a"
+    if count.kelly is not None:
+        kelly = f"{float(count.kelly):.2%}"
+        half = f"{float(count.kelly) / 2:.2%}"
+    if s.trades:
+        rate = f"{s.win_rate:.1%}"
     return [
         f"{TAG} Account Balance: ${float(state.balance):,.0f}",
         f"{TAG} Trade History: {s.trades} trades ({s.wins} wins, {s.losses} losses)",
         f"{TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f} | Avg Loss: ${s.average_loss:.2f}",
         f"{TAG} Kelly%: {kelly} | Half-Kelly%: {half}",
-        f"{TAG} Max Risk: ${max_risk_per_contract:,.0f} | Position Size: {sized.number}"
+        f"{TAG} Max Risk: ${max_risk_per_contract:,.0f} | Position Size: {count.number}"
         " contract(s)",
     ]

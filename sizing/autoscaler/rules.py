@@ -1,10 +1,11 @@
-"""How many contracts of an option spread: half-Kelly on the results of the last trades, per
-contract, exactly.
+"""How many contracts of an option spread: half-Kelly on the last trades' results, exactly.
 
-Kelly% = (W · mean win − L · mean loss) / mean win, W and L the shares of winning and losing trades
-(a result of zero is a loss); contracts = ⌊balance · Kelly% / 2 / risk of one contract⌋, between 1
-and a cap. Results are exact fractions of a dollar, so that what is 2 contracts on paper is 2
-contracts here.
+Kelly% = (W · mean win − L · mean loss) / mean win, with W and L the shares of winning and losing
+trades; a result of zero is a loss. contracts = ⌊balance · Kelly% / 2 / risk of one contract⌋,
+between 1 and a cap.
+
+Results are per contract, and exact fractions of a dollar. In floats a quotient of exactly 2 may
+come out just below it, and its floor is one contract too few.
 """
 
 from __future__ import annotations
@@ -22,29 +23,55 @@ from foundation.notices import check_url
 Bootstrap = Literal["one_contract", "prior"]
 CondorRisk = Literal["formula", "table"]
 
+# Before there are trades: the share of wins, and the average win and loss of one contract, USD.
 PRIOR_WINS = Fraction("0.582")
 PRIOR_WIN = Fraction(266)
-PRIOR_LOSS = Fraction(109)  # per contract, before there are trades
-CAPS = (
+PRIOR_LOSS = Fraction(109)
+
+# Contracts recommended from a balance on, USD. Advice: MAX_CONTRACTS rules.
+RECOMMENDED_CAPS = (
     (10_000, 2),
     (20_000, 3),
     (50_000, 5),
     (100_000, 10),
-)  # recommended contracts from a balance on; advice only
+)
+
 SHARES = 100  # an option's multiplier
+CONDOR_TABLE = 250.0  # USD: what the earlier system's table says of a condor of width 5
+
+# Points of one side, by strategy.
 WIDTHS = {
     "CALL": 5.0,
     "PUT": 5.0,
     "IRON_CONDOR": 5.0,
     "OTM_SINGLE_SIDED": 10.0,
-}  # points, of one side
-ORIGINS = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
-CONDOR_TABLE = 250.0  # what the earlier system's table says of a condor of width 5
+}
+SHORT_NAMES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
 
 
 @dataclass(frozen=True, slots=True)
 class AutoscalingSettings:
-    """The settings of configs/autoscaling.yaml, under its usual names; USD and shares of one."""
+    """The settings of configs/autoscaling.yaml, under the names they have in the environment.
+
+    STARTING_CAPITAL: USD the account began with, 1 … 1e12.
+    MAX_CONTRACTS: of one position, whatever Kelly says, 1 … 10,000.
+    BOOTSTRAP_TRADES: closed trades before their statistics count, 0 … 100,000.
+    BOOTSTRAP_MODE: until then `one_contract`, or Kelly on a `prior`.
+    ROLLING_WINDOW: last closed trades that statistics are of, 1 … 100,000.
+    SAFETY_HALT_PCT: share of STARTING_CAPITAL below which nothing is ordered, 0 … 1.
+    AUTOSCALING_ENABLED: false: one contract.
+    NEGATIVE_KELLY_CONTRACTS: contracts where trades have lost, 0 or 1.
+    CONDOR_RISK: of a condor of width 5, by `formula` or by the earlier system's `table`.
+    AUTOSCALING_DATA_DIR: folder with paper/ and live/ below it.
+    FEE_PER_CONTRACT: USD taken off every result that does not hold it yet, 0 … 1e6.
+    KELLY_CONFIDENCE: probability with which the sized Kelly fraction is exceeded, from 0.5 to below
+        1; none: the estimate itself is sized.
+    DRAWDOWN_HALT_PCT: fall from the peak balance from which nothing is ordered, above 0, 1 at most;
+        none: never.
+    DRAWDOWN_RESUME_PCT: fall at which orders go on, 0 to below DRAWDOWN_HALT_PCT; none: half of it.
+    HEALTHCHECK_URL: asked every five minutes by the monitor.
+    ALERT_URL: receives alerts of halts and of unknown state.
+    """
 
     STARTING_CAPITAL: float = 20_000.0
     MAX_CONTRACTS: int = 3
@@ -95,17 +122,21 @@ class AutoscalingSettings:
     @property
     def resume(self) -> float:
         """Fall from the peak at which orders go on after a drawdown halt."""
-        return (
-            (self.DRAWDOWN_HALT_PCT or 0.0) / 2
-            if self.DRAWDOWN_RESUME_PCT is None
-            else self.DRAWDOWN_RESUME_PCT
-        )
+        if self.DRAWDOWN_RESUME_PCT is not None:
+            return self.DRAWDOWN_RESUME_PCT
+        return (self.DRAWDOWN_HALT_PCT or 0.0) / 2
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of the last closed trades, per contract: how many, how many won, sums of wins and of
-    losses (above zero), USD.
+    """Of the last closed trades, per contract.
+
+    trades: how many there are.
+    wins: how many of them won.
+    won: sum of the wins, USD.
+    lost: sum of the losses, USD, above zero.
+    squares_won: sum of the squared wins, USD².
+    squares_lost: sum of the squared losses, USD².
     """
 
     trades: int
@@ -117,23 +148,22 @@ class Statistics:
 
     @classmethod
     def of(cls, results: Sequence[Fraction], fee: float = 0.0) -> Statistics:
-        """The statistics of results per contract, oldest first. fee: USD a contract that they
-        do not hold yet.
-        """
+        """The statistics of results per contract, USD; `fee`: USD a contract not yet in them."""
         cost = Fraction(str(fee))
-        unit = math.lcm(
-            cost.denominator, *(result.denominator for result in results)
-        )  # whole numbers add up faster
+        # Adding fractions reduces every sum to lowest terms. Over one denominator they are whole
+        # numbers, which add up much faster.
+        unit = math.lcm(cost.denominator, *(result.denominator for result in results))
         paid = cost.numerator * (unit // cost.denominator)
         net = [result.numerator * (unit // result.denominator) - paid for result in results]
         wins = [r for r in net if r > 0]
         losses = [-r for r in net if r <= 0]
-        sums = (Fraction(sum(side), unit) for side in (wins, losses))
         return cls(
-            len(net),
-            len(wins),
-            *sums,
-            *(Fraction(sum(r * r for r in side), unit**2) for side in (wins, losses)),
+            trades=len(net),
+            wins=len(wins),
+            won=Fraction(sum(wins), unit),
+            lost=Fraction(sum(losses), unit),
+            squares_won=Fraction(sum(r * r for r in wins), unit**2),
+            squares_lost=Fraction(sum(r * r for r in losses), unit**2),
         )
 
     @property
@@ -158,18 +188,20 @@ class Statistics:
 
     @property
     def kelly(self) -> Fraction | None:
-        """Kelly's fraction of the balance, W − L · loss / win = wins · (won − lost) / (trades ·
-        won); None where none won.
+        """Kelly's fraction of the balance, W − L · mean loss / mean win; None where none won.
+
+        That is wins · (won − lost) / (trades · won).
         """
-        return self.wins * (self.won - self.lost) / (self.trades * self.won) if self.wins else None
+        if not self.wins:
+            return None
+        return self.wins * (self.won - self.lost) / (self.trades * self.won)
 
     def lower_kelly(self, confidence: float) -> Fraction | None:
-        """The bound that Kelly's fraction exceeds with this probability, by the delta method on n
-        trades.
+        """The bound that Kelly's fraction exceeds with this probability; None where none won.
 
-        With p the share of wins, a and b the mean win and loss a trade, Kelly is p (1 − b / a); its
-        variance is that of the gradient (1 − b/a, p b / a², −p / a) along (won or not, gain, loss)
-        of one trade, over n.
+        By the delta method on n trades. With p the share of wins and a and b the sums of wins and
+        of losses over n, Kelly is p (1 − b / a). Its variance is gᵀ Σ g / n, with g = (1 − b/a,
+        p b / a², −p / a) and Σ the covariance of (won or not, gain, loss) of one trade.
         """
         if self.kelly is None:
             return None
@@ -178,26 +210,29 @@ class Statistics:
         a = float(self.won) / n
         b = float(self.lost) / n
         gradient = 1 - b / a, p * b / a**2, -p / a
+        # Mean products of two of them. Nothing is gained and lost in one trade.
         second = (
             (p, a, 0.0),
             (a, float(self.squares_won) / n, 0.0),
             (0.0, 0.0, float(self.squares_lost) / n),
         )
         means = p, a, b
-        pairs = [(i, j) for i in range(3) for j in range(3)]
-        variance = sum(
-            gradient[i] * gradient[j] * (second[i][j] - means[i] * means[j]) for i, j in pairs
-        )
-        return self.kelly - Fraction(
-            NormalDist().inv_cdf(confidence) * math.sqrt(max(variance, 0.0) / n)
-        )
+        variance = 0.0
+        for i in range(3):
+            for j in range(3):
+                covariance = second[i][j] - means[i] * means[j]
+                variance += gradient[i] * gradient[j] * covariance
+        error = math.sqrt(max(variance, 0.0) / n)
+        return self.kelly - Fraction(NormalDist().inv_cdf(confidence) * error)
 
 
 @dataclass(frozen=True, slots=True)
-class Contracts:
-    """How many contracts, and why in a few words. kelly: the fraction it follows from, where there
-    is one.
+class ContractCount:
+    """How many contracts, and why.
 
+    number: of the next position.
+    why: in a few words.
+    kelly: the fraction it follows from, where there is one.
     halted: whether a halt is in force.
     """
 
@@ -214,24 +249,34 @@ def contracts_for(
     max_risk: Fraction,
     settings: AutoscalingSettings,
     fall: float = 0.0,
-) -> Contracts:
-    """Contracts of the next position. closed: trades in all, the window's and those before.
-    max_risk: USD a contract.
+) -> ContractCount:
+    """Contracts of the next position, by the first of the rules that applies.
 
-    fall: of the balance from its peak, where a drawdown halt is in force, else 0.
+    The safety halt, the drawdown halt, autoscaling switched off, bootstrap, no edge, half-Kelly.
+    Halts come first: they hold while autoscaling is switched off as well.
 
-    The order of the rules: the safety halt, the drawdown halt, autoscaling switched off, bootstrap,
-    no edge, half-Kelly.
+    Parameters
+    ----------
+    balance
+        USD.
+    statistics
+        of the rolling window.
+    closed
+        trades in all, the window's and those before it.
+    max_risk
+        USD that one contract can lose.
+    fall
+        of the balance from its peak, where a drawdown halt is in force, else 0.
     """
     if balance < Fraction(str(settings.floor)):
-        return Contracts(0, f"safety halt: balance below ${settings.floor:,.0f}", halted=True)
+        return ContractCount(0, f"safety halt: balance below ${settings.floor:,.0f}", halted=True)
     if fall > 0:
-        return Contracts(0, f"drawdown halt: {fall:.1%} below the peak", halted=True)
+        return ContractCount(0, f"drawdown halt: {fall:.1%} below the peak", halted=True)
     if not settings.AUTOSCALING_ENABLED:
-        return Contracts(1, "autoscaling is switched off")
+        return ContractCount(1, "autoscaling is switched off")
     if closed < settings.BOOTSTRAP_TRADES:
         if settings.BOOTSTRAP_MODE == "one_contract":
-            return Contracts(1, f"bootstrap: {closed} of {settings.BOOTSTRAP_TRADES} trades")
+            return ContractCount(1, f"bootstrap: {closed} of {settings.BOOTSTRAP_TRADES} trades")
         kelly: Fraction | None = PRIOR_WINS - (1 - PRIOR_WINS) * PRIOR_LOSS / PRIOR_WIN
         why = f"bootstrap by prior: {closed} of {settings.BOOTSTRAP_TRADES} trades"
     elif settings.KELLY_CONFIDENCE is None:
@@ -241,63 +286,71 @@ def contracts_for(
         kelly = statistics.lower_kelly(settings.KELLY_CONFIDENCE)
         why = f"half-Kelly, {settings.KELLY_CONFIDENCE:.0%} lower bound"
     if kelly is None or kelly < 0:
-        return Contracts(settings.NEGATIVE_KELLY_CONTRACTS, "negative Kelly", kelly)
-    wanted = math.floor(balance * kelly / 2 / max_risk)
-    return Contracts(min(max(wanted, 1), settings.MAX_CONTRACTS), why, kelly)
+        return ContractCount(settings.NEGATIVE_KELLY_CONTRACTS, "negative Kelly", kelly)
+    affordable = math.floor(balance * kelly / 2 / max_risk)
+    return ContractCount(min(max(affordable, 1), settings.MAX_CONTRACTS), why, kelly)
 
 
 @dataclass(frozen=True, slots=True)
-class Fall:
-    """Where a balance stands below its peak. in_force: the fall where it halts, else 0."""
+class Drawdown:
+    """Where a balance stands below its peak, USD; in_force: the fall where it halts, else 0."""
 
     peak: Fraction
     in_force: float = 0.0
 
-    def after(self, balance: Fraction, settings: AutoscalingSettings) -> Fall:
-        """The same once the balance has moved: a halt begins at DRAWDOWN_HALT_PCT and ends at
-        DRAWDOWN_RESUME_PCT.
+    def after(self, balance: Fraction, settings: AutoscalingSettings) -> Drawdown:
+        """The same once the balance has moved.
+
+        A halt begins at DRAWDOWN_HALT_PCT and ends at DRAWDOWN_RESUME_PCT: with one threshold it
+        would end and begin again with every small move around it.
         """
         peak = max(self.peak, balance)
         fall = float(1 - balance / peak)
         halt = settings.DRAWDOWN_HALT_PCT
-        halted = halt is not None and (
-            fall >= halt or (self.in_force > 0 and fall > settings.resume)
-        )
-        return Fall(peak, fall if halted else 0.0)
+        if halt is None:
+            return Drawdown(peak)
+        begins = fall >= halt
+        goes_on = self.in_force > 0 and fall > settings.resume
+        return Drawdown(peak, fall if begins or goes_on else 0.0)
 
 
-def drawdown(balances: Sequence[Fraction], settings: AutoscalingSettings) -> float:
-    """The fall from the peak where a drawdown halt is in force at the end of a path of
-    balances, else 0.
-    """
-    fall = Fall(balances[0])
+def drawdown_in_force(balances: Sequence[Fraction], settings: AutoscalingSettings) -> float:
+    """The fall from the peak at the end of a path of balances, USD, where it halts, else 0."""
+    drawdown = Drawdown(balances[0])
     for balance in balances:
-        fall = fall.after(balance, settings)
-    return fall.in_force
+        drawdown = drawdown.after(balance, settings)
+    return drawdown.in_force
 
 
 def strategy_of(word: str) -> str:
-    """The name of a strategy, short words included.
+    """The name of a strategy, from its name or its short one, in capitals or not.
 
     Raises
     ------
     InputError
         for any other.
     """
-    name = ORIGINS.get(word.strip().upper(), word.strip().upper())
+    capitals = word.strip().upper()
+    name = SHORT_NAMES.get(capitals, capitals)
     if name not in WIDTHS:
-        raise InputError(f"strategy: {word!r} is none of {', '.join([*WIDTHS, *ORIGINS])}")
+        raise InputError(f"strategy: {word!r} is none of {', '.join([*WIDTHS, *SHORT_NAMES])}")
     return name
 
 
 def max_risk(
     strategy: str, entry_credit: float, width: float | None = None, condor: CondorRisk = "formula"
 ) -> float:
-    """USD that one contract can lose: (width − credit) · 100. width: points of one side, the
-    strategy's own where none.
+    """USD that one contract can lose: (width − credit) · 100.
 
-    condor: `table` says what the earlier system's table says of a condor of width 5, 250, whatever
-    the credit.
+    Parameters
+    ----------
+    entry_credit
+        points received for one contract.
+    width
+        points of one side; the strategy's usual one where none is given.
+    condor
+        `table`: what the earlier system's table says of a condor of width 5, 250, whatever the
+        credit.
 
     Raises
     ------
@@ -316,7 +369,5 @@ def max_risk(
 
 
 def recommended_cap(balance: float) -> int:
-    """Contracts that a balance may well carry: 2 from 10,000 on, 3 from 20,000, 5 from 50,000,
-    10 from 100,000; else 1.
-    """
-    return max([cap for least, cap in CAPS if balance >= least], default=1)
+    """Contracts that a balance, USD, may well carry: 1, or more from certain balances on."""
+    return max([cap for least, cap in RECOMMENDED_CAPS if balance >= least], default=1)

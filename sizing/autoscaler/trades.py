@@ -14,16 +14,30 @@ from foundation.errors import InputError
 Row = dict[str, str]
 
 COLUMNS = (
-    *("Timestamp_ET", "Trade_ID", "Strategy", "Strikes", "Entry_Credit", "Position_Size"),
-    *("Exit_Time", "P/L_$", "Exit_Reason"),
+    "Timestamp_ET",
+    "Trade_ID",
+    "Strategy",
+    "Strikes",
+    "Entry_Credit",
+    "Position_Size",
+    "Exit_Time",
+    "P/L_$",
+    "Exit_Reason",
 )
-CASH = ("DEPOSIT", "WITHDRAWAL")  # strategies that are no trades
+CASH = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are no trades
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedTrade:
-    """A position that is closed. total: P/L of all its contracts, USD. more: further columns of
-    its row.
+    """A position that is closed, as one row of trades.csv.
+
+    trade_id: by which it is booked once.
+    strategy: of its spread, in the words of the column `Strategy`.
+    position_size: contracts, at least 1.
+    total: P/L of all its contracts, USD.
+    exit_time: in the words of the column.
+    exit_reason: in the words of the column.
+    more: further columns of its row.
     """
 
     trade_id: str
@@ -46,7 +60,7 @@ class ClosedTrade:
 
     def row(self) -> dict[str, str]:
         """Its row, by column."""
-        own = {
+        columns = {
             "Trade_ID": self.trade_id,
             "Strategy": self.strategy,
             "Position_Size": str(self.position_size),
@@ -54,7 +68,7 @@ class ClosedTrade:
             "P/L_$": f"{self.total:f}",
             "Exit_Reason": self.exit_reason,
         }
-        return {**(self.more or {}), **own}
+        return {**(self.more or {}), **columns}
 
 
 def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
@@ -73,10 +87,10 @@ def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
         raise ValueError(f"cannot be read: {error}") from None
     if missing := [name for name in ("Trade_ID", "P/L_$") if name not in columns]:
         raise ValueError(f"column {missing[0]!r} is missing")
-    seen: set[str] = set()
+    booked: set[str] = set()
     for number, row in enumerate(rows, 1):
         try:
-            _check(row, seen)
+            _check_row(row, booked)
         except ValueError as error:
             raise ValueError(f"row {number}: {error}") from None
     return columns, rows
@@ -91,9 +105,12 @@ def csv_of(columns: list[str], rows: list[Row]) -> str:
     return stream.getvalue()
 
 
-def _check(row: Mapping[str, Any], seen: set[str]) -> None:
+def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
+    """Check a row, and add its trade to those that are booked."""
+    # csv.DictReader puts surplus fields under None, and None in the place of missing ones.
     if None in row or any(value is None for value in row.values()):
         raise ValueError("it has not as many fields as there are columns")
+    # A row without a result is a trade that is still open, and counts for nothing yet.
     if not row["P/L_$"].strip():
         if row.get("Exit_Time", "").strip():
             raise ValueError("it has an exit time and no P/L_$")
@@ -101,9 +118,9 @@ def _check(row: Mapping[str, Any], seen: set[str]) -> None:
     total_of(row)
     size_of(row)
     name = row["Trade_ID"].strip()
-    if name and name in seen:
+    if name and name in booked:
         raise ValueError(f"Trade_ID {name} is there twice")
-    seen.add(name)
+    booked.add(name)
 
 
 def total_of(row: Mapping[str, str]) -> Decimal:
@@ -118,6 +135,7 @@ def total_of(row: Mapping[str, str]) -> Decimal:
         total = Decimal(row["P/L_$"].strip())
     except InvalidOperation:
         raise ValueError(f"P/L_$ is {row['P/L_$']!r}, not a number") from None
+    # Decimal reads `NaN`, `Infinity` and any exponent.
     if not total.is_finite() or abs(total) > Decimal("1e15"):
         raise ValueError(f"P/L_$ is {row['P/L_$']!r}, not a number of dollars")
     return total
@@ -148,14 +166,13 @@ def is_trade(row: Mapping[str, str]) -> bool:
 
 def trade_of(row: Mapping[str, str]) -> ClosedTrade:
     """The closed trade of a row."""
-    own = {"Trade_ID", "Strategy", "Position_Size", "Exit_Time", "P/L_$", "Exit_Reason"}
-    more = {name: value for name, value in row.items() if name not in own}
-    texts = (
-        row["Trade_ID"],
-        row["Strategy"],
-        size_of(row),
-        total_of(row),
-        row["Exit_Time"],
-        row["Exit_Reason"],
+    fields = {"Trade_ID", "Strategy", "Position_Size", "Exit_Time", "P/L_$", "Exit_Reason"}
+    return ClosedTrade(
+        trade_id=row["Trade_ID"],
+        strategy=row["Strategy"],
+        position_size=size_of(row),
+        total=total_of(row),
+        exit_time=row["Exit_Time"],
+        exit_reason=row["Exit_Reason"],
+        more={name: value for name, value in row.items() if name not in fields},
     )
-    return ClosedTrade(*texts, more)

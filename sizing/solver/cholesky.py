@@ -1,7 +1,7 @@
-"""Cholesky factors that gain and lose rows, and the small systems beside them, compiled.
+"""Cholesky factors that gain and lose rows, and the small systems they meet, compiled.
 
-A factor is the lower triangle L with the reciprocals of its diagonal, so that no step of a solution
-waits for a division.
+A factor is the lower triangle L with the reciprocals of its diagonal in place of the diagonal, so
+that no step of a solution waits for a division.
 """
 
 from __future__ import annotations
@@ -11,20 +11,28 @@ import numpy as np
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, reordered
 
-# of the largest variance or pull, added to each variance: a singular matrix has a factor, no
-# objective moves
+# Of the largest variance or pull, added to each variance: a singular matrix then has a factor, and
+# no objective moves by an amount that counts.
 RIDGE = 1e-10
-SINGULAR = 1e-10  # of a variance: what the other symbols leave of it, below which it is theirs
+
+# Of a variance: where the other symbols leave less of it than this, the symbol is a combination of
+# them and has no weight of its own.
+SINGULAR = 1e-10
 
 
 @reordered
 def append_row(matrix: Array, chosen: Index, factor: Array) -> None:
-    """The factor of matrix[chosen, chosen] from that of all but the last: forward substitution,
-    then what is left.
+    """Extend the factor of matrix[chosen[:-1], chosen[:-1]] to that of matrix[chosen, chosen].
+
+    matrix [n, n]; chosen [k]: rows of it, the last one new; factor [n, n]: leading k − 1 rows
+    filled, row k − 1 is written. Forward substitution gives the new row, and what the others leave
+    of the new variance its diagonal.
     """
     last = len(chosen) - 1
     i = chosen[last]
     rest = matrix[i, i]
+    # The ridge keeps `rest` above zero in exact arithmetic. Rounding can still take it below, and
+    # the root of that would make every later step NaN.
     least = 0.5 * RIDGE * rest
     for a in range(last):
         value = matrix[i, chosen[a]]
@@ -37,14 +45,18 @@ def append_row(matrix: Array, chosen: Index, factor: Array) -> None:
 
 
 @compiled
-def delete_row(factor: Array, gone: int, count: int) -> None:
-    """The factor without row and column `gone`, `count` left: plane rotations make it
-    triangular again.
+def delete_row(factor: Array, removed: int, count: int) -> None:
+    """Take row and column `removed` out of the factor, so that `count` rows remain.
+
+    Without the row the triangle has one element above its diagonal in each row after it. A plane
+    rotation of two neighbouring columns removes each of them, which costs O(count²) where a new
+    factor would cost O(count³).
     """
-    for a in range(gone, count):
+    for a in range(removed, count):
         for b in range(a + 2):
             factor[a, b] = factor[a + 1, b]
-    for a in range(gone, count):
+    for a in range(removed, count):
+        # factor[a, a + 1] was a diagonal element of its row and still is a reciprocal.
         x = factor[a, a]
         y = 1.0 / factor[a, a + 1]
         length = 1.0 / np.sqrt(x * x + y * y)
@@ -52,15 +64,15 @@ def delete_row(factor: Array, gone: int, count: int) -> None:
         s = y * length
         factor[a, a] = length
         for b in range(a + 1, count):
-            left = factor[b, a]
-            right = factor[b, a + 1]
-            factor[b, a] = c * left + s * right
-            factor[b, a + 1] = c * right - s * left
+            first = factor[b, a]
+            second = factor[b, a + 1]
+            factor[b, a] = c * first + s * second
+            factor[b, a + 1] = c * second - s * first
 
 
 @reordered
 def solve_in_place(factor: Array, x: Array) -> None:
-    """x [n] becomes (LL')⁻¹x, L the leading n rows of the factor."""
+    """x [n] becomes (LL')⁻¹x, with L the leading n rows of the factor."""
     count = len(x)
     for a in range(count):
         value = x[a]
@@ -70,45 +82,51 @@ def solve_in_place(factor: Array, x: Array) -> None:
     for a in range(count - 1, -1, -1):
         value = x[a] * factor[a, a]
         x[a] = value
+        # Column by column, L' is read along the rows of L, which lie together in memory.
         for b in range(a):
             x[b] -= factor[a, b] * value
 
 
 @compiled
-def eliminate(system: Array, wanted: Array, least: float) -> int:
-    """wanted becomes the solution of a small symmetric system, by elimination with row exchange;
-    its rank.
+def eliminate(system: Array, solution: Array, least: float) -> int:
+    """Solve a small symmetric system by elimination with row exchange; its rank.
 
-    least: pivot, as a share of the largest diagonal element, below which there is none.
+    system [r, r]: overwritten. solution [r]: the right side, which becomes the solution; 0 for
+    every row without a pivot. least: the pivot, as a share of the largest diagonal element, below
+    which a row counts as a combination of the others.
     """
-    size = len(wanted)
+    size = len(solution)
     rank = 0
     smallest = least * np.abs(np.diag(system)).max()
     for c in range(size):
         best = c + np.argmax(np.abs(system[c:, c]))
         for q in range(size):
             system[c, q], system[best, q] = system[best, q], system[c, q]
-        wanted[c], wanted[best] = wanted[best], wanted[c]
+        solution[c], solution[best] = solution[best], solution[c]
         if abs(system[c, c]) <= smallest:
+            # Two ceilings that hold the same weights give two equal rows. One of them carries the
+            # price; a division by infinity leaves the other one at none.
             system[c, c] = np.inf
             continue
         rank += 1
         for r in range(size):
             if r != c:
                 share = system[r, c] / system[c, c]
-                wanted[r] -= share * wanted[c]
+                solution[r] -= share * solution[c]
                 system[r] -= share * system[c]
     for c in range(size):
-        wanted[c] /= system[c, c]
+        solution[c] /= system[c, c]
     return rank
 
 
 @compiled
-def factored_solve(matrix: Array, wanted: Array) -> bool:
-    """wanted becomes matrix⁻¹ wanted, matrix its Cholesky factor, in place; False where the
-    matrix is nearly singular.
+def factored_solve(matrix: Array, solution: Array) -> bool:
+    """Solve a positive definite system in place; False where it is nearly singular.
+
+    matrix [n, n]: becomes its own factor. solution [n]: the right side, which becomes matrix⁻¹
+    times it. Where the answer is False both are left half done.
     """
-    n = len(wanted)
+    n = len(solution)
     for a in range(n):
         variance = matrix[a, a]
         for b in range(a + 1):
@@ -121,5 +139,5 @@ def factored_solve(matrix: Array, wanted: Array) -> bool:
                 return False
             else:
                 matrix[a, a] = 1.0 / np.sqrt(value)
-    solve_in_place(matrix, wanted)
+    solve_in_place(matrix, solution)
     return True

@@ -1,5 +1,8 @@
-"""The sizing program and where its method stands: weights that are free or at a knot, groups at
-their ceilings, compiled.
+"""The sizing program, and where its method stands: free weights, weights at knots, full groups.
+
+A knot is a weight at which the objective or a group bends: what is held, zero, a bound. Between two
+neighbouring knots, a segment, the program is a quadratic one. Everything here is compiled into the
+loop of `active_set`.
 """
 
 from __future__ import annotations
@@ -12,16 +15,32 @@ from foundation.arrays import Array, Index, Mask
 from foundation.compiled import inlined
 from sizing.solver.cholesky import append_row, delete_row
 
-BELOW, AT, BOUGHT = range(3)  # its room: where a group stands
-REFRESH = 40  # changes of the free set after which its factor is computed anew
+# Where a group stands: under its room, exactly at it, or beyond it at the price of its toll.
+BELOW, AT, BOUGHT = range(3)
+
+# Changes of the free set after which its factor and the gradient are computed anew. Each rotation
+# and each update adds a rounding error; this is a guard against programs in which they add up.
+REFRESH = 40
+
+# Places in State.counts.
+FREE = 0
+CHANGES = 1
+FREED_LAST = 2
 
 
 class Program(NamedTuple):
-    """n weights, m groups: pull, lower, upper, held, cost [n], risk [n, n], groups [m, n], room,
-    toll, net [m].
+    """One problem of n weights and m groups.
 
-    toll: of one more than a group's room; infinite where there is no more. net: whether a group
-    counts wᵢ instead of |wᵢ|.
+    pull: [n] return of one more of a weight.
+    risk: [n, n] covariance over the fraction of Kelly.
+    lower: [n] least weight.
+    upper: [n] largest weight.
+    held: [n] weight now.
+    cost: [n] of moving a weight by one.
+    groups: [m, n] what one of a weight takes of a group, ≥ 0.
+    room: [m] what a group has to give.
+    toll: [m] price of one more than a group's room; infinite where there is no more.
+    net: [m] whether a group counts wᵢ instead of |wᵢ|.
     """
 
     pull: Array
@@ -37,14 +56,22 @@ class Program(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where the method is.
+    """Where the method stands, changed in place from step to step.
 
-    weight, gradient [n]: gradient = pull - R·weight. low, high, sign, side [n]: a free weight's
-    segment and the signs of w and w - held in it. free [n]: weights that are free, the first
-    counts[0] of them; place [n]: of each in it, -1 at a knot. active [m]: where groups stand; price
-    [m]: their multipliers. factor [n, n]: Cholesky factor of the free weights' R. barred [n]:
-    weights that moved nothing when freed. counts: free weights, changes since the factor was
-    computed, the weight freed last while nothing has moved since, or -1.
+    weight: [n] weights, feasible after every step.
+    gradient: [n] pull - R·weight.
+    low: [n] lower end of a free weight's segment.
+    high: [n] upper end of a free weight's segment.
+    sign: [n] sign of w within its segment.
+    side: [n] sign of w - held within its segment.
+    free: [n] numbers of the free weights, of which the first counts[FREE] are valid.
+    place: [n] a free weight's position in `free`; -1 at a knot.
+    active: [m] BELOW, AT or BOUGHT for each group.
+    price: [m] multiplier of each group.
+    factor: [n, n] Cholesky factor of the free weights' R, in the order of `free`.
+    barred: [n] 1 for a weight that was freed and stopped before it could move.
+    counts: [3] free weights; changes since the factor was computed; the weight freed last while
+        nothing has moved since, or -1.
     """
 
     weight: Array
@@ -63,24 +90,25 @@ class State(NamedTuple):
 
 
 @inlined
-def taking(program: Program, state: State, k: int, i: int) -> float:
-    """What one more of a free weight takes of a group's room."""
+def group_slope(program: Program, state: State, k: int, i: int) -> float:
+    """What one more of free weight i takes of group k: less than nothing where it is short."""
     return float(program.groups[k, i] if program.net[k] else program.groups[k, i] * state.sign[i])
 
 
 @inlined
-def beyond_room(program: Program, weight: Array) -> bool:
-    """Whether weights take more of a group than its room, where there is no more."""
+def exceeds_room(program: Program, weight: Array) -> bool:
+    """Whether weights [n] take more than the room of a group that has no toll."""
     passed = False
     for k in range(len(program.room)):
         if program.toll[k] == np.inf:
-            passed |= taken(program, k, weight) > program.room[k] * (1.0 + 1e-12) + 1e-15
+            # What is held may fill a group exactly, and its sum may round upwards.
+            passed |= group_use(program, k, weight) > program.room[k] * (1.0 + 1e-12) + 1e-15
     return passed
 
 
 @inlined
-def taken(program: Program, k: int, weight: Array) -> float:
-    """What weights take of a group's room."""
+def group_use(program: Program, k: int, weight: Array) -> float:
+    """What weights [n] take of group k."""
     total = 0.0
     for i in range(len(weight)):
         total += program.groups[k, i] * (weight[i] if program.net[k] else abs(weight[i]))
@@ -89,7 +117,7 @@ def taken(program: Program, k: int, weight: Array) -> float:
 
 @inlined
 def bends_at_zero(program: Program, i: int) -> bool:
-    """Whether the program bends where the weight is 0: a group counts its size."""
+    """Whether weight i has a knot at 0, because a group counts its size."""
     bends = False
     for k in range(len(program.room)):
         bends |= program.groups[k, i] > 0.0 and not program.net[k]
@@ -98,7 +126,7 @@ def bends_at_zero(program: Program, i: int) -> bool:
 
 @inlined
 def neighbour(program: Program, i: int, w: float, way: float) -> float:
-    """The nearest knot of weight i beyond w on one side."""
+    """The nearest knot of weight i beyond w; way: 1.0 upwards, -1.0 downwards."""
     nearest: float = program.upper[i] if way > 0.0 else program.lower[i]
     held: float = program.held[i]
     if program.cost[i] > 0.0 and (held - w) * way > 0.0 and (nearest - held) * way > 0.0:
@@ -110,38 +138,41 @@ def neighbour(program: Program, i: int, w: float, way: float) -> float:
 
 @inlined
 def free_weight(program: Program, state: State, i: int, low: float, high: float) -> None:
-    """Weight i may move between two neighbouring knots; its row joins the factor."""
+    """Let weight i move between two neighbouring knots; its row joins the factor."""
+    # At the knot itself w and w - held may be 0 and have no sign. Inside the segment the signs are
+    # those of its middle, as no knot lies between its ends.
     middle = 0.5 * (low + high)
     state.low[i] = low
     state.high[i] = high
     state.sign[i] = 1.0 if middle > 0.0 else -1.0
     state.side[i] = 1.0 if middle > program.held[i] else -1.0
-    state.free[state.counts[0]], state.place[i] = i, state.counts[0]
-    state.counts[0] += 1
-    append_row(program.risk, state.free[: state.counts[0]], state.factor)
+    state.free[state.counts[FREE]] = i
+    state.place[i] = state.counts[FREE]
+    state.counts[FREE] += 1
+    append_row(program.risk, state.free[: state.counts[FREE]], state.factor)
 
 
 @inlined
 def fix_weight(program: Program, state: State, i: int, w: float) -> None:
-    """Weight i stays at the knot w; its row leaves the factor, which is computed anew after
-    some changes.
-    """
-    gone = state.place[i]
+    """Put weight i on the knot w; its row leaves the factor."""
+    removed = state.place[i]
+    # The step ended at the knot but for rounding. The weight is set to the knot itself, so that
+    # comparisons with held, zero and bounds are exact, and the gradient follows.
     change = w - state.weight[i]
     if change != 0.0:
         state.weight[i] = w
         for j in range(len(state.weight)):
             state.gradient[j] -= program.risk[i, j] * change
     state.place[i] = -1
-    state.counts[0] -= 1
-    state.counts[1] += 1
-    count = state.counts[0]
-    for a in range(gone, count):
+    state.counts[FREE] -= 1
+    state.counts[CHANGES] += 1
+    count = state.counts[FREE]
+    for a in range(removed, count):
         state.free[a] = state.free[a + 1]
         state.place[state.free[a]] = a
-    delete_row(state.factor, gone, count)
-    if state.counts[1] >= REFRESH:
+    delete_row(state.factor, removed, count)
+    if state.counts[CHANGES] >= REFRESH:
         for a in range(count):
             append_row(program.risk, state.free[: a + 1], state.factor)
         state.gradient[:] = program.pull - program.risk @ state.weight
-        state.counts[1] = 0
+        state.counts[CHANGES] = 0

@@ -12,7 +12,13 @@ import pytest
 
 from foundation.arrays import Index
 from marketsimulator.monte_carlo import MonteCarloSettings, TradeSample, simulate_accounts, summary
-from marketsimulator.options.resampling import UNIT, ResamplingRules, Units, draws_of, paths
+from marketsimulator.options.resampling import (
+    UNIT,
+    ResamplingRules,
+    Units,
+    account_paths,
+    draw_trades,
+)
 from sizing.autoscaler.rules import AutoscalingSettings
 
 pytestmark = pytest.mark.bench
@@ -81,9 +87,9 @@ def test_a_year_of_trades_ten_thousand_times() -> None:
     simulated = time.perf_counter() - began
     figures = {name: summary(runs) for name, runs in sets.items()}
     whole = time.perf_counter() - began
-    draws = draws_of(200, RUNS, DAYS, A_DAY, 0)
+    draws = draw_trades(200, RUNS, DAYS, A_DAY, 0)
     began = time.perf_counter()
-    fast = paths(results, risks, draws, ResamplingRules.of(rules))
+    fast = account_paths(results, risks, draws, ResamplingRules.of(rules))
     ours = time.perf_counter() - began
     began = time.perf_counter()
     slow = plain(results, risks, draws[:PLAIN], rules)

@@ -23,10 +23,10 @@ import pytest
 from execution.beliefs import Beliefs
 from execution.trader import Trader
 from forecasting.baseline import RandomWalk
-from foundation.compose import composed
-from foundation.configuration import changed
+from foundation.compose import composed_config
+from foundation.configuration import with_changes
 from marketsimulator import replay
-from marketsimulator.runs.simulate import run_decider
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, panel
@@ -100,7 +100,7 @@ def believed(bars: Bars, settings: BacktestSettings) -> tuple[Trader, Beliefs]:
 def settings() -> BacktestSettings:
     """Decisions that look as far as the next one, as the peers do."""
     return BacktestSettings.of(
-        composed("backtest", ["capital=1000000", "trials=null", "sizing.holding=next"])
+        composed_config("backtest", ["capital=1000000", "trials=null", "sizing.holding=next"])
     )
 
 
@@ -170,10 +170,10 @@ def test_the_first_replay_of_a_process(seconds: Seconds) -> None:
 def test_the_whole_decision_a_bar(seconds: Seconds, settings: BacktestSettings) -> None:
     bars = market(10, 1764)
     trader, table = believed(bars, settings)
-    fills = len(run_decider(settings, bars, 0, "noise", trader).fills)
-    stepped = seconds(lambda: run_decider(settings, bars, 0, "noise", trader))
+    fills = len(simulate_trading(settings, bars, 0, "noise", trader).fills)
+    stepped = seconds(lambda: simulate_trading(settings, bars, 0, "noise", trader))
     looped = seconds(lambda: outcomes([settings], bars, table, 0, workers=1))
-    run = run_decider(settings, bars, 0, "noise", trader)
+    run = simulate_trading(settings, bars, 0, "noise", trader)
     (found,) = outcomes([settings], bars, table, 0)
     apart = float(np.abs(found.equity - [row.equity for row in run.rows]).max())
     cells = 10 * 1764
@@ -185,9 +185,9 @@ def test_the_whole_decision_a_bar(seconds: Seconds, settings: BacktestSettings) 
         f"compiled loop of a sweep {cells / looped / 1e3:.0f} k; largest difference of the two"
         f" accounts {apart:.4f} USD"
     )
-    plan = changed(settings, {"sizing.holding": "plan"})
+    plan = with_changes(settings, {"sizing.holding": "plan"})
     planner, _ = believed(bars, plan)
-    planned = seconds(lambda: run_decider(plan, bars, 0, "noise", planner))
+    planned = seconds(lambda: simulate_trading(plan, bars, 0, "noise", planner))
     print(
         "the same over a plan of three blocks, every one of them noise:"
         f" {cells / planned / 1e3:.1f} k"
@@ -223,7 +223,7 @@ def test_a_thousand_variants(settings: BacktestSettings) -> None:
         f" {time.perf_counter() - began:.1f} s"
     )
     _, table = believed(bars, settings)
-    variants = [changed(settings, {"sizing.fraction": 0.001 * (k + 1)}) for k in range(1000)]
+    variants = [with_changes(settings, {"sizing.fraction": 0.001 * (k + 1)}) for k in range(1000)]
     outcomes(variants[:1], bars, table, 0)
     began = time.perf_counter()
     outcomes(variants, bars, table, 0)

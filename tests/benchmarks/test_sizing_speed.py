@@ -21,7 +21,7 @@ import pytest
 
 from sizing.kelly import SizingProblem, kelly_weights, optimal_weights
 from sizing.solver.active_set import SOLVED, Program
-from sizing.solver.multi_period import Later, nothing_later
+from sizing.solver.multi_period import LaterBlocks, no_later_blocks
 
 pytestmark = pytest.mark.bench
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -99,7 +99,7 @@ def bare(p: dict[str, Any]) -> object:
     coefficients = np.array([c for c, _ in p["groups"]])
     limits = np.array([limit for _, limit in p["groups"]])
     order = (p[name] for name in ("mu", "covariance", "held", "cost", "lower", "upper"))
-    return optimal_weights(*order, coefficients, limits, 0.5, 0.0, nothing_later(len(p["mu"])))
+    return optimal_weights(*order, coefficients, limits, 0.5, 0.0, no_later_blocks(len(p["mu"])))
 
 
 def test_one_problem_beside_the_peers() -> None:
@@ -167,7 +167,7 @@ def plans(n: int) -> list[SizingProblem]:
         room = np.array([limit for _, limit in p["groups"][:1]])
         mu = np.array([p["mu"], p["mu"], np.zeros(n)]) + 0.06 / 1764 * np.array(BARS)[:, None]
         risks = p["covariance"] / 7 * np.array(BARS)[:, None, None]
-        later = Later(mu[1:], risks[1:], np.zeros(2), np.tile(p["cost"], (2, 1)))
+        later = LaterBlocks(mu[1:], risks[1:], np.zeros(2), np.tile(p["cost"], (2, 1)))
         order = (p[name] for name in ("held", "cost", "lower", "upper"))
         made.append(SizingProblem(mu[0], risks[0], *order, groups, room, 0.5, 0.0, later))
     return made
@@ -178,8 +178,8 @@ def multi_period(given: list[SizingProblem], folder: Path) -> tuple[Any, Any] | 
     python = os.environ.get("CVXPORTFOLIO_PYTHON")
     if python is None:
         return None
-    mu = np.array([[p.mu, *p.blocks.mu] for p in given])
-    risks = np.array([[p.covariance, *p.blocks.covariance] for p in given])
+    mu = np.array([[p.mu, *p.later_blocks.mu] for p in given])
+    risks = np.array([[p.covariance, *p.later_blocks.covariance] for p in given])
     held = np.array([p.held for p in given])
     fixed = {"cost": given[0].cost[0], "cap": 0.6, "ceiling": 4.0, "fraction": 0.5}
     np.savez(folder / "problems.npz", mu=mu, covariance=risks, held=held, **fixed)

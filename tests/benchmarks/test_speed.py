@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from forecasting.baseline import RandomWalk
-from foundation.compose import composed
-from marketsimulator.runs.simulate import run_decider
+from foundation.compose import composed_config
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.synthetic import SyntheticMarket
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.bench
 
 def test_decisions_a_second(seconds: Seconds) -> None:
     settings = BacktestSettings.of(
-        composed(
+        composed_config(
             "backtest", ["start=2024-04-01", "forecaster=oracle", "forecaster.calibrated=false"]
         )
     )
@@ -27,7 +27,7 @@ def test_decisions_a_second(seconds: Seconds) -> None:
     first = np.datetime64("2024-04-01T04:00", "ns")
     begin = int(np.searchsorted(bars.times, first))
     trader = settings.trader(settings.forecaster.build(bars.symbols)).over(bars, first)
-    taken = seconds(lambda: run_decider(settings, bars, begin, "oracle", trader))
+    taken = seconds(lambda: simulate_trading(settings, bars, begin, "oracle", trader))
     instants = len(bars.times) - begin
     each = 1e3 * taken / instants
     print(

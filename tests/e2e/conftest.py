@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from practice import Start, practising
+
+from tests.e2e.practice import Start, practising
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from execution.live.cycle import Cycle, run_cycle
 from execution.orders import Order
 from execution.settings import LiveSettings
 from execution.trader import Trader
-from foundation.compose import composed
+from foundation.compose import composed_config
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
 from marketsimulator.venue.stocks import Venue
@@ -80,7 +80,7 @@ def practising() -> Iterator[Start]:
         *words: str, speed: float | None = None, bars: Callable[[Bars], Bars] = lambda bars: bars
     ) -> Practice:
         settings = VenueSettings.of(
-            composed("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
+            composed_config("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
         )
         panel, first = settings.panel()
         shown = bars(panel)
@@ -150,7 +150,7 @@ class Live:
     @classmethod
     def at(cls, here: Practice, *words: str, patience: float = 0.0) -> Live:
         told = [*SPAN[3:], f"broker.url_override={here.url}", f"bar_patience={patience}", *words]
-        settings = LiveSettings.of(composed("live", told))
+        settings = LiveSettings.of(composed_config("live", told))
         bars = here.venue.bars
         trader = settings.trader(settings.forecaster.build(bars.symbols))
         if "oracle" in trader.forecaster.name:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
-from execution.spreads.seller import SellerRules, SpreadSeller
+from execution.spreads.offers import SellerTerms
+from execution.spreads.rules import SpreadCosts, SpreadRules
+from execution.spreads.seller import SpreadSeller
 from foundation.notices import Notices
 from marketsimulator.options.desk import OptionDesk
 from marketsimulator.options.path import IndexDays, index_days
@@ -22,8 +23,9 @@ from marketsimulator.options.pricing import Smile
 from sizing.autoscaler.account import AccountFiles
 from sizing.autoscaler.rules import AutoscalingSettings
 from trainingdata.bars import CLOSE, Bars, panel
+from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
-from trainingdata.sessions import new_york_date, session_of, stock_grid
+from trainingdata.sessions import session_of, stock_grid
 
 COSTS = SpreadCosts()
 SMILE = Smile()
@@ -84,13 +86,13 @@ class Practising:
 
     market: PathMarket
     desk: OptionDesk
-    told: SellerRules
+    terms: SellerTerms
     vix: pd.Series
     folder: Path
     notices: Notices
 
     def seller(self) -> SpreadSeller:
-        return SpreadSeller(self.desk, self.told, lambda: self.vix, self.notices)
+        return SpreadSeller(self.desk, self.terms, lambda: self.vix, self.notices)
 
     def rows(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "trades.csv", dtype=str, keep_default_na=False)
@@ -101,15 +103,15 @@ def practising_seller(
 ) -> Practising:
     bars, vix = synthetic(days, seed, more.pop("deviation", 0.002))
     path = index_days(bars, "SPY", vix, 10.0)
-    ends, values = bars.own(0)
+    ends, values = bars.real_bars(0)
     closes = {
         d.astype(object): float(c) * 10
         for d, c in zip(new_york_date(ends), values[:, CLOSE], strict=True)
     }
     sizing = AutoscalingSettings(AUTOSCALING_DATA_DIR=str(folder), **more.pop("sizing", {}))
     rules = tuple(SpreadRules(strategy=name, **more) for name in strategies)
-    told = SellerRules("SPXW", rules, COSTS, Implied(SMILE.level, SMILE.session), sizing)
+    terms = SellerTerms("SPXW", rules, COSTS, SMILE.implied, sizing)
     market = PathMarket(path, closes)
     AccountFiles(folder / "paper", sizing.STARTING_CAPITAL).initialise()
     desk = OptionDesk("SPXW", market, SMILE, COSTS.slippage)
-    return Practising(market, desk, told, vix, folder / "paper", Notices(None, None))
+    return Practising(market, desk, terms, vix, folder / "paper", Notices(None, None))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from practice import KEYS, OPENING, Start, broker, order
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.updates import TradeUpdates
@@ -19,6 +18,7 @@ from execution.broker import place
 from execution.orders import Order
 from foundation.errors import OrderRejected, OutcomeUnknown
 from marketsimulator.venue import app as alpaca_app
+from tests.e2e.practice import KEYS, OPENING, Start, broker, order
 from trainingdata.feed.endpoint import BrokerSettings, Pace, shared_pace
 from trainingdata.feed.market_data import MarketData
 
@@ -266,7 +266,7 @@ def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heede
     assert pace.delay() == pytest.approx(57)
     now[0] = 60.5
     assert pace.delay() == 0
-    pace.note({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "70"})
+    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "70"})
     assert pace.delay() == pytest.approx(9.5)
 
 

@@ -31,7 +31,8 @@ from alpaca.trading.requests import (
     TrailingStopOrderRequest,
 )
 from alpaca.trading.stream import TradingStream
-from practice import KEYS, OPENING, Practice, Start, broker, buy, order, trading
+
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, buy, order, trading
 
 
 def test_the_real_clients_read_account_clock_calendar_assets_and_bars(practice: Start) -> None:
@@ -54,7 +55,7 @@ def test_the_real_clients_read_account_clock_calendar_assets_and_bars(practice: 
     bars = stocks.get_stock_bars(
         StockBarsRequest(symbol_or_symbols="SYA", timeframe=half_hours, start="2024-02-16")
     )["SYA"]
-    times, values = here.venue.bars.own(here.venue.bars.symbols.index("SYA"))
+    times, values = here.venue.bars.real_bars(here.venue.bars.symbols.index("SYA"))
     known = values[times <= np.datetime64(OPENING[:-1], "ns")]
     hours = {
         (bar.timestamp - pd.Timedelta(minutes=30 * (bar.timestamp.minute == 0))): bar.close
@@ -74,7 +75,7 @@ def test_the_real_clients_read_account_clock_calendar_assets_and_bars(practice: 
 def test_many_bars_come_in_pages_and_are_all_there(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("marketsimulator.venue.app.PAGE", 100)
+    monkeypatch.setattr("marketsimulator.venue.market_data.PAGE", 100)
     here = practice()
     hours = CryptoBarsRequest(
         symbol_or_symbols=["SYX/USD", "SYY/USD"], timeframe=TimeFrame.Hour, start="2024-02-01"
@@ -253,7 +254,7 @@ def test_the_stream_tells_of_orders_and_fills(practice: Start) -> None:
 
 
 def price_at_opening(here: Practice) -> float:
-    return here.venue.broker.opening("SYA") or 0.0
+    return here.venue.broker.open_price("SYA") or 0.0
 
 
 def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from practice import KEYS, SPAN, order, practising
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.broker import Broker, place
 from execution.orders import Order
-from foundation.compose import composed
+from foundation.compose import composed_config
 from marketsimulator.settings import BacktestSettings
+from tests.e2e.practice import KEYS, SPAN, order, practising
 from trainingdata.bars import OPEN, Bars
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -37,14 +37,14 @@ class Stand:
     def opens(self, symbol: str, at: np.datetime64) -> float:
         """The open of the bar that starts at an instant."""
         s = self.bars.symbols.index(symbol)
-        times, values = self.bars.own(s)
+        times, values = self.bars.real_bars(s)
         return float(values[np.searchsorted(times, at + np.timedelta64(1, "h")), OPEN])
 
 
 @pytest.fixture(params=["simulator", "alpaca"])
 def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
     settings = BacktestSettings.of(
-        composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23"])
+        composed_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23"])
     )
     bars, first = settings.panel()
     if request.param == "simulator":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from foundation.compose import composed
+from foundation.compose import composed_config
 from marketsimulator.backtest_kelly_chronos2 import overrides_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -190,7 +190,7 @@ def test_flags_become_overrides_literally() -> None:
             "o",
         ]
     )
-    config = composed("backtest", overrides)
+    config = composed_config("backtest", overrides)
     assert list(config.symbols) == ["NVDA", "BTC/USD"]
     assert list(config.data.dir) == ["/a folder/x,y", "it's"]
     assert config.limits.symbol_cap == 0.5

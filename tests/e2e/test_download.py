@@ -13,7 +13,8 @@ import pytest
 
 from foundation.errors import BrokerError, DataError
 from trainingdata import download as module
-from trainingdata.bars import CLOSE, Bars, read_bars
+from trainingdata.bar_files import read_bars
+from trainingdata.bars import CLOSE, Bars
 from trainingdata.download import download
 from trainingdata.feed.market_data import Table
 from trainingdata.sessions import started_at
@@ -37,7 +38,7 @@ class Known:
         for symbol in symbols:
             if symbol in self.bars.symbols:
                 s = self.bars.symbols.index(symbol)
-                times, values = self.bars.own(s)
+                times, values = self.bars.real_bars(s)
                 begins = started_at(self.bars.instruments[s].kind, times)
                 part = (begins >= since) & (times <= now)
                 found.append((self.bars.instruments[s], times[part], values[part]))
@@ -54,7 +55,7 @@ def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def expected(market: Bars, symbol: str) -> tuple[np.ndarray, np.ndarray]:
-    times, values = market.own(market.symbols.index(symbol))
+    times, values = market.real_bars(market.symbols.index(symbol))
     part = (times > START) & (times <= END)
     return times[part], values[part]
 
@@ -63,8 +64,8 @@ def same(folder: Path, market: Bars, *symbols: str) -> None:
     read = read_bars([folder], list(symbols))
     for s, symbol in enumerate(read.symbols):
         times, values = expected(market, symbol)
-        np.testing.assert_array_equal(read.own(s)[0], times)
-        np.testing.assert_array_equal(read.own(s)[1], values)
+        np.testing.assert_array_equal(read.real_bars(s)[0], times)
+        np.testing.assert_array_equal(read.real_bars(s)[1], values)
 
 
 def test_files_hold_what_the_venue_has(market: Bars, tmp_path: Path, short_chunks: None) -> None:

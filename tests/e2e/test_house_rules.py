@@ -128,3 +128,18 @@ def test_every_mistake_has_tests_that_are_there() -> None:
         named = re.findall(r"`(test_\w+)`", row)
         assert named, row
         assert not set(named) - there, row
+
+
+def test_what_the_readmes_commands_write_is_no_litter() -> None:
+    """A checkout stays clean: outputs lie in folders that git ignores."""
+    text = (ROOT / "README.md").read_text()
+    written = re.findall(r"(?<![\w.])(?:--output[ =]|output=)([\w./-]+)", text)
+    written += re.findall(r"# (data/\S+): account_balance", text)
+    written = [path for path in written if path != "DIR"]
+    assert len(written) >= 6
+    checked = subprocess.run(
+        ["git", "check-ignore", *written], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if checked.returncode == 128:
+        pytest.skip("no git checkout")
+    assert sorted(set(written) - set(checked.stdout.split())) == []

@@ -14,18 +14,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from by_hand import eager, wild
-from practice import KEYS, OPENING, ROOT, SPAN, Live, Start, broker, trading
 
 from execution.venue_rules import VenueRules
-from foundation.compose import composed
+from foundation.compose import composed_config
 from foundation.errors import BrokerError
-from marketsimulator.runs.simulate import run_decider
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue import answers as alpaca_answers
 from marketsimulator.venue import app as alpaca_app
+from marketsimulator.venue import market_data as alpaca_data
 from marketsimulator.venue.stocks import Venue
-from trainingdata.bars import Bars, read_bars
+from tests.e2e.practice import KEYS, OPENING, ROOT, SPAN, Live, Start, broker, trading
+from tests.marketsimulator.by_hand import eager, wild
+from trainingdata.bar_files import read_bars
+from trainingdata.bars import Bars
 
 SIMPLE = ("forecaster=ewma", "sizing.strategy=equal_weight")
 
@@ -64,9 +65,9 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     bars, first = settings.panel()
     oracle = settings.forecaster.build(bars.symbols)
     alone = BacktestSettings.of(
-        composed("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
+        composed_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
     )
-    expected = run_decider(
+    expected = simulate_trading(
         alone, bars, first, "alone", alone.trader(oracle).over(bars, bars.times[first])
     )
     live = Live.at(here, *words)
@@ -112,7 +113,7 @@ def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     believed = eager(trader.beliefs(bars, bars.times[first]), "2024-02-20T10:00")
     alone = replace(settings, fills=replace(settings.fills, remainder="cancel"))
-    expected = run_decider(alone, bars, first, "alone", replace(trader, table=believed))
+    expected = simulate_trading(alone, bars, first, "alone", replace(trader, table=believed))
     live = Live.at(here, *words)
     live = replace(live, trader=replace(live.trader, table=believed))
     while True:
@@ -153,14 +154,14 @@ def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> N
     bars = here.venue.bars
     first = here.venue.first
     settings = here.venue.settings
-    expected = run_decider(
+    expected = simulate_trading(
         settings, bars, first, "alone", settings.trader(settings.forecaster.build(bars.symbols))
     )
     live = Live.at(here, *words)
     history = []
     while True:
         done = live.cycle(broker(here))
-        history.append(float(done.bars.own(0)[1][0, 3]))
+        history.append(float(done.bars.real_bars(0)[1][0, 3]))
         if here.venue.over:
             break
         here.advance()
@@ -198,8 +199,8 @@ def test_an_hour_without_its_last_half_is_late_until_patience_ends(
 ) -> None:
     here = practice("symbols=[SYA]")
     here.advance(OPENING)
-    whole = alpaca_answers.FRAMES["30Min"]
-    monkeypatch.setitem(alpaca_answers.FRAMES, "30Min", lambda bars: whole(bars)[:-1])
+    whole = alpaca_data.FRAMES["30Min"]
+    monkeypatch.setitem(alpaca_data.FRAMES, "30Min", lambda bars: whole(bars)[:-1])
     looks: list[float] = []
     live = Live.at(here, *SIMPLE, patience=6.0)
     done = live.cycle(broker(here), pause=looks.append)
@@ -216,7 +217,7 @@ def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
     feed = Live.at(here, *SIMPLE).feed
     asked = []
     first = feed.bars(here.venue.now)
-    real = alpaca_app.bars_answer
+    real = alpaca_data.bars_answer
 
     def corrected(venue: Venue, *rest: Any) -> dict[str, list[dict[str, Any]]]:
         found = real(venue, *rest)
@@ -228,7 +229,7 @@ def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
             for s, bars in found.items()
         }
 
-    monkeypatch.setattr(alpaca_app, "bars_answer", corrected)
+    monkeypatch.setattr(alpaca_data, "bars_answer", corrected)
     here.advance("2024-02-20T16:30:00Z")
     scale = 1.0
     second = feed.bars(here.venue.now)
@@ -347,10 +348,10 @@ def test_history_is_downloaded_into_files_that_a_backtest_reads(
     since = np.datetime64("2024-01-10T05:00", "ns")
     until = here.venue.now
     for s, symbol in enumerate(read.symbols):
-        times, values = here.venue.bars.own(here.venue.bars.symbols.index(symbol))
+        times, values = here.venue.bars.real_bars(here.venue.bars.symbols.index(symbol))
         part = (times > since) & (times <= until)
-        np.testing.assert_array_equal(read.own(s)[0], times[part])
-        np.testing.assert_array_equal(read.own(s)[1], values[part])
+        np.testing.assert_array_equal(read.real_bars(s)[0], times[part])
+        np.testing.assert_array_equal(read.real_bars(s)[1], values[part])
     here.fail(kind="status", status=403, path="/v2/stocks/bars")
     refused = run("data.feed=sip")
     assert refused.returncode == 2

@@ -7,9 +7,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from execution.records import rests_on_prior
-from foundation.compose import composed
-from marketsimulator.runs.simulate import run_decider
+from execution.records import prior_share
+from foundation.compose import composed_config
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 
 MARKETS = 100
@@ -21,13 +21,13 @@ def prior_of(seed: int) -> float | None:
     market without an edge.
     """
     words = ["start=2024-04-01", f"data.seed={seed}", "data.edge=0", "forecaster.cache=null"]
-    settings = BacktestSettings.of(composed("backtest", words))
+    settings = BacktestSettings.of(composed_config("backtest", words))
     bars = settings.bars()
     first, _ = settings.span(bars)
     trader = settings.trader(settings.forecaster.build(bars.symbols)).over(bars, first)
-    run = run_decider(settings, bars, int(np.searchsorted(bars.times, first)), "noise", trader)
+    run = simulate_trading(settings, bars, int(np.searchsorted(bars.times, first)), "noise", trader)
     assert run.fills, "the prior is traded"
-    return rests_on_prior(run)
+    return prior_share(run)
 
 
 @pytest.mark.slow

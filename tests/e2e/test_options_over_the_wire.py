@@ -32,17 +32,18 @@ from alpaca.trading.requests import (
     MarketOrderRequest,
     OptionLegRequest,
 )
-from practice import KEYS, ROOT, Practice, Start, trading
 
 from execution.alpaca.options import AlpacaSpreads
 from execution.sell_spreads import SellingSettings, sell
+from execution.spreads.offers import SellerTerms
 from execution.spreads.orders import OptionLeg, SpreadOrder, SpreadVenue, contract_of
-from execution.spreads.seller import SellerRules, SpreadSeller
-from foundation.compose import composed
+from execution.spreads.seller import SpreadSeller
+from foundation.compose import composed_config
 from foundation.errors import InputError, OrderRejected
 from foundation.notices import Notices
 from sizing.autoscaler.account import AccountFiles
 from sizing.autoscaler.trades import rows_of
+from tests.e2e.practice import KEYS, ROOT, Practice, Start, trading
 from trainingdata.feed.endpoint import BrokerSettings
 
 UNDER = "SYC"
@@ -70,18 +71,19 @@ def spreads(here: Practice, patience: float = 0.0) -> AlpacaSpreads:
 
 
 def put(name: str, count: int = 1, least: str | None = None, *, back: bool = False) -> SpreadOrder:
-    legs = OptionLeg(contract_of(SHORT), back), OptionLeg(contract_of(LONG), not back)
+    held = OptionLeg(contract_of(SHORT), "sell"), OptionLeg(contract_of(LONG), "buy")
+    legs = tuple(leg.closing for leg in held) if back else held
     return SpreadOrder(name, legs, count, None if least is None else Decimal(least))
 
 
 def selling(*words: str) -> SellingSettings:
     return SellingSettings.of(
-        composed("sell_spreads", ["vix=x", f"root={UNDER}", f"underlying={UNDER}", *words])
+        composed_config("sell_spreads", ["vix=x", f"root={UNDER}", f"underlying={UNDER}", *words])
     )
 
 
-def told(*words: str) -> SellerRules:
-    return selling("rules.entries=[60,120]", *words).told()
+def terms_of(*words: str) -> SellerTerms:
+    return selling("rules.entries=[60,120]", *words).seller_terms()
 
 
 def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(
@@ -139,8 +141,11 @@ def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(
     assert 0 < quote.bid_price < quote.ask_price
     client.submit_order(MarketOrderRequest(legs=legs, **shared))
     here.advance("2024-02-20T21:00:00Z")
-    kinds = [a["activity_type"] for a in client.get("/account/activities")]
+    activities: Any = client.get("/account/activities")
+    kinds = [a["activity_type"] for a in activities]
     assert (kinds.count("FILL"), kinds.count("OPEXP")) == (6, 2)
+    expired = [a["symbol"] for a in activities if a["activity_type"] == "OPEXP"]
+    assert expired == [LONG, SHORT], "newest first, in the same order in every run"
     assert not client.get_all_positions()
 
 
@@ -251,7 +256,7 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     assert mine.close_of(date(2024, 2, 20)) is None
     here.advance("2024-02-20T21:00:00Z")
     bars = here.venue.bars
-    times, values = bars.own(bars.symbols.index(UNDER))
+    times, values = bars.real_bars(bars.symbols.index(UNDER))
     assert mine.close_of(date(2024, 2, 20)) == values[times == here.venue.now][0, 3]
     assert not mine.quotes([contract_of(SHORT)])
 
@@ -263,7 +268,7 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
     for wired in (True, False):
         here = options(practice, vix, "start=2024-02-12", "end=2024-02-23")
         folder = tmp_path / str(wired)
-        rules = told(f"AUTOSCALING_DATA_DIR={folder}", "strategies=[PUT,IRON_CONDOR]")
+        rules = terms_of(f"AUTOSCALING_DATA_DIR={folder}", "strategies=[PUT,IRON_CONDOR]")
         AccountFiles(folder / "paper", 20_000.0).initialise()
         closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
         venue: SpreadVenue = spreads(here) if wired else here.venue.options.desks[UNDER]
@@ -387,7 +392,7 @@ def test_the_heartbeat_is_every_five_minutes_and_an_alert_is_told_once(
     assert [(method, path) for method, path, _ in heard] == [("GET", "/beat")] * 3
     for _ in range(3):
         notices.alert("halt", "safety halt")
-    notices.over("halt")
+    notices.end_alert("halt")
     notices.alert("halt", "again")
     assert [body for _, path, body in heard if path == "/alert"] == [
         {"text": "safety halt", "kind": "halt"},
@@ -411,7 +416,7 @@ def test_a_halt_is_told_and_nothing_is_ordered(
     here = options(practice, vix)
     here.advance("2024-02-20T15:30:00Z")
     url, heard = ears
-    rules = told(
+    rules = terms_of(
         f"AUTOSCALING_DATA_DIR={tmp_path}", f"ALERT_URL={url}/alert", "STARTING_CAPITAL=50000"
     )
     AccountFiles(tmp_path / "paper", 20_000.0).initialise()

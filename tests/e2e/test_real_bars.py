@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foundation.compose import composed
+from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import read_bars
-from trainingdata.sessions import instant
+from trainingdata.bar_files import read_bars
+from trainingdata.instants import instant
 
 
 def test_every_real_file_reads(real_data: list[Path]) -> None:
@@ -27,7 +27,7 @@ def test_a_month_of_real_bars_from_file_to_ledger(real_data: list[Path]) -> None
         "end=2024-11-01",
         "forecaster.calibrated=false",
     ]
-    results = run_backtest(BacktestSettings.of(composed("backtest", words)))
+    results = run_backtest(BacktestSettings.of(composed_config("backtest", words)))
     equity = results.main.equity()
     fills = results.main.fill_frame()
     assert len(fills) > 50
@@ -43,7 +43,9 @@ def test_a_month_of_real_bars_from_file_to_ledger(real_data: list[Path]) -> None
 def test_half_days_of_real_bars_decide_early(real_data: list[Path]) -> None:
     folders = ",".join(map(str, real_data))
     words = [f"data.dir=[{folders}]", "symbols=[COST,SPY]", "start=2024-11-27", "end=2024-12-02"]
-    decisions = run_backtest(BacktestSettings.of(composed("backtest", words))).main.decision_frame()
+    decisions = run_backtest(
+        BacktestSettings.of(composed_config("backtest", words))
+    ).main.decision_frame()
     half = decisions[(decisions["at"] > pd.Timestamp(instant("2024-11-29", name="day"), tz="UTC"))]
     half = half[half["at"] < pd.Timestamp("2024-11-30", tz="UTC")]
     local = half["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")

@@ -16,12 +16,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selling import COSTS, SMILE, Practising, practising_seller, synthetic
 
 from execution.spreads.orders import Contract, Quote, SpreadFill, SpreadOrder, SpreadVenue
 from execution.spreads.rules import SpreadCosts, SpreadRules
 from execution.spreads.seller import SpreadSeller
-from execution.spreads.state import FILE, OpenSpread, OpenSpreads, read_open, write_open
+from execution.spreads.state import FILE, OpenSpread, SellerState, read_state, write_state
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from marketsimulator.options.path import index_days
@@ -30,7 +29,8 @@ from marketsimulator.spread_backtest import trade_table
 from sizing.autoscaler.account import UnknownState
 from sizing.autoscaler.rules import AutoscalingSettings
 from sizing.autoscaler.trades import Row, rows_of
-from trainingdata.sessions import new_york_date
+from tests.e2e.selling import COSTS, SMILE, Practising, practising_seller, synthetic
+from trainingdata.instants import new_york_date
 
 HELD: dict[str, Any] = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
 TOLD = ("Timestamp_ET", "Strategy", "Strikes", "Position_Size", "Exit_Time", "P/L_$", "Exit_Reason")
@@ -54,7 +54,7 @@ def test_the_seller_books_what_the_backtest_says(
     for _ in here.market.points():
         here.desk.advance()
         seller.step()
-    trades = simulate_selling(here.market.days, here.told.rules, COSTS, SMILE, here.told.sizing)
+    trades = simulate_selling(here.market.days, here.terms.rules, COSTS, SMILE, here.terms.sizing)
     _, theirs = rows_of(trade_table(trades, here.market.days).encode())
     assert len(theirs) > 20
     assert told(booked(here)) == told(theirs)
@@ -151,11 +151,11 @@ def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once
 ) -> None:
     here = practising_seller(tmp_path, 5, seed, "PUT", "IRON_CONDOR")
     flows: list[Decimal] = []
-    here.desk._flow = flows.append
+    here.desk._cash_flow = flows.append
     rng = np.random.default_rng(seed)
     killed = 0
     perilous = Perilous(here.desk, rng, danger=0.02, lost=0.02)
-    seller = SpreadSeller(perilous, here.told, lambda: here.vix, here.notices)
+    seller = SpreadSeller(perilous, here.terms, lambda: here.vix, here.notices)
     for _ in here.market.points():
         here.desk.advance()
         try:
@@ -164,7 +164,7 @@ def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once
             continue
         except Killed:
             killed += 1
-            seller = SpreadSeller(perilous, here.told, lambda: here.vix, Notices(None, None))
+            seller = SpreadSeller(perilous, here.terms, lambda: here.vix, Notices(None, None))
     perilous.danger = perilous.lost = 0.0
     assert not seller.step().spreads
     rows = booked(here)
@@ -175,7 +175,7 @@ def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once
     orders = sum(t.filled * len(t.order.legs) for t in here.desk.tickets.values())
     fees = orders * (Decimal(str(COSTS.commission)) + Decimal(str(COSTS.fee)))
     assert sum(flows) - fees == sum(Decimal(row["P/L_$"]) for row in rows)
-    assert here.desk.aside == 0
+    assert here.desk.reserved == 0
 
 
 def _to(here: Practising, day: int, minute: int) -> None:
@@ -199,10 +199,10 @@ def test_half_of_an_order_is_half_a_spread_and_the_rest_is_bought_back_later(
 
     _to(here, 0, 30)
     venue: Any = Halves()
-    seller = SpreadSeller(venue, here.told, lambda: here.vix, here.notices)
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
     (spread,) = seller.step().spreads
     assert (spread.contracts, sum(abs(n) for n in here.desk.held().values())) == (1, 2)
-    write_open(here.folder, OpenSpreads((replace(spread, why="stop"),), ("PUT-20240402-030",)))
+    write_state(here.folder, SellerState((replace(spread, why="stop"),), ("PUT-20240402-030",)))
     _to(here, 0, 40)
     assert not seller.step().spreads
     assert [row["Exit_Reason"] for row in booked(here)] == ["stop"]
@@ -225,10 +225,10 @@ def test_what_cannot_be_bought_back_is_tried_again_until_it_is(
             return here.desk.submit(order)
 
     venue: Any = Shut()
-    seller = SpreadSeller(venue, here.told, lambda: here.vix, here.notices)
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
     _to(here, 0, 30)
     (spread,) = seller.step().spreads
-    write_open(here.folder, OpenSpreads((replace(spread, why="stop"),), ("PUT-20240402-030",)))
+    write_state(here.folder, SellerState((replace(spread, why="stop"),), ("PUT-20240402-030",)))
     venue.open = False
     for minute in (35, 40, 45):
         _to(here, 0, minute)
@@ -258,7 +258,7 @@ def unsafe_position(here: Practising) -> None:
 
 
 def unsafe_balance(here: Practising) -> None:
-    here.told = replace(here.told, sizing=replace(here.told.sizing, STARTING_CAPITAL=50_000.0))
+    here.terms = replace(here.terms, sizing=replace(here.terms.sizing, STARTING_CAPITAL=50_000.0))
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_k
         or len((here.folder / "unbooked.jsonl").read_text().splitlines()) == 1
     )
     if broken != "account_balance.json":  # that one is rebuilt from the trades by whoever finds it
-        assert read_open(here.folder).spreads
+        assert read_state(here.folder).spreads
         path.unlink() if before is None else path.write_text(before)
     _to(here, 1, 15)
     assert not here.seller().step().spreads
@@ -323,7 +323,7 @@ def test_a_file_of_open_spreads_that_cannot_be_read_stops_everything(tmp_path: P
         assert (here.folder / FILE).read_text() == broken
     (here.folder / FILE).write_text(whole)
     assert len(here.desk.tickets) == 1
-    assert len(read_open(here.folder).spreads) == 1
+    assert len(read_state(here.folder).spreads) == 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -343,13 +343,13 @@ def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
         "2024-04-02 10:00",
         Decimal("1.45"),
     )
-    write_open(folder, OpenSpreads((one,), ("PUT-20240402-030",)))
+    write_state(folder, SellerState((one,), ("PUT-20240402-030",)))
     text = (folder / FILE).read_text()
     where = data.draw(st.integers(0, len(text) - 1))
     what = data.draw(st.text(max_size=3))
     (folder / FILE).write_text(text[:where] + what + text[where + 1 :])
     try:
-        read = read_open(folder)
+        read = read_state(folder)
     except UnknownState:
         return
     assert all(spread.contracts >= 1 and spread.spread.width > 0 for spread in read.spreads)
@@ -388,7 +388,7 @@ def test_options_that_deliver_shares_are_bought_back_before_the_close(tmp_path: 
         seller.step()
     rows = booked(here)
     assert {(row["Exit_Reason"], row["Exit_Time"][-5:]) for row in rows} == {("time", "15:50")}
-    trades = simulate_selling(here.market.days, here.told.rules, COSTS, SMILE, here.told.sizing)
+    trades = simulate_selling(here.market.days, here.terms.rules, COSTS, SMILE, here.terms.sizing)
     assert told(rows) == told(rows_of(trade_table(trades, here.market.days).encode())[1])
 
 
@@ -396,8 +396,8 @@ def test_what_is_sold_no_more_is_followed_by_the_rules_in_force(tmp_path: Path) 
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
     _to(here, 0, 30)
     here.seller().step()
-    (rules,) = here.told.rules
-    here.told = replace(here.told, rules=(replace(rules, strategy="CALL", leave_at=60.0),))
+    (rules,) = here.terms.rules
+    here.terms = replace(here.terms, rules=(replace(rules, strategy="CALL", leave_at=60.0),))
     _to(here, 0, 65)
     assert not here.seller().step().spreads
     assert [row["Exit_Reason"] for row in booked(here)] == ["time"]
@@ -417,8 +417,9 @@ def test_costs_are_booked_per_leg_contract_and_order() -> None:
     one = OpenSpread(
         "a", "PUT", legs, "open", 3, Decimal("1.25"), "2024-04-02 10:00", Decimal("1.45")
     )
-    half = one.bought_back(SpreadFill("a.close1", 1, Decimal("-0.50"), np.datetime64("2024-04-02")))
-    trade = half.booked(SpreadCosts(0.0, 0.65, 0.35), "2024-04-02 16:00", Decimal("2.00"))
+    fill = SpreadFill("a.close1", 1, Decimal("-0.50"), np.datetime64("2024-04-02"))
+    half = one.after_closing(fill)
+    trade = half.closed_trade(SpreadCosts(0.0, 0.65, 0.35), "2024-04-02 16:00", Decimal("2.00"))
     assert trade.total == Decimal("1.25") * 300 - Decimal("0.50") * 100 - Decimal(
         "2.00"
     ) * 200 - Decimal(2 * (3 + 1))

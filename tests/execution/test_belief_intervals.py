@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import execution.outlook as module
-from execution.beliefs import Beliefs, Blocks, block_moments, joined
+from execution.beliefs import Beliefs, Blocks, block_moments, joined_beliefs
 from execution.outlook import NoForecast, beliefs, outlook
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
@@ -119,7 +119,7 @@ def test_what_has_no_forecast_pulls_on_nobody() -> None:
 
 def test_a_run_in_one_part_is_that_part(market: Bars) -> None:
     table = believed(market, "2024-03-06T15:00")
-    assert joined([table]) is table
+    assert joined_beliefs([table]) is table
 
 
 def elapsed(kind: Kind, instant: np.datetime64) -> float:
@@ -229,11 +229,11 @@ def test_many_forecasts_are_read_in_parts_and_say_the_same(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = believed(market, str(market.times[-90]))
-    monkeypatch.setattr(module, "PAIRS", 7 * len(market.symbols))
+    monkeypatch.setattr(module, "FORECASTS_AT_ONCE", 7 * len(market.symbols))
     parts = believed(market, str(market.times[-90]))
     np.testing.assert_array_equal(whole.mu, parts.mu)
     np.testing.assert_array_equal(whole.sigma, parts.sigma)
-    monkeypatch.setattr(module, "PAIRS", 1)
+    monkeypatch.setattr(module, "FORECASTS_AT_ONCE", 1)
     np.testing.assert_array_equal(whole.sigma, believed(market, str(market.times[-90])).sigma)
 
 
@@ -247,7 +247,7 @@ def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) ->
     parts = [
         believed(market.until(end), str(begin)) for begin, end in zip(after, cuts[1:], strict=True)
     ]
-    for found in (joined(parts), joined([joined(parts[:2]), parts[2]])):
+    for found in (joined_beliefs(parts), joined_beliefs([joined_beliefs(parts[:2]), parts[2]])):
         np.testing.assert_array_equal(found.at, whole.at)
         for now in whole.at:
             one = found.of(now)
@@ -295,7 +295,7 @@ def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_
     assert belief is not None
     assert early is not None
     for one, when in ((belief, now), (early, at("2024-03-05T14:00"))):
-        plain = CorrelationEstimator().at(market.until(when)).values
+        plain = CorrelationEstimator().matrix_at_end(market.until(when)).values
         across = market.crypto[:, None] != market.crypto[None, :]
         np.testing.assert_allclose(one.correlation[0][~across], plain[~across], atol=1e-6)
         share = one.correlation[0][across] / plain[across]

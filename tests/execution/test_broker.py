@@ -6,7 +6,8 @@ from decimal import Decimal
 import numpy as np
 
 from execution.broker import place
-from execution.orders import Account, Fill, Order, rebalance
+from execution.orders import Account, Fill, Order
+from execution.rebalancing import Target, rebalance
 from trainingdata.instruments import instrument
 
 AT = np.datetime64("2024-10-01T14:30", "ns")
@@ -14,9 +15,9 @@ ORDERS = rebalance(
     "s",
     AT,
     [
-        (instrument("NVDA"), Decimal(0), Decimal(5), float("inf"), "open"),
-        (instrument("AAPL"), Decimal(10), Decimal(4), float("inf"), "reduce"),
-        (instrument("MSFT"), Decimal(3), Decimal(-3), float("inf"), "flip"),
+        Target(instrument("NVDA"), Decimal(0), Decimal(5), float("inf"), "open"),
+        Target(instrument("AAPL"), Decimal(10), Decimal(4), float("inf"), "reduce"),
+        Target(instrument("MSFT"), Decimal(3), Decimal(-3), float("inf"), "flip"),
     ],
 )
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from execution.explain import explain
-from foundation.compose import composed
+from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.summary import write_results
 from marketsimulator.settings import BacktestSettings
@@ -31,7 +31,7 @@ SPAN = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A week of an oracle, which trades a lot."""
     folder = tmp_path_factory.mktemp("run")
-    results = run_backtest(BacktestSettings.of(composed("backtest", SPAN)))
+    results = run_backtest(BacktestSettings.of(composed_config("backtest", SPAN)))
     write_results(results, results.summary(), folder)
     return folder
 

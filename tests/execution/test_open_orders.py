@@ -17,8 +17,8 @@ from execution.records import Run
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
-from foundation.compose import composed
-from marketsimulator.runs.simulate import run_decider
+from foundation.compose import composed_config
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
 from trainingdata.bars import VOLUME, Bars
@@ -177,11 +177,11 @@ def carried() -> tuple[Run, BacktestSettings]:
             "symbols=[SYA,SYB,SYC,SYXUSD]",
         ),
     ]
-    settings = BacktestSettings.of(composed("backtest", words))
+    settings = BacktestSettings.of(composed_config("backtest", words))
     bars = thin(settings.bars(), 0.02)
     first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
     trader = settings.trader(settings.forecaster.build(bars.symbols)).over(bars, bars.times[first])
-    return run_decider(settings, bars, first, "carried", trader), settings
+    return simulate_trading(settings, bars, first, "carried", trader), settings
 
 
 def test_a_run_that_carries_remainders_can_change_its_mind(

@@ -184,12 +184,12 @@ def test_a_look_may_find_what_an_earlier_one_did_not() -> None:
 def test_what_a_venue_does_not_know_is_none_and_what_it_refuses_is_named() -> None:
     desk, _ = desk_at(Venue(get=[status(404)]))
     assert desk.find("asset NOPE", "/assets/NOPE") is None
-    assert desk.named("o-1") is None
+    assert desk.find_order("o-1") is None
     desk, _ = desk_at(Venue(get=[status(403)]))
     with pytest.raises(BrokerError, match="order o-1: refused"):
-        desk.named("o-1")
+        desk.find_order("o-1")
     desk, _ = desk_at(Venue(get=[taken()]))
-    assert desk.named("o-1") == taken()
+    assert desk.find_order("o-1") == taken()
 
 
 @pytest.mark.parametrize(
@@ -199,17 +199,17 @@ def test_what_is_done_is_asked_for_no_more(done: str) -> None:
     venue = Venue(get=[taken(state="new")])
     desk, waited = desk_at(venue)
     over = taken(state=done)
-    assert desk.again(over) is over
-    assert desk.ended(over) is over
-    assert desk.again(taken()) == taken(state="new")
+    assert desk.refreshed(over) is over
+    assert desk.end(over) is over
+    assert desk.refreshed(taken()) == taken(state="new")
     assert (venue.asked, waited) == ([("get", "/orders/id-o-1", {"nested": "true"})], [])
 
 
 def test_legs_are_read_where_an_answer_has_none() -> None:
     venue = Venue(get=[taken(legs=[1])])
     desk, _ = desk_at(venue)
-    assert desk.whole(taken(legs=[2])) == taken(legs=[2])
-    assert desk.whole(taken()) == taken(legs=[1])
+    assert desk.with_legs(taken(legs=[2])) == taken(legs=[2])
+    assert desk.with_legs(taken()) == taken(legs=[1])
     assert venue.times("get") == 1
 
 
@@ -217,19 +217,19 @@ def test_legs_are_read_where_an_answer_has_none() -> None:
 def test_a_cancelled_order_is_followed_until_it_has_ended(said: Said) -> None:
     venue = Venue(delete=[said], get=[taken(), taken(), taken(state="canceled")])
     desk, waited = desk_at(venue)
-    assert desk.ended(taken())["status"] == "canceled"
+    assert desk.end(taken())["status"] == "canceled"
     assert waited == LOOKS[:2]
     assert venue.asked[0] == ("delete", "/orders/id-o-1", None)
     still = Venue(delete=[{}], get=[taken()])
     desk, waited = desk_at(still)
-    assert desk.ended(taken())["status"] == "new"
+    assert desk.end(taken())["status"] == "new"
     assert waited == LOOKS
 
 
 def test_a_cancellation_that_is_refused_is_named() -> None:
     desk, _ = desk_at(Venue(delete=[status(500)]))
     with pytest.raises(BrokerError, match="cancelling order o-1: status 500"):
-        desk.ended(taken())
+        desk.end(taken())
 
 
 @pytest.mark.parametrize(

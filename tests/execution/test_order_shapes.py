@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.orders import MOST, Account, Order, OrderTerms, exact, rebalance
+from execution.orders import QTY_LIMIT, Account, Order, OrderTerms, exact_decimal
+from execution.rebalancing import Target, rebalance
 from foundation.errors import InputError
 from trainingdata.instruments import instrument
 
@@ -27,7 +28,7 @@ def order(side: Any = "buy", qty: Any = 10, name: str = "o-1", **more: Any) -> O
 
 SOUND: list[dict[str, Any]] = [
     {"qty": Decimal("1e-9")},
-    {"qty": MOST - 1},
+    {"qty": QTY_LIMIT - 1},
     {"name": "x" * 128},
     {"name": "a.b_c-D9"},
     {"name": "x" * 120, "take_profit": 5.0},
@@ -45,7 +46,7 @@ SOUND: list[dict[str, Any]] = [
 UNSOUND: list[tuple[dict[str, Any], str]] = [
     ({"qty": 0}, "qty must be above 0"),
     ({"qty": -1}, "qty must be above 0"),
-    ({"qty": MOST}, "qty must be above 0 and below"),
+    ({"qty": QTY_LIMIT}, "qty must be above 0 and below"),
     ({"qty": "NaN"}, "qty must"),
     ({"qty": "Infinity"}, "qty must"),
     ({"name": ""}, "client_order_id"),
@@ -121,7 +122,7 @@ def test_exits_go_back_what_stands_beside_goes_along(side: Any, back: str) -> No
 def test_terms_to_their_edges() -> None:
     assert OrderTerms() == OrderTerms(smallest_fraction=1.0, largest_coin=200_000.0, room=0.05)
     assert (
-        OrderTerms(smallest_fraction=0.0, largest_coin=0.01, room=0.0).most(
+        OrderTerms(smallest_fraction=0.0, largest_coin=0.01, room=0.0).largest_quantity(
             instrument("BTCUSD"), 2.0
         )
         == 0.005
@@ -137,8 +138,8 @@ def test_terms_to_their_edges() -> None:
     ):
         with pytest.raises(InputError, match=f"orders.{says}"):
             OrderTerms(**words)
-    assert OrderTerms().most(instrument("NVDA"), 5.0) == INF
-    assert OrderTerms().most(instrument("BTCUSD"), 50_000.0) == pytest.approx(3.8)
+    assert OrderTerms().largest_quantity(instrument("NVDA"), 5.0) == INF
+    assert OrderTerms().largest_quantity(instrument("BTCUSD"), 50_000.0) == pytest.approx(3.8)
 
 
 BOOK = st.lists(
@@ -160,27 +161,32 @@ def test_orders_move_a_book_reductions_first_and_never_through_zero(
     add up to the change.
     """
     targets = []
-    for symbol, held, target in book:
+    for symbol, start, end in book:
         coin = symbol.endswith("USD")
         unit = Decimal("0.001") if coin else Decimal(1)
-        pair = (abs(held) * unit, abs(target) * unit) if coin else (held * unit, target * unit)
-        targets.append((instrument(symbol), *pair, most if coin else INF, f"why {symbol}"))
+        pair = (abs(start) * unit, abs(end) * unit) if coin else (start * unit, end * unit)
+        bound = most if coin else INF
+        targets.append(Target(instrument(symbol), *pair, bound, f"why {symbol}"))
     orders = rebalance("k", AT, targets)
     assert len({o.client_order_id for o in orders}) == len(orders)
     ranks = []
     for o in orders:
-        item, held, target, _, why = next(entry for entry in targets if entry[0].symbol == o.symbol)
+        entry = next(t for t in targets if t.instrument.symbol == o.symbol)
+        held = entry.held
+        target = entry.quantity
         ranks.append((0 if o.reduces else 1 if o.symbol.endswith("USD") else 2, o.symbol))
-        assert (o.reason, o.tif) == (why, "gtc" if o.symbol.endswith("USD") else "day")
+        assert (o.reason, o.tif) == (entry.reason, "gtc" if o.symbol.endswith("USD") else "day")
         assert held * o.signed_qty < 0 if o.reduces else target * o.signed_qty > 0
-        assert o.qty % item.increment == 0
+        assert o.qty % entry.instrument.increment == 0
         assert float(o.qty) <= most + 0.001 * (
             abs(float(held - target)) / most + 1
         ) or not o.symbol.endswith("USD")
         assert o.client_order_id.startswith(f"k-20241001T143000Z-{o.symbol}-")
     assert ranks == sorted(ranks)
-    for item, held, target, _, _ in targets:
-        own = [o for o in orders if o.symbol == item.symbol]
+    for entry in targets:
+        held = entry.held
+        target = entry.quantity
+        own = [o for o in orders if o.symbol == entry.instrument.symbol]
         assert sum((o.signed_qty for o in own), Decimal(0)) == target - held
         assert sum((o.signed_qty for o in own if o.reduces), Decimal(0)) == (
             -held if held * target < 0 else target - held if abs(target) < abs(held) else 0
@@ -195,18 +201,13 @@ def test_an_order_as_large_as_the_most_is_one_and_above_it_two_halves() -> None:
         ("7.598", ["3.799", "3.799"]),
         ("0.001", ["0.001"]),
     ):
-        orders = rebalance("k", AT, [(coin, Decimal(0), Decimal(qty), 3.8, "x")])
+        orders = rebalance("k", AT, [Target(coin, Decimal(0), Decimal(qty), 3.8, "x")])
         assert [o.qty for o in orders] == [Decimal(p) for p in parts]
-    (first, second) = rebalance("k", AT, [(coin, Decimal("6.0005"), Decimal(0), 3.8, "close")])
+    close = Target(coin, Decimal("6.0005"), Decimal(0), 3.8, "close")
+    (first, second) = rebalance("k", AT, [close])
     assert (first.qty, second.qty) == (Decimal(3), Decimal("3.0005"))
-    assert [
-        o.client_order_id[-3:]
-        for o in rebalance("k", AT, [(coin, Decimal(0), Decimal(9), 3.8, "x")])
-    ] == [
-        "0-0",
-        "1-0",
-        "2-0",
-    ]
+    orders = rebalance("k", AT, [Target(coin, Decimal(0), Decimal(9), 3.8, "x")])
+    assert [o.client_order_id[-3:] for o in orders] == ["0-0", "1-0", "2-0"]
 
 
 def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
@@ -216,7 +217,7 @@ def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
     )
     assert account.exposure == {"NVDA": Decimal(7), "GONE": Decimal(0), "AAPL": Decimal(2)}
     assert account.equity == 150.0
-    priced = account.priced({"NVDA": 9.0, "AAPL": 1.0})
+    priced = account.with_prices({"NVDA": 9.0, "AAPL": 1.0})
     assert priced.prices == {"NVDA": 5.0, "AAPL": 1.0}
     assert (
         account.unsettled,
@@ -235,6 +236,6 @@ def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
 
 @given(st.integers(-(10**9), 10**9), st.decimals("-1000", "1000", places=9))
 def test_a_float_on_the_grid_is_the_decimal_it_was(whole: int, part: Decimal) -> None:
-    assert exact(float(whole)) == whole
-    assert exact(float(part)) == Decimal(repr(float(part)))
-    assert str(exact(float(whole))) == str(whole)
+    assert exact_decimal(float(whole)) == whole
+    assert exact_decimal(float(part)) == Decimal(repr(float(part)))
+    assert str(exact_decimal(float(whole))) == str(whole)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts, rates_on
-from execution.orders import Account, Order, OrderTerms, client_order_id, exact, rebalance
+from execution.orders import Account, Order, OrderTerms, client_order_id, exact_decimal
+from execution.rebalancing import Target, rebalance
 from foundation.errors import InputError
 from trainingdata.bars import HIGH
 from trainingdata.instruments import instrument
@@ -38,8 +39,8 @@ def test_reductions_come_first_then_coins_then_the_rest_by_symbol() -> None:
     orders = rebalance(
         "s", AT,
         [
-            (NVDA, d(0), d(5), INF, "open"), (BTC, d(0), d("0.1"), INF, "coin"),
-            (AAPL, d(10), d(4), INF, "reduce"), (ETH, d(2), d(1), INF, "reduce"),
+            Target(NVDA, d(0), d(5), INF, "open"), Target(BTC, d(0), d("0.1"), INF, "coin"),
+            Target(AAPL, d(10), d(4), INF, "reduce"), Target(ETH, d(2), d(1), INF, "reduce"),
         ],
     )  # fmt: skip
     assert [(o.side, o.qty, o.symbol) for o in orders] == [
@@ -51,7 +52,7 @@ def test_reductions_come_first_then_coins_then_the_rest_by_symbol() -> None:
 
 
 def test_no_order_flips_a_position() -> None:
-    orders = rebalance("s", AT, [(NVDA, Decimal(7), Decimal(-5), INF, "flip")])
+    orders = rebalance("s", AT, [Target(NVDA, Decimal(7), Decimal(-5), INF, "flip")])
     assert [(o.side, o.qty) for o in orders] == [("sell", 7), ("sell", 5)]
     assert len({o.client_order_id for o in orders}) == 2
 
@@ -59,7 +60,8 @@ def test_no_order_flips_a_position() -> None:
 @given(st.decimals("0.001", "90", places=3), st.floats(0.5, 100.0))
 def test_what_exceeds_one_order_goes_out_in_parts_that_add_up(held: Decimal, most: float) -> None:
     step = Decimal("0.001")
-    orders = rebalance("s", AT, [(replace(BTC, increment=step), held, Decimal(0), most, "x")])
+    coin = replace(BTC, increment=step)
+    orders = rebalance("s", AT, [Target(coin, held, Decimal(0), most, "x")])
     assert sum(o.qty for o in orders) == held
     assert all(float(o.qty) <= most + len(orders) * float(step) for o in orders)
     assert all(o.qty % step == 0 for o in orders[1:])
@@ -69,7 +71,7 @@ def test_what_exceeds_one_order_goes_out_in_parts_that_add_up(held: Decimal, mos
 
 @given(st.integers(-500, 500), st.integers(-500, 500))
 def test_orders_add_up_to_the_change(held: int, target: int) -> None:
-    orders = rebalance("s", AT, [(NVDA, Decimal(held), Decimal(target), INF, "x")])
+    orders = rebalance("s", AT, [Target(NVDA, Decimal(held), Decimal(target), INF, "x")])
     assert sum(o.signed_qty for o in orders) == target - held
     assert all(o.reason == "x" for o in orders)
 
@@ -110,7 +112,7 @@ def test_cash_that_open_bids_for_coins_will_take_buys_no_other_coin() -> None:
 
 def test_a_bound_that_one_increment_of_a_coin_exceeds_is_refused() -> None:
     bars = SyntheticMarket(start="2024-01-02", end="2024-01-05", symbols=("SYA", "SYYUSD")).bars()
-    worth = 0.001 * bars.own(1)[1][:, HIGH].max()
+    worth = 0.001 * bars.real_bars(1)[1][:, HIGH].max()
     OrderTerms(largest_coin=worth * 1.01, room=0.0).check(bars)
     with pytest.raises(
         InputError, match=r"orders.largest_coin: .* one increment of SYYUSD comes to be worth"
@@ -121,9 +123,8 @@ def test_a_bound_that_one_increment_of_a_coin_exceeds_is_refused() -> None:
 
 
 def test_a_coin_worth_next_to_nothing_goes_out_in_parts_that_orders_can_be() -> None:
-    orders = rebalance(
-        "s", AT, [(BTC, Decimal(0), Decimal(5) * 10**12, OrderTerms().most(BTC, 1e-9), "x")]
-    )
+    most = OrderTerms().largest_quantity(BTC, 1e-9)
+    orders = rebalance("s", AT, [Target(BTC, Decimal(0), Decimal(5) * 10**12, most, "x")])
     assert sum(o.qty for o in orders) == 5 * 10**12
     assert len(orders) == 50
 
@@ -134,8 +135,8 @@ def test_a_position_without_a_price_is_refused() -> None:
 
 
 def test_quantities_are_written_exactly() -> None:
-    assert str(exact(100.0)) == "100"
-    assert str(exact(0.123)) == "0.123"
+    assert str(exact_decimal(100.0)) == "100"
+    assert str(exact_decimal(0.123)) == "0.123"
 
 
 SCHEDULE = FeeSchedule(
@@ -202,10 +203,10 @@ def test_what_a_coin_fee_left_over_is_sold_whole_and_bought_in_increments() -> N
     """
     coin = instrument("BTCUSD")
     held = Decimal("0.09975")
-    (close,) = rebalance("k", AT, [(coin, held, Decimal(0), INF, "close")])
-    (more,) = rebalance("k", AT, [(coin, held, Decimal("0.2"), INF, "more")])
+    (close,) = rebalance("k", AT, [Target(coin, held, Decimal(0), INF, "close")])
+    (more,) = rebalance("k", AT, [Target(coin, held, Decimal("0.2"), INF, "more")])
     assert (close.side, close.qty, more.side, more.qty) == ("sell", held, "buy", Decimal("0.1"))
-    assert rebalance("k", AT, [(coin, held, Decimal("0.1"), INF, "dust")]) == ()
+    assert rebalance("k", AT, [Target(coin, held, Decimal("0.1"), INF, "dust")]) == ()
 
 
 @given(
@@ -217,15 +218,14 @@ def test_the_parts_of_a_huge_order_add_up_to_the_last_billionth(
     billionths: int, most: float, step: Decimal
 ) -> None:
     held = Decimal(billionths) * Decimal("1e-9")
-    parts = [
-        o.qty
-        for o in rebalance("s", AT, [(replace(BTC, increment=step), held, Decimal(0), most, "x")])
-    ]
+    coin = replace(BTC, increment=step)
+    orders = rebalance("s", AT, [Target(coin, held, Decimal(0), most, "x")])
+    parts = [o.qty for o in orders]
     assert sum(parts, Decimal(0)) == held
     assert all(float(part) <= most * (1 + 1e-12) for part in parts)
     assert max(parts) - min(parts) <= 2 * step
 
 
 def test_an_increment_that_is_worth_more_than_an_order_may_be_is_sent_all_the_same() -> None:
-    parts = rebalance("s", AT, [(BTC, Decimal("0.005"), Decimal(0), 0.0004, "x")])
+    parts = rebalance("s", AT, [Target(BTC, Decimal("0.005"), Decimal(0), 0.0004, "x")])
     assert [o.qty for o in parts] == [BTC.increment] * 5

@@ -21,12 +21,12 @@ from execution.alpaca.account import account_of
 from execution.alpaca.broker import AlpacaBroker
 from execution.decision import keep_unsolved
 from execution.orders import Account
-from execution.quantity import sized
+from execution.quantity import sized_quantity
 from execution.settings import LiveSettings
 from execution.trader import Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
-from foundation.compose import composed
+from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError, InputError
 from sizing.kelly import SizingProblem
 from sizing.quantity import get_qty
@@ -80,7 +80,7 @@ def real_like(market: Bars, tmp_path: Path) -> Path:
     """A folder with the bars of SYA alone."""
     folder = tmp_path / "bars"
     folder.mkdir()
-    times, values = market.own(market.symbols.index("SYA"))
+    times, values = market.real_bars(market.symbols.index("SYA"))
     starts = stock_grid().starts[np.searchsorted(stock_grid().ends, times)]
     frame = pd.DataFrame(values, columns=list(FIELDS))
     frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
@@ -113,10 +113,10 @@ def test_the_venues_half_hours_become_the_hours_the_model_knows(venue: Any, mark
     )
     assert bars.symbols == ("SYA", "SYXUSD")
     for s, symbol in enumerate(bars.symbols):
-        times, values = market.until(now).own(market.symbols.index(symbol))
+        times, values = market.until(now).real_bars(market.symbols.index(symbol))
         recent = times > now - np.timedelta64(30, "D") + np.timedelta64(2, "h")
-        np.testing.assert_array_equal(bars.own(s)[0][-recent.sum() :], times[recent])
-        np.testing.assert_allclose(bars.own(s)[1][-recent.sum() :], values[recent])
+        np.testing.assert_array_equal(bars.real_bars(s)[0][-recent.sum() :], times[recent])
+        np.testing.assert_allclose(bars.real_bars(s)[1][-recent.sum() :], values[recent])
 
 
 def test_the_account_is_read_as_the_venue_has_it(venue: Any) -> None:
@@ -173,7 +173,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
     """One call."""
     venue.positions = [position("SYB", "300", "100")]
     venue.account["cash"] = "70000"
-    settings = LiveSettings.of(composed("live", [f"broker.url_override={venue.url}"]))
+    settings = LiveSettings.of(composed_config("live", [f"broker.url_override={venue.url}"]))
     account = AlpacaBroker(settings.broker, KEYS).account()
     since = account.as_of - np.timedelta64(400, "D")
     bars = MarketData(settings.broker, KEYS, "iex").bars(["SYA", "SYB"], since, account.as_of)
@@ -191,7 +191,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
         cost=float(settings.costs.expected(bars.crypto, settings.fees)[0]),
         overnight=belief.overnight,
         signal=float(belief.signal[0]),
-        tolls=(settings.margin.nightly(np.array([belief.at])) * belief.nights).tolist(),
+        tolls=(settings.margin.nightly_rate(np.array([belief.at])) * belief.nights).tolist(),
     )
     assert quantity > 0
     assert execution.get_qty("SYA", price, f"broker.url_override={venue.url}") == quantity
@@ -207,13 +207,13 @@ def test_at_the_instant_of_a_decision_it_is_the_decision(
     known = market.until(np.datetime64("2024-03-05T17:30", "ns"))
     lone = Bars(
         known.instruments[:1],
-        known.own(0)[0],
-        known.own(0)[1][None],
-        np.ones((1, len(known.own(0)[0])), bool),
+        known.real_bars(0)[0],
+        known.real_bars(0)[1][None],
+        np.ones((1, len(known.real_bars(0)[0])), bool),
         "test",
     )
     price = float(lone.last_closes()[0])
-    settings = LiveSettings.of(composed("live", []))
+    settings = LiveSettings.of(composed_config("live", []))
     decision = settings.trader(Tilted(20.0)).decide(
         lone, Account(100_000.0, {}, {"SYA": price}, lone.now)
     )
@@ -228,7 +228,7 @@ def test_between_two_decisions_the_rest_of_the_interval_counts(market: Bars) -> 
     """At 12:45 New York three quarters of the way from 12:30 to 13:30 are left: mu and variance
     in proportion.
     """
-    trader: Trader = LiveSettings.of(composed("live", [])).trader(Tilted(20.0))
+    trader: Trader = LiveSettings.of(composed_config("live", [])).trader(Tilted(20.0))
     bars = market.until(np.datetime64("2024-03-05T17:30", "ns"))
     whole, rest = (
         trader.outlook(bars, "SYA", np.datetime64(f"2024-03-05T17:{m}", "ns")) for m in ("30", "45")
@@ -247,7 +247,7 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
     """A stock beside a coin's hour: none of its variance at night, half a bar's in the half
     hour after the open.
     """
-    trader: Trader = LiveSettings.of(composed("live", [])).trader(Tilted(0.0))
+    trader: Trader = LiveSettings.of(composed_config("live", [])).trader(Tilted(0.0))
     coin = market.symbols.index("SYXUSD")
     stock = market.symbols.index("SYA")
     night, before_open, evening = (
@@ -262,13 +262,13 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
     spread = (step.values[stock, 0, LEVELS.index(0.9)] / step.price[stock] - 1) / 1.14
     assert waking.sigma[0, stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
     across = trader.outlook(market.until(evening), "SYA", evening)
-    plain = trader.correlations.at(market.until(before_open)).values[stock, coin]
+    plain = trader.correlations.matrix_at_end(market.until(before_open)).values[stock, coin]
     assert asleep.correlation[0, stock, coin] == 0
     assert waking.correlation[0, stock, coin] == pytest.approx(plain / np.sqrt(18))
     assert np.linalg.eigvalsh(waking.correlation[0])[0] > 0
     assert (
         across.correlation[0, stock, coin]
-        == trader.correlations.at(market.until(evening)).values[stock, coin]
+        == trader.correlations.matrix_at_end(market.until(evening)).values[stock, coin]
     )
     assert across.sigma[0, coin] == pytest.approx(asleep.sigma[0, coin] * np.sqrt(19), rel=0.25)
 
@@ -278,7 +278,7 @@ def test_what_the_venue_does_not_allow_is_not_sized(
 ) -> None:
     monkeypatch.setattr("forecasting.settings.ForecasterSettings.build", lambda *_: Tilted(-20.0))
     here = (f"broker.url_override={venue.url}", "sizing.holding=next", "prior.stock_sharpe=0")
-    assert sized("SYA", 100.0, *here).qty < 0
+    assert sized_quantity("SYA", 100.0, *here).qty < 0
     open_to_all = {
         "status": "active",
         "tradable": True,
@@ -287,19 +287,19 @@ def test_what_the_venue_does_not_allow_is_not_sized(
         "fractionable": True,
     }
     venue.assets["SYA"] = {**open_to_all, "easy_to_borrow": False}
-    answer = sized("SYA", 100.0, *here)
+    answer = sized_quantity("SYA", 100.0, *here)
     assert answer.qty == 0
     assert "bound by long_only" in answer.why
     venue.assets["SYA"] = {**open_to_all, "tradable": False}
-    assert sized("SYA", 100.0, *here).why == "the venue takes no orders for it now"
+    assert sized_quantity("SYA", 100.0, *here).why == "the venue takes no orders for it now"
 
 
 def test_a_market_that_is_shut_trades_nothing(venue: Any, tilted: None) -> None:
     venue.now = "2024-03-05T22:00:00Z"
-    answer = sized("SYA", 100.0, f"broker.url_override={venue.url}")
+    answer = sized_quantity("SYA", 100.0, f"broker.url_override={venue.url}")
     assert answer.qty == 0
     assert answer.why == "its market is shut at 2024-03-05T22:00Z; nothing can be traded now"
-    assert sized(
+    assert sized_quantity(
         "SYX/USD", 100.0, f"broker.url_override={venue.url}", "costs.crypto_slippage_bps=0"
     ).why.startswith("Enhanced")
 
@@ -311,21 +311,21 @@ def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_origins_rule_i
     # the market's last bar is that of 16:00; the fixture's bars end before 20:30
     venue.now = "2024-03-08T20:45:00Z"
     venue.bars = venue.bars.until(np.datetime64("2024-03-07T21:00", "ns"))
-    answer = sized("SYA", 100.0, here, *RAW)
+    answer = sized_quantity("SYA", 100.0, here, *RAW)
     assert answer.qty == 0
     assert answer.why.startswith(
         "Enhanced sizing failed: SYA: no forecast: its last bar was known at 2024-03-07T21:00Z"
     )
     assert answer.why.endswith("no new risk")
     with caplog.at_level(logging.INFO):
-        answer = sized("SYA", 100.0, here, *RAW, "sizing.fallback=legacy")
+        answer = sized_quantity("SYA", 100.0, here, *RAW, "sizing.fallback=legacy")
     assert answer.qty == 600
     assert "Legacy sizing" in answer.why
     assert {"SYA: Enhanced sizing failed: no forecast", "SYA: Legacy sizing"} <= set(
         caplog.messages
     )
     venue.faults["/v2/stocks/bars"] = [403]
-    assert "refused (403)" in sized("SYA", 100.0, here, *RAW).why
+    assert "refused (403)" in sized_quantity("SYA", 100.0, here, *RAW).why
 
 
 def test_a_solver_that_fails_takes_no_new_risk_and_leaves_its_problem(
@@ -335,7 +335,7 @@ def test_a_solver_that_fails_takes_no_new_risk_and_leaves_its_problem(
         "sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4))
     )
     monkeypatch.chdir(tmp_path)
-    answer = sized("SYA", 100.0, f"broker.url_override={venue.url}")
+    answer = sized_quantity("SYA", 100.0, f"broker.url_override={venue.url}")
     assert answer.qty == 0
     assert answer.why.startswith(
         "Enhanced sizing failed: the sizing problem of 1 symbols was not solved"
@@ -349,20 +349,20 @@ def test_bars_may_come_from_files_and_what_they_lack_is_no_forecast(
     venue: Any, real_like: Path, market: Bars, tmp_path: Path
 ) -> None:
     here = (f"broker.url_override={venue.url}", f"data.dir=[{real_like}]")
-    assert sized("SYA", 100.0, *here, *RAW).why.startswith(
+    assert sized_quantity("SYA", 100.0, *here, *RAW).why.startswith(
         "Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp"
     )
     assert not any("bars" in path for _, path in venue.asked)
     venue.positions = [position("SYB", "10", "50")]
-    assert sized("SYA", 100.0, *here, *RAW).why.startswith("Enhanced Kelly sizing")
+    assert sized_quantity("SYA", 100.0, *here, *RAW).why.startswith("Enhanced Kelly sizing")
     assert (
         "no forecast: there are no bars of it"
-        in sized("SYC", 100.0, *here, *RAW, "symbols=[SYA]").why
+        in sized_quantity("SYC", 100.0, *here, *RAW, "symbols=[SYA]").why
     )
     venue.positions = []
-    assert "no forecast: no file of SYC" in sized("SYC", 100.0, *here, *RAW).why
+    assert "no forecast: no file of SYC" in sized_quantity("SYC", 100.0, *here, *RAW).why
     with pytest.raises(DataError, match="is no folder"):
-        sized("SYA", 100.0, here[0], *RAW, f"data.dir=[{tmp_path / 'nowhere'}]")
+        sized_quantity("SYA", 100.0, here[0], *RAW, f"data.dir=[{tmp_path / 'nowhere'}]")
 
 
 def test_the_environment_chooses_the_origins_rule_and_the_leverage(
@@ -371,11 +371,13 @@ def test_the_environment_chooses_the_origins_rule_and_the_leverage(
     here = f"broker.url_override={venue.url}"
     monkeypatch.setenv("USE_ENHANCED_KELLY_SIZING", "false")
     monkeypatch.setenv("RISK_MULTIPLIER", "0.2")
-    assert sized("SYA", 100.0, here, *RAW).qty == 400  # 50 % of 4 times 100,000, times 0.2, at 100
+    assert (
+        sized_quantity("SYA", 100.0, here, *RAW).qty == 400
+    )  # 50 % of 4 times 100,000, times 0.2, at 100
     monkeypatch.setenv("MAX_INTRADAY_LEVERAGE", "2.0")
-    assert sized("SYA", 100.0, here, *RAW).qty == 200
+    assert sized_quantity("SYA", 100.0, here, *RAW).qty == 200
     venue.account["multiplier"] = "1"
-    assert sized("SYA", 100.0, here, *RAW).qty == 100
+    assert sized_quantity("SYA", 100.0, here, *RAW).qty == 100
     wrong = {
         "RISK_MULTIPLIER": "lots",
         "MAX_INTRADAY_LEVERAGE": "-4",
@@ -385,7 +387,7 @@ def test_the_environment_chooses_the_origins_rule_and_the_leverage(
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             with pytest.raises(InputError, match=rf"{value}.*{name}"):
-                sized("SYA", 100.0, here, *RAW)
+                sized_quantity("SYA", 100.0, here, *RAW)
 
 
 def test_reads_are_repeated_and_what_stays_wrong_is_one_line_without_the_keys(venue: Any) -> None:

@@ -187,7 +187,7 @@ def test_positions_outside_the_universe_are_left_alone_and_counted(market: Bars)
 
 
 def test_a_symbol_waits_for_its_own_hundred_bars(market: Bars) -> None:
-    early = market.until(market.own(0)[0][60])
+    early = market.until(market.real_bars(0)[0][60])
     decision = trader(SYA=50.0, SYXUSD=50.0).decide(early, account(early))
     assert decision is None or "SYA" not in {c.symbol for c in decision.choices}
 
@@ -338,7 +338,7 @@ def test_the_origins_rule_answers_a_failed_solver_only_where_it_is_asked_to(
     assert decided(market, MIDDAY, failing).orders == ()
     decision = decided(market, MIDDAY, asked)
     assert decision.failure == "no convergence"
-    assert decision.sized == ("Legacy sizing: SYA SYB SYC",)
+    assert [str(rule) for rule in decision.rule] == ["Legacy sizing: SYA SYB SYC"]
     assert {c.symbol: c.target for c in decision.choices} == {"SYA": 0.6, "SYB": -0.6, "SYC": 0.6}
     assert all(str(o.reason).startswith("no convergence; forecast") for o in decision.orders)
 

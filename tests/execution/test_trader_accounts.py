@@ -13,7 +13,7 @@ import pytest
 
 from execution.decision import Decision
 from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import MOST, Account, Order
+from execution.orders import QTY_LIMIT, Account, Order
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
@@ -199,21 +199,21 @@ def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(
 
 
 def test_what_open_orders_would_take_off_is_not_off_yet() -> None:
-    def undone(held: int, *orders: tuple[Any, int]) -> Any:
+    def open_reductions(held: int, *orders: tuple[Any, int]) -> Any:
         waiting = tuple(
             Order(f"o-{k}", "NVDA", side, Decimal(q), "x") for k, (side, q) in enumerate(orders)
         )
         account = Account(
             0.0, {"NVDA": Decimal(held)}, {"NVDA": 5.0}, np.datetime64(0, "ns"), open_orders=waiting
         )
-        return account.undone
+        return account.open_reductions
 
-    assert undone(-10, ("buy", 4), ("buy", 3)) == {"NVDA": -7}
-    assert undone(10, ("sell", 4), ("sell", 3)) == {"NVDA": 7}
-    assert undone(-10, ("buy", 8), ("buy", 3)) == {"NVDA": -10}
-    assert undone(10, ("buy", 4)) == {}
-    assert undone(0, ("sell", 4)) == {}
+    assert open_reductions(-10, ("buy", 4), ("buy", 3)) == {"NVDA": -7}
+    assert open_reductions(10, ("sell", 4), ("sell", 3)) == {"NVDA": 7}
+    assert open_reductions(-10, ("buy", 8), ("buy", 3)) == {"NVDA": -10}
+    assert open_reductions(10, ("buy", 4)) == {}
+    assert open_reductions(0, ("sell", 4)) == {}
 
 
 def test_no_order_is_for_a_million_millions() -> None:
-    assert MOST == 1_000_000_000_000
+    assert QTY_LIMIT == 1_000_000_000_000

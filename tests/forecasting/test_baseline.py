@@ -16,7 +16,7 @@ def test_a_context_is_a_symbols_own_last_bars(market: Bars) -> None:
     """No re-gridding, no filling: one hundred real closes, nights and weekends skipped."""
     windows = Windows.of(market, market.times[0], 100)
     stock = market.symbols.index("SYA")
-    own = market.own(stock)[1][:, CLOSE]
+    own = market.real_bars(stock)[1][:, CLOSE]
     rows = np.flatnonzero(windows.symbol == stock)
     batch = windows.contexts(np.arange(len(windows)))
     for k in (0, 57, len(rows) - 1):
@@ -39,14 +39,14 @@ def test_a_random_walk_has_no_edge_and_its_spread_grows_with_the_root_of_the_ste
 def test_ewma_volatility_by_hand() -> None:
     """Equal squared returns give that deviation whatever the weights."""
     closes = 100 * np.exp(0.01 * (np.arange(100) % 2))[None]
-    step1 = RandomWalk(freedom=5).log_spread(closes)[0, 0]
+    step1 = RandomWalk(freedom=5).log_quantiles(closes)[0, 0]
     assert step1[LEVELS.index(0.95)] == pytest.approx(0.01 * 2.015048 * np.sqrt(3 / 5), rel=1e-5)
 
 
 def test_the_oracle_knows_the_closes_that_follow_and_nothing_beyond_the_last(market: Bars) -> None:
     table = Oracle().forecast(market, market.times[0])
     s = market.symbols.index("SYXUSD")
-    times, values = market.own(s)
+    times, values = market.real_bars(s)
     k = 500
     forecast = table.at(times[k])
     np.testing.assert_allclose(
@@ -63,7 +63,7 @@ def test_a_table_answers_the_latest_forecast_of_each_symbol(market: Bars) -> Non
         now = market.times[k]
         answer = table.at(now)
         for s in range(len(market.symbols)):
-            times, values = market.own(s)
+            times, values = market.real_bars(s)
             seen = times[times <= now]
             if len(seen) < 100:
                 assert np.isnat(answer.issued_at[s])

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting import cache, forecast_file, store
-from forecasting.cache import listed, prune
+from forecasting.cache import prune, shelf_rows
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
@@ -124,7 +124,7 @@ def test_everything_a_forecast_depends_on_is_part_of_its_address(
         other, since
     )  # type: ignore[arg-type]
     if change == "close":
-        mine = other.own(0)[0][-30:]
+        mine = other.real_bars(0)[0][-30:]
         assert 0 < sum(asked) < len(table.windows)
         assert sum(asked) == np.isin(table.windows.issued_at[table.windows.symbol == 0], mine).sum()
     else:
@@ -250,7 +250,7 @@ def test_the_cache_is_listed_verified_and_pruned(
     kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values
-    (row,) = listed(kept)
+    (row,) = shelf_rows(kept)
     assert row["forecasts"] == len(first)
     assert row["files"] > row["months"] > 1
     sample = sorted(kept.rglob("*.parquet"))[0]
@@ -262,7 +262,7 @@ def test_the_cache_is_listed_verified_and_pruned(
     done = prune(kept)
     assert done["damaged"] == done["unfinished"] == 1
     assert done["joined"] >= 2
-    (row,) = listed(kept)
+    (row,) = shelf_rows(kept)
     assert row["files"] == row["months"]
     asked = counting(monkeypatch)
     np.testing.assert_array_equal(
@@ -271,7 +271,7 @@ def test_the_cache_is_listed_verified_and_pruned(
     )
     assert asked == []
     assert prune(kept, unused_days=0.0)["shelves"] == 1
-    assert list(listed(kept)) == []
+    assert list(shelf_rows(kept)) == []
 
 
 def test_a_file_pruned_under_a_run_is_said_in_one_line(kept: Path, market: Bars) -> None:
@@ -293,30 +293,30 @@ def test_a_reader_keeps_no_more_than_it_may(
     for k in range(0, 30, 10):
         part = slice(k, k + 10)
         shelf.add(np.repeat("A", 10), stamps[part], keys[part], values[part])
-    monkeypatch.setattr(store, "KEPT", 2 * values[:10].nbytes)
+    monkeypatch.setattr(store, "READER_BYTES", 2 * values[:10].nbytes)
     reader = Reader()
     found = shelf.find(stamps, keys)
     np.testing.assert_array_equal(reader.values(found, np.arange(30)), values)
-    assert len(reader.kept) == 2
-    last = [path for path in found.files if path in reader.kept]
+    assert len(reader.recent) == 2
+    last = [path for path in found.files if path in reader.recent]
     reader.values(found, np.arange(10))
-    assert len(set(reader.kept) & set(last)) == 1, "what was read last stays"
-    assert list(reader.kept)[-1] not in last
-    (older,) = set(reader.kept) & set(last)
+    assert len(set(reader.recent) & set(last)) == 1, "what was read last stays"
+    assert list(reader.recent)[-1] not in last
+    (older,) = set(reader.recent) & set(last)
     reader.values(found, np.array([k for k in range(30) if found.files[found.file[k]] == older]))
     reader.values(
-        found, np.array([k for k in range(30) if found.files[found.file[k]] not in reader.kept])
+        found, np.array([k for k in range(30) if found.files[found.file[k]] not in reader.recent])
     )
-    assert older in reader.kept, "asked for again, it is not the oldest"
+    assert older in reader.recent, "asked for again, it is not the oldest"
     assert shelf.find(stamps + np.timedelta64(1, "h"), keys).missing.tolist() == list(range(30))
 
 
 def test_what_a_run_computes_lies_in_files_and_not_in_memory(tmp_path: Path, market: Bars) -> None:
     forecaster = CachedForecaster(Chronos2Forecaster(), tmp_path)
     table = forecaster.forecast(market, market.times[-700])
-    assert forecaster.reader.kept == {}
+    assert forecaster.reader.recent == {}
     table.at(market.times[-1])
-    assert len(forecaster.reader.kept) == 1
+    assert len(forecaster.reader.recent) == 1
 
 
 @pytest.mark.parametrize(
@@ -520,7 +520,7 @@ def test_the_commands_list_what_forecasts_depend_on(two_shelves: tuple[Path, Pat
     for word in ("cpu, eager, 9 windows a pass", "bf16", "fp32"):
         assert word in answer.stdout
     assert "belongs on the shelf" in answer.stderr
-    rows = {row["shelf"]: row for row in listed(folder)}
+    rows = {row["shelf"]: row for row in shelf_rows(folder)}
     assert rows[there.name]["forecasts"] == rows[file.parent.parent.name]["forecasts"], (
         "a misplaced file's are not counted"
     )

@@ -14,18 +14,20 @@ from scipy.signal import lfilter
 
 from forecasting.baseline import Oracle, RandomWalk
 from forecasting.calibration import forecaster as calibration
+from forecasting.calibration import lesson as lessons
 from forecasting.calibration.centre import autocorrelation, worth
 from forecasting.calibration.dispersion import Dispersion, DispersionSample
-from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings, _histories
+from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
+from forecasting.calibration.history import SymbolHistory, outcomes, symbol_histories
 from forecasting.calibration.variance import SPANS, DayPattern, averages, bar_variance
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import volatility
-from forecasting.scores import scored
+from forecasting.scores import score_frame
 from foundation.arrays import Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
-from trainingdata.sessions import bar_slots, bars_after, stock_grid, week_before
+from trainingdata.sessions import bar_slots, following_bar_ends, last_fridays, stock_grid
 from trainingdata.synthetic import SyntheticMarket
 
 SHORT = CalibrationSettings(window=300)
@@ -56,7 +58,7 @@ class Guessing:
     ) -> ForecastTable:
         walk = RandomWalk().forecast(bars, since)
         windows = walk.windows
-        unit = RandomWalk().log_spread(windows.contexts(np.arange(len(windows))))[
+        unit = RandomWalk().log_quantiles(windows.contexts(np.arange(len(windows))))[
             :, 0, LEVELS.index(0.85)
         ]
         ahead = np.zeros(len(windows))
@@ -177,13 +179,13 @@ def test_later_bars_change_no_forecast(
 
 def test_a_symbol_with_little_history_leans_on_the_prior(year: Bars) -> None:
     """No edge, classical volatility, nothing missing: a hundred bars are enough for a forecast."""
-    first = year.own(0)[0][99]
+    first = year.real_bars(0)[0][99]
     table = CalibratedForecaster(Guessing(share=1.0, noise=0.0)).forecast(year.until(first), first)
     forecast = table.at(first)
     assert np.isfinite(forecast.values[0]).all()
     np.testing.assert_allclose(forecast.values[0, :, MEDIAN], forecast.price[0], rtol=1e-6)
     sigma = volatility(forecast.values[0, 0], forecast.price[0], "quantile")
-    recent = np.diff(np.log(year.until(first).own(0)[1][:, 3])).std()
+    recent = np.diff(np.log(year.until(first).real_bars(0)[1][:, 3])).std()
     assert 0.3 < sigma / recent < 3
 
 
@@ -195,7 +197,7 @@ def test_calibration_holds_what_it_promises_on_a_synthetic_market(
 ) -> None:
     """A synthetic year: eighty per cent holds eighty, and the mean of (return/σ)² is one."""
     table = CalibratedForecaster(base).forecast(year, year.times[-2500])
-    frame = scored(year, table, np.arange(len(table.windows)), (1, 6))
+    frame = score_frame(year, table, np.arange(len(table.windows)), (1, 6))
     for _, part in frame[frame["loss"].notna()].groupby(["kind", "step"]):
         assert 0.76 < part["inside80"].mean() < 0.84
         assert 0.8 < part["scale"].mean() < 1.25
@@ -233,10 +235,8 @@ class Scaled:
 def test_a_lesson_of_many_symbols_is_thinned_evenly_and_from_the_end(
     year: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from forecasting.calibration import forecaster as calibration
-
-    monkeypatch.setattr(calibration, "LESSON", 250)
-    rows = calibration._thinned([np.arange(k, 300) for k in (0, 10, 0)])
+    monkeypatch.setattr(lessons, "MAX_ROWS", 250)
+    rows = lessons._thinned([np.arange(k, 300) for k in (0, 10, 0)])
     assert sum(map(len, rows)) <= 250
     assert [int(own[-1]) for own in rows] == [299, 298, 297]
     assert {int(np.diff(own)[0]) for own in rows} == {4}
@@ -349,10 +349,14 @@ def test_places_in_the_day_and_the_calendar_ahead() -> None:
     )  # a half-day
     slots = bar_slots(Kind.STOCK, at, 3)
     assert slots.tolist() == [[0, 1, 2, 3], [3, 0, 1, 2], [6, 0, 1, 2]]
-    assert bars_after(Kind.STOCK, at[1:2], 1)[0, 0] == np.datetime64("2024-07-05T14:30", "ns")
+    assert following_bar_ends(Kind.STOCK, at[1:2], 1)[0, 0] == np.datetime64(
+        "2024-07-05T14:30", "ns"
+    )
     coin = np.array(["2024-01-05T05:00", "2024-07-05T04:00"], dtype="datetime64[ns]")
     assert bar_slots(Kind.CRYPTO, coin, 1).tolist() == [[23, 0], [23, 0]]
-    assert bars_after(Kind.CRYPTO, coin[:1], 2)[0, 1] == np.datetime64("2024-01-05T07:00", "ns")
+    assert following_bar_ends(Kind.CRYPTO, coin[:1], 2)[0, 1] == np.datetime64(
+        "2024-01-05T07:00", "ns"
+    )
 
 
 def test_learning_happens_on_fridays_at_four() -> None:
@@ -360,7 +364,7 @@ def test_learning_happens_on_fridays_at_four() -> None:
         ["2024-07-05T20:00", "2024-07-05T19:59", "2024-01-06T00:00"], dtype="datetime64[ns]"
     )
     expected = ["2024-07-05T20:00", "2024-06-28T20:00", "2024-01-05T21:00"]
-    assert week_before(at).tolist() == np.array(expected, dtype="datetime64[ns]").tolist()
+    assert last_fridays(at).tolist() == np.array(expected, dtype="datetime64[ns]").tolist()
     grid = stock_grid()
     assert len(grid.ends)
 
@@ -442,7 +446,7 @@ def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
     variance = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
     empty = np.empty((0, HORIZON), dtype=np.float32)
     times = np.datetime64("2024-01-01", "ns") + np.arange(5) * np.timedelta64(1, "h")
-    history = calibration._History(
+    history = SymbolHistory(
         times,
         close,
         variance,
@@ -453,7 +457,7 @@ def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
         empty,
         empty,
     )
-    move, realised = calibration._outcomes(history, np.array([1]), 4)
+    move, realised = outcomes(history, np.array([1]), 4)
     np.testing.assert_allclose(move[0, :2], np.log([4.0, 2.0]))
     np.testing.assert_allclose(realised[0, :2], [4.0, 12.0])
     assert np.isnan(move[0, 2:]).all()
@@ -466,8 +470,8 @@ def test_a_thinned_lesson_is_as_large_as_it_may_be_and_keeps_each_symbols_order(
 ) -> None:
     rows = [np.arange(n) for n in counts]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration, "LESSON", most)
-        kept = calibration._thinned(rows)
+        patch.setattr(lessons, "MAX_ROWS", most)
+        kept = lessons._thinned(rows)
     total = sum(counts)
     if total <= most:
         assert [len(k) for k in kept] == counts
@@ -483,19 +487,20 @@ def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlappin
     known = []
     horizons = []
     begins = []
-    outcomes = calibration._outcomes
-    learned = CalibratedForecaster._learn
+    learned = calibration.learn
 
     def seen(history: Any, rows: Any, count: int) -> Any:
         known.append((history.times, count))
         return outcomes(history, rows, count)
 
-    def learn(self: CalibratedForecaster, kind: Kind, histories: Any, week: np.datetime64) -> Any:
+    def learn(
+        kind: Kind, histories: Any, week: np.datetime64, window: int, confidence: float
+    ) -> Any:
         first = len(known)
-        lesson = learned(self, kind, histories, week)
+        lesson = learned(kind, histories, week, window, confidence)
         for times, count in known[first:]:
             assert count == (times <= week).sum()
-        starts = [max(int((h.times <= week).sum()) - self.settings.window, 0) for h in histories]
+        starts = [max(int((h.times <= week).sum()) - window, 0) for h in histories]
         begins.append(lesson.begin == tuple(max(start - SPANS[-1], 0) for start in starts))
         return lesson
 
@@ -505,9 +510,9 @@ def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlappin
         horizons.append(overlap)
         return 0.0
 
-    monkeypatch.setattr(calibration, "_outcomes", seen)
-    monkeypatch.setattr(CalibratedForecaster, "_learn", learn)
-    monkeypatch.setattr(calibration, "worth", valued)
+    monkeypatch.setattr(lessons, "outcomes", seen)
+    monkeypatch.setattr(calibration, "learn", learn)
+    monkeypatch.setattr(lessons, "worth", valued)
     CalibratedForecaster(RandomWalk(), CalibrationSettings(window=150)).forecast(
         market, market.times[-30]
     )
@@ -522,7 +527,7 @@ def test_a_lesson_looks_at_log_variances_and_counts_bars_on_a_class_s_own_clock(
 ) -> None:
     raw = RandomWalk().forecast(market, market.times[0])
     for s, (item, history) in enumerate(
-        zip(market.instruments, _histories(market, raw), strict=True)
+        zip(market.instruments, symbol_histories(market, raw), strict=True)
     ):
         rows = raw.windows.of_symbols()[s]
         spread = volatility(raw.values[rows], raw.price[rows, None].astype(np.float32), "quantile")
@@ -594,7 +599,7 @@ def test_skill_is_the_usual_size_of_centres_among_returns_as_far_as_they_are_bel
     """Centres of a tenth of the random walk's deviation, which knows no hours: a tenth of the
     returns, more or less.
     """
-    monkeypatch.setattr(calibration, "worth", lambda *_: slope)
+    monkeypatch.setattr(lessons, "worth", lambda *_: slope)
     table = CalibratedForecaster(Humming(left=0.6), CalibrationSettings()).forecast(
         year, year.times[-200]
     )

@@ -141,7 +141,7 @@ def test_quantiles_are_sorted_and_near_the_price(shipped: Chronos2Forecaster, ma
 
 
 def ohlc(market: Bars, symbol: str) -> pd.DataFrame:
-    return pd.DataFrame(market.own(market.symbols.index(symbol))[1], columns=list(FIELDS))
+    return pd.DataFrame(market.real_bars(market.symbols.index(symbol))[1], columns=list(FIELDS))
 
 
 def test_predict_ohlc_is_joint_coherent_and_answers_quantiles(

@@ -26,7 +26,7 @@ from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.compilation import Compiled, exact_float32, graph_length, release
-from forecasting.chronos2.engine import Engine, planned
+from forecasting.chronos2.engine import Engine, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Profile
@@ -278,7 +278,7 @@ def test_auto_goes_on_without_compilation_and_says_so_in_one_line(
     assert (
         len(line) > len("forecaster.compile=auto: torch.compile failed, going on without it: ") + 3
     )
-    assert engine.computed == "cpu, eager, 4 windows a pass"
+    assert engine.computation == "cpu, eager, 4 windows a pass"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -286,7 +286,7 @@ def test_compilation_that_was_demanded_fails_in_one_line(
     name: str, market: Bars, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch, "compile", broken(failure(name)))
-    engines._kept.cache_clear()
+    engines._cached_engine.cache_clear()
     forecaster = Chronos2Forecaster(Profile(compile=True, device="cpu"))
     with pytest.raises(
         InputError, match=r"^forecaster\.compile=true: torch\.compile failed: .*; set it to false$"
@@ -295,7 +295,7 @@ def test_compilation_that_was_demanded_fails_in_one_line(
     assert "\n" not in str(raised.value)
     if name in {"backend", "inductor"}:
         assert "RuntimeError: no working C++ compiler" in str(raised.value)
-    engines._kept.cache_clear()
+    engines._cached_engine.cache_clear()
 
 
 def test_a_torch_compile_that_refuses_at_once_is_a_failure_like_any_other(
@@ -598,7 +598,7 @@ def test_warnings_of_others_are_still_heard(uncompiled: None) -> None:
 @pytest.mark.parametrize("compile", [False, "auto"])
 def test_what_is_planned_is_what_happens_where_nothing_fails(compile: Any) -> None:
     model = checkpoint(str(SHIPPED))
-    assert engines.engine(model, "cpu", "fp32", compile, 12).computed == planned(
+    assert engines.engine(model, "cpu", "fp32", compile, 12).computation == planned_computation(
         model, "cpu", compile, 12
     )
 
@@ -608,9 +608,9 @@ def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     model = checkpoint(str(SHIPPED))
-    assert planned(model, "auto", "auto", None) == "cuda, compiled, 4096 windows a pass"
-    assert planned(model, "cuda", False, 7) == "cuda, eager, 7 windows a pass"
-    assert planned(model, "cpu", "auto", None) == "cpu, eager, 64 windows a pass"
+    assert planned_computation(model, "auto", "auto", None) == "cuda, compiled, 4096 windows a pass"
+    assert planned_computation(model, "cuda", False, 7) == "cuda, eager, 7 windows a pass"
+    assert planned_computation(model, "cpu", "auto", None) == "cpu, eager, 64 windows a pass"
 
 
 def test_a_kept_engine_is_the_one_that_was_asked_for() -> None:

@@ -84,7 +84,7 @@ def test_masks_and_groups_are_compiled_too(
 
 def test_warnings_as_errors_do_not_stop_a_compilation(market: Bars) -> None:
     torch.compiler.reset()
-    engines._kept.cache_clear()
+    engines._cached_engine.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         profile = Profile(device="cuda", compile=True)

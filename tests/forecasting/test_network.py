@@ -12,7 +12,7 @@ from chronos import Chronos2Pipeline
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.chronos2.augmentation import AUGMENTATIONS, augmented, restored
+from forecasting.chronos2.augmentation import AUGMENTATIONS, augment, restore
 from forecasting.chronos2.checkpoint import SHIPPED
 from forecasting.chronos2.network import Network
 from forecasting.forecast import HORIZON, LEVELS
@@ -167,8 +167,8 @@ def test_every_augmentation_is_undone_exactly(
     generator = torch.Generator().manual_seed(seed)
     steps = torch.randn(3, length, generator=generator, dtype=torch.float64)
     closes = 10.0**scale * torch.exp(noise * torch.cumsum(steps, dim=1).clamp(-20, 20))
-    values, trend = augmented(closes, kind)
-    back = restored(values[..., None], kind, trend, 0)[..., 0]
+    values, trend = augment(closes, kind)
+    back = restore(values[..., None], kind, trend, 0)[..., 0]
     torch.testing.assert_close(back, closes, rtol=1e-9, atol=1e-12 * float(closes.max()))
 
 
@@ -178,16 +178,16 @@ def test_an_augmentation_keeps_quantiles_in_their_order(seed: int, kind: Any) ->
     closes = 100 * torch.exp(
         0.02 * torch.cumsum(torch.randn(2, 50, generator=generator, dtype=torch.float64), dim=1)
     )
-    _, trend = augmented(closes, kind)
+    _, trend = augment(closes, kind)
     values = torch.randn(2, 24, 21, generator=generator, dtype=torch.float64).sort(dim=-1).values
-    assert (restored(values, kind, trend, 50).diff(dim=-1) >= 0).all()
+    assert (restore(values, kind, trend, 50).diff(dim=-1) >= 0).all()
 
 
 def test_a_trend_is_continued_after_the_window() -> None:
     closes = (50 + 0.5 * torch.arange(40, dtype=torch.float64)).repeat(2, 1)
-    values, trend = augmented(closes, "detrend")
+    values, trend = augment(closes, "detrend")
     assert values.abs().max() < 1e-9
-    ahead = restored(torch.zeros(2, 24, 1, dtype=torch.float64), "detrend", trend, 40)[..., 0]
+    ahead = restore(torch.zeros(2, 24, 1, dtype=torch.float64), "detrend", trend, 40)[..., 0]
     torch.testing.assert_close(ahead[0], 50 + 0.5 * torch.arange(40, 64, dtype=torch.float64))
 
 

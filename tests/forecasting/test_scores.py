@@ -14,23 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from forecasting.baseline import Historical, Oracle, RandomWalk
+from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.chronos2.profile import SymbolSettings, read_symbol_settings, write_symbol_settings
 from forecasting.evaluate import EvaluationSettings, evaluate, print_figures, write_evaluation
 from forecasting.forecast import LEVELS, MEDIAN
-from forecasting.garch import Garch
 from forecasting.scores import (
     CRPS_WEIGHTS,
-    clustered,
-    comparable,
+    clustered_mean,
+    common_forecasts,
     fifths,
-    information,
     interval_score,
     pinball,
-    scored,
+    probability_transform,
+    rank_correlation,
+    score_frame,
     skill,
     summary,
-    transform,
 )
 from forecasting.settings import ForecasterSettings
 from forecasting.tune import Candidate, tune
@@ -73,7 +72,7 @@ def test_crps_of_a_normal_is_near_its_closed_form() -> None:
 
 def test_the_transform_of_the_truth_is_uniform_and_of_the_median_a_half() -> None:
     y = np.random.default_rng(1).normal(size=20_000)
-    pit = transform(np.tile(NORMAL, (len(y), 1)), y)
+    pit = probability_transform(np.tile(NORMAL, (len(y), 1)), y)
     inside = pit[(pit > 0) & (pit < 1)]
     assert (
         np.abs(
@@ -81,9 +80,9 @@ def test_the_transform_of_the_truth_is_uniform_and_of_the_median_a_half() -> Non
         ).max()
         < 0.02
     )
-    assert transform(NORMAL[None], NORMAL[MEDIAN : MEDIAN + 1])[0] == pytest.approx(0.5)
-    assert transform(NORMAL[None], np.array([-9.0]))[0] == 0
-    assert transform(NORMAL[None], np.array([9.0]))[0] == 1
+    assert probability_transform(NORMAL[None], NORMAL[MEDIAN : MEDIAN + 1])[0] == pytest.approx(0.5)
+    assert probability_transform(NORMAL[None], np.array([-9.0]))[0] == 0
+    assert probability_transform(NORMAL[None], np.array([9.0]))[0] == 1
 
 
 def test_a_week_is_one_observation() -> None:
@@ -92,11 +91,11 @@ def test_a_week_is_one_observation() -> None:
     weekly = rng.normal(size=200)
     values = pd.Series(np.repeat(weekly, 50))
     week = pd.Series(np.repeat(np.arange(200), 50))
-    mean, error = clustered(values, week)
+    mean, error = clustered_mean(values, week)
     assert mean == pytest.approx(weekly.mean())
     assert error == pytest.approx(weekly.std(ddof=1) / np.sqrt(200), rel=1e-6)
     assert skill(values * 0 + 1, values * 0 + 2, week)[0] == pytest.approx(0.5)
-    assert np.isnan(clustered(values[:10], week[:10])[1])
+    assert np.isnan(clustered_mean(values[:10], week[:10])[1])
 
 
 def test_information_is_a_rank_correlation_and_nothing_where_nothing_is_expected() -> None:
@@ -104,21 +103,21 @@ def test_information_is_a_rank_correlation_and_nothing_where_nothing_is_expected
     x = pd.Series(rng.normal(size=5000))
     y = 0.2 * x + rng.normal(size=5000)
     week = pd.Series(np.arange(5000) // 50)
-    mean, error = information(x, y, week)
+    mean, error = rank_correlation(x, y, week)
     assert mean == pytest.approx(x.corr(y, method="spearman"), abs=1e-9)
     assert 0.005 < error < 0.03
-    assert all(np.isnan(v) for v in information(x * 0, y, week))
+    assert all(np.isnan(v) for v in rank_correlation(x * 0, y, week))
 
 
 def test_scored_forecasts_are_those_whose_outcome_is_known(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[-300])
     rows = np.arange(len(table.windows))
-    frame = scored(market, table, rows, (1, 24))
+    frame = score_frame(market, table, rows, (1, 24))
     assert len(frame) == 2 * len(rows)
     unknown = frame[frame["loss"].isna()]
     assert len(unknown) == len(market.symbols) * 25
     one = frame[(frame["step"] == 1) & (frame["symbol"] == "SYXUSD")].iloc[5]
-    times, values = market.own(market.symbols.index("SYXUSD"))
+    times, values = market.real_bars(market.symbols.index("SYXUSD"))
     k = int(np.searchsorted(times, one["issued_at"].to_datetime64()))
     move = np.log(values[k + 1, 3] / values[k, 3])
     unit = np.sqrt(np.mean(np.diff(np.log(values[k - 100 : k + 1, 3])) ** 2))
@@ -134,8 +133,8 @@ def test_the_baselines_are_what_they_say(market: Bars) -> None:
         f.forecast(market, market.times[-700])
         for f in (RandomWalk(), RandomWalk(plain=0.5), Historical(), Garch(), Oracle())
     ]
-    rows = comparable(tables, market.times[-700], market.now)
-    frames = [scored(market, t, r, (1, 6)) for t, r in zip(tables, rows, strict=True)]
+    rows = common_forecasts(tables, market.times[-700], market.now)
+    frames = [score_frame(market, t, r, (1, 6)) for t, r in zip(tables, rows, strict=True)]
     known = np.logical_and.reduce([f["loss"].notna() for f in frames])
     for table, frame in zip(tables, frames, strict=True):
         figures = summary(frame[known])

@@ -210,7 +210,7 @@ def test_weights_written_over_while_they_load_are_named_by_what_was_loaded(
 def test_weights_that_never_stand_still_are_named(
     folder: Path, others: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = checkpoints.copied
+    real = checkpoints.copy_files
     seed = 1
 
     def copied(*arguments: object) -> object:
@@ -219,7 +219,7 @@ def test_weights_that_never_stand_still_are_named(
         write_over(folder / WEIGHTS, others(seed))
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checkpoints, "copied", copied)
+    monkeypatch.setattr(checkpoints, "copy_files", copied)
     with pytest.raises(
         InputError,
         match=r"forecaster\.model: .* is being written over; run again when that has ended",
@@ -246,8 +246,10 @@ def test_a_digest_is_of_what_lies_there_and_is_not_computed_twice(
     second = checkpoint(str(folder)).digest
     assert first != second
     hashed: list[Path] = []
-    real = checkpoints.hashed
-    monkeypatch.setattr(checkpoints, "hashed", lambda files: hashed.extend(files) or real(files))
+    real = checkpoints.files_digest
+    monkeypatch.setattr(
+        checkpoints, "files_digest", lambda files: hashed.extend(files) or real(files)
+    )
     monkeypatch.setattr(checkpoints, "SETTLED", -60.0)
     assert [checkpoint(str(folder)).digest for _ in range(3)] == [second] * 3
     assert len(hashed) == len({p.name for p in hashed})

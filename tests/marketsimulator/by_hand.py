@@ -104,7 +104,7 @@ def wild(bars: Bars) -> Bars:
     rng = np.random.default_rng(5)
     parts = []
     for s, item in enumerate(bars.instruments):
-        times, values = bars.own(s)
+        times, values = bars.real_bars(s)
         kept = rng.random(len(times)) > 1 / 30
         values = values.copy()
         values[:, VOLUME] *= 0.2

@@ -20,14 +20,9 @@ from execution.orders import Fill
 from marketsimulator.account.terms import FillTerms
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars
+from trainingdata.instants import new_york_date
 from trainingdata.instruments import Instrument, Kind
-from trainingdata.sessions import (
-    in_session,
-    new_york_date,
-    nights_between,
-    sessions_opened,
-    started_at,
-)
+from trainingdata.sessions import in_session, nights_between, sessions_opened, started_at
 
 
 def up(value: float, unit: float) -> float:
@@ -138,10 +133,11 @@ class Ledger:
                         [action.symbol] if action.ratio != 1 and self.held[action.symbol] else []
                     )
                     self._act(action)
-            self.session_opens()
         splits = [fill for fill in fills if fill.client_order_id.startswith("split-")]
         assert [fill.symbol for fill in splits] == split
         self.take(splits)
+        if sessions_opened(pair)[1]:
+            self.session_opens()
         fills = fills[len(splits) :]
         starts = started_at(Kind.STOCK, bars.times[t : t + 1])[0]
         if not np.isnat(starts) and starts not in bars.times:

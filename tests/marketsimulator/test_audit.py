@@ -10,19 +10,15 @@ import pytest
 
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
-from foundation.compose import composed
+from foundation.compose import composed_config
 from marketsimulator import audit
-from marketsimulator.audit import (
-    Setup,
-    costs,
-    cut_off,
-    forecast,
-    lag,
-    lagged,
-    look_ahead,
-    scaled,
-    scrambled,
-    shuffled,
+from marketsimulator.audit import Setup, costs, forecast, lag, look_ahead
+from marketsimulator.results.counterfactuals import (
+    lagged_beliefs,
+    scrambled_bars,
+    shuffled_beliefs,
+    truncated_bars,
+    with_scaled_costs,
 )
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, OPEN, Bars
@@ -41,7 +37,7 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    return Setup.of(BacktestSettings.of(composed("backtest", WORDS)))
+    return Setup.of(BacktestSettings.of(composed_config("backtest", WORDS)))
 
 
 @dataclass(frozen=True)
@@ -57,8 +53,8 @@ class Peeking:
         self, bars: Bars, since: np.datetime64, progress: Progress = silent
     ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
-        closes = [bars.own(s)[1][:, CLOSE] for s in range(len(bars.symbols))]
-        times = [bars.own(s)[0] for s in range(len(bars.symbols))]
+        closes = [bars.real_bars(s)[1][:, CLOSE] for s in range(len(bars.symbols))]
+        times = [bars.real_bars(s)[0] for s in range(len(bars.symbols))]
         later = np.array(
             [
                 closes[s][min(int(np.searchsorted(times[s], at)) + self.ahead, len(times[s]) - 1)]
@@ -91,8 +87,8 @@ def test_a_forecaster_that_peeks_is_caught_and_its_first_decision_named(
 
 def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -> None:
     cut = np.datetime64("2024-02-14T18:00", "ns")
-    other = scrambled(market, cut, 1)
-    less = cut_off(market, cut)
+    other = scrambled_bars(market, cut, 1)
+    less = truncated_bars(market, cut)
     for s, item in enumerate(market.instruments):
         starts = started_at(item.kind, market.times)
         past = market.mask[s] & (market.times <= cut)
@@ -103,14 +99,14 @@ def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -
         np.testing.assert_array_equal(
             other.values[s, running, OPEN], market.values[s, running, OPEN]
         )
-        own = less.own(s)[0]
+        own = less.real_bars(s)[0]
         assert len(own) == (market.mask[s] & ~(starts >= cut)).sum()
-    assert (scrambled(market, cut, 1).values[other.mask] == other.values[other.mask]).all()
+    assert (scrambled_bars(market, cut, 1).values[other.mask] == other.values[other.mask]).all()
 
 
 def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
-    believed = setup.beliefs(setup.configured())
-    late = lagged(believed)
+    believed = setup.beliefs(setup.configured_forecaster())
+    late = lagged_beliefs(believed)
     for s in range(len(setup.bars.symbols)):
         rows = np.flatnonzero(believed.deciding[:, s])
         np.testing.assert_array_equal(late.mu[rows[1:], :, s], believed.mu[rows[:-1], :, s])
@@ -120,7 +116,7 @@ def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
 
 
 def test_costs_scale_in_every_part_and_more_of_them_never_trade_more(setup: Setup) -> None:
-    double = scaled(setup.settings, 2.0)
+    double = with_scaled_costs(setup.settings, 2.0)
     assert double.costs.stock_slippage_bps == 2 * setup.settings.costs.stock_slippage_bps
     assert double.fees.crypto_tiers[0].taker == 2 * setup.settings.fees.crypto_tiers[0].taker
     assert double.fees.sec_per_dollar[0].rate == 2 * setup.settings.fees.sec_per_dollar[0].rate
@@ -138,8 +134,8 @@ def test_forecasts_are_set_between_noise_and_an_oracle(setup: Setup) -> None:
     assert 0 < walk["trades"] < own["trades"], "the prior alone"
     assert oracle["total_return"] > 1
     assert oracle["total_return"] > own["total_return"] != shuffle["total_return"]
-    believed = setup.beliefs(setup.configured())
-    dealt = shuffled(believed, 3)
+    believed = setup.beliefs(setup.configured_forecaster())
+    dealt = shuffled_beliefs(believed, 3)
     ratio, other = (b.mu[:, 0][b.deciding] / b.sigma[:, 0][b.deciding] for b in (believed, dealt))
     np.testing.assert_allclose(np.sort(ratio), np.sort(other), rtol=1e-9)
     assert (ratio != other).mean() > 0.5

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from execution.orders import Account
-from foundation.compose import composed
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
@@ -44,7 +44,7 @@ SPAN = [
 
 
 def settings(*overrides: str) -> BacktestSettings:
-    return BacktestSettings.of(composed("backtest", [*SPAN, *overrides]))
+    return BacktestSettings.of(composed_config("backtest", [*SPAN, *overrides]))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_cash_plus_positions_is_equity_at_every_row(results: Results) -> None:
         held = np.concatenate([[0.0], own["qty"].cumsum()])[
             np.searchsorted(own["at"], equity["at"], side="right")
         ]
-        times, values = bars.own(s)
+        times, values = bars.real_bars(s)
         at = equity["at"].dt.tz_localize(None).to_numpy("datetime64[ns]")
         total += held * values[np.searchsorted(times, at, side="right") - 1, CLOSE]
     assert np.abs(total - equity["equity"]).max() < 0.005
@@ -102,7 +102,7 @@ def test_fills_happen_at_the_open_of_the_bar_that_starts_at_the_decision_and_nev
     for fill in fills[fills["price"] > 0].itertuples():
         item = instrument(str(fill.symbol))
         start = pd.Timestamp(fill.at).tz_localize(None).to_numpy().astype("datetime64[ns]")
-        times, values = bars.own(bars.symbols.index(item.symbol))
+        times, values = bars.real_bars(bars.symbols.index(item.symbol))
         open_ = values[np.searchsorted(times, known_at(item.kind, np.array([start]))[0]), 0]
         assert np.sign(fill.qty) * (fill.price - open_) >= 0
         assert abs(fill.price / open_ - 1) < 5e-4
@@ -428,7 +428,7 @@ def test_a_folder_that_cannot_be_written_is_named(results: Results, tmp_path: Pa
 
 def test_calendar_days_count_back_from_the_last_bar_all_symbols_share() -> None:
     run = BacktestSettings.of(
-        composed("backtest", ["days=5", "data.start=2024-01-02", "data.end=2024-03-08"])
+        composed_config("backtest", ["days=5", "data.start=2024-01-02", "data.end=2024-03-08"])
     )
     first, last = run.span(run.bars())
     assert last == np.datetime64("2024-03-08T21:00", "ns")
@@ -625,7 +625,7 @@ def test_a_later_split_changes_no_earlier_decision(
     assert any(f.price == 0 for f in whole.main.fills), "the split has moved a position"
     live = whole.settings.trader(whole.settings.forecaster.build(raw.symbols))
     for decision in whole.main.decisions[-3:] + before[-3:]:
-        known = whole.settings.seen(raw.until(decision.at))
+        known = whole.settings.view(raw.until(decision.at))
         belief = live.beliefs(known, decision.at).of(decision.at)
         assert belief is not None
         mine = {c.symbol: (c.mu, c.sigma) for c in decision.choices}

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foundation.compose import composed
-from foundation.configuration import changed
+from foundation.compose import composed_config
+from foundation.configuration import with_changes
 from foundation.errors import InputError
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare_strategies import Comparison, compare
@@ -29,7 +29,7 @@ SPAN = [
 
 @pytest.fixture(scope="module")
 def settings() -> BacktestSettings:
-    return BacktestSettings.of(composed("backtest", SPAN))
+    return BacktestSettings.of(composed_config("backtest", SPAN))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_every_named_strategy_has_a_row_with_figures_intervals_and_deflation(
 
 
 def test_a_strategys_row_is_its_own_backtest(settings: BacktestSettings, found: Comparison) -> None:
-    alone = run_backtest(changed(settings, {"sizing.strategy": "risk_parity"}))
+    alone = run_backtest(with_changes(settings, {"sizing.strategy": "risk_parity"}))
     k = found.names.index("risk_parity")
     _, equity = alone.main.curve()
     np.testing.assert_array_equal(found.equity[k], equity)
@@ -74,7 +74,7 @@ def test_a_strategy_without_a_premium_under_a_forecast_without_an_edge_does_noth
     kelly = found.table[found.table["variant"].str.startswith(("kelly", "premium"))]
     assert (kelly["trades"] > 0).all()
     cash = compare(
-        changed(settings, {"prior.stock_sharpe": 0.0}),
+        with_changes(settings, {"prior.stock_sharpe": 0.0}),
         ["kelly_10", "kelly_50", "premium_50"],
         folds=3,
     )

@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger import Ledger, down
 
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
-from execution.orders import Fill, exact
+from execution.orders import Fill, exact_decimal
 from foundation.errors import InputError
 from marketsimulator import replay
 from marketsimulator.account.terms import FillTerms
+from tests.marketsimulator.ledger import Ledger, down
+from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
-from trainingdata.sessions import new_york_date
 
 NAMES = ["AAA", "BBB", "BTCUSD", "CCC", "XRPUSD"]
 ITEMS = [instrument(name) for name in NAMES]
@@ -99,7 +99,7 @@ class Follower:
             fill = Fill(
                 "x",
                 name,
-                exact(round(q, 9)),
+                exact_decimal(round(q, 9)),
                 price,
                 book.fee(name, q, price),
                 np.datetime64(0, "ns"),

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from accounts import account_on, market, panel_of, stock_ends
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger import down, up
 
 from execution.fees import TradingCosts
 from foundation.errors import InputError
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.impact import tick
+from marketsimulator.account.impact import tick_price
 from marketsimulator.account.terms import FillTerms
+from tests.marketsimulator.accounts import account_on, market, panel_of, stock_ends
+from tests.marketsimulator.ledger import down, up
 from trainingdata.bars import HIGH, LOW, OPEN, VOLUME, Bars
 
 COSTS = TradingCosts(1.0, 2.0, 0.8, 2.0, 1.0, 0.5)
@@ -164,13 +164,13 @@ def test_a_tick_is_a_hundredth_of_a_cent_and_a_billionth_below_a_dollar(
     size = 1e-9 if ticks < 10**9 else 1e-4
     price = ticks * size
     near = (ticks + part) * size
-    assert tick(price, True) == tick(price, False) == pytest.approx(price, rel=1e-15)
+    assert tick_price(price, True) == tick_price(price, False) == pytest.approx(price, rel=1e-15)
     assert (
-        tick(near, True) == pytest.approx((ticks + (part > 0.02)) * size, rel=1e-15)
+        tick_price(near, True) == pytest.approx((ticks + (part > 0.02)) * size, rel=1e-15)
         or 0 < part <= 0.02
     )
     assert (
-        tick(near, False) == pytest.approx((ticks - (part < -0.02)) * size, rel=1e-15)
+        tick_price(near, False) == pytest.approx((ticks - (part < -0.02)) * size, rel=1e-15)
         or -0.02 <= part < 0
     )
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from accounts import account_on, market, panel_of, stock_ends
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger import Ledger
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms, SymbolRate
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms
+from tests.marketsimulator.accounts import account_on, market, panel_of, stock_ends
+from tests.marketsimulator.ledger import Ledger
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
 from trainingdata.sessions import known_at, session_open

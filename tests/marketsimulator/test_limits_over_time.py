@@ -18,7 +18,7 @@ from execution.orders import Account
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
-from foundation.compose import composed
+from foundation.compose import composed_config
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
@@ -29,7 +29,9 @@ from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import Kind
 
 DECIDED = 14  # instants a sequence
-SETTINGS = BacktestSettings.of(composed("backtest", ["fills.volume_share=null", "trials=null"]))
+SETTINGS = BacktestSettings.of(
+    composed_config("backtest", ["fills.volume_share=null", "trials=null"])
+)
 
 
 def without_premium(costs: TradingCosts) -> Trader:

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from by_hand import FLAT, FREE, market, order
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import call_is_met
+from tests.marketsimulator.by_hand import FLAT, FREE, market, order
 from trainingdata.actions import Action
 from trainingdata.sessions import stock_grid
 

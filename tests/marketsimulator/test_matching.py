@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import FLAT, coin, market, order, prices, stock, walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execution.fees import TradingCosts
 from execution.orders import Order
 from marketsimulator.account.terms import FillTerms
+from tests.marketsimulator.by_hand import FLAT, coin, market, order, prices, stock, walk
 from trainingdata.actions import Action
 from trainingdata.sessions import stock_grid
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from marketsimulator.results.metrics import annual_turnover, daily_equity, performance
-from trainingdata.sessions import HOUR, four_pm, sessions_between
+from trainingdata.instants import HOUR, four_pm
+from trainingdata.sessions import sessions_between
 
 
 def hourly(first: str, last: str) -> np.ndarray:

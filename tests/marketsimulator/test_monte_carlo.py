@@ -21,14 +21,25 @@ from foundation.errors import DataError, InputError
 from marketsimulator.monte_carlo import (
     MonteCarloSettings,
     TradeSample,
-    chance_of,
     read_sample,
     simulate_accounts,
+    stress_chance,
     summary,
     write_results,
 )
-from marketsimulator.options.resampling import UNIT, ResamplingRules, Units, draws_of, paths
-from sizing.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for, drawdown
+from marketsimulator.options.resampling import (
+    UNIT,
+    ResamplingRules,
+    Units,
+    account_paths,
+    draw_trades,
+)
+from sizing.autoscaler.rules import (
+    AutoscalingSettings,
+    Statistics,
+    contracts_for,
+    drawdown_in_force,
+)
 
 HEADER = (
     "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
@@ -50,7 +61,7 @@ def exactly(
     for day in draws:
         for k in day:
             window = Statistics.of(history[-rules.ROLLING_WINDOW :])
-            fall = drawdown(path, rules)
+            fall = drawdown_in_force(path, rules)
             sized = contracts_for(
                 balance, window, len(history), Fraction(int(risks[k]), UNIT), rules, fall
             )
@@ -92,8 +103,8 @@ def test_every_run_is_the_one_that_real_orders_would_have_made(
 ) -> None:
     results = np.array(dollars, dtype=np.int64) * UNIT
     risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
-    draws = draws_of(len(results), 4, 12, a_day, seed)
-    found = paths(results, risks, draws, ResamplingRules.of(rules))
+    draws = draw_trades(len(results), 4, 12, a_day, seed)
+    found = account_paths(results, risks, draws, ResamplingRules.of(rules))
     for r in range(4):
         days, halted, total = exactly(results, risks, draws[r], rules)
         assert found.balances[r].tolist() == [float(balance) for balance in days]
@@ -106,8 +117,8 @@ def test_the_lower_bound_sizes_the_same_runs(cents: list[int], seed: int) -> Non
     rules = AutoscalingSettings(KELLY_CONFIDENCE=0.8, MAX_CONTRACTS=20, BOOTSTRAP_TRADES=3)
     results = np.array(cents, dtype=np.int64) * (UNIT // 100)
     risks = np.full(len(results), 50 * UNIT, dtype=np.int64)
-    draws = draws_of(len(results), 3, 15, 2, seed)
-    found = paths(results, risks, draws, ResamplingRules.of(rules))
+    draws = draw_trades(len(results), 3, 15, 2, seed)
+    found = account_paths(results, risks, draws, ResamplingRules.of(rules))
     for r in range(3):
         assert found.balances[r].tolist() == [
             float(b) for b in exactly(results, risks, draws[r], rules)[0]
@@ -115,16 +126,16 @@ def test_the_lower_bound_sizes_the_same_runs(cents: list[int], seed: int) -> Non
 
 
 def test_draws_are_their_seeds_and_blocks_keep_their_order() -> None:
-    one = draws_of(7, 1_200, 5, 3, seed=4)
+    one = draw_trades(7, 1_200, 5, 3, seed=4)
     assert one.shape == (1_200, 5, 3)
-    np.testing.assert_array_equal(one, draws_of(7, 1_200, 5, 3, seed=4))
-    np.testing.assert_array_equal(one[:600], draws_of(7, 600, 5, 3, seed=4))
-    assert (one != draws_of(7, 1_200, 5, 3, seed=5)).any()
+    np.testing.assert_array_equal(one, draw_trades(7, 1_200, 5, 3, seed=4))
+    np.testing.assert_array_equal(one[:600], draw_trades(7, 600, 5, 3, seed=4))
+    assert (one != draw_trades(7, 1_200, 5, 3, seed=5)).any()
     assert np.bincount(one.ravel(), minlength=7) == pytest.approx(18_000 / 7, rel=0.06)
-    flat = draws_of(7, 50, 6, 2, seed=4, block=4).reshape(50, -1)
+    flat = draw_trades(7, 50, 6, 2, seed=4, block=4).reshape(50, -1)
     steps = np.diff(flat, axis=1) % 7
     assert (np.delete(steps, [3, 7], axis=1) == 1).all()
-    own = draws_of(20, 200, 10, 20, seed=1, uncertainty=True).reshape(200, -1)
+    own = draw_trades(20, 200, 10, 20, seed=1, uncertainty=True).reshape(200, -1)
     assert np.mean([len(np.unique(run)) for run in own]) == pytest.approx(
         20 * (1 - (1 - 1 / 20) ** 20), abs=0.5
     )
@@ -136,7 +147,7 @@ def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> N
     told = MonteCarloSettings(
         runs=2_000, days=100, rules=AutoscalingSettings(STARTING_CAPITAL=5_000)
     )
-    assert chance_of(sample, told) == pytest.approx(1 - 0.05 ** (1 / 50))
+    assert stress_chance(sample, told) == pytest.approx(1 - 0.05 ** (1 / 50))
     figures = {name: summary(runs) for name, runs in simulate_accounts(sample, told).items()}
     assert figures["stress"]["p_loss"] > figures["iid"]["p_loss"] + 0.2
     assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
@@ -144,7 +155,7 @@ def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> N
     seen = TradeSample(
         np.append(sample.results, -250 * UNIT), np.append(sample.risks, 250 * UNIT), 2.0
     )
-    assert chance_of(seen, told) == pytest.approx(1 / 51)
+    assert stress_chance(seen, told) == pytest.approx(1 / 51)
 
 
 def test_figures_are_those_of_the_runs() -> None:
@@ -156,10 +167,10 @@ def test_figures_are_those_of_the_runs() -> None:
     assert told["final_balance"]["p50"] == np.median(final)
     r = 3
     curve = np.concatenate([[20_000.0], runs.balances[r]])
-    assert runs.fall[r] == pytest.approx((1 - curve / np.maximum.accumulate(curve)).max())
+    assert runs.drawdown[r] == pytest.approx((1 - curve / np.maximum.accumulate(curve)).max())
     below = (curve < np.maximum.accumulate(curve)).astype(int)
     longest = max(len(stretch) for stretch in "".join(map(str, below)).split("0"))
-    assert runs.under[r] == longest
+    assert runs.days_under_water[r] == longest
 
 
 def file_of(folder: Path, *rows: str) -> Path:
@@ -180,7 +191,7 @@ def test_results_are_read_per_contract_each_with_its_own_risk(tmp_path: Path) ->
     sample = read_sample(path)
     assert (sample.results / UNIT).tolist() == [100, -73, -900]
     assert (sample.risks / UNIT).tolist() == [250, 730, 900]
-    assert (sample.a_day, sample.maximal) == (1.5, 1)
+    assert (sample.trades_per_day, sample.maximal) == (1.5, 1)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
-from execution.orders import exact, rebalance
+from execution.orders import exact_decimal
+from execution.rebalancing import Target, rebalance
 from foundation.arrays import Records
 from marketsimulator.account.book import Book, new_book, new_tape
-from marketsimulator.account.rebalancing import fills_at_most, move, with_room
-from marketsimulator.account.settlement import mark
+from marketsimulator.account.rebalancing import most_fills, move_to_targets, tape_with_room
+from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.terms import FillTerms, day_table, holdings_of
 from trainingdata.instruments import instrument
 
@@ -30,7 +31,7 @@ def book_of(held: dict[str, float], capital: float = 1e6, costs: TradingCosts = 
     items = [instrument(name) for name in held]
     book = new_book(capital, holdings_of(items, costs, MarginTerms()), np.array([[0.0, 0.0, 0.0]]))
     book.holding["quantity"] = list(held.values())
-    mark(book.account[0], book.holding, np.array([PRICES[name] for name in held]))
+    mark_positions(book.account[0], book.holding, np.array([PRICES[name] for name in held]))
     return book
 
 
@@ -59,7 +60,7 @@ def sent(
     endless = np.full(size, np.inf)
     calm = np.zeros(size)
     turn = np.zeros(size, np.int64)
-    move(
+    move_to_targets(
         book.account[0],
         book.holding,
         day[0],
@@ -164,7 +165,7 @@ def test_a_tape_has_room_for_every_fill_of_a_move(
     book = book_of(dict(zip(names, held.tolist(), strict=True)), 1e9, TradingCosts())
     book.account["taker"] = 0.0025
     targets = np.round(np.array(after[: len(names)]) * steps, 9)
-    room = fills_at_most(book.holding, targets, most)
+    room = most_fills(book.holding, targets, most)
     fills = sent(book, targets.tolist(), largest=most)
     coins = np.array([instrument(name).symbol != "AAA" for name in names])
     parts = np.abs(targets - held) * coins / steps / most
@@ -178,8 +179,8 @@ def test_a_tape_has_room_for_every_fill_of_a_move(
 def test_a_tape_that_is_too_short_becomes_a_longer_one_with_what_is_written() -> None:
     tape = new_tape(6)
     tape["price"][:4] = [1.0, 2.0, 3.0, 4.0]
-    assert with_room(tape, 4, 2) is tape
-    longer = with_room(tape, 4, 3)
+    assert tape_with_room(tape, 4, 2) is tape
+    longer = tape_with_room(tape, 4, 3)
     assert 7 <= len(longer) <= 14
     assert longer["price"][:4].tolist() == [1.0, 2.0, 3.0, 4.0]
     assert longer["price"].max() == 4.0
@@ -207,7 +208,7 @@ def test_two_fills_a_stock_have_room_without_any_coin() -> None:
     assert (
         len(sent(book, [-5.0, 5.0]))
         == 4
-        <= fills_at_most(book.holding, np.array([-5.0, 5.0]), ENDLESS)
+        <= most_fills(book.holding, np.array([-5.0, 5.0]), ENDLESS)
         <= 8
     )
 
@@ -215,10 +216,6 @@ def test_two_fills_a_stock_have_room_without_any_coin() -> None:
 def test_parts_of_what_is_a_billionth_short_of_a_step_are_those_of_the_decision() -> None:
     held = 3.0 - 1e-9
     found = [q for _, q in told(sent(book_of({"BTCUSD": held}), [0.0], largest=1_500.0))]
-    expected = [
-        -float(o.qty)
-        for o in rebalance(
-            "s", AT, [(instrument("BTCUSD"), exact(round(held, 9)), Decimal(0), 1.5, "x")]
-        )
-    ]
+    target = Target(instrument("BTCUSD"), exact_decimal(round(held, 9)), Decimal(0), 1.5, "x")
+    expected = [-float(o.qty) for o in rebalance("s", AT, [target])]
     assert found == expected

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from execution.spreads.orders import Contract, OptionLeg, SpreadOrder, contract_of
 from foundation.errors import InputError, OrderRejected
-from marketsimulator.options.desk import OptionDesk, most_lost
+from marketsimulator.options.desk import OptionDesk, largest_loss
 from marketsimulator.options.pricing import Smile
 
 DAY = date(2024, 4, 2)
@@ -50,7 +50,8 @@ def option(strike: int, *, call: bool = False, expiry: date = DAY) -> Contract:
 def spread(
     name: str, count: int = 1, least: str | None = None, *, back: bool = False
 ) -> SpreadOrder:
-    legs = OptionLeg(option(4980), back), OptionLeg(option(4975), not back)
+    held = OptionLeg(option(4980), "sell"), OptionLeg(option(4975), "buy")
+    legs = tuple(leg.closing for leg in held) if back else held
     return SpreadOrder(name, legs, count, None if least is None else Decimal(least))
 
 
@@ -102,10 +103,10 @@ def test_what_is_set_aside_is_the_worst_of_all_ends(
             for e in ends
         ]
         if sum(n for c, n in mine.items() if c.call) < 0:
-            assert most_lost(held) is None
+            assert largest_loss(held) is None
             return
         worst += max(-min(worth, default=Decimal(0)), Decimal(0)) * 100
-    assert most_lost(held) == worst
+    assert largest_loss(held) == worst
 
 
 def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_the_rest_back() -> (
@@ -113,16 +114,16 @@ def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_t
 ):
     market = Market()
     flows = list[Decimal]()
-    desk = OptionDesk("SPXW", market, Smile(), 0.05, flow=flows.append)
+    desk = OptionDesk("SPXW", market, Smile(), 0.05, cash_flow=flows.append)
     credit = desk.submit(spread("a", 2)).credit
     assert flows == [credit * 200 - 1000]
-    assert desk.aside == 1000
+    assert desk.reserved == 1000
     market.at = "2024-04-02T20:00"
     market.closes = {DAY: 4978.0}
     desk.advance()
     assert not desk.held()
     assert sum(flows) == credit * 200 - 400
-    assert desk.aside == 0
+    assert desk.reserved == 0
 
 
 def test_a_close_that_is_not_known_settles_nothing_yet() -> None:
@@ -136,9 +137,9 @@ def test_a_close_that_is_not_known_settles_nothing_yet() -> None:
 
 
 def test_what_nobody_could_cover_or_pay_is_refused() -> None:
-    desk = OptionDesk("SPXW", Market(), Smile(), 0.05, free=lambda: 600.0)
+    desk = OptionDesk("SPXW", Market(), Smile(), 0.05, free_cash=lambda: 600.0)
     naked = SpreadOrder(
-        "n", (OptionLeg(option(5050, call=True), False), OptionLeg(option(4975), True)), 1
+        "n", (OptionLeg(option(5050, call=True), "sell"), OptionLeg(option(4975), "buy")), 1
     )
     with pytest.raises(OrderRejected, match="nothing covers"):
         desk.submit(naked)
@@ -190,10 +191,10 @@ def test_there_are_quotes_while_the_underlying_trades_for_the_days_ahead() -> No
     "wrong",
     [
         {"contracts": 0},
-        {"legs": (OptionLeg(option(4980), True),)},
-        {"legs": (OptionLeg(option(4980), True), OptionLeg(option(4980), False))},
+        {"legs": (OptionLeg(option(4980), "buy"),)},
+        {"legs": (OptionLeg(option(4980), "buy"), OptionLeg(option(4980), "sell"))},
         {"client_order_id": "with a space"},
-        {"least": Decimal("0.001")},
+        {"least_credit": Decimal("0.001")},
     ],
 )
 def test_orders_check_themselves(wrong: dict[str, object]) -> None:

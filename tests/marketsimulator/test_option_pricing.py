@@ -8,9 +8,9 @@ import QuantLib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.spreads.rules import Leg, Spread, spread_of
+from execution.spreads.rules import Spread, StrikeLeg, spread_of
 from foundation.errors import InputError
-from marketsimulator.options.pricing import Smile, black_scholes, net
+from marketsimulator.options.pricing import Smile, black_scholes, spread_prices
 
 spots = st.floats(100, 10_000)
 strikes = st.floats(100, 10_000)
@@ -88,14 +88,14 @@ def test_a_spread_costs_between_nothing_and_its_width(
     for strategy in ("CALL", "PUT", "IRON_CONDOR", "OTM-SS"):
         spread = spread_of(strategy, spot, distance=distance, width=width)
         assert spread.width == width
-        credit, asked = net(spread, spot, t, vix, Smile(slope=0.0, wing=0.0))
+        credit, asked = spread_prices(spread, spot, t, vix, Smile(slope=0.0, wing=0.0))
         assert (
             -0.01 * len(spread.legs) - 1e-9
             <= credit
             <= asked
             <= width + 0.01 * len(spread.legs) + 1e-9
         )
-        worse, dearer = net(spread, spot, t, vix, Smile(slope=0.0, wing=0.0), 0.05)
+        worse, dearer = spread_prices(spread, spot, t, vix, Smile(slope=0.0, wing=0.0), 0.05)
         assert worse <= credit
         assert asked <= dearer <= width + 0.06 * len(spread.legs) + 1e-9
         shorts = [leg for leg in spread.legs if leg.sold]
@@ -110,7 +110,9 @@ def test_it_settles_at_what_it_owes(settled: float, strategy: str) -> None:
     below = min(max(4980 - settled, 0), 5)
     owed = {"CALL": above, "PUT": below, "IRON_CONDOR": above + below}[strategy]
     assert spread.settles_at(settled) == pytest.approx(owed, abs=1e-9)
-    assert float(net(spread, settled, 0.0, 20.0, Smile())[1]) == pytest.approx(owed, abs=0.03)
+    assert float(spread_prices(spread, settled, 0.0, 20.0, Smile())[1]) == pytest.approx(
+        owed, abs=0.03
+    )
 
 
 def test_the_smile_is_dearer_on_both_sides_and_more_so_below() -> None:
@@ -127,14 +129,14 @@ def test_the_smile_is_dearer_on_both_sides_and_more_so_below() -> None:
 @pytest.mark.parametrize(
     "legs",
     [
-        (Leg(5000, True, True),),
-        (Leg(5000, True, True), Leg(4990, True, False)),
-        (Leg(5000, False, True), Leg(5010, False, False)),
-        (Leg(5000, True, True), Leg(5010, False, False)),
-        (Leg(5000, True, False), Leg(5010, True, True)),
+        (StrikeLeg(5000, True, "sell"),),
+        (StrikeLeg(5000, True, "sell"), StrikeLeg(4990, True, "buy")),
+        (StrikeLeg(5000, False, "sell"), StrikeLeg(5010, False, "buy")),
+        (StrikeLeg(5000, True, "sell"), StrikeLeg(5010, False, "buy")),
+        (StrikeLeg(5000, True, "buy"), StrikeLeg(5010, True, "sell")),
     ],
 )
-def test_legs_that_do_not_protect_are_refused(legs: tuple[Leg, ...]) -> None:
+def test_legs_that_do_not_protect_are_refused(legs: tuple[StrikeLeg, ...]) -> None:
     with pytest.raises(InputError):
         Spread("CALL", legs)
 

@@ -21,7 +21,7 @@ from foundation.errors import InputError
 from marketsimulator.monte_carlo import read_sample
 from marketsimulator.options.path import IndexDays, IndexModel, index_days
 from marketsimulator.options.pricing import Smile
-from marketsimulator.options.selling import SpreadTrade, sell, simulate_selling
+from marketsimulator.options.selling import SpreadTrade, sell_spread, simulate_selling
 from marketsimulator.spread_backtest import figures, trade_table
 from sizing.autoscaler.rules import SHARES, AutoscalingSettings
 from trainingdata.bars import panel
@@ -75,11 +75,11 @@ def test_a_crash_loses_the_width_less_the_credit_and_costs_come_on_top() -> None
     """A simulation must be able to lose what the contract can lose."""
     days = path(5000, 5000, 4990, 4700)
     put = SpreadRules(strategy="PUT", entries=(0,), **HELD)  # type: ignore[arg-type]
-    lost = sell(days, 0, 0, put, FREE, FLAT)
+    lost = sell_spread(days, 0, 0, put, FREE, FLAT)
     assert lost is not None
     assert lost.exit == "settled"
     assert float(lost.result) == pytest.approx(-lost.max_loss, abs=0.01)
-    dear = sell(days, 0, 0, put, SpreadCosts(0.05, 0.65, 0.65), FLAT)
+    dear = sell_spread(days, 0, 0, put, SpreadCosts(0.05, 0.65, 0.65), FLAT)
     assert dear is not None
     assert dear.credit == pytest.approx(lost.credit - 0.1)
     assert float(dear.result) == pytest.approx(-dear.max_loss - 2 * 1.30, abs=0.01)
@@ -94,8 +94,8 @@ def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -
         target=None,
         trail_from=None,
     )
-    slow = sell(path(*np.linspace(5000, 4940, 40)), 0, 0, rules, FREE, FLAT)
-    fast = sell(path(5000, 5000, 4900, 4900, 5000), 0, 0, rules, FREE, FLAT)
+    slow = sell_spread(path(*np.linspace(5000, 4940, 40)), 0, 0, rules, FREE, FLAT)
+    fast = sell_spread(path(5000, 5000, 4900, 4900, 5000), 0, 0, rules, FREE, FLAT)
     assert slow is not None
     assert fast is not None
     assert (slow.exit, fast.exit) == ("stop", "gap")
@@ -106,14 +106,14 @@ def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -
 def test_profits_are_taken_trailed_and_near_the_close_held() -> None:
     calm = [5000 + 3 * k for k in range(40)]
     base = SpreadRules(strategy="PUT", entries=(0,), target=0.5, trail_from=None, holds=())
-    taken = sell(path(*calm), 0, 0, base, FREE, FLAT)
+    taken = sell_spread(path(*calm), 0, 0, base, FREE, FLAT)
     assert taken is not None
     assert taken.exit == "target"
     assert float(taken.result) >= 50 * taken.credit
-    held = sell(path(*calm), 0, 0, replace(base, holds=((0, 0.2),)), FREE, FLAT)
+    held = sell_spread(path(*calm), 0, 0, replace(base, holds=((0, 0.2),)), FREE, FLAT)
     assert held is not None
     assert (held.exit, float(held.result)) == ("expired", round(held.credit * SHARES, 2))
-    back = sell(
+    back = sell_spread(
         path(*calm[:12], *calm[11:3:-1], *[5000.0] * 19),
         0,
         0,
@@ -126,12 +126,17 @@ def test_profits_are_taken_trailed_and_near_the_close_held() -> None:
 
 
 def test_entries_keep_to_their_time_and_volatility() -> None:
-    assert sell(path(5000, 5000, vix=40), 0, 0, SpreadRules(vix_most=35), FREE, FLAT) is None
-    assert sell(path(5000, 5000, vix=10), 0, 0, SpreadRules(vix_least=12), FREE, FLAT) is None
-    assert sell(path(5000, 5000, vix=1), 0, 0, SpreadRules(credit_least=2.0), FREE, FLAT) is None
+    assert sell_spread(path(5000, 5000, vix=40), 0, 0, SpreadRules(vix_most=35), FREE, FLAT) is None
+    assert (
+        sell_spread(path(5000, 5000, vix=10), 0, 0, SpreadRules(vix_least=12), FREE, FLAT) is None
+    )
+    assert (
+        sell_spread(path(5000, 5000, vix=1), 0, 0, SpreadRules(credit_least=2.0), FREE, FLAT)
+        is None
+    )
     days = IndexModel().days(sessions(5), 1)
     trades = simulate_selling(days, [SpreadRules(entries=(62, 300))], FREE, FLAT, SIZING)
-    assert {float(days.minutes[trade.entered]) for trade in trades} == {65.0, 300.0}
+    assert {float(days.minutes[trade.entry_row]) for trade in trades} == {65.0, 300.0}
 
 
 @settings(max_examples=20, deadline=None)
@@ -227,12 +232,12 @@ def test_a_stop_within_an_hour_of_bars_is_seen() -> None:
     """An hour that comes back to where it began has been at its low in between."""
     dip = [500.0, 500.5, 492.0, 500.0, 1e6]
     days = index_days(spy([FLAT_HOUR] * 7, [FLAT_HOUR, dip, *[FLAT_HOUR] * 5]), "SPY", VIX, 10.0)
-    lost = sell(
+    lost = sell_spread(
         days, 0, 6, SpreadRules(strategy="PUT", target=None, trail_from=None, holds=()), FREE, FLAT
     )
     assert lost is not None
     assert lost.exit in ("stop", "gap")
-    assert 60 < days.minutes[lost.left] < 120
+    assert 60 < days.minutes[lost.exit_row] < 120
 
 
 def test_trades_are_a_file_that_the_monte_carlo_reads(tmp_path: Path) -> None:

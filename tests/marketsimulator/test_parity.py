@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from by_hand import eager, wild
 
 from execution.records import Run
-from foundation.compose import composed
-from marketsimulator.runs.simulate import run_decider
+from foundation.compose import composed_config
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.by_hand import eager, wild
 
 CAPITALS = (1_500.0, 100_000.0, 2_000_000.0)
 WORDS = (
@@ -33,7 +33,7 @@ WORDS = (
 @pytest.fixture(scope="module")
 def runs() -> dict[float, tuple[Run, Outcome]]:
     """By capital: the stepped backtest and the compiled sweep on the same beliefs."""
-    settings = BacktestSettings.of(composed("backtest", list(WORDS)))
+    settings = BacktestSettings.of(composed_config("backtest", list(WORDS)))
     bars = wild(settings.bars())
     first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
     trader = settings.trader(settings.forecaster.build(bars.symbols))
@@ -41,7 +41,8 @@ def runs() -> dict[float, tuple[Run, Outcome]]:
     variants = [replace(settings, capital=capital) for capital in CAPITALS]
     swept = outcomes(variants, bars, beliefs, first)
     stepped = [
-        run_decider(v, bars, first, "stepped", replace(trader, table=beliefs)) for v in variants
+        simulate_trading(v, bars, first, "stepped", replace(trader, table=beliefs))
+        for v in variants
     ]
     return dict(zip(CAPITALS, zip(stepped, swept, strict=True), strict=True))
 
@@ -52,9 +53,9 @@ def test_the_sweep_keeps_the_backtests_account_to_the_cent(
 ) -> None:
     run, outcome = runs[capital]
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
-    assert outcome.totals["trades"] == sum(fill.price > 0 for fill in run.fills) > 200
+    assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 200
     for name in ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding"):
-        assert outcome.totals[name] == pytest.approx(
+        assert getattr(outcome.totals, name) == pytest.approx(
             sum(getattr(row, name) for row in run.rows), abs=0.005
         )
 

@@ -21,16 +21,18 @@ from marketsimulator.account.book import (
     new_book,
     new_tape,
 )
-from marketsimulator.account.margin import maintenance, unborrowed
-from marketsimulator.account.settlement import (
+from marketsimulator.account.calendar_events import (
+    apply_corporate_action,
     close_session,
-    coin_tier,
-    corporate_action,
-    liquidate,
-    mark,
     open_session,
-    start_bar,
-    trade,
+    update_coin_tier,
+)
+from marketsimulator.account.margin import maintenance, unborrowed_cash
+from marketsimulator.account.settlement import (
+    liquidate,
+    mark_positions,
+    start_bars,
+    trade_at_market,
 )
 from marketsimulator.account.terms import FillTerms, day_table, holdings_of, tier_table
 from trainingdata.instruments import instrument
@@ -74,7 +76,7 @@ class Bench:
         self.at(OPENS)
 
     def at(self, prices: Any) -> None:
-        mark(self.account, self.book.holding, np.asarray(prices, dtype=float))
+        mark_positions(self.account, self.book.holding, np.asarray(prices, dtype=float))
 
     def hold(self, s: int, quantity: float, proceeds: float = 0.0) -> None:
         self.book.holding["quantity"][s] = quantity
@@ -96,7 +98,7 @@ class Bench:
     ) -> float:
         held = self.book.holding[s]
         reference = OPENS[s] if price is None else price
-        return trade(
+        return trade_at_market(
             self.account,
             held,
             self.day,
@@ -191,9 +193,9 @@ def test_the_coin_tier_follows_the_volume_of_thirty_days() -> None:
     assert b.account["taker"] == 0.0025
     day = int(b.day["date"])
     for later in range(1, 31):
-        coin_tier(b.book, day + later)
+        update_coin_tier(b.book, day + later)
         assert b.account["taker"] == 0.0022
-    coin_tier(b.book, day + 31)
+    update_coin_tier(b.book, day + 31)
     assert b.account["taker"] == 0.0025
 
 
@@ -210,7 +212,7 @@ def test_market_impact_grows_with_the_root_of_the_share_of_volume() -> None:
 
 def test_a_fill_takes_no_more_than_its_share_of_the_bars_volume() -> None:
     b = Bench(fills=FillTerms(volume_share=0.1))
-    start_bar(b.book, b.day, np.array([1_005.0, np.nan, 3.0, 0.0]))
+    start_bars(b.book, b.day, np.array([1_005.0, np.nan, 3.0, 0.0]))
     assert b.send(0, 60) == 60
     assert b.send(0, 60) == 40
     assert b.send(0, 60) == 0
@@ -378,8 +380,8 @@ def test_a_dividend_is_received_long_and_paid_short() -> None:
     b = Bench()
     b.hold(0, 100)
     b.hold(1, -200, 10_000.0)
-    corporate_action(b.book, b.tape, 0, 0, 1.0, 0.251)
-    corporate_action(b.book, b.tape, 0, 1, 1.0, 0.5)
+    apply_corporate_action(b.book, b.tape, 0, 0, 1.0, 0.251)
+    apply_corporate_action(b.book, b.tape, 0, 1, 1.0, 0.5)
     assert b.account["dividends"] == b.account["other"] == pytest.approx(25.1 - 100)
     assert b.account["cash"] == pytest.approx(100_000 + 25.1 - 100)
 
@@ -390,13 +392,13 @@ def test_a_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
     """
     b = Bench()
     b.hold(0, 101)
-    corporate_action(b.book, b.tape, 0, 0, 1.5, 0.0)
+    apply_corporate_action(b.book, b.tape, 0, 0, 1.5, 0.0)
     assert b.quantity(0) == 151
     assert b.account["cash"] == pytest.approx(100_000 + 33.33)
     fill = b.filled()[0]
     assert (fill["why"], fill["quantity"], fill["price"]) == (BY_SPLIT, 50, 0)
     b.hold(1, -10, 500.0)
-    corporate_action(b.book, b.tape, 0, 1, 0.1, 0.0)
+    apply_corporate_action(b.book, b.tape, 0, 1, 0.1, 0.0)
     assert b.quantity(1) == -1
     assert b.account["proceeds"] == 500.0
 
@@ -626,7 +628,7 @@ def shuffle_along(
         s = int(draws[k, 0] * len(prices))
         prices[s] = prices[s] * (1.0 + 0.004 * (draws[k, 1] - 0.5))
         if k % 50 == 0:
-            mark(account, book.holding, prices)
+            mark_positions(account, book.holding, prices)
             close_session(book, day[0], 1 + int(draws[k, 2] * 3))
             open_session(book, day[0])
             liquidate(book, day[0], tape, k, prices, none, none)
@@ -634,7 +636,7 @@ def shuffle_along(
         value = (draws[k, 3] - 0.5) * 1_500.0
         wanted = value / prices[s]
         wanted = np.floor(wanted) if not held.crypto else np.floor(wanted * 1000) / 1000
-        trade(account, held, day[0], tape, k, 0, 0, s, wanted, prices[s], np.inf, 0.0)
+        trade_at_market(account, held, day[0], tape, k, 0, 0, s, wanted, prices[s], np.inf, 0.0)
         flows[k, 0] = account.interest
         flows[k, 1] = account.other
         account.interest = 0.0
@@ -690,7 +692,7 @@ def test_the_parts_of_an_order_pay_the_impact_of_the_whole(
     def spent(quantities: list[float]) -> float:
         b = Bench(1e8, costs=costs)
         b.hold(2, 1_000.0)
-        start_bar(b.book, b.day, np.full(S, 5_000.0))
+        start_bars(b.book, b.day, np.full(S, 5_000.0))
         b.send(2, -side * 3.0, volume=5_000.0, volatility=volatility)
         before = int(b.account["fills"])
         for q in quantities:
@@ -702,7 +704,7 @@ def test_the_parts_of_an_order_pay_the_impact_of_the_whole(
     whole = float(np.sum(parts))
     assert spent(parts) == pytest.approx(spent([whole]), abs=1e-4 * whole * (len(parts) + 1))
     first = Bench(1e8, costs=costs)
-    start_bar(first.book, first.day, np.full(S, 5_000.0))
+    start_bars(first.book, first.day, np.full(S, 5_000.0))
     first.send(2, parts[0], volume=5_000.0, volatility=volatility)
     share = np.sqrt(parts[0] / 5_000.0)
     assert first.filled()[0]["price"] == pytest.approx(
@@ -714,7 +716,7 @@ def test_a_new_bar_forgets_the_impact_of_the_last_one() -> None:
     b = Bench(1e8, costs=TradingCosts(0, 0, 1.0, 0, 0, 1.0))
     prices = []
     for _ in range(2):
-        start_bar(b.book, b.day, np.full(S, 1_000.0))
+        start_bars(b.book, b.day, np.full(S, 1_000.0))
         for _ in range(2):
             b.send(0, 10, volume=1_000.0, volatility=0.01)
             prices.append(float(b.filled()[-1]["price"]))
@@ -722,7 +724,7 @@ def test_a_new_bar_forgets_the_impact_of_the_last_one() -> None:
 
 
 def cash_for_coins(b: Bench) -> float:
-    return float(unborrowed(b.account))
+    return float(unborrowed_cash(b.account))
 
 
 def test_what_a_short_was_sold_for_today_is_kept_from_coins_once() -> None:

@@ -18,7 +18,7 @@ from marketsimulator.results.significance import (
     intervals,
     probabilistic_sharpe,
 )
-from marketsimulator.results.trials import Trial, config_hash, data_hash, record
+from marketsimulator.results.trials import Trial, config_hash, data_hash, record_trials
 from trainingdata.bars import Bars
 
 
@@ -140,14 +140,14 @@ TRIAL = Trial(
 
 def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path) -> None:
     path = tmp_path / "state" / "trials.sqlite"
-    assert record(path, TRIAL).count == 1
-    assert record(path, TRIAL).count == 1
-    two = record(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.15))
+    assert record_trials(path, TRIAL).count == 1
+    assert record_trials(path, TRIAL).count == 1
+    two = record_trials(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.15))
     assert (two.count, two.variance) == (2, pytest.approx(0.005))
     later = replace(
         TRIAL, config_hash="c3", data_hash="d2", last="2024-07-01T20:00Z", daily_sharpe=None
     )
-    assert record(path, later).count == 3
+    assert record_trials(path, later).count == 3
     for apart in (
         replace(TRIAL, config_hash="c4", data_hash="d3", source="files: y"),
         replace(TRIAL, config_hash="c4", data_hash="d3", symbols=("ZZZ",)),
@@ -160,12 +160,14 @@ def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path
         ),
     ):
         assert (
-            record(tmp_path / f"{apart.source[-1]}{apart.symbols[0]}{apart.first[:4]}", apart).count
+            record_trials(
+                tmp_path / f"{apart.source[-1]}{apart.symbols[0]}{apart.first[:4]}", apart
+            ).count
             == 1
         )
         copy = tmp_path / "copy.sqlite"
         copy.write_bytes(path.read_bytes())
-        assert record(copy, apart).count == 1
+        assert record_trials(copy, apart).count == 1
 
 
 def test_a_file_that_is_no_ledger_is_named_and_left_alone(tmp_path: Path) -> None:
@@ -173,10 +175,10 @@ def test_a_file_that_is_no_ledger_is_named_and_left_alone(tmp_path: Path) -> Non
     path.write_text("my notes, not a database at all, and longer than a header " * 5)
     before = path.read_text()
     with pytest.raises(InputError, match=r"trials: .*trials\.sqlite cannot be used"):
-        record(path, TRIAL)
+        record_trials(path, TRIAL)
     assert path.read_text() == before
     with pytest.raises(InputError, match="cannot be used"):
-        record(path / "below", TRIAL)
+        record_trials(path / "below", TRIAL)
 
 
 def test_what_makes_a_variant_is_hashed_and_what_does_not_is_not(market: Bars) -> None:

@@ -17,19 +17,18 @@ import pytest
 from execution.spreads.rules import TRADING_DAYS
 from foundation.errors import DataError, InputError
 from marketsimulator.options.pricing import Smile, black_scholes
+from marketsimulator.options.prints import Prints, PrintsSettings, prints_of
 from marketsimulator.smile_calibration import (
-    CalibrationSettings,
-    PrintsSettings,
-    errors,
-    fit,
-    prints_of,
+    SmileCalibrationSettings,
+    fit_smile,
+    jackknife_errors,
 )
 from trainingdata.bars import Bars, panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
 
 SMILE = Smile(level=0.9, slope=0.05, wing=0.15)
-SETTINGS = CalibrationSettings(prints=PrintsSettings(file="prints", zone="UTC"))
+SETTINGS = SmileCalibrationSettings(prints=PrintsSettings(file="prints", zone="UTC"))
 
 
 def market(days: int, seed: int, wander: float) -> tuple[pd.DataFrame, Bars, pd.Series]:
@@ -69,22 +68,36 @@ def market(days: int, seed: int, wander: float) -> tuple[pd.DataFrame, Bars, pd.
     return pd.DataFrame(rows), bars, vix
 
 
+def usable_prints(
+    table: pd.DataFrame, bars: Bars, vix: pd.Series, settings: SmileCalibrationSettings
+) -> Prints:
+    return prints_of(
+        table,
+        bars,
+        vix,
+        settings.prints,
+        settings.bars,
+        session=settings.session,
+        doubt=settings.doubt,
+    )
+
+
 def test_the_smile_of_prints_is_found_though_bars_do_not_say_where_the_index_was() -> None:
-    prints = prints_of(*market(8, 1, 1.0), SETTINGS)
-    found = fit(prints, SETTINGS)
-    sure = errors(prints, SETTINGS)
+    prints = usable_prints(*market(8, 1, 1.0), SETTINGS)
+    found = fit_smile(prints, SETTINGS)
+    sure = jackknife_errors(prints, SETTINGS)
     for name, within in (("level", 0.05), ("slope", 0.02), ("wing", 0.03)):
         assert getattr(found.smile, name) == pytest.approx(getattr(SMILE, name), abs=within)
         assert 0 < sure[name] < within
     assert np.abs(found.shifts).max() > 0.001
-    exact = prints_of(*market(8, 1, 0.0), SETTINGS)
-    assert astuple(fit(exact, SETTINGS).smile) == pytest.approx(astuple(SMILE), abs=1e-4)
+    exact = usable_prints(*market(8, 1, 0.0), SETTINGS)
+    assert astuple(fit_smile(exact, SETTINGS).smile) == pytest.approx(astuple(SMILE), abs=1e-4)
 
 
 def test_times_of_another_zone_are_outside_the_session() -> None:
     table, bars, vix = market(8, 1, 0.0)
     with pytest.raises(DataError, match="outside the sessions"):
-        prints_of(table, bars, vix, replace(SETTINGS, prints=PrintsSettings(file="prints")))
+        usable_prints(table, bars, vix, replace(SETTINGS, prints=PrintsSettings(file="prints")))
 
 
 def test_what_is_no_option_or_has_no_price_is_refused() -> None:
@@ -98,9 +111,9 @@ def test_what_is_no_option_or_has_no_price_is_refused() -> None:
         wrong[column] = wrong[column].astype(object)
         wrong.loc[3, column] = value
         with pytest.raises(DataError, match=says):
-            prints_of(wrong, bars, vix, SETTINGS)
+            usable_prints(wrong, bars, vix, SETTINGS)
     with pytest.raises(DataError, match="'exit_price'"):
-        prints_of(table.drop(columns="exit_price"), bars, vix, SETTINGS)
+        usable_prints(table.drop(columns="exit_price"), bars, vix, SETTINGS)
     with pytest.raises(InputError, match="zone"):
         PrintsSettings(zone="Mars/Olympus")
 
@@ -108,7 +121,7 @@ def test_what_is_no_option_or_has_no_price_is_refused() -> None:
 def test_the_command_writes_the_smile_and_refuses_in_a_line(tmp_path: Path) -> None:
     table, bars, vix = market(6, 2, 1.0)
     table.to_parquet(tmp_path / "prints.parquet")
-    times, values = bars.own(0)
+    times, values = bars.real_bars(0)
     stamps = (times - np.timedelta64(1, "h")).astype("datetime64[ns]")
     stamps[6::7] += np.timedelta64(30, "m")
     frame = pd.DataFrame(values, columns=["open", "high", "low", "close", "volume"])

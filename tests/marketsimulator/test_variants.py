@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from by_hand import CRASH
 
 from execution.records import Run
 from execution.trader import Trader
-from foundation.compose import composed
+from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.runs.simulate import run_decider
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.sweep import run_sweep, variants_of
+from tests.marketsimulator.by_hand import CRASH
 from trainingdata.bars import CLOSE, OPEN, Bars
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -40,7 +40,7 @@ VARY = {
 @pytest.fixture(scope="module")
 def settings() -> BacktestSettings:
     return BacktestSettings.of(
-        composed("backtest", [*WORDS, "limits.symbol_cap=1.2", "margin.borrow_rate=0.02"])
+        composed_config("backtest", [*WORDS, "limits.symbol_cap=1.2", "margin.borrow_rate=0.02"])
     )
 
 
@@ -69,18 +69,18 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
     assert told == [("variants", k, 16) for k in range(1, 17)]
     finals = set()
     for (_, variant), outcome in zip(variants, found, strict=True):
-        run = run_decider(
+        run = simulate_trading(
             variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=beliefs)
         )
         np.testing.assert_allclose(
             outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0
         )
-        assert outcome.totals["trades"] == sum(fill.price > 0 for fill in run.fills)
-        assert outcome.totals["notional"] == pytest.approx(
+        assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills)
+        assert outcome.totals.notional == pytest.approx(
             sum(abs(float(f.qty)) * f.price for f in run.fills), abs=0.01
         )
         for name in ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding"):
-            assert outcome.totals[name] == pytest.approx(
+            assert getattr(outcome.totals, name) == pytest.approx(
                 sum(getattr(row, name) for row in run.rows), abs=0.005
             )
         finals.add(round(outcome.equity[-1], 2))
@@ -155,7 +155,7 @@ def agreed(
     same to the cent.
     """
     assert trader.table is not None
-    run = run_decider(
+    run = simulate_trading(
         variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=trader.table)
     )
     (outcome,) = outcomes([variant], bars, trader.table, begin)
@@ -183,7 +183,7 @@ def test_the_higher_of_two_thresholds_for_margin_holds(
         margin=replace(settings.margin, margin_equity=broker),
     )
     run, outcome = agreed(poor, bars, *prepared(poor, bars))
-    assert outcome.totals["trades"] == sum(fill.price > 0 for fill in run.fills) > 10
+    assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 10
 
 
 def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(
@@ -198,7 +198,7 @@ def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(
     ]
     finals = set()
     for variant, outcome in zip(thin, outcomes(thin, bars, trader.table, begin), strict=True):
-        run = run_decider(variant, bars, begin, "x", trader)
+        run = simulate_trading(variant, bars, begin, "x", trader)
         np.testing.assert_allclose(
             outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0
         )
@@ -242,7 +242,7 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
     assert outcome.equity.min() < 0
     assert run.rows[-1].gross_stock == 0.0
     failed = sum(bool(decision.failure) for decision in run.decisions)
-    assert outcome.totals["failures"] == failed > 10
+    assert outcome.totals.failures == failed > 10
 
 
 def test_premiums_and_what_rests_on_them_alone_are_varied_as_backtests(
@@ -277,4 +277,4 @@ def test_splits_and_dividends_reach_the_account_in_a_sweep_too(
     begin, trader = prepared(few, bars)
     run, outcome = agreed(few, bars, begin, trader)
     assert sum(row.dividends != 0.0 for row in run.rows) > 3
-    assert outcome.totals["trades"] > 10
+    assert outcome.totals.trades > 10

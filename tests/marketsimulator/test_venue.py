@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundation.compose import composed
+from foundation.compose import composed_config
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import OPEN, Refused
+from marketsimulator.venue.tickets import OPEN_STATUSES, Refused
 from trainingdata.bars import Bars
 
 SPAN = (
@@ -50,7 +50,7 @@ JUNK = st.sampled_from(
 @cache
 def market() -> tuple[BacktestSettings, Bars, int]:
     settings_ = BacktestSettings.of(
-        composed("backtest", [*SPAN, "symbols=[SYA,SYB,SYXUSD]", "capital=20000"])
+        composed_config("backtest", [*SPAN, "symbols=[SYA,SYB,SYXUSD]", "capital=20000"])
     )
     return settings_, *settings_.panel()
 
@@ -148,12 +148,14 @@ def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> N
             step(venue)
         account = venue.broker.account()
         tickets = [t for ticket in venue.tickets.values() for t in (ticket, *ticket.legs)]
-        working = {t.order.client_order_id for t in venue.tickets.values() if t.status in OPEN}
+        working = {
+            t.order.client_order_id for t in venue.tickets.values() if t.status in OPEN_STATUSES
+        }
         assert working == {order.client_order_id for order in account.open_orders}
         for ticket in tickets:
             assert ticket.filled <= ticket.order.qty
             assert (ticket.status == "filled") == (ticket.filled == ticket.order.qty)
-            assert (ticket.closed is None) == (ticket.status in OPEN)
+            assert (ticket.closed_at is None) == (ticket.status in OPEN_STATUSES)
         for symbol in bars.symbols:
             traded = sum(
                 (fill.qty for fill in venue.broker.fills if fill.symbol == symbol), Decimal(0)

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from accounts import account_on, panel_of, stock_ends
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger import down, up
 
 from execution.fees import TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Order
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.matching import send
+from marketsimulator.account.matching import send_orders
 from marketsimulator.account.terms import FillTerms
+from tests.marketsimulator.accounts import account_on, panel_of, stock_ends
+from tests.marketsimulator.ledger import down, up
 from trainingdata.actions import Action
 from trainingdata.sessions import session_open
 
@@ -430,10 +430,10 @@ def test_a_refused_pair_of_exits_ends_whole() -> None:
     b.submit([order("sell", 5, "limit", "far", limit_price=130.0, or_stop=80.0)])
     before = b._book.orders["state"].copy()
     pair = order("sell", 5, "limit", "pair", limit_price=89.0, or_stop=70.0)
-    b._takes(pair, b._standing()._replace(open_orders=()))
+    b._accepts(pair, b._standing()._replace(open_orders=()))
     b._book = b._book._replace(orders=np.concatenate([b._book.orders, b._book_rows([pair])]))
     nothing = np.full(1, np.nan)
-    send(
+    send_orders(
         b._book,
         b._line.days[0],
         b._tape(),

@@ -16,8 +16,8 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from changes import Mutant, mutants
-from children import Farm, Job, Verdict, load_what_is_heavy
+from tests.mutants.changes import Mutant, mutants
+from tests.mutants.children import Farm, Job, Verdict, load_what_is_heavy
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 IN_ALL = 0.92
@@ -49,7 +49,16 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{MARKET}waiting_orders.py",
         f"{MARKET}invariants.py",
     ),
+    "marketsimulator/account/calendar_events.py": (
+        f"{MARKET}settlement.py",
+        f"{MARKET}invariants.py",
+        f"{MARKET}margin_calls.py",
+    ),
     "marketsimulator/account/matching.py": (f"{MARKET}matching.py", f"{MARKET}waiting_orders.py"),
+    "marketsimulator/account/working_orders.py": (
+        f"{MARKET}waiting_orders.py",
+        f"{MARKET}matching.py",
+    ),
     "marketsimulator/account/rebalancing.py": (
         f"{MARKET}moves.py",
         f"{MARKET}weights.py",
@@ -76,6 +85,12 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{SIZE}strategies.py",
         f"{SIZE}quantity.py",
         f"{TRADE}trader.py",
+    ),
+    "sizing/binding.py": (
+        f"{SIZE}what_binds.py",
+        f"{SIZE}allocation.py",
+        f"{SIZE}strategies.py",
+        f"{SIZE}quantity.py",
     ),
     "sizing/limits.py": (
         f"{SIZE}limits.py",
@@ -114,6 +129,12 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{SIZE}program.py",
         f"{SIZE}kelly.py",
     ),
+    "sizing/solver/step.py": (
+        f"{SIZE}program_optimum.py",
+        f"{SIZE}program.py",
+        f"{SIZE}kelly.py",
+    ),
+    "sizing/solver/validation.py": (f"{SIZE}kelly.py", f"{SIZE}factor.py", f"{SIZE}history.py"),
     "sizing/solver/cholesky.py": (f"{SIZE}factor.py", f"{SIZE}program.py", f"{SIZE}kelly.py"),
     "execution/orders.py": (
         f"{TRADE}orders.py",
@@ -128,6 +149,19 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{TRADE}open_orders.py",
         f"{MARKET}limits_over_time.py",
     ),
+    "execution/situation.py": (
+        f"{SIZE}strategy_rules.py",
+        f"{TRADE}trader.py",
+        f"{TRADE}trader_accounts.py",
+        f"{TRADE}open_orders.py",
+    ),
+    "execution/choices.py": (
+        f"{TRADE}trader.py",
+        f"{TRADE}trader_accounts.py",
+        f"{TRADE}planned.py",
+    ),
+    "execution/open_orders.py": (f"{TRADE}open_orders.py", f"{TRADE}trader_accounts.py"),
+    "execution/rebalancing.py": (f"{TRADE}orders.py", f"{TRADE}order_shapes.py"),
     "execution/beliefs.py": (
         f"{TRADE}belief_intervals.py",
         f"{TRADE}planned.py",
@@ -150,6 +184,8 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     "execution/alpaca/account.py": (f"{TRADE}account_words.py",),
     "forecasting/moments.py": (f"{FORECAST}moments.py", f"{TRADE}trader.py"),
     "forecasting/calibration/forecaster.py": (f"{FORECAST}calibration.py",),
+    "forecasting/calibration/history.py": (f"{FORECAST}calibration.py",),
+    "forecasting/calibration/lesson.py": (f"{FORECAST}calibration.py",),
     "forecasting/cache.py": (f"{FORECAST}cache.py",),
     "forecasting/store.py": (f"{FORECAST}cache.py",),
     "trainingdata/sessions.py": (
@@ -157,7 +193,9 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{DATA}sessions.py",
         f"{TRADE}trader.py",
     ),
+    "trainingdata/instants.py": (f"{DATA}session_calendar.py", f"{DATA}sessions.py"),
     "trainingdata/bars.py": (f"{DATA}bars.py", f"{DATA}bars_checks.py"),
+    "trainingdata/bar_files.py": (f"{DATA}bars.py", f"{DATA}bars_checks.py"),
     "trainingdata/slow_variance.py": (f"{DATA}slow_variance.py", f"{TRADE}planned.py"),
     "trainingdata/correlation.py": (
         f"{DATA}correlation.py",

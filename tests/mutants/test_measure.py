@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from changes import Mutant, mutants
-from children import Farm, Verdict
-from measure import ROOT, Equivalents, equivalents, measure, report
+
+from tests.mutants.changes import Mutant, mutants
+from tests.mutants.children import Farm, Verdict
+from tests.mutants.measure import ROOT, Equivalents, equivalents, measure, report
 
 SUMS = '''"""Sums."""
 

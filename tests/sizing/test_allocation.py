@@ -97,8 +97,8 @@ def test_the_nearest_weight_of_one_symbol_is_the_wish_cut_to_its_room(
     wanted = np.where(s.deciding, wish, s.held)
     allocation = nearest(s, Limits(), wanted)
     assert allocation.target[k] == pytest.approx(min(max(wish, least), most), abs=1e-8)
-    assert allocation.wanted[k] == wish
-    assert np.isnan(np.delete(allocation.wanted, k)).all()
+    assert allocation.unlimited[k] == wish
+    assert np.isnan(np.delete(allocation.unlimited, k)).all()
 
 
 @given(st.integers(0, 100_000), st.integers(0, 100_000))
@@ -175,8 +175,8 @@ def test_what_would_be_held_without_limits_is_kellys_of_the_symbols_that_decide(
     allocation = allocate(s, Limits(), 0.25)
     rows = [0, 2, 3]
     expected = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.25)
-    np.testing.assert_array_equal(allocation.wanted[rows], expected)
-    assert np.isnan(allocation.wanted[[1, 4]]).all()
+    np.testing.assert_array_equal(allocation.unlimited[rows], expected)
+    assert np.isnan(allocation.unlimited[[1, 4]]).all()
     assert [bool(bound) for bound in allocation.binding][1::3] == [False, False]
 
 
@@ -191,11 +191,11 @@ def test_where_returns_are_one_and_the_same_what_would_be_held_is_the_smallest_s
         deciding=np.ones(2, dtype=bool),
         crypto=np.zeros(2, dtype=bool),
     )
-    np.testing.assert_allclose(allocate(s, Limits(), 0.5).wanted, [2.5, 2.5], rtol=1e-9)
+    np.testing.assert_allclose(allocate(s, Limits(), 0.5).unlimited, [2.5, 2.5], rtol=1e-9)
 
 
 def test_what_stands_beside_a_situation_decides_nothing_and_has_a_place_in_every_array() -> None:
-    s = situation(4).beside(np.array([0.2, -0.1]), np.array([True, False]))
+    s = situation(4).with_fixed(np.array([0.2, -0.1]), np.array([True, False]))
     assert {
         len(getattr(s, name))
         for name in (

@@ -17,7 +17,7 @@ from sizing.autoscaler.rules import (
     AutoscalingSettings,
     Statistics,
     contracts_for,
-    drawdown,
+    drawdown_in_force,
     max_risk,
     recommended_cap,
 )
@@ -155,13 +155,13 @@ def test_the_lower_bound_holds_as_often_as_it_says() -> None:
 def test_a_drawdown_halts_until_it_has_healed() -> None:
     settings = AutoscalingSettings(DRAWDOWN_HALT_PCT=0.2, DRAWDOWN_RESUME_PCT=0.1)
     path = [Fraction(x) for x in (100, 120, 97)]
-    assert drawdown(path, settings) == 0
-    assert drawdown([*path, Fraction(96)], settings) == pytest.approx(0.2)
-    assert drawdown([*path, Fraction(96), Fraction(107)], settings) > 0, (
+    assert drawdown_in_force(path, settings) == 0
+    assert drawdown_in_force([*path, Fraction(96)], settings) == pytest.approx(0.2)
+    assert drawdown_in_force([*path, Fraction(96), Fraction(107)], settings) > 0, (
         "still more than a tenth below 120"
     )
-    assert drawdown([*path, Fraction(96), Fraction(108)], settings) == 0
-    assert drawdown([*path, Fraction(96)], AutoscalingSettings()) == 0
+    assert drawdown_in_force([*path, Fraction(96), Fraction(108)], settings) == 0
+    assert drawdown_in_force([*path, Fraction(96)], AutoscalingSettings()) == 0
     halted = contracts_for(
         Fraction(96_000), Statistics.of(results(50, "9", 1, "1")), 51, RISK, settings, 0.2
     )

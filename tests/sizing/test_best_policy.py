@@ -12,7 +12,7 @@ from execution.beliefs import Blocks
 from execution.fees import FeeSchedule, TradingCosts
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled
-from sizing.solver.multi_period import Later, later_costs, optimal_weights
+from sizing.solver.multi_period import LaterBlocks, later_costs, optimal_weights
 
 SIGMA = 0.006
 FRACTION = 0.5
@@ -124,7 +124,7 @@ def of_plan(
             np.zeros(0),
             FRACTION,
             0.0,
-            Later(expected, risks, np.zeros(blocks), costs),
+            LaterBlocks(expected, risks, np.zeros(blocks), costs),
         )
         new = found[0, 0]
         total += mu[a] * new - new**2 * variance / (2 * FRACTION) - cost * abs(new - weight)
@@ -222,7 +222,7 @@ def test_a_premium_s_band_is_that_of_the_asymptotics_and_earns_as_much(
 def one_block(mu: float, variance: float, held: float, cost: float) -> float:
     """The weight of a plan of one block, without bounds."""
     one = np.ones(1)
-    none = Later(np.empty((0, 1)), np.empty((0, 1, 1)), np.empty(0), np.empty((0, 1)))
+    none = LaterBlocks(np.empty((0, 1)), np.empty((0, 1, 1)), np.empty(0), np.empty((0, 1)))
     groups = np.zeros((0, 1)), np.zeros(0)
     arguments = (
         mu * one,

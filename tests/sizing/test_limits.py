@@ -109,11 +109,13 @@ def test_the_stock_ceiling_is_the_days_or_the_nights_and_one_without_margin(
 
 def test_an_account_that_is_lent_less_keeps_everything_else() -> None:
     limits = Limits(symbol_cap=0.3, overnight_buffer=0.0)
-    assert limits.within(4.0) is limits
-    assert limits.within(5.0) is limits
-    assert limits.within(1.5) == Limits(symbol_cap=0.3, overnight_buffer=0.0, intraday_leverage=1.5)
-    assert limits.within(1.5).stock_ceiling(overnight=True, equity=1e5) == 1.5
-    assert Limits().into_the_night == pytest.approx(1.96)
+    assert limits.with_account_leverage(4.0) is limits
+    assert limits.with_account_leverage(5.0) is limits
+    assert limits.with_account_leverage(1.5) == Limits(
+        symbol_cap=0.3, overnight_buffer=0.0, intraday_leverage=1.5
+    )
+    assert limits.with_account_leverage(1.5).stock_ceiling(overnight=True, equity=1e5) == 1.5
+    assert Limits().overnight_ceiling == pytest.approx(1.96)
 
 
 @pytest.mark.parametrize(

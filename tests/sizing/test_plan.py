@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from sizing.kelly import SizingProblem
 from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import Later, later_costs
+from sizing.solver.multi_period import LaterBlocks, later_costs
 
 SCALES = (0.2, 1.0, 20.0)  # of the blocks' variances
 
@@ -47,7 +47,7 @@ def plan(seed: int, blocks: int = 3) -> SizingProblem:
     groups = np.array([~crypto * 1.0, crypto * 1.0, ~crypto / ceiling + crypto])
     cost = np.where(rng.random(n) < 0.9, rng.choice([0.0, 2e-4, 2e-3]), 0.0)
     tolls = rng.choice([0.0, 1e-4, 1e-3, 4e-3], blocks)
-    later = Later(
+    later = LaterBlocks(
         mu[1:], covariance[1:], tolls[1:], cost * rng.choice([0.0, 0.3, 1.0], (blocks - 1, n))
     )
     limits = np.array([ceiling, 1.0, 1.0])
@@ -66,15 +66,15 @@ def tolls_of(p: SizingProblem) -> Array:
     for row, limit in zip(p.coefficients, p.limits, strict=True):
         if (row > 0).all():
             most.append(max(limit, row @ fixed) / row.min())
-    return np.append(p.toll, p.blocks.toll) * (min(most) > 1 + 1e-9)
+    return np.append(p.toll, p.later_blocks.toll) * (min(most) > 1 + 1e-9)
 
 
 def worth(p: SizingProblem, weights: Array) -> float:
     """The plan's objective, read off its definition; what is fixed counts by its size wherever
     something is borrowed.
     """
-    mu = np.vstack([p.mu[None], p.blocks.mu])
-    covariance = np.concatenate([p.covariance[None], p.blocks.covariance])
+    mu = np.vstack([p.mu[None], p.later_blocks.mu])
+    covariance = np.concatenate([p.covariance[None], p.later_blocks.covariance])
     fixed = p.upper == p.lower
     tolls = tolls_of(p)
     total = 0.0
@@ -84,7 +84,7 @@ def worth(p: SizingProblem, weights: Array) -> float:
         total += (
             mu[k] @ w - w @ covariance[k] @ w / (2 * p.fraction) - tolls[k] * max(used - 1.0, 0.0)
         )
-        cost = p.cost if k == 0 else p.blocks.cost[k - 1]
+        cost = p.cost if k == 0 else p.later_blocks.cost[k - 1]
         total -= float(cost @ np.abs(np.where(fixed, 0.0, w - before)))
         before = w
     return float(total)
@@ -95,9 +95,9 @@ def interior(p: SizingProblem) -> Array:
     each].
     """
     n = len(p.mu)
-    blocks = 1 + len(p.blocks.toll)
-    mu = np.vstack([p.mu[None], p.blocks.mu])
-    covariance = np.concatenate([p.covariance[None], p.blocks.covariance])
+    blocks = 1 + len(p.later_blocks.toll)
+    mu = np.vstack([p.mu[None], p.later_blocks.mu])
+    covariance = np.concatenate([p.covariance[None], p.later_blocks.covariance])
     fixed = p.upper == p.lower
     tolls = tolls_of(p)
     eye = np.eye(n)
@@ -128,7 +128,7 @@ def interior(p: SizingProblem) -> Array:
         low[at] = np.where(fixed, p.lower - 1e-11, low[at])
         high[at] = np.where(fixed, p.lower + 1e-11, high[at])
         slope[moved + k * n : moved + (k + 1) * n] = np.where(
-            fixed, 0.0, p.cost if k == 0 else p.blocks.cost[k - 1]
+            fixed, 0.0, p.cost if k == 0 else p.later_blocks.cost[k - 1]
         )
         for sign in (eye, -eye):
             before = () if k == 0 else ((at.start - n, -sign),)
@@ -199,7 +199,7 @@ def test_into_how_many_blocks_time_is_cut_changes_nothing(seed: int) -> None:
     )
     wide = replace(wide, cost=np.full(len(p.mu), 2e-4))
     whole = wide.solve()
-    later = Later(0.7 * p.mu[None], 0.7 * p.covariance[None], np.zeros(1), wide.cost[None])
+    later = LaterBlocks(0.7 * p.mu[None], 0.7 * p.covariance[None], np.zeros(1), wide.cost[None])
     parts = replace(wide, mu=0.3 * p.mu, covariance=0.3 * p.covariance, later=later).solve()
     assert whole[0] == parts[0] == SOLVED
     assume(np.abs(whole[1]).max() < 49)
@@ -229,7 +229,9 @@ def test_a_premium_too_small_for_an_hour_is_bought_for_a_month() -> None:
     2)/(140·v).
     """
     assert one(1e-5, 1e-5).solve()[1][0, 0] == 0.0
-    later = Later(np.array([[139e-5]]), np.array([[[139e-5]]]), np.zeros(1), np.full((1, 1), 2e-4))
+    later = LaterBlocks(
+        np.array([[139e-5]]), np.array([[[139e-5]]]), np.zeros(1), np.full((1, 1), 2e-4)
+    )
     status, weights, _ = one(1e-5, 1e-5, later=later).solve()
     assert status == SOLVED
     assert weights[:, 0] == pytest.approx([0.5 * (140e-5 - 2e-4) / 140e-5] * 2, rel=1e-6)
@@ -268,7 +270,9 @@ def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
 
 def test_the_day_is_borrowed_for_and_given_back_before_the_night_that_charges() -> None:
     """A signal of an hour takes 2; the plan is at 1 in the block whose nights cost."""
-    later = Later(np.array([[2e-3]]), np.array([[[1e-3]]]), np.array([1e-2]), np.full((1, 1), 1e-5))
+    later = LaterBlocks(
+        np.array([[2e-3]]), np.array([[[1e-3]]]), np.array([1e-2]), np.full((1, 1), 1e-5)
+    )
     _, weights, prices = one(4e-3, 1e-3, cost=np.array([1e-5]), later=later).solve()
     assert weights[:, 0] == pytest.approx([0.5 * (4e-3 - 1e-5 + 0.0) / 1e-3, 1.0], abs=0.02)
     assert prices[0] == 0.0
@@ -280,7 +284,7 @@ def test_who_cannot_borrow_is_charged_nothing_for_what_later_blocks_would() -> N
     weight and has no price.
     """
     n = 3
-    later = Later(
+    later = LaterBlocks(
         np.full((1, 3), 0.05), 1e-3 * np.eye(3)[None], np.array([1e-2]), np.full((1, 3), 2e-4)
     )
     base = SizingProblem(
@@ -320,8 +324,8 @@ def test_what_leaving_costs_a_plan_falls_with_what_forecasts_are_worth(
 
 
 def test_what_stands_beside_a_plan_has_no_return_risk_or_cost_in_any_block() -> None:
-    later = plan(3).blocks
-    wide = later.beside(2)
+    later = plan(3).later_blocks
+    wide = later.padded(2)
     n = later.mu.shape[1]
     for before, after in zip(later, wide, strict=True):
         assert after.shape[0] == before.shape[0] == 2
@@ -338,7 +342,7 @@ def test_what_can_be_sold_short_beyond_one_can_borrow() -> None:
     it borrows.
     """
     nothing = np.zeros((0, 1)), np.zeros(0)
-    later = Later(np.array([[1.0]]), np.array([[[0.1]]]), np.array([0.01]), np.zeros((1, 1)))
+    later = LaterBlocks(np.array([[1.0]]), np.array([[[0.1]]]), np.array([0.01]), np.zeros((1, 1)))
     zero = np.zeros(1)
     one = np.ones(1)
     p = SizingProblem(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import piqp
 import pytest
-from hard_ceilings import program
 
 from foundation.arrays import Array
 from sizing.solver.active_set import INFEASIBLE, SOLVED, solve
 from sizing.solver.segments import Program
+from tests.sizing.hard_ceilings import program
 
 
 def problem(rng: np.random.Generator, n: int) -> Program:

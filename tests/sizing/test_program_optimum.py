@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hard_ceilings import program
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sizing.solver.active_set import INFEASIBLE, SOLVED, solve
 from sizing.solver.segments import Program
+from tests.sizing.hard_ceilings import program
 
 
 def problem(seed: int) -> Program:

@@ -15,7 +15,7 @@ import sizing
 from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.limits import Limits
-from sizing.quantity import get_qty, target_quantity, whole
+from sizing.quantity import get_qty, target_quantity, truncate_to_increment
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def test_get_qty_is_offered_by_the_room() -> None:
 def test_a_quantity_is_whole_increments_and_never_further_from_zero(
     quantity: float, increment: Decimal
 ) -> None:
-    answer = whole(quantity, increment)
+    answer = truncate_to_increment(quantity, increment)
     assert answer % increment == 0
     assert abs(answer) <= abs(Decimal(repr(quantity))) * (
         1 + Decimal("3e-16")
@@ -213,8 +213,8 @@ def test_a_quantity_is_whole_increments_and_never_further_from_zero(
 
 
 def test_a_float_just_short_of_a_whole_step_is_that_step() -> None:
-    assert whole(1.9999999999, Decimal(1)) == 2
-    assert whole(-0.29999999999999999, Decimal("0.1")) == Decimal("-0.3")
+    assert truncate_to_increment(1.9999999999, Decimal(1)) == 2
+    assert truncate_to_increment(-0.29999999999999999, Decimal("0.1")) == Decimal("-0.3")
 
 
 def test_an_unmoved_weight_is_an_unmoved_quantity() -> None:

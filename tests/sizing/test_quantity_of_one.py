@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.limits import Limits
-from sizing.quantity import get_qty, target_quantity, whole, whole_steps
+from sizing.quantity import get_qty, target_quantity, truncate_to_increment, whole_steps
 from sizing.strategies import named
 
 
@@ -154,7 +154,7 @@ def test_steps_are_whole_and_towards_zero_but_for_a_millionth(
     )  # what a float of this size can hold
     quantity = (count + (part if count >= 0 else -part)) * float(step)
     assert whole_steps(quantity, float(step)) == count
-    assert whole(quantity, step) == count * step
+    assert truncate_to_increment(quantity, step) == count * step
 
 
 def test_a_part_more_than_a_millionth_short_is_cut() -> None:

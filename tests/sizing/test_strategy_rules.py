@@ -19,10 +19,10 @@ from sizing.strategies import (
     Kelly,
     Legacy,
     WeightPattern,
+    comparable_symbols,
     equal_risk,
     named,
     vol_target,
-    whole_days,
 )
 
 WIDE = Limits(symbol_cap=9.0)
@@ -154,15 +154,15 @@ def test_risks_compare_from_a_whole_day_of_each_symbols_own_on(coin: bool) -> No
         (day * [1, 0.999], False),
         (day * [3, 1], True),
     ):
-        found = whole_days(book(2, crypto=crypto, years=years))
+        found = comparable_symbols(book(2, crypto=crypto, years=years))
         assert (found is not None) == known
         assert found is None or found.tolist() == [0, 1]
     short = book(2, crypto=crypto, years=day * [0.5, 1], universe=np.array([False, True]))
-    assert whole_days(short).tolist() == [1], "what has no forecast is not asked"
-    assert whole_days(book(2, universe=np.zeros(2, dtype=bool))) is None
-    assert whole_days(book(2, covariance=np.diag([1e-4, 0.0]))) is None
+    assert comparable_symbols(short).tolist() == [1], "what has no forecast is not asked"
+    assert comparable_symbols(book(2, universe=np.zeros(2, dtype=bool))) is None
+    assert comparable_symbols(book(2, covariance=np.diag([1e-4, 0.0]))) is None
     still = book(2, covariance=np.diag([1e-4, 0.0]), universe=np.array([True, False]))
-    assert whole_days(still).tolist() == [0]
+    assert comparable_symbols(still).tolist() == [0]
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10))
@@ -194,18 +194,18 @@ def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
     s = replace(s, mu=np.array([0.0, 1e-5, -1e-5, -1.0]))
     allocation = named("legacy").allocate(s, WIDE)
     assert allocation.target == pytest.approx([0.8, 0.1, -0.05, 0.05], abs=1e-9)
-    assert np.isnan(allocation.wanted[0])
-    assert allocation.wanted[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
+    assert np.isnan(allocation.unlimited[0])
+    assert allocation.unlimited[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
 
 
 def test_legacy_counts_neither_its_own_position_nor_coins_and_takes_nothing_without_power() -> None:
     s = book(2, crypto=np.array([False, True]), stock_ceiling=2.0, held=np.array([0.7, 0.25]))
     s = replace(s, deciding=np.array([True, False]))
-    assert Legacy()._wish(s, 0) == 1.0
-    assert Legacy(0.5)._wish(s, 0) == 0.5
-    assert Legacy(0.5)._wish(s, 1) == 0.5, "the multiplier is for stocks"
+    assert Legacy()._unlimited_weight(s, 0) == 1.0
+    assert Legacy(0.5)._unlimited_weight(s, 0) == 0.5
+    assert Legacy(0.5)._unlimited_weight(s, 1) == 0.5, "the multiplier is for stocks"
     full = book(2, stock_ceiling=1.0, held=np.array([0.0, -1.5]), deciding=np.array([True, False]))
-    assert Legacy()._wish(full, 0) == 0.0
+    assert Legacy()._unlimited_weight(full, 0) == 0.0
     assert named("legacy").allocate(full, WIDE).target.tolist() == [0.0, -1.5]
 
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizing.allocation import TOUCH, Allocation, Situation, allocate
+from sizing.allocation import Allocation, Situation, allocate
+from sizing.binding import TOUCH
 from sizing.kelly import unconstrained_kelly
 from sizing.limits import Limits
-from sizing.solver.multi_period import Later
+from sizing.solver.multi_period import LaterBlocks
 
 
 def situation_of(seed: int) -> Situation:
@@ -42,7 +43,7 @@ def situation_of(seed: int) -> Situation:
 
 def plainly(s: Situation, limits: Limits, found: Allocation, k: int) -> set[str]:
     """The names of what holds weight k, ceiling by ceiling."""
-    wish = found.wanted[k]
+    wish = found.unlimited[k]
     got = found.target[k]
     held = s.held[k]
     slope = float(s.mu[k] - 2.0 * s.covariance[k] @ found.target)
@@ -88,7 +89,7 @@ def test_what_binds_is_what_the_rules_say(seed: int) -> None:
 def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
     s = situation_of(seed)
     rows = np.flatnonzero(s.deciding)
-    found = allocate(s, Limits(), 0.5).wanted
+    found = allocate(s, Limits(), 0.5).unlimited
     alone = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.5)
     np.testing.assert_array_equal(found[rows], alone)
     assert np.isnan(np.delete(found, rows)).all()
@@ -97,8 +98,10 @@ def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
     mu = rng.normal(0, 0.004, (2, n))
     covariance = np.stack([3.0 * s.covariance, 20.0 * s.covariance])
     planned = allocate(
-        replace(s, later=Later(mu, covariance, np.zeros(2), np.tile(s.cost, (2, 1)))), Limits(), 0.5
-    ).wanted
+        replace(s, later=LaterBlocks(mu, covariance, np.zeros(2), np.tile(s.cost, (2, 1)))),
+        Limits(),
+        0.5,
+    ).unlimited
     whole = unconstrained_kelly(
         (s.mu + mu.sum(axis=0))[rows], 24.0 * s.covariance[np.ix_(rows, rows)], 0.5
     )
@@ -142,10 +145,10 @@ def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wa
         cost=np.full(n, 1e-4),
         equity=100_000.0,
         stock_ceiling=1.0,
-        later=Later(np.zeros((1, n)), np.eye(n)[None], np.zeros(1), np.full((1, n), 1e-4)),
+        later=LaterBlocks(np.zeros((1, n)), np.eye(n)[None], np.zeros(1), np.full((1, n), 1e-4)),
     )
     found = allocate(s, limits, 0.5)
     assert np.abs(found.target).sum() == pytest.approx(1.0)
-    assert np.abs(found.wanted).max() < 0.01
+    assert np.abs(found.unlimited).max() < 0.01
     for bound in found.binding:
         assert bound["stock_gross"] + bound["joint"] > 1e-3

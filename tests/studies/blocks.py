@@ -25,8 +25,8 @@ import pandas as pd
 from scipy import stats
 
 from forecasting.forecast import Forecaster, ForecastTable, Progress, silent
-from foundation.compose import composed
-from foundation.configuration import changed
+from foundation.compose import composed_config
+from foundation.configuration import with_changes
 from marketsimulator.results.metrics import daily_equity
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
@@ -72,21 +72,23 @@ def market(edge: float, seed: int) -> list[dict[str, Any]]:
     drawdown.
     """
     words = {**PERIOD, "data.edge": edge, "seed": seed, "data.seed": seed, "trials": None}
-    return list(_rows(edge, seed, changed(BacktestSettings.of(composed("backtest", [])), words)))
+    return list(
+        _rows(edge, seed, with_changes(BacktestSettings.of(composed_config("backtest", [])), words))
+    )
 
 
 def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[str, Any]]:
     bars, begin = settings.panel()
     forecaster = Once(settings.forecaster.build(bars.symbols))
     for name, blocks in BLOCKS.items():
-        chosen = changed(settings, blocks)
+        chosen = with_changes(settings, blocks)
         found = chosen.beliefs(chosen.trader(forecaster), bars, begin)
         ways = [(name, found), (name + PAID, replace(found, signal=0.0 * found.signal))]
         for (called, held), sharpe in itertools.product(
             [way for way in ways if way[0] in NAMES], PRIORS
         ):
             outcome = outcomes(
-                [changed(chosen, {"prior.stock_sharpe": sharpe})], bars, held, begin, workers=1
+                [with_changes(chosen, {"prior.stock_sharpe": sharpe})], bars, held, begin, workers=1
             )[0]
             equity, year = daily_equity(
                 bars.times[begin:], outcome.equity, capital=settings.capital, coins=True
@@ -102,7 +104,7 @@ def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[s
                 "sharpe": float(simple.mean() / simple.std(ddof=1) * np.sqrt(year))
                 if simple.any()
                 else 0.0,
-                "turnover": outcome.totals["notional"]
+                "turnover": outcome.totals.notional
                 / float(outcome.equity.mean())
                 / (len(daily) / year),
                 "drawdown": float((1 - equity / np.maximum.accumulate(equity)).max()),

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from foundation.errors import DataError, InputError
-from trainingdata.bars import CLOSE, Bars, panel, read_bars
+from trainingdata.bar_files import read_bars
+from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.instruments import Kind, instrument
 
 
@@ -80,7 +81,7 @@ def test_stocks_and_coins_share_a_panel_and_nothing_is_filled(tmp_path: Path) ->
     assert [i.kind for i in bars.instruments] == [Kind.STOCK, Kind.CRYPTO]
     assert bars.mask.sum(axis=1).tolist() == [14, 14]
     assert np.isnan(bars.values[~bars.mask]).all()
-    assert bars.own(0)[1][:, CLOSE].tolist() == frame()["close"].tolist()
+    assert bars.real_bars(0)[1][:, CLOSE].tolist() == frame()["close"].tolist()
 
 
 def test_two_files_for_one_symbol_are_an_error_naming_both(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_symbols_are_recognised_by_how_they_are_written() -> None:
 def test_the_last_known_close_survives_missing_bars(market: Bars) -> None:
     closes = market.last_closes()
     for s in range(len(market.symbols)):
-        assert closes[s] == market.own(s)[1][-1, CLOSE]
+        assert closes[s] == market.real_bars(s)[1][-1, CLOSE]
     first = market.between(0, 1)
     assert np.isnan(first.last_closes()).sum() == (~first.mask[:, 0]).sum()
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Instants
 from foundation.errors import DataError
+from trainingdata.bar_files import bars_of_frame, read_bars
 from trainingdata.bars import (
     CLOSE,
     FIELDS,
@@ -20,11 +21,9 @@ from trainingdata.bars import (
     OPEN,
     VOLUME,
     Bars,
-    bars_from,
-    bars_of,
     check_bars,
     closes_of,
-    read_bars,
+    regular_bars,
 )
 from trainingdata.instruments import instrument
 
@@ -126,7 +125,7 @@ def test_starts_that_do_not_increase_are_refused_whoever_hands_them_over(
     starts[row] = starts[row - 1] - np.timedelta64(hours_back, "h")
     word = "is earlier" if hours_back else "repeats"
     with pytest.raises(DataError, match=rf"AAA: row {row + 1}: timestamp .* {word}"):
-        bars_from(starts, coherent(0), instrument("AAA"), "AAA")
+        regular_bars(starts, coherent(0), instrument("AAA"), "AAA")
 
 
 @pytest.mark.parametrize("row", [0, 3, ROWS - 1])
@@ -146,12 +145,12 @@ def test_a_column_that_comes_twice_is_refused_by_name() -> None:
     frame.insert(0, "timestamp", pd.to_datetime(starts_of_a_day()).tz_localize("UTC"))
     doubled = pd.concat([frame, frame[["close"]]], axis=1)
     with pytest.raises(DataError, match=r"AAA\.csv: column 'close' is there twice"):
-        bars_of(doubled, instrument("AAA"), "AAA.csv")
+        bars_of_frame(doubled, instrument("AAA"), "AAA.csv")
 
 
 def test_the_synthetic_market_passes_its_own_check(market: Bars) -> None:
     for s, symbol in enumerate(market.symbols):
-        times, values = market.own(s)
+        times, values = market.real_bars(s)
         check_bars(times, values, symbol)
 
 
@@ -208,7 +207,7 @@ def test_a_part_of_a_panel_is_what_was_known_by_its_end(
     assert (known.times <= now).all()
     assert len(known.times) == (21 if minutes >= 0 else 20)
     assert known.now == known.times[-1]
-    assert known.own(1)[0].tolist() == known.times[1:].tolist()
+    assert known.real_bars(1)[0].tolist() == known.times[1:].tolist()
 
 
 def test_a_range_of_a_file_holds_its_end_and_all_history_before_its_start(tmp_path: Path) -> None:
@@ -245,22 +244,22 @@ def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour(
     with pytest.raises(
         DataError, match=r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z"
     ):
-        bars_from(night, coherent(0), instrument("AAA"), "AAA")
+        regular_bars(night, coherent(0), instrument("AAA"), "AAA")
     whole = night + np.timedelta64(30, "m")
-    known, values = bars_from(whole, coherent(0), instrument("AAAUSD"), "AAAUSD")
+    known, values = regular_bars(whole, coherent(0), instrument("AAAUSD"), "AAAUSD")
     assert known.tolist() == (whole + np.timedelta64(1, "h")).tolist()
     np.testing.assert_array_equal(values, coherent(0))
     with pytest.raises(
         DataError,
         match=r"AAAUSD: row 1: 2024-10-01T23:30Z is no start of an hourly bar \(full hours\)",
     ):
-        bars_from(night, coherent(0), instrument("AAAUSD"), "AAAUSD")
+        regular_bars(night, coherent(0), instrument("AAAUSD"), "AAAUSD")
     astray = starts_of_a_day()
     astray[4] += np.timedelta64(15, "m")
     with pytest.raises(
         DataError, match=r"AAA: row 5: 2024-10-01T17:45Z is no start of an hourly bar \(09:30"
     ):
-        bars_from(astray, coherent(0), instrument("AAA"), "AAA")
+        regular_bars(astray, coherent(0), instrument("AAA"), "AAA")
     assert "left out" not in caplog.text
 
 

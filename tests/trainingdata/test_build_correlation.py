@@ -33,7 +33,7 @@ def folder(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The synthetic market as CSV files with the bars' starts."""
     where = tmp_path_factory.mktemp("csvs")
     for s, item in enumerate(market.instruments):
-        times, values = market.own(s)
+        times, values = market.real_bars(s)
         starts = times - np.timedelta64(1, "h")
         if item.kind is Kind.STOCK:
             closes = pd.DatetimeIndex(times).tz_localize("UTC").tz_convert("America/New_York")
@@ -68,14 +68,16 @@ def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(
     done = command(*words, "--as-of", "2024-03-01", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     kept = read_correlation(tmp_path / "made" / "matrix")
-    expected = ESTIMATOR.at(market.until(np.datetime64("2024-03-02T05:00", "ns")))
+    expected = ESTIMATOR.matrix_at_end(market.until(np.datetime64("2024-03-02T05:00", "ns")))
     assert kept.symbols == expected.symbols
     np.testing.assert_array_equal(kept.values, expected.values)
     assert kept.as_of == np.datetime64("2024-03-01T21:00", "ns")
     assert "SYA" in done.stdout
     settings = CorrelationSettings(file=str(tmp_path / "made" / "matrix.parquet"))
     few = Bars(market.instruments[1:4], market.times, market.values[1:4], market.mask[1:4], "test")
-    np.testing.assert_array_equal(settings.source().at(few).values, expected.values[1:4, 1:4])
+    np.testing.assert_array_equal(
+        settings.source().matrix_at_end(few).values, expected.values[1:4, 1:4]
+    )
 
 
 def test_bars_after_it_change_nothing(folder: Path, market: Bars, tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_quality_counts_what_is_missing_unmoved_and_without_volume(market: Bars)
 
 def test_volatility_is_that_of_the_returns(market: Bars) -> None:
     moves = build(market, ESTIMATOR, 0.7).facts["volatility"]["SYXUSD"]
-    times, values = market.own(market.symbols.index("SYXUSD"))
+    times, values = market.real_bars(market.symbols.index("SYXUSD"))
     closes = values[times <= np.datetime64("2024-03-08T21:00", "ns")][-101:, 3]
     assert moves["hourly"] == pytest.approx(np.diff(np.log(closes)).std(ddof=1))
     assert moves["annual"] == pytest.approx(moves["session"] * np.sqrt(252))
@@ -129,20 +131,20 @@ def test_symbols_that_move_together_are_a_cluster() -> None:
 
 def test_a_matrix_from_later_or_without_a_symbol_is_refused(market: Bars) -> None:
     """A backtest cannot decide by what was not known."""
-    stored = StoredCorrelation(ESTIMATOR.at(market))
+    stored = StoredCorrelation(ESTIMATOR.matrix_at_end(market))
     with pytest.raises(InputError, match="could not have known it"):
-        stored.at(market.until(np.datetime64("2024-02-20T21:00", "ns")))
+        stored.matrix_at_end(market.until(np.datetime64("2024-02-20T21:00", "ns")))
     without = StoredCorrelation(
         CorrelationMatrix(("SYA",), np.eye(1), np.datetime64("2024-01-01", "ns"))
     )
     with pytest.raises(InputError, match=r"the matrix has no SYB, it has SYA"):
-        without.at(market)
+        without.matrix_at_end(market)
 
 
 def test_the_way_out_of_a_pickle_leads_to_files_that_can_be_read(
     tmp_path: Path, market: Bars
 ) -> None:
-    matrix = ESTIMATOR.at(market)
+    matrix = ESTIMATOR.matrix_at_end(market)
     symbols = list(matrix.symbols)
     pd.DataFrame(matrix.values, index=symbols, columns=symbols).to_pickle(tmp_path / "old.pkl")
     with pytest.raises(InputError) as refused:
@@ -179,7 +181,7 @@ def test_a_pickle_is_refused_with_the_reason_and_a_way_out(tmp_path: Path, folde
 def test_files_that_hold_no_matrix_are_named(
     content: bytes | None, tmp_path: Path, market: Bars
 ) -> None:
-    write_correlation(ESTIMATOR.at(market), {}, tmp_path / "m")
+    write_correlation(ESTIMATOR.matrix_at_end(market), {}, tmp_path / "m")
     if content is None:
         (tmp_path / "m.json").write_text(json.dumps({"as_of": "yesterday"}))
     else:
@@ -187,7 +189,7 @@ def test_files_that_hold_no_matrix_are_named(
     with pytest.raises(InputError, match=r"m\.parquet holds no correlation matrix|as_of"):
         read_correlation(tmp_path / "m")
     (tmp_path / "m.json").unlink()
-    write_correlation(ESTIMATOR.at(market), {}, tmp_path / "other")[0].replace(
+    write_correlation(ESTIMATOR.matrix_at_end(market), {}, tmp_path / "other")[0].replace(
         tmp_path / "m.parquet"
     )
     with pytest.raises(InputError, match=r"there is no .*m\.parquet with a m\.json beside it"):
@@ -195,7 +197,7 @@ def test_files_that_hold_no_matrix_are_named(
 
 
 def test_a_matrix_that_is_none_is_refused(tmp_path: Path, market: Bars) -> None:
-    _, facts = write_correlation(ESTIMATOR.at(market), {}, tmp_path / "m")
+    _, facts = write_correlation(ESTIMATOR.matrix_at_end(market), {}, tmp_path / "m")
     frame = pd.DataFrame([[1.0, 2.0], [2.0, 1.0]], index=["A", "B"], columns=["A", "B"])
     frame.to_parquet(tmp_path / "m.parquet")
     assert facts.exists()

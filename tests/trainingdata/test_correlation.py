@@ -19,7 +19,8 @@ from trainingdata.correlation import (
     positive_definite,
     session_returns,
 )
-from trainingdata.sessions import four_pm, last_four_pm, sessions_between
+from trainingdata.instants import four_pm
+from trainingdata.sessions import last_four_pm, sessions_between
 from trainingdata.synthetic import SyntheticMarket
 
 
@@ -37,12 +38,12 @@ def test_a_full_window_is_ledoit_wolf_on_standardised_returns(market: Bars) -> N
     standard = (returns - returns.mean(axis=0)) / returns.std(axis=0)
     expected = LedoitWolf(assume_centered=True).fit(standard).covariance_
     np.testing.assert_allclose(
-        CorrelationEstimator(hourly_window=200).at(only).values, expected, atol=1e-12
+        CorrelationEstimator(hourly_window=200).matrix_at_end(only).values, expected, atol=1e-12
     )
 
 
 def test_without_data_the_prior_answers(market: Bars) -> None:
-    values = CorrelationEstimator().at(market.between(0, 1)).values
+    values = CorrelationEstimator().matrix_at_end(market.between(0, 1)).values
     crypto = market.crypto
     assert np.allclose(values[~crypto][:, ~crypto][np.triu_indices(3, 1)], 0.4)
     assert np.allclose(values[crypto][:, crypto][np.triu_indices(2, 1)], 0.6)
@@ -57,7 +58,8 @@ def test_half_a_window_trusts_the_data_half(market: Bars) -> None:
     rows = market.mask[~market.crypto].any(axis=0) & (market.times <= last_four_pm(market.now))
     n = int(rows.sum()) - 1
     full, half = (
-        CorrelationEstimator(hourly_window=w).at(market).values[stocks] for w in (n, 2 * n)
+        CorrelationEstimator(hourly_window=w).matrix_at_end(market).values[stocks]
+        for w in (n, 2 * n)
     )
     expected = (full + 0.4) / 2
     np.fill_diagonal(expected, 1.0)
@@ -72,7 +74,8 @@ def test_bars_after_the_last_four_pm_change_nothing(
     now = market.times[market.times < boundary + np.timedelta64(24, "h")][-1]
     estimator = CorrelationEstimator()
     np.testing.assert_array_equal(
-        estimator.at(market.until(now)).values, estimator.at(altered.until(now)).values
+        estimator.matrix_at_end(market.until(now)).values,
+        estimator.matrix_at_end(altered.until(now)).values,
     )
 
 
@@ -82,7 +85,9 @@ def test_the_table_answers_what_the_estimator_would(market: Bars) -> None:
     numbers, matrices = correlations_over(estimator, market, instants)
     assert len(matrices) < len(instants)
     for now, number in zip(instants, numbers, strict=True):
-        np.testing.assert_array_equal(matrices[number], estimator.at(market.until(now)).values)
+        np.testing.assert_array_equal(
+            matrices[number], estimator.matrix_at_end(market.until(now)).values
+        )
 
 
 def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
@@ -93,8 +98,8 @@ def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
     mask[0, own[::7]] = False
     values = np.where(mask[:, :, None], market.values, np.nan)
     sparse = Bars(market.instruments, market.times, values, mask, "test")
-    whole = estimator.at(market).values[0, 1]
-    thinned = estimator.at(sparse).values[0, 1]
+    whole = estimator.matrix_at_end(market).values[0, 1]
+    thinned = estimator.matrix_at_end(sparse).values[0, 1]
     assert thinned > 0.6 * whole
 
 
@@ -118,7 +123,7 @@ def test_stocks_and_coins_are_joined_by_afternoon_returns() -> None:
     market = SyntheticMarket(start="2022-01-03", end="2024-06-28").bars()
     across = (
         CorrelationEstimator(session_window=300, across=0.0)
-        .at(market)
+        .matrix_at_end(market)
         .values[~market.crypto][:, market.crypto]
     )
     assert 0.05 < across.mean() < 0.3  # the market's own: 0.65 · 0.75 · 0.36 = 0.18
@@ -134,7 +139,7 @@ def test_what_is_looked_at_reaches_back_far_enough_for_both_windows(
     seen: list[tuple[int, int]] = []
     boundary = last_four_pm(bars.now)
     recent = bars.between(
-        int(np.searchsorted(bars.times, boundary - estimator._reach)), len(bars.times)
+        int(np.searchsorted(bars.times, boundary - estimator._calendar_reach)), len(bars.times)
     ).until(boundary)
     for members in ([0], [1]):
         returns = hourly_returns(recent, np.array(members), hourly)

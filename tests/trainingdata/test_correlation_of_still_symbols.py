@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
 
 from foundation.arrays import Instants
-from trainingdata.bars import Bars, read_bars
+from trainingdata.bar_files import read_bars
+from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import instrument
 from trainingdata.sessions import last_four_pm
@@ -205,7 +206,7 @@ def test_whatever_is_missing_or_still_the_matrix_is_a_correlation_matrix(seed: i
             closes[: rng.integers(0, len(closes)), k] = np.nan
     closes[0, 0] = 100.0
     symbols = tuple(f"A{chr(65 + k)}" for k in range(n))
-    values = ESTIMATOR.at(bars_from_closes(closes, symbols)).values
+    values = ESTIMATOR.matrix_at_end(bars_from_closes(closes, symbols)).values
     assert np.array_equal(values, values.T)
     assert np.all(np.diag(values) == 1)
     assert np.linalg.eigvalsh(values)[0] > 0
@@ -247,7 +248,7 @@ def test_two_real_stocks_keep_their_correlation_beside_a_constant(real_data: lis
         np.concatenate([bars.mask, bars.mask[:1]]),
         "test",
     )
-    alone, beside = (CorrelationEstimator().at(b).values for b in (bars, joined))
+    alone, beside = (CorrelationEstimator().matrix_at_end(b).values for b in (bars, joined))
     assert alone[0, 1] > 0.7
     assert beside[0, 1] == alone[0, 1]
     np.testing.assert_allclose(beside[2, :2], 0.4, atol=1e-7)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
+from trainingdata.instants import compact_text, four_pm, instant, new_york_date, utc_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import (
     BARS_A_DAY,
@@ -25,28 +26,23 @@ from trainingdata.sessions import (
     Session,
     bar_position,
     bar_slots,
-    bars_after,
-    four_pm,
+    following_bar_ends,
     holding_end,
     in_session,
-    instant,
+    intraday_ceiling_holds,
     is_decision,
     known_at,
     last_four_pm,
+    last_fridays,
     last_known,
-    new_york_date,
     nights_between,
     session_of,
     session_open,
     sessions_between,
     sessions_opened,
     shared_news,
-    stamp,
     started_at,
-    stays_open,
     stock_grid,
-    utc_text,
-    week_before,
 )
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -206,7 +202,7 @@ def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_
     if day is not None:
         shortened = day.closes - day.opens < timedelta(minutes=390)
         expected = at < day.decisions[-2 if shortened else -1]
-    assert stays_open(at64(at)) == expected
+    assert intraday_ceiling_holds(at64(at)) == expected
 
 
 @given(moments(), moments())
@@ -230,7 +226,7 @@ def test_the_bars_after_one_are_those_of_the_calendar(numbers: list[int], ahead:
     """And their places in the day: 0 for the bar that holds the night."""
     ends = all64(*(bars()[k][1] for k in numbers))
     expected = [[at64(bars()[k + j][1]) for j in range(1, ahead + 1)] for k in numbers]
-    after = bars_after(Kind.STOCK, ends, ahead)
+    after = following_bar_ends(Kind.STOCK, ends, ahead)
     assert after.shape == (len(numbers), ahead)
     assert [list(row) for row in after] == expected
     places = {bar: k for day in days() for k, bar in enumerate(day.bars)}
@@ -248,7 +244,7 @@ def test_a_coins_place_is_the_new_york_hour_in_which_its_bar_starts(
         [(end + (j - 1) * HOUR).astimezone(NEW_YORK).hour for j in range(ahead + 1)] for end in ends
     ]
     assert bar_slots(Kind.CRYPTO, all64(*ends), ahead).tolist() == expected
-    after = bars_after(Kind.CRYPTO, all64(*ends), ahead)
+    after = following_bar_ends(Kind.CRYPTO, all64(*ends), ahead)
     assert [[at64(end + j * HOUR) for j in range(1, ahead + 1)] for end in ends] == [
         list(row) for row in after
     ]
@@ -258,8 +254,8 @@ def test_no_instants_have_no_places() -> None:
     none = np.array([], dtype="datetime64[ns]")
     for kind in Kind:
         assert bar_slots(kind, none, 3).shape == (0, 4)
-        assert bars_after(kind, none, 3).shape == (0, 3)
-    assert week_before(none).shape == (0,)
+        assert following_bar_ends(kind, none, 3).shape == (0, 3)
+    assert last_fridays(none).shape == (0,)
     assert nights_between(none).shape == (0,)
     assert sessions_opened(none).shape == (0,)
 
@@ -273,7 +269,7 @@ def test_afternoons_and_fridays_are_new_yorks_in_winter_and_in_summer(at: dateti
     assert last_four_pm(at64(at)) == at64(mark)
     while mark.weekday() != 4:
         mark = (mark - timedelta(days=1)).replace(hour=16, minute=0)
-    assert week_before(all64(at))[0] == at64(mark)
+    assert last_fridays(all64(at))[0] == at64(mark)
     assert str(new_york_date(all64(at))[0]) == str(local.date())
     assert four_pm(new_york_date(all64(at)))[0] == at64(local.replace(hour=16, minute=0))
 
@@ -348,9 +344,9 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
     for ask in (
         lambda: holding_end(Kind.STOCK, late),
         lambda: holding_end(Kind.STOCK, grid.decisions[-11], "session"),
-        lambda: bars_after(Kind.STOCK, grid.ends[-3:-2], 3),
+        lambda: following_bar_ends(Kind.STOCK, grid.ends[-3:-2], 3),
         lambda: bar_slots(Kind.STOCK, grid.ends[-3:-2], 3),
-        lambda: week_before(np.array([early])),
+        lambda: last_fridays(np.array([early])),
         lambda: nights_between(np.array([late])),
         lambda: last_four_pm(early),
         lambda: last_four_pm(late + np.timedelta64(9, "D")),
@@ -360,7 +356,9 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
             match=r"lies outside the exchange calendar \(2000-01-03 to \d{4}-\d\d-\d\d\)",
         ):
             ask()
-    assert bars_after(Kind.STOCK, grid.ends[-3:-2], 2)[0].tolist() == grid.ends[-2:].tolist()
+    assert (
+        following_bar_ends(Kind.STOCK, grid.ends[-3:-2], 2)[0].tolist() == grid.ends[-2:].tolist()
+    )
     assert bar_slots(Kind.STOCK, grid.ends[-3:-2], 2).shape == (1, 3)
     assert holding_end(Kind.STOCK, grid.decisions[-12]) == grid.decisions[-11]
     assert session_open(grid.dates[-1] + np.timedelta64(1, "D")) is None
@@ -371,7 +369,7 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
     assert second is not None
     assert second.before == grid.dates[0]
     assert not in_session(np.array([early]))[0]
-    assert not stays_open(early)
+    assert not intraday_ceiling_holds(early)
     assert np.isnat(known_at(Kind.STOCK, np.array([late]))[0])
     assert np.isnat(started_at(Kind.STOCK, np.array([late + np.timedelta64(1, "D")]))[0])
     assert not is_decision(Kind.STOCK, np.array([late]))[0]
@@ -388,7 +386,7 @@ def test_days_and_years_have_the_bars_they_are_said_to_have() -> None:
 
 def test_instants_are_written_and_read_in_utc() -> None:
     at = np.datetime64("2024-03-05T17:30:15.5", "ns")
-    assert stamp(at) == "20240305T173015Z"
+    assert compact_text(at) == "20240305T173015Z"
     assert utc_text(at) == "2024-03-05T17:30Z"
     assert instant("2024-03-05T17:30:15.5Z", name="start") == at
     assert instant("2024-03-05T12:30:15.5-05:00", name="start") == at

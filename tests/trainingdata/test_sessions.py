@@ -6,19 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
+from trainingdata.instants import HOUR, four_pm, instant
 from trainingdata.instruments import Kind
 from trainingdata.sessions import (
-    HOUR,
     bar_position,
-    four_pm,
     holding_end,
-    instant,
+    intraday_ceiling_holds,
     is_decision,
     known_at,
     last_four_pm,
     nights_between,
     shared_news,
-    stays_open,
     stock_grid,
 )
 
@@ -102,18 +100,18 @@ def test_the_forecast_step_follows_the_calendar() -> None:
 
 
 def test_the_overnight_ceiling_begins_with_the_last_decision_of_a_session() -> None:
-    assert stays_open(utc("2024-10-01T19:00"))
-    assert not stays_open(utc("2024-10-01T19:30"))
-    assert not stays_open(utc("2024-10-01T22:00"))
-    assert not stays_open(utc("2024-10-02T13:00"))
-    assert stays_open(utc("2024-10-02T14:00"))
+    assert intraday_ceiling_holds(utc("2024-10-01T19:00"))
+    assert not intraday_ceiling_holds(utc("2024-10-01T19:30"))
+    assert not intraday_ceiling_holds(utc("2024-10-01T22:00"))
+    assert not intraday_ceiling_holds(utc("2024-10-02T13:00"))
+    assert intraday_ceiling_holds(utc("2024-10-02T14:00"))
 
 
 def test_on_a_half_day_the_overnight_ceiling_begins_one_decision_earlier() -> None:
     """So that the cut fills even where the feed lacks the session's last half hour."""
-    assert stays_open(utc("2024-11-29T15:30"))
-    assert not stays_open(utc("2024-11-29T16:30"))
-    assert not stays_open(utc("2024-11-29T17:30"))
+    assert intraday_ceiling_holds(utc("2024-11-29T15:30"))
+    assert not intraday_ceiling_holds(utc("2024-11-29T16:30"))
+    assert not intraday_ceiling_holds(utc("2024-11-29T17:30"))
 
 
 def nights_after(previous: np.datetime64, now: np.datetime64) -> int:

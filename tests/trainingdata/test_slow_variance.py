@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainingdata.bars import CLOSE, Bars
+from trainingdata.instants import four_pm
 from trainingdata.instruments import Kind
-from trainingdata.sessions import four_pm, last_four_pm, sessions_between
+from trainingdata.sessions import last_four_pm, sessions_between
 from trainingdata.slow_variance import PRIOR, slow_variances
 from trainingdata.synthetic import SyntheticMarket
 
@@ -26,7 +27,7 @@ def plainly(bars: Bars, s: int, now: np.datetime64) -> float:
     """An average of squared 16:00-16:00 returns a year, written out: half-life 60, 250 at most,
     the prior for the rest.
     """
-    times, values = bars.own(s)
+    times, values = bars.real_bars(s)
     marks = four_pm(
         sessions_between(bars.times[0].astype("datetime64[D]"), now.astype("datetime64[D]"))
     )

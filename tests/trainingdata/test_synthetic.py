@@ -17,7 +17,7 @@ def information_coefficient(bars: Bars) -> float:
     signals = []
     outcomes = []
     for s in range(len(bars.symbols)):
-        values = bars.own(s)[1]
+        values = bars.real_bars(s)[1]
         returns = np.diff(np.log(values[:, CLOSE]))
         momentum = np.zeros(len(returns))
         state = 0.0
@@ -47,11 +47,11 @@ def test_the_market_carries_the_edge_it_states_and_none_without() -> None:
 
 def test_prices_are_coherent_and_stocks_gap_overnight(market: Bars) -> None:
     for s in range(len(market.symbols)):
-        values = market.own(s)[1]
+        values = market.real_bars(s)[1]
         assert (values[:, :4] > 0).all()
         assert (values[:, HIGH] >= values[:, [OPEN, CLOSE]].max(axis=1)).all()
         assert (values[:, LOW] <= values[:, [OPEN, CLOSE]].min(axis=1)).all()
-    times, values = market.own(0)
+    times, values = market.real_bars(0)
     gap = np.abs(np.log(values[1:, OPEN] / values[:-1, CLOSE]))
     overnight = np.diff(times) > np.timedelta64(10, "h")
     assert gap[overnight].mean() > 10 * gap[~overnight].mean()
@@ -59,8 +59,8 @@ def test_prices_are_coherent_and_stocks_gap_overnight(market: Bars) -> None:
 
 def test_returns_are_heavy_tailed_clustered_and_correlated() -> None:
     bars = SyntheticMarket(**LONG).bars()
-    coin = np.diff(np.log(bars.own(bars.symbols.index("SYXUSD"))[1][:, CLOSE]))
-    other = np.diff(np.log(bars.own(bars.symbols.index("SYYUSD"))[1][:, CLOSE]))
+    coin = np.diff(np.log(bars.real_bars(bars.symbols.index("SYXUSD"))[1][:, CLOSE]))
+    other = np.diff(np.log(bars.real_bars(bars.symbols.index("SYYUSD"))[1][:, CLOSE]))
     assert (coin**4).mean() / (coin**2).mean() ** 2 > 4
     assert np.corrcoef(np.abs(coin[1:]), np.abs(coin[:-1]))[0, 1] > 0.1
     assert 0.4 < np.corrcoef(coin, other)[0, 1] < 0.7

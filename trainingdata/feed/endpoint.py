@@ -1,5 +1,4 @@
-"""The venue's address, the keys to it, and a transport that a request cannot hang in or be repeated
-by unasked.
+"""The venue's address, the keys to it, and a transport with timeouts that repeats reads alone.
 
 The SDK's own repeats (every method, POST included, no timeout) are switched off. Reads are repeated
 with backoff and jitter; nothing else ever is.
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
 KEY = "APCA_API_KEY_ID"
 SECRET = "APCA_API_SECRET_KEY"
-ALLOWED = 200
-MINUTE = 60.0  # requests of an account, in so many seconds
+REQUESTS_A_MINUTE = 200  # that the venue allows an account
+MINUTE = 60.0  # seconds
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -33,7 +32,8 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class Keys:
     """What opens an account.
 
-    Never printed: it shows itself as `Keys(…)`, and `hidden` takes both out of any text.
+    They are never printed: the object shows itself as `Keys()`, and `redact` takes both out of any
+    text.
     """
 
     key: str = field(repr=False)
@@ -55,8 +55,8 @@ class Keys:
             )
         return cls(environment[KEY].strip(), environment[SECRET].strip())
 
-    def hidden(self, text: str) -> str:
-        """The text without either key."""
+    def redact(self, text: str) -> str:
+        """The text with neither key in it."""
         return text.replace(self.secret, "[secret]").replace(self.key, "[key]")
 
 
@@ -64,10 +64,13 @@ class Keys:
 class BrokerSettings:
     """Where the account is.
 
-    url_override: one address for trading, market data and stream; none means Alpaca's own. paper:
-    its paper account. connect_timeout, read_timeout: seconds. attempts: of a read.
-    requests_per_minute: of all clients of the address together, repeats included; none means 200,
-    and as many as it takes on loopback.
+    url_override: one address for trading, market data and stream; none means Alpaca's own.
+    paper: whether it is the paper account.
+    connect_timeout: seconds to connect, 0 … 600.
+    read_timeout: seconds to answer, 0 … 600.
+    attempts: of a read, 1 … 10.
+    requests_per_minute: of all clients of the address together, repeats included, at least 1; none
+        means 200, and no limit on loopback.
     """
 
     url_override: str | None = None
@@ -112,25 +115,26 @@ class BrokerSettings:
         """The override without its last slash, as the SDK wants it."""
         return None if self.url_override is None else self.url_override.rstrip("/")
 
-    def _a_minute(self) -> int | None:
-        loopback = (
-            self.url_override is not None and urlsplit(self.url_override).hostname in LOOPBACK
-        )
-        return self.requests_per_minute or (None if loopback else ALLOWED)
+    def _request_limit(self) -> int | None:
+        """Requests a minute; None for no limit."""
+        if self.requests_per_minute is not None:
+            return self.requests_per_minute
+        host = urlsplit(self.url_override or "").hostname
+        return None if host in LOOPBACK else REQUESTS_A_MINUTE
 
-    def made_safe(self, client: RESTClient) -> Any:
+    def secure_client(self, client: RESTClient) -> Any:
         """The SDK's client on a transport with timeouts, whose reads alone are repeated."""
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
 
-        wait = self.connect_timeout, self.read_timeout
-        pace = shared_pace(self.address or str(self.paper), self._a_minute())
+        timeout = (self.connect_timeout, self.read_timeout)
+        pace = shared_pace(self.address or str(self.paper), self._request_limit())
 
         class Timed(HTTPAdapter):
             def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
                 pace.wait()
-                answer = super().send(request, **{**options, "timeout": wait})
-                pace.note(answer.headers)
+                answer = super().send(request, **{**options, "timeout": timeout})
+                pace.heed(answer.headers)
                 return answer
 
         class Paced(Retry):
@@ -138,7 +142,9 @@ class BrokerSettings:
                 super().sleep(response)
                 pace.wait()
 
-        again = Paced(
+        # A POST is never repeated: one that timed out can have been accepted, and the second would
+        # be another order.
+        repeats = Paced(
             total=self.attempts - 1,
             allowed_methods={"GET"},
             status_forcelist={429, 500, 502, 503, 504},
@@ -147,19 +153,21 @@ class BrokerSettings:
             backoff_max=10,
             raise_on_status=False,
         )
+        # The SDK sends an order again after a 504 and ignores retry_attempts=0: only this ends it.
         client._retry = 0
         for scheme in ("http://", "https://"):
-            client._session.mount(scheme, Timed(max_retries=again))
+            client._session.mount(scheme, Timed(max_retries=repeats))
         return client
 
 
 class Pace:
-    """Never more than so many requests in any minute; none where the venue says that none are
-    left.
+    """Never more than so many requests in any minute; none while the venue says that none remain.
+
+    limit: requests a minute; None for no limit.
     """
 
-    def __init__(self, a_minute: int | None, clock: Callable[[], float] = time.time) -> None:
-        self._most = a_minute
+    def __init__(self, limit: int | None, clock: Callable[[], float] = time.time) -> None:
+        self._limit = limit
         self._clock = clock
         self._sent: deque[float] = deque()
         self._not_before = 0.0
@@ -170,10 +178,11 @@ class Pace:
         now = self._clock()
         while self._sent and now - self._sent[0] >= MINUTE:
             self._sent.popleft()
-        full = self._most is not None and len(self._sent) >= self._most
-        return max(
-            self._sent[0] + MINUTE - now if full else 0.0, min(self._not_before - now, MINUTE), 0.0
-        )
+        full = self._limit is not None and len(self._sent) >= self._limit
+        until_free = self._sent[0] + MINUTE - now if full else 0.0
+        # The venue counts by the minute: a reset that lies further off is another clock's.
+        until_reset = min(self._not_before - now, MINUTE)
+        return max(until_free, until_reset, 0.0)
 
     def wait(self) -> None:
         """Wait as long as it takes, and count one request."""
@@ -184,31 +193,29 @@ class Pace:
                     return
             time.sleep(seconds)
 
-    def note(self, headers: Mapping[str, str]) -> None:
-        """Heed what an answer says of what is left until when (X-RateLimit-Remaining,
-        X-RateLimit-Reset).
-        """
-        if (
-            headers.get("X-RateLimit-Remaining") == "0"
-            and headers.get("X-RateLimit-Reset", "").isdigit()
-        ):
-            self._not_before = float(headers["X-RateLimit-Reset"])
+    def heed(self, headers: Mapping[str, str]) -> None:
+        """Wait for the X-RateLimit-Reset of an answer whose X-RateLimit-Remaining is 0."""
+        reset = headers.get("X-RateLimit-Reset", "")
+        if headers.get("X-RateLimit-Remaining") == "0" and reset.isdigit():
+            self._not_before = float(reset)
 
 
 @cache
-def shared_pace(where: str, a_minute: int | None) -> Pace:
+def shared_pace(where: str, limit: int | None) -> Pace:
     """The one pace of all clients of an address: the venue counts the requests of an account."""
-    return Pace(a_minute)
+    return Pace(limit)
 
 
 @contextmanager
-def asking(what: str, settings: BrokerSettings, keys: Keys | None) -> Iterator[None]:
+def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None) -> Iterator[None]:
     """Turn whatever goes wrong with a request into one line without secrets.
+
+    request: what is requested, for the message.
 
     Raises
     ------
     BrokerError
-        saying what was asked of whom, and what came back.
+        saying what was requested of whom, and what came back.
     """
     from alpaca.common.exceptions import APIError
     from requests.exceptions import RequestException
@@ -217,40 +224,38 @@ def asking(what: str, settings: BrokerSettings, keys: Keys | None) -> Iterator[N
     try:
         yield
     except APIError as error:
-        raise BrokerError(_hidden(f"{where}: {what}: {_answer(error)}", keys)) from None
+        raise BrokerError(_redacted(f"{where}: {request}: {_refusal(error)}", keys)) from None
     except RequestException as error:
-        raise BrokerError(
-            _hidden(f"{where}: {what}: no answer: {_last_line(error)}", keys)
-        ) from None
+        line = f"{where}: {request}: no answer: {_first_line(error)}"
+        raise BrokerError(_redacted(line, keys)) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
-        raise BrokerError(
-            _hidden(f"{where}: {what}: the answer makes no sense: {_last_line(error)}", keys)
-        ) from None
+        line = f"{where}: {request}: the answer makes no sense: {_first_line(error)}"
+        raise BrokerError(_redacted(line, keys)) from None
 
 
-def _answer(error: Any) -> str:
+def _refusal(error: Any) -> str:
+    """What the venue answered, and for keys that open nothing what to do."""
     status = error.status_code
     if status in (401, 403):
         hint = (
             f"check {KEY}, {SECRET} and broker.paper; keys without a paid plan read data.feed=iex,"
             " not sip"
         )
-        return f"refused ({status}): {_short(str(error))}; {hint}"
-    return f"status {status}: {_short(str(error))}"
+        return f"refused ({status}): {_shortened(str(error))}; {hint}"
+    return f"status {status}: {_shortened(str(error))}"
 
 
-def _last_line(error: Exception) -> str:
-    return _short(
-        str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    )
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return _shortened(text.splitlines()[0] if text else type(error).__name__)
 
 
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= 300 else f"{flat[:300]}…"
 
 
-def _hidden(text: str, keys: Keys | None) -> str:
-    return text if keys is None else keys.hidden(text)
+def _redacted(text: str, keys: Keys | None) -> str:
+    return text if keys is None else keys.redact(text)

@@ -1,4 +1,4 @@
-"""Bars from Alpaca or a server that speaks as it does. The only room that asks for market data."""
+"""Bars from Alpaca, or from a server with its interface."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ import pandas as pd
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
-from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, bars_from, check_bars, panel
-from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, asking
-from trainingdata.instruments import Instrument, Kind, instrument, spelled
-from trainingdata.sessions import DAY, last_known, stock_grid, utc_text
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, check_bars, panel, regular_bars
+from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
+from trainingdata.instants import DAY, utc_text
+from trainingdata.instruments import Instrument, Kind, instrument, venue_spelling
+from trainingdata.sessions import last_known, stock_grid
 from trainingdata.source import Adjustment, Feed
 
 Table = tuple[Instrument, Instants, Array]
 Rows = list[dict[str, Any]]
 
-OVERLAP = (
-    14  # of a symbol's last bars are asked for again each time, to see whether they have changed
-)
-NONE = np.timedelta64(0, "s")
-HALF = np.timedelta64(30, "m")
-FIELDS = "ohlcv"  # as the venue calls them
+# So many of a symbol's last bars are requested again each time, to see whether they have changed.
+OVERLAP = 14
+NO_GRACE = np.timedelta64(0, "s")
+HALF_HOUR = np.timedelta64(30, "m")
+VENUE_FIELDS = "ohlcv"
 
 
 class MarketData:
-    """What the venue says of prices. Coins need no keys.
+    """Bars and prices of a venue.
 
-    feed: of stocks, `iex` or `sip`. adjustment: of their history, for splits unless another is
-    named.
+    settings: where it is.
+    keys: of the account; None is enough for coins.
+    feed: of stocks, `iex` or `sip`.
+    adjustment: of the history of stocks, for splits unless another is named.
     """
 
     def __init__(
@@ -49,46 +51,50 @@ class MarketData:
         self._feed = feed
         self._adjustment = adjustment
         url = settings.address
-        (key, secret) = (None, None) if keys is None else (keys.key, keys.secret)
-        self._coins = settings.made_safe(
+        key, secret = (None, None) if keys is None else (keys.key, keys.secret)
+        self._coins = settings.secure_client(
             CryptoHistoricalDataClient(key, secret, raw_data=True, url_override=url)
         )
         if keys is not None:
-            self._stocks = settings.made_safe(
+            self._stocks = settings.secure_client(
                 StockHistoricalDataClient(key, secret, raw_data=True, url_override=url)
             )
 
     def prices(self, symbols: Sequence[str]) -> dict[str, float]:
-        """The close of each symbol's latest bar, USD, not adjusted for anything; what the venue has
-        none of is left out.
+        """The close of each symbol's latest bar, USD, not adjusted for anything.
+
+        A symbol of which the venue has no bar is left out.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer, or refuses.
         """
-        found: dict[str, float] = {}
+        closes: dict[str, float] = {}
         stocks, coins = self._by_kind(symbols)
-        for items, ask in ((stocks, self._latest_stocks), (coins, self._latest_coins)):
-            if items:
-                with asking(f"latest bars of {_names(items)}", self._settings, self._keys):
-                    answer = ask({spelled(item.symbol): item.symbol for item in items})
-                    found |= {symbol: float(bar["c"]) for symbol, bar in answer.items()}
-        return found
+        for items, request in ((stocks, self._latest_stocks), (coins, self._latest_coins)):
+            if not items:
+                continue
+            names = {venue_spelling(item.symbol): item.symbol for item in items}
+            with translated_errors(f"latest bars of {_names(items)}", self._settings, self._keys):
+                for symbol, bar in request(names).items():
+                    closes[symbol] = float(bar["c"])
+        return closes
 
     def tables(
         self,
         symbols: Sequence[str],
         since: np.datetime64,
         now: np.datetime64,
-        grace: np.timedelta64 = NONE,
+        grace: np.timedelta64 = NO_GRACE,
     ) -> list[Table]:
-        """Hourly bars that begin from `since` on and were known at `now`, a table a symbol that has
-        any.
+        """Hourly bars that begin from `since` on and were known at `now`, a table for each symbol.
 
         Stocks are regular hours from 09:30 New York, made of the venue's half-hours; coins are full
-        hours. grace: an hour that closed no longer than this ago, and whose last half is not there,
-        is left out: it may still come.
+        hours. A symbol without a bar has no table.
+
+        grace: an hour that closed no longer than this ago, and whose last half is not there, is
+        left out: it may still come.
 
         Raises
         ------
@@ -97,33 +103,29 @@ class MarketData:
         BrokerError
             for a venue that does not answer, or refuses.
         """
-        found = []
-        for asked, ask in zip(self._by_kind(symbols), (self._halves, self._hours), strict=True):
-            if not asked:
+        stocks, coins = self._by_kind(symbols)
+        tables = []
+        for items, request in ((stocks, self._half_hours), (coins, self._hours)):
+            if not items:
                 continue
-            with asking(f"bars of {_names(asked)}", self._settings, self._keys):
-                answers = [
-                    (item, *_arrays(rows))
-                    for item, rows in ask(asked, _moment(since), _moment(now))
-                    if rows
-                ]
+            with translated_errors(f"bars of {_names(items)}", self._settings, self._keys):
+                rows_by_item = request(items, _moment(since), _moment(now))
+                answers = [(item, *_arrays(rows)) for item, rows in rows_by_item if rows]
             for item, starts, values in answers:
-                source = f"bars of {item.symbol}"
-                if item.kind is Kind.STOCK:
-                    check_bars(starts, values, source)
-                    starts, values = _regular_hours(starts, values, now - grace)
-                if len(starts):
-                    times, values = bars_from(starts, values, item, source)
-                    found.append((item, times[times <= now], values[times <= now]))
-        return [table for table in found if len(table[1])]
+                times, values = _known_bars(item, starts, values, now, grace)
+                if len(times):
+                    tables.append((item, times, values))
+        return tables
 
     def bars(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> Bars:
-        """The same as a panel.
+        """Hourly bars that begin from `since` on and were known at `now`, as a panel.
 
         Raises
         ------
         DataError
-            where no symbol has a bar, too.
+            for bars that cannot be trusted, and where no symbol has one.
+        BrokerError
+            for a venue that does not answer, or refuses.
         """
         tables = self.tables(symbols, since, now)
         if not tables:
@@ -136,9 +138,8 @@ class MarketData:
     def _by_kind(self, symbols: Sequence[str]) -> tuple[list[Instrument], list[Instrument]]:
         """Stocks and coins, each once."""
         items = [instrument(symbol) for symbol in dict.fromkeys(symbols)]
-        stocks, coins = (
-            [item for item in items if item.kind is kind] for kind in (Kind.STOCK, Kind.CRYPTO)
-        )
+        stocks = [item for item in items if item.kind is Kind.STOCK]
+        coins = [item for item in items if item.kind is Kind.CRYPTO]
         if stocks and self._keys is None:
             raise InputError(
                 f"{KEY}: not set in the environment; bars of {stocks[0].symbol} need {KEY} and"
@@ -151,21 +152,17 @@ class MarketData:
         from alpaca.data.requests import StockLatestBarRequest
 
         request = StockLatestBarRequest(symbol_or_symbols=list(names), feed=DataFeed(self._feed))
-        return {
-            names[name]: bar
-            for name, bar in self._stocks.get_stock_latest_bar(request).items()
-            if name in names
-        }
+        answer = self._stocks.get_stock_latest_bar(request)
+        return {names[name]: bar for name, bar in answer.items() if name in names}
 
     def _latest_coins(self, names: dict[str, str]) -> dict[str, Any]:
         from alpaca.data.requests import CryptoLatestBarRequest
 
-        answer = self._coins.get_crypto_latest_bar(
-            CryptoLatestBarRequest(symbol_or_symbols=list(names))
-        )
+        request = CryptoLatestBarRequest(symbol_or_symbols=list(names))
+        answer = self._coins.get_crypto_latest_bar(request)
         return {names[name]: bar for name, bar in answer.items() if name in names}
 
-    def _halves(
+    def _half_hours(
         self, items: Sequence[Instrument], start: datetime, end: datetime
     ) -> list[tuple[Instrument, Rows]]:
         from alpaca.data.enums import Adjustment as Adjusted
@@ -190,7 +187,7 @@ class MarketData:
         from alpaca.data.requests import CryptoBarsRequest
         from alpaca.data.timeframe import TimeFrame
 
-        names = {item: spelled(item.symbol) for item in items}
+        names = {item: venue_spelling(item.symbol) for item in items}
         request = CryptoBarsRequest(
             symbol_or_symbols=list(names.values()), timeframe=TimeFrame.Hour, start=start, end=end
         )
@@ -199,10 +196,12 @@ class MarketData:
 
 
 class BarFeed:
-    """The bars of some symbols up to now, asked for once and then extended.
+    """The bars of some symbols up to now, requested once and then extended.
 
-    days: of history before the first question. patience: seconds after its close in which a bar
-    that is not there, or not whole, is late.
+    data: of the venue.
+    symbols: which.
+    days: of history before the first request.
+    patience: seconds after its close in which a bar that is not there, or not whole, is late.
     """
 
     def __init__(
@@ -212,11 +211,12 @@ class BarFeed:
         self._symbols = symbols
         self._days = days
         self._patience = np.timedelta64(round(patience * 1000), "ms")
-        self._kept: dict[Instrument, tuple[Instants, Array]] = {}
+        self._tables: dict[Instrument, tuple[Instants, Array]] = {}
 
     def bars(self, now: np.datetime64) -> Bars:
-        """Every bar known at `now`. A symbol whose older bars have changed since, as by a split, is
-        asked for anew.
+        """Every bar known at `now`.
+
+        A symbol whose older bars have changed since, as by a split, is requested anew.
 
         Raises
         ------
@@ -226,55 +226,59 @@ class BarFeed:
             for a venue that does not answer, or refuses.
         """
         self._extend(now)
-        if missing := [symbol for symbol in self._symbols if instrument(symbol) not in self._kept]:
-            for item, times, values in self._data.tables(
-                missing, now - self._days * DAY, now, self._patience
-            ):
-                self._kept[item] = times, values
-        if not self._kept:
+        missing = [symbol for symbol in self._symbols if instrument(symbol) not in self._tables]
+        if missing:
+            since = now - self._days * DAY
+            for item, times, values in self._data.tables(missing, since, now, self._patience):
+                self._tables[item] = times, values
+        if not self._tables:
             raise DataError(
                 f"{', '.join(self._symbols)}: the venue has no bar of the last {self._days} days"
             )
-        return panel([(item, *table) for item, table in self._kept.items()], "bars of the venue")
+        return panel([(item, *table) for item, table in self._tables.items()], "bars of the venue")
 
     def late(self, now: np.datetime64) -> tuple[str, ...]:
         """Symbols whose last bar closed within the patience before `now`, and is not here."""
-        return tuple(
-            symbol
-            for symbol in self._symbols
-            if now - last_known(instrument(symbol).kind, now) < self._patience
-            and not self._complete(instrument(symbol), now)
-        )
+        symbols = []
+        for symbol in self._symbols:
+            item = instrument(symbol)
+            recent = now - last_known(item.kind, now) < self._patience
+            if recent and not self._complete(item, now):
+                symbols.append(symbol)
+        return tuple(symbols)
 
     def prices(self, symbols: Sequence[str]) -> dict[str, float]:
-        """What each trades at now, USD, not adjusted for anything."""
+        """The close of each symbol's latest bar, USD, not adjusted for anything."""
         return self._data.prices(symbols)
 
     def _complete(self, item: Instrument, now: np.datetime64) -> bool:
         """Whether the last bar that can be known of a symbol is here."""
-        kept = self._kept.get(item)
-        return kept is not None and bool(kept[0][-1] >= last_known(item.kind, now))
+        table = self._tables.get(item)
+        return table is not None and bool(table[0][-1] >= last_known(item.kind, now))
 
     def _extend(self, now: np.datetime64) -> None:
-        """Add what is new, and take over what the venue has corrected; a symbol in other units
-        than before is forgotten.
+        """Add what is new, and take over what the venue has corrected.
+
+        A symbol in other units than before is forgotten.
         """
-        due = [item for item in self._kept if not self._complete(item, now)]
+        due = [item for item in self._tables if not self._complete(item, now)]
         if not due:
             return
-        since = min(self._kept[item][0][-min(OVERLAP, len(self._kept[item][0]))] for item in due)
-        for item, times, values in self._data.tables(
-            [item.symbol for item in due], since, now, self._patience
-        ):
-            old_times, old_values = self._kept[item]
-            shared = np.isin(times, old_times)
-            if shared.any() and not np.array_equal(
-                values[shared][0], old_values[np.searchsorted(old_times, times[shared][0])]
-            ):
-                del self._kept[item]
-                continue
+        since = min(self._tables[item][0][-OVERLAP:][0] for item in due)
+        symbols = [item.symbol for item in due]
+        for item, times, values in self._data.tables(symbols, since, now, self._patience):
+            old_times, old_values = self._tables[item]
+            shared = np.flatnonzero(np.isin(times, old_times))
+            # The venue corrects its latest bars. One that is many hours old changes only when the
+            # whole history is adjusted anew, and then none of what is here fits what comes.
+            if len(shared):
+                first = shared[0]
+                old_row = np.searchsorted(old_times, times[first])
+                if not np.array_equal(values[first], old_values[old_row]):
+                    del self._tables[item]
+                    continue
             before = old_times < times[0]
-            self._kept[item] = (
+            self._tables[item] = (
                 np.concatenate([old_times[before], times]),
                 np.concatenate([old_values[before], values]),
             )
@@ -285,30 +289,48 @@ def _names(items: Sequence[Instrument]) -> str:
 
 
 def _arrays(rows: Rows) -> tuple[Instants, Array]:
-    """Starts [N] and values [N, 5]; the rest of what the venue says of a bar is dropped."""
+    """Starts [N] and values [N, 5]; whatever else the venue adds to a bar is dropped."""
     stamps = pd.to_datetime([row["t"] for row in rows], utc=True).tz_localize(None)
-    return stamps.to_numpy("datetime64[ns]"), np.array(
-        [[row[name] for name in FIELDS] for row in rows], dtype=np.float64
-    )
+    values = [[row[name] for name in VENUE_FIELDS] for row in rows]
+    return stamps.to_numpy("datetime64[ns]"), np.array(values, dtype=np.float64)
+
+
+def _known_bars(
+    item: Instrument, starts: Instants, values: Array, now: np.datetime64, grace: np.timedelta64
+) -> tuple[Instants, Array]:
+    """Known-at instants [N] and values [N, 5] of an instrument's hours that were known at `now`."""
+    source = f"bars of {item.symbol}"
+    if item.kind is Kind.STOCK:
+        check_bars(starts, values, source)
+        starts, values = _regular_hours(starts, values, now - grace)
+    if not len(starts):
+        return starts, values
+    times, values = regular_bars(starts, values, item, source)
+    rows = times <= now
+    return times[rows], values[rows]
 
 
 def _regular_hours(
     starts: Instants, halves: Array, settled: np.datetime64
 ) -> tuple[Instants, Array]:
-    """Regular hourly bars of the half-hours within them; what lies outside a session is left out.
+    """Starts [N] and values [N, 5] of the regular hours that half-hours [M, 5] make.
 
-    An hour that closed after `settled` needs its last half.
+    What lies outside a session is left out. An hour that closed after `settled` needs its last
+    half.
     """
+    # The venue's own hourly bars lie on clock hours and hold the time before the open: only its
+    # half-hours fit a grid from 09:30.
     grid = stock_grid()
     k = np.searchsorted(grid.starts, starts, side="right") - 1
     ends = grid.ends[np.maximum(k, 0)]
     within = (k >= 0) & (starts < ends)
-    within &= (ends <= settled) | np.isin(k, k[within & (starts + HALF >= ends)])
+    # A half without a trade has no bar: an hour that is long past is whole without it.
+    within &= (ends <= settled) | np.isin(k, k[within & (starts + HALF_HOUR >= ends)])
     hour = k[within]
     halves = halves[within]
     first = np.flatnonzero(np.diff(hour, prepend=-1))
     last = np.append(first[1:], len(hour)) - 1
-    values = np.empty((len(first), len(FIELDS)))
+    values = np.empty((len(first), len(VENUE_FIELDS)))
     values[:, OPEN] = halves[first, OPEN]
     values[:, CLOSE] = halves[last, CLOSE]
     if len(first):

@@ -1,4 +1,4 @@
-"""Prices of options and of what they are on, from Alpaca or a server that speaks as it does."""
+"""Prices of options and of their underlying, from Alpaca or a server with its interface."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 
 from trainingdata.bars import CLOSE
-from trainingdata.feed.endpoint import BrokerSettings, Keys, asking
+from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 from trainingdata.feed.market_data import MarketData
 from trainingdata.sessions import session_of
 from trainingdata.source import Feed
 
 
 class OptionData:
-    """What the venue says of options on one stock. scale: of the stock's prices, for options on
-    the index that it follows.
+    """Quotes of options on one stock, and its prices.
+
+    settings: where the venue is.
+    keys: of the account.
+    feed: of the stock's prices, `iex` or `sip`.
+    underlying: symbol of the stock.
+    scale: of its prices, for options on the index that it follows.
     """
 
     def __init__(
@@ -30,11 +35,13 @@ class OptionData:
         self._feed = feed
         self._underlying = underlying
         self._scale = scale
-        told: dict[str, Any] = {"raw_data": True, "url_override": settings.address}
-        self._options = settings.made_safe(
-            OptionHistoricalDataClient(keys.key, keys.secret, **told)
+        options: dict[str, Any] = {"raw_data": True, "url_override": settings.address}
+        self._options = settings.secure_client(
+            OptionHistoricalDataClient(keys.key, keys.secret, **options)
         )
-        self._stocks = settings.made_safe(StockHistoricalDataClient(keys.key, keys.secret, **told))
+        self._stocks = settings.secure_client(
+            StockHistoricalDataClient(keys.key, keys.secret, **options)
+        )
         self._bars = MarketData(settings, keys, feed, "raw")
         self._closes: dict[date, float] = {}
 
@@ -44,26 +51,25 @@ class OptionData:
         Raises
         ------
         BrokerError
-            for a venue that does not answer, or has none.
+            for a venue that does not answer, or has no trade.
         """
         from alpaca.data.enums import DataFeed
         from alpaca.data.requests import StockLatestTradeRequest
 
-        with asking(f"the last trade of {self._underlying}", self._settings, self._keys):
+        with translated_errors(f"the last trade of {self._underlying}", self._settings, self._keys):
             request = StockLatestTradeRequest(
                 symbol_or_symbols=self._underlying, feed=DataFeed(self._feed)
             )
-            price = (
-                float(self._stocks.get_stock_latest_trade(request)[self._underlying]["p"])
-                * self._scale
-            )
+            trade = self._stocks.get_stock_latest_trade(request)[self._underlying]
+            price = float(trade["p"]) * self._scale
             if not (np.isfinite(price) and price > 0):
                 raise ValueError(f"the price is {price}")
             return price
 
     def close_of(self, day: date, now: np.datetime64) -> float | None:
-        """The stock's last close of a session, times the scale; None where there is no such
-        session, or its end is not known.
+        """The stock's last close of a session, times the scale, points.
+
+        None where there is no such session, or where its end is not known.
 
         Raises
         ------
@@ -77,14 +83,16 @@ class OptionData:
             return None
         if day not in self._closes:
             tables = self._bars.tables([self._underlying], session.opens, session.closes)
+            # A feed may lack the end of a session: an earlier bar's close is not the session's.
             if not tables or tables[0][1][-1] != session.closes:
                 return None
             self._closes[day] = float(tables[0][2][-1, CLOSE]) * self._scale
         return self._closes[day]
 
     def quotes(self, symbols: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Bid and ask of options by OCC symbol, as the venue writes them; one without a quote is
-        left out.
+        """Bid and ask of options by OCC symbol, USD a share, as the venue writes them.
+
+        An option without a quote is left out.
 
         Raises
         ------
@@ -93,12 +101,11 @@ class OptionData:
         """
         from alpaca.data.requests import OptionLatestQuoteRequest
 
-        with asking(f"quotes of {', '.join(symbols)}", self._settings, self._keys):
-            answer = self._options.get_option_latest_quote(
-                OptionLatestQuoteRequest(symbol_or_symbols=list(symbols))
-            )
-            return {
-                name: (str(row["bp"]), str(row["ap"]))
-                for name, row in answer.items()
-                if name in symbols and row["ap"]
-            }
+        with translated_errors(f"quotes of {', '.join(symbols)}", self._settings, self._keys):
+            request = OptionLatestQuoteRequest(symbol_or_symbols=list(symbols))
+            answer = self._options.get_option_latest_quote(request)
+            quotes = {}
+            for name, row in answer.items():
+                if name in symbols and row["ap"]:
+                    quotes[name] = (str(row["bp"]), str(row["ap"]))
+            return quotes

@@ -1,0 +1,140 @@
+"""What sizing answers for each symbol that decides, and the targets that follow from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+import numpy as np
+
+from execution.beliefs import Belief
+from execution.decision import Basis, Choice, ClassRule, OrderReason
+from execution.orders import Account, OrderTerms
+from execution.rebalancing import Target
+from foundation.arrays import Array
+from sizing.allocation import Allocation, Situation
+from sizing.quantity import target_quantity
+from sizing.strategies import Strategy
+from trainingdata.bars import Bars
+from trainingdata.instants import DAY, HOUR
+from trainingdata.instruments import Kind
+
+_NOTHING = Decimal(0)
+
+
+def sized_choices(
+    bars: Bars,
+    account: Account,
+    belief: Belief,
+    situation: Situation,
+    allocation: Allocation,
+    basis: Sequence[Basis],
+) -> tuple[Choice, ...]:
+    """What an allocation means for each symbol that decides. basis: of the panel's symbols."""
+    mu = belief.mu[0].tolist()
+    sigma = belief.sigma[0].tolist()
+    cost = situation.cost.tolist()
+    kelly = allocation.unlimited.tolist()
+    target = allocation.target.tolist()
+    weight = situation.held.tolist()
+    binding = allocation.binding
+    exposure = account.exposure
+    equity = situation.equity
+    choices = []
+    for s in belief.deciding.nonzero()[0].tolist():
+        item = bars.instruments[s]
+        symbol = item.symbol
+        held = exposure.get(symbol, _NOTHING)
+        price = account.prices[symbol]
+        quantity = target_quantity(target[s], weight[s], held, equity, price, item.increment)
+        weights = kelly[s], weight[s], target[s]
+        reasons = binding[s], cost[s], basis[s]
+        choices.append(Choice(symbol, mu[s], sigma[s], *weights, quantity - held, price, *reasons))
+    return tuple(choices)
+
+
+def unsized_choices(account: Account, belief: Belief) -> tuple[Choice, ...]:
+    """No new risk: what decides stays as it is; it is closed where there is no equity."""
+    # No number is made up: without a sized weight what is held stays. An account without equity has
+    # nothing to carry it with.
+    exposure = account.exposure
+    equity = account.equity
+    nan = float("nan")
+    choices = []
+    for s in belief.deciding.nonzero()[0].tolist():
+        symbol = belief.symbols[s]
+        price = account.prices[symbol]
+        held = exposure.get(symbol, _NOTHING)
+        weight = float(held) * price / equity if equity > 0 else nan
+        choice = Choice(
+            symbol=symbol,
+            mu=float(belief.mu[0, s]),
+            sigma=float(belief.sigma[0, s]),
+            kelly=nan,
+            held=weight,
+            target=weight if equity > 0 else 0.0,
+            qty=_NOTHING if equity > 0 else -held,
+            price=price,
+            binding={"failed": nan},
+            cost=nan,
+        )
+        choices.append(choice)
+    return tuple(choices)
+
+
+def basis_of(belief: Belief, sharpe: Array, forecast: bool) -> list[Basis]:
+    """[S] what targets rest on.
+
+    sharpe [S]: the stated Sharpe ratio that the strategy goes by. forecast: whether it goes by the
+    forecast.
+    """
+    days = float((belief.ends[-1] - belief.at) / DAY)
+    premium = belief.premium * sharpe
+    earned = premium * belief.years.sum(axis=0)
+    expected = belief.mu.sum(axis=0) if forecast else np.zeros(len(premium))
+    deviation = np.sqrt((belief.sigma**2).sum(axis=0))
+    worth = [None if math.isnan(value) else value for value in belief.worth.tolist()]
+    columns = (
+        sharpe.tolist(),
+        premium.tolist(),
+        earned.tolist(),
+        expected.tolist(),
+        worth,
+        deviation.tolist(),
+    )
+    return [Basis(days, *row) for row in zip(*columns, strict=True)]
+
+
+def class_rules(
+    bars: Bars, belief: Belief, strategy: Strategy, stock_ceiling: float
+) -> tuple[ClassRule, ...]:
+    """The rule that sized the deciding symbols, by asset class."""
+    rules = []
+    deciding = [bars.instruments[s] for s in belief.deciding.nonzero()[0].tolist()]
+    for kind in Kind:
+        symbols = tuple(item.symbol for item in deciding if item.kind is kind)
+        if symbols:
+            rules.append(ClassRule(kind, strategy.phrase(kind, stock_ceiling), symbols))
+    return tuple(rules)
+
+
+def targets_of(
+    choices: Sequence[Choice],
+    bars: Bars,
+    account: Account,
+    belief: Belief,
+    terms: OrderTerms,
+    failure: str,
+) -> Iterator[Target]:
+    """The targets of the choices that change anything; failure: of the strategy, for the reason."""
+    instruments = dict(zip(belief.symbols, bars.instruments, strict=True))
+    exposure = account.exposure
+    hours = float((belief.until - belief.at) / HOUR)
+    for choice in choices:
+        if choice.qty:
+            item = instruments[choice.symbol]
+            held = exposure.get(choice.symbol, _NOTHING)
+            largest = terms.largest_quantity(item, choice.price)
+            reason = OrderReason(choice, hours, failure)
+            yield Target(item, held, held + choice.qty, largest, reason)

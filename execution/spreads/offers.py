@@ -1,0 +1,172 @@
+"""What an entry offers: a spread at the market's prices, sized from the account's trades."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import ROUND_FLOOR, Decimal
+
+import numpy as np
+import pandas as pd
+
+from execution.spreads.orders import OptionLeg, SpreadVenue, legs_of, net_price
+from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
+from execution.spreads.state import OpenSpread
+from foundation.errors import InputError
+from foundation.notices import Notices
+from sizing.autoscaler.now import contracts_now
+from sizing.autoscaler.rules import AutoscalingSettings, ContractCount, max_risk
+from trainingdata.instants import NEW_YORK
+from trainingdata.sessions import Session
+from trainingdata.volatility_index import RESPONSE, within_day
+
+log = logging.getLogger(__name__)
+
+MINUTE = np.timedelta64(1, "m")
+CENT = Decimal("0.01")
+
+
+@dataclass(frozen=True, slots=True)
+class SellerTerms:
+    """What a seller sells, and on which terms.
+
+    root: of the options' symbols.
+    rules: one set for each strategy, at least one.
+    costs: booked with every trade.
+    implied: how far the options imply that the index moves.
+    sizing: of the autoscaler, which holds the account's folder.
+    window: minutes after an entry's time in which it may still be sold.
+    response: of the volatility index to the index within a day; see `within_day`.
+    mode: PAPER or LIVE, which of the account's files are used.
+    """
+
+    root: str
+    rules: tuple[SpreadRules, ...]
+    costs: SpreadCosts
+    implied: Implied
+    sizing: AutoscalingSettings
+    window: float = 5.0
+    response: float = RESPONSE
+    mode: str = "PAPER"
+
+
+class SpreadOffers:
+    """What the entries of one account offer.
+
+    vix: gives the closes of the volatility index by date, read anew at every call.
+    notices: told of what keeps an entry from being sized.
+    """
+
+    def __init__(
+        self,
+        venue: SpreadVenue,
+        terms: SellerTerms,
+        vix: Callable[[], pd.Series],
+        notices: Notices,
+    ) -> None:
+        self._venue = venue
+        self._terms = terms
+        self._vix = vix
+        self._notices = notices
+
+    def offer(
+        self, rules: SpreadRules, session: Session, name: str, now: np.datetime64
+    ) -> OpenSpread | None:
+        """The spread that an entry offers; None, and the reason in the log, where it offers none.
+
+        name: of the entry, which becomes the id of the trade.
+        """
+        terms = self._terms
+        closes = self._previous_closes(session)
+        if closes is None:
+            return None
+        index = self._venue.index()
+        previous_vix, previous_index = closes
+        vix = float(within_day(previous_vix, index, previous_index, terms.response))
+        deviation = terms.implied.deviation(index, vix, float((now - session.opens) / MINUTE))
+        spread = rules.spread(index, vix, deviation)
+        if spread is None:
+            log.info("%s: no entry at a volatility index of %.2f", name, vix)
+            return None
+        legs = legs_of(spread, terms.root, _date(session.date))
+        prices = self._prices(legs, name)
+        if prices is None:
+            return None
+        credit, cost = prices
+        # A credit of the whole width leaves no risk to size contracts from.
+        if not rules.credit_least <= credit < Decimal(str(spread.width)):
+            log.info("%s: no entry at a credit of %s", name, credit)
+            return None
+        risk = max_risk(rules.strategy, float(credit), spread.width, terms.sizing.CONDOR_RISK)
+        size = contracts_now(terms.sizing, terms.mode, risk, self._notices)
+        if size.number == 0:
+            return None
+        reason = (
+            f"index {index:.2f}, volatility index {vix:.2f};"
+            f" short strikes {rules.shape[0]:g} deviations of {deviation:.2f} away;"
+            f" credit {credit}, {_size_text(size, risk)}"
+        )
+        log.info("%s: %s", name, reason)
+        return OpenSpread(
+            trade_id=name,
+            strategy=rules.strategy,
+            legs=tuple(leg.contract.symbol for leg in legs),
+            stage="opening",
+            contracts=size.number,
+            credit=credit,
+            entered=new_york_text(now),
+            asked=cost,
+            reason=reason,
+        )
+
+    def _prices(self, legs: Sequence[OptionLeg], name: str) -> tuple[Decimal, Decimal] | None:
+        """Points that selling the legs brings in now, and that buying them back costs now.
+
+        None, and a warning, where a leg has no quote.
+        """
+        options = [leg.contract for leg in legs]
+        quotes = self._venue.quotes(options)
+        credit = net_price(legs, quotes)
+        closing_price = net_price([leg.closing for leg in legs], quotes)
+        if credit is None or closing_price is None:
+            missing = " ".join(option.symbol for option in options if option not in quotes)
+            log.warning("%s: no quote of %s", name, missing)
+            return None
+        # Limits are in cents. Rounded up, the offer would ask for more than the market pays.
+        return credit.quantize(CENT, ROUND_FLOOR), -closing_price
+
+    def _previous_closes(self, session: Session) -> tuple[float, float] | None:
+        """Closes of the volatility index and of the index before a session, points.
+
+        None, and an alert, where one of them is not known.
+        """
+        kind = f"volatility {session.date}"
+        try:
+            volatility = self._vix().get(pd.Timestamp(session.before))
+        except InputError as error:
+            self._notices.alert(kind, f"nothing is sold: {error}")
+            return None
+        index = self._venue.close_of(_date(session.before))
+        if volatility is None or index is None:
+            what = "the volatility index" if volatility is None else "the index"
+            self._notices.alert(
+                kind, f"nothing is sold: the close of {what} on {session.before} is not known"
+            )
+            return None
+        return float(volatility), index
+
+
+def new_york_text(at: np.datetime64) -> str:
+    """An instant in New York time, as the account's files write it."""
+    return f"{pd.Timestamp(at, tz='UTC').tz_convert(NEW_YORK):%Y-%m-%d %H:%M}"
+
+
+def _date(day: np.datetime64) -> date:
+    return date.fromisoformat(str(day))
+
+
+def _size_text(size: ContractCount, risk: float) -> str:
+    kelly = "" if size.kelly is None else f" at Kelly {float(size.kelly):.2%}"
+    return f"${risk:,.0f} at risk a contract; {size.number} by {size.why}{kelly}"

@@ -1,0 +1,79 @@
+"""Code of a user's own, named as `module:name` where a setting names one of the system's."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import InputError
+
+NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def is_plugin(name: str) -> bool:
+    """Whether a name is of the form `module:name`."""
+    return NAMED.fullmatch(name) is not None
+
+
+def load_plugin(key: str, name: str) -> Any:
+    """What `module:name` names, from the environment or the working folder.
+
+    key: the setting that names it, for the message.
+
+    Raises
+    ------
+    InputError
+        where there is no such module, where importing it fails, or where it has no such name.
+    """
+    module, _, attribute = name.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        home = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise InputError(f"{key}: importing {module} failed: {error}") from error
+        raise InputError(
+            f"{key}: there is no module {module!r} in {folder} or in the environment"
+        ) from error
+    except Exception as error:
+        raise InputError(
+            f"{key}: importing {module} failed: {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(home, attribute):
+        raise InputError(f"{key}: module {module!r} ({home.__file__}) has no {attribute!r}")
+    return getattr(home, attribute)
+
+
+def build_plugin(
+    key: str, name: str, make: Any, arguments: Mapping[str, Any], needs: tuple[str, ...]
+) -> Any:
+    """What `make`, which `module:name` named, makes of these arguments.
+
+    needs: the attributes it has to have.
+
+    Raises
+    ------
+    InputError
+        where it does not take the arguments, and where what it makes lacks something.
+    """
+    if not callable(make):
+        raise InputError(f"{key}: {name} is no class or function, but {type(make).__name__}")
+    try:
+        thing = make(**arguments)
+    except InputError:
+        raise
+    except Exception as error:
+        words = ", ".join(f"{word}={value!r}" for word, value in arguments.items())
+        raise InputError(
+            f"{key}: {name}({words}) fails: {type(error).__name__}: {error}"
+        ) from error
+    missing = [attribute for attribute in needs if not hasattr(thing, attribute)]
+    if missing:
+        raise InputError(f"{key}: what {name} makes has no {', '.join(missing)}")
+    return thing

@@ -1,0 +1,164 @@
+"""What the calendar does to an account: sessions, coin days, dividends and splits.
+
+Like the fills of `settlement.py`: compiled, on plain arrays, and in place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from execution.lending import DAYS_A_YEAR
+from foundation.arrays import Records
+from foundation.compiled import compiled
+from marketsimulator.account.book import (
+    BY_SPLIT,
+    CENTS,
+    CLOSING,
+    DAY_ORDER,
+    EXPIRED,
+    NO_ORDER,
+    OPENING,
+    WORKING,
+    Book,
+    Record,
+    on_grid,
+    rounded_down,
+    rounded_up,
+    write_fill,
+)
+from marketsimulator.account.margin import close_margin, open_margin
+
+
+@compiled
+def open_session(book: Book, day: Record) -> None:
+    """Yesterday's stock trades settle (T+1); margin starts a new day."""
+    account = book.account[0]
+    account.unsettled = 0.0
+    if account.fresh_proceeds != 0.0:
+        account.fresh_proceeds = 0.0
+        for s in range(len(book.holding)):
+            book.holding[s].fresh_proceeds = 0.0
+    open_margin(book, day)
+
+
+@compiled
+def close_session(book: Book, day: Record, nights: int) -> None:
+    """Carry the book over `nights` from a session that has closed, then look at its margin.
+
+    The debit is what open shorts were sold for less cash, if above zero. It and a short's value pay
+    their yearly rate / 360 a night, idle cash earns its own. Orders for the day expire.
+    """
+    account = book.account[0]
+    cash = account.cash
+    # What shorts were sold for is the lender's collateral: it does not reduce the debit, unless
+    # the settings say that the broker credits it.
+    if not day.credits_shorts:
+        cash -= account.proceeds
+    # Interest by settlement date leaves out what today's trades have not brought yet. A short that
+    # was sold today is among them and was taken off above already.
+    if day.settles_late:
+        cash -= account.unsettled - (0.0 if day.credits_shorts else account.fresh_proceeds)
+    share = nights / DAYS_A_YEAR
+    interest = 0.0
+    idle = 0.0
+    borrow = 0.0
+    # Every rounding goes against the account: what it pays up to the cent, what it earns down.
+    if cash < 0.0:
+        interest = rounded_up(-cash * day.interest_rate * share, CENTS)
+    else:
+        idle = rounded_down(cash * day.cash_rate * share, CENTS)
+    for s in range(len(book.holding)):
+        position = book.holding[s]
+        if position.quantity < 0.0 and position.borrow_rate > 0.0:
+            lent_value = -position.quantity * position.mark
+            borrow += rounded_up(lent_value * position.borrow_rate * share, CENTS)
+    # SEC, TAF and CAT fees are rounded up to the cent together, once per account and day.
+    rounding = rounded_up(account.day_fees, CENTS) - account.day_fees
+    account.day_fees = 0.0
+    account.interest += interest
+    account.borrow += borrow
+    account.rounding += rounding
+    account.other += idle - borrow - rounding
+    account.cash += idle - interest - borrow - rounding
+    account.equity += idle - interest - borrow - rounding
+    for k in range(len(book.orders)):
+        order = book.orders[k]
+        if order.state <= WORKING and order.force in (DAY_ORDER, OPENING, CLOSING):
+            order.state = EXPIRED
+    # Last, because a margin call is decided by the equity that the charges have left.
+    close_margin(book, day)
+
+
+@compiled
+def update_coin_tier(book: Book, date: int) -> None:
+    """A New York day begins: the coin venue's rates follow from the last 30 days' volume.
+
+    Yesterday's USD are kept under yesterday's date; what is older than 30 days is forgotten.
+    """
+    account = book.account[0]
+    volumes = book.coin_volume
+    volumes[(date - 1) % len(volumes)] = account.coins_traded
+    volumes[date % len(volumes)] = 0.0
+    account.coins_traded = 0.0
+    traded = volumes.sum()
+    for k in range(len(book.tiers)):
+        if traded >= book.tiers[k, 0]:
+            account.maker = book.tiers[k, 1]
+            account.taker = book.tiers[k, 2]
+
+
+@compiled
+def apply_corporate_action(
+    book: Book, tape: Records, at: int, s: int, ratio: float, dividend: float
+) -> None:
+    """A session opens ex: a dividend in USD a share, then a split into `ratio` shares for one.
+
+    A short pays the dividend. A split changes positions (a fill at price 0) and orders, and divides
+    prices; what is no whole increment is paid in cash at the last close.
+    """
+    account = book.account[0]
+    position = book.holding[s]
+    paid = np.rint(position.quantity * dividend * 100.0) / 100.0
+    account.dividends += paid
+    step = position.increment
+    if ratio != 1.0:
+        before = position.quantity
+        exact = before * ratio
+        position.quantity = _whole_towards_zero(exact, before, step)
+        position.mark /= ratio
+        paid += np.rint((exact - position.quantity) * position.mark * 100.0) / 100.0
+        # Positions are the sum of the tape, so what a split adds is written there too.
+        if before != 0.0:
+            change = position.quantity - before
+            write_fill(account, tape, at, NO_ORDER, BY_SPLIT, s, change, 0.0, 0.0)
+        # A call is for shares, of which there are more now, but no more than are held.
+        position.called = min(
+            on_grid(np.ceil(position.called * ratio / step - 1e-9) * step), abs(position.quantity)
+        )
+        # A short that a reverse split has dissolved into cash is no collateral any more.
+        if position.quantity == 0.0:
+            account.proceeds -= position.proceeds
+            account.fresh_proceeds -= position.fresh_proceeds
+            position.proceeds = 0.0
+            position.fresh_proceeds = 0.0
+    account.cash += paid
+    account.other += paid
+    for k in range(len(book.orders)):
+        order = book.orders[k]
+        if order.symbol == s and order.state <= WORKING:
+            # Orders below the market (bids and sell stops) are lowered by the dividend, as
+            # FINRA rule 5330 has it: the price falls by it without anybody selling.
+            buys = order.quantity > 0
+            order.limit = (order.limit - (dividend if buys else 0.0)) / ratio
+            order.stop = (order.stop - (0.0 if buys else dividend)) / ratio
+            order.trail /= ratio
+            order.quantity = _whole_towards_zero(order.quantity * ratio, order.quantity, step)
+
+
+@compiled
+def _whole_towards_zero(quantity: float, sign: float, step: float) -> float:
+    """The quantity in whole increments, towards zero; `sign` is that of the quantity.
+
+    A quotient within a billionth of the next whole number counts as that number.
+    """
+    return on_grid(np.trunc(quantity / step + (1e-9 if sign > 0 else -1e-9)) * step)

@@ -1,0 +1,124 @@
+"""The same bars, beliefs and settings with one thing changed: what audits compare a run with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from execution.beliefs import Beliefs
+from execution.fees import FeeSchedule
+from execution.lending import MarginTerms
+from foundation.configuration import with_changes
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
+from trainingdata.sessions import started_at
+
+DEVIATION = 0.02  # of a bar's log return, in a scrambled future
+DATED_RATES = ("sec_per_dollar", "taf_per_share", "cat_per_share")
+COMMISSIONS = ("commission_bps", "commission_per_share")
+LENDING_RATES = ("interest_rate", "borrow_rate")
+LENDING_RATE_TABLES = ("interest_rates", "borrow_rates")
+
+
+def scrambled_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
+    """Bars that start at `cut` or later with their prices multiplied by a random walk.
+
+    Of a bar that is under way at `cut`, the open has happened and stays, as does what may fill at
+    it; the rest changes.
+    """
+    rng = np.random.default_rng(seed)
+    values = bars.values.copy()
+    for s, item in enumerate(bars.instruments):
+        starts = started_at(item.kind, bars.times)
+        later = starts >= cut
+        running = (starts < cut) & (bars.times > cut)
+        walk = np.exp(np.cumsum(rng.normal(0, DEVIATION, int(later.sum()))))
+        values[s, later, :VOLUME] *= walk[:, None]
+        close = values[s, running, CLOSE] * np.exp(rng.normal(0, DEVIATION, int(running.sum())))
+        values[s, running, CLOSE] = close
+        values[s, running, HIGH] = np.maximum(values[s, running, OPEN], close)
+        values[s, running, LOW] = np.minimum(values[s, running, OPEN], close)
+    return Bars(bars.instruments, bars.times, values, bars.mask, bars.source)
+
+
+def truncated_bars(bars: Bars, cut: np.datetime64) -> Bars:
+    """The panel without any bar that starts at `cut` or later.
+
+    A bar that is under way at `cut` stays: an order decided then may fill in it.
+    """
+    mask = bars.mask.copy()
+    for s, item in enumerate(bars.instruments):
+        # An instant without a bar of this kind has no start, NaT, for which every comparison is
+        # false: the negation keeps what the mask says of it.
+        mask[s] &= ~(started_at(item.kind, bars.times) >= cut)
+    values = np.where(mask[:, :, None], bars.values, np.nan)
+    stop = int(np.flatnonzero(mask.any(axis=0))[-1]) + 1
+    return Bars(bars.instruments, bars.times[:stop], values[:, :stop], mask[:, :stop], bars.source)
+
+
+def lagged_beliefs(beliefs: Beliefs) -> Beliefs:
+    """Beliefs with mu and sigma of each symbol's decision before.
+
+    Its first decision has none before it, and is left out.
+    """
+    mu = beliefs.mu.copy()
+    sigma = beliefs.sigma.copy()
+    deciding = beliefs.deciding.copy()
+    for s in range(mu.shape[2]):
+        rows = np.flatnonzero(beliefs.deciding[:, s])
+        mu[rows[1:], :, s] = beliefs.mu[rows[:-1], :, s]
+        sigma[rows[1:], :, s] = beliefs.sigma[rows[:-1], :, s]
+        deciding[rows[:1], s] = False
+    return replace(beliefs, mu=mu, sigma=sigma, deciding=deciding)
+
+
+def shuffled_beliefs(beliefs: Beliefs, seed: int) -> Beliefs:
+    """Beliefs with each symbol's expected returns dealt anew among its own decisions.
+
+    What is dealt is the return over its deviation: the size of the bets stays what it was, and only
+    their timing is lost.
+    """
+    rng = np.random.default_rng(seed)
+    mu = beliefs.mu.copy()
+    for s in range(mu.shape[2]):
+        rows = np.flatnonzero(beliefs.deciding[:, s])
+        ratio = beliefs.mu[rows, :, s] / beliefs.sigma[rows, :, s]
+        mu[rows, :, s] = rng.permutation(ratio) * beliefs.sigma[rows, :, s]
+    return replace(beliefs, mu=mu)
+
+
+def with_scaled_costs(settings: BacktestSettings, scale: float) -> BacktestSettings:
+    """The settings with every cost `scale` times what it is."""
+    costs = settings.costs
+    scaled = {f"costs.{name}": scale * getattr(costs, name) for name in costs.__slots__}
+    return replace(
+        with_changes(settings, scaled),
+        fees=_scaled_fees(settings.fees, scale),
+        margin=_scaled_margin(settings.margin, scale),
+    )
+
+
+def _scaled_fees(fees: FeeSchedule, scale: float) -> FeeSchedule:
+    scaled: dict[str, Any] = {name: scale * getattr(fees, name) for name in COMMISSIONS}
+    for name in DATED_RATES:
+        # A rate without a cap has an infinite one, and 0 times infinity is no number.
+        scaled[name] = tuple(
+            replace(rate, rate=scale * rate.rate, cap=scale * rate.cap if scale else rate.cap)
+            for rate in getattr(fees, name)
+        )
+    # Coin fees are taken in the coin that is bought, which cannot be more than all of it.
+    scaled["crypto_tiers"] = tuple(
+        replace(tier, maker=min(scale * tier.maker, 0.99), taker=min(scale * tier.taker, 0.99))
+        for tier in fees.crypto_tiers
+    )
+    return replace(fees, **scaled)
+
+
+def _scaled_margin(margin: MarginTerms, scale: float) -> MarginTerms:
+    scaled: dict[str, Any] = {name: scale * getattr(margin, name) for name in LENDING_RATES}
+    for name in LENDING_RATE_TABLES:
+        rates = getattr(margin, name)
+        scaled[name] = tuple(replace(rate, rate=scale * rate.rate) for rate in rates)
+    return replace(margin, **scaled)

@@ -1,0 +1,135 @@
+"""What a reader of a run's figures must not miss, a sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import numpy as np
+
+from execution.decision import Choice
+from execution.records import Run
+
+INTERVENTIONS = (
+    ("margin_calls", "margin calls, answered by liquidation"),
+    ("freezes", "freezes of 90 days"),
+)
+
+
+def market_remarks(source: str, *, reads_future: bool) -> list[str]:
+    """Why figures over these bars, or of this forecaster, are no results."""
+    notes = []
+    if source.startswith("synthetic"):
+        notes.append(f"The bars are a {source}: the figures say nothing about any real market.")
+    if reads_future:
+        notes.append("The oracle reads the future: what it earns is not a result.")
+    return notes
+
+
+def prior_remarks(share: float | None) -> list[str]:
+    """How much rests on the stated premium; share: of the mean position, as `prior_share`."""
+    if share is None:
+        return []
+    return [
+        f"{share:.0%} of the mean position rests on the prior, {1 - share:.0%} on the forecast."
+    ]
+
+
+def placebo_remark(total_return: float, trades: int, share: float | None) -> str:
+    """What the same trader did where there was nothing to find.
+
+    Parameters
+    ----------
+    total_return: of the run on the market without an edge, a fraction.
+    trades: their number.
+    share: of the mean position that rests on the prior, None where it held nothing.
+    """
+    rests = ""
+    if share is not None:
+        rests = f", {share:.0%} of its position on the prior, {1 - share:.0%} on the forecast"
+    return (
+        f"The same market without an edge (data.edge=0): {total_return:+.2%}, {trades:,}"
+        f" trades{rests}."
+    )
+
+
+def random_walk_remarks(main: Run, walk: Run, walk_share: float | None) -> list[str]:
+    """What the run on a random walk says of the main run's forecast.
+
+    Parameters
+    ----------
+    main: the main run.
+    walk: the same trader on a random walk.
+    walk_share: of the walk's mean position that rests on the prior, None where it held nothing.
+    """
+    notes = []
+    if walk_share is not None:
+        notes.append(
+            "The random_walk run is the prior alone: the same decision, without a forecast's"
+            " centre."
+        )
+    # Caps can bind at every instant: then no forecast changes a trade, and equal results are the
+    # only sign of it.
+    if _quantities(main) == _quantities(walk):
+        notes.append("A random walk leads to the same trades: the forecast made no difference.")
+    return notes
+
+
+def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
+    """Which of the run's symbols never decided."""
+    decided = {choice.symbol for decision in run.decisions for choice in decision.choices}
+    silent = sorted(set(symbols) - decided)
+    return [f"Never decided, for want of a forecast: {', '.join(silent)}."] if silent else []
+
+
+def broker_remarks(run: Run) -> list[str]:
+    """What the broker did against the trader's will."""
+    notes = [
+        f"The broker stepped in: {run.margin[name]} {intervention}."
+        for name, intervention in INTERVENTIONS
+        if run.margin[name]
+    ]
+    short = run.not_filled_whole()
+    if short:
+        orders = sum(len(decision.orders) for decision in run.decisions)
+        why = "for want of volume, a bar or buying power"
+        notes.append(f"{short:,} of {orders:,} orders did not fill whole, {why}.")
+    return notes
+
+
+def failure_remarks(run: Run) -> list[str]:
+    """At how many instants sizing failed."""
+    failed = sum(bool(decision.failure) for decision in run.decisions)
+    if not failed:
+        return []
+    return [
+        f"Sizing failed at {failed} instants; the log says why, unsolved-….npz hold the problems."
+    ]
+
+
+def no_trade_remarks(run: Run) -> list[str]:
+    """Why a run that never traded did not: the largest edge a decision saw, and its cost."""
+    if run.fills:
+        return []
+    choices = [choice for decision in run.decisions for choice in decision.choices]
+    forecast = [choice for choice in choices if np.isfinite(choice.mu)]
+    if not forecast:
+        return ["No trades: no symbol ever decided."]
+    best = max(forecast, key=lambda choice: _edge(choice) - choice.cost)
+    edge = f"{_edge(best) * 1e4:.2f} bp ({best.symbol})"
+    cost = f"{best.cost * 1e4:.2f} bp"
+    if _edge(best) <= best.cost:
+        return [f"No trades: the largest edge, {edge}, did not exceed its cost of {cost}."]
+    why = "too small for one increment at this capital"
+    if best.binding:
+        why = f"limits: {best.bound_by}"
+    return [f"No trades although the largest edge, {edge}, exceeds its cost of {cost} ({why})."]
+
+
+def _edge(choice: Choice) -> float:
+    """What a decision expected of a symbol over its plan, long or short."""
+    return abs(choice.basis.earned + choice.basis.forecast)
+
+
+def _quantities(run: Run) -> list[tuple[str, Decimal]]:
+    return [(fill.client_order_id, fill.qty) for fill in run.fills]

@@ -1,0 +1,244 @@
+"""Orders and positions as clients ask for them: stocks, coins and spreads in one list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from marketsimulator.venue.answers import positions_answer
+from marketsimulator.venue.faults import FaultPlan
+from marketsimulator.venue.market_data import query_symbols
+from marketsimulator.venue.stocks import Venue
+from marketsimulator.venue.tickets import Answer, Refused, quantity_text, timestamp
+from trainingdata.instants import instant
+from trainingdata.instruments import instrument
+
+# When an order came, and what writes it in Alpaca's words.
+Entry = tuple[str, Callable[[], Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFilter:
+    """Which orders a list holds.
+
+    status: `open`, `all`, anything else for those that have ended.
+    nested: whether exits are shown within their order, and not beside it.
+    symbols: of the orders; empty for every one.
+    side: of the orders; None for both.
+    after, until: instants between which they came, as the API writes them; None for no bound.
+    """
+
+    status: str
+    nested: bool
+    symbols: frozenset[str]
+    side: str | None
+    after: str | None
+    until: str | None
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> OrderFilter:
+        """The filter of a query."""
+        after, until = (
+            timestamp(instant(query[name], name=name)) if name in query else None
+            for name in ("after", "until")
+        )
+        return cls(
+            query.get("status", "open"),
+            _is_true(query.get("nested")),
+            frozenset(query_symbols(query)),
+            query.get("side"),
+            after,
+            until,
+        )
+
+    def admits(self, submitted_at: str, *, is_open: bool) -> bool:
+        """Whether an order of this time and state is in the list."""
+        if self.status != "all" and is_open != (self.status == "open"):
+            return False
+        if self.after is not None and submitted_at <= self.after:
+            return False
+        return self.until is None or submitted_at < self.until
+
+
+class OrderEntry:
+    """Requests for orders and positions, answered by a venue."""
+
+    def __init__(self, venue: Venue, faults: FaultPlan) -> None:
+        """faults: what goes wrong on demand, shared with the server."""
+        self._venue = venue
+        self._faults = faults
+
+    async def submit(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v2/orders`."""
+        body = await _body(request)
+        if self._faults.take(("reject",), request.method, request.path):
+            raise Refused(403, 40310000, "rejected on demand")
+        partly = bool(self._faults.take(("partial",)))
+        reject = bool(self._faults.take(("reject_later",)))
+        answer = self._venue.submit(body, partial=partly, reject=reject)
+        return web.json_response(self._disguised(answer, request))
+
+    async def change(self, request: web.Request) -> web.StreamResponse:
+        """`PATCH /v2/orders/{number}`."""
+        body = await _body(request)
+        return web.json_response(self._venue.change(request.match_info["number"], body))
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """`DELETE /v2/orders/{number}`."""
+        number = request.match_info["number"]
+        spread = self._venue.options.client_order_id_of(number)
+        if spread is not None:
+            self._venue.options.cancel(spread)
+        else:
+            self._venue.cancel(number)
+        return web.Response(status=204)
+
+    def cancel_all(self, _: web.Request) -> list[Answer]:
+        """`DELETE /v2/orders`."""
+        open_tickets = [ticket for ticket in self._venue.tickets.values() if ticket.open]
+        for ticket in open_tickets:
+            for each in (ticket, *ticket.legs):
+                # Cancelling an order ends its exits with it.
+                if not each.closed_at:
+                    self._venue.cancel(each.number)
+        numbers = [ticket.number for ticket in open_tickets]
+        options = self._venue.options
+        for name in options.client_order_ids():
+            if options.ticket(name).status == "new":
+                options.cancel(name)
+                numbers.append(str(options.answer(name)["id"]))
+        return [{"id": number, "status": 200} for number in numbers]
+
+    def by_client_order_id(self, request: web.Request) -> Answer:
+        """`GET /v2/orders:by_client_order_id`."""
+        name = request.query.get("client_order_id", "")
+        options = self._venue.options
+        if options.has_order(name):
+            return self._disguised(options.answer(name, nested=False), request)
+        return self._disguised(self._venue.ticket_of_client_id(name).answer(), request)
+
+    def by_number(self, request: web.Request) -> Answer:
+        """`GET /v2/orders/{number}`."""
+        number = request.match_info["number"]
+        options = self._venue.options
+        spread = options.client_order_id_of(number)
+        if spread is not None:
+            nested = _is_true(request.query.get("nested"))
+            return self._disguised(options.answer(spread, nested=nested), request)
+        return self._disguised(self._venue.ticket_of_number(number).answer(), request)
+
+    def orders(self, request: web.Request) -> list[Answer]:
+        """`GET /v2/orders`: newest first unless `direction` is `asc`."""
+        query = request.query
+        order_filter = OrderFilter.of(query)
+        entries = [*self._ticket_entries(order_filter), *self._spread_entries(order_filter)]
+        entries.sort(key=lambda entry: entry[0])
+        if query.get("direction") != "asc":
+            entries.reverse()
+        return [answer() for _, answer in entries[: int(query.get("limit", 50))]]
+
+    def positions(self, _: web.Request) -> list[Answer]:
+        """`GET /v2/positions`."""
+        return [*positions_answer(self._venue), *self._venue.options.positions()]
+
+    def position(self, request: web.Request) -> Answer:
+        """`GET /v2/positions/{symbol}`."""
+        symbol = instrument(request.match_info["symbol"]).symbol
+        for position in positions_answer(self._venue):
+            if position["symbol"] == symbol:
+                return position
+        raise Refused(404, 40410000, "position does not exist")
+
+    def close_position(self, request: web.Request) -> Answer:
+        """`DELETE /v2/positions/{symbol}`: close all of it, `qty` of it, or `percentage`."""
+        position = self.position(request)
+        query = request.query
+        try:
+            percentage = Decimal(query.get("percentage", "100"))
+            return self._close_part(position, percentage, query.get("qty"))
+        except InvalidOperation:
+            raise Refused(422, 42210000, "qty and percentage are numbers") from None
+
+    def close_all_positions(self, request: web.Request) -> list[Answer]:
+        """`DELETE /v2/positions`: what is refused is named, the others are closed."""
+        if _is_true(request.query.get("cancel_orders")):
+            self.cancel_all(request)
+        closings = []
+        for position in positions_answer(self._venue):
+            status = 200
+            try:
+                body = self._close_part(position, Decimal(100))
+            except Refused as refused:
+                status = refused.status
+                body = {"code": refused.code, "message": str(refused)}
+            closings.append({"symbol": position["symbol"], "status": status, "body": body})
+        return closings
+
+    def _close_part(
+        self, position: Answer, percentage: Decimal, quantity: str | None = None
+    ) -> Answer:
+        """The order that closes so much of a position."""
+        size = Decimal(str(position["qty"]).lstrip("-"))
+        part = size * percentage / 100 if quantity is None else Decimal(quantity)
+        # Coins trade without sessions: no order of theirs is good for a day.
+        coin = position["asset_class"] == "crypto"
+        order = {
+            "symbol": position["symbol"],
+            "qty": quantity_text(part),
+            "side": "sell" if position["side"] == "long" else "buy",
+            "type": "market",
+            "time_in_force": "gtc" if coin else "day",
+        }
+        return self._venue.submit(order)
+
+    def _ticket_entries(self, order_filter: OrderFilter) -> Iterator[Entry]:
+        """Orders of stocks and coins that a filter admits."""
+        tickets = list(self._venue.tickets.values())
+        if not order_filter.nested:
+            tickets = [each for ticket in tickets for each in (ticket, *ticket.legs)]
+        for ticket in tickets:
+            if order_filter.symbols and ticket.order.symbol not in order_filter.symbols:
+                continue
+            if order_filter.side not in (None, ticket.order.side):
+                continue
+            # With its exits in it, an order is open as long as one of them is.
+            is_open = ticket.open if order_filter.nested else not ticket.closed_at
+            if order_filter.admits(ticket.submitted_at, is_open=is_open):
+                yield ticket.submitted_at, partial(ticket.answer, nested=order_filter.nested)
+
+    def _spread_entries(self, order_filter: OrderFilter) -> Iterator[Entry]:
+        """Orders of several legs that a filter admits."""
+        # An order of several legs has no symbol and no side: a filter by either leaves it out.
+        if order_filter.symbols or order_filter.side:
+            return
+        options = self._venue.options
+        for name in options.client_order_ids():
+            ticket = options.ticket(name)
+            submitted_at = timestamp(ticket.submitted_at)
+            if order_filter.admits(submitted_at, is_open=ticket.status == "new"):
+                yield submitted_at, partial(options.answer, name, nested=order_filter.nested)
+
+    def _disguised(self, answer: Answer, request: web.Request) -> Answer:
+        """An order, in another state than its own on demand."""
+        fault = self._faults.take(("state",), request.method, request.path)
+        return answer if fault is None else {**answer, "status": fault.state}
+
+
+def _is_true(word: str | None) -> bool:
+    return word in ("true", "True")
+
+
+async def _body(request: web.Request) -> Mapping[str, Any]:
+    try:
+        body = json.loads(await request.text())
+    except ValueError:
+        raise Refused(400, 40010000, "the body is no JSON") from None
+    if not isinstance(body, dict):
+        raise Refused(400, 40010000, "the body is no order")
+    return body

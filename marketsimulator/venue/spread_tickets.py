@@ -1,0 +1,200 @@
+"""Options and orders of several legs as Alpaca writes them, and as its clients ask for them.
+
+Alpaca's sign is that of a payment: a net price is below 0 where an order brings money in. Here a
+credit is above 0.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import numpy as np
+
+from execution.spreads.orders import Contract, OptionLeg, Quote, SpreadOrder, contract_of
+from foundation.errors import InputError
+from marketsimulator.options.desk import SpreadTicket
+from marketsimulator.venue.tickets import ID_NAMESPACE, Answer, Refused, asset_id, timestamp
+from sizing.autoscaler.rules import SHARES
+
+# When an order ended, by how it ended.
+END_KEYS = {
+    "filled": "filled_at",
+    "canceled": "canceled_at",
+    "expired": "expired_at",
+    "rejected": "failed_at",
+}
+# What Alpaca says of a position and this venue does not keep for options.
+UNKNOWN = ("avg_entry_price", "cost_basis", "unrealized_pl", "unrealized_plpc", "change_today")
+
+
+def spread_number(name: str) -> str:
+    """The venue's own id of an order of several legs, or of a leg, the same always."""
+    return str(uuid.uuid5(ID_NAMESPACE, f"spread {name}"))
+
+
+def leg_number(name: str, leg: OptionLeg) -> str:
+    """The venue's own id of a leg of an order."""
+    return spread_number(f"{name}/{leg.contract.symbol}")
+
+
+def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
+    """The order of several legs that a request asks for.
+
+    number: how many such orders came before; it makes an id where the client gives none.
+
+    Raises
+    ------
+    Refused
+        naming what is missing or cannot be.
+    """
+    try:
+        kind = str(request["type"])
+        limited = request.get("limit_price") is not None
+        name = str(request.get("client_order_id") or uuid.uuid5(ID_NAMESPACE, f"spread {number}"))
+        if kind not in ("market", "limit") or (kind == "limit") != limited:
+            raise ValueError(
+                "an order of several legs is a market order, or a limit order with a limit_price"
+            )
+        if request.get("time_in_force") != "day":
+            raise ValueError("an order of several legs is good for the day")
+        legs = tuple(_parse_leg(leg) for leg in request["legs"])
+        contracts = Decimal(str(request["qty"]))
+        if contracts != int(contracts):
+            raise ValueError(f"qty {contracts} is no number of contracts")
+        least_credit = -Decimal(str(request["limit_price"])) if limited else None
+        return SpreadOrder(name, legs, int(contracts), least_credit)
+    except (KeyError, TypeError, AttributeError, InvalidOperation, OverflowError) as error:
+        raise Refused(422, 40010001, f"{error} is missing or no number") from None
+    except (InputError, ValueError) as error:
+        raise Refused(422, 40010001, str(error)) from None
+
+
+def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
+    if Decimal(str(request["ratio_qty"])) != 1:
+        raise ValueError("legs of a ratio other than 1 are not served here")
+    # A leg names its side, or what it is meant for: `sell_to_open` begins with the side.
+    side = str(request.get("side") or str(request["position_intent"]).split("_")[0])
+    if side not in ("buy", "sell"):
+        raise ValueError(f"side {side!r} is none of buy, sell")
+    return OptionLeg(contract_of(str(request["symbol"])), "buy" if side == "buy" else "sell")
+
+
+def spread_answer(ticket: SpreadTicket, *, nested: bool = True) -> Answer:
+    """An order of several legs in Alpaca's words; nested: with its legs in it."""
+    order = ticket.order
+    name = order.client_order_id
+    limit = None if order.least_credit is None else f"{-order.least_credit:.2f}"
+    kind = "market" if limit is None else "limit"
+    shared = {
+        **_times(ticket),
+        "qty": str(order.contracts),
+        "filled_qty": str(ticket.filled),
+        "order_class": "mleg",
+        "order_type": kind,
+        "type": kind,
+        "time_in_force": "day",
+        "status": ticket.status,
+        "asset_class": "us_option",
+        "extended_hours": False,
+    }
+    prices: Sequence[Decimal | None] = ticket.prices or (None,) * len(order.legs)
+    legs = []
+    for leg, price in zip(order.legs, prices, strict=True):
+        number = leg_number(name, leg)
+        answer = {
+            "id": number,
+            "client_order_id": spread_number(f"{name}/{leg.contract.symbol}/own"),
+            "asset_id": asset_id(leg.contract.symbol),
+            "symbol": leg.contract.symbol,
+            "side": leg.side,
+            "ratio_qty": "1",
+            "filled_avg_price": None if price is None else str(price),
+            **shared,
+            "limit_price": None,
+            "legs": None,
+        }
+        legs.append(answer)
+    return {
+        **shared,
+        "id": spread_number(name),
+        "client_order_id": name,
+        "symbol": "",
+        "side": None,
+        "filled_avg_price": repr(float(-ticket.fill.credit)) if ticket.filled else None,
+        "limit_price": limit,
+        "legs": legs if nested else None,
+    }
+
+
+def _times(ticket: SpreadTicket) -> Answer:
+    submitted_at = timestamp(ticket.submitted_at)
+    closed_at = None if ticket.closed_at is None else timestamp(ticket.closed_at)
+    times: Answer = {
+        "created_at": submitted_at,
+        "updated_at": closed_at or submitted_at,
+        "submitted_at": submitted_at,
+    }
+    for status, key in END_KEYS.items():
+        times[key] = closed_at if ticket.status == status else None
+    return times
+
+
+def option_position_answer(contract: Contract, count: int, quote: Quote | None) -> Answer:
+    """A position in an option, as `GET /v2/positions` says it.
+
+    It is valued at what closing it would trade at: the bid where it is held, the ask where it is
+    owed; 0 without a quote.
+    """
+    price = Decimal(0)
+    if quote is not None:
+        price = quote.price("sell" if count > 0 else "buy")
+    return {
+        "asset_id": asset_id(contract.symbol),
+        "symbol": contract.symbol,
+        "exchange": "",
+        "asset_class": "us_option",
+        "asset_marginable": False,
+        "qty": str(count),
+        "qty_available": str(count),
+        "side": "long" if count > 0 else "short",
+        "market_value": str(price * count * SHARES),
+        "current_price": str(price),
+        **dict.fromkeys(UNKNOWN, "0"),
+        "lastday_price": str(price),
+    }
+
+
+def quote_answer(quote: Quote, at: np.datetime64) -> Answer:
+    """A quote, as `GET /v1beta1/options/quotes/latest` says it."""
+    return {
+        "t": timestamp(at),
+        "bp": float(quote.bid),
+        "bs": 10,
+        "ap": float(quote.ask),
+        "as": 10,
+        "bx": "C",
+        "ax": "C",
+        "c": " ",
+    }
+
+
+def contract_answer(contract: Contract) -> Answer:
+    """An option, as `GET /v2/options/contracts` says it."""
+    return {
+        "id": asset_id(contract.symbol),
+        "symbol": contract.symbol,
+        "name": contract.symbol,
+        "status": "active",
+        "tradable": True,
+        "expiration_date": str(contract.expiry),
+        "root_symbol": contract.root,
+        "underlying_symbol": contract.root,
+        "underlying_asset_id": asset_id(contract.root),
+        "type": "call" if contract.call else "put",
+        "style": "european",
+        "strike_price": str(contract.strike),
+        "size": "100",
+    }

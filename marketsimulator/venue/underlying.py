@@ -1,0 +1,71 @@
+"""A stock of the venue as what options are on, with a volatility index that follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from marketsimulator.venue.record import Record
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.instants import new_york_date
+from trainingdata.sessions import in_session, session_of
+from trainingdata.volatility_index import within_day
+
+Price = Callable[[str], float | None]
+
+
+class Underlying:
+    """The market of a desk: a stock's price, and a volatility index from its close before."""
+
+    def __init__(
+        self, record: Record, bars: Bars, price: Price, symbol: str, vix: pd.Series, response: float
+    ) -> None:
+        """The underlying of a symbol.
+
+        Parameters
+        ----------
+        record: has the venue's clock.
+        bars: the panel.
+        price: what a market order for a symbol sent now trades at.
+        symbol: of the stock.
+        vix: closes of the volatility index by date, points.
+        response: of the volatility index to the stock's own move, see `within_day`.
+        """
+        self._record = record
+        self._price = price
+        self._symbol = symbol
+        self._vix = vix
+        self._response = response
+        times, values = bars.real_bars(bars.symbols.index(symbol))
+        self._closes = dict(zip(times.tolist(), values[:, CLOSE].tolist(), strict=True))
+
+    def now(self) -> np.datetime64:
+        """Where the venue's clock stands."""
+        return self._record.now
+
+    def index(self) -> float | None:
+        """What it trades at; None while its market is shut."""
+        return self._price(self._symbol) if in_session(np.array([self.now()]))[0] else None
+
+    def volatility(self) -> float | None:
+        """The volatility index; None where its close before is not known."""
+        session = session_of(new_york_date(np.array([self.now()]))[0])
+        index = self.index()
+        if session is None or index is None:
+            return None
+        vix_before = self._vix.get(pd.Timestamp(session.before))
+        close_before = self.close_of(session.before.astype(object))
+        if vix_before is None or close_before is None:
+            return None
+        return float(within_day(vix_before, index, close_before, self._response))
+
+    def close_of(self, day: date) -> float | None:
+        """The last close of a session that has ended."""
+        session = session_of(np.datetime64(day, "D"))
+        # The panel holds closes that are still to come: none is given before its session has ended.
+        if session is None or session.closes > self.now():
+            return None
+        return self._closes.get(session.closes.astype("datetime64[ns]").item())

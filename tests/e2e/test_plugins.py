@@ -1,0 +1,147 @@
+"""A forecaster, a strategy and a file of one's own are named on the command line, and traded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from marketsimulator.settings import BacktestSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = """
+import numpy as np
+
+from forecasting import Forecaster, ForecastTable, RandomWalk
+from forecasting.windows import Windows
+
+
+class Drift:
+    '''The window's mean return goes on.'''
+
+    name = "drift"
+
+    def __init__(self, window=50):
+        self.walk = RandomWalk(context_length=window)
+
+    def forecast(self, bars, since, progress=None):
+        windows = Windows.of(bars, since, self.walk.context_length)
+
+        def answer(rows):
+            closes = windows.contexts(rows)
+            step = np.log(closes[:, -1] / closes[:, 0]) / (closes.shape[1] - 1)
+            path = step[:, None, None] * np.arange(1, 25)[:, None] + self.walk.log_quantiles(closes)
+            return np.float32(closes[:, -1, None, None] * np.exp(path))
+
+        return ForecastTable.of(self.name, bars, windows, answer)
+
+
+def rising(situation):
+    '''A fifth of equity in whatever is forecast to rise.'''
+    return np.where(situation.mu > 0, 0.2, 0.0)
+"""
+SPAN = (
+    "start=2024-03-18",
+    "end=2024-03-28",
+    "symbols=[SYA,SYB]",
+    "trials=null",
+    "data.end=2024-03-28",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working folder with one's own code in it."""
+    (tmp_path / "own.py").write_text(CODE)
+    return tmp_path
+
+
+def command(folder: Path, module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """What a command prints, run where the code lies."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Path) -> None:
+    own = ("forecaster=own:Drift", "+forecaster.arguments.window=40", "forecaster.calibrated=false")
+    run = command(
+        folder, "marketsimulator.backtest", *own, "sizing.strategy=own:rising", *SPAN, "output=out"
+    )
+    assert run.returncode == 0, run.stderr
+    orders = pd.read_parquet(folder / "out" / "orders.parquet")
+    assert len(orders) > 3
+    assert orders.client_order_id.str.startswith("own.rising-").all()
+    assert "drift" in run.stdout
+
+
+def test_a_file_of_forecasts_is_traded_as_what_made_it(folder: Path) -> None:
+    raw = "forecaster.calibrated=false"
+    made = command(
+        folder,
+        "forecasting.batch",
+        "forecaster=own:Drift",
+        raw,
+        *SPAN[:3],
+        SPAN[4],
+        "output=f.parquet",
+    )
+    assert made.returncode == 0, made.stderr
+    fills = []
+    for forecaster, out in (
+        (("forecaster=own:Drift",), "a"),
+        (
+            ("forecaster=file", "forecaster.path=f.parquet"),
+            "b",
+        ),
+    ):
+        run = command(
+            folder,
+            "marketsimulator.backtest",
+            *forecaster,
+            raw,
+            "sizing.strategy=own:rising",
+            *SPAN,
+            f"output={out}",
+        )
+        assert run.returncode == 0, run.stderr
+        fills.append(pd.read_parquet(folder / out / "fills.parquet"))
+    assert len(fills[0]) > 3
+    pd.testing.assert_frame_equal(*fills)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["forecaster.kind=prophet"], "forecaster.kind: 'prophet' is none of chronos2, ewma"),
+        (["+forecaster.arguments.window=3"], "forecaster.arguments: chronos2 takes none"),
+        (["forecaster=file"], "forecaster.path: a value is needed"),
+    ],
+)
+def test_a_forecaster_that_is_none_is_one_line(words: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        BacktestSettings.of(composed_config("backtest", words))
+
+
+def test_code_that_is_not_there_is_one_line_and_exit_code_2(folder: Path) -> None:
+    for word, line in (
+        ("forecaster=own:Absent", "has no 'Absent'"),
+        ("forecaster=gone:Drift", "there is no module 'gone'"),
+        ("sizing.strategy=own:absent", "has no 'absent'"),
+    ):
+        run = command(folder, "marketsimulator.backtest", word, *SPAN, "output=out")
+        assert run.returncode == 2
+        assert line in run.stderr
+        assert len(run.stderr.strip().splitlines()) == 1
+        assert not (folder / "out").exists()

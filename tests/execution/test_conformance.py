@@ -1,0 +1,116 @@
+"""A broker of one's own that breaks what the system relies on is told so, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from execution.broker import Asset
+from execution.conformance import check_broker
+from execution.orders import Account, Fill, Order
+from marketsimulator.account.broker import SimulatedBroker
+from tests.marketsimulator.by_hand import coin, stock
+
+CANDLES = ((100.0, 101.0, 99.0, 100.0),) * 5
+
+
+class Bent:
+    """The simulated broker, one of whose answers is changed before it is handed over."""
+
+    def __init__(self, method: str, change: Callable[..., Any]) -> None:
+        self._broker = stock(*CANDLES)
+        self._broker.advance(1)
+        self._method = method
+        self._change = change
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._broker, name)
+        if name != self._method:
+            return method
+        return lambda *args: self._change(self._broker, *args)
+
+
+def advanced(broker: SimulatedBroker) -> SimulatedBroker:
+    broker.advance(1)
+    return broker
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_the_simulated_broker_conforms(flat: bool) -> None:
+    for broker, symbol, quantity in (
+        (stock(*CANDLES), "AAA", Decimal(3)),
+        (coin(*CANDLES), "BTCUSD", Decimal("0.5")),
+    ):
+        assert check_broker(advanced(broker), symbol, quantity, flat=flat) == ()
+
+
+def forgetful() -> Callable[[SimulatedBroker, Sequence[Order]], list[Fill]]:
+    """A venue that knows no order twice: each is sent under a number of its own."""
+    count = 0
+
+    def submit(broker: SimulatedBroker, orders: Sequence[Order]) -> list[Fill]:
+        nonlocal count
+        count += 1
+        fresh = [_renamed(order, f"{order.client_order_id}-{count}") for order in orders]
+        fills = broker.submit(fresh)
+        names = {f"{o.client_order_id}-{count}": o.client_order_id for o in orders}
+        return [fill._replace(client_order_id=names[fill.client_order_id]) for fill in fills]
+
+    return submit
+
+
+def _renamed(order: Order, name: str) -> Order:
+    return replace(order, client_order_id=name)
+
+
+def nothing(broker: SimulatedBroker, words: Iterable[Any]) -> list[Fill]:
+    """Does nothing and says nothing."""
+    return []
+
+
+def silent_submit(broker: SimulatedBroker, orders: Sequence[Order]) -> list[Fill]:
+    """Fills and does not say so."""
+    broker.submit(orders)
+    return []
+
+
+def everything(broker: SimulatedBroker, symbols: Sequence[str]) -> Mapping[str, Asset]:
+    """Knows every symbol there could be."""
+    asset = broker.assets(["AAA"])["AAA"]
+    return dict.fromkeys(symbols, asset)
+
+
+def stale_account(broker: SimulatedBroker) -> Account:
+    """Shows the account of somebody who holds nothing."""
+    account = broker.account()
+    return Account(account.cash, {}, account.prices, account.as_of)
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "fault"),
+    [
+        ("now", lambda broker: "noon", "now must be a numpy datetime64"),
+        ("account", lambda broker: {"cash": 1.0, "prices": {}}, "must be an execution.Account"),
+        ("assets", lambda broker, symbols: {}, "assets must say what may be done with AAA"),
+        ("assets", everything, "assets must leave out what the venue does not know"),
+        ("submit", nothing, "an order that waits is not among the account's open orders"),
+        ("submit", nothing, "a market order does not fill"),
+        ("submit", forgetful(), "an order whose id was used before trades again"),
+        ("submit", silent_submit, "fills say 0 of AAA was bought, the account 3"),
+        ("cancel", nothing, "a cancelled order still works"),
+        ("fills_since", nothing, "fills_since lacks a fill that submit returned"),
+        ("account", stale_account, "was bought, the account 0"),
+    ],
+)
+def test_each_fault_is_named(method: str, change: Callable[..., Any], fault: str) -> None:
+    faults = check_broker(Bent(method, change), "AAA", Decimal(3))  # type: ignore[arg-type]
+    assert any(fault in sentence for sentence in faults), faults
+
+
+def test_a_symbol_without_a_price_ends_the_check() -> None:
+    faults = check_broker(advanced(stock(*CANDLES)), "ZZZ", Decimal(1))
+    assert any("no price of ZZZ" in sentence for sentence in faults)

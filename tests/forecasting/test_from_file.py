@@ -1,0 +1,133 @@
+"""A file of forecasts answers exactly what it holds, and what is wrong with one is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecasting.baseline import RandomWalk
+from forecasting.batch import BatchSettings, run_batch, write_batch
+from forecasting.forecast import HORIZON, LEVELS
+from forecasting.from_file import FileForecaster
+from forecasting.settings import ForecasterSettings
+from foundation.errors import DataError, InputError
+from trainingdata.bars import Bars
+from trainingdata.source import DataSettings
+
+SYMBOLS = ("SYA", "SYXUSD")
+SPAN = {"start": "2024-03-18", "end": "2024-03-22"}
+DATA = DataSettings(start="2024-01-02", end="2024-03-29")
+WALK = ForecasterSettings(kind="ewma", calibrated=False)
+
+
+@pytest.fixture(scope="module")
+def bars() -> Bars:
+    return DATA.bars(SYMBOLS, SPAN["start"], SPAN["end"])
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    path = tmp_path_factory.mktemp("batch") / "forecasts.parquet"
+    batch = run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=WALK))
+    write_batch(batch, path)
+    return pd.read_parquet(path)
+
+
+def written(rows: pd.DataFrame, path: Path) -> Path:
+    """The rows as a file of the kind its name says."""
+    if path.suffix == ".parquet":
+        rows.to_parquet(path)
+    else:
+        rows.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("name", ["f.parquet", "f.csv", "f.csv.gz"])
+def test_what_the_batch_job_wrote_is_forecast_again(
+    rows: pd.DataFrame, bars: Bars, tmp_path: Path, name: str
+) -> None:
+    since = rows.issued_at.min().to_datetime64()
+    table = FileForecaster(written(rows, tmp_path / name)).forecast(bars, since)
+    expected = RandomWalk().forecast(bars, since)
+    assert len(table.windows) * HORIZON * len(LEVELS) == len(rows)
+    for at in bars.times[bars.times >= since]:
+        ours = table.at(at)
+        theirs = expected.at(at)
+        there = ~np.isnat(ours.issued_at)
+        assert there.all() or at < np.datetime64("2024-03-18T15:00"), "all from the first bars on"
+        assert np.array_equal(ours.issued_at[there], theirs.issued_at[there])
+        assert np.allclose(ours.values[there], theirs.values[there], rtol=1e-6)
+    assert len(table.source) == 16, "the file's content is part of what was tried"
+
+
+def test_steps_may_end_early_and_rows_of_others_are_passed(
+    rows: pd.DataFrame, bars: Bars, tmp_path: Path
+) -> None:
+    short = rows[rows.step <= 3]
+    other = short.head(5).assign(symbol="NVDA")
+    later = short.head(5).assign(issued_at=pd.Timestamp("2030-01-07T15:30Z"))
+    path = written(pd.concat([short.astype({"symbol": str}), other, later]), tmp_path / "f.csv")
+    table = FileForecaster(path).forecast(bars, rows.issued_at.min().to_datetime64())
+    values = table.values
+    assert np.isfinite(values[:, :3]).all()
+    assert np.isnan(values[:, 3:]).all()
+
+
+def test_forecasts_of_a_file_are_traded_through_the_settings(
+    rows: pd.DataFrame, bars: Bars, tmp_path: Path
+) -> None:
+    path = written(rows, tmp_path / "f.parquet")
+    forecaster = ForecasterSettings(kind="file", path=str(path), calibrated=False).build(SYMBOLS)
+    assert forecaster.name == "forecasts of f.parquet"
+    with pytest.raises(InputError, match=r"forecaster\.path: a value is needed"):
+        ForecasterSettings(kind="file").build(SYMBOLS)
+    with pytest.raises(InputError, match=r"forecaster\.path: .* there is no such file"):
+        ForecasterSettings(kind="file", path=str(tmp_path / "none")).build(SYMBOLS)
+
+
+def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
+    """The rows with some cells of one of them replaced."""
+    other = rows.astype({"symbol": str, "issued_at": object, "step": object, "value": object})
+    for column, value in cells.items():
+        other.loc[other.index[row], column] = value
+    return other
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda r: r.drop(columns="level"), "no file of forecasts: .*level"),
+        (lambda r: changed(r, 3, value=""), "row 4: value is empty"),
+        (lambda r: changed(r, 3, value="many"), "row 4: value 'many' is no number"),
+        (lambda r: changed(r, 3, value=-1.0), "row 4: value -1.0 is no price"),
+        (lambda r: changed(r, 3, step=25), "row 4: step 25 is not 1 … 24"),
+        (lambda r: changed(r, 3, level=0.33), "row 4: level 0.33 is none of the 21"),
+        (lambda r: changed(r, 3, issued_at="noon"), "issued_at: "),
+        (
+            lambda r: changed(r, 0, issued_at="2024-03-18 13:31:00+00:00"),
+            "row 1: SY.* has no bar that becomes known at 2024-03-18 13:31",
+        ),
+        (lambda r: pd.concat([r, r.tail(1)]), "level 0.99 stands twice"),
+        (lambda r: r.drop(index=r.index[7]), "a step has fewer than the 21 levels"),
+        (lambda r: r[r.step != 2], "a step is missing before one that is there"),
+        (lambda r: changed(r, 5, value=1e-3), "values fall along the levels"),
+        (lambda r: r.assign(value=r.value * 4), "the next bar's median is not within 2 times"),
+        (lambda r: r.assign(symbol="NVDA"), "holds no forecast of SYA, SYXUSD issued between"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
+    rows: pd.DataFrame, bars: Bars, tmp_path: Path, change: object, line: str
+) -> None:
+    path = written(change(rows), tmp_path / "f.csv")  # type: ignore[operator]
+    with pytest.raises(DataError, match=rf"f\.csv: .*{line}"):
+        FileForecaster(path).forecast(bars, rows.issued_at.min().to_datetime64())
+
+
+def test_a_damaged_file_is_named(bars: Bars, tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(DataError, match=r"f\.parquet: no file of forecasts"):
+        FileForecaster(path).forecast(bars, bars.times[0])

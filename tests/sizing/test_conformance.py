@@ -1,0 +1,109 @@
+"""A strategy of one's own that breaks what the system relies on is told so, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foundation.errors import InputError
+from sizing.allocation import Allocation, Situation
+from sizing.conformance import check_strategy
+from sizing.limits import Limits
+from sizing.strategies import NAMES, Kelly, named
+from trainingdata.instruments import Kind
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_systems_own_strategies_conform(name: str) -> None:
+    assert check_strategy(named(name), tries=30) == ()
+
+
+@dataclass(frozen=True)
+class Bent:
+    """Half-Kelly whose answer is changed before it is handed over."""
+
+    change: Callable[[Situation, Allocation], object]
+    holding: str | None = None
+    forecast: object = True
+    premium: bool = True
+    text: str = "bent sizing"
+
+    def allocate(self, situation: Situation, limits: Limits) -> object:
+        return self.change(situation, Kelly().allocate(situation, limits))
+
+    def phrase(self, kind: Kind, stock_ceiling: float) -> str:
+        return self.text
+
+
+def moved(change: Callable[[Situation, np.ndarray], np.ndarray]) -> Bent:
+    """Half-Kelly whose targets are changed."""
+    return Bent(lambda s, a: replace(a, target=change(s, a.target)))
+
+
+def _spoil(situation: Situation, allocation: Allocation) -> Allocation:
+    situation.held[:] = 0.123
+    return allocation
+
+
+CHANCE = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "fault"),
+    [
+        (Bent(lambda s, a: a, forecast="yes"), "forecast must be True or False"),
+        (Bent(lambda s, a: a, holding="week"), "holding must be one of"),
+        (Bent(lambda s, a: a, text="two\nlines"), "phrase must be one line"),
+        (Bent(lambda s, a: a.target), "returns a ndarray instead of an Allocation"),
+        (Bent(_spoil), "changes the situation"),
+        (Bent(lambda s, a: replace(a, binding=())), "a target and a binding for each"),
+        (moved(lambda s, w: w * np.nan), "a target is not finite"),
+        (moved(lambda s, w: w * CHANCE.random()), "two answers"),
+        (moved(lambda s, w: w + 0.01), "does not decide is moved"),
+        (moved(lambda s, w: np.where(s.deciding, 3.0, w)), "beyond its symbol's bounds"),
+        (moved(lambda s, w: np.where(s.deciding, 0.6, w)), "above the ceiling"),
+    ],
+)
+def test_each_fault_is_named(strategy: Bent, fault: str) -> None:
+    faults = check_strategy(strategy)  # type: ignore[arg-type]
+    assert any(fault in sentence for sentence in faults), faults
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of strategies of one's own, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"own_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(
+        "import numpy as np\n"
+        "from sizing.strategies import Kelly\n"
+        "def up(s): return np.where(s.mu > 0, 0.1, 0.0)\n"
+        "def short(s): return np.zeros(1)\n"
+        "class Half(Kelly): pass\n"
+        "quarter = Kelly(0.25)\n"
+        "number = 3\n"
+    )
+    return name
+
+
+def test_a_function_a_class_and_a_value_of_ones_own_are_strategies(own: str) -> None:
+    for attribute in ("up", "Half", "quarter"):
+        assert check_strategy(named(f"{own}:{attribute}"), tries=10) == ()
+    assert named(f"{own}:up").phrase(Kind.STOCK, 4.0) == f"{own}:up sizing"
+    assert named(f"{own}:quarter") == Kelly(0.25)
+
+
+def test_what_is_no_strategy_is_refused_by_name(own: str) -> None:
+    with pytest.raises(InputError, match="is no strategy, class or function but int"):
+        named(f"{own}:number")
+    with pytest.raises(InputError, match=r"must return .* finite weights"):
+        check_strategy(named(f"{own}:short"))
+    with pytest.raises(InputError, match=r"sizing.fraction: .*:up has none"):
+        named(f"{own}:up", fraction=0.3)
+    with pytest.raises(InputError, match="or module:function"):
+        named("martingale")
