@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -32,6 +30,7 @@ from alpaca.trading.requests import (
 )
 from alpaca.trading.stream import TradingStream
 
+from tests.commands import run_command
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, buy, order, trading
 
 
@@ -607,10 +606,7 @@ def test_the_venue_refuses_what_its_assets_do_not_allow(practice: Start) -> None
 def test_a_server_that_cannot_be_says_so_in_a_line(
     words: list[str], says: str, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "marketsimulator.alpaca_server", *words]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-    )
+    done = run_command(["-m", "marketsimulator.alpaca_server", *words], cwd=tmp_path)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert says in done.stderr

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -11,21 +10,14 @@ import pytest
 
 from foundation.compose import composed_config
 from marketsimulator.backtest_kelly_chronos2 import overrides_of
+from tests.commands import run_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = str(ROOT / "marketsimulator" / "backtest_kelly_chronos2.py")
 
 
 def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
-    )
+    return run_command(words, cwd=folder, env={**os.environ, "HF_HUB_OFFLINE": "1", **environment})
 
 
 def one_line(answer: subprocess.CompletedProcess[str]) -> str:

@@ -23,6 +23,7 @@ from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import app as alpaca_app
 from marketsimulator.venue import market_data as alpaca_data
 from marketsimulator.venue.stocks import Venue
+from tests.commands import run_command
 from tests.e2e.practice import KEYS, OPENING, ROOT, SPAN, Live, Start, broker, trading
 from tests.marketsimulator.by_hand import eager, wild
 from trainingdata.bar_files import read_bars
@@ -430,17 +431,10 @@ def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(
     here = practice()
     here.advance(OPENING)
     words = ["--start", "2024-02-10", "--output", "bars", f"broker.url_override={here.url}"]
-    command = [sys.executable, "-m", "trainingdata.download", "--symbols"]
+    command = ["-m", "trainingdata.download", "--symbols"]
     bare = {"PATH": "", "HOME": str(tmp_path)}
     done = [
-        subprocess.run(
-            [*command, symbol, *words],
-            cwd=tmp_path,
-            env=bare,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        run_command([*command, symbol, *words], cwd=tmp_path, env=bare)
         for symbol in ("SYX/USD", "SYA")
     ]
     assert [each.returncode for each in done] == [0, 2], done[0].stderr
@@ -477,10 +471,7 @@ def test_a_live_run_that_cannot_be_says_so_in_a_line(
         "PATH": "",
         "HOME": str(tmp_path),
     }
-    command = [sys.executable, str(ROOT / "trade_stock_e2e.py"), *words]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=keys, capture_output=True, text=True, check=False, timeout=120
-    )
+    done = run_command([str(ROOT / "trade_stock_e2e.py"), *words], cwd=tmp_path, env=keys)
     assert done.returncode == 2
     assert says in done.stderr.splitlines()[-1]
     assert KEYS.secret not in done.stderr
@@ -502,15 +493,12 @@ def test_a_replay_by_command_leaves_the_files_of_a_run(practice: Start, tmp_path
         "forecaster=ewma",
     ]
     command = [
-        sys.executable,
         str(ROOT / "trade_stock_e2e.py"),
         *words,
         "forecaster.calibrated=false",
         "sizing.strategy=equal_weight",
     ]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=keys, capture_output=True, text=True, check=False, timeout=200
-    )
+    done = run_command(command, cwd=tmp_path, env=keys)
     assert done.returncode == 0, done.stderr
     assert here.venue.over
     fills, orders = (

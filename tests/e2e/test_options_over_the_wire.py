@@ -6,9 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -43,6 +40,7 @@ from foundation.errors import InputError, OrderRejected
 from foundation.notices import Notices
 from sizing.autoscaler.account import AccountFiles
 from sizing.autoscaler.trades import rows_of
+from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Practice, Start, trading
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -296,7 +294,6 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
         "interval=0.02",
     ]
     command = [
-        sys.executable,
         "-m",
         "execution.sell_spreads",
         *told_words,
@@ -314,28 +311,14 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
     rng = np.random.default_rng(0)
     moved = True
     while moved:
-        process = subprocess.Popen(
-            [*command, "strategies=[PUT,IRON_CONDOR]"],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline()  # it has looked once
+        words = [*command, "strategies=[PUT,IRON_CONDOR]"]
+        process = Started(words, cwd=tmp_path, env=environment)
+        process.wait_for_output()  # it has looked once
         for _ in range(4):
             moved = here.advance()["moved"]
             time.sleep(rng.uniform(0.0, 0.15))
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=10)
-    last = subprocess.run(
-        [*command, "looks=2"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        process.kill()
+    last = run_command([*command, "looks=2"], cwd=tmp_path, env=environment)
     assert last.returncode == 0, last.stderr
     assert last.stdout == "nothing is open\n"
     rows = rows_of((tmp_path / "account" / "paper" / "trades.csv").read_bytes())[1]
@@ -500,10 +483,8 @@ def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
         (["vix=x", "AUTOSCALING_DATA_DIR=y"], "begins one"),
         ([f"vix={vix}", "broker.url_override=http://127.0.0.1:9", "looks=1"], "no answer"),
     ):
-        command = [sys.executable, "-m", "execution.sell_spreads", *wrong]
-        refused = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        command = ["-m", "execution.sell_spreads", *wrong]
+        refused = run_command(command, cwd=tmp_path, env=environment)
         assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (
             refused.stderr
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +12,7 @@ import pytest
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
+from tests.commands import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = """
@@ -64,14 +64,7 @@ def folder(tmp_path: Path) -> Path:
 
 def command(folder: Path, module: str, *words: str) -> subprocess.CompletedProcess[str]:
     """What a command prints, run where the code lies."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_command(["-m", module, *words], cwd=folder, env={**os.environ, "COLUMNS": "200"})
 
 
 def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +12,7 @@ from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.summary import write_results
 from marketsimulator.settings import BacktestSettings
+from tests.commands import run_command
 
 SPAN = [
     *(
@@ -126,19 +125,13 @@ def test_the_page_lists_every_order_with_its_reason(run: Path) -> None:
     ],
 )
 def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], says: str) -> None:
-    command = [sys.executable, "-m", "execution.explain", str(run), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_command(["-m", "execution.explain", str(run), *words])
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert says in done.stderr
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "execution.explain", str(tmp_path), "--symbol", "SYA"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command(["-m", "execution.explain", str(tmp_path), "--symbol", "SYA"])
     assert done.returncode == 2
     assert "holds no decisions.parquet" in done.stderr

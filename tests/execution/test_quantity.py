@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import subprocess
-import sys
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -31,6 +30,7 @@ from foundation.errors import BrokerError, DataError, InputError
 from sizing.kelly import SizingProblem
 from sizing.quantity import get_qty
 from sizing.solver.active_set import SOLVED, UNFINISHED
+from tests.commands import run_command
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.market_data import MarketData
@@ -434,8 +434,7 @@ def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
         "APCA_API_SECRET_KEY": KEYS.secret,
         **environment,
     }
-    command = [sys.executable, "-m", "execution.quantity", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=known, check=False)
+    return run_command(["-m", "execution.quantity", *words], cwd=cwd, env=known)
 
 
 def test_the_command_answers_in_words_and_in_json_and_logs(venue: Any, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from forecasting.forecast_file import fault, read_values
 from forecasting.store import Reader, Shelf
 from forecasting.windows import Windows
 from foundation.errors import DataError
+from tests.commands import Started, run_command
 from trainingdata.bars import CLOSE, Bars
 
 
@@ -158,12 +158,11 @@ def test_a_key_changes_with_any_close_and_with_nothing_else(
 
 
 BATCH = [
-    sys.executable,
     "-m",
     "forecasting.batch",
-    "symbols=[SYA,SYXUSD,SYYUSD]",
-    "start=2024-02-01",
-    "end=2024-04-12",
+    "symbols=[SYA,SYXUSD]",
+    "start=2024-02-20",
+    "end=2024-03-08",
     "forecaster.calibrated=false",
 ]
 
@@ -178,24 +177,15 @@ def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) ->
     """
     whole = tmp_path / "whole"
     killed = tmp_path / "killed"
-    subprocess.run(
-        batch(whole, tmp_path / "a.parquet"), cwd=tmp_path, check=True, capture_output=True
-    )
+    run_command(batch(whole, tmp_path / "a.parquet"), cwd=tmp_path).check_returncode()
     for wanted in (1, 2):
-        process = subprocess.Popen(
-            batch(killed, tmp_path / "b.parquet"), cwd=tmp_path, stderr=subprocess.DEVNULL
-        )
+        process = Started(batch(killed, tmp_path / "b.parquet"), cwd=tmp_path)
         deadline = time.monotonic() + 120
-        while (
-            process.poll() is None and len(content(killed)) < wanted and time.monotonic() < deadline
-        ):
+        while process.running and len(content(killed)) < wanted and time.monotonic() < deadline:
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
         assert not any(fault(p) for p in killed.rglob("*.parquet"))
-    subprocess.run(
-        batch(killed, tmp_path / "b.parquet"), cwd=tmp_path, check=True, capture_output=True
-    )
+    run_command(batch(killed, tmp_path / "b.parquet"), cwd=tmp_path).check_returncode()
     assert content(killed) == content(whole)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert not list(tmp_path.glob(".*"))
@@ -203,15 +193,9 @@ def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) ->
 
 def test_two_processes_at_once_do_no_harm(tmp_path: Path) -> None:
     both = [
-        subprocess.Popen(
-            batch(tmp_path / "shared", tmp_path / f"{k}.parquet"),
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for k in (1, 2)
+        Started(batch(tmp_path / "shared", tmp_path / f"{k}.parquet"), cwd=tmp_path) for k in (1, 2)
     ]
-    assert [process.wait(300) for process in both] == [0, 0]
+    assert [process.wait().returncode for process in both] == [0, 0]
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
     assert not any(fault(p) for p in (tmp_path / "shared").rglob("*.parquet"))
     assert not list((tmp_path / "shared").rglob("*.part"))
@@ -435,9 +419,7 @@ def test_a_file_is_refused_on_another_shelf(
         DataError, match=f"belongs on the shelf {file.parent.parent.name}.*not used; .*prune"
     ):
         read_values(alien)
-    answer = subprocess.run(
-        [*CACHE, "verify", "--folder", str(folder)], capture_output=True, text=True, check=False
-    )
+    answer = run_command([*CACHE, "verify", "--folder", str(folder)])
     assert answer.returncode == 1
     assert f"misplaced: {alien}" in answer.stdout
     assert "0 damaged, 1 misplaced; prune removes them" in answer.stdout
@@ -445,13 +427,11 @@ def test_a_file_is_refused_on_another_shelf(
     assert (done["misplaced"], done["damaged"]) == (1, 0)
     assert not alien.exists()
     assert mine.exists()
-    answer = subprocess.run(
-        [*CACHE, "verify", "--folder", str(folder)], capture_output=True, text=True, check=False
-    )
+    answer = run_command([*CACHE, "verify", "--folder", str(folder)])
     assert (answer.returncode, "0 damaged, 0 misplaced" in answer.stdout) == (0, True)
 
 
-CACHE = [sys.executable, "-m", "forecasting.cache"]
+CACHE = ["-m", "forecasting.cache"]
 
 
 def test_same_windows_of_other_weights_are_refused_though_their_keys_fit(
@@ -514,9 +494,8 @@ def test_the_commands_list_what_forecasts_depend_on(two_shelves: tuple[Path, Pat
         Chronos2Forecaster(Profile(dtype="bf16", device="cpu"), batch_size=9), folder
     )._shelf(Profile(dtype="bf16", device="cpu"))
     shutil.copy(file, next(there.rglob("*.parquet")).parent)
-    answer = subprocess.run(
-        [*CACHE, "list", "--folder", str(folder)], capture_output=True, text=True, check=True
-    )
+    answer = run_command([*CACHE, "list", "--folder", str(folder)])
+    answer.check_returncode()
     for word in ("cpu, eager, 9 windows a pass", "bf16", "fp32"):
         assert word in answer.stdout
     assert "belongs on the shelf" in answer.stderr

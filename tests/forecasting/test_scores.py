@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,7 @@ from forecasting.scores import (
 from forecasting.settings import ForecasterSettings
 from forecasting.tune import Candidate, tune
 from foundation.errors import DataError, InputError
+from tests.commands import run_command
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
 
@@ -233,9 +233,7 @@ def test_an_evaluation_without_outcomes_is_refused() -> None:
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, check=False
-    )
+    return run_command(["-m", *words], cwd=folder)
 
 
 @pytest.mark.parametrize(

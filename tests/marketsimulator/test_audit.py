@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from marketsimulator.results.counterfactuals import (
     with_scaled_costs,
 )
 from marketsimulator.settings import BacktestSettings
+from tests.commands import run_command
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.sessions import started_at
 
@@ -142,20 +141,13 @@ def test_forecasts_are_set_between_noise_and_an_oracle(setup: Setup) -> None:
 
 
 def test_the_command_says_what_it_found_by_its_exit_code() -> None:
-    command = [sys.executable, "-m", "marketsimulator.audit"]
-    honest = subprocess.run(
-        [*command, "look_ahead", *WORDS], capture_output=True, text=True, cwd=ROOT
-    )
+    command = ["-m", "marketsimulator.audit"]
+    honest = run_command([*command, "look_ahead", *WORDS], cwd=ROOT)
     assert honest.returncode == 0, honest.stderr
     assert "No decision and no fill moved." in honest.stdout
-    oracle = subprocess.run(
-        [*command, "look_ahead", *WORDS, "forecaster=oracle"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    oracle = run_command([*command, "look_ahead", *WORDS, "forecaster=oracle"], cwd=ROOT)
     assert oracle.returncode == 1
     assert "The future reaches decisions." in oracle.stdout
-    wrong = subprocess.run([*command, "luck"], capture_output=True, text=True, cwd=ROOT)
+    wrong = run_command([*command, "luck"], cwd=ROOT)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: audit: 'luck' is none")

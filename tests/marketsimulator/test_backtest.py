@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -20,6 +18,7 @@ from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.summary import Results, write_results
 from marketsimulator.settings import BacktestSettings
+from tests.commands import run_command
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import known_at, stock_grid
@@ -552,13 +551,12 @@ def test_a_run_is_judged_by_how_many_were_tried_on_its_data(tmp_path: Path) -> N
             f"output={tmp_path / str(k)}",
         ]
         command = [
-            sys.executable,
             "-m",
             "marketsimulator.backtest",
             *words,
             f"trials={tmp_path / 'trials.sqlite'}",
         ]
-        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+        run_command(command, cwd=ROOT).check_returncode()
         seen.append(json.loads((tmp_path / str(k) / "summary.json").read_text()))
     assert [s["trials"] for s in seen] == [1, 2, 2]
     assert seen[0]["deflated_sharpe"] == seen[0]["probabilistic_sharpe"]

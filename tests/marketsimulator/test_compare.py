@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from marketsimulator.compare_strategies import Comparison, compare
 from marketsimulator.results.walk_forward import walk_forward
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import NAMES
+from tests.commands import run_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPAN = [
@@ -118,8 +118,7 @@ def test_the_choice_by_the_past_looks_at_the_past_alone() -> None:
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    run = [sys.executable, "-m", "marketsimulator.compare_strategies", *SPAN, *words]
-    return subprocess.run(run, capture_output=True, text=True, cwd=cwd, check=False)
+    return run_command(["-m", "marketsimulator.compare_strategies", *SPAN, *words], cwd=cwd)
 
 
 def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from sizing.autoscaler.rules import (
     contracts_for,
     drawdown_in_force,
 )
+from tests.commands import run_command
 
 HEADER = (
     "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
@@ -236,8 +236,9 @@ def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
     )
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "marketsimulator.monte_carlo", *words, "output=out"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return run_command(
+            ["-m", "marketsimulator.monte_carlo", *words, "output=out"], cwd=tmp_path
+        )
 
     done = run(f"trades={path}", "runs=200", "days=50", "seed=3", "MAX_CONTRACTS=5")
     assert done.returncode == 0, done.stderr

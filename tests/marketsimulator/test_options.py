@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +23,7 @@ from marketsimulator.options.pricing import Smile
 from marketsimulator.options.selling import SpreadTrade, sell_spread, simulate_selling
 from marketsimulator.spread_backtest import figures, trade_table
 from sizing.autoscaler.rules import SHARES, AutoscalingSettings
+from tests.commands import run_command
 from trainingdata.bars import panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
@@ -271,8 +271,7 @@ def test_rules_check_themselves(wrong: dict[str, Any]) -> None:
 
 def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "marketsimulator.spread_backtest", *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return run_command(["-m", "marketsimulator.spread_backtest", *words], cwd=tmp_path)
 
     done = run("output=out", "seed=5", "rules.entries=[60]")
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from marketsimulator.smile_calibration import (
     fit_smile,
     jackknife_errors,
 )
+from tests.commands import run_command
 from trainingdata.bars import Bars, panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
@@ -141,8 +141,7 @@ def test_the_command_writes_the_smile_and_refuses_in_a_line(tmp_path: Path) -> N
             "bars.vix=vix.parquet",
             *words,
         ]
-        command = [sys.executable, "-m", "marketsimulator.smile_calibration", *given]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return run_command(["-m", "marketsimulator.smile_calibration", *given], cwd=tmp_path)
 
     done = run("output=out")
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.sweep import run_sweep, variants_of
+from tests.commands import run_command
 from tests.marketsimulator.by_hand import CRASH
 from trainingdata.bars import CLOSE, OPEN, Bars
 
@@ -127,23 +126,18 @@ def test_what_would_change_beliefs_is_not_swept_in_process(settings: BacktestSet
 
 def test_the_command_writes_a_table_and_refuses_in_one_line(tmp_path: Path) -> None:
     command = [
-        sys.executable,
         "-m",
         "marketsimulator.sweep",
         *WORDS,
         f"output={tmp_path / 'out'}",
         "forecaster=oracle",
     ]
-    done = subprocess.run(
-        [*command, "vary={sizing.fraction: [0.1, 0.5]}"], capture_output=True, text=True, cwd=ROOT
-    )
+    done = run_command([*command, "vary={sizing.fraction: [0.1, 0.5]}"], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     table = pd.read_parquet(tmp_path / "out" / "sweep.parquet")
     assert set(table["sizing.fraction"]) == {0.1, 0.5}
     assert len(json.loads((tmp_path / "out" / "sweep.json").read_text())["variants"]) == 2
-    wrong = subprocess.run(
-        [*command, "vary={forecaster.kind: [ewma]}"], capture_output=True, text=True, cwd=ROOT
-    )
+    wrong = run_command([*command, "vary={forecaster.kind: [ewma]}"], cwd=ROOT)
     assert wrong.returncode == 2
     assert wrong.stderr.strip().splitlines()[-1].startswith("error: vary.forecaster.kind")
 

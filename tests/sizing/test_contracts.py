@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +20,7 @@ from foundation.errors import InputError
 from sizing.autoscaler.account import AccountFiles, UnknownState
 from sizing.autoscaler.trades import ClosedTrade
 from sizing.contracts import calculate_position_size, get_max_risk_for_strategy
+from tests.commands import Started, run_command
 
 HEADER = (
     "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
@@ -274,16 +272,13 @@ def test_a_process_killed_at_any_moment_loses_and_doubles_no_trade(
     done = 0
     kills = 0
     total = 500
+    script = tmp_path / "updates.py"
+    script.write_text(UPDATES)
     while done < total:
-        process = subprocess.Popen(
-            [sys.executable, "-c", UPDATES, str(folder), str(done), str(total)],
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
+        process = Started([str(script), str(folder), str(done), str(total)])
+        process.wait_for_output()
         time.sleep(rng.uniform(0.0, 0.12))
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill()
         kills += 1
         state = AccountFiles(folder, 20_000).read()
         assert len(state.results) >= done
@@ -296,14 +291,8 @@ def test_a_process_killed_at_any_moment_loses_and_doubles_no_trade(
 
 def test_the_command_shows_begins_and_recovers_an_account(tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "sizing.contracts",
-            *words,
-            f"AUTOSCALING_DATA_DIR={tmp_path}",
-        ]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        command = ["-m", "sizing.contracts", *words, f"AUTOSCALING_DATA_DIR={tmp_path}"]
+        return run_command(command, cwd=tmp_path)
 
     missing = run()
     assert (missing.returncode, len(missing.stderr.strip().splitlines())) == (2, 1)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from foundation.errors import InputError
+from tests.commands import run_command
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.build_correlation_matrix_from_csvs import build, clusters
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix
@@ -47,9 +48,7 @@ def folder(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=cwd, check=False
-    )
+    return run_command([str(SCRIPT), *words], cwd=cwd)
 
 
 def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(
