@@ -74,7 +74,7 @@ class Belief:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Beliefs:
+class BeliefTable:
     """What is believed at the T instants of a history at which anything decides or is cut.
 
     symbols: of the panel, S.
@@ -140,7 +140,7 @@ class Beliefs:
         )
 
 
-def joined_beliefs(parts: Sequence[Beliefs]) -> Beliefs:
+def joined_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
     """Beliefs of spans of one history that follow each other, as those of the whole."""
     if len(parts) == 1:
         return parts[0]
@@ -148,7 +148,7 @@ def joined_beliefs(parts: Sequence[Beliefs]) -> Beliefs:
     offsets = np.cumsum([0, *(len(part.correlations) for part in parts[:-1])])
     numbers = [part.matrix + offset for part, offset in zip(parts, offsets, strict=True)]
     arrays: dict[str, Any] = {}
-    for field in fields(Beliefs):
+    for field in fields(BeliefTable):
         if field.name not in ("symbols", "crypto", "matrix"):
             arrays[field.name] = np.concatenate([getattr(part, field.name) for part in parts])
     return replace(parts[0], matrix=np.concatenate(numbers), **arrays)

@@ -9,7 +9,7 @@ import numpy as np
 
 from execution.broker import Asset, Broker
 from execution.orders import Account, Order, TimeInForce, client_order_id
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import is_coin
 
 STRATEGY = "conformance"
 
@@ -83,7 +83,7 @@ def _faults_of_a_round_trip(
 ) -> Iterator[str]:
     began = broker.now()
     held = broker.account().positions.get(symbol, Decimal(0))
-    tif: TimeInForce = "gtc" if instrument(symbol).kind is Kind.CRYPTO else "day"
+    tif: TimeInForce = "gtc" if is_coin(symbol) else "day"
     name = client_order_id(STRATEGY, began, symbol, 1)
     order = Order(name, symbol, "buy", quantity, "conformance", tif=tif)
     fills = broker.submit([order])

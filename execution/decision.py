@@ -57,17 +57,17 @@ class Choice(NamedTuple):
     """What was decided for one symbol, and why.
 
     symbol: of the instrument.
-    mu: expected return over the first block, until the next decision.
+    mu: expected simple return over the first block, a fraction.
     sigma: its standard deviation; NaN without a forecast.
-    kelly: weight before any limit or cost, over the whole plan.
-    held: weight before.
-    target: weight under every limit.
-    qty: signed quantity ordered.
+    kelly: the strategy's weight before any limit or cost, a multiple of equity.
+    held: weight of position and open orders before, a multiple of equity.
+    target: weight under every limit, a multiple of equity.
+    qty: signed quantity ordered, shares or coins.
     price: USD, as sized.
     binding: the limits that hold the target where it is, with their shadow prices: what one more of
         each, in equity, would add to the plan's expected return net of risk; NaN where none is
         known.
-    cost: of trading one USD.
+    cost: USD of trading one USD, one way.
     basis: what the target rests on.
     """
 
@@ -116,7 +116,7 @@ class Decision:
     """One instant's decision: its choices, the orders they led to, and what stood around it.
 
     at: the instant.
-    until: the next decision that can change its positions.
+    until: the end of the first block: the next decision that can change its positions.
     equity: USD, of the account.
     stock_ceiling: stock gross allowed, in multiples of equity.
     choices: of the symbols that decided, or that the night cuts.

@@ -17,7 +17,7 @@ DAYS_A_YEAR = 360.0
 
 @dataclass(frozen=True, slots=True)
 class SymbolRate:
-    """A fraction that holds for one symbol."""
+    """A rate of one symbol: a fraction of its value, a year where it is interest."""
 
     symbol: str
     rate: float
@@ -30,11 +30,12 @@ class SymbolRate:
 
 @dataclass(frozen=True, slots=True)
 class MarginTerms:
-    """What the broker lends, and for how much; rates are yearly, simple, a 360th of it a night.
+    """What the broker lends, and for how much; interest is simple: yearly rate / 360 a night.
 
     regime: `current` applies today's rules to every date, `dated` the pattern-day-trader rule
         before 2026-06-04.
-    leverage: stock gross over equity by day, at least 1, from margin_equity up; 1× below it.
+    leverage: what the broker lends intraday, stock gross over equity, at least 1, from
+        margin_equity up; 1× below it. `Limits` is what the trader allows itself within that.
     margin_equity: USD of equity from which the broker lends.
     interest_rate: on the debit carried overnight, 0 to 10, where interest_rates says nothing.
     interest_rates: the same by date.
@@ -43,8 +44,8 @@ class MarginTerms:
     cash_rate: earned by idle cash, 0 to 10.
     borrow_rate: of a short's value, 0 to 10.
     borrow_rates: the same by symbol.
-    requirements: maintenance by symbol where it is above the ordinary, 0.5 for a 2× fund, 0.75 for
-        a 3× one.
+    requirements: maintenance by symbol, a fraction of market value, where it is above the
+        ordinary: 0.5 for a 2× fund, 0.75 for a 3× one.
     """
 
     regime: Literal["current", "dated"] = "current"

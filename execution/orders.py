@@ -180,8 +180,8 @@ class OrderTerms:
 
     smallest_fraction: USD, a fraction of a share at least.
     largest_coin: USD, an order of coins at most.
-    room: 0 to 1, the share of that most which an order in parts leaves free for what the price
-        does until it arrives.
+    room: 0 to 1, safety margin below largest_coin of an order that goes in parts: the price may
+        rise until it arrives.
     """
 
     smallest_fraction: float = 1.0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import Belief, Beliefs, Blocks
+from execution.beliefs import Belief, BeliefTable, Blocks
 from forecasting.forecast import HORIZON, Forecaster, ForecastTable, Progress
 from forecasting.moments import Volatility, expected_between, variance_until
 from foundation.arrays import Array, Array32, Index, Instants, Mask
@@ -41,7 +41,7 @@ class NoForecast(DataError):
     """What is known at an instant does not forecast a symbol."""
 
 
-def beliefs(
+def belief_table(
     forecaster: Forecaster,
     correlations: CorrelationSource,
     bars: Bars,
@@ -50,7 +50,7 @@ def beliefs(
     rule: Volatility,
     blocks: Blocks,
     progress: Progress,
-) -> Beliefs:
+) -> BeliefTable:
     """What is believed at every instant from `since` on, each from the bars up to it alone.
 
     Parameters
@@ -103,7 +103,7 @@ def beliefs(
     )
 
 
-def outlook(
+def belief_of_symbol(
     forecaster: Forecaster,
     correlations: CorrelationSource,
     bars: Bars,
@@ -203,7 +203,7 @@ def _assembled_beliefs(
     numbers: Index,
     matrices: Array32,
     within: tuple[float, float],
-) -> Beliefs:
+) -> BeliefTable:
     """Beliefs of these instants, with what calendar and correlations say about their blocks."""
     begins = np.concatenate([times[:, None], ends[:, :-1]], axis=1)
     begin = begins.ravel()
@@ -212,7 +212,7 @@ def _assembled_beliefs(
     for kind in _KINDS:
         open_bars = bar_position(kind, end) - bar_position(kind, begin)
         years.append(open_bars / BARS_A_YEAR[kind])
-    return Beliefs(
+    return BeliefTable(
         symbols=bars.symbols,
         at=times,
         ends=ends,

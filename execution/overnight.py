@@ -16,7 +16,7 @@ from execution.orders import Account
 from sizing.limits import kept_share
 from sizing.quantity import target_quantity
 from trainingdata.bars import Bars
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import Kind, is_coin
 
 _NOTHING = Decimal(0)
 
@@ -54,7 +54,7 @@ def cut_for_the_night(
     unit = equity if equity > 0 else 1.0
     values = [_value(account, exposure, symbol) for symbol in symbols]
     held = np.array(values) / unit
-    crypto = np.array([instrument(symbol).kind is Kind.CRYPTO for symbol in symbols])
+    crypto = np.array([is_coin(symbol) for symbol in symbols])
     loose = np.array([symbol not in sized for symbol in symbols]) & ~crypto & (held != 0.0)
     # What the venue takes no orders for cannot be cut; what is outside the panel is never traded.
     loose[: len(bars.symbols)] &= bars.tradable

@@ -133,7 +133,7 @@ def decide(
             bars = _with_asset(bars, symbol, asset, increments=settings.increments == "broker")
         account = _fully_priced(account.with_prices(closes_of(bars)))
         trader = settings.trader(settings.forecaster.build(bars.symbols))
-        belief = trader.outlook(bars, symbol, now)
+        belief = trader.belief_of(bars, symbol, now)
     except NoForecast as error:
         return _without_forecast(symbol, price, settings, _fully_priced(account), str(error))
     decision = trader.decide_on(belief, bars, account)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from execution.beliefs import Beliefs, joined_beliefs
+from execution.beliefs import BeliefTable, joined_beliefs
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import OrderTerms
@@ -112,20 +112,20 @@ class TradingSettings:
         for begin, end in spans_without_split(bars, self._splits(), first):
             yield begin, end, self.view(bars.between(0, end))
 
-    def beliefs(
+    def belief_table(
         self, trader: Trader, bars: Bars, first: int, progress: Progress = silent
-    ) -> Beliefs:
+    ) -> BeliefTable:
         """What a trader believes from number `first` on, at each instant from what was known."""
         parts = []
         for begin, _, view in self.views(bars, first):
-            parts.append(trader.beliefs(view, bars.times[begin], progress))
+            parts.append(trader.belief_table(view, bars.times[begin], progress))
         return joined_beliefs(parts)
 
     def trader_with_beliefs(
         self, trader: Trader, bars: Bars, first: int, progress: Progress = silent
     ) -> Trader:
         """The trader with these beliefs computed in advance."""
-        return replace(trader, table=self.beliefs(trader, bars, first, progress))
+        return replace(trader, table=self.belief_table(trader, bars, first, progress))
 
     def _splits(self) -> tuple[Action, ...]:
         """What the prices are not adjusted for."""

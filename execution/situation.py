@@ -12,7 +12,7 @@ from foundation.arrays import Array, Mask
 from sizing.allocation import Situation
 from sizing.solver.multi_period import LaterBlocks, later_costs
 from trainingdata.bars import Bars
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import is_coin
 
 
 def situation_of(
@@ -115,4 +115,4 @@ def _open_reductions(account: Account) -> tuple[Array, Mask]:
 
 def _are_coins(symbols: list[str]) -> Mask:
     """[M] whether each symbol is a coin."""
-    return np.array([instrument(symbol).kind is Kind.CRYPTO for symbol in symbols], dtype=bool)
+    return np.array([is_coin(symbol) for symbol in symbols], dtype=bool)

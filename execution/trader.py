@@ -10,14 +10,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from execution.beliefs import Belief, Beliefs, Blocks
+from execution.beliefs import Belief, BeliefTable, Blocks
 from execution.choices import basis_of, class_rules, sized_choices, targets_of, unsized_choices
 from execution.decision import Choice, ClassRule, Decision
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.open_orders import ordered_without, reductions_decided_anew, replaced_orders
 from execution.orders import TERMS, Account, OrderTerms
-from execution.outlook import beliefs, outlook
+from execution.outlook import belief_of_symbol, belief_table
 from execution.overnight import cut_for_the_night
 from execution.rebalancing import rebalance
 from execution.situation import situation_of
@@ -84,9 +84,9 @@ class SizingSettings:
             raise InputError(f"sizing.band: {self.band} is outside 0 … 1")
         if not 1 <= self.signal_bars <= HORIZON:
             raise InputError(f"sizing.signal_bars: {self.signal_bars} is outside 1 … {HORIZON}")
-        self.rule()
+        self.chosen_strategy()
 
-    def rule(self) -> Strategy:
+    def chosen_strategy(self) -> Strategy:
         """The strategy these settings name."""
         strategy = named(
             self.strategy,
@@ -98,15 +98,15 @@ class SizingSettings:
         )
         return strategy if self.enhanced else self.legacy()
 
-    def rules(self) -> tuple[Strategy, ...]:
+    def strategies(self) -> tuple[Strategy, ...]:
         """The strategy, then the one that answers where its program is not solved, if any does."""
         if self.fallback == "legacy":
-            return self.rule(), self.legacy()
-        return (self.rule(),)
+            return self.chosen_strategy(), self.legacy()
+        return (self.chosen_strategy(),)
 
     def interval(self) -> Holding:
         """The holding interval of beliefs: the strategy's own, else the one named here."""
-        return self.rule().holding or self.holding
+        return self.chosen_strategy().holding or self.holding
 
     def legacy(self) -> Legacy:
         """The legacy rule."""
@@ -132,7 +132,7 @@ class SizingAnswer(NamedTuple):
 class Trader:
     """Forecasts, sizes and orders; holds no state of its own.
 
-    strategy: the name that its orders carry.
+    order_name: what the ids of its orders begin with.
     forecaster: what may happen next.
     correlations: where the matrix of an instant comes from.
     sizing: how much.
@@ -145,7 +145,7 @@ class Trader:
     table: beliefs computed in advance, equal to those of the bars up to each instant.
     """
 
-    strategy: str
+    order_name: str
     forecaster: Forecaster
     correlations: CorrelationSource
     sizing: SizingSettings
@@ -155,7 +155,7 @@ class Trader:
     terms: OrderTerms = TERMS
     prior: PriorSettings = field(default_factory=PriorSettings)
     margin: MarginTerms = field(default_factory=MarginTerms)
-    table: Beliefs | None = None
+    table: BeliefTable | None = None
 
     @property
     def blocks(self) -> Blocks:
@@ -164,11 +164,13 @@ class Trader:
 
     def over(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Trader:
         """The same trader with its beliefs at every instant from `since` on computed in advance."""
-        return replace(self, table=self.beliefs(bars, since, progress))
+        return replace(self, table=self.belief_table(bars, since, progress))
 
-    def beliefs(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Beliefs:
+    def belief_table(
+        self, bars: Bars, since: np.datetime64, progress: Progress = silent
+    ) -> BeliefTable:
         """What it believes at every instant of the panel from `since` on."""
-        return beliefs(
+        return belief_table(
             self.forecaster,
             self.correlations,
             bars,
@@ -178,7 +180,7 @@ class Trader:
             progress=progress,
         )
 
-    def outlook(self, bars: Bars, symbol: str, now: np.datetime64) -> Belief:
+    def belief_of(self, bars: Bars, symbol: str, now: np.datetime64) -> Belief:
         """What it believes of one symbol at any instant, as if it alone decided then.
 
         Raises
@@ -186,7 +188,7 @@ class Trader:
         NoForecast
             where what is known then does not forecast it.
         """
-        return outlook(
+        return belief_of_symbol(
             self.forecaster,
             self.correlations,
             bars,
@@ -219,7 +221,7 @@ class Trader:
         """
         # A belief knows nothing of the account. A backtest can therefore compute those of all
         # instants in one pass, and both ways read the same numbers.
-        table = self.beliefs(bars, bars.now) if self.table is None else self.table
+        table = self.belief_table(bars, bars.now) if self.table is None else self.table
         belief = table.of(bars.now)
         if belief is None:
             return None
@@ -236,7 +238,7 @@ class Trader:
 
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
         # Where nothing can be sized they go on working, because taking them back would be new risk.
-        withdrawn = reductions_decided_anew(self.strategy, account, belief)
+        withdrawn = reductions_decided_anew(self.order_name, account, belief)
         book = account.without(withdrawn)
         sizing = self._size(bars, book, belief, limits, ceiling)
         choices = sizing.choices
@@ -252,7 +254,7 @@ class Trader:
 
         # 7. Orders. What a new order would trade with is cancelled first, and what was left of it
         # becomes part of the new order.
-        replaced = replaced_orders(self.strategy, book, choices)
+        replaced = replaced_orders(self.order_name, book, choices)
         if replaced:
             choices = ordered_without(choices, book, replaced)
             book = book.without(replaced)
@@ -263,7 +265,7 @@ class Trader:
             equity=account.equity,
             stock_ceiling=ceiling,
             choices=choices,
-            orders=rebalance(self.strategy, belief.at, targets),
+            orders=rebalance(self.order_name, belief.at, targets),
             rule=sizing.rule,
             failure=sizing.failure,
             unsolved=sizing.unsolved,
@@ -276,22 +278,21 @@ class Trader:
         """The strategy's answer, else its fallback's, else why nothing is sized."""
         if not belief.deciding.any():
             return SizingAnswer()
-        rules = self.sizing.rules()
-        try:
-            situation = self._situation(bars, account, belief, rules[0], ceiling)
-        except NoEquity as error:
-            return SizingAnswer(failure=str(error))
-        # A fallback answers the problem that the strategy was given.
         failure = ""
         unsolved = None
-        for rule in rules:
+        for rule in self.sizing.strategies():
+            # Each answers a problem of its own: the legacy rule goes by the forecast alone, and
+            # a premium that the strategy counted would turn its direction around.
             try:
+                situation = self._situation(bars, account, belief, rule, ceiling)
                 allocation = rule.allocate(situation, limits)
+            except NoEquity as error:
+                return SizingAnswer(failure=str(error))
             except SolverFailed as error:
                 failure = str(error)
                 unsolved = error.problem
                 continue
-            basis = basis_of(belief, self._sharpe(bars, rule), rule.forecast)
+            basis = basis_of(belief, self._sharpe(bars, rule), rule.uses_forecast)
             choices = sized_choices(bars, account, belief, situation, allocation, basis)
             applied = class_rules(bars, belief, rule, ceiling)
             return SizingAnswer(choices, applied, failure, unsolved)
@@ -305,7 +306,7 @@ class Trader:
             bars,
             account,
             belief,
-            forecast=strategy.forecast,
+            forecast=strategy.uses_forecast,
             sharpe=self._sharpe(bars, strategy),
             stock_ceiling=ceiling,
             costs=self.costs,
@@ -315,7 +316,9 @@ class Trader:
 
     def _sharpe(self, bars: Bars, strategy: Strategy) -> Array:
         """[S] the stated Sharpe ratio that a strategy goes by: of the symbol's class, or 0."""
-        return self.prior.sharpe(bars.crypto) if strategy.premium else np.zeros(len(bars.crypto))
+        return (
+            self.prior.sharpe(bars.crypto) if strategy.uses_premium else np.zeros(len(bars.crypto))
+        )
 
     def _cost_by_class(self) -> dict[Kind, float]:
         """Of trading one USD."""

@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forecasting import forecast_file
+from forecasting import cache_file
 from forecasting.store import join, shelves
 from foundation.command import Parser, fail
 from foundation.errors import DataError, InputError
@@ -39,7 +39,7 @@ def shelf_rows(cache: Path) -> Iterator[dict[str, Any]]:
         rows = 0
         for path in files:
             try:
-                rows += forecast_file.count(path)
+                rows += cache_file.count(path)
             except DataError as error:
                 log.warning("%s", error)
         used = datetime.fromtimestamp((shelf.folder / "specification.json").stat().st_mtime, UTC)
@@ -80,7 +80,7 @@ def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
         for _, month in groupby(shelf.files(), key=lambda path: path.parent):
             whole = []
             for path in month:
-                fault = forecast_file.fault(path)
+                fault = cache_file.fault(path)
                 if fault is None:
                     whole.append(path)
                 else:
@@ -141,7 +141,7 @@ def _print_faults(folder: Path, console: Console) -> bool:
     files = []
     for shelf, _ in shelves(folder):
         files += shelf.files()
-    faults = [(fault, path) for path in files if (fault := forecast_file.fault(path)) is not None]
+    faults = [(fault, path) for path in files if (fault := cache_file.fault(path)) is not None]
     for fault, path in faults:
         console.print(f"{fault}: {path}", highlight=False, soft_wrap=True)
     damaged = sum(fault == "damaged" for fault, _ in faults)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from forecasting import forecast_file
+from forecasting import cache_file
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Keys
 from foundation.arrays import Array32, Index, Instants
@@ -54,7 +54,7 @@ class Shelf:
     def of(cls, cache: Path, specification: Mapping[str, Any]) -> Shelf:
         """The shelf for forecasts that depend on this specification and on their bars."""
         text = json.dumps(specification, sort_keys=True)
-        return cls(cache / forecast_file.address(text), text)
+        return cls(cache / cache_file.address(text), text)
 
     def open(self) -> None:
         """Make the folder and say in it what lies there.
@@ -110,9 +110,9 @@ class Shelf:
     ) -> Path:
         """Write one file of forecasts [n, H, Q] issued in one month; whole or not at all."""
         month = str(issued_at[0].astype("datetime64[M]"))
-        name = forecast_file.digest(self.specification, issued_at, keys, values)
+        name = cache_file.digest(self.specification, issued_at, keys, values)
         path = self.folder / month / f"{name}.parquet"
-        content = forecast_file.encoded(self.specification, symbols, issued_at, keys, values)
+        content = cache_file.encoded(self.specification, symbols, issued_at, keys, values)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             put_whole(path, content)
@@ -168,7 +168,7 @@ class Reader:
         if path in self.recent:
             self.recent.move_to_end(path)
             return self.recent[path]
-        values = forecast_file.read_values(path)
+        values = cache_file.read_values(path)
         while (
             self.recent
             and sum(v.nbytes for v in self.recent.values()) + values.nbytes > READER_BYTES
@@ -198,16 +198,16 @@ def join(shelf: Shelf, files: list[Path]) -> int:
     if len(files) < 2:
         return 0
     columns = ["symbol", "issued_at", "key", "values"]
-    table = concat_tables([forecast_file.read(path, columns) for path in files])
-    issued = forecast_file.issues(table)
-    keys = forecast_file.keys(table)
-    values = forecast_file.quantiles(table)
+    table = concat_tables([cache_file.read(path, columns) for path in files])
+    issued = cache_file.issues(table)
+    keys = cache_file.keys(table)
+    values = cache_file.quantiles(table)
     _, first = np.unique(keys, return_index=True)
     symbols = np.asarray(table.column("symbol").to_pylist(), dtype=np.str_)
     order = first[np.lexsort((symbols[first], issued[first]))]
     # The specification is the one that the files carry, whatever has become of the note beside
     # them.
-    shelf = replace(shelf, specification=forecast_file.specification_of(table))
+    shelf = replace(shelf, specification=cache_file.specification_of(table))
     joined = shelf.add(symbols[order], issued[order], keys[order], values[order])
     for path in files:
         if path != joined:
@@ -237,5 +237,5 @@ def _small_index(path: Path, changed: int, size: int) -> tuple[Instants, Keys]:
 
 
 def _stored_index(path: Path) -> tuple[Instants, Keys]:
-    table = forecast_file.read(path, ["issued_at", "key"])
-    return forecast_file.issues(table), forecast_file.keys(table)
+    table = cache_file.read(path, ["issued_at", "key"])
+    return cache_file.issues(table), cache_file.keys(table)

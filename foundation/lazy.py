@@ -9,8 +9,9 @@ from typing import Any
 
 
 def public(room: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], list[str]]:
-    """What a package takes as its `__getattr__` and `__all__`. homes: name → the module within
-    the room that has it.
+    """The lazy `__getattr__` and the `__all__` of a package.
+
+    homes: name → the module within the package that defines it.
     """
 
     def load(name: str) -> Any:

@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from execution.beliefs import Beliefs
+from execution.beliefs import BeliefTable
 from execution.decision import Choice, Decision
 from execution.records import Run
 from forecasting.baseline import Oracle, RandomWalk
@@ -52,7 +52,7 @@ COLUMNS = (
     *("turnover", "costs", "trades"),
 )
 
-Cases = Sequence[tuple[str, BacktestSettings, Beliefs]]  # name of a run, and what it runs on
+Cases = Sequence[tuple[str, BacktestSettings, BeliefTable]]  # name of a run, and what it runs on
 Rows = list[dict[str, Any]]  # figures of a run by name, a row a run
 
 
@@ -99,10 +99,10 @@ class Setup:
             raise InputError(f"start, end: only one bar becomes known, at {utc_text(bars.now)}")
         return cls(settings, bars, begin)
 
-    def beliefs(self, forecaster: Forecaster, progress: Progress = silent) -> Beliefs:
+    def belief_table(self, forecaster: Forecaster, progress: Progress = silent) -> BeliefTable:
         """What a trader with this forecaster believes over the run."""
         trader = self.settings.trader(forecaster)
-        return self.settings.beliefs(trader, self.bars, self.first, progress)
+        return self.settings.belief_table(trader, self.bars, self.first, progress)
 
     def configured_forecaster(self) -> Forecaster:
         """The forecaster of the settings."""
@@ -137,7 +137,7 @@ def look_ahead(setup: Setup, progress: Progress = silent) -> list[Probe]:
 
 def lag(setup: Setup, progress: Progress = silent) -> Rows:
     """The run as it is, and with every forecast one of its symbol's decisions older."""
-    beliefs = setup.beliefs(setup.configured_forecaster(), progress)
+    beliefs = setup.belief_table(setup.configured_forecaster(), progress)
     settings = setup.settings
     cases = [
         ("as it is", settings, beliefs),
@@ -151,7 +151,7 @@ def costs(setup: Setup, progress: Progress = silent) -> Rows:
 
     Costs are spread, slippage, impact, fees, commissions, interest and borrow.
     """
-    beliefs = setup.beliefs(setup.configured_forecaster(), progress)
+    beliefs = setup.belief_table(setup.configured_forecaster(), progress)
     cases = [
         (f"{scale:g} x costs", with_scaled_costs(setup.settings, scale), beliefs)
         for scale in SCALES
@@ -163,13 +163,13 @@ def forecast(setup: Setup, progress: Progress = silent) -> Rows:
     """The run, and the same on a shuffled forecast, on a random walk, and on an oracle."""
     settings = setup.settings
     forecaster = setup.configured_forecaster()
-    beliefs = setup.beliefs(forecaster, progress)
+    beliefs = setup.belief_table(forecaster, progress)
     walk = RandomWalk(context_length=settings.forecaster.context_length)
     cases = [
         (forecaster.name, settings, beliefs),
         ("shuffled in time", settings, shuffled_beliefs(beliefs, settings.seed)),
-        ("random walk", settings, setup.beliefs(walk)),
-        ("oracle: reads the future, no result", settings, setup.beliefs(Oracle(walk))),
+        ("random walk", settings, setup.belief_table(walk)),
+        ("oracle: reads the future, no result", settings, setup.belief_table(Oracle(walk))),
     ]
     return _figures_rows(setup, cases)
 

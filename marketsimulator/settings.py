@@ -49,7 +49,7 @@ class BacktestSettings(TradingSettings):
     days: calendar days up to the last bar all symbols share, in the place of start and end.
     output: folder of the results.
     trials: the trial ledger, an SQLite file; none keeps the run out of it.
-    placebo: run the synthetic market without its edge as well.
+    placebo: also run the same synthetic market with data.edge=0.
     fills: how much of an order fills.
     """
 
@@ -67,8 +67,8 @@ class BacktestSettings(TradingSettings):
             raise InputError(f"days: {self.days} is below 1")
         if self.placebo and (self.data.dir or not self.data.edge):
             raise InputError(
-                "placebo: only a synthetic market with an edge (data.edge above 0) has one to do"
-                " without"
+                "placebo: only a synthetic market with an edge (data.edge above 0) can be run"
+                " without it"
             )
 
     @classmethod

@@ -82,7 +82,7 @@ def run_sweep(
     check_trials(settings)
     bars, begin = settings.panel()
     trader = settings.trader(settings.forecaster.build(bars.symbols))
-    beliefs = settings.beliefs(trader, bars, begin, progress)
+    beliefs = settings.belief_table(trader, bars, begin, progress)
     varied = [variant for _, variant in variants]
     results = outcomes(varied, bars, beliefs, begin, progress=progress)
     table = figures_table(variants, results, bars, begin)

@@ -55,7 +55,7 @@ class Situation:
     mu: [S] expected simple return.
     covariance: [S, S] of simple returns.
     held: [S] weight held plus open orders.
-    cost: [S] of moving a weight by one.
+    cost: [S] USD of trading one USD, one way.
     crypto: [S] whether it is a coin.
     long_only: [S] whether it may not be short.
     deciding: [S] whether it may change now; all others stay as they are.

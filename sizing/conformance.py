@@ -64,7 +64,7 @@ def random_situation(rng: np.random.Generator) -> Situation:
 
 
 def _faults_of_what_it_says(strategy: Strategy) -> Iterator[str]:
-    for name in ("forecast", "premium"):
+    for name in ("uses_forecast", "uses_premium"):
         if not isinstance(getattr(strategy, name, None), bool):
             yield f"{name} must be True or False"
     if getattr(strategy, "holding", "") not in HOLDINGS:

@@ -138,8 +138,8 @@ def bounds_of(
 ) -> tuple[Array, Array]:
     """Lower and upper weight, [S] each: ± the cap, or what is held where a symbol is fixed.
 
-    shorts: whether the account may be short. Nothing goes short that cannot be, and nothing at all
-    where the account may not.
+    shorts: whether the account may be short. The lower bound of what is long only, and of every
+    symbol where the account may not be short, is 0.
     """
     lower = held.copy()
     upper = held.copy()

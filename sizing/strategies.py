@@ -33,11 +33,11 @@ class Strategy(Protocol):
     """How much of everything, from a situation and the limits."""
 
     @property
-    def forecast(self) -> bool:
+    def uses_forecast(self) -> bool:
         """Whether the forecast counts for a symbol's expected return."""
 
     @property
-    def premium(self) -> bool:
+    def uses_premium(self) -> bool:
         """Whether the premium of its class counts for a symbol's expected return."""
 
     @property
@@ -60,7 +60,7 @@ class Kelly:
 
     fraction: of full Kelly, above 0, 1 at most.
     multiplier: of the weights in stocks; the earlier system had 4.
-    forecast: whether forecasts count beside the premium.
+    uses_forecast: whether forecasts count beside the premium.
     holding: as in `Strategy`.
 
     The multiplier m stretches the weights within the program: they are m·v, with v optimal for
@@ -70,9 +70,9 @@ class Kelly:
 
     fraction: float = 0.5
     multiplier: float = 1.0
-    forecast: bool = True
+    uses_forecast: bool = True
     holding: Holding | None = None
-    premium: ClassVar[bool] = True
+    uses_premium: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
@@ -118,15 +118,15 @@ class WeightPattern:
     rule: situation → wanted weights [S].
     band: within which a weight is left alone, relative to where it belongs.
     holding: as in `Strategy`.
-    forecast: whether the rule reads expected returns.
+    uses_forecast: whether the rule reads expected returns.
     """
 
     name: str
     rule: Callable[[Situation], Array]
     band: float = 0.0
     holding: Holding | None = "session"
-    forecast: bool = False
-    premium: ClassVar[bool] = False
+    uses_forecast: bool = False
+    uses_premium: ClassVar[bool] = False
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
         """The closest weights under the limits; what is within `band` of its place stays."""
@@ -150,8 +150,8 @@ class Legacy:
 
     risk_multiplier: float = 1.0
     holding: Holding | None = None
-    forecast: ClassVar[bool] = True
-    premium: ClassVar[bool] = False
+    uses_forecast: ClassVar[bool] = True
+    uses_premium: ClassVar[bool] = False
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
         """Each deciding symbol in turn, the book as the ones before it left it."""
@@ -291,7 +291,7 @@ def _fixed_fraction(p: PatternSettings) -> Strategy:
         lambda s: fixed_fraction(s, p.size),
         p.band,
         holding=None,
-        forecast=True,
+        uses_forecast=True,
     )
 
 
@@ -362,7 +362,7 @@ def _plugged(name: str, band: float) -> Strategy:
     """The strategy that `module:name` stands for."""
     thing = load_plugin("sizing.strategy", name)
     if isinstance(thing, type) or hasattr(thing, "allocate"):
-        needs = ("forecast", "premium", "holding", "allocate", "phrase")
+        needs = ("uses_forecast", "uses_premium", "holding", "allocate", "phrase")
         make = thing if isinstance(thing, type) else lambda: thing
         strategy: Strategy = build_plugin("sizing.strategy", name, make, {}, needs)
         return strategy
@@ -380,4 +380,4 @@ def _plugged(name: str, band: float) -> Strategy:
             )
         return weights
 
-    return WeightPattern(name, rule, band, holding=None, forecast=True)
+    return WeightPattern(name, rule, band, holding=None, uses_forecast=True)

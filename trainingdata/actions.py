@@ -20,7 +20,7 @@ import pandas as pd
 
 from foundation.errors import DataError
 from trainingdata.bars import VOLUME, Bars
-from trainingdata.instruments import Kind, instrument, is_symbol
+from trainingdata.instruments import instrument, is_coin, is_symbol
 from trainingdata.sessions import session_open
 
 COLUMNS = ("symbol", "date", "kind", "value")
@@ -99,7 +99,7 @@ def spans_without_split(bars: Bars, actions: Sequence[Action], first: int) -> li
 
 
 def _action(path: Path, row: int, symbol: str, date: str, kind: str, value: str) -> Action:
-    if not (is_symbol(symbol.upper()) and instrument(symbol).kind is Kind.STOCK):
+    if not (is_symbol(symbol.upper()) and not is_coin(symbol)):
         raise DataError(f"{path}: row {row}: {symbol!r} is no stock")
     if kind not in ("dividend", "split"):
         raise DataError(f"{path}: row {row}: kind is {kind!r}, not 'dividend' or 'split'")

@@ -32,7 +32,7 @@ from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import DAY, HOUR, instant, system_clock, utc_text
-from trainingdata.instruments import Instrument, Kind, instrument
+from trainingdata.instruments import Instrument, instrument, is_coin
 from trainingdata.sessions import started_at
 from trainingdata.source import DataSettings
 
@@ -182,7 +182,7 @@ def main() -> None:
         folders.append(flags.output)
         log_to_file("download")
         with ProgressBar() as progress:
-            stocks = any(instrument(symbol).kind is Kind.STOCK for symbol in symbols)
+            stocks = any(not is_coin(symbol) for symbol in symbols)
             keys = Keys.of(os.environ) if stocks else None
             data = MarketData(broker, keys, source.feed, source.adjustment)
             counts = download(data, symbols, start, end, flags.output, progress)

@@ -61,9 +61,20 @@ def venue_spelling(symbol: str) -> str:
 
     Its positions say BTCUSD, as everything here does.
     """
-    if instrument(symbol).kind is Kind.CRYPTO:
+    if is_coin(symbol):
         return f"{symbol.removesuffix('USD')}/USD"
     return symbol
+
+
+def is_coin(symbol: str) -> bool:
+    """Whether a symbol is one of a coin.
+
+    Raises
+    ------
+    InputError
+        for a text that names neither a stock nor a coin.
+    """
+    return instrument(symbol).kind is Kind.CRYPTO
 
 
 def is_symbol(text: str) -> bool:

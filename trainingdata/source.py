@@ -28,8 +28,8 @@ class DataSettings:
 
     dir: folders of bar files; none means the synthetic market.
     actions: a file of dividends and splits; none means that nothing is applied.
-    adjustment: what the prices are already adjusted for, so that it is not applied again: `split`
-        (dividends are paid), `all` (nothing is), `raw` (dividends and splits are).
+    adjustment: of the prices. `split`: for splits, dividends are booked as cash; `all`: for both,
+        nothing is booked; `raw`: for neither, both are booked.
     feed: of the venue's stock bars, `iex` (free keys) or `sip` (paid).
     seed: of the synthetic market's draws, at least 0.
     edge: information coefficient of the synthetic market at one bar, 0 … 0.5.
@@ -67,7 +67,7 @@ class DataSettings:
         return self._synthetic(names, first, last)
 
     def corporate_actions(self) -> tuple[Action, ...]:
-        """What happens to positions in these prices.
+        """Dividends and splits to apply to positions in these prices.
 
         Raises
         ------

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.beliefs import Beliefs
+from execution.beliefs import BeliefTable
 from execution.fees import FeeSchedule
 from execution.lending import MarginTerms
 from foundation.configuration import with_changes
@@ -58,7 +58,7 @@ def truncated_bars(bars: Bars, cut: np.datetime64) -> Bars:
     return Bars(bars.instruments, bars.times[:stop], values[:, :stop], mask[:, :stop], bars.source)
 
 
-def lagged_beliefs(beliefs: Beliefs) -> Beliefs:
+def lagged_beliefs(beliefs: BeliefTable) -> BeliefTable:
     """Beliefs with mu and sigma of each symbol's decision before.
 
     Its first decision has none before it, and is left out.
@@ -74,7 +74,7 @@ def lagged_beliefs(beliefs: Beliefs) -> Beliefs:
     return replace(beliefs, mu=mu, sigma=sigma, deciding=deciding)
 
 
-def shuffled_beliefs(beliefs: Beliefs, seed: int) -> Beliefs:
+def shuffled_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
     """Beliefs with each symbol's expected returns dealt anew among its own decisions.
 
     What is dealt is the return over its deviation: the size of the bets stays what it was, and only

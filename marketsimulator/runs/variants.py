@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import Beliefs, block_moments, years_and_correlations
+from execution.beliefs import BeliefTable, block_moments, years_and_correlations
 from forecasting.forecast import Progress, silent
 from foundation.arrays import Array, Array32, Index, Mask, Records
 from foundation.compiled import compiled
@@ -83,7 +83,7 @@ class VariantInputs(NamedTuple):
     """What a variant decides by: the beliefs of a history and its own settings.
 
     T' instants at which anything decides, K blocks, S symbols, D correlation matrices. What has no
-    meaning here has that of `Beliefs`.
+    meaning here has that of `BeliefTable`.
 
     deciding: [T', S]
     overnight: [T']
@@ -140,7 +140,7 @@ class Outcome:
 def outcomes(
     variants: Sequence[BacktestSettings],
     bars: Bars,
-    beliefs: Beliefs,
+    beliefs: BeliefTable,
     first: int,
     *,
     workers: int | None = None,
@@ -194,7 +194,7 @@ def outcomes(
 def _simulate_variant(
     settings: BacktestSettings,
     bars: Bars,
-    beliefs: Beliefs,
+    beliefs: BeliefTable,
     rows: Index,
     first: int,
     line: Timeline,
@@ -210,9 +210,9 @@ def _simulate_variant(
     return Outcome(equity, Totals(*totals[0].item()))
 
 
-def _variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: Beliefs) -> VariantInputs:
+def _variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: BeliefTable) -> VariantInputs:
     limits = settings.limits.with_account_leverage(settings.margin.leverage)
-    rule = settings.sizing.rule()
+    rule = settings.sizing.chosen_strategy()
     if not (isinstance(rule, Kelly) and rule.multiplier == 1.0):
         raise InputError(
             "sizing.strategy: an in-process sweep sizes by Kelly alone; run other strategies as"
@@ -226,7 +226,7 @@ def _variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: Beliefs) ->
         mu=beliefs.mu,
         sigma=beliefs.sigma,
         premium=beliefs.premium * settings.prior.sharpe(bars.crypto),
-        signal=beliefs.signal if rule.forecast else np.zeros(beliefs.signal.shape),
+        signal=beliefs.signal if rule.uses_forecast else np.zeros(beliefs.signal.shape),
         years=beliefs.years,
         matrix=beliefs.matrix,
         correlations=beliefs.correlations,
@@ -238,7 +238,7 @@ def _variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: Beliefs) ->
         caps=(limits.symbol_cap, limits.crypto_leverage, short_equity),
         leverage=(limits.intraday_leverage, limits.overnight_ceiling),
         fraction=rule.fraction,
-        forecast=rule.forecast,
+        forecast=rule.uses_forecast,
         largest_coin=settings.orders.largest_value,
     )
 

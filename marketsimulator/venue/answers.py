@@ -13,7 +13,7 @@ from marketsimulator.venue.record import ACCOUNT
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import Answer, Refused, asset_id, quantity_text, timestamp
 from trainingdata.instants import NEW_YORK, instant, new_york_date
-from trainingdata.instruments import Kind, instrument, venue_spelling
+from trainingdata.instruments import instrument, is_coin, venue_spelling
 from trainingdata.sessions import in_session, stock_grid
 
 
@@ -23,8 +23,8 @@ def account_answer(venue: Venue) -> Answer:
     options = venue.options.reserved + venue.options.value
     equity = account.equity + options
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
-    coins = sum(v for s, v in values.items() if instrument(s).kind is Kind.CRYPTO)
-    stocks = sum(abs(v) for s, v in values.items() if instrument(s).kind is Kind.STOCK)
+    coins = sum(v for s, v in values.items() if is_coin(s))
+    stocks = sum(abs(v) for s, v in values.items() if not is_coin(s))
     today = venue.now.astype("datetime64[D]")
     earlier = (value for at, value in reversed(venue.curve) if at < today)
     # Coins are no security for a loan: only what is not in coins is multiplied. Coins and options
@@ -63,7 +63,7 @@ def positions_answer(venue: Venue) -> list[Answer]:
     short_proceeds = venue.broker.short_proceeds()
     positions = []
     for symbol, quantity in account.positions.items():
-        coin = instrument(symbol).kind is Kind.CRYPTO
+        coin = is_coin(symbol)
         price = account.prices[symbol]
         if quantity < 0:
             entry = short_proceeds[symbol] / float(-quantity)
@@ -159,7 +159,7 @@ def calendar_answer(query: Mapping[str, str]) -> list[Answer]:
 
 def asset_answer(venue: Venue, symbol: str) -> Answer:
     """`GET /v2/assets/{symbol}`, for a symbol of the panel."""
-    coin = instrument(symbol).kind is Kind.CRYPTO
+    coin = is_coin(symbol)
     asset = venue.asset(symbol)
     answer = {
         "id": asset_id(symbol),

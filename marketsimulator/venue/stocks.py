@@ -33,7 +33,7 @@ from marketsimulator.venue.tickets import (
 )
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import Bars
-from trainingdata.instruments import BILLIONTH, Kind, instrument, venue_spelling
+from trainingdata.instruments import BILLIONTH, Kind, is_coin, venue_spelling
 from trainingdata.sessions import in_session
 
 THOUSANDTH = Decimal("0.001")
@@ -202,7 +202,7 @@ class Venue:
 
     def asset(self, symbol: str) -> Asset:
         """What is allowed with a symbol of the panel."""
-        coin = instrument(symbol).kind is Kind.CRYPTO
+        coin = is_coin(symbol)
         flags = {
             "tradable": True,
             "shortable": not coin,

@@ -1,4 +1,4 @@
-"""Cholesky factors that gain and lose rows, and the small systems they meet, compiled.
+"""Cholesky factors that gain and lose rows, and a small dense solver, compiled.
 
 A factor is the lower triangle L with the reciprocals of its diagonal in place of the diagonal, so
 that no step of a solution waits for a division.
@@ -124,7 +124,7 @@ def factored_solve(matrix: Array, solution: Array) -> bool:
     """Solve a positive definite system in place; False where it is nearly singular.
 
     matrix [n, n]: becomes its own factor. solution [n]: the right side, which becomes matrix⁻¹
-    times it. Where the answer is False both are left half done.
+    times it. Where the answer is False the contents of both are undefined.
     """
     n = len(solution)
     for a in range(n):

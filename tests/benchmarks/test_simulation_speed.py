@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from execution.beliefs import Beliefs
+from execution.beliefs import BeliefTable
 from execution.trader import Trader
 from forecasting.baseline import RandomWalk
 from foundation.compose import composed_config
@@ -83,12 +83,12 @@ def market(symbols: int, rows: int, first: str = "2024-01-02") -> Bars:
     )
 
 
-def believed(bars: Bars, settings: BacktestSettings) -> tuple[Trader, Beliefs]:
+def believed(bars: Bars, settings: BacktestSettings) -> tuple[Trader, BeliefTable]:
     """A trader on a random walk whose expected returns are noise large enough to trade on at
     every bar.
     """
     trader = settings.trader(RandomWalk())
-    table = trader.beliefs(bars, bars.times[0])
+    table = trader.belief_table(bars, bars.times[0])
     noise = np.random.default_rng(1).normal(0, 0.5, table.mu.shape) * np.where(
         table.sigma > 0, table.sigma, 0.0
     )

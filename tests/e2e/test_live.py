@@ -112,7 +112,7 @@ def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the
     first = here.venue.first
     settings = here.venue.settings
     trader = settings.trader(settings.forecaster.build(bars.symbols))
-    believed = eager(trader.beliefs(bars, bars.times[first]), "2024-02-20T10:00")
+    believed = eager(trader.belief_table(bars, bars.times[first]), "2024-02-20T10:00")
     alone = replace(settings, fills=replace(settings.fills, remainder="cancel"))
     expected = simulate_trading(alone, bars, first, "alone", replace(trader, table=believed))
     live = Live.at(here, *words)

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import execution.outlook as module
-from execution.beliefs import Beliefs, Blocks, block_moments, joined_beliefs
-from execution.outlook import NoForecast, beliefs, outlook
+from execution.beliefs import BeliefTable, Blocks, block_moments, joined_beliefs
+from execution.outlook import NoForecast, belief_of_symbol, belief_table
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
 from forecasting.moments import expected_between, variance_until
@@ -47,9 +47,9 @@ def at(text: str) -> np.datetime64:
     return np.datetime64(text, "ns")
 
 
-def believed(bars: Bars, since: str, holding: Any = "next") -> Beliefs:
+def believed(bars: Bars, since: str, holding: Any = "next") -> BeliefTable:
     rule: Any = "quantile"
-    return beliefs(
+    return belief_table(
         Tilted(),
         CorrelationEstimator(),
         bars,
@@ -79,7 +79,7 @@ def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_prem
     found = []
     for within in (0.2, 0.6):
         known = CorrelationEstimator(within_stocks=within)
-        table = beliefs(
+        table = belief_table(
             RandomWalk(),
             known,
             alone,
@@ -88,7 +88,7 @@ def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_prem
             blocks=Blocks("next"),
             progress=silent,
         )
-        single = outlook(
+        single = belief_of_symbol(
             RandomWalk(),
             known,
             alone.until(table.at[-1]),
@@ -322,7 +322,7 @@ def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars
 
 
 def seen(bars: Bars, symbol: str, now: str, holding: Any = "next") -> Any:
-    return outlook(
+    return belief_of_symbol(
         Tilted(),
         CorrelationEstimator(),
         bars,
@@ -411,7 +411,7 @@ def test_a_forecast_that_does_not_spread_is_none(market: Bars) -> None:
     with pytest.raises(
         NoForecast, match="no forecast that spreads between 2024-03-05T17:30Z and 2024-03-05T18:30Z"
     ):
-        outlook(
+        belief_of_symbol(
             Certain(),
             CorrelationEstimator(),
             panel,
@@ -420,7 +420,7 @@ def test_a_forecast_that_does_not_spread_is_none(market: Bars) -> None:
             rule="quantile",
             blocks=Blocks("next"),
         )
-    found = beliefs(
+    found = belief_table(
         Certain(),
         CorrelationEstimator(),
         panel,

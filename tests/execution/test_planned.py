@@ -16,7 +16,7 @@ from execution.decision import Decision
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Account
-from execution.outlook import beliefs
+from execution.outlook import belief_table
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
@@ -77,7 +77,7 @@ def account(bars: Bars, **weights: float) -> Account:
 
 def believed(market: Bars, at: str, who: Trader) -> Belief:
     panel = market.until(np.datetime64(at, "ns"))
-    found = who.beliefs(panel, panel.now).of(panel.now)
+    found = who.belief_table(panel, panel.now).of(panel.now)
     assert found is not None
     return found
 
@@ -245,7 +245,7 @@ def test_premium_50_hears_no_forecast(market: Bars) -> None:
 
 @pytest.mark.parametrize("name", ["Kelly_50pct", "KELLY_50PCT", "kelly_50pct", "Kelly_50"])
 def test_kelly_50pct_is_a_name_of_half_kelly(name: str) -> None:
-    assert SizingSettings(strategy=name).rule() == SizingSettings().rule()
+    assert SizingSettings(strategy=name).chosen_strategy() == SizingSettings().chosen_strategy()
 
 
 def test_nothing_is_borrowed_over_the_night_for_less_than_it_costs(market: Bars) -> None:
@@ -292,7 +292,7 @@ def test_what_came_before_the_memory_and_what_comes_after_changes_no_decision(ma
     whole = trader(0.6, 0.3, SYA=5.0)
     for at in (MIDDAY, LAST, NIGHT):
         now = np.datetime64(at, "ns")
-        table = beliefs(
+        table = belief_table(
             whole.forecaster,
             whole.correlations,
             market,

@@ -179,7 +179,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
     bars = MarketData(settings.broker, KEYS, "iex").bars(["SYA", "SYB"], since, account.as_of)
     price = float(bars.last_closes()[0])
     trader = settings.trader(Tilted(20.0))
-    belief = trader.outlook(bars, "SYA", account.as_of)
+    belief = trader.belief_of(bars, "SYA", account.as_of)
     assert belief.mu.shape == (3, 2)
     expected = belief.mu + belief.premium * settings.prior.sharpe(bars.crypto) * belief.years
     quantity = get_qty(
@@ -231,14 +231,15 @@ def test_between_two_decisions_the_rest_of_the_interval_counts(market: Bars) -> 
     trader: Trader = LiveSettings.of(composed_config("live", [])).trader(Tilted(20.0))
     bars = market.until(np.datetime64("2024-03-05T17:30", "ns"))
     whole, rest = (
-        trader.outlook(bars, "SYA", np.datetime64(f"2024-03-05T17:{m}", "ns")) for m in ("30", "45")
+        trader.belief_of(bars, "SYA", np.datetime64(f"2024-03-05T17:{m}", "ns"))
+        for m in ("30", "45")
     )
     assert rest.until == whole.until == np.datetime64("2024-03-05T18:30", "ns")
     assert rest.mu[0, 0] == pytest.approx(whole.mu[0, 0] * 0.75, rel=1e-3)
     assert rest.sigma[0, 0] == pytest.approx(whole.sigma[0, 0] * np.sqrt(0.75), rel=1e-3)
     assert not rest.overnight
     evening = np.datetime64("2024-03-05T20:30", "ns")
-    late = trader.outlook(market.until(evening), "SYA", evening + np.timedelta64(15, "m"))
+    late = trader.belief_of(market.until(evening), "SYA", evening + np.timedelta64(15, "m"))
     assert late.overnight
     assert late.until == np.datetime64("2024-03-06T15:30", "ns")
 
@@ -253,7 +254,9 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
     night, before_open, evening = (
         np.datetime64(f"2024-03-05T{at}", "ns") for at in ("08:00", "14:00", "20:30")
     )
-    asleep, waking = (trader.outlook(market.until(at), "SYXUSD", at) for at in (night, before_open))
+    asleep, waking = (
+        trader.belief_of(market.until(at), "SYXUSD", at) for at in (night, before_open)
+    )
     assert asleep.sigma[0, stock] == 0
     bars = bar_position(market.instruments[stock].kind, np.array([waking.until, waking.at]))
     assert bars[0] - bars[1] == 0.5
@@ -261,7 +264,7 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
     step = RandomWalk().forecast(close, close.now).at(close.now)
     spread = (step.values[stock, 0, LEVELS.index(0.9)] / step.price[stock] - 1) / 1.14
     assert waking.sigma[0, stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
-    across = trader.outlook(market.until(evening), "SYA", evening)
+    across = trader.belief_of(market.until(evening), "SYA", evening)
     plain = trader.correlations.matrix_at_end(market.until(before_open)).values[stock, coin]
     assert asleep.correlation[0, stock, coin] == 0
     assert waking.correlation[0, stock, coin] == pytest.approx(plain / np.sqrt(18))
@@ -304,7 +307,7 @@ def test_a_market_that_is_shut_trades_nothing(venue: Any, tilted: None) -> None:
     ).why.startswith("Enhanced")
 
 
-def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_origins_rule_is_asked(
+def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_legacy_rule_is_configured(
     venue: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = f"broker.url_override={venue.url}"
@@ -365,7 +368,7 @@ def test_bars_may_come_from_files_and_what_they_lack_is_no_forecast(
         sized_quantity("SYA", 100.0, here[0], *RAW, f"data.dir=[{tmp_path / 'nowhere'}]")
 
 
-def test_the_environment_chooses_the_origins_rule_and_the_leverage(
+def test_the_environment_chooses_the_legacy_rule_and_the_leverage(
     venue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = f"broker.url_override={venue.url}"

@@ -325,7 +325,7 @@ def test_a_failed_solver_takes_no_new_risk_and_keeps_its_problem(
     assert weights[0, :3].tolist() == [c.target for c in solved.choices]
 
 
-def test_the_origins_rule_answers_a_failed_solver_only_where_it_is_asked_to(
+def test_the_legacy_rule_answers_a_failed_solver_only_where_it_is_configured(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = trader(SYA=50.0, SYB=-50.0, SYC=50.0)
@@ -341,6 +341,28 @@ def test_the_origins_rule_answers_a_failed_solver_only_where_it_is_asked_to(
     assert [str(rule) for rule in decision.rule] == ["Legacy sizing: SYA SYB SYC"]
     assert {c.symbol: c.target for c in decision.choices} == {"SYA": 0.6, "SYB": -0.6, "SYC": 0.6}
     assert all(str(o.reason).startswith("no convergence; forecast") for o in decision.orders)
+
+
+def test_a_fallback_goes_by_the_forecast_where_the_strategy_had_counted_a_premium(
+    market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that falls a little is bought for its premium, and sold by a rule that knows none."""
+    who = replace(
+        trader(SYA=-0.01, SYB=-0.01, SYC=-0.01),
+        prior=PriorSettings(stock_sharpe=2.0),
+        sizing=SizingSettings(fallback="legacy"),
+    )
+    sized = decided(market, MIDDAY, who)
+    assert all(choice.target > 0 for choice in sized.choices)
+
+    def fails(*_: object) -> None:
+        raise SolverFailed("no convergence", SizingProblem(*[np.zeros(0)] * 8, 0.5))
+
+    monkeypatch.setattr(Kelly, "allocate", fails)
+    fallen_back = decided(market, MIDDAY, who)
+    assert fallen_back.failure == "no convergence"
+    assert {choice.target for choice in fallen_back.choices} == {-0.6}
+    assert {choice.basis.premium for choice in fallen_back.choices} == {0.0}
 
 
 def test_without_equity_everything_that_decides_is_closed(market: Bars) -> None:

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting import cache, forecast_file, store
+from forecasting import cache, cache_file, store
 from forecasting.cache import prune, shelf_rows
+from forecasting.cache_file import fault, read_values
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.forecast_file import fault, read_values
 from forecasting.store import Reader, Shelf
 from forecasting.windows import Windows
 from foundation.errors import DataError
@@ -563,10 +563,10 @@ def test_joined_files_hold_each_forecast_once_in_order_and_only_two_need_joining
     assert prune(tmp_path)["joined"] == 2
     (joined,) = shelf.files()
     assert joined not in both
-    table = forecast_file.read(joined, ["symbol", "issued_at", "key", "values"])
+    table = cache_file.read(joined, ["symbol", "issued_at", "key", "values"])
     assert table.column("symbol").to_pylist() == ["A", "B", "C", "B"]
-    assert forecast_file.keys(table).tolist() == [2, 1, 3, 0]
-    assert forecast_file.quantiles(table)[:, 0, 0].tolist() == [2, 1, 3, 0]
+    assert cache_file.keys(table).tolist() == [2, 1, 3, 0]
+    assert cache_file.quantiles(table)[:, 0, 0].tolist() == [2, 1, 3, 0]
     assert prune(tmp_path)["joined"] == 0
     assert fault(joined) is None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.beliefs import Beliefs
+from execution.beliefs import BeliefTable
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Fill, Order
@@ -119,7 +119,7 @@ def wild(bars: Bars) -> Bars:
     return panel(parts, "synthetic bars, thinned and crashed")
 
 
-def eager(table: Beliefs, switch: str) -> Beliefs:
+def eager(table: BeliefTable, switch: str) -> BeliefTable:
     """Expected returns that are noise, large enough to trade on at every bar; coins look best
     before `switch`, then stocks.
 

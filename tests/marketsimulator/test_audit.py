@@ -104,7 +104,7 @@ def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -
 
 
 def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
-    believed = setup.beliefs(setup.configured_forecaster())
+    believed = setup.belief_table(setup.configured_forecaster())
     late = lagged_beliefs(believed)
     for s in range(len(setup.bars.symbols)):
         rows = np.flatnonzero(believed.deciding[:, s])
@@ -133,7 +133,7 @@ def test_forecasts_are_set_between_noise_and_an_oracle(setup: Setup) -> None:
     assert 0 < walk["trades"] < own["trades"], "the prior alone"
     assert oracle["total_return"] > 1
     assert oracle["total_return"] > own["total_return"] != shuffle["total_return"]
-    believed = setup.beliefs(setup.configured_forecaster())
+    believed = setup.belief_table(setup.configured_forecaster())
     dealt = shuffled_beliefs(believed, 3)
     ratio, other = (b.mu[:, 0][b.deciding] / b.sigma[:, 0][b.deciding] for b in (believed, dealt))
     np.testing.assert_allclose(np.sort(ratio), np.sort(other), rtol=1e-9)

@@ -624,7 +624,7 @@ def test_a_later_split_changes_no_earlier_decision(
     live = whole.settings.trader(whole.settings.forecaster.build(raw.symbols))
     for decision in whole.main.decisions[-3:] + before[-3:]:
         known = whole.settings.view(raw.until(decision.at))
-        belief = live.beliefs(known, decision.at).of(decision.at)
+        belief = live.belief_table(known, decision.at).of(decision.at)
         assert belief is not None
         mine = {c.symbol: (c.mu, c.sigma) for c in decision.choices}
         for symbol, (mu, sigma) in mine.items():

@@ -51,7 +51,7 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
     first, _ = settings.span(bars)
     begin = int(np.searchsorted(bars.times, first))
     trader = settings.trader(settings.forecaster.build(bars.symbols))
-    beliefs = trader.beliefs(bars, first)
+    beliefs = trader.belief_table(bars, first)
     beliefs = replace(
         beliefs, signal=np.random.default_rng(0).uniform(0, 5e-3, beliefs.signal.shape)
     )

@@ -188,7 +188,7 @@ def test_the_risk_of_a_contract_is_its_width_less_its_credit(
     assert max_risk(strategy, credit, width) == expected
 
 
-def test_the_origins_table_is_reached_by_setting() -> None:
+def test_the_earlier_table_is_reached_by_setting() -> None:
     assert max_risk("IRON_CONDOR", 2.7, condor="table") == 250
     assert max_risk("IRON_CONDOR", 2.7, 10, condor="table") == 730, (
         "the table knows a width of 5 alone"

@@ -28,8 +28,8 @@ class Bent:
 
     change: Callable[[Situation, Allocation], object]
     holding: str | None = None
-    forecast: object = True
-    premium: bool = True
+    uses_forecast: object = True
+    uses_premium: bool = True
     text: str = "bent sizing"
 
     def allocate(self, situation: Situation, limits: Limits) -> object:
@@ -55,7 +55,7 @@ CHANCE = np.random.default_rng(0)
 @pytest.mark.parametrize(
     ("strategy", "fault"),
     [
-        (Bent(lambda s, a: a, forecast="yes"), "forecast must be True or False"),
+        (Bent(lambda s, a: a, uses_forecast="yes"), "uses_forecast must be True or False"),
         (Bent(lambda s, a: a, holding="week"), "holding must be one of"),
         (Bent(lambda s, a: a, text="two\nlines"), "phrase must be one line"),
         (Bent(lambda s, a: a.target), "returns a ndarray instead of an Allocation"),

@@ -129,7 +129,7 @@ def test_a_deviation_that_is_none_sizes_nothing(sigma: float) -> None:
     assert get_qty("NVDA", 150.0, account=Held(), moments=beliefs(NVDA=(1e-4, sigma))) == 0
 
 
-def test_the_origins_rule_needs_no_forecast_and_follows_one() -> None:
+def test_the_legacy_rule_needs_no_forecast_and_follows_one() -> None:
     ask: dict[str, Any] = {"account": Held(), "enhanced": False, "limits": Limits(symbol_cap=9.0)}
     assert get_qty("NVDA", 150.0, moments=None, **ask) == 1_333
     assert get_qty("NVDA", 150.0, moments=None, overnight=True, **ask) == 653

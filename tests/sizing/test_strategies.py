@@ -99,7 +99,7 @@ def test_kelly_names_are_fractions() -> None:
     assert named("kelly_50", fraction=0.2) == Kelly(0.2)
 
 
-def test_the_origins_multiplier_is_four_times_in_stocks_and_once_in_coins() -> None:
+def test_the_multiplier_is_four_times_in_stocks_and_once_in_coins() -> None:
     crypto = np.array([False, False, True])
     s = flat(3, crypto=crypto, mu=np.full(3, 1e-6), covariance=np.eye(3) * 1e-4, cost=np.zeros(3))
     once, four = (named(name).allocate(s, Limits()).target for name in ("kelly_50", "kelly_50_x4"))

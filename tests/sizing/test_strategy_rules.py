@@ -258,7 +258,7 @@ def test_what_is_not_given_is_what_the_settings_say() -> None:
             SizingSettings(name),
             SizingSettings(name, position=0.1, target_volatility=0.15, band=0.25),
         ):
-            assert settings.rule().allocate(s, Limits()).target.tolist() == plain, name
+            assert settings.chosen_strategy().allocate(s, Limits()).target.tolist() == plain, name
     assert SizingSettings().risk_multiplier == 1.0
 
 
@@ -280,7 +280,7 @@ def test_each_setting_reaches_its_strategy() -> None:
     }
     for name, change in changes.items():
         plain, other = (
-            SizingSettings(name, **more).rule().allocate(s, Limits()).target
+            SizingSettings(name, **more).chosen_strategy().allocate(s, Limits()).target
             for more in ({}, change)
         )
         assert not np.allclose(plain, other), name
