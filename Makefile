@@ -7,7 +7,7 @@ WHEELS ?= wheels
 COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 MINUTES ?= 8
 
-.PHONY: backtest test check slow bench gpu wheels mutants lock clean
+.PHONY: backtest test check slow long bench gpu wheels mutants lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-01-02 placebo=true
@@ -24,6 +24,9 @@ check: $(VENV)/.installed-dev         ## format, lint, types, layers, default te
 
 slow: $(VENV)/.installed-dev          ## the longer tests
 	$(BIN)/pytest -m slow -n auto
+
+long: $(VENV)/.installed-dev          ## the longest ones, beyond what continuous integration runs
+	$(BIN)/pytest -m long -n auto
 
 bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANCE.md
 	$(BIN)/pytest -m bench -s

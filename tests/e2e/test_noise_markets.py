@@ -14,6 +14,7 @@ from marketsimulator.settings import BacktestSettings
 
 MARKETS = 100
 AT_ONCE = 10
+SLOW = 20  # of them in the slow set, the others in the long one
 
 
 def prior_of(seed: int) -> float | None:
@@ -30,8 +31,13 @@ def prior_of(seed: int) -> float | None:
     return prior_share(run)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, MARKETS, AT_ONCE))
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=pytest.mark.slow if first < SLOW else pytest.mark.long)
+        for first in range(0, MARKETS, AT_ONCE)
+    ],
+)
 def test_in_noise_markets_nothing_rests_on_the_forecast(first: int) -> None:
     """A slope three errors above zero is believed: chance has one in a market of fifty, and it
     is worth next to nothing.
