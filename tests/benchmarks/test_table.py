@@ -16,6 +16,8 @@ import pytest
 
 from forecasting.chronos2.checkpoint import SHIPPED
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

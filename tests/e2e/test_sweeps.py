@@ -35,7 +35,8 @@ def swept(launcher: str, folder: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    "launcher", ["basic", "joblib", pytest.param("ray", marks=pytest.mark.slow)]
+    "launcher",
+    ["basic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joblib", "ray"))],
 )
 def test_a_sweep_writes_a_run_a_folder_and_counts_its_trials(launcher: str, tmp_path: Path) -> None:
     low, high = swept(launcher, tmp_path)

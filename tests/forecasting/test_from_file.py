@@ -18,7 +18,7 @@ from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
 
 SYMBOLS = ("SYA", "SYXUSD")
-SPAN = {"start": "2024-03-18", "end": "2024-03-22"}
+SPAN = {"start": "2024-03-18", "end": "2024-03-18"}
 DATA = DataSettings(start="2024-01-02", end="2024-03-29")
 WALK = ForecasterSettings(kind="ewma", calibrated=False)
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.train import initialise, small_model
 from foundation.errors import InputError
+from tests.commands import run_command
 from trainingdata.bars import Bars
 
 
@@ -103,10 +102,9 @@ np.save(path, forecaster.forecast(market, market.times[-20]).values)
 def fresh(folder: Path, batch_size: int, tmp_path: Path) -> np.ndarray:
     """What a process that has never seen other weights answers."""
     path = tmp_path / "fresh.npy"
-    root = Path(__file__).resolve().parents[2]
-    subprocess.run(
-        [sys.executable, "-c", FRESH, str(folder), str(batch_size), str(path)], cwd=root, check=True
-    )
+    script = tmp_path / "fresh.py"
+    script.write_text(FRESH)
+    run_command([str(script), str(folder), str(batch_size), str(path)]).check_returncode()
     return np.asarray(np.load(path, allow_pickle=False))
 
 

@@ -66,6 +66,7 @@ def test_the_probability_is_that_of_a_normal_sample() -> None:
     assert np.quantile(inside, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.03)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say_and_repeat_with_their_seed() -> None:
     """60 markets, each a year of independent returns: a 90 % interval of the Sharpe ratio holds
     the truth in 45 at least.

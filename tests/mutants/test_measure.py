@@ -8,6 +8,8 @@ from tests.mutants.changes import Mutant, mutants
 from tests.mutants.children import Farm, Verdict
 from tests.mutants.measure import ROOT, Equivalents, equivalents, measure, report
 
+pytestmark = pytest.mark.slow
+
 SUMS = '''"""Sums."""
 
 RATE = 0.5

@@ -265,13 +265,13 @@ for k in range(int(sys.argv[2]), int(sys.argv[3])):
 def test_a_process_killed_at_any_moment_loses_and_doubles_no_trade(
     tmp_path: Path, seed: int
 ) -> None:
-    """kill -9 during 500 updates, begun again after each."""
+    """kill -9 during 250 updates, begun again after each."""
     folder = tmp_path / "paper"
     rng = random.Random(seed)
     AccountFiles(folder, 20_000).initialise()
     done = 0
     kills = 0
-    total = 500
+    total = 250
     script = tmp_path / "updates.py"
     script.write_text(UPDATES)
     while done < total:
