@@ -4,18 +4,22 @@ The file is Parquet or CSV (`.csv`, `.csv.gz`) with the columns symbol, issued_a
 value, a row for each number; other columns are not read.
 
 symbol: as in the bars.
-issued_at: an instant at which a bar of the symbol becomes known, UTC or with an offset.
-step: 1 to 24 own bars ahead, without a gap from 1 on.
-level: all 21 of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95, 0.99) for each step that is there.
+issued_at: an instant at which a bar of the symbol becomes known, with its zone or offset.
+step: each of the 24 own bars ahead.
+level: all 21 of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95, 0.99) for each step.
 value: the close of that bar in USD at that level, not falling along the levels.
 
 A forecast says when it was issued and is not read before; that it was made from nothing later is
-what its maker answers for.
+what its maker answers for. `forecaster.calibrated` is true here as everywhere: a centre counts as
+far as it has proven itself, which takes a history of forecasts at every bar; false takes forecasts
+as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+import zlib
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,9 +40,14 @@ from trainingdata.instruments import instrument
 if TYPE_CHECKING:
     import pandas as pd
 
+_ZONE = re.compile(r"\d\d(Z|[+-]\d\d:?\d\d)$")
 COLUMNS = ("symbol", "issued_at", "step", "level", "value")
+ENDINGS = (".parquet", ".csv", ".csv.gz")
 ROWS = 1_000_000  # of a file, held at a time
-FAR = 2.0  # no median of the next bar is this many times its last close, or this fraction of it
+# No median lies so many times its own step's width, from the lowest level to the highest, from the
+# last close, beside what rounding leaves: such prices are adjusted for something else.
+FAR = 3.0
+ROUNDING = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,10 @@ class FileForecaster:
 
     def __post_init__(self) -> None:
         if not self.path.is_file():
-            raise InputError(f"forecaster.path: {self.path}: there is no such file")
+            what = "it is a folder" if self.path.is_dir() else "there is no such file"
+            raise InputError(f"forecaster.path: {self.path}: {what}")
+        if not self.path.name.endswith(ENDINGS):
+            raise InputError(f"forecaster.path: {self.path}: ends in none of {', '.join(ENDINGS)}")
 
     @property
     def name(self) -> str:
@@ -79,7 +91,7 @@ class FileForecaster:
         if not len(there):
             raise DataError(
                 f"{self.path}: holds no forecast of {', '.join(bars.symbols[:5])} issued between"
-                f" {utc_text(bars.times[0])} and {utc_text(bars.times[-1])}"
+                f" {utc_text(np.min(since))} and {utc_text(bars.times[-1])}"
             )
         kept = values[there]
 
@@ -100,21 +112,28 @@ def _portions(path: Path) -> Generator[pd.DataFrame]:
     try:
         if path.suffix == ".parquet":
             with parquet.ParquetFile(path) as file:
+                rows = 0
                 for batch in file.iter_batches(ROWS, columns=columns):
-                    yield _whole(batch.to_pandas(), path)
+                    yield _whole(batch.to_pandas(ignore_metadata=True), path, rows)
+                    rows += batch.num_rows
         else:
-            with pd.read_csv(path, usecols=columns, chunksize=ROWS) as reader:
+            rows = 0
+            # NA is a ticker: only an empty cell is empty.
+            with pd.read_csv(
+                path, usecols=columns, chunksize=ROWS, keep_default_na=False, na_values=[""]
+            ) as reader:
                 for portion in reader:
-                    yield _whole(portion, path)
-    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+                    yield _whole(portion, path, rows)
+                    rows += len(portion)
+    except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError, KeyError) as error:
         if isinstance(error, DataError):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: no file of forecasts: {reason}") from error
 
 
-def _whole(portion: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """A portion that has every column, and a value in each of its cells."""
+def _whole(portion: pd.DataFrame, path: Path, rows: int) -> pd.DataFrame:
+    """A portion after `rows` others, with every column and a value in each of its cells."""
     missing = [name for name in COLUMNS if name not in portion]
     if missing:
         raise DataError(
@@ -123,7 +142,7 @@ def _whole(portion: pd.DataFrame, path: Path) -> pd.DataFrame:
     empty = portion[list(COLUMNS)].isna()
     if empty.to_numpy().any():
         row, column = np.argwhere(empty.to_numpy())[0]
-        raise DataError(f"{path}: row {portion.index[row] + 1}: {COLUMNS[column]} is empty")
+        raise DataError(f"{path}: row {rows + row + 1}: {COLUMNS[column]} is empty")
     return portion
 
 
@@ -150,7 +169,8 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: pd.DataFrame, 
     refuse(~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is not 1 … {HORIZON}")
     nearest = np.abs(level[:, None] - np.array(LEVELS)).argmin(axis=1)
     refuse(np.abs(level - np.array(LEVELS)[nearest]) > 1e-6, "level {level} is none of the 21")
-    refuse(~((value > 0) & np.isfinite(value)), "value {value} is no price")
+    refuse(~((value > 1e-30) & (value < 1e30)), "value {value} is no price")
+    refuse(~_zoned(portion["issued_at"]), "issued_at {issued_at} has no zone: UTC would be a guess")
     try:
         stamps = pd.to_datetime(portion["issued_at"], utc=True).to_numpy(dtype="datetime64[ns]")
     except (ValueError, TypeError) as error:
@@ -183,6 +203,16 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: pd.DataFrame, 
     flat[cell] = value[rows]
 
 
+def _zoned(stamps: pd.Series) -> npt.NDArray[np.bool_]:
+    """Whether each instant says its zone or offset."""
+    import pandas as pd
+
+    if isinstance(stamps.dtype, pd.DatetimeTZDtype):
+        return np.ones(len(stamps), dtype=bool)
+    zoned = {stamp: _ZONE.search(str(stamp)) is not None for stamp in stamps.unique()}
+    return stamps.map(zoned).to_numpy(dtype=bool)
+
+
 def _symbol(name: object) -> str:
     try:
         return instrument(str(name)).symbol
@@ -202,21 +232,18 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
     """Every step whole, steps without a gap, levels that do not fall, and prices of these bars."""
     counted = np.isfinite(values).sum(axis=2)
     there = counted > 0
-    gap = (~there[:, :-1] & there[:, 1:]).any(axis=1)
-    next_bar = values[:, 0, MEDIAN] / windows.price
+    short = there.any(axis=1) & ~there.all(axis=1)
     with np.errstate(invalid="ignore"):
-        far = (next_bar > FAR) | (next_bar < 1 / FAR)
+        width = np.log(values[..., -1] / values[..., 0])
+        away = np.abs(np.log(values[..., MEDIAN] / windows.price[:, None]))
+        far = (away > FAR * width + ROUNDING).any(axis=1)
         falling = (np.diff(values, axis=2) < 0).any(axis=(1, 2))
     partial = (there & (counted < len(LEVELS))).any(axis=1)
     for bad, what in (
         (partial, f"a step has fewer than the {len(LEVELS)} levels"),
-        (gap, "a step is missing before one that is there"),
+        (short, f"a forecast has {HORIZON} steps, and this one lacks some"),
         (falling, "values fall along the levels"),
-        (
-            far,
-            f"the next bar's median is not within {FAR:g} times the last close: are the bars"
-            " adjusted for another split?",
-        ),
+        (far, "prices are not those of the bars: are these adjusted for another split?"),
     ):
         if bad.any():
             number = int(np.flatnonzero(bad)[0])

@@ -9,6 +9,7 @@ from typing import Any
 
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
+from forecasting.checked import CheckedForecaster
 from forecasting.chronos2.augmentation import Augmentation
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
@@ -88,7 +89,7 @@ class ForecasterSettings:
             plugged: Forecaster = build_plugin(
                 key, self.kind, make, self.arguments, ("name", "forecast")
             )
-            return plugged
+            return CheckedForecaster(plugged, self.kind)
         return FORECASTERS[self.kind](self, symbols)
 
 

@@ -41,12 +41,14 @@ def load_plugin(key: str, name: str) -> Any:
         raise InputError(
             f"{key}: there is no module {module!r} in {folder} or in the environment"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"{key}: importing {module} failed: {type(error).__name__}: {error}"
         ) from error
     if not hasattr(home, attribute):
-        raise InputError(f"{key}: module {module!r} ({home.__file__}) has no {attribute!r}")
+        place = getattr(home, "__file__", None)
+        where = f" ({place})" if place else ""
+        raise InputError(f"{key}: module {module!r}{where} has no {attribute!r}")
     return getattr(home, attribute)
 
 

@@ -9,6 +9,7 @@ from foundation.lazy import public
 if TYPE_CHECKING:
     from sizing.allocation import Allocation as Allocation
     from sizing.allocation import Situation as Situation
+    from sizing.allocation import Strategy as Strategy
     from sizing.allocation import allocate as allocate
     from sizing.conformance import check_strategy as check_strategy
     from sizing.kelly import SizingProblem as SizingProblem
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from sizing.limits import Limits as Limits
     from sizing.premium import PriorSettings as PriorSettings
     from sizing.quantity import get_qty as get_qty
-    from sizing.strategies import Strategy as Strategy
 
 __getattr__, __all__ = public(
     __name__,
@@ -29,7 +29,7 @@ __getattr__, __all__ = public(
         "Situation": "allocation",
         "SizingProblem": "kelly",
         "SolverFailed": "kelly",
-        "Strategy": "strategies",
+        "Strategy": "allocation",
         "allocate": "allocation",
         "check_strategy": "conformance",
         "get_qty": "quantity",

@@ -18,6 +18,8 @@ from sizing.limits import CEILINGS, Limits, bounds_of, spendable_ceilings
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cholesky import factored_solve
 from sizing.solver.multi_period import LaterBlocks, no_later_blocks, optimal_weights
+from trainingdata.instruments import Kind
+from trainingdata.sessions import Holding
 
 SAME = 1e-9  # a weight this close to the desired one is it
 
@@ -184,6 +186,31 @@ class Allocation:
     unlimited: Array
     target: Array
     binding: tuple[Mapping[str, float], ...]
+
+
+class Strategy(Protocol):
+    """How much of everything, from a situation and the limits."""
+
+    @property
+    def uses_forecast(self) -> bool:
+        """Whether the forecast counts for a symbol's expected return."""
+
+    @property
+    def uses_premium(self) -> bool:
+        """Whether the premium of its class counts for a symbol's expected return."""
+
+    @property
+    def holding(self) -> Holding | None:
+        """The interval it has to look at; none: the one that is configured.
+
+        `session` for what compares the risk of symbols over a whole day.
+        """
+
+    def allocate(self, situation: Situation, limits: Limits) -> Allocation:
+        """Target weights of the symbols that decide; all others stay."""
+
+    def phrase(self, kind: Kind, stock_ceiling: float) -> str:
+        """The line operators grep for."""
 
 
 def allocate(situation: Situation, limits: Limits, fraction: float) -> Allocation:

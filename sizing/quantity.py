@@ -16,11 +16,11 @@ import numpy as np
 from foundation.arrays import Array, Mask
 from foundation.compiled import inlined
 from foundation.errors import InputError
-from sizing.allocation import AccountLike, NoEquity, Situation
+from sizing.allocation import AccountLike, NoEquity, Situation, Strategy
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
 from sizing.solver.multi_period import LaterBlocks, later_costs
-from sizing.strategies import Kelly, Legacy, Strategy
+from sizing.strategies import Kelly, Legacy
 from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.sessions import BARS_A_YEAR
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
 from foundation.arrays import Array, Index
 from foundation.errors import InputError
 from foundation.plugin import build_plugin, is_plugin, load_plugin
-from sizing.allocation import Allocation, Situation, allocate, nearest
+from sizing.allocation import Allocation, Situation, Strategy, allocate, nearest
+from sizing.checked import CheckedStrategy, checked_rule
 from sizing.limits import Limits
 from sizing.solver.multi_period import LaterBlocks
 from trainingdata.instruments import Kind
@@ -27,31 +28,6 @@ from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
 KELLY = re.compile(r"(kelly|premium)_(\d{1,3}(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 ROUNDS = 500  # of risk parity's descent at most
 CLOSE = 1e-10  # relative: where the descent ends
-
-
-class Strategy(Protocol):
-    """How much of everything, from a situation and the limits."""
-
-    @property
-    def uses_forecast(self) -> bool:
-        """Whether the forecast counts for a symbol's expected return."""
-
-    @property
-    def uses_premium(self) -> bool:
-        """Whether the premium of its class counts for a symbol's expected return."""
-
-    @property
-    def holding(self) -> Holding | None:
-        """The interval it has to look at; none: the one that is configured.
-
-        `session` for what compares the risk of symbols over a whole day.
-        """
-
-    def allocate(self, situation: Situation, limits: Limits) -> Allocation:
-        """Target weights of the symbols that decide; all others stay."""
-
-    def phrase(self, kind: Kind, stock_ceiling: float) -> str:
-        """The line operators grep for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,23 +337,14 @@ def named(
 def _plugged(name: str, band: float) -> Strategy:
     """The strategy that `module:name` stands for."""
     thing = load_plugin("sizing.strategy", name)
-    if isinstance(thing, type) or hasattr(thing, "allocate"):
-        needs = ("uses_forecast", "uses_premium", "holding", "allocate", "phrase")
-        make = thing if isinstance(thing, type) else lambda: thing
-        strategy: Strategy = build_plugin("sizing.strategy", name, make, {}, needs)
-        return strategy
+    if isinstance(thing, type):
+        strategy: Strategy = build_plugin("sizing.strategy", name, thing, {}, ("allocate",))
+        return CheckedStrategy(strategy, name)
+    if hasattr(thing, "allocate"):
+        return CheckedStrategy(thing, name)
     if not callable(thing):
         raise InputError(
             f"sizing.strategy: {name} is no strategy, class or function but {type(thing).__name__}"
         )
-
-    def rule(situation: Situation) -> Array:
-        weights = np.asarray(thing(situation), dtype=np.float64)
-        if weights.shape != situation.held.shape or not np.isfinite(weights).all():
-            raise InputError(
-                f"sizing.strategy: {name} must return {situation.held.shape[0]} finite weights, a"
-                f" number a symbol; it returned {weights}"
-            )
-        return weights
-
+    rule = checked_rule(thing, name)
     return WeightPattern(name, rule, band, holding=None, uses_forecast=True)

@@ -15,7 +15,9 @@ from forecasting.calibration.variance import SPANS, DayPattern, averages, bar_va
 from forecasting.forecast import HORIZON, MEDIAN, ForecastTable
 from forecasting.moments import volatility
 from foundation.arrays import Array, Array32, Index, Instants
+from foundation.errors import DataError
 from trainingdata.bars import CLOSE, Bars
+from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import bar_slots
 
@@ -64,7 +66,13 @@ class SymbolHistory:
 
 
 def symbol_histories(bars: Bars, raw: ForecastTable) -> list[SymbolHistory]:
-    """Every symbol's bars beside the median and the variance of its base forecasts, [S]."""
+    """Every symbol's bars beside the median and the variance of its base forecasts, [S].
+
+    Raises
+    ------
+    DataError
+        where the base has no forecast at a bar between two at which it has.
+    """
     count = len(raw.windows)
     median = np.empty((count, HORIZON), dtype=np.float32)
     log_variance = np.empty((count, HORIZON), dtype=np.float32)
@@ -79,7 +87,16 @@ def symbol_histories(bars: Bars, raw: ForecastTable) -> list[SymbolHistory]:
     histories = []
     for s, (item, part) in enumerate(zip(bars.instruments, raw.windows.of_symbols(), strict=True)):
         times, bar_values = bars.real_bars(s)
-        first = int(raw.windows.last[part.start]) if part.start < part.stop else len(times)
+        last = raw.windows.last[part]
+        first = int(last[0]) if len(last) else len(times)
+        # Lessons look up a forecast by its bar: with one missing they would read another's.
+        gaps = np.flatnonzero(np.diff(last) != 1)
+        if len(gaps):
+            missing = utc_text(times[last[gaps[0]] + 1])
+            raise DataError(
+                f"calibration: {raw.name} has no forecast of {item.symbol} at {missing}, and learns"
+                " from every bar; forecaster.calibrated=false takes forecasts as they are"
+            )
         variance = bar_variance(bar_values)
         histories.append(
             SymbolHistory(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -63,17 +64,32 @@ def test_what_the_batch_job_wrote_is_forecast_again(
     assert len(table.source) == 16, "the file's content is part of what was tried"
 
 
-def test_steps_may_end_early_and_rows_of_others_are_passed(
+def test_rows_of_other_symbols_and_times_are_passed(
     rows: pd.DataFrame, bars: Bars, tmp_path: Path
 ) -> None:
-    short = rows[rows.step <= 3]
-    other = short.head(5).assign(symbol="NVDA")
-    later = short.head(5).assign(issued_at=pd.Timestamp("2030-01-07T15:30Z"))
-    path = written(pd.concat([short.astype({"symbol": str}), other, later]), tmp_path / "f.csv")
+    other = rows.head(5).assign(symbol="NA")
+    later = rows.head(5).assign(issued_at=pd.Timestamp("2030-01-07T15:30Z"))
+    path = written(pd.concat([rows.astype({"symbol": str}), other, later]), tmp_path / "f.csv")
     table = FileForecaster(path).forecast(bars, rows.issued_at.min().to_datetime64())
-    values = table.values
-    assert np.isfinite(values[:, :3]).all()
-    assert np.isnan(values[:, 3:]).all()
+    assert np.isfinite(table.values).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("f.csv.gz", gzip.compress(b"symbol,issued_at\n" * 99)[:-9], "no file of forecasts"),
+        ("f.xlsx", b"PK", "ends in none of .parquet, .csv, .csv.gz"),
+        ("f.csv", b"", "no file of forecasts"),
+        ("f.parquet", b"PAR1 not really", "no file of forecasts"),
+    ],
+)
+def test_a_file_that_is_none_is_one_line(
+    bars: Bars, tmp_path: Path, name: str, content: bytes, line: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=line):
+        FileForecaster(path).forecast(bars, bars.times[0])
 
 
 def test_forecasts_of_a_file_are_traded_through_the_settings(
@@ -105,16 +121,22 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
         (lambda r: changed(r, 3, value=-1.0), "row 4: value -1.0 is no price"),
         (lambda r: changed(r, 3, step=25), "row 4: step 25 is not 1 … 24"),
         (lambda r: changed(r, 3, level=0.33), "row 4: level 0.33 is none of the 21"),
-        (lambda r: changed(r, 3, issued_at="noon"), "issued_at: "),
+        (lambda r: changed(r, 3, issued_at="noon"), "row 4: issued_at noon has no zone"),
+        (
+            lambda r: changed(r, 3, issued_at="2024-03-18 04:00:00"),
+            "row 4: issued_at 2024-03-18 04:00:00 has no zone",
+        ),
+        (lambda r: changed(r, 3, value=1e300), "row 4: value 1e\\+300 is no price"),
         (
             lambda r: changed(r, 0, issued_at="2024-03-18 13:31:00+00:00"),
             "row 1: SY.* has no bar that becomes known at 2024-03-18 13:31",
         ),
         (lambda r: pd.concat([r, r.tail(1)]), "level 0.99 stands twice"),
         (lambda r: r.drop(index=r.index[7]), "a step has fewer than the 21 levels"),
-        (lambda r: r[r.step != 2], "a step is missing before one that is there"),
+        (lambda r: r[r.step != 2], "a forecast has 24 steps, and this one lacks some"),
+        (lambda r: r[r.step <= 6], "a forecast has 24 steps, and this one lacks some"),
         (lambda r: changed(r, 5, value=1e-3), "values fall along the levels"),
-        (lambda r: r.assign(value=r.value * 4), "the next bar's median is not within 2 times"),
+        (lambda r: r.assign(value=r.value * 1.5), "prices are not those of the bars"),
         (lambda r: r.assign(symbol="NVDA"), "holds no forecast of SYA, SYXUSD issued between"),
     ],
 )
@@ -124,10 +146,3 @@ def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
     path = written(change(rows), tmp_path / "f.csv")  # type: ignore[operator]
     with pytest.raises(DataError, match=rf"f\.csv: .*{line}"):
         FileForecaster(path).forecast(bars, rows.issued_at.min().to_datetime64())
-
-
-def test_a_damaged_file_is_named(bars: Bars, tmp_path: Path) -> None:
-    path = tmp_path / "f.parquet"
-    path.write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match=r"f\.parquet: no file of forecasts"):
-        FileForecaster(path).forecast(bars, bars.times[0])

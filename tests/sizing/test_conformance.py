@@ -11,7 +11,7 @@ import pytest
 
 from foundation.errors import InputError
 from sizing.allocation import Allocation, Situation
-from sizing.conformance import check_strategy
+from sizing.conformance import check_strategy, random_situation
 from sizing.limits import Limits
 from sizing.strategies import NAMES, Kelly, named
 from trainingdata.instruments import Kind
@@ -60,12 +60,17 @@ CHANCE = np.random.default_rng(0)
         (Bent(lambda s, a: a, text="two\nlines"), "phrase must be one line"),
         (Bent(lambda s, a: a.target), "returns a ndarray instead of an Allocation"),
         (Bent(_spoil), "changes the situation"),
-        (Bent(lambda s, a: replace(a, binding=())), "a target and a binding for each"),
+        (Bent(lambda s, a: replace(a, binding=())), "binding must be a mapping for each"),
+        (Bent(lambda s, a: replace(a, unlimited=np.zeros(1))), "unlimited must have a weight"),
+        (Bent(lambda s, a: Kelly().allocate(s, Limits())), "beyond its symbol's bounds"),
         (moved(lambda s, w: w * np.nan), "a target is not finite"),
-        (moved(lambda s, w: w * CHANCE.random()), "two answers"),
+        (
+            moved(lambda s, w: np.where(s.deciding, w * CHANCE.random(), w)),
+            "sized by what was sized before",
+        ),
         (moved(lambda s, w: w + 0.01), "does not decide is moved"),
         (moved(lambda s, w: np.where(s.deciding, 3.0, w)), "beyond its symbol's bounds"),
-        (moved(lambda s, w: np.where(s.deciding, 0.6, w)), "above the ceiling"),
+        (moved(lambda s, w: np.where(s.deciding, 0.05, w)), "above the ceiling"),
     ],
 )
 def test_each_fault_is_named(strategy: Bent, fault: str) -> None:
@@ -87,6 +92,19 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "class Half(Kelly): pass\n"
         "quarter = Kelly(0.25)\n"
         "number = 3\n"
+        "class Wild(Kelly):\n"
+        "    def allocate(self, situation, limits):\n"
+        "        from dataclasses import replace\n"
+        "        answer = super().allocate(situation, limits)\n"
+        "        return replace(answer, target=np.where(situation.deciding, 9.0, situation.held))\n"
+        "class Weekly:\n"
+        "    uses_forecast = uses_premium = True\n"
+        "    holding = 'week'\n"
+        "    def allocate(self, situation, limits): return None\n"
+        "    def phrase(self, kind, ceiling): return 'weekly'\n"
+        "def writes(s):\n"
+        "    s.held[:] = 0.5\n"
+        "    return s.held\n"
     )
     return name
 
@@ -95,7 +113,21 @@ def test_a_function_a_class_and_a_value_of_ones_own_are_strategies(own: str) -> 
     for attribute in ("up", "Half", "quarter"):
         assert check_strategy(named(f"{own}:{attribute}"), tries=10) == ()
     assert named(f"{own}:up").phrase(Kind.STOCK, 4.0) == f"{own}:up sizing"
-    assert named(f"{own}:quarter") == Kelly(0.25)
+    situation = random_situation(np.random.default_rng(3))
+    quarter = named(f"{own}:quarter").allocate(situation, Limits())
+    np.testing.assert_array_equal(quarter.target, Kelly(0.25).allocate(situation, Limits()).target)
+
+
+def test_what_a_strategy_of_ones_own_answers_is_looked_at_in_every_run(own: str) -> None:
+    """One that goes beyond the limits, or says nonsense of itself, makes no orders."""
+    situation = random_situation(np.random.default_rng(3))
+    with pytest.raises(InputError, match=r"sizing\.strategy: .*:Wild: a target lies beyond"):
+        named(f"{own}:Wild").allocate(situation, Limits())
+    with pytest.raises(InputError, match=r"sizing\.strategy: .*:Weekly: holding must be one of"):
+        named(f"{own}:Weekly")
+    before = situation.held.copy()
+    named(f"{own}:writes").allocate(situation, Limits())
+    np.testing.assert_array_equal(situation.held, before)
 
 
 def test_what_is_no_strategy_is_refused_by_name(own: str) -> None:
