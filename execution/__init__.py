@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from execution.settings import TradingSettings as TradingSettings
     from execution.trader import Trader as Trader
 
-__getattr__, __all__ = public(
+__getattr__, __dir__, __all__ = public(
     __name__,
     {
         "Account": "orders",

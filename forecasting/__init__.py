@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from forecasting.from_file import FileForecaster as FileForecaster
     from forecasting.settings import ForecasterSettings as ForecasterSettings
 
-__getattr__, __all__ = public(
+__getattr__, __dir__, __all__ = public(
     __name__,
     {
         "CachedForecaster": "chronos2.cached",

@@ -47,7 +47,10 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
     """
     # Hydra then raises, instead of printing several lines and exiting with code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv[1:] = _with_plugins(sys.argv[1:])
+    try:
+        sys.argv[1:] = _with_plugins(sys.argv[1:])
+    except InputError as error:
+        fail(error)
     started = False
 
     def start(config: DictConfig) -> None:
@@ -68,12 +71,27 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
 
 
 def _with_plugins(overrides: list[str]) -> list[str]:
-    """The overrides with `group=module:name` in two words: the group's `plugin.yaml`, its kind."""
+    """The overrides with `group=module:name` in two words: the group's `plugin.yaml`, its kind.
+
+    Raises
+    ------
+    InputError
+        where one of several values is of that form: such a choice has to be made of kinds.
+    """
+    last = {word.partition("=")[0]: number for number, word in enumerate(overrides)}
     words = []
-    for override in overrides:
+    for number, override in enumerate(overrides):
         group, _, value = override.partition("=")
-        if is_plugin(value) and (CONFIGS / group / "plugin.yaml").is_file():
-            words += [f"{group}=plugin", f"{group}.kind={value}"]
+        if not (CONFIGS / group / "plugin.yaml").is_file():
+            words.append(override)
+        elif is_plugin(value):
+            # Of a group named twice the last word counts, and takes the first one's kind along.
+            if number == last[group]:
+                words += [f"{group}=plugin", f"{group}.kind={value}"]
+        elif any(is_plugin(part) for part in value.split(",")):
+            raise InputError(
+                f"{group}: own code among several values is named by its kind: {group}.kind={value}"
+            )
         else:
             words.append(override)
     return words

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def public(room: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], list[str]]:
-    """The lazy `__getattr__` and the `__all__` of a package.
+def public(
+    room: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """The lazy `__getattr__`, the `__dir__` and the `__all__` of a package.
 
     homes: name → the module within the package that defines it.
     """
@@ -21,4 +23,7 @@ def public(room: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], l
         setattr(sys.modules[room], name, value)
         return value
 
-    return load, sorted(homes)
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[room]), *homes})
+
+    return load, names, sorted(homes)

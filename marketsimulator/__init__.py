@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from marketsimulator.runs.weights import replay as replay
     from marketsimulator.settings import BacktestSettings as BacktestSettings
 
-__getattr__, __all__ = public(
+__getattr__, __dir__, __all__ = public(
     __name__,
     {
         "BacktestSettings": "settings",

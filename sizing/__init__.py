@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sizing.premium import PriorSettings as PriorSettings
     from sizing.quantity import get_qty as get_qty
 
-__getattr__, __all__ = public(
+__getattr__, __dir__, __all__ = public(
     __name__,
     {
         "Allocation": "allocation",

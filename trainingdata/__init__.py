@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainingdata.source import load_bars as load_bars
     from trainingdata.synthetic import SyntheticMarket as SyntheticMarket
 
-__getattr__, __all__ = public(
+__getattr__, __dir__, __all__ = public(
     __name__,
     {
         "Bars": "bars",

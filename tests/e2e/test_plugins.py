@@ -127,6 +127,14 @@ def test_a_forecaster_that_is_none_is_one_line(words: list[str], line: str) -> N
         BacktestSettings.of(composed_config("backtest", words))
 
 
+def test_the_last_word_of_a_group_counts_and_several_are_named_by_kind() -> None:
+    words = ["forecaster=own:Drift", "forecaster=ewma"]
+    assert BacktestSettings.of(composed_config("backtest", words)).forecaster.kind == "ewma"
+    assert composed_config("backtest", words[::-1]).forecaster.kind == "own:Drift"
+    with pytest.raises(InputError, match=r"named by its kind: forecaster\.kind=ewma,own:Drift"):
+        composed_config("backtest", ["forecaster=ewma,own:Drift"])
+
+
 def test_code_that_is_not_there_is_one_line_and_exit_code_2(folder: Path) -> None:
     for word, line in (
         ("forecaster=own:Absent", "has no 'Absent'"),

@@ -20,6 +20,7 @@ ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator"
 def test_every_public_name_is_there_and_says_what_it_is(room: str) -> None:
     package = importlib.import_module(room)
     assert len(package.__all__) >= 5
+    assert set(package.__all__) <= set(dir(package)), "completion offers them"
     for name in package.__all__:
         thing = getattr(package, name)
         assert thing.__name__ == name
