@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 import re
 import sys
 from collections.abc import Mapping
@@ -50,6 +52,16 @@ def load_plugin(key: str, name: str) -> Any:
         where = f" ({place})" if place else ""
         raise InputError(f"{key}: module {module!r}{where} has no {attribute!r}")
     return getattr(home, attribute)
+
+
+def plugin_digest(name: str) -> str:
+    """Digest of the source of the module that `module:name` names; empty where it has none."""
+    try:
+        spec = importlib.util.find_spec(name.partition(":")[0])
+        origin = None if spec is None else spec.origin
+        return "" if origin is None else hashlib.sha256(Path(origin).read_bytes()).hexdigest()
+    except (ImportError, ValueError, OSError):
+        return ""
 
 
 def build_plugin(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from foundation.errors import InputError
+from foundation.plugin import is_plugin, plugin_digest
 from trainingdata.bars import Bars
 
 # The key makes a repeated run the same trial: counted again, it would deflate its own ratio.
@@ -153,7 +154,29 @@ def check_ledger(path: Path) -> None:
 def config_hash(settings: Mapping[str, Any]) -> str:
     """Digest of the settings that make a variant: all but the period and where results go."""
     variant = {key: value for key, value in settings.items() if key not in NO_VARIANT}
+    forecaster = dict(variant.get("forecaster") or {})
+    sizing = variant.get("sizing") or {}
+    # Another file of forecasts, or other code, is another trial under the same name and path. Where
+    # neither is used the digest is that of a ledger that was begun before there were any.
+    path = forecaster.pop("path", None)
+    arguments = forecaster.pop("arguments", None)
+    if "forecaster" in variant:
+        variant["forecaster"] = forecaster
+    named = (forecaster.get("kind"), sizing.get("strategy"))
+    code = [plugin_digest(name) for name in named if isinstance(name, str) and is_plugin(name)]
+    if path or arguments or code:
+        variant["own"] = [_content(path), arguments, code]
     return hashlib.sha256(json.dumps(variant, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _content(path: str | None) -> str | None:
+    """Digest of a file; its path where it cannot be read."""
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError:
+        return path
 
 
 def data_hash(bars: Bars, first: int) -> str:
