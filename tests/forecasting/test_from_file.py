@@ -77,7 +77,11 @@ def test_rows_of_other_symbols_and_times_are_passed(
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
-        ("f.csv.gz", gzip.compress(b"symbol,issued_at\n" * 99)[:-9], "no file of forecasts"),
+        (
+            "f.csv.gz",
+            gzip.compress(b"symbol,issued_at\n" * 99, mtime=0)[:-9],
+            "no file of forecasts",
+        ),
         ("f.xlsx", b"PK", "ends in none of .parquet, .csv, .csv.gz"),
         ("f.csv", b"", "no file of forecasts"),
         ("f.parquet", b"PAR1 not really", "no file of forecasts"),
