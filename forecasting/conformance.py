@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from forecasting.checked import table_faults, value_faults
 from forecasting.forecast import Forecaster, ForecastTable
 from forecasting.windows import Windows
-from foundation.arrays import Array32, Index
+from foundation.arrays import Array32, Index, Mask, first_row
 from trainingdata.bars import Bars
 from trainingdata.synthetic import SyntheticMarket
 
@@ -48,45 +48,50 @@ def _faults(forecaster: Forecaster, bars: Bars, rng: np.random.Generator) -> Ite
     if not isinstance(name, str) or not name.strip():
         yield "name: reports need a text that is not empty"
         return
+    untouched = bars.values.copy()
+    try:
+        yield from _answer_faults(forecaster, bars, rng)
+    except _Malformed as malformed:
+        yield from malformed.faults
+    if not np.array_equal(bars.values, untouched, equal_nan=True):
+        yield "forecast changes the bars that it is given"
+
+
+class _Malformed(Exception):
+    """An answer that cannot be compared with others, and why."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__(*faults)
+        self.faults = faults
+
+
+def _answer_faults(forecaster: Forecaster, bars: Bars, rng: np.random.Generator) -> Iterator[str]:
+    """What answers to one question differ in, a sentence each."""
     count = len(bars.times)
     since = bars.times[2 * count // 3]
-    untouched = bars.values.copy()
     # The shorter panels come first: one that remembers the longest it has seen would pass else.
     cuts = np.linspace(2 * count // 3, count, CUTS + 2).astype(int)[1:-1]
     early = []
     for cut in cuts.tolist():
-        shorter = bars.between(0, cut)
-        table = forecaster.forecast(shorter, since)
-        faults = list(table_faults(table, shorter))
-        if faults:
-            yield from faults
-            return
-        rows = _last_of_each_symbol(table.windows)
-        early.append((table.windows.part(rows), table.answer(rows)))
-    table = forecaster.forecast(bars, since)
-    faults = list(table_faults(table, bars))
-    if faults:
-        yield from faults
-        return
-    if not np.array_equal(bars.values, untouched, equal_nan=True):
-        yield "forecast changes the bars that it is given"
-        return
+        shorter = _table(forecaster, bars.between(0, cut), since)
+        rows = _last_of_each_symbol(shorter.windows)
+        early.append((shorter.windows.part(rows), shorter.answer(rows)))
+    table = _table(forecaster, bars, since)
     size = len(table.windows)
     rows = np.sort(rng.choice(size, min(CHECKED, size), replace=False))
     values = table.answer(rows)
-    faults = list(value_faults(values, len(rows)))
-    if faults:
-        yield from faults
-        return
+    if faults := list(value_faults(values, len(rows))):
+        raise _Malformed(faults)
     shuffled = rng.permutation(len(rows))
-    if not _equal(table.answer(rows[shuffled]), values[shuffled]):
+    if not _same(table.answer(rows[shuffled]), values[shuffled]).all():
         yield "a forecast depends on which others are asked for with it, or in which order"
-    if not _equal(forecaster.forecast(bars, since).answer(rows), values):
+    if not _same(_table(forecaster, bars, since).answer(rows), values).all():
         yield "the same question has two answers: whatever is drawn at random needs a seed"
-    later = forecaster.forecast(bars, bars.times[(2 * count // 3 + count) // 2])
+    later = _table(forecaster, bars, bars.times[(2 * count // 3 + count) // 2])
+    every = np.arange(len(later.windows))
     yield from _differences(
         later.windows,
-        later.answer(np.arange(len(later.windows))),
+        later.answer(every),
         table,
         bars,
         "depends on the instant that forecasts are asked for from",
@@ -95,6 +100,14 @@ def _faults(forecaster: Forecaster, bars: Bars, rng: np.random.Generator) -> Ite
         yield from _differences(
             windows, answers, table, bars, "look-ahead: it is another where later bars are absent"
         )
+
+
+def _table(forecaster: Forecaster, bars: Bars, since: np.datetime64) -> ForecastTable:
+    """The forecaster's answer, which is a table of these bars."""
+    table = forecaster.forecast(bars, since)
+    if faults := list(table_faults(table, bars)):
+        raise _Malformed(faults)
+    return table
 
 
 def _last_of_each_symbol(windows: Windows) -> Index:
@@ -113,20 +126,22 @@ def _differences(
             zip(table.windows.symbol.tolist(), table.windows.last.tolist(), strict=True)
         )
     }
-    symbols = windows.symbol.tolist()
-    for row, key in enumerate(zip(symbols, windows.last.tolist(), strict=True)):
-        if key not in places:
-            yield f"{bars.symbols[key[0]]} at {windows.issued_at[row]}: {fault}"
-            return
-        if not _equal(table.answer(np.array([places[key]]))[0], answers[row]):
-            yield f"{bars.symbols[key[0]]} at {windows.issued_at[row]}: {fault}"
-            return
+    keys = list(zip(windows.symbol.tolist(), windows.last.tolist(), strict=True))
+    numbers = np.array([places.get(key, -1) for key in keys])
+    there = np.flatnonzero(numbers >= 0)
+    same = np.zeros(len(keys), dtype=bool)
+    same[there] = _same(table.answer(numbers[there]), answers[there])
+    if not same.all():
+        row = first_row(~same)
+        yield f"{bars.symbols[windows.symbol[row]]} at {windows.issued_at[row]}: {fault}"
 
 
-def _equal(a: Array32, b: Array32) -> bool:
-    """Within a thousandth of their own width, level by level."""
-    if a.shape != b.shape or not np.array_equal(np.isnan(a), np.isnan(b)):
-        return False
+def _same(a: Array32, b: Array32) -> Mask:
+    """Whether each forecast is the other, within a thousandth of its own width, [n]."""
+    if a.shape != b.shape:
+        return np.zeros(len(b), dtype=bool)
     width = b[..., -1:] - b[..., :1] + 1e-6 * np.abs(b[..., :1])
     with np.errstate(invalid="ignore"):
-        return not bool((np.abs(a - b) > SAME * width).any())
+        far = np.abs(a - b) > SAME * width
+    differs = far | (np.isnan(a) != np.isnan(b))
+    return np.asarray(~differs.any(axis=(1, 2)))

@@ -17,30 +17,27 @@ as they are.
 
 from __future__ import annotations
 
-import hashlib
-import re
 import zlib
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.windows import Windows
-from foundation.arrays import Array32, Index, Instants
+from foundation.arrays import Array, Array32, Index, Instants, Mask, first_row
 from foundation.errors import DataError, InputError
+from foundation.files import file_digest
 from trainingdata.bars import Bars
-from trainingdata.instants import utc_text
+from trainingdata.instants import instants_of_column, utc_text
 from trainingdata.instruments import instrument
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ZONE = re.compile(r"\d\d(Z|[+-]\d\d:?\d\d)$")
 COLUMNS = ("symbol", "issued_at", "step", "level", "value")
 ENDINGS = (".parquet", ".csv", ".csv.gz")
 ROWS = 1_000_000  # of a file, held at a time
@@ -83,7 +80,7 @@ class FileForecaster:
         rows = 0
         with closing(_portions(self.path)) as portions:
             for portion in portions:
-                _fill(values, windows, bars, portion, f"{self.path}: row {rows + 1}")
+                _fill(values, windows, bars, _Portion(portion, self.path, rows))
                 rows += len(portion)
                 progress("rows of forecasts read", rows, rows)
         there = np.flatnonzero(np.isfinite(values[:, 0, MEDIAN]))
@@ -98,8 +95,8 @@ class FileForecaster:
         def answer(numbers: Index) -> Array32:
             return kept[numbers]
 
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
-        return ForecastTable.of(self.name, bars, windows.part(there), answer, source=digest)
+        source = file_digest(self.path)[:16]
+        return ForecastTable.of(self.name, bars, windows.part(there), answer, source=source)
 
 
 def _portions(path: Path) -> Generator[pd.DataFrame]:
@@ -112,105 +109,110 @@ def _portions(path: Path) -> Generator[pd.DataFrame]:
     try:
         if path.suffix == ".parquet":
             with parquet.ParquetFile(path) as file:
-                rows = 0
                 for batch in file.iter_batches(ROWS, columns=columns):
-                    yield _whole(batch.to_pandas(ignore_metadata=True), path, rows)
-                    rows += batch.num_rows
+                    yield batch.to_pandas(ignore_metadata=True)
         else:
-            rows = 0
             # NA is a ticker: only an empty cell is empty.
             with pd.read_csv(
                 path, usecols=columns, chunksize=ROWS, keep_default_na=False, na_values=[""]
             ) as reader:
-                for portion in reader:
-                    yield _whole(portion, path, rows)
-                    rows += len(portion)
+                yield from reader
     except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError, KeyError) as error:
-        if isinstance(error, DataError):
-            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: no file of forecasts: {reason}") from error
 
 
-def _whole(portion: pd.DataFrame, path: Path, rows: int) -> pd.DataFrame:
-    """A portion after `rows` others, with every column and a value in each of its cells."""
-    missing = [name for name in COLUMNS if name not in portion]
-    if missing:
-        raise DataError(
-            f"{path}: has no column {missing[0]!r}; forecasts have {', '.join(COLUMNS)}"
-        )
-    empty = portion[list(COLUMNS)].isna()
-    if empty.to_numpy().any():
-        row, column = np.argwhere(empty.to_numpy())[0]
-        raise DataError(f"{path}: row {rows + row + 1}: {COLUMNS[column]} is empty")
-    return portion
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    """Rows of a file, in each of which every column has a value.
 
+    rows: the columns of the module's format, and others.
+    path: of the file.
+    before: how many rows of the file precede these.
+    """
 
-def _fill(values: Array32, windows: Windows, bars: Bars, portion: pd.DataFrame, place: str) -> None:
-    """Write a portion's rows into values [N, H, Q]; rows of other symbols or times are passed."""
-    import pandas as pd
+    rows: pd.DataFrame
+    path: Path
+    before: int
 
-    where = place.rsplit(" ", 1)
-    first = int(where[1])
+    def __post_init__(self) -> None:
+        missing = [name for name in COLUMNS if name not in self.rows]
+        if missing:
+            raise DataError(
+                f"{self.path}: has no column {missing[0]!r}; forecasts have {', '.join(COLUMNS)}"
+            )
+        for column in COLUMNS:
+            self.refuse(self.rows[column].isna().to_numpy(), f"{column} is empty")
 
-    def refuse(bad: npt.NDArray[np.bool_], what: str) -> None:
+    def refuse(self, bad: Mask, what: str) -> None:
+        """Name the first bad row, if there is one; `what` may name its cells in braces."""
         if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            cells = {column: portion[column].iloc[row] for column in COLUMNS}
-            raise DataError(f"{where[0]} {first + row}: {what.format(**cells)}")
+            row = first_row(bad)
+            cells = {column: self.rows[column].iloc[row] for column in COLUMNS}
+            raise DataError(f"{self.path}: row {self.before + row + 1}: {what.format(**cells)}")
 
-    numbers = {symbol: number for number, symbol in enumerate(bars.symbols)}
-    names = portion["symbol"].astype("category")
-    of_category = [numbers.get(_symbol(name), -1) for name in names.cat.categories]
-    symbol = np.array([*of_category, -1])[names.cat.codes.to_numpy()]
-    step = _numbers(portion, "step", refuse)
-    level = _numbers(portion, "level", refuse)
-    value = _numbers(portion, "value", refuse)
-    refuse(~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is not 1 … {HORIZON}")
+    def numbers(self, column: str) -> Array:
+        """A column of numbers, [n]."""
+        import pandas as pd
+
+        numbers = pd.to_numeric(self.rows[column], errors="coerce").to_numpy(dtype=np.float64)
+        self.refuse(np.isnan(numbers), f"{column} {{{column}!r}} is no number")
+        return numbers
+
+    def symbols(self, bars: Bars) -> Index:
+        """Number of each row's symbol among those of the bars [n], -1 for another."""
+        numbers = {symbol: number for number, symbol in enumerate(bars.symbols)}
+        names = self.rows["symbol"].astype("category")
+        of_category = [numbers.get(_symbol(name), -1) for name in names.cat.categories]
+        return np.array([*of_category, -1])[names.cat.codes.to_numpy()]
+
+
+def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> None:
+    """Write a portion's rows into values [N, H, Q]; rows of other symbols or times are passed."""
+    step = portion.numbers("step")
+    level = portion.numbers("level")
+    value = portion.numbers("value")
+    portion.refuse(~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is not 1 … {HORIZON}")
     nearest = np.abs(level[:, None] - np.array(LEVELS)).argmin(axis=1)
-    refuse(np.abs(level - np.array(LEVELS)[nearest]) > 1e-6, "level {level} is none of the 21")
-    refuse(~((value > 1e-30) & (value < 1e30)), "value {value} is no price")
-    refuse(~_zoned(portion["issued_at"]), "issued_at {issued_at} has no zone: UTC would be a guess")
-    try:
-        stamps = pd.to_datetime(portion["issued_at"], utc=True).to_numpy(dtype="datetime64[ns]")
-    except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{where[0]} {first}: issued_at: {reason}") from error
-    inside = (symbol >= 0) & (stamps >= bars.times[0]) & (stamps <= bars.times[-1])
-    window = np.full(len(portion), -1)
-    for number, slot in enumerate(windows.of_symbols()):
-        rows = np.flatnonzero(inside & (symbol == number))
-        known = bars.real_bars(number)[0]
-        at = np.minimum(np.searchsorted(known, stamps[rows]), len(known) - 1)
-        off = np.zeros(len(portion), dtype=bool)
-        off[rows] = known[at] != stamps[rows] if len(known) else True
-        refuse(off, "{symbol} has no bar that becomes known at {issued_at}")
-        issued = windows.issued_at[slot]
-        if len(issued):
-            position = np.minimum(np.searchsorted(issued, stamps[rows]), len(issued) - 1)
-            hit = issued[position] == stamps[rows]
-            window[rows[hit]] = position[hit] + slot.start
+    off = np.abs(level - np.array(LEVELS)[nearest]) > 1e-6
+    portion.refuse(off, "level {level} is none of the 21")
+    portion.refuse(~((value > 1e-30) & (value < 1e30)), "value {value} is no price")
+    window = _windows_of(portion, windows, bars)
     rows = np.flatnonzero(window >= 0)
     cell = np.ravel_multi_index(
         (window[rows], step[rows].astype(np.int64) - 1, nearest[rows]), values.shape
     )
-    order = np.argsort(cell, kind="stable")
-    twice = np.zeros(len(portion), dtype=bool)
-    twice[rows[order[1:]][np.diff(cell[order]) == 0]] = True
     flat = values.reshape(-1)
+    order = np.argsort(cell, kind="stable")
+    twice = np.zeros(len(window), dtype=bool)
+    twice[rows[order[1:]][np.diff(cell[order]) == 0]] = True
     twice[rows] |= np.isfinite(flat[cell])
-    refuse(twice, "{symbol} {issued_at}, step {step}, level {level} stands twice")
+    portion.refuse(twice, "{symbol} {issued_at}, step {step}, level {level} stands twice")
     flat[cell] = value[rows]
 
 
-def _zoned(stamps: pd.Series) -> npt.NDArray[np.bool_]:
-    """Whether each instant says its zone or offset."""
-    import pandas as pd
+def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
+    """Number of the window that each row's forecast was issued for [n], -1 where none is."""
+    symbol = portion.symbols(bars)
+    stamps = instants_of_column(portion.rows["issued_at"], str(portion.path), portion.before)
+    inside = (symbol >= 0) & (stamps >= bars.times[0]) & (stamps <= bars.times[-1])
+    window = np.full(len(stamps), -1)
+    for number, slot in enumerate(windows.of_symbols()):
+        rows = np.flatnonzero(inside & (symbol == number))
+        off = np.zeros(len(stamps), dtype=bool)
+        off[rows] = _places(bars.real_bars(number)[0], stamps[rows]) < 0
+        portion.refuse(off, "{symbol} has no bar that becomes known at {issued_at}")
+        place = _places(windows.issued_at[slot], stamps[rows])
+        window[rows] = np.where(place < 0, -1, place + slot.start)
+    return window
 
-    if isinstance(stamps.dtype, pd.DatetimeTZDtype):
-        return np.ones(len(stamps), dtype=bool)
-    zoned = {stamp: _ZONE.search(str(stamp)) is not None for stamp in stamps.unique()}
-    return stamps.map(zoned).to_numpy(dtype=bool)
+
+def _places(sorted_instants: Instants, stamps: Instants) -> Index:
+    """Where each stamp stands among the instants, -1 where it does not."""
+    if not len(sorted_instants):
+        return np.full(len(stamps), -1)
+    place = np.minimum(np.searchsorted(sorted_instants, stamps), len(sorted_instants) - 1)
+    return np.where(sorted_instants[place] == stamps, place, -1)
 
 
 def _symbol(name: object) -> str:
@@ -218,14 +220,6 @@ def _symbol(name: object) -> str:
         return instrument(str(name)).symbol
     except InputError:
         return ""
-
-
-def _numbers(portion: pd.DataFrame, column: str, refuse: Any) -> npt.NDArray[np.float64]:
-    import pandas as pd
-
-    numbers = pd.to_numeric(portion[column], errors="coerce").to_numpy(dtype=np.float64)
-    refuse(np.isnan(numbers), f"{column} {{{column}!r}} is no number")
-    return numbers
 
 
 def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
@@ -246,7 +240,7 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
         (far, "prices are not those of the bars: are these adjusted for another split?"),
     ):
         if bad.any():
-            number = int(np.flatnonzero(bad)[0])
+            number = first_row(np.asarray(bad))
             name = bars.symbols[int(windows.symbol[number])]
             at = utc_text(windows.issued_at[number])
             raise DataError(f"{path}: {name} issued at {at}: {what}")

@@ -11,3 +11,8 @@ Index = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Instants = npt.NDArray[np.datetime64]  # UTC, to the nanosecond
 Records = npt.NDArray[np.void]
+
+
+def first_row(rows: Mask) -> int:
+    """Number of the first row that is marked."""
+    return int(np.flatnonzero(rows)[0])

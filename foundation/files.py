@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -42,6 +43,12 @@ def check_file(path: Path, name: str) -> None:
         raise InputError(f"{name}: {path} cannot be written: there is no folder {path.parent}")
     if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
         raise InputError(f"{name}: {path} cannot be written: no permission in {path.parent}")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager

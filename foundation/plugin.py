@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import InputError
+from foundation.files import file_digest
 
 NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -59,7 +59,7 @@ def plugin_digest(name: str) -> str:
     try:
         spec = importlib.util.find_spec(name.partition(":")[0])
         origin = None if spec is None else spec.origin
-        return "" if origin is None else hashlib.sha256(Path(origin).read_bytes()).hexdigest()
+        return "" if origin is None else file_digest(Path(origin))
     except (ImportError, ValueError, OSError):
         return ""
 

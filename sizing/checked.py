@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from trainingdata.instruments import Kind
 from trainingdata.sessions import Holding
 
 TOLERANCE = 1e-6  # in weight
-HOLDINGS = (None, "plan", "next", "session")
+HOLDINGS = (None, *get_args(Holding))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -334,8 +335,9 @@ def named(
     return STRATEGIES[name](PatternSettings(size, deviation, band, risk_multiplier))
 
 
+@cache
 def _plugged(name: str, band: float) -> Strategy:
-    """The strategy that `module:name` stands for."""
+    """The strategy that `module:name` stands for: one for all decisions of a process."""
     thing = load_plugin("sizing.strategy", name)
     if isinstance(thing, type):
         strategy: Strategy = build_plugin("sizing.strategy", name, thing, {}, ("allocate",))

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array, Instants, first_row
 from foundation.errors import DataError
-from trainingdata.bars import FIELDS, Bars, first_row, panel, regular_bars
-from trainingdata.instants import utc_text
+from trainingdata.bars import FIELDS, Bars, panel, regular_bars
+from trainingdata.instants import instants_of_column, utc_text
 from trainingdata.instruments import Instrument, instrument, is_symbol
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
@@ -120,7 +120,7 @@ def bars_of_frame(frame: pd.DataFrame, item: Instrument, path: str) -> tuple[Ins
         raise DataError(f"{path}: column {doubled[0]!r} is there twice; keep one")
     if frame.empty:
         raise DataError(f"{path}: the file holds no bars")
-    starts = _read_starts(path, frame["timestamp"])
+    starts = instants_of_column(frame["timestamp"], path)
     return regular_bars(starts, _read_values(path, frame), item, path)
 
 
@@ -138,45 +138,6 @@ def _read_frame(path: Path) -> pd.DataFrame:
     if "timestamp" not in frame.columns and frame.index.name == "timestamp":
         frame = frame.reset_index()
     return frame
-
-
-def _read_starts(path: str, column: pd.Series) -> Instants:
-    """UTC start stamps, [N]; each has a zone, in the text or in the column's type."""
-    if pd.api.types.is_string_dtype(column) or column.dtype == object:
-        stamps = _parsed_starts(path, column)
-    elif isinstance(column.dtype, pd.DatetimeTZDtype):
-        stamps = column
-    elif pd.api.types.is_datetime64_any_dtype(column):
-        raise DataError(
-            f"{path}: row 1: timestamp {column.iloc[0]} has no zone; store the column in UTC"
-        )
-    else:
-        raise DataError(f"{path}: row 1: timestamp {column.iloc[0]} is no date and time")
-    if stamps.isna().any():
-        row = first_row(stamps.isna().to_numpy())
-        raise DataError(f"{path}: row {row + 1}: timestamp is empty")
-    starts: Instants = stamps.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[ns]")
-    return starts
-
-
-def _parsed_starts(path: str, column: pd.Series) -> pd.Series:
-    """Start stamps from text, in UTC."""
-    text = column.astype(str).str.strip()
-    # The parser takes a stamp without a zone for UTC, while a file may mean New York's time by it.
-    naive = ~text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$")
-    stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
-    if stamps.isna().any():
-        row = first_row(stamps.isna().to_numpy())
-        raise DataError(
-            f"{path}: row {row + 1}: timestamp {column.iloc[row]!r} is no date and time"
-        )
-    if naive.any():
-        row = first_row(naive.to_numpy())
-        raise DataError(
-            f"{path}: row {row + 1}: timestamp {column.iloc[row]!r} has no zone; write it in"
-            " UTC, ending in Z"
-        )
-    return stamps
 
 
 def _read_values(path: str, frame: pd.DataFrame) -> Array:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from foundation.arrays import Array, Instants, Mask
+from foundation.arrays import Array, Instants, Mask, first_row
 from foundation.errors import DataError
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, Kind
@@ -231,8 +231,3 @@ def _check_range(values: Array, path: str) -> None:
     raise DataError(
         f"{path}: row {row + 1}: {FIELDS[end]} {price:.10g} is {side} {FIELDS[edge]} {bound:.10g}"
     )
-
-
-def first_row(rows: Mask) -> int:
-    """Number of the first row that is marked."""
-    return int(np.flatnonzero(rows)[0])

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foundation.arrays import Instants
-from foundation.errors import InputError
+from foundation.arrays import Instants, first_row
+from foundation.errors import DataError, InputError
 
 NEW_YORK = ZoneInfo("America/New_York")
 HOUR = np.timedelta64(1, "h")
@@ -55,6 +55,47 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
         return np.datetime64(utc.as_unit("ns").to_datetime64())
     except pd.errors.OutOfBoundsDatetime:
         raise InputError(f"{name}: {text!r} is no instant between 1678 and 2262") from None
+
+
+def instants_of_column(column: pd.Series, path: str, before: int = 0) -> Instants:
+    """UTC instants [N] of a file's column, where each has a zone, in its text or in its type.
+
+    column: at least a row.
+    path: of the file, for messages, which call the column by its own name.
+    before: how many rows of the file precede these.
+
+    Raises
+    ------
+    DataError
+        naming the first row without an instant, or without a zone.
+    """
+
+    def fault(row: int, what: str) -> DataError:
+        value = column.iloc[row]
+        shown = repr(value) if isinstance(value, str) else str(value)
+        place = f"{path}: row {before + row + 1}: {column.name}"
+        return DataError(f"{place} {what.format(value=shown)}")
+
+    if pd.api.types.is_string_dtype(column) or column.dtype == object:
+        text = column.astype(str).str.strip()
+        stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
+        if stamps.isna().any():
+            raise fault(first_row(stamps.isna().to_numpy()), "{value} is no date and time")
+        # The parser takes a stamp without a zone for UTC, while a file may mean New York's by it.
+        zoned = text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
+        if not zoned.all():
+            raise fault(first_row(~zoned), "{value} has no zone; write it in UTC, ending in Z")
+    elif isinstance(column.dtype, pd.DatetimeTZDtype):
+        stamps = column
+        if stamps.isna().any():
+            raise fault(first_row(stamps.isna().to_numpy()), "is empty")
+    elif pd.api.types.is_datetime64_any_dtype(column):
+        raise fault(0, "{value} has no zone; store the column in UTC")
+    else:
+        raise fault(0, "{value} is no date and time")
+    utc = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
+    instants: Instants = utc.to_numpy("datetime64[ns]")
+    return instants
 
 
 def utc_text(at: np.datetime64) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
+from foundation.files import file_digest
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "small"
 WEIGHTS = "model.safetensors"
@@ -139,8 +140,7 @@ def files_digest(files: list[Path]) -> str:
     """SHA-256 of the files' names and contents, in hex."""
     total = hashlib.sha256()
     for path in files:
-        with path.open("rb") as stream:
-            total.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+        total.update(path.name.encode() + bytes.fromhex(file_digest(path)))
     return total.hexdigest()
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from foundation.errors import InputError
+from foundation.files import file_digest
 from foundation.plugin import is_plugin, plugin_digest
 from trainingdata.bars import Bars
 
@@ -174,7 +175,7 @@ def _content(path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        return file_digest(Path(path).expanduser())
     except OSError:
         return path
 

@@ -125,10 +125,10 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
         (lambda r: changed(r, 3, value=-1.0), "row 4: value -1.0 is no price"),
         (lambda r: changed(r, 3, step=25), "row 4: step 25 is not 1 … 24"),
         (lambda r: changed(r, 3, level=0.33), "row 4: level 0.33 is none of the 21"),
-        (lambda r: changed(r, 3, issued_at="noon"), "row 4: issued_at noon has no zone"),
+        (lambda r: changed(r, 3, issued_at="noon"), "row 4: issued_at 'noon' is no date and time"),
         (
             lambda r: changed(r, 3, issued_at="2024-03-18 04:00:00"),
-            "row 4: issued_at 2024-03-18 04:00:00 has no zone",
+            "row 4: issued_at '2024-03-18 04:00:00' has no zone",
         ),
         (lambda r: changed(r, 3, value=1e300), "row 4: value 1e\\+300 is no price"),
         (
