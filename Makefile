@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 WHEELS ?= wheels
 COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 MINUTES ?= 8
+# Libraries are installed without bytecode, which the first import writes: without it each takes seconds, every time.
+export PYTHONDONTWRITEBYTECODE :=
+# A worker of the tests has one core: two that compute on all of them wait for each other.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 .PHONY: backtest test check slow long bench gpu wheels mutants lock clean
 
@@ -13,20 +17,20 @@ backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-01-02 placebo=true
 
 test: $(VENV)/.installed-dev          ## the default tests
-	$(BIN)/pytest -n auto --dist loadfile
+	$(TESTS) --dist loadfile
 
 check: $(VENV)/.installed-dev         ## format, lint, types, layers, default tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n auto --dist loadfile
+	$(TESTS) --dist loadfile
 
 slow: $(VENV)/.installed-dev          ## the longer tests
-	$(BIN)/pytest -m slow -n auto
+	$(TESTS) -m slow
 
 long: $(VENV)/.installed-dev          ## the longest ones, beyond what continuous integration runs
-	$(BIN)/pytest -m long -n auto
+	$(TESTS) -m long
 
 bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANCE.md
 	$(BIN)/pytest -m bench -s

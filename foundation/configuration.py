@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, fields, replace
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -38,7 +39,7 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
     for key in lists:
         _wrap_in_list(plain, key)
     try:
-        return TypeAdapter(kind).validate_python(plain)
+        return _validated(kind, plain)
     except ValidationError as error:
         reason = _first_problem(error)
         raise InputError(reason + _variable_text(config, reason.split(":")[0])) from error
@@ -79,6 +80,15 @@ def settings_with_inner(
     return cast(Settings, replace(settings, **{name: field_settings}))
 
 
+def _validated(kind: type[Settings], plain: Any) -> Settings:
+    return cast(Settings, _adapter(cast(Hashable, kind)).validate_python(plain))
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def _variable_text(config: DictConfig, key: str) -> str:
     """The environment variable that a setting takes its value from, in words, or nothing.
 
@@ -110,7 +120,7 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             raise InputError(f"{name}: there is no such setting; here are {', '.join(keys)}")
         part[key] = value
     try:
-        return TypeAdapter(type(settings)).validate_python(plain)
+        return _validated(type(settings), plain)
     except ValidationError as error:
         raise InputError(_first_problem(error)) from error
 

@@ -35,6 +35,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Benchmarks import the peers they measure against: seconds that the default run, which has
+    none of them, does not need.
+    """
+    if collection_path.name == "benchmarks" and "not bench" in config.option.markexpr:
+        return True
+    return None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Forecasts and trials of a test run are kept beside its other files, never with the user's."""

@@ -5,9 +5,13 @@ Libraries alone: the project's own modules are imported by each command anew.
 
 import alpaca.data.historical
 import alpaca.trading.client
+import arch.bootstrap
+import arch.univariate
+import chronos
 import exchange_calendars
 import hydra
 import jinja2  # noqa: F401
+import matplotlib.figure
 import numba  # noqa: F401
 import pandas  # noqa: F401
 import plotly.graph_objects  # noqa: F401
@@ -18,4 +22,6 @@ import scipy.signal
 import scipy.stats
 import torch  # noqa: F401
 
-__all__ = ["alpaca", "exchange_calendars", "hydra", "scipy"]
+exchange_calendars.get_calendar("XNYS", start="2000-01-01")
+
+__all__ = ["alpaca", "arch", "chronos", "exchange_calendars", "hydra", "matplotlib", "scipy"]

@@ -50,7 +50,10 @@ def test_an_order_whose_answer_is_lost_is_looked_up_and_never_sent_twice(
     assert sum("only-1" in body for body in here.posts) <= (3 if fault.get("status") == 429 else 1)
 
 
-def test_where_nobody_knows_what_became_of_an_order_nothing_more_is_sent(practice: Start) -> None:
+def test_where_nobody_knows_what_became_of_an_order_nothing_more_is_sent(
+    practice: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
     here = practice()
     here.advance(OPENING)
     here.fail(kind="drop_after", method="POST", path="/v2/orders")

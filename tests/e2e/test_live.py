@@ -53,7 +53,9 @@ def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(practice: Start) ->
     assert here.venue.tickets == {}
 
 
-@pytest.mark.parametrize(("holding", "fills"), [("next", 100), ("plan", 20)])
+@pytest.mark.parametrize(
+    ("holding", "fills"), [pytest.param("next", 100, marks=pytest.mark.slow), ("plan", 20)]
+)
 def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equity(
     practice: Start, holding: str, fills: int
 ) -> None:
@@ -91,7 +93,14 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     )
 
 
-@pytest.mark.parametrize("capital", [1_500.0, 100_000.0, 2_000_000.0])
+@pytest.mark.parametrize(
+    "capital",
+    [
+        pytest.param(1_500.0, marks=pytest.mark.slow),
+        100_000.0,
+        pytest.param(2_000_000.0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the_wire(
     practice: Start, capital: float
 ) -> None:
@@ -134,6 +143,7 @@ def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the
     assert here.venue.broker.row().equity == pytest.approx(expected.rows[-1].equity, abs=0.005)
 
 
+@pytest.mark.slow
 def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> None:
     """Raw prices and a split of 4 on the second day: the feed is loaded anew, orders are in the
     venue's own units.
@@ -315,6 +325,7 @@ def test_what_the_venue_does_not_allow_is_not_asked_of_it(
     assert "rejected" not in caplog.text
 
 
+@pytest.mark.slow
 def test_history_is_downloaded_into_files_that_a_backtest_reads(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -361,7 +372,9 @@ def test_history_is_downloaded_into_files_that_a_backtest_reads(
         assert run(wrong).returncode == 2
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow), 2]
+)
 def test_whatever_the_wire_does_nothing_is_sent_twice_and_the_books_agree(
     practice: Start, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
@@ -477,6 +490,7 @@ def test_a_live_run_that_cannot_be_says_so_in_a_line(
     assert KEYS.secret not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_replay_by_command_leaves_the_files_of_a_run(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYXUSD]", "end=2024-02-20")
     keys = {

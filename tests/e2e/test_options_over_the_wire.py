@@ -259,6 +259,7 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     assert not mine.quotes([contract_of(SHORT)])
 
 
+@pytest.mark.slow
 def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
@@ -283,6 +284,7 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path: Path) -> None:
     """The command itself, killed while the venue's clock moves; every dollar is booked once."""
     here = options(practice, vix, f"symbols=[{UNDER}]", "start=2024-02-20", "end=2024-02-22")

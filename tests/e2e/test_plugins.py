@@ -81,6 +81,7 @@ def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Pat
     assert "drift" in run.stdout
 
 
+@pytest.mark.slow
 def test_a_file_of_forecasts_is_traded_as_what_made_it(folder: Path) -> None:
     raw = "forecaster.calibrated=false"
     made = command(

@@ -44,7 +44,10 @@ def booked(here: Practising) -> list[Row]:
     return rows_of((here.folder / "trades.csv").read_bytes())[1]
 
 
-@pytest.mark.parametrize("strategies", [("PUT",), ("CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED")])
+@pytest.mark.parametrize(
+    "strategies",
+    [("PUT",), pytest.param(("CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED"), marks=pytest.mark.slow)],
+)
 def test_the_seller_books_what_the_backtest_says(
     tmp_path: Path, strategies: tuple[str, ...]
 ) -> None:
@@ -145,7 +148,7 @@ class Perilous:
         return found
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3))])
 def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once(
     tmp_path: Path, seed: int
 ) -> None:

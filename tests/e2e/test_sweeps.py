@@ -34,10 +34,8 @@ def swept(launcher: str, folder: Path) -> list[dict[str, object]]:
     return [json.loads((folder / "out" / job / "summary.json").read_text()) for job in ("0", "1")]
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    ["basic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joblib", "ray"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "ray"])
 def test_a_sweep_writes_a_run_a_folder_and_counts_its_trials(launcher: str, tmp_path: Path) -> None:
     low, high = swept(launcher, tmp_path)
     assert low["total_return"] != high["total_return"]

@@ -56,6 +56,7 @@ def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named() -> No
     ]
 
 
+@pytest.mark.slow
 def test_a_command_by_name_is_the_module_s_own() -> None:
     here = command("audit", "--help")
     there = subprocess.run(

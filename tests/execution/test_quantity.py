@@ -440,6 +440,7 @@ def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
     return run_command(["-m", "execution.quantity", *words], cwd=cwd, env=known)
 
 
+@pytest.mark.slow
 def test_the_command_answers_in_words_and_in_json_and_logs(venue: Any, tmp_path: Path) -> None:
     here = f"broker.url_override={venue.url}"
     done = run(

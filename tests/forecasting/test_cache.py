@@ -191,6 +191,7 @@ def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) ->
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_do_no_harm(tmp_path: Path) -> None:
     both = [
         Started(batch(tmp_path / "shared", tmp_path / f"{k}.parquet"), cwd=tmp_path) for k in (1, 2)
@@ -353,6 +354,7 @@ def test_cache_commands_answer(
     assert "1 shelves" in run("prune", "--unused-days", "0")[1]
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_read_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from forecasting.settings import ForecasterSettings; from trainingdata.source"

@@ -190,7 +190,12 @@ def test_a_symbol_with_little_history_leans_on_the_prior(year: Bars) -> None:
 
 
 @pytest.mark.parametrize(
-    "base", [RandomWalk(), RandomWalk(decay=0.7, freedom=3.0), Guessing(share=0.0, noise=0.5)]
+    "base",
+    [
+        RandomWalk(),
+        pytest.param(RandomWalk(decay=0.7, freedom=3.0), marks=pytest.mark.slow),
+        pytest.param(Guessing(share=0.0, noise=0.5), marks=pytest.mark.slow),
+    ],
 )
 def test_calibration_holds_what_it_promises_on_a_synthetic_market(
     base: RandomWalk | Guessing, year: Bars

@@ -306,6 +306,7 @@ def test_pinball_loss_by_hand() -> None:
     assert float(pinball(quantiles, futures, torch.ones(1))) == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_training_writes_a_checkpoint_that_loads(tmp_path: Path, market: Bars) -> None:
     train(tmp_path, steps=2, seed=1, batch=16)
     assert json.loads((tmp_path / "training.json").read_text())["steps"] == 2

@@ -170,7 +170,8 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("kept", [pytest.param(compilation.GRAPHS, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [compilation.GRAPHS, 2])
 def test_an_eighth_length_and_a_tenth_are_compiled_as_the_first(
     kept: int,
     network: Network,

@@ -191,6 +191,7 @@ def test_a_trend_is_continued_after_the_window() -> None:
     torch.testing.assert_close(ahead[0], 50 + 0.5 * torch.arange(40, 64, dtype=torch.float64))
 
 
+@pytest.mark.slow
 def test_the_checkpoint_folder_is_known_without_torch() -> None:
     import subprocess
     import sys

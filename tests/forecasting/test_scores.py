@@ -127,6 +127,7 @@ def test_scored_forecasts_are_those_whose_outcome_is_known(market: Bars) -> None
     )
 
 
+@pytest.mark.slow
 def test_the_baselines_are_what_they_say(market: Bars) -> None:
     """On a synthetic market: none has an edge, all cover; the oracle knows."""
     tables = [
@@ -167,6 +168,7 @@ def test_historical_quantiles_by_hand(market: Bars) -> None:
     np.testing.assert_allclose(table.answer(np.array([0]))[0, 2], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(tmp_path: Path) -> None:
     data = DataSettings(start="2024-01-02", end="2024-05-31")
     settings = EvaluationSettings(
@@ -306,6 +308,7 @@ def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path, market: Bars)
     )
 
 
+@pytest.mark.slow
 def test_tuning_writes_what_proved_itself_and_nothing_else(tmp_path: Path) -> None:
     bars = DataSettings(start="2024-01-02", end="2024-03-29").bars(("SYA", "SYXUSD"), None, None)
     from forecasting.chronos2.profile import Profile

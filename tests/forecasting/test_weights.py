@@ -108,6 +108,7 @@ def fresh(folder: Path, batch_size: int, tmp_path: Path) -> np.ndarray:
     return np.asarray(np.load(path, allow_pickle=False))
 
 
+@pytest.mark.slow
 def test_weights_written_over_answer_as_in_a_fresh_process(
     folder: Path, tmp_path: Path, market: Bars, others: Callable[[int], bytes]
 ) -> None:

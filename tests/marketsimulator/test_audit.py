@@ -64,6 +64,7 @@ class Peeking:
         return replace(table, answer=(table.values * (1 + tilt)).astype(np.float32).__getitem__)
 
 
+@pytest.mark.slow
 def test_an_honest_configuration_moves_no_decision(setup: Setup) -> None:
     """No decision sees what comes after it."""
     probes = look_ahead(setup)
@@ -140,6 +141,7 @@ def test_forecasts_are_set_between_noise_and_an_oracle(setup: Setup) -> None:
     assert (ratio != other).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_found_by_its_exit_code() -> None:
     command = ["-m", "marketsimulator.audit"]
     honest = run_command([*command, "look_ahead", *WORDS], cwd=ROOT)

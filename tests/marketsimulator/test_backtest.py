@@ -206,6 +206,7 @@ def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and
     assert "The random_walk run is the prior alone" in remarks
 
 
+@pytest.mark.slow
 def test_the_same_market_without_its_edge_is_told_in_a_line_beside_the_run() -> None:
     """The line is the run that a user would make with data.edge=0, and the run itself is the
     one without the line.
@@ -540,11 +541,13 @@ def test_contributions_add_up_to_the_total_return_and_costs_to_their_kinds(
     assert summary["comparisons"]["buy_and_hold"]["costs_by_kind"]["coin_fees"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_by_how_many_were_tried_on_its_data(tmp_path: Path) -> None:
     seen = []
     for k, fraction in enumerate((0.5, 0.02, 0.5)):
         words = [
             *SPAN[:4],
+            "symbols=[SYA,SYB]",
             "start=2024-03-04",
             "forecaster=oracle",
             f"sizing.fraction={fraction}",
@@ -592,7 +595,9 @@ def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(
     assert any(f.price == 0 for f in b.main.fills)
 
 
-@pytest.mark.parametrize("ratio", [3.0, 7.0, 10.0])
+@pytest.mark.parametrize(
+    "ratio", [3.0, *(pytest.param(k, marks=pytest.mark.slow) for k in (7.0, 10.0))]
+)
 def test_a_later_split_changes_no_earlier_decision(
     ratio: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

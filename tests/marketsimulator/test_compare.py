@@ -121,6 +121,7 @@ def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return run_command(["-m", "marketsimulator.compare_strategies", *SPAN, *words], cwd=cwd)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> None:
     done = command(
         "strategies=[kelly_50,equal_weight,buy_and_hold]", "folds=2", "output=out", cwd=tmp_path

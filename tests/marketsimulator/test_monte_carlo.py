@@ -229,6 +229,7 @@ def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> N
     assert (tmp_path / "monte_carlo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.mark.slow
 def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,

@@ -269,6 +269,7 @@ def test_rules_check_themselves(wrong: dict[str, Any]) -> None:
         SpreadRules(**wrong)
 
 
+@pytest.mark.slow
 def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return run_command(["-m", "marketsimulator.spread_backtest", *words], cwd=tmp_path)

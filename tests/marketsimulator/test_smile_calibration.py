@@ -118,6 +118,7 @@ def test_what_is_no_option_or_has_no_price_is_refused() -> None:
         PrintsSettings(zone="Mars/Olympus")
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_smile_and_refuses_in_a_line(tmp_path: Path) -> None:
     table, bars, vix = market(6, 2, 1.0)
     table.to_parquet(tmp_path / "prints.parquet")

@@ -124,6 +124,7 @@ def test_what_would_change_beliefs_is_not_swept_in_process(settings: BacktestSet
         )  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_table_and_refuses_in_one_line(tmp_path: Path) -> None:
     command = [
         "-m",

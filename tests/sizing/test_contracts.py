@@ -261,6 +261,7 @@ for k in range(int(sys.argv[2]), int(sys.argv[3])):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1])
 def test_a_process_killed_at_any_moment_loses_and_doubles_no_trade(
     tmp_path: Path, seed: int
