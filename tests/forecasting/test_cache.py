@@ -171,6 +171,7 @@ def batch(folder: Path, output: Path | None = None) -> list[str]:
     return [*BATCH, f"forecaster.cache={folder}", *([f"output={output}"] if output else [])]
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) -> None:
     """kill -9 while files are being written; what a run leaves is whole, and the next one
     completes it.
