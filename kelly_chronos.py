@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -66,8 +67,13 @@ def main() -> None:
         )
         sys.exit(2)
     width = max(map(len, COMMANDS))
-    for name, module in COMMANDS.items():
-        sys.stdout.write(f"  {name:{width}}  {summary_line(module)}\n")
+    lines = [f"  {name:{width}}  {summary_line(module)}\n" for name, module in COMMANDS.items()]
+    try:
+        sys.stdout.writelines(lines)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has seen enough (`kelly-chronos | head`); Python would say so once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -114,6 +114,10 @@ class SolverFailed(RuntimeError):
         super().__init__(message)
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type[SolverFailed], tuple[str, SizingProblem]]:
+        """Whole again in the process that a sweep's worker reports to."""
+        return type(self), (str(self), self.problem)
+
 
 def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> Array:
     """Fractional Kelly without limits or costs: fraction · Σ⁺ mu, [S], signed.

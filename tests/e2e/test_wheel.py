@@ -56,6 +56,22 @@ def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named() -> No
     ]
 
 
+def test_a_reader_who_has_seen_enough_of_the_list_is_no_error() -> None:
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "kelly_chronos"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert listing.stdout is not None
+    listing.stdout.close()
+    assert listing.stderr is not None
+    said = listing.stderr.read()
+    listing.stderr.close()
+    assert (listing.wait(60), said) == (0, "")
+
+
 @pytest.mark.slow
 def test_a_command_by_name_is_the_module_s_own() -> None:
     here = command("audit", "--help")

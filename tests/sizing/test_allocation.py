@@ -4,6 +4,7 @@ has to be.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -351,6 +352,8 @@ def test_a_failure_of_the_program_keeps_the_problem_that_failed(
         allocate(s, Limits(), 0.25)
     monkeypatch.undo()
     problem = failed.value.problem
+    again = copy.copy(failed.value)
+    assert (str(again), again.problem) == (str(failed.value), problem), "as another process has it"
     assert (problem.lower.tolist(), problem.upper.tolist(), problem.fraction) == (
         [-0.5],
         [0.6],
