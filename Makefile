@@ -27,7 +27,7 @@ check: $(VENV)/.installed-dev         ## format, lint, types, layers, default te
 	$(TESTS) --dist loadfile
 
 slow: $(VENV)/.installed-dev          ## the longer tests
-	$(TESTS) -m slow
+	$(TESTS) -m slow --dist loadgroup
 
 long: $(VENV)/.installed-dev          ## the longest ones, beyond what continuous integration runs
 	$(TESTS) -m long

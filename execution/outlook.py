@@ -301,6 +301,9 @@ def _forecast_moments(
     for begin in range(0, count, step):
         part = slice(begin, begin + step)
         t, s = np.nonzero(latest[part] >= 0)
+        # A long panel begins with bars that nothing is forecast from yet.
+        if not len(t):
+            continue
         window = latest[part][t, s]
         crypto = bars.crypto[s]
         issued = table.windows.issued_at[window]

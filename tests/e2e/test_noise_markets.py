@@ -14,7 +14,7 @@ from marketsimulator.settings import BacktestSettings
 
 MARKETS = 100
 AT_ONCE = 10
-SLOW = 20  # of them in the slow set, the others in the long one
+SLOW = 10  # of them in the slow set, the others in the long one
 
 
 def prior_of(seed: int) -> float | None:

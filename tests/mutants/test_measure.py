@@ -8,7 +8,8 @@ from tests.mutants.changes import Mutant, mutants
 from tests.mutants.children import Farm, Verdict
 from tests.mutants.measure import ROOT, Equivalents, equivalents, measure, report
 
-pytestmark = pytest.mark.slow
+# One worker runs them all: what their fixture makes takes half a minute.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("mutants")]
 
 SUMS = '''"""Sums."""
 
