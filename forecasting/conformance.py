@@ -130,7 +130,8 @@ def _differences(
     numbers = np.array([places.get(key, -1) for key in keys])
     there = np.flatnonzero(numbers >= 0)
     same = np.zeros(len(keys), dtype=bool)
-    same[there] = _same(table.answer(numbers[there]), answers[there])
+    if len(there):
+        same[there] = _same(table.answer(numbers[there]), answers[there])
     if not same.all():
         row = first_row(~same)
         yield f"{bars.symbols[windows.symbol[row]]} at {windows.issued_at[row]}: {fault}"

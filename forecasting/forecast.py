@@ -68,8 +68,8 @@ class ForecastTable:
     latest: [S, T] number of the last window issued by each instant, -1 before the first.
     windows: what each forecast has seen.
     price: [N] last close of each window, in USD.
-    answer: numbers of windows [n] → quantiles [n, H, Q] float32 in USD. They may lie in memory or
-        in files, or be computed when they are asked for.
+    answer: numbers of windows [n], at least one → quantiles [n, H, Q] float32 in USD. They may lie
+        in memory or in files, or be computed when they are asked for.
     persistence: [N] share of a forecast's first-step centre that is left a bar later; 0 where
         nothing is known of it.
     worth: [N] what the base forecaster's centre was multiplied by; NaN where it was not.

@@ -44,6 +44,24 @@ def test_one_that_reads_the_future_is_found_out() -> None:
     assert any("look-ahead" in fault for fault in check_forecaster(Oracle()))
 
 
+def test_one_that_forecasts_other_bars_when_asked_from_another_instant_is_found_out() -> None:
+    asked: list[np.datetime64] = []
+
+    @dataclass(frozen=True)
+    class Alternating:
+        name: str = "alternating"
+
+        def forecast(self, bars: Bars, since: np.datetime64, progress: object = None) -> Any:
+            asked.append(since)
+            table = RandomWalk().forecast(bars, since)
+            rows = np.flatnonzero(table.windows.last % 2 == (since != asked[0]))
+            windows = table.windows.part(rows)
+            return ForecastTable.of("alternating", bars, windows, lambda n: table.answer(rows[n]))
+
+    (fault,) = check_forecaster(Alternating())
+    assert "depends on the instant that forecasts are asked for from" in fault
+
+
 @dataclass(frozen=True)
 class Tilted:
     """A random walk that moves one step's median by a little of a later close."""

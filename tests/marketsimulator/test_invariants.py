@@ -159,7 +159,7 @@ def orders_of(rng: np.random.Generator, ledger: Ledger, big: float) -> Iterator[
             yield symbol, sign * qty
 
 
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     capital=st.sampled_from([1_500.0, 2_100.0, 24_000.0, 26_000.0, 100_000.0, 2_000_000.0]),

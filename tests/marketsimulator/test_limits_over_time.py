@@ -133,7 +133,7 @@ def check(before: Account, after: Account, decision: Decision, limits: Limits) -
     assert bought <= max(before.unborrowed_cash / equity, 0.0) + 1e-6
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     equity=st.sampled_from([900.0, 1_990.0, 25_000.0, 1e6]),

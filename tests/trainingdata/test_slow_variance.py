@@ -41,7 +41,7 @@ def plainly(bars: Bars, s: int, now: np.datetime64) -> float:
     return float(weights @ np.array(filled) / weights.sum())
 
 
-@settings(max_examples=10)
+@settings(max_examples=25)
 @given(share=st.floats(0.002, 1))
 def test_it_is_the_average_of_the_squared_returns_from_four_to_four(
     long: Bars, share: float
