@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.forecast import HORIZON, LEVELS, READS_FUTURE, ForecastTable, Progress, silent
 from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import InputError
@@ -128,7 +128,7 @@ class Oracle:
     @property
     def name(self) -> str:
         """What reports call it."""
-        return "oracle (reads the future; not a result)"
+        return f"oracle ({READS_FUTURE})"
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent

@@ -5,7 +5,8 @@
 
 Without `output` the cache is filled and nothing else. The file has a row a symbol, instant, step
 and level: symbol, issued_at, step, target_at (when that bar becomes known, by the calendar), level,
-value (USD); by instant and symbol, levels rising. It is written whole or not at all.
+value (USD); by instant and symbol, levels rising; in its metadata the name of
+the forecaster. It is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from omegaconf import DictConfig
 
-from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.forecast import (
+    CHUNK,
+    HORIZON,
+    LEVELS,
+    ForecastTable,
+    Progress,
+    silent,
+)
+from forecasting.from_file import FORECASTER
 from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
 from foundation.arrays import Index
@@ -109,13 +118,14 @@ def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> None
     from pyarrow import parquet
 
     done = 0
+    schema = _schema().with_metadata({FORECASTER: batch.table.name})
     try:
         with (
             staged_file(output) as part,
-            parquet.ParquetWriter(part, _schema(), compression="zstd") as writer,
+            parquet.ParquetWriter(part, schema, compression="zstd") as writer,
         ):
             for rows in _portions(batch.rows):
-                writer.write_table(_table(batch, rows))
+                writer.write_table(_table(batch, rows, schema))
                 done += len(rows)
                 progress("rows written", done, len(batch.rows))
     except OSError as error:
@@ -145,7 +155,7 @@ def _schema() -> pa.Schema:
     )
 
 
-def _table(batch: Batch, rows: Index) -> pa.Table:
+def _table(batch: Batch, rows: Index, schema: pa.Schema) -> pa.Table:
     """The long form of these forecasts; a step without a forecast has no row."""
     import pyarrow as pa
 
@@ -171,7 +181,6 @@ def _table(batch: Batch, rows: Index) -> pa.Table:
         "level": np.tile(LEVELS, len(rows) * HORIZON)[finite],
         "value": values[finite],
     }
-    schema = _schema()
     arrays = {
         name: pa.array(column, type=schema.field(name).type) for name, column in columns.items()
     }

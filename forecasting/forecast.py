@@ -158,6 +158,14 @@ class ForecastTable:
         return out
 
 
+READS_FUTURE = "reads the future; not a result"
+
+
+def reads_future(name: str) -> bool:
+    """Whether a forecaster's name says that what it earns is no result."""
+    return READS_FUTURE in name
+
+
 class Forecaster(Protocol):
     """Makes quantile forecasts 24 own bars ahead, from nothing after the panel's last instant."""
 

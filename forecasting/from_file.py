@@ -10,9 +10,10 @@ level: all 21 of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95, 0.99) for each step.
 value: the close of that bar in USD at that level, not falling along the levels.
 
 A forecast says when it was issued and is not read before; that it was made from nothing later is
-what its maker answers for. `forecaster.calibrated` is true here as everywhere: a centre counts as
-far as it has proven itself, which takes a history of forecasts at every bar; false takes forecasts
-as they are.
+what its maker answers for. Who that was stands in the metadata of the batch job's files, and
+reports say it: an oracle's forecasts stay an oracle's. `forecaster.calibrated` is true here as
+everywhere: a centre counts as far as it has proven itself, which takes a history of forecasts at
+every bar; false takes forecasts as they are.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from trainingdata.instruments import instrument
 if TYPE_CHECKING:
     import pandas as pd
 
+FORECASTER = "forecaster"  # key of a Parquet file's metadata: who made the forecasts
 COLUMNS = ("symbol", "issued_at", "step", "level", "value")
 ENDINGS = (".parquet", ".csv", ".csv.gz")
 ROWS = 1_000_000  # of a file, held at a time
@@ -63,7 +65,9 @@ class FileForecaster:
     @property
     def name(self) -> str:
         """What reports call it."""
-        return f"forecasts of {self.path.name}"
+        maker = _maker(self.path)
+        by = f" by {maker}" if maker else ""
+        return f"forecasts of {self.path.name}{by}"
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
@@ -99,6 +103,25 @@ class FileForecaster:
         return ForecastTable.of(self.name, bars, windows.part(there), answer, source=source)
 
 
+def _maker(path: Path) -> str:
+    """Who made the forecasts, as far as the file says it."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if path.suffix != ".parquet":
+        return ""
+    try:
+        metadata: dict[bytes, bytes] = parquet.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+    return metadata.get(FORECASTER.encode(), b"").decode(errors="replace")
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return DataError(f"{path}: no file of forecasts: {reason}")
+
+
 def _portions(path: Path) -> Generator[pd.DataFrame]:
     """The rows of a file, a portion at a time."""
     import pandas as pd
@@ -118,8 +141,7 @@ def _portions(path: Path) -> Generator[pd.DataFrame]:
             ) as reader:
                 yield from reader
     except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: no file of forecasts: {reason}") from error
+        raise _unreadable(path, error) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -19,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from foundation.command import fail
+from foundation.command import fail, is_override
 from foundation.errors import InputError
 from foundation.plugin import is_plugin
 
@@ -54,7 +55,7 @@ def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
 def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
     """Run on the configuration `configs/<name>.yaml` and the command line.
 
-    What Hydra refuses is one line and exit code 2.
+    What Hydra refuses is one line and exit code 2, and leaves no folder.
     """
     # Hydra then raises, instead of printing several lines and exiting with code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -62,6 +63,8 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
         sys.argv[1:] = _with_plugins(sys.argv[1:])
     except InputError as error:
         fail(error)
+    outputs = Path("outputs").absolute()
+    there = outputs.exists()
     started = False
 
     def start(config: DictConfig) -> None:
@@ -70,7 +73,7 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
         run(config)
 
     try:
-        with _unchecked_help():
+        with _unchecked_help(), _one_line_refusals():
             hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(start)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(_input_error(error))
@@ -79,6 +82,11 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
         if started:
             raise
         fail(InputError(f"output: {error.filename} cannot be written: {error.strerror}"))
+    finally:
+        if not there:
+            # Of a run that was refused nothing is left: a folder that holds something stays.
+            with suppress(OSError):
+                outputs.rmdir()
 
 
 def _with_plugins(overrides: list[str]) -> list[str]:
@@ -106,6 +114,24 @@ def _with_plugins(overrides: list[str]) -> list[str]:
         else:
             words.append(override)
     return words
+
+
+@contextmanager
+def _one_line_refusals() -> Iterator[None]:
+    """Have argparse, through which Hydra reads flags, refuse in one line instead of its usage."""
+
+    def refuse(parser: ArgumentParser, message: str) -> NoReturn:
+        # Hydra's parser takes the words of one stretch for overrides, and no others.
+        apart = any(is_override(word) for word in message.split())
+        advice = "; key=value words stand together, before or after all flags" if apart else ""
+        fail(InputError(f"{message}{advice} (see --help)"))
+
+    usual = ArgumentParser.error
+    ArgumentParser.error = refuse  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        ArgumentParser.error = usual  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -100,6 +100,7 @@ def compare(
     _add_excess(table, returns, per_year, settings.seed)
     table = add_deflated_sharpe(table, record_variants(settings, variants, table, bars, begin))
 
+    forecasters = {variant.forecaster.build(bars.symbols).name for _, variant in variants}
     choice = walk_forward(returns, folds)
     series = {WALK_FORWARD: choice.returns}
     series |= zip(names, returns[:, choice.days], strict=True)
@@ -112,7 +113,7 @@ def compare(
         choice=choice,
         choice_intervals=intervals(choice.returns, per_year, seed=settings.seed),
         sharpes={name: _sharpe(values, per_year) for name, values in series.items()},
-        remarks=comparison_remarks(settings, bars, table),
+        remarks=comparison_remarks(settings, bars, table, forecasters),
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from forecasting.forecast import reads_future
 from foundation.arrays import Array, Instants
 from foundation.files import write_whole
 from marketsimulator.results.comparison_page import render_comparison
@@ -138,10 +139,10 @@ def cell_text(column: str, row: Mapping[str, Any]) -> str:
 
 
 def comparison_remarks(
-    settings: BacktestSettings, bars: Bars, table: pd.DataFrame
+    settings: BacktestSettings, bars: Bars, table: pd.DataFrame, forecasters: Iterable[str]
 ) -> tuple[str, ...]:
-    """What a reader of the figures must not miss."""
-    notes = market_remarks(bars.source, reads_future=settings.forecaster.kind == "oracle")
+    """What a reader of the figures must not miss; forecasters: their names."""
+    notes = market_remarks(bars.source, reads_future=any(map(reads_future, forecasters)))
     idle = [str(row["variant"]) for row in table_rows(table) if not row["trades"]]
     if idle:
         notes.append(f"Never traded: {', '.join(idle)}.")

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from execution.records import Row, Run, prior_share, writers_of
+from forecasting.forecast import reads_future
 from foundation.files import write_whole
 from marketsimulator.results.metrics import (
     Performance,
@@ -131,7 +132,7 @@ class Results:
             "comparisons": comparisons,
             "remarks": [
                 *([NO_LEDGER] if trials is None else []),
-                *market_remarks(self.bars.source, reads_future=self.main.name.startswith("oracle")),
+                *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
                 *no_trade_remarks(self.main),
                 *self._prior_remarks(figures, comparisons),
                 *undecided_remarks(self.main, self.bars.symbols),

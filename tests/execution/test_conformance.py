@@ -7,6 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 
 from execution.broker import Asset
@@ -90,9 +91,36 @@ def stale_account(broker: SimulatedBroker) -> Account:
     return Account(account.cash, {}, account.prices, account.as_of)
 
 
+def generous_account(broker: SimulatedBroker) -> Account:
+    """Shows cash that nothing is paid from."""
+    account = broker.account()
+    return replace(account, cash=1_000_000.0)
+
+
+def early_fills(broker: SimulatedBroker, orders: Sequence[Order]) -> list[Fill]:
+    """Fills an hour before the order was sent."""
+    hour = np.timedelta64(1, "h")
+    return [fill._replace(at=fill.at - hour) for fill in broker.submit(orders)]
+
+
+def dear_fills(broker: SimulatedBroker, orders: Sequence[Order]) -> list[Fill]:
+    """Says twice the price that was paid."""
+    return [fill._replace(price=2 * fill.price) for fill in broker.submit(orders)]
+
+
+def yesterdays_account(broker: SimulatedBroker) -> Account:
+    """Shows an account that is a day old."""
+    account = broker.account()
+    return replace(account, as_of=account.as_of - np.timedelta64(1, "D"))
+
+
 @pytest.mark.parametrize(
     ("method", "change", "fault"),
     [
+        ("account", generous_account, "USD was paid, the account's cash 0.00"),
+        ("account", yesterdays_account, "asked for between"),
+        ("submit", early_fills, "of an order sent after"),
+        ("submit", dear_fills, "and the account prices it at 100.0"),
         ("now", lambda broker: "noon", "now must be a numpy datetime64"),
         ("account", lambda broker: {"cash": 1.0, "prices": {}}, "must be an execution.Account"),
         ("assets", lambda broker, symbols: {}, "assets must say what may be done with AAA"),

@@ -11,7 +11,7 @@ import pytest
 
 from forecasting.baseline import RandomWalk
 from forecasting.batch import BatchSettings, run_batch, write_batch
-from forecasting.forecast import HORIZON, LEVELS
+from forecasting.forecast import HORIZON, LEVELS, reads_future
 from forecasting.from_file import FileForecaster
 from forecasting.settings import ForecasterSettings
 from foundation.errors import DataError, InputError
@@ -62,6 +62,18 @@ def test_what_the_batch_job_wrote_is_forecast_again(
         assert np.array_equal(ours.issued_at[there], theirs.issued_at[there])
         assert np.allclose(ours.values[there], theirs.values[there], rtol=1e-6)
     assert len(table.source) == 16, "the file's content is part of what was tried"
+
+
+def test_a_file_says_who_made_it_and_an_oracles_forecasts_stay_an_oracles(tmp_path: Path) -> None:
+    oracle = ForecasterSettings(kind="oracle", calibrated=False)
+    path = tmp_path / "mine.parquet"
+    write_batch(run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=oracle)), path)
+    maker = oracle.build(SYMBOLS).name
+    name = FileForecaster(path).name
+    assert name == f"forecasts of mine.parquet by {maker}"
+    assert reads_future(maker)
+    assert reads_future(name)
+    assert not reads_future(RandomWalk().name)
 
 
 def test_rows_of_other_symbols_and_times_are_passed(

@@ -32,9 +32,8 @@ def plainly(bars: Bars, s: int, now: np.datetime64) -> float:
         sessions_between(bars.times[0].astype("datetime64[D]"), now.astype("datetime64[D]"))
     )
     marks = marks[(marks >= bars.times[0]) & (marks <= last_four_pm(now))]
-    closes = [
-        values[times <= mark][-1, CLOSE] if (times <= mark).any() else np.nan for mark in marks
-    ]
+    known = np.searchsorted(times, marks, side="right")
+    closes = [values[count - 1, CLOSE] if count else np.nan for count in known]
     squared = [x for x in np.diff(np.log(closes)) ** 2 * 252 if np.isfinite(x)][::-1][:250]
     filled = squared + [PRIOR[bars.instruments[s].kind]] * (250 - len(squared))
     weights = 0.5 ** (np.arange(250) / 60)
