@@ -18,9 +18,10 @@ import json
 import logging
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,7 +32,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from execution.account_lock import account_lock, intents_of_account
 from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.connection import VenueConnection
 from execution.alpaca.updates import TradeUpdates
 from execution.decision import Decision, keep_unsolved
 from execution.live.cycle import NOTHING_CLOSED, Cycle, next_instant, run_cycle, wait_until
@@ -42,7 +45,7 @@ from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.command import ProgressBar, log_to_file, one_line_errors
 from foundation.compose import composed_config
-from foundation.errors import InputError
+from foundation.errors import BrokerError, DataError, InputError
 from foundation.files import check_output, write_whole
 from trainingdata.bars import closes_of
 from trainingdata.feed.endpoint import LOOPBACK, Keys
@@ -112,20 +115,56 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
 
 
 def trade(config: DictConfig) -> None:
-    """Pass after pass, each at the next instant at which anything may decide; the first at once."""
+    """Pass after pass, each at the next instant at which anything may decide; the first at once.
+
+    A pass that fails is over, and the next one comes all the same: only where as many in a row fail
+    as `halt_after` says is something wrong that waiting does not mend.
+
+    Raises
+    ------
+    InputError
+        for settings that cannot be used, an account that another process trades, and what the last
+        pass met.
+    """
     settings, keys, feed, trader = venue_parts(config)
     send = config.mode == "paper"
-    with TradeUpdates(settings.broker, keys) if send else nullcontext() as updates:
-        listen = None if updates is None else updates.wait
-        broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, listen=listen)
+    with ExitStack() as held:
+        book = None
+        listen = None
+        if send:
+            account = VenueConnection(settings.broker, keys).account_id()
+            book = held.enter_context(intents_of_account(account, Path(settings.folder)))
+            listen = held.enter_context(TradeUpdates(settings.broker, keys)).wait
+        broker = AlpacaBroker(
+            settings.broker, keys, terms=settings.orders, listen=listen, book=book
+        )
         rules = VenueRules(broker)
-        clock = broker.now if config.clock == "broker" else system_clock
+        clock = partial(_venue_time, broker) if config.clock == "broker" else system_clock
+        failures = 0
         for number in range(config.cycles):
             if number:
                 wait_until(clock, next_instant(clock(), settings.symbols))
-            cycle = run_cycle(broker, feed, trader, settings, send=send, rules=rules)
+            try:
+                cycle = run_cycle(broker, feed, trader, settings, send=send, rules=rules)
+            except (BrokerError, DataError) as error:
+                failures += 1
+                log.error("the pass is over: %s", error)
+                if failures == settings.halt_after or number + 1 == config.cycles:
+                    raise
+                sys.stderr.write(f"the pass is over, the next one comes: {error}\n")
+                continue
+            failures = 0
             _log(cycle)
             show(cycle)
+
+
+def _venue_time(broker: AlpacaBroker) -> np.datetime64:
+    """The venue's clock, or how far it must be by now where it does not answer."""
+    try:
+        return broker.now()
+    except BrokerError as error:
+        log.warning("%s", error)
+        return broker.estimated_now()
 
 
 def replay(config: DictConfig) -> None:
@@ -152,7 +191,8 @@ def replay(config: DictConfig) -> None:
     began = broker.now()
     decisions = []
     curve = []
-    with ProgressBar() as progress:
+    account_id = VenueConnection(settings.broker, keys).account_id()
+    with account_lock(account_id), ProgressBar() as progress:
         while True:
             cycle = run_cycle(broker, feed, trader, settings, send=True, rules=rules)
             _log(cycle)

@@ -61,6 +61,7 @@ class Order:
     stop_loss: USD, the stop of its other exit; whichever fills cancels the other.
     or_stop: USD, the stop beside a limit order; whichever fills cancels the other.
     extended_hours: whether it may trade outside regular hours.
+    expires_at: instant from which on it is not sent any more; none never.
     """
 
     client_order_id: str
@@ -79,6 +80,7 @@ class Order:
     stop_loss: float | None = None
     or_stop: float | None = None
     extended_hours: bool = False
+    expires_at: np.datetime64 | None = None
 
     def __post_init__(self) -> None:
         if not (self.qty.is_finite() and 0 < self.qty < QTY_LIMIT):
@@ -266,6 +268,9 @@ class Account:
     leverage: stock gross that the venue allows at most, in multiples of equity.
     shorting: whether the venue lends shares.
     blocked: whether it takes no orders at all.
+    coins: whether the venue takes orders of coins.
+    undetermined: symbols of which an order may be on its way, or something else holds a part back;
+        nothing is ordered of them.
     equity: USD, cash plus positions at these prices.
     """
 
@@ -279,6 +284,8 @@ class Account:
     leverage: float = float("inf")
     shorting: bool = True
     blocked: bool = False
+    coins: bool = True
+    undetermined: frozenset[str] = frozenset()
     equity: float = field(init=False)
 
     def __post_init__(self) -> None:

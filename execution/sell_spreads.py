@@ -12,20 +12,25 @@ more and says so.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
+from execution.account_lock import intents_of_account
+from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
 from execution.spreads.offers import SellerTerms
 from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
-from execution.spreads.seller import SpreadSeller
+from execution.spreads.seller import TROUBLE, SpreadSeller
 from execution.spreads.state import SellerState
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import composed_config
@@ -39,6 +44,8 @@ from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instruments import Kind, instrument
 from trainingdata.source import Feed
 from trainingdata.volatility_index import RESPONSE, volatility_index
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,7 @@ class SellingSettings:
     interval: seconds between two looks, 0 to 3,600.
     patience: seconds after which an order that still works is cancelled, 0 to 600.
     looks: how many, at least one; none goes on until interrupted.
+    folder: where the orders of an account are written down before they are sent.
     rules: of every strategy, when it sells and buys back.
     costs: USD booked with every trade; prices are the venue's, so slippage is not among them.
     implied: how far the options imply that the index moves.
@@ -76,6 +84,7 @@ class SellingSettings:
     interval: float = 15.0
     patience: float = 10.0
     looks: int | None = None
+    folder: str = "data/live"
     rules: SpreadRules = field(default_factory=lambda: SpreadRules(leave_at=350))
     costs: SpreadCosts = field(default_factory=SpreadCosts)
     implied: Implied = field(default_factory=Implied)
@@ -138,35 +147,38 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
     InputError
         for an account that cannot be used, or that another seller works on.
     """
-    notices = Notices(settings.sizing.HEALTHCHECK_URL, settings.sizing.ALERT_URL)
-    venue = AlpacaSpreads(
-        settings.broker,
-        keys,
-        underlying=settings.underlying,
-        scale=settings.scale,
-        feed=settings.feed,
-        patience=settings.patience,
-    )
     terms = settings.seller_terms()
     files = account_files(settings.sizing, terms.mode)
     if files.empty:
         raise InputError(
             f"{files.folder}: there is no account; `python -m sizing.contracts init` begins one"
         )
+    notices = Notices(settings.sizing.HEALTHCHECK_URL, settings.sizing.ALERT_URL, files.folder)
 
     def vix() -> pd.Series:
         return volatility_index(settings.vix, "vix")
 
-    # A file that cannot be read is refused now, not at the first entry. Each entry reads it anew,
-    # because it grows by a close a day.
-    vix()
-    seller = SpreadSeller(venue, terms, vix, notices)
-    # Two sellers on one account would write over each other's state.
-    try:
-        with FileLock(files.folder / ".seller.lock", timeout=0):
-            _follow(seller, notices, settings, wait)
-    except Timeout:
-        raise InputError(f"{files.folder}: another seller works on this account") from None
+    with ExitStack() as held:
+        held.enter_context(_told_of_the_end(notices))
+        # A file that cannot be read is refused now, not at the first entry. Each entry reads it
+        # anew, because it grows by a close a day.
+        vix()
+        # Two sellers on one folder would write over each other's state, also with two accounts.
+        try:
+            held.enter_context(FileLock(files.folder / ".seller.lock", timeout=0))
+        except Timeout:
+            raise InputError(f"{files.folder}: another seller works on this account") from None
+        account = VenueConnection(settings.broker, keys).account_id()
+        venue = AlpacaSpreads(
+            settings.broker,
+            keys,
+            underlying=settings.underlying,
+            scale=settings.scale,
+            feed=settings.feed,
+            patience=settings.patience,
+            book=held.enter_context(intents_of_account(account, Path(settings.folder))),
+        )
+        _follow(SpreadSeller(venue, terms, vix, notices), notices, settings, wait)
 
 
 def _follow(
@@ -176,10 +188,8 @@ def _follow(
 
     Raises
     ------
-    UnknownState
-        for a file of open spreads that cannot be read.
     InputError
-        for what the last look met.
+        for what the last look met, and for a file of open spreads that the first cannot read.
     """
     shown_trades: tuple[str, ...] | None = None
     last_trouble = ""
@@ -188,17 +198,17 @@ def _follow(
         if number:
             wait(settings.interval)
         # Whatever a step meets, what is open has to be followed, so the next step comes all the
-        # same. Only where the file of open spreads cannot be read is there nothing to follow.
+        # same. Only where nothing is known of what is open is there nothing to follow.
         try:
             state = seller.step()
-        except UnknownState:
-            raise
-        except InputError as error:
-            notices.alert("step", str(error))
-            if number + 1 == settings.looks:
-                raise
-            if str(error) != last_trouble:
-                last_trouble = str(error)
+        except TROUBLE as error:
+            trouble = _trouble_text(error)
+            notices.alert("step", trouble)
+            if number + 1 == settings.looks or (not number and isinstance(error, UnknownState)):
+                raise InputError(trouble) from error
+            if trouble != last_trouble:
+                last_trouble = trouble
+                log.exception("a step was not finished")
                 sys.stderr.write(f"{last_trouble}\n")
             continue
         notices.end_alert("step")
@@ -208,6 +218,26 @@ def _follow(
         if trades != shown_trades:
             _show(state)
             shown_trades = trades
+
+
+def _trouble_text(error: Exception) -> str:
+    """What a step met, in a line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+
+
+@contextmanager
+def _told_of_the_end(notices: Notices) -> Iterator[None]:
+    """Alert whatever ends the seller: what is open is followed by nobody then."""
+    try:
+        with notices:
+            try:
+                yield
+            except Exception as error:
+                notices.alert("stopped", f"the seller has stopped: {_trouble_text(error)}")
+                raise
+    except OSError as error:
+        raise InputError(_trouble_text(error)) from error
 
 
 def _show(state: SellerState) -> None:

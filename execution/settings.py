@@ -17,7 +17,7 @@ from execution.trader import SizingSettings, Trader
 from forecasting.forecast import Forecaster, Progress, silent
 from forecasting.settings import ForecasterSettings
 from foundation.configuration import settings_of
-from foundation.errors import InputError
+from foundation.errors import InputError, refuse_outside
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from trainingdata.actions import Action, spans_without_split, split_adjusted
@@ -155,11 +155,17 @@ class LiveSettings(TradingSettings):
     broker: how the venue is reached.
     history_days: calendar days of bars that a decision is made from, 30 to 4000.
     bar_patience: seconds that a pass waits for bars that have closed and are not there, 0 to 600.
+    decision_seconds: for which a decision may be sent, 1 to 3600; what is left of it then is not.
+    halt_after: passes in a row that fail, after which no more are made, 1 to 1000.
+    folder: where the orders of an account are written down before they are sent.
     """
 
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     history_days: int = 400
     bar_patience: float = 20.0
+    decision_seconds: float = 300.0
+    halt_after: int = 3
+    folder: str = "data/live"
 
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
@@ -167,6 +173,7 @@ class LiveSettings(TradingSettings):
             raise InputError(f"history_days: {self.history_days} is outside 30 … 4000")
         if not 0 <= self.bar_patience <= 600:
             raise InputError(f"bar_patience: {self.bar_patience} is outside 0 … 600 seconds")
+        refuse_outside(self, decision_seconds=(1, 3600), halt_after=(1, 1000))
 
     @classmethod
     def of(cls, config: DictConfig) -> LiveSettings:

@@ -1,30 +1,50 @@
 """Notices to the operator: a heartbeat every five minutes, an alert when something needs a person.
 
-They go to addresses of the operator's. A notice that cannot be sent is logged and stops nothing.
+They go to addresses of the operator's, from a thread of their own: an address that does not answer
+holds nothing up. An alert is sent again and again until it has been taken, also after a restart.
 Addresses may hold secrets: only their host is ever printed.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from foundation.errors import InputError
+from foundation.files import put_whole
+
+if TYPE_CHECKING:
+    from requests import Session
 
 log = logging.getLogger(__name__)
 
 BEAT = 300.0  # seconds between heartbeats
-PATIENCE = (3.0, 5.0)  # seconds to connect, and to answer
+PATIENCE = (3.0, 5.0)  # seconds to connect, and to wait for the next bytes
+DEADLINE = 10.0  # seconds that a notice may take
+FIRST_REPEAT = 5.0  # seconds before an alert is sent again, doubled every time
+LAST_REPEAT = 300.0
+PARTING = 10.0  # seconds that a process waits for its alerts when it ends
+FILE = "undelivered_alerts.json"
+CONTENT = 2000  # characters that Discord takes
+KEPT = 1000  # alerts that wait at most; beyond that the oldest are dropped
 
 
 class Notices:
     """Sends heartbeats and alerts; None for an address sends none.
 
+    Left as a context, it waits up to ten seconds for alerts to be taken.
+
     healthcheck: address that is read at every heartbeat.
-    alerts: address that a JSON object {text, kind} is posted to.
+    alerts: address that a JSON object {text, content, kind} is posted to; content is the text.
+    folder: where alerts that nobody has taken yet are kept over a restart; none keeps none.
     clock: seconds that only increase.
     """
 
@@ -32,13 +52,32 @@ class Notices:
         self,
         healthcheck: str | None,
         alerts: str | None,
+        folder: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._healthcheck = healthcheck
         self._alerts = alerts
+        self._path = None if folder is None else folder / FILE
         self._clock = clock
         self._beat_at: float | None = None
         self._raised: set[str] = set()
+        self._changed = threading.Condition()
+        self._beat_due = False
+        self._waiting = deque(self._kept_alerts(), maxlen=KEPT)
+        self._thread: threading.Thread | None = None
+        if self._waiting:
+            self._wake()
+
+    def __enter__(self) -> Notices:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.flush(PARTING)
 
     def beat(self) -> None:
         """Send a heartbeat, if five minutes have passed since the last one."""
@@ -46,7 +85,8 @@ class Notices:
         if self._healthcheck is None or (self._beat_at is not None and now - self._beat_at < BEAT):
             return
         self._beat_at = now
-        self._send("HEALTHCHECK_URL", self._healthcheck)
+        self._beat_due = True
+        self._wake()
 
     def alert(self, kind: str, text: str) -> None:
         """Send and log an alert of a kind, once until `end_alert` says that its cause has ended."""
@@ -55,25 +95,109 @@ class Notices:
         self._raised.add(kind)
         log.error("ALERT %s: %s", kind, text)
         if self._alerts is not None:
-            self._send("ALERT_URL", self._alerts, {"text": text, "kind": kind})
+            with self._changed:
+                self._waiting.append({"text": text, "content": text[:CONTENT], "kind": kind})
+                self._keep_alerts()
+            self._wake()
 
     def end_alert(self, kind: str) -> None:
         """Note that the cause of an alert has ended: the next one of its kind is sent."""
         self._raised.discard(kind)
 
-    @staticmethod
-    def _send(name: str, url: str, body: dict[str, Any] | None = None) -> None:
-        import requests
+    def flush(self, seconds: float) -> bool:
+        """Wait until every notice has been taken, or so many seconds; whether all were."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._waiting and not self._beat_due, timeout=seconds
+            )
 
-        host = urlsplit(url).hostname
-        method = "GET" if body is None else "POST"
+    def _wake(self) -> None:
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._deliver, name="notices", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _deliver(self) -> None:
+        """Send what waits, for as long as the process lives."""
+        session = _session()
+        pause = FIRST_REPEAT
+        not_before = 0.0
+        while True:
+            with self._changed:
+                wait = not_before - time.monotonic()
+                ready = self._beat_due or (self._waiting and wait <= 0)
+                if not ready:
+                    self._changed.wait(wait if self._waiting else None)
+                    continue
+                beat = self._beat_due
+                alert = self._waiting[0] if self._waiting and wait <= 0 else None
+            if beat and self._healthcheck is not None:
+                _sent(session, "HEALTHCHECK_URL", self._healthcheck)
+            if alert is None or self._alerts is None:
+                taken = False
+            else:
+                taken = _sent(session, "ALERT_URL", self._alerts, alert)
+                pause = FIRST_REPEAT if taken else min(2 * pause, LAST_REPEAT)
+                not_before = 0.0 if taken else time.monotonic() + pause / 2
+            with self._changed:
+                self._beat_due = self._beat_due and not beat
+                if taken and self._waiting and self._waiting[0] is alert:
+                    self._waiting.popleft()
+                    self._keep_alerts()
+                self._changed.notify_all()
+
+    def _kept_alerts(self) -> list[dict[str, str]]:
+        """Alerts of an earlier process that nobody has taken."""
+        if self._path is None or self._alerts is None:
+            return []
         try:
-            answer = requests.request(method, url, json=body, timeout=PATIENCE)
-        except requests.RequestException as error:
-            log.warning("%s: %s did not answer (%s)", name, host, type(error).__name__)
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            return [
+                {name: str(each[name]) for name in ("text", "content", "kind")} for each in kept
+            ]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            log.warning("%s: alerts that were not taken cannot be read: %s", self._path, error)
+            return []
+
+    def _keep_alerts(self) -> None:
+        if self._path is None:
             return
-        if not answer.ok:
-            log.warning("%s: %s answered %d", name, host, answer.status_code)
+        try:
+            if self._waiting:
+                put_whole(self._path, json.dumps(list(self._waiting)).encode())
+            else:
+                self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s: alerts cannot be kept: %s", self._path, error)
+
+
+def _session() -> Session:
+    from requests import Session
+
+    from foundation.transport import Pace, Transport
+
+    session = Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Transport(PATIENCE, DEADLINE, 1, Pace(None)))
+    return session
+
+
+def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = None) -> bool:
+    """Whether an address took a notice."""
+    from requests import RequestException
+
+    host = urlsplit(url).hostname
+    try:
+        answer = session.request("GET" if body is None else "POST", url, json=body)
+    except RequestException as error:
+        log.warning("%s: %s did not answer (%s)", name, host, type(error).__name__)
+        return False
+    if not answer.ok:
+        log.warning("%s: %s answered %d", name, host, answer.status_code)
+    return bool(answer.ok)
 
 
 def check_url(name: str, url: str | None) -> None:

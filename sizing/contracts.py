@@ -70,10 +70,10 @@ def calculate_position_size(
         for an argument or a setting that cannot be used.
     """
     settings = autoscaling_settings()
-    notices = Notices(None, settings.ALERT_URL)
-    count = contracts_now(
-        settings, mode, max_risk_per_contract, notices, account_balance, verbose=verbose
-    )
+    with Notices(None, settings.ALERT_URL) as notices:
+        count = contracts_now(
+            settings, mode, max_risk_per_contract, notices, account_balance, verbose=verbose
+        )
     return count.number
 
 

@@ -27,6 +27,7 @@ class Kind(StrEnum):
 
 _COIN = re.compile(r"[A-Z0-9]{2,12}/?USD")
 _STOCK = re.compile(r"[A-Z][A-Z0-9]{0,5}([.-][A-Z]{1,2})?")
+_FOREIGN = re.compile(r"\?[A-Z0-9._]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,14 @@ def is_coin(symbol: str) -> bool:
     return instrument(symbol).kind is Kind.CRYPTO
 
 
+def foreign_symbol(name: str) -> str:
+    """What is called here what an account holds beside stocks and coins against the dollar.
+
+    It counts as a stock that is not traded, for equity and for margin.
+    """
+    return f"?{re.sub('[^A-Z0-9.]', '_', name.upper())[:40] or '_'}"
+
+
 def is_symbol(text: str) -> bool:
     """Whether the text names a stock or a coin."""
     return bool(_COIN.fullmatch(text) or _STOCK.fullmatch(text))
@@ -86,7 +95,7 @@ def is_symbol(text: str) -> bool:
 def instrument(symbol: str) -> Instrument:
     """The instrument behind a symbol.
 
-    `BTCUSD` and `BTC/USD` are one coin, `NVDA` and `BRK.B` stocks.
+    `BTCUSD` and `BTC/USD` are one coin, `NVDA` and `BRK.B` stocks, `?037833100` is foreign.
 
     Raises
     ------
@@ -98,6 +107,8 @@ def instrument(symbol: str) -> Instrument:
         return Instrument(name.replace("/", ""), Kind.CRYPTO, Decimal("0.001"))
     if _STOCK.fullmatch(name):
         return Instrument(name, Kind.STOCK, Decimal(1))
+    if _FOREIGN.fullmatch(name):
+        return Instrument(name, Kind.STOCK, Decimal(1), tradable=False, borrowable=False)
     raise InputError(
         f"symbols: {symbol!r} is neither a stock (NVDA, BRK.B) nor a coin against the dollar"
         " (BTCUSD)"

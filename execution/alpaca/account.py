@@ -1,33 +1,41 @@
 """Alpaca's words about an account, its positions and its open orders, as an `Account`.
 
-It reads only the fields that it needs, so that a field which the venue drops or adds changes
-nothing.
+Whatever it holds counts: a position that is neither stock nor coin here, at its last mark.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any, get_args
 
-import numpy as np
-import pandas as pd
-
+from execution.alpaca.fields import AccountFacts, Clock, OrderEntry, Position
+from execution.intents import Intent
 from execution.orders import Account, Order, OrderType, TimeInForce, coin_bids
 from foundation.errors import BrokerError
-from trainingdata.instruments import instrument, is_symbol
+from trainingdata.instruments import foreign_symbol, instrument, is_coin, is_symbol
 
-BLOCKS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
+log = logging.getLogger(__name__)
+
+Entry = Mapping[str, Any]
+
 ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
 TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
-NOTHING = Decimal(0)
+ACTIVE = "ACTIVE"
+OPTION = re.compile(r"[A-Z]{1,6}\d{6}[CP]\d{8}")
+NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
+SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
 
 
 def account_of(
-    facts: Mapping[str, Any],
-    positions: list[Mapping[str, Any]],
-    orders: list[Mapping[str, Any]],
-    clock: Mapping[str, Any],
+    facts: Entry,
+    positions: Sequence[Entry],
+    orders: Sequence[Entry],
+    clock: Entry,
+    undetermined: Sequence[Intent] = (),
 ) -> Account:
     """The account that four answers of the venue describe.
 
@@ -35,98 +43,180 @@ def account_of(
     ----------
     facts, positions, orders, clock:
         Answers to /account, /positions, /orders (open ones) and /clock.
+    undetermined:
+        Orders that may be on their way.
 
     Raises
     ------
     BrokerError
         for an answer without what an account needs.
     """
-    cash = float(number(facts, "cash"))
+    cash = float(AccountFacts.cash.of(facts))
     short_proceeds = 0.0
     held: dict[str, Decimal] = {}
     prices: dict[str, float] = {}
+    available: dict[str, Decimal] = {}
     for position in positions:
-        # Options, and pairs of two coins, are not positions of ours. What is owed on them is taken
-        # off cash; what they are worth is not cash yet.
-        if not _is_stock_or_coin(position):
-            cash += min(float(number(position, "market_value")), 0.0)
+        # What options owe is taken off cash; what they are worth is not cash yet.
+        if _is_option(position):
+            cash -= _owed(position)
             continue
-        symbol = instrument(str(position.get("symbol"))).symbol
-        quantity = number(position, "qty")
-        price = float(number(position, "current_price"))
-        held[symbol] = quantity
+        symbol = _position_symbol(position)
+        quantity = Position.qty.of(position)
+        price = _mark(position, symbol)
+        if not price:
+            log.warning("%s is worth nothing, and is left out", symbol)
+            continue
+        held[symbol] = held.get(symbol, Decimal(0)) + quantity
         prices[symbol] = price
         if quantity < 0:
-            short_proceeds += float(-quantity * number(position, "avg_entry_price"))
+            entry = Position.entry_price.of(position)
+            short_proceeds += float(-quantity) * (price if entry is None else float(entry))
+        free_to_trade = Position.available.of(position)
+        if free_to_trade is not None:
+            available[symbol] = free_to_trade
     free = cash - short_proceeds
     # Coins are bought with settled cash alone, which the venue gives as what is not marginable.
-    settled = free
-    if facts.get("non_marginable_buying_power"):
-        settled = float(number(facts, "non_marginable_buying_power"))
-    open_orders = tuple(order for entry in orders for order in _open_orders(entry, prices))
-    leverage = float(number(facts, "multiplier")) if facts.get("multiplier") else float("inf")
-    if leverage < 1:
-        raise BrokerError(f"the answer makes no sense: multiplier is {facts['multiplier']!r}")
+    settled = AccountFacts.settled.of(facts)
+    listed = {OrderEntry.client_order_id.of(entry) for entry in orders}
+    # One that has landed since it was asked for is among the open ones, or has filled.
+    waiting = [intent.request for intent in undetermined if intent.client_order_id not in listed]
+    open_orders = tuple(
+        order for entry in (*orders, *waiting) for order in _open_orders(entry, prices)
+    )
     # The venue has taken open bids for coins off its figure, and the account takes them off as
     # well: counted as unsettled cash they would be taken off twice.
-    unsettled = max(free - settled - coin_bids(open_orders, prices), 0.0)
-    return Account(
+    unsettled = 0.0
+    if settled is not None:
+        unsettled = max(free - float(settled) - coin_bids(open_orders, prices), 0.0)
+    account = Account(
         cash=cash,
         positions=held,
         prices=prices,
-        as_of=instant_of(clock["timestamp"]),
+        as_of=Clock.timestamp.of(clock),
         open_orders=open_orders,
         unsettled=unsettled,
         short_proceeds=short_proceeds,
-        leverage=leverage,
-        shorting=facts.get("shorting_enabled") is not False,
-        blocked=any(facts.get(name) is True for name in BLOCKS),
+        leverage=float(AccountFacts.multiplier.of(facts)),
+        shorting=AccountFacts.shorting.of(facts),
+        blocked=_is_blocked(facts),
+        coins=AccountFacts.crypto_status.of(facts) == ACTIVE,
+        undetermined=frozenset(instrument(str(each["symbol"])).symbol for each in waiting),
     )
+    return _with_held_back(account, available)
 
 
-def _is_stock_or_coin(position: Mapping[str, Any]) -> bool:
-    name = str(position.get("symbol"))
-    coin_in_coins = position.get("asset_class") == "crypto" and not name.endswith("USD")
-    return is_symbol(name) and not coin_in_coins
+def _is_blocked(facts: Entry) -> bool:
+    blocked = any([block.of(facts) for block in AccountFacts.blocks])
+    return blocked or AccountFacts.status.of(facts) != ACTIVE
 
 
-def _open_orders(entry: Mapping[str, Any], prices: Mapping[str, float]) -> list[Order]:
-    """What remains of an open order of a stock or coin: one order, or none.
+def _with_held_back(account: Account, available: Mapping[str, Decimal]) -> Account:
+    """The account, where symbols of which something else holds a part back are undetermined."""
+    reductions = account.open_reductions
+    held_back = set()
+    for symbol, quantity in available.items():
+        reduced = reductions.get(symbol, Decimal(0))
+        if abs(quantity) < abs(account.positions[symbol]) - abs(reduced):
+            held_back.add(symbol)
+    if not held_back:
+        return account
+    log.warning("part of it is held back, nothing is ordered: %s", " ".join(sorted(held_back)))
+    return replace(account, undetermined=account.undetermined | held_back)
+
+
+def _is_option(position: Entry) -> bool:
+    name = Position.symbol.of(position)
+    return Position.asset_class.of(position) == "us_option" or bool(OPTION.fullmatch(name))
+
+
+def _owed(option: Entry) -> float:
+    """USD that an option which was sold would cost to buy back; 0 for one that was bought."""
+    value = Position.market_value.of(option)
+    if Position.qty.of(option) >= 0:
+        return max(-float(value or 0), 0.0)
+    if value is None or value > 0:
+        name = Position.symbol.of(option)
+        raise BrokerError(f"the answer makes no sense: {name} is owed, and market_value is {value}")
+    return -float(value)
+
+
+def _position_symbol(position: Entry) -> str:
+    """What a position is called here; one of no stock or coin against the dollar is foreign."""
+    name = Position.symbol.of(position)
+    coin = Position.asset_class.of(position) == "crypto"
+    if is_symbol(name) and coin == is_coin(name):
+        return instrument(name).symbol
+    if is_symbol(name) and Position.asset_class.of(position) is None:
+        return instrument(name).symbol
+    return foreign_symbol(name)
+
+
+def _mark(position: Entry, symbol: str) -> float:
+    """The last price that the venue gives for a position, USD; 0 for what is worth nothing."""
+    if price := Position.price.of(position):
+        return float(price)
+    quantity = Position.qty.of(position)
+    value = Position.market_value.of(position)
+    for what, mark in (
+        ("its value says what it is worth", abs(value / quantity) if value and quantity else None),
+        ("that of the day before counts", Position.last_price.of(position)),
+        ("what it was bought at counts", Position.entry_price.of(position)),
+    ):
+        if mark:
+            log.warning("%s has no price: %s", symbol, what)
+            return float(mark)
+    if Position.price.of(position) is None and value is None:
+        raise BrokerError(
+            f"the answer makes no sense: the position in {symbol} has no price at all"
+        )
+    return 0.0
+
+
+def _open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
+    """What remains of an open order: one order, or none for orders of options.
 
     Its legs are not among them: they wait for the order, and take back what it opens.
     """
-    name = str(entry.get("symbol"))
-    if not is_symbol(name):
+    name = OrderEntry.symbol.of(entry)
+    if name is None or OPTION.fullmatch(name):
         return []
-    symbol = instrument(name).symbol
-    limit = _price(entry, "limit_price")
-    stop = _price(entry, "stop_price")
-    if entry.get("qty"):
-        quantity = number(entry, "qty") - number(entry, "filled_qty", NOTHING)
-    else:
+    symbol = instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
+    limit = _price(OrderEntry.limit_price.of(entry))
+    stop = _price(OrderEntry.stop_price.of(entry))
+    quantity = OrderEntry.qty.of(entry)
+    notional = OrderEntry.notional.of(entry)
+    if quantity is None and notional is not None:
         price = limit or prices.get(symbol)
         if price is None:
             raise BrokerError(
                 f"order {entry.get('client_order_id')}: {symbol} is ordered by value and has no"
                 " price"
             )
-        quantity = Decimal(repr(float(number(entry, "notional")) / price))
-    if quantity <= 0:
+        quantity = (notional / Decimal(repr(price))).quantize(SHARE)
+    if quantity is None:
+        raise BrokerError(f"order {entry.get('client_order_id')}: it has neither qty nor notional")
+    remaining = quantity - OrderEntry.filled_qty.of(entry)
+    if remaining <= 0:
         return []
-    kind: OrderType = next((kind for kind in ORDER_TYPES if kind == entry.get("type")), "market")
-    force: TimeInForce = next(
-        (force for force in TIMES_IN_FORCE if force == entry.get("time_in_force")), "day"
-    )
-    trail_price = _price(entry, "trail_price")
-    trail_percent = _price(entry, "trail_percent")
+    named_type = OrderEntry.type.of(entry)
+    kind: OrderType = next((kind for kind in ORDER_TYPES if kind == named_type), "market")
+    if (kind, limit is None) == ("limit", True) or (kind == "stop_limit" and limit is None):
+        raise BrokerError(f"order {entry.get('client_order_id')}: limit_price is missing")
+    if kind in ("stop", "stop_limit") and stop is None:
+        raise BrokerError(f"order {entry.get('client_order_id')}: stop_price is missing")
+    trail_price = _price(OrderEntry.trail_price.of(entry))
+    trail_percent = _price(OrderEntry.trail_percent.of(entry))
+    named_force = OrderEntry.time_in_force.of(entry)
     order = Order(
-        client_order_id=str(entry["client_order_id"]),
+        # Ids that others have given may hold anything; they are never asked for here.
+        client_order_id=NO_IDENTITY.sub("_", OrderEntry.client_order_id.of(entry))[:128],
         symbol=symbol,
-        side="buy" if entry["side"] == "buy" else "sell",
-        qty=quantity,
+        side="buy" if OrderEntry.side.of(entry) == "buy" else "sell",
+        qty=remaining,
         reason="open at the venue",
         type=kind,
-        tif=force,
+        tif=next((force for force in TIMES_IN_FORCE if force == named_force), "day"),
         limit_price=limit if "limit" in kind else None,
         stop_price=stop if kind in ("stop", "stop_limit") else None,
         trail_price=trail_price if kind == "trailing_stop" else None,
@@ -135,39 +225,5 @@ def _open_orders(entry: Mapping[str, Any], prices: Mapping[str, float]) -> list[
     return [order]
 
 
-def _price(entry: Mapping[str, Any], name: str) -> float | None:
-    return float(entry[name]) if entry.get(name) else None
-
-
-def number(entry: Mapping[str, Any], name: str, default: Decimal | None = None) -> Decimal:
-    """The exact number in a field; the default, where there is one, for a field without a value.
-
-    Raises
-    ------
-    BrokerError
-        for a field that holds no number.
-    """
-    value = entry.get(name)
-    if default is not None and not value:
-        return default
-    try:
-        exact = Decimal(str(value))
-    except InvalidOperation:
-        raise BrokerError(f"the answer makes no sense: {name} is {value!r}, not a number") from None
-    if not exact.is_finite():
-        raise BrokerError(f"the answer makes no sense: {name} is {value!r}, not a number")
-    return exact
-
-
-def instant_of(text: Any) -> np.datetime64:
-    """The instant of a time stamp with a zone.
-
-    Raises
-    ------
-    BrokerError
-        for anything else.
-    """
-    stamp = pd.to_datetime(text)
-    if pd.isna(stamp) or stamp.tzinfo is None:
-        raise BrokerError(f"the answer makes no sense: the time is {text!r}")
-    return np.datetime64(stamp.tz_convert("UTC").tz_localize(None), "ns")
+def _price(price: Decimal | None) -> float | None:
+    return None if price is None else float(price)

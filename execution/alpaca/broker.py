@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from execution.alpaca.account import NOTHING, account_of, instant_of, number
-from execution.alpaca.order_desk import DONE, Answer, OrderDesk, poll_delays
+from execution.alpaca.account import account_of
+from execution.alpaca.connection import Answer, elapsed_seconds
+from execution.alpaca.fields import AssetEntry, FillEntry, OrderEntry
+from execution.alpaca.order_answers import chain_of, is_done, poll_delays
+from execution.alpaca.order_desk import OrderDesk
 from execution.broker import Asset
+from execution.intents import Intent, IntentBook
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from execution.venue_rules import refusal
-from foundation.errors import OrderRejected
+from foundation.errors import BrokerError, OrderRejected
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instruments import BILLIONTH, instrument, is_symbol, venue_spelling
 
@@ -36,6 +40,8 @@ class AlpacaBroker:
     pause: waits for so many seconds.
     listen: waits for news of orders, at most so many seconds; `TradeUpdates.wait` ends at once
         when there is news.
+    book: where orders are written down before they are sent; none keeps them in memory.
+    clock: seconds that only increase.
     """
 
     def __init__(
@@ -47,8 +53,11 @@ class AlpacaBroker:
         patience: float = 10.0,
         pause: Callable[[float], None] = time.sleep,
         listen: Callable[[float], None] | None = None,
+        book: IntentBook | None = None,
+        clock: Callable[[], float] = elapsed_seconds,
     ) -> None:
-        self._desk = OrderDesk(settings, keys, pause)
+        self._desk = OrderDesk(settings, keys, pause, book, clock)
+        self._clock = clock
         self._patience = patience
         self._listen = listen or pause
         self._assets: dict[str, Asset] = {}
@@ -60,6 +69,8 @@ class AlpacaBroker:
     def account(self) -> Account:
         """The account as of the venue's clock, with open orders and the venue's prices.
 
+        An order that may be on its way counts as an open one, and makes its symbol undetermined.
+
         Cash that may buy coins is never more than what the venue says is not marginable. What is
         neither stock nor coin is no position of the account; what is owed on it is taken off cash.
 
@@ -69,22 +80,39 @@ class AlpacaBroker:
             for a venue that does not answer, refuses, or answers nonsense.
         """
         client = self._desk.client
+        # They are asked for before anything is read: what they turn out to be is then read.
+        undetermined = self._desk.undetermined(_is_of_one_symbol)
         with self._desk.translated_errors("the account"):
             # Orders are read before positions. An order that fills in between is counted twice,
             # which is too careful; the other way round it would not be counted at all.
             query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
             orders = client.get("/orders", query)
+            if len(orders) >= ORDERS_LISTED:
+                raise BrokerError(
+                    f"{len(orders)} orders are open, and the venue lists no more at once: the"
+                    " account cannot be seen whole; cancel some"
+                )
             positions = client.get_all_positions()
             facts = client.get_account()
             clock = client.get_clock()
-            self._last = account_of(facts, positions, orders, clock)
-            self._read_at = time.monotonic()
+            self._last = account_of(facts, positions, orders, clock, undetermined)
+            self._desk.noted(clock)
+            self._read_at = self._clock()
         return self._last
 
     def now(self) -> np.datetime64:
-        """The instant that the venue's clock shows."""
-        with self._desk.translated_errors("the clock"):
-            return instant_of(self._desk.client.get_clock()["timestamp"])
+        """The instant that the venue's clock shows.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        return self._desk.now()
+
+    def estimated_now(self) -> np.datetime64:
+        """The venue's time, from when it was last read."""
+        return self._desk.estimated_now()
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         """Send orders, in their order, and return what has filled once they are done.
@@ -100,9 +128,12 @@ class AlpacaBroker:
         """
         if not orders:
             return []
+        # Whether an order has expired is asked of the venue's clock, not of one that slept.
+        if any(order.expires_at is not None for order in orders):
+            self._desk.now()
         sent = self._send(orders, self._recent_account())
-        for delay in poll_delays(self._patience):
-            if all(answer["status"] in DONE for _, answer in sent):
+        for delay in poll_delays(self._patience, self._clock):
+            if all(is_done(answer) for _, answer in sent):
                 break
             self._listen(delay)
             sent = [(order, self._desk.refreshed(answer)) for order, answer in sent]
@@ -119,7 +150,7 @@ class AlpacaBroker:
                 )
         fills = [fill for order, answer in results for fill in self._fills_of(order, answer)]
         # An order that still works may fill at any time: then the account has to be read anew.
-        all_done = all(answer["status"] in DONE for _, answer in results)
+        all_done = all(is_done(answer) for _, answer in results)
         if all_done and self._last is not None:
             self._last = _with_fills(self._last, fills)
         else:
@@ -131,7 +162,7 @@ class AlpacaBroker:
 
         It is read anew where it is old, or where something may have happened.
         """
-        if self._last is None or time.monotonic() - self._read_at > RECENT:
+        if self._last is None or self._clock() - self._read_at > RECENT:
             return self.account()
         return self._last
 
@@ -143,7 +174,7 @@ class AlpacaBroker:
                 log.warning("%s is not sent: %s", order.client_order_id, why)
                 continue
             try:
-                answer = self._desk.post(_request(order))
+                answer = self._desk.post(_request(order), order.expires_at)
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue
@@ -191,8 +222,8 @@ class AlpacaBroker:
                 rows += page
                 if len(page) < FILLS_A_PAGE:
                     break
-                query = {**query, "page_token": str(page[-1]["id"])}
-            return [self._fill_of(row) for row in rows if is_symbol(str(row["symbol"]))]
+                query = {**query, "page_token": FillEntry.id.of(page[-1])}
+            return [self._fill_of(row) for row in rows if is_symbol(FillEntry.symbol.of(row))]
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         """What may be done with each symbol that the venue knows.
@@ -215,52 +246,63 @@ class AlpacaBroker:
     def _fill_of(self, row: Answer) -> Fill:
         # A fill names its order by the venue's id. The order is asked for once, where it was not
         # sent by this process.
-        order = str(row["order_id"])
+        order = FillEntry.order_id.of(row)
         if order not in self._names:
-            self._names[order] = str(self._desk.client.get(f"/orders/{order}")["client_order_id"])
-        quantity = number(row, "qty") * (1 if row["side"] == "buy" else -1)
-        symbol = instrument(str(row["symbol"])).symbol
-        price = float(number(row, "price"))
-        return Fill(
-            self._names[order], symbol, quantity, price, 0.0, instant_of(row["transaction_time"])
-        )
+            answer = self._desk.client.get(f"/orders/{order}")
+            self._names[order] = OrderEntry.client_order_id.of(answer)
+        quantity = FillEntry.qty.of(row)
+        signed = quantity if FillEntry.side.of(row) == "buy" else -quantity
+        symbol = instrument(FillEntry.symbol.of(row)).symbol
+        price = float(FillEntry.price.of(row))
+        return Fill(self._names[order], symbol, signed, price, 0.0, FillEntry.at.of(row))
 
     def _note_names(self, order: Order, answer: Answer) -> None:
         """Remember the ids that the venue gave to an order and to its exits."""
-        self._names[str(answer["id"])] = order.client_order_id
+        self._names[OrderEntry.id.of(answer)] = order.client_order_id
         # The venue names exits itself. The type says which is which, as there is one of each.
-        for entry, leg in itertools.product(answer.get("legs") or (), order.legs):
-            if entry["type"] == leg.type:
-                self._names[str(entry["id"])] = leg.client_order_id
+        for entry, leg in itertools.product(OrderEntry.legs.of(answer), order.legs):
+            if OrderEntry.type.of(entry) == leg.type:
+                self._names[OrderEntry.id.of(entry)] = leg.client_order_id
 
     @staticmethod
     def _fills_of(order: Order, answer: Answer) -> list[Fill]:
-        """What an order has filled, as one fill at its mean price; empty for nothing."""
-        quantity = number(answer, "filled_qty", NOTHING)
-        if quantity == 0:
-            return []
-        signed = quantity if order.side == "buy" else -quantity
-        at = instant_of(answer.get("filled_at") or answer.get("updated_at"))
-        price = float(number(answer, "filled_avg_price"))
-        return [Fill(order.client_order_id, order.symbol, signed, price, 0.0, at)]
+        """What an order has filled, a fill at its mean price for each order in its place."""
+        fills = []
+        for each in reversed(chain_of(answer)):
+            quantity = OrderEntry.filled_qty.of(each)
+            if quantity:
+                signed = quantity if order.side == "buy" else -quantity
+                at = OrderEntry.filled_at.of(each)
+                if at is None:
+                    at = OrderEntry.updated_at.of(each)
+                price = float(OrderEntry.filled_price.of(each))
+                name = order.client_order_id
+                fills.append(Fill(name, order.symbol, signed, price, 0.0, at))
+        return fills
+
+
+def _is_of_one_symbol(intent: Intent) -> bool:
+    """Whether an intent is for a stock or coin: orders of several legs are another job's."""
+    return "symbol" in intent.request
 
 
 def _asset(symbol: str, answer: Answer) -> Asset:
     """An asset in the venue's words."""
-    fractions = answer.get("fractionable") is True
+    fractions = AssetEntry.fractionable.of(answer)
     # Where the venue names no increment, quantities have nine decimals if fractions trade, and are
     # whole otherwise.
-    finest = BILLIONTH if fractions else Decimal(1)
-    increment = number(answer, "min_trade_increment", finest)
-    smallest = number(answer, "min_order_size", increment)
+    increment = AssetEntry.increment.of(answer) or (BILLIONTH if fractions else Decimal(1))
+    easy = AssetEntry.easy_to_borrow.of(answer)
+    if easy is None:
+        easy = AssetEntry.borrow_status.of(answer) == "easy_to_borrow"
     return Asset(
         symbol,
-        tradable=answer.get("tradable") is True and answer.get("status") == "active",
-        shortable=answer.get("shortable") is True,
-        easy_to_borrow=answer.get("easy_to_borrow") is True,
+        tradable=AssetEntry.tradable.of(answer) and AssetEntry.status.of(answer) == "active",
+        shortable=AssetEntry.shortable.of(answer),
+        easy_to_borrow=easy,
         fractionable=fractions,
         increment=increment,
-        smallest=smallest,
+        smallest=AssetEntry.smallest.of(answer) or increment,
     )
 
 

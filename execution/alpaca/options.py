@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -10,10 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from execution.alpaca.account import NOTHING, instant_of, number
-from execution.alpaca.order_desk import DONE, Answer, OrderDesk, poll_delays
-from execution.spreads.orders import Contract, Quote, SpreadFill, SpreadOrder, contract_of
-from foundation.errors import BrokerError, InputError, OrderRejected
+from execution.alpaca.connection import Answer, elapsed_seconds
+from execution.alpaca.fields import AccountFacts, OrderEntry, Position
+from execution.alpaca.order_answers import chain_of, is_done, poll_delays
+from execution.alpaca.order_desk import OrderDesk
+from execution.intents import IntentBook
+from execution.spreads.orders import (
+    Contract,
+    Fate,
+    Quote,
+    SpreadFill,
+    SpreadOrder,
+    contract_of,
+)
+from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.option_data import OptionData
 from trainingdata.source import Feed
@@ -29,6 +40,8 @@ class AlpacaSpreads:
     feed: of the stock's prices, `iex` or `sip`.
     patience: seconds that an order may take; an order that still works then is cancelled.
     pause: waits for so many seconds.
+    book: where orders are written down before they are sent; none keeps them in memory.
+    clock: seconds that only increase.
     """
 
     def __init__(
@@ -41,16 +54,18 @@ class AlpacaSpreads:
         feed: Feed = "iex",
         patience: float = 10.0,
         pause: Callable[[float], None] = time.sleep,
+        book: IntentBook | None = None,
+        clock: Callable[[], float] = elapsed_seconds,
     ) -> None:
-        self._desk = OrderDesk(settings, keys, pause)
+        self._desk = OrderDesk(settings, keys, pause, book, clock)
+        self._clock = clock
         self._patience = patience
         self._pause = pause
         self._data = OptionData(settings, keys, feed, underlying, scale)
 
     def now(self) -> np.datetime64:
         """The instant that the venue's clock shows."""
-        with self._desk.translated_errors("the clock"):
-            return instant_of(self._desk.client.get_clock()["timestamp"])
+        return self._desk.now()
 
     def index(self) -> float:
         """The last trade of the underlying, in the index's points."""
@@ -87,31 +102,37 @@ class AlpacaSpreads:
         OrderRejected
             for an order that the venue does not take, or takes and rejects.
         OutcomeUnknown
-            where nobody knows what became of it.
+            where nobody knows what became of it, or it does not end when it is cancelled.
         """
-        answer = self._desk.post(_request(order))
-        for delay in poll_delays(self._patience):
-            if answer["status"] in DONE:
+        name = order.client_order_id
+        answer = self._desk.post(_request(order), order.expires_at)
+        for delay in poll_delays(self._patience, self._clock):
+            if is_done(answer):
                 break
             self._pause(delay)
             answer = self._desk.refreshed(answer)
-        fill = self._fill(self._desk.end(answer))
+        answer = self._desk.end(answer)
+        if not is_done(answer):
+            raise OutcomeUnknown(f"{name}: cancelled, and it still works")
+        fill = self._fill(name, answer)
         if fill.contracts == 0 and answer["status"] == "rejected":
             raise OrderRejected(
                 f"{order.client_order_id}: rejected by the venue after it was taken"
             )
         return fill
 
-    def fate(self, client_order_id: str) -> SpreadFill | None:
-        """What became of an order, which is cancelled if it still works; None for an unknown id.
+    def fate(self, client_order_id: str) -> Fate:
+        """What became of an order, which is cancelled if it still works.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer.
         """
-        answer = self._desk.find_order(client_order_id)
-        return None if answer is None else self._fill(self._desk.end(answer))
+        answer = self._desk.fate(client_order_id)
+        if answer is None or answer == "open":
+            return answer
+        return self._fill(client_order_id, answer)
 
     def held(self) -> dict[Contract, int]:
         """Options in the account, contracts, below 0 where they are owed.
@@ -124,25 +145,44 @@ class AlpacaSpreads:
         with self._desk.translated_errors("positions"):
             rows = self._desk.client.get_all_positions()
             return {
-                contract_of(str(row["symbol"])): int(number(row, "qty"))
+                contract_of(Position.symbol.of(row)): int(Position.qty.of(row))
                 for row in rows
-                if _is_option(str(row["symbol"]))
+                if _is_option(Position.symbol.of(row))
             }
 
-    def _fill(self, answer: Answer) -> SpreadFill:
-        """What an ended order has traded, by its legs.
+    def buying_power(self) -> Decimal | None:
+        """USD that the venue lets options be bought with or held against; None if it says nothing.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or answers nonsense.
+        """
+        with self._desk.translated_errors("the account"):
+            return AccountFacts.options_buying_power.of(self._desk.client.get_account())
+
+    def _fill(self, name: str, answer: Answer) -> SpreadFill:
+        """What an ended order of ours has traded, by its legs.
 
         Raises
         ------
         BrokerError
             for legs that filled in different numbers: a person has to look.
         """
-        name = str(answer["client_order_id"])
-        answer = self._desk.with_legs(answer)
+        chain = [self._desk.with_legs(each) for each in chain_of(answer)]
         with self._desk.translated_errors(f"order {name}"):
-            legs = answer["legs"] or []
-            counts = {number(leg, "filled_qty", NOTHING) for leg in legs}
-            at = instant_of(answer.get("filled_at") or answer.get("updated_at"))
+            traded: defaultdict[str, Decimal] = defaultdict(Decimal)
+            credit = Decimal(0)
+            for leg in (leg for each in chain for leg in OrderEntry.legs.of(each)):
+                count = OrderEntry.filled_qty.of(leg)
+                traded[OrderEntry.symbol.of(leg) or ""] += count
+                if count:
+                    price = OrderEntry.leg_price.of(leg)
+                    credit += price * count * (1 if OrderEntry.side.of(leg) == "sell" else -1)
+            counts = set(traded.values())
+            at = OrderEntry.filled_at.of(answer)
+            if at is None:
+                at = OrderEntry.updated_at.of(answer)
             # A leg that filled without the one that protects it is no spread, and what it may lose
             # has no bound.
             if len(counts) != 1:
@@ -150,13 +190,11 @@ class AlpacaSpreads:
                     f"{name}: its legs filled in different numbers:"
                     f" {', '.join(sorted(map(str, counts)))}"
                 )
-            contracts = counts.pop()
+            contracts = int(counts.pop())
             if contracts == 0:
                 return SpreadFill(name, 0, Decimal(0), at)
-            credit = Decimal(0)
-            for leg in legs:
-                credit += number(leg, "filled_avg_price") * (1 if leg["side"] == "sell" else -1)
-            return SpreadFill(name, int(contracts), credit.quantize(FINEST).normalize(), at)
+            credit = (credit / contracts).quantize(FINEST)
+            return SpreadFill(name, contracts, credit.normalize(), at)
 
 
 def _is_option(symbol: str) -> bool:

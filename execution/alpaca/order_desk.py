@@ -1,75 +1,59 @@
-"""How an order reaches the venue: posted once, looked up by its id where its fate is open.
+"""How an order reaches the venue: written down, posted, and looked up by its id.
 
 After an answer that leaves open whether an order was taken (a timeout, a lost connection, a status
-of 500 and above, nonsense) the order is looked up by its `client_order_id` before anything else,
-and never posted again. This is the only module that imports `alpaca.trading.client`.
+of 500 and above, nonsense) it is looked up by its `client_order_id`. Where the venue does not know
+it, it is asked for once more under the same id, of which the venue takes one order and no second.
+What is still not known then stays open: an order can land after every look for it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
-from foundation.errors import OrderRejected, OutcomeUnknown
-from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
+import numpy as np
+
+from execution.alpaca.connection import UNKNOWN_THING, Answer, VenueConnection, elapsed_seconds
+from execution.alpaca.order_answers import checked_order, is_done
+from execution.intents import Intent, IntentBook
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.instants import compact_text
 
 log = logging.getLogger(__name__)
 
-Answer = Mapping[str, Any]
-
-DONE = ("filled", "canceled", "expired", "rejected", "replaced", "done_for_day")
+ONE_LOOK = (0.0,)
 LOOK_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
+LOOKING = 20.0  # seconds that the looks for an order take together
 POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
+CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
+SUCCESSORS = 10  # of an order that was replaced, each by the next
+NOT_UNDERSTOOD = (408, 425)  # statuses below 500 that do not say what became of a request
+
+OTHER_STATE = 422  # also where an id was used before, or there is nothing to cancel any more
+BUSY = 429
 
 
-class OrderDesk:
+class OrderDesk(VenueConnection):
     """Requests about orders to one venue.
 
-    client: the SDK's client, on a transport that repeats reads alone.
     pause: waits for so many seconds.
+    book: where intents are kept; none keeps them in memory, until the process ends.
+    clock: seconds that only increase.
     """
 
     def __init__(
-        self, settings: BrokerSettings, keys: Keys, pause: Callable[[float], None]
+        self,
+        settings: BrokerSettings,
+        keys: Keys,
+        pause: Callable[[float], None],
+        book: IntentBook | None = None,
+        clock: Callable[[], float] = elapsed_seconds,
     ) -> None:
-        from alpaca.trading.client import TradingClient
-
-        self._settings = settings
-        self._keys = keys
+        super().__init__(settings, keys, clock)
         self._pause = pause
-        raw = TradingClient(
-            keys.key,
-            keys.secret,
-            paper=settings.paper,
-            raw_data=True,
-            url_override=settings.address,
-        )
-        self.client = settings.secure_client(raw)
-
-    def translated_errors(self, what: str) -> AbstractContextManager[None]:
-        """The context in which the failure of a request becomes one line that names it."""
-        return translated_errors(what, self._settings, self._keys)
-
-    def find(self, what: str, path: str, query: dict[str, str] | None = None) -> Answer | None:
-        """What the venue answers at a path; None where it knows no such thing.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        from alpaca.common.exceptions import APIError
-
-        with self.translated_errors(what):
-            try:
-                answer: Answer = self.client.get(path, query)
-                return answer
-            except APIError as error:
-                if error.status_code != 404:
-                    raise
-                return None
+        self._book = IntentBook() if book is None else book
 
     def find_order(self, client_order_id: str) -> Answer | None:
         """The order with this id of ours; None where the venue has none.
@@ -79,75 +63,207 @@ class OrderDesk:
         BrokerError
             for a venue that does not answer.
         """
-        return self.find(
-            f"order {client_order_id}",
-            "/orders:by_client_order_id",
-            {"client_order_id": client_order_id},
-        )
+        what = f"order {client_order_id}"
+        query = {"client_order_id": client_order_id}
+        answer = self.find(what, "/orders:by_client_order_id", query)
+        if answer is None:
+            return None
+        with self.translated_errors(what):
+            return self._followed(checked_order(client_order_id, answer))
 
-    def post(self, request: Mapping[str, Any]) -> Answer:
-        """Post an order once, and return what the venue says of it.
+    def post(self, request: Mapping[str, Any], expires_at: np.datetime64 | None = None) -> Answer:
+        """Have an order taken, and return what the venue says of it.
+
+        An order of this id that was sent before is that order.
+
+        expires_at: instant by the venue's clock from which on it is not sent any more.
 
         Raises
         ------
         OrderRejected
-            for an order that it does not take, or never took.
+            for an order that it does not take, or that has expired.
         OutcomeUnknown
-            where nobody knows what became of it.
+            where nobody knows what became of it: it may be working, and stays open until the venue
+            has said more.
+        """
+        name = str(request["client_order_id"])
+        before = self._book.get(name)
+        if before is not None and before.state not in ("refused", "never_taken"):
+            return self._settled(before, (*ONE_LOOK, *LOOK_DELAYS))
+        intent = Intent(name, request, self.estimated_now(), expires_at)
+        self._book.begin(intent)
+        return self._settled(intent)
+
+    def undetermined(self, concerned: Callable[[Intent], bool]) -> tuple[Intent, ...]:
+        """Those of the orders sent of which the venue does not say, asked again, what became.
+
+        concerned: which orders are to be asked for.
+        """
+        intents = []
+        for intent in self._book.undetermined():
+            if concerned(intent):
+                try:
+                    self._settled(intent, ONE_LOOK)
+                except OrderRejected as error:
+                    log.warning("%s", error)
+                except OutcomeUnknown:
+                    intents.append(intent)
+        return tuple(intents)
+
+    def fate(self, client_order_id: str) -> Answer | Literal["open"] | None:
+        """What became of an order of an id of ours, once nothing more can happen to it.
+
+        An order that works is cancelled; one that may be on its way is `open`, as is one that does
+        not end when it is cancelled. None for one that never came about.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        intent = self._book.get(client_order_id)
+        answer: Answer | None
+        if intent is None:
+            # It is written down before it is sent: what is not in the book was sent by nobody here.
+            answer = self.find_order(client_order_id)
+        elif intent.state in ("refused", "never_taken"):
+            answer = None
+        else:
+            try:
+                answer = self._settled(intent, ONE_LOOK)
+            except OrderRejected:
+                answer = None
+            except OutcomeUnknown:
+                return "open"
+        if answer is None:
+            return None
+        answer = self.end(answer)
+        return answer if is_done(answer) else "open"
+
+    def _settled(self, intent: Intent, looks: tuple[float, ...] = ()) -> Answer:
+        """What the venue says of an intent, which the book then says as well.
+
+        looks: seconds before each look for it, where it was sent before; none where it was not.
+        """
+        name = intent.client_order_id
+        try:
+            answer = self._asked(intent, looks)
+        except _NeverTaken as error:
+            self._book.settle(name, "never_taken", str(error))
+            raise
+        except OrderRejected as error:
+            self._book.settle(name, "refused", str(error))
+            raise
+        except OutcomeUnknown as error:
+            self._book.settle(name, "open", str(error))
+            raise
+        self._book.settle(name, "taken")
+        return answer
+
+    def _asked(self, intent: Intent, looks: tuple[float, ...]) -> Answer:
+        """The venue's answer to an order, looked for, posted, and looked for."""
+        name = intent.client_order_id
+        absent = False
+        if looks:
+            answer, absent = self._look_up(name, looks)
+            if answer is not None:
+                return answer
+        # An order that was never sent is posted twice at most, one that may have landed once more.
+        for sent in (True,) if looks else (False, True):
+            if sent and not intent.wanted(self.estimated_now()):
+                break
+            answer = self._offered(intent, sent)
+            if answer is None:
+                answer, absent = self._look_up(name, LOOK_DELAYS)
+            if answer is not None:
+                return answer
+        if absent and intent.lands_no_more(self.estimated_now()):
+            raise _NeverTaken(f"{name}: the venue never took it")
+        raise OutcomeUnknown(
+            f"{name}: sent, and the venue does not say what became of it; it may be working"
+        )
+
+    def _offered(self, intent: Intent, sent: bool) -> Answer | None:
+        """The venue's answer to an order; None where it does not say what becomes of it.
+
+        sent: whether the order was posted before.
+        """
+        name = intent.client_order_id
+        try:
+            if not intent.wanted(self.estimated_now()):
+                raise OrderRejected(f"{name}: not sent: {_expired(intent)}")
+            return self._post_once(intent)
+        except OrderRejected as error:
+            # Of an order that was sent before, a refusal of this one says nothing.
+            if not sent:
+                raise
+            log.warning("%s; an earlier one of its id may still land", error)
+        except _NoAnswer as error:
+            log.warning("%s: sent, and no answer that says what became of it (%s)", name, error)
+        return None
+
+    def _post_once(self, intent: Intent) -> Answer:
+        """The venue's answer to a POST.
+
+        Raises
+        ------
+        OrderRejected
+            for an order that it does not take.
+        _NoAnswer
+            for an answer that does not say whether it takes it.
         """
         from alpaca.common.exceptions import APIError
         from requests.exceptions import RequestException
 
-        name = str(request["client_order_id"])
+        from foundation.transport import note_pause, seconds_to_wait
+
+        name = intent.client_order_id
         for _ in range(POSTS):
             try:
-                return _checked(name, self.client.post("/orders", request))
+                return checked_order(name, self.client.post("/orders", intent.request))
             except APIError as error:
                 status = error.status_code
                 words = self._keys.redact(" ".join(str(error).split()))[:300]
                 # 429 alone says that the venue has done nothing, so the same order may be sent.
-                if status == 429:
-                    self._pause(_retry_after(error))
+                if status == BUSY:
+                    headers = {} if error.response is None else error.response.headers
+                    seconds = seconds_to_wait(headers)
+                    seconds = 1.0 if seconds is None else seconds
+                    note_pause(seconds, f"{name}: the venue is busy and asks for it")
+                    self._pause(seconds)
+                    if not intent.wanted(self.estimated_now()):
+                        raise OrderRejected(f"{name}: not sent: {_expired(intent)}") from None
                     continue
                 # A refusal of the id says that the venue has an order of this id, which may be this
                 # very order, sent before a crash. It is no refusal of the order.
-                known_id = status == 422 and "client_order_id" in words
-                if status is not None and status < 500 and not known_id:
-                    raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
-                reason = f"status {status}"
+                known_id = status == OTHER_STATE and "client_order_id" in words
+                if status is None or status >= 500 or known_id or status in NOT_UNDERSTOOD:
+                    raise _NoAnswer(f"status {status}") from None
+                raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
             except (RequestException, ValueError, KeyError, TypeError) as error:
-                reason = type(error).__name__
-            log.warning(
-                "%s: sent, and no answer that says what became of it (%s); looking it up",
-                name,
-                reason,
-            )
-            return self._look_up(name)
+                raise _NoAnswer(type(error).__name__) from None
         raise OrderRejected(
             f"{name}: not sent: the venue has no room for requests ({POSTS} times 429)"
         )
 
-    def _look_up(self, name: str) -> Answer:
-        """What the venue knows of an order by its id of ours."""
-        from alpaca.common.exceptions import APIError
-        from requests.exceptions import RequestException
+    def _look_up(self, name: str, looks: tuple[float, ...]) -> tuple[Answer | None, bool]:
+        """The order with this id of ours, or None; and whether the last look said there is none."""
+        from foundation.transport import time_limit
 
-        # An order can land after a look that did not find it. Only the last look, seconds after the
-        # order was sent, counts as proof that it never will.
         absent = False
-        for seconds in LOOK_DELAYS:
-            self._pause(seconds)
-            try:
-                return _checked(
-                    name, self.client.get("/orders:by_client_order_id", {"client_order_id": name})
-                )
-            except APIError as error:
-                absent = error.status_code == 404
-            except (RequestException, ValueError, KeyError, TypeError):
-                absent = False
-        if absent:
-            raise OrderRejected(f"{name}: the venue never took it; it is not sent again")
-        raise OutcomeUnknown(f"{name}: sent, and the venue does not say what became of it")
+        with time_limit(LOOKING):
+            for seconds in looks:
+                self._pause(seconds)
+                try:
+                    answer = self.find_order(name)
+                except BrokerError as error:
+                    log.info("%s", error)
+                    absent = False
+                    continue
+                if answer is not None:
+                    return answer, False
+                absent = True
+        return None, absent
 
     def refreshed(self, answer: Answer) -> Answer:
         """The order as it is now.
@@ -155,9 +271,9 @@ class OrderDesk:
         Raises
         ------
         BrokerError
-            for a venue that does not answer.
+            for a venue that does not answer, or answers about something else.
         """
-        return answer if answer["status"] in DONE else self._read(answer)
+        return answer if is_done(answer) else self._read(answer)
 
     def with_legs(self, answer: Answer) -> Answer:
         """The order with its legs, which not every answer holds.
@@ -165,63 +281,90 @@ class OrderDesk:
         Raises
         ------
         BrokerError
-            for a venue that does not answer.
+            for a venue that does not answer, or answers about something else.
         """
-        return answer if answer.get("legs") else self._read(answer)
+        if answer.get("legs"):
+            return answer
+        name = str(answer["client_order_id"])
+        with self.translated_errors(f"order {name}"):
+            return checked_order(name, self._get(answer["id"]))
 
     def _read(self, answer: Answer) -> Answer:
-        with self.translated_errors(f"order {answer['client_order_id']}"):
-            order: Answer = self.client.get(f"/orders/{answer['id']}", {"nested": "true"})
-            return order
+        name = str(answer["client_order_id"])
+        with self.translated_errors(f"order {name}"):
+            fresh = checked_order(name, self._get(answer["id"]))
+            if "predecessor" in answer:
+                fresh = {**fresh, "predecessor": answer["predecessor"]}
+            return self._followed(fresh)
+
+    def _get(self, venue_id: Any) -> Answer:
+        """The order that has this id of the venue's."""
+        answer: Answer = self.client.get(f"/orders/{venue_id}", {"nested": "true"})
+        if answer["id"] != venue_id:
+            raise ValueError("an answer about another order")
+        return answer
+
+    def _followed(self, answer: Answer) -> Answer:
+        """The order that has taken this one's place, with this one as its predecessor."""
+        for _ in range(SUCCESSORS):
+            successor = answer.get("replaced_by")
+            if answer["status"] != "replaced" or not successor:
+                break
+            fresh = self._get(successor)
+            answer = {**checked_order(str(fresh["client_order_id"]), fresh), "predecessor": answer}
+        return answer
 
     def end(self, answer: Answer) -> Answer:
-        """Cancel an order if it still works, and return it once nothing more can happen to it.
+        """Cancel an order if it still works, and return it as it is after that.
+
+        It may still work then, where the venue takes long.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer.
         """
-        from alpaca.common.exceptions import APIError
-
-        if answer["status"] in DONE:
+        if is_done(answer):
             return answer
-        with self.translated_errors(f"cancelling order {answer['client_order_id']}"):
-            try:
-                self.client.delete(f"/orders/{answer['id']}")
-            except APIError as error:
-                # 422 says that there was nothing to cancel any more: it was done before.
-                if error.status_code != 422:
-                    raise
+        self._cancel(answer)
         for seconds in LOOK_DELAYS:
             answer = self.refreshed(answer)
-            if answer["status"] in DONE:
+            if is_done(answer):
                 break
             self._pause(seconds)
         return answer
 
+    def _cancel(self, answer: Answer) -> None:
+        from alpaca.common.exceptions import APIError
+        from requests.exceptions import RequestException
 
-def poll_delays(patience: float) -> Iterator[float]:
-    """Seconds before each look at an order, doubling up to one, until patience has ended."""
-    waited = 0.0
-    step = 0.05
-    while waited < patience:
-        yield step
-        waited = waited + step
-        step = min(2 * step, 1.0)
+        for delay in (*LOOK_DELAYS[: CANCELS - 1], None):
+            with self.translated_errors(f"cancelling order {answer['client_order_id']}"):
+                try:
+                    self.client.delete(f"/orders/{answer['id']}")
+                    return
+                except APIError as error:
+                    status = error.status_code
+                    # There was nothing to cancel any more: it was done before.
+                    if status in (OTHER_STATE, UNKNOWN_THING):
+                        return
+                    passing = status is None or status >= 500 or status == BUSY
+                    if delay is None or not passing:
+                        raise
+                except RequestException:
+                    if delay is None:
+                        raise
+            self._pause(delay)
 
 
-def _checked(name: str, answer: Answer) -> Answer:
-    if answer["client_order_id"] != name or not (answer["id"] and answer["status"]):
-        raise ValueError("an answer to another order, or half of one")
-    return answer
+class _NeverTaken(OrderRejected):
+    """An order that can land no more, and that the venue does not know."""
 
 
-def _retry_after(error: Any) -> float:
-    """Seconds that a 429 asks to wait, 0 to 60; one where it does not say."""
-    answer = error.response
-    text = "" if answer is None else answer.headers.get("Retry-After", "")
-    try:
-        return min(max(float(text), 0.0), 60.0)
-    except ValueError:
-        return 1.0
+class _NoAnswer(Exception):
+    """A POST whose answer does not say whether the order was taken."""
+
+
+def _expired(intent: Intent) -> str:
+    until = intent.expires_at
+    return "" if until is None else f"it was to be sent before {compact_text(until)}"

@@ -10,11 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any
 
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 
+log = logging.getLogger(__name__)
+
+PARTING = 10.0  # seconds that a stream may take to end
 STREAM_LOG = "alpaca.trading.stream"  # logs every lost connection with a traceback
 
 
@@ -68,10 +72,18 @@ class TradeUpdates:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        ended = asyncio.run_coroutine_threadsafe(self._stop(), self._loop)
+        # A stream that does not end well has nothing more to say: what is done beside it goes on.
+        try:
+            trouble: BaseException | None = ended.exception(PARTING)
+        except (TimeoutError, CancelledError) as late:
+            trouble = late
+        if trouble is not None:
+            log.warning("trade updates: the stream did not end well: %s", type(trouble).__name__)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        self._thread.join(PARTING)
+        if not self._thread.is_alive():
+            self._loop.close()
         logging.getLogger(STREAM_LOG).removeFilter(_without_traceback)
 
     async def _listen(self) -> None:

@@ -12,14 +12,14 @@ import numpy as np
 
 from execution.broker import Broker, place
 from execution.decision import Decision
-from execution.orders import Account, Fill
+from execution.orders import Account, Fill, Order
 from execution.settings import LiveSettings
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
 from trainingdata.bars import Bars, closes_of
-from trainingdata.instants import utc_text
-from trainingdata.instruments import instrument
-from trainingdata.sessions import holding_end
+from trainingdata.instants import new_york_date, utc_text
+from trainingdata.instruments import Kind, instrument
+from trainingdata.sessions import holding_end, session_of
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ class LiveFeed(Protocol):
         """Symbols whose last bar has closed at `now` and has not been brought yet."""
         ...
 
-    def prices(self, symbols: Sequence[str]) -> Mapping[str, float]:
-        """The latest price of each symbol, USD, not adjusted for anything."""
+    def prices(self, symbols: Sequence[str], now: np.datetime64) -> Mapping[str, float]:
+        """The latest price of each symbol at `now`, USD, not adjusted for anything."""
         ...
 
 
@@ -105,13 +105,18 @@ def run_cycle(
     if idle := _idle_reason(account, bars):
         return Cycle(account.with_prices(closes_of(bars)), bars, None, (), idle)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
-    prices = feed.prices(closed)
-    bars = _without_other_units(bars, prices)
+    prices = feed.prices(closed, account.as_of)
+    bars = _without_undetermined(_without_other_units(bars, prices), account)
     account = account.with_prices({**closes_of(bars), **prices})
     decision = trader.decide(bars, account)
     fills: Sequence[Fill] = ()
     if send and decision is not None:
-        fills = place(broker, decision.orders, decision.cancels)
+        life = np.timedelta64(round(settings.decision_seconds * 1000), "ms")
+        orders = [
+            replace(order, expires_at=expiry(order, account.as_of, life))
+            for order in decision.orders
+        ]
+        fills = place(broker, orders, decision.cancels)
     return Cycle(account, bars, decision, tuple(fills), "" if decision else NOTHING_CLOSED)
 
 
@@ -157,6 +162,34 @@ def _without_other_units(bars: Bars, prices: Mapping[str, float]) -> Bars:
         )
         items.append(replace(item, tradable=False))
     return replace(bars, instruments=tuple(items))
+
+
+def _without_undetermined(bars: Bars, account: Account) -> Bars:
+    """The panel, where what the account allows no orders of is not tradable."""
+    if account.undetermined:
+        names = " ".join(sorted(account.undetermined))
+        log.warning("what is held and open is not certain, nothing is ordered: %s", names)
+    items = []
+    for item in bars.instruments:
+        shut = item.kind is Kind.CRYPTO and not account.coins
+        if shut or item.symbol in account.undetermined:
+            item = replace(item, tradable=False)
+        items.append(item)
+    return replace(bars, instruments=tuple(items))
+
+
+def expiry(order: Order, decided_at: np.datetime64, life: np.timedelta64) -> np.datetime64:
+    """The instant from which on an order of a decision is not sent any more.
+
+    It is sized with the prices and the account of its decision, and of stocks it is meant for the
+    session: sent after the close it would wait for the next one.
+    """
+    end = decided_at + life
+    if order.instrument.kind is Kind.STOCK:
+        session = session_of(new_york_date(np.array([decided_at]))[0])
+        if session is not None and decided_at < session.closes:
+            end = min(end, session.closes)
+    return end
 
 
 def next_instant(now: np.datetime64, symbols: Sequence[str]) -> np.datetime64:

@@ -17,7 +17,7 @@ from execution.spreads.state import OpenSpread
 from foundation.errors import InputError
 from foundation.notices import Notices
 from sizing.autoscaler.now import contracts_now
-from sizing.autoscaler.rules import AutoscalingSettings, ContractCount, max_risk
+from sizing.autoscaler.rules import SHARES, AutoscalingSettings, ContractCount, max_risk
 from trainingdata.instants import NEW_YORK
 from trainingdata.sessions import Session
 from trainingdata.volatility_index import RESPONSE, within_day
@@ -25,6 +25,7 @@ from trainingdata.volatility_index import RESPONSE, within_day
 log = logging.getLogger(__name__)
 
 MINUTE = np.timedelta64(1, "m")
+LIMITLESS = 10_000  # contracts that an order may have
 CENT = Decimal("0.01")
 
 
@@ -101,7 +102,8 @@ class SpreadOffers:
             return None
         risk = max_risk(rules.strategy, float(credit), spread.width, terms.sizing.CONDOR_RISK)
         size = contracts_now(terms.sizing, terms.mode, risk, self._notices)
-        if size.number == 0:
+        contracts = min(size.number, self._affordable(spread.width, name))
+        if contracts == 0:
             return None
         reason = (
             f"index {index:.2f}, volatility index {vix:.2f};"
@@ -114,12 +116,28 @@ class SpreadOffers:
             strategy=rules.strategy,
             legs=tuple(leg.contract.symbol for leg in legs),
             stage="opening",
-            contracts=size.number,
+            contracts=contracts,
             credit=credit,
             entered=new_york_text(now),
             asked=cost,
             reason=reason,
         )
+
+    def _affordable(self, width: float, name: str) -> int:
+        """Contracts of this width, points, that the venue's buying power covers."""
+        power = self._venue.buying_power()
+        kind = "buying_power"
+        if power is None:
+            return LIMITLESS
+        # What they were sold for is not counted on: whether it is there depends on the fill.
+        count = max(int(power // (Decimal(str(width)) * SHARES)), 0)
+        if count:
+            self._notices.end_alert(kind)
+        else:
+            self._notices.alert(
+                kind, f"{name}: nothing is sold: ${power} of buying power cover no contract"
+            )
+        return count
 
     def _prices(self, legs: Sequence[OptionLeg], name: str) -> tuple[Decimal, Decimal] | None:
         """Points that selling the legs brings in now, and that buying them back costs now.

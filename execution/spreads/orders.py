@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -126,12 +126,14 @@ class SpreadOrder:
     contracts: spreads, 1 to 10,000.
     least_credit: limit, points a spread that the order has to bring in, below 0 where it may cost;
         none takes the market's price.
+    expires_at: instant from which on it is not sent any more; none never.
     """
 
     client_order_id: str
     legs: tuple[OptionLeg, ...]
     contracts: int
     least_credit: Decimal | None = None
+    expires_at: np.datetime64 | None = None
 
     def __post_init__(self) -> None:
         name = self.client_order_id
@@ -163,6 +165,10 @@ class SpreadFill:
     contracts: int
     credit: Decimal
     at: np.datetime64
+
+
+# What became of an order; `open` where it may be on its way, none where it never came about.
+Fate = SpreadFill | Literal["open"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +218,16 @@ class SpreadVenue(Protocol):
         """
         ...
 
-    def fate(self, client_order_id: str) -> SpreadFill | None:
-        """What became of an order, which is cancelled if it still works; None for an unknown id."""
+    def fate(self, client_order_id: str) -> Fate:
+        """What became of an order, which is cancelled if it still works."""
         ...
 
     def held(self) -> Mapping[Contract, int]:
         """Options in the account, contracts, below 0 where they are owed."""
+        ...
+
+    def buying_power(self) -> Decimal | None:
+        """USD that options may be bought with or held against; None where nobody says it."""
         ...
 
 

@@ -21,7 +21,13 @@ import pandas as pd
 from execution.spreads.offers import SellerTerms, SpreadOffers, new_york_text
 from execution.spreads.orders import Contract, SpreadVenue, net_price
 from execution.spreads.rules import SpreadRules
-from execution.spreads.state import OpenSpread, SellerState, read_state, write_state
+from execution.spreads.state import (
+    OpenSpread,
+    SellerState,
+    read_state,
+    set_state_aside,
+    write_state,
+)
 from foundation.errors import InputError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from sizing.autoscaler.account import UnknownState
@@ -32,6 +38,10 @@ from trainingdata.sessions import Session, session_of
 log = logging.getLogger(__name__)
 
 MINUTE = np.timedelta64(1, "m")
+
+# What a step may meet and the next one may not: answers, files, numbers. Other errors are faults of
+# the program.
+TROUBLE = (OSError, ArithmeticError, ValueError, LookupError, TypeError)
 
 
 class SpreadSeller:
@@ -54,33 +64,50 @@ class SpreadSeller:
         self._notices = notices
         self._account = account_files(terms.sizing, terms.mode)
         self._folder: Path = self._account.folder
+        self._last: SellerState | None = None
 
     def step(self) -> SellerState:
         """Follow what is open, sell what is due, and return what is open then.
 
+        Where the file of open spreads has become unreadable since the last step, what that step
+        left open is followed, and nothing is sold.
+
         Raises
         ------
         UnknownState
-            for a file of open spreads that cannot be read; nothing was sent.
+            for a file of open spreads that cannot be read, before the first step; nothing was sent.
         BrokerError
             for a venue that does not answer; the next step goes on.
         """
-        try:
-            state = read_state(self._folder)
-        except UnknownState as error:
-            self._notices.alert(
-                "unknown_state", f"{self._terms.mode}: unknown state, nothing is ordered: {error}"
-            )
-            raise
+        state, certain = self._read()
         now = self._venue.now()
         state = self._follow_all(state, now)
         session = session_of(new_york_date(np.array([now]))[0])
         if session is not None and session.opens <= now < session.closes:
-            for rules in self._terms.rules:
+            agree = self._holdings_agree(state, session)
+            for rules in self._terms.rules if certain and agree else ():
                 state = self._enter_due(state, rules, session, now)
         return state
 
+    def _read(self) -> tuple[SellerState, bool]:
+        """What is open, and whether the file says it."""
+        try:
+            state = read_state(self._folder)
+        except UnknownState as error:
+            self._notices.alert(
+                "open_spreads", f"{self._terms.mode}: unknown state, nothing is sold: {error}"
+            )
+            if self._last is None:
+                raise
+            # What this process left open has stops to be seen. The damaged file is kept.
+            set_state_aside(self._folder)
+            return self._save(self._last), False
+        self._notices.end_alert("open_spreads")
+        self._last = state
+        return state, True
+
     def _save(self, state: SellerState) -> SellerState:
+        self._last = state
         write_state(self._folder, state)
         return state
 
@@ -89,36 +116,29 @@ class SpreadSeller:
 
         Raises
         ------
-        InputError
-            the first that a spread met, after all of them were looked after.
+        InputError, OSError, ArithmeticError, ValueError, LookupError, TypeError
+            the first trouble that a spread met, after all of them were looked after.
         """
-        failures: list[InputError] = []
+        failures: list[Exception] = []
         for spread in state.spreads:
             # Trouble with one spread must not keep the stops of the others from being seen.
             try:
                 state = self._follow(state, spread, now)
-            except InputError as error:
+            except TROUBLE as error:
                 failures.append(error)
                 # Whatever the spread had come to before the error is in the file.
-                state = read_state(self._folder)
+                state, _ = self._read()
         if failures:
             raise failures[0]
         return state
 
     def _follow(self, state: SellerState, spread: OpenSpread, now: np.datetime64) -> SellerState:
         """The state once one spread was looked after."""
-        # An order that was on its way when the last step ended may have filled since, or never
-        # have reached the venue. The venue knows, and nothing is decided before it has said so.
-        if spread.stage == "opening":
-            fill = self._venue.fate(spread.trade_id)
-            if fill is None or fill.contracts == 0:
-                log.info("%s: was not sold", spread.trade_id)
-                return self._save(state.without(spread.trade_id))
-            spread = spread.after_opening(fill)
-            state = self._save(state.with_spread(spread))
-        if spread.stage == "closing":
-            spread = spread.after_closing(self._venue.fate(spread.closing_id))
-            state = self._save(state.with_spread(spread))
+        if spread.stage != "open":
+            state, followed = self._after_fate(state, spread)
+            if followed is None:
+                return state
+            spread = followed
         if spread.remaining == 0:
             return self._book(state, spread, now, None)
         session = session_of(np.datetime64(spread.options[0].expiry, "D"))
@@ -126,15 +146,39 @@ class SpreadSeller:
             return self._settle(state, spread, session)
         if now < session.opens:
             return state
-        return self._apply_rules(state, spread, float((now - session.opens) / MINUTE), now)
+        return self._apply_rules(state, spread, session, now)
+
+    def _after_fate(
+        self, state: SellerState, spread: OpenSpread
+    ) -> tuple[SellerState, OpenSpread | None]:
+        """The state, and the spread, once the venue has said what became of its last order.
+
+        No spread where it was not sold, and where the venue does not say: an order may have filled
+        since, or fill yet, and nothing is decided before that is known.
+        """
+        opening = spread.stage == "opening"
+        name = spread.trade_id if opening else spread.closing_id
+        kind = f"{spread.stage} {spread.trade_id}"
+        fate = self._venue.fate(name)
+        if fate == "open":
+            self._notices.alert(
+                kind, f"{name}: the venue does not say what became of it; it may be working"
+            )
+            return state, None
+        self._notices.end_alert(kind)
+        if opening and (fate is None or fate.contracts == 0):
+            log.info("%s: was not sold", name)
+            return self._save(state.without(name)), None
+        spread = spread.after_opening(fate) if opening and fate else spread.after_closing(fate)
+        return self._save(state.with_spread(spread)), spread
 
     def _apply_rules(
-        self, state: SellerState, spread: OpenSpread, minute: float, now: np.datetime64
+        self, state: SellerState, spread: OpenSpread, session: Session, now: np.datetime64
     ) -> SellerState:
         """The state once the rules have looked at what buying a spread back costs."""
         # A reason to leave stands until all is bought back, also where a closing order failed.
         if not spread.why:
-            price = net_price(spread.closing_order().legs, self._venue.quotes(spread.options))
+            price = net_price(spread.closing_legs, self._venue.quotes(spread.options))
             if price is None:
                 self._notices.alert(
                     f"blind {spread.trade_id}",
@@ -143,11 +187,12 @@ class SpreadSeller:
                 return state
             self._notices.end_alert(f"blind {spread.trade_id}")
             rules = self._rules_of(spread.strategy)
+            minute = float((now - session.opens) / MINUTE)
             running, why = spread.running.after(float(-price), minute, rules)
             cost = Decimal(str(running.cost))
             spread = replace(spread, asked=cost, best=running.best, why=why or "")
             state = self._save(state.with_spread(spread))
-        return self._buy_back(state, spread, now) if spread.why else state
+        return self._buy_back(state, spread, session, now) if spread.why else state
 
     def _rules_of(self, strategy: str) -> SpreadRules:
         """The rules of a strategy; the first ones for a strategy that is sold no more."""
@@ -156,7 +201,9 @@ class SpreadSeller:
                 return rules
         return self._terms.rules[0]
 
-    def _buy_back(self, state: SellerState, spread: OpenSpread, now: np.datetime64) -> SellerState:
+    def _buy_back(
+        self, state: SellerState, spread: OpenSpread, session: Session, now: np.datetime64
+    ) -> SellerState:
         """The state once what remains of a spread was ordered back."""
         # Where the venue does not hold these options, buying them would open a position.
         if not self._positions_agree(state, lambda option: option in spread.options):
@@ -164,7 +211,7 @@ class SpreadSeller:
         spread = replace(spread, stage="closing", attempts=spread.attempts + 1)
         state = self._save(state.with_spread(spread))
         try:
-            fill = self._venue.submit(spread.closing_order())
+            fill = self._venue.submit(spread.closing_order(session.closes))
         except OrderRejected as error:
             self._notices.alert(
                 f"closing {spread.trade_id}", f"cannot be bought back ({spread.why}): {error}"
@@ -236,8 +283,26 @@ class SpreadSeller:
             name = f"{rules.strategy}-{_day_text(session)}-{entry:03d}"
             due = entry <= minute < min(entry + self._terms.window, rules.latest)
             if due and name not in state.tried and self._positions_agree(state, expires_today):
-                state = self._sell(state, rules, session, name, now)
+                last = min(entry + self._terms.window, rules.latest)
+                until = session.opens + np.timedelta64(round(last * 60_000), "ms")
+                state = self._sell(state, rules, session, name, now, until)
         return state
+
+    def _holdings_agree(self, state: SellerState, session: Session) -> bool:
+        """Whether the venue holds what the state says, but for orders of unknown fate."""
+        undetermined = {
+            option for each in state.spreads if each.stage != "open" for option in each.options
+        }
+        today = session.date.astype(object)
+
+        def concerned(option: Contract) -> bool:
+            ours = option.root == self._terms.root and option.expiry >= today
+            return ours and option not in undetermined
+
+        agree = self._positions_agree(state, concerned)
+        if agree:
+            self._notices.end_alert("positions")
+        return agree
 
     def _positions_agree(self, state: SellerState, concerned: Callable[[Contract], bool]) -> bool:
         """Whether the venue holds what the state says, among the options concerned."""
@@ -255,7 +320,6 @@ class SpreadSeller:
             )
             self._notices.alert("positions", text)
             return False
-        self._notices.end_alert("positions")
         return True
 
     def _sell(
@@ -265,8 +329,9 @@ class SpreadSeller:
         session: Session,
         name: str,
         now: np.datetime64,
+        until: np.datetime64,
     ) -> SellerState:
-        """The state once one entry was dealt with."""
+        """The state once one entry was dealt with, which may be sold `until` an instant."""
         # An entry is dealt with once, whatever comes of it: its name is the id of its order, and no
         # id is sent twice.
         state = state.with_entry(name, _day_text(session))
@@ -275,7 +340,7 @@ class SpreadSeller:
             return self._save(state)
         state = self._save(state.with_spread(offer))
         try:
-            fill = self._venue.submit(offer.opening_order())
+            fill = self._venue.submit(offer.opening_order(until))
         except OrderRejected as error:
             log.warning("%s", error)
             return self._save(state.without(name))

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import TypeAdapter, ValidationError
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from execution.orders import Side
 from execution.spreads.orders import (
@@ -34,6 +35,7 @@ from sizing.autoscaler.rules import SHARES
 from sizing.autoscaler.trades import ClosedTrade
 
 FILE = "open_spreads.json"
+LARGEST = 12  # digits before the point but one, of a price
 Stage = Literal["opening", "open", "closing"]
 
 
@@ -72,11 +74,15 @@ class OpenSpread:
     closed: int = 0
     paid: Decimal = Decimal(0)
 
+    # A field that is misspelt would be lost, and what it says with it.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     def __post_init__(self) -> None:
         if not (self.contracts >= 1 and 0 <= self.closed <= self.contracts and self.attempts >= 0):
             raise InputError(f"{self.trade_id}: {self.closed} of {self.contracts} contracts closed")
-        prices = (self.credit, self.asked, self.paid, self.best)
-        if not all(math.isfinite(price) for price in prices):
+        prices = (self.credit, self.asked, self.paid)
+        bounded = all(price.is_finite() and price.adjusted() <= LARGEST for price in prices)
+        if not (bounded and math.isfinite(self.best)):
             raise InputError(f"{self.trade_id}: a price of it is no number")
         spread_of_legs(self.strategy, self.option_legs)
 
@@ -115,16 +121,20 @@ class OpenSpread:
         # of an order that was cancelled.
         return f"{self.trade_id}.close{self.attempts}"
 
-    def opening_order(self) -> SpreadOrder:
-        """The order that sells it, for its credit or more."""
+    def opening_order(self, until: np.datetime64) -> SpreadOrder:
+        """The order that sells it, for its credit or more; until: when it expires."""
         return SpreadOrder(
-            self.trade_id, self.option_legs, self.contracts, least_credit=self.credit
+            self.trade_id, self.option_legs, self.contracts, self.credit, expires_at=until
         )
 
-    def closing_order(self) -> SpreadOrder:
-        """The order that buys back what remains, at the market."""
-        legs = tuple(leg.closing for leg in self.option_legs)
-        return SpreadOrder(self.closing_id, legs, self.remaining)
+    def closing_order(self, until: np.datetime64) -> SpreadOrder:
+        """The order that buys back what remains, at the market; until: when it expires."""
+        return SpreadOrder(self.closing_id, self.closing_legs, self.remaining, expires_at=until)
+
+    @property
+    def closing_legs(self) -> tuple[OptionLeg, ...]:
+        """The legs that undo those that were sold."""
+        return tuple(leg.closing for leg in self.option_legs)
 
     def after_opening(self, fill: SpreadFill) -> OpenSpread:
         """The spread once its opening order has filled."""
@@ -176,6 +186,8 @@ class SellerState:
     spreads: tuple[OpenSpread, ...] = ()
     tried: tuple[str, ...] = ()
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     def with_spread(self, spread: OpenSpread) -> SellerState:
         """The state with this spread in place of an earlier form of it."""
         others = self.without(spread.trade_id).spreads
@@ -212,13 +224,30 @@ def read_state(folder: Path) -> SellerState:
         raise UnknownState(
             f"{path}: {place}: {problem['msg']}; compare it with the venue's positions and mend it"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ArithmeticError, ValueError, RecursionError) as error:
         raise UnknownState(
             f"{path}: {error}; compare it with the venue's positions and mend it"
         ) from None
     if len({each.trade_id for each in state.spreads}) != len(state.spreads):
         raise UnknownState(f"{path}: a trade is there twice")
     return state
+
+
+def set_state_aside(folder: Path) -> None:
+    """Move a file that cannot be read out of the way, under a name that nothing has yet.
+
+    Raises
+    ------
+    InputError
+        for a folder that cannot be written.
+    """
+    path = folder / FILE
+    numbers = itertools.count()
+    names = (path.with_name(f"{FILE}.aside-{number}") for number in numbers)
+    try:
+        path.replace(next(name for name in names if not name.exists()))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be moved: {error.strerror}") from error
 
 
 def write_state(folder: Path, state: SellerState) -> None:

@@ -144,6 +144,10 @@ class OptionDesk:
         """Options held, below 0 where they are owed."""
         return {contract: count for contract, count in self.positions.items() if count}
 
+    def buying_power(self) -> Decimal | None:
+        """None: whoever trades here counts what there is."""
+        return None
+
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
         """Quotes while the underlying trades; options that are not traded or expired have none."""
         requested = list(contracts)

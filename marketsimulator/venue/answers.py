@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from foundation.errors import InputError
-from marketsimulator.venue.record import ACCOUNT
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import Answer, Refused, asset_id, quantity_text, timestamp
 from trainingdata.instants import NEW_YORK, instant, new_york_date
@@ -31,7 +30,7 @@ def account_answer(venue: Venue) -> Answer:
     # are bought with cash that is not borrowed.
     marginable = account.equity - coins
     return {
-        "id": ACCOUNT,
+        "id": venue.record.account_id,
         "account_number": "SIMULATED",
         "status": "ACTIVE",
         "crypto_status": "ACTIVE",

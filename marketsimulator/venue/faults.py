@@ -9,10 +9,11 @@ from typing import Any
 from foundation.errors import InputError
 from marketsimulator.venue.tickets import STATUSES
 
-ANSWER_FAULTS = ("delay", "drop_before", "drop_after", "status", "malformed")
+BEFORE_FAULTS = ("delay", "drop_before", "late", "silent", "status")  # the request is not done yet
+AFTER_FAULTS = ("drop_after", "malformed", "trickle", "html", "null", "empty", "other")
 ORDER_FAULTS = ("reject", "reject_later", "partial", "state", "skew")
 STREAM_FAULTS = ("silence", "duplicate", "out_of_order")
-KINDS = (*ANSWER_FAULTS, *ORDER_FAULTS, *STREAM_FAULTS)
+KINDS = (*BEFORE_FAULTS, *AFTER_FAULTS, *ORDER_FAULTS, *STREAM_FAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,15 @@ class Fault:
     """One way to fail, `count` times.
 
     kind: what goes wrong, one of:
-        `delay` answers late by `seconds`;
+        `delay` does the request and answers late by `seconds`;
         `drop_before` and `drop_after` close the connection without and with the request done;
+        `late` closes it, and does the request `seconds` later, or at `/control/land`;
+        `silent` keeps it open for `seconds` and does nothing;
         `status` answers with `status` and does nothing;
-        `malformed` does the request and answers with half a JSON;
+        `malformed`, `html`, `null` and `empty` do the request and answer with half a JSON, a page,
+        `null` and `[]`;
+        `trickle` does it and sends the answer a byte every `seconds`;
+        `other` does it and answers as if another order were meant;
         `reject` takes no order, `reject_later` turns one down that was taken;
         `partial` fills half of an order and cancels the rest;
         `state` shows an order in `state`, which is not its own;
@@ -35,6 +41,7 @@ class Fault:
     path: beginning of the paths it meets; empty for every one.
     status: of HTTP, 400 to 599 (429, 500, 502 and 504 are the usual ones).
     seconds: 0 to 3600; with status 429 what `Retry-After` says.
+    retry_after: what it says instead, whatever the status; empty for the seconds of a 429.
     state: one of `STATUSES`.
     """
 
@@ -44,6 +51,7 @@ class Fault:
     path: str = ""
     status: int = 500
     seconds: float = 1.0
+    retry_after: str = ""
     state: str = "pending_new"
 
     def __post_init__(self) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from marketsimulator.venue.tickets import ID_NAMESPACE, Answer, Refused, timestamp
 
-ACCOUNT = str(uuid.uuid5(ID_NAMESPACE, "account"))
 Listener = Callable[[Answer], None]
 
 
@@ -23,6 +22,8 @@ class Record:
     def __init__(self, clock: Callable[[], np.datetime64]) -> None:
         """clock: where the venue stands."""
         self._clock = clock
+        # Each start is another account, whose orders are none of those of the one before.
+        self.account_id = str(uuid.uuid4())
         self.activities: list[Answer] = []
         self.listeners: list[Listener] = []
         self._used_ids: set[str] = set()
@@ -54,7 +55,7 @@ class Record:
         number = f"{timestamp(self.now)}::{len(self.activities):09d}"
         shared = {
             "id": number,
-            "account_id": ACCOUNT,
+            "account_id": self.account_id,
             "description": activity["activity_type"],
             "status": "executed",
         }

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from sizing.autoscaler.trades import (
     ClosedTrade,
     Row,
     csv_of,
+    dollars,
     is_trade,
     rows_of,
     size_of,
@@ -46,6 +46,7 @@ LOCK = ".lock"
 UNBOOKED = "unbooked.jsonl"  # trades that closed while the state was unknown
 RECENT = 50  # trades that the balance file shows
 PATIENCE = 10.0  # seconds to wait for another process
+CENT = Fraction(1, 100)
 
 
 class UnknownState(InputError):
@@ -59,11 +60,25 @@ class AccountState:
     balance: USD.
     results: of closed trades per contract, USD, oldest first.
     flows: every P/L and deposit, USD, in that order.
+    booked: USD that the account began with and all flows add up to; none where the balance is
+        given instead of read.
     """
 
     balance: Fraction
     results: tuple[Fraction, ...]
     flows: tuple[Fraction, ...]
+    booked: Fraction | None = None
+
+    @property
+    def difference(self) -> Fraction:
+        """USD that the balance lies above what is booked; 0 for less than a cent."""
+        above = Fraction(0) if self.booked is None else self.balance - self.booked
+        return above if abs(above) > CENT else Fraction(0)
+
+    @property
+    def certain_balance(self) -> Fraction:
+        """USD that both the balance and the trades say is there."""
+        return self.balance if self.booked is None else min(self.balance, self.booked)
 
     def balances(self, starting: float) -> tuple[Fraction, ...]:
         """Balances since the beginning, at `starting` USD, the last as it is now."""
@@ -112,7 +127,7 @@ class AccountFiles:
             ) from error
 
     def read(self) -> AccountState:
-        """The account, once what a killed process had begun is finished.
+        """The account, once what a killed process had begun is finished, and all is booked.
 
         A balance file that cannot be read is set aside and rebuilt from the trades. The call that
         meets it still raises, so that somebody learns of it.
@@ -123,6 +138,8 @@ class AccountFiles:
             for files that are missing, cannot be read or disagree.
         """
         with self._locked():
+            self._read_state()
+            self._book_unbooked()
             return self._read_state()
 
     def record(self, trade: ClosedTrade) -> AccountState:
@@ -144,9 +161,8 @@ class AccountFiles:
             except UnknownState:
                 self._keep_unbooked(trade)
                 raise
-            for closed in (*self._unbooked_trades(), trade):
-                self._book_trade(closed)
-            (self.folder / UNBOOKED).unlink(missing_ok=True)
+            self._book_unbooked()
+            self._book_trade(trade)
             return self._read_state()
 
     def recover(self) -> AccountState:
@@ -161,9 +177,7 @@ class AccountFiles:
             columns, rows = self._read_rows()
             self._set_aside(BALANCE)
             self._write(csv_of(columns, rows), self._balance_after(rows), rows)
-            for closed in self._unbooked_trades():
-                self._book_trade(closed)
-            (self.folder / UNBOOKED).unlink(missing_ok=True)
+            self._book_unbooked()
             return self._read_state()
 
     @contextmanager
@@ -180,6 +194,8 @@ class AccountFiles:
         try:
             self._finish_update()
             yield
+        except OSError as error:
+            raise UnknownState(f"{self.folder}: {error}") from error
         finally:
             self._lock.release()
 
@@ -221,7 +237,8 @@ class AccountFiles:
             )
         results = tuple(Fraction(total_of(row)) / size_of(row) for row in closed)
         flows = tuple(Fraction(total_of(row)) for row in rows if row["P/L_$"].strip())
-        return AccountState(Fraction(balance), results, flows)
+        booked = Fraction(self._balance_after(rows))
+        return AccountState(Fraction(balance), results, flows, booked)
 
     def _read_rows(self) -> tuple[list[str], list[Row]]:
         """Columns and rows of trades.csv, checked."""
@@ -291,29 +308,46 @@ class AccountFiles:
 
     def _keep_unbooked(self, trade: ClosedTrade) -> None:
         """Note a trade that cannot be booked now, on the disk and in the log."""
-        path = self.folder / UNBOOKED
-        line = json.dumps(trade.row()) + "\n"
+        line = json.dumps(trade.row())
+        whole, torn = self._unbooked_lines()
         # Whoever follows the position tries again until it is booked; it is noted once.
-        if path.exists() and line in path.read_text(encoding="utf-8", errors="replace"):
+        if line in whole:
             return
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
+        if torn:
+            self._set_aside(UNBOOKED)
+        put_whole(self.folder / UNBOOKED, "".join(f"{each}\n" for each in (*whole, line)).encode())
         log.error(
             "%s closed while the account's state is unknown; kept in %s", trade.trade_id, UNBOOKED
         )
 
-    def _unbooked_trades(self) -> list[ClosedTrade]:
-        """The trades that were noted while the account could not be read, in order."""
+    def _book_unbooked(self) -> None:
+        """Book the trades that were noted while the account could not be read, in order."""
         path = self.folder / UNBOOKED
         if not path.exists():
-            return []
+            return
+        whole, torn = self._unbooked_lines()
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            return [trade_of(row) for row in rows]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            trades = [trade_of(json.loads(line)) for line in whole]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UnknownState(f"{path}: cannot be read: {error}") from None
+        for trade in trades:
+            self._book_trade(trade)
+        if torn:
+            # Whoever was killed while noting it notes it again: the trade is still open there.
+            log.error("%s: its last line is torn: %s", path, self._set_aside(UNBOOKED))
+        path.unlink(missing_ok=True)
+
+    def _unbooked_lines(self) -> tuple[list[str], str]:
+        """The whole lines of the noted trades, and what a killed process left of another."""
+        path = self.folder / UNBOOKED
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return [], ""
+        except (OSError, ValueError) as error:
+            raise UnknownState(f"{path}: cannot be read: {error}") from None
+        *whole, torn = text.split("\n")
+        return whole, torn
 
     def _balance_after(self, rows: list[Row]) -> Decimal:
         """USD: what the account began with, and every P/L and deposit of the rows."""
@@ -336,10 +370,11 @@ def _balance_of(content: bytes) -> tuple[Decimal, int]:
         total = summary["total_trades"]
         # JSON's `true` is a bool, which Python counts among the integers, and `NaN` is a float.
         is_number = isinstance(balance, (int, Decimal)) and not isinstance(balance, bool)
-        if not is_number or not Decimal(balance).is_finite():
-            raise ValueError(f"balance is {balance!r}, not a number")
+        if not is_number:
+            raise ValueError(f"balance is {str(balance)[:50]!r}, not a number")
+        amount = dollars(str(balance), "balance")
         if isinstance(total, bool) or not isinstance(total, int) or total < 0:
             raise ValueError(f"total_trades is {total!r}, not a number of trades")
-        return Decimal(balance), total
+        return amount, total
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"no account balance in it ({type(error).__name__}: {error})") from None

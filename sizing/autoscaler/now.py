@@ -67,6 +67,7 @@ def contracts_now(
         )
         return ContractCount(0, f"unknown state: {error}")
     notices.end_alert("unknown_state")
+    _report_difference(state, mode, notices)
     statistics, count = size_contracts(state, max_risk_per_contract, settings)
     if count.number == 0:
         log.error("%s No order: %s", TAG, count.why)
@@ -82,6 +83,19 @@ def contracts_now(
         for line in report_lines(state, statistics, count, max_risk_per_contract):
             log.info("%s", line)
     return count
+
+
+def _report_difference(state: AccountState, mode: str, notices: Notices) -> None:
+    """Alert where the balance is not what the trades add up to."""
+    if not state.difference or state.booked is None:
+        notices.end_alert("balance")
+        return
+    notices.alert(
+        "balance",
+        f"{TAG} {mode.upper()}: the balance is ${float(state.balance):,.2f},"
+        f" STARTING_CAPITAL and the trades add up to ${float(state.booked):,.2f}; the lower one is"
+        " sized from; `python -m sizing.contracts recover` takes the trades' word",
+    )
 
 
 def account_files(settings: AutoscalingSettings, mode: str) -> AccountFiles:
@@ -123,13 +137,16 @@ def account_state(
 def size_contracts(
     state: AccountState, max_risk_per_contract: float, settings: AutoscalingSettings
 ) -> tuple[Statistics, ContractCount]:
-    """The statistics of the rolling window, and the contracts that follow."""
+    """The statistics of the rolling window, and the contracts that follow.
+
+    They are sized from what both the balance and the trades say is there.
+    """
     window = state.results[-settings.ROLLING_WINDOW :]
     statistics = Statistics.of(window, settings.FEE_PER_CONTRACT)
     fall = drawdown_in_force(state.balances(settings.STARTING_CAPITAL), settings)
     risk = Fraction(str(max_risk_per_contract))
     closed = len(state.results)
-    count = contracts_for(state.balance, statistics, closed, risk, settings, fall)
+    count = contracts_for(state.certain_balance, statistics, closed, risk, settings, fall)
     return statistics, count
 
 

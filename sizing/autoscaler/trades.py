@@ -24,6 +24,8 @@ COLUMNS = (
     "P/L_$",
     "Exit_Reason",
 )
+LARGEST = 14  # digits before the point but one: a thousand million million dollars
+FINEST = -18  # digits behind it
 CASH = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are no trades
 
 
@@ -131,14 +133,30 @@ def total_of(row: Mapping[str, str]) -> Decimal:
     ValueError
         for anything else.
     """
+    return dollars(row["P/L_$"].strip(), "P/L_$")
+
+
+def dollars(text: str, name: str) -> Decimal:
+    """An amount of money in a file, USD.
+
+    name: of its field, for messages.
+
+    Raises
+    ------
+    ValueError
+        for anything else, and for what is no amount that an account could hold.
+    """
     try:
-        total = Decimal(row["P/L_$"].strip())
+        amount = Decimal(text)
     except InvalidOperation:
-        raise ValueError(f"P/L_$ is {row['P/L_$']!r}, not a number") from None
-    # Decimal reads `NaN`, `Infinity` and any exponent.
-    if not total.is_finite() or abs(total) > Decimal("1e15"):
-        raise ValueError(f"P/L_$ is {row['P/L_$']!r}, not a number of dollars")
-    return total
+        raise ValueError(f"{name} is {text[:50]!r}, not a number") from None
+    # Decimal reads `NaN`, `Infinity` and any exponent; sums of 1e9999999 overflow, and a fraction
+    # of 1e-9999999 has ten million digits.
+    if amount.is_finite():
+        exponent = amount.as_tuple().exponent
+        if amount.adjusted() <= LARGEST and isinstance(exponent, int) and exponent >= FINEST:
+            return amount
+    raise ValueError(f"{name} is {text[:50]!r}, not a number of dollars")
 
 
 def size_of(row: Mapping[str, str]) -> int:
@@ -154,7 +172,9 @@ def size_of(row: Mapping[str, str]) -> int:
         size = Decimal(word or "1")
     except InvalidOperation:
         raise ValueError(f"Position_Size is {word!r}, not a number") from None
-    if not size.is_finite() or size != size.to_integral_value() or not 1 <= size <= 1_000_000:
+    # The exponent is looked at first: whole numbers of 1e9999999 contracts take ten million digits.
+    bounded = size.is_finite() and 0 <= size.adjusted() <= 6
+    if not bounded or size != size.to_integral_value() or not 1 <= size <= 1_000_000:
         raise ValueError(f"Position_Size is {word!r}, not a number of contracts")
     return int(size)
 

@@ -17,37 +17,58 @@ from execution.alpaca.updates import TradeUpdates
 from execution.broker import place
 from execution.orders import Order
 from foundation.errors import OrderRejected, OutcomeUnknown
+from foundation.transport import shared_pace
 from marketsimulator.venue import app as alpaca_app
 from tests.e2e.practice import KEYS, OPENING, Start, broker, order
-from trainingdata.feed.endpoint import BrokerSettings, Pace, shared_pace
+from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
 
 
 @pytest.mark.parametrize(
-    ("fault", "taken"),
+    ("fault", "posts"),
     [
-        ({"kind": "status", "status": 504}, False),
-        ({"kind": "status", "status": 500}, False),
-        ({"kind": "drop_before"}, False),
-        ({"kind": "drop_after"}, True),
-        ({"kind": "malformed"}, True),
-        ({"kind": "status", "status": 429, "seconds": 0.01, "count": 2}, True),
-        ({"kind": "delay", "seconds": 0.2}, True),
+        ({"kind": "status", "status": 504}, 2),
+        ({"kind": "status", "status": 500}, 2),
+        ({"kind": "drop_before"}, 2),
+        ({"kind": "drop_after"}, 1),
+        ({"kind": "malformed"}, 1),
+        ({"kind": "status", "status": 429, "seconds": 0.01, "count": 2}, 3),
+        ({"kind": "delay", "seconds": 0.2}, 1),
     ],
 )
-def test_an_order_whose_answer_is_lost_is_looked_up_and_never_sent_twice(
-    practice: Start, fault: dict[str, Any], taken: bool
+def test_an_order_whose_answer_is_lost_is_one_order_whatever_is_asked(
+    practice: Start, fault: dict[str, Any], posts: int
 ) -> None:
+    """It is looked up, and asked for again under its id where the venue does not know it."""
     here = practice()
     here.advance(OPENING)
     here.fail(method="POST", path="/v2/orders", **fault)
     fills = broker(here).submit([order("only-1")])
-    assert [(f.client_order_id, f.qty) for f in fills] == (
-        [("only-1", Decimal(10))] if taken else []
-    )
-    assert len(here.venue.tickets) == int(taken)
-    assert broker(here).account().positions == ({"SYA": Decimal(10)} if taken else {})
-    assert sum("only-1" in body for body in here.posts) <= (3 if fault.get("status") == 429 else 1)
+    assert [(f.client_order_id, f.qty) for f in fills] == [("only-1", Decimal(10))]
+    assert list(here.venue.tickets) == ["only-1"]
+    assert broker(here).account().positions == {"SYA": Decimal(10)}
+    assert sum("only-1" in body for body in here.posts) <= posts
+
+
+def test_an_order_that_lands_late_is_exposure_until_then_and_stands_once(practice: Start) -> None:
+    """The venue takes it after every look for it has said that there is none."""
+    here = practice()
+    here.advance(OPENING)
+    here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
+    mine = broker(here)
+    with pytest.raises(OutcomeUnknown, match="it may be working"):
+        mine.submit([order("late-1"), order("next-1", "SYB")])
+    assert list(here.venue.tickets) == []
+    here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600)
+    account = mine.account()
+    assert account.undetermined == {"SYA"}
+    assert account.exposure == {"SYA": 10}
+    here.land()
+    assert list(here.venue.tickets) == ["late-1"]
+    account = mine.account()
+    assert (account.undetermined, account.positions) == (frozenset(), {"SYA": 10})
+    assert mine.submit([order("late-1")])[0].qty == 10
+    assert mine.account().positions == {"SYA": 10}
 
 
 def test_where_nobody_knows_what_became_of_an_order_nothing_more_is_sent(
@@ -259,20 +280,6 @@ def test_fields_that_a_venue_drops_or_adds_change_nothing(
     )
 
 
-def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:
-    now = [0.0]
-    pace = Pace(3, clock=lambda: now[0])
-    for _ in range(3):
-        assert pace.delay() == 0
-        pace.wait()
-        now[0] += 1
-    assert pace.delay() == pytest.approx(57)
-    now[0] = 60.5
-    assert pace.delay() == 0
-    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "70"})
-    assert pace.delay() == pytest.approx(9.5)
-
-
 def test_repeats_and_every_client_of_an_address_share_one_minute(practice: Start) -> None:
     here = practice()
     settings = BrokerSettings(url_override=here.url, requests_per_minute=6)
@@ -280,7 +287,7 @@ def test_repeats_and_every_client_of_an_address_share_one_minute(practice: Start
     data = MarketData(settings, KEYS, "iex")
     here.fail(kind="status", status=502, path="/v2/clock", count=2)
     mine.now()  # three requests
-    data.prices(["SYA", "SYX/USD"])  # two
+    data.prices(["SYA", "SYX/USD"], here.venue.now)  # two
     mine.now()
     assert shared_pace(here.url, 6).delay() > 0, "the next one waits for the minute to end"
 

@@ -259,8 +259,8 @@ def test_what_the_bars_and_the_venue_price_in_other_units_is_not_traded(
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     live = Live.at(here, *SIMPLE)
-    prices = live.feed.prices(["SYA", "SYB"])
-    monkeypatch.setattr(live.feed, "prices", lambda _: {**prices, "SYA": prices["SYA"] / 4})
+    prices = live.feed.prices(["SYA", "SYB"], here.venue.now)
+    monkeypatch.setattr(live.feed, "prices", lambda *_: {**prices, "SYA": prices["SYA"] / 4})
     done = live.cycle(broker(here))
     assert done.decision is not None
     assert {c.symbol for c in done.decision.choices} == {"SYB"}

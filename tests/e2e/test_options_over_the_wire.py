@@ -33,10 +33,16 @@ from alpaca.trading.requests import (
 from execution.alpaca.options import AlpacaSpreads
 from execution.sell_spreads import SellingSettings, sell
 from execution.spreads.offers import SellerTerms
-from execution.spreads.orders import OptionLeg, SpreadOrder, SpreadVenue, contract_of
+from execution.spreads.orders import (
+    OptionLeg,
+    SpreadFill,
+    SpreadOrder,
+    SpreadVenue,
+    contract_of,
+)
 from execution.spreads.seller import SpreadSeller
 from foundation.compose import composed_config
-from foundation.errors import InputError, OrderRejected
+from foundation.errors import InputError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from sizing.autoscaler.account import AccountFiles
 from sizing.autoscaler.trades import rows_of
@@ -211,24 +217,32 @@ def test_orders_of_several_legs_that_cannot_be_are_refused(
 
 
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after", "malformed", "status"])
-def test_a_spread_whose_answer_is_lost_is_never_sent_twice(
-    practice: Start, vix: Path, fault: str
-) -> None:
+def test_a_spread_whose_answer_is_lost_is_sold_once(practice: Start, vix: Path, fault: str) -> None:
     here = options(practice, vix)
     here.advance(AT)
     here.fail(kind=fault, method="POST", path="/v2/orders", status=504)
     mine = spreads(here)
-    try:
-        fill = mine.submit(put("once"))
-    except OrderRejected:
-        assert fault in ("drop_before", "status")
-        assert mine.fate("once") is None
-    else:
-        assert fill.contracts == 1
-    assert len(here.posts) <= 1
-    assert sum(abs(n) for n in here.venue.options.desks[UNDER].held().values()) == (
-        0 if fault in ("drop_before", "status") else 2
-    )
+    assert mine.submit(put("once")).contracts == 1
+    assert len(here.posts) <= 2
+    assert sum(abs(n) for n in here.venue.options.desks[UNDER].held().values()) == 2
+
+
+def test_a_spread_that_lands_late_is_open_until_then_and_sold_once(
+    practice: Start, vix: Path
+) -> None:
+    here = options(practice, vix)
+    here.advance(AT)
+    here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=3)
+    mine = spreads(here)
+    with pytest.raises(OutcomeUnknown, match="it may be working"):
+        mine.submit(put("late"))
+    assert mine.fate("late") == "open"
+    assert mine.held() == {}
+    here.land()
+    fate = mine.fate("late")
+    assert isinstance(fate, SpreadFill)
+    assert fate.contracts == 1
+    assert mine.held() == {contract_of(SHORT): -1, contract_of(LONG): 1}
 
 
 def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> None:
@@ -374,14 +388,15 @@ def test_the_heartbeat_is_every_five_minutes_and_an_alert_is_told_once(
     notices = Notices(f"{url}/beat", f"{url}/alert", clock=lambda: next(clock))
     for _ in times:
         notices.beat()
+        assert notices.flush(10)
     assert [(method, path) for method, path, _ in heard] == [("GET", "/beat")] * 3
     for _ in range(3):
         notices.alert("halt", "safety halt")
     notices.end_alert("halt")
     notices.alert("halt", "again")
+    assert notices.flush(10)
     assert [body for _, path, body in heard if path == "/alert"] == [
-        {"text": "safety halt", "kind": "halt"},
-        {"text": "again", "kind": "halt"},
+        {"text": text, "content": text, "kind": "halt"} for text in ("safety halt", "again")
     ]
 
 
@@ -389,8 +404,11 @@ def test_nobody_to_tell_stops_nothing_and_the_address_stays_secret(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     notices = Notices("http://127.0.0.1:9/secret-token", "http://127.0.0.1:9/secret-token")
+    began = time.monotonic()
     notices.beat()
     notices.alert("halt", "safety halt")
+    assert time.monotonic() - began < 1.0
+    assert not notices.flush(0.5)
     assert "did not answer" in caplog.text
     assert "secret-token" not in caplog.text
 
@@ -409,8 +427,8 @@ def test_a_halt_is_told_and_nothing_is_ordered(
     notices = Notices(rules.sizing.HEALTHCHECK_URL, rules.sizing.ALERT_URL)
     SpreadSeller(spreads(here), rules, lambda: closes, notices).step()
     assert not here.posts
-    ((_, _, body),) = heard
-    assert body["kind"] == "halt"
+    assert notices.flush(10)
+    (body,) = (body for _, _, body in heard if body["kind"] == "halt")
     assert "safety halt" in body["text"]
 
 

@@ -5,6 +5,7 @@ sends nothing it should not.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.spreads.orders import Contract, Quote, SpreadFill, SpreadOrder, SpreadVenue
+from execution.spreads.orders import Contract, Fate, Quote, SpreadFill, SpreadOrder, SpreadVenue
 from execution.spreads.rules import SpreadCosts, SpreadRules
 from execution.spreads.seller import SpreadSeller
 from execution.spreads.state import FILE, OpenSpread, SellerState, read_state, write_state
@@ -139,9 +140,13 @@ class Perilous:
             raise OutcomeUnknown("the answer is lost")
         return fill
 
-    def fate(self, client_order_id: str) -> SpreadFill | None:
-        fill: SpreadFill | None = self._through(lambda: self.venue.fate(client_order_id))
+    def fate(self, client_order_id: str) -> Fate:
+        fill: Fate = self._through(lambda: self.venue.fate(client_order_id))
         return fill
+
+    def buying_power(self) -> Decimal | None:
+        found: Decimal | None = self._through(self.venue.buying_power)
+        return found
 
     def held(self) -> dict[Contract, int]:
         found: dict[Contract, int] = self._through(self.venue.held)
@@ -152,7 +157,7 @@ class Perilous:
 def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once(
     tmp_path: Path, seed: int
 ) -> None:
-    here = practising_seller(tmp_path, 5, seed, "PUT", "IRON_CONDOR")
+    here = practising_seller(tmp_path, 8, seed, "PUT", "IRON_CONDOR")
     flows: list[Decimal] = []
     here.desk._cash_flow = flows.append
     rng = np.random.default_rng(seed)
@@ -306,27 +311,143 @@ def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_k
     assert [row["Trade_ID"] for row in booked(here)] == ["PUT-20240402-030"]
 
 
-def test_a_file_of_open_spreads_that_cannot_be_read_stops_everything(tmp_path: Path) -> None:
+DAMAGE: list[Callable[[str], str]] = [
+    lambda whole: whole[:-20],
+    lambda whole: "[]",
+    lambda whole: "{}x",
+    lambda whole: whole.replace('"contracts": 1', '"contracts": 0'),
+    lambda whole: whole.replace("P0", "Q0", 1),
+    lambda whole: whole.replace('"best"', '"bset"'),
+    lambda whole: re.sub(r'"credit": "[^"]*"', '"credit": "1e9999999"', whole),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_before_the_first_step_a_file_that_cannot_be_read_stops_everything(
+    tmp_path: Path, damage: Callable[[str], str]
+) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
     _to(here, 0, 30)
-    seller = here.seller()
-    seller.step()
-    whole = (here.folder / FILE).read_text()
-    for broken in (
-        whole[:-20],
-        "[]",
-        "{}x",
-        whole.replace('"contracts": 1', '"contracts": 0'),
-        whole.replace("P0", "Q0", 1),
-    ):
-        (here.folder / FILE).write_text(broken)
-        _to(here, 0, 120)
-        with pytest.raises(UnknownState):
-            seller.step()
-        assert (here.folder / FILE).read_text() == broken
-    (here.folder / FILE).write_text(whole)
+    here.seller().step()
+    broken = damage((here.folder / FILE).read_text())
+    (here.folder / FILE).write_text(broken)
+    _to(here, 0, 120)
+    with pytest.raises(UnknownState):
+        here.seller().step()
+    assert (here.folder / FILE).read_text() == broken
     assert len(here.desk.tickets) == 1
-    assert len(read_state(here.folder).spreads) == 1
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, None])
+def test_a_file_that_becomes_unreadable_is_kept_and_what_is_open_is_followed(
+    tmp_path: Path, damage: Callable[[str], str] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30, 60), **HELD)
+    seller = here.seller()
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    path = here.folder / FILE
+    if damage is None:
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_text(damage(path.read_text()))
+    broken = path.read_text() if path.is_file() else None
+    _to(here, 0, 60)
+    assert seller.step().spreads[0].trade_id == spread.trade_id
+    assert "ALERT open_spreads" in caplog.text
+    assert len(here.desk.tickets) == 1, "the entry that is due is not sold on unknown state"
+    (aside,) = here.folder.glob(f"{FILE}.aside-*")
+    assert broken is None or aside.read_text() == broken
+    write_state(here.folder, SellerState((replace(spread, why="stop"),)))
+    _to(here, 0, 90)
+    assert not seller.step().spreads
+    assert [row["Exit_Reason"] for row in booked(here)] == ["stop"]
+
+
+def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No second closing order goes out before the venue has ended the first."""
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30, 60))
+
+    class Silent:
+        silent = False
+        sent: list[str]
+
+        def __init__(self) -> None:
+            self.sent = []
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def submit(self, order: SpreadOrder) -> SpreadFill:
+            self.sent.append(order.client_order_id)
+            if self.silent:
+                raise OutcomeUnknown("silence")
+            return here.desk.submit(order)
+
+        def fate(self, client_order_id: str) -> Fate:
+            return "open" if self.silent else here.desk.fate(client_order_id)
+
+    venue: Any = Silent()
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    write_state(here.folder, SellerState((replace(spread, why="stop"),), ("PUT-20240402-030",)))
+    venue.silent = True
+    for minute in (35, 40, 45):
+        _to(here, 0, minute)
+        (following,) = seller.step().spreads
+        assert (following.stage, following.attempts) == ("closing", 1)
+    assert venue.sent == ["PUT-20240402-030", "PUT-20240402-030.close1"]
+    assert "the venue does not say what became of it" in caplog.text or "silence" in caplog.text
+    venue.silent = False
+    _to(here, 0, 50)
+    assert not seller.step().spreads
+    assert venue.sent[2:] == ["PUT-20240402-030.close2"], "the first never reached the venue"
+    assert not any(here.desk.held().values())
+
+
+@pytest.mark.parametrize(("power", "sold"), [(499, 0), (500, 1), (None, 3), (10_000, 3)])
+def test_no_more_is_sold_than_the_venues_buying_power_covers(
+    tmp_path: Path, power: int | None, sold: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practising_seller(
+        tmp_path, 3, 0, "PUT", entries=(30,), sizing={"BOOTSTRAP_MODE": "prior"}
+    )
+
+    class Limited:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def buying_power(self) -> Decimal | None:
+            return None if power is None else Decimal(power)
+
+    venue: Any = Limited()
+    _to(here, 0, 30)
+    spreads = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices).step().spreads
+    assert sum(spread.contracts for spread in spreads) == sold
+    assert ("ALERT buying_power" in caplog.text) is (sold == 0)
+
+
+def test_holdings_are_compared_with_the_file_at_every_step(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
+    seller = here.seller()
+    _to(here, 0, 30)
+    seller.step()
+    _to(here, 0, 100)
+    seller.step()
+    assert "ALERT positions" not in caplog.text
+    option = Contract("SPXW", date(2024, 4, 2), True, Decimal(6000))
+    here.desk.positions[option] = -1
+    _to(here, 0, 105)
+    seller.step()
+    seller.step()
+    assert caplog.text.count("ALERT positions") == 1
+    assert option.symbol in caplog.text
 
 
 @settings(max_examples=60, deadline=None)

@@ -86,7 +86,12 @@ def venue(market: Bars) -> Iterator[Venue]:
     """A venue with 100,000 USD in cash that sells the synthetic market."""
     state = Venue(
         bars=market,
-        account={"cash": "100000", "non_marginable_buying_power": "100000", "multiplier": "4"},
+        account={
+            "cash": "100000",
+            "non_marginable_buying_power": "100000",
+            "multiplier": "4",
+            "shorting_enabled": True,
+        },
     )
 
     class Handler(BaseHTTPRequestHandler):

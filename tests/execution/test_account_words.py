@@ -12,9 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.alpaca.account import account_of, instant_of, number
+from execution.alpaca.account import account_of
+from execution.alpaca.fields import an_instant, exact
 from execution.orders import Account, Order
 from foundation.errors import BrokerError
+from trainingdata.instruments import instrument
 
 CLOCK = {"timestamp": "2024-03-05T12:30:20-05:00"}
 
@@ -52,13 +54,17 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
     account = read()
     assert (account.cash, account.equity, account.positions) == (1000.0, 1000.0, {})
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
-    assert (account.leverage, account.shorting, account.blocked) == (float("inf"), True, False)
-    for facts in ({}, {"cash": None}, {"cash": "much"}, {"cash": "nan"}, {"cash": "Infinity"}):
-        with pytest.raises(BrokerError, match="cash is"):
+    for facts in ({}, {"cash": None}, {"cash": ""}):
+        with pytest.raises(BrokerError, match="cash is missing"):
             account_of(facts, [], [], CLOCK)
-    for time in ("2024-03-05T12:30:20", "", None):
-        with pytest.raises(BrokerError, match="the time is"):
+    for cash in ("much", "nan", "Infinity", "1e9999999", "1e-9999999", True, [], {}):
+        with pytest.raises(BrokerError, match=r"cash is .*not a number"):
+            account_of({"cash": cash}, [], [], CLOCK)
+    for time in ("2024-03-05T12:30:20", "soon", 5):
+        with pytest.raises(BrokerError, match="timestamp is"):
             account_of({"cash": "1"}, [], [], {"timestamp": time})
+    with pytest.raises(BrokerError, match="timestamp is missing"):
+        account_of({"cash": "1"}, [], [], {})
 
 
 @example(Decimal(1000), [(-1, 100, 100)], Decimal(500))
@@ -87,49 +93,120 @@ def test_short_proceeds_and_what_is_unsettled_never_buy_a_coin(
     assert account.unsettled >= 0
 
 
-def test_what_is_neither_stock_nor_coin_counts_where_it_is_owed() -> None:
-    option = {"symbol": "SPY240920C00560000", "asset_class": "us_option", "market_value": "-120.5"}
-    pair = {
-        "symbol": "ETHBTC",
-        "asset_class": "crypto",
-        "market_value": "-9.5",
-        "qty": "1",
-        "current_price": "1",
+def test_what_options_owe_is_taken_off_cash_and_what_they_are_worth_is_not_cash_yet() -> None:
+    option = {
+        "symbol": "SPY240920C00560000",
+        "asset_class": "us_option",
+        "market_value": "-120.5",
+        "qty": "-1",
     }
     assert read(None, [option]).cash == 879.5
-    assert read(None, [option, pair]).cash == 870.0
-    assert read(None, [{**option, "market_value": "300"}]).cash == 1000.0
-    assert read(None, [option, pair]).positions == {}
-    coin = held("BTCUSD", "0.5", "60000", asset_class="crypto")
-    assert read(None, [coin]).positions == {"BTCUSD": Decimal("0.5")}
-    stock = held("ETHBTC", "2", "5", asset_class="us_equity")
-    assert read(None, [stock]).positions == {"ETHBTC": Decimal(2)}
+    assert read(None, [{**option, "asset_class": None}]).cash == 879.5
+    assert read(None, [{**option, "market_value": "300", "qty": "1"}]).cash == 1000.0
+    for value in (None, "300"):
+        with pytest.raises(BrokerError, match="SPY240920C00560000 is owed, and market_value is"):
+            read(None, [{**option, "market_value": value}])
+    assert read(None, [option]).positions == {}
+
+
+@pytest.mark.parametrize(
+    ("symbol", "more", "name"),
+    [
+        ("BAC.PRL", {}, "?BAC.PRL"),
+        ("037833100", {}, "?037833100"),
+        ("BRK B", {}, "?BRK_B"),
+        ("ETHBTC", {"asset_class": "crypto"}, "?ETHBTC"),
+        ("ETHBTC", {"asset_class": "us_equity"}, "ETHBTC"),
+        ("BTCUSD", {"asset_class": "crypto"}, "BTCUSD"),
+        ("BTCUSD", {}, "BTCUSD"),
+        ("BTCUSD", {"asset_class": "us_equity"}, "?BTCUSD"),
+        ("?", {}, "?_"),
+    ],
+)
+def test_whatever_is_held_counts_at_its_last_mark(
+    symbol: str, more: dict[str, Any], name: str
+) -> None:
+    account = read(None, [held(symbol, "-2", "5", **more), held("NVDA", "1", "50")])
+    assert account.positions == {name: Decimal(-2), "NVDA": Decimal(1)}
+    assert account.equity == 1000.0 - 10.0 + 50.0
+    assert account.short_proceeds == 16.0
+    assert instrument(name).tradable is not name.startswith("?")
+
+
+@pytest.mark.parametrize(
+    ("more", "price"),
+    [
+        ({"current_price": None, "market_value": "-30"}, 15.0),
+        ({"current_price": "0", "market_value": "-30"}, 15.0),
+        ({"current_price": None, "lastday_price": "9"}, 9.0),
+        ({"current_price": None}, 8.0),
+        ({"market_value": None}, 10.0),
+    ],
+)
+def test_without_a_price_the_last_one_the_venue_knows_is_taken(
+    more: dict[str, Any], price: float
+) -> None:
+    assert read(None, [held("NVDA", "-2", **more)]).prices == {"NVDA": price}
+
+
+def test_what_has_no_price_at_all_is_named_and_what_is_worth_nothing_left_out() -> None:
+    bare = {"symbol": "NVDA", "qty": "3"}
+    with pytest.raises(BrokerError, match="the position in NVDA has no price at all"):
+        read(None, [bare])
+    worthless = {**bare, "current_price": "0", "market_value": "0", "avg_entry_price": "0"}
+    assert read(None, [worthless]).positions == {}
+
+
+def test_orders_of_others_count_whatever_they_are_called() -> None:
+    orders = [
+        open_order(client_order_id="from my phone, ü"),
+        open_order(client_order_id="o-2", symbol="BRK B", qty="3", side="sell"),
+    ]
+    account = read(None, [held("BRK B", "5")], orders)
+    assert [order.client_order_id for order in account.open_orders] == ["from_my_phone___", "o-2"]
+    assert account.exposure == {"NVDA": 10, "?BRK_B": 2}
+
+
+def test_of_what_something_else_holds_a_part_back_nothing_is_ordered() -> None:
+    sale = open_order(side="sell", qty="4")
+    whole = held("NVDA", "10", qty_available="6")
+    assert read(None, [whole], [sale]).undetermined == frozenset()
+    assert read(None, [whole]).undetermined == {"NVDA"}
+    assert read(None, [held("NVDA", "-10", qty_available="-10")]).undetermined == frozenset()
 
 
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        ({"multiplier": "4"}, (4.0, True, False)),
-        ({"multiplier": "1"}, (1.0, True, False)),
-        ({"shorting_enabled": False}, (float("inf"), False, False)),
-        ({"shorting_enabled": None}, (float("inf"), True, False)),
+        ({}, (1.0, False, False, True)),
+        ({"multiplier": "4"}, (4.0, False, False, True)),
+        ({"multiplier": ""}, (1.0, False, False, True)),
+        ({"multiplier": None}, (1.0, False, False, True)),
+        ({"shorting_enabled": True}, (1.0, True, False, True)),
+        ({"shorting_enabled": False}, (1.0, False, False, True)),
+        ({"crypto_status": "INACTIVE"}, (1.0, False, False, False)),
+        ({"crypto_status": "ACTIVE", "status": "ACTIVE"}, (1.0, False, False, True)),
+        ({"status": "ONBOARDING"}, (1.0, False, True, True)),
         *(
-            ({name: True}, (float("inf"), True, True))
+            ({name: True}, (1.0, False, True, True))
             for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
         ),
-        ({"trading_blocked": None, "account_blocked": False}, (float("inf"), True, False)),
+        ({"trading_blocked": None, "account_blocked": False}, (1.0, False, False, True)),
     ],
 )
 def test_what_an_account_may_do_is_what_the_venue_says(
     facts: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     account = read(facts)
-    assert (account.leverage, account.shorting, account.blocked) == expected
+    assert (account.leverage, account.shorting, account.blocked, account.coins) == expected
 
 
-def test_a_multiplier_below_one_makes_no_sense() -> None:
-    with pytest.raises(BrokerError, match="multiplier is '0"):
-        read({"multiplier": "0.99"})
+@pytest.mark.parametrize(
+    "facts", [{"multiplier": "0.99"}, {"multiplier": "x"}, {"shorting_enabled": "true"}]
+)
+def test_what_is_said_of_it_and_not_understood_is_named(facts: dict[str, Any]) -> None:
+    with pytest.raises(BrokerError, match=f"{next(iter(facts))} is '"):
+        read(facts)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +275,9 @@ def test_an_order_that_is_done_or_of_something_else_is_none_and_one_without_a_pr
 
 
 def test_a_number_is_exact_and_an_instant_has_a_zone() -> None:
-    assert number({"a": "0.1"}, "a") == Decimal("0.1")
-    assert number({"a": -3}, "a") == Decimal(-3)
-    assert instant_of("2024-03-05T17:30:20.123456Z") == np.datetime64(
+    assert exact("0.1") == Decimal("0.1")
+    assert exact(-3) == Decimal(-3)
+    assert an_instant("2024-03-05T17:30:20.123456Z") == np.datetime64(
         "2024-03-05T17:30:20.123456", "ns"
     )
 

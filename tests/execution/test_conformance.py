@@ -85,6 +85,47 @@ def everything(broker: SimulatedBroker, symbols: Sequence[str]) -> Mapping[str, 
     return dict.fromkeys(symbols, asset)
 
 
+def doubling() -> Callable[[SimulatedBroker, Sequence[Order]], list[Fill]]:
+    """A venue that takes an order of a used id as another one, of which the first fills nothing."""
+    sent: list[str] = []
+
+    def submit(broker: SimulatedBroker, orders: Sequence[Order]) -> list[Fill]:
+        fills: list[Fill] = []
+        for order in orders:
+            times = sent.count(order.client_order_id)
+            sent.append(order.client_order_id)
+            name = f"{order.client_order_id}-{times}" if times else order.client_order_id
+            fills += broker.submit([_renamed(order, name)])
+        return fills
+
+    return submit
+
+
+def twice_listed(broker: SimulatedBroker) -> Account:
+    """Shows an open order again once it was sent again."""
+    account = broker.account()
+    names = [order.client_order_id.removesuffix("-1") for order in account.open_orders]
+    renamed = (_renamed(o, name) for o, name in zip(account.open_orders, names, strict=True))
+    return replace(account, open_orders=tuple(renamed))
+
+
+def test_a_waiting_order_that_is_sent_again_is_one_order() -> None:
+    class Doubling(Bent):
+        def account(self) -> Account:
+            return twice_listed(self._broker)
+
+    faults = check_broker(Doubling("submit", doubling()), "AAA", Decimal(3))  # type: ignore[arg-type]
+    assert "the same client order id sent twice makes two orders" in faults
+
+
+def test_what_was_held_before_is_no_fault() -> None:
+    broker = advanced(stock(*CANDLES))
+    first = Order("before-1", "AAA", "buy", Decimal(7), "held before")
+    broker.submit([first])
+    assert check_broker(broker, "AAA", Decimal(3)) == ()
+    assert broker.account().positions == {"AAA": 7}
+
+
 def stale_account(broker: SimulatedBroker) -> Account:
     """Shows the account of somebody who holds nothing."""
     account = broker.account()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,22 @@ import pytest
 import requests
 from alpaca.common.exceptions import APIError
 
-from execution.alpaca import broker as alpaca
 from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.order_answers import chain_of, is_done
 from execution.alpaca.order_desk import OrderDesk
 from execution.broker import Asset
+from execution.intents import Intent, IntentBook
 from execution.orders import Fill, Order
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
 LOOKS = [0.1, 0.5, 1.0, 2.0, 4.0]
+FACTS = {"cash": "1000", "multiplier": "4", "shorting_enabled": True}
+CLOCK = {"timestamp": "2024-03-05T17:30:20Z"}
+NOW = np.datetime64("2024-03-05T17:30:20", "ns")
+SOON = NOW + np.timedelta64(60, "s")
+REQUEST = {"client_order_id": "o-1", "symbol": "NVDA"}
 Said = Any  # an answer, or what is raised instead
 
 
@@ -45,7 +52,7 @@ class Venue:
     """Says what it was told to, in its order; the last word again and again."""
 
     def __init__(self, **words: list[Said]) -> None:
-        self.words = words
+        self.words = {"clock": [CLOCK], **words}
         self.asked = list[tuple[str, str, Any]]()
 
     def _say(self, what: str, path: str, told: Any) -> Any:
@@ -78,21 +85,40 @@ class Venue:
         return sum(asked == what for asked, _, _ in self.asked)
 
 
-def desk_at(venue: Venue) -> tuple[OrderDesk, list[float]]:
-    waited: list[float] = []
-    desk = OrderDesk(BrokerSettings(), KEYS, waited.append)
+class Waiting:
+    """A clock that goes on by what is waited, and nothing else."""
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+
+    def pause(self, seconds: float) -> None:
+        self.waited.append(seconds)
+
+    def __call__(self) -> float:
+        return sum(self.waited)
+
+
+def desk_at(venue: Venue, book: IntentBook | None = None) -> tuple[OrderDesk, list[float]]:
+    time = Waiting()
+    desk = OrderDesk(BrokerSettings(), KEYS, time.pause, book, time)
     desk.client = venue
-    return desk, waited
+    return desk, time.waited
 
 
-def posted(*words: Said, **more: list[Said]) -> tuple[Any, Venue, list[float]]:
+def posted(
+    *words: Said, until: np.datetime64 | None = None, **more: list[Said]
+) -> tuple[Any, Venue, list[float]]:
     """What the desk answers to one order, or raises; the venue it asked; how long it waited."""
     venue = Venue(post=list(words), **more)
     desk, waited = desk_at(venue)
     try:
-        return desk.post({"client_order_id": "o-1"}), venue, waited
+        return desk.post(REQUEST, until), venue, waited
     except BrokerError as error:
         return error, venue, waited
+
+
+def is_any(_: Intent) -> bool:
+    return True
 
 
 @pytest.mark.parametrize(
@@ -143,7 +169,7 @@ def test_a_long_refusal_is_cut() -> None:
         None,
     ],
 )
-def test_an_open_fate_is_looked_up_by_its_id_and_never_posted_again(
+def test_an_open_fate_is_looked_up_by_its_id(
     open_fate: Said, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -155,30 +181,151 @@ def test_an_open_fate_is_looked_up_by_its_id_and_never_posted_again(
 
 
 @pytest.mark.parametrize(
-    ("looks", "verdict"),
+    "looks",
     [
-        ([status(404)], OrderRejected),
-        ([status(500)], OutcomeUnknown),
-        ([lost()], OutcomeUnknown),
-        ([lost(), status(404)], OrderRejected),
-        ([status(404), status(404), status(404), status(404), lost()], OutcomeUnknown),
-        ([status(404), status(404), status(404), status(404), status(500)], OutcomeUnknown),
-        ([status(404), status(404), status(404), status(404), taken("other")], OutcomeUnknown),
+        [status(404)],
+        [status(500)],
+        [lost()],
+        [None],
+        [[]],
+        [taken("other")],
+        [lost(), status(404)],
+        [status(404), lost()],
     ],
 )
-def test_what_the_last_of_five_looks_says_is_concluded(
-    looks: list[Said], verdict: type[Exception]
+@pytest.mark.parametrize("again", [lost(), status(403), status(504)])
+def test_what_no_look_finds_is_asked_for_once_more_and_then_stays_open(
+    looks: list[Said], again: Said
 ) -> None:
-    answer, venue, waited = posted(lost(), get=looks)
-    assert type(answer) is verdict
-    assert (venue.times("get"), waited) == (5, LOOKS)
-    assert str(answer).startswith("o-1: ")
+    """That the venue does not know an order is no proof that it will never take it."""
+    answer, venue, waited = posted(lost(), again, get=looks)
+    assert type(answer) is OutcomeUnknown
+    assert (venue.times("post"), venue.times("get"), waited) == (2, 10, LOOKS * 2)
+    assert str(answer).startswith("o-1: sent, and the venue does not say what became of it")
+    assert [told for what, _, told in venue.asked if what == "post"] == [REQUEST] * 2
+
+
+def test_asked_for_again_under_its_id_an_order_is_taken_once() -> None:
+    answer, venue, waited = posted(lost(), taken(), get=[status(404)])
+    assert answer == taken()
+    assert (venue.times("post"), waited) == (2, LOOKS)
+    answer, venue, waited = posted(
+        lost(), status(422, "client_order_id must be unique"), get=[status(404)] * 5 + [taken()]
+    )
+    assert answer == taken()
+    assert (venue.times("post"), waited) == (2, LOOKS + LOOKS[:1])
+
+
+def test_what_has_expired_is_not_asked_for_again() -> None:
+    answer, venue, waited = posted(lost(), until=NOW + np.timedelta64(3, "s"), get=[status(404)])
+    assert type(answer) is OutcomeUnknown
+    assert (venue.times("post"), waited) == (1, LOOKS)
+    answer, venue, _ = posted(taken(), until=NOW)
+    assert type(answer) is OrderRejected
+    assert str(answer) == "o-1: not sent: it was to be sent before 20240305T173020Z"
+    assert venue.times("post") == 0
+    answer, venue, waited = posted(status(429, Retry_After="9"), until=NOW + np.timedelta64(5, "s"))
+    assert type(answer) is OrderRejected
+    assert (venue.times("post"), waited) == (1, [9.0])
 
 
 def test_a_look_may_find_what_an_earlier_one_did_not() -> None:
     answer, venue, waited = posted(lost(), get=[status(404), lost(), status(404), taken()])
     assert answer == taken()
     assert (venue.times("get"), waited) == (4, LOOKS[:4])
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
+    in_memory: bool, tmp_path: Path
+) -> None:
+    """Whatever was sent is written down, and asked for until the venue says what became of it."""
+    path = None if in_memory else tmp_path / "book"
+    book = IntentBook(path)
+    desk, _ = desk_at(Venue(post=[lost()], get=[status(404)]), book)
+    with pytest.raises(OutcomeUnknown):
+        desk.post(REQUEST, SOON)
+    (intent,) = desk.undetermined(is_any)
+    assert (intent.request, intent.sent_at, intent.expires_at) == (REQUEST, NOW, SOON)
+    if path is not None:  # killed, and started again
+        book.close()
+        book = IntentBook(path)
+    later = {"timestamp": "2024-03-05T19:00:00Z"}
+    venue = Venue(post=[taken()], get=[status(404), lost(), taken()], clock=[later])
+    desk, waited = desk_at(venue, book)
+    assert [each.client_order_id for each in desk.undetermined(is_any)] == ["o-1"], "404"
+    assert [each.client_order_id for each in desk.undetermined(is_any)] == ["o-1"], "no answer"
+    assert desk.undetermined(lambda intent: "legs" in intent.request) == ()
+    assert desk.undetermined(is_any) == ()
+    assert (venue.times("post"), venue.times("get"), waited) == (0, 3, [0.0] * 3)
+    assert desk.post(REQUEST) == taken()
+    assert venue.times("post") == 0, "it is that order"
+
+
+def test_before_it_expires_an_order_of_unknown_fate_is_asked_for_under_its_id() -> None:
+    book = IntentBook()
+    book.begin(Intent("o-1", REQUEST, NOW, SOON))
+    venue = Venue(post=[taken()], get=[status(404)])
+    desk, waited = desk_at(venue, book)
+    assert desk.undetermined(is_any) == ()
+    assert (venue.times("post"), venue.times("get"), waited) == (1, 1, [0.0])
+
+
+def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFixture) -> None:
+    book = IntentBook()
+    book.begin(Intent("o-1", REQUEST, NOW, SOON))
+    nearly = {"timestamp": "2024-03-06T17:31:19Z"}
+    a_day = {"timestamp": "2024-03-06T17:31:20Z"}
+    for clock, get, count in (
+        (nearly, status(404), 1),
+        (a_day, lost(), 1),
+        (a_day, status(404), 0),
+    ):
+        desk, _ = desk_at(Venue(get=[get], clock=[clock]), book)
+        with caplog.at_level(logging.WARNING):
+            assert len(desk.undetermined(is_any)) == count
+    assert "o-1: the venue never took it" in caplog.text
+    intent = book.get("o-1")
+    assert intent is not None
+    assert intent.state == "never_taken"
+
+
+@pytest.mark.parametrize(
+    ("before", "answers", "fate"),
+    [
+        (None, {"get": [status(404)]}, None),
+        (None, {"get": [taken(state="filled")]}, taken(state="filled")),
+        ("sending", {"get": [status(404)], "post": [lost()]}, "open"),
+        ("open", {"get": [lost()], "post": [lost()]}, "open"),
+        ("open", {"get": [taken(state="filled")]}, taken(state="filled")),
+        ("open", {"get": [status(404)], "post": [taken(state="filled")]}, taken(state="filled")),
+        ("taken", {"get": [status(404)], "post": [lost()]}, "open"),
+        ("taken", {"get": [taken(), taken(state="canceled")], "delete": [{}]},
+         taken(state="canceled")),
+        ("taken", {"get": [taken()], "delete": [{}]}, "open"),
+        ("refused", {}, None),
+        ("never_taken", {}, None),
+    ],
+)  # fmt: skip
+def test_a_fate_is_what_the_venue_says_or_open(
+    before: Any, answers: dict[str, list[Said]], fate: Any
+) -> None:
+    book = IntentBook()
+    if before:
+        book.begin(Intent("o-1", REQUEST, NOW, SOON, before))
+    desk, _ = desk_at(Venue(**answers), book)
+    assert desk.fate("o-1") == fate
+
+
+def test_a_refused_order_may_be_sent_again_and_a_taken_one_is_that_order() -> None:
+    venue = Venue(post=[status(403), taken()], get=[taken(state="filled")])
+    desk, _ = desk_at(venue)
+    with pytest.raises(OrderRejected):
+        desk.post(REQUEST)
+    assert desk.undetermined(is_any) == ()
+    assert desk.post(REQUEST) == taken()
+    assert desk.post(REQUEST) == taken(state="filled")
+    assert venue.times("post") == 2
 
 
 def test_what_a_venue_does_not_know_is_none_and_what_it_refuses_is_named() -> None:
@@ -190,6 +337,42 @@ def test_what_a_venue_does_not_know_is_none_and_what_it_refuses_is_named() -> No
         desk.find_order("o-1")
     desk, _ = desk_at(Venue(get=[taken()]))
     assert desk.find_order("o-1") == taken()
+
+
+def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
+    old = taken(state="replaced", replaced_by="id-o-2", filled_qty="3")
+    new = taken("o-2", "filled", filled_qty="7")
+    venue = Venue(get=[old, new])
+    desk, _ = desk_at(venue)
+    answer = desk.refreshed(taken())
+    assert is_done(answer)
+    assert chain_of(answer) == [{**new, "predecessor": old}, old]
+    assert [path for what, path, _ in venue.asked if what == "get"] == [
+        "/orders/id-o-1",
+        "/orders/id-o-2",
+    ]
+    desk, _ = desk_at(Venue(get=[old, taken("o-2"), taken("o-2", "filled")]))
+    working = desk.refreshed(taken())
+    assert not is_done(working)
+    assert chain_of(desk.refreshed(working))[1] == old
+    endless = {**taken("o-2", "replaced"), "replaced_by": "id-o-2"}
+    desk, _ = desk_at(Venue(get=[old, endless]))
+    assert is_done(desk.refreshed(taken()))
+
+
+def test_an_order_good_till_cancelled_goes_on_after_a_day_that_is_done() -> None:
+    assert is_done(taken(state="done_for_day"))
+    assert is_done(taken(state="done_for_day", time_in_force="day"))
+    assert not is_done(taken(state="done_for_day", time_in_force="gtc"))
+
+
+@pytest.mark.parametrize("said", [None, [], {}, taken("other"), {**taken(), "id": "id-o-9"}])
+def test_an_answer_about_something_else_is_not_booked(said: Said) -> None:
+    desk, _ = desk_at(Venue(get=[said]))
+    with pytest.raises(BrokerError, match="order o-1: the answer makes no sense"):
+        desk.refreshed(taken())
+    with pytest.raises(BrokerError, match="order o-1: the answer makes no sense"):
+        desk.with_legs(taken())
 
 
 @pytest.mark.parametrize(
@@ -213,7 +396,7 @@ def test_legs_are_read_where_an_answer_has_none() -> None:
     assert venue.times("get") == 1
 
 
-@pytest.mark.parametrize("said", [{}, status(422)])
+@pytest.mark.parametrize("said", [{}, status(422), status(404)])
 def test_a_cancelled_order_is_followed_until_it_has_ended(said: Said) -> None:
     venue = Venue(delete=[said], get=[taken(), taken(), taken(state="canceled")])
     desk, waited = desk_at(venue)
@@ -226,10 +409,25 @@ def test_a_cancelled_order_is_followed_until_it_has_ended(said: Said) -> None:
     assert waited == LOOKS
 
 
-def test_a_cancellation_that_is_refused_is_named() -> None:
-    desk, _ = desk_at(Venue(delete=[status(500)]))
-    with pytest.raises(BrokerError, match="cancelling order o-1: status 500"):
+@pytest.mark.parametrize("passing", [status(502), status(429), lost()])
+def test_a_cancellation_is_repeated_where_the_venue_did_not_hear_it(passing: Said) -> None:
+    venue = Venue(delete=[passing, passing, {}], get=[taken(state="canceled")])
+    desk, waited = desk_at(venue)
+    assert desk.end(taken())["status"] == "canceled"
+    assert (venue.times("delete"), waited) == (3, LOOKS[:2])
+    venue = Venue(delete=[passing])
+    desk, waited = desk_at(venue)
+    with pytest.raises(BrokerError, match="cancelling order o-1: "):
         desk.end(taken())
+    assert (venue.times("delete"), waited) == (4, LOOKS[:3])
+
+
+def test_a_cancellation_that_is_refused_is_named() -> None:
+    venue = Venue(delete=[status(403)])
+    desk, _ = desk_at(venue)
+    with pytest.raises(BrokerError, match="cancelling order o-1: refused"):
+        desk.end(taken())
+    assert venue.times("delete") == 1
 
 
 @pytest.mark.parametrize(
@@ -255,9 +453,6 @@ def test_a_desk_asks_the_venue_of_its_settings_with_its_keys_for_plain_answers(
 # The broker over it
 
 
-FACTS = {"cash": "1000", "multiplier": "4"}
-CLOCK = {"timestamp": "2024-03-05T17:30:20Z"}
-NOW = np.datetime64("2024-03-05T17:30:20", "ns")
 FILLED = {"filled_qty": "10", "filled_avg_price": "5.5", "filled_at": "2024-03-05T17:30:21Z"}
 
 
@@ -273,31 +468,50 @@ def broker_at(
     """A broker, the venue it asks, how long it has waited, and how long it has listened."""
     told = {"open": [[]], "positions": [[]], "account": [FACTS], "clock": [CLOCK], **words}
     venue = Venue(**told)
-    waited = list[float]()
+    time = Waiting()
     heard = list[float]()
+
+    def listen(seconds: float) -> None:
+        heard.append(seconds)
+        time.waited.append(seconds)
+
     broker = AlpacaBroker(
-        BrokerSettings(), KEYS, patience=patience, pause=waited.append, listen=heard.append
+        BrokerSettings(), KEYS, patience=patience, pause=time.pause, listen=listen, clock=time
     )
     broker._desk.client = venue  # type: ignore[assignment]
-    return broker, venue, waited, heard
+    return broker, venue, time.waited, heard
 
 
 def test_an_order_is_listened_for_longer_and_longer_until_patience_ends() -> None:
     broker, venue, _, heard = broker_at(4.0, post=[taken()], get=[taken()], delete=[{}])
     assert broker.submit([order(type="limit", limit_price=5.0)]) == []
-    assert heard == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+    assert heard == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, pytest.approx(0.45)]
     assert venue.times("delete") == 0, "what waits is left waiting"
     assert venue.times("get") == len(heard)
 
 
+def test_news_of_other_orders_ends_no_patience() -> None:
+    """However often listening is cut short, an order has the seconds it was given."""
+    broker, _, waited, heard = broker_at(4.0, post=[taken()], get=[taken()])
+    seconds = [0.7 for _ in range(5)]
+
+    def cut_short(_: float) -> None:
+        heard.append(0.0)
+        waited.append(seconds.pop() if seconds else 1.0)
+
+    broker._listen = cut_short
+    broker.submit([order(type="limit", limit_price=5.0)])
+    assert len(heard) == 6
+
+
 def test_ten_seconds_are_waited_for_where_nothing_else_is_said() -> None:
-    heard: list[float] = []
-    broker = AlpacaBroker(BrokerSettings(), KEYS, pause=heard.append)
+    time = Waiting()
+    broker = AlpacaBroker(BrokerSettings(), KEYS, pause=time.pause, clock=time)
     broker._desk.client = Venue(
         open=[[]], positions=[[]], account=[FACTS], clock=[CLOCK], post=[taken()], get=[taken()]
     )
     broker.submit([order(type="limit", limit_price=5.0)])
-    assert 10.0 <= sum(heard) < 11.0
+    assert time() == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize(
@@ -357,17 +571,16 @@ def test_what_the_venue_takes_and_then_refuses_is_logged(
     assert (f"{state} by the venue after it was taken" in caplog.text) is warned
 
 
-def test_an_account_once_read_is_the_account_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(alpaca.time, "monotonic", lambda: now[0])
-    broker, venue, _, _ = broker_at(post=[taken(state="filled", **FILLED)])
+def test_an_account_once_read_is_the_account_for_a_minute() -> None:
+    done = taken(state="filled", **FILLED)
+    broker, venue, waited, _ = broker_at(post=[done], get=[done])
     broker.submit([order()])
     broker.submit([order()])
     assert venue.times("account") == 1
-    now[0] = 160.0
+    waited.append(60.0 - sum(waited))
     broker.submit([order()])
     assert venue.times("account") == 1
-    now[0] = 160.1
+    waited.append(0.1)
     broker.submit([order()])
     assert venue.times("account") == 2
     broker.cancel([])

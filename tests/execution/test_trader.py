@@ -102,6 +102,15 @@ def test_stocks_decide_by_day_coins_every_full_hour_and_nobody_decides_for_a_shu
     assert symbols(NIGHT) == {"SYXUSD", "SYYUSD"}
 
 
+def test_what_a_target_rests_on_is_what_was_believed_until_the_next_decision(
+    market: Bars,
+) -> None:
+    for choice in decided(market, MIDDAY, trader(SYA=20.0, SYB=-20.0)).choices:
+        if np.isfinite(choice.sigma):
+            assert choice.basis.deviation == pytest.approx(choice.sigma, rel=1e-12)
+            assert choice.basis.forecast == pytest.approx(choice.mu, abs=1e-12)
+
+
 def test_the_sign_of_the_forecast_reaches_the_side_of_the_order(market: Bars) -> None:
     """A bearish forecast sells or shorts; its sign is never lost."""
     decision = decided(market, MIDDAY, trader(SYA=20.0, SYB=-20.0))

@@ -104,6 +104,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{SIZE}quantity.py",
         f"{TRADE}trader.py",
     ),
+    "sizing/checked.py": (f"{SIZE}conformance.py", f"{SIZE}strategies.py"),
     "sizing/quantity.py": (
         f"{SIZE}quantity.py",
         f"{SIZE}quantity_of_one.py",
@@ -179,6 +180,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{TRADE}open_orders.py",
         f"{TRADE}broker.py",
     ),
+    "execution/conformance.py": (f"{TRADE}conformance.py",),
     "execution/alpaca/order_desk.py": (f"{TRADE}order_desk.py",),
     "execution/alpaca/broker.py": (f"{TRADE}order_desk.py",),
     "execution/alpaca/account.py": (f"{TRADE}account_words.py",),
@@ -188,6 +190,8 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     "forecasting/calibration/lesson.py": (f"{FORECAST}calibration.py",),
     "forecasting/cache.py": (f"{FORECAST}cache.py",),
     "forecasting/store.py": (f"{FORECAST}cache.py",),
+    "forecasting/checked.py": (f"{FORECAST}conformance.py",),
+    "forecasting/from_file.py": (f"{FORECAST}from_file.py",),
     "trainingdata/sessions.py": (
         f"{DATA}session_calendar.py",
         f"{DATA}sessions.py",

@@ -71,6 +71,10 @@ CHANCE = np.random.default_rng(0)
         (moved(lambda s, w: w + 0.01), "does not decide is moved"),
         (moved(lambda s, w: np.where(s.deciding, 3.0, w)), "beyond its symbol's bounds"),
         (moved(lambda s, w: np.where(s.deciding, 0.05, w)), "above the ceiling"),
+        (
+            moved(lambda s, w: np.where(s.deciding & ~s.long_only, -0.5, w)),
+            "above the ceiling stock_gross",
+        ),
     ],
 )
 def test_each_fault_is_named(strategy: Bent, fault: str) -> None:
@@ -86,11 +90,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"own_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(
         "import numpy as np\n"
-        "from sizing.strategies import Kelly\n"
+        "from sizing.strategies import Kelly, named\n"
         "def up(s): return np.where(s.mu > 0, 0.1, 0.0)\n"
         "def short(s): return np.zeros(1)\n"
         "class Half(Kelly): pass\n"
         "quarter = Kelly(0.25)\n"
+        "premium = named('premium_50')\n"
         "number = 3\n"
         "class Wild(Kelly):\n"
         "    def allocate(self, situation, limits):\n"
@@ -113,6 +118,8 @@ def test_a_function_a_class_and_a_value_of_ones_own_are_strategies(own: str) -> 
     for attribute in ("up", "Half", "quarter"):
         assert check_strategy(named(f"{own}:{attribute}"), tries=10) == ()
     assert named(f"{own}:up").phrase(Kind.STOCK, 4.0) == f"{own}:up sizing"
+    assert named(f"{own}:quarter").uses_forecast
+    assert not named(f"{own}:premium").uses_forecast
     situation = random_situation(np.random.default_rng(3))
     quarter = named(f"{own}:quarter").allocate(situation, Limits())
     np.testing.assert_array_equal(quarter.target, Kelly(0.25).allocate(situation, Limits()).target)

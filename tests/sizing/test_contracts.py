@@ -35,7 +35,7 @@ def folder_of(
     root: Path, rows: list[str], balance: str = "20000", total: int | None = None
 ) -> Path:
     folder = root / "paper"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "trades.csv").write_text("\n".join([HEADER, *rows]) + "\n")
     told = (
         f'{{"balance": {balance}, "last_updated": "", "trades": [], "total_trades":'
@@ -63,7 +63,8 @@ def test_the_account_of_the_specification_is_one_contract_and_says_why(
     folder_of(root, rows, "19995")
     with caplog.at_level(logging.INFO):
         assert calculate_position_size(max_risk_per_contract=250) == 1
-    assert [record.message for record in caplog.records] == [
+    lines = [each.message for each in caplog.records if each.message.startswith("[AUTOSCALING]")]
+    assert lines == [
         "[AUTOSCALING] Account Balance: $19,995",
         "[AUTOSCALING] Trade History: 45 trades (11 wins, 34 losses)",
         "[AUTOSCALING] Win Rate: 24.4% | Avg Win: $56.00 | Avg Loss: $34.62",
@@ -90,6 +91,61 @@ def test_a_balance_given_without_files_has_no_history_and_without_a_balance_noth
     (root / "paper").mkdir()
     (root / "paper" / "trades.csv").write_text(HEADER + "\n")
     assert calculate_position_size(20_000, 250) == 0, "one file without the other is no account"
+
+
+def test_the_lower_of_balance_and_trades_is_sized_from_and_a_difference_is_told(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [row(f"w{k}", "300", "3") for k in range(10)] + [row("l", "-9000")]
+    folder_of(root, rows, "20000")
+    with caplog.at_level(logging.INFO):
+        assert calculate_position_size(max_risk_per_contract=250) > 0
+    assert "ALERT balance" in caplog.text
+    assert "the balance is $20,000.00, STARTING_CAPITAL and the trades add up to $14,000.00" in (
+        caplog.text
+    )
+    (root / "paper" / "trades.csv").unlink()
+    folder_of(root, [*rows, row("m", "-4500")], "20000")
+    assert calculate_position_size(max_risk_per_contract=250) == 0, "9,500 is in the halt"
+    caplog.clear()
+    folder_of(root, rows, "14000.004")
+    calculate_position_size(max_risk_per_contract=250)
+    assert "ALERT balance" not in caplog.text
+
+
+def test_trades_that_wait_to_be_booked_count_and_a_torn_line_loses_nothing(root: Path) -> None:
+    folder_of(root, [row("w", "50")], "20050")
+    files = AccountFiles(root / "paper", 20_000)
+    noted = ClosedTrade("late", "PUT", 1, Decimal(-12000), "2024-04-02 16:00")
+    torn = json.dumps(noted.row())[:30]
+    (root / "paper" / "unbooked.jsonl").write_text(json.dumps(noted.row()) + "\n" + torn)
+    assert calculate_position_size(max_risk_per_contract=250) == 0, "8,050 is in the halt"
+    assert [float(flow) for flow in files.read().flows] == [50, -12000]
+    (aside,) = (root / "paper").glob("unbooked.jsonl.aside-*")
+    assert aside.read_text().endswith(torn)
+    assert not (root / "paper" / "unbooked.jsonl").exists()
+
+
+@pytest.mark.parametrize("cell", ["1e9999999", "-1e9999999", "1e-9999999", "1e16", "sNaN"])
+def test_numbers_without_measure_are_unknown_state(root: Path, cell: str) -> None:
+    folder_of(root, [row("w", cell)], "20000")
+    assert calculate_position_size(max_risk_per_contract=250) == 0
+    folder_of(root, [row("w", "5", cell)], "20005")
+    assert calculate_position_size(max_risk_per_contract=250) == 0
+    folder_of(root, [row("w", "5")], cell)
+    assert calculate_position_size(max_risk_per_contract=250) == 0
+
+
+@pytest.mark.parametrize("name", ["trades.csv", "account_balance.json", "unbooked.jsonl"])
+def test_a_folder_in_place_of_a_file_is_unknown_state(root: Path, name: str) -> None:
+    folder_of(root, [row("w", "5")], "20005")
+    (root / "paper" / name).unlink(missing_ok=True)
+    (root / "paper" / name).mkdir()
+    assert calculate_position_size(max_risk_per_contract=250) == 0
+    with pytest.raises(UnknownState):
+        AccountFiles(root / "paper", 20_000).record(
+            ClosedTrade("late", "PUT", 1, Decimal(5), "2024-04-02 16:00")
+        )
 
 
 def test_live_and_paper_are_two_accounts(root: Path) -> None:

@@ -1,18 +1,14 @@
-"""The venue's address, the keys to it, and a transport with timeouts that repeats reads alone.
+"""The venue's address, the keys to it, and what its failures are called.
 
-The SDK's own repeats (every method, POST included, no timeout) are switched off. Reads are repeated
-with backoff and jitter; nothing else ever is.
+The SDK's own repeats (every method, POST included, no timeout) are switched off: `transport.py`
+sends its requests.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,7 +20,6 @@ if TYPE_CHECKING:
 KEY = "APCA_API_KEY_ID"
 SECRET = "APCA_API_SECRET_KEY"
 REQUESTS_A_MINUTE = 200  # that the venue allows an account
-MINUTE = 60.0  # seconds
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -67,7 +62,8 @@ class BrokerSettings:
     url_override: one address for trading, market data and stream; none means Alpaca's own.
     paper: whether it is the paper account.
     connect_timeout: seconds to connect, 0 … 600.
-    read_timeout: seconds to answer, 0 … 600.
+    read_timeout: seconds to wait for the next bytes of an answer, 0 … 600.
+    deadline: seconds that a request may take, repeats included, 0 … 600.
     attempts: of a read, 1 … 10.
     requests_per_minute: of all clients of the address together, repeats included, at least 1; none
         means 200, and no limit on loopback.
@@ -77,11 +73,12 @@ class BrokerSettings:
     paper: bool = True
     connect_timeout: float = 5.0
     read_timeout: float = 20.0
+    deadline: float = 30.0
     attempts: int = 4
     requests_per_minute: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("connect_timeout", "read_timeout"):
+        for name in ("connect_timeout", "read_timeout", "deadline"):
             if not 0 < getattr(self, name) <= 600:
                 raise InputError(f"broker.{name}: {getattr(self, name)} is outside 0 … 600 seconds")
         if not 1 <= self.attempts <= 10:
@@ -123,87 +120,16 @@ class BrokerSettings:
         return None if host in LOOPBACK else REQUESTS_A_MINUTE
 
     def secure_client(self, client: RESTClient) -> Any:
-        """The SDK's client on a transport with timeouts, whose reads alone are repeated."""
-        from requests.adapters import HTTPAdapter
-        from urllib3.util import Retry
+        """The SDK's client on a transport with a deadline, whose reads alone are repeated."""
+        from foundation.transport import Transport, shared_pace
 
         timeout = (self.connect_timeout, self.read_timeout)
         pace = shared_pace(self.address or str(self.paper), self._request_limit())
-
-        class Timed(HTTPAdapter):
-            def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
-                pace.wait()
-                answer = super().send(request, **{**options, "timeout": timeout})
-                pace.heed(answer.headers)
-                return answer
-
-        class Paced(Retry):
-            def sleep(self, response: Any = None) -> None:
-                super().sleep(response)
-                pace.wait()
-
-        # A POST is never repeated: one that timed out can have been accepted, and the second would
-        # be another order.
-        repeats = Paced(
-            total=self.attempts - 1,
-            allowed_methods={"GET"},
-            status_forcelist={429, 500, 502, 503, 504},
-            backoff_factor=0.3,
-            backoff_jitter=0.3,
-            backoff_max=10,
-            raise_on_status=False,
-        )
         # The SDK sends an order again after a 504 and ignores retry_attempts=0: only this ends it.
         client._retry = 0
         for scheme in ("http://", "https://"):
-            client._session.mount(scheme, Timed(max_retries=repeats))
+            client._session.mount(scheme, Transport(timeout, self.deadline, self.attempts, pace))
         return client
-
-
-class Pace:
-    """Never more than so many requests in any minute; none while the venue says that none remain.
-
-    limit: requests a minute; None for no limit.
-    """
-
-    def __init__(self, limit: int | None, clock: Callable[[], float] = time.time) -> None:
-        self._limit = limit
-        self._clock = clock
-        self._sent: deque[float] = deque()
-        self._not_before = 0.0
-        self._lock = threading.Lock()
-
-    def delay(self) -> float:
-        """Seconds to wait before the next request."""
-        now = self._clock()
-        while self._sent and now - self._sent[0] >= MINUTE:
-            self._sent.popleft()
-        full = self._limit is not None and len(self._sent) >= self._limit
-        until_free = self._sent[0] + MINUTE - now if full else 0.0
-        # The venue counts by the minute: a reset that lies further off is another clock's.
-        until_reset = min(self._not_before - now, MINUTE)
-        return max(until_free, until_reset, 0.0)
-
-    def wait(self) -> None:
-        """Wait as long as it takes, and count one request."""
-        while True:
-            with self._lock:
-                if (seconds := self.delay()) <= 0:
-                    self._sent.append(self._clock())
-                    return
-            time.sleep(seconds)
-
-    def heed(self, headers: Mapping[str, str]) -> None:
-        """Wait for the X-RateLimit-Reset of an answer whose X-RateLimit-Remaining is 0."""
-        reset = headers.get("X-RateLimit-Reset", "")
-        if headers.get("X-RateLimit-Remaining") == "0" and reset.isdigit():
-            self._not_before = float(reset)
-
-
-@cache
-def shared_pace(where: str, limit: int | None) -> Pace:
-    """The one pace of all clients of an address: the venue counts the requests of an account."""
-    return Pace(limit)
 
 
 @contextmanager
@@ -218,13 +144,16 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
         saying what was requested of whom, and what came back.
     """
     from alpaca.common.exceptions import APIError
-    from requests.exceptions import RequestException
+    from requests.exceptions import JSONDecodeError, RequestException
 
     where = settings.url_override or ("Alpaca (paper)" if settings.paper else "Alpaca")
     try:
         yield
     except APIError as error:
         raise BrokerError(_redacted(f"{where}: {request}: {_refusal(error)}", keys)) from None
+    except JSONDecodeError as error:
+        line = f"{where}: {request}: the answer makes no sense: no JSON: {_first_line(error)}"
+        raise BrokerError(_redacted(line, keys)) from None
     except RequestException as error:
         line = f"{where}: {request}: no answer: {_first_line(error)}"
         raise BrokerError(_redacted(line, keys)) from None

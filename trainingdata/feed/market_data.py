@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,11 +19,14 @@ from trainingdata.instruments import Instrument, Kind, instrument, venue_spellin
 from trainingdata.sessions import last_known, stock_grid
 from trainingdata.source import Adjustment, Feed
 
+log = logging.getLogger(__name__)
+
 Table = tuple[Instrument, Instants, Array]
 Rows = list[dict[str, Any]]
 
 # So many of a symbol's last bars are requested again each time, to see whether they have changed.
 OVERLAP = 14
+OLDEST_PRICE = np.timedelta64(2, "h")
 NO_GRACE = np.timedelta64(0, "s")
 HALF_HOUR = np.timedelta64(30, "m")
 VENUE_FIELDS = "ohlcv"
@@ -60,10 +64,11 @@ class MarketData:
                 StockHistoricalDataClient(key, secret, raw_data=True, url_override=url)
             )
 
-    def prices(self, symbols: Sequence[str]) -> dict[str, float]:
+    def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
         """The close of each symbol's latest bar, USD, not adjusted for anything.
 
-        A symbol of which the venue has no bar is left out.
+        A symbol of which the venue has no bar is left out, and so is one whose latest bar began
+        more than two hours before `now`: its price is no latest one.
 
         Raises
         ------
@@ -78,7 +83,13 @@ class MarketData:
             names = {venue_spelling(item.symbol): item.symbol for item in items}
             with translated_errors(f"latest bars of {_names(items)}", self._settings, self._keys):
                 for symbol, bar in request(names).items():
-                    closes[symbol] = float(bar["c"])
+                    starts, values = _arrays([bar])
+                    if not 0 < values[0, CLOSE] < np.inf:
+                        raise ValueError(f"a price of {symbol} is {bar['c']!r}")
+                    if now - starts[0] > OLDEST_PRICE:
+                        log.warning("%s: its latest price is of %s", symbol, bar["t"])
+                        continue
+                    closes[symbol] = float(values[0, CLOSE])
         return closes
 
     def tables(
@@ -247,9 +258,9 @@ class BarFeed:
                 symbols.append(symbol)
         return tuple(symbols)
 
-    def prices(self, symbols: Sequence[str]) -> dict[str, float]:
+    def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
         """The close of each symbol's latest bar, USD, not adjusted for anything."""
-        return self._data.prices(symbols)
+        return self._data.prices(symbols, now)
 
     def _complete(self, item: Instrument, now: np.datetime64) -> bool:
         """Whether the last bar that can be known of a symbol is here."""

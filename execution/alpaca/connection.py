@@ -1,0 +1,118 @@
+"""One venue: the SDK's client, what its failures are called, and what its clock says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from execution.alpaca.fields import AccountFacts, Clock
+from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
+
+Answer = Mapping[str, Any]
+
+UNKNOWN_THING = 404
+
+
+def elapsed_seconds() -> float:
+    """Seconds that only increase, those while the machine slept included where it can tell."""
+    source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(source)
+
+
+class VenueConnection:
+    """Requests to one venue.
+
+    client: the SDK's client, on a transport that repeats reads alone.
+    clock: seconds that only increase.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        keys: Keys,
+        clock: Callable[[], float] = elapsed_seconds,
+    ) -> None:
+        from alpaca.trading.client import TradingClient
+
+        self._settings = settings
+        self._keys = keys
+        self._clock = clock
+        self._read_clock: tuple[np.datetime64, float] | None = None
+        raw = TradingClient(
+            keys.key,
+            keys.secret,
+            paper=settings.paper,
+            raw_data=True,
+            url_override=settings.address,
+        )
+        self.client = settings.secure_client(raw)
+
+    def translated_errors(self, what: str) -> AbstractContextManager[None]:
+        """The context in which the failure of a request becomes one line that names it."""
+        return translated_errors(what, self._settings, self._keys)
+
+    def now(self) -> np.datetime64:
+        """The instant that the venue's clock shows.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        with self.translated_errors("the clock"):
+            return self.noted(self.client.get_clock())
+
+    def noted(self, clock: Answer) -> np.datetime64:
+        """The instant of an answer to /clock, from which the time goes on here."""
+        at = Clock.timestamp.of(clock)
+        self._read_clock = (at, self._clock())
+        return at
+
+    def estimated_now(self) -> np.datetime64:
+        """The venue's time, from when it was last read; read now, where it never was.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, where it never was read.
+        """
+        if self._read_clock is None:
+            return self.now()
+        at, read = self._read_clock
+        return at + np.timedelta64(round((self._clock() - read) * 1e9), "ns")
+
+    def find(self, what: str, path: str, query: dict[str, str] | None = None) -> Answer | None:
+        """What the venue answers at a path; None where it knows no such thing.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        from alpaca.common.exceptions import APIError
+
+        with self.translated_errors(what):
+            try:
+                answer: Answer = self.client.get(path, query)
+            except APIError as error:
+                if error.status_code != UNKNOWN_THING:
+                    raise
+                return None
+            if not isinstance(answer, Mapping):
+                raise TypeError(f"it is {answer!r}"[:100])
+            return answer
+
+    def account_id(self) -> str:
+        """The venue's id of the account that the keys open.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or does not say it.
+        """
+        with self.translated_errors("the account"):
+            return AccountFacts.id.of(self.client.get_account())

@@ -1,0 +1,316 @@
+"""Requests that end: one deadline for all of a request, a shared pace, reads alone repeated.
+
+The libraries below bound each wait for bytes, not their sum: a server that sends a byte a second
+never times out. Here the connection is shut when the deadline has passed, wherever it is by then.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from email.utils import parsedate_to_datetime
+from functools import cache
+from types import TracebackType
+from typing import Any
+
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+from requests.exceptions import ReadTimeout, RequestException, TooManyRedirects
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import MaxRetryError
+from urllib3.util import Retry
+
+log = logging.getLogger(__name__)
+
+MINUTE = 60.0  # seconds
+LONGEST_PAUSE = 60.0  # seconds that a venue may ask to wait; more is not believed
+NOTABLE = 5.0  # seconds of waiting from which on the log says why
+REPEATED = (429, 500, 502, 503, 504)  # statuses after which a read is repeated
+
+
+class Watch:
+    """Shuts the connection of a request once its seconds are over.
+
+    seconds: until then, above 0; pauses do not count.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self.over = False
+
+    def __enter__(self) -> Watch:
+        self._start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+
+    def _start(self) -> None:
+        self._began = time.monotonic()
+        self._timer = threading.Timer(max(self._left, 0.0), self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let the time within not count."""
+        self._timer.cancel()
+        self._left -= time.monotonic() - self._began
+        yield
+        self._start()
+
+    def guard(self, connection: socket.socket | None) -> None:
+        """Take this for the request's connection from now on."""
+        with self._lock:
+            self._socket = connection
+            if self.over:
+                self._shut()
+
+    def _end(self) -> None:
+        with self._lock:
+            self.over = True
+            self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            # It may have been closed, or never have been connected.
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+_UNTIL: ContextVar[float] = ContextVar("until", default=math.inf)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Requests within have so many seconds together, where their own deadlines leave them more."""
+    token = _UNTIL.set(min(_UNTIL.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _UNTIL.reset(token)
+
+
+class _Guarded(HTTPConnection):
+    """A connection that the watch over the present request can shut."""
+
+    def connect(self) -> None:
+        super().connect()
+        self._guard()
+
+    def request(self, *words: Any, **options: Any) -> None:
+        self._guard()
+        super().request(*words, **options)
+
+    def _guard(self) -> None:
+        watch = _WATCH.get()
+        if watch is not None:
+            watch.guard(self.sock)
+
+
+class _GuardedTLS(_Guarded, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Guarded
+
+
+class _PoolTLS(HTTPSConnectionPool):
+    ConnectionCls = _GuardedTLS
+
+
+class _Repeats(Retry):
+    """Repeats within the deadline, and waits no longer than is believable."""
+
+    pace: Pace
+
+    def new(self, **options: Any) -> _Repeats:
+        repeats = super().new(**options)
+        repeats.pace = self.pace
+        return repeats
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> _Repeats:
+        watch = _WATCH.get()
+        if watch is not None and watch.over:
+            raise MaxRetryError(_pool, url or "", error)
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+    def get_retry_after(self, response: Any) -> float | None:
+        return seconds_to_wait(response.headers)
+
+    def sleep(self, response: Any = None) -> None:
+        watch = _WATCH.get()
+        seconds = 0.0 if response is None else self.get_retry_after(response) or 0.0
+        if seconds > 0 and watch is not None:
+            note_pause(seconds, "the venue asks for it")
+            with watch.paused():
+                time.sleep(seconds)
+        else:
+            self._sleep_backoff()
+        self.pace.wait()
+
+
+class Transport(HTTPAdapter):
+    """Sends requests paced, with timeouts, and repeats reads alone.
+
+    timeout: seconds to connect, and to wait for the next bytes.
+    deadline: seconds that a request may take, repeats included; what the venue asks to wait does
+        not count.
+    attempts: of a read.
+    pace: of the address.
+    """
+
+    def __init__(
+        self, timeout: tuple[float, float], deadline: float, attempts: int, pace: Pace
+    ) -> None:
+        # A POST is never repeated: one that timed out can have been accepted, and the second would
+        # be another order.
+        repeats = _Repeats(
+            total=attempts - 1,
+            allowed_methods={"GET"},
+            status_forcelist=REPEATED,
+            backoff_factor=0.3,
+            backoff_jitter=0.3,
+            backoff_max=10,
+            raise_on_status=False,
+        )
+        repeats.pace = pace
+        self._timeout = timeout
+        self._deadline = deadline
+        self._pace = pace
+        super().__init__(max_retries=repeats)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _PoolTLS}
+
+    def send(self, request: PreparedRequest, *words: Any, **options: Any) -> Response:
+        """Send a request and read all of its answer.
+
+        Raises
+        ------
+        RequestException
+            for no whole answer before the deadline, and for an answer that leads elsewhere.
+        """
+        self._pace.wait()
+        seconds = min(self._deadline, _UNTIL.get() - time.monotonic())
+        if seconds <= 0:
+            raise ReadTimeout("no time is left for the request", request=request)
+        watch = Watch(seconds)
+        token = _WATCH.set(watch)
+        try:
+            with watch:
+                answer = super().send(request, *words, **{**options, "timeout": self._timeout})
+                # Read here, while the watch is kept: a session would read it later.
+                _ = answer.content
+        except RequestException as error:
+            if not watch.over:
+                raise
+            raise ReadTimeout(f"no whole answer in {seconds:g} s", request=request) from error
+        finally:
+            _WATCH.reset(token)
+        # An answer whose length nobody said ends where its connection does.
+        if watch.over:
+            raise ReadTimeout(f"no whole answer in {seconds:g} s", request=request)
+        if answer.is_redirect:
+            raise TooManyRedirects(
+                "it leads elsewhere; keys are sent nowhere else", request=request
+            )
+        self._pace.heed(answer.headers)
+        return answer
+
+
+def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+    """What Retry-After says, 0 to 60 seconds; None where it says nothing."""
+    text = headers.get("Retry-After", "")
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_PAUSE)
+
+
+def note_pause(seconds: float, why: str) -> None:
+    """Log a wait that somebody could take for a standstill."""
+    if seconds >= NOTABLE:
+        log.warning("waiting %.0f s: %s", seconds, why)
+
+
+class Pace:
+    """Never more than so many requests in any minute; none while the venue says that none remain.
+
+    limit: requests a minute; None for no limit.
+    clock: seconds that only increase.
+    now: seconds since 1970, which the venue counts in.
+    """
+
+    def __init__(
+        self,
+        limit: int | None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._now = now
+        self._sent: deque[float] = deque()
+        self._not_before = -math.inf
+        self._lock = threading.Lock()
+
+    def delay(self) -> float:
+        """Seconds to wait before the next request."""
+        now = self._clock()
+        while self._sent and now - self._sent[0] >= MINUTE:
+            self._sent.popleft()
+        full = self._limit is not None and len(self._sent) >= self._limit
+        until_free = self._sent[0] + MINUTE - now if full else 0.0
+        return max(until_free, self._not_before - now, 0.0)
+
+    def wait(self) -> None:
+        """Wait as long as it takes, and count one request."""
+        while True:
+            with self._lock:
+                if (seconds := self.delay()) <= 0:
+                    self._sent.append(self._clock())
+                    return
+            note_pause(seconds, "the requests of this minute are used up")
+            time.sleep(seconds)
+
+    def heed(self, headers: Mapping[str, str]) -> None:
+        """Wait for the X-RateLimit-Reset of an answer whose X-RateLimit-Remaining is 0."""
+        reset = headers.get("X-RateLimit-Reset", "")
+        if headers.get("X-RateLimit-Remaining") == "0" and reset.isdecimal():
+            # The venue counts by the minute: a reset that lies further off is another clock's.
+            seconds = min(max(float(reset) - self._now(), 0.0), MINUTE)
+            self._not_before = self._clock() + seconds
+
+
+@cache
+def shared_pace(where: str, limit: int | None) -> Pace:
+    """The one pace of all clients of an address: the venue counts the requests of an account."""
+    return Pace(limit)

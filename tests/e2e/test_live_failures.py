@@ -1,0 +1,208 @@
+"""What a live run does where the venue fails it, where two of them meet, and where it is late."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.account_lock import JOURNAL, account_lock
+from execution.alpaca import updates
+from execution.alpaca.updates import TradeUpdates
+from execution.intents import IntentBook
+from execution.live.cycle import expiry
+from foundation.errors import BrokerError, InputError
+from tests.commands import run_command
+from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, broker, order
+from trainingdata.feed.endpoint import BrokerSettings
+from trainingdata.feed.market_data import BarFeed
+
+FIVE = np.timedelta64(5, "m")
+
+
+def paper(here: Practice, folder: Path, *words: str) -> Any:
+    """A paper run of the command, on a market of two stocks."""
+    keys = {
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "PATH": "",
+        "HOME": str(folder),
+        "XDG_STATE_HOME": str(folder / "state"),
+    }
+    command = [
+        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]"),
+        *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
+        *("sizing.strategy=equal_weight", "bar_patience=0", *words),
+    ]
+    return run_command(command, cwd=folder, env=keys)
+
+
+def test_a_paper_run_writes_its_orders_down_and_a_second_one_at_a_time_is_refused(
+    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    account = here.venue.record.account_id
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with account_lock(account):
+        refused = paper(here, tmp_path)
+    assert refused.returncode == 2
+    line = f"account {account}: another process sends orders to it; end that one first"
+    assert refused.stderr.splitlines()[-1] == f"error: {line}"
+    assert not here.posts
+    done = paper(here, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(here.venue.tickets) == 2
+    book = IntentBook(tmp_path / "data" / "live" / account / JOURNAL)
+    assert {name: book.get(name).state for name in here.venue.tickets} == dict.fromkeys(  # type: ignore[union-attr]
+        here.venue.tickets, "taken"
+    )
+    assert book.undetermined() == ()
+
+
+def test_a_pass_that_fails_is_over_and_so_many_in_a_row_halt(
+    practice: Start, tmp_path: Path
+) -> None:
+    here = practice("symbols=[SYA,SYB]", "end=2024-03-07", speed=20_000.0)
+    here.fail(kind="null", method="GET", path="/v2/positions", count=2)
+    words = ["cycles=3", "broker.attempts=1"]
+    done = paper(here, tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("the pass is over, the next one comes") == 2
+    here = practice("symbols=[SYA,SYB]", "end=2024-03-07", speed=20_000.0)
+    here.fail(kind="html", method="GET", path="/v2/positions", count=1000)
+    done = paper(here, tmp_path, "cycles=9", "halt_after=2", "broker.attempts=1")
+    assert done.returncode == 2
+    assert done.stderr.count("the pass is over, the next one comes") == 1
+    assert "the account: the answer makes no sense" in done.stderr.splitlines()[-1]
+    assert not here.posts
+
+
+@pytest.mark.parametrize("kind", ["null", "empty", "html", "malformed"])
+@pytest.mark.parametrize("path", ["/v2/account", "/v2/positions", "/v2/orders", "/v2/clock"])
+def test_an_answer_that_is_none_is_one_line_and_never_half_an_account(
+    practice: Start, kind: str, path: str
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    mine = broker(here)
+    mine.submit([order("in-1")])
+    here.fail(kind=kind, method="GET", path=path)
+    listed = path in ("/v2/positions", "/v2/orders")
+    if kind == "empty" and listed:
+        return  # an empty list is what the venue may well say
+    with pytest.raises(BrokerError, match="the answer makes no sense"):
+        mine.account()
+    assert mine.account().positions == {"SYA": 10}
+
+
+def test_a_decision_that_is_late_is_not_sent(
+    practice: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour and a half after it was made it would go over the caps that it was made for."""
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    live = Live.at(here)
+    mine = broker(here)
+    late: list[Any] = []
+    prices = BarFeed.prices
+
+    def slow(feed: BarFeed, symbols: Any, now: np.datetime64) -> Any:
+        found = prices(feed, symbols, now)
+        if not late:
+            late.append(here.fail(kind="skew", seconds=3600, count=20))
+        return found
+
+    monkeypatch.setattr(BarFeed, "prices", slow)
+    with caplog.at_level(logging.WARNING):
+        cycle = live.cycle(mine)
+    assert cycle.decision is not None
+    assert cycle.decision.orders
+    assert not here.posts
+    assert "not sent: it was to be sent before 20240220T153500Z" in caplog.text
+
+
+def test_a_latest_price_that_is_hours_old_or_none_is_not_decided_on(
+    practice: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    data = Live.at(here).feed._data
+    now = here.venue.now
+    assert set(data.prices(["SYA", "SYB"], now)) == {"SYA", "SYB"}
+    assert data.prices(["SYA", "SYB"], now + np.timedelta64(3, "h")) == {}
+    assert "SYA: its latest price is of 2024-02-20T14:30:00Z" in caplog.text
+    bar = {"t": "2024-02-20T15:00:00Z", "o": 1, "h": 1, "l": 1, "v": 1}
+    for wrong in ({"c": 0}, {"c": "nan"}, {"c": "much"}, {}, {"c": 1, "t": "soon"}):
+        monkeypatch.setattr(
+            data, "_latest_stocks", lambda _, wrong=wrong: {"SYA": {**bar, **wrong}}
+        )
+        with pytest.raises(BrokerError, match="latest bars of SYA: the answer makes no sense"):
+            data.prices(["SYA"], now)
+
+
+def test_no_order_of_a_stock_is_sent_after_the_close_of_its_session() -> None:
+    """It would wait for the next one, days later before a weekend."""
+    stock = order("a", "SYA")
+    coin = order("b", "SYXUSD", tif="gtc")
+    last = np.datetime64("2024-02-20T20:58", "ns")
+    assert expiry(stock, last, FIVE) == np.datetime64("2024-02-20T21:00", "ns")
+    assert expiry(coin, last, FIVE) == last + FIVE
+    half_day = np.datetime64("2024-07-03T16:59", "ns")
+    assert expiry(stock, half_day, FIVE) == np.datetime64("2024-07-03T17:00", "ns")
+    midday = np.datetime64("2024-02-20T17:30", "ns")
+    assert expiry(stock, midday, FIVE) == midday + FIVE
+
+
+def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(
+    practice: Start,
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    mine = broker(here)
+    here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
+    with pytest.raises(BrokerError):
+        mine.submit([order("late-1", qty="1")])
+    here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600)
+    cycle = Live.at(here, "sizing.strategy=equal_weight").cycle(mine)
+    assert cycle.account.undetermined == {"SYA"}
+    assert cycle.decision is not None
+    assert {each.symbol for each in cycle.decision.orders} == {"SYB"}
+    here.land()
+    assert sorted(ticket.order.symbol for ticket in here.venue.tickets.values()) == ["SYA", "SYB"]
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError("lost"), TimeoutError()])
+def test_a_stream_that_does_not_end_ends_nothing_else(
+    practice: Start,
+    trouble: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    monkeypatch.setattr(updates, "PARTING", 0.2)
+    stream = TradeUpdates(BrokerSettings(url_override=here.url), KEYS)
+    stop = stream._stop
+
+    async def failing() -> None:
+        await stop()
+        raise trouble
+
+    monkeypatch.setattr(stream, "_stop", failing)
+    with stream:
+        pass
+    assert "the stream did not end well" in caplog.text
+
+
+def test_settings_beyond_their_bounds_are_named(practice: Start) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    for words, line in (
+        ("decision_seconds=0", "decision_seconds: 0"),
+        ("halt_after=0", "halt_after: 0"),
+        ("broker.deadline=0", "broker.deadline: 0"),
+    ):
+        with pytest.raises(InputError, match=line):
+            Live.at(here, words)

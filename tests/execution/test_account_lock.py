@@ -1,0 +1,110 @@
+"""One process an account, from whichever folder, and its book of orders that outlives it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from platformdirs import user_state_path
+
+from execution.account_lock import JOURNAL, account_lock, intents_of_account
+from execution.intents import Intent, IntentBook
+from foundation.errors import InputError
+
+NOW = np.datetime64("2024-03-05T17:30", "ns")
+REQUEST = {"client_order_id": "a", "symbol": "NVDA", "qty": "3"}
+
+
+def test_an_account_has_one_process_and_another_account_another(tmp_path: Path) -> None:
+    with account_lock("one"):
+        with account_lock("two"):
+            pass
+        with (
+            pytest.raises(InputError, match="account one: another process sends orders to it"),
+            intents_of_account("one", tmp_path),
+        ):
+            pytest.fail("two hold it")
+    with account_lock("one"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", "a b", "x" * 65])
+def test_what_is_no_id_of_an_account_makes_no_folder(name: str) -> None:
+    with pytest.raises(InputError, match="which is none"), account_lock(name):
+        pytest.fail("it is held")
+
+
+def test_the_book_of_an_account_outlives_its_process(tmp_path: Path) -> None:
+    with intents_of_account("kept", tmp_path) as book:
+        book.begin(Intent("a", REQUEST, NOW))
+    assert (tmp_path / "kept" / JOURNAL).is_file()
+    with intents_of_account("kept", tmp_path) as book:
+        (intent,) = book.undetermined()
+    assert (intent.request, intent.sent_at, intent.state) == (REQUEST, NOW, "sending")
+
+
+def test_orders_of_unknown_fate_in_another_folder_are_not_forgotten(tmp_path: Path) -> None:
+    with intents_of_account("moved", tmp_path / "first") as book:
+        book.begin(Intent("a", REQUEST, NOW))
+    with (
+        pytest.raises(
+            InputError, match=f"1 of the orders in .*; go on with folder={tmp_path}/first"
+        ),
+        intents_of_account("moved", tmp_path / "second"),
+    ):
+        pytest.fail("the first one's orders are forgotten")
+    with intents_of_account("moved", tmp_path / "first") as book:
+        book.settle("a", "taken")
+    with intents_of_account("moved", tmp_path / "second") as book:
+        assert book.undetermined() == ()
+
+
+def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with (
+        pytest.raises(InputError, match="the book of orders cannot be used"),
+        intents_of_account("blocked", tmp_path / "file"),
+    ):
+        pytest.fail("it is held")
+    place = user_state_path("kelly-chronos") / "accounts" / "spoilt"
+    place.mkdir(parents=True)
+    (place / "journal").mkdir()
+    with pytest.raises(InputError, match="cannot be read"), intents_of_account("spoilt", tmp_path):
+        pytest.fail("it is held")
+
+
+@pytest.mark.parametrize(
+    "content", [b"not a database, but long enough to look like a file of one" * 20, b"\0" * 4096]
+)
+def test_a_book_that_is_none_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "book"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="the book of orders cannot be used"):
+        IntentBook(path).undetermined()
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("state", "gone"), ("request", "[]"), ("request", "{"), ("sent_at", "soon")],
+)
+def test_a_row_that_says_nothing_is_refused(tmp_path: Path, column: str, value: str) -> None:
+    book = IntentBook(tmp_path / "book")
+    book.begin(Intent("a", REQUEST, NOW))
+    book._connection.execute(f"UPDATE intents SET {column} = ?", (value,))
+    with pytest.raises(InputError, match="the book of orders cannot be used"):
+        book.get("a")
+
+
+def test_an_intent_is_wanted_until_it_expires_and_lands_no_more_a_day_later() -> None:
+    hour = np.timedelta64(1, "h")
+    lasting = Intent("a", REQUEST, NOW)
+    assert lasting.wanted(NOW + 1000 * hour)
+    assert not lasting.lands_no_more(NOW + 23 * hour)
+    assert lasting.lands_no_more(NOW + 24 * hour)
+    brief = Intent("a", REQUEST, NOW, NOW + hour)
+    assert brief.wanted(NOW)
+    assert not brief.wanted(NOW + hour)
+    assert not brief.lands_no_more(NOW + 24 * hour)
+    assert brief.lands_no_more(NOW + 25 * hour)

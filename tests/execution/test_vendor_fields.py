@@ -1,0 +1,200 @@
+"""Every field of the venue's answers, removed, emptied and changed: the same, or one refusal."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from execution.alpaca import fields
+from execution.alpaca.account import account_of
+from execution.alpaca.broker import _asset
+from execution.orders import Account
+from foundation.errors import BrokerError
+
+T = TypeVar("T")
+FACTS = {
+    "id": "904837e3-3b76-47ec-b432-046db621571b",
+    "status": "ACTIVE",
+    "crypto_status": "ACTIVE",
+    "cash": "-25000.5",
+    "non_marginable_buying_power": "-9000",
+    "options_buying_power": "5000",
+    "multiplier": "4",
+    "shorting_enabled": True,
+    "trading_blocked": False,
+    "account_blocked": False,
+    "trade_suspended_by_user": False,
+}
+CLOCK = {"timestamp": "2026-03-05T12:30:20-05:00"}
+ASSET = {
+    "tradable": True,
+    "status": "active",
+    "shortable": True,
+    "easy_to_borrow": True,
+    "fractionable": False,
+    "min_trade_increment": "1",
+    "min_order_size": "1",
+}
+VALUES: tuple[Any, ...] = (None, "", "much", "1e9999999", "nan", True, 7.5, [], {}, [1])
+DECLARED = {
+    "facts": fields.AccountFacts,
+    "positions": fields.Position,
+    "orders": fields.OrderEntry,
+    "clock": fields.Clock,
+}
+
+
+def position(k: int) -> dict[str, Any]:
+    """One of 200: stocks long and short, coins, foreign ones, options."""
+    kind = ("stock", "short", "coin", "foreign", "option")[k % 5]
+    symbol = {
+        "stock": f"S{k}",
+        "short": f"T{k}",
+        "coin": f"C{k}USD",
+        "foreign": f"{k:09d}",
+        "option": f"SPY260920C00{k:03d}000",
+    }[kind]
+    qty = {"short": -3, "option": -1}.get(kind, 2 + k)
+    return {
+        "symbol": symbol,
+        "asset_class": {"coin": "crypto", "option": "us_option"}.get(kind, "us_equity"),
+        "qty": str(qty),
+        "qty_available": str(qty),
+        "current_price": str(10 + k),
+        "lastday_price": str(10 + k),
+        "avg_entry_price": str(10 + k),
+        "market_value": str(qty * (10 + k) * (100 if kind == "option" else 1)),
+    }
+
+
+ORDER = {
+    "id": "o",
+    "client_order_id": "mine-1",
+    "status": "new",
+    "symbol": "S0",
+    "side": "sell",
+    "qty": "2",
+    "filled_qty": "1",
+    "type": "limit",
+    "time_in_force": "day",
+    "limit_price": "12",
+}
+ANSWERS: dict[str, Any] = {
+    "facts": FACTS,
+    "positions": [position(k) for k in range(200)],
+    "orders": [ORDER, {**ORDER, "id": "p", "client_order_id": "a foreign one", "symbol": "X Y"}],
+    "clock": CLOCK,
+}
+
+
+def read(answers: dict[str, Any]) -> Account:
+    return account_of(answers["facts"], answers["positions"], answers["orders"], answers["clock"])
+
+
+def gross(account: Account) -> float:
+    return sum(
+        abs(float(qty)) * account.prices[symbol] for symbol, qty in account.positions.items()
+    )
+
+
+def answered(ask: Callable[[], T]) -> tuple[T | None, str]:
+    """What is answered, or why nothing is."""
+    try:
+        return ask(), ""
+    except BrokerError as error:
+        return None, str(error)
+
+
+def changes() -> Iterator[tuple[str, int | None, str, Any]]:
+    """Which answer, which entry of it, which field, and what it says then."""
+    for name, answer in ANSWERS.items():
+        numbers = (
+            range(5 if name == "positions" else len(answer)) if isinstance(answer, list) else [None]
+        )
+        for number in numbers:
+            entry = answer if number is None else answer[number]
+            for field in entry:
+                for value in ("removed", *VALUES):
+                    yield name, number, field, value
+
+
+def test_two_hundred_positions_are_all_there() -> None:
+    account = read(ANSWERS)
+    assert len(account.positions) == 160, "all but options"
+    owed = sum(100 * (10 + k) for k in range(4, 200, 5))
+    assert account.cash == -25000.5 - owed
+    worth = sum((-3 if k % 5 == 1 else 2 + k) * (10 + k) for k in range(200) if k % 5 != 4)
+    assert account.equity == pytest.approx(account.cash + worth)
+
+
+def test_a_field_that_goes_or_changes_is_the_same_account_or_one_clear_refusal() -> None:
+    """Never another equity, and never another error: what nobody sees would be traded on."""
+    expected = read(ANSWERS)
+    refused = 0
+    for name, number, field, value in changes():
+        answers = copy.deepcopy(ANSWERS)
+        entry = answers[name] if number is None else answers[name][number]
+        if value == "removed":
+            del entry[field]
+        else:
+            entry[field] = value
+        what = (name, number, field, value)
+        account, why = answered(lambda answers=answers: read(answers))
+        if account is None:
+            assert field in why or "price" in why or "qty" in why, what
+            assert "\n" not in why
+            refused += 1
+            continue
+        if value == 7.5 and isinstance(entry[field], float) and field not in ("status",):
+            continue  # a number that could be: nobody can know better
+        assert account.equity == pytest.approx(expected.equity), what
+        assert gross(account) == pytest.approx(gross(expected)), what
+        assert account.leverage in (4.0, 1.0), what
+        assert account.leverage == 4.0 or field == "multiplier", what
+    assert refused > 100
+
+
+def test_every_field_that_is_read_of_an_account_is_in_this_test() -> None:
+    """A field that is declared and not varied here would be one that nobody looks at."""
+    for name, declared in DECLARED.items():
+        answer = ANSWERS[name]
+        entry = answer[0] if isinstance(answer, list) else answer
+        for attribute, field in vars(declared).items():
+            for each in field if isinstance(field, tuple) else (field,):
+                if isinstance(each, fields.Needed | fields.Optional) and name != "orders":
+                    assert each.name in entry, (name, attribute)
+
+
+@pytest.mark.parametrize("field", ASSET)
+def test_an_assets_field_that_goes_never_allows_more(field: str) -> None:
+    whole = _asset("NVDA", ASSET)
+    for value in ("removed", *VALUES):
+        answer = {**ASSET, field: value}
+        if value == "removed":
+            del answer[field]
+        asset, why = answered(lambda answer=answer: _asset("NVDA", answer))
+        if asset is None:
+            assert field in why
+            continue
+        assert asset.tradable <= whole.tradable
+        assert asset.shortable <= whole.shortable
+        assert asset.fractionable <= (value is True)
+        assert asset.easy_to_borrow is (field != "easy_to_borrow" or value is True)
+
+
+@pytest.mark.parametrize(
+    ("more", "easy"),
+    [
+        ({"borrow_status": "easy_to_borrow"}, True),
+        ({"borrow_status": "hard_to_borrow"}, False),
+        ({}, False),
+        ({"easy_to_borrow": True, "borrow_status": "easy_to_borrow"}, True),
+        ({"easy_to_borrow": False}, False),
+    ],
+)
+def test_what_is_easy_to_borrow_is_said_by_either_field(more: dict[str, Any], easy: bool) -> None:
+    bare = {name: value for name, value in ASSET.items() if name != "easy_to_borrow"}
+    assert _asset("NVDA", {**bare, **more}).easy_to_borrow is easy

@@ -1,0 +1,213 @@
+"""Every request ends, whatever answers it: trickles, silence, endless waits, other addresses."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+import requests
+
+from foundation.transport import Pace, Transport, seconds_to_wait, time_limit
+
+Answer = Callable[[socket.socket, int], None]  # a connection, and the number of the request
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@contextmanager
+def answering(answer: Answer) -> Iterator[tuple[str, list[bytes]]]:
+    """A server on loopback that answers each connection once: its address, and what it was sent."""
+    requests_seen: list[bytes] = []
+    number = itertools.count()
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.05)
+    ended = threading.Event()
+
+    def one(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            requests_seen.append(connection.recv(65536))
+            answer(connection, next(number))
+
+    def serve() -> None:
+        while not ended.is_set():
+            with suppress(TimeoutError):
+                connection, _ = listener.accept()
+                threading.Thread(target=one, args=(connection,), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", requests_seen
+    finally:
+        ended.set()
+        thread.join(5)
+        listener.close()
+
+
+def session(deadline: float = 0.6, attempts: int = 3, pace: Pace | None = None) -> requests.Session:
+    mine = requests.Session()
+    mine.mount("http://", Transport((2.0, 2.0), deadline, attempts, pace or Pace(None)))
+    return mine
+
+
+def trickled(text: bytes) -> Answer:
+    """The text, a byte every twentieth of a second."""
+
+    def answer(connection: socket.socket, _: int) -> None:
+        for byte in text:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.05)
+
+    return answer
+
+
+def trickled_body(head: bytes) -> Answer:
+    def answer(connection: socket.socket, number: int) -> None:
+        connection.sendall(JSON + head + b"\r\n")
+        trickled(b'{"a": 1' + b" " * 400)(connection, number)
+
+    return answer
+
+
+def nothing(connection: socket.socket, _: int) -> None:
+    time.sleep(3)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        trickled(JSON + b"X: " + b"y" * 400),
+        trickled_body(b"Content-Length: 900\r\n"),
+        trickled_body(b"Connection: close\r\n"),
+        trickled_body(b"Transfer-Encoding: chunked\r\n"),
+        nothing,
+    ],
+    ids=["head", "body", "body of no stated length", "chunks", "silence"],
+)
+def test_a_request_ends_at_its_deadline(answer: Answer, method: str) -> None:
+    with answering(answer) as (url, seen):
+        began = time.monotonic()
+        with pytest.raises(requests.exceptions.ReadTimeout, match=r"no whole answer in 0\.6 s"):
+            session().request(method, url)
+        assert 0.5 < time.monotonic() - began < 2.0
+        assert len(seen) == 1
+
+
+def test_requests_share_the_time_they_are_given_together() -> None:
+    with answering(nothing) as (url, seen):
+        began = time.monotonic()
+        with time_limit(0.4):
+            for _ in range(3):
+                with pytest.raises(requests.exceptions.ReadTimeout):
+                    session(deadline=5).get(url)
+        assert time.monotonic() - began < 2.0
+        assert len(seen) == 1
+
+
+def whole(connection: socket.socket, _: int) -> None:
+    connection.sendall(JSON + b"Content-Length: 2\r\nConnection: close\r\n\r\n{}")
+
+
+def refusing(status: bytes, head: bytes, times: int) -> Answer:
+    """So many refusals, then an answer."""
+
+    def answer(connection: socket.socket, number: int) -> None:
+        if number >= times:
+            whole(connection, number)
+            return
+        connection.sendall(b"HTTP/1.1 " + status + b" No\r\nContent-Length: 0\r\n" + head)
+        connection.sendall(b"Connection: close\r\n\r\n")
+
+    return answer
+
+
+@pytest.mark.parametrize("status", [b"429", b"500", b"502", b"503", b"504"])
+def test_a_read_is_repeated_and_nothing_else_ever_is(status: bytes) -> None:
+    with answering(refusing(status, b"Retry-After: 0\r\n", 1)) as (url, seen):
+        assert session(5.0).post(url).status_code == int(status)
+        assert len(seen) == 1
+    with answering(refusing(status, b"", 1)) as (url, seen):
+        assert session(5.0).get(url).status_code == 200
+        assert len(seen) == 2
+
+
+def test_what_the_venue_asks_to_wait_is_waited_and_is_no_part_of_the_deadline() -> None:
+    with answering(refusing(b"429", b"Retry-After: 1\r\n", 1)) as (url, seen):
+        began = time.monotonic()
+        assert session(0.5).get(url).status_code == 200
+        assert 0.9 < time.monotonic() - began < 3.0
+        assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("7", 7),
+        ("0.25", 0.25),
+        ("3600", 60),
+        ("1e999", 60),
+        ("-5", 0),
+        ("nan", None),
+        ("soon", None),
+        ("", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Thu, 01 Jan 99999 00:00:00 GMT", None),
+        (format_datetime(datetime.now(UTC) + timedelta(days=2), usegmt=True), 60),
+    ],
+)
+def test_no_pause_of_more_than_a_minute_is_believed(text: str, seconds: float | None) -> None:
+    assert seconds_to_wait({"Retry-After": text}) == seconds
+
+
+@pytest.mark.parametrize("text", [b"nan", b"soon", b"-3", b"Thu, 01 Jan 99999 00:00:00 GMT"])
+def test_a_pause_that_makes_no_sense_stops_nothing(text: bytes) -> None:
+    with answering(refusing(b"503", b"Retry-After: " + text + b"\r\n", 1)) as (url, _):
+        assert session(5.0).get(url).status_code == 200
+
+
+def test_an_answer_that_leads_elsewhere_is_not_followed() -> None:
+    with answering(whole) as (elsewhere, seen):
+        place = f"Location: {elsewhere}/\r\n".encode()
+        with (
+            answering(refusing(b"307", place, 1)) as (url, _),
+            pytest.raises(requests.TooManyRedirects, match="leads elsewhere"),
+        ):
+            session(5.0).get(url)
+        assert seen == []
+
+
+def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:
+    now = [1000.0]
+    pace = Pace(3, clock=lambda: now[0], now=lambda: 5e8 + now[0])
+    for _ in range(3):
+        assert pace.delay() == 0
+        pace.wait()
+        now[0] += 1
+    assert pace.delay() == pytest.approx(57)
+    now[0] = 1060.5
+    assert pace.delay() == 0
+    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "500001070"})
+    assert pace.delay() == pytest.approx(9.5)
+    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "900000000"})
+    assert pace.delay() == pytest.approx(60), "another clock's"
+    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1²"})
+    assert pace.delay() == pytest.approx(60), "no number"
+
+
+def test_a_wall_clock_that_is_set_back_or_forward_stops_no_request() -> None:
+    now = [0.0]
+    wall = [1e9]
+    pace = Pace(1, clock=lambda: now[0], now=lambda: wall[0])
+    pace.wait()
+    for wall[0] in (0.0, 4e9):
+        assert pace.delay() == 60
+    now[0] = 60.0
+    assert pace.delay() == 0
