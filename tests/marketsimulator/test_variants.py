@@ -43,6 +43,7 @@ def settings() -> BacktestSettings:
     )
 
 
+@pytest.mark.slow
 def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: BacktestSettings) -> None:
     """The compiled loop and the stepped broker keep the same ledger: instant by instant, and in
     every total.

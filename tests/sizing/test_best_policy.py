@@ -165,6 +165,7 @@ def shares(
     return planned / best, alone / best, 1e4 * best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize("edge", [0.05, 0.1, 0.15, 0.3])
 def test_the_plan_earns_what_the_best_policy_does_but_for_a_twentieth(

@@ -1,0 +1,203 @@
+"""A proxy on loopback before the practice server, on which the wire fails in every way it can.
+
+It knows nothing of orders: it drops, delays, repeats and spoils what passes. Requests that it holds
+up land when `land` is called, long after their sender has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp import WSMsgType, web
+
+BEFORE = ("drop", "refuse", "busy", "silence", "late")  # the venue hears nothing of it yet
+AFTER = ("lost", "error", "truncated", "trickle", "page", "null", "list", "other")
+ON_STREAM = ("hang_up", "twice", "deaf")
+RETRY_AFTER = ("0", "0.01", "1", "-5", "nan", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "")
+SPOILT = {
+    "page": ("<html><body>Bad gateway</body></html>", "text/html"),
+    "null": ("null", "application/json"),
+    "list": ("[]", "application/json"),
+}
+SILENCE = 5.0  # seconds, longer than any client here waits
+
+
+@dataclass
+class FaultProxy:
+    """What passes between a client and `upstream`.
+
+    danger: share of requests that something happens to.
+    rng: draws what.
+    happened: how often what did.
+    """
+
+    upstream: str
+    rng: random.Random
+    danger: float = 0.0
+    url: str = ""
+    happened: Counter[str] = field(default_factory=Counter)
+    _held: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def land(self) -> None:
+        """Every request that was held up reaches the venue, in the order in which it was sent."""
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self._land(), self._loop).result(30)
+
+    async def _land(self) -> None:
+        async with aiohttp.ClientSession() as session:
+            while self._held:
+                method, path, headers, body = self._held.pop(0)
+                async with session.request(
+                    method, f"{self.upstream}{path}", headers=headers, data=body
+                ) as answer:
+                    await answer.read()
+
+    def _drawn(self, kinds: tuple[str, ...]) -> str:
+        if self.rng.random() >= self.danger:
+            return ""
+        kind = self.rng.choice(kinds)
+        self.happened[kind] += 1
+        return kind
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Pass a request on, or let it fail."""
+        try:
+            return await self._serve(request)
+        except (ConnectionError, aiohttp.ClientError):  # one of the two sides has gone
+            return web.Response(status=502)
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/stream":
+            return await self._stream(request)
+        body = await request.read()
+        kept = ("APCA-API-KEY-ID", "APCA-API-SECRET-KEY", "Content-Type")
+        headers = {name: request.headers[name] for name in kept if name in request.headers}
+        fault = self._drawn((*BEFORE, *AFTER))
+        if fault in BEFORE:
+            return await self._fail(fault, request, headers, body)
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(
+                request.method, f"{self.upstream}{request.path_qs}", headers=headers, data=body
+            ) as answer,
+        ):
+            content = await answer.read()
+            status = answer.status
+        return await self._answer(fault, request, content, status)
+
+    async def _fail(
+        self, fault: str, request: web.Request, headers: dict[str, str], body: bytes
+    ) -> web.StreamResponse:
+        if fault == "late":
+            self._held.append((request.method, request.path_qs, headers, body))
+        if fault == "silence":
+            await asyncio.sleep(SILENCE)
+        if fault in ("refuse", "busy"):
+            status = 429 if fault == "busy" else self.rng.choice((500, 502, 503, 504))
+            wait = self.rng.choice(RETRY_AFTER)
+            more = {"Retry-After": wait} if wait else {}
+            return web.Response(status=status, text="no", headers=more)
+        return await _hang_up(request)
+
+    async def _answer(
+        self, fault: str, request: web.Request, content: bytes, status: int
+    ) -> web.StreamResponse:
+        if fault == "lost":
+            return await _hang_up(request)
+        if fault == "error":
+            return web.Response(status=502, text="<html>Bad gateway</html>")
+        if fault == "truncated":
+            content = content[: len(content) // 2]
+        if fault in SPOILT:
+            text, kind = SPOILT[fault]
+            return web.Response(text=text, content_type=kind)
+        if fault == "other":
+            told: Any = json.loads(content or b"null")
+            if isinstance(told, dict) and "client_order_id" in told:
+                told |= {"id": "another", "client_order_id": "another"}
+            content = json.dumps(told).encode()
+        answer = web.StreamResponse(status=status)
+        answer.content_type = "application/json"
+        await answer.prepare(request)
+        for byte in content if fault == "trickle" else ():
+            await answer.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+        if fault != "trickle":
+            await answer.write(content)
+        return answer
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        """Both ways of a stream, until one side ends it or the wire does."""
+        ours = web.WebSocketResponse()
+        await ours.prepare(request)
+        address = f"{self.upstream.replace('http', 'ws', 1)}/stream"
+        async with aiohttp.ClientSession() as session, session.ws_connect(address) as theirs:
+
+            async def up() -> None:
+                async for message in ours:
+                    await _passed(theirs.send_str, theirs.send_bytes, message)
+
+            task = asyncio.get_running_loop().create_task(up())
+            try:
+                async for message in theirs:
+                    fault = self._drawn(ON_STREAM)
+                    if fault == "hang_up":
+                        break
+                    for _ in range({"twice": 2, "deaf": 0}.get(fault, 1)):
+                        await _passed(ours.send_str, ours.send_bytes, message)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        await ours.close()
+        return ours
+
+
+async def _passed(text: Callable[..., Any], data: Callable[..., Any], message: Any) -> None:
+    if message.type is WSMsgType.TEXT:
+        await text(message.data)
+    elif message.type is WSMsgType.BINARY:
+        await data(message.data)
+
+
+async def _hang_up(request: web.Request) -> web.StreamResponse:
+    if request.transport is not None:
+        request.transport.close()
+    return web.Response(status=500)
+
+
+@contextmanager
+def faulty_wire(upstream: str, seed: int) -> Iterator[FaultProxy]:
+    """A proxy before a server, until the block ends."""
+    proxy = FaultProxy(upstream, random.Random(seed))
+    loop = asyncio.new_event_loop()
+    proxy._loop = loop
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    app = web.Application(client_max_size=2**24)
+    app.router.add_route("*", "/{path:.*}", proxy.serve)
+
+    async def up() -> web.AppRunner:
+        runner = web.AppRunner(app, shutdown_timeout=0.2, handler_cancellation=True)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return runner
+
+    runner = asyncio.run_coroutine_threadsafe(up(), loop).result(30)
+    proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield proxy
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()
