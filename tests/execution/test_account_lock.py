@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
 def test_a_book_that_is_none_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "book"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="the book of orders cannot be used"):
+    with pytest.raises(InputError, match=f"^{path}: the book of orders cannot be used"):
         IntentBook(path).undetermined()
     assert path.read_bytes() == content
 

@@ -106,6 +106,7 @@ def test_what_options_owe_is_taken_off_cash_and_what_they_are_worth_is_not_cash_
     for value in (None, "300"):
         with pytest.raises(BrokerError, match="SPY240920C00560000 is owed, and market_value is"):
             read(None, [{**option, "market_value": value}])
+    assert read(None, [{**option, "market_value": None, "qty": "1"}]).cash == 1000.0
     assert read(None, [option]).positions == {}
 
 
@@ -173,6 +174,9 @@ def test_of_what_something_else_holds_a_part_back_nothing_is_ordered() -> None:
     assert read(None, [whole], [sale]).undetermined == frozenset()
     assert read(None, [whole]).undetermined == {"NVDA"}
     assert read(None, [held("NVDA", "-10", qty_available="-10")]).undetermined == frozenset()
+    short = held("NVDA", "-10", qty_available="-6")
+    assert read(None, [short], [open_order(qty="4")]).undetermined == frozenset()
+    assert read(None, [short], [open_order(qty="3")]).undetermined == {"NVDA"}
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,8 @@ def test_a_long_refusal_is_cut() -> None:
     [
         status(500),
         status(504),
+        status(408),
+        status(425),
         status(422, "client_order_id must be unique"),
         lost(),
         ValueError(),
