@@ -164,7 +164,10 @@ def _venue_time(broker: AlpacaBroker) -> np.datetime64:
         return broker.now()
     except BrokerError as error:
         log.warning("%s", error)
+    try:
         return broker.estimated_now()
+    except BrokerError:
+        return system_clock()
 
 
 def replay(config: DictConfig) -> None:

@@ -67,10 +67,13 @@ def intents_of_account(account_id: str, root: Path) -> Iterator[IntentBook]:
         _refuse_open_elsewhere(account_id, place, path)
         book = IntentBook(path)
         try:
-            put_whole(place, str(path).encode())
+            try:
+                put_whole(place, str(path).encode())
+            except OSError as error:
+                raise InputError(
+                    f"{place}: cannot be written: {error.strerror or error}"
+                ) from error
             yield book
-        except OSError as error:
-            raise InputError(f"{place}: cannot be written: {error.strerror or error}") from error
         finally:
             book.close()
 

@@ -30,6 +30,7 @@ from rich.text import Text
 
 from foundation.errors import InputError
 
+LOGS = Path("logs")
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
 
 
@@ -102,9 +103,16 @@ def log_to_file(name: str) -> None:
     """Send every log line, and libraries' warnings, to a file of this run in `logs/`.
 
     None of them goes to the screen.
+
+    Raises
+    ------
+    InputError
+        for a file in the place of the folder.
     """
+    if LOGS.exists() and not LOGS.is_dir():
+        raise InputError(f"{LOGS}: it is a file, and the folder of log files is needed there")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    handler = _RunLog(Path("logs") / f"{name}-{stamp}-{os.getpid()}.log", delay=True)
+    handler = _RunLog(LOGS / f"{name}-{stamp}-{os.getpid()}.log", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]
@@ -114,6 +122,13 @@ def log_to_file(name: str) -> None:
 
 class _RunLog(logging.FileHandler):
     """A log file that exists, folder and all, from its first line on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; a disk that takes none stops nothing that the line is about."""
+        try:
+            super().emit(record)
+        except OSError as error:
+            sys.stderr.write(f"{self.baseFilename}: cannot be written: {error.strerror}\n")
 
     def _open(self) -> TextIOWrapper:
         Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)

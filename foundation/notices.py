@@ -93,12 +93,12 @@ class Notices:
         if kind in self._raised:
             return
         self._raised.add(kind)
-        log.error("ALERT %s: %s", kind, text)
         if self._alerts is not None:
             with self._changed:
                 self._waiting.append({"text": text, "content": text[:CONTENT], "kind": kind})
                 self._keep_alerts()
             self._wake()
+        log.error("ALERT %s: %s", kind, text)
 
     def end_alert(self, kind: str) -> None:
         """Note that the cause of an alert has ended: the next one of its kind is sent."""
@@ -113,7 +113,7 @@ class Notices:
 
     def _wake(self) -> None:
         with self._changed:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._deliver, name="notices", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
@@ -158,7 +158,7 @@ class Notices:
             ]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             log.warning("%s: alerts that were not taken cannot be read: %s", self._path, error)
             return []
 
@@ -192,7 +192,7 @@ def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = N
     host = urlsplit(url).hostname
     try:
         answer = session.request("GET" if body is None else "POST", url, json=body)
-    except RequestException as error:
+    except (RequestException, ValueError, OSError) as error:
         log.warning("%s: %s did not answer (%s)", name, host, type(error).__name__)
         return False
     if not answer.ok:

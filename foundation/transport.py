@@ -136,6 +136,9 @@ class _PoolTLS(HTTPSConnectionPool):
     ConnectionCls = _GuardedTLS
 
 
+_POOLS = {"http": _Pool, "https": _PoolTLS}
+
+
 class _Repeats(Retry):
     """Repeats within the deadline, and waits no longer than is believable."""
 
@@ -204,7 +207,13 @@ class Transport(HTTPAdapter):
         self._deadline = deadline
         self._pace = pace
         super().__init__(max_retries=repeats)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _PoolTLS}
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """The connections through a proxy, guarded as the others."""
+        manager = super().proxy_manager_for(proxy, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
     def send(self, request: PreparedRequest, *words: Any, **options: Any) -> Response:
         """Send a request and read all of its answer.

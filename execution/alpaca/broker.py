@@ -14,7 +14,7 @@ import numpy as np
 
 from execution.alpaca.account import account_of
 from execution.alpaca.connection import Answer, elapsed_seconds
-from execution.alpaca.fields import AssetEntry, FillEntry, OrderEntry
+from execution.alpaca.fields import AssetEntry, FillEntry, OrderEntry, entries
 from execution.alpaca.order_answers import chain_of, is_done, poll_delays
 from execution.alpaca.order_desk import OrderDesk
 from execution.broker import Asset
@@ -86,13 +86,13 @@ class AlpacaBroker:
             # Orders are read before positions. An order that fills in between is counted twice,
             # which is too careful; the other way round it would not be counted at all.
             query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
-            orders = client.get("/orders", query)
+            orders = entries(client.get("/orders", query))
             if len(orders) >= ORDERS_LISTED:
                 raise BrokerError(
                     f"{len(orders)} orders are open, and the venue lists no more at once: the"
                     " account cannot be seen whole; cancel some"
                 )
-            positions = client.get_all_positions()
+            positions = entries(client.get_all_positions())
             facts = client.get_account()
             clock = client.get_clock()
             self._last = account_of(facts, positions, orders, clock, undetermined)
@@ -218,7 +218,7 @@ class AlpacaBroker:
         }
         with self._desk.translated_errors("fills"):
             while True:
-                page = self._desk.client.get("/account/activities/FILL", query)
+                page = entries(self._desk.client.get("/account/activities/FILL", query))
                 rows += page
                 if len(page) < FILLS_A_PAGE:
                     break

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from execution.alpaca.fields import AccountFacts, Clock
+from foundation.errors import BrokerError
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 
 Answer = Mapping[str, Any]
 
 UNKNOWN_THING = 404
+SETBACK = np.timedelta64(60, "s")  # by which a clock may be put right
 
 
 def elapsed_seconds() -> float:
@@ -69,6 +71,11 @@ class VenueConnection:
     def noted(self, clock: Answer) -> np.datetime64:
         """The instant of an answer to /clock, from which the time goes on here."""
         at = Clock.timestamp.of(clock)
+        if self._read_clock is not None and at < self._read_clock[0] - SETBACK:
+            raise BrokerError(
+                f"the answer makes no sense: the clock shows {at}, and showed"
+                f" {self._read_clock[0]} before"
+            )
         self._read_clock = (at, self._clock())
         return at
 

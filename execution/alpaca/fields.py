@@ -168,6 +168,9 @@ def an_instant(value: Any) -> np.datetime64:
     stamp = pd.to_datetime(value) if isinstance(value, str) else pd.NaT
     if pd.isna(stamp) or stamp.tzinfo is None:
         raise ValueError("no time with a zone")
+    # A year that nanoseconds cannot count to comes out as another one, without an error.
+    if not 1990 <= stamp.year <= 2200:
+        raise ValueError("no time of our days")
     return np.datetime64(stamp.tz_convert("UTC").tz_localize(None), "ns")
 
 

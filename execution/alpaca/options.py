@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from execution.alpaca.connection import Answer, elapsed_seconds
-from execution.alpaca.fields import AccountFacts, OrderEntry, Position
+from execution.alpaca.fields import AccountFacts, OrderEntry, Position, entries
 from execution.alpaca.order_answers import chain_of, is_done, poll_delays
 from execution.alpaca.order_desk import OrderDesk
 from execution.intents import IntentBook
@@ -143,7 +143,7 @@ class AlpacaSpreads:
             for a venue that does not answer, or answers nonsense.
         """
         with self._desk.translated_errors("positions"):
-            rows = self._desk.client.get_all_positions()
+            rows = entries(self._desk.client.get_all_positions())
             return {
                 contract_of(Position.symbol.of(row)): int(Position.qty.of(row))
                 for row in rows
@@ -183,6 +183,8 @@ class AlpacaSpreads:
             at = OrderEntry.filled_at.of(answer)
             if at is None:
                 at = OrderEntry.updated_at.of(answer)
+            if not traded and not any(OrderEntry.filled_qty.of(each) for each in chain):
+                return SpreadFill(name, 0, Decimal(0), at)
             # A leg that filled without the one that protects it is no spread, and what it may lose
             # has no bound.
             if len(counts) != 1:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from execution.alpaca.connection import Answer
+from execution.alpaca.fields import OrderEntry, exact
 
 DONE = ("filled", "canceled", "expired", "rejected", "replaced")
 
@@ -45,3 +47,12 @@ def checked_order(name: str, answer: Answer) -> Answer:
     if answer["client_order_id"] != name or not (answer["id"] and answer["status"]):
         raise ValueError("an answer about another order, or half of one")
     return answer
+
+
+def same_terms(request: Mapping[str, Any], answer: Answer) -> bool:
+    """Whether an answer is about an order of these terms, as far as it says them."""
+    side = answer.get("side")
+    if side and "side" in request and side != request["side"]:
+        return False
+    quantity = OrderEntry.qty.of(answer)
+    return quantity is None or "qty" not in request or quantity == exact(request["qty"])

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from execution.alpaca.connection import UNKNOWN_THING, Answer, VenueConnection, elapsed_seconds
-from execution.alpaca.order_answers import checked_order, is_done
+from execution.alpaca.order_answers import checked_order, is_done, same_terms
 from execution.intents import Intent, IntentBook
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -23,6 +23,8 @@ from trainingdata.instants import compact_text
 
 log = logging.getLogger(__name__)
 
+TERMS = ("symbol", "side", "qty", "type", "legs")  # in which orders of one id may not differ
+BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 ONE_LOOK = (0.0,)
 LOOK_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
 LOOKING = 20.0  # seconds that the looks for an order take together
@@ -88,6 +90,8 @@ class OrderDesk(VenueConnection):
         """
         name = str(request["client_order_id"])
         before = self._book.get(name)
+        if before is not None and any(before.request.get(k) != request.get(k) for k in TERMS):
+            raise OrderRejected(f"{name}: another order of this id was meant to be sent before")
         if before is not None and before.state not in ("refused", "never_taken"):
             return self._settled(before, (*ONE_LOOK, *LOOK_DELAYS))
         intent = Intent(name, request, self.estimated_now(), expires_at)
@@ -146,8 +150,12 @@ class OrderDesk(VenueConnection):
         looks: seconds before each look for it, where it was sent before; none where it was not.
         """
         name = intent.client_order_id
+        if intent.state == "taken":
+            return self._taken(name, looks)
         try:
             answer = self._asked(intent, looks)
+            if not same_terms(intent.request, answer):
+                raise OrderRejected(f"{name}: the venue has another order of this id")
         except _NeverTaken as error:
             self._book.settle(name, "never_taken", str(error))
             raise
@@ -158,6 +166,13 @@ class OrderDesk(VenueConnection):
             self._book.settle(name, "open", str(error))
             raise
         self._book.settle(name, "taken")
+        return answer
+
+    def _taken(self, name: str, looks: tuple[float, ...]) -> Answer:
+        """An order that the venue has taken: it is never sent again, whatever a look says."""
+        answer, _ = self._look_up(name, looks)
+        if answer is None:
+            raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")
         return answer
 
     def _asked(self, intent: Intent, looks: tuple[float, ...]) -> Answer:
@@ -177,7 +192,12 @@ class OrderDesk(VenueConnection):
                 answer, absent = self._look_up(name, LOOK_DELAYS)
             if answer is not None:
                 return answer
-        if absent and intent.lands_no_more(self.estimated_now()):
+        # One answer of the clock could be wrong: it is asked once more before an order is given up.
+        if (
+            absent
+            and intent.lands_no_more(self.estimated_now())
+            and intent.lands_no_more(self.now())
+        ):
             raise _NeverTaken(f"{name}: the venue never took it")
         raise OutcomeUnknown(
             f"{name}: sent, and the venue does not say what became of it; it may be working"
@@ -218,6 +238,7 @@ class OrderDesk(VenueConnection):
         from foundation.transport import note_pause, seconds_to_wait
 
         name = intent.client_order_id
+        waited = 0.0
         for _ in range(POSTS):
             try:
                 return checked_order(name, self.client.post("/orders", intent.request))
@@ -229,6 +250,10 @@ class OrderDesk(VenueConnection):
                     headers = {} if error.response is None else error.response.headers
                     seconds = seconds_to_wait(headers)
                     seconds = 1.0 if seconds is None else seconds
+                    waited += seconds
+                    # Whatever else is open is looked at by nobody meanwhile.
+                    if waited > BUSY_PATIENCE:
+                        break
                     note_pause(seconds, f"{name}: the venue is busy and asks for it")
                     self._pause(seconds)
                     if not intent.wanted(self.estimated_now()):
@@ -242,9 +267,7 @@ class OrderDesk(VenueConnection):
                 raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
             except (RequestException, ValueError, KeyError, TypeError) as error:
                 raise _NoAnswer(type(error).__name__) from None
-        raise OrderRejected(
-            f"{name}: not sent: the venue has no room for requests ({POSTS} times 429)"
-        )
+        raise OrderRejected(f"{name}: not sent: the venue has no room for requests (429)")
 
     def _look_up(self, name: str, looks: tuple[float, ...]) -> tuple[Answer | None, bool]:
         """The order with this id of ours, or None; and whether the last look said there is none."""

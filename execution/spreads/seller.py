@@ -85,14 +85,15 @@ class SpreadSeller:
         session = session_of(new_york_date(np.array([now]))[0])
         if session is not None and session.opens <= now < session.closes:
             agree = self._holdings_agree(state, session)
-            for rules in self._terms.rules if certain and agree else ():
+            certain = certain and agree and all(each.stage == "open" for each in state.spreads)
+            for rules in self._terms.rules if certain else ():
                 state = self._enter_due(state, rules, session, now)
         return state
 
     def _read(self) -> tuple[SellerState, bool]:
         """What is open, and whether the file says it."""
         try:
-            state = read_state(self._folder)
+            state = read_state(self._folder, missing=self._last is None or not self._last.spreads)
         except UnknownState as error:
             self._notices.alert(
                 "open_spreads", f"{self._terms.mode}: unknown state, nothing is sold: {error}"
@@ -120,7 +121,8 @@ class SpreadSeller:
             the first trouble that a spread met, after all of them were looked after.
         """
         failures: list[Exception] = []
-        for spread in state.spreads:
+        # What is certain is looked after first: asking for an order of unknown fate takes its time.
+        for spread in sorted(state.spreads, key=lambda each: each.stage != "open"):
             # Trouble with one spread must not keep the stops of the others from being seen.
             try:
                 state = self._follow(state, spread, now)
@@ -289,15 +291,11 @@ class SpreadSeller:
         return state
 
     def _holdings_agree(self, state: SellerState, session: Session) -> bool:
-        """Whether the venue holds what the state says, but for orders of unknown fate."""
-        undetermined = {
-            option for each in state.spreads if each.stage != "open" for option in each.options
-        }
+        """Whether the venue holds what the state says."""
         today = session.date.astype(object)
 
         def concerned(option: Contract) -> bool:
-            ours = option.root == self._terms.root and option.expiry >= today
-            return ours and option not in undetermined
+            return bool(option.root == self._terms.root and option.expiry >= today)
 
         agree = self._positions_agree(state, concerned)
         if agree:
@@ -305,14 +303,24 @@ class SpreadSeller:
         return agree
 
     def _positions_agree(self, state: SellerState, concerned: Callable[[Contract], bool]) -> bool:
-        """Whether the venue holds what the state says, among the options concerned."""
-        expected = Counter[Contract]()
+        """Whether the venue holds what the state says, among the options concerned.
+
+        An order of unknown fate may have traded or not: anything between is what the state says.
+        """
+        least = Counter[Contract]()
+        most = Counter[Contract]()
         positions = self._venue.held()
         for spread in state.spreads:
             for leg in spread.option_legs:
-                expected[leg.contract] += spread.remaining * leg.direction
-        contracts = (each for each in {*expected, *positions} if concerned(each))
-        different = [each for each in contracts if expected[each] != positions.get(each, 0)]
+                count = spread.remaining * leg.direction
+                certain = spread.stage == "open"
+                least[leg.contract] += count if certain else min(count, 0)
+                most[leg.contract] += count if certain else max(count, 0)
+        different = [
+            option
+            for option in {*least, *positions}
+            if concerned(option) and not least[option] <= positions.get(option, 0) <= most[option]
+        ]
         if different:
             symbols = ", ".join(sorted(contract.symbol for contract in different))
             text = (

@@ -204,8 +204,10 @@ class SellerState:
         return replace(self, tried=(*today, entry))
 
 
-def read_state(folder: Path) -> SellerState:
-    """The state that a folder holds; an empty one where it has no file.
+def read_state(folder: Path, *, missing: bool = True) -> SellerState:
+    """The state that a folder holds; an empty one where it never had a file.
+
+    missing: whether there may be none.
 
     Raises
     ------
@@ -217,7 +219,12 @@ def read_state(folder: Path) -> SellerState:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
         state = TypeAdapter(SellerState).validate_python(data)
     except FileNotFoundError:
-        return SellerState()
+        # One that was set aside, or that was there a moment ago, said that something is open.
+        if missing and not any(folder.glob(f"{FILE}.aside-*")):
+            return SellerState()
+        raise UnknownState(
+            f"{path} is gone; compare the venue's positions with what was in it, and write it anew"
+        ) from None
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
@@ -234,7 +241,9 @@ def read_state(folder: Path) -> SellerState:
 
 
 def set_state_aside(folder: Path) -> None:
-    """Move a file that cannot be read out of the way, under a name that nothing has yet.
+    """Keep a file that cannot be read under a name that nothing has yet.
+
+    It stays where it is until it is replaced; only a folder in its place is moved away.
 
     Raises
     ------
@@ -244,10 +253,14 @@ def set_state_aside(folder: Path) -> None:
     path = folder / FILE
     numbers = itertools.count()
     names = (path.with_name(f"{FILE}.aside-{number}") for number in numbers)
+    aside = next(name for name in names if not name.exists())
     try:
-        path.replace(next(name for name in names if not name.exists()))
+        if path.is_dir():
+            path.replace(aside)
+        elif path.exists():
+            put_whole(aside, path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: cannot be moved: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be kept: {error.strerror}") from error
 
 
 def write_state(folder: Path, state: SellerState) -> None:

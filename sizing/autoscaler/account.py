@@ -206,10 +206,20 @@ class AccountFiles:
             return
         try:
             contents = json.loads(journal.read_text(encoding="utf-8"))
-            texts = str(contents[TRADES]), str(contents[BALANCE])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            trades, balance = contents[TRADES], contents[BALANCE]
+            # What is put in the place of the truth is looked at first.
+            rows_of(trades.encode())
+            _balance_of(balance.encode())
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise UnknownState(f"{journal}: an update that cannot be read: {error}") from None
-        self._put_files(*texts)
+        self._put_files(trades, balance)
 
     def _read_state(self) -> AccountState:
         """What the files say; they have to agree."""

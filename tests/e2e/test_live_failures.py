@@ -81,6 +81,52 @@ def test_a_pass_that_fails_is_over_and_so_many_in_a_row_halt(
     assert not here.posts
 
 
+@pytest.mark.parametrize("answer", [{}, "", None, "[]", [1], [None]])
+@pytest.mark.parametrize("what", ["positions", "orders"])
+def test_what_is_no_list_is_no_empty_account(
+    practice: Start, what: str, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    mine = broker(here)
+    client = mine._desk.client
+    if what == "positions":
+        monkeypatch.setattr(client, "get_all_positions", lambda: answer)
+    else:
+        get = client.get
+        monkeypatch.setattr(
+            client, "get", lambda path, *more: answer if path == "/orders" else get(path, *more)
+        )
+    with pytest.raises(BrokerError, match="the account: the answer makes no sense"):
+        mine.account()
+
+
+def test_an_order_by_value_beyond_measure_is_one_line(practice: Start) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    mine = broker(here)
+    entry = {
+        "client_order_id": "x",
+        "symbol": "SYA",
+        "side": "buy",
+        "notional": "10000000000000000",
+        "limit_price": "0.0001",
+        "type": "limit",
+    }
+    get = mine._desk.client.get
+    mine._desk.client.get = lambda path, *more: [entry] if path == "/orders" else get(path, *more)
+    with pytest.raises(BrokerError, match="the account: the answer makes no sense"):
+        mine.account()
+
+
+def test_a_file_in_place_of_the_log_folder_is_one_line(practice: Start, tmp_path: Path) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    (tmp_path / "logs").write_text("in the way")
+    done = paper(here, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: logs: it is a file")
+    assert not here.posts
+
+
 @pytest.mark.parametrize("kind", ["null", "empty", "html", "malformed"])
 @pytest.mark.parametrize("path", ["/v2/account", "/v2/positions", "/v2/orders", "/v2/clock"])
 def test_an_answer_that_is_none_is_one_line_and_never_half_an_account(

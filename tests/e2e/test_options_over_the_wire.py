@@ -245,6 +245,29 @@ def test_a_spread_that_lands_late_is_open_until_then_and_sold_once(
     assert mine.held() == {contract_of(SHORT): -1, contract_of(LONG): 1}
 
 
+def test_a_rejected_order_without_legs_is_rejected(
+    practice: Start, vix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = options(practice, vix)
+    here.advance(AT)
+    mine = spreads(here)
+    answer = {
+        "id": "1",
+        "client_order_id": "bare",
+        "status": "rejected",
+        "legs": None,
+        "updated_at": "2024-02-20T15:30:00Z",
+    }
+    mine.now()
+    monkeypatch.setattr(mine._desk.client, "post", lambda *_: answer)
+    monkeypatch.setattr(mine._desk.client, "get", lambda *_: answer)
+    with pytest.raises(OrderRejected, match="rejected by the venue after it was taken"):
+        mine.submit(put("bare"))
+    fate = mine.fate("bare")
+    assert isinstance(fate, SpreadFill)
+    assert fate.contracts == 0
+
+
 def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)

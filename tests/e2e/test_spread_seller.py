@@ -431,6 +431,47 @@ def test_no_more_is_sold_than_the_venues_buying_power_covers(
     assert ("ALERT buying_power" in caplog.text) is (sold == 0)
 
 
+def test_an_opening_of_unknown_fate_keeps_no_stop_of_another_spread_from_being_seen(
+    tmp_path: Path,
+) -> None:
+    """It may have traded or not: what is certain is bought back all the same."""
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
+
+    class Silent:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def fate(self, client_order_id: str) -> Fate:
+            return "open" if client_order_id == "late" else here.desk.fate(client_order_id)
+
+    venue: Any = Silent()
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    late = replace(spread, trade_id="late", stage="opening")
+    write_state(here.folder, SellerState((late, replace(spread, why="stop"))))
+    _to(here, 0, 65)
+    (remaining,) = seller.step().spreads
+    assert remaining.trade_id == "late"
+    assert [row["Trade_ID"] for row in booked(here)] == [spread.trade_id]
+
+
+def test_a_file_that_is_gone_is_not_nothing_open(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
+    seller = here.seller()
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    (here.folder / FILE).unlink()
+    _to(here, 0, 60)
+    assert (
+        seller.step().spreads == (spread,) or seller.step().spreads[0].trade_id == spread.trade_id
+    )
+    (here.folder / f"{FILE}.aside-0").write_text("x")
+    (here.folder / FILE).unlink()
+    with pytest.raises(UnknownState, match="is gone; compare the venue's positions"):
+        here.seller().step()
+
+
 def test_holdings_are_compared_with_the_file_at_every_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

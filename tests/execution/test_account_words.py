@@ -60,7 +60,7 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
     for cash in ("much", "nan", "Infinity", "1e9999999", "1e-9999999", True, [], {}):
         with pytest.raises(BrokerError, match=r"cash is .*not a number"):
             account_of({"cash": cash}, [], [], CLOCK)
-    for time in ("2024-03-05T12:30:20", "soon", 5):
+    for time in ("2024-03-05T12:30:20", "soon", 5, "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z"):
         with pytest.raises(BrokerError, match="timestamp is"):
             account_of({"cash": "1"}, [], [], {"timestamp": time})
     with pytest.raises(BrokerError, match="timestamp is missing"):

@@ -100,6 +100,16 @@ def test_a_request_ends_at_its_deadline(answer: Answer, method: str) -> None:
         assert len(seen) == 1
 
 
+def test_a_proxy_makes_no_difference_to_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(trickled_body(b"Content-Length: 900\r\n")) as (url, _):
+        monkeypatch.setenv("http_proxy", url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        began = time.monotonic()
+        with pytest.raises(requests.exceptions.ReadTimeout):
+            session().get("http://elsewhere.invalid/")
+        assert time.monotonic() - began < 2.0
+
+
 def test_requests_share_the_time_they_are_given_together() -> None:
     with answering(nothing) as (url, seen):
         began = time.monotonic()

@@ -148,6 +148,23 @@ def test_a_folder_in_place_of_a_file_is_unknown_state(root: Path, name: str) -> 
         )
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"trades.csv": null, "account_balance.json": 5}',
+        '{"trades.csv": "x", "account_balance.json": "{}"}',
+        "[" * 100_000,
+        "[]",
+    ],
+)
+def test_an_update_that_says_nothing_replaces_nothing(root: Path, content: str) -> None:
+    folder = folder_of(root, [row("w", "5")], "20005")
+    before = (folder / "trades.csv").read_text()
+    (folder / ".update.json").write_text(content)
+    assert calculate_position_size(max_risk_per_contract=250) == 0
+    assert (folder / "trades.csv").read_text() == before
+
+
 def test_live_and_paper_are_two_accounts(root: Path) -> None:
     AccountFiles(root / "paper", 20_000).initialise()
     assert (calculate_position_size(mode="PAPER"), calculate_position_size(mode="LIVE")) == (1, 0)

@@ -157,7 +157,7 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
     except RequestException as error:
         line = f"{where}: {request}: no answer: {_first_line(error)}"
         raise BrokerError(_redacted(line, keys)) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
         line = f"{where}: {request}: the answer makes no sense: {_first_line(error)}"
