@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from execution.alpaca.connection import UNKNOWN_THING, Answer, VenueConnection, elapsed_seconds
-from execution.alpaca.order_answers import checked_order, is_done, same_terms
+from execution.alpaca.order_answers import chain_of, checked_order, is_done, same_terms
 from execution.intents import Intent, IntentBook
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -154,7 +154,8 @@ class OrderDesk(VenueConnection):
             return self._taken(name, looks)
         try:
             answer = self._asked(intent, looks)
-            if not same_terms(intent.request, answer):
+            # Whoever has replaced it may have changed its terms: those it was sent with count.
+            if not same_terms(intent.request, chain_of(answer)[-1]):
                 raise OrderRejected(f"{name}: the venue has another order of this id")
         except _NeverTaken as error:
             self._book.settle(name, "never_taken", str(error))

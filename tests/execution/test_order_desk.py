@@ -413,6 +413,14 @@ def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
     assert is_done(desk.refreshed(taken()))
 
 
+def test_an_order_that_somebody_has_replaced_with_another_quantity_is_ours_still() -> None:
+    request = {**REQUEST, "side": "buy", "qty": "10"}
+    old = taken(state="replaced", replaced_by="id-o-2", qty="10", side="buy")
+    new = taken("o-2", "filled", qty="4", side="buy")
+    desk, _ = desk_at(Venue(post=[lost()], get=[old, new]))
+    assert chain_of(desk.post(request)) == [{**new, "predecessor": old}, old]
+
+
 def test_an_order_good_till_cancelled_goes_on_after_a_day_that_is_done() -> None:
     assert is_done(taken(state="done_for_day"))
     assert is_done(taken(state="done_for_day", time_in_force="day"))
