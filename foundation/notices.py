@@ -63,6 +63,7 @@ class Notices:
         self._raised: set[str] = set()
         self._changed = threading.Condition()
         self._beat_due = False
+        self._ended = False
         self._waiting = deque(self._kept_alerts(), maxlen=KEPT)
         self._thread: threading.Thread | None = None
         if self._waiting:
@@ -78,6 +79,9 @@ class Notices:
         trace: TracebackType | None,
     ) -> None:
         self.flush(PARTING)
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def beat(self) -> None:
         """Send a heartbeat, if five minutes have passed since the last one."""
@@ -119,12 +123,14 @@ class Notices:
             self._changed.notify_all()
 
     def _deliver(self) -> None:
-        """Send what waits, for as long as the process lives."""
+        """Send what waits, until the context or the process ends."""
         session = _session()
         pause = FIRST_REPEAT
         not_before = 0.0
         while True:
             with self._changed:
+                if self._ended:
+                    return
                 wait = not_before - time.monotonic()
                 ready = self._beat_due or (self._waiting and wait <= 0)
                 if not ready:

@@ -49,6 +49,9 @@ def test_an_alert_is_sent_until_it_is_taken(ear: str, tmp_path: Path) -> None:
     with Notices(None, ear, tmp_path) as notices:
         notices.alert("halt", "x" * 3000)
         assert notices.flush(20)
+    assert notices._thread is not None
+    notices._thread.join(10)
+    assert not notices._thread.is_alive(), "it ends with its context"
     assert len(Ear.heard) == 4
     assert Ear.heard[-1] == {"text": "x" * 3000, "content": "x" * 2000, "kind": "halt"}
     assert not (tmp_path / FILE).exists()
