@@ -25,6 +25,7 @@ Entry = Mapping[str, Any]
 ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
 TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
 ACTIVE = "ACTIVE"
+MOST_OF_IT = Decimal("0.9")
 OPTION = re.compile(r"[A-Z]{1,6}\d{6}[CP]\d{8}")
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
 SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
@@ -51,6 +52,7 @@ def account_of(
     BrokerError
         for an answer without what an account needs.
     """
+    _refuse_missing_positions(facts, positions)
     cash = float(AccountFacts.cash.of(facts))
     short_proceeds = 0.0
     held: dict[str, Decimal] = {}
@@ -104,6 +106,36 @@ def account_of(
         undetermined=frozenset(instrument(str(each["symbol"])).symbol for each in waiting),
     )
     return _with_held_back(account, available)
+
+
+def _refuse_missing_positions(facts: Entry, positions: Sequence[Entry]) -> None:
+    """Refuse a list of positions that lacks what the account says is there.
+
+    An empty list is what an account without positions answers; what was sold short would count as
+    cash then, and everything be bought and sold a second time.
+    """
+    stated = sum(
+        abs(value)
+        for field in (AccountFacts.long_value, AccountFacts.short_value)
+        if (value := field.of(facts)) is not None
+    )
+    if not stated:
+        return
+    listed = Decimal(0)
+    for position in positions:
+        value = Position.market_value.of(position)
+        if value is None and _is_option(position):
+            continue
+        if value is None:
+            name = Position.symbol.of(position)
+            value = Position.qty.of(position) * Decimal(repr(_mark(position, name)))
+        listed += abs(value)
+    # Prices move between the two answers, and an order may fill.
+    if listed < stated * MOST_OF_IT - 1:
+        raise BrokerError(
+            f"the answer makes no sense: positions (qty times price) are worth ${listed:,.0f},"
+            f" long_market_value and short_market_value say ${stated:,.0f}"
+        )
 
 
 def _is_blocked(facts: Entry) -> bool:

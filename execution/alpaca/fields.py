@@ -195,6 +195,8 @@ class AccountFacts:
         exact,
         "coins are bought with all cash but what open shorts were sold for",
     )
+    long_value = _maybe("long_market_value", exact)
+    short_value = _maybe("short_market_value", exact)
     multiplier = Optional("multiplier", loan, Decimal(1), "nothing is borrowed")
     shorting = Optional("shorting_enabled", truth, False, "nothing is sold short")
     status = Optional("status", words, "ACTIVE", "it is taken for ACTIVE")

@@ -7,7 +7,7 @@ import pytest
 from tests.e2e.fault_schedules import NEVER, schedules
 
 
-@pytest.mark.parametrize(("number", "steps"), [(1, 2), pytest.param(6, 5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("number", "steps"), [(1, 2), pytest.param(6, 5, marks=pytest.mark.long)])
 def test_random_faults_and_kills_leave_every_order_once_in_the_book(
     number: int, steps: int
 ) -> None:

@@ -168,6 +168,17 @@ def test_orders_of_others_count_whatever_they_are_called() -> None:
     assert account.exposure == {"NVDA": 10, "?BRK_B": 2}
 
 
+def test_a_list_that_lacks_what_the_account_says_is_there_is_refused() -> None:
+    """What was sold short would be cash, and everything would be bought a second time."""
+    facts = {"long_market_value": "500", "short_market_value": "-100"}
+    short = held("SPY", "-10", "10")
+    assert read(facts, [held("NVDA", "10", "50"), short]).equity == 1400.0
+    assert read(facts, [held("NVDA", "10", "48"), short]).equity == 1380.0
+    for positions in ([], [short], [held("NVDA", "10", "40"), short]):
+        with pytest.raises(BrokerError, match=r"positions \(qty times price\) are worth"):
+            read(facts, positions)
+
+
 def test_of_what_something_else_holds_a_part_back_nothing_is_ordered() -> None:
     sale = open_order(side="sell", qty="4")
     whole = held("NVDA", "10", qty_available="6")

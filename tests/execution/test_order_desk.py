@@ -868,7 +868,7 @@ def test_the_account_asks_for_open_orders_before_positions() -> None:
     account = broker.account()
     assert (account.cash, account.as_of, broker.now()) == (1000.0, NOW, NOW)
     assert venue.asked[0] == ("open", "/orders", {"status": "open", "limit": 500, "nested": "true"})
-    assert [what for what, _, _ in venue.asked[:2]] == ["open", "positions"]
+    assert [what for what, _, _ in venue.asked[:3]] == ["open", "open", "positions"]
 
 
 def test_cancelling_ends_what_is_open_and_leaves_the_rest() -> None:

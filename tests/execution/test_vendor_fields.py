@@ -22,6 +22,8 @@ FACTS = {
     "cash": "-25000.5",
     "non_marginable_buying_power": "-9000",
     "options_buying_power": "5000",
+    "long_market_value": "900000",
+    "short_market_value": "-13000",
     "multiplier": "4",
     "shorting_enabled": True,
     "trading_blocked": False,
