@@ -67,7 +67,8 @@ def dry_pass(config: DictConfig) -> Cycle:
     unpriced = [symbol for symbol in positions if symbol not in prices]
     if unpriced:
         raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
-    account = Account(settings.capital, positions, prices, bars.now)
+    lent = settings.margin.leverage
+    account = Account(settings.capital, positions, prices, bars.now, leverage=lent)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     decision = trader.decide(settings.view(bars), account)
     return Cycle(account, bars, decision, (), "" if decision else NOTHING_CLOSED)

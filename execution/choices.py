@@ -106,15 +106,15 @@ def basis_of(belief: Belief, sharpe: Array, forecast: bool) -> list[Basis]:
 
 
 def class_rules(
-    bars: Bars, belief: Belief, strategy: Strategy, stock_ceiling: float
+    bars: Bars, belief: Belief, strategy: Strategy, leverage: float
 ) -> tuple[ClassRule, ...]:
-    """The rule that sized the deciding symbols, by asset class."""
+    """The rule that sized the deciding symbols, by asset class; leverage: granted to stocks."""
     rules = []
     deciding = [bars.instruments[s] for s in belief.deciding.nonzero()[0].tolist()]
     for kind in Kind:
         symbols = tuple(item.symbol for item in deciding if item.kind is kind)
         if symbols:
-            rules.append(ClassRule(kind, strategy.phrase(kind, stock_ceiling), symbols))
+            rules.append(ClassRule(kind, strategy.phrase(kind, leverage), symbols))
     return tuple(rules)
 
 

@@ -37,6 +37,7 @@ class MarginTerms:
     leverage: what the broker lends intraday, stock gross over equity, at least 1, from
         margin_equity up; 1× below it. `Limits` is what the trader allows itself within that.
     margin_equity: USD of equity from which the broker lends.
+    order_margin: market buys and short sales are checked at so many times their price, 1 to 2.
     interest_rate: on the debit carried overnight, 0 to 10, where interest_rates says nothing.
     interest_rates: the same by date.
     debit: `trade` counts today's trades, `settlement` only those that have settled.
@@ -51,6 +52,7 @@ class MarginTerms:
     regime: Literal["current", "dated"] = "current"
     leverage: float = 4.0
     margin_equity: float = 2000.0
+    order_margin: float = 1.03
     interest_rate: float = 0.065
     interest_rates: tuple[DatedRate, ...] = ()
     debit: Literal["trade", "settlement"] = "trade"
@@ -65,6 +67,8 @@ class MarginTerms:
             raise InputError(f"margin.leverage: {self.leverage} is below 1")
         if not self.margin_equity >= 0:
             raise InputError(f"margin.margin_equity: {self.margin_equity} is negative")
+        if not 1 <= self.order_margin <= 2:
+            raise InputError(f"margin.order_margin: {self.order_margin} is outside 1 … 2")
         for name in ("interest_rate", "cash_rate", "borrow_rate"):
             if not 0 <= getattr(self, name) < 10:
                 raise InputError(f"margin.{name}: {getattr(self, name)} is outside 0 … 10")
@@ -75,6 +79,10 @@ class MarginTerms:
     def interest_rate_on(self, dates: Instants) -> Array:
         """[N] what a USD borrowed costs a year, in force on New York dates."""
         return rates_on(self.interest_rates, dates, self.interest_rate)[0]
+
+    def reachable_leverage(self, leverage: float) -> float:
+        """What orders can reach where the broker lends so many times equity."""
+        return leverage / self.order_margin
 
     def nightly_rate(self, instants: Instants) -> Array:
         """[N] what a USD borrowed costs a night, as it is known at each instant."""

@@ -22,6 +22,7 @@ def situation_of(
     *,
     forecast: bool,
     sharpe: Array,
+    leverage: float,
     stock_ceiling: float,
     costs: TradingCosts,
     fees: FeeSchedule,
@@ -38,10 +39,11 @@ def situation_of(
     belief: of the instant.
     forecast: whether the strategy goes by the forecast.
     sharpe: [S] the stated Sharpe ratio that it goes by.
-    stock_ceiling: stock gross allowed now, in multiples of equity.
+    leverage: stock gross granted now, in multiples of equity.
+    stock_ceiling: what of it orders may reach.
     costs: of a trade, beside fees.
     fees: of a trade.
-    margin: what borrowing costs.
+    margin: what borrowing costs, and what orders are checked at.
 
     Raises
     ------
@@ -92,6 +94,8 @@ def situation_of(
         universe=universe,
         years=years,
         stock_ceiling=stock_ceiling,
+        leverage=leverage,
+        order_margin=margin.order_margin,
         toll=float(tolls[0]),
         later=LaterBlocks(
             mu[1:], covariance[1:], tolls[1:], later_costs(cost, signal, len(mu) - 1)

@@ -233,7 +233,9 @@ class Trader:
         # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():
             belief = replace(belief, deciding=belief.deciding & bars.tradable)
-        limits = self.limits.with_account_leverage(account.leverage)
+        # Of what the venue lends, its check of orders leaves a part unused.
+        reachable = self.margin.reachable_leverage(account.leverage)
+        limits = self.limits.with_account_leverage(reachable)
         ceiling = limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
 
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
@@ -294,7 +296,7 @@ class Trader:
                 continue
             basis = basis_of(belief, self._sharpe(bars, rule), rule.uses_forecast)
             choices = sized_choices(bars, account, belief, situation, allocation, basis)
-            applied = class_rules(bars, belief, rule, ceiling)
+            applied = class_rules(bars, belief, rule, situation.granted)
             return SizingAnswer(choices, applied, failure, unsolved)
         return SizingAnswer(failure=failure, unsolved=unsolved)
 
@@ -302,12 +304,14 @@ class Trader:
         self, bars: Bars, account: Account, belief: Belief, strategy: Strategy, ceiling: float
     ) -> Situation:
         """The sizing problem that the strategy is given."""
+        schedule = self.limits.with_account_leverage(account.leverage)
         return situation_of(
             bars,
             account,
             belief,
             forecast=strategy.uses_forecast,
             sharpe=self._sharpe(bars, strategy),
+            leverage=schedule.stock_ceiling(overnight=belief.overnight, equity=account.equity),
             stock_ceiling=ceiling,
             costs=self.costs,
             fees=self.fees,

@@ -64,10 +64,12 @@ class Situation:
     universe: [S] what the strategy may hold and has a forecast of.
     years: [S] each symbol's own open time in the first block, in years.
     equity: USD.
-    stock_ceiling: stock gross allowed now, in multiples of equity.
+    stock_ceiling: stock gross that orders may reach now, in multiples of equity.
     unborrowed: cash that may buy coins, a multiple of equity.
     toll: price of one USD borrowed in the first block, USD.
     later: the blocks after it, if a plan looks at them.
+    leverage: stock gross that is granted now, of which orders reach `stock_ceiling`; None for as
+        much as that.
     """
 
     mu: Array
@@ -84,6 +86,12 @@ class Situation:
     unborrowed: float
     toll: float = 0.0
     later: LaterBlocks | None = None
+    leverage: float | None = None
+
+    @property
+    def granted(self) -> float:
+        """Stock gross that is granted now, whether orders reach it or not."""
+        return self.stock_ceiling if self.leverage is None else self.leverage
 
     @classmethod
     def of(
@@ -101,10 +109,14 @@ class Situation:
         universe: Mask,
         years: Array,
         stock_ceiling: float,
+        leverage: float | None = None,
+        order_margin: float = 1.0,
         toll: float = 0.0,
         later: LaterBlocks | None = None,
     ) -> Situation:
         """The situation of an account over these symbols, valued at these prices.
+
+        order_margin: times their price, at which the venue checks market buys.
 
         Raises
         ------
@@ -137,9 +149,10 @@ class Situation:
             years=years,
             equity=equity,
             stock_ceiling=stock_ceiling,
-            unborrowed=account.unborrowed_cash / equity,
+            unborrowed=account.unborrowed_cash / equity / order_margin,
             toll=toll,
             later=later,
+            leverage=leverage,
         )
 
     def with_fixed(self, weights: Array, crypto: Mask) -> Situation:

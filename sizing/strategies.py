@@ -147,7 +147,7 @@ class Legacy:
         if s.crypto[k]:
             return 0.5
         others = float(np.abs(s.held[~s.crypto]).sum() - abs(s.held[k]))
-        size = 0.5 * max(s.stock_ceiling - others, 0.0) * self.risk_multiplier
+        size = 0.5 * max(s.granted - others, 0.0) * self.risk_multiplier
         return -size if s.mu[k] < 0 else size
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:

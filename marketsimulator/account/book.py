@@ -140,6 +140,7 @@ DAY = np.dtype(
         ("cash_rate", "f8"),  # a year, on idle cash
         ("leverage", "f8"),  # stock gross over equity less coins
         ("margin_equity", "f8"),  # USD; 1× and no shorts below
+        ("order_margin", "f8"),  # times its price, at which an order that opens is checked
         ("pattern_rule", "i8"),  # 1 while the pattern-day-trader rule is in force
         ("settles_late", "i8"),  # 1: interest on cash less unsettled proceeds
         ("credits_shorts", "i8"),  # 1: what shorts were sold for reduces the debit

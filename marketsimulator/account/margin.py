@@ -18,7 +18,6 @@ MAINTENANCE = 0.3  # of an ordinary stock's value
 PATTERN_EQUITY = 25_000.0  # USD at the last close, for day trading on margin
 PATTERN_TRADES = 3  # day trades in five sessions that a smaller account may make
 CLOSING_ONLY = 6.0  # gross over equity, above which the broker takes closing orders only
-SHORT_BUFFER = 1.03  # of the ask that a short sale needs as buying power
 CONCENTRATED = 0.7  # of the stocks' value in one stock, which then needs 50 %
 CONCENTRATED_DEBIT = 100_000.0  # USD, from which concentration counts
 DE_MINIMIS = 1_000.0  # USD: a deficit not above the lesser of this and the next is forgiven

@@ -226,13 +226,13 @@ def _meet_open(
         if is_worse(price, order.limit, buys):
             return
     # What waited before it was promised its buying power.
-    reserve_ahead(book, k)
+    reserve_ahead(book, day, k)
     account = book.account[0]
     position = book.holding[s]
     # All of it or nothing, which has to be known before anything moves.
     if order.force == FOK:
         price = market_price(position, open_, quantity, volume, volatility)
-        if fillable_quantity(account, position, day, quantity, price) != quantity:
+        if fillable_quantity(account, position, day, quantity, price, False) != quantity:
             return
     filled = trade_at_market(
         account, position, day, tape, at, number, BY_ORDER, s, quantity, open_, volume, volatility
@@ -283,8 +283,8 @@ def _fill_limit(book: Book, day: Record, tape: Records, at: int, k: int, end: in
     s = order.symbol
     position = book.holding[s]
     limit = order.limit
-    reserve_ahead(book, k)
-    filled = fillable_quantity(account, position, day, order.quantity, limit)
+    reserve_ahead(book, day, k)
+    filled = fillable_quantity(account, position, day, order.quantity, limit, True)
     if filled != 0.0:
         settle_fill(
             account, position, day, tape, at, order.number, BY_ORDER, s, filled, limit, limit, True
@@ -324,7 +324,7 @@ def _fill_stop(
             order.since = end
             return
     order.kind = LIMIT if order.kind == STOP_LIMIT else MARKET
-    reserve_ahead(book, k)
+    reserve_ahead(book, day, k)
     filled = trade_at_market(
         account, position, day, tape, at, number, BY_ORDER, s, quantity, stop, volume, volatility
     )

@@ -29,14 +29,16 @@ from marketsimulator.account.book import (
     write_fill,
 )
 from marketsimulator.account.impact import market_price, note_market_volume
-from marketsimulator.account.margin import SHORT_BUFFER, buying_power, call_is_met, clear_call
+from marketsimulator.account.margin import buying_power, call_is_met, clear_call
 
 
 @inlined
 def fillable_quantity(
-    account: Record, position: Record, day: Record, quantity: float, price: float
+    account: Record, position: Record, day: Record, quantity: float, price: float, limited: bool
 ) -> float:
     """The part of an order that volume, the position's side and buying power let through.
+
+    limited: whether its price is its limit.
 
     quantity is signed and in whole billionths, and so is the answer. An order against a position
     stops at zero and needs no buying power. A coin is never sold short.
@@ -53,11 +55,11 @@ def fillable_quantity(
         size = _whole_increments(max(position.room, 0.0), step)
     if not reduces:
         # What the fill costs is paid from the same buying power, so a full purchase with all the
-        # cash there is never overdraws by its commission. A short sale is checked at 1.03 of the
-        # price, as Alpaca does.
+        # cash there is never overdraws by its commission. What may be filled at a worse price than
+        # the present one, and every short sale, is checked above it, as Alpaca does.
         unit = price * (1.0 + day.commission) + day.commission_per_share
-        if quantity < 0:
-            unit *= SHORT_BUFFER
+        if quantity < 0 or not limited:
+            unit *= day.order_margin
         power = buying_power(account, position, day, quantity < 0)
         if size * unit > power:
             account.refusals += 1
@@ -180,7 +182,7 @@ def trade_at_market(
     # Costs of all the price and more leave nothing to sell for.
     if not price > 0.0:
         return 0.0
-    filled = fillable_quantity(account, position, day, quantity, price)
+    filled = fillable_quantity(account, position, day, quantity, price, False)
     if filled != 0.0:
         # What volume or buying power cut has less impact than the order as it was sent.
         if position.impact > 0.0:

@@ -75,7 +75,7 @@ def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: Fi
     table["commission"] = fees.commission_bps * BASIS_POINT
     table["commission_per_share"] = fees.commission_per_share
     table["interest_rate"] = margin.interest_rate_on(days)
-    for name in ("cash_rate", "leverage", "margin_equity"):
+    for name in ("cash_rate", "leverage", "margin_equity", "order_margin"):
         table[name] = getattr(margin, name)
     table["pattern_rule"] = (days < PATTERN_RULE_ENDS) & (margin.regime == "dated")
     table["settles_late"] = margin.debit == "settlement"

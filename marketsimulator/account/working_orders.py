@@ -159,13 +159,13 @@ def is_affordable(book: Book, day: Record, k: int) -> bool:
         return True
     if position.crypto and order.quantity < 0:
         return False
-    reserve_ahead(book, k)
+    reserve_ahead(book, day, k)
     power = buying_power(book.account[0], position, day, order.quantity < 0)
-    return bool(abs(order.quantity) * _reserved_price(book, k) <= power)
+    return bool(abs(order.quantity) * _reserved_price(book, day, k) <= power)
 
 
 @compiled
-def reserve_ahead(book: Book, k: int) -> None:
+def reserve_ahead(book: Book, day: Record, k: int) -> None:
     """Hold back the buying power of the working orders ahead of order k that open.
 
     First come, first served: an order cannot spend what one before it was accepted with, and is
@@ -179,7 +179,7 @@ def reserve_ahead(book: Book, k: int) -> None:
         # What reduces a position gives buying power and takes none.
         if order.state != WORKING or book.holding[order.symbol].quantity * order.quantity < 0:
             continue
-        notional = abs(order.quantity) * _reserved_price(book, j)
+        notional = abs(order.quantity) * _reserved_price(book, day, j)
         if book.holding[order.symbol].crypto:
             cash += notional
         else:
@@ -189,9 +189,15 @@ def reserve_ahead(book: Book, k: int) -> None:
 
 
 @compiled
-def _reserved_price(book: Book, k: int) -> float:
-    """The price at which buying power is held back: its limit or stop, or the mark."""
+def _reserved_price(book: Book, day: Record, k: int) -> float:
+    """The price at which buying power is held back: its limit or stop, or the mark.
+
+    It stands above that for a short sale, and for what may be filled at a worse price.
+    """
     order = book.orders[k]
-    if order.kind == LIMIT or order.kind == STOP_LIMIT:
-        return float(order.limit)
-    return float(book.holding[order.symbol].mark if order.kind == MARKET else order.stop)
+    limited = order.kind == LIMIT or order.kind == STOP_LIMIT
+    if limited:
+        price = order.limit
+    else:
+        price = book.holding[order.symbol].mark if order.kind == MARKET else order.stop
+    return float(price if limited and order.quantity > 0 else price * day.order_margin)

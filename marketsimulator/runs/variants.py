@@ -102,6 +102,8 @@ class VariantInputs(NamedTuple):
     long_only: [S]
     caps: of a symbol, of all coins, and the equity in USD below which nothing is short.
     leverage: by day, into the night.
+    lent: by the broker, and the equity in USD from which it lends more than 1×.
+    order_margin: times their price, at which the broker checks orders.
     fraction: of full Kelly.
     forecast: whether forecasts count.
     largest_coin: USD of one coin order at most.
@@ -124,6 +126,8 @@ class VariantInputs(NamedTuple):
     long_only: Mask
     caps: tuple[float, float, float]
     leverage: tuple[float, float]
+    lent: tuple[float, float]
+    order_margin: float
     fraction: float
     forecast: bool
     largest_coin: float
@@ -211,7 +215,7 @@ def _simulate_variant(
 
 
 def _variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: BeliefTable) -> VariantInputs:
-    limits = settings.limits.with_account_leverage(settings.margin.leverage)
+    limits = settings.limits
     rule = settings.sizing.chosen_strategy()
     if not (isinstance(rule, Kelly) and rule.multiplier == 1.0):
         raise InputError(
@@ -237,6 +241,8 @@ def _variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: BeliefTable
         long_only=bars.long_only,
         caps=(limits.symbol_cap, limits.crypto_leverage, short_equity),
         leverage=(limits.intraday_leverage, limits.overnight_ceiling),
+        lent=(settings.margin.leverage, settings.margin.margin_equity),
+        order_margin=settings.margin.order_margin,
         fraction=rule.fraction,
         forecast=rule.uses_forecast,
         largest_coin=settings.orders.largest_value,
@@ -315,8 +321,9 @@ def _target_quantities(book: Book, inputs: VariantInputs, row: int, totals: Reco
         return np.where(deciding | (cuts & ~inputs.crypto), 0.0, targets)
     held = targets * marks / equity
     leverage = inputs.leverage[1] if inputs.overnight[row] else inputs.leverage[0]
-    ceiling = granted_leverage(leverage, equity, inputs.caps[2])
-    unborrowed = max(0.0, unborrowed_cash(account)) / equity
+    reachable = granted_leverage(inputs.lent[0], equity, inputs.lent[1]) / inputs.order_margin
+    ceiling = granted_leverage(min(leverage, reachable), equity, inputs.caps[2])
+    unborrowed = max(0.0, unborrowed_cash(account)) / equity / inputs.order_margin
     matrix = inputs.correlations[inputs.matrix[row]]
     years, correlation = years_and_correlations(
         inputs.years[row], matrix, inputs.crypto, inputs.shared[row]

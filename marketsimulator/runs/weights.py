@@ -98,7 +98,7 @@ def replay(
     symbol_cap, intraday_leverage, overnight_leverage
         a weight beyond the cap is cut to it; coins are long only; stock gross / leverage + coins ≤
         1 by scaling. The overnight leverage holds for what fills at the open of a New York date's
-        last row.
+        last row. Orders are checked at their price, without a venue's margin of safety.
     interest_rate
         per year on the debit after a date's last row, / 360, for the nights to the next row's date.
 
@@ -115,7 +115,7 @@ def replay(
     instruments = _instruments(columns, increments)
     costs = TradingCosts(0.0, slippage_bps, 0.0, 0.0, slippage_bps, 0.0)
     fees = FeeSchedule(crypto_tiers=_NO_VENUE_FEES, commission_bps=fee_bps)
-    margin = MarginTerms(leverage=intraday_leverage, interest_rate=interest_rate)
+    margin = MarginTerms(leverage=intraday_leverage, order_margin=1.0, interest_rate=interest_rate)
     book = new_book(capital, holdings_of(instruments, costs), tier_table(fees))
     dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
     # At most a liquidation, a close and an opening a row and symbol.

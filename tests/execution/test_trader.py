@@ -439,6 +439,64 @@ def test_limits_hold_for_any_forecast_account_and_time(
     assert min(float(q) for s, q in after.items() if s.endswith("USD")) >= 0
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tilts=st.lists(st.floats(-300, 300), min_size=5, max_size=5),
+    shares=st.lists(st.floats(-1, 1), min_size=5, max_size=5),
+    at=st.sampled_from([MIDDAY, LAST, NIGHT]),
+    lent=st.sampled_from([1.0, 1.5, 2.0, 4.0]),
+    name=st.sampled_from(["kelly_50", "legacy", "risk_parity"]),
+)
+def test_what_is_ordered_passes_the_venues_check_above_its_price(
+    market: Bars, tilts: list[float], shares: list[float], at: str, lent: float, name: str
+) -> None:
+    """Market buys and shorts are checked at 1.03 of their price: the full leverage is refused."""
+    panel = known(market, at)
+    prices = account(panel).prices
+    positions = {
+        item.symbol: round(
+            (max(share, 0) * 0.3 if item.symbol.endswith("USD") else share * lent / 5)
+            * (100_000 / prices[item.symbol]),
+            3 if item.symbol.endswith("USD") else 0,
+        )
+        for item, share in zip(panel.instruments, shares, strict=True)
+    }
+    worth = sum(q * prices[s] for s, q in positions.items())
+    held = replace(account(panel, cash=100_000 - worth, **positions), leverage=lent)
+    who = trader(Limits(symbol_cap=1.5), **dict(zip(panel.symbols, tilts, strict=True)))
+    who = replace(who, sizing=replace(who.sizing, strategy=name))
+    decision = who.decide(panel, held)
+    assert decision is not None
+    stays = {"stock": 0.0, "coin": 0.0}
+    opened = {"stock": 0.0, "coin": 0.0}
+    for choice in decision.choices:
+        kind = "coin" if choice.symbol.endswith("USD") else "stock"
+        before = float(held.positions[choice.symbol])
+        after = before + float(choice.qty)
+        kept = min(abs(before), abs(after)) if before * after > 0 else 0.0
+        stays[kind] += kept * prices[choice.symbol]
+        opened[kind] += (abs(after) - kept) * prices[choice.symbol]
+    if opened["coin"]:
+        assert 1.03 * opened["coin"] <= held.unborrowed_cash + 1e-3
+    if opened["stock"]:
+        marginable = held.equity - stays["coin"] - opened["coin"]
+        assert stays["stock"] + 1.03 * opened["stock"] <= lent * marginable + 1e-3
+
+
+def test_the_phrase_says_what_leverage_is_granted_and_targets_what_of_it_orders_reach(
+    market: Bars,
+) -> None:
+    panel = known(market, MIDDAY)
+    for lent, phrase in ((4.0, "4.0x"), (2.0, "2.0x"), (float("inf"), "4.0x")):
+        tilts = {"SYA": 200.0, "SYB": 200.0, "SYC": 200.0}
+        who = trader(Limits(symbol_cap=1.5), **tilts)
+        decision = decided(market, MIDDAY, who, replace(account(panel), leverage=lent))
+        assert f"Enhanced Kelly sizing with {phrase} leverage" in decision.rule[0].phrase
+        assert decision.stock_ceiling == pytest.approx(min(4.0, lent / 1.03))
+        gross = sum(abs(choice.target) for choice in decision.choices if choice.symbol in tilts)
+        assert gross == pytest.approx(decision.stock_ceiling, rel=0.02)
+
+
 def test_sizing_settings_out_of_range_are_named() -> None:
     with pytest.raises(InputError, match=r"sizing\.fraction"):
         SizingSettings(fraction=0)

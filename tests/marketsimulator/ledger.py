@@ -394,7 +394,7 @@ class Ledger:
                 self.price(symbol, q, open_) * (1 + self.fees.commission_bps * 1e-4)
                 + self.fees.commission_per_share
             )
-            unit *= 1.03 if q < 0 else 1.0
+            unit *= self.terms.order_margin
             power = self.power(symbol, q < 0)
             if size * unit > power:
                 self.events["refusals"] += 1

@@ -247,11 +247,11 @@ def test_coins_never_go_short_and_are_bought_with_own_settled_cash() -> None:
 
 
 def test_stock_buying_power_is_four_times_equity_less_coins() -> None:
-    b = Bench()
-    assert 3_900 < b.send(0, 10_000) <= 4_000
+    b = Bench(order_margin=1.0)
+    assert 3_990 < b.send(0, 10_000) <= 4_000
     assert b.account["refusals"] == 1
     assert Bench(1_000.0).send(0, 100) <= 10
-    b = Bench(40_000.0)
+    b = Bench(40_000.0, order_margin=1.0)
     b.hold(2, 1.0)
     assert 1_550 < b.send(0, 10_000) <= 1_600
 
@@ -259,10 +259,11 @@ def test_stock_buying_power_is_four_times_equity_less_coins() -> None:
 def test_an_order_beyond_buying_power_can_be_refused_whole() -> None:
     b = Bench(fills=FillTerms(volume_share=None, shortfall="refuse"))
     assert b.send(0, 10_000) == 0
-    assert b.send(0, 3_900) == 3_900
+    assert b.send(0, 3_880) == 3_880
 
 
-def test_a_short_sale_needs_three_per_cent_more_and_a_margin_account() -> None:
+def test_a_market_buy_and_a_short_sale_need_three_per_cent_more_than_their_price() -> None:
+    assert 3_850 < Bench().send(0, 10_000) <= 3_883
     assert -3_884 <= Bench().send(0, -10_000) < -3_850
     assert Bench(1_999.0).send(0, -1) == 0
 
@@ -516,7 +517,8 @@ def test_before_june_2026_day_trading_power_is_what_last_evening_left_over() -> 
         ("current", "2024-01-03", 200_000),
     ):
         for waiting in (0.0, 30_000.0):
-            b = Bench(-100_000.0, date=date, regime=regime, costs=TradingCosts(0, 0, 0, 0, 0, 0))
+            free = TradingCosts(0, 0, 0, 0, 0, 0)
+            b = Bench(-100_000.0, date=date, regime=regime, costs=free, order_margin=1.0)
             b.hold(0, 1_000)
             b.hold(1, 2_000)
             close_session(b.book, b.day, 0)
@@ -526,7 +528,8 @@ def test_before_june_2026_day_trading_power_is_what_last_evening_left_over() -> 
 
 
 def test_before_june_2026_a_small_account_buys_twice_its_equity_to_the_dollar() -> None:
-    b = Bench(20_000.0, date="2024-01-03", regime="dated", costs=TradingCosts(0, 0, 0, 0, 0, 0))
+    free = TradingCosts(0, 0, 0, 0, 0, 0)
+    b = Bench(20_000.0, date="2024-01-03", regime="dated", costs=free, order_margin=1.0)
     close_session(b.book, b.day, 1)
     open_session(b.book, b.day)
     assert b.send(0, 100_000, price=0.5) == 80_000

@@ -39,7 +39,10 @@ VARY = {
 @pytest.fixture(scope="module")
 def settings() -> BacktestSettings:
     return BacktestSettings.of(
-        composed_config("backtest", [*WORDS, "limits.symbol_cap=1.2", "margin.borrow_rate=0.02"])
+        composed_config(
+            "backtest",
+            [*WORDS, "limits.symbol_cap=1.2", "margin.borrow_rate=0.02", "prior.crypto_sharpe=1.5"],
+        )
     )
 
 
