@@ -144,8 +144,8 @@ class Notices:
                 taken = False
             else:
                 taken = _sent(session, "ALERT_URL", self._alerts, alert)
+                not_before = 0.0 if taken else time.monotonic() + pause
                 pause = FIRST_REPEAT if taken else min(2 * pause, LAST_REPEAT)
-                not_before = 0.0 if taken else time.monotonic() + pause / 2
             with self._changed:
                 self._beat_due = self._beat_due and not beat
                 if taken and self._waiting and self._waiting[0] is alert:

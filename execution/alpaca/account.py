@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, get_args
 
 from execution.alpaca.fields import AccountFacts, Clock, OrderEntry, Position
 from execution.intents import Intent
 from execution.orders import Account, Order, OrderType, TimeInForce, coin_bids
+from execution.spreads.orders import is_option
 from foundation.errors import BrokerError
 from trainingdata.instruments import foreign_symbol, instrument, is_coin, is_symbol
 
@@ -26,9 +27,24 @@ ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
 TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
 ACTIVE = "ACTIVE"
 MOST_OF_IT = Decimal("0.9")
-OPTION = re.compile(r"[A-Z]{1,6}\d{6}[CP]\d{8}")
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
 SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
+
+
+@dataclass(frozen=True, slots=True)
+class _Holdings:
+    """Positions in stocks, coins and what is neither, by symbol.
+
+    quantities: signed. prices: USD. available: that nothing holds back, where the venue says it.
+    short_proceeds: USD that shorts were sold for.
+    owed: USD that buying back options would cost.
+    """
+
+    quantities: dict[str, Decimal]
+    prices: dict[str, float]
+    available: dict[str, Decimal]
+    short_proceeds: float
+    owed: float
 
 
 def account_of(
@@ -53,15 +69,50 @@ def account_of(
         for an answer without what an account needs.
     """
     _refuse_missing_positions(facts, positions)
-    cash = float(AccountFacts.cash.of(facts))
+    holdings = _holdings(positions)
+    cash = float(AccountFacts.cash.of(facts)) - holdings.owed
+    listed = {OrderEntry.client_order_id.of(entry) for entry in orders}
+    # One that has landed since it was asked for is among the open ones, or has filled.
+    waiting = [intent.request for intent in undetermined if intent.client_order_id not in listed]
+    open_orders = tuple(
+        order for entry in (*orders, *waiting) for order in _open_orders(entry, holdings.prices)
+    )
+    # Coins are bought with settled cash alone, which the venue gives as what is not marginable. It
+    # has taken open bids for coins off its figure, and the account takes them off as well: counted
+    # as unsettled cash they would be taken off twice.
+    settled = AccountFacts.settled.of(facts)
+    unsettled = 0.0
+    if settled is not None:
+        bids = coin_bids(open_orders, holdings.prices)
+        unsettled = max(cash - holdings.short_proceeds - float(settled) - bids, 0.0)
+    account = Account(
+        cash=cash,
+        positions=holdings.quantities,
+        prices=holdings.prices,
+        as_of=Clock.timestamp.of(clock),
+        open_orders=open_orders,
+        unsettled=unsettled,
+        short_proceeds=holdings.short_proceeds,
+        leverage=float(AccountFacts.multiplier.of(facts)),
+        shorting=AccountFacts.shorting.of(facts),
+        blocked=_is_blocked(facts),
+        coins=AccountFacts.crypto_status.of(facts) == ACTIVE,
+        undetermined=frozenset(instrument(str(each["symbol"])).symbol for each in waiting),
+    )
+    return _with_held_back(account, holdings.available)
+
+
+def _holdings(positions: Sequence[Entry]) -> _Holdings:
+    """What the entries of /positions add up to."""
+    owed = 0.0
     short_proceeds = 0.0
-    held: dict[str, Decimal] = {}
+    quantities: dict[str, Decimal] = {}
     prices: dict[str, float] = {}
     available: dict[str, Decimal] = {}
     for position in positions:
         # What options owe is taken off cash; what they are worth is not cash yet.
         if _is_option(position):
-            cash -= _owed(position)
+            owed += _owed(position)
             continue
         symbol = _position_symbol(position)
         quantity = Position.qty.of(position)
@@ -69,7 +120,7 @@ def account_of(
         if not price:
             log.warning("%s is worth nothing, and is left out", symbol)
             continue
-        held[symbol] = held.get(symbol, Decimal(0)) + quantity
+        quantities[symbol] = quantities.get(symbol, Decimal(0)) + quantity
         prices[symbol] = price
         if quantity < 0:
             entry = Position.entry_price.of(position)
@@ -77,35 +128,7 @@ def account_of(
         free_to_trade = Position.available.of(position)
         if free_to_trade is not None:
             available[symbol] = free_to_trade
-    free = cash - short_proceeds
-    # Coins are bought with settled cash alone, which the venue gives as what is not marginable.
-    settled = AccountFacts.settled.of(facts)
-    listed = {OrderEntry.client_order_id.of(entry) for entry in orders}
-    # One that has landed since it was asked for is among the open ones, or has filled.
-    waiting = [intent.request for intent in undetermined if intent.client_order_id not in listed]
-    open_orders = tuple(
-        order for entry in (*orders, *waiting) for order in _open_orders(entry, prices)
-    )
-    # The venue has taken open bids for coins off its figure, and the account takes them off as
-    # well: counted as unsettled cash they would be taken off twice.
-    unsettled = 0.0
-    if settled is not None:
-        unsettled = max(free - float(settled) - coin_bids(open_orders, prices), 0.0)
-    account = Account(
-        cash=cash,
-        positions=held,
-        prices=prices,
-        as_of=Clock.timestamp.of(clock),
-        open_orders=open_orders,
-        unsettled=unsettled,
-        short_proceeds=short_proceeds,
-        leverage=float(AccountFacts.multiplier.of(facts)),
-        shorting=AccountFacts.shorting.of(facts),
-        blocked=_is_blocked(facts),
-        coins=AccountFacts.crypto_status.of(facts) == ACTIVE,
-        undetermined=frozenset(instrument(str(each["symbol"])).symbol for each in waiting),
-    )
-    return _with_held_back(account, available)
+    return _Holdings(quantities, prices, available, short_proceeds, owed)
 
 
 def _refuse_missing_positions(facts: Entry, positions: Sequence[Entry]) -> None:
@@ -159,7 +182,7 @@ def _with_held_back(account: Account, available: Mapping[str, Decimal]) -> Accou
 
 def _is_option(position: Entry) -> bool:
     name = Position.symbol.of(position)
-    return Position.asset_class.of(position) == "us_option" or bool(OPTION.fullmatch(name))
+    return Position.asset_class.of(position) == "us_option" or is_option(name)
 
 
 def _owed(option: Entry) -> float:
@@ -176,12 +199,9 @@ def _owed(option: Entry) -> float:
 def _position_symbol(position: Entry) -> str:
     """What a position is called here; one of no stock or coin against the dollar is foreign."""
     name = Position.symbol.of(position)
-    coin = Position.asset_class.of(position) == "crypto"
-    if is_symbol(name) and coin == is_coin(name):
-        return instrument(name).symbol
-    if is_symbol(name) and Position.asset_class.of(position) is None:
-        return instrument(name).symbol
-    return foreign_symbol(name)
+    kind = Position.asset_class.of(position)
+    ours = is_symbol(name) and (kind is None or (kind == "crypto") == is_coin(name))
+    return instrument(name).symbol if ours else foreign_symbol(name)
 
 
 def _mark(position: Entry, symbol: str) -> float:
@@ -211,7 +231,7 @@ def _open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
     Its legs are not among them: they wait for the order, and take back what it opens.
     """
     name = OrderEntry.symbol.of(entry)
-    if name is None or OPTION.fullmatch(name):
+    if name is None or is_option(name):
         return []
     symbol = instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
     limit = _price(OrderEntry.limit_price.of(entry))
@@ -233,7 +253,7 @@ def _open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
         return []
     named_type = OrderEntry.type.of(entry)
     kind: OrderType = next((kind for kind in ORDER_TYPES if kind == named_type), "market")
-    if (kind, limit is None) == ("limit", True) or (kind == "stop_limit" and limit is None):
+    if "limit" in kind and limit is None:
         raise BrokerError(f"order {entry.get('client_order_id')}: limit_price is missing")
     if kind in ("stop", "stop_limit") and stop is None:
         raise BrokerError(f"order {entry.get('client_order_id')}: stop_price is missing")

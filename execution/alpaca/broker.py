@@ -15,7 +15,7 @@ import numpy as np
 from execution.alpaca.account import account_of
 from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import AssetEntry, FillEntry, OrderEntry, entries
-from execution.alpaca.order_answers import chain_of, is_done, poll_delays
+from execution.alpaca.order_answers import chain_of, is_done, poll_delays, traded_at
 from execution.alpaca.order_desk import OrderDesk
 from execution.broker import Asset
 from execution.intents import Intent, IntentBook
@@ -71,8 +71,9 @@ class AlpacaBroker:
 
         An order that may be on its way counts as an open one, and makes its symbol undetermined.
 
-        Cash that may buy coins is never more than what the venue says is not marginable. What is
-        neither stock nor coin is no position of the account; what is owed on it is taken off cash.
+        Cash that may buy coins is never more than what the venue says is not marginable. Positions
+        that are neither stocks nor coins here count at their last mark; what sold options would
+        cost to buy back is taken off cash.
 
         Raises
         ------
@@ -273,12 +274,9 @@ class AlpacaBroker:
             quantity = OrderEntry.filled_qty.of(each)
             if quantity:
                 signed = quantity if order.side == "buy" else -quantity
-                at = OrderEntry.filled_at.of(each)
-                if at is None:
-                    at = OrderEntry.updated_at.of(each)
                 price = float(OrderEntry.filled_price.of(each))
                 name = order.client_order_id
-                fills.append(Fill(name, order.symbol, signed, price, 0.0, at))
+                fills.append(Fill(name, order.symbol, signed, price, 0.0, traded_at(each)))
         return fills
 
 

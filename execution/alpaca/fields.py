@@ -17,14 +17,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import pandas as pd
 
+from foundation.decimals import is_bounded
 from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NOTHING = Decimal(0)
-LARGEST = 18  # digits before the point but one that a number may have
-FINEST = -24  # digits behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +103,7 @@ def exact(value: Any) -> Decimal:
         number = Decimal(str(value))
     except InvalidOperation:
         raise ValueError("not a number") from None
-    # A sum with 1e9999999 overflows, and a product with 1e-9999999 has ten million digits.
-    digits = number.as_tuple().exponent
-    if not isinstance(digits, int) or digits < FINEST or number.adjusted() > LARGEST:
+    if not is_bounded(number):
         raise ValueError("not a number")
     return number
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import AccountFacts, OrderEntry, Position, entries
-from execution.alpaca.order_answers import chain_of, is_done, poll_delays
+from execution.alpaca.order_answers import chain_of, is_done, poll_delays, traded_at
 from execution.alpaca.order_desk import OrderDesk
 from execution.intents import IntentBook
 from execution.spreads.orders import (
@@ -23,8 +23,9 @@ from execution.spreads.orders import (
     SpreadFill,
     SpreadOrder,
     contract_of,
+    is_option,
 )
-from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.option_data import OptionData
 from trainingdata.source import Feed
@@ -147,7 +148,7 @@ class AlpacaSpreads:
             return {
                 contract_of(Position.symbol.of(row)): int(Position.qty.of(row))
                 for row in rows
-                if _is_option(Position.symbol.of(row))
+                if is_option(Position.symbol.of(row))
             }
 
     def buying_power(self) -> Decimal | None:
@@ -180,11 +181,9 @@ class AlpacaSpreads:
                     price = OrderEntry.leg_price.of(leg)
                     credit += price * count * (1 if OrderEntry.side.of(leg) == "sell" else -1)
             counts = set(traded.values())
-            at = OrderEntry.filled_at.of(answer)
-            if at is None:
-                at = OrderEntry.updated_at.of(answer)
+            # An order without legs is one of which nothing has filled.
             if not traded and not any(OrderEntry.filled_qty.of(each) for each in chain):
-                return SpreadFill(name, 0, Decimal(0), at)
+                counts = {Decimal(0)}
             # A leg that filled without the one that protects it is no spread, and what it may lose
             # has no bound.
             if len(counts) != 1:
@@ -193,18 +192,9 @@ class AlpacaSpreads:
                     f" {', '.join(sorted(map(str, counts)))}"
                 )
             contracts = int(counts.pop())
-            if contracts == 0:
-                return SpreadFill(name, 0, Decimal(0), at)
-            credit = (credit / contracts).quantize(FINEST)
-            return SpreadFill(name, contracts, credit.normalize(), at)
-
-
-def _is_option(symbol: str) -> bool:
-    try:
-        contract_of(symbol)
-    except InputError:
-        return False
-    return True
+            if contracts:
+                credit = (credit / contracts).quantize(FINEST).normalize()
+            return SpreadFill(name, contracts, credit, traded_at(answer))
 
 
 def _request(order: SpreadOrder) -> dict[str, Any]:

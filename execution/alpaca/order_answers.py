@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from execution.alpaca.connection import Answer
 from execution.alpaca.fields import OrderEntry, exact
 
@@ -17,6 +19,12 @@ def is_done(answer: Answer) -> bool:
     # An order that is good till it is cancelled goes on the next day.
     ended_today = status == "done_for_day" and answer.get("time_in_force") != "gtc"
     return status in DONE or ended_today
+
+
+def traded_at(answer: Answer) -> np.datetime64:
+    """When an order filled last, or where it has not, when it changed last."""
+    at = OrderEntry.filled_at.of(answer)
+    return OrderEntry.updated_at.of(answer) if at is None else at
 
 
 def chain_of(answer: Answer) -> list[Answer]:

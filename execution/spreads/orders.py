@@ -71,6 +71,15 @@ def contract_of(symbol: str) -> Contract:
         ) from None
 
 
+def is_option(symbol: str) -> bool:
+    """Whether a symbol is an option's."""
+    try:
+        contract_of(symbol)
+    except InputError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class OptionLeg:
     """One option of an order or of a position, once a spread.

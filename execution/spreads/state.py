@@ -28,6 +28,7 @@ from execution.spreads.orders import (
     spread_of_legs,
 )
 from execution.spreads.rules import Exit, Running, Spread, SpreadCosts
+from foundation.decimals import is_bounded
 from foundation.errors import InputError
 from foundation.files import put_whole
 from sizing.autoscaler.account import UnknownState
@@ -35,7 +36,6 @@ from sizing.autoscaler.rules import SHARES
 from sizing.autoscaler.trades import ClosedTrade
 
 FILE = "open_spreads.json"
-LARGEST = 12  # digits before the point but one, of a price
 Stage = Literal["opening", "open", "closing"]
 
 
@@ -81,8 +81,7 @@ class OpenSpread:
         if not (self.contracts >= 1 and 0 <= self.closed <= self.contracts and self.attempts >= 0):
             raise InputError(f"{self.trade_id}: {self.closed} of {self.contracts} contracts closed")
         prices = (self.credit, self.asked, self.paid)
-        bounded = all(price.is_finite() and price.adjusted() <= LARGEST for price in prices)
-        if not (bounded and math.isfinite(self.best)):
+        if not (all(map(is_bounded, prices)) and math.isfinite(self.best)):
             raise InputError(f"{self.trade_id}: a price of it is no number")
         spread_of_legs(self.strategy, self.option_legs)
 

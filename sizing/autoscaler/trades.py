@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from foundation.decimals import is_bounded
 from foundation.errors import InputError
 
 Row = dict[str, str]
@@ -24,8 +25,6 @@ COLUMNS = (
     "P/L_$",
     "Exit_Reason",
 )
-LARGEST = 14  # digits before the point but one: a thousand million million dollars
-FINEST = -18  # digits behind it
 CASH = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are no trades
 
 
@@ -150,13 +149,9 @@ def dollars(text: str, name: str) -> Decimal:
         amount = Decimal(text)
     except InvalidOperation:
         raise ValueError(f"{name} is {text[:50]!r}, not a number") from None
-    # Decimal reads `NaN`, `Infinity` and any exponent; sums of 1e9999999 overflow, and a fraction
-    # of 1e-9999999 has ten million digits.
-    if amount.is_finite():
-        exponent = amount.as_tuple().exponent
-        if amount.adjusted() <= LARGEST and isinstance(exponent, int) and exponent >= FINEST:
-            return amount
-    raise ValueError(f"{name} is {text[:50]!r}, not a number of dollars")
+    if not is_bounded(amount):
+        raise ValueError(f"{name} is {text[:50]!r}, not a number of dollars")
+    return amount
 
 
 def size_of(row: Mapping[str, str]) -> int:

@@ -108,8 +108,8 @@ def test_an_order_by_value_beyond_measure_is_one_line(practice: Start) -> None:
         "client_order_id": "x",
         "symbol": "SYA",
         "side": "buy",
-        "notional": "10000000000000000",
-        "limit_price": "0.0001",
+        "notional": "100000000000000",
+        "limit_price": "0.000001",
         "type": "limit",
     }
     get = mine._desk.client.get
