@@ -27,7 +27,7 @@ TERMS = ("symbol", "side", "qty", "type", "legs")  # in which orders of one id m
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 ONE_LOOK = (0.0,)
 LOOK_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
-LOOKING = 20.0  # seconds that the looks for an order take together
+LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
 POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
 CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
 SUCCESSORS = 10  # of an order that was replaced, each by the next
@@ -101,11 +101,15 @@ class OrderDesk(VenueConnection):
     def undetermined(self, concerned: Callable[[Intent], bool]) -> tuple[Intent, ...]:
         """Those of the orders sent of which the venue does not say, asked again, what became.
 
+        It takes 20 seconds at most, however many there are.
+
         concerned: which orders are to be asked for.
         """
+        from foundation.transport import time_limit
+
         intents = []
-        for intent in self._book.undetermined():
-            if concerned(intent):
+        with time_limit(LOOKING):
+            for intent in filter(concerned, self._book.undetermined()):
                 try:
                     self._settled(intent, ONE_LOOK)
                 except OrderRejected as error:
@@ -118,13 +122,16 @@ class OrderDesk(VenueConnection):
         """What became of an order of an id of ours, once nothing more can happen to it.
 
         An order that works is cancelled; one that may be on its way is `open`, as is one that does
-        not end when it is cancelled. None for one that never came about.
+        not end when it is cancelled. None for one that never came about. Where that is not known,
+        asking takes 20 seconds at most.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer.
         """
+        from foundation.transport import time_limit
+
         intent = self._book.get(client_order_id)
         answer: Answer | None
         if intent is None:
@@ -134,7 +141,8 @@ class OrderDesk(VenueConnection):
             answer = None
         else:
             try:
-                answer = self._settled(intent, ONE_LOOK)
+                with time_limit(LOOKING):
+                    answer = self._settled(intent, ONE_LOOK)
             except OrderRejected:
                 answer = None
             except OutcomeUnknown:
@@ -190,7 +198,7 @@ class OrderDesk(VenueConnection):
                 break
             answer = self._offered(intent, sent)
             if answer is None:
-                answer, absent = self._look_up(name, LOOK_DELAYS)
+                answer, absent = self._look_up(name, looks or LOOK_DELAYS)
             if answer is not None:
                 return answer
         # One answer of the clock could be wrong: it is asked once more before an order is given up.
@@ -213,7 +221,7 @@ class OrderDesk(VenueConnection):
         try:
             if not intent.wanted(self.estimated_now()):
                 raise OrderRejected(f"{name}: not sent: {_expired(intent)}")
-            return self._post_once(intent)
+            return self._post_once(intent, 0.0 if sent else BUSY_PATIENCE)
         except OrderRejected as error:
             # Of an order that was sent before, a refusal of this one says nothing.
             if not sent:
@@ -223,8 +231,10 @@ class OrderDesk(VenueConnection):
             log.warning("%s: sent, and no answer that says what became of it (%s)", name, error)
         return None
 
-    def _post_once(self, intent: Intent) -> Answer:
+    def _post_once(self, intent: Intent, patience: float) -> Answer:
         """The venue's answer to a POST.
+
+        patience: seconds that it waits while the venue is busy.
 
         Raises
         ------
@@ -253,7 +263,7 @@ class OrderDesk(VenueConnection):
                     seconds = 1.0 if seconds is None else seconds
                     waited += seconds
                     # Whatever else is open is looked at by nobody meanwhile.
-                    if waited > BUSY_PATIENCE:
+                    if waited > patience:
                         break
                     note_pause(seconds, f"{name}: the venue is busy and asks for it")
                     self._pause(seconds)

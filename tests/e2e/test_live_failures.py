@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from execution.account_lock import JOURNAL, account_lock
 from execution.alpaca import updates
 from execution.alpaca.updates import TradeUpdates
-from execution.intents import IntentBook
+from execution.intents import Intent, IntentBook
 from execution.live.cycle import expiry
 from foundation.errors import BrokerError, InputError
 from tests.commands import run_command
@@ -20,6 +21,7 @@ from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, broke
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import BarFeed
 
+REQUEST = {"symbol": "SYA", "side": "buy", "qty": "1", "type": "market", "client_order_id": "o-1"}
 FIVE = np.timedelta64(5, "m")
 
 
@@ -219,6 +221,38 @@ def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(
     assert {each.symbol for each in cycle.decision.orders} == {"SYB"}
     here.land()
     assert sorted(ticket.order.symbol for ticket in here.venue.tickets.values()) == ["SYA", "SYB"]
+
+
+def test_however_many_orders_are_of_unknown_fate_asking_for_them_has_one_end(
+    practice: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A venue that answers about everything but its orders holds no step up for minutes."""
+    monkeypatch.setattr("execution.alpaca.order_desk.LOOKING", 0.5)
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    mine = broker(here)
+    now = mine.now()
+    for k in range(6):
+        mine._desk._book.begin(Intent(f"o-{k}", REQUEST | {"client_order_id": f"o-{k}"}, now))
+    here.fail(kind="silent", path="/v2/orders", seconds=3, count=100)
+    began = time.monotonic()
+    assert len(mine._desk.undetermined(lambda intent: True)) == 6
+    assert time.monotonic() - began < 2.0
+    began = time.monotonic()
+    assert mine._desk.fate("o-1") == "open"
+    assert time.monotonic() - began < 2.0
+
+
+def test_asked_again_a_busy_venue_is_not_waited_for(practice: Start) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    waited: list[float] = []
+    mine = broker(here)
+    mine._desk._pause = waited.append
+    mine._desk._book.begin(Intent("o-1", REQUEST, mine.now()))
+    here.fail(kind="status", method="POST", path="/v2/orders", status=429, seconds=30, count=9)
+    assert len(mine._desk.undetermined(lambda intent: True)) == 1
+    assert sum(waited) == 0
 
 
 @pytest.mark.parametrize("trouble", [RuntimeError("lost"), TimeoutError()])
