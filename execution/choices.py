@@ -13,8 +13,9 @@ from execution.decision import Basis, Choice, ClassRule, OrderReason
 from execution.orders import Account, OrderTerms
 from execution.rebalancing import Target
 from foundation.arrays import Array
-from sizing.allocation import Allocation, Situation, Strategy
+from sizing.allocation import Allocation, Strategy
 from sizing.quantity import target_quantity
+from sizing.situation import Situation
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, HOUR
 from trainingdata.instruments import Kind

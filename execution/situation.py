@@ -9,7 +9,7 @@ from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Account
 from foundation.arrays import Array, Mask
-from sizing.allocation import Situation
+from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks, later_costs
 from trainingdata.bars import Bars
 from trainingdata.instruments import is_coin

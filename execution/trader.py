@@ -25,11 +25,12 @@ from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility
 from foundation.arrays import Array
 from foundation.errors import InputError
-from sizing.allocation import NoEquity, Situation, Strategy
+from sizing.allocation import Strategy
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from sizing.quantity import Fallback
+from sizing.situation import NoEquity, Situation
 from sizing.strategies import Legacy, named
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource

@@ -18,6 +18,16 @@ class BrokerError(InputError):
     """
 
 
+class SenselessAnswer(BrokerError):
+    """What the venue answered says nothing that could be used.
+
+    why: what of it, and how; to which request is said where the request was made.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the answer makes no sense: {why}")
+
+
 class OrderRejected(BrokerError):
     """The venue takes no such order."""
 

@@ -8,7 +8,6 @@ from foundation.lazy import public
 
 if TYPE_CHECKING:
     from sizing.allocation import Allocation as Allocation
-    from sizing.allocation import Situation as Situation
     from sizing.allocation import Strategy as Strategy
     from sizing.allocation import allocate as allocate
     from sizing.conformance import check_strategy as check_strategy
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from sizing.limits import Limits as Limits
     from sizing.premium import PriorSettings as PriorSettings
     from sizing.quantity import get_qty as get_qty
+    from sizing.situation import Situation as Situation
 
 __getattr__, __dir__, __all__ = public(
     __name__,
@@ -26,7 +26,7 @@ __getattr__, __dir__, __all__ = public(
         "Allocation": "allocation",
         "Limits": "limits",
         "PriorSettings": "premium",
-        "Situation": "allocation",
+        "Situation": "situation",
         "SizingProblem": "kelly",
         "SolverFailed": "kelly",
         "Strategy": "allocation",

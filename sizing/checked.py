@@ -10,8 +10,9 @@ import numpy as np
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from sizing.allocation import Allocation, Situation, Strategy
+from sizing.allocation import Allocation, Strategy
 from sizing.limits import Limits
+from sizing.situation import Situation
 from trainingdata.instruments import Kind
 from trainingdata.sessions import Holding
 

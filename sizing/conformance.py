@@ -8,10 +8,11 @@ from dataclasses import fields
 import numpy as np
 
 from foundation.arrays import Array
-from sizing.allocation import Situation, Strategy
+from sizing.allocation import Strategy
 from sizing.checked import allocation_faults, interface_faults
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
+from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
 
 

@@ -16,9 +16,10 @@ import numpy as np
 from foundation.arrays import Array, Mask
 from foundation.compiled import inlined
 from foundation.errors import InputError
-from sizing.allocation import AccountLike, NoEquity, Situation, Strategy
+from sizing.allocation import Strategy
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
+from sizing.situation import AccountLike, NoEquity, Situation
 from sizing.solver.multi_period import LaterBlocks, later_costs
 from sizing.strategies import Kelly, Legacy
 from trainingdata.instruments import Instrument, Kind, instrument

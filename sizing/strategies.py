@@ -19,9 +19,10 @@ import numpy as np
 from foundation.arrays import Array, Index
 from foundation.errors import InputError
 from foundation.plugin import build_plugin, is_plugin, load_plugin
-from sizing.allocation import Allocation, Situation, Strategy, allocate, nearest
+from sizing.allocation import Allocation, Strategy, allocate, nearest
 from sizing.checked import CheckedStrategy, checked_rule
 from sizing.limits import Limits
+from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding

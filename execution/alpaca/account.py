@@ -16,7 +16,7 @@ from execution.alpaca.fields import AccountFacts, Clock, OrderEntry, Position
 from execution.intents import Intent
 from execution.orders import Account, Order, OrderType, TimeInForce, coin_bids
 from execution.spreads.orders import is_option
-from foundation.errors import BrokerError
+from foundation.errors import BrokerError, SenselessAnswer
 from trainingdata.instruments import foreign_symbol, instrument, is_coin, is_symbol
 
 log = logging.getLogger(__name__)
@@ -155,8 +155,8 @@ def _refuse_missing_positions(facts: Entry, positions: Sequence[Entry]) -> None:
         listed += abs(value)
     # Prices move between the two answers, and an order may fill.
     if listed < stated * MOST_OF_IT - 1:
-        raise BrokerError(
-            f"the answer makes no sense: positions (qty times price) are worth ${listed:,.0f},"
+        raise SenselessAnswer(
+            f"positions (qty times price) are worth ${listed:,.0f},"
             f" long_market_value and short_market_value say ${stated:,.0f}"
         )
 
@@ -192,7 +192,7 @@ def _owed(option: Entry) -> float:
         return max(-float(value or 0), 0.0)
     if value is None or value > 0:
         name = Position.symbol.of(option)
-        raise BrokerError(f"the answer makes no sense: {name} is owed, and market_value is {value}")
+        raise SenselessAnswer(f"{name} is owed, and market_value is {value}")
     return -float(value)
 
 
@@ -219,9 +219,7 @@ def _mark(position: Entry, symbol: str) -> float:
             log.warning("%s has no price: %s", symbol, what)
             return float(mark)
     if Position.price.of(position) is None and value is None:
-        raise BrokerError(
-            f"the answer makes no sense: the position in {symbol} has no price at all"
-        )
+        raise SenselessAnswer(f"the position in {symbol} has no price at all")
     return 0.0
 
 

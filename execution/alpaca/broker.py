@@ -14,8 +14,14 @@ import numpy as np
 
 from execution.alpaca.account import account_of
 from execution.alpaca.connection import Answer, elapsed_seconds
-from execution.alpaca.fields import AssetEntry, FillEntry, OrderEntry, entries
-from execution.alpaca.order_answers import chain_of, is_done, poll_delays, traded_at
+from execution.alpaca.fields import AssetEntry, FillEntry, OrderEntry
+from execution.alpaca.order_answers import (
+    chain_of,
+    filled_quantity,
+    is_done,
+    poll_delays,
+    traded_at,
+)
 from execution.alpaca.order_desk import OrderDesk
 from execution.broker import Asset
 from execution.intents import Intent, IntentBook
@@ -23,6 +29,7 @@ from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from execution.venue_rules import refusal
 from foundation.errors import BrokerError, OrderRejected
 from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.fields import entries
 from trainingdata.instruments import BILLIONTH, instrument, is_symbol, venue_spelling
 
 log = logging.getLogger(__name__)
@@ -133,7 +140,10 @@ class AlpacaBroker:
         # Whether an order has expired is asked of the venue's clock, not of one that slept.
         if any(order.expires_at is not None for order in orders):
             self._desk.now()
-        sent = self._send(orders, self._recent_account())
+        before = self._recent_account()
+        # Whatever ends this early leaves an account behind that has to be read anew.
+        self._last = None
+        sent = self._send(orders, before)
         for delay in poll_delays(self._patience, self._clock):
             if all(is_done(answer) for _, answer in sent):
                 break
@@ -150,13 +160,13 @@ class AlpacaBroker:
                     order.client_order_id,
                     answer["status"],
                 )
-        fills = [fill for order, answer in results for fill in self._fills_of(order, answer)]
-        # An order that still works may fill at any time: then the account has to be read anew.
-        all_done = all(is_done(answer) for _, answer in results)
-        if all_done and self._last is not None:
-            self._last = _with_fills(self._last, fills)
-        else:
-            self._last = None
+        fills = []
+        for order, answer in results:
+            with self._desk.translated_errors(f"order {order.client_order_id}"):
+                fills += self._fills_of(order, answer)
+        # An order that still works may fill at any time.
+        if all(is_done(answer) for _, answer in results):
+            self._last = _with_fills(before, fills)
         return fills
 
     def _recent_account(self) -> Account:
@@ -271,8 +281,7 @@ class AlpacaBroker:
         """What an order has filled, a fill at its mean price for each order in its place."""
         fills = []
         for each in reversed(chain_of(answer)):
-            quantity = OrderEntry.filled_qty.of(each)
-            if quantity:
+            if quantity := filled_quantity(each):
                 signed = quantity if order.side == "buy" else -quantity
                 price = float(OrderEntry.filled_price.of(each))
                 name = order.client_order_id

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from execution.alpaca.fields import AccountFacts, Clock
-from foundation.errors import BrokerError
+from foundation.errors import SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
+from trainingdata.feed.fields import as_mapping
 
 Answer = Mapping[str, Any]
 
@@ -72,10 +73,7 @@ class VenueConnection:
         """The instant of an answer to /clock, from which the time goes on here."""
         at = Clock.timestamp.of(clock)
         if self._read_clock is not None and at < self._read_clock[0] - SETBACK:
-            raise BrokerError(
-                f"the answer makes no sense: the clock shows {at}, and showed"
-                f" {self._read_clock[0]} before"
-            )
+            raise SenselessAnswer(f"the clock shows {at}, and showed {self._read_clock[0]} before")
         self._read_clock = (at, self._clock())
         return at
 
@@ -104,14 +102,12 @@ class VenueConnection:
 
         with self.translated_errors(what):
             try:
-                answer: Answer = self.client.get(path, query)
+                answer = self.client.get(path, query)
             except APIError as error:
                 if error.status_code != UNKNOWN_THING:
                     raise
                 return None
-            if not isinstance(answer, Mapping):
-                raise TypeError(f"it is {answer!r}"[:100])
-            return answer
+            return as_mapping(answer)
 
     def account_id(self) -> str:
         """The venue's id of the account that the keys open.
@@ -122,4 +118,4 @@ class VenueConnection:
             for a venue that does not answer, or does not say it.
         """
         with self.translated_errors("the account"):
-            return AccountFacts.id.of(self.client.get_account())
+            return AccountFacts.id.of(as_mapping(self.client.get_account()))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import date
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from execution.alpaca.connection import Answer, elapsed_seconds
-from execution.alpaca.fields import AccountFacts, OrderEntry, Position, entries
-from execution.alpaca.order_answers import chain_of, is_done, poll_delays, traded_at
+from execution.alpaca.fields import AccountFacts, Position
+from execution.alpaca.order_answers import chain_of, is_done, poll_delays, spread_traded, traded_at
 from execution.alpaca.order_desk import OrderDesk
 from execution.intents import IntentBook
 from execution.spreads.orders import (
@@ -25,12 +24,11 @@ from execution.spreads.orders import (
     contract_of,
     is_option,
 )
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from foundation.errors import OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.fields import entries
 from trainingdata.feed.option_data import OptionData
 from trainingdata.source import Feed
-
-FINEST = Decimal("0.0001")  # points, of the mean price of several fills
 
 
 class AlpacaSpreads:
@@ -70,7 +68,7 @@ class AlpacaSpreads:
 
     def index(self) -> float:
         """The last trade of the underlying, in the index's points."""
-        return self._data.index()
+        return self._data.index(self._desk.estimated_now())
 
     def close_of(self, day: date) -> float | None:
         """The index at the close of a session, points; None where it is not known yet."""
@@ -87,12 +85,8 @@ class AlpacaSpreads:
         by_symbol = {contract.symbol: contract for contract in contracts}
         quotes = {}
         for symbol, (bid, ask) in self._data.quotes(list(by_symbol)).items():
-            try:
-                quotes[by_symbol[symbol]] = Quote(Decimal(bid), Decimal(ask))
-            except InvalidOperation:
-                raise BrokerError(
-                    f"quote of {symbol}: the answer makes no sense: {bid!r}, {ask!r}"
-                ) from None
+            with self._desk.translated_errors(f"the quote of {symbol}"):
+                quotes[by_symbol[symbol]] = Quote(bid, ask)
         return quotes
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
@@ -172,28 +166,7 @@ class AlpacaSpreads:
         """
         chain = [self._desk.with_legs(each) for each in chain_of(answer)]
         with self._desk.translated_errors(f"order {name}"):
-            traded: defaultdict[str, Decimal] = defaultdict(Decimal)
-            credit = Decimal(0)
-            for leg in (leg for each in chain for leg in OrderEntry.legs.of(each)):
-                count = OrderEntry.filled_qty.of(leg)
-                traded[OrderEntry.symbol.of(leg) or ""] += count
-                if count:
-                    price = OrderEntry.leg_price.of(leg)
-                    credit += price * count * (1 if OrderEntry.side.of(leg) == "sell" else -1)
-            counts = set(traded.values())
-            # An order without legs is one of which nothing has filled.
-            if not traded and not any(OrderEntry.filled_qty.of(each) for each in chain):
-                counts = {Decimal(0)}
-            # A leg that filled without the one that protects it is no spread, and what it may lose
-            # has no bound.
-            if len(counts) != 1:
-                raise BrokerError(
-                    f"{name}: its legs filled in different numbers:"
-                    f" {', '.join(sorted(map(str, counts)))}"
-                )
-            contracts = int(counts.pop())
-            if contracts:
-                credit = (credit / contracts).quantize(FINEST).normalize()
+            contracts, credit = spread_traded(chain)
             return SpreadFill(name, contracts, credit, traded_at(answer))
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from execution.alpaca.connection import Answer
-from execution.alpaca.fields import OrderEntry, exact
+from execution.alpaca.fields import OrderEntry
+from foundation.errors import SenselessAnswer
+from trainingdata.feed.fields import as_mapping, exact
 
+FINEST = Decimal("0.0001")  # points, of the mean price of several fills
 DONE = ("filled", "canceled", "expired", "rejected", "replaced")
 
 
 def is_done(answer: Answer) -> bool:
     """Whether nothing more can happen to an order."""
-    status = answer["status"]
+    status = OrderEntry.status.of(answer)
     # An order that is good till it is cancelled goes on the next day.
-    ended_today = status == "done_for_day" and answer.get("time_in_force") != "gtc"
+    ended_today = status == "done_for_day" and OrderEntry.time_in_force.of(answer) != "gtc"
     return status in DONE or ended_today
 
 
@@ -25,6 +30,53 @@ def traded_at(answer: Answer) -> np.datetime64:
     """When an order filled last, or where it has not, when it changed last."""
     at = OrderEntry.filled_at.of(answer)
     return OrderEntry.updated_at.of(answer) if at is None else at
+
+
+def filled_quantity(answer: Answer) -> Decimal:
+    """What of an order has filled.
+
+    Raises
+    ------
+    SenselessAnswer
+        for an order that has filled, without a word of how much.
+    """
+    quantity = OrderEntry.filled_qty.of(answer)
+    if not quantity and OrderEntry.status.of(answer) == "filled":
+        raise SenselessAnswer("it has filled, and filled_qty does not say how much")
+    return quantity
+
+
+def spread_traded(chain: Sequence[Answer]) -> tuple[int, Decimal]:
+    """How many spreads an order of several legs has traded, and what each was sold for, points.
+
+    chain: the order and those whose place it took, with their legs.
+
+    Raises
+    ------
+    SenselessAnswer
+        for legs that filled in different numbers: a person has to look.
+    """
+    traded: defaultdict[str, Decimal] = defaultdict(Decimal)
+    credit = Decimal(0)
+    for leg in (leg for each in chain for leg in OrderEntry.legs.of(each)):
+        count = filled_quantity(leg)
+        traded[OrderEntry.leg_symbol.of(leg)] += count
+        if count:
+            price = OrderEntry.leg_price.of(leg)
+            credit += price * count * (1 if OrderEntry.side.of(leg) == "sell" else -1)
+    counts = set(traded.values())
+    # An order without legs is one of which nothing has filled.
+    if not traded and not any(filled_quantity(each) for each in chain):
+        counts = {Decimal(0)}
+    # A leg that filled without the one that protects it is no spread, and what it may lose has no
+    # bound.
+    if len(counts) != 1 or any(count % 1 for count in counts):
+        numbers = ", ".join(sorted(map(str, counts)))
+        raise SenselessAnswer(f"its legs filled in different numbers: {numbers}")
+    contracts = int(counts.pop())
+    if contracts:
+        credit = (credit / contracts).quantize(FINEST).normalize()
+    return contracts, credit
 
 
 def chain_of(answer: Answer) -> list[Answer]:
@@ -49,18 +101,28 @@ def checked_order(name: str, answer: Answer) -> Answer:
 
     Raises
     ------
-    ValueError, KeyError, TypeError
+    SenselessAnswer
         for an answer about another order, or half of one.
     """
-    if answer["client_order_id"] != name or not (answer["id"] and answer["status"]):
-        raise ValueError("an answer about another order, or half of one")
+    if OrderEntry.client_order_id.of(as_mapping(answer)) != name:
+        raise SenselessAnswer("it is about another order")
+    OrderEntry.id.of(answer)
+    OrderEntry.status.of(answer)
     return answer
 
 
 def same_terms(request: Mapping[str, Any], answer: Answer) -> bool:
     """Whether an answer is about an order of these terms, as far as it says them."""
-    side = answer.get("side")
-    if side and "side" in request and side != request["side"]:
+    side = OrderEntry.traded_side.of(answer)
+    if side is not None and side != request.get("side", side):
+        return False
+    symbol = OrderEntry.symbol.of(answer)
+    if symbol is not None and _plain(symbol) != _plain(request.get("symbol", symbol)):
         return False
     quantity = OrderEntry.qty.of(answer)
     return quantity is None or "qty" not in request or quantity == exact(request["qty"])
+
+
+def _plain(symbol: str) -> str:
+    """A symbol without the stroke that the venue writes in some answers about coins."""
+    return symbol.replace("/", "")

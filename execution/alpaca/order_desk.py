@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from execution.alpaca.connection import UNKNOWN_THING, Answer, VenueConnection, elapsed_seconds
+from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.order_answers import chain_of, checked_order, is_done, same_terms
+from execution.alpaca.order_reader import BUSY, LOOK_DELAYS, OTHER_STATE, OrderReader
 from execution.intents import Intent, IntentBook
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -26,18 +27,12 @@ log = logging.getLogger(__name__)
 TERMS = ("symbol", "side", "qty", "type", "legs")  # in which orders of one id may not differ
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 ONE_LOOK = (0.0,)
-LOOK_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
 LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
 POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
-CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
-SUCCESSORS = 10  # of an order that was replaced, each by the next
 NOT_UNDERSTOOD = (408, 425)  # statuses below 500 that do not say what became of a request
 
-OTHER_STATE = 422  # also where an id was used before, or there is nothing to cancel any more
-BUSY = 429
 
-
-class OrderDesk(VenueConnection):
+class OrderDesk(OrderReader):
     """Requests about orders to one venue.
 
     pause: waits for so many seconds.
@@ -53,25 +48,8 @@ class OrderDesk(VenueConnection):
         book: IntentBook | None = None,
         clock: Callable[[], float] = elapsed_seconds,
     ) -> None:
-        super().__init__(settings, keys, clock)
-        self._pause = pause
+        super().__init__(settings, keys, pause, clock)
         self._book = IntentBook() if book is None else book
-
-    def find_order(self, client_order_id: str) -> Answer | None:
-        """The order with this id of ours; None where the venue has none.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        what = f"order {client_order_id}"
-        query = {"client_order_id": client_order_id}
-        answer = self.find(what, "/orders:by_client_order_id", query)
-        if answer is None:
-            return None
-        with self.translated_errors(what):
-            return self._followed(checked_order(client_order_id, answer))
 
     def post(self, request: Mapping[str, Any], expires_at: np.datetime64 | None = None) -> Answer:
         """Have an order taken, and return what the venue says of it.
@@ -298,97 +276,6 @@ class OrderDesk(VenueConnection):
                     return answer, False
                 absent = True
         return None, absent
-
-    def refreshed(self, answer: Answer) -> Answer:
-        """The order as it is now.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or answers about something else.
-        """
-        return answer if is_done(answer) else self._read(answer)
-
-    def with_legs(self, answer: Answer) -> Answer:
-        """The order with its legs, which not every answer holds.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or answers about something else.
-        """
-        if answer.get("legs"):
-            return answer
-        name = str(answer["client_order_id"])
-        with self.translated_errors(f"order {name}"):
-            return checked_order(name, self._get(answer["id"]))
-
-    def _read(self, answer: Answer) -> Answer:
-        name = str(answer["client_order_id"])
-        with self.translated_errors(f"order {name}"):
-            fresh = checked_order(name, self._get(answer["id"]))
-            if "predecessor" in answer:
-                fresh = {**fresh, "predecessor": answer["predecessor"]}
-            return self._followed(fresh)
-
-    def _get(self, venue_id: Any) -> Answer:
-        """The order that has this id of the venue's."""
-        answer: Answer = self.client.get(f"/orders/{venue_id}", {"nested": "true"})
-        if answer["id"] != venue_id:
-            raise ValueError("an answer about another order")
-        return answer
-
-    def _followed(self, answer: Answer) -> Answer:
-        """The order that has taken this one's place, with this one as its predecessor."""
-        for _ in range(SUCCESSORS):
-            successor = answer.get("replaced_by")
-            if answer["status"] != "replaced" or not successor:
-                break
-            fresh = self._get(successor)
-            answer = {**checked_order(str(fresh["client_order_id"]), fresh), "predecessor": answer}
-        return answer
-
-    def end(self, answer: Answer) -> Answer:
-        """Cancel an order if it still works, and return it as it is after that.
-
-        It may still work then, where the venue takes long.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        if is_done(answer):
-            return answer
-        self._cancel(answer)
-        for seconds in LOOK_DELAYS:
-            answer = self.refreshed(answer)
-            if is_done(answer):
-                break
-            self._pause(seconds)
-        return answer
-
-    def _cancel(self, answer: Answer) -> None:
-        from alpaca.common.exceptions import APIError
-        from requests.exceptions import RequestException
-
-        for delay in (*LOOK_DELAYS[: CANCELS - 1], None):
-            with self.translated_errors(f"cancelling order {answer['client_order_id']}"):
-                try:
-                    self.client.delete(f"/orders/{answer['id']}")
-                    return
-                except APIError as error:
-                    status = error.status_code
-                    # There was nothing to cancel any more: it was done before.
-                    if status in (OTHER_STATE, UNKNOWN_THING):
-                        return
-                    passing = status is None or status >= 500 or status == BUSY
-                    if delay is None or not passing:
-                        raise
-                except RequestException:
-                    if delay is None:
-                        raise
-            self._pause(delay)
 
 
 class _NeverTaken(OrderRejected):

@@ -16,7 +16,7 @@ import numpy as np
 
 from execution.orders import Side
 from execution.spreads.rules import Spread, StrikeLeg
-from foundation.errors import BrokerError, InputError
+from foundation.errors import InputError, SenselessAnswer
 
 _OCC_SYMBOL = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
 _IDENTITY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -189,7 +189,7 @@ class Quote:
 
     def __post_init__(self) -> None:
         if not (0 <= self.bid <= self.ask):
-            raise BrokerError(f"the answer makes no sense: bid {self.bid}, ask {self.ask}")
+            raise SenselessAnswer(f"bid {self.bid}, ask {self.ask}")
 
     def price(self, side: Side) -> Decimal:
         """What an order on this side pays or gets, points."""

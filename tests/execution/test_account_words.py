@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.alpaca.account import account_of
-from execution.alpaca.fields import an_instant, exact
 from execution.orders import Account, Order
 from foundation.errors import BrokerError
+from trainingdata.feed.fields import an_instant, exact
 from trainingdata.instruments import instrument
 
 CLOCK = {"timestamp": "2024-03-05T12:30:20-05:00"}

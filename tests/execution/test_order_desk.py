@@ -15,12 +15,13 @@ import requests
 from alpaca.common.exceptions import APIError
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.order_answers import chain_of, is_done
+from execution.alpaca.order_answers import chain_of, is_done, spread_traded
 from execution.alpaca.order_desk import OrderDesk
 from execution.broker import Asset
 from execution.intents import Intent, IntentBook
 from execution.orders import Fill, Order
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from tests.execution.test_vendor_fields import VALUES, answered
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
@@ -450,10 +451,10 @@ def test_what_is_done_is_asked_for_no_more(done: str) -> None:
 
 
 def test_legs_are_read_where_an_answer_has_none() -> None:
-    venue = Venue(get=[taken(legs=[1])])
+    venue = Venue(get=[taken(legs=[{"n": 1}])])
     desk, _ = desk_at(venue)
-    assert desk.with_legs(taken(legs=[2])) == taken(legs=[2])
-    assert desk.with_legs(taken()) == taken(legs=[1])
+    assert desk.with_legs(taken(legs=[{"n": 2}])) == taken(legs=[{"n": 2}])
+    assert desk.with_legs(taken()) == taken(legs=[{"n": 1}])
     assert venue.times("get") == 1
 
 
@@ -621,7 +622,7 @@ def test_of_two_orders_the_one_that_is_not_done_is_waited_for() -> None:
 
 @pytest.mark.parametrize(
     ("state", "warned"),
-    [("rejected", True), ("expired", True), ("canceled", False), ("filled", False)],
+    [("rejected", True), ("expired", True), ("canceled", False)],
 )
 def test_what_the_venue_takes_and_then_refuses_is_logged(
     state: str, warned: bool, caplog: pytest.LogCaptureFixture
@@ -877,3 +878,72 @@ def test_cancelling_ends_what_is_open_and_leaves_the_rest() -> None:
     )
     broker.cancel(["o-1", "o-2"])
     assert [path for what, path, _ in venue.asked if what == "delete"] == ["/orders/id-o-2"]
+
+
+ANSWER = taken(
+    state="filled",
+    **FILLED,
+    symbol="NVDA",
+    side="buy",
+    qty="10",
+    type="market",
+    time_in_force="day",
+    updated_at="2024-03-05T17:30:21Z",
+)
+
+
+@pytest.mark.parametrize("field", ANSWER)
+def test_a_field_of_an_orders_answer_that_goes_or_changes_is_the_same_fill_or_one_refusal(
+    field: str,
+) -> None:
+    expected = broker_at(post=[ANSWER])[0].submit([order()])
+    seen = 0
+    for value in ("removed", *VALUES):
+        answer = {**ANSWER, field: value}
+        if value == "removed":
+            del answer[field]
+        for first in (answer, taken()):
+            broker, *_ = broker_at(post=[first], get=[answer], delete=[{}])
+            fills, why = answered(lambda broker=broker: broker.submit([order()]))
+            if fills is None:
+                assert "\n" not in why
+                seen += 1
+                continue
+            if value == 7.5 and field in ("qty", "filled_qty", "filled_avg_price"):
+                continue  # a number that could be: nobody can know better
+            if field == "filled_at" and value in (None, "", "removed"):
+                assert fills == expected, "the order changed last when it filled"
+                continue
+            # An order in no state that is known still works, and nothing is booked as done.
+            unseen = field == "status" and broker._last is None
+            other = field == "symbol" and first is answer and fills == []
+            assert fills == expected or unseen or other, (field, value)
+    assert seen or field in ("type", "time_in_force", "updated_at"), "not read of what has filled"
+
+
+LEG = {"symbol": "SPY240305P00500000", "side": "sell", "status": "filled", "filled_qty": "2"}
+LEGS = [
+    {**LEG, "filled_avg_price": "1.5"},
+    {**LEG, "symbol": "SPY240305P00495000", "side": "buy", "filled_avg_price": "0.5"},
+]
+
+
+@pytest.mark.parametrize("field", LEGS[0])
+def test_a_field_of_a_leg_that_goes_or_changes_is_the_same_spread_or_one_refusal(
+    field: str,
+) -> None:
+    assert spread_traded([taken(legs=LEGS)]) == (2, Decimal(1))
+    refused = 0
+    for value in ("removed", *VALUES):
+        leg = {**LEGS[0], field: value}
+        if value == "removed":
+            del leg[field]
+        traded, why = answered(lambda leg=leg: spread_traded([taken(legs=[leg, LEGS[1]])]))
+        if traded is None:
+            assert "\n" not in why
+            refused += 1
+            continue
+        if value == 7.5 and field == "filled_avg_price":
+            continue  # a number that could be
+        assert traded == (2, Decimal(1)), (field, value)
+    assert refused or field == "status"

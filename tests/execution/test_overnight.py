@@ -16,9 +16,10 @@ from execution.orders import Account, Order, client_order_id
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
-from sizing.allocation import Allocation, Situation
+from sizing.allocation import Allocation
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
+from sizing.situation import Situation
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator

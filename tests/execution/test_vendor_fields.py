@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 
 from execution.alpaca import fields
@@ -13,6 +14,9 @@ from execution.alpaca.account import account_of
 from execution.alpaca.broker import _asset
 from execution.orders import Account
 from foundation.errors import BrokerError
+from trainingdata.bars import check_bars
+from trainingdata.feed.fields import Needed, Optional, QuoteEntry, TradeEntry
+from trainingdata.feed.market_data import _arrays
 
 T = TypeVar("T")
 FACTS = {
@@ -166,7 +170,7 @@ def test_every_field_that_is_read_of_an_account_is_in_this_test() -> None:
         entry = answer[0] if isinstance(answer, list) else answer
         for attribute, field in vars(declared).items():
             for each in field if isinstance(field, tuple) else (field,):
-                if isinstance(each, fields.Needed | fields.Optional) and name != "orders":
+                if isinstance(each, Needed | Optional) and name != "orders":
                     assert each.name in entry, (name, attribute)
 
 
@@ -200,3 +204,42 @@ def test_an_assets_field_that_goes_never_allows_more(field: str) -> None:
 def test_what_is_easy_to_borrow_is_said_by_either_field(more: dict[str, Any], easy: bool) -> None:
     bare = {name: value for name, value in ASSET.items() if name != "easy_to_borrow"}
     assert _asset("NVDA", {**bare, **more}).easy_to_borrow is easy
+
+
+BAR = {"t": "2024-03-05T17:30:00Z", "o": 10.0, "h": 12, "l": 9.5, "c": 11.0, "v": 5}
+
+
+@pytest.mark.parametrize("field", BAR)
+def test_a_bars_field_that_goes_or_changes_is_the_same_bar_or_a_refusal(field: str) -> None:
+    starts, values = _arrays([BAR])
+    refused = 0
+    for value in ("removed", *VALUES):
+        row = {**BAR, field: value}
+        if value == "removed":
+            del row[field]
+        try:
+            bar = _arrays([row])
+            check_bars(*bar, "bars")
+        except (ValueError, TypeError):
+            refused += 1
+            continue
+        assert value == 7.5 or (bar[0] == starts and np.array_equal(bar[1], values)), (field, value)
+    assert refused >= 9
+
+
+@pytest.mark.parametrize(
+    ("declared", "entry"),
+    [
+        (TradeEntry, {"t": "2024-03-05T17:30:00Z", "p": 510.25}),
+        (QuoteEntry, {"bp": 1.25, "ap": 1.3}),
+    ],
+)
+def test_a_price_whose_fields_go_is_no_price(declared: type, entry: dict[str, Any]) -> None:
+    for field in (each for each in vars(declared).values() if hasattr(each, "parse")):
+        for value in ("removed", *VALUES):
+            answer = {**entry, field.name: value}
+            if value == "removed":
+                del answer[field.name]
+            said, _ = answered(lambda answer=answer, field=field: field.of(answer))
+            missing = value in (None, "", "removed") and isinstance(field, Optional)
+            assert said is None or (value == 7.5) or (missing and said == 0), (field, value)

@@ -79,6 +79,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{SIZE}strategies.py",
         f"{SIZE}history.py",
     ),
+    "sizing/situation.py": (f"{SIZE}allocation.py", f"{SIZE}quantity.py", f"{TRADE}trader.py"),
     "sizing/allocation.py": (
         f"{SIZE}what_binds.py",
         f"{SIZE}allocation.py",
@@ -187,6 +188,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     "execution/alpaca/fields.py": (f"{TRADE}account_words.py", f"{TRADE}vendor_fields.py"),
     "execution/alpaca/connection.py": (f"{TRADE}order_desk.py",),
     "execution/alpaca/order_answers.py": (f"{TRADE}order_desk.py",),
+    "execution/alpaca/order_reader.py": (f"{TRADE}order_desk.py",),
     "execution/account_lock.py": (f"{TRADE}account_lock.py",),
     "execution/intents.py": (f"{TRADE}account_lock.py", f"{TRADE}order_desk.py"),
     "forecasting/moments.py": (f"{FORECAST}moments.py", f"{TRADE}trader.py"),

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from sizing.allocation import NoEquity, Situation, allocate, nearest
+from sizing.allocation import allocate, nearest
 from sizing.kelly import SolverFailed, unconstrained_kelly
 from sizing.limits import Limits
+from sizing.situation import NoEquity, Situation
 from sizing.solver.active_set import SOLVED, UNFINISHED
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from foundation.errors import InputError
-from sizing.allocation import Allocation, Situation
+from sizing.allocation import Allocation
 from sizing.conformance import check_strategy, random_situation
 from sizing.limits import Limits
+from sizing.situation import Situation
 from sizing.strategies import NAMES, Kelly, named
 from trainingdata.instruments import Kind
 

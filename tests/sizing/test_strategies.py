@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from sizing.allocation import Situation, allocate
+from sizing.allocation import allocate
 from sizing.limits import Limits
+from sizing.situation import Situation
 from sizing.strategies import NAMES, Kelly, equal_risk, named
 from trainingdata.instruments import Kind
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from execution.trader import SizingSettings
 from foundation.errors import InputError
-from sizing.allocation import Situation, allocate, nearest
+from sizing.allocation import allocate, nearest
 from sizing.limits import Limits
+from sizing.situation import Situation
 from sizing.strategies import (
     NAMES,
     Kelly,

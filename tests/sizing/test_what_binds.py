@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizing.allocation import Allocation, Situation, allocate
+from sizing.allocation import Allocation, allocate
 from sizing.binding import TOUCH
 from sizing.kelly import unconstrained_kelly
 from sizing.limits import Limits
+from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from foundation.errors import BrokerError, InputError
+from foundation.errors import BrokerError, InputError, SenselessAnswer
 
 if TYPE_CHECKING:
     from alpaca.common.rest import RESTClient
@@ -157,6 +157,8 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
     except RequestException as error:
         line = f"{where}: {request}: no answer: {_first_line(error)}"
         raise BrokerError(_redacted(line, keys)) from None
+    except SenselessAnswer as error:
+        raise BrokerError(_redacted(f"{where}: {request}: {error}", keys)) from None
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise

@@ -14,6 +14,7 @@ from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, check_bars, panel, regular_bars
 from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
+from trainingdata.feed.fields import BarEntry
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Instrument, Kind, instrument, venue_spelling
 from trainingdata.sessions import last_known, stock_grid
@@ -29,7 +30,6 @@ OVERLAP = 14
 OLDEST_PRICE = np.timedelta64(2, "h")
 NO_GRACE = np.timedelta64(0, "s")
 HALF_HOUR = np.timedelta64(30, "m")
-VENUE_FIELDS = "ohlcv"
 
 
 class MarketData:
@@ -301,8 +301,8 @@ def _names(items: Sequence[Instrument]) -> str:
 
 def _arrays(rows: Rows) -> tuple[Instants, Array]:
     """Starts [N] and values [N, 5]; whatever else the venue adds to a bar is dropped."""
-    stamps = pd.to_datetime([row["t"] for row in rows], utc=True).tz_localize(None)
-    values = [[row[name] for name in VENUE_FIELDS] for row in rows]
+    stamps = pd.to_datetime([BarEntry.start.of(row) for row in rows], utc=True).tz_localize(None)
+    values = [[field.of(row) for field in BarEntry.values] for row in rows]
     return stamps.to_numpy("datetime64[ns]"), np.array(values, dtype=np.float64)
 
 
@@ -341,7 +341,7 @@ def _regular_hours(
     halves = halves[within]
     first = np.flatnonzero(np.diff(hour, prepend=-1))
     last = np.append(first[1:], len(hour)) - 1
-    values = np.empty((len(first), len(VENUE_FIELDS)))
+    values = np.empty((len(first), halves.shape[1]))
     values[:, OPEN] = halves[first, OPEN]
     values[:, CLOSE] = halves[last, CLOSE]
     if len(first):

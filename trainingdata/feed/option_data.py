@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
+from foundation.errors import SenselessAnswer
 from trainingdata.bars import CLOSE
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
+from trainingdata.feed.fields import QuoteEntry, TradeEntry
 from trainingdata.feed.market_data import MarketData
+from trainingdata.instants import utc_text
 from trainingdata.sessions import session_of
 from trainingdata.source import Feed
+
+OLDEST_TRADE = np.timedelta64(5, "m")
 
 
 class OptionData:
@@ -45,13 +51,13 @@ class OptionData:
         self._bars = MarketData(settings, keys, feed, "raw")
         self._closes: dict[date, float] = {}
 
-    def index(self) -> float:
+    def index(self, now: np.datetime64) -> float:
         """The last trade of the stock, times the scale, points.
 
         Raises
         ------
         BrokerError
-            for a venue that does not answer, or has no trade.
+            for a venue that does not answer, has no trade, or none of the minutes before `now`.
         """
         from alpaca.data.enums import DataFeed
         from alpaca.data.requests import StockLatestTradeRequest
@@ -61,10 +67,10 @@ class OptionData:
                 symbol_or_symbols=self._underlying, feed=DataFeed(self._feed)
             )
             trade = self._stocks.get_stock_latest_trade(request)[self._underlying]
-            price = float(trade["p"]) * self._scale
-            if not (np.isfinite(price) and price > 0):
-                raise ValueError(f"the price is {price}")
-            return price
+            at = TradeEntry.at.of(trade)
+            if now - at > OLDEST_TRADE:
+                raise SenselessAnswer(f"it is of {utc_text(at)}, and now it is {utc_text(now)}")
+            return float(TradeEntry.price.of(trade)) * self._scale
 
     def close_of(self, day: date, now: np.datetime64) -> float | None:
         """The stock's last close of a session, times the scale, points.
@@ -89,8 +95,8 @@ class OptionData:
             self._closes[day] = float(tables[0][2][-1, CLOSE]) * self._scale
         return self._closes[day]
 
-    def quotes(self, symbols: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Bid and ask of options by OCC symbol, USD a share, as the venue writes them.
+    def quotes(self, symbols: Sequence[str]) -> dict[str, tuple[Decimal, Decimal]]:
+        """Bid and ask of options by OCC symbol, USD a share.
 
         An option without a quote is left out.
 
@@ -106,6 +112,6 @@ class OptionData:
             answer = self._options.get_option_latest_quote(request)
             quotes = {}
             for name, row in answer.items():
-                if name in symbols and row["ap"]:
-                    quotes[name] = (str(row["bp"]), str(row["ap"]))
+                if name in symbols and (ask := QuoteEntry.ask.of(row)):
+                    quotes[name] = (QuoteEntry.bid.of(row), ask)
             return quotes

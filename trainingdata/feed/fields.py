@@ -1,0 +1,218 @@
+"""Fields of the venue's answers: what each says, and what it means where it is missing.
+
+A vendor drops fields, empties them, and writes other things into them. What is needed and missing,
+or there and not understood, is an error that names it. What can be done without is declared with
+what its absence means, which the log says once. Those of prices are declared here, those of
+accounts and orders in `execution.alpaca.fields`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from foundation.decimals import is_bounded
+from foundation.errors import SenselessAnswer
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+NOTHING = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Needed(Generic[T]):
+    """A field without which an answer says nothing.
+
+    name: of the field.
+    parse: what its value says; it raises `ValueError` for a value that says nothing.
+    """
+
+    name: str
+    parse: Callable[[Any], T]
+
+    def of(self, entry: Mapping[str, Any]) -> T:
+        """What the field says.
+
+        Raises
+        ------
+        SenselessAnswer
+            for a field that is missing, empty, or not understood.
+        """
+        value = entry.get(self.name)
+        if value is None or value == "":
+            raise SenselessAnswer(f"{self.name} is missing")
+        return _understood(self.name, self.parse, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Optional(Generic[T]):
+    """A field that may be missing.
+
+    name: of the field.
+    parse: what its value says; it raises `ValueError` for a value that says nothing.
+    absent: what counts where it is missing or empty.
+    means: what that means, for the log; empty where it is the rule that it is missing.
+    """
+
+    name: str
+    parse: Callable[[Any], T]
+    absent: T
+    means: str = ""
+
+    def of(self, entry: Mapping[str, Any]) -> T:
+        """What the field says, or what its absence means.
+
+        Raises
+        ------
+        SenselessAnswer
+            for a value that is not understood.
+        """
+        value = entry.get(self.name)
+        if value is None or value == "":
+            if self.means:
+                _say_once(f"the venue's answer has no {self.name}: {self.means}")
+            return self.absent
+        return _understood(self.name, self.parse, value)
+
+
+def as_mapping(answer: Any) -> Mapping[str, Any]:
+    """An answer that has fields.
+
+    Raises
+    ------
+    SenselessAnswer
+        for any other.
+    """
+    if not isinstance(answer, Mapping):
+        raise SenselessAnswer(f"it is {answer!r}"[:100])
+    return answer
+
+
+def _understood(name: str, parse: Callable[[Any], T], value: Any) -> T:
+    try:
+        return parse(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        shown = f"{value!r}"[:60]
+        raise SenselessAnswer(f"{name} is {shown}, {error}") from None
+
+
+@cache
+def _say_once(line: str) -> None:
+    log.warning("%s", line)
+
+
+def exact(value: Any) -> Decimal:
+    """A number, as exact as it is written."""
+    if isinstance(value, bool):
+        raise ValueError("not a number")
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError("not a number") from None
+    if not is_bounded(number):
+        raise ValueError("not a number")
+    return number
+
+
+def positive(value: Any) -> Decimal:
+    """A number above 0."""
+    number = exact(value)
+    if number <= 0:
+        raise ValueError("not above 0")
+    return number
+
+
+def not_negative(value: Any) -> Decimal:
+    """A number from 0 on."""
+    number = exact(value)
+    if number < 0:
+        raise ValueError("below 0")
+    return number
+
+
+def loan(value: Any) -> Decimal:
+    """What equity is multiplied by, at least 1."""
+    number = exact(value)
+    if number < 1:
+        raise ValueError("below 1")
+    return number
+
+
+def truth(value: Any) -> bool:
+    """True or false, and nothing that might be either."""
+    if not isinstance(value, bool):
+        raise ValueError("neither true nor false")
+    return value
+
+
+def words(value: Any) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    return value
+
+
+def a_side(value: Any) -> str:
+    """`buy` or `sell`."""
+    if value not in ("buy", "sell"):
+        raise ValueError("neither buy nor sell")
+    return str(value)
+
+
+def entries(value: Any) -> tuple[Mapping[str, Any], ...]:
+    """A list of objects."""
+    if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
+        raise ValueError("not a list of objects")
+    return tuple(value)
+
+
+def an_instant(value: Any) -> np.datetime64:
+    """The instant of a time stamp with a zone."""
+    stamp = pd.to_datetime(value) if isinstance(value, str) else pd.NaT
+    if pd.isna(stamp) or stamp.tzinfo is None:
+        raise ValueError("no time with a zone")
+    # A year that nanoseconds cannot count to comes out as another one, without an error.
+    if not 1990 <= stamp.year <= 2200:
+        raise ValueError("no time of our days")
+    return np.datetime64(stamp.tz_convert("UTC").tz_localize(None), "ns")
+
+
+def maybe(name: str, parse: Callable[[Any], T], means: str = "") -> Optional[T | None]:
+    """A field that says something only where it is."""
+    return Optional(name, parse, None, means)
+
+
+def a_float(value: Any) -> float:
+    """A number as the venue writes prices of bars: not a text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("not a number")
+    return float(value)
+
+
+class BarEntry:
+    """A bar, of a history or the latest one."""
+
+    start = Needed("t", words)
+    values = tuple(Needed(name, a_float) for name in "ohlcv")
+
+
+class TradeEntry:
+    """`GET /v2/stocks/trades/latest`."""
+
+    at = Needed("t", an_instant)
+    price = Needed("p", positive)
+
+
+class QuoteEntry:
+    """`GET /v1beta1/options/quotes/latest`; an option that nobody offers has no ask, or 0."""
+
+    bid = Needed("bp", not_negative)
+    ask = Optional("ap", not_negative, NOTHING)
