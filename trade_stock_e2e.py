@@ -144,7 +144,10 @@ def trade(config: DictConfig) -> None:
         failures = 0
         for number in range(config.cycles):
             if number:
-                wait_until(clock, next_instant(clock(), settings.symbols))
+                instant = next_instant(clock(), settings.symbols)
+                sys.stdout.write(f"The next pass is at {utc_text(instant)}.\n")
+                sys.stdout.flush()
+                wait_until(clock, instant)
             try:
                 cycle = run_cycle(broker, feed, trader, settings, send=send, rules=rules)
             except (BrokerError, DataError) as error:
