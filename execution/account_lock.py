@@ -81,12 +81,18 @@ def intents_of_account(account_id: str, root: Path) -> Iterator[IntentBook]:
 def _refuse_open_elsewhere(account_id: str, place: Path, path: Path) -> None:
     try:
         before = Path(place.read_text(encoding="utf-8"))
-        if before == path or not before.is_file():
-            return
+        kept = before.is_file()
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
         raise InputError(f"{place}: cannot be read: {error}") from error
+    if not kept:
+        raise InputError(
+            f"account {account_id}: {before}, in which its orders were written down, is not there."
+            f" Bring it back; or, once the venue shows that nothing of it works, delete {place}"
+        )
+    if before == path:
+        return
     book = IntentBook(before)
     try:
         count = len(book.undetermined())

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.orders import Account, Fill, Order
+from foundation.errors import AccountChanged
 
 # The part of an order that counts as all of it: tens of millions of a coin are no exact number of
 # billionths in a float.
@@ -57,8 +58,11 @@ class Broker(Protocol):
         """
         ...
 
-    def cancel(self, client_order_ids: Iterable[str]) -> None:
-        """Cancel what still works under these ids; others are left alone."""
+    def cancel(self, client_order_ids: Iterable[str]) -> Mapping[str, Decimal]:
+        """Cancel what still works under these ids, and return what of each has not filled.
+
+        Others are left alone, and an order that is not known is not in the answer.
+        """
         ...
 
     def fills_since(self, at: np.datetime64) -> list[Fill]:
@@ -70,16 +74,29 @@ class Broker(Protocol):
         ...
 
 
-def place(broker: Broker, orders: Sequence[Order], cancels: Sequence[str] = ()) -> list[Fill]:
+def place(broker: Broker, orders: Sequence[Order], cancels: Sequence[Order] = ()) -> list[Fill]:
     """Cancel what a decision replaces, send its reductions, then what opens positions.
 
     Openings are sent only once the reductions have filled whole. They were sized for a book without
     what the reductions take off it: where one does not fill (a halt, a missing bar), adding would
-    carry the book over its ceilings. cancels: ids of open orders.
+    carry the book over its ceilings.
+
+    cancels: open orders, as the decision knew them.
+
+    Raises
+    ------
+    AccountChanged
+        where one of them has filled since: its successor would do the same a second time.
     """
     # An order that is replaced would trade with its successor, which venues refuse.
     if cancels:
-        broker.cancel(cancels)
+        left = broker.cancel([order.client_order_id for order in cancels])
+        for order in cancels:
+            if left.get(order.client_order_id) != order.qty:
+                raise AccountChanged(
+                    f"{order.client_order_id} has filled since its successor was decided on;"
+                    " nothing was sent"
+                )
     reductions = [order for order in orders if order.reduces]
     fills = broker.submit(reductions)
     # Only purchases of coins pay a fee in coin, so a reduction has one fill.

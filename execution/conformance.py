@@ -79,7 +79,9 @@ def _faults_of_a_resting_order(broker: Broker, order: Order) -> Iterator[str]:
     working = [o.client_order_id for o in broker.account().open_orders]
     if working.count(order.client_order_id) > 1:
         yield "the same client order id sent twice makes two orders"
-    broker.cancel([order.client_order_id, "never-sent"])
+    left = broker.cancel([order.client_order_id, "never-sent"])
+    if left != {order.client_order_id: order.qty}:
+        yield "cancel must say what of each order has not filled, and nothing of unknown ones"
     working = [o.client_order_id for o in broker.account().open_orders]
     if order.client_order_id in working:
         yield "a cancelled order still works"

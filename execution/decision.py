@@ -124,8 +124,8 @@ class Decision:
     rule: which rule sized which symbols, by asset class; empty where none did.
     failure: why enhanced sizing did not answer; empty where it did.
     unsolved: the problem that was not solved, if one was not.
-    cancels: ids of the trader's own open orders that this decision replaces; they end before its
-        orders are sent.
+    cancels: the trader's own open orders that this decision replaces; they end before its orders
+        are sent.
     """
 
     at: np.datetime64
@@ -137,7 +137,7 @@ class Decision:
     rule: tuple[ClassRule, ...] = ()
     failure: str = ""
     unsolved: SizingProblem | None = field(default=None, compare=False)
-    cancels: tuple[str, ...] = ()
+    cancels: tuple[Order, ...] = ()
 
 
 class OrderReason(NamedTuple):

@@ -272,7 +272,7 @@ class Trader:
             rule=sizing.rule,
             failure=sizing.failure,
             unsolved=sizing.unsolved,
-            cancels=tuple(order.client_order_id for order in (*withdrawn, *replaced)),
+            cancels=(*withdrawn, *replaced),
         )
 
     def _size(

@@ -21,11 +21,13 @@ class BrokerError(InputError):
 class SenselessAnswer(BrokerError):
     """What the venue answered says nothing that could be used.
 
-    why: what of it, and how; to which request is said where the request was made.
+    why: what of it, and how, uncut: what may hold secrets is redacted before it is cut. To which
+        request is said where the request was made.
     """
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the answer makes no sense: {why}")
+        super().__init__(f"the answer makes no sense: {in_one_line(why)}")
+        self.why = why
 
 
 class OrderRejected(BrokerError):
@@ -34,6 +36,16 @@ class OrderRejected(BrokerError):
 
 class OutcomeUnknown(BrokerError):
     """An order was sent, and neither an answer nor a look-up says what became of it."""
+
+
+class AccountChanged(BrokerError):
+    """The account is not what a decision was made for any more; nothing of it was sent."""
+
+
+def in_one_line(text: str) -> str:
+    """The text in one line of 300 characters at most."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 300 else f"{flat[:300]}…"
 
 
 def refuse_outside(settings: object, group: str = "", **bounds: tuple[float, float]) -> None:

@@ -26,7 +26,7 @@ Entry = Mapping[str, Any]
 ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
 TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
 ACTIVE = "ACTIVE"
-MOST_OF_IT = Decimal("0.9")
+NEARLY = Decimal("0.99")  # of a sum that prices may move between two answers
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
 SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
 
@@ -37,7 +37,7 @@ class _Holdings:
 
     quantities: signed. prices: USD. available: that nothing holds back, where the venue says it.
     short_proceeds: USD that shorts were sold for.
-    owed: USD that buying back options would cost.
+    owed: USD that buying back options would cost. options: USD that bought ones are worth.
     """
 
     quantities: dict[str, Decimal]
@@ -45,6 +45,7 @@ class _Holdings:
     available: dict[str, Decimal]
     short_proceeds: float
     owed: float
+    options: float
 
 
 def account_of(
@@ -70,7 +71,10 @@ def account_of(
     """
     _refuse_missing_positions(facts, positions)
     holdings = _holdings(positions)
-    cash = float(AccountFacts.cash.of(facts)) - holdings.owed
+    # An option that was bought is no cash, but what it is worth is there against those that are
+    # owed.
+    covered = min(holdings.owed, holdings.options)
+    cash = float(AccountFacts.cash.of(facts)) - holdings.owed + covered
     listed = {OrderEntry.client_order_id.of(entry) for entry in orders}
     # One that has landed since it was asked for is among the open ones, or has filled.
     waiting = [intent.request for intent in undetermined if intent.client_order_id not in listed]
@@ -81,10 +85,10 @@ def account_of(
     # has taken open bids for coins off its figure, and the account takes them off as well: counted
     # as unsettled cash they would be taken off twice.
     settled = AccountFacts.settled.of(facts)
-    unsettled = 0.0
+    unsettled = covered
     if settled is not None:
         bids = coin_bids(open_orders, holdings.prices)
-        unsettled = max(cash - holdings.short_proceeds - float(settled) - bids, 0.0)
+        unsettled = max(cash - holdings.short_proceeds - float(settled) - bids, covered)
     account = Account(
         cash=cash,
         positions=holdings.quantities,
@@ -105,14 +109,16 @@ def account_of(
 def _holdings(positions: Sequence[Entry]) -> _Holdings:
     """What the entries of /positions add up to."""
     owed = 0.0
+    options = 0.0
     short_proceeds = 0.0
     quantities: dict[str, Decimal] = {}
     prices: dict[str, float] = {}
     available: dict[str, Decimal] = {}
     for position in positions:
-        # What options owe is taken off cash; what they are worth is not cash yet.
         if _is_option(position):
             owed += _owed(position)
+            if Position.qty.of(position) > 0:
+                options += max(float(Position.market_value.of(position) or 0), 0.0)
             continue
         symbol = _position_symbol(position)
         quantity = Position.qty.of(position)
@@ -128,7 +134,7 @@ def _holdings(positions: Sequence[Entry]) -> _Holdings:
         free_to_trade = Position.available.of(position)
         if free_to_trade is not None:
             available[symbol] = free_to_trade
-    return _Holdings(quantities, prices, available, short_proceeds, owed)
+    return _Holdings(quantities, prices, available, short_proceeds, owed, options)
 
 
 def _refuse_missing_positions(facts: Entry, positions: Sequence[Entry]) -> None:
@@ -154,7 +160,7 @@ def _refuse_missing_positions(facts: Entry, positions: Sequence[Entry]) -> None:
             value = Position.qty.of(position) * Decimal(repr(_mark(position, name)))
         listed += abs(value)
     # Prices move between the two answers, and an order may fill.
-    if listed < stated * MOST_OF_IT - 1:
+    if listed < stated * NEARLY - 1:
         raise SenselessAnswer(
             f"positions (qty times price) are worth ${listed:,.0f},"
             f" long_market_value and short_market_value say ${stated:,.0f}"
@@ -206,10 +212,16 @@ def _position_symbol(position: Entry) -> str:
 
 def _mark(position: Entry, symbol: str) -> float:
     """The last price that the venue gives for a position, USD; 0 for what is worth nothing."""
-    if price := Position.price.of(position):
-        return float(price)
     quantity = Position.qty.of(position)
     value = Position.market_value.of(position)
+    if price := Position.price.of(position):
+        worth = abs(quantity) * price
+        if value is not None and not worth * NEARLY - 1 <= abs(value) <= worth / NEARLY + 1:
+            raise SenselessAnswer(
+                f"{symbol}: qty {quantity} at a current_price of {price} is not a market_value of"
+                f" {value}"
+            )
+        return float(price)
     for what, mark in (
         ("its value says what it is worth", abs(value / quantity) if value and quantity else None),
         ("that of the day before counts", Position.last_price.of(position)),

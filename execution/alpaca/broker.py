@@ -27,7 +27,7 @@ from execution.broker import Asset
 from execution.intents import Intent, IntentBook
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from execution.venue_rules import refusal
-from foundation.errors import BrokerError, OrderRejected
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
 from trainingdata.instruments import BILLIONTH, instrument, is_symbol, venue_spelling
@@ -87,27 +87,36 @@ class AlpacaBroker:
         BrokerError
             for a venue that does not answer, refuses, or answers nonsense.
         """
-        client = self._desk.client
         # They are asked for before anything is read: what they turn out to be is then read.
         undetermined = self._desk.undetermined(_is_of_one_symbol)
         with self._desk.translated_errors("the account"):
-            # Orders are read before positions. An order that fills in between is counted twice,
-            # which is too careful; the other way round it would not be counted at all.
-            query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
-            # Nothing contradicts an empty list of orders but the same question again.
-            orders = entries(client.get("/orders", query)) or entries(client.get("/orders", query))
-            if len(orders) >= ORDERS_LISTED:
-                raise BrokerError(
-                    f"{len(orders)} orders are open, and the venue lists no more at once: the"
-                    " account cannot be seen whole; cancel some"
-                )
-            positions = entries(client.get_all_positions())
-            facts = client.get_account()
-            clock = client.get_clock()
-            self._last = account_of(facts, positions, orders, clock, undetermined)
-            self._desk.noted(clock)
-            self._read_at = self._clock()
+            try:
+                self._last = self._read_account(undetermined)
+            except SenselessAnswer as error:
+                # Something may have filled between two of its answers.
+                log.warning("the account is read again: %s", error)
+                self._last = self._read_account(undetermined)
+        self._read_at = self._clock()
         return self._last
+
+    def _read_account(self, undetermined: Sequence[Intent]) -> Account:
+        """The account that the venue's answers describe together."""
+        client = self._desk.client
+        # Orders are read before positions. An order that fills in between is counted twice, which
+        # is too careful; the other way round it would not be counted at all.
+        query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
+        # Nothing contradicts an empty list of orders but the same question again.
+        orders = entries(client.get("/orders", query)) or entries(client.get("/orders", query))
+        if len(orders) >= ORDERS_LISTED:
+            raise BrokerError(
+                f"{len(orders)} orders are open, and the venue lists no more at once: the account"
+                " cannot be seen whole; cancel some"
+            )
+        positions = entries(client.get_all_positions())
+        facts = client.get_account()
+        clock = client.get_clock()
+        account = account_of(facts, positions, orders, clock, undetermined)
+        return replace(account, as_of=self._desk.noted(clock))
 
     def now(self) -> np.datetime64:
         """The instant that the venue's clock shows.
@@ -198,19 +207,30 @@ class AlpacaBroker:
                 account = replace(account, open_orders=(*account.open_orders, order))
         return sent
 
-    def cancel(self, client_order_ids: Iterable[str]) -> None:
-        """Cancel what is open under these ids; others are left alone.
+    def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:
+        """Cancel what is open under these ids, and return what of each has not filled.
+
+        Others are left alone, and an order that the venue does not know is not in the answer.
 
         Raises
         ------
+        OutcomeUnknown
+            for one that still works after it was cancelled.
         BrokerError
             for a venue that does not answer.
         """
         self._last = None
+        left = {}
         for name in client_order_ids:
             answer = self._desk.find_order(name)
-            if answer is not None:
-                self._desk.end(answer)
+            if answer is None:
+                continue
+            answer = self._desk.end(answer)
+            if not is_done(answer):
+                raise OutcomeUnknown(f"{name}: cancelled, and it still works")
+            with self._desk.translated_errors(f"order {name}"):
+                left[name] = OrderEntry.whole_qty.of(answer) - filled_quantity(answer)
+        return left
 
     def fills_since(self, at: np.datetime64) -> list[Fill]:
         """Every fill of stocks and coins after an instant, oldest first.

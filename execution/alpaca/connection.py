@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -13,6 +14,8 @@ from execution.alpaca.fields import AccountFacts, Clock
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import as_mapping
+
+log = logging.getLogger(__name__)
 
 Answer = Mapping[str, Any]
 
@@ -70,12 +73,33 @@ class VenueConnection:
             return self.noted(self.client.get_clock())
 
     def noted(self, clock: Answer) -> np.datetime64:
-        """The instant of an answer to /clock, from which the time goes on here."""
-        at = Clock.timestamp.of(clock)
-        if self._read_clock is not None and at < self._read_clock[0] - SETBACK:
-            raise SenselessAnswer(f"the clock shows {at}, and showed {self._read_clock[0]} before")
+        """The instant of an answer to /clock, from which the time goes on here.
+
+        An answer beyond what has passed here, or before what the clock has shown, counts only where
+        a second one agrees; otherwise the second one counts.
+
+        Raises
+        ------
+        SenselessAnswer
+            for two such answers that do not agree.
+        """
+        at = Clock.timestamp.of(as_mapping(clock))
+        if self._is_surprising(at):
+            first, at = at, Clock.timestamp.of(as_mapping(self.client.get_clock()))
+            # The clock of a practice server may run on as fast as it likes.
+            agree = at >= first - SETBACK and (at <= first + SETBACK or at > self.estimated_now())
+            if not agree and self._is_surprising(at):
+                raise SenselessAnswer(f"the clock shows {first}, and then {at}")
+            if agree:
+                log.info("the venue's clock has moved to %s", at)
         self._read_clock = (at, self._clock())
         return at
+
+    def _is_surprising(self, at: np.datetime64) -> bool:
+        """Whether more or less has passed at the venue than here."""
+        if self._read_clock is None:
+            return False
+        return bool(at > self.estimated_now() + SETBACK or at < self._read_clock[0] - SETBACK)
 
     def estimated_now(self) -> np.datetime64:
         """The venue's time, from when it was last read; read now, where it never was.

@@ -39,8 +39,8 @@ class AccountFacts:
         exact,
         "coins are bought with all cash but what open shorts were sold for",
     )
-    long_value = maybe("long_market_value", exact)
-    short_value = maybe("short_market_value", exact)
+    long_value = maybe("long_market_value", exact, "nothing says whether positions are missing")
+    short_value = maybe("short_market_value", exact, "nothing says whether shorts are missing")
     multiplier = Optional("multiplier", loan, Decimal(1), "nothing is borrowed")
     shorting = Optional("shorting_enabled", truth, False, "nothing is sold short")
     status = Optional("status", words, "ACTIVE", "it is taken for ACTIVE")
@@ -78,8 +78,11 @@ class OrderEntry:
     symbol = maybe("symbol", words)
     leg_symbol = Needed("symbol", words)
     qty = maybe("qty", positive)
+    whole_qty = Needed("qty", positive)
     notional = maybe("notional", positive)
     filled_qty = Optional("filled_qty", not_negative, NOTHING)
+    filled_stated = Needed("filled_qty", not_negative)
+    mean_price = maybe("filled_avg_price", not_negative)
     filled_price = Needed("filled_avg_price", positive)
     leg_price = Needed("filled_avg_price", not_negative)
     filled_at = maybe("filled_at", an_instant)

@@ -15,7 +15,8 @@ from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import as_mapping, exact
 
 FINEST = Decimal("0.0001")  # points, of the mean price of several fills
-DONE = ("filled", "canceled", "expired", "rejected", "replaced")
+DONE = ("filled", "canceled", "expired", "rejected")
+TRADED = ("filled", "partially_filled")
 
 
 def is_done(answer: Answer) -> bool:
@@ -41,7 +42,8 @@ def filled_quantity(answer: Answer) -> Decimal:
         for an order that has filled, without a word of how much.
     """
     quantity = OrderEntry.filled_qty.of(answer)
-    if not quantity and OrderEntry.status.of(answer) == "filled":
+    traded = OrderEntry.status.of(answer) in TRADED or OrderEntry.filled_at.of(answer) is not None
+    if not quantity and (traded or OrderEntry.mean_price.of(answer)):
         raise SenselessAnswer("it has filled, and filled_qty does not say how much")
     return quantity
 
@@ -64,13 +66,15 @@ def spread_traded(chain: Sequence[Answer]) -> tuple[int, Decimal]:
         if count:
             price = OrderEntry.leg_price.of(leg)
             credit += price * count * (1 if OrderEntry.side.of(leg) == "sell" else -1)
-    counts = set(traded.values())
-    # An order without legs is one of which nothing has filled.
-    if not traded and not any(filled_quantity(each) for each in chain):
-        counts = {Decimal(0)}
+    # Without its legs an order has to say itself that nothing has filled.
+    stated = {sum(OrderEntry.filled_stated.of(each) for each in chain)} if not traded else set()
+    counts = set(traded.values()) | stated
+    # What the order says of all its legs is known from the first that has filled on.
+    if whole := sum(filled_quantity(each) for each in chain):
+        counts.add(Decimal(whole))
     # A leg that filled without the one that protects it is no spread, and what it may lose has no
     # bound.
-    if len(counts) != 1 or any(count % 1 for count in counts):
+    if len(counts) != 1 or any(count % 1 or (count and not traded) for count in counts):
         numbers = ", ".join(sorted(map(str, counts)))
         raise SenselessAnswer(f"its legs filled in different numbers: {numbers}")
     contracts = int(counts.pop())

@@ -94,14 +94,18 @@ class OrderReader(VenueConnection):
     def _followed(self, answer: Answer) -> Answer:
         """The order that has taken this one's place, with this one as its predecessor."""
         for _ in range(SUCCESSORS):
+            if OrderEntry.status.of(answer) != "replaced":
+                return answer
             successor = OrderEntry.replaced_by.of(answer)
-            if OrderEntry.status.of(answer) != "replaced" or successor is None:
-                break
+            if successor is None:
+                raise SenselessAnswer(
+                    "it was replaced, and replaced_by does not say by what"
+                )
             fresh = self._get(successor)
             OrderEntry.client_order_id.of(fresh)
             OrderEntry.status.of(fresh)
             answer = {**fresh, "predecessor": answer}
-        return answer
+        raise SenselessAnswer(f"it was replaced more than {SUCCESSORS - 1} times")
 
     def end(self, answer: Answer) -> Answer:
         """Cancel an order if it still works, and return it as it is after that.

@@ -16,6 +16,7 @@ from execution.orders import Account, Fill, Order
 from execution.settings import LiveSettings
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
+from foundation.errors import AccountChanged
 from trainingdata.bars import Bars, closes_of
 from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import Kind, instrument
@@ -79,6 +80,8 @@ def run_cycle(
 ) -> Cycle:
     """Decide for the account as it is, on the bars that are known, at the venue's latest prices.
 
+    Where an order that is replaced fills meanwhile, it decides once more.
+
     Parameters
     ----------
     broker, feed, trader, settings:
@@ -95,6 +98,22 @@ def run_cycle(
     BrokerError, DataError
         for a venue that does not answer, or bars that cannot be trusted.
     """
+    try:
+        return _cycle(broker, feed, trader, settings, send, rules, pause)
+    except AccountChanged as error:
+        log.warning("%s; deciding once more", error)
+        return _cycle(broker, feed, trader, settings, send, rules, pause)
+
+
+def _cycle(
+    broker: Broker,
+    feed: LiveFeed,
+    trader: Trader,
+    settings: LiveSettings,
+    send: bool,
+    rules: VenueRules | None,
+    pause: Callable[[float], None],
+) -> Cycle:
     account = broker.account()
     bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, pause)
     bars = settings.view(settings.with_increments(bars))

@@ -248,10 +248,11 @@ class SimulatedBroker:
                 )
         return assets
 
-    def cancel(self, client_order_ids: Iterable[str]) -> None:
-        """Cancel what still waits under these ids; others are left alone."""
+    def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:
+        """Cancel what still waits under these ids, and return what of each has not filled."""
         names = set(client_order_ids)
         rows = self._book.orders
+        left = {}
         for k in range(len(rows)):
             name = self._orders[rows[k]["number"]].client_order_id
             if rows[k]["state"] <= WORKING and name in names:
@@ -259,6 +260,8 @@ class SimulatedBroker:
                 bound = (rows["parent"] == k) | (rows["sibling"] == k)
                 rows["state"][bound & (rows["state"] <= WORKING)] = CANCELLED
                 rows[k]["state"] = CANCELLED
+                left[name] = exact_decimal(abs(float(rows[k]["quantity"])))
+        return left
 
     def deposit(self, usd: float) -> None:
         """Cash that comes from elsewhere, or below 0 goes there.

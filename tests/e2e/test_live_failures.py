@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import requests
+from alpaca.trading.enums import OrderSide, TimeInForce
+from alpaca.trading.requests import MarketOrderRequest
 
 from execution.account_lock import JOURNAL, account_lock
 from execution.alpaca import updates
 from execution.alpaca.updates import TradeUpdates
 from execution.intents import Intent, IntentBook
-from execution.live.cycle import expiry
+from execution.live.cycle import expiry, run_cycle
+from execution.orders import client_order_id
 from foundation.errors import BrokerError, InputError
 from tests.commands import run_command
-from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, broker, order
+from tests.e2e.practice import (
+    KEYS,
+    OPENING,
+    ROOT,
+    Live,
+    Practice,
+    Start,
+    broker,
+    buy,
+    order,
+    trading,
+)
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import BarFeed
 
@@ -253,6 +269,59 @@ def test_asked_again_a_busy_venue_is_not_waited_for(practice: Start) -> None:
     here.fail(kind="status", method="POST", path="/v2/orders", status=429, seconds=30, count=9)
     assert len(mine._desk.undetermined(lambda intent: True)) == 1
     assert sum(waited) == 0
+
+
+def halt(here: Practice, symbol: str, halted: bool) -> None:
+    told = {"symbol": symbol, "halted": halted}
+    assert requests.post(f"{here.url}/control/assets", json=told, timeout=30).ok
+
+
+def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_more(
+    practice: Start,
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    mine = broker(here)
+    live = Live.at(here, "sizing.strategy=equal_weight")
+    # The practice market moves by the hour; at a real one minutes are enough.
+    object.__setattr__(live.settings, "decision_seconds", 20_000.0)
+    trading(here).submit_order(buy("SYA", 1400))
+    for _ in range(3):
+        here.advance()
+    parts = live.feed, live.trader, live.settings
+    decision = run_cycle(broker(here), *parts, send=False).decision
+    assert decision is not None
+    (sale,) = (each for each in decision.orders if each.symbol == "SYA")
+    assert sale.reduces
+    # The pass before ordered that very reduction, and its cancellation was lost.
+    old = client_order_id(live.settings.order_name, np.datetime64(OPENING[:-1], "ns"), "SYA", 0)
+    halt(here, "SYA", True)
+    request = MarketOrderRequest(
+        symbol="SYA",
+        qty=float(sale.qty),
+        side=OrderSide.SELL,
+        time_in_force=TimeInForce.DAY,
+        client_order_id=old,
+    )
+    trading(here).submit_order(request)
+    halt(here, "SYA", False)
+    prices = live.feed.prices
+    slow = iter([True])
+
+    def late_prices(symbols: Sequence[str], now: np.datetime64) -> Any:
+        answer = prices(symbols, now)
+        if next(slow, False):
+            here.advance()
+            here.advance()
+        return answer
+
+    live.feed.prices = late_prices
+    cycle = live.cycle(mine)
+    assert cycle.decision is not None
+    here.advance()
+    account = mine.account()
+    weight = float(account.positions["SYA"]) * account.prices["SYA"] / account.equity
+    assert weight == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("trouble", [RuntimeError("lost"), TimeoutError()])

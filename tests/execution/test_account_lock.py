@@ -60,6 +60,23 @@ def test_orders_of_unknown_fate_in_another_folder_are_not_forgotten(tmp_path: Pa
         assert book.undetermined() == ()
 
 
+def test_a_book_that_has_gone_is_asked_for_and_not_begun_anew(tmp_path: Path) -> None:
+    """Without it an order of unknown fate would be one that was never sent."""
+    with intents_of_account("gone", tmp_path / "first") as book:
+        book.begin(Intent("a", REQUEST, NOW))
+    (tmp_path / "first" / "gone" / JOURNAL).unlink()
+    for root in (tmp_path / "first", tmp_path / "second"):
+        with (
+            pytest.raises(InputError, match=r"journal.sqlite, .* is not there\. Bring it back; or"),
+            intents_of_account("gone", root),
+        ):
+            pytest.fail("what may be at the venue is forgotten")
+        assert not (root / "gone" / JOURNAL).exists()
+    (user_state_path("kelly-chronos") / "accounts" / "gone" / "journal").unlink()
+    with intents_of_account("gone", tmp_path / "first") as book:
+        assert book.undetermined() == ()
+
+
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with (

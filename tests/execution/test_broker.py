@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 import numpy as np
+import pytest
 
 from execution.broker import place
 from execution.orders import Account, Fill, Order
 from execution.rebalancing import Target, rebalance
+from foundation.errors import AccountChanged
 from trainingdata.instruments import instrument
 
 AT = np.datetime64("2024-10-01T14:30", "ns")
@@ -28,9 +30,13 @@ class Halting:
     def __init__(self, *halted: str) -> None:
         self.halted = halted
         self.sent: list[Order] = []
+        self.left: dict[str, Decimal] = {}
 
     def account(self) -> Account:
         return Account(0.0, {}, {}, AT)
+
+    def cancel(self, names: Iterable[str]) -> dict[str, Decimal]:
+        return self.left
 
     def submit(self, orders: Sequence[Order]) -> list[Fill]:
         self.sent += orders
@@ -53,6 +59,21 @@ def test_where_a_reduction_does_not_fill_nothing_is_opened() -> None:
     fills = place(broker, ORDERS)
     assert [(o.symbol, o.side) for o in broker.sent] == [("AAPL", "sell"), ("MSFT", "sell")]
     assert [f.symbol for f in fills] == ["MSFT"]
+
+
+@pytest.mark.parametrize("left", [{}, {"old": Decimal(0)}, {"old": Decimal(3)}])
+def test_where_what_is_replaced_has_filled_meanwhile_nothing_is_sent(
+    left: dict[str, Decimal],
+) -> None:
+    """Sized as if the old order had done nothing, its successor would do the same once more."""
+    broker = Halting()
+    broker.left = left
+    old = Order("old", "AAPL", "sell", Decimal(5), "test", reduces=True)
+    with pytest.raises(AccountChanged, match="old has filled since"):
+        place(broker, ORDERS, [old])
+    assert broker.sent == []
+    broker.left = {"old": Decimal(5)}
+    assert len(place(broker, ORDERS, [old])) == 4
 
 
 def test_a_halted_opening_stops_nothing_else() -> None:

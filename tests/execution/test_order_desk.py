@@ -365,10 +365,29 @@ def test_one_wrong_answer_of_the_clock_gives_no_order_up_and_sends_none_again() 
     soon_after = {"timestamp": "2024-03-05T17:40:20Z"}
     venue = Venue(get=[status(404)], post=[taken()], clock=[ahead, soon_after])
     desk, _ = desk_at(venue, book)
-    with pytest.raises(BrokerError, match=r"the clock shows 2024-03-05.*and showed 2024-03-09"):
-        desk.undetermined(is_any)
+    assert [intent.client_order_id for intent in desk.undetermined(is_any)] == ["o-1"]
     assert book.get("o-1").state in ("sending", "open")  # type: ignore[union-attr]
     assert venue.times("post") == 0
+
+
+@pytest.mark.parametrize("ahead", ["2024-03-05T19:30:20Z", "2024-03-09T17:30:20Z"])
+def test_a_clock_that_is_wrong_once_is_asked_again_and_right_at_once(ahead: str) -> None:
+    venue = Venue(clock=[CLOCK, {"timestamp": ahead}, CLOCK])
+    desk, _ = desk_at(venue)
+    assert [desk.now() for _ in range(3)] == [NOW] * 3
+    moved = np.datetime64(ahead[:-1], "ns")
+    desk, _ = desk_at(Venue(clock=[CLOCK, {"timestamp": ahead}]))
+    assert [desk.now() for _ in range(2)] == [NOW, moved], "two answers that agree are believed"
+    desk, _ = desk_at(Venue(clock=[{"timestamp": ahead}, CLOCK]))
+    assert [desk.now() for _ in range(2)] == [moved, NOW], "also where the first was wrong"
+
+
+def test_two_answers_of_the_clock_that_make_no_sense_are_none() -> None:
+    words = ("2024-03-05T17:30:20Z", "2024-03-09T17:30:20Z", "2024-03-07T17:30:20Z")
+    desk, _ = desk_at(Venue(clock=[{"timestamp": word} for word in words]))
+    desk.now()
+    with pytest.raises(BrokerError, match=r"the clock shows 2024-03-09.*, and then 2024-03-07"):
+        desk.now()
 
 
 def test_a_refused_order_may_be_sent_again_and_a_taken_one_is_that_order() -> None:
@@ -411,7 +430,11 @@ def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
     assert chain_of(desk.refreshed(working))[1] == old
     endless = {**taken("o-2", "replaced"), "replaced_by": "id-o-2"}
     desk, _ = desk_at(Venue(get=[old, endless]))
-    assert is_done(desk.refreshed(taken()))
+    with pytest.raises(BrokerError, match="it was replaced more than"):
+        desk.refreshed(taken())
+    desk, _ = desk_at(Venue(get=[taken(state="replaced")]))
+    with pytest.raises(BrokerError, match="replaced_by does not say by what"):
+        desk.refreshed(taken())
 
 
 def test_an_order_that_somebody_has_replaced_with_another_quantity_is_ours_still() -> None:
@@ -437,9 +460,7 @@ def test_an_answer_about_something_else_is_not_booked(said: Said) -> None:
         desk.with_legs(taken())
 
 
-@pytest.mark.parametrize(
-    "done", ["filled", "canceled", "expired", "rejected", "replaced", "done_for_day"]
-)
+@pytest.mark.parametrize("done", ["filled", "canceled", "expired", "rejected", "done_for_day"])
 def test_what_is_done_is_asked_for_no_more(done: str) -> None:
     venue = Venue(get=[taken(state="new")])
     desk, waited = desk_at(venue)
@@ -874,10 +895,18 @@ def test_the_account_asks_for_open_orders_before_positions() -> None:
 
 def test_cancelling_ends_what_is_open_and_leaves_the_rest() -> None:
     broker, venue, _, _ = broker_at(
-        get=[status(404), taken("o-2"), taken("o-2", "canceled")], delete=[{}]
+        get=[status(404), taken("o-2"), taken("o-2", "canceled", qty="10", filled_qty="4")],
+        delete=[{}],
     )
-    broker.cancel(["o-1", "o-2"])
+    assert broker.cancel(["o-1", "o-2"]) == {"o-2": Decimal(6)}
     assert [path for what, path, _ in venue.asked if what == "delete"] == ["/orders/id-o-2"]
+
+
+def test_a_cancellation_that_does_not_end_its_order_is_told() -> None:
+    """`Nothing to cancel` may be said of an order that works: its successor would be a second."""
+    broker, *_ = broker_at(get=[taken("o-2", qty="10")], delete=[status(422)])
+    with pytest.raises(OutcomeUnknown, match="o-2: cancelled, and it still works"):
+        broker.cancel(["o-2"])
 
 
 ANSWER = taken(
@@ -919,6 +948,24 @@ def test_a_field_of_an_orders_answer_that_goes_or_changes_is_the_same_fill_or_on
             other = field == "symbol" and first is answer and fills == []
             assert fills == expected or unseen or other, (field, value)
     assert seen or field in ("type", "time_in_force", "updated_at"), "not read of what has filled"
+
+
+@pytest.mark.parametrize("stated", [{"filled_qty": "2"}, {"filled_qty": "1"}, {}])
+def test_of_legs_that_do_not_say_what_has_filled_nothing_is_concluded(
+    stated: dict[str, Any],
+) -> None:
+    """Nothing sold, where two were, is a short spread that nobody watches."""
+    silent = [{k: v for k, v in leg.items() if k != "filled_qty"} for leg in LEGS]
+    canceled = [{**leg, "status": "canceled"} for leg in silent]
+    for legs in (silent, canceled, [{**leg, "filled_avg_price": None} for leg in canceled]):
+        if stated or any(leg["filled_avg_price"] for leg in legs):
+            with pytest.raises(BrokerError, match=r"filled_qty|different numbers"):
+                spread_traded([taken(state="canceled", legs=legs, **stated)])
+    with pytest.raises(BrokerError, match=r"filled_qty|different numbers"):
+        spread_traded([taken(state="canceled", legs=[], **stated)])
+    assert spread_traded([taken(state="canceled", legs=[], filled_qty="0")]) == (0, Decimal(0))
+    with pytest.raises(BrokerError, match="different numbers: 1, 2"):
+        spread_traded([taken(state="canceled", legs=LEGS, filled_qty="1")])
 
 
 LEG = {"symbol": "SPY240305P00500000", "side": "sell", "status": "filled", "filled_qty": "2"}

@@ -214,5 +214,5 @@ def test_what_still_waits_to_be_opened_is_cut_as_what_is_held(market: Bars, held
     )
     decision = trader(*STOCKS).decide(bars, account)
     assert decision is not None
-    assert decision.cancels == (name,)
+    assert decision.cancels == (waits,)
     assert carried(decision, account) <= 1.96 + 1e-9

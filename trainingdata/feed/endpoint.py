@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from foundation.errors import BrokerError, InputError, SenselessAnswer
+from foundation.errors import BrokerError, InputError, SenselessAnswer, in_one_line
 
 if TYPE_CHECKING:
     from alpaca.common.rest import RESTClient
@@ -147,45 +147,47 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
     from requests.exceptions import JSONDecodeError, RequestException
 
     where = settings.url_override or ("Alpaca (paper)" if settings.paper else "Alpaca")
+
+    def failed(what: str) -> BrokerError:
+        return BrokerError(_redacted(f"{where}: {request}: {what}", keys))
+
     try:
         yield
     except APIError as error:
-        raise BrokerError(_redacted(f"{where}: {request}: {_refusal(error)}", keys)) from None
+        raise failed(_refusal(error, keys)) from None
     except JSONDecodeError as error:
-        line = f"{where}: {request}: the answer makes no sense: no JSON: {_first_line(error)}"
-        raise BrokerError(_redacted(line, keys)) from None
+        raise failed(f"the answer makes no sense: no JSON: {_first_line(error, keys)}") from None
     except RequestException as error:
-        line = f"{where}: {request}: no answer: {_first_line(error)}"
-        raise BrokerError(_redacted(line, keys)) from None
+        raise failed(f"no answer: {_first_line(error, keys)}") from None
     except SenselessAnswer as error:
-        raise BrokerError(_redacted(f"{where}: {request}: {error}", keys)) from None
+        raise failed(str(SenselessAnswer(_redacted(error.why, keys)))) from None
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
-        line = f"{where}: {request}: the answer makes no sense: {_first_line(error)}"
-        raise BrokerError(_redacted(line, keys)) from None
+        raise failed(f"the answer makes no sense: {_first_line(error, keys)}") from None
 
 
-def _refusal(error: Any) -> str:
+def _refusal(error: Any, keys: Keys | None) -> str:
     """What the venue answered, and for keys that open nothing what to do."""
     status = error.status_code
+    words = _shown(str(error), keys)
     if status in (401, 403):
         hint = (
             f"check {KEY}, {SECRET} and broker.paper; keys without a paid plan read data.feed=iex,"
             " not sip"
         )
-        return f"refused ({status}): {_shortened(str(error))}; {hint}"
-    return f"status {status}: {_shortened(str(error))}"
+        return f"refused ({status}): {words}; {hint}"
+    return f"status {status}: {words}"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception, keys: Keys | None) -> str:
     text = str(error).strip()
-    return _shortened(text.splitlines()[0] if text else type(error).__name__)
+    return _shown(text.splitlines()[0] if text else type(error).__name__, keys)
 
 
-def _shortened(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= 300 else f"{flat[:300]}…"
+def _shown(text: str, keys: Keys | None) -> str:
+    """One line of the text, redacted before it is cut: of a cut key a part would stay."""
+    return in_one_line(_redacted(text, keys))
 
 
 def _redacted(text: str, keys: Keys | None) -> str:

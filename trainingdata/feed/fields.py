@@ -92,7 +92,7 @@ def as_mapping(answer: Any) -> Mapping[str, Any]:
         for any other.
     """
     if not isinstance(answer, Mapping):
-        raise SenselessAnswer(f"it is {answer!r}"[:100])
+        raise SenselessAnswer(f"it is {answer!r}")
     return answer
 
 
@@ -100,8 +100,8 @@ def _understood(name: str, parse: Callable[[Any], T], value: Any) -> T:
     try:
         return parse(value)
     except (ValueError, TypeError, OverflowError) as error:
-        shown = f"{value!r}"[:60]
-        raise SenselessAnswer(f"{name} is {shown}, {error}") from None
+        # The value is last: it may be long, and what is too long is cut where it is shown.
+        raise SenselessAnswer(f"{name} is {error}: {value!r}") from None
 
 
 @cache

@@ -1,0 +1,108 @@
+"""What the venue's failures are called: one bounded line that holds no part of a key."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from foundation.errors import BrokerError, SenselessAnswer
+from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
+from trainingdata.feed.fields import Needed, as_mapping, exact
+
+KEYS = Keys("PKAAAABBBBCCCCDDDD", "sEcReTsEcReTsEcReTsEcReT0123456789")
+Ask = Callable[[Any], object]
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """A server on loopback that answers every request so; its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    head = f"HTTP/1.1 {status} So\r\nContent-Type: application/json\r\nConnection: close\r\n"
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):
+                    connection.recv(65536)
+                    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        # Closing alone does not wake what waits to accept.
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def failure(status: int, body: bytes, ask: Ask) -> str:
+    """What is said when the SDK's client asks for the account and the venue answers so."""
+    from alpaca.trading.client import TradingClient
+
+    with answering(status, body) as url:
+        settings = BrokerSettings(url_override=url, attempts=1)
+        client = settings.secure_client(
+            TradingClient(KEYS.key, KEYS.secret, raw_data=True, url_override=url)
+        )
+        with (
+            pytest.raises(BrokerError) as caught,
+            translated_errors("the account", settings, KEYS),
+        ):
+            ask(client)
+        return str(caught.value)
+
+
+def cash(client: Any) -> object:
+    return Needed("cash", exact).of(as_mapping(client.get_account()))
+
+
+def no_number(client: Any) -> object:
+    raise ValueError(client.get_account())
+
+
+@pytest.mark.parametrize("secret", [KEYS.key, KEYS.secret], ids=["key", "secret"])
+@pytest.mark.parametrize(
+    ("status", "body", "ask"),
+    [
+        (500, "{}", cash),
+        (403, '{{"message": "{}"}}', cash),
+        (200, '"{}"', cash),
+        (200, '["{}"]', cash),
+        (200, '{{"cash": "{}"}}', cash),
+        (200, '"{}"', no_number),
+    ],
+    ids=["status", "refusal", "text", "list", "field", "another error"],
+)
+def test_no_part_of_a_key_is_shown_wherever_the_venue_echoes_it(
+    status: int, body: str, ask: Ask, secret: str
+) -> None:
+    pieces = [secret[k : k + 6] for k in range(len(secret) - 5)]
+    for before in itertools.chain(range(20, 105, 5), range(225, 305, 5)):
+        line = failure(status, body.format("x" * before + secret + "y" * 400).encode(), ask)
+        assert not [piece for piece in pieces if piece in line], (before, line)
+        assert line.splitlines() == [line]
+        assert len(line) < 600
+
+
+@pytest.mark.parametrize("answer", [{"cash": "a\nb" * 500}, {"cash": "a\nb"}, {"cash": [9] * 999}])
+def test_what_is_not_understood_is_one_bounded_line_that_says_why(answer: dict[str, Any]) -> None:
+    with pytest.raises(SenselessAnswer, match=r"cash is .*not a number") as caught:
+        Needed("cash", exact).of(answer)
+    assert str(caught.value).splitlines() == [str(caught.value)]
+    assert len(str(caught.value)) < 400
+    with pytest.raises(SenselessAnswer, match="it is ") as caught:
+        as_mapping(json.dumps(answer) * 500)
+    assert len(str(caught.value)) < 400
+
+
+def test_reasons_of_many_lines_are_shown_in_one() -> None:
+    assert str(SenselessAnswer("a\n\r\x0bb")).endswith(": a b")
