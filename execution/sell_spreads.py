@@ -30,8 +30,9 @@ from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
 from execution.spreads.offers import SellerTerms
 from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
-from execution.spreads.seller import TROUBLE, SpreadSeller
+from execution.spreads.seller import SpreadSeller
 from execution.spreads.state import SellerState
+from execution.spreads.troubles import TROUBLE, trouble_text
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import composed_config
 from foundation.configuration import settings_with_inner
@@ -202,7 +203,7 @@ def _follow(
         try:
             state = seller.step()
         except TROUBLE as error:
-            trouble = _trouble_text(error)
+            trouble = trouble_text(error)
             notices.alert("step", trouble)
             if number + 1 == settings.looks or (not number and isinstance(error, UnknownState)):
                 raise InputError(trouble) from error
@@ -220,12 +221,6 @@ def _follow(
             shown_trades = trades
 
 
-def _trouble_text(error: Exception) -> str:
-    """What a step met, in a line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
-
-
 @contextmanager
 def _told_of_the_end(notices: Notices) -> Iterator[None]:
     """Alert whatever ends the seller: what is open is followed by nobody then."""
@@ -234,10 +229,10 @@ def _told_of_the_end(notices: Notices) -> Iterator[None]:
             try:
                 yield
             except Exception as error:
-                notices.alert("stopped", f"the seller has stopped: {_trouble_text(error)}")
+                notices.alert("stopped", f"the seller has stopped: {trouble_text(error)}")
                 raise
     except OSError as error:
-        raise InputError(_trouble_text(error)) from error
+        raise InputError(trouble_text(error)) from error
 
 
 def _show(state: SellerState) -> None:

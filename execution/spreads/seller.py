@@ -9,7 +9,6 @@ every intention is written before it is sent, and nothing is sent twice.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from execution.spreads.holdings import different_options
 from execution.spreads.offers import SellerTerms, SpreadOffers, new_york_text
 from execution.spreads.orders import Contract, SpreadVenue, net_price
 from execution.spreads.rules import SpreadRules
@@ -28,10 +28,11 @@ from execution.spreads.state import (
     set_state_aside,
     write_state,
 )
-from foundation.errors import InputError, OrderRejected, OutcomeUnknown
+from execution.spreads.troubles import Troubles
+from foundation.errors import OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
-from sizing.autoscaler.account import UnknownState
-from sizing.autoscaler.now import account_files
+from sizing.autoscaler.account import BookedOtherwise, UnknownState
+from sizing.autoscaler.now import account_files, report_conflicts
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import Session, session_of
 
@@ -39,9 +40,9 @@ log = logging.getLogger(__name__)
 
 MINUTE = np.timedelta64(1, "m")
 
-# What a step may meet and the next one may not: answers, files, numbers. Other errors are faults of
-# the program.
-TROUBLE = (OSError, ArithmeticError, ValueError, LookupError, TypeError)
+# From the close until somebody is told that the close is not known. A feed of the whole market may
+# give it to those who do not pay for it a quarter of an hour late.
+SETTLING_PATIENCE = 30 * MINUTE
 
 
 class SpreadSeller:
@@ -70,24 +71,30 @@ class SpreadSeller:
         """Follow what is open, sell what is due, and return what is open then.
 
         Where the file of open spreads has become unreadable since the last step, what that step
-        left open is followed, and nothing is sold.
+        left open is followed, and nothing is sold. Trouble with one spread keeps neither the others
+        from being followed nor holdings from being compared, but nothing is sold then.
 
         Raises
         ------
         UnknownState
             for a file of open spreads that cannot be read, before the first step; nothing was sent.
-        BrokerError
-            for a venue that does not answer; the next step goes on.
+        InputError, OSError, ArithmeticError, ValueError, LookupError, TypeError
+            the first trouble that was met, a venue that does not answer among them; the next step
+            goes on.
         """
         state, certain = self._read()
         now = self._venue.now()
-        state = self._follow_all(state, now)
+        troubles = Troubles(self._notices)
+        state = self._follow_all(state, now, troubles)
         session = session_of(new_york_date(np.array([now]))[0])
         if session is not None and session.opens <= now < session.closes:
-            agree = self._holdings_agree(state, session)
-            certain = certain and agree and all(each.stage == "open" for each in state.spreads)
-            for rules in self._terms.rules if certain else ():
-                state = self._enter_due(state, rules, session, now)
+            with troubles.told("holdings"):
+                certain = self._holdings_agree(state, session) and certain
+            if certain and not troubles.met:
+                with troubles.told("entries"):
+                    for rules in self._terms.rules:
+                        state = self._enter_due(state, rules, session, now)
+        troubles.raise_first()
         return state
 
     def _read(self) -> tuple[SellerState, bool]:
@@ -112,26 +119,18 @@ class SpreadSeller:
         write_state(self._folder, state)
         return state
 
-    def _follow_all(self, state: SellerState, now: np.datetime64) -> SellerState:
-        """The state once every open spread was looked after.
-
-        Raises
-        ------
-        InputError, OSError, ArithmeticError, ValueError, LookupError, TypeError
-            the first trouble that a spread met, after all of them were looked after.
-        """
-        failures: list[Exception] = []
+    def _follow_all(
+        self, state: SellerState, now: np.datetime64, troubles: Troubles
+    ) -> SellerState:
+        """The state once every open spread was looked after."""
         # What is certain is looked after first: asking for an order of unknown fate takes its time.
         for spread in sorted(state.spreads, key=lambda each: each.stage != "open"):
             # Trouble with one spread must not keep the stops of the others from being seen.
-            try:
+            with troubles.told(spread.trade_id):
                 state = self._follow(state, spread, now)
-            except TROUBLE as error:
-                failures.append(error)
-                # Whatever the spread had come to before the error is in the file.
-                state, _ = self._read()
-        if failures:
-            raise failures[0]
+                continue
+            # Whatever the spread had come to before the trouble is in the file.
+            state, _ = self._read()
         return state
 
     def _follow(self, state: SellerState, spread: OpenSpread, now: np.datetime64) -> SellerState:
@@ -143,9 +142,9 @@ class SpreadSeller:
             spread = followed
         if spread.remaining == 0:
             return self._book(state, spread, now, None)
-        session = session_of(np.datetime64(spread.options[0].expiry, "D"))
+        session = _last_session(spread)
         if session is None or now >= session.closes:
-            return self._settle(state, spread, session)
+            return self._settle(state, spread, session, now)
         if now < session.opens:
             return state
         return self._apply_rules(state, spread, session, now)
@@ -228,14 +227,17 @@ class SpreadSeller:
         return self._book(state, spread, now, None) if spread.remaining == 0 else state
 
     def _settle(
-        self, state: SellerState, spread: OpenSpread, session: Session | None
+        self, state: SellerState, spread: OpenSpread, session: Session | None, now: np.datetime64
     ) -> SellerState:
         """The state once a spread that has expired was booked at what it settles at."""
         index = None if session is None else self._venue.close_of(spread.options[0].expiry)
         if index is None or session is None:
-            log.warning(
-                "%s has expired, and the close it settles at is not known yet", spread.trade_id
-            )
+            text = f"{spread.trade_id} has expired, and the close it settles at is not known yet"
+            log.warning("%s", text)
+            if session is None or now - session.closes >= SETTLING_PATIENCE:
+                self._notices.alert(
+                    f"settling {spread.trade_id}", f"{text}; nothing is sold until it is booked"
+                )
             return state
         settled_at = Decimal(str(round(spread.spread.settles_at(index), 2)))
         return self._book(state, spread, session.closes, settled_at)
@@ -256,6 +258,7 @@ class SpreadSeller:
                 trade.total,
                 float(account.balance),
             )
+            report_conflicts(account, self._notices)
         except UnknownState as error:
             # The spread stays in the state until the account can be read and takes it.
             self._notices.alert(
@@ -263,9 +266,9 @@ class SpreadSeller:
                 f"{self._terms.mode}: {trade.trade_id} closed with ${trade.total}: {error}",
             )
             return state
-        except InputError as error:
-            # It is booked with another result, which only a person can sort out.
+        except BookedOtherwise as error:
             self._notices.alert(f"booked {trade.trade_id}", str(error))
+        self._notices.end_alert(f"settling {trade.trade_id}")
         return self._save(state.without(spread.trade_id))
 
     def _enter_due(
@@ -284,7 +287,8 @@ class SpreadSeller:
         for entry in rules.entries:
             name = f"{rules.strategy}-{_day_text(session)}-{entry:03d}"
             due = entry <= minute < min(entry + self._terms.window, rules.latest)
-            if due and name not in state.tried and self._positions_agree(state, expires_today):
+            due = due and name not in state.tried and _nothing_pending(state, now)
+            if due and self._positions_agree(state, expires_today):
                 last = min(entry + self._terms.window, rules.latest)
                 until = session.opens + np.timedelta64(round(last * 60_000), "ms")
                 state = self._sell(state, rules, session, name, now, until)
@@ -303,24 +307,8 @@ class SpreadSeller:
         return agree
 
     def _positions_agree(self, state: SellerState, concerned: Callable[[Contract], bool]) -> bool:
-        """Whether the venue holds what the state says, among the options concerned.
-
-        An order of unknown fate may have traded or not: anything between is what the state says.
-        """
-        least = Counter[Contract]()
-        most = Counter[Contract]()
-        positions = self._venue.held()
-        for spread in state.spreads:
-            for leg in spread.option_legs:
-                count = spread.remaining * leg.direction
-                certain = spread.stage == "open"
-                least[leg.contract] += count if certain else min(count, 0)
-                most[leg.contract] += count if certain else max(count, 0)
-        different = [
-            option
-            for option in {*least, *positions}
-            if concerned(option) and not least[option] <= positions.get(option, 0) <= most[option]
-        ]
+        """Whether the venue holds what the state says, among the options concerned."""
+        different = different_options(state.spreads, self._venue.held(), concerned)
         if different:
             symbols = ", ".join(sorted(contract.symbol for contract in different))
             text = (
@@ -361,6 +349,20 @@ class SpreadSeller:
             return self._save(state.without(name))
         log.info("%s: %d sold at %s: %s", name, fill.contracts, fill.credit, " ".join(offer.legs))
         return self._save(state.with_spread(offer.after_opening(fill)))
+
+
+def _last_session(spread: OpenSpread) -> Session | None:
+    """The session that a spread expires with; None where the exchange is closed on that day."""
+    return session_of(np.datetime64(spread.options[0].expiry, "D"))
+
+
+def _nothing_pending(state: SellerState, now: np.datetime64) -> bool:
+    """Whether no spread waits for its order's fate, or has expired and is not booked yet."""
+    lasting = (
+        session is not None and now < session.closes
+        for session in map(_last_session, state.spreads)
+    )
+    return all(spread.stage == "open" for spread in state.spreads) and all(lasting)
 
 
 def _day_text(session: Session) -> str:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -24,12 +24,12 @@ from filelock import FileLock, Timeout
 
 from foundation.errors import InputError
 from foundation.files import flush_to_disk, put_whole
+from sizing.autoscaler.balance import balance_of, balance_text
 from sizing.autoscaler.trades import (
     COLUMNS,
     ClosedTrade,
     Row,
     csv_of,
-    dollars,
     is_trade,
     rows_of,
     size_of,
@@ -44,13 +44,16 @@ TRADES = "trades.csv"
 JOURNAL = ".update.json"
 LOCK = ".lock"
 UNBOOKED = "unbooked.jsonl"  # trades that closed while the state was unknown
-RECENT = 50  # trades that the balance file shows
 PATIENCE = 10.0  # seconds to wait for another process
 CENT = Fraction(1, 100)
 
 
 class UnknownState(InputError):
     """The account cannot be read with certainty; nothing may be ordered on it."""
+
+
+class BookedOtherwise(InputError):
+    """A trade is booked already with another result, which only a person can sort out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,15 @@ class AccountState:
     flows: every P/L and deposit, USD, in that order.
     booked: USD that the account began with and all flows add up to; none where the balance is
         given instead of read.
+    conflicts: what is wrong with trades that are noted in unbooked.jsonl and booked already with
+        another result, by trade id.
     """
 
     balance: Fraction
     results: tuple[Fraction, ...]
     flows: tuple[Fraction, ...]
     booked: Fraction | None = None
+    conflicts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def difference(self) -> Fraction:
@@ -139,8 +145,8 @@ class AccountFiles:
         """
         with self._locked():
             self._read_state()
-            self._book_unbooked()
-            return self._read_state()
+            conflicts = self._book_unbooked()
+            return replace(self._read_state(), conflicts=conflicts)
 
     def record(self, trade: ClosedTrade) -> AccountState:
         """Book a closed trade, once: the same trade again changes nothing.
@@ -150,7 +156,7 @@ class AccountFiles:
         UnknownState
             for an account that cannot be read; the trade is kept in unbooked.jsonl and booked by
             the next update.
-        InputError
+        BookedOtherwise
             for a trade that is booked already with another result.
         """
         with self._locked():
@@ -161,9 +167,9 @@ class AccountFiles:
             except UnknownState:
                 self._keep_unbooked(trade)
                 raise
-            self._book_unbooked()
+            conflicts = self._book_unbooked()
             self._book_trade(trade)
-            return self._read_state()
+            return replace(self._read_state(), conflicts=conflicts)
 
     def recover(self) -> AccountState:
         """Rebuild the balance from the trades: what it began with, and every P/L and deposit.
@@ -177,8 +183,8 @@ class AccountFiles:
             columns, rows = self._read_rows()
             self._set_aside(BALANCE)
             self._write(csv_of(columns, rows), self._balance_after(rows), rows)
-            self._book_unbooked()
-            return self._read_state()
+            conflicts = self._book_unbooked()
+            return replace(self._read_state(), conflicts=conflicts)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -209,7 +215,7 @@ class AccountFiles:
             trades, balance = contents[TRADES], contents[BALANCE]
             # What is put in the place of the truth is looked at first.
             rows_of(trades.encode())
-            _balance_of(balance.encode())
+            balance_of(balance.encode())
         except (
             OSError,
             ValueError,
@@ -232,7 +238,7 @@ class AccountFiles:
             )
         closed = [row for row in rows if is_trade(row)]
         try:
-            balance, total = _balance_of(path.read_bytes())
+            balance, total = balance_of(path.read_bytes())
         except ValueError as error:
             # Set aside and never overwritten: what a person finds in it may explain the damage.
             aside = self._set_aside(BALANCE)
@@ -265,12 +271,12 @@ class AccountFiles:
     def _book_trade(self, trade: ClosedTrade) -> None:
         """Add a trade to both files, unless it is booked already."""
         columns, rows = self._read_rows()
-        balance, _ = _balance_of((self.folder / BALANCE).read_bytes())
+        balance, _ = balance_of((self.folder / BALANCE).read_bytes())
         entry = next((row for row in rows if row["Trade_ID"] == trade.trade_id), None)
         # A monitor that was killed after booking books its trade again when it comes back.
         if entry is not None and entry["P/L_$"].strip():
             if total_of(entry) != trade.total:
-                raise InputError(
+                raise BookedOtherwise(
                     f"{trade.trade_id}: booked already with {entry['P/L_$']}, now {trade.total}"
                 )
             return
@@ -283,16 +289,7 @@ class AccountFiles:
 
     def _write(self, trades: str, balance: Decimal, rows: list[Row]) -> None:
         """Write both files, or neither, whenever the process is killed."""
-        closed = [row for row in rows if is_trade(row)]
-        latest = closed[-RECENT:]
-        recent = [{"trade_id": row["Trade_ID"], "pnl": float(total_of(row))} for row in latest]
-        content = {
-            "balance": float(balance),
-            "last_updated": datetime.now(UTC).isoformat(timespec="seconds"),
-            "trades": recent,
-            "total_trades": len(closed),
-        }
-        summary = json.dumps(content, indent=1)
+        summary = balance_text(balance, rows)
         journal = json.dumps({TRADES: trades, BALANCE: summary})
         put_whole(self.folder / JOURNAL, journal.encode())
         self._put_files(trades, summary)
@@ -308,12 +305,17 @@ class AccountFiles:
     def _set_aside(self, name: str) -> Path:
         """Move a file out of the way, under a name that nothing has yet."""
         path = self.folder / name
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        number = 0
-        while (aside := path.with_name(f"{name}.aside-{stamp}-{number}")).exists():
-            number += 1
+        aside = self._aside(name)
         if path.exists():
             path.replace(aside)
+        return aside
+
+    def _aside(self, name: str) -> Path:
+        """A path for what is set aside of a file, which nothing has yet."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        number = 0
+        while (aside := self.folder / f"{name}.aside-{stamp}-{number}").exists():
+            number += 1
         return aside
 
     def _keep_unbooked(self, trade: ClosedTrade) -> None:
@@ -323,29 +325,52 @@ class AccountFiles:
         # Whoever follows the position tries again until it is booked; it is noted once.
         if line in whole:
             return
-        if torn:
-            self._set_aside(UNBOOKED)
-        put_whole(self.folder / UNBOOKED, "".join(f"{each}\n" for each in (*whole, line)).encode())
+        self._write_unbooked([*whole, line], torn)
         log.error(
             "%s closed while the account's state is unknown; kept in %s", trade.trade_id, UNBOOKED
         )
 
-    def _book_unbooked(self) -> None:
-        """Book the trades that were noted while the account could not be read, in order."""
+    def _book_unbooked(self) -> dict[str, str]:
+        """Book the trades that were noted while the account could not be read, in order.
+
+        A trade that is booked already with another result stays noted until a person has corrected
+        either; what is wrong with each is returned, by trade id.
+        """
         path = self.folder / UNBOOKED
         if not path.exists():
-            return
+            return {}
         whole, torn = self._unbooked_lines()
         try:
             trades = [trade_of(json.loads(line)) for line in whole]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UnknownState(f"{path}: cannot be read: {error}") from None
-        for trade in trades:
-            self._book_trade(trade)
+        conflicts = {}
+        kept = []
+        for line, trade in zip(whole, trades, strict=True):
+            try:
+                self._book_trade(trade)
+            except BookedOtherwise as error:
+                text = f"{error}; correct or remove its line in {path}"
+                log.error("%s", text)
+                conflicts[trade.trade_id] = text
+                kept.append(line)
+        if torn or kept != whole:
+            self._write_unbooked(kept, torn)
+        return conflicts
+
+    def _write_unbooked(self, lines: list[str], torn: str) -> None:
+        """Replace the noted trades; a torn line among the earlier ones is kept aside with them."""
+        path = self.folder / UNBOOKED
         if torn:
-            # Whoever was killed while noting it notes it again: the trade is still open there.
-            log.error("%s: its last line is torn: %s", path, self._set_aside(UNBOOKED))
-        path.unlink(missing_ok=True)
+            # A copy, so that a process killed here leaves what is noted where it is looked for.
+            # Whoever was killed while noting the torn trade notes it again: it is open there.
+            aside = self._aside(UNBOOKED)
+            put_whole(aside, path.read_bytes())
+            log.error("%s: its last line is torn: %s", path, aside)
+        if lines:
+            put_whole(path, "".join(f"{each}\n" for each in lines).encode())
+        else:
+            path.unlink(missing_ok=True)
 
     def _unbooked_lines(self) -> tuple[list[str], str]:
         """The whole lines of the noted trades, and what a killed process left of another."""
@@ -363,28 +388,3 @@ class AccountFiles:
         """USD: what the account began with, and every P/L and deposit of the rows."""
         flows = [total_of(row) for row in rows if row["P/L_$"].strip()]
         return self._starting + sum(flows, Decimal(0))
-
-
-def _balance_of(content: bytes) -> tuple[Decimal, int]:
-    """Balance, USD, and number of trades in the content of a balance file.
-
-    Raises
-    ------
-    ValueError
-        for anything else.
-    """
-    try:
-        # A float would round the balance, and every trade that is booked would add to the error.
-        summary = json.loads(content.decode("utf-8"), parse_float=Decimal)
-        balance = summary["balance"]
-        total = summary["total_trades"]
-        # JSON's `true` is a bool, which Python counts among the integers, and `NaN` is a float.
-        is_number = isinstance(balance, (int, Decimal)) and not isinstance(balance, bool)
-        if not is_number:
-            raise ValueError(f"balance is {str(balance)[:50]!r}, not a number")
-        amount = dollars(str(balance), "balance")
-        if isinstance(total, bool) or not isinstance(total, int) or total < 0:
-            raise ValueError(f"total_trades is {total!r}, not a number of trades")
-        return amount, total
-    except (KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"no account balance in it ({type(error).__name__}: {error})") from None

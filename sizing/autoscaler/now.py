@@ -68,6 +68,7 @@ def contracts_now(
         return ContractCount(0, f"unknown state: {error}")
     notices.end_alert("unknown_state")
     _report_difference(state, mode, notices)
+    report_conflicts(state, notices)
     statistics, count = size_contracts(state, max_risk_per_contract, settings)
     if count.number == 0:
         log.error("%s No order: %s", TAG, count.why)
@@ -96,6 +97,12 @@ def _report_difference(state: AccountState, mode: str, notices: Notices) -> None
         f" STARTING_CAPITAL and the trades add up to ${float(state.booked):,.2f}; the lower one is"
         " sized from; `python -m sizing.contracts recover` takes the trades' word",
     )
+
+
+def report_conflicts(state: AccountState, notices: Notices) -> None:
+    """Alert, each under its own id, trades that are noted and booked with another result."""
+    for trade_id, text in state.conflicts.items():
+        notices.alert(f"booked {trade_id}", text)
 
 
 def account_files(settings: AutoscalingSettings, mode: str) -> AccountFiles:
@@ -131,7 +138,7 @@ def account_state(
     if files.empty:
         return AccountState(exact, (), ())
     state = files.read()
-    return AccountState(exact, state.results, state.flows)
+    return AccountState(exact, state.results, state.flows, conflicts=state.conflicts)
 
 
 def size_contracts(

@@ -4,6 +4,7 @@ sends nothing it should not.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterable
@@ -27,9 +28,9 @@ from foundation.notices import Notices
 from marketsimulator.options.path import index_days
 from marketsimulator.options.selling import simulate_selling
 from marketsimulator.spread_backtest import trade_table
-from sizing.autoscaler.account import UnknownState
+from sizing.autoscaler.account import AccountFiles, UnknownState
 from sizing.autoscaler.rules import AutoscalingSettings
-from sizing.autoscaler.trades import Row, rows_of
+from sizing.autoscaler.trades import ClosedTrade, Row, rows_of
 from tests.e2e.selling import COSTS, SMILE, Practising, practising_seller, synthetic
 from trainingdata.instants import new_york_date
 
@@ -543,6 +544,147 @@ def test_an_expired_spread_is_booked_at_the_close_of_its_day_however_late(tmp_pa
         (float(spread.credit) - owed) * 100 - fees, abs=0.01
     )
     assert row["Exit_Time"] == "2024-04-02 16:00"
+
+
+def test_a_noted_trade_that_is_booked_otherwise_keeps_no_closed_spread_from_being_booked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
+    _to(here, 0, 30)
+    (spread,) = here.seller().step().spreads
+    by_hand = ClosedTrade("by_hand", "PUT", 1, Decimal(98), "2024-04-01 15:50")
+    AccountFiles(here.folder, here.terms.sizing.STARTING_CAPITAL).record(by_hand)
+    noted = replace(by_hand, total=Decimal(100))
+    (here.folder / "unbooked.jsonl").write_text(json.dumps(noted.row()) + "\n")
+    _to(here, 1, 0)
+    assert not here.seller().step().spreads
+    assert [row["Trade_ID"] for row in booked(here)] == ["by_hand", spread.trade_id]
+    assert json.loads((here.folder / "unbooked.jsonl").read_text()) == noted.row()
+    assert "ALERT booked by_hand" in caplog.text
+    assert f"ALERT booked {spread.trade_id}" not in caplog.text
+
+
+def test_while_the_close_of_an_expired_spread_is_unknown_nothing_is_sold_and_somebody_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
+    seller = here.seller()
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    known = dict(here.market.closes)
+    unknown: Any = dict.fromkeys([date(2024, 4, 2)])
+    here.market.closes.update(unknown)
+    closed = np.datetime64("2024-04-02T20:00", "ns")
+    for minutes, alerts in ((0, 0), (29, 0), (30, 1), (60, 1)):
+        clock: Any = lambda m=minutes: closed + np.timedelta64(m, "m")  # noqa: E731
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(here.market, "now", clock)
+            assert seller.step().spreads[0].trade_id == spread.trade_id
+        assert caplog.text.count(f"ALERT settling {spread.trade_id}") == alerts
+    _to(here, 2, 30)
+    assert [each.trade_id for each in seller.step().spreads] == [spread.trade_id]
+    assert list(here.desk.tickets) == [spread.trade_id], "the entry that is due is not sold"
+    here.market.closes = known
+    assert spread.trade_id not in [each.trade_id for each in seller.step().spreads]
+    assert [row["Trade_ID"] for row in booked(here)] == [spread.trade_id]
+    assert f"settling {spread.trade_id}" not in here.notices._raised
+    assert len(here.desk.tickets) == 2
+
+
+@pytest.mark.parametrize("strategies", [("PUT", "CALL"), ("PUT",)])
+def test_after_an_order_of_unknown_fate_no_other_entry_is_sold_in_the_same_step(
+    tmp_path: Path, strategies: tuple[str, ...]
+) -> None:
+    here = practising_seller(tmp_path, 3, 0, *strategies, entries=(31, 33))
+    sent: list[str] = []
+
+    class Silent:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def submit(self, order: SpreadOrder) -> SpreadFill:
+            sent.append(order.client_order_id)
+            raise OutcomeUnknown("silence")
+
+    venue: Any = Silent()
+    _to(here, 0, 35)
+    (spread,) = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices).step().spreads
+    assert spread.stage == "opening"
+    assert sent == [spread.trade_id]
+
+
+@dataclass
+class Unquoted:
+    """A venue that has no sound quotes of puts or calls."""
+
+    here: Practising
+    without: set[bool]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.here.desk, name)
+
+    def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
+        requested = list(contracts)
+        for each in requested:
+            if each.call in self.without:
+                raise BrokerError(f"the quote of {'a call' if each.call else 'a put'} is nonsense")
+        return self.here.desk.quotes(requested)
+
+
+def test_the_trouble_of_each_spread_is_told_until_it_was_looked_after(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", "CALL", entries=(30,), **HELD)
+    quotes = Unquoted(here, set())
+    venue: Any = quotes
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    _to(here, 0, 30)
+    assert len(seller.step().spreads) == 2
+    put = "ALERT step PUT-20240402-030: the quote of a put is nonsense"
+    call = "ALERT step CALL-20240402-030: the quote of a call is nonsense"
+    told_of = ((False,), (1, 0)), ((False, True), (1, 1)), ((True,), (1, 1)), ((False,), (2, 1))
+    _to(here, 0, 35)
+    for without, (puts, calls) in told_of:
+        quotes.without = set(without)
+        with pytest.raises(BrokerError):
+            seller.step()
+        assert (caplog.text.count(put), caplog.text.count(call)) == (puts, calls)
+    quotes.without = set()
+    _to(here, 0, 40)
+    seller.step()
+    assert not any(kind.startswith("step") for kind in here.notices._raised)
+
+
+def test_with_trouble_of_a_spread_holdings_are_compared_and_nothing_is_sold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practising_seller(tmp_path, 3, 0, "CALL", "PUT", entries=(30, 60), **HELD)
+    quotes = Unquoted(here, set())
+    venue: Any = quotes
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    _to(here, 0, 30)
+    assert len(seller.step().spreads) == 2
+    quotes.without = {False}
+    _to(here, 0, 60)
+    with pytest.raises(BrokerError, match="a put"):
+        seller.step()
+    assert len(here.desk.tickets) == 2
+    assert "ALERT positions" not in caplog.text
+    option = Contract("SPXW", date(2024, 4, 2), True, Decimal(6000))
+    here.desk.positions[option] = -1
+    with pytest.raises(BrokerError, match="a put"):
+        seller.step()
+    assert "ALERT positions" in caplog.text
+    assert option.symbol in caplog.text
+
+    def silent() -> dict[Contract, int]:
+        raise BrokerError("no answer to what is held")
+
+    here.desk.held = silent  # type: ignore[method-assign]
+    with pytest.raises(BrokerError, match="a put"):
+        seller.step()
+    assert "ALERT step holdings: no answer to what is held" in caplog.text
+    assert len(here.desk.tickets) == 2
 
 
 def test_options_that_deliver_shares_are_bought_back_before_the_close(tmp_path: Path) -> None:

@@ -287,6 +287,43 @@ def test_a_trade_that_closes_while_the_state_is_unknown_is_kept_and_booked_later
     assert not (folder / "unbooked.jsonl").exists()
 
 
+def test_a_noted_trade_that_is_booked_with_another_result_keeps_no_other_from_being_booked(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = folder_of(root, [row("by_hand", "98")], "20098")
+    conflicting = json.dumps(trade("by_hand", "100").row())
+    noted = folder / "unbooked.jsonl"
+    noted.write_text(conflicting + "\n" + json.dumps(trade("noted", "5").row()) + "\n")
+    files = AccountFiles(folder, 20_000)
+    for _ in range(2):
+        state = files.record(trade("closed", "-500"))
+        assert [float(flow) for flow in state.flows] == [98, 5, -500]
+        assert noted.read_text() == conflicting + "\n", "a person finds it where it was noted"
+    with pytest.raises(InputError, match="by_hand: booked already with 98, now 100"):
+        files.record(trade("by_hand", "100"))
+    assert calculate_position_size(max_risk_per_contract=250) == 1
+    assert "ALERT booked by_hand: by_hand: booked already with 98, now 100" in caplog.text
+    assert "ALERT booked closed" not in caplog.text
+    noted.write_text(json.dumps(trade("by_hand", "98").row()) + "\n")
+    assert not files.read().conflicts
+    assert not noted.exists()
+
+
+def test_of_two_results_noted_for_one_trade_the_first_is_booked_and_the_other_stays_noted(
+    root: Path,
+) -> None:
+    folder = folder_of(root, [row("before", "10")], "20010")
+    lines = [json.dumps(trade("twice", total).row()) for total in ("100", "90")]
+    torn = lines[0][:30]
+    (folder / "unbooked.jsonl").write_text("\n".join([*lines, torn]))
+    state = AccountFiles(folder, 20_000).read()
+    assert [float(flow) for flow in state.flows] == [10, 100]
+    assert list(state.conflicts) == ["twice"]
+    assert (folder / "unbooked.jsonl").read_text() == lines[1] + "\n"
+    (aside,) = folder.glob("unbooked.jsonl.aside-*")
+    assert aside.read_text().endswith(torn)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_files_that_were_tampered_with_crash_nothing_and_size_nothing_unknown(
