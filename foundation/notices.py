@@ -1,7 +1,8 @@
 """Notices to the operator: a heartbeat every five minutes, an alert when something needs a person.
 
 They go to addresses of the operator's, from a thread of their own: an address that does not answer
-holds nothing up. An alert is sent again and again until it has been taken, also after a restart.
+holds nothing up. An alert is sent again and again until it has been taken, also after a restart;
+one that is refused holds up no other.
 Addresses may hold secrets: only their host is ever printed.
 """
 
@@ -9,10 +10,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -29,12 +32,64 @@ log = logging.getLogger(__name__)
 BEAT = 300.0  # seconds between heartbeats
 PATIENCE = (3.0, 5.0)  # seconds to connect, and to wait for the next bytes
 DEADLINE = 10.0  # seconds that a notice may take
-FIRST_REPEAT = 5.0  # seconds before an alert is sent again, doubled every time
+FIRST_REPEAT = 5.0  # seconds before alerts are sent again, doubled every time
 LAST_REPEAT = 300.0
 PARTING = 10.0  # seconds that a process waits for its alerts when it ends
 FILE = "undelivered_alerts.json"
+TEXT = 4000  # characters of an alert
 CONTENT = 2000  # characters that Discord takes
 KEPT = 1000  # alerts that wait at most; beyond that the oldest are dropped
+
+
+@dataclass(eq=False, slots=True)
+class _Alert:
+    """What is posted, and whether it was in vain since the last pause."""
+
+    body: dict[str, str]
+    in_vain: bool = False
+
+    @classmethod
+    def of(cls, kind: str, text: str) -> _Alert:
+        return cls({"text": text[:TEXT], "content": text[:CONTENT], "kind": kind})
+
+
+class _Outbox:
+    """Alerts in the order in which they were raised, and when each is to be sent.
+
+    One that was in vain is sent again after a pause, which begins once all that wait were in vain;
+    a new one waits for no pause.
+    """
+
+    def __init__(self, alerts: Iterable[_Alert]) -> None:
+        self.alerts = deque(alerts, maxlen=KEPT)
+        self._pause = FIRST_REPEAT
+        self._again_at = math.inf
+
+    def due(self) -> _Alert | None:
+        """The alert to send now."""
+        now = time.monotonic()
+        if now >= self._again_at:
+            self._again_at = math.inf
+            for each in self.alerts:
+                each.in_vain = False
+        alert = next((each for each in self.alerts if not each.in_vain), None)
+        if self.alerts and alert is None and self._again_at == math.inf:
+            self._again_at = now + self._pause
+            self._pause = min(2 * self._pause, LAST_REPEAT)
+        return alert
+
+    def seconds_to_wait(self) -> float | None:
+        """Until an alert is sent again; None where none waits."""
+        return max(self._again_at - time.monotonic(), 0.0) if self.alerts else None
+
+    def note_taken(self, alert: _Alert) -> None:
+        """The address takes alerts: those that were in vain are soon sent again."""
+        # It may have been dropped meanwhile, for newer ones.
+        if alert in self.alerts:
+            self.alerts.remove(alert)
+        self._pause = FIRST_REPEAT
+        if self._again_at < math.inf:
+            self._again_at = min(self._again_at, time.monotonic() + FIRST_REPEAT)
 
 
 class Notices:
@@ -43,7 +98,8 @@ class Notices:
     Left as a context, it waits up to ten seconds for alerts to be taken.
 
     healthcheck: address that is read at every heartbeat.
-    alerts: address that a JSON object {text, content, kind} is posted to; content is the text.
+    alerts: address that a JSON object {text, content, kind} is posted to; text and content are the
+        first 4000 and 2000 characters of the same.
     folder: where alerts that nobody has taken yet are kept over a restart; none keeps none.
     clock: seconds that only increase.
     """
@@ -64,9 +120,9 @@ class Notices:
         self._changed = threading.Condition()
         self._beat_due = False
         self._ended = False
-        self._waiting = deque(self._kept_alerts(), maxlen=KEPT)
+        self._outbox = _Outbox(self._kept_alerts())
         self._thread: threading.Thread | None = None
-        if self._waiting:
+        if self._outbox.alerts:
             self._wake()
 
     def __enter__(self) -> Notices:
@@ -99,7 +155,7 @@ class Notices:
         self._raised.add(kind)
         if self._alerts is not None:
             with self._changed:
-                self._waiting.append({"text": text, "content": text[:CONTENT], "kind": kind})
+                self._outbox.alerts.append(_Alert.of(kind, text))
                 self._keep_alerts()
             self._wake()
         log.error("ALERT %s: %s", kind, text)
@@ -112,7 +168,7 @@ class Notices:
         """Wait until every notice has been taken, or so many seconds; whether all were."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: not self._waiting and not self._beat_due, timeout=seconds
+                lambda: not self._outbox.alerts and not self._beat_due, timeout=seconds
             )
 
     def _wake(self) -> None:
@@ -125,43 +181,33 @@ class Notices:
     def _deliver(self) -> None:
         """Send what waits, until the context or the process ends."""
         session = _session()
-        pause = FIRST_REPEAT
-        not_before = 0.0
         while True:
             with self._changed:
                 if self._ended:
                     return
-                wait = not_before - time.monotonic()
-                ready = self._beat_due or (self._waiting and wait <= 0)
-                if not ready:
-                    self._changed.wait(wait if self._waiting else None)
-                    continue
                 beat = self._beat_due
-                alert = self._waiting[0] if self._waiting and wait <= 0 else None
+                alert = self._outbox.due()
+                if alert is None and not beat:
+                    self._changed.wait(self._outbox.seconds_to_wait())
+                    continue
             if beat and self._healthcheck is not None:
                 _sent(session, "HEALTHCHECK_URL", self._healthcheck)
-            if alert is None or self._alerts is None:
-                taken = False
-            else:
-                taken = _sent(session, "ALERT_URL", self._alerts, alert)
-                not_before = 0.0 if taken else time.monotonic() + pause
-                pause = FIRST_REPEAT if taken else min(2 * pause, LAST_REPEAT)
+            if alert is not None and self._alerts is not None:
+                alert.in_vain = not _sent(session, "ALERT_URL", self._alerts, alert.body)
             with self._changed:
                 self._beat_due = self._beat_due and not beat
-                if taken and self._waiting and self._waiting[0] is alert:
-                    self._waiting.popleft()
+                if alert is not None and not alert.in_vain:
+                    self._outbox.note_taken(alert)
                     self._keep_alerts()
                 self._changed.notify_all()
 
-    def _kept_alerts(self) -> list[dict[str, str]]:
+    def _kept_alerts(self) -> list[_Alert]:
         """Alerts of an earlier process that nobody has taken."""
         if self._path is None or self._alerts is None:
             return []
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))
-            return [
-                {name: str(each[name]) for name in ("text", "content", "kind")} for each in kept
-            ]
+            return [_Alert.of(str(each["kind"]), str(each["text"])) for each in kept]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -172,8 +218,9 @@ class Notices:
         if self._path is None:
             return
         try:
-            if self._waiting:
-                put_whole(self._path, json.dumps(list(self._waiting)).encode())
+            if self._outbox.alerts:
+                bodies = [alert.body for alert in self._outbox.alerts]
+                put_whole(self._path, json.dumps(bodies).encode())
             else:
                 self._path.unlink(missing_ok=True)
         except OSError as error:

@@ -72,6 +72,7 @@ class Watch:
         self._timer.cancel()
         self._left -= time.monotonic() - self._began
         yield
+        self._left = min(self._left, _time_left())
         self._start()
 
     def guard(self, connection: socket.socket | None) -> None:
@@ -99,12 +100,19 @@ _UNTIL: ContextVar[float] = ContextVar("until", default=math.inf)
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Requests within have so many seconds together, where their own deadlines leave them more."""
+    """Requests within have so many seconds together, pauses included, where their own deadlines
+    leave them more.
+    """
     token = _UNTIL.set(min(_UNTIL.get(), time.monotonic() + seconds))
     try:
         yield
     finally:
         _UNTIL.reset(token)
+
+
+def _time_left() -> float:
+    """Seconds that the time limit leaves; infinite without one."""
+    return _UNTIL.get() - time.monotonic()
 
 
 class _Guarded(HTTPConnection):
@@ -113,6 +121,15 @@ class _Guarded(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         self._guard()
+
+    def _tunnel(self) -> None:
+        # What a proxy answers to CONNECT is read while the connection is being made.
+        self._guard()
+        super()._tunnel()
+        # A status line that was shut off can pass for a whole one.
+        watch = _WATCH.get()
+        if watch is not None and watch.over:
+            raise TimeoutError("no whole answer of the proxy")
 
     def request(self, *words: Any, **options: Any) -> None:
         self._guard()
@@ -161,14 +178,21 @@ class _Repeats(Retry):
         watch = _WATCH.get()
         if watch is not None and watch.over:
             raise MaxRetryError(_pool, url or "", error)
-        return super().increment(method, url, response, error, _pool, _stacktrace)
+        repeats = super().increment(method, url, response, error, _pool, _stacktrace)
+        if (repeats._asked_pause(response) or repeats.get_backoff_time()) >= _time_left():
+            raise MaxRetryError(_pool, url or "", error)
+        return repeats
+
+    def _asked_pause(self, response: Any) -> float:
+        """Seconds that an answer, or none, asks to wait."""
+        return 0.0 if response is None else self.get_retry_after(response) or 0.0
 
     def get_retry_after(self, response: Any) -> float | None:
         return seconds_to_wait(response.headers)
 
     def sleep(self, response: Any = None) -> None:
         watch = _WATCH.get()
-        seconds = 0.0 if response is None else self.get_retry_after(response) or 0.0
+        seconds = self._asked_pause(response)
         if seconds > 0 and watch is not None:
             note_pause(seconds, "the venue asks for it")
             with watch.paused():
@@ -224,7 +248,7 @@ class Transport(HTTPAdapter):
             for no whole answer before the deadline, and for an answer that leads elsewhere.
         """
         self._pace.wait()
-        seconds = min(self._deadline, _UNTIL.get() - time.monotonic())
+        seconds = min(self._deadline, _time_left())
         if seconds <= 0:
             raise ReadTimeout("no time is left for the request", request=request)
         watch = Watch(seconds)
@@ -301,12 +325,20 @@ class Pace:
         return max(until_free, self._not_before - now, 0.0)
 
     def wait(self) -> None:
-        """Wait as long as it takes, and count one request."""
+        """Wait as long as it takes, and count one request.
+
+        Raises
+        ------
+        ReadTimeout
+            at once where it takes longer than the time limit leaves.
+        """
         while True:
             with self._lock:
                 if (seconds := self.delay()) <= 0:
                     self._sent.append(self._clock())
                     return
+            if seconds >= _time_left():
+                raise ReadTimeout("no time is left for the request")
             note_pause(seconds, "the requests of this minute are used up")
             time.sleep(seconds)
 

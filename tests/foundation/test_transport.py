@@ -50,7 +50,8 @@ def answering(answer: Answer) -> Iterator[tuple[str, list[bytes]]]:
 
 def session(deadline: float = 0.6, attempts: int = 3, pace: Pace | None = None) -> requests.Session:
     mine = requests.Session()
-    mine.mount("http://", Transport((2.0, 2.0), deadline, attempts, pace or Pace(None)))
+    for scheme in ("http://", "https://"):
+        mine.mount(scheme, Transport((2.0, 2.0), deadline, attempts, pace or Pace(None)))
     return mine
 
 
@@ -108,6 +109,29 @@ def test_a_proxy_makes_no_difference_to_the_deadline(monkeypatch: pytest.MonkeyP
         assert time.monotonic() - began < 2.0
 
 
+def test_a_tunnel_through_a_proxy_makes_no_difference_to_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with answering(trickled(b"HTTP/1.1 200 " + b"x" * 400)) as (url, seen):
+        monkeypatch.setenv("https_proxy", url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        began = time.monotonic()
+        with pytest.raises(requests.exceptions.ReadTimeout, match=r"no whole answer in 0\.6 s"):
+            session().get("https://elsewhere.invalid/")
+        assert 0.5 < time.monotonic() - began < 2.0
+        assert seen[0].startswith(b"CONNECT ")
+
+
+def test_a_tls_handshake_that_trickles_ends_once_the_time_to_connect_is_over() -> None:
+    record = b"\x16\x03\x03\x40\x00" + bytes(400)
+    with answering(trickled(record)) as (url, seen):
+        began = time.monotonic()
+        with pytest.raises(requests.exceptions.ReadTimeout):
+            session().get(url.replace("http:", "https:"))
+        assert time.monotonic() - began < 4.0
+        assert len(seen) == 1
+
+
 def test_requests_share_the_time_they_are_given_together() -> None:
     with answering(nothing) as (url, seen):
         began = time.monotonic()
@@ -152,6 +176,40 @@ def test_what_the_venue_asks_to_wait_is_waited_and_is_no_part_of_the_deadline() 
         assert session(0.5).get(url).status_code == 200
         assert 0.9 < time.monotonic() - began < 3.0
         assert len(seen) == 2
+
+
+def test_a_pause_that_would_pass_the_time_limit_is_not_begun() -> None:
+    with answering(refusing(b"429", b"Retry-After: 3\r\n", 9)) as (url, seen):
+        began = time.monotonic()
+        with time_limit(2.0):
+            assert session(5.0).get(url).status_code == 429
+        assert time.monotonic() - began < 1.0
+        assert len(seen) == 1
+
+
+def test_pauses_are_part_of_the_time_limit() -> None:
+    def answer(connection: socket.socket, number: int) -> None:
+        (refusing(b"429", b"Retry-After: 1\r\n", 1) if number == 0 else nothing)(connection, number)
+
+    with answering(answer) as (url, seen):
+        began = time.monotonic()
+        with time_limit(1.5), pytest.raises(requests.exceptions.ReadTimeout):
+            session(5.0).get(url)
+        assert 1.4 < time.monotonic() - began < 2.1
+        assert len(seen) == 2
+
+
+def test_no_request_waits_for_its_turn_past_the_time_limit() -> None:
+    with answering(refusing(b"503", b"", 9)) as (url, seen):
+        began = time.monotonic()
+        mine = session(5.0, pace=Pace(1))
+        with time_limit(2.0):
+            with pytest.raises(requests.RequestException, match="no time is left"):
+                mine.get(url)
+            with pytest.raises(requests.exceptions.ReadTimeout, match="no time is left"):
+                mine.get(url)
+        assert time.monotonic() - began < 1.5
+        assert len(seen) == 1
 
 
 @pytest.mark.parametrize(
