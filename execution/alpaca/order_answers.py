@@ -66,10 +66,11 @@ def spread_traded(chain: Sequence[Answer]) -> tuple[int, Decimal]:
         if count:
             price = OrderEntry.leg_price.of(leg)
             credit += price * count * (1 if OrderEntry.side.of(leg) == "sell" else -1)
-    # Without its legs an order has to say itself that nothing has filled.
-    stated = {sum(OrderEntry.filled_stated.of(each) for each in chain)} if not traded else set()
-    counts = set(traded.values()) | stated
-    # What the order says of all its legs is known from the first that has filled on.
+    counts = set(traded.values())
+    if not traded:
+        # Without its legs an order has to say itself that nothing filled, unless it never began.
+        begun = [each for each in chain if OrderEntry.status.of(each) != "rejected"]
+        counts = {sum((OrderEntry.filled_stated.of(each) for each in begun), Decimal(0))}
     if whole := sum(filled_quantity(each) for each in chain):
         counts.add(Decimal(whole))
     # A leg that filled without the one that protects it is no spread, and what it may lose has no

@@ -98,9 +98,7 @@ class OrderReader(VenueConnection):
                 return answer
             successor = OrderEntry.replaced_by.of(answer)
             if successor is None:
-                raise SenselessAnswer(
-                    "it was replaced, and replaced_by does not say by what"
-                )
+                raise SenselessAnswer("it was replaced, and replaced_by does not say by what")
             fresh = self._get(successor)
             OrderEntry.client_order_id.of(fresh)
             OrderEntry.status.of(fresh)

@@ -157,15 +157,15 @@ def test_an_account_without_what_it_needs_is_refused_and_never_invented(venue: A
     settings = BrokerSettings(url_override=venue.url)
     for wrong, says in (
         ({}, "cash is missing"),
-        ({"cash": "1", "multiplier": "0"}, "multiplier is '0'"),
-        ({"cash": "much"}, "cash is 'much'"),
-        ({"cash": "NaN"}, "cash is 'NaN'"),
+        ({"cash": "1", "multiplier": "0"}, "multiplier is below 1: '0'"),
+        ({"cash": "much"}, "cash is not a number: 'much'"),
+        ({"cash": "NaN"}, "cash is not a number: 'NaN'"),
     ):
         venue.account = wrong
         with pytest.raises(BrokerError, match=says):
             AlpacaBroker(settings, KEYS).account()
     with pytest.raises(
-        BrokerError, match="timestamp is '2024-03-05T17:30:20', no time with a zone"
+        BrokerError, match="timestamp is no time with a zone: '2024-03-05T17:30:20'"
     ):
         account_of({"cash": "1"}, [], [], {"timestamp": "2024-03-05T17:30:20"})
 

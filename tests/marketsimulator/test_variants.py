@@ -227,6 +227,7 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
             overnight_buffer=0.0,
         ),
         fills=replace(settings.fills, volume_share=None),
+        prior=replace(settings.prior, crypto_sharpe=0.0),
     )
     begin, trader = prepared(rash, bars)
     beliefs = trader.table
