@@ -49,6 +49,11 @@ class Started:
         """Whether it has not ended."""
         return self._child.is_alive()
 
+    @property
+    def printed(self) -> int:
+        """Bytes that it has printed so far."""
+        return sum(path.stat().st_size for path in (self._out, self._err) if path.exists())
+
     def wait_for_output(self, seconds: float = 60.0) -> None:
         """Until it has printed something, or has ended.
 

@@ -36,15 +36,19 @@ class FaultProxy:
     """What passes between a client and `upstream`.
 
     danger: share of requests that something happens to.
+    danger_of_orders: the same of orders that are sent; none is no other.
     rng: draws what.
     happened: how often what did.
+    heard: requests by their method, those on which the wire failed included.
     """
 
     upstream: str
     rng: random.Random
     danger: float = 0.0
+    danger_of_orders: float | None = None
     url: str = ""
     happened: Counter[str] = field(default_factory=Counter)
+    heard: Counter[str] = field(default_factory=Counter)
     _held: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -62,8 +66,17 @@ class FaultProxy:
                 ) as answer:
                     await answer.read()
 
-    def _drawn(self, kinds: tuple[str, ...]) -> str:
-        if self.rng.random() >= self.danger:
+    def calm(self) -> None:
+        """From now on nothing happens to requests, and those that were held up are let through."""
+        self.danger = 0.0
+        self.danger_of_orders = None
+        self.land()
+
+    def _drawn(self, kinds: tuple[str, ...], method: str = "") -> str:
+        danger = self.danger
+        if method == "POST" and self.danger_of_orders is not None:
+            danger = self.danger_of_orders
+        if self.rng.random() >= danger:
             return ""
         kind = self.rng.choice(kinds)
         self.happened[kind] += 1
@@ -80,9 +93,10 @@ class FaultProxy:
         if request.path == "/stream":
             return await self._stream(request)
         body = await request.read()
+        self.heard[request.method] += 1
         kept = ("APCA-API-KEY-ID", "APCA-API-SECRET-KEY", "Content-Type")
         headers = {name: request.headers[name] for name in kept if name in request.headers}
-        fault = self._drawn((*BEFORE, *AFTER))
+        fault = self._drawn((*BEFORE, *AFTER), request.method)
         if fault in BEFORE:
             return await self._fail(fault, request, headers, body)
         async with (

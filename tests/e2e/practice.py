@@ -64,6 +64,9 @@ class Practice:
             requests.post(f"{self.url}/control/faults", json=fault, timeout=30).status_code == 200
         )
 
+    def clear_faults(self) -> None:
+        assert requests.delete(f"{self.url}/control/faults", timeout=30).status_code == 200
+
     def land(self) -> None:
         """What was held up on its way reaches the venue."""
         assert requests.post(f"{self.url}/control/land", timeout=30).status_code == 200

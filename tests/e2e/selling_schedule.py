@@ -1,0 +1,280 @@
+"""A random schedule of faults and kills over the seller of spreads, and what came of it.
+
+The practice server trades options on a synthetic index that wanders more or less by the seed, so
+that spreads are stopped out, reach their targets, are left before the close, or settle. What must
+never be is counted in `selling_checks.py`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from execution.account_lock import JOURNAL
+from execution.intents import UNDETERMINED
+from execution.sell_spreads import SellingSettings
+from execution.spreads.state import SellerState, read_state
+from foundation.compose import composed_config
+from marketsimulator.options.desk import OptionDesk
+from sizing.autoscaler.account import TRADES, AccountFiles, UnknownState
+from sizing.autoscaler.trades import Row, rows_of, total_of
+from tests.e2e import selling_checks as checks
+from tests.e2e.fault_proxy import FaultProxy, faulty_wire
+from tests.e2e.hurried_runs import HurriedRuns
+from tests.e2e.practice import OPENING, Practice, practising
+from trainingdata.bars import Bars
+from trainingdata.sessions import stock_grid
+
+NEVER = (
+    "economic_duplicates",
+    "lost",
+    "unbooked",
+    "limits_broken",
+    "tracebacks",
+    "leaked_keys",
+    "standstills",
+    "stuck",
+    "undetermined_at_the_end",
+)
+STEPS = 11  # two sessions of seven instants, because time passes during runs as well
+IMPATIENT = ("broker.read_timeout=0.2", "broker.deadline=0.5", "broker.attempts=2")
+UNDER = "SYC"
+LAST = "2024-03-08"
+STRATEGIES = ("PUT", "CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED")
+RULES = (
+    *("rules.entries=[60,120,180,240,300]", "rules.vix_most=90", "rules.credit_least=0.05"),
+    "rules.distance=0.4",
+    *("costs.commission=0.65", "costs.fee=0.05", "patience=0.2", "interval=0"),
+    *("MAX_CONTRACTS=4", "BOOTSTRAP_MODE=prior", "BOOTSTRAP_TRADES=4"),
+)
+LEAVE_AT = (350, 389)  # minutes: at 15:30 at the latest, or never, because no bar begins then
+VENUE_FAULTS: tuple[dict[str, Any], ...] = (
+    *({"kind": kind, "count": 2} for kind in ("partial", "state")),
+    *({"kind": kind} for kind in ("partial", "reject", "reject_later")),
+    {"kind": "skew", "seconds": 900},
+    # Prices move between quote and order, which then goes on working.
+    {"kind": "delay", "method": "POST", "path": "/v2/orders", "seconds": 0.2},
+)
+DEVIATIONS = (0.0, 0.002, 0.004)  # a bar, that the index wanders beside its own
+CAPITALS = (6_000, 20_000)  # USD
+CENT = 0.01
+BETWEEN = 0.15  # seconds between instants that pass while the seller runs
+
+
+def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:
+    """What came of one schedule: counts of what happened and of what must never be."""
+    rng = random.Random(seed)
+    counts: Counter[str] = Counter(schedules=1)
+    vix = _volatility_file(folder, seed)
+    market = (f"symbols=[{UNDER}]", f"options.vix={vix}", f"options.symbols=[{UNDER}]")
+    prices = ("options.slippage=0.02", f"end={LAST}")
+    with practising() as start:
+        wandering = _wandering(seed, rng.choice(DEVIATIONS))
+        here = start(*market, *prices, bars=wandering)
+        here.advance(OPENING)
+        first = here.venue.index
+        with faulty_wire(here.url, seed) as wire:
+            words = _words(folder, vix, wire, rng)
+            settings = SellingSettings.of(composed_config("sell_spreads", words))
+            command = ("-m", "execution.sell_spreads", *words)
+            runs = HurriedRuns(command, IMPATIENT, wire, folder, rng, counts)
+            going = _Schedule(here, runs, settings)
+            going.begin()
+            for _ in range(steps):
+                going.step()
+            counts["instants"] += here.venue.index - first + 1
+            going.end()
+            counts.update({f"fault {kind}": count for kind, count in wire.happened.items()})
+    return counts
+
+
+class _Schedule:
+    """One schedule as it goes on: the server, the runs of the command, and what was seen."""
+
+    def __init__(self, here: Practice, runs: HurriedRuns, settings: SellingSettings) -> None:
+        self._here = here
+        self._runs = runs
+        self._settings = settings
+        self._account = AccountFiles(
+            Path(settings.sizing.AUTOSCALING_DATA_DIR) / "paper", settings.sizing.STARTING_CAPITAL
+        )
+        self._allowed: dict[str, int] = {}
+        self._rows: list[Row] = []
+
+    def begin(self) -> None:
+        """Begin the account's files, as `python -m sizing.contracts init` does."""
+        self._account.initialise()
+
+    def step(self) -> None:
+        """Run the seller at an instant, once or more, and go on to the next."""
+        rng = self._runs.rng
+        began = self._now
+        for _ in range(rng.choice((1, 1, 2))):
+            self._runs.wire.danger = rng.choice((0.0, 0.05, 0.15, 0.3))
+            self._runs.wire.danger_of_orders = rng.choice((None, 0.4, 0.8))
+            if rng.random() < 0.2:
+                self._here.fail(**rng.choice(VENUE_FAULTS))
+            self._runs.run(f"looks={rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
+            self._look_at_contracts()
+            if rng.random() < 0.3:
+                self._runs.wire.land()
+        if rng.random() < 0.2:
+            self._look_while_calm()
+        if self._now == began:
+            self._here.advance()
+
+    def end(self) -> None:
+        """Go on on a wire that works until nothing is undetermined, and look at everything."""
+        self._look_while_calm()
+        # A day after its expiry, here a session's close, it is certain that an order never came.
+        closes = stock_grid().closes
+        later = closes[int(np.searchsorted(closes, self._now)) + 1]
+        self._here.advance(f"{later}Z")
+        for _ in range(2):
+            self._runs.calm_run("looks=2")
+        self._look_at_contracts()
+        self._look_at_books()
+
+    def _meanwhile(self) -> Callable[[], object] | None:
+        """What happens while the seller runs: the clock moves, what was held up lands, nothing."""
+        return self._runs.rng.choice((self._pass_time, self._runs.wire.land, None, None))
+
+    def _pass_time(self) -> None:
+        for _ in range(self._runs.rng.choice((1, 1, 3))):
+            self._here.advance()
+            time.sleep(BETWEEN)
+
+    def _look_while_calm(self) -> None:
+        """Let the seller find out what became of its orders, and compare what is held."""
+        self._here.clear_faults()
+        self._runs.calm_run("looks=2")
+        self._look_at_contracts()
+        self._runs.counts["lost"] += checks.lost_holdings(
+            self._desk.held(), self._state().spreads, self._desk.tickets, self._now
+        )
+
+    def _look_at_contracts(self) -> None:
+        """Hold what the venue has sold and holds to what the sizing allows.
+
+        What was ordered first since the last look was sized from the trades booked by then, or
+        since.
+        """
+        rows = self._booked()
+        for name, written in checks.book_of_orders(self._journal).items():
+            if name not in self._allowed and checks.trade_of(name) == name:
+                self._allowed[name] = checks.allowed_contracts(
+                    written.risk, self._rows, rows, self._settings.sizing
+                )
+        self._rows = rows
+        # Positions first: an order of a killed run may still be on its way.
+        held = self._desk.held()
+        tickets = dict(self._desk.tickets)
+        self._runs.counts["limits_broken"] += checks.oversized(tickets, self._allowed)
+        self._runs.counts["limits_broken"] += checks.overheld(held, tickets, self._allowed)
+
+    def _look_at_books(self) -> None:
+        """Compare everything that the venue has done with everything that is written down."""
+        counts = self._runs.counts
+        tickets = self._desk.tickets
+        rows = self._booked()
+        spreads = self._state().spreads
+        book = checks.book_of_orders(self._journal)
+        known = {row["Trade_ID"] for row in rows} | {spread.trade_id for spread in spreads}
+        counts["economic_duplicates"] += checks.economic_duplicates(tickets)
+        counts["lost"] += checks.lost_orders(tickets, book, known)
+        counts["lost"] += checks.lost_holdings(self._desk.held(), spreads, tickets, self._now)
+        counts["unbooked"] += checks.unbooked(
+            tickets, rows, self._settings.costs, self._desk.close_of
+        )
+        counts["unbooked"] += not self._money_agrees(rows)
+        undetermined = sum(written.state in UNDETERMINED for written in book.values())
+        counts["undetermined_at_the_end"] += undetermined + len(spreads)
+        counts["orders"] += len(tickets)
+        for sales, purchases in checks.by_trade(tickets).values():
+            back = checks.contracts_in(sales) == checks.contracts_in(purchases)
+            counts["spreads opened"] += 1
+            counts["spreads bought back" if back else "spreads settled"] += 1
+
+    def _money_agrees(self, rows: list[Row]) -> bool:
+        """Whether the balance is what was booked, and that what the venue's cash says."""
+        result = sum(map(total_of, rows), Decimal(0))
+        costs = self._settings.costs
+        contracts = sum(
+            ticket.filled * len(ticket.order.legs) for ticket in self._desk.tickets.values()
+        )
+        fees = Decimal(str(costs.commission + costs.fee)) * contracts
+        venue = self._here.venue
+        earned = venue.broker.account().cash - venue.settings.capital
+        booked = Fraction(str(self._settings.sizing.STARTING_CAPITAL)) + Fraction(result)
+        try:
+            balance = self._account.read().balance
+        except UnknownState:
+            return False
+        return balance == booked and abs(earned - float(result + fees)) < CENT / 2
+
+    @property
+    def _desk(self) -> OptionDesk:
+        return self._here.venue.options.desks[UNDER]
+
+    @property
+    def _now(self) -> np.datetime64:
+        return self._here.venue.now
+
+    @property
+    def _journal(self) -> Path:
+        account = self._here.venue.record.account_id
+        return self._runs.folder / self._settings.folder / account / JOURNAL
+
+    def _booked(self) -> list[Row]:
+        return rows_of((self._account.folder / TRADES).read_bytes())[1]
+
+    def _state(self) -> SellerState:
+        """What the seller's file says is open; nothing, and a fault, where it cannot be read."""
+        try:
+            return read_state(self._account.folder)
+        except UnknownState:
+            self._runs.counts["lost"] += 1
+            return SellerState()
+
+
+def _words(folder: Path, vix: Path, wire: FaultProxy, rng: random.Random) -> list[str]:
+    """Settings of the command."""
+    strategies = ",".join(rng.sample(STRATEGIES, rng.choice((2, 3))))
+    return [
+        *(f"vix={vix}", f"underlying={UNDER}", f"root={UNDER}", *RULES),
+        *(f"broker.url_override={wire.url}", f"strategies=[{strategies}]"),
+        *(f"rules.leave_at={rng.choice(LEAVE_AT)}", f"STARTING_CAPITAL={rng.choice(CAPITALS)}"),
+        f"AUTOSCALING_DATA_DIR={folder / 'account'}",
+    ]
+
+
+def _volatility_file(folder: Path, seed: int) -> Path:
+    """A file of a synthetic volatility index."""
+    days = pd.bdate_range("2024-01-02", "2024-03-08", tz="UTC")
+    levels = np.random.default_rng(seed).uniform(16, 34, len(days))
+    path = folder / "vix.parquet"
+    pd.DataFrame({"timestamp": days, "close": levels}).to_parquet(path)
+    return path
+
+
+def _wandering(seed: int, deviation: float) -> Callable[[Bars], Bars]:
+    """The index with a random walk on top, of so much a bar."""
+
+    def altered(bars: Bars) -> Bars:
+        steps = np.random.default_rng(seed).standard_normal(len(bars.times)) * deviation
+        values = bars.values.copy()
+        walk = np.exp(np.cumsum(steps))
+        values[:, :, :4] = np.round(values[:, :, :4] * walk[:, None], 2)
+        return replace(bars, values=values)
+
+    return altered
