@@ -320,12 +320,11 @@ class AccountFiles:
 
     def _keep_unbooked(self, trade: ClosedTrade) -> None:
         """Note a trade that cannot be booked now, on the disk and in the log."""
-        line = json.dumps(trade.row())
         whole, torn = self._unbooked_lines()
         # Whoever follows the position tries again until it is booked; it is noted once.
-        if line in whole:
+        if any(_says(line, trade) for line in whole):
             return
-        self._write_unbooked([*whole, line], torn)
+        self._write_unbooked([*whole, json.dumps(trade.row())], torn)
         log.error(
             "%s closed while the account's state is unknown; kept in %s", trade.trade_id, UNBOOKED
         )
@@ -382,9 +381,19 @@ class AccountFiles:
         except (OSError, ValueError) as error:
             raise UnknownState(f"{path}: cannot be read: {error}") from None
         *whole, torn = text.split("\n")
-        return whole, torn
+        # An editor may have left the last line without its end.
+        return ([*whole, torn], "") if _says(torn) else (whole, torn)
 
     def _balance_after(self, rows: list[Row]) -> Decimal:
         """USD: what the account began with, and every P/L and deposit of the rows."""
         flows = [total_of(row) for row in rows if row["P/L_$"].strip()]
         return self._starting + sum(flows, Decimal(0))
+
+
+def _says(line: str, trade: ClosedTrade | None = None) -> bool:
+    """Whether a line is a whole trade, and where one is given, that one with its result."""
+    try:
+        noted = trade_of(json.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+    return trade is None or (noted.trade_id, noted.total) == (trade.trade_id, trade.total)

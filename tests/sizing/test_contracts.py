@@ -9,6 +9,7 @@ import logging
 import random
 import subprocess
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -282,8 +283,14 @@ def test_a_trade_that_closes_while_the_state_is_unknown_is_kept_and_booked_later
         files.record(trade("b", "-50"))
     with pytest.raises(UnknownState):
         files.record(trade("c", "20"))
+    for minute in range(3):
+        with pytest.raises(UnknownState):
+            files.record(replace(trade("c", "20"), exit_time=f"2024-04-02 15:0{minute}"))
+    noted = folder / "unbooked.jsonl"
+    assert len(noted.read_text().splitlines()) == 2, "noted once, whenever it is noted again"
+    noted.write_text(noted.read_text().rstrip(), "utf-8")
     state = files.recover()
-    assert (float(state.balance), len(state.results)) == (19_980, 3)
+    assert (float(state.balance), len(state.results)) == (19_980, 3), "an editor's file is whole"
     assert not (folder / "unbooked.jsonl").exists()
 
 
