@@ -110,7 +110,7 @@ class Server:
         """Prices of stocks, coins and options."""
         bars = _plain(lambda request: bars_page(self.venue, request.query))
         latest = _plain(lambda request: latest_bars(self.venue, request.query))
-        trades = _plain(lambda request: latest_trades(self.venue, request.query))
+        trades = _plain(lambda request: latest_trades(self.venue, self._now(), request.query))
         return [
             web.get("/v2/stocks/bars", bars),
             web.get("/v2/stocks/bars/latest", latest),

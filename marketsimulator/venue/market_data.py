@@ -59,9 +59,12 @@ def latest_bars(venue: Venue, query: Mapping[str, str]) -> Answer:
     return {"bars": {venue_spelling(symbol): rows[-1] for symbol, rows in bars.items() if rows}}
 
 
-def latest_trades(venue: Venue, query: Mapping[str, str]) -> Answer:
-    """`GET /v2/stocks/trades/latest`: what each stock trades at now, as its last trade."""
-    shared = {"t": timestamp(venue.now), "s": 1, "x": "V", "i": 1, "c": ["@"], "z": "C"}
+def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) -> Answer:
+    """`GET /v2/stocks/trades/latest`: what each stock trades at now, as its last trade.
+
+    now: of the clock, which passes on between two instants of the panel.
+    """
+    shared = {"t": timestamp(now), "s": 1, "x": "V", "i": 1, "c": ["@"], "z": "C"}
     trades = {}
     for symbol in query_symbols(query):
         price = venue.price_of(symbol) if symbol in venue.bars.symbols else None

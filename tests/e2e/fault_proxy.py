@@ -28,6 +28,7 @@ SPOILT = {
     "null": ("null", "application/json"),
     "list": ("[]", "application/json"),
 }
+HELD_UP = 0.4  # share of what happens to orders that are in a danger of their own
 SILENCE = 5.0  # seconds, longer than any client here waits
 
 
@@ -36,7 +37,7 @@ class FaultProxy:
     """What passes between a client and `upstream`.
 
     danger: share of requests that something happens to.
-    danger_of_orders: the same of orders that are sent; none is no other.
+    danger_of_orders: the same of orders that are sent, of which more are held up; none is no other.
     rng: draws what.
     happened: how often what did.
     heard: requests by their method, those on which the wire failed included.
@@ -74,11 +75,13 @@ class FaultProxy:
 
     def _drawn(self, kinds: tuple[str, ...], method: str = "") -> str:
         danger = self.danger
+        held_up = False
         if method == "POST" and self.danger_of_orders is not None:
             danger = self.danger_of_orders
+            held_up = self.rng.random() < HELD_UP
         if self.rng.random() >= danger:
             return ""
-        kind = self.rng.choice(kinds)
+        kind = "late" if held_up else self.rng.choice(kinds)
         self.happened[kind] += 1
         return kind
 

@@ -42,7 +42,7 @@ from execution.spreads.orders import (
 )
 from execution.spreads.seller import SpreadSeller
 from foundation.compose import composed_config
-from foundation.errors import InputError, OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from sizing.autoscaler.account import AccountFiles
 from sizing.autoscaler.trades import rows_of
@@ -266,6 +266,24 @@ def test_a_rejected_order_without_legs_is_rejected(
     fate = mine.fate("bare")
     assert isinstance(fate, SpreadFill)
     assert fate.contracts == 0
+
+
+def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
+    practice: Start, vix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A feed that stands still gives strikes of a market that was."""
+    here = practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", speed=600.0)
+    mine = spreads(here)
+    for _ in range(3):
+        time.sleep(0.3)
+        assert mine.index() == here.venue.price_of(UNDER)
+    still = here.venue.now - np.timedelta64(1, "h")
+    trade = {"t": f"{still}Z", "p": 100.0}
+    monkeypatch.setattr(
+        mine._data._stocks, "get_stock_latest_trade", lambda request: {UNDER: trade}
+    )
+    with pytest.raises(BrokerError, match=r"the last trade of SYC: .*it is of .*, and now it is"):
+        mine.index()
 
 
 def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> None:
