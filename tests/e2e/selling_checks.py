@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from execution.intents import IntentBook
 from execution.spreads.orders import Contract, contract_of
 from execution.spreads.rules import SpreadCosts
 from execution.spreads.state import OpenSpread
@@ -108,6 +109,8 @@ def book_of_orders(path: Path) -> dict[str, Written]:
     """Every order that was to be sent, by its id, oldest first."""
     if not path.exists():
         return {}
+    # A run that was killed at once has left a file without its table.
+    IntentBook(path).close()
     with closing(sqlite3.connect(path)) as connection:
         query = "SELECT client_order_id, state, request FROM intents ORDER BY rowid"
         rows = connection.execute(query).fetchall()
