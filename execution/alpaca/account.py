@@ -38,6 +38,7 @@ class _Holdings:
     quantities: signed. prices: USD. available: that nothing holds back, where the venue says it.
     short_proceeds: USD that shorts were sold for.
     owed: USD that buying back options would cost. options: USD that bought ones are worth.
+    gross: USD, of all of them as the venue values them, options among them.
     """
 
     quantities: dict[str, Decimal]
@@ -46,6 +47,7 @@ class _Holdings:
     short_proceeds: float
     owed: float
     options: float
+    gross: Decimal
 
 
 def account_of(
@@ -69,8 +71,8 @@ def account_of(
     BrokerError
         for an answer without what an account needs.
     """
-    _refuse_missing_positions(facts, positions)
     holdings = _holdings(positions)
+    _refuse_missing_positions(facts, holdings.gross)
     # An option that was bought is no cash, but what it is worth is there against those that are
     # owed.
     covered = min(holdings.owed, holdings.options)
@@ -110,19 +112,23 @@ def _holdings(positions: Sequence[Entry]) -> _Holdings:
     """What the entries of /positions add up to."""
     owed = 0.0
     options = 0.0
+    gross = Decimal(0)
     short_proceeds = 0.0
     quantities: dict[str, Decimal] = {}
     prices: dict[str, float] = {}
     available: dict[str, Decimal] = {}
     for position in positions:
+        value = Position.market_value.of(position)
         if _is_option(position):
+            gross += abs(value or Decimal(0))
             owed += _owed(position)
             if Position.qty.of(position) > 0:
-                options += max(float(Position.market_value.of(position) or 0), 0.0)
+                options += max(float(value or 0), 0.0)
             continue
         symbol = _position_symbol(position)
         quantity = Position.qty.of(position)
         price = _mark(position, symbol)
+        gross += abs(quantity * Decimal(repr(price)) if value is None else value)
         if not price:
             log.warning("%s is worth nothing, and is left out", symbol)
             continue
@@ -134,11 +140,11 @@ def _holdings(positions: Sequence[Entry]) -> _Holdings:
         free_to_trade = Position.available.of(position)
         if free_to_trade is not None:
             available[symbol] = free_to_trade
-    return _Holdings(quantities, prices, available, short_proceeds, owed, options)
+    return _Holdings(quantities, prices, available, short_proceeds, owed, options, gross)
 
 
-def _refuse_missing_positions(facts: Entry, positions: Sequence[Entry]) -> None:
-    """Refuse a list of positions that lacks what the account says is there.
+def _refuse_missing_positions(facts: Entry, listed: Decimal) -> None:
+    """Refuse positions worth so many USD that lack what the account says is there.
 
     An empty list is what an account without positions answers; what was sold short would count as
     cash then, and everything be bought and sold a second time.
@@ -148,17 +154,6 @@ def _refuse_missing_positions(facts: Entry, positions: Sequence[Entry]) -> None:
         for field in (AccountFacts.long_value, AccountFacts.short_value)
         if (value := field.of(facts)) is not None
     )
-    if not stated:
-        return
-    listed = Decimal(0)
-    for position in positions:
-        value = Position.market_value.of(position)
-        if value is None and _is_option(position):
-            continue
-        if value is None:
-            name = Position.symbol.of(position)
-            value = Position.qty.of(position) * Decimal(repr(_mark(position, name)))
-        listed += abs(value)
     # Prices move between the two answers, and an order may fill.
     if listed < stated * NEARLY - 1:
         raise SenselessAnswer(

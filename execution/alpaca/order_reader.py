@@ -100,9 +100,8 @@ class OrderReader(VenueConnection):
             if successor is None:
                 raise SenselessAnswer("it was replaced, and replaced_by does not say by what")
             fresh = self._get(successor)
-            OrderEntry.client_order_id.of(fresh)
-            OrderEntry.status.of(fresh)
-            answer = {**fresh, "predecessor": answer}
+            checked = checked_order(OrderEntry.client_order_id.of(fresh), fresh)
+            answer = {**checked, "predecessor": answer}
         raise SenselessAnswer(f"it was replaced more than {SUCCESSORS - 1} times")
 
     def end(self, answer: Answer) -> Answer:

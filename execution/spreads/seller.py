@@ -126,11 +126,12 @@ class SpreadSeller:
         # What is certain is looked after first: asking for an order of unknown fate takes its time.
         for spread in sorted(state.spreads, key=lambda each: each.stage != "open"):
             # Trouble with one spread must not keep the stops of the others from being seen.
+            before = len(troubles.met)
             with troubles.told(spread.trade_id):
                 state = self._follow(state, spread, now)
-                continue
             # Whatever the spread had come to before the trouble is in the file.
-            state, _ = self._read()
+            if len(troubles.met) > before:
+                state, _ = self._read()
         return state
 
     def _follow(self, state: SellerState, spread: OpenSpread, now: np.datetime64) -> SellerState:
