@@ -23,7 +23,6 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
@@ -43,12 +42,18 @@ from execution.records import Run, writers_of
 from execution.settings import LiveSettings
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
-from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.command import (
+    LoopConsole,
+    ProgressBar,
+    log_to_file,
+    one_line_errors,
+    printing,
+)
 from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError, InputError
 from foundation.files import check_output, write_whole
 from trainingdata.bars import closes_of
-from trainingdata.feed.endpoint import LOOPBACK, Keys
+from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.market_data import BarFeed, MarketData
 from trainingdata.instants import system_clock, utc_text
 from trainingdata.instruments import instrument
@@ -145,8 +150,8 @@ def trade(config: DictConfig) -> None:
         for number in range(config.cycles):
             if number:
                 instant = next_instant(clock(), settings.symbols)
-                sys.stdout.write(f"The next pass is at {utc_text(instant)}.\n")
-                sys.stdout.flush()
+                with printing():
+                    sys.stdout.write(f"The next pass is at {utc_text(instant)}.\n")
                 wait_until(clock, instant)
             try:
                 cycle = run_cycle(broker, feed, trader, settings, send=send, rules=rules)
@@ -155,11 +160,13 @@ def trade(config: DictConfig) -> None:
                 log.error("the pass is over: %s", error)
                 if failures == settings.halt_after or number + 1 == config.cycles:
                     raise
-                sys.stderr.write(f"the pass is over, the next one comes: {error}\n")
+                with printing():
+                    sys.stderr.write(f"the pass is over, the next one comes: {error}\n")
                 continue
             failures = 0
             _log(cycle)
-            show(cycle)
+            with printing():
+                show(cycle)
 
 
 def _venue_time(broker: AlpacaBroker) -> np.datetime64:
@@ -188,7 +195,7 @@ def replay(config: DictConfig) -> None:
     broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, patience=0.0)
     url = settings.broker.address
     output = Path(config.output)
-    if url is None or urlsplit(url).hostname not in LOOPBACK:
+    if url is None or not settings.broker.on_this_machine:
         raise InputError(
             "broker.url_override: a replay needs a practice server on this machine"
             " (marketsimulator.alpaca_server)"
@@ -237,7 +244,7 @@ def _advance_clock(url: str) -> tuple[bool, int]:
 
 def show(cycle: Cycle) -> None:
     """Print what was decided and why, and what filled."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = LoopConsole(width=None if sys.stdout.isatty() else 160)
     decision = cycle.decision
     when = utc_text(cycle.account.as_of)
     if decision is None:

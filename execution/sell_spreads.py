@@ -33,10 +33,10 @@ from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
 from execution.spreads.seller import SpreadSeller
 from execution.spreads.state import SellerState
 from execution.spreads.troubles import TROUBLE, trouble_text
-from foundation.command import log_to_file, one_line_errors
+from foundation.command import Ended, ended_by_signals, log_to_file, one_line_errors, printing
 from foundation.compose import composed_config
 from foundation.configuration import settings_with_inner
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import AccessRefused, BrokerError, InputError, refuse_outside
 from foundation.notices import Notices
 from sizing.autoscaler.account import UnknownState
 from sizing.autoscaler.now import account_files
@@ -59,6 +59,8 @@ class SellingSettings:
     scale: 1 for options on the stock itself, 10 for options on the S&P 500 beside SPY, 0.001 to
         1,000.
     root: of the options' symbols, as SPY or SPXW.
+    delivers: whether its options deliver shares when they expire in the money; none says that those
+        on the stock itself do.
     feed: of the stock's prices, `iex` or `sip`.
     vix: Parquet file of the volatility index's daily closes.
     response: log of the volatility index per log of the index lost within a day, -20 to 20.
@@ -78,6 +80,7 @@ class SellingSettings:
     underlying: str = "SPY"
     scale: float = 1.0
     root: str = "SPY"
+    delivers: bool | None = None
     feed: Feed = "iex"
     vix: str = ""
     response: float = RESPONSE
@@ -107,7 +110,7 @@ class SellingSettings:
             patience=(0, 600),
         )
         # Options on a stock deliver shares, which a spread held to the close would leave behind.
-        if self.root == self.underlying and self.rules.leave_at is None:
+        if self.delivers_shares and self.rules.leave_at is None:
             raise InputError(
                 f"rules.leave_at: options on {self.root} deliver shares; name a minute before the"
                 " close"
@@ -132,11 +135,23 @@ class SellingSettings:
             cls, "sizing", AutoscalingSettings, config, lists=("strategies",)
         )
 
+    @property
+    def delivers_shares(self) -> bool:
+        """Whether shares change hands where an option expires in the money."""
+        return self.root == self.underlying if self.delivers is None else self.delivers
+
     def seller_terms(self) -> SellerTerms:
         """What the seller sells, with the same rules for each strategy."""
         rules = tuple(replace(self.rules, strategy=strategy_of(name)) for name in self.strategies)
         return SellerTerms(
-            self.root, rules, self.costs, self.implied, self.sizing, self.window, self.response
+            self.root,
+            rules,
+            self.costs,
+            self.implied,
+            self.sizing,
+            self.window,
+            self.response,
+            delivers=self.delivers_shares,
         )
 
 
@@ -150,10 +165,6 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
     """
     terms = settings.seller_terms()
     files = account_files(settings.sizing, terms.mode)
-    if files.empty:
-        raise InputError(
-            f"{files.folder}: there is no account; `python -m sizing.contracts init` begins one"
-        )
     notices = Notices(settings.sizing.HEALTHCHECK_URL, settings.sizing.ALERT_URL, files.folder)
 
     def vix() -> pd.Series:
@@ -161,6 +172,10 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
 
     with ExitStack() as held:
         held.enter_context(_told_of_the_end(notices))
+        if files.empty:
+            raise InputError(
+                f"{files.folder}: there is no account; `python -m sizing.contracts init` begins one"
+            )
         # A file that cannot be read is refused now, not at the first entry. Each entry reads it
         # anew, because it grows by a close a day.
         vix()
@@ -169,7 +184,7 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
             held.enter_context(FileLock(files.folder / ".seller.lock", timeout=0))
         except Timeout:
             raise InputError(f"{files.folder}: another seller works on this account") from None
-        account = VenueConnection(settings.broker, keys).account_id()
+        account = _account_id(VenueConnection(settings.broker, keys), notices, settings, wait)
         venue = AlpacaSpreads(
             settings.broker,
             keys,
@@ -180,6 +195,38 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
             book=held.enter_context(intents_of_account(account, Path(settings.folder))),
         )
         _follow(SpreadSeller(venue, terms, vix, notices), notices, settings, wait)
+
+
+def _account_id(
+    venue: VenueConnection,
+    notices: Notices,
+    settings: SellingSettings,
+    wait: Callable[[float], None],
+) -> str:
+    """The id of the account at the venue, asked for until it answers: spreads may be open there.
+
+    Raises
+    ------
+    BrokerError
+        for keys that open no account, and a venue that has not answered as often as it was to be
+        looked at.
+    """
+    number = 0
+    while True:
+        number += 1
+        try:
+            account = venue.account_id()
+        except BrokerError as error:
+            if isinstance(error, AccessRefused) or number == settings.looks:
+                raise
+            notices.alert("account", f"nothing is followed yet: {error}")
+            if number == 1:
+                with printing():
+                    sys.stderr.write(f"{error}; asked again every {settings.interval:g} seconds\n")
+            wait(settings.interval)
+            continue
+        notices.end_alert("account")
+        return account
 
 
 def _follow(
@@ -210,14 +257,16 @@ def _follow(
             if trouble != last_trouble:
                 last_trouble = trouble
                 log.exception("a step was not finished")
-                sys.stderr.write(f"{last_trouble}\n")
+                with printing():
+                    sys.stderr.write(f"{last_trouble}\n")
             continue
         notices.end_alert("step")
         notices.beat()
         last_trouble = ""
         trades = tuple(spread.trade_id for spread in state.spreads)
         if trades != shown_trades:
-            _show(state)
+            with printing():
+                _show(state)
             shown_trades = trades
 
 
@@ -231,6 +280,9 @@ def _told_of_the_end(notices: Notices) -> Iterator[None]:
             except Exception as error:
                 notices.alert("stopped", f"the seller has stopped: {trouble_text(error)}")
                 raise
+            except Ended as error:
+                notices.alert("stopped", f"the seller was told to stop ({error})")
+                raise
     except OSError as error:
         raise InputError(trouble_text(error)) from error
 
@@ -243,12 +295,12 @@ def _show(state: SellerState) -> None:
         sys.stdout.write(f"{spread.trade_id}: {what} sold at {spread.credit}\n")
     if not state.spreads:
         sys.stdout.write("nothing is open\n")
-    sys.stdout.flush()
 
 
 def main() -> None:
     """Command line: Hydra overrides of configs/sell_spreads.yaml."""
-    with one_line_errors("what is open stays open and is not watched; start again to go on"):
+    told = "what is open stays open and is not watched; start again to go on"
+    with one_line_errors(told), ended_by_signals():
         settings = SellingSettings.of(composed_config("sell_spreads", sys.argv[1:]))
         log_to_file("sell_spreads")
         sell(settings, Keys.of(os.environ))

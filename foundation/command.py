@@ -6,9 +6,10 @@ import argparse
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -29,6 +30,8 @@ from rich.progress import (
 from rich.text import Text
 
 from foundation.errors import InputError
+
+log = logging.getLogger(__name__)
 
 LOGS = Path("logs")
 _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
@@ -81,7 +84,7 @@ def _quoted(word: str) -> str:
 
 @contextmanager
 def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
-    """End an `InputError` with one line and exit code 2, an interruption with exit code 130.
+    """End an `InputError` with one line and exit code 2, an interruption with 128 and its signal.
 
     interrupted: what is true after an interruption, for its line. Folders put into the list that
     this yields are removed after an `InputError`, if nothing is in them.
@@ -94,9 +97,9 @@ def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
         fail(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"interrupted: {interrupted}", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        sys.exit(128 + (error.number if isinstance(error, Ended) else signal.SIGINT))
 
 
 def log_to_file(name: str) -> None:
@@ -120,6 +123,60 @@ def log_to_file(name: str) -> None:
     logging.captureWarnings(True)
 
 
+@contextmanager
+def printing() -> Iterator[None]:
+    """What a loop prints within may be lost: a full disk or a closed terminal does not end it."""
+    try:
+        yield
+        # A process that was started without a standard output has none.
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        log.warning("it could not be printed: %s", error.strerror or error)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """End what is within as an interruption does, when the process is told to end or hangs up.
+
+    A signal that the process was started to ignore, as by nohup, is ignored on.
+
+    Raises
+    ------
+    Ended
+        within, at whatever it does then.
+    """
+
+    def end(number: int, _: object) -> NoReturn:
+        raise Ended(signal.Signals(number))
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class LoopConsole(Console):
+    """A console whose reader may have gone: what is printed is lost, the loop is not."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what `printing` takes for a line that is lost."""
+        raise BrokenPipeError("nobody reads what is printed")
+
+
+class Ended(KeyboardInterrupt):
+    """The process was told to end; number: the signal that said so."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number
+
+
 class _RunLog(logging.FileHandler):
     """A log file that exists, folder and all, from its first line on."""
 
@@ -128,7 +185,9 @@ class _RunLog(logging.FileHandler):
         try:
             super().emit(record)
         except OSError as error:
-            sys.stderr.write(f"{self.baseFilename}: cannot be written: {error.strerror}\n")
+            # Nothing is logged about it: that would come here again.
+            with suppress(OSError):
+                sys.stderr.write(f"{self.baseFilename}: cannot be written: {error.strerror}\n")
 
     def _open(self) -> TextIOWrapper:
         Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)

@@ -8,16 +8,19 @@ that holds compiled functions: no stale arithmetic is ever run.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import config
+from numba.core import config, event
 from numba.extending import intrinsic, overload
 
 from foundation.arrays import Records
+
+log = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -60,6 +63,21 @@ def _with_cache(function: Function, **options: Any) -> Function:
         return cast(Function, decorate(function))
     finally:
         settings.CACHE_DIR = before
+
+
+class _CompilationLog(event.Listener):
+    """Names every function that is compiled: the first ones of an installation take a minute."""
+
+    def on_start(self, event: event.Event) -> None:
+        """Log that a function begins to be compiled."""
+        log.info("compiling %s", event.data["dispatcher"].py_func.__qualname__)
+
+    def on_end(self, event: event.Event) -> None:
+        """Nothing: the next function's line says so."""
+
+
+_events: Any = event
+_events.register("numba:compile", _CompilationLog())
 
 
 @cache

@@ -30,6 +30,10 @@ class SenselessAnswer(BrokerError):
         self.why = why
 
 
+class AccessRefused(BrokerError):
+    """The keys do not open what was requested; asking again changes nothing."""
+
+
 class OrderRejected(BrokerError):
     """The venue takes no such order."""
 

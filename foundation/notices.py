@@ -38,6 +38,7 @@ PARTING = 10.0  # seconds that a process waits for its alerts when it ends
 FILE = "undelivered_alerts.json"
 TEXT = 4000  # characters of an alert
 CONTENT = 2000  # characters that Discord takes
+SAID = 100  # different texts of one alert that are logged
 KEPT = 1000  # alerts that wait at most; beyond that the oldest are dropped
 
 
@@ -116,7 +117,7 @@ class Notices:
         self._path = None if folder is None else folder / FILE
         self._clock = clock
         self._beat_at: float | None = None
-        self._raised: set[str] = set()
+        self._raised: dict[str, set[str]] = {}
         self._changed = threading.Condition()
         self._beat_due = False
         self._ended = False
@@ -149,10 +150,16 @@ class Notices:
         self._wake()
 
     def alert(self, kind: str, text: str) -> None:
-        """Send and log an alert of a kind, once until `end_alert` says that its cause has ended."""
-        if kind in self._raised:
+        """Send and log an alert of a kind, once until `end_alert` says that its cause has ended.
+
+        What else is said of the same kind meanwhile is logged.
+        """
+        if (said := self._raised.get(kind)) is not None:
+            if text not in said and len(said) < SAID:
+                said.add(text)
+                log.warning("still %s: %s", kind, text)
             return
-        self._raised.add(kind)
+        self._raised[kind] = {text}
         if self._alerts is not None:
             with self._changed:
                 self._outbox.alerts.append(_Alert.of(kind, text))
@@ -162,7 +169,7 @@ class Notices:
 
     def end_alert(self, kind: str) -> None:
         """Note that the cause of an alert has ended: the next one of its kind is sent."""
-        self._raised.discard(kind)
+        self._raised.pop(kind, None)
 
     def flush(self, seconds: float) -> bool:
         """Wait until every notice has been taken, or so many seconds; whether all were."""

@@ -19,6 +19,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
@@ -253,6 +254,7 @@ class Transport(HTTPAdapter):
             raise ReadTimeout("no time is left for the request", request=request)
         watch = Watch(seconds)
         token = _WATCH.set(watch)
+        began = time.monotonic()
         try:
             with watch:
                 answer = super().send(request, *words, **{**options, "timeout": self._timeout})
@@ -264,6 +266,7 @@ class Transport(HTTPAdapter):
             raise ReadTimeout(f"no whole answer in {seconds:g} s", request=request) from error
         finally:
             _WATCH.reset(token)
+            _note_length(time.monotonic() - began, request)
         # An answer whose length nobody said ends where its connection does.
         if watch.over:
             raise ReadTimeout(f"no whole answer in {seconds:g} s", request=request)
@@ -286,6 +289,13 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
         except (ValueError, OverflowError):
             return None
     return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_PAUSE)
+
+
+def _note_length(seconds: float, request: PreparedRequest) -> None:
+    """Log a request that took long, without its path, which may be secret."""
+    if seconds >= NOTABLE:
+        host = urlsplit(request.url or "").hostname
+        log.warning("%s %s took %.0f s", request.method, host, seconds)
 
 
 def note_pause(seconds: float, why: str) -> None:

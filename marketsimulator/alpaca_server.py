@@ -21,6 +21,7 @@ from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
+from marketsimulator.venue.rehearsal import rehearse
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
 
@@ -36,6 +37,7 @@ def serve(settings: VenueSettings, *, host: str, port: int, speed: float | None)
         for settings, data or an address that cannot be used.
     """
     bars, first = settings.panel()
+    rehearse(settings, bars, first)
     server = Server(Venue(settings, bars, first), speed)
     symbols = ", ".join(bars.symbols)
     sys.stdout.write(f"http://{host}:{port}: {symbols} from {timestamp(bars.times[first])}\n")

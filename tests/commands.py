@@ -45,6 +45,12 @@ class Started:
         self._child.start()
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._child.pid is not None
+        return self._child.pid
+
+    @property
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._child.is_alive()

@@ -8,16 +8,17 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, get_args
 
-from execution.alpaca.fields import AccountFacts, Clock, OrderEntry, Position
+from execution.alpaca.fields import AccountFacts, Clock, OrderEntry
+from execution.alpaca.holdings import holdings_of, refuse_other_equity, refuse_other_sums
 from execution.intents import Intent
 from execution.orders import Account, Order, OrderType, TimeInForce, coin_bids
 from execution.spreads.orders import is_option
-from foundation.errors import BrokerError, SenselessAnswer
-from trainingdata.instruments import foreign_symbol, instrument, is_coin, is_symbol
+from foundation.errors import BrokerError
+from trainingdata.instruments import foreign_symbol, instrument, is_symbol
 
 log = logging.getLogger(__name__)
 
@@ -26,28 +27,8 @@ Entry = Mapping[str, Any]
 ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
 TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
 ACTIVE = "ACTIVE"
-NEARLY = Decimal("0.99")  # of a sum that prices may move between two answers
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
 SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
-
-
-@dataclass(frozen=True, slots=True)
-class _Holdings:
-    """Positions in stocks, coins and what is neither, by symbol.
-
-    quantities: signed. prices: USD. available: that nothing holds back, where the venue says it.
-    short_proceeds: USD that shorts were sold for.
-    owed: USD that buying back options would cost. options: USD that bought ones are worth.
-    gross: USD, of all of them as the venue values them, options among them.
-    """
-
-    quantities: dict[str, Decimal]
-    prices: dict[str, float]
-    available: dict[str, Decimal]
-    short_proceeds: float
-    owed: float
-    options: float
-    gross: Decimal
 
 
 def account_of(
@@ -56,6 +37,8 @@ def account_of(
     orders: Sequence[Entry],
     clock: Entry,
     undetermined: Sequence[Intent] = (),
+    *,
+    again: bool = False,
 ) -> Account:
     """The account that four answers of the venue describe.
 
@@ -65,14 +48,19 @@ def account_of(
         Answers to /account, /positions, /orders (open ones) and /clock.
     undetermined:
         Orders that may be on their way.
+    again:
+        Whether the answers before these did not go together: prices that have moved between these
+        are no reason to refuse them as well.
 
     Raises
     ------
+    SenselessAnswer
+        for a field that is missing or not understood, and for answers that contradict each other.
     BrokerError
-        for an answer without what an account needs.
+        for an order without what it needs.
     """
-    holdings = _holdings(positions)
-    _refuse_missing_positions(facts, holdings.gross)
+    holdings = holdings_of(positions)
+    refuse_other_sums(facts, holdings, again=again)
     # An option that was bought is no cash, but what it is worth is there against those that are
     # owed.
     covered = min(holdings.owed, holdings.options)
@@ -80,21 +68,26 @@ def account_of(
     listed = {OrderEntry.client_order_id.of(entry) for entry in orders}
     # One that has landed since it was asked for is among the open ones, or has filled.
     waiting = [intent.request for intent in undetermined if intent.client_order_id not in listed]
-    open_orders = tuple(
-        order for entry in (*orders, *waiting) for order in _open_orders(entry, holdings.prices)
-    )
+    entries = (*orders, *waiting)
+    # What is ordered by value and has no price is counted in dollars, at a price of one: it is
+    # gross all the same, and no price of its symbol is made up.
+    priceless = [entry for entry in entries if _has_no_price(entry, holdings.prices)]
+    prices = {**holdings.prices, **{_dollars_of(entry): 1.0 for entry in priceless}}
+    open_orders = tuple(order for entry in entries for order in _open_orders(entry, prices))
+    set_aside = _set_aside(orders, open_orders, prices)
+    refuse_other_equity(facts, holdings, set_aside, again=again)
     # Coins are bought with settled cash alone, which the venue gives as what is not marginable. It
     # has taken open bids for coins off its figure, and the account takes them off as well: counted
     # as unsettled cash they would be taken off twice.
     settled = AccountFacts.settled.of(facts)
     unsettled = covered
     if settled is not None:
-        bids = coin_bids(open_orders, holdings.prices)
+        bids = coin_bids(open_orders, prices)
         unsettled = max(cash - holdings.short_proceeds - float(settled) - bids, covered)
     account = Account(
         cash=cash,
         positions=holdings.quantities,
-        prices=holdings.prices,
+        prices=prices,
         as_of=Clock.timestamp.of(clock),
         open_orders=open_orders,
         unsettled=unsettled,
@@ -103,63 +96,11 @@ def account_of(
         shorting=AccountFacts.shorting.of(facts),
         blocked=_is_blocked(facts),
         coins=AccountFacts.crypto_status.of(facts) == ACTIVE,
-        undetermined=frozenset(instrument(str(each["symbol"])).symbol for each in waiting),
+        undetermined=frozenset(
+            _symbol_here(OrderEntry.leg_symbol.of(entry)) for entry in (*waiting, *priceless)
+        ),
     )
     return _with_held_back(account, holdings.available)
-
-
-def _holdings(positions: Sequence[Entry]) -> _Holdings:
-    """What the entries of /positions add up to."""
-    owed = 0.0
-    options = 0.0
-    gross = Decimal(0)
-    short_proceeds = 0.0
-    quantities: dict[str, Decimal] = {}
-    prices: dict[str, float] = {}
-    available: dict[str, Decimal] = {}
-    for position in positions:
-        value = Position.market_value.of(position)
-        if _is_option(position):
-            gross += abs(value or Decimal(0))
-            owed += _owed(position)
-            if Position.qty.of(position) > 0:
-                options += max(float(value or 0), 0.0)
-            continue
-        symbol = _position_symbol(position)
-        quantity = Position.qty.of(position)
-        price = _mark(position, symbol)
-        gross += abs(quantity * Decimal(repr(price)) if value is None else value)
-        if not price:
-            log.warning("%s is worth nothing, and is left out", symbol)
-            continue
-        quantities[symbol] = quantities.get(symbol, Decimal(0)) + quantity
-        prices[symbol] = price
-        if quantity < 0:
-            entry = Position.entry_price.of(position)
-            short_proceeds += float(-quantity) * (price if entry is None else float(entry))
-        free_to_trade = Position.available.of(position)
-        if free_to_trade is not None:
-            available[symbol] = free_to_trade
-    return _Holdings(quantities, prices, available, short_proceeds, owed, options, gross)
-
-
-def _refuse_missing_positions(facts: Entry, listed: Decimal) -> None:
-    """Refuse positions worth so many USD that lack what the account says is there.
-
-    An empty list is what an account without positions answers; what was sold short would count as
-    cash then, and everything be bought and sold a second time.
-    """
-    stated = sum(
-        abs(value)
-        for field in (AccountFacts.long_value, AccountFacts.short_value)
-        if (value := field.of(facts)) is not None
-    )
-    # Prices move between the two answers, and an order may fill.
-    if listed < stated * NEARLY - 1:
-        raise SenselessAnswer(
-            f"positions (qty times price) are worth ${listed:,.0f},"
-            f" long_market_value and short_market_value say ${stated:,.0f}"
-        )
 
 
 def _is_blocked(facts: Entry) -> bool:
@@ -181,53 +122,41 @@ def _with_held_back(account: Account, available: Mapping[str, Decimal]) -> Accou
     return replace(account, undetermined=account.undetermined | held_back)
 
 
-def _is_option(position: Entry) -> bool:
-    name = Position.symbol.of(position)
-    return Position.asset_class.of(position) == "us_option" or is_option(name)
+def _symbol_here(name: str) -> str:
+    return instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
 
 
-def _owed(option: Entry) -> float:
-    """USD that an option which was sold would cost to buy back; 0 for one that was bought."""
-    value = Position.market_value.of(option)
-    if Position.qty.of(option) >= 0:
-        return max(-float(value or 0), 0.0)
-    if value is None or value > 0:
-        name = Position.symbol.of(option)
-        raise SenselessAnswer(f"{name} is owed, and market_value is {value}")
-    return -float(value)
+def _has_no_price(entry: Entry, prices: Mapping[str, float]) -> bool:
+    """Whether an open order is by value, and nothing says how many shares that is."""
+    name = OrderEntry.symbol.of(entry)
+    by_value = OrderEntry.qty.of(entry) is None and OrderEntry.notional.of(entry) is not None
+    if name is None or is_option(name) or not by_value:
+        return False
+    return OrderEntry.limit_price.of(entry) is None and _symbol_here(name) not in prices
 
 
-def _position_symbol(position: Entry) -> str:
-    """What a position is called here; one of no stock or coin against the dollar is foreign."""
-    name = Position.symbol.of(position)
-    kind = Position.asset_class.of(position)
-    ours = is_symbol(name) and (kind is None or (kind == "crypto") == is_coin(name))
-    return instrument(name).symbol if ours else foreign_symbol(name)
+def _dollars_of(entry: Entry) -> str:
+    """The foreign symbol that stands for a dollar of an order by value.
+
+    Purchases and sales have one each: together they are no smaller than either.
+    """
+    symbol = OrderEntry.leg_symbol.of(entry)
+    return foreign_symbol(f"{OrderEntry.side.of(entry)} {symbol} USD")
 
 
-def _mark(position: Entry, symbol: str) -> float:
-    """The last price that the venue gives for a position, USD; 0 for what is worth nothing."""
-    quantity = Position.qty.of(position)
-    value = Position.market_value.of(position)
-    if price := Position.price.of(position):
-        worth = abs(quantity) * price
-        if value is not None and not worth * NEARLY - 1 <= abs(value) <= worth / NEARLY + 1:
-            raise SenselessAnswer(
-                f"{symbol}: qty {quantity} at a current_price of {price} is not a market_value of"
-                f" {value}"
-            )
-        return float(price)
-    for what, mark in (
-        ("its value says what it is worth", abs(value / quantity) if value and quantity else None),
-        ("that of the day before counts", Position.last_price.of(position)),
-        ("what it was bought at counts", Position.entry_price.of(position)),
-    ):
-        if mark:
-            log.warning("%s has no price: %s", symbol, what)
-            return float(mark)
-    if Position.price.of(position) is None and value is None:
-        raise SenselessAnswer(f"the position in {symbol} has no price at all")
-    return 0.0
+def _set_aside(
+    entries: Sequence[Entry], open_orders: Sequence[Order], prices: Mapping[str, float]
+) -> Decimal:
+    """USD that open purchases may have taken off cash; infinite where one has no price."""
+    names = [OrderEntry.symbol.of(entry) for entry in entries]
+    if any(name is None or is_option(name) for name in names):
+        return Decimal("Infinity")
+    total = Decimal(0)
+    for order in open_orders:
+        price = order.limit_price or order.stop_price or prices.get(order.symbol)
+        if order.side == "buy":
+            total += order.qty * Decimal(repr(price)) if price else Decimal("Infinity")
+    return total
 
 
 def _open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
@@ -238,22 +167,21 @@ def _open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
     name = OrderEntry.symbol.of(entry)
     if name is None or is_option(name):
         return []
-    symbol = instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
+    symbol = _symbol_here(name)
     limit = _price(OrderEntry.limit_price.of(entry))
     stop = _price(OrderEntry.stop_price.of(entry))
     quantity = OrderEntry.qty.of(entry)
     notional = OrderEntry.notional.of(entry)
+    filled = OrderEntry.filled_qty.of(entry)
     if quantity is None and notional is not None:
-        price = limit or prices.get(symbol)
-        if price is None:
-            raise BrokerError(
-                f"order {entry.get('client_order_id')}: {symbol} is ordered by value and has no"
-                " price"
-            )
+        if _has_no_price(entry, prices):
+            # What has filled of it are shares, and no dollars to take off.
+            symbol, filled = _dollars_of(entry), Decimal(0)
+        price = limit or prices[symbol]
         quantity = (notional / Decimal(repr(price))).quantize(SHARE)
     if quantity is None:
         raise BrokerError(f"order {entry.get('client_order_id')}: it has neither qty nor notional")
-    remaining = quantity - OrderEntry.filled_qty.of(entry)
+    remaining = quantity - filled
     if remaining <= 0:
         return []
     named_type = OrderEntry.type.of(entry)
@@ -264,6 +192,9 @@ def _open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
         raise BrokerError(f"order {entry.get('client_order_id')}: stop_price is missing")
     trail_price = _price(OrderEntry.trail_price.of(entry))
     trail_percent = _price(OrderEntry.trail_percent.of(entry))
+    if kind == "trailing_stop" and (trail_price is None) == (trail_percent is None):
+        # Nothing says where it trades, so it counts as one that may trade at once.
+        kind = "market"
     named_force = OrderEntry.time_in_force.of(entry)
     order = Order(
         # Ids that others have given may hold anything; they are never asked for here.

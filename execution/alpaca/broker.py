@@ -80,7 +80,7 @@ class AlpacaBroker:
 
         Cash that may buy coins is never more than what the venue says is not marginable. Positions
         that are neither stocks nor coins here count at their last mark; what sold options would
-        cost to buy back is taken off cash.
+        cost to buy back is taken off cash. Answers that contradict each other are read once more.
 
         Raises
         ------
@@ -95,12 +95,15 @@ class AlpacaBroker:
             except SenselessAnswer as error:
                 # Something may have filled between two of its answers.
                 log.warning("the account is read again: %s", error)
-                self._last = self._read_account(undetermined)
+                self._last = self._read_account(undetermined, again=True)
         self._read_at = self._clock()
         return self._last
 
-    def _read_account(self, undetermined: Sequence[Intent]) -> Account:
-        """The account that the venue's answers describe together."""
+    def _read_account(self, undetermined: Sequence[Intent], *, again: bool = False) -> Account:
+        """The account that the venue's answers describe together.
+
+        again: whether it is read once more, as the answers before did not go together.
+        """
         client = self._desk.client
         # Orders are read before positions. An order that fills in between is counted twice, which
         # is too careful; the other way round it would not be counted at all.
@@ -115,7 +118,7 @@ class AlpacaBroker:
         positions = entries(client.get_all_positions())
         facts = client.get_account()
         clock = client.get_clock()
-        account = account_of(facts, positions, orders, clock, undetermined)
+        account = account_of(facts, positions, orders, clock, undetermined, again=again)
         return replace(account, as_of=self._desk.noted(clock))
 
     def now(self) -> np.datetime64:
@@ -249,12 +252,18 @@ class AlpacaBroker:
             "page_size": FILLS_A_PAGE,
         }
         with self._desk.translated_errors("fills"):
+            known: set[str] = set()
             while True:
                 page = entries(self._desk.client.get("/account/activities/FILL", query))
+                names = [FillEntry.id.of(row) for row in page]
+                if known.intersection(names):
+                    raise SenselessAnswer("a page of fills has those of an earlier one")
+                known.update(names)
                 rows += page
                 if len(page) < FILLS_A_PAGE:
                     break
-                query = {**query, "page_token": FillEntry.id.of(page[-1])}
+                log.info("fills: %d so far, and there are more", len(rows))
+                query = {**query, "page_token": names[-1]}
             return [self._fill_of(row) for row in rows if is_symbol(FillEntry.symbol.of(row))]
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:

@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 Answer = Mapping[str, Any]
 
 UNKNOWN_THING = 404
+NO_TIME = np.timedelta64(0, "ns")
+ON_TIME = np.timedelta64(1, "s")
+PACED = 60.0  # seconds after which a clock that has kept pace with ours is believed again
+SLOWEST = np.timedelta64(300, "s")  # by which a clock may fall behind what has passed here
 SETBACK = np.timedelta64(60, "s")  # by which a clock may be put right
 
 
@@ -48,6 +52,8 @@ class VenueConnection:
         self._keys = keys
         self._clock = clock
         self._read_clock: tuple[np.datetime64, float] | None = None
+        self._on_time: tuple[np.datetime64, float] | None = None
+        self._slow: tuple[np.datetime64, float] | None = None
         raw = TradingClient(
             keys.key,
             keys.secret,
@@ -81,7 +87,8 @@ class VenueConnection:
         Raises
         ------
         SenselessAnswer
-            for two such answers that do not agree.
+            for two such answers that do not agree, and for a clock that stands still or is slow;
+            on this machine it may be a practice server's.
         """
         at = Clock.timestamp.of(as_mapping(clock))
         if self._is_surprising(at):
@@ -92,8 +99,33 @@ class VenueConnection:
                 raise SenselessAnswer(f"the clock shows {first}, and then {at}")
             if agree:
                 log.info("the venue's clock has moved to %s", at)
+            self._on_time = None
+        self._refuse_slow(at)
         self._read_clock = (at, self._clock())
         return at
+
+    def _refuse_slow(self, at: np.datetime64) -> None:
+        """Refuse what falls behind what has passed here since the clock was last on time."""
+        seconds = self._clock()
+        if self._on_time is None or (behind := _carried(self._on_time, seconds) - at) <= NO_TIME:
+            self._on_time, self._slow = (at, seconds), None
+        elif behind > SLOWEST and not self._settings.on_this_machine:
+            # Where our own clock has jumped, the venue's keeps pace with it from then on.
+            if self._has_kept_pace(at, seconds):
+                self._on_time, self._slow = (at, seconds), None
+                return
+            raise SenselessAnswer(
+                f"the clock shows {at}, {behind.astype('timedelta64[s]').astype(int)} seconds less"
+                " than have passed here"
+            )
+
+    def _has_kept_pace(self, at: np.datetime64, seconds: float) -> bool:
+        """Whether a clock that was slow has kept pace with ours for a minute since."""
+        since = self._slow
+        if since is not None and seconds - since[1] < PACED:
+            return False
+        self._slow = (at, seconds)
+        return since is not None and bool(_carried(since, seconds) - at < ON_TIME)
 
     def _is_surprising(self, at: np.datetime64) -> bool:
         """Whether more or less has passed at the venue than here."""
@@ -111,8 +143,7 @@ class VenueConnection:
         """
         if self._read_clock is None:
             return self.now()
-        at, read = self._read_clock
-        return at + np.timedelta64(round((self._clock() - read) * 1e9), "ns")
+        return _carried(self._read_clock, self._clock())
 
     def find(self, what: str, path: str, query: dict[str, str] | None = None) -> Answer | None:
         """What the venue answers at a path; None where it knows no such thing.
@@ -143,3 +174,9 @@ class VenueConnection:
         """
         with self.translated_errors("the account"):
             return AccountFacts.id.of(as_mapping(self.client.get_account()))
+
+
+def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:
+    """The venue's time by a reading of it and of our own seconds, at later seconds of ours."""
+    at, read = reading
+    return at + np.timedelta64(round((seconds - read) * 1e9), "ns")

@@ -23,6 +23,19 @@ from trainingdata.feed.fields import (
 )
 
 
+def long_or_short(value: Any) -> str:
+    """`long` or `short`.
+
+    Raises
+    ------
+    ValueError
+        for anything else.
+    """
+    if value not in ("long", "short"):
+        raise ValueError("neither long nor short")
+    return str(value)
+
+
 class Clock:
     """`GET /v2/clock`."""
 
@@ -41,6 +54,7 @@ class AccountFacts:
     )
     long_value = maybe("long_market_value", exact, "nothing says whether positions are missing")
     short_value = maybe("short_market_value", exact, "nothing says whether shorts are missing")
+    equity = maybe("equity", exact, "nothing says whether cash is right")
     multiplier = Optional("multiplier", loan, Decimal(1), "nothing is borrowed")
     shorting = Optional("shorting_enabled", truth, False, "nothing is sold short")
     status = Optional("status", words, "ACTIVE", "it is taken for ACTIVE")
@@ -59,6 +73,7 @@ class Position:
 
     symbol = Needed("symbol", words)
     qty = Needed("qty", exact)
+    side = maybe("side", long_or_short)  # where it is missing, the sign of qty says it
     asset_class = maybe("asset_class", words)
     price = maybe("current_price", not_negative)
     last_price = maybe("lastday_price", not_negative)

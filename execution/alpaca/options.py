@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class AlpacaSpreads:
         return self._data.close_of(day, self.now())
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
-        """Quotes of options; an option without one is left out.
+        """Quotes of options; an option without one of the last 20 minutes is left out.
 
         Raises
         ------
@@ -84,7 +84,8 @@ class AlpacaSpreads:
         """
         by_symbol = {contract.symbol: contract for contract in contracts}
         quotes = {}
-        for symbol, (bid, ask) in self._data.quotes(list(by_symbol)).items():
+        now = self._desk.estimated_now()
+        for symbol, (bid, ask) in self._data.quotes(list(by_symbol), now).items():
             with self._desk.translated_errors(f"the quote of {symbol}"):
                 quotes[by_symbol[symbol]] = Quote(bid, ask)
         return quotes
@@ -124,10 +125,22 @@ class AlpacaSpreads:
         BrokerError
             for a venue that does not answer.
         """
-        answer = self._desk.fate(client_order_id)
+        return self._fate(client_order_id, self._desk.fate(client_order_id))
+
+    def ask_again(self, client_order_id: str) -> Fate:
+        """The fate of an order, which is sent once more where the venue does not know it.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        return self._fate(client_order_id, self._desk.ask_again(client_order_id))
+
+    def _fate(self, name: str, answer: Answer | Literal["open"] | None) -> Fate:
         if answer is None or answer == "open":
             return answer
-        return self._fill(client_order_id, answer)
+        return self._fill(name, answer)
 
     def held(self) -> dict[Contract, int]:
         """Options in the account, contracts, below 0 where they are owed.

@@ -3,7 +3,8 @@
 After an answer that leaves open whether an order was taken (a timeout, a lost connection, a status
 of 500 and above, nonsense) it is looked up by its `client_order_id`. Where the venue does not know
 it, it is asked for once more under the same id, of which the venue takes one order and no second.
-What is still not known then stays open: an order can land after every look for it.
+What is still not known then stays open: an order can land after every look for it. Later on it is
+only looked for. Whoever has made sure that what the order assumes is still so may ask for it again.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.order_answers import chain_of, checked_order, is_done, same_terms
 from execution.alpaca.order_reader import BUSY, LOOK_DELAYS, OTHER_STATE, OrderReader
 from execution.intents import Intent, IntentBook
+from execution.spreads.orders import contract_of
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instants import compact_text
+from trainingdata.sessions import session_of
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 ONE_LOOK = (0.0,)
 LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
 POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
+EXPIRED = np.timedelta64(1, "h")  # after the last session of an option nobody trades it any more
 NOT_UNDERSTOOD = (408, 425)  # statuses below 500 that do not say what became of a request
 
 
@@ -77,11 +81,11 @@ class OrderDesk(OrderReader):
         return self._settled(intent)
 
     def undetermined(self, concerned: Callable[[Intent], bool]) -> tuple[Intent, ...]:
-        """Those of the orders sent of which the venue does not say, asked again, what became.
+        """Those of the orders sent of which the venue does not say what became.
 
-        It takes 20 seconds at most, however many there are.
+        Looking for them takes 20 seconds at most, however many there are.
 
-        concerned: which orders are to be asked for.
+        concerned: which orders are to be looked for.
         """
         from foundation.transport import time_limit
 
@@ -89,10 +93,12 @@ class OrderDesk(OrderReader):
         with time_limit(LOOKING):
             for intent in filter(concerned, self._book.undetermined()):
                 try:
-                    self._settled(intent, ONE_LOOK)
+                    self._settled(intent, ONE_LOOK, again=False)
                 except OrderRejected as error:
                     log.warning("%s", error)
-                except OutcomeUnknown:
+                except BrokerError as error:
+                    # One answer that says nothing makes one symbol uncertain, not the account.
+                    log.warning("%s", error)
                     intents.append(intent)
         return tuple(intents)
 
@@ -101,13 +107,23 @@ class OrderDesk(OrderReader):
 
         An order that works is cancelled; one that may be on its way is `open`, as is one that does
         not end when it is cancelled. None for one that never came about. Where that is not known,
-        asking takes 20 seconds at most.
+        looking takes 20 seconds at most.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer.
         """
+        return self._fate(client_order_id, again=False)
+
+    def ask_again(self, client_order_id: str) -> Answer | Literal["open"] | None:
+        """The `fate` of an order, which is asked for once more where the venue does not know it.
+
+        It may trade then as if it were new, so what it assumes of the account has to be so.
+        """
+        return self._fate(client_order_id, again=True)
+
+    def _fate(self, client_order_id: str, *, again: bool) -> Answer | Literal["open"] | None:
         from foundation.transport import time_limit
 
         intent = self._book.get(client_order_id)
@@ -120,7 +136,7 @@ class OrderDesk(OrderReader):
         else:
             try:
                 with time_limit(LOOKING):
-                    answer = self._settled(intent, ONE_LOOK)
+                    answer = self._settled(intent, ONE_LOOK, again=again)
             except OrderRejected:
                 answer = None
             except OutcomeUnknown:
@@ -130,18 +146,23 @@ class OrderDesk(OrderReader):
         answer = self.end(answer)
         return answer if is_done(answer) else "open"
 
-    def _settled(self, intent: Intent, looks: tuple[float, ...] = ()) -> Answer:
+    def _settled(
+        self, intent: Intent, looks: tuple[float, ...] = (), *, again: bool = True
+    ) -> Answer:
         """What the venue says of an intent, which the book then says as well.
 
         looks: seconds before each look for it, where it was sent before; none where it was not.
+        again: whether one that was sent before, and that the venue does not know, is sent again.
         """
         name = intent.client_order_id
         if intent.state == "taken":
             return self._taken(name, looks)
         try:
-            answer = self._asked(intent, looks)
+            answer = self._asked(intent, looks, again)
             # Whoever has replaced it may have changed its terms: those it was sent with count.
-            if not same_terms(intent.request, chain_of(answer)[-1]):
+            with self.translated_errors(f"order {name}"):
+                same = same_terms(intent.request, chain_of(answer)[-1])
+            if not same:
                 raise OrderRejected(f"{name}: the venue has another order of this id")
         except _NeverTaken as error:
             self._book.settle(name, "never_taken", str(error))
@@ -162,7 +183,7 @@ class OrderDesk(OrderReader):
             raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")
         return answer
 
-    def _asked(self, intent: Intent, looks: tuple[float, ...]) -> Answer:
+    def _asked(self, intent: Intent, looks: tuple[float, ...], again: bool) -> Answer:
         """The venue's answer to an order, looked for, posted, and looked for."""
         name = intent.client_order_id
         absent = False
@@ -171,7 +192,8 @@ class OrderDesk(OrderReader):
             if answer is not None:
                 return answer
         # An order that was never sent is posted twice at most, one that may have landed once more.
-        for sent in (True,) if looks else (False, True):
+        posts = (False, True) if not looks else (True,) if again else ()
+        for sent in posts:
             if sent and not intent.wanted(self.estimated_now()):
                 break
             answer = self._offered(intent, sent)
@@ -182,8 +204,8 @@ class OrderDesk(OrderReader):
         # One answer of the clock could be wrong: it is asked once more before an order is given up.
         if (
             absent
-            and intent.lands_no_more(self.estimated_now())
-            and intent.lands_no_more(self.now())
+            and _lands_no_more(intent, self.estimated_now())
+            and _lands_no_more(intent, self.now())
         ):
             raise _NeverTaken(f"{name}: the venue never took it")
         raise OutcomeUnknown(
@@ -254,7 +276,7 @@ class OrderDesk(OrderReader):
                 if status is None or status >= 500 or known_id or status in NOT_UNDERSTOOD:
                     raise _NoAnswer(f"status {status}") from None
                 raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
-            except (RequestException, ValueError, KeyError, TypeError) as error:
+            except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
                 raise _NoAnswer(type(error).__name__) from None
         raise OrderRejected(f"{name}: not sent: the venue has no room for requests (429)")
 
@@ -284,6 +306,18 @@ class _NeverTaken(OrderRejected):
 
 class _NoAnswer(Exception):
     """A POST whose answer does not say whether the order was taken."""
+
+
+def _lands_no_more(intent: Intent, now: np.datetime64) -> bool:
+    """Whether an order that the venue does not know by now will never reach it."""
+    return intent.lands_no_more(now) or _options_have_ended(intent.request, now)
+
+
+def _options_have_ended(request: Mapping[str, Any], now: np.datetime64) -> bool:
+    """Whether an option of an order has expired so long ago that no venue takes the order."""
+    expiries = {contract_of(leg["symbol"]).expiry for leg in request.get("legs", ())}
+    sessions = [session_of(np.datetime64(expiry, "D")) for expiry in expiries]
+    return any(each is not None and now >= each.closes + EXPIRED for each in sessions)
 
 
 def _expired(intent: Intent) -> str:

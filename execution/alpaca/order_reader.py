@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from execution.alpaca.connection import UNKNOWN_THING, Answer, VenueConnection, elapsed_seconds
@@ -11,7 +12,10 @@ from foundation.errors import SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import as_mapping
 
+log = logging.getLogger(__name__)
+
 LOOK_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
+ENDING = 30.0  # seconds for the requests that end an order
 CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
 SUCCESSORS = 10  # of an order that was replaced, each by the next
 
@@ -107,21 +111,24 @@ class OrderReader(VenueConnection):
     def end(self, answer: Answer) -> Answer:
         """Cancel an order if it still works, and return it as it is after that.
 
-        It may still work then, where the venue takes long.
+        It may still work then, where the venue takes long. The requests take 30 seconds at most.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer.
         """
+        from foundation.transport import time_limit
+
         if is_done(answer):
             return answer
-        self._cancel(answer)
-        for seconds in LOOK_DELAYS:
-            answer = self.refreshed(answer)
-            if is_done(answer):
-                break
-            self._pause(seconds)
+        with time_limit(ENDING):
+            self._cancel(answer)
+            for seconds in LOOK_DELAYS:
+                answer = self.refreshed(answer)
+                if is_done(answer):
+                    break
+                self._pause(seconds)
         return answer
 
     def _cancel(self, answer: Answer) -> None:
@@ -142,7 +149,9 @@ class OrderReader(VenueConnection):
                     passing = status is None or status >= 500 or status == BUSY
                     if delay is None or not passing:
                         raise
-                except RequestException:
+                    log.warning("%s: cancelling it was answered with %s", name, status)
+                except RequestException as error:
                     if delay is None:
                         raise
+                    log.warning("%s: cancelling it: no answer (%s)", name, type(error).__name__)
             self._pause(delay)

@@ -41,6 +41,7 @@ class SellerTerms:
     window: minutes after an entry's time in which it may still be sold.
     response: of the volatility index to the index within a day; see `within_day`.
     mode: PAPER or LIVE, which of the account's files are used.
+    delivers: whether the options are on a stock, whose shares they deliver; others settle in cash.
     """
 
     root: str
@@ -51,6 +52,7 @@ class SellerTerms:
     window: float = 5.0
     response: float = RESPONSE
     mode: str = "PAPER"
+    delivers: bool = False
 
 
 class SpreadOffers:

@@ -231,6 +231,13 @@ class SpreadVenue(Protocol):
         """What became of an order, which is cancelled if it still works."""
         ...
 
+    def ask_again(self, client_order_id: str) -> Fate:
+        """The same, where an order that never reached the venue is sent once more before that.
+
+        What it assumes of the account has to be so: it may trade as if it were new.
+        """
+        ...
+
     def held(self) -> Mapping[Contract, int]:
         """Options in the account, contracts, below 0 where they are owed."""
         ...

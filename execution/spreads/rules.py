@@ -35,6 +35,9 @@ DISTANCES = {
     "OTM_SINGLE_SIDED": 1.0,
 }
 
+# Of a stock's price: so near to a strike at the close nobody knows whether shares change hands.
+NEAR_STRIKE = 0.002
+
 
 @dataclass(frozen=True, slots=True)
 class StrikeLeg:
@@ -98,6 +101,21 @@ class Spread:
             worth = max(index - leg.strike if leg.call else leg.strike - index, 0.0)
             payments.append(worth * (1 if leg.sold else -1))
         return math.fsum(payments)
+
+    def delivers_at(self, price: float) -> bool:
+        """Whether shares may change hands where options on a stock expire with it at this price.
+
+        An option that was sold ends in the money and the one that protects it does not. Where both
+        do, the shares of the one go out for the other. Near a strike nobody knows: holders may
+        exercise after the close, and the last bar of a feed is not the official price.
+        """
+        near = NEAR_STRIKE * price
+        for short, long in self.sides:
+            beyond = price if short.call else -price
+            sold, bought = (leg.strike if leg.call else -leg.strike for leg in (short, long))
+            if beyond > sold - near and not beyond > bought + near:
+                return True
+        return False
 
 
 def spread_of(
@@ -285,6 +303,10 @@ class SpreadRules:
             limits.append(self.stop_usd / SHARES)
         return min(limits, default=math.inf)
 
+    def must_leave(self, minute: float) -> bool:
+        """Whether everything is bought back at a minute after 09:30, whatever it has earned."""
+        return self.leave_at is not None and minute >= self.leave_at
+
     def held_profit(self, minute: float) -> float:
         """Profit that is held to the close at a minute, share of the credit; infinity for none."""
         for since, profit in reversed(self.holds):
@@ -342,7 +364,7 @@ class Running:
             # what lies beyond the stop is lost as well, and the exit has a name of its own.
             return now, "gap" if cost - self.cost > stop else "stop"
         # Options that deliver shares have to be gone before the close, whatever they have earned.
-        if rules.leave_at is not None and minute >= rules.leave_at:
+        if rules.must_leave(minute):
             return now, "time"
         if profit >= rules.held_profit(minute) * self.credit:
             return now, None

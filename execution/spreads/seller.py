@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from execution.spreads.books import SpreadBooks
 from execution.spreads.holdings import different_options
-from execution.spreads.offers import SellerTerms, SpreadOffers, new_york_text
+from execution.spreads.offers import SellerTerms, SpreadOffers
 from execution.spreads.orders import Contract, SpreadVenue, net_price
 from execution.spreads.rules import SpreadRules
 from execution.spreads.state import (
@@ -29,20 +30,15 @@ from execution.spreads.state import (
     write_state,
 )
 from execution.spreads.troubles import Troubles
-from foundation.errors import OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
-from sizing.autoscaler.account import BookedOtherwise, UnknownState
-from sizing.autoscaler.now import account_files, report_conflicts
+from sizing.autoscaler.account import UnknownState
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import Session, session_of
 
 log = logging.getLogger(__name__)
 
 MINUTE = np.timedelta64(1, "m")
-
-# From the close until somebody is told that the close is not known. A feed of the whole market may
-# give it to those who do not pay for it a quarter of an hour late.
-SETTLING_PATIENCE = 30 * MINUTE
 
 
 class SpreadSeller:
@@ -63,8 +59,8 @@ class SpreadSeller:
         self._terms = terms
         self._offers = SpreadOffers(venue, terms, vix, notices)
         self._notices = notices
-        self._account = account_files(terms.sizing, terms.mode)
-        self._folder: Path = self._account.folder
+        self._books = SpreadBooks(terms, notices)
+        self._folder: Path = self._books.folder
         self._last: SellerState | None = None
 
     def step(self) -> SellerState:
@@ -162,6 +158,8 @@ class SpreadSeller:
         name = spread.trade_id if opening else spread.closing_id
         kind = f"{spread.stage} {spread.trade_id}"
         fate = self._venue.fate(name)
+        if fate == "open" and self._holds_as_before(state, spread):
+            fate = self._venue.ask_again(name)
         if fate == "open":
             self._notices.alert(
                 kind, f"{name}: the venue does not say what became of it; it may be working"
@@ -174,27 +172,63 @@ class SpreadSeller:
         spread = spread.after_opening(fate) if opening and fate else spread.after_closing(fate)
         return self._save(state.with_spread(spread)), spread
 
+    def _holds_as_before(self, state: SellerState, spread: OpenSpread) -> bool:
+        """Whether the venue holds of a spread's options what its last order was sent on.
+
+        It may hold less or more by now, by an order that has landed or by hand: the same order sent
+        again would open a position.
+        """
+        others = state.without(spread.trade_id).spreads
+        held = () if spread.stage == "opening" else (replace(spread, stage="open"),)
+        different = different_options(
+            (*others, *held), self._venue.held(), lambda option: option in spread.options
+        )
+        if different:
+            symbols = ", ".join(sorted(contract.symbol for contract in different))
+            log.warning("%s: not sent again: %s are held otherwise", spread.trade_id, symbols)
+        return not different
+
     def _apply_rules(
         self, state: SellerState, spread: OpenSpread, session: Session, now: np.datetime64
     ) -> SellerState:
         """The state once the rules have looked at what buying a spread back costs."""
         # A reason to leave stands until all is bought back, also where a closing order failed.
         if not spread.why:
-            price = net_price(spread.closing_legs, self._venue.quotes(spread.options))
-            if price is None:
-                self._notices.alert(
-                    f"blind {spread.trade_id}",
-                    f"{spread.trade_id}: a leg has no quote, no stop can be seen",
-                )
-                return state
-            self._notices.end_alert(f"blind {spread.trade_id}")
             rules = self._rules_of(spread.strategy)
             minute = float((now - session.opens) / MINUTE)
-            running, why = spread.running.after(float(-price), minute, rules)
-            cost = Decimal(str(running.cost))
-            spread = replace(spread, asked=cost, best=running.best, why=why or "")
+            leaving = rules.must_leave(minute)
+            price = self._price(spread, needed=not leaving)
+            if price is not None:
+                running, why = spread.running.after(float(-price), minute, rules)
+                cost = Decimal(str(running.cost))
+                spread = replace(spread, asked=cost, best=running.best, why=why or "")
+            elif leaving:
+                # An order at the market needs no quote, and shares would be delivered without it.
+                spread = replace(spread, why="time")
+            else:
+                return state
             state = self._save(state.with_spread(spread))
         return self._buy_back(state, spread, session, now) if spread.why else state
+
+    def _price(self, spread: OpenSpread, *, needed: bool) -> Decimal | None:
+        """Points that buying a spread back brings in; None where a leg has no quote.
+
+        needed: whether a venue that does not answer is trouble.
+        """
+        kind = f"blind {spread.trade_id}"
+        price = None
+        why = "a leg has no quote"
+        try:
+            price = net_price(spread.closing_legs, self._venue.quotes(spread.options))
+        except BrokerError as error:
+            if needed:
+                raise
+            why = str(error)
+        if price is None:
+            self._notices.alert(kind, f"{spread.trade_id}: {why}, no stop can be seen")
+        else:
+            self._notices.end_alert(kind)
+        return price
 
     def _rules_of(self, strategy: str) -> SpreadRules:
         """The rules of a strategy; the first ones for a strategy that is sold no more."""
@@ -208,8 +242,15 @@ class SpreadSeller:
     ) -> SellerState:
         """The state once what remains of a spread was ordered back."""
         # Where the venue does not hold these options, buying them would open a position.
+        kind = f"leaving {spread.trade_id}"
         if not self._positions_agree(state, lambda option: option in spread.options):
+            self._notices.alert(
+                kind,
+                f"{spread.trade_id} is not bought back ({spread.why}): of its options the venue"
+                " holds others than are open here",
+            )
             return state
+        self._notices.end_alert(kind)
         spread = replace(spread, stage="closing", attempts=spread.attempts + 1)
         state = self._save(state.with_spread(spread))
         try:
@@ -232,45 +273,23 @@ class SpreadSeller:
     ) -> SellerState:
         """The state once a spread that has expired was booked at what it settles at."""
         index = None if session is None else self._venue.close_of(spread.options[0].expiry)
-        if index is None or session is None:
-            text = f"{spread.trade_id} has expired, and the close it settles at is not known yet"
-            log.warning("%s", text)
-            if session is None or now - session.closes >= SETTLING_PATIENCE:
-                self._notices.alert(
-                    f"settling {spread.trade_id}", f"{text}; nothing is sold until it is booked"
-                )
+        settled_at = self._books.settlement(spread, index, session, now)
+        if session is None or settled_at is None:
             return state
-        settled_at = Decimal(str(round(spread.spread.settles_at(index), 2)))
         return self._book(state, spread, session.closes, settled_at)
 
     def _book(
         self, state: SellerState, spread: OpenSpread, at: np.datetime64, settled_at: Decimal | None
     ) -> SellerState:
         """The state once a closed spread is in the account's files."""
-        trade = spread.closed_trade(self._terms.costs, new_york_text(at), settled_at)
         # The trade is booked before the spread is taken off the state. A crash between the two
-        # books it a second time, which changes nothing: the account knows a trade by its id.
-        try:
-            account = self._account.record(trade)
-            log.info(
-                "%s closed: %s, $%s; balance $%s",
-                trade.trade_id,
-                trade.exit_reason,
-                trade.total,
-                float(account.balance),
-            )
-            report_conflicts(account, self._notices)
-        except UnknownState as error:
-            # The spread stays in the state until the account can be read and takes it.
-            self._notices.alert(
-                "unknown_state",
-                f"{self._terms.mode}: {trade.trade_id} closed with ${trade.total}: {error}",
-            )
-            return state
-        except BookedOtherwise as error:
-            self._notices.alert(f"booked {trade.trade_id}", str(error))
-        self._notices.end_alert(f"settling {trade.trade_id}")
-        return self._save(state.without(spread.trade_id))
+        # books it a second time, which changes nothing: the account knows a trade by its id. Until
+        # the account can be read and takes it, the spread stays in the state.
+        booked = self._books.book(spread, at, settled_at)
+        if booked:
+            for kind in ("blind", "leaving", "closing"):
+                self._notices.end_alert(f"{kind} {spread.trade_id}")
+        return self._save(state.without(spread.trade_id)) if booked else state
 
     def _enter_due(
         self, state: SellerState, rules: SpreadRules, session: Session, now: np.datetime64

@@ -162,7 +162,8 @@ class OpenSpread:
         traded = self.contracts + self.closed
         fees = costs.fees(spread, 1) * traded
         total = round(points * SHARES - fees, 2)
-        why = self.why or ("settled" if settled_at else "expired")
+        # It may have been meant to be bought back: what ended it is what it ended with.
+        why = self.why if settled_at is None else "settled" if settled_at else "expired"
         columns = {
             "Timestamp_ET": self.entered,
             "Strikes": "/".join(f"{leg.strike:g}" for leg in spread.legs),

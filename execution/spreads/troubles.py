@@ -10,7 +10,7 @@ from foundation.notices import Notices
 
 # What a step may meet and the next one may not: answers, files, numbers. Other errors are faults of
 # the program.
-TROUBLE = (OSError, ArithmeticError, ValueError, LookupError, TypeError)
+TROUBLE = (OSError, ArithmeticError, ValueError, LookupError, TypeError, RecursionError)
 
 
 class Troubles:

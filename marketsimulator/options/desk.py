@@ -226,6 +226,10 @@ class OptionDesk:
         ticket = self.tickets.get(client_order_id)
         return None if ticket is None else ticket.fill
 
+    def ask_again(self, client_order_id: str) -> SpreadFill | None:
+        """The fate of an order: all that is sent arrives here."""
+        return self.fate(client_order_id)
+
     def cancel(self, client_order_id: str) -> None:
         """End an order that still works; others are left alone."""
         ticket = self.tickets.get(client_order_id)

@@ -19,11 +19,13 @@ from trainingdata.sessions import in_session, stock_grid
 def account_answer(venue: Venue) -> Answer:
     """`GET /v2/account`."""
     account = venue.broker.account()
-    options = venue.options.reserved + venue.options.value
-    equity = account.equity + options
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
     coins = sum(v for s, v in values.items() if is_coin(s))
     stocks = sum(abs(v) for s, v in values.items() if not is_coin(s))
+    # At Alpaca equity is cash plus the worth of all positions, options among them.
+    options = [float(position["market_value"]) for position in venue.options.positions()]
+    worth = [*values.values(), *options]
+    equity = account.equity + venue.options.reserved + sum(options)
     today = venue.now.astype("datetime64[D]")
     earlier = (value for at, value in reversed(venue.curve) if at < today)
     # Coins are no security for a loan: only what is not in coins is multiplied. Coins and options
@@ -44,8 +46,8 @@ def account_answer(venue: Venue) -> Answer:
         "non_marginable_buying_power": repr(account.unborrowed_cash),
         "options_buying_power": repr(account.unborrowed_cash),
         "options_approved_level": 3 if venue.options.desks else 0,
-        "long_market_value": repr(sum(v for v in values.values() if v > 0)),
-        "short_market_value": repr(sum(v for v in values.values() if not v > 0)),
+        "long_market_value": repr(sum(v for v in worth if v > 0)),
+        "short_market_value": repr(sum(v for v in worth if not v > 0)),
         "multiplier": f"{account.leverage:g}",
         "shorting_enabled": equity >= venue.settings.margin.margin_equity,
         "trading_blocked": False,

@@ -221,7 +221,7 @@ class Server:
 
     def _option_quotes(self, request: web.Request) -> Answer:
         names = [name for name in request.query.get("symbols", "").split(",") if name]
-        return {"quotes": self.venue.options.quotes(names)}
+        return {"quotes": self.venue.options.quotes(names, self._now())}
 
     async def _advance(self, request: web.Request) -> web.StreamResponse:
         """Move a waiting clock to the next instant, or the last one not after `to`.

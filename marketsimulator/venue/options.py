@@ -181,13 +181,16 @@ class VenueOptions:
                 positions.append(option_position_answer(contract, count, quotes.get(contract)))
         return positions
 
-    def quotes(self, symbols: Iterable[str]) -> dict[str, Answer]:
-        """Latest quotes by OCC symbol; what has none is left out."""
+    def quotes(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, Answer]:
+        """Latest quotes by OCC symbol; what has none is left out.
+
+        now: of the clock, which passes on between two instants of the panel.
+        """
         contracts = [contract_of(symbol) for symbol in symbols]
         quotes = {}
         for desk in self.desks.values():
             for contract, quote in desk.quotes(contracts).items():
-                quotes[contract.symbol] = quote_answer(quote, self._record.now)
+                quotes[contract.symbol] = quote_answer(quote, now)
         return quotes
 
     def contracts(self, query: Mapping[str, str]) -> list[Answer]:

@@ -31,6 +31,7 @@ from execution.trader import Trader
 from foundation.compose import composed_config
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
+from marketsimulator.venue.rehearsal import rehearse
 from marketsimulator.venue.stocks import Venue
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -55,7 +56,7 @@ class Practice:
 
     def advance(self, to: str | None = None) -> dict[str, Any]:
         answer: dict[str, Any] = requests.post(
-            f"{self.url}/control/advance", json={"to": to} if to else {}, timeout=30
+            f"{self.url}/control/advance", json={"to": to} if to else {}, timeout=120
         ).json()
         return answer
 
@@ -75,6 +76,16 @@ class Practice:
 Start = Callable[..., Practice]
 
 
+_rehearsed: list[bool] = []
+
+
+def _rehearse_once(settings: VenueSettings, panel: Bars, first: int) -> None:
+    """Compile what the servers of this process need, once."""
+    if not _rehearsed:
+        rehearse(settings, panel, first)
+        _rehearsed.append(True)
+
+
 @contextmanager
 def practising() -> Iterator[Start]:
     """Starts servers on the synthetic market, which stop when the test ends."""
@@ -90,6 +101,7 @@ def practising() -> Iterator[Start]:
             composed_config("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
         )
         panel, first = settings.panel()
+        _rehearse_once(settings, panel, first)
         shown = bars(panel)
         begin = int(np.searchsorted(shown.times, panel.times[first]))
         server = Server(Venue(settings, shown, begin), speed)

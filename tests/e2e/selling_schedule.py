@@ -253,6 +253,8 @@ def _words(folder: Path, vix: Path, wire: FaultProxy, rng: random.Random) -> lis
     return [
         *(f"vix={vix}", f"underlying={UNDER}", f"root={UNDER}", *RULES),
         *(f"broker.url_override={wire.url}", f"strategies=[{strategies}]"),
+        # The practice server settles in cash whatever expires.
+        "delivers=false",
         *(f"rules.leave_at={rng.choice(LEAVE_AT)}", f"STARTING_CAPITAL={rng.choice(CAPITALS)}"),
         f"AUTOSCALING_DATA_DIR={folder / 'account'}",
     ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -286,6 +287,32 @@ def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
         mine.index()
 
 
+def test_quotes_are_of_now_and_one_of_the_day_before_is_none(
+    practice: Start, vix: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What would be sold at a price of yesterday."""
+    words = f"options.vix={vix}", f"options.symbols=[{UNDER}]", f"start={AT}"
+    here = practice(*words, speed=600.0)
+    mine = spreads(here)
+    found = mine._desk.client.get("/options/contracts", {"underlying_symbols": UNDER})
+    listed = [contract_of(row["symbol"]) for row in found["option_contracts"]]
+    index = mine.index()
+    near = min(listed, key=lambda each: abs(float(each.strike) - index))
+    # More than the half-hour between two instants of the panel passes.
+    for _ in range(12):
+        time.sleep(0.3)
+        mine.now()
+        assert list(mine.quotes([near])) == [near]
+    assert not caplog.messages
+    still = here.venue.now - np.timedelta64(1, "D")
+    quote = {"t": f"{still}Z", "bp": 1.0, "ap": 1.1}
+    monkeypatch.setattr(
+        mine._data._options, "get_option_latest_quote", lambda request: {near.symbol: quote}
+    )
+    assert not mine.quotes([near])
+    assert near.symbol in caplog.text
+
+
 def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
@@ -342,7 +369,7 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
 @pytest.mark.slow
 def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path: Path) -> None:
     """The command itself, killed while the venue's clock moves; every dollar is booked once."""
-    here = options(practice, vix, f"symbols=[{UNDER}]", "start=2024-02-20", "end=2024-02-22")
+    here = options(practice, vix, f"symbols=[{UNDER}]", "start=2024-02-20", "end=2024-02-23")
     told_words = [
         f"vix={vix}",
         f"underlying={UNDER}",
@@ -366,15 +393,18 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
     environment["AUTOSCALING_DATA_DIR"] = str(tmp_path / "account")
     AccountFiles(tmp_path / "account" / "paper", 20_000.0).initialise()
     rng = np.random.default_rng(0)
-    moved = True
-    while moved:
+    last_close = np.datetime64("2024-02-22T21:00")
+    while here.venue.now < last_close:
         words = [*command, "strategies=[PUT,IRON_CONDOR]"]
         process = Started(words, cwd=tmp_path, env=environment)
         process.wait_for_output()  # it has looked once
         for _ in range(4):
-            moved = here.advance()["moved"]
+            if here.venue.now < last_close:
+                here.advance()
             time.sleep(rng.uniform(0.0, 0.15))
         process.kill()
+    # An order that was written down and did not arrive is open until it can land no more.
+    here.advance("2024-02-23T14:30:00Z")
     last = run_command([*command, "looks=2"], cwd=tmp_path, env=environment)
     assert last.returncode == 0, last.stderr
     assert last.stdout == "nothing is open\n"
@@ -505,6 +535,68 @@ def test_a_venue_that_fails_is_told_of_once_and_what_is_open_is_followed_again(
     rows = rows_of((tmp_path / "paper" / "trades.csv").read_bytes())[1]
     assert [row["Trade_ID"] for row in rows] == ["PUT-20240220-060"]
     assert len(here.posts) == 2
+
+
+def test_a_venue_that_is_not_there_yet_is_waited_for_and_refused_keys_are_not(
+    practice: Start, vix: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = options(practice, vix, f"symbols=[{UNDER}]")
+    AccountFiles(tmp_path / "paper", 20_000.0).initialise()
+    words = [f"vix={vix}", f"broker.url_override={here.url}", "broker.attempts=1"]
+    words = [*words, f"AUTOSCALING_DATA_DIR={tmp_path}"]
+    waits: list[float] = []
+    here.fail(kind="status", status=503, path="/v2/account", count=3)
+    sell(selling(*words, "looks=4"), KEYS, waits.append)
+    assert "nothing is open" in capsys.readouterr().out
+    assert waits == [15.0] * (3 + 3)
+    here.fail(kind="status", status=503, path="/v2/account", count=3)
+    with pytest.raises(BrokerError, match="503"):
+        sell(selling(*words, "looks=3"), KEYS, waits.append)
+    here.fail(kind="status", status=401, path="/v2/account", count=1)
+    with pytest.raises(BrokerError, match="check APCA_API_KEY_ID"):
+        sell(selling(*words, "looks=3"), KEYS, lambda _: pytest.fail("asked again"))
+
+
+def seller_in(folder: Path, *words: str, **more: str) -> Started:
+    """The command, on an account of its own."""
+    AccountFiles(folder / "data" / "autoscaling" / "paper", 20_000.0).initialise()
+    environment = {
+        **os.environ,
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "PYTHONPATH": str(ROOT),
+        **more,
+    }
+    return Started(["-m", "execution.sell_spreads", *words], cwd=folder, env=environment)
+
+
+def test_a_seller_that_is_told_to_end_says_that_nobody_follows_what_is_open(
+    practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
+) -> None:
+    here = options(practice, vix, f"symbols=[{UNDER}]")
+    url, heard = ears
+    words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}"]
+    seller = seller_in(
+        tmp_path, *words, f"broker.url_override={here.url}", ALERT_URL=f"{url}/alert"
+    )
+    seller.wait_for_output()
+    assert seller.running
+    os.kill(seller.pid, signal.SIGTERM)
+    ended = seller.wait()
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in ended.stderr
+    (told,) = [body["text"] for _, _, body in heard if body["kind"] == "stopped"]
+    assert told == "the seller was told to stop (SIGTERM)"
+
+
+def test_a_seller_whose_account_is_gone_tells_somebody(
+    vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
+) -> None:
+    url, heard = ears
+    words = [f"vix={vix}", f"AUTOSCALING_DATA_DIR={tmp_path / 'gone'}", f"ALERT_URL={url}/alert"]
+    with pytest.raises(InputError, match="begins one"):
+        sell(selling(*words), KEYS)
+    assert ["begins one" in body["text"] for _, _, body in heard] == [True]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execution.spreads.orders import Contract, Fate, Quote, SpreadFill, SpreadOrder, SpreadVenue
-from execution.spreads.rules import SpreadCosts, SpreadRules
+from execution.spreads.rules import NEAR_STRIKE, SpreadCosts, SpreadRules
 from execution.spreads.seller import SpreadSeller
 from execution.spreads.state import FILE, OpenSpread, SellerState, read_state, write_state
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
@@ -33,6 +33,7 @@ from sizing.autoscaler.rules import AutoscalingSettings
 from sizing.autoscaler.trades import ClosedTrade, Row, rows_of
 from tests.e2e.selling import COSTS, SMILE, Practising, practising_seller, synthetic
 from trainingdata.instants import new_york_date
+from trainingdata.sessions import session_of
 
 HELD: dict[str, Any] = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
 TOLD = ("Timestamp_ET", "Strategy", "Strikes", "Position_Size", "Exit_Time", "P/L_$", "Exit_Reason")
@@ -144,6 +145,8 @@ class Perilous:
     def fate(self, client_order_id: str) -> Fate:
         fill: Fate = self._through(lambda: self.venue.fate(client_order_id))
         return fill
+
+    ask_again = fate
 
     def buying_power(self) -> Decimal | None:
         found: Decimal | None = self._through(self.venue.buying_power)
@@ -391,6 +394,8 @@ def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_
         def fate(self, client_order_id: str) -> Fate:
             return "open" if self.silent else here.desk.fate(client_order_id)
 
+        ask_again = fate
+
     venue: Any = Silent()
     seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
     _to(here, 0, 30)
@@ -444,6 +449,8 @@ def test_an_opening_of_unknown_fate_keeps_no_stop_of_another_spread_from_being_s
 
         def fate(self, client_order_id: str) -> Fate:
             return "open" if client_order_id == "late" else here.desk.fate(client_order_id)
+
+        ask_again = fate
 
     venue: Any = Silent()
     seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
@@ -614,6 +621,144 @@ def test_after_an_order_of_unknown_fate_no_other_entry_is_sold_in_the_same_step(
 
 
 @dataclass
+class Swallowing:
+    """A gateway that says nothing of closing orders and gives the venue none, while it is down."""
+
+    here: Practising
+    down: bool = True
+    posts: int = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.here.desk, name)
+
+    def submit(self, order: SpreadOrder) -> SpreadFill:
+        if order.least_credit is None and self.down:
+            self.meant = order
+            raise OutcomeUnknown("502")
+        return self.here.desk.submit(order)
+
+    def fate(self, client_order_id: str) -> Fate:
+        if client_order_id.endswith(".close1") and not self.posts:
+            return "open"
+        return self.here.desk.fate(client_order_id)
+
+    def ask_again(self, client_order_id: str) -> Fate:
+        self.posts += 1
+        return self.here.desk.submit(self.meant)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_closing_order_is_asked_for_again_while_its_options_are_held_and_never_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, by_hand: bool
+) -> None:
+    """What was bought back by hand meanwhile would be bought again, and nobody would follow it."""
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
+    gateway = Swallowing(here)
+    venue: Any = gateway
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    write_state(here.folder, SellerState((replace(spread, why="stop"),), ("PUT-20240402-030",)))
+    _to(here, 0, 35)
+    assert [each.stage for each in seller.step().spreads] == ["closing"]
+    if by_hand:
+        here.desk.positions.clear()
+    _to(here, 0, 95)
+    left = seller.step().spreads
+    assert gateway.posts == (not by_hand)
+    assert not any(here.desk.held().values())
+    assert [each.stage for each in left] == (["closing"] if by_hand else [])
+    assert ("not sent again" in caplog.text) is by_hand
+    unknown = f"closing {spread.trade_id}: {spread.trade_id}.close1: the venue does not say"
+    assert (f"still {unknown} what became of it" in caplog.text) is by_hand
+
+
+class Blind(Swallowing):
+    """A venue without quotes: it has none of an option, or does not answer."""
+
+    silent = False
+
+    def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
+        if self.silent:
+            raise BrokerError("the quotes: no answer")
+        return {}
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_has_to_be_gone_before_the_close_is_bought_back_without_a_quote(
+    tmp_path: Path, silent: bool
+) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 350})
+    _to(here, 0, 30)
+    assert here.seller().step().spreads
+    blind = Blind(here, down=False)
+    blind.silent = silent
+    venue: Any = blind
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    _to(here, 0, 345)
+    if silent:
+        with pytest.raises(BrokerError):
+            seller.step()
+    else:
+        seller.step()
+    assert len(here.desk.tickets) == 1
+    _to(here, 0, 350)
+    assert not seller.step().spreads
+    assert [row["Exit_Reason"] for row in booked(here)] == ["time"]
+
+
+def test_shares_that_change_hands_are_no_settlement_in_cash(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
+    here.terms = replace(here.terms, delivers=True)
+    seller = here.seller()
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    short, long = spread.spread.legs
+    closed = date(2024, 4, 2)
+    middle = (short.strike + long.strike) / 2
+    for between in (middle, short.strike - 0.01, short.strike + 0.01, long.strike - 0.01):
+        here.market.closes[closed] = between
+        _to(here, 1, 60)
+        assert [each.trade_id for each in seller.step().spreads] == [spread.trade_id]
+    assert caplog.text.count(f"ALERT settling {spread.trade_id}") == 1
+    assert "shares change hands" in caplog.text
+    assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
+    near = NEAR_STRIKE * short.strike + 0.1
+    for outside in (short.strike + near, long.strike - near):
+        assert not spread.spread.delivers_at(outside)
+    session = session_of(np.datetime64(closed))
+    in_cash = replace(here, terms=replace(here.terms, delivers=False)).seller()._books
+    for index, points in ((short.strike + near, "0"), (short.strike - 1.63, "1.63")):
+        settled_at = in_cash.settlement(spread, index, session, here.market.now())
+        assert settled_at == Decimal(points)
+    here.market.closes[closed] = long.strike - near
+    seller.step()
+    assert [row["Exit_Reason"] for row in booked(here)] == ["settled"]
+
+
+def test_an_exit_that_cannot_be_made_is_told_beside_any_other_alert(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
+    seller = here.seller()
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    here.desk.positions[Contract("SPXW", date(2024, 4, 2), True, Decimal(6000))] = -1
+    _to(here, 0, 65)
+    seller.step()
+    assert "ALERT positions" in caplog.text
+    write_state(here.folder, SellerState((replace(spread, why="stop"),), ("PUT-20240402-030",)))
+    del here.desk.positions[spread.options[1]]
+    for minute in (70, 75):
+        _to(here, 0, minute)
+        seller.step()
+    assert caplog.text.count(f"ALERT leaving {spread.trade_id}") == 1
+    assert "still positions" in caplog.text
+
+
+@dataclass
 class Unquoted:
     """A venue that has no sound quotes of puts or calls."""
 
@@ -730,3 +875,18 @@ def test_costs_are_booked_per_leg_contract_and_order() -> None:
     assert trade.total == Decimal("1.25") * 300 - Decimal("0.50") * 100 - Decimal(
         "2.00"
     ) * 200 - Decimal(2 * (3 + 1))
+
+
+@pytest.mark.parametrize(("settled_at", "reason"), [("2.00", "settled"), ("0", "expired")])
+def test_what_could_not_be_bought_back_is_booked_as_what_ended_it(
+    settled_at: str, reason: str
+) -> None:
+    legs = ("SPXW240402P04980000", "SPXW240402P04975000")
+    meant = OpenSpread(
+        "a", "PUT", legs, "open", 3, Decimal("1.25"), "2024-04-02 10:00", Decimal("1.45"),
+        why="time", attempts=1,
+    )  # fmt: skip
+    trade = meant.closed_trade(SpreadCosts(), "2024-04-02 16:00", Decimal(settled_at))
+    assert trade.exit_reason == reason
+    bought = meant.after_closing(SpreadFill("a.close1", 3, Decimal(0), np.datetime64("2024-04-02")))
+    assert bought.closed_trade(SpreadCosts(), "2024-04-02 15:50").exit_reason == "time"

@@ -13,12 +13,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.alpaca.account import account_of
+from execution.alpaca.broker import AlpacaBroker
 from execution.orders import Account, Order
-from foundation.errors import BrokerError
+from foundation.errors import BrokerError, SenselessAnswer
+from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import an_instant, exact
 from trainingdata.instruments import instrument
 
 CLOCK = {"timestamp": "2024-03-05T12:30:20-05:00"}
+KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
 
 
 def read(
@@ -31,6 +34,14 @@ def read(
 
 def held(symbol: str, qty: str, price: str = "10", **more: Any) -> dict[str, Any]:
     return {"symbol": symbol, "qty": qty, "current_price": price, "avg_entry_price": "8", **more}
+
+
+def worth(symbol: str, qty: str, value: str, **more: Any) -> dict[str, Any]:
+    return {"symbol": symbol, "qty": qty, "market_value": value, **more}
+
+
+def unpriced(price: str | None, value: str | None) -> dict[str, Any]:
+    return worth("BAC.PRL", "1000", value, current_price=price, lastday_price="20")  # type: ignore[arg-type]
 
 
 def open_order(**more: Any) -> dict[str, Any]:
@@ -103,8 +114,8 @@ def test_what_options_owe_is_taken_off_cash_and_what_they_are_worth_is_not_cash_
     assert read(None, [option]).cash == 879.5
     assert read(None, [{**option, "asset_class": None}]).cash == 879.5
     assert read(None, [{**option, "market_value": "300", "qty": "1"}]).cash == 1000.0
-    for value in (None, "300"):
-        with pytest.raises(BrokerError, match="SPY240920C00560000 is owed, and market_value is"):
+    for value, why in ((None, "is owed, and market_value is"), ("300", "qty -1, market_value 300")):
+        with pytest.raises(BrokerError, match=f"SPY240920C00560000:? {why}"):
             read(None, [{**option, "market_value": value}])
     assert read(None, [{**option, "market_value": None, "qty": "1"}]).cash == 1000.0
     assert read(None, [option]).positions == {}
@@ -202,10 +213,195 @@ def test_a_list_that_lacks_what_the_account_says_is_there_is_refused() -> None:
     facts = {"long_market_value": "500", "short_market_value": "-100"}
     short = held("SPY", "-10", "10")
     assert read(facts, [held("NVDA", "10", "50"), short]).equity == 1400.0
-    assert read(facts, [held("NVDA", "10", "49.8"), short]).equity == 1398.0
+    assert read(facts, [held("NVDA", "10", "49.9"), short]).equity == 1399.0
     for positions in ([], [short], [held("NVDA", "10", "40"), short]):
         with pytest.raises(BrokerError, match=r"positions \(qty times price\) are worth"):
             read(facts, positions)
+
+
+OPTION = {"symbol": "SPY240920C00560000", "asset_class": "us_option"}
+
+
+@pytest.mark.parametrize(
+    "position",
+    [
+        held("NVDA", "3", "11", market_value="-33", side="short"),
+        held("NVDA", "3", "11", market_value="-33"),
+        held("NVDA", "3", "11", side="short"),
+        held("NVDA", "-3", "11", market_value="33", side="long"),
+        held("NVDA", "-3", "11", side="long"),
+        held("NVDA", "-3", "11", market_value="33", side="short"),
+        held("NVDA", "-3", "11", market_value="-33", side="long"),
+        held("BTCUSD", "-3", "11", market_value="33", side="long"),
+        {**OPTION, "qty": "1", "market_value": "-120", "side": "short"},
+        {**OPTION, "qty": "1", "market_value": "-120"},
+        {**OPTION, "qty": "-1", "market_value": "120"},
+        {**OPTION, "qty": "-1", "market_value": "-120", "side": "long"},
+        {**OPTION, "qty": "0", "market_value": "-120"},
+    ],
+)
+def test_a_position_that_is_long_in_one_field_and_short_in_another_is_refused_by_name(
+    position: dict[str, Any],
+) -> None:
+    with pytest.raises(SenselessAnswer, match=f"{position['symbol']}: qty .* and side .*"):
+        read(None, [position])
+
+
+def test_the_side_of_a_position_may_be_missing_and_is_long_or_short() -> None:
+    short = held("NVDA", "-3", "11", market_value="-33")
+    for side in ({}, {"side": None}, {"side": ""}, {"side": "short"}):
+        assert read(None, [{**short, **side}]).positions == {"NVDA": Decimal(-3)}
+    with pytest.raises(SenselessAnswer, match="side is neither long nor short"):
+        read(None, [{**short, "side": "sell"}])
+
+
+@pytest.mark.parametrize(
+    ("positions", "field"),
+    [
+        ([held("NVDA", "10", "500"), held("SPY", "-10", "10")], "long_market_value"),
+        ([held("NVDA", "10", "50"), held("SPY", "-10", "100")], "short_market_value"),
+        ([held("NVDA", "10", "50")], "short_market_value"),
+        ([held("SPY", "-10", "10")], "long_market_value"),
+        ([held("NVDA", "1", "100"), held("SPY", "-50", "10")], "long_market_value"),
+        ([held("NVDA", "10", "50"), held("AAPL", "10", "10"), held("SPY", "-10", "10")], "long_"),
+    ],
+)
+def test_longs_and_shorts_are_each_worth_what_the_account_says_of_them(
+    positions: list[dict[str, Any]], field: str
+) -> None:
+    facts = {"long_market_value": "500", "short_market_value": "-100"}
+    with pytest.raises(SenselessAnswer, match=rf"positions \(qty times price\) .* {field}"):
+        read(facts, positions)
+
+
+def test_options_and_coins_may_be_among_the_sums_or_not() -> None:
+    """Nobody outside the venue knows which it adds up; none of it hides a position that lacks."""
+    positions = [
+        held("NVDA", "10", "50", asset_class="us_equity"),
+        held("BTCUSD", "1", "300", asset_class="crypto"),
+        {**OPTION, "qty": "2", "market_value": "70"},
+        {**OPTION, "symbol": "SPY240920C00570000", "qty": "-2", "market_value": "-40"},
+    ]
+    for long in ("870", "800", "570", "500"):
+        for short in ("-40", "0"):
+            facts = {"long_market_value": long, "short_market_value": short}
+            assert read(facts, positions).equity == 1800 - 40 + 40
+            with pytest.raises(SenselessAnswer, match="long_market_value"):
+                read(facts, positions[1:])
+
+
+def test_what_has_no_price_of_today_may_be_among_the_sums_or_not() -> None:
+    halted = held("NVDA", "10", "", lastday_price="30")
+    for stated in ("500", "800"):
+        assert read({"long_market_value": stated}, [held("AAPL", "5", "100"), halted])
+    assert read({"long_market_value": "0"}, [held("NVDA", "10", "0", market_value="0")])
+
+
+@pytest.mark.parametrize(("price", "accepted"), [("99.91", 0), ("99.2", 1), ("100.8", 1)])
+def test_prices_that_move_between_two_answers_never_make_an_account_unreadable(
+    venue: Any, price: str, accepted: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    venue.account |= {"cash": "1000", "long_market_value": "100000", "short_market_value": "0"}
+    venue.positions = [held("SYA", "1000", price)]
+    broker = AlpacaBroker(BrokerSettings(url_override=venue.url), KEYS)
+    assert broker.account().positions == {"SYA": Decimal(1000)}
+    assert len([path for _, path in venue.asked if path == "/v2/positions"]) == 1 + accepted
+    said = [record.message for record in caplog.records if "prices that move" in record.message]
+    assert len(said) == accepted
+
+
+@pytest.mark.parametrize("price", ["98.9", "101.1", "1000"])
+def test_positions_worth_something_else_twice_are_no_account(venue: Any, price: str) -> None:
+    venue.account |= {"cash": "1000", "long_market_value": "100000", "short_market_value": "0"}
+    venue.positions = [held("SYA", "1000", price)]
+    broker = AlpacaBroker(BrokerSettings(url_override=venue.url), KEYS)
+    with pytest.raises(BrokerError, match="long_market_value says"):
+        broker.account()
+
+
+# Answers as the reference and users show them.
+SOUND = [
+    ("1000.00", "7000.00", "-3000.00", "5000.00"),
+    ("-23140.2", "126960.76", "0", "103820.56"),
+    ("122086.5", "1259.61", "0", "123346.11"),
+    ("5.92", "42.68", "0", "48.6"),
+]
+
+
+@pytest.mark.parametrize(("cash", "long", "short", "equity"), SOUND)
+def test_equity_is_cash_and_the_worth_of_positions(
+    cash: str, long: str, short: str, equity: str
+) -> None:
+    positions = [held("NVDA", "1", long), held("SPY", "-1", short.removeprefix("-"))]
+    facts = {"cash": cash, "long_market_value": long, "short_market_value": short}
+    assert read({**facts, "equity": equity}, positions).cash == float(cash)
+    for other in (str(Decimal(cash) * 10), str(-Decimal(cash))):
+        with pytest.raises(SenselessAnswer, match=r"equity is \$.*, cash \$"):
+            read({**facts, "cash": other, "equity": equity}, positions)
+    for missing in ("equity", "long_market_value", "short_market_value"):
+        for value in ("", None):
+            assert read({**facts, "equity": equity, missing: value}, positions)
+
+
+@pytest.mark.parametrize(
+    ("facts", "positions"),
+    [
+        (("50000", "0", "0", "100000"), [held("BTCUSD", "0.5", "100000", asset_class="crypto")]),
+        (
+            ("20000", "0", "0", "18000"),
+            [
+                worth("SPY260320P00500000", "-10", "-3000"),
+                worth("SPY260320P00495000", "10", "1000"),
+            ],
+        ),
+        (("20000", "0", "0", "40000"), [unpriced(None, None)]),
+        (("20000", "20000", "0", "40000"), [unpriced("0", "0")]),
+        (("20000", "20000", "0", "40000"), [unpriced(None, "0")]),
+        (("20000", "0", "0", "20000"), [held("BAC.PRL", "1000", "2")]),
+        (
+            ("1000", "9910", "0", "10910"),
+            [worth("912797KJ5", "10000", "9910", current_price="99.1")],
+        ),
+    ],
+    ids=["coins", "options", "no price", "zeros", "no worth", "foreign", "a bond"],
+)
+def test_what_may_be_in_equity_or_in_the_sums_or_not_makes_no_account_unreadable(
+    facts: tuple[str, str, str, str], positions: list[dict[str, Any]]
+) -> None:
+    """Of all but stocks it could not be verified what Alpaca adds up."""
+    names = ("cash", "long_market_value", "short_market_value", "equity")
+    account = read(dict(zip(names, facts, strict=True)), positions)
+    assert account.cash <= float(facts[0])
+    with pytest.raises(SenselessAnswer, match="equity is"):
+        read({**dict(zip(names, facts, strict=True)), "cash": "900000"}, positions)
+
+
+def test_cash_that_open_bids_have_been_taken_off_is_sound() -> None:
+    """Equity still has what they will cost, as seen live at the venue."""
+    facts = {"cash": "400", "equity": "1000", "long_market_value": "0", "short_market_value": "0"}
+    bid = open_order(symbol="BTC/USD", qty="3", type="limit", limit_price="200")
+    assert read(facts, None, [bid]).cash == 400.0
+    assert read(facts, None, [open_order(symbol="SPY", qty="3")]).cash == 400.0, "of no known price"
+    assert read(facts, None, [open_order(symbol=None, legs=[])]).cash == 400.0, "of options"
+    for orders in ([], [{**bid, "side": "sell"}], [{**bid, "qty": "2"}]):
+        with pytest.raises(SenselessAnswer, match="equity is"):
+            read(facts, None, orders)
+    with pytest.raises(SenselessAnswer, match="equity is"):
+        read({**facts, "cash": "1600"}, None, [bid])
+
+
+def test_cash_that_is_on_its_way_out_makes_no_account_unreadable(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    facts = {"long_market_value": "0", "short_market_value": "0", "equity": "100000"}
+    less: Any = {**facts, "cash": "95000"}
+    with pytest.raises(SenselessAnswer, match="equity is"):
+        account_of(less, [], [], CLOCK)
+    assert account_of(less, [], [], CLOCK, again=True).equity == 95_000.0
+    assert "on its way out" in caplog.text
+    more: Any = {**facts, "cash": "105000"}
+    with pytest.raises(SenselessAnswer, match="equity is"):
+        account_of(more, [], [], CLOCK, again=True)
 
 
 def test_of_what_something_else_holds_a_part_back_nothing_is_ordered() -> None:
@@ -303,19 +499,40 @@ def test_what_is_left_of_an_open_order_is_read(
     assert {name: getattr(order, name) for name in expected} == expected
 
 
-def test_an_order_that_is_done_or_of_something_else_is_none_and_one_without_a_price_is_named() -> (
-    None
-):
-    assert (
-        read(
-            None, None, [open_order(filled_qty="10"), open_order(symbol="SPY240920C00560000")]
-        ).open_orders
-        == ()
-    )
-    with pytest.raises(BrokerError, match="order o-1: NVDA is ordered by value and has no price"):
-        read(None, None, [open_order(qty=None, notional="100")])
+def test_an_order_that_is_done_or_of_options_is_none_and_one_that_is_not_understood_named() -> None:
+    orders = [open_order(filled_qty="10"), open_order(symbol="SPY240920C00560000")]
+    assert read(None, None, orders).open_orders == ()
     with pytest.raises(BrokerError, match=r"qty is .*'ten'"):
         read(None, None, [open_order(qty="ten")])
+
+
+@pytest.mark.parametrize("symbol", ["NVDA", "BTC/USD", "BRK B"])
+def test_what_is_ordered_by_value_and_has_no_price_counts_in_dollars(symbol: str) -> None:
+    order = open_order(symbol=symbol, qty=None, notional="100", filled_qty="200")
+    both = [order, {**order, "client_order_id": "o-2", "side": "sell", "notional": "30"}]
+    account = read(None, [held("SPY", "1", "50")], both)
+    worth = {s: float(quantity) * account.prices[s] for s, quantity in account.exposure.items()}
+    assert sum(map(abs, worth.values())) == 50 + 100 + 30
+    assert sum(worth.values()) == 50 + 100 - 30
+    assert not any(instrument(s).tradable for s in worth if s != "SPY")
+    name = {"BTC/USD": "BTCUSD", "BRK B": "?BRK_B"}.get(symbol, symbol)
+    assert account.undetermined == {name}, "nothing is ordered of it"
+    assert name not in account.prices
+    assert account.equity == 1050.0
+
+
+def test_an_order_by_value_of_what_is_held_leaves_its_symbol_free() -> None:
+    account = read(None, [held("NVDA", "1", "50")], [open_order(qty=None, notional="100")])
+    assert (account.undetermined, account.exposure) == (frozenset(), {"NVDA": 3})
+
+
+@pytest.mark.parametrize("trail", [{}, {"trail_price": "3", "trail_percent": "2"}])
+def test_a_trailing_stop_that_does_not_say_where_it_trades_counts_as_a_market_order(
+    trail: dict[str, str],
+) -> None:
+    order = left(type="trailing_stop", filled_qty="4", **trail)
+    assert (order.type, order.qty) == ("market", Decimal(6))
+    assert (order.trail_price, order.trail_percent) == (None, None)
 
 
 def test_a_number_is_exact_and_an_instant_has_a_zone() -> None:

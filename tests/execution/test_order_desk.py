@@ -4,6 +4,7 @@ what is concluded.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from decimal import Decimal
 from pathlib import Path
@@ -265,13 +266,41 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     assert venue.times("post") == 0, "it is that order"
 
 
-def test_before_it_expires_an_order_of_unknown_fate_is_asked_for_under_its_id() -> None:
+def test_an_order_of_unknown_fate_is_only_looked_for_until_somebody_asks_again() -> None:
+    """What it assumes of the account may be so no more: a sale sent later could open a short."""
     book = IntentBook()
     book.begin(Intent("o-1", REQUEST, NOW, SOON))
-    venue = Venue(post=[taken()], get=[status(404)])
+    venue = Venue(post=[taken("o-1", "filled")], get=[status(404)])
     desk, waited = desk_at(venue, book)
+    assert [intent.client_order_id for intent in desk.undetermined(is_any)] == ["o-1"]
+    assert desk.fate("o-1") == "open"
+    assert (venue.times("post"), venue.times("get"), waited) == (0, 2, [0.0, 0.0])
+    assert desk.ask_again("o-1") == taken("o-1", "filled")
+    assert venue.times("post") == 1
     assert desk.undetermined(is_any) == ()
-    assert (venue.times("post"), venue.times("get"), waited) == (1, 1, [0.0])
+
+
+def test_an_order_that_has_expired_is_not_asked_for_again() -> None:
+    book = IntentBook()
+    book.begin(Intent("o-1", REQUEST, NOW, NOW))
+    venue = Venue(get=[status(404)])
+    desk, _ = desk_at(venue, book)
+    assert desk.ask_again("o-1") == "open"
+    assert venue.times("post") == 0
+
+
+@pytest.mark.parametrize("answer", [{"status": 7}, {"side": "sell_short"}, {"qty": "many"}])
+def test_an_answer_about_one_order_that_says_nothing_makes_one_symbol_uncertain(
+    answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    book = IntentBook()
+    request = {**REQUEST, "symbol": "NVDA", "side": "sell", "qty": "1", "type": "market"}
+    book.begin(Intent("o-1", request, NOW, SOON))
+    terms = {key: request[key] for key in ("symbol", "side", "qty", "type")}
+    desk, _ = desk_at(Venue(get=[{**taken(), **terms, **answer}]), book)
+    with caplog.at_level(logging.WARNING):
+        assert [intent.client_order_id for intent in desk.undetermined(is_any)] == ["o-1"]
+    assert "o-1" in caplog.text
 
 
 def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFixture) -> None:
@@ -293,6 +322,17 @@ def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFix
     assert intent.state == "never_taken"
 
 
+def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_their_close() -> None:
+    legs = [{"symbol": "SPY240305P00500000"}, {"symbol": "SPY240305P00495000"}]
+    later = [{"symbol": "SPY240308P00500000"}, {"symbol": "SPY240308P00495000"}]
+    early, hour_on = "2024-03-05T21:59:59Z", "2024-03-05T22:00:00Z"
+    for options, at, count in ((legs, early, 1), (legs, hour_on, 0), (later, hour_on, 1)):
+        book = IntentBook()
+        book.begin(Intent("o-1", {**REQUEST, "legs": options}, NOW, SOON))
+        desk, _ = desk_at(Venue(get=[status(404)], clock=[{"timestamp": at}]), book)
+        assert len(desk.undetermined(is_any)) == count
+
+
 @pytest.mark.parametrize(
     ("before", "answers", "fate"),
     [
@@ -301,7 +341,6 @@ def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFix
         ("sending", {"get": [status(404)], "post": [lost()]}, "open"),
         ("open", {"get": [lost()], "post": [lost()]}, "open"),
         ("open", {"get": [taken(state="filled")]}, taken(state="filled")),
-        ("open", {"get": [status(404)], "post": [taken(state="filled")]}, taken(state="filled")),
         ("taken", {"get": [taken(), taken(state="canceled")], "delete": [{}]},
          taken(state="canceled")),
         ("taken", {"get": [taken()], "delete": [{}]}, "open"),
@@ -380,6 +419,64 @@ def test_a_clock_that_is_wrong_once_is_asked_again_and_right_at_once(ahead: str)
     assert [desk.now() for _ in range(2)] == [NOW, moved], "two answers that agree are believed"
     desk, _ = desk_at(Venue(clock=[{"timestamp": ahead}, CLOCK]))
     assert [desk.now() for _ in range(2)] == [moved, NOW], "also where the first was wrong"
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("every", [(15.0,), (15.0, 0.2), (5.0,)])
+def test_a_clock_that_stands_still_or_is_slow_is_believed_for_five_minutes(
+    speed: float, every: tuple[float, ...]
+) -> None:
+    venue = Venue()
+    desk, waited = desk_at(venue)
+    elapsed = 0.0
+    refused = 0
+    long_enough = 450 / (1 - speed)
+    for pause in itertools.islice(itertools.cycle(every), round(long_enough / np.mean(every))):
+        moved = NOW + np.timedelta64(round(speed * elapsed * 1e6), "us")
+        venue.words["clock"] = [{"timestamp": f"{moved}Z"}]
+        behind = (1 - speed) * elapsed
+        if behind > 300.1:
+            with pytest.raises(BrokerError, match="seconds less than have passed here"):
+                desk.now()
+            refused += 1
+        elif behind < 299.9:
+            assert desk.now() == moved
+        elapsed += pause
+        waited[:] = [elapsed]
+    assert refused > 5
+
+
+def test_where_our_own_clock_has_jumped_the_venues_is_believed_again_after_a_minute() -> None:
+    venue = Venue()
+    desk, waited = desk_at(venue)
+    desk.now()
+    waited.append(400.0)
+    passed = 0.0
+    refusals = []
+    for _ in range(40):
+        venue.words["clock"] = [{"timestamp": f"{NOW + np.timedelta64(round(passed), 's')}Z"}]
+        try:
+            desk.now()
+        except BrokerError:
+            refusals.append(passed)
+        waited.append(15.0)
+        passed += 15.0
+    assert refusals == [0.0, 15.0, 30.0, 45.0]
+
+
+def test_the_waiting_clock_of_a_practice_server_may_stand_still() -> None:
+    desk, waited = desk_at(Venue())
+    desk._settings = BrokerSettings(url_override="http://127.0.0.1:9")
+    desk.now()
+    waited.append(86_400.0)
+    assert desk.now() == NOW
+
+
+def test_between_two_readings_the_venues_time_goes_on_as_ours() -> None:
+    desk, waited = desk_at(Venue())
+    assert desk.estimated_now() == NOW, "it is read where it never was"
+    waited[:] = [1234.5]
+    assert desk.estimated_now() == NOW + np.timedelta64(1_234_500, "ms")
 
 
 def test_two_answers_of_the_clock_that_make_no_sense_are_none() -> None:
@@ -503,6 +600,22 @@ def test_a_cancellation_is_repeated_where_the_venue_did_not_hear_it(passing: Sai
     with pytest.raises(BrokerError, match="cancelling order o-1: "):
         desk.end(taken())
     assert (venue.times("delete"), waited) == (4, LOOKS[:3])
+
+
+def test_ending_an_order_is_not_silent_and_takes_its_time_at_most(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    venue = Venue(delete=[lost(), status(503), {}], get=[taken(state="canceled")])
+    desk, _ = desk_at(venue)
+    assert desk.end(taken())["status"] == "canceled"
+    assert caplog.messages == [
+        "o-1: cancelling it: no answer (ConnectionError)",
+        "o-1: cancelling it was answered with 503",
+    ]
+    monkeypatch.setattr("execution.alpaca.order_reader.ENDING", 0.0)
+    desk = OrderDesk(BrokerSettings(url_override="http://127.0.0.1:9"), KEYS, Waiting().pause)
+    with pytest.raises(BrokerError, match="no time is left for the request"):
+        desk.end(taken())
 
 
 def test_a_cancellation_that_is_refused_is_named() -> None:
@@ -754,6 +867,14 @@ def test_every_page_of_fills_is_read(pages: list[int], asked: int) -> None:
         )
         assert (fill.client_order_id, fill.fee) == ("named", 0.0)
         assert fill.at == np.datetime64(f"2024-03-05T17:30:{k % 60:02}", "ns")
+
+
+@pytest.mark.parametrize("again", [0, 1, 99])
+def test_a_page_of_fills_that_comes_again_is_a_refusal(again: int) -> None:
+    pages = [fills_page(0, 100), fills_page(again, 100)]
+    broker, _, _, _ = broker_at(fills=pages, get=[{"client_order_id": "named"}])
+    with pytest.raises(BrokerError, match="fills: the answer makes no sense: a page of fills"):
+        broker.fills_since(NOW)
 
 
 def test_fills_of_what_is_neither_stock_nor_coin_are_left_out() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
+import numba
 import pytest
 
 from foundation.compiled import ROOMS, digest_of
@@ -31,6 +33,18 @@ def test_a_change_of_a_kernel_in_a_room_or_a_wing_compiles_anew(tmp_path: Path, 
     assert digest_of(tmp_path) == before
     kernel.write_text(KERNEL.replace("2.0", "3.0"))
     assert digest_of(tmp_path) != before
+
+
+def test_what_is_compiled_is_named_so_that_the_first_minute_is_not_silent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def doubled(x: float) -> float:
+        return 2.0 * x
+
+    with caplog.at_level(logging.INFO):
+        assert numba.njit(doubled)(1.5) == 3.0
+    assert [line.split(".")[-1] for line in caplog.messages] == ["doubled"]
+    assert caplog.messages[0].startswith("compiling ")
 
 
 def test_every_file_that_compiles_anything_is_looked_at() -> None:

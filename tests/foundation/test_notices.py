@@ -171,3 +171,15 @@ def test_a_folder_that_cannot_be_written_keeps_no_alert_from_going_out(
         notices.alert("halt", "now")
         assert notices.flush(20)
     assert len(Ear.heard) == 1
+
+
+def test_what_else_is_said_of_a_standing_alert_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    notices = Notices(None, None)
+    for text in ("a", "a", "b", "a", "b"):
+        notices.alert("step", text)
+    assert caplog.messages == ["ALERT step: a", "still step: b"]
+    notices.end_alert("step")
+    notices.alert("step", "b")
+    assert caplog.messages[2:] == ["ALERT step: b"]

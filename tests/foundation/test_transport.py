@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 import pytest
 import requests
 
+from foundation import transport
 from foundation.transport import Pace, Transport, seconds_to_wait, time_limit
 
 Answer = Callable[[socket.socket, int], None]  # a connection, and the number of the request
@@ -141,6 +142,17 @@ def test_requests_share_the_time_they_are_given_together() -> None:
                     session(deadline=5).get(url)
         assert time.monotonic() - began < 2.0
         assert len(seen) == 1
+
+
+def test_a_request_that_takes_long_is_named_by_its_host_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The path of a webhook is a secret, and a minute of slow requests is no silence."""
+    monkeypatch.setattr(transport, "NOTABLE", 0.3)
+    with answering(nothing) as (url, _), pytest.raises(requests.exceptions.ReadTimeout):
+        session().request("DELETE", f"{url}/secret?token=secret")
+    assert "DELETE 127.0.0.1 took 1 s" in caplog.messages
+    assert "secret" not in caplog.text
 
 
 def whole(connection: socket.socket, _: int) -> None:

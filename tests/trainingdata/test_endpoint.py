@@ -104,5 +104,11 @@ def test_what_is_not_understood_is_one_bounded_line_that_says_why(answer: dict[s
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize("opening", [b"[", b'{"cash": '], ids=["lists", "objects"])
+def test_an_answer_that_is_nested_without_end_makes_no_sense(opening: bytes) -> None:
+    line = failure(200, opening * 100_000, cash)
+    assert line.endswith("the account: the answer makes no sense: it is nested too deep")
+
+
 def test_reasons_of_many_lines_are_shown_in_one() -> None:
     assert str(SenselessAnswer("a\n\r\x0bb")).endswith(": a b")

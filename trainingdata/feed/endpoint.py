@@ -12,13 +12,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from foundation.errors import BrokerError, InputError, SenselessAnswer, in_one_line
+from foundation.errors import (
+    AccessRefused,
+    BrokerError,
+    InputError,
+    SenselessAnswer,
+    in_one_line,
+)
 
 if TYPE_CHECKING:
     from alpaca.common.rest import RESTClient
 
 KEY = "APCA_API_KEY_ID"
 SECRET = "APCA_API_SECRET_KEY"
+REFUSALS = (401, 403)  # statuses that say what the keys do not open
 REQUESTS_A_MINUTE = 200  # that the venue allows an account
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -112,12 +119,16 @@ class BrokerSettings:
         """The override without its last slash, as the SDK wants it."""
         return None if self.url_override is None else self.url_override.rstrip("/")
 
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the address is a loopback one."""
+        return urlsplit(self.url_override or "").hostname in LOOPBACK
+
     def _request_limit(self) -> int | None:
         """Requests a minute; None for no limit."""
         if self.requests_per_minute is not None:
             return self.requests_per_minute
-        host = urlsplit(self.url_override or "").hostname
-        return None if host in LOOPBACK else REQUESTS_A_MINUTE
+        return None if self.on_this_machine else REQUESTS_A_MINUTE
 
     def secure_client(self, client: RESTClient) -> Any:
         """The SDK's client on a transport with a deadline, whose reads alone are repeated."""
@@ -141,24 +152,28 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
     Raises
     ------
     BrokerError
-        saying what was requested of whom, and what came back.
+        saying what was requested of whom, and what came back; `AccessRefused` where keys open
+        nothing.
     """
     from alpaca.common.exceptions import APIError
     from requests.exceptions import JSONDecodeError, RequestException
 
     where = settings.url_override or ("Alpaca (paper)" if settings.paper else "Alpaca")
 
-    def failed(what: str) -> BrokerError:
-        return BrokerError(_redacted(f"{where}: {request}: {what}", keys))
+    def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
+        return kind(_redacted(f"{where}: {request}: {what}", keys))
 
     try:
         yield
     except APIError as error:
-        raise failed(_refusal(error, keys)) from None
+        kind = AccessRefused if error.status_code in REFUSALS else BrokerError
+        raise failed(_refusal(error, keys), kind) from None
     except JSONDecodeError as error:
         raise failed(f"the answer makes no sense: no JSON: {_first_line(error, keys)}") from None
     except RequestException as error:
         raise failed(f"no answer: {_first_line(error, keys)}") from None
+    except RecursionError:
+        raise failed("the answer makes no sense: it is nested too deep") from None
     except SenselessAnswer as error:
         raise failed(str(SenselessAnswer(_redacted(error.why, keys)))) from None
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
@@ -171,7 +186,7 @@ def _refusal(error: Any, keys: Keys | None) -> str:
     """What the venue answered, and for keys that open nothing what to do."""
     status = error.status_code
     words = _shown(str(error), keys)
-    if status in (401, 403):
+    if status in REFUSALS:
         hint = (
             f"check {KEY}, {SECRET} and broker.paper; keys without a paid plan read data.feed=iex,"
             " not sip"

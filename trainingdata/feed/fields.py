@@ -197,6 +197,12 @@ def a_float(value: Any) -> float:
     return float(value)
 
 
+class Page:
+    """A page of an answer; the last one has no token, or an empty one."""
+
+    next_page_token = maybe("next_page_token", words)
+
+
 class BarEntry:
     """A bar, of a history or the latest one."""
 
@@ -214,5 +220,6 @@ class TradeEntry:
 class QuoteEntry:
     """`GET /v1beta1/options/quotes/latest`; an option that nobody offers has no ask, or 0."""
 
+    at = maybe("t", an_instant, "a quote of which nobody knows when it was is none")
     bid = Needed("bp", not_negative)
     ask = Optional("ap", not_negative, NOTHING)

@@ -15,6 +15,7 @@ from foundation.errors import DataError, InputError
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, check_bars, panel, regular_bars
 from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import BarEntry
+from trainingdata.feed.pages import checked_pages
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Instrument, Kind, instrument, venue_spelling
 from trainingdata.sessions import last_known, stock_grid
@@ -56,13 +57,12 @@ class MarketData:
         self._adjustment = adjustment
         url = settings.address
         key, secret = (None, None) if keys is None else (keys.key, keys.secret)
-        self._coins = settings.secure_client(
-            CryptoHistoricalDataClient(key, secret, raw_data=True, url_override=url)
-        )
+        options: dict[str, Any] = {"raw_data": True, "url_override": url}
+        coins = CryptoHistoricalDataClient(key, secret, **options)
+        self._coins = checked_pages(settings.secure_client(coins))
         if keys is not None:
-            self._stocks = settings.secure_client(
-                StockHistoricalDataClient(key, secret, raw_data=True, url_override=url)
-            )
+            stocks = StockHistoricalDataClient(key, secret, **options)
+            self._stocks = checked_pages(settings.secure_client(stocks))
 
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
         """The close of each symbol's latest bar, USD, not adjusted for anything.

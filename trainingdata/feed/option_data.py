@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
@@ -14,11 +15,16 @@ from trainingdata.bars import CLOSE
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import QuoteEntry, TradeEntry
 from trainingdata.feed.market_data import MarketData
+from trainingdata.feed.pages import checked_pages
 from trainingdata.instants import utc_text
 from trainingdata.sessions import session_of
 from trainingdata.source import Feed
 
+log = logging.getLogger(__name__)
+
 OLDEST_TRADE = np.timedelta64(5, "m")
+# A feed that is free of charge may lag a quarter of an hour behind.
+OLDEST_QUOTE = np.timedelta64(20, "m")
 
 
 class OptionData:
@@ -42,12 +48,10 @@ class OptionData:
         self._underlying = underlying
         self._scale = scale
         options: dict[str, Any] = {"raw_data": True, "url_override": settings.address}
-        self._options = settings.secure_client(
-            OptionHistoricalDataClient(keys.key, keys.secret, **options)
-        )
-        self._stocks = settings.secure_client(
-            StockHistoricalDataClient(keys.key, keys.secret, **options)
-        )
+        contracts = OptionHistoricalDataClient(keys.key, keys.secret, **options)
+        self._options = checked_pages(settings.secure_client(contracts))
+        stocks = StockHistoricalDataClient(keys.key, keys.secret, **options)
+        self._stocks = checked_pages(settings.secure_client(stocks))
         self._bars = MarketData(settings, keys, feed, "raw")
         self._closes: dict[date, float] = {}
 
@@ -95,10 +99,13 @@ class OptionData:
             self._closes[day] = float(tables[0][2][-1, CLOSE]) * self._scale
         return self._closes[day]
 
-    def quotes(self, symbols: Sequence[str]) -> dict[str, tuple[Decimal, Decimal]]:
+    def quotes(
+        self, symbols: Sequence[str], now: np.datetime64
+    ) -> dict[str, tuple[Decimal, Decimal]]:
         """Bid and ask of options by OCC symbol, USD a share.
 
-        An option without a quote is left out.
+        An option without a quote is left out, and so is one whose quote is more than 20 minutes
+        older than `now`, or does not say when it was.
 
         Raises
         ------
@@ -112,6 +119,16 @@ class OptionData:
             answer = self._options.get_option_latest_quote(request)
             quotes = {}
             for name, row in answer.items():
-                if name in symbols and (ask := QuoteEntry.ask.of(row)):
+                ask = QuoteEntry.ask.of(row) if name in symbols else None
+                if ask and _is_recent(name, QuoteEntry.at.of(row), now):
                     quotes[name] = (QuoteEntry.bid.of(row), ask)
             return quotes
+
+
+def _is_recent(name: str, at: np.datetime64 | None, now: np.datetime64) -> bool:
+    """Whether an option's quote is of now; the log names one that is not."""
+    if at is not None and now - at <= OLDEST_QUOTE:
+        return True
+    when = "an unknown time" if at is None else utc_text(at)
+    log.warning("%s: its latest quote is of %s: it has none", name, when)
+    return False

@@ -1,0 +1,299 @@
+"""Alpaca's words about positions, and whether they go together with what it says of the account."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from execution.alpaca.fields import AccountFacts, Position
+from execution.spreads.orders import is_option
+from foundation.errors import SenselessAnswer
+from trainingdata.instruments import foreign_symbol, instrument, is_coin, is_symbol
+
+log = logging.getLogger(__name__)
+
+Entry = Mapping[str, Any]
+
+ROUNDING = Decimal(1)  # USD
+# Fractions of a sum by which prices may move it between two answers: at the first reading, and at a
+# second one, which nothing but prices should have moved.
+CLOSE = Decimal("0.001")
+NEAR = Decimal("0.01")
+STOCKS = "us_equity"
+OPTIONS = "us_option"
+COINS = "crypto"
+OTHERS = "other"  # of another class, or without any price of today
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """Positions in stocks, coins and what is neither, by symbol.
+
+    quantities: signed. prices: USD. available: that nothing holds back, where the venue says it.
+    short_proceeds: USD that shorts were sold for.
+    owed: USD that buying back options would cost. options: USD that bought ones are worth.
+    longs, shorts: USD by asset class as the venue values them, options among them, none below 0.
+    """
+
+    quantities: Mapping[str, Decimal]
+    prices: Mapping[str, float]
+    available: Mapping[str, Decimal]
+    short_proceeds: float
+    owed: float
+    options: float
+    longs: Mapping[str, Decimal]
+    shorts: Mapping[str, Decimal]
+
+
+@dataclass(slots=True)
+class _Sums:
+    """USD by asset class, on either side."""
+
+    longs: dict[str, Decimal] = field(default_factory=dict)
+    shorts: dict[str, Decimal] = field(default_factory=dict)
+
+    def add(self, kind: str, worth: Decimal) -> None:
+        side = self.longs if worth > 0 else self.shorts
+        side[kind] = side.get(kind, Decimal(0)) + abs(worth)
+
+
+def holdings_of(positions: Sequence[Entry]) -> Holdings:
+    """What the entries of /positions add up to.
+
+    Raises
+    ------
+    SenselessAnswer
+        for a position whose fields are missing, not understood or contradict each other.
+    """
+    owed = 0.0
+    options = 0.0
+    short_proceeds = 0.0
+    sums = _Sums()
+    quantities: dict[str, Decimal] = {}
+    prices: dict[str, float] = {}
+    available: dict[str, Decimal] = {}
+    for position in positions:
+        _refuse_contradicting_signs(position)
+        value = Position.market_value.of(position)
+        kind = _asset_class(position)
+        if kind == OPTIONS:
+            sums.add(kind, value or Decimal(0))
+            owed += _owed(position)
+            if Position.qty.of(position) > 0:
+                options += float(value or 0)
+            continue
+        symbol = _position_symbol(position)
+        quantity = Position.qty.of(position)
+        price = _mark(position, symbol)
+        _add_worth(sums, kind, position, quantity * Decimal(repr(price)))
+        if not price:
+            log.warning("%s is worth nothing, and is left out", symbol)
+            continue
+        quantities[symbol] = quantities.get(symbol, Decimal(0)) + quantity
+        prices[symbol] = price
+        if quantity < 0:
+            entry = Position.entry_price.of(position)
+            short_proceeds += float(-quantity) * (price if entry is None else float(entry))
+        free_to_trade = Position.available.of(position)
+        if free_to_trade is not None:
+            available[symbol] = free_to_trade
+    return Holdings(
+        quantities,
+        prices,
+        available,
+        short_proceeds=short_proceeds,
+        owed=owed,
+        options=options,
+        longs=sums.longs,
+        shorts=sums.shorts,
+    )
+
+
+def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
+    """Refuse positions that are not worth what the account says of them, long or short.
+
+    An empty list is what an account without positions answers; what was sold short would count as
+    cash then, and everything be bought and sold a second time.
+
+    Parameters
+    ----------
+    facts: the answer to /account.
+    holdings: the answer to /positions.
+    again: whether the answers before these did not go together: what moving prices explain is
+        accepted then, with a line in the log.
+
+    Raises
+    ------
+    SenselessAnswer
+        for sums that are further apart.
+    """
+    short = AccountFacts.short_value.of(facts)
+    differences = []
+    for name, stated, worth in (
+        (AccountFacts.long_value.name, AccountFacts.long_value.of(facts), holdings.longs),
+        (AccountFacts.short_value.name, None if short is None else abs(short), holdings.shorts),
+    ):
+        if stated is None:
+            continue
+        apart = min(abs(listed - stated) for listed in _possible_sums(worth))
+        if apart <= CLOSE * stated + ROUNDING:
+            continue
+        difference = (
+            f"positions (qty times price) are worth ${sum(worth.values()):,.0f},"
+            f" {name} says ${stated:,.0f}"
+        )
+        if not again or apart > NEAR * stated + ROUNDING:
+            raise SenselessAnswer(difference)
+        differences.append(difference)
+    if differences:
+        log.warning("it is taken for prices that move: %s", "; ".join(differences))
+
+
+def refuse_other_equity(
+    facts: Entry, holdings: Holdings, set_aside: Decimal, *, again: bool
+) -> None:
+    """Refuse an account whose equity is not its cash and the worth of its positions.
+
+    Parameters
+    ----------
+    facts: the answer to /account; one without equity or one of the sums is not checked.
+    holdings: the answer to /positions.
+    set_aside: USD, infinite where unknown, that open purchases may have taken off cash already.
+    again: whether the answers before these did not go together: less cash than equity implies is
+        accepted then, with a line in the log.
+
+    Raises
+    ------
+    SenselessAnswer
+        for an equity that is more than a hundredth of the sums away.
+    """
+    equity = AccountFacts.equity.of(facts)
+    long = AccountFacts.long_value.of(facts)
+    short = AccountFacts.short_value.of(facts)
+    if equity is None or long is None or short is None:
+        return
+    cash = AccountFacts.cash.of(facts)
+    # By Alpaca's reference equity is cash + long_market_value + short_market_value. What is not in
+    # those two may be in equity all the same. Seen live in 2026, cash lacks besides what open bids
+    # for coins will cost, and equity does not.
+    worths = [long - abs(short)]
+    for longs in _possible_sums(holdings.longs):
+        worths += [longs - shorts for shorts in _possible_sums(holdings.shorts)]
+    listed = sum(holdings.longs.values()) + sum(holdings.shorts.values())
+    tolerance = NEAR * (abs(cash) + max(abs(long) + abs(short), listed)) + ROUNDING
+    missing = [equity - cash - worth for worth in worths]
+    if any(-tolerance <= each <= tolerance + set_aside for each in missing):
+        return
+    difference = (
+        f"equity is ${equity:,.2f}, cash ${cash:,.2f}, long_market_value ${long:,.2f} and"
+        f" short_market_value ${short:,.2f}"
+    )
+    # A withdrawal on its way may have left cash and not equity: to count less cash is careful.
+    if not again or max(missing) < 0:
+        raise SenselessAnswer(difference)
+    log.warning("it is taken for cash that is on its way out: %s", difference)
+
+
+def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
+    """What the venue may have added up: all of it, or all but some kinds that are no stocks.
+
+    Its reference says all positions. That options are among them, and what has no price today,
+    could not be verified: a sound account is not refused over that.
+    """
+    stocks = worth.get(STOCKS, Decimal(0))
+    others = [value for kind, value in worth.items() if kind != STOCKS]
+    for count in range(len(others) + 1):
+        for counted in itertools.combinations(others, count):
+            yield stocks + sum(counted)
+
+
+def _refuse_contradicting_signs(position: Entry) -> None:
+    """Refuse a position that is long by one of its fields and short, or nothing, by another."""
+    quantity = Position.qty.of(position)
+    value = Position.market_value.of(position)
+    side = Position.side.of(position)
+    is_long = {number > 0 for number in (quantity, value) if number}
+    if side is not None:
+        is_long.add(side == "long")
+    if len(is_long) > 1 or (value and not quantity):
+        raise SenselessAnswer(
+            f"{Position.symbol.of(position)}: qty {quantity}, market_value {value} and side {side}"
+            " are not of one sign"
+        )
+
+
+def _asset_class(position: Entry) -> str:
+    name = Position.symbol.of(position)
+    kind = Position.asset_class.of(position)
+    if kind == OPTIONS or is_option(name):
+        return OPTIONS
+    if kind is None and is_symbol(name):
+        return COINS if is_coin(name) else STOCKS
+    return kind if kind in (STOCKS, COINS) and is_symbol(name) else OTHERS
+
+
+def _add_worth(sums: _Sums, kind: str, position: Entry, at_last_mark: Decimal) -> None:
+    """Add what a position is worth in the venue's words, USD; at its last mark without any."""
+    value = Position.market_value.of(position)
+    price = Position.price.of(position)
+    if not value and not price:
+        sums.add(OTHERS, at_last_mark)
+    else:
+        sums.add(kind, Position.qty.of(position) * (price or 0) if value is None else value)
+
+
+def _owed(option: Entry) -> float:
+    """USD that an option which was sold would cost to buy back; 0 for one that was bought."""
+    if Position.qty.of(option) >= 0:
+        return 0.0
+    value = Position.market_value.of(option)
+    if value is None:
+        name = Position.symbol.of(option)
+        raise SenselessAnswer(f"{name} is owed, and market_value is missing")
+    return -float(value)
+
+
+def _position_symbol(position: Entry) -> str:
+    """What a position is called here; one of no stock or coin against the dollar is foreign."""
+    name = Position.symbol.of(position)
+    kind = Position.asset_class.of(position)
+    ours = is_symbol(name) and (kind is None or (kind == COINS) == is_coin(name))
+    return instrument(name).symbol if ours else foreign_symbol(name)
+
+
+def _mark(position: Entry, symbol: str) -> float:
+    """The last price that the venue gives for a position, USD; 0 for what is worth nothing."""
+    quantity = Position.qty.of(position)
+    value = Position.market_value.of(position)
+    if price := Position.price.of(position):
+        # Bonds are priced for a hundred of what they are counted in.
+        units = (1, 100) if _asset_class(position) == OTHERS else (1,)
+        for unit in units:
+            worth = abs(quantity) * price / unit
+            if value is None or _are_near(abs(value), worth, ROUNDING / unit):
+                return float(price / unit)
+        raise SenselessAnswer(
+            f"{symbol}: qty {quantity} at a current_price of {price} is not a market_value of"
+            f" {value}"
+        )
+    for what, mark in (
+        ("its value says what it is worth", abs(value / quantity) if value and quantity else None),
+        ("that of the day before counts", Position.last_price.of(position)),
+        ("what it was bought at counts", Position.entry_price.of(position)),
+    ):
+        if mark:
+            log.warning("%s has no price: %s", symbol, what)
+            return float(mark)
+    if Position.price.of(position) is None and value is None:
+        raise SenselessAnswer(f"the position in {symbol} has no price at all")
+    return 0.0
+
+
+def _are_near(value: Decimal, worth: Decimal, rounding: Decimal) -> bool:
+    """Whether one may be the other in USD, but for rounding and a price that moves."""
+    nearly = 1 - NEAR
+    return worth * nearly - rounding <= value <= worth / nearly + rounding

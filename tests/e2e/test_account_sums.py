@@ -1,0 +1,51 @@
+"""The practice server's sums over shorts, coins and options are those of Alpaca's reference."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.e2e.practice import Start, broker, order, trading
+
+LEGS = [
+    {"symbol": "SYC240220P00295000", "side": "sell", "ratio_qty": "1"},
+    {"symbol": "SYC240220P00290000", "side": "buy", "ratio_qty": "1"},
+]
+
+
+@pytest.fixture
+def vix(tmp_path: Path) -> Path:
+    days = pd.bdate_range("2024-01-02", "2024-03-08", tz="UTC")
+    pd.DataFrame({"timestamp": days, "close": 31.0}).to_parquet(tmp_path / "vix.parquet")
+    return tmp_path / "vix.parquet"
+
+
+def test_equity_is_cash_and_all_positions_at_the_practice_server_too(
+    practice: Start, vix: Path
+) -> None:
+    here = practice(f"options.vix={vix}", "options.symbols=[SYC]")
+    mine = broker(here)
+    here.advance("2024-02-20T16:00:00Z")
+    mine.submit([order("a-1", "SYXUSD", qty="0.1", tif="gtc")])
+    here.advance("2024-02-20T16:30:00Z")
+    mine.submit([order("a-2"), order("a-3", "SYB", side="sell")])
+    client: Any = trading(here)
+    spread = {"order_class": "mleg", "qty": "2", "type": "market", "time_in_force": "day"}
+    client.post("/orders", {**spread, "legs": LEGS})
+    facts = client.get("/account")
+    cash, equity, long, short = (
+        float(facts[name]) for name in ("cash", "equity", "long_market_value", "short_market_value")
+    )
+    values = {each["symbol"]: float(each["market_value"]) for each in client.get("/positions")}
+    assert {"SYA", "SYB", "SYXUSD", *(leg["symbol"] for leg in LEGS)} <= set(values)
+    assert long == pytest.approx(sum(value for value in values.values() if value > 0))
+    assert short == pytest.approx(sum(value for value in values.values() if value < 0))
+    assert equity == pytest.approx(cash + long + short)
+    assert values["SYB"] < 0 < values["SYA"]
+    account = mine.account()
+    assert account.positions["SYB"] == Decimal(-10)
+    assert account.equity == pytest.approx(equity)

@@ -1,0 +1,91 @@
+"""What a loop prints ends nothing, and a signal that ends a process is told of."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from foundation.command import (
+    Ended,
+    LoopConsole,
+    _RunLog,
+    ended_by_signals,
+    one_line_errors,
+    printing,
+)
+
+
+def test_a_full_disk_takes_no_line_and_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        for words in ("short", "long " * 100_000):
+            with printing():
+                sys.stdout.write(words)
+        assert caplog.text.count("could not be printed: No space left") == 2
+        # What is left of the lines would be written when the file is closed.
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+
+
+def test_a_log_and_a_terminal_that_take_nothing_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs").write_text("a file where the folder of log files belongs")
+    handler = _RunLog(tmp_path / "logs" / "run.log", delay=True)
+    logger = logging.getLogger()
+    monkeypatch.setattr(logger, "handlers", [handler])
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        for _ in range(3):
+            logging.getLogger("any").error("a line that goes nowhere")
+            with printing():
+                sys.stderr.write("and another\n")
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+
+
+def test_a_reader_that_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        with printing():
+            LoopConsole(file=gone).print("nobody reads this " * 10_000)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), gone.fileno())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_was_to_be_ignored_is_ignored_on(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with ended_by_signals():
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_other_faults_of_what_is_printed_are_faults() -> None:
+    with pytest.raises(ValueError, match="meant"), printing():
+        raise ValueError("meant")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_the_process_is_met_as_an_interruption(number: signal.Signals) -> None:
+    # The tests themselves may have been started by nohup.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with pytest.raises(Ended, match=number.name), ended_by_signals():
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is signal.SIG_DFL
+        with pytest.raises(SystemExit) as end, one_line_errors("all is well"), ended_by_signals():
+            os.kill(os.getpid(), number)
+        assert end.value.code == 128 + number
+    finally:
+        signal.signal(number, before)

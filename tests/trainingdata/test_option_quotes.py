@@ -1,0 +1,129 @@
+"""Quotes of options are of now: an old one is no quote of its option."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foundation.errors import BrokerError
+from tests.trainingdata.loopback import answered_by
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.option_data import OLDEST_QUOTE, OptionData
+
+NOW = np.datetime64("2024-03-05T17:30:20", "ns")
+FRESH = "SPY240305P00500000"
+OTHER = "SPY240305P00495000"
+SECOND = np.timedelta64(1, "s")
+
+
+@contextmanager
+def quoting(rows: dict[str, Any]) -> Iterator[OptionData]:
+    with answered_by(lambda path, query: {"quotes": rows}) as url:
+        settings = BrokerSettings(url_override=url, attempts=1)
+        yield OptionData(settings, Keys("KEYKEYKEY", "SECRETSECRET"), "iex", "SPY", 10.0)
+
+
+def row(age: np.timedelta64) -> dict[str, Any]:
+    return {"t": f"{NOW - age}Z", "bp": 1.25, "ap": 1.3}
+
+
+def test_a_quote_of_more_than_twenty_minutes_ago_is_none_and_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = {FRESH: row(OLDEST_QUOTE), OTHER: row(OLDEST_QUOTE + SECOND)}
+    assert np.timedelta64(20, "m") == OLDEST_QUOTE
+    with quoting(rows) as data, caplog.at_level(logging.WARNING):
+        assert data.quotes([FRESH, OTHER], NOW) == {FRESH: (Decimal("1.25"), Decimal("1.3"))}
+    lines = [line for line in caplog.messages if OTHER in line]
+    assert len(lines) == 1
+    assert "2024-03-05T17:10Z" in lines[0]
+    assert FRESH not in caplog.text
+
+
+@pytest.mark.parametrize("stamp", ["removed", None, ""])
+def test_a_quote_of_which_nobody_knows_when_it_was_is_none_and_is_named(
+    stamp: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    unknown = {**row(SECOND), "t": stamp}
+    if stamp == "removed":
+        del unknown["t"]
+    with quoting({FRESH: row(SECOND), OTHER: unknown}) as data, caplog.at_level(logging.WARNING):
+        assert list(data.quotes([FRESH, OTHER], NOW)) == [FRESH]
+    assert len([line for line in caplog.messages if OTHER in line]) == 1
+
+
+@pytest.mark.parametrize("stamp", ["much", 7.5, True, [], "2024-03-05T17:30:20", "1024-03-05Z"])
+def test_a_time_that_is_none_is_a_refusal(stamp: Any) -> None:
+    with (
+        quoting({FRESH: {**row(SECOND), "t": stamp}}) as data,
+        pytest.raises(BrokerError, match=f"quotes of {FRESH}: the answer makes no sense: t is "),
+    ):
+        data.quotes([FRESH], NOW)
+
+
+def test_an_option_that_nobody_offers_has_no_quote_and_no_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = {FRESH: {**row(SECOND), "ap": 0}, OTHER: {**row(2 * OLDEST_QUOTE), "ap": None}}
+    with quoting(rows) as data, caplog.at_level(logging.WARNING):
+        assert data.quotes([FRESH, OTHER], NOW) == {}
+    assert not caplog.messages
+
+
+DAY = date(2024, 3, 5)
+CLOSED = np.datetime64("2024-03-05T21:00", "ns")
+
+
+@contextmanager
+def stock_data(answer: Callable[[str], dict[str, Any]]) -> Iterator[OptionData]:
+    with answered_by(lambda path, query: answer(path)) as url:
+        settings = BrokerSettings(url_override=url, attempts=1)
+        yield OptionData(settings, Keys("KEYKEYKEY", "SECRETSECRET"), "iex", "SPY", 10.0)
+
+
+def halves(until: int) -> list[dict[str, Any]]:
+    """Half-hours of the session from 09:30 New York, each closing 1 higher than the one before."""
+    first = np.datetime64("2024-03-05T14:30")
+    prices = {"o": 500.0, "h": 600.0, "l": 400.0, "v": 1000}
+    return [
+        {"t": f"{first + np.timedelta64(30 * k, 'm')}Z", **prices, "c": 500.0 + k}
+        for k in range(until)
+    ]
+
+
+@pytest.mark.parametrize(("count", "close"), [(13, 5120.0), (12, None), (0, None)])
+def test_the_close_of_a_session_is_that_of_its_last_half_hour_or_none(
+    count: int, close: float | None
+) -> None:
+    """A feed may lack the end of a session: an earlier close is not the session's."""
+    asked = []
+
+    def answer(path: str) -> dict[str, Any]:
+        asked.append(path)
+        return {"bars": {"SPY": halves(count)}, "next_page_token": None}
+
+    with stock_data(answer) as data:
+        assert data.close_of(DAY, CLOSED - np.timedelta64(1, "s")) is None
+        assert not asked, "it is not over"
+        assert data.close_of(DAY, CLOSED) == close
+        assert data.close_of(DAY, CLOSED) == close
+        assert len(asked) == (1 if close else 2), "what is known is asked for once"
+        assert data.close_of(date(2024, 3, 3), CLOSED) is None, "a Sunday"
+
+
+def test_the_index_is_the_stocks_last_trade_of_the_last_minutes() -> None:
+    def answer(path: str) -> dict[str, Any]:
+        return {"trades": {"SPY": {"t": "2024-03-05T17:30:00Z", "p": 512.5}}}
+
+    with stock_data(answer) as data:
+        at = np.datetime64("2024-03-05T17:30", "ns")
+        assert data.index(at + np.timedelta64(5, "m")) == 5125.0
+        with pytest.raises(BrokerError, match="it is of 2024-03-05T17:30Z"):
+            data.index(at + np.timedelta64(5, "m") + SECOND)

@@ -1,0 +1,211 @@
+"""Histories in pages end, whatever the venue says of a next one, and none of them is silent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foundation.errors import BrokerError, SenselessAnswer
+from tests.trainingdata.loopback import answered_by
+from trainingdata.feed import pages
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.market_data import MarketData
+from trainingdata.feed.option_data import OptionData
+from trainingdata.feed.pages import checked_pages
+
+KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
+SINCE, NOW = (np.datetime64(at, "ns") for at in ("2024-03-05T00:00", "2024-03-05T21:30"))
+ENDLESS = 50  # requests after which a test has seen that there is no end
+OPTION = "SPY240305P00500000"
+ENDS = (None, "", "left out")
+NONSENSE = (0, False, True, 7.5, [], {}, ["a"], "same")
+
+
+class Endless(Exception):
+    """A client that asks for page after page."""
+
+
+class Venue:
+    """Half-hours of SPY and hours of BTC/USD, one in each page.
+
+    tokens: `next_page_token` of each page, the last one's again and again; `left out` for none.
+    """
+
+    def __init__(self, *tokens: Any) -> None:
+        self.tokens = tokens
+        self.requested: list[str | None] = []
+        self.bodies: list[Any] = []
+
+    def answer(self, path: str, query: dict[str, str]) -> Any:
+        k = len(self.requested)
+        self.requested.append(query.get("page_token"))
+        if k >= ENDLESS:
+            return {"error": "no end"}
+        if k < len(self.bodies):
+            return self.bodies[k]
+        token = self.tokens[min(k, len(self.tokens) - 1)]
+        rest = {} if token == "left out" else {"next_page_token": token}
+        if path.endswith("latest"):
+            quote = {"t": "2024-03-05T21:29:00Z", "bp": 1.25, "ap": 1.3}
+            return {"quotes": {OPTION: quote}, **rest}
+        length = 30 if query["timeframe"] == "30Min" else 60
+        start = np.datetime64("2024-03-05T14:30") + k * np.timedelta64(length, "m")
+        if length == 60:
+            start = start.astype("datetime64[h]").astype("datetime64[m]")
+        row = {"t": f"{start}:00Z", **dict.fromkeys("ohlc", 10.0 + k), "v": 1.0}
+        return {"bars": {query["symbols"]: [row]}, **rest}
+
+
+@contextmanager
+def data_of(venue: Venue) -> Iterator[MarketData]:
+    with answered_by(venue.answer) as url:
+        yield MarketData(BrokerSettings(url_override=url, attempts=1), KEYS, "iex")
+
+
+@contextmanager
+def options_of(venue: Venue) -> Iterator[OptionData]:
+    with answered_by(venue.answer) as url:
+        settings = BrokerSettings(url_override=url, attempts=1)
+        yield OptionData(settings, KEYS, "iex", "SPY", 10.0)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_empty_or_absent_token_is_the_end_of_a_history(end: Any) -> None:
+    venue = Venue("second", end)
+    with data_of(venue) as data:
+        [(_, times, values)] = data.tables(["SPY"], SINCE, NOW)
+    assert venue.requested == [None, "second"]
+    assert times.tolist() == [np.datetime64("2024-03-05T15:30", "ns").item()]
+    assert values.tolist() == [[10.0, 11.0, 10.0, 11.0, 2.0]]
+
+
+@pytest.mark.parametrize("token", NONSENSE)
+@pytest.mark.parametrize("symbol", ["SPY", "BTCUSD"])
+def test_a_token_that_is_no_text_or_comes_again_is_one_refusal(symbol: str, token: Any) -> None:
+    venue = Venue(token)
+    with (
+        data_of(venue) as data,
+        pytest.raises(BrokerError, match=rf"bars of {symbol}: .*no sense: next_page_token is "),
+    ):
+        data.tables([symbol], SINCE, NOW)
+    assert len(venue.requested) == (2 if token == "same" else 1)
+
+
+def test_tokens_that_go_round_are_a_refusal() -> None:
+    venue = Venue("a", "b", "c", "a")
+    with data_of(venue) as data, pytest.raises(BrokerError, match="an earlier page's: 'a'"):
+        data.tables(["BTCUSD"], SINCE, NOW)
+    assert venue.requested == [None, "a", "b", "c"]
+
+
+def test_the_close_of_a_session_and_quotes_of_options_end_as_well() -> None:
+    for token in (0, "same"):
+        with (
+            options_of(Venue(token)) as data,
+            pytest.raises(BrokerError, match=r"bars of SPY: .*next_page_token"),
+        ):
+            data.close_of(date(2024, 3, 5), NOW)
+        with (
+            options_of(Venue(token)) as data,
+            pytest.raises(BrokerError, match=rf"quotes of {OPTION}: .*next_page_token"),
+        ):
+            data.quotes([OPTION], NOW)
+    with options_of(Venue("")) as data:
+        assert list(data.quotes([OPTION], NOW)) == [OPTION]
+
+
+def test_the_token_of_one_history_may_be_that_of_the_next() -> None:
+    venue = Venue("1", None)
+    with data_of(venue) as data:
+        for _ in range(3):
+            venue.requested.clear()
+            assert data.tables(["SPY"], SINCE, NOW)
+    venue = Venue("1", "1")
+    with data_of(venue) as data:
+        for _ in range(3):
+            venue.requested.clear()
+            with pytest.raises(BrokerError, match="an earlier page's"):
+                data.tables(["SPY"], SINCE, NOW)
+            assert len(venue.requested) == 2
+
+
+@pytest.mark.parametrize("page", [[], None, "page", 7, [{"bars": {}}]])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_page_that_has_no_fields_is_a_refusal(page: Any, before: int) -> None:
+    venue = Venue("second")
+    first = {"bars": {}, "next_page_token": "second"}
+    venue.bodies = [first] * before + [page]
+    with (
+        data_of(venue) as data,
+        pytest.raises(BrokerError, match=r"bars of SPY: .*no sense: it is"),
+    ):
+        data.tables(["SPY"], SINCE, NOW)
+    assert len(venue.requested) == before + 1
+
+
+class Client:
+    """Pages of one client, each so many seconds long; the last of so many has no next one."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self.count = count
+        self.seconds = seconds
+        self.now = 0.0
+        self.read = 0
+
+    def get(self, path: str, data: dict[str, Any]) -> dict[str, Any]:
+        self.now += self.seconds
+        self.read += 1
+        return {"bars": {}, "next_page_token": str(self.read) if self.read < self.count else None}
+
+    def read_all(self) -> None:
+        token = None
+        while True:
+            token = self.get("/stocks/bars", {"page_token": token})["next_page_token"]
+            if token is None:
+                return
+
+
+def checked(client: Client) -> Client:
+    checked_pages(client, lambda: client.now)
+    return client
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 7.0, 30.0])
+def test_a_history_of_hundreds_of_pages_is_read_to_its_end_and_says_so_each_minute(
+    seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = checked(Client(900, seconds))
+    said = [0.0]
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(client.now)
+
+    listener = Listener()
+    pages.log.addHandler(listener)
+    try:
+        with caplog.at_level(logging.INFO):
+            client.read_all()
+    finally:
+        pages.log.removeHandler(listener)
+    assert client.read == 900
+    gaps = np.diff([*said, client.now])
+    assert gaps.max() < 60
+    assert len(said) - 1 <= client.now / pages.QUIET, "a short history needs no line"
+    if len(said) > 1:
+        assert "/stocks/bars: page " in caplog.text
+
+
+def test_pages_without_end_are_a_refusal_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with a token that is new."""
+    monkeypatch.setattr(pages, "MOST_PAGES", 1000)
+    client = checked(Client(2000, 0.1))
+    with pytest.raises(SenselessAnswer, match="no end after 1000 pages"):
+        client.read_all()
+    assert client.read == 1000

@@ -1,0 +1,64 @@
+"""Answers in pages: the SDK reads on until there is no token of a next page, and says nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from foundation.errors import SenselessAnswer
+from trainingdata.feed.fields import Page, as_mapping
+
+log = logging.getLogger(__name__)
+
+QUIET = 20.0  # seconds of reading pages after which the log says so
+MOST_PAGES = 10_000  # that an answer may have; so many bars fit into no machine's memory
+
+
+def checked_pages(client: Any, clock: Callable[[], float] = time.monotonic) -> Any:
+    """The SDK's client for prices, whose every answer has an end.
+
+    Its requests raise `SenselessAnswer` for a page that has no fields, for a token of a next page
+    that is no text or an earlier page's, and for more than 10,000 pages.
+
+    client: used by one thread at a time.
+    clock: seconds that only increase.
+    """
+    client.get = _Pages(client.get, clock).get
+    return client
+
+
+class _Pages:
+    """The pages that a client reads, one answer after another."""
+
+    def __init__(self, get: Callable[..., Any], clock: Callable[[], float]) -> None:
+        self._get = get
+        self._clock = clock
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tokens: set[str] = set()
+        self._logged_at = self._clock()
+
+    def get(self, path: str, data: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """A page, whose token is None where it is the last one."""
+        if (data or {}).get("page_token") is None:
+            self._begin()
+        page = as_mapping(self._get(path=path, data=data, **options))
+        # For a time without bars Alpaca has written an empty token, which the SDK takes for one:
+        # https://github.com/dm13450/AlpacaMarkets.jl/issues/5
+        token = Page.next_page_token.of(page)
+        if token is not None:
+            self._note(token, path)
+        return {**page, "next_page_token": token}
+
+    def _note(self, token: str, path: str) -> None:
+        if token in self._tokens:
+            raise SenselessAnswer(f"next_page_token is an earlier page's: {token!r}")
+        self._tokens.add(token)
+        if len(self._tokens) >= MOST_PAGES:
+            raise SenselessAnswer(f"it has no end after {MOST_PAGES} pages")
+        if self._clock() - self._logged_at >= QUIET:
+            self._logged_at = self._clock()
+            log.info("%s: page %d, and there are more", path, len(self._tokens))
