@@ -31,11 +31,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from execution.account_lock import account_lock, intents_of_account
+from execution.account_lock import account_lock, journal_of_account
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.updates import TradeUpdates
 from execution.decision import Decision, keep_unsolved
+from execution.intents import IntentBook
 from execution.live.cycle import NOTHING_CLOSED, Cycle, next_instant, run_cycle, wait_until
 from execution.orders import Account
 from execution.records import Run, writers_of
@@ -139,7 +140,8 @@ def trade(config: DictConfig) -> None:
         listen = None
         if send:
             account = VenueConnection(settings.broker, keys).account_id()
-            book = held.enter_context(intents_of_account(account, Path(settings.folder)))
+            journal = held.enter_context(journal_of_account(account, Path(settings.folder)))
+            book = IntentBook(journal)
             listen = held.enter_context(TradeUpdates(settings.broker, keys)).wait
         broker = AlpacaBroker(
             settings.broker, keys, terms=settings.orders, listen=listen, book=book

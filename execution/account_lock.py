@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from execution.intents import IntentBook
+from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import put_whole
 
@@ -52,20 +53,20 @@ def account_lock(account_id: str) -> Iterator[Path]:
 
 
 @contextmanager
-def intents_of_account(account_id: str, root: Path) -> Iterator[IntentBook]:
-    """Hold the lock of an account, and open its book of orders in `root/<account id>`.
+def journal_of_account(account_id: str, root: Path) -> Iterator[Database]:
+    """Hold the lock of an account, and open its journal in `root/<account id>`.
 
     Raises
     ------
     InputError
-        for an account that another process trades, a book that cannot be used, and one in another
-        folder in which orders are open.
+        for an account that another process trades, a journal that cannot be used, and one in
+        another folder in which orders are open.
     """
     with account_lock(account_id) as folder:
         path = (root / account_id / JOURNAL).absolute()
         place = folder / "journal"
         _refuse_open_elsewhere(account_id, place, path)
-        book = IntentBook(path)
+        database = Database(path)
         try:
             try:
                 put_whole(place, str(path).encode())
@@ -73,9 +74,9 @@ def intents_of_account(account_id: str, root: Path) -> Iterator[IntentBook]:
                 raise InputError(
                     f"{place}: cannot be written: {error.strerror or error}"
                 ) from error
-            yield book
+            yield database
         finally:
-            book.close()
+            database.close()
 
 
 def _refuse_open_elsewhere(account_id: str, place: Path, path: Path) -> None:
@@ -93,11 +94,11 @@ def _refuse_open_elsewhere(account_id: str, place: Path, path: Path) -> None:
         )
     if before == path:
         return
-    book = IntentBook(before)
+    database = Database(before)
     try:
-        count = len(book.undetermined())
+        count = len(IntentBook(database).undetermined())
     finally:
-        book.close()
+        database.close()
     if count:
         raise InputError(
             f"account {account_id}: nobody knows yet what became of {count} of the orders in"

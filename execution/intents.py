@@ -3,40 +3,140 @@
 After a crash, or an answer that never came, the book says what may be at the venue under which id.
 Absence at the venue is no answer: an order can land after every look for it. What the book holds
 counts until the venue has said what became of it.
+
+An intent is `planned` with its decision, or begun as it is sent:
+
+    planned -> sending -> working -> filled | canceled | expired | rejected | replaced
+    sending -> open -> working | never_taken
+    planned | sending -> withheld
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from execution.events import EventLog
+from foundation.database import Database, Row
 from foundation.errors import InputError
 
-State = Literal["sending", "open", "taken", "refused", "never_taken"]
+log = logging.getLogger(__name__)
+
+State = Literal[
+    "planned",
+    "withheld",
+    "sending",
+    "open",
+    "never_taken",
+    "working",
+    "filled",
+    "canceled",
+    "expired",
+    "rejected",
+    "replaced",
+]
 STATES: tuple[State, ...] = get_args(State)
 UNDETERMINED: tuple[State, ...] = ("sending", "open")
+UNSENT: tuple[State, ...] = ("planned", "withheld", "rejected", "never_taken")
+ENDED: tuple[State, ...] = ("filled", "canceled", "expired", "replaced")
+TAKEN: tuple[State, ...] = ("working", *ENDED)
+
+# What may become of an intent in a state. One that was sent before may be sent again under its id,
+# where the venue said that it did not take it.
+_AFTER: Mapping[State, tuple[State, ...]] = {
+    "planned": ("sending", "withheld"),
+    "withheld": ("sending",),
+    "sending": ("open", "working", "never_taken", "withheld", "rejected", *ENDED),
+    "open": ("sending", "working", "never_taken", "rejected", *ENDED),
+    "working": ("rejected", *ENDED),
+    "rejected": ("sending",),
+    "never_taken": ("sending", "working", *ENDED),
+    "filled": (),
+    "canceled": ("replaced",),
+    "expired": (),
+    "replaced": (),
+}
+
+Part = Literal["", "reduction", "opening", "night"]
 
 # After a day nothing is on its way any more: connections, queues and the venue's day have ended.
 LANDING = np.timedelta64(24, "h")
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS intents (
+_COLUMNS = """
     client_order_id TEXT PRIMARY KEY,
+    job TEXT NOT NULL,
+    venue TEXT NOT NULL,
+    decision TEXT NOT NULL,
+    part TEXT NOT NULL,
     request TEXT NOT NULL,
+    reason TEXT NOT NULL,
     sent_at TEXT NOT NULL,
     expires_at TEXT,
     state TEXT NOT NULL,
-    why TEXT NOT NULL DEFAULT ''
-) STRICT
+    why TEXT NOT NULL,
+    venue_id TEXT NOT NULL,
+    filled TEXT NOT NULL,
+    filled_price TEXT,
+    successor TEXT NOT NULL,
+    symbol TEXT GENERATED ALWAYS AS (replace(json_extract(request, '$.symbol'), '/', '')) VIRTUAL,
+    side TEXT GENERATED ALWAYS AS (json_extract(request, '$.side')) VIRTUAL,
+    qty TEXT GENERATED ALWAYS AS (json_extract(request, '$.qty')) VIRTUAL,
+    type TEXT GENERATED ALWAYS AS (json_extract(request, '$.type')) VIRTUAL,
+    limit_price TEXT GENERATED ALWAYS AS (json_extract(request, '$.limit_price')) VIRTUAL,
+    stop_price TEXT GENERATED ALWAYS AS (json_extract(request, '$.stop_price')) VIRTUAL
 """
+_STORED = (
+    "client_order_id, job, venue, decision, part, request, reason, sent_at, expires_at, state, why,"
+    " venue_id, filled, filled_price, successor"
+)
+_NAMES = _STORED.split(", ")
+# One that is written again keeps its place among the others.
+_PUT = (
+    f"INSERT INTO intents ({_STORED}) VALUES ({', '.join('?' * len(_NAMES))})"
+    " ON CONFLICT (client_order_id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _NAMES[1:])
+)
+_SCHEMA = (
+    f"CREATE TABLE IF NOT EXISTS intents ({_COLUMNS}) STRICT",
+    "CREATE INDEX IF NOT EXISTS intents_by_state ON intents (state)",
+)
+# Before there were decisions in it the book had six columns.
+_TAKE_OVER = (
+    "ALTER TABLE intents RENAME TO earlier_intents",
+    f"CREATE TABLE intents ({_COLUMNS}) STRICT",
+    f"""
+    INSERT INTO intents ({_STORED})
+    SELECT client_order_id, '', 'alpaca', '', '', request, '', sent_at, expires_at,
+        CASE state WHEN 'taken' THEN 'working' WHEN 'refused' THEN 'rejected' ELSE state END,
+        why, '', '0', NULL, ''
+    FROM earlier_intents ORDER BY rowid
+    """,
+    "DROP TABLE earlier_intents",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the venue says of an order that it has taken.
+
+    state: `working`, `filled`, `canceled`, `expired`, `rejected` or `replaced`.
+    venue_id: its id there.
+    filled: what of it has filled, shares, coins or contracts.
+    filled_price: at which mean price, USD; none before anything has, and of several legs.
+    successor: our id of the order in its place.
+    """
+
+    state: State
+    venue_id: str = ""
+    filled: Decimal = Decimal(0)
+    filled_price: Decimal | None = None
+    successor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +145,16 @@ class Intent:
 
     client_order_id: its id, which no other order of the account ever has.
     request: the order in the venue's words.
-    sent_at: instant by the venue's clock at which it was first sent.
+    sent_at: instant by the venue's clock at which it was planned, and then at which it was sent.
     expires_at: from which on it is not wanted any more; none never.
-    state: `sending` from before it is sent until there is an answer; `open` where the answers leave
-        open what became of it; `taken`, `refused`; `never_taken` once it can land no more.
-    why: what the venue said.
+    state: what is known of it, as above.
+    why: what the venue said, or why it was withheld.
+    job: what sends it.
+    venue: that it is sent to.
+    decision: the id of the decision that it follows from; empty for none.
+    part: of the decision: openings wait for its reductions.
+    reason: why it exists.
+    progress: what the venue said last of an order that it took.
     """
 
     client_order_id: str
@@ -58,6 +163,17 @@ class Intent:
     expires_at: np.datetime64 | None = None
     state: State = "sending"
     why: str = ""
+    job: str = ""
+    venue: str = "alpaca"
+    decision: str = ""
+    part: Part = ""
+    reason: str = ""
+    progress: Progress = field(default_factory=lambda: Progress("working"))
+
+    @property
+    def taken(self) -> bool:
+        """Whether the venue has taken it, whatever became of it then."""
+        return self.state in TAKEN or bool(self.progress.venue_id)
 
     def wanted(self, now: np.datetime64) -> bool:
         """Whether it may still be asked for."""
@@ -72,94 +188,190 @@ class Intent:
 class IntentBook:
     """The intents of one account.
 
-    path: of an SQLite file, which is begun where there is none; none keeps them in memory.
+    database: in which they are; none keeps them in memory.
+    events: in which what becomes of them is written; none begins its own in the same place.
 
     Raises
     ------
-    InputError
+    DatabaseFailed
         here and in every method, for a file that cannot be read or written.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._place = "memory" if path is None else str(path)
-        self._lock = threading.Lock()
-        with self._named_errors():
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            # Statements take turns by the lock, whichever thread they come from.
-            self._connection = sqlite3.connect(
-                ":memory:" if path is None else path, isolation_level=None, check_same_thread=False
-            )
-            # What was written is on the disk when a statement returns, its folder's entry too.
-            self._connection.execute("PRAGMA synchronous = EXTRA")
-            self._connection.execute(_SCHEMA)
+    def __init__(self, database: Database | None = None, events: EventLog | None = None) -> None:
+        self._database = Database() if database is None else database
+        self._events = EventLog(self._database) if events is None else events
+        columns = [row[1] for row in self._database.rows("PRAGMA table_info(intents)")]
+        if columns and "job" not in columns:
+            self._database.create(*_TAKE_OVER)
+        self._database.create(*_SCHEMA)
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()
+    def plan(self, intent: Intent) -> None:
+        """Write down what is to be sent later, as a part of the transaction around it.
+
+        Raises
+        ------
+        InputError
+            for an id that was used before.
+        """
+        if self.get(intent.client_order_id) is not None:
+            raise InputError(f"{intent.client_order_id}: this id was used before")
+        self._write(intent, "planned")
 
     def begin(self, intent: Intent) -> None:
-        """Write an intent down before it is sent, in place of an earlier one with its id."""
-        with self._named_errors():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?)",
+        """Write an intent down before it is sent, in the place of a planned one with its id."""
+        with self._database.transaction():
+            before = self.get(intent.client_order_id)
+            if before is not None and "sending" not in _AFTER[before.state]:
+                raise InputError(
+                    f"{intent.client_order_id}: it is {before.state}, and is not sent again"
+                )
+            self._write(intent, intent.state)
+
+    def _write(self, intent: Intent, state: State) -> None:
+        with self._database.transaction():
+            self._database.execute(
+                _PUT,
                 (
                     intent.client_order_id,
+                    intent.job,
+                    intent.venue,
+                    intent.decision,
+                    intent.part,
                     json.dumps(intent.request),
+                    intent.reason,
                     str(intent.sent_at),
                     None if intent.expires_at is None else str(intent.expires_at),
-                    intent.state,
+                    state,
                     intent.why,
+                    intent.progress.venue_id,
+                    str(intent.progress.filled),
+                    _text(intent.progress.filled_price),
+                    intent.progress.successor,
                 ),
             )
+            self._events.append(state, intent.client_order_id, dict(intent.request))
 
     def settle(self, client_order_id: str, state: State, why: str = "") -> None:
-        """Write down what is known of an intent by now."""
-        with self._named_errors():
-            self._connection.execute(
+        """Write down what is known of an intent by now.
+
+        Raises
+        ------
+        InputError
+            for what cannot have become of it, as one that filled and then never was.
+        """
+        with self._database.transaction():
+            before = self.get(client_order_id)
+            if before is None or (before.state, before.why) == (state, why):
+                return
+            if state != before.state and state not in _AFTER[before.state]:
+                raise InputError(f"{client_order_id}: it is {before.state}, and cannot be {state}")
+            self._database.execute(
                 "UPDATE intents SET state = ?, why = ? WHERE client_order_id = ?",
                 (state, why, client_order_id),
+            )
+            self._events.append(state, client_order_id, why)
+
+    def note(self, client_order_id: str, progress: Progress) -> None:
+        """Write down what the venue says of an intent that it has taken."""
+        with self._database.transaction():
+            before = self.get(client_order_id)
+            if before is None or before.progress == progress:
+                return
+            if progress.state != before.state and progress.state not in _AFTER[before.state]:
+                self._events.append("contradicted", client_order_id, progress.state)
+                log.warning(
+                    "%s is %s: that it is %s is not believed",
+                    client_order_id,
+                    before.state,
+                    progress.state,
+                )
+                return
+            self.settle(client_order_id, progress.state)
+            self._database.execute(
+                "UPDATE intents SET venue_id = ?, filled = ?, filled_price = ?, successor = ?"
+                " WHERE client_order_id = ?",
+                (
+                    progress.venue_id,
+                    str(progress.filled),
+                    _text(progress.filled_price),
+                    progress.successor,
+                    client_order_id,
+                ),
+            )
+            said = {"filled": str(progress.filled), "price": _text(progress.filled_price)}
+            self._events.append(f"noted {progress.state}", client_order_id, said)
+
+    def withhold(self, intent: Intent, why: str) -> None:
+        """Write down that an intent is not sent, and why."""
+        with self._database.transaction():
+            if self.get(intent.client_order_id) is None:
+                self._write(intent, "planned")
+            self.settle(intent.client_order_id, "withheld", why)
+
+    def put_in_place(self, client_order_id: str, successor: Intent) -> None:
+        """Plan the intent that takes the place of an ended one, as one commit."""
+        with self._database.transaction():
+            self.plan(successor)
+            self.settle(client_order_id, "replaced")
+            self._database.execute(
+                "UPDATE intents SET successor = ? WHERE client_order_id = ?",
+                (successor.client_order_id, client_order_id),
             )
 
     def get(self, client_order_id: str) -> Intent | None:
         """The intent with this id; None where it was never meant to be sent."""
-        found = self._select("WHERE client_order_id = ?", (client_order_id,))
+        found = self.select("client_order_id = ?", (client_order_id,))
         return found[0] if found else None
 
     def undetermined(self) -> tuple[Intent, ...]:
         """Those of which nobody knows what became of them, oldest first."""
-        marks = ", ".join("?" * len(UNDETERMINED))
-        return self._select(f"WHERE state IN ({marks}) ORDER BY rowid", UNDETERMINED)
+        return self.in_states(UNDETERMINED)
 
-    def _select(self, condition: str, values: tuple[str, ...]) -> tuple[Intent, ...]:
-        columns = "client_order_id, request, sent_at, expires_at, state, why"
-        with self._named_errors():
-            rows = self._connection.execute(
-                f"SELECT {columns} FROM intents {condition}",
-                values,
-            ).fetchall()
-            return tuple(_intent(*row) for row in rows)
+    def in_states(self, states: Iterable[State]) -> tuple[Intent, ...]:
+        """Those in one of these states, oldest first."""
+        names = tuple(states)
+        return self.select(f"state IN ({', '.join('?' * len(names))})", names)
 
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            with self._lock:
-                yield
-        except (sqlite3.Error, OSError, ValueError) as error:
-            raise InputError(
-                f"{self._place}: the book of orders cannot be used: {error}; nothing is sent"
-                " without it"
-            ) from error
+    def of_decision(self, decision: str) -> tuple[Intent, ...]:
+        """Those that follow from a decision, in the order in which they were planned."""
+        return self.select("decision = ?", (decision,))
+
+    def select(self, condition: str, values: Sequence[str] = ()) -> tuple[Intent, ...]:
+        """Those for which an SQL condition holds, oldest first."""
+        rows = self._database.rows(
+            f"SELECT {_STORED} FROM intents WHERE {condition} ORDER BY rowid", values
+        )
+        with self._database.checked():
+            return tuple(_intent(row) for row in rows)
 
 
-def _intent(
-    name: str, request: str, sent_at: str, expires_at: str | None, state: str, why: str
-) -> Intent:
+def _text(number: Decimal | None) -> str | None:
+    return None if number is None else str(number)
+
+
+def _intent(row: Row) -> Intent:
     """An intent as a row of the book says it."""
+    name, job, venue, decision, part, request, reason, sent_at, expires_at, state, why = row[:11]
+    venue_id, filled, price, successor = row[11:]
     if state not in STATES:
         raise ValueError(f"{name}: state {state!r} is none of {', '.join(STATES)}")
+    if part not in get_args(Part):
+        raise ValueError(f"{name}: part {part!r} is none of {', '.join(get_args(Part))}")
     content = json.loads(request)
     if not isinstance(content, dict):
         raise ValueError(f"{name}: its request is {request[:50]!r}")
-    until = None if expires_at is None else np.datetime64(expires_at, "ns")
-    return Intent(name, content, np.datetime64(sent_at, "ns"), until, state, why)
+    paid = None if price is None else Decimal(price)
+    return Intent(
+        client_order_id=name,
+        request=content,
+        sent_at=np.datetime64(sent_at, "ns"),
+        expires_at=None if expires_at is None else np.datetime64(expires_at, "ns"),
+        state=state,
+        why=why,
+        job=job,
+        venue=venue,
+        decision=decision,
+        part=part,
+        reason=reason,
+        progress=Progress(state, venue_id, Decimal(filled), paid, successor),
+    )

@@ -25,9 +25,10 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from execution.account_lock import intents_of_account
+from execution.account_lock import journal_of_account
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
+from execution.intents import IntentBook
 from execution.spreads.offers import SellerTerms
 from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
 from execution.spreads.seller import SpreadSeller
@@ -192,7 +193,7 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
             scale=settings.scale,
             feed=settings.feed,
             patience=settings.patience,
-            book=held.enter_context(intents_of_account(account, Path(settings.folder))),
+            book=IntentBook(held.enter_context(journal_of_account(account, Path(settings.folder)))),
         )
         _follow(SpreadSeller(venue, terms, vix, notices), notices, settings, wait)
 

@@ -23,6 +23,7 @@ from execution.alpaca.order_answers import (
     traded_at,
 )
 from execution.alpaca.order_desk import OrderDesk
+from execution.alpaca.order_requests import order_request
 from execution.broker import Asset
 from execution.intents import Intent, IntentBook
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms
@@ -30,7 +31,7 @@ from execution.venue_rules import refusal
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
-from trainingdata.instruments import BILLIONTH, instrument, is_symbol, venue_spelling
+from trainingdata.instruments import BILLIONTH, instrument, is_symbol
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +199,7 @@ class AlpacaBroker:
                 log.warning("%s is not sent: %s", order.client_order_id, why)
                 continue
             try:
-                answer = self._desk.post(_request(order), order.expires_at)
+                answer = self._desk.post(order_request(order), order.expires_at)
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue
@@ -341,42 +342,6 @@ def _asset(symbol: str, answer: Answer) -> Asset:
         increment=increment,
         smallest=AssetEntry.smallest.of(answer) or increment,
     )
-
-
-def _request(order: Order) -> dict[str, Any]:
-    """The order in the venue's words, with exact quantities."""
-    request: dict[str, Any] = {
-        "symbol": venue_spelling(order.symbol),
-        "qty": f"{order.qty:f}",
-        "side": order.side,
-        "type": order.type,
-        "time_in_force": order.tif,
-        "client_order_id": order.client_order_id,
-    }
-    for name in ("limit_price", "stop_price", "trail_price", "trail_percent"):
-        if (price := getattr(order, name)) is not None:
-            request[name] = repr(price)
-    if order.extended_hours:
-        request["extended_hours"] = True
-    return request | _exits(order)
-
-
-def _exits(order: Order) -> dict[str, Any]:
-    """The fields of an order's exits; none for an order without any."""
-    if order.or_stop is not None:
-        return {
-            "take_profit": {"limit_price": repr(order.limit_price)},
-            "stop_loss": {"stop_price": repr(order.or_stop)},
-            "order_class": "oco",
-        }
-    exits: dict[str, Any] = {}
-    if order.take_profit is not None:
-        exits["take_profit"] = {"limit_price": repr(order.take_profit)}
-    if order.stop_loss is not None:
-        exits["stop_loss"] = {"stop_price": repr(order.stop_loss)}
-    if exits:
-        exits["order_class"] = "bracket" if len(exits) == 2 else "oto"
-    return exits
 
 
 def _is_immediate(order: Order) -> bool:

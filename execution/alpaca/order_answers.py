@@ -11,11 +11,12 @@ import numpy as np
 
 from execution.alpaca.connection import Answer
 from execution.alpaca.fields import OrderEntry
+from execution.intents import Progress, State
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import as_mapping, exact
 
 FINEST = Decimal("0.0001")  # points, of the mean price of several fills
-DONE = ("filled", "canceled", "expired", "rejected")
+ENDINGS: tuple[State, ...] = ("filled", "canceled", "expired", "rejected")
 TRADED = ("filled", "partially_filled")
 
 
@@ -24,7 +25,7 @@ def is_done(answer: Answer) -> bool:
     status = OrderEntry.status.of(answer)
     # An order that is good till it is cancelled goes on the next day.
     ended_today = status == "done_for_day" and OrderEntry.time_in_force.of(answer) != "gtc"
-    return status in DONE or ended_today
+    return status in ENDINGS or ended_today
 
 
 def traded_at(answer: Answer) -> np.datetime64:
@@ -82,6 +83,35 @@ def spread_traded(chain: Sequence[Answer]) -> tuple[int, Decimal]:
     if contracts:
         credit = (credit / contracts).quantize(FINEST).normalize()
     return contracts, credit
+
+
+def progress_of(answer: Answer) -> Progress:
+    """What an answer says of an order that the venue has taken, for the book.
+
+    An order that was replaced goes on as the one in its place. Where an answer does not say how
+    much has filled, the order still works as far as the book is concerned.
+    """
+    chain = chain_of(answer)
+    first = OrderEntry.id.of(chain[-1])
+    successor = OrderEntry.client_order_id.of(answer) if len(chain) > 1 else ""
+    try:
+        traded = [(filled_quantity(each), OrderEntry.mean_price.of(each)) for each in chain]
+        state = _state_of(answer)
+    except SenselessAnswer:
+        return Progress("working", first, successor=successor)
+    filled = sum((quantity for quantity, _ in traded), Decimal(0))
+    paid = [quantity * price for quantity, price in traded if quantity and price is not None]
+    # The price of several legs is said by each of them.
+    price = sum(paid, Decimal(0)) / filled if filled and len(paid) == len(chain) else None
+    return Progress(state, first, filled, price, successor)
+
+
+def _state_of(answer: Answer) -> State:
+    status = OrderEntry.status.of(answer)
+    for state in ENDINGS:
+        if status == state:
+            return state
+    return "expired" if is_done(answer) else "working"
 
 
 def chain_of(answer: Answer) -> list[Answer]:

@@ -11,18 +11,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from execution.alpaca.connection import Answer, elapsed_seconds
-from execution.alpaca.order_answers import chain_of, checked_order, is_done, same_terms
-from execution.alpaca.order_reader import BUSY, LOOK_DELAYS, OTHER_STATE, OrderReader
-from execution.intents import Intent, IntentBook
+from execution.alpaca.fields import OrderEntry
+from execution.alpaca.order_answers import (
+    chain_of,
+    is_done,
+    progress_of,
+    same_terms,
+)
+from execution.alpaca.order_reader import LOOK_DELAYS, OrderReader
+from execution.alpaca.posting import NoAnswer, OrderWithheld, post_order, too_late
+from execution.intents import UNSENT, Intent, IntentBook, Part
 from execution.spreads.orders import contract_of
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.instants import compact_text
 from trainingdata.sessions import session_of
 
 log = logging.getLogger(__name__)
@@ -31,9 +38,16 @@ TERMS = ("symbol", "side", "qty", "type", "legs")  # in which orders of one id m
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 ONE_LOOK = (0.0,)
 LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
-POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
 EXPIRED = np.timedelta64(1, "h")  # after the last session of an option nobody trades it any more
-NOT_UNDERSTOOD = (408, 425)  # statuses below 500 that do not say what became of a request
+
+# Why an intent may not be sent at an instant of the venue's clock; empty where it may.
+Guard = Callable[[Intent, np.datetime64], str]
+
+
+def unguarded(intent: Intent, now: np.datetime64) -> str:
+    """Nothing forbids an intent."""
+    del intent, now
+    return ""
 
 
 class OrderDesk(OrderReader):
@@ -42,6 +56,8 @@ class OrderDesk(OrderReader):
     pause: waits for so many seconds.
     book: where intents are kept; none keeps them in memory, until the process ends.
     clock: seconds that only increase.
+    guard: has the last word before an intent is sent.
+    job: whose orders go this way.
     """
 
     def __init__(
@@ -51,16 +67,29 @@ class OrderDesk(OrderReader):
         pause: Callable[[float], None],
         book: IntentBook | None = None,
         clock: Callable[[], float] = elapsed_seconds,
+        guard: Guard = unguarded,
+        job: str = "",
     ) -> None:
         super().__init__(settings, keys, pause, clock)
         self._book = IntentBook() if book is None else book
+        self._guard = guard
+        self._job = job
 
-    def post(self, request: Mapping[str, Any], expires_at: np.datetime64 | None = None) -> Answer:
+    def post(
+        self,
+        request: Mapping[str, Any],
+        expires_at: np.datetime64 | None = None,
+        part: Part = "",
+        reason: str = "",
+    ) -> Answer:
         """Have an order taken, and return what the venue says of it.
 
-        An order of this id that was sent before is that order.
+        An order of this id that was sent before is that order; one that was planned is sent as it
+        was planned.
 
         expires_at: instant by the venue's clock from which on it is not sent any more.
+        part: what it is to the account.
+        reason: why it exists.
 
         Raises
         ------
@@ -74,11 +103,47 @@ class OrderDesk(OrderReader):
         before = self._book.get(name)
         if before is not None and any(before.request.get(k) != request.get(k) for k in TERMS):
             raise OrderRejected(f"{name}: another order of this id was meant to be sent before")
-        if before is not None and before.state not in ("refused", "never_taken"):
+        if before is not None and not _is_unsent(before):
             return self._settled(before, (*ONE_LOOK, *LOOK_DELAYS))
-        intent = Intent(name, request, self.estimated_now(), expires_at)
+        now = self.estimated_now()
+        if before is not None:
+            intent = replace(before, state="sending", why="", sent_at=now)
+        else:
+            intent = Intent(name, request, now, expires_at, job=self._job, part=part, reason=reason)
+        if why := self._guard(intent, now):
+            self._book.withhold(intent, why)
+            raise OrderRejected(f"{name}: not sent: {why}")
         self._book.begin(intent)
         return self._settled(intent)
+
+    def follow(self, concerned: Callable[[Intent], bool]) -> None:
+        """Write down what has become of orders that still worked when they were last heard of.
+
+        Looking for them takes 20 seconds at most, however many there are.
+        """
+        from foundation.transport import time_limit
+
+        with time_limit(LOOKING):
+            for intent in filter(concerned, self._book.in_states(("working",))):
+                try:
+                    self._taken(intent.client_order_id, ONE_LOOK)
+                except BrokerError as error:
+                    log.warning("%s", error)
+
+    def refreshed(self, answer: Answer) -> Answer:
+        """The order as it is now, which the book then says as well.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or answers about something else.
+        """
+        return self._noted(super().refreshed(answer))
+
+    def _noted(self, answer: Answer) -> Answer:
+        name = OrderEntry.client_order_id.of(chain_of(answer)[-1])
+        self._book.note(name, progress_of(answer))
+        return answer
 
     def undetermined(self, concerned: Callable[[Intent], bool]) -> tuple[Intent, ...]:
         """Those of the orders sent of which the venue does not say what became.
@@ -131,7 +196,7 @@ class OrderDesk(OrderReader):
         if intent is None:
             # It is written down before it is sent: what is not in the book was sent by nobody here.
             answer = self.find_order(client_order_id)
-        elif intent.state in ("refused", "never_taken"):
+        elif _is_unsent(intent):
             answer = None
         else:
             try:
@@ -155,7 +220,7 @@ class OrderDesk(OrderReader):
         again: whether one that was sent before, and that the venue does not know, is sent again.
         """
         name = intent.client_order_id
-        if intent.state == "taken":
+        if intent.taken:
             return self._taken(name, looks)
         try:
             answer = self._asked(intent, looks, again)
@@ -167,21 +232,23 @@ class OrderDesk(OrderReader):
         except _NeverTaken as error:
             self._book.settle(name, "never_taken", str(error))
             raise
+        except OrderWithheld as error:
+            self._book.settle(name, "withheld", str(error))
+            raise
         except OrderRejected as error:
-            self._book.settle(name, "refused", str(error))
+            self._book.settle(name, "rejected", str(error))
             raise
         except OutcomeUnknown as error:
             self._book.settle(name, "open", str(error))
             raise
-        self._book.settle(name, "taken")
-        return answer
+        return self._noted(answer)
 
     def _taken(self, name: str, looks: tuple[float, ...]) -> Answer:
         """An order that the venue has taken: it is never sent again, whatever a look says."""
         answer, _ = self._look_up(name, looks)
         if answer is None:
             raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")
-        return answer
+        return self._noted(answer)
 
     def _asked(self, intent: Intent, looks: tuple[float, ...], again: bool) -> Answer:
         """The venue's answer to an order, looked for, posted, and looked for."""
@@ -220,65 +287,19 @@ class OrderDesk(OrderReader):
         name = intent.client_order_id
         try:
             if not intent.wanted(self.estimated_now()):
-                raise OrderRejected(f"{name}: not sent: {_expired(intent)}")
-            return self._post_once(intent, 0.0 if sent else BUSY_PATIENCE)
+                raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
+            patience = 0.0 if sent else BUSY_PATIENCE
+            return post_order(
+                self.client, self._keys, intent, patience, self._pause, self.estimated_now
+            )
         except OrderRejected as error:
             # Of an order that was sent before, a refusal of this one says nothing.
             if not sent:
                 raise
             log.warning("%s; an earlier one of its id may still land", error)
-        except _NoAnswer as error:
+        except NoAnswer as error:
             log.warning("%s: sent, and no answer that says what became of it (%s)", name, error)
         return None
-
-    def _post_once(self, intent: Intent, patience: float) -> Answer:
-        """The venue's answer to a POST.
-
-        patience: seconds that it waits while the venue is busy.
-
-        Raises
-        ------
-        OrderRejected
-            for an order that it does not take.
-        _NoAnswer
-            for an answer that does not say whether it takes it.
-        """
-        from alpaca.common.exceptions import APIError
-        from requests.exceptions import RequestException
-
-        from foundation.transport import note_pause, seconds_to_wait
-
-        name = intent.client_order_id
-        waited = 0.0
-        for _ in range(POSTS):
-            try:
-                return checked_order(name, self.client.post("/orders", intent.request))
-            except APIError as error:
-                status = error.status_code
-                words = self._keys.redact(" ".join(str(error).split()))[:300]
-                # 429 alone says that the venue has done nothing, so the same order may be sent.
-                if status == BUSY:
-                    headers = {} if error.response is None else error.response.headers
-                    seconds = seconds_to_wait(headers)
-                    seconds = 1.0 if seconds is None else seconds
-                    waited += seconds
-                    # Whatever else is open is looked at by nobody meanwhile.
-                    if waited > patience:
-                        break
-                    note_pause(seconds, f"{name}: the venue is busy and asks for it")
-                    self._pause(seconds)
-                    if not intent.wanted(self.estimated_now()):
-                        raise OrderRejected(f"{name}: not sent: {_expired(intent)}") from None
-                    continue
-                # A refusal of the id says that the venue has an order of this id, which may be this
-                # very order, sent before a crash. It is no refusal of the order.
-                known_id = status == OTHER_STATE and "client_order_id" in words
-                if status is None or status >= 500 or known_id or status in NOT_UNDERSTOOD:
-                    raise _NoAnswer(f"status {status}") from None
-                raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
-            except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
-                raise _NoAnswer(type(error).__name__) from None
-        raise OrderRejected(f"{name}: not sent: the venue has no room for requests (429)")
 
     def _look_up(self, name: str, looks: tuple[float, ...]) -> tuple[Answer | None, bool]:
         """The order with this id of ours, or None; and whether the last look said there is none."""
@@ -304,8 +325,9 @@ class _NeverTaken(OrderRejected):
     """An order that can land no more, and that the venue does not know."""
 
 
-class _NoAnswer(Exception):
-    """A POST whose answer does not say whether the order was taken."""
+def _is_unsent(intent: Intent) -> bool:
+    """Whether nothing of an intent is at the venue; one that it took and rejected then was."""
+    return intent.state in UNSENT and not intent.taken
 
 
 def _lands_no_more(intent: Intent, now: np.datetime64) -> bool:
@@ -318,8 +340,3 @@ def _options_have_ended(request: Mapping[str, Any], now: np.datetime64) -> bool:
     expiries = {contract_of(leg["symbol"]).expiry for leg in request.get("legs", ())}
     sessions = [session_of(np.datetime64(expiry, "D")) for expiry in expiries]
     return any(each is not None and now >= each.closes + EXPIRED for each in sessions)
-
-
-def _expired(intent: Intent) -> str:
-    until = intent.expires_at
-    return "" if until is None else f"it was to be sent before {compact_text(until)}"

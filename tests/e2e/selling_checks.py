@@ -6,9 +6,7 @@ here asks the seller's own code what should have come of it.
 
 from __future__ import annotations
 
-import json
 import re
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -21,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from execution.intents import IntentBook
+from execution.intents import STATES, IntentBook
 from execution.spreads.orders import Contract, contract_of
 from execution.spreads.rules import SpreadCosts
 from execution.spreads.state import OpenSpread
+from foundation.database import Database
 from marketsimulator.options.desk import SpreadTicket
 from sizing.autoscaler.account import AccountState
 from sizing.autoscaler.now import size_contracts
@@ -110,11 +109,13 @@ def book_of_orders(path: Path) -> dict[str, Written]:
     if not path.exists():
         return {}
     # A run that was killed at once has left a file without its table.
-    IntentBook(path).close()
-    with closing(sqlite3.connect(path)) as connection:
-        query = "SELECT client_order_id, state, request FROM intents ORDER BY rowid"
-        rows = connection.execute(query).fetchall()
-    return {name: Written(state, json.loads(request)) for name, state, request in rows}
+    database = Database(path)
+    with closing(database):
+        intents = IntentBook(database).in_states(STATES)
+    return {
+        each.client_order_id: Written("taken" if each.taken else each.state, each.request)
+        for each in intents
+    }
 
 
 def lost_orders(tickets: Tickets, book: Mapping[str, Written], known: Collection[str]) -> int:

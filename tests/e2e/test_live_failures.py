@@ -20,6 +20,7 @@ from execution.alpaca.updates import TradeUpdates
 from execution.intents import Intent, IntentBook
 from execution.live.cycle import expiry, run_cycle
 from execution.orders import client_order_id
+from foundation.database import Database
 from foundation.errors import BrokerError, InputError
 from tests.commands import run_command
 from tests.e2e.practice import (
@@ -74,9 +75,9 @@ def test_a_paper_run_writes_its_orders_down_and_a_second_one_at_a_time_is_refuse
     done = paper(here, tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(here.venue.tickets) == 2
-    book = IntentBook(tmp_path / "data" / "live" / account / JOURNAL)
+    book = IntentBook(Database(tmp_path / "data" / "live" / account / JOURNAL))
     assert {name: book.get(name).state for name in here.venue.tickets} == dict.fromkeys(  # type: ignore[union-attr]
-        here.venue.tickets, "taken"
+        here.venue.tickets, "filled"
     )
     assert book.undetermined() == ()
 

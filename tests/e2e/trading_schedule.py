@@ -12,6 +12,7 @@ from pathlib import Path
 
 from execution.account_lock import JOURNAL
 from execution.intents import IntentBook
+from foundation.database import Database
 from tests.e2e.fault_proxy import faulty_wire
 from tests.e2e.hurried_runs import HurriedRuns
 from tests.e2e.practice import OPENING, ROOT, Practice, practising
@@ -98,13 +99,14 @@ def _look_at_limits(here: Practice, counts: Counter[str]) -> None:
 def _look_at_books(here: Practice, folder: Path, counts: Counter[str]) -> None:
     """Every order of the venue is in the book as taken, and none is there twice."""
     path = folder / "data" / "live" / here.venue.record.account_id / JOURNAL
-    book = IntentBook(path)
+    database = Database(path)
+    book = IntentBook(database)
     intentions: Counter[tuple[str, ...]] = Counter()
     for name in here.venue.tickets:
         intent = book.get(name)
-        counts["lost"] += intent is None or intent.state != "taken"
+        counts["lost"] += intent is None or not intent.taken
         intentions[tuple(name.rsplit("-", 1)[0].split("-"))] += 1
     counts["economic_duplicates"] += sum(count > 1 for count in intentions.values())
     counts["undetermined_at_the_end"] += len(book.undetermined())
     counts["orders"] += len(here.venue.tickets)
-    book.close()
+    database.close()

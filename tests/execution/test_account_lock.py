@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from platformdirs import user_state_path
 
-from execution.account_lock import JOURNAL, account_lock, intents_of_account
+from execution.account_lock import JOURNAL, account_lock, journal_of_account
 from execution.intents import Intent, IntentBook
+from foundation.database import Database
 from foundation.errors import InputError
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
@@ -22,7 +23,7 @@ def test_an_account_has_one_process_and_another_account_another(tmp_path: Path) 
             pass
         with (
             pytest.raises(InputError, match="account one: another process sends orders to it"),
-            intents_of_account("one", tmp_path),
+            journal_of_account("one", tmp_path),
         ):
             pytest.fail("two hold it")
     with account_lock("one"):
@@ -36,58 +37,58 @@ def test_what_is_no_id_of_an_account_makes_no_folder(name: str) -> None:
 
 
 def test_the_book_of_an_account_outlives_its_process(tmp_path: Path) -> None:
-    with intents_of_account("kept", tmp_path) as book:
-        book.begin(Intent("a", REQUEST, NOW))
+    with journal_of_account("kept", tmp_path) as book:
+        IntentBook(book).begin(Intent("a", REQUEST, NOW))
     assert (tmp_path / "kept" / JOURNAL).is_file()
-    with intents_of_account("kept", tmp_path) as book:
-        (intent,) = book.undetermined()
+    with journal_of_account("kept", tmp_path) as book:
+        (intent,) = IntentBook(book).undetermined()
     assert (intent.request, intent.sent_at, intent.state) == (REQUEST, NOW, "sending")
 
 
 def test_orders_of_unknown_fate_in_another_folder_are_not_forgotten(tmp_path: Path) -> None:
-    with intents_of_account("moved", tmp_path / "first") as book:
-        book.begin(Intent("a", REQUEST, NOW))
+    with journal_of_account("moved", tmp_path / "first") as book:
+        IntentBook(book).begin(Intent("a", REQUEST, NOW))
     with (
         pytest.raises(
             InputError, match=f"1 of the orders in .*; go on with folder={tmp_path}/first"
         ),
-        intents_of_account("moved", tmp_path / "second"),
+        journal_of_account("moved", tmp_path / "second"),
     ):
         pytest.fail("the first one's orders are forgotten")
-    with intents_of_account("moved", tmp_path / "first") as book:
-        book.settle("a", "taken")
-    with intents_of_account("moved", tmp_path / "second") as book:
-        assert book.undetermined() == ()
+    with journal_of_account("moved", tmp_path / "first") as book:
+        IntentBook(book).settle("a", "working")
+    with journal_of_account("moved", tmp_path / "second") as book:
+        assert IntentBook(book).undetermined() == ()
 
 
 def test_a_book_that_has_gone_is_asked_for_and_not_begun_anew(tmp_path: Path) -> None:
     """Without it an order of unknown fate would be one that was never sent."""
-    with intents_of_account("gone", tmp_path / "first") as book:
-        book.begin(Intent("a", REQUEST, NOW))
+    with journal_of_account("gone", tmp_path / "first") as book:
+        IntentBook(book).begin(Intent("a", REQUEST, NOW))
     (tmp_path / "first" / "gone" / JOURNAL).unlink()
     for root in (tmp_path / "first", tmp_path / "second"):
         with (
             pytest.raises(InputError, match=r"journal.sqlite, .* is not there\. Bring it back; or"),
-            intents_of_account("gone", root),
+            journal_of_account("gone", root),
         ):
             pytest.fail("what may be at the venue is forgotten")
         assert not (root / "gone" / JOURNAL).exists()
     (user_state_path("kelly-chronos") / "accounts" / "gone" / "journal").unlink()
-    with intents_of_account("gone", tmp_path / "first") as book:
-        assert book.undetermined() == ()
+    with journal_of_account("gone", tmp_path / "first") as book:
+        assert IntentBook(book).undetermined() == ()
 
 
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with (
-        pytest.raises(InputError, match="the book of orders cannot be used"),
-        intents_of_account("blocked", tmp_path / "file"),
+        pytest.raises(InputError, match="the journal cannot be used"),
+        journal_of_account("blocked", tmp_path / "file"),
     ):
         pytest.fail("it is held")
     place = user_state_path("kelly-chronos") / "accounts" / "spoilt"
     place.mkdir(parents=True)
     (place / "journal").mkdir()
-    with pytest.raises(InputError, match="cannot be read"), intents_of_account("spoilt", tmp_path):
+    with pytest.raises(InputError, match="cannot be read"), journal_of_account("spoilt", tmp_path):
         pytest.fail("it is held")
 
 
@@ -97,20 +98,28 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
 def test_a_book_that_is_none_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "book"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=f"^{path}: the book of orders cannot be used"):
-        IntentBook(path).undetermined()
+    with pytest.raises(InputError, match=f"^{path}: the journal cannot be used"):
+        IntentBook(Database(path)).undetermined()
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("state", "gone"), ("request", "[]"), ("request", "{"), ("sent_at", "soon")],
+    [
+        ("state", "gone"),
+        ("part", "half"),
+        ("filled", "much"),
+        ("request", "[]"),
+        ("request", "7"),
+        ("sent_at", "soon"),
+    ],
 )
 def test_a_row_that_says_nothing_is_refused(tmp_path: Path, column: str, value: str) -> None:
-    book = IntentBook(tmp_path / "book")
+    database = Database(tmp_path / "book")
+    book = IntentBook(database)
     book.begin(Intent("a", REQUEST, NOW))
-    book._connection.execute(f"UPDATE intents SET {column} = ?", (value,))
-    with pytest.raises(InputError, match="the book of orders cannot be used"):
+    database.execute(f"UPDATE intents SET {column} = ?", (value,))
+    with pytest.raises(InputError, match="the journal cannot be used"):
         book.get("a")
 
 

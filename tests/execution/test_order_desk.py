@@ -18,9 +18,11 @@ from alpaca.common.exceptions import APIError
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_answers import chain_of, is_done, spread_traded
 from execution.alpaca.order_desk import OrderDesk
+from execution.alpaca.posting import OrderWithheld
 from execution.broker import Asset
 from execution.intents import Intent, IntentBook
 from execution.orders import Fill, Order
+from foundation.database import Database
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.execution.test_vendor_fields import VALUES, answered
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -225,11 +227,11 @@ def test_what_has_expired_is_not_asked_for_again() -> None:
     assert type(answer) is OutcomeUnknown
     assert (venue.times("post"), waited) == (1, LOOKS)
     answer, venue, _ = posted(taken(), until=NOW)
-    assert type(answer) is OrderRejected
+    assert type(answer) is OrderWithheld
     assert str(answer) == "o-1: not sent: it was to be sent before 20240305T173020Z"
     assert venue.times("post") == 0
     answer, venue, waited = posted(status(429, Retry_After="9"), until=NOW + np.timedelta64(5, "s"))
-    assert type(answer) is OrderRejected
+    assert type(answer) is OrderWithheld
     assert (venue.times("post"), waited) == (1, [9.0])
 
 
@@ -245,15 +247,16 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
 ) -> None:
     """Whatever was sent is written down, and asked for until the venue says what became of it."""
     path = None if in_memory else tmp_path / "book"
-    book = IntentBook(path)
+    database = Database(path)
+    book = IntentBook(database)
     desk, _ = desk_at(Venue(post=[lost()], get=[status(404)]), book)
     with pytest.raises(OutcomeUnknown):
         desk.post(REQUEST, SOON)
     (intent,) = desk.undetermined(is_any)
     assert (intent.request, intent.sent_at, intent.expires_at) == (REQUEST, NOW, SOON)
     if path is not None:  # killed, and started again
-        book.close()
-        book = IntentBook(path)
+        database.close()
+        book = IntentBook(Database(path))
     later = {"timestamp": "2024-03-05T19:00:00Z"}
     venue = Venue(post=[taken()], get=[status(404), lost(), taken()], clock=[later])
     desk, waited = desk_at(venue, book)
@@ -341,10 +344,10 @@ def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_thei
         ("sending", {"get": [status(404)], "post": [lost()]}, "open"),
         ("open", {"get": [lost()], "post": [lost()]}, "open"),
         ("open", {"get": [taken(state="filled")]}, taken(state="filled")),
-        ("taken", {"get": [taken(), taken(state="canceled")], "delete": [{}]},
+        ("working", {"get": [taken(), taken(state="canceled")], "delete": [{}]},
          taken(state="canceled")),
-        ("taken", {"get": [taken()], "delete": [{}]}, "open"),
-        ("refused", {}, None),
+        ("working", {"get": [taken()], "delete": [{}]}, "open"),
+        ("rejected", {}, None),
         ("never_taken", {}, None),
     ],
 )  # fmt: skip
@@ -367,7 +370,7 @@ def test_a_venue_that_asks_for_more_than_a_minute_in_all_is_left_alone() -> None
 @pytest.mark.parametrize("look", [status(404), status(500), lost(), taken("other")])
 def test_an_order_that_was_taken_is_never_sent_again_or_given_up(look: Said) -> None:
     book = IntentBook()
-    book.begin(Intent("o-1", REQUEST, NOW, None, "taken"))
+    book.begin(Intent("o-1", REQUEST, NOW, None, "working"))
     later = {"timestamp": "2024-03-09T17:30:20Z"}
     venue = Venue(get=[look], post=[taken()], clock=[later])
     desk, _ = desk_at(venue, book)
@@ -376,7 +379,7 @@ def test_an_order_that_was_taken_is_never_sent_again_or_given_up(look: Said) -> 
             ask()
     intent = book.get("o-1")
     assert intent is not None
-    assert (intent.state, venue.times("post")) == ("taken", 0)
+    assert (intent.state, venue.times("post")) == ("working", 0)
 
 
 @pytest.mark.parametrize("terms", [{"side": "sell"}, {"qty": "11"}, {"symbol": "AAPL"}])

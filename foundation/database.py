@@ -1,0 +1,147 @@
+"""An SQLite file that one process writes and any may read.
+
+It keeps a rollback journal, not a write-ahead log: SQLite before 3.51.3 can lose what a second
+connection reads while a log is taken over. What a transaction has written is on the disk when it
+ends, the folder's entry too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import InputError
+
+Row = tuple[Any, ...]
+BUSY_SECONDS = 5.0  # for which a reader holds up a commit, and a commit a reader
+
+
+class DatabaseFailed(InputError):
+    """A file that cannot be read or written; what was to be written has not been."""
+
+
+class Database:
+    """A file, which is begun where there is none.
+
+    path: of the file; none keeps everything in memory.
+
+    Raises
+    ------
+    DatabaseFailed
+        here and in every method, for a file that cannot be read or written.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        # Transactions take turns, whichever thread they come from; one may hold another.
+        self._lock = threading.RLock()
+        self._depth = 0
+        with self._named_errors():
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                ":memory:" if path is None else path,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=BUSY_SECONDS,
+            )
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+            self._connection.execute("PRAGMA synchronous = EXTRA")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is executed within is written as one, or not at all; an inner one joins the outer.
+
+        Nothing else of a transaction is on the disk before its end.
+        """
+        with self._named_errors():
+            if self._depth == 0:
+                self._connection.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+                if self._depth == 1:
+                    self._connection.execute("COMMIT")
+            except BaseException:
+                if self._depth == 1 and self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth -= 1
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> None:
+        """Write, as a part of the transaction around it or as one of its own."""
+        with self.transaction():
+            self._connection.execute(statement, values)
+
+    def rows(self, query: str, values: Sequence[object] = ()) -> list[Row]:
+        """What a query finds."""
+        with self._named_errors():
+            return self._connection.execute(query, values).fetchall()
+
+    def create(self, *statements: str) -> None:
+        """Execute definitions, all or none."""
+        with self.transaction():
+            for statement in statements:
+                self._connection.execute(statement)
+
+    @contextmanager
+    def checked(self) -> Iterator[None]:
+        """Rows that say nothing raise what a file that cannot be read does."""
+        try:
+            yield
+        except InputError:
+            raise
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+            raise self._failed(error) from error
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        except (sqlite3.Error, OSError) as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> DatabaseFailed:
+        place = "memory" if self.path is None else str(self.path)
+        return DatabaseFailed(
+            f"{place}: the journal cannot be used: {error}; nothing is sent without it"
+        )
+
+
+def refuse_spoilt(path: Path) -> None:
+    """Refuse a file that is none of SQLite's, or that is damaged.
+
+    Raises
+    ------
+    DatabaseFailed
+        saying what SQLite says of it.
+    """
+    said = rows_of(path, "PRAGMA integrity_check")
+    if said != [("ok",)]:
+        raise DatabaseFailed(f"{path}: the journal is damaged: {said[0][0]}")
+
+
+def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
+    """What a query finds in a file that another process may be writing; nothing is written.
+
+    Raises
+    ------
+    DatabaseFailed
+        for a file that is not there, or cannot be read.
+    """
+    try:
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as connection:
+            return connection.execute(query, values).fetchall()
+    except sqlite3.Error as error:
+        raise DatabaseFailed(f"{path}: the journal cannot be read: {error}") from error

@@ -1,0 +1,196 @@
+"""What the book says of an order: only what can have become of it, and why, for ever."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.alpaca.order_answers import progress_of
+from execution.events import EventLog
+from execution.intents import ENDED, STATES, UNSENT, Intent, IntentBook, Progress, State
+from foundation.database import Database, DatabaseFailed
+from foundation.errors import InputError
+
+NOW = np.datetime64("2024-03-05T17:30", "ns")
+REQUEST = {"client_order_id": "a", "symbol": "BTC/USD", "side": "buy", "qty": "3", "type": "market"}
+INTENT = Intent("a", REQUEST, NOW, NOW + np.timedelta64(300, "s"), job="trade", reason="because")
+
+steps = st.lists(st.sampled_from(get_args(State)), max_size=8)
+
+
+@given(steps)
+def test_what_has_ended_stays_as_it_was_whatever_is_said_later(path: list[State]) -> None:
+    book = IntentBook()
+    book.plan(INTENT)
+    before: State = "planned"
+    for state in path:
+        try:
+            if state in ("working", *ENDED):
+                book.note("a", Progress(state, "v1"))
+            else:
+                book.settle("a", state)
+        except InputError:
+            pass
+        found = book.get("a")
+        assert found is not None
+        if before in ENDED:
+            assert found.state in (before, "replaced")
+        if found.state in ("filled", "working") and found.state != before:
+            assert before not in ("planned", "withheld", "rejected"), "it was never sent"
+        before = found.state
+
+
+def test_an_id_is_planned_once_and_begun_once() -> None:
+    book = IntentBook()
+    book.plan(INTENT)
+    with pytest.raises(InputError, match="a: this id was used before"):
+        book.plan(INTENT)
+    book.begin(INTENT)
+    with pytest.raises(InputError, match="a: it is sending, and is not sent again"):
+        book.begin(INTENT)
+    book.note("a", Progress("filled", "v1", Decimal(3), Decimal("17.25")))
+    with pytest.raises(InputError, match="a: it is filled, and is not sent again"):
+        book.begin(INTENT)
+    found = book.get("a")
+    assert found is not None
+    assert found.progress == Progress("filled", "v1", Decimal(3), Decimal("17.25"))
+    assert (found.reason, found.job) == ("because", "trade")
+
+
+def test_intents_keep_the_order_in_which_they_were_planned() -> None:
+    book = IntentBook()
+    for name in ("c", "a", "b"):
+        book.plan(replace(INTENT, client_order_id=name, decision="d"))
+    book.begin(replace(INTENT, client_order_id="c", decision="d"))
+    assert [each.client_order_id for each in book.of_decision("d")] == ["c", "a", "b"]
+
+
+def test_what_is_withheld_says_why_and_was_never_sent() -> None:
+    book = IntentBook()
+    book.withhold(INTENT, "halted: daily loss")
+    found = book.get("a")
+    assert found is not None
+    assert (found.state, found.why, found.taken) == ("withheld", "halted: daily loss", False)
+
+
+def test_a_successor_is_planned_as_the_one_before_it_ends() -> None:
+    book = IntentBook()
+    book.begin(INTENT)
+    book.note("a", Progress("canceled", "v1", Decimal(1), Decimal(10)))
+    book.put_in_place("a", replace(INTENT, client_order_id="a2"))
+    before, after = book.get("a"), book.get("a2")
+    assert before is not None
+    assert after is not None
+    assert (before.state, before.progress.successor, after.state) == ("replaced", "a2", "planned")
+    assert before.progress.filled == 1
+
+
+def test_every_change_is_an_event_and_events_are_never_changed() -> None:
+    database = Database()
+    events = EventLog(database, lambda text: text.replace("HUSH", "[secret]"))
+    book = IntentBook(database, events)
+    book.begin(INTENT)
+    book.settle("a", "open", "it said HUSH")
+    book.note("a", Progress("filled", "v1", Decimal(3), Decimal(10)))
+    book.note("a", Progress("canceled", "v1"))
+    kinds = [event.kind for event in events.events("a")]
+    assert kinds == ["sending", "open", "filled", "noted filled", "contradicted"]
+    assert events.events("a")[1].content == "it said [secret]"
+    numbers = [event.number for event in events.events()]
+    assert numbers == sorted(set(numbers))
+    for statement in ("UPDATE events SET kind = 'x'", "DELETE FROM events"):
+        with pytest.raises(DatabaseFailed, match="never"):
+            database.execute(statement)
+    assert [event.kind for event in events.events("a")] == kinds
+
+
+def test_a_change_that_cannot_be_written_is_not_half_written() -> None:
+    database = Database()
+    book = IntentBook(database)
+    book.begin(INTENT)
+    database.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk'); END"
+    )
+    with pytest.raises(DatabaseFailed, match="disk"):
+        book.note("a", Progress("filled", "v1", Decimal(3)))
+    found = book.get("a")
+    assert found is not None
+    assert (found.state, found.progress.filled) == ("sending", 0)
+
+
+def test_a_book_of_before_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "book"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "CREATE TABLE intents (client_order_id TEXT PRIMARY KEY, request TEXT NOT NULL,"
+            " sent_at TEXT NOT NULL, expires_at TEXT, state TEXT NOT NULL,"
+            " why TEXT NOT NULL DEFAULT '') STRICT"
+        )
+        for name, state in (("x", "taken"), ("y", "refused"), ("z", "open")):
+            connection.execute(
+                "INSERT INTO intents VALUES (?, '{}', ?, NULL, ?, 'so')", (name, str(NOW), state)
+            )
+        connection.commit()
+    for _ in range(2):
+        book = IntentBook(Database(path))
+        states = [(each.client_order_id, each.state) for each in book.in_states(STATES)]
+        assert states == [("x", "working"), ("y", "rejected"), ("z", "open")]
+
+
+def test_the_columns_that_readers_look_at_are_there() -> None:
+    database = Database()
+    IntentBook(database).begin(INTENT)
+    query = "SELECT client_order_id, job, venue, decision, part, symbol, side, qty, type, state"
+    assert database.rows(f"{query} FROM intents") == [
+        ("a", "trade", "alpaca", "", "", "BTCUSD", "buy", "3", "market", "sending")
+    ]
+
+
+def order(name: str, status: str, **more: Any) -> dict[str, Any]:
+    return {"id": f"id-{name}", "client_order_id": name, "status": status, **more}
+
+
+@pytest.mark.parametrize(
+    ("answer", "progress"),
+    [
+        (order("a", "accepted"), Progress("working", "id-a")),
+        (order("a", "done_for_day", time_in_force="gtc"), Progress("working", "id-a")),
+        (order("a", "done_for_day", time_in_force="day"), Progress("expired", "id-a")),
+        (order("a", "rejected"), Progress("rejected", "id-a")),
+        (
+            order("a", "filled", filled_qty="4", filled_avg_price="2.5"),
+            Progress("filled", "id-a", Decimal(4), Decimal("2.5")),
+        ),
+        (order("a", "filled"), Progress("working", "id-a")),
+        (order("a", "filled", filled_qty="many"), Progress("working", "id-a")),
+        (
+            order(
+                "b",
+                "filled",
+                filled_qty="1",
+                filled_avg_price="4",
+                predecessor=order("a", "replaced", filled_qty="3", filled_avg_price="2"),
+            ),
+            Progress("filled", "id-a", Decimal(4), Decimal("2.5"), "b"),
+        ),
+    ],
+)
+def test_what_an_answer_says_of_an_order_is_what_the_book_says(
+    answer: Any, progress: Progress
+) -> None:
+    assert progress_of(answer) == progress
+
+
+def test_every_state_is_unsent_or_undetermined_or_taken() -> None:
+    for state in STATES:
+        intent = replace(INTENT, state=state)
+        assert (state in UNSENT) + (state in ("sending", "open")) + intent.taken == 1

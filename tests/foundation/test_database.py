@@ -1,0 +1,171 @@
+"""One writer, any readers: what is written is whole and on the disk, and a failure says where."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from foundation.database import Database, DatabaseFailed, refuse_spoilt, rows_of
+
+ROOT = Path(__file__).parents[2]
+TABLE = "CREATE TABLE IF NOT EXISTS pairs (a INTEGER, b INTEGER) STRICT"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "file.sqlite"
+
+
+@pytest.fixture
+def database(path: Path) -> Database:
+    database = Database(path)
+    database.create(TABLE)
+    return database
+
+
+def put(database: Database, a: int, b: int) -> None:
+    database.execute("INSERT INTO pairs VALUES (?, ?)", (a, b))
+
+
+def test_what_is_written_is_on_the_disk_before_anything_else_happens(database: Database) -> None:
+    assert database.rows("PRAGMA synchronous") == [(3,)], "EXTRA"
+    assert database.rows("PRAGMA journal_mode") == [("delete",)]
+
+
+def test_a_transaction_is_written_whole_or_not_at_all(database: Database, path: Path) -> None:
+    with database.transaction():
+        put(database, 1, 1)
+        with database.transaction():
+            put(database, 2, 2)
+        assert rows_of(path, "SELECT * FROM pairs") == [], "nobody sees half of it"
+    assert rows_of(path, "SELECT a FROM pairs") == [(1,), (2,)]
+    for inner in (False, True):
+        with pytest.raises(KeyError):
+            put_and_fail(database, inner=inner)
+        assert database.rows("SELECT max(a) FROM pairs") == [(2,)]
+
+
+def put_and_fail(database: Database, *, inner: bool) -> None:
+    with database.transaction():
+        put(database, 3, 3)
+        with database.transaction():
+            put(database, 4, 4)
+            if inner:
+                raise KeyError
+        raise KeyError
+
+
+def test_readers_see_whole_transactions_while_it_is_written(database: Database, path: Path) -> None:
+    """Two numbers of a row that are always written in two statements of one transaction."""
+    put(database, 0, 0)
+    seen: list[tuple[int, int]] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.extend(rows_of(path, "SELECT a, b FROM pairs"))
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        for k in range(1, 101):
+            with database.transaction():
+                database.execute("UPDATE pairs SET a = ?", (k,))
+                database.execute("UPDATE pairs SET b = ?", (k,))
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join()
+    assert len(seen) > 10
+    assert all(a == b for a, b in seen)
+    refuse_spoilt(path)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from foundation.database import Database
+
+database = Database(Path(sys.argv[1]))
+k = 0
+while True:
+    k += 1
+    with database.transaction():
+        database.execute("INSERT INTO pairs VALUES (?, 0)", (k,))
+        database.execute("UPDATE pairs SET b = a WHERE a = ?", (k,))
+    print(k, flush=True)
+"""
+
+
+def test_kill_9_between_any_two_statements_loses_nothing_that_was_committed(
+    database: Database, path: Path, tmp_path: Path
+) -> None:
+    database.close()
+    for _ in range(3):
+        Database(path).execute("DELETE FROM pairs")
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert writer.stdout is not None
+        first = writer.stdout.readline()
+        writer.kill()
+        told = [int(line) for line in (first + writer.communicate()[0]).split()]
+        rows = Database(path).rows("SELECT a, b FROM pairs ORDER BY a")
+        assert [a for a, _ in rows[: len(told)]] == told
+        assert len(rows) <= len(told) + 1
+        assert all(a == b for a, b in rows)
+        refuse_spoilt(path)
+
+
+def put_many(database: Database) -> None:
+    with database.transaction():
+        for k in range(2000):
+            put(database, k, k)
+
+
+def test_a_full_disk_writes_nothing_and_says_so(database: Database, path: Path) -> None:
+    pages = database.rows("PRAGMA page_count")[0][0]
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(DatabaseFailed, match=f"^{path}: the journal cannot be used: .*full"):
+        put_many(database)
+    database.execute(f"PRAGMA max_page_count = {pages + 100}")
+    assert database.rows("SELECT count(*) FROM pairs") == [(0,)]
+    put(database, 1, 1)
+    refuse_spoilt(path)
+
+
+def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    torn = tmp_path / "torn"
+    database = Database(torn)
+    database.create(TABLE)
+    put_many(database)
+    database.close()
+    content = bytearray(torn.read_bytes())
+    content[8192:12288] = b"\xff" * 4096
+    torn.write_bytes(content)
+    with pytest.raises(DatabaseFailed, match=f"^{torn}: the journal"):
+        refuse_spoilt(torn)
+    assert torn.read_bytes() == content
+    with pytest.raises(DatabaseFailed, match="cannot be read"):
+        rows_of(tmp_path / "none", "SELECT 1")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_reader_changes_nothing(database: Database, path: Path) -> None:
+    with pytest.raises(DatabaseFailed, match="readonly"):
+        rows_of(path, "INSERT INTO pairs VALUES (1, 1)")
+
+
+def test_errors_of_others_pass_through_a_transaction(database: Database) -> None:
+    with pytest.raises(ValueError, match="mine") as caught, database.transaction():
+        raise ValueError("mine")
+    assert not isinstance(caught.value, DatabaseFailed)
