@@ -74,14 +74,16 @@ class Broker(Protocol):
         ...
 
 
-def place(broker: Broker, orders: Sequence[Order], cancels: Sequence[Order] = ()) -> list[Fill]:
+def place(
+    broker: Broker, orders: Sequence[Order], cancels: Mapping[str, Decimal] | None = None
+) -> list[Fill]:
     """Cancel what a decision replaces, send its reductions, then what opens positions.
 
     Openings are sent only once the reductions have filled whole. They were sized for a book without
     what the reductions take off it: where one does not fill (a halt, a missing bar), adding would
     carry the book over its ceilings.
 
-    cancels: open orders, as the decision knew them.
+    cancels: what the decision saw as not filled of each open order that it replaces, by its id.
 
     Raises
     ------
@@ -90,18 +92,22 @@ def place(broker: Broker, orders: Sequence[Order], cancels: Sequence[Order] = ()
     """
     # An order that is replaced would trade with its successor, which venues refuse.
     if cancels:
-        left = broker.cancel([order.client_order_id for order in cancels])
-        for order in cancels:
-            if left.get(order.client_order_id) != order.qty:
+        left = broker.cancel(cancels)
+        for name, quantity in cancels.items():
+            if left.get(name) != quantity:
                 raise AccountChanged(
-                    f"{order.client_order_id} has filled since its successor was decided on;"
-                    " nothing was sent"
+                    f"{name} has filled since its successor was decided on; nothing was sent"
                 )
     reductions = [order for order in orders if order.reduces]
     fills = broker.submit(reductions)
     # Only purchases of coins pay a fee in coin, so a reduction has one fill.
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
     for order in reductions:
-        if float(filled.get(order.client_order_id, 0)) < float(order.qty) * WHOLE_FILL:
+        if not is_whole(filled.get(order.client_order_id, Decimal(0)), order.qty):
             return fills
     return fills + broker.submit([order for order in orders if not order.reduces])
+
+
+def is_whole(filled: Decimal, quantity: Decimal) -> bool:
+    """Whether what has filled is all of an order."""
+    return float(filled) >= float(quantity) * WHOLE_FILL

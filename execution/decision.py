@@ -139,6 +139,11 @@ class Decision:
     unsolved: SizingProblem | None = field(default=None, compare=False)
     cancels: tuple[Order, ...] = ()
 
+    @property
+    def cancelled(self) -> dict[str, Decimal]:
+        """What it saw as not filled of each order that it replaces, by its id."""
+        return {order.client_order_id: order.qty for order in self.cancels}
+
 
 class OrderReason(NamedTuple):
     """Why an order exists: the choice that it follows from.

@@ -208,12 +208,15 @@ class IntentBook:
     def plan(self, intent: Intent) -> None:
         """Write down what is to be sent later, as a part of the transaction around it.
 
+        It takes the place of one with its id that was planned before and never sent.
+
         Raises
         ------
         InputError
-            for an id that was used before.
+            for an id that was sent before.
         """
-        if self.get(intent.client_order_id) is not None:
+        before = self.get(intent.client_order_id)
+        if before is not None and before.state not in ("planned", "withheld"):
             raise InputError(f"{intent.client_order_id}: this id was used before")
         self._write(intent, "planned")
 

@@ -22,10 +22,10 @@ from execution.alpaca.order_answers import (
     poll_delays,
     traded_at,
 )
-from execution.alpaca.order_desk import OrderDesk
+from execution.alpaca.order_desk import Guard, OrderDesk, unguarded
 from execution.alpaca.order_requests import order_request
 from execution.broker import Asset
-from execution.intents import Intent, IntentBook
+from execution.intents import Intent, IntentBook, Part
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from execution.venue_rules import refusal
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
@@ -50,6 +50,8 @@ class AlpacaBroker:
         when there is news.
     book: where orders are written down before they are sent; none keeps them in memory.
     clock: seconds that only increase.
+    guard: has the last word before an order is sent.
+    job: whose orders these are, for the book.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class AlpacaBroker:
         listen: Callable[[float], None] | None = None,
         book: IntentBook | None = None,
         clock: Callable[[], float] = elapsed_seconds,
+        guard: Guard = unguarded,
+        job: str = "",
     ) -> None:
-        self._desk = OrderDesk(settings, keys, pause, book, clock)
+        self._desk = OrderDesk(settings, keys, pause, book, clock, guard, job)
         self._clock = clock
         self._patience = patience
         self._listen = listen or pause
@@ -121,6 +125,10 @@ class AlpacaBroker:
         clock = client.get_clock()
         account = account_of(facts, positions, orders, clock, undetermined, again=again)
         return replace(account, as_of=self._desk.noted(clock))
+
+    def follow(self) -> None:
+        """Write down what has become of orders that still worked when they were last heard of."""
+        self._desk.follow(_is_of_one_symbol)
 
     def now(self) -> np.datetime64:
         """The instant that the venue's clock shows.
@@ -195,11 +203,16 @@ class AlpacaBroker:
         """The orders that the venue has taken, each with its answer."""
         sent = []
         for order in orders:
-            if why := refusal(order, self._assets.get(order.symbol), account, self._terms):
+            # One that may be on its way already counts as open, but not against itself.
+            others = account.without((order,))
+            if why := refusal(order, self._assets.get(order.symbol), others, self._terms):
                 log.warning("%s is not sent: %s", order.client_order_id, why)
+                self._desk.withhold(order.client_order_id, why)
                 continue
             try:
-                answer = self._desk.post(order_request(order), order.expires_at)
+                part: Part = "reduction" if order.reduces else "opening"
+                request = order_request(order)
+                answer = self._desk.post(request, order.expires_at, part, str(order.reason))
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue

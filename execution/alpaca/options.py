@@ -13,8 +13,8 @@ import numpy as np
 from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import AccountFacts, Position
 from execution.alpaca.order_answers import chain_of, is_done, poll_delays, spread_traded, traded_at
-from execution.alpaca.order_desk import OrderDesk
-from execution.intents import IntentBook
+from execution.alpaca.order_desk import Guard, OrderDesk, unguarded
+from execution.intents import IntentBook, Part
 from execution.spreads.orders import (
     Contract,
     Fate,
@@ -41,6 +41,8 @@ class AlpacaSpreads:
     pause: waits for so many seconds.
     book: where orders are written down before they are sent; none keeps them in memory.
     clock: seconds that only increase.
+    guard: has the last word before an order is sent.
+    job: whose orders these are, for the book.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class AlpacaSpreads:
         pause: Callable[[float], None] = time.sleep,
         book: IntentBook | None = None,
         clock: Callable[[], float] = elapsed_seconds,
+        guard: Guard = unguarded,
+        job: str = "spreads",
     ) -> None:
-        self._desk = OrderDesk(settings, keys, pause, book, clock)
+        self._desk = OrderDesk(settings, keys, pause, book, clock, guard, job)
         self._clock = clock
         self._patience = patience
         self._pause = pause
@@ -101,7 +105,8 @@ class AlpacaSpreads:
             where nobody knows what became of it, or it does not end when it is cancelled.
         """
         name = order.client_order_id
-        answer = self._desk.post(_request(order), order.expires_at)
+        part: Part = "reduction" if order.reduces else "opening"
+        answer = self._desk.post(_request(order), order.expires_at, part, order.reason)
         for delay in poll_delays(self._patience, self._clock):
             if is_done(answer):
                 break

@@ -116,6 +116,12 @@ class OrderDesk(OrderReader):
         self._book.begin(intent)
         return self._settled(intent)
 
+    def withhold(self, client_order_id: str, why: str) -> None:
+        """Write down why an intent that was planned is not sent."""
+        planned = self._book.get(client_order_id)
+        if planned is not None and planned.state == "planned":
+            self._book.withhold(planned, why)
+
     def follow(self, concerned: Callable[[Intent], bool]) -> None:
         """Write down what has become of orders that still worked when they were last heard of.
 
@@ -261,7 +267,8 @@ class OrderDesk(OrderReader):
         # An order that was never sent is posted twice at most, one that may have landed once more.
         posts = (False, True) if not looks else (True,) if again else ()
         for sent in posts:
-            if sent and not intent.wanted(self.estimated_now()):
+            now = self.estimated_now()
+            if sent and (not intent.wanted(now) or self._guard(intent, now)):
                 break
             answer = self._offered(intent, sent)
             if answer is None:

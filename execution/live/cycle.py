@@ -16,7 +16,7 @@ from execution.orders import Account, Fill, Order
 from execution.settings import LiveSettings
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
-from foundation.errors import AccountChanged
+from foundation.errors import AccountChanged, BrokerError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import Kind, instrument
@@ -31,6 +31,7 @@ LOOK_SECONDS = 2.0  # between looks for a bar that is late
 # share. Where they do not, one of them knows of a split and the other does not.
 LARGEST_GAP = 0.2
 
+NOT_REDUCED = "a reduction of its decision did not fill whole"
 NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market that is open to fill)"
 
 
@@ -48,6 +49,42 @@ class LiveFeed(Protocol):
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> Mapping[str, float]:
         """The latest price of each symbol at `now`, USD, not adjusted for anything."""
         ...
+
+
+class Plan(Protocol):
+    """Where decisions are written down before they are sent."""
+
+    def decided(self, at: np.datetime64) -> bool:
+        """Whether an instant was decided before, and is not to be decided again."""
+        ...
+
+    def write(self, decision: Decision, account: Account) -> str:
+        """Write a decision and its orders down, and return its name."""
+        ...
+
+    def end(self, name: str, why: str, *, taken_back: bool = False) -> None:
+        """Of a decision's orders, those that were not sent are not wanted any more, and why.
+
+        taken_back: whether its instant is decided again.
+        """
+        ...
+
+
+class Unwritten:
+    """Decisions of which nothing is written down."""
+
+    def decided(self, at: np.datetime64) -> bool:
+        """Nobody knows, so none was."""
+        del at
+        return False
+
+    def write(self, decision: Decision, account: Account) -> str:
+        """It has no name."""
+        del decision, account
+        return ""
+
+    def end(self, name: str, why: str, *, taken_back: bool = False) -> None:
+        """There is nothing to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +114,7 @@ def run_cycle(
     send: bool,
     rules: VenueRules | None = None,
     pause: Callable[[float], None] = time.sleep,
+    plan: Plan | None = None,
 ) -> Cycle:
     """Decide for the account as it is, on the bars that are known, at the venue's latest prices.
 
@@ -92,17 +130,20 @@ def run_cycle(
         What the venue allows with each symbol; none allows everything.
     pause:
         Waits for so many seconds.
+    plan:
+        Where a decision is written down before any of its orders is sent; none writes nothing.
 
     Raises
     ------
     BrokerError, DataError
         for a venue that does not answer, or bars that cannot be trusted.
     """
+    written = Unwritten() if plan is None else plan
     try:
-        return _cycle(broker, feed, trader, settings, send, rules, pause)
+        return _cycle(broker, feed, trader, settings, send, rules, pause, written)
     except AccountChanged as error:
         log.warning("%s; deciding once more", error)
-        return _cycle(broker, feed, trader, settings, send, rules, pause)
+        return _cycle(broker, feed, trader, settings, send, rules, pause, written)
 
 
 def _cycle(
@@ -113,6 +154,7 @@ def _cycle(
     send: bool,
     rules: VenueRules | None,
     pause: Callable[[float], None],
+    plan: Plan,
 ) -> Cycle:
     account = broker.account()
     bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, pause)
@@ -121,7 +163,10 @@ def _cycle(
         account = broker.account()
     if rules is not None:
         bars = rules.applied(bars, account.as_of, increments=settings.increments == "broker")
-    if idle := _idle_reason(account, bars):
+    idle = _idle_reason(account, bars)
+    if not idle and send and plan.decided(bars.now):
+        idle = f"{utc_text(bars.now)} has been decided before"
+    if idle:
         return Cycle(account.with_prices(closes_of(bars)), bars, None, (), idle)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
     prices = feed.prices(closed, account.as_of)
@@ -135,8 +180,23 @@ def _cycle(
             replace(order, expires_at=expiry(order, account.as_of, life))
             for order in decision.orders
         ]
-        fills = place(broker, orders, decision.cancels)
+        fills = _placed(broker, replace(decision, orders=tuple(orders)), account, plan)
     return Cycle(account, bars, decision, tuple(fills), "" if decision else NOTHING_CLOSED)
+
+
+def _placed(broker: Broker, decision: Decision, account: Account, plan: Plan) -> list[Fill]:
+    """What the orders of a decision fill, once they are written down."""
+    name = plan.write(decision, account)
+    try:
+        fills = place(broker, decision.orders, decision.cancelled)
+    except AccountChanged as error:
+        plan.end(name, str(error), taken_back=True)
+        raise
+    except BrokerError as error:
+        plan.end(name, str(error))
+        raise
+    plan.end(name, NOT_REDUCED)
+    return fills
 
 
 def _await_bars(

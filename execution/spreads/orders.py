@@ -136,6 +136,8 @@ class SpreadOrder:
     least_credit: limit, points a spread that the order has to bring in, below 0 where it may cost;
         none takes the market's price.
     expires_at: instant from which on it is not sent any more; none never.
+    reduces: whether it buys back what was sold.
+    reason: why it exists.
     """
 
     client_order_id: str
@@ -143,6 +145,8 @@ class SpreadOrder:
     contracts: int
     least_credit: Decimal | None = None
     expires_at: np.datetime64 | None = None
+    reduces: bool = False
+    reason: str = ""
 
     def __post_init__(self) -> None:
         name = self.client_order_id

@@ -123,12 +123,24 @@ class OpenSpread:
     def opening_order(self, until: np.datetime64) -> SpreadOrder:
         """The order that sells it, for its credit or more; until: when it expires."""
         return SpreadOrder(
-            self.trade_id, self.option_legs, self.contracts, self.credit, expires_at=until
+            self.trade_id,
+            self.option_legs,
+            self.contracts,
+            self.credit,
+            expires_at=until,
+            reason=self.reason,
         )
 
     def closing_order(self, until: np.datetime64) -> SpreadOrder:
         """The order that buys back what remains, at the market; until: when it expires."""
-        return SpreadOrder(self.closing_id, self.closing_legs, self.remaining, expires_at=until)
+        return SpreadOrder(
+            self.closing_id,
+            self.closing_legs,
+            self.remaining,
+            expires_at=until,
+            reduces=True,
+            reason=self.why,
+        )
 
     @property
     def closing_legs(self) -> tuple[OptionLeg, ...]:

@@ -55,7 +55,7 @@ def simulate_trading(
                 decision = decider.decide(view.between(0, index + 1), broker.account())
                 if decision is not None:
                     decisions.append(decision)
-                    place(broker, decision.orders, decision.cancels)
+                    place(broker, decision.orders, decision.cancelled)
                 rows.append(broker.row())
                 if decision is not None:
                     _log_decision(level, name, decision, rows[-1], settings.capital)

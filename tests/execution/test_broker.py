@@ -68,12 +68,12 @@ def test_where_what_is_replaced_has_filled_meanwhile_nothing_is_sent(
     """Sized as if the old order had done nothing, its successor would do the same once more."""
     broker = Halting()
     broker.left = left
-    old = Order("old", "AAPL", "sell", Decimal(5), "test", reduces=True)
+    old = {"old": Decimal(5)}
     with pytest.raises(AccountChanged, match="old has filled since"):
-        place(broker, ORDERS, [old])
+        place(broker, ORDERS, old)
     assert broker.sent == []
     broker.left = {"old": Decimal(5)}
-    assert len(place(broker, ORDERS, [old])) == 4
+    assert len(place(broker, ORDERS, old)) == 4
 
 
 def test_a_halted_opening_stops_nothing_else() -> None:

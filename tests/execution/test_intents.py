@@ -49,12 +49,13 @@ def test_what_has_ended_stays_as_it_was_whatever_is_said_later(path: list[State]
         before = found.state
 
 
-def test_an_id_is_planned_once_and_begun_once() -> None:
+def test_an_id_that_was_sent_is_never_planned_or_begun_again() -> None:
     book = IntentBook()
+    book.plan(replace(INTENT, reason="an earlier one"))
     book.plan(INTENT)
+    book.begin(INTENT)
     with pytest.raises(InputError, match="a: this id was used before"):
         book.plan(INTENT)
-    book.begin(INTENT)
     with pytest.raises(InputError, match="a: it is sending, and is not sent again"):
         book.begin(INTENT)
     book.note("a", Progress("filled", "v1", Decimal(3), Decimal("17.25")))

@@ -159,7 +159,7 @@ def test_no_sequence_of_decisions_leaves_a_breach_but_by_prices_and_the_next_one
         if decision is not None and before.equity > 0:
             decided += 1
             assert decision.failure == ""
-            place(broker, decision.orders, decision.cancels)
+            place(broker, decision.orders, decision.cancelled)
             check(before, broker.account(), decision, who.limits)
         index += 1
         broker.advance(index)

@@ -1,0 +1,133 @@
+"""The cut before the close: what the broker lends overnight is less than what it lends by day.
+
+The last decision of a session sizes the book for the night. Prices move after it, orders are held
+up, and what a person bought counts as well: ten minutes before the close the book is looked at
+again. What is above the broker's ceiling is cut with limit orders, after four minutes with market
+orders, and two minutes before the close it is looked at a last time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_UP, Decimal
+
+import numpy as np
+
+from execution.orders import Account, Order, Side, order_identity
+from sizing.limits import Limits, kept_share
+from trainingdata.instants import compact_text, new_york_date
+from trainingdata.instruments import Kind, instrument, is_symbol
+from trainingdata.sessions import session_of
+
+MINUTE = np.timedelta64(1, "m")
+LOOKS = (10 * MINUTE, 6 * MINUTE, 2 * MINUTE)  # before the close
+CONCESSION = 0.002  # of the price, that a cut by limit gives up at most
+CENT = Decimal("0.01")
+WHOLE = Decimal(1)
+
+
+def looks_before_close(
+    now: np.datetime64, closes: np.datetime64 | None = None
+) -> list[np.datetime64]:
+    """Instants after `now` at which the book is looked at before today's close; none on other days.
+
+    closes: the venue's own close, where it names one; the earlier of it and the calendar's counts.
+    """
+    session = session_of(new_york_date(np.array([now]))[0])
+    if session is None:
+        return []
+    end = session.closes
+    if closes is not None and session.opens < closes < end:
+        end = closes
+    return [end - ahead for ahead in LOOKS if end - ahead > now]
+
+
+def is_over_the_ceiling(account: Account, limits: Limits) -> bool:
+    """Whether the account holds more than its broker lends overnight."""
+    return _share(account, limits, limits.overnight_leverage, account.positions) < 1.0
+
+
+def night_cuts(
+    account: Account,
+    limits: Limits,
+    strategy: str,
+    closes: np.datetime64,
+    attempt: int,
+    tradable: Collection[str],
+) -> tuple[Order, ...]:
+    """Orders that bring the book under the ceiling of the night; none where it is under it.
+
+    Every stock of ours keeps the same share of what is held. Quantities are whole shares, rounded
+    up: a share too many is sold rather than held.
+
+    account: as it is now, at the latest prices.
+    strategy: what their ids begin with.
+    closes: the session's close, which makes their ids.
+    attempt: 0 sends limit orders, any later one market orders.
+    tradable: symbols that are ours to trade.
+    """
+    if not is_over_the_ceiling(account, limits):
+        return ()
+    ours = {
+        symbol: held
+        for symbol, held in account.positions.items()
+        if held and symbol in tradable and instrument(symbol).kind is Kind.STOCK
+    }
+    share = _share(account, limits, limits.overnight_ceiling, ours)
+    orders = []
+    for symbol in sorted(ours):
+        held = ours[symbol]
+        excess = (abs(held) * Decimal(repr(1.0 - share))).quantize(WHOLE, ROUND_CEILING)
+        quantity = min(excess, abs(held))
+        if quantity:
+            orders.append(_cut(account, strategy, closes, symbol, held, quantity, attempt))
+    return tuple(orders)
+
+
+def _share(account: Account, limits: Limits, overnight: float, loose: Collection[str]) -> float:
+    """The share of `loose` that the ceiling lets the account keep, 0 … 1."""
+    if account.equity <= 0:
+        return 0.0
+    ceiling = min(overnight, limits.with_account_leverage(account.leverage).intraday_leverage)
+    held = [symbol for symbol, quantity in account.positions.items() if quantity]
+    values = [float(account.positions[s]) * account.prices[s] for s in held]
+    coins = [is_symbol(s) and instrument(s).kind is Kind.CRYPTO for s in held]
+    return float(
+        kept_share(
+            np.array(values) / account.equity,
+            np.array(coins, dtype=bool),
+            np.array([s in loose and not coin for s, coin in zip(held, coins, strict=True)]),
+            ceiling,
+        )
+    )
+
+
+def _cut(
+    account: Account,
+    strategy: str,
+    closes: np.datetime64,
+    symbol: str,
+    held: Decimal,
+    quantity: Decimal,
+    attempt: int,
+) -> Order:
+    side: Side = "sell" if held > 0 else "buy"
+    price = account.prices[symbol]
+    return Order(
+        client_order_id=order_identity(strategy, compact_text(closes), symbol, 0, attempt),
+        symbol=symbol,
+        side=side,
+        qty=quantity,
+        reason=f"the night's ceiling: {quantity:f} of {held:f} at {price:g}",
+        reduces=True,
+        type="limit" if attempt == 0 else "market",
+        limit_price=_limit(side, price) if attempt == 0 else None,
+    )
+
+
+def _limit(side: Side, price: float) -> float:
+    """The worst price that a cut by limit takes, in cents."""
+    if side == "sell":
+        worst = Decimal(repr(price * (1 - CONCESSION))).quantize(CENT, ROUND_DOWN)
+        return float(max(worst, CENT))
+    return float(Decimal(repr(price * (1 + CONCESSION))).quantize(CENT, ROUND_UP))

@@ -1,0 +1,301 @@
+"""What an account's job decided, did and saw, on the disk before anything of it is sent.
+
+A decision and the orders that follow from it are one commit. Tables are read by the dashboard and
+by drift; instants are UTC, as text that sorts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from execution.alpaca.order_requests import order_request
+from execution.decision import Choice, Decision
+from execution.events import EventLog
+from execution.intents import Intent, IntentBook, Part
+from execution.orders import Account, Order
+from foundation.database import Database, Row
+from trainingdata.instants import compact_text
+
+EXPIRED = "expired: its decision was not sent in time"
+
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS decisions (
+        id TEXT PRIMARY KEY,
+        job TEXT NOT NULL,
+        at TEXT NOT NULL,
+        until TEXT NOT NULL,
+        decided_at TEXT NOT NULL,
+        equity REAL NOT NULL,
+        stock_ceiling REAL NOT NULL,
+        failure TEXT NOT NULL,
+        rule TEXT NOT NULL,
+        choices TEXT NOT NULL,
+        cancels TEXT NOT NULL,
+        positions TEXT NOT NULL,
+        ended TEXT NOT NULL DEFAULT ''
+    ) STRICT
+    """,
+    "CREATE INDEX IF NOT EXISTS decisions_by_instant ON decisions (job, at)",
+    """
+    CREATE TABLE IF NOT EXISTS cycles (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        job TEXT NOT NULL,
+        began_at TEXT NOT NULL,
+        ended_at TEXT,
+        decision TEXT NOT NULL DEFAULT '',
+        fills INTEGER NOT NULL DEFAULT 0,
+        idle TEXT NOT NULL DEFAULT '',
+        failed TEXT NOT NULL DEFAULT ''
+    ) STRICT
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS marks (
+        at TEXT PRIMARY KEY,
+        equity REAL NOT NULL,
+        cash REAL NOT NULL,
+        gross_stock REAL NOT NULL,
+        gross_crypto REAL NOT NULL,
+        stock_ceiling REAL NOT NULL,
+        flows REAL NOT NULL,
+        positions TEXT NOT NULL
+    ) STRICT
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenDecision:
+    """A decision as the journal has it.
+
+    name: its id.
+    at: the instant that it decided.
+    decided_at: when, by the venue's clock.
+    cancels: what it saw as not filled of each order that it replaces, by its id.
+    positions: what was held then, signed quantities by symbol.
+    """
+
+    name: str
+    at: np.datetime64
+    decided_at: np.datetime64
+    cancels: Mapping[str, Decimal]
+    positions: Mapping[str, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountMark:
+    """What an account was worth at an instant; USD.
+
+    at: by the venue's clock.
+    equity: cash plus positions.
+    cash: below 0 it is borrowed.
+    gross_stock: sum of the sizes of stock positions.
+    gross_crypto: the same of coins.
+    stock_ceiling: stock gross allowed then, in multiples of equity.
+    flows: paid in less taken out since the mark before.
+    positions: value of each position, signed, by symbol.
+    """
+
+    at: np.datetime64
+    equity: float
+    cash: float
+    gross_stock: float
+    gross_crypto: float
+    stock_ceiling: float
+    flows: float
+    positions: Mapping[str, float]
+
+
+class Journal:
+    """What one job of an account writes down.
+
+    job: its name.
+    """
+
+    def __init__(self, database: Database, events: EventLog, book: IntentBook, job: str) -> None:
+        self._database = database
+        self._events = events
+        self._book = book
+        self._job = job
+        database.create(*_SCHEMA)
+
+    def decided(self, at: np.datetime64) -> bool:
+        """Whether an instant was decided, by a decision that was not taken back."""
+        query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
+        return bool(self._database.rows(query, (self._job, str(at), _TAKEN_BACK)))
+
+    def write(self, decision: Decision, account: Account) -> str:
+        """Write a decision and its orders down as one, and return its name.
+
+        A decision of an instant that was decided before takes its place, as after an account that
+        changed meanwhile; orders of it that were not sent are planned anew.
+        """
+        name = f"{self._job}-{compact_text(decision.at)}"
+        with self._database.transaction():
+            count = len(
+                self._database.rows(
+                    "SELECT 1 FROM decisions WHERE job = ? AND at = ?",
+                    (self._job, str(decision.at)),
+                )
+            )
+            if count:
+                name = f"{name}.{count + 1}"
+            self._database.execute(
+                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
+                (
+                    name,
+                    self._job,
+                    str(decision.at),
+                    str(decision.until),
+                    str(account.as_of),
+                    decision.equity,
+                    decision.stock_ceiling,
+                    decision.failure,
+                    json.dumps([str(rule) for rule in decision.rule]),
+                    json.dumps([choice_entry(choice) for choice in decision.choices]),
+                    json.dumps({key: str(left) for key, left in decision.cancelled.items()}),
+                    json.dumps({key: str(held) for key, held in account.positions.items()}),
+                ),
+            )
+            self._events.append("decided", name, {"orders": len(decision.orders)})
+            for order in decision.orders:
+                self._book.plan(self._planned(order, name, account.as_of))
+        return name
+
+    def _planned(self, order: Order, decision: str, at: np.datetime64) -> Intent:
+        part: Part = "reduction" if order.reduces else "opening"
+        return Intent(
+            client_order_id=order.client_order_id,
+            request=order_request(order),
+            sent_at=at,
+            expires_at=order.expires_at,
+            state="planned",
+            job=self._job,
+            decision=decision,
+            part=part,
+            reason=str(order.reason),
+        )
+
+    def end(self, name: str, why: str, *, taken_back: bool = False) -> None:
+        """Withhold whatever of a decision was not sent.
+
+        why: it was not.
+        taken_back: whether its instant may be decided again.
+        """
+        with self._database.transaction():
+            for intent in self._book.of_decision(name):
+                if intent.state == "planned":
+                    self._book.withhold(intent, why)
+            ended = _TAKEN_BACK if taken_back else _ENDED
+            self._database.execute("UPDATE decisions SET ended = ? WHERE id = ?", (ended, name))
+
+    def unfinished(self) -> tuple[WrittenDecision, ...]:
+        """Decisions that were begun and not ended, oldest first."""
+        rows = self._database.rows(
+            "SELECT id, at, decided_at, cancels, positions FROM decisions"
+            " WHERE job = ? AND ended = '' ORDER BY rowid",
+            (self._job,),
+        )
+        with self._database.checked():
+            return tuple(_written(row) for row in rows)
+
+    def begin_cycle(self, at: np.datetime64) -> int:
+        """Write down that a pass begins, and return its number."""
+        with self._database.transaction():
+            self._database.execute(
+                "INSERT INTO cycles (job, began_at) VALUES (?, ?)", (self._job, str(at))
+            )
+            return int(self._database.rows("SELECT max(number) FROM cycles")[0][0])
+
+    def end_cycle(
+        self,
+        number: int,
+        at: np.datetime64,
+        *,
+        decision: str = "",
+        fills: int = 0,
+        idle: str = "",
+        failed: str = "",
+    ) -> None:
+        """Write down what a pass came to; failed: what ended it."""
+        self._database.execute(
+            "UPDATE cycles SET ended_at = ?, decision = ?, fills = ?, idle = ?, failed = ?"
+            " WHERE number = ?",
+            (str(at), decision, fills, idle, failed, number),
+        )
+
+    def mark(self, mark: AccountMark) -> None:
+        """Write down what the account is worth; of one instant the last word counts."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                str(mark.at),
+                mark.equity,
+                mark.cash,
+                mark.gross_stock,
+                mark.gross_crypto,
+                mark.stock_ceiling,
+                mark.flows,
+                json.dumps(dict(mark.positions)),
+            ),
+        )
+
+    def marks(self, since: np.datetime64) -> list[AccountMark]:
+        """Marks from an instant on, oldest first."""
+        rows = self._database.rows(
+            "SELECT at, equity, cash, gross_stock, gross_crypto, stock_ceiling, flows, positions"
+            " FROM marks WHERE at >= ? ORDER BY at",
+            (str(since),),
+        )
+        with self._database.checked():
+            return [_mark(row) for row in rows]
+
+
+_ENDED = "ended"
+_TAKEN_BACK = "taken back"
+
+
+def choice_entry(choice: Choice) -> dict[str, Any]:
+    """A choice as the journal writes it; quantities as text, what is not a number as none."""
+    entry = {**choice._asdict(), "qty": str(choice.qty), "basis": choice.basis._asdict()}
+    return {key: _without_nan(value) for key, value in entry.items()}
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with None for what is not a number: JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def _mark(row: Row) -> AccountMark:
+    at, equity, cash, gross_stock, gross_crypto, ceiling, flows, positions = row
+    return AccountMark(
+        at=np.datetime64(at, "ns"),
+        equity=equity,
+        cash=cash,
+        gross_stock=gross_stock,
+        gross_crypto=gross_crypto,
+        stock_ceiling=ceiling,
+        flows=flows,
+        positions=json.loads(positions),
+    )
+
+
+def _written(row: Row) -> WrittenDecision:
+    name, at, decided_at, cancels, positions = row
+    return WrittenDecision(
+        name=name,
+        at=np.datetime64(at, "ns"),
+        decided_at=np.datetime64(decided_at, "ns"),
+        cancels={key: Decimal(left) for key, left in json.loads(cancels).items()},
+        positions={key: Decimal(held) for key, held in json.loads(positions).items()},
+    )

@@ -1,0 +1,172 @@
+"""The loop: jobs that are each due at instants of their own, one after the other, until it is told
+to stop.
+
+A step that fails is over, and the next one comes all the same; only where as many in a row fail as
+is set does the loop end. While it waits it shows that it is alive, and it hears at once that it is
+to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+
+from foundation.command import Ended
+from foundation.errors import BrokerError, DataError
+from foundation.notices import Notices
+from trainingdata.instants import utc_text
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT = 5.0  # seconds between two signs of life
+SHORTEST_WAIT = 0.05
+
+
+class Job(Protocol):
+    """Something that is stepped at instants of its own."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    def due(self, now: np.datetime64) -> np.datetime64 | None:
+        """When it is to be stepped next, at once where that is not after `now`; None never."""
+        ...
+
+    def step(self) -> None:
+        """Do what is due.
+
+        Raises
+        ------
+        BrokerError, DataError
+            for a venue or data that cannot be used now.
+        """
+        ...
+
+
+class Stop:
+    """Whether the loop was told to stop, and by what."""
+
+    def __init__(self) -> None:
+        self._told = threading.Event()
+        self.why = ""
+
+    def __bool__(self) -> bool:
+        return self._told.is_set()
+
+    def tell(self, why: str) -> None:
+        """Stop after the order in flight."""
+        self.why = self.why or why
+        self._told.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for so many seconds, or until it is told to stop; whether it was."""
+        return self._told.wait(seconds)
+
+
+@contextmanager
+def stopped_by_signals(stop: Stop) -> Iterator[None]:
+    """Tell `stop` where the process is told to end; a second time ends it where it stands.
+
+    A signal that the process was started to ignore, as by nohup, is ignored on.
+
+    Raises
+    ------
+    Ended
+        within, for the second signal.
+    """
+
+    def end(number: int, _: Any) -> None:
+        if stop:
+            raise Ended(signal.Signals(number))
+        stop.tell(signal.Signals(number).name)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Loop:
+    """Steps jobs when they are due.
+
+    clock: the venue's time.
+    stop: tells when to stop.
+    notices: told of steps that fail.
+    alive: called while it waits and after every step, with what it waits for.
+    halt_after: steps of one job in a row that fail, after which the loop ends.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        clock: Callable[[], np.datetime64],
+        stop: Stop,
+        notices: Notices,
+        alive: Callable[[str], None],
+        halt_after: int,
+    ) -> None:
+        self._jobs = jobs
+        self._clock = clock
+        self._stop = stop
+        self._notices = notices
+        self._alive = alive
+        self._halt_after = halt_after
+        self._failures = dict.fromkeys((job.name for job in jobs), 0)
+
+    def run(self) -> None:
+        """Step jobs until none is due any more, or it is told to stop.
+
+        Raises
+        ------
+        BrokerError, DataError
+            what the last step met, where as many in a row failed as `halt_after` says, or where it
+            was the last one of its job.
+        """
+        while not self._stop:
+            now = self._clock()
+            dues = [(due, job) for job in self._jobs if (due := job.due(now)) is not None]
+            if not dues:
+                return
+            due, job = min(dues, key=lambda each: each[0])
+            if self._wait_until(due, f"{job.name} at {utc_text(due)}"):
+                self._step(job)
+
+    def _wait_until(self, due: np.datetime64, what: str) -> bool:
+        """Whether the instant has come; false where it was told to stop first."""
+        # A clock that runs faster than ours, as that of a practice server may, would pass the
+        # instant during one long wait. Half of the rest at a time comes close without that.
+        while (seconds := float((due - self._clock()) / np.timedelta64(1, "s"))) > 0:
+            self._alive(what)
+            if self._stop.wait(min(max(seconds / 2, SHORTEST_WAIT), LONGEST_WAIT)):
+                return False
+        return not self._stop
+
+    def _step(self, job: Job) -> None:
+        kind = f"failing {job.name}"
+        try:
+            job.step()
+        except (BrokerError, DataError) as error:
+            self._failures[job.name] += 1
+            count = self._failures[job.name]
+            log.error("%s: the pass is over: %s", job.name, error)
+            self._notices.alert(kind, f"{job.name}: {count} in a row: {error}")
+            if count >= self._halt_after or job.due(self._clock()) is None:
+                raise
+        else:
+            self._failures[job.name] = 0
+            self._notices.end_alert(kind)
+        self._alive(f"{job.name} has ended a step")

@@ -1,0 +1,109 @@
+"""A decision that was written down and not sent whole, after a restart: gone on with, or ended.
+
+It is never computed again: what was sent of it would be sent a second time under other ids.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from decimal import Decimal
+
+from execution.alpaca.order_requests import order_of
+from execution.broker import Broker, is_whole, place
+from execution.intents import UNDETERMINED, Intent, IntentBook
+from execution.live.cycle import NOT_REDUCED
+from execution.live.journal import EXPIRED, Journal, WrittenDecision
+from execution.orders import Account, Fill
+from foundation.errors import BrokerError
+from trainingdata.instruments import is_coin
+
+log = logging.getLogger(__name__)
+
+OTHER_HOLDINGS = "the account holds something else than when it was decided"
+# Of what was bought of a coin the venue keeps its fee, a share of which this is more than.
+COIN_FEE = Decimal("0.01")
+
+
+def resume(broker: Broker, journal: Journal, book: IntentBook) -> list[Fill]:
+    """Send what is left of decisions that are still in time, and end the others.
+
+    An order that may have been sent is looked for first, and sent under the same id where the
+    account holds what it held when it was decided, but for what the decision itself has filled.
+
+    Raises
+    ------
+    BrokerError
+        for a venue that does not answer; the decision is resumed at the next try, or ended.
+    """
+    fills: list[Fill] = []
+    for decision in journal.unfinished():
+        # Reading the account looks for orders of unknown fate, and books what became of them.
+        account = broker.account()
+        intents = book.of_decision(decision.name)
+        why = why_not_resumed(decision, intents, account)
+        if why:
+            log.warning("%s is not gone on with: %s", decision.name, why)
+            journal.end(decision.name, why)
+            continue
+        log.info("%s is gone on with", decision.name)
+        orders = [order_of(intent) for intent in intents if _is_left(intent)]
+        try:
+            fills += place(broker, orders, decision.cancels)
+        except BrokerError as error:
+            journal.end(decision.name, str(error))
+            raise
+        journal.end(decision.name, NOT_REDUCED)
+    return fills
+
+
+def why_not_resumed(decision: WrittenDecision, intents: Sequence[Intent], account: Account) -> str:
+    """Why what is left of a decision is not sent any more; empty where it is.
+
+    intents: all of the decision's, as the book has them by now.
+    account: as it is now.
+    """
+    left = [intent for intent in intents if _is_left(intent)]
+    if not left:
+        return "nothing is left of it"
+    if not all(intent.wanted(account.as_of) for intent in left):
+        return EXPIRED
+    if any(not _has_filled(intent) for intent in intents if _is_done_reduction(intent)):
+        return NOT_REDUCED
+    if not _holds_what_it_should(decision, intents, left, account):
+        return OTHER_HOLDINGS
+    return ""
+
+
+def _is_left(intent: Intent) -> bool:
+    return intent.state == "planned" or intent.state in UNDETERMINED
+
+
+def _is_done_reduction(intent: Intent) -> bool:
+    return intent.part == "reduction" and not _is_left(intent)
+
+
+def _has_filled(intent: Intent) -> bool:
+    return is_whole(intent.progress.filled, Decimal(str(intent.request["qty"])))
+
+
+def _holds_what_it_should(
+    decision: WrittenDecision, intents: Sequence[Intent], left: Sequence[Intent], account: Account
+) -> bool:
+    """Whether of each symbol that is left the account holds what the decision's fills made of it.
+
+    Somebody may have traded it by hand since: the order would do the same once more.
+    """
+    for symbol in {order_of(intent).symbol for intent in left}:
+        expected = decision.positions.get(symbol, Decimal(0))
+        fee = Decimal(0)
+        for intent in intents:
+            order = order_of(intent)
+            if order.symbol == symbol:
+                filled = intent.progress.filled
+                expected += filled if order.side == "buy" else -filled
+                if order.side == "buy" and is_coin(symbol):
+                    fee += filled * COIN_FEE
+        if not expected - fee <= account.positions.get(symbol, Decimal(0)) <= expected:
+            return False
+    return True

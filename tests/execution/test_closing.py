@@ -1,0 +1,121 @@
+"""Before the close the book comes under what the broker lends overnight, and no further."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.live.closing import is_over_the_ceiling, looks_before_close, night_cuts
+from execution.orders import Account
+from sizing.limits import Limits
+
+LIMITS = Limits()
+CLOSE = np.datetime64("2024-03-05T21:00", "ns")
+NOW = CLOSE - np.timedelta64(10, "m")
+STOCKS = ("AAPL", "MSFT", "NVDA")
+
+shares = st.integers(-4000, 4000).map(Decimal)
+prices = st.floats(1.0, 900.0).map(lambda price: round(price, 2))
+
+
+@st.composite
+def accounts(draw: st.DrawFn) -> Account:
+    positions = {symbol: draw(shares) for symbol in STOCKS}
+    coins = Decimal(draw(st.integers(0, 500))) / 1000
+    positions |= {"BTCUSD": coins, "OTHER": draw(shares)}
+    marks = {symbol: draw(prices) for symbol in positions}
+    equity = draw(st.floats(2_000, 2_000_000))
+    value = sum(float(held) * marks[symbol] for symbol, held in positions.items())
+    return Account(equity - value, positions, marks, NOW, leverage=4.0)
+
+
+def load(account: Account, cut: dict[str, Decimal]) -> float:
+    """Stock gross over the ceiling plus coins, in equity, once these were traded."""
+    held = {s: q + cut.get(s, Decimal(0)) for s, q in account.positions.items()}
+    worth = {s: abs(float(q)) * account.prices[s] / account.equity for s, q in held.items()}
+    stocks = sum(value for symbol, value in worth.items() if symbol != "BTCUSD")
+    return stocks / LIMITS.overnight_leverage + worth["BTCUSD"]
+
+
+@given(accounts(), st.integers(0, 2))
+def test_the_cut_ends_under_the_ceiling_and_takes_no_more_than_it_needs(
+    account: Account, attempt: int
+) -> None:
+    orders = night_cuts(account, LIMITS, "k", CLOSE, attempt, STOCKS)
+    cut = {order.symbol: order.signed_qty for order in orders}
+    assert all(order.reduces for order in orders)
+    assert {order.type for order in orders} <= {"market" if attempt else "limit"}
+    for symbol, quantity in cut.items():
+        assert symbol in STOCKS
+        assert quantity % 1 == 0
+        assert quantity * account.positions[symbol] < 0
+        assert abs(quantity) <= abs(account.positions[symbol])
+    before = load(account, {})
+    if before <= 1:
+        assert not orders
+        return
+    everything = {s: -account.positions[s] for s in STOCKS}
+    if load(account, everything) >= 1:
+        assert cut == {s: q for s, q in everything.items() if q}, "all of ours goes"
+        return
+    after = load(account, cut)
+    assert after <= 1 + 1e-9
+    buffer = LIMITS.overnight_leverage / LIMITS.overnight_ceiling
+    share = sum(account.prices[s] for s in STOCKS) / account.equity / LIMITS.overnight_leverage
+    assert after >= 1 / buffer - share - 1e-9 - load(account, everything) * (1 - 1 / buffer)
+
+
+@pytest.mark.parametrize(
+    ("held", "side", "limit"), [("3000", "sell", 99.8), ("-3000", "buy", 100.2)]
+)
+def test_a_cut_by_limit_gives_up_a_fifth_of_a_percent_at_most(
+    held: str, side: str, limit: float
+) -> None:
+    cash = 100_010.0 - float(held) * 100.0
+    account = Account(cash, {"NVDA": Decimal(held)}, {"NVDA": 100.0}, NOW, leverage=4.0)
+    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS)
+    # 300,000 USD of stock on 100,010 of equity, to 1.96 times it.
+    assert (order.side, order.qty, order.limit_price) == (side, Decimal(1040), limit)
+    assert order.client_order_id == "k-20240305T210000Z-NVDA-0-0"
+    (again,) = night_cuts(account, LIMITS, "k", CLOSE, 1, STOCKS)
+    assert (again.type, again.limit_price) == ("market", None)
+    assert again.client_order_id == "k-20240305T210000Z-NVDA-0-1"
+
+
+def test_an_account_without_equity_sells_all_of_its_stocks() -> None:
+    positions = {"NVDA": Decimal(10), "BTCUSD": Decimal(1)}
+    account = Account(-5000.0, positions, {"NVDA": 100.0, "BTCUSD": 1000.0}, NOW)
+    assert is_over_the_ceiling(account, LIMITS)
+    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS)
+    assert order.qty == 10
+
+
+def test_a_broker_that_lends_less_than_twice_binds_at_what_it_lends() -> None:
+    account = Account(-50_000.0, {"NVDA": Decimal(1500)}, {"NVDA": 100.0}, NOW, leverage=1.0)
+    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS)
+    assert order.qty == 500
+
+
+@pytest.mark.parametrize(
+    ("now", "closes", "looks"),
+    [
+        ("2024-03-05T15:00", None, ["20:50", "20:54", "20:58"]),
+        ("2024-03-05T20:50", None, ["20:54", "20:58"]),
+        ("2024-03-05T20:58", None, []),
+        ("2024-07-03T15:00", None, ["16:50", "16:54", "16:58"]),
+        ("2024-03-09T15:00", None, []),
+        ("2024-03-05T15:00", "2024-03-05T19:00", ["18:50", "18:54", "18:58"]),
+        ("2024-03-05T15:00", "2024-03-05T22:00", ["20:50", "20:54", "20:58"]),
+        ("2024-03-05T15:00", "2024-03-06T21:00", ["20:50", "20:54", "20:58"]),
+    ],
+)
+def test_the_looks_are_ten_six_and_two_minutes_before_the_close_of_half_days_too(
+    now: str, closes: str | None, looks: list[str]
+) -> None:
+    named = None if closes is None else np.datetime64(closes, "ns")
+    found = looks_before_close(np.datetime64(now, "ns"), named)
+    assert [str(at)[11:16] for at in found] == looks

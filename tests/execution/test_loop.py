@@ -1,0 +1,159 @@
+"""Jobs are stepped when they are due, one that fails holds up no other, and a stop is heard."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from execution.live.loop import Loop, Stop, stopped_by_signals
+from foundation.command import Ended
+from foundation.errors import BrokerError, InputError
+from foundation.notices import Notices
+
+START = np.datetime64("2024-03-05T15:00", "ns")
+MINUTE = np.timedelta64(1, "m")
+
+
+class Clock:
+    """A venue's clock that goes on by what is waited."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.now = START
+        self.stop = stop
+
+    def __call__(self) -> np.datetime64:
+        return self.now
+
+    def wait(self, seconds: float) -> bool:
+        self.now = self.now + np.timedelta64(round(seconds * 1e9), "ns")
+        return bool(self.stop)
+
+
+class Every:
+    """A job that is due every so many minutes, so many times; what it does is told."""
+
+    def __init__(
+        self, name: str, minutes: int, times: int, clock: Clock, act: Callable[[int], None]
+    ) -> None:
+        self._name = name
+        self._step = minutes * MINUTE
+        self._times = times
+        self._clock = clock
+        self._act = act
+        self.stepped: list[np.datetime64] = []
+        self._next = START
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def due(self, now: np.datetime64) -> np.datetime64 | None:
+        return self._next if len(self.stepped) < self._times else None
+
+    def step(self) -> None:
+        self.stepped.append(self._clock.now)
+        self._next = self._next + self._step
+        self._act(len(self.stepped))
+
+
+def nothing(_: int) -> None:
+    pass
+
+
+@pytest.fixture
+def stop() -> Stop:
+    return Stop()
+
+
+@pytest.fixture
+def clock(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(stop)
+    monkeypatch.setattr(stop, "wait", clock.wait)
+    return clock
+
+
+def run(jobs: list[Every], clock: Clock, stop: Stop, halt_after: int = 3) -> list[str]:
+    told: list[str] = []
+    Loop(jobs, clock, stop, Notices(None, None), told.append, halt_after).run()
+    return told
+
+
+def test_jobs_take_turns_by_the_instants_at_which_they_are_due(clock: Clock, stop: Stop) -> None:
+    hourly, often = Every("a", 60, 3, clock, nothing), Every("b", 20, 7, clock, nothing)
+    told = run([hourly, often], clock, stop)
+    for job, minutes in ((hourly, 60), (often, 20)):
+        late = [at - START - k * minutes * MINUTE for k, at in enumerate(job.stepped)]
+        assert all(np.timedelta64(0) <= each < np.timedelta64(1, "s") for each in late)
+    assert "a at 2024-03-05T16:00Z" in told
+
+
+def test_while_it_waits_it_shows_every_few_seconds_that_it_is_alive(
+    clock: Clock, stop: Stop
+) -> None:
+    at: list[np.datetime64] = []
+    job = Every("a", 60, 2, clock, nothing)
+    Loop([job], clock, stop, Notices(None, None), lambda _: at.append(clock.now), 3).run()
+    assert max(np.diff(np.array(at))) <= np.timedelta64(5, "s")
+
+
+def test_a_step_that_fails_is_over_and_so_many_in_a_row_end_the_loop(
+    clock: Clock, stop: Stop
+) -> None:
+    def fail(number: int) -> None:
+        if number != 3:
+            raise BrokerError("no answer")
+
+    job = Every("a", 60, 9, clock, fail)
+    other = Every("b", 60, 9, clock, nothing)
+    with pytest.raises(BrokerError, match="no answer"):
+        run([job, other], clock, stop)
+    assert len(job.stepped) == 6, "two, one that succeeds, and three in a row"
+    assert len(other.stepped) in (5, 6)
+
+
+def test_what_the_last_step_meets_is_told(clock: Clock, stop: Stop) -> None:
+    def fail(_: int) -> None:
+        raise BrokerError("no answer")
+
+    with pytest.raises(BrokerError):
+        run([Every("a", 60, 1, clock, fail)], clock, stop)
+
+
+def test_a_fault_of_the_program_ends_it_at_once(clock: Clock, stop: Stop) -> None:
+    def fail(_: int) -> None:
+        raise InputError("the journal cannot be used")
+
+    job = Every("a", 60, 9, clock, fail)
+    with pytest.raises(InputError, match="journal"):
+        run([job], clock, stop)
+    assert len(job.stepped) == 1
+
+
+def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
+    clock: Clock, stop: Stop
+) -> None:
+    job = Every("a", 60, 9, clock, lambda number: stop.tell("told") if number == 2 else None)
+    run([job], clock, stop)
+    assert len(job.stepped) == 2
+    assert stop.why == "told"
+    waiting = Stop()
+    late = Every("b", 60, 9, clock, nothing)
+    late._next = START + 600 * MINUTE
+    waiting.tell("before")
+    run([late], clock, waiting)
+    assert not late.stepped
+
+
+def test_a_signal_stops_and_a_second_one_ends(stop: Stop) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stopped_by_signals(stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(1.0)
+        assert stop.why == "SIGTERM"
+        with pytest.raises(Ended, match="SIGINT"):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
