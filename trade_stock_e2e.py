@@ -1,15 +1,16 @@
 """The live entry point: compose a trader, a venue and a feed from configuration, and let it decide.
 
     decide once, print why, send nothing:
-        python trade_stock_e2e.py symbols=[NVDA,BTCUSD] account=venue
-    three decisions, orders to paper:
-        python trade_stock_e2e.py symbols=[NVDA,BTCUSD] mode=paper cycles=3
+        python trade_stock_e2e.py preview symbols=[NVDA,BTCUSD]
+    orders to paper, every hour, until it is told to stop:
+        python trade_stock_e2e.py symbols=[NVDA,BTCUSD] mode=paper cycles=null
+    the same with real money:
+        python trade_stock_e2e.py symbols=[…] mode=live confirm_live=true broker.paper=false …
     a practice server's whole history:
         python trade_stock_e2e.py symbols=[…] mode=replay broker.url_override=URL
 
 Without a venue, `data.dir=[DIR] capital=50000 +positions.NVDA=100` describes bars and an account
-for a dry pass. Orders go to a paper account or a practice server only: the unattended loop with its
-journal and guards is not there yet.
+for a dry pass. `execution/live/` is the loop, its journal and its guards.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from execution.account_lock import account_lock, journal_of_account
+from execution.account_lock import journal_of_account
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.alpaca.updates import TradeUpdates
 from execution.decision import Decision, keep_unsolved
-from execution.intents import IntentBook
+from execution.live.account import LiveAccount
 from execution.live.cycle import NOTHING_CLOSED, Cycle, next_instant, run_cycle, wait_until
+from execution.live.runner import run_loop
+from execution.live.settings import LiveSettings
+from execution.live.trading import NAME, TradingJob
 from execution.orders import Account
 from execution.records import Run, writers_of
-from execution.settings import LiveSettings
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.command import (
@@ -51,17 +53,21 @@ from foundation.command import (
     printing,
 )
 from foundation.compose import composed_config
-from foundation.errors import BrokerError, DataError, InputError
+from foundation.errors import InputError
 from foundation.files import check_output, write_whole
+from foundation.notices import Notices
+from foundation.supervisor import Supervisor
 from trainingdata.bars import closes_of
-from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.endpoint import KEY, Keys
 from trainingdata.feed.market_data import BarFeed, MarketData
-from trainingdata.instants import system_clock, utc_text
+from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument
 
 log = logging.getLogger("live")
 
 CLOCKS = ("broker", "system")
+SENDING = ("paper", "live")
+MODES = ("dry", *SENDING, "replay")
 
 
 def dry_pass(config: DictConfig) -> Cycle:
@@ -101,18 +107,16 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
     Raises
     ------
     InputError
-        for settings that cannot be used, keys that are not there, and an account with real money.
+        for settings that cannot be used, keys that are not there or are another account's, and
+        real money without `confirm_live`.
     """
     settings = LiveSettings.of(config)
-    if not settings.broker.paper and settings.broker.url_override is None:
-        raise InputError(
-            "broker.paper: false; orders with real money wait for the journal and guards, which are"
-            " not there yet"
-        )
+    _refuse_unconfirmed(config, settings)
+    keys = Keys.of(os.environ)
+    _refuse_other_keys(settings, keys)
     if not settings.symbols:
         raise InputError("symbols: a venue has too many; name those to trade")
-    keys = Keys.of(os.environ)
-    names = tuple(sorted(instrument(symbol).symbol for symbol in settings.symbols))
+    names = tuple(sorted(settings.tradable_symbols))
     # A replay's clock waits for its caller: a bar that is not there would never come.
     if config.mode == "replay":
         settings = replace(settings, bar_patience=0.0)
@@ -121,11 +125,27 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
     return settings, keys, feed, settings.trader(settings.forecaster.build(names))
 
 
-def trade(config: DictConfig) -> None:
-    """Pass after pass, each at the next instant at which anything may decide; the first at once.
+def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
+    """Refuse real money that was not asked for twice."""
+    live = config.mode == "live"
+    if live and config.confirm_live is not True:
+        raise InputError("mode: live trades real money; say so once more with confirm_live=true")
+    if live and settings.broker.paper:
+        raise InputError("broker.paper: true, and mode=live trades no paper account; set it false")
+    if not live and config.mode in SENDING and not settings.broker.paper:
+        raise InputError(f"broker.paper: false, and mode={config.mode}; real money is mode=live")
 
-    A pass that fails is over, and the next one comes all the same: only where as many in a row fail
-    as `halt_after` says is something wrong that waiting does not mend.
+
+def _refuse_other_keys(settings: LiveSettings, keys: Keys) -> None:
+    """Refuse keys of the other kind of account."""
+    kind = "live" if keys.are_live else "paper" if keys.are_paper else ""
+    wanted = "paper" if settings.broker.paper else "live"
+    if kind and kind != wanted and settings.broker.address is None:
+        raise InputError(f"{KEY}: it is a {kind} account's, and broker.paper wants a {wanted} one")
+
+
+def trade(config: DictConfig) -> None:
+    """Orders of an account, pass after pass, each at the next instant at which anything may decide.
 
     Raises
     ------
@@ -134,59 +154,46 @@ def trade(config: DictConfig) -> None:
         pass met.
     """
     settings, keys, feed, trader = venue_parts(config)
-    send = config.mode == "paper"
-    with ExitStack() as held:
-        book = None
-        listen = None
-        if send:
-            account = VenueConnection(settings.broker, keys).account_id()
-            journal = held.enter_context(journal_of_account(account, Path(settings.folder)))
-            book = IntentBook(journal)
-            listen = held.enter_context(TradeUpdates(settings.broker, keys)).wait
-        broker = AlpacaBroker(
-            settings.broker, keys, terms=settings.orders, listen=listen, book=book
-        )
-        rules = VenueRules(broker)
-        clock = partial(_venue_time, broker) if config.clock == "broker" else system_clock
-        failures = 0
-        for number in range(config.cycles):
-            if number:
-                instant = next_instant(clock(), settings.symbols)
-                with printing():
-                    sys.stdout.write(f"The next pass is at {utc_text(instant)}.\n")
-                wait_until(clock, instant)
-            try:
-                cycle = run_cycle(broker, feed, trader, settings, send=send, rules=rules)
-            except (BrokerError, DataError) as error:
-                failures += 1
-                log.error("the pass is over: %s", error)
-                if failures == settings.halt_after or number + 1 == config.cycles:
-                    raise
-                with printing():
-                    sys.stderr.write(f"the pass is over, the next one comes: {error}\n")
-                continue
-            failures = 0
-            _log(cycle)
+
+    def shown(cycle: Cycle) -> None:
+        _log(cycle)
+        with printing():
+            show(cycle)
+
+    run_loop(
+        settings,
+        keys,
+        feed,
+        trader,
+        Supervisor.of(os.environ),
+        cycles=config.cycles,
+        clock=config.clock,
+        show=shown,
+    )
+
+
+def preview(config: DictConfig) -> None:
+    """Passes that decide for a venue's account, say why, and send nothing."""
+    settings, keys, feed, trader = venue_parts(config)
+    broker = AlpacaBroker(settings.broker, keys, terms=settings.orders)
+    rules = VenueRules(broker)
+    for number in range(config.cycles or 1):
+        if number:
+            instant = next_instant(broker.now(), settings.symbols)
             with printing():
-                show(cycle)
-
-
-def _venue_time(broker: AlpacaBroker) -> np.datetime64:
-    """The venue's clock, or how far it must be by now where it does not answer."""
-    try:
-        return broker.now()
-    except BrokerError as error:
-        log.warning("%s", error)
-    try:
-        return broker.estimated_now()
-    except BrokerError:
-        return system_clock()
+                sys.stdout.write(f"The next pass is at {utc_text(instant)}.\n")
+            wait_until(broker.now, instant)
+        cycle = run_cycle(broker, feed, trader, settings, send=False, rules=rules)
+        _log(cycle)
+        with printing():
+            show(cycle)
 
 
 def replay(config: DictConfig) -> None:
     """A pass at every instant that a practice server's clock still has, and the files of a run.
 
-    The clock is moved after each pass; the files are a backtest's.
+    It is the live job, journal and guards and all; the clock is moved after each pass. The files
+    are a backtest's.
 
     Raises
     ------
@@ -194,7 +201,6 @@ def replay(config: DictConfig) -> None:
         for an address that is no practice server with a waiting clock.
     """
     settings, keys, feed, trader = venue_parts(config)
-    broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, patience=0.0)
     url = settings.broker.address
     output = Path(config.output)
     if url is None or not settings.broker.on_this_machine:
@@ -203,28 +209,44 @@ def replay(config: DictConfig) -> None:
             " (marketsimulator.alpaca_server)"
         )
     check_output(output)
-    rules = VenueRules(broker)
-    began = broker.now()
-    decisions = []
+    connection = VenueConnection(settings.broker, keys)
+    began = connection.now()
+    account_id = connection.account_id()
+    cycles: list[Cycle] = []
     curve = []
-    account_id = VenueConnection(settings.broker, keys).account_id()
-    with account_lock(account_id), ProgressBar() as progress:
+    with ExitStack() as held:
+        journal = held.enter_context(journal_of_account(account_id, Path(settings.folder)))
+        live = LiveAccount(
+            connection, journal.database, settings, keys, Notices(None, None), journal.folder
+        )
+        broker = AlpacaBroker(
+            settings.broker,
+            keys,
+            terms=settings.orders,
+            patience=0.0,
+            book=live.book,
+            guard=live.guards,
+            job=NAME,
+        )
+        job = TradingJob(
+            broker, connection, live, feed, trader, settings, cycles=None, show=cycles.append
+        )
+        progress = held.enter_context(ProgressBar())
         while True:
-            cycle = run_cycle(broker, feed, trader, settings, send=True, rules=rules)
+            job.pass_now()
+            cycle = cycles[-1]
             _log(cycle)
-            account = cycle.account
-            if cycle.decision is not None:
-                decisions.append(cycle.decision)
-                # The pass read its account before its orders filled.
-                if cycle.decision.orders:
-                    account = broker.account()
+            # The pass read its account before its orders filled.
+            traded = cycle.decision is not None and cycle.decision.orders
+            account = broker.account() if traded else cycle.account
             curve.append((account.as_of, account.cash, account.equity))
             moved, remaining = _advance_clock(url)
             progress("instants", len(curve), len(curve) + remaining)
             if not moved:
                 break
-    # Fills are listed after an instant, and those of the first pass lie at the one it began at.
-    fills = broker.fills_since(began - np.timedelta64(1, "s"))
+        # Fills are listed after an instant, and those of the first pass lie at the one it began at.
+        fills = broker.fills_since(began - np.timedelta64(1, "s"))
+    decisions = [cycle.decision for cycle in cycles if cycle.decision is not None]
     record = Run(trader.forecaster.name, decisions, fills, [], {})
     equity = pd.DataFrame(curve, columns=["at", "cash", "equity"])
     equity["at"] = pd.DatetimeIndex(equity["at"]).tz_localize("UTC")
@@ -300,24 +322,39 @@ def _log(cycle: Cycle) -> None:
 
 def run(config: DictConfig) -> None:
     """Run the configured mode."""
-    if config.mode not in ("dry", "paper", "replay"):
-        raise InputError(f"mode: {config.mode} is none of dry, paper, replay")
+    if config.mode not in MODES:
+        raise InputError(f"mode: {config.mode} is none of {', '.join(MODES)}")
     if config.clock not in CLOCKS:
         raise InputError(f"clock: {config.clock} is none of {', '.join(CLOCKS)}")
-    if not isinstance(config.cycles, int) or config.cycles < 1:
-        raise InputError(f"cycles: {config.cycles} is no number above 0")
+    if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
+        raise InputError(f"cycles: {config.cycles} is no number above 0, and not null")
     if config.mode == "replay":
         replay(config)
-    elif config.mode == "dry" and config.account != "venue" and config.broker.url_override is None:
-        show(dry_pass(config))
-    else:
+    elif config.mode in SENDING:
         trade(config)
+    elif config.account.source == "venue" or config.broker.url_override is not None:
+        preview(config)
+    else:
+        show(dry_pass(config))
+
+
+def words_of(arguments: Sequence[str]) -> list[str]:
+    """Hydra overrides for the command line's words: `preview` and `account=venue` are short."""
+    words = []
+    for word in arguments:
+        if word == "preview":
+            words += ["mode=dry", "account.source=venue"]
+        elif word.startswith("account="):
+            words.append(f"account.source={word.removeprefix('account=')}")
+        else:
+            words.append(word)
+    return words
 
 
 def main() -> None:
     """Command line: Hydra overrides of configs/live.yaml."""
     with one_line_errors("what was sent stays sent; nothing else was"):
-        config = composed_config("live", sys.argv[1:])
+        config = composed_config("live", words_of(sys.argv[1:]))
         log_to_file("live")
         run(config)
 

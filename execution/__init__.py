@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from execution.broker import Broker as Broker
     from execution.conformance import check_broker as check_broker
     from execution.decision import Decision as Decision
+    from execution.live.settings import LiveSettings as LiveSettings
     from execution.orders import Account as Account
     from execution.orders import Fill as Fill
     from execution.orders import Order as Order
     from execution.quantity import get_qty as get_qty
-    from execution.settings import LiveSettings as LiveSettings
     from execution.settings import TradingSettings as TradingSettings
     from execution.trader import Trader as Trader
 
@@ -29,7 +29,7 @@ __getattr__, __dir__, __all__ = public(
         "Broker": "broker",
         "Decision": "decision",
         "Fill": "orders",
-        "LiveSettings": "settings",
+        "LiveSettings": "live.settings",
         "Order": "orders",
         "Trader": "trader",
         "TradingSettings": "settings",

@@ -7,18 +7,23 @@ those that are open there are open everywhere.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from execution.intents import IntentBook
-from foundation.database import Database
+from foundation.database import Database, DatabaseFailed, refuse_spoilt
 from foundation.errors import InputError
 from foundation.files import put_whole
+from trainingdata.instants import compact_text, system_clock
+
+log = logging.getLogger(__name__)
 
 JOURNAL = "journal.sqlite"
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -52,9 +57,26 @@ def account_lock(account_id: str) -> Iterator[Path]:
         lock.release()
 
 
+class AccountJournal(NamedTuple):
+    """The journal of an account whose lock is held.
+
+    database: its file.
+    folder: in which it lies.
+    set_aside: where a damaged one before it was put; none where none was.
+    """
+
+    database: Database
+    folder: Path
+    set_aside: Path | None
+
+
 @contextmanager
-def journal_of_account(account_id: str, root: Path) -> Iterator[Database]:
+def journal_of_account(
+    account_id: str, root: Path, *, replace_damaged: bool = False
+) -> Iterator[AccountJournal]:
     """Hold the lock of an account, and open its journal in `root/<account id>`.
+
+    replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
 
     Raises
     ------
@@ -66,6 +88,7 @@ def journal_of_account(account_id: str, root: Path) -> Iterator[Database]:
         path = (root / account_id / JOURNAL).absolute()
         place = folder / "journal"
         _refuse_open_elsewhere(account_id, place, path)
+        set_aside = _checked(path, replace_damaged)
         database = Database(path)
         try:
             try:
@@ -74,9 +97,36 @@ def journal_of_account(account_id: str, root: Path) -> Iterator[Database]:
                 raise InputError(
                     f"{place}: cannot be written: {error.strerror or error}"
                 ) from error
-            yield database
+            yield AccountJournal(database, path.parent, set_aside)
         finally:
             database.close()
+
+
+def _checked(path: Path, replace_damaged: bool) -> Path | None:
+    """Where a damaged journal was put; none for one that is sound or not there.
+
+    Raises
+    ------
+    DatabaseFailed
+        for a damaged one that is not to be replaced.
+    """
+    if not path.exists():
+        return None
+    try:
+        refuse_spoilt(path)
+    except DatabaseFailed as error:
+        if not replace_damaged:
+            raise
+        stamp = compact_text(system_clock())
+        aside = path.with_name(f"{path.stem}-damaged-{stamp}{path.suffix}")
+        log.error("%s; it is kept as %s", error, aside)
+        path.rename(aside)
+        # What SQLite had begun to write belongs to the damaged file.
+        rest = path.with_name(f"{path.name}-journal")
+        if rest.exists():
+            rest.rename(aside.with_name(f"{aside.name}-journal"))
+        return aside
+    return None
 
 
 def _refuse_open_elsewhere(account_id: str, place: Path, path: Path) -> None:

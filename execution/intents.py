@@ -105,6 +105,8 @@ _PUT = (
 _SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS intents ({_COLUMNS}) STRICT",
     "CREATE INDEX IF NOT EXISTS intents_by_state ON intents (state)",
+    "CREATE INDEX IF NOT EXISTS intents_by_sending ON intents (sent_at)",
+    "CREATE INDEX IF NOT EXISTS intents_by_decision ON intents (decision)",
 )
 # Before there were decisions in it the book had six columns.
 _TAKE_OVER = (

@@ -31,6 +31,7 @@ PRICES = (
 )
 QTY_LIMIT = 10**12  # no order is for as much
 UNLIMITED = float("inf")
+LEAST_FREE = 1e-6  # of equity; a ceiling of 0 has no multiples
 # The venue takes ids of 128 characters at most.
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _prices = attrgetter(*PRICES)
@@ -271,6 +272,8 @@ class Account:
     coins: whether the venue takes orders of coins.
     undetermined: symbols of which an order may be on its way, or something else holds a part back;
         nothing is ordered of them.
+    free: share of equity that stocks may rest on, above 0, 1 at most; the rest secures open
+        spreads.
     equity: USD, cash plus positions at these prices.
     """
 
@@ -286,6 +289,7 @@ class Account:
     blocked: bool = False
     coins: bool = True
     undetermined: frozenset[str] = frozenset()
+    free: float = 1.0
     equity: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -297,6 +301,15 @@ class Account:
                     raise ValueError(f"positions: {symbol} has no price")
                 value += float(quantity) * prices[symbol]
         object.__setattr__(self, "equity", self.cash + value)
+
+    def secured(self, collateral: float) -> Account:
+        """The account, of which so many USD secure spreads and buy neither stock nor coin."""
+        if collateral <= 0:
+            return self
+        share = 1.0 - collateral / self.equity if self.equity > 0 else 0.0
+        return replace(
+            self, free=max(share, LEAST_FREE), unsettled=max(self.unsettled, 0.0) + collateral
+        )
 
     @property
     def exposure(self) -> Mapping[str, Decimal]:

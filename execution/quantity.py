@@ -23,9 +23,9 @@ import numpy as np
 from execution.alpaca.broker import AlpacaBroker
 from execution.broker import Asset
 from execution.decision import keep_unsolved, reason_text
+from execution.live.settings import LiveSettings
 from execution.orders import Account
 from execution.outlook import NoForecast
-from execution.settings import LiveSettings
 from execution.venue_rules import BLOCKED, with_venue_rules
 from foundation.command import Parser, log_to_file, one_line_errors
 from foundation.compose import composed_config

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
-
-from omegaconf import DictConfig, OmegaConf
 
 from execution.beliefs import BeliefTable, joined_beliefs
 from execution.fees import FeeSchedule, TradingCosts
@@ -16,13 +14,11 @@ from execution.orders import OrderTerms
 from execution.trader import SizingSettings, Trader
 from forecasting.forecast import Forecaster, Progress, silent
 from forecasting.settings import ForecasterSettings
-from foundation.configuration import settings_of
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from trainingdata.actions import Action, spans_without_split, split_adjusted
 from trainingdata.bars import Bars
-from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import BILLIONTH, Kind
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
@@ -146,43 +142,3 @@ class TradingSettings:
             self.prior,
             self.margin,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class LiveSettings(TradingSettings):
-    """A trader with an account at a venue.
-
-    broker: how the venue is reached.
-    history_days: calendar days of bars that a decision is made from, 30 to 4000.
-    bar_patience: seconds that a pass waits for bars that have closed and are not there, 0 to 600.
-    decision_seconds: for which a decision may be sent, 1 to 3600; what is left of it then is not.
-    halt_after: passes in a row that fail, after which no more are made, 1 to 1000.
-    folder: where the orders of an account are written down before they are sent.
-    """
-
-    broker: BrokerSettings = field(default_factory=BrokerSettings)
-    history_days: int = 400
-    bar_patience: float = 20.0
-    decision_seconds: float = 300.0
-    halt_after: int = 3
-    folder: str = "data/live"
-
-    def __post_init__(self) -> None:
-        TradingSettings.__post_init__(self)
-        if not 30 <= self.history_days <= 4000:
-            raise InputError(f"history_days: {self.history_days} is outside 30 … 4000")
-        if not 0 <= self.bar_patience <= 600:
-            raise InputError(f"bar_patience: {self.bar_patience} is outside 0 … 600 seconds")
-        refuse_outside(self, decision_seconds=(1, 3600), halt_after=(1, 1000))
-
-    @classmethod
-    def of(cls, config: DictConfig) -> LiveSettings:
-        """The checked settings of a composed configuration; what only a backtest needs is left out.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
-        names = [field.name for field in fields(cls)]
-        return settings_of(cls, OmegaConf.masked_copy(config, names), lists=("symbols", "data.dir"))

@@ -238,6 +238,8 @@ class Trader:
         reachable = self.margin.reachable_leverage(account.leverage)
         limits = self.limits.with_account_leverage(reachable)
         ceiling = limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
+        # What secures open spreads is lent against no stock.
+        ceiling *= account.free
 
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
         # Where nothing can be sized they go on working, because taking them back would be new risk.

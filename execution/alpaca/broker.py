@@ -22,11 +22,11 @@ from execution.alpaca.order_answers import (
     poll_delays,
     traded_at,
 )
-from execution.alpaca.order_desk import Guard, OrderDesk, unguarded
+from execution.alpaca.order_desk import ORDERS_LISTED, Guard, OrderDesk, unguarded
 from execution.alpaca.order_requests import order_request
 from execution.broker import Asset
 from execution.intents import Intent, IntentBook, Part
-from execution.orders import TERMS, Account, Fill, Order, OrderTerms
+from execution.orders import TERMS, Account, Fill, Order, OrderTerms, strategy_of
 from execution.venue_rules import refusal
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -35,7 +35,6 @@ from trainingdata.instruments import BILLIONTH, instrument, is_symbol
 
 log = logging.getLogger(__name__)
 
-ORDERS_LISTED = 500  # the most that the venue lists at once
 FILLS_A_PAGE = 100
 RECENT = 60.0  # seconds for which an account that was read still counts as the account
 
@@ -52,6 +51,7 @@ class AlpacaBroker:
     clock: seconds that only increase.
     guard: has the last word before an order is sent.
     job: whose orders these are, for the book.
+    collateral: USD that secure open spreads now, which buy neither stock nor coin.
     """
 
     def __init__(
@@ -67,11 +67,13 @@ class AlpacaBroker:
         clock: Callable[[], float] = elapsed_seconds,
         guard: Guard = unguarded,
         job: str = "",
+        collateral: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._desk = OrderDesk(settings, keys, pause, book, clock, guard, job)
         self._clock = clock
         self._patience = patience
         self._listen = listen or pause
+        self._collateral = collateral
         self._assets: dict[str, Asset] = {}
         self._terms = terms
         self._last: Account | None = None
@@ -124,7 +126,18 @@ class AlpacaBroker:
         facts = client.get_account()
         clock = client.get_clock()
         account = account_of(facts, positions, orders, clock, undetermined, again=again)
+        account = account.secured(self._collateral())
         return replace(account, as_of=self._desk.noted(clock))
+
+    def adopt(self, strategy: str) -> None:
+        """Write down orders of a strategy of ours that work at the venue and are not in the book.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        self._desk.adopt(lambda name: strategy_of(name) == strategy)
 
     def follow(self) -> None:
         """Write down what has become of orders that still worked when they were last heard of."""

@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,17 @@ def elapsed_seconds() -> float:
     """Seconds that only increase, those while the machine slept included where it can tell."""
     source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(source)
+
+
+class Hours(NamedTuple):
+    """When the venue trades stocks, by itself.
+
+    is_open: whether it does now; none where it does not say.
+    next_close: the next instant at which it does no more; none where it does not say.
+    """
+
+    is_open: bool | None
+    next_close: np.datetime64 | None
 
 
 class VenueConnection:
@@ -174,6 +186,30 @@ class VenueConnection:
         """
         with self.translated_errors("the account"):
             return AccountFacts.id.of(as_mapping(self.client.get_account()))
+
+    def cash(self) -> Decimal:
+        """USD in the account; below 0 it is borrowed.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or does not say it.
+        """
+        with self.translated_errors("the account"):
+            return AccountFacts.cash.of(as_mapping(self.client.get_account()))
+
+    def hours(self) -> Hours:
+        """Whether the venue is open for stocks, and its next close.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        with self.translated_errors("the clock"):
+            clock = as_mapping(self.client.get_clock())
+            self.noted(clock)
+            return Hours(Clock.is_open.of(clock), Clock.next_close.of(clock))
 
 
 def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+
+import numpy as np
 
 from trainingdata.feed.fields import (
     NOTHING,
@@ -21,6 +24,7 @@ from trainingdata.feed.fields import (
     truth,
     words,
 )
+from trainingdata.instants import instant
 
 
 def long_or_short(value: Any) -> str:
@@ -40,6 +44,8 @@ class Clock:
     """`GET /v2/clock`."""
 
     timestamp = Needed("timestamp", an_instant)
+    is_open = maybe("is_open", truth, "the exchange's calendar says whether it is open")
+    next_close = maybe("next_close", an_instant, "the exchange's calendar says when it closes")
 
 
 class AccountFacts:
@@ -65,6 +71,10 @@ class AccountFacts:
     blocks = tuple(
         Optional(name, truth, False, "the account is taken for not blocked")
         for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
+    )
+    options_trading_level = maybe("options_trading_level", exact, "the approved level counts")
+    options_approved_level = maybe(
+        "options_approved_level", exact, "nothing says whether spreads may be sold"
     )
 
 
@@ -139,3 +149,83 @@ class AssetEntry:
     fractionable = Optional("fractionable", truth, False, "it is traded in whole shares")
     increment = maybe("min_trade_increment", positive)
     smallest = maybe("min_order_size", positive)
+
+
+_DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T00:00:00Z)?")
+_DIRECTIONS = {"buy": 1, "sell": -1, "sell_short": -1}
+BOOKINGS = ("executed", "correct", "canceled")
+_CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
+
+
+def capitals(value: Any) -> str:
+    """A word of the venue's for a kind of thing, as CFEE.
+
+    Raises
+    ------
+    ValueError
+        for anything else.
+    """
+    if not isinstance(value, str) or not _CAPITALS.fullmatch(value):
+        raise ValueError("no word of capitals")
+    return value
+
+
+def a_new_york_midnight(value: Any) -> np.datetime64:
+    """The instant at which a day begins in New York.
+
+    Raises
+    ------
+    ValueError
+        for anything but a day.
+    """
+    day = _DAY.fullmatch(value) if isinstance(value, str) else None
+    if day is None or not 1990 <= int(day[1][:4]) <= 2200:
+        raise ValueError("no day")
+    return instant(day[1], name="the day")
+
+
+def a_direction(value: Any) -> int:
+    """1 for what is bought, -1 for what is sold.
+
+    Raises
+    ------
+    ValueError
+        for anything else.
+    """
+    if not isinstance(value, str) or value not in _DIRECTIONS:
+        raise ValueError("none of buy, sell, sell_short")
+    return _DIRECTIONS[value]
+
+
+def a_booking(value: Any) -> str:
+    """Whether an activity counts: `executed`, `correct` or `canceled`.
+
+    Raises
+    ------
+    ValueError
+        for anything else.
+    """
+    if value not in BOOKINGS:
+        raise ValueError("none of executed, correct, canceled")
+    return str(value)
+
+
+class ActivityEntry:
+    """An entry of `GET /v2/account/activities`: a trade has an instant and a side, others a day."""
+
+    id = Needed("id", words)
+    kind = Needed("activity_type", capitals)
+    sub_kind = Optional("activity_sub_type", words, "")
+    status = Optional("status", a_booking, "executed")
+    traded_at = Needed("transaction_time", an_instant)
+    day = Needed("date", a_new_york_midnight)
+    symbol = maybe("symbol", words)
+    cusip = maybe("cusip", words)
+    traded_qty = Needed("qty", positive)
+    qty = Optional("qty", exact, NOTHING)
+    direction = Needed("side", a_direction)
+    traded_price = Needed("price", not_negative)
+    price = maybe("price", not_negative)
+    transfer = Needed("net_amount", exact)  # of a deposit or withdrawal it is all there is
+    amount = Optional("net_amount", exact, NOTHING)
+    order_id = Optional("order_id", words, "")

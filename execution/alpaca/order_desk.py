@@ -30,6 +30,7 @@ from execution.intents import UNSENT, Intent, IntentBook, Part
 from execution.spreads.orders import contract_of
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.fields import entries
 from trainingdata.sessions import session_of
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,11 @@ log = logging.getLogger(__name__)
 TERMS = ("symbol", "side", "qty", "type", "legs")  # in which orders of one id may not differ
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 ONE_LOOK = (0.0,)
+ORDERS_LISTED = 500  # the most that the venue lists at once
+ADOPTED = (
+    *("client_order_id", "symbol", "side", "qty", "type", "time_in_force"),
+    *("limit_price", "stop_price", "trail_price", "trail_percent"),
+)
 LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
 EXPIRED = np.timedelta64(1, "h")  # after the last session of an option nobody trades it any more
 
@@ -121,6 +127,29 @@ class OrderDesk(OrderReader):
         planned = self._book.get(client_order_id)
         if planned is not None and planned.state == "planned":
             self._book.withhold(planned, why)
+
+    def adopt(self, ours: Callable[[str], bool]) -> None:
+        """Write down orders that work at the venue, are ours by their id, and are not in the book.
+
+        ours: whether an id is one of ours.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        with self.translated_errors("open orders"):
+            query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
+            for answer in entries(self.client.get("/orders", query)):
+                name = OrderEntry.client_order_id.of(answer)
+                if not ours(name) or self._book.get(name) is not None:
+                    continue
+                log.warning("%s works at the venue and is not in the book: it is now", name)
+                request = {key: answer[key] for key in ADOPTED if answer.get(key) is not None}
+                self._book.begin(
+                    Intent(name, request, self.estimated_now(), job=self._job, reason="adopted")
+                )
+                self._noted(answer)
 
     def follow(self, concerned: Callable[[Intent], bool]) -> None:
         """Write down what has become of orders that still worked when they were last heard of.

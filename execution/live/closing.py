@@ -8,6 +8,7 @@ orders, and two minutes before the close it is looked at a last time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_UP, Decimal
 
@@ -17,7 +18,9 @@ from execution.orders import Account, Order, Side, order_identity
 from sizing.limits import Limits, kept_share
 from trainingdata.instants import compact_text, new_york_date
 from trainingdata.instruments import Kind, instrument, is_symbol
-from trainingdata.sessions import session_of
+from trainingdata.sessions import in_session, session_of
+
+log = logging.getLogger(__name__)
 
 MINUTE = np.timedelta64(1, "m")
 LOOKS = (10 * MINUTE, 6 * MINUTE, 2 * MINUTE)  # before the close
@@ -26,20 +29,24 @@ CENT = Decimal("0.01")
 WHOLE = Decimal(1)
 
 
-def looks_before_close(
-    now: np.datetime64, closes: np.datetime64 | None = None
-) -> list[np.datetime64]:
-    """Instants after `now` at which the book is looked at before today's close; none on other days.
+def close_of_day(now: np.datetime64, closes: np.datetime64 | None = None) -> np.datetime64 | None:
+    """The close of the session of an instant's New York date; none where there is none.
 
-    closes: the venue's own close, where it names one; the earlier of it and the calendar's counts.
+    closes: the venue's own, where it names one; the earlier of it and the calendar's counts.
     """
     session = session_of(new_york_date(np.array([now]))[0])
     if session is None:
+        return None
+    if closes is not None and session.opens < closes < session.closes:
+        return closes
+    return session.closes
+
+
+def looks_before_close(now: np.datetime64, closes: np.datetime64 | None) -> list[np.datetime64]:
+    """Instants after `now` at which the book is looked at before a close; none without one."""
+    if closes is None:
         return []
-    end = session.closes
-    if closes is not None and session.opens < closes < end:
-        end = closes
-    return [end - ahead for ahead in LOOKS if end - ahead > now]
+    return [closes - ahead for ahead in LOOKS if closes - ahead > now]
 
 
 def is_over_the_ceiling(account: Account, limits: Limits) -> bool:
@@ -84,11 +91,40 @@ def night_cuts(
     return tuple(orders)
 
 
+def flattening_orders(
+    account: Account, strategy: str, tradable: Collection[str]
+) -> tuple[Order, ...]:
+    """Market orders that close every position of ours whose market is open now."""
+    orders = []
+    open_now = bool(in_session(np.array([account.as_of]))[0])
+    for symbol in sorted(account.positions):
+        held = account.positions[symbol]
+        if not held or symbol not in tradable:
+            continue
+        coin = instrument(symbol).kind is Kind.CRYPTO
+        if not coin and not open_now:
+            log.warning("%s is not closed: its market is shut", symbol)
+            continue
+        orders.append(
+            Order(
+                client_order_id=order_identity(strategy, compact_text(account.as_of), symbol, 9),
+                symbol=symbol,
+                side="sell" if held > 0 else "buy",
+                qty=abs(held),
+                reason="everything is closed, as was told",
+                reduces=True,
+                tif="gtc" if coin else "day",
+            )
+        )
+    return tuple(orders)
+
+
 def _share(account: Account, limits: Limits, overnight: float, loose: Collection[str]) -> float:
     """The share of `loose` that the ceiling lets the account keep, 0 … 1."""
     if account.equity <= 0:
         return 0.0
-    ceiling = min(overnight, limits.with_account_leverage(account.leverage).intraday_leverage)
+    lent = limits.with_account_leverage(account.leverage).intraday_leverage
+    ceiling = min(overnight, lent) * account.free
     held = [symbol for symbol, quantity in account.positions.items() if quantity]
     values = [float(account.positions[s]) * account.prices[s] for s in held]
     coins = [is_symbol(s) and instrument(s).kind is Kind.CRYPTO for s in held]

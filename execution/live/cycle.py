@@ -12,8 +12,8 @@ import numpy as np
 
 from execution.broker import Broker, place
 from execution.decision import Decision
+from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, Order
-from execution.settings import LiveSettings
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
 from foundation.errors import AccountChanged, BrokerError

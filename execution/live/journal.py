@@ -7,8 +7,8 @@ by drift; instants are UTC, as text that sorts.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -79,6 +79,7 @@ class WrittenDecision:
     decided_at: when, by the venue's clock.
     cancels: what it saw as not filled of each order that it replaces, by its id.
     positions: what was held then, signed quantities by symbol.
+    prices: that it sized at, USD by symbol.
     """
 
     name: str
@@ -86,6 +87,7 @@ class WrittenDecision:
     decided_at: np.datetime64
     cancels: Mapping[str, Decimal]
     positions: Mapping[str, Decimal]
+    prices: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,16 @@ class Journal:
             reason=str(order.reason),
         )
 
+    def write_orders(self, name: str, orders: Sequence[Order], at: np.datetime64) -> None:
+        """Write down orders that follow from no decision, and reduce what is held.
+
+        name: what they follow from, in the place of a decision's.
+        """
+        with self._database.transaction():
+            self._events.append("reducing", name, {"orders": len(orders)})
+            for order in orders:
+                self._book.plan(replace(self._planned(order, name, at), part="night"))
+
     def end(self, name: str, why: str, *, taken_back: bool = False) -> None:
         """Withhold whatever of a decision was not sent.
 
@@ -198,7 +210,7 @@ class Journal:
     def unfinished(self) -> tuple[WrittenDecision, ...]:
         """Decisions that were begun and not ended, oldest first."""
         rows = self._database.rows(
-            "SELECT id, at, decided_at, cancels, positions FROM decisions"
+            "SELECT id, at, decided_at, cancels, positions, choices FROM decisions"
             " WHERE job = ? AND ended = '' ORDER BY rowid",
             (self._job,),
         )
@@ -246,6 +258,11 @@ class Journal:
             ),
         )
 
+    def last_mark(self) -> AccountMark | None:
+        """The latest mark; none before there was one."""
+        found = self._database.rows("SELECT max(at) FROM marks")[0][0]
+        return None if found is None else self.marks(np.datetime64(found, "ns"))[-1]
+
     def marks(self, since: np.datetime64) -> list[AccountMark]:
         """Marks from an instant on, oldest first."""
         rows = self._database.rows(
@@ -291,11 +308,12 @@ def _mark(row: Row) -> AccountMark:
 
 
 def _written(row: Row) -> WrittenDecision:
-    name, at, decided_at, cancels, positions = row
+    name, at, decided_at, cancels, positions, choices = row
     return WrittenDecision(
         name=name,
         at=np.datetime64(at, "ns"),
         decided_at=np.datetime64(decided_at, "ns"),
         cancels={key: Decimal(left) for key, left in json.loads(cancels).items()},
         positions={key: Decimal(held) for key, held in json.loads(positions).items()},
+        prices={each["symbol"]: each["price"] for each in json.loads(choices)},
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +18,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from foundation.command import Ended
+from foundation.command import Ended, printing
 from foundation.errors import BrokerError, DataError
 from foundation.notices import Notices
-from trainingdata.instants import utc_text
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,8 @@ class Loop:
     clock: the venue's time.
     stop: tells when to stop.
     notices: told of steps that fail.
-    alive: called while it waits and after every step, with what it waits for.
+    alive: called while it waits, with the job and the instant it waits for, and after every step,
+        with the job and none.
     halt_after: steps of one job in a row that fail, after which the loop ends.
     """
 
@@ -116,7 +117,7 @@ class Loop:
         clock: Callable[[], np.datetime64],
         stop: Stop,
         notices: Notices,
-        alive: Callable[[str], None],
+        alive: Callable[[str, np.datetime64 | None], None],
         halt_after: int,
     ) -> None:
         self._jobs = jobs
@@ -142,15 +143,15 @@ class Loop:
             if not dues:
                 return
             due, job = min(dues, key=lambda each: each[0])
-            if self._wait_until(due, f"{job.name} at {utc_text(due)}"):
+            if self._wait_until(due, job.name):
                 self._step(job)
 
-    def _wait_until(self, due: np.datetime64, what: str) -> bool:
+    def _wait_until(self, due: np.datetime64, job: str) -> bool:
         """Whether the instant has come; false where it was told to stop first."""
         # A clock that runs faster than ours, as that of a practice server may, would pass the
         # instant during one long wait. Half of the rest at a time comes close without that.
         while (seconds := float((due - self._clock()) / np.timedelta64(1, "s"))) > 0:
-            self._alive(what)
+            self._alive(job, due)
             if self._stop.wait(min(max(seconds / 2, SHORTEST_WAIT), LONGEST_WAIT)):
                 return False
         return not self._stop
@@ -166,7 +167,9 @@ class Loop:
             self._notices.alert(kind, f"{job.name}: {count} in a row: {error}")
             if count >= self._halt_after or job.due(self._clock()) is None:
                 raise
+            with printing():
+                sys.stderr.write(f"the pass is over, the next one comes: {error}\n")
         else:
             self._failures[job.name] = 0
             self._notices.end_alert(kind)
-        self._alive(f"{job.name} has ended a step")
+        self._alive(job.name, None)

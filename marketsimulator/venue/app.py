@@ -118,6 +118,7 @@ class Server:
             web.get("/v1beta1/options/quotes/latest", _plain(self._option_quotes)),
             web.get("/v1beta3/crypto/us/bars", bars),
             web.get("/v1beta3/crypto/us/latest/bars", latest),
+            web.get("/v1beta3/crypto/us/latest/trades", trades),
         ]
 
     def _control_routes(self) -> list[web.RouteDef]:

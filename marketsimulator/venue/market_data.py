@@ -60,7 +60,7 @@ def latest_bars(venue: Venue, query: Mapping[str, str]) -> Answer:
 
 
 def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) -> Answer:
-    """`GET /v2/stocks/trades/latest`: what each stock trades at now, as its last trade.
+    """`GET /v2/stocks/trades/latest` and that of coins: what each trades at now, as its last trade.
 
     now: of the clock, which passes on between two instants of the panel.
     """
@@ -69,7 +69,7 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
     for symbol in query_symbols(query):
         price = venue.price_of(symbol) if symbol in venue.bars.symbols else None
         if price is not None:
-            trades[symbol] = {**shared, "p": price}
+            trades[venue_spelling(symbol)] = {**shared, "p": price}
     return {"trades": trades}
 
 

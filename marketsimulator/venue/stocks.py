@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from execution.broker import Asset
-from execution.orders import Account, Fill, Order
+from execution.orders import Account, Fill, Order, Side
 from execution.venue_rules import refusal
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
@@ -317,6 +317,8 @@ class Venue:
         """Give a fill to its ticket, write it down, and tell listeners of a trade."""
         self._update_entry(fill)
         ticket = self._by_client_id.get(fill.client_order_id)
+        if ticket is None and fill.price > 0:
+            ticket = self._margin_call(fill)
         if ticket is not None:
             ticket.fills.append(fill)
         if ticket is None or fill.price == 0:
@@ -352,14 +354,21 @@ class Venue:
         ticket: of the order that caused it, if one did.
         """
         # Alpaca takes a coin's fee out of what was bought, and lists it as CFEE. What no order has
-        # caused is a split, or the sale of a margin call.
-        kind = "SPLIT" if fill.price == 0 else "FILL"
-        if ticket is not None:
-            kind = "CFEE"
+        # caused is a split. Either says by how much it changes the position, signed.
+        kind = "SPLIT" if ticket is None else "CFEE"
         day = str(fill.at.astype("datetime64[D]"))
-        self.record.note_activity(
-            {"activity_type": kind, "date": day, **_trade_fields(fill), "net_amount": "0"}
-        )
+        signed = {**_trade_fields(fill), "qty": quantity_text(fill.qty)}
+        self.record.note_activity({"activity_type": kind, "date": day, **signed, "net_amount": "0"})
+
+    def _margin_call(self, fill: Fill) -> Ticket:
+        """The venue's own order that met a margin call."""
+        side: Side = "buy" if fill.qty > 0 else "sell"
+        order = Order(fill.client_order_id, fill.symbol, side, abs(fill.qty), "margin call")
+        ticket = Ticket.of(order, timestamp(fill.at))
+        self.tickets[order.client_order_id] = ticket
+        self._by_number[ticket.number] = ticket
+        self._by_client_id[order.client_order_id] = ticket
+        return ticket
 
     def _publish(
         self, event: str, ticket: Ticket, details: Mapping[str, Any] | None = None

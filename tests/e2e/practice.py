@@ -25,8 +25,8 @@ from alpaca.trading.requests import (
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.live.cycle import Cycle, run_cycle
+from execution.live.settings import LiveSettings
 from execution.orders import Order
-from execution.settings import LiveSettings
 from execution.trader import Trader
 from foundation.compose import composed_config
 from marketsimulator.settings import VenueSettings

@@ -22,7 +22,7 @@ import pandas as pd
 
 from execution.account_lock import JOURNAL
 from execution.intents import UNDETERMINED
-from execution.sell_spreads import SellingSettings
+from execution.spreads.settings import SellingSettings
 from execution.spreads.state import SellerState, read_state
 from foundation.compose import composed_config
 from marketsimulator.options.desk import OptionDesk

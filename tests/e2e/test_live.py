@@ -458,8 +458,10 @@ def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["mode=live"], "mode: live is none of dry, paper, replay"),
-        (["mode=paper", "broker.paper=false", "symbols=[SYA]"], "orders with real money wait"),
+        (["mode=cash"], "mode: cash is none of dry, paper, live, replay"),
+        (["mode=live"], "mode: live trades real money; say so once more with confirm_live=true"),
+        (["mode=live", "confirm_live=true"], "mode=live trades no paper account; set it false"),
+        (["mode=paper", "broker.paper=false", "symbols=[SYA]"], "real money is mode=live"),
         (["mode=paper"], "symbols: a venue has too many"),
         (["mode=replay", "symbols=[SYA]"], "a replay needs a practice server"),
         (

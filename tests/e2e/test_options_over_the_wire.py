@@ -32,7 +32,7 @@ from alpaca.trading.requests import (
 )
 
 from execution.alpaca.options import AlpacaSpreads
-from execution.sell_spreads import SellingSettings, sell
+from execution.sell_spreads import sell
 from execution.spreads.offers import SellerTerms
 from execution.spreads.orders import (
     OptionLeg,
@@ -42,6 +42,7 @@ from execution.spreads.orders import (
     contract_of,
 )
 from execution.spreads.seller import SpreadSeller
+from execution.spreads.settings import SellingSettings
 from foundation.compose import composed_config
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices

@@ -38,16 +38,16 @@ def test_what_is_no_id_of_an_account_makes_no_folder(name: str) -> None:
 
 def test_the_book_of_an_account_outlives_its_process(tmp_path: Path) -> None:
     with journal_of_account("kept", tmp_path) as book:
-        IntentBook(book).begin(Intent("a", REQUEST, NOW))
+        IntentBook(book.database).begin(Intent("a", REQUEST, NOW))
     assert (tmp_path / "kept" / JOURNAL).is_file()
     with journal_of_account("kept", tmp_path) as book:
-        (intent,) = IntentBook(book).undetermined()
+        (intent,) = IntentBook(book.database).undetermined()
     assert (intent.request, intent.sent_at, intent.state) == (REQUEST, NOW, "sending")
 
 
 def test_orders_of_unknown_fate_in_another_folder_are_not_forgotten(tmp_path: Path) -> None:
     with journal_of_account("moved", tmp_path / "first") as book:
-        IntentBook(book).begin(Intent("a", REQUEST, NOW))
+        IntentBook(book.database).begin(Intent("a", REQUEST, NOW))
     with (
         pytest.raises(
             InputError, match=f"1 of the orders in .*; go on with folder={tmp_path}/first"
@@ -56,15 +56,15 @@ def test_orders_of_unknown_fate_in_another_folder_are_not_forgotten(tmp_path: Pa
     ):
         pytest.fail("the first one's orders are forgotten")
     with journal_of_account("moved", tmp_path / "first") as book:
-        IntentBook(book).settle("a", "working")
+        IntentBook(book.database).settle("a", "working")
     with journal_of_account("moved", tmp_path / "second") as book:
-        assert IntentBook(book).undetermined() == ()
+        assert IntentBook(book.database).undetermined() == ()
 
 
 def test_a_book_that_has_gone_is_asked_for_and_not_begun_anew(tmp_path: Path) -> None:
     """Without it an order of unknown fate would be one that was never sent."""
     with journal_of_account("gone", tmp_path / "first") as book:
-        IntentBook(book).begin(Intent("a", REQUEST, NOW))
+        IntentBook(book.database).begin(Intent("a", REQUEST, NOW))
     (tmp_path / "first" / "gone" / JOURNAL).unlink()
     for root in (tmp_path / "first", tmp_path / "second"):
         with (
@@ -75,7 +75,7 @@ def test_a_book_that_has_gone_is_asked_for_and_not_begun_anew(tmp_path: Path) ->
         assert not (root / "gone" / JOURNAL).exists()
     (user_state_path("kelly-chronos") / "accounts" / "gone" / "journal").unlink()
     with journal_of_account("gone", tmp_path / "first") as book:
-        assert IntentBook(book).undetermined() == ()
+        assert IntentBook(book.database).undetermined() == ()
 
 
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.live.closing import is_over_the_ceiling, looks_before_close, night_cuts
+from execution.live.closing import (
+    close_of_day,
+    is_over_the_ceiling,
+    looks_before_close,
+    night_cuts,
+)
 from execution.orders import Account
 from sizing.limits import Limits
 
@@ -117,5 +122,6 @@ def test_the_looks_are_ten_six_and_two_minutes_before_the_close_of_half_days_too
     now: str, closes: str | None, looks: list[str]
 ) -> None:
     named = None if closes is None else np.datetime64(closes, "ns")
-    found = looks_before_close(np.datetime64(now, "ns"), named)
+    at = np.datetime64(now, "ns")
+    found = looks_before_close(at, close_of_day(at, named))
     assert [str(at)[11:16] for at in found] == looks

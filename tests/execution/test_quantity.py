@@ -19,9 +19,9 @@ import execution
 from execution.alpaca.account import account_of
 from execution.alpaca.broker import AlpacaBroker
 from execution.decision import keep_unsolved
+from execution.live.settings import LiveSettings
 from execution.orders import Account
 from execution.quantity import sized_quantity
-from execution.settings import LiveSettings
 from execution.trader import Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent

@@ -34,8 +34,14 @@ FACTS = {
     "trading_blocked": False,
     "account_blocked": False,
     "trade_suspended_by_user": False,
+    "options_trading_level": 3,
+    "options_approved_level": 3,
 }
-CLOCK = {"timestamp": "2026-03-05T12:30:20-05:00"}
+CLOCK = {
+    "timestamp": "2026-03-05T12:30:20-05:00",
+    "is_open": True,
+    "next_close": "2026-03-05T16:00:00-05:00",
+}
 ASSET = {
     "tradable": True,
     "status": "active",

@@ -6,6 +6,7 @@ sends its requests.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,16 @@ class Keys:
             )
         return cls(environment[KEY].strip(), environment[SECRET].strip())
 
+    @property
+    def are_paper(self) -> bool:
+        """Whether they look like those of a paper account at Alpaca, whose ids begin with PK."""
+        return self.key.startswith("PK")
+
+    @property
+    def are_live(self) -> bool:
+        """Whether they look like those of an account with real money, whose ids begin with AK."""
+        return self.key.startswith("AK")
+
     def redact(self, text: str) -> str:
         """The text with neither key in it."""
         return text.replace(self.secret, "[secret]").replace(self.key, "[key]")
@@ -104,6 +115,12 @@ class BrokerSettings:
         except ValueError:
             host = None
             sound = False
+        shown = without_password(url)
+        if shown != url:
+            raise InputError(
+                f"broker.url_override: {shown!r} holds a user and a password; keys come from {KEY}"
+                f" and {SECRET} alone"
+            )
         if not sound or not host or parts.path not in ("", "/") or parts.query:
             raise InputError(
                 f"broker.url_override: {url!r} is no scheme, host and port, as"
@@ -141,6 +158,11 @@ class BrokerSettings:
         for scheme in ("http://", "https://"):
             client._session.mount(scheme, Transport(timeout, self.deadline, self.attempts, pace))
         return client
+
+
+def without_password(url: str) -> str:
+    """An address as it may be shown: whatever stands before an @ in it is taken out."""
+    return re.sub(r"(?<=//)[^/]*@|^[^/]*@", "[secret]@", url)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, check_bars, panel, regular_bars
 from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
-from trainingdata.feed.fields import BarEntry
+from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import checked_pages
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Instrument, Kind, instrument, venue_spelling
@@ -31,6 +31,13 @@ OVERLAP = 14
 OLDEST_PRICE = np.timedelta64(2, "h")
 NO_GRACE = np.timedelta64(0, "s")
 HALF_HOUR = np.timedelta64(30, "m")
+
+
+class LastTrade(NamedTuple):
+    """The last trade of a symbol; price: USD; at: its instant."""
+
+    price: float
+    at: np.datetime64
 
 
 class MarketData:
@@ -91,6 +98,27 @@ class MarketData:
                         continue
                     closes[symbol] = float(values[0, CLOSE])
         return closes
+
+    def last_trades(self, symbols: Sequence[str]) -> dict[str, LastTrade]:
+        """The last trade of each symbol that has one.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or refuses.
+        """
+        trades: dict[str, LastTrade] = {}
+        stocks, coins = self._by_kind(symbols)
+        for items, request in ((stocks, self._stock_trades), (coins, self._coin_trades)):
+            if not items:
+                continue
+            names = {venue_spelling(item.symbol): item.symbol for item in items}
+            with translated_errors(f"last trades of {_names(items)}", self._settings, self._keys):
+                for name, entry in request(list(names)).items():
+                    if name in names:
+                        price = float(TradeEntry.price.of(entry))
+                        trades[names[name]] = LastTrade(price, TradeEntry.at.of(entry))
+        return trades
 
     def tables(
         self,
@@ -172,6 +200,19 @@ class MarketData:
         request = CryptoLatestBarRequest(symbol_or_symbols=list(names))
         answer = self._coins.get_crypto_latest_bar(request)
         return {names[name]: bar for name, bar in answer.items() if name in names}
+
+    def _stock_trades(self, names: list[str]) -> Any:
+        from alpaca.data.enums import DataFeed
+        from alpaca.data.requests import StockLatestTradeRequest
+
+        request = StockLatestTradeRequest(symbol_or_symbols=names, feed=DataFeed(self._feed))
+        return self._stocks.get_stock_latest_trade(request)
+
+    def _coin_trades(self, names: list[str]) -> Any:
+        from alpaca.data.requests import CryptoLatestTradeRequest
+
+        request = CryptoLatestTradeRequest(symbol_or_symbols=names)
+        return self._coins.get_crypto_latest_trade(request)
 
     def _half_hours(
         self, items: Sequence[Instrument], start: datetime, end: datetime
@@ -261,6 +302,10 @@ class BarFeed:
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
         """The close of each symbol's latest bar, USD, not adjusted for anything."""
         return self._data.prices(symbols, now)
+
+    def last_trades(self, symbols: Sequence[str]) -> dict[str, LastTrade]:
+        """The last trade of each symbol that has one."""
+        return self._data.last_trades(symbols)
 
     def _complete(self, item: Instrument, now: np.datetime64) -> bool:
         """Whether the last bar that can be known of a symbol is here."""

@@ -1,0 +1,163 @@
+"""What an operator asks of a live account, and tells it, while its loop runs or is down.
+
+    python -m execution.live status
+    python -m execution.live clear positions --by NAME
+    python -m execution.live kill [--flatten]
+
+The account is the one that there is in `data/live`, or `--account ID`.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from contextlib import closing
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+from rich.table import Table
+
+from execution.account_lock import JOURNAL
+from execution.events import EventLog
+from execution.intents import IntentBook
+from execution.live.guards import KILL_FILE, is_there
+from execution.live.halts import HaltKind, Halts
+from execution.live.journal import AccountMark, Journal
+from execution.live.runner import FLATTEN
+from execution.live.trading import NAME, exposure_line
+from foundation.command import Parser, one_line_errors
+from foundation.database import Database, refuse_spoilt, rows_of
+from foundation.errors import InputError
+from foundation.files import put_whole
+from trainingdata.instants import system_clock, utc_text
+
+WIDTH = 160
+CYCLES_SHOWN = 5
+
+
+def journal_path(root: Path, account: str | None) -> Path:
+    """The journal of an account, or of the only one that there is.
+
+    Raises
+    ------
+    InputError
+        for none, and for several of which none is named.
+    """
+    if account is not None:
+        path = root / account / JOURNAL
+        if not path.is_file():
+            raise InputError(f"{path}: there is no journal; `--folder` says where accounts are")
+        return path
+    found = sorted(root.glob(f"*/{JOURNAL}"))
+    if len(found) != 1:
+        names = ", ".join(path.parent.name for path in found) or "none"
+        raise InputError(f"{root}: of accounts there are {names}; name one with --account")
+    return found[0]
+
+
+def status(path: Path) -> None:
+    """Print what the journal says of its account now."""
+    refuse_spoilt(path)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    with closing(Database(path)) as database:
+        events = EventLog(database)
+        book = IntentBook(database, events)
+        journal = Journal(database, events, book, NAME)
+        mark = journal.last_mark()
+        _show_mark(console, mark)
+        for halt in Halts(database, events).standing():
+            console.print(f"halted: {halt}. {halt.rule.remedy}", highlight=False, soft_wrap=True)
+        if is_there(path.parent / KILL_FILE):
+            console.print(f"{path.parent / KILL_FILE} is there: nothing is sent")
+        _show_orders(console, book)
+    _show_cycles(console, path)
+
+
+def _show_mark(console: Console, mark: AccountMark | None) -> None:
+    if mark is None:
+        console.print("no pass has been made yet")
+        return
+    console.print(f"{utc_text(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}")
+    console.print(exposure_line(mark), highlight=False, soft_wrap=True)
+
+
+def _show_orders(console: Console, book: IntentBook) -> None:
+    waiting = book.in_states(("planned", "sending", "open", "working"))
+    if not waiting:
+        console.print("no order waits")
+        return
+    table = Table("order", "job", "state", "side", "quantity", "filled", "reason")
+    for intent in waiting:
+        request = intent.request
+        table.add_row(
+            intent.client_order_id,
+            intent.job,
+            intent.state,
+            str(request.get("side", "")),
+            str(request.get("qty", "")),
+            f"{intent.progress.filled:f}",
+            intent.reason,
+        )
+    console.print(table)
+
+
+def _show_cycles(console: Console, path: Path) -> None:
+    rows = rows_of(
+        path,
+        "SELECT began_at, job, decision, fills, idle, failed FROM cycles"
+        " ORDER BY number DESC LIMIT ?",
+        (CYCLES_SHOWN,),
+    )
+    for began, job, decision, fills, idle, failed in reversed(rows):
+        what = failed or idle or f"{decision}, {fills} fills"
+        console.print(f"{began[:16]}Z {job}: {what}", highlight=False, soft_wrap=True)
+
+
+def clear(path: Path, kind: HaltKind, by: str) -> None:
+    """End the halts of a kind, which somebody has looked at."""
+    refuse_spoilt(path)
+    with closing(Database(path)) as database:
+        ended = Halts(database, EventLog(database)).clear(kind, by, system_clock())
+    if not ended:
+        raise InputError(f"{kind}: no such halt stands; `python -m execution.live status`")
+    for halt in ended:
+        sys.stdout.write(f"cleared: {halt}\n")
+
+
+def kill(path: Path, *, flatten: bool) -> None:
+    """Have the loop stop, cancel what works, and close everything where it is told to."""
+    file = path.parent / KILL_FILE
+    put_whole(file, (FLATTEN if flatten else "stop").encode())
+    sys.stdout.write(f"{file} is there: the loop stops. Remove it to trade again.\n")
+
+
+def _parsed(arguments: list[str]) -> Namespace:
+    parser = Parser(prog="python -m execution.live", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("data/live"))
+    parser.add_argument("--account")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("status", help="what the journal says now")
+    clearing = commands.add_parser("clear", help="end a halt that you have looked at")
+    clearing.add_argument("kind", choices=get_args(HaltKind))
+    clearing.add_argument("--by", required=True, help="who has looked at it")
+    killing = commands.add_parser("kill", help="stop the loop and cancel what works")
+    killing.add_argument("--flatten", action="store_true", help="close everything too")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Command line."""
+    with one_line_errors("nothing was changed"):
+        words = _parsed(sys.argv[1:])
+        path = journal_path(words.folder, words.account)
+        if words.command == "status":
+            status(path)
+        elif words.command == "clear":
+            clear(path, words.kind, words.by)
+        else:
+            kill(path, flatten=words.flatten)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""One account at a venue as a process works on it: what is written down, guarded and told.
+
+All jobs of the process share it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+
+from execution.alpaca.activities import activities_since, raw_holdings
+from execution.alpaca.connection import VenueConnection
+from execution.events import EventLog
+from execution.intents import IntentBook
+from execution.live.differences import line_of
+from execution.live.guards import KILL_FILE, Guards, is_there
+from execution.live.halts import HALT_RULES, ITSELF, HaltKind, Halts
+from execution.live.holdings import OVERLAP, HoldingsBook
+from execution.live.journal import AccountMark, Journal
+from execution.live.losses import Mark, loss_halts
+from execution.live.settings import LiveSettings
+from foundation.database import Database
+from foundation.errors import BrokerError
+from foundation.notices import Notices
+from trainingdata.feed.endpoint import Keys
+
+log = logging.getLogger(__name__)
+
+READINGS = 3  # of holdings and activities that do not go together, before that is a halt
+BETWEEN_READINGS = 2.0  # seconds
+ALL_TIME = np.datetime64("1970-01-01", "ns")
+
+
+class LiveAccount:
+    """The books, the guards and the halts of one account.
+
+    connection: to its venue.
+    database: its journal, whose lock this process holds.
+    notices: told of whatever needs a person.
+    folder: of the journal, where the kill file would be.
+    pause: waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        connection: VenueConnection,
+        database: Database,
+        settings: LiveSettings,
+        keys: Keys,
+        notices: Notices,
+        folder: Path,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._pause = pause
+        self.notices = notices
+        self._database = database
+        self.events = EventLog(database, keys.redact, connection.estimated_now)
+        self.book = IntentBook(database, self.events)
+        self.halts = Halts(database, self.events)
+        self.at_risk: Callable[[], Mapping[str, float]] = dict
+        self.kill_file = folder / KILL_FILE
+        self.guards = Guards(settings.guards, self.halts, self.book, self.kill_file)
+        self._holdings = HoldingsBook(database, self.events)
+        self._taker_fee = Decimal(repr(settings.fees.crypto_taker))
+
+    def journal(self, job: str) -> Journal:
+        """What a job writes down."""
+        return Journal(self._database, self.events, self.book, job)
+
+    @property
+    def killed(self) -> bool:
+        """Whether somebody has put the kill file there."""
+        return is_there(self.kill_file)
+
+    def halt(self, kind: HaltKind, why: str) -> None:
+        """Raise a halt, and tell somebody."""
+        self.halts.raise_halt(kind, why, self._connection.estimated_now())
+        self.notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
+
+    def reconcile(self) -> bool:
+        """Whether the account holds what is written down; where it does not, that is a halt.
+
+        Once a person has looked at the difference and cleared the halt, what is held then counts.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        if not self._holdings.begun:
+            self._begin()
+            return True
+        line = ""
+        for reading in range(READINGS):
+            if reading:
+                self._pause(BETWEEN_READINGS)
+            self._read_activities()
+            held = raw_holdings(self._connection)
+            line = line_of(self._holdings.differences(held, self._taker_fee))
+            if not line:
+                return True
+        if self._looked_at():
+            log.warning("somebody has looked at it, and it is the ground from now on: %s", line)
+            self._begin()
+            return True
+        self.halt("positions", line)
+        return False
+
+    def _looked_at(self) -> bool:
+        """Whether a person has cleared the last halt of this kind since the ground was written."""
+        halts = [each for each in self.halts.history() if each.kind == "positions"]
+        if not halts or halts[-1].cleared_at is None or halts[-1].cleared_by == ITSELF:
+            return False
+        return bool(halts[-1].cleared_at > self._holdings.begun_at)
+
+    def _read_activities(self) -> None:
+        at = self._connection.now()
+        listed = activities_since(self._connection, self._holdings.last_at())
+        self._holdings.add(listed, at)
+
+    def _begin(self) -> None:
+        """Write down what the account holds as the journal meets it.
+
+        Raises
+        ------
+        BrokerError
+            for an account in which something trades whenever it is read.
+        """
+        for _ in range(READINGS):
+            at = self._connection.now()
+            listed = activities_since(self._connection, at - OVERLAP)
+            held = raw_holdings(self._connection)
+            cash = self._connection.cash()
+            # What trades while the account is read is in the holdings or not: nobody knows which.
+            if activities_since(self._connection, at - OVERLAP) == listed:
+                self._holdings.begin(held, cash, at, listed)
+                log.info("the journal begins with %d positions and %s USD", len(held), cash)
+                return
+            self._pause(BETWEEN_READINGS)
+        raise BrokerError("the account: something trades in it whenever it is read")
+
+    def mark(self, journal: Journal, mark: AccountMark) -> None:
+        """Write down what the account is worth, and halt or resume by what it has lost."""
+        journal.mark(mark)
+        marks = [Mark(each.at, each.equity, each.flows) for each in journal.marks(ALL_TIME)]
+        changes = loss_halts(marks, mark.at, self._settings.guards, self.halts.history())
+        self.halts.apply(changes, mark.at)
+        for kind in changes.ended:
+            self.notices.end_alert(f"halt {kind}")
+        for kind, why in changes.raised.items():
+            self.notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
+
+    def flows_since(self, at: np.datetime64) -> float:
+        """Deposits less withdrawals since an instant, USD."""
+        return float(self._holdings.explained_flows(at))

@@ -1,0 +1,178 @@
+"""How far an account's positions can come, whichever of its orders fill."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import numpy as np
+
+from execution.intents import Intent
+from execution.live.order_terms import SingleTerms, SpreadTerms, Terms
+from execution.orders import Account
+from foundation.errors import InputError
+
+_NOTHING = Decimal(0)
+_ON_ITS_WAY = ("planned", "sending", "open", "working")
+
+
+class PriceUnseen(InputError):
+    """Something is held or ordered of which no price was seen, so nobody knows how much it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """The last trade of a symbol.
+
+    price: USD, above 0.
+    at: instant of the trade.
+    """
+
+    price: float
+    at: np.datetime64
+
+    def __post_init__(self) -> None:
+        if not 0 < self.price < math.inf:
+            raise ValueError(f"the last trade was at {self.price}, which is no price")
+        if np.isnat(self.at):
+            raise ValueError("the last trade has no instant")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """An account as it was last read, and what orders are judged by.
+
+    account: with its open orders, and with the prices, USD, that orders were sized at.
+    trades: the last trade of each symbol that may be ordered.
+    at_risk: USD that open spreads can lose, and those on their way, by the root of their options.
+    """
+
+    account: Account
+    trades: Mapping[str, Trade] = field(default_factory=dict)
+    at_risk: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.account.equity):
+            raise ValueError(f"equity must be a number, got {self.account.equity}")
+        for root, risk in self.at_risk.items():
+            if not 0 <= risk < math.inf:
+                raise ValueError(f"at_risk: {root} must be at least 0, got {risk}")
+
+    def price(self, symbol: str) -> float:
+        """What a symbol is worth, USD: at its last trade, or as it was sized.
+
+        Raises
+        ------
+        PriceUnseen
+            for a symbol of which no price was seen.
+        """
+        trade = self.trades.get(symbol)
+        if trade is not None:
+            return trade.price
+        if symbol not in self.account.prices:
+            raise PriceUnseen(f"no price of {symbol} was seen, and it is held or ordered")
+        return self.account.prices[symbol]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Signed quantities between which a position ends, whichever of its orders fill.
+
+    low: the least of them.
+    high: the most, not below it.
+    """
+
+    low: Decimal = _NOTHING
+    high: Decimal = _NOTHING
+
+    @property
+    def largest(self) -> Decimal:
+        """The size of the position at its largest."""
+        return max(-self.low, self.high)
+
+    def with_open(self, quantity: Decimal) -> Reach:
+        """With an order that may fill, or any part of it, or nothing."""
+        return Reach(self.low + min(quantity, _NOTHING), self.high + max(quantity, _NOTHING))
+
+    def with_filled(self, quantity: Decimal) -> Reach:
+        """With what has filled."""
+        return Reach(self.low + quantity, self.high + quantity)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What an account holds and may come to hold.
+
+    reaches: of positions in stocks and coins, by symbol.
+    at_risk: USD that spreads can lose, by the root of their options.
+    """
+
+    reaches: Mapping[str, Reach]
+    at_risk: Mapping[str, float]
+
+    def reach(self, symbol: str) -> Reach:
+        """Of one symbol."""
+        return self.reaches.get(symbol, Reach())
+
+    def with_order(self, terms: Terms) -> Exposure:
+        """With one order more, that may fill or not."""
+        if isinstance(terms, SpreadTerms):
+            risk = self.at_risk.get(terms.root, 0.0) + terms.at_risk(terms.contracts)
+            return Exposure(self.reaches, {**self.at_risk, terms.root: risk})
+        reach = self.reach(terms.symbol).with_open(terms.quantity)
+        return Exposure({**self.reaches, terms.symbol: reach}, self.at_risk)
+
+    def gross(self, sight: Sight) -> float:
+        """USD of all positions at their largest, and of what spreads can lose.
+
+        Raises
+        ------
+        PriceUnseen
+            for a symbol of which no price was seen.
+        """
+        total = sum(self.at_risk.values())
+        for symbol, reach in self.reaches.items():
+            if reach.largest:
+                total += float(reach.largest) * sight.price(symbol)
+        return total
+
+
+def exposure_of(
+    sight: Sight, sent: Iterable[tuple[Terms, Intent | None]], besides: str = ""
+) -> Exposure:
+    """What an account may come to hold by what was seen and what was sent since.
+
+    A reduction frees nothing before it has filled.
+
+    sent: orders that were sent since, each with what the book says of it by now; none where it is
+        about to be written there.
+    besides: the id of an order that is left out.
+    """
+    reaches = {symbol: Reach(held, held) for symbol, held in sight.account.positions.items()}
+    at_risk = dict(sight.at_risk)
+    for order in sight.account.open_orders:
+        if order.client_order_id != besides:
+            reach = reaches.get(order.symbol, Reach())
+            reaches[order.symbol] = reach.with_open(order.signed_qty)
+    for terms, intent in sent:
+        filled, waiting = _progress(terms, intent)
+        if isinstance(terms, SingleTerms):
+            reach = reaches.get(terms.symbol, Reach())
+            reaches[terms.symbol] = reach.with_filled(filled).with_open(waiting)
+        elif not terms.closes:
+            risk = terms.at_risk(filled + waiting)
+            at_risk[terms.root] = at_risk.get(terms.root, 0.0) + risk
+    return Exposure(reaches, at_risk)
+
+
+def _progress(terms: Terms, intent: Intent | None) -> tuple[Decimal, Decimal]:
+    """What of an order has filled, and what of it may still fill: signed, or contracts."""
+    whole = terms.contracts if isinstance(terms, SpreadTerms) else terms.quantity
+    if intent is None:
+        return _NOTHING, whole
+    filled = intent.progress.filled.copy_sign(whole)
+    if intent.state in _ON_ITS_WAY:
+        return filled, whole - filled
+    return filled, _NOTHING

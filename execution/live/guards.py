@@ -1,0 +1,318 @@
+"""Guards: the last word before an order is sent.
+
+Halts and the kill file stop orders whatever they are. Beyond that openings alone are refused: what
+reduces a position is not kept from doing so by any limit, because to refuse it is a risk of its
+own. Only a limit price that makes no sense keeps a reduction back.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+
+from execution.intents import Intent, IntentBook
+from execution.live.exposure import Exposure, PriceUnseen, Sight, Trade, exposure_of
+from execution.live.halts import Halts
+from execution.live.order_terms import SingleTerms, SpreadTerms, Terms, terms_of
+from foundation.errors import InputError, refuse_outside
+from trainingdata.instants import HOUR
+from trainingdata.instruments import Kind, instrument
+from trainingdata.sessions import in_session
+
+KILL_FILE = "KILL"  # its name in the account's folder
+REDUCING = ("reduction", "night")
+SECOND = np.timedelta64(1, "s")
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSettings:
+    """Bounds of what a live account may do; names are keys of the YAML below `guards`.
+
+    max_order: USD, value of one order that opens, 1 to 1e9.
+    max_position: of one symbol once the order has filled, in multiples of equity, 0.01 to 10.
+    max_gross: of all positions then, in multiples of equity, 0.01 to 10.
+    max_orders_per_hour: orders sent in an hour, of all jobs, after which none opens, 1 to 100,000.
+    collar: share of the last trade that a limit may be beyond it on the paying side, and that the
+        last trade may be away from the price a market order was sized at, 0.001 to 1.
+    quote_age: seconds, age of a last trade from which on its symbol opens nothing while its market
+        is open, 1 to 86,400.
+    daily_loss: share of the day's first equity whose loss halts openings, 0.001 to 1.
+    drawdown: share of the highest equity whose loss halts openings, 0.001 to 1.
+    resume: share of the drawdown limit to which the loss comes back before its halt ends by
+        itself, 0 to 0.9.
+    """
+
+    max_order: float = 1_000_000.0
+    max_position: float = 0.75
+    max_gross: float = 4.2
+    max_orders_per_hour: int = 200
+    collar: float = 0.10
+    quote_age: float = 900.0
+    daily_loss: float = 0.10
+    drawdown: float = 0.30
+    resume: float = 0.5
+
+    def __post_init__(self) -> None:
+        refuse_outside(
+            self,
+            "guards",
+            max_order=(1, 1e9),
+            max_position=(0.01, 10),
+            max_gross=(0.01, 10),
+            max_orders_per_hour=(1, 100_000),
+            collar=(0.001, 1),
+            quote_age=(1, 86_400),
+            daily_loss=(0.001, 1),
+            drawdown=(0.001, 1),
+            resume=(0, 0.9),
+        )
+
+
+class Guards:
+    """Says why an intent may not be sent; called as the order desk's guard, from any thread.
+
+    Its clock is the instant that it is called with.
+
+    halts: of the account.
+    book: of all jobs of the account.
+    kill_file: as long as it is there, nothing is sent.
+    """
+
+    def __init__(
+        self, settings: GuardSettings, halts: Halts, book: IntentBook, kill_file: Path
+    ) -> None:
+        self._settings = settings
+        self._halts = halts
+        self._book = book
+        self._kill_file = kill_file
+        self._sight: Sight | None = None
+        # What was let pass since the account was seen, by id. Two orders that are judged at once
+        # must not both take the same room.
+        self._passed: dict[str, Terms] = {}
+        self._lock = threading.Lock()
+
+    def see(self, sight: Sight) -> None:
+        """Judge orders by an account that was read just now.
+
+        Every order that was let pass before counts as part of it: no order may be on its way to the
+        desk between the reading of the account and this.
+        """
+        with self._lock:
+            self._sight = sight
+            self._passed = {}
+
+    def __call__(self, intent: Intent, now: np.datetime64) -> str:
+        """Why an intent may not be sent at an instant of the venue's clock; empty where it may.
+
+        Raises
+        ------
+        DatabaseFailed
+            for a journal that cannot be read.
+        """
+        with self._lock:
+            if why := self._stopped(intent.job):
+                return why
+            try:
+                terms = terms_of(intent.request)
+            except InputError as error:
+                # What cannot be read cannot be valued. A reduction has no value to be judged by.
+                return "" if intent.part in REDUCING else f"it cannot be valued: {error}"
+            if intent.part in REDUCING or (intent.part == "" and terms.closes):
+                why = self._senseless_reduction(terms, now)
+            else:
+                why = self._refused_opening(intent, terms, now)
+            if not why and not self._is_seen(intent.client_order_id):
+                self._passed[intent.client_order_id] = terms
+            return why
+
+    def _is_seen(self, name: str) -> bool:
+        """Whether an order, which is sent again, is an open one of the account as it was seen."""
+        if self._sight is None:
+            return False
+        return any(order.client_order_id == name for order in self._sight.account.open_orders)
+
+    def _stopped(self, job: str) -> str:
+        """Why nothing at all is sent."""
+        if is_there(self._kill_file):
+            return f"{self._kill_file} is there; nothing is sent before it is removed"
+        return self._halted(job, "everything")
+
+    def _halted(self, job: str, forbidden: str) -> str:
+        for halt in self._halts.standing():
+            if halt.concerns(job) and halt.rule.forbids == forbidden:
+                return f"halted: {halt}"
+        return ""
+
+    def _senseless_reduction(self, terms: Terms, now: np.datetime64) -> str:
+        """Why the limit of a reduction makes no sense.
+
+        A last trade that is old says nothing of it.
+        """
+        if self._sight is None or isinstance(terms, SpreadTerms):
+            return ""
+        trade = self._sight.trades.get(terms.symbol)
+        if trade is None or _is_old(trade, now, self._settings.quote_age):
+            return ""
+        return _beyond_collar(terms, trade, self._settings.collar)
+
+    def _refused_opening(self, intent: Intent, terms: Terms, now: np.datetime64) -> str:
+        """Why an opening is not sent."""
+        if why := self._halted(intent.job, "openings"):
+            return why
+        sight = self._sight
+        if sight is None:
+            return "the account has not been seen since the start"
+        if not sight.account.equity > 0:
+            return f"equity is {sight.account.equity:,.2f} USD, and nothing is opened without any"
+        try:
+            return (
+                self._untrusted_price(terms, sight, now)
+                or self._too_large(terms, sight)
+                or self._too_many(intent, now)
+                or self._too_much(intent, terms, sight)
+            )
+        except PriceUnseen as error:
+            return str(error)
+
+    def _untrusted_price(self, terms: Terms, sight: Sight, now: np.datetime64) -> str:
+        """Why the prices that an opening rests on are none; spreads are valued without any."""
+        if isinstance(terms, SpreadTerms):
+            return ""
+        settings = self._settings
+        symbol = terms.symbol
+        trade = sight.trades.get(symbol)
+        if trade is None:
+            return f"no last trade of {symbol} was seen"
+        if _is_open(symbol, now) and _is_old(trade, now, settings.quote_age):
+            seconds = (now - trade.at) / SECOND
+            return (
+                f"the last trade of {symbol} is {seconds:.0f} seconds old;"
+                f" guards.quote_age is {settings.quote_age:g}"
+            )
+        if terms.limit is not None:
+            return _beyond_collar(terms, trade, settings.collar)
+        sized = sight.account.prices.get(symbol)
+        if sized is None:
+            return f"no price that {symbol} was sized at was seen"
+        if not abs(trade.price - sized) <= settings.collar * sized:
+            return (
+                f"the last trade of {symbol} at {trade.price:g} is too far from {sized:g}, which"
+                f" it was sized at; guards.collar is {settings.collar:g}"
+            )
+        return ""
+
+    def _too_large(self, terms: Terms, sight: Sight) -> str:
+        """Why the value of an opening is refused."""
+        if isinstance(terms, SpreadTerms):
+            value = terms.at_risk(terms.contracts)
+        else:
+            price = sight.price(terms.symbol)
+            if terms.limit is not None:
+                price = max(price, float(terms.limit))
+            value = abs(float(terms.quantity)) * price
+        largest = self._settings.max_order
+        if value <= largest:
+            return ""
+        return f"{value:,.0f} USD are at stake; guards.max_order is {largest:,.0f} USD"
+
+    def _too_many(self, intent: Intent, now: np.datetime64) -> str:
+        """Why no further order opens anything in this hour."""
+        since = now - HOUR
+        # Instants are text in the book. One to the minute sorts before every instant within it.
+        minute = str(since.astype("datetime64[m]"))
+        recent = self._book.select(
+            "sent_at >= ? AND state NOT IN ('planned', 'withheld')", (minute,)
+        )
+        name = intent.client_order_id
+        count = sum(each.sent_at > since and each.client_order_id != name for each in recent)
+        if count < self._settings.max_orders_per_hour:
+            return ""
+        return (
+            f"{count} orders were sent within an hour; guards.max_orders_per_hour is"
+            f" {self._settings.max_orders_per_hour}"
+        )
+
+    def _too_much(self, intent: Intent, terms: Terms, sight: Sight) -> str:
+        """Why an opening would make a position or all of them too large.
+
+        An order that makes neither larger is let pass, also where prices have carried them beyond
+        their limits.
+        """
+        settings = self._settings
+        before = self._exposure(intent.client_order_id, sight)
+        after = before.with_order(terms)
+        name, position = _position(terms, after, sight)
+        share = position / sight.account.equity
+        grows = position > _position(terms, before, sight)[1]
+        if grows and not share <= settings.max_position:
+            return (
+                f"{name} would come to {share:.3g} of equity;"
+                f" guards.max_position is {settings.max_position:g}"
+            )
+        gross = after.gross(sight) / sight.account.equity
+        if grows and not gross <= settings.max_gross:
+            return (
+                f"all positions would come to {gross:.3g} of equity;"
+                f" guards.max_gross is {settings.max_gross:g}"
+            )
+        return ""
+
+    def _exposure(self, besides: str, sight: Sight) -> Exposure:
+        """What the account may come to hold without an order."""
+        passed = {name: terms for name, terms in self._passed.items() if name != besides}
+        marks = ", ".join("?" * len(passed))
+        found = self._book.select(f"client_order_id IN ({marks})", tuple(passed))
+        by_name = {intent.client_order_id: intent for intent in found}
+        sent = [(terms, by_name.get(name)) for name, terms in passed.items()]
+        return exposure_of(sight, sent, besides)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file is there; one that cannot be looked at counts as there."""
+    try:
+        # A link that leads nowhere is a file that somebody made.
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _position(terms: Terms, exposure: Exposure, sight: Sight) -> tuple[str, float]:
+    """What an order adds to, and what that comes to at most, USD."""
+    if isinstance(terms, SpreadTerms):
+        return f"what spreads on {terms.root} can lose", exposure.at_risk.get(terms.root, 0.0)
+    largest = exposure.reach(terms.symbol).largest
+    return terms.symbol, float(largest) * sight.price(terms.symbol)
+
+
+def _is_open(symbol: str, now: np.datetime64) -> bool:
+    """Whether the market of a symbol is open."""
+    coin = instrument(symbol).kind is Kind.CRYPTO
+    return coin or bool(in_session(np.array([now]))[0])
+
+
+def _is_old(trade: Trade, now: np.datetime64, seconds: float) -> bool:
+    """Whether a trade is too old; one as far ahead of the clock says as little."""
+    return bool(abs(float((now - trade.at) / SECOND)) > seconds)
+
+
+def _beyond_collar(terms: SingleTerms, trade: Trade, collar: float) -> str:
+    """Why a limit is too far on the paying side: above what is bought, below what is sold."""
+    if terms.limit is None:
+        return ""
+    # A stop-limit order trades once the market is at its stop, wherever it is now.
+    reference = Decimal(repr(trade.price)) if terms.stop is None else terms.stop
+    room = reference * Decimal(repr(collar))
+    worst = reference + room if terms.quantity > 0 else reference - room
+    if (terms.limit - worst) * terms.quantity <= 0:
+        return ""
+    return (
+        f"its limit {terms.limit} is beyond {float(worst):g};"
+        f" guards.collar is {collar:g} of {float(reference):g}"
+    )

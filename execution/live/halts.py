@@ -1,0 +1,252 @@
+"""Halts: what stops an account's orders until its cause has gone or a person says so.
+
+They are rows of the account's journal, so a restart ends none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from execution.events import EventLog
+from foundation.database import Database, Row
+from foundation.errors import InputError, in_one_line
+from trainingdata.instants import utc_text
+
+HaltKind = Literal["positions", "journal", "kill", "daily_loss", "drawdown", "failures"]
+Forbidden = Literal["everything", "openings"]
+
+ITSELF = "itself"  # in the place of who ended a halt, where its cause has gone
+
+
+@dataclass(frozen=True, slots=True)
+class HaltRule:
+    """What a kind of halt means.
+
+    forbids: which orders are not sent: all of them, or all but those that reduce a position.
+    ends: when it ends by itself; empty where only a person ends it.
+    remedy: a sentence that says what the operator has to do.
+    """
+
+    forbids: Forbidden
+    ends: str
+    remedy: str
+
+
+HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
+    {
+        "positions": HaltRule(
+            "everything",
+            "",
+            "Compare the venue's positions with the journal's, find the trade or the activity that"
+            " explains the difference, and clear the halt.",
+        ),
+        "journal": HaltRule(
+            "everything",
+            "",
+            "Look at the journal that was set aside and at the disk, compare the venue's orders and"
+            " positions with the new journal, and clear the halt.",
+        ),
+        "kill": HaltRule(
+            "everything",
+            "",
+            "Make sure that the reason for the stop has gone, remove the file KILL where there is"
+            " one, and clear the halt.",
+        ),
+        "daily_loss": HaltRule(
+            "openings",
+            "when the next New York date begins",
+            "Find out what lost the money; clear the halt to open positions again on the same day.",
+        ),
+        "drawdown": HaltRule(
+            "openings",
+            "when the loss from the peak has come back to guards.resume of its limit",
+            "Find out what lost the money; clear the halt to open positions again before that.",
+        ),
+        "failures": HaltRule(
+            "openings",
+            "",
+            "Read why the passes failed, mend it, and clear the halt.",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """A reason for which orders are not sent.
+
+    number: of the halt, increasing.
+    kind: a key of `HALT_RULES`.
+    raised_at: instant by the venue's clock.
+    why: it was raised, in one line.
+    job: whose orders it stops; empty stops those of every job.
+    cleared_at: instant at which it ended; none while it stands.
+    cleared_by: who ended it, `ITSELF` where its cause has gone; empty while it stands.
+    """
+
+    number: int
+    kind: HaltKind
+    raised_at: np.datetime64
+    why: str
+    job: str = ""
+    cleared_at: np.datetime64 | None = None
+    cleared_by: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in HALT_RULES:
+            raise ValueError(f"halt {self.kind!r} is none of {', '.join(HALT_RULES)}")
+        if (self.cleared_at is None) != (not self.cleared_by):
+            raise ValueError(f"halt {self.kind}: cleared_at and cleared_by are there together")
+
+    def __str__(self) -> str:
+        return f"{self.kind} since {utc_text(self.raised_at)}: {self.why}"
+
+    @property
+    def stands(self) -> bool:
+        """Whether it stops anything now."""
+        return self.cleared_at is None
+
+    @property
+    def rule(self) -> HaltRule:
+        """What its kind means."""
+        return HALT_RULES[self.kind]
+
+    def concerns(self, job: str) -> bool:
+        """Whether it stops orders of a job."""
+        return self.job in ("", job)
+
+
+@dataclass(frozen=True, slots=True)
+class HaltChanges:
+    """Halts that are to end by themselves, and halts that are to be raised after that.
+
+    ended: kinds.
+    raised: why, by kind.
+    """
+
+    ended: tuple[HaltKind, ...] = ()
+    raised: Mapping[HaltKind, str] = field(default_factory=dict)
+
+
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS halts (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        job TEXT NOT NULL,
+        raised_at TEXT NOT NULL,
+        why TEXT NOT NULL,
+        cleared_at TEXT,
+        cleared_by TEXT NOT NULL DEFAULT ''
+    ) STRICT
+    """,
+    """
+    CREATE UNIQUE INDEX IF NOT EXISTS halts_standing ON halts (kind, job)
+    WHERE cleared_at IS NULL
+    """,
+)
+_SELECT = "SELECT number, kind, job, raised_at, why, cleared_at, cleared_by FROM halts"
+
+
+class Halts:
+    """The halts of one account.
+
+    database: the account's journal.
+    events: in which it is written when a halt begins and ends.
+
+    Raises
+    ------
+    DatabaseFailed
+        here and in every method, for a journal that cannot be read or written.
+    """
+
+    def __init__(self, database: Database, events: EventLog) -> None:
+        self._database = database
+        self._events = events
+        database.create(*_SCHEMA)
+
+    def raise_halt(self, kind: HaltKind, why: str, at: np.datetime64, job: str = "") -> bool:
+        """Raise a halt, and return whether none of its kind stood before.
+
+        While one of its kind and job stands nothing new is written.
+
+        why: without secrets.
+        """
+        halt = Halt(0, kind, at, in_one_line(why), job)
+        with self._database.transaction():
+            if any((each.kind, each.job) == (kind, job) for each in self.standing()):
+                return False
+            self._database.execute(
+                "INSERT INTO halts (kind, job, raised_at, why) VALUES (?, ?, ?, ?)",
+                (kind, job, str(at), halt.why),
+            )
+            self._events.append("halted", kind, {"why": halt.why, "job": job})
+        return True
+
+    def clear(
+        self, kind: HaltKind, by: str, at: np.datetime64, job: str | None = None
+    ) -> tuple[Halt, ...]:
+        """End the halts of a kind, and return those that stood.
+
+        by: who says so.
+        job: whose halt; none ends those of every job.
+
+        Raises
+        ------
+        InputError
+            where nobody says so.
+        """
+        if not by.strip():
+            raise InputError(f"halt {kind}: a halt is cleared by somebody; say by whom")
+        with self._database.transaction():
+            ended = tuple(
+                each
+                for each in self.standing()
+                if each.kind == kind and (job is None or each.job == job)
+            )
+            for halt in ended:
+                self._database.execute(
+                    "UPDATE halts SET cleared_at = ?, cleared_by = ? WHERE number = ?",
+                    (str(at), in_one_line(by), halt.number),
+                )
+                self._events.append("halt ended", kind, {"by": in_one_line(by), "job": halt.job})
+        return ended
+
+    def apply(self, changes: HaltChanges, at: np.datetime64) -> None:
+        """Change halts that stop every job, all or none."""
+        with self._database.transaction():
+            for kind in changes.ended:
+                self.clear(kind, ITSELF, at, job="")
+            for kind, why in changes.raised.items():
+                self.raise_halt(kind, why, at)
+
+    def standing(self) -> tuple[Halt, ...]:
+        """Those that stand, oldest first."""
+        return self._halts(f"{_SELECT} WHERE cleared_at IS NULL ORDER BY number")
+
+    def history(self) -> tuple[Halt, ...]:
+        """Every halt that ever was, oldest first."""
+        return self._halts(f"{_SELECT} ORDER BY number")
+
+    def _halts(self, query: str) -> tuple[Halt, ...]:
+        rows = self._database.rows(query)
+        with self._database.checked():
+            return tuple(_halt(row) for row in rows)
+
+
+def _halt(row: Row) -> Halt:
+    number, kind, job, raised_at, why, cleared_at, cleared_by = row
+    return Halt(
+        number=number,
+        kind=kind,
+        raised_at=np.datetime64(raised_at, "ns"),
+        why=why,
+        job=job,
+        cleared_at=None if cleared_at is None else np.datetime64(cleared_at, "ns"),
+        cleared_by=cleared_by,
+    )

@@ -1,0 +1,264 @@
+"""The unattended loop: one process, one account, its jobs, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from execution.account_lock import AccountJournal, journal_of_account
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.connection import VenueConnection
+from execution.alpaca.updates import TradeUpdates
+from execution.intents import Intent
+from execution.live.account import LiveAccount
+from execution.live.cycle import Cycle
+from execution.live.health import Health, served
+from execution.live.loop import Job, Loop, Stop, stopped_by_signals
+from execution.live.settings import LiveSettings
+from execution.live.spread_job import SPREADS, spread_job
+from execution.live.trading import NAME, TradingJob
+from execution.spreads.settings import SellingSettings
+from execution.trader import Trader
+from foundation.command import printing
+from foundation.compose import composed_config
+from foundation.errors import AccessRefused, BrokerError, InputError
+from foundation.notices import Notices
+from foundation.supervisor import Supervisor
+from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.market_data import BarFeed
+from trainingdata.instants import system_clock, utc_text
+
+log = logging.getLogger("live")
+
+VENUE_RETRY = 15.0  # seconds between two tries of a venue that is not there at the start
+FLATTEN = "flatten"  # in the kill file, it closes everything too
+
+
+class LoopGuard:
+    """The account's guards, and nothing new once the loop was told to stop.
+
+    flattening: whether what reduces is sent all the same.
+    """
+
+    def __init__(self, guards: Callable[[Intent, np.datetime64], str], stop: Stop) -> None:
+        self._guards = guards
+        self._stop = stop
+        self.flattening = False
+
+    def __call__(self, intent: Intent, now: np.datetime64) -> str:
+        """Why an intent may not be sent; empty where it may."""
+        if self.flattening:
+            return "" if intent.part in ("reduction", "night") else "everything is being closed"
+        if self._stop:
+            return f"the loop was told to stop ({self._stop.why})"
+        return self._guards(intent, now)
+
+
+def run_loop(
+    settings: LiveSettings,
+    keys: Keys,
+    feed: BarFeed,
+    trader: Trader,
+    supervisor: Supervisor,
+    *,
+    cycles: int | None,
+    clock: str,
+    show: Callable[[Cycle], None],
+) -> None:
+    """Trade an account, pass after pass, until all were made or it is told to stop.
+
+    supervisor: told that the loop is ready and alive.
+    cycles: passes to make; none makes them until it is told to stop.
+    clock: `broker` or `system`: whose says when the next pass is due.
+    show: called with every pass.
+
+    Raises
+    ------
+    InputError
+        for settings that cannot be used, an account that another process trades, and what the last
+        pass met.
+    """
+    stop = Stop()
+    health = Health()
+    with ExitStack() as held:
+        held.enter_context(stopped_by_signals(stop))
+        connection = VenueConnection(settings.broker, keys)
+        account_id = _account_id(connection, stop, health, patient=cycles is None)
+        if account_id is None:
+            return
+        root = Path(settings.folder)
+        journal = held.enter_context(journal_of_account(account_id, root, replace_damaged=True))
+        notices = Notices(settings.healthcheck_url, settings.alert_url, journal.folder)
+        held.enter_context(_told_of_the_end(notices, unattended=cycles is None))
+        live = _live_account(connection, journal, settings, keys, notices)
+        guard = LoopGuard(live.guards, stop)
+        jobs: list[Job] = []
+        if SPREADS in settings.jobs:
+            selling = _selling_settings(settings)
+            spreads = held.enter_context(spread_job(selling, keys, connection, live, guard))
+            live.at_risk = spreads.at_risk
+            jobs.append(spreads)
+        trading: TradingJob | None = None
+        if NAME in settings.jobs:
+            broker = AlpacaBroker(
+                settings.broker,
+                keys,
+                terms=settings.orders,
+                listen=held.enter_context(TradeUpdates(settings.broker, keys)).wait,
+                book=live.book,
+                guard=guard,
+                job=NAME,
+                collateral=lambda: sum(live.at_risk().values()),
+            )
+            trading = TradingJob(
+                broker, connection, live, feed, trader, settings, cycles=cycles, show=show
+            )
+            jobs.append(trading)
+        held.enter_context(served(health, settings.health_port))
+
+        alive = _Alive(account_id, live, health, supervisor, notices, stop)
+        supervisor.notify(READY=1)
+        read_clock = partial(venue_time, connection) if clock == "broker" else system_clock
+        Loop(jobs, read_clock, stop, notices, alive, settings.halt_after).run()
+        if stop:
+            supervisor.notify(STOPPING=1)
+            _finish(trading, live, guard, stop, settings)
+
+
+class _Alive:
+    """Shows whoever watches that the loop makes progress, and hears of the kill file."""
+
+    def __init__(
+        self,
+        account_id: str,
+        live: LiveAccount,
+        health: Health,
+        supervisor: Supervisor,
+        notices: Notices,
+        stop: Stop,
+    ) -> None:
+        self._account_id = account_id
+        self._live = live
+        self._health = health
+        self._supervisor = supervisor
+        self._notices = notices
+        self._stop = stop
+        self._announced: tuple[str, np.datetime64] | None = None
+
+    def __call__(self, job: str, due: np.datetime64 | None) -> None:
+        """A job waits until it is due, or has ended a step."""
+        state = f"{job} has ended a step" if due is None else f"{job} at {utc_text(due)}"
+        halts = [str(halt) for halt in self._live.halts.standing()]
+        self._health.say(account=self._account_id, state=state, halts=halts)
+        self._supervisor.notify(WATCHDOG=1, STATUS=state)
+        self._notices.beat()
+        if self._live.killed:
+            self._stop.tell("the kill file is there")
+        if due is not None and job == NAME and self._announced != (job, due):
+            self._announced = job, due
+            with printing():
+                sys.stdout.write(f"The next pass is at {utc_text(due)}.\n")
+
+
+def _selling_settings(settings: LiveSettings) -> SellingSettings:
+    """The spread job's settings, at the venue and in the folder of the others.
+
+    Raises
+    ------
+    InputError
+        for words that cannot be used.
+    """
+    selling = SellingSettings.of(composed_config("sell_spreads", list(settings.spreads)))
+    return replace(selling, broker=settings.broker, folder=settings.folder)
+
+
+def _live_account(
+    connection: VenueConnection,
+    journal: AccountJournal,
+    settings: LiveSettings,
+    keys: Keys,
+    notices: Notices,
+) -> LiveAccount:
+    live = LiveAccount(connection, journal.database, settings, keys, notices, journal.folder)
+    if journal.set_aside is not None:
+        live.halt("journal", f"the journal was damaged and is kept as {journal.set_aside.name}")
+    if live.killed:
+        raise InputError(f"{live.kill_file} is there: nothing is traded; remove it first")
+    return live
+
+
+def _account_id(
+    connection: VenueConnection, stop: Stop, health: Health, *, patient: bool
+) -> str | None:
+    """The venue's id of the account; none where it was told to stop before the venue was there.
+
+    patient: whether a venue that does not answer is asked again.
+
+    Raises
+    ------
+    BrokerError
+        for keys that open no account, and a venue that does not answer.
+    """
+    while not stop:
+        try:
+            return connection.account_id()
+        except BrokerError as error:
+            if not patient or isinstance(error, AccessRefused):
+                raise
+            log.warning("the venue is not there yet: %s", error)
+            health.say(state=f"waiting for the venue: {error}")
+        stop.wait(VENUE_RETRY)
+    return None
+
+
+def venue_time(connection: VenueConnection) -> np.datetime64:
+    """The venue's clock, or how far it must be by now where it does not answer."""
+    try:
+        return connection.now()
+    except BrokerError as error:
+        log.warning("%s", error)
+    try:
+        return connection.estimated_now()
+    except BrokerError:
+        return system_clock()
+
+
+@contextmanager
+def _told_of_the_end(notices: Notices, *, unattended: bool) -> Iterator[None]:
+    """Alert whatever ends an unattended loop: nobody looks after the account then."""
+    with notices:
+        try:
+            yield
+        except Exception as error:
+            if unattended:
+                notices.alert("stopped", f"the loop has stopped: {error}")
+            raise
+
+
+def _finish(
+    job: TradingJob | None, live: LiveAccount, guard: LoopGuard, stop: Stop, settings: LiveSettings
+) -> None:
+    """Cancel what works, close what is to be closed, and say so."""
+    flatten = settings.flatten_at_stop or _says_flatten(live.kill_file)
+    live.events.append("stopped", NAME, {"why": stop.why, "flatten": flatten})
+    live.notices.alert("stopped", f"the loop was told to stop: {stop.why}")
+    guard.flattening = flatten
+    if job is not None:
+        job.finish(flatten=flatten)
+    done = "everything of ours was closed" if flatten else "positions are as they were"
+    with printing():
+        sys.stdout.write(f"Stopped ({stop.why}): what worked was cancelled, {done}.\n")
+
+
+def _says_flatten(kill_file: Path) -> bool:
+    try:
+        return FLATTEN in kill_file.read_text(encoding="utf-8", errors="replace").lower()
+    except OSError:
+        return False

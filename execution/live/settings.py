@@ -1,0 +1,100 @@
+"""What a live job is told: names are the keys of configs/live.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from execution.live.guards import GuardSettings
+from execution.settings import TradingSettings
+from foundation.configuration import settings_of
+from foundation.errors import InputError, refuse_outside
+from foundation.notices import check_url
+from trainingdata.feed.endpoint import BrokerSettings
+from trainingdata.instruments import instrument
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """The account that is traded.
+
+    source: `venue`, or `described` by `capital` and `positions` for a dry pass over files.
+    foreign: positions and orders that are not ours to trade, as in other symbols: `ignore` counts
+        them in every limit and leaves them alone, `refuse` sends nothing while there are any.
+    """
+
+    source: Literal["described", "venue"] = "described"
+    foreign: Literal["ignore", "refuse"] = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSettings(TradingSettings):
+    """A trader with an account at a venue.
+
+    broker: how the venue is reached.
+    account: which account, and what to do about what is not ours in it.
+    guards: bounds that no order of any job goes beyond.
+    history_days: calendar days of bars that a decision is made from, 30 to 4000.
+    bar_patience: seconds that a pass waits for bars that have closed and are not there, 0 to 600.
+    decision_seconds: for which a decision may be sent, 1 to 3600; what is left of it then is not.
+    halt_after: passes in a row that fail, after which no more are made, 1 to 1000.
+    health_port: of this machine, on which the loop says how it is; none says it nowhere.
+    flatten_at_stop: whether a loop that is told to stop also closes what it holds.
+    healthcheck_url: asked every five minutes while the loop makes progress.
+    alert_url: told of whatever needs a person.
+    folder: where each account has a folder with its journal.
+    jobs: of the process, `trade` and `spreads`, one or both.
+    spreads: overrides of configs/sell_spreads.yaml for the job `spreads`.
+    """
+
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    account: AccountSettings = field(default_factory=AccountSettings)
+    guards: GuardSettings = field(default_factory=GuardSettings)
+    history_days: int = 400
+    bar_patience: float = 20.0
+    decision_seconds: float = 300.0
+    halt_after: int = 3
+    health_port: int | None = None
+    flatten_at_stop: bool = False
+    healthcheck_url: str | None = field(default=None, repr=False)
+    alert_url: str | None = field(default=None, repr=False)
+    folder: str = "data/live"
+    jobs: tuple[Literal["trade", "spreads"], ...] = ("trade",)
+    spreads: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        TradingSettings.__post_init__(self)
+        if not 30 <= self.history_days <= 4000:
+            raise InputError(f"history_days: {self.history_days} is outside 30 … 4000")
+        if not 0 <= self.bar_patience <= 600:
+            raise InputError(f"bar_patience: {self.bar_patience} is outside 0 … 600 seconds")
+        if not self.jobs or len(set(self.jobs)) != len(self.jobs):
+            raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
+        refuse_outside(self, decision_seconds=(1, 3600), halt_after=(1, 1000))
+        for name in ("healthcheck_url", "alert_url"):
+            check_url(name, getattr(self, name))
+        if self.health_port is not None:
+            refuse_outside(self, health_port=(0, 65_535))
+
+    @property
+    def tradable_symbols(self) -> frozenset[str]:
+        """The symbols that are ours to trade."""
+        return frozenset(instrument(symbol).symbol for symbol in self.symbols)
+
+    @classmethod
+    def of(cls, config: DictConfig) -> LiveSettings:
+        """The checked settings of a composed configuration; what only a backtest needs is left out.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        names = [field.name for field in fields(cls)]
+        return settings_of(
+            cls,
+            OmegaConf.masked_copy(config, names),
+            lists=("symbols", "data.dir", "jobs", "spreads"),
+        )

@@ -1,0 +1,168 @@
+"""The job that sells spreads and follows them, beside the one that trades stocks and coins."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from execution.alpaca.connection import VenueConnection
+from execution.alpaca.options import AlpacaSpreads
+from execution.alpaca.order_desk import Guard
+from execution.live.account import LiveAccount
+from execution.spreads.seller import SpreadSeller
+from execution.spreads.settings import SellingSettings
+from execution.spreads.state import OpenSpread
+from execution.spreads.troubles import TROUBLE, trouble_text
+from foundation.database import DatabaseFailed
+from foundation.errors import InputError
+from sizing.autoscaler.account import UnknownState
+from sizing.autoscaler.now import account_files
+from sizing.autoscaler.rules import SHARES
+from trainingdata.feed.endpoint import Keys
+from trainingdata.instants import DAY, new_york_date
+from trainingdata.sessions import Session, session_of
+from trainingdata.volatility_index import volatility_index
+
+log = logging.getLogger(__name__)
+
+SPREADS = "spreads"
+DAYS_AHEAD = 10  # within which there is a session, whatever the holidays
+
+
+class SpreadJob:
+    """Looks at what is open, every few seconds of a session.
+
+    Whatever a look meets, the next one comes: what is open has to be followed.
+
+    live: the account, whose journal, guards and notices it shares.
+    guard: has the last word before an order is sent.
+    """
+
+    def __init__(
+        self,
+        settings: SellingSettings,
+        keys: Keys,
+        connection: VenueConnection,
+        live: LiveAccount,
+        guard: Guard,
+    ) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._live = live
+        terms = settings.seller_terms()
+        venue = AlpacaSpreads(
+            settings.broker,
+            keys,
+            underlying=settings.underlying,
+            scale=settings.scale,
+            feed=settings.feed,
+            patience=settings.patience,
+            book=live.book,
+            guard=guard,
+            job=SPREADS,
+        )
+        self._seller = SpreadSeller(venue, terms, self._vix, live.notices)
+        self._open: tuple[OpenSpread, ...] = ()
+        self._next: np.datetime64 | None = None
+
+    def _vix(self) -> pd.Series:
+        return volatility_index(self._settings.vix, "vix")
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return SPREADS
+
+    def at_risk(self) -> Mapping[str, float]:
+        """USD that open spreads can lose, and those on their way, by the root of their options."""
+        return {self._settings.root: float(collateral(self._open))} if self._open else {}
+
+    def due(self, now: np.datetime64) -> np.datetime64 | None:
+        """The next look: within a session or while something is open, every few seconds."""
+        return now if self._next is None else self._next
+
+    def step(self) -> None:
+        """Look once.
+
+        Raises
+        ------
+        DatabaseFailed
+            for a journal that cannot be used.
+        UnknownState
+            for a file of open spreads that the first look cannot read.
+        """
+        first = self._next is None
+        now = self._connection.estimated_now()
+        self._next = now + self._pause(now)
+        try:
+            self._open = self._seller.step().spreads
+        except DatabaseFailed:
+            raise
+        except TROUBLE as error:
+            if first and isinstance(error, UnknownState):
+                raise
+            log.exception("a look was not finished")
+            self._live.notices.alert("step", f"{SPREADS}: {trouble_text(error)}")
+            return
+        self._live.notices.end_alert("step")
+
+    def _pause(self, now: np.datetime64) -> np.timedelta64:
+        """Until the next look."""
+        interval = np.timedelta64(round(self._settings.interval * 1000), "ms")
+        session = next_session(now)
+        if self._open or session is None or session.opens <= now:
+            return interval
+        return max(session.opens - now, interval)
+
+
+@contextmanager
+def spread_job(
+    settings: SellingSettings,
+    keys: Keys,
+    connection: VenueConnection,
+    live: LiveAccount,
+    guard: Guard,
+) -> Iterator[SpreadJob]:
+    """The job, while the files of its account are locked.
+
+    Raises
+    ------
+    InputError
+        for an account without files, and one that another seller works on.
+    """
+    files = account_files(settings.sizing, settings.seller_terms().mode)
+    if files.empty:
+        raise InputError(
+            f"{files.folder}: there is no account; `python -m sizing.contracts init` begins one"
+        )
+    # A file that cannot be read is refused now, not at the first entry.
+    volatility_index(settings.vix, "vix")
+    try:
+        with FileLock(files.folder / ".seller.lock", timeout=0):
+            yield SpreadJob(settings, keys, connection, live, guard)
+    except Timeout:
+        raise InputError(f"{files.folder}: another seller works on this account") from None
+
+
+def collateral(spreads: tuple[OpenSpread, ...]) -> Decimal:
+    """USD that the venue holds against spreads: the width of each contract that remains."""
+    total = Decimal(0)
+    for each in spreads:
+        total += Decimal(str(each.spread.width)) * SHARES * each.remaining
+    return total
+
+
+def next_session(now: np.datetime64) -> Session | None:
+    """The session that is open at an instant, or opens next; none within some days."""
+    today = new_york_date(np.array([now]))[0]
+    for ahead in range(DAYS_AHEAD):
+        session = session_of(today + ahead * (DAY // DAY))
+        if session is not None and now < session.closes:
+            return session
+    return None

@@ -1,0 +1,383 @@
+"""The job that trades stocks and coins: a pass at every hourly bar, and a cut before the close."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.connection import VenueConnection
+from execution.broker import place
+from execution.decision import Decision
+from execution.live.account import LiveAccount
+from execution.live.closing import (
+    LOOKS,
+    close_of_day,
+    flattening_orders,
+    is_over_the_ceiling,
+    looks_before_close,
+    night_cuts,
+)
+from execution.live.cycle import Cycle, next_instant, run_cycle
+from execution.live.exposure import Sight, Trade
+from execution.live.journal import AccountMark, Journal
+from execution.live.resumption import resume
+from execution.live.settings import LiveSettings
+from execution.orders import Account, strategy_of
+from execution.trader import Trader
+from execution.venue_rules import VenueRules
+from foundation.errors import BrokerError, DataError
+from trainingdata.bars import closes_of
+from trainingdata.feed.market_data import BarFeed
+from trainingdata.instants import compact_text, new_york_date, utc_text
+from trainingdata.instruments import Kind, instrument, is_symbol
+from trainingdata.sessions import session_of
+
+log = logging.getLogger("live")
+
+NAME = "trade"
+DAY_AND_A_BIT = np.timedelta64(30, "h")
+
+
+class GuardedJournal:
+    """Where a pass writes its decision down, and has the guards look at the account first."""
+
+    def __init__(self, live: LiveAccount, journal: Journal, feed: BarFeed) -> None:
+        self._live = live
+        self._journal = journal
+        self._feed = feed
+        self.written = ""
+
+    def decided(self, at: np.datetime64) -> bool:
+        """Whether an instant was decided, by a decision that was not taken back."""
+        return self._journal.decided(at)
+
+    def write(self, decision: Decision, account: Account) -> str:
+        """Write a decision and its orders down as one, and return its name."""
+        ordered = {order.symbol for order in decision.orders}
+        trades = self._feed.last_trades(sorted(ordered)) if ordered else {}
+        seen = {symbol: Trade(trade.price, trade.at) for symbol, trade in trades.items()}
+        # An order that is replaced is cancelled first, so it is not judged beside its successor.
+        at_risk = self._live.at_risk()
+        self._live.guards.see(Sight(account.without(decision.cancels), seen, at_risk))
+        self.written = self._journal.write(decision, account)
+        return self.written
+
+    def end(self, name: str, why: str, *, taken_back: bool = False) -> None:
+        """Withhold whatever of a decision was not sent."""
+        self._journal.end(name, why, taken_back=taken_back)
+
+
+class TradingJob:
+    """Passes of one trader on one account.
+
+    broker: of the account, with its book and its guards.
+    connection: to its venue.
+    live: what is written down and guarded.
+    cycles: passes to make; none makes them until the loop stops.
+    show: called with every pass.
+    pause: waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        broker: AlpacaBroker,
+        connection: VenueConnection,
+        live: LiveAccount,
+        feed: BarFeed,
+        trader: Trader,
+        settings: LiveSettings,
+        *,
+        cycles: int | None,
+        show: Callable[[Cycle], None],
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._broker = broker
+        self._connection = connection
+        self._live = live
+        self._feed = feed
+        self._trader = trader
+        self._settings = settings
+        self._cycles = cycles
+        self._show = show
+        self._pause = pause
+        self._journal = live.journal(NAME)
+        self._plan = GuardedJournal(live, self._journal, feed)
+        self._rules = VenueRules(broker)
+        self._passes = 0
+        self._next_pass: np.datetime64 | None = None
+        self._looked_until: np.datetime64 = np.datetime64("1970-01-01", "ns")
+        self._closes: np.datetime64 | None = None
+        self._adopted = False
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return NAME
+
+    def due(self, now: np.datetime64) -> np.datetime64 | None:
+        """The next pass, or the next look before the close; None once all passes were made."""
+        if self._passes == self._cycles:
+            return None
+        if self._next_pass is None:
+            return now
+        look = self._next_look(now)
+        return self._next_pass if look is None else min(self._next_pass, look)
+
+    def _next_look(self, now: np.datetime64) -> np.datetime64 | None:
+        if not any(is_stock(symbol) for symbol in self._settings.symbols):
+            return None
+        since = max(self._looked_until, now - LOOKS[-1])
+        looks = looks_before_close(since, close_of_day(now, self._closes))
+        return looks[0] if looks else None
+
+    def step(self) -> None:
+        """A pass, or a look at the book before the close.
+
+        Raises
+        ------
+        BrokerError, DataError
+            for a venue that does not answer, or bars that cannot be trusted.
+        """
+        now = self._connection.now()
+        look = self._next_look(now)
+        if self._next_pass is not None and look is not None and look <= now:
+            self._looked_until = look
+            self._look_before_close(look)
+        else:
+            self.pass_now()
+
+    def pass_now(self) -> None:
+        """Look after what was sent, and decide what can be decided now.
+
+        Raises
+        ------
+        BrokerError, DataError
+            for a venue that does not answer, or bars that cannot be trusted.
+        """
+        now = self._connection.now()
+        self._passes += 1
+        number = self._journal.begin_cycle(now)
+        try:
+            cycle = self._pass()
+        except (BrokerError, DataError) as error:
+            self._journal.end_cycle(number, self._connection.estimated_now(), failed=str(error))
+            raise
+        finally:
+            symbols = self._settings.symbols
+            self._next_pass = next_instant(self._connection.estimated_now(), symbols)
+        decided = cycle.decision is not None
+        self._journal.end_cycle(
+            number,
+            self._connection.estimated_now(),
+            decision=self._plan.written if decided else "",
+            fills=len(cycle.fills),
+            idle="" if decided else cycle.idle,
+        )
+        self._show(cycle)
+
+    def _pass(self) -> Cycle:
+        """Look after what was sent, compare what is held, go on with what was decided, decide."""
+        if not self._adopted:
+            self._broker.adopt(self._settings.order_name)
+            self._adopted = True
+        self._broker.follow()
+        account = self._broker.account()
+        self._closes = self._connection.hours().next_close
+        agrees = self._live.reconcile()
+        self._mark(account)
+        if why := self._blocked(account, agrees):
+            bars = self._feed.bars(account.as_of)
+            return Cycle(account.with_prices(closes_of(bars)), bars, None, (), why)
+        for decision in self._journal.unfinished():
+            self._see(account.with_prices(decision.prices), decision.prices)
+        resume(self._broker, self._journal, self._live.book)
+        cycle = run_cycle(
+            self._broker,
+            self._feed,
+            self._trader,
+            self._settings,
+            send=True,
+            rules=self._rules,
+            pause=self._pause,
+            plan=self._plan,
+        )
+        if cycle.fills:
+            self._mark(self._broker.account())
+        return cycle
+
+    def _blocked(self, account: Account, agrees: bool) -> str:
+        """Why nothing is decided at all; empty where something may be."""
+        if self._live.killed:
+            return f"{self._live.kill_file} is there"
+        if not agrees:
+            return "the account holds something else than what is written down"
+        for halt in self._live.halts.standing():
+            if halt.rule.forbids == "everything":
+                return f"halted: {halt}"
+        if self._settings.account.foreign == "refuse" and (names := self._foreign(account)):
+            text = f"account.foreign=refuse: not ours are {', '.join(names)}"
+            self._live.notices.alert("foreign", text)
+            return text
+        self._live.notices.end_alert("foreign")
+        return ""
+
+    def _foreign(self, account: Account) -> list[str]:
+        """Positions and orders that are not ours."""
+        ours = self._settings.tradable_symbols
+        held = {symbol for symbol, quantity in account.positions.items() if quantity}
+        names = sorted(held - ours)
+        for order in account.open_orders:
+            if strategy_of(order.client_order_id) != self._settings.order_name:
+                names.append(f"order {order.client_order_id}")
+        return names
+
+    def _see(self, account: Account, symbols: Iterable[str]) -> None:
+        """Have the guards judge orders of some symbols by the account as it is."""
+        names = sorted(set(symbols))
+        trades = self._feed.last_trades(names) if names else {}
+        seen = {symbol: Trade(trade.price, trade.at) for symbol, trade in trades.items()}
+        self._live.guards.see(Sight(account, seen, self._live.at_risk()))
+
+    def _look_before_close(self, look: np.datetime64) -> None:
+        """Cut what is above the night's ceiling, and at the last look say where it still is."""
+        closes = close_of_day(look, self._closes)
+        if closes is None:
+            return
+        attempt = LOOKS.index(closes - look)
+        self._broker.follow()
+        account = self._cancelled_before(closes, attempt)
+        self._mark(account)
+        orders = night_cuts(
+            account,
+            self._settings.limits,
+            self._settings.order_name,
+            closes,
+            attempt,
+            self._settings.tradable_symbols,
+        )
+        if not orders:
+            self._live.notices.end_alert("overnight")
+            log.info("%s before the close: under the night's ceiling", closes - look)
+            return
+        orders = tuple(replace(order, expires_at=closes) for order in orders)
+        self._see(account, {order.symbol for order in orders})
+        name = f"{NAME}-night-{compact_text(closes)}-{attempt}"
+        self._journal.write_orders(name, orders, account.as_of)
+        for order in orders:
+            log.warning("%s: %s %s: %s", name, order.side, order.qty, order.reason)
+        try:
+            place(self._broker, orders)
+        finally:
+            self._journal.end(name, "it was not sent")
+        if attempt == len(LOOKS) - 1:
+            self._verify_night()
+
+    def _cancelled_before(self, closes: np.datetime64, attempt: int) -> Account:
+        """The account once what earlier looks left working was cancelled."""
+        account = self._broker.account()
+        if attempt:
+            ours = [
+                order.client_order_id
+                for order in account.open_orders
+                if strategy_of(order.client_order_id) == self._settings.order_name
+                and is_stock(order.symbol)
+            ]
+            if ours:
+                self._broker.cancel(ours)
+                account = self._broker.account()
+        return account
+
+    def finish(self, *, flatten: bool) -> None:
+        """Cancel what works, and where it is to, close what is held, before the loop ends.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer; what works there goes on working.
+        """
+        self._broker.follow()
+        working = self._live.book.in_states(("working",))
+        names = [intent.client_order_id for intent in working if intent.job == NAME]
+        if names:
+            log.warning("cancelling %s", " ".join(names))
+            self._broker.cancel(names)
+        if not flatten:
+            return
+        account = self._broker.account()
+        orders = flattening_orders(
+            account, self._settings.order_name, self._settings.tradable_symbols
+        )
+        self._see(account, {order.symbol for order in orders})
+        name = f"{NAME}-flat-{compact_text(account.as_of)}"
+        self._journal.write_orders(name, orders, account.as_of)
+        try:
+            place(self._broker, orders)
+        finally:
+            self._journal.end(name, "it was not sent")
+
+    def _verify_night(self) -> None:
+        account = self._broker.account()
+        if is_over_the_ceiling(account, self._settings.limits):
+            text = "the book is above the night's ceiling two minutes before the close"
+            self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
+
+    def _mark(self, account: Account) -> None:
+        """Write down what the account is worth, in the words that operators search for."""
+        values = {s: float(q) * account.prices[s] for s, q in account.positions.items() if q}
+        coins = {s for s in values if is_symbol(s) and not is_stock(s)}
+        stock = sum(abs(value) for symbol, value in values.items() if symbol not in coins)
+        coin = sum(abs(values[symbol]) for symbol in coins)
+        limits = self._settings.limits.with_account_leverage(account.leverage)
+        session = session_of(new_york_date(np.array([account.as_of]))[0])
+        night = session is None or not session.opens <= account.as_of < session.closes
+        ceiling = limits.stock_ceiling(overnight=night, equity=account.equity)
+        before = self._journal.marks(account.as_of - DAY_AND_A_BIT)
+        flows = self._live.flows_since(before[-1].at) if before else 0.0
+        mark = AccountMark(
+            at=account.as_of,
+            equity=account.equity,
+            cash=account.cash,
+            gross_stock=stock,
+            gross_crypto=coin,
+            stock_ceiling=ceiling,
+            flows=flows,
+            positions=values,
+        )
+        self._live.mark(self._journal, mark)
+        log.info("%s %s", utc_text(mark.at), exposure_line(mark))
+        log.info("%s %s", utc_text(mark.at), profit_line([*before, mark]))
+
+
+def is_stock(symbol: str) -> bool:
+    """Whether a symbol is of a stock, foreign ones included."""
+    return not is_symbol(symbol) or instrument(symbol).kind is Kind.STOCK
+
+
+def exposure_line(mark: AccountMark) -> str:
+    """What is held, in multiples of equity."""
+    unit = mark.equity if mark.equity > 0 else float("nan")
+    parts = [f"{symbol} {value / unit:+.3f}" for symbol, value in sorted(mark.positions.items())]
+    held = f"; {', '.join(parts)}" if parts else ""
+    return (
+        f"exposure: stocks {mark.gross_stock / unit:.3f}x of {mark.stock_ceiling:g}x,"
+        f" coins {mark.gross_crypto / unit:.3f}x{held}"
+    )
+
+
+def profit_line(marks: list[AccountMark]) -> str:
+    """What was earned on the New York date of the last mark; deposits are no profit."""
+    last = marks[-1]
+    today = new_york_date(np.array([last.at]))[0]
+    dates = new_york_date(np.array([mark.at for mark in marks]))
+    earlier = [mark for mark, date in zip(marks, dates, strict=True) if date < today]
+    of_today = [mark for mark, date in zip(marks, dates, strict=True) if date == today]
+    ground = earlier[-1] if earlier else of_today[0]
+    flows = sum(mark.flows for mark in of_today if mark is not ground)
+    profit = last.equity - ground.equity - flows
+    share = profit / ground.equity if ground.equity > 0 else float("nan")
+    return f"PnL: {profit:+,.2f} USD today ({share:+.2%}), equity {last.equity:,.2f} USD"

@@ -1,0 +1,399 @@
+"""Over the wire: what is listed adds up to what is held, at every instant, and what is not listed
+is named.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from execution.alpaca.activities import Activity, activities_since, raw_holdings
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.connection import VenueConnection
+from execution.events import EventLog
+from execution.intents import IntentBook
+from execution.live.differences import line_of
+from execution.live.holdings import OVERLAP, HoldingsBook
+from foundation.database import Database
+from foundation.errors import BrokerError
+from marketsimulator.venue import answers, app
+from tests.e2e.practice import KEYS, Practice, Start, order
+from trainingdata.bars import Bars
+from trainingdata.feed.endpoint import BrokerSettings
+
+# Bars of coins begin on the hour, those of stocks half an hour later: what trades at once trades
+# where a bar begins.
+COINS_TRADE = "2024-02-20T16:00:00Z"
+STOCKS_TRADE = "2024-02-20T16:30:00Z"
+TAKER = Decimal("0.0025")
+FREE = Decimal(0)
+COIN = "SYXUSD"
+SPREAD = {"order_class": "mleg", "qty": "2", "type": "market", "time_in_force": "day"}
+LEGS = [
+    {"symbol": "SYC240220P00295000", "side": "sell", "ratio_qty": "1"},
+    {"symbol": "SYC240220P00290000", "side": "buy", "ratio_qty": "1"},
+]
+
+
+@dataclass
+class Desk:
+    """An account at a practice server, and the books that are kept of it."""
+
+    here: Practice
+    connection: VenueConnection
+    database: Database
+    book: HoldingsBook
+    broker: AlpacaBroker
+
+    @classmethod
+    def at(cls, here: Practice) -> Desk:
+        settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
+        database = Database()
+        events = EventLog(database)
+        intents = IntentBook(database, events)
+        broker = AlpacaBroker(
+            settings, KEYS, patience=0.0, pause=lambda _: None, book=intents, job="test"
+        )
+        connection = VenueConnection(settings, KEYS)
+        return cls(here, connection, database, HoldingsBook(database, events), broker)
+
+    def begin(self) -> None:
+        at = self.connection.now()
+        listed = activities_since(self.connection, at - OVERLAP)
+        self.book.begin(self.held(), Decimal(0), at, listed)
+
+    def held(self) -> Mapping[str, Decimal]:
+        return raw_holdings(self.connection)
+
+    def listed(self) -> list[Activity]:
+        return activities_since(self.connection, self.book.last_at())
+
+    def read(self, without: frozenset[str] = frozenset()) -> list[Activity]:
+        """Add what the venue lists, but for what has one of these ids."""
+        listed = self.listed()
+        at = self.connection.now()
+        self.book.add([each for each in listed if each.id not in without], at)
+        return listed
+
+
+@pytest.fixture
+def vix(tmp_path: Path) -> Path:
+    days = pd.bdate_range("2024-01-02", "2024-03-08", tz="UTC")
+    pd.DataFrame({"timestamp": days, "close": 31.0}).to_parquet(tmp_path / "vix.parquet")
+    return tmp_path / "vix.parquet"
+
+
+@pytest.fixture
+def actions(tmp_path: Path) -> Path:
+    path = tmp_path / "actions.csv"
+    rows = ["SYA,2024-02-21,split,3", "SYB,2024-02-21,dividend,0.5"]
+    path.write_text("\n".join(["symbol,date,kind,value", *rows]) + "\n")
+    return path
+
+
+def traded(desk: Desk, dice: random.Random, instant: int) -> None:
+    """Random orders in stocks, long and short, and in a coin; some fill in part."""
+    if dice.random() < 0.3:
+        desk.here.fail(kind="partial")
+    orders = []
+    for symbol in dice.sample(["SYA", "SYB", "SYC"], 2):
+        side = "buy" if symbol == "SYA" else dice.choice(["buy", "sell"])
+        orders.append(order(f"{symbol}-{instant}", symbol, side, str(dice.randint(1, 40))))
+    held = desk.held().get(COIN, Decimal(0))
+    if held > 1 and dice.random() < 0.5:
+        half = (held / 2).quantize(Decimal("0.001"))
+        orders.append(order(f"sale-{instant}", COIN, "sell", str(half), tif="gtc"))
+    else:
+        quantity = f"0.{dice.randint(1, 999):03d}"
+        orders.append(order(f"coin-{instant}", COIN, "buy", quantity, tif="gtc"))
+    desk.broker.account()
+    desk.broker.submit(orders)
+
+
+def test_what_is_written_down_is_what_is_held_at_every_instant(
+    practice: Start, vix: Path, actions: Path
+) -> None:
+    here = practice(
+        *(f"options.vix={vix}", "options.symbols=[SYC]", f"data.actions={actions}"),
+        *("data.adjustment=raw", "capital=100000"),
+    )
+    desk = Desk.at(here)
+    desk.begin()
+    here.advance(STOCKS_TRADE)
+    dice = random.Random(5)
+    kinds = set()
+    for instant in range(32):
+        traded(desk, dice, instant)
+        if instant == 1:
+            desk.connection.client.post("/orders", {**SPREAD, "legs": LEGS})
+        if instant == 8:
+            # More than there is cash for, overnight.
+            desk.broker.submit([order("large", "SYA", qty="1800")])
+        kinds |= {each.kind for each in desk.read()}
+        assert desk.book.expected() == desk.held(), here.venue.now
+        assert not desk.book.differences(desk.held(), FREE)
+        here.advance()
+    assert kinds == {"FILL", "CFEE", "INT", "FEE", "DIV", "SPLIT", "OPEXP"}
+    filled: defaultdict[str, Decimal] = defaultdict(Decimal)
+    rows = desk.database.rows("SELECT client_order_id, symbol, qty FROM fills")
+    for name, symbol, quantity in rows:
+        # The legs of an order have ids of their own at the venue.
+        assert bool(name) == (symbol not in [leg["symbol"] for leg in LEGS])
+        filled[name] += abs(Decimal(quantity))
+    intents = desk.database.rows("SELECT client_order_id, state, filled FROM intents")
+    assert {name: Decimal(each) for name, _, each in intents if Decimal(each)} == {
+        name: quantity for name, quantity in filled.items() if name
+    }
+    partly = [name for name, state, each in intents if state == "canceled" and Decimal(each)]
+    assert len(partly) > 2
+    assert len({row[1] for row in rows}) == 6
+    assert desk.book.explained_flows(np.datetime64("1990", "ns")) == 0, "nobody paid anything in"
+
+
+def test_every_activity_that_the_journal_lacks_is_named(practice: Start) -> None:
+    """But for a coin's fee, which the venue lists late."""
+    here = practice()
+    desk = Desk.at(here)
+    desk.begin()
+    begun_at = here.venue.now
+    here.advance(COINS_TRADE)
+    desk.broker.submit([order("a", COIN, qty="2", tif="gtc")])
+    desk.broker.submit([order("b", COIN, qty="1", tif="gtc")])
+    here.advance(STOCKS_TRADE)
+    desk.broker.submit([order("c"), order("d", "SYB", "sell"), order("e", qty="3")])
+    held = desk.held()
+    moving = [each for each in desk.listed() if each.quantity]
+    assert [each.kind for each in moving].count("CFEE") == 2
+    assert len(moving) == 7
+    for lost in moving:
+        partial = Desk.at(here)
+        partial.book.begin({}, Decimal(0), begun_at, [])
+        partial.read(without=frozenset([lost.id]))
+        line = line_of(partial.book.differences(held, TAKER))
+        if lost.kind == "CFEE":
+            assert line == ""
+            assert list(partial.book.differences(held, FREE)) == [COIN]
+        else:
+            assert line.startswith(f"positions: {lost.symbol} is "), lost
+            assert ";" not in line
+    desk.read()
+    assert not desk.book.differences(held, FREE)
+
+
+def test_a_journal_that_begins_in_the_middle_counts_nothing_twice(practice: Start) -> None:
+    here = practice()
+    first = Desk.at(here)
+    here.advance(COINS_TRADE)
+    first.broker.submit([order("a", COIN, qty="1", tif="gtc")])
+    here.advance(STOCKS_TRADE)
+    first.broker.submit([order("b")])
+    desk = Desk.at(here)
+    desk.begin()
+    for number in range(6):
+        desk.read()
+        assert desk.book.expected() == desk.held()
+        # The clock stands still: the first of these trades at the instant of the ground.
+        desk.broker.submit([order(f"c-{number}", qty="5")])
+        desk.broker.submit([order(f"d-{number}", COIN, qty="0.5", tif="gtc")])
+        here.advance()
+    assert desk.held() == {"SYA": Decimal(25), COIN: Decimal("2.49375")}
+
+
+def test_a_trade_by_hand_is_named_until_a_person_begins_anew(practice: Start) -> None:
+    """A trade of somebody else is listed as ours are: only its order has no intent. What no list
+    explains is what the venue holds beyond it.
+    """
+    here = practice()
+    desk = Desk.at(here)
+    here.advance(STOCKS_TRADE)
+    desk.begin()
+    desk.broker.submit([order("a")])
+    foreign = {"symbol": "SYB", "qty": "3", "side": "buy", "type": "market"}
+    desk.connection.client.post("/orders", {**foreign, "time_in_force": "day"})
+    listed = desk.read()
+    assert not desk.book.differences(desk.held(), TAKER)
+    links: dict[str, str] = dict(desk.database.rows("SELECT symbol, client_order_id FROM fills"))
+    assert links == {"SYA": "a", "SYB": ""}
+    here.venue.record.activities.pop()
+    blind = Desk.at(here)
+    blind.book.begin({}, Decimal(0), listed[0].at, [])
+    blind.read()
+    line = "positions: SYB is 3 at the venue, 0 by what is written down"
+    assert line_of(blind.book.differences(blind.held(), TAKER)) == line
+    blind.begin()
+    assert not blind.book.differences(blind.held(), TAKER)
+
+
+def noted(here: Practice, kind: str, **fields: Any) -> None:
+    day = str(here.venue.now.astype("datetime64[D]"))
+    here.venue.record.note_activity({"activity_type": kind, "date": day, **fields})
+
+
+def test_a_deposit_is_a_flow_once(practice: Start) -> None:
+    here = practice()
+    desk = Desk.at(here)
+    noted(here, "CSD", net_amount="1000")
+    desk.begin()
+    before = desk.connection.now()
+    here.advance()
+    noted(here, "CSD", net_amount="250.5")
+    noted(here, "CSW", net_amount="-50")
+    noted(here, "JNLC", net_amount="0.06")
+    noted(here, "DIV", symbol="SYA", qty="100", net_amount="30")
+    desk.read()
+    assert desk.book.explained_flows(before) == Decimal("200.56")
+    after = desk.connection.now()
+    here.advance()
+    desk.read()
+    assert desk.book.explained_flows(after) == 0
+    assert desk.book.expected() == {}
+
+
+@pytest.mark.parametrize("count", [0, 99, 100, 101, 250])
+def test_pages_are_read_to_the_last_and_once_each(practice: Start, count: int) -> None:
+    here = practice()
+    desk = Desk.at(here)
+    desk.begin()
+    for number in range(count):
+        noted(here, "CSD", net_amount=str(number))
+    listed = desk.listed()
+    assert [each.amount for each in listed] == [Decimal(number) for number in range(count)]
+    assert desk.book.add(listed, desk.connection.now()) == count
+
+
+def test_a_page_that_comes_again_is_refused_by_the_name_of_what_it_repeats(
+    practice: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = practice()
+    desk = Desk.at(here)
+    for _ in range(150):
+        noted(here, "CSD", net_amount="1")
+    whole = answers.activities_answer
+
+    def without_token(venue: Any, query: Any, kinds: Any) -> Any:
+        return whole(venue, {k: v for k, v in query.items() if k != "page_token"}, kinds)
+
+    monkeypatch.setattr(app, "activities_answer", without_token)
+    first = here.venue.record.activities[0]["id"]
+    with pytest.raises(BrokerError, match=rf"activities: .*activity {first} is listed twice"):
+        activities_since(desk.connection, np.datetime64("2024-01-01", "ns"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "says"),
+    [
+        ("CSD", {}, "net_amount is missing"),
+        ("CSD", {"net_amount": "1", "date": "soon"}, "date is no day: 'soon'"),
+        ("FILL", {"symbol": "SYA", "qty": "1", "price": "2", "side": "buy"}, "transaction_time"),
+        ("SPLIT", {"qty": "5"}, "quantity 5 of nothing"),
+        ("DIV", {"status": "perhaps"}, "status is none of"),
+        (
+            "FILL",
+            {
+                "symbol": "SYA",
+                "qty": "1",
+                "price": "2",
+                "side": "buy",
+                "transaction_time": "2026-02-20T16:00:00Z",
+            },
+            "a trade at 2026-02-20T16:00:00",
+        ),
+    ],
+)
+def test_an_entry_that_makes_no_sense_is_refused_by_its_name(
+    practice: Start, kind: str, fields: dict[str, str], says: str
+) -> None:
+    here = practice()
+    desk = Desk.at(here)
+    noted(here, kind, **fields)
+    name = here.venue.record.activities[-1]["id"]
+    with pytest.raises(BrokerError, match=rf"activities: .*activity {name}: .*{says}"):
+        activities_since(desk.connection, np.datetime64("2024-01-01", "ns"))
+
+
+@pytest.mark.parametrize("fault", ["html", "null", "malformed", "status"])
+def test_a_venue_that_answers_nonsense_is_one_line_that_names_the_request(
+    practice: Start, fault: str
+) -> None:
+    here = practice()
+    desk = Desk.at(here)
+    for path, ask in (
+        ("/v2/account/activities", lambda: activities_since(desk.connection, here.venue.now)),
+        ("/v2/positions", lambda: raw_holdings(desk.connection)),
+    ):
+        here.fail(kind=fault, method="GET", path=path, status=418, count=9)
+        with pytest.raises(BrokerError, match=path.rsplit("/", 1)[1]) as refused:
+            ask()
+        assert "\n" not in str(refused.value)
+        here.clear_faults()
+
+
+def test_positions_of_everything_are_there_signed_and_a_sign_that_is_none_is_refused(
+    practice: Start, vix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = practice(f"options.vix={vix}", "options.symbols=[SYC]")
+    desk = Desk.at(here)
+    here.advance(COINS_TRADE)
+    desk.broker.submit([order("a", COIN, qty="2", tif="gtc")])
+    here.advance(STOCKS_TRADE)
+    desk.broker.submit([order("b"), order("c", "SYB", "sell")])
+    desk.connection.client.post("/orders", {**SPREAD, "legs": LEGS})
+    assert desk.held() == {
+        "SYA": Decimal(10),
+        "SYB": Decimal(-10),
+        COIN: Decimal("1.995"),
+        LEGS[0]["symbol"]: Decimal(-2),
+        LEGS[1]["symbol"]: Decimal(2),
+    }
+    rows: list[Any] = [{"symbol": "037833100", "qty": "7"}, {"symbol": "SYA", "qty": "0"}]
+    monkeypatch.setattr(desk.connection.client, "get_all_positions", lambda: rows)
+    assert desk.held() == {"?037833100": Decimal(7)}
+    rows.append({"symbol": "SYB", "qty": "3", "side": "short"})
+    with pytest.raises(BrokerError, match=r"positions: .*SYB: qty 3 and side short"):
+        desk.held()
+
+
+@pytest.mark.parametrize("ratio", ["3", "0.2"])
+@pytest.mark.parametrize("side", ["buy", "sell"])
+def test_a_split_of_longs_and_shorts_is_explained(
+    practice: Start, tmp_path: Path, ratio: str, side: str
+) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text(f"symbol,date,kind,value\nSYA,2024-02-21,split,{ratio}\n")
+    here = practice(f"data.actions={path}", "data.adjustment=raw")
+    desk = Desk.at(here)
+    desk.begin()
+    here.advance(STOCKS_TRADE)
+    desk.broker.submit([order("a", side=side, qty="101")])
+    here.advance("2024-02-21T16:00:00Z")
+    desk.read()
+    assert desk.held()["SYA"]
+    assert desk.book.expected() == desk.held()
+
+
+def test_what_a_margin_call_sells_is_a_trade_like_any_other(practice: Start) -> None:
+    def crashed(panel: Bars) -> Bars:
+        values = panel.values.copy()
+        late = panel.times >= np.datetime64("2024-02-21T16:00")
+        values[panel.symbols.index("SYA"), late, :4] *= 0.6
+        return Bars(panel.instruments, panel.times, values, panel.mask, panel.source)
+
+    here = practice("capital=100000", bars=crashed)
+    desk = Desk.at(here)
+    desk.begin()
+    here.advance(STOCKS_TRADE)
+    desk.broker.submit([order("a", qty="3200")])
+    here.advance("2024-02-22T20:00:00Z")
+    desk.read()
+    assert here.venue.broker.margin_events()["margin_calls"]
+    assert desk.book.expected() == desk.held()
+    assert len(desk.broker.fills_since(np.datetime64("2024-02-20", "ns"))) > 1

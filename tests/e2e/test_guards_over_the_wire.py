@@ -1,0 +1,66 @@
+"""Guards at the real order desk: what they refuse never reaches the venue."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+from execution.alpaca.broker import AlpacaBroker
+from execution.events import EventLog
+from execution.intents import IntentBook
+from execution.live.exposure import Sight, Trade
+from execution.live.guards import KILL_FILE, Guards, GuardSettings
+from execution.live.halts import Halts
+from foundation.database import Database
+from tests.e2e.practice import KEYS, OPENING, Start, order
+from trainingdata.feed.endpoint import BrokerSettings
+
+
+def test_what_the_guards_refuse_never_reaches_the_venue(practice: Start, tmp_path: Path) -> None:
+    here = practice()
+    here.advance(OPENING)
+    database = Database(tmp_path / "journal.sqlite")
+    events = EventLog(database)
+    book = IntentBook(database, events)
+    halts = Halts(database, events)
+    kill_file = tmp_path / KILL_FILE
+    guards = Guards(GuardSettings(), halts, book, kill_file)
+    settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
+    mine = AlpacaBroker(settings, KEYS, patience=0.0, book=book, guard=guards, job="trade")
+
+    def said(name: str) -> tuple[str, str]:
+        found = book.get(name)
+        assert found is not None
+        return found.state, found.why
+
+    def see() -> None:
+        account = mine.account()
+        price = here.venue.price_of("SYA")
+        assert price is not None
+        trades = {"SYA": Trade(price, account.as_of)}
+        guards.see(Sight(account.with_prices({"SYA": price}), trades))
+
+    mine.submit([order("unseen", qty="1")])
+    assert said("unseen") == ("withheld", "the account has not been seen since the start")
+    see()
+    mine.submit([order("bought", qty="10")])
+    see()
+    assert mine.account().positions == {"SYA": Decimal(10)}
+    mine.submit([order("large", qty="1000000")])
+    assert "guards.max_order" in said("large")[1]
+    halts.raise_halt("daily_loss", "because", mine.now())
+    mine.submit([order("halted", qty="1"), order("out", side="sell", qty="4", reduces=True)])
+    assert said("halted")[1].startswith("halted: daily_loss")
+    kill_file.touch()
+    mine.submit([order("killed", side="sell", qty="4", reduces=True)])
+    assert said("killed") == (
+        "withheld",
+        f"{kill_file} is there; nothing is sent before it is removed",
+    )
+    kill_file.unlink()
+    assert mine.account().positions == {"SYA": Decimal(6)}
+    assert [
+        name for name in ("unseen", "large", "halted", "killed") if name in str(here.posts)
+    ] == []
+    assert len(here.posts) == 2
+    database.close()

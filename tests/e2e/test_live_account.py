@@ -1,0 +1,365 @@
+"""The live job on one account: what is written down, what halts it, what ends it, and the night."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from alpaca.trading.enums import OrderSide
+from alpaca.trading.requests import MarketOrderRequest
+
+from execution.account_lock import JOURNAL, journal_of_account
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.connection import VenueConnection
+from execution.intents import STATES
+from execution.live.account import LiveAccount
+from execution.live.cycle import Cycle
+from execution.live.trading import NAME, TradingJob
+from foundation.database import Database, rows_of
+from foundation.notices import Notices
+from tests.commands import Started
+from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, buy, trading
+from tests.e2e.test_live_failures import paper
+from trainingdata.feed.endpoint import BrokerSettings
+
+SECOND = "2024-02-20T16:30:00Z"
+WORDS = ("symbols=[SYA,SYB]",)
+
+
+@dataclass
+class Desk:
+    """A process on an account of a practice server, without its loop."""
+
+    here: Practice
+    live: LiveAccount
+    broker: AlpacaBroker
+    job: TradingJob
+    cycles: list[Cycle]
+
+    @classmethod
+    def at(cls, here: Practice, database: Database, folder: Path, *words: str) -> Desk:
+        parts = Live.at(here, *WORDS, *words)
+        settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
+        connection = VenueConnection(settings, KEYS)
+        live = LiveAccount(
+            connection, database, parts.settings, KEYS, Notices(None, None), folder, lambda _: None
+        )
+        broker = AlpacaBroker(
+            settings,
+            KEYS,
+            patience=0.0,
+            pause=lambda _: None,
+            book=live.book,
+            guard=live.guards,
+            job=NAME,
+        )
+        cycles: list[Cycle] = []
+        job = TradingJob(
+            broker,
+            connection,
+            live,
+            parts.feed,
+            parts.trader,
+            parts.settings,
+            cycles=None,
+            show=cycles.append,
+            pause=lambda _: None,
+        )
+        return cls(here, live, broker, job, cycles)
+
+
+@pytest.fixture
+def here(practice: Start) -> Practice:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    return here
+
+
+def test_a_pass_writes_down_what_it_saw_decided_sent_and_what_filled(
+    here: Practice, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path)
+    with caplog.at_level(logging.INFO):
+        desk.job.step()
+        here.advance(SECOND)
+        desk.job.step()
+    path = tmp_path / JOURNAL
+    taken = set(here.venue.tickets)
+    assert {row[0] for row in rows_of(path, "SELECT client_order_id FROM intents")} == taken
+    states = rows_of(path, "SELECT DISTINCT state, job FROM intents")
+    assert states == [("filled", NAME)]
+    assert all(rows_of(path, "SELECT reason != '' FROM intents"))
+    filled = rows_of(path, "SELECT client_order_id FROM fills")
+    first = {name for (name,) in filled}
+    assert first == {name for name in taken if "T153000Z" in name}, "the last ones come next"
+    assert len(rows_of(path, "SELECT * FROM marks")) == 2
+    ended = rows_of(path, "SELECT job, decision != '', fills > 0, failed FROM cycles")
+    assert ended == [(NAME, 1, 1, "")] * 2
+    assert rows_of(path, "SELECT id, ended FROM decisions") == [
+        ("trade-20240220T153000Z", "ended"),
+        ("trade-20240220T163000Z", "ended"),
+    ]
+    assert "exposure: stocks" in caplog.text
+    assert "PnL: " in caplog.text
+
+
+def test_an_instant_is_decided_once_however_often_the_process_is_started(
+    here: Practice, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        database = Database(tmp_path / JOURNAL)
+        desk = Desk.at(here, database, tmp_path)
+        desk.job.step()
+        database.close()
+    assert desk.cycles[-1].idle == "2024-02-20T15:30Z has been decided before"
+    assert len(here.venue.tickets) == 2
+    assert len(rows_of(tmp_path / JOURNAL, "SELECT 1 FROM decisions")) == 1
+
+
+def test_what_nobody_can_explain_halts_until_a_person_has_looked(
+    here: Practice, tmp_path: Path
+) -> None:
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path)
+    desk.job.step()
+    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", 7))))
+    here.venue.record.activities[:] = here.venue.record.activities[:-1]
+    here.advance(SECOND)
+    posts = len(here.posts)
+    for _ in range(2):
+        desk.job.step()
+        assert desk.cycles[-1].decision is None
+    assert len(here.posts) == posts
+    (halt,) = desk.live.halts.standing()
+    assert halt.kind == "positions"
+    assert "SYA is" in halt.why
+    desk.live.halts.clear("positions", "a person", here.venue.now)
+    desk.job.step()
+    assert desk.cycles[-1].decision is not None
+    assert not desk.live.halts.standing()
+    assert len(here.posts) > posts
+
+
+def test_what_a_person_traded_is_explained_and_counts(here: Practice, tmp_path: Path) -> None:
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path)
+    desk.job.step()
+    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", 7))))
+    here.advance(SECOND)
+    desk.job.step()
+    assert not desk.live.halts.standing()
+    assert desk.cycles[-1].decision is not None
+
+
+def test_beside_foreign_positions_nothing_is_sent_where_that_is_refused(
+    practice: Start, tmp_path: Path
+) -> None:
+    here = practice("symbols=[SYA,SYB,SYC]")
+    here.advance(OPENING)
+    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYC", 7))))
+    database = Database(tmp_path / JOURNAL)
+    plain = ("forecaster=ewma", "sizing.strategy=equal_weight")
+    desk = Desk.at(here, database, tmp_path, "account.foreign=refuse", *plain)
+    desk.job.step()
+    assert desk.cycles[-1].idle == "account.foreign=refuse: not ours are SYC"
+    assert len(here.posts) == 1
+    desk = Desk.at(here, database, tmp_path, *plain)
+    desk.job.step()
+    assert len(here.posts) > 1
+    assert all(ticket.order.symbol != "SYC" for ticket in list(here.venue.tickets.values())[1:])
+
+
+def test_an_order_of_ours_that_works_and_is_in_no_book_is_adopted(
+    here: Practice, tmp_path: Path
+) -> None:
+    name = "kelly_50-20240219T153000Z-SYA-0-0"
+    limit = {"side": OrderSide.BUY, "limit_price": 1.0, "time_in_force": "gtc"}
+    trading(here).post(
+        "/orders",
+        {"symbol": "SYA", "qty": "3", "type": "limit", "client_order_id": name, **limit},
+    )
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path)
+    desk.job.step()
+    intent = desk.live.book.get(name)
+    assert intent is not None
+    assert intent.reason == "adopted"
+    assert intent.taken
+
+
+def test_while_the_kill_file_is_there_nothing_is_sent(here: Practice, tmp_path: Path) -> None:
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path)
+    desk.live.kill_file.write_text("")
+    desk.job.step()
+    assert "KILL is there" in desk.cycles[-1].idle
+    assert not here.posts
+
+
+def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
+    here: Practice, tmp_path: Path
+) -> None:
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path, "guards.daily_loss=0.001")
+    desk.job.step()
+    held = dict(here.venue.broker.account().positions)
+    account = desk.broker.account()
+    later = account.as_of + np.timedelta64(1, "m")
+    desk.job._mark(replace(account, cash=account.cash - 5_000, as_of=later))
+    (halt,) = desk.live.halts.standing()
+    assert halt.kind == "daily_loss"
+    here.advance(SECOND)
+    desk.job.step()
+    decision = desk.cycles[-1].decision
+    assert decision is not None
+    opening = {order.client_order_id for order in decision.orders if not order.reduces}
+    assert opening, "it would have opened something"
+    for name in opening:
+        intent = desk.live.book.get(name)
+        assert intent is not None
+        assert intent.state == "withheld"
+    for symbol, quantity in here.venue.broker.account().positions.items():
+        assert abs(quantity) <= abs(held.get(symbol, Decimal(0)))
+
+
+def test_before_the_close_the_book_is_cut_to_what_is_lent_overnight(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path)
+    here.advance("2024-02-20T20:30:00Z")
+    desk.job.step()
+    # A person has bought more than may be held overnight.
+    equity = desk.broker.account().equity
+    price = here.venue.price_of("SYA")
+    assert price is not None
+    held = here.venue.broker.account().positions.get("SYA", Decimal(0))
+    trading(here).submit_order(
+        MarketOrderRequest(**dict(buy("SYA", int(2.8 * equity / price - float(held)))))
+    )
+    connection = desk.job._connection
+    close = np.datetime64("2024-02-20T21:00", "ns")
+    for minutes in (10, 6, 2):
+        now = close - np.timedelta64(minutes, "m")
+        monkeypatch.setattr(connection, "now", lambda now=now: now)
+        assert desk.job.due(now - np.timedelta64(1, "s")) == now
+        desk.job.step()
+    assert desk.job.due(close) == np.datetime64("2024-02-21T15:30", "ns")
+    account = desk.broker.account()
+    gross = sum(abs(float(q)) * account.prices[s] for s, q in account.positions.items())
+    assert gross <= 2.0 * account.equity
+    cuts = [each for each in desk.live.book.in_states(STATES) if each.part == "night"]
+    assert {each.request["type"] for each in cuts[:1]} == {"limit"}
+    assert "the night's ceiling" in cuts[0].reason
+
+
+def started(here: Practice, folder: Path, *words: str) -> Started:
+    keys = {
+        **os.environ,
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "XDG_STATE_HOME": str(folder / "state"),
+    }
+    command = [
+        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]", "cycles=null"),
+        *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
+        *("sizing.strategy=equal_weight", "bar_patience=0", *words),
+    ]
+    return Started(command, cwd=folder, env=keys)
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "kill file", "flatten"])
+def test_told_to_stop_it_cancels_what_works_and_says_so(
+    here: Practice, tmp_path: Path, how: str
+) -> None:
+    process = started(here, tmp_path)
+    process.wait_for_output()
+    if how == "SIGTERM":
+        os.kill(process.pid, signal.SIGTERM)
+    else:
+        account = here.venue.record.account_id
+        (tmp_path / "data" / "live" / account / "KILL").write_text(how)
+    done = process.wait()
+    assert done.returncode == 0, done.stderr
+    assert "Stopped (" in done.stdout
+    held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
+    assert bool(held) == (how != "flatten")
+    if how != "SIGTERM":
+        again = paper(here, tmp_path)
+        assert again.returncode == 2
+        assert "KILL is there: nothing is traded; remove it first" in again.stderr
+
+
+@pytest.mark.parametrize("damage", ["torn", "zeroed", "text"])
+def test_a_damaged_journal_is_kept_and_nothing_is_sent_before_a_person_has_looked(
+    here: Practice, tmp_path: Path, damage: str
+) -> None:
+    done = paper(here, tmp_path)
+    assert done.returncode == 0, done.stderr
+    account = here.venue.record.account_id
+    path = tmp_path / "data" / "live" / account / JOURNAL
+    whole = path.read_bytes()
+    spoilt: dict[str, bytes] = {
+        "torn": whole[: len(whole) // 2],
+        "zeroed": whole[:4096] + bytes(4096) + whole[8192:],
+        "text": b"not a database " * 900,
+    }
+    path.write_bytes(spoilt[damage])
+    here.advance(SECOND)
+    posts = len(here.posts)
+    done = paper(here, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "halted: journal" in done.stdout
+    assert len(here.posts) == posts
+    (aside,) = path.parent.glob("journal-damaged-*.sqlite")
+    assert aside.read_bytes() == spoilt[damage]
+    assert rows_of(path, "SELECT kind FROM halts") == [("journal",)]
+
+
+def secrets_in(folder: Path) -> list[str]:
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            found += [str(path) for secret in SECRETS if secret.encode() in content]
+    return found
+
+
+SECRETS = (KEYS.key, KEYS.secret, "hushhush")
+
+
+def test_no_artefact_of_a_failing_run_holds_a_secret(here: Practice, tmp_path: Path) -> None:
+    address = here.url.replace("http://", "http://somebody:hushhush@")
+    here.fail(kind="status", method="POST", path="/v2/orders", status=403, count=99)
+    texts = []
+    for words in (
+        ["cycles=1"],
+        [f"alert_url={address}/alert", "cycles=1"],
+        [f"broker.url_override={address}", "cycles=1"],
+        [f"broker.url_override={address}/x", "cycles=1"],
+    ):
+        done = paper(here, tmp_path, *words)
+        texts.append(done.stdout + done.stderr)
+    assert not [secret for secret in SECRETS for text in texts if secret in text]
+    assert secrets_in(tmp_path) == []
+    account: Any = here.venue.record.account_id
+    assert (tmp_path / "data" / "live" / account / JOURNAL).is_file()
+
+
+def test_another_process_is_refused_while_one_has_the_journal(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    account = here.venue.record.account_id
+    with journal_of_account(account, tmp_path / "data" / "live"):
+        done = paper(here, tmp_path)
+    assert done.returncode == 2
+    assert "another process sends orders to it" in done.stderr

@@ -1,0 +1,736 @@
+"""Guards: what is not sent, and that what reduces a position is hardly ever kept back."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from decimal import Decimal
+from functools import partial
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.events import EventLog
+from execution.intents import Intent, IntentBook, Part, Progress, State
+from execution.live.exposure import Sight, Trade
+from execution.live.guards import KILL_FILE, Guards, GuardSettings, is_there
+from execution.live.halts import HALT_RULES, HaltKind, Halts
+from execution.live.order_terms import SpreadTerms, terms_of
+from execution.orders import Account, Order
+from foundation.compose import composed_config
+from foundation.database import Database, DatabaseFailed
+from foundation.errors import InputError
+
+NOW = np.datetime64("2024-03-05T17:30", "ns")  # a Tuesday, 12:30 in New York
+NIGHT = np.datetime64("2024-03-05T23:30", "ns")
+SECOND = np.timedelta64(1, "s")
+PRICES = {"NVDA": 100.0, "MSFT": 50.0, "BTCUSD": 1000.0}
+REDUCTIONS: tuple[Part, ...] = ("reduction", "night")
+OPENINGS: tuple[Part, ...] = ("", "opening")
+WIDE = GuardSettings(max_position=10, max_gross=10, max_order=1e9)
+
+CONDOR = ("P90 buy", "P95 sell", "C105 sell", "C115 buy")
+
+
+def seen(
+    equity: float = 10_000.0,
+    positions: Mapping[str, str] | None = None,
+    trades: Mapping[str, Trade] | None = None,
+    open_orders: tuple[Order, ...] = (),
+    at_risk: Mapping[str, float] | None = None,
+    prices: Mapping[str, float] = PRICES,
+) -> Sight:
+    """An account of this equity; last trades are of now, at the prices of the sizing."""
+    held = {symbol: Decimal(quantity) for symbol, quantity in (positions or {}).items()}
+    worth = sum(float(quantity) * prices[symbol] for symbol, quantity in held.items())
+    account = Account(equity - worth, held, prices, NOW, open_orders=open_orders)
+    if trades is None:
+        trades = {symbol: Trade(price, NOW) for symbol, price in prices.items()}
+    return Sight(account, trades, at_risk or {})
+
+
+def intent(
+    name: str = "a",
+    symbol: str = "NVDA",
+    side: str = "buy",
+    qty: object = "1",
+    part: Part = "opening",
+    *,
+    job: str = "trade",
+    sent_at: np.datetime64 = NOW,
+    **prices: object,
+) -> Intent:
+    spelled = {"BTCUSD": "BTC/USD"}.get(symbol, symbol)
+    request = {"symbol": spelled, "side": side, "qty": str(qty), "type": "market"}
+    if prices:
+        request |= {key: str(price) for key, price in prices.items()}
+        request["type"] = "stop_limit" if "stop_price" in prices else "limit"
+    return Intent(name, request, sent_at, job=job, part=part)
+
+
+def spread(*legs: str, name: str = "s", qty: object = 1, part: Part = "opening") -> Intent:
+    """An order of legs that are written as `P95 sell`; `SPY:` before one is its root."""
+    entries = []
+    for leg in legs:
+        option, side = leg.split()
+        root, _, option = option.rpartition(":")
+        symbol = f"{root or 'SPXW'}240305{option[0]}{int(option[1:]) * 1000:08d}"
+        entries.append({"symbol": symbol, "ratio_qty": "1", "side": side})
+    request = {"order_class": "mleg", "qty": str(qty), "type": "market", "legs": entries}
+    return Intent(name, request, NOW, job="spreads", part=part)
+
+
+def undone(*legs: str) -> tuple[str, ...]:
+    return tuple(
+        leg.replace("buy", "x").replace("sell", "buy").replace("x", "sell") for leg in legs
+    )
+
+
+@dataclass
+class Desk:
+    """Guards, and what they judge by."""
+
+    settings: GuardSettings = field(default_factory=GuardSettings)
+    kill_file: Path = Path("nowhere") / KILL_FILE
+    database: Database = field(default_factory=Database)
+
+    def __post_init__(self) -> None:
+        events = EventLog(self.database, clock=lambda: NOW)
+        self.book = IntentBook(self.database, events)
+        self.halts = Halts(self.database, events)
+        self.guards = Guards(self.settings, self.halts, self.book, self.kill_file)
+
+    def send(self, one: Intent, now: np.datetime64 = NOW) -> str:
+        """As the order desk does it: judged, and written down or withheld."""
+        why = self.guards(one, now)
+        if why:
+            self.book.withhold(one, why)
+        else:
+            self.book.begin(replace(one, state="sending", sent_at=now))
+        return why
+
+
+def judged(one: Intent, sight: Sight | None = None, now: np.datetime64 = NOW, **bounds: Any) -> str:
+    """What guards say of one intent."""
+    desk = Desk(GuardSettings(**bounds))
+    desk.guards.see(seen() if sight is None else sight)
+    return desk.guards(one, now)
+
+
+# What may happen to an account, one thing after the other.
+
+quantities = st.integers(1, 80)
+symbols = st.sampled_from(tuple(PRICES))
+events = st.one_of(
+    st.tuples(st.just("open"), symbols, st.sampled_from(("buy", "sell")), quantities),
+    st.tuples(st.just("reduce"), symbols, st.just(""), quantities),
+    st.tuples(st.sampled_from(("fill", "cancel", "reject")), st.just(""), st.just(""), quantities),
+    st.tuples(st.just("read"), st.just(""), st.just(""), st.just(1)),
+)
+
+
+class Market:
+    """An account at a venue: orders fill as the test says, and it is seen when the test says."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.held = dict.fromkeys(PRICES, Decimal(0))
+        self.working: dict[str, tuple[str, Decimal]] = {}
+        self.names: Iterator[str] = map(str, iter(range(10**6)))
+        self.read()
+
+    def read(self) -> None:
+        orders = tuple(
+            Order(name, symbol, "buy" if left > 0 else "sell", abs(left), "test")
+            for name, (symbol, left) in self.working.items()
+        )
+        positions = {symbol: str(held) for symbol, held in self.held.items()}
+        self.desk.guards.see(seen(positions=positions, open_orders=orders))
+
+    def order(self, symbol: str, signed: Decimal, part: Part) -> str:
+        name = next(self.names)
+        side = "buy" if signed > 0 else "sell"
+        why = self.desk.send(intent(name, symbol, side, abs(signed), part))
+        if not why:
+            self.working[name] = (symbol, signed)
+        return why
+
+    def reduce(self, symbol: str, quantity: int) -> None:
+        """Reduce what is held and not yet on its way out."""
+        held = self.held[symbol]
+        waiting = [left for each, left in self.working.values() if each == symbol]
+        left = sum((each for each in waiting if each * held < 0), Decimal(0))
+        free = min(abs(held) - abs(left), Decimal(quantity))
+        if free > 0:
+            assert self.order(symbol, -free.copy_sign(held), "reduction") == ""
+
+    def end(self, how: str, quantity: int) -> None:
+        """The oldest order fills by as much, is cancelled after a part, or was rejected."""
+        if not self.working:
+            return
+        name, (symbol, left) = next(iter(self.working.items()))
+        if how == "reject":
+            known = self.desk.book.get(name)
+            assert known is not None
+            if known.state == "sending":
+                del self.working[name]
+                self.desk.book.settle(name, "rejected", "no")
+            return
+        part = min(Decimal(quantity), abs(left)).copy_sign(left)
+        self.held[symbol] += part
+        state: State = "canceled" if how == "cancel" else "working"
+        if part == left:
+            state = "filled"
+        known = self.desk.book.get(name)
+        assert known is not None
+        filled = known.progress.filled + abs(part)
+        self.desk.book.note(name, Progress(state, f"v{name}", filled, Decimal(1)))
+        if state == "working":
+            self.working[name] = (symbol, left - part)
+        else:
+            del self.working[name]
+
+    def largest(self, symbol: str) -> float:
+        """The largest size of a position, whichever orders fill whole."""
+        waiting = [left for each, left in self.working.values() if each == symbol]
+        subsets = chain.from_iterable(combinations(waiting, k) for k in range(len(waiting) + 1))
+        ends = {self.held[symbol] + sum(subset) for subset in subsets}
+        return max(abs(float(end)) for end in ends) * PRICES[symbol]
+
+
+@given(st.lists(events, max_size=14))
+def test_nothing_that_passes_brings_a_position_or_gross_beyond_its_limit(
+    path: list[tuple[str, str, str, int]],
+) -> None:
+    market = Market(Desk(GuardSettings(max_position=0.6, max_gross=1.0)))
+    for what, symbol, side, quantity in path:
+        if what == "open":
+            market.order(symbol, Decimal(quantity if side == "buy" else -quantity), "opening")
+        elif what == "reduce":
+            market.reduce(symbol, quantity)
+        elif what == "read":
+            market.read()
+        else:
+            market.end(what, quantity)
+        sizes = [market.largest(symbol) for symbol in PRICES]
+        assert max(sizes) <= 6_000
+        assert sum(sizes) <= 10_000
+
+
+@given(st.integers(-80, 80), st.integers(-80, 80), st.integers(-80, 80).filter(bool), st.booleans())
+def test_an_opening_passes_exactly_where_it_keeps_every_limit(
+    held: int, other: int, quantity: int, limited: bool
+) -> None:
+    sight = seen(positions={"NVDA": str(held), "MSFT": str(other)})
+    side = "buy" if quantity > 0 else "sell"
+    priced = partial(intent, limit_price=105) if limited else intent
+    why = judged(
+        priced(qty=abs(quantity), side=side),
+        sight,
+        max_position=0.6,
+        max_gross=0.9,
+        max_order=7_000,
+    )
+    before, after = 100 * abs(held), 100 * abs(held + quantity)
+    fits = (after <= before or (after <= 6_000 and after + 50 * abs(other) <= 9_000)) and abs(
+        quantity
+    ) * (105 if limited else 100) <= 7_000
+    assert (why == "") == fits
+
+
+@given(
+    part=st.sampled_from(REDUCTIONS),
+    side=st.sampled_from(("buy", "sell")),
+    qty=st.integers(1, 10**9),
+    equity=st.floats(-1e6, 1e6),
+    age=st.integers(-(10**6), 10**6),
+    last=st.floats(1e-3, 1e6),
+    standing=st.sets(
+        st.sampled_from([kind for kind, rule in HALT_RULES.items() if rule.forbids == "openings"])
+    ),
+    blind=st.booleans(),
+)
+def test_a_reduction_passes_whatever_limits_say(
+    part: Part,
+    side: str,
+    qty: int,
+    equity: float,
+    age: int,
+    last: float,
+    standing: set[HaltKind],
+    blind: bool,
+) -> None:
+    desk = Desk(GuardSettings(max_orders_per_hour=1, max_order=1, max_position=0.01))
+    desk.book.begin(intent("earlier"))
+    for kind in standing:
+        desk.halts.raise_halt(kind, "because", NOW)
+    if not blind:
+        trades = {"NVDA": Trade(last, NOW - age * SECOND)}
+        desk.guards.see(seen(equity, {"NVDA": "3"}, trades))
+    assert desk.send(intent("cut", side=side, qty=qty, part=part)) == ""
+    assert desk.send(spread(*CONDOR, qty=qty, part=part)) == ""
+    assert desk.send(spread(*undone(*CONDOR), qty=qty, part="", name="closing")) == ""
+    strange = replace(intent("odd", part=part), request={"symbol": "SPXW240305P00095000"})
+    assert desk.send(strange) == "", "what cannot be valued reduces all the same"
+
+
+every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
+
+
+@every_part
+@pytest.mark.parametrize("kind", HALT_RULES)
+def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
+    kind: HaltKind, part: Part
+) -> None:
+    desk = Desk()
+    desk.guards.see(seen())
+    desk.halts.raise_halt(kind, "because", NOW)
+    stops = kind in ("positions", "journal", "kill") or part in OPENINGS
+    expected = f"halted: {kind} since 2024-03-05T17:30Z: because" if stops else ""
+    assert desk.guards(intent(part=part), NOW) == expected
+    desk.halts.clear(kind, "Ada", NOW)
+    assert desk.guards(intent(part=part), NOW) == ""
+
+
+def test_the_halt_of_one_job_stops_no_other() -> None:
+    desk = Desk()
+    desk.guards.see(seen())
+    desk.halts.raise_halt("failures", "3 in a row", NOW, "spreads")
+    assert desk.guards(intent(), NOW) == ""
+    assert desk.guards(spread(*CONDOR), NOW).startswith("halted: failures")
+    assert desk.guards(spread(*undone(*CONDOR), part=""), NOW) == ""
+
+
+@every_part
+def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: Part) -> None:
+    path = tmp_path / "account" / KILL_FILE
+    desk = Desk(kill_file=path)
+    desk.guards.see(seen())
+    assert desk.guards(intent(part=part), NOW) == "", "there is no such folder yet"
+    path.parent.mkdir()
+    path.touch()
+    assert desk.guards(intent(part=part), NOW) == (
+        f"{path} is there; nothing is sent before it is removed"
+    )
+    path.unlink()
+    assert desk.guards(intent(part=part), NOW) == ""
+    path.symlink_to(tmp_path / "nothing")
+    assert desk.guards(intent(part=part), NOW) != "", "a link that leads nowhere is there"
+
+
+def test_a_kill_file_that_cannot_be_looked_at_is_there(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert is_there(loop / KILL_FILE)
+    file = tmp_path / "file"
+    file.touch()
+    assert not is_there(file / KILL_FILE)
+
+
+def test_before_the_account_was_seen_nothing_is_opened() -> None:
+    desk = Desk()
+    assert desk.guards(intent(), NOW) == "the account has not been seen since the start"
+    assert desk.guards(spread(*CONDOR), NOW) == "the account has not been seen since the start"
+
+
+@pytest.mark.parametrize("equity", [0.0, -5.0])
+def test_an_account_without_equity_opens_nothing(equity: float) -> None:
+    assert "nothing is opened without any" in judged(intent(), seen(equity))
+    assert "nothing is opened without any" in judged(spread(*CONDOR), seen(equity))
+
+
+@pytest.mark.parametrize(
+    ("side", "limit", "passes"),
+    [
+        ("buy", "110", True),
+        ("buy", "110.01", False),
+        ("buy", "1", True),
+        ("sell", "90", True),
+        ("sell", "89.99", False),
+        ("sell", "10000", True),
+    ],
+)
+@every_part
+def test_a_limit_is_not_far_beyond_the_last_trade_on_the_paying_side(
+    side: str, limit: str, passes: bool, part: Part
+) -> None:
+    why = judged(intent(side=side, part=part, limit_price=limit))
+    assert (why == "") == passes
+    if not passes:
+        worst = 110 if side == "buy" else 90
+        assert why == f"its limit {limit} is beyond {worst}; guards.collar is 0.1 of 100"
+
+
+@pytest.mark.parametrize("part", REDUCTIONS)
+@pytest.mark.parametrize(("age", "passes"), [(900, False), (901, True), (-900, False)])
+def test_an_old_trade_says_nothing_of_the_limit_of_a_reduction(
+    part: Part, age: int, passes: bool
+) -> None:
+    sight = seen(trades={"NVDA": Trade(100.0, NOW - age * SECOND)})
+    why = judged(intent(side="sell", part=part, limit_price="50"), sight)
+    assert (why == "") == passes
+    assert judged(intent(side="sell", part=part, limit_price="50"), seen(trades={})) == ""
+
+
+@pytest.mark.parametrize("part", ["opening", "reduction"])
+def test_a_stop_limit_is_measured_from_its_stop(part: Part) -> None:
+    def sale(limit: str) -> Intent:
+        return intent(side="sell", part=part, stop_price="70", limit_price=limit)
+
+    assert judged(sale("63")) == ""
+    assert "its limit 62.9 is beyond 63; guards.collar is 0.1 of 70" in judged(sale("62.9"))
+
+
+@pytest.mark.parametrize(
+    ("last", "passes"), [(110, True), (110.1, False), (90, True), (89.9, False)]
+)
+def test_a_market_order_is_sized_near_the_last_trade(last: float, passes: bool) -> None:
+    sight = seen(trades={"NVDA": Trade(last, NOW)})
+    why = judged(intent(), sight)
+    assert (why == "") == passes
+    if not passes:
+        assert why == (
+            f"the last trade of NVDA at {last:g} is too far from 100, which it was sized at;"
+            " guards.collar is 0.1"
+        )
+    assert judged(intent(part="reduction"), sight) == ""
+
+
+def test_what_was_not_sized_or_has_no_trade_is_not_opened() -> None:
+    unsized = seen(prices={}, trades={"NVDA": Trade(100, NOW)})
+    assert judged(intent(), unsized) == "no price that NVDA was sized at was seen"
+    assert judged(intent(limit_price=100), unsized) == ""
+    assert judged(intent(), seen(trades={})) == "no last trade of NVDA was seen"
+
+
+@pytest.mark.parametrize(
+    ("symbol", "at", "age", "passes"),
+    [
+        ("NVDA", NOW, 900, True),
+        ("NVDA", NOW, 901, False),
+        ("NVDA", NOW, -901, False),
+        ("NVDA", NIGHT, 10_000, True),
+        ("BTCUSD", NIGHT, 900, True),
+        ("BTCUSD", NIGHT, 901, False),
+    ],
+)
+def test_an_old_trade_opens_nothing_while_its_market_is_open(
+    symbol: str, at: np.datetime64, age: int, passes: bool
+) -> None:
+    sight = seen(trades={symbol: Trade(PRICES[symbol], at - age * SECOND)})
+    why = judged(intent(symbol=symbol), sight, at)
+    assert (why == "") == passes
+    if not passes:
+        assert why == (f"the last trade of {symbol} is {age} seconds old; guards.quote_age is 900")
+    assert judged(intent(symbol=symbol, part="night"), sight, at) == ""
+
+
+def test_an_order_is_worth_its_limit_or_its_last_trade_whichever_is_more() -> None:
+    assert judged(intent(qty=10), max_order=1_000) == ""
+    assert judged(intent(qty="10.01"), max_order=1_000) == (
+        "1,001 USD are at stake; guards.max_order is 1,000 USD"
+    )
+    assert judged(intent(qty=10, limit_price="100.1"), max_order=1_000) != ""
+    assert judged(intent(qty="10.01", limit_price="90"), max_order=1_000) != ""
+
+
+def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path: Path) -> None:
+    bounds = GuardSettings(max_orders_per_hour=3, quote_age=7_200)
+    desk = Desk(bounds, database=Database(tmp_path / "journal"))
+    desk.guards.see(seen())
+    hour = np.timedelta64(1, "h")
+    minute = np.timedelta64(1, "m")
+    desk.book.plan(intent("planned"))
+    desk.book.withhold(intent("withheld"), "because")
+    assert desk.send(intent("1"), NOW - minute) == ""
+    desk.book.settle("1", "rejected", "no")
+    assert desk.send(intent("2", part="reduction", job="other"), NOW - minute) == ""
+    assert desk.send(intent("3"), NOW - SECOND) == ""
+    desk.database.close()
+
+    again = Desk(bounds, database=Database(tmp_path / "journal"))
+    again.guards.see(seen())
+    full = "3 orders were sent within an hour; guards.max_orders_per_hour is 3"
+    assert again.guards(intent("4"), NOW) == full
+    assert again.guards(spread(*CONDOR), NOW) == full
+    assert again.guards(intent("4"), NOW - minute + hour - SECOND) == full
+    assert again.guards(intent("3"), NOW) == "", "it is one of the three"
+    assert again.guards(intent("5", part="reduction"), NOW) == ""
+    fresh = {"NVDA": Trade(100.0, NOW + hour)}
+    again.guards.see(seen(trades=fresh))
+    assert again.guards(intent("4"), NOW - minute + hour) == "", "two have left the hour"
+    again.database.close()
+
+
+def test_what_prices_have_carried_beyond_a_limit_may_still_become_less() -> None:
+    over = seen(positions={"NVDA": "90", "MSFT": "-100"})
+    assert judged(intent(qty=1), over) == (
+        "NVDA would come to 0.91 of equity; guards.max_position is 0.75"
+    )
+    assert judged(intent(qty=180, side="sell"), over) == "", "it ends no larger than it began"
+    assert "NVDA would come to 0.91" in judged(intent(qty=181, side="sell"), over)
+    assert judged(intent(symbol="MSFT", qty=1, side="sell"), over, max_gross=1.4) == (
+        "all positions would come to 1.41 of equity; guards.max_gross is 1.4"
+    )
+
+
+def test_open_orders_count_and_a_reduction_frees_nothing_before_it_has_filled() -> None:
+    waiting = Order("w", "NVDA", "sell", Decimal(50), "test")
+    sight = seen(positions={"NVDA": "50"}, open_orders=(waiting,))
+    assert judged(intent(qty=25), sight) == ""
+    assert "NVDA would come to 0.76" in judged(intent(qty=26), sight)
+    desk = Desk()
+    desk.guards.see(seen(positions={"NVDA": "50"}))
+    assert desk.send(intent("out", side="sell", qty=50, part="reduction")) == ""
+    assert "NVDA would come to 1.1" in desk.guards(intent("in", qty=60), NOW)
+    desk.book.note("out", Progress("filled", "v", Decimal(50), Decimal(100)))
+    assert desk.guards(intent("in", qty=60), NOW) == ""
+
+
+def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
+    desk = Desk(replace(WIDE, max_position=0.75))
+    desk.guards.see(seen())
+    assert desk.send(intent("long", qty=50)) == ""
+    desk.book.note("long", Progress("working", "v", Decimal(20), Decimal(100)))
+    assert desk.guards(intent("more", qty=25), NOW) == ""
+    assert "come to 0.76" in desk.guards(intent("more", qty=26), NOW)
+    desk.guards.see(seen())
+    assert desk.send(intent("long again", qty=50)) == ""
+    desk.book.note("long again", Progress("filled", "w", Decimal(50), Decimal(100)))
+    assert "come to 0.76" in desk.guards(intent("short", side="sell", qty=126), NOW)
+    assert desk.guards(intent("short", side="sell", qty=125), NOW) == ""
+    assert "come to 0.76" in desk.guards(intent("long after all", qty=26), NOW)
+
+
+def test_what_has_no_last_trade_counts_at_the_price_it_was_sized_at() -> None:
+    sight = seen(positions={"MSFT": "100"}, trades={"NVDA": Trade(100.0, NOW)})
+    assert judged(intent(qty=50), sight, max_gross=1) == ""
+    assert "come to 1.01 of" in judged(intent(qty=51), sight, max_gross=1)
+    # Where there is one, it is what the position is worth.
+    moved = seen(positions={"MSFT": "100"}, trades={s: Trade(100.0, NOW) for s in PRICES})
+    assert "come to 1.5 of" in judged(intent(qty=50), moved, max_gross=1)
+
+
+def test_an_order_that_is_sent_again_takes_its_room_once() -> None:
+    desk = Desk()
+    desk.guards.see(seen())
+    assert desk.send(intent("a", qty=50)) == ""
+    assert desk.guards(intent("a", qty=50), NOW) == ""
+    assert "would come to 1 of equity" in desk.guards(intent("b", qty=50), NOW)
+    # After a restart it is among the open orders of the account.
+    open_order = Order("a", "NVDA", "buy", Decimal(50), "test")
+    desk.guards.see(seen(open_orders=(open_order,)))
+    assert desk.guards(intent("a", qty=50), NOW) == ""
+    assert "would come to 1 of equity" in desk.guards(intent("b", qty=50), NOW)
+
+
+def test_what_was_not_sent_after_all_takes_no_room() -> None:
+    desk = Desk()
+    desk.guards.see(seen())
+    assert desk.send(intent("a", qty=50)) == ""
+    desk.book.settle("a", "withheld", "too late")
+    assert desk.guards(intent("b", qty=50), NOW) == ""
+
+
+def test_two_orders_that_are_judged_at_once_do_not_both_take_the_last_room() -> None:
+    desk = Desk()
+    for _ in range(20):
+        desk.guards.see(seen())
+        said: list[str] = []
+        gate = threading.Barrier(4)
+
+        def judge(name: str, gate: threading.Barrier = gate, said: list[str] = said) -> None:
+            gate.wait()
+            said.append(desk.guards(intent(name, qty=50), NOW))
+
+        threads = [threading.Thread(target=judge, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert said.count("") == 1
+
+
+@pytest.mark.parametrize("table", ["halts", "intents"])
+def test_a_journal_that_cannot_be_read_is_no_reason_among_others(table: str) -> None:
+    desk = Desk()
+    desk.guards.see(seen())
+    desk.database.execute(f"DROP TABLE {table}")
+    with pytest.raises(DatabaseFailed, match=f"no such table: {table}"):
+        desk.guards(intent(), NOW)
+
+
+def test_a_position_of_which_no_price_was_seen_lets_nothing_open() -> None:
+    strange = Order("w", "TSLA", "buy", Decimal(1), "by somebody else")
+    assert judged(intent(), seen(open_orders=(strange,))) == (
+        "no price of TSLA was seen, and it is held or ordered"
+    )
+
+
+@pytest.mark.parametrize(
+    ("legs", "width", "closes"),
+    [
+        (("P95 sell", "P90 buy"), 500, False),
+        (("C105 sell", "C115 buy"), 1_000, False),
+        (CONDOR, 1_000, False),
+        (undone("P95 sell", "P90 buy"), 500, True),
+        (undone(*CONDOR), 1_000, True),
+        (("C105 sell", "P95 sell"), np.inf, False),
+        (("C105 buy", "P95 buy"), np.inf, True),
+        (("P95 sell", "P90 sell"), 18_500, False),
+    ],
+)
+def test_a_spread_is_worth_what_it_can_lose(
+    legs: tuple[str, ...], width: float, closes: bool
+) -> None:
+    assert terms_of(spread(*legs, qty=3).request) == SpreadTerms("SPXW", Decimal(3), width, closes)
+
+
+def test_a_leg_is_traded_as_often_as_its_ratio_says_and_once_without() -> None:
+    put = spread("P95 sell", "P90 buy").request
+    bare = [{key: leg[key] for key in ("symbol", "side")} for leg in put["legs"]]
+    assert terms_of({**put, "legs": bare}) == terms_of(put)
+    twice = [bare[0], {**bare[1], "ratio_qty": "2"}]
+    terms = terms_of({**put, "legs": twice})
+    assert isinstance(terms, SpreadTerms)
+    assert terms.width == 8_500, "two at 90 are worth 180 where the index is 0, and one 95 is owed"
+
+
+def test_legs_of_other_days_protect_nothing() -> None:
+    request = dict(spread("C105 sell", "C110 buy").request)
+    later = {**request["legs"][1], "symbol": "SPXW240308C00110000"}
+    terms = terms_of({**request, "legs": [request["legs"][0], later]})
+    assert isinstance(terms, SpreadTerms)
+    assert terms.width == np.inf
+    assert not terms.closes
+
+
+def test_what_spreads_can_lose_counts_for_every_limit() -> None:
+    put = ("P95 sell", "P90 buy")
+    assert judged(spread(*put, qty=15)) == ""
+    assert judged(spread(*put, qty=16)) == (
+        "what spreads on SPXW can lose would come to 0.8 of equity; guards.max_position is 0.75"
+    )
+    assert judged(spread(*put, qty=16, part="")) != "", "without a part it opens"
+    assert judged(spread(*put, qty=3), max_order=1_500) == ""
+    assert "2,000 USD are at stake" in judged(spread(*put, qty=4), max_order=1_500)
+    assert "inf USD are at stake" in judged(spread("C105 sell", "P95 sell"))
+    risky = seen(at_risk={"SPXW": 5_000, "SPY": 1_000})
+    assert judged(spread(*put, qty=5), risky) == ""
+    assert "SPXW can lose would come to 0.8" in judged(spread(*put, qty=6), risky)
+    stocks = seen(positions={"NVDA": "40"}, at_risk={"SPXW": 5_000})
+    assert judged(intent(qty=20), stocks, max_gross=1.1) == ""
+    assert "would come to 1.11" in judged(intent(qty=21), stocks, max_gross=1.1)
+
+
+def test_spreads_that_were_sent_take_room_until_they_come_to_nothing() -> None:
+    put = ("P95 sell", "P90 buy")
+    desk = Desk()
+    desk.guards.see(seen())
+    assert desk.send(spread(*put, qty=10, name="a")) == ""
+    assert "would come to 1 of" in desk.guards(spread(*put, qty=10, name="b"), NOW)
+    assert desk.send(spread(*undone(*put), qty=10, name="c", part="reduction")) == ""
+    assert "would come to 1 of" in desk.guards(spread(*put, qty=10, name="b"), NOW)
+    desk.book.note("a", Progress("canceled", "v", Decimal(5)))
+    assert desk.guards(spread(*put, qty=10, name="b"), NOW) == ""
+    assert "would come to 0.8 of" in desk.guards(spread(*put, qty=11, name="b"), NOW)
+    desk.guards.see(seen())
+    assert desk.send(spread(*put, qty=10, name="d")) == ""
+    desk.book.note("d", Progress("canceled", "w"))
+    assert desk.guards(spread(*put, qty=15, name="e"), NOW) == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"qty": None}, "qty: it is missing"),
+        ({"qty": "many"}, "qty: 'many' is no number"),
+        ({"qty": "NaN"}, "qty: 'NaN' is not above 0"),
+        ({"qty": "-1"}, "qty: '-1' is not above 0"),
+        ({"qty": "0"}, "qty: '0' is not above 0"),
+        ({"side": "hold"}, "side: 'hold' is neither buy nor sell"),
+        ({"symbol": "SPXW240305P00095000"}, "is neither a stock"),
+        ({"limit_price": "cheap"}, "limit_price: 'cheap' is no number"),
+        ({"legs": []}, "legs: they are on nothing, not on one"),
+        ({"legs": [{"symbol": "NVDA", "side": "buy"}]}, "'NVDA' is no OCC symbol"),
+        ({"legs": [{"symbol": "SPXW240305P00095000"}]}, "legs: side None"),
+    ],
+)
+def test_an_opening_that_cannot_be_valued_is_not_sent(changed: dict[str, Any], why: str) -> None:
+    request = {**intent().request, **changed}
+    one = replace(
+        intent(), request={key: each for key, each in request.items() if each is not None}
+    )
+    said = judged(one)
+    assert said.startswith("it cannot be valued: ")
+    assert why in said
+
+
+def test_legs_are_on_one_root() -> None:
+    with pytest.raises(InputError, match="legs: they are on SPXW, SPY, not on one"):
+        terms_of(spread("P95 sell", "SPY:P90 buy").request)
+
+
+def test_what_is_no_number_is_beyond_every_limit() -> None:
+    held = replace(seen().account, prices={**PRICES, "MSFT": float("nan")})
+    account = replace(held, positions={"NVDA": Decimal(1)})
+    sight = Sight(account, {"MSFT": Trade(50.0, NOW)})
+    assert "too far from nan" in judged(intent(symbol="MSFT"), sight)
+    with pytest.raises(ValueError, match="equity must be a number"):
+        Sight(Account(float("nan"), {}, {}, NOW))
+    for risk in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(ValueError, match="SPY must be at least 0"):
+            seen(at_risk={"SPY": risk})
+    assert seen(at_risk={"SPY": 0.0}).at_risk == {"SPY": 0.0}
+    for price in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="is no price"):
+            Trade(price, NOW)
+    with pytest.raises(ValueError, match="no instant"):
+        Trade(1.0, np.datetime64("NaT", "ns"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_order", 0),
+        ("max_position", 60),
+        ("max_gross", 420),
+        ("max_orders_per_hour", 0),
+        ("collar", 10),
+        ("quote_age", 0),
+        ("daily_loss", 10),
+        ("drawdown", 0),
+        ("resume", 1),
+        ("drawdown", float("nan")),
+    ],
+)
+def test_numbers_that_people_mean_otherwise_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=rf"guards\.{name}: .* is outside"):
+        GuardSettings(**{name: value})
+
+
+def test_every_bound_is_the_one_that_its_line_says() -> None:
+    said = {}
+    for line in re.sub(r"\n {8}", " ", GuardSettings.__doc__ or "").splitlines():
+        if found := re.fullmatch(r" {4}(\w+): .*, ([\d.,]+) to ([\d.e,]+)\.", line):
+            said[found[1]] = [float(each.replace(",", "")) for each in found.groups()[1:]]
+    assert list(said) == [each.name for each in fields(GuardSettings)]
+    for name, (low, high) in said.items():
+        for value in (low, high):
+            bounds: dict[str, Any] = {name: value}
+            GuardSettings(**bounds)
+        for value in (low - 1e-4, high * 1.001):
+            bounds = {name: value}
+            with pytest.raises(InputError, match=rf"guards\.{name}: "):
+                GuardSettings(**bounds)
+
+
+def test_the_configuration_shows_the_defaults() -> None:
+    assert dict(composed_config("live", []).guards) == asdict(GuardSettings())

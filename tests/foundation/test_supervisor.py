@@ -1,0 +1,146 @@
+"""What a supervisor hears on a real socket, and that silence on its side ends nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.errors import InputError
+from foundation.supervisor import PATIENCE, Supervisor, watchdog_seconds
+
+ROOT = Path(__file__).parents[2]
+
+
+def listener(address: str) -> socket.socket:
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    channel.bind(f"\0{address[1:]}" if address.startswith("@") else address)
+    channel.settimeout(5)
+    return channel
+
+
+@pytest.fixture(params=["path", "abstract"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "s") if request.param == "path" else f"@kelly-chronos-{os.getpid()}"
+
+
+@pytest.fixture
+def heard(address: str) -> Iterator[socket.socket]:
+    with closing(listener(address)) as channel:
+        yield channel
+
+
+def test_what_is_said_is_heard_a_field_a_line(address: str, heard: socket.socket) -> None:
+    supervisor = Supervisor.of({"NOTIFY_SOCKET": address})
+    supervisor.notify(READY=1, STATUS="waits for 15:30")
+    assert heard.recv(4096) == b"READY=1\nSTATUS=waits for 15:30"
+    supervisor.notify(WATCHDOG=1)
+    assert heard.recv(4096) == b"WATCHDOG=1"
+    supervisor.notify(STOPPING=1)
+    assert heard.recv(4096) == b"STOPPING=1"
+
+
+def test_another_process_is_heard_as_well(address: str, heard: socket.socket) -> None:
+    code = (
+        "import os; from foundation.supervisor import Supervisor;"
+        " Supervisor.of(os.environ).notify(READY=1)"
+    )
+    environment = {**os.environ, "NOTIFY_SOCKET": address}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+    assert heard.recv(4096) == b"READY=1"
+
+
+@given(status=st.text(st.characters(exclude_categories=[])))
+def test_no_status_is_taken_for_another_field(status: str) -> None:
+    address = f"@kelly-chronos-status-{os.getpid()}"
+    with closing(listener(address)) as channel:
+        Supervisor(address).notify(STATUS=status, READY=1)
+        lines = channel.recv(65536).decode().split("\n")
+    assert len(lines) == 2
+    assert lines[0].startswith("STATUS=")
+    assert lines[1] == "READY=1"
+
+
+def test_nobody_listens_and_nothing_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(socket, "socket", None)
+    Supervisor.of({}).notify(READY=1)
+    Supervisor.of({"NOTIFY_SOCKET": ""}).notify(READY=1)
+    assert caplog.records == []
+
+
+def test_a_supervisor_that_has_gone_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        Supervisor(str(tmp_path / "gone")).notify(WATCHDOG=1)
+    (record,) = caplog.records
+    assert record.getMessage() == "NOTIFY_SOCKET does not hear: No such file or directory"
+
+
+def test_a_supervisor_that_does_not_read_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("foundation.supervisor.PATIENCE", 0.05)
+    assert PATIENCE <= 5, "within one look of the loop"
+    address = str(tmp_path / "s")
+    supervisor = Supervisor(address)
+    began = time.monotonic()
+    with closing(listener(address)):
+        for _ in range(10_000):
+            supervisor.notify(WATCHDOG=1)
+            if caplog.records:
+                break
+    assert "NOTIFY_SOCKET does not hear" in caplog.text
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("name", ["ready", "READY ", "A=B", "", "READY\n"])
+def test_a_field_is_upper_case_whoever_listens(name: str) -> None:
+    with pytest.raises(ValueError, match="upper-case"):
+        Supervisor().notify(**{name: 1})
+
+
+@given(microseconds=st.integers(1, 10**12))
+def test_signs_of_life_come_twice_as_often_as_they_are_waited_for(microseconds: int) -> None:
+    seconds = watchdog_seconds({"WATCHDOG_USEC": str(microseconds)})
+    assert seconds == microseconds / 1e6 / 2
+
+
+def test_nobody_waits_for_signs_of_life_or_waits_for_another_process() -> None:
+    mine = {"WATCHDOG_USEC": "180000000", "WATCHDOG_PID": str(os.getpid())}
+    assert watchdog_seconds(mine) == 90.0
+    assert Supervisor.of(mine) == Supervisor("", 90.0)
+    assert watchdog_seconds({**mine, "WATCHDOG_PID": str(os.getpid() + 1)}) is None
+    assert watchdog_seconds({}) is None
+    assert watchdog_seconds({"WATCHDOG_USEC": ""}) is None
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "much", " 1", "1e6", "²", "infinity"])
+@pytest.mark.parametrize("name", ["WATCHDOG_USEC", "WATCHDOG_PID"])
+def test_a_variable_that_is_no_number_is_named(name: str, value: str) -> None:
+    with pytest.raises(InputError, match=f"^{name}: .* is no whole number above 0$"):
+        watchdog_seconds({"WATCHDOG_USEC": "1", name: value})
+
+
+@pytest.mark.parametrize("wrong", ["run/notify", "vsock:2:1234", " /run/notify", "/" + 107 * "x"])
+def test_an_address_that_is_no_socket_is_named(wrong: str) -> None:
+    with pytest.raises(InputError, match=r"^NOTIFY_SOCKET: "):
+        Supervisor.of({"NOTIFY_SOCKET": wrong})
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_a_watchdog_waits_for_some_time(seconds: float) -> None:
+    with pytest.raises(InputError, match="not above 0 seconds"):
+        Supervisor(watchdog=seconds)
