@@ -125,15 +125,16 @@ class TradingJob:
             return None
         if self._next_pass is None:
             return now
-        look = self._next_look(now)
-        return self._next_pass if look is None else min(self._next_pass, look)
+        looks = self._looks(now)
+        return min(self._next_pass, looks[0]) if looks else self._next_pass
 
-    def _next_look(self, now: np.datetime64) -> np.datetime64 | None:
-        if not any(is_stock(symbol) for symbol in self._settings.symbols):
-            return None
-        since = max(self._looked_until, now - LOOKS[-1])
-        looks = looks_before_close(since, close_of_day(now, self._closes))
-        return looks[0] if looks else None
+    def _looks(self, now: np.datetime64) -> list[np.datetime64]:
+        """Instants before the next close at which the book is still to be looked at."""
+        closes = close_of_day(now, self._closes)
+        stocks = any(is_stock(symbol) for symbol in self._settings.symbols)
+        if not stocks or closes is None or now >= closes:
+            return []
+        return looks_before_close(self._looked_until, closes)
 
     def step(self) -> None:
         """A pass, or a look at the book before the close.
@@ -144,10 +145,10 @@ class TradingJob:
             for a venue that does not answer, or bars that cannot be trusted.
         """
         now = self._connection.now()
-        look = self._next_look(now)
-        if self._next_pass is not None and look is not None and look <= now:
-            self._looked_until = look
-            self._look_before_close(look)
+        due = [look for look in self._looks(now) if look <= now]
+        if self._next_pass is not None and due:
+            self._looked_until = due[-1]
+            self._look_before_close(due[-1])
         else:
             self.pass_now()
 
@@ -262,7 +263,7 @@ class TradingJob:
         )
         if not orders:
             self._live.notices.end_alert("overnight")
-            log.info("%s before the close: under the night's ceiling", closes - look)
+            log.info("%s: the book is under the night's ceiling", utc_text(look))
             return
         orders = tuple(replace(order, expires_at=closes) for order in orders)
         self._see(account, {order.symbol for order in orders})

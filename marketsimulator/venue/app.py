@@ -283,6 +283,7 @@ class Server:
     async def _start_clock(self, _: web.Application) -> None:
         # A server may be built long before it is started: time passes from here on.
         self._began = (time.monotonic(), self.venue.now)
+        self.venue.record.running = self._now
         self._clockwork = asyncio.get_running_loop().create_task(self._run_clock())
 
     async def _stop_clock(self, _: web.Application) -> None:

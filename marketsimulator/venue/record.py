@@ -22,6 +22,8 @@ class Record:
     def __init__(self, clock: Callable[[], np.datetime64]) -> None:
         """clock: where the venue stands."""
         self._clock = clock
+        # A clock that runs by itself passes on between two instants of the panel.
+        self.running: Callable[[], np.datetime64] = clock
         # Each start is another account, whose orders are none of those of the one before.
         self.account_id = str(uuid.uuid4())
         self.activities: list[Answer] = []
@@ -32,6 +34,11 @@ class Record:
     def now(self) -> np.datetime64:
         """Where the venue's clock stands."""
         return self._clock()
+
+    @property
+    def stamp(self) -> str:
+        """What the clock shows, as the API writes instants."""
+        return timestamp(max(self.now, self.running()))
 
     def refuse_used_id(self, client_order_id: str) -> None:
         """Refuse an id that an order has had.

@@ -116,7 +116,7 @@ class Venue:
             return self.options.submit(request, partial=partial, reject=reject)
         order, notional = parse_order(request, len(self.tickets), self.price_of)
         self._check(order, self.broker.account())
-        ticket = Ticket.of(order, timestamp(self.now), notional)
+        ticket = Ticket.of(order, self.record.stamp, notional)
         self._send(ticket, partial=partial, reject=reject)
         return ticket.answer()
 
@@ -145,7 +145,7 @@ class Venue:
         self.broker.cancel([old.order.client_order_id])
         old.replaced_by = order_number(order)
         self._update_tickets()
-        ticket = Ticket.of(order, timestamp(self.now))
+        ticket = Ticket.of(order, self.record.stamp)
         ticket.replaces = old.number
         self._send(ticket)
         return ticket.answer()
@@ -176,7 +176,7 @@ class Venue:
             self.record.use_id(each.order.client_order_id)
         if reject:
             ticket.status = "rejected"
-            ticket.closed_at = timestamp(self.now)
+            ticket.closed_at = self.record.stamp
             self._publish("rejected", ticket)
             return
         for each in (ticket, *ticket.legs):
@@ -292,7 +292,7 @@ class Venue:
             if state in ("held", "working"):
                 ticket.status = self._open_status(ticket, state)
                 continue
-            ticket.closed_at = timestamp(self.now)
+            ticket.closed_at = self.record.stamp
             del self._working[client_id]
             if ticket.filled == ticket.order.qty:
                 ticket.status = "filled"
@@ -326,12 +326,12 @@ class Venue:
             return
         done = ticket.filled == ticket.order.qty
         ticket.status = "filled" if done else "partially_filled"
-        ticket.closed_at = timestamp(self.now) if done else None
+        ticket.closed_at = self.record.stamp if done else None
         event = "fill" if done else "partial_fill"
         activity = {
             "activity_type": "FILL",
             "type": event,
-            "transaction_time": timestamp(fill.at),
+            "transaction_time": max(timestamp(fill.at), self.record.stamp),
             **_trade_fields(fill),
             "side": ticket.order.side,
             "leaves_qty": quantity_text(ticket.order.qty - ticket.filled),

@@ -397,3 +397,16 @@ def test_what_a_margin_call_sells_is_a_trade_like_any_other(practice: Start) -> 
     assert here.venue.broker.margin_events()["margin_calls"]
     assert desk.book.expected() == desk.held()
     assert len(desk.broker.fills_since(np.datetime64("2024-02-20", "ns"))) > 1
+
+
+def test_between_two_bars_a_trade_is_listed_at_the_clocks_own_time(practice: Start) -> None:
+    """Stamped with its bar's beginning, it would lie before the ground that was read before it."""
+    here = practice("start=2024-02-20T15:30Z", speed=600.0)
+    desk = Desk.at(here)
+    connection = desk.connection
+    while connection.now() <= np.datetime64("2024-02-20T15:35", "ns"):
+        pass
+    desk.begin()
+    desk.broker.submit([order("a", qty="3")])
+    desk.read()
+    assert desk.held() == {"SYA": Decimal(3)} == desk.book.expected()
