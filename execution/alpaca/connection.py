@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from execution.alpaca.fields import AccountFacts, Clock
-from foundation.errors import SenselessAnswer
+from foundation.errors import BrokerError, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import as_mapping
+from trainingdata.instants import system_clock
 
 log = logging.getLogger(__name__)
 
@@ -210,6 +211,18 @@ class VenueConnection:
             clock = as_mapping(self.client.get_clock())
             self.noted(clock)
             return Hours(Clock.is_open.of(clock), Clock.next_close.of(clock))
+
+
+def venue_time(connection: VenueConnection) -> np.datetime64:
+    """The venue's clock, or how far it must be by now where it does not answer."""
+    try:
+        return connection.now()
+    except BrokerError as error:
+        log.warning("%s", error)
+    try:
+        return connection.estimated_now()
+    except BrokerError:
+        return system_clock()
 
 
 def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 5.0  # seconds between two signs of life
 SHORTEST_WAIT = 0.05
+FASTEST = 100_000.0  # seconds of a practice server's clock in one of ours
+SECOND = np.timedelta64(1, "s")
 
 
 class Job(Protocol):
@@ -126,6 +128,8 @@ class Loop:
         self._notices = notices
         self._alive = alive
         self._halt_after = halt_after
+        # Seconds of the venue's clock in one of ours, by the last wait; the first one is short.
+        self._rate = FASTEST
         self._failures = dict.fromkeys((job.name for job in jobs), 0)
 
     def run(self) -> None:
@@ -150,10 +154,14 @@ class Loop:
         """Whether the instant has come; false where it was told to stop first."""
         # A clock that runs faster than ours, as that of a practice server may, would pass the
         # instant during one long wait. Half of the rest at a time comes close without that.
-        while (seconds := float((due - self._clock()) / np.timedelta64(1, "s"))) > 0:
+        now = self._clock()
+        while (rest := float((due - now) / SECOND)) > 0:
             self._alive(job, due)
-            if self._stop.wait(min(max(seconds / 2, SHORTEST_WAIT), LONGEST_WAIT)):
+            seconds = min(max(rest / 2 / self._rate, SHORTEST_WAIT), LONGEST_WAIT)
+            if self._stop.wait(seconds):
                 return False
+            before, now = now, self._clock()
+            self._rate = max(float((now - before) / SECOND) / seconds, 1.0)
         return not self._stop
 
     def _step(self, job: Job) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from execution.account_lock import AccountJournal, journal_of_account
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection
+from execution.alpaca.connection import VenueConnection, venue_time
 from execution.alpaca.updates import TradeUpdates
 from execution.intents import Intent
 from execution.live.account import LiveAccount
@@ -100,11 +100,6 @@ def run_loop(
         live = _live_account(connection, journal, settings, keys, notices)
         guard = LoopGuard(live.guards, stop)
         jobs: list[Job] = []
-        if SPREADS in settings.jobs:
-            selling = _selling_settings(settings)
-            spreads = held.enter_context(spread_job(selling, keys, connection, live, guard))
-            live.at_risk = spreads.at_risk
-            jobs.append(spreads)
         trading: TradingJob | None = None
         if NAME in settings.jobs:
             broker = AlpacaBroker(
@@ -121,6 +116,13 @@ def run_loop(
                 broker, connection, live, feed, trader, settings, cycles=cycles, show=show
             )
             jobs.append(trading)
+        if SPREADS in settings.jobs:
+            selling = _selling_settings(settings)
+            over = partial(_has_ended, trading)
+            spreads = held.enter_context(spread_job(selling, keys, connection, live, guard, over))
+            live.at_risk = spreads.at_risk
+            # What is open has its stops looked at first.
+            jobs.insert(0, spreads)
         held.enter_context(served(health, settings.health_port))
 
         alive = _Alive(account_id, live, health, supervisor, notices, stop)
@@ -165,6 +167,10 @@ class _Alive:
             self._announced = job, due
             with printing():
                 sys.stdout.write(f"The next pass is at {utc_text(due)}.\n")
+
+
+def _has_ended(trading: TradingJob | None) -> bool:
+    return trading is not None and trading.ended
 
 
 def _selling_settings(settings: LiveSettings) -> SellingSettings:
@@ -216,18 +222,6 @@ def _account_id(
             health.say(state=f"waiting for the venue: {error}")
         stop.wait(VENUE_RETRY)
     return None
-
-
-def venue_time(connection: VenueConnection) -> np.datetime64:
-    """The venue's clock, or how far it must be by now where it does not answer."""
-    try:
-        return connection.now()
-    except BrokerError as error:
-        log.warning("%s", error)
-    try:
-        return connection.estimated_now()
-    except BrokerError:
-        return system_clock()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 
@@ -42,6 +42,7 @@ class SpreadJob:
 
     live: the account, whose journal, guards and notices it shares.
     guard: has the last word before an order is sent.
+    over: whether the loop ends, as its other job has made all its passes.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class SpreadJob:
         connection: VenueConnection,
         live: LiveAccount,
         guard: Guard,
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._over = over
         self._settings = settings
         self._connection = connection
         self._live = live
@@ -85,6 +88,8 @@ class SpreadJob:
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """The next look: within a session or while something is open, every few seconds."""
+        if self._over():
+            return None
         return now if self._next is None else self._next
 
     def step(self) -> None:
@@ -128,6 +133,7 @@ def spread_job(
     connection: VenueConnection,
     live: LiveAccount,
     guard: Guard,
+    over: Callable[[], bool],
 ) -> Iterator[SpreadJob]:
     """The job, while the files of its account are locked.
 
@@ -145,7 +151,7 @@ def spread_job(
     volatility_index(settings.vix, "vix")
     try:
         with FileLock(files.folder / ".seller.lock", timeout=0):
-            yield SpreadJob(settings, keys, connection, live, guard)
+            yield SpreadJob(settings, keys, connection, live, guard, over)
     except Timeout:
         raise InputError(f"{files.folder}: another seller works on this account") from None
 

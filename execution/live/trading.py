@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection
+from execution.alpaca.connection import VenueConnection, venue_time
 from execution.broker import place
 from execution.decision import Decision
 from execution.live.account import LiveAccount
@@ -119,9 +119,14 @@ class TradingJob:
         """What it is called."""
         return NAME
 
+    @property
+    def ended(self) -> bool:
+        """Whether all its passes were made."""
+        return self._passes == self._cycles
+
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """The next pass, or the next look before the close; None once all passes were made."""
-        if self._passes == self._cycles:
+        if self.ended:
             return None
         if self._next_pass is None:
             return now
@@ -169,8 +174,7 @@ class TradingJob:
             self._journal.end_cycle(number, self._connection.estimated_now(), failed=str(error))
             raise
         finally:
-            symbols = self._settings.symbols
-            self._next_pass = next_instant(self._connection.estimated_now(), symbols)
+            self._next_pass = next_instant(venue_time(self._connection), self._settings.symbols)
         decided = cycle.decision is not None
         self._journal.end_cycle(
             number,

@@ -233,7 +233,9 @@ class VenueOptions:
         activity = {
             "activity_type": "FILL",
             "type": "fill",
-            "transaction_time": timestamp(ticket.closed_at or ticket.submitted_at),
+            "transaction_time": max(
+                timestamp(ticket.closed_at or ticket.submitted_at), self._record.stamp
+            ),
             "symbol": leg.contract.symbol,
             "qty": contracts,
             "price": str(price),

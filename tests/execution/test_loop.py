@@ -162,3 +162,15 @@ def test_a_signal_stops_and_a_second_one_ends(stop: Stop) -> None:
         with pytest.raises(Ended, match="SIGINT"):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("speed", [1.0, 60.0, 3600.0])
+def test_a_clock_that_runs_fast_is_not_waited_past(
+    stop: Stop, monkeypatch: pytest.MonkeyPatch, speed: float
+) -> None:
+    clock = Clock(stop)
+    monkeypatch.setattr(stop, "wait", lambda seconds: clock.wait(seconds * speed))
+    job = Every("a", 60, 5, clock, nothing)
+    run([job], clock, stop)
+    late = [at - START - k * 60 * MINUTE for k, at in enumerate(job.stepped)]
+    assert max(late) <= np.timedelta64(round(0.06 * speed * 1000), "ms")

@@ -1,0 +1,107 @@
+"""Stocks, coins and spreads in one process: one lock, one journal, and no dollar used twice."""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from execution.account_lock import JOURNAL
+from execution.live.spread_job import collateral, next_session
+from execution.orders import Account
+from execution.spreads.state import OpenSpread
+from foundation.database import rows_of
+from sizing.autoscaler.account import AccountFiles
+from tests.commands import run_command
+from tests.e2e.practice import KEYS, ROOT, Start
+
+UNDER = "SYC"
+NOW = np.datetime64("2024-02-20T15:30", "ns")
+
+
+@pytest.fixture
+def vix(tmp_path: Path) -> Path:
+    days = pd.bdate_range("2024-01-02", "2024-03-08", tz="UTC")
+    levels = np.random.default_rng(5).uniform(28, 34, len(days))
+    pd.DataFrame({"timestamp": days, "close": levels}).to_parquet(tmp_path / "vix.parquet")
+    return tmp_path / "vix.parquet"
+
+
+def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
+    here = practice(*words, "end=2024-02-21", "symbols=[SYA,SYB,SYC]", speed=600.0)
+    AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
+    selling = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "interval=60", "window=50"]
+    selling = [*selling, "rules.entries=[60,150]", "patience=0"]
+    environment = {
+        **os.environ,
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    command = [
+        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]", "cycles=3"),
+        *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
+        *("bar_patience=0", "jobs=[trade,spreads]"),
+        "spreads=[{}]".format(",".join(f"'{word}'" for word in selling)),
+    ]
+    done = run_command(command, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    account = here.venue.record.account_id
+    path = tmp_path / "data" / "live" / account / JOURNAL
+    jobs = dict(rows_of(path, "SELECT job, count(*) FROM intents GROUP BY job"))
+    assert jobs["trade"] >= 2
+    assert jobs["spreads"] >= 1
+    sold = rows_of(path, "SELECT state, part, reason != '' FROM intents WHERE job = 'spreads'")
+    assert {part for _, part, _ in sold} <= {"opening", "reduction"}
+    assert all(reason for _, _, reason in sold)
+    assert rows_of(path, "SELECT kind FROM halts") == []
+    assert rows_of(path, "SELECT failed FROM cycles WHERE failed != ''") == []
+    assert here.venue.options.desks[UNDER].tickets
+
+
+def spread(contracts: int, closed: int = 0) -> OpenSpread:
+    return OpenSpread(
+        trade_id="PUT-20240220-060",
+        strategy="PUT",
+        legs=("SPY240220P00500000", "SPY240220P00495000"),
+        stage="open",
+        contracts=contracts,
+        credit=Decimal("0.5"),
+        entered="2024-02-20 10:30:00",
+        asked=Decimal("0.4"),
+        closed=closed,
+    )
+
+
+def test_what_secures_spreads_is_their_width_and_buys_nothing_else() -> None:
+    assert collateral((spread(3), spread(4, closed=1))) == 5 * 100 * (3 + 3)
+    account = Account(20_000.0, {"SYA": Decimal(100)}, {"SYA": 50.0}, NOW, leverage=4.0)
+    assert account.secured(0.0) is account
+    secured = account.secured(5_000.0)
+    assert secured.equity == account.equity
+    assert secured.free == pytest.approx(0.8)
+    assert secured.unborrowed_cash == account.unborrowed_cash - 5_000
+    assert account.secured(1e9).free > 0
+    assert account.secured(1e9).unborrowed_cash == 0
+
+
+@pytest.mark.parametrize(
+    ("now", "opens"),
+    [
+        ("2024-02-20T12:00", "2024-02-20T14:30"),
+        ("2024-02-20T20:59", "2024-02-20T14:30"),
+        ("2024-02-20T21:00", "2024-02-21T14:30"),
+        ("2024-02-16T22:00", "2024-02-20T14:30"),
+    ],
+)
+def test_the_next_session_is_the_one_that_is_open_or_opens_next(now: str, opens: str) -> None:
+    session = next_session(np.datetime64(now, "ns"))
+    assert session is not None
+    assert session.opens == np.datetime64(opens)
