@@ -118,6 +118,7 @@ class Notices:
         self._clock = clock
         self._beat_at: float | None = None
         self._raised: dict[str, set[str]] = {}
+        self._record: Callable[[str, str], None] | None = None
         self._changed = threading.Condition()
         self._beat_due = False
         self._ended = False
@@ -139,6 +140,10 @@ class Notices:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def keep_in(self, record: Callable[[str, str], None]) -> None:
+        """Have every alert that is raised from now on kept somewhere too, by kind and text."""
+        self._record = record
 
     def beat(self) -> None:
         """Send a heartbeat, if five minutes have passed since the last one."""
@@ -166,6 +171,8 @@ class Notices:
                 self._keep_alerts()
             self._wake()
         log.error("ALERT %s: %s", kind, text)
+        if self._record is not None:
+            self._record(kind, text)
 
     def end_alert(self, kind: str) -> None:
         """Note that the cause of an alert has ended: the next one of its kind is sent."""

@@ -175,6 +175,16 @@ class OrderDesk(OrderReader):
         """
         return self._noted(super().refreshed(answer))
 
+    def end(self, answer: Answer) -> Answer:
+        """Cancel an order if it still works, and return it as it is after that; the book says it.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        return self._noted(super().end(answer))
+
     def _noted(self, answer: Answer) -> Answer:
         name = OrderEntry.client_order_id.of(chain_of(answer)[-1])
         self._book.note(name, progress_of(answer))

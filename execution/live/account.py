@@ -24,7 +24,7 @@ from execution.live.holdings import OVERLAP, HoldingsBook
 from execution.live.journal import AccountMark, Journal
 from execution.live.losses import Mark, loss_halts
 from execution.live.settings import LiveSettings
-from foundation.database import Database
+from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError
 from foundation.notices import Notices
 from trainingdata.feed.endpoint import Keys
@@ -33,6 +33,14 @@ log = logging.getLogger(__name__)
 
 READINGS = 3  # of holdings and activities that do not go together, before that is a halt
 BETWEEN_READINGS = 2.0  # seconds
+_NOTICES = """
+    CREATE TABLE IF NOT EXISTS notices (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        text TEXT NOT NULL
+    ) STRICT
+"""
 ALL_TIME = np.datetime64("1970-01-01", "ns")
 
 
@@ -68,6 +76,9 @@ class LiveAccount:
         self.kill_file = folder / KILL_FILE
         self.guards = Guards(settings.guards, self.halts, self.book, self.kill_file)
         self._holdings = HoldingsBook(database, self.events)
+        self._redact = keys.redact
+        database.create(_NOTICES)
+        notices.keep_in(self._keep_notice)
         self._taker_fee = Decimal(repr(settings.fees.crypto_taker))
 
     def journal(self, job: str) -> Journal:
@@ -156,6 +167,16 @@ class LiveAccount:
             self.notices.end_alert(f"halt {kind}")
         for kind, why in changes.raised.items():
             self.notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
+
+    def _keep_notice(self, kind: str, text: str) -> None:
+        """Write an alert down; one that cannot be is sent and logged all the same."""
+        try:
+            self._database.execute(
+                "INSERT INTO notices (at, kind, text) VALUES (?, ?, ?)",
+                (str(self._connection.estimated_now()), kind, self._redact(text)),
+            )
+        except (DatabaseFailed, BrokerError) as error:
+            log.warning("an alert is not in the journal: %s", error)
 
     def flows_since(self, at: np.datetime64) -> float:
         """Deposits less withdrawals since an instant, USD."""

@@ -41,6 +41,10 @@ def resume(broker: Broker, journal: Journal, book: IntentBook) -> list[Fill]:
         # Reading the account looks for orders of unknown fate, and books what became of them.
         account = broker.account()
         intents = book.of_decision(decision.name)
+        # What worked when the process ended was followed by nobody since.
+        if working := [each.client_order_id for each in intents if each.state == "working"]:
+            broker.cancel(working)
+            intents = book.of_decision(decision.name)
         why = why_not_resumed(decision, intents, account)
         if why:
             log.warning("%s is not gone on with: %s", decision.name, why)
@@ -80,7 +84,8 @@ def _is_left(intent: Intent) -> bool:
 
 
 def _is_done_reduction(intent: Intent) -> bool:
-    return intent.part == "reduction" and not _is_left(intent)
+    # One that was replaced has filled where its successor has.
+    return intent.part == "reduction" and not _is_left(intent) and intent.state != "replaced"
 
 
 def _has_filled(intent: Intent) -> bool:

@@ -111,6 +111,7 @@ def run_loop(
                 guard=guard,
                 job=NAME,
                 collateral=lambda: sum(live.at_risk().values()),
+                patience=settings.patience,
             )
             trading = TradingJob(
                 broker, connection, live, feed, trader, settings, cycles=cycles, show=show

@@ -11,7 +11,7 @@ import numpy as np
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection, venue_time
-from execution.broker import place
+from execution.broker import Broker, place
 from execution.decision import Decision
 from execution.live.account import LiveAccount
 from execution.live.closing import (
@@ -27,6 +27,7 @@ from execution.live.exposure import Sight, Trade
 from execution.live.journal import AccountMark, Journal
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
+from execution.live.style import WorkedOrders
 from execution.orders import Account, strategy_of
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
@@ -107,6 +108,9 @@ class TradingJob:
         self._pause = pause
         self._journal = live.journal(NAME)
         self._plan = GuardedJournal(live, self._journal, feed)
+        self._orders: Broker = broker
+        if settings.style.type == "limit":
+            self._orders = WorkedOrders(broker, live.book, feed.last_trades, settings.style)
         self._rules = VenueRules(broker)
         self._passes = 0
         self._next_pass: np.datetime64 | None = None
@@ -200,9 +204,9 @@ class TradingJob:
             return Cycle(account.with_prices(closes_of(bars)), bars, None, (), why)
         for decision in self._journal.unfinished():
             self._see(account.with_prices(decision.prices), decision.prices)
-        resume(self._broker, self._journal, self._live.book)
+        resume(self._orders, self._journal, self._live.book)
         cycle = run_cycle(
-            self._broker,
+            self._orders,
             self._feed,
             self._trader,
             self._settings,

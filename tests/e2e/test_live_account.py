@@ -141,6 +141,9 @@ def test_what_nobody_can_explain_halts_until_a_person_has_looked(
     (halt,) = desk.live.halts.standing()
     assert halt.kind == "positions"
     assert "SYA is" in halt.why
+    ((kind, text),) = database.rows("SELECT kind, text FROM notices")
+    assert kind == "halt positions"
+    assert "Compare the venue's positions" in text
     desk.live.halts.clear("positions", "a person", here.venue.now)
     desk.job.step()
     assert desk.cycles[-1].decision is not None
