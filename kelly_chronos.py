@@ -34,6 +34,8 @@ COMMANDS = {
         "execution.quantity",
         "execution.explain",
         "execution.sell_spreads",
+        "execution.doctor",
+        "execution.live",
         "sizing.contracts",
         "trainingdata.download",
         "trainingdata.build_correlation_matrix_from_csvs",

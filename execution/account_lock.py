@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from execution.intents import IntentBook
-from foundation.database import Database, DatabaseFailed, refuse_spoilt
+from foundation.database import Damaged, Database, refuse_spoilt, unfinished_commit
 from foundation.errors import InputError
 from foundation.files import put_whole
 from trainingdata.instants import compact_text, system_clock
@@ -108,13 +108,13 @@ def _checked(path: Path, replace_damaged: bool) -> Path | None:
     Raises
     ------
     DatabaseFailed
-        for a damaged one that is not to be replaced.
+        for a damaged one that is not to be replaced, and one that cannot be read now.
     """
     if not path.exists():
         return None
     try:
         refuse_spoilt(path)
-    except DatabaseFailed as error:
+    except Damaged as error:
         if not replace_damaged:
             raise
         stamp = compact_text(system_clock())
@@ -122,9 +122,9 @@ def _checked(path: Path, replace_damaged: bool) -> Path | None:
         log.error("%s; it is kept as %s", error, aside)
         path.rename(aside)
         # What SQLite had begun to write belongs to the damaged file.
-        rest = path.with_name(f"{path.name}-journal")
+        rest = unfinished_commit(path)
         if rest.exists():
-            rest.rename(aside.with_name(f"{aside.name}-journal"))
+            rest.rename(unfinished_commit(aside))
         return aside
     return None
 

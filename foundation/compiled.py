@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.core import config, event
 from numba.extending import intrinsic, overload
+from platformdirs import user_cache_path
 
 from foundation.arrays import Records
 
@@ -82,9 +84,17 @@ _events.register("numba:compile", _CompilationLog())
 
 @cache
 def _cache_folder() -> Path:
-    """The cache beside this file; numba uses the user's own where that cannot be written."""
+    """The cache beside this file, or the user's own where that cannot be written.
+
+    Its name has the digest of the code in either place: numba's own second choice has none, and
+    would go on with what was compiled before an upgrade.
+    """
     room = Path(__file__).resolve().parent
-    return room / "__pycache__" / f"compiled-{digest_of(room.parent)[:16]}"
+    name = f"compiled-{digest_of(room.parent)[:16]}"
+    beside = room / "__pycache__"
+    if os.access(beside if beside.exists() else room, os.W_OK | os.X_OK):
+        return beside / name
+    return user_cache_path("kelly-chronos") / name
 
 
 def digest_of(root: Path) -> str:

@@ -7,11 +7,13 @@ ends, the folder's entry too.
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from foundation.errors import InputError
@@ -22,6 +24,10 @@ BUSY_SECONDS = 5.0  # for which a reader holds up a commit, and a commit a reade
 
 class DatabaseFailed(InputError):
     """A file that cannot be read or written; what was to be written has not been."""
+
+
+class Damaged(DatabaseFailed):
+    """A file that is none of SQLite's, or not whole."""
 
 
 class Database:
@@ -121,18 +127,34 @@ class Database:
 def refuse_spoilt(path: Path) -> None:
     """Refuse a file that is none of SQLite's, or that is damaged.
 
+    What a killed process has not committed is taken back first.
+
     Raises
     ------
-    DatabaseFailed
+    Damaged
         saying what SQLite says of it.
+    DatabaseFailed
+        for a file that cannot be read now, which says nothing of what is in it.
     """
-    said = rows_of(path, "PRAGMA integrity_check")
+    try:
+        database = Database(path)
+        try:
+            said = database.rows("PRAGMA integrity_check")
+        finally:
+            database.close()
+    except DatabaseFailed as error:
+        if _says_damaged(error.__cause__):
+            raise Damaged(str(error)) from error
+        raise
     if said != [("ok",)]:
-        raise DatabaseFailed(f"{path}: the journal is damaged: {said[0][0]}")
+        raise Damaged(f"{path}: the journal is damaged: {said[0][0]}")
 
 
 def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
     """What a query finds in a file that another process may be writing; nothing is written.
+
+    A file whose process was killed within a commit is read from a copy, in which that was taken
+    back.
 
     Raises
     ------
@@ -140,8 +162,36 @@ def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
         for a file that is not there, or cannot be read.
     """
     try:
-        address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as connection:
-            return connection.execute(query, values).fetchall()
+        return _rows(path, query, values)
     except sqlite3.Error as error:
-        raise DatabaseFailed(f"{path}: the journal cannot be read: {error}") from error
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise _unreadable(path, error) from error
+    try:
+        with TemporaryDirectory() as scratch:
+            copy = Path(scratch) / path.name
+            for file in (path, unfinished_commit(path)):
+                shutil.copyfile(file, copy.with_name(file.name))
+            Database(copy).close()
+            return _rows(copy, query, values)
+    except (sqlite3.Error, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def unfinished_commit(path: Path) -> Path:
+    """The file in which SQLite keeps what a commit has overwritten, until it has ended."""
+    return path.with_name(f"{path.name}-journal")
+
+
+def _rows(path: Path, query: str, values: Sequence[object]) -> list[Row]:
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as connection:
+        return connection.execute(query, values).fetchall()
+
+
+def _unreadable(path: Path, error: Exception) -> DatabaseFailed:
+    return DatabaseFailed(f"{path}: the journal cannot be read: {error}")
+
+
+def _says_damaged(cause: BaseException | None) -> bool:
+    code = getattr(cause, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

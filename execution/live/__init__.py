@@ -1,1 +1,1 @@
-"""The live account's cycle: read, decide, send."""
+"""The live loop of an account, and what an operator asks of it: status, clear, kill."""

@@ -38,6 +38,7 @@ from trainingdata.instants import system_clock, utc_text
 log = logging.getLogger("live")
 
 VENUE_RETRY = 15.0  # seconds between two tries of a venue that is not there at the start
+EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 FLATTEN = "flatten"  # in the kill file, it closes everything too
 
 
@@ -90,7 +91,7 @@ def run_loop(
     with ExitStack() as held:
         held.enter_context(stopped_by_signals(stop))
         connection = VenueConnection(settings.broker, keys)
-        account_id = _account_id(connection, stop, health, patient=cycles is None)
+        account_id = _account_id(connection, stop, health, supervisor, patient=cycles is None)
         if account_id is None:
             return
         root = Path(settings.folder)
@@ -202,7 +203,12 @@ def _live_account(
 
 
 def _account_id(
-    connection: VenueConnection, stop: Stop, health: Health, *, patient: bool
+    connection: VenueConnection,
+    stop: Stop,
+    health: Health,
+    supervisor: Supervisor,
+    *,
+    patient: bool,
 ) -> str | None:
     """The venue's id of the account; none where it was told to stop before the venue was there.
 
@@ -221,6 +227,7 @@ def _account_id(
                 raise
             log.warning("the venue is not there yet: %s", error)
             health.say(state=f"waiting for the venue: {error}")
+            supervisor.notify(EXTEND_TIMEOUT_USEC=EXTENSION, STATUS="waiting for the venue")
         stop.wait(VENUE_RETRY)
     return None
 

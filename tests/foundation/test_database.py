@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from foundation.database import Database, DatabaseFailed, refuse_spoilt, rows_of
+from foundation.database import (
+    Damaged,
+    Database,
+    DatabaseFailed,
+    refuse_spoilt,
+    rows_of,
+    unfinished_commit,
+)
 
 ROOT = Path(__file__).parents[2]
 TABLE = "CREATE TABLE IF NOT EXISTS pairs (a INTEGER, b INTEGER) STRICT"
@@ -126,6 +134,41 @@ def test_kill_9_between_any_two_statements_loses_nothing_that_was_committed(
         refuse_spoilt(path)
 
 
+def killed_within_a_commit(database: Database, path: Path) -> Path:
+    """A copy of the file and of what SQLite keeps beside it, as a killed process leaves them."""
+    copy = path.with_name("killed.sqlite")
+    database.execute("PRAGMA cache_size = 1")
+    with database.transaction():
+        for k in range(5000):
+            put(database, k, k)
+        for file in (path, unfinished_commit(path)):
+            shutil.copyfile(file, path.with_name(file.name.replace(path.name, copy.name)))
+    return copy
+
+
+def test_what_a_killed_process_left_half_written_is_no_damage(
+    database: Database, path: Path
+) -> None:
+    put(database, -1, -1)
+    killed = killed_within_a_commit(database, path)
+    content = killed.read_bytes()
+    assert rows_of(killed, "SELECT * FROM pairs") == [(-1, -1)]
+    assert killed.read_bytes() == content, "whoever reads changes nothing"
+    refuse_spoilt(killed)
+    assert Database(killed).rows("SELECT * FROM pairs") == [(-1, -1)]
+
+
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foundation.database.BUSY_SECONDS", 0.05)
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    put(database, 1, 1)
+    with pytest.raises(DatabaseFailed) as caught:
+        refuse_spoilt(path)
+    assert not isinstance(caught.value, Damaged)
+
+
 def put_many(database: Database) -> None:
     with database.transaction():
         for k in range(2000):
@@ -152,7 +195,7 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     content = bytearray(torn.read_bytes())
     content[8192:12288] = b"\xff" * 4096
     torn.write_bytes(content)
-    with pytest.raises(DatabaseFailed, match=f"^{torn}: the journal"):
+    with pytest.raises(Damaged, match=f"^{torn}: the journal"):
         refuse_spoilt(torn)
     assert torn.read_bytes() == content
     with pytest.raises(DatabaseFailed, match="cannot be read"):

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
@@ -60,7 +60,8 @@ def test_another_process_is_heard_as_well(address: str, heard: socket.socket) ->
     assert heard.recv(4096) == b"READY=1"
 
 
-@given(status=st.text(st.characters(exclude_categories=[])))
+@given(status=st.text())
+@example("a file's name that is no text: \udcff")
 def test_no_status_is_taken_for_another_field(status: str) -> None:
     address = f"@kelly-chronos-status-{os.getpid()}"
     with closing(listener(address)) as channel:

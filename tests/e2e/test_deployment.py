@@ -1,0 +1,296 @@
+"""What supervises the loop: a systemd unit that is hardened, an image and a container that write
+nothing but their volume. Read by systemd's own tools and by a linter where they are; the image is
+built nowhere here.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from foundation.compose import composed_config
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEPLOY = ROOT / "deploy"
+UNIT = DEPLOY / "kelly-chronos.service"
+INSTALLED = "/opt/kelly-chronos"
+STATE = "/var/lib/kelly-chronos"
+LOOP = ("mode=paper", "cycles=null", "health_port=8787")
+NEWER = 254  # systemd's version from which on it knows the growing pause
+HARDENED = {  # beside the exposure that systemd counts
+    "Type": "notify",
+    "NotifyAccess": "main",
+    "WatchdogSec": "180",
+    "Restart": "on-failure",
+    "EnvironmentFile": "/etc/kelly-chronos/keys.env",
+    "DynamicUser": "yes",
+    "StateDirectory": "kelly-chronos",
+    "ProtectSystem": "strict",
+    "NoNewPrivileges": "yes",
+    "MemoryMax": "2G",
+    "UMask": "0077",
+    "LimitCORE": "0",
+}
+
+
+def directives(text: str) -> dict[str, list[str]]:
+    """Values of every directive of a unit, in their order."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def dockerfile() -> list[tuple[str, str]]:
+    """Instructions and their arguments, continued lines joined, in their order."""
+    lines = [line for line in DEPLOY.joinpath("Dockerfile").read_text().splitlines() if line]
+    text = "\n".join(line for line in lines if not line.startswith("#")).replace("\\\n", "")
+    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in text.splitlines()]
+
+
+def service() -> dict[str, Any]:
+    composed = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())
+    found: dict[str, Any] = composed["services"]["loop"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def systemd_analyze() -> str:
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        pytest.skip("no systemd-analyze here: the unit is not looked at by systemd itself")
+    return tool
+
+
+def systemd_version(tool: str) -> int:
+    said = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True).stdout
+    return int(said.split()[1])
+
+
+def test_the_unit_is_exposed_no_more_than_two_points(systemd_analyze: str) -> None:
+    if systemd_version(systemd_analyze) < 250:
+        pytest.skip("this systemd-analyze cannot look at a unit that is not installed")
+    said = subprocess.run(
+        [systemd_analyze, "security", "--offline=true", "--threshold=20", "--no-pager", str(UNIT)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", said.stdout)
+    assert exposure is not None, said.stderr
+    assert float(exposure[1]) <= 2.0
+    assert said.returncode == 0
+
+
+def test_systemd_understands_every_line_of_the_unit(systemd_analyze: str, tmp_path: Path) -> None:
+    """As installed, but in another place: the interpreter and the script have to be there."""
+    place = tmp_path / "installed"
+    (place / ".venv" / "bin").mkdir(parents=True)
+    (place / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace(INSTALLED, str(place)))
+    said = subprocess.run(
+        [systemd_analyze, "verify", "--man=no", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    known = systemd_version(systemd_analyze) >= NEWER
+    newer = r"Unknown key( name)? '(RestartSteps|RestartMaxDelaySec)' in section"
+    lines = [line for line in said.stderr.splitlines() if known or not re.search(newer, line)]
+    assert [line for line in lines if UNIT.name in line] == []
+    assert said.returncode == 0
+
+
+def test_the_unit_supervises_what_it_starts() -> None:
+    found = directives(UNIT.read_text())
+    assert {name: found[name] for name in HARDENED} == {n: [v] for n, v in HARDENED.items()}
+    assert found["CapabilityBoundingSet"] == [""]
+    assert found["SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
+    assert float(found["RestartSec"][0]) >= 5, "a loop that cannot start is no storm of requests"
+    assert float(found["RestartMaxDelaySec"][0]) > float(found["RestartSec"][0])
+    # numba writes machine code: with this it would not start.
+    assert "MemoryDenyWriteExecute" not in found
+
+
+def test_the_unit_starts_the_loop_with_words_that_it_takes() -> None:
+    (command,) = directives(UNIT.read_text())["ExecStart"]
+    python, script, *words, more = command.split()
+    assert python == f"{INSTALLED}/.venv/bin/python"
+    assert script == f"{INSTALLED}/trade_stock_e2e.py"
+    assert ROOT.joinpath(Path(script).name).is_file()
+    assert tuple(words) == LOOP
+    assert more == "$LOOP_WORDS"
+    environment = dict(value.split("=", 1) for value in directives(UNIT.read_text())["Environment"])
+    config = composed_config("live", [*words, environment["LOOP_WORDS"]])
+    assert (config.mode, config.cycles, config.health_port) == ("paper", None, 8787)
+    assert list(config.symbols) == ["NVDA", "BTCUSD"]
+    for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "PYTHONPYCACHEPREFIX"):
+        assert re.match(r"%[SC]/kelly-chronos", environment[name]), "where it may write"
+
+
+@pytest.mark.parametrize(
+    "name", [UNIT.name, "Dockerfile", "compose.yaml", "Dockerfile.dockerignore"]
+)
+def test_no_key_is_in_what_is_deployed(name: str) -> None:
+    text = DEPLOY.joinpath(name).read_text()
+    assert not re.search(r"APCA_API_\w+\s*[=:]\s*[\w\"'$]", text)
+    ignored = DEPLOY.joinpath(".gitignore").read_text().split()
+    assert "keys.env" in ignored
+
+
+def test_the_image_runs_as_nobody_in_particular_and_holds_no_tools() -> None:
+    steps = dockerfile()
+    stages = [number for number, (word, _) in enumerate(steps) if word == "FROM"]
+    assert [steps[number][1] for number in stages] == [
+        "python:3.11-slim AS build",
+        "python:3.11-slim",
+    ]
+    final = steps[stages[-1] :]
+    users = [argument for word, argument in final if word == "USER"]
+    assert users == ["10001:10001"]
+    commands = " ".join(argument for word, argument in final if word == "RUN")
+    assert "pip uninstall --yes --root-user-action=ignore setuptools wheel pip" in commands
+    assert not re.search(r"apt-get|pip install|gcc|curl|wget", commands)
+    copied = [argument for word, argument in final if word in ("COPY", "ADD")]
+    assert copied == [f"--from=build {INSTALLED} {INSTALLED}"], "nothing of the checkout itself"
+    (state,) = [argument for word, argument in final if word == "WORKDIR"]
+    assert state == STATE
+    assert f"install -d -m 700 -o kelly-chronos -g kelly-chronos {STATE}" in commands
+
+
+def test_the_image_is_made_of_all_that_is_installed_and_of_pinned_wheels() -> None:
+    """A room that is not copied is not in the wheel."""
+    steps = dockerfile()
+    copied = {word for step, argument in steps if step == "COPY" for word in argument.split()[:-1]}
+    project = ROOT.joinpath("pyproject.toml").read_text()
+    (rooms,) = re.findall(r"packages = \{ find = \{ include = \[(.*?)\]", project)
+    (modules,) = re.findall(r"py-modules = \[(.*?)\]", project)
+    needed = {name.strip('"*') for name in rooms.split(", ")}
+    needed |= {name.strip('"') + ".py" for name in modules.split(", ")}
+    assert needed <= copied
+    let_in = DEPLOY.joinpath("Dockerfile.dockerignore").read_text().splitlines()
+    assert "*" in let_in
+    missing = [
+        word for word in copied if not word.startswith(("-", "/")) and f"!{word}" not in let_in
+    ]
+    assert missing == []
+    for step, argument in steps:
+        for install in re.findall(r"pip \S+ \S+ install [^&]*", argument) if step == "RUN" else []:
+            assert "--constraint constraints.txt" in install
+
+
+def test_the_image_starts_the_loop_with_words_that_it_takes() -> None:
+    (entry,) = [json.loads(argument) for word, argument in dockerfile() if word == "ENTRYPOINT"]
+    (words,) = [json.loads(argument) for word, argument in dockerfile() if word == "CMD"]
+    assert entry == ["python", "-P", "-m"]
+    assert tuple(words[:4]) == ("trade_stock_e2e", *LOOP)
+    assert composed_config("live", words[1:]).health_port == 8787
+    composed = service()["command"]
+    assert composed[:4] == words[:4]
+    assert composed[4] == "symbols=${SYMBOLS:-[NVDA,BTCUSD]}"
+    assert words[4] == "symbols=[NVDA,BTCUSD]"
+
+
+def health_command() -> list[str]:
+    (argument,) = [argument for word, argument in dockerfile() if word == "HEALTHCHECK"]
+    found: list[str] = json.loads(argument.partition("CMD ")[2])
+    return found
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """A port on which `GET /health` is answered with a status."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1), (404, 1), (None, 1)])
+def test_the_image_is_healthy_only_while_the_loop_says_so(status: int | None, code: int) -> None:
+    python, flag, script = health_command()
+    assert (python, flag) == ("python", "-c")
+    assert "127.0.0.1', 8787" in script
+
+    def asked(port: int) -> int:
+        words = [sys.executable, flag, script.replace("8787", str(port))]
+        # The proxy of a container is not asked for what is in the container.
+        proxy = {"http_proxy": "http://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1"}
+        return subprocess.run(words, env=proxy, capture_output=True, check=False).returncode
+
+    if status is None:
+        with answering(200) as port:
+            pass
+        assert asked(port) == code
+        return
+    with answering(status) as port:
+        assert asked(port) == code
+
+
+def test_the_container_writes_its_volume_alone_and_gains_no_privilege() -> None:
+    loop = service()
+    assert loop["read_only"] is True
+    assert loop["cap_drop"] == ["ALL"]
+    assert loop["security_opt"] == ["no-new-privileges:true"]
+    assert loop["restart"] == "unless-stopped"
+    assert loop["env_file"] == ["keys.env"]
+    assert [place.partition(":")[0] for place in loop["tmpfs"]] == ["/tmp"]
+    assert loop["volumes"] == [f"state:{STATE}"]
+    assert loop["mem_limit"] == loop["memswap_limit"] == "2g"
+    assert loop["build"]["dockerfile"] == "deploy/Dockerfile"
+    assert (DEPLOY / loop["build"]["context"]).resolve() == ROOT
+    for name in ("privileged", "cap_add", "ports", "network_mode", "pid", "devices", "environment"):
+        assert name not in loop
+    composed = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())
+    assert set(composed) == {"name", "services", "volumes"}
+    assert composed["volumes"] == {"state": {}}, "a named one, that an upgrade keeps"
+
+
+def test_where_the_image_writes_is_the_volume() -> None:
+    (setting,) = [
+        argument for word, argument in dockerfile() if word == "ENV" and "XDG" in argument
+    ]
+    for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        assert re.search(rf"{name}={STATE}/\w+", setting)
+
+
+def test_the_dockerfile_has_nothing_that_its_linter_would_change() -> None:
+    beside = Path(sys.executable).with_name("hadolint")
+    linter = str(beside) if beside.is_file() else shutil.which("hadolint")
+    if linter is None:
+        pytest.skip("no hadolint here: the Dockerfile is not linted")
+    said = subprocess.run(
+        [linter, "--no-color", str(DEPLOY / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (0, "")

@@ -1,0 +1,709 @@
+"""What the doctor says of a healthy account and of sick ones, over the wire and on the disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+from platformdirs import user_state_path
+
+from execution.account_lock import JOURNAL, account_lock, journal_of_account
+from execution.doctor import findings, shown
+from execution.events import EventLog
+from execution.intents import Intent, IntentBook
+from execution.live import checks_files
+from execution.live.checks import Finding, clock_finding, clock_offset, venue_finding
+from execution.live.checks_files import (
+    FULL,
+    GIGABYTE,
+    JournalState,
+    disk_finding,
+    free_space,
+    halts_finding,
+    journal_state,
+    process_finding,
+    sqlite_finding,
+)
+from execution.live.halts import Halts
+from execution.live.settings import LiveSettings
+from forecasting.chronos2.checkpoint import SHIPPED
+from foundation.compose import composed_config
+from foundation.database import Database
+from foundation.errors import InputError
+from marketsimulator.venue import app as alpaca_app
+from tests.commands import run_command
+from tests.e2e.practice import KEYS, OPENING, Practice, Start
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.instants import system_clock
+
+NAMES = [
+    *("keys", "venue", "account", "margin", "shorting", "crypto", "options", "feed", "clock"),
+    *("checkpoint", "disk", "sqlite", "journal", "halts", "process"),
+]
+OF_THE_ACCOUNT = NAMES[2:9] + NAMES[12:]
+NOW = np.datetime64("2024-02-20T15:30", "ns")
+REQUEST = {"client_order_id": "a", "symbol": "SYA", "qty": "3"}
+UNPRIVILEGED = 65534
+Seconds = np.timedelta64
+
+
+@pytest.fixture
+def here(practice: Start) -> Practice:
+    server = practice("symbols=[SYA,SYB,SYXUSD]")
+    server.advance(OPENING)
+    return server
+
+
+def examined(
+    here: Practice,
+    folder: Path,
+    *words: str,
+    keys: Keys | InputError = KEYS,
+    clock: Callable[[], np.datetime64] = system_clock,
+) -> dict[str, Finding]:
+    """What is found in this process, by the name of the check."""
+    told = [
+        *("symbols=[SYA,SYXUSD]", f"broker.url_override={here.url}", "broker.attempts=1"),
+        *(f"folder={folder}", *words),
+    ]
+    settings = LiveSettings.of(composed_config("live", told))
+    found = {finding.name: finding for finding in findings(settings, keys, clock)}
+    assert list(found) == NAMES
+    assert not here.posts
+    assert not here.venue.tickets
+    return found
+
+
+def command(here: Practice, folder: Path, *words: str, **environment: str) -> Any:
+    """The command as a user starts it."""
+    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
+    places = {"PATH": "", "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}
+    done = run_command(
+        [
+            *("-m", "execution.doctor", f"broker.url_override={here.url}", "broker.attempts=1"),
+            *("symbols=[SYA,SYXUSD]", *words),
+        ],
+        cwd=folder,
+        env={**keys, **places, **environment},
+    )
+    for secret in (KEYS.key, KEYS.secret):
+        assert secret not in done.stdout + done.stderr
+    return done
+
+
+def journal(here: Practice, folder: Path) -> Path:
+    return folder / here.venue.record.account_id / JOURNAL
+
+
+@contextmanager
+def opened(here: Practice, folder: Path) -> Iterator[Database]:
+    """The account's journal, with its lock held."""
+    with journal_of_account(here.venue.record.account_id, folder) as held:
+        yield held.database
+
+
+def begun(here: Practice, folder: Path) -> Path:
+    """A journal with an order of unknown fate."""
+    with opened(here, folder) as database:
+        IntentBook(database).begin(Intent("a", REQUEST, NOW))
+    return journal(here, folder)
+
+
+def say(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
+    """Have the venue say something else of the account; None: nothing."""
+    usual = alpaca_app.account_answer
+
+    def answer(venue: Any) -> dict[str, Any]:
+        said = {**usual(venue), **facts}
+        return {name: value for name, value in said.items() if value is not None}
+
+    monkeypatch.setattr(alpaca_app, "account_answer", answer)
+
+
+def test_a_healthy_account_is_ready_and_nothing_is_left_behind(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(monkeypatch, options_trading_level=3)
+    done = command(here, tmp_path, f"folder={tmp_path}/live")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    account = here.venue.record.account_id
+    assert [line.split(":")[0].split() for line in lines] == [["ok", name] for name in NAMES]
+    said = dict(zip(NAMES, (line.split(": ", 1)[1] for line in lines), strict=True))
+    assert said["keys"] == "present, and accepted"
+    assert said["venue"] == f"{here.url}, a server on this machine in Alpaca's place"
+    assert said["account"] == f"{account} is ACTIVE, with no block"
+    assert said["margin"] == "the venue lends up to 4 times equity"
+    assert said["shorting"] == "enabled"
+    assert said["crypto"] == "ACTIVE"
+    assert said["options"] == "level 3, spreads may be sold"
+    assert said["feed"].startswith("iex, the latest bar, of SY")
+    assert said["feed"].endswith("closed at 2024-02-20T15:30Z, 0 min ago")
+    assert said["clock"].endswith("behind this machine's; a practice server has a time of its own")
+    assert said["checkpoint"] == "chronos2 (small), calibrated"
+    assert said["disk"].endswith("GiB for logs")
+    assert said["sqlite"].endswith(f"a rollback journal with synchronous=EXTRA works in {tmp_path}")
+    assert said["journal"] == f"none yet; the first run begins {journal(here, tmp_path / 'live')}"
+    assert said["halts"] == "none stands"
+    assert said["process"] == "no other process sends orders to the account"
+    assert list(tmp_path.iterdir()) == []
+    assert not here.posts
+
+
+def test_a_command_line_that_is_wrong_is_one_line_and_exit_code_2(
+    here: Practice, tmp_path: Path
+) -> None:
+    for word, says in (
+        ("limits.cap=1", "limits.cap"),
+        ("stray", "'stray' is no flag"),
+        ("symbols=['?!']", "symbols: '?!'"),
+        ("history_days=1", "history_days: 1"),
+    ):
+        done = command(here, tmp_path, word)
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: ")
+        assert says in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_that_are_missing_are_named_and_the_rest_waits_for_them(
+    here: Practice, tmp_path: Path
+) -> None:
+    done = command(here, tmp_path, APCA_API_SECRET_KEY=" ")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("failure keys: APCA_API_SECRET_KEY: not set in the environment")
+    waiting = [line for line in lines if "not checked, because of keys; mend that first" in line]
+    assert [line.split(":")[0] for line in waiting] == [f"warning {n}" for n in OF_THE_ACCOUNT]
+    others = {
+        line.split()[1].strip(":"): line.split()[0] for line in lines[1:] if line not in waiting
+    }
+    assert others == dict.fromkeys(("venue", "checkpoint", "disk", "sqlite"), "ok")
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ({"kind": "status", "status": 401}, "present, and not accepted: .* refused (401)"),
+        ({"kind": "status", "status": 403}, "check APCA_API_KEY_ID, APCA_API_SECRET_KEY and"),
+        ({"kind": "status", "status": 503}, "status 503"),
+        ({"kind": "drop_before"}, "no answer: .*; look at the network"),
+        ({"kind": "html"}, "the answer makes no sense"),
+        ({"kind": "null"}, "the answer makes no sense"),
+        ({"kind": "empty"}, "the answer makes no sense"),
+    ],
+)
+def test_keys_that_open_nothing_and_a_venue_that_does_not_answer_are_told_apart(
+    here: Practice, tmp_path: Path, fault: dict[str, Any], says: str
+) -> None:
+    here.fail(**fault, path="/v2/account", count=99)
+    found = examined(here, tmp_path)
+    assert found["keys"].level == "failure"
+    pattern = says.replace("(401)", r"\(401\)")
+    assert re.search(pattern, found["keys"].found), found["keys"].found
+    refused = fault.get("status") in (401, 403)
+    assert ("not accepted" in found["keys"].found) is refused
+    assert ("nobody says whether they are accepted" in found["keys"].found) is not refused
+    for name in OF_THE_ACCOUNT:
+        assert found[name].found == "not checked, because of keys; mend that first", name
+
+
+@pytest.mark.parametrize(
+    ("facts", "name", "level", "says"),
+    [
+        ({"status": "ONBOARDING"}, "account", "failure", "is ONBOARDING; no order is taken until"),
+        ({"trading_blocked": True}, "account", "failure", "has trading_blocked"),
+        ({"account_blocked": True}, "account", "failure", "has account_blocked"),
+        ({"trade_suspended_by_user": True}, "account", "failure", "has trade_suspended_by_user"),
+        ({"trading_blocked": "no"}, "account", "failure", "trading_blocked is neither true nor"),
+        ({"multiplier": "1"}, "margin", "warning", "up to 1 times equity, less than limits.intra"),
+        ({"multiplier": "2.5"}, "margin", "warning", "up to 2.5 times equity"),
+        ({"multiplier": None}, "margin", "warning", "up to 1 times equity"),
+        ({"multiplier": "much"}, "margin", "failure", "multiplier is not a number"),
+        ({"shorting_enabled": False}, "shorting", "warning", "not enabled, nothing is sold short"),
+        ({"shorting_enabled": None}, "shorting", "warning", "not enabled"),
+        ({"crypto_status": "INACTIVE"}, "crypto", "failure", "INACTIVE, and SYXUSD cannot be"),
+        ({"options_approved_level": 0}, "options", "warning", "level 0, and spreads need 3"),
+        ({"options_approved_level": 3}, "options", "ok", "level 3, spreads may be sold"),
+        (
+            {"options_trading_level": 2, "options_approved_level": 3},
+            "options",
+            "warning",
+            "level 2",
+        ),
+        ({"options_approved_level": None}, "options", "warning", "does not say which level"),
+        ({"options_trading_level": "x"}, "options", "failure", "options_trading_level is not a"),
+    ],
+)
+def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
+    here: Practice,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    facts: dict[str, Any],
+    name: str,
+    level: str,
+    says: str,
+) -> None:
+    healthy = examined(here, tmp_path)
+    say(monkeypatch, **facts)
+    sick = examined(here, tmp_path)
+    assert sick[name].level == level, sick[name]
+    assert says in sick[name].found
+    differing = {each for each in NAMES if sick[each].level != healthy[each].level}
+    assert differing <= {name}
+
+
+def test_an_account_without_an_id_is_none_that_could_be_traded(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(monkeypatch, id=None)
+    found = examined(here, tmp_path)
+    assert found["keys"].level == "failure"
+    assert "the account: the answer makes no sense: id is missing" in found["keys"].found
+    assert found["journal"].found == "not checked, because of keys; mend that first"
+
+
+def test_coins_that_nobody_trades_need_no_crypto_status(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(monkeypatch, crypto_status="INACTIVE")
+    found = examined(here, tmp_path, "symbols=[SYA]")
+    assert found["crypto"].level == "warning"
+    assert "INACTIVE; have it enabled at the venue before coins are traded" in found["crypto"].found
+
+
+def test_a_smaller_ceiling_needs_no_more_margin(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(monkeypatch, multiplier="2")
+    words = ["limits.intraday_leverage=2", "limits.overnight_leverage=2"]
+    assert examined(here, tmp_path, *words)["margin"].level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level"),
+    [(0, "ok"), (5, "ok"), (6, "warning"), (60, "warning"), (61, "failure"), (3600, "failure")],
+)
+def test_a_clock_that_is_off_is_said_over_the_wire(
+    here: Practice, tmp_path: Path, seconds: int, level: str
+) -> None:
+    if seconds:
+        here.fail(kind="skew", seconds=seconds)
+    found = examined(here, tmp_path, clock=lambda: here.venue.now)["clock"]
+    assert found.level == level
+    if level == "ok":
+        assert found.found == f"{seconds}.0 s between the venue's and this machine's"
+    else:
+        assert found.found.startswith(
+            f"the venue's is {seconds:,}.0 s ahead of this machine's; set"
+        )
+
+
+def test_a_clock_that_does_not_answer_leaves_the_bars_unchecked(
+    here: Practice, tmp_path: Path
+) -> None:
+    here.fail(kind="malformed", path="/v2/clock", count=99)
+    found = examined(here, tmp_path)
+    assert found["clock"].level == "failure"
+    assert "the clock: the answer makes no sense" in found["clock"].found
+    assert found["feed"] == Finding(
+        "warning", "feed", "not checked, because of clock; mend that first"
+    )
+
+
+@given(
+    truth=st.integers(-100, 100),
+    lags=st.tuples(st.integers(0, 40), st.integers(0, 40)),
+)
+def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, int]) -> None:
+    """Whenever within the request the venue looked at its clock, it is never accused wrongly."""
+    asked = NOW
+    looked = asked + Seconds(lags[0], "s")
+    heard = looked + Seconds(lags[1], "s")
+    offset = clock_offset(looked + Seconds(truth, "s"), asked, heard)
+    assert abs(offset) <= abs(truth)
+    assert offset * truth >= 0
+    assert abs(truth - offset) <= sum(lags)
+    if not sum(lags):
+        assert offset == truth
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_only_a_server_on_this_machine_may_have_a_time_of_its_own(side: int) -> None:
+    day = 86_400.0 * side
+    assert clock_finding(day, on_this_machine=True).level == "ok"
+    assert clock_finding(day, on_this_machine=False).level == "failure"
+    assert clock_finding(day - side, on_this_machine=True).level == "failure"
+    assert ("behind" in clock_finding(day, on_this_machine=False).found) is (side < 0)
+
+
+def test_bars_that_are_missing_late_or_refused_are_told_apart(
+    here: Practice, tmp_path: Path
+) -> None:
+    missing = examined(here, tmp_path, "symbols=[SYA,NVDA]")["feed"]
+    assert missing.level == "warning"
+    assert "no bar of NVDA: take what is not traded out of symbols" in missing.found
+    none = examined(here, tmp_path, "symbols=[NVDA,ETHUSD]")["feed"]
+    assert none.level == "failure"
+    assert none.found.startswith("iex, no bar of NVDA, ETHUSD in the last 10 days; check symbols")
+    unnamed = examined(here, tmp_path, "symbols=[]")["feed"]
+    assert unnamed.level == "warning"
+    assert "name what is to be traded, as symbols=[NVDA,BTCUSD]" in unnamed.found
+    coin = examined(here, tmp_path, "symbols=[SYX/USD]")["feed"]
+    assert coin.level == "ok"
+    assert coin.found.startswith("the latest bar, of SYXUSD, closed at 2024-02-20T15:"), "no feed"
+    here.fail(kind="status", status=403, path="/v2/stocks/bars", count=99)
+    refused = examined(here, tmp_path, "data.feed=sip")["feed"]
+    assert refused.level == "failure"
+    assert "keys without a paid plan read data.feed=iex, not sip" in refused.found
+
+
+def test_a_symbol_that_stands_still_is_behind_and_all_that_do_are_a_failure(
+    here: Practice, tmp_path: Path
+) -> None:
+    halted = {"symbol": "SYA", "halted": True}
+    assert requests.post(f"{here.url}/control/assets", json=halted, timeout=30).ok
+    here.advance("2024-02-20T18:30:00Z")
+    words = ["bar_patience=0"]
+    one = examined(here, tmp_path, *words, "symbols=[SYA,SYB]")["feed"]
+    assert one.level == "warning"
+    assert one.found.endswith("0 min ago; the last bar of SYA is not there: wait")
+    alone = examined(here, tmp_path, *words, "symbols=[SYA]")["feed"]
+    assert alone.level == "failure"
+    assert "of SYA, closed at 2024-02-20T15:30Z, 180 min ago" in alone.found
+    assert "the one that closed at 2024-02-20T18:30Z is not there" in alone.found
+    patient = examined(here, tmp_path, "bar_patience=1", "symbols=[SYA]")["feed"]
+    assert patient.level == "ok", "it closed this very second, and may still come"
+
+
+def test_where_orders_go_is_said() -> None:
+    def of(**settings: Any) -> Finding:
+        return venue_finding(BrokerSettings(**settings))
+
+    assert of() == Finding("ok", "venue", "Alpaca's paper account; no order is real")
+    assert of(paper=False).level == "warning"
+    assert "with real money" in of(paper=False).found
+    other = of(url_override="https://example.com:8443/")
+    assert other.level == "warning"
+    assert other.found.startswith("https://example.com:8443 in Alpaca's place")
+    assert of(url_override="http://127.0.0.1:8000").level == "ok"
+
+
+def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
+    here: Practice, tmp_path: Path
+) -> None:
+    gone = examined(here, tmp_path, "forecaster.model=/no/where")["checkpoint"]
+    assert gone.level == "failure"
+    assert "forecaster.model: /no/where is no folder" in gone.found
+    torn = tmp_path / "torn"
+    shutil.copytree(SHIPPED, torn)
+    assert examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"].level == "ok"
+    os.truncate(torn / "model.safetensors", 100_000)
+    sick = examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"]
+    assert sick.level == "failure"
+    assert sick.found.startswith(f"{torn}/model.safetensors: these weights cannot be read: ")
+    other = examined(here, tmp_path, "forecaster=ewma", "forecaster.calibrated=false")["checkpoint"]
+    assert other == Finding("ok", "checkpoint", "random_walk")
+
+
+@given(sizes=st.lists(st.integers(0, 4 * GIGABYTE), min_size=1, max_size=3))
+def test_the_fullest_disk_decides(sizes: list[int]) -> None:
+    finding = disk_finding({f"folder {n}": size for n, size in enumerate(sizes)})
+    levels = ["failure" if s < FULL else "warning" if s < GIGABYTE else "ok" for s in sizes]
+    worst = min(levels, key=["failure", "warning", "ok"].index)
+    assert finding.level == worst
+    assert all(f"folder {n}" in finding.found for n in range(len(sizes)))
+
+
+def test_a_disk_is_full_below_its_bounds_and_not_at_them() -> None:
+    levels = [disk_finding({"logs": size}).level for size in (FULL - 1, FULL, GIGABYTE)]
+    assert levels == ["failure", "warning", "ok"]
+
+
+def test_a_file_in_place_of_the_folder_fails_what_needs_it(here: Practice, tmp_path: Path) -> None:
+    (tmp_path / "live").write_text("in the way")
+    found = examined(here, tmp_path / "live")
+    for name in ("disk", "sqlite"):
+        assert found[name].level == "failure"
+        assert f"{tmp_path}/live: it is a file, and a folder is needed there" in found[name].found
+
+
+@contextmanager
+def unprivileged(mode: int) -> Iterator[Path]:
+    """A folder of a mode that binds whoever runs this, root too."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / "live").mkdir()
+    folder.chmod(0o755)
+    (folder / "live").chmod(mode)
+    users = os.getresuid()
+    if users[1] == 0:
+        os.setresuid(UNPRIVILEGED, UNPRIVILEGED, 0)
+    try:
+        yield folder / "live"
+    finally:
+        os.setresuid(*users)
+        (folder / "live").chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_a_folder_that_cannot_be_written_keeps_no_journal() -> None:
+    with unprivileged(0o555) as folder:
+        for wanted in (folder, folder / "deeper" / "still"):
+            with pytest.raises(InputError, match=f"{folder}: cannot be written: Permission denied"):
+                sqlite_finding(wanted)
+
+
+def test_a_lock_that_could_not_be_taken_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    with unprivileged(0o555) as folder:
+        monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+        with pytest.raises(InputError, match="the account's lock would lie there"):
+            process_finding("some-account")
+
+
+def test_what_this_user_may_not_look_at_is_neither_there_nor_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with unprivileged(0o000) as folder:
+        monkeypatch.setenv("XDG_STATE_HOME", str(folder.parent / "nobody"))
+        with pytest.raises(InputError, match="cannot be looked at: Permission denied; look as"):
+            journal_state("some-account", folder, in_use=False)
+        with pytest.raises(InputError, match="cannot be looked at: Permission denied; look as"):
+            free_space({"journal": folder / "deeper"})
+        monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+        for check in (
+            lambda: process_finding("some-account"),
+            lambda: journal_state("some-account", tmp_path, in_use=False),
+        ):
+            with pytest.raises(InputError, match=r"cannot be (looked at|read)"):
+                check()
+
+
+def test_a_folder_in_which_sqlite_keeps_another_journal_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WriteAhead(Database):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self.rows("PRAGMA journal_mode = WAL")
+
+    class Careless(Database):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self.rows("PRAGMA synchronous = NORMAL")
+
+    assert sqlite_finding(tmp_path).level == "ok"
+    for other in (WriteAhead, Careless):
+        monkeypatch.setattr(checks_files, "Database", other)
+        finding = sqlite_finding(tmp_path)
+        assert finding.level == "failure"
+        assert "does not keep a rollback journal with synchronous=EXTRA" in finding.found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> None:
+    path = begun(here, tmp_path)
+    before = path.read_bytes()
+    found = examined(here, tmp_path)
+    assert found["journal"].level == "warning"
+    assert f"{path} is whole; nobody knows what became of 1 of its orders" in found["journal"].found
+    assert found["halts"].level == "ok"
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == [JOURNAL]
+    with opened(here, tmp_path) as database:
+        IntentBook(database).settle("a", "working")
+    settled = examined(here, tmp_path)["journal"]
+    assert settled.level == "ok"
+    assert settled.found == f"{path} is whole, and the fate of every order is known"
+
+
+def test_a_spoilt_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
+    path = begun(here, tmp_path)
+    whole = path.read_bytes()
+    for content, says in (
+        (b"no database " * 400, "file is not a database"),
+        (whole[: len(whole) // 2], "database disk image is malformed"),
+        (whole[:4096] + os.urandom(4096) + whole[8192:], "the journal"),
+    ):
+        path.write_bytes(content)
+        found = examined(here, tmp_path)
+        assert found["journal"].level == "failure", says
+        assert str(path) in found["journal"].found
+        assert says in found["journal"].found
+        assert found["journal"].found.endswith("the loop sets it aside and halts")
+        assert found["halts"].found == "not checked, because of journal; mend that first"
+
+
+def test_a_journal_that_was_begun_and_has_no_tables_yet_is_whole(
+    here: Practice, tmp_path: Path
+) -> None:
+    path = journal(here, tmp_path)
+    path.parent.mkdir()
+    path.touch()
+    assert examined(here, tmp_path)["journal"].level == "ok"
+
+
+KILLED_WITHIN_A_COMMIT = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE intents SET state = 'filled'")
+connection.execute("CREATE TABLE filler (content BLOB)")
+for _ in range(50):
+    connection.execute("INSERT INTO filler VALUES (randomblob(5000))")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_that_was_killed_within_a_commit_has_not_spoilt_its_journal(
+    here: Practice, tmp_path: Path
+) -> None:
+    """What it had not committed is not there, though it is in the file."""
+    path = begun(here, tmp_path)
+    killed = subprocess.run([sys.executable, "-c", KILLED_WITHIN_A_COMMIT, str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    unfinished = path.with_name(f"{JOURNAL}-journal")
+    assert unfinished.stat().st_size
+    found = examined(here, tmp_path)["journal"]
+    assert found.level == "warning", found
+    assert f"{path} is whole; nobody knows what became of 1 of its orders" in found.found
+    assert sorted(path.parent.iterdir()) == [path, unfinished], "the next start takes it back"
+
+
+def test_halts_stand_and_say_what_to_do(here: Practice, tmp_path: Path) -> None:
+    with opened(here, tmp_path) as database:
+        halts = Halts(database, EventLog(database))
+        halts.raise_halt("daily_loss", "lost 11 %", NOW)
+    found = examined(here, tmp_path)["halts"]
+    assert found.level == "warning"
+    assert found.found.startswith("daily_loss: Find out what lost the money")
+    with opened(here, tmp_path) as database:
+        Halts(database, EventLog(database)).raise_halt("positions", "NVDA is 12", NOW)
+    found = examined(here, tmp_path)["halts"]
+    assert found.level == "failure"
+    assert "positions: Compare the venue's positions" in found.found
+    with opened(here, tmp_path) as database:
+        halts = Halts(database, EventLog(database))
+        for kind in ("positions", "daily_loss"):
+            halts.clear(kind, "me", NOW)  # type: ignore[arg-type]
+    assert examined(here, tmp_path)["halts"].level == "ok"
+    unknown = JournalState(journal(here, tmp_path), halts=("of_tomorrow",))
+    assert halts_finding(unknown).level == "failure", "what is not understood stops everything"
+
+
+def test_a_kill_file_stops_everything_with_or_without_a_journal(
+    here: Practice, tmp_path: Path
+) -> None:
+    path = journal(here, tmp_path)
+    path.parent.mkdir()
+    path.with_name("KILL").touch()
+    for start in (None, begun):
+        if start:
+            start(here, tmp_path)
+        found = examined(here, tmp_path)
+        assert found["halts"].level == "failure"
+        assert f"{path.with_name('KILL')} stops everything: remove it" in found["halts"].found
+    path.with_name("KILL").unlink()
+    assert examined(here, tmp_path)["halts"].level == "ok"
+
+
+def test_an_account_that_another_process_trades_is_not_ready(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = here.venue.record.account_id
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path = begun(here, tmp_path / "live")
+    ready = command(here, tmp_path, f"folder={tmp_path}/live")
+    assert ready.returncode == 0, ready.stdout
+    with account_lock(account):
+        held = command(here, tmp_path, f"folder={tmp_path}/live")
+    assert held.returncode == 1
+    *_, journal_line, _, process = held.stdout.splitlines()
+    assert process == (
+        f"failure process: account {account}: another process sends orders to it; end that one"
+        " first"
+    )
+    assert f"{path} is not read through, as another process may be writing it" in journal_line
+    assert "nobody knows what became of 1 of its orders" in journal_line
+    with account_lock(account):
+        pass
+
+
+def test_a_journal_that_is_written_is_not_held_up(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading it through for longer than a commit waits would stop the loop."""
+    with opened(here, tmp_path):
+        monkeypatch.setattr(checks_files, "refuse_spoilt", lambda path: pytest.fail("read through"))
+        assert examined(here, tmp_path)["journal"].level == "ok"
+
+
+def test_orders_that_are_written_down_elsewhere_are_found(here: Practice, tmp_path: Path) -> None:
+    path = begun(here, tmp_path / "first")
+    found = examined(here, tmp_path / "second")["journal"]
+    assert found.level == "failure"
+    assert found.found == (
+        f"nobody knows yet what became of 1 of the orders in {path}; go on with"
+        f" folder={tmp_path}/first"
+    )
+    with opened(here, tmp_path / "first") as database:
+        IntentBook(database).settle("a", "working")
+    assert examined(here, tmp_path / "second")["journal"].level == "ok"
+    path.unlink()
+    for root in ("first", "second"):
+        found = examined(here, tmp_path / root)["journal"]
+        assert found.level == "failure"
+        place = user_state_path("kelly-chronos") / "accounts" / here.venue.record.account_id
+        assert "is not there. Bring it back; or, once the venue shows" in found.found
+        assert f"delete {place}/journal" in found.found
+
+
+@given(level=st.sampled_from(["ok", "warning", "failure"]), found=st.text(min_size=1))
+def test_a_finding_is_one_line_that_begins_with_its_level(level: Any, found: str) -> None:
+    if not found.strip():
+        with pytest.raises(ValueError, match="says something"):
+            Finding(level, "disk", found)
+        return
+    line = str(Finding(level, "disk", found))
+    assert len(line.splitlines()) == 1
+    assert line.split()[:2] == [level, "disk:"]
+
+
+@given(before=st.text(), between=st.text(), after=st.text())
+def test_no_key_is_shown_wherever_it_stands(before: str, between: str, after: str) -> None:
+    found = f"{before}{KEYS.key}{between}{KEYS.secret}{after}"
+    line = shown(Finding("failure", "keys", found), KEYS)
+    assert line.startswith("failure keys: ")
+    for secret in (KEYS.key, KEYS.secret):
+        assert secret not in line
+
+
+def test_a_venue_that_repeats_the_keys_has_them_taken_out(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(monkeypatch, crypto_status=KEYS.secret, status=KEYS.key)
+    done = command(here, tmp_path)
+    assert done.returncode == 1
+    assert "crypto: [secret]" in done.stdout
+
+
+@pytest.mark.parametrize("wrong", [("fine", "disk", "x"), ("ok", "", "x"), ("ok", "disk", " ")])
+def test_a_finding_checks_itself(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"level|finding"):
+        Finding(*wrong)
