@@ -24,7 +24,8 @@ from execution.live.closing import (
 )
 from execution.live.cycle import Cycle, next_instant, run_cycle
 from execution.live.exposure import Sight, Trade
-from execution.live.journal import AccountMark, Journal
+from execution.live.journal import Journal
+from execution.live.marking import exposure_line, is_stock, mark_of, profit_line
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
 from execution.live.style import WorkedOrders
@@ -34,9 +35,7 @@ from execution.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
 from trainingdata.bars import closes_of
 from trainingdata.feed.market_data import BarFeed
-from trainingdata.instants import compact_text, new_york_date, utc_text
-from trainingdata.instruments import Kind, instrument, is_symbol
-from trainingdata.sessions import session_of
+from trainingdata.instants import compact_text, utc_text
 
 log = logging.getLogger("live")
 
@@ -337,56 +336,9 @@ class TradingJob:
 
     def _mark(self, account: Account) -> None:
         """Write down what the account is worth, in the words that operators search for."""
-        values = {s: float(q) * account.prices[s] for s, q in account.positions.items() if q}
-        coins = {s for s in values if is_symbol(s) and not is_stock(s)}
-        stock = sum(abs(value) for symbol, value in values.items() if symbol not in coins)
-        coin = sum(abs(values[symbol]) for symbol in coins)
-        limits = self._settings.limits.with_account_leverage(account.leverage)
-        session = session_of(new_york_date(np.array([account.as_of]))[0])
-        night = session is None or not session.opens <= account.as_of < session.closes
-        ceiling = limits.stock_ceiling(overnight=night, equity=account.equity)
         before = self._journal.marks(account.as_of - DAY_AND_A_BIT)
         flows = self._live.flows_since(before[-1].at) if before else 0.0
-        mark = AccountMark(
-            at=account.as_of,
-            equity=account.equity,
-            cash=account.cash,
-            gross_stock=stock,
-            gross_crypto=coin,
-            stock_ceiling=ceiling,
-            flows=flows,
-            positions=values,
-        )
+        mark = mark_of(account, self._settings.limits, flows)
         self._live.mark(self._journal, mark)
         log.info("%s %s", utc_text(mark.at), exposure_line(mark))
         log.info("%s %s", utc_text(mark.at), profit_line([*before, mark]))
-
-
-def is_stock(symbol: str) -> bool:
-    """Whether a symbol is of a stock, foreign ones included."""
-    return not is_symbol(symbol) or instrument(symbol).kind is Kind.STOCK
-
-
-def exposure_line(mark: AccountMark) -> str:
-    """What is held, in multiples of equity."""
-    unit = mark.equity if mark.equity > 0 else float("nan")
-    parts = [f"{symbol} {value / unit:+.3f}" for symbol, value in sorted(mark.positions.items())]
-    held = f"; {', '.join(parts)}" if parts else ""
-    return (
-        f"exposure: stocks {mark.gross_stock / unit:.3f}x of {mark.stock_ceiling:g}x,"
-        f" coins {mark.gross_crypto / unit:.3f}x{held}"
-    )
-
-
-def profit_line(marks: list[AccountMark]) -> str:
-    """What was earned on the New York date of the last mark; deposits are no profit."""
-    last = marks[-1]
-    today = new_york_date(np.array([last.at]))[0]
-    dates = new_york_date(np.array([mark.at for mark in marks]))
-    earlier = [mark for mark, date in zip(marks, dates, strict=True) if date < today]
-    of_today = [mark for mark, date in zip(marks, dates, strict=True) if date == today]
-    ground = earlier[-1] if earlier else of_today[0]
-    flows = sum(mark.flows for mark in of_today if mark is not ground)
-    profit = last.equity - ground.equity - flows
-    share = profit / ground.equity if ground.equity > 0 else float("nan")
-    return f"PnL: {profit:+,.2f} USD today ({share:+.2%}), equity {last.equity:,.2f} USD"

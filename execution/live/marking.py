@@ -1,0 +1,70 @@
+"""What an account is worth and holds at an instant, and the lines that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from execution.live.journal import AccountMark
+from execution.orders import Account
+from sizing.limits import Limits
+from trainingdata.instants import new_york_date
+from trainingdata.instruments import Kind, instrument, is_symbol
+from trainingdata.sessions import session_of
+
+
+def mark_of(account: Account, limits: Limits, flows: float) -> AccountMark:
+    """The mark of an account as it was read.
+
+    flows: USD paid in less taken out since the mark before.
+    """
+    values = {s: float(q) * account.prices[s] for s, q in account.positions.items() if q}
+    stock = sum(abs(value) for symbol, value in values.items() if is_stock(symbol))
+    coin = sum(abs(value) for symbol, value in values.items() if not is_stock(symbol))
+    session = session_of(new_york_date(np.array([account.as_of]))[0])
+    night = session is None or not session.opens <= account.as_of < session.closes
+    granted = limits.with_account_leverage(account.leverage)
+    return AccountMark(
+        at=account.as_of,
+        equity=account.equity,
+        cash=account.cash,
+        gross_stock=stock,
+        gross_crypto=coin,
+        stock_ceiling=granted.stock_ceiling(overnight=night, equity=account.equity),
+        flows=flows,
+        positions=values,
+    )
+
+
+def is_stock(symbol: str) -> bool:
+    """Whether a symbol is of a stock, foreign ones included."""
+    return not is_symbol(symbol) or instrument(symbol).kind is Kind.STOCK
+
+
+def exposure_line(mark: AccountMark) -> str:
+    """What is held, in multiples of equity."""
+    unit = mark.equity
+    if unit <= 0:
+        held = f"stocks {mark.gross_stock:,.2f} USD, coins {mark.gross_crypto:,.2f} USD"
+        return f"exposure: no equity; {held}"
+    parts = [f"{symbol} {value / unit:+.3f}" for symbol, value in sorted(mark.positions.items())]
+    held = f"; {', '.join(parts)}" if parts else ""
+    return (
+        f"exposure: stocks {mark.gross_stock / unit:.3f}x of {mark.stock_ceiling:g}x,"
+        f" coins {mark.gross_crypto / unit:.3f}x{held}"
+    )
+
+
+def profit_line(marks: Sequence[AccountMark]) -> str:
+    """What was earned on the New York date of the last mark; deposits are no profit."""
+    last = marks[-1]
+    today = new_york_date(np.array([last.at]))[0]
+    dates = new_york_date(np.array([mark.at for mark in marks]))
+    earlier = [mark for mark, date in zip(marks, dates, strict=True) if date < today]
+    of_today = [mark for mark, date in zip(marks, dates, strict=True) if date == today]
+    ground = earlier[-1] if earlier else of_today[0]
+    flows = sum(mark.flows for mark in of_today if mark is not ground)
+    profit = last.equity - ground.equity - flows
+    share = profit / ground.equity if ground.equity > 0 else float("nan")
+    return f"PnL: {profit:+,.2f} USD today ({share:+.2%}), equity {last.equity:,.2f} USD"

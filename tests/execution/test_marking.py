@@ -1,0 +1,69 @@
+"""What the lines say of an account: exposure in multiples of equity, profit without deposits."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.live.journal import AccountMark
+from execution.live.marking import exposure_line, mark_of, profit_line
+from execution.orders import Account
+from sizing.limits import Limits
+
+NOON = np.datetime64("2024-03-05T17:30", "ns")
+HOUR = np.timedelta64(1, "h")
+DAY = np.timedelta64(24, "h")
+usd = st.integers(1_000, 1_000_000).map(float)
+
+
+def mark(at: np.datetime64, equity: float, flows: float = 0.0) -> AccountMark:
+    return AccountMark(at, equity, equity, 0.0, 0.0, 4.0, flows, {})
+
+
+def test_what_is_held_is_told_by_class_and_symbol_foreign_ones_as_stocks() -> None:
+    positions = {"NVDA": Decimal(-100), "BTCUSD": Decimal("0.5"), "~XYZ": Decimal(10)}
+    prices = {"NVDA": 100.0, "BTCUSD": 20_000.0, "~XYZ": 50.0}
+    account = Account(29_500.0, positions, prices, NOON, leverage=4.0)
+    found = mark_of(account, Limits(), 0.0)
+    assert (found.equity, found.gross_stock, found.gross_crypto) == (30_000.0, 10_500.0, 10_000.0)
+    assert exposure_line(found) == (
+        "exposure: stocks 0.350x of 4x, coins 0.333x; BTCUSD +0.333, NVDA -0.333, ~XYZ +0.017"
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "ceiling"),
+    [("2024-03-05T17:30", 4.0), ("2024-03-05T21:00", 1.96), ("2024-03-09T17:30", 1.96)],
+)
+def test_the_ceiling_is_that_of_the_hour(at: str, ceiling: float) -> None:
+    account = Account(30_000.0, {}, {}, np.datetime64(at, "ns"), leverage=4.0)
+    assert mark_of(account, Limits(), 0.0).stock_ceiling == pytest.approx(ceiling)
+
+
+@given(st.lists(st.tuples(usd, st.floats(-5e5, 5e5)), min_size=1, max_size=6), usd)
+def test_a_deposit_is_no_profit_of_the_day(
+    days: list[tuple[float, float]], yesterday: float
+) -> None:
+    marks = [mark(NOON - DAY, yesterday)]
+    marks += [mark(NOON + k * HOUR, equity) for k, (equity, _) in enumerate(days)]
+    plain = profit_line(marks)
+    paid = 0.0
+    moved = marks[:1]
+    for each, (_, flow) in zip(marks[1:], days, strict=True):
+        paid += flow
+        moved.append(mark(each.at, each.equity + paid, flow))
+    amount = float(plain.split()[1].replace(",", ""))
+    assert amount == pytest.approx(marks[-1].equity - yesterday, abs=0.01)
+    assert float(profit_line(moved).split()[1].replace(",", "")) == pytest.approx(amount, abs=0.02)
+
+
+def test_a_first_day_counts_from_its_first_mark() -> None:
+    assert profit_line([mark(NOON, 1_000.0), mark(NOON + HOUR, 1_010.0)]) == (
+        "PnL: +10.00 USD today (+1.00%), equity 1,010.00 USD"
+    )
+    broke = exposure_line(mark(NOON, -5.0))
+    assert broke == "exposure: no equity; stocks 0.00 USD, coins 0.00 USD"
