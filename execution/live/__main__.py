@@ -24,8 +24,9 @@ from execution.intents import IntentBook
 from execution.live.guards import KILL_FILE, is_there
 from execution.live.halts import HaltKind, Halts
 from execution.live.journal import AccountMark, Journal
+from execution.live.marking import exposure_line
 from execution.live.runner import FLATTEN
-from execution.live.trading import NAME, exposure_line
+from execution.live.trading import NAME
 from foundation.command import Parser, one_line_errors
 from foundation.database import Database, refuse_spoilt, rows_of
 from foundation.errors import InputError
