@@ -16,20 +16,25 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from execution.account_lock import journal_of_account
+from execution.account_lock import AccountJournal, journal_of_account
+from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
+from execution.events import EventLog
 from execution.intents import IntentBook
+from execution.live.guards import KILL_FILE, Guards, GuardSettings
+from execution.live.halts import Halts
+from execution.live.spread_job import SPREADS, SpreadGuard, collateral
 from execution.spreads.seller import SpreadSeller
 from execution.spreads.settings import SellingSettings
-from execution.spreads.state import SellerState
+from execution.spreads.state import SellerState, read_state
 from execution.spreads.troubles import TROUBLE, trouble_text
 from foundation.command import Ended, ended_by_signals, log_to_file, one_line_errors, printing
 from foundation.compose import composed_config
@@ -74,6 +79,7 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
             raise InputError(f"{files.folder}: another seller works on this account") from None
         account = _account_id(VenueConnection(settings.broker, keys), notices, settings, wait)
         journal = held.enter_context(journal_of_account(account, Path(settings.folder)))
+        book = IntentBook(journal.database)
         venue = AlpacaSpreads(
             settings.broker,
             keys,
@@ -81,9 +87,26 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
             scale=settings.scale,
             feed=settings.feed,
             patience=settings.patience,
-            book=IntentBook(journal.database),
+            book=book,
+            guard=_guard(settings, keys, journal, book, terms.root),
+            job=SPREADS,
         )
         _follow(SpreadSeller(venue, terms, vix, notices), notices, settings, wait)
+
+
+def _guard(
+    settings: SellingSettings, keys: Keys, journal: AccountJournal, book: IntentBook, root: str
+) -> SpreadGuard:
+    """What has the last word before an order is sent: halts, the kill file and bounds."""
+    halts = Halts(journal.database, EventLog(journal.database, keys.redact))
+    guards = Guards(GuardSettings(), halts, book, journal.folder / KILL_FILE)
+    files = account_files(settings.sizing, settings.seller_terms().mode)
+
+    def at_risk() -> Mapping[str, float]:
+        held = [each for each in read_state(files.folder).spreads if each.stage != "opening"]
+        return {root: float(collateral(tuple(held)))}
+
+    return SpreadGuard(guards, guards, AlpacaBroker(settings.broker, keys, book=book), at_risk)
 
 
 def _account_id(

@@ -11,10 +11,14 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
 from execution.alpaca.order_desk import Guard
+from execution.intents import Intent
 from execution.live.account import LiveAccount
+from execution.live.exposure import Sight
+from execution.live.guards import Guards
 from execution.spreads.seller import SpreadSeller
 from execution.spreads.settings import SellingSettings
 from execution.spreads.state import OpenSpread
@@ -33,6 +37,40 @@ log = logging.getLogger(__name__)
 
 SPREADS = "spreads"
 DAYS_AHEAD = 10  # within which there is a session, whatever the holidays
+
+
+class SpreadGuard:
+    """The guards of an account, who look at it before a spread is sold.
+
+    guard: has the last word.
+    guards: look at the account.
+    broker: reads it.
+    at_risk: USD that open spreads can lose, by the root of their options.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        guards: Guards,
+        broker: AlpacaBroker,
+        at_risk: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._guard = guard
+        self._guards = guards
+        self._broker = broker
+        self._at_risk = at_risk
+
+    def __call__(self, intent: Intent, now: np.datetime64) -> str:
+        """Why an intent may not be sent; empty where it may.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer; nothing was sent.
+        """
+        if intent.part != "reduction":
+            self._guards.see(Sight(self._broker.account(), at_risk=self._at_risk()))
+        return self._guard(intent, now)
 
 
 class SpreadJob:
@@ -58,6 +96,7 @@ class SpreadJob:
         self._settings = settings
         self._connection = connection
         self._live = live
+        self._open: tuple[OpenSpread, ...] = ()
         terms = settings.seller_terms()
         venue = AlpacaSpreads(
             settings.broker,
@@ -67,11 +106,15 @@ class SpreadJob:
             feed=settings.feed,
             patience=settings.patience,
             book=live.book,
-            guard=guard,
+            guard=SpreadGuard(
+                guard,
+                live.guards,
+                AlpacaBroker(settings.broker, keys, book=live.book),
+                self.at_risk,
+            ),
             job=SPREADS,
         )
         self._seller = SpreadSeller(venue, terms, self._vix, live.notices)
-        self._open: tuple[OpenSpread, ...] = ()
         self._next: np.datetime64 | None = None
 
     def _vix(self) -> pd.Series:
