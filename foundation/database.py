@@ -169,8 +169,13 @@ def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
     try:
         with TemporaryDirectory() as scratch:
             copy = Path(scratch) / path.name
-            for file in (path, unfinished_commit(path)):
+            files = (path, unfinished_commit(path))
+            before = [file.stat().st_mtime_ns for file in files]
+            for file in files:
                 shutil.copyfile(file, copy.with_name(file.name))
+            # A process that has started since may have gone on with it: the two are of one moment.
+            if [file.stat().st_mtime_ns for file in files] != before:
+                raise OSError("it is written just now; read it again")
             Database(copy).close()
             return _rows(copy, query, values)
     except (sqlite3.Error, OSError) as error:

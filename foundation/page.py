@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
-from jinja2 import DictLoader, Environment
+from jinja2 import DictLoader, Environment, Template
 
 FRAME = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -30,8 +31,14 @@ def render_page(template: str, **values: Any) -> str:
 
     Text among the values is escaped.
     """
+    return _compiled(template).render(**values)
+
+
+@lru_cache(maxsize=16)
+def _compiled(template: str) -> Template:
+    """The template of a text: to compile it takes longer than to fill it in."""
     frames = DictLoader({"frame": FRAME})
-    return Environment(autoescape=True, loader=frames).from_string(template).render(**values)
+    return Environment(autoescape=True, loader=frames).from_string(template)
 
 
 def embedded_plot(figure: Any) -> str:

@@ -3,6 +3,7 @@
     python -m execution.live status
     python -m execution.live clear positions --by NAME
     python -m execution.live kill [--flatten]
+    python -m execution.live dashboard [--port N] [--spreads FOLDER] [key=value …]
 
 The account is the one that there is in `data/live`, or `--account ID`.
 """
@@ -10,6 +11,7 @@ The account is the one that there is in `data/live`, or `--account ID`.
 from __future__ import annotations
 
 import sys
+import threading
 from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
@@ -21,13 +23,16 @@ from rich.table import Table
 from execution.account_lock import JOURNAL
 from execution.events import EventLog
 from execution.intents import IntentBook
+from execution.live.dashboard import PORT, Dashboard, served_dashboard
 from execution.live.guards import KILL_FILE, is_there
 from execution.live.halts import HaltKind, Halts
 from execution.live.journal import AccountMark, Journal
 from execution.live.marking import exposure_line
 from execution.live.runner import FLATTEN
+from execution.live.settings import LiveSettings
 from execution.live.trading import NAME
-from foundation.command import Parser, one_line_errors
+from foundation.command import Parser, ended_by_signals, one_line_errors, printing
+from foundation.compose import composed_config
 from foundation.database import Database, refuse_spoilt, rows_of
 from foundation.errors import InputError
 from foundation.files import put_whole
@@ -133,6 +138,31 @@ def kill(path: Path, *, flatten: bool) -> None:
     sys.stdout.write(f"{file} is there: the loop stops. Remove it to trade again.\n")
 
 
+def watched_journal(root: Path, account: str | None) -> Path:
+    """Where the journal of an account is or would be, for whoever only looks.
+
+    An account whose journal is gone still has its folder, and that is worth a page.
+
+    Raises
+    ------
+    InputError
+        for no account, and for several of which none is named.
+    """
+    named = root.glob("*") if account is None else [root / account]
+    folders = [path for path in named if path.is_dir()]
+    if len(folders) == 1:
+        return folders[0] / JOURNAL
+    return journal_path(root, account)
+
+
+def watch(dashboard: Dashboard, port: int) -> None:
+    """Show the page of an account until the command is ended."""
+    with ended_by_signals(), served_dashboard(dashboard, port) as address:
+        with printing():
+            sys.stdout.write(f"The dashboard is at {address} until this command is ended.\n")
+        threading.Event().wait()
+
+
 def _parsed(arguments: list[str]) -> Namespace:
     parser = Parser(prog="python -m execution.live", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("data/live"))
@@ -144,13 +174,29 @@ def _parsed(arguments: list[str]) -> Namespace:
     clearing.add_argument("--by", required=True, help="who has looked at it")
     killing = commands.add_parser("kill", help="stop the loop and cancel what works")
     killing.add_argument("--flatten", action="store_true", help="close everything too")
-    return parser.parse_args(arguments)
+    watching = commands.add_parser("dashboard", help="show a page that reads the journal")
+    watching.add_argument("--port", type=int, default=PORT, help="of this machine; 0: any")
+    watching.add_argument(
+        "--spreads", type=Path, metavar="FOLDER", help="of the account that sells spreads"
+    )
+    watching.add_argument(
+        "words", nargs="*", metavar="key=value", help="settings that the loop was started with"
+    )
+    words = parser.parse_args(arguments)
+    if words.command == "dashboard":
+        parser.refuse_others(words.words)
+    return words
 
 
 def main() -> None:
     """Command line."""
     with one_line_errors("nothing was changed"):
         words = _parsed(sys.argv[1:])
+        if words.command == "dashboard":
+            journal = watched_journal(words.folder, words.account)
+            settings = LiveSettings.of(composed_config("live", words.words))
+            watch(Dashboard(journal, settings, words.spreads), words.port)
+            return
         path = journal_path(words.folder, words.account)
         if words.command == "status":
             status(path)

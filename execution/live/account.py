@@ -178,6 +178,6 @@ class LiveAccount:
         except (DatabaseFailed, BrokerError) as error:
             log.warning("an alert is not in the journal: %s", error)
 
-    def flows_since(self, at: np.datetime64) -> float:
-        """Deposits less withdrawals since an instant, USD."""
-        return float(self._holdings.explained_flows(at))
+    def flows(self) -> float:
+        """Deposits less withdrawals since the journal began, USD."""
+        return float(self._holdings.explained_flows(ALL_TIME))

@@ -263,6 +263,11 @@ class Journal:
         found = self._database.rows("SELECT max(at) FROM marks")[0][0]
         return None if found is None else self.marks(np.datetime64(found, "ns"))[-1]
 
+    def flows_before(self, at: np.datetime64) -> float:
+        """Deposits less withdrawals that are in marks before an instant, USD."""
+        query = "SELECT coalesce(sum(flows), 0) FROM marks WHERE at < ?"
+        return float(self._database.rows(query, (str(at),))[0][0])
+
     def marks(self, since: np.datetime64) -> list[AccountMark]:
         """Marks from an instant on, oldest first."""
         rows = self._database.rows(

@@ -336,8 +336,12 @@ class TradingJob:
 
     def _mark(self, account: Account) -> None:
         """Write down what the account is worth, in the words that operators search for."""
-        before = self._journal.marks(account.as_of - DAY_AND_A_BIT)
-        flows = self._live.flows_since(before[-1].at) if before else 0.0
+        # The last one may be of before a weekend: what was paid in since is no profit.
+        last = self._journal.last_mark()
+        since = account.as_of - DAY_AND_A_BIT
+        marks = self._journal.marks(since if last is None else min(last.at, since))
+        before = [mark for mark in marks if mark.at < account.as_of]
+        flows = self._live.flows() - self._journal.flows_before(account.as_of)
         mark = mark_of(account, self._settings.limits, flows)
         self._live.mark(self._journal, mark)
         log.info("%s %s", utc_text(mark.at), exposure_line(mark))

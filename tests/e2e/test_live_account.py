@@ -233,6 +233,23 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
         assert abs(quantity) <= abs(held.get(symbol, Decimal(0)))
 
 
+def test_a_deposit_over_a_weekend_is_no_profit(practice: Start, tmp_path: Path) -> None:
+    here = practice("symbols=[SYA,SYB]", "end=2024-02-28")
+    here.advance("2024-02-23T20:30:00Z")
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path)
+    desk.job.step()
+    here.venue.record.note_activity(
+        {"activity_type": "CSD", "date": "2024-02-24", "net_amount": "5000"}
+    )
+    here.advance("2024-02-26T15:30:00Z")
+    desk.job.step()
+    for _ in range(2):
+        here.advance()
+        desk.job.step()
+    marks = desk.live.journal(NAME).marks(np.datetime64("2024-02-20", "ns"))
+    assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0], "once"
+
+
 def test_before_the_close_the_book_is_cut_to_what_is_lent_overnight(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

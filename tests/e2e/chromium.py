@@ -1,0 +1,132 @@
+"""A real browser for tests: Chromium without a window, asked over its own protocol."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+PATIENCE = 30.0  # seconds for an answer
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--remote-debugging-port=0", "--remote-allow-origins=*"),
+)
+
+
+def installed() -> str | None:
+    """The path of a Chromium on this machine."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@dataclass
+class Page:
+    """A page that is open. complaints: what the browser refused or could not do."""
+
+    connection: ClientConnection
+    session: str
+    numbers: Iterator[int]
+    complaints: list[str] = field(default_factory=list)
+
+    def ask(self, method: str, **values: Any) -> dict[str, Any]:
+        number = next(self.numbers)
+        message = {"id": number, "method": method, "params": values}
+        if self.session:
+            message["sessionId"] = self.session
+        self.connection.send(json.dumps(message))
+        while (answer := self._read()).get("id") != number:
+            pass
+        assert "error" not in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def wait(self, event: str) -> None:
+        while self._read().get("method") != event:
+            pass
+
+    def _read(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.connection.recv(PATIENCE))
+        if answer.get("method") == "Log.entryAdded":
+            self.complaints.append(answer["params"]["entry"]["text"])
+        return answer
+
+    def open(self, address: str, width: int, *, dark: bool = False) -> None:
+        """Open an address in a window so many pixels wide."""
+        self.ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        self.ask("Page.navigate", url=address)
+        self.wait("Page.loadEventFired")
+
+    def value(self, expression: str) -> Any:
+        """What an expression is on the page."""
+        answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def screenshot(self) -> bytes:
+        """The whole page, as a PNG."""
+        answer = self.ask("Page.captureScreenshot", captureBeyondViewport=True)
+        return base64.b64decode(answer["data"])
+
+
+@contextmanager
+def browsing(program: str) -> Iterator[Page]:
+    """A browser with an empty page, which ends with what is within."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            with connect(_address(process), max_size=None) as connection:
+                whole = Page(connection, "", itertools.count(1))
+                target = whole.ask("Target.createTarget", url="about:blank")["targetId"]
+                session = whole.ask("Target.attachToTarget", targetId=target, flatten=True)
+                page = Page(connection, session["sessionId"], whole.numbers)
+                for domain in ("Page", "Runtime", "Log"):
+                    page.ask(f"{domain}.enable")
+                yield page
+                whole.ask("Browser.close")
+            process.wait(PATIENCE)
+        finally:
+            _end(process)
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"listening on (ws://\S+)", line):
+            return found[1]
+    raise AssertionError("the browser ended before it listened")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """The browser and what it has started, which are a group of their own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.stderr is not None
+    process.stderr.close()
