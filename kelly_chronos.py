@@ -22,6 +22,7 @@ COMMANDS = {
         "marketsimulator.sweep",
         "marketsimulator.compare_strategies",
         "marketsimulator.audit",
+        "marketsimulator.drift",
         "marketsimulator.alpaca_server",
         "marketsimulator.monte_carlo",
         "marketsimulator.spread_backtest",

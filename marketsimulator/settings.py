@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from omegaconf import DictConfig
 
+from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
-from marketsimulator.account.book import Book, new_book
+from marketsimulator.account.book import Book, hold, new_book
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
 from marketsimulator.account.timeline import Timeline, timeline
@@ -114,9 +115,16 @@ class BacktestSettings(TradingSettings):
         actions = self.data.corporate_actions()
         return timeline(bars, self.fees, self.margin, self.fills, impact=impact, actions=actions)
 
-    def broker(self, bars: Bars, first: int) -> SimulatedBroker:
-        """An account of `capital` on the panel, from instant number `first` on."""
+    def broker(self, bars: Bars, first: int, begins: Account | None = None) -> SimulatedBroker:
+        """An account on the panel, from instant number `first` on.
+
+        begins: whose cash and positions it has then; none for `capital` in cash.
+        """
         book = self.book(bars)
+        if begins is not None:
+            held = [float(begins.positions.get(symbol, 0)) for symbol in bars.symbols]
+            closes = bars.between(0, first + 1).last_closes()
+            hold(book, begins.cash, np.array(held), closes)
         line = self.timeline(bars, impact=bool(book.holding["impact"].any()))
         return SimulatedBroker(bars, line, book, first, self.orders)
 

@@ -12,6 +12,7 @@ from execution.decision import Decision
 from execution.records import Row, Run
 from execution.trader import Decider
 from forecasting.forecast import Progress, silent
+from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
@@ -29,21 +30,25 @@ def simulate_trading(
     decider: Decider,
     progress: Progress = silent,
     level: int = logging.DEBUG,
+    broker: SimulatedBroker | None = None,
 ) -> Run:
-    """What one decider does on the panel's instants, with an account of its own.
+    """What one decider does on the panel's instants.
 
     Parameters
     ----------
     first
-        number of the instant at which the account begins, in cash.
+        number of the instant at which the account begins, in cash where it is its own.
     name
         of the run, in its log lines and its progress.
     decider
         a trader, or whatever else turns bars and an account into a decision.
     level
         at which its decisions are logged.
+    broker
+        the account, at instant number `first`; none is one of its own.
     """
-    broker = settings.broker(bars, first)
+    if broker is None:
+        broker = settings.broker(bars, first)
     decisions: list[Decision] = []
     rows: list[Row] = []
     total = len(bars.times)

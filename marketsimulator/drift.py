@@ -1,0 +1,335 @@
+"""Does a live journal do what the simulation of the same hours does?
+
+    python -m marketsimulator.drift journal=data/live/<account id>/journal.sqlite 'data.dir=[DIR]'
+        [each=false] [json=true] [output=drift.json] [key=value …]
+
+Settings are those of configs/live.yaml: say the words that the live run was started with. The
+simulation begins with the account of the first journaled decision and ends at the last reading of
+the account. Every decision and every fill is compared, and the difference of the profits is split
+into terms that add up to the cent. With each=true (the default) every journaled instant is decided
+anew on the account as journaled too: what differs there comes from other bars, settings or code.
+
+The exit code is 0 where everything agrees, 1 where it drifts, and 2 for input that cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from execution.decision import Decision
+from execution.live.settings import LiveSettings
+from execution.live.trading import NAME
+from execution.orders import Account, Fill, strategy_of
+from execution.trader import Decider, Trader
+from forecasting.forecast import Progress, silent
+from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from foundation.files import check_file, write_whole
+from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.results.drift_account import journaled_account
+from marketsimulator.results.drift_decisions import compare_decisions
+from marketsimulator.results.drift_journal import LiveRecord, Reading, read_journal
+from marketsimulator.results.drift_orders import (
+    causes_of,
+    compare_orders,
+    live_orders,
+    simulated_orders,
+    slippage,
+)
+from marketsimulator.results.drift_report import Drift, drift_json, print_drift
+from marketsimulator.results.drift_sides import SimulatedHours, live_side, simulated_side
+from marketsimulator.results.drift_terms import ZERO, profit_terms
+from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import Bars, closes_of, panel
+from trainingdata.instants import DAY, HOUR, hour_begun, utc_text
+from trainingdata.instruments import Kind
+from trainingdata.sessions import started_at, stock_grid
+
+OF_DRIFT = ("journal", "each", "json", "output")
+
+
+@dataclass(frozen=True, slots=True)
+class DriftSettings:
+    """What is compared.
+
+    journal: of the live account.
+    each: whether every journaled instant is decided anew on the account as journaled.
+    history_days: calendar days of bars before the first decision that the live run had.
+    simulation: the live run's settings, as a backtest has them.
+    """
+
+    journal: Path
+    each: bool
+    history_days: int
+    simulation: BacktestSettings
+
+    @classmethod
+    def of(cls, config: DictConfig) -> DriftSettings:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        if not config.journal:
+            raise InputError("journal: name the journal.sqlite of an account")
+        for name in ("each", "json"):
+            if not isinstance(config[name], bool):
+                raise InputError(f"{name}: {config[name]} is neither true nor false")
+        live = LiveSettings.of(config)
+        names = {field.name for field in fields(BacktestSettings)} - set(OF_DRIFT)
+        simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
+        journal = Path(str(config.journal)).expanduser()
+        return cls(journal, config.each, live.history_days, simulation)
+
+
+class _Witness:
+    """A decider that decides until an instant, and remembers the account that it decided for last.
+
+    account: at that instant, before anything was sent.
+    fills: number of fills by then.
+    """
+
+    def __init__(self, decider: Decider, broker: SimulatedBroker, until: np.datetime64) -> None:
+        self._decider = decider
+        self._broker = broker
+        self._until = until
+        self.account = broker.account()
+        self.fills = 0
+
+    def decide(self, bars: Bars, account: Account) -> Decision | None:
+        """What the decider decides; nothing later."""
+        if bars.now > self._until:
+            return None
+        self.account = account
+        self.fills = len(self._broker.fills)
+        return self._decider.decide(bars, account)
+
+
+def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift:
+    """Compare a journal with the simulation of the same hours.
+
+    Raises
+    ------
+    InputError
+        for a journal, settings or bars that cannot be used.
+    """
+    record = read_journal(settings.journal, NAME)
+    simulation = settings.simulation
+    if not simulation.symbols:
+        simulation = replace(simulation, symbols=record.symbols)
+    _refuse_other_names(record, simulation)
+    bars = simulation.bars()
+    start = record.beginning()
+    end = record.end(lambda at: is_covered(bars, at))
+    if end.at == start.at and len(record.decisions) > 1:
+        raise InputError(
+            f"data.dir: the bars end at {utc_text(bars.now)}, before what was decided first was met"
+        )
+    bars, first = _bars_between(bars, start, end, record.decisions[0].at, settings.history_days)
+    forecaster = simulation.forecaster.build(bars.symbols)
+    trader = simulation.trader_with_beliefs(simulation.trader(forecaster), bars, first, progress)
+    hours = _simulated_hours(simulation, bars, first, trader, record, end, progress)
+    simulated = simulated_side(hours)
+    live = live_side(record, start, end, simulated.end_marks)
+    decided_at = {
+        order.client_order_id: decision.at for decision in hours.sent for order in decision.orders
+    }
+    orders = compare_orders(
+        live_orders(record, NAME, start.at, end.at),
+        simulated_orders(hours.sent, hours.fills),
+        record,
+        decided_at,
+    )
+    each = None
+    if settings.each:
+        anew, closes = _decided_anew(record, end, simulation, bars, trader, progress)
+        each = compare_decisions(record, anew, end.at, closes)
+    return Drift(
+        source=f"{settings.journal}; {', '.join(bars.symbols)}: {bars.source}",
+        begins=start.at,
+        ends=end.at,
+        live=live,
+        simulated=simulated,
+        terms=profit_terms(live, simulated, causes_of(orders)),
+        whole=compare_decisions(record, hours.decisions, end.at),
+        each=each,
+        orders=orders,
+        slippage=slippage(orders, record, hours.sent, simulation.costs),
+    )
+
+
+def _refuse_other_names(record: LiveRecord, settings: BacktestSettings) -> None:
+    """Refuse a strategy under whose name no order of the journal is."""
+    names = {
+        strategy_of(intent.client_order_id)
+        for intent in record.intents.values()
+        if intent.job == NAME
+    }
+    if names and settings.order_name not in names:
+        raise InputError(
+            f"strategy: {settings.strategy} has no order in the journal, which has those of"
+            f" {', '.join(sorted(names))}"
+        )
+
+
+def is_covered(bars: Bars, at: np.datetime64) -> bool:
+    """Whether every bar that had started before an instant is there: what was sent meets it."""
+    grid = stock_grid()
+    started = int(np.searchsorted(grid.starts, at)) - 1
+    hour = hour_begun(at)
+    needed = {Kind.STOCK: grid.ends[started], Kind.CRYPTO: hour if hour == at else hour + HOUR}
+    latest: dict[Kind, np.datetime64] = {}
+    for s, item in enumerate(bars.instruments):
+        times = bars.real_bars(s)[0]
+        if len(times):
+            latest[item.kind] = max(latest.get(item.kind, times[-1]), times[-1])
+    return all(last >= needed[kind] for kind, last in latest.items())
+
+
+def _bars_between(
+    bars: Bars, start: Reading, end: Reading, begin: np.datetime64, history_days: int
+) -> tuple[Bars, int]:
+    """The bars that the live run had and that its orders met, and the number of its first instant.
+
+    Raises
+    ------
+    InputError
+        for bars without that instant.
+    """
+    if not len(bars.times) or bars.times[-1] < begin:
+        raise InputError(
+            f"data.dir: the bars end before {utc_text(begin)}, which the journal has decided"
+        )
+    since = start.at - history_days * DAY
+    tables = []
+    for s, item in enumerate(bars.instruments):
+        times, values = bars.real_bars(s)
+        opened = started_at(item.kind, times)
+        kept = (opened >= since) & (opened < end.at)
+        tables.append((item, times[kept], values[kept]))
+    bars = panel(tables, bars.source)
+    first = int(np.searchsorted(bars.times, begin))
+    if first == len(bars.times) or bars.times[first] != begin:
+        raise InputError(
+            f"data.dir: no bar becomes known at {utc_text(begin)}, which the journal has decided"
+        )
+    return bars, first
+
+
+def _simulated_hours(
+    settings: BacktestSettings,
+    bars: Bars,
+    first: int,
+    trader: Trader,
+    record: LiveRecord,
+    end: Reading,
+    progress: Progress,
+) -> SimulatedHours:
+    """The simulation of an account that begins as the live one was read first."""
+    start = record.beginning()
+    closes = closes_of(bars.between(0, first + 1))
+    positions = record.decisions[0].positions
+    cash = start.cash
+    for symbol, quantity in start.positions.items():
+        # What is not simulated is worth the same all the time.
+        cash += ZERO if symbol in closes else quantity * start.prices[symbol]
+    begins = Account(
+        cash=float(cash),
+        positions={symbol: held for symbol, held in positions.items() if symbol in closes},
+        prices=closes,
+        as_of=bars.times[first],
+    )
+    broker = settings.broker(bars, first, begins)
+    witness = _Witness(trader, broker, end.at)
+    run = simulate_trading(settings, bars, first, "drift", witness, progress, broker=broker)
+    last = witness.account.as_of
+    ends = witness.account
+    fills = run.fills[: witness.fills]
+    sent = [decision for decision in run.decisions if decision.at < last]
+    if record.sent_before(last, end):
+        fills = [fill for fill in run.fills if fill.at <= last]
+        sent = run.decisions
+        (row,) = [row for row in run.rows if row.at == last]
+        ends = replace(ends, cash=row.cash, positions=_held(begins, fills))
+    return SimulatedHours(
+        begins=begins,
+        ends=ends,
+        fills=tuple(fills),
+        rows=tuple(row for row in run.rows if row.at < last),
+        decisions=tuple(run.decisions),
+        sent=tuple(sent),
+    )
+
+
+def _held(begins: Account, fills: Iterable[Fill]) -> dict[str, Decimal]:
+    """What an account holds after these fills, signed quantities by symbol."""
+    held = dict(begins.positions)
+    for fill in fills:
+        held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + fill.qty
+    return {symbol: quantity for symbol, quantity in held.items() if quantity}
+
+
+def _decided_anew(
+    record: LiveRecord,
+    end: Reading,
+    settings: BacktestSettings,
+    bars: Bars,
+    trader: Trader,
+    progress: Progress,
+) -> tuple[list[Decision], dict[np.datetime64, dict[str, float]]]:
+    """What is decided for each account as journaled, and the closes of the bars then."""
+    decisions = []
+    closes = {}
+    compared = [decision for decision in record.decisions if decision.at <= end.at]
+    for number, journaled in enumerate(compared, 1):
+        index = int(np.searchsorted(bars.times, journaled.at, side="right"))
+        view = settings.view(bars.between(0, index))
+        closes[journaled.at] = closes_of(view)
+        if view.now == journaled.at:
+            account = journaled_account(record, journaled, settings, closes[journaled.at])
+            decision = trader.decide(view, account)
+            if decision is not None:
+                decisions.append(decision)
+        progress("decisions, anew", number, len(compared))
+    return decisions, closes
+
+
+def main() -> None:
+    """Command line."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)  # noqa: T201
+        return
+    with one_line_errors("nothing was written"):
+        config = composed_config("drift", ["trials=null", *sys.argv[1:]])
+        settings = DriftSettings.of(config)
+        output = None if config.output is None else Path(str(config.output)).expanduser()
+        if output is not None:
+            check_file(output, "output")
+        log_to_file("drift")
+        with ProgressBar() as progress:
+            drift = measure_drift(settings, progress)
+        text = json.dumps(drift_json(drift), indent=1)
+        if output is not None:
+            write_whole({output.name: lambda file: file.write_text(text + "\n")}, output.parent)
+    if config.json:
+        sys.stdout.write(f"{text}\n")
+    else:
+        print_drift(drift, Console(width=None if sys.stdout.isatty() else 160))
+    sys.exit(0 if drift.agrees else 1)
+
+
+if __name__ == "__main__":
+    main()

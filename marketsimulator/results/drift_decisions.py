@@ -1,0 +1,175 @@
+"""Decisions of a live journal beside those of its re-simulation: what differs, and why."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from execution.decision import Choice, Decision
+from marketsimulator.results.drift_journal import JournaledDecision, LiveRecord
+from marketsimulator.results.drift_orders import why_not_decided
+
+Cause = Literal["missed", "halted", "bars", "forecast", "price", "account", "sizing"]
+CAUSES: Mapping[Cause, str] = {
+    "missed": "no pass was made",
+    "halted": "a pass decided nothing",
+    "bars": "other bars, or the venue allowed something else",
+    "forecast": "another forecast of the same price: other bars before, or another forecaster",
+    "price": "another price",
+    "account": "another account",
+    "sizing": "other settings or other code",
+}
+# A belief that is computed for all instants at once differs in the last digits of a float.
+CLOSE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionDifference:
+    """Something that was decided otherwise.
+
+    at: the instant.
+    symbol: empty where one side decided nothing at all.
+    field: of the choice, the first that differs; empty as above.
+    live, simulated: what it was, in words.
+    cause: why, as far as what is written down says it.
+    why: more about it.
+    """
+
+    at: np.datetime64
+    symbol: str
+    field: str
+    live: str
+    simulated: str
+    cause: Cause
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionComparison:
+    """Decisions one by one.
+
+    compared: instants that either side decided.
+    equal: those at which every symbol's choice is the same.
+    differences: in time order, one a symbol and instant.
+    """
+
+    compared: int
+    equal: int
+    differences: tuple[DecisionDifference, ...]
+
+    @property
+    def counts(self) -> dict[Cause, int]:
+        """Differences by cause."""
+        return dict(Counter(each.cause for each in self.differences))
+
+
+def compare_decisions(
+    record: LiveRecord,
+    simulated: Iterable[Decision],
+    until: np.datetime64,
+    closes: Mapping[np.datetime64, Mapping[str, float]] | None = None,
+) -> DecisionComparison:
+    """Journaled decisions beside simulated ones of the same instants.
+
+    until: the last instant that is compared.
+    closes: of the bars at each instant, USD by symbol, where decisions are sized at the journaled
+        prices; only these instants are compared then. None compares all that either side decided.
+    """
+    mine = {decision.at: decision for decision in record.decisions if decision.at <= until}
+    other = {decision.at: decision for decision in simulated}
+    compared = sorted({*mine, *other} if closes is None else closes)
+    differences: list[DecisionDifference] = []
+    equal = 0
+    for at in compared:
+        shown = {} if closes is None else closes[at]
+        found = _differences_at(at, mine.get(at), other.get(at), record, shown)
+        differences += found
+        equal += not found
+    return DecisionComparison(len(compared), equal, tuple(differences))
+
+
+def _differences_at(
+    at: np.datetime64,
+    mine: JournaledDecision | None,
+    other: Decision | None,
+    record: LiveRecord,
+    closes: Mapping[str, float],
+) -> list[DecisionDifference]:
+    if mine is None:
+        term, why = why_not_decided(record.passes, at)
+        cause: Cause = "missed" if term == "missed" else "halted"
+        return [DecisionDifference(at, "", "", "not decided", "decided", cause, why)]
+    if other is None:
+        why = "no bar closed then for a market that is open"
+        return [DecisionDifference(at, "", "", "decided", "not decided", "bars", why)]
+    choices = {choice.symbol: choice for choice in other.choices}
+    same_account = _is_same_account(mine, other)
+    differences = []
+    for symbol in dict.fromkeys([*mine.choices, *choices]):
+        one = mine.choices.get(symbol)
+        two = choices.get(symbol)
+        if one is None or two is None:
+            there, here = _decided(one), _decided(two)
+            why = "only one side had a bar of it, or the venue allowed no orders of it"
+            differences.append(DecisionDifference(at, symbol, "", there, here, "bars", why))
+        elif found := _difference(one, two, closes.get(symbol, two.price), same_account):
+            field, cause = found
+            there, here = _word(getattr(one, field)), _word(getattr(two, field))
+            differences.append(
+                DecisionDifference(at, symbol, field, there, here, cause, CAUSES[cause])
+            )
+    return differences
+
+
+def _difference(
+    one: Choice, two: Choice, close: float, same_account: bool
+) -> tuple[str, Cause] | None:
+    """The field of a choice that differs first, and why; none where they are the same.
+
+    close: of the simulation's bar, USD.
+    """
+    for name in ("mu", "sigma"):
+        if not _is_close(one, two, name):
+            same_bar = math.isclose(one.price, close, rel_tol=CLOSE)
+            return name, "forecast" if same_bar else "bars"
+    if not _is_close(one, two, "price"):
+        return "price", "price"
+    for name in ("held", "kelly", "target", "qty"):
+        if not _is_close(one, two, name):
+            changed = name == "held" or not same_account
+            return name, "account" if changed else "sizing"
+    return None
+
+
+def _is_same_account(mine: JournaledDecision, other: Decision) -> bool:
+    if not math.isclose(mine.equity, other.equity, rel_tol=CLOSE):
+        return False
+    held = {choice.symbol: choice.held for choice in other.choices}
+    return all(
+        math.isclose(choice.held, held[symbol], rel_tol=CLOSE, abs_tol=CLOSE)
+        for symbol, choice in mine.choices.items()
+        if symbol in held
+    )
+
+
+def _is_close(one: Choice, two: Choice, name: str) -> bool:
+    first = getattr(one, name)
+    second = getattr(two, name)
+    if name == "qty":
+        return bool(first == second)
+    if math.isnan(first) or math.isnan(second):
+        return math.isnan(first) and math.isnan(second)
+    return math.isclose(first, second, rel_tol=CLOSE, abs_tol=CLOSE * 1e-3)
+
+
+def _decided(choice: Choice | None) -> str:
+    return "not decided" if choice is None else "decided"
+
+
+def _word(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

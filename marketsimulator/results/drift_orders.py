@@ -1,0 +1,295 @@
+"""Orders of a live account beside those of its re-simulation: what filled, at what, and why not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+
+from execution.decision import Decision
+from execution.fees import BASIS_POINT, TradingCosts
+from execution.intents import UNSENT, Intent
+from execution.live.cycle import OLDEST_BAR
+from execution.orders import Fill, strategy_of
+from marketsimulator.results.drift_journal import JournaledPass, LiveRecord
+from marketsimulator.results.drift_terms import ZERO, Term, exact
+from trainingdata.instants import utc_text
+from trainingdata.instruments import instrument, is_coin
+
+Outcome = Literal["same"] | Term
+LIQUIDATION = "liquidation"
+SPLIT = "split"
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What one order was for, and what of it filled.
+
+    ordered: signed quantity; 0 for a trade that no order made.
+    quantity: signed, that filled.
+    value: sum of quantity times price, USD, signed as the quantity.
+    at: of the first fill; none before there is one.
+    """
+
+    ordered: Fraction = ZERO
+    quantity: Fraction = ZERO
+    value: Fraction = ZERO
+    at: np.datetime64 | None = None
+
+    @property
+    def price(self) -> Fraction | None:
+        """The mean price, USD; none of what has not filled."""
+        return self.value / self.quantity if self.quantity else None
+
+    def plus(self, quantity: Fraction, price: Fraction, at: np.datetime64) -> Filled:
+        """With one more fill."""
+        first = at if self.at is None else min(self.at, at)
+        return Filled(self.ordered, self.quantity + quantity, self.value + quantity * price, first)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderComparison:
+    """One order there and here.
+
+    name: its id; symbol and instant for a trade that no order of ours made.
+    live, simulated: none where there was no such order.
+    outcome: `same`, or the term under which the difference counts.
+    why: what the journal says about it.
+    """
+
+    name: str
+    symbol: str
+    live: Filled | None
+    simulated: Filled | None
+    outcome: Outcome
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slippage:
+    """What fills of a symbol cost against the price that their decision was sized at.
+
+    All in basis points of value, above 0 where it was paid.
+
+    fills: orders that filled.
+    charged: half-spread and slippage that the simulator adds to the price at which a bar opens.
+    simulated: mean of the simulated fills, what the price did until the bar opened included.
+    realised: mean of the live fills.
+    error: standard error of that mean; NaN of one fill.
+    """
+
+    symbol: str
+    fills: int
+    charged: float
+    simulated: float
+    realised: float
+    error: float
+
+
+def causes_of(orders: Iterable[OrderComparison]) -> dict[str, Term]:
+    """Under which term the quantities of each order count, by its id."""
+    causes: dict[str, Term] = {}
+    for order in orders:
+        if order.outcome != "same":
+            causes[order.name] = order.outcome
+    return causes
+
+
+def simulated_orders(decisions: Iterable[Decision], fills: Iterable[Fill]) -> dict[str, Filled]:
+    """Simulated orders and liquidations, with what of them filled, by id."""
+    orders: dict[str, Filled] = {}
+    for decision in decisions:
+        for order in decision.orders:
+            orders[order.client_order_id] = Filled(ordered=exact(order.signed_qty))
+    for fill in fills:
+        # A fill at price 0 is a fee in coin or a split. Neither fills an order.
+        if fill.price > 0:
+            name = fill_name(fill)
+            before = orders.get(name, Filled())
+            orders[name] = before.plus(exact(fill.qty), exact(fill.price), fill.at)
+    return orders
+
+
+def live_orders(
+    record: LiveRecord, job: str, since: np.datetime64, until: np.datetime64
+) -> dict[str, Filled]:
+    """Orders of a job that were planned between two readings, and everything that traded, by id.
+
+    What was planned by a decision that was taken back, and never sent, is no order.
+    """
+    standing = {decision.name for decision in record.decisions}
+    orders: dict[str, Filled] = {}
+    for name, intent in record.intents.items():
+        meant = intent.part == "night" or intent.decision in standing
+        taken_back = not meant and intent.state in UNSENT
+        if intent.job == job and since <= intent.sent_at < until and not taken_back:
+            orders[name] = Filled(ordered=_ordered(intent))
+    for fill in record.fills_between(since, until):
+        name = fill.order or foreign_name(fill.symbol, fill.at)
+        before = orders.get(name, Filled())
+        orders[name] = before.plus(exact(fill.quantity), exact(fill.price), fill.at)
+    return orders
+
+
+def fill_name(fill: Fill) -> str:
+    """The order of a simulated fill; of a liquidation, what the venue's own trade is called."""
+    name = fill.client_order_id
+    return foreign_name(fill.symbol, fill.at) if strategy_of(name) == LIQUIDATION else name
+
+
+def foreign_name(symbol: str, at: np.datetime64) -> str:
+    """What a trade without an order of ours is called here."""
+    return f"{symbol} {utc_text(at)}"
+
+
+def compare_orders(
+    live: Mapping[str, Filled],
+    simulated: Mapping[str, Filled],
+    record: LiveRecord,
+    decided_at: Mapping[str, np.datetime64],
+) -> tuple[OrderComparison, ...]:
+    """Every order of either side, in the order of their names' instants.
+
+    decided_at: the instant that each simulated order was decided at.
+    """
+    names = dict.fromkeys([*live, *simulated])
+    compared = []
+    for name in names:
+        mine = live.get(name)
+        other = simulated.get(name)
+        intent = record.intents.get(name)
+        outcome, why = _outcome(mine, other, intent, record, decided_at.get(name))
+        symbol = _symbol_of(name, intent)
+        compared.append(OrderComparison(name, symbol, mine, other, outcome, why))
+    return tuple(compared)
+
+
+def _symbol_of(name: str, intent: Intent | None) -> str:
+    if intent is not None and "symbol" in intent.request:
+        return instrument(str(intent.request["symbol"])).symbol
+    # Otherwise it is the simulation's own order, or a trade that is called by its symbol.
+    return name.split(" ")[0] if " " in name else name.rsplit("-", 4)[2]
+
+
+def _outcome(
+    mine: Filled | None,
+    other: Filled | None,
+    intent: Intent | None,
+    record: LiveRecord,
+    decided_at: np.datetime64 | None,
+) -> tuple[Outcome, str]:
+    """Under which term the difference of an order counts, and why there is one."""
+    if mine is not None and intent is None:
+        if other is None:
+            return "by_hand", "no order of ours traded it"
+        return _fill_outcome(mine, other, "liquidation", "the broker closed it")
+    if intent is not None and intent.part == "night":
+        return "cuts", intent.reason
+    if mine is None:
+        if decided_at is None:
+            return "liquidation", "the simulated broker closed it"
+        if any(decision.at == decided_at for decision in record.decisions):
+            return "decided", "only the simulation ordered it"
+        return why_not_decided(record.passes, decided_at)
+    why = "" if intent is None else intent.why or intent.state
+    if intent is not None and not mine.quantity and intent.state in UNSENT:
+        return ("rejected" if intent.state in ("rejected", "never_taken") else "withheld"), why
+    if other is None:
+        return "decided", "the simulation ordered nothing"
+    if mine.ordered != other.ordered:
+        return "decided", "other quantities were ordered"
+    return _fill_outcome(mine, other, "unfilled", why)
+
+
+def _fill_outcome(mine: Filled, other: Filled, cause: Term, why: str) -> tuple[Outcome, str]:
+    if mine.quantity != other.quantity:
+        return cause, why
+    if mine.value != other.value:
+        return "prices", ""
+    return "same", ""
+
+
+def why_not_decided(passes: Iterable[JournaledPass], at: np.datetime64) -> tuple[Term, str]:
+    """Why the live loop did not decide an instant: `missed` without a pass, else `halted`."""
+    met = [each for each in passes if at <= each.began_at < at + OLDEST_BAR]
+    said = [each.failed or each.idle for each in met if each.failed or each.idle]
+    if said:
+        return "halted", said[0]
+    if met:
+        return "halted", "the pass was not ended"
+    return "missed", "no pass was made then"
+
+
+def slippage(
+    orders: Iterable[OrderComparison],
+    record: LiveRecord,
+    decisions: Iterable[Decision],
+    costs: TradingCosts,
+) -> tuple[Slippage, ...]:
+    """By symbol, of orders that follow from a decision; sorted."""
+    live_prices = {}
+    for journaled in record.decisions:
+        for symbol, choice in journaled.choices.items():
+            live_prices[journaled.name, symbol] = choice.price
+    sized_at = {}
+    for decision in decisions:
+        sized = {choice.symbol: choice.price for choice in decision.choices}
+        for sent in decision.orders:
+            sized_at[sent.client_order_id] = sized[sent.symbol]
+    realised: dict[str, list[float]] = {}
+    simulated: dict[str, list[float]] = {}
+    for order in orders:
+        intent = record.intents.get(order.name)
+        if intent is not None and order.live is not None:
+            price = live_prices.get((intent.decision, order.symbol))
+            if price is not None and order.live.quantity:
+                realised.setdefault(order.symbol, []).append(_paid(order.live, price))
+        if order.simulated is not None and order.simulated.quantity and order.name in sized_at:
+            paid = _paid(order.simulated, sized_at[order.name])
+            simulated.setdefault(order.symbol, []).append(paid)
+    return tuple(
+        Slippage(
+            symbol=symbol,
+            fills=len(values),
+            charged=_charged(symbol, costs),
+            simulated=_mean(simulated.get(symbol, [])),
+            realised=_mean(values),
+            error=_error(values),
+        )
+        for symbol, values in sorted(realised.items())
+    )
+
+
+def _paid(order: Filled, sized: float) -> float:
+    """Basis points of value by which the fill was worse than the price it was sized at."""
+    side = 1 if order.quantity > 0 else -1
+    price = float(order.value / order.quantity)
+    return side * (price / sized - 1.0) / BASIS_POINT
+
+
+def _charged(symbol: str, costs: TradingCosts) -> float:
+    crypto = np.array([is_coin(symbol)])
+    share = float(costs.half_spread(crypto)[0] + costs.slippage(crypto)[0])
+    return share / BASIS_POINT
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def _error(values: list[float]) -> float:
+    if len(values) < 2:
+        return math.nan
+    mean = _mean(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return math.sqrt(variance / len(values))
+
+
+def _ordered(intent: Intent) -> Fraction:
+    quantity = exact(Decimal(str(intent.request["qty"])))
+    return quantity if intent.request["side"] == "buy" else -quantity

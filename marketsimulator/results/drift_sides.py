@@ -1,0 +1,139 @@
+"""The two accounts that drift compares, each with what it held, traded, paid and was worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from execution.alpaca.activities import COIN_FEE, SHARES_OF_AN_OPTION, TRANSFERS
+from execution.decision import Decision
+from execution.orders import Account, Fill, strategy_of
+from execution.records import Row
+from execution.spreads.orders import is_option
+from marketsimulator.results.drift_journal import LiveRecord, Reading
+from marketsimulator.results.drift_orders import SPLIT, fill_name, foreign_name
+from marketsimulator.results.drift_terms import ZERO, Flow, Side, Term, Trade, exact
+
+_TERM_OF_KIND: Mapping[str, Term] = {
+    "FEE": "fees",
+    COIN_FEE: "coin_fees",
+    "INT": "interest",
+    "SPLIT": "splits",
+}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SimulatedHours:
+    """A re-simulation, up to the instant at which the live account was read last.
+
+    begins: its account at the first instant.
+    ends: its account as the live one was read last.
+    fills: all by then.
+    rows: the account after the fills of each instant before the last.
+    decisions: all, those of the last instant included.
+    sent: those of them whose orders were sent by then.
+    """
+
+    begins: Account
+    ends: Account
+    fills: tuple[Fill, ...]
+    rows: tuple[Row, ...]
+    decisions: tuple[Decision, ...]
+    sent: tuple[Decision, ...]
+
+
+def simulated_side(hours: SimulatedHours) -> Side:
+    """The simulated account.
+
+    What it was charged as its last instant came is among its flows as little as it is among those
+    that a venue lists by then.
+    """
+    start = {symbol: exact(held) for symbol, held in hours.begins.positions.items()}
+    trades: dict[str, Trade] = {}
+    flows: list[Flow] = []
+    for fill in hours.fills:
+        if fill.price > 0:
+            _add(trades, fill_name(fill), fill.symbol, exact(fill.qty), exact(fill.price))
+        else:
+            term: Term = "splits" if strategy_of(fill.client_order_id) == SPLIT else "coin_fees"
+            flows.append(Flow(term, ZERO, fill.symbol, exact(fill.qty)))
+    flows += _flows_of(hours.rows)
+    return Side(
+        start=start,
+        start_marks=_marks(hours.begins),
+        end_marks=_marks(hours.ends),
+        start_equity=_equity(hours.begins),
+        end_equity=_equity(hours.ends),
+        trades=trades,
+        flows=tuple(flows),
+    )
+
+
+def live_side(
+    record: LiveRecord, start: Reading, end: Reading, marks: Mapping[str, Fraction]
+) -> Side:
+    """The live account between two readings.
+
+    marks: prices at the end of what the live account does not price itself, as what it has sold.
+    """
+    trades: dict[str, Trade] = {}
+    for fill in record.fills_between(start.at, end.at):
+        name = fill.order or foreign_name(fill.symbol, fill.at)
+        units = SHARES_OF_AN_OPTION if is_option(fill.symbol) else 1
+        _add(trades, name, fill.symbol, exact(fill.quantity), exact(fill.price) * units)
+    flows: list[Flow] = []
+    transfers = ZERO
+    for each in record.activities:
+        if not start.at < each.listed_at <= end.at:
+            continue
+        amount = exact(each.amount)
+        if each.kind in TRANSFERS:
+            transfers += amount
+        else:
+            flows.append(Flow(_term_of(each.kind), amount, each.symbol, exact(each.quantity)))
+    return Side(
+        start=start.positions,
+        start_marks=start.prices,
+        end_marks={**marks, **end.prices},
+        start_equity=start.equity,
+        end_equity=end.equity,
+        trades=trades,
+        flows=tuple(flows),
+        transfers=transfers,
+    )
+
+
+def _term_of(kind: str) -> Term:
+    return "dividends" if kind.startswith("DIV") else _TERM_OF_KIND.get(kind, "other")
+
+
+def _add(
+    trades: dict[str, Trade], name: str, symbol: str, quantity: Fraction, price: Fraction
+) -> None:
+    before = trades.get(name, Trade(symbol, ZERO, ZERO))
+    trades[name] = Trade(symbol, before.quantity + quantity, before.value + quantity * price)
+
+
+def _flows_of(rows: Sequence[Row]) -> list[Flow]:
+    flows = []
+    for row in rows:
+        parts: Mapping[Term, Fraction] = {
+            "fees": -exact(row.fees) - exact(row.rounding),
+            "interest": -exact(row.interest),
+            "dividends": exact(row.dividends),
+            # Borrow, interest on idle cash, and the cash for a fraction of a share after a split.
+            "other": exact(row.other) + exact(row.rounding) - exact(row.dividends),
+        }
+        flows += [Flow(term, usd) for term, usd in parts.items() if usd]
+    return flows
+
+
+def _marks(account: Account) -> dict[str, Fraction]:
+    return {symbol: exact(price) for symbol, price in account.prices.items()}
+
+
+def _equity(account: Account) -> Fraction:
+    marks = _marks(account)
+    held = (exact(quantity) * marks[symbol] for symbol, quantity in account.positions.items())
+    return exact(account.cash) + sum(held, ZERO)

@@ -1,0 +1,238 @@
+"""The difference between two accounts' profits over the same hours, in named terms.
+
+With marks m at the end and m0 at the beginning, the profit of an account is exactly
+
+    P/L = sum q0 (m - m0) + sum over trades (Q m - V) + sum over flows (usd + q m) + unlisted
+
+q0: held at the beginning. Q and V: signed quantity of a trade and what it cost, USD.
+unlisted: whatever the account's stated worth has beyond that.
+
+The difference of two such sums is split trade by trade, and once by the marks. Numbers are
+fractions, because a mean price is rarely a finite decimal: nothing is rounded before `cents`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Literal, get_args
+
+Term = Literal[
+    "start",
+    "missed",
+    "halted",
+    "withheld",
+    "rejected",
+    "unfilled",
+    "decided",
+    "cuts",
+    "by_hand",
+    "liquidation",
+    "prices",
+    "fees",
+    "coin_fees",
+    "interest",
+    "dividends",
+    "splits",
+    "other",
+    "elsewhere",
+    "unlisted",
+    "marking",
+]
+TERMS: tuple[Term, ...] = get_args(Term)
+MEANINGS: Mapping[Term, str] = {
+    "start": "other holdings at the beginning",
+    "missed": "decisions that no pass made",
+    "halted": "decisions that a pass could not make: halted, failed or late",
+    "withheld": "orders that were decided and not sent",
+    "rejected": "orders that the venue did not take",
+    "unfilled": "orders that filled in part or not at all",
+    "decided": "orders that were decided otherwise",
+    "cuts": "orders without a decision: before the close, and as the loop stops",
+    "by_hand": "trades that no order of ours made",
+    "liquidation": "trades that the broker made",
+    "prices": "prices of fills",
+    "fees": "fees in USD",
+    "coin_fees": "fees taken in coin",
+    "interest": "interest",
+    "dividends": "dividends",
+    "splits": "splits",
+    "other": "other activities",
+    "elsewhere": "symbols that are not simulated",
+    "unlisted": "what the account was worth beyond everything that is listed",
+    "marking": "prices at which the holdings are valued",
+}
+CENT = Decimal("0.01")
+ZERO = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """All fills of one order.
+
+    symbol: what it traded.
+    quantity: signed.
+    value: sum of quantity times price, USD, signed as the quantity.
+    """
+
+    symbol: str
+    quantity: Fraction
+    value: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What came or went beside trades.
+
+    term: under which it is named.
+    usd: by which it changed cash, signed.
+    symbol: whose position it changed; empty for none.
+    quantity: by how much, signed.
+    """
+
+    term: Term
+    usd: Fraction
+    symbol: str = ""
+    quantity: Fraction = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two accounts; USD.
+
+    start: signed quantities at the beginning, by symbol.
+    start_marks, end_marks: prices at which it values them, by symbol.
+    start_equity, end_equity: what it states to be worth.
+    trades: by the order's id.
+    flows: beside trades.
+    transfers: paid in less taken out: no profit.
+    """
+
+    start: Mapping[str, Fraction]
+    start_marks: Mapping[str, Fraction]
+    end_marks: Mapping[str, Fraction]
+    start_equity: Fraction
+    end_equity: Fraction
+    trades: Mapping[str, Trade]
+    flows: tuple[Flow, ...] = ()
+    transfers: Fraction = ZERO
+
+    @property
+    def profit(self) -> Fraction:
+        """What it earned, USD; deposits are no profit."""
+        return self.end_equity - self.start_equity - self.transfers
+
+    @property
+    def end(self) -> dict[str, Fraction]:
+        """Signed quantities at the end by what is listed, by symbol."""
+        held = dict(self.start)
+        for trade in self.trades.values():
+            held[trade.symbol] = held.get(trade.symbol, ZERO) + trade.quantity
+        for flow in self.flows:
+            if flow.symbol:
+                held[flow.symbol] = held.get(flow.symbol, ZERO) + flow.quantity
+        return held
+
+    def end_mark(self, symbol: str) -> Fraction:
+        """The price at the end; 0 for what has none, whose worth is unlisted then."""
+        return self.end_marks.get(symbol, ZERO)
+
+    def start_mark(self, symbol: str) -> Fraction:
+        """The same at the beginning."""
+        return self.start_marks.get(symbol, ZERO)
+
+    def unlisted(self) -> Fraction:
+        """What it earned beyond what its holdings, trades and flows did, USD."""
+        listed = ZERO
+        for symbol, held in self.start.items():
+            listed += held * (self.end_mark(symbol) - self.start_mark(symbol))
+        for trade in self.trades.values():
+            listed += trade.quantity * self.end_mark(trade.symbol) - trade.value
+        for flow in self.flows:
+            listed += flow.usd + flow.quantity * self.end_mark(flow.symbol)
+        return self.profit - listed
+
+
+def profit_terms(live: Side, simulated: Side, causes: Mapping[str, Term]) -> dict[Term, Fraction]:
+    """What the live account earned more than the simulated one, by cause, USD.
+
+    causes: why the quantities of a trade differ, by its order's id; `decided` where none is named.
+        The difference of the prices of two fills is `prices`.
+
+    The terms add up exactly to the difference of the profits. What the simulated account does not
+    know, a symbol without a mark there, is all in `elsewhere`.
+    """
+    terms = dict.fromkeys(TERMS, ZERO)
+    known = simulated.end_marks
+    for symbol in {*live.start, *simulated.start}:
+        mine = live.start.get(symbol, ZERO)
+        other = simulated.start.get(symbol, ZERO)
+        if symbol not in known:
+            terms["elsewhere"] += mine * (live.end_mark(symbol) - live.start_mark(symbol))
+            continue
+        change = known[symbol] - simulated.start_mark(symbol)
+        terms["start"] += (mine - other) * change
+        terms["marking"] -= mine * (live.start_mark(symbol) - simulated.start_mark(symbol))
+    for symbol, held in live.end.items():
+        if symbol in known:
+            terms["marking"] += held * (live.end_mark(symbol) - known[symbol])
+    for name in {*live.trades, *simulated.trades}:
+        _add_trade(terms, name, live, simulated, causes.get(name, "decided"))
+    for side, sign in ((live, 1), (simulated, -1)):
+        for flow in side.flows:
+            if flow.symbol and flow.symbol not in known:
+                worth = flow.usd + flow.quantity * side.end_mark(flow.symbol)
+                terms["elsewhere"] += sign * worth
+            else:
+                terms[flow.term] += sign * flow.usd
+                if flow.symbol:
+                    terms[flow.term] += sign * flow.quantity * known[flow.symbol]
+    terms["unlisted"] += live.unlisted() - simulated.unlisted()
+    return terms
+
+
+def _add_trade(
+    terms: dict[Term, Fraction], name: str, live: Side, simulated: Side, cause: Term
+) -> None:
+    """Split what one order earned there and here into quantity and price."""
+    mine = live.trades.get(name)
+    other = simulated.trades.get(name)
+    if mine is not None and mine.symbol not in simulated.end_marks:
+        terms["elsewhere"] += mine.quantity * live.end_mark(mine.symbol) - mine.value
+        mine = None
+    if mine is not None and other is not None and mine.symbol == other.symbol:
+        mark = simulated.end_marks[mine.symbol]
+        more = mine.quantity - other.quantity
+        if mine.quantity and other.quantity:
+            # The quantities differ at the simulated price; what is left is the price of the fill.
+            price = other.value / other.quantity
+            terms[cause] += more * (mark - price)
+            terms["prices"] += mine.quantity * price - mine.value
+        else:
+            terms[cause] += more * mark - (mine.value - other.value)
+        return
+    for trade, sign in ((mine, 1), (other, -1)):
+        if trade is not None:
+            mark = simulated.end_mark(trade.symbol)
+            terms[cause] += sign * (trade.quantity * mark - trade.value)
+
+
+def cents(terms: Mapping[Term, Fraction]) -> dict[Term, Decimal]:
+    """The terms in whole cents, whose sum is the exact sum in whole cents.
+
+    Each is rounded down, and the cents that are missing then go to the terms that lost most. A term
+    of less than half a cent is 0 where all are.
+    """
+    whole = {name: (value * 100).__floor__() for name, value in terms.items()}
+    missing = round(sum(terms.values(), ZERO) * 100) - sum(whole.values())
+    by_loss = sorted(terms, key=lambda name: whole[name] - terms[name] * 100)
+    for name in by_loss[:missing]:
+        whole[name] += 1
+    return {name: CENT * number for name, number in whole.items()}
+
+
+def exact(number: Decimal | float) -> Fraction:
+    """The number as it is written: 0.1 is a tenth."""
+    return Fraction(number if isinstance(number, Decimal) else repr(number))

@@ -1,0 +1,427 @@
+"""A journal of the live job beside the simulation of the same hours, over the wire."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.account_lock import JOURNAL
+from execution.live.halts import HaltKind
+from foundation.compose import composed_config
+from foundation.database import Database
+from foundation.errors import InputError
+from marketsimulator.drift import DriftSettings, measure_drift
+from marketsimulator.results.drift_report import Drift, drift_json
+from marketsimulator.results.drift_terms import CENT, cents
+from tests.commands import run_command
+from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading
+from tests.e2e.test_live_account import Desk
+
+# A strategy that trades at nearly every decision, long, without a forecast to speak of.
+STEADY = (
+    "forecaster=ewma",
+    "sizing.strategy=equal_weight",
+    "sizing.band=0.002",
+)
+# Long and short, by the mean of what was.
+BOTH_WAYS = ("forecaster=historical", "sizing.strategy=kelly_100", "prior.stock_sharpe=0")
+STOCKS = "symbols=[SYA,SYB]"
+WITH_COIN = "symbols=[SYA,SYB,SYXUSD]"
+Step = Callable[[Practice, Desk], None]
+
+
+def passes(
+    here: Practice,
+    folder: Path,
+    *words: str,
+    count: int = 8,
+    before: Mapping[int, Step] | None = None,
+) -> Path:
+    """The journal of so many passes of the live job; `before` a pass something may happen."""
+    path = folder / JOURNAL
+    database = Database(path)
+    desk = Desk.at(here, database, folder, *words)
+    for number in range(count):
+        if number:
+            here.advance()
+        if before and number in before:
+            before[number](here, desk)
+        desk.job.pass_now()
+    database.close()
+    return path
+
+
+def drift_of(journal: Path, *words: str) -> Drift:
+    """What drift says of a journal, with the settings of its passes."""
+    told = [*SPAN, "trials=null", *words, f"journal={journal}"]
+    return measure_drift(DriftSettings.of(composed_config("drift", told)))
+
+
+def named_terms(drift: Drift) -> dict[str, Decimal]:
+    """The terms that are a cent or more; all of them add up to the difference to the cent."""
+    terms = cents(drift.terms)
+    assert sum(terms.values()) == CENT * round(drift.difference * 100)
+    assert drift.rest == 0
+    return {name: value for name, value in terms.items() if value}
+
+
+def outcomes(drift: Drift) -> set[str]:
+    return {order.outcome for order in drift.orders}
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ((STOCKS, *STEADY), 10),
+        pytest.param((WITH_COIN, *STEADY), 60, marks=pytest.mark.slow),
+        pytest.param((WITH_COIN, *BOTH_WAYS), 60, marks=pytest.mark.slow),
+        ((STOCKS, *BOTH_WAYS), 10),
+    ],
+)
+def test_a_replayed_journal_does_not_drift(
+    practice: Start, tmp_path: Path, words: tuple[str, ...], count: int
+) -> None:
+    """Every decision, every fill and the profit to the cent; to the last reading of the account."""
+    here = practice(words[0])
+    here.advance(OPENING)
+    drift = drift_of(passes(here, tmp_path, *words, count=count), *words)
+    assert drift.whole.differences == ()
+    assert drift.each is not None
+    assert drift.each.differences == ()
+    assert drift.each.equal == drift.whole.equal > count // 2
+    assert named_terms(drift) == {}
+    assert outcomes(drift) == {"same"}
+    assert len(drift.orders) > count // 4
+    assert drift.live.profit != 0
+    assert drift.agrees
+    for row in drift.slippage:
+        assert row.realised == row.simulated != 0
+    if BOTH_WAYS[0] in words:
+        assert any(order.ordered < 0 for o in drift.orders if (order := o.live)), "it sells short"
+
+
+WORDS = (STOCKS, *STEADY)
+
+
+def begun(practice: Start, *words: str) -> Practice:
+    here = practice(*(words or (STOCKS,)))
+    here.advance(OPENING)
+    return here
+
+
+def noted(here: Practice, kind: str, usd: float) -> None:
+    """Cash comes or goes, and the venue lists it."""
+    here.venue.broker.deposit(usd)
+    day = str(here.venue.now.astype("datetime64[D]"))
+    here.venue.record.note_activity({"activity_type": kind, "date": day, "net_amount": str(usd)})
+
+
+def test_an_order_that_was_withheld_counts_as_withheld(practice: Start, tmp_path: Path) -> None:
+    """No order is worth more than 20,000 USD: the first two are, and only they."""
+    here = begun(practice)
+    journal = passes(here, tmp_path, *WORDS, "guards.max_order=20000", count=3)
+    drift = drift_of(journal, *WORDS)
+    terms = named_terms(drift)
+    assert "withheld" in terms
+    lost = float(drift.terms["withheld"] + drift.terms["fees"])
+    assert lost == pytest.approx(float(-drift.simulated.profit), abs=1e-6)
+    withheld = [order for order in drift.orders if order.outcome == "withheld"]
+    assert withheld
+    assert all("max_order" in order.why for order in withheld)
+    assert drift.live.profit == 0
+    assert not drift.agrees
+    first = drift.whole.differences[0]
+    assert (first.field, first.cause) == ("held", "account")
+    assert drift.each is not None
+    assert drift.each.differences == (), "every decision follows from its own account"
+
+
+def test_a_partial_fill_counts_as_unfilled(practice: Start, tmp_path: Path) -> None:
+    def half(here: Practice, _: Desk) -> None:
+        here.fail(kind="partial")
+
+    journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={0: half})
+    drift = drift_of(journal, *WORDS)
+    terms = named_terms(drift)
+    assert set(terms) <= {"unfilled", "fees"}
+    (order,) = [order for order in drift.orders if order.outcome != "same"]
+    assert order.outcome == "unfilled"
+    assert order.live is not None
+    assert order.simulated is not None
+    assert order.live.quantity == order.simulated.quantity // 2
+    assert order.live.price is not None
+    mark = drift.simulated.end_marks[order.symbol]
+    missing = order.simulated.quantity - order.live.quantity
+    assert drift.terms["unfilled"] == -missing * (mark - order.live.price)
+
+
+def test_an_order_that_the_venue_turns_down_counts_as_rejected(
+    practice: Start, tmp_path: Path
+) -> None:
+    def reject(here: Practice, _: Desk) -> None:
+        here.fail(kind="reject", path="/v2/orders", method="POST")
+
+    journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={0: reject})
+    drift = drift_of(journal, *WORDS)
+    assert outcomes(drift) == {"same", "rejected"}
+    assert set(named_terms(drift)) <= {"rejected", "fees"}
+    assert "rejected" in named_terms(drift)
+
+
+def test_a_trade_by_hand_counts_as_one(practice: Start, tmp_path: Path) -> None:
+    def by_hand(here: Practice, _: Desk) -> None:
+        trading(here).submit_order(buy("SYA", 50))
+
+    journal = passes(begun(practice), tmp_path, *WORDS, count=3, before={1: by_hand})
+    drift = drift_of(journal, *WORDS)
+    terms = named_terms(drift)
+    assert "by_hand" in terms
+    (order,) = [order for order in drift.orders if order.outcome == "by_hand"]
+    assert order.symbol == "SYA"
+    assert order.live is not None
+    assert order.live.quantity == 50
+    assert order.live.price is not None
+    mark = drift.simulated.end_marks["SYA"]
+    assert drift.terms["by_hand"] == 50 * (mark - order.live.price)
+    assert "decided" in terms, "the next decision sold what was bought"
+    assert "unlisted" not in terms
+    assert drift.each is not None
+    assert drift.each.differences == ()
+
+
+def test_an_instant_without_a_pass_is_missed(practice: Start, tmp_path: Path) -> None:
+    def wait(here: Practice, _: Desk) -> None:
+        here.advance()
+
+    journal = passes(begun(practice), tmp_path, *WORDS, count=4, before={2: wait})
+    drift = drift_of(journal, *WORDS)
+    (missed,) = [each for each in drift.whole.differences if each.cause == "missed"]
+    assert missed.at == np.datetime64("2024-02-20T17:30")
+    assert missed is drift.whole.differences[0]
+    assert missed.why == "no pass was made then"
+    assert "missed" in {order.outcome for order in drift.orders}
+    assert "missed" in named_terms(drift)
+
+
+def test_a_pass_that_was_halted_says_why(practice: Start, tmp_path: Path) -> None:
+    """Holdings that nothing explains halt everything; the journal has decided nothing then."""
+
+    def halt(_: Practice, desk: Desk) -> None:
+        kind: HaltKind = "positions"
+        desk.live.halt(kind, "somebody has to look")
+
+    journal = passes(begun(practice), tmp_path, *WORDS, count=4, before={2: halt})
+    drift = drift_of(journal, *WORDS)
+    halted = [each for each in drift.whole.differences if each.cause == "halted"]
+    assert len(halted) == 2
+    assert "somebody has to look" in halted[0].why
+    assert "halted" in named_terms(drift)
+    assert "missed" not in named_terms(drift)
+
+
+def test_other_fees_count_as_fees(practice: Start, tmp_path: Path) -> None:
+    """The simulation pays a cent a share, the venue nothing of the kind."""
+    journal = passes(begun(practice), tmp_path, *WORDS, count=2)
+    drift = drift_of(journal, *WORDS, "fees.commission_per_share=0.01")
+    shares = sum(abs(trade.quantity) for trade in drift.simulated.trades.values())
+    assert named_terms(drift) == {"fees": CENT * round(shares)}
+    assert outcomes(drift) == {"same"}
+
+
+def test_other_costs_count_as_prices_and_as_slippage(practice: Start, tmp_path: Path) -> None:
+    """The simulation slips by ten basis points, the venue by one."""
+    journal = passes(begun(practice), tmp_path, *WORDS, count=2)
+    drift = drift_of(journal, *WORDS, "costs.stock_slippage_bps=10")
+    assert outcomes(drift) == {"prices"}
+    terms = named_terms(drift)
+    assert set(terms) == {"prices"}
+    traded = sum(abs(trade.value) for trade in drift.live.trades.values())
+    assert float(terms["prices"]) == pytest.approx(float(traded) * 9e-4, rel=0.01)
+    for row in drift.slippage:
+        assert row.charged == pytest.approx(11)
+        assert row.simulated - row.realised == pytest.approx(9, abs=0.1)
+
+
+def test_a_deposit_is_no_drift_of_the_profit(practice: Start, tmp_path: Path) -> None:
+    def deposit(here: Practice, _: Desk) -> None:
+        noted(here, "CSD", 5_000.0)
+
+    journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={1: deposit})
+    drift = drift_of(journal, *WORDS)
+    assert drift.live.transfers == 5_000
+    assert named_terms(drift) == {}
+    (held, *_) = drift.whole.differences
+    assert (held.at, held.cause) == (np.datetime64("2024-02-20T16:30"), "account")
+
+
+@pytest.mark.parametrize(
+    ("kind", "term"),
+    [("INT", "interest"), ("DIV", "dividends"), ("FEE", "fees"), ("SSP", "other")],
+)
+def test_what_the_venue_books_counts_by_its_kind(
+    practice: Start, tmp_path: Path, kind: str, term: str
+) -> None:
+    def book(here: Practice, _: Desk) -> None:
+        noted(here, kind, -12.34)
+
+    journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={1: book})
+    assert named_terms(drift_of(journal, *WORDS)) == {term: Decimal("-12.34")}
+
+
+def test_cash_that_nothing_lists_is_unlisted(practice: Start, tmp_path: Path) -> None:
+    def take(here: Practice, _: Desk) -> None:
+        here.venue.broker.deposit(-7.0)
+
+    journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={1: take})
+    assert named_terms(drift_of(journal, *WORDS)) == {"unlisted": Decimal("-7.00")}
+
+
+def test_what_was_held_before_the_journal_is_held_by_the_simulation(
+    practice: Start, tmp_path: Path
+) -> None:
+    """Of its own symbol and of a foreign one: only the foreign one earns elsewhere."""
+    here = begun(practice, "symbols=[SYA,SYB,SYC]")
+    trading(here).submit_order(buy("SYA", 300))
+    trading(here).submit_order(buy("SYC", 5))
+    here.advance()
+    drift = drift_of(passes(here, tmp_path, *WORDS, count=4), *WORDS)
+    change = drift.live.end_marks["SYC"] - drift.live.start_marks["SYC"]
+    assert drift.simulated.start == {"SYA": 300}
+    begun_with = float(drift.live.start_equity)
+    assert float(drift.simulated.start_equity) == pytest.approx(begun_with, abs=1e-6)
+    assert "elsewhere" in named_terms(drift)
+    assert drift.terms["elsewhere"] == 5 * change
+    assert drift.each is not None
+    assert drift.each.differences == ()
+
+
+def test_another_forecast_and_other_settings_are_told_apart(
+    practice: Start, tmp_path: Path
+) -> None:
+    journal = passes(begun(practice), tmp_path, *WORDS, count=3)
+    forecast = drift_of(journal, *WORDS, "forecaster=garch")
+    assert forecast.each is not None
+    assert set(forecast.each.counts) == {"forecast"}
+    sizing = drift_of(journal, *WORDS, "limits.symbol_cap=0.3")
+    assert sizing.each is not None
+    assert set(sizing.each.counts) == {"sizing"}
+    assert sizing.each.differences[0].field in ("target", "kelly")
+    bars = drift_of(journal, *WORDS, "data.seed=1")
+    assert bars.each is not None
+    assert set(bars.each.counts) == {"bars"}
+
+
+def test_a_journal_that_is_ahead_of_the_bars_is_compared_up_to_them(
+    practice: Start, tmp_path: Path
+) -> None:
+    journal = passes(begun(practice), tmp_path, *WORDS, count=10)
+    drift = drift_of(journal, *WORDS, "end=2024-02-20")
+    assert drift.ends == np.datetime64("2024-02-20T21:00")
+    assert drift.whole.compared == 6
+    assert drift.agrees
+
+
+@pytest.mark.parametrize("count", [7, 8])
+def test_what_the_venue_charges_at_the_close_is_no_drift(
+    practice: Start, tmp_path: Path, count: int
+) -> None:
+    """The day's fees, rounded up at the close: the venue lists them as the next instant comes."""
+    journal = passes(begun(practice), tmp_path, STOCKS, *BOTH_WAYS, count=count)
+    drift = drift_of(journal, STOCKS, *BOTH_WAYS)
+    assert (drift.ends == np.datetime64("2024-02-20T21:00")) == (count == 7)
+    charged = float(drift.simulated.unlisted())
+    assert float(drift.live.unlisted()) == pytest.approx(charged, abs=1e-6)
+    assert (charged < -1e-3) == (count == 7)
+    assert named_terms(drift) == {}
+
+
+def test_a_loop_that_looks_again_between_two_bars_does_not_drift(
+    practice: Start, tmp_path: Path
+) -> None:
+    """It is started anew a minute after its last orders: the last reading holds what they did."""
+    here = begun(practice)
+    journal = passes(here, tmp_path, *WORDS, count=1)
+    here.fail(kind="skew", seconds=60, count=100)
+    database = Database(journal)
+    Desk.at(here, database, tmp_path, *WORDS).job.pass_now()
+    database.close()
+    here.clear_faults()
+    drift = drift_of(journal, *WORDS)
+    assert drift.ends == np.datetime64("2024-02-20T15:31")
+    assert len(drift.orders) == len(here.venue.tickets) == 2
+    assert len(drift.live.trades) == 2
+    assert drift.agrees
+
+
+def command(journal: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    told = [*SPAN, *words, f"journal={journal}"]
+    return run_command(["-m", "marketsimulator.drift", *told], cwd=folder)
+
+
+@pytest.mark.slow
+def test_the_command_ends_with_0_where_nothing_drifts(practice: Start, tmp_path: Path) -> None:
+    journal = passes(begun(practice), tmp_path, *WORDS, count=2)
+    same = command(journal, tmp_path, *WORDS)
+    assert same.returncode == 0, same.stderr
+    assert "No drift." in same.stdout
+
+
+def test_the_command_prints_json_and_ends_with_1_where_it_drifts(
+    practice: Start, tmp_path: Path
+) -> None:
+    journal = passes(begun(practice), tmp_path, *WORDS, count=2)
+    fee = "fees.commission_per_share=0.01"
+    other = command(journal, tmp_path, *WORDS, fee, "json=true", "output=d.json")
+    assert other.returncode == 1, other.stderr
+    told: dict[str, Any] = json.loads(other.stdout)
+    assert told == json.loads((tmp_path / "d.json").read_text())
+    profit = told["profit"]
+    assert profit["terms"]["fees"] == profit["difference"] != "0.00"
+    assert sum(map(Decimal, profit["terms"].values())) == Decimal(profit["difference"])
+    assert profit["rest"] == "0.00"
+    assert told["slippage"]["SYA"]["fills"] == 1
+    assert told["decisions"]["each"]["equal"] == 2
+    assert told["decisions"]["whole"]["first"]["cause"] == "account"
+
+
+def test_what_cannot_be_compared_is_one_line_and_exit_code_two(
+    practice: Start, tmp_path: Path
+) -> None:
+    journal = passes(begun(practice), tmp_path, *WORDS, count=2)
+    empty = tmp_path / "empty.sqlite"
+    database = Database(empty)
+    Desk.at(begun(practice), database, tmp_path, *WORDS)
+    database.close()
+    (tmp_path / "text.sqlite").write_text("no database")
+    for path, words, says in [
+        (tmp_path / "none.sqlite", WORDS, "is no file"),
+        (tmp_path / "text.sqlite", WORDS, "cannot be read"),
+        (empty, WORDS, "has decided nothing"),
+        (journal, (*WORDS, "data.end=2024-02-16"), "the bars end at 2024-02-16T21:00Z"),
+        (journal, (*WORDS, "strategy=mine"), "strategy: mine has no order in the journal"),
+        (journal, (*WORDS, "symbols=[SYXUSD]"), "no bar becomes known at 2024-02-20T15:30Z"),
+    ]:
+        with pytest.raises(InputError, match=says):
+            drift_of(path, *words)
+    done = command(tmp_path / "none.sqlite", tmp_path, *WORDS)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: journal: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_json_holds_every_term_and_difference(practice: Start, tmp_path: Path) -> None:
+    journal = passes(begun(practice), tmp_path, *WORDS, "guards.max_order=20000", count=3)
+    told = drift_json(drift_of(journal, *WORDS))
+    text = json.dumps(told, allow_nan=False)
+    assert "NaN" not in text
+    withheld = [each for each in told["orders"]["differences"] if each["outcome"] == "withheld"]
+    assert withheld
+    assert all(each["live"]["filled"] == "0.0" for each in withheld)
+    assert told["decisions"]["whole"]["causes"]["account"] > 0

@@ -1,0 +1,605 @@
+"""The difference of two accounts' profits in named terms: exact for any trades, and by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.decision import Choice, Decision
+from execution.fees import TradingCosts
+from execution.intents import Intent, Part, State
+from execution.orders import Account, Order
+from execution.records import Run
+from execution.trader import Decider
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from marketsimulator.drift import DriftSettings, is_covered
+from marketsimulator.results.drift_account import journaled_account
+from marketsimulator.results.drift_decisions import compare_decisions
+from marketsimulator.results.drift_journal import (
+    JournaledDecision,
+    JournaledFill,
+    JournaledMark,
+    JournaledPass,
+    LiveRecord,
+)
+from marketsimulator.results.drift_orders import (
+    Filled,
+    causes_of,
+    compare_orders,
+    live_orders,
+    slippage,
+)
+from marketsimulator.results.drift_terms import (
+    CENT,
+    TERMS,
+    Flow,
+    Side,
+    Term,
+    Trade,
+    cents,
+    exact,
+    profit_terms,
+)
+from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import Bars, closes_of
+
+SYMBOLS = ("AAA", "BBB", "BTCUSD")
+ELSEWHERE = "?FOREIGN"
+FLOWS: tuple[Term, ...] = (
+    "fees",
+    "coin_fees",
+    "interest",
+    "dividends",
+    "splits",
+    "other",
+)
+NAMES = ("a", "b", "c", "d", "e")
+CAUSES: tuple[Term, ...] = ("missed", "withheld", "unfilled", "decided", "by_hand")
+
+quantities = st.decimals(-1000, 1000, places=9, allow_nan=False).map(exact)
+prices = st.decimals("0.0001", 5000, places=4, allow_nan=False).map(exact)
+usd = st.decimals(-10_000, 10_000, places=6, allow_nan=False).map(exact)
+
+
+def ledger(
+    start: Mapping[str, Fraction],
+    start_marks: Mapping[str, Fraction],
+    end_marks: Mapping[str, Fraction],
+    trades: Mapping[str, Trade],
+    flows: tuple[Flow, ...] = (),
+    *,
+    cash: Fraction = Fraction(100_000),
+    transfers: Fraction = Fraction(0),
+) -> Side:
+    """An account whose worth is added up from its cash and what it holds, entry by entry."""
+    held = dict(start)
+    began = cash + sum(held[s] * start_marks[s] for s in held)
+    cash += transfers
+    for trade in trades.values():
+        cash -= trade.value
+        held[trade.symbol] = held.get(trade.symbol, Fraction(0)) + trade.quantity
+    for flow in flows:
+        cash += flow.usd
+        if flow.symbol:
+            held[flow.symbol] = held.get(flow.symbol, Fraction(0)) + flow.quantity
+    ended = cash + sum(held[s] * end_marks[s] for s in held)
+    return Side(
+        start=start,
+        start_marks=start_marks,
+        end_marks=end_marks,
+        start_equity=Fraction(began),
+        end_equity=Fraction(ended),
+        trades=trades,
+        flows=flows,
+        transfers=transfers,
+    )
+
+
+@st.composite
+def sides(draw: st.DrawFn, symbols: tuple[str, ...]) -> Side:
+    marks = st.fixed_dictionaries(dict.fromkeys(symbols, prices))
+    symbol = st.sampled_from(symbols)
+    trade = st.builds(Trade, symbol=symbol, quantity=quantities, value=usd)
+    cash_flow = st.builds(Flow, st.sampled_from(FLOWS), usd)
+    in_kind = st.builds(Flow, st.sampled_from(FLOWS), usd, symbol, quantities)
+    return ledger(
+        draw(st.dictionaries(symbol, quantities, max_size=3)),
+        draw(marks),
+        draw(marks),
+        draw(st.dictionaries(st.sampled_from(NAMES), trade)),
+        tuple(draw(st.lists(st.one_of(cash_flow, in_kind), max_size=4))),
+        cash=draw(usd),
+        transfers=draw(usd),
+    )
+
+
+causes = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CAUSES))
+
+
+@given(sides((*SYMBOLS, ELSEWHERE)), sides(SYMBOLS), causes)
+def test_the_terms_of_any_two_accounts_add_up_exactly(
+    live: Side, simulated: Side, causes: dict[str, Term]
+) -> None:
+    terms = profit_terms(live, simulated, causes)
+    assert sum(terms.values()) == live.profit - simulated.profit
+    assert terms["unlisted"] == 0, "a ledger is worth what it lists"
+    whole = cents(terms)
+    assert sum(whole.values()) == CENT * round((live.profit - simulated.profit) * 100)
+    assert all(abs(exact(whole[name]) - terms[name]) < Fraction(2, 100) for name in terms)
+
+
+@given(sides((*SYMBOLS, ELSEWHERE)), sides(SYMBOLS), causes, usd)
+def test_what_no_list_explains_is_unlisted_and_nothing_else(
+    live: Side, simulated: Side, causes: dict[str, Term], more: Fraction
+) -> None:
+    terms = profit_terms(live, simulated, causes)
+    richer = replace(live, end_equity=live.end_equity + more)
+    assert profit_terms(richer, simulated, causes) == {**terms, "unlisted": more}
+
+
+@given(sides(SYMBOLS), causes)
+def test_an_account_does_not_drift_from_itself(side: Side, causes: dict[str, Term]) -> None:
+    assert set(profit_terms(side, side, causes).values()) == {0}
+    assert set(cents(profit_terms(side, side, causes)).values()) == {0}
+
+
+@given(sides(SYMBOLS), usd)
+def test_a_deposit_is_no_profit(side: Side, paid: Fraction) -> None:
+    more = replace(side, end_equity=side.end_equity + paid, transfers=side.transfers + paid)
+    assert more.profit == side.profit
+    assert set(profit_terms(more, side, {}).values()) == {0}
+
+
+@given(st.lists(usd, min_size=1, max_size=len(TERMS)), st.floats(-1e-9, 1e-9))
+def test_noise_below_a_cent_is_no_cent(values: list[Fraction], noise: float) -> None:
+    """Whole cents stay what they are; what a float has added to one of them is not seen."""
+    terms = {name: Fraction(round(v * 100), 100) for name, v in zip(TERMS, values, strict=False)}
+    noisy = {**terms, TERMS[0]: terms[TERMS[0]] + exact(noise)}
+    assert {name: exact(value) for name, value in cents(noisy).items()} == terms
+
+
+MARKS = {"AAA": Fraction(110), "BBB": Fraction(20)}
+FIRST = {"AAA": Fraction(100), "BBB": Fraction(20)}
+
+
+def bought(
+    quantity: int, price: int | str, *flows: Flow, name: str = "a", **more: Fraction
+) -> Side:
+    """Ten AAA held from the beginning, and one trade of it."""
+    value = quantity * exact(Decimal(price))
+    trades = {name: Trade("AAA", Fraction(quantity), value)} if quantity else {}
+    return ledger({"AAA": Fraction(10)}, FIRST, MARKS, trades, flows, **more)
+
+
+@pytest.mark.parametrize(
+    ("live", "simulated", "cause", "expected"),
+    [
+        # A share that is worth 110 at the end was bought for 101 instead of 100.50: ten times 0.50.
+        (bought(10, 101), bought(10, "100.5"), "decided", {"prices": "-5.00"}),
+        # Four of ten did not fill; each would have earned 10.
+        (bought(6, 100), bought(10, 100), "unfilled", {"unfilled": "-40.00"}),
+        # The same, and the six cost 0.50 more each.
+        (
+            bought(6, "100.5"),
+            bought(10, 100),
+            "unfilled",
+            {"unfilled": "-40.00", "prices": "-3.00"},
+        ),
+        (bought(0, 0), bought(10, 100), "withheld", {"withheld": "-100.00"}),
+        (bought(0, 0), bought(-10, 100), "missed", {"missed": "100.00"}),
+        (bought(5, 104), bought(0, 0), "by_hand", {"by_hand": "30.00"}),
+        # Sold there and bought here at 100: fifteen fewer, each of which earned 10.
+        (bought(-5, 100), bought(10, 100), "decided", {"decided": "-150.00"}),
+        (
+            bought(10, 100, Flow("fees", Fraction(-3))),
+            bought(10, 100, Flow("fees", Fraction(-1))),
+            "decided",
+            {"fees": "-2.00"},
+        ),
+        (
+            bought(10, 100, Flow("coin_fees", Fraction(0), "AAA", Fraction(-1, 10))),
+            bought(10, 100),
+            "decided",
+            {"coin_fees": "-11.00"},
+        ),
+    ],
+)
+def test_a_difference_counts_under_its_own_name(
+    live: Side, simulated: Side, cause: Term, expected: dict[str, str]
+) -> None:
+    found = cents(profit_terms(live, simulated, {"a": cause}))
+    assert {name: str(value) for name, value in found.items() if value} == expected
+
+
+def test_holdings_valued_otherwise_at_either_end_are_marking() -> None:
+    """Ten shares: bought at the end for 0.30 more each, and met at the beginning for 0.10 more."""
+    live = ledger(
+        {"AAA": Fraction(10)},
+        {"AAA": exact(100.1)},
+        {"AAA": exact(110.3)},
+        {},
+    )
+    terms = profit_terms(live, bought(0, 0), {})
+    assert {name: value for name, value in terms.items() if value} == {"marking": Fraction(2)}
+
+
+def test_what_is_not_simulated_earns_elsewhere() -> None:
+    """Seven foreign shares from 50 to 55, two of them sold at 53: 5 x 5 + 2 x 3 = 31."""
+    live = ledger(
+        {"AAA": Fraction(10), ELSEWHERE: Fraction(7)},
+        {**FIRST, ELSEWHERE: Fraction(50)},
+        {**MARKS, ELSEWHERE: Fraction(55)},
+        {"x": Trade(ELSEWHERE, Fraction(-2), Fraction(-106))},
+    )
+    terms = profit_terms(live, bought(0, 0), {"x": "by_hand"})
+    assert {name: value for name, value in terms.items() if value} == {"elsewhere": Fraction(31)}
+
+
+SETTINGS = BacktestSettings.of(
+    composed_config(
+        "backtest",
+        [
+            "data.start=2024-01-02",
+            "data.end=2024-03-08",
+            "trials=null",
+            "symbols=[SYA,SYB,SYXUSD]",
+            "costs.stock_half_spread_bps=0",
+        ],
+    )
+)
+
+
+def test_an_account_that_begins_with_positions_is_the_one_that_has_come_to_hold_them() -> None:
+    """Long, short and coins: what is bought at one instant is held by the other from the next."""
+    bars = SETTINGS.bars()
+    first = int(np.searchsorted(bars.times, np.datetime64("2024-02-20T15:30", "ns")))
+    settled = int(np.searchsorted(bars.times, np.datetime64("2024-02-21T15:30", "ns")))
+    grown = SETTINGS.broker(bars, first)
+    for symbol, quantity in (("SYA", 100), ("SYB", -50), ("SYXUSD", 1)):
+        side = "buy" if quantity > 0 else "sell"
+        grown.submit(
+            [Order(f"o-{symbol}", symbol, side, Decimal(abs(quantity)), "test")]  # type: ignore[arg-type]
+        )
+    grown.advance(settled)
+    account = grown.account()
+    begun = SETTINGS.broker(bars, settled, account)
+    met = begun.account()
+    assert met.positions == account.positions
+    assert met.equity == pytest.approx(account.equity, abs=1e-9)
+    assert met.short_proceeds == pytest.approx(50 * account.prices["SYB"], abs=1e-6)
+    assert begun.row().gross_stock == pytest.approx(grown.row().gross_stock)
+    assert begun.row().gross_crypto == pytest.approx(grown.row().gross_crypto)
+    later = settled + 30
+    begun.advance(later)
+    grown.advance(later)
+    assert begun.account().equity == pytest.approx(grown.account().equity, abs=0.02)
+
+
+def test_an_account_in_debt_can_be_begun_with() -> None:
+    bars = SETTINGS.bars()
+    first = int(np.searchsorted(bars.times, np.datetime64("2024-02-20T15:30", "ns")))
+    closes = bars.between(0, first + 1).last_closes()
+    prices = {symbol: float(close) for symbol, close in zip(bars.symbols, closes, strict=True)}
+    owes = Account(-1_000.0, {"SYA": Decimal(1_000)}, prices, bars.times[first])
+    broker = SETTINGS.broker(bars, first, owes)
+    assert broker.account().cash == -1_000.0
+    assert broker.account().equity == pytest.approx(owes.equity)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "journal: name the journal.sqlite of an account"),
+        (["journal=x", "each=2"], "each: 2 is neither true nor false"),
+        (["journal=x", "json=yes_please"], "json: yes_please is neither true nor false"),
+        (["journal=x", "sizing.band=7"], "sizing.band: 7"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(words: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        DriftSettings.of(composed_config("drift", [*words, "trials=null"]))
+
+
+AT = np.datetime64("2024-02-20T15:30", "ns")
+HOUR = np.timedelta64(1, "h")
+NAME = "kelly_50-20240220T153000Z-AAA-0-0"
+
+
+def intent(state: State = "filled", why: str = "", part: Part = "opening") -> Intent:
+    request = {"symbol": "AAA", "qty": "10", "side": "buy"}
+    return Intent(
+        NAME, request, AT, state=state, why=why, job="trade", decision="d", part=part, reason="r"
+    )
+
+
+def decision(at: np.datetime64 = AT, price: float = 100.0) -> JournaledDecision:
+    choice = Choice("AAA", 0.0, 0.01, 0.1, 0.0, 0.1, Decimal(10), price, {}, 0.0)
+    return JournaledDecision("d", at, at, 100_000.0, {"AAA": choice}, {}, {})
+
+
+def record(*intents: Intent, passes: tuple[JournaledPass, ...] = (), **more: Any) -> LiveRecord:
+    parts = {"decisions": (decision(),), "fills": (), "activities": (), "marks": (), **more}
+    return LiveRecord(
+        intents={each.client_order_id: each for each in intents}, passes=passes, **parts
+    )
+
+
+def filled(quantity: int, price: int = 100, ordered: int = 10) -> Filled:
+    order = Filled(ordered=Fraction(ordered))
+    return order.plus(Fraction(quantity), Fraction(price), AT) if quantity else order
+
+
+@pytest.mark.parametrize(
+    ("live", "simulated", "sent", "outcome"),
+    [
+        (filled(10), filled(10), intent(), "same"),
+        (filled(10, 101), filled(10), intent(), "prices"),
+        (filled(4), filled(10), intent("canceled"), "unfilled"),
+        (filled(0), filled(10), intent("expired"), "unfilled"),
+        (filled(0), filled(10), intent("withheld"), "withheld"),
+        (filled(0), filled(10), intent("planned"), "withheld"),
+        (filled(0), filled(10), intent("rejected"), "rejected"),
+        (filled(0), filled(10), intent("never_taken"), "rejected"),
+        (filled(10), filled(12, ordered=12), intent(), "decided"),
+        (filled(10), None, intent(), "decided"),
+        (filled(10), None, intent(part="night"), "cuts"),
+        (filled(10), None, None, "by_hand"),
+        (filled(10, ordered=0), filled(10, ordered=0), None, "same"),
+        (filled(8, ordered=0), filled(10, ordered=0), None, "liquidation"),
+        (None, filled(10), None, "decided"),
+    ],
+)
+def test_every_order_has_one_outcome(
+    live: Filled | None, simulated: Filled | None, sent: Intent | None, outcome: str
+) -> None:
+    journal = record(*([sent] if sent else []))
+    there = {} if live is None else {NAME: live}
+    here = {} if simulated is None else {NAME: simulated}
+    (order,) = compare_orders(there, here, journal, {NAME: AT})
+    assert (order.outcome, order.symbol) == (outcome, "AAA")
+    assert causes_of([order]).get(NAME, "same") == outcome
+
+
+@pytest.mark.parametrize(
+    ("passes", "term", "why"),
+    [
+        ((), "missed", "no pass was made then"),
+        ((JournaledPass(AT - HOUR, AT - HOUR, "", ""),), "missed", "no pass was made then"),
+        ((JournaledPass(AT + HOUR, AT + HOUR, "", ""),), "missed", "no pass was made then"),
+        ((JournaledPass(AT, AT, "halted: by hand", ""),), "halted", "halted: by hand"),
+        ((JournaledPass(AT, AT, "", "no answer"),), "halted", "no answer"),
+        ((JournaledPass(AT, None, "", ""),), "halted", "the pass was not ended"),
+    ],
+)
+def test_an_instant_that_was_not_decided_says_why(
+    passes: tuple[JournaledPass, ...], term: str, why: str
+) -> None:
+    journal = record(passes=passes, decisions=(decision(AT - 3 * HOUR),))
+    (order,) = compare_orders({}, {NAME: filled(10)}, journal, {NAME: AT})
+    assert (order.outcome, order.why) == (term, why)
+
+
+def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> None:
+    """Bought at 100.10 and 100.30, sized at 100: 10 and 30 basis points, 20 +- 10."""
+    second = "kelly_50-20240220T153000Z-AAA-1-0"
+    journal = record(intent(), replace(intent(), client_order_id=second))
+    there = {
+        NAME: filled(0).plus(Fraction(10), exact(100.1), AT),
+        second: filled(0).plus(Fraction(10), exact(100.3), AT),
+    }
+    orders = compare_orders(there, {}, journal, {})
+    (row,) = slippage(orders, journal, [], TradingCosts())
+    assert (row.symbol, row.fills) == ("AAA", 2)
+    assert row.charged == pytest.approx(2.0)
+    assert row.realised == pytest.approx(20.0)
+    assert row.error == pytest.approx(10.0)
+    assert np.isnan(row.simulated)
+
+
+def test_a_sale_below_its_price_paid_slippage() -> None:
+    sale = replace(intent(), request={"symbol": "AAA", "qty": "10", "side": "sell"})
+    there = {NAME: filled(0, ordered=-10).plus(Fraction(-10), exact(99.9), AT)}
+    orders = compare_orders(there, {}, record(sale), {})
+    (row,) = slippage(orders, record(sale), [], TradingCosts())
+    assert row.realised == pytest.approx(10.0)
+
+
+def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
+    """A practice venue stamps a fill with the start of its bar, seconds before the pass."""
+    late = AT + np.timedelta64(5, "s")
+    fill = JournaledFill(NAME, "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
+    by_hand = replace(fill, order="")
+    journal = record(replace(intent(), sent_at=late), fills=(fill, by_hand))
+    assert journal.fills_between(late, AT + HOUR) == [fill]
+    assert journal.fills_between(AT - HOUR, late) == [by_hand]
+
+
+@pytest.mark.parametrize(
+    ("sent", "listed"),
+    [
+        (intent("withheld"), True),
+        (replace(intent("withheld"), decision="taken back"), False),
+        (replace(intent("filled"), decision="taken back"), True),
+        (replace(intent("withheld", part="night"), decision="trade-night"), True),
+        (replace(intent(), job="spreads"), False),
+        (replace(intent(), sent_at=AT - HOUR), False),
+        (replace(intent(), sent_at=AT + HOUR), False),
+    ],
+)
+def test_an_order_counts_if_it_was_meant_between_the_readings(sent: Intent, listed: bool) -> None:
+    orders = live_orders(record(sent), "trade", AT, AT + HOUR)
+    assert orders == ({NAME: Filled(ordered=Fraction(10))} if listed else {})
+
+
+def test_an_account_is_read_last_where_its_orders_have_met_their_bars() -> None:
+    passes = tuple(JournaledPass(AT + k * HOUR, AT + k * HOUR, "", "") for k in range(3))
+    marks = tuple(JournaledMark(AT + k * HOUR, 100_000.0 + k, {}) for k in range(3))
+    journal = record(passes=passes, marks=marks)
+    assert journal.end(lambda _: True).equity == 100_002
+    assert journal.end(lambda at: bool(at < AT + 2 * HOUR)).equity == 100_001
+    assert journal.end(lambda _: False).at == AT
+
+
+def test_a_mark_says_what_positions_are_worth_and_the_trades_how_many_they_are() -> None:
+    end = AT + HOUR
+    fill = JournaledFill(NAME, "AAA", Decimal(10), Decimal(100), AT, end)
+    journal = record(
+        intent(),
+        fills=(fill,),
+        marks=(JournaledMark(end, 100_050.0, {"AAA": 1_050.0, "?ODD": 3.0}),),
+        passes=(JournaledPass(AT, AT, "", ""), JournaledPass(end, None, "halted", "")),
+    )
+    reading = journal.end(lambda _: True)
+    assert reading.positions == {"AAA": Fraction(10)}
+    assert reading.prices == {"AAA": Fraction(105)}
+    assert journal.sent_before(AT, reading)
+    assert not journal.sent_before(end, reading)
+
+
+def test_a_position_that_nothing_prices_is_named() -> None:
+    odd = replace(decision(), positions={"ODD": Decimal(3)})
+    with pytest.raises(InputError, match="d: the journal has no price of ODD then"):
+        record(decisions=(odd,)).beginning()
+
+
+class Watched:
+    """A decider, and every account that it decided for."""
+
+    def __init__(self, decider: Decider) -> None:
+        self.decider = decider
+        self.seen: list[tuple[Account, Decision]] = []
+
+    def decide(self, bars: Bars, account: Account) -> Decision | None:
+        decision = self.decider.decide(bars, account)
+        if decision is not None:
+            self.seen.append((account, decision))
+        return decision
+
+
+def journal_of(run: Run, seen: list[tuple[Account, Decision]]) -> LiveRecord:
+    """What a live journal would have written down of a simulated run."""
+    decisions = []
+    marks = []
+    intents = []
+    for account, made in seen:
+        choices = {choice.symbol: choice for choice in made.choices}
+        held = dict(account.positions)
+        name = f"trade-{made.at}"
+        decisions.append(
+            JournaledDecision(name, made.at, made.at, account.equity, choices, {}, held)
+        )
+        worth = {symbol: float(held[symbol]) * account.prices[symbol] for symbol in held}
+        marks.append(JournaledMark(made.at, account.equity, worth))
+        intents += [
+            replace(intent(), client_order_id=o.client_order_id, sent_at=made.at)
+            for o in made.orders
+        ]
+    fills = tuple(
+        JournaledFill(f.client_order_id, f.symbol, f.qty, Decimal(repr(f.price)), f.at, f.at + HOUR)
+        for f in run.fills
+        if f.price > 0
+    )
+    return record(*intents, decisions=tuple(decisions), marks=tuple(marks), fills=fills)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_account_of_a_decision_follows_from_the_journal(seed: int) -> None:
+    """What has not settled and what shorts were sold for, through days of longs and shorts."""
+    words = ["forecaster=historical", "forecaster.calibrated=false", "sizing.holding=next"]
+    words += ["sizing.strategy=kelly_100", "prior.stock_sharpe=0", "trials=null"]
+    words += ["data.start=2024-01-02", "data.end=2024-03-08", "symbols=[SYA,SYB,SYC,SYXUSD]"]
+    settings = BacktestSettings.of(composed_config("backtest", [*words, f"seed={seed}"]))
+    bars = settings.bars()
+    days = np.array(["2024-02-20T15:30", "2024-02-27T15:30"], dtype="datetime64[ns]")
+    first, last = np.searchsorted(bars.times, days).tolist()
+    bars = bars.between(0, last)
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    watched = Watched(settings.trader_with_beliefs(trader, bars, first))
+    run = simulate_trading(settings, bars, first, "test", watched)
+    journal = journal_of(run, watched.seen)
+    shorts = 0
+    for (account, made), journaled in zip(watched.seen, journal.decisions, strict=True):
+        closes = closes_of(bars.until(made.at))
+        told = journaled_account(journal, journaled, settings, closes)
+        assert told.equity == pytest.approx(account.equity, abs=1e-9)
+        assert told.cash == pytest.approx(account.cash, abs=1e-6)
+        assert told.unsettled == pytest.approx(account.unsettled, abs=1e-3)
+        assert told.short_proceeds == pytest.approx(account.short_proceeds, abs=1e-3)
+        assert told.unborrowed_cash == pytest.approx(account.unborrowed_cash, abs=1e-3)
+        assert (told.leverage, told.shorting) == (account.leverage, account.shorting)
+        shorts += account.short_proceeds > 0
+    assert shorts > 20
+    assert any(account.unsettled for account, _ in watched.seen)
+
+
+@pytest.mark.parametrize(
+    ("ends", "at", "covered"),
+    [
+        ("2024-02-20T20:30", "2024-02-20T20:00", True),
+        ("2024-02-20T20:00", "2024-02-20T20:00", False),
+        ("2024-02-20T20:00", "2024-02-20T19:30", True),
+        ("2024-02-20T20:00", "2024-02-20T19:31", False),  # the stock's bar ends at 20:30
+        ("2024-02-20T20:00", "2024-02-20T20:01", False),
+        ("2024-02-20T19:30", "2024-02-20T19:30", False),  # the coin's bar ends at 20:00
+        ("2024-02-21T03:00", "2024-02-21T02:30", True),  # the market is shut
+        ("2024-02-21T03:00", "2024-02-21T03:30", False),
+    ],
+)
+def test_an_instant_is_covered_once_every_bar_that_had_started_is_there(
+    ends: str, at: str, covered: bool
+) -> None:
+    bars = SETTINGS.bars().until(np.datetime64(ends, "ns"))
+    assert is_covered(bars, np.datetime64(at, "ns")) is covered
+
+
+def made(**changed: Any) -> Decision:
+    """The simulated decision that is the journaled one, but for some fields of its choice."""
+    equity = changed.pop("equity", 100_000.0)
+    choice = decision().choices["AAA"]._replace(**changed)
+    return Decision(AT, AT + HOUR, equity, 2.0, (choice,), ())
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "cause"),
+    [
+        ({"mu": 0.001}, "mu", "forecast"),
+        ({"sigma": 0.02, "price": 101.0}, "sigma", "bars"),
+        ({"price": 101.0, "qty": Decimal(9)}, "price", "price"),
+        ({"held": 0.05, "qty": Decimal(5)}, "held", "account"),
+        ({"qty": Decimal(20), "equity": 200_000.0}, "qty", "account"),
+        ({"qty": Decimal(9)}, "qty", "sizing"),
+        ({"kelly": 0.2, "target": 0.2}, "kelly", "sizing"),
+        ({"mu": float("nan")}, "mu", "forecast"),
+    ],
+)
+def test_the_first_field_that_differs_says_why(
+    changed: dict[str, Any], field: str, cause: str
+) -> None:
+    found = compare_decisions(record(), [made(**changed)], AT)
+    (difference,) = found.differences
+    assert (difference.field, difference.cause) == (field, cause)
+    assert (found.compared, found.equal, found.counts) == (1, 0, {cause: 1})
+
+
+def test_decisions_that_differ_in_the_last_digits_of_a_float_are_equal() -> None:
+    close = made(mu=1e-14, sigma=0.01 * (1 + 1e-12), target=0.1 * (1 - 1e-12))
+    assert compare_decisions(record(), [close], AT).differences == ()
+
+
+def test_what_only_one_side_decides_is_a_difference() -> None:
+    other = made(symbol="BBB")
+    symbols = compare_decisions(record(), [other], AT).differences
+    assert [(each.symbol, each.cause) for each in symbols] == [("AAA", "bars"), ("BBB", "bars")]
+    (alone,) = compare_decisions(record(), [], AT).differences
+    assert (alone.live, alone.simulated, alone.cause) == ("decided", "not decided", "bars")
+    assert compare_decisions(record(), [], AT - HOUR).compared == 0
