@@ -147,14 +147,17 @@ class Loop:
             if not dues:
                 return
             due, job = min(dues, key=lambda each: each[0])
-            if self._wait_until(due, job.name):
+            if self._wait_until(due, now, job.name):
                 self._step(job)
 
-    def _wait_until(self, due: np.datetime64, job: str) -> bool:
-        """Whether the instant has come; false where it was told to stop first."""
+    def _wait_until(self, due: np.datetime64, now: np.datetime64, job: str) -> bool:
+        """Whether the instant has come; false where it was told to stop first.
+
+        now: by the reading that the instant was said for. What is due at once is due by that one,
+            whatever the clock shows next.
+        """
         # A clock that runs faster than ours, as that of a practice server may, would pass the
         # instant during one long wait. Half of the rest at a time comes close without that.
-        now = self._clock()
         while (rest := float((due - now) / SECOND)) > 0:
             self._alive(job, due)
             seconds = min(max(rest / 2 / self._rate, SHORTEST_WAIT), LONGEST_WAIT)

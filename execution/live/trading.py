@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection, venue_time
+from execution.alpaca.connection import VenueConnection
 from execution.broker import Broker, place
 from execution.decision import Decision
 from execution.live.account import LiveAccount
@@ -177,7 +177,7 @@ class TradingJob:
             self._journal.end_cycle(number, self._connection.estimated_now(), failed=str(error))
             raise
         finally:
-            self._next_pass = next_instant(venue_time(self._connection), self._settings.symbols)
+            self._next_pass = self._instant_after()
         decided = cycle.decision is not None
         self._journal.end_cycle(
             number,
@@ -187,6 +187,21 @@ class TradingJob:
             idle="" if decided else cycle.idle,
         )
         self._show(cycle)
+
+    def _instant_after(self) -> np.datetime64 | None:
+        """The next instant at which anything may decide; none before the venue has said its time.
+
+        The next try comes at once then.
+        """
+        try:
+            now = self._connection.now()
+        except BrokerError as error:
+            log.warning("%s", error)
+            try:
+                now = self._connection.estimated_now()
+            except BrokerError:
+                return None
+        return next_instant(now, self._settings.symbols)
 
     def _pass(self) -> Cycle:
         """Look after what was sent, compare what is held, go on with what was decided, decide."""

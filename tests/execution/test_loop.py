@@ -174,3 +174,22 @@ def test_a_clock_that_runs_fast_is_not_waited_past(
     run([job], clock, stop)
     late = [at - START - k * 60 * MINUTE for k, at in enumerate(job.stepped)]
     assert max(late) <= np.timedelta64(round(0.06 * speed * 1000), "ms")
+
+
+def test_what_is_due_at_once_is_not_waited_for_where_the_clock_shows_another_time_next(
+    stop: Stop,
+) -> None:
+    """A venue that does not say its time at first is taken for our own clock."""
+    shown = [np.datetime64("2026-11-22T15:00", "ns")]
+
+    class Once(Every):
+        def due(self, now: np.datetime64) -> np.datetime64 | None:
+            return None if self.stepped else now
+
+    clock = Clock(stop)
+    job = Once("a", 60, 1, clock, nothing)
+    waited: list[object] = []
+    read = lambda: shown.pop() if shown else START  # noqa: E731
+    Loop([job], read, stop, Notices(None, None), lambda *words: waited.append(words), 3).run()
+    assert len(job.stepped) == 1
+    assert waited == [("a", None)]
