@@ -172,6 +172,7 @@ def _cycle(
     prices = feed.prices(closed, account.as_of)
     bars = _without_undetermined(_without_other_units(bars, prices), account)
     account = account.with_prices({**closes_of(bars), **prices})
+    account = account.with_prices(_prices_of_orders(account))
     decision = trader.decide(bars, account)
     fills: Sequence[Fill] = ()
     if send and decision is not None:
@@ -185,6 +186,30 @@ def _cycle(
         ]
         fills = _placed(broker, replace(decision, orders=tuple(orders)), account, plan)
     return Cycle(account, bars, decision, tuple(fills), "" if decision else NOTHING_CLOSED)
+
+
+def _prices_of_orders(account: Account) -> dict[str, float]:
+    """USD at which open orders of symbols without a price would trade.
+
+    Somebody may wait for a stock that nobody here knows; it counts as what it would cost.
+
+    Raises
+    ------
+    BrokerError
+        for one that waits for the market, of which nothing says a price.
+    """
+    prices = {}
+    for order in account.open_orders:
+        price = order.limit_price or order.stop_price
+        if order.symbol in account.prices:
+            continue
+        if price is None:
+            raise BrokerError(
+                f"order {order.client_order_id}: nothing says a price of {order.symbol}, of which"
+                f" {order.qty:f} wait for the market"
+            )
+        prices[order.symbol] = price
+    return prices
 
 
 def _placed(broker: Broker, decision: Decision, account: Account, plan: Plan) -> list[Fill]:

@@ -1,7 +1,8 @@
 """A proxy on loopback before the practice server, on which the wire fails in every way it can.
 
 It knows nothing of orders: it drops, delays, repeats and spoils what passes. Requests that it holds
-up land when `land` is called, long after their sender has gone.
+up land when `land` is called, long after their sender has gone. A trap stops a chosen request while
+something is done to its sender, as killing it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 import aiohttp
 from aiohttp import WSMsgType, web
@@ -29,7 +31,41 @@ SPOILT = {
     "list": ("[]", "application/json"),
 }
 HELD_UP = 0.4  # share of what happens to orders that are in a danger of their own
+OK = 200
 SILENCE = 5.0  # seconds, longer than any client here waits
+
+
+When = Literal["before", "flying", "after", "pass"]
+ORDERS = "/v2/orders"
+CLOCK = "/v2/clock"
+ALERTS = "/alert"  # where notices may be sent; they are taken and thrown away
+
+
+@dataclass
+class Trap:
+    """What is done while a chosen request is held.
+
+    act: what is done, in a thread of its own.
+    method, path: of the requests that count; `path` is how theirs begin.
+    count: which of them is held, from 1.
+    when: `before` lets the venue hear nothing of it; `flying` lets it land later; `after` lets it
+        be done, and loses the answer; `pass` lets it and its answer pass.
+    sprung: set once it was held and everything was done.
+    """
+
+    act: Callable[[], object]
+    method: str = ""
+    path: str = ""
+    count: int = 1
+    when: When = "pass"
+    sprung: threading.Event = field(default_factory=threading.Event)
+
+    def catches(self, method: str, path: str) -> bool:
+        """Whether this request is the chosen one; every one is to be asked for once."""
+        if self.method not in ("", method) or not path.startswith(self.path):
+            return False
+        self.count -= 1
+        return self.count == 0
 
 
 @dataclass
@@ -41,6 +77,9 @@ class FaultProxy:
     rng: draws what.
     happened: how often what did.
     heard: requests by their method, those on which the wire failed included.
+    trap: for the next requests; none lets them pass.
+    ahead: seconds by which the venue's clock is shown ahead.
+    on_order: called with the body of every order that is sent, before the venue hears of it.
     """
 
     upstream: str
@@ -50,6 +89,9 @@ class FaultProxy:
     url: str = ""
     happened: Counter[str] = field(default_factory=Counter)
     heard: Counter[str] = field(default_factory=Counter)
+    trap: Trap | None = None
+    ahead: int = 0
+    on_order: Callable[[bytes], object] | None = None
     _held: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -71,6 +113,8 @@ class FaultProxy:
         """From now on nothing happens to requests, and those that were held up are let through."""
         self.danger = 0.0
         self.danger_of_orders = None
+        self.trap = None
+        self.ahead = 0
         self.land()
 
     def _drawn(self, kinds: tuple[str, ...], method: str = "") -> str:
@@ -96,12 +140,26 @@ class FaultProxy:
         if request.path == "/stream":
             return await self._stream(request)
         body = await request.read()
+        if request.path == ALERTS:
+            return web.Response()
         self.heard[request.method] += 1
         kept = ("APCA-API-KEY-ID", "APCA-API-SECRET-KEY", "Content-Type")
         headers = {name: request.headers[name] for name in kept if name in request.headers}
+        if self.on_order is not None and (request.method, request.path) == ("POST", ORDERS):
+            await asyncio.to_thread(self.on_order, body)
+        trap = self.trap
+        if trap is not None and trap.catches(request.method, request.path):
+            return await self._trapped(trap, request, headers, body)
         fault = self._drawn((*BEFORE, *AFTER), request.method)
         if fault in BEFORE:
             return await self._fail(fault, request, headers, body)
+        content, status = await self._forwarded(request, headers, body)
+        return await self._answer(fault, request, content, status)
+
+    async def _forwarded(
+        self, request: web.Request, headers: dict[str, str], body: bytes
+    ) -> tuple[bytes, int]:
+        """The venue's answer, and its status."""
         async with (
             aiohttp.ClientSession() as session,
             session.request(
@@ -110,7 +168,32 @@ class FaultProxy:
         ):
             content = await answer.read()
             status = answer.status
-        return await self._answer(fault, request, content, status)
+        if request.path == CLOCK and self.ahead and status == OK:
+            content = shifted(content, self.ahead)
+        return content, status
+
+    async def _trapped(
+        self, trap: Trap, request: web.Request, headers: dict[str, str], body: bytes
+    ) -> web.StreamResponse:
+        # What is done to the sender ends its connection; the request is dealt with all the same.
+        return await asyncio.shield(self._sprung(trap, request, headers, body))
+
+    async def _sprung(
+        self, trap: Trap, request: web.Request, headers: dict[str, str], body: bytes
+    ) -> web.StreamResponse:
+        done = (b"", OK)
+        if trap.when == "after":
+            done = await self._forwarded(request, headers, body)
+        await asyncio.to_thread(trap.act)
+        if trap.when == "flying":
+            self._held.append((request.method, request.path_qs, headers, body))
+        if trap.when == "pass":
+            done = await self._forwarded(request, headers, body)
+        self.happened[f"trap {trap.when}"] += 1
+        trap.sprung.set()
+        if trap.when == "pass":
+            return await self._answer("", request, *done)
+        return await _hang_up(request)
 
     async def _fail(
         self, fault: str, request: web.Request, headers: dict[str, str], body: bytes
@@ -177,6 +260,13 @@ class FaultProxy:
                 await asyncio.gather(task, return_exceptions=True)
         await ours.close()
         return ours
+
+
+def shifted(clock: bytes, seconds: int) -> bytes:
+    """An answer of the clock, so many seconds ahead."""
+    answer = json.loads(clock)
+    shown = datetime.fromisoformat(answer["timestamp"]) + timedelta(seconds=seconds)
+    return json.dumps(answer | {"timestamp": shown.isoformat()}).encode()
 
 
 async def _passed(text: Callable[..., Any], data: Callable[..., Any], message: Any) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -30,21 +31,14 @@ from sizing.autoscaler.account import TRADES, AccountFiles, UnknownState
 from sizing.autoscaler.trades import Row, rows_of, total_of
 from tests.e2e import selling_checks as checks
 from tests.e2e.fault_proxy import FaultProxy, faulty_wire
-from tests.e2e.hurried_runs import HurriedRuns
+from tests.e2e.fault_runs import FaultRuns, Place, leaking_files
 from tests.e2e.practice import OPENING, Practice, practising
 from trainingdata.bars import Bars
 from trainingdata.sessions import stock_grid
 
 NEVER = (
-    "economic_duplicates",
-    "lost",
-    "unbooked",
-    "limits_broken",
-    "tracebacks",
-    "leaked_keys",
-    "standstills",
-    "stuck",
-    "undetermined_at_the_end",
+    *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),
+    *("crashes", "stuck", "undetermined_at_the_end"),
 )
 STEPS = 11  # two sessions of seven instants, because time passes during runs as well
 IMPATIENT = ("broker.read_timeout=0.2", "broker.deadline=0.5", "broker.attempts=2")
@@ -73,11 +67,23 @@ BETWEEN = 0.15  # seconds between instants that pass while the seller runs
 
 def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:
     """What came of one schedule: counts of what happened and of what must never be."""
-    rng = random.Random(seed)
     counts: Counter[str] = Counter(schedules=1)
+    with selling(folder, seed, counts) as going:
+        for _ in range(steps):
+            going.step()
+        going.end()
+    return counts
+
+
+@contextmanager
+def selling(
+    folder: Path, seed: int, counts: Counter[str], last: str = LAST
+) -> Iterator[SellingSchedule]:
+    """A practice server at an instant, a wire before it, an account, and nothing running yet."""
+    rng = random.Random(seed)
     vix = _volatility_file(folder, seed)
     market = (f"symbols=[{UNDER}]", f"options.vix={vix}", f"options.symbols=[{UNDER}]")
-    prices = ("options.slippage=0.02", f"end={LAST}")
+    prices = ("options.slippage=0.02", f"end={last}")
     with practising() as start:
         wandering = _wandering(seed, rng.choice(DEVIATIONS))
         here = start(*market, *prices, bars=wandering)
@@ -86,24 +92,25 @@ def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:
         with faulty_wire(here.url, seed) as wire:
             words = _words(folder, vix, wire, rng)
             settings = SellingSettings.of(composed_config("sell_spreads", words))
-            command = ("-m", "execution.sell_spreads", *words)
-            runs = HurriedRuns(command, IMPATIENT, wire, folder, rng, counts)
-            going = _Schedule(here, runs, settings)
+            place = Place(folder, wire, counts, rng)
+            going = SellingSchedule(here, place, settings, words)
             going.begin()
-            for _ in range(steps):
-                going.step()
+            yield going
             counts["instants"] += here.venue.index - first + 1
-            going.end()
+            counts["leaks"] += len(leaking_files(folder))
             counts.update({f"fault {kind}": count for kind, count in wire.happened.items()})
-    return counts
 
 
-class _Schedule:
+class SellingSchedule:
     """One schedule as it goes on: the server, the runs of the command, and what was seen."""
 
-    def __init__(self, here: Practice, runs: HurriedRuns, settings: SellingSettings) -> None:
-        self._here = here
-        self._runs = runs
+    def __init__(
+        self, here: Practice, place: Place, settings: SellingSettings, words: Sequence[str]
+    ) -> None:
+        self.here = here
+        self.place = place
+        self.words = ("-m", "execution.sell_spreads", *words)
+        self._runs = FaultRuns(place, self.words, IMPATIENT)
         self._settings = settings
         self._account = AccountFiles(
             Path(settings.sizing.AUTOSCALING_DATA_DIR) / "paper", settings.sizing.STARTING_CAPITAL
@@ -117,21 +124,21 @@ class _Schedule:
 
     def step(self) -> None:
         """Run the seller at an instant, once or more, and go on to the next."""
-        rng = self._runs.rng
+        rng = self.place.rng
         began = self._now
         for _ in range(rng.choice((1, 1, 2))):
-            self._runs.wire.danger = rng.choice((0.0, 0.05, 0.15, 0.3))
-            self._runs.wire.danger_of_orders = rng.choice((None, 0.4, 0.8))
+            self.place.wire.danger = rng.choice((0.0, 0.05, 0.15, 0.3))
+            self.place.wire.danger_of_orders = rng.choice((None, 0.4, 0.8))
             if rng.random() < 0.2:
-                self._here.fail(**rng.choice(VENUE_FAULTS))
+                self.here.fail(**rng.choice(VENUE_FAULTS))
             self._runs.run(f"looks={rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
-            self._look_at_contracts()
+            self.look_at_contracts()
             if rng.random() < 0.3:
-                self._runs.wire.land()
+                self.place.wire.land()
         if rng.random() < 0.2:
             self._look_while_calm()
         if self._now == began:
-            self._here.advance()
+            self.here.advance()
 
     def end(self) -> None:
         """Go on on a wire that works until nothing is undetermined, and look at everything."""
@@ -139,37 +146,37 @@ class _Schedule:
         # A day after its expiry, here a session's close, it is certain that an order never came.
         closes = stock_grid().closes
         later = closes[int(np.searchsorted(closes, self._now)) + 1]
-        self._here.advance(f"{later}Z")
+        self.here.advance(f"{later}Z")
         for _ in range(2):
             self._runs.calm_run("looks=2")
-        self._look_at_contracts()
-        self._look_at_books()
+        self.look_at_contracts()
+        self.look_at_books()
 
     def _meanwhile(self) -> Callable[[], object] | None:
         """What happens while the seller runs: the clock moves, what was held up lands, nothing."""
-        return self._runs.rng.choice((self._pass_time, self._runs.wire.land, None, None))
+        return self.place.rng.choice((self._pass_time, self.place.wire.land, None, None))
 
     def _pass_time(self) -> None:
-        for _ in range(self._runs.rng.choice((1, 1, 3))):
-            self._here.advance()
+        for _ in range(self.place.rng.choice((1, 1, 3))):
+            self.here.advance()
             time.sleep(BETWEEN)
 
     def _look_while_calm(self) -> None:
         """Let the seller find out what became of its orders, and compare what is held."""
-        self._here.clear_faults()
+        self.here.clear_faults()
         self._runs.calm_run("looks=2")
-        self._look_at_contracts()
-        self._runs.counts["lost"] += checks.lost_holdings(
-            self._desk.held(), self._state().spreads, self._desk.tickets, self._now
+        self.look_at_contracts()
+        self.place.counts["lost"] += checks.lost_holdings(
+            self.desk.held(), self._state().spreads, self.desk.tickets, self._now
         )
 
-    def _look_at_contracts(self) -> None:
+    def look_at_contracts(self) -> None:
         """Hold what the venue has sold and holds to what the sizing allows.
 
         What was ordered first since the last look was sized from the trades booked by then, or
         since.
         """
-        rows = self._booked()
+        rows = self.booked()
         for name, written in checks.book_of_orders(self._journal).items():
             if name not in self._allowed and checks.trade_of(name) == name:
                 self._allowed[name] = checks.allowed_contracts(
@@ -177,26 +184,26 @@ class _Schedule:
                 )
         self._rows = rows
         # Positions first: an order of a killed run may still be on its way.
-        held = self._desk.held()
-        tickets = dict(self._desk.tickets)
-        self._runs.counts["limits_broken"] += checks.oversized(tickets, self._allowed)
-        self._runs.counts["limits_broken"] += checks.overheld(held, tickets, self._allowed)
+        held = self.desk.held()
+        tickets = dict(self.desk.tickets)
+        self.place.counts["breaches"] += checks.oversized(tickets, self._allowed)
+        self.place.counts["breaches"] += checks.overheld(held, tickets, self._allowed)
 
-    def _look_at_books(self) -> None:
+    def look_at_books(self) -> None:
         """Compare everything that the venue has done with everything that is written down."""
-        counts = self._runs.counts
-        tickets = self._desk.tickets
-        rows = self._booked()
+        counts = self.place.counts
+        tickets = self.desk.tickets
+        rows = self.booked()
         spreads = self._state().spreads
         book = checks.book_of_orders(self._journal)
         known = {row["Trade_ID"] for row in rows} | {spread.trade_id for spread in spreads}
-        counts["economic_duplicates"] += checks.economic_duplicates(tickets)
+        counts["duplicates"] += checks.economic_duplicates(tickets)
         counts["lost"] += checks.lost_orders(tickets, book, known)
-        counts["lost"] += checks.lost_holdings(self._desk.held(), spreads, tickets, self._now)
-        counts["unbooked"] += checks.unbooked(
-            tickets, rows, self._settings.costs, self._desk.close_of
+        counts["lost"] += checks.lost_holdings(self.desk.held(), spreads, tickets, self._now)
+        counts["differing_fills"] += checks.unbooked(
+            tickets, rows, self._settings.costs, self.desk.close_of
         )
-        counts["unbooked"] += not self._money_agrees(rows)
+        counts["differing_fills"] += not self._money_agrees(rows)
         undetermined = sum(written.state in UNDETERMINED for written in book.values())
         counts["undetermined_at_the_end"] += undetermined + len(spreads)
         counts["orders"] += len(tickets)
@@ -210,10 +217,10 @@ class _Schedule:
         result = sum(map(total_of, rows), Decimal(0))
         costs = self._settings.costs
         contracts = sum(
-            ticket.filled * len(ticket.order.legs) for ticket in self._desk.tickets.values()
+            ticket.filled * len(ticket.order.legs) for ticket in self.desk.tickets.values()
         )
         fees = Decimal(str(costs.commission + costs.fee)) * contracts
-        venue = self._here.venue
+        venue = self.here.venue
         earned = venue.broker.account().cash - venue.settings.capital
         booked = Fraction(str(self._settings.sizing.STARTING_CAPITAL)) + Fraction(result)
         try:
@@ -223,19 +230,19 @@ class _Schedule:
         return balance == booked and abs(earned - float(result + fees)) < CENT / 2
 
     @property
-    def _desk(self) -> OptionDesk:
-        return self._here.venue.options.desks[UNDER]
+    def desk(self) -> OptionDesk:
+        return self.here.venue.options.desks[UNDER]
 
     @property
     def _now(self) -> np.datetime64:
-        return self._here.venue.now
+        return self.here.venue.now
 
     @property
     def _journal(self) -> Path:
-        account = self._here.venue.record.account_id
-        return self._runs.folder / self._settings.folder / account / JOURNAL
+        account = self.here.venue.record.account_id
+        return self.place.folder / self._settings.folder / account / JOURNAL
 
-    def _booked(self) -> list[Row]:
+    def booked(self) -> list[Row]:
         return rows_of((self._account.folder / TRADES).read_bytes())[1]
 
     def _state(self) -> SellerState:
@@ -243,7 +250,7 @@ class _Schedule:
         try:
             return read_state(self._account.folder)
         except UnknownState:
-            self._runs.counts["lost"] += 1
+            self.place.counts["lost"] += 1
             return SellerState()
 
 

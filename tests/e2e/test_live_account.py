@@ -386,3 +386,25 @@ def test_another_process_is_refused_while_one_has_the_journal(
         done = paper(here, tmp_path)
     assert done.returncode == 2
     assert "another process sends orders to it" in done.stderr
+
+
+def test_what_somebody_else_waits_for_stops_no_pass(practice: Start, tmp_path: Path) -> None:
+    here = practice("symbols=[SYA,SYB,SYC]")
+    here.advance(OPENING)
+    trading(here).post(
+        "/orders",
+        {
+            "symbol": "SYC",
+            "qty": "3",
+            "type": "limit",
+            "side": "buy",
+            "client_order_id": "by-hand",
+            "limit_price": "1",
+            "time_in_force": "gtc",
+        },
+    )
+    plain = ("forecaster=ewma", "sizing.strategy=equal_weight")
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *plain)
+    desk.job.step()
+    assert desk.cycles[-1].decision is not None
+    assert len(here.posts) == 3

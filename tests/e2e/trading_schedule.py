@@ -1,36 +1,43 @@
-"""A random schedule of faults and kills over `trade_stock_e2e.py mode=paper`, and what came of it.
+"""The loop of stocks and coins behind a wire that fails: its process, its clock, and what came of
+it.
 
 The practice server stands on the synthetic market, and forecasts are noise, so that every instant
-has orders.
+has orders. The server's clock moves only where the driver says so.
 """
 
 from __future__ import annotations
 
+import json
 import random
+import signal
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
+
 from execution.account_lock import JOURNAL
-from execution.intents import IntentBook
-from foundation.database import Database
+from foundation.database import rows_of
+from tests.e2e.fault_checks import Books, Sent, World, ordered
+from tests.e2e.fault_kinds import KINDS
 from tests.e2e.fault_proxy import faulty_wire
-from tests.e2e.hurried_runs import HurriedRuns
-from tests.e2e.practice import OPENING, ROOT, Practice, practising
+from tests.e2e.fault_runs import PATIENT, FaultRun, Limits, Place, leaking_files
+from tests.e2e.practice import ROOT, Practice, practising
+from trainingdata.instruments import instrument
 
 NEVER = (
-    "economic_duplicates",
-    "lost",
-    "limits_broken",
-    "tracebacks",
-    "leaked_keys",
-    "standstills",
+    *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),
+    *("crashes", "stuck", "false_halts"),
 )
-STEPS = 6
+STEPS = 4
+STARTS = ("2024-02-20T15:00Z", "2024-02-20T15:30Z", "2024-02-20T17:00Z", "2024-02-20T20:00Z")
 IMPATIENT = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=2")
-CAP = 0.6  # of equity, that a symbol may have
-GROSS = 4.0
-DRIFT = 0.05  # what prices may do to both between decisions
-SYMBOLS = "SYA,SYB,SYC"
+SYMBOLS = ("SYA", "SYB", "SYXUSD")
+FOREIGN = "SYC"
+STRATEGY = "kelly_50"
+ADDRESS = "http://somebody:hushhush@"  # with a password, which nothing may show
 NOISE = '''
 """Forecasts that are noise, the same for the same instant, so that every instant has orders."""
 import zlib
@@ -44,69 +51,239 @@ class Noise:
 
     def forecast(self, bars, since, progress=None):
         table = RandomWalk().forecast(bars, since)
-        issued = table.windows.issued_at.astype("datetime64[h]").astype(int)
+        issued = table.windows.issued_at.astype("datetime64[m]").astype(int)
         seeds = issued * 31 + table.windows.symbol
         move = np.array([zlib.crc32(str(s).encode()) / 2**32 - 0.5 for s in seeds])
 
         def answer(rows):
-            values = table.answer(rows) * (1 + 0.02 * move[rows])[:, None, None]
+            values = table.answer(rows) * (1 + 0.06 * move[rows])[:, None, None]
             return values.astype(np.float32)
 
         return replace(table, answer=answer, name="noise")
 '''
 
 
-def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:
-    """What came of one schedule: counts of what happened and of what must never be."""
+class Trading:
+    """One account, the practice server that has it, and the process that trades it.
+
+    here: the server, whose clock moves where it is told to.
+    place: where the process runs.
+    run: the process; none between two.
+    sent: orders as they left it.
+    """
+
+    def __init__(
+        self, here: Practice, place: Place, *, password: bool = False, foreign: str = "ignore"
+    ) -> None:
+        self.here = here
+        self.place = place
+        self.rng = place.rng
+        self.wire = place.wire
+        self.counts = place.counts
+        self.run: FaultRun | None = None
+        self.sent: list[Sent] = []
+        self._before = Books()
+        self._forgotten: set[str] = set()
+        alerts = f"alert_url={self.wire.url.replace('http://', ADDRESS)}/alert"
+        (place.folder / "noise.py").write_text(NOISE)
+        self.words = (
+            *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "clock=broker", "bar_patience=0"),
+            *(f"symbols=[{','.join(SYMBOLS)}]", f"broker.url_override={self.wire.url}"),
+            *("forecaster=noise:Noise", "forecaster.calibrated=false", "sizing.holding=next"),
+            *("history_days=90", f"sizing.strategy={STRATEGY}", f"account.foreign={foreign}"),
+            *((alerts,) if password else ()),
+        )
+        self.wire.on_order = self._note
+
+    @property
+    def journal(self) -> Path:
+        """The account's journal."""
+        account = self.here.venue.record.account_id
+        return self.place.folder / "data" / "live" / account / JOURNAL
+
+    @property
+    def kill_file(self) -> Path:
+        """The file that stops the process."""
+        return self.journal.with_name("KILL")
+
+    def shown(self) -> np.datetime64:
+        """What the venue's clock shows."""
+        return self.here.venue.now + np.timedelta64(self.wire.ahead, "s")
+
+    def _note(self, body: bytes) -> None:
+        """Keep an order as it leaves the process, and the account at that moment."""
+        order = json.loads(body)
+        venue = self.here.venue
+        account = venue.broker.account()
+        tickets = dict(venue.tickets)
+        quantity = Decimal(order["qty"])
+        self.sent.append(
+            Sent(
+                name=order["client_order_id"],
+                symbol=instrument(order["symbol"]).symbol,
+                signed=quantity if order["side"] == "buy" else -quantity,
+                at=self.shown(),
+                known=order["client_order_id"] in tickets,
+                killed=self.kill_file.exists(),
+                equity=account.equity,
+                cash=account.cash,
+                positions=dict(account.positions),
+                prices=dict(account.prices),
+                filled={name: ordered(ticket).filled for name, ticket in tickets.items()},
+            )
+        )
+
+    def start(self, *more: str, limits: Limits | None = None, calm: bool = False) -> FaultRun:
+        """A new process, in the place of one that has ended."""
+        assert self.run is None
+        words = (*self.words, *(PATIENT if calm else IMPATIENT), *more)
+        self.run = FaultRun(self.place, words, limits or Limits())
+        return self.run
+
+    def alive(self) -> FaultRun:
+        """The process, which is started where there is none."""
+        return self.run or self.start("cycles=null")
+
+    def is_idle(self, run: FaultRun) -> bool:
+        """Whether it waits for an instant that has not come."""
+        due = run.waits_until()
+        return due is not None and bool(due > self.shown())
+
+    def work(self) -> bool:
+        """Let the process do what is due; whether it still runs."""
+        run = self.alive()
+        if run.until(lambda: self.is_idle(run)):
+            return True
+        self.gone()
+        return False
+
+    def gone(self) -> None:
+        """The process has ended, or ends now."""
+        if self.run is None:
+            return
+        if self.run.running:
+            self.run.kill()
+        self.run.end()
+        self.wire.trap = None
+        self.run = None
+
+    def alone(self, *more: str) -> int:
+        """A patient process that ends by itself, beside which nothing goes wrong; its exit code."""
+        self.gone()
+        run = self.start(*more, calm=True)
+        run.until(lambda: False)
+        code = run.end()
+        self.run = None
+        return code
+
+    def command(self, *words: str) -> int:
+        """Another command on the same files, and its exit code."""
+        run = FaultRun(self.place, words)
+        run.until(lambda: False)
+        return run.end()
+
+    def forget(self) -> None:
+        """The journal is about to be damaged: what it says now is all that will be known of it."""
+        books = Books.of(self.journal)
+        self._before.written |= books.written
+        self._before.wanted |= books.wanted
+        self._forgotten |= {*books.written, *self.here.venue.tickets}
+
+    def world(self) -> World:
+        """Both sides."""
+        books = Books.of(self.journal)
+        books.written = self._before.written | books.written
+        books.wanted = self._before.wanted | books.wanted
+        return World(
+            STRATEGY,
+            frozenset(SYMBOLS),
+            {name: ordered(ticket) for name, ticket in self.here.venue.tickets.items()},
+            self.sent,
+            books,
+            frozenset(self._forgotten),
+        )
+
+    def end(self) -> None:
+        """Go on on a wire that works until everything is known, and count what must never be."""
+        counts = self.counts
+        if self.run is not None and self.rng.random() < 0.3:
+            self.run.send(signal.SIGTERM)
+            self.run.until(lambda: False)
+        self.gone()
+        self.wire.calm()
+        self.here.clear_faults()
+        self.here.advance()
+        self.start("cycles=null", calm=True)
+        counts["stuck"] += not self.work()
+        self.here.advance()
+        counts["stuck"] += not self.work()
+        self.gone()
+        self.look()
+
+    def look(self) -> None:
+        """Count what must never be."""
+        counts = self.counts
+        # The second pass of an instant decides nothing, and lists what the first one filled.
+        counts["stuck"] += self.alone("cycles=1") != 0
+        world = self.world()
+        found = world.counts()
+        counts.update(found)
+        counts["leaks"] += len(leaking_files(self.place.folder))
+        counts["orders"] += len(world.ours())
+        for kind, why in rows_of(self.journal, "SELECT kind, why FROM halts"):
+            counts[f"halt {kind}"] += 1
+            counts["false_halts"] += kind == "positions"
+            if kind == "positions":
+                counts[f"halt: {why[:80]}"] += 1
+        open_ = [each for each in world.books.written.values() if each.state in ("sending", "open")]
+        counts["undetermined_at_the_end"] += len(open_)
+        counts.update(f"taken: {each.part}" for each in world.books.written.values() if each.taken)
+
+
+@contextmanager
+def trading(
+    folder: Path, seed: int, counts: Counter[str], begin: str, end: str, *, plain: bool = False
+) -> Iterator[Trading]:
+    """A practice server at an instant, a wire before it, and nothing running yet.
+
+    plain: whether nothing about the account is drawn.
+    """
     rng = random.Random(seed)
-    counts: Counter[str] = Counter(schedules=1)
-    (folder / "noise.py").write_text(NOISE)
     with practising() as start:
-        here = start(f"symbols=[{SYMBOLS}]")
-        here.advance(OPENING)
+        here = start(f"symbols=[{','.join((*SYMBOLS, FOREIGN))}]", f"end={end}")
+        here.advance(begin)
         with faulty_wire(here.url, seed) as wire:
-            words = [
-                *(str(ROOT / "trade_stock_e2e.py"), "mode=paper"),
-                *(f"symbols=[{SYMBOLS}]", f"broker.url_override={wire.url}", "bar_patience=0"),
-                *("forecaster=noise:Noise", "forecaster.calibrated=false", "sizing.holding=next"),
-            ]
-            passes = HurriedRuns(words, IMPATIENT, wire, folder, rng, counts)
-            for _ in range(steps):
-                wire.danger = rng.choice((0.0, 0.05, 0.15, 0.3))
-                for _ in range(rng.choice((1, 1, 2))):
-                    passes.run()
-                    if rng.random() < 0.3:
-                        wire.land()
-                _look_at_limits(here, counts)
-                here.advance()
-            passes.calm_run()
-            _look_at_limits(here, counts)
-            _look_at_books(here, folder, counts)
-            counts.update({f"fault {kind}": count for kind, count in wire.happened.items()})
+            place = Place(folder, wire, counts, rng)
+            password = not plain and rng.random() < 0.3
+            foreign = "refuse" if not plain and rng.random() < 0.1 else "ignore"
+            one = Trading(here, place, password=password, foreign=foreign)
+            try:
+                yield one
+            finally:
+                one.gone()
+                counts.update({f"fault {kind}": n for kind, n in wire.happened.items()})
+
+
+def schedule(
+    seed: int, steps: int, folder: Path, kinds: Sequence[str] = tuple(KINDS)
+) -> Counter[str]:
+    """What came of one schedule: counts of what happened and of what must never be.
+
+    kinds: of what goes wrong, one of them at each instant.
+    """
+    counts: Counter[str] = Counter(schedules=1)
+    rng = random.Random(seed)
+    with trading(folder, seed, counts, rng.choice(STARTS), "2024-02-23") as one:
+        for _ in range(steps):
+            kind = one.rng.choice(kinds)
+            counts[f"kind {kind}"] += 1
+            happening = KINDS[kind](one)
+            next(happening)
+            one.here.advance()
+            one.work()
+            for _ in happening:
+                one.work()
+            if one.rng.random() < 0.4:
+                one.wire.land()
+        one.end()
     return counts
-
-
-def _look_at_limits(here: Practice, counts: Counter[str]) -> None:
-    account = here.venue.broker.account()
-    values = [
-        abs(float(qty)) * account.prices[symbol] / account.equity
-        for symbol, qty in account.positions.items()
-    ]
-    counts["limits_broken"] += any(value > CAP + DRIFT for value in values)
-    counts["limits_broken"] += sum(values) > GROSS + DRIFT
-
-
-def _look_at_books(here: Practice, folder: Path, counts: Counter[str]) -> None:
-    """Every order of the venue is in the book as taken, and none is there twice."""
-    path = folder / "data" / "live" / here.venue.record.account_id / JOURNAL
-    database = Database(path)
-    book = IntentBook(database)
-    intentions: Counter[tuple[str, ...]] = Counter()
-    for name in here.venue.tickets:
-        intent = book.get(name)
-        counts["lost"] += intent is None or not intent.taken
-        intentions[tuple(name.rsplit("-", 1)[0].split("-"))] += 1
-    counts["economic_duplicates"] += sum(count > 1 for count in intentions.values())
-    counts["undetermined_at_the_end"] += len(book.undetermined())
-    counts["orders"] += len(here.venue.tickets)
-    database.close()

@@ -1,0 +1,317 @@
+"""What goes wrong at an instant of a schedule of stocks and coins.
+
+Each kind is a generator: what comes before its first `yield` is done before the instant comes, and
+the process works at every `yield`.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from tests.e2e.fault_proxy import Trap
+from tests.e2e.fault_runs import Limits, arm_kill
+
+if TYPE_CHECKING:
+    from tests.e2e.trading_schedule import Trading
+
+Kind = Callable[["Trading"], Iterator[None]]
+HOUR = 3600
+LOOKS = (20 * 60, 24 * 60, 28 * 60)  # seconds from the last bar to the looks before the close
+OVERNIGHT = 2.0  # times equity, that the venue lends overnight
+BY_HAND = {"APCA-API-KEY-ID": "K", "APCA-API-SECRET-KEY": "S"}
+VENUE_FAULTS: tuple[dict[str, Any], ...] = (
+    *({"kind": kind} for kind in ("partial", "reject", "reject_later")),
+    *({"kind": kind, "count": 2} for kind in ("partial", "reject")),
+    *({"kind": "state", "state": state, "count": 3} for state in ("pending_new", "held")),
+    *({"kind": kind, "count": 3} for kind in ("silence", "duplicate", "out_of_order")),
+    {"kind": "skew", "seconds": 900, "count": 2},
+    {"kind": "status", "status": 403, "method": "POST", "path": "/v2/orders"},
+    {"kind": "late", "seconds": 3600, "method": "POST", "path": "/v2/orders", "count": 2},
+)
+
+
+def nothing(one: Trading) -> Iterator[None]:
+    """Nothing at all."""
+    one.alive()
+    yield
+
+
+def wire(one: Trading) -> Iterator[None]:
+    """Any request may fail in any way."""
+    one.wire.danger = one.rng.choice((0.03, 0.1, 0.3))
+    yield
+    one.wire.danger = 0.0
+    if one.rng.random() < 0.5:
+        yield
+
+
+def orders_on_the_wire(one: Trading) -> Iterator[None]:
+    """Orders fail in any way, and many land long after they were looked for."""
+    one.wire.danger_of_orders = one.rng.choice((0.4, 1.0))
+    yield
+    one.wire.danger_of_orders = None
+    if one.rng.random() < 0.5:
+        yield
+
+
+def kill(one: Trading) -> Iterator[None]:
+    """The process is killed at a request, a commit or a moment, and mostly started again."""
+    kind = arm_kill(one.alive(), one.rng)
+    one.counts[f"armed {kind}"] += 1
+    yield
+    if one.run is not None:
+        one.run.control.disarm()
+        one.wire.trap = None
+    if one.rng.random() < 0.4:
+        one.wire.land()
+    if one.run is None and one.rng.random() < 0.7:
+        yield
+
+
+def kill_on_a_bad_wire(one: Trading) -> Iterator[None]:
+    """The process is killed while requests fail, and started again while they do."""
+    one.wire.danger = 0.1
+    one.wire.danger_of_orders = 0.4
+    arm_kill(one.alive(), one.rng)
+    yield
+    yield
+    one.wire.trap = None
+    one.wire.danger = 0.0
+    one.wire.danger_of_orders = None
+
+
+def venue(one: Trading) -> Iterator[None]:
+    """The venue fills a part, rejects, says something else, or takes an order much later."""
+    one.here.fail(**one.rng.choice(VENUE_FAULTS))
+    yield
+    one.here.clear_faults()
+    if one.rng.random() < 0.5:
+        one.here.land()
+
+
+def hold(one: Trading) -> Iterator[None]:
+    """Trading in a symbol is halted, so that its orders wait."""
+    symbol = _symbol(one)
+    _halt(one, symbol, halted=True)
+    yield
+    _halt(one, symbol, halted=False)
+
+
+def replaced(one: Trading) -> Iterator[None]:
+    """A person replaces an order that waits, as the process is about to cancel it."""
+    for symbol in ("SYA", "SYB", "SYXUSD"):
+        _halt(one, symbol, halted=True)
+    one.alive()
+    one.wire.trap = Trap(lambda: _replace_one(one), "DELETE", "/v2/orders")
+    yield
+    one.wire.trap = None
+    for symbol in ("SYA", "SYB", "SYXUSD"):
+        _halt(one, symbol, halted=False)
+
+
+def stopped_across_an_instant(one: Trading) -> Iterator[None]:
+    """The process sleeps at a request, and wakes an instant later."""
+    run = one.alive()
+
+    def sleep() -> None:
+        run.send(signal.SIGSTOP)
+        before = one.here.venue.now
+        one.here.advance()
+        run.control.ahead += int((one.here.venue.now - before).astype("timedelta64[s]").astype(int))
+        time.sleep(0.02)
+        run.send(signal.SIGCONT)
+
+    method = one.rng.choice(("GET", "GET", "POST"))
+    number = one.rng.randint(1, 3) if method == "POST" else one.rng.randint(1, 20)
+    path = "/v2/orders" if method == "POST" else "/v2"
+    one.wire.trap = Trap(sleep, method, path, number)
+    yield
+    one.wire.trap = None
+
+
+def clock(one: Trading) -> Iterator[None]:
+    """The broker's clock is an hour ahead, or behind, and is put right."""
+    one.wire.ahead = one.rng.choice((-HOUR, HOUR, HOUR // 2))
+    yield
+    one.wire.ahead = 0
+    yield
+
+
+def full_disk(one: Trading) -> Iterator[None]:
+    """Nothing more fits on the disk, or nearly nothing."""
+    one.gone()
+    size = one.journal.stat().st_size if one.journal.exists() else 2**16
+    if one.rng.random() < 0.5:
+        limits = Limits(pages=one.rng.randint(0, 6))
+    else:
+        limits = Limits(size=size + 4096 * one.rng.randint(0, 4))
+    one.start("cycles=null", limits=limits)
+    yield
+    one.gone()
+    yield
+
+
+def torn_journal(one: Trading) -> Iterator[None]:
+    """The journal is damaged between two runs: it is set aside, and nothing is sent."""
+    one.gone()
+    if not one.journal.exists():
+        yield
+        return
+    one.forget()
+    whole = one.journal.read_bytes()
+    spoilt = (
+        whole[: len(whole) // 2],
+        whole[:4096] + bytes(4096) + whole[8192:],
+        b"not a database " * 900,
+    )
+    one.journal.write_bytes(one.rng.choice(spoilt))
+    one.journal.with_name("journal.sqlite-journal").unlink(missing_ok=True)
+    before = len(one.sent)
+    yield
+    one.gone()
+    kept = list(one.journal.parent.glob("journal-damaged-*"))
+    one.counts["breaches"] += len(one.sent) != before or not kept
+    code = one.command("-m", "execution.live", "clear", "journal", "--by", "the driver")
+    one.counts["journals not cleared"] += code != 0
+    yield
+
+
+def two_processes(one: Trading) -> Iterator[None]:
+    """Another process is started on the account while one works on it."""
+    one.alive()
+    yield
+    if one.run is None:
+        return
+    before = len(one.sent)
+    code = one.command(*one.words, "cycles=1", "folder=other")
+    one.counts["breaches"] += code != 2 or len(one.sent) != before
+
+
+def foreign(one: Trading) -> Iterator[None]:
+    """A person trades in the account: in another symbol, or in ours."""
+    one.alive()
+    symbol = one.rng.choice(("SYC", "SYC", "SYA"))
+    side = one.rng.choice(("buy", "sell"))
+    _send_by_hand(one, {"symbol": symbol, "type": "market", "side": side})
+    yield
+
+
+def foreign_order(one: Trading) -> Iterator[None]:
+    """A person's order in another symbol works, far from the market."""
+    one.alive()
+    _send_by_hand(one, {"symbol": "SYC", "type": "limit", "side": "buy", "limit_price": "1.00"})
+    yield
+
+
+def before_the_close(one: Trading) -> Iterator[None]:
+    """A person has bought more than is lent overnight; the process may be killed as it cuts.
+
+    The server's clock goes from bar to bar, so the wire shows it ahead.
+    """
+    today = str(one.here.venue.now)[:10]
+    if str(one.here.venue.now)[11:16] >= "20:30" or str(one.here.venue.now)[11:16] < "14:30":
+        yield
+        return
+    one.here.advance(f"{today}T20:00Z")
+    yield
+    account = one.here.venue.broker.account()
+    # No order goes through nothing held, so the person adds to what is there.
+    side = "sell" if account.positions.get("SYA", 0) < 0 else "buy"
+    number = int(2.6 * account.equity / account.prices["SYA"])
+    _send_by_hand(one, {"symbol": "SYA", "type": "market", "side": side, "qty": str(number)})
+    for seconds in LOOKS:
+        one.wire.ahead = seconds
+        if seconds != LOOKS[-1] and one.rng.random() < 0.5:
+            arm_kill(one.alive(), one.rng)
+        yield
+        one.wire.trap = None
+        one.alive().control.disarm()
+    yield
+    account = one.here.venue.broker.account()
+    gross = sum(
+        abs(float(held)) * account.prices[symbol]
+        for symbol, held in account.positions.items()
+        if symbol != "SYXUSD"
+    )
+    one.counts["nights"] += 1
+    one.counts["breaches"] += gross > OVERNIGHT * account.equity
+    one.wire.ahead = 0
+
+
+def kill_file(one: Trading) -> Iterator[None]:
+    """A person puts the kill file there while the process works."""
+    one.alive()
+    number = one.rng.randint(1, 25)
+
+    def put() -> None:
+        if one.kill_file.parent.is_dir():
+            one.kill_file.write_text("stop")
+
+    one.wire.trap = Trap(put, "", "/v2", number)
+    yield
+    one.gone()
+    if one.kill_file.exists():
+        # Started beside it, it refuses to trade.
+        yield
+        one.gone()
+        one.kill_file.unlink()
+    yield
+
+
+def told_to_stop(one: Trading) -> Iterator[None]:
+    """The process is told to end while it works, and started again."""
+    run = one.alive()
+    number = one.rng.randint(1, 25)
+    one.wire.trap = Trap(lambda: run.send(signal.SIGTERM), "", "/v2", number)
+    yield
+    if one.run is None:
+        yield
+
+
+KINDS: Mapping[str, Kind] = {
+    each.__name__: each
+    for each in (
+        *(nothing, wire, orders_on_the_wire, kill, kill_on_a_bad_wire, venue, hold, replaced),
+        *(stopped_across_an_instant, clock, full_disk, torn_journal, two_processes, foreign),
+        *(foreign_order, before_the_close),
+        *(kill_file, told_to_stop),
+    )
+}
+
+
+def _symbol(one: Trading) -> str:
+    return str(one.rng.choice(("SYA", "SYB", "SYXUSD")))
+
+
+def _halt(one: Trading, symbol: str, *, halted: bool) -> None:
+    answer = requests.post(
+        f"{one.here.url}/control/assets", json={"symbol": symbol, "halted": halted}, timeout=30
+    )
+    assert answer.status_code == 200, answer.text
+
+
+def _send_by_hand(one: Trading, order: Mapping[str, str]) -> None:
+    """Send a person's order; the venue may refuse what nobody could trade."""
+    name = f"by-hand-{len(one.here.venue.tickets)}"
+    shared = {"client_order_id": name, "qty": str(one.rng.randint(1, 40)), "time_in_force": "gtc"}
+    requests.post(
+        f"{one.here.url}/v2/orders", json={**shared, **order}, headers=BY_HAND, timeout=30
+    )
+
+
+def _replace_one(one: Trading) -> None:
+    """Put another order in the place of one of ours that is open."""
+    for name, ticket in list(one.here.venue.tickets.items()):
+        if ticket.open and not name.startswith("by-hand"):
+            requests.patch(
+                f"{one.here.url}/v2/orders/{ticket.number}",
+                json={"qty": "1", "client_order_id": f"by-hand-{name}"},
+                headers=BY_HAND,
+                timeout=30,
+            )
+            return

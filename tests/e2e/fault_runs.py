@@ -1,0 +1,273 @@
+"""Runs of a live command behind a wire that fails: started, killed, watched, searched for keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tests.commands import Started
+from tests.e2e.fault_child import Control
+from tests.e2e.fault_proxy import FaultProxy, Trap, When
+from tests.e2e.practice import KEYS, ROOT
+
+PATIENCE = 60.0  # seconds without progress or a reason
+AT_WORK = 120.0  # seconds after which one instant's work is no progress any more
+LOOK = 0.005  # seconds between looks at a process
+LONGEST = "longest_silence_s"  # the one count that is no sum
+MEANT = (0, 2)  # exit codes of a command that ended by itself
+PASSWORD = "hushhush"
+SECRETS = (KEYS.key, KEYS.secret, PASSWORD)
+KILLED = 0.35  # share of a seller's runs
+KILLED_WHEN: tuple[When, ...] = ("before", "flying", "after")
+MOMENT = 0.05  # seconds between a request and what happens at it
+PATIENT = ("broker.read_timeout=10", "broker.deadline=20", "broker.attempts=4")
+CHILD = Path(__file__).with_name("fault_child.py")
+NEXT_PASS = re.compile(r"The next pass is at (\S+)Z\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command runs, and what it is watched by.
+
+    folder: its working folder and its home.
+    wire: between it and the practice server.
+    counts: of what happened.
+    rng: draws what happens.
+    """
+
+    folder: Path
+    wire: FaultProxy
+    counts: Counter[str]
+    rng: random.Random
+
+    def environment(self) -> dict[str, str]:
+        """What a process of it finds in its environment."""
+        return {
+            "APCA_API_KEY_ID": KEYS.key,
+            "APCA_API_SECRET_KEY": KEYS.secret,
+            "PATH": "",
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(self.folder),
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(self.folder / "cache")),
+        }
+
+    def written(self) -> int:
+        """Bytes that its processes have logged."""
+        return sum(path.stat().st_size for path in (self.folder / "logs").glob("*.log"))
+
+
+@dataclass
+class Limits:
+    """What the disk of a process has left.
+
+    pages: by which its journal may grow; none for any number.
+    size: bytes beyond which no file of it may grow; none for any number.
+    """
+
+    pages: int | None = None
+    size: int | None = None
+
+
+@dataclass
+class FaultRun:
+    """One process of a command.
+
+    words: `-m MODULE …` or `SCRIPT …`.
+    ended_by_us: whether the driver has killed it.
+    code: how it ended; none while it runs.
+    """
+
+    place: Place
+    words: Sequence[str]
+    limits: Limits = field(default_factory=Limits)
+    ended_by_us: bool = False
+    code: int | None = None
+    told: str = ""
+
+    def __post_init__(self) -> None:
+        # Two processes may run at once, each with a control of its own.
+        path = self.place.folder / f"control-{self.place.counts['runs']}"
+        self.control = Control(path)
+        limits = json.dumps({"pages": self.limits.pages, "bytes": self.limits.size})
+        self._command = Started(
+            [str(CHILD), str(path), limits, *self.words],
+            cwd=self.place.folder,
+            env=self.place.environment(),
+        )
+        self.pid = self._command.pid
+        self._progress: tuple[int, ...] = ()
+        self._since = time.monotonic()
+        self.place.counts["runs"] += 1
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._command.running
+
+    def said(self) -> str:
+        """What it has printed so far."""
+        path = self._command._out
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def waits_until(self) -> np.datetime64 | None:
+        """The instant of the pass that it has announced last."""
+        found = NEXT_PASS.findall(self.said())
+        return np.datetime64(found[-1], "ns") if found else None
+
+    def silence(self) -> float:
+        """Seconds for which it has printed, logged, asked and committed nothing."""
+        wire = sum(self.place.wire.heard.values())
+        now = (self._command.printed, self.place.written(), wire, self.control.commits)
+        if now != self._progress:
+            self._progress, self._since = now, time.monotonic()
+        silence = time.monotonic() - self._since
+        counts = self.place.counts
+        counts[LONGEST] = max(counts[LONGEST], round(silence))
+        return silence
+
+    def until(self, done: Callable[[], object], most: float = AT_WORK) -> bool:
+        """Wait until something is so, or it has ended; one that hangs is counted and killed.
+
+        most: seconds after which work without an end counts as a hang.
+
+        Returns whether it still runs.
+        """
+        began = time.monotonic()
+        while self.running:
+            if done():
+                return True
+            if self.silence() > PATIENCE or time.monotonic() - began > most:
+                self.place.counts["hangs"] += 1
+                self.kill()
+                return False
+            time.sleep(LOOK)
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL; `end` says what it left."""
+        self.ended_by_us = True
+        self._command._child.kill()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, where it still runs."""
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return
+
+    def end(self) -> int:
+        """How it has ended, once it has; what it printed is looked at and counted."""
+        if self.code is not None:
+            return self.code
+        done = self._command.wait(PATIENCE)
+        counts = self.place.counts
+        self.code = done.returncode
+        self.told = done.stdout + done.stderr
+        killed = self.code == -signal.SIGKILL
+        counts["kills" if killed else f"exit {self.code}"] += 1
+        crashed = "Traceback" in done.stderr or not (killed or self.code in MEANT)
+        counts["crashes"] += crashed
+        if crashed:
+            sys.stderr.write(self.told)
+        counts["leaks"] += any(secret in self.told for secret in SECRETS)
+        return self.code
+
+
+def leaking_files(folder: Path) -> list[Path]:
+    """Files with a secret in them; what a run has printed is not among them."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            if any(secret.encode() in content for secret in SECRETS):
+                found.append(path)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRuns:
+    """Runs of a command that ends by itself, one after the other.
+
+    words: of the command.
+    impatient: how short it waits for answers while the wire may fail.
+    """
+
+    place: Place
+    words: Sequence[str]
+    impatient: Sequence[str]
+
+    def run(self, *more: str, meanwhile: Callable[[], object] | None = None) -> int:
+        """A run that may be killed, and its exit code.
+
+        meanwhile: done while it runs, where it is not killed then.
+        """
+        rng = self.place.rng
+        limits = Limits()
+        if rng.random() < 0.05:
+            limits = rng.choice((Limits(pages=rng.randint(0, 2)), Limits(size=2**18)))
+        run = FaultRun(self.place, (*self.words, *self.impatient, *more), limits)
+        if rng.random() < KILLED:
+            arm_kill(run, rng)
+        elif meanwhile and self._asks(run):
+            meanwhile()
+        return self._ended(run)
+
+    def calm_run(self, *more: str) -> int:
+        """A run on a wire that works, which nobody kills, and its exit code."""
+        self.place.wire.calm()
+        code = self._ended(FaultRun(self.place, (*self.words, *PATIENT, *more)))
+        self.place.counts["stuck"] += code != 0
+        return code
+
+    def _ended(self, run: FaultRun) -> int:
+        run.until(lambda: False)
+        self.place.wire.trap = None
+        return run.end()
+
+    def _asks(self, run: FaultRun) -> bool:
+        """Whether it runs at a request of it that is drawn: any of its first, or an order."""
+        rng = self.place.rng
+        heard = self.place.wire.heard
+        method = rng.choice(("GET", "GET", "POST"))
+        number = 1 if method == "POST" else rng.randint(1, 15)
+        moment = rng.uniform(0, MOMENT)
+        before = heard[method]
+        while run.running and heard[method] < before + number:
+            time.sleep(0.001)
+        time.sleep(moment)
+        return run.running
+
+
+def arm_kill(run: FaultRun, rng: random.Random) -> str:
+    """Have a run killed at a request, a commit or a moment that is drawn; returns which."""
+    kind = rng.choice(("request", "order", "commit", "commit", "moment"))
+    if kind == "commit":
+        run.control.arm(rng.randint(1, 45), after=rng.random() < 0.5)
+    elif kind == "moment":
+        method = rng.choice(("GET", "GET", "POST"))
+        number = 1 if method == "POST" else rng.randint(1, 15)
+        delay = rng.uniform(0, MOMENT)
+
+        # It goes on meanwhile, so that the kill lands wherever it has come to.
+        timer = threading.Timer(delay, run.kill)
+        run.place.wire.trap = Trap(timer.start, method, "", number, "pass")
+    else:
+        method = "POST" if kind == "order" else ""
+        path = "/v2/orders" if kind == "order" else "/v2"
+        number = rng.randint(1, 3) if kind == "order" else rng.randint(1, 25)
+        when: When = rng.choice(KILLED_WHEN)
+        run.place.wire.trap = Trap(run.kill, method, path, number, when)
+    return kind
