@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import sys
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -212,7 +213,9 @@ def replay(config: DictConfig) -> None:
     connection = VenueConnection(settings.broker, keys)
     began = connection.now()
     account_id = connection.account_id()
-    cycles: list[Cycle] = []
+    # Of a pass its decision is kept: the bars that it saw would fill the memory.
+    passes: deque[Cycle] = deque(maxlen=1)
+    decisions: list[Decision] = []
     curve = []
     with ExitStack() as held:
         journal = held.enter_context(journal_of_account(account_id, Path(settings.folder)))
@@ -229,13 +232,15 @@ def replay(config: DictConfig) -> None:
             job=NAME,
         )
         job = TradingJob(
-            broker, connection, live, feed, trader, settings, cycles=None, show=cycles.append
+            broker, connection, live, feed, trader, settings, cycles=None, show=passes.append
         )
         progress = held.enter_context(ProgressBar())
         while True:
             job.pass_now()
-            cycle = cycles[-1]
+            cycle = passes.pop()
             _log(cycle)
+            if cycle.decision is not None:
+                decisions.append(cycle.decision)
             # The pass read its account before its orders filled.
             traded = cycle.decision is not None and cycle.decision.orders
             account = broker.account() if traded else cycle.account
@@ -246,7 +251,6 @@ def replay(config: DictConfig) -> None:
                 break
         # Fills are listed after an instant, and those of the first pass lie at the one it began at.
         fills = broker.fills_since(began - np.timedelta64(1, "s"))
-    decisions = [cycle.decision for cycle in cycles if cycle.decision is not None]
     record = Run(trader.forecaster.name, decisions, fills, [], {})
     equity = pd.DataFrame(curve, columns=["at", "cash", "equity"])
     equity["at"] = pd.DatetimeIndex(equity["at"]).tz_localize("UTC")
