@@ -21,7 +21,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from execution.account_lock import AccountJournal, journal_of_account
 from execution.alpaca.broker import AlpacaBroker
@@ -31,7 +30,7 @@ from execution.events import EventLog
 from execution.intents import IntentBook
 from execution.live.guards import KILL_FILE, Guards, GuardSettings
 from execution.live.halts import Halts
-from execution.live.spread_job import SPREADS, SpreadGuard, collateral
+from execution.live.spread_job import SPREADS, SpreadGuard, collateral, locked_files
 from execution.spreads.seller import SpreadSeller
 from execution.spreads.settings import SellingSettings
 from execution.spreads.state import SellerState, read_state
@@ -65,18 +64,7 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
 
     with ExitStack() as held:
         held.enter_context(_told_of_the_end(notices))
-        if files.empty:
-            raise InputError(
-                f"{files.folder}: there is no account; `python -m sizing.contracts init` begins one"
-            )
-        # A file that cannot be read is refused now, not at the first entry. Each entry reads it
-        # anew, because it grows by a close a day.
-        vix()
-        # Two sellers on one folder would write over each other's state, also with two accounts.
-        try:
-            held.enter_context(FileLock(files.folder / ".seller.lock", timeout=0))
-        except Timeout:
-            raise InputError(f"{files.folder}: another seller works on this account") from None
+        held.enter_context(locked_files(settings))
         account = _account_id(VenueConnection(settings.broker, keys), notices, settings, wait)
         journal = held.enter_context(journal_of_account(account, Path(settings.folder)))
         book = IntentBook(journal.database)

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -150,10 +150,19 @@ def ended_by_signals() -> Iterator[None]:
     def end(number: int, _: object) -> NoReturn:
         raise Ended(signal.Signals(number))
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with handled_signals((signal.SIGTERM, signal.SIGHUP), end):
+        yield
+
+
+@contextmanager
+def handled_signals(
+    numbers: Iterable[signal.Signals], act: Callable[[int, object], object]
+) -> Iterator[None]:
+    """Have signals handled within; one that the process was started to ignore is ignored on."""
+    before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, end)
+            signal.signal(number, act)
     try:
         yield
     finally:

@@ -158,6 +158,20 @@ class VenueConnection:
             return self.now()
         return _carried(self._read_clock, self._clock())
 
+    def known_now(self) -> np.datetime64:
+        """The instant that the venue's clock shows, or must show by now where it does not answer.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, and never has.
+        """
+        try:
+            return self.now()
+        except BrokerError as error:
+            log.warning("%s", error)
+        return self.estimated_now()
+
     def find(self, what: str, path: str, query: dict[str, str] | None = None) -> Answer | None:
         """What the venue answers at a path; None where it knows no such thing.
 
@@ -214,13 +228,9 @@ class VenueConnection:
 
 
 def venue_time(connection: VenueConnection) -> np.datetime64:
-    """The venue's clock, or how far it must be by now where it does not answer."""
+    """The venue's clock as far as it is known, else ours."""
     try:
-        return connection.now()
-    except BrokerError as error:
-        log.warning("%s", error)
-    try:
-        return connection.estimated_now()
+        return connection.known_now()
     except BrokerError:
         return system_clock()
 

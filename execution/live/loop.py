@@ -14,11 +14,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from foundation.command import Ended, printing
+from foundation.command import Ended, handled_signals, printing
 from foundation.errors import BrokerError, DataError
 from foundation.notices import Notices
 
@@ -85,21 +85,13 @@ def stopped_by_signals(stop: Stop) -> Iterator[None]:
         within, for the second signal.
     """
 
-    def end(number: int, _: Any) -> None:
+    def end(number: int, _: object) -> None:
         if stop:
             raise Ended(signal.Signals(number))
         stop.tell(signal.Signals(number).name)
 
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, end)
-    try:
+    with handled_signals((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), end):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Loop:

@@ -185,18 +185,38 @@ def spread_job(
     InputError
         for an account without files, and one that another seller works on.
     """
+    with locked_files(settings):
+        yield SpreadJob(settings, keys, connection, live, guard, over)
+
+
+@contextmanager
+def locked_files(settings: SellingSettings) -> Iterator[None]:
+    """Hold the lock on a seller's files, once they and the volatility index were looked at.
+
+    Raises
+    ------
+    InputError
+        for an account without files, one that another seller works on, and an index that cannot be
+        read.
+    """
     files = account_files(settings.sizing, settings.seller_terms().mode)
     if files.empty:
         raise InputError(
             f"{files.folder}: there is no account; `python -m sizing.contracts init` begins one"
         )
-    # A file that cannot be read is refused now, not at the first entry.
+    # A file that cannot be read is refused now, not at the first entry. Each entry reads it anew,
+    # because it grows by a close a day.
     volatility_index(settings.vix, "vix")
+    # Two sellers on one folder would write over each other's state, also with two accounts.
+    lock = FileLock(files.folder / ".seller.lock", timeout=0)
     try:
-        with FileLock(files.folder / ".seller.lock", timeout=0):
-            yield SpreadJob(settings, keys, connection, live, guard, over)
+        lock.acquire()
     except Timeout:
         raise InputError(f"{files.folder}: another seller works on this account") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def collateral(spreads: tuple[OpenSpread, ...]) -> Decimal:

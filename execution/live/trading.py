@@ -59,11 +59,8 @@ class GuardedJournal:
     def write(self, decision: Decision, account: Account) -> str:
         """Write a decision and its orders down as one, and return its name."""
         ordered = {order.symbol for order in decision.orders}
-        trades = self._feed.last_trades(sorted(ordered)) if ordered else {}
-        seen = {symbol: Trade(trade.price, trade.at) for symbol, trade in trades.items()}
         # An order that is replaced is cancelled first, so it is not judged beside its successor.
-        at_risk = self._live.at_risk()
-        self._live.guards.see(Sight(account.without(decision.cancels), seen, at_risk))
+        have_seen(self._live, self._feed, account.without(decision.cancels), ordered)
         self.written = self._journal.write(decision, account)
         return self.written
 
@@ -194,14 +191,9 @@ class TradingJob:
         The next try comes at once then.
         """
         try:
-            now = self._connection.now()
-        except BrokerError as error:
-            log.warning("%s", error)
-            try:
-                now = self._connection.estimated_now()
-            except BrokerError:
-                return None
-        return next_instant(now, self._settings.symbols)
+            return next_instant(self._connection.known_now(), self._settings.symbols)
+        except BrokerError:
+            return None
 
     def _pass(self) -> Cycle:
         """Look after what was sent, compare what is held, go on with what was decided, decide."""
@@ -217,7 +209,7 @@ class TradingJob:
             bars = self._feed.bars(account.as_of)
             return Cycle(account.with_prices(closes_of(bars)), bars, None, (), why)
         for decision in self._journal.unfinished():
-            self._see(account.with_prices(decision.prices), decision.prices)
+            have_seen(self._live, self._feed, account.with_prices(decision.prices), decision.prices)
         resume(self._orders, self._journal, self._live.book)
         cycle = run_cycle(
             self._orders,
@@ -259,13 +251,6 @@ class TradingJob:
                 names.append(f"order {order.client_order_id}")
         return names
 
-    def _see(self, account: Account, symbols: Iterable[str]) -> None:
-        """Have the guards judge orders of some symbols by the account as it is."""
-        names = sorted(set(symbols))
-        trades = self._feed.last_trades(names) if names else {}
-        seen = {symbol: Trade(trade.price, trade.at) for symbol, trade in trades.items()}
-        self._live.guards.see(Sight(account, seen, self._live.at_risk()))
-
     def _look_before_close(self, look: np.datetime64) -> None:
         """Cut what is above the night's ceiling, and at the last look say where it still is."""
         closes = close_of_day(look, self._closes)
@@ -288,7 +273,7 @@ class TradingJob:
             log.info("%s: the book is under the night's ceiling", utc_text(look))
             return
         orders = tuple(replace(order, expires_at=closes) for order in orders)
-        self._see(account, {order.symbol for order in orders})
+        have_seen(self._live, self._feed, account, {order.symbol for order in orders})
         name = f"{NAME}-night-{compact_text(closes)}-{attempt}"
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
@@ -335,7 +320,7 @@ class TradingJob:
         orders = flattening_orders(
             account, self._settings.order_name, self._settings.tradable_symbols
         )
-        self._see(account, {order.symbol for order in orders})
+        have_seen(self._live, self._feed, account, {order.symbol for order in orders})
         name = f"{NAME}-flat-{compact_text(account.as_of)}"
         self._journal.write_orders(name, orders, account.as_of)
         try:
@@ -361,3 +346,11 @@ class TradingJob:
         self._live.mark(self._journal, mark)
         log.info("%s %s", utc_text(mark.at), exposure_line(mark))
         log.info("%s %s", utc_text(mark.at), profit_line([*before, mark]))
+
+
+def have_seen(live: LiveAccount, feed: BarFeed, account: Account, symbols: Iterable[str]) -> None:
+    """Have the guards judge orders of some symbols by the account as it is."""
+    names = sorted(set(symbols))
+    trades = feed.last_trades(names) if names else {}
+    seen = {symbol: Trade(trade.price, trade.at) for symbol, trade in trades.items()}
+    live.guards.see(Sight(account, seen, live.at_risk()))
