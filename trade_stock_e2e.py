@@ -59,8 +59,9 @@ from foundation.files import check_output, write_whole
 from foundation.notices import Notices
 from foundation.supervisor import Supervisor
 from trainingdata.bars import closes_of
+from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import KEY, Keys
-from trainingdata.feed.market_data import BarFeed, MarketData
+from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument
 

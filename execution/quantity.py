@@ -36,7 +36,7 @@ from trainingdata.bar_files import find_files, read_bars
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import DAY, HOUR, utc_text
+from trainingdata.instants import HOUR, history_start, utc_text
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import in_session, intraday_ceiling_holds
 
@@ -212,7 +212,7 @@ def _bar_source(settings: LiveSettings, keys: Keys) -> Fetch:
     def from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:
         try:
             data = MarketData(settings.broker, keys, settings.data.feed)
-            return data.bars(symbols, now - settings.history_days * DAY, now)
+            return data.bars(symbols, history_start(now, settings.history_days), now)
         except (DataError, BrokerError) as error:
             raise NoForecast(str(error)) from error
 

@@ -52,7 +52,7 @@ from marketsimulator.results.drift_terms import ZERO, profit_terms
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, closes_of, panel
-from trainingdata.instants import DAY, HOUR, hour_begun, utc_text
+from trainingdata.instants import HOUR, history_start, hour_begun, utc_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import started_at, stock_grid
 
@@ -213,7 +213,7 @@ def _bars_between(
         raise InputError(
             f"data.dir: the bars end before {utc_text(begin)}, which the journal has decided"
         )
-    since = start.at - history_days * DAY
+    since = history_start(start.at, history_days)
     tables = []
     for s, item in enumerate(bars.instruments):
         times, values = bars.real_bars(s)

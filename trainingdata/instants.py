@@ -57,6 +57,15 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
         raise InputError(f"{name}: {text!r} is no instant between 1678 and 2262") from None
 
 
+def history_start(now: np.datetime64, days: int) -> np.datetime64:
+    """UTC's midnight so many calendar days before an instant's own.
+
+    No bar of a stock or a coin is under way then: a history from there on begins with whole bars,
+    and is the same all day.
+    """
+    return np.datetime64((now - days * DAY).astype("datetime64[D]"), "ns")
+
+
 def instants_of_column(column: pd.Series, path: str, before: int = 0) -> Instants:
     """UTC instants [N] of a file's column, where each has a zone, in its text or in its type.
 

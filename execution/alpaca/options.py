@@ -142,6 +142,10 @@ class AlpacaSpreads:
         """
         return self._fate(client_order_id, self._desk.ask_again(client_order_id))
 
+    def was_begun(self, client_order_id: str) -> bool:
+        """Whether an order was ever written down to be sent, so that it may have left."""
+        return self._desk.was_begun(client_order_id)
+
     def _fate(self, name: str, answer: Answer | Literal["open"] | None) -> Fate:
         if answer is None or answer == "open":
             return answer

@@ -212,6 +212,11 @@ class OrderDesk(OrderReader):
                     intents.append(intent)
         return tuple(intents)
 
+    def was_begun(self, client_order_id: str) -> bool:
+        """Whether an order was ever written down to be sent, so that it may have left."""
+        intent = self._book.get(client_order_id)
+        return intent is not None and intent.state != "planned"
+
     def fate(self, client_order_id: str) -> Answer | Literal["open"] | None:
         """What became of an order of an id of ours, once nothing more can happen to it.
 

@@ -18,8 +18,9 @@ from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
 from foundation.errors import AccountChanged, BrokerError
 from trainingdata.bars import Bars, closes_of
+from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import new_york_date, utc_text
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import Kind, instrument, is_symbol
 from trainingdata.sessions import holding_end, session_of
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,10 @@ class LiveFeed(Protocol):
 
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> Mapping[str, float]:
         """The latest price of each symbol at `now`, USD, not adjusted for anything."""
+        ...
+
+    def last_trades(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:
+        """The last trade of each symbol that has one, however old."""
         ...
 
 
@@ -172,7 +177,9 @@ def _cycle(
     prices = feed.prices(closed, account.as_of)
     bars = _without_undetermined(_without_other_units(bars, prices), account)
     account = account.with_prices({**closes_of(bars), **prices})
-    account = account.with_prices(_prices_of_orders(account))
+    account = account.with_prices(_prices_of_orders(account, feed))
+    if unpriced := _unpriced_order(account):
+        return Cycle(account, bars, None, (), unpriced)
     decision = trader.decide(bars, account)
     fills: Sequence[Fill] = ()
     if send and decision is not None:
@@ -188,28 +195,36 @@ def _cycle(
     return Cycle(account, bars, decision, tuple(fills), "" if decision else NOTHING_CLOSED)
 
 
-def _prices_of_orders(account: Account) -> dict[str, float]:
+def _prices_of_orders(account: Account, feed: LiveFeed) -> dict[str, float]:
     """USD at which open orders of symbols without a price would trade.
 
-    Somebody may wait for a stock that nobody here knows; it counts as what it would cost.
-
-    Raises
-    ------
-    BrokerError
-        for one that waits for the market, of which nothing says a price.
+    Somebody may wait for a stock that nobody here knows; it counts as what it would cost. One that
+    waits for the market counts at the last trade, which may be of the day before.
     """
     prices = {}
+    at_market = set()
     for order in account.open_orders:
-        price = order.limit_price or order.stop_price
         if order.symbol in account.prices:
             continue
-        if price is None:
-            raise BrokerError(
+        price = order.limit_price or order.stop_price
+        if price is not None:
+            prices[order.symbol] = price
+        elif is_symbol(order.symbol):
+            at_market.add(order.symbol)
+    missing = sorted(at_market - set(prices))
+    trades = feed.last_trades(missing) if missing else {}
+    return {**prices, **{symbol: trade.price for symbol, trade in trades.items()}}
+
+
+def _unpriced_order(account: Account) -> str:
+    """Which open order nothing puts a price on, so that nobody can say what else fits."""
+    for order in account.open_orders:
+        if order.symbol not in account.prices:
+            return (
                 f"order {order.client_order_id}: nothing says a price of {order.symbol}, of which"
                 f" {order.qty:f} wait for the market"
             )
-        prices[order.symbol] = price
-    return prices
+    return ""
 
 
 def _placed(broker: Broker, decision: Decision, account: Account, plan: Plan) -> list[Fill]:

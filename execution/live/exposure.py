@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-import numpy as np
-
 from execution.intents import Intent
 from execution.live.order_terms import SingleTerms, SpreadTerms, Terms
 from execution.orders import Account
 from foundation.errors import InputError
+from trainingdata.feed.market_data import LastTrade
 
 _NOTHING = Decimal(0)
 _ON_ITS_WAY = ("planned", "sending", "open", "working")
@@ -20,24 +19,6 @@ _ON_ITS_WAY = ("planned", "sending", "open", "working")
 
 class PriceUnseen(InputError):
     """Something is held or ordered of which no price was seen, so nobody knows how much it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trade:
-    """The last trade of a symbol.
-
-    price: USD, above 0.
-    at: instant of the trade.
-    """
-
-    price: float
-    at: np.datetime64
-
-    def __post_init__(self) -> None:
-        if not 0 < self.price < math.inf:
-            raise ValueError(f"the last trade was at {self.price}, which is no price")
-        if np.isnat(self.at):
-            raise ValueError("the last trade has no instant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +31,7 @@ class Sight:
     """
 
     account: Account
-    trades: Mapping[str, Trade] = field(default_factory=dict)
+    trades: Mapping[str, LastTrade] = field(default_factory=dict)
     at_risk: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

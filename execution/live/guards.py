@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from execution.intents import Intent, IntentBook
-from execution.live.exposure import Exposure, PriceUnseen, Sight, Trade, exposure_of
+from execution.live.exposure import Exposure, PriceUnseen, Sight, exposure_of
 from execution.live.halts import Halts
 from execution.live.order_terms import SingleTerms, SpreadTerms, Terms, terms_of
 from foundation.errors import InputError, refuse_outside
+from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import HOUR
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import in_session
@@ -297,12 +298,12 @@ def _is_open(symbol: str, now: np.datetime64) -> bool:
     return coin or bool(in_session(np.array([now]))[0])
 
 
-def _is_old(trade: Trade, now: np.datetime64, seconds: float) -> bool:
+def _is_old(trade: LastTrade, now: np.datetime64, seconds: float) -> bool:
     """Whether a trade is too old; one as far ahead of the clock says as little."""
     return bool(abs(float((now - trade.at) / SECOND)) > seconds)
 
 
-def _beyond_collar(terms: SingleTerms, trade: Trade, collar: float) -> str:
+def _beyond_collar(terms: SingleTerms, trade: LastTrade, collar: float) -> str:
     """Why a limit is too far on the paying side: above what is bought, below what is sold."""
     if terms.limit is None:
         return ""

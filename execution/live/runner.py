@@ -31,8 +31,8 @@ from foundation.compose import composed_config
 from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.notices import Notices
 from foundation.supervisor import Supervisor
+from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
-from trainingdata.feed.market_data import BarFeed
 from trainingdata.instants import system_clock, utc_text
 
 log = logging.getLogger("live")

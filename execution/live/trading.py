@@ -23,7 +23,7 @@ from execution.live.closing import (
     night_cuts,
 )
 from execution.live.cycle import Cycle, next_instant, run_cycle
-from execution.live.exposure import Sight, Trade
+from execution.live.exposure import Sight
 from execution.live.journal import Journal
 from execution.live.marking import exposure_line, is_stock, mark_of, profit_line
 from execution.live.resumption import resume
@@ -34,7 +34,7 @@ from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
 from trainingdata.bars import closes_of
-from trainingdata.feed.market_data import BarFeed
+from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import compact_text, utc_text
 
 log = logging.getLogger("live")
@@ -352,5 +352,4 @@ def have_seen(live: LiveAccount, feed: BarFeed, account: Account, symbols: Itera
     """Have the guards judge orders of some symbols by the account as it is."""
     names = sorted(set(symbols))
     trades = feed.last_trades(names) if names else {}
-    seen = {symbol: Trade(trade.price, trade.at) for symbol, trade in trades.items()}
-    live.guards.see(Sight(account, seen, live.at_risk()))
+    live.guards.see(Sight(account, trades, live.at_risk()))

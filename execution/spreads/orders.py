@@ -242,6 +242,10 @@ class SpreadVenue(Protocol):
         """
         ...
 
+    def was_begun(self, client_order_id: str) -> bool:
+        """Whether an order was ever written down to be sent, so that it may have left."""
+        ...
+
     def held(self) -> Mapping[Contract, int]:
         """Options in the account, contracts, below 0 where they are owed."""
         ...

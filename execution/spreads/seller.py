@@ -166,6 +166,10 @@ class SpreadSeller:
             )
             return state, None
         self._notices.end_alert(kind)
+        if opening and fate is None and not self._venue.was_begun(name):
+            # Whoever wrote the spread down ended before its order could leave: nothing was tried.
+            log.info("%s: was never sent, and may be sold yet", name)
+            return self._save(state.without_entry(name)), None
         if opening and (fate is None or fate.contracts == 0):
             log.info("%s: was not sold", name)
             return self._save(state.without(name)), None

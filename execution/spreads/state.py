@@ -210,6 +210,11 @@ class SellerState:
         others = tuple(each for each in self.spreads if each.trade_id != trade_id)
         return replace(self, spreads=others)
 
+    def without_entry(self, entry: str) -> SellerState:
+        """The state with an entry that was not dealt with after all, and without its spread."""
+        tried = tuple(each for each in self.tried if each != entry)
+        return replace(self.without(entry), tried=tried)
+
     def with_entry(self, entry: str, day: str) -> SellerState:
         """The state with an entry dealt with, and those of other days forgotten."""
         today = tuple(each for each in self.tried if day in each)

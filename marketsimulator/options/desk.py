@@ -230,6 +230,10 @@ class OptionDesk:
         """The fate of an order: all that is sent arrives here."""
         return self.fate(client_order_id)
 
+    def was_begun(self, client_order_id: str) -> bool:
+        """Whether an order was ever sent."""
+        return client_order_id in self.tickets
+
     def cancel(self, client_order_id: str) -> None:
         """End an order that still works; others are left alone."""
         ticket = self.tickets.get(client_order_id)

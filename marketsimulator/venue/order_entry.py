@@ -79,8 +79,8 @@ class OrderEntry:
         body = await _body(request)
         if self._faults.take(("reject",), request.method, request.path):
             raise Refused(403, 40310000, "rejected on demand")
-        partly = bool(self._faults.take(("partial",)))
-        reject = bool(self._faults.take(("reject_later",)))
+        partly = bool(self._faults.take(("partial",), request.method, request.path))
+        reject = bool(self._faults.take(("reject_later",), request.method, request.path))
         answer = self._venue.submit(body, partial=partly, reject=reject)
         return web.json_response(self._disguised(answer, request))
 

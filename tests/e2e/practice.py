@@ -34,8 +34,9 @@ from marketsimulator.venue.app import Server
 from marketsimulator.venue.rehearsal import rehearse
 from marketsimulator.venue.stocks import Venue
 from trainingdata.bars import Bars
+from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.feed.market_data import BarFeed, MarketData
+from trainingdata.feed.market_data import MarketData
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")

@@ -8,12 +8,13 @@ from pathlib import Path
 from execution.alpaca.broker import AlpacaBroker
 from execution.events import EventLog
 from execution.intents import IntentBook
-from execution.live.exposure import Sight, Trade
+from execution.live.exposure import Sight
 from execution.live.guards import KILL_FILE, Guards, GuardSettings
 from execution.live.halts import Halts
 from foundation.database import Database
 from tests.e2e.practice import KEYS, OPENING, Start, order
 from trainingdata.feed.endpoint import BrokerSettings
+from trainingdata.feed.market_data import LastTrade
 
 
 def test_what_the_guards_refuse_never_reaches_the_venue(practice: Start, tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_what_the_guards_refuse_never_reaches_the_venue(practice: Start, tmp_pat
         account = mine.account()
         price = here.venue.price_of("SYA")
         assert price is not None
-        trades = {"SYA": Trade(price, account.as_of)}
+        trades = {"SYA": LastTrade(price, account.as_of)}
         guards.see(Sight(account.with_prices({"SYA": price}), trades))
 
     mine.submit([order("unseen", qty="1")])

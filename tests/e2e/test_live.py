@@ -28,6 +28,10 @@ from tests.e2e.practice import KEYS, OPENING, ROOT, SPAN, Live, Start, broker, t
 from tests.marketsimulator.by_hand import eager, wild
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
+from trainingdata.feed.bar_feed import BarFeed
+from trainingdata.feed.endpoint import BrokerSettings
+from trainingdata.feed.market_data import MarketData
+from trainingdata.instants import history_start
 
 SIMPLE = ("forecaster=ewma", "sizing.strategy=equal_weight")
 
@@ -251,6 +255,25 @@ def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
     third = feed.bars(here.venue.now)
     np.testing.assert_array_equal(third.values[0, : len(first.times), 0], first.values[0, :, 0] / 4)
     assert len(asked) == 3
+
+
+def test_a_feed_that_has_run_for_days_knows_what_one_begun_anew_knows(practice: Start) -> None:
+    here = practice("symbols=[SYA,SYXUSD]")
+    settings = BrokerSettings(url_override=here.url)
+    data = MarketData(settings, KEYS, "iex")
+    running = BarFeed(data, ("SYA", "SYXUSD"), 30)
+    here.advance("2024-02-20T15:30Z")
+    held = [len(running.bars(here.venue.now).times)]
+    for at in ("2024-02-20T23:00Z", "2024-02-21T15:30Z", "2024-02-26T15:00Z"):
+        here.advance(at)
+        bars = running.bars(here.venue.now)
+        anew = BarFeed(data, ("SYA", "SYXUSD"), 30).bars(here.venue.now)
+        assert np.array_equal(bars.times, anew.times)
+        assert np.array_equal(bars.values, anew.values, equal_nan=True)
+        held.append(len(bars.times))
+    first = bars.real_bars(1)[0][0]
+    assert first == history_start(here.venue.now, 30) + np.timedelta64(1, "h")
+    assert max(held) < held[0] + 24
 
 
 def test_what_the_bars_and_the_venue_price_in_other_units_is_not_traded(

@@ -27,6 +27,7 @@ from foundation.notices import Notices
 from tests.commands import Started
 from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, buy, trading
 from tests.e2e.test_live_failures import paper
+from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings
 
 SECOND = "2024-02-20T16:30:00Z"
@@ -388,23 +389,50 @@ def test_another_process_is_refused_while_one_has_the_journal(
     assert "another process sends orders to it" in done.stderr
 
 
+def wait_by_hand(here: Practice, **terms: str) -> None:
+    """An order of somebody else's for a stock that is not traded here."""
+    order = {"symbol": "SYC", "qty": "3", "side": "buy", "client_order_id": "by-hand"}
+    trading(here).post("/orders", {**order, "time_in_force": "gtc", **terms})
+
+
+PLAIN = ("forecaster=ewma", "sizing.strategy=equal_weight")
+
+
 def test_what_somebody_else_waits_for_stops_no_pass(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYB,SYC]")
     here.advance(OPENING)
-    trading(here).post(
-        "/orders",
-        {
-            "symbol": "SYC",
-            "qty": "3",
-            "type": "limit",
-            "side": "buy",
-            "client_order_id": "by-hand",
-            "limit_price": "1",
-            "time_in_force": "gtc",
-        },
-    )
-    plain = ("forecaster=ewma", "sizing.strategy=equal_weight")
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *plain)
+    wait_by_hand(here, type="limit", limit_price="1")
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
     desk.job.step()
     assert desk.cycles[-1].decision is not None
     assert len(here.posts) == 3
+
+
+def test_what_somebody_else_waits_for_at_the_market_counts_at_the_last_trade(
+    practice: Start, tmp_path: Path
+) -> None:
+    """At night the latest bar of a stock is hours old, and coins are traded beside it."""
+    here = practice("symbols=[SYA,SYB,SYC,SYXUSD]")
+    here.advance("2024-02-20T23:00:00Z")
+    wait_by_hand(here, type="market", time_in_force="day")
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, "symbols=[SYXUSD]", *PLAIN)
+    desk.job.step()
+    cycle = desk.cycles[-1]
+    assert cycle.decision is not None
+    assert cycle.account.prices["SYC"] == pytest.approx(here.venue.price_of("SYC"))
+    assert any("SYXUSD" in body for body in here.posts)
+
+
+def test_beside_an_order_that_nothing_puts_a_price_on_nothing_is_decided_and_why(
+    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = practice("symbols=[SYA,SYB,SYC,SYXUSD]")
+    here.advance("2024-02-20T21:00:00Z")
+    wait_by_hand(here, type="market", time_in_force="day")
+    here.advance("2024-02-20T23:00:00Z")
+    monkeypatch.setattr(BarFeed, "last_trades", lambda feed, symbols: {})
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, "symbols=[SYXUSD]", *PLAIN)
+    desk.job.step()
+    assert desk.cycles[-1].decision is None
+    assert "nothing says a price of SYC" in desk.cycles[-1].idle
+    assert len(here.posts) == 1

@@ -35,8 +35,8 @@ from tests.e2e.practice import (
     order,
     trading,
 )
+from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings
-from trainingdata.feed.market_data import BarFeed
 
 REQUEST = {"symbol": "SYA", "side": "buy", "qty": "1", "type": "market", "client_order_id": "o-1"}
 FIVE = np.timedelta64(5, "m")

@@ -148,6 +148,9 @@ class Perilous:
 
     ask_again = fate
 
+    def was_begun(self, client_order_id: str) -> bool:
+        return bool(self._through(lambda: self.venue.was_begun(client_order_id)))
+
     def buying_power(self) -> Decimal | None:
         found: Decimal | None = self._through(self.venue.buying_power)
         return found
@@ -596,6 +599,33 @@ def test_while_the_close_of_an_expired_spread_is_unknown_nothing_is_sold_and_som
     assert [row["Trade_ID"] for row in booked(here)] == [spread.trade_id]
     assert f"settling {spread.trade_id}" not in here.notices._raised
     assert len(here.desk.tickets) == 2
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_entry_is_lost_to_no_kill_before_its_order_could_leave(
+    tmp_path: Path, begun: bool
+) -> None:
+    """Begun and refused, it was dealt with."""
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(33,))
+
+    class Dying:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def submit(self, order: SpreadOrder) -> SpreadFill:
+            if begun:
+                here.desk.reject(order)
+            raise Killed
+
+    venue: Any = Dying()
+    _to(here, 0, 35)
+    with pytest.raises(Killed):
+        SpreadSeller(venue, here.terms, lambda: here.vix, here.notices).step()
+    assert [each.stage for each in read_state(here.folder).spreads] == ["opening"]
+    state = here.seller().step()
+    assert [each.stage for each in state.spreads] == ([] if begun else ["open"])
+    assert len(state.tried) == 1
+    assert len(here.desk.tickets) == 1
 
 
 @pytest.mark.parametrize("strategies", [("PUT", "CALL"), ("PUT",)])

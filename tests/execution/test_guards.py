@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook, Part, Progress, State
-from execution.live.exposure import Sight, Trade
+from execution.live.exposure import Sight
 from execution.live.guards import KILL_FILE, Guards, GuardSettings, is_there
 from execution.live.halts import HALT_RULES, HaltKind, Halts
 from execution.live.order_terms import SpreadTerms, terms_of
@@ -27,6 +27,7 @@ from execution.orders import Account, Order
 from foundation.compose import composed_config
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
+from trainingdata.feed.market_data import LastTrade
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")  # a Tuesday, 12:30 in New York
 NIGHT = np.datetime64("2024-03-05T23:30", "ns")
@@ -42,7 +43,7 @@ CONDOR = ("P90 buy", "P95 sell", "C105 sell", "C115 buy")
 def seen(
     equity: float = 10_000.0,
     positions: Mapping[str, str] | None = None,
-    trades: Mapping[str, Trade] | None = None,
+    trades: Mapping[str, LastTrade] | None = None,
     open_orders: tuple[Order, ...] = (),
     at_risk: Mapping[str, float] | None = None,
     prices: Mapping[str, float] = PRICES,
@@ -52,7 +53,7 @@ def seen(
     worth = sum(float(quantity) * prices[symbol] for symbol, quantity in held.items())
     account = Account(equity - worth, held, prices, NOW, open_orders=open_orders)
     if trades is None:
-        trades = {symbol: Trade(price, NOW) for symbol, price in prices.items()}
+        trades = {symbol: LastTrade(price, NOW) for symbol, price in prices.items()}
     return Sight(account, trades, at_risk or {})
 
 
@@ -272,7 +273,7 @@ def test_a_reduction_passes_whatever_limits_say(
     for kind in standing:
         desk.halts.raise_halt(kind, "because", NOW)
     if not blind:
-        trades = {"NVDA": Trade(last, NOW - age * SECOND)}
+        trades = {"NVDA": LastTrade(last, NOW - age * SECOND)}
         desk.guards.see(seen(equity, {"NVDA": "3"}, trades))
     assert desk.send(intent("cut", side=side, qty=qty, part=part)) == ""
     assert desk.send(spread(*CONDOR, qty=qty, part=part)) == ""
@@ -373,7 +374,7 @@ def test_a_limit_is_not_far_beyond_the_last_trade_on_the_paying_side(
 def test_an_old_trade_says_nothing_of_the_limit_of_a_reduction(
     part: Part, age: int, passes: bool
 ) -> None:
-    sight = seen(trades={"NVDA": Trade(100.0, NOW - age * SECOND)})
+    sight = seen(trades={"NVDA": LastTrade(100.0, NOW - age * SECOND)})
     why = judged(intent(side="sell", part=part, limit_price="50"), sight)
     assert (why == "") == passes
     assert judged(intent(side="sell", part=part, limit_price="50"), seen(trades={})) == ""
@@ -392,7 +393,7 @@ def test_a_stop_limit_is_measured_from_its_stop(part: Part) -> None:
     ("last", "passes"), [(110, True), (110.1, False), (90, True), (89.9, False)]
 )
 def test_a_market_order_is_sized_near_the_last_trade(last: float, passes: bool) -> None:
-    sight = seen(trades={"NVDA": Trade(last, NOW)})
+    sight = seen(trades={"NVDA": LastTrade(last, NOW)})
     why = judged(intent(), sight)
     assert (why == "") == passes
     if not passes:
@@ -404,7 +405,7 @@ def test_a_market_order_is_sized_near_the_last_trade(last: float, passes: bool) 
 
 
 def test_what_was_not_sized_or_has_no_trade_is_not_opened() -> None:
-    unsized = seen(prices={}, trades={"NVDA": Trade(100, NOW)})
+    unsized = seen(prices={}, trades={"NVDA": LastTrade(100, NOW)})
     assert judged(intent(), unsized) == "no price that NVDA was sized at was seen"
     assert judged(intent(limit_price=100), unsized) == ""
     assert judged(intent(), seen(trades={})) == "no last trade of NVDA was seen"
@@ -424,7 +425,7 @@ def test_what_was_not_sized_or_has_no_trade_is_not_opened() -> None:
 def test_an_old_trade_opens_nothing_while_its_market_is_open(
     symbol: str, at: np.datetime64, age: int, passes: bool
 ) -> None:
-    sight = seen(trades={symbol: Trade(PRICES[symbol], at - age * SECOND)})
+    sight = seen(trades={symbol: LastTrade(PRICES[symbol], at - age * SECOND)})
     why = judged(intent(symbol=symbol), sight, at)
     assert (why == "") == passes
     if not passes:
@@ -463,7 +464,7 @@ def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path
     assert again.guards(intent("4"), NOW - minute + hour - SECOND) == full
     assert again.guards(intent("3"), NOW) == "", "it is one of the three"
     assert again.guards(intent("5", part="reduction"), NOW) == ""
-    fresh = {"NVDA": Trade(100.0, NOW + hour)}
+    fresh = {"NVDA": LastTrade(100.0, NOW + hour)}
     again.guards.see(seen(trades=fresh))
     assert again.guards(intent("4"), NOW - minute + hour) == "", "two have left the hour"
     again.database.close()
@@ -510,11 +511,11 @@ def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
 
 
 def test_what_has_no_last_trade_counts_at_the_price_it_was_sized_at() -> None:
-    sight = seen(positions={"MSFT": "100"}, trades={"NVDA": Trade(100.0, NOW)})
+    sight = seen(positions={"MSFT": "100"}, trades={"NVDA": LastTrade(100.0, NOW)})
     assert judged(intent(qty=50), sight, max_gross=1) == ""
     assert "come to 1.01 of" in judged(intent(qty=51), sight, max_gross=1)
     # Where there is one, it is what the position is worth.
-    moved = seen(positions={"MSFT": "100"}, trades={s: Trade(100.0, NOW) for s in PRICES})
+    moved = seen(positions={"MSFT": "100"}, trades={s: LastTrade(100.0, NOW) for s in PRICES})
     assert "come to 1.5 of" in judged(intent(qty=50), moved, max_gross=1)
 
 
@@ -681,7 +682,7 @@ def test_legs_are_on_one_root() -> None:
 def test_what_is_no_number_is_beyond_every_limit() -> None:
     held = replace(seen().account, prices={**PRICES, "MSFT": float("nan")})
     account = replace(held, positions={"NVDA": Decimal(1)})
-    sight = Sight(account, {"MSFT": Trade(50.0, NOW)})
+    sight = Sight(account, {"MSFT": LastTrade(50.0, NOW)})
     assert "too far from nan" in judged(intent(symbol="MSFT"), sight)
     with pytest.raises(ValueError, match="equity must be a number"):
         Sight(Account(float("nan"), {}, {}, NOW))
@@ -691,9 +692,9 @@ def test_what_is_no_number_is_beyond_every_limit() -> None:
     assert seen(at_risk={"SPY": 0.0}).at_risk == {"SPY": 0.0}
     for price in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="is no price"):
-            Trade(price, NOW)
+            LastTrade(price, NOW)
     with pytest.raises(ValueError, match="no instant"):
-        Trade(1.0, np.datetime64("NaT", "ns"))
+        LastTrade(1.0, np.datetime64("NaT", "ns"))
 
 
 @pytest.mark.parametrize(

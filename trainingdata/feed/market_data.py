@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +18,9 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, check_bars, 
 from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import checked_pages
-from trainingdata.instants import DAY, utc_text
+from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, Kind, instrument, venue_spelling
-from trainingdata.sessions import last_known, stock_grid
+from trainingdata.sessions import stock_grid
 from trainingdata.source import Adjustment, Feed
 
 log = logging.getLogger(__name__)
@@ -26,18 +28,27 @@ log = logging.getLogger(__name__)
 Table = tuple[Instrument, Instants, Array]
 Rows = list[dict[str, Any]]
 
-# So many of a symbol's last bars are requested again each time, to see whether they have changed.
-OVERLAP = 14
 OLDEST_PRICE = np.timedelta64(2, "h")
 NO_GRACE = np.timedelta64(0, "s")
 HALF_HOUR = np.timedelta64(30, "m")
 
 
-class LastTrade(NamedTuple):
-    """The last trade of a symbol; price: USD; at: its instant."""
+@dataclass(frozen=True, slots=True)
+class LastTrade:
+    """The last trade of a symbol.
+
+    price: USD, above 0.
+    at: instant of the trade.
+    """
 
     price: float
     at: np.datetime64
+
+    def __post_init__(self) -> None:
+        if not 0 < self.price < math.inf:
+            raise ValueError(f"the last trade was at {self.price}, which is no price")
+        if np.isnat(self.at):
+            raise ValueError("the last trade has no instant")
 
 
 class MarketData:
@@ -245,99 +256,6 @@ class MarketData:
         )
         answer = self._coins.get_crypto_bars(request)
         return [(item, answer.get(name, [])) for item, name in names.items()]
-
-
-class BarFeed:
-    """The bars of some symbols up to now, requested once and then extended.
-
-    data: of the venue.
-    symbols: which.
-    days: of history before the first request.
-    patience: seconds after its close in which a bar that is not there, or not whole, is late.
-    """
-
-    def __init__(
-        self, data: MarketData, symbols: Sequence[str], days: int, patience: float = 0.0
-    ) -> None:
-        self._data = data
-        self._symbols = symbols
-        self._days = days
-        self._patience = np.timedelta64(round(patience * 1000), "ms")
-        self._tables: dict[Instrument, tuple[Instants, Array]] = {}
-
-    def bars(self, now: np.datetime64) -> Bars:
-        """Every bar known at `now`.
-
-        A symbol whose older bars have changed since, as by a split, is requested anew.
-
-        Raises
-        ------
-        DataError
-            for bars that cannot be trusted, or none at all.
-        BrokerError
-            for a venue that does not answer, or refuses.
-        """
-        self._extend(now)
-        missing = [symbol for symbol in self._symbols if instrument(symbol) not in self._tables]
-        if missing:
-            since = now - self._days * DAY
-            for item, times, values in self._data.tables(missing, since, now, self._patience):
-                self._tables[item] = times, values
-        if not self._tables:
-            raise DataError(
-                f"{', '.join(self._symbols)}: the venue has no bar of the last {self._days} days"
-            )
-        return panel([(item, *table) for item, table in self._tables.items()], "bars of the venue")
-
-    def late(self, now: np.datetime64) -> tuple[str, ...]:
-        """Symbols whose last bar closed within the patience before `now`, and is not here."""
-        symbols = []
-        for symbol in self._symbols:
-            item = instrument(symbol)
-            recent = now - last_known(item.kind, now) < self._patience
-            if recent and not self._complete(item, now):
-                symbols.append(symbol)
-        return tuple(symbols)
-
-    def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
-        """The close of each symbol's latest bar, USD, not adjusted for anything."""
-        return self._data.prices(symbols, now)
-
-    def last_trades(self, symbols: Sequence[str]) -> dict[str, LastTrade]:
-        """The last trade of each symbol that has one."""
-        return self._data.last_trades(symbols)
-
-    def _complete(self, item: Instrument, now: np.datetime64) -> bool:
-        """Whether the last bar that can be known of a symbol is here."""
-        table = self._tables.get(item)
-        return table is not None and bool(table[0][-1] >= last_known(item.kind, now))
-
-    def _extend(self, now: np.datetime64) -> None:
-        """Add what is new, and take over what the venue has corrected.
-
-        A symbol in other units than before is forgotten.
-        """
-        due = [item for item in self._tables if not self._complete(item, now)]
-        if not due:
-            return
-        since = min(self._tables[item][0][-OVERLAP:][0] for item in due)
-        symbols = [item.symbol for item in due]
-        for item, times, values in self._data.tables(symbols, since, now, self._patience):
-            old_times, old_values = self._tables[item]
-            shared = np.flatnonzero(np.isin(times, old_times))
-            # The venue corrects its latest bars. One that is many hours old changes only when the
-            # whole history is adjusted anew, and then none of what is here fits what comes.
-            if len(shared):
-                first = shared[0]
-                old_row = np.searchsorted(old_times, times[first])
-                if not np.array_equal(values[first], old_values[old_row]):
-                    del self._tables[item]
-                    continue
-            before = old_times < times[0]
-            self._tables[item] = (
-                np.concatenate([old_times[before], times]),
-                np.concatenate([old_values[before], values]),
-            )
 
 
 def _names(items: Sequence[Instrument]) -> str:

@@ -1,0 +1,122 @@
+"""The bars that a live loop decides on: requested once, extended pass by pass, and never more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from foundation.arrays import Array, Instants
+from foundation.errors import DataError
+from trainingdata.bars import Bars, panel
+from trainingdata.feed.market_data import LastTrade, MarketData
+from trainingdata.instants import history_start
+from trainingdata.instruments import Instrument, instrument
+from trainingdata.sessions import last_known
+
+# So many of a symbol's last bars are requested again each time, to see whether they have changed.
+OVERLAP = 14
+
+
+class BarFeed:
+    """The bars of some symbols up to now, requested once and then extended.
+
+    data: of the venue.
+    symbols: which.
+    days: of history, whole days of UTC before the one of a request.
+    patience: seconds after its close in which a bar that is not there, or not whole, is late.
+    """
+
+    def __init__(
+        self, data: MarketData, symbols: Sequence[str], days: int, patience: float = 0.0
+    ) -> None:
+        self._data = data
+        self._symbols = symbols
+        self._days = days
+        self._patience = np.timedelta64(round(patience * 1000), "ms")
+        self._tables: dict[Instrument, tuple[Instants, Array]] = {}
+
+    def bars(self, now: np.datetime64) -> Bars:
+        """The bars of the history that were known at `now`.
+
+        They are the same however long the feed has run: those that have become too old go. A symbol
+        whose older bars have changed since, as by a split, is requested anew.
+
+        Raises
+        ------
+        DataError
+            for bars that cannot be trusted, or none at all.
+        BrokerError
+            for a venue that does not answer, or refuses.
+        """
+        since = history_start(now, self._days)
+        self._forget_before(since)
+        self._extend(now)
+        missing = [symbol for symbol in self._symbols if instrument(symbol) not in self._tables]
+        if missing:
+            for item, times, values in self._data.tables(missing, since, now, self._patience):
+                self._tables[item] = times, values
+        if not self._tables:
+            raise DataError(
+                f"{', '.join(self._symbols)}: the venue has no bar of the last {self._days} days"
+            )
+        return panel([(item, *table) for item, table in self._tables.items()], "bars of the venue")
+
+    def _forget_before(self, since: np.datetime64) -> None:
+        """Drop bars that began before an instant at which no bar is under way."""
+        for item, (times, values) in list(self._tables.items()):
+            first = np.searchsorted(times, since, side="right")
+            if first == len(times):
+                del self._tables[item]
+            elif first:
+                self._tables[item] = times[first:], values[first:]
+
+    def late(self, now: np.datetime64) -> tuple[str, ...]:
+        """Symbols whose last bar closed within the patience before `now`, and is not here."""
+        symbols = []
+        for symbol in self._symbols:
+            item = instrument(symbol)
+            recent = now - last_known(item.kind, now) < self._patience
+            if recent and not self._complete(item, now):
+                symbols.append(symbol)
+        return tuple(symbols)
+
+    def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
+        """The close of each symbol's latest bar, USD, not adjusted for anything."""
+        return self._data.prices(symbols, now)
+
+    def last_trades(self, symbols: Sequence[str]) -> dict[str, LastTrade]:
+        """The last trade of each symbol that has one."""
+        return self._data.last_trades(symbols)
+
+    def _complete(self, item: Instrument, now: np.datetime64) -> bool:
+        """Whether the last bar that can be known of a symbol is here."""
+        table = self._tables.get(item)
+        return table is not None and bool(table[0][-1] >= last_known(item.kind, now))
+
+    def _extend(self, now: np.datetime64) -> None:
+        """Add what is new, and take over what the venue has corrected.
+
+        A symbol in other units than before is forgotten.
+        """
+        due = [item for item in self._tables if not self._complete(item, now)]
+        if not due:
+            return
+        since = min(self._tables[item][0][-OVERLAP:][0] for item in due)
+        symbols = [item.symbol for item in due]
+        for item, times, values in self._data.tables(symbols, since, now, self._patience):
+            old_times, old_values = self._tables[item]
+            shared = np.flatnonzero(np.isin(times, old_times))
+            # The venue corrects its latest bars. One that is many hours old changes only when the
+            # whole history is adjusted anew, and then none of what is here fits what comes.
+            if len(shared):
+                first = shared[0]
+                old_row = np.searchsorted(old_times, times[first])
+                if not np.array_equal(values[first], old_values[old_row]):
+                    del self._tables[item]
+                    continue
+            before = old_times < times[0]
+            self._tables[item] = (
+                np.concatenate([old_times[before], times]),
+                np.concatenate([old_values[before], values]),
+            )
