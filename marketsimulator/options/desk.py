@@ -209,7 +209,15 @@ class OptionDesk:
         return self.tickets[name]
 
     def reject(self, order: SpreadOrder) -> None:
-        """Take an order, and turn it down."""
+        """Take an order, and turn it down.
+
+        Raises
+        ------
+        OrderRejected
+            for one that the venue would not take.
+        """
+        if reason := self._refusal(order):
+            raise OrderRejected(reason)
         now = self.now()
         ticket = SpreadTicket(order, now, status="rejected", closed_at=now)
         self.tickets[order.client_order_id] = ticket
