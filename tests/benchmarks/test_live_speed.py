@@ -1,0 +1,55 @@
+"""What a pass of the live loop costs beside its waiting: one decision from bars that are there."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from execution.live.settings import LiveSettings
+from execution.orders import Account
+from foundation.compose import composed_config
+from trainingdata.bars import Bars, closes_of, panel
+from trainingdata.instants import history_start
+from trainingdata.sessions import started_at
+from trainingdata.synthetic import SyntheticMarket
+
+pytestmark = pytest.mark.bench
+STOCKS = tuple(f"SYS{letter}" for letter in "ABCDEFGHIJKLMN")
+COINS = tuple(f"SYC{letter}USD" for letter in "ABCDEF")
+HOURS = 7 * 24
+
+
+def known_bars(bars: Bars, now: np.datetime64, days: int) -> Bars:
+    """What a live run has of the bars at an instant."""
+    tables = []
+    for s, item in enumerate(bars.instruments):
+        times, values = bars.real_bars(s)
+        kept = (started_at(item.kind, times) >= history_start(now, days)) & (times <= now)
+        tables.append((item, times[kept], values[kept]))
+    return panel(tables, bars.source)
+
+
+def test_a_pass_without_the_network(tmp_path: Path) -> None:
+    """Synthetic bars of 14 stocks and 6 coins, the shipped checkpoint, calibrated, a week."""
+    bars = SyntheticMarket(symbols=(*STOCKS, *COINS), start="2022-06-01", end="2024-02-20").bars()
+    words = [f"forecaster.cache={tmp_path}", f"symbols=[{','.join(bars.symbols)}]"]
+    settings = LiveSettings.of(composed_config("live", ["forecaster=chronos2", *words]))
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    taken = []
+    for now in bars.times[-HOURS:]:
+        known = known_bars(bars, now, settings.history_days)
+        account = Account(100_000.0, {}, closes_of(known), now, leverage=4.0)
+        began = time.perf_counter()
+        trader.decide(settings.view(known), account)
+        taken.append(time.perf_counter() - began)
+    first, *others = taken
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"\n{len(bars.symbols)} symbols (synthetic), {len(taken)} passes: the first, with the"
+        f" history's forecasts, {first:.1f} s; then {np.median(others):.3f} s, at most"
+        f" {max(others):.2f} s; {most:.0f} MiB"
+    )
