@@ -39,7 +39,7 @@ from execution.alpaca.connection import VenueConnection
 from execution.decision import Decision, keep_unsolved
 from execution.live.account import LiveAccount
 from execution.live.cycle import NOTHING_CLOSED, Cycle, next_instant, run_cycle, wait_until
-from execution.live.runner import run_loop
+from execution.live.runner import refuse_killed, run_loop
 from execution.live.settings import LiveSettings
 from execution.live.trading import NAME, TradingJob
 from execution.orders import Account
@@ -142,7 +142,12 @@ def _refuse_other_keys(settings: LiveSettings, keys: Keys) -> None:
     """Refuse keys of the other kind of account."""
     kind = "live" if keys.are_live else "paper" if keys.are_paper else ""
     wanted = "paper" if settings.broker.paper else "live"
-    if kind and kind != wanted and settings.broker.address is None:
+    if settings.broker.is_real and settings.broker.paper:
+        raise InputError(
+            f"broker.url_override: {settings.broker.address} trades real money, and broker.paper is"
+            " true; real money is mode=live"
+        )
+    if kind and kind != wanted and not settings.broker.on_this_machine:
         raise InputError(f"{KEY}: it is a {kind} account's, and broker.paper wants a {wanted} one")
 
 
@@ -223,6 +228,7 @@ def replay(config: DictConfig) -> None:
         live = LiveAccount(
             connection, journal.database, settings, keys, Notices(None, None), journal.folder
         )
+        refuse_killed(live)
         broker = AlpacaBroker(
             settings.broker,
             keys,
@@ -348,16 +354,20 @@ def words_of(arguments: Sequence[str]) -> list[str]:
     words = []
     for word in arguments:
         if word == "preview":
-            words += ["mode=dry", "account.source=venue"]
-        elif word.startswith("account="):
+            continue
+        if word.startswith("account="):
             words.append(f"account.source={word.removeprefix('account=')}")
         else:
             words.append(word)
-    return words
+    # A later word wins: beside whatever else a preview is asked for, nothing is sent.
+    return [*words, "mode=dry", "account.source=venue"] if "preview" in arguments else words
 
 
 def main() -> None:
     """Command line: Hydra overrides of configs/live.yaml."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.stdout.write(f"{__doc__}\nSettings and their meaning: configs/live.yaml\n")
+        return
     with one_line_errors("what was sent stays sent; nothing else was"):
         config = composed_config("live", words_of(sys.argv[1:]))
         log_to_file("live")

@@ -2,12 +2,14 @@
 
 The lock is the user's, not a folder's: two copies of this program in two folders trade one account
 one after the other. Beside it stands where the account's orders were last written down, because
-those that are open there are open everywhere.
+those that are open there are open everywhere, and what stops them there stops them everywhere. A
+second lock lies beside the journal: two users have no lock in common, and may have a journal.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +19,8 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
-from execution.intents import IntentBook
-from foundation.database import Damaged, Database, refuse_spoilt, unfinished_commit
+from execution.intents import UNDETERMINED
+from foundation.database import Damaged, Database, Row, refuse_spoilt, rows_of, unfinished_commit
 from foundation.errors import InputError
 from foundation.files import put_whole
 from trainingdata.instants import compact_text, system_clock
@@ -26,7 +28,19 @@ from trainingdata.instants import compact_text, system_clock
 log = logging.getLogger(__name__)
 
 JOURNAL = "journal.sqlite"
+LOCK = "lock"
+KILL_FILE = "KILL"  # its name in the account's folder
+_NOTE = "journal"
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class AccountInUse(InputError):
+    """Another process holds a lock of the account."""
+
+
+def state_folder(account_id: str) -> Path:
+    """Where the lock of an account lies, and the note that names its last journal."""
+    return user_state_path("kelly-chronos") / "accounts" / account_id
 
 
 @contextmanager
@@ -40,25 +54,63 @@ def account_lock(account_id: str) -> Iterator[Path]:
     """
     if not _ACCOUNT_ID.fullmatch(account_id):
         raise InputError(f"the venue's account has the id {account_id!r}, which is none")
-    folder = user_state_path("kelly-chronos") / "accounts" / account_id
+    folder = state_folder(account_id)
+    with folder_lock(account_id, folder):
+        yield folder
+
+
+@contextmanager
+def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
+    """Hold the lock of an account that lies in a folder, which is made where there is none.
+
+    Raises
+    ------
+    AccountInUse
+        for one that another process holds.
+    InputError
+        for one that cannot be held.
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock", timeout=0)
         lock.acquire()
     except Timeout:
-        raise InputError(
+        raise AccountInUse(
             f"account {account_id}: another process sends orders to it; end that one first"
         ) from None
     except OSError as error:
-        raise InputError(f"{folder}: cannot be locked: {error.strerror or error}") from error
+        raise InputError(
+            f"{folder}: cannot be locked: {error.strerror or error}; let this user write there, or"
+            " name another folder"
+        ) from error
     try:
-        yield folder
+        yield
     finally:
         lock.release()
 
 
+def is_traded(account_id: str, folder: Path) -> bool:
+    """Whether a process holds a lock of an account; folder: of its journal.
+
+    Raises
+    ------
+    InputError
+        for a lock that this user cannot try.
+    """
+    for place in (state_folder(account_id), folder):
+        # Where nobody has held it yet, trying it would leave it behind.
+        if not os.path.lexists(place / LOCK):
+            continue
+        try:
+            with folder_lock(account_id, place):
+                pass
+        except AccountInUse:
+            return True
+    return False
+
+
 class AccountJournal(NamedTuple):
-    """The journal of an account whose lock is held.
+    """The journal of an account whose locks are held.
 
     database: its file.
     folder: in which it lies.
@@ -74,7 +126,7 @@ class AccountJournal(NamedTuple):
 def journal_of_account(
     account_id: str, root: Path, *, replace_damaged: bool = False
 ) -> Iterator[AccountJournal]:
-    """Hold the lock of an account, and open its journal in `root/<account id>`.
+    """Hold the locks of an account, and open its journal in `root/<account id>`.
 
     replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
 
@@ -82,24 +134,26 @@ def journal_of_account(
     ------
     InputError
         for an account that another process trades, a journal that cannot be used, and one in
-        another folder in which orders are open.
+        another folder that is not done with.
     """
     with account_lock(account_id) as folder:
         path = (root / account_id / JOURNAL).absolute()
-        place = folder / "journal"
-        _refuse_open_elsewhere(account_id, place, path)
-        set_aside = _checked(path, replace_damaged)
-        database = Database(path)
-        try:
+        refuse_other_journal(account_id, path)
+        with folder_lock(account_id, path.parent):
+            set_aside = _checked(path, replace_damaged)
+            database = Database(path)
             try:
-                put_whole(place, str(path).encode())
-            except OSError as error:
-                raise InputError(
-                    f"{place}: cannot be written: {error.strerror or error}"
-                ) from error
-            yield AccountJournal(database, path.parent, set_aside)
-        finally:
-            database.close()
+                _note_journal(folder / _NOTE, path)
+                yield AccountJournal(database, path.parent, set_aside)
+            finally:
+                database.close()
+
+
+def _note_journal(note: Path, path: Path) -> None:
+    try:
+        put_whole(note, str(path).encode())
+    except OSError as error:
+        raise InputError(f"{note}: cannot be written: {error.strerror or error}") from error
 
 
 def _checked(path: Path, replace_damaged: bool) -> Path | None:
@@ -129,28 +183,92 @@ def _checked(path: Path, replace_damaged: bool) -> Path | None:
     return None
 
 
-def _refuse_open_elsewhere(account_id: str, place: Path, path: Path) -> None:
+def noted_journal(account_id: str) -> Path | None:
+    """Where this user last wrote an account's orders down; none where nobody did.
+
+    Raises
+    ------
+    InputError
+        for a note that cannot be read.
+    """
+    note = state_folder(account_id) / _NOTE
     try:
-        before = Path(place.read_text(encoding="utf-8"))
-        kept = before.is_file()
-    except FileNotFoundError:
-        return
+        return Path(note.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError) as error:
-        raise InputError(f"{place}: cannot be read: {error}") from error
+        raise InputError(f"{note}: cannot be read: {error}") from error
+
+
+def refuse_other_journal(account_id: str, path: Path) -> None:
+    """Refuse a journal while the account's last one, in another folder, is not done with.
+
+    Raises
+    ------
+    InputError
+        saying what is left there, or that it is gone.
+    """
+    before = noted_journal(account_id)
+    if before is None:
+        return
+    try:
+        kept = before.is_file()
+        same = before == path or (kept and path.exists() and before.samefile(path))
+    except OSError as error:
+        raise InputError(f"{before}: cannot be looked at: {error.strerror or error}") from error
     if not kept:
         raise InputError(
             f"account {account_id}: {before}, in which its orders were written down, is not there."
-            f" Bring it back; or, once the venue shows that nothing of it works, delete {place}"
+            " Bring it back; or, once the venue shows that nothing of it works, delete"
+            f" {state_folder(account_id) / _NOTE}"
         )
-    if before == path:
+    if same:
         return
-    database = Database(before)
-    try:
-        count = len(IntentBook(database).undetermined())
-    finally:
-        database.close()
-    if count:
+    if left := _left_in(before):
+        root = before.parent.parent
         raise InputError(
-            f"account {account_id}: nobody knows yet what became of {count} of the orders in"
-            f" {before}; go on with folder={before.parent.parent}"
+            f"account {account_id}: {'; '.join(left)}; go on with folder={root}, where"
+            f" `python -m execution.live --folder {root} --account {account_id} status` says what"
+            " to do"
         )
+
+
+def _left_in(journal: Path) -> list[str]:
+    """What an account's folder is not done with, a sentence each."""
+    left = []
+    kill_file = journal.parent / KILL_FILE
+    if os.path.lexists(kill_file):
+        left.append(f"{kill_file} stops everything")
+    if kinds := standing_halts(journal):
+        left.append(f"the halts {', '.join(kinds)} stand in {journal}")
+    if count := undetermined_count(journal):
+        left.append(f"nobody knows yet what became of {count} of the orders in {journal}")
+    if count := _unfinished_count(journal):
+        left.append(f"{count} of the decisions in {journal} are not sent whole")
+    return left
+
+
+def standing_halts(journal: Path) -> tuple[str, ...]:
+    """The kinds of halts that stand in a journal, oldest first."""
+    query = "SELECT kind FROM halts WHERE cleared_at IS NULL ORDER BY number"
+    return tuple(kind for (kind,) in _rows_of_table(journal, "halts", query))
+
+
+def undetermined_count(journal: Path) -> int:
+    """How many orders there are in a journal of which nobody knows what became."""
+    marks = ", ".join("?" * len(UNDETERMINED))
+    query = f"SELECT 1 FROM intents WHERE state IN ({marks})"
+    return len(_rows_of_table(journal, "intents", query, UNDETERMINED))
+
+
+def _unfinished_count(journal: Path) -> int:
+    return len(_rows_of_table(journal, "decisions", "SELECT 1 FROM decisions WHERE ended = ''"))
+
+
+def _rows_of_table(
+    journal: Path, table: str, query: str, values: tuple[str, ...] = ()
+) -> list[Row]:
+    """What a query finds in a table; nothing where the table is not there."""
+    # A process may have been killed before it made the table.
+    tables = rows_of(journal, "SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
+    return rows_of(journal, query, values) if tables else []

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.orders import Account, Fill, Order
-from foundation.errors import AccountChanged
+from foundation.errors import AccountChanged, BrokerError
 
 # The part of an order that counts as all of it: tens of millions of a coin are no exact number of
 # billionths in a float.
@@ -106,6 +106,24 @@ def place(
         if not is_whole(filled.get(order.client_order_id, Decimal(0)), order.qty):
             return fills
     return fills + broker.submit([order for order in orders if not order.reduces])
+
+
+def place_each(broker: Broker, reductions: Sequence[Order]) -> None:
+    """Send orders that reduce, each by itself: trouble with one keeps no other from being sent.
+
+    Raises
+    ------
+    BrokerError
+        the first trouble, once all were sent.
+    """
+    troubles = []
+    for order in reductions:
+        try:
+            broker.submit((order,))
+        except BrokerError as error:
+            troubles.append(error)
+    if troubles:
+        raise troubles[0]
 
 
 def is_whole(filled: Decimal, quantity: Decimal) -> bool:

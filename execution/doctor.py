@@ -178,7 +178,7 @@ def _of_journal(facts: Facts | None, folder: Path) -> Iterator[Finding]:
             yield not_checked(name, "keys")
         return
     account = AccountFacts.id.of(facts)
-    process = finding_of("process", partial(process_finding, account))
+    process = finding_of("process", partial(process_finding, account, folder))
     state: JournalState | None = None
 
     def whole() -> Finding:

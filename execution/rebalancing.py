@@ -57,7 +57,7 @@ def rebalance(strategy: str, at: np.datetime64, targets: Iterable[Target]) -> tu
             rank = _rank(reduces, coin)
             side: Side = "buy" if after > before else "sell"
             quantity = _order_quantity(before, after, item.increment)
-            for part in _parts(quantity, target.largest_order, item.increment):
+            for part in in_parts(quantity, target.largest_order, item.increment):
                 identity = order_identity(strategy, when, symbol, leg)
                 order = Order(identity, symbol, side, part, target.reason, reduces, tif=tif)
                 ranked.append((rank, symbol, order))
@@ -97,7 +97,7 @@ def _order_quantity(before: Decimal, after: Decimal, increment: Decimal) -> Deci
     return truncate_to_increment(float(size), increment)
 
 
-def _parts(quantity: Decimal, largest: float, increment: Decimal) -> list[Decimal]:
+def in_parts(quantity: Decimal, largest: float, increment: Decimal) -> list[Decimal]:
     """The quantity in parts of `largest` at most; nothing of nothing.
 
     No two differ by more than an increment. The last one also carries what is no whole increment.

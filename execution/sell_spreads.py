@@ -22,13 +22,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from execution.account_lock import AccountJournal, journal_of_account
+from execution.account_lock import KILL_FILE, AccountJournal, journal_of_account
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
 from execution.events import EventLog
 from execution.intents import IntentBook
-from execution.live.guards import KILL_FILE, Guards, GuardSettings
+from execution.live.guards import Guards, GuardSettings
 from execution.live.halts import Halts
 from execution.live.spread_job import SPREADS, SpreadGuard, collateral, locked_files
 from execution.spreads.seller import SpreadSeller

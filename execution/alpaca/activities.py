@@ -30,6 +30,11 @@ ACTIVITIES_A_PAGE = 100
 TRANSFERS = frozenset({"ACATC", "CSD", "CSR", "CSW", "JNL", "JNLC", "TRANS"})
 FILL = "FILL"
 COIN_FEE = "CFEE"
+SPLIT = "SPLIT"
+# How a position in an option ends without a trade: it expires, or its shares change hands.
+EXERCISES = frozenset({"OPASN", "OPEXC"})
+OPTION_ENDINGS = EXERCISES | {"OPEXP"}
+EXERCISED_SHARES = "OPTRD"  # the shares that an exercise or an assignment has moved
 SHARES_OF_AN_OPTION = 100
 # The sum of any two numbers that an answer may hold, and their product, have fewer digits.
 EXACT = Context(prec=100)

@@ -5,27 +5,30 @@
     python -m execution.live kill [--flatten]
     python -m execution.live dashboard [--port N] [--spreads FOLDER] [key=value …]
 
-The account is the one that there is in `data/live`, or `--account ID`.
+The account is the one that there is in `data/live`, or `--account ID` of `--folder FOLDER`. Both
+words may stand before the command or after it.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from argparse import Namespace
+from argparse import SUPPRESS, Namespace
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from execution.account_lock import JOURNAL
+from execution.account_lock import JOURNAL, KILL_FILE, is_traded, noted_journal
 from execution.events import EventLog
 from execution.intents import IntentBook
 from execution.live.dashboard import PORT, Dashboard, served_dashboard
-from execution.live.guards import KILL_FILE, is_there
-from execution.live.halts import HaltKind, Halts
+from execution.live.guards import is_there
+from execution.live.halts import Halt, HaltKind, Halts
 from execution.live.journal import AccountMark, Journal
 from execution.live.marking import exposure_line
 from execution.live.runner import FLATTEN
@@ -36,7 +39,7 @@ from foundation.compose import composed_config
 from foundation.database import Database, refuse_spoilt, rows_of
 from foundation.errors import InputError
 from foundation.files import put_whole
-from trainingdata.instants import system_clock, utc_text
+from trainingdata.instants import utc_text
 
 WIDTH = 160
 CYCLES_SHOWN = 5
@@ -121,21 +124,91 @@ def _show_cycles(console: Console, path: Path) -> None:
 
 
 def clear(path: Path, kind: HaltKind, by: str) -> None:
-    """End the halts of a kind, which somebody has looked at."""
+    """End the halts of a kind, which somebody has looked at.
+
+    They end at the venue's last known time. This machine's clock may be another one, and what came
+    before the clearing would seem to come after it.
+    """
     refuse_spoilt(path)
     with closing(Database(path)) as database:
-        ended = Halts(database, EventLog(database)).clear(kind, by, system_clock())
-    if not ended:
-        raise InputError(f"{kind}: no such halt stands; `python -m execution.live status`")
+        events = EventLog(database)
+        halts = Halts(database, events)
+        journal = Journal(database, events, IntentBook(database, events), NAME)
+        # The loop may mark the account meanwhile.
+        with database.transaction():
+            standing = halts.standing()
+            if all(halt.kind != kind for halt in standing):
+                raise InputError(f"{kind}: no such halt stands; `python -m execution.live status`")
+            ended = halts.clear(kind, by, _last_known(standing, journal.last_mark()))
     for halt in ended:
         sys.stdout.write(f"cleared: {halt}\n")
 
 
-def kill(path: Path, *, flatten: bool) -> None:
-    """Have the loop stop, cancel what works, and close everything where it is told to."""
-    file = path.parent / KILL_FILE
-    put_whole(file, (FLATTEN if flatten else "stop").encode())
-    sys.stdout.write(f"{file} is there: the loop stops. Remove it to trade again.\n")
+def _last_known(halts: Sequence[Halt], mark: AccountMark | None) -> np.datetime64:
+    """The venue's latest time by some halts, at least one, and by the last mark."""
+    instants = [halt.raised_at for halt in halts]
+    return max(instants if mark is None else [*instants, mark.at])
+
+
+def folders_to_kill(root: Path, account: str | None) -> tuple[Path, ...]:
+    """Where an account's kill file belongs, first where its orders were last written down.
+
+    The account may be traded from another folder than the one that is named.
+
+    Raises
+    ------
+    InputError
+        for no account, and for several of which none is named.
+    """
+    noted = None if account is None else noted_journal(account)
+    if account is not None and noted is not None and not (root / account).is_dir():
+        return (noted.parent,)
+    folder = watched_journal(root, account).parent.absolute()
+    noted = noted_journal(folder.name)
+    if noted is None or not noted.parent.is_dir() or noted.parent.samefile(folder):
+        return (folder,)
+    return noted.parent, folder
+
+
+def kill(folders: Sequence[Path], *, flatten: bool) -> None:
+    """Have the loop stop, cancel what works, and close everything where it is told to.
+
+    folders: of one account.
+
+    Raises
+    ------
+    InputError
+        for a file that cannot be written, and where everything is to be closed and no loop runs.
+    """
+    try:
+        # A loop that has seen the file may have ended by the time that its lock is looked at.
+        traded = any(is_traded(folder.name, folder) for folder in folders)
+    finally:
+        files = [_put_kill_file(folder, FLATTEN if flatten else "stop") for folder in folders]
+    there = f"{' and '.join(map(str, files))} {'is' if len(files) == 1 else 'are'} there"
+    them = "it" if len(files) == 1 else "them"
+    if traded:
+        sys.stdout.write(f"{there}: the loop stops. Remove {them} to trade again.\n")
+        return
+    text = (
+        f"{there}, but no loop runs: nothing was cancelled or closed, and none starts before you"
+        f" remove {them}"
+    )
+    if flatten:
+        raise InputError(f"{text}; close what is open at the venue")
+    sys.stdout.write(f"{text}.\n")
+
+
+def _put_kill_file(folder: Path, content: str) -> Path:
+    file = folder / KILL_FILE
+    try:
+        put_whole(file, content.encode())
+    except OSError as error:
+        raise InputError(
+            f"{file}: cannot be written: {error.strerror or error}; end the loop with SIGTERM, or"
+            " make room for the file"
+        ) from error
+    return file
 
 
 def watched_journal(root: Path, account: str | None) -> Path:
@@ -165,16 +238,26 @@ def watch(dashboard: Dashboard, port: int) -> None:
 
 def _parsed(arguments: list[str]) -> Namespace:
     parser = Parser(prog="python -m execution.live", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("data/live"))
-    parser.add_argument("--account")
+    parser.add_argument("--folder", type=Path, default=Path("data/live"), help="of all accounts")
+    parser.add_argument("--account", help="its id, where there are several")
+    # A command that is not given one of them keeps what stood before it.
+    named = Parser(add_help=False, argument_default=SUPPRESS)
+    named.add_argument("--folder", type=Path, help="of all accounts")
+    named.add_argument("--account", help="its id, where there are several")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("status", help="what the journal says now")
-    clearing = commands.add_parser("clear", help="end a halt that you have looked at")
+    commands.add_parser("status", help="what the journal says now", parents=[named])
+    clearing = commands.add_parser(
+        "clear", help="end a halt that you have looked at", parents=[named]
+    )
     clearing.add_argument("kind", choices=get_args(HaltKind))
     clearing.add_argument("--by", required=True, help="who has looked at it")
-    killing = commands.add_parser("kill", help="stop the loop and cancel what works")
+    killing = commands.add_parser(
+        "kill", help="stop the loop and cancel what works", parents=[named]
+    )
     killing.add_argument("--flatten", action="store_true", help="close everything too")
-    watching = commands.add_parser("dashboard", help="show a page that reads the journal")
+    watching = commands.add_parser(
+        "dashboard", help="show a page that reads the journal", parents=[named]
+    )
     watching.add_argument("--port", type=int, default=PORT, help="of this machine; 0: any")
     watching.add_argument(
         "--spreads", type=Path, metavar="FOLDER", help="of the account that sells spreads"
@@ -197,13 +280,14 @@ def main() -> None:
             settings = LiveSettings.of(composed_config("live", words.words))
             watch(Dashboard(journal, settings, words.spreads), words.port)
             return
+        if words.command == "kill":
+            kill(folders_to_kill(words.folder, words.account), flatten=words.flatten)
+            return
         path = journal_path(words.folder, words.account)
         if words.command == "status":
             status(path)
-        elif words.command == "clear":
-            clear(path, words.kind, words.by)
         else:
-            kill(path, flatten=words.flatten)
+            clear(path, words.kind, words.by)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ All jobs of the process share it.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -13,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.alpaca.activities import activities_since, raw_holdings
+from execution.account_lock import KILL_FILE
+from execution.alpaca.activities import EXACT, activities_since, raw_holdings
 from execution.alpaca.connection import VenueConnection
 from execution.events import EventLog
 from execution.intents import IntentBook
-from execution.live.differences import line_of
-from execution.live.guards import KILL_FILE, Guards, is_there
-from execution.live.halts import HALT_RULES, ITSELF, HaltKind, Halts
+from execution.live.differences import NONE, Difference, line_of, plain
+from execution.live.guards import Guards, is_there
+from execution.live.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.live.holdings import OVERLAP, HoldingsBook
 from execution.live.journal import AccountMark, Journal
 from execution.live.losses import Mark, loss_halts
@@ -90,15 +92,26 @@ class LiveAccount:
         """Whether somebody has put the kill file there."""
         return is_there(self.kill_file)
 
-    def halt(self, kind: HaltKind, why: str) -> None:
-        """Raise a halt, and tell somebody."""
-        self.halts.raise_halt(kind, why, self._connection.estimated_now())
+    def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
+        """Raise a halt, and tell somebody.
+
+        cause: as for `Halts.raise_halt`.
+        """
+        at = self._connection.estimated_now()
+        self._tell_of_halt(kind, why, new=self.halts.raise_halt(kind, why, at, cause=cause))
+
+    def _tell_of_halt(self, kind: HaltKind, why: str, *, new: bool) -> None:
+        """Alert of a halt once; new: whether none of its kind stood, which ends earlier alerts."""
+        if new:
+            self.notices.end_alert(f"halt {kind}")
         self.notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
 
     def reconcile(self) -> bool:
         """Whether the account holds what is written down; where it does not, that is a halt.
 
         Once a person has looked at the difference and cleared the halt, what is held then counts.
+        That holds once, and for the difference that the halt was raised for: another one halts
+        again, and so does the same after all has agreed.
 
         Raises
         ------
@@ -108,30 +121,57 @@ class LiveAccount:
         if not self._holdings.begun:
             self._begin()
             return True
-        line = ""
+        differences: Mapping[str, Difference] = {}
         for reading in range(READINGS):
             if reading:
                 self._pause(BETWEEN_READINGS)
-            self._read_activities()
+            self.read_activities()
             held = raw_holdings(self._connection)
-            line = line_of(self._holdings.differences(held, self._taker_fee))
-            if not line:
+            differences = self._holdings.differences(held, self._taker_fee)
+            if differences and self._holdings.admit_earlier(differences):
+                differences = self._holdings.differences(held, self._taker_fee)
+            if not differences:
+                self._use_clearing()
+                self._end_explained_halt()
                 return True
-        if self._looked_at():
+        line = line_of(differences)
+        cause = _surplus(differences)
+        if self.halts.cleared_cause("positions") == cause:
             log.warning("somebody has looked at it, and it is the ground from now on: %s", line)
             self._begin()
+            self._use_clearing()
             return True
-        self.halt("positions", line)
+        self.halt("positions", line, cause=cause)
         return False
 
-    def _looked_at(self) -> bool:
-        """Whether a person has cleared the last halt of this kind since the ground was written."""
-        halts = [each for each in self.halts.history() if each.kind == "positions"]
-        if not halts or halts[-1].cleared_at is None or halts[-1].cleared_by == ITSELF:
-            return False
-        return bool(halts[-1].cleared_at > self._holdings.begun_at)
+    def _end_explained_halt(self) -> None:
+        """End the halt whose whole difference the venue has listed since, late."""
+        standing = self.halts.standing_cause("positions")
+        if standing is None:
+            return
+        raised_at, cause = standing
+        listed = self._holdings.listed_late(raised_at)
+        surplus = json.loads(cause)
+        if {symbol: plain(listed.get(symbol, NONE)) for symbol in surplus} == surplus:
+            changes = HaltChanges(ended=("positions",))
+            self.halts.apply(changes, self._connection.estimated_now())
+            self.notices.end_alert("halt positions")
 
-    def _read_activities(self) -> None:
+    def _use_clearing(self) -> None:
+        """Have what a person has cleared count no more."""
+        if self.halts.cleared_cause("positions"):
+            self.halts.use_clearing("positions")
+
+    def read_activities(self) -> None:
+        """Take over what the venue lists since the last reading; nothing before the ground.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        if not self._holdings.begun:
+            return
         at = self._connection.now()
         listed = activities_since(self._connection, self._holdings.last_at())
         self._holdings.add(listed, at)
@@ -166,7 +206,7 @@ class LiveAccount:
         for kind in changes.ended:
             self.notices.end_alert(f"halt {kind}")
         for kind, why in changes.raised.items():
-            self.notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
+            self._tell_of_halt(kind, why, new=True)
 
     def _keep_notice(self, kind: str, text: str) -> None:
         """Write an alert down; one that cannot be is sent and logged all the same."""
@@ -181,3 +221,15 @@ class LiveAccount:
     def flows(self) -> float:
         """Deposits less withdrawals since the journal began, USD."""
         return float(self._holdings.explained_flows(ALL_TIME))
+
+
+def _surplus(differences: Mapping[str, Difference]) -> str:
+    """What is held beyond what is written down, by symbol: equal texts for equal surpluses.
+
+    Trades that are explained change both sides of a difference, and not the surplus.
+    """
+    surplus = {
+        symbol: plain(EXACT.subtract(each.actual, each.expected))
+        for symbol, each in sorted(differences.items())
+    }
+    return json.dumps(surplus)

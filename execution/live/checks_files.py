@@ -14,12 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from platformdirs import user_state_path
-
-from execution.account_lock import JOURNAL, account_lock
-from execution.intents import UNDETERMINED
+from execution.account_lock import (
+    JOURNAL,
+    KILL_FILE,
+    LOCK,
+    account_lock,
+    folder_lock,
+    refuse_other_journal,
+    standing_halts,
+    state_folder,
+    undetermined_count,
+)
 from execution.live.checks import Finding
-from execution.live.guards import KILL_FILE, is_there
+from execution.live.guards import is_there
 from execution.live.halts import HALT_RULES
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from foundation.database import Database, DatabaseFailed, Row, refuse_spoilt, rows_of
@@ -180,8 +187,10 @@ def checked_weights(model: str | None) -> None:
             ) from error
 
 
-def process_finding(account: str) -> Finding:
+def process_finding(account: str, root: Path) -> Finding:
     """Whether another process trades the account, which it could not then be traded beside.
+
+    root: the folder of the accounts' folders.
 
     Raises
     ------
@@ -190,7 +199,7 @@ def process_finding(account: str) -> Finding:
     """
     folder = state_folder(account)
     # Where nobody has held it yet, taking it would leave its folder behind.
-    if _exists(folder / "lock"):
+    if _exists(folder / LOCK):
         with account_lock(account):
             pass
     else:
@@ -200,12 +209,10 @@ def process_finding(account: str) -> Finding:
                 f"{nearest}: cannot be written, and the account's lock would lie there; let this"
                 " user write there, or set XDG_STATE_HOME"
             )
+    if _exists(root / account / LOCK):
+        with folder_lock(account, root / account):
+            pass
     return Finding("ok", "process", "no other process sends orders to the account")
-
-
-def state_folder(account: str) -> Path:
-    """Where the lock of an account lies, as `account_lock` has it."""
-    return user_state_path("kelly-chronos") / "accounts" / account
 
 
 def journal_state(account: str, root: Path, *, in_use: bool) -> JournalState:
@@ -221,10 +228,10 @@ def journal_state(account: str, root: Path, *, in_use: bool) -> JournalState:
     ------
     InputError
         for a journal that is damaged or cannot be read, for one that is not where the account's
-        orders were last written down, and for orders of unknown fate in another one.
+        orders were last written down, and for another one that is not done with.
     """
     path = (root / account / JOURNAL).absolute()
-    _refuse_other_journal(path, state_folder(account) / "journal", in_use=in_use)
+    refuse_other_journal(account, path)
     begun = _exists(path)
     killed = is_there(path.with_name(KILL_FILE))
     if not begun:
@@ -234,7 +241,7 @@ def journal_state(account: str, root: Path, *, in_use: bool) -> JournalState:
             if not in_use:
                 refuse_spoilt(copy)
             return JournalState(
-                path, True, in_use, _undetermined(copy), _standing_halts(copy), killed
+                path, True, in_use, undetermined_count(copy), standing_halts(copy), killed
             )
     except DatabaseFailed as error:
         raise InputError(
@@ -260,56 +267,6 @@ def _readable(path: Path, *, in_use: bool) -> Iterator[Path]:
             yield copy
     except OSError as error:
         raise InputError(f"{path}: cannot be copied: {error.strerror or error}") from error
-
-
-def _standing_halts(source: Path) -> tuple[str, ...]:
-    """The kinds of halts that stand in a file, oldest first."""
-    if "halts" not in _tables(source):
-        return ()
-    rows = rows_of(source, "SELECT kind FROM halts WHERE cleared_at IS NULL ORDER BY number")
-    return tuple(kind for (kind,) in rows)
-
-
-def _undetermined(source: Path) -> int:
-    """How many orders there are in a file of which nobody knows what became."""
-    # A process may have been killed before it made the table.
-    if "intents" not in _tables(source):
-        return 0
-    marks = ", ".join("?" * len(UNDETERMINED))
-    query = f"SELECT count(*) FROM intents WHERE state IN ({marks})"
-    ((count,),) = rows_of(source, query, UNDETERMINED)
-    return int(count)
-
-
-def _tables(source: Path) -> set[str]:
-    return {name for (name,) in rows_of(source, "SELECT name FROM sqlite_master")}
-
-
-def _refuse_other_journal(path: Path, place: Path, *, in_use: bool) -> None:
-    """Refuse what a start would refuse: a journal elsewhere that is not done with, or is gone.
-
-    place: where it is written in which file the account's orders were last written down.
-    """
-    try:
-        before = Path(place.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError) as error:
-        raise InputError(f"{place}: cannot be read: {error}") from error
-    if not _exists(before):
-        raise InputError(
-            f"{before}, in which the account's orders were written down, is not there. Bring it"
-            f" back; or, once the venue shows that nothing of it works, delete {place}"
-        )
-    if before == path:
-        return
-    with _readable(before, in_use=in_use) as copy:
-        count = _undetermined(copy)
-    if count:
-        raise InputError(
-            f"nobody knows yet what became of {count} of the orders in {before}; go on with"
-            f" folder={before.parent.parent}"
-        )
 
 
 def journal_finding(state: JournalState) -> Finding:

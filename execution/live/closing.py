@@ -9,12 +9,14 @@ orders, and two minutes before the close it is looked at a last time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_UP, Decimal
 
 import numpy as np
 
-from execution.orders import Account, Order, Side, order_identity
+from execution.orders import Account, Order, OrderTerms, Side, order_identity
+from execution.rebalancing import in_parts
 from sizing.limits import Limits, kept_share
 from trainingdata.instants import compact_text, new_york_date
 from trainingdata.instruments import Kind, instrument, is_symbol
@@ -27,6 +29,7 @@ LOOKS = (10 * MINUTE, 6 * MINUTE, 2 * MINUTE)  # before the close
 CONCESSION = 0.002  # of the price, that a cut by limit gives up at most
 CENT = Decimal("0.01")
 WHOLE = Decimal(1)
+FLATTENING = 9  # in the ids of what closes everything, in the place of a leg
 
 
 def close_of_day(now: np.datetime64, closes: np.datetime64 | None = None) -> np.datetime64 | None:
@@ -59,8 +62,10 @@ def night_cuts(
     limits: Limits,
     strategy: str,
     closes: np.datetime64,
-    attempt: int,
+    number: int,
     tradable: Collection[str],
+    *,
+    at_limit: bool,
 ) -> tuple[Order, ...]:
     """Orders that bring the book under the ceiling of the night; none where it is under it.
 
@@ -70,8 +75,9 @@ def night_cuts(
     account: as it is now, at the latest prices.
     strategy: what their ids begin with.
     closes: the session's close, which makes their ids.
-    attempt: 0 sends limit orders, any later one market orders.
+    number: of the cut before that close, which makes their ids too.
     tradable: symbols that are ours to trade.
+    at_limit: whether they are limit orders, and not market orders.
     """
     if not is_over_the_ceiling(account, limits):
         return ()
@@ -87,14 +93,30 @@ def night_cuts(
         excess = (abs(held) * Decimal(repr(1.0 - share))).quantize(WHOLE, ROUND_CEILING)
         quantity = min(excess, abs(held))
         if quantity:
-            orders.append(_cut(account, strategy, closes, symbol, held, quantity, attempt))
+            orders.append(_cut(account, strategy, closes, symbol, held, quantity, number, at_limit))
     return tuple(orders)
 
 
+def with_reductions(account: Account, changes: Mapping[str, Decimal]) -> Account:
+    """The account as if reductions that may be on their way had filled; none goes beyond nothing.
+
+    changes: signed quantities by symbol.
+    """
+    positions = dict(account.positions)
+    for symbol, change in changes.items():
+        held = positions.get(symbol, Decimal(0))
+        if held * change < 0:
+            positions[symbol] = held + change if abs(change) < abs(held) else Decimal(0)
+    return replace(account, positions=positions)
+
+
 def flattening_orders(
-    account: Account, strategy: str, tradable: Collection[str]
+    account: Account, strategy: str, tradable: Collection[str], terms: OrderTerms
 ) -> tuple[Order, ...]:
-    """Market orders that close every position of ours whose market is open now."""
+    """Market orders that close every position of ours whose market is open now.
+
+    terms: what an order may be worth; what is worth more goes in parts.
+    """
     orders = []
     open_now = bool(in_session(np.array([account.as_of]))[0])
     for symbol in sorted(account.positions):
@@ -105,17 +127,22 @@ def flattening_orders(
         if not coin and not open_now:
             log.warning("%s is not closed: its market is shut", symbol)
             continue
-        orders.append(
-            Order(
-                client_order_id=order_identity(strategy, compact_text(account.as_of), symbol, 9),
-                symbol=symbol,
-                side="sell" if held > 0 else "buy",
-                qty=abs(held),
-                reason="everything is closed, as was told",
-                reduces=True,
-                tif="gtc" if coin else "day",
+        item = instrument(symbol)
+        largest = terms.largest_quantity(item, account.prices[symbol])
+        for k, part in enumerate(in_parts(abs(held), largest, item.increment)):
+            orders.append(
+                Order(
+                    client_order_id=order_identity(
+                        strategy, compact_text(account.as_of), symbol, FLATTENING, k
+                    ),
+                    symbol=symbol,
+                    side="sell" if held > 0 else "buy",
+                    qty=part,
+                    reason="everything is closed, as was told",
+                    reduces=True,
+                    tif="gtc" if coin else "day",
+                )
             )
-        )
     return tuple(orders)
 
 
@@ -145,19 +172,20 @@ def _cut(
     symbol: str,
     held: Decimal,
     quantity: Decimal,
-    attempt: int,
+    number: int,
+    at_limit: bool,
 ) -> Order:
     side: Side = "sell" if held > 0 else "buy"
     price = account.prices[symbol]
     return Order(
-        client_order_id=order_identity(strategy, compact_text(closes), symbol, 0, attempt),
+        client_order_id=order_identity(strategy, compact_text(closes), symbol, 0, number),
         symbol=symbol,
         side=side,
         qty=quantity,
         reason=f"the night's ceiling: {quantity:f} of {held:f} at {price:g}",
         reduces=True,
-        type="limit" if attempt == 0 else "market",
-        limit_price=_limit(side, price) if attempt == 0 else None,
+        type="limit" if at_limit else "market",
+        limit_price=_limit(side, price) if at_limit else None,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from execution.account_lock import KILL_FILE
 from execution.live.dashboard_charts import Chart, equity_chart, leverage_chart
 from execution.live.dashboard_figures import (
     LoopState,
@@ -35,7 +36,7 @@ from execution.live.dashboard_words import (
     usd,
     whole_usd,
 )
-from execution.live.guards import KILL_FILE, is_there
+from execution.live.guards import is_there
 from execution.live.halts import HALT_RULES
 from execution.live.settings import LiveSettings
 from trainingdata.instants import new_york_date

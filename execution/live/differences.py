@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
@@ -18,14 +18,17 @@ class Difference:
 
     expected: shares, coins or contracts by what is written down, signed.
     actual: at the venue, signed.
+    cause: what it looks like, where that is something the venue lists late; empty for nothing.
     """
 
     expected: Decimal
     actual: Decimal
+    cause: str = ""
 
     def __str__(self) -> str:
         expected = plain(self.expected)
-        return f"{plain(self.actual)} at the venue, {expected} by what is written down"
+        line = f"{plain(self.actual)} at the venue, {expected} by what is written down"
+        return f"{line}, {self.cause}" if self.cause else line
 
 
 def line_of(differences: Mapping[str, Difference]) -> str:
@@ -52,13 +55,15 @@ def unexplained(
     expected: Mapping[str, Decimal],
     actual: Mapping[str, Decimal],
     explained: Mapping[str, Explained],
+    expired: Collection[str] = (),
 ) -> dict[str, Difference]:
     """Every symbol of which more or less is held than what is written down explains.
 
     expected, actual: signed quantities by symbol; a symbol that is missing is 0.
+    expired: options that are held no more, which is explained.
     """
     differences = {}
-    for symbol in sorted({*expected, *actual}):
+    for symbol in sorted({*expected, *actual} - {*expired}):
         wanted = expected.get(symbol, NONE)
         held = actual.get(symbol, NONE)
         allowed = explained.get(symbol, Explained())

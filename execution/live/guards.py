@@ -24,7 +24,6 @@ from trainingdata.instants import HOUR
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import in_session
 
-KILL_FILE = "KILL"  # its name in the account's folder
 REDUCING = ("reduction", "night")
 SECOND = np.timedelta64(1, "s")
 

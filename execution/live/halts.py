@@ -41,7 +41,7 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
     {
         "positions": HaltRule(
             "everything",
-            "",
+            "when the venue lists the split or exercise that is the whole difference",
             "Compare the venue's positions with the journal's, find the trade or the activity that"
             " explains the difference, and clear the halt.",
         ),
@@ -85,7 +85,7 @@ class Halt:
     raised_at: instant by the venue's clock.
     why: it was raised, in one line.
     job: whose orders it stops; empty stops those of every job.
-    cleared_at: instant at which it ended; none while it stands.
+    cleared_at: instant by the venue's clock at which it ended; none while it stands.
     cleared_by: who ended it, `ITSELF` where its cause has gone; empty while it stands.
     """
 
@@ -149,6 +149,13 @@ _SCHEMA = (
     CREATE UNIQUE INDEX IF NOT EXISTS halts_standing ON halts (kind, job)
     WHERE cleared_at IS NULL
     """,
+    """
+    CREATE TABLE IF NOT EXISTS halt_causes (
+        halt INTEGER PRIMARY KEY,
+        cause TEXT NOT NULL,
+        clearing_used INTEGER NOT NULL DEFAULT 0
+    ) STRICT
+    """,
 )
 _SELECT = "SELECT number, kind, job, raised_at, why, cleared_at, cleared_by FROM halts"
 
@@ -170,12 +177,15 @@ class Halts:
         self._events = events
         database.create(*_SCHEMA)
 
-    def raise_halt(self, kind: HaltKind, why: str, at: np.datetime64, job: str = "") -> bool:
+    def raise_halt(
+        self, kind: HaltKind, why: str, at: np.datetime64, job: str = "", *, cause: str = ""
+    ) -> bool:
         """Raise a halt, and return whether none of its kind stood before.
 
         While one of its kind and job stands nothing new is written.
 
         why: without secrets.
+        cause: what a person who clears the halt lets be; empty where a clearing lets nothing be.
         """
         halt = Halt(0, kind, at, in_one_line(why), job)
         with self._database.transaction():
@@ -185,6 +195,11 @@ class Halts:
                 "INSERT INTO halts (kind, job, raised_at, why) VALUES (?, ?, ?, ?)",
                 (kind, job, str(at), halt.why),
             )
+            if cause:
+                self._database.execute(
+                    "INSERT INTO halt_causes (halt, cause) SELECT max(number), ? FROM halts",
+                    (cause,),
+                )
             self._events.append("halted", kind, {"why": halt.why, "job": job})
         return True
 
@@ -194,6 +209,7 @@ class Halts:
         """End the halts of a kind, and return those that stood.
 
         by: who says so.
+        at: by the venue's clock, like everything that a loss is judged by.
         job: whose halt; none ends those of every job.
 
         Raises
@@ -216,6 +232,40 @@ class Halts:
                 )
                 self._events.append("halt ended", kind, {"by": in_one_line(by), "job": halt.job})
         return ended
+
+    def cleared_cause(self, kind: HaltKind) -> str:
+        """The cause of the last halt of a kind, where a person has cleared it; empty otherwise.
+
+        It is empty too once `use_clearing` was called. Halts of single jobs are left out.
+        """
+        rows = self._database.rows(
+            "SELECT cause FROM halts JOIN halt_causes ON halt = number"
+            " WHERE clearing_used = 0 AND cleared_at IS NOT NULL AND cleared_by != ?"
+            " AND number = (SELECT max(number) FROM halts WHERE kind = ? AND job = '')",
+            (ITSELF, kind),
+        )
+        return str(rows[0][0]) if rows else ""
+
+    def standing_cause(self, kind: HaltKind) -> tuple[np.datetime64, str] | None:
+        """When the halt of a kind that stands was raised, and its cause; none where none stands.
+
+        Halts of single jobs are left out.
+        """
+        rows = self._database.rows(
+            "SELECT raised_at, cause FROM halts JOIN halt_causes ON halt = number"
+            " WHERE kind = ? AND job = '' AND cleared_at IS NULL",
+            (kind,),
+        )
+        with self._database.checked():
+            return (np.datetime64(rows[0][0], "ns"), str(rows[0][1])) if rows else None
+
+    def use_clearing(self, kind: HaltKind) -> None:
+        """Let what a person has cleared count no more: the same cause halts again."""
+        self._database.execute(
+            "UPDATE halt_causes SET clearing_used = 1 WHERE halt IN"
+            " (SELECT number FROM halts WHERE kind = ? AND cleared_at IS NOT NULL)",
+            (kind,),
+        )
 
     def apply(self, changes: HaltChanges, at: np.datetime64) -> None:
         """Change halts that stop every job, all or none."""

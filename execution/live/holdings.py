@@ -6,39 +6,44 @@ Whatever the venue holds beyond that sum was done by nobody here.
 A coin's fee is taken at once in the coin that is bought: at a taker fee of 25 basis points 0.1
 bitcoin leave 0.09975. It is listed, as CFEE, hours later or at the end of the day (Alpaca's
 documentation, "Crypto Fees"). Until then a coin is below the sum by the fee, which is explained.
+So is an option that has expired and whose booking is listed later.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 
 import numpy as np
 
-from execution.alpaca.activities import COIN_FEE, EXACT, FILL, TRANSFERS, Activity
+from execution.alpaca.activities import (
+    EXACT,
+    EXERCISED_SHARES,
+    FILL,
+    OPTION_ENDINGS,
+    SPLIT,
+    TRANSFERS,
+    Activity,
+)
 from execution.events import EventLog
 from execution.intents import IntentBook
-from execution.live.differences import (
-    NONE,
-    Difference,
-    Explained,
-    plain,
-    taker_fees,
-    total,
-    unexplained,
-)
+from execution.live.coin_fees import explained_by_fees
+from execution.live.differences import NONE, Difference, plain, total, unexplained
+from execution.live.grounds import Ground, ground_of
+from execution.live.running_sums import RunningSums
+from execution.live.unlisted import gone_by_expiry, with_likely_causes
 from foundation.database import Database
-from trainingdata.instants import DAY, instant, new_york_date
-from trainingdata.instruments import is_coin, is_symbol
 
 log = logging.getLogger(__name__)
 
 # For so long before the last trade is asked again: what has only a day is listed after a night,
 # a weekend, or with the statement of a month's last days.
 OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
+LISTED_LATE = OPTION_ENDINGS | {EXERCISED_SHARES, SPLIT}
+CLOCK_ERROR = np.timedelta64(2, "h")  # of a venue's clock, at most
 CASH = ""  # the symbol under which the ground has its cash, USD
+_NEVER = np.datetime64("1970-01-01", "ns")  # before every option has expired
 
 _SCHEMA = (
     """
@@ -75,6 +80,9 @@ _SCHEMA = (
         ground INTEGER NOT NULL
     ) STRICT
     """,
+    "CREATE INDEX IF NOT EXISTS fills_by_instant ON fills (at)",
+    "CREATE INDEX IF NOT EXISTS fills_by_symbol ON fills (symbol, at)",
+    "CREATE INDEX IF NOT EXISTS activities_by_kind ON activities (kind, symbol, at)",
 )
 # The venue's id of an order says whose intent a fill is of, once the intent has one.
 _LINK = """
@@ -88,6 +96,8 @@ _LINK = """
 class HoldingsBook:
     """What the account held when the journal met it, and everything that has happened since.
 
+    One book writes a journal.
+
     Raises
     ------
     DatabaseFailed
@@ -97,6 +107,8 @@ class HoldingsBook:
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database = database
         self._events = events
+        self._sums = RunningSums(database)
+        self._listed_at: np.datetime64 = _NEVER
         # Fills are linked to intents, whose table is this book's.
         IntentBook(database, events)
         database.create(*_SCHEMA)
@@ -105,17 +117,6 @@ class HoldingsBook:
     def begun(self) -> bool:
         """Whether the ground is written down."""
         return self._ground() > 0
-
-    @property
-    def begun_at(self) -> np.datetime64:
-        """The instant of the ground that counts.
-
-        Raises
-        ------
-        ValueError
-            before one is written down.
-        """
-        return self._beginning()[1]
 
     def begin(
         self,
@@ -136,6 +137,7 @@ class HoldingsBook:
             Where the venue lists others after the holdings were read, all are to be read again.
         """
         number = self._ground() + 1
+        self._listed_at = at
         with self._database.transaction():
             self._write(listed, at, lambda _: number - 1)
             for symbol, quantity in [(CASH, cash), *sorted(holdings.items())]:
@@ -152,6 +154,7 @@ class HoldingsBook:
         An activity that the venue lists with another content than before takes its own place. A
         fill is linked to the intent whose order the venue calls so, once the book of intents knows
         that; legs of options and exits have other orders, and are linked to none.
+        What is listed after a ground that has it already moves nothing: see `ground_of`.
 
         at: instant by the venue's clock at which they were listed.
 
@@ -160,10 +163,9 @@ class HoldingsBook:
         ValueError
             before the ground is written down.
         """
-        number, begun_at = self._beginning()
-        return self._write(
-            activities, at, lambda each: number if _is_after(each, begun_at) else number - 1
-        )
+        ground = self._beginning()
+        self._listed_at = at
+        return self._write(activities, at, lambda each: ground_of(self._database, each, ground))
 
     def last_at(self) -> np.datetime64:
         """From when on activities are to be asked for next.
@@ -175,7 +177,7 @@ class HoldingsBook:
         ValueError
             before the ground is written down.
         """
-        _, begun_at = self._beginning()
+        begun_at = self._beginning().begun_at
         last = self._database.rows("SELECT max(at) FROM fills")[0][0]
         with self._database.checked():
             newest = begun_at if last is None else max(begun_at, np.datetime64(last, "ns"))
@@ -189,17 +191,7 @@ class HoldingsBook:
         ValueError
             before the ground is written down.
         """
-        number, _ = self._beginning()
-        rows = self._database.rows(
-            "SELECT symbol, qty FROM beginnings WHERE number = ? AND symbol != ''"
-            " UNION ALL SELECT symbol, qty FROM fills WHERE ground = ?"
-            " UNION ALL SELECT symbol, qty FROM activities WHERE ground = ? AND symbol != ''",
-            (number, number, number),
-        )
-        sums: dict[str, Decimal] = {}
-        with self._database.checked():
-            for symbol, quantity in rows:
-                sums[symbol] = EXACT.add(sums.get(symbol, NONE), Decimal(quantity))
+        sums = self._sums.of(self._beginning().number)
         return {symbol: held for symbol, held in sorted(sums.items()) if held}
 
     def differences(
@@ -212,6 +204,11 @@ class HoldingsBook:
         It may be above the sum by at most the taker fee of what was bought before the ground on its
         day or the day before: that fee was taken by then, and may have been listed since.
 
+        An option that is held no more may have expired by when activities were last listed: that
+        is explained until the second session after its last one has closed, when the booking has
+        to be there. Shares that come or go are a difference until the venue lists why: as an
+        exercise, an assignment or a split. What they look like stands beside the difference.
+
         Trades go on between two answers: a difference counts once it is seen twice.
 
         actual: signed quantities by symbol.
@@ -222,7 +219,45 @@ class HoldingsBook:
         ValueError
             before the ground is written down.
         """
-        return unexplained(self.expected(), actual, self._explained(taker_fee))
+        expected = self.expected()
+        fees = explained_by_fees(
+            self._database, self._beginning(), sorted({*expected, *actual}), taker_fee
+        )
+        expired = gone_by_expiry(expected, actual, self._listed_at)
+        differences = unexplained(expected, actual, fees, expired)
+        return with_likely_causes(differences, expected, actual, expired)
+
+    def admit_earlier(self, differences: Mapping[str, Difference]) -> bool:
+        """Count trades that are of before the ground by the clock alone; whether there were any.
+
+        A clock that was wrong when the ground was begun makes them look so. What the venue listed
+        with the ground is in it; others count where they are the whole difference of a symbol.
+        """
+        ground = self._beginning()
+        admitted = False
+        with self._database.transaction():
+            for symbol, difference in differences.items():
+                rows = self._database.rows(
+                    "SELECT id, qty FROM fills WHERE symbol = ? AND ground = ? AND at >= ?"
+                    " AND listed_at != ?",
+                    (
+                        symbol,
+                        ground.number - 1,
+                        _stamp(ground.begun_at - CLOCK_ERROR),
+                        _stamp(ground.begun_at),
+                    ),
+                )
+                missing = EXACT.subtract(difference.actual, difference.expected)
+                if not rows or total(Decimal(quantity) for _, quantity in rows) != missing:
+                    continue
+                for name, _ in rows:
+                    self._database.execute(
+                        "UPDATE fills SET ground = ? WHERE id = ?", (ground.number, name)
+                    )
+                self._events.append("admitted", symbol, plain(missing))
+                admitted = True
+        self._sums.forget()
+        return admitted
 
     def explained_flows(self, since: np.datetime64) -> Decimal:
         """Deposits less withdrawals that were listed after an instant, USD.
@@ -241,34 +276,52 @@ class HoldingsBook:
         with self._database.checked():
             return total(Decimal(amount) for (amount,) in rows)
 
+    def listed_late(self, since: np.datetime64) -> Mapping[str, Decimal]:
+        """By how much bookings that were listed after an instant change positions, by symbol.
+
+        They are what a venue lists after positions have changed: splits, ends of options, and the
+        shares of exercises.
+        """
+        marks = ", ".join("?" * len(LISTED_LATE))
+        rows = self._database.rows(
+            f"SELECT symbol, qty FROM activities WHERE kind IN ({marks}) AND listed_at > ?"
+            " AND ground = ?",
+            (*sorted(LISTED_LATE), _stamp(since), self._beginning().number),
+        )
+        listed: dict[str, Decimal] = {}
+        with self._database.checked():
+            for symbol, quantity in rows:
+                listed[symbol] = EXACT.add(listed.get(symbol, NONE), Decimal(quantity))
+        return listed
+
     def _ground(self) -> int:
         """The number of the ground that counts; 0 for none."""
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM beginnings")[0][0])
 
-    def _beginning(self) -> tuple[int, np.datetime64]:
-        """The number of the ground that counts, and its instant."""
+    def _beginning(self) -> Ground:
+        """The ground that counts."""
         rows = self._database.rows("SELECT number, at FROM beginnings ORDER BY number DESC LIMIT 1")
         if not rows:
             raise ValueError("holdings: there is no ground to add to; begin it first")
         with self._database.checked():
-            return int(rows[0][0]), np.datetime64(rows[0][1], "ns")
+            return Ground(int(rows[0][0]), np.datetime64(rows[0][1], "ns"))
 
     def _write(
         self,
         activities: Iterable[Activity],
         at: np.datetime64,
-        ground_of: Callable[[Activity], int],
+        number_of: Callable[[Activity], int],
     ) -> int:
-        """Write activities down that are not there yet; ground_of: the ground that one adds to."""
+        """Write activities down that are not there yet; number_of: the ground that one adds to."""
         count = 0
         with self._database.transaction():
-            for activity in activities:
+            for activity in sorted(activities, key=_turn):
                 table, stated = _stated_by(activity)
                 before = self._database.rows(
                     f"SELECT {', '.join(stated)} FROM {table} WHERE id = ?", (activity.id,)
                 )
                 if not before:
-                    self._insert(table, activity.id, stated, at, ground_of(activity))
+                    self._insert(table, activity.id, stated, at, number_of(activity))
                 elif before[0] != tuple(stated.values()):
                     self._replace(
                         table, activity.id, dict(zip(stated, before[0], strict=True)), stated
@@ -305,54 +358,15 @@ class HoldingsBook:
         self._database.execute(
             f"UPDATE {table} SET {changes} WHERE id = ?", (*after.values(), name)
         )
+        self._sums.forget()
         self._events.append("activity changed", name, {"before": before, "after": after})
 
-    def _explained(self, taker_fee: Decimal) -> dict[str, Explained]:
-        """By how much each coin that was bought may differ from the sum."""
-        number, begun_at = self._beginning()
-        earliest = _midnight(begun_at) - DAY
-        fees = self._database.rows(
-            "SELECT symbol, max(at) FROM activities WHERE kind = ? GROUP BY symbol", (COIN_FEE,)
-        )
-        rows = self._database.rows(
-            "SELECT symbol, qty, at, ground FROM fills"
-            " WHERE symbol LIKE '%USD' AND qty NOT LIKE '-%'"
-        )
-        missing: defaultdict[str, list[Decimal]] = defaultdict(list)
-        listed: defaultdict[str, list[Decimal]] = defaultdict(list)
-        with self._database.checked():
-            since = {symbol: np.datetime64(last, "ns") - DAY for symbol, last in fees}
-            for symbol, quantity, stamp, ground in rows:
-                at = np.datetime64(stamp, "ns")
-                if not (is_symbol(symbol) and is_coin(symbol)):
-                    continue
-                if ground == number and (symbol not in since or at >= since[symbol]):
-                    missing[symbol].append(Decimal(quantity))
-                elif ground < number and at >= earliest:
-                    listed[symbol].append(Decimal(quantity))
-        return {
-            symbol: Explained(
-                missing=taker_fees(missing[symbol], taker_fee),
-                listed=taker_fees(listed[symbol], taker_fee),
-            )
-            for symbol in {*missing, *listed}
-        }
 
-
-def _is_after(activity: Activity, begun_at: np.datetime64) -> bool:
-    """Whether an activity that was not listed with the ground comes on top of it."""
+def _turn(activity: Activity) -> int:
+    """Which activities are written first: trades, then the ends of the options that they traded."""
     if activity.kind == FILL:
-        return bool(activity.at >= begun_at)
-    # A coin's fee is listed after it was taken: one of an earlier day was taken before the ground.
-    if activity.kind == COIN_FEE:
-        return bool(activity.at >= _midnight(begun_at))
-    # Everything else changes a position as it is listed, whatever its day.
-    return True
-
-
-def _midnight(at: np.datetime64) -> np.datetime64:
-    """The instant at which the New York day of an instant begins."""
-    return instant(str(new_york_date(np.array([at]))[0]), name="the day")
+        return 0
+    return 1 if activity.kind in OPTION_ENDINGS else 2
 
 
 def _stated_by(activity: Activity) -> tuple[str, dict[str, str | None]]:

@@ -194,6 +194,28 @@ class Journal:
             for order in orders:
                 self._book.plan(replace(self._planned(order, name, at), part="night"))
 
+    def night_name(self, closes: np.datetime64, number: int) -> str:
+        """What the cuts before a close follow from; number: of the look, from 0."""
+        return f"{self._job}-night-{compact_text(closes)}-{number}"
+
+    def next_night(self, closes: np.datetime64) -> int:
+        """The number that no cut before a close has had yet."""
+        prefix = self.night_name(closes, 0).removesuffix("0")
+        earlier = self._book.select("decision GLOB ?", (f"{prefix}*",))
+        numbers = [int(intent.decision.removeprefix(prefix)) for intent in earlier]
+        return max(numbers, default=-1) + 1
+
+    def end_unfollowed(self) -> None:
+        """Withhold what was planned, and left by a process that ended before it could be sent.
+
+        Decisions that were not ended are gone on with elsewhere.
+        """
+        unfinished = {decision.name for decision in self.unfinished()}
+        with self._database.transaction():
+            for intent in self._book.in_states(("planned",)):
+                if intent.job == self._job and intent.decision not in unfinished:
+                    self._book.withhold(intent, "the process ended before it was sent")
+
     def end(self, name: str, why: str, *, taken_back: bool = False) -> None:
         """Withhold whatever of a decision was not sent.
 

@@ -52,6 +52,18 @@ class Job(Protocol):
         """
         ...
 
+    def finish(self, *, flatten: bool) -> list[str]:
+        """Cancel what works, and where it is to, close what is held, before the loop ends.
+
+        Returns what was to be closed and is held all the same.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        ...
+
 
 class Stop:
     """Whether the loop was told to stop, and by what."""

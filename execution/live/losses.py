@@ -78,7 +78,8 @@ def loss_halts(
     A person may clear either. The loss that the person saw, at the last mark before the clearing,
     does not raise the halt again before it has grown by another quarter of the limit. That holds
     for `daily_loss` on the date of the clearing, and for `drawdown` until the loss has once come
-    back to `resume` of its limit.
+    back to `resume` of its limit. A clearing that is stamped later than the last mark is by another
+    clock than the marks: it lets nothing go on.
 
     The time it takes is linear in the number of marks.
 
@@ -257,6 +258,8 @@ def _last(kind: HaltKind, halts: Iterable[Halt]) -> Halt | None:
 def _cleared(halt: Halt | None, last: _Point) -> np.datetime64 | None:
     """When a person cleared a halt in the index of the last mark; none where nobody did."""
     if halt is None or halt.cleared_at is None or halt.cleared_by == ITSELF:
+        return None
+    if halt.cleared_at > last.at:
         return None
     return halt.cleared_at if last.is_of_index(halt.cleared_at) else None
 

@@ -6,7 +6,7 @@ It is never computed again: what was sent of it would be sent a second time unde
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 from execution.alpaca.order_requests import order_of
@@ -25,11 +25,15 @@ OTHER_HOLDINGS = "the account holds something else than when it was decided"
 COIN_FEE = Decimal("0.01")
 
 
-def resume(broker: Broker, journal: Journal, book: IntentBook) -> list[Fill]:
+def resume(
+    broker: Broker, journal: Journal, book: IntentBook, tradable: Collection[str]
+) -> list[Fill]:
     """Send what is left of decisions that are still in time, and end the others.
 
     An order that may have been sent is looked for first, and sent under the same id where the
     account holds what it held when it was decided, but for what the decision itself has filled.
+
+    tradable: symbols that are ours to trade by now.
 
     Raises
     ------
@@ -45,7 +49,7 @@ def resume(broker: Broker, journal: Journal, book: IntentBook) -> list[Fill]:
         if working := [each.client_order_id for each in intents if each.state == "working"]:
             broker.cancel(working)
             intents = book.of_decision(decision.name)
-        why = why_not_resumed(decision, intents, account)
+        why = why_not_resumed(decision, intents, account, tradable)
         if why:
             log.warning("%s is not gone on with: %s", decision.name, why)
             journal.end(decision.name, why)
@@ -61,17 +65,25 @@ def resume(broker: Broker, journal: Journal, book: IntentBook) -> list[Fill]:
     return fills
 
 
-def why_not_resumed(decision: WrittenDecision, intents: Sequence[Intent], account: Account) -> str:
+def why_not_resumed(
+    decision: WrittenDecision,
+    intents: Sequence[Intent],
+    account: Account,
+    tradable: Collection[str],
+) -> str:
     """Why what is left of a decision is not sent any more; empty where it is.
 
     intents: all of the decision's, as the book has them by now.
     account: as it is now.
+    tradable: symbols that are ours to trade by now.
     """
     left = [intent for intent in intents if _is_left(intent)]
     if not left:
         return "nothing is left of it"
     if not all(intent.wanted(account.as_of) for intent in left):
         return EXPIRED
+    if foreign := {order_of(intent).symbol for intent in left} - set(tradable):
+        return f"{min(foreign)} is not among the symbols any more"
     if any(not _has_filled(intent) for intent in intents if _is_done_reduction(intent)):
         return NOT_REDUCED
     if not _holds_what_it_should(decision, intents, left, account):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -133,7 +133,7 @@ def run_loop(
         Loop(jobs, read_clock, stop, notices, alive, settings.halt_after).run()
         if stop:
             supervisor.notify(STOPPING=1)
-            _finish(trading, live, guard, stop, settings)
+            _finish(jobs, live, guard, stop, settings)
 
 
 class _Alive:
@@ -197,9 +197,20 @@ def _live_account(
     live = LiveAccount(connection, journal.database, settings, keys, notices, journal.folder)
     if journal.set_aside is not None:
         live.halt("journal", f"the journal was damaged and is kept as {journal.set_aside.name}")
+    refuse_killed(live)
+    return live
+
+
+def refuse_killed(live: LiveAccount) -> None:
+    """Refuse an account that a person has stopped.
+
+    Raises
+    ------
+    InputError
+        for a kill file.
+    """
     if live.killed:
         raise InputError(f"{live.kill_file} is there: nothing is traded; remove it first")
-    return live
 
 
 def _account_id(
@@ -245,16 +256,37 @@ def _told_of_the_end(notices: Notices, *, unattended: bool) -> Iterator[None]:
 
 
 def _finish(
-    job: TradingJob | None, live: LiveAccount, guard: LoopGuard, stop: Stop, settings: LiveSettings
+    jobs: Sequence[Job], live: LiveAccount, guard: LoopGuard, stop: Stop, settings: LiveSettings
 ) -> None:
-    """Cancel what works, close what is to be closed, and say so."""
+    """Cancel what works, close what is to be closed, and say what came of it.
+
+    Trouble of one job keeps no other from ending.
+
+    Raises
+    ------
+    BrokerError
+        for a venue that does not answer; what works there goes on working.
+    """
     flatten = settings.flatten_at_stop or _says_flatten(live.kill_file)
     live.events.append("stopped", NAME, {"why": stop.why, "flatten": flatten})
     live.notices.alert("stopped", f"the loop was told to stop: {stop.why}")
     guard.flattening = flatten
-    if job is not None:
-        job.finish(flatten=flatten)
-    done = "everything of ours was closed" if flatten else "positions are as they were"
+    left: list[str] = []
+    troubles = []
+    for job in jobs:
+        try:
+            left += job.finish(flatten=flatten)
+        except BrokerError as error:
+            log.error("%s: %s", job.name, error)
+            troubles.append(f"{job.name}: {error}")
+    if troubles:
+        what = "cancelled or closed" if flatten else "cancelled"
+        raise BrokerError(f"stopped ({stop.why}), and not all was {what}: {'; '.join(troubles)}")
+    done = "positions are as they were"
+    if flatten:
+        done = f"NOT closed: {', '.join(left)}" if left else "everything of ours was closed"
+    if left:
+        live.notices.alert("flatten", f"told to close everything ({stop.why}), and {done}")
     with printing():
         sys.stdout.write(f"Stopped ({stop.why}): what worked was cancelled, {done}.\n")
 

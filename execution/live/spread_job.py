@@ -36,6 +36,7 @@ from trainingdata.volatility_index import volatility_index
 log = logging.getLogger(__name__)
 
 SPREADS = "spreads"
+CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
 DAYS_AHEAD = 10  # within which there is a session, whatever the holidays
 
 
@@ -159,6 +160,20 @@ class SpreadJob:
             self._live.notices.alert("step", f"{SPREADS}: {trouble_text(error)}")
             return
         self._live.notices.end_alert("step")
+
+    def finish(self, *, flatten: bool) -> list[str]:
+        """Buy back what is open, where it is to; no order is left working by a look.
+
+        Returns the spreads that were to be bought back and are open all the same.
+        """
+        if not flatten:
+            return []
+        self._seller.leaving = True
+        for _ in range(CLOSING_LOOKS):
+            self.step()
+            if not self._open:
+                break
+        return [each.trade_id for each in self._open]
 
     def _pause(self, now: np.datetime64) -> np.timedelta64:
         """Until the next look."""

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.broker import Broker, place
+from execution.broker import Broker, place_each
 from execution.decision import Decision
 from execution.live.account import LiveAccount
-from execution.live.closing import (
-    LOOKS,
-    close_of_day,
-    flattening_orders,
-    is_over_the_ceiling,
-    looks_before_close,
-    night_cuts,
-)
+from execution.live.closing import flattening_orders
 from execution.live.cycle import Cycle, next_instant, run_cycle
-from execution.live.exposure import Sight
 from execution.live.journal import Journal
-from execution.live.marking import exposure_line, is_stock, mark_of, profit_line
+from execution.live.marking import exposure_line, mark_of, profit_line
+from execution.live.night import NightWatch
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
+from execution.live.sight import have_seen
 from execution.live.style import WorkedOrders
 from execution.orders import Account, strategy_of
 from execution.trader import Trader
@@ -41,6 +34,7 @@ log = logging.getLogger("live")
 
 NAME = "trade"
 DAY_AND_A_BIT = np.timedelta64(30, "h")
+READINGS = 3  # of an account while something is paid in or out
 
 
 class GuardedJournal:
@@ -110,8 +104,9 @@ class TradingJob:
         self._rules = VenueRules(broker)
         self._passes = 0
         self._next_pass: np.datetime64 | None = None
-        self._looked_until: np.datetime64 = np.datetime64("1970-01-01", "ns")
-        self._closes: np.datetime64 | None = None
+        self._night = NightWatch(
+            broker, live, self._journal, NAME, feed, settings, self._read_and_mark
+        )
         self._adopted = False
 
     @property
@@ -130,16 +125,8 @@ class TradingJob:
             return None
         if self._next_pass is None:
             return now
-        looks = self._looks(now)
-        return min(self._next_pass, looks[0]) if looks else self._next_pass
-
-    def _looks(self, now: np.datetime64) -> list[np.datetime64]:
-        """Instants before the next close at which the book is still to be looked at."""
-        closes = close_of_day(now, self._closes)
-        stocks = any(is_stock(symbol) for symbol in self._settings.symbols)
-        if not stocks or closes is None or now >= closes:
-            return []
-        return looks_before_close(self._looked_until, closes)
+        look = self._night.due(now)
+        return self._next_pass if look is None else min(self._next_pass, look)
 
     def step(self) -> None:
         """A pass, or a look at the book before the close.
@@ -149,12 +136,8 @@ class TradingJob:
         BrokerError, DataError
             for a venue that does not answer, or bars that cannot be trusted.
         """
-        now = self._connection.now()
-        due = [look for look in self._looks(now) if look <= now]
-        if self._next_pass is not None and due:
-            self._looked_until = due[-1]
-            self._look_before_close(due[-1])
-        else:
+        looked = self._next_pass is not None and self._night.step(self._connection.now())
+        if not looked:
             self.pass_now()
 
     def pass_now(self) -> None:
@@ -199,18 +182,18 @@ class TradingJob:
         """Look after what was sent, compare what is held, go on with what was decided, decide."""
         if not self._adopted:
             self._broker.adopt(self._settings.order_name)
+            self._journal.end_unfollowed()
             self._adopted = True
         self._broker.follow()
-        account = self._broker.account()
-        self._closes = self._connection.hours().next_close
+        self._night.closes = self._connection.hours().next_close
         agrees = self._live.reconcile()
-        self._mark(account)
+        account = self._read_and_mark()
         if why := self._blocked(account, agrees):
             bars = self._feed.bars(account.as_of)
             return Cycle(account.with_prices(closes_of(bars)), bars, None, (), why)
         for decision in self._journal.unfinished():
             have_seen(self._live, self._feed, account.with_prices(decision.prices), decision.prices)
-        resume(self._orders, self._journal, self._live.book)
+        resume(self._orders, self._journal, self._live.book, self._settings.tradable_symbols)
         cycle = run_cycle(
             self._orders,
             self._feed,
@@ -222,7 +205,7 @@ class TradingJob:
             plan=self._plan,
         )
         if cycle.fills:
-            self._mark(self._broker.account())
+            self._read_and_mark()
         return cycle
 
     def _blocked(self, account: Account, agrees: bool) -> str:
@@ -251,57 +234,10 @@ class TradingJob:
                 names.append(f"order {order.client_order_id}")
         return names
 
-    def _look_before_close(self, look: np.datetime64) -> None:
-        """Cut what is above the night's ceiling, and at the last look say where it still is."""
-        closes = close_of_day(look, self._closes)
-        if closes is None:
-            return
-        attempt = LOOKS.index(closes - look)
-        self._broker.follow()
-        account = self._cancelled_before(closes, attempt)
-        self._mark(account)
-        orders = night_cuts(
-            account,
-            self._settings.limits,
-            self._settings.order_name,
-            closes,
-            attempt,
-            self._settings.tradable_symbols,
-        )
-        if not orders:
-            self._live.notices.end_alert("overnight")
-            log.info("%s: the book is under the night's ceiling", utc_text(look))
-            return
-        orders = tuple(replace(order, expires_at=closes) for order in orders)
-        have_seen(self._live, self._feed, account, {order.symbol for order in orders})
-        name = f"{NAME}-night-{compact_text(closes)}-{attempt}"
-        self._journal.write_orders(name, orders, account.as_of)
-        for order in orders:
-            log.warning("%s: %s %s: %s", name, order.side, order.qty, order.reason)
-        try:
-            place(self._broker, orders)
-        finally:
-            self._journal.end(name, "it was not sent")
-        if attempt == len(LOOKS) - 1:
-            self._verify_night()
-
-    def _cancelled_before(self, closes: np.datetime64, attempt: int) -> Account:
-        """The account once what earlier looks left working was cancelled."""
-        account = self._broker.account()
-        if attempt:
-            ours = [
-                order.client_order_id
-                for order in account.open_orders
-                if strategy_of(order.client_order_id) == self._settings.order_name
-                and is_stock(order.symbol)
-            ]
-            if ours:
-                self._broker.cancel(ours)
-                account = self._broker.account()
-        return account
-
-    def finish(self, *, flatten: bool) -> None:
+    def finish(self, *, flatten: bool) -> list[str]:
         """Cancel what works, and where it is to, close what is held, before the loop ends.
+
+        Returns what of ours was to be closed and is held all the same.
 
         Raises
         ------
@@ -315,24 +251,39 @@ class TradingJob:
             log.warning("cancelling %s", " ".join(names))
             self._broker.cancel(names)
         if not flatten:
-            return
+            return []
         account = self._broker.account()
         orders = flattening_orders(
-            account, self._settings.order_name, self._settings.tradable_symbols
+            account,
+            self._settings.order_name,
+            self._settings.tradable_symbols,
+            self._settings.orders,
         )
-        have_seen(self._live, self._feed, account, {order.symbol for order in orders})
+        symbols = {order.symbol for order in orders}
+        have_seen(self._live, self._feed, account, symbols, needed=False)
         name = f"{NAME}-flat-{compact_text(account.as_of)}"
         self._journal.write_orders(name, orders, account.as_of)
         try:
-            place(self._broker, orders)
+            place_each(self._broker, orders)
         finally:
             self._journal.end(name, "it was not sent")
+        left = self._broker.account().positions
+        ours = sorted(self._settings.tradable_symbols)
+        return [f"{left[symbol]:f} {symbol}" for symbol in ours if left.get(symbol)]
 
-    def _verify_night(self) -> None:
-        account = self._broker.account()
-        if is_over_the_ceiling(account, self._settings.limits):
-            text = "the book is above the night's ceiling two minutes before the close"
-            self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
+    def _read_and_mark(self) -> Account:
+        """The account, and what was paid in and out by then, written down as what it is worth.
+
+        What was paid in between the two would count as profit, what was taken out as a loss.
+        """
+        for _ in range(READINGS):
+            before = self._live.flows()
+            account = self._broker.account()
+            self._live.read_activities()
+            if self._live.flows() == before:
+                break
+        self._mark(account)
+        return account
 
     def _mark(self, account: Account) -> None:
         """Write down what the account is worth, in the words that operators search for."""
@@ -346,10 +297,3 @@ class TradingJob:
         self._live.mark(self._journal, mark)
         log.info("%s %s", utc_text(mark.at), exposure_line(mark))
         log.info("%s %s", utc_text(mark.at), profit_line([*before, mark]))
-
-
-def have_seen(live: LiveAccount, feed: BarFeed, account: Account, symbols: Iterable[str]) -> None:
-    """Have the guards judge orders of some symbols by the account as it is."""
-    names = sorted(set(symbols))
-    trades = feed.last_trades(names) if names else {}
-    live.guards.see(Sight(account, trades, live.at_risk()))

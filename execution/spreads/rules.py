@@ -16,7 +16,7 @@ from foundation.arrays import Array
 from foundation.errors import InputError, refuse_outside
 from sizing.autoscaler.rules import SHARES, WIDTHS, strategy_of
 
-Exit = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled"]
+Exit = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled", "flattened"]
 Number = TypeVar("Number", float, Array)
 
 SESSION = 390  # minutes from 09:30 to 16:00

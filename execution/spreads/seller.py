@@ -62,6 +62,7 @@ class SpreadSeller:
         self._books = SpreadBooks(terms, notices)
         self._folder: Path = self._books.folder
         self._last: SellerState | None = None
+        self.leaving = False  # whether everything is bought back, and nothing sold
 
     def step(self) -> SellerState:
         """Follow what is open, sell what is due, and return what is open then.
@@ -86,7 +87,7 @@ class SpreadSeller:
         if session is not None and session.opens <= now < session.closes:
             with troubles.told("holdings"):
                 certain = self._holdings_agree(state, session) and certain
-            if certain and not troubles.met:
+            if certain and not troubles.met and not self.leaving:
                 with troubles.told("entries"):
                     for rules in self._terms.rules:
                         state = self._enter_due(state, rules, session, now)
@@ -197,6 +198,8 @@ class SpreadSeller:
     ) -> SellerState:
         """The state once the rules have looked at what buying a spread back costs."""
         # A reason to leave stands until all is bought back, also where a closing order failed.
+        if self.leaving and not spread.why:
+            spread = replace(spread, why="flattened")
         if not spread.why:
             rules = self._rules_of(spread.strategy)
             minute = float((now - session.opens) / MINUTE)

@@ -107,7 +107,7 @@ def activities_answer(
 
     kinds: words with commas between them; None for every kind.
     """
-    activities = venue.record.activities
+    activities = venue.record.listed()
     if kinds:
         words = set(kinds.split(","))
         activities = [each for each in activities if each["activity_type"] in words]

@@ -122,11 +122,12 @@ class Server:
         ]
 
     def _control_routes(self) -> list[web.RouteDef]:
-        """What Alpaca does not have: the clock, faults, flags of assets."""
+        """What Alpaca does not have: the clock, faults, late activities, flags of assets."""
         return [
             web.post("/control/advance", self._advance),
             web.post("/control/faults", self._plan_faults),
             web.delete("/control/faults", _plain(self._clear_faults)),
+            web.post("/control/activities", self._list_activities_late),
             web.post("/control/assets", self._flag_asset),
             web.post("/control/hang_up", self._hang_up_streams),
             web.post("/control/land", self._land_all),
@@ -253,6 +254,17 @@ class Server:
     def _clear_faults(self, _: web.Request) -> Answer:
         self.faults.clear()
         return {}
+
+    async def _list_activities_late(self, request: web.Request) -> web.StreamResponse:
+        """List kinds of activities only once the next session opens: {"late": ["OPEXP", "SPLIT"]}.
+
+        [] lists everything at once.
+        """
+        kinds = json.loads(await request.text()).get("late")
+        if not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
+            raise Refused(422, 42210000, "late: a list of kinds of activities, as OPEXP, is needed")
+        self.venue.record.list_late(kinds)
+        return web.json_response({})
 
     async def _flag_asset(self, request: web.Request) -> web.StreamResponse:
         """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from marketsimulator.venue.tickets import ID_NAMESPACE, Answer, Refused, timestamp
+from trainingdata.instants import DAY
+from trainingdata.sessions import session_of, sessions_between
 
 Listener = Callable[[Answer], None]
 
@@ -29,6 +31,8 @@ class Record:
         self.activities: list[Answer] = []
         self.listeners: list[Listener] = []
         self._used_ids: set[str] = set()
+        self._late_kinds: frozenset[str] = frozenset()
+        self._listed_from: dict[str, np.datetime64] = {}
 
     @property
     def now(self) -> np.datetime64:
@@ -67,6 +71,21 @@ class Record:
             "status": "executed",
         }
         self.activities.append({**shared, **activity})
+        if activity["activity_type"] in self._late_kinds:
+            self._listed_from[number] = _next_opening(self.now)
+
+    def list_late(self, kinds: Iterable[str]) -> None:
+        """Activities of these kinds are listed once the next session opens, as paper accounts do.
+
+        Positions change at once all the same. It holds for what happens from now on; no kinds list
+        everything at once.
+        """
+        self._late_kinds = frozenset(kinds)
+
+    def listed(self) -> list[Answer]:
+        """The activities that a client may see by now, in the order they came."""
+        now = self.now
+        return [each for each in self.activities if self._listed_from.get(each["id"], now) <= now]
 
     def publish(
         self,
@@ -89,3 +108,10 @@ class Record:
         shared = {"event": event, "execution_id": execution, "timestamp": timestamp(self.now)}
         for listener in self.listeners:
             listener({**shared, "order": order(), **(details or {})})
+
+
+def _next_opening(now: np.datetime64) -> np.datetime64:
+    """When the first session after an instant opens."""
+    today = now.astype("datetime64[D]")
+    sessions = (session_of(day) for day in sessions_between(today - DAY, today + 14 * DAY))
+    return next(each.opens for each in sessions if each is not None and each.opens > now)

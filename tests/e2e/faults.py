@@ -87,6 +87,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", choices=tuple(JOBS), default="both")
     words = parser.parse_args()
+    if min(words.kills, words.schedules) < 0:
+        parser.error("--kills and --schedules are numbers from 0")
     figures = run(JOBS[words.jobs], words.kills, words.schedules, words.seed)
     print(json.dumps(figures, indent=1))
     sys.exit(any(figures[name] for name in NEVER))

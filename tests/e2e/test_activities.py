@@ -15,18 +15,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 
+from execution.account_lock import JOURNAL
 from execution.alpaca.activities import Activity, activities_since, raw_holdings
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.events import EventLog
 from execution.intents import IntentBook
+from execution.live import account
 from execution.live.differences import line_of
+from execution.live.halts import ITSELF
 from execution.live.holdings import OVERLAP, HoldingsBook
 from foundation.database import Database
 from foundation.errors import BrokerError
 from marketsimulator.venue import answers, app
-from tests.e2e.practice import KEYS, Practice, Start, order
+from tests.e2e import test_live_account as live
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, order, trading
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -34,9 +39,14 @@ from trainingdata.feed.endpoint import BrokerSettings
 # where a bar begins.
 COINS_TRADE = "2024-02-20T16:00:00Z"
 STOCKS_TRADE = "2024-02-20T16:30:00Z"
+LAST_HOUR = "2024-02-20T20:30:00Z"
+EVENING = "2024-02-20T22:00:00Z"
+FIRST_HOUR = "2024-02-21T15:30:00Z"
+NEXT_DAY = "2024-02-22T15:30:00Z"
 TAKER = Decimal("0.0025")
 FREE = Decimal(0)
 COIN = "SYXUSD"
+PLAIN = ("forecaster=ewma", "sizing.strategy=equal_weight")
 SPREAD = {"order_class": "mleg", "qty": "2", "type": "market", "time_in_force": "day"}
 LEGS = [
     {"symbol": "SYC240220P00295000", "side": "sell", "ratio_qty": "1"},
@@ -410,3 +420,136 @@ def test_between_two_bars_a_trade_is_listed_at_the_clocks_own_time(practice: Sta
     desk.broker.submit([order("a", qty="3")])
     desk.read()
     assert desk.held() == {"SYA": Decimal(3)} == desk.book.expected()
+
+
+def late(here: Practice, *kinds: str) -> None:
+    """Let the venue list activities of these kinds from the next session on."""
+    answer = requests.post(f"{here.url}/control/activities", json={"late": list(kinds)}, timeout=30)
+    assert answer.status_code == 200
+
+
+def test_an_expired_spread_is_explained_until_its_booking_is_listed_and_after(
+    practice: Start, vix: Path
+) -> None:
+    here = practice(f"options.vix={vix}", "options.symbols=[SYC]")
+    late(here, "OPEXP")
+    desk = Desk.at(here)
+    desk.begin()
+    here.advance(STOCKS_TRADE)
+    desk.connection.client.post("/orders", {**SPREAD, "legs": LEGS})
+    here.advance(LAST_HOUR)
+    desk.read()
+    assert len(desk.held()) == 2
+    assert line_of(desk.book.differences({}, FREE)).count(" at the venue") == 2, "open until four"
+    here.advance(EVENING)
+    assert desk.held() == {}
+    assert {each.kind for each in desk.read()} == {"FILL"}
+    assert len(desk.book.expected()) == 2
+    assert not desk.book.differences(desk.held(), FREE)
+    anew = Desk.at(here)
+    anew.begin()
+    here.advance(FIRST_HOUR)
+    for each in (desk, anew):
+        assert "OPEXP" in {activity.kind for activity in each.read()}
+        assert each.book.expected() == {}
+        assert not each.book.differences(each.held(), FREE)
+
+
+def test_a_split_that_is_listed_late_is_named_until_it_is_listed(
+    practice: Start, actions: Path
+) -> None:
+    here = practice(f"data.actions={actions}", "data.adjustment=raw")
+    late(here, "SPLIT")
+    desk = Desk.at(here)
+    desk.begin()
+    here.advance(STOCKS_TRADE)
+    desk.broker.submit([order("a", qty="10")])
+    here.advance(FIRST_HOUR)
+    assert "SPLIT" not in {each.kind for each in desk.read()}
+    assert desk.held() == {"SYA": Decimal(30)}
+    assert line_of(desk.book.differences(desk.held(), FREE)) == (
+        "positions: SYA is 30 at the venue, 10 by what is written down,"
+        " as after a split of 3 for 1 that is not listed yet"
+    )
+    here.advance(NEXT_DAY)
+    assert "SPLIT" in {each.kind for each in desk.read()}
+    assert not desk.book.differences(desk.held(), FREE)
+
+
+def test_everything_is_listed_at_once_again_on_demand(practice: Start, actions: Path) -> None:
+    here = practice(f"data.actions={actions}", "data.adjustment=raw")
+    late(here, "SPLIT")
+    late(here)
+    desk = Desk.at(here)
+    desk.begin()
+    here.advance(STOCKS_TRADE)
+    desk.broker.submit([order("a", qty="10")])
+    here.advance(FIRST_HOUR)
+    assert "SPLIT" in {each.kind for each in desk.read()}
+
+
+@pytest.mark.parametrize("body", ["{}", '{"late": "OPEXP"}', '{"late": [1]}'])
+def test_kinds_that_are_none_are_refused(practice: Start, body: str) -> None:
+    answer = requests.post(f"{practice().url}/control/activities", data=body, timeout=30)
+    assert answer.status_code == 422
+    assert "a list of kinds of activities" in answer.json()["message"]
+
+
+def test_an_expiry_that_is_listed_on_the_next_day_halts_nothing(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    here = practice(f"options.vix={vix}", "options.symbols=[SYC]", "symbols=[SYA,SYB,SYC]")
+    late(here, "OPEXP", "OPASN", "OPEXC", "OPTRD")
+    here.advance(OPENING)
+    desk = live.Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
+    trading(here).post("/orders", {**SPREAD, "legs": LEGS})
+    desk.job.step()
+    assert len(here.venue.options.positions()) == 2
+    for at in (STOCKS_TRADE, EVENING, FIRST_HOUR):
+        here.advance(at)
+        desk.job.step()
+        assert not desk.live.halts.history(), at
+    assert desk.cycles[-1].decision is not None
+
+
+def test_a_split_that_is_listed_late_halts_until_it_is_listed(
+    practice: Start, actions: Path, tmp_path: Path
+) -> None:
+    here = practice(f"data.actions={actions}", "data.adjustment=raw", "symbols=[SYA,SYB]")
+    late(here, "SPLIT")
+    here.advance(OPENING)
+    desk = live.Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
+    desk.job.step()
+    for at, standing in [(STOCKS_TRADE, 0), (FIRST_HOUR, 1), (NEXT_DAY, 0)]:
+        here.advance(at)
+        desk.job.step()
+        assert len(desk.live.halts.standing()) == standing, at
+    (halt,) = desk.live.halts.history()
+    assert halt.why.endswith("as after a split of 3 for 1 that is not listed yet")
+    assert halt.cleared_by == ITSELF
+    assert desk.cycles[-1].decision is not None
+
+
+@pytest.mark.parametrize(
+    ("listed", "stands"), [({"SYA": "20"}, False), ({"SYA": "19"}, True), ({"SYB": "20"}, True)]
+)
+def test_a_halt_ends_by_itself_only_where_the_venue_lists_the_whole_difference(
+    practice: Start, tmp_path: Path, listed: dict[str, str], stands: bool
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    desk = live.Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
+    held = {"SYA": Decimal(10), "SYB": Decimal(5)}
+    with pytest.MonkeyPatch.context() as venue:
+        venue.setattr(account, "raw_holdings", lambda _: dict(held))
+        assert desk.live.reconcile()
+        here.advance(STOCKS_TRADE)
+        held["SYA"] = Decimal(30)
+        assert not desk.live.reconcile()
+        here.advance()
+        held["SYA"] = Decimal(10)
+        for symbol, quantity in listed.items():
+            noted(here, "SPLIT", symbol=symbol, qty=quantity, net_amount="0")
+            held[symbol] += Decimal(quantity)
+        assert desk.live.reconcile()
+        assert bool(desk.live.halts.standing()) == stands

@@ -29,11 +29,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from execution.account_lock import JOURNAL
+from execution.account_lock import JOURNAL, KILL_FILE
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook
 from execution.live.dashboard import Dashboard, is_host_of, served_dashboard
-from execution.live.guards import KILL_FILE
 from execution.live.halts import HALT_RULES, Halts
 from execution.live.journal import AccountMark, Journal
 from execution.live.settings import LiveSettings

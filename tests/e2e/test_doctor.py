@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from platformdirs import user_state_path
 
-from execution.account_lock import JOURNAL, account_lock, journal_of_account
+from execution.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
 from execution.doctor import findings, shown
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook
@@ -473,7 +473,7 @@ def test_a_lock_that_could_not_be_taken_is_a_failure(monkeypatch: pytest.MonkeyP
     with unprivileged(0o555) as folder:
         monkeypatch.setenv("XDG_STATE_HOME", str(folder))
         with pytest.raises(InputError, match="the account's lock would lie there"):
-            process_finding("some-account")
+            process_finding("some-account", folder)
 
 
 def test_what_this_user_may_not_look_at_is_neither_there_nor_missing(
@@ -487,7 +487,7 @@ def test_what_this_user_may_not_look_at_is_neither_there_nor_missing(
             free_space({"journal": folder / "deeper"})
         monkeypatch.setenv("XDG_STATE_HOME", str(folder))
         for check in (
-            lambda: process_finding("some-account"),
+            lambda: process_finding("some-account", tmp_path),
             lambda: journal_state("some-account", tmp_path, in_use=False),
         ):
             with pytest.raises(InputError, match=r"cannot be (looked at|read)"):
@@ -524,7 +524,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     assert f"{path} is whole; nobody knows what became of 1 of its orders" in found["journal"].found
     assert found["halts"].level == "ok"
     assert path.read_bytes() == before
-    assert [each.name for each in path.parent.iterdir()] == [JOURNAL]
+    assert {each.name for each in path.parent.iterdir()} == {JOURNAL, LOCK}
     with opened(here, tmp_path) as database:
         IntentBook(database).settle("a", "working")
     settled = examined(here, tmp_path)["journal"]
@@ -583,7 +583,8 @@ def test_a_process_that_was_killed_within_a_commit_has_not_spoilt_its_journal(
     found = examined(here, tmp_path)["journal"]
     assert found.level == "warning", found
     assert f"{path} is whole; nobody knows what became of 1 of its orders" in found.found
-    assert sorted(path.parent.iterdir()) == [path, unfinished], "the next start takes it back"
+    left = {path, unfinished, path.with_name(LOCK)}
+    assert set(path.parent.iterdir()) == left, "the next start takes it back"
 
 
 def test_halts_stand_and_say_what_to_do(here: Practice, tmp_path: Path) -> None:
@@ -658,10 +659,10 @@ def test_orders_that_are_written_down_elsewhere_are_found(here: Practice, tmp_pa
     path = begun(here, tmp_path / "first")
     found = examined(here, tmp_path / "second")["journal"]
     assert found.level == "failure"
-    assert found.found == (
-        f"nobody knows yet what became of 1 of the orders in {path}; go on with"
-        f" folder={tmp_path}/first"
-    )
+    assert (
+        f": nobody knows yet what became of 1 of the orders in {path}; go on with"
+        f" folder={tmp_path}/first, where"
+    ) in found.found
     with opened(here, tmp_path / "first") as database:
         IntentBook(database).settle("a", "working")
     assert examined(here, tmp_path / "second")["journal"].level == "ok"
@@ -707,3 +708,27 @@ def test_a_venue_that_repeats_the_keys_has_them_taken_out(
 def test_a_finding_checks_itself(wrong: Any) -> None:
     with pytest.raises(ValueError, match=r"level|finding"):
         Finding(*wrong)
+
+
+def test_what_stops_the_account_in_another_folder_is_said(here: Practice, tmp_path: Path) -> None:
+    with opened(here, tmp_path / "first") as database:
+        Halts(database, EventLog(database)).raise_halt("positions", "NVDA is 12", NOW)
+    kill_file = journal(here, tmp_path / "first").with_name("KILL")
+    kill_file.touch()
+    found = examined(here, tmp_path / "second")
+    assert found["journal"].level == "failure"
+    assert f"{kill_file} stops everything; the halts positions stand in" in found["journal"].found
+    assert f"go on with folder={tmp_path}/first" in found["journal"].found
+    assert found["halts"].level == "warning"
+    assert "not checked, because of journal" in found["halts"].found
+
+
+def test_a_process_of_another_user_on_the_same_journal_is_seen(
+    here: Practice, tmp_path: Path
+) -> None:
+    path = begun(here, tmp_path)
+    with folder_lock(path.parent.name, path.parent):
+        found = examined(here, tmp_path)["process"]
+    assert found.level == "failure"
+    assert "another process sends orders to it" in found.found
+    assert examined(here, tmp_path)["process"].level == "ok"

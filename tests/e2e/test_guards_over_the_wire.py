@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+from execution.account_lock import KILL_FILE
 from execution.alpaca.broker import AlpacaBroker
 from execution.events import EventLog
 from execution.intents import IntentBook
 from execution.live.exposure import Sight
-from execution.live.guards import KILL_FILE, Guards, GuardSettings
+from execution.live.guards import Guards, GuardSettings
 from execution.live.halts import Halts
 from foundation.database import Database
 from tests.e2e.practice import KEYS, OPENING, Start, order

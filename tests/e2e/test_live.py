@@ -496,6 +496,10 @@ def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(
             ],
             "no answer",
         ),
+        (
+            ["mode=paper", "symbols=[SYA]", "broker.url_override=https://api.alpaca.markets"],
+            "trades real money, and broker.paper is true",
+        ),
         (["cycles=0"], "cycles: 0 is no number above 0"),
         (["clock=sun"], "clock: sun is none of broker, system"),
     ],
@@ -513,6 +517,41 @@ def test_a_live_run_that_cannot_be_says_so_in_a_line(
     assert done.returncode == 2
     assert says in done.stderr.splitlines()[-1]
     assert KEYS.secret not in done.stderr
+
+
+@pytest.mark.parametrize("host", ["", "broker.url_override=https://venue.example"])
+def test_a_live_accounts_keys_send_nothing_to_paper(tmp_path: Path, host: str) -> None:
+    keys = {"APCA_API_KEY_ID": "AKLIVEKEY", "APCA_API_SECRET_KEY": "s", "PATH": ""}
+    words = [*("mode=paper", "symbols=[SYA]"), *([host] if host else [])]
+    environment = {**keys, "HOME": str(tmp_path)}
+    done = run_command([str(ROOT / "trade_stock_e2e.py"), *words], cwd=tmp_path, env=environment)
+    assert done.returncode == 2
+    assert "it is a live account's, and broker.paper wants a paper one" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("preview", "mode=paper"), ("mode=paper", "preview")])
+def test_a_preview_sends_nothing_whatever_else_is_asked_for(
+    practice: Start, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": ""}
+    command = [
+        *(str(ROOT / "trade_stock_e2e.py"), *words, "symbols=[SYA,SYB]", "bar_patience=0"),
+        *(f"broker.url_override={here.url}", "forecaster=ewma", "sizing.strategy=equal_weight"),
+        "forecaster.calibrated=false",
+    ]
+    done = run_command(command, cwd=tmp_path, env={**keys, "HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert "buy" in done.stdout
+    assert here.posts == []
+
+
+def test_help_says_how_it_is_used(tmp_path: Path) -> None:
+    done = run_command([str(ROOT / "trade_stock_e2e.py"), "--help"], cwd=tmp_path, env={"PATH": ""})
+    assert done.returncode == 0, done.stderr
+    assert "preview symbols=[NVDA,BTCUSD]" in done.stdout
+    assert "configs/live.yaml" in done.stdout
 
 
 @pytest.mark.slow

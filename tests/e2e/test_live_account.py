@@ -23,6 +23,7 @@ from execution.live.account import LiveAccount
 from execution.live.cycle import Cycle
 from execution.live.trading import NAME, TradingJob
 from foundation.database import Database, rows_of
+from foundation.files import put_whole
 from foundation.notices import Notices
 from tests.commands import Started
 from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, buy, trading
@@ -98,9 +99,7 @@ def test_a_pass_writes_down_what_it_saw_decided_sent_and_what_filled(
     states = rows_of(path, "SELECT DISTINCT state, job FROM intents")
     assert states == [("filled", NAME)]
     assert all(rows_of(path, "SELECT reason != '' FROM intents"))
-    filled = rows_of(path, "SELECT client_order_id FROM fills")
-    first = {name for (name,) in filled}
-    assert first == {name for name in taken if "T153000Z" in name}, "the last ones come next"
+    assert {name for (name,) in rows_of(path, "SELECT client_order_id FROM fills")} == taken
     assert len(rows_of(path, "SELECT * FROM marks")) == 2
     ended = rows_of(path, "SELECT job, decision != '', fills > 0, failed FROM cycles")
     assert ended == [(NAME, 1, 1, "")] * 2
@@ -310,7 +309,7 @@ def test_told_to_stop_it_cancels_what_works_and_says_so(
         os.kill(process.pid, signal.SIGTERM)
     else:
         account = here.venue.record.account_id
-        (tmp_path / "data" / "live" / account / "KILL").write_text(how)
+        put_whole(tmp_path / "data" / "live" / account / "KILL", how.encode())
     done = process.wait()
     assert done.returncode == 0, done.stderr
     assert "Stopped (" in done.stdout
@@ -436,3 +435,97 @@ def test_beside_an_order_that_nothing_puts_a_price_on_nothing_is_decided_and_why
     assert desk.cycles[-1].decision is None
     assert "nothing says a price of SYC" in desk.cycles[-1].idle
     assert len(here.posts) == 1
+
+
+def trade_unlisted(here: Practice, quantity: int = 7) -> dict[str, Any]:
+    """A trade that the venue does not list; what it would list."""
+    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", quantity))))
+    return here.venue.record.activities.pop()
+
+
+def halted_by(desk: Desk) -> list[str]:
+    return [halt.kind for halt in desk.live.halts.standing()]
+
+
+def test_a_clearing_counts_for_the_difference_that_was_shown_and_once(
+    here: Practice, tmp_path: Path
+) -> None:
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path)
+    desk.job.step()
+    trade_unlisted(here)
+    here.advance(SECOND)
+    desk.job.step()
+    trade_unlisted(here)
+    desk.job.step()
+    desk.live.halts.clear("positions", "a person", here.venue.now)
+    desk.job.step()
+    assert halted_by(desk) == ["positions"], "14 are more than the 7 that were shown"
+    desk.live.halts.clear("positions", "a person", here.venue.now)
+    here.advance("2024-02-20T17:30:00Z")
+    desk.job.step()
+    assert halted_by(desk) == []
+    assert desk.cycles[-1].decision is not None
+    trade_unlisted(here, 14)
+    here.advance("2024-02-20T18:30:00Z")
+    desk.job.step()
+    assert halted_by(desk) == ["positions"], "it is the second time"
+    assert database.rows("SELECT kind FROM notices") == [("halt positions",)] * 3
+
+
+def test_a_clearing_of_what_has_explained_itself_lets_nothing_later_be(
+    here: Practice, tmp_path: Path
+) -> None:
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path)
+    desk.job.step()
+    late = trade_unlisted(here)
+    here.advance(SECOND)
+    desk.job.step()
+    # The server has given the id of what was taken out to the next one.
+    here.venue.record.activities.append({**late, "id": f"{late['id']}9"})
+    desk.job.step()
+    assert halted_by(desk) == ["positions"], "only a person ends it"
+    desk.live.halts.clear("positions", "a person", here.venue.now)
+    here.advance("2024-02-20T17:30:00Z")
+    desk.job.step()
+    assert desk.cycles[-1].decision is not None
+    here.advance("2024-02-22T15:30:00Z")
+    desk.job.step()
+    trade_unlisted(here)
+    here.advance("2024-02-22T16:30:00Z")
+    desk.job.step()
+    assert halted_by(desk) == ["positions"]
+    assert desk.cycles[-1].decision is None
+    assert database.rows("SELECT kind FROM notices") == [("halt positions",)] * 2
+
+
+def test_a_listed_trade_between_halt_and_clearing_leaves_the_difference_as_it_was(
+    here: Practice, tmp_path: Path
+) -> None:
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path)
+    desk.job.step()
+    trade_unlisted(here)
+    here.advance(SECOND)
+    desk.job.step()
+    assert halted_by(desk) == ["positions"]
+    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", 5))))
+    desk.live.halts.clear("positions", "a person", here.venue.now)
+    desk.job.step()
+    assert halted_by(desk) == []
+    assert desk.cycles[-1].decision is not None
+
+
+def test_halts_and_kill_files_hold_whatever_folder_it_is_started_in(
+    here: Practice, tmp_path: Path
+) -> None:
+    done = paper(here, tmp_path)
+    assert done.returncode == 0, done.stderr
+    account = here.venue.record.account_id
+    (tmp_path / "data" / "live" / account / "KILL").touch()
+    here.advance(SECOND)
+    posts = len(here.posts)
+    done = paper(here, tmp_path, f"folder={tmp_path}/elsewhere")
+    assert done.returncode == 2
+    assert f"KILL stops everything; go on with folder={tmp_path}/data/live" in done.stderr
+    assert len(here.posts) == posts

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from execution.account_lock import JOURNAL
+from execution.account_lock import JOURNAL, account_lock, folder_lock, journal_of_account
 from execution.events import EventLog
 from execution.live.halts import Halts
 from foundation.database import Database, rows_of
 from tests.commands import run_command
 from tests.e2e.practice import OPENING, Start
-from tests.e2e.test_live_account import Desk
+from tests.e2e.test_live_account import SECOND, Desk, trade_unlisted
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 
@@ -65,9 +66,12 @@ def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) ->
 def test_kill_leaves_a_file_that_says_what_to_do(
     folder: Path, tmp_path: Path, words: list[str], says: str
 ) -> None:
-    code, text = asked(tmp_path, "kill", *words)
-    assert code == 0
-    assert "the loop stops. Remove it to trade again." in text
+    with folder_lock(folder.name, folder):
+        code, text = asked(tmp_path, "kill", *words)
+    assert (code, text) == (
+        0,
+        f"{folder / 'KILL'} is there: the loop stops. Remove it to trade again.\n",
+    )
     assert (folder / "KILL").read_text() == says
     assert "KILL is there: nothing is sent" in " ".join(asked(tmp_path, "status")[1].split())
 
@@ -98,3 +102,117 @@ def test_of_several_accounts_one_is_named(folder: Path, tmp_path: Path) -> None:
     assert code == 2
     assert "name one with --account" in text
     assert asked(tmp_path, "--account", folder.name, "status")[0] == 0
+
+
+def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
+    said = "KILL is there, but no loop runs: nothing was cancelled or closed, and none starts"
+    code, text = asked(tmp_path, "kill")
+    assert code == 0
+    assert f"{said} before you remove it.\n" in text
+    code, text = asked(tmp_path, "kill", "--flatten")
+    assert code == 2
+    (line,) = text.splitlines()
+    assert line.endswith(f"{said} before you remove it; close what is open at the venue")
+    assert (folder / "KILL").read_text() == "flatten"
+
+
+def test_a_kill_needs_no_journal(folder: Path, tmp_path: Path) -> None:
+    (folder / JOURNAL).unlink()
+    with account_lock(folder.name):
+        code, text = asked(tmp_path, "kill")
+    assert (code, "the loop stops" in text) == (0, True), text
+    assert (folder / "KILL").is_file()
+
+
+def test_a_kill_reaches_the_folder_in_which_the_account_is_traded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    here, there = tmp_path / "here", tmp_path / "there"
+    with journal_of_account("moved", here / "data" / "live"):
+        pass
+    with journal_of_account("moved", there / "data" / "live") as journal:
+        code, text = asked(here, "kill")
+        assert code == 0, text
+        kill_file = journal.folder / "KILL"
+        named = f"{kill_file} and {here}/data/live/moved/KILL are there: the loop stops"
+        assert f"{named}. Remove them to trade again.\n" == text
+        assert kill_file.is_file()
+        kill_file.unlink()
+        (tmp_path / "nowhere").mkdir()
+        code, text = asked(tmp_path / "nowhere", "kill", "--account", "moved")
+        assert (code, kill_file.is_file()) == (0, True), text
+        assert list((tmp_path / "nowhere").iterdir()) == []
+
+
+def test_a_kill_file_that_cannot_be_written_is_one_line(folder: Path, tmp_path: Path) -> None:
+    (folder / "KILL").mkdir()
+    code, text = asked(tmp_path, "kill")
+    assert code == 2
+    (line,) = text.splitlines()
+    assert line.startswith(f"error: {folder / 'KILL'}: cannot be written: Is a directory; end the")
+
+
+@pytest.mark.parametrize("command", [["status"], ["clear", "drawdown", "--by", "Ada"], ["kill"]])
+def test_the_account_is_named_before_the_command_or_after_it(
+    folder: Path, tmp_path: Path, command: list[str]
+) -> None:
+    named = ["--folder", str(folder.parent), "--account", folder.name]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert asked(elsewhere, *command)[0] == 2
+    code, text = asked(elsewhere, *command, *named)
+    assert code == 0, text
+    if command[0] != "clear":
+        assert asked(elsewhere, *named, *command)[0] == 0
+
+
+def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
+    practice: Start, tmp_path: Path
+) -> None:
+    """A loss that a person has let go on does not halt again at once, and a larger one does."""
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    folder = tmp_path / "data" / "live" / here.venue.record.account_id
+    database = Database(folder / JOURNAL)
+    desk = Desk.at(here, database, folder, "guards.daily_loss=0.02", "guards.drawdown=0.02")
+    desk.job.step()
+    first = desk.broker.account()
+
+    def worth(share: float, minutes: int) -> set[str]:
+        """The halts that stand once so much of the first equity is left."""
+        at = first.as_of + np.timedelta64(minutes, "m")
+        lost = (1 - share) * first.equity
+        desk.job._mark(replace(first, cash=first.cash - lost, as_of=at))
+        return {halt.kind for halt in desk.live.halts.standing()}
+
+    losses = {"daily_loss", "drawdown"}
+    assert worth(0.97, 1) == losses
+    for kind in sorted(losses):
+        code, text = asked(tmp_path, "clear", kind, "--by", "Ada")
+        assert code == 0, text
+    cleared = rows_of(folder / JOURNAL, "SELECT DISTINCT cleared_at FROM halts")
+    assert cleared == [(str(first.as_of + np.timedelta64(1, "m")),)]
+    assert worth(0.97, 2) == set(), "a person has seen that"
+    assert worth(0.96, 3) == losses
+    told = database.rows("SELECT kind FROM notices ORDER BY kind")
+    assert told == [(f"halt {kind}",) for kind in sorted([*losses, *losses])]
+
+
+def test_a_halt_of_positions_is_cleared_once_by_a_machine_with_another_time(
+    practice: Start, tmp_path: Path
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    folder = tmp_path / "data" / "live" / here.venue.record.account_id
+    desk = Desk.at(here, Database(folder / JOURNAL), folder)
+    desk.job.step()
+    for instant in (SECOND, "2024-02-20T18:30:00Z"):
+        trade_unlisted(here)
+        here.advance(instant)
+        desk.job.step()
+        assert [halt.kind for halt in desk.live.halts.standing()] == ["positions"]
+        assert asked(tmp_path, "clear", "positions", "--by", "Ada")[0] == 0
+        desk.job.step()
+        assert not desk.live.halts.standing()
+        assert desk.cycles[-1].decision is not None

@@ -83,7 +83,7 @@ class Process:
         client.post = mortal_post
 
     def turn(self, live: Live) -> None:
-        resume(self.broker, self.journal, self.book)
+        resume(self.broker, self.journal, self.book, ("SYA", "SYB", "SYXUSD"))
         live.cycle(self.broker, plan=self.journal)
 
 
@@ -190,7 +190,7 @@ def test_what_a_person_traded_meanwhile_is_not_traded_once_more(
     lost("/orders", {**sending.request, "client_order_id": "by-hand"})
     process.database.close()
     process = Process(here, path, Fate())
-    resume(process.broker, process.journal, process.book)
+    resume(process.broker, process.journal, process.book, ("SYA", "SYB", "SYXUSD"))
     assert set(here.venue.tickets) == {"by-hand"}
     others = process.book.in_states(("withheld",))
     assert all("holds something else" in each.why for each in others)

@@ -628,6 +628,19 @@ def test_an_entry_is_lost_to_no_kill_before_its_order_could_leave(
     assert len(here.desk.tickets) == 1
 
 
+def test_told_to_leave_it_buys_everything_back_and_sells_nothing(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(33, 63), **HELD)
+    seller = here.seller()
+    _to(here, 0, 35)
+    assert len(seller.step().spreads) == 1
+    _to(here, 0, 65)
+    seller.leaving = True
+    assert seller.step().spreads == ()
+    assert not here.desk.held()
+    (row,) = booked(here)
+    assert row["Exit_Reason"] == "flattened"
+
+
 @pytest.mark.parametrize("strategies", [("PUT", "CALL"), ("PUT",)])
 def test_after_an_order_of_unknown_fate_no_other_entry_is_sold_in_the_same_step(
     tmp_path: Path, strategies: tuple[str, ...]

@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 from platformdirs import user_state_path
 
-from execution.account_lock import JOURNAL, account_lock, journal_of_account
+from execution.account_lock import (
+    JOURNAL,
+    KILL_FILE,
+    account_lock,
+    is_traded,
+    journal_of_account,
+    state_folder,
+)
+from execution.events import EventLog
 from execution.intents import Intent, IntentBook
+from execution.live.halts import Halts
+from execution.live.journal import Journal
 from foundation.database import Database
 from foundation.errors import InputError
 
@@ -81,7 +91,7 @@ def test_a_book_that_has_gone_is_asked_for_and_not_begun_anew(tmp_path: Path) ->
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with (
-        pytest.raises(InputError, match="the journal cannot be used"),
+        pytest.raises(InputError, match=f"^{tmp_path}/file/blocked: cannot be locked: .*folder$"),
         journal_of_account("blocked", tmp_path / "file"),
     ):
         pytest.fail("it is held")
@@ -134,3 +144,86 @@ def test_an_intent_is_wanted_until_it_expires_and_lands_no_more_a_day_later() ->
     assert not brief.wanted(NOW + hour)
     assert not brief.lands_no_more(NOW + 24 * hour)
     assert brief.lands_no_more(NOW + 25 * hour)
+
+
+def refused(account: str, root: Path) -> str:
+    """Why an account cannot be traded from a folder."""
+    with pytest.raises(InputError) as caught, journal_of_account(account, root):
+        pytest.fail("it is traded")
+    return str(caught.value)
+
+
+def test_a_kill_file_stops_the_account_in_every_folder(tmp_path: Path) -> None:
+    with journal_of_account("killed", tmp_path / "first") as book:
+        kill_file = book.folder / KILL_FILE
+    kill_file.touch()
+    said = refused("killed", tmp_path / "second")
+    assert f"account killed: {kill_file} stops everything; go on with folder={tmp_path}/f" in said
+    assert f"`python -m execution.live --folder {tmp_path}/first --account killed status`" in said
+    assert not (tmp_path / "second").exists()
+    with journal_of_account("killed", tmp_path / "first"):
+        pass
+    kill_file.unlink()
+    with journal_of_account("killed", tmp_path / "second"):
+        pass
+
+
+def test_a_halt_stands_in_every_folder(tmp_path: Path) -> None:
+    with journal_of_account("halted", tmp_path / "first") as book:
+        halts = Halts(book.database, EventLog(book.database))
+        halts.raise_halt("positions", "NVDA is 12", NOW)
+        halts.raise_halt("drawdown", "from the peak", NOW)
+        halts.clear("drawdown", "Ada", NOW)
+    said = refused("halted", tmp_path / "second")
+    assert f"the halts positions stand in {tmp_path}/first/halted/{JOURNAL}; go on" in said
+    with journal_of_account("halted", tmp_path / "first") as book:
+        Halts(book.database, EventLog(book.database)).clear("positions", "Ada", NOW)
+    with journal_of_account("halted", tmp_path / "second"):
+        pass
+
+
+def test_a_decision_that_is_not_sent_whole_is_gone_on_with_where_it_was_made(
+    tmp_path: Path,
+) -> None:
+    with journal_of_account("deciding", tmp_path / "first") as book:
+        events = EventLog(book.database)
+        journal = Journal(book.database, events, IntentBook(book.database, events), "trade")
+        book.database.execute(
+            "INSERT INTO decisions VALUES ('a', 'trade', '', '', '', 1, 1, '', '', '', '', '', '')"
+        )
+    said = refused("deciding", tmp_path / "second")
+    assert f"1 of the decisions in {tmp_path}/first/deciding/{JOURNAL} are not sent whole" in said
+    with journal_of_account("deciding", tmp_path / "first") as book:
+        events = EventLog(book.database)
+        journal = Journal(book.database, events, IntentBook(book.database, events), "trade")
+        journal.end("a", "expired")
+    with journal_of_account("deciding", tmp_path / "second"):
+        pass
+
+
+def test_the_same_folder_under_another_name_is_no_other_folder(tmp_path: Path) -> None:
+    with journal_of_account("linked", tmp_path / "first") as book:
+        (book.folder / KILL_FILE).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "first")
+    with journal_of_account("linked", tmp_path / "link"):
+        pass
+
+
+def test_a_journal_has_one_process_whoever_starts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's state folder has another lock of the account."""
+    with journal_of_account("shared", tmp_path / "live"):
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+        said = refused("shared", tmp_path / "live")
+        assert said.startswith("account shared: another process sends orders to it")
+        assert is_traded("shared", tmp_path / "live" / "shared")
+    assert not is_traded("shared", tmp_path / "live" / "shared")
+    with journal_of_account("shared", tmp_path / "live"):
+        assert is_traded("shared", tmp_path / "nowhere")
+
+
+def test_to_ask_whether_an_account_is_traded_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert not is_traded("unheard", tmp_path / "unheard")
+    assert not (tmp_path / "unheard").exists()
+    assert not state_folder("unheard").exists()

@@ -50,7 +50,7 @@ def load(account: Account, cut: dict[str, Decimal]) -> float:
 def test_the_cut_ends_under_the_ceiling_and_takes_no_more_than_it_needs(
     account: Account, attempt: int
 ) -> None:
-    orders = night_cuts(account, LIMITS, "k", CLOSE, attempt, STOCKS)
+    orders = night_cuts(account, LIMITS, "k", CLOSE, attempt, STOCKS, at_limit=not attempt)
     cut = {order.symbol: order.signed_qty for order in orders}
     assert all(order.reduces for order in orders)
     assert {order.type for order in orders} <= {"market" if attempt else "limit"}
@@ -82,11 +82,11 @@ def test_a_cut_by_limit_gives_up_a_fifth_of_a_percent_at_most(
 ) -> None:
     cash = 100_010.0 - float(held) * 100.0
     account = Account(cash, {"NVDA": Decimal(held)}, {"NVDA": 100.0}, NOW, leverage=4.0)
-    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS)
+    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS, at_limit=True)
     # 300,000 USD of stock on 100,010 of equity, to 1.96 times it.
     assert (order.side, order.qty, order.limit_price) == (side, Decimal(1040), limit)
     assert order.client_order_id == "k-20240305T210000Z-NVDA-0-0"
-    (again,) = night_cuts(account, LIMITS, "k", CLOSE, 1, STOCKS)
+    (again,) = night_cuts(account, LIMITS, "k", CLOSE, 1, STOCKS, at_limit=False)
     assert (again.type, again.limit_price) == ("market", None)
     assert again.client_order_id == "k-20240305T210000Z-NVDA-0-1"
 
@@ -95,13 +95,13 @@ def test_an_account_without_equity_sells_all_of_its_stocks() -> None:
     positions = {"NVDA": Decimal(10), "BTCUSD": Decimal(1)}
     account = Account(-5000.0, positions, {"NVDA": 100.0, "BTCUSD": 1000.0}, NOW)
     assert is_over_the_ceiling(account, LIMITS)
-    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS)
+    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS, at_limit=True)
     assert order.qty == 10
 
 
 def test_a_broker_that_lends_less_than_twice_binds_at_what_it_lends() -> None:
     account = Account(-50_000.0, {"NVDA": Decimal(1500)}, {"NVDA": 100.0}, NOW, leverage=1.0)
-    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS)
+    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS, at_limit=True)
     assert order.qty == 500
 
 

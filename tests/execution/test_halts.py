@@ -165,7 +165,34 @@ def test_every_kind_says_what_it_forbids_and_what_to_do() -> None:
     forbidding = {kind for kind, rule in HALT_RULES.items() if rule.forbids == "everything"}
     assert forbidding == {"positions", "journal", "kill"}
     ending = {kind for kind, rule in HALT_RULES.items() if rule.ends}
-    assert ending == {"daily_loss", "drawdown"}
+    assert ending == {"daily_loss", "drawdown", "positions"}
     for rule in HALT_RULES.values():
         assert rule.remedy.endswith(".")
         assert len(rule.remedy) <= 200
+
+
+def test_what_a_person_has_cleared_counts_until_it_is_used() -> None:
+    halts = halts_in()
+    assert halts.cleared_cause("positions") == ""
+    halts.raise_halt("positions", "NVDA is 12", NOW, cause="NVDA 2")
+    halts.raise_halt("drawdown", "peak", NOW)
+    assert halts.cleared_cause("positions") == "", "nobody has cleared it"
+    halts.use_clearing("positions")
+    halts.clear("positions", "Ada", LATER)
+    assert halts.cleared_cause("positions") == "NVDA 2"
+    halts.raise_halt("positions", "of a job", NOW, "spreads", cause="other")
+    assert halts.cleared_cause("positions") == "NVDA 2"
+    halts.use_clearing("positions")
+    assert halts.cleared_cause("positions") == ""
+    halts.clear("drawdown", "Ada", LATER)
+    assert halts.cleared_cause("drawdown") == "", "its clearing lets nothing be"
+
+
+def test_a_later_halt_and_one_that_ended_by_itself_leave_no_cleared_cause() -> None:
+    halts = halts_in()
+    halts.raise_halt("positions", "NVDA is 12", NOW, cause="NVDA 2")
+    halts.clear("positions", "Ada", LATER)
+    halts.raise_halt("positions", "NVDA is 13", NOW, cause="NVDA 3")
+    assert halts.cleared_cause("positions") == ""
+    halts.apply(HaltChanges(("positions",)), LATER)
+    assert halts.cleared_cause("positions") == ""

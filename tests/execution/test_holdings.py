@@ -235,6 +235,20 @@ def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
     assert book.expected() == held(NVDA="20")
 
 
+@pytest.mark.parametrize("held_now", ["18", "17"])
+def test_a_trade_of_before_the_ground_by_a_wrong_clock_counts_where_it_is_the_difference(
+    held_now: str,
+) -> None:
+    """The ground was stamped an hour too late; a trade came after it, and is listed before it."""
+    book = book_of({"NVDA": "13"}, (fill("a", "1", at=BEGUN - HOUR),))
+    book.add([fill("l", "5", at=BEGUN - np.timedelta64(30, "m"))], BEGUN - np.timedelta64(20, "m"))
+    differences = book.differences(held(NVDA=held_now), TAKER)
+    explained = held_now == "18"
+    assert book.admit_earlier(differences) == explained
+    assert bool(book.differences(held(NVDA=held_now), TAKER)) != explained
+    assert not book.admit_earlier(book.differences(held(NVDA=held_now), TAKER))
+
+
 def test_an_entry_of_an_earlier_day_that_is_listed_later_counts() -> None:
     """An option that expired on Friday is held until the venue books that, on Saturday."""
     book = book_of({CALL: "-2"})

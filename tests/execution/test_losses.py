@@ -331,3 +331,13 @@ def test_marks_are_oldest_first() -> None:
     with pytest.raises(ValueError, match="oldest first"):
         drawdown(marks[::-1])
     assert drawdown([marks[0], replace(marks[1], at=marks[0].at)]) == Decimal("0.1")
+
+
+@pytest.mark.parametrize("kind", ["daily_loss", "drawdown"])
+def test_a_clearing_by_a_clock_that_is_ahead_lets_no_later_loss_go_on(kind: HaltKind) -> None:
+    account = Account(replace(SETTINGS, daily_loss=0.3))
+    account.worth(1000)
+    account.worth(690)
+    assert account.standing == {"daily_loss", "drawdown"}
+    account.clear(kind, minutes=180)
+    assert account.worth(600).raised.keys() == {kind}

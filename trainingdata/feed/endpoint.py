@@ -28,6 +28,7 @@ KEY = "APCA_API_KEY_ID"
 SECRET = "APCA_API_SECRET_KEY"
 REFUSALS = (401, 403)  # statuses that say what the keys do not open
 REQUESTS_A_MINUTE = 200  # that the venue allows an account
+REAL_HOST = "api.alpaca.markets"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -140,6 +141,11 @@ class BrokerSettings:
     def on_this_machine(self) -> bool:
         """Whether the address is a loopback one."""
         return urlsplit(self.url_override or "").hostname in LOOPBACK
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the address is the one at which Alpaca trades real money."""
+        return urlsplit(self.url_override or "").hostname == REAL_HOST
 
     def _request_limit(self) -> int | None:
         """Requests a minute; None for no limit."""

@@ -1,0 +1,193 @@
+"""The looks at the book before a close: what is above the night's ceiling is cut, never twice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+import numpy as np
+
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.order_requests import order_of
+from execution.broker import place_each
+from execution.intents import UNDETERMINED, Part
+from execution.live.account import LiveAccount
+from execution.live.closing import (
+    LOOKS,
+    close_of_day,
+    is_over_the_ceiling,
+    looks_before_close,
+    night_cuts,
+    with_reductions,
+)
+from execution.live.journal import Journal
+from execution.live.marking import is_stock
+from execution.live.settings import LiveSettings
+from execution.live.sight import have_seen
+from execution.orders import Account, Order, strategy_of
+from foundation.errors import BrokerError
+from trainingdata.feed.bar_feed import BarFeed
+from trainingdata.instants import utc_text
+
+log = logging.getLogger("live")
+
+RETRY = np.timedelta64(15, "s")  # until a look that failed is made again
+NOTHING_YET = np.datetime64("1970-01-01", "ns")
+
+
+class NightWatch:
+    """Looks at one account's book ten, six and two minutes before each close.
+
+    A cut of which nobody knows what became of it counts as done, and is asked for again under its
+    own id: another one beside it could sell the same shares twice.
+
+    broker: of the account, with its book and its guards.
+    live: what is written down and guarded.
+    journal: of the job that cuts; job: its name.
+    read: reads the account, and writes down what it is worth.
+    """
+
+    def __init__(
+        self,
+        broker: AlpacaBroker,
+        live: LiveAccount,
+        journal: Journal,
+        job: str,
+        feed: BarFeed,
+        settings: LiveSettings,
+        read: Callable[[], Account],
+    ) -> None:
+        self._broker = broker
+        self._live = live
+        self._journal = journal
+        self._job = job
+        self._feed = feed
+        self._settings = settings
+        self._read = read
+        self._looked_until: np.datetime64 = NOTHING_YET
+        self._not_before: np.datetime64 = NOTHING_YET
+        self.closes: np.datetime64 | None = None  # the venue's next close, where it names one
+
+    def due(self, now: np.datetime64) -> np.datetime64 | None:
+        """The next look of the session of an instant, which may have come; none without one."""
+        looks = self._looks(now)
+        return max(looks[0], self._not_before) if looks else None
+
+    def _looks(self, now: np.datetime64) -> list[np.datetime64]:
+        closes = close_of_day(now, self.closes)
+        stocks = any(is_stock(symbol) for symbol in self._settings.symbols)
+        if not stocks or closes is None or now >= closes:
+            return []
+        return looks_before_close(self._looked_until, closes)
+
+    def step(self, now: np.datetime64) -> bool:
+        """Look, where that is due at an instant; whether it was.
+
+        A look that fails is made again.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        due = [look for look in self._looks(now) if look <= now]
+        if not due or now < self._not_before:
+            return False
+        self._not_before = now + RETRY
+        try:
+            self._look(due[-1])
+        except BrokerError as error:
+            self._live.notices.alert("overnight", f"a look before the close failed: {error}")
+            raise
+        self._looked_until = due[-1]
+        self._not_before = NOTHING_YET
+        return True
+
+    def _look(self, look: np.datetime64) -> None:
+        """Cut what is above the night's ceiling, and at the last look say where it still is."""
+        closes = close_of_day(look, self.closes)
+        if closes is None:
+            return
+        attempt = LOOKS.index(closes - look)
+        self._ask_again(closes)
+        self._broker.follow()
+        if attempt:
+            self._cancel_what_works()
+        account = self._read()
+        if not is_over_the_ceiling(account, self._settings.limits):
+            self._live.notices.end_alert("overnight")
+            log.info("%s: the book is under the night's ceiling", utc_text(look))
+            return
+        number = self._journal.next_night(closes)
+        orders = night_cuts(
+            with_reductions(account, self._on_their_way()),
+            self._settings.limits,
+            self._settings.order_name,
+            closes,
+            number,
+            self._settings.tradable_symbols,
+            at_limit=not attempt,
+        )
+        if orders:
+            self._send(orders, account, closes, number)
+        if attempt == len(LOOKS) - 1:
+            self._verify()
+
+    def _send(
+        self, cuts: Sequence[Order], account: Account, closes: np.datetime64, number: int
+    ) -> None:
+        """Write cuts down, and send them."""
+        orders = tuple(replace(order, expires_at=closes) for order in cuts)
+        symbols = {order.symbol for order in orders}
+        have_seen(self._live, self._feed, account, symbols, needed=False)
+        name = self._journal.night_name(closes, number)
+        self._journal.write_orders(name, orders, account.as_of)
+        for order in orders:
+            log.warning("%s: %s %s: %s", name, order.side, order.qty, order.reason)
+        try:
+            place_each(self._broker, orders)
+        finally:
+            self._journal.end(name, "it was not sent")
+
+    def _of_unknown_fate(self, *parts: Part) -> list[Order]:
+        """Orders of ours that may be on their way."""
+        intents = self._live.book.in_states(UNDETERMINED)
+        ours = [each for each in intents if each.job == self._job and each.part in parts]
+        return [order_of(intent) for intent in ours]
+
+    def _ask_again(self, closes: np.datetime64) -> None:
+        """Have earlier cuts of unknown fate taken under their own ids, or known not to be."""
+        cuts = [cut for cut in self._of_unknown_fate("night") if cut.expires_at == closes]
+        if not cuts:
+            return
+        symbols = {cut.symbol for cut in cuts}
+        have_seen(self._live, self._feed, self._broker.account(), symbols, needed=False)
+        try:
+            place_each(self._broker, cuts)
+        except BrokerError as error:
+            log.warning("%s", error)
+
+    def _on_their_way(self) -> Mapping[str, Decimal]:
+        """What orders of unknown fate may yet take off each position, signed."""
+        changes: dict[str, Decimal] = {}
+        for order in self._of_unknown_fate("night", "reduction"):
+            changes[order.symbol] = changes.get(order.symbol, Decimal(0)) + order.signed_qty
+        return changes
+
+    def _cancel_what_works(self) -> None:
+        """Cancel what decisions and earlier looks have left working in stocks."""
+        ours = [
+            order.client_order_id
+            for order in self._broker.account().open_orders
+            if strategy_of(order.client_order_id) == self._settings.order_name
+            and is_stock(order.symbol)
+        ]
+        if ours:
+            self._broker.cancel(ours)
+
+    def _verify(self) -> None:
+        if is_over_the_ceiling(self._broker.account(), self._settings.limits):
+            text = "the book is above the night's ceiling two minutes before the close"
+            self._live.notices.alert("overnight", f"{text}; the broker may sell of it")

@@ -1,0 +1,241 @@
+"""The looks before a close, whatever meets them: nothing is cut twice, and no look is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from alpaca.trading.requests import MarketOrderRequest
+
+from execution.account_lock import JOURNAL
+from execution.intents import STATES, Intent
+from execution.orders import OrderTerms
+from foundation.database import Database
+from foundation.errors import BrokerError
+from tests.e2e.practice import Practice, Start, buy, trading
+from tests.e2e.test_live_account import Desk
+
+LAST_PASS = "2024-02-20T20:30:00Z"
+CLOSE = np.datetime64("2024-02-20T21:00", "ns")
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def show(desk: Desk, minutes: float) -> np.datetime64:
+    """Let the venue's clock show so many minutes before the close."""
+    now = CLOSE - np.timedelta64(round(minutes * 60), "s")
+    connection: Any = desk.job._connection
+    connection.now = lambda: now
+    return now
+
+
+def buy_too_much(here: Practice, times: float = 2.8) -> None:
+    """A person buys more than may be held overnight."""
+    account = here.venue.broker.account()
+    held = float(account.positions.get("SYA", Decimal(0)))
+    number = int(times * account.equity / account.prices["SYA"] - held)
+    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", number))))
+
+
+def cuts_of(desk: Desk) -> list[Intent]:
+    return [each for each in desk.live.book.in_states(STATES) if each.part == "night"]
+
+
+def gross(here: Practice) -> float:
+    """Of stocks, in equity."""
+    account = here.venue.broker.account()
+    worth = sum(abs(float(q)) * account.prices[s] for s, q in account.positions.items())
+    return worth / account.equity
+
+
+def alerts(desk: Desk) -> list[str]:
+    return [kind for (kind,) in desk.live._database.rows("SELECT kind FROM notices")]
+
+
+@pytest.fixture
+def here(practice: Start) -> Practice:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(LAST_PASS)
+    return here
+
+
+@contextmanager
+def desk_at(here: Practice, folder: Path, *words: str) -> Iterator[Desk]:
+    """A process on the account, whose first pass is over."""
+    database = Database(folder / JOURNAL)
+    desk = Desk.at(here, database, folder, *words)
+    desk.job.step()
+    yield desk
+    database.close()
+
+
+def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path: Path) -> None:
+    with desk_at(here, tmp_path) as desk:
+        buy_too_much(here, 3.3)
+        here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
+        show(desk, 10)
+        with pytest.raises(BrokerError, match="may be working"):
+            desk.job.step()
+        # Of the other symbol nothing is unknown.
+        states = {each.request["symbol"]: each.state for each in cuts_of(desk)}
+        assert states == {"SYA": "open", "SYB": "filled"}
+        show(desk, 6)
+        with suppress(BrokerError):
+            desk.job.step()
+        here.land()
+        show(desk, 2)
+        desk.job.step()
+        assert 1.9 < gross(here) <= 2.0
+
+
+def test_killed_in_the_middle_of_a_look_the_next_process_cuts_what_is_left(
+    here: Practice, tmp_path: Path
+) -> None:
+    with desk_at(here, tmp_path) as desk:
+        buy_too_much(here)
+        show(desk, 6)
+        before = len(here.posts)
+        broker: Any = desk.broker._desk
+        journal: Any = desk.job._journal
+        post = broker.post
+
+        def dying(*words: Any) -> Any:
+            if len(here.posts) > before:
+                raise Killed
+            return post(*words)
+
+        broker.post = dying
+        journal.end = lambda *words, **more: None
+        with pytest.raises(Killed):
+            desk.job.step()
+        assert {each.state for each in cuts_of(desk)} == {"filled", "planned"}
+    with desk_at(here, tmp_path) as desk:
+        assert {each.state for each in cuts_of(desk)} == {"filled", "withheld"}
+        now = show(desk, 5)
+        due = desk.job.due(now)
+        assert due is not None
+        assert due <= now, "the look that was not finished is made up for"
+        desk.job.step()
+        assert gross(here) <= 2.0
+        names = [each.client_order_id for each in cuts_of(desk)]
+        assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("minutes", [6, 2])
+def test_a_look_that_fails_is_made_again_and_somebody_is_told(
+    here: Practice, tmp_path: Path, minutes: int
+) -> None:
+    with desk_at(here, tmp_path) as desk:
+        buy_too_much(here)
+        now = show(desk, minutes)
+        here.fail(kind="status", status=503, path="/v2/account", count=4)
+        with pytest.raises(BrokerError):
+            desk.job.step()
+        assert alerts(desk) == ["overnight"]
+        due = desk.job.due(now)
+        assert due is not None
+        assert now < due <= now + np.timedelta64(15, "s")
+        here.clear_faults()
+        show(desk, minutes - 0.25)
+        desk.job.step()
+        assert gross(here) <= 2.0
+
+
+def test_without_last_trades_what_has_to_go_before_the_close_goes(
+    here: Practice, tmp_path: Path
+) -> None:
+    with desk_at(here, tmp_path) as desk:
+        buy_too_much(here)
+        here.fail(kind="status", status=503, path="/v2/stocks/trades/latest", count=50)
+        show(desk, 6)
+        desk.job.step()
+        assert gross(here) <= 2.0
+        assert desk.job.finish(flatten=True) == []
+        assert gross(here) == 0
+
+
+@pytest.mark.parametrize("amount", [-40_000.0, 40_000.0])
+def test_what_is_paid_in_or_out_between_pass_and_look_is_no_profit_and_no_loss(
+    here: Practice, tmp_path: Path, amount: float
+) -> None:
+    with desk_at(here, tmp_path) as desk:
+        here.venue.broker.deposit(amount)
+        kind = "CSW" if amount < 0 else "CSD"
+        entry = {"activity_type": kind, "date": "2024-02-20", "net_amount": str(amount)}
+        here.venue.record.note_activity(entry)
+        now = show(desk, 10)
+        account = desk.broker.account
+
+        def later() -> Any:
+            return replace(account(), as_of=now)
+
+        desk.broker.account = later  # type: ignore[method-assign]
+        desk.job.step()
+        assert not desk.live.halts.standing()
+        mark = desk.job._journal.last_mark()
+        assert mark is not None
+        assert mark.flows == amount
+
+
+def test_what_is_worth_more_than_one_order_may_be_is_closed_in_parts(
+    practice: Start, tmp_path: Path
+) -> None:
+    here = practice("symbols=[SYA,SYXUSD]")
+    here.advance("2024-02-20T23:00:00Z")
+    with desk_at(here, tmp_path, "symbols=[SYXUSD]", *PLAIN) as desk:
+        held = here.venue.broker.account()
+        worth = float(held.positions["SYXUSD"]) * held.prices["SYXUSD"]
+        smaller = OrderTerms(largest_coin=worth / 2.5)
+        desk.job._settings = replace(desk.job._settings, orders=smaller)
+        desk.broker._terms = smaller
+        before = len(here.posts)
+        assert desk.job.finish(flatten=True) == []
+        assert len(here.posts) - before == 3
+
+
+PLAIN = ("forecaster=ewma", "forecaster.calibrated=false", "sizing.strategy=equal_weight")
+
+
+def test_what_could_not_be_closed_is_said(here: Practice, tmp_path: Path) -> None:
+    """A person's order holds the shares."""
+    with desk_at(here, tmp_path, *PLAIN) as desk:
+        account = here.venue.broker.account()
+        held = account.positions["SYA"]
+        side = "sell" if held > 0 else "buy"
+        price = round(account.prices["SYA"] * (2 if held > 0 else 0.5), 2)
+        order = {"symbol": "SYA", "qty": str(abs(held)), "side": side, "type": "limit"}
+        terms = {"limit_price": str(price), "time_in_force": "gtc", "client_order_id": "by-hand"}
+        trading(here).post("/orders", {**order, **terms})
+        assert desk.job.finish(flatten=True) == [f"{held:f} SYA"]
+
+
+def test_a_decision_is_not_gone_on_with_in_what_is_not_traded_any_more(
+    practice: Start, tmp_path: Path
+) -> None:
+    here = practice("symbols=[SYA,SYB,SYC]")
+    here.advance("2024-02-20T15:30:00Z")
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path, *PLAIN)
+    broker: Any = desk.broker._desk
+    journal: Any = desk.job._journal
+
+    def dying(*words: Sequence[Any]) -> Any:
+        raise Killed
+
+    broker.post = dying
+    journal.end = lambda *words, **more: None
+    with pytest.raises(Killed):
+        desk.job.step()
+    database.close()
+    with desk_at(here, tmp_path, "symbols=[SYC]", *PLAIN) as desk:
+        whys = {each.why for each in desk.live.book.in_states(("withheld",))}
+        assert whys == {"SYA is not among the symbols any more"}
+        assert not {"SYA", "SYB"} & set(here.venue.broker.account().positions)
