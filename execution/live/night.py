@@ -113,8 +113,7 @@ class NightWatch:
         attempt = LOOKS.index(closes - look)
         self._ask_again(closes)
         self._broker.follow()
-        if attempt:
-            self._cancel_what_works()
+        self._cancel_what_works(cuts_alone=not attempt)
         account = self._read()
         if not is_over_the_ceiling(account, self._settings.limits):
             self._live.notices.end_alert("overnight")
@@ -176,16 +175,19 @@ class NightWatch:
             changes[order.symbol] = changes.get(order.symbol, Decimal(0)) + order.signed_qty
         return changes
 
-    def _cancel_what_works(self) -> None:
-        """Cancel what decisions and earlier looks have left working in stocks."""
-        ours = [
-            order.client_order_id
-            for order in self._broker.account().open_orders
-            if strategy_of(order.client_order_id) == self._settings.order_name
-            and is_stock(order.symbol)
-        ]
-        if ours:
-            self._broker.cancel(ours)
+    def _cancel_what_works(self, *, cuts_alone: bool) -> None:
+        """Cancel what earlier looks have left working in stocks, and what decisions have."""
+        working = self._live.book.in_states(("working",))
+        names = [each.client_order_id for each in working if each.part == "night"]
+        if not cuts_alone:
+            names = [
+                order.client_order_id
+                for order in self._broker.account().open_orders
+                if strategy_of(order.client_order_id) == self._settings.order_name
+                and is_stock(order.symbol)
+            ]
+        if names:
+            self._broker.cancel(names)
 
     def _verify(self) -> None:
         if is_over_the_ceiling(self._broker.account(), self._settings.limits):

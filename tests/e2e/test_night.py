@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from alpaca.trading.requests import MarketOrderRequest
 
 from execution.account_lock import JOURNAL
 from execution.intents import STATES, Intent
-from execution.orders import OrderTerms
+from execution.orders import Order, OrderTerms
 from foundation.database import Database
 from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, Start, buy, trading
@@ -94,6 +95,33 @@ def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path
         show(desk, 2)
         desk.job.step()
         assert 1.9 < gross(here) <= 2.0
+
+
+def test_a_look_that_is_made_again_leaves_no_earlier_cut_beside_its_own(
+    here: Practice, tmp_path: Path
+) -> None:
+    """Trading is halted, so that the first cut waits; what the look asks next fails."""
+    with desk_at(here, tmp_path) as desk:
+        buy_too_much(here)
+        for symbol in ("SYA", "SYB"):
+            halted = {"symbol": symbol, "halted": True}
+            requests.post(f"{here.url}/control/assets", json=halted, timeout=30)
+        show(desk, 10)
+        submit = desk.broker.submit
+
+        def failing(orders: Sequence[Order]) -> Any:
+            submit(orders)
+            raise BrokerError("no answer")
+
+        desk.broker.submit = failing  # type: ignore[method-assign]
+        with pytest.raises(BrokerError, match="no answer"):
+            desk.job.step()
+        assert {each.state for each in cuts_of(desk)} == {"working"}
+        desk.broker.submit = submit  # type: ignore[method-assign]
+        show(desk, 9.75)
+        desk.job.step()
+        working = [each for each in cuts_of(desk) if each.state == "working"]
+        assert sorted(each.request["symbol"] for each in working) == ["SYA", "SYB"]
 
 
 def test_killed_in_the_middle_of_a_look_the_next_process_cuts_what_is_left(
