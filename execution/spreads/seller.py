@@ -167,14 +167,18 @@ class SpreadSeller:
             )
             return state, None
         self._notices.end_alert(kind)
-        if opening and fate is None and not self._venue.was_begun(name):
+        begun = fate is not None or self._venue.was_begun(name)
+        if opening and not begun:
             # Whoever wrote the spread down ended before its order could leave: nothing was tried.
             log.info("%s: was never sent, and may be sold yet", name)
             return self._save(state.without_entry(name)), None
         if opening and (fate is None or fate.contracts == 0):
             log.info("%s: was not sold", name)
             return self._save(state.without(name)), None
-        spread = spread.after_opening(fate) if opening and fate else spread.after_closing(fate)
+        if opening and fate:
+            spread = spread.after_opening(fate)
+        else:
+            spread = spread.after_closing(fate) if begun else spread.never_left()
         return self._save(state.with_spread(spread)), spread
 
     def _holds_as_before(self, state: SellerState, spread: OpenSpread) -> bool:

@@ -158,6 +158,10 @@ class OpenSpread:
         paid = self.paid - fill.credit * fill.contracts
         return replace(self, stage="open", closed=self.closed + fill.contracts, paid=paid)
 
+    def never_left(self) -> OpenSpread:
+        """The spread whose closing order was never written down: the next one has its id."""
+        return replace(self, stage="open", attempts=self.attempts - 1)
+
     def closed_trade(
         self, costs: SpreadCosts, exit_time: str, settled_at: Decimal | None = None
     ) -> ClosedTrade:

@@ -628,6 +628,31 @@ def test_an_entry_is_lost_to_no_kill_before_its_order_could_leave(
     assert len(here.desk.tickets) == 1
 
 
+def test_a_closing_order_that_could_not_leave_is_sent_under_its_own_id(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(33,), **HELD)
+    _to(here, 0, 35)
+    here.seller().step()
+
+    class Dying:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def submit(self, order: SpreadOrder) -> SpreadFill:
+            raise Killed
+
+    venue: Any = Dying()
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller.leaving = True
+    with pytest.raises(Killed):
+        seller.step()
+    (spread,) = read_state(here.folder).spreads
+    assert (spread.stage, spread.attempts) == ("closing", 1)
+    again = here.seller()
+    again.leaving = True
+    assert again.step().spreads == ()
+    assert [name for name in here.desk.tickets if ".close" in name] == [spread.closing_id]
+
+
 def test_told_to_leave_it_buys_everything_back_and_sells_nothing(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(33, 63), **HELD)
     seller = here.seller()
