@@ -399,6 +399,9 @@ def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_
 
         ask_again = fate
 
+        def was_begun(self, client_order_id: str) -> bool:
+            return client_order_id in self.sent
+
     venue: Any = Silent()
     seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
     _to(here, 0, 30)
