@@ -216,8 +216,7 @@ class AlpacaBroker:
         """The orders that the venue has taken, each with its answer."""
         sent = []
         for order in orders:
-            # One that may be on its way already counts as open, but not against itself.
-            others = account.without((order,))
+            others = account.without(self._not_against(order, account))
             if why := refusal(order, self._assets.get(order.symbol), others, self._terms):
                 log.warning("%s is not sent: %s", order.client_order_id, why)
                 self._desk.withhold(order.client_order_id, why)
@@ -236,6 +235,14 @@ class AlpacaBroker:
             if not _is_immediate(order):
                 account = replace(account, open_orders=(*account.open_orders, order))
         return sent
+
+    def _not_against(self, order: Order, account: Account) -> list[Order]:
+        """Open orders that are no reason to keep an order back."""
+        # One that may be on its way already counts as open, but not against itself. Nor does a
+        # reduction wait for an opening of unknown fate: a venue that has that refuses this itself.
+        against = [o for o in account.open_orders if o.signed_qty * order.signed_qty < 0]
+        unknown = [o for o in against if self._desk.is_undetermined(o.client_order_id)]
+        return [order, *unknown] if order.reduces else [order]
 
     def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:
         """Cancel what is open under these ids, and return what of each has not filled.

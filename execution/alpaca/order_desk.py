@@ -26,7 +26,7 @@ from execution.alpaca.order_answers import (
 )
 from execution.alpaca.order_reader import LOOK_DELAYS, OrderReader
 from execution.alpaca.posting import NoAnswer, OrderWithheld, post_order, too_late
-from execution.intents import UNSENT, Intent, IntentBook, Part
+from execution.intents import UNDETERMINED, UNSENT, Intent, IntentBook, Part
 from execution.spreads.orders import contract_of
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -216,6 +216,11 @@ class OrderDesk(OrderReader):
         """Whether an order was ever written down to be sent, so that it may have left."""
         intent = self._book.get(client_order_id)
         return intent is not None and intent.state != "planned"
+
+    def is_undetermined(self, client_order_id: str) -> bool:
+        """Whether an order was sent, and nobody knows what became of it."""
+        intent = self._book.get(client_order_id)
+        return intent is not None and intent.state in UNDETERMINED
 
     def fate(self, client_order_id: str) -> Answer | Literal["open"] | None:
         """What became of an order of an id of ours, once nothing more can happen to it.

@@ -19,7 +19,7 @@ from execution.intents import STATES, Intent
 from execution.orders import Order, OrderTerms
 from foundation.database import Database
 from foundation.errors import BrokerError
-from tests.e2e.practice import Practice, Start, buy, trading
+from tests.e2e.practice import Practice, Start, buy, order, trading
 from tests.e2e.test_live_account import Desk
 
 LAST_PASS = "2024-02-20T20:30:00Z"
@@ -95,6 +95,18 @@ def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path
         show(desk, 2)
         desk.job.step()
         assert 1.9 < gross(here) <= 2.0
+
+
+def test_an_opening_of_unknown_fate_keeps_no_cut_back(here: Practice, tmp_path: Path) -> None:
+    """Together they would be a wash trade, which a venue that has both refuses itself."""
+    with desk_at(here, tmp_path) as desk:
+        here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
+        with suppress(BrokerError):
+            desk.broker.submit([order("kelly_50-20240220T203000Z-SYA-7-0", qty="10")])
+        buy_too_much(here)
+        show(desk, 6)
+        desk.job.step()
+        assert gross(here) <= 2.0
 
 
 def test_a_look_that_is_made_again_leaves_no_earlier_cut_beside_its_own(
