@@ -126,7 +126,7 @@ class NightWatch:
             self._settings.order_name,
             closes,
             number,
-            self._settings.tradable_symbols,
+            self._settings.tradable_symbols - self._in_somebodys_way(account),
             at_limit=not attempt,
         )
         if orders:
@@ -167,6 +167,18 @@ class NightWatch:
             place_each(self._broker, cuts)
         except BrokerError as error:
             log.warning("%s", error)
+
+    def _in_somebodys_way(self, account: Account) -> set[str]:
+        """Symbols whose cut would trade with an open order of somebody else's in the account.
+
+        The venue refuses such a cut as a wash trade: what can be cut has to make up for it.
+        """
+        return {
+            order.symbol
+            for order in account.open_orders
+            if strategy_of(order.client_order_id) != self._settings.order_name
+            and order.signed_qty * account.positions.get(order.symbol, Decimal(0)) > 0
+        }
 
     def _on_their_way(self) -> Mapping[str, Decimal]:
         """What orders of unknown fate may yet take off each position, signed."""

@@ -239,7 +239,12 @@ def before_the_close(one: Trading) -> Iterator[None]:
         if symbol != "SYXUSD"
     )
     one.counts["nights"] += 1
-    one.counts["breaches"] += gross > OVERNIGHT * account.equity
+    # A venue refuses a cut that a person's open order would trade with: it is told, and stays.
+    persons = [t for name, t in one.here.venue.tickets.items() if name.startswith("by-hand")]
+    kept = any(ticket.open for ticket in persons)
+    over = gross > OVERNIGHT * account.equity
+    one.counts["breaches"] += over and not kept
+    one.counts["nights above the ceiling for a person's order"] += over and kept
     one.wire.ahead = 0
 
 

@@ -109,6 +109,26 @@ def test_an_opening_of_unknown_fate_keeps_no_cut_back(here: Practice, tmp_path: 
         assert gross(here) <= 2.0
 
 
+def test_what_a_persons_order_keeps_from_being_cut_is_cut_elsewhere(
+    here: Practice, tmp_path: Path
+) -> None:
+    """A person waits to buy more of what the loop holds: selling it would be a wash trade."""
+    with desk_at(here, tmp_path, *PLAIN) as desk:
+        account = here.venue.broker.account()
+        for symbol in ("SYA", "SYB"):
+            number = int(1.3 * account.equity / account.prices[symbol])
+            wanted = number - int(account.positions.get(symbol, Decimal(0)))
+            trading(here).submit_order(MarketOrderRequest(**dict(buy(symbol, wanted))))
+        terms = {"type": "limit", "limit_price": "1", "time_in_force": "gtc"}
+        bid = {"symbol": "SYA", "qty": "5", "side": "buy", "client_order_id": "by-hand"}
+        trading(here).post("/orders", {**bid, **terms})
+        held = here.venue.broker.account().positions["SYA"]
+        show(desk, 6)
+        desk.job.step()
+        assert here.venue.broker.account().positions["SYA"] == held
+        assert 1.9 < gross(here) <= 2.0
+
+
 def test_a_look_that_is_made_again_leaves_no_earlier_cut_beside_its_own(
     here: Practice, tmp_path: Path
 ) -> None:

@@ -1,0 +1,222 @@
+"""Orders of event contracts, what becomes of them, and the manager that takes them.
+
+A contract pays $1 if its side, YES or NO, comes true. A YES and a NO of one market together pay $1,
+so that one book serves both: the NO ask is 1 − the YES bid. Prices are USD of the order's own side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, Protocol
+
+Verb = Literal["BUY", "SELL"]
+Outcome = Literal["YES", "NO"]
+
+PAYOUT = Decimal(1)  # USD that a contract pays if its side comes true
+CENT = Decimal("0.01")
+PRICE_STEP = Decimal("0.0001")  # USD, the finest price that the venue writes
+COUNT_STEP = Decimal("0.01")  # contracts, the smallest count that the venue writes
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """Best prices of a market, USD.
+
+    yes_bid: best price at which YES can be sold; 0 where nobody bids.
+    yes_ask: best price at which YES can be bought, not below the bid; 1 where nobody offers.
+    tick: step between the prices that an order may have here.
+    """
+
+    yes_bid: Decimal
+    yes_ask: Decimal
+    tick: Decimal = CENT
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.yes_bid <= self.yes_ask <= PAYOUT:
+            raise ValueError(
+                f"quote: 0 ≤ yes_bid ≤ yes_ask ≤ 1, got {self.yes_bid} and {self.yes_ask}"
+            )
+        if not (self.tick.is_finite() and 0 < self.tick < PAYOUT):
+            raise ValueError(f"quote: tick must be between 0 and 1, got {self.tick}")
+
+    def bid(self, side: Outcome) -> Decimal:
+        """Best bid for a side: YES as quoted, NO = 1 − YES ask."""
+        return self.yes_bid if side == "YES" else PAYOUT - self.yes_ask
+
+    def ask(self, side: Outcome) -> Decimal:
+        """Best ask of a side: YES as quoted, NO = 1 − YES bid."""
+        return self.yes_ask if side == "YES" else PAYOUT - self.yes_bid
+
+
+@dataclass(frozen=True, slots=True)
+class LimitOrder:
+    """A limit order as it is sent; it checks itself.
+
+    client_order_id: ours, a function of the intention, so that the same one never has two.
+    market: ticker of the market.
+    action: BUY, or SELL of what is held.
+    side: the contract that is traded.
+    price: USD of that side, above 0 and below 1.
+    count: contracts, above 0.
+    """
+
+    client_order_id: str
+    market: str
+    action: Verb
+    side: Outcome
+    price: Decimal
+    count: Decimal
+
+    def __post_init__(self) -> None:
+        if not self.client_order_id:
+            raise ValueError(f"{self.market}: an order needs a client_order_id")
+        check_terms(self.client_order_id, self.price, self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class RestingOrder:
+    """An order that waits in the book.
+
+    order_id: the venue's.
+    order: as it was sent.
+    remaining: contracts that can still fill, above 0 and at most the order's count.
+    """
+
+    order_id: str
+    order: LimitOrder
+    remaining: Decimal
+
+    def __post_init__(self) -> None:
+        if not 0 < self.remaining <= self.order.count:
+            raise ValueError(
+                f"{self.order_id}: remaining must be above 0 and at most {self.order.count}, got"
+                f" {self.remaining}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A trade of an order.
+
+    order_id: the venue's; fills are joined to orders by it.
+    market: ticker of the market.
+    action: of the order.
+    side: of the order.
+    price: USD of that side.
+    count: contracts.
+    maker: whether the order waited in the book.
+    """
+
+    order_id: str
+    market: str
+    action: Verb
+    side: Outcome
+    price: Decimal
+    count: Decimal
+    maker: bool
+
+    def __post_init__(self) -> None:
+        check_terms(self.order_id, self.price, self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the venue answered to an order.
+
+    order_id: the venue's.
+    filled: contracts that traded at once.
+    remaining: contracts that wait in the book.
+    """
+
+    order_id: str
+    filled: Decimal
+    remaining: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class MarketView:
+    """An account in front of one market, all read at one instant.
+
+    market: ticker of the market.
+    cash: USD, with what resting orders may take still in it.
+    yes: contracts held of this market.
+    no: contracts held of this market; a pair is paid out at once, so that one of the two is 0.
+    resting: the account's orders in every market.
+    quote: of this market.
+    elsewhere: USD that positions in other markets are worth.
+    """
+
+    market: str
+    cash: Decimal
+    yes: Decimal
+    no: Decimal
+    resting: tuple[RestingOrder, ...]
+    quote: Quote
+    elsewhere: Decimal = Decimal(0)
+
+    def __post_init__(self) -> None:
+        if min(self.yes, self.no) != 0:
+            raise ValueError(
+                f"{self.market}: yes and no must be 0 or more, one of them 0, got {self.yes} and"
+                f" {self.no}"
+            )
+
+    def held(self, side: Outcome) -> Decimal:
+        """Contracts held of a side."""
+        return self.yes if side == "YES" else self.no
+
+    def resting_count(self, action: Verb, side: Outcome) -> Decimal:
+        """Contracts of this market that resting orders of one kind can still fill."""
+        kind = (self.market, action, side)
+        waiting = [
+            r.remaining
+            for r in self.resting
+            if (r.order.market, r.order.action, r.order.side) == kind
+        ]
+        return sum(waiting, Decimal(0))
+
+
+class OrderManager(Protocol):
+    """What sends orders and knows what became of them, simulated or at the venue."""
+
+    def view(self, market: str) -> MarketView:
+        """The account in front of a market now."""
+
+    def submit(self, order: LimitOrder) -> Receipt:
+        """Send an order once.
+
+        Raises
+        ------
+        OrderRejected
+            where the venue does not take it.
+        OutcomeUnknown
+            where nobody says what became of it.
+        """
+
+    def cancel(self, order_id: str) -> None:
+        """Take an order out of the book; one that has ended already stays as it ended."""
+
+    def fills(self, market: str) -> tuple[Fill, ...]:
+        """The account's fills in a market, in the order in which they were booked."""
+
+
+def other(side: Outcome) -> Outcome:
+    """The side that comes true if this one does not."""
+    return "NO" if side == "YES" else "YES"
+
+
+def check_terms(name: str, price: Decimal, count: Decimal) -> None:
+    """Refuse a price or a count that the venue cannot write.
+
+    Raises
+    ------
+    ValueError
+        naming the order, the value and what was expected.
+    """
+    if not (price.is_finite() and 0 < price < PAYOUT and price % PRICE_STEP == 0):
+        raise ValueError(
+            f"{name}: price must be a multiple of {PRICE_STEP} above 0 and below 1, got {price}"
+        )
+    if not (count.is_finite() and count > 0 and count % COUNT_STEP == 0):
+        raise ValueError(f"{name}: count must be a multiple of {COUNT_STEP} above 0, got {count}")

@@ -1,0 +1,166 @@
+"""Markets of event contracts as plain arrays, for machine code.
+
+Money is int64 in millionths of a USD, prices in ten-thousandths (the finest that the venue writes),
+contracts are whole: every rule of `execution.kalshi.money` and `execution.kalshi.fees` is exact in
+them. A record is one row of a numpy structured array.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from execution.kalshi.actions import INTENTS, LimitOrderActionSpace
+from foundation.arrays import Array, Records
+from marketsimulator.kalshi.sessions import (
+    ASK_SIZE,
+    BID_SIZE,
+    BOUGHT,
+    ESTIMATE,
+    SOLD,
+    YES_ASK,
+    YES_BID,
+)
+
+Record = Any  # one row of a structured array, as machine code sees it
+
+BUY_YES, SELL_YES, BUY_NO, SELL_NO = range(1, 5)
+NONE = 0  # an empty slot, or no intent
+PASSIVE, MID, AGGRESSIVE = range(3)
+STYLES = {"passive": PASSIVE, "mid": MID, "aggressive": AGGRESSIVE}
+
+DOLLAR = 1_000_000  # millionths
+WHOLE = 10_000  # ten-thousandths: the price of what is certain
+POINT = DOLLAR // WHOLE  # millionths of a USD in one step of a price
+SLOTS = 8  # resting orders that one market has room for
+
+# What a market shows at one step, and what was traded in the step that ended there.
+TICK = np.dtype(
+    [
+        ("bid", "i8"),  # of YES, 0 where nobody bids
+        ("ask", "i8"),  # WHOLE where nobody offers
+        ("bid_size", "i8"),
+        ("ask_size", "i8"),
+        ("sold", "i8"),  # contracts that hit the bid
+        ("bought", "i8"),  # contracts that lifted the ask
+        ("estimate", "f8"),  # somebody's probability of YES
+    ],
+    align=True,
+)
+MARKET = np.dtype(
+    [
+        ("cash", "i8"),
+        ("yes", "i8"),
+        ("no", "i8"),
+        ("row", "i8"),  # the step that is shown
+        ("sent", "i8"),  # contracts of the last order, filled or not
+        ("numbers", "i8"),  # orders sent so far
+        ("resting", "i8"),  # slots in use, the oldest first
+        ("fills", "i8"),  # of the last step
+        ("total", "i8"),  # contracts of all orders sent so far
+        ("began", "i8"),  # cash at the beginning
+        # What is left of the tick that orders meet, contracts.
+        ("asks", "i8"),
+        ("bids", "i8"),
+        ("sold", "i8"),
+        ("bought", "i8"),
+    ],
+    align=True,
+)
+ORDER = np.dtype(
+    [
+        ("number", "i8"),
+        ("intent", "i8"),
+        ("price", "i8"),  # of its own side
+        ("remaining", "i8"),
+        ("ahead", "i8"),  # contracts before it in the queue
+        ("age", "i8"),  # steps that it has met
+        ("carried", "i8"),  # rounding of its fills that has not come back
+        ("takes", "i8"),  # 1 while it has yet to meet what it was sent to take
+    ],
+    align=True,
+)
+FILL = np.dtype(
+    [
+        ("number", "i8"),
+        ("intent", "i8"),
+        ("price", "i8"),
+        ("count", "i8"),
+        ("maker", "i8"),
+        ("fee", "i8"),  # net of the rebate
+    ],
+    align=True,
+)
+TERMS = np.dtype(
+    [
+        ("taker", "i8"),  # rate, in millionths
+        ("maker", "i8"),
+        ("fee_step", "i8"),
+        ("balance_step", "i8"),
+        ("buffer", "i8"),
+        ("contracts", "i8"),
+        ("value", "i8"),
+        ("share", "i8"),  # in millionths
+        ("life", "i8"),  # steps after which a resting order is cancelled
+        ("tick", "i8"),
+        ("sizes", "i8", 5),
+        ("allowed", "i8", 5),  # 1 for sizes that may be sent
+        ("styles", "i8", 5),  # by intent
+    ],
+    align=True,
+)
+
+
+def tape_of(session: Array) -> Records:
+    """A session [T, F] as ticks [T]; counts in whole contracts, rounded down."""
+    tape = np.zeros(len(session), TICK)
+    tape["bid"] = np.round(session[:, YES_BID] * WHOLE)
+    tape["ask"] = np.round(session[:, YES_ASK] * WHOLE)
+    for name, column in (
+        ("bid_size", BID_SIZE),
+        ("ask_size", ASK_SIZE),
+        ("sold", SOLD),
+        ("bought", BOUGHT),
+    ):
+        tape[name] = np.floor(session[:, column])
+    tape["estimate"] = session[:, ESTIMATE]
+    return tape
+
+
+def terms_of(space: LimitOrderActionSpace, life: int, tick: Decimal) -> Records:
+    """One record [1] of what orders have to keep.
+
+    life: steps after which a resting order is cancelled. tick: USD between prices.
+    """
+    terms = np.zeros(1, TERMS)
+    fees = space.fees
+    terms["taker"] = _exact(fees.taker, DOLLAR)
+    terms["maker"] = _exact(fees.maker, DOLLAR)
+    terms["fee_step"] = _exact(fees.fee_step, DOLLAR)
+    terms["balance_step"] = _exact(fees.balance_step, DOLLAR)
+    terms["buffer"] = _exact(space.cash_buffer, DOLLAR)
+    terms["contracts"] = _exact(space.limits.contracts, 1)
+    terms["value"] = _exact(space.limits.value, DOLLAR)
+    terms["share"] = _exact(space.limits.share, DOLLAR)
+    terms["life"] = life
+    terms["tick"] = _exact(tick, WHOLE)
+    terms["sizes"] = space.position_sizes
+    terms["allowed"] = [space.fixed_size in (None, size) for size in space.position_sizes]
+    terms["styles"] = [0, *(STYLES[space.styles[name]] for name in INTENTS[1:])]
+    return terms
+
+
+def _exact(amount: Decimal, unit: int) -> int:
+    """An amount in whole units.
+
+    Raises
+    ------
+    ValueError
+        for one that is none.
+    """
+    number = amount * unit
+    if number != int(number):
+        raise ValueError(f"{amount} is no whole number of 1/{unit}")
+    return int(number)

@@ -1,0 +1,105 @@
+"""The limits on a position of event contracts, for any account and order."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.errors import InputError
+from sizing.position_limits import PositionLimits, held_value
+
+D = Decimal
+PRICES = st.integers(1, 9_999).map(lambda n: D(n) / 10_000)
+CASH = st.integers(-10_000, 500_000).map(lambda n: D(n) / 100)
+COUNTS = st.integers(1, 60_000).map(lambda n: D(n) / 100)
+HELD = st.integers(-60_000, 60_000).map(lambda n: D(n) / 100)
+LIMITS = PositionLimits()
+
+
+@given(COUNTS, PRICES, HELD, CASH, st.integers(0, 200), st.integers(0, 900))
+def test_the_position_after_the_order_is_within_every_limit_or_the_reason_names_one(
+    count: Decimal, price: Decimal, held: Decimal, cash: Decimal, resting: int, elsewhere: int
+) -> None:
+    reason = LIMITS.validate_order(
+        count=count, price=price, held=held, cash=cash, resting=D(resting), elsewhere=D(elsewhere)
+    )
+    after = held + resting + count
+    portfolio = cash + elsewhere + (held * price if held > 0 else -held * (1 - price))
+    broken = {
+        "500 a market": after > 500,
+        "at most $500": after * price > 500,
+        "25% of a portfolio": after * price > portfolio / 4,
+    }
+    if after <= 0 or not any(broken.values()):
+        assert reason is None
+    else:
+        named = [name for name in broken if name in str(reason)]
+        assert len(named) == 1
+        assert broken[named[0]]
+
+
+@given(HELD.filter(bool), st.data(), PRICES, CASH)
+def test_a_reduction_passes_whatever_is_held(
+    held: Decimal, data: st.DataObject, price: Decimal, cash: Decimal
+) -> None:
+    share = data.draw(st.integers(1, 100))
+    held = -abs(held)
+    count = -held * share / 100
+    assert LIMITS.validate_order(count=count, price=price, held=held, cash=cash) is None
+    assert LIMITS.validate_order(count=-held, price=price, held=held, cash=D(-1000)) is None
+
+
+@given(COUNTS, PRICES, HELD, CASH, st.integers(1, 100))
+def test_a_smaller_order_is_never_refused_where_a_larger_one_passes(
+    count: Decimal, price: Decimal, held: Decimal, cash: Decimal, share: int
+) -> None:
+    def passes(size: Decimal) -> bool:
+        return LIMITS.validate_order(count=size, price=price, held=held, cash=cash) is None
+
+    # From a position that is too large already nothing is added, and smaller is no better.
+    assert passes(count * share / 100) or not passes(count)
+
+
+@pytest.mark.parametrize(
+    ("count", "price", "held", "cash", "resting", "allowed"),
+    [
+        (400, "0.62", 0, 1000, 0, True), (404, "0.62", 0, 1000, 0, False),
+        (500, "0.10", 0, 1000, 0, True), (501, "0.10", 0, 1000, 0, False),
+        (300, "0.10", 0, 1000, 200, True), (300, "0.10", 0, 1000, 201, False),
+        (500, "0.99", 0, 9000, 0, True), (101, "0.50", 300, 650, 0, False),
+        (100, "0.50", 300, 650, 0, True), (100, "0.50", 300, 649, 0, False),
+        (50, "0.50", -20, 50, 0, True), (51, "0.50", -20, 50, 0, False),
+    ],
+)  # fmt: skip
+def test_worked_examples(
+    count: int, price: str, held: int, cash: int, resting: int, allowed: bool
+) -> None:
+    """The portfolio has what is held in it: 300 at $0.50 and $650 are $800, a quarter $200."""
+    reason = LIMITS.validate_order(
+        count=D(count), price=D(price), held=D(held), cash=D(cash), resting=D(resting)
+    )
+    assert (reason is None) == allowed, reason
+
+
+def test_each_limit_is_a_setting_and_says_so() -> None:
+    order = {"count": D(20), "price": D("0.50"), "held": D(0), "cash": D(100)}
+    assert LIMITS.validate_order(**order) is None
+    reached = PositionLimits(contracts=D(20), value=D(10), share=D("0.1"))
+    assert reached.validate_order(**order) is None, "a limit may be reached"
+    for limits, says in (
+        (PositionLimits(contracts=D(19)), "20 contracts after this order and the resting ones"),
+        (PositionLimits(value=D("9.99")), r"a position of $10.00 after this order; at most $9.99"),
+        (PositionLimits(share=D("0.09")), "at most 9% of a portfolio of $100"),
+    ):
+        assert says in str(limits.validate_order(**order))
+    for name, value in (("contracts", "0"), ("value", "-1"), ("share", "0"), ("share", "1.5")):
+        with pytest.raises(InputError, match=f"position_limits.{name}"):
+            PositionLimits(**{name: D(value)})
+
+
+def test_what_is_held_of_the_other_side_is_worth_the_rest_of_the_dollar() -> None:
+    assert held_value(D(10), D("0.62")) == D("6.20")
+    assert held_value(D(-10), D("0.62")) == D("3.80")
