@@ -79,6 +79,8 @@ class LiveAccount:
         self.guards = Guards(settings.guards, self.halts, self.book, self.kill_file)
         self._holdings = HoldingsBook(database, self.events)
         self._redact = keys.redact
+        self._read_at: np.datetime64 = ALL_TIME
+        self._readings = 0  # before, at that instant
         database.create(_NOTICES)
         notices.keep_in(self._keep_notice)
         self._taker_fee = Decimal(repr(settings.fees.crypto_taker))
@@ -172,9 +174,19 @@ class LiveAccount:
         """
         if not self._holdings.begun:
             return
-        at = self._connection.now()
+        at = self._listing_instant()
         listed = activities_since(self._connection, self._holdings.last_at())
         self._holdings.add(listed, at)
+
+    def _listing_instant(self) -> np.datetime64:
+        """The venue's time, later than at the last reading though its clock may stand still.
+
+        What is listed after an account was read was not in it.
+        """
+        now = self._connection.now()
+        self._readings = self._readings + 1 if now == self._read_at else 0
+        self._read_at = now
+        return now + np.timedelta64(self._readings, "ns")
 
     def _begin(self) -> None:
         """Write down what the account holds as the journal meets it.
