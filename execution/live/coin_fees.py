@@ -9,7 +9,7 @@ import numpy as np
 
 from execution.alpaca.activities import COIN_FEE
 from execution.live.differences import Explained, taker_fees
-from execution.live.grounds import Ground, midnight
+from execution.live.grounds import Ground, midnight, stamp
 from foundation.database import Database
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_coin, is_symbol
@@ -35,10 +35,10 @@ def explained_by_fees(
         "SELECT symbol, max(at) FROM activities WHERE kind = ? GROUP BY symbol", (COIN_FEE,)
     )
     with database.checked():
-        since = {symbol: _stamp(np.datetime64(last, "ns") - DAY) for symbol, last in fees}
+        since = {symbol: stamp(np.datetime64(last, "ns") - DAY) for symbol, last in fees}
     # Purchases of before the ground were listed with it, or are older: none is a day younger.
-    earliest = _stamp(midnight(ground.begun_at) - DAY)
-    latest = _stamp(ground.begun_at + DAY)
+    earliest = stamp(midnight(ground.begun_at) - DAY)
+    latest = stamp(ground.begun_at + DAY)
     explained = {}
     for symbol in symbols:
         if not (is_symbol(symbol) and is_coin(symbol)):
@@ -50,7 +50,3 @@ def explained_by_fees(
             listed = [Decimal(bought) for bought, number in before if number < ground.number]
         explained[symbol] = Explained(taker_fees(missing, taker_fee), taker_fees(listed, taker_fee))
     return explained
-
-
-def _stamp(at: np.datetime64) -> str:
-    return str(at.astype("datetime64[ns]"))

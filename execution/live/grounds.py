@@ -20,11 +20,10 @@ from execution.alpaca.activities import (
     EXERCISES,
     FILL,
     OPTION_ENDINGS,
-    SHARES_OF_AN_OPTION,
     Activity,
 )
 from execution.live.differences import NONE, total
-from execution.live.unlisted import has_expired
+from execution.live.unlisted import has_expired, shares_of
 from execution.spreads.orders import contract_of, is_option
 from foundation.database import Database
 from trainingdata.instants import instant, new_york_date
@@ -68,6 +67,11 @@ def ground_of(database: Database, activity: Activity, ground: Ground) -> int:
     return ground.number
 
 
+def stamp(at: np.datetime64) -> str:
+    """An instant as the journal writes it: texts of one length, in the order of time."""
+    return str(at.astype("datetime64[ns]"))
+
+
 def midnight(at: np.datetime64) -> np.datetime64:
     """The instant at which the New York day of an instant begins."""
     return instant(str(new_york_date(np.array([at]))[0]), name="the day")
@@ -106,7 +110,7 @@ def _is_of_an_option_of_before(database: Database, activity: Activity, ground: G
     marks = ", ".join("?" * len(EXERCISES))
     rows = database.rows(
         f"SELECT symbol, qty, ground FROM activities WHERE kind IN ({marks}) AND at = ?",
-        (*sorted(EXERCISES), str(activity.at.astype("datetime64[ns]"))),
+        (*sorted(EXERCISES), stamp(activity.at)),
     )
     with database.checked():
         grounds = {
@@ -114,16 +118,10 @@ def _is_of_an_option_of_before(database: Database, activity: Activity, ground: G
             for symbol, quantity, number in rows
             if is_option(symbol)
             and contract_of(symbol).root == activity.symbol
-            and _shares_of(symbol, Decimal(quantity)) == activity.quantity
+            # The booking takes the contracts off, so that what was held is the opposite.
+            and shares_of(contract_of(symbol), -Decimal(quantity)) == activity.quantity
         }
     return bool(grounds) and ground.number not in grounds
-
-
-def _shares_of(symbol: str, quantity: Decimal) -> Decimal:
-    """Shares that come with the end of an option, where its position changes by a quantity."""
-    # Two calls that were held leave, -2, and 200 shares come; of two puts 200 shares leave.
-    units = -SHARES_OF_AN_OPTION if contract_of(symbol).call else SHARES_OF_AN_OPTION
-    return EXACT.multiply(quantity, Decimal(units))
 
 
 def _was_taken_over(database: Database, activity: Activity, ground: Ground) -> bool:

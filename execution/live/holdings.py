@@ -30,7 +30,7 @@ from execution.events import EventLog
 from execution.intents import IntentBook
 from execution.live.coin_fees import explained_by_fees
 from execution.live.differences import NONE, Difference, plain, total, unexplained
-from execution.live.grounds import Ground, ground_of
+from execution.live.grounds import Ground, ground_of, stamp
 from execution.live.running_sums import RunningSums
 from execution.live.unlisted import gone_by_expiry, with_likely_causes
 from foundation.database import Database
@@ -143,7 +143,7 @@ class HoldingsBook:
             for symbol, quantity in [(CASH, cash), *sorted(holdings.items())]:
                 self._database.execute(
                     "INSERT INTO beginnings VALUES (?, ?, ?, ?)",
-                    (number, symbol, plain(quantity), _stamp(at)),
+                    (number, symbol, plain(quantity), stamp(at)),
                 )
             held = {symbol: plain(quantity) for symbol, quantity in holdings.items()}
             self._events.append("holdings begun", str(number), {"cash": plain(cash), "held": held})
@@ -243,8 +243,8 @@ class HoldingsBook:
                     (
                         symbol,
                         ground.number - 1,
-                        _stamp(ground.begun_at - CLOCK_ERROR),
-                        _stamp(ground.begun_at),
+                        stamp(ground.begun_at - CLOCK_ERROR),
+                        stamp(ground.begun_at),
                     ),
                 )
                 missing = EXACT.subtract(difference.actual, difference.expected)
@@ -256,7 +256,8 @@ class HoldingsBook:
                     )
                 self._events.append("admitted", symbol, plain(missing))
                 admitted = True
-        self._sums.forget()
+        if admitted:
+            self._sums.forget()
         return admitted
 
     def explained_flows(self, since: np.datetime64) -> Decimal:
@@ -271,7 +272,7 @@ class HoldingsBook:
         rows = self._database.rows(
             f"SELECT amount FROM activities WHERE kind IN ({marks}) AND listed_at > ?"
             " AND ground > 0",
-            (*sorted(TRANSFERS), _stamp(since)),
+            (*sorted(TRANSFERS), stamp(since)),
         )
         with self._database.checked():
             return total(Decimal(amount) for (amount,) in rows)
@@ -286,7 +287,7 @@ class HoldingsBook:
         rows = self._database.rows(
             f"SELECT symbol, qty FROM activities WHERE kind IN ({marks}) AND listed_at > ?"
             " AND ground = ?",
-            (*sorted(LISTED_LATE), _stamp(since), self._beginning().number),
+            (*sorted(LISTED_LATE), stamp(since), self._beginning().number),
         )
         listed: dict[str, Decimal] = {}
         with self._database.checked():
@@ -340,7 +341,7 @@ class HoldingsBook:
         at: np.datetime64,
         ground: int,
     ) -> None:
-        row = {"id": name, **stated, "listed_at": _stamp(at), "ground": ground}
+        row = {"id": name, **stated, "listed_at": stamp(at), "ground": ground}
         marks = ", ".join("?" * len(row))
         self._database.execute(
             f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", tuple(row.values())
@@ -377,17 +378,12 @@ def _stated_by(activity: Activity) -> tuple[str, dict[str, str | None]]:
             "symbol": activity.symbol,
             "qty": plain(activity.quantity),
             "price": None if activity.price is None else plain(activity.price),
-            "at": _stamp(activity.at),
+            "at": stamp(activity.at),
         }
     return "activities", {
         "kind": activity.kind,
-        "at": _stamp(activity.at),
+        "at": stamp(activity.at),
         "symbol": activity.symbol,
         "qty": plain(activity.quantity),
         "amount": plain(activity.amount),
     }
-
-
-def _stamp(at: np.datetime64) -> str:
-    """An instant as the journal writes it: texts of one length, in the order of time."""
-    return str(at.astype("datetime64[ns]"))

@@ -196,11 +196,14 @@ class Journal:
 
     def night_name(self, closes: np.datetime64, number: int) -> str:
         """What the cuts before a close follow from; number: of the look, from 0."""
-        return f"{self._job}-night-{compact_text(closes)}-{number}"
+        return f"{self._night_prefix(closes)}{number}"
+
+    def _night_prefix(self, closes: np.datetime64) -> str:
+        return f"{self._job}-night-{compact_text(closes)}-"
 
     def next_night(self, closes: np.datetime64) -> int:
         """The number that no cut before a close has had yet."""
-        prefix = self.night_name(closes, 0).removesuffix("0")
+        prefix = self._night_prefix(closes)
         earlier = self._book.select("decision GLOB ?", (f"{prefix}*",))
         numbers = [int(intent.decision.removeprefix(prefix)) for intent in earlier]
         return max(numbers, default=-1) + 1

@@ -37,6 +37,14 @@ def has_expired(symbol: str, at: np.datetime64) -> bool:
     return closes is not None and bool(closes <= at)
 
 
+def shares_of(contract: Contract, quantity: Decimal) -> Decimal:
+    """Shares of the underlying that exercise or assignment of a position brings, signed."""
+    # A call that is held buys shares, a put that is held sells them; one that is owed does the
+    # opposite.
+    units = SHARES_OF_AN_OPTION if contract.call else -SHARES_OF_AN_OPTION
+    return EXACT.multiply(quantity, Decimal(units))
+
+
 def gone_by_expiry(
     expected: Mapping[str, Decimal], actual: Mapping[str, Decimal], at: np.datetime64
 ) -> frozenset[str]:
@@ -95,10 +103,7 @@ class _Missing:
     @property
     def shares(self) -> Decimal:
         """Shares of the underlying that exercise or assignment of all of them brings, signed."""
-        # A call that is held buys shares, a put that is held sells them; one that is owed does
-        # the opposite.
-        units = SHARES_OF_AN_OPTION if self.contract.call else -SHARES_OF_AN_OPTION
-        return EXACT.multiply(self.quantity, Decimal(units))
+        return shares_of(self.contract, self.quantity)
 
 
 def _exercises(

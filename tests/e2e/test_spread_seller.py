@@ -25,6 +25,7 @@ from execution.spreads.seller import SpreadSeller
 from execution.spreads.state import FILE, OpenSpread, SellerState, read_state, write_state
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
+from marketsimulator.options.desk import OptionDesk
 from marketsimulator.options.path import index_days
 from marketsimulator.options.selling import simulate_selling
 from marketsimulator.spread_backtest import trade_table
@@ -604,23 +605,29 @@ def test_while_the_close_of_an_expired_spread_is_unknown_nothing_is_sold_and_som
     assert len(here.desk.tickets) == 2
 
 
+@dataclass
+class Dying:
+    """A venue at which the process ends as it sends an order; it may have turned that down."""
+
+    desk: OptionDesk
+    turned_down: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.desk, name)
+
+    def submit(self, order: SpreadOrder) -> SpreadFill:
+        if self.turned_down:
+            self.desk.reject(order)
+        raise Killed
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_an_entry_is_lost_to_no_kill_before_its_order_could_leave(
     tmp_path: Path, begun: bool
 ) -> None:
     """Begun and refused, it was dealt with."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(33,))
-
-    class Dying:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(here.desk, name)
-
-        def submit(self, order: SpreadOrder) -> SpreadFill:
-            if begun:
-                here.desk.reject(order)
-            raise Killed
-
-    venue: Any = Dying()
+    venue: Any = Dying(here.desk, begun)
     _to(here, 0, 35)
     with pytest.raises(Killed):
         SpreadSeller(venue, here.terms, lambda: here.vix, here.notices).step()
@@ -635,15 +642,7 @@ def test_a_closing_order_that_could_not_leave_is_sent_under_its_own_id(tmp_path:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(33,), **HELD)
     _to(here, 0, 35)
     here.seller().step()
-
-    class Dying:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(here.desk, name)
-
-        def submit(self, order: SpreadOrder) -> SpreadFill:
-            raise Killed
-
-    venue: Any = Dying()
+    venue: Any = Dying(here.desk)
     seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
     seller.leaving = True
     with pytest.raises(Killed):
