@@ -3,6 +3,8 @@
 Libraries alone: the project's own modules are imported by each command anew.
 """
 
+import gc
+
 import alpaca.data.historical
 import alpaca.trading.client
 import arch.bootstrap
@@ -15,13 +17,25 @@ import matplotlib.figure
 import numba  # noqa: F401
 import pandas  # noqa: F401
 import plotly.graph_objects  # noqa: F401
+import pyarrow.dataset  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 import pydantic  # noqa: F401
-import rich.console  # noqa: F401
+import rich.progress  # noqa: F401
 import scipy.signal
 import scipy.stats
 import torch  # noqa: F401
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from numba.core.registry import cpu_target
 
+# What is built at the first use of a library, and kept: plugins, grammars, tables of types.
+Plugins.instance()
+OverridesParser.create().parse_overrides(["key=1.5", "key=[SYA,SYB]", "group/key=null", "+key='a'"])
+cpu_target.target_context.refresh()
 exchange_calendars.get_calendar("XNYS", start="2000-01-01")
+
+# A process that looks through all of this for garbage would copy every page of it.
+gc.collect()
+gc.freeze()
 
 __all__ = ["alpaca", "arch", "chronos", "exchange_calendars", "hydra", "matplotlib", "scipy"]
