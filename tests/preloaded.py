@@ -17,7 +17,7 @@ import matplotlib.figure
 import numba  # noqa: F401
 import pandas  # noqa: F401
 import plotly.graph_objects  # noqa: F401
-import pyarrow.dataset  # noqa: F401
+import pyarrow.dataset
 import pyarrow.parquet  # noqa: F401
 import pydantic  # noqa: F401
 import rich.progress  # noqa: F401
