@@ -21,10 +21,9 @@ from execution.kalshi.actions import (
 )
 from execution.kalshi.admission import CASH_BUFFER
 from execution.kalshi.fees import FeeRules
-from foundation.arrays import Mask, Records
-from foundation.errors import InputError
-from marketsimulator.kalshi.admission import masks
-from marketsimulator.kalshi.book import (
+from execution.kalshi.masks import masks
+from execution.kalshi.observation import LARGEST, blank, features_of, observe, value
+from execution.kalshi.records import (
     BUY_NO,
     BUY_YES,
     DOLLAR,
@@ -33,15 +32,15 @@ from marketsimulator.kalshi.book import (
     ORDER,
     SLOTS,
     WHOLE,
-    tape_of,
     terms_of,
 )
-from marketsimulator.kalshi.book import (
+from execution.kalshi.records import (
     TICK as TICK_RECORD,
 )
-from marketsimulator.kalshi.kernel import step, value
-from marketsimulator.kalshi.observation import LARGEST, blank, features_of, observe
-from marketsimulator.kalshi.sessions import TICK, checked_session
+from foundation.arrays import Mask, Records
+from foundation.errors import InputError
+from marketsimulator.kalshi.kernel import step
+from marketsimulator.kalshi.sessions import TICK, checked_session, tape_of
 from marketsimulator.kalshi.synthetic import SyntheticMarket, synthetic_session
 from sizing.position_limits import PositionLimits
 
@@ -130,6 +129,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
             self._tape = tape_of(synthetic_session(number, self._synthetic))
         self._markets[:] = 0
         self._orders[:] = 0
+        self._market["rows"] = len(self._tape)
         self._market["cash"] = self._market["began"] = self._start
         return self._observation(), self._info()
 

@@ -17,9 +17,7 @@ to fill. At the last tick nothing trades: resting orders are cancelled, and the 
 
 from __future__ import annotations
 
-from foundation.arrays import Records
-from foundation.compiled import compiled, inlined
-from marketsimulator.kalshi.admission import (
+from execution.kalshi.masks import (
     best_ask,
     best_bid,
     fee_of,
@@ -30,7 +28,9 @@ from marketsimulator.kalshi.admission import (
     limit_price,
     may_send,
 )
-from marketsimulator.kalshi.book import DOLLAR, POINT, SELL_NO, SELL_YES, WHOLE, Record
+from execution.kalshi.records import DOLLAR, POINT, SELL_NO, SELL_YES, WHOLE, Record
+from foundation.arrays import Records
+from foundation.compiled import compiled, inlined
 
 
 @inlined
@@ -240,7 +240,7 @@ def step(
 ) -> None:
     """One step of one market: an action, the next tick, and at the last one what the market pays.
 
-    fills: [2 · SLOTS], those of this step. tape: [T] ticks.
+    fills: [2 · SLOTS], those of this step. tape: ticks, at least those of the market's rows.
     """
     before = tape[market.row]
     market.sent = 0
@@ -254,7 +254,7 @@ def step(
                 _send(market, orders, before, terms, intent, count)
     market.row += 1
     after = tape[market.row]
-    if market.row < len(tape) - 1:
+    if market.row < market.rows - 1:
         _meet(market, orders, fills, before, after, terms)
     else:
         market.resting = 0
@@ -268,11 +268,3 @@ def step(
 def is_yes_outcome(last: Record) -> bool:
     """Whether a market's last tick says that YES came true."""
     return bool(last.bid + last.ask >= WHOLE)
-
-
-@inlined
-def value(market: Record, tick: Record) -> float:
-    """USD: cash, and what is held at the middle of the quote."""
-    middle = (tick.bid + tick.ask) / (2.0 * WHOLE)
-    held = market.yes * middle + market.no * (1.0 - middle)
-    return float(market.cash / DOLLAR + held)

@@ -22,7 +22,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Mask
+from execution.kalshi.records import TICK as TICK_RECORD
+from execution.kalshi.records import WHOLE
+from foundation.arrays import Array, Mask, Records
 from foundation.errors import InputError
 
 COLUMNS = ("yes_bid", "yes_ask", "bid_size", "ask_size", "sold", "bought", "estimate")
@@ -67,6 +69,22 @@ def checked_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
 def mids_of(session: Array) -> Array:
     """The middle of the quote at each row [T], USD."""
     return np.asarray((session[:, YES_BID] + session[:, YES_ASK]) / 2)
+
+
+def tape_of(session: Array) -> Records:
+    """A session [T, F] as ticks [T]; counts in whole contracts, rounded down."""
+    tape = np.zeros(len(session), TICK_RECORD)
+    tape["bid"] = np.round(session[:, YES_BID] * WHOLE)
+    tape["ask"] = np.round(session[:, YES_ASK] * WHOLE)
+    for name, column in (
+        ("bid_size", BID_SIZE),
+        ("ask_size", ASK_SIZE),
+        ("sold", SOLD),
+        ("bought", BOUGHT),
+    ):
+        tape[name] = np.floor(session[:, column])
+    tape["estimate"] = session[:, ESTIMATE]
+    return tape
 
 
 def outcome_of(session: Array) -> int:

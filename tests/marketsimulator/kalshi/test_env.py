@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from execution.kalshi.actions import INTENTS, LimitOrderActionSpace
 from execution.kalshi.money import Account, Holding, within_inventory
 from execution.kalshi.orders import Fill, LimitOrder, MarketView, Quote, RestingOrder
+from execution.kalshi.records import DOLLAR, SLOTS, WHOLE
 from marketsimulator.kalshi import COLUMNS, MarketAgnosticKalshiEnv, SyntheticMarket
-from marketsimulator.kalshi.book import DOLLAR, SLOTS, WHOLE
 from marketsimulator.kalshi.sessions import outcome_of
 from marketsimulator.kalshi.synthetic import synthetic_session
 

@@ -7,10 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Records
-from foundation.compiled import compiled, inlined
-from marketsimulator.kalshi.admission import may_send
-from marketsimulator.kalshi.book import (
+from execution.kalshi.masks import may_send
+from execution.kalshi.records import (
     BUY_NO,
     BUY_YES,
     DOLLAR,
@@ -19,7 +17,8 @@ from marketsimulator.kalshi.book import (
     WHOLE,
     Record,
 )
-from marketsimulator.kalshi.kernel import value
+from foundation.arrays import Records
+from foundation.compiled import compiled, inlined
 
 # Name, and what it is. All are within ±LARGEST.
 FEATURES = (
@@ -56,6 +55,14 @@ ROOT_MEAN = 20  # steps
 def features_of(*, sizes: bool) -> tuple[str, ...]:
     """The names of the features, in their order; sizes: whether those of sizes are there."""
     return tuple(name for name, _ in (*FEATURES, *(SIZE_FEATURES if sizes else ())))
+
+
+@inlined
+def value(market: Record, tick: Record) -> float:
+    """USD: cash, what is held at the middle of the quote, and what other markets' positions are."""
+    middle = (tick.bid + tick.ask) / (2.0 * WHOLE)
+    held = market.yes * middle + market.no * (1.0 - middle)
+    return float((market.cash + market.elsewhere) / DOLLAR + held)
 
 
 @inlined
@@ -99,7 +106,7 @@ def observe(
 ) -> None:
     """Write the features of a market at its tick.
 
-    tape: [T] ticks, of which those after the market's are not read but for their number.
+    tape: ticks up to the market's at least; later ones are not read.
     sizes: whether the features of sizes are written. seen: [F] float32.
     """
     row = market.row
@@ -119,7 +126,7 @@ def observe(
     seen[8] = middle - _middle(tape[max(row - 1, 0)])
     seen[9] = middle - _middle(tape[max(row - TREND, 0)])
     seen[10] = _deviation(tape, row)
-    seen[11] = (len(tape) - 1 - row) / (len(tape) - 1)
+    seen[11] = (market.rows - 1 - row) / (market.rows - 1)
     seen[12] = market.cash / DOLLAR / began
     seen[13] = (market.yes - market.no) / limit
     seen[14] = (worth - market.cash / DOLLAR) / worth if worth > 0.0 else 0.0

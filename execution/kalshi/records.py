@@ -13,16 +13,7 @@ from typing import Any
 import numpy as np
 
 from execution.kalshi.actions import INTENTS, LimitOrderActionSpace
-from foundation.arrays import Array, Records
-from marketsimulator.kalshi.sessions import (
-    ASK_SIZE,
-    BID_SIZE,
-    BOUGHT,
-    ESTIMATE,
-    SOLD,
-    YES_ASK,
-    YES_BID,
-)
+from foundation.arrays import Records
 
 Record = Any  # one row of a structured array, as machine code sees it
 
@@ -55,12 +46,15 @@ MARKET = np.dtype(
         ("yes", "i8"),
         ("no", "i8"),
         ("row", "i8"),  # the step that is shown
+        ("rows", "i8"),  # of the session, the settlement's too
         ("sent", "i8"),  # contracts of the last order, filled or not
         ("numbers", "i8"),  # orders sent so far
         ("resting", "i8"),  # slots in use, the oldest first
         ("fills", "i8"),  # of the last step
         ("total", "i8"),  # contracts of all orders sent so far
         ("began", "i8"),  # cash at the beginning
+        ("elsewhere", "i8"),  # what positions in other markets are worth
+        ("reserved", "i8"),  # cash that resting purchases in other markets may take
         # What is left of the tick that orders meet, contracts.
         ("asks", "i8"),
         ("bids", "i8"),
@@ -111,22 +105,6 @@ TERMS = np.dtype(
     ],
     align=True,
 )
-
-
-def tape_of(session: Array) -> Records:
-    """A session [T, F] as ticks [T]; counts in whole contracts, rounded down."""
-    tape = np.zeros(len(session), TICK)
-    tape["bid"] = np.round(session[:, YES_BID] * WHOLE)
-    tape["ask"] = np.round(session[:, YES_ASK] * WHOLE)
-    for name, column in (
-        ("bid_size", BID_SIZE),
-        ("ask_size", ASK_SIZE),
-        ("sold", SOLD),
-        ("bought", BOUGHT),
-    ):
-        tape[name] = np.floor(session[:, column])
-    tape["estimate"] = session[:, ESTIMATE]
-    return tape
 
 
 def terms_of(space: LimitOrderActionSpace, life: int, tick: Decimal) -> Records:

@@ -5,9 +5,7 @@ They are those of `execution.kalshi`: `Admission`, `FeeRules` and `LimitOrderAct
 
 from __future__ import annotations
 
-from foundation.arrays import Mask, Records
-from foundation.compiled import compiled, inlined
-from marketsimulator.kalshi.book import (
+from execution.kalshi.records import (
     AGGRESSIVE,
     BUY_NO,
     BUY_YES,
@@ -21,6 +19,8 @@ from marketsimulator.kalshi.book import (
     WHOLE,
     Record,
 )
+from foundation.arrays import Mask, Records
+from foundation.compiled import compiled, inlined
 
 _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − price), in a millionth
 
@@ -85,7 +85,8 @@ def is_beyond_limits(
     if value > terms.value:
         return True
     worth = held * price if held > 0 else -held * (WHOLE - price)
-    return bool(value * DOLLAR > terms.share * (market.cash + worth * POINT))
+    portfolio = market.cash + market.elsewhere + worth * POINT
+    return bool(value * DOLLAR > terms.share * portfolio)
 
 
 @inlined
@@ -101,7 +102,7 @@ def _resting(orders: Records, market: Record, intent: int) -> int:
 @inlined
 def _free_cash(orders: Records, market: Record, terms: Record) -> int:
     """Cash that resting purchases cannot take."""
-    free = market.cash
+    free = market.cash - market.reserved
     for k in range(market.resting):
         if is_purchase(orders[k].intent):
             free -= _most_cost(terms, orders[k].price, orders[k].remaining)
