@@ -60,9 +60,13 @@ def features_of(*, sizes: bool) -> tuple[str, ...]:
 @inlined
 def value(market: Record, tick: Record) -> float:
     """USD: cash, what is held at the middle of the quote, and what other markets' positions are."""
-    middle = (tick.bid + tick.ask) / (2.0 * WHOLE)
-    held = market.yes * middle + market.no * (1.0 - middle)
-    return float((market.cash + market.elsewhere) / DOLLAR + held)
+    return float((market.cash + market.elsewhere) / DOLLAR + _held(market, tick))
+
+
+@inlined
+def _held(market: Record, tick: Record) -> float:
+    middle = _middle(tick)
+    return float(market.yes * middle + market.no * (1.0 - middle))
 
 
 @inlined
@@ -129,7 +133,7 @@ def observe(
     seen[11] = (market.rows - 1 - row) / (market.rows - 1)
     seen[12] = market.cash / DOLLAR / began
     seen[13] = (market.yes - market.no) / limit
-    seen[14] = (worth - market.cash / DOLLAR) / worth if worth > 0.0 else 0.0
+    seen[14] = _held(market, tick) / worth if worth > 0.0 else 0.0
     seen[15] = worth / began - 1.0
     bids = 0
     offers = 0
