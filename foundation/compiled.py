@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 from numba.core import config, event
 from numba.extending import intrinsic, overload
 from platformdirs import user_cache_path
 
-from foundation.arrays import Records
-
 log = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., object])
+AnyArray = TypeVar("AnyArray", bound=np.ndarray[Any, Any])
 
 ROOMS = ("foundation", "trainingdata", "forecasting", "sizing", "execution", "marketsimulator")
 
@@ -108,7 +108,7 @@ def digest_of(root: Path) -> str:
     return digest.hexdigest()
 
 
-def unowned(array: Records) -> Records:
+def unowned(array: AnyArray) -> AnyArray:
     """The array without a count of its references, in compiled code.
 
     For an argument of a compiled function that passes it on at every step of a loop: counting who

@@ -131,22 +131,46 @@ def limit_price(tick: Record, terms: Record, intent: int) -> int:
 
 
 @inlined
+def room_for(
+    market: Record, orders: Records, tick: Record, terms: Record, intent: int
+) -> tuple[int, int, int]:
+    """What orders of an intent, BUY_YES … SELL_NO, meet in front of a tick: `fits` takes it.
+
+    Returns the price, 0 where there is none; cash that a purchase, or contracts that a sale may
+    use; and contracts that resting orders may still add to the position.
+    """
+    price = limit_price(tick, terms, intent)
+    if market.resting == SLOTS:
+        price = 0
+    yes = is_yes(intent)
+    if not is_purchase(intent):
+        return price, held_of(market, yes) - _resting(orders, market, intent), 0
+    opposite = SELL_NO if yes else SELL_YES
+    towards = _resting(orders, market, intent) + _resting(orders, market, opposite)
+    return price, _free_cash(orders, market, terms) - terms.buffer, towards
+
+
+@inlined
+def fits(
+    market: Record, terms: Record, intent: int, count: int, price: int, free: int, towards: int
+) -> bool:
+    """Whether an order of so many contracts may be sent; price, free, towards: of `room_for`."""
+    if price == 0:
+        return False
+    if not is_purchase(intent):
+        return count <= free
+    if free < _most_cost(terms, price, count):
+        return False
+    return not is_beyond_limits(market, terms, is_yes(intent), price, count, towards)
+
+
+@inlined
 def may_send(
     market: Record, orders: Records, tick: Record, terms: Record, intent: int, count: int
 ) -> bool:
     """Whether an order of an intent, BUY_YES … SELL_NO, may be sent in front of a tick."""
-    price = limit_price(tick, terms, intent)
-    if price == 0 or market.resting == SLOTS:
-        return False
-    yes = is_yes(intent)
-    if not is_purchase(intent):
-        return count <= held_of(market, yes) - _resting(orders, market, intent)
-    cost = _most_cost(terms, price, count)
-    if _free_cash(orders, market, terms) - cost < terms.buffer:
-        return False
-    opposite = SELL_NO if yes else SELL_YES
-    towards = _resting(orders, market, intent) + _resting(orders, market, opposite)
-    return not is_beyond_limits(market, terms, yes, price, count, towards)
+    price, free, towards = room_for(market, orders, tick, terms, intent)
+    return fits(market, terms, intent, count, price, free, towards)
 
 
 @compiled
@@ -155,8 +179,10 @@ def masks(market: Record, orders: Records, tick: Record, terms: Record, allowed:
     allowed[:] = False
     allowed[NONE] = True
     for intent in range(BUY_YES, SELL_NO + 1):
+        price, free, towards = room_for(market, orders, tick, terms, intent)
         for size in range(5):
-            if terms.allowed[size] == 1:
-                count = terms.sizes[size]
-                code = (intent - 1) * 5 + size + 1
-                allowed[code] = may_send(market, orders, tick, terms, intent, count)
+            count = terms.sizes[size]
+            code = (intent - 1) * 5 + size + 1
+            allowed[code] = terms.allowed[size] == 1 and fits(
+                market, terms, intent, count, price, free, towards
+            )

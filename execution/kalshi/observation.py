@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from execution.kalshi.masks import may_send
+from execution.kalshi.masks import fits, room_for
 from execution.kalshi.records import (
     BUY_NO,
     BUY_YES,
@@ -81,21 +81,24 @@ def _depth(contracts: int) -> float:
 
 @inlined
 def _deviation(tape: Records, row: int) -> float:
-    total = 0.0
     count = min(row, ROOT_MEAN)
-    for k in range(row - count, row):
-        total += (_middle(tape[k + 1]) - _middle(tape[k])) ** 2
-    return math.sqrt(total / count) if count else 0.0
+    total = 0
+    before = tape[row - count].bid + tape[row - count].ask
+    for k in range(row - count + 1, row + 1):
+        after = tape[k].bid + tape[k].ask
+        total += (after - before) ** 2
+        before = after
+    return math.sqrt(total / count) / (2.0 * WHOLE) if count else 0.0
 
 
 @inlined
 def _largest(market: Record, orders: Records, tick: Record, terms: Record, intent: int) -> float:
     """The largest size of an intent that may be sent, in multiples of the largest there is."""
+    price, free, towards = room_for(market, orders, tick, terms, intent)
     for size in range(4, -1, -1):
-        if terms.allowed[size] == 1:
-            count = terms.sizes[size]
-            if may_send(market, orders, tick, terms, intent, count):
-                return float(count / terms.sizes[4])
+        count = terms.sizes[size]
+        if terms.allowed[size] == 1 and fits(market, terms, intent, count, price, free, towards):
+            return float(count / terms.sizes[4])
     return 0.0
 
 

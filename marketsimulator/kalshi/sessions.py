@@ -72,18 +72,18 @@ def mids_of(session: Array) -> Array:
 
 
 def tape_of(session: Array) -> Records:
-    """A session [T, F] as ticks [T]; counts in whole contracts, rounded down."""
-    tape = np.zeros(len(session), TICK_RECORD)
-    tape["bid"] = np.round(session[:, YES_BID] * WHOLE)
-    tape["ask"] = np.round(session[:, YES_ASK] * WHOLE)
+    """Sessions [..., T, F] as ticks [..., T]; counts in whole contracts, rounded down."""
+    tape = np.zeros(session.shape[:-1], TICK_RECORD)
+    tape["bid"] = np.round(session[..., YES_BID] * WHOLE)
+    tape["ask"] = np.round(session[..., YES_ASK] * WHOLE)
     for name, column in (
         ("bid_size", BID_SIZE),
         ("ask_size", ASK_SIZE),
         ("sold", SOLD),
         ("bought", BOUGHT),
     ):
-        tape[name] = np.floor(session[:, column])
-    tape["estimate"] = session[:, ESTIMATE]
+        tape[name] = np.floor(session[..., column])
+    tape["estimate"] = session[..., ESTIMATE]
     return tape
 
 

@@ -164,14 +164,19 @@ def draws_of(seed: Seed, count: int, settings: SyntheticMarket, first: int = 0) 
     InputError
         for a seed or a number of a market below 0.
     """
+    if first < 0:
+        raise InputError(f"market: {first} is negative, markets are counted from 0")
+    return draws_from([generator_of(seed, first + k) for k in range(count)], settings)
+
+
+def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticMarket) -> Draws:
+    """The random numbers of as many markets as there are generators, each its own."""
+    count = len(generators)
     rows = settings.steps + 1
     normals = np.zeros((count, 3, rows))
     uniforms = np.empty((count, rows, 5))
     has_estimate_draws = settings.edge > 0 or settings.estimate_noise > 0
-    if first < 0:
-        raise InputError(f"market: {first} is negative, markets are counted from 0")
-    for k in range(count):
-        rng = _generator(seed, first + k)
+    for k, rng in enumerate(generators):
         # What every market needs comes first: an edge leaves the event as it is.
         rng.standard_normal(out=normals[k, LATENT])
         rng.random(out=uniforms[k])
@@ -261,7 +266,8 @@ def _expectations(settings: SyntheticMarket) -> tuple[Array, Array]:
     return keep ** left.astype(float), slopes
 
 
-def _generator(seed: Seed, market: int) -> np.random.Generator:
+def generator_of(seed: Seed, market: int = 0) -> np.random.Generator:
+    """The random numbers of a market under a seed."""
     try:
         spawned = np.random.SeedSequence(seed, spawn_key=(market,))
     except (TypeError, ValueError):
