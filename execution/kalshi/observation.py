@@ -29,10 +29,10 @@ FEATURES = (
     ("sold", "log(1 + contracts that hit the bid in the last step) / 10"),
     ("bought", "log(1 + contracts that lifted the ask in it) / 10"),
     ("estimate", "probability of YES by a model outside the market"),
-    ("edge", "the estimate less the middle of the quote"),
-    ("change", "of the middle in the last step, USD"),
-    ("trend", "of the middle in the last ten steps, USD"),
-    ("deviation", "root mean square of the middle's last twenty changes, USD"),
+    ("edge", "the estimate less the middle of the quote, in multiples of 5 cents"),
+    ("change", "of the middle in the last step, in the same"),
+    ("trend", "of the middle in the last ten steps, in the same"),
+    ("deviation", "root mean square of the middle's last twenty changes, in the same"),
     ("left", "share of the session that is left"),
     ("cash", "in multiples of the cash at the beginning"),
     ("position", "contracts, YES above 0 and NO below, in multiples of the limit"),
@@ -48,6 +48,7 @@ SIZE_FEATURES = (
     ("largest_no", "the largest purchase of NO that may be sent, in the same"),
 )
 LARGEST = 10.0
+NICKEL = 0.05  # USD: networks learn from features that are neither tiny nor large
 TREND = 10  # steps
 ROOT_MEAN = 20  # steps
 
@@ -129,10 +130,10 @@ def observe(
     seen[4] = _depth(tick.sold)
     seen[5] = _depth(tick.bought)
     seen[6] = tick.estimate
-    seen[7] = tick.estimate - middle
-    seen[8] = middle - _middle(tape[max(row - 1, 0)])
-    seen[9] = middle - _middle(tape[max(row - TREND, 0)])
-    seen[10] = _deviation(tape, row)
+    seen[7] = (tick.estimate - middle) / NICKEL
+    seen[8] = (middle - _middle(tape[max(row - 1, 0)])) / NICKEL
+    seen[9] = (middle - _middle(tape[max(row - TREND, 0)])) / NICKEL
+    seen[10] = _deviation(tape, row) / NICKEL
     seen[11] = (market.rows - 1 - row) / (market.rows - 1)
     seen[12] = market.cash / DOLLAR / began
     seen[13] = (market.yes - market.no) / limit

@@ -52,9 +52,9 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
     def __init__(self, session: npt.ArrayLike | None = None, **settings: Any) -> None:
         self.settings = EpisodeSettings(**settings)
-        self.space = self.settings.space
+        self.space = self.settings.space()
         self._session = None if session is None else tape_of(checked_session(session))
-        self._terms = self.settings.terms[0]
+        self._terms = self.settings.terms()[0]
         self._tape: Records = np.zeros(0, TICK)
         self._markets = np.zeros(1, MARKET)
         self._market = self._markets[0]

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from execution.kalshi.actions import POSITION_SIZES, LimitOrderActionSpace, PriceStyle
 from execution.kalshi.admission import CASH_BUFFER
-from execution.kalshi.fees import FeeRules
+from execution.kalshi.fees import KalshiFees
 from execution.kalshi.observation import features_of
 from execution.kalshi.records import DOLLAR, terms_of
 from foundation.arrays import Records
@@ -28,18 +28,15 @@ LIFE = 20  # steps that an order waits
 class EpisodeSettings:
     """Money, orders and rewards of an episode.
 
-    market: of the synthetic sessions; none has no edge.
+    market: of the synthetic sessions; the default has no edge.
     starting_cash: USD, in whole cents.
-    price_style, position_sizes, fixed_size, limits, cash_buffer, fees: of the orders, as
+    price_style, position_sizes, fixed_size, limits, cash_buffer: of the orders, as
         `LimitOrderActionSpace` has them.
+    fees: by date; those of its `as_of` hold.
     life: steps that an order waits.
     size_features: whether the observation tells of sizes.
     reward: `value`, the change in USD of cash and of the position at the middle of the quote after
         fees, or `log_wealth`, the change of its logarithm.
-    space: the actions.
-    cash: what an episode begins with, in millionths of a USD.
-    terms: one record of what orders have to keep.
-    features: names of what is seen.
     """
 
     market: SyntheticMarket = field(default_factory=SyntheticMarket)
@@ -49,43 +46,50 @@ class EpisodeSettings:
     fixed_size: int | None = None
     limits: PositionLimits = field(default_factory=PositionLimits)
     cash_buffer: float = float(CASH_BUFFER)
-    fees: FeeRules = field(default_factory=FeeRules)
+    fees: KalshiFees = field(default_factory=KalshiFees)
     life: int = LIFE
     size_features: bool = True
     reward: Reward = "value"
-    space: LimitOrderActionSpace = field(init=False, repr=False)
-    cash: int = field(init=False, repr=False)
-    terms: Records = field(init=False, repr=False, compare=False)
-    features: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.reward not in get_args(Reward):
             raise InputError(f"reward: {self.reward!r} is none of {', '.join(get_args(Reward))}")
         if self.life < 1:
             raise InputError(f"life: {self.life} is below 1")
-        space = LimitOrderActionSpace(
+        cents = round(self.starting_cash * CENTS) if math.isfinite(self.starting_cash) else 0
+        if cents <= 0 or abs(cents - self.starting_cash * CENTS) > 1e-6:
+            raise InputError(
+                f"starting_cash: ${self.starting_cash} is no number of whole cents above 0"
+            )
+        self.space()
+
+    def space(self) -> LimitOrderActionSpace:
+        """The actions.
+
+        Raises
+        ------
+        InputError
+            for settings of orders that cannot be.
+        """
+        return LimitOrderActionSpace(
             position_sizes=self.position_sizes,
             fixed_size=self.fixed_size,
             price_style=self.price_style,
             limits=self.limits,
             cash_buffer=Decimal(str(self.cash_buffer)),
-            fees=self.fees,
+            fees=self.fees.by_default(),
         )
-        object.__setattr__(self, "space", space)
-        object.__setattr__(self, "cash", _whole_cents(self.starting_cash))
-        object.__setattr__(self, "terms", terms_of(space, self.life, Decimal(str(TICK))))
-        object.__setattr__(self, "features", features_of(sizes=self.size_features))
 
+    def terms(self) -> Records:
+        """One record [1] of what orders have to keep."""
+        return terms_of(self.space(), self.life, Decimal(str(TICK)))
 
-def _whole_cents(usd: float) -> int:
-    """An amount in millionths.
+    @property
+    def cash(self) -> int:
+        """What an episode begins with, in millionths of a USD."""
+        return round(self.starting_cash * CENTS) * (DOLLAR // CENTS)
 
-    Raises
-    ------
-    InputError
-        for one that is not above 0, or no whole number of cents.
-    """
-    cents = round(usd * CENTS) if math.isfinite(usd) else 0
-    if cents <= 0 or abs(cents - usd * CENTS) > 1e-6:
-        raise InputError(f"starting_cash: ${usd} is no number of whole cents above 0")
-    return cents * (DOLLAR // CENTS)
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of what is seen."""
+        return features_of(sizes=self.size_features)

@@ -60,7 +60,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             longest = max(len(tape) for tape in self._sessions)
         self.num_envs = count
         self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_action_space = self.settings.space.get_gym_space()
+        self.single_action_space = self.settings.space().get_gym_space()
         width = len(self.settings.features)
         self.single_observation_space = Box(-LARGEST, LARGEST, (width,), np.float32)
         self.action_space = batch_space(self.single_action_space, count)
@@ -69,6 +69,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         self.orders = np.zeros((count, SLOTS), ORDER)
         self.fills = np.zeros((count, SLOTS), FILL)
         self.worth = np.zeros(count)
+        self._terms = self.settings.terms()
         self._tapes = np.zeros((count, longest), TICK)
         self._seen = np.zeros((count, width), np.float32)
         self._allowed = np.zeros((count, ACTIONS), dtype=bool)
@@ -111,7 +112,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             self.orders,
             self.fills,
             self._tapes,
-            self.settings.terms,
+            self._terms,
             codes,
             self.settings.reward == "log_wealth",
             self.settings.size_features,
@@ -152,7 +153,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             self.markets,
             self.orders,
             self._tapes,
-            self.settings.terms,
+            self._terms,
             self.settings.size_features,
             self._seen,
             self._allowed,

@@ -1,0 +1,181 @@
+"""Train a network that chooses intents and sizes of event contracts.
+
+    python -m marketsimulator.kalshi.train steps=5000000 episode.reward=log_wealth [key=value …]
+
+The output folder has `checkpoint.safetensors`, written whole every so many steps, `updates.jsonl`
+with figures of every update, and a folder for TensorBoard. A run that was stopped goes on with
+`resume=OUTPUT/checkpoint.safetensors`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from foundation.arrays import Array
+from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.compose import hydra_command
+from foundation.configuration import settings_of
+from foundation.errors import InputError, refuse_outside
+from foundation.files import check_output
+from marketsimulator.kalshi.learner_settings import LearnerSettings
+from marketsimulator.kalshi.recorded import recorded_markets
+from marketsimulator.kalshi.settings import EpisodeSettings
+from marketsimulator.kalshi.vector import VectorKalshiEnv
+
+if TYPE_CHECKING:
+    from marketsimulator.kalshi.learner import Learner
+
+CHECKPOINT = "checkpoint.safetensors"
+UPDATES = "updates.jsonl"
+BOARD = "tensorboard"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """What a network is trained on, and for how long.
+
+    steps: over all markets, in all, those of a resumed run among them.
+    markets: played at once, 1 … 100,000.
+    seed: of networks, choices and synthetic markets, from 0.
+    episode: money, orders, rewards, and the synthetic market.
+    recorded: whether recorded sessions are played in place of synthetic ones.
+    folder: of recorded files; none for the project's own.
+    train_events: first events that are trained on; the others are held out.
+    resume: checkpoint to go on from.
+    every: steps between checkpoints.
+    threads: of torch, 1 … 256.
+    learner: of the learning.
+    output: folder.
+    """
+
+    steps: int = 5_000_000
+    markets: int = 256
+    seed: int = 0
+    episode: EpisodeSettings = field(default_factory=EpisodeSettings)
+    recorded: bool = False
+    folder: str | None = None
+    train_events: int = 9
+    resume: str | None = None
+    every: int = 500_000
+    threads: int = 1
+    learner: LearnerSettings = field(default_factory=LearnerSettings)
+    output: str = "outputs/kalshi-train"
+
+    def __post_init__(self) -> None:
+        refuse_outside(
+            self,
+            "",
+            steps=(1, 10**12),
+            markets=(1, 100_000),
+            seed=(0, 2**63),
+            train_events=(1, 1_000_000),
+            every=(1, 10**12),
+            threads=(1, 256),
+        )
+        if self.markets * self.learner.rollout < 2:
+            raise InputError("markets: one market with a rollout of one step teaches nothing")
+
+    @classmethod
+    def of(cls, config: DictConfig) -> TrainingSettings:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        return settings_of(cls, config)
+
+
+def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
+    """Sessions [T, F] of the first events; none where markets are synthetic.
+
+    Raises
+    ------
+    InputError
+        where there are fewer events than are asked for.
+    """
+    if not settings.recorded:
+        return None
+    markets = recorded_markets(settings.folder)
+    events = list(dict.fromkeys(market.event for market in markets))
+    if settings.train_events >= len(events):
+        raise InputError(
+            f"train_events: {settings.train_events} of {len(events)} recorded events leave none to"
+            " judge with"
+        )
+    first = set(events[: settings.train_events])
+    return [market.session for market in markets if market.event in first]
+
+
+def train(settings: TrainingSettings, progress: Any = None) -> Learner:
+    """Train, and leave a checkpoint in the output folder.
+
+    progress: called with the work, the steps done and all of them.
+
+    Raises
+    ------
+    InputError
+        for settings, sessions or a checkpoint that cannot be used, or without the extra `rl`.
+    """
+    try:
+        from marketsimulator.kalshi.learner import learner_of, use_threads
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{error.name} is not installed: training needs pip install 'kelly-chronos[rl]'"
+        ) from None
+    output = Path(settings.output)
+    check_output(output)
+    output.mkdir(parents=True, exist_ok=True)
+    use_threads(settings.threads)
+    named = {name: getattr(settings.episode, name) for name in settings.episode.__slots__}
+    env = VectorKalshiEnv(settings.markets, sessions_to_train_on(settings), **named)
+    given = json.loads(json.dumps(asdict(settings), default=str))
+    learner = learner_of(env, settings.learner, settings.seed, given=given, board=output / BOARD)
+    if settings.resume is not None:
+        learner.load(Path(settings.resume))
+    saved = learner.steps
+
+    def told(steps: int, figures: dict[str, float]) -> None:
+        nonlocal saved
+        with (output / UPDATES).open("a") as file:
+            file.write(json.dumps({"steps": steps, **figures}) + "\n")
+        if steps - saved >= settings.every:
+            learner.save(output / CHECKPOINT)
+            saved = steps
+        if progress is not None:
+            progress("training", min(steps, settings.steps), settings.steps)
+
+    learner.learn(settings.steps, told)
+    learner.save(output / CHECKPOINT)
+    return learner
+
+
+def run(config: DictConfig) -> None:
+    """Train on a composed configuration, and say where the checkpoint lies."""
+    with one_line_errors("the last checkpoint stays; resume=… goes on from it"):
+        settings = TrainingSettings.of(config)
+        log_to_file("kalshi_train")
+        with ProgressBar() as bar:
+            learner = train(settings, bar)
+        console = Console(highlight=False)
+        console.print(
+            f"{learner.steps:,} steps; {Path(settings.output) / CHECKPOINT}; judge it with"
+            " python -m marketsimulator.kalshi.compare",
+            soft_wrap=True,
+        )
+
+
+def main() -> None:
+    """The command line."""
+    hydra_command("kalshi_train", run)
+
+
+if __name__ == "__main__":
+    main()

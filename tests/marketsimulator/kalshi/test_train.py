@@ -1,0 +1,142 @@
+"""Training leaves a checkpoint, goes on from it, and learns that there is nothing to earn."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.kalshi.network import load_network, read_checkpoint
+from foundation.compose import composed_config
+from foundation.configuration import settings_of
+from marketsimulator.kalshi.learner import MarketsEnv, learner_of
+from marketsimulator.kalshi.learner_settings import LearnerSettings
+from marketsimulator.kalshi.synthetic import SyntheticMarket
+from marketsimulator.kalshi.train import CHECKPOINT, UPDATES, TrainingSettings
+from marketsimulator.kalshi.vector import VectorKalshiEnv
+from tests.commands import run_command
+
+SMALL = ("markets=8", "steps=512", "every=128", "learner.rollout=16", "learner.batch=64")
+QUICK = (*SMALL, "learner.epochs=1", "episode.market.steps=20")
+
+
+def trained(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return run_command(("-m", "marketsimulator.kalshi.train", *QUICK, *words), cwd=folder)
+
+
+def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(tmp_path: Path) -> None:
+    done = trained(tmp_path, "output=one", "episode.reward=log_wealth")
+    assert done.returncode == 0, done.stderr
+    assert "512 steps" in done.stdout
+    path = tmp_path / "one" / CHECKPOINT
+    policy = load_network(path)
+    assert policy.about.steps == 512
+    env = VectorKalshiEnv(3, market=SyntheticMarket(steps=10))
+    seen, _ = env.reset(seed=0)
+    for _ in range(9):
+        seen, *_ = env.step(policy.actions(seen, env.action_masks()))
+    updates = [json.loads(line) for line in (tmp_path / "one" / UPDATES).read_text().splitlines()]
+    assert [each["steps"] for each in updates] == [128, 256, 384, 512]
+    assert {"earned", "orders", "size", "share_5"} <= set().union(*updates)
+    assert list((tmp_path / "one" / "tensorboard").glob("events*"))
+    again = trained(tmp_path, "output=two", f"resume={path}", "steps=768")
+    assert again.returncode == 0, again.stderr
+    assert load_network(tmp_path / "two" / CHECKPOINT).about.steps == 768
+    lines = (tmp_path / "two" / UPDATES).read_text().splitlines()
+    assert json.loads(lines[0])["steps"] == 640
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["resume=nowhere"], "nowhere: no checkpoint"),
+        (["learner.rate=1"], "learner.rate: 1.0 is outside"),
+        (["markets=0"], "markets: 0 is outside"),
+        (["recorded=true", "train_events=99", "folder=."], "."),
+        (["episode.reward=fame"], "episode.reward"),
+        (["learner.layers=[]"], "learner.layers"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_a_line(
+    tmp_path: Path, words: Sequence[str], says: str
+) -> None:
+    done = trained(tmp_path, "output=out", *words)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out" / CHECKPOINT).exists()
+
+
+def test_a_checkpoint_of_other_sizes_or_layers_is_not_gone_on_from(tmp_path: Path) -> None:
+    market = SyntheticMarket(steps=10)
+    quick = LearnerSettings(rollout=4, batch=16, epochs=1)
+    learner = learner_of(VectorKalshiEnv(4, market=market), quick, seed=0)
+    path = tmp_path / "one.safetensors"
+    learner.save(path)
+    other = VectorKalshiEnv(4, market=market, fixed_size=10)
+    with pytest.raises(ValueError, match="trained with fixed_size None, this run has 10"):
+        learner_of(other, quick, seed=0).load(path)
+    wide = LearnerSettings(rollout=4, batch=16, epochs=1, layers=(8,))
+    with pytest.raises(ValueError, match=r"does not fit this run's learner\.layers"):
+        learner_of(VectorKalshiEnv(4, market=market), wide, seed=0).load(path)
+
+
+def test_what_is_saved_is_all_that_is_known_of_a_learner(tmp_path: Path) -> None:
+    market = SyntheticMarket(steps=10)
+    quick = LearnerSettings(rollout=4, batch=16, epochs=1)
+    learner = learner_of(VectorKalshiEnv(4, market=market), quick, seed=3)
+    learner.learn(64, lambda steps, figures: None)
+    learner.save(tmp_path / "one.safetensors")
+    another = learner_of(VectorKalshiEnv(4, market=market), quick, seed=9)
+    another.load(tmp_path / "one.safetensors")
+    another.save(tmp_path / "two.safetensors")
+    first, about = read_checkpoint(tmp_path / "one.safetensors")
+    second, _ = read_checkpoint(tmp_path / "two.safetensors")
+    assert about.steps == another.steps == 64
+    assert set(first) == set(second)
+    assert any(name.startswith("optimizer.") for name in first)
+    for name, values in first.items():
+        assert np.array_equal(values, second[name])
+
+
+def test_a_potential_moves_rewards_and_leaves_what_an_episode_earned() -> None:
+    """Undiscounted, the shaped rewards of an episode add up to the others."""
+    rng = np.random.default_rng(1)
+    sums: dict[bool, Any] = {}
+    market = SyntheticMarket(steps=30, edge=0.1)
+    for shaping in (False, True):
+        env = VectorKalshiEnv(16, market=market, reward="log_wealth")
+        settings = LearnerSettings(shaping=shaping, discount=1.0)
+        markets = MarketsEnv(env, settings, seed=5)
+        markets.reset()
+        total = np.zeros(16)
+        rng = np.random.default_rng(1)
+        apart = 0.0
+        for _ in range(30):
+            allowed = np.array(markets.env_method("action_masks"))
+            codes = np.array([rng.choice(np.flatnonzero(row)) for row in allowed])
+            _, rewards, over, told = markets.step(codes)
+            total += rewards
+            apart += float(np.abs(rewards).sum())
+        assert over.all()
+        assert all("terminal_observation" in each for each in told)
+        sums[shaping] = (total, apart)
+    assert np.allclose(sums[True][0], sums[False][0], atol=1e-3)
+    assert sums[True][1] != pytest.approx(sums[False][1], rel=1e-3)
+
+
+def test_the_shipped_settings_are_the_defaults() -> None:
+    shipped = settings_of(TrainingSettings, composed_config("kalshi_train", ["output=x"]))
+    plain = TrainingSettings(output="x")
+    assert shipped.learner == plain.learner
+    assert shipped.episode.market == plain.episode.market
+    assert shipped.episode.fees.by_default() == plain.episode.fees.by_default()
+    for name in ("steps", "markets", "seed", "recorded", "folder", "train_events", "resume"):
+        assert getattr(shipped, name) == getattr(plain, name)
+    for name in ("starting_cash", "price_style", "fixed_size", "limits", "reward", "life"):
+        assert getattr(shipped.episode, name) == getattr(plain.episode, name)

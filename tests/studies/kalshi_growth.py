@@ -1,0 +1,212 @@
+"""What learned sizing of event contracts earns on synthetic markets of a known edge, beside the
+best rule that a search finds under the same actions, limits and costs.
+
+    python tests/studies/kalshi_growth.py [--edges 0 0.05 0.1] [--minutes 15] [--seed 0]
+    [--rewards log_wealth value] [--searches 150] [--output FILE.json]
+
+The estimate that both see is the fair price: the edge is what the market's price deviates from it.
+Growth is the mean logarithm of the final over the first wealth of an episode, on episodes that
+neither has seen, with its standard error. The rank correlation is that of the size of an order with
+what the estimate is beyond the price that it pays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import differential_evolution
+
+from execution.kalshi.actions import POSITION_SIZES
+from execution.kalshi.network import load_network
+from execution.kalshi.observation import features_of
+from execution.kalshi.policies import BinaryKelly, Codes, Nothing, Observations, Policy
+from foundation.arrays import Array, Mask
+from foundation.files import put_whole
+from marketsimulator.kalshi.learner import Learner, learner_of
+from marketsimulator.kalshi.learner_settings import LearnerSettings
+from marketsimulator.kalshi.settings import EpisodeSettings, Reward
+from marketsimulator.kalshi.synthetic import SyntheticMarket
+from marketsimulator.kalshi.vector import VectorKalshiEnv
+
+MARKETS = 512
+JUDGED = 16  # episodes of each market
+HELD_OUT = 10**9  # first seed of the episodes that judge
+SEARCHED = 10**8  # first seed of those that the search sees
+PLACES = {name: place for place, name in enumerate(features_of(sizes=False))}
+SIZES = np.array(POSITION_SIZES)
+LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdRule:
+    """Buys what is cheaper than the estimate by more than a threshold, the cheaper the more, and
+    sells where the estimate is below what a sale brings by more than another.
+
+    enter: USD that the estimate has to be beyond the cost.
+    width: USD beyond that at which the whole is wanted.
+    leave: USD that the proceeds have to be beyond the estimate.
+    share: of the wealth that is wanted.
+    """
+
+    enter: float
+    width: float
+    leave: float
+    share: float
+    name: str = "rule"
+
+    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+        """Codes [N]."""
+        shown = {name: seen[:, place].astype(np.float64) for name, place in PLACES.items()}
+        wealth = 1000.0 * (1.0 + shown["profit"])
+        held = np.round(shown["position"] * LIMIT)
+        codes = np.zeros(len(seen), np.int64)
+        chance = shown["estimate"]
+        for buy, p, bid, ask, mine in (
+            (1, chance, shown["bid"], shown["ask"], held),
+            (3, 1 - chance, 1 - shown["ask"], 1 - shown["bid"], -held),
+        ):
+            cost = ask + 0.07 * ask * (1 - ask)
+            wanted = np.clip((p - cost - self.enter) / self.width, 0, 1) * self.share * wealth
+            count = wanted / np.maximum(cost, 0.01) - np.maximum(mine, 0)
+            codes = np.where(codes == 0, _code(buy, count, allowed), codes)
+            proceeds = bid - 0.07 * bid * (1 - bid)
+            count = np.where(proceeds - p > self.leave, np.maximum(mine, 0), 0)
+            sale = _code(buy + 1, count, allowed)
+            codes = np.where(sale > 0, sale, codes)
+        return codes
+
+
+def _code(intent: int, count: Array, allowed: Mask) -> Codes:
+    """The largest allowed size that is not beyond the count; 0 for none."""
+    first = (intent - 1) * 5 + 1
+    fits = (count[:, None] >= SIZES) & allowed[:, first : first + 5]
+    return np.where(fits.any(axis=1), first + 4 - fits[:, ::-1].argmax(axis=1), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a policy did on N episodes.
+
+    growth: logarithm of final over first wealth [N].
+    orders: sent, of an episode.
+    rank: correlation of an order's size with its edge; nothing without orders of two sizes.
+    """
+
+    growth: Array
+    orders: float
+    rank: float | None
+
+    def figures(self) -> dict[str, Any]:
+        """In numbers for JSON."""
+        profit = 1000 * np.expm1(self.growth)
+        return {
+            "growth": float(self.growth.mean()),
+            "growth_error": float(stats.sem(self.growth)),
+            "profit_usd": float(profit.mean()),
+            "profit_error_usd": float(stats.sem(profit)),
+            "episodes": len(self.growth),
+            "orders": self.orders,
+            "rank_correlation": self.rank,
+        }
+
+
+def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) -> Judgement:
+    """Let a policy play so many episodes of each of the markets under a seed."""
+    named = {name: getattr(episode, name) for name in episode.__slots__}
+    env = VectorKalshiEnv(MARKETS, **named)
+    seen, _ = env.reset(seed=seed)
+    growth: list[Array] = []
+    sizes: list[Array] = []
+    edges: list[Array] = []
+    while len(growth) < episodes:
+        codes = policy.actions(seen, env.action_masks())
+        buys = (codes > 0) & ((codes - 1) // 5 % 2 == 0)
+        yes = codes <= 5
+        gap = seen[:, PLACES["estimate"]] - np.where(
+            yes, seen[:, PLACES["ask"]], seen[:, PLACES["bid"]]
+        )
+        edges.append(np.where(yes, gap, -gap)[buys])
+        sizes.append(SIZES[(codes[buys] - 1) % 5])
+        seen, _, over, _, info = env.step(codes)
+        if over.all():
+            growth.append(np.log(info["final_worth"] / episode.starting_cash))
+    bought, beyond = np.concatenate(sizes), np.concatenate(edges)
+    several = len(set(bought.tolist())) > 1
+    rank = float(stats.spearmanr(bought, beyond).statistic) if several else None
+    return Judgement(np.concatenate(growth), len(bought) / (MARKETS * episodes), rank)
+
+
+def best_rule(episode: EpisodeSettings, searches: int, seed: int) -> ThresholdRule:
+    """The rule of the most growth that differential evolution finds on episodes of its own."""
+
+    def loss(values: Array) -> float:
+        rule = ThresholdRule(*(float(v) for v in values))
+        return -float(judge(rule, episode, 2, SEARCHED + seed).growth.mean())
+
+    bounds = [(-0.01, 0.08), (0.005, 0.15), (-0.05, 0.1), (0.02, 0.5)]
+    found = differential_evolution(
+        loss, bounds, maxiter=max(searches // 20 - 1, 1), popsize=5, rng=seed, polish=False
+    )
+    return ThresholdRule(*(float(v) for v in found.x))
+
+
+def trained(episode: EpisodeSettings, minutes: float, seed: int, folder: Path) -> Learner:
+    """A network after so many minutes on this machine."""
+    named = {name: getattr(episode, name) for name in episode.__slots__}
+    learner = learner_of(VectorKalshiEnv(256, **named), LearnerSettings(), seed)
+    began = time.monotonic()
+    until = 0
+    while time.monotonic() - began < 60 * minutes:
+        until += 256 * LearnerSettings().rollout * 8
+        learner.learn(until, lambda steps, figures: None)
+    learner.save(folder)
+    return learner
+
+
+def main() -> None:
+    """Print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--edges", type=float, nargs="+", default=[0.0, 0.05, 0.1])
+    parser.add_argument("--rewards", nargs="+", default=["log_wealth", "value"])
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--searches", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("outputs/kalshi_growth.json"))
+    words = parser.parse_args()
+    words.output.parent.mkdir(parents=True, exist_ok=True)
+    table: list[dict[str, Any]] = []
+
+    def add(edge: float, policy: Policy, episode: EpisodeSettings, **more: Any) -> None:
+        row = {"edge": edge, "policy": policy.name, **more}
+        row |= judge(policy, episode, JUDGED, HELD_OUT + words.seed).figures()
+        table.append(row)
+        put_whole(words.output, (json.dumps(table, indent=1) + "\n").encode())
+        print(json.dumps(row), flush=True)
+
+    for edge in words.edges:
+        market = SyntheticMarket(edge=edge)
+        plain = EpisodeSettings(market=market)
+        for fraction in (0.5, 1.0):
+            kelly = BinaryKelly(fraction=fraction, name=f"kelly {fraction:g}")
+            add(edge, kelly, plain)
+        add(edge, Nothing(), plain)
+        if edge > 0:
+            rule = best_rule(plain, words.searches, words.seed)
+            add(edge, rule, plain, terms=[rule.enter, rule.width, rule.leave, rule.share])
+        for reward in words.rewards:
+            chosen: Reward = "value" if reward == "value" else "log_wealth"
+            episode = EpisodeSettings(market=market, reward=chosen)
+            path = words.output.with_suffix(f".{edge:g}.{reward}.safetensors")
+            learner = trained(episode, words.minutes, words.seed, path)
+            add(edge, load_network(path), episode, reward=reward, steps=learner.steps)
+
+
+if __name__ == "__main__":
+    main()
