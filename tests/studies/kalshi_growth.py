@@ -6,8 +6,8 @@ best rule that a search finds under the same actions, limits and costs.
 
 The estimate that both see is the fair price: the edge is what the market's price deviates from it.
 Growth is the mean logarithm of the final over the first wealth of an episode, on episodes that
-neither has seen, with its standard error. The rank correlation is that of the size of an order with
-what the estimate is beyond the price that it pays.
+neither has seen, with its standard error. The rank correlation is that of the size of a purchase
+from flat with what the estimate is beyond the price that it pays.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Judgement:
 
     growth: logarithm of final over first wealth [N].
     orders: sent, of an episode.
-    rank: correlation of an order's size with its edge; nothing without orders of two sizes.
+    rank: correlation of the size of purchases from flat with their edge; nothing where all are of
+        one size.
     """
 
     growth: Array
@@ -125,9 +126,12 @@ def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) ->
     growth: list[Array] = []
     sizes: list[Array] = []
     edges: list[Array] = []
+    orders = 0
     while len(growth) < episodes:
         codes = policy.actions(seen, env.action_masks())
-        buys = (codes > 0) & ((codes - 1) // 5 % 2 == 0)
+        flat = (env.markets["yes"] + env.markets["no"] + env.markets["resting"]) == 0
+        buys = flat & (codes > 0) & ((codes - 1) // 5 % 2 == 0)
+        orders += int((codes > 0).sum())
         yes = codes <= 5
         gap = seen[:, PLACES["estimate"]] - np.where(
             yes, seen[:, PLACES["ask"]], seen[:, PLACES["bid"]]
@@ -140,21 +144,25 @@ def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) ->
     bought, beyond = np.concatenate(sizes), np.concatenate(edges)
     several = len(set(bought.tolist())) > 1
     rank = float(stats.spearmanr(bought, beyond).statistic) if several else None
-    return Judgement(np.concatenate(growth), len(bought) / (MARKETS * episodes), rank)
+    return Judgement(np.concatenate(growth), orders / (MARKETS * episodes), rank)
 
 
 def best_rule(episode: EpisodeSettings, searches: int, seed: int) -> ThresholdRule:
     """The rule of the most growth that differential evolution finds on episodes of its own."""
 
     def loss(values: Array) -> float:
-        rule = ThresholdRule(*(float(v) for v in values))
-        return -float(judge(rule, episode, 2, SEARCHED + seed).growth.mean())
+        return -float(judge(_rule(values), episode, 2, SEARCHED + seed).growth.mean())
 
     bounds = [(-0.01, 0.08), (0.005, 0.15), (-0.05, 0.1), (0.02, 0.5)]
     found = differential_evolution(
         loss, bounds, maxiter=max(searches // 20 - 1, 1), popsize=5, rng=seed, polish=False
     )
-    return ThresholdRule(*(float(v) for v in found.x))
+    return _rule(found.x)
+
+
+def _rule(values: Array) -> ThresholdRule:
+    enter, width, leave, share = map(float, values)
+    return ThresholdRule(enter, width, leave, share)
 
 
 def trained(episode: EpisodeSettings, minutes: float, seed: int, folder: Path) -> Learner:
