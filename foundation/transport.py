@@ -32,6 +32,8 @@ from urllib3.util import Retry
 log = logging.getLogger(__name__)
 
 MINUTE = 60.0  # seconds
+Signer = Callable[[str, str], Mapping[str, str]]  # headers of a method and a path with its query
+
 LONGEST_PAUSE = 60.0  # seconds that a venue may ask to wait; more is not believed
 NOTABLE = 5.0  # seconds of waiting from which on the log says why
 REPEATED = (429, 500, 502, 503, 504)  # statuses after which a read is repeated
@@ -41,9 +43,11 @@ class Watch:
     """Shuts the connection of a request once its seconds are over.
 
     seconds: until then, above 0; pauses do not count.
+    signer: headers that every attempt has anew; none where they never change.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, signer: Signer | None = None) -> None:
+        self.signer = signer
         self._left = seconds
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
@@ -134,6 +138,10 @@ class _Guarded(HTTPConnection):
 
     def request(self, *words: Any, **options: Any) -> None:
         self._guard()
+        watch = _WATCH.get()
+        # A signature holds for seconds: one of the first attempt would be stale by the last.
+        if watch is not None and watch.signer is not None:
+            options["headers"] = {**options["headers"], **watch.signer(*words[:2])}
         super().request(*words, **options)
 
     def _guard(self) -> None:
@@ -161,10 +169,12 @@ class _Repeats(Retry):
     """Repeats within the deadline, and waits no longer than is believable."""
 
     pace: Pace
+    request = ("", "")  # the method and the path that are repeated
 
     def new(self, **options: Any) -> _Repeats:
         repeats = super().new(**options)
         repeats.pace = self.pace
+        repeats.request = self.request
         return repeats
 
     def increment(
@@ -180,6 +190,7 @@ class _Repeats(Retry):
         if watch is not None and watch.over:
             raise MaxRetryError(_pool, url or "", error)
         repeats = super().increment(method, url, response, error, _pool, _stacktrace)
+        repeats.request = (method or "", url or "")
         if (repeats._asked_pause(response) or repeats.get_backoff_time()) >= _time_left():
             raise MaxRetryError(_pool, url or "", error)
         return repeats
@@ -200,7 +211,7 @@ class _Repeats(Retry):
                 time.sleep(seconds)
         else:
             self._sleep_backoff()
-        self.pace.wait()
+        self.pace.wait(*self.request)
 
 
 class Transport(HTTPAdapter):
@@ -211,10 +222,16 @@ class Transport(HTTPAdapter):
         not count.
     attempts: of a read.
     pace: of the address.
+    signer: headers that every attempt has anew; none where they never change.
     """
 
     def __init__(
-        self, timeout: tuple[float, float], deadline: float, attempts: int, pace: Pace
+        self,
+        timeout: tuple[float, float],
+        deadline: float,
+        attempts: int,
+        pace: Pace,
+        signer: Signer | None = None,
     ) -> None:
         # A POST is never repeated: one that timed out can have been accepted, and the second would
         # be another order.
@@ -231,6 +248,7 @@ class Transport(HTTPAdapter):
         self._timeout = timeout
         self._deadline = deadline
         self._pace = pace
+        self._signer = signer
         super().__init__(max_retries=repeats)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
@@ -248,11 +266,11 @@ class Transport(HTTPAdapter):
         RequestException
             for no whole answer before the deadline, and for an answer that leads elsewhere.
         """
-        self._pace.wait()
+        self._pace.wait(request.method or "", request.path_url)
         seconds = min(self._deadline, _time_left())
         if seconds <= 0:
             raise ReadTimeout("no time is left for the request", request=request)
-        watch = Watch(seconds)
+        watch = Watch(seconds, self._signer)
         token = _WATCH.set(watch)
         began = time.monotonic()
         try:
@@ -325,8 +343,9 @@ class Pace:
         self._not_before = -math.inf
         self._lock = threading.Lock()
 
-    def delay(self) -> float:
-        """Seconds to wait before the next request."""
+    def delay(self, method: str = "", path: str = "") -> float:
+        """Seconds to wait before the next request, of a method and a path."""
+        del method, path
         now = self._clock()
         while self._sent and now - self._sent[0] >= MINUTE:
             self._sent.popleft()
@@ -334,8 +353,8 @@ class Pace:
         until_free = self._sent[0] + MINUTE - now if full else 0.0
         return max(until_free, self._not_before - now, 0.0)
 
-    def wait(self) -> None:
-        """Wait as long as it takes, and count one request.
+    def wait(self, method: str = "", path: str = "") -> None:
+        """Wait as long as it takes, and count one request, of a method and a path.
 
         Raises
         ------
@@ -344,13 +363,17 @@ class Pace:
         """
         while True:
             with self._lock:
-                if (seconds := self.delay()) <= 0:
-                    self._sent.append(self._clock())
+                if (seconds := self.delay(method, path)) <= 0:
+                    self._count(method, path)
                     return
             if seconds >= _time_left():
                 raise ReadTimeout("no time is left for the request")
-            note_pause(seconds, "the requests of this minute are used up")
+            note_pause(seconds, "the requests that the venue allows are used up")
             time.sleep(seconds)
+
+    def _count(self, method: str, path: str) -> None:
+        del method, path
+        self._sent.append(self._clock())
 
     def heed(self, headers: Mapping[str, str]) -> None:
         """Wait for the X-RateLimit-Reset of an answer whose X-RateLimit-Remaining is 0."""

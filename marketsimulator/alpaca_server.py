@@ -21,6 +21,7 @@ from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
+from marketsimulator.venue.clock import speed_of
 from marketsimulator.venue.rehearsal import rehearse
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
@@ -84,20 +85,7 @@ def main() -> None:
         words = overrides_of_flags({**flags, "data.dir": arguments.data_dir})
         config = composed_config("venue", [*words, "trials=null", *arguments.overrides])
         settings = VenueSettings.of(config)
-        serve(settings, host=arguments.host, port=port, speed=_speed(arguments.speed))
-
-
-def _speed(word: str) -> float | None:
-    """Simulated seconds a second; None where the clock waits for a client."""
-    if word == "wait":
-        return None
-    try:
-        speed = float(word)
-    except ValueError:
-        speed = float("nan")
-    if not 0 < speed <= 1e6:
-        raise InputError(f"--speed: {word} is neither wait nor a number above 0")
-    return speed
+        serve(settings, host=arguments.host, port=port, speed=speed_of(arguments.speed))
 
 
 if __name__ == "__main__":

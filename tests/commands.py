@@ -60,6 +60,11 @@ class Started:
         """Bytes that it has printed so far."""
         return sum(path.stat().st_size for path in (self._out, self._err) if path.exists())
 
+    @property
+    def output(self) -> str:
+        """What it has printed so far, errors left out."""
+        return self._out.read_text() if self._out.exists() else ""
+
     def wait_for_output(self, seconds: float = 60.0) -> None:
         """Until it has printed something, or has ended.
 

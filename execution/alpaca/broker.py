@@ -22,11 +22,12 @@ from execution.alpaca.order_answers import (
     poll_delays,
     traded_at,
 )
-from execution.alpaca.order_desk import ORDERS_LISTED, Guard, OrderDesk, unguarded
+from execution.alpaca.order_desk import ORDERS_LISTED, OrderDesk
 from execution.alpaca.order_requests import order_request
 from execution.broker import Asset
 from execution.intents import Intent, IntentBook, Part
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms, strategy_of
+from execution.posting import Guard, unguarded
 from execution.venue_rules import refusal
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys

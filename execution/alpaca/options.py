@@ -13,8 +13,9 @@ import numpy as np
 from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import AccountFacts, Position
 from execution.alpaca.order_answers import chain_of, is_done, poll_delays, spread_traded, traded_at
-from execution.alpaca.order_desk import Guard, OrderDesk, unguarded
+from execution.alpaca.order_desk import OrderDesk
 from execution.intents import IntentBook, Part
+from execution.posting import Guard, unguarded
 from execution.spreads.orders import (
     Contract,
     Fate,

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from execution.alpaca.connection import UNKNOWN_THING, Answer, VenueConnection, elapsed_seconds
 from execution.alpaca.fields import OrderEntry
 from execution.alpaca.order_answers import checked_order, is_done
+from execution.posting import LOOK_DELAYS
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import as_mapping
 
 log = logging.getLogger(__name__)
 
-LOOK_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
 ENDING = 30.0  # seconds for the requests that end an order
 CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
 SUCCESSORS = 10  # of an order that was replaced, each by the next

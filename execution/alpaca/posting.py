@@ -11,20 +11,12 @@ from execution.alpaca.connection import Answer
 from execution.alpaca.order_answers import checked_order
 from execution.alpaca.order_reader import BUSY, OTHER_STATE
 from execution.intents import Intent
+from execution.posting import NoAnswer, OrderWithheld, too_late
 from foundation.errors import OrderRejected
 from trainingdata.feed.endpoint import Keys
-from trainingdata.instants import compact_text
 
 POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
 NOT_UNDERSTOOD = (408, 425)  # statuses below 500 that do not say what became of a request
-
-
-class OrderWithheld(OrderRejected):
-    """An order that the venue was not asked for, or that it certainly did nothing with."""
-
-
-class NoAnswer(Exception):
-    """A POST whose answer does not say whether the order was taken."""
 
 
 def post_order(
@@ -85,9 +77,3 @@ def post_order(
         except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
             raise NoAnswer(type(error).__name__) from None
     raise OrderWithheld(f"{name}: not sent: the venue has no room for requests (429)")
-
-
-def too_late(intent: Intent) -> str:
-    """Why an intent that has expired is not sent."""
-    until = intent.expires_at
-    return "" if until is None else f"it was to be sent before {compact_text(until)}"

@@ -72,7 +72,7 @@ class NetworkPolicy:
             values = np.tanh(values @ weights.T + offsets)
         weights, offsets = self.layers[-1]
         preferred = np.where(allowed, values @ weights.T + offsets, -np.inf)
-        return np.argmax(preferred, axis=1).astype(np.int64)
+        return np.asarray(preferred.argmax(axis=1), np.int64)
 
 
 def load_network(path: Path | str) -> NetworkPolicy:

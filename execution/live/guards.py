@@ -16,7 +16,7 @@ import numpy as np
 
 from execution.intents import Intent, IntentBook
 from execution.live.exposure import Exposure, PriceUnseen, Sight, exposure_of
-from execution.live.halts import Halts
+from execution.live.halts import Forbidden, Halts
 from execution.live.order_terms import SingleTerms, SpreadTerms, Terms, terms_of
 from foundation.errors import InputError, refuse_outside
 from trainingdata.feed.market_data import LastTrade
@@ -114,7 +114,7 @@ class Guards:
             for a journal that cannot be read.
         """
         with self._lock:
-            if why := self._stopped(intent.job):
+            if why := why_stopped(self._halts, self._kill_file, intent.job):
                 return why
             try:
                 terms = terms_of(intent.request)
@@ -135,18 +135,6 @@ class Guards:
             return False
         return any(order.client_order_id == name for order in self._sight.account.open_orders)
 
-    def _stopped(self, job: str) -> str:
-        """Why nothing at all is sent."""
-        if is_there(self._kill_file):
-            return f"{self._kill_file} is there; nothing is sent before it is removed"
-        return self._halted(job, "everything")
-
-    def _halted(self, job: str, forbidden: str) -> str:
-        for halt in self._halts.standing():
-            if halt.concerns(job) and halt.rule.forbids == forbidden:
-                return f"halted: {halt}"
-        return ""
-
     def _senseless_reduction(self, terms: Terms, now: np.datetime64) -> str:
         """Why the limit of a reduction makes no sense.
 
@@ -161,7 +149,7 @@ class Guards:
 
     def _refused_opening(self, intent: Intent, terms: Terms, now: np.datetime64) -> str:
         """Why an opening is not sent."""
-        if why := self._halted(intent.job, "openings"):
+        if why := why_halted(self._halts, intent.job, "openings"):
             return why
         sight = self._sight
         if sight is None:
@@ -172,7 +160,7 @@ class Guards:
             return (
                 self._untrusted_price(terms, sight, now)
                 or self._too_large(terms, sight)
-                or self._too_many(intent, now)
+                or why_too_many(self._book, intent, now, self._settings.max_orders_per_hour)
                 or self._too_much(intent, terms, sight)
             )
         except PriceUnseen as error:
@@ -219,23 +207,6 @@ class Guards:
             return ""
         return f"{value:,.0f} USD are at stake; guards.max_order is {largest:,.0f} USD"
 
-    def _too_many(self, intent: Intent, now: np.datetime64) -> str:
-        """Why no further order opens anything in this hour."""
-        since = now - HOUR
-        # Instants are text in the book. One to the minute sorts before every instant within it.
-        minute = str(since.astype("datetime64[m]"))
-        recent = self._book.select(
-            "sent_at >= ? AND state NOT IN ('planned', 'withheld')", (minute,)
-        )
-        name = intent.client_order_id
-        count = sum(each.sent_at > since and each.client_order_id != name for each in recent)
-        if count < self._settings.max_orders_per_hour:
-            return ""
-        return (
-            f"{count} orders were sent within an hour; guards.max_orders_per_hour is"
-            f" {self._settings.max_orders_per_hour}"
-        )
-
     def _too_much(self, intent: Intent, terms: Terms, sight: Sight) -> str:
         """Why an opening would make a position or all of them too large.
 
@@ -269,6 +240,34 @@ class Guards:
         by_name = {intent.client_order_id: intent for intent in found}
         sent = [(terms, by_name.get(name)) for name, terms in passed.items()]
         return exposure_of(sight, sent, besides)
+
+
+def why_stopped(halts: Halts, kill_file: Path, job: str) -> str:
+    """Why nothing at all of a job is sent; empty where something may be."""
+    if is_there(kill_file):
+        return f"{kill_file} is there; nothing is sent before it is removed"
+    return why_halted(halts, job, "everything")
+
+
+def why_halted(halts: Halts, job: str, forbidden: Forbidden) -> str:
+    """The halt that forbids a job what it says; empty where none does."""
+    for halt in halts.standing():
+        if halt.concerns(job) and halt.rule.forbids == forbidden:
+            return f"halted: {halt}"
+    return ""
+
+
+def why_too_many(book: IntentBook, intent: Intent, now: np.datetime64, most: int) -> str:
+    """Why no further order opens anything in this hour; most: orders of all jobs in an hour."""
+    since = now - HOUR
+    # Instants are text in the book. One to the minute sorts before every instant within it.
+    minute = str(since.astype("datetime64[m]"))
+    recent = book.select("sent_at >= ? AND state NOT IN ('planned', 'withheld')", (minute,))
+    name = intent.client_order_id
+    count = sum(each.sent_at > since and each.client_order_id != name for each in recent)
+    if count < most:
+        return ""
+    return f"{count} orders were sent within an hour; guards.max_orders_per_hour is {most}"
 
 
 def is_there(path: Path) -> bool:

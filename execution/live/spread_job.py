@@ -14,11 +14,11 @@ from filelock import FileLock, Timeout
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
-from execution.alpaca.order_desk import Guard
 from execution.intents import Intent
 from execution.live.account import LiveAccount
 from execution.live.exposure import Sight
 from execution.live.guards import Guards
+from execution.posting import Guard
 from execution.spreads.seller import SpreadSeller
 from execution.spreads.settings import SellingSettings
 from execution.spreads.state import OpenSpread

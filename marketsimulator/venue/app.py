@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,8 @@ from marketsimulator.venue.answers import (
     find_asset,
     history_answer,
 )
-from marketsimulator.venue.faults import (
-    AFTER_FAULTS,
-    BEFORE_FAULTS,
-    Fault,
-    FaultPlan,
-    parse_fault,
-)
+from marketsimulator.venue.failing import FailingRequests, Handler
+from marketsimulator.venue.faults import FaultPlan, parse_fault
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
 from marketsimulator.venue.order_entry import OrderEntry
 from marketsimulator.venue.stocks import FLAGS, Venue
@@ -35,15 +30,7 @@ from marketsimulator.venue.tickets import Answer, Refused
 from trainingdata.instants import instant
 from trainingdata.instruments import instrument
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 NO_ORDER = "00000000-0000-0000-0000-000000000000"
-BODIES = {  # of faults that answer with something else than what was asked for
-    "malformed": ('{"id": "half of a', "application/json"),
-    "html": ("<html><body>Bad gateway</body></html>", "text/html"),
-    "null": ("null", "application/json"),
-    "empty": ("[]", "application/json"),
-}
 
 
 class Server:
@@ -61,8 +48,7 @@ class Server:
         self._entry = OrderEntry(venue, self.faults)
         self._stream = TradeUpdateStream(self.faults)
         self._began = (time.monotonic(), venue.now)
-        self._on_their_way: list[tuple[web.Request, Handler]] = []
-        self._landing: set[asyncio.Task[None]] = set()
+        self._requests = FailingRequests(self.faults, _answered, _another_order)
         venue.record.listeners.append(self._stream.publish)
 
     def app(self) -> web.Application:
@@ -144,56 +130,13 @@ class Server:
             body = {"code": 40110000, "message": "request is not authorized"}
             return web.json_response(body, status=401)
         # Faults leave the control routes alone: otherwise nobody could clear them.
-        before = None if control else self.faults.take(BEFORE_FAULTS, request.method, path)
-        if before is not None:
-            failure = await self._fail(before, request, handler)
-            if failure is not None:
-                return failure
-        answer = await _answered(request, handler)
-        # These come after the handler, so that the request is done though its answer is lost.
-        after = None if control else self.faults.take(AFTER_FAULTS, request.method, path)
-        return answer if after is None else await _spoilt(after, request, answer)
-
-    async def _fail(
-        self, fault: Fault, request: web.Request, handler: Handler
-    ) -> web.StreamResponse | None:
-        """The answer that a fault puts in the place of the venue's; None where it is only late."""
-        # What is not read before the client has gone could not be done after that.
-        await request.read()
-        if fault.kind == "delay":
-            await asyncio.sleep(fault.seconds)
-            return None
-        if fault.kind == "late":
-            self._on_their_way.append((request, handler))
-            asyncio.get_running_loop().call_later(fault.seconds, self._land_in_background, request)
-            return await _hang_up(request)
-        if fault.kind == "silent":
-            await asyncio.sleep(fault.seconds)
-            return await _hang_up(request)
-        if fault.kind == "drop_before":
-            return await _hang_up(request)
-        wait = fault.retry_after or (f"{fault.seconds:g}" if fault.status == 429 else "")
-        headers = {"Retry-After": wait} if wait else {}
-        body = {"code": fault.status * 100_000, "message": "a fault on demand"}
-        return web.json_response(body, status=fault.status, headers=headers)
-
-    def _land_in_background(self, request: web.Request) -> None:
-        task = asyncio.get_running_loop().create_task(self._land(request))
-        self._landing.add(task)
-        task.add_done_callback(self._landing.discard)
-
-    async def _land(self, wanted: web.Request) -> None:
-        """Do a request that was held up, unless it has been done."""
-        for request, handler in self._on_their_way:
-            if request is wanted:
-                self._on_their_way.remove((request, handler))
-                await _answered(request, handler)
-                return
+        if control:
+            return await _answered(request, handler)
+        return await self._requests.answer(request, handler)
 
     async def _land_all(self, _: web.Request) -> web.StreamResponse:
         """Do what was held up on its way, in the order in which it was sent."""
-        for request, _handler in tuple(self._on_their_way):
-            await self._land(request)
+        await self._requests.land_all()
         return web.json_response({})
 
     def _activities(self, request: web.Request) -> list[Answer]:
@@ -341,33 +284,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return web.json_response({"code": 42210000, "message": str(error)}, status=422)
 
 
-async def _spoilt(
-    fault: Fault, request: web.Request, answer: web.StreamResponse
-) -> web.StreamResponse:
-    """What a fault makes of the answer to a request that is done."""
-    if fault.kind == "drop_after":
-        return await _hang_up(request)
-    if fault.kind in BODIES:
-        text, content_type = BODIES[fault.kind]
-        return web.Response(text=text, content_type=content_type)
-    content = json.loads(answer.text or "null") if isinstance(answer, web.Response) else None
-    if fault.kind == "other":
-        if isinstance(content, dict) and "client_order_id" in content:
-            content |= {"id": NO_ORDER, "client_order_id": "another"}
-        return web.json_response(content, status=answer.status)
-    trickle = web.StreamResponse(status=answer.status)
-    trickle.content_type = "application/json"
-    await trickle.prepare(request)
-    for byte in json.dumps(content).encode():
-        await trickle.write(bytes([byte]))
-        await asyncio.sleep(fault.seconds)
-    return trickle
-
-
-async def _hang_up(request: web.Request) -> web.StreamResponse:
-    """Close the connection without an answer."""
-    # aiohttp would wait for a body that nobody has read.
-    await request.read()
-    if request.transport is not None:
-        request.transport.close()
-    return web.Response(status=500)
+def _another_order(content: Any) -> Any:
+    """An answer as if another order had been meant."""
+    if isinstance(content, dict) and "client_order_id" in content:
+        return {**content, "id": NO_ORDER, "client_order_id": "another"}
+    return content

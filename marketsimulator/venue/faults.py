@@ -10,10 +10,13 @@ from foundation.errors import InputError
 from marketsimulator.venue.tickets import STATUSES
 
 BEFORE_FAULTS = ("delay", "drop_before", "late", "silent", "status")  # the request is not done yet
-AFTER_FAULTS = ("drop_after", "malformed", "trickle", "html", "null", "empty", "other")
-ORDER_FAULTS = ("reject", "reject_later", "partial", "state", "skew")
+AFTER_FAULTS = (
+    *("drop_after", "status_after", "malformed", "trickle", "html", "null", "empty", "other"),
+)
+ORDER_FAULTS = ("reject", "reject_later", "partial", "state", "skew", "unlisted")
 STREAM_FAULTS = ("silence", "duplicate", "out_of_order")
-KINDS = (*BEFORE_FAULTS, *AFTER_FAULTS, *ORDER_FAULTS, *STREAM_FAULTS)
+BOOK_FAULTS = (*STREAM_FAULTS, "gap")
+KINDS = (*BEFORE_FAULTS, *AFTER_FAULTS, *ORDER_FAULTS, *BOOK_FAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Fault:
         `drop_before` and `drop_after` close the connection without and with the request done;
         `late` closes it, and does the request `seconds` later, or at `/control/land`;
         `silent` keeps it open for `seconds` and does nothing;
-        `status` answers with `status` and does nothing;
+        `status` answers with `status` and does nothing, `status_after` does the request first;
         `malformed`, `html`, `null` and `empty` do the request and answer with half a JSON, a page,
         `null` and `[]`;
         `trickle` does it and sends the answer a byte every `seconds`;
@@ -33,9 +36,12 @@ class Fault:
         `reject` takes no order, `reject_later` turns one down that was taken;
         `partial` fills half of an order and cancels the rest;
         `state` shows an order in `state`, which is not its own;
+        `unlisted` answers a read of orders or fills as if the newest order were not there (at
+        Kalshi; Alpaca's lists late activities instead);
         `skew` lets the clock say `seconds` too much;
         `silence`, `duplicate`, `out_of_order`: trade updates are not sent, sent twice, or the
-        newer before the older.
+        newer before the older;
+        `gap` loses a message of a stream whose messages are numbered, and not its number.
     count: how often, from 1.
     method: of the requests it meets; empty for every one.
     path: beginning of the paths it meets; empty for every one.

@@ -196,6 +196,8 @@ def test_an_order_of_ours_that_works_and_is_in_no_book_is_adopted(
     assert intent is not None
     assert intent.reason == "adopted"
     assert intent.taken
+    told = rows_of(database.path, "SELECT kind FROM events WHERE subject = ?", (name,))
+    assert ("sending",) not in told
 
 
 def test_while_the_kill_file_is_there_nothing_is_sent(here: Practice, tmp_path: Path) -> None:

@@ -191,6 +191,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{TRADE}broker.py",
     ),
     "execution/conformance.py": (f"{TRADE}conformance.py",),
+    "execution/posting.py": (f"{TRADE}order_desk.py",),
     "execution/alpaca/order_desk.py": (f"{TRADE}order_desk.py",),
     "execution/alpaca/broker.py": (f"{TRADE}order_desk.py",),
     "execution/alpaca/account.py": (f"{TRADE}account_words.py", f"{TRADE}vendor_fields.py"),
