@@ -131,6 +131,40 @@ def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> 
     return np.asarray(fraction * np.linalg.lstsq(covariance, mu, rcond=None)[0])
 
 
+def binary_kelly(probability: npt.ArrayLike, price: npt.ArrayLike, fraction: float = 0.5) -> Array:
+    """Share of wealth to have in contracts that pay $1 or nothing: fraction · f*, [N], at least 0.
+
+        f* = max((p - c) / (1 - c), 0)
+
+    It maximises expected log growth, p·log(1 - f + f/c) + (1 - p)·log(1 - f) (Kelly 1956; Thorp
+    2006, The Kelly criterion in blackjack, sports betting and the stock market). At p = 0.6 and
+    c = 0.5 it is 0.2. NO is the same bet at 1 - p and the price of NO.
+
+    Parameters
+    ----------
+    probability : [N] or one
+        p that the contract pays, 0 … 1.
+    price : [N] or one
+        c, USD of a contract with the costs of the trade, above 0 and below 1.
+    fraction
+        of full Kelly, above 0.
+
+    Raises
+    ------
+    ValueError
+        naming the argument that cannot be.
+    """
+    chance = np.asarray(probability, dtype=np.float64)
+    cost = np.asarray(price, dtype=np.float64)
+    if not np.all((chance >= 0) & (chance <= 1)):
+        raise ValueError(f"probability must be 0 … 1, got {chance}")
+    if not np.all((cost > 0) & (cost < 1)):
+        raise ValueError(f"price must be above 0 and below 1, got {cost}")
+    if not 0 < fraction < np.inf:
+        raise ValueError(f"fraction must be above 0, got {fraction}")
+    return np.asarray(fraction * np.maximum((chance - cost) / (1.0 - cost), 0.0))
+
+
 def kelly_weights(
     mu: npt.ArrayLike,
     covariance: npt.ArrayLike,

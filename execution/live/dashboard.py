@@ -35,6 +35,7 @@ from execution.live.dashboard_lists import (
 )
 from execution.live.dashboard_page import dashboard_page
 from execution.live.dashboard_reading import JournalReader
+from execution.live.dashboard_sizes import sizes_view
 from execution.live.dashboard_views import (
     View,
     Watched,
@@ -66,6 +67,7 @@ _SECTIONS: Mapping[str, Callable[[JournalReader, Watched], View | None]] = {
     "orders": orders_view,
     "decision": decision_view,
     "spreads": spreads_view,
+    "sizes": sizes_view,
     "cycles": cycles_view,
     "notices": notices_view,
     "events": events_view,

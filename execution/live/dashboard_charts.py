@@ -2,59 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from execution.live.dashboard_figures import (
-    HEIGHT,
-    Axis,
-    axis_of,
     invested,
-    line_path,
     places_of,
     shares_of_equity,
-    thinned,
 )
 from execution.live.dashboard_reading import History
 from execution.live.dashboard_words import day_text, multiple, usd, whole_usd
 from foundation.arrays import Array, Instants
+from foundation.charts import Chart, Line, axis_of, chart_of, line_path, thinned
 
 LEVERAGE_DAYS = np.timedelta64(14, "D")  # ceilings rise and fall with every session
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A curve.
-
-    name: for the legend.
-    kind: which colour it has: `first`, `second` or `limit`.
-    path: in units of the plot.
-    """
-
-    name: str
-    kind: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A plot and what stands around it.
-
-    text: what it shows, for those who do not see it.
-    lines: in the order in which they are drawn.
-    ticks: labels from the top to the bottom.
-    rules: heights of the lines behind the labels.
-    dates: labels from the left to the right, at equal distances.
-    """
-
-    text: str
-    lines: tuple[Line, ...]
-    ticks: tuple[str, ...]
-    rules: tuple[float, ...]
-    dates: tuple[str, ...]
 
 
 def equity_chart(history: History) -> Chart | None:
@@ -72,9 +33,9 @@ def equity_chart(history: History) -> Chart | None:
         f" on {day_text(at[-1])}, lowest {usd(history.equity.min())},"
         f" highest {usd(history.equity.max())}."
     )
-    return _chart(
+    return chart_of(
         text,
-        at,
+        _dates(at),
         axis,
         whole_usd if axis.ticks[1] - axis.ticks[0] >= 1 else usd,
         Line("paid in", "limit", line_path(places, axis.heights(paid[kept]), steps=True)),
@@ -106,27 +67,14 @@ def leverage_chart(history: History) -> Chart | None:
         f" {multiple(coin[-1])}, in multiples of equity, from {day_text(at[0])} to"
         f" {day_text(at[-1])}."
     )
-    return _chart(
+    return chart_of(
         text,
-        at,
+        _dates(at),
         axis,
         lambda value: f"{value:g}×",
         curve("ceiling of stocks", "limit", ceiling),
         curve("coins", "second", coin),
         curve("stocks", "first", stock),
-    )
-
-
-def _chart(
-    text: str, at: Instants, axis: Axis, label: Callable[[float], str], *lines: Line
-) -> Chart:
-    heights = axis.heights(np.array(axis.ticks))
-    return Chart(
-        text=text,
-        lines=lines,
-        ticks=tuple(label(value) for value in reversed(axis.ticks)),
-        rules=tuple(height for height in heights.tolist() if 0 < height < HEIGHT),
-        dates=_dates(at),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -14,18 +13,15 @@ from execution.live.cycle import next_instant
 from execution.live.dashboard_reading import ChoiceRow, CycleRow, History
 from execution.live.dashboard_words import both_clocks
 from execution.live.losses import Mark, drawdown
-from foundation.arrays import Array, Index, Instants
+from foundation.arrays import Array, Instants
+from foundation.charts import WIDTH
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument, is_symbol
 
 GRACE = np.timedelta64(5, "m")  # in which a pass begins that is due: bars are waited for
 LONGEST_PASS = np.timedelta64(15, "m")
 LONGEST_PAUSE = np.timedelta64(4, "D")
-POINTS = 400  # of a curve at most
-WIDTH = 1000.0  # of a plot, in the units of its paths
-HEIGHT = 300.0
 CENT = 0.01  # USD
-FLAT = 1e-6  # of the values of a curve
 
 LoopWord = Literal["running", "down", "stopped", "not begun"]
 
@@ -56,21 +52,6 @@ class Profit:
     amount: float
     share: float
     flows: float
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """Values from the bottom to the top of a plot.
-
-    ticks: at equal distances, the lowest and the highest included, increasing.
-    """
-
-    ticks: tuple[float, ...]
-
-    def heights(self, values: Array) -> Array:
-        """[T] distance of values from the top of the plot, in its units."""
-        low, high = self.ticks[0], self.ticks[-1]
-        return HEIGHT * (high - values) / (high - low)
 
 
 def loop_state(
@@ -162,63 +143,10 @@ def invested(history: History) -> Array:
     return np.asarray(np.cumsum(flows))
 
 
-def thinned(values: Array, most: int = POINTS) -> Index:
-    """Numbers of at most so many values that show the curve of all, increasing.
-
-    The first, the last, and the lowest and the highest of each stretch are among them.
-
-    values: [T], T at least 1.
-    """
-    count = len(values)
-    if count <= most:
-        return np.arange(count)
-    kept = {0, count - 1}
-    bounds = np.linspace(0, count, most // 2, dtype=int)
-    for begin, end in pairwise(bounds.tolist()):
-        stretch = values[begin:end]
-        if np.all(np.isnan(stretch)):
-            continue
-        kept |= {begin + int(np.nanargmin(stretch)), begin + int(np.nanargmax(stretch))}
-    return np.array(sorted(kept))
-
-
-def axis_of(low: float, high: float, parts: int = 4) -> Axis:
-    """An axis of round values from at most `low` to at least `high`, about so many parts."""
-    # A curve that is flat but for rounding is drawn flat.
-    least = max(abs(low), abs(high), 1.0) * FLAT
-    if high - low < least:
-        low, high = low - least, high + least
-    rough = (high - low) / parts
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * unit for size in (1.0, 2.0, 2.5, 5.0, 10.0) if size * unit >= rough * 0.999)
-    first = math.floor(low / step + 1e-9)
-    last = math.ceil(high / step - 1e-9)
-    return Axis(tuple(number * step for number in range(first, last + 1)))
-
-
 def places_of(at: Instants) -> Array:
     """[T] distance of instants from the left of a plot that they fill, in its units."""
     span = (at[-1] - at[0]) / np.timedelta64(1, "s")
     return np.asarray(WIDTH * ((at - at[0]) / np.timedelta64(1, "s")) / max(span, 1.0))
-
-
-def line_path(places: Array, heights: Array, *, steps: bool = False) -> str:
-    """The path of a line through points; steps: each height holds until the next point.
-
-    A point without a height interrupts the line.
-    """
-    parts: list[str] = []
-    drawing = False
-    for x, y in zip(places.tolist(), heights.tolist(), strict=True):
-        if math.isnan(y):
-            drawing = False
-            continue
-        if drawing and steps:
-            parts.append(f"H{x:.1f}V{y:.1f}")
-        else:
-            parts.append(f"{'L' if drawing else 'M'}{x:.1f} {y:.1f}")
-        drawing = True
-    return "".join(parts)
 
 
 def shares_of_equity(values: Array, equity: Array) -> Array:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from execution.kalshi.size_section import SIZE_MACRO, SIZE_STYLE
+from foundation.charts import CHART_MACRO, CHART_STYLE
 from foundation.page import render_page
 
-_STYLE = """
+_STYLE = (
+    CHART_STYLE
+    + SIZE_STYLE
+    + """
 :root { color-scheme: light dark; --ink: #1c2430; --quiet: #556070; --rule: #dde2ea;
   --card: #f7f9fc; --first: #2456c8; --second: #0b7a4b; --limit: #b4540a; --good: #12702f;
   --bad: #b42318; --warn: #8a4b00; --good-ground: #e4f5e9; --bad-ground: #fdeae7;
@@ -48,21 +53,6 @@ p { margin: .3rem 0 }
 .figures .note { font-size: .85rem; font-weight: 400; color: var(--quiet); display: block;
   white-space: normal }
 .large { font-size: 1.7rem; font-weight: 700; margin: 0; font-variant-numeric: tabular-nums }
-figure { margin: 0 } figcaption { font-size: .85rem; color: var(--quiet); margin-top: .4rem }
-.plot { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 .5rem }
-.ticks { display: flex; flex-direction: column; justify-content: space-between; height: 13rem;
-  font-size: .75rem; color: var(--quiet); text-align: right; font-variant-numeric: tabular-nums }
-.ticks span { line-height: 0; white-space: nowrap }
-.plot svg { width: 100%; height: 13rem; border: 1px solid var(--rule); overflow: visible }
-.dates { grid-column: 2; display: flex; justify-content: space-between; font-size: .75rem;
-  color: var(--quiet); margin-top: .3rem }
-svg .rule { stroke: var(--rule) } svg path { fill: none; stroke-width: 2;
-  vector-effect: non-scaling-stroke; stroke-linejoin: round }
-svg .first { stroke: var(--first) } svg .second { stroke: var(--second) }
-svg .limit { stroke: var(--limit); stroke-width: 1.5; stroke-dasharray: 5 4 }
-.key { display: inline-block; width: 1.4rem; border-top: 3px solid; vertical-align: middle;
-  margin: 0 .3rem 0 .8rem } .key.first { color: var(--first); margin-left: 0 }
-.key.second { color: var(--second) } .key.limit { color: var(--limit); border-top-style: dashed }
 .box { overflow-x: auto; max-width: 100% } .box.tall { max-height: 26rem; overflow-y: auto }
 .box:focus-visible { outline: 2px solid var(--first) }
 table { width: 100%; margin: 0; font-size: .88rem } td, th { border-color: var(--rule);
@@ -92,23 +82,12 @@ footer { margin-top: 1.5rem; font-size: .85rem }
   .ticks, .plot svg { height: 10rem } .bars td, .bars th { padding: .3rem .2rem } }
 summary { cursor: pointer; color: var(--first); padding: .5rem 0 }
 """
+)
 
-_MACROS = """
-{% macro drawn(chart) %}
-<figure><div class="plot">
-<div class="ticks" aria-hidden="true">
-{% for tick in chart.ticks %}<span>{{ tick }}</span>{% endfor %}</div>
-<svg viewBox="0 0 1000 300" preserveAspectRatio="none" role="img" aria-label="{{ chart.text }}">
-{% for y in chart.rules %}<path class="rule" d="M0 {{ '%.1f' % y }}H1000"/>{% endfor %}
-{% for line in chart.lines %}<path class="{{ line.kind }}" d="{{ line.path }}"/>{% endfor %}
-</svg>
-<div class="dates" aria-hidden="true">
-{% for date in chart.dates %}<span>{{ date }}</span>{% endfor %}</div>
-</div><figcaption>
-{% for line in chart.lines | reverse %}<span class="key {{ line.kind }}"></span>{{ line.name }}
-{% endfor %}</figcaption></figure>
-{% endmacro %}
-{% macro box(label, tall=False) %}
+_MACROS = (
+    CHART_MACRO
+    + SIZE_MACRO
+    + """{% macro box(label, tall=False) %}
 <div class="box{{ ' tall' if tall }}" role="region" tabindex="0" aria-label="{{ label }}">
 {{ caller() }}</div>
 {% endmacro %}
@@ -129,6 +108,7 @@ _MACROS = """
 {% endmacro %}
 {% macro trouble(part) %}<p class="remark" role="alert">{{ part.trouble }}</p>{% endmacro %}
 """
+)
 
 _STATE = """
 {% if state.trouble %}<div class="state bad"><p class="word">The journal cannot be read</p>
@@ -253,6 +233,19 @@ market goes on.</p>
 {% endif %}
 """
 
+_SIZES = """
+{% if sizes.trouble or sizes.view %}
+<section class="wide" aria-labelledby="sizes"><h2 id="sizes">Sizes of event contracts</h2>
+{% if sizes.trouble %}{{ trouble(sizes) }}{% else %}{% set s = sizes.view %}
+<p class="muted">Orders that were taken in the latest markets, {{ s.markets }} of them. Profits are
+of contracts that a trade has closed, at least: at prices and fees no better than those of a taker;
+what settlement paid is no part of the journal.</p>
+{% if s.unclear %}<p class="remark">The order of fills is not known, and nothing is said of what
+they earned, in {{ s.unclear }}.</p>{% endif %}
+{% call box("Sizes of event contracts") %}{{ sized(s.sizes) }}{% endcall %}{% endif %}</section>
+{% endif %}
+"""
+
 _RECORD = """
 <section class="wide" aria-labelledby="passes"><h2 id="passes">Passes</h2>
 {% if cycles.trouble %}{{ trouble(cycles) }}{% elif not cycles.view.rows %}
@@ -304,6 +297,7 @@ _PAGE = (
     + _MONEY
     + _ORDERS
     + _DECISIONS
+    + _SIZES
     + _RECORD
     + """</div>{% endif %}</main>
 <footer class="muted"><p>From <code>{{ journal }}</code>, which is only read. Caps and limits are
@@ -316,7 +310,7 @@ def dashboard_page(**values: Any) -> str:
     """The page. Every section is a part with its view, or with the trouble that kept it from one.
 
     values: account, journal, now, seconds and word, all text; state, a part; and, where the journal
-        could be read, the parts equity, leverage, positions, orders, decision, spreads, cycles,
-        notices and events.
+        could be read, the parts equity, leverage, positions, orders, decision, spreads, sizes,
+        cycles, notices and events.
     """
     return render_page(_PAGE, **values)

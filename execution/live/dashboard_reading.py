@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from execution.intents import TAKEN
 from execution.live.halts import Halt
 from execution.live.trading import NAME
 from foundation.arrays import Array, Instants
@@ -19,11 +21,14 @@ from foundation.database import DatabaseFailed, Row, rows_of
 
 DECISIONS_SEARCHED = 120  # the latest: four days of hourly coins hide no stock's decision
 EVENTS_SEARCHED = 500  # for the event of a stop, after which its cancellations come
+CONTRACTS = "kalshi"  # the job whose intents are of event contracts
 EVENT_LENGTH = 600  # characters of an event's content
 WAITING = ("planned", "sending", "open", "working")
 
 _ORDERS = """
-    SELECT client_order_id, job, part, symbol, side, qty, type, limit_price, stop_price,
+    SELECT client_order_id, job, part, coalesce(symbol, json_extract(request, '$.ticker')), side,
+        coalesce(qty, json_extract(request, '$.count')), type,
+        coalesce(limit_price, json_extract(request, '$.price')), stop_price,
         json_extract(request, '$.legs'), state, why, reason, filled, filled_price, sent_at,
         expires_at
     FROM intents
@@ -61,6 +66,19 @@ class OrderRow(NamedTuple):
     filled_price: str | None
     sent_at: np.datetime64
     expires_at: np.datetime64 | None
+
+
+class SentIntent(NamedTuple):
+    """An intent of event contracts that the venue took. request: as the venue takes it.
+
+    filled: contracts. filled_price: USD of the order's own side; none where it is not known.
+    """
+
+    client_order_id: str
+    request: Mapping[str, Any]
+    filled: Decimal
+    filled_price: Decimal | None
+    sent_at: np.datetime64
 
 
 class ChoiceRow(NamedTuple):
@@ -229,6 +247,27 @@ class JournalReader:
         query = "SELECT state, count(*) FROM intents GROUP BY state ORDER BY state"
         return dict(self._rows("intents", query))
 
+    def sent_contracts(self, markets: int) -> list[SentIntent]:
+        """Orders of event contracts that were taken, of so many latest markets, oldest first."""
+        marks = ", ".join("?" * len(TAKEN))
+        rows = self._rows(
+            "intents",
+            f"""
+            WITH taken AS (
+                SELECT rowid AS number, json_extract(request, '$.ticker') AS market, *
+                FROM intents WHERE job = ? AND state IN ({marks})
+            )
+            SELECT client_order_id, request, filled, filled_price, sent_at FROM taken
+            WHERE market IN (
+                SELECT market FROM taken GROUP BY market ORDER BY max(number) DESC LIMIT ?
+            )
+            ORDER BY number
+            """,
+            (CONTRACTS, *TAKEN, markets),
+        )
+        with self._checked("intents"):
+            return [_sent_intent(row) for row in rows]
+
     def _orders(self, where: str, values: Sequence[object]) -> list[OrderRow]:
         rows = self._rows("intents", f"{_ORDERS} {where}", values)
         with self._checked("intents"):
@@ -315,6 +354,17 @@ def _order(row: Row) -> OrderRow:
         filled_price=price,
         sent_at=_instant(sent),
         expires_at=_instant_or_none(expires),
+    )
+
+
+def _sent_intent(row: Row) -> SentIntent:
+    name, request, filled, price, sent = row
+    return SentIntent(
+        client_order_id=name,
+        request=json.loads(request),
+        filled=Decimal(filled),
+        filled_price=None if price is None else Decimal(price),
+        sent_at=_instant(sent),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from execution.account_lock import KILL_FILE
-from execution.live.dashboard_charts import Chart, equity_chart, leverage_chart
+from execution.live.dashboard_charts import equity_chart, leverage_chart
 from execution.live.dashboard_figures import (
     LoopState,
     begin_of_day,
@@ -39,6 +39,7 @@ from execution.live.dashboard_words import (
 from execution.live.guards import is_there
 from execution.live.halts import HALT_RULES
 from execution.live.settings import LiveSettings
+from foundation.charts import Chart
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import is_symbol
 

@@ -13,18 +13,12 @@ from hypothesis import strategies as st
 
 from execution.live.dashboard_charts import equity_chart, leverage_chart
 from execution.live.dashboard_figures import (
-    HEIGHT,
-    POINTS,
-    WIDTH,
-    axis_of,
     begin_of_day,
     deciding_symbols,
     drawdown_of,
     invested,
-    line_path,
     loop_state,
     profit_since,
-    thinned,
 )
 from execution.live.dashboard_reading import ChoiceRow, CycleRow, History
 from execution.live.dashboard_words import (
@@ -37,6 +31,7 @@ from execution.live.dashboard_words import (
     usd,
 )
 from execution.live.losses import Mark, drawdown
+from foundation.charts import HEIGHT, POINTS, WIDTH, axis_of, line_path, thinned
 
 HOUR = np.timedelta64(1, "h")
 STOCKS = ("NVDA",)
@@ -233,7 +228,7 @@ def test_curves_by_hand() -> None:
     assert chart is not None
     assert chart.ticks == ("$200", "$175", "$150", "$125", "$100")
     assert chart.rules == (225.0, 150.0, 75.0)
-    assert chart.dates == ("20 Feb 15:30", "20 Feb 16:00", "20 Feb 16:30")
+    assert chart.labels == ("20 Feb 15:30", "20 Feb 16:00", "20 Feb 16:30")
     assert [(line.name, line.path) for line in chart.lines] == [
         ("paid in", "M0.0 300.0H1000.0V150.0"),
         ("equity", "M0.0 300.0L1000.0 0.0"),

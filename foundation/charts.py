@@ -1,0 +1,173 @@
+"""Plots of a page without scripts: paths of an SVG, and the words beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from foundation.arrays import Array, Index
+
+WIDTH = 1000.0  # of a plot, in the units of its paths
+HEIGHT = 300.0
+FLAT = 1e-6  # of the values of a curve
+POINTS = 400  # of a curve at most
+
+CHART_STYLE = """
+figure { margin: 0 } figcaption { font-size: .85rem; color: var(--quiet); margin-top: .4rem }
+.plot { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 .5rem }
+.ticks { display: flex; flex-direction: column; justify-content: space-between; height: 13rem;
+  font-size: .75rem; color: var(--quiet); text-align: right; font-variant-numeric: tabular-nums }
+.ticks span { line-height: 0; white-space: nowrap }
+.plot svg { width: 100%; height: 13rem; border: 1px solid var(--rule); overflow: visible }
+.labels { grid-column: 2; display: flex; justify-content: space-between; font-size: .75rem;
+  color: var(--quiet); margin-top: .3rem }
+svg .rule { stroke: var(--rule) } svg path { fill: none; stroke-width: 2;
+  vector-effect: non-scaling-stroke; stroke-linejoin: round }
+svg .first { stroke: var(--first) } svg .second { stroke: var(--second) }
+svg .limit { stroke: var(--limit); stroke-width: 1.5; stroke-dasharray: 5 4 }
+.key { display: inline-block; width: 1.4rem; border-top: 3px solid; vertical-align: middle;
+  margin: 0 .3rem 0 .8rem } .key.first { color: var(--first); margin-left: 0 }
+.key.second { color: var(--second) } .key.limit { color: var(--limit); border-top-style: dashed }
+svg .dots { stroke-width: 6; stroke-linecap: round }
+"""
+
+CHART_MACRO = """
+{% macro drawn(chart) %}
+<figure><div class="plot">
+<div class="ticks" aria-hidden="true">
+{% for tick in chart.ticks %}<span>{{ tick }}</span>{% endfor %}</div>
+<svg viewBox="0 0 1000 300" preserveAspectRatio="none" role="img" aria-label="{{ chart.text }}">
+{% for y in chart.rules %}<path class="rule" d="M0 {{ '%.1f' % y }}H1000"/>{% endfor %}
+{% for line in chart.lines %}<path class="{{ line.kind }}" d="{{ line.path }}"/>{% endfor %}
+</svg>
+<div class="labels" aria-hidden="true">
+{% for label in chart.labels %}<span>{{ label }}</span>{% endfor %}</div>
+</div><figcaption>
+{% for line in chart.lines | reverse %}<span class="key {{ line.kind }}"></span>{{ line.name }}
+{% endfor %}</figcaption></figure>
+{% endmacro %}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Values from the bottom to the top of a plot.
+
+    ticks: at equal distances, the lowest and the highest included, increasing.
+    """
+
+    ticks: tuple[float, ...]
+
+    def heights(self, values: Array) -> Array:
+        """[T] distance of values from the top of the plot, in its units."""
+        low, high = self.ticks[0], self.ticks[-1]
+        return HEIGHT * (high - values) / (high - low)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A curve.
+
+    name: for the legend.
+    kind: which colour it has: `first`, `second` or `limit`; `dots` beside it draws points.
+    path: in units of the plot.
+    """
+
+    name: str
+    kind: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A plot and what stands around it.
+
+    text: what it shows, for those who do not see it.
+    lines: in the order in which they are drawn.
+    ticks: labels from the top to the bottom.
+    rules: heights of the lines behind the labels.
+    labels: from the left to the right, at equal distances.
+    """
+
+    text: str
+    lines: tuple[Line, ...]
+    ticks: tuple[str, ...]
+    rules: tuple[float, ...]
+    labels: tuple[str, ...]
+
+
+def chart_of(
+    text: str, labels: tuple[str, ...], axis: Axis, label: Callable[[float], str], *lines: Line
+) -> Chart:
+    """A plot of lines over an axis; label: writes a value beside it."""
+    heights = axis.heights(np.array(axis.ticks))
+    return Chart(
+        text=text,
+        lines=lines,
+        ticks=tuple(label(value) for value in reversed(axis.ticks)),
+        rules=tuple(height for height in heights.tolist() if 0 < height < HEIGHT),
+        labels=labels,
+    )
+
+
+def axis_of(low: float, high: float, parts: int = 4) -> Axis:
+    """An axis of round values from at most `low` to at least `high`, about so many parts."""
+    # A curve that is flat but for rounding is drawn flat.
+    least = max(abs(low), abs(high), 1.0) * FLAT
+    if high - low < least:
+        low, high = low - least, high + least
+    rough = (high - low) / parts
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * unit for size in (1.0, 2.0, 2.5, 5.0, 10.0) if size * unit >= rough * 0.999)
+    first = math.floor(low / step + 1e-9)
+    last = math.ceil(high / step - 1e-9)
+    return Axis(tuple(number * step for number in range(first, last + 1)))
+
+
+def thinned(values: Array, most: int = POINTS) -> Index:
+    """Numbers of at most so many values that show the curve of all, increasing.
+
+    The first, the last, and the lowest and the highest of each stretch are among them.
+
+    values: [T], T at least 1.
+    """
+    count = len(values)
+    if count <= most:
+        return np.arange(count)
+    kept = {0, count - 1}
+    bounds = np.linspace(0, count, most // 2, dtype=int)
+    for begin, end in pairwise(bounds.tolist()):
+        stretch = values[begin:end]
+        if np.all(np.isnan(stretch)):
+            continue
+        kept |= {begin + int(np.nanargmin(stretch)), begin + int(np.nanargmax(stretch))}
+    return np.array(sorted(kept))
+
+
+def line_path(places: Array, heights: Array, *, steps: bool = False) -> str:
+    """The path of a line through points; steps: each height holds until the next point.
+
+    A point without a height interrupts the line.
+    """
+    parts: list[str] = []
+    drawing = False
+    for x, y in zip(places.tolist(), heights.tolist(), strict=True):
+        if math.isnan(y):
+            drawing = False
+            continue
+        if drawing and steps:
+            parts.append(f"H{x:.1f}V{y:.1f}")
+        else:
+            parts.append(f"{'L' if drawing else 'M'}{x:.1f} {y:.1f}")
+        drawing = True
+    return "".join(parts)
+
+
+def dots_path(places: Array, heights: Array) -> str:
+    """The path of points, which round ends of lines draw: no square and no scale of a page does."""
+    pairs = zip(places.tolist(), heights.tolist(), strict=True)
+    return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in pairs)
