@@ -8,6 +8,7 @@ from foundation.lazy import public
 
 if TYPE_CHECKING:
     from marketsimulator.kalshi.env import MarketAgnosticKalshiEnv as MarketAgnosticKalshiEnv
+    from marketsimulator.kalshi.manager import SimulatedOrderManager as SimulatedOrderManager
     from marketsimulator.kalshi.recorded import RecordedMarket as RecordedMarket
     from marketsimulator.kalshi.recorded import recorded_markets as recorded_markets
     from marketsimulator.kalshi.recorded import recorded_sessions as recorded_sessions
@@ -24,6 +25,7 @@ __getattr__, __dir__, __all__ = public(
         "COLUMNS": "sessions",
         "MarketAgnosticKalshiEnv": "env",
         "RecordedMarket": "recorded",
+        "SimulatedOrderManager": "manager",
         "SyntheticMarket": "synthetic",
         "checked_session": "sessions",
         "outcome_of": "sessions",

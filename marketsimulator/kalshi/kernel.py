@@ -112,11 +112,10 @@ def _sweep(market: Record, orders: Records) -> None:
 
 @inlined
 def _send(
-    market: Record, orders: Records, tick: Record, terms: Record, intent: int, count: int
+    market: Record, orders: Records, tick: Record, intent: int, price: int, count: int
 ) -> None:
     """Put an order into a slot, behind what its level shows."""
     yes = is_yes(intent)
-    price = limit_price(tick, terms, intent)
     order = orders[market.resting]
     order.number = market.numbers
     order.intent = intent
@@ -235,6 +234,17 @@ def _meet(
 
 
 @compiled
+def place(
+    market: Record, orders: Records, tick: Record, intent: int, price: int, count: int
+) -> None:
+    """Put an order that may be sent before a tick, at any price; the next `step` meets it.
+
+    market: with a slot that is free.
+    """
+    _send(market, orders, tick, intent, price, count)
+
+
+@compiled
 def step(
     market: Record, orders: Records, fills: Records, tape: Records, terms: Record, action: int
 ) -> None:
@@ -251,7 +261,8 @@ def step(
         if terms.allowed[size] == 1:
             count = terms.sizes[size]
             if may_send(market, orders, before, terms, intent, count):
-                _send(market, orders, before, terms, intent, count)
+                price = limit_price(before, terms, intent)
+                _send(market, orders, before, intent, price, count)
     market.row += 1
     after = tape[market.row]
     if market.row < market.rows - 1:
