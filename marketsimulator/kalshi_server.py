@@ -1,0 +1,118 @@
+"""A Kalshi to practise on, over simulated markets: its HTTP and websocket, synthetic or recorded.
+
+    python -m marketsimulator.kalshi_server --key-file KEY.pem [--folder DIR --markets TICKER …]
+        [--speed wait|N] [--port 8001] [--capital 1000] [key=value …]
+
+Requests are signed as Kalshi wants it, with a throw-away key: its id is printed, the private key is
+written to the file that --key-file names, for the user alone. With `--speed wait` the clock stands
+until a client moves it (POST /control/advance, {"steps": 1}); with a number it runs that many times
+as fast as a real one. Faults on demand: POST /control/faults, {"kind": …}; DELETE clears them.
+POST /control/hang_up drops the websockets, POST /control/land does what a fault `late` holds up.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from aiohttp import web
+
+from foundation.command import Parser, one_line_errors, overrides_of_flags
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from foundation.files import check_file, staged_file
+from marketsimulator.kalshi.app import KalshiServer
+from marketsimulator.kalshi.rehearsal import rehearse
+from marketsimulator.kalshi.signatures import KeyPair
+from marketsimulator.kalshi.tickets import written
+from marketsimulator.kalshi.venue import KalshiVenue
+from marketsimulator.kalshi.venue_settings import KalshiVenueSettings
+from marketsimulator.venue.clock import speed_of
+
+
+def serve(
+    settings: KalshiVenueSettings, key_file: Path, *, host: str, port: int, speed: float | None
+) -> None:
+    """Serve until interrupted.
+
+    key_file: the private key's, which is written anew.
+    speed: simulated seconds a second; None waits for a client.
+
+    Raises
+    ------
+    InputError
+        for settings, data, a file or an address that cannot be used.
+    """
+    check_file(key_file, "--key-file")
+    listings = settings.listings()
+    rehearse()
+    keys = KeyPair.new()
+    venue = KalshiVenue(settings, listings, np.datetime64(time.time_ns(), "ns"))
+    server = KalshiServer(venue, keys, speed)
+    _write_key(key_file, keys)
+    tickers = ", ".join(venue.exchange.listings)
+    sys.stdout.write(
+        f"http://{host}:{port}: {tickers} from {written(venue.now)}; key {keys.key_id}, its private"
+        f" half in {key_file}\n"
+    )
+    # A process that starts the server waits for this line.
+    sys.stdout.flush()
+    try:
+        web.run_app(server.app(), host=host, port=port, print=None, access_log=None)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"--port: {host}:{port} cannot be served: {reason}") from error
+
+
+def main() -> None:
+    """Command line."""
+    parser = Parser(description="A Kalshi to practise on, over simulated markets.")
+    parser.add_argument(
+        "--key-file", required=True, metavar="FILE", help="where the private key is written, PEM"
+    )
+    parser.add_argument(
+        "--folder", metavar="DIR", help="of recorded files; none: synthetic markets"
+    )
+    parser.add_argument("--markets", nargs="+", default=[], metavar="TICKER")
+    parser.add_argument(
+        "--speed",
+        default="wait",
+        help="wait for a client, or so many times as fast as a real clock",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="loopback unless another is named")
+    parser.add_argument("--port", type=int, default=8001)
+    parser.add_argument("--capital", type=float, default=1000.0, help="USD")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="any setting of configs/kalshi_venue.yaml"
+    )
+    arguments = parser.parse_intermixed_args()
+    parser.refuse_others(arguments.overrides)
+    with one_line_errors("the server is down"):
+        port = arguments.port
+        if not 0 < port < 65_536:
+            raise InputError(f"--port: {port} is outside 1 … 65535")
+        flags = {
+            "folder": arguments.folder,
+            "markets": arguments.markets,
+            "starting_cash": arguments.capital,
+        }
+        words = overrides_of_flags(flags)
+        config = composed_config("kalshi_venue", [*words, *arguments.overrides])
+        settings = KalshiVenueSettings.of(config)
+        key_file = Path(arguments.key_file).expanduser()
+        serve(settings, key_file, host=arguments.host, port=port, speed=speed_of(arguments.speed))
+
+
+def _write_key(path: Path, keys: KeyPair) -> None:
+    """Write the private key, readable by the user alone from the first byte on."""
+    with staged_file(path) as part:
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(keys.pem)
+
+
+if __name__ == "__main__":
+    main()

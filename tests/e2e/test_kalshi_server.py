@@ -1,0 +1,126 @@
+"""`python -m marketsimulator.kalshi_server` as a user starts it."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import requests
+
+from tests.commands import Started, run_command
+from tests.marketsimulator.kalshi.practice import API, signed_headers
+
+MODULE = ["-m", "marketsimulator.kalshi_server"]
+BALANCE = f"{API}/portfolio/balance"
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@contextmanager
+def served(folder: Path, *words: str) -> Iterator[tuple[str, str, str]]:
+    """Its address, the id and the text of its key."""
+    port = free_port()
+    key_file = folder / "key.pem"
+    command = [*MODULE, "--key-file", str(key_file), "--port", str(port), *words]
+    server = Started(command, cwd=folder)
+    try:
+        server.wait_for_output()
+        url = f"http://127.0.0.1:{port}"
+        assert server.output.startswith(f"{url}: "), server.output
+        key_id = server.output.partition("; key ")[2].partition(",")[0]
+        until_it_listens(port)
+        yield url, key_id, key_file.read_text()
+    finally:
+        server.kill()
+
+
+def until_it_listens(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.01)
+    raise TimeoutError(f"nothing listens at {port}")
+
+
+def test_what_it_prints_and_writes_opens_the_account_and_a_client_moves_the_clock(
+    tmp_path: Path,
+) -> None:
+    with served(tmp_path, "--capital", "250", "synthetic=3") as (url, key_id, pem):
+        assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
+        signed = signed_headers(key_id, pem, "GET", BALANCE)
+        balance = requests.get(f"{url}{BALANCE}", headers=signed, timeout=30)
+        assert balance.json()["balance_dollars"] == "250.0000"
+        markets = requests.get(f"{url}{API}/markets", timeout=30).json()["markets"]
+        assert {market["ticker"] for market in markets} == {"SIM-1", "SIM-2", "SIM-3"}
+        moved = requests.post(f"{url}/control/advance", json={"steps": 2}, timeout=60).json()
+        assert moved["tick"] == 2
+
+
+def test_a_clock_that_runs_plays_its_markets_to_the_end(tmp_path: Path) -> None:
+    with served(tmp_path, "--speed", "1e6", "market.steps=20") as (url, _, _):
+        status = f"{url}{API}/exchange/status"
+        deadline = time.monotonic() + 60
+        while requests.get(status, timeout=30).json()["trading_active"]:
+            assert time.monotonic() < deadline
+        moved = requests.post(f"{url}/control/advance", json={}, timeout=30)
+        assert moved.status_code == 409
+
+
+def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -> None:
+    start = pd.Timestamp("2025-05-01T10:00", tz="UTC")
+    rows = [
+        {"timestamp": start + pd.Timedelta(minutes=m), "ticker": t, "event": "E-1"}
+        | {"yes_bid": 40 + m // 5, "no_bid": 55}
+        for t, first in (("E-1-A", 0), ("E-1-B", 15))
+        for m in range(first, 40, 5)
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "E_top_of_book.parquet")
+    outcomes = pd.DataFrame({"ticker": ["E-1-A", "E-1-B"], "settled_yes_inferred": [1, 0]})
+    outcomes.to_parquet(tmp_path / "E_settlement.parquet")
+    words = ["--folder", str(tmp_path), "interval=300"]
+    with served(tmp_path, *words) as (url, _, _):
+        told = []
+        for _ in range(4):
+            markets = requests.get(f"{url}{API}/markets", timeout=30).json()["markets"]
+            told.append({m["ticker"]: (m["status"], m["yes_bid_dollars"]) for m in markets})
+            requests.post(f"{url}/control/advance", json={}, timeout=60)
+        assert told[0]["E-1-A"] == ("active", "0.4000")
+        assert told[0]["E-1-B"] == ("initialized", "0.0000")
+        assert told[3] == {"E-1-A": ("active", "0.4300"), "E-1-B": ("active", "0.4300")}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--speed", "fast"], "--speed: fast is neither wait nor a number above 0"),
+        (["--port", "99999"], "--port: 99999 is outside"),
+        (["--capital", "-5"], "starting_cash: $-5"),
+        (["--folder", "nowhere"], "is no folder"),
+        (["--markets", "RAIN"], "name their folder"),
+        (["buckets.read=0"], "buckets.read: 0 is outside"),
+        (["market.steps=0"], "market.steps: 0 is outside"),
+        (["seed=x"], "seed"),
+        (["oops"], "'oops' is no flag"),
+        (["--key-file", "none/key.pem"], "--key-file: none/key.pem cannot be written"),
+    ],
+)
+def test_a_server_that_cannot_be_says_so_in_a_line(
+    words: list[str], says: str, tmp_path: Path
+) -> None:
+    done = run_command([*MODULE, "--key-file", "key.pem", *words], cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert says in done.stderr
+    assert not list(tmp_path.iterdir())
