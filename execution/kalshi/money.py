@@ -89,7 +89,16 @@ class Account:
 
     def settled(self, market: str, outcome: Outcome) -> Account:
         """The account after a market settled: $1 for a contract of the outcome, no fee."""
-        payout = self.holding(market).of(outcome) * PAYOUT
+        return self.paid(market, PAYOUT if outcome == "YES" else NOTHING)
+
+    def paid(self, market: str, yes: Decimal) -> Account:
+        """The account after a market paid, without a fee.
+
+        yes: USD for a contract of YES; NO gets the rest of a dollar. A market that settles at
+            neither side pays both.
+        """
+        held = self.holding(market)
+        payout = held.yes * yes + held.no * (PAYOUT - yes)
         holdings = _with(self.holdings, market, FLAT)
         return replace(self, cash=self.cash + payout, holdings=holdings)
 

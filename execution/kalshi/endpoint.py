@@ -1,0 +1,276 @@
+"""The venue's address, the keys to it and their signatures, and what its failures are called."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from foundation.errors import (
+    AccessRefused,
+    BrokerError,
+    InputError,
+    SenselessAnswer,
+    in_one_line,
+    refuse_outside,
+)
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+KEY_ID = "KALSHI_API_KEY_ID"
+PRIVATE_KEY = "KALSHI_PRIVATE_KEY"
+PRIVATE_KEY_PATH = "KALSHI_PRIVATE_KEY_PATH"
+ROOT = "/trade-api/v2"
+STREAM = "/trade-api/ws/v2"
+HOSTS = {  # of REST and stream, as published in autumn 2026
+    "demo": ("https://external-api.demo.kalshi.co", "wss://external-api-ws.demo.kalshi.co"),
+    "live": ("https://external-api.kalshi.com", "wss://external-api-ws.kalshi.com"),
+}
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_SHOWN = 8  # characters of a line of a key below which it could be any word
+
+REFUSALS = (401, 403)  # statuses that say what the keys do not open
+
+Mode = Literal["demo", "live"]
+
+
+class StatusAnswer(Exception):
+    """An answer whose status is no success.
+
+    status: of HTTP.
+    words: of the answer.
+    """
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(f"status {status}: {words}")
+        self.status = status
+        self.words = words
+
+
+def milliseconds() -> int:
+    """Milliseconds since 1970 by this machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class KalshiKeys:
+    """What opens an account: the id of a key, and the RSA key that signs for it.
+
+    They are never printed: the object shows itself as `KalshiKeys()`, and `redact` takes both out
+    of any text.
+
+    key_id: the venue's name of the key.
+    private_key: PEM, not encrypted.
+    """
+
+    key_id: str = field(repr=False)
+    private_key: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not (self.key_id and self.key_id.isascii() and self.key_id.isprintable()):
+            raise InputError(f"{KEY_ID}: not an id as the venue writes it")
+        _ = self._key
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> KalshiKeys:
+        """The keys in an environment: the private one as PEM text, or the path of its file.
+
+        Raises
+        ------
+        InputError
+            naming the variable that is missing or unreadable.
+        """
+        key_id = environment.get(KEY_ID, "").strip()
+        text = environment.get(PRIVATE_KEY, "").strip()
+        path = environment.get(PRIVATE_KEY_PATH, "").strip()
+        if not key_id or not (text or path):
+            missing = PRIVATE_KEY if key_id else KEY_ID
+            raise InputError(
+                f"{missing}: not set in the environment; an account needs {KEY_ID}, and"
+                f" {PRIVATE_KEY} or {PRIVATE_KEY_PATH}"
+            )
+        if not text:
+            try:
+                text = Path(path).read_text(encoding="ascii").strip()
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"{PRIVATE_KEY_PATH}: {path}: cannot be read ({type(error).__name__})"
+                ) from None
+        # Files of variables write a line's end as two characters.
+        return cls(key_id, text.replace("\\n", "\n").strip())
+
+    @cached_property
+    def _key(self) -> RSAPrivateKey:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        try:
+            key = load_pem_private_key(self.private_key.encode(), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise InputError(f"{PRIVATE_KEY}: no private key in PEM without a password") from None
+        if not isinstance(key, RSAPrivateKey):
+            raise InputError(f"{PRIVATE_KEY}: the venue takes RSA keys alone")
+        return key
+
+    def headers(self, method: str, path: str, at: int) -> dict[str, str]:
+        """What a request is signed with.
+
+        path: from the root of the host; its query is not signed.
+        at: milliseconds since 1970.
+        """
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import padding
+
+        bare = urlsplit(path).path
+        digest = hashes.SHA256()
+        scheme = padding.PSS(padding.MGF1(digest), salt_length=padding.PSS.DIGEST_LENGTH)
+        signature = self._key.sign(f"{at}{method}{bare}".encode(), scheme, digest)
+        return {
+            "KALSHI-ACCESS-KEY": self.key_id,
+            "KALSHI-ACCESS-TIMESTAMP": str(at),
+            "KALSHI-ACCESS-SIGNATURE": base64.b64encode(signature).decode(),
+        }
+
+    def signer(
+        self, clock: Callable[[], int] = milliseconds
+    ) -> Callable[[str, str], Mapping[str, str]]:
+        """What signs each attempt of a request anew."""
+
+        def sign(method: str, path: str) -> Mapping[str, str]:
+            return self.headers(method, path, clock())
+
+        return sign
+
+    def redact(self, text: str) -> str:
+        """The text with neither key in it, nor a line of the private one."""
+        for line in sorted(self.private_key.splitlines(), key=len, reverse=True):
+            if len(line) > _SHOWN and not line.startswith("-----"):
+                text = text.replace(line, "[secret]")
+        return text.replace(self.key_id, "[key]")
+
+
+@dataclass(frozen=True, slots=True)
+class KalshiSettings:
+    """Where the account is, and how long anything may take.
+
+    mode: demo has an account without money; live needs confirm_live too.
+    confirm_live: beside mode=live: orders go out with real money.
+    url_override: an address on this machine, for REST and stream; none means the venue's own.
+    connect_timeout: seconds to connect, 0.01 … 600.
+    read_timeout: seconds to wait for the next bytes of an answer, 0.01 … 600.
+    deadline: seconds that a request may take, repeats included, 0.01 … 600.
+    attempts: of a read, 1 … 10.
+    order_seconds: after which an order that still waits ends at the venue, 10 … 86,400.
+    landing_seconds: after that end until which an order that the venue does not know may still
+        reach it, 60 … 172,800; the venue refuses stale signatures, from which age on is not
+        published.
+    """
+
+    mode: Mode = "demo"
+    confirm_live: bool = False
+    url_override: str | None = None
+    connect_timeout: float = 5.0
+    read_timeout: float = 20.0
+    deadline: float = 30.0
+    attempts: int = 4
+    order_seconds: float = 600.0
+    landing_seconds: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in HOSTS:
+            raise InputError(f"broker.mode: {self.mode!r} is neither demo nor live")
+        refuse_outside(
+            self,
+            "broker",
+            connect_timeout=(0.01, 600),
+            read_timeout=(0.01, 600),
+            deadline=(0.01, 600),
+            attempts=(1, 10),
+            order_seconds=(10, 86_400),
+            landing_seconds=(60, 172_800),
+        )
+        if self.url_override is not None:
+            _check_address(self.url_override)
+        elif self.mode == "live" and self.confirm_live is not True:
+            raise InputError(
+                "mode: live trades real money; say so once more with confirm_live=true"
+            )
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the address is a loopback one, where no money is."""
+        return self.url_override is not None
+
+    @property
+    def address(self) -> str:
+        """Scheme, host and port of the REST interface."""
+        return (self.url_override or HOSTS[self.mode][0]).rstrip("/")
+
+    @property
+    def stream_address(self) -> str:
+        """Scheme, host, port and path of the stream."""
+        if self.url_override is not None:
+            return self.address.replace("http", "ws", 1) + STREAM
+        return HOSTS[self.mode][1] + STREAM
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and parts.port != 0 and "@" not in parts.netloc
+        host = parts.hostname
+    except ValueError:
+        sound, host = False, None
+    if not sound or host not in LOOPBACK or parts.path not in ("", "/") or parts.query:
+        raise InputError(
+            "broker.url_override: a scheme, a host of this machine and a port are needed, as"
+            " http://127.0.0.1:8000; keys are sent nowhere else"
+        )
+
+
+@contextmanager
+def translated_errors(request: str, settings: KalshiSettings, keys: KalshiKeys) -> Iterator[None]:
+    """Turn whatever goes wrong with a request into one line without secrets.
+
+    request: what is requested, for the message.
+
+    Raises
+    ------
+    BrokerError
+        saying what was requested of whom, and what came back; `AccessRefused` where keys open
+        nothing.
+    """
+    from requests.exceptions import JSONDecodeError, RequestException
+
+    def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
+        where = settings.url_override or f"Kalshi ({settings.mode})"
+        # Redacted before it is cut: of a cut key a part would stay.
+        return kind(f"{where}: {request}: {in_one_line(keys.redact(what))}")
+
+    try:
+        yield
+    except StatusAnswer as error:
+        if error.status not in REFUSALS:
+            raise failed(str(error)) from None
+        hint = f"check {KEY_ID}, {PRIVATE_KEY}, mode and this machine's clock"
+        raise failed(f"refused ({error.status}): {error.words}; {hint}", AccessRefused) from None
+    except JSONDecodeError as error:
+        raise failed(f"the answer makes no sense: no JSON: {error}") from None
+    except RequestException as error:
+        raise failed(f"no answer: {error}") from None
+    except RecursionError:
+        raise failed("the answer makes no sense: it is nested too deep") from None
+    except SenselessAnswer as error:
+        raise failed(f"the answer makes no sense: {error.why}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise failed(f"the answer makes no sense: {error or type(error).__name__}") from None

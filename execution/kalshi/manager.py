@@ -1,0 +1,245 @@
+"""Many markets of one account at Kalshi: what it holds, what waits, and orders that go out once."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Protocol
+
+import numpy as np
+
+from execution.intents import Intent, IntentBook
+from execution.kalshi.admission import Admission
+from execution.kalshi.connection import KalshiConnection
+from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
+from execution.kalshi.fees import NOTHING
+from execution.kalshi.ledger import RulesOf, held
+from execution.kalshi.listings import Listing, read_listings, sale_value
+from execution.kalshi.money import Account
+from execution.kalshi.order_desk import KalshiDesk
+from execution.kalshi.orders import Fill, LimitOrder, MarketView, Quote, Receipt
+from execution.kalshi.standing import AccountReader
+from execution.kalshi.venue_orders import awaited, order_of, order_request, reduces
+from execution.posting import Guard, is_unsent, unguarded
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from trainingdata.instants import system_clock
+
+NAMES = re.compile(r"[A-Za-z0-9_:+=/-]{1,64}")  # ids that the venue takes; over REST: U
+
+
+class Books(Protocol):
+    """Order books as a stream keeps them."""
+
+    def best(self, market: str) -> tuple[Decimal, Decimal]:
+        """Best bid and ask of YES, USD; 0 and 1 where there is none.
+
+        Raises
+        ------
+        BrokerError
+            for a book that is stale, or of which nothing is known.
+        """
+
+
+class KalshiMultiMarketOrderManager:
+    """An `OrderManager` for every market of one account.
+
+    settings: where the account is.
+    keys: what opens it.
+    admission: what every order has to leave; it is asked before an order is sent.
+    rules_of: fee rules of a market at an instant.
+    book: where intents are kept; none keeps them in memory, until the process ends.
+    books: order books of the venue's stream; none reads quotes by REST.
+    guard: has the last word before an intent is sent.
+    job: whose orders go this way.
+    pause: waits for so many seconds.
+    clock: this machine's; the venue shows none.
+    """
+
+    def __init__(
+        self,
+        settings: KalshiSettings,
+        keys: KalshiKeys,
+        admission: Admission,
+        rules_of: RulesOf,
+        *,
+        book: IntentBook | None = None,
+        books: Books | None = None,
+        guard: Guard = unguarded,
+        job: str = "",
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], np.datetime64] = system_clock,
+    ) -> None:
+        self.connection = KalshiConnection(settings, keys, clock)
+        self._settings = settings
+        self._desk = KalshiDesk(self.connection, pause, book, guard, job)
+        self._account = AccountReader(self.connection, self._desk, rules_of, pause)
+        self._admission = admission
+        self._books = books
+        self._limits_asked = False
+        # An order is admitted on an account in which the one before it stands.
+        self._turn = threading.RLock()
+
+    def begin(self, account: Account) -> None:
+        """Book from an account on, in which nothing is that the venue lists; without it the ledger
+        begins with what is read first.
+        """
+        with self._turn:
+            self._account.begin(account)
+
+    def view(self, market: str) -> MarketView:
+        """The account in front of a market now.
+
+        It is read until its answers agree with one another and with what was booked; where the cash
+        does not, the smaller one counts. Orders of unknown fate are among the resting ones, whole
+        and under our id.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or whose answers do not agree, by name.
+        """
+        with self._turn:
+            return self._look(market)[0]
+
+    def request(self, order: LimitOrder) -> dict[str, Any]:
+        """The order in the venue's words, as the book has it and `submit` sends it."""
+        now = self.connection.now()
+        life = np.timedelta64(round(self._settings.order_seconds * 1e9), "ns")
+        return order_request(order, now + life)
+
+    def submit(self, order: LimitOrder) -> Receipt:
+        """Send an order once; one of its id that was sent before is that order.
+
+        Raises
+        ------
+        OrderRejected
+            where the venue does not take it, or the account may not have it.
+        OutcomeUnknown
+            where nobody says what became of it: it counts as waiting until the venue does.
+        """
+        with self._turn:
+            name = order.client_order_id
+            before = self._desk.book.get(name)
+            if (before is None or is_unsent(before)) and (why := self._refusal(order)):
+                self._desk.withhold(name, why)
+                raise OrderRejected(f"{name}: not sent: {why}")
+            request = self.request(order)
+            until = np.datetime64(request["expiration_time"], "s").astype("datetime64[ns]")
+            answer = self._desk.post(request, until)
+            if before is None or is_unsent(before):
+                self._account.expect(answer)
+            return Receipt(answer.order_id, answer.filled, answer.remaining)
+
+    def cancel(self, order_id: str) -> None:
+        """Take an order out of the book; one that has ended already stays as it ended.
+
+        order_id: the venue's, or ours of an order of unknown fate.
+
+        Raises
+        ------
+        OutcomeUnknown
+            for an order of ours that may still come to work.
+        BrokerError
+            for a venue that does not answer, or an order that it does not end.
+        """
+        with self._turn:
+            if self._desk.was_begun(order_id):
+                if self._desk.fate(order_id) == "open":
+                    raise OutcomeUnknown(f"order {order_id}: it may still come to work")
+                return
+            order = self._desk.read(order_id)
+            if order is None:
+                raise BrokerError(f"order {order_id}: the venue knows no such order")
+            if self._desk.end(order).status == "resting":
+                raise BrokerError(f"order {order_id}: it was cancelled, and still works")
+
+    def fills(self, market: str) -> tuple[Fill, ...]:
+        """The account's fills in a market, in the order in which they were booked.
+
+        A fill is a sale where it is of an order of ours that only sells; one of somebody else's is
+        a purchase, of the other side where it was meant as a sale: it moves as much.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        with self._turn:
+            # What an order's id at the venue is, the book knows once the order was found.
+            self.undetermined(market)
+            listed = self._account.fills(market)
+            return tuple(fill.fill(self._reduces(fill.order_id)) for fill in listed)
+
+    def undetermined(self, market: str) -> tuple[Intent, ...]:
+        """Orders of a market of which nobody knows what became, once they were looked for.
+
+        Looking for them takes 20 seconds at most, however many there are.
+        """
+        with self._turn:
+            return self._desk.undetermined(lambda intent: _is_of(intent, market))
+
+    def differences(self) -> tuple[str, ...]:
+        """What the venue says of cash and contracts that its own fills and settlements, booked by
+        our rules, do not say; by name.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        with self._turn:
+            return self._account.differences()
+
+    def _look(self, market: str) -> tuple[MarketView, Listing]:
+        """The account in front of a market, and the market."""
+        if not self._limits_asked:
+            self.connection.learn_limits()
+            self._limits_asked = True
+        waiting = self._desk.undetermined(lambda intent: intent.venue == KalshiDesk.venue)
+        standing, ledger = self._account.agreed()
+        listings = read_listings(self.connection, {market, *standing.positions})
+        here = held(standing.positions.get(market, NOTHING))
+        elsewhere = {name: each for name, each in standing.positions.items() if name != market}
+        listed = {order.client_order_id for order in standing.resting}
+        unknown = [awaited(each) for each in waiting if each.client_order_id not in listed]
+        view = MarketView(
+            market,
+            # A deposit is not spent before it is booked, nor a fill twice before it is shown.
+            min(standing.cash, ledger.account.cash),
+            here.yes,
+            here.no,
+            (*self._account.resting_orders(standing), *unknown),
+            self._quote(market, listings[market]),
+            sale_value(elsewhere, listings),
+        )
+        return view, listings[market]
+
+    def _refusal(self, order: LimitOrder) -> str | None:
+        """Why an order may not be sent, in words; nothing where it may."""
+        if not NAMES.fullmatch(order.client_order_id):
+            return (
+                "its id is longer than 64 characters, or has others than letters, digits and -_:+=/"
+            )
+        view, listing = self._look(order.market)
+        return listing.refusal(order) or self._admission.refusal(
+            order.action, order.side, order.price, order.count, view
+        )
+
+    def _quote(self, market: str, listing: Listing) -> Quote:
+        """The best prices of a market: from its book, where a stream keeps one."""
+        if self._books is None:
+            return listing.quote
+        bid, ask = self._books.best(market)
+        return Quote(bid, ask, listing.ticks.step(bid, ask))
+
+    def _reduces(self, order_id: str) -> bool:
+        """Whether an order is one of ours that may only sell what is held."""
+        found = self._desk.book.select("venue_id = ?", (order_id,))
+        return bool(found) and reduces(found[0])
+
+
+def _is_of(intent: Intent, market: str) -> bool:
+    return intent.venue == KalshiDesk.venue and order_of(intent).market == market

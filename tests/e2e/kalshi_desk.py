@@ -1,0 +1,111 @@
+"""A manager in front of a practice venue, and what became of its orders there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+import numpy as np
+
+from execution.intents import IntentBook
+from execution.kalshi.admission import Admission
+from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
+from execution.kalshi.fees import FeeRules
+from execution.kalshi.manager import Books, KalshiMultiMarketOrderManager
+from execution.kalshi.money import Account
+from execution.kalshi.orders import LimitOrder, Verb
+from foundation.database import Database
+from sizing.position_limits import PositionLimits
+from tests.marketsimulator.kalshi.practice import KalshiPractice, kalshi_practice
+from trainingdata.instants import system_clock
+
+D = Decimal
+POST = "/trade-api/v2/portfolio/events/orders"
+QUICK = {"read": 1_000_000, "write": 1_000_000}
+UNLIMITED = Admission(PositionLimits(D(10**6), D(10**6), D(1)), D(0))
+
+
+@dataclass
+class Clock:
+    """This machine's clock, and what a test adds to it."""
+
+    ahead: np.timedelta64 = field(default_factory=lambda: np.timedelta64(0, "ns"))
+
+    def __call__(self) -> np.datetime64:
+        return system_clock() + self.ahead
+
+
+@dataclass
+class KalshiStand:
+    """A venue, an account at it, and the journal that outlives its managers."""
+
+    practice: KalshiPractice
+    database: Database
+    clock: Clock = field(default_factory=Clock)
+    waited: list[float] = field(default_factory=list)
+
+    @property
+    def book(self) -> IntentBook:
+        return IntentBook(self.database)
+
+    def settings(self, **more: Any) -> KalshiSettings:
+        return KalshiSettings(url_override=self.practice.url, **more)
+
+    def keys(self) -> KalshiKeys:
+        return KalshiKeys(self.practice.key_id, self.practice.private_key)
+
+    def manager(
+        self,
+        admission: Admission = UNLIMITED,
+        books: Books | None = None,
+        **settings: Any,
+    ) -> KalshiMultiMarketOrderManager:
+        """A manager as one process has it: it knows what the journal says and nothing else."""
+        manager = KalshiMultiMarketOrderManager(
+            self.settings(**settings),
+            self.keys(),
+            admission,
+            lambda *_: FeeRules(),
+            book=self.book,
+            books=books,
+            pause=self.waited.append,
+            clock=self.clock,
+        )
+        manager.begin(Account(D(1000)))
+        return manager
+
+    def orders(self) -> Counter[str]:
+        """How many orders the venue has of each id of ours."""
+        return Counter(t.client_order_id for t in self.practice.exchange.tickets.values())
+
+    def posts(self) -> Counter[str]:
+        """How often an order of each id was posted, done or not."""
+        return Counter(body["client_order_id"] for body in self.practice.posts())
+
+    def state(self, name: str) -> str:
+        intent = self.book.get(name)
+        return "" if intent is None else intent.state
+
+
+@contextmanager
+def kalshi_stand(**settings: Any) -> Iterator[KalshiStand]:
+    """A venue with the tokens of many requests; settings: of the practice venue."""
+    with kalshi_practice(buckets=QUICK, **settings) as practice:
+        database = Database()
+        yield KalshiStand(practice, database)
+        database.close()
+
+
+def order(
+    name: str,
+    price: str,
+    count: int = 10,
+    action: Verb = "BUY",
+    side: Literal["YES", "NO"] = "YES",
+    market: str = "SIM-1",
+) -> LimitOrder:
+    return LimitOrder(name, market, action, side, D(price), D(count))

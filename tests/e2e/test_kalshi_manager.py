@@ -1,0 +1,602 @@
+"""Orders over Kalshi's API: nothing is sent twice, nothing lost, whatever goes wrong on the way."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from execution.intents import Intent
+from execution.kalshi.admission import Admission
+from execution.kalshi.book_feed import BookFeed
+from execution.kalshi.manager import KalshiMultiMarketOrderManager
+from execution.kalshi.orders import LimitOrder, MarketView, Outcome, Verb
+from foundation.database import Database
+from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
+from tests.e2e.kalshi_desk import POST, UNLIMITED, KalshiStand, kalshi_stand, order
+
+D = Decimal
+ROOT = Path(__file__).resolve().parent.parent.parent
+LANDING = np.timedelta64(600 + 3600, "s")  # an order's life, and how long it may be on its way
+LOST_ANSWERS = ("drop_after", "malformed", "html", "null", "empty", "other")
+
+
+@pytest.fixture
+def stand() -> Iterator[KalshiStand]:
+    with kalshi_stand() as here:
+        yield here
+
+
+def bid_below(view: MarketView, by: str = "0.05") -> str:
+    """A price of YES at which an order waits."""
+    return str(view.quote.yes_bid - D(by))
+
+
+def taking(view: MarketView, side: Outcome = "YES") -> str:
+    """A price of a side at which an order trades at the next tick, wherever the quote goes."""
+    return str(min(view.quote.ask(side) + D("0.10"), D("0.99")))
+
+
+def waiting(view: MarketView) -> dict[str, D]:
+    return {r.order.client_order_id: r.remaining for r in view.resting}
+
+
+def traded(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> MarketView:
+    """The account once nothing waits any more; tick by tick its books are the venue's."""
+    for _ in range(60):
+        stand.practice.advance()
+        view = check_books(stand, manager)
+        if not view.resting:
+            return view
+    raise AssertionError(f"still waiting: {view.resting}")
+
+
+def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> MarketView:
+    """What the manager says is what the venue knows, to the last digit."""
+    truth = stand.practice.exchange
+    view = manager.view("SIM-1")
+    held = truth.account.holding("SIM-1")
+    assert (view.cash, view.yes, view.no) == (truth.account.cash, held.yes, held.no)
+    assert manager.differences() == ()
+    return view
+
+
+def test_all_four_kinds_of_orders_trade_and_the_books_stay_the_venues(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    receipt = manager.submit(order("o-1", taking(manager.view("SIM-1")), 20))
+    assert (receipt.filled, receipt.remaining) == (0, 20)
+    view = traded(stand, manager)
+    assert view.yes == 20
+    manager.submit(order("o-2", str(view.quote.yes_bid - D("0.10")), 5, "SELL"))
+    manager.submit(order("o-3", taking(view, "NO"), 25, side="NO"))
+    view = traded(stand, manager)
+    assert view.no == 10
+    manager.submit(order("o-4", str(view.quote.bid("NO") - D("0.10")), 3, "SELL", "NO"))
+    assert traded(stand, manager).no == 7
+    fills = manager.fills("SIM-1")
+    assert {(fill.action, fill.side) for fill in fills} == {
+        ("BUY", "YES"),
+        ("SELL", "YES"),
+        ("BUY", "NO"),
+        ("SELL", "NO"),
+    }
+    trades = stand.practice.exchange.trades
+    assert [(f.order_id, f.action, f.side, f.count) for f in fills] == [
+        (t.order_id, t.verb, t.outcome, t.count) for t in trades
+    ]
+    assert all(
+        f.price == (t.price if f.side == "YES" else 1 - t.price)
+        for f, t in zip(fills, trades, strict=True)
+    )
+
+
+def test_an_order_that_ends_with_its_market_is_paid_and_booked() -> None:
+    with kalshi_stand() as stand:
+        manager = stand.manager()
+        view = manager.view("SIM-1")
+        manager.submit(order("o-1", taking(view), 10))
+        manager.submit(order("o-2", bid_below(view), 10))
+        stand.practice.advance(100_000)
+        truth = stand.practice.exchange.account
+        view = manager.view("SIM-1")
+        assert (view.cash, view.yes, view.no, view.resting) == (truth.cash, 0, 0, ())
+        assert manager.differences() == ()
+        with pytest.raises(OrderRejected, match="SIM-1 is finalized"):
+            manager.submit(order("o-3", "0.50"))
+        assert stand.posts() == {"o-1": 1, "o-2": 1}
+
+
+@pytest.mark.parametrize("kind", LOST_ANSWERS)
+def test_an_order_whose_answer_is_lost_or_nonsense_is_found_and_not_sent_again(
+    stand: KalshiStand, kind: str
+) -> None:
+    manager = stand.manager()
+    price = bid_below(manager.view("SIM-1"))
+    stand.practice.fault(kind, method="POST", path=POST)
+    receipt = manager.submit(order("o-1", price))
+    assert receipt.remaining == 10
+    assert stand.posts() == stand.orders() == {"o-1": 1}
+    assert stand.state("o-1") == "working"
+    assert waiting(manager.view("SIM-1")) == {"o-1": 10}
+    assert manager.submit(order("o-1", price)) == receipt
+    assert stand.posts() == {"o-1": 1}
+
+
+@pytest.mark.parametrize("status", [500, 502, 504, 408, 409, 429])
+def test_an_order_that_was_taken_is_found_whatever_status_it_was_answered_with(
+    stand: KalshiStand, status: int
+) -> None:
+    manager = stand.manager()
+    price = bid_below(manager.view("SIM-1"))
+    stand.practice.fault("status_after", method="POST", path=POST, status=status)
+    assert manager.submit(order("o-1", price)).remaining == 10
+    assert stand.posts() == stand.orders() == {"o-1": 1}
+
+
+def test_an_order_that_got_lost_counts_and_is_only_looked_for(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    price = bid_below(manager.view("SIM-1"))
+    stand.practice.fault("drop_before", method="POST", path=POST)
+    with pytest.raises(OutcomeUnknown, match="o-1: sent"):
+        manager.submit(order("o-1", price))
+    assert stand.state("o-1") == "open"
+    for again in (manager, stand.manager()):
+        view = again.view("SIM-1")
+        assert waiting(view) == {"o-1": 10}
+        assert view.resting[0].order == order("o-1", price)
+        assert [each.client_order_id for each in again.undetermined("SIM-1")] == ["o-1"]
+        assert again.undetermined("SIM-2") == ()
+        with pytest.raises(OutcomeUnknown):
+            again.submit(order("o-1", price))
+        with pytest.raises(OutcomeUnknown, match="may still come to work"):
+            again.cancel("o-1")
+    assert stand.posts() == {"o-1": 1}
+    assert stand.orders() == {}
+    stand.clock.ahead = LANDING - np.timedelta64(5, "s")
+    assert waiting(manager.view("SIM-1")) == {"o-1": 10}
+    stand.clock.ahead = LANDING + np.timedelta64(5, "s")
+    assert waiting(manager.view("SIM-1")) == {}
+    assert stand.state("o-1") == "never_taken"
+
+
+def test_an_order_that_lands_late_is_recognised_and_never_doubled(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    price = bid_below(manager.view("SIM-1"))
+    stand.practice.fault("late", method="POST", path=POST, seconds=3600)
+    with pytest.raises(OutcomeUnknown):
+        manager.submit(order("o-1", price))
+    assert waiting(manager.view("SIM-1")) == {"o-1": 10}
+    stand.practice.land()
+    assert stand.orders() == {"o-1": 1}
+    view = stand.manager().view("SIM-1")
+    assert waiting(view) == {"o-1": 10}
+    assert view.resting[0].order_id != "o-1"
+    assert stand.state("o-1") == "working"
+    receipt = manager.submit(order("o-1", price))
+    manager.cancel(receipt.order_id)
+    manager.cancel(receipt.order_id)
+    assert waiting(manager.view("SIM-1")) == {}
+    assert stand.state("o-1") == "canceled"
+    assert stand.orders() == {"o-1": 1}
+
+
+def test_an_order_that_landed_late_and_traded_is_joined_to_its_fills(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    price = taking(manager.view("SIM-1"), "NO")
+    stand.practice.fault("late", method="POST", path=POST, seconds=3600)
+    with pytest.raises(OutcomeUnknown):
+        manager.submit(order("o-1", price, side="NO"))
+    stand.practice.land()
+    stand.practice.advance()
+    fills = manager.fills("SIM-1")
+    assert {(fill.action, fill.side) for fill in fills} == {("BUY", "NO")}
+    check_books(stand, manager)
+
+
+def test_where_the_list_leaves_an_order_out_its_fills_lead_to_it(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    price = taking(manager.view("SIM-1"))
+    stand.practice.fault("late", method="POST", path=POST, seconds=3600)
+    with pytest.raises(OutcomeUnknown):
+        manager.submit(order("o-1", price))
+    stand.practice.land()
+    stand.practice.advance()
+    stand.practice.fault("unlisted", path="/trade-api/v2/portfolio/orders")
+    assert manager.undetermined("SIM-1") == ()
+    assert stand.state("o-1") == "filled"
+
+
+def test_a_busy_venue_takes_nothing_and_is_not_asked_twice(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    price = bid_below(manager.view("SIM-1"))
+    stand.practice.fault("status", method="POST", path=POST, status=429, seconds=0)
+    with pytest.raises(OrderRejected, match="o-1: not sent: the venue has no room"):
+        manager.submit(order("o-1", price))
+    assert stand.state("o-1") == "withheld"
+    assert waiting(manager.view("SIM-1")) == {}
+    assert stand.orders() == {}
+
+
+def test_a_refusal_is_one_line_and_leaves_nothing_behind(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    price = bid_below(manager.view("SIM-1"))
+    stand.practice.fault("reject", method="POST", path=POST)
+    with pytest.raises(OrderRejected) as caught:
+        manager.submit(order("o-1", price))
+    assert str(caught.value).startswith("o-1: rejected (4")
+    assert "\n" not in str(caught.value)
+    assert waiting(manager.view("SIM-1")) == {}
+    assert stand.orders() == {}
+
+
+def test_an_id_that_the_venue_takes_twice_is_sent_once() -> None:
+    with kalshi_stand(reused_ids_refused=False) as stand:
+        price = bid_below(stand.manager().view("SIM-1"))
+        for kind in ("drop_before", "drop_after", "late"):
+            stand.practice.fault(kind, method="POST", path=POST, seconds=3600)
+            for _ in range(3):
+                try_to(stand.manager(), order(f"o-{kind}", price, 1))
+        stand.practice.land()
+        assert stand.orders() == {"o-drop_after": 1, "o-late": 1}
+        assert set(stand.posts().values()) == {1}
+
+
+def test_a_second_order_of_an_id_that_somebody_made_counts_as_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with kalshi_stand(reused_ids_refused=False) as stand:
+        manager = stand.manager()
+        price = bid_below(manager.view("SIM-1"))
+        stand.practice.fault("late", method="POST", path=POST, seconds=3600)
+        with pytest.raises(OutcomeUnknown):
+            manager.submit(order("o-1", price))
+        (sent,) = stand.practice.posts()
+        stand.practice.land()
+        assert stand.practice.ask("POST", "/portfolio/events/orders", sent).status_code == 201
+        view = manager.view("SIM-1")
+        assert [r.order.client_order_id for r in view.resting] == ["o-1", "o-1"]
+        assert "o-1: the venue has more than one order of this id" in caplog.text
+        first, second = (r.order_id for r in view.resting)
+        intent = stand.book.get("o-1")
+        assert intent is not None
+        assert intent.progress.venue_id == first
+        manager.cancel(second)
+        assert stand.state("o-1") == "working"
+        manager.cancel(first)
+        assert stand.state("o-1") == "canceled"
+
+
+def test_an_intent_that_was_written_down_before_a_crash_is_not_posted_after_it(
+    stand: KalshiStand,
+) -> None:
+    manager = stand.manager()
+    wanted = order("o-1", bid_below(manager.view("SIM-1")))
+    now = stand.clock()
+    stand.book.begin(Intent("o-1", manager.request(wanted), now, venue="kalshi"))
+    later = stand.manager()
+    assert waiting(later.view("SIM-1")) == {"o-1": 10}
+    with pytest.raises(OutcomeUnknown):
+        later.submit(wanted)
+    assert stand.posts() == {}
+
+
+def test_killed_while_it_sends_it_is_begun_again_and_sends_nothing_twice(tmp_path: Path) -> None:
+    key_file = tmp_path / "key.pem"
+    journal = tmp_path / "journal.sqlite"
+    with kalshi_stand(reused_ids_refused=False) as stand:
+        price = bid_below(stand.manager().view("SIM-1"))
+        key_file.write_text(stand.practice.private_key)
+        stand.practice.fault("late", method="POST", path=POST, seconds=3600)
+        words = [stand.practice.url, stand.practice.key_id, str(key_file), str(journal), price]
+        child = subprocess.Popen([sys.executable, "-m", "tests.e2e.kalshi_child", *words], cwd=ROOT)
+        until = time.monotonic() + 60
+        while not stand.posts():
+            assert child.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        stand.database = Database(journal)
+        manager = stand.manager()
+        # It was on its way when its process died: it counts before it has landed, and after.
+        for state in ("open", "working"):
+            assert waiting(manager.view("SIM-1")) == {"o-1": 10}
+            try_to(manager, order("o-1", price))
+            assert stand.state("o-1") == state
+            stand.practice.land()
+        assert stand.posts() == stand.orders() == {"o-1": 1}
+
+
+def test_an_intent_that_was_planned_is_sent_as_it_was_planned(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    wanted = order("o-1", bid_below(manager.view("SIM-1")))
+    request = manager.request(wanted)
+    stand.book.plan(Intent("o-1", request, stand.clock(), venue="kalshi", reason="because"))
+    assert manager.submit(wanted).remaining == 10
+    (sent,) = stand.practice.posts()
+    assert sent == request
+    intent = stand.book.get("o-1")
+    assert intent is not None
+    assert (intent.state, intent.reason) == ("working", "because")
+    with pytest.raises(OrderRejected, match="another order of this id"):
+        manager.submit(replace(wanted, count=D(3)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (order("o-1", "0.655"), "has no price of 0.655 for YES"),
+        (replace(order("o-1", "0.50"), count=D("1.5")), "takes whole contracts"),
+        (order("o-1", "0.50", 501), "501 contracts after this order"),
+        (order("o-1", "0.99", 400), "at most 25% of a portfolio"),
+        (order("o-1", "0.50", 1, "SELL"), "0 held"),
+        (order("o-1", "0.50", market="NONE"), "NONE: the venue has no such market"),
+    ],
+)
+def test_what_may_not_be_is_refused_before_it_is_sent(
+    stand: KalshiStand, wrong: LimitOrder, says: str
+) -> None:
+    manager = stand.manager(Admission())
+    with pytest.raises(BrokerError, match=says):
+        manager.submit(wrong)
+    assert stand.posts() == {}
+    assert stand.state("o-1") == ""
+
+
+def test_of_two_orders_at_once_the_second_sees_the_first(stand: KalshiStand) -> None:
+    manager = stand.manager(Admission())
+    price = bid_below(manager.view("SIM-1"))
+
+    def submitted(name: str) -> bool:
+        with suppress(OrderRejected):
+            manager.submit(order(name, price, 300))
+            return True
+        return False
+
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(submitted, ["o-1", "o-2", "o-3", "o-4"]))
+    assert sum(done) == 1
+    assert sum(stand.posts().values()) == 1
+
+
+def test_orders_of_others_take_cash_and_reserve_what_they_would_sell(stand: KalshiStand) -> None:
+    manager = stand.manager(Admission())
+    view = manager.view("SIM-1")
+    manager.submit(order("o-1", taking(view), 10))
+    stand.practice.advance()
+    manager.submit(order("o-2", "0.99", 4, "SELL"))
+    foreign = {
+        "ticker": "SIM-1",
+        "client_order_id": "by-hand",
+        "side": "ask",
+        "count": "9.00",
+        "price": "0.9800",
+        "time_in_force": "good_till_canceled",
+        "self_trade_prevention_type": "taker_at_cross",
+    }
+    path = "/portfolio/events/orders"
+    assert stand.practice.ask("POST", path, foreign).status_code == 201
+    view = manager.view("SIM-1")
+    assert view.resting_count("SELL", "YES") == 10
+    assert view.resting_count("BUY", "NO") == 3
+    with pytest.raises(OrderRejected, match=r"10.* held, 10.* in resting sales"):
+        manager.submit(order("o-3", "0.99", 1, "SELL"))
+    by_hand = next(r for r in view.resting if r.order.client_order_id == "by-hand")
+    manager.cancel(by_hand.order_id)
+    assert manager.view("SIM-1").resting_count("BUY", "NO") == 0
+
+
+def test_other_markets_are_worth_what_they_could_be_sold_for(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    price = taking(manager.view("SIM-2"), "NO")
+    manager.submit(order("o-1", price, side="NO", market="SIM-2"))
+    stand.practice.advance()
+    elsewhere = manager.view("SIM-1")
+    here = manager.view("SIM-2")
+    assert here.no == 10
+    assert elsewhere.elsewhere == 10 * here.quote.bid("NO")
+    assert here.elsewhere == 0
+
+
+def test_a_deposit_is_a_difference_that_is_told_and_not_spent(
+    stand: KalshiStand, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = stand.manager()
+    manager.view("SIM-1")
+    later = stand.manager()
+    later.begin(replace(stand.practice.exchange.account, cash=D(940)))
+    assert later.differences() == ("cash: $940 booked, $1000.0000 at the venue",)
+    assert later.view("SIM-1").cash == 940
+    assert "cash: $940 booked" in caplog.text
+    told = len(stand.waited)
+    assert later.view("SIM-1").cash == 940
+    assert sum(stand.waited[told:]) == 0
+
+
+def test_contracts_that_were_not_booked_stop_everything_by_name(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    manager.submit(order("o-1", taking(manager.view("SIM-1")), 10))
+    stand.practice.advance()
+    stand.practice.fault("unlisted", path="/trade-api/v2/portfolio/fills", count=100)
+    with pytest.raises(BrokerError, match=r"SIM-1: nothing booked, 10.00 YES at the venue"):
+        manager.submit(order("o-2", "0.50"))
+    stand.practice.clear_faults()
+    check_books(stand, manager)
+    assert stand.posts() == {"o-1": 1}
+
+
+def test_a_manager_that_is_not_told_where_to_begin_begins_with_what_it_reads(
+    stand: KalshiStand,
+) -> None:
+    manager = stand.manager()
+    manager.submit(order("o-1", taking(manager.view("SIM-1")), 10))
+    stand.practice.advance()
+    later = KalshiMultiMarketOrderManager(
+        stand.settings(), stand.keys(), UNLIMITED, lambda *_: Admission().fees, book=stand.book
+    )
+    assert later.view("SIM-1").yes == 10
+    assert later.differences() == ()
+
+
+def test_keys_of_another_account_open_nothing_and_are_not_shown(stand: KalshiStand) -> None:
+    manager = KalshiMultiMarketOrderManager(
+        stand.settings(),
+        replace(stand.keys(), key_id="somebody-else"),
+        UNLIMITED,
+        lambda *_: Admission().fees,
+    )
+    with pytest.raises(BrokerError, match=r"refused \(401\).*KALSHI_API_KEY_ID") as caught:
+        manager.view("SIM-1")
+    assert "somebody-else" not in str(caught.value)
+    with pytest.raises(InputError):
+        manager.submit(order("o-1", "0.50"))
+
+
+@pytest.mark.parametrize("kind", ["drop_before", "drop_after", "status"])
+def test_reads_are_repeated(stand: KalshiStand, kind: str) -> None:
+    manager = stand.manager()
+    stand.practice.fault(kind, method="GET", path="/trade-api/v2/portfolio", status=503)
+    assert manager.view("SIM-1").cash == 1000
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("malformed", "no JSON"),
+        ("html", "no JSON"),
+        ("null", "it is None"),
+        ("empty", r"it is \[\]"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_one_line(
+    stand: KalshiStand, kind: str, says: str
+) -> None:
+    manager = stand.manager()
+    manager.view("SIM-1")
+    stand.practice.fault(kind, method="GET", path="/trade-api/v2/portfolio/balance")
+    with pytest.raises(BrokerError, match=rf"the balance: the answer makes no sense: {says}"):
+        manager.view("SIM-1")
+    assert manager.view("SIM-1").cash == 1000
+
+
+def test_quotes_come_from_the_stream_and_a_stale_book_is_none(stand: KalshiStand) -> None:
+    markets = ["SIM-1", "SIM-2"]
+    with BookFeed(stand.settings(), stand.keys(), markets) as books:
+        manager = stand.manager(books=books)
+
+        def shown() -> tuple[D, D]:
+            """The book once it is certain and what the venue has."""
+            truth = stand.practice.exchange.exchange.quote("SIM-1")
+            for _ in range(200):
+                try:
+                    best = books.best("SIM-1")
+                except BrokerError:
+                    best = None
+                if best == (truth.yes_bid, truth.yes_ask):
+                    return best
+                books.wait(0.05)
+            raise AssertionError("the book never became the venue's")
+
+        assert books.wait_until_certain(10)
+        shown()
+        for kind in ("gap", "duplicate", "out_of_order"):
+            stand.practice.fault(kind)
+            stand.practice.advance(5)
+            shown()
+        stand.practice.advance(3)
+        quote = manager.view("SIM-1").quote
+        assert (quote.yes_bid, quote.yes_ask) == shown()
+        before = books.connections
+        stand.practice.hang_up()
+        for _ in range(200):
+            if books.connections > before:
+                break
+            books.wait(0.05)
+        shown()
+        assert books.connections == before + 1
+        with pytest.raises(BrokerError, match=r"SIM-9: its order book is stale"):
+            books.book("SIM-9")
+    with pytest.raises(BrokerError, match="SIM-1: its order book is stale"):
+        manager.view("SIM-1")
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["BUY", "SELL", "cancel", "advance", "restart", "land"]),
+        st.sampled_from(["YES", "NO"]),
+        st.sampled_from([1, 5, 20]),
+        st.sampled_from([-3, 0, 0, 3]),
+        st.sampled_from(["", "", "drop_before", "drop_after", "late", "other", "status_after"]),
+    ),
+    min_size=5,
+    max_size=25,
+)
+
+
+@settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS)
+def test_whatever_happens_on_the_way_each_intention_has_one_order_at_most(
+    steps: list[tuple[str, Outcome, int, int, str]],
+) -> None:
+    with kalshi_stand(reused_ids_refused=False) as stand:
+        manager = stand.manager()
+        sent: list[LimitOrder] = []
+        for number, (what, side, count, cents, fault) in enumerate(steps):
+            stand.practice.clear_faults()
+            if what == "advance":
+                stand.practice.advance()
+            elif what == "land":
+                stand.practice.land()
+            elif what == "restart":
+                manager = stand.manager()
+                for each in sent:
+                    try_to(manager, each)
+            elif what == "cancel":
+                cancel_first(manager)
+            else:
+                quote = manager.view("SIM-1").quote
+                price = min(max(quote.ask(side) + D(cents) / 100, D("0.01")), D("0.99"))
+                action: Verb = "BUY" if what == "BUY" else "SELL"
+                sent.append(order(f"o-{number}", str(price), count, action, side))
+                if fault:
+                    stand.practice.fault(fault, method="POST", path=POST, seconds=3600)
+                try_to(manager, sent[-1])
+        stand.practice.clear_faults()
+        stand.practice.land()
+        check_ends(stand, manager)
+
+
+def check_ends(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> None:
+    """Nothing was sent twice, and whatever waits or may come is shown."""
+    assert set(stand.posts().values()) <= {1}
+    assert set(stand.orders().values()) <= {1}
+    shown = waiting(check_books(stand, manager))
+    tickets = stand.practice.exchange.tickets.values()
+    at_venue = {t.client_order_id for t in tickets if t.status == "resting"}
+    assert at_venue <= set(shown)
+    assert {stand.state(name) for name in set(shown) - at_venue} <= {"open"}
+
+
+def cancel_first(manager: KalshiMultiMarketOrderManager) -> None:
+    """Cancel the oldest order that waits, if any."""
+    for resting in manager.view("SIM-1").resting[:1]:
+        with suppress(OutcomeUnknown):
+            manager.cancel(resting.order_id)
+
+
+def try_to(manager: KalshiMultiMarketOrderManager, wanted: LimitOrder) -> None:
+    """Send an order; that it is refused or lost is no failure here."""
+    with suppress(OrderRejected, OutcomeUnknown):
+        manager.submit(wanted)
