@@ -1,0 +1,304 @@
+"""The door to event contracts against the practice venue: dry, on paper, begun again, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from execution import trade_kalshi
+from execution.account_lock import JOURNAL, KILL_FILE
+from execution.intents import IntentBook
+from execution.kalshi.action_log import ActionEntry, ActionRecords
+from execution.kalshi.connection import KalshiConnection
+from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
+from execution.kalshi.fees import FeeRules
+from execution.kalshi.network import ABOUT, About
+from execution.kalshi.observation import features_of
+from execution.kalshi.policies import BinaryKelly, Nothing, RandomPolicy
+from execution.kalshi.sampler import Sampler
+from execution.live.kalshi_settings import KalshiTradingSettings
+from execution.live.kalshi_trading import policy_of, trade
+from execution.live.loop import Stop
+from foundation.compose import composed_config
+from foundation.database import Database, rows_of
+from foundation.errors import BrokerError, InputError
+from marketsimulator.kalshi import SyntheticMarket, paper_report
+from marketsimulator.kalshi.sessions import outcome_of
+from marketsimulator.kalshi.synthetic import synthetic_session
+from tests.commands import Started
+from tests.marketsimulator.kalshi.practice import KalshiPractice, kalshi_practice
+
+WIDTH = len(features_of(sizes=False))
+QUICK = {"read": 1_000_000, "write": 1_000_000}
+MARKET = SyntheticMarket(steps=40, start_deviation=0.5, edge=0.1)
+
+
+@pytest.fixture
+def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPractice]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    sessions = {
+        name: synthetic_session(5, MARKET, market=k) for k, name in enumerate(("RAIN", "SNOW"))
+    }
+    with kalshi_practice(sessions=sessions, buckets=QUICK) as venue:
+        yield venue
+
+
+def settings_of(practice: KalshiPractice, **more: Any) -> KalshiTradingSettings:
+    given: dict[str, Any] = {
+        "markets": ("RAIN", "SNOW"),
+        "policy": "random",
+        "interval": 0.3,
+        "steps": 3,
+        "stream": False,
+        "folder": "journals",
+        **more,
+    }
+    return KalshiTradingSettings(broker=KalshiSettings(url_override=practice.url), **given)
+
+
+def traded(practice: KalshiPractice, most: int = 100, **more: Any) -> list[ActionEntry]:
+    """Trade, with the venue's clock moved after every decision, until so many were made."""
+    shown: list[ActionEntry] = []
+    stop = Stop()
+
+    def show(entry: ActionEntry) -> None:
+        shown.append(entry)
+        practice.advance()
+        if len(shown) == most:
+            stop.tell("that is enough")
+
+    keys = KalshiKeys(practice.key_id, practice.private_key)
+    trade(settings_of(practice, **more), keys, stop, show)
+    return shown
+
+
+def journals() -> list[Path]:
+    return sorted(Path("journals").glob(f"*/{JOURNAL}"))
+
+
+def test_a_dry_run_decides_and_sends_nothing(practice: KalshiPractice) -> None:
+    shown = traded(practice, mode="dry", steps=2)
+    assert {entry.market for entry in shown} == {"RAIN", "SNOW"}
+    assert any(entry.answer.endswith("mode=dry sends nothing") for entry in shown)
+    assert not practice.posts()
+    assert not journals()
+
+
+def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
+    practice: KalshiPractice,
+) -> None:
+    first = traded(practice)
+    again = traded(practice)
+    shown = [*first, *again]
+    [path] = journals()
+    entries = ActionRecords(lambda query, values: rows_of(path, query, values)).entries()
+    assert entries == sorted(shown, key=lambda entry: entry.at)
+    names = [body["client_order_id"] for body in practice.posts()]
+    taken = [entry.client_order_id for entry in shown if entry.answer.startswith("taken")]
+    assert taken
+    assert len(names) == len(set(names))
+    assert set(taken) <= set(names)
+    book = IntentBook(Database(path))
+    assert not book.undetermined()
+    assert {intent.job for intent in book.select("1 = 1")} == {"kalshi"}
+    report = paper_report.paper_report(paper_report.PaperReportSettings(str(path)))
+    assert report.decisions == len(shown)
+    assert sum(report.sizes.values()) == sum(entry.sent > 0 for entry in entries)
+
+
+def test_it_trades_until_it_is_told_to_stop(practice: KalshiPractice) -> None:
+    shown = traded(practice, most=2, steps=None, stream=True, policy="kelly")
+    assert len(shown) >= 2
+    assert {entry.policy for entry in shown} == {"kelly"}
+
+
+def test_a_market_that_settles_ends_the_trading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    session = synthetic_session(5, MARKET)[-4:]
+    with kalshi_practice(sessions={"RAIN": session}, buckets=QUICK) as venue:
+        shown = traded(venue, markets=("RAIN",), steps=None)
+    [path] = journals()
+    records = ActionRecords(lambda query, values: rows_of(path, query, values))
+    last = records.ticks("RAIN")[-1]
+    assert records.spans()["RAIN"].row(last.at) == records.spans()["RAIN"].rows - 1
+    assert (last.tick["bid"] > 5000) == bool(outcome_of(session))
+    report = paper_report.paper_report(paper_report.PaperReportSettings(str(path)))
+    assert report.decisions == len(shown) >= 3
+    assert report.as_decided.orders + report.as_decided.refused == sum(e.size > 0 for e in shown)
+
+
+def test_markets_are_sampled_until_trading_ends(practice: KalshiPractice) -> None:
+    keys = KalshiKeys(practice.key_id, practice.private_key)
+    connection = KalshiConnection(KalshiSettings(url_override=practice.url), keys)
+    sampler = Sampler(connection, ("RAIN", "SNOW"), np.timedelta64(1, "s"))
+    now = np.datetime64("now", "ns")
+    samples = sampler.read()
+    for market, sample in samples.items():
+        sampler.spans[market] = sampler.span(market, sample, now)
+    at = sampler.tick_after(now)
+    updates = {update.market: update for update in sampler.sample(at)}
+    assert set(updates) == {"RAIN", "SNOW"}
+    tick = practice.exchange.exchange.shown("RAIN")
+    for name in ("bid", "ask", "bid_size", "ask_size"):
+        assert updates["RAIN"].tick[name] == tick[name]
+    closes = samples["RAIN"].closes
+    assert not sampler.sample(sampler.tick_after(closes))
+    with pytest.raises(InputError, match="RAIN: trading ends at"):
+        sampler.span("RAIN", samples["RAIN"], closes)
+    absent = Sampler(connection, ("HAIL",), np.timedelta64(1, "s"))
+    with pytest.raises(BrokerError, match="HAIL: the venue has no such market"):
+        absent.read()
+
+
+def test_a_lost_answer_keeps_its_market_and_nothing_is_sent_twice(
+    practice: KalshiPractice,
+) -> None:
+    practice.fault("drop_after", count=1, method="POST")
+    shown = traded(practice, markets=("RAIN",), steps=4)
+    names = [body["client_order_id"] for body in practice.posts()]
+    assert len(names) == len(set(names))
+    landed = [t.client_order_id for t in practice.exchange.tickets.values()]
+    assert len(landed) == len(set(landed))
+    assert {entry.client_order_id for entry in shown if entry.answer.startswith("taken")} <= set(
+        landed
+    )
+
+
+@pytest.mark.slow
+def test_killed_with_an_order_in_flight_and_started_again_nothing_is_sent_twice(
+    practice: KalshiPractice, tmp_path: Path
+) -> None:
+    environment = {
+        **os.environ,
+        "KALSHI_API_KEY_ID": practice.key_id,
+        "KALSHI_PRIVATE_KEY": practice.private_key,
+    }
+    words = [
+        *("-m", "execution.trade_kalshi", "markets=[RAIN]", "policy=random", "interval=1"),
+        *("stream=false", "folder=journals", f"broker.url_override={practice.url}"),
+    ]
+    for run in range(3):
+        # The answer to the order is late, and the process is gone before it comes.
+        practice.fault("delay", method="POST", seconds=2.0)
+        posted = len(practice.posts())
+        command = Started([*words, f"seed={run}"], cwd=tmp_path, env=environment)
+        deadline = time.monotonic() + 60
+        while len(practice.posts()) == posted and time.monotonic() < deadline:
+            assert command.running
+            time.sleep(0.01)
+        time.sleep(0.3 * run)
+        command.kill()
+        practice.clear_faults()
+        practice.advance()
+    ended = Started([*words, "steps=3"], cwd=tmp_path, env=environment).wait(60)
+    assert ended.returncode == 0, ended.stderr
+    names = [body["client_order_id"] for body in practice.posts()]
+    assert len(names) >= 3
+    assert len(names) == len(set(names))
+    landed = [ticket.client_order_id for ticket in practice.exchange.tickets.values()]
+    assert len(landed) == len(set(landed))
+    book = IntentBook(Database(journals()[0]))
+    for name in names:
+        intent = book.get(name)
+        assert intent is not None
+        assert intent.taken == (name in landed)
+    assert not book.in_states(("planned",))
+
+
+def test_the_kill_file_stops_everything(practice: KalshiPractice) -> None:
+    traded(practice, steps=1)
+    [path] = journals()
+    (path.parent / KILL_FILE).touch()
+    with pytest.raises(InputError, match="nothing is traded; remove it first"):
+        traded(practice, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "markets: none is named"),
+        (["markets=[RAIN]", "mode=live"], "say so with confirm_live=true"),
+        (["markets=[RAIN,RAIN]"], "names one twice"),
+        (["markets=[RAIN]", "broker.url_override=http://example.com"], "url_override"),
+        (["markets=[RAIN]", "interval=0"], "interval: 0"),
+        (["markets=[RAIN]"], "KALSHI_API_KEY_ID: not set"),
+    ],
+)
+def test_the_command_refuses_in_one_line(
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("KALSHI_API_KEY_ID", "KALSHI_PRIVATE_KEY", "KALSHI_PRIVATE_KEY_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", ["trade_kalshi", *words])
+    with pytest.raises(SystemExit) as ended:
+        trade_kalshi.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert says in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_policy_is_named_or_is_a_checkpoint_of_the_same_sizes(tmp_path: Path) -> None:
+    for name, kind in (("kelly", BinaryKelly), ("random", RandomPolicy), ("nothing", Nothing)):
+        settings = KalshiTradingSettings(policy=name)
+        make, sizes = policy_of(settings, settings.space(FeeRules()))
+        assert isinstance(make(500.0), kind)
+        assert sizes
+    shapes = {"mlp_extractor.policy_net.0": (8, WIDTH), "action_net": (25, 8)}
+    tensors: dict[str, Any] = {
+        f"{name}.weight": np.zeros(shape, np.float32) for name, shape in shapes.items()
+    }
+    tensors |= {f"{name}.bias": np.zeros(shape[0], np.float32) for name, shape in shapes.items()}
+    about = About(fixed_size=10, features=features_of(sizes=False))
+    path = tmp_path / "fixed.safetensors"
+    save_file(tensors, path, {ABOUT: json.dumps(asdict(about))})
+    settings = KalshiTradingSettings(policy=str(path), fixed_size=10)
+    make, sizes = policy_of(settings, settings.space(FeeRules()))
+    assert make(500.0).name == "fixed"
+    assert not sizes
+    other = KalshiTradingSettings(policy=str(path))
+    with pytest.raises(InputError, match="fixed_size=10; set both to that"):
+        policy_of(other, other.space(FeeRules()))
+    absent = KalshiTradingSettings(policy=str(tmp_path / "none.safetensors"))
+    with pytest.raises(InputError, match="no checkpoint"):
+        policy_of(absent, absent.space(FeeRules()))
+
+
+def test_the_file_of_settings_says_the_defaults() -> None:
+    composed = KalshiTradingSettings.of(composed_config("trade_kalshi", ["markets=[RAIN]"]))
+    by_default = KalshiTradingSettings(markets=("RAIN",), fees=composed.fees)
+    assert composed == by_default
+
+
+def test_a_decision_is_a_line_and_a_hold_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    at = np.datetime64("2026-11-22T10:00:00", "ns")
+    numbers = (Decimal(1000), Decimal(1000))
+    held = ActionEntry("RAIN", at, "kelly", 0, "HOLD", 0, None, "HOLD", "", 1, *numbers)
+    trade_kalshi.show(held)
+    assert capsys.readouterr().out == ""
+    bought = ActionEntry(
+        "RAIN", at, "kelly", 1, "BUY_YES", 5, Decimal("0.42"), "", "", 3, *numbers, "a", "taken b"
+    )
+    trade_kalshi.show(bought)
+    assert "RAIN: BUY_YES 5 at $0.42; taken b" in capsys.readouterr().out
