@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 COMMANDS = {
-    name.rpartition(".")[2]: name
+    (name.partition(".")[2].replace(".", "_") or name): name
     for name in (
         "trade_stock_e2e",
         "marketsimulator.backtest",
@@ -24,6 +24,10 @@ COMMANDS = {
         "marketsimulator.audit",
         "marketsimulator.drift",
         "marketsimulator.alpaca_server",
+        "marketsimulator.kalshi_server",
+        "marketsimulator.kalshi.train",
+        "marketsimulator.kalshi.compare",
+        "marketsimulator.kalshi.paper_report",
         "marketsimulator.monte_carlo",
         "marketsimulator.spread_backtest",
         "marketsimulator.smile_calibration",
@@ -35,6 +39,7 @@ COMMANDS = {
         "execution.quantity",
         "execution.explain",
         "execution.sell_spreads",
+        "execution.trade_kalshi",
         "execution.doctor",
         "execution.live",
         "sizing.contracts",
