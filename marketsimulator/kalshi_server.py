@@ -13,6 +13,7 @@ POST /control/hang_up drops the websockets, POST /control/land does what a fault
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -38,7 +39,7 @@ def serve(
 ) -> None:
     """Serve until interrupted.
 
-    key_file: the private key's, which is written anew.
+    key_file: the private key's, which is written; it may not be there.
     speed: simulated seconds a second; None waits for a client.
 
     Raises
@@ -46,12 +47,15 @@ def serve(
     InputError
         for settings, data, a file or an address that cannot be used.
     """
+    if key_file.exists():
+        raise InputError(f"--key-file: {key_file} is there already; name a new file, or remove it")
     check_file(key_file, "--key-file")
     listings = settings.listings()
     rehearse()
     keys = KeyPair.new()
     venue = KalshiVenue(settings, listings, np.datetime64(time.time_ns(), "ns"))
     server = KalshiServer(venue, keys, speed)
+    listener = _listener(host, port)
     _write_key(key_file, keys)
     tickers = ", ".join(venue.exchange.listings)
     sys.stdout.write(
@@ -60,11 +64,7 @@ def serve(
     )
     # A process that starts the server waits for this line.
     sys.stdout.flush()
-    try:
-        web.run_app(server.app(), host=host, port=port, print=None, access_log=None)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"--port: {host}:{port} cannot be served: {reason}") from error
+    web.run_app(server.app(), sock=listener, print=None, access_log=None)
 
 
 def main() -> None:
@@ -104,6 +104,15 @@ def main() -> None:
         settings = KalshiVenueSettings.of(config)
         key_file = Path(arguments.key_file).expanduser()
         serve(settings, key_file, host=arguments.host, port=port, speed=speed_of(arguments.speed))
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """The address taken, before anything is written or said of it."""
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"--port: {host}:{port} cannot be served: {reason}") from error
 
 
 def _write_key(path: Path, keys: KeyPair) -> None:

@@ -24,11 +24,15 @@ class PositionLimits:
     share: Decimal = Decimal("0.25")
 
     def __post_init__(self) -> None:
+        for name in ("contracts", "value", "share"):
+            given = getattr(self, name)
+            if not isinstance(given, Decimal):
+                object.__setattr__(self, name, Decimal(str(given)))
         for name in ("contracts", "value"):
             limit = getattr(self, name)
             if not (limit.is_finite() and limit > 0):
                 raise InputError(f"position_limits.{name}: {limit} is not above 0")
-        if not 0 < self.share <= 1:
+        if not (self.share.is_finite() and 0 < self.share <= 1):
             raise InputError(f"position_limits.share: {self.share} is outside 0 … 1")
 
     def validate_order(

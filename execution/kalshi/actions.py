@@ -179,7 +179,7 @@ class LimitOrderActionSpace:
     def __post_init__(self) -> None:
         sizes = tuple(self.position_sizes)
         object.__setattr__(self, "position_sizes", sizes)
-        increasing = sizes == tuple(sorted(set(sizes)))
+        increasing = sizes == tuple(sorted(set(sizes))) and all(n == int(n) for n in sizes)
         if len(sizes) != len(POSITION_SIZES) or not increasing or sizes[0] <= 0:
             raise InputError(
                 f"position_sizes: five increasing numbers of contracts above 0 are needed, got"

@@ -10,16 +10,17 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 
 import numpy as np
 
 from execution.kalshi.action_log import ActionEntry, ActionLog, order_name
 from execution.kalshi.actions import Execution, LimitOrderActions, LimitOrderActionSpace
 from execution.kalshi.breaker import Breaker, BreakerSettings
-from execution.kalshi.orders import MarketView
+from execution.kalshi.orders import MarketView, Quote
 from execution.kalshi.policies import Policy
 from execution.kalshi.recorder import DecisionRecorder, TradingManager
-from execution.kalshi.records import DOLLAR
+from execution.kalshi.records import DOLLAR, WHOLE
 from execution.kalshi.sight import MarketMemory, Seen, worth
 from execution.kalshi.updates import MarketSpan, MarketUpdate, UpdateQueue
 from foundation.database import DatabaseFailed
@@ -225,6 +226,8 @@ class ActorService:
             self._actions.write(updates, entry)
             return entry
         self._notices.end_alert(_fate(latest.market))
+        # An order stands at the price that the policy saw, whatever the venue quotes by now.
+        view = replace(view, quote=_quote(latest, view.quote.tick))
         seen = memory.seen(view)
         chosen = int(self._policy.actions(seen.features[None], seen.allowed[None])[0])
         # What is masked does what HOLD does, as in the environment.
@@ -324,3 +327,9 @@ def _kind(market: str) -> str:
 
 def _fate(market: str) -> str:
     return f"kalshi fate {market}"
+
+
+def _quote(update: MarketUpdate, tick: Decimal) -> Quote:
+    """What an update shows; tick: USD between the market's prices."""
+    bid, ask = (Decimal(int(update.tick[side])) / WHOLE for side in ("bid", "ask"))
+    return Quote(bid, ask, tick)

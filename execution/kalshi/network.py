@@ -25,6 +25,7 @@ from foundation.errors import InputError
 HIDDEN = "mlp_extractor.policy_net."
 CHOICE = "action_net."
 ABOUT = "kalshi"  # key of the header
+EARLIER = "resumed_from"  # in the settings: those of the run that was gone on from
 Weights = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -50,6 +51,19 @@ class About:
     def __post_init__(self) -> None:
         object.__setattr__(self, "position_sizes", tuple(self.position_sizes))
         object.__setattr__(self, "features", tuple(self.features))
+        whole = all(isinstance(number, int) for number in (self.steps, self.seed))
+        if not (whole and isinstance(self.settings, Mapping)):
+            raise ValueError("steps and seed are whole numbers, settings have names")
+
+    @property
+    def runs(self) -> tuple[Mapping[str, Any], ...]:
+        """The settings of every run that it learned in, the last one first."""
+        found = []
+        settings: Any = self.settings
+        while isinstance(settings, Mapping):
+            found.append(settings)
+            settings = settings.get(EARLIER)
+        return tuple(found)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -84,9 +98,9 @@ def load_network(path: Path | str) -> NetworkPolicy:
         for a file that is none, and for one of another action space.
     """
     weights, about = read_checkpoint(path)
-    count = sum(name.startswith(HIDDEN) and name.endswith(".weight") for name in weights)
-    names = [f"{HIDDEN}{2 * k}" for k in range(count)] + [CHOICE.rstrip(".")]
-    layers = tuple((weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in names)
+    layers = tuple(
+        (weights[name], weights[name.replace("weight", "bias")]) for name in _layer_names(weights)
+    )
     return NetworkPolicy(Path(path).stem, about, layers)
 
 
@@ -108,7 +122,7 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
         with safe_open(path, "np") as file:
             header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise InputError(f"{path}: no checkpoint: {str(error).splitlines()[0]}") from None
     choice = weights.get(f"{CHOICE}weight")
     if choice is None or choice.ndim != 2:
@@ -119,7 +133,7 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
         )
     try:
         about = About(**json.loads(header[ABOUT]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise InputError(f"{path}: its header does not say what it was trained for") from None
     _check_layers(path, weights, about)
     return weights, about
@@ -133,19 +147,27 @@ def _check_layers(path: Path, weights: Weights, about: About) -> None:
             f"{path}: trained on other features than those of this version: train anew"
         )
     width = len(about.features)
-    names = sorted(
-        (name for name in weights if name.startswith(HIDDEN) and name.endswith(".weight")),
-        key=lambda name: int(name.removeprefix(HIDDEN).split(".")[0]),
-    )
-    for name in (*names, f"{CHOICE}weight"):
-        layer = weights[name]
+    for name in _layer_names(weights):
+        layer = weights.get(name, np.zeros(0))
         offsets = weights.get(name.replace("weight", "bias"))
-        fits = layer.ndim == 2 and layer.shape[1] == width
+        fits = layer.ndim == 2 and layer.shape[1] == width and layer.dtype == np.float32
         if not fits or offsets is None or offsets.shape != layer.shape[:1]:
             raise InputError(
-                f"{path}: {name} has shape {list(layer.shape)}, expected [.., {width}]"
+                f"{path}: {name} has shape {list(layer.shape)}, {layer.dtype}; expected"
+                f" [.., {width}], float32, with its bias"
             )
+        if not (np.isfinite(layer).all() and np.isfinite(offsets).all()):
+            raise InputError(f"{path}: {name} has numbers that are not finite")
         width = len(layer)
+
+
+def _layer_names(weights: Weights) -> list[str]:
+    """Weights of the choosing network from its features to its actions, those that are missing too.
+
+    A hyperbolic tangent, which has no weights, stands after each hidden layer.
+    """
+    count = sum(name.startswith(HIDDEN) and name.endswith(".weight") for name in weights)
+    return [*(f"{HIDDEN}{2 * k}.weight" for k in range(count)), f"{CHOICE}weight"]
 
 
 def _actions_of_archive(path: Path) -> str:
@@ -154,5 +176,5 @@ def _actions_of_archive(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             space = json.loads(archive.read("data"))["action_space"]
         return f"Stable-Baselines3 with {int(space['n'])} actions"
-    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile):
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError, zipfile.BadZipFile):
         return "another program"

@@ -85,7 +85,10 @@ class DecisionRecorder:
             reason=f"{self._draft.policy}: {order.action} {order.count} {order.side}",
             client_order_id=order.client_order_id,
         )
-        closes = order.count <= self._shown.held(other(order.side))
+        # What rests and goes the same way may use up what is held before this does.
+        waiting = self._shown.resting_count("BUY", order.side)
+        waiting += self._shown.resting_count("SELL", other(order.side))
+        closes = order.count + waiting <= self._shown.held(other(order.side))
         intent = intent_of(
             self._manager.request(order),
             entry,

@@ -14,6 +14,7 @@ import numpy as np
 
 from execution.kalshi.actions import INTENTS, LimitOrderActionSpace
 from foundation.arrays import Records
+from foundation.errors import InputError
 
 Record = Any  # one row of a structured array, as machine code sees it
 
@@ -25,6 +26,7 @@ STYLES = {"passive": PASSIVE, "mid": MID, "aggressive": AGGRESSIVE}
 DOLLAR = 1_000_000  # millionths
 WHOLE = 10_000  # ten-thousandths: the price of what is certain
 POINT = DOLLAR // WHOLE  # millionths of a USD in one step of a price
+MOST = 10**16  # of a unit, which 64 bits hold a sum of
 SLOTS = 8  # resting orders that one market has room for
 
 # What a market shows at one step, and what was traded in the step that ended there.
@@ -114,31 +116,37 @@ def terms_of(space: LimitOrderActionSpace, life: int, tick: Decimal) -> Records:
     """
     terms = np.zeros(1, TERMS)
     fees = space.fees
-    terms["taker"] = _exact(fees.taker, DOLLAR)
-    terms["maker"] = _exact(fees.maker, DOLLAR)
-    terms["fee_step"] = _exact(fees.fee_step, DOLLAR)
-    terms["balance_step"] = _exact(fees.balance_step, DOLLAR)
-    terms["buffer"] = _exact(space.cash_buffer, DOLLAR)
-    terms["contracts"] = _exact(space.limits.contracts, 1)
-    terms["value"] = _exact(space.limits.value, DOLLAR)
-    terms["share"] = _exact(space.limits.share, DOLLAR)
+    limits = space.limits
+    for name, amount, unit in (
+        ("taker", fees.taker, DOLLAR),
+        ("maker", fees.maker, DOLLAR),
+        ("fee_step", fees.fee_step, DOLLAR),
+        ("balance_step", fees.balance_step, DOLLAR),
+        ("buffer", space.cash_buffer, DOLLAR),
+        ("contracts", limits.contracts, 1),
+        ("value", limits.value, DOLLAR),
+        ("share", limits.share, DOLLAR),
+        ("tick", tick, WHOLE),
+    ):
+        terms[name] = _exact(name, amount, unit)
     terms["life"] = life
-    terms["tick"] = _exact(tick, WHOLE)
     terms["sizes"] = space.position_sizes
     terms["allowed"] = [space.fixed_size in (None, size) for size in space.position_sizes]
     terms["styles"] = [0, *(STYLES[space.styles[name]] for name in INTENTS[1:])]
     return terms
 
 
-def _exact(amount: Decimal, unit: int) -> int:
+def _exact(name: str, amount: Decimal, unit: int) -> int:
     """An amount in whole units.
 
     Raises
     ------
-    ValueError
-        for one that is none.
+    InputError
+        for one that is none, or beyond what sums in 64 bits hold.
     """
     number = amount * unit
-    if number != int(number):
-        raise ValueError(f"{amount} is no whole number of 1/{unit}")
+    if number != int(number) or number > MOST:
+        raise InputError(
+            f"{name}: {amount} is no whole number of 1/{unit} up to {MOST / unit:,.0f}"
+        )
     return int(number)

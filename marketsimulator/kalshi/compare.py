@@ -216,6 +216,8 @@ def _trained(
         _check_unseen(path, about, held_out)
     sees_sizes = policies[0].about.features == features_of(sizes=True)
     digests = [file_digest(Path(path)) for path in paths]
+    if len(set(digests)) < len(digests):
+        raise InputError(f"{name}: the same checkpoint stands for several training runs")
     episode = replace(episode, size_features=sees_sizes)
     return Entrant(name, policies, episode, {"checkpoints": digests})
 
@@ -232,9 +234,10 @@ def _check_sizes(path: str, about: About, name: str, episode: EpisodeSettings) -
 
 def _check_unseen(path: str, about: About, held_out: HeldOut) -> None:
     """Refuse a checkpoint that was trained on recorded events which judge it."""
-    if held_out.earlier is None or not about.settings.get("recorded"):
+    if held_out.earlier is None:
         return
-    events = about.settings.get("train_events", 0)
+    recorded = [run.get("train_events", 0) for run in about.runs if run.get("recorded")]
+    events = max(recorded, default=0)
     if events > held_out.earlier:
         raise InputError(
             f"{path}: trained on the first {events} recorded events; only the first"

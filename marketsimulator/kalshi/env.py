@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import index
 from typing import Any
 
 import gymnasium
@@ -87,7 +88,10 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         ValueError
             for a code outside 0 … 24, and after the last step.
         """
-        code = int(action)
+        try:
+            code = index(action)
+        except TypeError:
+            raise ValueError(f"action: {action!r} is no whole number") from None
         decode_action(code)
         if self._market["row"] >= len(self._tape) - 1:
             raise ValueError("step: the market has settled; reset begins another episode")

@@ -47,7 +47,7 @@ class MarketsEnv(VecEnv):
         self._shaping = settings.shaping
         self._discount = settings.discount
         self._potential = np.zeros(env.num_envs)
-        self._seed_of_all = seed
+        self._seeds: list[Any] = list(range(seed, seed + env.num_envs))
         self._actions = np.zeros(env.num_envs, np.int64)
         self._earned = np.zeros(env.num_envs)
         self._steps = np.zeros(env.num_envs, np.int64)
@@ -56,10 +56,14 @@ class MarketsEnv(VecEnv):
 
     def reset(self) -> npt.NDArray[np.float32]:
         """The first observations [N, F] under the seed."""
-        seen, _ = self.env.reset(seed=self._seed_of_all)
+        seen, _ = self.env.reset(seed=self._seeds)
         self._earned[:] = 0
         self._steps[:] = 0
         return seen
+
+    def go_on(self, steps: int) -> None:
+        """Play other sessions than those of the first `steps` steps under the seed."""
+        self._seeds = [[each, steps] for each in self._seeds]
 
     def step_async(self, actions: npt.NDArray[np.int64]) -> None:
         """Keep the actions [N] for `step_wait`."""
@@ -188,6 +192,7 @@ class Learner:
         }
         policy.optimizer.load_state_dict(optimizer)
         self.model.num_timesteps = about.steps
+        self.markets.go_on(about.steps)
 
 
 def use_threads(count: int) -> None:

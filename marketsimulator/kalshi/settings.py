@@ -21,6 +21,7 @@ from sizing.position_limits import PositionLimits
 
 Reward = Literal["value", "log_wealth"]
 CENTS = 100
+LARGEST_CASH = 1_000_000  # USD
 LIFE = 20  # steps that an order waits
 
 
@@ -54,14 +55,19 @@ class EpisodeSettings:
     def __post_init__(self) -> None:
         if self.reward not in get_args(Reward):
             raise InputError(f"reward: {self.reward!r} is none of {', '.join(get_args(Reward))}")
-        if self.life < 1:
-            raise InputError(f"life: {self.life} is below 1")
+        if self.life < 1 or self.life != int(self.life):
+            raise InputError(f"life: {self.life} is below 1, or no whole number of steps")
         cents = round(self.starting_cash * CENTS) if math.isfinite(self.starting_cash) else 0
         if cents <= 0 or abs(cents - self.starting_cash * CENTS) > 1e-6:
             raise InputError(
                 f"starting_cash: ${self.starting_cash} is no number of whole cents above 0"
             )
-        self.space()
+        if self.starting_cash > LARGEST_CASH:
+            raise InputError(
+                f"starting_cash: ${self.starting_cash:,.0f} is beyond ${LARGEST_CASH:,}, up to"
+                " which 64 bits hold every product of cash and prices"
+            )
+        self.terms()
 
     def space(self) -> LimitOrderActionSpace:
         """The actions.

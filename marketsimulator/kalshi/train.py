@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from execution.kalshi.network import EARLIER, read_checkpoint
 from foundation.arrays import Array
 from foundation.command import ProgressBar, log_to_file, one_line_errors
 from foundation.compose import hydra_command
@@ -73,7 +74,7 @@ class TrainingSettings:
             "",
             steps=(1, 10**12),
             markets=(1, 100_000),
-            seed=(0, 2**63),
+            seed=(0, 2**32 - 1),
             train_events=(1, 1_000_000),
             every=(1, 10**12),
             threads=(1, 256),
@@ -132,11 +133,17 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
         ) from None
     output = Path(settings.output)
     check_output(output)
+    _refuse_to_overwrite(output, settings.resume)
+    sessions = sessions_to_train_on(settings)
+    earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
     output.mkdir(parents=True, exist_ok=True)
     use_threads(settings.threads)
     named = {name: getattr(settings.episode, name) for name in settings.episode.__slots__}
-    env = VectorKalshiEnv(settings.markets, sessions_to_train_on(settings), **named)
+    env = VectorKalshiEnv(settings.markets, sessions, **named)
     given = json.loads(json.dumps(asdict(settings), default=str))
+    if earlier is not None:
+        # What it saw before counts as seen.
+        given[EARLIER] = dict(earlier.settings)
     learner = learner_of(env, settings.learner, settings.seed, given=given, board=output / BOARD)
     if settings.resume is not None:
         learner.load(Path(settings.resume))
@@ -155,6 +162,15 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
     learner.learn(settings.steps, told)
     learner.save(output / CHECKPOINT)
     return learner
+
+
+def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
+    """Keep the checkpoint of another run; one that is gone on from is replaced by what follows."""
+    there = output / CHECKPOINT
+    if there.exists() and (resume is None or not there.samefile(resume)):
+        raise InputError(
+            f"output: {there} is there already; name another folder, or go on with resume={there}"
+        )
 
 
 def run(config: DictConfig) -> None:

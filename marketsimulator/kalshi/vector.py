@@ -85,7 +85,9 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         if seed is not None or not self._generators:
             if seed is None:
                 seed = int(np.random.SeedSequence().generate_state(1)[0])
-            seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
+            seeds = seed if isinstance(seed, Sequence) else range(seed, seed + self.num_envs)
+            if len(seeds) != self.num_envs:
+                raise InputError(f"seed: {len(seeds)} seeds for {self.num_envs} markets")
             self._generators = [np.random.default_rng(each) for each in seeds]
         everything = np.arange(self.num_envs)
         self._begin(everything)
@@ -105,6 +107,8 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         codes = np.asarray(actions, np.int64)
         if codes.shape != (self.num_envs,) or codes.min() < 0 or codes.max() >= ACTIONS:
             raise ValueError(f"actions: {self.num_envs} codes from 0 to {ACTIONS - 1} are needed")
+        if not self._generators:
+            raise ValueError("step: reset begins the first episodes")
         rewards = np.empty(self.num_envs)
         over = np.empty(self.num_envs, dtype=bool)
         _step_all(

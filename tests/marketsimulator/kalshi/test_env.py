@@ -276,6 +276,8 @@ def test_gymnasiums_own_check_finds_nothing() -> None:
         ({"life": 0}, "life: 0 is below 1"),
         ({"session": np.zeros((5, len(COLUMNS)))}, "is not above the row's yes_bid"),
         ({"fixed_size": 7}, "fixed_size: 7 is none of"),
+        ({"position_sizes": (0.5, 10, 20, 50, 100)}, "five increasing numbers"),
+        ({"starting_cash": 4e7}, "starting_cash"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_a_line(
@@ -293,4 +295,7 @@ def test_after_settlement_there_is_no_step_and_no_code_beyond_the_table() -> Non
     env.reset(seed=1)
     with pytest.raises(ValueError, match="action must be 0"):
         env.step(25)
+    for action in (24.9, -0.5, "5", None):
+        with pytest.raises(ValueError, match="is no whole number"):
+            env.step(action)
     assert env._market["cash"] == 1000 * DOLLAR

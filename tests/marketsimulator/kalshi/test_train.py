@@ -49,6 +49,25 @@ def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(tmp_path
     assert load_network(tmp_path / "two" / CHECKPOINT).about.steps == 768
     lines = (tmp_path / "two" / UPDATES).read_text().splitlines()
     assert json.loads(lines[0])["steps"] == 640
+    runs = load_network(tmp_path / "two" / CHECKPOINT).about.runs
+    assert [run["output"] for run in runs] == ["two", "one"]
+    before = path.read_bytes()
+    refused = trained(tmp_path, "output=one")
+    assert refused.returncode == 2
+    assert "is there already" in refused.stderr
+    assert path.read_bytes() == before
+
+
+def test_a_resumed_run_plays_other_sessions() -> None:
+    market = SyntheticMarket(steps=10)
+    told = []
+    for steps in (0, 512, 512, 1024):
+        markets = MarketsEnv(VectorKalshiEnv(4, market=market), LearnerSettings(), seed=1)
+        if steps:
+            markets.go_on(steps)
+        told.append(markets.reset().tolist())
+    assert told[1] == told[2]
+    assert told[0] != told[1] != told[3]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +79,10 @@ def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(tmp_path
         (["recorded=true", "train_events=99", "folder=."], "."),
         (["episode.reward=fame"], "episode.reward"),
         (["learner.layers=[]"], "learner.layers"),
+        (["seed=4294967296"], "seed: 4294967296 is outside"),
+        (["episode.limits.contracts=500.5"], "contracts: 500.5 is no whole number"),
+        (["episode.cash_buffer=0.00000001"], "buffer"),
+        (["episode.starting_cash=100000000"], "starting_cash"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_line(
