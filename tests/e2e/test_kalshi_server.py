@@ -124,3 +124,13 @@ def test_a_server_that_cannot_be_says_so_in_a_line(
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert says in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_key_that_is_there_is_never_written_over(tmp_path: Path) -> None:
+    key = tmp_path / "mine.pem"
+    key.write_text("a key of somebody")
+    words = ("-m", "marketsimulator.kalshi_server", "--key-file", str(key), "--port", "8443")
+    done = run_command(words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is there already" in done.stderr
+    assert key.read_text() == "a key of somebody"

@@ -1,0 +1,116 @@
+"""Between a decision on event contracts and the venue nothing is bought that was not decided, nor
+opened where a halt forbids it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from execution.events import EventLog
+from execution.intents import IntentBook
+from execution.kalshi.action_log import ActionEntry, ActionLog
+from execution.kalshi.actions import LimitOrderActionSpace, PriceStyle
+from execution.kalshi.actor import ActorService
+from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
+from execution.kalshi.fees import FeeRules
+from execution.kalshi.manager import KalshiMultiMarketOrderManager
+from execution.kalshi.orders import MarketView
+from execution.kalshi.policies import BinaryKelly, Policy
+from execution.kalshi.records import TICK
+from execution.kalshi.updates import MarketSpan, MarketUpdate
+from execution.kalshi.venue_orders import order_of
+from execution.live.halts import Halts
+from execution.live.kalshi_guard import KalshiGuard, KalshiGuardSettings
+from foundation.database import Database
+from foundation.errors import OrderRejected
+from foundation.notices import Notices
+from tests.e2e.kalshi_desk import QUICK, order
+from tests.marketsimulator.kalshi.practice import kalshi_practice
+from tests.marketsimulator.kalshi.test_actor_on_exchange import Always
+from trainingdata.instants import system_clock
+
+RAIN = "RAIN"
+SECOND = np.timedelta64(1, "s")
+BUY_NO_10 = 12
+
+
+def quotes(rows: list[tuple[float, float, int]]) -> Any:
+    """A session of quotes, each for so many rows, a thousand contracts deep."""
+    bids, asks = (np.repeat([row[k] for row in rows], [row[2] for row in rows]) for k in (0, 1))
+    size = np.full(len(bids), 1000.0)
+    nothing = np.zeros(len(bids))
+    return np.stack([bids, asks, size, size, nothing, nothing, (bids + asks) / 2], axis=1)
+
+
+class Desk:
+    """A service over the real manager, and the guards that an order has to pass."""
+
+    def __init__(self, here: Any, style: PriceStyle, policy: Policy) -> None:
+        database = Database()
+        events = EventLog(database)
+        book = IntentBook(database, events)
+        self.halts = Halts(database, events)
+        guard = KalshiGuard(KalshiGuardSettings(), self.halts, book, Path("no KILL"), order_of)
+        space = LimitOrderActionSpace(price_style=style)
+        self.manager = KalshiMultiMarketOrderManager(
+            KalshiSettings(url_override=here.url),
+            KalshiKeys(here.key_id, here.private_key),
+            space.admission,
+            lambda *_: FeeRules(),
+            book=book,
+            guard=guard,
+            clock=system_clock,
+            pause=lambda seconds: None,
+        )
+        log = ActionLog(database, events, book, "kalshi")
+        notices = Notices(None, None, None)
+        self.service = ActorService(
+            "account", self.manager, space, policy, log, notices, clock=system_clock
+        )
+        self.began = system_clock()
+        self.service.follow(RAIN, MarketSpan(self.began, SECOND, 60))
+
+    def view(self) -> MarketView:
+        return self.manager.view(RAIN)
+
+    def decide(self, row: int, bid: int, ask: int, estimate: float) -> ActionEntry:
+        """One decision on a tick with these prices in cents."""
+        tick = np.zeros(1, TICK)[0]
+        tick["bid"], tick["ask"], tick["estimate"] = 100 * bid, 100 * ask, estimate
+        tick["bid_size"] = tick["ask_size"] = 1000
+        update = MarketUpdate(RAIN, self.began + row * SECOND, tick)
+        entry = asyncio.run(self.service.work((update,)))
+        assert entry is not None
+        return entry
+
+
+def test_purchases_that_only_together_go_beyond_what_is_held_open_nothing_under_a_halt() -> None:
+    session = quotes([(0.40, 0.42, 8), (0.44, 0.46, 4), (0.60, 0.62, 30)])
+    with kalshi_practice(sessions={RAIN: session}, buckets=QUICK) as here:
+        desk = Desk(here, "passive", Always(BUY_NO_10))
+        desk.manager.submit(order("seed", "0.42", 10, market=RAIN))
+        here.advance()
+        assert desk.view().yes == 10
+        desk.halts.raise_halt("failures", "a test", system_clock())
+        for row in range(5):
+            with suppress(OrderRejected):
+                desk.decide(row, 40, 42, 0.41)
+        for _ in range(20):
+            here.advance()
+        view = desk.view()
+        assert (view.yes, view.no) == (0, 0)
+
+
+def test_an_order_stands_at_the_price_that_was_decided_on() -> None:
+    with kalshi_practice(sessions={RAIN: quotes([(0.93, 0.95, 40)])}, buckets=QUICK) as here:
+        desk = Desk(here, "aggressive", BinaryKelly())
+        entry = desk.decide(0, 40, 42, 0.60)
+        assert entry.intent == "BUY_YES"
+        assert float(entry.price or 0) == 0.42
+        here.advance()
+        assert desk.view().yes == 0
