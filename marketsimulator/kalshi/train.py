@@ -175,7 +175,8 @@ def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
 
 def run(config: DictConfig) -> None:
     """Train on a composed configuration, and say where the checkpoint lies."""
-    with one_line_errors("the last checkpoint stays; resume=… goes on from it"):
+    with one_line_errors("the last checkpoint stays; resume=… goes on from it") as folders:
+        folders.append(Path(str(config.output)))
         settings = TrainingSettings.of(config)
         log_to_file("kalshi_train")
         with ProgressBar() as bar:
