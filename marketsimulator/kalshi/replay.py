@@ -92,7 +92,7 @@ class Recording:
 def replay(
     recording: Recording, settings: EpisodeSettings, fixed_size: int | None = None
 ) -> Replay:
-    """Play every decision to send an order again, from flat, with the cash that there was.
+    """Play every order again that was not rejected, from flat, with the cash that there was.
 
     settings: price styles, sizes, limits, fees and the life of an order.
     fixed_size: contracts of every order in the place of the decision's; none leaves them.
@@ -107,7 +107,7 @@ def replay(
     manager = SimulatedOrderManager(exchange)
     due: dict[int, list[ActionEntry]] = {}
     for entry in recording.entries:
-        if entry.size:
+        if entry.sent:
             tick = int((entry.at - recording.begins) // recording.interval)
             due.setdefault(tick, []).append(entry)
     refused = 0

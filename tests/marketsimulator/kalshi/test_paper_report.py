@@ -120,6 +120,16 @@ def test_at_a_fixed_size_every_order_has_it(seed: int) -> None:
     assert fixed.orders + fixed.refused == sum(entry.size > 0 for entry in recording.entries)
 
 
+def test_what_the_venue_rejected_is_not_played() -> None:
+    episode = EpisodeSettings()
+    _, log = traded(7, episode)
+    for entry in log.entries():
+        if entry.size:
+            log.answer(entry.market, entry.at, "rejected: expiration_time has passed")
+    again = replay(Recording.of(log), episode)
+    assert (again.orders, again.refused, again.profit) == (0, 0, 0)
+
+
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Exchange, ActionLog]:
     """A journal in a file, and what it is about."""
