@@ -29,10 +29,9 @@ from foundation.arrays import Mask, Records
 from marketsimulator.kalshi.kernel import step
 from marketsimulator.kalshi.sessions import checked_session, tape_of
 from marketsimulator.kalshi.settings import EpisodeSettings
-from marketsimulator.kalshi.synthetic import synthetic_session
+from marketsimulator.kalshi.synthetic import draws_from, next_generator, sessions_from
 
 Floats = npt.NDArray[np.float32]
-NUMBERS = 2**62  # of synthetic sessions, from which an episode draws one
 
 
 class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
@@ -72,8 +71,9 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         if self._session is not None:
             self._tape = self._session
         else:
-            number = int(self.np_random.integers(NUMBERS))
-            self._tape = tape_of(synthetic_session(number, self.settings.market))
+            market = self.settings.market
+            draws = draws_from([next_generator(self.np_random)], market)
+            self._tape = tape_of(sessions_from(draws, market)[0])
         self._markets[:] = 0
         self._orders[:] = 0
         self._market["rows"] = len(self._tape)

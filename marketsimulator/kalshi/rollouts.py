@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -74,8 +74,7 @@ class _Book:
     """One session as it is played, and what is written down of it."""
 
     def __init__(self, session: Array, settings: EpisodeSettings) -> None:
-        named = {each.name: getattr(settings, each.name) for each in fields(settings) if each.init}
-        self._env = MarketAgnosticKalshiEnv(session, **named)
+        self._env = MarketAgnosticKalshiEnv(session, **settings.keywords())
         self._outcome = outcome_of(session)
         self._orders: list[SentOrder] = []
         self._fills: list[tuple[Fill, Decimal]] = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from execution.kalshi.actions import POSITION_SIZES, LimitOrderActionSpace, PriceStyle
 from execution.kalshi.admission import CASH_BUFFER
@@ -89,6 +89,10 @@ class EpisodeSettings:
     def terms(self) -> Records:
         """One record [1] of what orders have to keep."""
         return terms_of(self.space(), self.life, Decimal(str(TICK)))
+
+    def keywords(self) -> dict[str, Any]:
+        """Every setting by its name, as the environments take them."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def cash(self) -> int:

@@ -48,6 +48,7 @@ from marketsimulator.kalshi.sessions import (
 Seed = int | Sequence[int]
 
 FIELDS = len(COLUMNS)
+NUMBERS = 2**62  # of sessions, from which an episode draws one
 # Weights w_j and scales σ_j of L, fitted for the least largest error, 4.9e-6.
 WEIGHTS = np.array(
     [0.060712796664669, 0.37311937571408765, 0.45883133361415573, 0.10733649400708759]
@@ -167,6 +168,11 @@ def draws_of(seed: Seed, count: int, settings: SyntheticMarket, first: int = 0) 
     if first < 0:
         raise InputError(f"market: {first} is negative, markets are counted from 0")
     return draws_from([generator_of(seed, first + k) for k in range(count)], settings)
+
+
+def next_generator(rng: np.random.Generator) -> np.random.Generator:
+    """The random numbers of the session that a market plays next."""
+    return generator_of(int(rng.integers(NUMBERS)))
 
 
 def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticMarket) -> Draws:

@@ -138,8 +138,7 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
     earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
     output.mkdir(parents=True, exist_ok=True)
     use_threads(settings.threads)
-    named = {name: getattr(settings.episode, name) for name in settings.episode.__slots__}
-    env = VectorKalshiEnv(settings.markets, sessions, **named)
+    env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.keywords())
     given = json.loads(json.dumps(asdict(settings), default=str))
     if earlier is not None:
         # What it saw before counts as seen.

@@ -22,11 +22,10 @@ from foundation.errors import InputError
 from marketsimulator.kalshi.kernel import step
 from marketsimulator.kalshi.sessions import checked_session, tape_of
 from marketsimulator.kalshi.settings import EpisodeSettings
-from marketsimulator.kalshi.synthetic import draws_from, generator_of, sessions_from
+from marketsimulator.kalshi.synthetic import draws_from, next_generator, sessions_from
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64]
-NUMBERS = 2**62  # of synthetic sessions, from which an episode draws one
 
 
 class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
@@ -168,7 +167,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         if self._sessions is not None:
             return [self._sessions[rng.integers(len(self._sessions))] for rng in generators]
         market = self.settings.market
-        drawn = [generator_of(int(rng.integers(NUMBERS))) for rng in generators]
+        drawn = [next_generator(rng) for rng in generators]
         return tape_of(sessions_from(draws_from(drawn, market), market))
 
 

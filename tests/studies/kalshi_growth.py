@@ -120,8 +120,7 @@ class Judgement:
 
 def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) -> Judgement:
     """Let a policy play so many episodes of each of the markets under a seed."""
-    named = {name: getattr(episode, name) for name in episode.__slots__}
-    env = VectorKalshiEnv(MARKETS, **named)
+    env = VectorKalshiEnv(MARKETS, **episode.keywords())
     seen, _ = env.reset(seed=seed)
     growth: list[Array] = []
     sizes: list[Array] = []
@@ -167,8 +166,7 @@ def _rule(values: Array) -> ThresholdRule:
 
 def trained(episode: EpisodeSettings, minutes: float, seed: int, folder: Path) -> Learner:
     """A network after so many minutes on this machine."""
-    named = {name: getattr(episode, name) for name in episode.__slots__}
-    learner = learner_of(VectorKalshiEnv(256, **named), LearnerSettings(), seed)
+    learner = learner_of(VectorKalshiEnv(256, **episode.keywords()), LearnerSettings(), seed)
     began = time.monotonic()
     until = 0
     while time.monotonic() - began < 60 * minutes:
