@@ -20,6 +20,11 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tests.preloaded"])
 
 
+def preload(module: str) -> None:
+    """Have the server load a module as well, where it has not been started yet."""
+    _SERVER.set_forkserver_preload(["tests.preloaded", module])
+
+
 class Started:
     """A command that has been started: `-m MODULE …` or `SCRIPT …`.
 
@@ -54,6 +59,10 @@ class Started:
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._child.is_alive()
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Until it has ended, or so many seconds have passed."""
+        self._child.join(seconds)
 
     @property
     def printed(self) -> int:

@@ -4,6 +4,7 @@ Libraries alone: the project's own modules are imported by each command anew.
 """
 
 import gc
+from string import ascii_letters, digits
 
 import alpaca.data.historical
 import alpaca.trading.client
@@ -28,9 +29,19 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from numba.core.registry import cpu_target
 
+LETTERS = f"{ascii_letters}_{ascii_letters}"
+
 # What is built at the first use of a library, and kept: plugins, grammars, tables of types.
 Plugins.instance()
-OverridesParser.create().parse_overrides(["key=1.5", "key=[SYA,SYB]", "group/key=null", "+key='a'"])
+OverridesParser.create().parse_overrides(
+    [
+        *("key=1.5", "key=[SYA,SYB]", "group/key=null", "+key='a'", "key=true", "a.b=[1,20,3.5]"),
+        *(f"{LETTERS}.{LETTERS}={LETTERS}", f"key=http://{LETTERS}:{digits}/{LETTERS}"),
+        *(f"key=/{LETTERS}-{digits}/{LETTERS}.{LETTERS}", f"key=[{LETTERS},{LETTERS}]"),
+        *(f"key={first}{digits}" for first in "123456789"),
+        *(f"key=0.{digits}", f"key=127.{digits}"),
+    ]
+)
 cpu_target.target_context.refresh()
 exchange_calendars.get_calendar("XNYS", start="2000-01-01")
 

@@ -2,13 +2,14 @@
 
     fault_child.py CONTROL LIMITS -m MODULE … | SCRIPT …
 
-Waits are short, because nothing is waited for that takes long here. CONTROL is a file of `Control`
+Waits are short, see `hurried.py`. CONTROL is a file of `Control`
 that the driver shares. LIMITS is JSON: `pages`, by which journals may grow, and `bytes`, beyond
 which no file may.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import mmap
 import os
@@ -18,12 +19,9 @@ import signal
 import sqlite3
 import struct
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-LONGEST = 0.02  # seconds that anything waits
-PATIENCE = 0.3  # seconds that an order may take to fill
 FIELDS = struct.Struct("=4q")
 
 
@@ -107,32 +105,6 @@ def watch_commits(control: Control, pages: int | None) -> None:
     sqlite3.connect = connect  # type: ignore[assignment]
 
 
-def hurry(control: Control) -> None:
-    """Make every wait short. What the project takes as a default of an argument is taken after."""
-    rest = time.sleep
-    clock = time.clock_gettime
-
-    def doze(seconds: Any) -> None:
-        rest(min(seconds, LONGEST))
-
-    time.sleep = doze
-    time.clock_gettime = lambda source: clock(source) + control.ahead
-
-    from execution.alpaca.broker import AlpacaBroker
-    from execution.alpaca.updates import TradeUpdates
-    from execution.live import loop, runner
-
-    heard = TradeUpdates.wait
-    loop.LONGEST_WAIT = LONGEST
-    runner.VENUE_RETRY = LONGEST
-    TradeUpdates.wait = lambda self, seconds: heard(  # type: ignore[method-assign]
-        self, min(seconds, LONGEST)
-    )
-    defaults: Any = AlpacaBroker.__init__.__kwdefaults__ or {}
-    if "patience" in defaults:
-        defaults["patience"] = PATIENCE
-
-
 def limit_files(size: int | None) -> None:
     """Let no file of this process grow beyond so many bytes."""
     if size is not None:
@@ -146,7 +118,8 @@ def main() -> None:
     limits = json.loads(sys.argv[2])
     sys.argv = sys.argv[3:]
     sys.path[0] = os.getcwd()
-    hurry(control)
+    hurried: Any = importlib.import_module("tests.e2e.hurried")
+    hurried.Clock.ahead = lambda: control.ahead
     watch_commits(control, limits["pages"])
     limit_files(limits["bytes"])
     if sys.argv[0] == "-m":

@@ -25,6 +25,7 @@ from tests.e2e.practice import KEYS, ROOT
 PATIENCE = 60.0  # seconds without progress or a reason
 AT_WORK = 120.0  # seconds after which one instant's work is no progress any more
 LOOK = 0.005  # seconds between looks at a process
+LISTEN = 0.1  # seconds between looks at whether it makes progress
 LONGEST = "longest_silence_s"  # the one count that is no sum
 MEANT = (0, 2)  # exit codes of a command that ended by itself
 PASSWORD = "hushhush"
@@ -145,15 +146,18 @@ class FaultRun:
 
         Returns whether it still runs.
         """
-        began = time.monotonic()
+        began = listens = time.monotonic()
         while self.running:
             if done():
                 return True
-            if self.silence() > PATIENCE or time.monotonic() - began > most:
-                self.place.counts["hangs"] += 1
-                self.kill()
-                return False
-            time.sleep(LOOK)
+            now = time.monotonic()
+            if now >= listens:
+                listens = now + LISTEN
+                if self.silence() > PATIENCE or now - began > most:
+                    self.place.counts["hangs"] += 1
+                    self.kill()
+                    return False
+            self._command.wait_for_end(LOOK)
         return False
 
     def kill(self) -> None:

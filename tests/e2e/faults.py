@@ -41,8 +41,10 @@ def run(jobs: Sequence[str], kills: int, schedules: int, seed: int) -> dict[str,
     total: Counter[str] = Counter(dict.fromkeys((*SHOWN, *NEVER, LONGEST), 0))
     failed: list[str] = []
     began = time.monotonic()
-    # The libraries of the fork server are loaded first: that is no silence of a command.
-    importlib.import_module("tests.commands").run_command(("-m", "__hello__"))
+    # The fork server loads libraries and commands first: that is no silence of a command.
+    commands: Any = importlib.import_module("tests.commands")
+    commands.preload("tests.e2e.hurried")
+    commands.run_command(("-m", "__hello__"))
     for place, job in enumerate(jobs):
         number = shares(kills, len(jobs))[place]
         if number:

@@ -1,0 +1,74 @@
+"""The live commands, imported with every wait short: nothing takes long in the tests of faults.
+
+What the project takes as a default of an argument is taken after the waits have been shortened. A
+server that forks imports this once for all processes of a run; else each process does.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from trainingdata.instants import new_york_date
+from trainingdata.sessions import stock_grid
+
+LONGEST = 0.02  # seconds that anything waits
+PATIENCE = 0.3  # seconds that an order may take to fill
+COMMANDS = ("trade_stock_e2e", "execution.sell_spreads")
+
+_rest = time.sleep
+_clock = time.clock_gettime
+
+
+class Clock:
+    """This process's own clock.
+
+    ahead: seconds by which it is ahead of this machine's.
+    """
+
+    ahead: Callable[[], int] = staticmethod(lambda: 0)
+
+
+def _doze(seconds: Any) -> None:
+    _rest(min(seconds, LONGEST))
+
+
+def _read_clock(source: int) -> float:
+    return _clock(source) + Clock.ahead()
+
+
+def _hurry() -> None:
+    time.sleep = _doze
+    time.clock_gettime = _read_clock
+
+    from execution.alpaca.broker import AlpacaBroker
+    from execution.alpaca.updates import TradeUpdates
+    from execution.live import loop, runner
+
+    heard = TradeUpdates.wait
+    loop.LONGEST_WAIT = LONGEST
+    runner.VENUE_RETRY = LONGEST
+    TradeUpdates.wait = lambda self, seconds: heard(  # type: ignore[method-assign]
+        self, min(seconds, LONGEST)
+    )
+    defaults: Any = AlpacaBroker.__init__.__kwdefaults__ or {}
+    if "patience" in defaults:
+        defaults["patience"] = PATIENCE
+
+
+def _import_commands() -> None:
+    """What the commands stand on; each process runs the command's own file itself."""
+    for name in COMMANDS:
+        importlib.import_module(name)
+        del sys.modules[name]
+    new_york_date(stock_grid().ends[:1])
+    gc.collect()
+    gc.freeze()
+
+
+_hurry()
+_import_commands()
