@@ -74,6 +74,11 @@ class Started:
         """What it has printed so far, errors left out."""
         return self._out.read_text() if self._out.exists() else ""
 
+    @property
+    def errors(self) -> str:
+        """What it has printed of errors so far."""
+        return self._err.read_text(errors="replace") if self._err.exists() else ""
+
     def wait_for_output(self, seconds: float = 60.0) -> None:
         """Until it has printed something, or has ended.
 

@@ -9,6 +9,7 @@ which no file may.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
 import mmap
@@ -120,6 +121,7 @@ def main() -> None:
     sys.path[0] = os.getcwd()
     hurried: Any = importlib.import_module("tests.e2e.hurried")
     hurried.Clock.ahead = lambda: control.ahead
+    faulthandler.register(signal.SIGUSR1)
     watch_commits(control, limits["pages"])
     limit_files(limits["bytes"])
     if sys.argv[0] == "-m":

@@ -155,10 +155,19 @@ class FaultRun:
                 listens = now + LISTEN
                 if self.silence() > PATIENCE or now - began > most:
                     self.place.counts["hangs"] += 1
+                    self._tell_where()
                     self.kill()
                     return False
             self._command.wait_for_end(LOOK)
         return False
+
+    def _tell_where(self) -> None:
+        """Print what it has said and where its threads are, before it is killed."""
+        self.send(signal.SIGUSR1)
+        time.sleep(MOMENT)
+        heard = dict(self.place.wire.heard)
+        sys.stderr.write(f"{' '.join(self.words)}\n{self.said()}\nheard: {heard}\n")
+        sys.stderr.write(self._command.errors)
 
     def kill(self) -> None:
         """SIGKILL; `end` says what it left."""

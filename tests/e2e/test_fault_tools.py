@@ -67,6 +67,16 @@ def test_whatever_must_never_be_of_a_run_is_counted(
     assert {"crashes", "leaks", "hangs"} & set(+place.counts) == counted
 
 
+def test_a_run_that_hangs_says_where_it_waits(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fault_runs, "PATIENCE", 3.5)
+    one = program(place, "import threading\ndef linger(): threading.Event().wait(60)\nlinger()")
+    one.until(lambda: False)
+    one.end()
+    assert "in linger" in capfd.readouterr().err
+
+
 def test_a_secret_in_any_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "a.log").write_text(f"key {KEYS.secret}")
