@@ -98,16 +98,20 @@ def night_cuts(
 
 
 def with_reductions(account: Account, changes: Mapping[str, Decimal]) -> Account:
-    """The account as if reductions that may be on their way had filled; none goes beyond nothing.
+    """The account as if reductions that may be on their way had filled at the latest prices.
+
+    None goes beyond nothing, and what the account is worth stays.
 
     changes: signed quantities by symbol.
     """
     positions = dict(account.positions)
+    cash = account.cash
     for symbol, change in changes.items():
         held = positions.get(symbol, Decimal(0))
         if held * change < 0:
             positions[symbol] = held + change if abs(change) < abs(held) else Decimal(0)
-    return replace(account, positions=positions)
+            cash += float(held - positions[symbol]) * account.prices[symbol]
+    return replace(account, positions=positions, cash=cash)
 
 
 def flattening_orders(

@@ -14,6 +14,7 @@ from execution.live.closing import (
     is_over_the_ceiling,
     looks_before_close,
     night_cuts,
+    with_reductions,
 )
 from execution.orders import Account
 from sizing.limits import Limits
@@ -89,6 +90,28 @@ def test_a_cut_by_limit_gives_up_a_fifth_of_a_percent_at_most(
     (again,) = night_cuts(account, LIMITS, "k", CLOSE, 1, STOCKS, at_limit=False)
     assert (again.type, again.limit_price) == ("market", None)
     assert again.client_order_id == "k-20240305T210000Z-NVDA-0-1"
+
+
+@given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
+def test_what_is_on_its_way_makes_nobody_richer_and_turns_no_position(
+    account: Account, changes: dict[str, Decimal]
+) -> None:
+    after = with_reductions(account, changes)
+    assert after.equity == pytest.approx(account.equity, abs=1e-6 * (1 + abs(account.cash)))
+    for symbol, held in account.positions.items():
+        change = changes.get(symbol, Decimal(0))
+        reduces = held * change < 0
+        left = held + (max if held > 0 else min)(change, -held) if reduces else held
+        assert after.positions[symbol] == left
+
+
+def test_a_short_that_is_being_covered_hides_no_other_short() -> None:
+    held = {"NVDA": Decimal(-3200), "MSFT": Decimal(-600)}
+    account = Account(480_000.0, held, dict.fromkeys(held, 100.0), NOW, leverage=4.0)
+    after = with_reductions(account, {"MSFT": Decimal(600)})
+    (order,) = night_cuts(after, LIMITS, "k", CLOSE, 0, STOCKS, at_limit=True)
+    # 320,000 USD of stock on 100,000 of equity, to 1.96 times it.
+    assert (order.symbol, order.qty) == ("NVDA", Decimal(1240))
 
 
 def test_an_account_without_equity_sells_all_of_its_stocks() -> None:
