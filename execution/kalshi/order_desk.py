@@ -47,7 +47,7 @@ class Unlisted:
     """Orders of ours that the venue does not list as waiting.
 
     left: those that may still trade; all that has not traded, where the venue says nothing.
-    ended: those that have ended since they were last heard of.
+    ended: those that have ended since they were last heard of, or have nothing left to trade.
     """
 
     left: tuple[RestingOrder, ...]
@@ -124,7 +124,7 @@ class KalshiDesk(PostingDesk[VenueOrder]):
                 order = None
             if order is None:
                 left.append(awaited(intent))
-            elif self._is_done(order):
+            elif self._is_done(order) or not order.remaining:
                 ended.append((intent, order))
             else:
                 left.append(order.resting(reduces(intent)))

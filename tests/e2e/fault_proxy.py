@@ -36,7 +36,8 @@ SILENCE = 5.0  # seconds, longer than any client here waits
 
 
 When = Literal["before", "flying", "after", "pass"]
-ORDERS = "/v2/orders"
+ORDERS = ("/v2/orders", "/trade-api/v2/portfolio/events/orders")  # of stocks, of event contracts
+SIGNED = ("apca-", "kalshi-", "content-type")  # how the headers begin that are passed on
 CLOCK = "/v2/clock"
 ALERTS = "/alert"  # where notices may be sent; they are taken and thrown away
 
@@ -137,15 +138,14 @@ class FaultProxy:
             return web.Response(status=502)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        if request.path == "/stream":
+        if "Upgrade" in request.headers:
             return await self._stream(request)
         body = await request.read()
         if request.path == ALERTS:
             return web.Response()
         self.heard[request.method] += 1
-        kept = ("APCA-API-KEY-ID", "APCA-API-SECRET-KEY", "Content-Type")
-        headers = {name: request.headers[name] for name in kept if name in request.headers}
-        if self.on_order is not None and (request.method, request.path) == ("POST", ORDERS):
+        headers = _passed_on(request)
+        if self.on_order is not None and request.method == "POST" and request.path in ORDERS:
             await asyncio.to_thread(self.on_order, body)
         trap = self.trap
         if trap is not None and trap.catches(request.method, request.path):
@@ -226,7 +226,8 @@ class FaultProxy:
         if fault == "other":
             told: Any = json.loads(content or b"null")
             if isinstance(told, dict) and "client_order_id" in told:
-                told |= {"id": "another", "client_order_id": "another"}
+                another = dict.fromkeys(("id", "order_id", "client_order_id"), "another")
+                told |= {name: value for name, value in another.items() if name in told}
             content = json.dumps(told).encode()
         answer = web.StreamResponse(status=status)
         answer.content_type = "application/json"
@@ -242,8 +243,11 @@ class FaultProxy:
         """Both ways of a stream, until one side ends it or the wire does."""
         ours = web.WebSocketResponse()
         await ours.prepare(request)
-        address = f"{self.upstream.replace('http', 'ws', 1)}/stream"
-        async with aiohttp.ClientSession() as session, session.ws_connect(address) as theirs:
+        address = f"{self.upstream.replace('http', 'ws', 1)}{request.path_qs}"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(address, headers=_passed_on(request)) as theirs,
+        ):
 
             async def up() -> None:
                 async for message in ours:
@@ -269,6 +273,10 @@ def shifted(clock: bytes, seconds: int) -> bytes:
     answer = json.loads(clock)
     shown = datetime.fromisoformat(answer["timestamp"]) + timedelta(seconds=seconds)
     return json.dumps(answer | {"timestamp": shown.isoformat()}).encode()
+
+
+def _passed_on(request: web.Request) -> dict[str, str]:
+    return {k: v for k, v in request.headers.items() if k.lower().startswith(SIGNED)}
 
 
 async def _passed(text: Callable[..., Any], data: Callable[..., Any], message: Any) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,26 @@ LONGEST = "longest_silence_s"  # the one count that is no sum
 MEANT = (0, 2)  # exit codes of a command that ended by itself
 PASSWORD = "hushhush"
 SECRETS = (KEYS.key, KEYS.secret, PASSWORD)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How an account is reached.
+
+    environment: names and values of its keys.
+    secrets: what must be in no file.
+    api, orders: paths of its requests, and of orders that are sent, or how they begin.
+    """
+
+    environment: Mapping[str, str]
+    secrets: Sequence[str]
+    api: str
+    orders: str
+
+
+ALPACA = Door(
+    {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}, SECRETS, "/v2", "/v2/orders"
+)
 KILLED = 0.35  # share of a seller's runs
 KILLED_WHEN: tuple[When, ...] = ("before", "flying", "after")
 MOMENT = 0.05  # seconds between a request and what happens at it
@@ -46,18 +66,19 @@ class Place:
     wire: between it and the practice server.
     counts: of what happened.
     rng: draws what happens.
+    door: to the account.
     """
 
     folder: Path
     wire: FaultProxy
     counts: Counter[str]
     rng: random.Random
+    door: Door = ALPACA
 
     def environment(self) -> dict[str, str]:
         """What a process of it finds in its environment."""
         return {
-            "APCA_API_KEY_ID": KEYS.key,
-            "APCA_API_SECRET_KEY": KEYS.secret,
+            **self.door.environment,
             "PATH": "",
             "PYTHONPATH": str(ROOT),
             "HOME": str(self.folder),
@@ -195,17 +216,17 @@ class FaultRun:
         counts["crashes"] += crashed
         if crashed:
             sys.stderr.write(self.told)
-        counts["leaks"] += any(secret in self.told for secret in SECRETS)
+        counts["leaks"] += any(secret in self.told for secret in self.place.door.secrets)
         return self.code
 
 
-def leaking_files(folder: Path) -> list[Path]:
+def leaking_files(folder: Path, secrets: Sequence[str] = SECRETS) -> list[Path]:
     """Files with a secret in them; what a run has printed is not among them."""
     found = []
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             content = path.read_bytes()
-            if any(secret.encode() in content for secret in SECRETS):
+            if any(secret.encode() in content for secret in secrets):
                 found.append(path)
     return found
 
@@ -279,7 +300,8 @@ def arm_kill(run: FaultRun, rng: random.Random) -> str:
         run.place.wire.trap = Trap(timer.start, method, "", number, "pass")
     else:
         method = "POST" if kind == "order" else ""
-        path = "/v2/orders" if kind == "order" else "/v2"
+        door = run.place.door
+        path = door.orders if kind == "order" else door.api
         number = rng.randint(1, 3) if kind == "order" else rng.randint(1, 25)
         when: When = rng.choice(KILLED_WHEN)
         run.place.wire.trap = Trap(run.kill, method, path, number, when)

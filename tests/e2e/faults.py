@@ -1,6 +1,7 @@
 """Proves the live commands by faults: kills over a replayed week, and random schedules of faults.
 
-    python tests/e2e/faults.py --kills 200 --schedules 1000 --seed 0 [--jobs trade|spreads|both]
+    python tests/e2e/faults.py --kills 200 --schedules 1000 --seed 0
+        [--jobs trade|spreads|both|kalshi]
 
 Everything runs on this machine: the real commands as processes, a wire that fails, and a practice
 server whose clock moves only where it is told to. It prints one JSON object, whose first eight
@@ -32,8 +33,12 @@ LONGEST = "longest_silence_s"  # the one count that is no sum
 
 # They are imported late: each process of a run imports this module before its waits are shortened,
 # and what of the project came with it would keep the long ones.
-SCHEDULES = {"trade": "tests.e2e.trading_schedule", "spreads": "tests.e2e.selling_schedule"}
-JOBS = {"trade": ("trade",), "spreads": ("spreads",), "both": ("trade", "spreads")}
+SCHEDULES = {
+    "trade": "tests.e2e.trading_schedule",
+    "spreads": "tests.e2e.selling_schedule",
+    "kalshi": "tests.e2e.kalshi_schedule",
+}
+JOBS = {**{job: (job,) for job in SCHEDULES}, "both": ("trade", "spreads")}
 
 
 def run(jobs: Sequence[str], kills: int, schedules: int, seed: int) -> dict[str, Any]:
@@ -91,6 +96,8 @@ def main() -> None:
     words = parser.parse_args()
     if min(words.kills, words.schedules) < 0:
         parser.error("--kills and --schedules are numbers from 0")
+    if words.jobs == "kalshi" and words.kills:
+        parser.error("--kills: event contracts are killed within schedules alone; give 0")
     figures = run(JOBS[words.jobs], words.kills, words.schedules, words.seed)
     print(json.dumps(figures, indent=1))
     sys.exit(any(figures[name] for name in NEVER))

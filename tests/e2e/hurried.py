@@ -13,15 +13,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trainingdata.instants import new_york_date
+import numpy as np
+
+from trainingdata import instants
 from trainingdata.sessions import stock_grid
 
 LONGEST = 0.02  # seconds that anything waits
 PATIENCE = 0.3  # seconds that an order may take to fill
-COMMANDS = ("trade_stock_e2e", "execution.sell_spreads")
+COMMANDS = ("trade_stock_e2e", "execution.sell_spreads", "execution.trade_kalshi")
 
 _rest = time.sleep
 _clock = time.clock_gettime
+_system_clock = instants.system_clock
 
 
 class Clock:
@@ -41,9 +44,14 @@ def _read_clock(source: int) -> float:
     return _clock(source) + Clock.ahead()
 
 
+def _read_system_clock() -> np.datetime64:
+    return _system_clock() + np.timedelta64(Clock.ahead(), "s")
+
+
 def _hurry() -> None:
     time.sleep = _doze
     time.clock_gettime = _read_clock
+    instants.system_clock = _read_system_clock
 
     from execution.alpaca.broker import AlpacaBroker
     from execution.alpaca.updates import TradeUpdates
@@ -65,7 +73,7 @@ def _import_commands() -> None:
     for name in COMMANDS:
         importlib.import_module(name)
         del sys.modules[name]
-    new_york_date(stock_grid().ends[:1])
+    instants.new_york_date(stock_grid().ends[:1])
     gc.collect()
     gc.freeze()
 

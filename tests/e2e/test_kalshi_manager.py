@@ -600,3 +600,17 @@ def try_to(manager: KalshiMultiMarketOrderManager, wanted: LimitOrder) -> None:
     """Send an order; that it is refused or lost is no failure here."""
     with suppress(OrderRejected, OutcomeUnknown):
         manager.submit(wanted)
+
+
+def test_an_order_that_is_listed_as_waiting_with_nothing_left_waits_for_nothing(
+    stand: KalshiStand,
+) -> None:
+    manager = stand.manager()
+    taken = manager.submit(order("o-1", taking(manager.view("SIM-1")), 10))
+    stand.practice.advance()
+    path = f"/trade-api/v2/portfolio/orders/{taken.order_id}"
+    stand.practice.fault("state", path=path, state="new", count=100)
+    view = manager.view("SIM-1")
+    assert (waiting(view), view.yes) == ({}, 10)
+    stand.practice.clear_faults()
+    check_books(stand, manager)

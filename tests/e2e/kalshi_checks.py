@@ -1,0 +1,100 @@
+"""What must never be after a schedule of event contracts, counted from both sides.
+
+On one side stands what the venue has done, on the other what the journal says. Nothing here asks
+the manager what should have come of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+from execution.intents import STATES, Intent, IntentBook
+from execution.kalshi.action_log import ActionEntry
+from execution.kalshi.fees import FeeRules
+from execution.kalshi.orders import LimitOrder, MarketView, other
+from foundation.database import Database
+from marketsimulator.kalshi.tickets import Ticket
+
+BY_HAND = "by-hand"  # how ids of a person's orders begin
+CASH_BUFFER = Decimal(50)  # USD
+CONTRACTS = 500
+VALUE = 500  # USD of a position
+SHARE = Decimal("0.25")  # of the portfolio
+MOVED = Decimal("1.1")  # by which a portfolio may have changed since it was looked at
+
+Tickets = Iterable[Ticket]
+
+
+def book_of_orders(path: Path) -> dict[str, Intent]:
+    """Every order that was to be sent, by its id."""
+    if not path.exists():
+        return {}
+    database = Database(path)
+    with closing(database):
+        intents = IntentBook(database).in_states(STATES)
+    return {each.client_order_id: each for each in intents}
+
+
+def ours(tickets: Tickets) -> list[Ticket]:
+    """Orders that no person sent."""
+    return [each for each in tickets if not each.client_order_id.startswith(BY_HAND)]
+
+
+def duplicates(sent: Iterable[str], tickets: Tickets, entries: Iterable[ActionEntry]) -> int:
+    """Ids that left twice, orders beyond the first of an id, and ticks with more than one order.
+
+    sent: ids of the orders that left the process, in that order.
+    """
+    there = [each.client_order_id for each in ours(tickets)]
+    decided = [(each.market, each.at) for each in entries if each.client_order_id]
+    left = list(sent)
+    return sum(len(each) - len(set(each)) for each in (left, there, decided))
+
+
+def lost(tickets: Tickets, book: Mapping[str, Intent]) -> int:
+    """Orders of ours that the book does not have as taken, and taken ones that never were."""
+    there = {each.client_order_id for each in ours(tickets)}
+    taken = {name for name, intent in book.items() if intent.taken}
+    return len(there ^ taken)
+
+
+def differing_fills(tickets: Tickets, book: Mapping[str, Intent]) -> int:
+    """Orders of which the book has another number of fills than the venue, or another end."""
+    count = 0
+    for ticket in ours(tickets):
+        intent = book.get(ticket.client_order_id)
+        if intent is not None:
+            filled = intent.progress.filled == ticket.filled
+            ended = (intent.state == "working") == (ticket.status == "resting")
+            count += not (filled and ended)
+    return count
+
+
+def breach(order: LimitOrder, view: MarketView, fees: FeeRules) -> str:
+    """What an order that leaves would break, from the venue's own account; empty for nothing.
+
+    Only an order that opens can; the share of the portfolio may have moved since it was looked at.
+    """
+    if order.action == "SELL":
+        return ""
+    costs = [
+        fees.most_cost(each.order.price, each.remaining)
+        for each in view.resting
+        if each.order.action == "BUY"
+    ]
+    left = view.cash - sum(costs, Decimal(0)) - fees.most_cost(order.price, order.count)
+    if left < CASH_BUFFER:
+        return f"{order}: ${left} would be left"
+    facing = other(order.side)
+    waiting = view.resting_count("BUY", order.side) + view.resting_count("SELL", facing)
+    held = view.held(order.side) - view.held(facing)
+    position = held + waiting + order.count
+    value = position * order.price
+    worth = held * order.price if held > 0 else -held * (1 - order.price)
+    portfolio = (view.cash + view.elsewhere + worth) * MOVED
+    if position > CONTRACTS or value > min(Decimal(VALUE), SHARE * portfolio):
+        return f"{order}: {position} contracts, ${value} of ${portfolio}"
+    return ""

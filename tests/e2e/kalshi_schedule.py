@@ -1,0 +1,319 @@
+"""A random schedule of faults and kills over the trading of event contracts, and what came of it.
+
+The practice venue has two synthetic markets, one of which may settle meanwhile. Its clock moves
+only where the driver says so; that of each process runs ahead of this machine's as far as it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+
+from execution.account_lock import JOURNAL, KILL_FILE
+from execution.intents import UNDETERMINED
+from execution.kalshi.action_log import ActionRecords
+from execution.kalshi.fees import FeeRules
+from foundation.database import rows_of
+from marketsimulator.kalshi import SyntheticMarket
+from marketsimulator.kalshi.synthetic import synthetic_session
+from marketsimulator.kalshi.tickets import OrderRequest
+from tests.e2e import kalshi_checks as checks
+from tests.e2e.fault_proxy import FaultProxy, Trap, faulty_wire
+from tests.e2e.fault_runs import PATIENT, Door, FaultRun, Limits, Place, arm_kill, leaking_files
+from tests.marketsimulator.kalshi.practice import KEYS, ORDERS, KalshiPractice, kalshi_practice
+from trainingdata.instants import system_clock
+
+NEVER = (
+    *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),
+    *("crashes", "stuck", "undetermined_at_the_end"),
+)
+STEPS = 6
+MARKETS = ("RAIN", "SNOW")
+BUCKETS = {"read": 1_000_000, "write": 1_000_000}
+LONG = 400  # ticks of the market that does not settle
+INTERVAL = 60  # seconds of the venue's ticks
+ORDER_SECONDS = 600
+LANDING = 3600
+SHORTEST = 20  # characters of a line of a private key that could be no other word
+IMPATIENT = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=2")
+STYLES = ("passive", "mid", "aggressive")
+POLICIES = ("random", "random", "kelly")
+KILLED = 0.5  # share of the ordinary runs
+AT_ORDERS: dict[str, Any] = {"method": "POST", "path": ORDERS}
+VENUE_FAULTS: tuple[dict[str, Any], ...] = (
+    {"kind": "partial", "count": 2, **AT_ORDERS},
+    *({"kind": kind, **AT_ORDERS} for kind in ("reject", "reject_later", "late", "drop_after")),
+    *({"kind": kind} for kind in ("state", "unlisted", "other")),
+    {"kind": "delay", "seconds": 0.2, **AT_ORDERS},
+    *({"kind": kind} for kind in ("gap", "silence", "duplicate", "out_of_order")),
+)
+DOOR = Door(
+    {"KALSHI_API_KEY_ID": KEYS.key_id, "KALSHI_PRIVATE_KEY": KEYS.pem},
+    (
+        KEYS.key_id,
+        *(line for line in KEYS.pem.splitlines() if "-" not in line and len(line) > SHORTEST),
+    ),
+    "/trade-api",
+    ORDERS,
+)
+
+
+def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:
+    """What came of one schedule: counts of what happened and of what must never be."""
+    counts: Counter[str] = Counter(schedules=1)
+    with trading(folder, seed, counts) as one:
+        for _ in range(steps):
+            one.step()
+        one.end()
+    return counts
+
+
+@contextmanager
+def trading(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTrading]:
+    """A practice venue, a wire before it, an account, and nothing running yet."""
+    rng = random.Random(seed)
+    lengths = (LONG, rng.choice((25, 60, LONG)))
+    sessions = {
+        name: synthetic_session(
+            (seed, k), SyntheticMarket(steps=length, start_deviation=0.5, edge=0.1)
+        )
+        for k, (name, length) in enumerate(zip(MARKETS, lengths, strict=True))
+    }
+    rules: dict[str, Any] = {
+        "interval": INTERVAL,
+        "life": 1_000_000,
+        "settlement": rng.choice((0, 0, 2)),
+        # Whether an id is refused that comes twice nobody says: here it would be seen.
+        "reused_ids_refused": False,
+    }
+    with (
+        kalshi_practice(sessions=sessions, buckets=BUCKETS, **rules) as practice,
+        faulty_wire(practice.url, seed) as wire,
+    ):
+        place = Place(folder, wire, counts, rng, DOOR)
+        one = KalshiTrading(practice, place, _words(folder, wire, rng))
+        yield one
+        counts["leaks"] += len(leaking_files(folder, DOOR.secrets))
+        counts.update({f"fault {kind}": count for kind, count in wire.happened.items()})
+
+
+def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...]:
+    return (
+        *("-m", "execution.trade_kalshi", f"markets=[{','.join(MARKETS)}]", "interval=0.25"),
+        *(f"policy={rng.choice(POLICIES)}", f"price_style={rng.choice(STYLES)}"),
+        *(f"folder={folder / 'journals'}", f"broker.url_override={wire.url}"),
+        *(f"broker.order_seconds={ORDER_SECONDS}", f"broker.landing_seconds={LANDING}"),
+        *(f"stream={rng.choice(('true', 'false'))}", "actor.breaker.rest=1"),
+    )
+
+
+@dataclass
+class KalshiTrading:
+    """One schedule as it goes on: the venue, the runs of the command, and what was seen.
+
+    sent: ids of the orders that have left a process, in that order.
+    killed_at: how many had when the kill file was put there; none where it is not.
+    """
+
+    here: KalshiPractice
+    place: Place
+    words: Sequence[str]
+    sent: list[str] = field(default_factory=list)
+    _by_hand: int = 0
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.place.wire.on_order = self._note
+
+    @property
+    def journal(self) -> Path:
+        """The account's journal, or where none is yet."""
+        found = sorted((self.place.folder / "journals").glob(f"*/{JOURNAL}"))
+        return found[0] if found else self.place.folder / "journals" / JOURNAL
+
+    def step(self) -> None:
+        """Run the command over some ticks while something goes wrong, and go on to the next."""
+        rng = self.place.rng
+        wire = self.place.wire
+        wire.danger = rng.choice((0.0, 0.02, 0.05, 0.15))
+        wire.danger_of_orders = rng.choice((None, 0.4, 0.8))
+        if rng.random() < 0.3:
+            self.here.fault(**rng.choice(VENUE_FAULTS))
+        rng.choice(
+            (self._ordinary, self._ordinary, self._ordinary, self._kill_file, self._beside)
+        )()
+        if rng.random() < 0.3:
+            wire.land()
+        if rng.random() < 0.3:
+            self.here.land()
+        if rng.random() < 0.2:
+            self._send_by_hand()
+        if rng.random() < 0.2:
+            self._calm_run("steps=2")
+        self._advance(rng.choice((1, 1, 2, 5)))
+
+    def end(self) -> None:
+        """Go on on a wire that works until nothing is undetermined, and look at everything."""
+        self._calm_run("steps=2")
+        # What has not arrived an hour after its end never does.
+        self._advance((ORDER_SECONDS + LANDING) // INTERVAL + 2)
+        self._calm_run("steps=2")
+        self.look()
+
+    def look(self) -> None:
+        """Compare everything that the venue has done with everything that is written down."""
+        counts = self.place.counts
+        tickets = list(self.here.exchange.tickets.values())
+        book = checks.book_of_orders(self.journal)
+        path = self.journal
+        entries = ActionRecords(lambda query, values: rows_of(path, query, values)).entries()
+        counts["duplicates"] += checks.duplicates(self.sent, tickets, entries)
+        counts["lost"] += checks.lost(tickets, book)
+        counts["differing_fills"] += checks.differing_fills(tickets, book)
+        counts["undetermined_at_the_end"] += sum(i.state in UNDETERMINED for i in book.values())
+        counts["orders"] += len(checks.ours(tickets))
+        counts["fills"] += len(self.here.exchange.trades)
+        counts["decisions"] += len(entries)
+        counts.update(f"order {intent.state}" for intent in book.values())
+        counts["markets settled"] += len(self.here.exchange.payments)
+
+    def _ordinary(self) -> None:
+        rng = self.place.rng
+        run = self._start(limits=_limits(rng))
+        if rng.random() < KILLED:
+            counts = self.place.counts
+            counts[f"killed at {arm_kill(run, rng)}"] += 1
+        elif happening := rng.choice((self._pass_time, self._pause, self.here.hang_up, None)):
+            self._meanwhile(run, happening)
+        self._ended(run)
+
+    def _kill_file(self) -> None:
+        """A person puts the kill file there: after the order in flight nothing is sent."""
+        run = self._start()
+        number = self.place.rng.randint(5, 60)
+        sent: list[int] = []
+
+        def put() -> None:
+            if self.journal.exists():
+                self.journal.with_name(KILL_FILE).touch()
+                sent.append(len(self.sent))
+
+        self.place.wire.trap = Trap(put, "", DOOR.api, number)
+        self._ended(run)
+        if sent:
+            self.place.counts["kill files"] += 1
+            # The order whose request was on its way when the file came may still have left.
+            self.place.counts["breaches"] += len(self.sent) > sent[0] + 1
+            before = len(self.sent)
+            code = self._ended(self._start())
+            self.place.counts["breaches"] += code == 0 or len(self.sent) > before
+            self.journal.with_name(KILL_FILE).unlink()
+
+    def _beside(self) -> None:
+        """Another process is started on the account while one trades it."""
+        run = self._start("steps=8")
+        if run.until(lambda: self.journal.exists() and bool(self.sent)):
+            mine = FaultRun(self.place, (*self.words, *PATIENT, "steps=1", "seed=7"))
+            mine.until(lambda: False)
+            self.place.counts["breaches"] += run.running and mine.end() != 2
+            mine.end()
+            self.place.counts["second processes"] += 1
+        self._ended(run)
+
+    def _start(self, *more: str, limits: Limits | None = None) -> FaultRun:
+        rng = self.place.rng
+        words = (
+            *self.words,
+            *IMPATIENT,
+            f"steps={rng.choice((2, 4, 6))}",
+            f"seed={rng.randint(0, 99)}",
+        )
+        run = FaultRun(self.place, (*words, *more), limits or Limits())
+        run.control.ahead = self._ahead()
+        self._running = run
+        return run
+
+    def _calm_run(self, *more: str) -> None:
+        """A run on a wire that works, which nobody kills."""
+        self.here.clear_faults()
+        self.place.wire.calm()
+        self.here.land()
+        run = FaultRun(self.place, (*self.words, *PATIENT, *more))
+        run.control.ahead = self._ahead()
+        self.place.counts["stuck"] += self._ended(run) != 0
+
+    def _ended(self, run: FaultRun) -> int:
+        run.until(lambda: False)
+        self.place.wire.trap = None
+        return run.end()
+
+    def _meanwhile(self, run: FaultRun, happening: Callable[[], object]) -> None:
+        """Something happens once the process has asked for so much."""
+        wire = self.place.wire
+        before = sum(wire.heard.values())
+        number = self.place.rng.randint(5, 60)
+        if run.until(lambda: sum(wire.heard.values()) >= before + number):
+            happening()
+            run.control.ahead = self._ahead()
+
+    def _pass_time(self) -> None:
+        self._advance(self.place.rng.choice((1, 2, 15)))
+
+    def _pause(self) -> None:
+        market = self.place.rng.choice(MARKETS)
+        self.here.pause(market)
+        self._advance(1)
+        self.here.pause(market, paused=False)
+
+    def _advance(self, steps: int) -> None:
+        with self._turn:
+            self.here.advance(steps)
+
+    def _ahead(self) -> int:
+        """Seconds by which the venue's clock is ahead of this machine's."""
+        return int((self.here.exchange.now - system_clock()) / np.timedelta64(1, "s"))
+
+    def _send_by_hand(self) -> None:
+        """A person's order; the venue may refuse it."""
+        rng = self.place.rng
+        self._by_hand += 1
+        body = {
+            "ticker": rng.choice(MARKETS),
+            "client_order_id": f"{checks.BY_HAND}-{self._by_hand}",
+            "side": rng.choice(("bid", "ask")),
+            "count": "7.00",
+            "price": rng.choice(("0.0100", "0.3000", "0.5000", "0.9900")),
+            "time_in_force": "good_till_canceled",
+            "self_trade_prevention_type": "taker_at_cross",
+        }
+        with suppress(requests.RequestException):  # what goes wrong meets a person as well
+            self.here.ask("POST", ORDERS.removeprefix("/trade-api/v2"), body)
+        self.place.counts["orders by hand"] += 1
+
+    def _note(self, body: bytes) -> None:
+        """Keep an order as it leaves the process, and hold it to the venue's own account."""
+        request = OrderRequest.of(json.loads(body))
+        self.sent.append(request.client_order_id)
+        order = request.limit_order(request.client_order_id, request.price, request.count)
+        with self._turn:
+            view = self.here.exchange.exchange.view(order.market)
+        if why := checks.breach(order, view, FeeRules()):
+            self.place.counts["breaches"] += 1
+            self.place.counts[f"breach: {why}"] += 1
+
+
+def _limits(rng: random.Random) -> Limits:
+    """What is left of the disk, now and then too little."""
+    if rng.random() >= 0.08:
+        return Limits()
+    return rng.choice((Limits(pages=rng.randint(0, 4)), Limits(size=2**17)))

@@ -1,0 +1,127 @@
+"""What must never be of event contracts is counted where it is: each damage, by its own count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from execution.intents import Intent
+from execution.kalshi.action_log import ActionEntry
+from execution.kalshi.fees import FeeRules
+from execution.kalshi.orders import LimitOrder, MarketView, Outcome, Quote, Verb
+from marketsimulator.kalshi.tickets import Ticket
+from tests.e2e import kalshi_checks as checks
+from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
+from tests.e2e.kalshi_schedule import NEVER, schedule
+
+D = Decimal
+AT = np.datetime64("2026-11-22T10:00:00", "ns")
+
+
+@pytest.fixture(scope="module")
+def traded() -> Iterator[KalshiStand]:
+    """Two orders that have traded, or not."""
+    with kalshi_stand() as stand:
+        manager = stand.manager()
+        for name, price in (("a", "0.9900"), ("b", "0.0100")):
+            manager.submit(order(name, price))
+        stand.practice.advance()
+        manager.view("SIM-1")
+        yield stand
+
+
+@pytest.fixture
+def tickets(traded: KalshiStand) -> list[Ticket]:
+    return list(traded.practice.exchange.tickets.values())
+
+
+@pytest.fixture
+def book(traded: KalshiStand) -> dict[str, Intent]:
+    return {each.client_order_id: each for each in traded.book.in_states(("filled", "working"))}
+
+
+def entry(name: str, at: np.datetime64 = AT) -> ActionEntry:
+    return ActionEntry(
+        "RAIN", at, "kelly", 1, "BUY_YES", 5, D("0.42"), "", "", 3, D(1000), D(1000), name, "taken"
+    )
+
+
+def test_what_is_as_it_should_be_counts_as_nothing(
+    tickets: list[Ticket], book: dict[str, Intent]
+) -> None:
+    assert {intent.state for intent in book.values()} == {"filled", "working"}
+    entries = [entry("a"), entry("b", AT + np.timedelta64(1, "m"))]
+    assert checks.duplicates(["a", "b"], tickets, entries) == 0
+    assert checks.lost(tickets, book) == 0
+    assert checks.differing_fills(tickets, book) == 0
+
+
+def test_an_order_that_goes_out_again_is_a_duplicate(tickets: list[Ticket]) -> None:
+    assert checks.duplicates(["a", "b", "a"], tickets, []) == 1
+    again = replace(tickets[0], order_id="another")
+    assert checks.duplicates([], [*tickets, again], []) == 1
+    assert checks.duplicates([], tickets, [entry("a"), entry("c")]) == 1
+
+
+def test_an_order_that_one_side_alone_knows_is_lost(
+    tickets: list[Ticket], book: dict[str, Intent]
+) -> None:
+    assert checks.lost(tickets, {"a": book["a"]}) == 1
+    assert checks.lost(tickets[:1], book) == 1
+    never = replace(
+        book["b"], state="never_taken", progress=replace(book["b"].progress, venue_id="")
+    )
+    assert checks.lost(tickets, {**book, "b": never}) == 1
+
+
+def test_fills_and_ends_that_the_book_has_otherwise_differ(
+    tickets: list[Ticket], book: dict[str, Intent]
+) -> None:
+    less = replace(book["a"], progress=replace(book["a"].progress, filled=D(9)))
+    assert checks.differing_fills(tickets, {**book, "a": less}) == 1
+    ended = replace(book["b"], state="canceled")
+    assert checks.differing_fills(tickets, {**book, "b": ended}) == 1
+
+
+def test_a_persons_order_is_none_of_ours(tickets: list[Ticket], book: dict[str, Intent]) -> None:
+    person = replace(tickets[0], client_order_id="by-hand-1", order_id="another")
+    assert checks.lost([*tickets, person], book) == 0
+    assert checks.duplicates([], [*tickets, person, person], []) == 0
+
+
+@pytest.mark.parametrize(
+    ("action", "side", "price", "count", "cash", "yes", "breaks"),
+    [
+        ("BUY", "YES", "0.50", 100, 1000, 0, False),
+        ("BUY", "YES", "0.50", 100, 101, 0, True),  # the buffer
+        ("BUY", "YES", "0.05", 100, 1000, 450, True),  # contracts
+        ("BUY", "YES", "0.90", 100, 10_000, 490, True),  # contracts and USD
+        ("BUY", "YES", "0.90", 100, 200, 0, True),  # the share of the portfolio
+        ("BUY", "NO", "0.50", 100, 1000, 450, False),  # reduces
+        ("SELL", "YES", "0.50", 100, 1, 100, False),
+    ],
+)
+def test_an_order_beyond_buffer_or_limits_is_a_breach(
+    action: Verb, side: Outcome, price: str, count: int, cash: int, yes: int, breaks: bool
+) -> None:
+    quote = Quote(D("0.49"), D("0.51"), D("0.01"))
+    view = MarketView("RAIN", D(cash), D(yes), D(0), (), quote, D(0))
+    sent = LimitOrder("o", "RAIN", action, side, D(price), D(count))
+    assert bool(checks.breach(sent, view, FeeRules())) == breaks
+
+
+@pytest.mark.slow
+def test_nothing_that_must_never_be_comes_of_faults_and_kills(tmp_path: Path) -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(2):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        counts += schedule(seed, 3, folder)
+    assert not {name: counts[name] for name in NEVER if counts[name]}
+    assert counts["orders"]
