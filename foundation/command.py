@@ -118,6 +118,9 @@ def log_to_file(name: str) -> None:
     handler = _RunLog(LOGS / f"{name}-{stamp}-{os.getpid()}.log", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
+    for earlier in root.handlers:
+        if isinstance(earlier, _RunLog):
+            earlier.close()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)

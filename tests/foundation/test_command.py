@@ -15,6 +15,7 @@ from foundation.command import (
     LoopConsole,
     _RunLog,
     ended_by_signals,
+    log_to_file,
     one_line_errors,
     printing,
 )
@@ -89,3 +90,20 @@ def test_a_signal_that_ends_the_process_is_met_as_an_interruption(number: signal
         assert end.value.code == 128 + number
     finally:
         signal.signal(number, before)
+
+
+def test_a_second_run_in_one_process_closes_the_log_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    before = list(root.handlers)
+    try:
+        log_to_file("first")
+        root.warning("something")
+        [first] = root.handlers
+        assert isinstance(first, logging.FileHandler)
+        log_to_file("second")
+        assert first.stream is None
+    finally:
+        root.handlers[:] = before
