@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
-from execution.intents import UNDETERMINED, UNSENT, Intent, IntentBook, Part, Progress
+from execution.intents import UNDETERMINED, UNSENT, Intent, IntentBook, Part, Progress, State
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import compact_text
 
@@ -28,7 +28,6 @@ LOOKING = 20.0  # seconds that the looks for an order take together, or asking a
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 
 Order = TypeVar("Order")  # an order as a venue's answers describe it
-
 # Why an intent may not be sent at an instant of the venue's clock; empty where it may.
 Guard = Callable[[Intent, np.datetime64], str]
 
@@ -43,6 +42,10 @@ class NoAnswer(Exception):
 
 class NeverTaken(OrderRejected):
     """An order that can land no more, and that the venue does not know."""
+
+
+_UNANSWERED: tuple[State, ...] = ("planned", "withheld")
+_REFUSED: Mapping[type, State] = {NeverTaken: "never_taken", OrderWithheld: "withheld"}
 
 
 def unguarded(intent: Intent, now: np.datetime64) -> str:
@@ -72,7 +75,7 @@ class PostingDesk(ABC, Generic[Order]):
     venue: that they go to, as the book calls it.
     terms: of a request, in which orders of one id may not differ.
     one_order_an_id: whether the venue takes one order of an id and no second, so that one whose
-        fate is open may be asked for again.
+        fate is open, or that it rejected, may be asked for again.
     """
 
     venue: ClassVar[str]
@@ -160,8 +163,8 @@ class PostingDesk(ABC, Generic[Order]):
     ) -> Order:
         """Have an order taken, and return what the venue says of it.
 
-        An order of this id that was sent before is that order; one that was planned is sent as it
-        was planned.
+        An order of this id that was sent before is that order, or stays rejected; one that was
+        planned is sent as it was planned.
 
         expires_at: instant by the venue's clock from which on it is not sent any more.
         part: what it is to the account.
@@ -179,19 +182,23 @@ class PostingDesk(ABC, Generic[Order]):
         before = self._book.get(name)
         if before is not None and any(before.request.get(k) != request.get(k) for k in self.terms):
             raise OrderRejected(f"{name}: another order of this id was meant to be sent before")
-        if before is not None and not is_unsent(before):
+        if before is not None and not self.may_be_sent(before):
+            if is_unsent(before):
+                raise OrderRejected(f"{before.why}; it is not sent a second time")
             return self._settled(before, (*ONE_LOOK, *LOOK_DELAYS))
         now = self.estimated_now()
-        if before is not None:
-            intent = replace(before, state="sending", why="", sent_at=now)
-        else:
-            intent = Intent(name, request, now, expires_at, part=part, reason=reason)
-            intent = replace(intent, job=self._job, venue=self.venue)
+        new = Intent(name, request, now, expires_at, part=part, reason=reason)
+        intent = before or replace(new, job=self._job, venue=self.venue)
+        intent = replace(intent, state="sending", why="", sent_at=now)
         if why := self._guard(intent, now):
             self._book.withhold(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
         self._book.begin(intent)
         return self._settled(intent)
+
+    def may_be_sent(self, intent: Intent) -> bool:
+        """Whether an intent may go out; where an id works twice, what was answered may not."""
+        return is_unsent(intent) and (self.one_order_an_id or intent.state in _UNANSWERED)
 
     def withhold(self, client_order_id: str, why: str) -> None:
         """Write down why an intent that was planned is not sent."""
@@ -301,14 +308,8 @@ class PostingDesk(ABC, Generic[Order]):
             answer = self._asked(intent, looks, again)
             if not self._same_terms(intent, answer):
                 raise OrderRejected(f"{name}: the venue has another order of this id")
-        except NeverTaken as error:
-            self._book.settle(name, "never_taken", str(error))
-            raise
-        except OrderWithheld as error:
-            self._book.settle(name, "withheld", str(error))
-            raise
         except OrderRejected as error:
-            self._book.settle(name, "rejected", str(error))
+            self._book.settle(name, _REFUSED.get(type(error), "rejected"), str(error))
             raise
         except OutcomeUnknown as error:
             self._book.settle(name, "open", str(error))

@@ -1,7 +1,9 @@
 """Trades markets of event contracts with a policy, one update at a time, from tick to order.
 
-Build, mask, select, execute, record: what the policy is shown is what the environment shows, an
-order is written down with its decision before it is sent, and nothing is decided on twice.
+Withdraw, build, mask, select, execute, record: at every tick, decided on or not, orders of ours
+that may wait no longer are taken out before anything else is done in their market. What the policy
+is shown is what the environment shows, an order is written down with its decision before it is
+sent, and nothing is decided on twice.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from execution.kalshi.recorder import DecisionRecorder, TradingManager
 from execution.kalshi.records import DOLLAR, WHOLE
 from execution.kalshi.sight import MarketMemory, Seen, worth
 from execution.kalshi.updates import MarketSpan, MarketUpdate, UpdateQueue
-from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown, refuse_outside
 from foundation.notices import Notices
 
@@ -171,15 +172,15 @@ class ActorService:
         newer = [update for update in updates if memory.is_newer(update.at)]
         # A list, for the last one says whether there is anything to decide on.
         open_now = [memory.show(update.at, update.tick) for update in newer]
-        if why := self._not_now(latest, newer, open_now, breaker):
-            self.skipped[why] = self.skipped.get(why, 0) + 1
-            self._actions.show(newer)
-            return None
-        breaker.decide(latest.at)
         try:
+            if newer and not _rests(breaker, latest.at):
+                await self._withdraw(latest.market)
+            if why := self._not_now(latest, newer, open_now, breaker):
+                self.skipped[why] = self.skipped.get(why, 0) + 1
+                self._actions.show(newer)
+                return None
+            breaker.decide(latest.at)
             entry = await self._decide(memory, newer)
-        except DatabaseFailed:
-            raise
         except BrokerError as error:
             self._actions.show(newer)
             self._fail(latest, str(error))
@@ -205,8 +206,19 @@ class ActorService:
             return "late"
         if why := breaker.refusal(latest.at):
             log.debug("%s: %s", latest.market, why)
-            return "failed" if breaker.failed else "throttled"
+            return "failed" if _rests(breaker, latest.at) else "throttled"
         return ""
+
+    async def _withdraw(self, market: str) -> None:
+        """Take orders of ours out of the book that may wait no longer.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or an order that it does not end.
+        """
+        for each in await asyncio.to_thread(self._manager.withdraw, market, self._actions.withdraw):
+            log.warning("%s", each)
 
     async def _decide(self, memory: MarketMemory, updates: list[MarketUpdate]) -> ActionEntry:
         """Build, mask, select, execute and record one update.
@@ -313,6 +325,11 @@ class ActorService:
             cash=view.cash,
             worth=worth(view),
         )
+
+
+def _rests(breaker: Breaker, at: np.datetime64) -> bool:
+    """Whether a market is left alone after failures."""
+    return bool(breaker.failed and breaker.refusal(at))
 
 
 def _taken(done: Execution) -> str:

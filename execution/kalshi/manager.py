@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -23,7 +24,8 @@ from execution.kalshi.order_desk import KalshiDesk
 from execution.kalshi.orders import Fill, LimitOrder, MarketView, Quote, Receipt
 from execution.kalshi.standing import AccountReader
 from execution.kalshi.venue_orders import awaited, order_of, order_request, reduces
-from execution.posting import Guard, is_unsent, unguarded
+from execution.kalshi.withdrawals import Withdrawal, withdrawals
+from execution.posting import Guard, unguarded
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import system_clock
 
@@ -78,6 +80,7 @@ class KalshiMultiMarketOrderManager:
         self._account = AccountReader(self.connection, self._desk, rules_of, pause)
         self._admission = admission
         self._books = books
+        self._job = job
         self._limits_asked = False
         # An order is admitted on an account in which the one before it stands.
         self._turn = threading.RLock()
@@ -102,7 +105,7 @@ class KalshiMultiMarketOrderManager:
             for a venue that does not answer, or whose answers do not agree, by name.
         """
         with self._turn:
-            return self._look(market)[0]
+            return self._look(market).view
 
     def request(self, order: LimitOrder) -> dict[str, Any]:
         """The order in the venue's words, as the book has it and `submit` sends it."""
@@ -116,20 +119,21 @@ class KalshiMultiMarketOrderManager:
         Raises
         ------
         OrderRejected
-            where the venue does not take it, or the account may not have it.
+            where the venue does not take it or did not before, or the account may not have it.
         OutcomeUnknown
             where nobody says what became of it: it counts as waiting until the venue does.
         """
         with self._turn:
             name = order.client_order_id
             before = self._desk.book.get(name)
-            if (before is None or is_unsent(before)) and (why := self._refusal(order)):
+            is_new = before is None or self._desk.may_be_sent(before)
+            if is_new and (why := self._refusal(order)):
                 self._desk.withhold(name, why)
                 raise OrderRejected(f"{name}: not sent: {why}")
             request = self.request(order)
             until = np.datetime64(request["expiration_time"], "s").astype("datetime64[ns]")
             answer = self._desk.post(request, until)
-            if before is None or is_unsent(before):
+            if is_new:
                 self._account.expect(answer)
             return Receipt(answer.order_id, answer.filled, answer.remaining)
 
@@ -155,6 +159,34 @@ class KalshiMultiMarketOrderManager:
                 raise BrokerError(f"order {order_id}: the venue knows no such order")
             if self._desk.end(order).status == "resting":
                 raise BrokerError(f"order {order_id}: it was cancelled, and still works")
+
+    def withdraw(self, market: str, note: Callable[[Withdrawal], None]) -> tuple[Withdrawal, ...]:
+        """Take our orders of a market out of the book that may wait no longer; they are returned.
+
+        Orders of others, of other jobs and those of unknown fate stay. No guard is asked, for it
+        only takes risk away, and without an order of ours that works the venue is not asked either.
+
+        note: called with each before it is cancelled; one that fills meanwhile stays as it ended.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or an order that it does not end.
+        """
+        with self._turn:
+            ours = {
+                intent.progress.venue_id
+                for intent in self._desk.book.in_states(("working",))
+                if _is_of(intent, market) and intent.job == self._job
+            }
+            if not ours:
+                return ()
+            seen = self._look(market)
+            found = withdrawals(seen.view, ours, self._admission, seen.carried)
+            for each in found:
+                note(each)
+                self.cancel(each.resting.order_id)
+            return found
 
     def fills(self, market: str) -> tuple[Fill, ...]:
         """The account's fills in a market, in the order in which they were booked.
@@ -193,8 +225,8 @@ class KalshiMultiMarketOrderManager:
         with self._turn:
             return self._account.differences()
 
-    def _look(self, market: str) -> tuple[MarketView, Listing]:
-        """The account in front of a market, and the market."""
+    def _look(self, market: str) -> _Sight:
+        """The account in front of a market, the market, and what is booked."""
         if not self._limits_asked:
             self.connection.learn_limits()
             self._limits_asked = True
@@ -215,7 +247,7 @@ class KalshiMultiMarketOrderManager:
             self._quote(market, listings[market]),
             sale_value(elsewhere, listings),
         )
-        return view, listings[market]
+        return _Sight(view, listings[market], ledger.account.carried)
 
     def _refusal(self, order: LimitOrder) -> str | None:
         """Why an order may not be sent, in words; nothing where it may."""
@@ -223,9 +255,9 @@ class KalshiMultiMarketOrderManager:
             return (
                 "its id is longer than 64 characters, or has others than letters, digits and -_:+=/"
             )
-        view, listing = self._look(order.market)
-        return listing.refusal(order) or self._admission.refusal(
-            order.action, order.side, order.price, order.count, view
+        seen = self._look(order.market)
+        return seen.listing.refusal(order) or self._admission.refusal(
+            order.action, order.side, order.price, order.count, seen.view
         )
 
     def _quote(self, market: str, listing: Listing) -> Quote:
@@ -239,6 +271,20 @@ class KalshiMultiMarketOrderManager:
         """Whether an order is one of ours that may only sell what is held."""
         found = self._desk.book.select("venue_id = ?", (order_id,))
         return bool(found) and reduces(found[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """An account in front of a market.
+
+    view: what decisions rest on.
+    listing: the market as the venue lists it.
+    carried: USD by order, rounding of its fills that has not come back.
+    """
+
+    view: MarketView
+    listing: Listing
+    carried: Mapping[str, Decimal]
 
 
 def _is_of(intent: Intent, market: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from execution.intents import Intent
 from execution.kalshi.action_log import ActionEntry, ActionLog, intent_of
 from execution.kalshi.orders import Fill, LimitOrder, MarketView, OrderManager, Receipt, other
 from execution.kalshi.updates import MarketUpdate
+from execution.kalshi.withdrawals import Withdrawal
 
 
 class TradingManager(OrderManager, Protocol):
@@ -27,6 +28,17 @@ class TradingManager(OrderManager, Protocol):
         ------
         BrokerError
             for a venue that does not answer.
+        """
+
+    def withdraw(self, market: str, note: Callable[[Withdrawal], None]) -> tuple[Withdrawal, ...]:
+        """Take our orders of a market out of the book that may wait no longer; they are returned.
+
+        note: called with each before it is cancelled.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or an order that it does not end.
         """
 
 

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Literal
 
 import numpy as np
 from omegaconf import DictConfig
 
-from execution.kalshi.actions import POSITION_SIZES, LimitOrderActionSpace, PriceStyle
 from execution.kalshi.actor import ActorSettings
-from execution.kalshi.admission import CASH_BUFFER
 from execution.kalshi.endpoint import KalshiSettings
 from execution.kalshi.fees import FeeRules, KalshiFees
+from execution.kalshi.order_settings import OrderSettings
 from execution.live.kalshi_guard import KalshiGuardSettings
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
 from foundation.notices import check_url
-from sizing.position_limits import PositionLimits
 
 
 @dataclass(frozen=True, slots=True)
-class KalshiTradingSettings:
+class KalshiTradingSettings(OrderSettings):
     """An account, its markets, and who sizes its orders.
 
     mode: `dry` shows decisions and sends nothing; `paper` sends to the demo account; `live` sends
@@ -35,9 +31,8 @@ class KalshiTradingSettings:
     seed: of the random policy, from 0.
     interval: seconds between ticks, those that the policy was trained with, 0.1 … 86,400.
     steps: ticks to work on; none goes on until every market has settled.
+    halt_after: ticks in a row that fail, after which no more are made, 1 … 1000.
     stream: whether quotes come from the venue's stream; without it they are read.
-    price_style, position_sizes, fixed_size, limits, cash_buffer: of the orders, as
-        `LimitOrderActionSpace` has them.
     fees: by date.
     actor: how the service works.
     guards: bounds that no order goes beyond.
@@ -55,12 +50,8 @@ class KalshiTradingSettings:
     seed: int = 0
     interval: float = 300.0
     steps: int | None = None
+    halt_after: int = 3
     stream: bool = True
-    price_style: PriceStyle | Mapping[str, PriceStyle] = "aggressive"
-    position_sizes: tuple[int, ...] = POSITION_SIZES
-    fixed_size: int | None = None
-    limits: PositionLimits = field(default_factory=PositionLimits)
-    cash_buffer: float = float(CASH_BUFFER)
     fees: KalshiFees = field(default_factory=KalshiFees)
     actor: ActorSettings = field(default_factory=ActorSettings)
     guards: KalshiGuardSettings = field(default_factory=KalshiGuardSettings)
@@ -72,7 +63,13 @@ class KalshiTradingSettings:
     def __post_init__(self) -> None:
         if len(set(self.markets)) != len(self.markets):
             raise InputError(f"markets: {list(self.markets)} names one twice")
-        refuse_outside(self, interval=(0.1, 86_400), kelly_fraction=(1e-6, 10), seed=(0, 2**63))
+        refuse_outside(
+            self,
+            interval=(0.1, 86_400),
+            kelly_fraction=(1e-6, 10),
+            seed=(0, 2**63),
+            halt_after=(1, 1000),
+        )
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps: {self.steps} is below 1")
         if self.broker.mode != "demo" or self.broker.confirm_live:
@@ -80,7 +77,7 @@ class KalshiTradingSettings:
         for name in ("healthcheck_url", "alert_url"):
             check_url(name, getattr(self, name))
         self.venue()
-        self.space(FeeRules())
+        self.space_at(FeeRules())
 
     @classmethod
     def of(cls, config: DictConfig) -> KalshiTradingSettings:
@@ -91,10 +88,21 @@ class KalshiTradingSettings:
         InputError
             naming the key, the value and what was expected.
         """
-        settings = settings_of(cls, config, lists=("markets",))
+        settings = cls.of_any_markets(config)
         if not settings.markets:
             raise InputError("markets: none is named; markets=[TICKER,…]")
         return settings
+
+    @classmethod
+    def of_any_markets(cls, config: DictConfig) -> KalshiTradingSettings:
+        """The same for whoever only looks at an account: no market has to be named.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        return settings_of(cls, config, lists=("markets",))
 
     @property
     def step(self) -> np.timedelta64:
@@ -114,20 +122,3 @@ class KalshiTradingSettings:
         if not self.confirm_live:
             raise InputError("mode: live trades real money; say so with confirm_live=true")
         return replace(self.broker, mode="live", confirm_live=True)
-
-    def space(self, fees: FeeRules) -> LimitOrderActionSpace:
-        """The actions; fees: in force.
-
-        Raises
-        ------
-        InputError
-            for settings of orders that cannot be.
-        """
-        return LimitOrderActionSpace(
-            position_sizes=self.position_sizes,
-            fixed_size=self.fixed_size,
-            price_style=self.price_style,
-            limits=self.limits,
-            cash_buffer=Decimal(str(self.cash_buffer)),
-            fees=fees,
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from execution.intents import Intent, IntentBook, Progress, State
 from execution.kalshi.orders import Fill, LimitOrder, MarketView, Receipt
+from execution.kalshi.withdrawals import Withdrawal
 from execution.posting import Guard, PostingDesk, unguarded
 from marketsimulator.kalshi.exchange import Exchange, OrderState, PlacedOrder
 
@@ -85,6 +86,14 @@ class SimulatedOrderManager:
     def undetermined(self, market: str) -> tuple[Intent, ...]:
         """Orders of a market of which nobody knows what became, once they were looked for."""
         return self._desk.undetermined(lambda intent: intent.request.get("symbol") == market)
+
+    def withdraw(self, market: str, note: Callable[[Withdrawal], None]) -> tuple[Withdrawal, ...]:
+        """Nothing: the exchange looks at an order as it is about to fill, as the environment does.
+
+        A venue that asks nobody needs the look at every tick.
+        """
+        del market, note
+        return ()
 
     def cancel(self, order_id: str) -> None:
         """Take an order out of the book; one that has ended stays as it ended."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -52,6 +52,9 @@ class Venue:
                 raise requests.ConnectionError("lost")
             made = {"fill_count": self.filled, "remaining_count": self.remaining}
             return {"order_id": "v-1", "client_order_id": body["client_order_id"], **made}
+        if method == "DELETE":
+            self.orders = [{**each, "status": "canceled"} for each in self.orders]
+            return {}
         if path.startswith("/portfolio/orders/"):
             found = [each for each in self.orders if path.endswith(f"/{each['order_id']}")]
             if not found:
@@ -318,3 +321,20 @@ def test_the_accounts_own_limits_hold_where_they_make_sense(
     assert pace._budgets[1] == allowed
     # 30 tokens were used, of 60 at 5 a request or of 100 at 10.
     assert pace._costs.of("GET", "/trade-api/v2/portfolio/orders/v-1") == (10 if says else 2)
+
+
+def test_a_sale_of_more_than_netting_left_is_taken_out_whatever_the_venue_would_cut(
+    venue: Venue,
+) -> None:
+    """Ten YES are held and for sale; somebody buys six NO, and the sale still waits whole."""
+    venue.positions = {"RAIN": "10.00"}
+    manager = manager_of()
+    assert manager.view("RAIN").yes == 10
+    manager.submit(replace(WISH, action="SELL", price=D("0.90")))
+    assert manager.withdraw("RAIN", lambda _: None) == ()
+    venue.positions = {"RAIN": "4.00"}
+    venue.fills = [{**fill("6.00"), "order_id": "by-hand", "book_side": "ask"}]
+    [found] = manager.withdraw("RAIN", lambda _: None)
+    assert found.why == "selling 10.00 YES; 4.00 held, 0 of them in resting sales"
+    assert venue.orders[0]["status"] == "canceled"
+    assert manager.view("RAIN").resting == ()

@@ -1,0 +1,357 @@
+"""At every tick orders of ours that may wait no longer leave the venue's book, and no others do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.events import Event, EventLog
+from execution.intents import Intent, IntentBook
+from execution.kalshi.action_log import ActionLog
+from execution.kalshi.actions import LimitOrderActionSpace
+from execution.kalshi.actor import ActorService, ActorSettings
+from execution.kalshi.admission import Admission
+from execution.kalshi.breaker import BreakerSettings
+from execution.kalshi.fees import FeeRules
+from execution.kalshi.manager import KalshiMultiMarketOrderManager
+from execution.kalshi.policies import Nothing
+from execution.kalshi.records import TICK
+from execution.kalshi.updates import MarketSpan, MarketUpdate
+from execution.kalshi.withdrawals import Withdrawal
+from execution.posting import Guard, unguarded
+from foundation.database import Database
+from foundation.errors import OrderRejected, OutcomeUnknown
+from foundation.notices import Notices
+from sizing.position_limits import PositionLimits
+from tests.e2e.kalshi_desk import POST, UNLIMITED, KalshiStand, kalshi_stand, order
+from tests.e2e.test_kalshi_guarded import quotes
+from tests.e2e.test_trade_kalshi import journals, traded
+
+D = Decimal
+RAIN = "RAIN"
+SECOND = np.timedelta64(1, "s")
+FEW = PositionLimits(D(25), D(10**6), D(1))
+
+
+def rich(buffer: str) -> Admission:
+    """Limits that nothing breaks, and a buffer."""
+    return Admission(UNLIMITED.limits, D(buffer))
+
+
+@pytest.fixture
+def stand() -> Iterator[KalshiStand]:
+    session = quotes([(0.50, 0.52, 60)])
+    with kalshi_stand(sessions={RAIN: session, "SNOW": session}) as here:
+        yield here
+
+
+def placed(stand: KalshiStand, *names: str, price: str = "0.40", market: str = RAIN) -> None:
+    """Purchases of ten YES that wait below the bid, oldest first."""
+    manager = stand.manager()
+    for name in names:
+        manager.submit(order(name, price, 10, market=market))
+
+
+def by_hand(stand: KalshiStand, side: str, price: str, count: int) -> None:
+    """An order that a person sends; price: USD of YES."""
+    body = {
+        "ticker": RAIN,
+        "client_order_id": f"by-hand-{side}-{price}",
+        "side": side,
+        "count": f"{count}.00",
+        "price": price,
+        "time_in_force": "good_till_canceled",
+        "self_trade_prevention_type": "taker_at_cross",
+    }
+    assert stand.practice.ask("POST", "/portfolio/events/orders", body).status_code == 201
+
+
+def resting(stand: KalshiStand) -> list[str]:
+    tickets = stand.practice.exchange.tickets.values()
+    return [t.client_order_id for t in tickets if t.status == "resting"]
+
+
+def cancels(stand: KalshiStand) -> int:
+    return sum(method == "DELETE" for method, _, _ in stand.practice.asked)
+
+
+def withdrawn(manager: KalshiMultiMarketOrderManager, market: str = RAIN) -> list[str]:
+    """What is taken out, by our ids, as it is noted before."""
+    noted: list[Withdrawal] = []
+    found = manager.withdraw(market, noted.append)
+    assert tuple(noted) == found
+    return [each.resting.order.client_order_id for each in found]
+
+
+def test_purchases_that_the_cash_no_longer_covers_are_cancelled_the_newest_first(
+    stand: KalshiStand,
+) -> None:
+    placed(stand, "o-1", "o-2", "o-3")
+    # Ten at $0.40 cost $4.05 as a maker: 995.95, 991.90 and 987.85 are left.
+    assert withdrawn(stand.manager(rich("987.85"))) == []
+    assert cancels(stand) == 0
+    assert withdrawn(stand.manager(rich("991.91"))) == ["o-3", "o-2"]
+    assert resting(stand) == ["o-1"]
+    assert [stand.state(name) for name in ("o-1", "o-2", "o-3")] == [
+        "working",
+        "canceled",
+        "canceled",
+    ]
+    assert withdrawn(stand.manager(rich("991.91"))) == []
+    assert cancels(stand) == 2
+
+
+def test_a_persons_fills_take_out_what_would_go_beyond_the_limits_and_nothing_of_his(
+    stand: KalshiStand,
+) -> None:
+    placed(stand, "o-1")
+    manager = stand.manager(Admission(FEW, D(0)))
+    by_hand(stand, "bid", "0.6000", 20)
+    by_hand(stand, "bid", "0.3000", 20)
+    assert withdrawn(manager) == []
+    stand.practice.advance()
+    assert manager.view(RAIN).yes == 20
+    assert withdrawn(manager) == ["o-1"]
+    assert resting(stand) == ["by-hand-bid-0.3000"]
+
+
+def test_purchases_that_filled_in_another_market_take_out_what_they_leave_no_cash_for(
+    stand: KalshiStand,
+) -> None:
+    placed(stand, "o-1")
+    manager = stand.manager(rich("986"))
+    assert withdrawn(manager) == []
+    other = stand.manager()
+    other.submit(order("o-2", "0.60", 20, market="SNOW"))
+    stand.practice.advance()
+    assert manager.view("SNOW").yes == 20
+    assert withdrawn(manager, "SNOW") == []
+    assert withdrawn(manager) == ["o-1"]
+
+
+def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> None:
+    manager = stand.manager(rich("999"))
+    now = stand.clock()
+    request = manager.request(order("o-1", "0.40", 10, market=RAIN))
+    stand.book.plan(Intent("o-1", request, now, venue="kalshi", job="somebody"))
+    stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
+    assert stand.state("o-1") == "working"
+    assert withdrawn(manager) == []
+    placed(stand, "o-2")
+    assert withdrawn(manager) == ["o-2"]
+    assert resting(stand) == ["o-1"]
+
+
+def test_an_order_of_unknown_fate_is_left_to_the_looks_for_it(stand: KalshiStand) -> None:
+    manager = stand.manager(rich("999"))
+    stand.practice.fault("late", method="POST", path=POST, seconds=3600)
+    with pytest.raises(OutcomeUnknown):
+        stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
+    assert withdrawn(manager) == []
+    stand.practice.land()
+    assert manager.undetermined(RAIN) == ()
+    assert withdrawn(manager) == ["o-1"]
+
+
+def test_without_an_order_of_ours_that_works_the_venue_is_not_asked(stand: KalshiStand) -> None:
+    manager = stand.manager(rich("999"))
+    by_hand(stand, "bid", "0.3000", 20)
+    asked = len(stand.practice.asked)
+    assert withdrawn(manager) == []
+    assert len(stand.practice.asked) == asked
+
+
+def test_an_id_that_the_venue_rejected_never_goes_out_a_second_time(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    wanted = order("o-1", "0.40", 10, market=RAIN)
+    stand.practice.fault("reject", method="POST", path=POST)
+    with pytest.raises(OrderRejected, match=r"^o-1: rejected \(4"):
+        manager.submit(wanted)
+    for again in (manager, stand.manager()):
+        with pytest.raises(OrderRejected, match=r"^o-1: rejected \(4.*not sent a second time$"):
+            again.submit(wanted)
+    assert stand.posts() == {"o-1": 1}
+    assert stand.state("o-1") == "rejected"
+    assert manager.submit(order("o-2", "0.40", 10, market=RAIN)).remaining == 10
+
+
+def test_an_id_that_was_withheld_goes_out_once_it_may(stand: KalshiStand) -> None:
+    manager = stand.manager(rich("999"))
+    wanted = order("o-1", "0.40", 10, market=RAIN)
+    stand.book.plan(Intent("o-1", manager.request(wanted), stand.clock(), venue="kalshi"))
+    with pytest.raises(OrderRejected, match="o-1: not sent: buying 10 YES"):
+        manager.submit(wanted)
+    assert stand.state("o-1") == "withheld"
+    assert stand.manager().submit(wanted).remaining == 10
+    assert stand.posts() == {"o-1": 1}
+
+
+def test_an_id_that_was_never_taken_is_not_sent_again(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    wanted = order("o-1", "0.40", 10, market=RAIN)
+    stand.practice.fault("drop_before", method="POST", path=POST)
+    with pytest.raises(OutcomeUnknown):
+        manager.submit(wanted)
+    stand.clock.ahead = np.timedelta64(2, "h")
+    assert manager.undetermined(RAIN) == ()
+    assert stand.state("o-1") == "never_taken"
+    with pytest.raises(OrderRejected, match="never took it; it is not sent a second time"):
+        manager.submit(wanted)
+    assert stand.posts() == {"o-1": 1}
+
+
+@dataclass
+class Trading:
+    """A service over the real manager, and what it was told."""
+
+    stand: KalshiStand
+    admission: Admission
+    guard: Guard = unguarded
+    settings: ActorSettings = field(default_factory=ActorSettings)
+    told: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.events = EventLog(self.stand.database)
+        book = IntentBook(self.stand.database, self.events)
+        self.manager = KalshiMultiMarketOrderManager(
+            self.stand.settings(),
+            self.stand.keys(),
+            self.admission,
+            lambda *_: FeeRules(),
+            book=book,
+            guard=self.guard,
+            pause=self.stand.waited.append,
+            clock=self.stand.clock,
+        )
+        self.log = ActionLog(self.stand.database, self.events, book)
+        notices = Notices(None, None)
+        notices.keep_in(lambda kind, text: self.told.append(text))
+        self.service = ActorService(
+            "account",
+            self.manager,
+            LimitOrderActionSpace(),
+            Nothing(),
+            self.log,
+            notices,
+            self.settings,
+            clock=self.stand.clock,
+        )
+        self.began = self.stand.clock()
+        for market in (RAIN, "SNOW"):
+            self.service.follow(market, MarketSpan(self.began, SECOND, 60))
+
+    def tick(self, row: int, market: str = RAIN) -> Any:
+        tick = np.zeros(1, TICK)[0]
+        tick["bid"], tick["ask"], tick["estimate"] = 5000, 5200, 0.51
+        update = MarketUpdate(market, self.began + row * SECOND, tick)
+        return asyncio.run(self.service.work((update,)))
+
+    def withdrawing(self) -> list[Event]:
+        return [event for event in self.events.events() if event.kind == "withdrawing"]
+
+
+def test_a_purchase_that_no_longer_fits_is_cancelled_at_the_next_tick_and_that_is_written_down(
+    stand: KalshiStand,
+) -> None:
+    placed(stand, "o-1", "o-2")
+    trading = Trading(stand, rich("991.91"))
+    entry = trading.tick(0)
+    assert entry.cash == 1000
+    assert resting(stand) == ["o-1"]
+    [event] = trading.withdrawing()
+    assert event.subject == "o-2"
+    assert event.content == {
+        "market": RAIN,
+        "order_id": f"{RAIN}-1",
+        "remaining": "10.00",
+        "why": "with the purchases before it: 10.00 YES leave $991.900000; $991.91 stays",
+    }
+    kinds = [each.kind for each in trading.events.events("o-2")]
+    assert kinds.index("withdrawing") < kinds.index("canceled")
+    assert trading.tick(1) is not None
+    assert len(trading.withdrawing()) == 1
+
+
+def test_halts_and_a_kill_file_keep_no_order_in_the_book(stand: KalshiStand) -> None:
+    placed(stand, "o-1")
+    trading = Trading(stand, rich("999"), guard=lambda intent, now: "KILL is there")
+    assert trading.tick(0) is not None
+    assert resting(stand) == []
+
+
+@pytest.mark.parametrize("why", ["throttled", "late", "settling"])
+def test_a_tick_that_is_not_decided_on_looks_at_the_orders_all_the_same(
+    stand: KalshiStand, why: str
+) -> None:
+    trading = Trading(
+        stand,
+        rich("999"),
+        settings=ActorSettings(breaker=BreakerSettings(throttle=3600.0), decision_seconds=30.0),
+    )
+    if why == "throttled":
+        assert trading.tick(0) is not None
+    placed(stand, "o-1")
+    if why == "late":
+        stand.clock.ahead = np.timedelta64(60, "s")
+    assert trading.tick(59 if why == "settling" else 1) is None
+    assert trading.service.skipped == {why: 1}
+    assert resting(stand) == []
+
+
+def test_a_venue_that_does_not_cancel_fails_its_market_and_nothing_is_decided_there(
+    stand: KalshiStand,
+) -> None:
+    placed(stand, "o-1")
+    trading = Trading(stand, rich("999"))
+    stand.practice.fault("status", method="DELETE", path=POST, status=503, count=1000)
+    for row in range(4):
+        assert trading.tick(row) is None
+    assert trading.log.entries() == []
+    assert len(trading.log.ticks(RAIN)) == 4
+    # Three failures, and then the market rests.
+    assert len(trading.withdrawing()) == 3
+    assert trading.service.skipped == {"failed": 1}
+    assert [text.partition(":")[0] for text in trading.told] == [
+        "RAIN is left alone for 300 seconds after 3 failures"
+    ]
+    assert trading.tick(0, "SNOW") is not None
+    assert resting(stand) == ["o-1"]
+
+
+def test_an_order_that_fills_as_it_is_cancelled_stays_as_it_ended(stand: KalshiStand) -> None:
+    placed(stand, "o-1", price="0.60")
+    manager = stand.manager(rich("999"))
+
+    def trade_meanwhile(withdrawal: Withdrawal) -> None:
+        assert withdrawal.resting.remaining == 10
+        stand.practice.advance()
+
+    assert len(manager.withdraw(RAIN, trade_meanwhile)) == 1
+    assert stand.state("o-1") == "filled"
+    assert manager.view(RAIN).yes == 10
+
+
+def test_a_dry_run_cancels_nothing_and_one_on_paper_goes_on_to_cancel(
+    stand: KalshiStand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dry run reads no journal, so that no order at the venue is one of its own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    traded(stand.practice, price_style="passive", policy="random", steps=2)
+    waiting = resting(stand)
+    assert waiting
+    stricter: dict[str, Any] = {"policy": "nothing", "cash_buffer": 10_000.0, "steps": 1}
+    traded(stand.practice, mode="dry", **stricter)
+    assert (resting(stand), cancels(stand)) == (waiting, 0)
+    traded(stand.practice, **stricter)
+    assert (resting(stand), cancels(stand)) == ([], len(waiting))
+    [path] = journals()
+    events = EventLog(Database(path)).events()
+    assert {event.subject for event in events if event.kind == "withdrawing"} == set(waiting)
