@@ -18,19 +18,16 @@ from aiohttp import web
 
 from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config
-from foundation.errors import InputError
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
-from marketsimulator.venue.clock import speed_of
 from marketsimulator.venue.rehearsal import rehearse
+from marketsimulator.venue.serving import Serving, add_serving_flags
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
 
 
-def serve(settings: VenueSettings, *, host: str, port: int, speed: float | None) -> None:
+def serve(settings: VenueSettings, serving: Serving) -> None:
     """Serve until interrupted.
-
-    speed: simulated seconds a second; None waits for a client.
 
     Raises
     ------
@@ -39,16 +36,13 @@ def serve(settings: VenueSettings, *, host: str, port: int, speed: float | None)
     """
     bars, first = settings.panel()
     rehearse(settings, bars, first)
-    server = Server(Venue(settings, bars, first), speed)
+    server = Server(Venue(settings, bars, first), serving.speed)
+    listener = serving.listener()
     symbols = ", ".join(bars.symbols)
-    sys.stdout.write(f"http://{host}:{port}: {symbols} from {timestamp(bars.times[first])}\n")
+    sys.stdout.write(f"{serving.url}: {symbols} from {timestamp(bars.times[first])}\n")
     # A process that starts the server waits for this line.
     sys.stdout.flush()
-    try:
-        web.run_app(server.app(), host=host, port=port, print=None, access_log=None)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"--port: {host}:{port} cannot be served: {reason}") from error
+    web.run_app(server.app(), sock=listener, print=None, access_log=None)
 
 
 def main() -> None:
@@ -64,13 +58,7 @@ def main() -> None:
     parser.add_argument("--symbols", nargs="+", default=[], metavar="SYMBOL")
     parser.add_argument("--start", help="New York date, or an instant with a zone")
     parser.add_argument("--end", help="the same, inclusive")
-    parser.add_argument(
-        "--speed",
-        default="wait",
-        help="wait for a client, or so many times as fast as a real clock",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="loopback unless another is named")
-    parser.add_argument("--port", type=int, default=8000)
+    add_serving_flags(parser, port=8000)
     parser.add_argument("--capital", type=float, default=100_000.0, help="USD")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="any setting of configs/venue.yaml"
@@ -78,14 +66,12 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     parser.refuse_others(arguments.overrides)
     with one_line_errors("the server is down"):
-        port = arguments.port
-        if not 0 < port < 65_536:
-            raise InputError(f"--port: {port} is outside 1 … 65535")
+        serving = Serving.of(arguments)
         flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
         words = overrides_of_flags({**flags, "data.dir": arguments.data_dir})
         config = composed_config("venue", [*words, "trials=null", *arguments.overrides])
         settings = VenueSettings.of(config)
-        serve(settings, host=arguments.host, port=port, speed=speed_of(arguments.speed))
+        serve(settings, serving)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ POST /control/hang_up drops the websockets, POST /control/land does what a fault
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,35 +32,36 @@ from marketsimulator.kalshi.signatures import KeyPair
 from marketsimulator.kalshi.tickets import written
 from marketsimulator.kalshi.venue import KalshiVenue
 from marketsimulator.kalshi.venue_settings import KalshiVenueSettings
-from marketsimulator.venue.clock import speed_of
+from marketsimulator.venue.serving import Serving, add_serving_flags
 
 
-def serve(
-    settings: KalshiVenueSettings, key_file: Path, *, host: str, port: int, speed: float | None
-) -> None:
+def serve(settings: KalshiVenueSettings, key_file: Path, serving: Serving) -> None:
     """Serve until interrupted.
 
     key_file: the private key's, which is written; it may not be there.
-    speed: simulated seconds a second; None waits for a client.
 
     Raises
     ------
     InputError
         for settings, data, a file or an address that cannot be used.
     """
-    if key_file.exists():
-        raise InputError(f"--key-file: {key_file} is there already; name a new file, or remove it")
-    check_file(key_file, "--key-file")
+    with _key_errors(key_file):
+        if key_file.exists():
+            raise InputError(
+                f"--key-file: {key_file} is there already; name a new file, or remove it"
+            )
+        check_file(key_file, "--key-file")
     listings = settings.listings()
     rehearse()
     keys = KeyPair.new()
     venue = KalshiVenue(settings, listings, np.datetime64(time.time_ns(), "ns"))
-    server = KalshiServer(venue, keys, speed)
-    listener = _listener(host, port)
-    _write_key(key_file, keys)
+    server = KalshiServer(venue, keys, serving.speed)
+    listener = serving.listener()
+    with _key_errors(key_file):
+        _write_key(key_file, keys)
     tickers = ", ".join(venue.exchange.listings)
     sys.stdout.write(
-        f"http://{host}:{port}: {tickers} from {written(venue.now)}; key {keys.key_id}, its private"
+        f"{serving.url}: {tickers} from {written(venue.now)}; key {keys.key_id}, its private"
         f" half in {key_file}\n"
     )
     # A process that starts the server waits for this line.
@@ -77,13 +79,7 @@ def main() -> None:
         "--folder", metavar="DIR", help="of recorded files; none: synthetic markets"
     )
     parser.add_argument("--markets", nargs="+", default=[], metavar="TICKER")
-    parser.add_argument(
-        "--speed",
-        default="wait",
-        help="wait for a client, or so many times as fast as a real clock",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="loopback unless another is named")
-    parser.add_argument("--port", type=int, default=8001)
+    add_serving_flags(parser, port=8001)
     parser.add_argument("--capital", type=float, default=1000.0, help="USD")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="any setting of configs/kalshi_venue.yaml"
@@ -91,9 +87,7 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     parser.refuse_others(arguments.overrides)
     with one_line_errors("the server is down"):
-        port = arguments.port
-        if not 0 < port < 65_536:
-            raise InputError(f"--port: {port} is outside 1 … 65535")
+        serving = Serving.of(arguments)
         flags = {
             "folder": arguments.folder,
             "markets": arguments.markets,
@@ -102,17 +96,24 @@ def main() -> None:
         words = overrides_of_flags(flags)
         config = composed_config("kalshi_venue", [*words, *arguments.overrides])
         settings = KalshiVenueSettings.of(config)
-        key_file = Path(arguments.key_file).expanduser()
-        serve(settings, key_file, host=arguments.host, port=port, speed=speed_of(arguments.speed))
+        serve(settings, _expanded(arguments.key_file), serving)
 
 
-def _listener(host: str, port: int) -> socket.socket:
-    """The address taken, before anything is written or said of it."""
+def _expanded(word: str) -> Path:
+    """The path of the private key, ~ being somebody's home."""
     try:
-        return socket.create_server((host, port))
+        return Path(word).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"--key-file: {word} cannot be written: {error}") from error
+
+
+@contextmanager
+def _key_errors(path: Path) -> Iterator[None]:
+    """What the system says of the private key's file is one line."""
+    try:
+        yield
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"--port: {host}:{port} cannot be served: {reason}") from error
+        raise InputError(f"--key-file: {path} cannot be written: {error.strerror}") from error
 
 
 def _write_key(path: Path, keys: KeyPair) -> None:

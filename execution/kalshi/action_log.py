@@ -6,22 +6,31 @@ UTC, as text that sorts; money is text in USD.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook
-from execution.kalshi.records import TICK
+from execution.kalshi.actions import ACTIONS, INTENTS, process_action
+from execution.kalshi.journal_rows import JournalRow, JournalTables
+from execution.kalshi.orders import check_terms
+from execution.kalshi.records import MOST, TICK, WHOLE
 from execution.kalshi.updates import MarketSpan, MarketUpdate
-from foundation.database import Database, Row
+from execution.kalshi.withdrawals import Withdrawal
+from foundation.database import Database, DatabaseFailed, Row
+from foundation.errors import InputError
 
 UNSENT_AT_END = "the process ended before it was sent"
+ACTION_TABLE: Final = "kalshi_actions"
+TICK_TABLE: Final = "kalshi_ticks"
 _ACCOUNT = "account"
+_DIGEST = re.compile("([0-9a-f]{64})?")
 
 _SCHEMA = (
     """
@@ -82,7 +91,7 @@ _COLUMNS = tuple(TICK.names or ())
 
 @dataclass(frozen=True, slots=True)
 class ActionEntry:
-    """One decision on a market.
+    """One decision on a market; it checks itself.
 
     market: its ticker.
     at: UTC, the tick that it was decided on.
@@ -116,6 +125,24 @@ class ActionEntry:
     client_order_id: str = ""
     answer: str = ""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.action < ACTIONS:
+            raise InputError(f"action is {self.action}, outside 0 … {ACTIONS - 1}")
+        if self.intent != process_action(self.action)[0]:
+            raise InputError(f"intent is {self.intent!r}, which action {self.action} is not")
+        if not 0 <= self.allowed < 1 << ACTIONS:
+            raise InputError(f"allowed is {self.allowed}, no mask of {ACTIONS} actions")
+        if not _DIGEST.fullmatch(self.digest):
+            raise InputError(f"digest is {self.digest!r}, no SHA-256")
+        is_order = {self.size != 0, self.price is not None, self.client_order_id != ""}
+        if len(is_order) > 1 or (self.size and self.intent == INTENTS[0]):
+            raise InputError(
+                f"{self.intent} of size {self.size} at price {self.price} as"
+                f" {self.client_order_id!r} is neither an order nor none"
+            )
+        if self.price is not None:
+            check_terms(self.client_order_id, self.price, Decimal(self.size))
+
     @property
     def sent(self) -> int:
         """Contracts that were sent, as far as is known."""
@@ -131,44 +158,57 @@ class ActionRecords:
     """What is in a journal.
 
     rows: what a query finds in it.
+    journal: what messages call it.
+
+    Raises
+    ------
+    DatabaseFailed
+        in every method, for a journal that cannot be read, naming table, row and value of what
+        cannot be.
     """
 
-    def __init__(self, rows: Callable[[str, Sequence[str]], list[Row]]) -> None:
-        self._rows = rows
+    def __init__(
+        self, rows: Callable[[str, Sequence[str]], list[Row]], journal: str = "memory"
+    ) -> None:
+        self.journal = journal
+        self._tables = JournalTables(rows, journal)
 
     def began_with(self) -> Decimal | None:
         """USD that the account was worth when it was first seen; none before that."""
-        rows = self._rows("SELECT worth FROM kalshi_began", ())
-        return Decimal(rows[0][0]) if rows else None
+        rows = self._tables.rows("kalshi_began", "name, worth", keys=1)
+        return rows[0].amount("worth") if rows else None
 
     def spans(self) -> Mapping[str, MarketSpan]:
         """The steps of every market that was ever shown."""
-        rows = self._rows("SELECT market, begins, interval, rows FROM kalshi_markets", ())
-        return {
-            market: MarketSpan(np.datetime64(begins, "ns"), np.timedelta64(interval, "ns"), count)
-            for market, begins, interval, count in rows
-        }
+        rows = self._tables.rows("kalshi_markets", "market, begins, interval, rows", keys=1)
+        return {row.text("market"): _span(row) for row in rows}
 
     def ticks(self, market: str) -> list[MarketUpdate]:
         """The ticks of a market, oldest first."""
-        rows = self._rows(
-            f"SELECT at, {', '.join(_COLUMNS)} FROM kalshi_ticks WHERE market = ? ORDER BY at",
-            (market,),
-        )
-        tape = np.array([tuple(row[1:]) for row in rows], TICK)
+        columns = f"market, at, {', '.join(_COLUMNS)}"
+        rows = self._tables.rows(TICK_TABLE, columns, "WHERE market = ? ORDER BY at", (market,))
+        tape = np.array([_tick(row) for row in rows], TICK)
         return [
-            MarketUpdate(market, np.datetime64(row[0], "ns"), tick)
+            MarketUpdate(market, row.instant("at"), tick)
             for row, tick in zip(rows, tape, strict=True)
         ]
 
     def entries(self, market: str | None = None) -> list[ActionEntry]:
         """The decisions on a market, or on all, oldest first."""
-        condition = "" if market is None else "WHERE market = ?"
-        rows = self._rows(
-            f"SELECT {_ACTION} FROM kalshi_actions {condition} ORDER BY at, rowid",
-            () if market is None else (market,),
-        )
+        condition = "" if market is None else "WHERE market = ? "
+        values = () if market is None else (market,)
+        rows = self._tables.rows(ACTION_TABLE, _ACTION, f"{condition}ORDER BY at, rowid", values)
         return [_entry(row) for row in rows]
+
+    def requests(self) -> Mapping[str, JournalRow]:
+        """The intents of decisions, by client_order_id: rows with `request`."""
+        decided = f"WHERE client_order_id IN (SELECT client_order_id FROM {ACTION_TABLE})"
+        rows = self._tables.rows("intents", "client_order_id, request", decided, keys=1)
+        return {row.text("client_order_id"): row for row in rows}
+
+    def refusal(self, table: str, market: str, at: np.datetime64, why: str) -> DatabaseFailed:
+        """The error that says why a decision's or a tick's row cannot be beside the others."""
+        return JournalRow(self.journal, table, f"{market} {at}", {}).refusal(why)
 
 
 class ActionLog(ActionRecords):
@@ -188,7 +228,7 @@ class ActionLog(ActionRecords):
     def __init__(
         self, database: Database, events: EventLog, book: IntentBook, job: str = "kalshi"
     ) -> None:
-        super().__init__(database.rows)
+        super().__init__(database.rows, str(database.path or "memory"))
         self.book = book
         self.job = job
         self._database = database
@@ -229,7 +269,7 @@ class ActionLog(ActionRecords):
         with self._database.transaction():
             self.show(updates)
             self._database.execute(
-                f"INSERT INTO kalshi_actions ({_ACTION})"
+                f"INSERT INTO {ACTION_TABLE} ({_ACTION})"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     entry.market,
@@ -273,27 +313,51 @@ class ActionLog(ActionRecords):
                 )
         return len(left)
 
+    def withdraw(self, withdrawal: Withdrawal) -> None:
+        """Write down that an order is about to be taken out of the book, and why."""
+        resting = withdrawal.resting
+        said = {
+            "market": resting.order.market,
+            "order_id": resting.order_id,
+            "remaining": str(resting.remaining),
+            "why": withdrawal.why,
+        }
+        self._events.append("withdrawing", resting.order.client_order_id, said)
 
-def _entry(row: Row) -> ActionEntry:
+
+def _span(row: JournalRow) -> MarketSpan:
+    """The steps of a market as its columns say them."""
+    begins = row.instant("begins")
+    interval = np.timedelta64(row.whole("interval", 1, MOST), "ns")
+    return MarketSpan(begins, interval, row.whole("rows", 2, MOST))
+
+
+def _tick(row: JournalRow) -> tuple[float, ...]:
+    """A tick [7] as its columns say it."""
+    prices = (row.whole(name, 0, WHOLE) for name in _COLUMNS[:2])
+    counts = (row.whole(name, 0, MOST) for name in _COLUMNS[2:-1])
+    return (*prices, *counts, row.share(_COLUMNS[-1]))
+
+
+def _entry(row: JournalRow) -> ActionEntry:
     """A decision as its columns say it."""
-    market, at, _, policy, action, intent, size, price, reason = row[:9]
-    digest, allowed, cash, worth, name, answer = row[9:]
-    return ActionEntry(
-        market=market,
-        at=np.datetime64(at, "ns"),
-        policy=policy,
-        action=action,
-        intent=intent,
-        size=size,
-        price=None if price is None else Decimal(price),
-        reason=reason,
-        digest=digest,
-        allowed=allowed,
-        cash=Decimal(cash),
-        worth=Decimal(worth),
-        client_order_id=name,
-        answer=answer,
-    )
+    with row.checked():
+        return ActionEntry(
+            market=row.text("market"),
+            at=row.instant("at"),
+            policy=row.text("policy"),
+            action=row.whole("action", 0, ACTIONS - 1),
+            intent=row.text("intent"),
+            size=row.whole("size", 0, MOST),
+            price=None if row.values["price"] is None else row.amount("price"),
+            reason=row.text("reason"),
+            digest=row.text("digest"),
+            allowed=row.whole("allowed", 0, (1 << ACTIONS) - 1),
+            cash=row.amount("cash"),
+            worth=row.amount("worth"),
+            client_order_id=row.text("client_order_id"),
+            answer=row.text("answer"),
+        )
 
 
 def intent_of(

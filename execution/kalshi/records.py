@@ -27,6 +27,7 @@ DOLLAR = 1_000_000  # millionths
 WHOLE = 10_000  # ten-thousandths: the price of what is certain
 POINT = DOLLAR // WHOLE  # millionths of a USD in one step of a price
 MOST = 10**16  # of a unit, which 64 bits hold a sum of
+MOST_CONTRACTS = 1_000_000  # of an order
 SLOTS = 8  # resting orders that one market has room for
 
 # What a market shows at one step, and what was traded in the step that ended there.
@@ -126,10 +127,15 @@ def terms_of(space: LimitOrderActionSpace, life: int, tick: Decimal) -> Records:
         ("contracts", limits.contracts, 1),
         ("value", limits.value, DOLLAR),
         ("share", limits.share, DOLLAR),
+        ("life", Decimal(life), 1),
         ("tick", tick, WHOLE),
     ):
         terms[name] = _exact(name, amount, unit)
-    terms["life"] = life
+    if space.position_sizes[-1] > MOST_CONTRACTS:
+        raise InputError(
+            f"position_sizes: {space.position_sizes[-1]} is more than {MOST_CONTRACTS:,} contracts,"
+            " up to which 64 bits hold their fee"
+        )
     terms["sizes"] = space.position_sizes
     terms["allowed"] = [space.fixed_size in (None, size) for size in space.position_sizes]
     terms["styles"] = [0, *(STYLES[space.styles[name]] for name in INTENTS[1:])]

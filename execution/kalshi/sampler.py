@@ -77,6 +77,10 @@ class Sample:
         return cls(trades, SampledEntry.closes.of(entry), tick, settled)
 
 
+class UnknownMarket(BrokerError):
+    """A market that the venue does not list."""
+
+
 class Sampler:
     """Reads the same markets at equal steps.
 
@@ -120,7 +124,7 @@ class Sampler:
         Raises
         ------
         BrokerError
-            for a venue that does not answer, or does not know one of them.
+            for a venue that does not answer; `UnknownMarket` where it does not list one of them.
         """
         tickers = ",".join(self._markets)
         pages = self._connection.pages("markets", "/markets", "markets", tickers=tickers)
@@ -129,7 +133,7 @@ class Sampler:
             listed = {MarketEntry.ticker.of(entry): Sample.of(entry) for entry in found}
         for market in self._markets:
             if market not in listed:
-                raise BrokerError(f"{market}: the venue has no such market")
+                raise UnknownMarket(f"{market}: the venue has no such market")
         return listed
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:

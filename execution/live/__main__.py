@@ -30,6 +30,9 @@ from execution.live.dashboard import PORT, Dashboard, served_dashboard
 from execution.live.guards import is_there
 from execution.live.halts import Halt, HaltKind, Halts
 from execution.live.journal import AccountMark, Journal
+from execution.live.kalshi_account import contracts_line
+from execution.live.kalshi_records import holds_contracts
+from execution.live.kalshi_settings import KalshiTradingSettings
 from execution.live.marking import exposure_line
 from execution.live.runner import FLATTEN
 from execution.live.settings import LiveSettings
@@ -74,7 +77,7 @@ def status(path: Path) -> None:
         book = IntentBook(database, events)
         journal = Journal(database, events, book, NAME)
         mark = journal.last_mark()
-        _show_mark(console, mark)
+        _show_mark(console, mark, contracts=holds_contracts(path.parent.name))
         for halt in Halts(database, events).standing():
             console.print(f"halted: {halt}. {halt.rule.remedy}", highlight=False, soft_wrap=True)
         if is_there(path.parent / KILL_FILE):
@@ -83,12 +86,13 @@ def status(path: Path) -> None:
     _show_cycles(console, path)
 
 
-def _show_mark(console: Console, mark: AccountMark | None) -> None:
+def _show_mark(console: Console, mark: AccountMark | None, *, contracts: bool) -> None:
     if mark is None:
         console.print("no pass has been made yet")
         return
     console.print(f"{utc_text(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}")
-    console.print(exposure_line(mark), highlight=False, soft_wrap=True)
+    line = contracts_line(mark) if contracts else exposure_line(mark)
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _show_orders(console: Console, book: IntentBook) -> None:
@@ -104,7 +108,7 @@ def _show_orders(console: Console, book: IntentBook) -> None:
             intent.job,
             intent.state,
             str(request.get("side", "")),
-            str(request.get("qty", "")),
+            str(request.get("qty", request.get("count", ""))),
             f"{intent.progress.filled:f}",
             intent.reason,
         )
@@ -178,7 +182,8 @@ def kill(folders: Sequence[Path], *, flatten: bool) -> None:
     Raises
     ------
     InputError
-        for a file that cannot be written, and where everything is to be closed and no loop runs.
+        for a file that cannot be written, and where everything is to be closed and nobody does it:
+        no loop runs, or it trades event contracts.
     """
     try:
         # A loop that has seen the file may have ended by the time that its lock is looked at.
@@ -188,7 +193,10 @@ def kill(folders: Sequence[Path], *, flatten: bool) -> None:
     there = f"{' and '.join(map(str, files))} {'is' if len(files) == 1 else 'are'} there"
     them = "it" if len(files) == 1 else "them"
     if traded:
-        sys.stdout.write(f"{there}: the loop stops. Remove {them} to trade again.\n")
+        stops = f"{there}: the loop stops. Remove {them} to trade again."
+        if flatten and any(holds_contracts(folder.name) for folder in folders):
+            raise InputError(f"{stops} It closes no event contracts; close them at the venue")
+        sys.stdout.write(f"{stops}\n")
         return
     text = (
         f"{there}, but no loop runs: nothing was cancelled or closed, and none starts before you"
@@ -226,6 +234,13 @@ def watched_journal(root: Path, account: str | None) -> Path:
     if len(folders) == 1:
         return folders[0] / JOURNAL
     return journal_path(root, account)
+
+
+def watched_settings(account: str, words: list[str]) -> LiveSettings | KalshiTradingSettings:
+    """The settings that an account's page takes caps and limits from."""
+    if holds_contracts(account):
+        return KalshiTradingSettings.of_any_markets(composed_config("trade_kalshi", words))
+    return LiveSettings.of(composed_config("live", words))
 
 
 def watch(dashboard: Dashboard, port: int) -> None:
@@ -277,7 +292,7 @@ def main() -> None:
         words = _parsed(sys.argv[1:])
         if words.command == "dashboard":
             journal = watched_journal(words.folder, words.account)
-            settings = LiveSettings.of(composed_config("live", words.words))
+            settings = watched_settings(journal.parent.name, words.words)
             watch(Dashboard(journal, settings, words.spreads), words.port)
             return
         if words.command == "kill":

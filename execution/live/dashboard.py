@@ -46,6 +46,7 @@ from execution.live.dashboard_views import (
 )
 from execution.live.dashboard_words import both_clocks
 from execution.live.health import LOOPBACK
+from execution.live.kalshi_settings import KalshiTradingSettings
 from execution.live.settings import LiveSettings
 from foundation.database import DatabaseFailed
 from foundation.errors import InputError
@@ -97,7 +98,7 @@ class Dashboard:
     """
 
     journal: Path
-    settings: LiveSettings
+    settings: LiveSettings | KalshiTradingSettings
     spreads: Path | None = None
     clock: Callable[[], np.datetime64] = system_clock
 
@@ -114,6 +115,7 @@ class Dashboard:
         return dashboard_page(
             account=self.journal.parent.name,
             journal=str(self.journal),
+            contracts=watched.contracts,
             now=both_clocks(now),
             seconds=SECONDS,
             word=UNREAD if state is None else state["word"],

@@ -59,6 +59,7 @@ def loop_state(
     last: CycleRow | None,
     stop: tuple[np.datetime64, str] | None,
     symbols: Sequence[str],
+    interval: np.timedelta64 | None = None,
 ) -> LoopState:
     """How the loop is.
 
@@ -66,6 +67,7 @@ def loop_state(
     last: the last pass.
     stop: when the loop was last told to stop, and why.
     symbols: that were decided last.
+    interval: between two passes, where they are made at equal steps; none decides by bars.
     """
     next_at = next_instant(now, symbols) if symbols else None
     if last is None:
@@ -79,10 +81,13 @@ def loop_state(
             text = f"The pass of {begun} has not ended: the loop was killed, or it hangs."
             return LoopState("down", text, next_at)
         return LoopState("running", f"A pass is under way since {begun}.", next_at)
-    if not symbols:
+    if interval is not None:
+        next_at = due = last.ended_at + interval
+    elif symbols:
+        due = next_instant(last.ended_at, symbols)
+    else:
         text = f"The last pass ended at {both_clocks(last.ended_at)}; nothing was decided so far."
         return LoopState("running", text)
-    due = next_instant(last.ended_at, symbols)
     if now > due + GRACE:
         text = f"The pass of {both_clocks(due)} has not been made; the last one was at {begun}."
         return LoopState("down", text, next_at)

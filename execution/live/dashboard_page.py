@@ -142,7 +142,7 @@ _MONEY = """
 {% else %}<p class="muted">The curve begins with the second mark.</p>{% endif %}
 {% endif %}</section>
 
-<section aria-labelledby="leverage"><h2 id="leverage">Leverage</h2>
+{% if not contracts %}<section aria-labelledby="leverage"><h2 id="leverage">Leverage</h2>
 {% if leverage.trouble %}{{ trouble(leverage) }}{% elif not leverage.view %}
 <p class="muted">No pass has been made yet.</p>
 {% else %}{% set v = leverage.view %}
@@ -156,7 +156,7 @@ _MONEY = """
 <span class="note">on {{ v.highest[1] }}</span></dd></div>{% endif %}</dl>
 {% if v.chart %}{{ drawn(v.chart) }}
 {% else %}<p class="muted">The curve begins with the second mark.</p>{% endif %}
-{% endif %}</section>
+{% endif %}</section>{% endif %}
 
 <section aria-labelledby="positions"><h2 id="positions">Positions</h2>
 {% if positions.trouble %}{{ trouble(positions) }}{% elif not positions.view %}
@@ -164,7 +164,8 @@ _MONEY = """
 {% elif not positions.view.rows %}<p class="muted">Nothing is held.</p>
 {% else %}{% set p = positions.view %}
 {% call box("Positions") %}<table class="bars">
-<caption>Shares of equity; the dashed lines are the cap of a symbol, {{ p.cap }}</caption>
+<caption>Shares of equity; the dashed lines are the cap of a
+{{ "market" if contracts else "symbol" }}, {{ p.cap }}</caption>
 <tr><th scope="col">symbol</th><th scope="col">weight</th><th scope="col">value</th>
 <th scope="col">short · long</th></tr>
 {% for row in p.rows %}<tr><th scope="row">{{ row.symbol }}</th>
@@ -193,6 +194,7 @@ _ORDERS = """
 """
 
 _DECISIONS = """
+{% if not contracts %}
 <section class="wide" aria-labelledby="decision"><h2 id="decision">Last decision</h2>
 {% if decision.trouble %}{{ trouble(decision) }}{% elif not decision.view %}
 <p class="muted">Nothing was decided yet. A decision is made when an hourly bar has closed and its
@@ -215,7 +217,7 @@ market goes on.</p>
 <td class="nowrap">{{ c.mu }}</td><td class="nowrap">{{ c.sigma }}</td><td>{{ c.kelly }}</td>
 <td>{{ c.held }}</td><td><strong>{{ c.target }}</strong></td><td>{{ c.qty }}</td>
 <td>{{ c.price }}</td><td class="text short">{{ c.bound }}</td><td class="text">{{ c.rests }}</td>
-</tr>{% endfor %}</table>{% endcall %}{% endif %}</section>
+</tr>{% endfor %}</table>{% endcall %}{% endif %}</section>{% endif %}
 
 {% if spreads.trouble or spreads.view %}
 <section class="wide" aria-labelledby="spreads"><h2 id="spreads">Open spreads</h2>
@@ -301,7 +303,8 @@ _PAGE = (
     + _RECORD
     + """</div>{% endif %}</main>
 <footer class="muted"><p>From <code>{{ journal }}</code>, which is only read. Caps and limits are
-those of configs/live.yaml and of the words that this page was started with.</p></footer>
+those of configs/{{ "trade_kalshi" if contracts else "live" }}.yaml and of the words that this page
+was started with.</p></footer>
 {% endblock %}"""
 )
 
@@ -309,8 +312,8 @@ those of configs/live.yaml and of the words that this page was started with.</p>
 def dashboard_page(**values: Any) -> str:
     """The page. Every section is a part with its view, or with the trouble that kept it from one.
 
-    values: account, journal, now, seconds and word, all text; state, a part; and, where the journal
-        could be read, the parts equity, leverage, positions, orders, decision, spreads, sizes,
-        cycles, notices and events.
+    values: account, journal, now, seconds and word, all text; contracts, whether it holds event
+        contracts; state, a part; and, where the journal could be read, the parts equity, leverage,
+        positions, orders, decision, spreads, sizes, cycles, notices and events.
     """
     return render_page(_PAGE, **values)

@@ -220,6 +220,13 @@ class JournalReader:
         with self._checked("events"):
             return (_instant(rows[0][0]), str(json.loads(rows[0][1])["why"])) if rows else None
 
+    def interval(self) -> np.timedelta64 | None:
+        """The longest between two ticks of event contracts; none where none were traded."""
+        rows = self._rows("kalshi_markets", "SELECT max(interval) FROM kalshi_markets")
+        with self._checked("kalshi_markets"):
+            longest = rows[0][0] if rows else None
+            return None if longest is None else np.timedelta64(int(longest), "ns")
+
     def halts(self) -> list[Halt]:
         """Those that stand, oldest first."""
         rows = self._rows(

@@ -38,6 +38,7 @@ from execution.live.dashboard_words import (
 )
 from execution.live.guards import is_there
 from execution.live.halts import HALT_RULES
+from execution.live.kalshi_settings import KalshiTradingSettings
 from execution.live.settings import LiveSettings
 from foundation.charts import Chart
 from trainingdata.instants import new_york_date
@@ -58,9 +59,21 @@ class Watched:
     """
 
     journal: Path
-    settings: LiveSettings
+    settings: LiveSettings | KalshiTradingSettings
     spreads: Path | None
     now: np.datetime64
+
+    @property
+    def contracts(self) -> bool:
+        """Whether the account is one of event contracts."""
+        return isinstance(self.settings, KalshiTradingSettings)
+
+    @property
+    def cap(self) -> float:
+        """Share of equity that a position may come to."""
+        if isinstance(self.settings, KalshiTradingSettings):
+            return float(self.settings.limits.share)
+        return self.settings.limits.symbol_cap
 
 
 def state_view(reader: JournalReader, watched: Watched) -> View:
@@ -68,7 +81,8 @@ def state_view(reader: JournalReader, watched: Watched) -> View:
     now = watched.now
     cycles = reader.cycles(CYCLES_SHOWN)
     last = cycles[0] if cycles else None
-    state = loop_state(now, last, reader.stop(), deciding_symbols(reader.choices))
+    symbols = deciding_symbols(reader.choices)
+    state = loop_state(now, last, reader.stop(), symbols, reader.interval())
     alerts = _alerts(reader, watched, cycles)
     history = reader.history
     facts = []
@@ -111,12 +125,13 @@ def _alerts(reader: JournalReader, watched: Watched, cycles: Sequence[CycleRow])
     if is_there(kill_file):
         text = "Nothing is sent before the file is removed."
         alerts.append(_alert("everything", f"{kill_file} is there", text))
+    where = f" --folder {watched.journal.parent.parent}" if watched.contracts else ""
     for halt in reader.halts():
         rule = HALT_RULES[halt.kind]
         heading = f"Halt {halt.kind} since {both_clocks(halt.raised_at)}: {halt.why}"
         ends = f" It ends by itself {rule.ends}." if rule.ends else ""
         whose = f" It stops the orders of {halt.job}." if halt.job else ""
-        command = f"python -m execution.live clear {halt.kind} --by NAME"
+        command = f"python -m execution.live{where} clear {halt.kind} --by NAME"
         alerts.append(_alert(rule.forbids, heading, f"{rule.remedy}{ends}{whose}", command))
     unknown = reader.order_counts()
     count = unknown.get("sending", 0) + unknown.get("open", 0)
@@ -187,10 +202,9 @@ def _tone(amount: float) -> str:
 
 
 def leverage_view(reader: JournalReader, watched: Watched) -> View | None:
-    """How much is held against what may be; none before the first mark."""
-    del watched
+    """How much is held against what may be; none before the first mark, and of contracts."""
     history = reader.history
-    if history is None:
+    if history is None or watched.contracts:
         return None
     stock = shares_of_equity(history.stock, history.equity)
     coin = shares_of_equity(history.coin, history.equity)
@@ -216,13 +230,14 @@ def positions_view(reader: JournalReader, watched: Watched) -> View | None:
     history = reader.history
     if history is None:
         return None
-    cap = watched.settings.limits.symbol_cap
+    cap = watched.cap
     equity = float(history.equity[-1])
     weights = {name: value / equity for name, value in history.positions.items() if equity > 0}
     scale = 1.15 * max([cap, *map(abs, weights.values())])
     rows = []
     for name, value in sorted(history.positions.items(), key=lambda item: -abs(item[1])):
         weight = weights.get(name)
+        capped = watched.contracts or is_symbol(name)
         end = 0.0 if weight is None else 100 * weight / scale
         rows.append(
             {
@@ -232,7 +247,7 @@ def positions_view(reader: JournalReader, watched: Watched) -> View | None:
                 "x": f"{min(end, 0.0):.2f}",
                 "width": f"{abs(end):.2f}",
                 "side": "short" if end < 0 else "long",
-                "above": weight is not None and is_symbol(name) and abs(weight) > cap,
+                "above": weight is not None and capped and abs(weight) > cap,
             }
         )
     return {"rows": rows, "cap": multiple(cap), "line": f"{100 * cap / scale:.2f}"}

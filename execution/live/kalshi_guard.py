@@ -19,15 +19,34 @@ from foundation.errors import refuse_outside
 class KalshiGuardSettings:
     """Bounds of what may be sent; reductions are refused by the kill file and halts alone.
 
+    A contract ends at $1 or nothing, so that a position of the largest share (`limits.share`, a
+    quarter) may be lost whole on a day on which nothing went wrong. By default one such loss halts
+    openings for the day, and two of them, 44 %, until a person or a recovery ends that.
+
     max_order: USD, price times contracts of one order that opens, 1 … 1e6.
     max_orders_per_hour: orders sent in an hour, of all jobs, after which none opens, 1 … 100,000.
+    daily_loss: share of the day's first equity whose loss halts openings, 0.001 … 1.
+    drawdown: share of the highest equity whose loss halts openings, 0.001 … 1.
+    resume: share of the drawdown limit to which the loss comes back before its halt ends by
+        itself, 0 … 0.9.
     """
 
     max_order: float = 100.0
     max_orders_per_hour: int = 500
+    daily_loss: float = 0.20
+    drawdown: float = 0.40
+    resume: float = 0.5
 
     def __post_init__(self) -> None:
-        refuse_outside(self, "guards", max_order=(1, 1e6), max_orders_per_hour=(1, 100_000))
+        refuse_outside(
+            self,
+            "guards",
+            max_order=(1, 1e6),
+            max_orders_per_hour=(1, 100_000),
+            daily_loss=(0.001, 1),
+            drawdown=(0.001, 1),
+            resume=(0, 0.9),
+        )
 
 
 @dataclass(frozen=True, slots=True)

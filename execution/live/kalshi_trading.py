@@ -1,51 +1,36 @@
-"""An account at Kalshi traded by a policy: journal, guards, manager, ticks, and the service."""
+"""An account at Kalshi traded by a policy: manager, service, marks, and the loop over them."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import numpy as np
 
-from execution.account_lock import KILL_FILE, AccountJournal, journal_of_account
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook
-from execution.kalshi.action_log import ActionEntry, ActionLog
+from execution.kalshi.action_log import ActionEntry
 from execution.kalshi.actions import LimitOrderActionSpace
 from execution.kalshi.actor import ActorService
 from execution.kalshi.book_feed import BookFeed
 from execution.kalshi.connection import KalshiConnection
-from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
-from execution.kalshi.ledger import dated_rules
+from execution.kalshi.endpoint import KalshiKeys
+from execution.kalshi.ledger import RulesOf, dated_rules
 from execution.kalshi.manager import KalshiMultiMarketOrderManager
 from execution.kalshi.network import NetworkPolicy, load_network
 from execution.kalshi.observation import features_of
 from execution.kalshi.policies import BinaryKelly, Nothing, Policy, RandomPolicy
-from execution.kalshi.sampler import Sampler
+from execution.kalshi.sampler import Sample, Sampler, UnknownMarket
 from execution.kalshi.sight import worth
-from execution.kalshi.venue_orders import order_of
-from execution.live.guards import is_there
-from execution.live.halts import Halts
-from execution.live.kalshi_guard import KalshiGuard
+from execution.live.kalshi_account import KalshiAccount
+from execution.live.kalshi_loop import KalshiLoop
+from execution.live.kalshi_records import JOB, KalshiRecords, kalshi_records
 from execution.live.kalshi_settings import KalshiTradingSettings
-from execution.live.loop import Stop
-from execution.posting import Guard
-from foundation.database import Database
-from foundation.errors import BrokerError, InputError
-from foundation.notices import Notices
+from execution.live.loop import VENUE_RETRY, Stop
+from foundation.errors import AccessRefused, BrokerError, InputError
 from trainingdata.instants import system_clock
 
 log = logging.getLogger(__name__)
-
-JOB = "kalshi"
-TICKS = "kalshi ticks"  # kinds of alerts
-ACCOUNT = "kalshi account"
-_NAME = 16  # characters of the account's name
 
 Show = Callable[[ActionEntry], None]
 
@@ -64,118 +49,126 @@ def trade(
     Raises
     ------
     InputError
-        for settings that cannot be used, an account that another process trades, a kill file, and a
-        venue that does not answer at the start.
+        for settings that cannot be used, an account that another process trades, a kill file, a
+        venue that does not answer at the start (one that is to trade until it is stopped waits for
+        it), and what the last of `halt_after` ticks met.
     """
     venue = settings.venue()
     rules_of = dated_rules(settings.fees.on)
-    space = settings.space(rules_of("", clock()))
+    space = settings.space_at(rules_of("", clock()))
     policy, sizes = policy_of(settings, space)
     with ExitStack() as held:
-        journal = held.enter_context(_journal(settings, venue, keys))
-        kill_file = journal.folder / KILL_FILE
-        if is_there(kill_file):
-            raise InputError(f"{kill_file} is there: nothing is traded; remove it first")
-        folder = None if settings.mode == "dry" else journal.folder
-        notices = held.enter_context(Notices(settings.healthcheck_url, settings.alert_url, folder))
-        events = EventLog(journal.database, keys.redact, clock)
-        book = IntentBook(journal.database, events)
-        halts = Halts(journal.database, events)
-        guard: Guard = KalshiGuard(settings.guards, halts, book, kill_file, order_of)
-        if settings.mode == "dry":
-            guard = _nothing_is_sent
+        records = held.enter_context(kalshi_records(settings, venue, keys, clock))
         books = None
         if settings.stream:
             books = held.enter_context(BookFeed(venue, keys, settings.markets))
-        manager = KalshiMultiMarketOrderManager(
-            venue,
-            keys,
-            space.admission,
-            rules_of,
-            book=book,
-            books=books,
-            guard=guard,
-            job=JOB,
-            clock=clock,
-        )
-        sampler = Sampler(KalshiConnection(venue, keys, clock), settings.markets, settings.step)
-        actions = ActionLog(journal.database, events, book, JOB)
-        samples = sampler.read()
-        if books is not None:
-            books.wait_until_certain(venue.read_timeout)
-        began = actions.began(worth(manager.view(settings.markets[0])))
-        service = ActorService(
-            _account_name(venue, keys),
-            manager,
-            space,
-            policy(float(began)),
-            actions,
-            notices,
-            settings.actor,
-            clock=clock,
-            sizes=sizes,
-            show=show,
-        )
-        for market in settings.markets:
-            span = actions.spans().get(market) or sampler.span(market, samples[market], clock())
-            sampler.spans[market] = span
-            service.follow(market, span)
-        loop = _Loop(service, manager, sampler, notices, stop, clock, kill_file)
+        manager = _manager(settings, keys, space, rules_of, records, books)
+        connection = KalshiConnection(venue, keys, clock)
+        sampler = Sampler(connection, settings.markets, settings.step)
+        account = KalshiAccount(connection, records, settings.guards, rules_of)
+
+        def begin() -> KalshiLoop:
+            samples = sampler.read()
+            if books is not None:
+                books.wait_until_certain(venue.read_timeout)
+            began = records.actions.began(worth(manager.view(settings.markets[0])))
+            service = _service(settings, records, manager, space, policy(float(began)), sizes, show)
+            _follow(service, sampler, samples, records)
+            account.mark()
+            return KalshiLoop(
+                service, manager, sampler, account, records, stop, settings.halt_after
+            )
+
         try:
-            asyncio.run(loop.run(settings.steps))
+            loop = _begun(begin, stop, patient=settings.steps is None)
+            if loop is not None:
+                asyncio.run(loop.run(settings.steps))
         except Exception as error:
-            notices.alert("stopped", f"trading has stopped: {error}")
+            records.notices.alert("stopped", f"trading has stopped: {error}")
             raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Loop:
-    """Ticks at equal steps for a service that works on them beside, until there are none."""
+def _begun(begin: Callable[[], KalshiLoop], stop: Stop, *, patient: bool) -> KalshiLoop | None:
+    """The loop, once the venue is there; none where it was told to stop before.
 
-    service: ActorService
-    manager: KalshiMultiMarketOrderManager
-    sampler: Sampler
-    notices: Notices
-    stop: Stop
-    clock: Callable[[], np.datetime64]
-    kill_file: Path
+    patient: whether a venue that does not answer is asked again.
 
-    async def run(self, steps: int | None) -> None:
-        working = asyncio.create_task(self.service.run())
-        done = 0
+    Raises
+    ------
+    BrokerError
+        for keys that open no account, a market that is not listed, and a venue that does not
+        answer.
+    """
+    while not stop:
         try:
-            while self.sampler.spans and done != steps and not working.done():
-                at = self.sampler.tick_after(self.clock())
-                seconds = float((at - self.clock()) / np.timedelta64(1, "s"))
-                await asyncio.to_thread(self.stop.wait, max(seconds, 0.0))
-                if is_there(self.kill_file):
-                    self.stop.tell("the kill file is there")
-                if self.stop:
-                    break
-                await self._offer(at)
-                done += 1
-        finally:
-            # Whatever ends this, no thread may wait for further ticks.
-            self.service.updates.end()
-        await working
-        dropped = self.service.updates.dropped
-        log.info("%d ticks; %d dropped, not decided on: %s", done, dropped, self.service.skipped)
-
-    async def _offer(self, at: np.datetime64) -> None:
-        """Let what the markets show be worked on, and tell of an account that does not add up."""
-        try:
-            for update in await asyncio.to_thread(self.sampler.sample, at):
-                self.service.offer(update)
-            differences = await asyncio.to_thread(self.manager.differences)
+            return begin()
         except BrokerError as error:
-            self.notices.alert(TICKS, f"no ticks: {error}")
-            return
-        self.notices.end_alert(TICKS)
-        self.notices.beat()
-        if differences:
-            self.notices.alert(ACCOUNT, "; ".join(differences))
-        else:
-            self.notices.end_alert(ACCOUNT)
+            if not patient or isinstance(error, AccessRefused | UnknownMarket):
+                raise
+            log.warning("the venue is not there yet: %s", error)
+        stop.wait(VENUE_RETRY)
+    return None
+
+
+def _manager(
+    settings: KalshiTradingSettings,
+    keys: KalshiKeys,
+    space: LimitOrderActionSpace,
+    rules_of: RulesOf,
+    records: KalshiRecords,
+    books: BookFeed | None,
+) -> KalshiMultiMarketOrderManager:
+    return KalshiMultiMarketOrderManager(
+        settings.venue(),
+        keys,
+        space.admission,
+        rules_of,
+        book=records.book,
+        books=books,
+        guard=records.guard,
+        job=JOB,
+        clock=records.clock,
+    )
+
+
+def _service(
+    settings: KalshiTradingSettings,
+    records: KalshiRecords,
+    manager: KalshiMultiMarketOrderManager,
+    space: LimitOrderActionSpace,
+    policy: Policy,
+    sizes: bool,
+    show: Show,
+) -> ActorService:
+    return ActorService(
+        records.name,
+        manager,
+        space,
+        policy,
+        records.actions,
+        records.notices,
+        settings.actor,
+        clock=records.clock,
+        sizes=sizes,
+        show=show,
+    )
+
+
+def _follow(
+    service: ActorService,
+    sampler: Sampler,
+    samples: Mapping[str, Sample],
+    records: KalshiRecords,
+) -> None:
+    """Have every market sampled and traded, in the steps of an earlier process where it had some.
+
+    samples: the markets as they are listed now.
+    """
+    spans = records.actions.spans()
+    for market, sample in samples.items():
+        span = spans.get(market) or sampler.span(market, sample, records.clock())
+        sampler.spans[market] = span
+        service.follow(market, span)
 
 
 def policy_of(
@@ -209,34 +202,3 @@ def _refuse_other_sizes(settings: KalshiTradingSettings, network: NetworkPolicy)
             f"{settings.policy}: trained with position_sizes={list(about.position_sizes)} and"
             f" fixed_size={about.fixed_size}; set both to that"
         )
-
-
-@contextmanager
-def _journal(
-    settings: KalshiTradingSettings, venue: KalshiSettings, keys: KalshiKeys
-) -> Iterator[AccountJournal]:
-    """The account's journal, locked; in memory where nothing is sent."""
-    root = Path(settings.folder)
-    if settings.mode != "dry":
-        with journal_of_account(_account_name(venue, keys), root) as journal:
-            yield journal
-        return
-    database = Database()
-    try:
-        yield AccountJournal(database, root, None)
-    finally:
-        database.close()
-
-
-def _account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
-    """What the account is called here: the venue tells no id, so that a key stands for its account.
-
-    Two keys of one account are two names: one process alone may trade an account.
-    """
-    digest = hashlib.sha256(f"{venue.address} {keys.key_id}".encode()).hexdigest()
-    return f"kalshi-{venue.mode}-{digest[:_NAME]}"
-
-
-def _nothing_is_sent(intent: Intent, now: np.datetime64) -> str:
-    del intent, now
-    return "mode=dry sends nothing"

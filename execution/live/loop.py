@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 5.0  # seconds between two signs of life
 SHORTEST_WAIT = 0.05
+VENUE_RETRY = 15.0  # seconds between two tries of a venue that is not there at the start
 FASTEST = 100_000.0  # seconds of a practice server's clock in one of ours
 SECOND = np.timedelta64(1, "s")
 

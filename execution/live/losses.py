@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 
-from execution.live.guards import GuardSettings
 from execution.live.halts import ITSELF, Halt, HaltChanges, HaltKind
 from trainingdata.instants import new_york_date
 
@@ -21,6 +21,25 @@ _NOTHING = Decimal(0)
 _ONE = Decimal(1)
 # By how much of its limit a loss grows before it halts again what a person has let go on.
 GROWTH = Decimal("0.25")
+
+
+class LossLimits(Protocol):
+    """Shares of equity whose loss halts openings; they are settings of the guards."""
+
+    @property
+    def daily_loss(self) -> float:
+        """Of the day's first equity."""
+        ...
+
+    @property
+    def drawdown(self) -> float:
+        """Of the highest equity."""
+        ...
+
+    @property
+    def resume(self) -> float:
+        """Share of the drawdown limit to which the loss comes back before its halt ends."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +84,7 @@ def drawdown(marks: Sequence[Mark]) -> Decimal:
 
 
 def loss_halts(
-    marks: Sequence[Mark], now: np.datetime64, settings: GuardSettings, halts: Iterable[Halt]
+    marks: Sequence[Mark], now: np.datetime64, settings: LossLimits, halts: Iterable[Halt]
 ) -> HaltChanges:
     """Which halts of losses end by themselves, and which are to be raised after that.
 
@@ -197,7 +216,7 @@ def _loss_of_day(points: Sequence[_Point], now: np.datetime64) -> Decimal:
 
 
 def _of_the_day(
-    points: Sequence[_Point], now: np.datetime64, settings: GuardSettings, halt: Halt | None
+    points: Sequence[_Point], now: np.datetime64, settings: LossLimits, halt: Halt | None
 ) -> _Verdict:
     """What becomes of `daily_loss`; halt: the last of its kind."""
     stands = halt is not None and halt.stands
@@ -219,9 +238,7 @@ def _of_the_day(
     )
 
 
-def _from_the_peak(
-    points: Sequence[_Point], settings: GuardSettings, halt: Halt | None
-) -> _Verdict:
+def _from_the_peak(points: Sequence[_Point], settings: LossLimits, halt: Halt | None) -> _Verdict:
     """What becomes of `drawdown`; halt: the last of its kind."""
     last = points[-1]
     limit = _exact(settings.drawdown)

@@ -20,7 +20,7 @@ from execution.intents import Intent
 from execution.live.account import LiveAccount
 from execution.live.cycle import Cycle
 from execution.live.health import Health, served
-from execution.live.loop import Job, Loop, Stop, stopped_by_signals
+from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
 from execution.live.settings import LiveSettings
 from execution.live.spread_job import SPREADS, spread_job
 from execution.live.trading import NAME, TradingJob
@@ -37,7 +37,6 @@ from trainingdata.instants import system_clock, utc_text
 
 log = logging.getLogger("live")
 
-VENUE_RETRY = 15.0  # seconds between two tries of a venue that is not there at the start
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 FLATTEN = "flatten"  # in the kill file, it closes everything too
 

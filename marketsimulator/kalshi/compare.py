@@ -28,9 +28,10 @@ from foundation.command import ProgressBar, log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
-from foundation.files import check_output, file_digest
+from foundation.files import file_digest
 from marketsimulator.kalshi.comparison import Comparison, Entrant, HeldOut, compare_policies
 from marketsimulator.kalshi.comparison_page import (
+    FILE,
     HEADINGS,
     PAGE,
     cells,
@@ -38,6 +39,7 @@ from marketsimulator.kalshi.comparison_page import (
     sentences,
     write_comparison,
 )
+from marketsimulator.kalshi.output_folder import output_folder
 from marketsimulator.kalshi.recorded import recorded_markets
 from marketsimulator.kalshi.settings import EpisodeSettings
 from marketsimulator.kalshi.synthetic import synthetic_sessions
@@ -236,8 +238,13 @@ def _check_unseen(path: str, about: About, held_out: HeldOut) -> None:
     """Refuse a checkpoint that was trained on recorded events which judge it."""
     if held_out.earlier is None:
         return
-    recorded = [run.get("train_events", 0) for run in about.runs if run.get("recorded")]
-    events = max(recorded, default=0)
+    events = 0
+    for run in about.runs:
+        if run.get("recorded"):
+            count = run.get("train_events")
+            if not isinstance(count, int):
+                raise InputError(f"{path}: its header does not say how many events it has seen")
+            events = max(events, count)
     if events > held_out.earlier:
         raise InputError(
             f"{path}: trained on the first {events} recorded events; only the first"
@@ -255,9 +262,7 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
     InputError
         for settings, sessions, checkpoints or a ledger that cannot be used.
     """
-    ledger = None if settings.trials is None else Path(settings.trials).expanduser()
-    if ledger is not None:
-        check_ledger(ledger)
+    ledger = None if settings.trials is None else _ledger(settings.trials)
     held_out = held_out_sessions(settings)
     entrants = entrants_of(settings, held_out)
     pairs = [(KELLY, settings.kelly_fixed_name)]
@@ -273,6 +278,16 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
     )
 
 
+def _ledger(name: str) -> Path:
+    """The trial ledger of a name, ~ being somebody's home, once it is known that it can be used."""
+    try:
+        ledger = Path(name).expanduser()
+        check_ledger(ledger)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"trials: {name} cannot be used: {error}") from error
+    return ledger
+
+
 def _print_comparison(comparison: Comparison, output: Path) -> None:
     table = Table("policy", *HEADINGS, title=comparison.held_out.source)
     for standing in comparison.standings:
@@ -286,10 +301,9 @@ def _print_comparison(comparison: Comparison, output: Path) -> None:
 
 def _run_composed(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
-        output = Path(str(config.output))
-        folders.append(output)
         settings = ComparisonSettings.of(config)
-        check_output(output)
+        output = output_folder(settings.output, FILE, PAGE)
+        folders.append(output)
         log_to_file("kalshi_compare")
         with ProgressBar() as progress:
             comparison = compare(settings, progress=progress)

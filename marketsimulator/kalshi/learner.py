@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
-from execution.kalshi.network import ABOUT, About, read_checkpoint
+from execution.kalshi.network import ABOUT, About, Weights, read_checkpoint
 from execution.kalshi.observation import features_of
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
@@ -27,6 +27,7 @@ from marketsimulator.kalshi.vector import VectorKalshiEnv
 
 OPTIMIZER = "optimizer."
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+MOST_TRAINED = 10**12  # steps, over all markets and runs
 PERCENT = 100
 SHOWN = {name: features_of(sizes=False).index(name) for name in ("bid", "ask", "estimate")}
 
@@ -153,6 +154,10 @@ class Learner:
                 until - self.steps, callback=_Told(self, on_update), reset_num_timesteps=False
             )
 
+    def log_to(self, board: Path) -> None:
+        """Write figures of updates to a folder for TensorBoard, which is made."""
+        self.model.set_logger(configure(str(board), ["tensorboard"]))
+
     def save(self, path: Path) -> None:
         """Write the whole state to a file."""
         tensors = {name: value.numpy() for name, value in self.model.policy.state_dict().items()}
@@ -176,23 +181,45 @@ class Learner:
             there, here = getattr(about, name), getattr(self.about, name)
             if there != here:
                 raise InputError(f"{path}: trained with {name} {there}, this run has {here}")
+        if not 0 <= about.steps <= MOST_TRAINED:
+            raise InputError(f"{path}: trained for {about.steps} steps, outside 0 … {MOST_TRAINED}")
         policy = self.model.policy
         shapes = {name: tuple(value.shape) for name, value in policy.state_dict().items()}
-        wrong = [n for n, shape in shapes.items() if n not in weights or weights[n].shape != shape]
-        if wrong:
-            raise InputError(f"{path}: {wrong[0]} does not fit this run's learner.layers")
-        policy.load_state_dict({name: torch.from_numpy(weights[name].copy()) for name in shapes})
+        moments = {
+            f"{OPTIMIZER}{k}.{name}": () if name == "step" else tuple(each.shape)
+            for k, each in enumerate(policy.parameters())
+            for name in MOMENTS
+            if any(f"{OPTIMIZER}{k}.{one}" in weights for one in MOMENTS)
+        }
+        tensors = {
+            name: _tensor(path, weights, name, shape) for name, shape in (shapes | moments).items()
+        }
+        policy.load_state_dict({name: tensors[name] for name in shapes})
         optimizer = policy.optimizer.state_dict()
         optimizer["state"] = {
-            k: {
-                name: torch.from_numpy(weights[f"{OPTIMIZER}{k}.{name}"].copy()) for name in MOMENTS
-            }
+            k: {name: tensors[f"{OPTIMIZER}{k}.{name}"] for name in MOMENTS}
             for k in range(len(shapes))
-            if f"{OPTIMIZER}{k}.step" in weights
+            if f"{OPTIMIZER}{k}.step" in tensors
         }
         policy.optimizer.load_state_dict(optimizer)
         self.model.num_timesteps = about.steps
         self.markets.go_on(about.steps)
+
+
+def _tensor(path: Path, weights: Weights, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """A tensor of a checkpoint.
+
+    Raises
+    ------
+    InputError
+        for one that is missing, of another shape, or has numbers that are not finite.
+    """
+    values = weights.get(name)
+    if values is None or values.shape != shape:
+        raise InputError(f"{path}: {name} does not fit this run's learner.layers")
+    if values.dtype != np.float32 or not np.isfinite(values).all():
+        raise InputError(f"{path}: {name} has numbers that are not finite, or no float32")
+    return torch.from_numpy(values.copy())
 
 
 def use_threads(count: int) -> None:
@@ -206,12 +233,10 @@ def learner_of(
     seed: int,
     *,
     given: dict[str, Any] | None = None,
-    board: Path | None = None,
 ) -> Learner:
     """A learner over markets.
 
     seed: of networks, choices and markets. given: settings to be written beside the weights.
-    board: folder for TensorBoard.
     """
     markets = MarketsEnv(env, settings, seed)
     model = MaskablePPO(
@@ -230,7 +255,7 @@ def learner_of(
         seed=None,
     )
     model.set_random_seed(seed)
-    model.set_logger(configure(str(board) if board else None, ["tensorboard"] if board else []))
+    model.set_logger(configure(None, []))
     about = About(
         position_sizes=env.settings.position_sizes,
         fixed_size=env.settings.fixed_size,

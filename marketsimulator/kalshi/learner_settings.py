@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from foundation.errors import InputError, refuse_outside
 
+MOST_LAYERS = 8
+MOST_UNITS = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class LearnerSettings:
@@ -21,7 +24,8 @@ class LearnerSettings:
     entropy: weight of the choice's entropy, 0 … 1.
     shaping: whether a position counts at the estimate, and not at the middle of the quote, while it
         is held: a potential, which leaves the best policy as it is (Ng, Harada and Russell 1999).
-    layers: units of each hidden layer, of the choosing and of the valuing network.
+    layers: units of each hidden layer, of the choosing and of the valuing network; 1 … 8 layers of
+        1 … 4,096.
     """
 
     rollout: int = 64
@@ -49,5 +53,9 @@ class LearnerSettings:
             entropy=(0, 1),
         )
         object.__setattr__(self, "layers", tuple(self.layers))
-        if not self.layers or min(self.layers) < 1:
-            raise InputError(f"learner.layers: {self.layers} are no numbers of units")
+        fits = all(1 <= units <= MOST_UNITS for units in self.layers)
+        if not fits or not 1 <= len(self.layers) <= MOST_LAYERS:
+            raise InputError(
+                f"learner.layers: {self.layers} are not 1 … {MOST_LAYERS} layers of"
+                f" 1 … {MOST_UNITS} units"
+            )

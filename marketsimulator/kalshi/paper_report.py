@@ -11,6 +11,7 @@ the limits and the fees that were traded with; `episode.life` the steps that an 
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,8 +22,8 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from execution.kalshi.action_log import ActionEntry, ActionRecords
-from execution.kalshi.actions import POSITION_SIZES, decode_action
+from execution.kalshi.action_log import ACTION_TABLE, ActionEntry, ActionRecords
+from execution.kalshi.actions import POSITION_SIZES, decode_action, process_action
 from execution.kalshi.position_sizes import PositionSizeMetrics
 from execution.kalshi.size_section import SIZE_MACRO, SIZE_STYLE, SizeView, size_view
 from foundation.charts import CHART_MACRO, CHART_STYLE
@@ -31,9 +32,11 @@ from foundation.compose import hydra_command
 from foundation.configuration import settings_of
 from foundation.database import rows_of
 from foundation.errors import InputError
-from foundation.files import check_output, write_whole
+from foundation.files import write_whole
 from foundation.page import render_page
-from marketsimulator.kalshi.replay import Recording, Replay, replay
+from marketsimulator.kalshi.output_folder import output_folder
+from marketsimulator.kalshi.recording import Recording
+from marketsimulator.kalshi.replay import Replay, replay
 from marketsimulator.kalshi.settings import EpisodeSettings
 
 FILE = "paper_report.json"
@@ -157,14 +160,24 @@ def paper_report(settings: PaperReportSettings) -> PaperReport:
     Raises
     ------
     InputError
-        for a journal that cannot be read, or has no decisions on event contracts.
+        for a journal that cannot be read or makes no sense, has no decisions on event contracts,
+        or was traded with other sizes than the episode's.
     """
     path = Path(settings.journal)
-    tables = rows_of(path, "SELECT name FROM sqlite_master WHERE name = 'kalshi_actions'")
+    # Unlike the path's own question this one has an answer for a name that no file can have.
+    if not os.path.isfile(path):
+        raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
+    tables = rows_of(path, "SELECT name FROM sqlite_master WHERE name = ?", (ACTION_TABLE,))
     if not tables:
         raise InputError(f"journal: {path} has no decisions on event contracts")
-    recording = Recording.of(ActionRecords(lambda query, values: rows_of(path, query, values)))
+    records = ActionRecords(lambda query, values: rows_of(path, query, values), str(path))
+    recording = Recording.of(records)
     entries = recording.entries
+    sizes = settings.episode.position_sizes
+    for entry in entries:
+        if entry.size not in (0, process_action(entry.action, sizes)[1]):
+            why = f"size is {entry.size}, which action {entry.action} has not of {sizes}"
+            raise records.refusal(ACTION_TABLE, entry.market, entry.at, why)
     return PaperReport(
         decisions=len(entries),
         sizes=dict(sorted(Counter(each.sent for each in entries if each.sent).items())),
@@ -247,9 +260,8 @@ def _usd(amount: Decimal) -> str:
 def _run(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
         settings = settings_of(PaperReportSettings, config)
-        output = Path(settings.output)
+        output = output_folder(settings.output, FILE, PAGE)
         folders.append(output)
-        check_output(output)
         log_to_file("kalshi_paper")
         report = paper_report(settings)
         write_paper_report(report, output)

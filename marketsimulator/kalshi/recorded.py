@@ -23,9 +23,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pyarrow import ArrowException
 
 from foundation.arrays import Array, Index, Instants
-from foundation.errors import DataError, InputError, refuse_outside
+from foundation.errors import DataError, InputError, in_one_line, refuse_outside
 from marketsimulator.kalshi.sessions import (
     ASK_SIZE,
     BID_SIZE,
@@ -37,6 +38,7 @@ from marketsimulator.kalshi.sessions import (
     YES_BID,
     mids_of,
 )
+from trainingdata.instants import instants_of_column
 
 log = logging.getLogger(__name__)
 
@@ -162,21 +164,28 @@ def data_folder() -> Path:
 
 
 def _checked_folder(folder: Path) -> Path:
-    folder = folder.expanduser()
-    if not folder.is_dir():
+    try:
+        place = folder.expanduser()
+        is_there = place.is_dir()
+    except (OSError, RuntimeError):
+        # A name that no folder can have, or the home of nobody.
+        is_there = False
+    if not is_there:
         raise InputError(f"folder: {folder} is no folder; *{_QUOTES} files are read from it")
-    return folder
+    return place
 
 
 def _outcomes(path: Path) -> dict[str, int]:
     """What each market paid for YES, USD, by ticker; markets that are not settled are not in it."""
     table = _table(path, ["ticker", "settled_yes_inferred"])
     outcomes: dict[str, int] = {}
-    for ticker, paid in zip(table["ticker"], table["settled_yes_inferred"], strict=True):
-        if pd.isna(paid):
-            continue
+    said = table["settled_yes_inferred"]
+    settled = table.assign(paid=pd.to_numeric(said, errors="coerce"))[said.notna()]
+    for ticker, word, paid in zip(
+        settled["ticker"], settled["settled_yes_inferred"], settled["paid"], strict=True
+    ):
         if paid not in (0, 1):
-            raise DataError(f"{path}: {ticker}: settled at {paid:g}, neither 0 nor 1")
+            raise DataError(f"{path}: {ticker}: settled at {word}, neither 0 nor 1")
         if outcomes.setdefault(str(ticker), int(paid)) != paid:
             raise DataError(f"{path}: {ticker}: settled at 0 and at 1")
     return outcomes
@@ -185,19 +194,29 @@ def _outcomes(path: Path) -> dict[str, int]:
 def _events(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     """The quotes of each event, by the time of its first one."""
     table = _table(path, ["timestamp", "ticker", "event", "yes_bid", "no_bid"])
-    bids = table[["yes_bid", "no_bid"]].to_numpy(dtype=float)
-    if not (np.isin(bids, np.arange(CENTS + 1)).all() and table["timestamp"].notna().all()):
-        raise DataError(f"{path}: a quote has no time, or a bid that is no whole cent, 0 … {CENTS}")
+    if table.empty:
+        return
+    bids = table[["yes_bid", "no_bid"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    if not np.isin(bids, np.arange(CENTS + 1)).all():
+        raise DataError(f"{path}: a quote has a bid that is no whole cent, 0 … {CENTS}")
+    if table[["ticker", "event"]].isna().any(axis=None):
+        raise DataError(f"{path}: a quote has no ticker, or no event")
+    table[["yes_bid", "no_bid"]] = bids
+    table["timestamp"] = pd.DatetimeIndex(
+        instants_of_column(table["timestamp"], str(path)), tz="UTC"
+    )
     table = table.sort_values("timestamp", kind="stable")
     for event, quotes in table.groupby("event", sort=False):
         yield str(event), quotes
 
 
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"{path}: cannot be read: there is no such file")
     try:
         return pd.read_parquet(path, columns=columns)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, KeyError, ArrowException) as error:
+        raise DataError(f"{path}: cannot be read: {in_one_line(str(error))}") from error
 
 
 def _markets_of_event(

@@ -8,19 +8,15 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.kalshi.action_log import ActionEntry, ActionRecords
+from execution.kalshi.action_log import ActionEntry
 from execution.kalshi.actions import decode_action, encode_action
 from execution.kalshi.position_sizes import Episode, SentOrder
-from execution.kalshi.records import TICK
 from execution.kalshi.sight import worth
-from execution.kalshi.updates import MarketSpan, MarketUpdate
-from foundation.arrays import Records
-from foundation.errors import InputError, OrderRejected
-from marketsimulator.kalshi.exchange import Exchange, Listing
+from foundation.errors import OrderRejected
+from marketsimulator.kalshi.exchange import Exchange
 from marketsimulator.kalshi.manager import SimulatedOrderManager
+from marketsimulator.kalshi.recording import Recording
 from marketsimulator.kalshi.settings import EpisodeSettings
-
-_CENT = Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,53 +36,6 @@ class Replay:
     def orders(self) -> int:
         """Orders sent, filled or not."""
         return sum(len(episode.orders) for episode in self.episodes)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Recording:
-    """The ticks and decisions of a journal, on one clock.
-
-    listings: a market each, its recorded rows without gaps.
-    begins: UTC, the first tick of any.
-    interval: between ticks.
-    ticks: from the first to the last of any.
-    entries: decisions, oldest first.
-    cash: USD before the first decision, in whole cents.
-    """
-
-    listings: tuple[Listing, ...]
-    begins: np.datetime64
-    interval: np.timedelta64
-    ticks: int
-    entries: tuple[ActionEntry, ...] = field(repr=False)
-    cash: Decimal
-
-    @classmethod
-    def of(cls, records: ActionRecords) -> Recording:
-        """The recording in a journal.
-
-        Raises
-        ------
-        InputError
-            for a journal without decisions, and markets whose ticks have no step in common.
-        """
-        spans = records.spans()
-        shown = {market: ticks for market in spans if (ticks := records.ticks(market))}
-        entries = records.entries()
-        if not entries or not shown:
-            raise InputError("the journal has no decisions on event contracts")
-        intervals = {spans[market].interval for market in shown}
-        begins = min(_at(spans[market], ticks[0]) for market, ticks in shown.items())
-        ends = max(_at(spans[market], ticks[-1]) for market, ticks in shown.items())
-        interval = next(iter(intervals))
-        if len(intervals) > 1 or any((spans[m].begins - begins) % interval for m in shown):
-            raise InputError("the journal's markets are not shown at the same instants")
-        count = int((ends - begins) // interval) + 1
-        listings = tuple(
-            _listing(market, spans[market], ticks, begins, count) for market, ticks in shown.items()
-        )
-        cash = entries[0].cash // _CENT * _CENT
-        return cls(listings, begins, interval, count, tuple(entries), cash)
 
 
 def replay(
@@ -130,37 +79,6 @@ def _action(action: int, sizes: Sequence[int], fixed_size: int | None) -> int:
     if fixed_size is None:
         return action
     return encode_action(decode_action(action)[0], list(sizes).index(fixed_size))
-
-
-def _at(span: MarketSpan, update: MarketUpdate) -> np.datetime64:
-    """The instant of the row that an update is shown at."""
-    instant: np.datetime64 = span.begins + span.row(update.at) * span.interval
-    return instant
-
-
-def _listing(
-    market: str, span: MarketSpan, ticks: Sequence[MarketUpdate], begins: np.datetime64, count: int
-) -> Listing:
-    """A market from its first recorded row on; one that has not settled goes on as it was shown."""
-    rows = np.array([span.row(update.at) for update in ticks])
-    first = int(rows[0])
-    opened = int((_at(span, ticks[0]) - begins) // span.interval)
-    settled = rows[-1] == span.rows - 1
-    trading = ticks[:-1] if settled and len(ticks) > 1 else ticks
-    # The last row of a tape settles: of a market that has not, it lies beyond the recording.
-    length = int(rows[-1]) - first + 1 if settled else count - opened + 1
-    tape: Records = np.zeros(length, TICK)
-    for row, after, update in zip(rows, [*rows[1:], first + length], ticks, strict=True):
-        stretch = tape[row - first : after - first]
-        stretch[:] = update.tick
-        # What was traded in a step is traded once.
-        stretch["sold"][1:] = 0
-        stretch["bought"][1:] = 0
-        if update is trading[-1]:
-            # After its last tick the market was closed, or nobody looked at it.
-            stretch["bid_size"][1:] = 0
-            stretch["ask_size"][1:] = 0
-    return Listing(market, tape, opened)
 
 
 def _worth(exchange: Exchange) -> Decimal:

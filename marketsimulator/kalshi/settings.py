@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
-from execution.kalshi.actions import POSITION_SIZES, LimitOrderActionSpace, PriceStyle
-from execution.kalshi.admission import CASH_BUFFER
+from execution.kalshi.actions import LimitOrderActionSpace
 from execution.kalshi.fees import KalshiFees
 from execution.kalshi.observation import features_of
+from execution.kalshi.order_settings import OrderSettings
 from execution.kalshi.records import DOLLAR, terms_of
 from foundation.arrays import Records
 from foundation.errors import InputError
 from marketsimulator.kalshi.sessions import TICK
 from marketsimulator.kalshi.synthetic import SyntheticMarket
-from sizing.position_limits import PositionLimits
 
 Reward = Literal["value", "log_wealth"]
 CENTS = 100
@@ -26,13 +24,11 @@ LIFE = 20  # steps that an order waits
 
 
 @dataclass(frozen=True, slots=True)
-class EpisodeSettings:
+class EpisodeSettings(OrderSettings):
     """Money, orders and rewards of an episode.
 
     market: of the synthetic sessions; the default has no edge.
     starting_cash: USD, in whole cents.
-    price_style, position_sizes, fixed_size, limits, cash_buffer: of the orders, as
-        `LimitOrderActionSpace` has them.
     fees: by date; those of its `as_of` hold.
     life: steps that an order waits.
     size_features: whether the observation tells of sizes.
@@ -42,11 +38,6 @@ class EpisodeSettings:
 
     market: SyntheticMarket = field(default_factory=SyntheticMarket)
     starting_cash: float = 1000.0
-    price_style: PriceStyle | Mapping[str, PriceStyle] = "aggressive"
-    position_sizes: tuple[int, ...] = POSITION_SIZES
-    fixed_size: int | None = None
-    limits: PositionLimits = field(default_factory=PositionLimits)
-    cash_buffer: float = float(CASH_BUFFER)
     fees: KalshiFees = field(default_factory=KalshiFees)
     life: int = LIFE
     size_features: bool = True
@@ -77,14 +68,7 @@ class EpisodeSettings:
         InputError
             for settings of orders that cannot be.
         """
-        return LimitOrderActionSpace(
-            position_sizes=self.position_sizes,
-            fixed_size=self.fixed_size,
-            price_style=self.price_style,
-            limits=self.limits,
-            cash_buffer=Decimal(str(self.cash_buffer)),
-            fees=self.fees.by_default(),
-        )
+        return self.space_at(self.fees.by_default())
 
     def terms(self) -> Records:
         """One record [1] of what orders have to keep."""

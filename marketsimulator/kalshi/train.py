@@ -23,8 +23,8 @@ from foundation.command import ProgressBar, log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
-from foundation.files import check_output
 from marketsimulator.kalshi.learner_settings import LearnerSettings
+from marketsimulator.kalshi.output_folder import output_folder
 from marketsimulator.kalshi.recorded import recorded_markets
 from marketsimulator.kalshi.settings import EpisodeSettings
 from marketsimulator.kalshi.vector import VectorKalshiEnv
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 UPDATES = "updates.jsonl"
 BOARD = "tensorboard"
+MOST_STEPS = 10_000_000  # of an update
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,12 @@ class TrainingSettings:
             every=(1, 10**12),
             threads=(1, 256),
         )
-        if self.markets * self.learner.rollout < 2:
-            raise InputError("markets: one market with a rollout of one step teaches nothing")
+        update = self.markets * self.learner.rollout
+        if update > MOST_STEPS:
+            raise InputError(
+                f"markets, learner.rollout: {self.markets:,} times {self.learner.rollout:,} steps"
+                f" are more than {MOST_STEPS:,}, which an update holds in memory"
+            )
 
     @classmethod
     def of(cls, config: DictConfig) -> TrainingSettings:
@@ -123,7 +128,8 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
     Raises
     ------
     InputError
-        for settings, sessions or a checkpoint that cannot be used, or without the extra `rl`.
+        for settings, sessions, a checkpoint or a folder that cannot be used, or without the extra
+        `rl`; before anything is learned it leaves nothing.
     """
     try:
         from marketsimulator.kalshi.learner import learner_of, use_threads
@@ -131,21 +137,32 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
         raise InputError(
             f"{error.name} is not installed: training needs pip install 'kelly-chronos[rl]'"
         ) from None
-    output = Path(settings.output)
-    check_output(output)
+    output = output_folder(settings.output, CHECKPOINT, UPDATES)
+    earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
     _refuse_to_overwrite(output, settings.resume)
     sessions = sessions_to_train_on(settings)
-    earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
-    output.mkdir(parents=True, exist_ok=True)
     use_threads(settings.threads)
-    env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.keywords())
+    try:
+        env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.keywords())
+    except MemoryError as error:
+        raise InputError(f"markets: {settings.markets:,} do not fit into memory") from error
     given = json.loads(json.dumps(asdict(settings), default=str))
     if earlier is not None:
         # What it saw before counts as seen.
         given[EARLIER] = dict(earlier.settings)
-    learner = learner_of(env, settings.learner, settings.seed, given=given, board=output / BOARD)
+    learner = learner_of(env, settings.learner, settings.seed, given=given)
     if settings.resume is not None:
         learner.load(Path(settings.resume))
+    try:
+        _learn(learner, settings, output, progress)
+    except OSError as error:
+        raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
+    return learner
+
+
+def _learn(learner: Learner, settings: TrainingSettings, output: Path, progress: Any) -> None:
+    """Learn to the end, and write down what comes of it."""
+    learner.log_to(output / BOARD)
     saved = learner.steps
 
     def told(steps: int, figures: dict[str, float]) -> None:
@@ -160,7 +177,6 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
 
     learner.learn(settings.steps, told)
     learner.save(output / CHECKPOINT)
-    return learner
 
 
 def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
@@ -174,8 +190,7 @@ def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
 
 def run(config: DictConfig) -> None:
     """Train on a composed configuration, and say where the checkpoint lies."""
-    with one_line_errors("the last checkpoint stays; resume=… goes on from it") as folders:
-        folders.append(Path(str(config.output)))
+    with one_line_errors("the last checkpoint stays; resume=… goes on from it"):
         settings = TrainingSettings.of(config)
         log_to_file("kalshi_train")
         with ProgressBar() as bar:

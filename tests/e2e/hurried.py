@@ -55,11 +55,11 @@ def _hurry() -> None:
 
     from execution.alpaca.broker import AlpacaBroker
     from execution.alpaca.updates import TradeUpdates
-    from execution.live import loop, runner
+    from execution.live import loop
 
     heard = TradeUpdates.wait
     loop.LONGEST_WAIT = LONGEST
-    runner.VENUE_RETRY = LONGEST
+    loop.VENUE_RETRY = LONGEST
     TradeUpdates.wait = lambda self, seconds: heard(  # type: ignore[method-assign]
         self, min(seconds, LONGEST)
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -149,9 +151,8 @@ class KalshiTrading:
         wire.danger_of_orders = rng.choice((None, 0.4, 0.8))
         if rng.random() < 0.3:
             self.here.fault(**rng.choice(VENUE_FAULTS))
-        rng.choice(
-            (self._ordinary, self._ordinary, self._ordinary, self._kill_file, self._beside)
-        )()
+        kinds = (self._ordinary, self._ordinary, self._until_told, self._kill_file, self._beside)
+        rng.choice(kinds)()
         if rng.random() < 0.3:
             wire.land()
         if rng.random() < 0.3:
@@ -191,11 +192,27 @@ class KalshiTrading:
         rng = self.place.rng
         run = self._start(limits=_limits(rng))
         if rng.random() < KILLED:
-            counts = self.place.counts
-            counts[f"killed at {arm_kill(run, rng)}"] += 1
+            self.place.counts[f"killed at {arm_kill(run, rng)}"] += 1
         elif happening := rng.choice((self._pass_time, self._pause, self.here.hang_up, None)):
             self._meanwhile(run, happening)
         self._ended(run)
+
+    def _until_told(self) -> None:
+        """It trades without an end, waits for a venue that is not there, and is told to stop.
+
+        Or it is killed before that.
+        """
+        run = self._start("steps=null", "halt_after=1000")
+        wire = self.place.wire
+        counts = self.place.counts
+        if self.place.rng.random() < KILLED:
+            counts[f"killed at {arm_kill(run, self.place.rng)}"] += 1
+        before = sum(wire.heard.values())
+        number = self.place.rng.randint(20, 150)
+        if run.until(lambda: sum(wire.heard.values()) >= before + number):
+            run.send(signal.SIGTERM)
+            counts["told to stop"] += 1
+        self._stuck(run)
 
     def _kill_file(self) -> None:
         """A person puts the kill file there: after the order in flight nothing is sent."""
@@ -250,7 +267,13 @@ class KalshiTrading:
         self.here.land()
         run = FaultRun(self.place, (*self.words, *PATIENT, *more))
         run.control.ahead = self._ahead()
-        self.place.counts["stuck"] += self._ended(run) != 0
+        self._stuck(run)
+
+    def _stuck(self, run: FaultRun) -> None:
+        """Count a run that does not end well, and say how."""
+        if self._ended(run) not in (0, -signal.SIGKILL):
+            self.place.counts["stuck"] += 1
+            sys.stderr.write(run.told)
 
     def _ended(self, run: FaultRun) -> int:
         run.until(lambda: False)

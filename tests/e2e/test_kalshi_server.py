@@ -114,6 +114,10 @@ def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -
         (["seed=x"], "seed"),
         (["oops"], "'oops' is no flag"),
         (["--key-file", "none/key.pem"], "--key-file: none/key.pem cannot be written"),
+        (["--key-file", "k" * 300], "cannot be written: File name too long"),
+        (["--key-file", "~nobody at all/key.pem"], "--key-file: ~nobody at all/key.pem cannot"),
+        (["--key-file", "."], "--key-file: . is there already"),
+        (["--host", "192.0.2.1"], "--port: http://192.0.2.1:8001 cannot be served"),
     ],
 )
 def test_a_server_that_cannot_be_says_so_in_a_line(

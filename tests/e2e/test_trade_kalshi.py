@@ -27,6 +27,7 @@ from execution.kalshi.network import ABOUT, About
 from execution.kalshi.observation import features_of
 from execution.kalshi.policies import BinaryKelly, Nothing, RandomPolicy
 from execution.kalshi.sampler import Sampler
+from execution.live import kalshi_trading
 from execution.live.kalshi_settings import KalshiTradingSettings
 from execution.live.kalshi_trading import policy_of, trade
 from execution.live.loop import Stop
@@ -139,7 +140,7 @@ def test_a_market_that_settles_ends_the_trading(
     assert (last.tick["bid"] > 5000) == bool(outcome_of(session))
     report = paper_report.paper_report(paper_report.PaperReportSettings(str(path)))
     assert report.decisions == len(shown) >= 3
-    assert report.as_decided.orders + report.as_decided.refused == sum(e.size > 0 for e in shown)
+    assert report.as_decided.orders + report.as_decided.refused == sum(e.sent > 0 for e in shown)
 
 
 def test_markets_are_sampled_until_trading_ends(practice: KalshiPractice) -> None:
@@ -262,7 +263,7 @@ def test_the_command_refuses_in_one_line(
 def test_a_policy_is_named_or_is_a_checkpoint_of_the_same_sizes(tmp_path: Path) -> None:
     for name, kind in (("kelly", BinaryKelly), ("random", RandomPolicy), ("nothing", Nothing)):
         settings = KalshiTradingSettings(policy=name)
-        make, sizes = policy_of(settings, settings.space(FeeRules()))
+        make, sizes = policy_of(settings, settings.space_at(FeeRules()))
         assert isinstance(make(500.0), kind)
         assert sizes
     shapes = {"mlp_extractor.policy_net.0": (8, WIDTH), "action_net": (25, 8)}
@@ -274,15 +275,15 @@ def test_a_policy_is_named_or_is_a_checkpoint_of_the_same_sizes(tmp_path: Path) 
     path = tmp_path / "fixed.safetensors"
     save_file(tensors, path, {ABOUT: json.dumps(asdict(about))})
     settings = KalshiTradingSettings(policy=str(path), fixed_size=10)
-    make, sizes = policy_of(settings, settings.space(FeeRules()))
+    make, sizes = policy_of(settings, settings.space_at(FeeRules()))
     assert make(500.0).name == "fixed"
     assert not sizes
     other = KalshiTradingSettings(policy=str(path))
     with pytest.raises(InputError, match="fixed_size=10; set both to that"):
-        policy_of(other, other.space(FeeRules()))
+        policy_of(other, other.space_at(FeeRules()))
     absent = KalshiTradingSettings(policy=str(tmp_path / "none.safetensors"))
     with pytest.raises(InputError, match="no checkpoint"):
-        policy_of(absent, absent.space(FeeRules()))
+        policy_of(absent, absent.space_at(FeeRules()))
 
 
 def test_the_file_of_settings_says_the_defaults() -> None:
@@ -302,3 +303,28 @@ def test_a_decision_is_a_line_and_a_hold_is_none(capsys: pytest.CaptureFixture[s
     )
     trade_kalshi.show(bought)
     assert "RAIN: BUY_YES 5 at $0.42; taken b" in capsys.readouterr().out
+
+
+def test_unattended_it_waits_for_a_venue_that_is_not_there_until_it_is_told_to_stop(
+    practice: KalshiPractice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kalshi_trading, "VENUE_RETRY", 0.01)
+    practice.fault("status", status=503, seconds=0, count=20)
+    shown = traded(practice, most=1, steps=None, policy="kelly")
+    assert len(shown) >= 1
+    practice.fault("status", status=503, seconds=0, count=10**6)
+    stop = Stop()
+    monkeypatch.setattr(Stop, "wait", lambda stop, _: stop.tell("enough"))
+    keys = KalshiKeys(practice.key_id, practice.private_key)
+    trade(settings_of(practice, steps=None), keys, stop, lambda _: None)
+    assert stop.why == "enough"
+
+
+def test_what_no_waiting_mends_ends_it_at_once(practice: KalshiPractice) -> None:
+    with pytest.raises(BrokerError, match="HAIL: the venue has no such market"):
+        traded(practice, steps=None, markets=("HAIL",))
+    practice.fault("status", status=401, seconds=0, count=10**6)
+    with pytest.raises(BrokerError, match="refused \\(401\\)"):
+        traded(practice, steps=None)
+    with pytest.raises(BrokerError):
+        traded(practice, steps=2)

@@ -6,6 +6,7 @@ import html
 import json
 import os
 import re
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from execution.kalshi.network import About
 from execution.kalshi.observation import features_of
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.kalshi.compare import ComparisonSettings, compare, held_out_sessions
+from marketsimulator.kalshi.compare import ComparisonSettings, compare, held_out_sessions, main
 from marketsimulator.kalshi.comparison_page import (
     HEADINGS,
     cells,
@@ -159,6 +160,9 @@ def test_a_checkpoint_that_has_seen_what_judges_is_refused(tmp_path: Path) -> No
     assert compare(replace(settings, variable=(taught[0],))).standings[0].name == "variable"
     with pytest.raises(InputError, match="after3: trained on the first 3 recorded events"):
         compare(replace(settings, variable=(taught[1],)))
+    vague = checkpoint(tmp_path / "vague", settings={"recorded": True, "train_events": "many"})
+    with pytest.raises(InputError, match="vague: its header does not say how many events"):
+        compare(replace(settings, variable=(vague,)))
     synthetic = replace(SMALL, sessions=2, variable=(taught[1],))
     assert compare(synthetic).standings[0].name == "variable"
 
@@ -209,9 +213,46 @@ def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path) -> No
         "comparison.html",
         "comparison.json",
     ]
+    before = sorted(tmp_path.rglob("*"))
     refused = run_command(
-        [*command, "variable=nowhere", "output=no"], cwd=tmp_path, env=dict(os.environ)
+        [*command, "variable=nowhere", "output=deep/in/no"], cwd=tmp_path, env=dict(os.environ)
     )
     assert refused.returncode == 2
     assert refused.stderr == "error: nowhere: no checkpoint: No such file or directory: nowhere\n"
-    assert not (tmp_path / "no").exists()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["fixed_size=7"], "fixed_size: 7 is none of"),
+        (["output="], "output: a folder's name is needed"),
+        (["output=null"], "output: input should be a valid string"),
+        (["output=there"], "comparison.json is a folder, a file is needed there"),
+        ([f"output={'a' * 300}"], "File name too long"),
+        (["trials='~nobody at all/ledger'"], "trials: ~nobody at all/ledger cannot be used"),
+        ([f"trials={'a' * 300}"], "trials: "),
+        (["recorded=true", "folder='~nobody at all'"], "is no folder"),
+        (["recorded=true", f"folder={'a' * 300}"], "is no folder"),
+        (["variable="], "no checkpoint"),
+    ],
+)
+def test_a_refused_comparison_is_one_line_and_leaves_nothing(
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "there" / "comparison.json").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    usual = ["compare", "sessions=2", "runs=1", "episode.market.steps=10", "trials=null"]
+    monkeypatch.setattr(sys, "argv", [*usual, "output=deep/in/out", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert says in told
+    assert sorted(tmp_path.rglob("*")) == before

@@ -26,7 +26,8 @@ from foundation.notices import Notices
 from marketsimulator.kalshi import SyntheticMarket, paper_report
 from marketsimulator.kalshi.exchange import Exchange, Listing
 from marketsimulator.kalshi.manager import SimulatedOrderManager
-from marketsimulator.kalshi.replay import Recording, replay
+from marketsimulator.kalshi.recording import Recording
+from marketsimulator.kalshi.replay import replay
 from marketsimulator.kalshi.sessions import tape_of
 from marketsimulator.kalshi.settings import EpisodeSettings
 from marketsimulator.kalshi.synthetic import synthetic_session

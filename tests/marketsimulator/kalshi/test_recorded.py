@@ -174,6 +174,58 @@ def test_another_step_has_other_rows_of_the_same_quotes(
 
 
 @pytest.mark.parametrize(
+    ("file", "column", "value", "why"),
+    [
+        ("top_of_book", "timestamp", "soon", "timestamp 'soon' is no date and time"),
+        ("top_of_book", "timestamp", 5, "timestamp 5 is no date and time"),
+        ("top_of_book", "timestamp", pd.Timestamp("2025-12-04"), "has no zone"),
+        ("top_of_book", "timestamp", pd.NaT, "timestamp"),
+        ("top_of_book", "yes_bid", "low", "no whole cent"),
+        ("top_of_book", "no_bid", np.nan, "no whole cent"),
+        ("top_of_book", "ticker", None, "no ticker, or no event"),
+        ("top_of_book", "event", None, "no ticker, or no event"),
+        ("settlement", "settled_yes_inferred", "yes", "settled at yes, neither 0 nor 1"),
+        ("settlement", "settled_yes_inferred", [1], "settled at [1], neither 0 nor 1"),
+    ],
+)
+def test_a_column_that_says_something_else_is_refused_with_its_file(
+    tmp_path: Path, file: str, column: str, value: object, why: str
+) -> None:
+    write_files(tmp_path, QUOTES, SETTLED)
+    path = tmp_path / f"SERIES_{file}.parquet"
+    table = pd.read_parquet(path)
+    table[column] = pd.Series([value] * len(table), index=table.index)
+    table.to_parquet(path)
+    with pytest.raises(DataError) as refused:
+        recorded_markets(tmp_path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert why in str(refused.value)
+
+
+def test_outcomes_and_bids_of_other_number_types_are_the_same(tmp_path: Path) -> None:
+    write_files(tmp_path, QUOTES, SETTLED)
+    before = recorded_sessions(tmp_path)
+    for file, columns, kind in (
+        ("settlement", ["settled_yes_inferred"], bool),
+        ("top_of_book", ["yes_bid", "no_bid"], "Int64"),
+    ):
+        path = tmp_path / f"SERIES_{file}.parquet"
+        table = pd.read_parquet(path)
+        table[columns] = table[columns].astype(kind)
+        table.to_parquet(path)
+    after = recorded_sessions(tmp_path)
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_a_file_without_rows_has_no_market(tmp_path: Path) -> None:
+    write_files(tmp_path, QUOTES, SETTLED)
+    path = tmp_path / "SERIES_top_of_book.parquet"
+    pd.read_parquet(path).iloc[:0].to_parquet(path)
+    with pytest.raises(InputError, match="no settled market"):
+        recorded_markets(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("quotes", "settled", "why"),
     [
         ([("12:00:01", "E1-WARM", 120, 130)], SETTLED, "no whole cent"),

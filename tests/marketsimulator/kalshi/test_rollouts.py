@@ -10,6 +10,7 @@ import pytest
 
 from execution.kalshi.policies import BinaryKelly, Nothing, Observations, Policy, RandomPolicy
 from foundation.arrays import Array, Mask
+from foundation.errors import InputError
 from marketsimulator.kalshi.env import MarketAgnosticKalshiEnv
 from marketsimulator.kalshi.rollouts import Rollout, rollout
 from marketsimulator.kalshi.settings import EpisodeSettings
@@ -48,6 +49,27 @@ def test_a_rollout_is_what_the_environment_plays_one_by_one() -> None:
         assert together.profits[k] == pytest.approx(info["cash"] - 1000.0, abs=1e-9)
         assert [order.size for order in together.episodes[k].orders] == sizes
         assert [float(fee) for _, fee in together.episodes[k].fills] == [f["fee"] for f in fills]
+
+
+@pytest.mark.parametrize(
+    ("session", "says"),
+    [
+        (np.zeros((5, 3)), "shape"),
+        (np.zeros((1, 7)), "two rows or more"),
+        (np.zeros(7), "shape"),
+        (np.full((5, 7), np.nan), "row 0, yes_bid: nan is no finite number"),
+        (np.zeros((5, 7)), "row 0, yes_ask: 0 is not above the row's yes_bid"),
+        (np.ones((5, 7)) * 0.5, "row 0, yes_ask: 0.5 is not above the row's yes_bid"),
+    ],
+)
+def test_a_session_that_cannot_be_is_refused_where_it_is_wrong(session: Array, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        rollout(Nothing(), [session], SETTINGS)
+
+
+def test_a_session_played_backwards_is_one_too() -> None:
+    (session,) = sessions_of(1)
+    assert rollout(Nothing(), [session[::-1]], SETTINGS).profits.tolist() == [0.0]
 
 
 def test_profits_of_orders_are_those_of_the_account_in_every_session() -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from execution.kalshi.network import load_network, read_checkpoint
 from foundation.compose import composed_config
 from foundation.configuration import settings_of
-from marketsimulator.kalshi.learner import MarketsEnv, learner_of
+from foundation.errors import InputError
+from marketsimulator.kalshi.learner import Learner, MarketsEnv, learner_of
 from marketsimulator.kalshi.learner_settings import LearnerSettings
+from marketsimulator.kalshi.settings import EpisodeSettings
 from marketsimulator.kalshi.synthetic import SyntheticMarket
-from marketsimulator.kalshi.train import CHECKPOINT, UPDATES, TrainingSettings
+from marketsimulator.kalshi.train import CHECKPOINT, UPDATES, TrainingSettings, train
 from marketsimulator.kalshi.vector import VectorKalshiEnv
 from tests.commands import run_command
 
@@ -83,6 +89,13 @@ def test_a_resumed_run_plays_other_sessions() -> None:
         (["episode.limits.contracts=500.5"], "contracts: 500.5 is no whole number"),
         (["episode.cash_buffer=0.00000001"], "buffer"),
         (["episode.starting_cash=100000000"], "starting_cash"),
+        (["episode.life=10000000000000000000000"], "life: 10000000000000000000000 is no whole"),
+        (["episode.position_sizes=[1,2,3,4,1000001]"], "1000001 is more than 1,000,000 contracts"),
+        (["learner.layers=[5000]"], "are not 1 … 8 layers of 1 … 4096 units"),
+        (["markets=100000", "learner.rollout=1000"], "which an update holds in memory"),
+        (["output="], "output: a folder's name is needed"),
+        (["output=deep/in/a/folder", "resume=nowhere"], "nowhere: no checkpoint"),
+        ([f"output={'a' * 300}"], "File name too long"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_line(
@@ -92,7 +105,7 @@ def test_what_cannot_be_trained_is_refused_in_a_line(
     assert done.returncode == 2
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_of_other_sizes_or_layers_is_not_gone_on_from(tmp_path: Path) -> None:
@@ -107,6 +120,116 @@ def test_a_checkpoint_of_other_sizes_or_layers_is_not_gone_on_from(tmp_path: Pat
     wide = LearnerSettings(rollout=4, batch=16, epochs=1, layers=(8,))
     with pytest.raises(ValueError, match=r"does not fit this run's learner\.layers"):
         learner_of(VectorKalshiEnv(4, market=market), wide, seed=0).load(path)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the networks and sizes that `trained` has."""
+    quick = LearnerSettings(rollout=16, batch=64, epochs=1)
+    learner = learner_of(VectorKalshiEnv(8, market=SyntheticMarket(steps=20)), quick, seed=0)
+    learner.learn(128, lambda steps, figures: None)
+    path = tmp_path_factory.mktemp("sound") / "sound.safetensors"
+    learner.save(path)
+    return path
+
+
+Tensors = dict[str, np.ndarray[Any, Any]]
+
+
+def without(name: str) -> Callable[[Tensors, dict[str, Any]], object]:
+    return lambda tensors, about: tensors.pop(name)
+
+
+def changed(name: str, value: float) -> Callable[[Tensors, dict[str, Any]], object]:
+    return lambda tensors, about: tensors[name].fill(value)
+
+
+def put(name: str, values: Any) -> Callable[[Tensors, dict[str, Any]], object]:
+    return lambda tensors, about: tensors.update({name: values})
+
+
+def said(**words: Any) -> Callable[[Tensors, dict[str, Any]], object]:
+    return lambda tensors, about: about.update(words)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (without("value_net.bias"), "value_net.bias does not fit"),
+        (without("optimizer.3.exp_avg"), "optimizer.3.exp_avg does not fit"),
+        (without("optimizer.3.step"), "optimizer.3.step does not fit"),
+        (put("optimizer.0.exp_avg", np.zeros((2, 2), np.float32)), "optimizer.0.exp_avg does not"),
+        (put("value_net.bias", np.zeros(1, np.int64)), "value_net.bias has numbers"),
+        (changed("value_net.weight", np.nan), "value_net.weight has numbers that are not finite"),
+        (changed("optimizer.0.exp_avg_sq", np.inf), "optimizer.0.exp_avg_sq has numbers"),
+        (said(steps=-5), "trained for -5 steps"),
+        (said(steps=10**40), "steps, outside 0"),
+        (said(fixed_size=10), "trained with fixed_size 10"),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
+    sound: Path,
+    damage: Callable[[Tensors, dict[str, Any]], object],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with safe_open(sound, "np") as file:
+        header = dict(file.metadata())
+        tensors = {name: file.get_tensor(name).copy() for name in file.keys()}  # noqa: SIM118
+    about = json.loads(header["kalshi"])
+    damage(tensors, about)
+    save_file(tensors, tmp_path / "x.safetensors", {"kalshi": json.dumps(about)})
+    monkeypatch.chdir(tmp_path)
+    market = SyntheticMarket(steps=20)
+    settings = TrainingSettings(
+        markets=8,
+        steps=256,
+        episode=EpisodeSettings(market=market),
+        learner=LearnerSettings(rollout=16, batch=64, epochs=1),
+        resume="x.safetensors",
+        output="deep/in/a/folder",
+    )
+    with pytest.raises(InputError, match=says):
+        train(settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_a_resume_that_is_not_there_leaves_another_runs_checkpoint(
+    sound: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(sound, tmp_path / CHECKPOINT))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="nowhere: no checkpoint"):
+        train(TrainingSettings(resume="nowhere", output=str(tmp_path)))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", [CHECKPOINT, UPDATES])
+def test_a_folder_in_the_place_of_a_file_is_refused_before_any_work(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"{name} is a folder, a file is needed there"):
+        train(TrainingSettings(output=str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_disk_that_takes_nothing_ends_training_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(learner: Learner, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Learner, "save", full)
+    quick = LearnerSettings(rollout=2, batch=4, epochs=1)
+    episode = EpisodeSettings(market=SyntheticMarket(steps=5))
+    settings = TrainingSettings(
+        steps=4, markets=2, episode=episode, learner=quick, output=str(tmp_path / "o")
+    )
+    with pytest.raises(InputError, match="o cannot be written: No space left on device"):
+        train(settings)
 
 
 def test_what_is_saved_is_all_that_is_known_of_a_learner(tmp_path: Path) -> None:

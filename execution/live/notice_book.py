@@ -1,0 +1,51 @@
+"""Alerts as the account's journal keeps them, for the dashboard."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from foundation.database import Database, DatabaseFailed
+
+log = logging.getLogger(__name__)
+
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS notices (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        text TEXT NOT NULL
+    ) STRICT
+"""
+
+
+class NoticeBook:
+    """What a person was told of: `Notices.keep_in` takes it.
+
+    database: the account's journal.
+    redact: takes secrets out of a text.
+    clock: the instant that an alert is stamped with.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        redact: Callable[[str], str],
+        clock: Callable[[], np.datetime64],
+    ) -> None:
+        self._database = database
+        self._redact = redact
+        self._clock = clock
+        database.create(_SCHEMA)
+
+    def __call__(self, kind: str, text: str) -> None:
+        """Write an alert down; one that cannot be is sent and logged all the same."""
+        try:
+            self._database.execute(
+                "INSERT INTO notices (at, kind, text) VALUES (?, ?, ?)",
+                (str(self._clock()), kind, self._redact(text)),
+            )
+        except DatabaseFailed as error:
+            log.warning("an alert is not in the journal: %s", error)

@@ -1,0 +1,90 @@
+"""Where a practice server listens, and how fast its clock runs."""
+
+from __future__ import annotations
+
+import socket
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+
+from foundation.errors import InputError
+
+FASTEST = 1_000_000  # simulated seconds a second
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """An address, and the speed of a clock.
+
+    host: name or number of an interface.
+    port: 1 … 65,535.
+    speed: simulated seconds a second, above 0, at most 1,000,000; none waits for a client.
+    """
+
+    host: str
+    port: int
+    speed: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.host.strip():
+            raise InputError("--host: a name or a number is needed; 0.0.0.0 is every interface")
+        if not 0 < self.port < 65_536:
+            raise InputError(f"--port: {self.port} is outside 1 … 65535")
+        if self.speed is not None and not 0 < self.speed <= FASTEST:
+            raise _no_speed(f"{self.speed:g}")
+
+    @classmethod
+    def of(cls, arguments: Namespace) -> Serving:
+        """What the flags say.
+
+        Raises
+        ------
+        InputError
+            naming the flag, the value and what was expected.
+        """
+        return cls(arguments.host, arguments.port, _speed(arguments.speed))
+
+    @property
+    def url(self) -> str:
+        """As a client writes it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def listener(self) -> socket.socket:
+        """The address, taken.
+
+        Raises
+        ------
+        InputError
+            for one that cannot be.
+        """
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            return socket.create_server((self.host, self.port), family=family)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"--port: {self.url} cannot be served: {reason}") from error
+
+
+def add_serving_flags(parser: ArgumentParser, port: int) -> None:
+    """Declare --speed, --host and --port; port: unless another is named."""
+    parser.add_argument(
+        "--speed",
+        default="wait",
+        help=f"wait for a client, or so many times as fast as a real clock, up to {FASTEST:,}",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="loopback unless another is named")
+    parser.add_argument("--port", type=int, default=port, help=f"{port} unless another is named")
+
+
+def _speed(word: str) -> float | None:
+    """Simulated seconds a second; none where the clock waits for a client."""
+    if word == "wait":
+        return None
+    try:
+        return float(word)
+    except ValueError:
+        raise _no_speed(word) from None
+
+
+def _no_speed(word: str) -> InputError:
+    return InputError(f"--speed: {word} is neither wait nor a number above 0, at most {FASTEST:,}")

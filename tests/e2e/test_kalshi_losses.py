@@ -1,0 +1,430 @@
+"""What an account of event contracts has lost halts its openings, over the wire and a restart.
+
+The day is New York's. Nothing that is paid in or taken out raises a halt or hides one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.account_lock import JOURNAL, KILL_FILE
+from execution.kalshi.action_log import ActionEntry
+from execution.kalshi.actor import ActorService
+from execution.kalshi.connection import KalshiConnection
+from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
+from execution.kalshi.fees import FeeRules
+from execution.kalshi.manager import KalshiMultiMarketOrderManager
+from execution.kalshi.records import TICK
+from execution.kalshi.sampler import Sampler
+from execution.kalshi.updates import MarketSpan, MarketUpdate
+from execution.live.__main__ import clear, kill, status, watched_settings
+from execution.live.dashboard import Dashboard
+from execution.live.kalshi_account import KalshiAccount
+from execution.live.kalshi_guard import KalshiGuardSettings
+from execution.live.kalshi_loop import KalshiLoop
+from execution.live.kalshi_records import JOB, KalshiRecords, kalshi_records
+from execution.live.kalshi_settings import KalshiTradingSettings
+from execution.live.kalshi_trading import trade
+from execution.live.loop import Stop
+from foundation.database import rows_of
+from foundation.errors import BrokerError, InputError
+from sizing.position_limits import PositionLimits
+from tests.e2e.kalshi_desk import QUICK, Clock
+from tests.e2e.test_dashboard import text_of
+from tests.e2e.test_kalshi_guarded import RAIN, SECOND, quotes
+from tests.marketsimulator.kalshi.practice import KalshiPractice, kalshi_practice
+from tests.marketsimulator.kalshi.test_actor_on_exchange import Always
+from trainingdata.instants import system_clock
+
+BUY_YES_100 = 5
+SELL_YES_100 = 10
+LARGE = PositionLimits(Decimal(1000), Decimal(1000), Decimal(1))
+# An hour at half a dollar, then a fall that takes four fifths of what is held, then a recovery.
+FALLING = quotes([(0.49, 0.51, 4), (0.09, 0.11, 4), (0.49, 0.51, 40)])
+
+
+def settings_of(here: KalshiPractice, **more: Any) -> KalshiTradingSettings:
+    given: dict[str, Any] = {
+        "markets": (RAIN,),
+        "limits": LARGE,
+        "cash_buffer": 0.0,
+        "interval": 0.3,
+        "stream": False,
+        "folder": "journals",
+        "broker": KalshiSettings(url_override=here.url, attempts=1),
+        **more,
+    }
+    return KalshiTradingSettings(**given)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def here() -> Iterator[KalshiPractice]:
+    with kalshi_practice(sessions={RAIN: FALLING}, buckets=QUICK, starting_cash=100.0) as venue:
+        yield venue
+
+
+@dataclass
+class Process:
+    """What one process has of an account: the real manager, guards, marks and service."""
+
+    here: KalshiPractice
+    settings: KalshiTradingSettings
+    records: KalshiRecords
+    account: KalshiAccount
+    manager: KalshiMultiMarketOrderManager
+    clock: Clock
+
+    @property
+    def standing(self) -> list[str]:
+        return [halt.kind for halt in self.records.halts.standing()]
+
+    @property
+    def notices(self) -> list[str]:
+        return [kind for (kind,) in self.records.database.rows("SELECT kind FROM notices")]
+
+    def marks(self) -> list[tuple[float, float]]:
+        """Equity and flows of every mark; USD."""
+        query = "SELECT equity, flows FROM marks ORDER BY at"
+        return [(equity, flows) for equity, flows in self.records.database.rows(query)]
+
+    def advance(self, steps: int) -> list[str]:
+        """Let ticks pass and mark the account; what stands then."""
+        self.here.advance(steps)
+        self.account.mark()
+        return self.standing
+
+    def service(self, action: int = 0) -> ActorService:
+        service = ActorService(
+            self.records.name,
+            self.manager,
+            self.settings.space_at(FeeRules()),
+            Always(action),
+            self.records.actions,
+            self.records.notices,
+            clock=system_clock,
+        )
+        service.follow(RAIN, MarketSpan(system_clock(), SECOND, 100_000))
+        return service
+
+    def parts(self) -> tuple[Any, ...]:
+        """What a loop is made of, before its stop; its ticks come every tenth of a second."""
+        connection = KalshiConnection(self.settings.venue(), self.manager.connection.keys)
+        sampler = Sampler(connection, (RAIN,), np.timedelta64(100, "ms"))
+        sampler.spans[RAIN] = MarketSpan(system_clock(), SECOND, 100)
+        return self.service(), self.manager, sampler, self.account, self.records
+
+    def decide(self, action: int) -> str:
+        """What becomes of an action on the quote that the venue shows."""
+        service = self.service(action)
+        tick = np.zeros(1, TICK)[0]
+        for name in ("bid", "ask", "bid_size", "ask_size", "estimate"):
+            tick[name] = self.here.exchange.exchange.shown(RAIN)[name]
+        # Every row is decided on once: the next one is a little ahead.
+        row = len(self.records.actions.ticks(RAIN))
+        span = self.records.actions.spans()[RAIN]
+        entry = asyncio.run(service.work((MarketUpdate(RAIN, span.begins + row * SECOND, tick),)))
+        assert entry is not None
+        return entry.answer or entry.reason
+
+
+@contextmanager
+def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
+    settings = settings_of(here, **more)
+    keys = KalshiKeys(here.key_id, here.private_key)
+    clock = Clock()
+    with kalshi_records(settings, settings.venue(), keys, clock) as records:
+        connection = KalshiConnection(settings.venue(), keys, clock)
+        account = KalshiAccount(
+            connection, records, settings.guards, lambda *_: FeeRules(), lambda seconds: None
+        )
+        manager = KalshiMultiMarketOrderManager(
+            settings.venue(),
+            keys,
+            settings.space_at(FeeRules()).admission,
+            lambda *_: FeeRules(),
+            book=records.book,
+            guard=records.guard,
+            job=JOB,
+            pause=lambda seconds: None,
+        )
+        yield Process(here, settings, records, account, manager, clock)
+
+
+def pay_in(here: KalshiPractice, usd: int) -> None:
+    """A deposit, or a withdrawal below 0, which no list of the venue says."""
+    here.exchange.account = here.exchange.account.with_flow(Decimal(usd))
+
+
+def journal() -> Path:
+    [path] = Path("journals").glob(f"*/{JOURNAL}")
+    return path
+
+
+def test_a_loss_halts_openings_over_a_restart_until_a_person_clears_it(
+    here: KalshiPractice,
+) -> None:
+    with process(here) as now:
+        now.account.mark()
+        assert now.decide(BUY_YES_100).startswith("taken")
+        assert now.advance(1) == []
+        # 100 at 0.51 cost 51 and a fee of 1.75; they are worth 50 at the middle, and then 10.
+        assert now.marks() == [(100.0, 0.0), (97.25, 0.0)]
+        assert now.advance(4) == ["daily_loss", "drawdown"]
+        assert now.marks()[-1] == (57.25, 0.0)
+        assert "halted: daily_loss" in now.decide(BUY_YES_100)
+        now.account.mark()
+        assert now.notices == ["halt daily_loss", "halt drawdown"]
+    with process(here) as now:
+        now.account.mark()
+        assert now.standing == ["daily_loss", "drawdown"]
+        assert "halted: daily_loss" in now.decide(BUY_YES_100)
+        assert now.decide(SELL_YES_100).startswith("taken")
+        assert len(now.notices) == 2
+        here.advance()
+        now.account.mark()
+    for kind in ("daily_loss", "drawdown"):
+        clear(journal(), kind, "Ada")
+    with process(here) as now:
+        # What the person saw halts no more.
+        now.account.mark()
+        assert now.standing == []
+        assert now.decide(BUY_YES_100).startswith("taken")
+
+
+def test_a_drawdown_ends_once_half_of_it_has_come_back_and_a_daily_loss_does_not(
+    here: KalshiPractice,
+) -> None:
+    with process(here) as now:
+        now.account.mark()
+        now.decide(BUY_YES_100)
+        assert now.advance(5) == ["daily_loss", "drawdown"]
+        assert now.advance(4) == ["daily_loss"]
+        assert now.marks()[-1] == (97.25, 0.0)
+
+
+def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_processes(
+    here: KalshiPractice,
+) -> None:
+    with process(here) as now:
+        now.account.mark()
+        now.decide(BUY_YES_100)
+        now.advance(1)
+        pay_in(here, 500)
+        assert now.advance(1) == []
+        pay_in(here, -540)
+    with process(here) as now:
+        now.account.mark()
+        assert now.standing == []
+        assert now.marks() == [(100, 0), (97.25, 0), (597.25, 500), (57.25, -540)]
+
+
+def test_a_deposit_between_processes_hides_no_loss(here: KalshiPractice) -> None:
+    with process(here) as now:
+        now.account.mark()
+        now.decide(BUY_YES_100)
+        now.advance(1)
+    here.advance(4)
+    pay_in(here, 900)
+    with process(here) as now:
+        now.account.mark()
+        assert now.marks()[-1] == (957.25, 900)
+        assert now.standing == ["daily_loss", "drawdown"]
+
+
+def test_what_fills_while_no_process_runs_is_no_flow(here: KalshiPractice) -> None:
+    with process(here) as now:
+        now.account.mark()
+        now.decide(BUY_YES_100)
+    here.advance()
+    with process(here) as now:
+        assert now.account.mark() == 1
+        assert now.marks() == [(100.0, 0.0), (97.25, 0.0)]
+
+
+def test_a_market_that_has_closed_counts_at_its_last_bid_until_its_result_is_known() -> None:
+    session = quotes([(0.49, 0.51, 6), (0.0, 0.01, 1)])
+    with (
+        kalshi_practice(
+            sessions={RAIN: session}, buckets=QUICK, starting_cash=100.0, settlement=4
+        ) as here,
+        process(here) as now,
+    ):
+        now.account.mark()
+        now.decide(BUY_YES_100)
+        seen = {}
+        while here.exchange.status(RAIN) != "finalized":
+            now.advance(1)
+            seen[here.exchange.status(RAIN)] = now.marks()[-1]
+        assert seen == {
+            "active": (97.25, 0.0),
+            "closed": (47.25 + 49.0, 0.0),
+            "determined": (47.25, 0.0),
+            "finalized": (47.25, 0.0),
+        }
+        assert now.standing == ["daily_loss", "drawdown"]
+
+
+def test_the_last_bid_is_remembered_over_a_restart() -> None:
+    session = quotes([(0.49, 0.51, 6), (0.0, 0.01, 1)])
+    with kalshi_practice(
+        sessions={RAIN: session}, buckets=QUICK, starting_cash=100.0, settlement=4
+    ) as here:
+        with process(here) as now:
+            now.account.mark()
+            now.decide(BUY_YES_100)
+            now.advance(1)
+        here.advance(5)
+        assert here.exchange.status(RAIN) == "closed"
+        with process(here) as now:
+            now.account.mark()
+            assert now.marks()[-1] == (96.25, 0.0)
+
+
+def test_what_cannot_be_read_marks_nothing(here: KalshiPractice) -> None:
+    with process(here) as now:
+        now.account.mark()
+        for path in ("balance", "positions", "fills", "settlements"):
+            here.fault("status", status=500, method="GET", path=f"/trade-api/v2/portfolio/{path}")
+            with pytest.raises(BrokerError):
+                now.account.mark()
+            here.clear_faults()
+        assert len(now.marks()) == 1
+
+
+def test_a_clock_that_goes_back_leaves_marks_in_their_order(here: KalshiPractice) -> None:
+    with process(here) as now:
+        now.account.mark()
+        pay_in(here, 50)
+        now.clock.ahead = np.timedelta64(-3, "h")
+        now.account.mark()
+        assert now.marks() == [(100.0, 0.0), (150.0, 50.0)]
+
+
+def test_the_loop_marks_every_round_and_says_why_it_ended(here: KalshiPractice) -> None:
+    shown: list[ActionEntry] = []
+    settings = settings_of(here, steps=2)
+    trade(settings, KalshiKeys(here.key_id, here.private_key), Stop(), shown.append)
+    assert len(shown) == 2
+    passes = rows_of(journal(), "SELECT job, decision, failed FROM cycles")
+    assert passes == [("kalshi", "ticks of RAIN", "")] * 2
+    assert rows_of(journal(), "SELECT count(*) FROM marks") == [(3,)]
+    [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
+    assert json.loads(why) == {"why": "its ticks are made"}
+
+
+def test_a_round_that_succeeds_forgives_those_that_failed(here: KalshiPractice) -> None:
+    class Scripted(KalshiLoop):
+        def _round(self, at: np.datetime64) -> None:
+            rounds.append(at)
+            if len(rounds) in (1, 2, 4, 5):
+                raise BrokerError("the venue is not there")
+
+    rounds: list[np.datetime64] = []
+    with process(here) as now:
+        loop = Scripted(*now.parts(), stop=Stop(), halt_after=3)
+        asyncio.run(loop.run(6))
+        assert len(rounds) == 6
+        rounds.clear()
+        with pytest.raises(BrokerError, match="not there"):
+            asyncio.run(Scripted(*now.parts(), stop=Stop(), halt_after=2).run(6))
+        assert len(rounds) == 2
+
+
+def test_so_many_rounds_that_fail_in_a_row_end_the_process(here: KalshiPractice) -> None:
+    def fail(entry: ActionEntry) -> None:
+        here.fault("status", status=500, count=100, method="GET", path="/trade-api/v2/markets")
+
+    settings = settings_of(here, halt_after=2)
+    with pytest.raises(BrokerError, match="markets"):
+        trade(settings, KalshiKeys(here.key_id, here.private_key), Stop(), fail)
+    failed = [bool(why) for (why,) in rows_of(journal(), "SELECT failed FROM cycles")]
+    assert failed[-2:] == [True, True]
+    assert sum(failed) == 2
+    kinds = [kind for (kind,) in rows_of(journal(), "SELECT kind FROM notices")]
+    assert kinds == ["kalshi ticks", "stopped"]
+
+
+def test_an_operator_sees_marks_and_halts_and_what_clears_them(
+    here: KalshiPractice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with process(here) as now:
+        now.account.mark()
+        now.decide(BUY_YES_100)
+        now.advance(5)
+    status(journal())
+    said = capsys.readouterr().out
+    assert "equity $57.25, cash $47.25" in said
+    assert "exposure: contracts 0.175x; RAIN 0.175" in said
+    assert "halted: drawdown since" in said
+    settings = watched_settings(journal().parent.name, [])
+    page = text_of(Dashboard(journal(), settings).page())
+    assert "$57.25" in page
+    assert "halts at −20 %" in page
+    assert "halts at 40.0 %" in page or "halts at 40 %" in page
+    command = "python -m execution.live --folder journals clear drawdown --by NAME"
+    assert command in page
+    assert "Leverage" not in page
+    assert "configs/trade_kalshi.yaml" in page
+
+
+def test_a_page_of_contracts_knows_when_the_next_round_is_missed(here: KalshiPractice) -> None:
+    trade(
+        settings_of(here, steps=1),
+        KalshiKeys(here.key_id, here.private_key),
+        Stop(),
+        lambda entry: None,
+    )
+    settings = watched_settings(journal().parent.name, [])
+    assert "It was told to stop" in text_of(Dashboard(journal(), settings).page())
+    with process(here) as now:
+        began = system_clock()
+        now.records.journal.end_cycle(now.records.journal.begin_cycle(began), began)
+    later = began + np.timedelta64(6, "m")
+    for at, word in ((began, "Running"), (later, "Down")):
+        page = Dashboard(journal(), settings, clock=lambda at=at: at).page()
+        assert f"<title>{word}" in page
+
+
+def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(
+    here: KalshiPractice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(entry: ActionEntry) -> None:
+        folder = journal().parent
+        with pytest.raises(InputError, match="It closes no event contracts"):
+            kill([folder], flatten=True)
+        kill([folder], flatten=False)
+
+    keys = KalshiKeys(here.key_id, here.private_key)
+    settings = settings_of(here)
+    trade(settings, keys, Stop(), stopped)
+    assert "the loop stops. Remove it to trade again." in capsys.readouterr().out
+    [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
+    assert json.loads(why) == {"why": "the kill file is there"}
+    assert (journal().parent / KILL_FILE).exists()
+    with pytest.raises(InputError, match="nothing is traded; remove it first"):
+        trade(settings, keys, Stop(), stopped)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("daily_loss", 0.0), ("drawdown", 1.5), ("resume", 0.95)]
+)
+def test_limits_that_cannot_be_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=rf"guards\.{name}: {re.escape(str(value))} is outside"):
+        replace(KalshiGuardSettings(), **{name: value})

@@ -1,0 +1,126 @@
+"""Both practice servers take the same address and speed, and refuse the same ones."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.errors import InputError
+from marketsimulator import alpaca_server, kalshi_server
+from marketsimulator.venue.serving import FASTEST, Serving, add_serving_flags
+
+Main = Callable[[], None]
+
+
+def serving_of(*words: str) -> Serving:
+    parser = ArgumentParser()
+    add_serving_flags(parser, port=8000)
+    return Serving.of(parser.parse_args(words))
+
+
+def test_without_a_flag_it_is_loopback_and_a_clock_that_waits() -> None:
+    assert serving_of() == Serving("127.0.0.1", 8000, None)
+    assert serving_of("--speed", "60", "--port", "9") == Serving("127.0.0.1", 9, 60.0)
+
+
+@given(st.text())
+def test_a_word_for_the_speed_is_wait_or_a_number_within_bounds(word: str) -> None:
+    try:
+        expected = float(word)
+    except ValueError:
+        expected = float("nan")
+    if word == "wait" or 0 < expected <= FASTEST:
+        assert serving_of(f"--speed={word}").speed == (None if word == "wait" else expected)
+    else:
+        with pytest.raises(InputError, match="--speed: "):
+            serving_of(f"--speed={word}")
+
+
+@given(st.integers())
+def test_a_port_is_one_of_the_65535(port: int) -> None:
+    if 0 < port < 65_536:
+        assert serving_of(f"--port={port}").url == f"http://127.0.0.1:{port}"
+    else:
+        with pytest.raises(InputError, match=f"--port: {port} is outside 1 … 65535"):
+            serving_of(f"--port={port}")
+
+
+def test_an_address_of_the_newer_protocol_stands_in_brackets() -> None:
+    assert Serving("::1", 80).url == "http://[::1]:80"
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "192.0.2.1", "2001:db8::1"])
+def test_a_host_that_cannot_be_served_is_refused(host: str) -> None:
+    with pytest.raises(InputError, match="cannot be served"):
+        Serving(host, 8000).listener()
+
+
+def test_a_port_that_is_taken_is_refused_and_a_free_one_taken() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serving = Serving("127.0.0.1", port)
+    with serving.listener(), pytest.raises(InputError, match=f":{port} cannot be served: "):
+        serving.listener()
+
+
+def refusal(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    sys.argv[1:] = words
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--speed", "0"],
+        ["--speed", "nan"],
+        ["--speed", "-1"],
+        ["--speed", "1e7"],
+        ["--port", "0"],
+        ["--port", "1.5"],
+        ["--host", ""],
+    ],
+)
+def test_both_servers_refuse_in_the_same_words(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["server"])
+    first = refusal(alpaca_server.main, words, capsys)
+    second = refusal(kalshi_server.main, ["--key-file", "key.pem", *words], capsys)
+    assert first == second
+    assert words[0] in first
+    assert not list(tmp_path.iterdir())
+
+
+def test_both_servers_explain_their_flags_in_the_same_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for main in (alpaca_server.main, kalshi_server.main):
+        monkeypatch.setattr(sys, "argv", ["server", "--help"])
+        with pytest.raises(SystemExit):
+            main()
+        words = " ".join(capsys.readouterr().out.split())
+        flags = re.search(r" (--speed SPEED wait .*) --capital", words)
+        assert flags is not None
+        told.append(flags[1].replace("8001", "8000"))
+    assert told[0] == told[1]
+    assert "--port" in told[0]
