@@ -31,6 +31,7 @@ BookSide = Literal["bid", "ask"]
 Status = Literal["resting", "canceled", "executed"]
 Level = tuple[Decimal, Decimal]  # USD of YES, contracts
 CENTS = 100
+MOST_MULTIPLIED = 10  # of fee rates
 
 
 def fixed_point(value: Any) -> Decimal:
@@ -115,6 +116,14 @@ def a_payout(value: Any) -> Decimal:
     if not 0 <= usd <= PAYOUT:
         raise ValueError("no payout between 0 and 100 cents")
     return usd
+
+
+def a_multiplier(value: Any) -> Decimal:
+    """What fee rates are multiplied by, 0 … 10."""
+    multiplier = exact(value)
+    if not 0 <= multiplier <= MOST_MULTIPLIED:
+        raise ValueError(f"outside 0 … {MOST_MULTIPLIED}")
+    return multiplier
 
 
 def levels(value: Any) -> tuple[Level, ...]:
@@ -241,6 +250,29 @@ class MarketEntry:
     ranges = maybe("price_ranges", price_ranges)
     structure = Needed("price_level_structure", a_tick_table)
     fractional = Optional("fractional_trading_enabled", truth, False)
+
+
+class FeeEntry:
+    """What leads from `GET /markets/{ticker}` to the fees of a market."""
+
+    market = Needed("market", an_object)
+    event = Needed("event_ticker", words)
+    waived_until = maybe("fee_waiver_expiration_time", an_instant)
+
+
+class EventEntry:
+    """`GET /events/{event_ticker}`."""
+
+    event = Needed("event", an_object)
+    series = Needed("series_ticker", words)
+
+
+class SeriesEntry:
+    """`GET /series/{series_ticker}`."""
+
+    series = Needed("series", an_object)
+    fee_type = Needed("fee_type", words)
+    multiplier = Needed("fee_multiplier", a_multiplier)
 
 
 class LimitEntry:

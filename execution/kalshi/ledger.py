@@ -20,7 +20,6 @@ from execution.kalshi.fees import NOTHING, FeeRules
 from execution.kalshi.money import Account, Holding
 from execution.kalshi.orders import CENT
 from execution.kalshi.venue_orders import VenueFill
-from trainingdata.instants import new_york_date
 
 # The rules in force in a market at an instant.
 RulesOf = Callable[[str, np.datetime64], FeeRules]
@@ -147,16 +146,6 @@ class Ledger:
 def held(position: Decimal) -> Holding:
     """What a position says is held: YES above 0, NO below."""
     return Holding(position, NOTHING) if position >= 0 else Holding(NOTHING, -position)
-
-
-def dated_rules(on: Callable[[str], FeeRules]) -> RulesOf:
-    """The rules of every market by New York's date; on: those in force on a date."""
-
-    def rules_of(market: str, at: np.datetime64) -> FeeRules:
-        del market
-        return on(str(new_york_date(np.array([at]))[0]))
-
-    return rules_of
 
 
 def _words(holding: Holding) -> str:

@@ -15,8 +15,8 @@ from execution.kalshi.actor import ActorService
 from execution.kalshi.book_feed import BookFeed
 from execution.kalshi.connection import KalshiConnection
 from execution.kalshi.endpoint import KalshiKeys
-from execution.kalshi.ledger import RulesOf, dated_rules
 from execution.kalshi.manager import KalshiMultiMarketOrderManager
+from execution.kalshi.market_fees import MarketFees
 from execution.kalshi.network import NetworkPolicy, load_network
 from execution.kalshi.observation import features_of
 from execution.kalshi.policies import BinaryKelly, Nothing, Policy, RandomPolicy
@@ -54,25 +54,28 @@ def trade(
         it), and what the last of `halt_after` ticks met.
     """
     venue = settings.venue()
-    rules_of = dated_rules(settings.fees.on)
-    space = settings.space_at(rules_of("", clock()))
-    policy, sizes = policy_of(settings, space)
+    fees = MarketFees(settings.fees.on)
+    policy, sizes = policy_of(settings)
     with ExitStack() as held:
         records = held.enter_context(kalshi_records(settings, venue, keys, clock))
         books = None
         if settings.stream:
             books = held.enter_context(BookFeed(venue, keys, settings.markets))
-        manager = _manager(settings, keys, space, rules_of, records, books)
         connection = KalshiConnection(venue, keys, clock)
         sampler = Sampler(connection, settings.markets, settings.step)
-        account = KalshiAccount(connection, records, settings.guards, rules_of)
+        account = KalshiAccount(connection, records, settings.guards, fees)
 
         def begin() -> KalshiLoop:
             samples = sampler.read()
+            fees.learn(connection, settings.markets)
+            space = settings.space_at(fees.dearest(clock()))
+            manager = _manager(settings, keys, space, fees, records, books)
             if books is not None:
                 books.wait_until_certain(venue.read_timeout)
             began = records.actions.began(worth(manager.view(settings.markets[0])))
-            service = _service(settings, records, manager, space, policy(float(began)), sizes, show)
+            service = _service(
+                settings, records, manager, space, policy(space, float(began)), sizes, show
+            )
             _follow(service, sampler, samples, records)
             account.mark()
             return KalshiLoop(
@@ -114,7 +117,7 @@ def _manager(
     settings: KalshiTradingSettings,
     keys: KalshiKeys,
     space: LimitOrderActionSpace,
-    rules_of: RulesOf,
+    fees: MarketFees,
     records: KalshiRecords,
     books: BookFeed | None,
 ) -> KalshiMultiMarketOrderManager:
@@ -122,7 +125,7 @@ def _manager(
         settings.venue(),
         keys,
         space.admission,
-        rules_of,
+        fees,
         book=records.book,
         books=books,
         guard=records.guard,
@@ -172,11 +175,11 @@ def _follow(
 
 
 def policy_of(
-    settings: KalshiTradingSettings, space: LimitOrderActionSpace
-) -> tuple[Callable[[float], Policy], bool]:
+    settings: KalshiTradingSettings,
+) -> tuple[Callable[[LimitOrderActionSpace, float], Policy], bool]:
     """What makes the policy that settings name, and whether it is shown features of sizes.
 
-    It is made of the USD that money in features is a multiple of.
+    It is made of the actions, and of the USD that money in features is a multiple of.
 
     Raises
     ------
@@ -184,14 +187,14 @@ def policy_of(
         for a checkpoint that cannot be read, or was trained with other sizes.
     """
     if settings.policy == "nothing":
-        return lambda _: Nothing(), True
+        return lambda *_: Nothing(), True
     if settings.policy == "random":
-        return lambda _: RandomPolicy(settings.seed), True
+        return lambda *_: RandomPolicy(settings.seed), True
     if settings.policy == "kelly":
-        return lambda began: BinaryKelly(space, began, settings.kelly_fraction), True
+        return lambda space, began: BinaryKelly(space, began, settings.kelly_fraction), True
     network = load_network(settings.policy)
     _refuse_other_sizes(settings, network)
-    return lambda _: network, network.about.features == features_of(sizes=True)
+    return lambda *_: network, network.about.features == features_of(sizes=True)
 
 
 def _refuse_other_sizes(settings: KalshiTradingSettings, network: NetworkPolicy) -> None:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from execution.kalshi.fees import NOTHING
+from execution.kalshi.fees import NOTHING, FeeRules
 from execution.kalshi.money import FLAT
 from execution.kalshi.orders import PAYOUT
 from marketsimulator.kalshi.exchange import Listing
@@ -277,9 +277,20 @@ def series_answer(venue: KalshiVenue, ticker: str) -> Answer:
     """`GET /series/{series_ticker}`: what its fees are."""
     if ticker not in {series_of(each) for each in venue.exchange.listings.values()}:
         raise Refused(404, "not_found", f"series {ticker} not found")
-    makers = venue.exchange.space.fees.maker > 0
-    kind = "quadratic_with_maker_fees" if makers else "quadratic"
-    return {"series": {"ticker": ticker, "title": ticker, "fee_type": kind, "fee_multiplier": 1}}
+    fees = venue.exchange.space.fees
+    kind = "quadratic_with_maker_fees" if fees.maker > 0 else "quadratic"
+    multiplier = float(fees.taker / FeeRules().taker)
+    series = {"ticker": ticker, "title": ticker, "fee_type": kind, "fee_multiplier": multiplier}
+    return {"series": series}
+
+
+def event_answer(venue: KalshiVenue, ticker: str) -> Answer:
+    """`GET /events/{event_ticker}`: which series it is one of."""
+    for listing in venue.exchange.listings.values():
+        if event_of(listing) == ticker:
+            event = {"event_ticker": ticker, "series_ticker": series_of(listing), "title": ticker}
+            return {"event": event}
+    raise Refused(404, "not_found", f"event {ticker} not found")
 
 
 def event_of(listing: Listing) -> str:

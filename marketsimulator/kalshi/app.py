@@ -13,6 +13,7 @@ from aiohttp import web
 from marketsimulator.kalshi.answers import (
     balance_answer,
     book_answer,
+    event_answer,
     fills_answer,
     market_answer,
     markets_answer,
@@ -123,6 +124,10 @@ class KalshiServer:
             get(
                 f"{API}/markets/{{ticker}}/orderbook",
                 self._plain(lambda request: book_answer(venue, request.match_info["ticker"])),
+            ),
+            get(
+                f"{API}/events/{{ticker}}",
+                self._plain(lambda request: event_answer(venue, request.match_info["ticker"])),
             ),
             get(
                 f"{API}/series/{{ticker}}",

@@ -15,6 +15,7 @@ from execution.intents import IntentBook
 from execution.kalshi.admission import Admission
 from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
 from execution.kalshi.fees import FeeRules
+from execution.kalshi.ledger import RulesOf
 from execution.kalshi.manager import Books, KalshiMultiMarketOrderManager
 from execution.kalshi.money import Account
 from execution.kalshi.orders import LimitOrder, Verb
@@ -62,6 +63,7 @@ class KalshiStand:
         self,
         admission: Admission = UNLIMITED,
         books: Books | None = None,
+        rules_of: RulesOf = lambda *_: FeeRules(),
         **settings: Any,
     ) -> KalshiMultiMarketOrderManager:
         """A manager as one process has it: it knows what the journal says and nothing else."""
@@ -69,7 +71,7 @@ class KalshiStand:
             self.settings(**settings),
             self.keys(),
             admission,
-            lambda *_: FeeRules(),
+            rules_of,
             book=self.book,
             books=books,
             pause=self.waited.append,

@@ -263,8 +263,8 @@ def test_the_command_refuses_in_one_line(
 def test_a_policy_is_named_or_is_a_checkpoint_of_the_same_sizes(tmp_path: Path) -> None:
     for name, kind in (("kelly", BinaryKelly), ("random", RandomPolicy), ("nothing", Nothing)):
         settings = KalshiTradingSettings(policy=name)
-        make, sizes = policy_of(settings, settings.space_at(FeeRules()))
-        assert isinstance(make(500.0), kind)
+        make, sizes = policy_of(settings)
+        assert isinstance(make(settings.space_at(FeeRules()), 500.0), kind)
         assert sizes
     shapes = {"mlp_extractor.policy_net.0": (8, WIDTH), "action_net": (25, 8)}
     tensors: dict[str, Any] = {
@@ -275,15 +275,15 @@ def test_a_policy_is_named_or_is_a_checkpoint_of_the_same_sizes(tmp_path: Path) 
     path = tmp_path / "fixed.safetensors"
     save_file(tensors, path, {ABOUT: json.dumps(asdict(about))})
     settings = KalshiTradingSettings(policy=str(path), fixed_size=10)
-    make, sizes = policy_of(settings, settings.space_at(FeeRules()))
-    assert make(500.0).name == "fixed"
+    make, sizes = policy_of(settings)
+    assert make(settings.space_at(FeeRules()), 500.0).name == "fixed"
     assert not sizes
     other = KalshiTradingSettings(policy=str(path))
     with pytest.raises(InputError, match="fixed_size=10; set both to that"):
-        policy_of(other, other.space_at(FeeRules()))
+        policy_of(other)
     absent = KalshiTradingSettings(policy=str(tmp_path / "none.safetensors"))
     with pytest.raises(InputError, match="no checkpoint"):
-        policy_of(absent, absent.space_at(FeeRules()))
+        policy_of(absent)
 
 
 def test_the_file_of_settings_says_the_defaults() -> None:

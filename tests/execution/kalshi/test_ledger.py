@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.fees import DatedRate
-from execution.kalshi.fees import FeeRules, KalshiFees
+from execution.kalshi.fees import FeeRules
 from execution.kalshi.fields import paid_for_yes
-from execution.kalshi.ledger import Ledger, Settlement, dated_rules
+from execution.kalshi.ledger import Ledger, Settlement
 from execution.kalshi.money import Account
 from execution.kalshi.venue_orders import VenueFill, own_terms
 
@@ -137,14 +136,3 @@ def test_differences_are_told_by_name_and_nothing_makes_them_go() -> None:
         )
     assert ledger.differences(D("96.8999"), {"RAIN": D(6)}) == ()
     assert ledger.with_flow(D("0.11")).differences(D("97.00"), {"RAIN": D(6)}) == ()
-
-
-def test_the_rules_are_those_of_new_yorks_day() -> None:
-    fees = KalshiFees(
-        taker=(DatedRate("1900-01-01", 0.07), DatedRate("2026-11-23", 0.0)),
-        as_of="2026-11-20",
-    )
-    rules_of = dated_rules(fees.on)
-    # Midnight in New York is five in the morning, UTC.
-    assert rules_of("RAIN", np.datetime64("2026-11-23T04:59:59", "ns")).taker == D("0.07")
-    assert rules_of("RAIN", np.datetime64("2026-11-23T05:00:00", "ns")).taker == 0
