@@ -81,15 +81,23 @@ class Ledger:
         fills: oldest first, where they have one instant.
         """
         ledger = self
-        new_fills = [fill for fill in fills if fill.fill_id not in self.booked]
-        new_ends = [each for each in settlements if (each.market, each.at) not in self.settled]
+        new_fills = {each.fill_id: each for each in fills if each.fill_id not in self.booked}
+        listed = tuple(settlements)
+        ends = {each.market: each for each in listed}
+        new_ends = [each for each in listed if (each.market, each.at) not in self.settled]
         # Of one instant trades come first: a market that has paid trades no more.
-        news = [(fill.at, 0, fill) for fill in new_fills] + [(e.at, 1, e) for e in new_ends]
+        news: list[tuple[np.datetime64, int, VenueFill | Settlement]]
+        news = [(each.at, 0, each) for each in new_fills.values()]
+        news += [(each.at, 1, each) for each in new_ends]
         for _, _, each in sorted(news, key=lambda row: row[:2]):
             if isinstance(each, Settlement):
                 ledger = ledger._with_settlement(each)
             else:
                 ledger = ledger._with_fill(each, rules_of)
+                end = ends.get(each.market)
+                if end is not None and (end.market, end.at) in ledger.settled:
+                    # It was listed after its market had paid.
+                    ledger = replace(ledger, account=ledger.account.paid(end.market, end.yes))
         return ledger
 
     def with_flow(self, amount: Decimal) -> Ledger:

@@ -55,6 +55,7 @@ class KalshiMultiMarketOrderManager:
     book: where intents are kept; none keeps them in memory, until the process ends.
     books: order books of the venue's stream; none reads quotes by REST.
     guard: has the last word before an intent is sent.
+    halted: why nothing may be opened now; empty where it may.
     job: whose orders go this way.
     pause: waits for so many seconds.
     clock: this machine's; the venue shows none.
@@ -70,6 +71,7 @@ class KalshiMultiMarketOrderManager:
         book: IntentBook | None = None,
         books: Books | None = None,
         guard: Guard = unguarded,
+        halted: Callable[[], str] = str,
         job: str = "",
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], np.datetime64] = system_clock,
@@ -81,6 +83,7 @@ class KalshiMultiMarketOrderManager:
         self._admission = admission
         self._books = books
         self._job = job
+        self._halted = halted
         self._limits_asked = False
         # An order is admitted on an account in which the one before it stands.
         self._turn = threading.RLock()
@@ -175,14 +178,16 @@ class KalshiMultiMarketOrderManager:
         """
         with self._turn:
             ours = {
-                intent.progress.venue_id
+                intent.progress.venue_id: intent
                 for intent in self._desk.book.in_states(("working",))
                 if _is_of(intent, market) and intent.job == self._job
             }
             if not ours:
                 return ()
             seen = self._look(market)
-            found = withdrawals(seen.view, ours, self._admission, seen.carried)
+            why = self._halted()
+            halted = {name: why for name, intent in ours.items() if why and _opens(intent)}
+            found = withdrawals(seen.view, ours, self._admission, seen.carried, halted)
             for each in found:
                 note(each)
                 self.cancel(each.resting.order_id)
@@ -285,6 +290,11 @@ class _Sight:
     view: MarketView
     listing: Listing
     carried: Mapping[str, Decimal]
+
+
+def _opens(intent: Intent) -> bool:
+    """Whether what an order fills may add to a position."""
+    return intent.part != "reduction" and not reduces(intent)
 
 
 def _is_of(intent: Intent, market: str) -> bool:

@@ -66,7 +66,7 @@ class AccountReader:
         self._ledger: Ledger | None = None
         self._began_at = connection.now()
         self._read_until = self._began_at
-        self._told: tuple[str, ...] = ()
+        self._gap: Decimal | None = None  # USD by which the cash has differed for a while
         self._traded: dict[str, Decimal] = {}
 
     def expect(self, order: VenueOrder) -> None:
@@ -98,14 +98,13 @@ class AccountReader:
             contracts = (*self._unlisted(ledger), *ledger.position_differences(standing.positions))
             told = ledger.differences(standing.cash, standing.positions)
             # What was told before has lasted: nobody waits for it again.
-            if still and not contracts and told in ((), self._told):
+            if still and not contracts and self._is_known(standing, ledger, told):
                 return standing, ledger
         if not still:
             raise BrokerError("the account: orders come and go while they are read")
         if contracts:
             raise BrokerError(f"the account does not add up: {'; '.join(contracts)}")
-        log.warning("the account does not add up: %s", "; ".join(told))
-        self._told = told
+        self._remember(standing, ledger, told)
         return standing, ledger
 
     def differences(self) -> tuple[str, ...]:
@@ -122,9 +121,22 @@ class AccountReader:
             self._pause(seconds)
             standing, ledger, still = self._read()
             told = ledger.differences(standing.cash, standing.positions)
-            if still and not told:
-                return ()
+            if still and self._is_known(standing, ledger, told):
+                return told
+        self._remember(standing, ledger, told)
         return told
+
+    def _remember(self, standing: Standing, ledger: Ledger, told: tuple[str, ...]) -> None:
+        """Log differences that have lasted, and wait for those of the cash no more."""
+        log.warning("the account does not add up: %s", "; ".join(told))
+        self._gap = standing.cash - ledger.account.cash
+
+    def _is_known(self, standing: Standing, ledger: Ledger, told: tuple[str, ...]) -> bool:
+        """Whether nothing differs, or the cash alone, and by as much as has lasted before."""
+        if not told:
+            return True
+        contracts = ledger.position_differences(standing.positions)
+        return not contracts and standing.cash - ledger.account.cash == self._gap
 
     def fills(self, market: str) -> list[VenueFill]:
         """The account's fills in a market, oldest first.

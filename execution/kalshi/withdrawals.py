@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from types import MappingProxyType
 
 from execution.kalshi.admission import Admission
 from execution.kalshi.orders import MarketView, RestingOrder
@@ -38,7 +39,11 @@ class Withdrawal:
 
 
 def withdrawals(
-    view: MarketView, ours: Collection[str], admission: Admission, carried: Mapping[str, Decimal]
+    view: MarketView,
+    ours: Collection[str],
+    admission: Admission,
+    carried: Mapping[str, Decimal],
+    halted: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Withdrawal, ...]:
     """The orders of a market that may wait no longer, and why, the newest first.
 
@@ -50,6 +55,7 @@ def withdrawals(
     view: what rests in it is in the order in which orders have their places, the oldest first.
     ours: the venue's ids of orders that may be taken out.
     carried: USD by order, rounding of its fills that has not come back.
+    halted: why an order may wait no longer whatever it would leave, by order.
     """
     left: list[RestingOrder] = []
     taken_out: list[Withdrawal] = []
@@ -57,7 +63,7 @@ def withdrawals(
         why = None
         if each.order.market == view.market and each.order_id in ours:
             before = replace(view, resting=tuple(left))
-            why = admission.refusal_in_place(each, before, carried)
+            why = halted.get(each.order_id) or admission.refusal_in_place(each, before, carried)
         if why:
             taken_out.append(Withdrawal(each, why))
         else:

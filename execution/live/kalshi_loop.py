@@ -55,8 +55,8 @@ class KalshiLoop:
         done = failures = 0
         try:
             while self.sampler.spans and done != steps and not working.done():
-                at = self.sampler.tick_after(self.records.clock())
-                if not await asyncio.to_thread(self._wait_until, at):
+                at = await asyncio.to_thread(self._next_tick)
+                if at is None:
                     break
                 try:
                     await asyncio.to_thread(self._round, at)
@@ -76,14 +76,19 @@ class KalshiLoop:
         dropped = self.service.updates.dropped
         log.info("%d ticks; %d dropped, not decided on: %s", done, dropped, self.service.skipped)
 
-    def _wait_until(self, at: np.datetime64) -> bool:
-        """Whether an instant has come; false where the loop was told to stop first."""
+    def _next_tick(self) -> np.datetime64 | None:
+        """The next tick, once it has come; none where the loop was told to stop before."""
+        at = self.sampler.tick_after(self.records.clock())
         while True:
             if is_there(self.records.kill_file):
                 self.stop.tell("the kill file is there")
+            if self.stop:
+                return None
+            # A clock that is put back has another next tick.
+            at = min(at, self.sampler.tick_after(self.records.clock()))
             seconds = float((at - self.records.clock()) / SECOND)
-            if self.stop or seconds <= 0:
-                return not self.stop
+            if seconds <= 0:
+                return at
             self.stop.wait(min(seconds, LONGEST_WAIT))
 
     def _round(self, at: np.datetime64) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from execution.intents import Intent, IntentBook
 from execution.kalshi.action_log import ActionLog
 from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
 from execution.kalshi.venue_orders import order_of
-from execution.live.guards import is_there
+from execution.live.guards import is_there, why_halted
 from execution.live.halts import Halts
 from execution.live.journal import Journal
 from execution.live.kalshi_guard import KalshiGuard
@@ -56,6 +57,10 @@ class KalshiRecords:
     guard: Guard
     kill_file: Path
     clock: Callable[[], np.datetime64]
+
+    def why_nothing_opens(self) -> str:
+        """The halt because of which nothing is opened; empty where none stands."""
+        return why_halted(self.halts, JOB, "everything") or why_halted(self.halts, JOB, "openings")
 
 
 @contextmanager
@@ -105,7 +110,9 @@ def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
 
     Two keys of one account are two names: one process alone may trade an account.
     """
-    digest = hashlib.sha256(f"{venue.address} {keys.key_id}".encode()).hexdigest()
+    # This machine has several names, and a port has one account.
+    where = urlsplit(venue.address).port if venue.on_this_machine else venue.address
+    digest = hashlib.sha256(f"{where} {keys.key_id}".encode()).hexdigest()
     return f"{PREFIX}{venue.mode}-{digest[:_NAME]}"
 
 

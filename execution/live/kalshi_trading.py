@@ -129,6 +129,7 @@ def _manager(
         book=records.book,
         books=books,
         guard=records.guard,
+        halted=records.why_nothing_opens,
         job=JOB,
         clock=records.clock,
     )

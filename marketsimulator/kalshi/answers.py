@@ -22,7 +22,7 @@ import numpy as np
 
 from execution.kalshi.fees import NOTHING, FeeRules
 from execution.kalshi.money import FLAT
-from execution.kalshi.orders import PAYOUT
+from execution.kalshi.orders import CENT, PAYOUT
 from marketsimulator.kalshi.exchange import Listing
 from marketsimulator.kalshi.news import Payment
 from marketsimulator.kalshi.positions import position_of
@@ -230,7 +230,7 @@ def market_answer(venue: KalshiVenue, ticker: str) -> Answer:
         "last_price_dollars": dollars(own[-1].price if own else NOTHING),
         "volume_fp": counted(sum((trade.count for trade in own), NOTHING)),
         "notional_value_dollars": dollars(PAYOUT),
-        "price_level_structure": "linear_cent",
+        "price_level_structure": "linear_cent" if tick == CENT else "deci_cent",
         "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": dollars(tick)}],
         "fractional_trading_enabled": False,
         "result": "" if outcome is None else outcome.lower(),

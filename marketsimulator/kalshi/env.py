@@ -53,7 +53,8 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     def __init__(self, session: npt.ArrayLike | None = None, **settings: Any) -> None:
         self.settings = EpisodeSettings(**settings)
         self.space = self.settings.space()
-        self._session = None if session is None else tape_of(checked_session(session))
+        tick = self.settings.market.tick
+        self._session = None if session is None else tape_of(checked_session(session, tick))
         self._terms = self.settings.terms()[0]
         self._tape: Records = np.zeros(0, TICK)
         self._markets = np.zeros(1, MARKET)

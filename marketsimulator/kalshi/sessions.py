@@ -31,6 +31,7 @@ COLUMNS = ("yes_bid", "yes_ask", "bid_size", "ask_size", "sold", "bought", "esti
 YES_BID, YES_ASK, BID_SIZE, ASK_SIZE, SOLD, BOUGHT, ESTIMATE = range(len(COLUMNS))
 TICK = 0.01  # USD
 _SLACK = 1e-6  # USD that a price may be off its tick, as 32-bit floats are
+MOST = 1e9  # contracts that wait or trade at once
 _ROUNDING = 1e-9  # USD
 _EVERY = list(range(len(COLUMNS)))
 _QUOTES = [YES_BID, YES_ASK]
@@ -56,6 +57,7 @@ def checked_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
     _refuse(session, _PROBABILITIES, outside, "is outside 0 … 1")
     negative = session[:, _COUNTS] < 0
     _refuse(session, _COUNTS, negative, "is negative, contracts are counted")
+    _refuse(session, _COUNTS, session[:, _COUNTS] > MOST, f"is more than {MOST:g} contracts")
     quotes = session[:, _QUOTES]
     on_ticks = np.round(quotes * ticks) / ticks
     between = np.abs(quotes - on_ticks) > _SLACK

@@ -14,7 +14,6 @@ from execution.kalshi.order_settings import OrderSettings
 from execution.kalshi.records import DOLLAR, terms_of
 from foundation.arrays import Records
 from foundation.errors import InputError
-from marketsimulator.kalshi.sessions import TICK
 from marketsimulator.kalshi.synthetic import SyntheticMarket
 
 Reward = Literal["value", "log_wealth"]
@@ -72,7 +71,7 @@ class EpisodeSettings(OrderSettings):
 
     def terms(self) -> Records:
         """One record [1] of what orders have to keep."""
-        return terms_of(self.space(), self.life, Decimal(str(TICK)))
+        return terms_of(self.space(), self.life, Decimal(str(self.market.tick)))
 
     def keywords(self) -> dict[str, Any]:
         """Every setting by its name, as the environments take them."""

@@ -53,7 +53,8 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         if count < 1:
             raise InputError(f"count: {count} markets, one or more are needed")
         self.settings = EpisodeSettings(**settings)
-        self._sessions = None if sessions is None else _tapes_of(sessions)
+        tick = self.settings.market.tick
+        self._sessions = None if sessions is None else _tapes_of(sessions, tick)
         longest = self.settings.market.steps + 1
         if self._sessions is not None:
             longest = max(len(tape) for tape in self._sessions)
@@ -171,10 +172,10 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         return tape_of(sessions_from(draws_from(drawn, market), market))
 
 
-def _tapes_of(sessions: Sequence[npt.ArrayLike]) -> list[Records]:
+def _tapes_of(sessions: Sequence[npt.ArrayLike], tick: float) -> list[Records]:
     if not len(sessions):
         raise InputError("sessions: there is none")
-    return [tape_of(checked_session(session)) for session in sessions]
+    return [tape_of(checked_session(session, tick)) for session in sessions]
 
 
 @compiled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -64,6 +64,7 @@ class KalshiStand:
         admission: Admission = UNLIMITED,
         books: Books | None = None,
         rules_of: RulesOf = lambda *_: FeeRules(),
+        halted: Callable[[], str] = str,
         **settings: Any,
     ) -> KalshiMultiMarketOrderManager:
         """A manager as one process has it: it knows what the journal says and nothing else."""
@@ -74,6 +75,7 @@ class KalshiStand:
             rules_of,
             book=self.book,
             books=books,
+            halted=halted,
             pause=self.waited.append,
             clock=self.clock,
         )

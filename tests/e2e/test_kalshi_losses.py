@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -315,6 +316,29 @@ def test_a_clock_that_goes_back_leaves_marks_in_their_order(here: KalshiPractice
         now.clock.ahead = np.timedelta64(-3, "h")
         now.account.mark()
         assert now.marks() == [(100.0, 0.0), (150.0, 50.0)]
+
+
+def test_a_clock_that_was_ahead_for_a_moment_keeps_no_tick_back(tmp_path: Path) -> None:
+    now = np.datetime64("2026-11-22T10:00:00.2", "ns")
+    read = [now + np.timedelta64(2, "h")]  # once; then it is right again
+
+    def clock() -> np.datetime64:
+        return read.pop() if read else now
+
+    waited: list[float] = []
+
+    class Watch(Stop):
+        def wait(self, seconds: float) -> None:
+            nonlocal now
+            waited.append(seconds)
+            now += np.timedelta64(round(seconds * 1e9), "ns")
+
+    some: Any = None
+    records: Any = SimpleNamespace(clock=clock, kill_file=tmp_path / KILL_FILE)
+    sampler = Sampler(some, (), SECOND)
+    loop = KalshiLoop(some, some, sampler, some, records, Watch(), 3)
+    assert loop._next_tick() == np.datetime64("2026-11-22T10:00:01", "ns")
+    assert sum(waited) == pytest.approx(0.8)
 
 
 def test_the_loop_marks_every_round_and_says_why_it_ended(here: KalshiPractice) -> None:

@@ -422,6 +422,12 @@ def test_a_deposit_is_a_difference_that_is_told_and_not_spent(
     assert "cash: $940 booked" in caplog.text
     told = len(stand.waited)
     assert later.view("SIM-1").cash == 940
+    # The cash differs by as much after a trade: nobody waits for that again, whoever asks.
+    later.submit(order("o-1", taking(later.view("SIM-1")), 10))
+    stand.practice.advance()
+    for _ in range(2):
+        [difference] = later.differences()
+        assert difference.startswith("cash: $")
     assert sum(stand.waited[told:]) == 0
 
 

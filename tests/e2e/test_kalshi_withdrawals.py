@@ -90,6 +90,22 @@ def withdrawn(manager: KalshiMultiMarketOrderManager, market: str = RAIN) -> lis
     return [each.resting.order.client_order_id for each in found]
 
 
+def test_under_a_halt_what_would_open_leaves_the_book_and_what_closes_stays(
+    stand: KalshiStand,
+) -> None:
+    manager = stand.manager()
+    manager.submit(order("held", "0.52", 20, market=RAIN))
+    stand.practice.advance()
+    for name, action, side, price in (
+        ("opens", "BUY", "YES", "0.40"),
+        ("sells", "SELL", "YES", "0.60"),
+    ):
+        manager.submit(order(name, price, 10, action=action, side=side, market=RAIN))
+    halted = stand.manager(halted=lambda: "halted: daily_loss")
+    assert withdrawn(halted) == ["opens"]
+    assert resting(stand) == ["sells"]
+
+
 def test_purchases_that_the_cash_no_longer_covers_are_cancelled_the_newest_first(
     stand: KalshiStand,
 ) -> None:

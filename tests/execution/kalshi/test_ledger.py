@@ -136,3 +136,21 @@ def test_differences_are_told_by_name_and_nothing_makes_them_go() -> None:
         )
     assert ledger.differences(D("96.8999"), {"RAIN": D(6)}) == ()
     assert ledger.with_flow(D("0.11")).differences(D("97.00"), {"RAIN": D(6)}) == ()
+
+
+def test_a_fill_that_is_listed_after_its_market_has_paid_is_paid_out_as_well() -> None:
+    bought = filled(0, "bid", 5000, 600, taker=True, order=1)
+    late = filled(1, "bid", 5000, 600, taker=True, order=2)
+    end = Settlement("RAIN", D(1), late.at + np.timedelta64(1, "m"))
+    at_once = Ledger.opened(Account(D(100))).after([bought, late], [end], lambda *_: FeeRules())
+    ledger = Ledger.opened(Account(D(100))).after([bought], [end], lambda *_: FeeRules())
+    for _ in range(2):
+        ledger = ledger.after([bought, late], [end], lambda *_: FeeRules())
+    assert ledger == at_once
+    assert ledger.position_differences({}) == ()
+
+
+def test_a_fill_that_is_listed_twice_at_once_is_booked_once() -> None:
+    bought = filled(0, "bid", 5000, 600, taker=True, order=1)
+    ledger = Ledger.opened(Account(D(100))).after([bought, bought], [], lambda *_: FeeRules())
+    assert ledger.account.holding("RAIN").yes == 6

@@ -17,6 +17,7 @@ from execution.kalshi.actions import INTENTS, LimitOrderActionSpace
 from execution.kalshi.money import Account, Holding, within_inventory
 from execution.kalshi.orders import Fill, LimitOrder, MarketView, Quote, RestingOrder
 from execution.kalshi.records import DOLLAR, SLOTS, WHOLE
+from foundation.errors import InputError
 from marketsimulator.kalshi import COLUMNS, MarketAgnosticKalshiEnv, SyntheticMarket
 from marketsimulator.kalshi.sessions import outcome_of
 from marketsimulator.kalshi.synthetic import synthetic_session
@@ -299,3 +300,29 @@ def test_after_settlement_there_is_no_step_and_no_code_beyond_the_table() -> Non
         with pytest.raises(ValueError, match="is no whole number"):
             env.step(action)
     assert env._market["cash"] == 1000 * DOLLAR
+
+
+@pytest.mark.parametrize("style", ["passive", "mid", "aggressive"])
+def test_in_a_market_of_finer_ticks_orders_stand_on_them_and_within_the_quote(style: str) -> None:
+    market = SyntheticMarket(tick=0.001, width=2.0, steps=40, start_deviation=0.5)
+    env = MarketAgnosticKalshiEnv(market=market, price_style=style)
+    prices = set()
+    for seed in range(5):
+        env.reset(seed=seed)
+        for _ in range(30):
+            bid, ask = env.quote
+            *_, info = env.step(1 if env.action_masks()[1] else 0)
+            newest = env._market["numbers"] - 1
+            resting = env._orders[: env._market["resting"]]
+            for price in resting["price"][resting["number"] == newest]:
+                if info["last_order_size"]:
+                    assert bid - 1e-9 <= price / 10_000 <= ask + 1e-9
+                    prices.add(int(price))
+    assert all(price % 10 == 0 for price in prices)
+    assert style == "aggressive" or any(price % 100 for price in prices)
+
+
+def test_a_session_of_more_contracts_than_there_can_be_is_refused() -> None:
+    session = np.array([[0.4, 0.42, 1e19, 10, 0, 0, 0.41]] * 5)
+    with pytest.raises(InputError, match="is more than 1e\\+09 contracts"):
+        MarketAgnosticKalshiEnv(session=session)
