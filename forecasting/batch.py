@@ -37,7 +37,7 @@ from foundation.command import ProgressBar, log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import settings_of
 from foundation.errors import InputError
-from foundation.files import check_file, staged_file
+from foundation.files import check_file, remove_unfinished, staged_file
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.sessions import following_bar_ends
@@ -120,6 +120,7 @@ def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> None
     done = 0
     schema = _schema().with_metadata({FORECASTER: batch.table.name})
     try:
+        remove_unfinished(output)
         with (
             staged_file(output) as part,
             parquet.ParquetWriter(part, schema, compression="zstd") as writer,

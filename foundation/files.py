@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from glob import escape
 from pathlib import Path
 
 from foundation.errors import InputError
@@ -55,9 +57,9 @@ def file_digest(path: Path) -> str:
 def staged_file(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which replaces it once the block has ended well.
 
-    A process that is killed meanwhile leaves a hidden `.NAME.PID.part`; the file is as it was.
+    A process that is killed meanwhile leaves a hidden `.NAME.HOST.PID.part`; the file is as it was.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
     try:
         yield part
         # The content is on the disk before the name is, or a power failure could leave an empty
@@ -67,6 +69,24 @@ def staged_file(path: Path) -> Iterator[Path]:
         flush_to_disk(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Take away what killed processes of this machine have left of a file that they wrote."""
+    for left in path.parent.glob(f".{escape(f'{path.name}.{platform.node()}')}.*.part"):
+        if not _is_running(left.suffixes[-2][1:]):
+            left.unlink(missing_ok=True)
+
+
+def _is_running(number: str) -> bool:
+    """Whether a process of this number runs on this machine, whoever's it is."""
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, PermissionError):
+        return True
+    return True
 
 
 def put_whole(path: Path, content: bytes) -> None:
@@ -93,6 +113,7 @@ def write_whole(
         output.mkdir(parents=True, exist_ok=True)
         with ExitStack() as staged:
             for file, write in writers.items():
+                remove_unfinished(output / file)
                 write(staged.enter_context(staged_file(output / file)))
     except OSError as error:
         raise InputError(f"{name}: {output} cannot be written: {error.strerror}") from error
