@@ -51,16 +51,21 @@ def read_positions(connection: KalshiConnection) -> dict[str, Decimal]:
     return {market: position for market, position in stated.items() if position}
 
 
+def read_fills(connection: KalshiConnection, query: Answer) -> list[VenueFill]:
+    """Fills, oldest first; query: which, in the venue's words."""
+    found = list(connection.pages("fills", FILLS, "fills", **query))
+    with connection.translated_errors("fills"):
+        # They are listed with the newest first; of one instant their order counts.
+        return sorted((VenueFill.of(e) for e in reversed(found)), key=lambda fill: fill.at)
+
+
 def read_news(connection: KalshiConnection, since: np.datetime64) -> News:
     """Fills and settlements of all markets since an instant."""
     epoch = np.datetime64(0, "ns")
     query: Answer = {"min_ts": max(int((since - epoch) // _SECOND), 0)}
-    fills = list(connection.pages("fills", FILLS, "fills", **query))
+    fills = read_fills(connection, query)
     what = "settlements"
     ends = list(connection.pages(what, "/portfolio/settlements", what, **query))
-    with connection.translated_errors("fills"):
-        # They are listed with the newest first; of one instant their order counts.
-        booked = sorted((VenueFill.of(e) for e in reversed(fills)), key=lambda fill: fill.at)
     with connection.translated_errors(what):
         paid = [
             Settlement(
@@ -70,4 +75,4 @@ def read_news(connection: KalshiConnection, since: np.datetime64) -> News:
             )
             for entry in ends
         ]
-    return News(tuple(booked), tuple(paid))
+    return News(tuple(fills), tuple(paid))

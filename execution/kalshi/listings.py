@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeVar
 
 from execution.kalshi.connection import Answer, KalshiConnection
 from execution.kalshi.fees import NOTHING
@@ -16,6 +17,7 @@ from foundation.errors import BrokerError
 
 ASKED = 50  # tickers in one request: addresses have a longest length
 TRADED = "active"  # the status of a market that takes orders
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +64,32 @@ class Listing:
         return None
 
 
-def read_listings(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, Listing]:
-    """Markets as the venue lists them, by ticker.
+class UnknownMarket(BrokerError):
+    """A market that the venue does not list."""
+
+
+def read_markets(
+    connection: KalshiConnection, markets: Iterable[str], parse: Callable[[Answer], T]
+) -> dict[str, T]:
+    """What is read of markets as the venue lists them now, by ticker.
+
+    parse: reads an entry.
 
     Raises
     ------
     BrokerError
-        for a venue that does not answer, or does not know one of them.
+        for a venue that does not answer; `UnknownMarket` where it does not list one of them.
     """
-    wanted = sorted(set(markets))
-    listed: dict[str, Listing] = {}
+    wanted = list(dict.fromkeys(markets))
+    listed: dict[str, T] = {}
     for first in range(0, len(wanted), ASKED):
         tickers = ",".join(wanted[first : first + ASKED])
         found = list(connection.pages("markets", "/markets", "markets", tickers=tickers))
         with connection.translated_errors("markets"):
-            listed |= {MarketEntry.ticker.of(entry): Listing.of(entry) for entry in found}
+            listed |= {MarketEntry.ticker.of(entry): parse(entry) for entry in found}
     for market in wanted:
         if market not in listed:
-            raise BrokerError(f"{market}: the venue has no such market")
+            raise UnknownMarket(f"{market}: the venue has no such market")
     return listed
 
 

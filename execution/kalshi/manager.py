@@ -18,7 +18,7 @@ from execution.kalshi.connection import KalshiConnection
 from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
 from execution.kalshi.fees import NOTHING
 from execution.kalshi.ledger import RulesOf, held
-from execution.kalshi.listings import Listing, read_listings, sale_value
+from execution.kalshi.listings import Listing, read_markets, sale_value
 from execution.kalshi.money import Account
 from execution.kalshi.order_desk import KalshiDesk
 from execution.kalshi.orders import Fill, LimitOrder, MarketView, Quote, Receipt
@@ -237,7 +237,7 @@ class KalshiMultiMarketOrderManager:
             self._limits_asked = True
         waiting = self._desk.undetermined(lambda intent: intent.venue == KalshiDesk.venue)
         standing, ledger = self._account.agreed()
-        listings = read_listings(self.connection, {market, *standing.positions})
+        listings = read_markets(self.connection, (market, *standing.positions), Listing.of)
         here = held(standing.positions.get(market, NOTHING))
         elsewhere = {name: each for name, each in standing.positions.items() if name != market}
         listed = {order.client_order_id for order in standing.resting}

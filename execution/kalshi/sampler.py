@@ -14,11 +14,11 @@ import numpy as np
 from execution.kalshi.connection import Answer, KalshiConnection
 from execution.kalshi.fees import NOTHING
 from execution.kalshi.fields import MarketEntry, a_count
-from execution.kalshi.listings import TRADED
+from execution.kalshi.listings import TRADED, read_markets
 from execution.kalshi.orders import PAYOUT
 from execution.kalshi.records import TICK, WHOLE, Record
 from execution.kalshi.updates import MarketSpan, MarketUpdate
-from foundation.errors import BrokerError, InputError
+from foundation.errors import InputError
 from trainingdata.feed.fields import Needed, Optional, an_instant, words
 
 _CENT = WHOLE // 100
@@ -77,10 +77,6 @@ class Sample:
         return cls(trades, SampledEntry.closes.of(entry), tick, settled)
 
 
-class UnknownMarket(BrokerError):
-    """A market that the venue does not list."""
-
-
 class Sampler:
     """Reads the same markets at equal steps.
 
@@ -126,15 +122,7 @@ class Sampler:
         BrokerError
             for a venue that does not answer; `UnknownMarket` where it does not list one of them.
         """
-        tickers = ",".join(self._markets)
-        pages = self._connection.pages("markets", "/markets", "markets", tickers=tickers)
-        found = list(pages)
-        with self._connection.translated_errors("markets"):
-            listed = {MarketEntry.ticker.of(entry): Sample.of(entry) for entry in found}
-        for market in self._markets:
-            if market not in listed:
-                raise UnknownMarket(f"{market}: the venue has no such market")
-        return listed
+        return read_markets(self._connection, self._markets, Sample.of)
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:
         """What markets that are followed show at an instant; one that has settled, once.

@@ -9,12 +9,12 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.kalshi.connection import Answer, KalshiConnection
+from execution.kalshi.account_reads import News, read_cash, read_fills, read_news, read_positions
+from execution.kalshi.connection import KalshiConnection
 from execution.kalshi.fees import NOTHING
-from execution.kalshi.fields import BalanceEntry, PositionEntry, SettlementEntry, paid_for_yes
-from execution.kalshi.ledger import Ledger, RulesOf, Settlement, held
+from execution.kalshi.ledger import Ledger, RulesOf, held
 from execution.kalshi.money import Account, Holding
-from execution.kalshi.order_desk import FILLS, KalshiDesk
+from execution.kalshi.order_desk import KalshiDesk
 from execution.kalshi.orders import Outcome, RestingOrder
 from execution.kalshi.venue_orders import VenueFill, VenueOrder, reduces, sold_side
 from execution.posting import LOOK_DELAYS
@@ -146,7 +146,7 @@ class AccountReader:
         BrokerError
             for a venue that does not answer.
         """
-        return self._fills({"ticker": market})
+        return read_fills(self._connection, {"ticker": market})
 
     def resting_orders(self, standing: Standing) -> tuple[RestingOrder, ...]:
         """What waits, in our words: orders of ours as they were meant, those of others by what
@@ -185,8 +185,8 @@ class AccountReader:
                 self.expect(order)
         standing = replace(standing, unlisted=unlisted.left)
         now = self._connection.now()
-        fills, settlements = self._news()
-        self._ledger = self._ledger.after(fills, settlements, self._rules_of)
+        news = self._news()
+        self._ledger = self._ledger.after(news.fills, news.settlements, self._rules_of)
         self._read_until = now
         return standing, self._ledger, before == _waiting(standing.resting)
 
@@ -209,45 +209,18 @@ class AccountReader:
             standing = self._standing()
             if self._news() == before:
                 holdings = {market: held(each) for market, each in standing.positions.items()}
-                return Ledger.opened(Account(standing.cash, holdings), *before)
+                return Ledger.opened(
+                    Account(standing.cash, holdings), before.fills, before.settlements
+                )
         raise BrokerError("the account: it trades while it is read for the first time")
 
     def _standing(self) -> Standing:
-        what = "the balance"
-        answer = self._connection.get(what, "/portfolio/balance")
-        with self._connection.translated_errors(what):
-            cash = BalanceEntry.cash.of(answer)
-        what = "positions"
-        found = list(self._connection.pages(what, "/portfolio/positions", "market_positions"))
-        with self._connection.translated_errors(what):
-            stated = {PositionEntry.ticker.of(e): PositionEntry.position.of(e) for e in found}
-        positions = {market: position for market, position in stated.items() if position}
-        return Standing(cash, positions, self._desk.resting())
+        cash = read_cash(self._connection)
+        return Standing(cash, read_positions(self._connection), self._desk.resting())
 
-    def _news(self) -> tuple[list[VenueFill], list[Settlement]]:
+    def _news(self) -> News:
         """Fills and settlements since they were last read, and of some time before."""
-        since = {"min_ts": max(_seconds(self._read_until - OVERLAP), 0)}
-        return self._fills(since), self._settlements(since)
-
-    def _fills(self, query: Answer) -> list[VenueFill]:
-        found = list(self._connection.pages("fills", FILLS, "fills", **query))
-        with self._connection.translated_errors("fills"):
-            # They are listed with the newest first; of one instant their order counts.
-            fills = [VenueFill.of(entry) for entry in reversed(found)]
-        return sorted(fills, key=lambda fill: fill.at)
-
-    def _settlements(self, query: Answer) -> list[Settlement]:
-        what = "settlements"
-        found = list(self._connection.pages(what, "/portfolio/settlements", what, **query))
-        with self._connection.translated_errors(what):
-            return [
-                Settlement(
-                    SettlementEntry.ticker.of(entry),
-                    paid_for_yes(entry),
-                    SettlementEntry.at.of(entry),
-                )
-                for entry in found
-            ]
+        return read_news(self._connection, self._read_until - OVERLAP)
 
 
 class _Free:
@@ -278,7 +251,3 @@ class _Free:
 
 def _waiting(resting: Iterable[VenueOrder]) -> dict[str, Decimal]:
     return {order.order_id: order.remaining for order in resting}
-
-
-def _seconds(at: np.datetime64) -> int:
-    return int(at.astype("datetime64[s]").astype(np.int64))

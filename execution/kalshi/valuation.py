@@ -12,36 +12,16 @@ settles at neither side counts like one without a result until it pays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 
-import numpy as np
-
-from execution.kalshi.connection import KalshiConnection
 from execution.kalshi.fees import NOTHING
-from execution.kalshi.listings import ASKED
 from execution.kalshi.orders import PAYOUT
 from execution.kalshi.records import WHOLE
-from execution.kalshi.sampler import Sample, Sampler
+from execution.kalshi.sampler import Sample
 
 Sides = tuple[Decimal, Decimal]  # USD of YES and of NO
 _UNSOLD: Sides = (NOTHING, NOTHING)
-_UNUSED = np.timedelta64(1, "s")  # the interval of a sampler that is read once
-
-
-def read_samples(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, Sample]:
-    """Markets as they are listed now, by ticker.
-
-    Raises
-    ------
-    BrokerError
-        for a venue that does not answer, or does not know one of them.
-    """
-    wanted = sorted(set(markets))
-    samples: dict[str, Sample] = {}
-    for first in range(0, len(wanted), ASKED):
-        samples |= Sampler(connection, wanted[first : first + ASKED], _UNUSED).read()
-    return samples
 
 
 def sale_prices(samples: Mapping[str, Sample], before: Mapping[str, Sides]) -> dict[str, Sides]:

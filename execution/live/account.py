@@ -25,8 +25,9 @@ from execution.live.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.live.holdings import OVERLAP, HoldingsBook
 from execution.live.journal import AccountMark, Journal
 from execution.live.losses import Mark, loss_halts
+from execution.live.notice_book import NoticeBook
 from execution.live.settings import LiveSettings
-from foundation.database import Database, DatabaseFailed
+from foundation.database import Database
 from foundation.errors import BrokerError
 from foundation.notices import Notices
 from trainingdata.feed.endpoint import Keys
@@ -35,14 +36,6 @@ log = logging.getLogger(__name__)
 
 READINGS = 3  # of holdings and activities that do not go together, before that is a halt
 BETWEEN_READINGS = 2.0  # seconds
-_NOTICES = """
-    CREATE TABLE IF NOT EXISTS notices (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        at TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        text TEXT NOT NULL
-    ) STRICT
-"""
 ALL_TIME = np.datetime64("1970-01-01", "ns")
 
 
@@ -81,8 +74,7 @@ class LiveAccount:
         self._redact = keys.redact
         self._read_at: np.datetime64 = ALL_TIME
         self._readings = 0  # before, at that instant
-        database.create(_NOTICES)
-        notices.keep_in(self._keep_notice)
+        notices.keep_in(NoticeBook(database, keys.redact, connection.estimated_now))
         self._taker_fee = Decimal(repr(settings.fees.crypto_taker))
 
     def journal(self, job: str) -> Journal:
@@ -219,16 +211,6 @@ class LiveAccount:
             self.notices.end_alert(f"halt {kind}")
         for kind, why in changes.raised.items():
             self._tell_of_halt(kind, why, new=True)
-
-    def _keep_notice(self, kind: str, text: str) -> None:
-        """Write an alert down; one that cannot be is sent and logged all the same."""
-        try:
-            self._database.execute(
-                "INSERT INTO notices (at, kind, text) VALUES (?, ?, ?)",
-                (str(self._connection.estimated_now()), kind, self._redact(text)),
-            )
-        except (DatabaseFailed, BrokerError) as error:
-            log.warning("an alert is not in the journal: %s", error)
 
     def flows(self) -> float:
         """Deposits less withdrawals since the journal began, USD."""

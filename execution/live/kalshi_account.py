@@ -15,8 +15,10 @@ import numpy as np
 from execution.kalshi.account_books import AccountBooks, Reading, read_account
 from execution.kalshi.connection import KalshiConnection
 from execution.kalshi.ledger import Ledger, RulesOf, held
+from execution.kalshi.listings import read_markets
 from execution.kalshi.money import Account
-from execution.kalshi.valuation import Sides, read_samples, sale_prices, value_of
+from execution.kalshi.sampler import Sample
+from execution.kalshi.valuation import Sides, sale_prices, value_of
 from execution.live.halts import HALT_RULES
 from execution.live.journal import AccountMark
 from execution.live.kalshi_records import KalshiRecords
@@ -84,7 +86,7 @@ class KalshiAccount:
         """
         reading = read_account(self._connection, self._books, self._rules_of, self._pause)
         positions = _positions(reading.books.ledger.account)
-        samples = read_samples(self._connection, positions)
+        samples = read_markets(self._connection, positions, Sample.of)
         sales = sale_prices(samples, self._sales)
         values = {
             market: value_of(count, samples[market], sales[market])

@@ -15,12 +15,13 @@ from execution.kalshi.actor import ActorService
 from execution.kalshi.book_feed import BookFeed
 from execution.kalshi.connection import KalshiConnection
 from execution.kalshi.endpoint import KalshiKeys
+from execution.kalshi.listings import UnknownMarket
 from execution.kalshi.manager import KalshiMultiMarketOrderManager
 from execution.kalshi.market_fees import MarketFees
 from execution.kalshi.network import NetworkPolicy, load_network
 from execution.kalshi.observation import features_of
 from execution.kalshi.policies import BinaryKelly, Nothing, Policy, RandomPolicy
-from execution.kalshi.sampler import Sample, Sampler, UnknownMarket
+from execution.kalshi.sampler import Sample, Sampler
 from execution.kalshi.sight import worth
 from execution.live.kalshi_account import KalshiAccount
 from execution.live.kalshi_loop import KalshiLoop

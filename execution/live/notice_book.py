@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from foundation.database import Database, DatabaseFailed
+from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class NoticeBook:
 
     database: the account's journal.
     redact: takes secrets out of a text.
-    clock: the instant that an alert is stamped with.
+    clock: the instant that an alert is stamped with; a venue's may fail to answer.
     """
 
     def __init__(
@@ -47,5 +48,5 @@ class NoticeBook:
                 "INSERT INTO notices (at, kind, text) VALUES (?, ?, ?)",
                 (str(self._clock()), kind, self._redact(text)),
             )
-        except DatabaseFailed as error:
+        except (DatabaseFailed, BrokerError) as error:
             log.warning("an alert is not in the journal: %s", error)
