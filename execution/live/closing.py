@@ -12,6 +12,7 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_UP, Decimal
+from types import MappingProxyType
 
 import numpy as np
 
@@ -29,6 +30,7 @@ LOOKS = (10 * MINUTE, 6 * MINUTE, 2 * MINUTE)  # before the close
 CONCESSION = 0.002  # of the price, that a cut by limit gives up at most
 CENT = Decimal("0.01")
 WHOLE = Decimal(1)
+_NOTHING: Mapping[str, Decimal] = MappingProxyType({})
 FLATTENING = 9  # in the ids of what closes everything, in the place of a leg
 
 
@@ -66,6 +68,7 @@ def night_cuts(
     tradable: Collection[str],
     *,
     at_limit: bool,
+    uncertain: Mapping[str, Decimal] = _NOTHING,
 ) -> tuple[Order, ...]:
     """Orders that bring the book under the ceiling of the night; none where it is under it.
 
@@ -78,12 +81,15 @@ def night_cuts(
     number: of the cut before that close, which makes their ids too.
     tradable: symbols that are ours to trade.
     at_limit: whether they are limit orders, and not market orders.
+    uncertain: signed quantities that may fill or may never: what they would take off a position
+        counts as held, and is not cut a second time.
     """
     if not is_over_the_ceiling(account, limits):
         return ()
+    certain = with_reductions(account, uncertain).positions
     ours = {
         symbol: held
-        for symbol, held in account.positions.items()
+        for symbol, held in certain.items()
         if held and symbol in tradable and instrument(symbol).kind is Kind.STOCK
     }
     share = _share(account, limits, limits.overnight_ceiling, ours)
@@ -150,23 +156,25 @@ def flattening_orders(
     return tuple(orders)
 
 
-def _share(account: Account, limits: Limits, overnight: float, loose: Collection[str]) -> float:
-    """The share of `loose` that the ceiling lets the account keep, 0 … 1."""
+def _share(
+    account: Account, limits: Limits, overnight: float, loose: Mapping[str, Decimal]
+) -> float:
+    """The share that the ceiling lets the account keep of what may be cut, 0 … 1.
+
+    loose: of each position, signed as it, what may be cut; none of a coin is.
+    """
     if account.equity <= 0:
         return 0.0
     lent = limits.with_account_leverage(account.leverage).intraday_leverage
     ceiling = min(overnight, lent) * account.free
     held = [symbol for symbol, quantity in account.positions.items() if quantity]
-    values = [float(account.positions[s]) * account.prices[s] for s in held]
-    coins = [is_symbol(s) and instrument(s).kind is Kind.CRYPTO for s in held]
-    return float(
-        kept_share(
-            np.array(values) / account.equity,
-            np.array(coins, dtype=bool),
-            np.array([s in loose and not coin for s, coin in zip(held, coins, strict=True)]),
-            ceiling,
-        )
-    )
+    coins = np.array([is_symbol(s) and instrument(s).kind is Kind.CRYPTO for s in held], bool)
+    prices = np.array([account.prices[s] for s in held])
+    values = np.array([float(account.positions[s]) for s in held]) * prices
+    may_go = np.array([float(loose.get(s, 0)) for s in held]) * prices * ~coins
+    parts = np.concatenate([values - may_go, may_go]) / account.equity
+    is_loose = np.repeat([False, True], len(held))
+    return float(kept_share(parts, np.tile(coins, 2), is_loose, ceiling))
 
 
 def _cut(

@@ -41,7 +41,8 @@ class NightWatch:
     """Looks at one account's book ten, six and two minutes before each close.
 
     A cut of which nobody knows what became of it counts as done, and is asked for again under its
-    own id: another one beside it could sell the same shares twice.
+    own id: another one beside it could sell the same shares twice. So does what a decision was to
+    take off, until the last look: from then on it counts as held, and other shares are cut for it.
 
     broker: of the account, with its book and its guards.
     live: what is written down and guarded.
@@ -120,18 +121,21 @@ class NightWatch:
             log.info("%s: the book is under the night's ceiling", utc_text(look))
             return
         number = self._journal.next_night(closes)
+        last = attempt == len(LOOKS) - 1
+        done = self._on_their_way(*(("night",) if last else ("night", "reduction")))
         orders = night_cuts(
-            with_reductions(account, self._on_their_way()),
+            with_reductions(account, done),
             self._settings.limits,
             self._settings.order_name,
             closes,
             number,
             self._settings.tradable_symbols - self._in_somebodys_way(account),
             at_limit=not attempt,
+            uncertain=self._on_their_way("reduction") if last else {},
         )
         if orders:
             self._send(orders, account, closes, number)
-        if attempt == len(LOOKS) - 1:
+        if last:
             self._verify()
 
     def _send(
@@ -180,10 +184,10 @@ class NightWatch:
             and order.signed_qty * account.positions.get(order.symbol, Decimal(0)) > 0
         }
 
-    def _on_their_way(self) -> Mapping[str, Decimal]:
+    def _on_their_way(self, *parts: Part) -> Mapping[str, Decimal]:
         """What orders of unknown fate may yet take off each position, signed."""
         changes: dict[str, Decimal] = {}
-        for order in self._of_unknown_fate("night", "reduction"):
+        for order in self._of_unknown_fate(*parts):
             changes[order.symbol] = changes.get(order.symbol, Decimal(0)) + order.signed_qty
         return changes
 

@@ -109,6 +109,31 @@ def test_an_opening_of_unknown_fate_keeps_no_cut_back(here: Practice, tmp_path: 
         assert gross(here) <= 2.0
 
 
+def test_a_sale_of_unknown_fate_keeps_the_book_above_no_ceiling_at_the_last_look(
+    here: Practice, tmp_path: Path
+) -> None:
+    """What a decision of the day was to sell may never be taken, or as the venue closes."""
+    with desk_at(here, tmp_path, *PLAIN) as desk:
+        account = here.venue.broker.account()
+        for symbol in ("SYA", "SYB"):
+            number = int(1.15 * account.equity / account.prices[symbol])
+            wanted = number - int(account.positions.get(symbol, Decimal(0)))
+            trading(here).submit_order(MarketOrderRequest(**dict(buy(symbol, wanted))))
+        held = dict(here.venue.broker.account().positions)
+        here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
+        sale = order("equal_weight-20240220T203000Z-SYA-7-0", side="sell", qty="800", reduces=True)
+        with suppress(BrokerError):
+            desk.broker.submit([sale])
+        show(desk, 6)
+        desk.job.step()
+        assert dict(here.venue.broker.account().positions) == held, "it counts as done so far"
+        show(desk, 2)
+        desk.job.step()
+        assert 1.9 < gross(here) <= 2.0
+        here.land()
+        assert min(here.venue.broker.account().positions.values()) >= 0
+
+
 def test_what_a_persons_order_keeps_from_being_cut_is_cut_elsewhere(
     here: Practice, tmp_path: Path
 ) -> None:

@@ -105,6 +105,24 @@ def test_what_is_on_its_way_makes_nobody_richer_and_turns_no_position(
         assert after.positions[symbol] == left
 
 
+@given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
+def test_what_may_never_fill_counts_as_held_and_is_not_cut_a_second_time(
+    account: Account, uncertain: dict[str, Decimal]
+) -> None:
+    orders = night_cuts(account, LIMITS, "k", CLOSE, 2, STOCKS, at_limit=False, uncertain=uncertain)
+    cut = {order.symbol: order.signed_qty for order in orders}
+    certain = with_reductions(account, uncertain).positions
+    for symbol, quantity in cut.items():
+        assert quantity * certain[symbol] < 0
+        assert abs(quantity) <= abs(certain[symbol]), "both together turn no position"
+    everything = {s: -certain[s] for s in STOCKS}
+    if load(account, {}) > 1:
+        whole = load(account, everything) >= 1
+        assert load(account, cut) <= 1 + 1e-9 or whole
+        if whole:
+            assert cut == {s: q for s, q in everything.items() if q}, "all that is certain goes"
+
+
 def test_a_short_that_is_being_covered_hides_no_other_short() -> None:
     held = {"NVDA": Decimal(-3200), "MSFT": Decimal(-600)}
     account = Account(480_000.0, held, dict.fromkeys(held, 100.0), NOW, leverage=4.0)
