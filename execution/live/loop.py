@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -67,23 +67,31 @@ class Job(Protocol):
 
 
 class Stop:
-    """Whether the loop was told to stop, and by what."""
+    """Whether the loop was told to stop, and by what.
+
+    A signal's handler may tell it at any moment, also within `wait` of the same thread: there is no
+    lock that this thread could hold already, as `threading.Event` has one.
+    """
 
     def __init__(self) -> None:
-        self._told = threading.Event()
+        self._told: SimpleQueue[None] = SimpleQueue()
         self.why = ""
 
     def __bool__(self) -> bool:
-        return self._told.is_set()
+        return bool(self.why)
 
     def tell(self, why: str) -> None:
-        """Stop after the order in flight."""
+        """Stop after the order in flight; why: some words."""
         self.why = self.why or why
-        self._told.set()
+        self._told.put(None)
 
     def wait(self, seconds: float) -> bool:
         """Wait for so many seconds, or until it is told to stop; whether it was."""
-        return self._told.wait(seconds)
+        with suppress(Empty):
+            self._told.get(timeout=seconds)
+            # Whoever else waits is woken too, and whoever waits again.
+            self._told.put(None)
+        return bool(self)
 
 
 @contextmanager

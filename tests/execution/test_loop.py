@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +16,43 @@ from execution.live.loop import Loop, Stop, stopped_by_signals
 from foundation.command import Ended
 from foundation.errors import BrokerError, InputError
 from foundation.notices import Notices
+
+
+def told_within_its_wait(moment: int) -> tuple[Stop, bool]:
+    """A stop that is told at one of the lines that its own wait runs, as by a signal's handler.
+
+    The second answer: whether there was such a line.
+    """
+    stop = Stop()
+    lines = itertools.count()
+    done = threading.Event()
+
+    def tell(frame: object, event: str, what: object) -> object:
+        if next(lines) == moment:
+            stop.tell("SIGTERM")
+        return tell
+
+    def wait() -> None:
+        sys.settrace(tell)  # type: ignore[arg-type]
+        stop.wait(0.02)
+        sys.settrace(None)
+        done.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    assert done.wait(5.0), f"at line {moment} of its wait it was told, and never came back"
+    return stop, next(lines) > moment
+
+
+def test_a_signal_may_come_at_any_line_of_a_wait() -> None:
+    """A handler runs in the thread that waits: a lock that it holds would never be free."""
+    for moment in range(1000):
+        stop, there = told_within_its_wait(moment)
+        if not there:
+            break
+        assert stop
+        assert stop.wait(0.0)
+    assert 3 < moment < 999
+
 
 START = np.datetime64("2024-03-05T15:00", "ns")
 MINUTE = np.timedelta64(1, "m")
