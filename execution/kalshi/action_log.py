@@ -18,8 +18,9 @@ import numpy as np
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook
 from execution.kalshi.actions import ACTIONS, INTENTS, process_action
+from execution.kalshi.fees import NOTHING
 from execution.kalshi.journal_rows import JournalRow, JournalTables
-from execution.kalshi.orders import check_terms
+from execution.kalshi.orders import LimitOrder, Outcome, Verb, check_terms
 from execution.kalshi.records import MOST, TICK, WHOLE
 from execution.kalshi.updates import MarketSpan, MarketUpdate
 from execution.kalshi.withdrawals import Withdrawal
@@ -142,6 +143,15 @@ class ActionEntry:
             )
         if self.price is not None:
             check_terms(self.client_order_id, self.price, Decimal(self.size))
+
+    @property
+    def order(self) -> LimitOrder:
+        """What was to be sent, of a decision that has an order."""
+        action: Verb = "BUY" if self.intent.startswith("BUY") else "SELL"
+        side: Outcome = "YES" if self.intent.endswith("YES") else "NO"
+        price = self.price or NOTHING
+        count = Decimal(self.size)
+        return LimitOrder(self.client_order_id, self.market, action, side, price, count)
 
     @property
     def sent(self) -> int:

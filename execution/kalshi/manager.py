@@ -95,6 +95,15 @@ class KalshiMultiMarketOrderManager:
         with self._turn:
             self._account.begin(account)
 
+    def book_flow(self, amount: Decimal) -> None:
+        """Let what was paid in be spent; amount: USD, below 0 of what was taken out.
+
+        What was booked before is what the venue lists, and a deposit is not listed: who looks at
+        the account says that it was one.
+        """
+        with self._turn:
+            self._account.book_flow(amount)
+
     def view(self, market: str) -> MarketView:
         """The account in front of a market now.
 

@@ -20,7 +20,7 @@ from execution.kalshi.actions import ACTIONS, POSITION_SIZES
 from execution.kalshi.observation import features_of
 from execution.kalshi.policies import Codes, Observations
 from foundation.arrays import Mask
-from foundation.errors import InputError
+from foundation.errors import InputError, in_one_line
 
 HIDDEN = "mlp_extractor.policy_net."
 CHOICE = "action_net."
@@ -54,6 +54,21 @@ class About:
         whole = all(isinstance(number, int) for number in (self.steps, self.seed))
         if not (whole and isinstance(self.settings, Mapping)):
             raise ValueError("steps and seed are whole numbers, settings have names")
+
+    def other_styles(self, styles: Mapping[str, str]) -> str | None:
+        """Why it fits no orders of these price styles, in words; nothing where it does.
+
+        styles: by intent, BUY_YES and the others. A header that names none fits all.
+        """
+        episode = self.settings.get("episode")
+        trained = episode.get("price_style") if isinstance(episode, Mapping) else None
+        if trained is None:
+            return None
+        by_intent = trained if isinstance(trained, Mapping) else dict.fromkeys(styles, trained)
+        if dict(by_intent) == dict(styles):
+            return None
+        shown = trained if isinstance(trained, str) else json.dumps(trained)
+        return f"trained with price_style={in_one_line(shown)}; set it to that, or train anew"
 
     @property
     def runs(self) -> tuple[Mapping[str, Any], ...]:

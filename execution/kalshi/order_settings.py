@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from numbers import Integral, Real
 
 from execution.kalshi.actions import POSITION_SIZES, LimitOrderActionSpace, PriceStyle
 from execution.kalshi.admission import CASH_BUFFER
 from execution.kalshi.fees import FeeRules
+from foundation.errors import InputError, in_one_line
 from sizing.position_limits import PositionLimits
+
+_WORDS = {Real: "int or float", Integral: "whole number", bool: "True or False"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,21 @@ class OrderSettings:
     fixed_size: int | None = None
     limits: PositionLimits = field(default_factory=PositionLimits)
     cash_buffer: float = float(CASH_BUFFER)
+
+    def refuse_other_kinds(self, **kinds: type) -> None:
+        """Refuse a field that is of another kind than it has to be; kinds: by name.
+
+        Raises
+        ------
+        InputError
+            naming the field, the value and what was expected.
+        """
+        own = {"limits": PositionLimits, "cash_buffer": Real}
+        for name, kind in {**own, **kinds}.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+                words = _WORDS.get(kind, kind.__name__)
+                raise InputError(f"{name}: {in_one_line(repr(value))} is no {words}")
 
     def space_at(self, fees: FeeRules) -> LimitOrderActionSpace:
         """The actions; fees: in force.

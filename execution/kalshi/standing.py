@@ -82,6 +82,12 @@ class AccountReader:
         self._ledger = Ledger.opened(account)
         self._began_at = self._read_until = _BEGINNING
 
+    def book_flow(self, amount: Decimal) -> None:
+        """Book what was paid in, or taken out below 0, since the ledger began; USD."""
+        if self._ledger is not None:
+            account = self._ledger.account.with_flow(amount)
+            self._ledger = replace(self._ledger, account=account)
+
     def agreed(self) -> tuple[Standing, Ledger]:
         """The account, read until what waits stays the same and what is held is what was booked.
 

@@ -74,10 +74,10 @@ class KalshiAccount:
         marks = records.journal.marks(_BEGINNING)
         self._marks = [Mark(each.at, each.equity, each.flows) for each in marks]
 
-    def mark(self) -> int:
+    def mark(self) -> Reading:
         """Read the account, write down what it is worth, and halt or resume by what it has lost.
 
-        Returns how many fills were listed since it was marked before.
+        Returns what was read, beside what it was when it was marked before.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class KalshiAccount:
             self._notices.alert(DIFFERENCES, "; ".join(reading.differences))
         else:
             self._notices.end_alert(DIFFERENCES)
-        return reading.fills
+        return reading
 
     def _write(
         self, reading: Reading, sales: Mapping[str, Sides], values: Mapping[str, Decimal]

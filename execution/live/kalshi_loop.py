@@ -104,15 +104,17 @@ class KalshiLoop:
             updates = self.sampler.sample(at)
             for update in updates:
                 self.service.offer(update)
+            reading = self.account.mark()
+            if reading.flow:
+                self.manager.book_flow(reading.flow)
             self._tell_of(self.manager.differences())
-            fills = self.account.mark()
         except BrokerError as error:
             self.records.journal.end_cycle(number, self.records.clock(), failed=str(error))
             raise
         shown = f"ticks of {', '.join(update.market for update in updates)}" if updates else ""
         idle = "" if updates else "no market shows anything"
         self.records.journal.end_cycle(
-            number, self.records.clock(), decision=shown, fills=fills, idle=idle
+            number, self.records.clock(), decision=shown, fills=reading.fills, idle=idle
         )
         self.records.notices.end_alert(TICKS)
         self.records.notices.beat()

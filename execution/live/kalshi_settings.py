@@ -74,6 +74,8 @@ class KalshiTradingSettings(OrderSettings):
             raise InputError(f"steps: {self.steps} is below 1")
         if self.broker.mode != "demo" or self.broker.confirm_live:
             raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
+        if not self.folder.strip():
+            raise InputError("folder: it has no name")
         for name in ("healthcheck_url", "alert_url"):
             check_url(name, getattr(self, name))
         self.venue()

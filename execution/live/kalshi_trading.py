@@ -15,6 +15,7 @@ from execution.kalshi.actor import ActorService
 from execution.kalshi.book_feed import BookFeed
 from execution.kalshi.connection import KalshiConnection
 from execution.kalshi.endpoint import KalshiKeys
+from execution.kalshi.fees import FeeRules
 from execution.kalshi.listings import UnknownMarket
 from execution.kalshi.manager import KalshiMultiMarketOrderManager
 from execution.kalshi.market_fees import MarketFees
@@ -186,7 +187,7 @@ def policy_of(
     Raises
     ------
     InputError
-        for a checkpoint that cannot be read, or was trained with other sizes.
+        for a checkpoint that cannot be read, or was trained with other sizes or price styles.
     """
     if settings.policy == "nothing":
         return lambda *_: Nothing(), True
@@ -195,12 +196,14 @@ def policy_of(
     if settings.policy == "kelly":
         return lambda space, began: BinaryKelly(space, began, settings.kelly_fraction), True
     network = load_network(settings.policy)
-    _refuse_other_sizes(settings, network)
+    _refuse_other_orders(settings, network)
     return lambda *_: network, network.about.features == features_of(sizes=True)
 
 
-def _refuse_other_sizes(settings: KalshiTradingSettings, network: NetworkPolicy) -> None:
+def _refuse_other_orders(settings: KalshiTradingSettings, network: NetworkPolicy) -> None:
     about = network.about
+    if why := about.other_styles(settings.space_at(FeeRules()).styles):
+        raise InputError(f"{settings.policy}: {why}")
     trained = (about.position_sizes, about.fixed_size)
     if trained != (tuple(settings.position_sizes), settings.fixed_size):
         raise InputError(

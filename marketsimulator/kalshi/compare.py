@@ -206,13 +206,13 @@ def _trained(
     Raises
     ------
     InputError
-        for a file that is no checkpoint, one of other sizes or features than the first, and one
-        that was trained on what judges.
+        for a file that is no checkpoint, one of other sizes, price styles or features than needed,
+        and one that was trained on what judges.
     """
     policies = tuple(load_network(path) for path in paths)
     for path, policy in zip(paths, policies, strict=True):
         about = policy.about
-        _check_sizes(path, about, name, episode)
+        _check_orders(path, about, name, episode)
         if about.features != policies[0].about.features:
             raise InputError(f"{path}: sees other features than {paths[0]}")
         _check_unseen(path, about, held_out)
@@ -224,7 +224,9 @@ def _trained(
     return Entrant(name, policies, episode, {"checkpoints": digests})
 
 
-def _check_sizes(path: str, about: About, name: str, episode: EpisodeSettings) -> None:
+def _check_orders(path: str, about: About, name: str, episode: EpisodeSettings) -> None:
+    if why := about.other_styles(episode.space().styles):
+        raise InputError(f"{path}: {why} (episode.price_style)")
     if (about.position_sizes, about.fixed_size) != (episode.position_sizes, episode.fixed_size):
         trained = f"size {about.fixed_size}" if about.fixed_size else "all sizes"
         needed = f"size {episode.fixed_size}" if episode.fixed_size else "all sizes"

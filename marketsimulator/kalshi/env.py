@@ -87,16 +87,16 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         Raises
         ------
         ValueError
-            for a code outside 0 … 24, and after the last step.
+            for a code outside 0 … 24, before the first reset, and after the last step.
         """
         try:
             code = index(action)
         except TypeError:
             raise ValueError(f"action: {action!r} is no whole number") from None
         decode_action(code)
-        if self._market["row"] >= len(self._tape) - 1:
-            raise ValueError("step: the market has settled; reset begins another episode")
         before = self._worth()
+        if self._market["row"] == len(self._tape) - 1:
+            raise ValueError("step: the market has settled; reset begins another episode")
         step(self._market, self._orders, self._fills, self._tape, self._terms, code)
         after = self._worth()
         settled = bool(self._market["row"] == len(self._tape) - 1)
@@ -104,20 +104,38 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         return self._observation(), reward, settled, False, self._info()
 
     def action_masks(self) -> Mask:
-        """Which actions may be sent, bool [25]: HOLD always, the reserved ones never."""
+        """Which actions may be sent, bool [25]: HOLD always, the reserved ones never.
+
+        Raises
+        ------
+        ValueError
+            before the first reset.
+        """
         allowed = np.zeros(ACTIONS, dtype=bool)
-        tick = self._tape[self._market["row"]]
+        tick = self._tick()
         masks(self._market, self._orders, tick, self._terms, allowed)
         return allowed
 
     @property
     def quote(self) -> tuple[float, float]:
-        """The YES bid and the YES ask that are shown, USD."""
-        tick = self._tape[self._market["row"]]
+        """The YES bid and the YES ask that are shown, USD.
+
+        Raises
+        ------
+        ValueError
+            before the first reset.
+        """
+        tick = self._tick()
         return int(tick["bid"]) / WHOLE, int(tick["ask"]) / WHOLE
 
+    def _tick(self) -> Any:
+        """What is shown now."""
+        if not len(self._tape):
+            raise ValueError("reset begins the first episode; nothing is shown before it")
+        return self._tape[self._market["row"]]
+
     def _worth(self) -> float:
-        return float(value(self._market, self._tape[self._market["row"]]))
+        return float(value(self._market, self._tick()))
 
     def _observation(self) -> Floats:
         sizes = self.settings.size_features

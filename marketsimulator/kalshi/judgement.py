@@ -61,7 +61,8 @@ class Answer:
     sharpe: the one's Sharpe ratio an episode less the other's.
     verdict: `yes` where both intervals lie above 0: each is wrong one time in twenty at most, and
         so is their conjunction. `no` where one of the two lies at 0 or below, whatever the other
-        does. `no power` otherwise: these sessions do not decide it.
+        does. `no power` otherwise, and where neither has ever traded: these sessions do not
+        decide it.
     """
 
     excess: Estimate
@@ -107,6 +108,8 @@ class Trials:
         second = self._sums(other)
         excess = _estimate(first.mean - np.maximum((1.0 + MORE) * second.mean, 0.0))
         sharpe = _estimate(first.sharpe - second.sharpe)
+        if not (self.returns[one].any() or self.returns[other].any()):
+            return Answer(excess, sharpe, "no power")
         return Answer(excess, sharpe, _verdict(excess, sharpe))
 
     def _sums(self, name: str) -> _Figures:

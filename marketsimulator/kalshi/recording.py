@@ -10,9 +10,7 @@ import numpy as np
 
 from execution.intents import Intent
 from execution.kalshi.action_log import ACTION_TABLE, TICK_TABLE, ActionEntry, ActionRecords
-from execution.kalshi.fees import NOTHING
 from execution.kalshi.journal_rows import JournalRow
-from execution.kalshi.orders import LimitOrder, Outcome, Verb
 from execution.kalshi.records import TICK
 from execution.kalshi.updates import MarketSpan, MarketUpdate
 from execution.kalshi.venue_orders import order_of
@@ -128,11 +126,7 @@ def _check_entries(
 def _check_request(entry: ActionEntry, row: JournalRow) -> None:
     """Refuse an intent that does not ask for the order of its decision."""
     request = row.inner("request")
-    action: Verb = "BUY" if entry.intent.startswith("BUY") else "SELL"
-    side: Outcome = "YES" if entry.intent.endswith("YES") else "NO"
-    price = entry.price or NOTHING
-    name = entry.client_order_id
-    decided = LimitOrder(name, entry.market, action, side, price, Decimal(entry.size))
+    decided = entry.order
     if "symbol" in request.values:
         is_same = request_of(decided).items() <= request.values.items()
     else:
@@ -141,11 +135,12 @@ def _check_request(entry: ActionEntry, row: JournalRow) -> None:
         request.amount("price")
         request.amount("count")
         with request.checked():
-            is_same = order_of(Intent(name, request.values, entry.at)) == decided
+            intent = Intent(entry.client_order_id, request.values, entry.at)
+            is_same = order_of(intent) == decided
     if not is_same:
         raise row.refusal(
-            f"request is not {entry.intent} {entry.size} at ${price} of {entry.market}, as decided:"
-            f" {in_one_line(str(row.values['request']))}"
+            f"request is not {entry.intent} {entry.size} at ${decided.price} of {entry.market}, as"
+            f" decided: {in_one_line(str(row.values['request']))}"
         )
 
 

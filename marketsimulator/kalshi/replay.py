@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import numpy as np
 
 from execution.kalshi.action_log import ActionEntry
-from execution.kalshi.actions import decode_action, encode_action
 from execution.kalshi.position_sizes import Episode, SentOrder
 from execution.kalshi.sight import worth
 from foundation.errors import OrderRejected
@@ -43,15 +41,12 @@ def replay(
 ) -> Replay:
     """Play every order again that was not rejected, from flat, with the cash that there was.
 
-    settings: price styles, sizes, limits, fees and the life of an order.
-    fixed_size: contracts of every order in the place of the decision's; none leaves them.
+    Each goes out on its tick at the price that it had.
 
-    Raises
-    ------
-    InputError
-        for a size that is none of the settings'.
+    settings: limits, fees and the life of an order.
+    fixed_size: contracts of every order in the place of the decision's; none leaves them.
     """
-    settings = replace(settings, starting_cash=float(recording.cash), fixed_size=fixed_size)
+    settings = replace(settings, starting_cash=float(recording.cash))
     exchange = Exchange(recording.listings, settings, recording.begins, recording.interval)
     manager = SimulatedOrderManager(exchange)
     due: dict[int, list[ActionEntry]] = {}
@@ -62,23 +57,15 @@ def replay(
     refused = 0
     for tick in range(recording.ticks):
         for entry in due.get(tick, []):
-            action = _action(entry.action, settings.position_sizes, fixed_size)
-            name = f"{entry.market} {entry.at}"
+            order = entry.order
+            count = order.count if fixed_size is None else Decimal(fixed_size)
             try:
-                done = exchange.space.execute_action_sync(action, manager, entry.market, name)
-                refused += done.order is None
+                manager.submit(replace(order, count=count))
             except OrderRejected:
                 refused += 1
         if tick + 1 < recording.ticks:
             manager.advance()
     return Replay(_worth(exchange) - recording.cash, refused, _episodes(exchange))
-
-
-def _action(action: int, sizes: Sequence[int], fixed_size: int | None) -> int:
-    """The code of the same intent at another size."""
-    if fixed_size is None:
-        return action
-    return encode_action(decode_action(action)[0], list(sizes).index(fixed_size))
 
 
 def _worth(exchange: Exchange) -> Decimal:

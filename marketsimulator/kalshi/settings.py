@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from execution.kalshi.actions import LimitOrderActionSpace
@@ -27,7 +28,7 @@ class EpisodeSettings(OrderSettings):
     """Money, orders and rewards of an episode.
 
     market: of the synthetic sessions; the default has no edge.
-    starting_cash: USD, in whole cents.
+    starting_cash: USD, in whole cents, above 0, 1,000,000 at most.
     fees: by date; those of its `as_of` hold.
     life: steps that an order waits.
     size_features: whether the observation tells of sizes.
@@ -43,10 +44,18 @@ class EpisodeSettings(OrderSettings):
     reward: Reward = "value"
 
     def __post_init__(self) -> None:
+        self.refuse_other_kinds(
+            market=SyntheticMarket,
+            starting_cash=Real,
+            fees=KalshiFees,
+            life=Integral,
+            size_features=bool,
+            reward=str,
+        )
         if self.reward not in get_args(Reward):
             raise InputError(f"reward: {self.reward!r} is none of {', '.join(get_args(Reward))}")
-        if self.life < 1 or self.life != int(self.life):
-            raise InputError(f"life: {self.life} is below 1, or no whole number of steps")
+        if self.life < 1:
+            raise InputError(f"life: {self.life} steps are below 1")
         cents = round(self.starting_cash * CENTS) if math.isfinite(self.starting_cash) else 0
         if cents <= 0 or abs(cents - self.starting_cash * CENTS) > 1e-6:
             raise InputError(

@@ -50,15 +50,13 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
     def __init__(
         self, count: int, sessions: Sequence[npt.ArrayLike] | None = None, **settings: Any
     ) -> None:
-        if count < 1:
-            raise InputError(f"count: {count} markets, one or more are needed")
+        self.num_envs = _checked_count(count)
         self.settings = EpisodeSettings(**settings)
         tick = self.settings.market.tick
         self._sessions = None if sessions is None else _tapes_of(sessions, tick)
         longest = self.settings.market.steps + 1
         if self._sessions is not None:
             longest = max(len(tape) for tape in self._sessions)
-        self.num_envs = count
         self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_action_space = self.settings.space().get_gym_space()
         width = len(self.settings.features)
@@ -102,9 +100,12 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         Raises
         ------
         ValueError
-            for a code outside 0 … 24.
+            for a code outside 0 … 24 or that is no whole number, and before the first reset.
         """
-        codes = np.asarray(actions, np.int64)
+        given = np.asarray(actions)
+        if given.dtype.kind not in "iu":
+            raise ValueError(f"actions: whole numbers are needed, got {given.dtype}")
+        codes = given.astype(np.int64)
         if codes.shape != (self.num_envs,) or codes.min() < 0 or codes.max() >= ACTIONS:
             raise ValueError(f"actions: {self.num_envs} codes from 0 to {ACTIONS - 1} are needed")
         if not self._generators:
@@ -139,7 +140,15 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         return self._seen.copy(), rewards, over, np.zeros(self.num_envs, dtype=bool), info
 
     def action_masks(self) -> Mask:
-        """Which actions may be sent, bool [N, 25]."""
+        """Which actions may be sent, bool [N, 25].
+
+        Raises
+        ------
+        ValueError
+            before the first reset.
+        """
+        if not self._generators:
+            raise ValueError("action_masks: reset begins the first episodes")
         return self._allowed.copy()
 
     def _begin(self, which: npt.NDArray[np.intp]) -> None:
@@ -170,6 +179,12 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         market = self.settings.market
         drawn = [next_generator(rng) for rng in generators]
         return tape_of(sessions_from(draws_from(drawn, market), market))
+
+
+def _checked_count(count: Any) -> int:
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
+        raise InputError(f"count: {count!r} markets; a whole number from 1 is needed")
+    return int(count)
 
 
 def _tapes_of(sessions: Sequence[npt.ArrayLike], tick: float) -> list[Records]:

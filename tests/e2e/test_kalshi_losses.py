@@ -236,6 +236,21 @@ def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_proce
         assert now.marks() == [(100, 0), (97.25, 0), (597.25, 500), (57.25, -540)]
 
 
+def test_what_is_paid_in_is_spent_from_the_round_on_that_sees_it(here: KalshiPractice) -> None:
+    with process(here) as now:
+        assert now.manager.view(RAIN).cash == 100
+        now.account.mark()
+        loop = KalshiLoop(*now.parts(), stop=Stop(), halt_after=3)
+        for paid, cash in ((500, 600), (-400, 200)):
+            before = now.manager.view(RAIN).cash
+            pay_in(here, paid)
+            assert now.manager.view(RAIN).cash == min(before, before + paid)
+            loop._round(system_clock())
+            assert now.manager.view(RAIN).cash == cash
+            assert now.manager.differences() == ()
+        assert now.notices == []
+
+
 def test_a_deposit_between_processes_hides_no_loss(here: KalshiPractice) -> None:
     with process(here) as now:
         now.account.mark()
@@ -255,7 +270,7 @@ def test_what_fills_while_no_process_runs_is_no_flow(here: KalshiPractice) -> No
         now.decide(BUY_YES_100)
     here.advance()
     with process(here) as now:
-        assert now.account.mark() == 1
+        assert now.account.mark().fills == 1
         assert now.marks() == [(100.0, 0.0), (97.25, 0.0)]
 
 

@@ -281,6 +281,11 @@ def test_a_policy_is_named_or_is_a_checkpoint_of_the_same_sizes(tmp_path: Path) 
     other = KalshiTradingSettings(policy=str(path))
     with pytest.raises(InputError, match="fixed_size=10; set both to that"):
         policy_of(other)
+    about = About(settings={"episode": {"price_style": "mid"}}, features=about.features)
+    save_file(tensors, path, {ABOUT: json.dumps(asdict(about))})
+    with pytest.raises(InputError, match=r"fixed.safetensors: trained with price_style=mid; set"):
+        policy_of(other)
+    policy_of(KalshiTradingSettings(policy=str(path), price_style="mid"))
     absent = KalshiTradingSettings(policy=str(tmp_path / "none.safetensors"))
     with pytest.raises(InputError, match="no checkpoint"):
         policy_of(absent)

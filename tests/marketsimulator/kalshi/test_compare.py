@@ -204,6 +204,19 @@ def test_a_checkpoint_of_other_sizes_or_features_is_refused(tmp_path: Path) -> N
         compare(replace(SMALL, variable=(str(tmp_path / "nowhere"),)))
 
 
+def test_a_checkpoint_of_other_price_styles_is_refused(tmp_path: Path) -> None:
+    patient = checkpoint(tmp_path / "patient", settings={"episode": {"price_style": "passive"}})
+    with pytest.raises(InputError, match=r"patient.*: trained with price_style=passive; set it"):
+        compare(replace(SMALL, variable=(patient,)))
+    mixed = {**dict.fromkeys(("BUY_YES", "BUY_NO", "SELL_YES"), "aggressive"), "SELL_NO": "mid"}
+    other = checkpoint(tmp_path / "other", settings={"episode": {"price_style": mixed}})
+    with pytest.raises(InputError, match=r'price_style=\{"BUY_YES": "aggressive"'):
+        compare(replace(SMALL, variable=(other,)))
+    same = {**mixed, "SELL_NO": "aggressive"}
+    fits = checkpoint(tmp_path / "fits", settings={"episode": {"price_style": same}})
+    assert compare(replace(SMALL, variable=(fits,), sessions=2)).standings[0].name == "variable"
+
+
 def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path) -> None:
     command = ["-m", "marketsimulator.kalshi.compare", "sessions=3", "episode.market.steps=10"]
     done = run_command([*command, "output=out"], cwd=tmp_path, env=dict(os.environ))

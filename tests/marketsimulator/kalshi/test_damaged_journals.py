@@ -206,10 +206,10 @@ def records_of(journal: Path) -> ActionRecords:
     return ActionRecords(lambda query, values: rows_of(journal, query, values), str(journal))
 
 
-def test_other_sizes_than_the_episodes_are_no_others(journal: Path) -> None:
-    sizes = EpisodeSettings(position_sizes=(1, 2, 3, 4, 10))
-    with pytest.raises(InputError, match=r"which action \d+ has not of \(1, 2, 3, 4, 10\)"):
-        paper_report.paper_report(PaperReportSettings(str(journal), episode=sizes))
+def test_sizes_and_prices_are_those_of_the_journal_whatever_the_episode_has(journal: Path) -> None:
+    other = EpisodeSettings(position_sizes=(1, 2, 3, 4, 10), price_style="passive")
+    told = paper_report.paper_report(PaperReportSettings(str(journal), episode=other))
+    assert told.as_json() == paper_report.paper_report(PaperReportSettings(str(journal))).as_json()
 
 
 def test_a_market_that_was_first_seen_as_it_settled_is_left_out(journal: Path) -> None:

@@ -87,6 +87,11 @@ def test_whoever_stays_out_has_no_ratio_and_earns_no_more() -> None:
     assert pair.answer("other", "one").verdict == "no power"
 
 
+def test_two_that_never_trade_decide_nothing() -> None:
+    pair = trials(one=np.zeros((1, 50)), other=np.zeros((3, 50)))
+    assert pair.answer("one", "other").verdict == "no power"
+
+
 def test_a_little_better_in_few_sessions_has_no_power() -> None:
     fixed = drawn(4, 25, mean=0.01)
     answer = trials(one=fixed + drawn(5, 25, mean=0.005), other=fixed).answer("one", "other")

@@ -97,6 +97,15 @@ def test_decisions_played_again_come_to_what_they_came_to(
     assert len(fills) == len(exchange.fills)
 
 
+def test_a_journal_that_was_traded_with_several_tables_of_sizes_is_played_as_it_was() -> None:
+    episode = EpisodeSettings(position_sizes=(1, 7, 13, 40, 90))
+    exchange, log = traded(11, episode)
+    again = replay(Recording.of(log), EpisodeSettings())
+    assert {order.size for each in again.episodes for order in each.orders} <= {1, 7, 13, 40, 90}
+    assert (again.profit, again.refused) == (worth(exchange.view("RAIN")) - 1000, 0)
+    assert again.orders == len(exchange.orders)
+
+
 def test_after_its_last_tick_an_order_meets_nothing_before_its_market_settles() -> None:
     exchange, log = traded(7, EpisodeSettings(), 9)
     assert exchange.resting
@@ -197,7 +206,10 @@ def test_markets_at_different_instants_are_refused_in_a_line() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"fixed_size": 7}, "fixed_size: 7 is none of"), ({"journal": "folder"}, "names no file")],
+    [
+        ({"fixed_size": 501}, "fixed_size: 501 is outside 1 … 500"),
+        ({"journal": "folder"}, "names no file"),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(changes: dict[str, object], says: str) -> None:
     with pytest.raises(InputError, match=says):

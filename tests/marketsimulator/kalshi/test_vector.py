@@ -143,11 +143,18 @@ def test_codes_and_counts_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="sessions: there is none"):
         VectorKalshiEnv(2, [])
     env = VectorKalshiEnv(2, market=SHORT)
-    with pytest.raises(ValueError, match="reset begins"):
-        env.step([0, 0])
+    for asked in (lambda: env.step([0, 0]), env.action_masks):
+        with pytest.raises(ValueError, match="reset begins"):
+            asked()
+    for count in (2.5, True, "2"):
+        with pytest.raises(ValueError, match="a whole number from 1 is needed"):
+            VectorKalshiEnv(count)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="3 seeds for 2 markets"):
         env.reset(seed=[1, 2, 3])
     env.reset(seed=0)
     for codes in ([0], [0, 25], [-1, 0]):
         with pytest.raises(ValueError, match="2 codes from 0 to 24"):
             env.step(codes)
+    for no_codes in ([0.0, 3.7], ["0", "3"], [True, False], [None, 0]):
+        with pytest.raises(ValueError, match="whole numbers are needed"):
+            env.step(no_codes)
