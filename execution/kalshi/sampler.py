@@ -1,12 +1,12 @@
 """Ticks of live markets: the top of each book, read at equal steps, until the market has settled.
 
-`GET /markets` says no trades: `sold` and `bought` of these ticks are 0. The estimate is the middle
-of the quote, as in recorded sessions.
+`GET /markets` says no trades: `sold` and `bought` of these ticks are 0. The estimate is one's own
+where there is one, and else the middle of the quote, as in recorded sessions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,16 +83,22 @@ class Sampler:
     connection: to the venue.
     markets: tickers.
     interval: between ticks, above 0.
+    estimates: probabilities of YES that one has of markets at an instant, by ticker.
     spans: the steps in which each market is shown, once `follow` has said them.
     """
 
     def __init__(
-        self, connection: KalshiConnection, markets: Iterable[str], interval: np.timedelta64
+        self,
+        connection: KalshiConnection,
+        markets: Iterable[str],
+        interval: np.timedelta64,
+        estimates: Callable[[np.datetime64], Mapping[str, float]] = lambda _: {},
     ) -> None:
         self.spans: dict[str, MarketSpan] = {}
         self._connection = connection
         self._markets = tuple(markets)
         self._interval = interval
+        self._estimates = estimates
 
     def tick_after(self, now: np.datetime64) -> np.datetime64:
         """The first instant after another at which markets are shown: whole steps since 1970."""
@@ -135,6 +141,7 @@ class Sampler:
             for a venue that does not answer.
         """
         updates = []
+        own = self._estimates(at)
         for market, sample in self.read().items():
             span = self.spans.get(market)
             if span is None:
@@ -144,5 +151,6 @@ class Sampler:
                 updates.append(MarketUpdate(market, last, sample.tick))
                 del self.spans[market]
             elif sample.trades and at < last:
+                sample.tick["estimate"] = own.get(market, sample.tick["estimate"])
                 updates.append(MarketUpdate(market, at, sample.tick))
         return updates

@@ -29,6 +29,7 @@ class KalshiTradingSettings(OrderSettings):
     policy: path of a checkpoint, or `kelly`, `random` or `nothing`.
     kelly_fraction: of full Kelly, above 0.
     seed: of the random policy, from 0.
+    estimates: file of one's own probabilities (`execution.kalshi.estimates`); none has none.
     interval: seconds between ticks, those that the policy was trained with, 0.1 … 86,400.
     steps: ticks to work on; none goes on until every market has settled.
     halt_after: ticks in a row that fail, after which no more are made, 1 … 1000.
@@ -48,6 +49,7 @@ class KalshiTradingSettings(OrderSettings):
     policy: str = "nothing"
     kelly_fraction: float = 0.5
     seed: int = 0
+    estimates: str | None = None
     interval: float = 300.0
     steps: int | None = None
     halt_after: int = 3

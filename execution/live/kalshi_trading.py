@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from execution.kalshi.actor import ActorService
 from execution.kalshi.book_feed import BookFeed
 from execution.kalshi.connection import KalshiConnection
 from execution.kalshi.endpoint import KalshiKeys
+from execution.kalshi.estimates import EstimateFile
 from execution.kalshi.fees import FeeRules
 from execution.kalshi.listings import UnknownMarket
 from execution.kalshi.manager import KalshiMultiMarketOrderManager
@@ -58,13 +60,15 @@ def trade(
     venue = settings.venue()
     fees = MarketFees(settings.fees.on)
     policy, sizes = policy_of(settings)
+    estimates = None if settings.estimates is None else Path(settings.estimates)
     with ExitStack() as held:
         records = held.enter_context(kalshi_records(settings, venue, keys, clock))
         books = None
         if settings.stream:
             books = held.enter_context(BookFeed(venue, keys, settings.markets))
         connection = KalshiConnection(venue, keys, clock)
-        sampler = Sampler(connection, settings.markets, settings.step)
+        own = EstimateFile(estimates, records.notices)
+        sampler = Sampler(connection, settings.markets, settings.step, own.at)
         account = KalshiAccount(connection, records, settings.guards, fees)
 
         def begin() -> KalshiLoop:

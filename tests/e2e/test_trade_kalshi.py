@@ -26,6 +26,7 @@ from execution.kalshi.fees import FeeRules
 from execution.kalshi.network import ABOUT, About
 from execution.kalshi.observation import features_of
 from execution.kalshi.policies import BinaryKelly, Nothing, RandomPolicy
+from execution.kalshi.records import WHOLE
 from execution.kalshi.sampler import Sampler
 from execution.live import kalshi_trading
 from execution.live.kalshi_settings import KalshiTradingSettings
@@ -95,6 +96,31 @@ def test_a_dry_run_decides_and_sends_nothing(practice: KalshiPractice) -> None:
     assert any(entry.answer.endswith("mode=dry sends nothing") for entry in shown)
     assert not practice.posts()
     assert not journals()
+
+
+def test_only_who_has_an_estimate_of_his_own_finds_an_edge(practice: KalshiPractice) -> None:
+    """Kelly on the middle of the quote holds; on a fair price a dime beyond it, it buys."""
+    shown = practice.exchange.exchange.shown("RAIN")
+    own = float(shown["bid"] + shown["ask"]) / 2 / WHOLE
+    own += 0.1 if own < 0.5 else -0.1
+    rows = f"market,probability,until\nRAIN,{own:.4f},2099-01-01T00:00:00Z\n"
+    Path("own.csv").write_text(rows)
+    assert {entry.size for entry in traded(practice, policy="kelly", steps=1)} == {0}
+    assert not practice.posts()
+    sized = traded(practice, policy="kelly", estimates="own.csv", steps=1)
+    assert {entry.market for entry in sized if entry.size} == {"RAIN"}
+    assert len(practice.posts()) == 1
+    [journal] = journals()
+    told = dict(rows_of(journal, "SELECT market, estimate FROM kalshi_ticks ORDER BY at"))
+    assert told["RAIN"] == pytest.approx(own, abs=1e-4)
+
+
+def test_estimates_that_cannot_be_read_are_refused_before_anything_is_traded(
+    practice: KalshiPractice,
+) -> None:
+    with pytest.raises(InputError, match=r"none\.csv: estimates cannot be read"):
+        traded(practice, policy="kelly", estimates="none.csv")
+    assert not practice.posts()
 
 
 def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
