@@ -1,76 +1,125 @@
-"""Files of hourly bars, one a symbol, read into a panel.
+"""Files of bars, one a symbol, read into a panel.
 
-A file has `timestamp` (the bar's start, with a zone), open, high, low, close and volume, as
-Parquet, CSV or gzipped CSV.
+A file has the bar's start (`timestamp`, `datetime`, `date` or `time`; with a zone, or as a count
+since 1970), open, high, low, close and volume, as Parquet, CSV or gzipped CSV, in bars of an hour
+or of 1 to 30 minutes.
 """
 
 from __future__ import annotations
 
+import csv
+import gzip
+import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Instants, first_row
-from foundation.errors import DataError
-from trainingdata.bars import FIELDS, Bars, panel, regular_bars
-from trainingdata.instants import instants_of_column, utc_text
-from trainingdata.instruments import Instrument, instrument, is_symbol
+from foundation.arrays import Array, Instants
+from foundation.errors import DataError, InputError, nearest
+from trainingdata.bar_tables import STAMPS, heading, read_table, stamp_column
+from trainingdata.bars import Bars, panel
+from trainingdata.instants import REFUSED, Unzoned, utc_text
+from trainingdata.instruments import (
+    Instrument,
+    data_symbol,
+    in_tethers,
+    instrument,
+    is_symbol,
+    named_in_file,
+    symbols_of,
+)
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
+_TETHERS = "quoted in USDT, which is taken for USD"
+_DELIMITERS = ",;\t"
+_LONGEST_LINE = 65_536
 
 
-def find_files(folders: Sequence[Path], symbols: Sequence[str] | None) -> dict[str, Path]:
-    """One bar file per symbol in the folders; every file there when `symbols` is None.
+def find_files(places: Sequence[Path], symbols: Sequence[str] | None) -> dict[str, Path]:
+    """One bar file per symbol in folders and among files; every one when `symbols` is None.
 
     Raises
     ------
     DataError
-        for a folder that is none, a symbol without a file, or two files for one symbol (both are
+        for a place that is none, a symbol without a file, or two files for one symbol (both are
         named).
     """
-    names = None if symbols is None else [instrument(symbol).symbol for symbol in symbols]
+    names = None if symbols is None else symbols_of(symbols)
     files: dict[str, Path] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise DataError(f"data.dir: {folder} is no folder")
-        for symbol, path in _bar_files(folder):
-            if symbol in files and (names is None or symbol in names):
-                raise DataError(f"{symbol}: two files, {files[symbol]} and {path}; keep one")
+    for place in places:
+        for path in _bar_files(place):
+            symbol = _symbol_of(path)
+            known = files.get(symbol, path)
+            if known != path and (names is None or symbol in names):
+                raise DataError(f"{symbol}: two files, {known} and {path}; keep one")
             files[symbol] = path
-    where = ", ".join(str(folder) for folder in folders)
+    where = ", ".join(str(place) for place in places)
     if names is None and not files:
         raise DataError(f"data.dir: no .parquet, .csv or .csv.gz file in {where}")
     if names is None:
         names = list(files)
     for symbol in names:
         if symbol not in files:
-            raise DataError(f"{symbol}: no {symbol}.parquet, .csv or .csv.gz in {where}")
+            meant = nearest(symbol, files)
+            hint = f"; did you mean {meant}?" if meant else ""
+            raise DataError(f"{symbol}: no {symbol}.parquet, .csv or .csv.gz in {where}{hint}")
         if not is_symbol(symbol):
             raise DataError(
-                f"{files[symbol]}: {symbol!r} is no symbol; name the symbols you want, or move the"
-                " file"
+                f"{files[symbol]}: {symbol!r} is no symbol; name the symbols you want, or call the"
+                " file as NVDA.csv or BTCUSD.csv, or move it"
             )
     return {symbol: files[symbol] for symbol in names}
 
 
-def _bar_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(symbol, path) of every file in a folder that ends as a bar file does."""
-    for path in sorted(folder.iterdir()):
-        suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
-        if suffix is not None:
-            yield path.name[: -len(suffix)].upper().replace("-USD", "USD"), path
+def _bar_files(place: Path) -> Iterator[Path]:
+    """A file, or every file in a folder that ends as a bar file does."""
+    if place.is_file():
+        if _suffix(place) is None:
+            raise DataError(f"data.dir: {place} is no .parquet, .csv or .csv.gz file")
+        if not is_symbol(_symbol_of(place)):
+            raise DataError(
+                f"data.dir: the name of {place} says no symbol; call it as NVDA.csv or BTCUSD.csv"
+            )
+        yield place
+        return
+    if not place.is_dir():
+        raise DataError(f"data.dir: {place} is no folder and no file")
+    yield from (path for path in sorted(place.iterdir()) if _suffix(path) is not None)
+
+
+def _suffix(path: Path) -> str | None:
+    name = path.name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
+def _stem(path: Path) -> str:
+    """A file's name without what says its format and the length of its bars."""
+    return named_in_file(path.name[: -len(_suffix(path) or "")])
+
+
+def _symbol_of(path: Path) -> str:
+    """The symbol of a bar file; its name where that is none."""
+    try:
+        return data_symbol(_stem(path))
+    except InputError:
+        return _stem(path)
 
 
 def read_bars(
-    folders: Sequence[Path],
+    places: Sequence[Path],
     symbols: Sequence[str] | None,
     *,
     start: np.datetime64 | None = None,
     end: np.datetime64 | None = None,
+    unzoned: Unzoned = REFUSED,
 ) -> Bars:
     """Read the panel of `symbols` up to `end`, history before `start` included.
+
+    places: folders of bar files, and single ones.
+    unzoned: what stamps without a zone mean.
 
     Raises
     ------
@@ -78,11 +127,17 @@ def read_bars(
         for anything in a file that cannot be trusted, and for a symbol without a bar between start
         and end.
     """
-    files = find_files(folders, symbols)
+    files = find_files(places, symbols)
+    asked_in_tethers = {
+        data_symbol(part) for word in symbols or () for part in word.split(",") if in_tethers(part)
+    }
     tables = []
+    origins = {}
     for symbol, path in files.items():
         item = instrument(symbol)
-        times, values = bars_of_frame(_read_frame(path), item, str(path))
+        times, values, origin = read_table(_read_frame(path), item, str(path), unzoned)
+        if symbol in asked_in_tethers or in_tethers(_stem(path)):
+            origin = replace(origin, notes=(_TETHERS, *origin.notes))
         # History before `start` stays: a first decision needs it.
         rows = np.ones(len(times), dtype=bool) if end is None else times <= end
         between = rows if start is None else rows & (times >= start)
@@ -94,8 +149,10 @@ def read_bars(
                 f"{path}: {symbol} has no bars between {since} and {until}; the file holds {holds}"
             )
         tables.append((item, times[rows], values[rows]))
-    places = sorted({str(path.parent) for path in files.values()})
-    return panel(tables, f"files: {', '.join(places)}")
+        origins[symbol] = origin
+    folders = sorted({str(path.parent) for path in files.values()})
+    bars = panel(tables, f"files: {', '.join(folders)}")
+    return replace(bars, origins=tuple(origins[symbol] for symbol in bars.symbols))
 
 
 def bars_of_frame(frame: pd.DataFrame, item: Instrument, path: str) -> tuple[Instants, Array]:
@@ -109,47 +166,47 @@ def bars_of_frame(frame: pd.DataFrame, item: Instrument, path: str) -> tuple[Ins
     DataError
         for anything in it that cannot be trusted.
     """
-    columns = ["timestamp", *FIELDS]
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{path}: column {missing[0]!r} is missing; it has {', '.join(map(str, frame.columns))}"
-        )
-    doubled = frame.columns[frame.columns.duplicated()].intersection(columns)
-    if len(doubled):
-        raise DataError(f"{path}: column {doubled[0]!r} is there twice; keep one")
-    if frame.empty:
-        raise DataError(f"{path}: the file holds no bars")
-    starts = instants_of_column(frame["timestamp"], path)
-    return regular_bars(starts, _read_values(path, frame), item, path)
+    times, values, _ = read_table(frame, item, path)
+    return times, values
 
 
 def _read_frame(path: Path) -> pd.DataFrame:
+    """The table of a file, its headings in small letters."""
     try:
-        if path.name.lower().endswith(".parquet"):
-            frame = pd.read_parquet(path)
-        else:
-            frame = pd.read_csv(path, dtype={"timestamp": str})
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path}: the file is empty") from None
-    except (OSError, ValueError, UnicodeDecodeError, EOFError) as error:
+        if _suffix(path) != ".parquet":
+            return _read_csv(path)
+        frame = pd.read_parquet(path)
+    except DataError:
+        raise
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
-    frame.columns = [str(name).strip().lower() for name in frame.columns]
-    if "timestamp" not in frame.columns and frame.index.name == "timestamp":
-        frame = frame.reset_index()
+    frame.columns = [heading(name) for name in frame.columns]
+    index = heading(frame.index.name or "")
+    named = index in STAMPS and index not in frame.columns
+    others = not set(STAMPS) & set(frame.columns)
+    if named and (others or index == "timestamp"):
+        frame = frame.rename_axis(index).reset_index()
+    elif others and isinstance(frame.index, pd.DatetimeIndex):
+        frame = frame.rename_axis("timestamp").reset_index()
     return frame
 
 
-def _read_values(path: str, frame: pd.DataFrame) -> Array:
-    """Open, high, low, close and volume, [N, 5] float64, finite."""
-    columns = []
-    for name in FIELDS:
-        numbers = pd.to_numeric(frame[name], errors="coerce")
-        column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-        if not np.isfinite(column).all():
-            row = first_row(~np.isfinite(column))
-            value = frame[name].iloc[row]
-            shown = repr(value) if isinstance(value, str) else str(value)
-            raise DataError(f"{path}: row {row + 1}: {name} is {shown}, not a number")
-        columns.append(column)
-    return np.stack(columns, axis=1)
+def _read_csv(path: Path) -> pd.DataFrame:
+    # Headings say which column must not be guessed to be a number, and are read before it is.
+    compressed = path.name.lower().endswith(".gz")
+    with gzip.open(path) if compressed else path.open("rb") as stream:
+        line = ""
+        while not line.strip():
+            raw = stream.readline(_LONGEST_LINE)
+            if not raw:
+                raise DataError(f"{path}: the file is empty")
+            line = raw.decode("utf-8-sig")
+    delimiter = max(_DELIMITERS, key=line.count)
+    headings = [heading(name) for name in next(csv.reader([line], delimiter=delimiter))]
+    stamp = stamp_column(headings, str(path))
+    # What is not read may be called as it likes, twice the same, too.
+    names = [
+        name if headings.count(name) == 1 else f"{name} {number}"
+        for number, name in enumerate(headings)
+    ]
+    return pd.read_csv(path, sep=delimiter, header=0, names=names, dtype={stamp: str})

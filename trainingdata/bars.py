@@ -23,12 +23,36 @@ FIELDS = ("open", "high", "low", "close", "volume")
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 
 # Fields that are the same for every part of a panel.
-_SHARED_FIELDS = ("instruments", "source", "symbols", "crypto", "long_only", "tradable")
+_SHARED_FIELDS = (
+    "instruments",
+    "source",
+    "origins",
+    "symbols",
+    "crypto",
+    "long_only",
+    "tradable",
+)
 
 # Factors for splits and dividends round a price past the high or low that it equals: by 2e-16 of it
 # in 27 of 93,648 adjusted daily bars of a vendor. A tick is 1e-7 of the dearest price and never
 # this small.
 ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a symbol's bars stand in their file.
+
+    file: its path.
+    zone: of its stamps, in words.
+    minutes: that a row lasts: 60, or less where rows were put together to hours.
+    notes: what of it is ignored, left out or taken for something else.
+    """
+
+    file: str
+    zone: str
+    minutes: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -40,6 +64,7 @@ class Bars:
     values: [S, T, 5] float64, open, high, low, close in USD, and volume; NaN where `mask` is false.
     mask: [S, T] whether the symbol has a bar then.
     source: where the bars come from, in a few words, for every report made of them.
+    origins: of each symbol's file; none where the bars are from no files.
     symbols: names of the instruments.
     crypto: [S] which are coins.
     long_only: [S] which cannot be sold short.
@@ -51,6 +76,7 @@ class Bars:
     values: Array
     mask: Mask
     source: str
+    origins: tuple[Origin, ...] = ()
     symbols: tuple[str, ...] = field(init=False)
     crypto: Mask = field(init=False)
     long_only: Mask = field(init=False)
@@ -64,6 +90,8 @@ class Bars:
             )
         if self.mask.shape != expected[:2]:
             raise ValueError(f"mask must have shape [S, T] = {expected[:2]}, got {self.mask.shape}")
+        if self.origins and len(self.origins) != len(self.instruments):
+            raise ValueError(f"origins must be [S] = {expected[0]}, got {len(self.origins)}")
         if len(self.times) == 0:
             raise ValueError("a panel needs at least one instant")
         if not (np.diff(self.times) > np.timedelta64(0)).all():
@@ -155,15 +183,12 @@ def regular_bars(
     misplaced = irregular & in_session(starts) if item.kind is Kind.STOCK else irregular
     if misplaced.any():
         row = first_row(misplaced)
-        grid = "09:30, 10:30 … New York" if item.kind is Kind.STOCK else "full hours"
         raise DataError(
-            f"{path}: row {row + 1}: {utc_text(starts[row])} is no start of an hourly bar ({grid});"
-            " resample the file"
+            f"{path}: row {row + 1}: {utc_text(starts[row])} is no start of an hourly bar"
+            f" {_grid_advice(item, starts[row])}"
         )
     if irregular.all():
-        raise DataError(
-            f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}"
-        )
+        raise no_regular_hour(starts, path)
     if irregular.any():
         log.warning(
             "%s: %d rows outside regular New York hours are left out, first %s",
@@ -172,6 +197,27 @@ def regular_bars(
             utc_text(starts[irregular][0]),
         )
     return ends[~irregular], values[~irregular]
+
+
+def no_regular_hour(starts: Instants, path: str) -> DataError:
+    """What is wrong with bars none of which lies within regular New York hours."""
+    return DataError(
+        f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}"
+    )
+
+
+def _grid_advice(item: Instrument, start: np.datetime64) -> str:
+    """What the grid is and what a file with another one would need."""
+    shorter = "give 5-, 15- or 30-minute bars, which are put together here"
+    if item.kind is Kind.CRYPTO:
+        return f"(full hours); {shorter}"
+    grid = "(09:30, 10:30 … New York)"
+    if start != start.astype("datetime64[h]"):
+        return f"{grid}; {shorter}"
+    return (
+        f"{grid}; bars on full hours mix the session with the time before it: {shorter}, and call"
+        f" a coin {item.symbol}USD"
+    )
 
 
 def check_bars(starts: Instants, values: Array, path: str) -> None:

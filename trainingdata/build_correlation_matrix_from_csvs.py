@@ -4,12 +4,25 @@
         --output correlation/matrix [--lookback 120] [--threshold 0.7] [--as-of 2025-06-30]
         [--symbols NVDA BTCUSD …]
 
+--input DIR …        folders, one file a symbol
+--output NAME        NAME.parquet and NAME.json are written
+--lookback N         sessions; hourly windows are 25/6 as many bars
+--threshold N        correlation from which symbols belong together
+--as-of D            New York date, inclusive, or an instant with a zone; none: the last bar
+--symbols SYMBOL …   none: every file
+--overwrite          write over files that are no correlation matrix
+
 Writes `matrix.parquet` (symbols × symbols) and `matrix.json`: when it was known, how complete each
 symbol's bars were, which symbols move together, how much each moves.
 `correlation.file=correlation/matrix` uses it, at instants after it was known.
 """
 
 from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("trainingdata.build_correlation_matrix_from_csvs", __doc__)
 
 import argparse
 import sys
@@ -24,6 +37,7 @@ from rich.table import Table
 from foundation.arrays import Array
 from foundation.command import Parser, one_line_errors
 from foundation.errors import InputError
+from foundation.files import check_file
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.correlation import (
@@ -33,19 +47,15 @@ from trainingdata.correlation import (
     session_returns,
 )
 from trainingdata.instants import instant, utc_text
-from trainingdata.stored_correlation import refuse_pickle, write_correlation
+from trainingdata.stored_correlation import (
+    read_correlation,
+    refuse_pickle,
+    table_and_notes,
+    write_correlation,
+)
 
 LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proportion otherwise
 DECAY = 0.94  # weight of a session in the weighted volatility beside the next one's
-
-HELP = {
-    "input": "folders, one file a symbol",
-    "output": "NAME.parquet and NAME.json are written",
-    "lookback": "sessions; hourly windows are 25/6 as many bars",
-    "threshold": "correlation from which symbols belong together",
-    "as_of": "New York date, inclusive, or an instant with a zone; none: the last bar",
-    "symbols": "none: every file",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,18 +222,30 @@ def _percent(share: float | None) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = Parser(
-        description="Build a correlation matrix from folders of hourly bar files (CSV or Parquet)."
-    )
-    parser.add_argument(
-        "--input", nargs="+", required=True, type=Path, metavar="DIR", help=HELP["input"]
-    )
-    parser.add_argument("--output", required=True, type=Path, metavar="NAME", help=HELP["output"])
-    parser.add_argument("--lookback", type=int, default=LOOKBACK, help=HELP["lookback"])
-    parser.add_argument("--threshold", type=float, default=0.7, help=HELP["threshold"])
-    parser.add_argument("--as-of", help=HELP["as_of"])
-    parser.add_argument("--symbols", nargs="+", metavar="SYMBOL", help=HELP["symbols"])
+    parser = Parser()
+    parser.add_argument("--input", nargs="+", required=True, type=Path)
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--lookback", type=int, default=LOOKBACK)
+    parser.add_argument("--threshold", type=float, default=0.7)
+    parser.add_argument("--as-of")
+    parser.add_argument("--symbols", nargs="+")
+    parser.add_argument("--overwrite", action="store_true")
     return parser.parse_args()
+
+
+def _refuse_other_files(output: Path, *, overwrite: bool) -> None:
+    """Refuse names at which there are files that are no matrix of an earlier run."""
+    for path in table_and_notes(output):
+        if path.exists():
+            check_file(path, "--output", _is_matrix, overwrite=overwrite, word="--overwrite")
+
+
+def _is_matrix(path: Path) -> bool:
+    try:
+        read_correlation(path)
+    except InputError:
+        return False
+    return True
 
 
 def main() -> None:
@@ -232,6 +254,7 @@ def main() -> None:
         flags = _arguments()
         # Before the work: a path that cannot be used would lose it.
         refuse_pickle(flags.output, "--output")
+        _refuse_other_files(flags.output, overwrite=flags.overwrite)
         if flags.lookback < 2:
             raise InputError(f"--lookback: {flags.lookback} is below 2 sessions")
         if not 0 < flags.threshold <= 1:

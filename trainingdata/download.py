@@ -3,6 +3,10 @@
     python -m trainingdata.download --symbols NVDA BTCUSD --start 2023-01-01
         [--end 2024-12-31] --output DIR [key=value …]
 
+--symbols SYMBOL …   to load
+--start, --end       New York dates, inclusive, or instants with a zone; without --end up to now
+--output DIR         folder of the files
+
 One Parquet file a symbol. A run that was stopped goes on where it was; a later one adds what is
 new. Stocks are adjusted for splits: where the venue's bars no longer agree with a file's last day,
 as after a split, the file is loaded anew. Settings are those of configs/live.yaml (`data.feed=sip`,
@@ -11,6 +15,11 @@ APCA_API_SECRET_KEY, and coins need none.
 """
 
 from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("trainingdata.download", __doc__, settings="live")
 
 import os
 import sys
@@ -22,11 +31,12 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from foundation.arrays import Array, Instants
-from foundation.command import Parser, ProgressBar, is_override, log_to_file, one_line_errors
+from foundation.command import Parser, is_override, log_to_file, one_line_errors
 from foundation.compose import composed_config
-from foundation.configuration import settings_of
+from foundation.configuration import may_overwrite, settings_of
 from foundation.errors import DataError, InputError
 from foundation.files import check_output, staged_file
+from foundation.progress import ProgressBar
 from trainingdata.bar_files import bars_of_frame
 from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -154,14 +164,12 @@ def _write(path: Path, item: Instrument, times: Instants, values: Array) -> None
 
 def main() -> None:
     """Command line."""
-    parser = Parser(description="Hourly history from the venue into files, one a symbol.")
-    parser.add_argument("--symbols", nargs="+", required=True, metavar="SYMBOL")
-    parser.add_argument("--start", required=True, help="New York date, or an instant with a zone")
-    parser.add_argument("--end", help="the same, inclusive; none: now")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="any setting of configs/live.yaml"
-    )
+    parser = Parser()
+    parser.add_argument("--symbols", nargs="+", required=True)
+    parser.add_argument("--start", required=True)
+    parser.add_argument("--end")
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
     flags = parser.parse_intermixed_args()
     # --symbols takes every word after it, the overrides, too.
     words = [*flags.overrides, *(word for word in flags.symbols if is_override(word))]
@@ -178,7 +186,7 @@ def main() -> None:
             end = min(instant(flags.end, name="--end", end_of_day=True), now)
         if start >= end:
             raise InputError(f"--start: {flags.start} is not before --end {flags.end or 'now'}")
-        check_output(flags.output)
+        check_output(flags.output, "*.parquet", overwrite=may_overwrite(config))
         folders.append(flags.output)
         log_to_file("download")
         with ProgressBar() as progress:

@@ -5,10 +5,13 @@ Every instant is UTC `datetime64[ns]`; New York's clock says what day it is for 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,51 @@ NEW_YORK = ZoneInfo("America/New_York")
 HOUR = np.timedelta64(1, "h")
 DAY = np.timedelta64(1, "D")
 
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_NO_DATE = "{value} is no date and time; write it as 2024-10-01T13:30Z"
+_INSTANT = re.compile(
+    r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?",
+    re.IGNORECASE,
+)
+
+
+Fault = Callable[[int, str], DataError]  # of a row, with what is wrong with its value
+
+
+@dataclass(frozen=True, slots=True)
+class Unzoned:
+    """What stamps without a zone mean.
+
+    zone: whose clock they show, as America/New_York; none: they are refused.
+    setting: that says so, for messages; none where there is no such setting.
+    """
+
+    zone: str | None = None
+    setting: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.zone is None:
+            return
+        # EST and its like are fixed offsets: half of the year they are an hour off New York's.
+        named = self.zone == "UTC" or "/" in self.zone
+        try:
+            found = ZoneInfo(self.zone) if named else None
+        except (OSError, ValueError, ZoneInfoNotFoundError):
+            found = None
+        if found is None:
+            raise InputError(
+                f"{self.setting or 'zone'}: {self.zone!r} is no zone; write UTC or a place as in"
+                " America/New_York"
+            )
+
+    @property
+    def advice(self) -> str:
+        """What else may be done about a stamp without a zone."""
+        return f", or name its zone: {self.setting}=America/New_York" if self.setting else ""
+
+
+REFUSED = Unzoned()
+
 
 def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
     """A New York date or an instant with a zone, as UTC.
@@ -32,15 +80,21 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
     InputError
         naming `name`, if the text is neither.
     """
+    written = str(text).strip()
+    # Of other forms, 2/10/2024 may be a day in February or in October.
+    exact = _DATE.fullmatch(written) or _INSTANT.fullmatch(written)
     try:
-        stamp = pd.Timestamp(str(text))
+        stamp = pd.Timestamp(written) if exact else pd.NaT
     except ValueError:
-        stamp = None
+        stamp = pd.NaT
     if pd.isna(stamp):
-        raise InputError(f"{name}: {text!r} is no date (YYYY-MM-DD) and no instant with a zone")
+        raise InputError(
+            f"{name}: {text!r} is no date (YYYY-MM-DD) and no instant with a zone"
+            " (2024-10-01T15:30Z)"
+        )
     if stamp.tzinfo is None:
         # A time without a zone could be New York's or UTC: to guess would move a run by hours.
-        if stamp != stamp.normalize():
+        if not _DATE.fullmatch(written):
             raise InputError(
                 f"{name}: {text!r} has a time but no zone; write it as 2024-10-01T15:30Z"
             )
@@ -66,12 +120,15 @@ def history_start(now: np.datetime64, days: int) -> np.datetime64:
     return np.datetime64((now - days * DAY).astype("datetime64[D]"), "ns")
 
 
-def instants_of_column(column: pd.Series, path: str, before: int = 0) -> Instants:
+def instants_of_column(
+    column: pd.Series, path: str, before: int = 0, unzoned: Unzoned = REFUSED
+) -> Instants:
     """UTC instants [N] of a file's column, where each has a zone, in its text or in its type.
 
     column: at least a row.
     path: of the file, for messages, which call the column by its own name.
     before: how many rows of the file precede these.
+    unzoned: what those without a zone mean.
 
     Raises
     ------
@@ -86,25 +143,67 @@ def instants_of_column(column: pd.Series, path: str, before: int = 0) -> Instant
         return DataError(f"{place} {what.format(value=shown)}")
 
     if pd.api.types.is_string_dtype(column) or column.dtype == object:
-        text = column.astype(str).str.strip()
-        stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
-        if stamps.isna().any():
-            raise fault(first_row(stamps.isna().to_numpy()), "{value} is no date and time")
-        # The parser takes a stamp without a zone for UTC, while a file may mean New York's by it.
-        zoned = text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
-        if not zoned.all():
-            raise fault(first_row(~zoned), "{value} has no zone; write it in UTC, ending in Z")
-    elif isinstance(column.dtype, pd.DatetimeTZDtype):
-        stamps = column
-        if stamps.isna().any():
-            raise fault(first_row(stamps.isna().to_numpy()), "is empty")
+        stamps = _stamps_of_text(column.astype(str).str.strip(), unzoned, fault)
     elif pd.api.types.is_datetime64_any_dtype(column):
-        raise fault(0, "{value} has no zone; store the column in UTC")
+        stamps = _typed_stamps(column, unzoned, fault)
     else:
-        raise fault(0, "{value} is no date and time")
+        raise fault(0, _NO_DATE)
     utc = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
-    instants: Instants = utc.to_numpy("datetime64[ns]")
+    try:
+        instants: Instants = utc.dt.as_unit("ns").to_numpy("datetime64[ns]")
+    except pd.errors.OutOfBoundsDatetime:
+        far = ~utc.dt.year.between(1678, 2261).to_numpy()
+        raise fault(first_row(far), "{value} is no instant between 1678 and 2262") from None
     return instants
+
+
+def _stamps_of_text(text: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Series:
+    """Stamps with a zone from their text."""
+    stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
+    if stamps.isna().any():
+        raise fault(first_row(stamps.isna().to_numpy()), _NO_DATE)
+    # The parser takes a stamp without a zone for UTC, while a file may mean New York's by it.
+    zoned = text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
+    if zoned.all():
+        return stamps
+    if unzoned.zone is None:
+        advice = "{value} has no zone; write it in UTC, ending in Z" + unzoned.advice
+        raise fault(first_row(~zoned), advice)
+    # The parser takes 2024 for a day, too.
+    whole = text.str.match(r"\d{4}-\d{2}-\d{2}").to_numpy(dtype=bool)
+    if not whole.all():
+        raise fault(first_row(~whole), _NO_DATE)
+    naive = stamps[~zoned].dt.tz_localize(None)
+    moved = _on_clock(naive, unzoned.zone, np.flatnonzero(~zoned), fault)
+    return moved if not zoned.any() else stamps.where(zoned, moved)
+
+
+def _typed_stamps(column: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Series:
+    """Stamps with a zone from a column of stamps."""
+    if not isinstance(column.dtype, pd.DatetimeTZDtype) and unzoned.zone is None:
+        raise fault(0, "{value} has no zone; store the column in UTC" + unzoned.advice)
+    if column.isna().any():
+        raise fault(first_row(column.isna().to_numpy()), "is empty")
+    if isinstance(column.dtype, pd.DatetimeTZDtype) or unzoned.zone is None:
+        return column
+    return _on_clock(column, unzoned.zone, np.arange(len(column)), fault)
+
+
+def _on_clock(naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: Fault) -> pd.Series:
+    """The instants at which a zone's clock shows these stamps, in UTC.
+
+    An hour that the clock shows twice is told from the order of the rows.
+    """
+    try:
+        stamps = naive.dt.tz_localize(zone, ambiguous="infer", nonexistent="raise")
+    except ValueError:
+        stamps = naive.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+        if stamps.isna().any():
+            row = int(rows[first_row(stamps.isna().to_numpy())])
+            twice = f"is there twice or never on the clock of {zone}; write it in UTC, ending in Z"
+            raise fault(row, "{value} " + twice) from None
+    utc: pd.Series = stamps.dt.tz_convert("UTC")
+    return utc
 
 
 def utc_text(at: np.datetime64) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -25,9 +26,12 @@ class Kind(StrEnum):
     CRYPTO = "crypto"
 
 
-_COIN = re.compile(r"[A-Z0-9]{2,12}/?USD")
+_COIN = re.compile(r"[A-Z0-9]{2,12}[/-]?USD")
 _STOCK = re.compile(r"[A-Z][A-Z0-9]{0,5}([.-][A-Z]{1,2})?")
 _FOREIGN = re.compile(r"\?[A-Z0-9._]{1,40}")
+_PAIR = re.compile(r"([A-Z0-9]{2,12})[/_-]?(USDT?)")
+# What the names of files add to a symbol: how long a bar lasts.
+_BAR_LENGTH = re.compile(r"[ ._-]+(\d{1,2}(M|MIN|MINS|H|HR|D)|[MH]\d{1,2}|D1|HOURLY|DAILY)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,49 @@ def foreign_symbol(name: str) -> str:
     return f"?{re.sub('[^A-Z0-9.]', '_', name.upper())[:40] or '_'}"
 
 
+def symbols_of(words: Iterable[str]) -> list[str]:
+    """The symbols that the words of a setting name, each once; a word may hold several, by commas.
+
+    Raises
+    ------
+    InputError
+        for a part that names none.
+    """
+    parts: list[str] = []
+    for word in words:
+        parts += [part for part in word.split(",") if part.strip()] or [word]
+    return list(dict.fromkeys(data_symbol(part) for part in parts))
+
+
+def data_symbol(text: str) -> str:
+    """The symbol whose bars are meant: BTC-USD, BTC/USD, BTC-USDT and btc_usdt are BTCUSD.
+
+    A price in tethers is taken for one in dollars. That holds for bars alone: at a venue a pair
+    against the tether is another instrument.
+
+    Raises
+    ------
+    InputError
+        if the text names neither a stock nor a coin.
+    """
+    pair = _PAIR.fullmatch(text.strip().upper())
+    return f"{pair[1]}USD" if pair else instrument(text).symbol
+
+
+def in_tethers(text: str) -> bool:
+    """Whether a text names a pair against the tether, BTC-USDT."""
+    pair = _PAIR.fullmatch(text.strip().upper())
+    return pair is not None and pair[2] == "USDT"
+
+
+def named_in_file(stem: str) -> str:
+    """The symbol as the name of a file spells it, without the length of its bars.
+
+    nvda_1h names NVDA, BTC-USDT-5m BTC-USDT.
+    """
+    return _BAR_LENGTH.sub("", stem.strip().upper())
+
+
 def is_symbol(text: str) -> bool:
     """Whether the text names a stock or a coin."""
     return bool(_COIN.fullmatch(text) or _STOCK.fullmatch(text))
@@ -95,7 +142,8 @@ def is_symbol(text: str) -> bool:
 def instrument(symbol: str) -> Instrument:
     """The instrument behind a symbol.
 
-    `BTCUSD` and `BTC/USD` are one coin, `NVDA` and `BRK.B` stocks, `?037833100` is foreign.
+    `BTCUSD`, `BTC/USD` and `BTC-USD` are one coin, `NVDA` and `BRK.B` stocks, `?037833100` is
+    foreign.
 
     Raises
     ------
@@ -104,7 +152,8 @@ def instrument(symbol: str) -> Instrument:
     """
     name = symbol.strip().upper()
     if _COIN.fullmatch(name):
-        return Instrument(name.replace("/", ""), Kind.CRYPTO, Decimal("0.001"))
+        base = name.removesuffix("USD").rstrip("/-")
+        return Instrument(f"{base}USD", Kind.CRYPTO, Decimal("0.001"))
     if _STOCK.fullmatch(name):
         return Instrument(name, Kind.STOCK, Decimal(1))
     if _FOREIGN.fullmatch(name):

@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from foundation.errors import InputError
+from foundation.errors import InputError, did_you_mean
 from trainingdata.actions import Action, read_actions
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars, panel
-from trainingdata.instants import instant
-from trainingdata.instruments import instrument
+from trainingdata.instants import Unzoned, instant
+from trainingdata.instruments import symbols_of
 from trainingdata.synthetic import SyntheticMarket
 
 Adjustment = Literal["split", "all", "raw"]
@@ -26,7 +26,8 @@ Span = tuple[np.datetime64, np.datetime64]
 class DataSettings:
     """Where a run's bars come from, and what their prices are adjusted for.
 
-    dir: folders of bar files; none means the synthetic market.
+    dir: folders of bar files, or files; none means the synthetic market.
+    zone: of stamps that say none, as America/New_York; none: those are refused.
     actions: a file of dividends and splits; none means that nothing is applied.
     adjustment: of the prices. `split`: for splits, dividends are booked as cash; `all`: for both,
         nothing is booked; `raw`: for neither, both are booked.
@@ -38,6 +39,7 @@ class DataSettings:
     """
 
     dir: tuple[str, ...] = ()
+    zone: str | None = None
     actions: str | None = None
     adjustment: Adjustment = "split"
     feed: Feed = "iex"
@@ -46,24 +48,32 @@ class DataSettings:
     start: str = "2023-01-02"
     end: str = "2024-06-28"
 
+    def __post_init__(self) -> None:
+        self._unzoned()
+
+    def _unzoned(self) -> Unzoned:
+        return Unzoned(self.zone, "data.zone")
+
     def bars(self, symbols: Sequence[str], start: str | None, end: str | None) -> Bars:
         """The panel: every bar up to `end`, all history before `start` included.
 
-        No symbols means all there are.
+        symbols: several in one word stand between commas; none means all there are.
 
         Raises
         ------
         InputError
             for settings or files that cannot be used.
         """
-        names = list(dict.fromkeys(instrument(s).symbol for s in symbols)) or None
+        names = symbols_of(symbols) or None
         first = instant(start, name="start") if start else None
         last = instant(end, name="end", end_of_day=True) if end else None
         if first is not None and last is not None and first >= last:
             raise InputError(f"start: {start} is not before end {end}")
         if self.dir:
             folders = [Path(folder).expanduser() for folder in self.dir]
-            return read_bars(folders, names, start=first, end=last)
+            words = symbols if names else None
+            unzoned = self._unzoned()
+            return read_bars(folders, words, start=first, end=last, unzoned=unzoned)
         return self._synthetic(names, first, last)
 
     def corporate_actions(self) -> tuple[Action, ...]:
@@ -93,9 +103,8 @@ class DataSettings:
         unknown = [symbol for symbol in names or () if symbol not in market.symbols]
         if unknown:
             raise InputError(
-                f"symbols: the synthetic market has no {unknown[0]}, it has"
-                f" {', '.join(market.symbols)};"
-                " for real bars name their folder (--data-dir or data.dir)"
+                f"symbols: the synthetic market has no {unknown[0]}"
+                f"{did_you_mean(unknown[0], market.symbols)}; bars of your own: data.dir=FOLDER"
             )
         # The whole market is drawn and then cut: fewer symbols or an earlier end would otherwise
         # change the draws of those that are left.
@@ -116,8 +125,9 @@ def load_bars(
     symbols: Sequence[str] = (),
     start: str | None = None,
     end: str | None = None,
+    zone: str | None = None,
 ) -> Bars:
-    """Hourly bars of folders of files, as a panel on one clock.
+    """Hourly bars of folders of files, or of single files, as a panel on one clock.
 
     The panel's values are [S, T, 5]: open, high, low, close, volume.
 
@@ -130,6 +140,8 @@ def load_bars(
     start, end
         New York dates, both inclusive, or instants with a zone. History before `start` is kept: a
         first decision needs it.
+    zone
+        of stamps that say none, as America/New_York; without it they are refused.
 
     Raises
     ------
@@ -138,7 +150,8 @@ def load_bars(
     """
     if not folders:
         raise InputError("load_bars: no folder is given")
-    return DataSettings(dir=tuple(str(folder) for folder in folders)).bars(symbols, start, end)
+    settings = DataSettings(dir=tuple(str(folder) for folder in folders), zone=zone)
+    return settings.bars(symbols, start, end)
 
 
 def span_of(bars: Bars, start: str | None, end: str | None) -> Span:

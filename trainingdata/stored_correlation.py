@@ -43,7 +43,7 @@ def write_correlation(
         for a path that cannot be written, or whose ending asks for a pickle.
     """
     refuse_pickle(path, "--output")
-    table, notes = _table_and_notes(path)
+    table, notes = table_and_notes(path)
     symbols = list(matrix.symbols)
     frame = pd.DataFrame(matrix.values, index=symbols, columns=symbols)
     text = json.dumps({"as_of": utc_text(matrix.as_of), **facts}, indent=2, allow_nan=False) + "\n"
@@ -64,7 +64,7 @@ def read_correlation(path: Path) -> CorrelationMatrix:
         for files that are not there, hold no correlation matrix, or are pickles.
     """
     refuse_pickle(path, "correlation.file")
-    table, notes = _table_and_notes(path)
+    table, notes = table_and_notes(path)
     try:
         frame = pd.read_parquet(table)
         facts = json.loads(notes.read_text(encoding="utf-8"))
@@ -83,7 +83,7 @@ def read_correlation(path: Path) -> CorrelationMatrix:
         ) from error
 
 
-def _table_and_notes(path: Path) -> tuple[Path, Path]:
+def table_and_notes(path: Path) -> tuple[Path, Path]:
     """NAME.parquet and NAME.json, from NAME or from the path of either."""
     stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
     return stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.json")

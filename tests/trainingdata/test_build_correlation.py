@@ -157,6 +157,23 @@ def test_the_way_out_of_a_pickle_leads_to_files_that_can_be_read(
     np.testing.assert_array_equal(read_correlation(tmp_path / "old").values, matrix.values)
 
 
+def test_files_that_are_no_matrix_are_written_over_only_when_told(
+    folder: Path, tmp_path: Path
+) -> None:
+    notes = tmp_path / "matrix.json"
+    notes.write_text("mine")
+    words = ["--input", str(folder), "--output", "matrix"]
+    refused = command(*words, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--output: matrix.json holds something else" in refused.stderr
+    assert refused.stderr.rstrip().endswith("say --overwrite")
+    assert notes.read_text() == "mine"
+    told = command(*words, "--overwrite", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "as_of" in json.loads(notes.read_text())
+    assert command(*words, cwd=tmp_path).returncode == 0
+
+
 def test_a_pickle_is_refused_with_the_reason_and_a_way_out(tmp_path: Path, folder: Path) -> None:
     """Nothing is read that could execute code."""
     (tmp_path / "matrix.pkl").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")

@@ -157,10 +157,32 @@ def test_dates_are_new_york_dates_and_both_ends_inclusive() -> None:
     assert instant("2024-10-01", name="end", end_of_day=True) == utc(
         "2024-10-02T04:00"
     ) - np.timedelta64(1, "ns")
-    assert instant("2024-10-01T15:30Z", name="start") == utc("2024-10-01T15:30")
+    for text in ("2024-10-01T15:30Z", "2024-10-01 15:30:00+00:00", "2024-10-01T11:30:00.0-0400"):
+        assert instant(text, name="start") == utc("2024-10-01T15:30")
 
 
-@pytest.mark.parametrize("text", ["yesterday-ish", "2024-13-01", "2024-10-01T15:30", "", "NaT"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yesterday-ish",
+        "2024-13-01",
+        "2024-10-01T15:30",
+        "",
+        "NaT",
+        "2/10/2024",
+        "10.02.2024",
+        "20241001",
+        "2024-10",
+        "2024",
+        "2024-1-5",
+        "1 Oct 2024",
+        "today",
+        "15:30Z",
+        "2024-10-01T15Z",
+        "2024-10-01 America/New_York",
+        "2024-10-01Z",
+    ],
+)
 def test_a_date_that_is_none_is_refused_by_name(text: str) -> None:
     with pytest.raises(InputError, match="start"):
         instant(text, name="start")

@@ -20,6 +20,7 @@ from foundation.errors import (
     SenselessAnswer,
     in_one_line,
 )
+from foundation.redaction import redacted
 
 if TYPE_CHECKING:
     from alpaca.common.rest import RESTClient
@@ -71,7 +72,7 @@ class Keys:
 
     def redact(self, text: str) -> str:
         """The text with neither key in it."""
-        return text.replace(self.secret, "[secret]").replace(self.key, "[key]")
+        return redacted(text, {"[secret]": self.secret, "[key]": self.key})
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,8 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
     from alpaca.common.exceptions import APIError
     from requests.exceptions import JSONDecodeError, RequestException
 
+    from foundation.connection_words import connection_words
+
     where = settings.url_override or ("Alpaca (paper)" if settings.paper else "Alpaca")
 
     def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
@@ -199,7 +202,8 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
     except JSONDecodeError as error:
         raise failed(f"the answer makes no sense: no JSON: {_first_line(error, keys)}") from None
     except RequestException as error:
-        raise failed(f"no answer: {_first_line(error, keys)}") from None
+        words = connection_words(error) or _first_line(error, keys)
+        raise failed(f"no answer: {words}") from None
     except RecursionError:
         raise failed("the answer makes no sense: it is nested too deep") from None
     except SenselessAnswer as error:

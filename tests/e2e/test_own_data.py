@@ -1,0 +1,48 @@
+"""Files of one's own, as they come, given to the backtest in one flag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_command_lines import SCRIPT, one_line, run
+from tests.trainingdata.test_own_files import Shape, table
+
+FLAGS = ("--start", "2024-03-12", "--end", "2024-03-20", "forecaster=ewma", "trials=null")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A stock in naive stamps and half hours between semicolons, a coin in milliseconds."""
+    stock = Shape("Date", "naive", "title", ";", True, ".csv")
+    stock.write(table("AAA", "2024-03-01", 30, days=14), tmp_path / "aaa_30m.csv")
+    coin = Shape("time", "ms", "lower", ",", False, ".csv")
+    coin.write(table("BBBUSD", "2024-03-01", days=14), tmp_path / "bbb-usdt.csv")
+    return tmp_path
+
+
+def test_files_of_ones_own_run_and_the_table_above_the_result_says_what_was_read(
+    folder: Path,
+) -> None:
+    words = ("--data-dir", "aaa_30m.csv", "bbb-usdt.csv", "--symbols", "AAA,BBB-USD", *FLAGS)
+    answer = run(folder, SCRIPT, *words, "data.zone=America/New_York", "--output", "out")
+    assert answer.returncode == 0, answer.stderr
+    read, _, result = answer.stdout.partition("total return")
+    assert result
+    for part in (
+        "Bars read",
+        "America/New_York",
+        "AAA: adj close is ignored",
+        "AAA: 30-minute bars are put together to hours",
+        "BBBUSD: quoted in USDT, which is taken for USD",
+        "end: asked until 2024-03-20; BBBUSD has bars up to 2024-03-15T03:00Z only",
+    ):
+        assert part in read
+
+
+def test_files_that_leave_doubt_are_one_line_and_nothing_is_written(folder: Path) -> None:
+    line = one_line(run(folder, SCRIPT, "--data-dir", "aaa_30m.csv", *FLAGS))
+    assert "aaa_30m.csv: row 1: date '2024-03-01 09:30:00' has no zone" in line
+    assert line.endswith("name its zone: data.zone=America/New_York")
+    assert sorted(path.name for path in folder.iterdir()) == ["aaa_30m.csv", "bbb-usdt.csv"]

@@ -1,0 +1,141 @@
+"""What a run says about the bars it read: a table, and what of its range they lack."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.trainingdata.test_own_files import DAYS, csv_of, table
+from trainingdata import load_bars
+from trainingdata.bars import Bars, panel
+from trainingdata.coverage import JUMP, clipped, coverage, print_coverage
+from trainingdata.instruments import instrument
+
+
+def utc(text: str) -> np.datetime64:
+    return np.datetime64(text, "ns")
+
+
+def without(bars: pd.DataFrame, *rows: int) -> pd.DataFrame:
+    return bars.drop(index=list(rows))
+
+
+def coin(closes: list[float], missing: tuple[int, ...] = ()) -> Bars:
+    """Hourly bars of a coin from 2024-01-01, some of them missing."""
+    rows = [row for row in range(len(closes)) if row not in missing]
+    times = np.datetime64("2024-01-01T01", "ns") + np.array(rows) * np.timedelta64(1, "h")
+    values = np.repeat(np.array(closes)[rows, None], 5, axis=1)
+    return panel([(instrument("AAAUSD"), times, values)], "test")
+
+
+def test_a_row_says_what_a_stocks_file_holds_and_lacks(tmp_path: Path) -> None:
+    """Friday has seven bars, Monday too; weekend and night are no gap."""
+    bars = load_bars(csv_of(tmp_path / "AAA.csv", without(table("AAA", DAYS[0]), 2, 6, 7)))
+    (row,) = coverage(bars)
+    assert (row.symbol, row.bars, row.gaps, row.missing, row.longest) == ("AAA", 11, 2, 3, 2)
+    assert row.first == utc("2024-03-08T14:30")
+    assert row.last == utc("2024-03-11T19:30")
+    assert row.longest_at == utc("2024-03-08T20:30")
+    assert row.origin is not None
+    assert row.origin.zone == "UTC"
+
+
+def test_a_change_of_more_than_a_fifth_from_close_to_close_is_a_jump() -> None:
+    (row,) = coverage(coin([100, 119, 96, 48, 50]))
+    assert JUMP == 0.2
+    assert row.jumps == 1
+    assert row.largest == pytest.approx(-0.5)
+    assert row.largest_at == utc("2024-01-01T03:00")
+    (calm,) = coverage(coin([100]))
+    assert (calm.gaps, calm.longest_at, calm.jumps, calm.largest) == (0, None, 0, 0.0)
+
+
+@given(st.sets(st.integers(1, 30)), st.integers(0, 31))
+def test_missing_bars_are_counted_from_the_start_that_is_asked(
+    missing: set[int], start: int
+) -> None:
+    """Bar 0 and bar 31 are there: what lies between and is missing is inside the file."""
+    bars = coin([5.0] * 32, tuple(missing))
+    (row,) = coverage(bars)
+    assert row.missing == len(missing)
+    assert row.gaps == len([m for m in missing if m - 1 not in missing])
+    at = np.datetime64("2024-01-01T01:00") + np.timedelta64(start, "h")
+    inside = len([m for m in missing if m >= start])
+    lines = [line for line in clipped(bars, f"{at}Z", None) if "missing" in line]
+    assert lines == ([f"bars that are missing from {at}Z on: AAAUSD {inside}"] if inside else [])
+
+
+def test_what_a_range_asks_for_beyond_the_bars_is_said_and_a_holiday_is_not() -> None:
+    bars = coin([5.0] * 48)
+    assert clipped(bars, None, None) == ()
+    assert clipped(bars, "2024-01-01T01:00Z", "2024-01-03T00:00Z") == ()
+    assert clipped(bars, "2023-12-01", "2024-02-01") == (
+        "start: asked from 2023-12-01; AAAUSD has bars from 2024-01-01T00:00Z on",
+        "end: asked until 2024-02-01; AAAUSD has bars up to 2024-01-02T23:00Z only",
+    )
+
+
+def test_a_stocks_range_from_a_holiday_to_a_weekend_is_whole(tmp_path: Path) -> None:
+    bars = load_bars(csv_of(tmp_path / "AAA.csv", table("AAA", "2024-01-02")))
+    assert clipped(bars, "2023-12-30", "2024-01-07") == ()
+    assert clipped(bars, "2023-12-29", "2024-01-08") == (
+        "start: asked from 2023-12-29; AAA has bars from 2024-01-02T14:30Z on",
+        "end: asked until 2024-01-08; AAA has bars up to 2024-01-05T20:30Z only",
+    )
+
+
+def test_symbols_that_lack_the_same_are_named_in_one_line(market: Bars) -> None:
+    lines = clipped(market, "2023-12-28", None)
+    assert len(lines) == 2
+    assert any("SYA, SYB, SYC have bars from" in line for line in lines)
+    assert any("SYXUSD, SYYUSD have bars from" in line for line in lines)
+
+
+def test_the_table_names_symbols_zones_gaps_jumps_and_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stock = table("AAA", minutes=30)
+    stock.loc[:2, ["open", "high", "low", "close"]] *= 3
+    csv_of(tmp_path / "AAA_30m.csv", without(stock, 8, 9))
+    csv_of(tmp_path / "bbb-usdt.csv", table("BBBUSD"))
+    bars = load_bars(tmp_path, end="2024-03-11")
+    print_coverage(bars, "2024-03-07", "2024-03-11")
+    shown = capsys.readouterr().out
+    for words in (
+        "Bars read",
+        "2024-03-08 14:30",
+        "1 from 2024-03-08",
+        "BBBUSD",
+        "UTC",
+        "30-minute bars are put together to hours",
+        "BBBUSD: quoted in USDT, which is taken for USD",
+        "start: asked from 2024-03-07; AAA has bars from 2024-03-08T14:30Z on",
+        "bars that are missing from 2024-03-07 on: AAA 1",
+    ):
+        assert words in shown
+    assert "1: -6" in shown, "the jump is where the prices are a third of those before"
+
+
+def test_bars_of_no_file_print_nothing_but_what_is_clipped(
+    market: Bars, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_coverage(market)
+    assert capsys.readouterr().out == ""
+    print_coverage(market, end="2030-01-01T00:00Z")
+    assert "Bars read" not in (shown := capsys.readouterr().out)
+    assert "end: asked until 2030-01-01T00:00Z" in shown
+
+
+def test_a_panel_refuses_files_of_another_number_of_symbols_and_parts_keep_theirs(
+    tmp_path: Path,
+) -> None:
+    bars = load_bars(csv_of(tmp_path / "AAA.csv", table("AAA")))
+    assert bars.until(bars.times[2]).origins == bars.origins
+    with pytest.raises(ValueError, match=r"origins must be \[S\] = 1, got 2"):
+        replace(bars, origins=bars.origins * 2)

@@ -1,0 +1,127 @@
+"""Bars of some minutes put together to hours, by hand and against a slow loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.arrays import Array, Instants
+from foundation.errors import DataError
+from trainingdata.instruments import Kind
+from trainingdata.resampling import PARTS, Hours, hours_of, usual_minutes
+from trainingdata.sessions import stock_grid
+
+MINUTE = np.timedelta64(1, "m")
+
+
+def starts_at(*texts: str) -> Instants:
+    return np.array([f"2024-10-01T{text}" for text in texts], dtype="datetime64[ns]")
+
+
+def parts(count: int, seed: int = 0) -> Array:
+    """Bars [count, 5] of whole numbers."""
+    rng = np.random.default_rng(seed)
+    prices = np.sort(rng.integers(50, 99, (count, 4)), axis=1)
+    volume = rng.integers(0, 9, count)
+    return np.column_stack([prices[:, [1, 3, 0, 2]], volume]).astype(float)
+
+
+def by_hand(
+    starts: Instants, values: Array, begin: np.datetime64, end: np.datetime64
+) -> list[float]:
+    rows = values[(starts >= begin) & (starts < end)]
+    return [rows[0, 0], rows[:, 1].max(), rows[:, 2].min(), rows[-1, 3], rows[:, 4].sum()]
+
+
+def test_an_hour_is_its_first_open_extremes_last_close_and_whole_volume() -> None:
+    starts = starts_at("13:30", "13:45", "14:00", "14:15")
+    values = np.array(
+        [[10, 12, 9, 11, 1], [11, 15, 11, 14, 2], [14, 14, 8, 9, 3], [9, 10, 9, 10, 4]], dtype=float
+    )
+    hours = hours_of(starts, values, Kind.STOCK, 15, "AAA")
+    assert hours.times.tolist() == starts_at("14:30").tolist()
+    assert hours.values.tolist() == [[10, 15, 8, 10, 10]]
+    assert (hours.outside, hours.cut, hours.lacking) == (0, 0, 0)
+
+
+@given(
+    st.sampled_from(list(Kind)),
+    st.sampled_from([minutes for minutes in PARTS if minutes > 3]),
+    st.integers(0, 1000),
+    st.floats(0.3, 1.0),
+)
+def test_hours_are_those_of_a_slow_loop_whatever_parts_are_missing(
+    kind: Kind, minutes: int, seed: int, share: float
+) -> None:
+    """Two days around the night of a stock; a part that is missing had no trade."""
+    step = minutes * MINUTE
+    starts = np.arange(
+        np.datetime64("2024-10-01T12:00", "ns"), np.datetime64("2024-10-02T22:00", "ns"), step
+    )
+    rng = np.random.default_rng(seed)
+    starts = starts[rng.random(len(starts)) < share]
+    values = parts(len(starts), seed)
+    try:
+        hours = hours_of(starts, values, kind, minutes, "AAA")
+    except DataError:
+        hours = Hours(starts[:0], values[:0], 0, 0, 0)
+    grid = stock_grid()
+    if kind is Kind.CRYPTO:
+        begins = np.arange(np.datetime64("2024-10-01T12", "ns"), starts[-1], 60 * MINUTE)
+        spans = [(begin, begin + 60 * MINUTE) for begin in begins]
+    else:
+        spans = list(zip(grid.starts, grid.ends, strict=True))
+        k = int(np.searchsorted(grid.starts, np.datetime64("2024-10-01", "ns")))
+        spans = spans[k : k + 14]
+    expected = [
+        (end, by_hand(starts, values, begin, end))
+        for begin, end in spans
+        if ((starts >= begin) & (starts < end)).any()
+        and begin >= starts[0]
+        and end <= starts[-1] + step
+    ]
+    assert (
+        hours.times.tolist()
+        == np.array([end for end, _ in expected], dtype="datetime64[ns]").tolist()
+    )
+    assert hours.values.tolist() == [bar for _, bar in expected]
+
+
+def test_an_hour_in_which_the_file_begins_or_ends_is_left_out_and_counted() -> None:
+    starts = starts_at("13:40", *(f"14:{m}" for m in (30, 40, 50)), "15:00", "15:20", "15:30")
+    hours = hours_of(starts, parts(7), Kind.STOCK, 10, "AAA")
+    assert hours.times.tolist() == starts_at("15:30").tolist()
+    assert hours.cut == 2
+    assert hours.lacking == 1, "the part of 15:10 had no trade"
+
+
+def test_the_half_hour_before_the_close_is_whole_and_what_lies_after_it_is_left_out() -> None:
+    starts = starts_at("18:30", "19:00", "19:30", "20:00", "20:30")
+    hours = hours_of(starts, parts(5), Kind.STOCK, 30, "AAA")
+    assert hours.times.tolist() == starts_at("19:30", "20:00").tolist()
+    assert (hours.outside, hours.cut, hours.lacking) == (2, 0, 0)
+
+
+def test_a_shortened_session_ends_with_its_own_close() -> None:
+    starts = np.array(["2024-11-29T17:30", "2024-11-29T18:00"], dtype="datetime64[ns]")
+    hours = hours_of(starts, parts(2), Kind.STOCK, 30, "AAA")
+    assert hours.times.tolist() == [starts[1].astype(object)], "13:00 New York"
+    assert hours.outside == 1
+
+
+def test_the_usual_distance_is_the_most_common_one() -> None:
+    assert usual_minutes(starts_at("13:30", "13:35", "13:40", "14:00", "14:05")) == 5
+    assert usual_minutes(starts_at("13:30", "14:30", "15:30", "15:45")) == 60
+    assert usual_minutes(starts_at("13:30")) == 0
+    days = np.arange("2024-10-01", "2024-10-09", dtype="datetime64[D]").astype("datetime64[ns]")
+    assert usual_minutes(days) == 1440
+    assert usual_minutes(days[::-1]) == 0
+
+
+def test_parts_of_two_lengths_in_one_file_are_refused_by_row() -> None:
+    """A longer bar among shorter ones would reach beyond the hour that it is put into."""
+    starts = starts_at("13:30", "14:00", "14:30", "15:15")
+    with pytest.raises(DataError, match=r"AAA: row 4: .*15:15Z is no start of a 30-minute bar"):
+        hours_of(starts, parts(4), Kind.STOCK, 30, "AAA")
