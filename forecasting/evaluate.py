@@ -9,9 +9,15 @@ them issue.
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("forecasting.evaluate", __doc__, settings="evaluate", hydra=True)
+
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,18 +28,22 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from forecasting.evaluation_charts import BEFORE, Fan
 from forecasting.evaluation_page import render
-from forecasting.forecast import HORIZON, Progress, silent
+from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.scores import common_forecasts, fifths, score_frame, skill, summary
 from forecasting.settings import ForecasterSettings
-from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.arrays import Index
+from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import settings_of
+from foundation.configuration import output_of, settings_of
 from foundation.errors import InputError
-from foundation.files import check_output
+from foundation.files import write_whole
+from foundation.progress import ProgressBar
 from trainingdata.instants import utc_text
 from trainingdata.source import DataSettings, span_of
 
+FANS = 4  # symbols of which a forecast is drawn
 NIGHT = "15:30 to 10:30"
 LAST_DECISION = (
     5  # place in the day of the bar that a stock's last decision of a full session is on
@@ -82,11 +92,13 @@ class Evaluation:
 
     frames: forecaster's name → scores of each of its forecasts, row by row the same forecasts; the
         first is the one that is evaluated.
+    fans: forecasts of the evaluated one, with what happened.
     source: of the bars.
     first, last: instants between which the forecasts were issued.
     """
 
     frames: dict[str, pd.DataFrame]
+    fans: tuple[Fan, ...]
     source: str
     first: np.datetime64
     last: np.datetime64
@@ -181,17 +193,55 @@ def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evalu
             "start, end: no forecast's outcome is known yet; end later bars or start earlier"
         )
     return Evaluation(
-        {name: frame[has_outcome] for name, frame in frames.items()}, bars.source, first, last
+        {name: frame[has_outcome] for name, frame in frames.items()},
+        fans_of(tables[0], rows[0]),
+        bars.source,
+        first,
+        last,
     )
 
 
+def fans_of(table: ForecastTable, rows: Index) -> tuple[Fan, ...]:
+    """The last forecast of each of the first symbols whose steps are all known.
+
+    rows: numbers of the forecasts, in the order of time.
+    """
+    windows = table.windows
+    fans: list[Fan] = []
+    for s, symbol in enumerate(table.symbols):
+        closes = windows.closes[s]
+        own = rows[windows.symbol[rows] == s]
+        known = own[windows.last[own] + HORIZON < len(closes)]
+        if len(known) and len(fans) < FANS:
+            last = int(windows.last[known[-1]])
+            fans.append(
+                Fan(
+                    symbol=symbol,
+                    issued_at=windows.issued_at[known[-1]],
+                    closes=closes[max(last - BEFORE, 0) : last + 1],
+                    quantiles=table.answer(known[-1:])[0].astype(np.float64),
+                    outcome=closes[last + 1 : last + 1 + HORIZON],
+                )
+            )
+    return tuple(fans)
+
+
 def write_evaluation(evaluation: Evaluation, output: Path) -> dict[str, Any]:
-    """Write figures and page to a folder; the figures."""
+    """Write figures and page to a folder, each whole; the figures.
+
+    Raises
+    ------
+    InputError
+        if the folder cannot be written.
+    """
     figures = evaluation.figures()
-    output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(figures, indent=1, default=float, allow_nan=False)
-    (output / "evaluation.json").write_text(f"{text}\n")
-    (output / "evaluation.html").write_text(render(figures, evaluation.frames))
+    page = render(figures, evaluation.frames, evaluation.fans)
+    writers: dict[str, Callable[[Path], object]] = {
+        "evaluation.json": lambda path: path.write_text(f"{text}\n"),
+        "evaluation.html": lambda path: path.write_text(page, encoding="utf-8"),
+    }
+    write_whole(writers, output)
     return figures
 
 
@@ -233,10 +283,10 @@ def _percent(gain: dict[str, float | None]) -> str:
 def run_command(config: DictConfig) -> None:
     """Check, score, write and print. Wrong input ends with exit code 2."""
     began = time.monotonic()
-    with one_line_errors("nothing was written"):
+    with one_line_errors("nothing was written") as folders:
         settings = EvaluationSettings.of(config)
-        output = Path(settings.output).expanduser()
-        check_output(output)
+        output = output_of(config, "evaluation.json")
+        folders.append(output)
         log_to_file("evaluate")
         with ProgressBar() as progress:
             evaluation = evaluate(settings, progress)

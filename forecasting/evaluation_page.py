@@ -1,36 +1,38 @@
-"""One self-contained HTML page from an evaluation."""
+"""One self-contained HTML page from an evaluation, which reads without scripts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
-from foundation.page import embedded_plot, render_page
+from forecasting.evaluation_charts import (
+    FIFTHS,
+    Fan,
+    fan_chart,
+    gains_chart,
+    kind_of,
+    level_chart,
+    ranks_chart,
+    transform_chart,
+)
+from forecasting.forecast import reads_future
+from foundation.charts import CHART_MACRO, CHART_STYLE, Chart
+from foundation.page import COLOURS, SHEET, SHEET_MACROS, content_policy, render_page
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+CLASSES = {"stock": "stocks", "crypto": "coins"}
 
-PAGE = """{% extends "frame" %}
-{% block title %}Forecasts {{ f.start[:10] }} to {{ f.end[:10] }}{% endblock %}
-{% block style %}
-table { font-size: 14px }
-{% endblock %}
-{% block body %}
-<h1>{{ f.forecaster }}: {{ f.start[:10] }} to {{ f.end[:10] }}</h1>
-<p class="muted">{{ f.data }}. Loss: mean pinball loss over 21 levels of the log return, in units of
-the trailing deviation. A gain is how much less is lost than by another forecaster on the same
-forecasts, with the standard error of weekly clusters; it is coloured beyond two of them.</p>
-{{ figure | safe }}
-{% for group, steps in tables %}<h2>{{ group }}</h2>
-<table><tr><th>step</th><th>forecasts</th><th>loss</th><th>CRPS</th>
+_SCORES = """
+{% macro scored(group, steps) %}{% call box(group) %}
+<table><thead><tr><th>step</th><th>forecasts</th><th>loss</th><th>CRPS</th>
 {% for name in f.against %}<th>gain on {{ name }}</th>{% endfor %}
 <th>80 % interval score</th><th>80 % holds</th><th>90 %</th><th>98 %</th>
 <th>(return/σ)²</th><th>PIT mean</th>
-<th>PIT distance</th><th>rank correlation</th></tr>
+<th>PIT distance</th><th>rank correlation</th></tr></thead><tbody>
 {% for step, found in steps %}{% set s = found[f.forecaster] %}
-<tr><td>{{ step }}</td><td>{{ "{:,}".format(s.forecasts) }}</td>
+<tr><th scope="row">{{ step }}</th><td>{{ "{:,}".format(s.forecasts) }}</td>
 <td>{{ "%.4f" % s.loss }}</td><td>{{ "%.4f" % s.crps }}</td>
 {% for name in f.against %}{% set g = found.skill[name] %}
 <td class="{{ 'good' if g.beyond > 0 else 'bad' if g.beyond < 0 else '' }}">
@@ -43,123 +45,198 @@ forecasts, with the standard error of weekly clusters; it is coloured beyond two
 <td>{{ "%.3f" % s.pit_distance }}</td>
 <td>{% if s.information is none %}none
 {%- else %}{{ "%+.3f ± %.3f" % (s.information, s.information_error) }}{% endif %}</td></tr>
-{% endfor %}</table>{% endfor %}
-{% endblock %}
+{% endfor %}</tbody></table>{% endcall %}{% endmacro %}
 """
 
-TITLES = (
-    "Gain by step, %",
-    "PIT",
-    "Rank correlation by step",
-    "80 % interval holds, step 1, by hour",
-    "80 % holds, calmest to wildest fifth",
-    "(return/σ)², calmest to wildest fifth",
+_BODY = """
+<h1>{{ f.forecaster }}: {{ f.start[:10] }} to {{ f.end[:10] }}</h1>
+<p class="muted">{{ f.data }} &middot; instants with a Z are UTC, hours are New York's, prices are
+USD</p>
+{{ top(verdict, warnings) }}
+<div class="grid">
+<section class="wide"><h2>Forecasts and what happened</h2>
+{% if not fans %}<p class="muted">No forecast of the span has an outcome for every step.</p>
+{% endif %}
+{% for title, chart in fans %}{% if loop.first %}<h3>{{ title }}</h3>{{ drawn(chart) }}
+{% else %}<details><summary>{{ title }}</summary>{{ drawn(chart) }}</details>{% endif %}
+{% endfor %}
+<p class="muted">The last forecast of each symbol whose 24 steps are all known; steps are the
+symbol's own bars, the grey line is what the forecast had seen.</p></section>
+<section class="wide"><h2>Legend</h2><p class="legend">
+{% for name, kind in legend %}<span class="entry"><span class="key {{ kind }}"></span>{{ name }}
+</span>{% endfor %}<span class="entry"><span class="key limit"></span>what is meant</span></p>
+<p class="muted">Gains are on the forecaster of that colour. Points with a whisker reach two
+standard errors of weekly clusters; grey lines are zero, or how far a figure may be from what is
+meant before it is noticed.</p></section>
+{% for title, chart in panels %}<section><h2>{{ title }}</h2>{{ drawn(chart) }}</section>
+{% endfor %}
+{% for group, steps in tables %}<section class="wide">
+{% if group in classes %}<h2>{{ classes[group] | capitalize }}</h2>{{ scored(group, steps) }}
+{% else %}<details><summary>{{ group }}</summary>{{ scored(group, steps) }}</details>{% endif %}
+</section>{% endfor %}
+<section class="wide"><p class="muted">Loss: mean pinball loss over 21 levels of the log return, in
+units of the trailing deviation. A gain is how much less is lost than by another forecaster on the
+same forecasts, with the standard error of weekly clusters; it is coloured beyond two of them.</p>
+</section></div>
+"""
+
+PAGE = (
+    '{% extends "frame" %}'
+    "{% block title %}Forecasts {{ f.start[:10] }} to {{ f.end[:10] }}{% endblock %}"
+    "{% block head %}"
+    + content_policy()
+    + "{% endblock %}{% block style %}"
+    + COLOURS
+    + SHEET
+    + CHART_STYLE
+    + "{% endblock %}{% block body %}"
+    + SHEET_MACROS
+    + CHART_MACRO
+    + _SCORES
+    + _BODY
+    + "{% endblock %}"
 )
-FIFTHS = ("calmest", "2", "3", "4", "wildest")
-COLORS = ("#2456c8", "#d98324", "#15a36a", "#98a2b3", "#8e4ec6")
-MAIN_LINE = {"color": "#2456c8"}
-TARGETS = {"inside80": (0.8, 0.75, 0.85), "scale": (1.0, 0.9, 1.1)}  # what is meant, and around it
-RANGES = {"inside80": [0.5, 1.0], "scale": [0.0, 2.0]}
 
 
-def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
-    """The page: gains, PIT, rank correlation, coverage by hour and volatility; tables below."""
-    tables = [(name, list(steps.items())) for name, steps in figures["groups"].items()]
-    return render_page(PAGE, f=figures, tables=tables, figure=_figure(figures, frames))
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the scores amount to.
+
+    level: `good` where less is lost than by every other forecaster beyond error, `bad` where more
+        is by any, or it is no result; `open` otherwise.
+    claim: in a line.
+    rest: what it rests on.
+    """
+
+    level: Literal["good", "bad", "open"]
+    claim: str
+    rest: str
 
 
-def _figure(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
-    from plotly.subplots import make_subplots
+def judgement(figures: dict[str, Any]) -> Judgement:
+    """The verdict on a forecaster, from the content of its `evaluation.json`."""
+    kinds = [kind for kind in CLASSES if kind in figures["groups"]]
+    claims = []
+    signs = []
+    for kind in kinds:
+        skill = figures["groups"][kind]["all"]["skill"]
+        better = [name for name, gain in skill.items() if gain["beyond"] > 0]
+        worse = [name for name, gain in skill.items() if gain["beyond"] < 0]
+        alike = [name for name, gain in skill.items() if gain["beyond"] == 0]
+        signs += [gain["beyond"] for gain in skill.values()]
+        said = [
+            _said("loses less than", better),
+            _said("loses more than", worse),
+            _said("cannot be told apart from", alike),
+        ]
+        words = "; ".join(text for text in said if text) or "there is nothing to compare it with"
+        claims.append(f"On {CLASSES[kind]}: {words}.")
+    reason = _no_result(figures)
+    level: Literal["good", "bad", "open"] = "open"
+    if signs and all(sign > 0 for sign in signs):
+        level = "good"
+    if reason or any(sign < 0 for sign in signs):
+        level = "bad"
+    claim = " ".join(filter(None, [reason, *claims]))
+    return Judgement(level, claim, " ".join(_held(figures, kind) for kind in kinds))
 
-    kinds = [kind for kind in ("stock", "crypto") if kind in figures["groups"]]
-    titles = [f"{what}, {kind}" for kind in kinds for what in TITLES]
-    figure = make_subplots(
-        rows=2 * len(kinds), cols=3, subplot_titles=titles, vertical_spacing=0.09
+
+def _said(words: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    # A name may have a comma: what follows it goes into brackets.
+    parts = [name.partition(", ") for name in names]
+    labels = [f"{first} ({rest})" if rest else first for first, _, rest in parts]
+    return f"{words} {' and '.join(filter(None, [', '.join(labels[:-1]), labels[-1]]))}"
+
+
+def _no_result(figures: dict[str, Any]) -> str:
+    if reads_future(figures["forecaster"]):
+        return "No result: the forecaster reads the future."
+    if figures["data"].startswith("synthetic"):
+        return "No result: the market is synthetic."
+    return ""
+
+
+def _held(figures: dict[str, Any], kind: str) -> str:
+    """What the 80 % interval held, and what that rests on."""
+    main = figures["groups"][kind]["all"][figures["forecaster"]]
+    error = main["inside80_error"]
+    around = "" if error is None else f" ± {2 * error:.1%}"
+    return (
+        f"The 80 % interval held {main['inside80']:.1%}{around} of {main['forecasts']:,} outcomes"
+        f" of {CLASSES[kind]}."
     )
-    for number, kind in enumerate(kinds):
-        group = figures["groups"][kind]
-        row = 2 * number + 1
-        steps = [step for step in group if step.isdigit()]
-        _add_gains(figure, row, figures["against"], group, steps)
-        _add_pit(figure, row, frames, kind)
-        _add_ranks(figure, row, [group[step][figures["forecaster"]] for step in steps], steps)
-        _add_coverage(figure, row + 1, kind, group[steps[0]])
-    margin = {"l": 50, "r": 20, "t": 40, "b": 40}
-    figure.update_layout(
-        height=640 * len(kinds), template="plotly_white", margin=margin, legend={"orientation": "h"}
+
+
+def render(
+    figures: dict[str, Any], frames: dict[str, pd.DataFrame], fans: Sequence[Fan] = ()
+) -> str:
+    """The page: the verdict, fans, gains, calibration by hour and volatility, and tables.
+
+    Parameters
+    ----------
+    figures: the content of `evaluation.json`.
+    frames: forecaster's name → scores of each forecast.
+    fans: forecasts with what happened.
+    """
+    names = [figures["forecaster"], *figures["against"]]
+    return render_page(
+        PAGE,
+        f=figures,
+        classes=CLASSES,
+        verdict=judgement(figures),
+        warnings=_warnings(figures),
+        fans=[(fan.symbol, fan_chart(fan)) for fan in fans],
+        legend=[(name, kind_of(number)) for number, name in enumerate(names)],
+        panels=[panel for kind in CLASSES for panel in _panels(figures, frames, kind)],
+        tables=[(name, list(steps.items())) for name, steps in figures["groups"].items()],
     )
-    return embedded_plot(figure)
 
 
-def _add_gains(
-    figure: go.Figure, row: int, against: list[str], group: dict[str, Any], steps: list[str]
-) -> None:
-    """Gain on every other forecaster by step, with two standard errors."""
-    import plotly.graph_objects as go
-
-    for name, color in zip(against, COLORS, strict=False):
-        gains = [group[step]["skill"][name] for step in steps]
-        errors = [200 * (gain["error"] or 0) for gain in gains]
-        line = go.Scatter(
-            x=steps,
-            y=[100 * gain["mean"] for gain in gains],
-            error_y={"type": "data", "array": errors},
-            name=f"gain on {name}",
-            line={"color": color},
-            showlegend=row == 1,
-        )
-        figure.add_trace(line, row, 1)
+def _warnings(figures: dict[str, Any]) -> list[str]:
+    """What must not be missed."""
+    if figures["data"].startswith("synthetic"):
+        return [f"The bars are a {figures['data']}: the scores say nothing about any real market."]
+    return []
 
 
-def _add_pit(figure: go.Figure, row: int, frames: dict[str, pd.DataFrame], kind: str) -> None:
-    """Density of the probability integral transform of the first three forecasters."""
-    import plotly.graph_objects as go
-
-    for name, color in zip(frames, ("#2456c8", "#d98324", "#98a2b3"), strict=False):
-        frame = frames[name]
-        pit = frame.loc[frame["kind"] == kind, "pit"]
-        line = go.Scatter(
-            x=np.arange(20) / 20,
-            y=np.histogram(pit, bins=20, range=(0, 1), density=True)[0],
-            line={"color": color, "shape": "hv"},
-            name=f"PIT {name}",
-            showlegend=row == 1,
-        )
-        figure.add_trace(line, row, 2)
-
-
-def _add_ranks(figure: go.Figure, row: int, scores: list[dict[str, Any]], steps: list[str]) -> None:
-    """Rank correlation by step, with two standard errors."""
-    import plotly.graph_objects as go
-
-    errors = [2 * (score["information_error"] or 0) for score in scores]
-    line = go.Scatter(
-        x=steps,
-        y=[score["information"] for score in scores],
-        error_y={"type": "data", "array": errors},
-        line=MAIN_LINE,
-        showlegend=False,
-    )
-    figure.add_trace(line, row, 3)
-
-
-def _add_coverage(figure: go.Figure, row: int, kind: str, first: dict[str, Any]) -> None:
-    """Coverage by hour and by volatility, and scale by volatility, of the first scored step."""
-    import plotly.graph_objects as go
-
+def _panels(
+    figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: str
+) -> list[tuple[str, Chart]]:
+    """Title and chart of each panel of a class; none where nothing of it was scored."""
+    group = figures["groups"].get(kind)
+    if group is None:
+        return []
+    steps = [step for step in group if step.isdigit()]
+    first = group[steps[0]]
     hours = first["hours"]
-    by_hour = [hour["inside80"] for hour in hours.values()]
-    for column, x, y, what in (
-        (1, [_hour(kind, slot) for slot in hours], by_hour, "inside80"),
-        (2, list(FIFTHS), first["fifths"]["inside80"], "inside80"),
-        (3, list(FIFTHS), first["fifths"]["scale"], "scale"),
-    ):
-        bar = go.Bar(x=x, y=y, marker=MAIN_LINE, showlegend=False)
-        figure.add_trace(bar, row, column)
-        for level, dash in zip(TARGETS[what], ("solid", "dot", "dot"), strict=True):
-            line = {"color": "#c4314b", "width": 1, "dash": dash}
-            figure.add_hline(y=level, line=line, row=row, col=column)
-        figure.update_yaxes(range=RANGES[what], row=row, col=column)
+    charts = {
+        "Gain by step": gains_chart(group, figures["against"], steps),
+        "Probability integral transform": transform_chart(frames, kind),
+        "Rank correlation by step": ranks_chart(
+            [group[step][figures["forecaster"]] for step in steps], steps
+        ),
+        f"80 % interval holds, step {steps[0]}, by hour": level_chart(
+            "Held by hour",
+            [_hour(kind, slot) for slot in hours],
+            [hour["inside80"] for hour in hours.values()],
+            "inside80",
+        ),
+        "80 % interval holds, calmest to wildest fifth": level_chart(
+            "Held by volatility", *_fifths(first, "inside80"), "inside80"
+        ),
+        "(return/σ)², calmest to wildest fifth": level_chart(
+            "Size by volatility", *_fifths(first, "scale"), "scale"
+        ),
+    }
+    return [(f"{title}, {CLASSES[kind]}", chart) for title, chart in charts.items() if chart]
+
+
+def _fifths(scores: dict[str, Any], what: str) -> tuple[Sequence[str], Sequence[float]]:
+    """Labels and values of as many fifths as there are forecasts for."""
+    values = scores["fifths"][what]
+    return FIFTHS[: len(values)], values
 
 
 def _hour(kind: str, slot: str) -> str:

@@ -25,13 +25,25 @@ figure { margin: 0 } figcaption { font-size: .85rem; color: var(--quiet); margin
 .plot svg { width: 100%; height: 13rem; border: 1px solid var(--rule); overflow: visible }
 .labels { grid-column: 2; display: flex; justify-content: space-between; font-size: .75rem;
   color: var(--quiet); margin-top: .3rem }
-svg .rule { stroke: var(--rule) } svg path { fill: none; stroke-width: 2;
+svg .rule { stroke: var(--rule); stroke-width: 1 } svg path { fill: none; stroke-width: 2;
   vector-effect: non-scaling-stroke; stroke-linejoin: round }
 svg .first { stroke: var(--first) } svg .second { stroke: var(--second) }
+svg .third { stroke: var(--third) } svg .other { stroke: var(--quiet) }
+svg .fourth { stroke: var(--fourth) } svg .fifth { stroke: var(--fifth) }
+svg .sixth { stroke: var(--sixth) }
+svg path.faint { stroke: var(--quiet); stroke-width: 1; opacity: .35 }
+svg path.area { stroke: none; fill-opacity: .28 } svg .first.area { fill: var(--first) }
+svg .second.area { fill: var(--second) } svg .third.area { fill: var(--third) }
+svg path.area.deep { fill-opacity: .6 }
 svg .limit { stroke: var(--limit); stroke-width: 1.5; stroke-dasharray: 5 4 }
 .key { display: inline-block; width: 1.4rem; border-top: 3px solid; vertical-align: middle;
-  margin: 0 .3rem 0 .8rem } .key.first { color: var(--first); margin-left: 0 }
-.key.second { color: var(--second) } .key.limit { color: var(--limit); border-top-style: dashed }
+  margin: 0 .3rem 0 0 } .entry { display: inline-block; margin-right: .9rem }
+.key.first { color: var(--first) }
+.key.second { color: var(--second) } .key.third { color: var(--third) }
+.key.fourth { color: var(--fourth) } .key.fifth { color: var(--fifth) }
+.key.sixth { color: var(--sixth) } .key.faint { color: var(--quiet); opacity: .5 }
+.key.other { color: var(--quiet) } .key.area { border-top-width: .7rem; opacity: .35 }
+.key.area.deep { opacity: .7 } .key.limit { color: var(--limit); border-top-style: dashed }
 svg .dots { stroke-width: 6; stroke-linecap: round }
 """
 
@@ -47,8 +59,8 @@ CHART_MACRO = """
 <div class="labels" aria-hidden="true">
 {% for label in chart.labels %}<span>{{ label }}</span>{% endfor %}</div>
 </div><figcaption>
-{% for line in chart.lines | reverse %}<span class="key {{ line.kind }}"></span>{{ line.name }}
-{% endfor %}</figcaption></figure>
+{% for line in chart.lines | reverse if line.name %}<span class="entry">
+<span class="key {{ line.kind }}"></span>{{ line.name }}</span>{% endfor %}</figcaption></figure>
 {% endmacro %}
 """
 
@@ -72,8 +84,9 @@ class Axis:
 class Line:
     """A curve.
 
-    name: for the legend.
-    kind: which colour it has: `first`, `second` or `limit`; `dots` beside it draws points.
+    name: for the legend; empty for one that the legend leaves out.
+    kind: which colour it has: `first` to `sixth`, `other`, `faint` or `limit`. `dots` beside it
+        draws points, `area` fills what its path encloses, `deep` fills that more strongly.
     path: in units of the plot.
     """
 
@@ -165,6 +178,45 @@ def line_path(places: Array, heights: Array, *, steps: bool = False) -> str:
             parts.append(f"{'L' if drawing else 'M'}{x:.1f} {y:.1f}")
         drawing = True
     return "".join(parts)
+
+
+def area_path(places: Array, heights: Array, base: float) -> str:
+    """The path around what lies between a height and a curve of steps.
+
+    A point without a height leaves a gap.
+
+    Parameters
+    ----------
+    places: [T + 1] where steps begin, and where the last one ends.
+    heights: [T] of the steps.
+    base: the height that the area begins from.
+    """
+    parts: list[str] = []
+    drawing = False
+    steps = zip(places[:-1].tolist(), places[1:].tolist(), heights.tolist(), strict=True)
+    for begin, end, y in steps:
+        if math.isnan(y):
+            parts.append(f"V{base:.1f}Z" if drawing else "")
+            drawing = False
+            continue
+        parts.append(
+            f"V{y:.1f}H{end:.1f}" if drawing else f"M{begin:.1f} {base:.1f}V{y:.1f}H{end:.1f}"
+        )
+        drawing = True
+    return "".join(parts) + (f"V{base:.1f}Z" if drawing else "")
+
+
+def band_path(places: Array, low: Array, high: Array) -> str:
+    """The path around what lies between two curves; [T] each, without gaps."""
+    upper = line_path(places, high)
+    return f"{upper}L{line_path(places[::-1], low[::-1])[1:]}Z"
+
+
+def percent_label(axis: Axis) -> Callable[[float], str]:
+    """How fractions on an axis are written, with as many digits as tell its ticks apart."""
+    step = (axis.ticks[1] - axis.ticks[0]) * 100
+    digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (step % 1 == 0.5)
+    return lambda value: f"{value:.{digits}%}"
 
 
 def dots_path(places: Array, heights: Array) -> str:

@@ -9,6 +9,11 @@ deflated by their number.
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.compare_strategies", __doc__, settings="compare", hydra=True)
+
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,10 +31,11 @@ from execution.records import Run
 from execution.trader import Trader
 from forecasting.forecast import Progress, silent
 from foundation.arrays import Array
-from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
+from foundation.configuration import output_of
 from foundation.errors import InputError
-from foundation.files import check_output
+from foundation.progress import ProgressBar
 from marketsimulator.results.comparison import (
     BENCHMARK,
     WALK_FORWARD,
@@ -100,19 +106,23 @@ def compare(
     _add_excess(table, returns, per_year, settings.seed)
     table = add_deflated_sharpe(table, record_variants(settings, variants, table, bars, begin))
 
-    forecasters = {variant.forecaster.build(bars.symbols).name for _, variant in variants}
+    built = (variant.forecaster.build(bars.symbols) for _, variant in variants)
+    forecasters = tuple(dict.fromkeys(forecaster.name for forecaster in built))
     choice = walk_forward(returns, folds)
     series = {WALK_FORWARD: choice.returns}
     series |= zip(names, returns[:, choice.days], strict=True)
     return Comparison(
+        settings=settings,
         bars=bars,
         table=table,
         names=names,
+        varied={key: tuple(each[key] for each, _ in variants) for key in variants[0][0]},
         at=at,
         equity=equity,
         choice=choice,
         choice_intervals=intervals(choice.returns, per_year, seed=settings.seed),
         sharpes={name: _sharpe(values, per_year) for name, values in series.items()},
+        forecasters=forecasters,
         remarks=comparison_remarks(settings, bars, table, forecasters),
     )
 
@@ -263,9 +273,8 @@ def _run_composed(config: DictConfig) -> None:
                 "strategies, vary, folds: a list, settings with lists of values, and a number are"
                 " needed"
             )
-        output = Path(settings.output)
+        output = output_of(config, "comparison.json")
         folders.append(output)
-        check_output(output)
         log_to_file("compare")
         with ProgressBar() as progress:
             comparison = compare(settings, strategies, vary, folds=folds, progress=progress)

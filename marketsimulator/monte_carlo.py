@@ -11,6 +11,11 @@ trades lose all they can, with a chance that the file does not rule out.
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.monte_carlo", __doc__, settings="monte_carlo", hydra=True)
+
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,9 +33,11 @@ from execution.spreads.rules import TRADING_DAYS
 from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import settings_with_inner
+from foundation.configuration import output_of, settings_with_inner
 from foundation.errors import DataError, InputError
-from foundation.files import check_output, write_whole
+from foundation.files import write_whole
+from foundation.progress import ProgressBar
+from marketsimulator.options.account_picture import Picture, draw
 from marketsimulator.options.resampling import (
     UNIT,
     AccountPaths,
@@ -293,41 +300,34 @@ def write_results(
         **{name: summary(runs) for name, runs in sets.items()},
     }
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    picture = Picture(
+        heading=_heading(content),
+        sets=sets,
+        floor=settings.rules.floor,
+        halt=settings.rules.DRAWDOWN_HALT_PCT,
+    )
     writers: dict[str, Callable[[Path], object]] = {
         "monte_carlo.json": lambda path: path.write_text(text),
-        "monte_carlo.png": lambda path: _draw(sets, path),
+        "monte_carlo.png": lambda path: draw(picture, path),
     }
     write_whole(writers, output)
     return content
 
 
-def _draw(sets: Mapping[str, AccountPaths], path: Path) -> None:
-    """Distribution of the final balance and fan of balances, a row for each set of runs."""
-    # Imported here: reading a sample, as other commands do, needs no plots.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 3.4 * len(sets)), layout="constrained")
-    axes = figure.subplots(len(sets), 2, squeeze=False)
-    for (name, runs), (left, right) in zip(sets.items(), axes, strict=True):
-        left.hist(runs.balances[:, -1], bins=80, color="#3b6ea5")
-        left.axvline(runs.start, color="black", linewidth=0.8)
-        left.set(title=f"{name}: final balance, USD", ylabel="runs")
-        days = np.arange(1, runs.balances.shape[1] + 1)
-        bands = np.percentile(runs.balances, (5, 25, 50, 75, 95), axis=0)
-        right.fill_between(days, bands[0], bands[4], color="#3b6ea5", alpha=0.2, label="5 to 95 %")
-        right.fill_between(days, bands[1], bands[3], color="#3b6ea5", alpha=0.4, label="25 to 75 %")
-        right.plot(days, bands[2], color="#1d3f63", label="median")
-        right.axhline(runs.start, color="black", linewidth=0.8)
-        right.set(title=f"{name}: balance by day, USD", xlabel="trading days")
-        right.legend(loc="upper left", frameon=False)
-    figure.savefig(path, format="png", dpi=110)
+def _heading(content: Mapping[str, Any]) -> str:
+    """The picture's title: file, trades, runs, days and seed."""
+    name = Path(content["trades"]["file"]).name if content["trades"]["file"] else "trades"
+    return (
+        f"{name}: {content['trades']['n']:,} trades, {content['runs']:,} runs of"
+        f" {content['days']:,} days, seed {content['seed']}"
+    )
 
 
 def _print_figures(content: Mapping[str, Any], output: Path) -> None:
     sets = ("iid", "block", "stress")
     title = (
-        f"{content['runs']:,} runs of {content['days']} days, {content['trades']['n']} trades, seed"
-        f" {content['seed']}"
+        f"{content['runs']:,} runs of {content['days']:,} days, {content['trades']['n']:,} trades,"
+        f" seed {content['seed']}"
     )
     columns = [_figure_texts(content[name]) for name in sets]
     table = Table("", *sets, title=title)
@@ -360,7 +360,7 @@ def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
 
 def _run_composed(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
-        output = Path(str(config.output))
+        output = Path(str(config.output)).expanduser()
         folders.append(output)
         settings = MonteCarloSettings.of(config)
         if settings.trades is None:
@@ -368,9 +368,11 @@ def _run_composed(config: DictConfig) -> None:
                 "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv"
             )
         sample = read_sample(Path(settings.trades).expanduser())
-        check_output(output)
+        output_of(config, "monte_carlo.json")
         log_to_file("monte_carlo")
-        content = write_results(sample, settings, simulate_accounts(sample, settings), output)
+        with ProgressBar():
+            paths = simulate_accounts(sample, settings)
+            content = write_results(sample, settings, paths, output)
     _print_figures(content, output)
 
 

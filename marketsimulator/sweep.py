@@ -9,22 +9,33 @@ swept as backtests: `python -m marketsimulator.backtest -m forecaster.context_le
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.sweep", __doc__, settings="sweep", hydra=True)
+
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from forecasting.forecast import Progress, silent
-from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.arrays import Array
+from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
+from foundation.configuration import output_of
 from foundation.errors import InputError
-from foundation.files import check_output, write_whole
+from foundation.files import write_whole
+from foundation.progress import ProgressBar
+from marketsimulator.results.comparison import variants_page
 from marketsimulator.results.variant_table import (
     Variation,
     add_deflated_sharpe,
@@ -68,10 +79,41 @@ def variants_of(
     return combinations(settings, vary)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Sweep:
+    """Every combination of what was varied, the best Sharpe ratio first.
+
+    table: [V] rows.
+    varied: names of the settings.
+    bars: the panel of all of them.
+    first: number of the instant that the runs begin at.
+    equity: [V, N] USD after each instant's fills.
+    settings: of what was not varied.
+    """
+
+    table: pd.DataFrame
+    varied: tuple[str, ...]
+    bars: Bars
+    first: int
+    equity: Array
+    settings: BacktestSettings
+
+    def page(self) -> str:
+        """`comparison.html`."""
+        return variants_page(
+            self.settings,
+            self.bars,
+            self.first,
+            self.table,
+            {name: tuple(self.table[name]) for name in self.varied},
+            self.equity,
+        )
+
+
 def run_sweep(
     settings: BacktestSettings, vary: Mapping[str, Sequence[Any]], progress: Progress = silent
-) -> tuple[pd.DataFrame, Bars, int]:
-    """The table of every combination, the panel, and the number of its first instant.
+) -> Sweep:
+    """Every combination over the same beliefs.
 
     Raises
     ------
@@ -87,8 +129,9 @@ def run_sweep(
     results = outcomes(varied, bars, beliefs, begin, progress=progress)
     table = figures_table(variants, results, bars, begin)
     table = add_deflated_sharpe(table, record_variants(settings, variants, table, bars, begin))
-    ranked = table.sort_values("sharpe", ascending=False, na_position="last", ignore_index=True)
-    return ranked, bars, begin
+    ranked = table.sort_values("sharpe", ascending=False, na_position="last")
+    equity = np.array([results[k].equity for k in ranked.index])
+    return Sweep(ranked.reset_index(drop=True), tuple(vary), bars, begin, equity, settings)
 
 
 def _print_table(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
@@ -99,19 +142,23 @@ def _print_table(table: pd.DataFrame, varied: Sequence[str], output: Path) -> No
         shown.add_row(*values, *(figure_text(row[column]) for column in COLUMNS))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(shown)
-    console.print(f"All of them: {output / 'sweep.parquet'}", soft_wrap=True, highlight=False)
+    files = f"All of them: {output / 'sweep.parquet'}, {output / 'comparison.html'}"
+    console.print(files, soft_wrap=True, highlight=False)
 
 
-def _write(table: pd.DataFrame, bars: Bars, output: Path) -> None:
-    """Both files, each put in place whole."""
+def _write(sweep: Sweep, output: Path) -> None:
+    """Every file, each put in place whole."""
+    table = sweep.table
     summary = {
-        "data": bars.source,
-        "symbols": list(bars.symbols),
+        "data": sweep.bars.source,
+        "symbols": list(sweep.bars.symbols),
         "variants": json.loads(table.to_json(orient="records")),
     }
+    page = sweep.page()
     writers: dict[str, Callable[[Path], object]] = {
         "sweep.parquet": lambda path: table.to_parquet(path, index=False),
         "sweep.json": lambda path: path.write_text(json.dumps(summary, indent=1) + "\n"),
+        "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
     }
     write_whole(writers, output)
 
@@ -127,14 +174,13 @@ def _run_composed(config: DictConfig) -> None:
             )
         keys = [str(key) for key in config if key != "vary"]
         settings = BacktestSettings.of(OmegaConf.masked_copy(config, keys))
-        output = Path(settings.output)
+        output = output_of(config, "sweep.parquet")
         folders.append(output)
-        check_output(output)
         log_to_file("sweep")
         with ProgressBar() as progress:
-            table, bars, _ = run_sweep(settings, vary, progress)
-        _write(table, bars, output)
-    _print_table(table, list(vary), output)
+            sweep = run_sweep(settings, vary, progress)
+        _write(sweep, output)
+    _print_table(sweep.table, sweep.varied, output)
 
 
 def main() -> None:

@@ -1,91 +1,278 @@
-"""One self-contained HTML page with many strategies side by side."""
+"""One self-contained HTML page with many runs side by side; it reads without its one script."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from foundation.page import embedded_plot, render_page
-from trainingdata.bars import Bars
+from foundation.charts import CHART_MACRO, CHART_STYLE
+from foundation.page import COLOURS, SHEET, SHEET_MACROS, content_policy, render_page
+from marketsimulator.results.comparison_charts import (
+    coloured,
+    falls_chart,
+    growth_chart,
+    heat_map,
+    setting_text,
+    value_text,
+)
+from marketsimulator.results.run_set import (
+    RunSet,
+    Separation,
+    length_remarks,
+    separation,
+    set_verdict,
+)
 from trainingdata.instants import NEW_YORK
 
-POINTS = 2000  # of a curve, on the page; the file has all
+WIDEST = 6  # settings that have columns
+LEADING = 2  # figures before the lead: the return and the Sharpe ratio
+SAYS = {
+    "best": "best",
+    "ahead": "ahead, beyond error",
+    "behind": "behind, beyond error",
+    "alike": "not told apart",
+    "same": "the same",
+    "untold": "too few days",
+    "ruined": "nothing left",
+    "left out": "not compared",
+}
 
-PAGE = """{% extends "frame" %}
-{% block title %}Strategies {{ heading }}{% endblock %}
-{% block style %}
-td { white-space: nowrap }
-{% endblock %}
-{% block body %}
-<h1>Strategies on the same forecasts: {{ heading }}</h1>
-<p class="muted">{{ symbols | join(", ") }} &middot; {{ source }}</p>
-{% for note in notes %}<p class="remark">{{ note }}</p>{% endfor %}
-<table><tr><th>variant</th>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr>
-{% for name, cells in rows %}<tr><td>{{ name }}</td>
-{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-{{ figure | safe }}
-<p class="muted">After spread, slippage, fees and interest; intervals by the stationary bootstrap of
-daily returns; a deflated ratio is the probability that it is above zero after all that was tried on
-these data.</p>
-{% endblock %}
+# Headings become buttons that sort; without the script they are words, the best run first.
+SCRIPT = """
+for (const table of document.querySelectorAll('table.sortable')) {
+  const body = table.tBodies[0];
+  Array.from(table.tHead.rows[0].cells).forEach((head, column) => {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener('click', () => {
+      const sign = head.getAttribute('aria-sort') === 'descending' ? 1 : -1;
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute('aria-sort');
+      head.setAttribute('aria-sort', sign > 0 ? 'ascending' : 'descending');
+      const key = row => row.cells[column].dataset.value ?? '';
+      const number = row => key(row) === '' ? NaN : Number(key(row));
+      const rows = Array.from(body.rows);
+      const words = rows.some(row => key(row) !== '' && Number.isNaN(number(row)));
+      rows.sort((a, b) => {
+        if (words) return sign * key(a).localeCompare(key(b), undefined, {numeric: true});
+        const x = number(a), y = number(b);
+        if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
+        return sign * (x - y);
+      });
+      body.append(...rows);
+    });
+  });
+}
 """
+
+_STYLE = (
+    COLOURS
+    + SHEET
+    + CHART_STYLE
+    + """
+thead button { font: inherit; color: inherit; background: none; border: 0; padding: 0;
+  text-align: inherit; cursor: pointer; text-decoration: underline dotted }
+thead button:focus-visible { outline: 2px solid var(--first) }
+th[aria-sort] { color: var(--first) } th[aria-sort=descending] button::after { content: " ↓" }
+th[aria-sort=ascending] button::after { content: " ↑" }
+.sortable tbody th { min-width: 9rem; max-width: 19rem } .sortable .key { margin-right: .4rem }
+.sortable thead th { max-width: 8rem; overflow-wrap: normal }
+.sortable .words { text-align: left }
+td.words { text-align: left; white-space: normal; min-width: 7rem }
+.map { width: auto } .map td { text-align: center; min-width: 3.6rem }
+.map td.gain { background: color-mix(in srgb, var(--first) var(--share), transparent) }
+.map td.loss { background: color-mix(in srgb, var(--third) var(--share), transparent) }
+.notes { margin: .8rem 0 0; padding-left: 1.2rem; color: var(--quiet); font-size: .9rem }
+"""
+)
+
+_BODY = """
+<h1>{{ title }}</h1>
+<p class="muted">{{ subtitle }} &middot; dates are New York's, amounts are USD</p>
+{{ top(verdict, warnings) }}
+{% if notes %}<ul class="notes">
+{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}
+<div class="grid">
+<section class="wide"><h2>Runs</h2>
+{% call box("Runs", rows | length > 30) %}<table class="sortable"><thead><tr><th>run</th>
+{% for head in heads %}<th{% if head == "which is" %} class="words"{% endif %}>{{ head }}</th>
+{%- endfor %}</tr></thead><tbody>
+{% for row in rows %}<tr><th scope="row" data-value="{{ row.name }}">
+{% if row.kind %}<span class="key {{ row.kind }}"></span>{% endif %}
+{%- if row.link %}<a href="{{ row.link }}">{{ row.name }}</a>{% else %}{{ row.name }}{% endif -%}
+</th>
+{% for cell in row.cells %}<td{% if cell.words %} class="words"{% endif %} data-value="
+{{- cell.value }}">{{ cell.text }}{% if cell.range %}<span class="range">{{ cell.range }}</span>
+{%- endif %}</td>{% endfor %}</tr>{% endfor %}
+</tbody></table>{% endcall %}
+<p class="muted">After spread, slippage, fees and interest; Sharpe ratios from the equity at 16:00
+New York, {{ per_year }} days a year; ranges are 90 % intervals by the stationary bootstrap of daily
+returns. Deflated: the probability that a ratio is above zero after all that was tried. Against the
+best, {{ best }}: final equity over its own, and the interval of the days' differences.</p>
+</section>
+{% if map %}<section class="wide"><h2>Sharpe ratio by {{ map.down }} and {{ map.across }}</h2>
+{% call box("Sharpe ratio by two settings") %}<table class="map"><thead><tr>
+<th>{{ map.down }} ↓ {{ map.across }} →</th>
+{% for value in map.columns %}<th>{{ value }}</th>{% endfor %}</tr></thead><tbody>
+{% for name, cells in map.rows %}<tr><th scope="row">{{ name }}</th>
+{% for cell in cells %}<td class="{{ cell.tone }}" style="--share: {{ cell.share }}%">
+{{- cell.text }}</td>{% endfor %}</tr>{% endfor %}</tbody></table>{% endcall %}
+<p class="muted">{% if map.runs > 1 %}Each cell is the median of up to {{ map.runs }} runs.
+{% endif %}Blue is above zero, orange below; a peak that stands alone among its neighbours is more
+likely luck than a plateau.</p></section>{% endif %}
+<section class="wide"><h2>Growth</h2>{{ drawn(growth) }}
+<p class="muted">Equity over that of the begin, at 16:00 New York of each day.</p></section>
+<section class="wide"><h2>Drawdown</h2>{{ drawn(falls) }}
+<p class="muted">Below the highest equity until then.</p></section>
+</div><script>{{ script | safe }}</script>
+"""
+
+PAGE = (
+    '{% extends "frame" %}{% block title %}{{ title }}{% endblock %}'
+    "{% block head %}"
+    + content_policy(SCRIPT)
+    + "{% endblock %}{% block style %}"
+    + _STYLE
+    + "{% endblock %}{% block body %}"
+    + SHEET_MACROS
+    + CHART_MACRO
+    + _BODY
+    + "{% endblock %}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A figure of the table.
+
+    text: as people read it.
+    value: by which its column is sorted; empty where it is not defined.
+    range: what stands below it.
+    words: whether it is text.
+    """
+
+    text: str
+    value: str = ""
+    range: str = ""
+    words: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A run in the table; kind: of its curve, empty for a grey one. link: to its own page."""
+
+    name: str
+    kind: str
+    link: str
+    cells: tuple[Cell, ...]
 
 
 def render_comparison(
-    bars: Bars,
+    runs: RunSet,
+    subtitle: str,
     heads: Sequence[str],
-    rows: Sequence[tuple[str, Sequence[str]]],
-    notes: Sequence[str],
-    equity: pd.DataFrame,
+    cells: Sequence[Sequence[Cell]],
+    *,
+    warnings: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    links: Sequence[str] = (),
+    pinned: str = "",
 ) -> str:
-    """The page: a row a variant, what must not be missed, equity and drawdown.
+    """The page: what can be told apart, a row a run, the map of two settings, and the curves.
 
     Parameters
     ----------
-    bars: the panel of all variants.
-    heads: of the columns beside the variant's name.
-    rows: name and cells of each variant.
-    notes: sentences above the table.
-    equity: `at`, then a column a variant, USD.
+    runs
+        V of them over the same days.
+    subtitle
+        what they traded, and on which data.
+    heads
+        of the columns of figures.
+    cells
+        figures of each run, [V].
+    warnings
+        what must not be missed; that there are few days is added.
+    notes
+        what is good to know.
+    links
+        to each run's own page, [V]; none where they have none.
+    pinned
+        a run that has a colour whatever its rank.
     """
-    first, last = (equity["at"].iloc[k].tz_convert(NEW_YORK).date() for k in (0, -1))
+    found = separation(runs)
+    colours = coloured(runs, pinned)
+    unnamed = [name for name in runs.varied if not _is_in_names(runs, name)]
+    settings, hidden = unnamed[:WIDEST], unnamed[WIDEST:]
+    best = runs.names[found.best]
+    rows = []
+    for k in runs.ranking():
+        values = [_setting_cell(runs.varied[name][k]) for name in settings]
+        link = links[k] if links else ""
+        every = (*values, *cells[k][:LEADING], *_lead_cells(found, k), *cells[k][LEADING:])
+        rows.append(Row(runs.names[k], colours.get(k, ""), link, every))
+    more = [f"Also different among them: {', '.join(hidden)}."] if hidden else []
     return render_page(
         PAGE,
-        heading=f"{first} to {last}",
-        symbols=bars.symbols,
-        source=bars.source,
-        notes=notes,
-        heads=heads,
+        title=f"{len(runs.names):,} runs, {_span(runs)}",
+        subtitle=subtitle,
+        verdict=set_verdict(runs, found),
+        warnings=[*warnings, *length_remarks(runs)],
+        notes=[*notes, *more],
+        heads=[
+            *(re.sub(r"([._])", "\\1\u200b", name) for name in settings),
+            *heads[:LEADING],
+            *("against the best", "which is"),
+            *heads[LEADING:],
+        ],
         rows=rows,
-        figure=_figure(equity),
+        per_year=runs.per_year,
+        best=best,
+        map=heat_map(runs),
+        growth=growth_chart(runs, colours),
+        falls=falls_chart(runs, colours),
+        script=SCRIPT,
     )
 
 
-def _figure(equity: pd.DataFrame) -> str:
-    # Importing a room loads no heavy library: commands that draw nothing start without plotly.
-    import plotly.graph_objects as go
-    from plotly.colors import qualitative
-    from plotly.subplots import make_subplots
+def number_cell(value: Any, text: str, interval: str = "") -> Cell:
+    """The cell of a figure; n/a, which is sorted last, where it is not defined."""
+    if value is None or value != value:
+        return Cell("n/a")
+    return Cell(text, repr(float(value)), interval)
 
-    shown = equity.iloc[:: max(1, len(equity) // POINTS)]
-    titles = ("Equity, USD", "Drawdown")
-    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.08, subplot_titles=titles)
-    for k, name in enumerate(equity.columns[1:]):
-        style = {
-            "name": name,
-            "line": {"color": qualitative.Dark24[k % 24], "width": 1.5},
-            "legendgroup": name,
-        }
-        curve = go.Scatter(x=shown["at"], y=shown[name].round(2), **style)
-        figure.add_trace(curve, row=1, col=1)
-        # Falls are from the peaks of every instant, not of the points that are drawn.
-        falls = (equity[name] / equity[name].cummax() - 1).loc[shown.index].round(5)
-        fall = go.Scatter(x=shown["at"], y=falls, **style, showlegend=False)
-        figure.add_trace(fall, row=2, col=1)
-    figure.update_layout(
-        height=850, template="plotly_white", margin={"l": 60, "r": 20, "t": 40, "b": 40}
+
+def _is_in_names(runs: RunSet, setting: str) -> bool:
+    """Whether every run's name says its value of a setting, so that it needs no column."""
+    pairs = zip(runs.names, runs.varied[setting], strict=True)
+    return all(
+        {setting_text(setting, value), value_text(value)} & set(name.split(" "))
+        for name, value in pairs
     )
-    figure.update_yaxes(tickformat=".0%", row=2, col=1)
-    return embedded_plot(figure)
+
+
+def _setting_cell(value: Any) -> Cell:
+    text = value_text(value)
+    return Cell(text, text)
+
+
+def _lead_cells(found: Separation, k: int) -> tuple[Cell, Cell]:
+    says = SAYS[found.relations[k]]
+    words = Cell(says, says, words=True)
+    lead = found.leads[k]
+    if lead is None:
+        return Cell("–"), words
+    interval = ""
+    if lead.interval is not None:
+        low, high = lead.interval
+        interval = f"{low:+.1%} … {high:+.1%}"
+    return Cell(f"{lead.ahead:+.2%}", repr(lead.ahead), interval), words
+
+
+def _span(runs: RunSet) -> str:
+    at = pd.DatetimeIndex(runs.at[[0, -1]]).tz_localize("UTC").tz_convert(NEW_YORK)
+    return f"{at[0].date()} to {at[1].date()}"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array, Index, Instants
 from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import sessions_between
 
@@ -101,7 +101,7 @@ def daily_performance(
     annual = _annualised(float(daily[-1] / daily[0]), per_year / days) if days else None
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
     downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean())) if days else 0.0
-    depth = float((daily / np.maximum.accumulate(daily) - 1).min())
+    depth = deepest_fall(daily)
     value_at_risk, expected_shortfall = _tail(returns)
     gains = float(returns[returns > 0].sum())
     losses = float(-returns[returns < 0].sum())
@@ -136,6 +136,11 @@ def daily_returns(daily: Array) -> Array:
     return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
 
 
+def deepest_fall(equity: Array) -> float:
+    """The deepest fall of equity [N] below its earlier peak, a fraction ≤ 0."""
+    return float((equity / np.maximum.accumulate(equity) - 1).min())
+
+
 def drawdown_days(daily: Array) -> int:
     """The longest stretch of consecutive days on which the equity stood below an earlier peak."""
     below = daily < np.maximum.accumulate(daily)
@@ -144,23 +149,68 @@ def drawdown_days(daily: Array) -> int:
 
 
 def daily_equity(at: Instants, equity: Array, *, capital: float, coins: bool) -> tuple[Array, int]:
-    """Capital and the equity at 16:00 New York of each day, [1 + D]; and the days of such a year.
+    """Capital and the equity at 16:00 New York of each day, [1 + D]; and the days of a year."""
+    rows, _ = daily_rows(at, coins=coins)
+    return np.concatenate([[capital], equity[rows]]), days_a_year(at, coins=coins)
 
-    √252 for every series would understate what a coin risks: coins trade on weekends too, so a
-    universe with one counts calendar days.
+
+def daily_rows(at: Instants, *, coins: bool) -> tuple[Index, Instants]:
+    """Numbers [D] of the rows that hold at 16:00 New York of each day, and those instants [D].
+
+    Parameters
+    ----------
+    at: instants [N] of the rows.
+    coins: whether a coin is in the universe; days are then calendar days.
     """
     first, last = new_york_date(at[[0, -1]])
-    if coins:
-        days = np.arange(first, last + DAY)
-        per_year = int((last - _year_before(last)) / DAY)
-    else:
-        days = sessions_between(first, last)
-        per_year = len(sessions_between(_year_before(last) + DAY, last))
+    days = np.arange(first, last + DAY) if coins else sessions_between(first, last)
     marks = four_pm(days)
     rows = np.searchsorted(at, marks, side="right") - 1
     # A day whose 16:00 lies before the run's first instant or after its last has no equity then.
     complete = (rows >= 0) & (marks <= at[-1])
-    return np.concatenate([[capital], equity[rows[complete]]]), per_year
+    return rows[complete], marks[complete]
+
+
+def days_a_year(at: Instants, *, coins: bool) -> int:
+    """Days of the year that ends with the last of these instants.
+
+    √252 for every series would understate what a coin risks: coins trade on weekends too, so a
+    universe with one counts calendar days.
+    """
+    last = new_york_date(at[[-1]])[0]
+    if coins:
+        return int((last - _year_before(last)) / DAY)
+    return len(sessions_between(_year_before(last) + DAY, last))
+
+
+def monthly_returns(
+    at: Instants, equity: Array, *, capital: float
+) -> list[tuple[np.datetime64, float | None]]:
+    """(month of New York's calendar, return within it), which compound to the total return.
+
+    The first and the last month count from the run's first and to its last instant. None from the
+    month on in which the equity is wiped out.
+    """
+    months = new_york_date(at).astype("datetime64[M]")
+    ends = np.flatnonzero(np.append(months[1:] != months[:-1], True))
+    returns: list[tuple[np.datetime64, float | None]] = []
+    before = capital
+    for row in ends.tolist():
+        after = float(equity[row])
+        returns.append((months[row], after / before - 1 if before > 0 else None))
+        before = after
+    return returns
+
+
+def rolling_sharpe(returns: Array, window: int, per_year: int) -> Array:
+    """[D - window + 1] yearly Sharpe ratios of each so many days; NaN where nothing moves."""
+    if len(returns) < window:
+        return np.empty(0)
+    spans = np.lib.stride_tricks.sliding_window_view(returns, window)
+    deviation = spans.std(axis=1, ddof=1)
+    ratio = np.full(len(spans), np.nan)
+    np.divide(spans.mean(axis=1), deviation, out=ratio, where=deviation > 0)
+    return np.asarray(ratio * np.sqrt(per_year))
 
 
 def annual_turnover(notional: float, at: Instants, equity: Array) -> float | None:

@@ -10,6 +10,9 @@ import numpy as np
 from execution.decision import Choice
 from execution.records import Run
 
+FEWEST_FILLS = 30  # for yearly figures
+FEWEST_DAYS = 60  # the same
+LIKELY = 0.95  # of a deflated Sharpe ratio that may be called real
 INTERVENTIONS = (
     ("margin_calls", "margin calls, answered by liquidation"),
     ("freezes", "freezes of 90 days"),
@@ -24,6 +27,57 @@ def market_remarks(source: str, *, reads_future: bool) -> list[str]:
     if reads_future:
         notes.append("The oracle reads the future: what it earns is not a result.")
     return notes
+
+
+def raw_remarks(*, calibrated: bool) -> list[str]:
+    """Whether forecasts are traded as they come."""
+    if calibrated:
+        return []
+    return ["The forecasts are raw: nothing has corrected them by what came true."]
+
+
+def allows_annual_figures(trades: int, days: int) -> bool:
+    """Whether there is enough to scale to a year: 30 fills and 60 days."""
+    return trades >= FEWEST_FILLS and days >= FEWEST_DAYS
+
+
+def little_remarks(trades: int, days: int) -> list[str]:
+    """That there is too little to scale to a year."""
+    if allows_annual_figures(trades, days):
+        return []
+    few = [f"{trades:,} fills"] if trades < FEWEST_FILLS else []
+    few += [f"{days:,} days"] if days < FEWEST_DAYS else []
+    return [
+        f"Too little to judge by ({' and '.join(few)}): the report shows no yearly figures below"
+        f" {FEWEST_FILLS} fills or {FEWEST_DAYS} days."
+    ]
+
+
+def cost_remarks(profit: float, costs: float) -> list[str]:
+    """Whether costs took all that was earned before them.
+
+    Parameters
+    ----------
+    profit: after costs, USD.
+    costs: USD.
+    """
+    gross = profit + costs
+    if not costs > max(gross, 0.0):
+        return []
+    if gross > 0:
+        return [f"Costs of ${costs:,.2f} exceed the gross profit of ${gross:,.2f}."]
+    return [f"Costs of ${costs:,.2f} come on top of a gross loss of ${-gross:,.2f}."]
+
+
+def luck_remarks(deflated: float | None, trials: int) -> list[str]:
+    """Whether the Sharpe ratio may be the best of so many trials without skill."""
+    if deflated is None or deflated >= LIKELY:
+        return []
+    tried = "1 variant" if trials == 1 else f"{trials:,} variants"
+    return [
+        f"Luck is not ruled out: the deflated Sharpe ratio is {deflated:.2f} after {tried} tried on"
+        f" these data, below {LIKELY:.2f}."
+    ]
 
 
 def prior_remarks(share: float | None) -> list[str]:
@@ -49,30 +103,27 @@ def placebo_remark(total_return: float, trades: int, share: float | None) -> str
         rests = f", {share:.0%} of its position on the prior, {1 - share:.0%} on the forecast"
     return (
         f"The same market without an edge (data.edge=0): {total_return:+.2%}, {trades:,}"
-        f" trades{rests}."
+        f" fills{rests}."
     )
 
 
-def random_walk_remarks(main: Run, walk: Run, walk_share: float | None) -> list[str]:
-    """What the run on a random walk says of the main run's forecast.
+def random_walk_remarks(walk_share: float | None) -> list[str]:
+    """What the run on a random walk is.
 
-    Parameters
-    ----------
-    main: the main run.
-    walk: the same trader on a random walk.
-    walk_share: of the walk's mean position that rests on the prior, None where it held nothing.
+    walk_share: of its mean position that rests on the prior, None where it held nothing.
     """
-    notes = []
-    if walk_share is not None:
-        notes.append(
-            "The random_walk run is the prior alone: the same decision, without a forecast's"
-            " centre."
-        )
+    if walk_share is None:
+        return []
+    return ["The random walk is the prior alone: the same decision, without a forecast's centre."]
+
+
+def same_trades_remarks(main: Run, walk: Run) -> list[str]:
+    """Whether a random walk leads to the same trades."""
     # Caps can bind at every instant: then no forecast changes a trade, and equal results are the
     # only sign of it.
     if _quantities(main) == _quantities(walk):
-        notes.append("A random walk leads to the same trades: the forecast made no difference.")
-    return notes
+        return ["A random walk leads to the same trades: the forecast made no difference."]
+    return []
 
 
 def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:

@@ -1,201 +1,251 @@
-"""One self-contained HTML page from a run's equity and its summary."""
+"""One self-contained HTML page from a run, what it is compared with, and its summary."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from foundation.page import embedded_plot, render_page
-from trainingdata.instants import NEW_YORK
-
-PAGE = """{% extends "frame" %}
-{% block title %}Backtest {{ heading }}{% endblock %}
-{% block style %}
-.orders { max-height: 32rem; overflow: auto }
-.orders table { margin: 0; font-size: 13px; white-space: nowrap }
-.orders td:last-child, .orders th:last-child { text-align: left; white-space: normal;
-  min-width: 26rem }
-{% endblock %}
-{% block body %}
-<h1>{{ s.forecaster }}: {{ heading }}</h1>
-<p class="muted">{{ s.symbols | join(", ") }} &middot; {{ s.data }}</p>
-{% for remark in s.remarks %}<p class="remark">{{ remark }}</p>{% endfor %}
-<table><tr><th></th>{% for name in columns %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for label, cells in rows %}<tr><td>{{ label }}</td>
-{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-{% if significance %}<p>{{ significance }}</p>{% endif %}
-{{ figure | safe }}
-<h2>Orders and why</h2>
-<p class="muted">{{ orders | length }} of {{ sent }} orders
-{%- if sent > orders | length %}, the latest{% endif %}. A limit's worth is what one more of
-equity there would add to the interval's expected return, net of risk.</p>
-<div class="orders"><table>
-<tr>{% for head in ("decided", "symbol", "order", "filled", "price", "fee", "why") %}
-<th>{{ head }}</th>{% endfor %}</tr>
-{% for row in orders %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table></div>
-<p class="muted">Returns are fractions of starting capital after spread, slippage, fees and
-interest; statistics come from the equity at 16:00 New York, {{ s.periods_per_year }} days a year.
-Leverage is gross exposure over equity after each instant's fills.</p>
-{% endblock %}
-"""
-
-LISTED = 5000  # orders on the page; the file has all
-RUN_COLORS = ("#2456c8", "#98a2b3", "#d98324")  # the main run, random walk, buy-and-hold
-CLASSES = (("gross_stock", "stocks", "#2456c8"), ("gross_crypto", "crypto", "#15a36a"))
-# Label, name in the summary, format.
-ROWS = (
-    ("total return", "total_return", "{:+.2%}"),
-    ("annual return", "annual_return", "{:+.2%}"),
-    ("volatility", "volatility", "{:.2%}"),
-    ("Sharpe", "sharpe", "{:.2f}"),
-    ("Sortino", "sortino", "{:.2f}"),
-    ("Calmar", "calmar", "{:.2f}"),
-    ("largest drawdown", "max_drawdown", "{:.2%}"),
-    ("days below a peak", "drawdown_days", "{:,}"),
-    ("5 % worst day", "value_at_risk", "{:.2%}"),
-    ("mean beyond it", "expected_shortfall", "{:.2%}"),
-    ("days with a gain", "hit_rate", "{:.0%}"),
-    ("profit factor", "profit_factor", "{:.2f}"),
-    ("mean leverage", "mean_leverage", "{:.2f}x"),
-    ("turnover a year", "turnover", "{:,.0f}x"),
-    ("costs", "costs", "${:,.2f}"),
-    ("interest", "interest", "${:,.2f}"),
-    ("trades", "trades", "{:,}"),
+from execution.records import Run
+from foundation.arrays import Array, Index, Instants
+from foundation.charts import Chart
+from foundation.page import render_page
+from marketsimulator.results.forecast_outcomes import (
+    REGIMES,
+    ForecastOutcomes,
+    coverage,
+    forecast_outcomes,
 )
+from marketsimulator.results.metrics import (
+    daily_returns,
+    daily_rows,
+    monthly_returns,
+    rolling_sharpe,
+)
+from marketsimulator.results.report_charts import (
+    Curve,
+    drawdown_chart,
+    equity_chart,
+    fan_chart,
+    leverage_chart,
+    pit_chart,
+    rolling_chart,
+)
+from marketsimulator.results.report_figures import (
+    coin_leverage,
+    daily_weights,
+    stock_leverage,
+    to_cents,
+)
+from marketsimulator.results.report_page import PAGE
+from marketsimulator.results.report_tables import (
+    LISTED,
+    NOMINAL_PLACE,
+    TRIPS,
+    column_names,
+    cost_bars,
+    coverage_rows,
+    format_rows,
+    heading,
+    interval_cells,
+    lead_rows,
+    month_table,
+    order_rows,
+    significance_text,
+    symbol_rows,
+    trip_facts,
+    trip_rows,
+    trip_sums,
+    usd_text,
+)
+from marketsimulator.results.round_trips import round_trips
+from marketsimulator.results.verdict import verdict
+from trainingdata.actions import Action
+from trainingdata.bars import Bars, closes_of
+from trainingdata.instants import HOUR
+
+FANS = 4  # symbols whose forecasts are drawn
+SESSIONS, CALENDAR_DAYS = 63, 91  # a quarter, over which a Sharpe ratio rolls
 
 
-def heading(summary: dict[str, Any]) -> str:
-    """The run's first and last New York date."""
-    first, last = (
-        pd.Timestamp(summary[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
-    )
-    return f"{first} to {last}"
+@dataclass(frozen=True, eq=False, slots=True)
+class Evidence:
+    """What a report draws on beside the summary.
 
-
-def column_names(summary: dict[str, Any]) -> list[str]:
-    """The main run's name, then the comparisons'; one that rests on the premium alone says so."""
-    names = [summary["forecaster"]]
-    for name, run in summary["comparisons"].items():
-        names.append(f"{name} (prior alone)" if run["rests_on_prior"] == 1.0 else name)
-    return names
-
-
-def format_rows(summary: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """(label, a cell per column) for every figure people look at; n/a where one is not defined."""
-    columns = [summary, *summary["comparisons"].values()]
-    rows = []
-    for label, key, style in ROWS:
-        values = [column[key] for column in columns]
-        rows.append((label, ["n/a" if value is None else style.format(value) for value in values]))
-    return rows
-
-
-def significance_text(summary: dict[str, Any]) -> str:
-    """What the Sharpe ratio is worth, in a sentence; empty where there is none."""
-    if summary["sharpe"] is None:
-        return ""
-    text = f"Sharpe {summary['sharpe']:.2f}"
-    if "sharpe" in summary["intervals"]:
-        low, high = summary["intervals"]["sharpe"]
-        text += (
-            f", 90 % interval {low:.2f} to {high:.2f} (stationary bootstrap, {summary['days']}"
-            " days)"
-        )
-    if summary["deflated_sharpe"] is not None:
-        others = "1 variant" if summary["trials"] == 1 else f"{summary['trials']} variants"
-        text += (
-            f"; probability that it is above zero {summary['probabilistic_sharpe']:.0%},"
-            f" {summary['deflated_sharpe']:.0%} after {others} tried on these data"
-        )
-    return text + "."
-
-
-def render_report(
-    summary: dict[str, Any],
-    equity: list[pd.DataFrame],
-    ceilings: dict[np.datetime64, float],
-    orders: pd.DataFrame,
-    fills: pd.DataFrame,
-) -> str:
-    """The page: figures, equity, drawdown, leverage against its ceilings, every order and why.
-
-    Parameters
-    ----------
-    summary: the content of `summary.json`.
-    equity: a frame per column of the table, the main run first.
-    ceilings: stock gross allowed by decision instant, in multiples of equity.
-    orders: of the main run.
-    fills: of the main run.
+    bars: the panel of all runs.
+    runs: the main run, then what it is compared with.
+    capital: USD at the start.
+    crypto_ceiling: of coins, in multiples of equity.
+    splits: that the bars are not adjusted for.
+    settings: of the main run, as YAML text.
+    files: names of those beside the page.
     """
-    names = column_names(summary)
+
+    bars: Bars
+    runs: tuple[Run, ...]
+    capital: float
+    crypto_ceiling: float
+    splits: tuple[Action, ...]
+    settings: str
+    files: tuple[str, ...]
+
+    @property
+    def main(self) -> Run:
+        """The run that the report is of."""
+        return self.runs[0]
+
+    @property
+    def coins(self) -> bool:
+        """Whether a coin is in the universe: days are then calendar days."""
+        return bool(self.bars.crypto.any())
+
+
+def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
+    """The page; summary: the content of `summary.json`."""
+    orders = evidence.main.order_frame()
     return render_page(
         PAGE,
         s=summary,
         heading=heading(summary),
-        columns=names,
-        rows=format_rows(summary),
+        verdict=verdict(summary),
+        notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
+        columns=column_names(summary),
+        rows=list(zip(format_rows(summary), interval_cells(summary), strict=True)),
         significance=significance_text(summary),
+        leads=lead_rows(summary),
         sent=len(orders),
-        orders=_order_rows(orders.tail(LISTED), fills),
-        figure=_figure(names, equity, ceilings),
+        orders=order_rows(orders.tail(LISTED), evidence.main.fill_frame()),
+        settings=evidence.settings,
+        files=evidence.files,
+        **_curve_values(summary, evidence),
+        **_symbol_values(summary, evidence),
+        **_trip_values(summary, evidence),
+        **_forecast_values(evidence),
     )
 
 
-def _order_rows(orders: pd.DataFrame, fills: pd.DataFrame) -> list[tuple[str, ...]]:
-    """A row an order: instant, symbol, order, quantity filled, mean price, fee in USD, and why."""
-    # Coin fees and splits are on the tape as fills at price 0; they are no part of an order's.
-    traded = fills[fills["price"] > 0]
-    value = (traded["qty"] * traded["price"]).groupby(traded["client_order_id"]).sum()
-    size, fee = (traded.groupby("client_order_id")[column].sum() for column in ("qty", "fee"))
-    rows: list[tuple[str, ...]] = []
-    for order in orders.to_dict("records"):
-        name = order["client_order_id"]
-        filled = ("none", "", "")
-        if name in size.index and size[name]:
-            price = value[name] / size[name]
-            filled = (f"{size[name]:+g}", f"{price:,.4f}", f"{fee[name]:,.4f}")
-        at = f"{order['at']:%Y-%m-%d %H:%M}"
-        quantity = f"{order['side']} {order['qty']:g}"
-        rows.append((at, order["symbol"], quantity, *filled, order["reason"]))
-    return rows
+def _curve_values(summary: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
+    """Equity, drawdown, leverage, months and the rolling Sharpe ratio."""
+    names = column_names(summary)
+    equity = [Curve(name, *run.curve()) for name, run in zip(names, evidence.runs, strict=True)]
+    main = equity[0]
+    rows, marks = daily_rows(main.at, coins=evidence.coins)
+    years, months = month_table(monthly_returns(main.at, main.values, capital=evidence.capital))
+    window = CALENDAR_DAYS if evidence.coins else SESSIONS
+    falls = [_daily_fall(curve, evidence) for curve in equity] if len(marks) else []
+    return {
+        "equity": equity_chart(equity, evidence.capital, logarithmic=False),
+        "equity_log": equity_chart(equity, evidence.capital, logarithmic=True),
+        "drawdown": drawdown_chart(falls) if falls else None,
+        "deepest": dict(format_rows(summary))["largest drawdown at 16:00"][0],
+        "leverage": _leverage(evidence, rows, marks) if len(marks) else [],
+        "years": years,
+        "months": months,
+        "window": window,
+        "rolling": _rolling(main, rows, marks, window, evidence, summary["periods_per_year"]),
+    }
 
 
-def _figure(
-    names: list[str], frames: list[pd.DataFrame], ceilings: dict[np.datetime64, float]
-) -> str:
-    # Importing a room loads no heavy library: commands that draw nothing start without plotly.
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
+def _daily_fall(curve: Curve, evidence: Evidence) -> Curve:
+    """Below the peak until then, at the run's begin and at 16:00 New York of each day."""
+    rows, marks = daily_rows(curve.at, coins=evidence.coins)
+    daily = np.concatenate([[evidence.capital], curve.values[rows]])
+    at = np.append(curve.at[0], marks)
+    return Curve(curve.name, at, daily / np.maximum.accumulate(daily) - 1)
 
-    titles = ("Equity, USD", "Drawdown", "Leverage: gross exposure over equity")
-    figure = make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.06, subplot_titles=titles)
-    for name, frame, color in zip(names, frames, RUN_COLORS, strict=True):
-        equity = frame["equity"]
-        line = {"color": color, "width": 1.5}
-        curve = go.Scatter(x=frame["at"], y=equity.round(2), name=name, line=line)
-        figure.add_trace(curve, row=1, col=1)
-        falls = (equity / equity.cummax() - 1).round(5)
-        fall = go.Scatter(x=frame["at"], y=falls, name=name, line=line, showlegend=False)
-        figure.add_trace(fall, row=2, col=1)
-    main = frames[0]
-    for column, label, color in CLASSES:
-        multiples = (main[column] / main["equity"]).round(4)
-        step = {"color": color, "shape": "hv"}
-        leverage = go.Scatter(x=main["at"], y=multiples, name=label, line=step)
-        figure.add_trace(leverage, row=3, col=1)
-    step = {"color": "#c4314b", "dash": "dot", "shape": "hv"}
-    at = pd.DatetimeIndex(np.array(list(ceilings), dtype="datetime64[ns]")).tz_localize("UTC")
-    ceiling = go.Scatter(x=at, y=list(ceilings.values()), name="stock ceiling", line=step)
-    figure.add_trace(ceiling, row=3, col=1)
-    figure.update_layout(
-        height=900,
-        template="plotly_white",
-        margin={"l": 60, "r": 20, "t": 40, "b": 40},
-        hovermode="x unified",
+
+def _leverage(evidence: Evidence, rows: Index, marks: Instants) -> list[tuple[str, Chart]]:
+    """A chart of each asset class that was ever held."""
+    charts = []
+    if any(row.gross_stock for row in evidence.main.rows):
+        days = stock_leverage(evidence.main, rows, marks)
+        charts.append(("Leverage in stocks", leverage_chart(days, "stocks")))
+    if any(row.gross_crypto for row in evidence.main.rows):
+        days = coin_leverage(evidence.main, rows, marks, evidence.crypto_ceiling)
+        charts.append(("Leverage in coins", leverage_chart(days, "coins")))
+    return charts
+
+
+def _rolling(
+    main: Curve, rows: Index, marks: Instants, window: int, evidence: Evidence, per_year: int
+) -> Chart | None:
+    """None for a run shorter than two windows."""
+    returns = daily_returns(np.concatenate([[evidence.capital], main.values[rows]]))
+    if len(returns) < 2 * window:
+        return None
+    ratios: Array = rolling_sharpe(returns, window, per_year)
+    return rolling_chart(Curve("", marks[window - 1 :], ratios))
+
+
+def _symbol_values(summary: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
+    """Weights, contributions and costs."""
+    at, _ = evidence.main.curve()
+    rows, _ = daily_rows(at, coins=evidence.coins)
+    weights = daily_weights(evidence.bars, evidence.main, rows)
+    symbols, rest = symbol_rows(
+        evidence.bars.symbols, weights, summary["contributions"], evidence.capital
     )
-    figure.update_yaxes(tickformat=".0%", row=2, col=1)
-    return embedded_plot(figure)
+    notional = sum(abs(float(fill.qty)) * fill.price for fill in evidence.main.fills)
+    profit = to_cents(summary["total_return"] * evidence.capital)
+    gross = profit + to_cents(summary["costs"])
+    text = f"Before costs {usd_text(gross, sign=True)}, after them {usd_text(profit, sign=True)}."
+    return {
+        "symbols": symbols,
+        "rest": rest,
+        "costs": cost_bars(summary["costs_by_kind"], notional),
+        "gross": text,
+    }
+
+
+def _trip_values(summary: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
+    """Round trips and what they add up to."""
+    main = evidence.main
+    trips = round_trips(main.fills, closes_of(evidence.bars), main.rows[-1].at)
+    earned = sum(summary["contributions"][symbol] for symbol in evidence.bars.symbols)
+    return {
+        "trip_facts": trip_facts(trips),
+        "trip_sums": trip_sums(trips, earned * evidence.capital),
+        "trips": trip_rows(trips.closed[-TRIPS:], trips.held),
+        "closed": len(trips.closed),
+        "listed": min(len(trips.closed), TRIPS),
+    }
+
+
+def _forecast_values(evidence: Evidence) -> dict[str, Any]:
+    """Fans and calibration; `forecasts` is 0 where the run has none."""
+    outcomes = forecast_outcomes(evidence.main, evidence.bars, evidence.splits)
+    if not len(outcomes):
+        return {"forecasts": 0}
+    regimes = outcomes.regimes()
+    hours = np.array(outcomes.hours())
+    every = [("all", np.ones(len(outcomes), dtype=bool))]
+    by_regime = [(name, regimes == number) for number, name in enumerate(REGIMES)]
+    by_hour = [(str(hour), hours == hour) for hour in np.unique(hours)]
+    return {
+        "forecasts": len(outcomes),
+        "fans": _fans(evidence, outcomes),
+        "pit": pit_chart(outcomes.pit()),
+        "coverage_regimes": coverage_rows(coverage(outcomes, every + by_regime)),
+        "coverage_hours": coverage_rows(coverage(outcomes, by_hour)),
+        "nominal": NOMINAL_PLACE,
+    }
+
+
+def _fans(evidence: Evidence, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:
+    """Of the symbols with the largest positions on average, largest first."""
+    size = dict.fromkeys(evidence.bars.symbols, 0.0)
+    for decision in evidence.main.decisions:
+        hours = float((decision.until - decision.at) / HOUR)
+        for choice in decision.choices:
+            if choice.symbol in size and np.isfinite(choice.target):
+                size[choice.symbol] += hours * abs(choice.target)
+    charts = []
+    for symbol in sorted(size, key=lambda name: size[name], reverse=True):
+        chart = fan_chart(outcomes, evidence.bars.symbols.index(symbol))
+        if chart is not None:
+            charts.append((symbol, chart))
+        if len(charts) == FANS:
+            break
+    return charts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
@@ -14,7 +15,9 @@ EULER = 0.5772156649015329  # the Euler-Mascheroni constant
 SHORTEST = 20  # days, for intervals that say anything
 LEVEL = 0.9  # probability mass of an interval
 RUNS = 1000  # bootstrap draws
-FIGURES = ("annual_return", "sharpe", "max_drawdown")  # that have intervals
+STILL = 1e-12  # differences of daily log returns below which two runs are the same
+FIGURES = ("annual_return", "sharpe", "max_drawdown")  # that have intervals in comparisons
+BOOTSTRAPPED = (*FIGURES, "total_return", "volatility")  # that have intervals
 
 
 def probabilistic_sharpe(
@@ -77,32 +80,79 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
     White (2004) find optimal for these returns. A figure that is not defined in every draw has no
     interval; nothing has one for fewer than 20 days or returns that do not move.
     """
-    from arch.bootstrap import StationaryBootstrap, optimal_block_length
-
     if len(returns) < SHORTEST or returns.std() == 0:
         return {}
+    draws = _draws(returns, _figures_of_returns(per_year), seed)
+    ends = {}
+    for name, values in zip(BOOTSTRAPPED, draws.T, strict=True):
+        # Quantiles of the defined draws alone would leave out the worst: those that lost all.
+        if np.isfinite(values).all():
+            ends[name] = _ends(values)
+    return ends
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """How far one run ends ahead of another on the same days.
+
+    ahead: its final equity over the other's - 1, of the daily series.
+    interval: 90 %, by the stationary bootstrap of the days' differences; None for too few days or
+        differences that do not move.
+    """
+
+    ahead: float
+    interval: tuple[float, float] | None
+
+    @property
+    def beyond(self) -> int:
+        """1 where it is ahead beyond error, -1 where it is behind, 0 where neither is known."""
+        if self.interval is None:
+            return 0
+        low, high = self.interval
+        return int(low > 0) - int(high < 0)
+
+
+def lead(returns: Array, other: Array, *, seed: int) -> Lead | None:
+    """How far daily returns [D] compound ahead of others of the same days [D].
+
+    What moves both on a day leaves their difference, so that the interval is narrower than two
+    intervals beside each other. None without days that both have.
+    """
+    if len(returns) != len(other) or not len(returns):
+        return None
+    difference = np.log1p(returns) - np.log1p(other)
+    ahead = float(np.expm1(difference.sum()))
+    if len(difference) < SHORTEST or np.ptp(difference) < STILL:
+        return Lead(ahead, None)
+    draws = _draws(difference, lambda drawn: np.array([drawn.sum()]), seed)
+    return Lead(ahead, _ends(np.expm1(draws[:, 0])))
+
+
+def _draws(returns: Array, figures: Callable[[Array], Array], seed: int) -> Array:
+    """[RUNS, F] figures of returns that are drawn with the stationary bootstrap."""
+    from arch.bootstrap import StationaryBootstrap, optimal_block_length
+
     # Daily returns cluster in volatility: days drawn one by one would lose that, and with it the
     # depth of drawdowns. Blocks keep it.
     length = max(1, round(float(optimal_block_length(returns)["stationary"].iloc[0])))
     bootstrap = StationaryBootstrap(length, returns, seed=np.random.default_rng(seed))
-    draws = bootstrap.apply(_figures_of_returns(per_year), RUNS)
+    return np.asarray(bootstrap.apply(figures, RUNS))
+
+
+def _ends(values: Array) -> tuple[float, float]:
+    """Both ends of the interval that holds `LEVEL` of these values, in the middle."""
     tail = (1.0 - LEVEL) / 2.0
-    ends = {}
-    for name, values in zip(FIGURES, draws.T, strict=True):
-        # Quantiles of the defined draws alone would leave out the worst: those that lost all.
-        if np.isfinite(values).all():
-            low, high = np.quantile(values, (tail, 1.0 - tail))
-            ends[name] = (float(low), float(high))
-    return ends
+    low, high = np.quantile(values, (tail, 1.0 - tail))
+    return float(low), float(high)
 
 
 def _figures_of_returns(per_year: int) -> Callable[[Array], Array]:
-    """The function from daily returns [D] to `FIGURES` [3], NaN where one is not defined."""
+    """The function from daily returns [D] to `BOOTSTRAPPED` [5], NaN where one is not defined."""
 
     def figures(returns: Array) -> Array:
         daily = np.concatenate([[1.0], np.cumprod(1.0 + returns)])
         performance = daily_performance(daily, per_year)
-        values = [getattr(performance, name) for name in FIGURES]
+        values = [getattr(performance, name) for name in BOOTSTRAPPED]
         return np.array([np.nan if value is None else value for value in values])
 
     return figures

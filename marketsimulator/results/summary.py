@@ -15,41 +15,62 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from execution.records import Row, Run, prior_share, writers_of
+from execution.records import Run, prior_share, writers_of
 from forecasting.forecast import reads_future
+from foundation.arrays import Array
 from foundation.files import write_whole
+from marketsimulator.results.account_figures import (
+    contributions,
+    costs_by_kind,
+    exposure,
+    trade_count,
+)
 from marketsimulator.results.metrics import (
     Performance,
     annual_turnover,
     daily_equity,
     daily_returns,
+    deepest_fall,
     performance,
 )
 from marketsimulator.results.remarks import (
+    allows_annual_figures,
     broker_remarks,
+    cost_remarks,
     failure_remarks,
+    little_remarks,
+    luck_remarks,
     market_remarks,
     no_trade_remarks,
     placebo_remark,
     prior_remarks,
     random_walk_remarks,
+    raw_remarks,
+    same_trades_remarks,
     undecided_remarks,
 )
-from marketsimulator.results.report import (
+from marketsimulator.results.report import Evidence, render_report
+from marketsimulator.results.report_tables import (
     column_names,
     format_rows,
     heading,
-    render_report,
     significance_text,
 )
-from marketsimulator.results.significance import deflated_sharpe, intervals, probabilistic_sharpe
+from marketsimulator.results.significance import (
+    deflated_sharpe,
+    intervals,
+    lead,
+    probabilistic_sharpe,
+)
 from marketsimulator.results.trials import Trial, TrialStatistics, config_hash, data_hash
+from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
+from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
 from marketsimulator.settings import BacktestSettings
+from trainingdata.actions import Action
 from trainingdata.bars import Bars
 from trainingdata.instants import compact_text, utc_text
 
-RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
-BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what deciding adds
+WALKS = ("ewma", "mix")  # forecasters that are random walks
 UNSOLVED = 20  # problems kept of a run
 PRICES = {
     "split": "adjusted for splits",
@@ -95,6 +116,22 @@ class Results:
         """Whether a coin is in the universe: days are then calendar days."""
         return bool(self.bars.crypto.any())
 
+    @property
+    def label(self) -> str:
+        """The main run's name on pages: a random walk is called by its own setting.
+
+        Beside the random walk that it is compared with, two columns would have one name.
+        """
+        name = self.main.name
+        kind = self.settings.forecaster.kind
+        return name.replace(RANDOM_WALK, kind, 1) if kind in WALKS else name
+
+    @property
+    def splits(self) -> tuple[Action, ...]:
+        """Those that the bars are not adjusted for."""
+        data = self.settings.data
+        return data.corporate_actions() if data.adjustment == "raw" and data.actions else ()
+
     def trial(self) -> Trial:
         """The main run as the trial ledger keeps it."""
         figures = self.performance(self.main)
@@ -118,21 +155,33 @@ class Results:
         """
         figures = self.figures(self.main)
         comparisons = {run.name: self.figures(run) for run in self.comparisons}
+        significance = self.significance(trials)
+        warnings = [
+            *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
+            *raw_remarks(calibrated=self.settings.forecaster.calibrated),
+            *little_remarks(figures["trades"], figures["days"]),
+            *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
+            *same_trades_remarks(self.main, self._walk),
+            *luck_remarks(significance["deflated_sharpe"], significance["trials"]),
+        ]
         return {
             **figures,
-            **self.significance(trials),
+            **significance,
+            "annual_figures": allows_annual_figures(figures["trades"], figures["days"]),
+            "leads": self.leads(),
             "start": pd.Timestamp(self.main.rows[0].at, tz="UTC").isoformat(),
             "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(self.bars.symbols),
             "data": self.bars.source,
             "prices": PRICES[self.settings.data.adjustment],
             "margin_regime": self.settings.margin.regime,
-            "forecaster": self.main.name,
+            "forecaster": self.label,
             "seed": self.settings.seed,
             "comparisons": comparisons,
+            "warnings": warnings,
             "remarks": [
+                *warnings,
                 *([NO_LEDGER] if trials is None else []),
-                *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
                 *no_trade_remarks(self.main),
                 *self._prior_remarks(figures, comparisons),
                 *undecided_remarks(self.main, self.bars.symbols),
@@ -140,6 +189,20 @@ class Results:
                 *failure_remarks(self.main),
             ],
         }
+
+    def leads(self) -> dict[str, dict[str, Any] | None]:
+        """How far the main run ends ahead of each comparison, with an interval.
+
+        None for one that has no daily returns on the same days.
+        """
+        mine, _ = self._daily(self.main)
+        found: dict[str, dict[str, Any] | None] = {}
+        for run in self.comparisons:
+            other, _ = self._daily(run)
+            ahead = lead(daily_returns(mine), daily_returns(other), seed=self.settings.seed)
+            known = None if ahead is None else {**asdict(ahead), "beyond": ahead.beyond}
+            found[run.name] = known
+        return found
 
     def performance(self, run: Run) -> Performance:
         """Return and risk of one run."""
@@ -153,6 +216,7 @@ class Results:
         kinds = costs_by_kind(run.rows)
         return {
             **self.performance(run).as_dict(),
+            "max_drawdown_every_bar": deepest_fall(np.append(self.settings.capital, equity)),
             "turnover": annual_turnover(notional, at, equity),
             **exposure(run.rows),
             "rests_on_prior": prior_share(run),
@@ -172,8 +236,7 @@ class Results:
 
         Without a ledger the run counts as the only trial.
         """
-        at, equity = self.main.curve()
-        daily, per_year = daily_equity(at, equity, capital=self.settings.capital, coins=self.coins)
+        daily, per_year = self._daily(self.main)
         figures = self.performance(self.main)
         tried = trials or TrialStatistics(1, 0.0)
         ratio = figures.daily_sharpe()
@@ -200,9 +263,17 @@ class Results:
             earned = self.performance(self.placebo).total_return
             trades = trade_count(self.placebo)
             notes.append(placebo_remark(earned, trades, prior_share(self.placebo)))
-        walk = next(run for run in self.comparisons if run.name == RANDOM_WALK)
-        share = comparisons[RANDOM_WALK]["rests_on_prior"]
-        return notes + random_walk_remarks(self.main, walk, share)
+        return notes + random_walk_remarks(comparisons[RANDOM_WALK]["rests_on_prior"])
+
+    @property
+    def _walk(self) -> Run:
+        """The same trader on a random walk."""
+        return next(run for run in self.comparisons if run.name == RANDOM_WALK)
+
+    def _daily(self, run: Run) -> tuple[Array, int]:
+        """A run's daily equity, and the days of such a year, as `daily_equity`."""
+        at, equity = run.curve()
+        return daily_equity(at, equity, capital=self.settings.capital, coins=self.coins)
 
 
 def write_results(results: Results, summary: dict[str, Any], output: Path) -> None:
@@ -217,14 +288,22 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
     """
     run = results.main
 
+    config = yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False)
+
     def write_config(path: Path) -> None:
-        path.write_text(yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False))
+        path.write_text(config)
 
     def write_report(path: Path) -> None:
-        equity = [each.equity() for each in results.runs]
-        ceilings = {decision.at: decision.stock_ceiling for decision in run.decisions}
-        page = render_report(summary, equity, ceilings, run.order_frame(), run.fill_frame())
-        path.write_text(page, encoding="utf-8")
+        evidence = Evidence(
+            bars=results.bars,
+            runs=results.runs,
+            capital=results.settings.capital,
+            crypto_ceiling=results.settings.limits.crypto_leverage,
+            splits=results.splits,
+            settings=config,
+            files=tuple(name for name in writers if name != "report.html"),
+        )
+        path.write_text(render_report(summary, evidence), encoding="utf-8")
 
     def write_summary(path: Path) -> None:
         path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
@@ -261,60 +340,6 @@ def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None
     console.print(
         f"{seconds:.1f} s. Report: {output / 'report.html'}", soft_wrap=True, highlight=False
     )
-
-
-def costs_by_kind(rows: list[Row]) -> dict[str, float]:
-    """USD of each kind of cost, positive when paid."""
-    return {
-        "spread": sum(row.spread for row in rows),
-        "slippage": sum(row.slippage for row in rows),
-        # A day's fees are rounded up to the cent in their sum: the rounding is a fee as well.
-        "fees": sum(row.fees + row.rounding for row in rows),
-        "coin_fees": sum(row.coin_fees for row in rows),
-        "interest": sum(row.interest for row in rows),
-        "borrow": sum(row.borrow for row in rows),
-    }
-
-
-def trade_count(run: Run) -> int:
-    """Number of trades; coin fees and splits are on the tape as fills at price 0."""
-    return sum(fill.price > 0 for fill in run.fills)
-
-
-def exposure(rows: list[Row]) -> dict[str, float | None]:
-    """Gross exposure over equity, stocks and coins together: mean, largest; share of time in it."""
-    gross = np.array([row.gross_stock + row.gross_crypto for row in rows])
-    equity = np.array([row.equity for row in rows])
-    solvent = equity > 0
-    leverage = gross[solvent] / equity[solvent]
-    return {
-        "mean_leverage": float(leverage.mean()) if len(leverage) else None,
-        "max_leverage": float(leverage.max()) if len(leverage) else None,
-        "time_invested": float((gross > 0).mean()),
-    }
-
-
-def contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
-    """What each symbol's trades and positions added to total_return, after their fees.
-
-    With `interest` and all other cash, `other`, they add up to total_return. Dividends, borrow and
-    the rounding of a day's fees are in `other`.
-    """
-    earned = dict.fromkeys(bars.symbols, 0.0)
-    quantity = dict.fromkeys(bars.symbols, 0.0)
-    for fill in run.fills:
-        earned[fill.symbol] -= float(fill.qty) * fill.price + fill.fee
-        quantity[fill.symbol] += float(fill.qty)
-    for symbol, mark in zip(bars.symbols, bars.last_closes().tolist(), strict=True):
-        # A symbol that has had no bar yet has NaN for a close, and was never bought.
-        if quantity[symbol]:
-            earned[symbol] += quantity[symbol] * mark
-    parts = {symbol: usd / capital for symbol, usd in earned.items()}
-    return {
-        **parts,
-        "interest": -sum(row.interest for row in run.rows) / capital,
-        "other": sum(row.other for row in run.rows) / capital,
-    }
 
 
 def _plain(value: Any) -> Any:

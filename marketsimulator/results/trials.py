@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS trials (
 )
 """
 PATIENCE = 30.0  # seconds that a run waits for another one to write
-NO_VARIANT = ("output", "start", "end", "days", "trials", "placebo")  # settings of a run alone
+NO_VARIANT = ("output", "overwrite", "start", "end", "days", "trials", "placebo")  # of a run alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,9 @@ def check_ledger(path: Path) -> None:
 def config_hash(settings: Mapping[str, Any]) -> str:
     """Digest of the settings that make a variant: all but the period and where results go."""
     variant = {key: value for key, value in settings.items() if key not in NO_VARIANT}
+    # How files are read shows in the bars, which have a digest of their own.
+    if "data" in variant:
+        variant["data"] = {k: v for k, v in (variant["data"] or {}).items() if k != "zone"}
     forecaster = dict(variant.get("forecaster") or {})
     sizing = variant.get("sizing") or {}
     # Another file of forecasts, or other code, is another trial under the same name and path. Where

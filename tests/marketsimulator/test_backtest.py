@@ -203,7 +203,7 @@ def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and
     assert re.search(
         r"\d+% of the mean position rests on the prior, \d+% on the forecast\.", remarks
     )
-    assert "The random_walk run is the prior alone" in remarks
+    assert "The random walk is the prior alone" in remarks
 
 
 @pytest.mark.slow
@@ -220,7 +220,7 @@ def test_the_same_market_without_its_edge_is_told_in_a_line_beside_the_run() -> 
     assert told.placebo.fills == without.main.fills != plain.main.fills
     line = next(remark for remark in told.summary()["remarks"] if "without an edge" in remark)
     assert (
-        f"{without.summary()['total_return']:+.2%}, {without.summary()['trades']:,} trades" in line
+        f"{without.summary()['total_return']:+.2%}, {without.summary()['trades']:,} fills" in line
     )
     assert not any("without an edge" in remark for remark in plain.summary()["remarks"])
 

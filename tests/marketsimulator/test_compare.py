@@ -82,6 +82,19 @@ def test_a_strategy_without_a_premium_under_a_forecast_without_an_edge_does_noth
     assert any(remark.startswith("Never traded: kelly_10") for remark in cash.remarks)
 
 
+def test_the_page_says_what_can_be_told_apart_and_colours_the_benchmark(found: Comparison) -> None:
+    page = found.page()
+    assert "No result: the market is synthetic. " in page
+    assert "Only 18 days" in page
+    growth = page[page.index("<h2>Growth") : page.index("<h2>Drawdown")]
+    assert '<span class="key sixth"></span>buy_and_hold' in growth
+    assert f"{len(NAMES) - 6} others" in growth
+    returns = dict(zip(found.table["variant"], found.table["total_return"], strict=True))
+    for name in NAMES:
+        row = page[page.index(f'data-value="{name}"') :]
+        assert f"{returns[name]:+.2%}" in row[: row.index("</tr>")]
+
+
 def test_on_a_random_walk_premium_50_is_kelly_50(found: Comparison) -> None:
     one, other = (found.equity[found.names.index(name)] for name in ("kelly_50", "premium_50"))
     np.testing.assert_array_equal(one, other)

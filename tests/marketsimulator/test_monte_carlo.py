@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 
 from foundation.arrays import Index
 from foundation.errors import DataError, InputError
@@ -26,6 +27,7 @@ from marketsimulator.monte_carlo import (
     summary,
     write_results,
 )
+from marketsimulator.options.account_picture import Picture, drawn
 from marketsimulator.options.resampling import (
     UNIT,
     ResamplingRules,
@@ -227,6 +229,39 @@ def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> N
     assert "cannot show a loss that the file does not hold" in found["limits_of_resampling"]
     assert "lost 27% of what it could; none lost all" in found["limits_of_resampling"]
     assert (tmp_path / "monte_carlo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_picture_says_what_it_rests_on_and_its_panels_share_their_ranges() -> None:
+    sample = TradeSample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
+    told = MonteCarloSettings(runs=1200, days=20, seed=3)
+    sets = simulate_accounts(sample, told)
+    heading = "trades_$.csv: 50 trades, 1,200 runs of 20 days, seed 3"
+    figure = drawn(Picture(heading, sets, floor=12_000.0, halt=0.2))
+    assert figure.get_suptitle().replace("\\", "") == heading
+    rows = np.array(figure.axes).reshape(len(sets), 3)
+    for column, unit in zip(rows.T, ("$", "$", "%"), strict=True):
+        assert len({panel.get_xlim() for panel in column}) == 1
+        assert len({panel.get_ylim() for panel in column}) == 1
+        figure.draw_without_rendering()
+        texts = [label.get_text() for axis in (column[0].xaxis, column[0].yaxis)
+                 for label in axis.get_ticklabels()]  # fmt: skip
+        assert any(unit in text for text in texts)
+    for runs, (final, balances, falls) in zip(sets.values(), rows, strict=True):
+        start = f"start ${runs.start:,.0f}"
+        median = f"median ${np.median(runs.balances[:, -1]):,.0f}"
+        assert {start, median, "halt $12,000"} <= set(labels_of(final))
+        assert {start, "median", "halt $12,000"} <= set(labels_of(balances))
+        assert "halt 20%" in labels_of(falls)
+        assert "largest drawdown" in falls.get_title()
+        counted = sum(patch.get_height() for patch in falls.patches)
+        assert counted == len(runs.drawdown)
+        assert sum(patch.get_height() for patch in final.patches) == len(runs.drawdown)
+
+
+def labels_of(panel: Axes) -> list[str]:
+    legend = panel.get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
 
 
 @pytest.mark.slow

@@ -110,17 +110,10 @@ def test_both_servers_refuse_in_the_same_words(
     assert not list(tmp_path.iterdir())
 
 
-def test_both_servers_explain_their_flags_in_the_same_words(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    told = []
-    for main in (alpaca_server.main, kalshi_server.main):
-        monkeypatch.setattr(sys, "argv", ["server", "--help"])
-        with pytest.raises(SystemExit):
-            main()
-        words = " ".join(capsys.readouterr().out.split())
-        flags = re.search(r" (--speed SPEED wait .*) --capital", words)
-        assert flags is not None
-        told.append(flags[1].replace("8001", "8000"))
-    assert told[0] == told[1]
-    assert "--port" in told[0]
+def test_both_servers_explain_their_flags_in_the_same_words() -> None:
+    lines = []
+    for server in (alpaca_server, kalshi_server):
+        text = (server.__doc__ or "").replace("8001", "8000")
+        lines.append(re.findall(r"(?m)^--(?:speed|host, --port) .*$", text))
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 2

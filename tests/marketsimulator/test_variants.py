@@ -98,16 +98,22 @@ def test_a_sweep_ranks_every_combination_and_deflates_by_their_number(
     settings: BacktestSettings, tmp_path: Path
 ) -> None:
     kept = replace(settings, trials=str(tmp_path / "trials.sqlite"))
-    table, _, _ = run_sweep(
-        kept, {"sizing.fraction": [0.1, 0.3, 0.5], "limits.symbol_cap": [0.2, 0.6]}
-    )
+    vary = {"sizing.fraction": [0.1, 0.3, 0.5], "limits.symbol_cap": [0.2, 0.6]}
+    sweep = run_sweep(kept, vary)
+    table = sweep.table
     assert len(table) == 6
     assert table["sharpe"].is_monotonic_decreasing
     assert (table["trials"] == 6).all()
-    again, _, _ = run_sweep(kept, {"sizing.fraction": [0.1, 0.7]})
+    again = run_sweep(kept, {"sizing.fraction": [0.1, 0.7]}).table
     assert (again["trials"] == 8).all()
     one = table[(table["sizing.fraction"] == 0.1) & (table["limits.symbol_cap"] == 0.2)].iloc[0]
     assert one["deflated_sharpe"] < 1
+    returns = sweep.equity[:, -1] / settings.capital - 1
+    np.testing.assert_allclose(returns, table["total_return"])
+    page = sweep.page()
+    for words in ("6 runs", "Sharpe ratio by limits.symbol_cap and sizing.fraction", "No result"):
+        assert words in page
+    assert page.count("fraction=0.3 symbol_cap=0.6</th>") == 1
 
 
 def test_what_would_change_beliefs_is_not_swept_in_process(settings: BacktestSettings) -> None:

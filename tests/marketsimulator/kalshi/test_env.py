@@ -279,6 +279,8 @@ def test_gymnasiums_own_check_finds_nothing() -> None:
         ({"fixed_size": 7}, "fixed_size: 7 is none of"),
         ({"position_sizes": (0.5, 10, 20, 50, 100)}, "five increasing numbers"),
         ({"starting_cash": 4e7}, "starting_cash"),
+        ({"starting_cash": 1.7e308}, "is beyond \\$1,000,000"),
+        ({"starting_cash": float("-inf")}, "no number of whole cents"),
         ({"starting_cash": "60"}, "starting_cash: '60' is no int or float"),
         ({"starting_cash": True}, "starting_cash: True is no int or float"),
         ({"limits": None}, "limits: None is no PositionLimits"),

@@ -1,0 +1,181 @@
+"""The pictures of a comparison: curves over each other, and a map of two settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foundation.arrays import Array, Instants
+from foundation.charts import (
+    POINTS,
+    Chart,
+    Line,
+    axis_of,
+    chart_of,
+    line_path,
+    percent_label,
+    thinned,
+)
+from marketsimulator.results.report_charts import places_of
+from marketsimulator.results.run_set import RunSet
+from trainingdata.instants import NEW_YORK
+
+COLOURED = ("first", "second", "third", "fourth", "fifth", "sixth")
+GREY = 60  # curves without a colour at most
+GREY_POINTS = 120  # of each of them at most
+MOST_VALUES = 24  # of a setting on a side of the map
+
+
+def coloured(runs: RunSet, pinned: str = "") -> dict[int, str]:
+    """Colour by number of run: the best six, or the best five and the pinned one."""
+    ranking = runs.ranking()
+    chosen = ranking[: len(COLOURED)]
+    if pinned in runs.names and runs.names.index(pinned) not in chosen:
+        chosen = [*chosen[: len(COLOURED) - 1], runs.names.index(pinned)]
+    return dict(zip(chosen, COLOURED, strict=False))
+
+
+def growth_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
+    """Growth of every run from the begin on, the others in grey."""
+    return _curves("Growth since the begin", runs, runs.growth(), colours)
+
+
+def falls_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
+    """How far every run was below its earlier peak."""
+    return _curves("Drawdown", runs, runs.falls(), colours)
+
+
+def _curves(text: str, runs: RunSet, values: Array, colours: Mapping[int, str]) -> Chart:
+    others = [k for k in runs.ranking() if k not in colours]
+    spread = np.linspace(0, len(others) - 1, min(GREY, len(others)), dtype=int)
+    shown = [others[j] for j in spread]
+    drawn = values[[*colours, *shown]]
+    axis = axis_of(float(drawn.min()), max(float(drawn.max()), 0.0))
+    label = percent_label(axis)
+
+    def path(k: int, points: int) -> str:
+        kept = thinned(values[k], points)
+        places = places_of(runs.at[kept], runs.at[0], runs.at[-1])
+        return line_path(places, axis.heights(values[k][kept]))
+
+    lines = []
+    for place, k in enumerate(shown):
+        words = "the other" if len(others) == 1 else f"{len(others):,} others"
+        if len(shown) < len(others):
+            words = f"{len(shown)} of {len(others):,} others"
+        lines.append(Line("" if place else words, "faint", path(k, GREY_POINTS)))
+    for k, kind in reversed(list(colours.items())):
+        lines.append(Line(runs.names[k], kind, path(k, POINTS)))
+    ends = ", ".join(f"{runs.names[k]} {label(float(values[k, -1]))}" for k in colours)
+    return chart_of(f"{text}; at the end: {ends}", _dates(runs.at), axis, label, *lines)
+
+
+def _dates(at: Instants) -> tuple[str, ...]:
+    """The begin, the middle and the end, New York's dates."""
+    ends = at[0], at[0] + (at[-1] - at[0]) / 2, at[-1]
+    dates = pd.DatetimeIndex(ends).tz_localize("UTC").tz_convert(NEW_YORK)
+    return tuple(f"{date.day} {date:%b %Y}" for date in dates)
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """A cell of the map.
+
+    text: the figure, n/a where there is none.
+    tone: `gain` or `loss`.
+    share: of the full colour, percent.
+    """
+
+    text: str
+    tone: str
+    share: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """Sharpe ratios by two settings.
+
+    down, across: their names.
+    columns: values of the one across.
+    rows: value of the one down, and a cell for each column.
+    runs: most that share a cell, which shows their median.
+    """
+
+    down: str
+    across: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Square, ...]], ...]
+    runs: int
+
+
+def heat_map(runs: RunSet) -> HeatMap | None:
+    """The two settings with the most values, where their combinations have run; else None.
+
+    With more than two varied, every combination of the two has to have.
+    """
+    kinds = {name: _in_order(values) for name, values in runs.varied.items()}
+    names = sorted((n for n in kinds if len(kinds[n]) > 1), key=lambda n: -len(kinds[n]))[:2]
+    if len(names) < 2 or any(len(kinds[name]) > MOST_VALUES for name in names):
+        return None
+    across, down = names
+    ratios: dict[tuple[str, str], list[float]] = {}
+    pairs = zip(runs.varied[down], runs.varied[across], runs.sharpes.tolist(), strict=True)
+    for y, x, ratio in pairs:
+        ratios.setdefault((value_text(y), value_text(x)), []).append(ratio)
+    cells = list(product(map(value_text, kinds[down]), map(value_text, kinds[across])))
+    filled = sum(cell in ratios for cell in cells)
+    if filled <= max(len(kinds[down]), len(kinds[across])) or (
+        len(runs.varied) > 2 and filled < len(cells)
+    ):
+        return None
+    medians = {cell: _median(ratios.get(cell, [])) for cell in cells}
+    scale = max((abs(m) for m in medians.values() if math.isfinite(m)), default=0.0)
+    columns = tuple(map(value_text, kinds[across]))
+    rows = tuple(
+        (y, tuple(_square(medians[y, x], scale) for x in columns))
+        for y in map(value_text, kinds[down])
+    )
+    return HeatMap(down, across, columns, rows, max(map(len, ratios.values())))
+
+
+def value_text(value: Any) -> str:
+    """A setting's value as people write it on a command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(value_text, value))}]"
+    return str(value)
+
+
+def setting_text(setting: str, value: Any) -> str:
+    """A setting by its last word, with its value, as names of runs have it."""
+    return f"{setting.rpartition('.')[2]}={value_text(value)}"
+
+
+def _in_order(values: Sequence[Any]) -> list[Any]:
+    """Different values: numbers by size, then words as they came."""
+    unique = list({value_text(value): value for value in values}.values())
+    numbers = [v for v in unique if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    return sorted(numbers) + [value for value in unique if value not in numbers]
+
+
+def _median(ratios: Sequence[float]) -> float:
+    finite = [ratio for ratio in ratios if math.isfinite(ratio)]
+    return float(np.median(finite)) if finite else math.nan
+
+
+def _square(ratio: float, scale: float) -> Square:
+    if not math.isfinite(ratio):
+        return Square("n/a", "", 0)
+    share = round(55 * abs(ratio) / scale) if scale else 0
+    return Square(f"{ratio:.2f}", "gain" if ratio >= 0 else "loss", share)

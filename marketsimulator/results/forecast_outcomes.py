@@ -1,0 +1,176 @@
+"""What a run's decisions expected of the next interval, and what happened in it.
+
+A run keeps the mean and the deviation that each decision read from its forecast, up to the end of
+its first interval, and not the forecast itself. They are judged here as those of a normal return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import norm
+
+from execution.records import Run
+from forecasting.scores import TRAILING, clustered_mean
+from foundation.arrays import Array, Index, Instants, Mask
+from trainingdata.actions import Action
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.instants import NEW_YORK
+from trainingdata.sessions import last_fridays
+
+NOMINAL = 0.8  # probability mass of the interval whose coverage is shown by group
+REGIMES = ("calm", "usual", "rough")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ForecastOutcomes:
+    """The N forecasts of a run whose intervals have ended, in the order of their decisions.
+
+    symbols: of the panel.
+    symbol: [N] number of the symbol.
+    at: [N] the decision.
+    until: [N] the end of its first interval.
+    price: [N] last close at the decision, USD.
+    mu: [N] expected simple return.
+    sigma: [N] its deviation, above 0.
+    outcome: [N] simple return that followed.
+    trailing: [N] deviation of the log returns of the last 100 own bars.
+    """
+
+    symbols: tuple[str, ...]
+    symbol: Index
+    at: Instants
+    until: Instants
+    price: Array
+    mu: Array
+    sigma: Array
+    outcome: Array
+    trailing: Array
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def scores(self) -> Array:
+        """[N] what followed beyond the mean, in deviations."""
+        return (self.outcome - self.mu) / self.sigma
+
+    def pit(self) -> Array:
+        """[N] probability, as forecast, of a return below the one that followed."""
+        return np.asarray(norm.cdf(self.scores()))
+
+    def regimes(self) -> npt.NDArray[np.int64]:
+        """[N] numbers of `REGIMES`: thirds of each symbol's forecasts by trailing deviation."""
+        regime = np.zeros(len(self), dtype=np.int64)
+        for s in np.unique(self.symbol):
+            rows = np.flatnonzero(self.symbol == s)
+            ends = np.quantile(self.trailing[rows], (1 / 3, 2 / 3))
+            regime[rows] = np.searchsorted(ends, self.trailing[rows], side="left")
+        return regime
+
+    def hours(self) -> list[str]:
+        """[N] New York's time of the decision, as 10:30."""
+        return list(pd.DatetimeIndex(self.at, tz="UTC").tz_convert(NEW_YORK).strftime("%H:%M"))
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How often outcomes lay inside the central interval of a group's forecasts.
+
+    group: its name.
+    count: number of forecasts.
+    share: inside.
+    error: standard error of the share, clustered by week; None within one week.
+    size: root mean square of outcome minus mean over deviation, 1 where the deviation is right.
+    size_error: standard error of the size, as `error`.
+    """
+
+    group: str
+    count: int
+    share: float
+    error: float | None
+    size: float
+    size_error: float | None
+
+
+def forecast_outcomes(run: Run, bars: Bars, splits: Sequence[Action] = ()) -> ForecastOutcomes:
+    """Every forecast of a run that a decision rested on and whose interval has ended.
+
+    Parameters
+    ----------
+    run: whose decisions they are.
+    bars: of the run.
+    splits: that the bars are not adjusted for; an interval that holds one is left out.
+    """
+    number = {symbol: s for s, symbol in enumerate(bars.symbols)}
+    rows = [
+        (number[choice.symbol], decision.at, decision.until, choice.mu, choice.sigma)
+        for decision in run.decisions
+        for choice in decision.choices
+        if choice.symbol in number and choice.sigma > 0 and np.isfinite(choice.mu)
+    ]
+    symbol = np.array([row[0] for row in rows], dtype=np.int64)
+    at = np.array([row[1] for row in rows], dtype="datetime64[ns]")
+    until = np.array([row[2] for row in rows], dtype="datetime64[ns]")
+    price, outcome, trailing = (np.full(len(rows), np.nan) for _ in range(3))
+    for s in np.unique(symbol):
+        own = np.flatnonzero(symbol == s)
+        price[own], outcome[own], trailing[own] = _followed(bars, s, at[own], until[own])
+    # A bar is missing now and then at the end of an interval: nothing says what happened by then.
+    ended = np.isfinite(outcome) & np.isfinite(trailing)
+    for split in splits:
+        if split.ratio != 1.0 and split.symbol in number:
+            crossed = (at <= split.opens) & (split.opens < until)
+            ended &= ~(crossed & (symbol == number[split.symbol]))
+    mu = np.array([row[3] for row in rows], dtype=np.float64)
+    sigma = np.array([row[4] for row in rows], dtype=np.float64)
+    return ForecastOutcomes(
+        symbols=bars.symbols,
+        symbol=symbol[ended],
+        at=at[ended],
+        until=until[ended],
+        price=price[ended],
+        mu=mu[ended],
+        sigma=sigma[ended],
+        outcome=outcome[ended],
+        trailing=trailing[ended],
+    )
+
+
+def _followed(bars: Bars, s: int, at: Instants, until: Instants) -> tuple[Array, Array, Array]:
+    """(close at each decision, simple return up to `until`, trailing deviation) of a symbol, [n].
+
+    The return is NaN where no bar became known at `until`.
+    """
+    times, values = bars.real_bars(s)
+    closes = values[:, CLOSE]
+    begin = np.searchsorted(times, at, side="right") - 1
+    end = np.searchsorted(times, until, side="right") - 1
+    price = closes[begin]
+    known = (begin >= 0) & (end > begin) & (times[end] == until)
+    outcome = np.where(known, closes[end] / price - 1, np.nan)
+    squares = np.append(0.0, np.cumsum(np.diff(np.log(closes)) ** 2))
+    first = np.maximum(begin - TRAILING, 0)
+    variance = (squares[begin] - squares[first]) / np.maximum(begin - first, 1)
+    return price, outcome, np.sqrt(variance)
+
+
+def coverage(outcomes: ForecastOutcomes, groups: Sequence[tuple[str, Mask]]) -> list[Coverage]:
+    """How often outcomes lay inside the central 80 % interval, of each group with forecasts."""
+    inside = pd.Series((np.abs(outcomes.pit() - 0.5) <= NOMINAL / 2).astype(float))
+    squares = pd.Series(outcomes.scores() ** 2)
+    week = pd.Series(last_fridays(outcomes.at))
+    found = []
+    for name, mask in groups:
+        if mask.any():
+            share, error = clustered_mean(inside[mask], week[mask])
+            square, square_error = clustered_mean(squares[mask], week[mask])
+            size = float(np.sqrt(square))
+            # The error of a root is that of its square over twice the root.
+            errors = (error, square_error / (2 * size) if size > 0 else float("nan"))
+            known = [None if np.isnan(each) else each for each in errors]
+            found.append(Coverage(name, int(mask.sum()), share, known[0], size, known[1]))
+    return found

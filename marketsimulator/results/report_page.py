@@ -1,0 +1,283 @@
+"""The template of a report: one page that reads without scripts, in light and dark."""
+
+from __future__ import annotations
+
+from foundation.charts import CHART_MACRO, CHART_STYLE
+from foundation.page import COLOURS
+
+_STYLE = (
+    COLOURS
+    + CHART_STYLE
+    + """
+* { box-sizing: border-box }
+body { max-width: 1120px; margin: 0 auto; padding: 1.2rem 1rem 3rem; overflow-wrap: break-word }
+h1 { margin: 0; font-size: 1.3rem } h2 { margin: 0 0 .5rem } p { margin: .35rem 0 }
+h3 { font-size: .92rem; margin: 1rem 0 .4rem }
+.grid { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1rem;
+  margin-top: 1rem }
+.grid section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
+  padding: 1rem; min-width: 0 }
+.wide { grid-column: 1 / -1 } .stack { display: grid; gap: 1rem; align-content: start;
+  min-width: 0 }
+.verdict { border-left: 6px solid; border-radius: 10px; padding: .8rem 1rem; margin-top: 1rem }
+.verdict.good { background: var(--good-ground) } .verdict.bad { background: var(--bad-ground) }
+.verdict.open { background: var(--info-ground); color: var(--first) }
+.verdict p { color: var(--ink) } .verdict .claim { font-size: 1.15rem; font-weight: 650; margin: 0 }
+.warnings { background: var(--warn-ground); border-radius: 10px; padding: .7rem 1rem;
+  margin: 1rem 0 0; list-style: none } .warnings li { padding: .15rem 0 .15rem 1.4rem;
+  text-indent: -1.4rem } .warnings li::before { content: "⚠"; display: inline-block; width: 1.4rem;
+  text-indent: 0; color: var(--warn) }
+.notes { margin: .8rem 0 0; padding-left: 1.2rem; color: var(--quiet); font-size: .9rem }
+.box { overflow-x: auto; max-width: 100% } .box.tall { max-height: 26rem; overflow-y: auto }
+.box:focus-visible { outline: 2px solid var(--first) }
+table { width: 100%; margin: .3rem 0 0; font-size: .88rem } td, th { padding: .28rem .55rem;
+  vertical-align: top } th { font-weight: 400 } thead th { color: var(--quiet); font-weight: 600;
+  vertical-align: bottom } tbody th { text-align: left } .tall thead th { position: sticky; top: 0;
+  background: var(--card) } td { white-space: nowrap } td.why { white-space: normal;
+  text-align: left; min-width: 24rem } td.words, th.words { text-align: left; white-space: normal }
+tr.sum > * { font-weight: 650; border-top: 1px solid var(--quiet) }
+td.main { font-weight: 650 } .range { display: block; font-weight: 400; font-size: .8rem;
+  color: var(--quiet) } .headline thead th { max-width: 9rem }
+td.gain { color: var(--good) } td.loss { color: var(--bad) }
+.covered td.drawn { width: 22%; min-width: 3.5rem }
+.bars td, .bars tbody th { vertical-align: middle } td.drawn { width: 34%; min-width: 5rem }
+td.drawn svg { display: block; width: 100%; height: 1.1rem } td.spark svg { height: 2rem }
+svg .long { fill: var(--first) } svg .short { fill: var(--third) }
+svg .axis { stroke: var(--quiet); vector-effect: non-scaling-stroke; stroke-width: 1 }
+svg .nominal { stroke: var(--limit); stroke-dasharray: 4 3; vector-effect: non-scaling-stroke;
+  stroke-width: 1.5 }
+td.drawn svg path.reach { stroke: var(--first); stroke-width: 2 } td.drawn svg path.point
+  { stroke: var(--first); stroke-width: 8; stroke-linecap: round }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .5rem 1rem;
+  margin: .4rem 0 .6rem } dt { color: var(--quiet); font-size: .82rem } dd { margin: 0;
+  font-weight: 650; font-variant-numeric: tabular-nums }
+.tabs > input { position: absolute; opacity: 0; pointer-events: none }
+.tabs > label { display: inline-block; padding: .15rem .8rem; border: 1px solid var(--rule);
+  border-radius: 99px; font-size: .85rem; cursor: pointer; margin: 0 .3rem .7rem 0 }
+.tabs > input:checked + label { border-color: var(--first); color: var(--first); font-weight: 650 }
+.tabs > input:focus-visible + label { outline: 2px solid var(--first) }
+.tabs > .panel { display: none }
+.tabs > input:nth-of-type(1):checked ~ .panel:nth-of-type(1),
+.tabs > input:nth-of-type(2):checked ~ .panel:nth-of-type(2) { display: block }
+summary { cursor: pointer; color: var(--first); padding: .3rem 0 } pre { overflow-x: auto;
+  font: .8rem/1.45 ui-monospace, monospace; margin: .3rem 0 } a { color: var(--first) }
+.files { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap;
+  gap: .3rem 1.2rem }
+@media (max-width: 800px) { .grid { grid-template-columns: minmax(0, 1fr) }
+  body { padding: .8rem .6rem 2rem } .grid section { padding: .8rem .7rem }
+  .range { white-space: normal } .headline td, .headline th { padding: .28rem .2rem }
+  .ticks, .plot svg { height: 10rem } td, th { padding: .28rem .35rem }
+  table { font-size: .82rem } .spare { display: none } }
+@media print { .box.tall { max-height: none } .tabs > .panel { display: block } }
+"""
+)
+
+_MACROS = (
+    CHART_MACRO
+    + """
+{% macro box(label, tall=False) %}
+<div class="box{{ ' tall' if tall }}" role="region" tabindex="0" aria-label="{{ label }}">
+{{ caller() }}</div>
+{% endmacro %}
+{% macro bar_cell(bar, axis=False) %}<td class="drawn{{ ' spare' if axis }}">
+<svg viewBox="0 0 100 10" aria-hidden="true"
+preserveAspectRatio="none"><rect class="{{ bar.side }}" x="{{ '%.2f' % bar.x }}" y="1"
+width="{{ '%.2f' % bar.width }}" height="8"/>{% if axis %}<path class="axis" d="M50 0V10"/>
+{%- endif %}</svg></td>{% endmacro %}
+{% macro covered(rows) %}{% call box("Coverage") %}
+<table class="bars covered"><thead><tr><th>group</th><th class="spare">forecasts</th><th>inside</th>
+<th class="words">50 to 100 %</th><th>size</th></tr></thead><tbody>
+{% for row in rows %}<tr><th scope="row">{{ row.group }}</th><td class="spare">{{ row.count }}</td>
+<td>{{ row.share }}</td><td class="drawn"><svg viewBox="0 0 100 10" preserveAspectRatio="none"
+aria-hidden="true"><path class="nominal" d="M{{ nominal }} 0V10"/>
+<path class="reach" d="M{{ '%.1f' % row.low }} 5H{{ '%.1f' % row.high }}"/>
+<path class="point" d="M{{ '%.1f' % row.x }} 5h0"/></svg></td>
+<td>{{ row.size }}</td></tr>{% endfor %}
+</tbody></table>{% endcall %}
+{% endmacro %}
+"""
+)
+
+_TOP = """
+<h1>{{ s.forecaster }}: {{ heading }}</h1>
+<p class="muted">{{ s.symbols | join(", ") }} &middot; {{ s.data }} &middot; dates are New York's,
+instants with a Z are UTC, amounts are USD</p>
+<section class="verdict {{ verdict.level }}" aria-label="Verdict">
+<p class="claim">{{ verdict.claim }}</p><p>{{ verdict.rest }}</p></section>
+{% if s.warnings %}<ul class="warnings" aria-label="Warnings">
+{% for warning in s.warnings %}<li>{{ warning }}</li>{% endfor %}</ul>{% endif %}
+{% if notes %}<ul class="notes">
+{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}
+"""
+
+_FIGURES = """
+<section class="wide"><h2>Figures</h2>
+{% call box("Figures") %}<table class="headline"><thead><tr><th></th><th>{{ columns[0] }}</th>
+{% for name in columns[1:] %}<th>{{ name }}</th>{% endfor %}</tr></thead><tbody>
+{% for (label, cells), interval in rows %}<tr><th scope="row">{{ label }}</th>
+<td class="main">{{ cells[0] }}{% if interval %}<span class="range">{{ interval }}</span>
+{%- endif %}</td>
+{% for cell in cells[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table>{% endcall %}
+{% if significance %}<p>{{ significance }}</p>{% endif %}
+<p class="muted">Returns are fractions of starting capital after spread, slippage, fees and
+interest. Statistics come from the equity at 16:00 New York, {{ s.periods_per_year }} days a year;
+the drawdown of every bar comes from the equity at every instant at which a bar became known.
+The ranges are 90 % intervals, by the stationary bootstrap of daily returns.</p></section>
+
+<section class="wide"><h2>Against what it has to beat</h2>
+{% call box("Leads") %}<table><thead><tr><th></th><th>ends ahead by</th><th>90 % interval</th>
+<th class="words">which is</th></tr></thead><tbody>{% for label, ahead, interval, says in leads %}
+<tr><th scope="row">{{ label }}</th><td class="main">{{ ahead }}</td><td>{{ interval }}</td>
+<td class="words">{{ says }}</td></tr>{% endfor %}</tbody></table>{% endcall %}
+<p class="muted">Final equity over the other's, of the same days; the interval is that of the days'
+differences, so that what moves both on a day does not count.</p></section>
+"""
+
+_CURVES = """
+<section class="wide"><h2>Equity</h2>
+<div class="tabs"><input type="radio" name="scale" id="linear" checked><label for="linear">linear
+</label><input type="radio" name="scale" id="log"><label for="log">logarithmic</label>
+<div class="panel">{{ drawn(equity) }}</div><div class="panel">{{ drawn(equity_log) }}</div></div>
+<p class="muted">USD, at every instant at which a bar became known.</p></section>
+
+<section class="wide"><h2>Drawdown</h2>{% if drawdown %}{{ drawn(drawdown) }}
+<p class="muted">Below the highest equity until then, at 16:00 New York of each day. The deepest
+point is the table's largest drawdown at 16:00, {{ deepest }}.</p>
+{% else %}<p class="muted">The run holds no 16:00 of New York.</p>{% endif %}</section>
+
+{% if not leverage %}<section class="wide"><h2>Leverage</h2><p class="muted">Nothing was held at
+any 16:00 of New York.</p></section>{% endif %}
+{% for title, chart in leverage %}<section class="{{ 'wide' if leverage | length == 1 }}">
+<h2>{{ title }}</h2>{{ drawn(chart) }}
+<p class="muted">Gross exposure over equity by day, which ends at 16:00 New York.</p></section>
+{% endfor %}
+"""
+
+_SYMBOLS = """
+<section class="wide"><h2>By symbol</h2>
+{% call box("By symbol") %}<table class="bars"><thead><tr><th>symbol</th>
+<th class="words">weight at 16:00, day by day</th><th class="spare">mean</th><th>largest</th>
+<th>contribution</th><th class="words spare">loss · gain</th></tr></thead><tbody>
+{% for row in symbols %}<tr><th scope="row">{{ row.bar.name }}</th>
+<td class="drawn spark"><svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img"
+aria-label="Weight of {{ row.bar.name }}, at most {{ row.largest }}">
+<path class="axis" d="M0 {{ row.zero }}H1000"/>
+<path class="long" d="{{ row.spark }}"/></svg></td>
+<td class="spare">{{ row.mean }}</td><td>{{ row.largest }}</td><td>{{ row.bar.cells[0] }}</td>
+{{ bar_cell(row.bar, axis=True) }}</tr>{% endfor %}
+{% for bar in rest %}<tr{% if loop.last %} class="sum"{% endif %}>
+<th scope="row">{{ bar.name }}</th>
+<td></td><td class="spare"></td><td></td><td>{{ bar.cells[0] }}</td><td class="spare"></td></tr>
+{% endfor %}</tbody></table>{% endcall %}
+<p class="muted">Weights share one scale; the line is no position, above it long, below it short.
+Contributions are after fees, what is still held at its last close; <em>other</em> is dividends,
+borrow, interest on cash and the rounding of fees.</p></section>
+
+<section><h2>Monthly returns</h2>
+{% call box("Monthly returns") %}<table><thead><tr><th></th>
+{% for year in years %}<th>{{ year }}</th>{% endfor %}</tr></thead><tbody>
+{% for name, cells in months %}
+<tr{% if loop.last %} class="sum"{% endif %}><th scope="row">{{ name }}</th>
+{% for text, tone in cells %}
+<td class="{{ tone }}">{{ text }}</td>{% endfor %}</tr>{% endfor %}</tbody></table>{% endcall %}
+<p class="muted">They compound to the total return. The first and the last month may be parts.</p>
+</section>
+
+<div class="stack"><section><h2>Costs</h2>{% call box("Costs") %}
+<table class="bars"><thead><tr><th>kind</th><th>USD</th><th>of what was traded</th><th></th></tr>
+</thead><tbody>{% for bar in costs %}<tr{% if loop.last %} class="sum"{% endif %}>
+<th scope="row">{{ bar.name }}</th>{% for cell in bar.cells %}<td>{{ cell }}</td>{% endfor %}
+{{ bar_cell(bar) }}</tr>{% endfor %}</tbody></table>{% endcall %}
+<p class="muted">{{ gross }}</p></section>
+
+<section><h2>Rolling Sharpe ratio</h2>{% if rolling %}{{ drawn(rolling) }}
+<p class="muted">Of the last {{ window }} days, scaled to a year.</p>
+{% else %}<p class="muted">Shown from {{ 2 * window }} days on: each point needs
+{{ window }}.</p>{% endif %}</section></div>
+"""
+
+_TRIPS = """
+<section class="wide"><h2>Round trips</h2>
+<dl class="facts">{% for name, text in trip_facts %}
+<div><dt>{{ name }}</dt><dd>{{ text }}</dd></div>{% endfor %}</dl>
+<table><tbody>{% for name, text in trip_sums %}<tr{% if loop.last %} class="sum"{% endif %}>
+<th scope="row">{{ name }}</th><td>{{ text }}</td></tr>{% endfor %}</tbody></table>
+{% if trips %}<details>
+<summary>{{ "{:,}".format(listed) }} of {{ "{:,}".format(closed) }} round trips
+{%- if closed > listed %}, the latest{% endif %}; and what is still held</summary>
+{% call box("Round trips", True) %}<table><thead><tr>{% for head in ("symbol", "opened", "closed",
+"side", "quantity", "entry", "exit", "fees", "profit") %}<th>{{ head }}</th>{% endfor %}
+</tr></thead>
+<tbody>{% for symbol, cells, tone in trips %}<tr><th scope="row">{{ symbol }}</th>
+{% for cell in cells[:-1] %}<td>{{ cell }}</td>{% endfor %}
+<td class="{{ tone }}">{{ cells[-1] }}</td>
+</tr>{% endfor %}</tbody></table>{% endcall %}</details>{% endif %}
+<p class="muted">Each fill that reduces a position, with the lots it closes, first in, first out;
+profit after the fees of both ways.</p></section>
+"""
+
+_FORECASTS = """
+<section class="wide"><h2>Forecasts and what happened</h2>
+{% if not forecasts %}<p class="muted">No decision of this run rested on a forecast whose interval
+has ended: there is nothing to compare.</p>{% else %}
+<p class="muted">The run keeps the mean and the deviation that each decision read from its
+forecast, up to the next decision, and not its quantiles. Cones and calibration read them as
+those of a normal return.</p>
+{% for symbol, chart in fans %}{% if loop.first %}<h3>{{ symbol }}</h3>{{ drawn(chart) }}
+{% else %}<details><summary>{{ symbol }}</summary>{{ drawn(chart) }}</details>{% endif %}
+{% endfor %}
+</section>
+<section><h2>Calibration</h2>{{ drawn(pit) }}
+<p class="muted">Probability, as forecast, of a return below the one that followed, over
+{{ "{:,}".format(forecasts) }} forecasts. Calibrated forecasts make bars of equal height; ends that
+stand out are those of too narrow forecasts, a middle that does of too wide ones, or of returns with
+heavier tails than a normal's.</p></section>
+<section><h2>Coverage by regime and hour</h2>
+{{ covered(coverage_regimes) }}
+<p class="muted">Inside: outcomes in the central 80 %, which the dashed line marks; heavy tails put
+more than that there. Size: root mean square outcome over the forecast deviation, 1 where that is
+right, whatever the tails. Errors are two standard errors, clustered by week. Calm, usual and rough
+are thirds of each symbol's forecasts by the deviation of its last 100 bars.</p>
+<details><summary>by hour of the decision, New York</summary>{{ covered(coverage_hours) }}</details>
+{% endif %}</section>
+"""
+
+_ORDERS = """
+<section class="wide"><h2>Orders and why</h2>
+<details><summary>{{ "{:,}".format(orders | length) }} of {{ "{:,}".format(sent) }} orders
+{%- if sent > orders | length %}, the latest{% endif %}</summary>
+{% call box("Orders", True) %}<table><thead><tr>
+{% for head in ("decided", "symbol", "order", "filled", "mean price", "fee", "why") %}
+<th>{{ head }}</th>{% endfor %}</tr></thead><tbody>
+{% for row in orders %}<tr>{% for cell in row[:-1] %}<td>{{ cell }}</td>{% endfor %}
+<td class="why">{{ row[-1] }}</td></tr>
+{% endfor %}</tbody></table>{% endcall %}</details>
+<p class="muted">A limit's worth is what one more of equity there would add to the interval's
+expected return, net of risk.</p></section>
+
+<section class="wide"><h2>Settings and files</h2>
+<ul class="files">{% for name in files %}<li><a href="{{ name }}">{{ name }}</a></li>
+{% endfor %}</ul>
+<details><summary>every setting</summary><pre>{{ settings }}</pre></details></section>
+"""
+
+PAGE = (
+    '{% extends "frame" %}{% block title %}Backtest {{ heading }}{% endblock %}'
+    # Nothing may be fetched and nothing run, whatever a file's text has brought into the page.
+    '{% block head %}<meta http-equiv="Content-Security-Policy"'
+    " content=\"default-src 'none'; style-src 'unsafe-inline'\">{% endblock %}"
+    "{% block style %}"
+    + _STYLE
+    + "{% endblock %}{% block body %}"
+    + _MACROS
+    + _TOP
+    + '<div class="grid">'
+    + _FIGURES
+    + _CURVES
+    + _SYMBOLS
+    + _TRIPS
+    + _FORECASTS
+    + _ORDERS
+    + "</div>{% endblock %}"
+)

@@ -1,0 +1,250 @@
+"""Backtests that were run before, read from their folders, and laid over the same days."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from foundation.arrays import Array, Instants
+from foundation.errors import DataError, InputError
+from marketsimulator.results.comparison_charts import setting_text
+from marketsimulator.results.run_set import daily_marks
+from trainingdata.instants import new_york_date
+
+SUMMARY, EQUITY, CONFIG = "summary.json", "equity.parquet", "config.yaml"
+NUMBERS = ("total_return", "costs", "trades", "periods_per_year", "max_leverage", "trials")
+WORDS = ("forecaster", "data")
+# Settings that make no variant: where results go, and what the days of a run say by themselves.
+NO_VARIANT = ("output", "trials", "start", "end", "days")
+SHORTEST = 2  # marks that runs have to share
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RunFolder:
+    """A backtest as it lies in its folder.
+
+    path: of the folder.
+    summary: content of its `summary.json`.
+    settings: value by dotted key; empty where the folder holds none.
+    at: [N] instants.
+    equity: [N] USD at each.
+    """
+
+    path: Path
+    summary: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    at: Instants
+    equity: Array
+
+    @property
+    def coins(self) -> bool:
+        """Whether days are calendar days."""
+        return int(self.summary["periods_per_year"]) > 300
+
+    def marks(self) -> tuple[Instants, Array]:
+        """The begin and 16:00 New York of each day, and equity then, [1 + D] each."""
+        growth = 1.0 + float(self.summary["total_return"])
+        capital = float(self.equity[-1]) / growth if growth > 0 else float(self.equity[0])
+        return daily_marks(self.at, self.equity, capital, coins=self.coins)
+
+
+def run_paths(words: Sequence[Path]) -> list[Path]:
+    """The folders of runs that words name: each one, or all within a folder of several.
+
+    Raises
+    ------
+    InputError
+        for a word that names no run, a run that is named twice, or fewer than two.
+    """
+    paths: list[Path] = []
+    for word in words:
+        folder = word.expanduser()
+        if not folder.is_dir():
+            raise InputError(f"RUN: {word} is no folder")
+        if (folder / SUMMARY).is_file():
+            paths.append(folder)
+            continue
+        within = [path.parent for path in folder.glob(f"*/{SUMMARY}")]
+        if not within:
+            raise InputError(f"RUN: {word} holds no {SUMMARY}: it is no backtest's folder")
+        paths += sorted(within, key=_by_number)
+    seen: set[Path] = set()
+    for path in paths:
+        if path.resolve() in seen:
+            raise InputError(f"RUN: {path} is named twice")
+        seen.add(path.resolve())
+    if len(paths) < 2:
+        raise InputError(f"RUN: {len(paths)} run; a comparison takes two or more folders")
+    return paths
+
+
+def _by_number(path: Path) -> tuple[int, str]:
+    """Folders of a multirun are numbers: 10 comes after 9."""
+    return (int(path.name), "") if path.name.isdecimal() else (-1, path.name)
+
+
+def read_run(folder: Path) -> RunFolder:
+    """A run from its folder.
+
+    Raises
+    ------
+    DataError
+        naming the file and what is wrong with it.
+    """
+    summary = _summary(folder / SUMMARY)
+    at, equity = _equity(folder / EQUITY)
+    return RunFolder(folder, summary, _settings(folder / CONFIG), at, equity)
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: no summary of a backtest: an object is needed")
+    for name in NUMBERS:
+        value = content.get(name)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value):
+            raise DataError(f"{path}: no summary of a backtest: {name} is {value!r}, no number")
+    for name in WORDS:
+        if not isinstance(content.get(name), str):
+            raise DataError(f"{path}: no summary of a backtest: {name} is {content.get(name)!r}")
+    if not isinstance(content.get("symbols"), list):
+        raise DataError(f"{path}: no summary of a backtest: symbols is no list")
+    return content
+
+
+def _equity(path: Path) -> tuple[Instants, Array]:
+    try:
+        frame = pd.read_parquet(path, columns=["at", "equity"])
+        at = pd.DatetimeIndex(pd.to_datetime(frame["at"], utc=True)).tz_localize(None)
+        instants = at.to_numpy(dtype="datetime64[ns]")
+        equity = frame["equity"].to_numpy(dtype=np.float64)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: there is none; a backtest that has run to its end leaves one"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read: {_first_line(error)}") from None
+    if not len(equity) or not np.isfinite(equity).all() or np.isnat(instants).any():
+        raise DataError(f"{path}: no curve: it is empty, or an instant or its equity is missing")
+    if (np.diff(instants) <= np.timedelta64(0)).any():
+        raise DataError(f"{path}: no curve: its instants do not increase")
+    return instants, equity
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read: {_first_line(error)}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: no settings: key: value is needed")
+    return _flat(content, "")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif f"{prefix}{key}" not in NO_VARIANT:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def varied_settings(runs: Sequence[RunFolder]) -> dict[str, tuple[Any, ...]]:
+    """Values [V] of each setting that is not the same in all runs.
+
+    A setting that another of the same last word repeats, as `strategy` does `sizing.strategy`, is
+    left out.
+    """
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    varied = {key: tuple(run.settings.get(key) for run in runs) for key in keys}
+    different = {key: values for key, values in varied.items() if len(set(map(repr, values))) > 1}
+    repeated = {
+        key
+        for key, values in different.items()
+        for other in different
+        if other.endswith(f".{key}") and different[other] == values
+    }
+    return {key: values for key, values in different.items() if key not in repeated}
+
+
+def run_names(runs: Sequence[RunFolder], varied: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+    """What tells runs apart in words: the end of each folder's path, as long as it has to be.
+
+    varied: for folders that are numbers, the one or two settings that do.
+    """
+    paths = [run.path.resolve() for run in runs]
+    if all(path.name.isdecimal() for path in paths) and 0 < len(varied) <= 2:
+        labels = [
+            " ".join(setting_text(key, values[k]) for key, values in varied.items())
+            for k in range(len(runs))
+        ]
+        if len(set(labels)) == len(labels):
+            return tuple(labels)
+    most = max(len(path.parts) for path in paths)
+    for length in range(1, most):
+        names = tuple("/".join(path.parts[-length:]) for path in paths)
+        if len(set(names)) == len(names):
+            return names
+    return tuple(map(str, paths))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SharedDays:
+    """Runs cut to the days that all of them have.
+
+    at: [1 + D].
+    daily: [V, 1 + D] USD.
+    per_year: days of a year.
+    whole: whether no run was cut.
+    """
+
+    at: Instants
+    daily: Array
+    per_year: int
+    whole: bool
+
+
+def shared_days(runs: Sequence[RunFolder], names: Sequence[str]) -> SharedDays:
+    """The days that all runs have.
+
+    Raises
+    ------
+    InputError
+        naming two runs that share none.
+    """
+    marks = [run.marks() for run in runs]
+    per_year = min(int(run.summary["periods_per_year"]) for run in runs)
+    if all(np.array_equal(at, marks[0][0]) for at, _ in marks):
+        return SharedDays(marks[0][0], np.stack([equity for _, equity in marks]), per_year, True)
+    common = reduce(np.intersect1d, [at for at, _ in marks])
+    if len(common) < SHORTEST:
+        first = max(range(len(runs)), key=lambda k: runs[k].at[0])
+        last = min(range(len(runs)), key=lambda k: runs[k].at[-1])
+        raise InputError(
+            f"RUN: {names[last]} ends on {new_york_date(runs[last].at[-1:])[0]} and"
+            f" {names[first]} begins on {new_york_date(runs[first].at[:1])[0]}: without a day that"
+            " all runs share there is nothing to compare"
+        )
+    daily = np.stack([equity[np.searchsorted(at, common)] for at, equity in marks])
+    return SharedDays(common, daily, per_year, False)

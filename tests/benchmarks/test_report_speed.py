@@ -1,0 +1,63 @@
+"""What it takes to write the report of a year of 18 symbols, and how large it is."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foundation.compose import composed_config
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results import summary
+from marketsimulator.results.report import render_report
+from marketsimulator.results.summary import write_results
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import VOLUME, Bars, panel
+from trainingdata.instruments import Kind, instrument
+
+pytestmark = pytest.mark.bench
+STOCKS = tuple(f"Q{letter}" for letter in "ABCDEFGHIJ")
+COINS = tuple(f"Z{letter}USD" for letter in "ABCDEFGH")
+WORDS = ["start=2023-06-01", "end=2024-05-31", "forecaster=historical", "data.edge=0.3"]
+MOST_SECONDS = 3.0
+MOST_BYTES = 6_000_000
+
+
+def wide(bars: Bars) -> Bars:
+    """18 symbols with the synthetic market's bars, each with noise of its own."""
+    rng = np.random.default_rng(1)
+    tables = []
+    for kind, names in ((Kind.STOCK, STOCKS), (Kind.CRYPTO, COINS)):
+        alike = [s for s, item in enumerate(bars.instruments) if item.kind is kind]
+        for number, name in enumerate(names):
+            times, values = bars.real_bars(alike[number % len(alike)])
+            noise = np.exp(np.cumsum(rng.normal(0, 0.002, len(times))))
+            values = values.copy()
+            values[:, :VOLUME] *= noise[:, None]
+            tables.append((instrument(name), times, values))
+    return panel(tables, "synthetic market, widened")
+
+
+def test_the_report_of_a_year_of_18_symbols_is_made_in_3_seconds_and_below_6_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = wide(BacktestSettings.of(composed_config("backtest", WORDS)).bars())
+    monkeypatch.setattr(BacktestSettings, "bars", lambda self: bars)
+    results = run_backtest(BacktestSettings.of(composed_config("backtest", WORDS)))
+    spent = []
+
+    def timed(*parts: object) -> str:
+        began = time.process_time()
+        page: str = render_report(*parts)  # type: ignore[arg-type]
+        spent.append(time.process_time() - began)
+        return page
+
+    monkeypatch.setattr(summary, "render_report", timed)
+    write_results(results, results.summary(), tmp_path)
+    size = (tmp_path / "report.html").stat().st_size
+    print(f"\n{len(results.main.fills):,} fills: {spent[0]:.2f} s of CPU, {size:,} bytes")
+    assert len(results.bars.symbols) == 18
+    assert spent[0] < MOST_SECONDS
+    assert size < MOST_BYTES

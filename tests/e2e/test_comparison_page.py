@@ -1,0 +1,106 @@
+"""Pages of comparisons and evaluations as readers see them: on a phone, on a desk, in the dark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forecasting.evaluate import EvaluationSettings, evaluate, write_evaluation
+from forecasting.settings import ForecasterSettings
+from marketsimulator.results.run_comparison import compare_runs, write_comparison_of_runs
+from marketsimulator.results.run_folders import read_run
+from tests.e2e.chromium import Page, browsing, installed
+from tests.e2e.test_report_page import CUT, ROOT, SMALL
+from tests.marketsimulator.run_folder_files import write_run
+from trainingdata.source import DataSettings
+
+FIRST = (
+    "Array.from(document.querySelectorAll('.sortable tbody tr')).map(r => r.cells[{}].innerText)"
+)
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    rng = np.random.default_rng(2)
+    folders = []
+    for k in range(12):
+        settings = {"sizing": {"fraction": 0.1 * (k % 4)}, "limits": {"symbol_cap": k // 4}}
+        name = f"a-run-with-a-rather-long-name-{k}"
+        returns = rng.normal(0.001, 0.01, 80)
+        folders.append(write_run(folder / name, returns=returns, settings=settings))
+    write_comparison_of_runs(compare_runs([read_run(path) for path in folders]), folder / "out")
+    return folder / "out" / "comparison.html"
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluation")
+    settings = EvaluationSettings(
+        symbols=("SYA", "SYXUSD"),
+        start="2024-03-04",
+        end="2024-03-22",
+        steps=(1, 6, 24),
+        against=("ewma",),
+        raw=False,
+        data=DataSettings(start="2024-01-02", end="2024-03-29"),
+        forecaster=ForecasterSettings(kind="mix", calibrated=False),
+    )
+    write_evaluation(evaluate(settings), folder)
+    return folder / "evaluation.html"
+
+
+def look_at_all_widths(page: Page, file: Path, titles: tuple[str, ...]) -> None:
+    for width in (390, 768, 1280):
+        for dark in (False, True):
+            page.open(file.as_uri(), width, dark=dark)
+            ground = page.value("getComputedStyle(document.body).backgroundColor")
+            assert ground == ("rgb(14, 19, 27)" if dark else "rgb(255, 255, 255)")
+            page.value("document.querySelectorAll('details').forEach(e => e.open = true)")
+            assert page.value(f"{ROOT}.scrollWidth <= {ROOT}.clientWidth")
+            assert page.value(CUT) == []
+            assert page.value(SMALL) == 0
+            shown = page.value("document.body.innerText")
+            for title in titles:
+                assert title in shown
+    assert page.complaints == []
+
+
+def test_in_a_browser_a_comparison_reads_at_any_width_and_sorts_by_a_click(
+    comparison: Path,
+) -> None:
+    program = installed()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    with browsing(program) as page:
+        look_at_all_widths(page, comparison, ("Runs", "Sharpe ratio by", "Growth", "Drawdown"))
+        heads = page.value(
+            "Array.from(document.querySelectorAll('thead button'), e => e.innerText)"
+        )
+        column = heads.index("return")
+        click = f"document.querySelectorAll('.sortable thead button')[{column}].click()"
+        page.value(click)
+        falling = [float(text.strip("%")) for text in page.value(FIRST.format(column))]
+        assert falling == sorted(falling, reverse=True)
+        page.value(click)
+        rising = [float(text.strip("%")) for text in page.value(FIRST.format(column))]
+        assert rising == sorted(rising)
+        sides = "Array.from(document.querySelectorAll('[aria-sort]'), e => e.ariaSort)"
+        assert page.value(sides) == ["ascending"]
+        page.value("document.querySelector('.sortable thead button').click()")
+        names = page.value(FIRST.format(0))
+        assert names[:2] == [f"a-run-with-a-rather-long-name-{k}" for k in (11, 10)]
+        assert page.complaints == []
+
+
+def test_in_a_browser_an_evaluation_reads_at_any_width(evaluation: Path) -> None:
+    program = installed()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    titles = ("No result", "Forecasts and what happened", "Legend", "Gain by step, coins")
+    with browsing(program) as page:
+        look_at_all_widths(page, evaluation, titles)
+        legends = "document.querySelectorAll('.legend').length"
+        assert (page.value(legends), page.value("document.scripts.length")) == (1, 0)

@@ -1,0 +1,122 @@
+"""The page of an evaluation: what its verdict claims, and what its fan shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forecasting.baseline import Historical
+from forecasting.evaluate import fans_of
+from forecasting.evaluation_charts import Fan, fan_chart, gains_chart, level_chart, ranks_chart
+from forecasting.evaluation_page import judgement
+from forecasting.forecast import HORIZON, LEVELS
+from trainingdata.bars import Bars
+
+ISSUED = np.datetime64("2024-05-28T17:30", "ns")
+
+
+def figures(*beyond: tuple[str, float], **changes: Any) -> dict[str, Any]:
+    """Scores on stocks against these forecasters, each gain beyond error or 0."""
+    skill = {name: {"mean": 0.02 * sign, "error": 0.01, "beyond": sign} for name, sign in beyond}
+    scores = {"inside80": 0.79, "inside80_error": 0.01, "forecasts": 1234}
+    return {
+        "forecaster": "garch",
+        "against": [name for name, _ in beyond],
+        "data": "bars of a test",
+        "groups": {"stock": {"all": {"garch": scores, "skill": skill}}},
+        **changes,
+    }
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=4))
+def test_the_verdict_is_good_only_where_every_other_forecaster_loses_more(
+    signs: list[float],
+) -> None:
+    found = judgement(figures(*((f"other{k}", sign) for k, sign in enumerate(signs))))
+    assert (found.level == "good") == (min(signs) > 0)
+    assert (found.level == "bad") == (min(signs) < 0)
+    for word, sign in (("loses less than", 1), ("loses more than", -1), ("told apart", 0)):
+        assert (word in found.claim) == (sign in signs)
+
+
+def test_the_verdict_says_on_what_and_how_much_it_rests() -> None:
+    found = judgement(figures(("ewma", 1.0), ("random_walk, 50% plain variance", 0.0)))
+    assert found.claim == (
+        "On stocks: loses less than ewma; cannot be told apart from"
+        " random_walk (50% plain variance)."
+    )
+    assert found.rest == "The 80 % interval held 79.0% ± 2.0% of 1,234 outcomes of stocks."
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data": "synthetic market (seed 0)"}, "the market is synthetic"),
+        ({"forecaster": "oracle (reads the future; not a result)"}, "reads the future"),
+    ],
+)
+def test_what_can_be_no_result_is_called_none(changes: dict[str, str], says: str) -> None:
+    told = figures(("ewma", 1.0), **changes)
+    told["groups"]["stock"]["all"][told["forecaster"]] = told["groups"]["stock"]["all"]["garch"]
+    found = judgement(told)
+    assert found.level == "bad"
+    assert found.claim.startswith("No result: ")
+    assert says in found.claim
+
+
+def fan(outcome: float) -> Fan:
+    """Quantiles from 90 to 110 USD at every step."""
+    quantiles = np.tile(100 + 20 * (np.array(LEVELS) - 0.5), (HORIZON, 1))
+    return Fan("NVDA", ISSUED, np.linspace(95, 100, 25), quantiles, np.full(HORIZON, outcome))
+
+
+def test_a_fan_counts_what_its_interval_held_and_stands_on_the_instant_of_issue() -> None:
+    assert fan(100.0).inside() == HORIZON
+    assert fan(109.0).inside() == 0
+    chart = fan_chart(fan(100.0))
+    assert chart.text.startswith("NVDA, forecast of 28 May 2024 17:30Z: 24 of 24 outcomes inside")
+    assert chart.labels == ("24 bars before", "issued 28 May 2024 17:30Z", "24 bars after")
+    happened = next(line for line in chart.lines if line.name == "what happened")
+    assert happened.path.startswith("M500.0 ")
+    assert {line.name for line in chart.lines} == {"80 %", "50 %", "median", "what happened", ""}
+
+
+def test_fans_show_the_last_forecast_whose_outcomes_are_all_known(market: Bars) -> None:
+    table = Historical().forecast(market, market.times[0])
+    rows = np.lexsort((table.windows.symbol, table.windows.issued_at))
+    found = fans_of(table, rows)
+    assert found
+    for each in found:
+        s = market.symbols.index(each.symbol)
+        closes = table.windows.closes[s]
+        np.testing.assert_array_equal(each.outcome, closes[-HORIZON:])
+        np.testing.assert_array_equal(each.closes, closes[-HORIZON - len(each.closes) : -HORIZON])
+        assert (np.diff(each.quantiles, axis=1) >= 0).all()
+    assert fans_of(table, rows[:0]) == ()
+
+
+def test_gains_and_ranks_are_drawn_by_step_and_ranks_need_two() -> None:
+    def score(mean: float) -> dict[str, Any]:
+        return {"skill": {"ewma": {"mean": mean, "error": None, "beyond": 0.0}}}
+
+    chart = gains_chart({"1": score(0.01), "6": score(-0.02)}, ["ewma"], ["1", "6"])
+    assert chart.text == "Gain by step, ewma 1.0%, -2.0%"
+    assert {line.kind for line in chart.lines} == {"other", "second", "second dots"}
+    none = {"information": None, "information_error": None}
+    some = {"information": 0.1, "information_error": 0.02}
+    assert ranks_chart([none, some], ["1", "6"]) is None
+    drawn = ranks_chart([some, none, some], ["1", "3", "6"])
+    assert drawn is not None
+    assert "nan" not in "".join(line.path for line in drawn.lines)
+
+
+def test_a_level_is_drawn_where_it_is_even_far_from_what_is_meant() -> None:
+    chart = level_chart("Held", ["10:30", "11:30"], [0.1, 0.99], "inside80")
+    assert chart.ticks[-1] == "0%"
+    heights = [float(y) for line in chart.lines if line.kind == "first dots"
+               for y in line.path.replace("h0", "").replace("M", " ").split()[1::2]]  # fmt: skip
+    assert all(0 <= height <= 300 for height in heights)

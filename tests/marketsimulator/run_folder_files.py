@@ -1,0 +1,52 @@
+"""Folders of backtests as they lie on a disk, for tests of what is made of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from foundation.arrays import Array
+from marketsimulator.results.metrics import performance
+from trainingdata.instants import four_pm
+from trainingdata.sessions import sessions_between
+
+
+def write_run(
+    folder: Path,
+    *,
+    start: str = "2024-01-02",
+    returns: Array | None = None,
+    settings: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """A run over stocks with these daily returns from `start` on; changes: of its summary."""
+    returns = np.zeros(80) if returns is None else returns
+    first = np.datetime64(start)
+    sessions = sessions_between(first, first + np.timedelta64(2 * len(returns) + 20, "D"))
+    closes = four_pm(sessions[: len(returns)])
+    at = np.concatenate([closes[:1] - np.timedelta64(3, "h"), closes])
+    equity = 1000.0 * np.cumprod(np.concatenate([[1.0], 1.0 + returns]))
+    figures = performance(at, equity, capital=1000.0, coins=False)
+    summary = {
+        **figures.as_dict(),
+        "costs": 10.0,
+        "trades": 40,
+        "max_leverage": 1.5,
+        "trials": 1,
+        "forecaster": "ewma",
+        "data": "bars of a test",
+        "symbols": ["NVDA"],
+        "intervals": {"sharpe": [-1.0, 2.0]},
+        **changes,
+    }
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps(summary))
+    curve = pd.DataFrame({"at": pd.DatetimeIndex(at).tz_localize("UTC"), "equity": equity})
+    curve.to_parquet(folder / "equity.parquet", index=False)
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings or {"sizing": {"fraction": 0.5}}))
+    return folder

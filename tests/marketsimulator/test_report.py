@@ -1,0 +1,475 @@
+"""The report of a backtest: its figures are the summary's, its amounts add up, it warns when it
+should, and nothing of it is fetched or run.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.orders import Fill
+from foundation.compose import composed_config
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results.forecast_outcomes import coverage, forecast_outcomes
+from marketsimulator.results.metrics import daily_rows, monthly_returns
+from marketsimulator.results.remarks import (
+    cost_remarks,
+    little_remarks,
+    luck_remarks,
+    market_remarks,
+    raw_remarks,
+)
+from marketsimulator.results.report_figures import (
+    cents_that_add_up,
+    daily_weights,
+    stock_leverage,
+    to_cents,
+)
+from marketsimulator.results.report_tables import ANNUAL, ROWS, column_names
+from marketsimulator.results.round_trips import RoundTrips, round_trips
+from marketsimulator.results.significance import lead
+from marketsimulator.results.summary import Results, write_results
+from marketsimulator.results.verdict import verdict
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import CLOSE
+
+NOON = np.datetime64("2024-02-20T17:00", "ns")
+HOUR = np.timedelta64(1, "h")
+WORDS = [
+    *("start=2024-02-05", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
+    *("symbols=[SYA,SYB,SYXUSD]", "forecaster=historical", "forecaster.calibrated=false"),
+    *("data.edge=0.4", "prior.crypto_sharpe=0.5"),
+]
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return run_backtest(BacktestSettings.of(composed_config("backtest", WORDS)))
+
+
+def written(results: Results, folder: Path) -> tuple[str, dict[str, Any]]:
+    """The page and the content of `summary.json`."""
+    write_results(results, results.summary(), folder)
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return (folder / "report.html").read_text(encoding="utf-8"), summary
+
+
+@pytest.fixture(scope="module")
+def both(results: Results, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    return written(results, tmp_path_factory.mktemp("report"))
+
+
+def section(page: str, title: str) -> str:
+    """What stands under a heading."""
+    return page.split(f"<h2>{title}</h2>")[1].split("</section>")[0]
+
+
+def rows_of(part: str) -> dict[str, list[str]]:
+    """Cells of the rows of a table that have a heading, by it; what is drawn is left out."""
+    rows = {}
+    for row in re.findall(r"<tr[^>]*>(.*?)</tr>", part, re.DOTALL):
+        name = re.search(r'<th scope="row">(.*?)</th>', row, re.DOTALL)
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
+        if name:
+            rows[name[1]] = [html.unescape(re.sub(r"<span.*", "", c).strip()) for c in cells]
+    return rows
+
+
+def usd(text: str) -> Decimal:
+    return Decimal(text.replace("$", "").replace(",", ""))
+
+
+def test_every_figure_of_the_page_is_that_of_the_summary(
+    both: tuple[str, dict[str, Any]],
+) -> None:
+    page, summary = both
+    rows = rows_of(section(page, "Figures"))
+    columns = [summary, *summary["comparisons"].values()]
+    assert not summary["annual_figures"], "33 days are too few for yearly figures"
+    for label, key, style in ROWS:
+        for cell, column in zip(rows[label], columns, strict=True):
+            if column[key] is None or key in ANNUAL:
+                assert cell == "n/a"
+            else:
+                assert cell == style.format(column[key])
+    long = {**summary, "annual_figures": True}
+    assert not {key for key in ANNUAL if long[key] is None}
+
+
+def test_contributions_on_the_page_add_up_to_the_profit_to_the_cent(
+    both: tuple[str, dict[str, Any]],
+) -> None:
+    page, summary = both
+    rows = rows_of(section(page, "By symbol"))
+    total = usd(rows.pop("total")[3])
+    assert sum(usd(cells[3]) for cells in rows.values()) == total
+    assert total == to_cents(summary["total_return"] * 100_000) != 0
+    assert set(rows) == {*summary["symbols"], "interest", "other"}
+
+
+def test_costs_on_the_page_add_up_to_their_sum_to_the_cent(
+    both: tuple[str, dict[str, Any]],
+) -> None:
+    page, summary = both
+    rows = rows_of(section(page, "Costs"))
+    total = usd(rows.pop("all")[0])
+    assert sum(usd(cells[0]) for cells in rows.values()) == total == to_cents(summary["costs"])
+
+
+def test_round_trips_and_what_is_held_earn_what_the_symbols_contribute(
+    both: tuple[str, dict[str, Any]],
+) -> None:
+    page, _ = both
+    trips = rows_of(section(page, "Round trips").split("<details>")[0])
+    symbols = rows_of(section(page, "By symbol"))
+    closed, held, both_of_them = (usd(cells[0]) for cells in trips.values())
+    assert closed + held == both_of_them
+    earned = sum(usd(symbols[name][3]) for name in ("SYA", "SYB", "SYXUSD"))
+    assert abs(both_of_them - earned) <= Decimal("0.03"), "each is rounded to the cent"
+
+
+def test_the_deepest_point_of_the_drawdown_chart_is_the_figure_of_the_table(
+    both: tuple[str, dict[str, Any]],
+) -> None:
+    page, summary = both
+    part = section(page, "Drawdown")
+    ticks = [float(tick) / 100 for tick in re.findall(r"<span>(-?[\d.]+)%</span>", part)]
+    path = re.search(r'<path class="first" d="([^"]*)"', part)
+    assert path is not None
+    lowest = max(float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path[1]))
+    drawn = ticks[0] - lowest / 300 * (ticks[0] - ticks[-1])
+    assert drawn == pytest.approx(summary["max_drawdown"], abs=2e-5)
+    assert summary["max_drawdown_every_bar"] <= summary["max_drawdown"] < -0.001
+    assert "at 16:00 New York" in part
+
+
+def test_weights_at_four_are_the_exposure_of_the_account(results: Results) -> None:
+    at, equity = results.main.curve()
+    rows, _ = daily_rows(at, coins=True)
+    weights = daily_weights(results.bars, results.main, rows)
+    account = [results.main.rows[row] for row in rows]
+    gross = np.array([row.gross_stock + row.gross_crypto for row in account]) / equity[rows]
+    assert np.abs(weights).sum(axis=0) == pytest.approx(gross, abs=1e-9)
+    assert gross.max() > 0.1
+
+
+def test_the_ceilings_of_stocks_are_two_lines_and_no_comb(results: Results) -> None:
+    """Decisions go by four times equity within a session and by two into the night."""
+    at, _ = results.main.curve()
+    days = stock_leverage(results.main, *daily_rows(at, coins=True))
+    assert [name for name, _ in days.ceilings] == ["ceiling by day", "ceiling into the night"]
+    for _, values in days.ceilings:
+        assert np.ptp(values) < 0.05
+    assert days.ceilings[0][1].min() > 1.5 * days.ceilings[1][1].max()
+    assert (days.highest >= days.held).all()
+    # Nothing is decided for the last night: its ceiling stays what it was.
+    cut = [d for d in results.main.decisions if d.at < np.datetime64("2024-03-08T18:00")]
+    short = stock_leverage(replace(results.main, decisions=cut), *daily_rows(at, coins=True))
+    assert short.ceilings[1][1][-1] == pytest.approx(days.ceilings[1][1][-1], abs=0.05)
+
+
+@given(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=300))
+def test_monthly_returns_compound_to_the_total_return(hourly: list[float]) -> None:
+    equity = 1000.0 * np.cumprod(1 + np.array(hourly))
+    at = NOON + 40 * HOUR * np.arange(len(equity))
+    months = monthly_returns(at, equity, capital=1000.0)
+    grown = np.prod([1 + value for _, value in months if value is not None])
+    assert grown == pytest.approx(equity[-1] / 1000.0)
+    assert len({month for month, _ in months}) == len(months)
+
+
+@given(st.dictionaries(st.text(max_size=3), st.floats(-1e6, 1e6), min_size=1, max_size=30))
+def test_rounded_amounts_add_up_and_none_is_a_cent_away(parts: dict[str, float]) -> None:
+    exact = sum((Decimal(repr(value)) for value in parts.values()), Decimal(0))
+    total = exact.quantize(Decimal("0.01"))
+    cents = cents_that_add_up(parts, total)
+    assert sum(cents.values()) == total
+    for name, usd_cents in cents.items():
+        assert abs(usd_cents - Decimal(repr(parts[name]))) <= Decimal("0.01")
+
+
+def test_amounts_that_are_no_parts_of_their_total_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not add up"):
+        cents_that_add_up({"a": 1.0, "b": 2.0}, Decimal("3.50"))
+
+
+def fill(qty: str, price: float, fee: float = 0.0, order: str = "", hour: int = 0) -> Fill:
+    return Fill(order or f"o{hour}", "SYA", Decimal(qty), price, fee, NOON + hour * HOUR)
+
+
+def trips_of(*fills: Fill, mark: float = 0.0) -> RoundTrips:
+    return round_trips(fills, {"SYA": mark}, NOON + 99 * HOUR)
+
+
+def test_what_came_first_is_closed_first() -> None:
+    """10 at 100 and 10 at 110, then 15 sold at 120: 1,800 - 3 - (1,000 + 1) - 550."""
+    trips = trips_of(
+        fill("10", 100.0, 1.0), fill("10", 110.0, hour=1), fill("-15", 120.0, 3.0, hour=2), mark=130
+    )
+    (closed,) = trips.closed
+    assert closed.profit == pytest.approx(246.0)
+    assert (closed.opened_at, closed.closed_at) == (NOON, NOON + 2 * HOUR)
+    assert (float(closed.qty), closed.fees) == (15, 4.0)
+    assert closed.entry == pytest.approx((1000 + 550) / 15)
+    (held,) = trips.held
+    assert (float(held.qty), held.profit) == pytest.approx((5.0, 100.0))
+
+
+def test_a_fill_through_zero_closes_one_side_and_opens_the_other() -> None:
+    trips = trips_of(fill("10", 100.0), fill("-30", 90.0, 3.0, hour=1), mark=80.0)
+    assert [trip.profit for trip in trips.closed] == [pytest.approx(-101.0)]
+    (held,) = trips.held
+    assert (float(held.qty), held.profit) == pytest.approx((-20.0, 198.0))
+
+
+def test_a_fee_in_coin_makes_its_own_lot_dearer_and_a_split_changes_no_profit() -> None:
+    coins = trips_of(
+        fill("1", 100.0), fill("1", 200.0, hour=1), fill("-0.1", 0.0, hour=1), mark=0.0
+    )
+    assert coins.held[0].profit == pytest.approx(-300.0)
+    sold = trips_of(
+        fill("1", 100.0, order="a"),
+        fill("1", 200.0, order="b"),
+        fill("-0.1", 0.0, order="b"),
+        fill("-1", 150.0, order="c"),
+    )
+    assert sold.closed[0].profit == pytest.approx(50.0), "the fee was for the second coin"
+    split = trips_of(
+        fill("3", 300.0, order="a"),
+        fill("4", 330.0, order="b"),
+        fill("14", 0.0, order="split"),
+        fill("-9", 120.0, order="c"),
+        mark=110.0,
+    )
+    assert split.closed[0].profit == pytest.approx(9 * 120 - 9 * 100)
+    assert (float(split.held[0].qty), split.held[0].profit) == pytest.approx((12.0, 0.0))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-50, 50).filter(bool), st.floats(1, 500), st.floats(0, 5), st.booleans()
+        ),
+        max_size=40,
+    ),
+    st.floats(1, 500),
+)
+def test_round_trips_earn_what_the_cash_flows_and_the_position_do(
+    trades: list[tuple[int, float, float, bool]], mark: float
+) -> None:
+    fills: list[Fill] = []
+    for number, (qty, price, fee, split) in enumerate(trades):
+        fills.append(fill(str(qty), price, fee, hour=number))
+        held = sum((each.qty for each in fills), Decimal(0))
+        if split and held:
+            fills.append(fill(str(2 * held), 0.0, order=f"split{number}"))
+    trips = trips_of(*fills, mark=mark)
+    held = sum((each.qty for each in fills), Decimal(0))
+    flows = sum(float(each.qty) * each.price + each.fee for each in fills)
+    profit = sum(trip.profit for trip in (*trips.closed, *trips.held))
+    assert profit == pytest.approx(float(held) * mark - flows, abs=1e-4)
+    assert sum(trip.qty for trip in trips.held) == held
+
+
+def test_forecasts_are_judged_by_the_close_at_the_end_of_their_interval(results: Results) -> None:
+    outcomes = forecast_outcomes(results.main, results.bars)
+    assert len(outcomes) > 100
+    assert (outcomes.until <= results.bars.now).all()
+    for n in range(0, len(outcomes), 37):
+        times, values = results.bars.real_bars(int(outcomes.symbol[n]))
+        first, last = (values[times == at[n], CLOSE] for at in (outcomes.at, outcomes.until))
+        assert outcomes.outcome[n] == pytest.approx((last / first - 1).item())
+    everything = sum(len(decision.choices) for decision in results.main.decisions)
+    assert len(outcomes) < everything, "the last intervals have not ended"
+
+
+def test_outcomes_drawn_from_their_forecasts_are_covered_as_often_as_they_say(
+    results: Results,
+) -> None:
+    outcomes = forecast_outcomes(results.main, results.bars)
+    rng = np.random.default_rng(1)
+    for scale, inside in ((1.0, 0.8), (2.0, 0.478)):
+        drawn = outcomes.mu + scale * outcomes.sigma * rng.normal(size=len(outcomes))
+        (group,) = coverage(
+            replace(outcomes, outcome=drawn), [("all", np.ones(len(outcomes), dtype=bool))]
+        )
+        assert group.share == pytest.approx(inside, abs=0.05)
+        assert group.size == pytest.approx(scale, rel=0.07)
+
+
+def test_a_lead_is_the_ratio_of_final_equities_and_beyond_error_only_where_it_is() -> None:
+    rng = np.random.default_rng(2)
+    shared = rng.normal(0, 0.01, 250)
+    better = shared + rng.normal(0.001, 0.002, 250)
+    ahead = lead(better, shared, seed=1)
+    behind = lead(shared, better, seed=1)
+    assert ahead is not None
+    assert behind is not None
+    assert ahead.ahead == pytest.approx(np.prod(1 + better) / np.prod(1 + shared) - 1)
+    assert (ahead.beyond, behind.beyond) == (1, -1)
+    same = lead(shared, shared + rng.normal(0, 0.002, 250), seed=1)
+    assert same is not None
+    assert same.beyond == 0
+    assert same.interval is not None
+    equal = lead(shared, shared, seed=1)
+    assert equal is not None
+    assert equal.interval is None
+    short = lead(better[:19], shared[:19], seed=1)
+    assert short is not None
+    assert short.interval is None
+    assert lead(better, shared[1:], seed=1) is None
+
+
+def claimed(summary: dict[str, Any], walk: int | None, hold: int | None) -> tuple[str, str]:
+    """(level, claim) where the leads are as given; none: too few days for an interval."""
+    leads = {
+        name: {"ahead": 0.1, "interval": None if sign is None else [0, 1], "beyond": sign or 0}
+        for name, sign in (("random_walk", walk), ("buy_and_hold", hold))
+    }
+    told = verdict({**summary, "leads": leads, "data": "files: bars"})
+    return told.level, told.claim
+
+
+def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
+    both: tuple[str, dict[str, Any]],
+) -> None:
+    _, summary = both
+    walk = "its random walk (the prior alone)"
+    assert claimed(summary, 1, 1) == ("good", f"Beats {walk} and buy and hold beyond error.")
+    assert claimed(summary, 1, 0) == (
+        "open",
+        f"Beats {walk} beyond error; cannot be told apart from buy and hold.",
+    )
+    assert claimed(summary, 0, -1) == (
+        "bad",
+        f"Falls behind buy and hold beyond error; cannot be told apart from {walk}.",
+    )
+    assert claimed(summary, None, None)[0] == "open"
+    assert claimed(summary, None, None)[1].startswith(f"Too little to compare with {walk}")
+    assert verdict(summary).claim.startswith("No result: the market is synthetic.")
+    oracle = verdict({**summary, "forecaster": "oracle (reads the future; not a result)"})
+    assert oracle.level == "bad"
+    assert oracle.claim.startswith("No result: the forecaster reads the future.")
+
+
+@pytest.mark.parametrize(
+    ("remark", "warns", "silent"),
+    [
+        (lambda x: market_remarks(x, reads_future=False), "synthetic market, seed 0", "files: a"),
+        (lambda x: market_remarks("files: a", reads_future=x), True, False),
+        (lambda x: raw_remarks(calibrated=x), False, True),
+        (lambda x: little_remarks(*x), (29, 60), (30, 60)),
+        (lambda x: little_remarks(*x), (30, 59), (30, 60)),
+        (lambda x: cost_remarks(*x), (-0.01, 5.0), (0.0, 5.0)),
+        (lambda x: cost_remarks(*x), (-9.0, 5.0), (0.0, 0.0)),
+        (lambda x: luck_remarks(x, 3), 0.9499, 0.95),
+        (lambda x: luck_remarks(x, 3), 0.0, None),
+    ],
+)
+def test_a_warning_stands_exactly_where_it_should(
+    remark: Callable[[Any], list[str]], warns: Any, silent: Any
+) -> None:
+    assert len(remark(warns)) == 1
+    assert remark(silent) == []
+
+
+def test_a_run_shows_the_warnings_it_deserves_and_no_others(
+    both: tuple[str, dict[str, Any]], results: Results
+) -> None:
+    page, summary = both
+    begins = ("The bars are a synthetic market", "The forecasts are raw", "Too little to judge by")
+    others = [w for w in summary["warnings"] if not w.startswith(begins)]
+    assert len(summary["warnings"]) == len(others) + len(begins)
+    assert all(w.startswith(("Luck is not ruled out", "Costs of")) for w in others)
+    for warning in summary["warnings"]:
+        assert f"<li>{html.escape(warning)}</li>" in page
+    walk = next(run for run in results.comparisons if run.name == "random_walk")
+    same = replace(results, main=replace(walk, name="historical")).summary()
+    assert any("the forecast made no difference" in w for w in same["warnings"])
+    assert not any("the forecast made no difference" in w for w in summary["warnings"])
+
+
+def test_a_random_walk_has_the_name_of_its_setting_beside_the_one_it_is_compared_with(
+    results: Results,
+) -> None:
+    settings = replace(
+        results.settings, forecaster=replace(results.settings.forecaster, kind="ewma")
+    )
+    main = replace(results.main, name="random_walk, calibrated")
+    summary = replace(results, settings=settings, main=main).summary()
+    names = column_names(summary)
+    assert names == ["ewma, calibrated", "random walk (the prior alone)", "buy and hold"]
+
+
+def test_nothing_of_the_page_is_fetched_or_run(both: tuple[str, dict[str, Any]]) -> None:
+    page, _ = both
+    assert not re.search(r"<(script|link|img|iframe)|\bsrc=|url\(|@import|https?://", page)
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    assert f'content="{policy}"' in page
+    assert not re.search(r"\son\w+=", page)
+    for name in re.findall(r'href="([^"]*)"', page):
+        assert "/" not in name
+    assert "summary.json" in re.findall(r'href="([^"]*)"', page)
+
+
+def test_instants_have_a_zone_and_fees_a_currency(both: tuple[str, dict[str, Any]]) -> None:
+    page, _ = both
+    orders = re.findall(r"<tr><td>(.*?)</td>", section(page, "Orders and why"))
+    assert len(orders) > 20
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\dZ", at) for at in orders)
+    trips = re.findall(r"<tr><th scope=.*?</tr>", section(page, "Round trips"), re.DOTALL)
+    fees = [re.findall(r"<td>(.*?)</td>", row)[6] for row in trips if row.count("<td") > 6]
+    assert len(fees) > 10
+    assert all(fee.startswith("$") for fee in fees)
+    assert "trades" not in section(page, "Figures")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda r: replace(
+            r,
+            main=replace(
+                r.main,
+                fills=[],
+                decisions=[],
+                rows=[row._replace(gross_stock=0.0, gross_crypto=0.0) for row in r.main.rows],
+            ),
+        ),
+        lambda r: replace(
+            r,
+            main=replace(r.main, rows=r.main.rows[:3]),
+            comparisons=tuple(replace(c, rows=c.rows[:3]) for c in r.comparisons),
+        ),
+        lambda r: replace(
+            r, main=replace(r.main, rows=[row._replace(equity=-row.equity) for row in r.main.rows])
+        ),
+    ],
+    ids=["that never traded", "of three hours", "that lost everything"],
+)
+def test_a_run_has_a_page(
+    changed: Callable[[Results], Results], results: Results, tmp_path: Path
+) -> None:
+    """Its cash does not add up to the altered equity here, which is then other."""
+    run = changed(results)
+    summary = run.summary()
+    off = summary["total_return"] - sum(summary["contributions"].values())
+    summary["contributions"]["other"] += off
+    write_results(run, summary, tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Equity</h2>" in page
+    assert "nan" not in page.lower().replace("financ", "")
+    if not run.main.fills:
+        assert "there is nothing to compare" in page
+        assert "Nothing was held" in page

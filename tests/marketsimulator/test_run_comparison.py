@@ -1,0 +1,294 @@
+"""Runs that were made before, side by side: what is compared, what is said, what is refused."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from foundation.arrays import Array
+from foundation.errors import InputError
+from marketsimulator.results.comparison_charts import COLOURED, GREY, heat_map
+from marketsimulator.results.metrics import daily_performance
+from marketsimulator.results.multirun import ComparePage
+from marketsimulator.results.run_comparison import (
+    RunComparison,
+    compare_runs,
+    write_comparison_of_runs,
+)
+from marketsimulator.results.run_folders import read_run, run_paths
+from marketsimulator.results.run_set import RunSet, separation, set_verdict
+from tests.commands import run_command
+from tests.marketsimulator.run_folder_files import write_run
+
+RNG = np.random.default_rng(5)
+NOISE = RNG.normal(0.0005, 0.01, (70, 80))
+
+
+def compared(*folders: Path) -> RunComparison:
+    return compare_runs([read_run(path) for path in run_paths(folders)])
+
+
+def set_of(returns: Array, varied: Mapping[str, tuple[object, ...]] | None = None) -> RunSet:
+    """Runs with these daily returns [V, D]."""
+    count, days = returns.shape
+    daily = np.cumprod(np.concatenate([np.ones((count, 1)), 1 + returns], axis=1), axis=1)
+    deviation = returns.std(axis=1, ddof=1)
+    return RunSet(
+        names=tuple(f"run-{k}" for k in range(count)),
+        varied=varied or {},
+        at=np.datetime64("2024-01-02T21:00", "ns") + np.arange(days + 1) * np.timedelta64(1, "D"),
+        daily=daily,
+        per_year=252,
+        sharpes=returns.mean(axis=1) / deviation * np.sqrt(252),
+        deflated=np.full(count, 0.5),
+        trials=count,
+        seed=0,
+    )
+
+
+def test_figures_of_the_same_days_are_those_of_the_runs_own_summaries(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("abc")]
+    found = compared(*folders)
+    for folder, row in zip(folders, found.table.to_dict("records"), strict=True):
+        summary = json.loads((folder / "summary.json").read_text())
+        for name in ("total_return", "sharpe", "max_drawdown", "days", "costs", "trades"):
+            assert row[name] == pytest.approx(summary[name]), name
+    assert found.runs.names == ("a", "b", "c")
+    assert found.warnings == ()
+    assert (found.table["trials"] == 3).all()
+
+
+def test_runs_over_other_days_are_compared_over_the_days_that_both_have(tmp_path: Path) -> None:
+    early = write_run(tmp_path / "early", start="2024-01-02", returns=NOISE[0])
+    late = write_run(tmp_path / "late", start="2024-02-05", returns=NOISE[1])
+    found = compared(early, late)
+    overlap = read_run(early).marks()[1][-found.runs.days - 1 :]
+    alone = daily_performance(overlap, found.runs.per_year)
+    assert found.table["sharpe"][0] == pytest.approx(alone.sharpe)
+    assert found.table["total_return"][0] == pytest.approx(overlap[-1] / overlap[0] - 1)
+    assert "costs" not in found.table
+    [warning] = found.warnings
+    assert "early begins on 2024-01-02, late ends on" in warning
+    assert f"Compared are the {found.runs.days} days from 2024-02-05" in warning
+
+
+def test_runs_over_other_markets_are_said_to_be(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "a", returns=NOISE[0])
+    other = write_run(tmp_path / "b", returns=NOISE[1], symbols=["AAPL"])
+    [warning] = compared(one, other).warnings
+    assert "2 markets: NVDA (bars of a test); AAPL (bars of a test)" in warning
+
+
+def test_a_synthetic_market_or_an_oracle_is_no_result(tmp_path: Path) -> None:
+    good = NOISE[0] + 0.01
+    one = write_run(tmp_path / "a", returns=good, data="synthetic market (seed 0)")
+    other = write_run(tmp_path / "b", returns=NOISE[0], data="synthetic market (seed 0)")
+    found = compared(one, other)
+    verdict = set_verdict(found.runs, separation(found.runs))
+    assert (verdict.level, verdict.claim[:36]) == ("bad", "No result: the market is synthetic. ")
+
+
+def test_settings_that_differ_name_the_runs_of_a_multirun(tmp_path: Path) -> None:
+    for k, fraction in enumerate((0.1, 0.5)):
+        settings = {"strategy": "x", "sizing": {"fraction": fraction}, "output": str(k)}
+        write_run(tmp_path / "m" / str(k), returns=NOISE[k], settings=settings)
+    found = compared(tmp_path / "m")
+    assert found.runs.names == ("fraction=0.1", "fraction=0.5")
+    assert found.runs.varied == {"sizing.fraction": (0.1, 0.5)}
+
+
+@given(st.integers(0, 10_000), st.integers(20, 90))
+def test_a_steady_lead_is_told_apart_and_the_same_run_is_not(seed: int, days: int) -> None:
+    returns = np.random.default_rng(seed).normal(0, 0.01, days)
+    step = np.random.default_rng(seed + 1).uniform(0.001, 0.002, days)
+    found = separation(set_of(np.array([returns + step, returns, returns + step])))
+    assert found.relations[1] == "behind"
+    assert {found.relations[0], found.relations[2]} == {"best", "same"}
+
+
+def test_what_moves_apart_by_chance_alone_is_not_told_apart() -> None:
+    level = np.random.default_rng(1).normal(0, 0.01, (2, 120))
+    runs = set_of(level - level.mean(axis=1, keepdims=True) + [[0.0002], [0.0001]])
+    found = separation(runs)
+    assert found.relations == ("best", "alike")
+    verdict = set_verdict(runs, found)
+    assert verdict.claim == "run-0 cannot be told apart from run-1."
+    assert (verdict.level, "luck is not ruled out" in verdict.rest) == ("open", True)
+
+
+def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
+    returns = NOISE[:3, :12].copy()
+    returns[2, 3] = -1.0
+    runs = set_of(returns)
+    runs.daily[2, 4:] = 0.0
+    found = separation(runs)
+    assert sorted(found.relations) == ["best", "ruined", "untold"]
+    assert "Nothing was left of run-2." in set_verdict(runs, found).rest
+
+
+def test_the_map_has_a_cell_for_every_combination_numbers_in_order() -> None:
+    fractions = (0.5, 0.1, 0.5, 0.1, 0.25, 0.25)
+    caps = (2, 2, 10, 10, 2, 10)
+    runs = set_of(NOISE[:6], {"sizing.fraction": fractions, "limits.symbol_cap": caps})
+    found = heat_map(runs)
+    assert found is not None
+    assert (found.across, found.columns) == ("sizing.fraction", ("0.1", "0.25", "0.5"))
+    assert [name for name, _ in found.rows] == ["2", "10"]
+    assert found.rows[1][1][0].text == f"{runs.sharpes[3]:.2f}"
+    assert heat_map(set_of(NOISE[:6], {"sizing.fraction": fractions})) is None
+
+
+def test_with_three_settings_the_map_shows_the_median_over_the_third() -> None:
+    varied = {
+        "a": (1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
+        "b": (1, 1, 2, 2, 1, 1, 2, 2, 1, 1, 2, 2),
+        "c": (1, 2) * 6,
+    }
+    runs = set_of(NOISE[:12], varied)
+    found = heat_map(runs)
+    assert found is not None
+    assert found.runs == 2
+    assert found.rows[0][1][0].text == f"{np.median(runs.sharpes[:2]):.2f}"
+    holes = {name: values[:-3] for name, values in varied.items()}
+    assert heat_map(set_of(NOISE[:9], holes)) is None
+
+
+def test_the_page_has_six_colours_and_the_rest_in_grey(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / f"r{k}", returns=NOISE[k]) for k in range(70)]
+    page = compared(*folders).page(tmp_path)
+    growth = page[page.index("<h2>Growth") : page.index("<h2>Drawdown")]
+    drawn = re.findall(r'<path class="(\w+)" d="M0', growth)
+    assert [kind for kind in drawn if kind in COLOURED] == list(reversed(COLOURED))
+    assert drawn.count("faint") == GREY
+    assert f"{GREY} of 64 others" in growth
+    assert "The 29 with the lowest ratios are not compared." in page
+    assert len(page) < 1_000_000
+
+
+def test_the_policy_lets_the_one_script_run_and_names_are_text(tmp_path: Path) -> None:
+    hostile = tmp_path / "<script>alert(1)<"
+    folders = [write_run(hostile, returns=NOISE[0]), write_run(tmp_path / "b", returns=NOISE[1])]
+    page = compared(*folders).page(tmp_path)
+    [script] = re.findall(r"<script>(.*?)</script>", page, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_a_page_links_to_the_reports_that_there_are(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("ab")]
+    (folders[0] / "report.html").write_text("")
+    page = compared(*folders).page(tmp_path / "out")
+    assert re.findall(r'<a href="([^"]*)">', page) == ["../a/report.html"]
+
+
+def test_a_multirun_leaves_the_page_and_none_where_there_is_nothing_to_compare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    write_run(tmp_path / "0", returns=NOISE[0])
+    ComparePage().on_multirun_end(config)
+    assert not (tmp_path / "comparison.html").exists()
+    broken = write_run(tmp_path / "1", returns=NOISE[1]) / "summary.json"
+    text = broken.read_text()
+    broken.write_text("{")
+    ComparePage().on_multirun_end(config)
+    assert not (tmp_path / "comparison.html").exists()
+    assert "No comparison of these runs" in capsys.readouterr().out
+    broken.write_text(text)
+    ComparePage().on_multirun_end(config)
+    assert "told apart" in (tmp_path / "comparison.html").read_text()
+
+
+def test_every_command_with_a_backtests_settings_makes_the_page_after_a_multirun() -> None:
+    root = Path(__file__).resolve().parent.parent.parent
+    config = OmegaConf.load(root / "configs" / "backtest.yaml")
+    named = config.hydra.callbacks.comparison._target_
+    assert named == f"{ComparePage.__module__}.{ComparePage.__qualname__}"
+
+
+def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
+    for k, name in enumerate("abc"):
+        write_run(tmp_path / name, returns=NOISE[k], settings={"sizing": {"fraction": k}})
+    words = ["-m", "marketsimulator.compare", "a", "b", "c", "--output", "out"]
+    done = run_command(words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert found["runs"][0]["against_best"] == "best"
+    assert found["verdict"].startswith(found["runs"][0]["run"])
+    assert {row["settings"]["sizing.fraction"] for row in found["runs"]} == {0, 1, 2}
+    assert (tmp_path / "out" / "comparison.html").exists()
+    assert "comparison.html" in done.stdout
+    again = run_command(words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["a"], "1 run; a comparison takes two"),
+        (["a", "./a"], "a is named twice"),
+        (["a", "nowhere"], "nowhere is no folder"),
+        (["a", "empty"], "empty holds no summary.json"),
+        (["a", "later"], "a ends on 2024-04-25 and later begins on 2025-01-02"),
+        (["a", "json"], "summary.json: no JSON"),
+        (["a", "list"], "no summary of a backtest"),
+        (["a", "lacking"], "costs is None"),
+        (["a", "curve"], "equity.parquet: cannot be read"),
+        (["a", "curveless"], "equity.parquet: there is none"),
+        (["a", "yaml"], "config.yaml: cannot be read"),
+        ([], "RUN"),
+        (["a", "b", "--output", "notes"], "holds something else"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line_and_nothing_is_written(
+    words: list[str], says: str, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "json", "list", "lacking", "curve", "curveless", "yaml"):
+        write_run(tmp_path / name)
+    write_run(tmp_path / "later", start="2025-01-02")
+    for name in ("empty", "notes"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    (tmp_path / "json" / "summary.json").write_text('{"total_return": ')
+    (tmp_path / "list" / "summary.json").write_text("[1]")
+    summary = json.loads((tmp_path / "lacking" / "summary.json").read_text())
+    (tmp_path / "lacking" / "summary.json").write_text(json.dumps({**summary, "costs": None}))
+    (tmp_path / "curve" / "equity.parquet").write_text("no parquet")
+    (tmp_path / "curveless" / "equity.parquet").unlink()
+    (tmp_path / "yaml" / "config.yaml").write_text("a: [")
+    before = sorted(tmp_path.rglob("*"))
+    done = run_command(["-m", "marketsimulator.compare", *words], cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    assert [path for path in sorted(tmp_path.rglob("*")) if "logs" not in path.parts] == before
+
+
+def test_a_curve_that_runs_backwards_is_refused(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a")
+    run = read_run(folder)
+    frame = pd.DataFrame({"at": run.at[::-1], "equity": run.equity})
+    frame.to_parquet(folder / "equity.parquet")
+    with pytest.raises(InputError, match="its instants do not increase"):
+        read_run(folder)
+
+
+def test_the_files_are_written_whole(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("ab")]
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(InputError, match="output"):
+        write_comparison_of_runs(compared(*folders), blocked / "out")
