@@ -7,12 +7,13 @@ kelly-chronos backtest …          the same as python -m marketsimulator.backte
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib.util
 import os
 import runpy
 import sys
 from pathlib import Path
+
+from foundation.errors import nearest
 
 COMMANDS = {
     (name.partition(".")[2].replace(".", "_") or name): name
@@ -21,6 +22,7 @@ COMMANDS = {
         "marketsimulator.backtest",
         "marketsimulator.sweep",
         "marketsimulator.compare_strategies",
+        "marketsimulator.compare",
         "marketsimulator.audit",
         "marketsimulator.drift",
         "marketsimulator.alpaca_server",
@@ -68,11 +70,9 @@ def main() -> None:
         runpy.run_module(COMMANDS[command], run_name="__main__", alter_sys=False)
         return
     if command not in ("", "__help", "_h"):  # the hyphens of a flag have become underscores
-        matches = difflib.get_close_matches(command, COMMANDS, 1)
-        hint = f", perhaps {matches[0]}?" if matches else ""
-        sys.stderr.write(
-            f"error: {sys.argv[1]}: no command of this name{hint}; kelly-chronos alone lists them\n"
-        )
+        match = nearest(command, COMMANDS)
+        hint = f"did you mean {match}?" if match else "kelly-chronos alone lists them"
+        sys.stderr.write(f"error: {sys.argv[1]}: there is no such command; {hint}\n")
         sys.exit(2)
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {summary_line(module)}\n" for name, module in COMMANDS.items()]

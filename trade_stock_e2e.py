@@ -15,12 +15,18 @@ for a dry pass. `execution/live/` is the loop, its journal and its guards.
 
 from __future__ import annotations
 
+from execution.live.words import words_of
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("trade_stock_e2e", __doc__, settings="live", words_of=words_of)
+
 import json
 import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -42,21 +48,19 @@ from execution.live.cycle import NOTHING_CLOSED, Cycle, next_instant, run_cycle,
 from execution.live.runner import refuse_killed, run_loop
 from execution.live.settings import LiveSettings
 from execution.live.trading import NAME, TradingJob
+from execution.live.waiting import waiting_line
 from execution.orders import Account
 from execution.records import Run, writers_of
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
-from foundation.command import (
-    LoopConsole,
-    ProgressBar,
-    log_to_file,
-    one_line_errors,
-    printing,
-)
+from foundation.command import LoopConsole, log_to_file, one_line_errors, printing
 from foundation.compose import composed_config
+from foundation.configuration import may_overwrite
+from foundation.connection_words import connection_words
 from foundation.errors import InputError
 from foundation.files import check_output, write_whole
 from foundation.notices import Notices
+from foundation.progress import ProgressBar
 from foundation.supervisor import Supervisor
 from trainingdata.bars import closes_of
 from trainingdata.feed.bar_feed import BarFeed
@@ -70,6 +74,7 @@ log = logging.getLogger("live")
 CLOCKS = ("broker", "system")
 SENDING = ("paper", "live")
 MODES = ("dry", *SENDING, "replay")
+REPLAY_FILE = "replay.json"
 
 
 def dry_pass(config: DictConfig) -> Cycle:
@@ -188,7 +193,7 @@ def preview(config: DictConfig) -> None:
         if number:
             instant = next_instant(broker.now(), settings.symbols)
             with printing():
-                sys.stdout.write(f"The next pass is at {utc_text(instant)}.\n")
+                sys.stdout.write(f"{waiting_line(instant, settings.symbols)}\n")
             wait_until(broker.now, instant)
         cycle = run_cycle(broker, feed, trader, settings, send=False, rules=rules)
         _log(cycle)
@@ -215,7 +220,7 @@ def replay(config: DictConfig) -> None:
             "broker.url_override: a replay needs a practice server on this machine"
             " (marketsimulator.alpaca_server)"
         )
-    check_output(output)
+    check_output(output, REPLAY_FILE, overwrite=may_overwrite(config))
     connection = VenueConnection(settings.broker, keys)
     began = connection.now()
     account_id = connection.account_id()
@@ -261,14 +266,23 @@ def replay(config: DictConfig) -> None:
     record = Run(trader.forecaster.name, decisions, fills, [], {})
     equity = pd.DataFrame(curve, columns=["at", "cash", "equity"])
     equity["at"] = pd.DatetimeIndex(equity["at"]).tz_localize("UTC")
-    write_whole({**writers_of(record), "equity.parquet": equity.to_parquet}, output)
-    summary = {"instants": len(curve), "fills": len(record.fills), "equity": curve[-1][2]}
-    sys.stdout.write(f"{json.dumps(summary)}\n")
+    figures = {"instants": len(curve), "fills": len(record.fills), "equity": curve[-1][2]}
+    summary = f"{json.dumps(figures)}\n"
+    files: dict[str, Callable[[Path], object]] = {
+        "equity.parquet": equity.to_parquet,
+        REPLAY_FILE: lambda path: path.write_text(summary),
+    }
+    write_whole({**writers_of(record), **files}, output)
+    sys.stdout.write(summary)
 
 
 def _advance_clock(url: str) -> tuple[bool, int]:
     """Move a practice server's clock: whether it moved, and how many instants it still has."""
-    answer = requests.post(f"{url}/control/advance", json={}, timeout=60)
+    try:
+        answer = requests.post(f"{url}/control/advance", json={}, timeout=60)
+    except requests.RequestException as error:
+        words = connection_words(error) or "no answer"
+        raise InputError(f"broker.url_override: its clock does not move: {words}") from error
     if answer.status_code != 200:
         raise InputError(
             f"broker.url_override: {url} has no clock that waits (status {answer.status_code})"
@@ -349,25 +363,8 @@ def run(config: DictConfig) -> None:
         show(dry_pass(config))
 
 
-def words_of(arguments: Sequence[str]) -> list[str]:
-    """Hydra overrides for the command line's words: `preview` and `account=venue` are short."""
-    words = []
-    for word in arguments:
-        if word == "preview":
-            continue
-        if word.startswith("account="):
-            words.append(f"account.source={word.removeprefix('account=')}")
-        else:
-            words.append(word)
-    # A later word wins: beside whatever else a preview is asked for, nothing is sent.
-    return [*words, "mode=dry", "account.source=venue"] if "preview" in arguments else words
-
-
 def main() -> None:
     """Command line: Hydra overrides of configs/live.yaml."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        sys.stdout.write(f"{__doc__}\nSettings and their meaning: configs/live.yaml\n")
-        return
     with one_line_errors("what was sent stays sent; nothing else was"):
         config = composed_config("live", words_of(sys.argv[1:]))
         log_to_file("live")

@@ -9,6 +9,11 @@ do where it is not ok. It sends no order, and writes nothing but a probe that it
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("execution.doctor", __doc__, settings="live")
+
 import logging
 import os
 import sys
@@ -206,10 +211,8 @@ def _keys() -> Keys | InputError:
 
 def main() -> None:
     """Command line: Hydra overrides of configs/live.yaml."""
-    parser = Parser(description="Whether an account can be traded from here. Sends nothing.")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="any setting of configs/live.yaml"
-    )
+    parser = Parser()
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_args()
     parser.refuse_others(arguments.overrides)
     # What libraries would log is no finding, and a log file would be left behind.

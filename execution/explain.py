@@ -3,10 +3,16 @@
     python -m execution.explain RUN --order CLIENT_ORDER_ID
     python -m execution.explain RUN --symbol NVDA [--at 2024-10-01T14:30Z]
 
-RUN is the folder of a backtest's results.
+RUN is the folder of a backtest's results. --at is an instant with a zone; without it, it is that of
+the symbol's last order.
 """
 
 from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("execution.explain", __doc__)
 
 import sys
 from pathlib import Path
@@ -141,11 +147,11 @@ def _order_lines(orders: pd.DataFrame, fills: pd.DataFrame) -> list[str]:
 
 def main() -> None:
     """Command line."""
-    parser = Parser(description="Why an order exists, from the files of a run.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a backtest's results")
-    parser.add_argument("--order", metavar="CLIENT_ORDER_ID")
+    parser = Parser()
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--order")
     parser.add_argument("--symbol")
-    parser.add_argument("--at", help="instant with a zone; none: of the symbol's last order")
+    parser.add_argument("--at")
     arguments = parser.parse_args()
     if (arguments.order is None) == (arguments.symbol is None):
         parser.error("give either --order or --symbol")

@@ -2,12 +2,18 @@
 
     python -m execution.quantity NVDA 150 [--json] [key=value …]
 
+The first word is the symbol, the second its price, USD. --json prints {"symbol", "qty", "why"}.
 Settings are those of configs/live.yaml: `broker.url_override=URL`, `data.dir=[DIR]` for bars from
 files instead of the venue's. Keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY. It reads; it
 sends nothing.
 """
 
 from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("execution.quantity", __doc__, settings="live")
 
 import json
 import logging
@@ -241,16 +247,11 @@ def _fully_priced(account: Account) -> Account:
 
 def main() -> None:
     """Command line."""
-    parser = Parser(
-        description="The quantity of one symbol to trade now, and why. "
-        "Reads the account; sends nothing."
-    )
+    parser = Parser()
     parser.add_argument("symbol")
-    parser.add_argument("price", type=float, help="USD")
-    parser.add_argument("--json", action="store_true", help='{"symbol", "qty", "why"}')
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="any setting of configs/live.yaml"
-    )
+    parser.add_argument("price", type=float)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
     parser.refuse_others(arguments.overrides)
     with one_line_errors("nothing was sent"):

@@ -11,6 +11,11 @@ more and says so.
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("execution.sell_spreads", __doc__, settings="sell_spreads")
+
 import itertools
 import logging
 import os
@@ -35,7 +40,7 @@ from execution.spreads.seller import SpreadSeller
 from execution.spreads.settings import SellingSettings
 from execution.spreads.state import SellerState, read_state
 from execution.spreads.troubles import TROUBLE, trouble_text
-from foundation.command import Ended, ended_by_signals, log_to_file, one_line_errors, printing
+from foundation.command import Ended, log_to_file, one_line_errors, printing
 from foundation.compose import composed_config
 from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.notices import Notices
@@ -200,7 +205,7 @@ def _show(state: SellerState) -> None:
 def main() -> None:
     """Command line: Hydra overrides of configs/sell_spreads.yaml."""
     told = "what is open stays open and is not watched; start again to go on"
-    with one_line_errors(told), ended_by_signals():
+    with one_line_errors(told):
         settings = SellingSettings.of(composed_config("sell_spreads", sys.argv[1:]))
         log_to_file("sell_spreads")
         sell(settings, Keys.of(os.environ))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Literal
 
 from execution.beliefs import BeliefTable, joined_beliefs
@@ -22,6 +23,14 @@ from trainingdata.bars import Bars
 from trainingdata.instruments import BILLIONTH, Kind
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
+
+# Multiples of equity that no broker lends: 4 is a stock account's within a day.
+MOST_OF_EQUITY = {
+    "limits.symbol_cap": 4.0,
+    "limits.intraday_leverage": 10.0,
+    "limits.overnight_leverage": 10.0,
+    "margin.leverage": 10.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,17 @@ class TradingSettings:
                 f"strategy: {self.strategy!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
             )
         if not 0 < self.capital < 1e12:
-            raise InputError(f"capital: {self.capital} is outside 0 … 1e12 USD")
+            raise InputError(
+                f"capital: {self.capital:g} USD; an amount above 0, and below 1e12, is needed"
+            )
+        # Who writes 60 means a percentage, and would have no limit at all.
+        for key, most in MOST_OF_EQUITY.items():
+            value = attrgetter(key)(self)
+            if value > most:
+                raise InputError(
+                    f"{key}: {value:g} is {value:g} times the account's equity, and more than"
+                    f" {most:g} is refused; 0.6 is 60 % of it"
+                )
 
     @property
     def order_name(self) -> str:

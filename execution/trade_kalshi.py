@@ -10,6 +10,11 @@ started again; meanwhile orders that wait end at the venue by themselves.
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("execution.trade_kalshi", __doc__, settings="trade_kalshi")
+
 import os
 import sys
 

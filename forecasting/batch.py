@@ -1,19 +1,25 @@
 """Forecast every symbol at every bar of a history, through the cache.
 
     python -m forecasting.batch 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
-    [output=FILE.parquet] [key=value …]
+    [output=FILE.parquet|FILE.csv|FILE.csv.gz] [key=value …]
 
 Without `output` the cache is filled and nothing else. The file has a row a symbol, instant, step
 and level: symbol, issued_at, step, target_at (when that bar becomes known, by the calendar), level,
-value (USD); by instant and symbol, levels rising; in its metadata the name of
-the forecaster. It is written whole or not at all.
+value (USD); by instant and symbol, levels rising; in the metadata of Parquet
+the name of the forecaster. It is written whole or not at all.
 """
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("forecasting.batch", __doc__, settings="batch", hydra=True)
+
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,15 +35,16 @@ from forecasting.forecast import (
     Progress,
     silent,
 )
-from forecasting.from_file import FORECASTER
+from forecasting.from_file import ENDINGS, FORECASTER
 from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
 from foundation.arrays import Index
-from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import settings_of
+from foundation.configuration import may_overwrite, settings_of
 from foundation.errors import InputError
 from foundation.files import check_file, remove_unfinished, staged_file
+from foundation.progress import ProgressBar
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.sessions import following_bar_ends
@@ -56,7 +63,7 @@ class BatchSettings:
     symbols: none means every symbol the data holds.
     start, end: New York dates, both inclusive, or instants with a zone; forecasts issued between
         them are computed.
-    output: Parquet file; none to fill the cache only.
+    output: Parquet or CSV file; none to fill the cache only.
     data: where bars come from.
     forecaster: what forecasts them.
     """
@@ -67,6 +74,10 @@ class BatchSettings:
     output: str | None = None
     data: DataSettings = field(default_factory=DataSettings)
     forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
+
+    def __post_init__(self) -> None:
+        if self.output is not None and not self.output.endswith(ENDINGS):
+            raise InputError(f"output: {self.output} ends in none of {', '.join(ENDINGS)}")
 
     @classmethod
     def of(cls, config: DictConfig) -> BatchSettings:
@@ -115,24 +126,53 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
 
 def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> None:
     """Write the rows of a batch, a portion at a time, under another name until it is whole."""
-    from pyarrow import parquet
-
     done = 0
     schema = _schema().with_metadata({FORECASTER: batch.table.name})
     try:
         remove_unfinished(output)
-        with (
-            staged_file(output) as part,
-            parquet.ParquetWriter(part, schema, compression="zstd") as writer,
-        ):
+        with staged_file(output) as part, _writer(part, output.name, schema) as write:
             for rows in _portions(batch.rows):
-                writer.write_table(_table(batch, rows, schema))
+                write(_table(batch, rows, schema))
                 done += len(rows)
                 progress("rows written", done, len(batch.rows))
     except OSError as error:
         raise InputError(
             f"output: {output} cannot be written: {error.strerror or error}"
         ) from error
+
+
+@contextmanager
+def _writer(part: Path, name: str, schema: pa.Schema) -> Iterator[Callable[[pa.Table], object]]:
+    """What writes tables to a file, in the format that its name asks for."""
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    if name.endswith(".parquet"):
+        with parquet.ParquetWriter(part, schema, compression="zstd") as writer:
+            yield writer.write_table
+        return
+    plain = schema.set(0, pa.field("symbol", pa.string()))
+    compression = "gzip" if name.endswith(".gz") else None
+    options = csv.WriteOptions(quoting_style="needed")
+    with (
+        pa.output_stream(str(part), compression=compression) as stream,
+        csv.CSVWriter(stream, plain, write_options=options) as writer,
+    ):
+        yield lambda table: writer.write_table(table.cast(plain))
+
+
+def is_batch(path: Path) -> bool:
+    """Whether a file was written by this command."""
+    import pandas as pd
+    from pyarrow import ArrowException, parquet
+
+    try:
+        if path.suffix == ".parquet":
+            found: dict[bytes, bytes] = parquet.read_metadata(path).metadata or {}
+            return bool(FORECASTER.encode() in found)
+        return bool(list(pd.read_csv(path, nrows=0).columns) == _schema().names)
+    except (OSError, ValueError, ArrowException):
+        return False
 
 
 def _portions(rows: Index) -> Iterator[Index]:
@@ -194,19 +234,26 @@ def run_command(config: DictConfig) -> None:
     with one_line_errors("what was computed is in the cache"):
         settings = BatchSettings.of(config)
         output = None if settings.output is None else Path(settings.output).expanduser()
+        if output is None and not settings.forecaster.keeps:
+            raise InputError(
+                f"output: name a file; forecasts of {settings.forecaster.kind} are not kept in the"
+                " cache, and nothing would be left of them"
+            )
         if output is not None:
-            check_file(output, "output")
+            check_file(output, "output", is_batch, overwrite=may_overwrite(config))
         log_to_file("batch")
         with ProgressBar() as progress:
             batch = run_batch(settings, progress)
             if output is not None:
                 write_batch(batch, output, progress)
-    place = f", written to {output}" if output is not None else ""
+    place = f"written to {output}"
+    if output is None:
+        place = f"kept in {settings.forecaster.cache} (python -m forecasting.cache list)"
     seconds = time.monotonic() - began
     count = len(batch.rows)
     symbols = len(batch.bars.symbols)
     name = batch.table.name
-    print(f"{count:,} forecasts of {symbols} symbols by {name} in {seconds:.1f} s{place}")  # noqa: T201
+    print(f"{count:,} forecasts of {symbols} symbols by {name} in {seconds:.1f} s, {place}")  # noqa: T201
 
 
 def main() -> None:

@@ -2,10 +2,18 @@
 
     python -m forecasting.cache list | verify | prune [--folder DIR] [--unused-days N]
 
+--folder DIR       of the cache; none: the one that configs/batch.yaml names
+--unused-days N    prune: also remove what no run has used for so many days
+
 `forecasting.store` says how it is kept.
 """
 
 from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("forecasting.cache", __doc__)
 
 import logging
 import shutil
@@ -19,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from forecasting import cache_file
 from forecasting.store import join, shelves
-from foundation.command import Parser, fail
+from foundation.command import Parser, one_line_errors
 from foundation.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -96,29 +104,29 @@ def main() -> None:
 
     from foundation.compose import composed_config
 
-    parser = Parser(prog="python -m forecasting.cache", description="The cache of forecasts.")
+    parser = Parser()
     parser.add_argument("command", choices=("list", "verify", "prune"))
     configured = Path(composed_config("batch", []).forecaster.cache)
-    parser.add_argument(
-        "--folder", type=Path, default=configured, help="default: the configured one, %(default)s"
-    )
-    parser.add_argument(
-        "--unused-days", type=float, help="prune: also remove what no run has used for so many days"
-    )
+    parser.add_argument("--folder", type=Path, default=configured)
+    parser.add_argument("--unused-days", type=float)
     arguments = parser.parse_args()
-    folder = arguments.folder.expanduser()
-    if arguments.unused_days is not None and arguments.unused_days < 0:
-        fail(InputError(f"--unused-days: {arguments.unused_days} is below 0"))
-    if not folder.is_dir():
-        fail(InputError(f"--folder: {folder} is no folder; nothing is kept there"))
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    if arguments.command == "list":
-        console.print(_shelf_table(folder))
-    elif arguments.command == "verify":
-        sys.exit(1 if _print_faults(folder, console) else 0)
-    else:
-        done = prune(folder, arguments.unused_days)
-        console.print(", ".join(f"{count} {kind}" for kind, count in done.items()), highlight=False)
+    with one_line_errors("the cache is whole; prune again to go on"):
+        folder = arguments.folder.expanduser()
+        unused_days: float | None = arguments.unused_days
+        # Compared the other way round, nan would remove nothing and say nothing.
+        if unused_days is not None and not unused_days >= 0:
+            raise InputError(f"--unused-days: {unused_days} is no number of days")
+        if not folder.is_dir():
+            raise InputError(f"--folder: {folder} is no folder; nothing is kept there")
+        console = Console(width=None if sys.stdout.isatty() else 200)
+        if arguments.command == "list":
+            console.print(_shelf_table(folder))
+        elif arguments.command == "verify":
+            sys.exit(1 if _print_faults(folder, console) else 0)
+        else:
+            done = prune(folder, unused_days)
+            counts = ", ".join(f"{count} {kind}" for kind, count in done.items())
+            console.print(counts, highlight=False)
 
 
 def _shelf_table(folder: Path) -> Table:

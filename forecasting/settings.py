@@ -71,6 +71,11 @@ class ForecasterSettings:
         if self.arguments and not is_plugin(self.kind):
             raise InputError(f"forecaster.arguments: {self.kind} takes none, module:Class does")
 
+    @property
+    def keeps(self) -> bool:
+        """Whether its forecasts are kept in the cache."""
+        return self.kind == "chronos2" and self.cache is not None
+
     def build(self, symbols: Sequence[str]) -> Forecaster:
         """The forecaster itself, for these symbols.
 

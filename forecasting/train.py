@@ -4,12 +4,20 @@
     python -m forecasting.train --score DIR    score a checkpoint on fresh synthetic series,
                                                noted in its card
 
+--output is the folder for weights, configuration and card. --overwrite writes into one that holds
+something else.
+
 The network is the library's own `Chronos2Model`, so `Chronos2Pipeline.from_pretrained(DIR)` loads
 it. A training card (`training.json`: prior, steps, time, loss curve, scores) is written beside the
 weights. The same seed on the same machine and thread count gives the same weights.
 """
 
 from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("forecasting.train", __doc__)
 
 import json
 import logging
@@ -24,7 +32,9 @@ import torch
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2.prior import SyntheticPaths, sample_ohlc, sample_paths
 from forecasting.forecast import HORIZON, LEVELS
-from foundation.command import Parser
+from foundation.command import Parser, one_line_errors
+from foundation.errors import InputError
+from foundation.files import check_output
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model
@@ -36,6 +46,7 @@ log = logging.getLogger(__name__)
 FUTURES = 16
 GROUPED_SHARE = 0.2  # of batches: open, high, low and close attending to each other
 PATCH = 8  # bars
+CARD = "training.json"
 SHAPE = (
     "Chronos2Model, 3 layers, d_model 128, d_ff 256, 4 heads, patch 8, context up to 512,"
     " 21 quantiles"
@@ -171,7 +182,7 @@ def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float 
         "seconds": round(time.monotonic() - began),
         "loss": curve,
     }
-    (output / "training.json").write_text(json.dumps(card, indent=1) + "\n")
+    (output / CARD).write_text(json.dumps(card, indent=1) + "\n")
     note_scores(output)
 
 
@@ -179,10 +190,10 @@ def note_scores(folder: Path) -> None:
     """Score the checkpoint in a folder and write the scores into its training card."""
     from chronos import Chronos2Pipeline
 
-    card = json.loads((folder / "training.json").read_text())
+    card = json.loads((folder / CARD).read_text())
     pipeline = Chronos2Pipeline.from_pretrained(str(folder), use_safetensors=True)
     card["scores"] = scores(pipeline.model.eval(), seed=SCORED_SEED)
-    (folder / "training.json").write_text(json.dumps(card, indent=1) + "\n")
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
 
 
 def scores(model: Chronos2Model, seed: int, batches: int = 64, batch: int = 64) -> dict[str, Any]:
@@ -265,26 +276,29 @@ def _cosine(step: int, steps: int, warmup: int = 100) -> float:
 
 def main() -> None:
     """Command line of the training run."""
-    parser = Parser(description="Train the shipped Chronos-2 checkpoint on the synthetic prior.")
+    parser = Parser()
     job = parser.add_mutually_exclusive_group(required=True)
-    job.add_argument("--output", type=Path, help="folder for weights, configuration and card")
-    job.add_argument("--score", type=Path, help="folder of a trained checkpoint")
+    job.add_argument("--output", type=Path)
+    job.add_argument("--score", type=Path)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--overwrite", action="store_true")
     arguments = parser.parse_args()
-    if arguments.steps < 1 or arguments.seed < 0:
-        parser.error(f"--steps {arguments.steps} is below 1 or --seed {arguments.seed} is negative")
-    if arguments.score is not None:
-        if not (arguments.score / "training.json").exists():
-            parser.error(f"--score {arguments.score} holds no training.json")
-        note_scores(arguments.score)
-        return
-    try:
+    with one_line_errors("nothing was written") as folders:
+        if arguments.steps < 1:
+            raise InputError(f"--steps: {arguments.steps} is below 1")
+        if arguments.seed < 0:
+            raise InputError(f"--seed: {arguments.seed} is negative")
+        if arguments.score is not None:
+            if not (arguments.score / CARD).exists():
+                raise InputError(f"--score: {arguments.score} holds no {CARD}")
+            note_scores(arguments.score)
+            return
+        check_output(arguments.output, CARD, overwrite=arguments.overwrite, word="--overwrite")
+        folders.append(arguments.output)
         arguments.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--output {arguments.output} cannot be written: {error.strerror}")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(arguments.output, steps=arguments.steps, seed=arguments.seed)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+        train(arguments.output, steps=arguments.steps, seed=arguments.seed)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,17 @@
     python -m forecasting.tune --symbols NVDA BTCUSD --data-dir DIR … [--start D] [--end D]
     [--folds 5] [--output DIR]
 
+--symbols SYMBOL …       that are searched
+--data-dir DIR …         folders of bar files; none: the synthetic market
+--start, --end           New York dates, inclusive, or instants with a zone
+--model MODEL            folder or hub id; none: the shipped checkpoint
+--contexts BARS …        context lengths that are tried
+--augmentations NAME …   that are tried
+--folds N                parts of the span, at least 2
+--cache DIR              folder forecasts are kept in; none: nothing is kept
+--output DIR             folder of the files; none: the one that forecasters read
+--overwrite              write into a folder that holds something else
+
 The span is cut into consecutive folds. In each fold but the first, the candidate that lost least in
 the folds before is set against the defaults: that walk-forward gain, not the best fit, decides. A
 symbol whose gain does not exceed one standard error keeps the defaults and no file is written;
@@ -10,6 +21,11 @@ otherwise `{symbol}.json` names the candidate that lost least over all folds.
 """
 
 from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("forecasting.tune", __doc__)
 
 import argparse
 from collections.abc import Sequence
@@ -29,8 +45,10 @@ from forecasting.forecast import Progress, silent
 from forecasting.scores import clustered_mean, common_forecasts, score_frame
 from forecasting.settings import PER_SYMBOL
 from forecasting.windows import Windows
-from foundation.command import Parser, ProgressBar, log_to_file, one_line_errors
+from foundation.command import Parser, log_to_file, one_line_errors
 from foundation.errors import InputError
+from foundation.files import check_output
+from foundation.progress import ProgressBar
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings, span_of
 
@@ -174,31 +192,28 @@ def main() -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m forecasting.tune", description="Search per-symbol settings.")
-    parser.add_argument("--symbols", nargs="+", required=True, metavar="SYMBOL")
-    parser.add_argument(
-        "--data-dir", nargs="+", default=[], metavar="DIR", help="none: the synthetic market"
-    )
-    parser.add_argument("--start", help="New York date or instant with a zone")
-    parser.add_argument("--end", help="the same, inclusive")
-    parser.add_argument("--model", help="folder or hub id; default: the shipped checkpoint")
-    parser.add_argument("--contexts", nargs="+", type=int, default=list(CONTEXTS), metavar="BARS")
+    parser = Parser()
+    parser.add_argument("--symbols", nargs="+", required=True)
+    parser.add_argument("--data-dir", nargs="+", default=[])
+    parser.add_argument("--start")
+    parser.add_argument("--end")
+    parser.add_argument("--model")
+    parser.add_argument("--contexts", nargs="+", type=int, default=list(CONTEXTS))
     parser.add_argument(
         "--augmentations", nargs="+", default=list(AUGMENTATIONS), choices=AUGMENTATIONS
     )
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument(
-        "--cache", type=Path, help="folder forecasts are kept in; default: nothing is kept"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=PER_SYMBOL, help="folder of the files; default: %(default)s"
-    )
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--output", type=Path, default=PER_SYMBOL)
+    parser.add_argument("--overwrite", action="store_true")
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.folds < 2:
         raise InputError(f"--folds: {arguments.folds} is below 2")
+    output = arguments.output.expanduser()
+    check_output(output, "*.json", overwrite=arguments.overwrite, word="--overwrite")
     data = DataSettings(dir=tuple(arguments.data_dir))
     bars = data.bars(arguments.symbols, arguments.start, arguments.end)
     first, last = span_of(bars, arguments.start, arguments.end)
@@ -211,23 +226,22 @@ def _run(arguments: argparse.Namespace) -> None:
             bars, first, last, base, candidates, arguments.folds, arguments.cache, progress
         )
     for verdict in verdicts:
-        _report(verdict, Candidate(base.context_length, base.augmentation), arguments.output)
+        _report(verdict, Candidate(base.context_length, base.augmentation), output)
 
 
 def _report(verdict: Verdict, default: Candidate, output: Path) -> None:
     """Write the symbol's file where its best candidate has proved itself, and say so."""
-    folder = output.expanduser()
     best = verdict.best
     gain = f"{100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} % walk-forward"
     if verdict.proved and best != default:
         settings = SymbolSettings(
             context_length=best.context_length, augmentation=best.augmentation
         )
-        path = write_symbol_settings(folder, verdict.symbol, settings)
+        path = write_symbol_settings(output, verdict.symbol, settings)
         choice = f"context {best.context_length}, {best.augmentation}"
         print(f"{verdict.symbol}: {gain}: {choice}; written to {path}")  # noqa: T201
     else:
-        present = folder / f"{verdict.symbol}.json"
+        present = output / f"{verdict.symbol}.json"
         note = f"; {present} is left as it is" if present.exists() else ""
         print(f"{verdict.symbol}: {gain}: the defaults stay{note}")  # noqa: T201
 

@@ -1,4 +1,4 @@
-"""What the command lines share: one-line errors, flags, the log file, progress."""
+"""What the command lines share: one-line errors, flags, the log file."""
 
 from __future__ import annotations
 
@@ -8,26 +8,15 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from foundation.errors import InputError
 
@@ -44,7 +33,10 @@ def fail(error: Exception) -> NoReturn:
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags whose refusals are one line and exit code 2."""
+    """Flags whose refusals are one line and exit code 2; `open_command` answers --help."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(add_help=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Print the refusal as one line and exit."""
@@ -86,20 +78,28 @@ def _quoted(word: str) -> str:
 def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
     """End an `InputError` with one line and exit code 2, an interruption with 128 and its signal.
 
+    A signal that tells the process to end is an interruption.
+
     interrupted: what is true after an interruption, for its line. Folders put into the list that
-    this yields are removed after an `InputError`, if nothing is in them.
+    this yields are removed after either, if nothing is in them.
     """
     folders: list[Path] = []
     try:
-        yield folders
+        with ended_by_signals():
+            yield folders
     except InputError as error:
-        for folder in folders:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        _remove_empty(folders)
         fail(error)
     except KeyboardInterrupt as error:
+        _remove_empty(folders)
         print(f"interrupted: {interrupted}", file=sys.stderr)  # noqa: T201
         sys.exit(128 + (error.number if isinstance(error, Ended) else signal.SIGINT))
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def log_to_file(name: str) -> None:
@@ -142,7 +142,8 @@ def printing() -> Iterator[None]:
 def ended_by_signals() -> Iterator[None]:
     """End what is within as an interruption does, when the process is told to end or hangs up.
 
-    A signal that the process was started to ignore, as by nohup, is ignored on.
+    A signal that the process was started to ignore, as by nohup, is ignored on. Outside the main
+    thread, where Python lets nobody handle signals, nothing changes.
 
     Raises
     ------
@@ -153,7 +154,17 @@ def ended_by_signals() -> Iterator[None]:
     def end(number: int, _: object) -> NoReturn:
         raise Ended(signal.Signals(number))
 
-    with handled_signals((signal.SIGTERM, signal.SIGHUP), end):
+    def interrupt(number: int, _: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # While a command loads, ^C is answered otherwise (`open_command`).
+    with (
+        handled_signals((signal.SIGTERM, signal.SIGHUP), end),
+        handled_signals((signal.SIGINT,), interrupt),
+    ):
         yield
 
 
@@ -204,46 +215,3 @@ class _RunLog(logging.FileHandler):
     def _open(self) -> TextIOWrapper:
         Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
         return super()._open()
-
-
-class _Rate(ProgressColumn):
-    """How many a second."""
-
-    def render(self, task: Task) -> Text:
-        """The rate as 1,234/s."""
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f}/s")
-
-
-class ProgressBar:
-    """Progress on the terminal, a line a kind of work; called with the kind, done and total."""
-
-    def __init__(self) -> None:
-        self._tasks: dict[str, TaskID] = {}
-        self._display = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-
-    def __enter__(self) -> ProgressBar:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._tasks:
-            self._display.stop()
-
-    def __call__(self, work: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are finished of a kind of work."""
-        if work not in self._tasks:
-            self._display.start()
-            self._tasks[work] = self._display.add_task(work, total=total)
-        self._display.update(self._tasks[work], completed=done)

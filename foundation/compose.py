@@ -6,9 +6,10 @@ Only command lines import this: the rooms take settings and know no Hydra.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -16,15 +17,19 @@ from typing import NoReturn
 
 import hydra
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from foundation.command import fail, is_override
-from foundation.errors import InputError
+from foundation.command import fail, is_override, one_line_errors
+from foundation.errors import InputError, did_you_mean, unknown_setting
 from foundation.plugin import is_plugin
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+ADVICE = "see `--cfg job` for every setting"  # `open_command` answers it in every command
+_UNKNOWN_KEY = re.compile(r"Could not override '([^']*)'")
+_SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
+_UNKNOWN_CHOICE = re.compile(r"Could not find '([^']*)/([^']*)'")
 
 
 def composed_config(name: str, overrides: list[str]) -> DictConfig:
@@ -40,7 +45,41 @@ def composed_config(name: str, overrides: list[str]) -> DictConfig:
     try:
         return _composed(name, tuple(_with_plugins(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise _input_error(error) from error
+        raise _input_error(error, name) from error
+
+
+def shown_settings(
+    name: str, words: Sequence[str], words_of: Callable[[Sequence[str]], list[str]]
+) -> str:
+    """What `--cfg job` prints: the configuration that the words of a command line ask for, YAML.
+
+    Words that are neither flags nor key=value say nothing about settings.
+    words_of: the overrides that the words stand for.
+    """
+    with one_line_errors("nothing was written"):
+        others = _without_show_flag(words)
+        flags = [word for word in others if word.startswith("-")]
+        if flags:
+            raise InputError(f"{flags[0]}: --cfg job shows what key=value words ask for; leave it")
+        overrides = [word for word in words_of(others) if is_override(word)]
+        text: str = OmegaConf.to_yaml(composed_config(name, overrides))
+        return text
+
+
+def _without_show_flag(words: Sequence[str]) -> list[str]:
+    """The words without --cfg job.
+
+    Raises
+    ------
+    InputError
+        for something else to show.
+    """
+    text = "\0".join(words).replace("--cfg=", "--cfg\0").replace("-c=", "-c\0")
+    others = text.split("\0")
+    place = next(number for number, word in enumerate(others) if word in ("--cfg", "-c"))
+    if others[place + 1 : place + 2] != ["job"]:
+        raise InputError("--cfg: job is all that it shows, `--cfg job`")
+    return others[:place] + others[place + 2 :]
 
 
 @lru_cache(maxsize=256)
@@ -73,10 +112,10 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
         run(config)
 
     try:
-        with _unchecked_help(), _one_line_refusals():
+        with one_line_errors("what was finished stays"), _unchecked_help(), _one_line_refusals():
             hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(start)()
     except (HydraException, OmegaConfBaseException) as error:
-        fail(_input_error(error))
+        fail(_input_error(error, name))
     except OSError as error:
         # Before the run begins, Hydra makes the output folder: only that is the user's to mend.
         if started:
@@ -90,18 +129,24 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
 
 
 def _with_plugins(overrides: list[str]) -> list[str]:
-    """The overrides with `group=module:name` in two words: the group's `plugin.yaml`, its kind.
+    """The overrides in Hydra's words.
+
+    `group=module:name` is two of them: the group's `plugin.yaml`, its kind. Several values without
+    brackets are a list, unless a sweep takes them one after the other.
 
     Raises
     ------
     InputError
         where one of several values is of that form: such a choice has to be made of kinds.
     """
+    is_sweep = not {"-m", "--multirun"}.isdisjoint(overrides)
     last = {word.partition("=")[0]: number for number, word in enumerate(overrides)}
     words = []
     for number, override in enumerate(overrides):
         group, _, value = override.partition("=")
-        if not (CONFIGS / group / "plugin.yaml").is_file():
+        if not (CONFIGS / group).is_dir() and not is_sweep and _SEVERAL.fullmatch(value):
+            words.append(f"{group}=[{value}]")
+        elif not (CONFIGS / group / "plugin.yaml").is_file():
             words.append(override)
         elif is_plugin(value):
             # Of a group named twice the last word counts, and takes the first one's kind along.
@@ -151,7 +196,40 @@ def _unchecked_help() -> Iterator[None]:
         ArgumentParser._check_help = check  # type: ignore[attr-defined]
 
 
-def _input_error(error: Exception) -> InputError:
-    """The first line of what Hydra says."""
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return InputError(f"{reason} (see `--cfg job` for every setting)")
+def _input_error(error: Exception, name: str) -> InputError:
+    """What Hydra says of the words for `configs/<name>.yaml`, in one line."""
+    text = str(error).strip()
+    if key := _UNKNOWN_KEY.match(text):
+        return InputError(f"{_unknown_key(key[1], name)} ({ADVICE})")
+    reason = next(iter(text.splitlines()), type(error).__name__)
+    if choice := _UNKNOWN_CHOICE.search(reason):
+        group, word = choice.groups()
+        options = [line.strip() for line in text.splitlines() if line.startswith("\t")]
+        known = [option for option in options if "=" not in option]
+        hint = did_you_mean(word, known) if known else ""
+        reason = f"{group}: there is no {word!r}{hint}"
+    elif isinstance(error, OverrideParseException):
+        reason = f"{error.override!r} cannot be read as key=value: {reason}"
+    return InputError(f"{reason} ({ADVICE})")
+
+
+def _unknown_key(place: str, name: str) -> str:
+    """What is said of a key that the configuration does not have."""
+    keys = _dotted_keys(_composed(name, ()), "")
+    group, _, key = place.rpartition(".")
+    beside = [each for each in keys if each.rpartition(".")[0] == group]
+    elsewhere = {each.rpartition(".")[2]: each for each in reversed(keys)}
+    if key in elsewhere:
+        return f"{place}: there is no such setting; did you mean {elsewhere[key]}?"
+    names = [each.rpartition(".")[2] for each in beside]
+    return str(unknown_setting(place, names or [each for each in keys if "." not in each]))
+
+
+def _dotted_keys(config: DictConfig, prefix: str) -> list[str]:
+    """The names of all settings, and of their groups, dotted."""
+    keys = []
+    for name in map(str, config):
+        keys.append(f"{prefix}{name}")
+        if OmegaConf.is_dict(config._get_node(name)):
+            keys += _dotted_keys(config[name], f"{prefix}{name}.")
+    return keys

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from foundation.errors import InputError
+from foundation.errors import InputError, nearest, unknown_setting
+from foundation.files import check_output
 
 Settings = TypeVar("Settings")
 
+OVERWRITE_KEY = "overwrite"
+# What pydantic calls wrong, by what a person calls it.
+_KINDS = {
+    "float_parsing": "no number",
+    "float_type": "no number",
+    "int_parsing": "no whole number",
+    "int_type": "no whole number",
+    "int_from_float": "no whole number",
+    "bool_parsing": "neither true nor false",
+    "bool_type": "neither true nor false",
+    "tuple_type": "no list, [A,B]",
+    "dataclass_type": "no group of settings; name one of its keys",
+}
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
 
@@ -35,9 +51,12 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
         raise InputError(f"{error.full_key}: a value is needed") from error
     except OmegaConfBaseException as error:
         raise InputError(str(error).splitlines()[0]) from error
+    # It is no setting of the work, but of where its files go: see `may_overwrite`.
+    plain.pop(OVERWRITE_KEY, None)
     _refuse_unknown(plain, asdict(kind()), "")  # type: ignore[call-overload]
     for key in lists:
         _wrap_in_list(plain, key)
+    _refuse_infinite(plain, "")
     try:
         return _validated(kind, plain)
     except ValidationError as error:
@@ -80,6 +99,39 @@ def settings_with_inner(
     return cast(Settings, replace(settings, **{name: field_settings}))
 
 
+def may_overwrite(config: DictConfig) -> bool:
+    """Whether an output that holds something else may be written to.
+
+    Raises
+    ------
+    InputError
+        for a word that is neither true nor false.
+    """
+    word = config.get(OVERWRITE_KEY, False)
+    if not isinstance(word, bool):
+        raise InputError(f"{OVERWRITE_KEY}: {word!r} is neither true nor false")
+    return word
+
+
+def output_of(config: DictConfig, mark: str, output: Path | None = None) -> Path:
+    """The folder that a command writes into, once it may.
+
+    mark: a file that each run of the command leaves there.
+    output: the folder, where it is not the one that the configuration names.
+
+    Raises
+    ------
+    InputError
+        for one that cannot be written, or that holds something else.
+    """
+    if output is None:
+        if not str(config.output or "").strip():
+            raise InputError("output: a folder's name is needed")
+        output = Path(str(config.output)).expanduser()
+    check_output(output, mark, overwrite=may_overwrite(config))
+    return output
+
+
 def _validated(kind: type[Settings], plain: Any) -> Settings:
     return cast(Settings, _adapter(cast(Hashable, kind)).validate_python(plain))
 
@@ -117,7 +169,7 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             part = part.get(group) if isinstance(part, dict) else None
         if not isinstance(part, dict) or key not in part:
             keys = part if isinstance(part, dict) else plain
-            raise InputError(f"{name}: there is no such setting; here are {', '.join(keys)}")
+            raise unknown_setting(name, keys)
         part[key] = value
     try:
         return _validated(type(settings), plain)
@@ -139,10 +191,22 @@ def _refuse_unknown(values: Any, defaults: Any, place: str) -> None:
         return
     for key, value in values.items():
         if key not in defaults:
-            raise InputError(
-                f"{place}{key}: there is no such setting; here are {', '.join(defaults)}"
-            )
+            raise unknown_setting(f"{place}{key}", defaults)
         _refuse_unknown(value, defaults[key], f"{place}{key}.")
+
+
+def _refuse_infinite(values: Any, place: str) -> None:
+    """Refuse nan and inf in words: no setting means either, and their checks speak of bounds."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(values, dict):
+        items = values.items()
+    elif isinstance(values, list):
+        items = enumerate(values)
+    for key, value in items:
+        if isinstance(value, float) and not math.isfinite(value):
+            word = "no number" if math.isnan(value) else "infinite"
+            raise InputError(f"{place}{key}: {value} is {word}; an ordinary number is needed")
+        _refuse_infinite(value, f"{place}{key}.")
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -154,4 +218,11 @@ def _first_problem(error: ValidationError) -> str:
         return str(reason)
     place = ".".join(str(part) for part in problem["loc"])
     value: Any = problem.get("input")
+    if kind := _KINDS.get(problem["type"]):
+        return f"{place}: {value!r} is {kind}"
+    if problem["type"] == "literal_error":
+        known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
+        match = nearest(value, known) if isinstance(value, str) else ""
+        hint = f"; did you mean {match}?" if match else ""
+        return f"{place}: {value!r} is none of {', '.join(known)}{hint}"
     return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {value!r}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class InputError(ValueError):
     """Something the user gave is wrong; the message says what, where and what to do."""
@@ -50,6 +53,35 @@ def in_one_line(text: str) -> str:
     """The text in one line of 300 characters at most."""
     flat = " ".join(text.split())
     return flat if len(flat) <= 300 else f"{flat[:300]}…"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that a mistaken one is closest to; empty without one."""
+    by_lower = {name.lower(): name for name in known}
+    matches = get_close_matches(word.lower(), by_lower, 1)
+    if not matches and len(word) >= 3:
+        matches = [name for name in by_lower if word.lower() in name]
+    return by_lower[matches[0]] if len(matches) == 1 else ""
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """What follows the refusal of a word: a question for the nearest one, or else the known ones.
+
+    prefix: of the known words, for the question.
+    """
+    names = list(known)
+    match = nearest(word, names)
+    return f"; did you mean {prefix}{match}?" if match else f"; here are {', '.join(names)}"
+
+
+def unknown_setting(place: str, known: Iterable[str]) -> InputError:
+    """What is said of a key that is none; place: its groups and itself, dotted.
+
+    known: the keys that there are in its place.
+    """
+    group, dot, key = place.rpartition(".")
+    hint = did_you_mean(key, known, f"{group}{dot}")
+    return InputError(f"{place}: there is no such setting{hint}")
 
 
 def refuse_outside(settings: object, group: str = "", **bounds: tuple[float, float]) -> None:

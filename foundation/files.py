@@ -12,27 +12,66 @@ from pathlib import Path
 
 from foundation.errors import InputError
 
+OVERWRITE = "overwrite=true"
 
-def check_output(folder: Path) -> None:
+
+def check_output(
+    folder: Path, mark: str | None = None, *, overwrite: bool = False, word: str = OVERWRITE
+) -> None:
     """Refuse a folder that cannot be made or written, before any work is done for it.
+
+    Parameters
+    ----------
+    folder
+        that a command writes into.
+    mark
+        pattern of a file that each run of the command leaves: a folder that holds one is an earlier
+        run's, and written again. Any other has to be empty. None: whatever it holds stays.
+    overwrite
+        whether a folder that holds something else is written to all the same.
+    word
+        by which a user says so, for the message.
 
     Raises
     ------
     InputError
         naming what is in the way.
     """
-    absolute = folder.absolute()
-    nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
-    if not nearest.is_dir():
-        raise InputError(f"output: {folder} cannot be written: {nearest} is a file")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(f"output: {folder} cannot be written: no permission in {nearest}")
+    _refuse_folder(folder, f"output: {folder}")
+    if mark is None or overwrite or not folder.exists():
+        return
+    # Hidden files are what killed runs, editors and file managers have left.
+    held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if held and not any(folder.glob(mark)):
+        raise InputError(
+            f"output: {folder} holds something else ({held[0]}); only a folder that an earlier run"
+            f" of this command wrote ({mark}) is written again: name another, or say {word}"
+        )
 
 
-def check_file(path: Path, name: str) -> None:
+def check_file(
+    path: Path,
+    name: str,
+    is_ours: Callable[[Path], bool] | None = None,
+    *,
+    overwrite: bool = False,
+    word: str = OVERWRITE,
+) -> None:
     """Refuse a file that cannot be written, before any work is done for it.
 
-    name: of the setting, for messages.
+    Parameters
+    ----------
+    path
+        that a command writes.
+    name
+        of the setting, for messages.
+    is_ours
+        whether a file that is there was written by the command, and may be written again; None: any
+        may.
+    overwrite
+        whether any other is written again all the same.
+    word
+        by which a user says so, for the message.
 
     Raises
     ------
@@ -41,10 +80,22 @@ def check_file(path: Path, name: str) -> None:
     """
     if path.is_dir():
         raise InputError(f"{name}: {path} is a folder, a file's name is needed")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{name}: {path} cannot be written: there is no folder {path.parent}")
-    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
-        raise InputError(f"{name}: {path} cannot be written: no permission in {path.parent}")
+    _refuse_folder(path.parent, f"{name}: {path}")
+    if path.exists() and is_ours is not None and not (overwrite or is_ours(path)):
+        raise InputError(
+            f"{name}: {path} holds something else; only a file that an earlier run of this command"
+            f" wrote is written again: name another, or say {word}"
+        )
+
+
+def _refuse_folder(folder: Path, what: str) -> None:
+    """Refuse a folder in which nothing can be made, or that cannot be made itself."""
+    absolute = folder.absolute()
+    nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
+    if not nearest.is_dir():
+        raise InputError(f"{what} cannot be written: {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{what} cannot be written: no permission in {nearest}")
 
 
 def file_digest(path: Path) -> str:
@@ -57,8 +108,10 @@ def file_digest(path: Path) -> str:
 def staged_file(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which replaces it once the block has ended well.
 
+    Its folder is made where there is none.
     A process that is killed meanwhile leaves a hidden `.NAME.HOST.PID.part`; the file is as it was.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
     try:
         yield part

@@ -4,6 +4,13 @@
         --start 2024-10-01 [--end D] [--speed wait|N] [--port 8000] [--capital 100000]
         [options.vix=VIX.parquet] [key=value …]
 
+--data-dir DIR …     folders of bar files; none: synthetic bars
+--symbols SYMBOL …   none: every symbol the data holds
+--start, --end       New York dates, inclusive, or instants with a zone
+--speed wait|N       wait for a client, or so many times as fast as a real clock
+--host, --port       where it listens: 127.0.0.1 and 8000 unless others are named
+--capital N          USD, 100,000 unless another is named
+
 The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000` (the stream
 with `/stream`). With `--speed wait` its clock stands until a client moves it (POST
 /control/advance); with a number it runs that many times as fast as a real one. Faults on demand:
@@ -11,6 +18,11 @@ POST /control/faults.
 """
 
 from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.alpaca_server", __doc__, settings="venue")
 
 import sys
 
@@ -47,22 +59,14 @@ def serve(settings: VenueSettings, serving: Serving) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = Parser(description="An Alpaca to practise on, over the simulator.")
-    parser.add_argument(
-        "--data-dir",
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="folders of bar files; none: synthetic bars",
-    )
-    parser.add_argument("--symbols", nargs="+", default=[], metavar="SYMBOL")
-    parser.add_argument("--start", help="New York date, or an instant with a zone")
-    parser.add_argument("--end", help="the same, inclusive")
+    parser = Parser()
+    parser.add_argument("--data-dir", nargs="+", default=[])
+    parser.add_argument("--symbols", nargs="+", default=[])
+    parser.add_argument("--start")
+    parser.add_argument("--end")
     add_serving_flags(parser, port=8000)
-    parser.add_argument("--capital", type=float, default=100_000.0, help="USD")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="any setting of configs/venue.yaml"
-    )
+    parser.add_argument("--capital", type=float, default=100_000.0)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
     parser.refuse_others(arguments.overrides)
     with one_line_errors("the server is down"):

@@ -11,6 +11,11 @@ moved.
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.audit", __doc__, settings="backtest")
+
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -26,9 +31,10 @@ from execution.decision import Choice, Decision
 from execution.records import Run
 from forecasting.baseline import Oracle, RandomWalk
 from forecasting.forecast import Forecaster, Progress, silent
-from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.command import log_to_file, one_line_errors
 from foundation.compose import composed_config
 from foundation.errors import InputError
+from foundation.progress import ProgressBar
 from marketsimulator.results.counterfactuals import (
     lagged_beliefs,
     scrambled_bars,
@@ -253,9 +259,6 @@ AUDITS: dict[str, Callable[[Setup, Progress], Rows]] = {
 
 def main() -> None:
     """Command line."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)  # noqa: T201
-        return
     console = Console(width=None if sys.stdout.isatty() else 160)
     probes: list[Probe] = []
     rows: Rows = []

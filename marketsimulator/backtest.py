@@ -8,6 +8,11 @@ real one would.
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.backtest", __doc__, settings="backtest", hydra=True)
+
 import logging
 import time
 from collections.abc import Callable
@@ -20,10 +25,11 @@ from execution.records import Run
 from execution.trader import Decider
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, silent
-from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
+from foundation.configuration import output_of
 from foundation.errors import InputError
-from foundation.files import check_output
+from foundation.progress import ProgressBar
 from marketsimulator.results.summary import (
     BUY_AND_HOLD,
     RANDOM_WALK,
@@ -36,16 +42,27 @@ from marketsimulator.runs.buy_and_hold import BuyAndHold
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
+from trainingdata.coverage import print_coverage
 from trainingdata.instants import utc_text
 
 log = logging.getLogger("marketsimulator")
 
 
-def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Results:
+def _nothing(_: Bars) -> None:
+    """Show no bars."""
+
+
+def run_backtest(
+    settings: BacktestSettings,
+    progress: Progress = silent,
+    show: Callable[[Bars], object] = _nothing,
+) -> Results:
     """Run the settings' trader, the same one on a random walk, and buy-and-hold on the same bars.
 
     Without the other two nobody would see that a result does not depend on its forecast, or that
     holding had earned it as well.
+
+    show: called with the bars once they are read.
 
     Raises
     ------
@@ -54,6 +71,7 @@ def run_backtest(settings: BacktestSettings, progress: Progress = silent) -> Res
     """
     began = time.monotonic()
     bars, begin = settings.panel()
+    show(bars)
     # Operators grep the log for one trader: only the main run's decisions go there.
     main = _run_configured(settings, bars, begin, progress, logging.INFO)
     walk = RandomWalk(context_length=settings.forecaster.context_length)
@@ -97,13 +115,15 @@ def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -
     with one_line_errors("nothing was written") as folders:
         if output is not None:
             folders.append(output)
-        settings = BacktestSettings.of(compose())
-        output = output or Path(settings.output)
+        config = compose()
+        settings = BacktestSettings.of(config)
         # A folder that cannot be written is refused before the run, not after it.
-        check_output(output)
+        output = output_of(config, "summary.json", output)
         log_to_file("backtest")
         with ProgressBar() as progress:
-            results = run_backtest(settings, progress)
+            results = run_backtest(
+                settings, progress, lambda bars: print_coverage(bars, settings.start, settings.end)
+            )
         summary = results.summary(_record_trial(results))
         write_results(results, summary, output)
     print_results(summary, results.seconds, output)

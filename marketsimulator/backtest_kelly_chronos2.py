@@ -2,9 +2,21 @@
 
     python marketsimulator/backtest_kelly_chronos2.py --symbols NVDA BTCUSD \
         --start 2024-10-01 --end 2024-11-01 --data-dir DIR … --output DIR [key=value …]
+
+--symbols SYMBOL …   none: every symbol the data holds
+--start, --end       New York dates, inclusive, or instants with a zone
+--days N             instead: calendar days up to the last bar all symbols share
+--capital N          USD
+--data-dir DIR …     folders of bar files, one file a symbol; none: the synthetic market
+--output DIR         folder for the results
 """
 
 from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.backtest_kelly_chronos2", __doc__, settings="backtest")
 
 import sys
 from pathlib import Path
@@ -16,21 +28,15 @@ from marketsimulator.backtest import run_command
 
 def overrides_of(words: list[str]) -> list[str]:
     """Hydra overrides for the words of a command line."""
-    parser = Parser(
-        description="Backtest Kelly sizing on Chronos-2 forecasts. "
-        "Further key=value words are Hydra overrides."
-    )
-    parser.add_argument("--symbols", nargs="+", default=[], metavar="SYMBOL")
-    parser.add_argument("--start", help="New York date, inclusive, or an instant with a zone")
-    parser.add_argument("--end", help="New York date, inclusive, or an instant with a zone")
-    days = "instead: calendar days up to the last bar all symbols share"
-    parser.add_argument("--days", type=int, help=days)
-    parser.add_argument("--capital", type=float, help="USD")
-    folders = "folders of bar files, one file a symbol"
-    parser.add_argument("--data-dir", nargs="+", default=[], metavar="DIR", help=folders)
-    parser.add_argument("--output", metavar="DIR", help="folder for the results")
-    setting = "any setting of configs/backtest.yaml"
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=setting)
+    parser = Parser()
+    parser.add_argument("--symbols", nargs="+", default=[])
+    parser.add_argument("--start")
+    parser.add_argument("--end")
+    parser.add_argument("--days", type=int)
+    parser.add_argument("--capital", type=float)
+    parser.add_argument("--data-dir", nargs="+", default=[])
+    parser.add_argument("--output")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args(words)
     # A flag with several values takes every word up to the next flag, overrides too: they are
     # picked out of its values. A folder whose name reads like key=value stays a folder.

@@ -14,6 +14,11 @@ The exit code is 0 where everything agrees, 1 where it drifts, and 2 for input t
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.drift", __doc__, settings="drift")
+
 import json
 import sys
 from collections.abc import Iterable
@@ -31,10 +36,12 @@ from execution.live.trading import NAME
 from execution.orders import Account, Fill, strategy_of
 from execution.trader import Decider, Trader
 from forecasting.forecast import Progress, silent
-from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.command import log_to_file, one_line_errors
 from foundation.compose import composed_config
+from foundation.configuration import may_overwrite
 from foundation.errors import InputError
 from foundation.files import check_file, write_whole
+from foundation.progress import ProgressBar
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
@@ -307,17 +314,23 @@ def _decided_anew(
     return decisions, closes
 
 
+def _is_drift(path: Path) -> bool:
+    """Whether a file was written by this command."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"agrees", "profit", "decisions"} <= content.keys()
+
+
 def main() -> None:
     """Command line."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)  # noqa: T201
-        return
     with one_line_errors("nothing was written"):
         config = composed_config("drift", ["trials=null", *sys.argv[1:]])
         settings = DriftSettings.of(config)
         output = None if config.output is None else Path(str(config.output)).expanduser()
         if output is not None:
-            check_file(output, "output")
+            check_file(output, "output", _is_drift, overwrite=may_overwrite(config))
         log_to_file("drift")
         with ProgressBar() as progress:
             drift = measure_drift(settings, progress)

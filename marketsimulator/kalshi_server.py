@@ -3,6 +3,13 @@
     python -m marketsimulator.kalshi_server --key-file KEY.pem [--folder DIR --markets TICKER …]
         [--speed wait|N] [--port 8001] [--capital 1000] [key=value …]
 
+--key-file FILE      where the private key is written, PEM; it may not be there
+--folder DIR         of recorded files; none: synthetic markets
+--markets TICKER …   none: every market of the folder
+--speed wait|N       wait for a client, or so many times as fast as a real clock
+--host, --port       where it listens: 127.0.0.1 and 8001 unless others are named
+--capital N          USD, 1,000 unless another is named
+
 Requests are signed as Kalshi wants it, with a throw-away key: its id is printed, the private key is
 written to the file that --key-file names, for the user alone. With `--speed wait` the clock stands
 until a client moves it (POST /control/advance, {"steps": 1}); with a number it runs that many times
@@ -11,6 +18,11 @@ POST /control/hang_up drops the websockets, POST /control/land does what a fault
 """
 
 from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.kalshi_server", __doc__, settings="kalshi_venue")
 
 import os
 import sys
@@ -71,19 +83,13 @@ def serve(settings: KalshiVenueSettings, key_file: Path, serving: Serving) -> No
 
 def main() -> None:
     """Command line."""
-    parser = Parser(description="A Kalshi to practise on, over simulated markets.")
-    parser.add_argument(
-        "--key-file", required=True, metavar="FILE", help="where the private key is written, PEM"
-    )
-    parser.add_argument(
-        "--folder", metavar="DIR", help="of recorded files; none: synthetic markets"
-    )
-    parser.add_argument("--markets", nargs="+", default=[], metavar="TICKER")
+    parser = Parser()
+    parser.add_argument("--key-file", required=True)
+    parser.add_argument("--folder")
+    parser.add_argument("--markets", nargs="+", default=[])
     add_serving_flags(parser, port=8001)
-    parser.add_argument("--capital", type=float, default=1000.0, help="USD")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="any setting of configs/kalshi_venue.yaml"
-    )
+    parser.add_argument("--capital", type=float, default=1000.0)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
     parser.refuse_others(arguments.overrides)
     with one_line_errors("the server is down"):

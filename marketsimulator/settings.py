@@ -140,7 +140,10 @@ class BacktestSettings(TradingSettings):
 
 @dataclass(frozen=True, slots=True)
 class VenueSettings(BacktestSettings):
-    """A practice venue: the bars, costs and margin of a backtest, and options."""
+    """A practice venue: the bars, costs and margin of a backtest, and options.
+
+    options: that are traded on its stocks.
+    """
 
     options: OptionTerms = field(default_factory=OptionTerms)
 

@@ -11,6 +11,11 @@ index was. Errors are a jackknife over days.
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.smile_calibration", __doc__, settings="smile", hydra=True)
+
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,9 +31,10 @@ from execution.spreads.rules import SESSION_SHARE
 from foundation.arrays import Array
 from foundation.command import one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import settings_of
+from foundation.configuration import output_of, settings_of
 from foundation.errors import DataError, refuse_outside
-from foundation.files import check_output, write_whole
+from foundation.files import write_whole
+from foundation.progress import ProgressBar
 from marketsimulator.options.pricing import Smile, black_scholes
 from marketsimulator.options.prints import (
     Prints,
@@ -199,13 +205,14 @@ def _summary(prints: Prints, fit: SmileFit, errors: dict[str, float]) -> dict[st
 
 def _run_composed(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
-        output = Path(str(config.output))
+        output = Path(str(config.output)).expanduser()
         folders.append(output)
         settings = settings_of(SmileCalibrationSettings, config, lists=("bars.dir",))
-        check_output(output)
+        output_of(config, "smile.json")
         prints = read_prints(settings)
-        fit = fit_smile(prints, settings)
-        summary = _summary(prints, fit, jackknife_errors(prints, settings))
+        with ProgressBar():
+            fit = fit_smile(prints, settings)
+            summary = _summary(prints, fit, jackknife_errors(prints, settings))
         text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
         write_whole({"smile.json": lambda path: path.write_text(text)}, output)
     _print_summary(summary)

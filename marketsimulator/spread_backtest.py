@@ -11,6 +11,11 @@ priced by a model on the volatility index, so the profits are that model's, not 
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.spread_backtest", __doc__, settings="spreads", hydra=True)
+
 import json
 import sys
 from collections.abc import Mapping
@@ -29,9 +34,10 @@ from execution.spreads.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import settings_with_inner
+from foundation.configuration import output_of, settings_with_inner
 from foundation.errors import InputError, refuse_outside
-from foundation.files import check_output, write_whole
+from foundation.files import write_whole
+from foundation.progress import ProgressBar
 from marketsimulator.options.path import IndexDays, IndexModel, index_days
 from marketsimulator.options.pricing import Smile
 from marketsimulator.options.selling import SpreadTrade, simulate_selling
@@ -300,13 +306,14 @@ def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
 
 def _run_composed(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
-        output = Path(str(config.output))
+        output = Path(str(config.output)).expanduser()
         folders.append(output)
         settings = SpreadSettings.of(config)
         days = settings.days()
-        check_output(output)
+        output_of(config, "spreads.json")
         log_to_file("spreads")
-        trades = run_strategies(settings, days)
+        with ProgressBar():
+            trades = run_strategies(settings, days)
         capital = settings.sizing.STARTING_CAPITAL
         summary = {
             "index": days.source,

@@ -9,6 +9,11 @@ Settings are those of configs/autoscaling.yaml, under its usual names, there or 
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("sizing.contracts", __doc__, settings="autoscaling")
+
 import sys
 
 from rich.console import Console
@@ -138,7 +143,7 @@ def show(mode: str, settings: AutoscalingSettings) -> None:
 
 def main() -> None:
     """Run the command line."""
-    parser = Parser(description="How many contracts of an option spread, and why. Nothing is sent.")
+    parser = Parser()
     parser.add_argument("words", nargs="*", metavar="init|recover|PAPER|LIVE|key=value")
     arguments = parser.parse_args().words
     overrides = [word for word in arguments if is_override(word)]

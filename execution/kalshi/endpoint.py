@@ -20,6 +20,7 @@ from foundation.errors import (
     in_one_line,
     refuse_outside,
 )
+from foundation.redaction import redacted
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -154,7 +155,7 @@ class KalshiKeys:
         for line in sorted(self.private_key.splitlines(), key=len, reverse=True):
             if len(line) > _SHOWN and not line.startswith("-----"):
                 text = text.replace(line, "[secret]")
-        return text.replace(self.key_id, "[key]")
+        return redacted(text, {"[key]": self.key_id})
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +251,8 @@ def translated_errors(request: str, settings: KalshiSettings, keys: KalshiKeys) 
     """
     from requests.exceptions import JSONDecodeError, RequestException
 
+    from foundation.connection_words import connection_words
+
     def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
         where = settings.url_override or f"Kalshi ({settings.mode})"
         # Redacted before it is cut: of a cut key a part would stay.
@@ -265,7 +268,7 @@ def translated_errors(request: str, settings: KalshiSettings, keys: KalshiKeys) 
     except JSONDecodeError as error:
         raise failed(f"the answer makes no sense: no JSON: {error}") from None
     except RequestException as error:
-        raise failed(f"no answer: {error}") from None
+        raise failed(f"no answer: {connection_words(error) or error}") from None
     except RecursionError:
         raise failed("the answer makes no sense: it is nested too deep") from None
     except SenselessAnswer as error:

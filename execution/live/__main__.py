@@ -7,9 +7,20 @@
 
 The account is the one that there is in `data/live`, or `--account ID` of `--folder FOLDER`. Both
 words may stand before the command or after it.
+
+--by NAME            who has looked at the halt that is cleared
+--flatten            close everything too, besides cancelling what works
+--port N             of the page, on this machine; 0: any
+--spreads FOLDER     of the account that sells spreads
+key=value            of the page: settings that the loop was started with
 """
 
 from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("execution.live", __doc__, settings="live")
 
 import sys
 import threading
@@ -37,7 +48,7 @@ from execution.live.marking import exposure_line
 from execution.live.runner import FLATTEN
 from execution.live.settings import LiveSettings
 from execution.live.trading import NAME
-from foundation.command import Parser, ended_by_signals, one_line_errors, printing
+from foundation.command import Parser, one_line_errors, printing
 from foundation.compose import composed_config
 from foundation.database import Database, refuse_spoilt, rows_of
 from foundation.errors import InputError
@@ -245,41 +256,31 @@ def watched_settings(account: str, words: list[str]) -> LiveSettings | KalshiTra
 
 def watch(dashboard: Dashboard, port: int) -> None:
     """Show the page of an account until the command is ended."""
-    with ended_by_signals(), served_dashboard(dashboard, port) as address:
+    with served_dashboard(dashboard, port) as address:
         with printing():
             sys.stdout.write(f"The dashboard is at {address} until this command is ended.\n")
         threading.Event().wait()
 
 
 def _parsed(arguments: list[str]) -> Namespace:
-    parser = Parser(prog="python -m execution.live", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("data/live"), help="of all accounts")
-    parser.add_argument("--account", help="its id, where there are several")
+    parser = Parser()
+    parser.add_argument("--folder", type=Path, default=Path("data/live"))
+    parser.add_argument("--account")
     # A command that is not given one of them keeps what stood before it.
-    named = Parser(add_help=False, argument_default=SUPPRESS)
-    named.add_argument("--folder", type=Path, help="of all accounts")
-    named.add_argument("--account", help="its id, where there are several")
+    named = Parser(argument_default=SUPPRESS)
+    named.add_argument("--folder", type=Path)
+    named.add_argument("--account")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("status", help="what the journal says now", parents=[named])
-    clearing = commands.add_parser(
-        "clear", help="end a halt that you have looked at", parents=[named]
-    )
+    commands.add_parser("status", parents=[named])
+    clearing = commands.add_parser("clear", parents=[named])
     clearing.add_argument("kind", choices=get_args(HaltKind))
-    clearing.add_argument("--by", required=True, help="who has looked at it")
-    killing = commands.add_parser(
-        "kill", help="stop the loop and cancel what works", parents=[named]
-    )
-    killing.add_argument("--flatten", action="store_true", help="close everything too")
-    watching = commands.add_parser(
-        "dashboard", help="show a page that reads the journal", parents=[named]
-    )
-    watching.add_argument("--port", type=int, default=PORT, help="of this machine; 0: any")
-    watching.add_argument(
-        "--spreads", type=Path, metavar="FOLDER", help="of the account that sells spreads"
-    )
-    watching.add_argument(
-        "words", nargs="*", metavar="key=value", help="settings that the loop was started with"
-    )
+    clearing.add_argument("--by", required=True)
+    killing = commands.add_parser("kill", parents=[named])
+    killing.add_argument("--flatten", action="store_true")
+    watching = commands.add_parser("dashboard", parents=[named])
+    watching.add_argument("--port", type=int, default=PORT)
+    watching.add_argument("--spreads", type=Path)
+    watching.add_argument("words", nargs="*", metavar="key=value")
     words = parser.parse_args(arguments)
     if words.command == "dashboard":
         parser.refuse_others(words.words)

@@ -24,6 +24,7 @@ from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
 from execution.live.settings import LiveSettings
 from execution.live.spread_job import SPREADS, spread_job
 from execution.live.trading import NAME, TradingJob
+from execution.live.waiting import waiting_line
 from execution.spreads.settings import SellingSettings
 from execution.trader import Trader
 from foundation.command import printing
@@ -126,7 +127,7 @@ def run_loop(
             jobs.insert(0, spreads)
         held.enter_context(served(health, settings.health_port))
 
-        alive = _Alive(account_id, live, health, supervisor, notices, stop)
+        alive = _Alive(account_id, live, health, supervisor, notices, stop, settings.symbols)
         supervisor.notify(READY=1)
         read_clock = partial(venue_time, connection) if clock == "broker" else system_clock
         Loop(jobs, read_clock, stop, notices, alive, settings.halt_after).run()
@@ -146,8 +147,10 @@ class _Alive:
         supervisor: Supervisor,
         notices: Notices,
         stop: Stop,
+        symbols: Sequence[str],
     ) -> None:
         self._account_id = account_id
+        self._symbols = symbols
         self._live = live
         self._health = health
         self._supervisor = supervisor
@@ -167,7 +170,7 @@ class _Alive:
         if due is not None and job == NAME and self._announced != (job, due):
             self._announced = job, due
             with printing():
-                sys.stdout.write(f"The next pass is at {utc_text(due)}.\n")
+                sys.stdout.write(f"{waiting_line(due, self._symbols)}\n")
 
 
 def _has_ended(trading: TradingJob | None) -> bool:

@@ -89,6 +89,10 @@ class CachedForecaster:
         shelf = self._shelf(profile)
         locations = shelf.find(windows.issued_at[rows], keys[rows])
         engine: Engine | None = None
+        kept = len(rows) - len(locations.missing)
+        work = f"forecasts, {kept:,} of {len(rows):,} from cache" if kept else "forecasts"
+        if kept == len(rows):
+            progress(work, kept, kept)
         while len(locations.missing):
             engine = engine or self.forecaster.engine(profile)
             # The engine says where its answers belong: it may have loaded weights that were written
@@ -99,7 +103,14 @@ class CachedForecaster:
             if filled:
                 missing = rows[locations.missing]
                 actual = self._fill(
-                    shelf, symbols, windows, keys, profile, missing, engine, progress
+                    shelf,
+                    symbols,
+                    windows,
+                    keys,
+                    profile,
+                    missing,
+                    engine,
+                    lambda _, done, total: progress(work, done, total),
                 )
                 filled = actual == shelf
             shelf = actual

@@ -11,6 +11,11 @@ same is asked of Kelly, which needs no training.
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.kalshi.compare", __doc__, settings="kalshi_compare", hydra=True)
+
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,11 +29,12 @@ from execution.kalshi.network import About, load_network
 from execution.kalshi.observation import features_of
 from execution.kalshi.policies import BinaryKelly, Nothing, RandomPolicy
 from forecasting.forecast import Progress, silent
-from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import settings_of
+from foundation.configuration import may_overwrite, settings_of
 from foundation.errors import InputError, refuse_outside
 from foundation.files import file_digest
+from foundation.progress import ProgressBar
 from marketsimulator.kalshi.comparison import Comparison, Entrant, HeldOut, compare_policies
 from marketsimulator.kalshi.comparison_page import (
     FILE,
@@ -304,7 +310,9 @@ def _print_comparison(comparison: Comparison, output: Path) -> None:
 def _run_composed(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
         settings = ComparisonSettings.of(config)
-        output = output_folder(settings.output, FILE, PAGE)
+        output = output_folder(
+            settings.output, FILE, PAGE, mark=FILE, overwrite=may_overwrite(config)
+        )
         folders.append(output)
         log_to_file("kalshi_compare")
         with ProgressBar() as progress:

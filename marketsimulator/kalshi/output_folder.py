@@ -8,10 +8,11 @@ from foundation.errors import InputError
 from foundation.files import check_output
 
 
-def output_folder(name: str, *files: str) -> Path:
+def output_folder(name: str, *files: str, mark: str | None = None, overwrite: bool = False) -> Path:
     """The folder of a name, which need not be there yet.
 
     files: names of what will be written into it.
+    mark, overwrite: as `check_output` takes them.
 
     Raises
     ------
@@ -22,7 +23,7 @@ def output_folder(name: str, *files: str) -> Path:
         raise InputError("output: a folder's name is needed")
     output = Path(name)
     try:
-        check_output(output)
+        check_output(output, mark, overwrite=overwrite)
         for each in files:
             if (output / each).is_dir():
                 raise InputError(f"output: {output / each} is a folder, a file is needed there")

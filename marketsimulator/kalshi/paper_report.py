@@ -10,6 +10,13 @@ the limits and the fees that were traded with; `episode.life` the steps that an 
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command(
+        "marketsimulator.kalshi.paper_report", __doc__, settings="kalshi_paper", hydra=True
+    )
+
 import json
 import os
 from collections import Counter
@@ -29,7 +36,7 @@ from execution.kalshi.size_section import SIZE_MACRO, SIZE_STYLE, SizeView, size
 from foundation.charts import CHART_MACRO, CHART_STYLE
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import settings_of
+from foundation.configuration import may_overwrite, settings_of
 from foundation.database import rows_of
 from foundation.errors import InputError
 from foundation.files import write_whole
@@ -254,7 +261,9 @@ def _usd(amount: Decimal) -> str:
 def _run(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
         settings = settings_of(PaperReportSettings, config)
-        output = output_folder(settings.output, FILE, PAGE)
+        output = output_folder(
+            settings.output, FILE, PAGE, mark=FILE, overwrite=may_overwrite(config)
+        )
         folders.append(output)
         log_to_file("kalshi_paper")
         report = paper_report(settings)

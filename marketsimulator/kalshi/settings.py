@@ -56,15 +56,15 @@ class EpisodeSettings(OrderSettings):
             raise InputError(f"reward: {self.reward!r} is none of {', '.join(get_args(Reward))}")
         if self.life < 1:
             raise InputError(f"life: {self.life} steps are below 1")
-        cents = round(self.starting_cash * CENTS) if math.isfinite(self.starting_cash) else 0
-        if cents <= 0 or abs(cents - self.starting_cash * CENTS) > 1e-6:
-            raise InputError(
-                f"starting_cash: ${self.starting_cash} is no number of whole cents above 0"
-            )
         if self.starting_cash > LARGEST_CASH:
             raise InputError(
                 f"starting_cash: ${self.starting_cash:,.0f} is beyond ${LARGEST_CASH:,}, up to"
                 " which 64 bits hold every product of cash and prices"
+            )
+        cents = round(self.starting_cash * CENTS) if math.isfinite(self.starting_cash) else 0
+        if cents <= 0 or abs(cents - self.starting_cash * CENTS) > 1e-6:
+            raise InputError(
+                f"starting_cash: ${self.starting_cash} is no number of whole cents above 0"
             )
         self.terms()
 

@@ -9,6 +9,11 @@ with figures of every update, and a folder for TensorBoard. A run that was stopp
 
 from __future__ import annotations
 
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.kalshi.train", __doc__, settings="kalshi_train", hydra=True)
+
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,10 +24,11 @@ from rich.console import Console
 
 from execution.kalshi.network import EARLIER, read_checkpoint
 from foundation.arrays import Array
-from foundation.command import ProgressBar, log_to_file, one_line_errors
+from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import settings_of
+from foundation.configuration import may_overwrite, settings_of
 from foundation.errors import InputError, refuse_outside
+from foundation.progress import ProgressBar
 from marketsimulator.kalshi.learner_settings import LearnerSettings
 from marketsimulator.kalshi.output_folder import output_folder
 from marketsimulator.kalshi.recorded import recorded_markets
@@ -192,6 +198,7 @@ def run(config: DictConfig) -> None:
     """Train on a composed configuration, and say where the checkpoint lies."""
     with one_line_errors("the last checkpoint stays; resume=… goes on from it"):
         settings = TrainingSettings.of(config)
+        output_folder(settings.output, mark=BOARD, overwrite=may_overwrite(config))
         log_to_file("kalshi_train")
         with ProgressBar() as bar:
             learner = train(settings, bar)

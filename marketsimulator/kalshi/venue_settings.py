@@ -33,7 +33,7 @@ class KalshiVenueSettings:
     seed: of the synthetic markets.
     market: parameters of the synthetic markets.
     interval: seconds between ticks, 1 … 86,400.
-    starting_cash: USD, in whole cents.
+    starting_cash: USD, in whole cents, above 0, 1,000,000 at most.
     life: ticks after which a resting order ends, 1 … 1,000,000; as long as the environments' unless
         it is set. Kalshi's own orders wait until they are cancelled.
     limited: whether the venue holds orders to the buffer and the limits of the environments, and

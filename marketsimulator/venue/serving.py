@@ -67,13 +67,9 @@ class Serving:
 
 def add_serving_flags(parser: ArgumentParser, port: int) -> None:
     """Declare --speed, --host and --port; port: unless another is named."""
-    parser.add_argument(
-        "--speed",
-        default="wait",
-        help=f"wait for a client, or so many times as fast as a real clock, up to {FASTEST:,}",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="loopback unless another is named")
-    parser.add_argument("--port", type=int, default=port, help=f"{port} unless another is named")
+    parser.add_argument("--speed", default="wait")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=port)
 
 
 def _speed(word: str) -> float | None:

@@ -71,6 +71,26 @@ def test_what_was_forecast_is_read_and_is_the_same(
     assert len(part.windows) == len(rows)
 
 
+def test_the_progress_of_a_resumed_run_says_how_much_comes_from_the_cache(
+    tmp_path: Path, market: Bars
+) -> None:
+    said: list[tuple[str, int, int]] = []
+
+    def progress(work: str, done: int, total: int) -> None:
+        said.append((work, done, total))
+
+    forecaster = CachedForecaster(Chronos2Forecaster(), tmp_path)
+    part = len(forecaster.forecast(market, market.times[-30], progress).windows)
+    assert said[-1] == ("forecasts", part, part)
+    said.clear()
+    whole = len(forecaster.forecast(market, market.times[-60], progress).windows)
+    work = f"forecasts, {part:,} of {whole:,} from cache"
+    assert said[-1] == (work, whole - part, whole - part)
+    said.clear()
+    forecaster.forecast(market, market.times[-60], progress)
+    assert said == [(f"forecasts, {whole:,} of {whole:,} from cache", whole, whole)]
+
+
 def test_a_new_hour_adds_one_small_file(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,7 +329,11 @@ def test_what_a_run_computes_lies_in_files_and_not_in_memory(tmp_path: Path, mar
     ("words", "says"),
     [
         (["list", "--folder", "nowhere"], "--folder: nowhere is no folder"),
-        (["prune", "--folder", ".", "--unused-days", "-1"], "--unused-days: -1.0 is below 0"),
+        (
+            ["prune", "--folder", ".", "--unused-days", "-1"],
+            "--unused-days: -1.0 is no number of days",
+        ),
+        (["prune", "--folder", ".", "--unused-days", "nan"], "nan is no number of days"),
         (["burn"], "invalid choice: 'burn'"),
     ],
 )

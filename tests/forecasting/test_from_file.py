@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from forecasting.baseline import RandomWalk
-from forecasting.batch import BatchSettings, run_batch, write_batch
+from forecasting.batch import BatchSettings, is_batch, run_batch, write_batch
 from forecasting.forecast import HORIZON, LEVELS, reads_future
 from forecasting.from_file import FileForecaster
 from forecasting.settings import ForecasterSettings
@@ -62,6 +62,46 @@ def test_what_the_batch_job_wrote_is_forecast_again(
         assert np.array_equal(ours.issued_at[there], theirs.issued_at[there])
         assert np.allclose(ours.values[there], theirs.values[there], rtol=1e-6)
     assert len(table.source) == 16, "the file's content is part of what was tried"
+
+
+@pytest.mark.parametrize("name", ["f.csv", "f.csv.gz"])
+def test_a_name_that_ends_in_csv_is_written_as_csv(
+    rows: pd.DataFrame, bars: Bars, tmp_path: Path, name: str
+) -> None:
+    settings = BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=WALK, output=name)
+    write_batch(run_batch(settings), tmp_path / name)
+    table = pd.read_csv(tmp_path / name, parse_dates=["issued_at", "target_at"])
+    pd.testing.assert_frame_equal(
+        table.astype({"symbol": "str"}), rows.astype({"symbol": "str"}), check_dtype=False
+    )
+    since = rows.issued_at.min().to_datetime64()
+    answer = FileForecaster(tmp_path / name).forecast(bars, since).at(bars.now)
+    assert np.array_equal(
+        answer.values,
+        FileForecaster(written(rows, tmp_path / "g.parquet"))
+        .forecast(bars, since)
+        .at(bars.now)
+        .values,
+        equal_nan=True,
+    )
+
+
+def test_a_name_that_ends_otherwise_is_refused_before_the_work() -> None:
+    with pytest.raises(InputError, match=r"f.xlsx ends in none of .parquet, .csv, .csv.gz"):
+        BatchSettings(output="f.xlsx")
+
+
+def test_only_what_the_batch_job_wrote_is_written_again(rows: pd.DataFrame, tmp_path: Path) -> None:
+    settings = BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=WALK)
+    batch = run_batch(settings)
+    for name in ("f.parquet", "f.csv", "f.csv.gz"):
+        write_batch(batch, tmp_path / name)
+        assert is_batch(tmp_path / name)
+    rows[["symbol", "value"]].to_parquet(tmp_path / "mine.parquet")
+    rows[["symbol", "value"]].to_csv(tmp_path / "mine.csv")
+    (tmp_path / "mine.csv.gz").write_bytes(b"no archive")
+    for name in ("mine.parquet", "mine.csv", "mine.csv.gz"):
+        assert not is_batch(tmp_path / name)
 
 
 def test_a_file_says_who_made_it_and_an_oracles_forecasts_stay_an_oracles(tmp_path: Path) -> None:

@@ -189,8 +189,10 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(tmp_path: Pa
         "skill"
     ]
     page = (tmp_path / "made" / "evaluation.html").read_text()
-    for word in ("rank correlation", "Plotly", "calmest", "synthetic market"):
+    for word in ("rank correlation", "calmest", "synthetic market", "SYXUSD, forecast of"):
         assert word in page
+    assert "<script" not in page
+    assert [fan.symbol for fan in evaluation.fans] == ["SYA", "SYXUSD"]
     ours = figures["groups"]["stock"]["all"]["historical, calibrated"]
     assert ours["forecasts"] == (evaluation.frames[evaluation.main]["kind"] == "stock").sum()
 
@@ -242,11 +244,15 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     ("words", "says"),
     [
         (["forecasting.batch", "symbols=[NVDA]"], "synthetic market has no NVDA"),
-        (["forecasting.batch", "output=no/such/x.parquet"], "there is no folder no/such"),
-        (["forecasting.batch", "output=."], "output: . is a folder"),
+        (["forecasting.batch", "output=/dev/null/x.parquet"], "/dev/null is a file"),
+        (["forecasting.batch", "output=."], "output: . ends in none of .parquet, .csv, .csv.gz"),
+        (
+            ["forecasting.batch", "forecaster=ewma"],
+            "output: name a file; forecasts of ewma are not",
+        ),
         (["forecasting.batch", "forecaster.dtype=fp8"], "forecaster.dtype"),
         (
-            ["forecasting.batch", "start=2023-01-02", "end=2023-01-03", "forecaster=ewma"],
+            ["forecasting.batch", "start=2023-01-02", "end=2023-01-03", "output=f.csv"],
             "nothing can be forecast",
         ),
         (["forecasting.batch", "outptu=x"], "outptu"),

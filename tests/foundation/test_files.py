@@ -6,7 +6,16 @@ import os
 import platform
 from pathlib import Path
 
-from foundation.files import put_whole, remove_unfinished, staged_file
+import pytest
+
+from foundation.errors import InputError
+from foundation.files import (
+    check_file,
+    check_output,
+    put_whole,
+    remove_unfinished,
+    staged_file,
+)
 from tests.commands import run_command
 
 
@@ -49,3 +58,45 @@ def test_a_file_is_as_it_was_where_writing_it_fails(tmp_path: Path) -> None:
         pass
     assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_written_to_where_it_is_empty_or_an_earlier_runs(tmp_path: Path) -> None:
+    check_output(tmp_path / "new" / "below", "summary.json")
+    check_output(tmp_path, "summary.json")
+    (tmp_path / ".left").touch()
+    check_output(tmp_path, "summary.json")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"holds something else \(notes.txt\).*overwrite=true$"):
+        check_output(tmp_path, "summary.json")
+    with pytest.raises(InputError, match=r"say --overwrite$"):
+        check_output(tmp_path, "*.json", word="--overwrite")
+    check_output(tmp_path, "summary.json", overwrite=True)
+    check_output(tmp_path)
+    (tmp_path / "summary.json").touch()
+    check_output(tmp_path, "summary.json")
+    check_output(tmp_path, "*.json")
+    with pytest.raises(InputError, match="holds something else"):
+        check_output(tmp_path, "sweep.parquet")
+
+
+def test_the_folder_of_a_file_is_made_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "f.csv"
+    check_file(path, "output")
+    assert not path.parent.exists()
+    put_whole(path, b"1")
+    assert path.read_bytes() == b"1"
+    with pytest.raises(InputError, match=r"cannot be written: .*f\.csv is a file"):
+        check_file(path / "g.csv", "output")
+
+
+def test_a_file_is_written_again_where_the_command_wrote_it(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    check_file(path, "output", lambda _: False)
+    path.touch()
+    check_file(path, "output")
+    check_file(path, "output", lambda _: True)
+    check_file(path, "output", lambda _: False, overwrite=True)
+    with pytest.raises(
+        InputError, match=r"^output: .*f.csv holds something else; .*overwrite=true"
+    ):
+        check_file(path, "output", lambda _: False)

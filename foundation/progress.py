@@ -1,0 +1,161 @@
+"""How far the work of a command has come: bars on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+BETWEEN_LINES = 15.0  # seconds
+
+
+class _Display(Protocol):
+    def start(self) -> None: ...
+
+    def tell(self, work: str, done: int, total: int) -> None: ...
+
+    def end(self, *, finished: bool) -> None: ...
+
+
+class ProgressBar:
+    """Progress of several kinds of work; called with the kind, done and total.
+
+    On a terminal a bar each. Elsewhere a line at the start, one every 15 seconds, and one at the
+    end; work of less than that which reports nothing has no line.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        console = Console(stderr=True) if console is None else console
+        self._display: _Display = Bars(console) if console.is_terminal else Lines(console)
+
+    def __enter__(self) -> ProgressBar:
+        self._display.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._display.end(finished=kind is None)
+
+    def __call__(self, work: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are finished of a kind of work."""
+        self._display.tell(work, done, total)
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate as 1,234/s."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s")
+
+
+class Bars:
+    """A bar for each kind of work; one that only moves until the first is known."""
+
+    def __init__(self, console: Console) -> None:
+        self._tasks: dict[str, TaskID] = {}
+        self._waiting: TaskID | None = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def start(self) -> None:
+        """Show that work has begun."""
+        self._waiting = self._progress.add_task("working", total=None)
+        self._progress.start()
+
+    def tell(self, work: str, done: int, total: int) -> None:
+        """Move the bar of a kind of work."""
+        self._end_waiting()
+        if work not in self._tasks:
+            self._tasks[work] = self._progress.add_task(work, total=total)
+        self._progress.update(self._tasks[work], completed=done)
+
+    def end(self, *, finished: bool) -> None:
+        """Leave the bars as they are."""
+        del finished
+        self._end_waiting()
+        self._progress.stop()
+
+    def _end_waiting(self) -> None:
+        if self._waiting is not None:
+            self._progress.remove_task(self._waiting)
+            self._waiting = None
+
+
+class Lines:
+    """Plain lines, for a file or a pipe.
+
+    clock: seconds that only increase.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._began = self._last = clock()
+        self._work: dict[str, tuple[int, int]] = {}
+        # Work that reports nothing for long has its lines too: a thread writes those.
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+
+    def start(self) -> None:
+        """Count the seconds from now on."""
+        self._began = self._last = self._clock()
+        threading.Thread(target=self._write_on, daemon=True).start()
+
+    def tell(self, work: str, done: int, total: int) -> None:
+        """Note how far a kind of work is; the first of all is written at once."""
+        with self._lock:
+            first = not self._work
+            self._work[work] = (done, total)
+            if first:
+                self._write("")
+        self.write_if_due()
+
+    def end(self, *, finished: bool) -> None:
+        """Write what was done, unless it ended in an error, which has its own line."""
+        self._over.set()
+        with self._lock:
+            if finished and self._work:
+                self._write("done, ")
+
+    def write_if_due(self) -> None:
+        """Write a line where the last is 15 seconds old."""
+        with self._lock:
+            if not self._over.is_set() and self._clock() - self._last >= BETWEEN_LINES:
+                self._write("")
+
+    def _write_on(self) -> None:
+        while not self._over.wait(max(self._last + BETWEEN_LINES - self._clock(), 0.1)):
+            self.write_if_due()
+
+    def _write(self, prefix: str) -> None:
+        self._last = self._clock()
+        parts = [f"{work} {done:,} of {total:,}" for work, (done, total) in self._work.items()]
+        line = f"{prefix}{self._last - self._began:.0f} s: {'; '.join(parts) or 'working'}"
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

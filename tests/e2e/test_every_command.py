@@ -1,0 +1,286 @@
+"""What every command promises from its first moment on, over one list of all of them."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pty
+import re
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kelly_chronos import COMMANDS
+from tests.commands import Started, run_command
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ROOMS = ("execution", "forecasting", "marketsimulator", "sizing", "trainingdata")
+EVERY = sorted([*COMMANDS.values(), "marketsimulator.backtest_kelly_chronos2"])
+HEAVY = {"torch", "numba", "pandas", "hydra", "numpy", "alpaca", "omegaconf"}
+WITHOUT_SETTINGS = {
+    "execution.explain",
+    "forecasting.cache",
+    "forecasting.train",
+    "forecasting.tune",
+    "marketsimulator.compare",
+    "trainingdata.build_correlation_matrix_from_csvs",
+}
+
+
+def source_of(command: str) -> Path:
+    path = ROOT / command.replace(".", "/")
+    return path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def flags_of(command: str) -> set[str]:
+    """What the command's parser takes."""
+    text = source_of(command).read_text()
+    if "add_serving_flags" in text:
+        text += (ROOT / "marketsimulator" / "venue" / "serving.py").read_text()
+    return set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', text))
+
+
+def test_the_list_has_every_command_there_is() -> None:
+    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    files.append(ROOT / "trade_stock_e2e.py")
+    runs = {
+        path for path in files if '\nif __name__ == "__main__":\n    main()' in path.read_text()
+    }
+    assert runs == {source_of(command) for command in EVERY}
+
+
+@pytest.mark.parametrize("command", EVERY)
+def test_a_command_opens_before_it_imports_anything_else(command: str) -> None:
+    """So that its word is on the terminal at once, and its help needs no library."""
+    body = ast.parse(source_of(command).read_text()).body
+    guard = next(number for number, node in enumerate(body) if isinstance(node, ast.If))
+    before = {node.module for node in body[:guard] if isinstance(node, ast.ImportFrom)}
+    assert before <= {"__future__", "foundation.opening", "execution.live.words"}
+    assert not any(isinstance(node, ast.Import) for node in body[:guard])
+    assert ast.unparse(body[guard]).startswith(
+        f"if __name__ == '__main__':\n    open_command('{command}', __doc__"
+    )
+
+
+@pytest.mark.parametrize("command", EVERY)
+def test_help_is_quick_and_says_what_the_command_does_with_an_example(
+    command: str, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-X", "importtime", str(source_of(command)), "--help"]
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "foundation.opening" in loaded
+    assert loaded & HEAVY == set()
+    seconds = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
+    assert seconds < 2
+    docstring = ast.get_docstring(ast.parse(source_of(command).read_text()))
+    assert docstring is not None
+    assert done.stdout.startswith(docstring.splitlines()[0])
+    script = source_of(command).relative_to(ROOT)
+    assert re.search(rf"python (-m {re.escape(command)}|{re.escape(str(script))})\b", done.stdout)
+    assert {flag for flag in flags_of(command) if flag not in done.stdout} == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", EVERY)
+def test_h_and_cfg_job_answer_and_write_nothing(command: str, tmp_path: Path) -> None:
+    short = run_command(["-m", command, "-h"], cwd=tmp_path)
+    assert (short.returncode, short.stderr) == (0, "")
+    assert "--help" in short.stdout
+    shown = run_command(["-m", command, "--cfg", "job"], cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    settings = yaml.safe_load(shown.stdout)
+    assert (settings == {}) == (command in WITHOUT_SETTINGS)
+    assert ("--cfg job" in short.stdout) == (command not in WITHOUT_SETTINGS)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["marketsimulator.backtest"], ["execution.doctor"]])
+def test_the_settings_are_shown_within_two_seconds(words: list[str], tmp_path: Path) -> None:
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", *words, "--cfg", "job", "capital=5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "capital: 5\n" in done.stdout
+    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["execution.quantity", "--cfg", "job", "capitol=5"], "did you mean capital?"),
+        (["execution.quantity", "--cfg", "hydra"], "--cfg: job is all"),
+        (["execution.quantity", "--cfg"], "--cfg: job is all"),
+        (["execution.quantity", "--json", "--cfg", "job"], "--json: --cfg job shows"),
+        (["marketsimulator.backtest", "--cfg", "job", "symbol_cap=1"], "mean limits.symbol_cap?"),
+        (
+            ["marketsimulator.audit", "costs", "--cfg", "job", "fees=alpacca"],
+            "did you mean alpaca?",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_shown_are_one_line(
+    words: list[str], says: str, tmp_path: Path
+) -> None:
+    done = run_command(["-m", *words], cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
+
+
+def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> None:
+    script = str(ROOT / "trade_stock_e2e.py")
+    done = run_command([script, "preview", "mode=paper", "--cfg=job"], cwd=tmp_path)
+    settings = yaml.safe_load(done.stdout)
+    assert (settings["mode"], settings["account"]["source"]) == ("dry", "venue")
+
+
+def test_a_terminal_has_a_word_before_the_libraries_are_there() -> None:
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "forecasting.batch", "symbols=[NOBODY]"]
+    with subprocess.Popen(words, cwd=ROOT, stderr=theirs, stdout=theirs) as process:
+        os.close(theirs)
+        assert select.select([ours], [], [], 60)[0]
+        loaded = Path(f"/proc/{process.pid}/maps")
+        maps = loaded.read_text() if loaded.exists() else ""
+        shown = os.read(ours, 200)
+        process.kill()
+    os.close(ours)
+    assert shown.startswith(b"forecasting.batch: loading")
+    assert "numpy" not in maps
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_told_to_end_while_it_loads_says_so(number: signal.Signals) -> None:
+    code = (
+        "import os, sys; from foundation.opening import open_command;"
+        f"open_command('a', 'b'); os.kill(os.getpid(), {int(number)})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 128 + number
+    assert done.stderr == "interrupted: nothing had begun\n"
+
+
+@pytest.mark.parametrize("command", EVERY)
+def test_every_command_ends_a_signal_as_it_ends_an_interruption(command: str) -> None:
+    """Which `one_line_errors` and `hydra_command` do."""
+    text = source_of(command).read_text()
+    shared = "from marketsimulator.backtest import run_command"
+    assert "with one_line_errors(" in text or shared in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_end_leaves_no_output(tmp_path: Path, number: signal.Signals) -> None:
+    words = ["-m", "marketsimulator.backtest", "forecaster.cache=null", "trials=null"]
+    run = Started([*words, "output=here/out"], cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while run.running and " of " not in run.errors:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(run.pid, number)
+    done = run.wait()
+    assert done.returncode == 128 + number, done.stderr
+    assert done.stderr.splitlines()[-1] == "interrupted: nothing was written"
+    assert not (tmp_path / "here" / "out").exists()
+
+
+HOLDS = "out holds something else (notes.txt)"
+HISTORY = ["--symbols", "BTCUSD", "--start", "2024-01-02"]
+PRINTS = ["prints.file=p", "bars.dir=[d]", "bars.vix=v"]
+TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["marketsimulator.backtest", "output=out"],
+        ["marketsimulator.backtest_kelly_chronos2", "--output", "out"],
+        ["marketsimulator.sweep", "vary={sizing.fraction: [0.1]}", "output=out"],
+        ["marketsimulator.compare_strategies", "output=out"],
+        ["marketsimulator.compare", "a", "b", "--output", "out"],
+        ["forecasting.evaluate", "output=out"],
+        ["marketsimulator.monte_carlo", "trades=trades.csv", "output=out"],
+        ["marketsimulator.spread_backtest", "output=out"],
+        ["marketsimulator.smile_calibration", *PRINTS, "output=out"],
+        ["marketsimulator.kalshi.compare", "output=out"],
+        ["marketsimulator.kalshi.paper_report", "journal=trades.csv", "output=out"],
+        ["marketsimulator.kalshi.train", "output=out"],
+        ["forecasting.tune", "--symbols", "SYA", "--output", "out"],
+        ["forecasting.train", "--output", "out"],
+        ["trainingdata.download", *HISTORY, "--output", "out"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_output_that_holds_something_else_is_refused(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "trades.csv").write_text(
+        TRADES + "2024-01-02 10:00,1,PUT,2.5,1,100\n2024-01-03 10:00,2,PUT,2.5,1,-50\n"
+    )
+    before = sorted(tmp_path.rglob("*"))
+    done = run_command(["-m", *words], cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert HOLDS in line
+    word = "--overwrite" if words[0] in WITHOUT_SETTINGS else "overwrite=true"
+    assert line.endswith(f"say {word}")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_writes_again_what_an_earlier_one_wrote_and_beside_others_when_told(
+    tmp_path: Path,
+) -> None:
+    words = ["forecaster=ewma", "start=2024-06-24", "symbols=[SYA]", "trials=null", "output=out"]
+    command = ["-m", "marketsimulator.backtest", *words]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    told = run_command([*command, "overwrite=true"], cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    (tmp_path / "out" / "summary.json").write_text("of an earlier run")
+    again = run_command(command, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "out" / "summary.json").read_text().startswith("{")
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    other = run_command([*command, "overwrite=perhaps"], cwd=tmp_path)
+    assert "overwrite: 'perhaps' is neither true nor false" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("limits.symbol_cap=60", "60 times the account's equity, and more than 4 is refused"),
+        ("limits.intraday_leverage=1000", "more than 10 is refused"),
+        ("limits.overnight_leverage=200", "more than 10 is refused"),
+        ("margin.leverage=50", "more than 10 is refused"),
+        ("limits.symbol_cap=inf", "limits.symbol_cap: inf is infinite"),
+        ("costs.stock_slippage_bps=nan", "costs.stock_slippage_bps: nan is no number"),
+        ("capital=0", "capital: 0 USD; an amount above 0"),
+        ("capital=-5", "capital: -5 USD; an amount above 0"),
+        ("capital=much", "capital: 'much' is no number"),
+        ("days=2.5", "days: 2.5 is no whole number"),
+        ("placebo=maybe", "placebo: 'maybe' is neither true nor false"),
+        ("sizing.volatility=quantil", "did you mean quantile?"),
+        ("limits=5", "limits: 5 is no group of settings"),
+        ("sizing.strateggy=kelly_50", "did you mean sizing.strategy?"),
+        ("a=b=c]", "'a=b=c]' cannot be read as key=value"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_in_words(
+    word: str, says: str, tmp_path: Path
+) -> None:
+    done = run_command(["-m", "marketsimulator.backtest", word], cwd=tmp_path)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert says in line
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,46 @@
+"""Keys are taken out of a text whole, and ordinary words stay."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.redaction import SHORTEST, UNMISTAKABLE, redacted
+
+LETTERS = st.characters(codec="ascii", categories=["L", "N"])
+
+
+def test_a_key_as_short_as_a_word_takes_nothing_out_of_words() -> None:
+    text = "example: the proxy y says exactly why"
+    assert redacted(text, {"[key]": "x", "[secret]": "y"}) == text
+    assert redacted("any thing", {"[key]": "any", "[secret]": "thing"}) == "any thing"
+
+
+def test_a_key_goes_where_it_stands_alone_and_stays_within_a_longer_word() -> None:
+    secrets = {"[key]": "practice"}
+    assert redacted("key=practice, practices", secrets) == "key=[key], practices"
+
+
+@given(
+    secret=st.text(LETTERS, min_size=UNMISTAKABLE, max_size=60),
+    before=st.text(max_size=20),
+    after=st.text(max_size=20),
+)
+def test_a_key_of_a_real_length_is_hidden_wherever_it_is(
+    secret: str, before: str, after: str
+) -> None:
+    assert secret not in redacted(before + secret + after, {"[]": secret})
+
+
+@given(secret=st.text(LETTERS, min_size=SHORTEST, max_size=UNMISTAKABLE))
+def test_a_key_between_other_signs_is_hidden(secret: str) -> None:
+    for text in (secret, f'{{"key": "{secret}"}}', f"a={secret}&b", f"({secret})"):
+        assert secret not in redacted(text, {"[key]": secret})
+
+
+def test_a_password_in_an_address_is_hidden_with_and_without_keys() -> None:
+    text = "https://user:hush@host/v2 and http://token@other:80, me@mail"
+    for secrets in ({}, {"[key]": "ab"}):
+        assert redacted(text, secrets) == (
+            "https://[secret]@host/v2 and http://[secret]@other:80, me@mail"
+        )
