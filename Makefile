@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # A worker of the tests has one core: two that compute on all of them wait for each other.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-.PHONY: backtest test check slow long bench gpu wheels mutants lock clean
+.PHONY: backtest test check slow long bench settings-page gpu wheels mutants lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-01-02 placebo=true
@@ -34,6 +34,9 @@ long: $(VENV)/.installed-dev          ## the longest ones, beyond what continuou
 
 bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANCE.md
 	$(BIN)/pytest -m bench -s
+
+settings-page: $(VENV)/.installed     ## write docs/SETTINGS.md anew from the configurations and the settings classes
+	$(BIN)/python docs/settings_page.py
 
 # On a bare machine with CUDA: PYTHON has torch, and whatever else lacks lies as wheels in $(WHEELS); no index is asked.
 gpu:                                  ## the tests and the measurements that need CUDA, in one go; its table: outputs/gpu.md

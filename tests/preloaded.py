@@ -17,7 +17,6 @@ import jinja2  # noqa: F401
 import matplotlib.figure
 import numba  # noqa: F401
 import pandas  # noqa: F401
-import plotly.graph_objects  # noqa: F401
 import pyarrow.dataset
 import pyarrow.parquet  # noqa: F401
 import pydantic  # noqa: F401

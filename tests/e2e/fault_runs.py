@@ -55,7 +55,7 @@ KILLED_WHEN: tuple[When, ...] = ("before", "flying", "after")
 MOMENT = 0.05  # seconds between a request and what happens at it
 PATIENT = ("broker.read_timeout=10", "broker.deadline=20", "broker.attempts=4")
 CHILD = Path(__file__).with_name("fault_child.py")
-NEXT_PASS = re.compile(r"The next pass is at (\S+)Z\.")
+NEXT_PASS = re.compile(r"The next pass is at (\S+)Z")
 
 
 @dataclass(frozen=True, slots=True)

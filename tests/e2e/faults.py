@@ -31,6 +31,8 @@ SHOWN = (
 NEVER = (*SHOWN[2:], "crashes", "stuck", "false_halts")
 LONGEST = "longest_silence_s"  # the one count that is no sum
 
+FIRST_DECISION = ("mode=dry", "forecaster=ewma", "data.start=2024-01-02", "end=2024-02-20T15:30Z")
+
 # They are imported late: each process of a run imports this module before its waits are shortened,
 # and what of the project came with it would keep the long ones.
 SCHEDULES = {
@@ -46,10 +48,13 @@ def run(jobs: Sequence[str], kills: int, schedules: int, seed: int) -> dict[str,
     total: Counter[str] = Counter(dict.fromkeys((*SHOWN, *NEVER, LONGEST), 0))
     failed: list[str] = []
     began = time.monotonic()
-    # The fork server loads libraries and commands first: that is no silence of a command.
+    # The fork server loads libraries and commands first, and a decision compiles what an
+    # installation has not compiled yet: that is no silence of a command.
     commands: Any = importlib.import_module("tests.commands")
     commands.preload("tests.e2e.hurried")
-    commands.run_command(("-m", "__hello__"))
+    with tempfile.TemporaryDirectory() as folder:
+        entry = Path(__file__).resolve().parents[2] / "trade_stock_e2e.py"
+        commands.run_command((str(entry), *FIRST_DECISION), cwd=Path(folder))
     for place, job in enumerate(jobs):
         number = shares(kills, len(jobs))[place]
         if number:

@@ -599,7 +599,7 @@ def test_the_venue_refuses_what_its_assets_do_not_allow(practice: Start) -> None
         (["--port", "99999"], "--port: 99999 is outside"),
         (["--start", "2030-01-01"], "the synthetic market runs from"),
         (["--symbols", "ZZZ"], "the synthetic market has no ZZZ"),
-        (["--capital", "-5"], "capital: -5.0 is outside"),
+        (["--capital", "-5"], "capital: -5 USD; an amount above 0"),
         (["oops"], "'oops' is no flag"),
     ],
 )

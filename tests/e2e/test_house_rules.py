@@ -65,7 +65,7 @@ def test_nothing_reads_what_could_execute() -> None:
 
 @pytest.mark.parametrize("module", [*ROOMS, *HEAVY])
 def test_importing_loads_no_model_library_and_the_decision_no_simulator(module: str) -> None:
-    heavy = ["torch", "transformers", "chronos", "sklearn", "alpaca", "plotly", "hydra"]
+    heavy = ["torch", "transformers", "chronos", "sklearn", "alpaca", "hydra"]
     heavy += [] if module.startswith("marketsimulator") else ["marketsimulator"]
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run(
@@ -131,13 +131,16 @@ def test_every_mistake_has_tests_that_are_there() -> None:
         assert not set(named) - there, row
 
 
-def test_what_the_readmes_commands_write_is_no_litter() -> None:
+def test_what_the_pages_commands_write_is_no_litter() -> None:
     """A checkout stays clean: outputs lie in folders that git ignores."""
-    text = (ROOT / "README.md").read_text()
-    written = re.findall(r"(?<![\w.])(?:--output[ =]|output=)([\w./-]+)", text)
-    written += re.findall(r"# (data/\S+): account_balance", text)
-    written = [path for path in written if path != "DIR"]
-    assert len(written) >= 6
+    pages = (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "examples/README.md")
+    text = "\n".join(page.read_text() for page in pages)
+    written = re.findall(r"(?<![\w.])(?:--output[ =]|--key-file |output=)([\w./-]+)", text)
+    written += re.findall(r"make_\w+\.py ([\w./-]+)", text)
+    written += re.findall(r"`(data/autoscaling/\w+)`", text)
+    # The notebook runs in its own folder.
+    written = [path.removeprefix("../") for path in written if path not in ("DIR", "FILE.csv")]
+    assert len(written) >= 30
     checked = subprocess.run(
         ["git", "check-ignore", *written], cwd=ROOT, capture_output=True, text=True, check=False
     )

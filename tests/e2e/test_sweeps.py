@@ -40,3 +40,6 @@ def test_a_sweep_writes_a_run_a_folder_and_counts_its_trials(launcher: str, tmp_
     low, high = swept(launcher, tmp_path)
     assert low["total_return"] != high["total_return"]
     assert max(low["trials"], high["trials"]) == 2  # type: ignore[type-var]
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    for words in ("No result", "fraction=0.02", "fraction=0.5", 'href="0/report.html"'):
+        assert words in page

@@ -51,8 +51,7 @@ def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named() -> No
     wrong = command("bakctest", "symbols=[SYA]")
     assert wrong.returncode == 2
     assert wrong.stderr.splitlines() == [
-        "error: bakctest: no command of this name, perhaps backtest?; kelly-chronos alone lists"
-        " them"
+        "error: bakctest: there is no such command; did you mean backtest?"
     ]
 
 

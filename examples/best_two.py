@@ -1,0 +1,27 @@
+"""A strategy of one's own: weights from a situation; the system puts them under its limits.
+
+    .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
+        start=2024-03-04 end=2024-03-28 forecaster=examples.drift:Drift \
+        forecaster.calibrated=false sizing.strategy=examples.best_two:best_two \
+        output=outputs/example-best-two
+
+`sizing.check_strategy(sizing.strategies.named("examples.best_two:best_two"))` tries it on random
+books before money does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foundation.arrays import Array
+from sizing import Situation
+
+
+def best_two(situation: Situation) -> Array:
+    """A fifth of equity in each of the two symbols that expect most for their risk, [S]."""
+    reward = situation.mu / np.sqrt(np.diag(situation.covariance))
+    reward = np.where(situation.universe & (situation.mu > 0), reward, -np.inf)
+    chosen = np.argsort(-reward)[:2]
+    weights = np.zeros(len(reward))
+    weights[chosen] = np.where(np.isfinite(reward[chosen]), 0.2, 0.0)
+    return weights

@@ -1,0 +1,45 @@
+"""A forecaster of one's own: the mean return of the last bars goes on, around it a random walk.
+
+    .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
+        start=2024-03-04 end=2024-03-28 forecaster=examples.drift:Drift \
+        +forecaster.arguments.window=60 forecaster.calibrated=false output=outputs/example-drift
+
+`forecaster.calibrated=false` believes it as it is; calibrated, the default, it counts as far as it
+has proven itself. `forecasting.check_forecaster(Drift())` says what would be wrong with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from forecasting import ForecastTable, RandomWalk
+from forecasting.forecast import HORIZON, Progress, silent
+from forecasting.windows import Windows
+from foundation.arrays import Array32, Index, Instants
+from trainingdata.bars import Bars
+
+
+@dataclass(frozen=True)
+class Drift:
+    """window: own bars of a symbol that the mean return is of."""
+
+    window: int = 60
+    name = "drift"
+
+    def forecast(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+    ) -> ForecastTable:
+        """Forecast every symbol at each of its bars known from `since` on."""
+        windows = Windows.of(bars, since, self.window)
+        walk = RandomWalk(self.window)
+
+        def answer(rows: Index) -> Array32:
+            closes = windows.contexts(rows)  # [n, window], USD, nothing later than the forecast
+            mean = np.log(closes[:, -1] / closes[:, 0]) / (self.window - 1)  # [n], of a bar
+            centre = mean[:, None, None] * np.arange(1, HORIZON + 1)[:, None]  # [n, H, 1]
+            values = closes[:, -1, None, None] * np.exp(centre + walk.log_quantiles(closes))
+            return np.asarray(values, dtype=np.float32)  # [n, H, Q], USD
+
+        return ForecastTable.of(self.name, bars, windows, answer)

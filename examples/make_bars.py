@@ -1,0 +1,56 @@
+"""Bars of one's own: a CSV file a symbol. These are synthetic, drawn from a seed.
+
+    .venv/bin/python examples/make_bars.py outputs/example-bars
+    .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
+        start=2024-03-04 end=2024-03-28 forecaster=ewma output=outputs/example-own-bars
+
+A file has `timestamp` (the bar's start, with its offset), open, high, low, close and volume. Stocks
+have bars from 09:30 New York time on, the last of half an hour; coins have one at each full hour.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+FIRST, LAST = "2024-01-02", "2024-03-28"
+SHUT = ["2024-01-15", "2024-02-19"]  # exchange holidays between them
+
+
+def starts_of_stock_bars() -> pd.DatetimeIndex:
+    """When the seven bars of each session begin."""
+    days = pd.bdate_range(FIRST, LAST, tz="America/New_York").drop(SHUT)
+    return pd.DatetimeIndex([day + pd.Timedelta(hours=9.5 + k) for day in days for k in range(7)])
+
+
+def random_bars(starts: pd.DatetimeIndex, price: float, seed: int) -> pd.DataFrame:
+    """A random walk of 0.4 % a bar from a price in USD."""
+    rng = np.random.default_rng(seed)
+    close = price * np.exp(np.cumsum(rng.normal(0.0, 0.004, len(starts))))
+    opened = np.append(price, close[:-1])
+    bars = pd.DataFrame({"timestamp": starts, "open": opened})
+    bars["high"] = np.maximum(opened, close) * (1 + rng.exponential(0.001, len(starts)))
+    bars["low"] = np.minimum(opened, close) * (1 - rng.exponential(0.001, len(starts)))
+    bars["close"] = close
+    bars["volume"] = rng.integers(50_000, 500_000, len(starts))
+    prices = ["open", "high", "low", "close"]
+    bars[prices] = bars[prices].round(4)
+    return bars
+
+
+def main(folder: Path) -> None:
+    """Write the files of two stocks and a coin that do not exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    session = starts_of_stock_bars()
+    hours = pd.date_range(FIRST, LAST, freq="h", tz="UTC")
+    for seed, (symbol, starts, price) in enumerate(
+        [("ACME", session, 50.0), ("ZINC", session, 120.0), ("TOYUSD", hours, 3.0)]
+    ):
+        random_bars(starts, price, seed).to_csv(folder / f"{symbol}.csv", index=False)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

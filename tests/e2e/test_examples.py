@@ -1,0 +1,243 @@
+"""What examples/ shows a reader runs as written there, and does what it says."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from examples.best_two import best_two
+from examples.drift import Drift
+from forecasting import check_forecaster
+from sizing import check_strategy
+from sizing.strategies import named
+from tests.commands import run_command
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+FILES = (
+    "make_bars.py",
+    "drift.py",
+    "best_two.py",
+    "fees/flat.yaml",
+    "write_forecasts.py",
+    "make_trades.py",
+    "backtest.ipynb",
+)
+HALF_SPREAD_AND_SLIPPAGE = 2e-4  # of a stock's price, as configured
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The words of every command in a text, lines that end with a backslash joined."""
+    plain = re.sub(r"^#", "", text, flags=re.MULTILINE)
+    whole = re.sub(r"\\\n\s*", "", plain)
+    lines = (line.strip() for line in whole.splitlines())
+    return [shlex.split(line) for line in lines if line.startswith(".venv/bin/")]
+
+
+def text_of(name: str) -> str:
+    """A file as its reader sees it: a notebook's cells without their JSON."""
+    text = (EXAMPLES / name).read_text()
+    if not name.endswith(".ipynb"):
+        return text
+    return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with the examples and the bars that they read."""
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copytree(EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    run(folder, commands_in(text_of("make_bars.py"))[0])
+    return folder
+
+
+def run(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """A command of the examples, run in a folder as a process of its own."""
+    state = {"XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200"}
+    state |= {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    environment = {**os.environ, **state, "IPYTHONDIR": str(folder / "ipython")}
+    program = Path(words[0]).name
+    if program == "python":
+        done = run_command(words[1:], cwd=folder, env=environment)
+    else:
+        beside = str(Path(sys.executable).with_name(program))
+        done = subprocess.run(
+            [beside, *words[1:]],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture
+def results(folder: Path) -> Callable[[str], Path]:
+    """Runs a file's commands and answers with the folder that the last one wrote."""
+
+    def run_all(name: str) -> Path:
+        commands = commands_in(text_of(name))
+        for words in commands:
+            if "examples/make_bars.py" not in words:
+                run(folder, words)
+        written = commands[-1][-1].rpartition("output=")[2]
+        return folder / "outputs" / Path(written).name
+
+    return run_all
+
+
+def closes(folder: Path, symbol: str) -> pd.Series:
+    """Closes of a stock by when they are known: after an hour, the last after half of one."""
+    bars = pd.read_csv(folder / "outputs" / "example-bars" / f"{symbol}.csv")
+    starts = pd.to_datetime(bars["timestamp"], utc=True)
+    last = starts.dt.tz_convert("America/New_York").dt.hour == 15
+    known = starts + pd.to_timedelta(np.where(last, 30, 60), unit="min")
+    return pd.Series(np.log(bars["close"].to_numpy()), index=pd.DatetimeIndex(known))
+
+
+def assert_signs_of_means(folder: Path, output: Path, bars: int) -> None:
+    """Stocks are expected to go where their last bars went, as the CSV files have it."""
+    decisions = pd.read_parquet(output / "decisions.parquet")
+    compared = 0
+    for symbol in ("ACME", "ZINC"):
+        mean = closes(folder, symbol).diff(bars) / bars
+        own = decisions[decisions["symbol"] == symbol].set_index("at")["plan_forecast"]
+        expected = mean.loc[own.index].to_numpy()
+        # The mean of a lognormal lies above its median: near 0 the sign is another.
+        clear = np.abs(expected) > 5e-5
+        assert (np.sign(own.to_numpy()) == np.sign(expected))[clear].all()
+        compared += int(clear.sum())
+    assert compared > 100
+
+
+def test_the_index_has_every_file_and_the_commands_that_the_files_name() -> None:
+    index = (EXAMPLES / "README.md").read_text()
+    there = {
+        str(path.relative_to(EXAMPLES))
+        for path in EXAMPLES.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.name != "README.md"
+    }
+    assert there == set(FILES)
+    assert re.findall(r"^\| \[.+\]\((.+)\) \|", index, re.MULTILINE) == list(FILES)
+    assert commands_in(index) == [words for name in FILES for words in commands_in(text_of(name))]
+
+
+def test_bars_in_csv_files_are_what_orders_fill_at(
+    folder: Path, results: Callable[[str], Path]
+) -> None:
+    output = results("make_bars.py")
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["symbols"] == ["ACME", "TOYUSD", "ZINC"]
+    assert (output / "report.html").stat().st_size > 10_000
+    fills = pd.read_parquet(output / "fills.parquet")
+    stocks = fills[fills["symbol"] != "TOYUSD"]
+    assert len(stocks) > 10
+    for fill in stocks.itertuples():
+        bars = pd.read_csv(folder / "outputs" / "example-bars" / f"{fill.symbol}.csv")
+        opened = bars["open"][pd.to_datetime(bars["timestamp"], utc=True) == fill.at].item()
+        paid = opened * (1 + np.sign(fill.qty) * HALF_SPREAD_AND_SLIPPAGE)
+        assert fill.price == pytest.approx(paid, abs=1.1e-4)
+
+
+def test_a_forecaster_of_ones_own_says_what_its_formula_does(
+    folder: Path, results: Callable[[str], Path]
+) -> None:
+    assert len(inspect.getsource(Drift).splitlines()) <= 30
+    output = results("drift.py")
+    assert json.loads((output / "summary.json").read_text())["forecaster"] == "drift"
+    assert_signs_of_means(folder, output, 59)
+
+
+def test_a_strategy_of_ones_own_holds_a_fifth_in_each_of_the_two_best(
+    results: Callable[[str], Path],
+) -> None:
+    assert len(inspect.getsource(best_two).splitlines()) <= 20
+    output = results("best_two.py")
+    orders = pd.read_parquet(output / "orders.parquet")
+    assert orders["client_order_id"].str.startswith("examples.best_two.best_two-").all()
+    decisions = pd.read_parquet(output / "decisions.parquet")
+    decided = decisions.assign(bought=(decisions["qty"] > 0) & (decisions["held"] == 0))
+    assert decided["bought"].sum() >= 3
+    assert decided["kelly"][decided["bought"]].to_numpy() == pytest.approx(0.2)
+    assert (decided["mu"][decided["bought"]] > 0).all()
+    assert (decisions["kelly"] > 0).groupby(decisions["at"]).sum().max() <= 2
+
+
+def test_a_fee_table_of_ones_own_is_what_fills_are_charged(
+    results: Callable[[str], Path],
+) -> None:
+    fills = pd.read_parquet(results("fees/flat.yaml") / "fills.parquet")
+    coin = fills["symbol"] == "TOYUSD"
+    bought = fills["qty"] > 0
+    value = fills["qty"].abs() * fills["price"]
+    stocks = fills[~coin]
+    sales = np.where(bought, 0.0, 8e-6)[~coin]
+    assert (sales > 0).sum() > 3
+    assert stocks["fee"].to_numpy() == pytest.approx((5e-4 + sales) * value[~coin], abs=2e-6)
+    # What is sold pays the venue's fee in USD, in whole cents; what is bought pays it in coins.
+    sold = coin & ~bought & (fills["price"] > 0)
+    assert sold.sum() > 3
+    assert fills["fee"][sold].to_numpy() == pytest.approx(1.5e-3 * value[sold], abs=0.01)
+    coins = fills["qty"][coin & (fills["price"] == 0)].to_numpy()
+    assert coins == pytest.approx(-1e-3 * fills["qty"][coin & bought], abs=1e-6)
+
+
+def test_a_file_of_forecasts_is_traded_as_it_says(
+    folder: Path, results: Callable[[str], Path]
+) -> None:
+    output = results("write_forecasts.py")
+    forecaster = json.loads((output / "summary.json").read_text())["forecaster"]
+    assert forecaster == "forecasts of example-forecasts.parquet"
+    assert_signs_of_means(folder, output, 35)
+    assert len(pd.read_parquet(output / "fills.parquet")) > 10
+
+
+def test_the_trades_of_spreads_are_what_the_monte_carlo_resamples(
+    folder: Path, results: Callable[[str], Path]
+) -> None:
+    figures = json.loads((results("make_trades.py") / "monte_carlo.json").read_text())
+    trades = pd.read_csv(folder / "outputs/example-trades.csv")
+    assert figures["trades"]["n"] == len(trades) == 120
+    assert 0.6 < (trades["P/L_$"] > 0).mean() < 0.8
+
+
+def test_the_notebook_is_stored_without_outputs_and_runs(
+    results: Callable[[str], Path],
+) -> None:
+    stored = json.loads((EXAMPLES / "backtest.ipynb").read_text())
+    code = [cell for cell in stored["cells"] if cell["cell_type"] == "code"]
+    assert [(cell["outputs"], cell["execution_count"]) for cell in code] == [([], None)] * len(code)
+    executed = json.loads(results("backtest.ipynb").read_text())
+    outputs = [
+        out["data"]
+        for cell in executed["cells"]
+        for out in cell.get("outputs", ())
+        if "data" in out
+    ]
+    table, picture, reason = outputs
+    rows = "".join(table["text/plain"]).splitlines()[1:]
+    assert [row.split()[0] for row in rows] == ["random_walk,", "random_walk", "buy_and_hold"]
+    assert len(picture["image/png"]) > 10_000
+    assert "kelly_50-20240328T193000Z" in "".join(reason["text/plain"])
+
+
+def test_the_forecaster_conforms() -> None:
+    assert check_forecaster(Drift()) == ()
+
+
+def test_the_strategy_conforms() -> None:
+    assert check_strategy(named("examples.best_two:best_two")) == ()

@@ -1,0 +1,34 @@
+"""docs/SETTINGS.md has every key of every configuration, as the code has it now."""
+
+from __future__ import annotations
+
+import pytest
+
+from docs.settings_page import CLASSES, PAGE, page
+from foundation.compose import CONFIGS
+
+
+def test_the_page_of_settings_is_what_the_code_and_the_configurations_say() -> None:
+    made = page()
+    if PAGE.read_text() != made:
+        there = set(PAGE.read_text().splitlines())
+        new = [line for line in made.splitlines() if line not in there]
+        pytest.fail("`make settings-page` writes it anew; new lines:\n" + "\n".join(new[:20]))
+
+
+def test_every_configuration_has_a_table() -> None:
+    assert set(CLASSES) == {path.stem for path in CONFIGS.glob("*.yaml")}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "| `capital` | number | > 0, < 1e12 | `100000` |",
+        "| `limits.crypto_leverage` | number | ≥ 0, ≤ 1 | `1` |",
+        "| `guards.max_orders_per_hour` | whole number | ≥ 1, ≤ 100000 | `200` |",
+        "| `mode` | text |  | `dry` | dry: print, send nothing \\| paper",
+        "| `KELLY_CONFIDENCE` | number or null | ≥ 0.5, < 1 | `null`, or `$KELLY_CONFIDENCE` |",
+    ],
+)
+def test_a_key_is_there_with_its_type_bounds_and_default(line: str) -> None:
+    assert any(row.startswith(line) for row in PAGE.read_text().splitlines())
