@@ -38,7 +38,7 @@ from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity
 from sizing.kelly import SizingProblem
-from trainingdata.bar_files import find_files, read_bars
+from trainingdata.bar_files import find_files
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.market_data import MarketData
@@ -213,7 +213,7 @@ def _bar_source(settings: LiveSettings, keys: Keys) -> Fetch:
             raise NoForecast(
                 f"no forecast: no file of {' '.join(symbols)} in {' '.join(map(str, folders))}"
             )
-        return read_bars(folders, [s for s in symbols if s in files], end=now)
+        return settings.data.bars_up_to([s for s in symbols if s in files], now)
 
     def from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:
         try:

@@ -46,6 +46,7 @@ from foundation.errors import InputError
 from foundation.files import check_file, remove_unfinished, staged_file
 from foundation.progress import ProgressBar
 from trainingdata.bars import Bars
+from trainingdata.coverage import print_coverage
 from trainingdata.instants import utc_text
 from trainingdata.sessions import following_bar_ends
 from trainingdata.source import DataSettings, span_of
@@ -246,6 +247,7 @@ def run_command(config: DictConfig) -> None:
             batch = run_batch(settings, progress)
             if output is not None:
                 write_batch(batch, output, progress)
+    print_coverage(batch.bars, settings.start, settings.end)
     place = f"written to {output}"
     if output is None:
         place = f"kept in {settings.forecaster.cache} (python -m forecasting.cache list)"

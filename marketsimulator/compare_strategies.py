@@ -58,6 +58,7 @@ from marketsimulator.results.walk_forward import fold_edges, walk_forward
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
+from trainingdata.coverage import print_coverage
 
 STRATEGY = "sizing.strategy"
 # Settings that all variants share: another panel is another comparison.
@@ -279,6 +280,7 @@ def _run_composed(config: DictConfig) -> None:
         with ProgressBar() as progress:
             comparison = compare(settings, strategies, vary, folds=folds, progress=progress)
         write_comparison(comparison, output)
+    print_coverage(comparison.bars, settings.start, settings.end)
     _print_comparison(comparison, output)
 
 

@@ -49,6 +49,7 @@ from marketsimulator.results.variant_table import (
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
+from trainingdata.coverage import print_coverage
 
 # Settings that leave the beliefs as they are: these keys, and every key of these groups.
 KEYS = ("capital", "sizing.fraction", "prior.stock_sharpe", "prior.crypto_sharpe")
@@ -180,6 +181,7 @@ def _run_composed(config: DictConfig) -> None:
         with ProgressBar() as progress:
             sweep = run_sweep(settings, vary, progress)
         _write(sweep, output)
+    print_coverage(sweep.bars, settings.start, settings.end)
     _print_table(sweep.table, sweep.varied, output)
 
 

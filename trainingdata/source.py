@@ -76,6 +76,17 @@ class DataSettings:
             return read_bars(folders, words, start=first, end=last, unzoned=unzoned)
         return self._synthetic(names, first, last)
 
+    def bars_up_to(self, symbols: Sequence[str], now: np.datetime64) -> Bars:
+        """Bars of files that were known at an instant, of symbols that have one.
+
+        Raises
+        ------
+        InputError
+            for files that cannot be used.
+        """
+        folders = [Path(folder).expanduser() for folder in self.dir]
+        return read_bars(folders, symbols, end=now, unzoned=self._unzoned())
+
     def corporate_actions(self) -> tuple[Action, ...]:
         """Dividends and splits to apply to positions in these prices.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.e2e.test_command_lines import SCRIPT, one_line, run
 from tests.trainingdata.test_own_files import Shape, table
+from trainingdata.source import DataSettings
 
 FLAGS = ("--start", "2024-03-12", "--end", "2024-03-20", "forecaster=ewma", "trials=null")
 
@@ -46,3 +48,27 @@ def test_files_that_leave_doubt_are_one_line_and_nothing_is_written(folder: Path
     assert "aaa_30m.csv: row 1: date '2024-03-01 09:30:00' has no zone" in line
     assert line.endswith("name its zone: data.zone=America/New_York")
     assert sorted(path.name for path in folder.iterdir()) == ["aaa_30m.csv", "bbb-usdt.csv"]
+
+
+def test_symbols_between_commas_need_no_brackets_and_a_batch_says_what_it_read(
+    folder: Path,
+) -> None:
+    words = ("data.dir=aaa_30m.csv,bbb-usdt.csv", "symbols=AAA,BBB-USD", "forecaster=ewma")
+    span = ("start=2024-03-12", "end=2024-03-14", "data.zone=America/New_York")
+    answer = run(folder, "-m", "forecasting.batch", *words, *span, "output=made/here/f.csv")
+    assert answer.returncode == 0, answer.stderr
+    assert "Bars read" in answer.stdout
+    assert "BBBUSD: quoted in USDT" in answer.stdout
+    assert (folder / "made/here/f.csv").read_text().count("\n") > 100
+
+
+def test_bars_up_to_an_instant_are_read_on_the_same_clock(folder: Path) -> None:
+    settings = DataSettings(
+        dir=tuple(str(folder / name) for name in ("aaa_30m.csv", "bbb-usdt.csv")),
+        zone="America/New_York",
+    )
+    now = np.datetime64("2024-03-07T16:30", "ns")
+    whole = settings.bars(["AAA"], None, None)
+    part = settings.bars_up_to(["AAA"], now)
+    assert part.now == now
+    assert (part.times == whole.times[: len(part.times)]).all()
