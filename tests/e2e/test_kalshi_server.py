@@ -113,7 +113,7 @@ def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -
         (["market.steps=0"], "market.steps: 0 is outside"),
         (["seed=x"], "seed"),
         (["oops"], "'oops' is no flag"),
-        (["--key-file", "none/key.pem"], "--key-file: none/key.pem cannot be written"),
+        (["--key-file", "/dev/null/key.pem"], "--key-file: /dev/null/key.pem cannot be written"),
         (["--key-file", "k" * 300], "cannot be written: File name too long"),
         (["--key-file", "~nobody at all/key.pem"], "--key-file: ~nobody at all/key.pem cannot"),
         (["--key-file", "."], "--key-file: . is there already"),
