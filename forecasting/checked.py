@@ -10,6 +10,7 @@ import numpy as np
 from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress, silent
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
+from foundation.plugin import own_code
 from trainingdata.bars import CLOSE, Bars
 
 
@@ -39,11 +40,13 @@ class CheckedForecaster:
         InputError
             naming the forecaster and what its table or its values break.
         """
-        table = self.inner.forecast(bars, since, progress)
+        with own_code("forecaster.kind", self.origin):
+            table = self.inner.forecast(bars, since, progress)
         self._refuse(table_faults(table, bars))
 
         def answer(rows: Index) -> Array32:
-            values = np.asarray(table.answer(rows))
+            with own_code("forecaster.kind", self.origin):
+                values = np.asarray(table.answer(rows))
             self._refuse(value_faults(values, len(rows)))
             return values
 

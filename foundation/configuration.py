@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -57,6 +57,7 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
     for key in lists:
         _wrap_in_list(plain, key)
     _refuse_infinite(plain, "")
+    _refuse_truth(plain, kind, "")
     try:
         return _validated(kind, plain)
     except ValidationError as error:
@@ -207,6 +208,23 @@ def _refuse_infinite(values: Any, place: str) -> None:
             word = "no number" if math.isnan(value) else "infinite"
             raise InputError(f"{place}{key}: {value} is {word}; an ordinary number is needed")
         _refuse_infinite(value, f"{place}{key}.")
+
+
+def _refuse_truth(value: Any, kind: Any, key: str) -> None:
+    """Refuse true and false where a number is meant: pydantic takes them for 1 and 0."""
+    kinds = (kind, *get_args(kind))
+    if isinstance(value, bool):
+        if bool not in kinds and not {int, float}.isdisjoint(kinds):
+            raise InputError(f"{key}: {str(value).lower()} is no number")
+    elif isinstance(value, dict):
+        classes = [each for each in kinds if is_dataclass(each)]
+        hints = get_type_hints(classes[0]) if classes else {}
+        for name, inner in value.items():
+            _refuse_truth(inner, hints.get(name), f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        elements = [get_args(each)[0] for each in kinds if get_origin(each) in (tuple, list)]
+        for inner in value:
+            _refuse_truth(inner, elements[0] if elements else None, key)
 
 
 def _first_problem(error: ValidationError) -> str:

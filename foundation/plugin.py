@@ -6,14 +6,39 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import InputError
+from foundation.errors import InputError, in_one_line
 from foundation.files import file_digest
 
 NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@contextmanager
+def own_code(key: str, name: str) -> Iterator[None]:
+    """Run code of a user's own: what it raises is an error of the setting that names it.
+
+    key: the setting; name: what it names.
+
+    Raises
+    ------
+    InputError
+        for whatever is raised within, with the file and the line that it comes from.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name} line {last.lineno}"
+        raise InputError(
+            f"{key}: {name} fails in {where}: {type(error).__name__}: {in_one_line(str(error))}"
+        ) from error
 
 
 def is_plugin(name: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from foundation.arrays import Array
 from foundation.errors import InputError
+from foundation.plugin import own_code
 from sizing.allocation import Allocation, Strategy
 from sizing.limits import Limits
 from sizing.situation import Situation
@@ -58,14 +59,16 @@ class CheckedStrategy:
         InputError
             naming the strategy and what its answer breaks.
         """
-        allocation = self.inner.allocate(copy_of(situation), limits)
+        with own_code("sizing.strategy", self.origin):
+            allocation = self.inner.allocate(copy_of(situation), limits)
         for fault in allocation_faults(situation, limits, allocation):
             raise InputError(f"sizing.strategy: {self.origin}: {fault}")
         return allocation
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """What operators grep for."""
-        return self.inner.phrase(kind, stock_ceiling)
+        with own_code("sizing.strategy", self.origin):
+            return self.inner.phrase(kind, stock_ceiling)
 
 
 def copy_of(situation: Situation) -> Situation:
@@ -82,7 +85,8 @@ def checked_rule(rule: Callable[[Situation], Any], origin: str) -> Callable[[Sit
     """A rule of weights that is handed a copy and whose answer is one number a symbol."""
 
     def weights(situation: Situation) -> Array:
-        answer = rule(copy_of(situation))
+        with own_code("sizing.strategy", origin):
+            answer = rule(copy_of(situation))
         symbols = len(situation.held)
         try:
             wanted = np.asarray(answer, dtype=np.float64)

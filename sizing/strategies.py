@@ -318,6 +318,11 @@ def named(
         for a name that is none, code that cannot be loaded, or a fraction for what is no Kelly.
     """
     if kelly := KELLY.fullmatch(name):
+        if float(kelly[2]) < 1.0:
+            raise InputError(
+                f"sizing.strategy: {name} is {kelly[2]} % of Kelly; the number is a percentage from"
+                f" 1 on, {kelly[1]}_50 is half"
+            )
         times = 4.0 if (kelly[3] or "").lower() == "_x4" else 1.0
         return Kelly(
             float(kelly[2]) / 100 if fraction is None else fraction,

@@ -49,6 +49,8 @@ class DataSettings:
     end: str = "2024-06-28"
 
     def __post_init__(self) -> None:
+        if not all(place.strip() for place in self.dir):
+            raise InputError("data.dir: it is empty; name a folder or a file, `.` for this one")
         self._unzoned()
 
     def _unzoned(self) -> Unzoned:

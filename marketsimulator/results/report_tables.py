@@ -242,8 +242,8 @@ def trip_facts(trips: RoundTrips) -> list[tuple[str, str]]:
         ("with a gain", f"{len(gains) / len(profits):.0%}"),
         ("mean gain", usd_text(to_cents(gains.mean())) if len(gains) else NOT_DEFINED),
         ("mean loss", usd_text(to_cents(losses.mean())) if len(losses) else NOT_DEFINED),
-        ("largest gain", usd_text(to_cents(profits.max()))),
-        ("largest loss", usd_text(to_cents(profits.min()))),
+        ("largest gain", usd_text(to_cents(gains.max())) if len(gains) else NOT_DEFINED),
+        ("largest loss", usd_text(to_cents(losses.min())) if len(losses) else NOT_DEFINED),
         ("median time held", f"{days:.1f} days"),
     ]
 

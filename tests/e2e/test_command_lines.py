@@ -226,3 +226,20 @@ def test_a_sweep_writes_a_folder_a_run(tmp_path: Path) -> None:
     )
     assert answer.returncode == 0, answer.stderr
     assert {p.parent.name for p in (tmp_path / "sweep").glob("*/summary.json")} == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("sizing.fraction=true", "sizing.fraction: true is no number"),
+        ("limits.symbol_cap=false", "limits.symbol_cap: false is no number"),
+        ("capital=true", "capital: true is no number"),
+        ("data.seed=true", "data.seed: true is no number"),
+        ("days=true", "days: true is no number"),
+        ("data.dir=", "data.dir: it is empty"),
+    ],
+)
+def test_what_reads_as_something_else_is_refused(tmp_path: Path, word: str, says: str) -> None:
+    line = one_line(run(tmp_path, "-m", "marketsimulator.backtest", word, "output=out"))
+    assert says in line
+    assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -156,6 +157,59 @@ def test_the_last_word_of_a_group_counts_and_several_are_named_by_kind() -> None
     assert composed_config("backtest", words[::-1]).forecaster.kind == "own:Drift"
     with pytest.raises(InputError, match=r"named by its kind: forecaster\.kind=ewma,own:Drift"):
         composed_config("backtest", ["forecaster=ewma,own:Drift"])
+
+
+FAULTY = """
+import sys
+from own import Drift
+
+
+def raises(situation):
+    return situation.mu / situation.nothing
+
+
+def two(situation, more):
+    return situation.mu
+
+
+def leaves(situation):
+    sys.exit(3)
+
+
+class Deaf(Drift):
+    def forecast(self):
+        pass
+
+
+class Late(Drift):
+    def forecast(self, bars, since, progress=None):
+        table = super().forecast(bars, since, progress)
+        object.__setattr__(table, "answer", lambda rows: 1 / 0)
+        return table
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("sizing.strategy=faulty:raises", "faulty:raises fails in faulty.py line 7: Attribute"),
+        ("sizing.strategy=faulty:two", "faulty:two fails in checked.py .* missing 1 required"),
+        ("sizing.strategy=faulty:leaves", "faulty:leaves fails in faulty.py .* SystemExit: 3"),
+        ("forecaster=faulty:Deaf", "faulty:Deaf fails in checked.py .* TypeError"),
+        ("forecaster=faulty:Late", "faulty:Late fails in faulty.py .* ZeroDivisionError"),
+    ],
+)
+def test_own_code_that_fails_is_one_line_with_where_and_leaves_nothing(
+    folder: Path, word: str, line: str
+) -> None:
+    (folder / "faulty.py").write_text(FAULTY)
+    plain = "forecaster=ewma" if word.startswith("sizing") else "sizing.band=0.5"
+    words = (word, plain, "forecaster.calibrated=false", *SPAN, "output=out")
+    run = command(folder, "marketsimulator.backtest", *words)
+    assert run.returncode == 2, run.stderr
+    (said,) = run.stderr.strip().splitlines()
+    assert re.search(line, said), said
+    assert not (folder / "out").exists()
 
 
 def test_code_that_is_not_there_is_one_line_and_exit_code_2(folder: Path) -> None:

@@ -250,7 +250,8 @@ def test_strategies_say_how_they_size() -> None:
     ("name", "fraction", "says"),
     [
         ("kelly", None, "sizing.strategy: 'kelly' is none of kelly_10"),
-        ("kelly_0", None, "sizing.fraction: 0.0 is outside 0 … 1"),
+        ("kelly_0", None, "sizing.strategy: kelly_0 is 0 % of Kelly; .* kelly_50 is half"),
+        ("premium_0.5", None, "premium_0.5 is 0.5 % of Kelly; .* premium_50 is half"),
         ("kelly_150", None, "sizing.fraction: 1.5 is outside"),
         ("equal_weight", 0.5, "sizing.fraction: equal_weight has none"),
     ],
