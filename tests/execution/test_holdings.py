@@ -356,7 +356,7 @@ def test_an_entry_that_the_venue_takes_back_changes_nothing_and_is_an_event(
     book.add([split, fill("a", "1.50")], BEGUN)
     with caplog.at_level(logging.WARNING):
         assert book.add([fill("a", "1.5")], BEGUN) == 0, "the same number, written otherwise"
-        assert not caplog.messages
+        assert not [each for each in caplog.records if each.name.startswith("execution")]
         assert book.add([replace(split, quantity=Decimal(0))], BEGUN) == 1
     assert book.expected() == held(NVDA="1.5")
     assert "activity s" in caplog.text

@@ -157,11 +157,11 @@ def test_kept_alerts_that_cannot_be_read_stop_nothing(
     "url", ["https://hooks..example.com/x", f"http://{'a' * 64}.test/", "http://ü:x@127.0.0.1:9/"]
 )
 def test_an_address_that_is_none_ends_no_thread(url: str, tmp_path: Path) -> None:
-    notices = Notices(None, url, tmp_path)
-    notices.alert("halt", "text")
-    assert not notices.flush(0.5)
-    assert notices._thread is not None
-    assert notices._thread.is_alive()
+    with Notices(None, url, tmp_path) as notices:
+        notices.alert("halt", "text")
+        assert not notices.flush(0.5)
+        assert notices._thread is not None
+        assert notices._thread.is_alive()
 
 
 def test_a_folder_that_cannot_be_written_keeps_no_alert_from_going_out(
