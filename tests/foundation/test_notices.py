@@ -156,7 +156,10 @@ def test_kept_alerts_that_cannot_be_read_stop_nothing(
 @pytest.mark.parametrize(
     "url", ["https://hooks..example.com/x", f"http://{'a' * 64}.test/", "http://ü:x@127.0.0.1:9/"]
 )
-def test_an_address_that_is_none_ends_no_thread(url: str, tmp_path: Path) -> None:
+def test_an_address_that_is_none_ends_no_thread(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foundation.notices.PARTING", 0.1)
     with Notices(None, url, tmp_path) as notices:
         notices.alert("halt", "text")
         assert not notices.flush(0.5)
