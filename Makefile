@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # A worker of the tests has one core: two that compute on all of them wait for each other.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-.PHONY: backtest test check slow long bench settings-page gpu wheels mutants lock clean
+.PHONY: backtest test check slow long bench settings-page promises gpu wheels mutants lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-01-02 placebo=true
@@ -37,6 +37,9 @@ bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANC
 
 settings-page: $(VENV)/.installed     ## write docs/SETTINGS.md anew from the configurations and the settings classes
 	$(BIN)/python docs/settings_page.py
+
+promises: $(VENV)/.installed          ## write docs/promises.yaml anew, at a release: what a version promises to keep
+	$(BIN)/python -m docs.promises
 
 # On a bare machine with CUDA: PYTHON has torch, and whatever else lacks lies as wheels in $(WHEELS); no index is asked.
 gpu:                                  ## the tests and the measurements that need CUDA, in one go; its table: outputs/gpu.md

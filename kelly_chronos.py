@@ -2,6 +2,7 @@
 
 kelly-chronos                     the commands, a line each
 kelly-chronos backtest …          the same as python -m marketsimulator.backtest …
+kelly-chronos --version           which version this is
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import runpy
 import sys
 from pathlib import Path
 
+from foundation import VERSION
 from foundation.errors import nearest
 
 COMMANDS = {
@@ -68,6 +70,9 @@ def main() -> None:
         # argparse and Hydra print the first word as the program that a user typed.
         sys.argv = [f"{sys.argv[0]} {sys.argv[1]}", *sys.argv[2:]]
         runpy.run_module(COMMANDS[command], run_name="__main__", alter_sys=False)
+        return
+    if command in ("__version", "_V"):
+        sys.stdout.write(f"kelly-chronos {VERSION}\n")
         return
     if command not in ("", "__help", "_h"):  # the hyphens of a flag have become underscores
         match = nearest(command, COMMANDS)

@@ -2,3 +2,5 @@
 
 It knows no market.
 """
+
+VERSION = "1.0.0"  # CHANGELOG.md says what it promises

@@ -1,0 +1,45 @@
+"""What a version promises is still there, and the changelog names the version that promises it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from docs.promises import PROMISES, promises
+from foundation import VERSION
+from kelly_chronos import main
+
+CHANGELOG = Path(__file__).resolve().parents[2] / "CHANGELOG.md"
+
+
+def test_everything_that_the_version_promised_is_still_there() -> None:
+    now = promises()
+    promised = yaml.safe_load(PROMISES.read_text())
+    lost = [
+        f"{kind}: {place}: {name}"
+        for kind, places in promised.items()
+        for place, names in places.items()
+        for name in names
+        if name not in now[kind].get(place, ())
+    ]
+    assert promised.keys() == now.keys()
+    assert lost == [], "a version that takes these away has another first number"
+
+
+def test_the_changelog_s_latest_version_is_the_one_that_runs() -> None:
+    text = CHANGELOG.read_text()
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", text, re.MULTILINE)
+    assert released[0] == VERSION
+    assert "### What a version promises" in text
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_command_says_its_version(
+    flag: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kelly-chronos", flag])
+    main()
+    assert capsys.readouterr().out == f"kelly-chronos {VERSION}\n"
