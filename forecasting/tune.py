@@ -1,10 +1,11 @@
 """Search each symbol's context length and pre-augmentation, and write what has proved itself.
 
     python -m forecasting.tune --symbols NVDA BTCUSD --data-dir DIR … [--start D] [--end D]
-    [--folds 5] [--output DIR]
+    [--zone America/New_York] [--folds 5] [--output DIR]
 
 --symbols SYMBOL …       that are searched
 --data-dir DIR …         folders of bar files; none: the synthetic market
+--zone ZONE              of stamps that say none; none: those are refused
 --start, --end           New York dates, inclusive, or instants with a zone
 --model MODEL            folder or hub id; none: the shipped checkpoint
 --contexts BARS …        context lengths that are tried
@@ -50,6 +51,7 @@ from foundation.errors import InputError
 from foundation.files import check_output
 from foundation.progress import ProgressBar
 from trainingdata.bars import Bars
+from trainingdata.instants import Unzoned
 from trainingdata.source import DataSettings, span_of
 
 CONTEXTS = (50, 100, 200, 400)
@@ -195,6 +197,7 @@ def _parser() -> Parser:
     parser = Parser()
     parser.add_argument("--symbols", nargs="+", required=True)
     parser.add_argument("--data-dir", nargs="+", default=[])
+    parser.add_argument("--zone")
     parser.add_argument("--start")
     parser.add_argument("--end")
     parser.add_argument("--model")
@@ -214,8 +217,9 @@ def _run(arguments: argparse.Namespace) -> None:
         raise InputError(f"--folds: {arguments.folds} is below 2")
     output = arguments.output.expanduser()
     check_output(output, "*.json", overwrite=arguments.overwrite, word="--overwrite")
-    data = DataSettings(dir=tuple(arguments.data_dir))
-    bars = data.bars(arguments.symbols, arguments.start, arguments.end)
+    zone = Unzoned(arguments.zone, "--zone").zone
+    data = DataSettings(dir=tuple(arguments.data_dir), zone=zone)
+    bars = data.bars(arguments.symbols, arguments.start, arguments.end, "--zone")
     first, last = span_of(bars, arguments.start, arguments.end)
     pairs = product(arguments.contexts, arguments.augmentations)
     candidates = [Candidate(length, augmentation) for length, augmentation in pairs]

@@ -171,7 +171,7 @@ def read_prints(settings: SmileCalibrationSettings) -> Prints:
         reason = str(error).splitlines()[0]
         raise DataError(f"prints.file: {path} cannot be read: {reason}") from error
     folders = [Path(folder).expanduser() for folder in settings.bars.dir]
-    bars = read_bars(folders, [settings.bars.symbol])
+    bars = read_bars(folders, [settings.bars.symbol], unzoned=settings.bars.unzoned())
     vix = volatility_index(settings.bars.vix)
     return prints_of(
         table,

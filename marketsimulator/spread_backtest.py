@@ -44,6 +44,7 @@ from marketsimulator.options.selling import SpreadTrade, simulate_selling
 from sizing.autoscaler.rules import AutoscalingSettings, strategy_of
 from sizing.autoscaler.trades import COLUMNS, csv_of
 from trainingdata.bar_files import read_bars
+from trainingdata.instants import Unzoned
 from trainingdata.sessions import stock_grid
 from trainingdata.volatility_index import RESPONSE, volatility_index
 
@@ -56,6 +57,7 @@ class BarsSettings:
     """An index from hourly bars.
 
     dir: folders of hourly bars; none means the model.
+    zone: of stamps that say none, as America/New_York; none: those are refused.
     symbol: whose bars they are.
     scale: of its prices, above 0; 10 reads SPY as the S&P 500.
     vix: a daily file of the volatility index.
@@ -63,12 +65,14 @@ class BarsSettings:
     """
 
     dir: tuple[str, ...] = ()
+    zone: str | None = None
     symbol: str = "SPY"
     scale: float = 10.0
     vix: str | None = None
     response: float = RESPONSE
 
     def __post_init__(self) -> None:
+        self.unzoned()
         refuse_outside(self, "bars", response=(-20, 20))
         if not 0 < self.scale < 1e6:
             raise InputError(f"bars.scale: {self.scale} is not above 0")
@@ -77,6 +81,10 @@ class BarsSettings:
                 "bars.vix: an index from bars needs a file of its volatility index,"
                 " bars.vix=VIX.parquet"
             )
+
+    def unzoned(self) -> Unzoned:
+        """What stamps without a zone mean."""
+        return Unzoned(self.zone, "bars.zone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,7 @@ class SpreadSettings:
         """
         if self.bars.dir and self.bars.vix is not None:
             folders = [Path(folder).expanduser() for folder in self.bars.dir]
-            bars = read_bars(folders, [self.bars.symbol])
+            bars = read_bars(folders, [self.bars.symbol], unzoned=self.bars.unzoned())
             vix = volatility_index(self.bars.vix)
             return index_days(bars, bars.symbols[0], vix, self.bars.scale, self.bars.response)
         calendar = stock_grid().dates

@@ -56,7 +56,7 @@ def read_actions(path: Path) -> tuple[Action, ...]:
         else:
             frame = pd.read_csv(path, dtype=str)
     except (OSError, ValueError, pd.errors.EmptyDataError) as error:
-        reason = (str(error).splitlines() or ["empty"])[0]
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["empty"])[0]
         raise DataError(f"{path}: cannot be read as corporate actions: {reason}") from error
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:

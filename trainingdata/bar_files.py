@@ -7,8 +7,6 @@ or of 1 to 30 minutes.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +17,8 @@ import pandas as pd
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError, nearest
-from trainingdata.bar_tables import STAMPS, heading, read_table, stamp_column
+from trainingdata.bar_csv import FileTable, read_csv
+from trainingdata.bar_tables import STAMPS, heading, read_table
 from trainingdata.bars import Bars, panel
 from trainingdata.instants import REFUSED, Unzoned, utc_text
 from trainingdata.instruments import (
@@ -29,13 +28,13 @@ from trainingdata.instruments import (
     instrument,
     is_symbol,
     named_in_file,
+    no_dollar_pair,
     symbols_of,
 )
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 _TETHERS = "quoted in USDT, which is taken for USD"
-_DELIMITERS = ",;\t"
-_LONGEST_LINE = 65_536
+_NO_TETHERS = "requested in USDT; the file is called {file} and read as prices in USD"
 
 
 def find_files(places: Sequence[Path], symbols: Sequence[str] | None) -> dict[str, Path]:
@@ -66,6 +65,8 @@ def find_files(places: Sequence[Path], symbols: Sequence[str] | None) -> dict[st
             meant = nearest(symbol, files)
             hint = f"; did you mean {meant}?" if meant else ""
             raise DataError(f"{symbol}: no {symbol}.parquet, .csv or .csv.gz in {where}{hint}")
+        if reason := no_dollar_pair(symbol):
+            raise DataError(f"{files[symbol]}: {reason}; name the symbols you want, or move it")
         if not is_symbol(symbol):
             raise DataError(
                 f"{files[symbol]}: {symbol!r} is no symbol; name the symbols you want, or call the"
@@ -79,7 +80,10 @@ def _bar_files(place: Path) -> Iterator[Path]:
     if place.is_file():
         if _suffix(place) is None:
             raise DataError(f"data.dir: {place} is no .parquet, .csv or .csv.gz file")
-        if not is_symbol(_symbol_of(place)):
+        symbol = _symbol_of(place)
+        if reason := no_dollar_pair(symbol):
+            raise DataError(f"data.dir: the name of {place} says no symbol: {reason}")
+        if not is_symbol(symbol):
             raise DataError(
                 f"data.dir: the name of {place} says no symbol; call it as NVDA.csv or BTCUSD.csv"
             )
@@ -135,9 +139,14 @@ def read_bars(
     origins = {}
     for symbol, path in files.items():
         item = instrument(symbol)
-        times, values, origin = read_table(_read_frame(path), item, str(path), unzoned)
-        if symbol in asked_in_tethers or in_tethers(_stem(path)):
-            origin = replace(origin, notes=(_TETHERS, *origin.notes))
+        table = _read_file(path)
+        times, values, origin = read_table(table.frame, item, str(path), unzoned)
+        quote: tuple[str, ...] = ()
+        if in_tethers(_stem(path)):
+            quote = (_TETHERS,)
+        elif symbol in asked_in_tethers:
+            quote = (_NO_TETHERS.format(file=path.name),)
+        origin = replace(origin, notes=(*quote, *table.notes, *origin.notes))
         # History before `start` stays: a first decision needs it.
         rows = np.ones(len(times), dtype=bool) if end is None else times <= end
         between = rows if start is None else rows & (times >= start)
@@ -170,11 +179,11 @@ def bars_of_frame(frame: pd.DataFrame, item: Instrument, path: str) -> tuple[Ins
     return times, values
 
 
-def _read_frame(path: Path) -> pd.DataFrame:
+def _read_file(path: Path) -> FileTable:
     """The table of a file, its headings in small letters."""
     try:
         if _suffix(path) != ".parquet":
-            return _read_csv(path)
+            return read_csv(path)
         frame = pd.read_parquet(path)
     except DataError:
         raise
@@ -188,25 +197,4 @@ def _read_frame(path: Path) -> pd.DataFrame:
         frame = frame.rename_axis(index).reset_index()
     elif others and isinstance(frame.index, pd.DatetimeIndex):
         frame = frame.rename_axis("timestamp").reset_index()
-    return frame
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    # Headings say which column must not be guessed to be a number, and are read before it is.
-    compressed = path.name.lower().endswith(".gz")
-    with gzip.open(path) if compressed else path.open("rb") as stream:
-        line = ""
-        while not line.strip():
-            raw = stream.readline(_LONGEST_LINE)
-            if not raw:
-                raise DataError(f"{path}: the file is empty")
-            line = raw.decode("utf-8-sig")
-    delimiter = max(_DELIMITERS, key=line.count)
-    headings = [heading(name) for name in next(csv.reader([line], delimiter=delimiter))]
-    stamp = stamp_column(headings, str(path))
-    # What is not read may be called as it likes, twice the same, too.
-    names = [
-        name if headings.count(name) == 1 else f"{name} {number}"
-        for number, name in enumerate(headings)
-    ]
-    return pd.read_csv(path, sep=delimiter, header=0, names=names, dtype={stamp: str})
+    return FileTable(frame, ())

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Index, Instants, first_row
-from foundation.errors import DataError
+from foundation.errors import DataError, in_one_line
 from trainingdata.bars import FIELDS, Origin, check_bars, regular_bars
-from trainingdata.instants import REFUSED, Unzoned, instants_of_column
+from trainingdata.instants import REFUSED, Unzoned, cell_text, instants_of_column
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.resampling import PARTS, hours_of, usual_minutes
 from trainingdata.sessions import stock_grid
+from trainingdata.stamp_checks import refuse_misread
 
 # Headings of the column that says when a bar starts.
 STAMPS = ("timestamp", "datetime", "date", "time")
@@ -49,10 +50,12 @@ def stamp_column(names: Sequence[str], path: str) -> str:
         where one is missing, or there is more than one.
     """
     found = [name for name in STAMPS if name in names]
-    has = ", ".join(names)
+    has = in_one_line(", ".join(names))
     if not found:
         raise DataError(
-            f"{path}: no column says when a bar starts ({', '.join(STAMPS)}); it has {has}"
+            f"{path}: no column says when a bar starts ({', '.join(STAMPS)}); it has {has};"
+            " the first line has to hold the headings, with commas, semicolons, tabs or | between"
+            " them"
         )
     if len(found) > 1 and "timestamp" not in found:
         raise DataError(
@@ -89,6 +92,8 @@ def read_table(
     _refuse_coarse(starts, path)
     values = _read_values(path, frame)
     minutes = usual_minutes(starts)
+    if item.kind is Kind.STOCK and minutes in (*PARTS, 60):
+        refuse_misread(starts, minutes, zone, unzoned, path)
     notes = [f"{column} is ignored" for column in ADJUSTED_CLOSE if column in frame.columns]
     outside = 0
     if minutes in PARTS:
@@ -151,11 +156,9 @@ def _counted(column: pd.Series, path: str) -> tuple[Instants, str]:
     right = fits.fillna(False).to_numpy(dtype=bool)
     if not right.all():
         row = first_row(~right)
-        value = column.iloc[row]
-        shown = repr(value) if isinstance(value, str) else str(value)
         raise DataError(
-            f"{path}: row {row + 1}: {column.name} {shown} is no date and time, and no count of"
-            f" {unit} since 1970; write it as 2024-10-01T13:30Z"
+            f"{path}: row {row + 1}: {column.name} {cell_text(column.iloc[row])} is no date and"
+            f" time, and no count of {unit} since 1970; write it as 2024-10-01T13:30Z"
         )
     counts: Index = np.asarray(exact, dtype=np.int64)
     return (counts * (10**9 // scale)).view("datetime64[ns]"), f"UTC, epoch {unit}"
@@ -196,10 +199,23 @@ def _read_values(path: str, frame: pd.DataFrame) -> Array:
     for name in FIELDS:
         numbers = pd.to_numeric(frame[name], errors="coerce")
         column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-        if not np.isfinite(column).all():
-            row = first_row(~np.isfinite(column))
+        finite = np.isfinite(column)
+        # True and false would pass for 1 and 0.
+        if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
+            row = 0 if finite.all() else first_row(~finite)
             value = frame[name].iloc[row]
-            shown = repr(value) if isinstance(value, str) else str(value)
-            raise DataError(f"{path}: row {row + 1}: {name} is {shown}, not a number")
+            raise DataError(
+                f"{path}: row {row + 1}: {name} is {cell_text(value)}, not a number"
+                f"{_cell_advice(value)}"
+            )
         columns.append(column)
     return np.stack(columns, axis=1)
+
+
+def _cell_advice(value: object) -> str:
+    """What to do about a cell that is no number."""
+    if isinstance(value, str) and re.search(r"\d", value):
+        return "; write plain numbers, a decimal point and nothing between thousands, 1234.5"
+    if isinstance(value, bool | np.bool_):
+        return ""
+    return "; leave the row out where there was no trade, a missing bar is counted as a gap"

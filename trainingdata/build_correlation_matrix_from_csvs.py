@@ -2,14 +2,15 @@
 
     python trainingdata/build_correlation_matrix_from_csvs.py --input DIR …
         --output correlation/matrix [--lookback 120] [--threshold 0.7] [--as-of 2025-06-30]
-        [--symbols NVDA BTCUSD …]
+        [--symbols NVDA BTCUSD …] [--zone America/New_York]
 
---input DIR …        folders, one file a symbol
+--input DIR …        folders of bar files, one a symbol, or single files
 --output NAME        NAME.parquet and NAME.json are written
 --lookback N         sessions; hourly windows are 25/6 as many bars
 --threshold N        correlation from which symbols belong together
 --as-of D            New York date, inclusive, or an instant with a zone; none: the last bar
 --symbols SYMBOL …   none: every file
+--zone ZONE          of stamps that say none; none: those are refused
 --overwrite          write over files that are no correlation matrix
 
 Writes `matrix.parquet` (symbols × symbols) and `matrix.json`: when it was known, how complete each
@@ -46,7 +47,7 @@ from trainingdata.correlation import (
     hourly_returns,
     session_returns,
 )
-from trainingdata.instants import instant, utc_text
+from trainingdata.instants import Unzoned, instant, utc_text
 from trainingdata.stored_correlation import (
     read_correlation,
     refuse_pickle,
@@ -229,13 +230,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threshold", type=float, default=0.7)
     parser.add_argument("--as-of")
     parser.add_argument("--symbols", nargs="+")
+    parser.add_argument("--zone")
     parser.add_argument("--overwrite", action="store_true")
     return parser.parse_args()
 
 
 def _refuse_other_files(output: Path, *, overwrite: bool) -> None:
     """Refuse names at which there are files that are no matrix of an earlier run."""
-    for path in table_and_notes(output):
+    for path in (output, *table_and_notes(output)):
         if path.exists():
             check_file(path, "--output", _is_matrix, overwrite=overwrite, word="--overwrite")
 
@@ -259,8 +261,10 @@ def main() -> None:
             raise InputError(f"--lookback: {flags.lookback} is below 2 sessions")
         if not 0 < flags.threshold <= 1:
             raise InputError(f"--threshold: {flags.threshold} is outside 0 … 1")
+        unzoned = Unzoned(flags.zone, "--zone")
         end = instant(flags.as_of, name="--as-of", end_of_day=True) if flags.as_of else None
-        bars = read_bars([folder.expanduser() for folder in flags.input], flags.symbols, end=end)
+        places = [place.expanduser() for place in flags.input]
+        bars = read_bars(places, flags.symbols, end=end, unzoned=unzoned)
         estimator = CorrelationEstimator(
             hourly_window=max(2, flags.lookback * 25 // 6), session_window=flags.lookback
         )

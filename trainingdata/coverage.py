@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from foundation.arrays import Array, Index, Instants
@@ -21,6 +22,12 @@ from trainingdata.sessions import following_bar_ends, started_at, stock_grid
 JUMP = 0.2
 
 _NAMED = 6
+_UNBOUNDED = 1000  # characters; no table is as wide
+_MEANING = (
+    "zone: of the stamps in the file; gaps: stretches of bars that the calendar has and the file"
+    f" lacks, the longest in bars; jumps: closes more than {JUMP:.0%} from the one before, as by a"
+    " split, a wrong row or news, the largest with its date"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +166,21 @@ def print_coverage(bars: Bars, start: str | None = None, end: str | None = None)
 
     start, end: of the range, as a run's settings have them.
     """
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    on_terminal = sys.stdout.isatty()
+    console = Console(width=None if on_terminal else 120)
+    lines: list[str] = []
     if bars.origins:
         rows = coverage(bars)
-        console.print(_table(rows))
-        for line in _notes(rows):
-            console.print(line, soft_wrap=True, highlight=False)
-    for line in clipped(bars, start, end):
-        console.print(line, soft_wrap=True, highlight=False)
+        table = _table(rows)
+        unbounded = console.options.update_width(_UNBOUNDED)
+        narrow = Measurement.get(console, unbounded, table).maximum > console.width
+        console.print(_narrow_table(rows) if narrow else table)
+        lines += _in_words(rows) if narrow else []
+        lines += _grouped((note, row) for row in rows for note in _notes(row))
+        lines.append(_MEANING)
+    for line in (*lines, *clipped(bars, start, end)):
+        # A file or a pipe gets a line whole; on a terminal it is broken between words.
+        console.print(line, soft_wrap=not on_terminal, highlight=False)
 
 
 def _table(rows: Iterable[Coverage]) -> Table:
@@ -174,20 +188,47 @@ def _table(rows: Iterable[Coverage]) -> Table:
     for name in ("bars", "gaps", "longest gap", f"jumps > {JUMP:.0%}"):
         table.add_column(name, justify="right")
     for row in rows:
-        zone = row.origin.zone if row.origin else ""
-        gap = "" if row.longest_at is None else f"{row.longest:,} from {_day(row.longest_at)}"
-        jump = f"{row.jumps:,}: {row.largest:+.0%} {_day(row.largest_at)}" if row.jumps else "0"
+        jump = f"{row.jumps:,}: {_largest_jump(row)}" if row.jumps else "0"
         table.add_row(
             row.symbol,
             _minute(row.first),
             _minute(row.last),
-            zone,
+            row.origin.zone if row.origin else "",
             f"{row.bars:,}",
             f"{row.gaps:,}",
-            gap,
+            _longest_gap(row) if row.gaps else "",
             jump,
         )
     return table
+
+
+def _narrow_table(rows: Iterable[Coverage]) -> Table:
+    """The table without what `_in_words` says; where it is too wide still, cells are folded."""
+    table = Table(title="Bars read")
+    for name in ("symbol", "first bar, UTC", "last bar, UTC"):
+        table.add_column(name, overflow="fold")
+    for name in ("bars", "gaps", f"jumps > {JUMP:.0%}"):
+        table.add_column(name, overflow="fold", justify="right")
+    for row in rows:
+        counts = (f"{number:,}" for number in (row.bars, row.gaps, row.jumps))
+        table.add_row(row.symbol, _minute(row.first), _minute(row.last), *counts)
+    return table
+
+
+def _in_words(rows: Iterable[Coverage]) -> Iterator[str]:
+    """Zones, longest gaps and largest jumps."""
+    said = [(f"zone {row.origin.zone}", row) for row in rows if row.origin]
+    said += [(f"longest gap {_longest_gap(row)}", row) for row in rows if row.gaps]
+    said += [(f"largest jump {_largest_jump(row)}", row) for row in rows if row.jumps]
+    return _grouped(said)
+
+
+def _longest_gap(row: Coverage) -> str:
+    return "" if row.longest_at is None else f"{row.longest:,} from {_day(row.longest_at)}"
+
+
+def _largest_jump(row: Coverage) -> str:
+    return f"{row.largest:+.0%} {_day(row.largest_at)}"
 
 
 def _minute(at: np.datetime64) -> str:
@@ -198,12 +239,15 @@ def _day(at: np.datetime64) -> str:
     return str(at.astype("datetime64[D]"))
 
 
-def _notes(rows: Iterable[Coverage]) -> Iterator[str]:
-    """The notes of all files, each once with the symbols it is about."""
+def _notes(row: Coverage) -> tuple[str, ...]:
+    return row.origin.notes if row.origin else ()
+
+
+def _grouped(said: Iterable[tuple[str, Coverage]]) -> Iterator[str]:
+    """What is said of rows, each once with the symbols it is about."""
     about: dict[str, list[str]] = {}
-    for row in rows:
-        for note in row.origin.notes if row.origin else ():
-            about.setdefault(note, []).append(row.symbol)
-    for note, symbols in about.items():
+    for words, row in said:
+        about.setdefault(words, []).append(row.symbol)
+    for words, symbols in about.items():
         more = f" and {len(symbols) - _NAMED} more" if len(symbols) > _NAMED else ""
-        yield f"{', '.join(symbols[:_NAMED])}{more}: {note}"
+        yield f"{', '.join(symbols[:_NAMED])}{more}: {words}"

@@ -39,7 +39,7 @@ from foundation.files import check_output, staged_file
 from foundation.progress import ProgressBar
 from trainingdata.bar_files import bars_of_frame
 from trainingdata.bars import FIELDS
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.endpoint import BrokerSettings, Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import DAY, HOUR, instant, system_clock, utc_text
 from trainingdata.instruments import Instrument, instrument, is_coin
@@ -192,6 +192,8 @@ def main() -> None:
         with ProgressBar() as progress:
             stocks = any(not is_coin(symbol) for symbol in symbols)
             keys = Keys.of(os.environ) if stocks else None
+            if keys is not None:
+                say_unread_address(keys, broker)
             data = MarketData(broker, keys, source.feed, source.adjustment)
             counts = download(data, symbols, start, end, flags.output, progress)
     for symbol, count in counts.items():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -137,10 +137,8 @@ def instants_of_column(
     """
 
     def fault(row: int, what: str) -> DataError:
-        value = column.iloc[row]
-        shown = repr(value) if isinstance(value, str) else str(value)
         place = f"{path}: row {before + row + 1}: {column.name}"
-        return DataError(f"{place} {what.format(value=shown)}")
+        return DataError(f"{place} {what.format(value=cell_text(column.iloc[row]))}")
 
     if pd.api.types.is_string_dtype(column) or column.dtype == object:
         stamps = _stamps_of_text(column.astype(str).str.strip(), unzoned, fault)
@@ -204,6 +202,13 @@ def _on_clock(naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: Fa
             raise fault(row, "{value} " + twice) from None
     utc: pd.Series = stamps.dt.tz_convert("UTC")
     return utc
+
+
+def cell_text(value: object) -> str:
+    """A cell of a table as messages write it: text between quotation marks, at most 40 of it."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 40 else f"{value[:40]}…")
+    return "nan (empty)" if pd.isna(cast(Any, value)) else str(value)
 
 
 def utc_text(at: np.datetime64) -> str:

@@ -29,6 +29,14 @@ class Kind(StrEnum):
 _COIN = re.compile(r"[A-Z0-9]{2,12}[/-]?USD")
 _STOCK = re.compile(r"[A-Z][A-Z0-9]{0,5}([.-][A-Z]{1,2})?")
 _FOREIGN = re.compile(r"\?[A-Z0-9._]{1,40}")
+# Codes of ISO 4217; no ticker of a stock is as long as two of them.
+_CURRENCY = (
+    "EUR|GBP|JPY|CHF|AUD|CAD|NZD|CNH|CNY|SEK|NOK|DKK|PLN|CZK|HUF|TRY|ZAR|MXN|BRL|INR|KRW|SGD|HKD"
+)
+_EXCHANGE_RATE = re.compile(rf"({_CURRENCY})[/_-]?USDT?")
+_OTHER_QUOTE = re.compile(
+    rf"(?:([A-Z0-9]{{2,12}})[/_-]|([A-Z0-9]{{3,12}}))(BTC|ETH|BNB|USDC|BUSD|{_CURRENCY})"
+)
 _PAIR = re.compile(r"([A-Z0-9]{2,12})[/_-]?(USDT?)")
 # What the names of files add to a symbol: how long a bar lasts.
 _BAR_LENGTH = re.compile(r"[ ._-]+(\d{1,2}(M|MIN|MINS|H|HR|D)|[MH]\d{1,2}|D1|HOURLY|DAILY)$")
@@ -113,10 +121,25 @@ def data_symbol(text: str) -> str:
     Raises
     ------
     InputError
-        if the text names neither a stock nor a coin.
+        if the text names neither a stock nor a coin, or a coin against something else.
     """
+    if reason := no_dollar_pair(text):
+        raise InputError(f"symbols: {reason}")
     pair = _PAIR.fullmatch(text.strip().upper())
     return f"{pair[1]}USD" if pair else instrument(text).symbol
+
+
+def no_dollar_pair(text: str) -> str:
+    """Why a pair is none of a coin against the dollar; empty where it is one, and for a stock."""
+    name = text.strip().upper()
+    if _EXCHANGE_RATE.fullmatch(name):
+        return f"{name} is an exchange rate; only stocks and coins against the dollar can be used"
+    pair = _OTHER_QUOTE.fullmatch(name)
+    if pair is None:
+        return ""
+    base = pair[1] or pair[2]
+    coin = "" if base == "USD" else f", as those of {base}USD are"
+    return f"{name} is quoted in {pair[3]}; prices have to be in dollars{coin}"
 
 
 def in_tethers(text: str) -> bool:

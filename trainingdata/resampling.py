@@ -92,21 +92,25 @@ def hours_of(starts: Instants, values: Array, kind: Kind, minutes: int, path: st
     cut = len(np.unique(hour_starts[within & ~whole]))
     if not whole.any():
         raise DataError(f"{path}: its {minutes}-minute bars fill no hour from begin to end")
-    counts, bars = _joined(hour_starts[whole], values[whole])
+    counts, bars = joined(hour_starts[whole], values[whole])
     first = np.cumsum(counts) - counts
     lengths = (ends[whole] - hour_starts[whole])[first] // step
     lacking = int((counts < lengths).sum())
     return Hours(ends[whole][first], bars, int((~within).sum()), cut, lacking)
 
 
-def _joined(groups: Instants, parts: Array) -> tuple[Index, Array]:
-    """Number of parts [H] and values [H, 5] of each run of equal groups [N]."""
-    first = np.flatnonzero(np.diff(groups, prepend=groups[:1] - HOUR))
-    last = np.append(first[1:], len(groups)) - 1
+def joined(hours: Instants, parts: Array) -> tuple[Index, Array]:
+    """Number of parts [H] and values [H, 5] of each hour that some parts [N, 5] are of.
+
+    hours: when that of each part starts, [N], not decreasing.
+    """
+    first = np.flatnonzero(np.diff(hours, prepend=hours[:1] - HOUR))
+    last = np.append(first[1:], len(hours))[: len(first)] - 1
     values = np.empty((len(first), parts.shape[1]))
     values[:, OPEN] = parts[first, OPEN]
-    values[:, HIGH] = np.maximum.reduceat(parts[:, HIGH], first)
-    values[:, LOW] = np.minimum.reduceat(parts[:, LOW], first)
     values[:, CLOSE] = parts[last, CLOSE]
-    values[:, VOLUME] = np.add.reduceat(parts[:, VOLUME], first)
+    if len(first):
+        values[:, HIGH] = np.maximum.reduceat(parts[:, HIGH], first)
+        values[:, LOW] = np.minimum.reduceat(parts[:, LOW], first)
+        values[:, VOLUME] = np.add.reduceat(parts[:, VOLUME], first)
     return np.asarray(last - first + 1, dtype=np.int64), values

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from foundation.errors import InputError, did_you_mean
+from foundation.errors import DataError, InputError, did_you_mean
 from trainingdata.actions import Action, read_actions
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars, panel
@@ -53,13 +53,20 @@ class DataSettings:
             raise InputError("data.dir: it is empty; name a folder or a file, `.` for this one")
         self._unzoned()
 
-    def _unzoned(self) -> Unzoned:
-        return Unzoned(self.zone, "data.zone")
+    def _unzoned(self, flag: str = "data.zone") -> Unzoned:
+        return Unzoned(self.zone, flag)
 
-    def bars(self, symbols: Sequence[str], start: str | None, end: str | None) -> Bars:
+    def bars(
+        self,
+        symbols: Sequence[str],
+        start: str | None,
+        end: str | None,
+        zone_flag: str = "data.zone",
+    ) -> Bars:
         """The panel: every bar up to `end`, all history before `start` included.
 
         symbols: several in one word stand between commas; none means all there are.
+        zone_flag: by which a user names the zone, for messages.
 
         Raises
         ------
@@ -74,7 +81,7 @@ class DataSettings:
         if self.dir:
             folders = [Path(folder).expanduser() for folder in self.dir]
             words = symbols if names else None
-            unzoned = self._unzoned()
+            unzoned = self._unzoned(zone_flag)
             return read_bars(folders, words, start=first, end=last, unzoned=unzoned)
         return self._synthetic(names, first, last)
 
@@ -104,7 +111,10 @@ class DataSettings:
                 "data.actions: prices adjusted for everything (data.adjustment=all) leave nothing"
                 " to apply"
             )
-        actions = read_actions(Path(self.actions).expanduser())
+        try:
+            actions = read_actions(Path(self.actions).expanduser())
+        except DataError as error:
+            raise DataError(f"data.actions: {error}") from error
         if self.adjustment == "raw":
             return actions
         return tuple(action for action in actions if action.dividend)

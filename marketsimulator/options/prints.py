@@ -13,7 +13,7 @@ from execution.spreads.rules import Implied
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError, refuse_outside
 from trainingdata.bars import CLOSE, OPEN, Bars
-from trainingdata.instants import NEW_YORK, new_york_date
+from trainingdata.instants import NEW_YORK, Unzoned, new_york_date
 from trainingdata.instruments import Kind
 from trainingdata.sessions import started_at
 
@@ -54,18 +54,25 @@ class UnderlyingSettings:
     """Where the index comes from.
 
     dir: folders of hourly bars.
+    zone: of stamps that say none, as America/New_York; none: those are refused.
     symbol: whose bars they are.
     scale: of its prices, to read them as the index's, 1e-6 … 1e6.
     vix: a daily file of the volatility index.
     """
 
     dir: tuple[str, ...] = ()
+    zone: str | None = None
     symbol: str = "SPY"
     scale: float = 10.03
     vix: str = ""
 
     def __post_init__(self) -> None:
+        self.unzoned()
         refuse_outside(self, "bars", scale=(1e-6, 1e6))
+
+    def unzoned(self) -> Unzoned:
+        """What stamps without a zone mean."""
+        return Unzoned(self.zone, "bars.zone")
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -174,6 +174,37 @@ def test_files_that_are_no_matrix_are_written_over_only_when_told(
     assert command(*words, cwd=tmp_path).returncode == 0
 
 
+def test_the_name_of_a_file_of_another_kind_is_refused(folder: Path, tmp_path: Path) -> None:
+    """The matrix would lie beside it, in files that nobody would look for."""
+    (tmp_path / "README.md").write_text("mine")
+    refused = command("--input", str(folder), "--output", "README.md", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--output: README.md holds something else" in refused.stderr
+    refused = command("--input", str(folder), "--output", str(tmp_path), cwd=tmp_path)
+    assert "is a folder, a file's name is needed" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_naive_stamps_are_read_by_the_zone_that_a_flag_names(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "naive").mkdir()
+    for path in folder.iterdir():
+        frame = pd.read_csv(path)
+        stamps = pd.to_datetime(frame.timestamp).dt.tz_convert("America/New_York")
+        frame.timestamp = stamps.dt.tz_localize(None)
+        frame.to_csv(tmp_path / "naive" / path.name, index=False)
+    words = ["--input", "naive", "--output", "m", "--lookback", "24"]
+    refused = command(*words, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.rstrip().endswith("or name its zone: --zone=America/New_York")
+    assert "--zone: 'EST' is no zone" in command(*words, "--zone", "EST", cwd=tmp_path).stderr
+    done = command(*words, "--zone=America/New_York", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    zoned = ["--input", str(folder), "--output", "z", "--lookback", "24"]
+    assert command(*zoned, cwd=tmp_path).returncode == 0
+    matrix, expected = (read_correlation(tmp_path / name) for name in ("m", "z"))
+    np.testing.assert_array_equal(matrix.values, expected.values)
+
+
 def test_a_pickle_is_refused_with_the_reason_and_a_way_out(tmp_path: Path, folder: Path) -> None:
     """Nothing is read that could execute code."""
     (tmp_path / "matrix.pkl").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,34 @@ def test_the_table_names_symbols_zones_gaps_jumps_and_notes(
     ):
         assert words in shown
     assert "1: -6" in shown, "the jump is where the prices are a third of those before"
+
+
+def test_nothing_is_cut_at_80_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the narrow table leaves out is said in lines below it, broken between words."""
+    hours = table("AAA", days=14)
+    hours.loc[:2, ["open", "high", "low", "close"]] *= 3
+    for number in range(8):
+        csv_of(tmp_path / f"AAAAA{'ABCDEFGH'[number]}.csv", without(hours, 8, 9))
+    naive = hours.assign(start=hours.start.dt.tz_convert("America/New_York").dt.tz_localize(None))
+    naive.rename(columns={"start": "time"}).to_csv(tmp_path / "BBB.csv", index=False)
+    bars = load_bars(tmp_path, zone="America/New_York")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    print_coverage(bars, "2024-03-07", "2024-03-11")
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    assert sum("2024-03-08 14:30 │ 2024-03-21 19:30 │" in line for line in lines) == 9
+    shown = " ".join(" ".join(lines).split())
+    for words in (
+        "BBB: zone America/New_York",
+        "AAAAAA, AAAAAB, AAAAAC, AAAAAD, AAAAAE, AAAAAF and 2 more: longest gap 2 from 2024-03-11",
+        "largest jump -6",
+        "gaps: stretches of bars that the calendar has and the file lacks",
+    ):
+        assert words in shown
 
 
 def test_bars_of_no_file_print_nothing_but_what_is_clipped(

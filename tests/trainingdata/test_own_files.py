@@ -230,7 +230,8 @@ def test_what_is_ignored_or_taken_for_something_else_is_noted(tmp_path: Path) ->
     plain = csv_of(tmp_path / "AAAUSD.csv", table("AAAUSD"))
     assert load_bars(plain).origins[0].notes == ()
     asked = load_bars(plain, symbols=["AAA-USDT"]).origins[0]
-    assert asked.notes == ("quoted in USDT, which is taken for USD",)
+    says = "requested in USDT; the file is called AAAUSD.csv and read as prices in USD"
+    assert asked.notes == (says,)
 
 
 @pytest.mark.parametrize(

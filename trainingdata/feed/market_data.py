@@ -14,12 +14,13 @@ import pandas as pd
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
-from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, check_bars, panel, regular_bars
+from trainingdata.bars import CLOSE, Bars, check_bars, panel, regular_bars
 from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import checked_pages
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, Kind, instrument, venue_spelling
+from trainingdata.resampling import joined
 from trainingdata.sessions import stock_grid
 from trainingdata.source import Adjustment, Feed
 
@@ -300,18 +301,9 @@ def _regular_hours(
     within = (k >= 0) & (starts < ends)
     # A half without a trade has no bar: an hour that is long past is whole without it.
     within &= (ends <= settled) | np.isin(k, k[within & (starts + HALF_HOUR >= ends)])
-    hour = k[within]
-    halves = halves[within]
-    first = np.flatnonzero(np.diff(hour, prepend=-1))
-    last = np.append(first[1:], len(hour)) - 1
-    values = np.empty((len(first), halves.shape[1]))
-    values[:, OPEN] = halves[first, OPEN]
-    values[:, CLOSE] = halves[last, CLOSE]
-    if len(first):
-        values[:, HIGH] = np.maximum.reduceat(halves[:, HIGH], first)
-        values[:, LOW] = np.minimum.reduceat(halves[:, LOW], first)
-        values[:, VOLUME] = np.add.reduceat(halves[:, VOLUME], first)
-    return grid.starts[hour[first]], values
+    hours = grid.starts[k[within]]
+    counts, values = joined(hours, halves[within])
+    return hours[np.cumsum(counts) - counts], values
 
 
 def _moment(at: np.datetime64) -> datetime:
