@@ -21,52 +21,38 @@ from foundation.opening import open_command
 if __name__ == "__main__":
     open_command("trade_stock_e2e", __doc__, settings="live", words_of=words_of)
 
-import json
 import logging
 import os
 import sys
-from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import requests
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from execution.account_lock import journal_of_account
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection
 from execution.decision import Decision, keep_unsolved
-from execution.live.account import LiveAccount
 from execution.live.cycle import NOTHING_CLOSED, Cycle, next_instant, run_cycle, wait_until
-from execution.live.runner import refuse_killed, run_loop
+from execution.live.history import history_lines
+from execution.live.replay import run_replay
+from execution.live.runner import run_loop
 from execution.live.settings import LiveSettings
-from execution.live.trading import NAME, TradingJob
 from execution.live.waiting import waiting_line
 from execution.orders import Account
-from execution.records import Run, writers_of
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.command import LoopConsole, log_to_file, one_line_errors, printing
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite
-from foundation.connection_words import connection_words
-from foundation.errors import InputError
-from foundation.files import check_output, write_whole
-from foundation.notices import Notices
-from foundation.progress import ProgressBar
+from foundation.errors import InputError, none_of
 from foundation.supervisor import Supervisor
 from trainingdata.bars import closes_of
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import KEY, Keys
+from trainingdata.feed.endpoint import KEY, Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import utc_text
+from trainingdata.instants import history_start, utc_text
 from trainingdata.instruments import instrument
 
 log = logging.getLogger("live")
@@ -74,7 +60,6 @@ log = logging.getLogger("live")
 CLOCKS = ("broker", "system")
 SENDING = ("paper", "live")
 MODES = ("dry", *SENDING, "replay")
-REPLAY_FILE = "replay.json"
 
 
 def dry_pass(config: DictConfig) -> Cycle:
@@ -120,6 +105,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
     settings = LiveSettings.of(config)
     _refuse_unconfirmed(config, settings)
     keys = Keys.of(os.environ)
+    say_unread_address(keys, settings.broker)
     _refuse_other_keys(settings, keys)
     if not settings.symbols:
         raise InputError("symbols: a venue has too many; name those to trade")
@@ -166,9 +152,11 @@ def trade(config: DictConfig) -> None:
         pass met.
     """
     settings, keys, feed, trader = venue_parts(config)
+    look = FirstLook(settings)
 
     def shown(cycle: Cycle) -> None:
         _log(cycle)
+        look(cycle)
         with printing():
             show(cycle)
 
@@ -189,6 +177,7 @@ def preview(config: DictConfig) -> None:
     settings, keys, feed, trader = venue_parts(config)
     broker = AlpacaBroker(settings.broker, keys, terms=settings.orders)
     rules = VenueRules(broker)
+    look = FirstLook(settings)
     for number in range(config.cycles or 1):
         if number:
             instant = next_instant(broker.now(), settings.symbols)
@@ -197,6 +186,7 @@ def preview(config: DictConfig) -> None:
             wait_until(broker.now, instant)
         cycle = run_cycle(broker, feed, trader, settings, send=False, rules=rules)
         _log(cycle)
+        look(cycle)
         with printing():
             show(cycle)
 
@@ -210,85 +200,50 @@ def replay(config: DictConfig) -> None:
     Raises
     ------
     InputError
-        for an address that is no practice server with a waiting clock.
+        for an address that is no practice server with a waiting clock, and what a pass met.
     """
     settings, keys, feed, trader = venue_parts(config)
-    url = settings.broker.address
-    output = Path(config.output)
-    if url is None or not settings.broker.on_this_machine:
-        raise InputError(
-            "broker.url_override: a replay needs a practice server on this machine"
-            " (marketsimulator.alpaca_server)"
-        )
-    check_output(output, REPLAY_FILE, overwrite=may_overwrite(config))
-    connection = VenueConnection(settings.broker, keys)
-    began = connection.now()
-    account_id = connection.account_id()
-    # Of a pass its decision is kept: the bars that it saw would fill the memory.
-    passes: deque[Cycle] = deque(maxlen=1)
-    decisions: list[Decision] = []
-    curve = []
-    with ExitStack() as held:
-        journal = held.enter_context(journal_of_account(account_id, Path(settings.folder)))
-        live = LiveAccount(
-            connection, journal.database, settings, keys, Notices(None, None), journal.folder
-        )
-        refuse_killed(live)
-        broker = AlpacaBroker(
-            settings.broker,
-            keys,
-            terms=settings.orders,
-            patience=0.0,
-            book=live.book,
-            guard=live.guards,
-            job=NAME,
-        )
-        job = TradingJob(
-            broker, connection, live, feed, trader, settings, cycles=None, show=passes.append
-        )
-        progress = held.enter_context(ProgressBar())
-        while True:
-            job.pass_now()
-            cycle = passes.pop()
-            _log(cycle)
-            if cycle.decision is not None:
-                decisions.append(cycle.decision)
-            # The pass read its account before its orders filled.
-            traded = cycle.decision is not None and cycle.decision.orders
-            account = broker.account() if traded else cycle.account
-            curve.append((account.as_of, account.cash, account.equity))
-            moved, remaining = _advance_clock(url)
-            progress("instants", len(curve), len(curve) + remaining)
-            if not moved:
-                break
-        # Fills are listed after an instant, and those of the first pass lie at the one it began at.
-        fills = broker.fills_since(began - np.timedelta64(1, "s"))
-    record = Run(trader.forecaster.name, decisions, fills, [], {})
-    equity = pd.DataFrame(curve, columns=["at", "cash", "equity"])
-    equity["at"] = pd.DatetimeIndex(equity["at"]).tz_localize("UTC")
-    figures = {"instants": len(curve), "fills": len(record.fills), "equity": curve[-1][2]}
-    summary = f"{json.dumps(figures)}\n"
-    files: dict[str, Callable[[Path], object]] = {
-        "equity.parquet": equity.to_parquet,
-        REPLAY_FILE: lambda path: path.write_text(summary),
-    }
-    write_whole({**writers_of(record), **files}, output)
-    sys.stdout.write(summary)
+    if named := [key for key in ("start", "end", "days") if config[key] is not None]:
+        sys.stderr.write(f"{', '.join(named)}: not used; a replay's range is the server's.\n")
+    look = FirstLook(settings)
+
+    def noted(cycle: Cycle) -> None:
+        _log(cycle)
+        look(cycle)
+
+    summary = run_replay(
+        settings,
+        keys,
+        feed,
+        trader,
+        Path(config.output),
+        overwrite=may_overwrite(config),
+        show=noted,
+    )
+    sys.stdout.write(f"{summary}\n")
 
 
-def _advance_clock(url: str) -> tuple[bool, int]:
-    """Move a practice server's clock: whether it moved, and how many instants it still has."""
-    try:
-        answer = requests.post(f"{url}/control/advance", json={}, timeout=60)
-    except requests.RequestException as error:
-        words = connection_words(error) or "no answer"
-        raise InputError(f"broker.url_override: its clock does not move: {words}") from error
-    if answer.status_code != 200:
-        raise InputError(
-            f"broker.url_override: {url} has no clock that waits (status {answer.status_code})"
-        )
-    state = answer.json()
-    return bool(state["moved"]), int(state["left"])
+class FirstLook:
+    """Says of the first pass what of the history that was asked for is not there."""
+
+    def __init__(self, settings: LiveSettings) -> None:
+        self._settings = settings
+        self._done = False
+
+    def __call__(self, cycle: Cycle) -> None:
+        """Look at a pass, the first one alone."""
+        if self._done:
+            return
+        self._done = True
+        asked = history_start(cycle.account.as_of, self._settings.history_days)
+        forecaster = self._settings.forecaster
+        # What a file or a class of one's own looks at is its own.
+        foreign = forecaster.kind == "file" or ":" in forecaster.kind
+        context = 0 if foreign else forecaster.context_length
+        with printing():
+            for line in history_lines(cycle.bars, asked, context):
+                log.warning(line)
+                sys.stderr.write(f"{line}\n")
 
 
 def show(cycle: Cycle) -> None:
@@ -348,11 +303,14 @@ def _log(cycle: Cycle) -> None:
 def run(config: DictConfig) -> None:
     """Run the configured mode."""
     if config.mode not in MODES:
-        raise InputError(f"mode: {config.mode} is none of {', '.join(MODES)}")
+        raise none_of("mode", config.mode, MODES)
     if config.clock not in CLOCKS:
-        raise InputError(f"clock: {config.clock} is none of {', '.join(CLOCKS)}")
+        raise none_of("clock", config.clock, CLOCKS)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
-        raise InputError(f"cycles: {config.cycles} is no number above 0, and not null")
+        raise InputError(
+            f"cycles: {config.cycles!r} is no whole number above 0; null goes on until it is told"
+            " to stop"
+        )
     if config.mode == "replay":
         replay(config)
     elif config.mode in SENDING:

@@ -46,6 +46,7 @@ def serve(settings: VenueSettings, serving: Serving) -> None:
     InputError
         for settings, data or an address that cannot be used.
     """
+    serving.refuse_taken()
     bars, first = settings.panel()
     rehearse(settings, bars, first)
     server = Server(Venue(settings, bars, first), serving.speed)

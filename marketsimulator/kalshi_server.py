@@ -63,6 +63,7 @@ def serve(settings: KalshiVenueSettings, key_file: Path, serving: Serving) -> No
                 f"--key-file: {key_file} is there already; name a new file, or remove it"
             )
         check_file(key_file, "--key-file")
+    serving.refuse_taken()
     listings = settings.listings()
     rehearse()
     keys = KeyPair.new()

@@ -51,7 +51,7 @@ from execution.live.trading import NAME
 from foundation.command import Parser, one_line_errors, printing
 from foundation.compose import composed_config
 from foundation.database import Database, refuse_spoilt, rows_of
-from foundation.errors import InputError
+from foundation.errors import InputError, did_you_mean
 from foundation.files import put_whole
 from trainingdata.instants import utc_text
 
@@ -67,15 +67,28 @@ def journal_path(root: Path, account: str | None) -> Path:
     InputError
         for none, and for several of which none is named.
     """
+    found = sorted(root.glob(f"*/{JOURNAL}"))
+    names = [path.parent.name for path in found]
     if account is not None:
         path = root / account / JOURNAL
         if not path.is_file():
-            raise InputError(f"{path}: there is no journal; `--folder` says where accounts are")
+            hint = did_you_mean(account, names) if names else ""
+            raise InputError(
+                f"{path}: there is no journal; `--folder` says where accounts are{hint}"
+            )
         return path
-    found = sorted(root.glob(f"*/{JOURNAL}"))
-    if len(found) != 1:
-        names = ", ".join(path.parent.name for path in found) or "none"
-        raise InputError(f"{root}: of accounts there are {names}; name one with --account")
+    if not root.is_dir():
+        what = "it is a file" if root.exists() else "there is no such folder"
+        raise InputError(f"--folder: {root}: {what}; a loop keeps its accounts in its folder=…")
+    if not found:
+        raise InputError(
+            f"{root}: no account has a journal there; a loop's first pass begins it, and --folder"
+            " names another folder"
+        )
+    if len(found) > 1:
+        raise InputError(
+            f"{root}: of accounts there are {', '.join(names)}; name one with --account"
+        )
     return found[0]
 
 
@@ -263,7 +276,7 @@ def watch(dashboard: Dashboard, port: int) -> None:
 
 
 def _parsed(arguments: list[str]) -> Namespace:
-    parser = Parser()
+    parser = Parser(example="python -m execution.live status")
     parser.add_argument("--folder", type=Path, default=Path("data/live"))
     parser.add_argument("--account")
     # A command that is not given one of them keeps what stood before it.

@@ -7,6 +7,7 @@ by drift; instants are UTC, as text that sorts.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from execution.alpaca.order_requests import order_request
-from execution.decision import Choice, Decision
+from execution.decision import Basis, Choice, Decision
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook, Part
 from execution.orders import Account, Order
@@ -23,6 +24,7 @@ from foundation.database import Database, Row
 from trainingdata.instants import compact_text
 
 EXPIRED = "expired: its decision was not sent in time"
+TAKEN_BACK = "taken back"  # how a decision ended whose instant was decided again
 
 _SCHEMA = (
     """
@@ -130,7 +132,7 @@ class Journal:
     def decided(self, at: np.datetime64) -> bool:
         """Whether an instant was decided, by a decision that was not taken back."""
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
-        return bool(self._database.rows(query, (self._job, str(at), _TAKEN_BACK)))
+        return bool(self._database.rows(query, (self._job, str(at), TAKEN_BACK)))
 
     def write(self, decision: Decision, account: Account) -> str:
         """Write a decision and its orders down as one, and return its name.
@@ -229,7 +231,7 @@ class Journal:
             for intent in self._book.of_decision(name):
                 if intent.state == "planned":
                     self._book.withhold(intent, why)
-            ended = _TAKEN_BACK if taken_back else _ENDED
+            ended = TAKEN_BACK if taken_back else _ENDED
             self._database.execute("UPDATE decisions SET ended = ? WHERE id = ?", (ended, name))
 
     def unfinished(self) -> tuple[WrittenDecision, ...]:
@@ -241,6 +243,13 @@ class Journal:
         )
         with self._database.checked():
             return tuple(_written(row) for row in rows)
+
+    def last_pass(self) -> np.datetime64 | None:
+        """When the latest pass began, by the venue's clock; none before there was one."""
+        query = "SELECT began_at FROM cycles WHERE job = ? ORDER BY number DESC LIMIT 1"
+        rows = self._database.rows(query, (self._job,))
+        with self._database.checked():
+            return np.datetime64(rows[0][0], "ns") if rows else None
 
     def begin_cycle(self, at: np.datetime64) -> int:
         """Write down that a pass begins, and return its number."""
@@ -305,13 +314,35 @@ class Journal:
 
 
 _ENDED = "ended"
-_TAKEN_BACK = "taken back"
 
 
 def choice_entry(choice: Choice) -> dict[str, Any]:
     """A choice as the journal writes it; quantities as text, what is not a number as none."""
     entry = {**choice._asdict(), "qty": str(choice.qty), "basis": choice.basis._asdict()}
     return {key: _without_nan(value) for key, value in entry.items()}
+
+
+def choice_of_entry(entry: Mapping[str, Any]) -> Choice:
+    """The choice that an entry of the journal was written of.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError, ArithmeticError
+        for an entry that is none.
+    """
+    basis = {key: _number(entry["basis"][key]) for key in Basis._fields if key != "worth"}
+    numbers = ("mu", "sigma", "kelly", "held", "target", "price", "cost")
+    return Choice(
+        symbol=entry["symbol"],
+        qty=Decimal(entry["qty"]),
+        binding={key: _number(value) for key, value in entry["binding"].items()},
+        basis=Basis(worth=entry["basis"]["worth"], **basis),
+        **{key: _number(entry[key]) for key in numbers},
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _without_nan(value: Any) -> Any:

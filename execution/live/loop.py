@@ -124,6 +124,8 @@ class Loop:
     alive: called while it waits, with the job and the instant it waits for, and after every step,
         with the job and none.
     halt_after: steps of one job in a row that fail, after which the loop ends.
+    answers: whether the venue did when the clock was last read; nothing is stepped while it does
+        not.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class Loop:
         notices: Notices,
         alive: Callable[[str, np.datetime64 | None], None],
         halt_after: int,
+        answers: Callable[[], bool] = lambda: True,
     ) -> None:
         self._jobs = jobs
         self._clock = clock
@@ -141,6 +144,7 @@ class Loop:
         self._notices = notices
         self._alive = alive
         self._halt_after = halt_after
+        self._answers = answers
         # Seconds of the venue's clock in one of ours, by the last wait; the first one is short.
         self._rate = FASTEST
         self._failures = dict.fromkeys((job.name for job in jobs), 0)
@@ -178,6 +182,16 @@ class Loop:
                 return False
             before, now = now, self._clock()
             self._rate = max(float((now - before) / SECOND) / seconds, 1.0)
+        return self._wait_for_answer(due, job)
+
+    def _wait_for_answer(self, due: np.datetime64, job: str) -> bool:
+        """Whether the venue answers, once it does; false where it was told to stop first."""
+        seconds = SHORTEST_WAIT
+        while not (self._stop or self._answers()):
+            self._alive(job, due)
+            self._stop.wait(seconds)
+            seconds = min(2 * seconds, LONGEST_WAIT)
+            self._clock()
         return not self._stop
 
     def _step(self, job: Job) -> None:

@@ -14,17 +14,18 @@ import numpy as np
 
 from execution.account_lock import AccountJournal, journal_of_account
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection, venue_time
+from execution.alpaca.connection import VenueConnection
 from execution.alpaca.updates import TradeUpdates
 from execution.intents import Intent
 from execution.live.account import LiveAccount
 from execution.live.cycle import Cycle
+from execution.live.footing import Footing
 from execution.live.health import Health, served
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
 from execution.live.settings import LiveSettings
 from execution.live.spread_job import SPREADS, spread_job
 from execution.live.trading import NAME, TradingJob
-from execution.live.waiting import waiting_line
+from execution.live.waiting import WatchedClock, waiting_line
 from execution.spreads.settings import SellingSettings
 from execution.trader import Trader
 from foundation.command import printing
@@ -100,6 +101,7 @@ def run_loop(
         held.enter_context(_told_of_the_end(notices, unattended=cycles is None))
         live = _live_account(connection, journal, settings, keys, notices)
         guard = LoopGuard(live.guards, stop)
+        footing = footing_of(connection, account_id, settings)
         jobs: list[Job] = []
         trading: TradingJob | None = None
         if NAME in settings.jobs:
@@ -115,7 +117,7 @@ def run_loop(
                 patience=settings.patience,
             )
             trading = TradingJob(
-                broker, connection, live, feed, trader, settings, cycles=cycles, show=show
+                broker, connection, live, footing, feed, trader, settings, cycles=cycles, show=show
             )
             jobs.append(trading)
         if SPREADS in settings.jobs:
@@ -129,8 +131,10 @@ def run_loop(
 
         alive = _Alive(account_id, live, health, supervisor, notices, stop, settings.symbols)
         supervisor.notify(READY=1)
-        read_clock = partial(venue_time, connection) if clock == "broker" else system_clock
-        Loop(jobs, read_clock, stop, notices, alive, settings.halt_after).run()
+        watched = WatchedClock(connection, footing)
+        read_clock = watched if clock == "broker" else system_clock
+        halt_after = settings.halt_after
+        Loop(jobs, read_clock, stop, notices, alive, halt_after, watched.answers).run()
         if stop:
             supervisor.notify(STOPPING=1)
             _finish(jobs, live, guard, stop, settings)
@@ -201,6 +205,12 @@ def _live_account(
         live.halt("journal", f"the journal was damaged and is kept as {journal.set_aside.name}")
     refuse_killed(live)
     return live
+
+
+def footing_of(connection: VenueConnection, account_id: str, settings: LiveSettings) -> Footing:
+    """What keeps an account's journal from being gone on with at another account or time."""
+    symbols = sorted(settings.tradable_symbols)
+    return Footing(connection, account_id, symbols, practice=settings.broker.on_this_machine)
 
 
 def refuse_killed(live: LiveAccount) -> None:

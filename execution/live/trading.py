@@ -15,6 +15,7 @@ from execution.decision import Decision
 from execution.live.account import LiveAccount
 from execution.live.closing import flattening_orders
 from execution.live.cycle import Cycle, next_instant, run_cycle
+from execution.live.footing import Footing
 from execution.live.journal import Journal
 from execution.live.marking import exposure_line, mark_of, profit_line
 from execution.live.night import NightWatch
@@ -69,6 +70,7 @@ class TradingJob:
     broker: of the account, with its book and its guards.
     connection: to its venue.
     live: what is written down and guarded.
+    footing: looked at before every pass.
     cycles: passes to make; none makes them until the loop stops.
     show: called with every pass.
     pause: waits for so many seconds.
@@ -79,6 +81,7 @@ class TradingJob:
         broker: AlpacaBroker,
         connection: VenueConnection,
         live: LiveAccount,
+        footing: Footing,
         feed: BarFeed,
         trader: Trader,
         settings: LiveSettings,
@@ -90,6 +93,7 @@ class TradingJob:
         self._broker = broker
         self._connection = connection
         self._live = live
+        self._footing = footing
         self._feed = feed
         self._trader = trader
         self._settings = settings
@@ -147,9 +151,16 @@ class TradingJob:
         ------
         BrokerError, DataError
             for a venue that does not answer, or bars that cannot be trusted.
+        InputError
+            for an account or a clock that the journal cannot be gone on with at.
         """
         now = self._connection.now()
         self._passes += 1
+        try:
+            self._footing.check(now, self._journal.last_pass())
+        except BrokerError:
+            self._next_pass = self._instant_after()
+            raise
         number = self._journal.begin_cycle(now)
         try:
             cycle = self._pass()

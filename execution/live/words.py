@@ -4,16 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from foundation.errors import InputError, nearest
+from foundation.overrides import is_override
+
+PREVIEW = "preview"
+ELSEWHERE = ("status", "clear", "kill", "dashboard")  # words of `python -m execution.live`
+
 
 def words_of(arguments: Sequence[str]) -> list[str]:
-    """Hydra overrides for the command line's words: `preview` and `account=venue` are short."""
+    """Hydra overrides for the command line's words: `preview` and `account=venue` are short.
+
+    Raises
+    ------
+    InputError
+        for a word that is neither, nor a setting.
+    """
     words = []
     for word in arguments:
-        if word == "preview":
+        if word == PREVIEW:
             continue
+        if not is_override(word):
+            raise InputError(f"{word!r} is no setting and no word of this command{_hint(word)}")
         if word.startswith("account="):
             words.append(f"account.source={word.removeprefix('account=')}")
         else:
             words.append(word)
     # A later word wins: beside whatever else a preview is asked for, nothing is sent.
-    return [*words, "mode=dry", "account.source=venue"] if "preview" in arguments else words
+    return [*words, "mode=dry", "account.source=venue"] if PREVIEW in arguments else words
+
+
+def _hint(word: str) -> str:
+    match = nearest(word, (PREVIEW, *ELSEWHERE))
+    if match == PREVIEW:
+        return f"; did you mean {PREVIEW}?"
+    if match:
+        return f"; did you mean `python -m execution.live {match}`?"
+    return f"; settings are words as key=value, and {PREVIEW} decides and sends nothing"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +10,18 @@ from decimal import Decimal
 from fractions import Fraction
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from execution.alpaca.order_requests import order_of
-from execution.decision import Basis, Choice
+from execution.decision import Choice
 from execution.intents import Intent, Progress
+from execution.live.journal import TAKEN_BACK, choice_of_entry
 from execution.orders import Order
 from foundation.database import Row, rows_of
 from foundation.errors import InputError
 from marketsimulator.results.drift_terms import ZERO, exact
 
-TAKEN_BACK = "taken back"
 _INTENT_COLUMNS = (
     "client_order_id, request, sent_at, state, why, job, decision, part, reason, filled,"
     " filled_price"
@@ -326,27 +324,10 @@ def _decision(row: Row) -> JournaledDecision:
         at=_instant(at),
         decided_at=_instant(decided_at),
         equity=equity,
-        choices={entry["symbol"]: _choice(entry) for entry in entries},
+        choices={entry["symbol"]: choice_of_entry(entry) for entry in entries},
         cancels={key: Decimal(left) for key, left in json.loads(cancels).items()},
         positions={key: Decimal(held) for key, held in json.loads(positions).items()},
     )
-
-
-def _choice(entry: Mapping[str, Any]) -> Choice:
-    basis = {key: _number(entry["basis"][key]) for key in Basis._fields if key != "worth"}
-    numbers = ("mu", "sigma", "kelly", "held", "target", "price", "cost")
-    return Choice(
-        symbol=entry["symbol"],
-        qty=Decimal(entry["qty"]),
-        binding={key: _number(value) for key, value in entry["binding"].items()},
-        basis=Basis(worth=entry["basis"]["worth"], **basis),
-        **{key: _number(entry[key]) for key in numbers},
-    )
-
-
-def _number(value: float | None) -> float:
-    """JSON has no NaN: the journal writes none."""
-    return math.nan if value is None else float(value)
 
 
 def _intent(row: Row) -> Intent:

@@ -171,7 +171,8 @@ class Server:
     async def _advance(self, request: web.Request) -> web.StreamResponse:
         """Move a waiting clock to the next instant, or the last one not after `to`.
 
-        The answer says whether it moved, and how many instants are left.
+        The answer says whether it moved, how many instants are left, and how many it has gone
+        through since the server began.
         """
         if self.speed is not None:
             raise Refused(409, 40910000, "this clock runs by itself")
@@ -184,6 +185,7 @@ class Server:
         progress = {
             "moved": self.venue.index > before,
             "left": len(self.venue.bars.times) - 1 - self.venue.index,
+            "passed": self.venue.index - self.venue.first,
         }
         return web.json_response({**clock_answer(self.venue.now), **progress})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
@@ -61,8 +62,28 @@ class Serving:
         try:
             return socket.create_server((self.host, self.port), family=family)
         except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
+            reason = self._reason(error)
             raise InputError(f"--port: {self.url} cannot be served: {reason}") from error
+
+    def refuse_taken(self) -> None:
+        """Refuse an address that cannot be taken, before any work is done for it.
+
+        Raises
+        ------
+        InputError
+            as `listener`; the address is free again.
+        """
+        self.listener().close()
+
+    def _reason(self, error: Exception) -> str:
+        """Why the address cannot be taken, and what to do."""
+        number = getattr(error, "errno", None)
+        if number == errno.EACCES:
+            return "this user may not take a port below 1024; name another, as --port 8000"
+        if number == errno.EADDRINUSE:
+            other = self.port + 1 if self.port < 65_535 else self.port - 1
+            return f"another program listens there; end it, or name a port, as --port {other}"
+        return str(getattr(error, "strerror", None) or error)
 
 
 def add_serving_flags(parser: ArgumentParser, port: int) -> None:

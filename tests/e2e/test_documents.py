@@ -93,9 +93,8 @@ def free_port() -> int:
 
 def environment(folder: Path) -> dict[str, str]:
     own = {"XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": str(folder / "cache")}
-    own |= {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
     keys = {name: "KEY-OF-A-READER" for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")}
-    return {**os.environ, **own, **keys, "IPYTHONDIR": str(folder / "ipython"), "COLUMNS": "160"}
+    return {**os.environ, **own, **keys, "COLUMNS": "160"}
 
 
 class Reader:

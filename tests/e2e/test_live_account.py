@@ -21,8 +21,10 @@ from execution.alpaca.connection import VenueConnection
 from execution.intents import STATES
 from execution.live.account import LiveAccount
 from execution.live.cycle import Cycle
+from execution.live.runner import footing_of
 from execution.live.trading import NAME, TradingJob
 from foundation.database import Database, rows_of
+from foundation.errors import BrokerError, InputError
 from foundation.files import put_whole
 from foundation.notices import Notices
 from tests.commands import Started
@@ -67,6 +69,7 @@ class Desk:
             broker,
             connection,
             live,
+            footing_of(connection, here.venue.record.account_id, parts.settings),
             parts.feed,
             parts.trader,
             parts.settings,
@@ -122,6 +125,46 @@ def test_an_instant_is_decided_once_however_often_the_process_is_started(
     assert desk.cycles[-1].idle == "2024-02-20T15:30Z has been decided before"
     assert len(here.venue.tickets) == 2
     assert len(rows_of(tmp_path / JOURNAL, "SELECT 1 FROM decisions")) == 1
+
+
+def test_a_practice_server_that_was_begun_again_ends_the_job_before_anything_is_decided(
+    here: Practice, tmp_path: Path
+) -> None:
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path)
+    desk.job.step()
+    here.advance(SECOND)
+    posts = len(here.posts)
+    here.venue.record.account_id = "another"
+    with pytest.raises(InputError, match="the practice server was begun again") as refused:
+        desk.job.step()
+    assert not isinstance(refused.value, BrokerError), "no later pass could go on"
+    assert len(here.posts) == posts
+    assert rows_of(tmp_path / JOURNAL, "SELECT count(*) FROM cycles") == [(1,)]
+
+
+def test_an_account_that_cannot_be_named_is_a_pass_that_fails_and_the_next_one_is_an_hour_later(
+    here: Practice, tmp_path: Path
+) -> None:
+    database = Database(tmp_path / JOURNAL)
+    desk = Desk.at(here, database, tmp_path)
+    here.fail(kind="null", method="GET", path="/v2/account")
+    with pytest.raises(BrokerError, match="the account"):
+        desk.job.step()
+    assert desk.job.due(here.venue.now) == np.datetime64("2024-02-20T16:30", "ns")
+    assert not here.posts
+
+
+def test_a_clock_that_has_moved_on_by_days_since_the_last_process_is_said(
+    here: Practice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = Database(tmp_path / JOURNAL)
+    Desk.at(here, database, tmp_path).job.step()
+    here.advance("2024-02-23T15:30:00Z")
+    Desk.at(here, database, tmp_path).job.step()
+    assert "the journal's last pass was 3 days before, at 2024-02-20T15:30Z: none was made" in (
+        capsys.readouterr().err
+    )
 
 
 def test_what_nobody_can_explain_halts_until_a_person_has_looked(

@@ -38,12 +38,18 @@ def show(desk: Desk, minutes: float) -> np.datetime64:
     return now
 
 
+def buy_up_to(here: Practice, times: float, *symbols: str) -> None:
+    """A person buys so much that each symbol is worth a multiple of the equity before."""
+    account = here.venue.broker.account()
+    for symbol in symbols:
+        number = int(times * account.equity / account.prices[symbol])
+        wanted = number - int(account.positions.get(symbol, Decimal(0)))
+        trading(here).submit_order(MarketOrderRequest(**dict(buy(symbol, wanted))))
+
+
 def buy_too_much(here: Practice, times: float = 2.8) -> None:
     """A person buys more than may be held overnight."""
-    account = here.venue.broker.account()
-    held = float(account.positions.get("SYA", Decimal(0)))
-    number = int(times * account.equity / account.prices["SYA"] - held)
-    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", number))))
+    buy_up_to(here, times, "SYA")
 
 
 def cuts_of(desk: Desk) -> list[Intent]:
@@ -114,11 +120,7 @@ def test_a_sale_of_unknown_fate_keeps_the_book_above_no_ceiling_at_the_last_look
 ) -> None:
     """What a decision of the day was to sell may never be taken, or as the venue closes."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
-        account = here.venue.broker.account()
-        for symbol in ("SYA", "SYB"):
-            number = int(1.15 * account.equity / account.prices[symbol])
-            wanted = number - int(account.positions.get(symbol, Decimal(0)))
-            trading(here).submit_order(MarketOrderRequest(**dict(buy(symbol, wanted))))
+        buy_up_to(here, 1.15, "SYA", "SYB")
         held = dict(here.venue.broker.account().positions)
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
         sale = order("equal_weight-20240220T203000Z-SYA-7-0", side="sell", qty="800", reduces=True)
@@ -139,11 +141,7 @@ def test_what_a_persons_order_keeps_from_being_cut_is_cut_elsewhere(
 ) -> None:
     """A person waits to buy more of what the loop holds: selling it would be a wash trade."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
-        account = here.venue.broker.account()
-        for symbol in ("SYA", "SYB"):
-            number = int(1.3 * account.equity / account.prices[symbol])
-            wanted = number - int(account.positions.get(symbol, Decimal(0)))
-            trading(here).submit_order(MarketOrderRequest(**dict(buy(symbol, wanted))))
+        buy_up_to(here, 1.3, "SYA", "SYB")
         terms = {"type": "limit", "limit_price": "1", "time_in_force": "gtc"}
         bid = {"symbol": "SYA", "qty": "5", "side": "buy", "client_order_id": "by-hand"}
         trading(here).post("/orders", {**bid, **terms})

@@ -233,3 +233,37 @@ def test_what_is_due_at_once_is_not_waited_for_where_the_clock_shows_another_tim
     Loop([job], read, stop, Notices(None, None), lambda *words: waited.append(words), 3).run()
     assert len(job.stepped) == 1
     assert waited == [("a", None)]
+
+
+def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_comes_then(
+    clock: Clock, stop: Stop
+) -> None:
+    job = Every("a", 60, 2, clock, nothing)
+    away = START + 60 * MINUTE, START + 75 * MINUTE
+    alive: list[np.datetime64] = []
+
+    def answers() -> bool:
+        return not away[0] - MINUTE <= clock.now < away[1]
+
+    def see(*_: object) -> None:
+        alive.append(clock.now)
+
+    Loop([job], clock, stop, Notices(None, None), see, 1, answers).run()
+    first, second = job.stepped
+    assert first == START
+    assert away[1] <= second <= away[1] + np.timedelta64(5, "s")
+    assert max(np.diff(np.array(alive))) <= np.timedelta64(5, "s")
+
+
+def test_a_loop_that_waits_for_the_venue_is_stopped(clock: Clock, stop: Stop) -> None:
+    job = Every("a", 60, 2, clock, nothing)
+    waited: list[object] = []
+
+    def see(*words: object) -> None:
+        waited.append(words)
+        if len(waited) == 20:
+            stop.tell("SIGTERM")
+
+    Loop([job], clock, stop, Notices(None, None), see, 1, lambda: False).run()
+    assert job.stepped == []
+    assert len(waited) == 20

@@ -1,0 +1,358 @@
+"""A replay that is stopped, killed or left by its server keeps what it has, and is gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from alpaca.trading.client import TradingClient
+
+from execution.account_lock import JOURNAL
+from execution.live.cycle import Cycle
+from execution.live.replay import WaitingClock, run_replay
+from execution.live.replay_records import ReplayRecords
+from execution.live.trading import NAME
+from foundation.command import Ended
+from foundation.database import Database
+from foundation.errors import BrokerError, InputError
+from tests.commands import Started, run_command
+from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, broker, practising
+
+FILES = ("decisions", "equity", "fills", "orders")
+SYMBOLS = "symbols=[SYA,SYB,SYXUSD]"
+HOURS = ("start=2024-02-20T14:00Z", "end=2024-02-20T18:00Z")
+SHARES = np.random.default_rng(20).random(5).tolist()  # of the events, after which it is killed
+WORDS = (SYMBOLS, "forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def nothing(_: Cycle) -> None:
+    pass
+
+
+@dataclass
+class Desk:
+    """A server, and the folder of whoever replays on it.
+
+    events: commits, orders and moves of the clock, doubled: before and after each.
+    """
+
+    here: Practice
+    folder: Path
+    events: int = 0
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "out"
+
+    def replay(
+        self, show: Callable[[Cycle], None] = nothing, *, overwrite: bool = False
+    ) -> dict[str, Any]:
+        """A process that replays, and what it says at its end."""
+        words = (*WORDS, f"folder={self.folder / 'live'}", "broker.attempts=1")
+        parts = Live.at(self.here, *words)
+        summary = run_replay(
+            parts.settings,
+            KEYS,
+            parts.feed,
+            parts.trader,
+            self.output,
+            overwrite=overwrite,
+            show=show,
+        )
+        said: dict[str, Any] = json.loads(summary)
+        assert self.summary == said
+        return said
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads((self.output / "replay.json").read_text())
+        return said
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        return {name: pd.read_parquet(self.output / f"{name}.parquet") for name in FILES}
+
+
+@contextmanager
+def mortal(at: int) -> Iterator[list[None]]:
+    """The process dies at event number `at` of its commits, orders and moves of the clock."""
+    seen: list[None] = []
+
+    def dying(act: Callable[..., Any]) -> Callable[..., Any]:
+        def event(*words: Any, **more: Any) -> Any:
+            if len(seen) >= at:
+                raise Killed
+            seen.append(None)
+            answer = act(*words, **more)
+            if len(seen) >= at:
+                raise Killed
+            seen.append(None)
+            return answer
+
+        return event
+
+    def living(write: Callable[..., str]) -> Callable[..., str]:
+        return lambda *words: "" if len(seen) >= at else write(*words)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "execute", dying(Database.execute))
+        patch.setattr(TradingClient, "post", dying(TradingClient.post))
+        patch.setattr(WaitingClock, "move", dying(WaitingClock.move))
+        # Whoever is killed writes no records as it ends.
+        patch.setattr(ReplayRecords, "write", living(ReplayRecords.write))
+        yield seen
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A replay that nothing disturbed."""
+    with practising() as start:
+        desk = Desk(start(SYMBOLS, *HOURS), tmp_path_factory.mktemp("whole"))
+        with mortal(10**9) as events:
+            desk.replay()
+        desk.events = len(events)
+        yield desk
+
+
+@pytest.fixture
+def desk_of(practice: Start, tmp_path: Path) -> Callable[[str], Desk]:
+    return lambda name: Desk(practice(SYMBOLS, *HOURS), tmp_path / name)
+
+
+def stopping(at: int, told: Callable[[], None]) -> Callable[[Cycle], None]:
+    """Told something within one of the passes."""
+    made: list[Cycle] = []
+
+    def show(cycle: Cycle) -> None:
+        made.append(cycle)
+        if len(made) == at:
+            told()
+
+    return show
+
+
+def killing() -> None:
+    raise Killed
+
+
+def assert_same(one: Desk, other: Desk) -> None:
+    """Decisions, orders, fills and equity agree to the last bit, each instant once."""
+    mine, theirs = one.frames(), other.frames()
+    for name in FILES:
+        pd.testing.assert_frame_equal(mine[name], theirs[name], check_exact=True)
+    assert mine["equity"]["at"].is_unique
+    assert one.here.venue.broker.fills == other.here.venue.broker.fills
+    assert one.here.venue.broker.row() == other.here.venue.broker.row()
+
+
+def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) -> None:
+    said = whole.summary
+    venue = whole.here.venue
+    assert (said["partial"], said["instants_left"], said["stopped"]) == (False, 0, "")
+    frames = whole.frames()
+    assert len(frames["equity"]) == said["instants"] == venue.index - venue.first + 1
+    listed = broker(whole.here).fills_since(np.datetime64("2024-02-20", "ns"))
+    rows = frames["fills"][["client_order_id", "symbol", "qty", "price", "fee"]]
+    assert [tuple(row) for row in rows.itertuples(index=False)] == [
+        (fill.client_order_id, fill.symbol, float(fill.qty), fill.price, fill.fee)
+        for fill in listed
+    ]
+    assert len(listed) >= 5
+    assert set(frames["orders"]["client_order_id"]) >= set(venue.tickets)
+    assert frames["equity"]["equity"].iloc[-1] == pytest.approx(venue.broker.row().equity, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "share", [0.03, 0.31, 0.74, *(pytest.param(s, marks=pytest.mark.slow) for s in SHARES)]
+)
+def test_killed_anywhere_it_is_gone_on_with_and_ends_as_if_it_had_not_been(
+    desk_of: Callable[[str], Desk], whole: Desk, share: float
+) -> None:
+    assert whole.events > 200
+    desk = desk_of("killed")
+    with mortal(round(share * whole.events)), pytest.raises(Killed):
+        desk.replay()
+    if desk.output.exists():
+        assert desk.summary["stopped"] == "it is under way, or was killed"
+    desk.replay()
+    assert_same(desk, whole)
+
+
+def test_stopped_again_and_again_the_records_so_far_say_that_they_are_partial(
+    desk_of: Callable[[str], Desk], whole: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = whole.summary["instants"]
+    desk = desk_of("stopped")
+    for number in (2, 5, 6):
+        passes = number if number == 2 else 3 if number == 5 else 1
+        with pytest.raises(Ended) as ended:
+            desk.replay(stopping(passes, lambda: signal.raise_signal(signal.SIGTERM)))
+        assert ended.value.number == signal.SIGTERM
+        said = desk.summary
+        assert (said["partial"], said["stopped"]) == (True, "SIGTERM")
+        assert (said["instants"], said["instants_left"]) == (number, count - number)
+        assert len(desk.frames()["equity"]) == number
+        line = f"The replay is partial: {number} passes of {count} are in the output."
+        assert line in capsys.readouterr().err
+    desk.replay()
+    assert "Going on after 6 passes, the last at 2024-02-20T" in capsys.readouterr().err
+    assert_same(desk, whole)
+    desk.replay()
+    assert_same(desk, whole)
+
+
+def test_a_pass_that_fails_leaves_the_records_of_those_before_it(
+    desk_of: Callable[[str], Desk], whole: Desk
+) -> None:
+    desk = desk_of("failed")
+
+    def fail() -> None:
+        desk.here.fail(kind="status", method="GET", path="/v2/positions", status=500, count=99)
+
+    with pytest.raises(BrokerError, match="500"):
+        desk.replay(stopping(4, fail))
+    said = desk.summary
+    assert said["partial"]
+    assert "500" in said["stopped"]
+    assert 4 <= said["instants"] <= 5
+    desk.here.clear_faults()
+    desk.replay()
+    assert_same(desk, whole)
+
+
+def test_a_server_that_was_begun_again_gets_no_records_of_another_account(
+    desk_of: Callable[[str], Desk],
+) -> None:
+    before = desk_of("desk")
+    with pytest.raises(Ended):
+        before.replay(stopping(3, lambda: signal.raise_signal(signal.SIGINT)))
+    stopped = before.summary
+    again = desk_of("desk")
+    with pytest.raises(InputError, match="the server was begun again since") as refused:
+        again.replay()
+    for named in (
+        stopped["account"],
+        stopped["to"],
+        again.here.venue.record.account_id,
+        "its clock shows 2024-02-20T14:",
+        "Name another output, or say overwrite=true",
+    ):
+        assert named in str(refused.value)
+    assert again.summary == stopped
+    assert not again.here.posts
+    assert not again.replay(overwrite=True)["partial"]
+
+
+def test_a_server_that_is_begun_again_meanwhile_is_not_traded(
+    desk_of: Callable[[str], Desk],
+) -> None:
+    desk = desk_of("desk")
+    venue = desk.here.venue
+
+    def begin_again() -> None:
+        venue.record.account_id = "another"
+
+    with pytest.raises(InputError, match="the practice server was begun again"):
+        desk.replay(stopping(3, begin_again))
+    assert desk.summary["partial"]
+    assert desk.summary["instants"] == 3
+    assert len(desk.frames()["equity"]) == 3
+
+
+def test_a_clock_that_was_moved_beside_the_replay_is_refused(
+    desk_of: Callable[[str], Desk],
+) -> None:
+    desk = desk_of("desk")
+    with pytest.raises(Ended):
+        desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
+    desk.here.advance()
+    desk.here.advance()
+    with pytest.raises(InputError, match="the server's clock was moved beside the replay") as told:
+        desk.replay()
+    assert desk.summary["to"] in str(told.value)
+    assert "name a new output" in str(told.value)
+    assert desk.summary["instants"] == 2
+
+
+def test_a_replay_of_a_clock_that_has_gone_on_says_where_it_begins(
+    desk_of: Callable[[str], Desk], capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = desk_of("desk")
+    desk.here.advance()
+    began = f"{str(desk.here.venue.now)[:16]}Z"
+    assert desk.replay()["from"] == began
+    assert f"(instants: 1): the replay begins at {began}." in capsys.readouterr().err
+
+
+def test_what_another_job_decided_before_is_no_record_of_the_replay(
+    desk_of: Callable[[str], Desk],
+) -> None:
+    desk = desk_of("desk")
+    with pytest.raises(Ended):
+        desk.replay(stopping(3, lambda: signal.raise_signal(signal.SIGTERM)))
+    database = Database(next(desk.folder.rglob(JOURNAL)))
+    database.execute("DELETE FROM replay_passes")
+    earlier = {at for (at,) in database.rows("SELECT at FROM decisions WHERE job = ?", (NAME,))}
+    database.close()
+    desk.here.advance()
+    said = desk.replay()
+    decided = {
+        str(at.to_datetime64()) for at in desk.frames()["decisions"]["at"].dt.tz_convert(None)
+    }
+    assert earlier
+    assert not decided & earlier
+    assert said["instants"] == len(desk.frames()["equity"])
+
+
+def test_a_clock_that_runs_is_no_replay(practice: Start, tmp_path: Path) -> None:
+    desk = Desk(practice(SYMBOLS, *HOURS, speed=10.0), tmp_path)
+    with pytest.raises(InputError, match="has no clock that waits"):
+        desk.replay()
+    assert not desk.output.exists()
+    assert not desk.here.posts
+
+
+@pytest.mark.slow
+def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
+    practice: Start, tmp_path: Path
+) -> None:
+    desk = Desk(practice(SYMBOLS, "start=2024-02-20", "end=2024-02-21"), tmp_path)
+    environment = {
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "PATH": "",
+        "HOME": str(desk.folder),
+    }
+    command = [
+        *(str(ROOT / "trade_stock_e2e.py"), "mode=replay", *WORDS, "output=out"),
+        *(f"broker.url_override={desk.here.url}", "forecaster.calibrated=false"),
+        "start=2024-02-20",
+    ]
+    started = Started(command, cwd=desk.folder, env=environment)
+    while started.running and not (desk.output / "replay.json").exists():
+        started.wait_for_end(0.02)
+    os.kill(started.pid, signal.SIGTERM)
+    stopped = started.wait()
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
+    assert "The replay is partial" in stopped.stderr
+    assert stopped.stderr.splitlines()[-1].startswith("interrupted: ")
+    assert desk.summary["stopped"] == "SIGTERM"
+    done = run_command(command, cwd=desk.folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "start: not used; a replay's range is the server's" in done.stderr
+    assert "SYA, SYB begin at 2024-01-02T15:30Z, later than history_days asks for" in done.stderr
+    assert json.loads(done.stdout) == desk.summary
+    assert not desk.summary["partial"]
+    assert desk.here.venue.over
