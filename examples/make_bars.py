@@ -45,7 +45,8 @@ def main(folder: Path) -> None:
     """Write the files of two stocks and a coin that do not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     session = starts_of_stock_bars()
-    hours = pd.date_range(FIRST, LAST, freq="h", tz="UTC")
+    # Days are New York's here, so that stocks and coins end on the same one.
+    hours = pd.date_range(FIRST, f"{LAST} 23:00", freq="h", tz="America/New_York").tz_convert("UTC")
     for seed, (symbol, starts, price) in enumerate(
         [("ACME", session, 50.0), ("ZINC", session, 120.0), ("TOYUSD", hours, 3.0)]
     ):

@@ -4,7 +4,8 @@
     .venv/bin/python -m marketsimulator.monte_carlo trades=outputs/example-trades.csv \
         runs=2000 days=60 seed=0 output=outputs/example-monte-carlo
 
-Seven in ten win 90 to 150 USD a contract, the others lose 180 to 320: they earn next to nothing.
+Seven in ten win 90 to 150 USD a contract, the others lose 180 to 320 of the 350 that they can (a
+width of 6 less a credit of 2.50, times 100): they earn next to nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def main(path: Path) -> None:
         for k, (day, result) in enumerate(zip(days, results, strict=True)):
             date = pd.Timestamp(day).strftime("%Y-%m-%d")
             reason = "TARGET" if result > 0 else "STOP"
-            made = (f"{date} 10:00:00", f"EXAMPLE-{k}", "PUT", "500/495", "2.50", 1)
+            made = (f"{date} 10:00:00", f"EXAMPLE-{k}", "PUT", "500/494", "2.50", 1)
             rows.writerow((*made, f"{date} 15:00:00", f"{result:.2f}", reason))
 
 

@@ -16,6 +16,7 @@ from foundation.arrays import Array
 from sizing.allocation import Allocation, Strategy
 from sizing.quantity import target_quantity
 from sizing.situation import Situation
+from sizing.spans import SpannedAllocation
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, HOUR
 from trainingdata.instruments import Kind
@@ -83,19 +84,26 @@ def unsized_choices(account: Account, belief: Belief) -> tuple[Choice, ...]:
     return tuple(choices)
 
 
-def basis_of(belief: Belief, sharpe: Array, forecast: bool) -> list[Basis]:
-    """[S] what targets rest on.
+def basis_of(belief: Belief, allocation: Allocation, sharpe: Array, forecast: bool) -> list[Basis]:
+    """[S] what targets rest on: the blocks that the allocation names, else the whole plan.
 
     sharpe [S]: the stated Sharpe ratio that the strategy goes by. forecast: whether it goes by the
     forecast.
     """
-    days = float((belief.ends[-1] - belief.at) / DAY)
+    symbols = np.arange(len(sharpe))
+    last = np.full(len(symbols), len(belief.ends) - 1)
+    if isinstance(allocation, SpannedAllocation):
+        last = allocation.blocks[: len(symbols)] - 1
+    days = (belief.ends[last] - belief.at) / DAY
     premium = belief.premium * sharpe
-    earned = premium * belief.years.sum(axis=0)
-    expected = belief.mu.sum(axis=0) if forecast else np.zeros(len(premium))
-    deviation = np.sqrt((belief.sigma**2).sum(axis=0))
+    earned = premium * belief.years.cumsum(axis=0)[last, symbols]
+    expected = np.zeros(len(premium))
+    if forecast:
+        expected = belief.mu.cumsum(axis=0)[last, symbols]
+    deviation = np.sqrt((belief.sigma**2).cumsum(axis=0)[last, symbols])
     worth = [None if math.isnan(value) else value for value in belief.worth.tolist()]
     columns = (
+        days.tolist(),
         sharpe.tolist(),
         premium.tolist(),
         earned.tolist(),
@@ -103,7 +111,7 @@ def basis_of(belief: Belief, sharpe: Array, forecast: bool) -> list[Basis]:
         worth,
         deviation.tolist(),
     )
-    return [Basis(days, *row) for row in zip(*columns, strict=True)]
+    return [Basis(*row) for row in zip(*columns, strict=True)]
 
 
 def class_rules(

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
 _PLAN = (
-    "; over %.3g days premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
+    "; over %s premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
     " deviation %.0f bp"
 )
 _CHANGE = ": unconstrained %+.3f, weight %+.3f to %+.3f"
@@ -29,15 +29,18 @@ _WORTH = "%s (worth %.2f bp)"
 
 
 class Basis(NamedTuple):
-    """What a target rests on over all blocks of a plan; NaN where it rests on no forecast.
+    """What a target rests on; NaN where it rests on no forecast.
 
-    days: calendar days of the plan.
+    It is reckoned over the span that decided: the whole plan, or the part of it from the decision
+    on whose Kelly weight explains the target (`sizing.spans`).
+
+    days: calendar days of the span.
     sharpe: the stated Sharpe ratio of the symbol's class.
     premium: the return that follows from it, a year.
-    earned: the same over the plan.
-    forecast: expected return over the plan.
+    earned: the same over the span.
+    forecast: expected return over the span.
     worth: what the forecaster's centre was multiplied by; none where it was not.
-    deviation: of the return, over the plan.
+    deviation: of the return, over the span.
     """
 
     days: float
@@ -59,7 +62,8 @@ class Choice(NamedTuple):
     symbol: of the instrument.
     mu: expected simple return over the first block, a fraction.
     sigma: its standard deviation; NaN without a forecast.
-    kelly: the strategy's weight before any limit or cost, a multiple of equity.
+    kelly: the strategy's weight before any limit or cost, a multiple of equity, over the span of
+        `basis`.
     held: weight of position and open orders before, a multiple of equity.
     target: weight under every limit, a multiple of equity.
     qty: signed quantity ordered, shares or coins.
@@ -176,17 +180,18 @@ def reason_text(choice: Choice, hours: float) -> str:
 
 
 def plan_text(basis: Basis, hours: float) -> str:
-    """What a choice rests on beyond the next decision, which is so many hours away.
+    """What a choice rests on beyond the forecast up to the next decision, so many hours away.
 
-    Empty where the plan ends with the next decision and no premium is stated.
+    Empty where that decided and no premium is stated.
     """
-    # Days and hours are rounded apart. The 0.1 % keeps a plan of one block from looking longer
+    # Days and hours are rounded apart. The 0.1 % keeps a span of one block from looking longer
     # than its interval.
-    if not (basis.sharpe > 0 or basis.days * 24 > hours * 1.001):
+    beyond = basis.days * 24 > hours * 1.001
+    if not (basis.sharpe > 0 or beyond):
         return ""
     worth = "" if basis.worth is None else f" (worth {basis.worth:.2f})"
     return _PLAN % (
-        basis.days,
+        _span_text(basis.days if beyond else hours / 24),
         basis.earned * 1e4,
         basis.premium * 100,
         basis.sharpe,
@@ -194,6 +199,11 @@ def plan_text(basis: Basis, hours: float) -> str:
         worth,
         basis.deviation * 1e4,
     )
+
+
+def _span_text(days: float) -> str:
+    """A length of time, in hours below two days."""
+    return f"{days * 24:.4g} h" if days < 2 else f"{days:.3g} days"
 
 
 def _binding_text(binding: Mapping[str, float]) -> str:

@@ -21,13 +21,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from execution.account_lock import JOURNAL
 from execution.decision import Basis, plan_text
 from foundation.command import Parser, one_line_errors
-from foundation.errors import InputError
+from foundation.errors import InputError, did_you_mean, nearest
 from trainingdata.instants import instant
 from trainingdata.instruments import instrument
 
 FILES = ("decisions", "orders", "fills")
+LISTED = 5  # runs of a folder, in the refusal of the folder itself
 BASIS_POINTS = 1e4
 
 
@@ -47,7 +49,7 @@ def explain(
     if order is not None:
         matches = orders[orders["client_order_id"] == order]
         if matches.empty:
-            raise InputError(f"--order: {run} has no order {order!r}")
+            raise InputError(f"--order: {run} has no order {order!r}{_orders_hint(order, orders)}")
         name = str(matches["symbol"].iloc[0])
         when = matches["at"].iloc[0]
     else:
@@ -55,7 +57,8 @@ def explain(
         when = _decision_instant(run, decisions, orders, name, at)
     chosen = decisions[(decisions["symbol"] == name) & (decisions["at"] == when)]
     if chosen.empty:
-        raise InputError(f"--at: {name} was not decided at {when:%Y-%m-%dT%H:%MZ} in {run}")
+        hint = _instants_hint(decisions.loc[decisions["symbol"] == name, "at"], when)
+        raise InputError(f"--at: {name} was not decided at {_stamp(when)} in {run}{hint}")
     sent = orders[(orders["symbol"] == name) & (orders["at"] == when)]
     filled = fills[fills["client_order_id"].isin(sent["client_order_id"])]
     return "\n".join([*_decision_lines(chosen.to_dict("records")[0]), *_order_lines(sent, filled)])
@@ -63,12 +66,10 @@ def explain(
 
 def _read(run: Path, name: str) -> pd.DataFrame:
     path = run / f"{name}.parquet"
+    if not path.exists():
+        raise InputError(f"RUN: {run} {_no_run(run, name)}")
     try:
         return pd.read_parquet(path)
-    except FileNotFoundError:
-        raise InputError(
-            f"RUN: {run} holds no {name}.parquet; name the folder of a backtest's results"
-        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"RUN: {path} cannot be read: {str(error).splitlines()[0]}") from None
 
@@ -77,14 +78,57 @@ def _decision_instant(
     run: Path, decisions: pd.DataFrame, orders: pd.DataFrame, name: str, at: str | None
 ) -> pd.Timestamp:
     """The instant asked for; else that of the symbol's last order, else of its last decision."""
+    known = sorted(set(decisions["symbol"]))
+    if name not in known:
+        raise InputError(f"--symbol: {name} was never decided in {run}{did_you_mean(name, known)}")
     if at is not None:
         return pd.Timestamp(instant(at, name="--at"), tz="UTC")
-    for frame in (orders, decisions):
-        rows = frame[frame["symbol"] == name]
-        if not rows.empty:
-            last: pd.Timestamp = rows["at"].iloc[-1]
-            return last
-    raise InputError(f"--symbol: {name} was never decided in {run}")
+    ordered = orders[orders["symbol"] == name]
+    rows = decisions[decisions["symbol"] == name] if ordered.empty else ordered
+    last: pd.Timestamp = rows["at"].iloc[-1]
+    return last
+
+
+def _no_run(run: Path, name: str) -> str:
+    """Why a path is no run's folder, and what to name instead."""
+    if not run.exists():
+        return "is not there; name the folder of a backtest's results"
+    if run.suffix == ".sqlite" or (run / JOURNAL).exists():
+        return (
+            "is of a live account, and runs of a backtest are explained here; `python -m"
+            " execution.live dashboard` shows the reason of each of the account's orders"
+        )
+    if not run.is_dir():
+        return "is a file; name the folder of a backtest's results"
+    runs = sorted(path.parent.name for path in run.glob(f"*/{name}.parquet"))
+    if runs:
+        listed = ", ".join(runs[:LISTED]) + ", …" * (len(runs) > LISTED)
+        return f"holds {len(runs)} runs; name one of them: {listed}"
+    return f"holds no {name}.parquet; name the folder of a backtest's results"
+
+
+def _orders_hint(order: str, orders: pd.DataFrame) -> str:
+    """The order that may have been meant; else one of the run's, as an example."""
+    known = orders["client_order_id"].tolist()
+    if not known:
+        return "; nothing was ordered in it"
+    match = nearest(order, known)
+    return f"; did you mean {match}?" if match else f"; its last one is {known[-1]}"
+
+
+def _instants_hint(decided: pd.Series, when: pd.Timestamp) -> str:
+    """The decisions on a symbol that are next to an instant."""
+    before = decided[decided < when]
+    after = decided[decided > when]
+    if before.empty:
+        return f"; its first decision is at {_stamp(after.iloc[0])}"
+    if after.empty:
+        return f"; its last decision is at {_stamp(before.iloc[-1])}"
+    return f"; it was at {_stamp(before.iloc[-1])} and at {_stamp(after.iloc[0])}"
+
+
+def _stamp(when: pd.Timestamp) -> str:
+    return f"{when:%Y-%m-%dT%H:%MZ}"
 
 
 def _decision_lines(row: dict[Any, Any]) -> list[str]:

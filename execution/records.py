@@ -132,10 +132,10 @@ class Run:
     def decision_frame(self) -> pd.DataFrame:
         """A row per symbol that decided.
 
-        mu and sigma as forecast up to `until`; `plan_…`: what the target rests on, as `Basis` has
-        it; kelly (before any limit), held and target as weights; price in USD; cost of the change
-        in USD; `shadow_…`: what one more of a limit, in equity, would add to the plan's expected
-        return net of risk, 0 where it does not bind.
+        mu and sigma as forecast up to `until`; `plan_…`: what the target rests on, over the span
+        that decided, as `Basis` has it; kelly (before any limit, over that span), held and target
+        as weights; price in USD; cost of the change in USD; `shadow_…`: what one more of a limit,
+        in equity, would add to the plan's expected return net of risk, 0 where it does not bind.
         """
         return _frame(
             DECISION_COLUMNS, [_choice_row(d, c) for d in self.decisions for c in d.choices]
@@ -145,8 +145,8 @@ class Run:
 def prior_share(run: Run) -> float | None:
     """Share of the mean position that rests on the stated premium; the rest is the forecast's.
 
-    Each target counts by its size, by how long it is held until the next decision, and by what the
-    plan expects of it: the premium against the forecast, both without sign. None where no target
+    Each target counts by its size, by how long it is held until the next decision, and by what its
+    basis expects of it: the premium against the forecast, both without sign. None where no target
     rests on either.
     """
     earned = 0.0

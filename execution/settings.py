@@ -99,10 +99,31 @@ class TradingSettings:
         return self.strategy.replace(":", ".")
 
     def bars(self) -> Bars:
-        """The panel: files up to `end` with all history before `start`, or the synthetic market."""
+        """The panel: files up to `end` with all history before `start`, or the synthetic market.
+
+        Raises
+        ------
+        InputError
+            for settings or files that cannot be used, before any bar is read where it can be told.
+        """
+        self.check_files()
         bars = self.with_increments(self.data.bars(self.symbols, self.start, self.end))
         self.orders.check(bars)
         return bars
+
+    def check_files(self) -> None:
+        """Refuse a file or a folder that is named beside the bars and cannot be used.
+
+        Bars take long to read, and forecasts longer: this is known before.
+
+        Raises
+        ------
+        InputError
+            naming the setting and the file.
+        """
+        self.data.corporate_actions()
+        self.forecaster.check()
+        self.correlation.source()
 
     def with_increments(self, bars: Bars) -> Bars:
         """The panel with the increments these settings name."""

@@ -97,6 +97,7 @@ def situation_of(
         leverage=leverage,
         order_margin=margin.order_margin,
         toll=float(tolls[0]),
+        at=belief.at,
         later=LaterBlocks(
             mu[1:], covariance[1:], tolls[1:], later_costs(cost, signal, len(mu) - 1)
         ),

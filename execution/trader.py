@@ -31,7 +31,7 @@ from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from sizing.quantity import Fallback
 from sizing.situation import NoEquity, Situation
-from sizing.strategies import Legacy, named
+from sizing.strategies import Legacy, named, with_fraction
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
 from trainingdata.instruments import Kind
@@ -86,6 +86,11 @@ class SizingSettings:
         if not 1 <= self.signal_bars <= HORIZON:
             raise InputError(f"sizing.signal_bars: {self.signal_bars} is outside 1 … {HORIZON}")
         self.chosen_strategy()
+
+    @property
+    def label(self) -> str:
+        """The strategy's name with the fraction that is used: `kelly_30` for kelly_50 with 0.3."""
+        return with_fraction(self.strategy, self.fraction)
 
     def chosen_strategy(self) -> Strategy:
         """The strategy these settings name."""
@@ -297,7 +302,7 @@ class Trader:
                 failure = str(error)
                 unsolved = error.problem
                 continue
-            basis = basis_of(belief, self._sharpe(bars, rule), rule.uses_forecast)
+            basis = basis_of(belief, allocation, self._sharpe(bars, rule), rule.uses_forecast)
             choices = sized_choices(bars, account, belief, situation, allocation, basis)
             applied = class_rules(bars, belief, rule, situation.granted)
             return SizingAnswer(choices, applied, failure, unsolved)

@@ -7,11 +7,32 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress, silent
-from foundation.arrays import Array32, Index, Instants
+from forecasting.forecast import (
+    HORIZON,
+    LEVELS,
+    MEDIAN,
+    Forecaster,
+    ForecastTable,
+    Progress,
+    silent,
+)
+from foundation.arrays import Array32, Index, Instants, Mask, first_row
 from foundation.errors import InputError
 from foundation.plugin import own_code
 from trainingdata.bars import CLOSE, Bars
+from trainingdata.instants import utc_text
+
+KEY = "forecaster.kind"
+RECENT = 100  # own bars that a forecast's width is compared with
+FEWEST = 20  # forecasts whose widths say something together: no live decision is refused for one
+LOOKED_AT = 200  # forecasts that are looked at, at most
+# As many times wider or narrower than the recent bars no forecast of a bar is: percent are a
+# hundred times too wide, widths in USD as many times as the price is.
+SCALE = 30.0
+TWICE = np.log(2.0)
+_Q10 = LEVELS.index(0.1)
+_Q90 = LEVELS.index(0.9)
+_DEVIATIONS = 2 * 1.2815515655446004  # from the 10 % quantile of a normal to its 90 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +49,8 @@ class CheckedForecaster:
     @property
     def name(self) -> str:
         """What reports call it."""
-        return str(self.inner.name)
+        with own_code(KEY, self.origin):
+            return str(self.inner.name)
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
@@ -40,14 +62,15 @@ class CheckedForecaster:
         InputError
             naming the forecaster and what its table or its values break.
         """
-        with own_code("forecaster.kind", self.origin):
-            table = self.inner.forecast(bars, since, progress)
+        with own_code(KEY, self.origin):
+            table = self.inner.forecast(_read_only(bars), since, progress)
         self._refuse(table_faults(table, bars))
 
         def answer(rows: Index) -> Array32:
-            with own_code("forecaster.kind", self.origin):
+            with own_code(KEY, self.origin):
                 values = np.asarray(table.answer(rows))
-            self._refuse(value_faults(values, len(rows)))
+            self._refuse(value_faults(values, table, rows))
+            self._refuse(scale_faults(values, table, rows))
             return values
 
         return replace(table, answer=answer)
@@ -55,7 +78,15 @@ class CheckedForecaster:
     def _refuse(self, faults: Iterator[str]) -> None:
         fault = next(faults, None)
         if fault is not None:
-            raise InputError(f"forecaster.kind: {self.origin}: {fault}")
+            raise InputError(f"{KEY}: {self.origin}: {fault}")
+
+
+def _read_only(bars: Bars) -> Bars:
+    """The same bars, in which nothing can be written."""
+    view = bars.between(0, len(bars.times))
+    for array in (view.times, view.values, view.mask):
+        array.setflags(write=False)
+    return view
 
 
 def table_faults(table: object, bars: Bars) -> Iterator[str]:
@@ -82,6 +113,15 @@ def table_faults(table: object, bars: Bars) -> Iterator[str]:
     yield from _window_faults(table, bars)
     if not np.array_equal(table.latest, windows.latest(bars.times)):
         yield "latest is not the last window issued by each instant"
+    left = table.persistence
+    for name, bad, needed in (
+        ("persistence", ~((left >= 0) & (left < 1)), "from 0 to below 1"),
+        ("skill", ~np.isfinite(table.skill), "a number"),
+        ("worth", np.isinf(table.worth), "a number, or NaN"),
+    ):
+        if bad.any():
+            row = first_row(bad)
+            yield f"{name} is {getattr(table, name)[row]:g} for {_issue(table, row)}, not {needed}"
 
 
 def _window_faults(table: ForecastTable, bars: Bars) -> Iterator[str]:
@@ -100,23 +140,80 @@ def _window_faults(table: ForecastTable, bars: Bars) -> Iterator[str]:
             yield f"{symbol}: price is not the close of the last bar of each window"
 
 
-def value_faults(values: Array32, count: int) -> Iterator[str]:
-    """What quantiles of `count` forecasts break, a sentence each."""
-    shape = (count, HORIZON, len(LEVELS))
+def value_faults(values: Array32, table: ForecastTable, rows: Index) -> Iterator[str]:
+    """What the quantiles of windows number `rows` [n] of a table break, a sentence each."""
+    shape = (len(rows), HORIZON, len(LEVELS))
     if values.shape != shape:
         yield f"quantiles must have shape [n, H, Q] = {shape}, they have {values.shape}"
         return
     if values.dtype != np.float32:
         yield f"quantiles must be float32, they are {values.dtype}"
-    if np.isinf(values).any():
-        yield "a quantile is infinite"
+        if values.dtype.kind != "f":
+            return
     there = np.isfinite(values)
-    if not (there.all(axis=2) | ~there.any(axis=2)).all():
-        yield "a step must have all of its quantiles or none"
-    if not there[:, 0].all():
-        yield "a forecast must have its first step"
-    if (values[there] <= 0).any():
-        yield "quantiles are prices in USD: some are not above zero"
+    whole = there.all(axis=2)
     with np.errstate(invalid="ignore"):
-        if (np.diff(values, axis=2) < 0).any():
-            yield "quantiles must not fall along the levels"
+        falls = np.diff(values, axis=2) < 0
+        low = values <= 0
+        away = np.abs(np.log(np.where(low, np.nan, values)[:, 0, MEDIAN] / table.price[rows]))
+    for bad, what in (
+        (np.isinf(values).any(axis=2), "a quantile is infinite"),
+        (~(whole | ~there.any(axis=2)), "a step must have all of its quantiles or none"),
+        (~there[:, :1].all(axis=2), "a forecast must have its first step"),
+        (low.any(axis=2), "quantiles are prices in USD: some are not above zero"),
+        (falls.any(axis=2), "quantiles must not fall along the levels"),
+    ):
+        if bad.any():
+            yield f"{what}: {_seen(values, table, rows, np.asarray(bad))}"
+    if len(rows) and np.median(away) > TWICE:
+        row = int(np.nanargmax(away > TWICE))
+        yield (
+            f"quantiles are closes in USD: the first step's median is {values[row, 0, MEDIAN]:g}"
+            f" for {_issue(table, rows[row])}, whose last close is {table.price[rows[row]]:g}"
+        )
+
+
+def _seen(values: Array32, table: ForecastTable, rows: Index, bad: Mask) -> str:
+    """The first bad step [n, H] in words: what stands there, of which symbol, when."""
+    row, step = (int(place[0]) for place in bad.nonzero())
+    quantiles = values[row, step]
+    if np.isnan(quantiles).any():
+        seen = "NaN"
+    elif np.isinf(quantiles).any():
+        seen = "infinity"
+    else:
+        seen = f"{quantiles[0]:g} … {quantiles[MEDIAN]:g} … {quantiles[-1]:g}"
+    return f"{seen} for {_issue(table, rows[row])}, step {step + 1}"
+
+
+def _issue(table: ForecastTable, row: int) -> str:
+    """Symbol and instant of a window."""
+    windows = table.windows
+    return f"{table.symbols[windows.symbol[row]]} at {utc_text(windows.issued_at[row])}"
+
+
+def scale_faults(values: Array32, table: ForecastTable, rows: Index) -> Iterator[str]:
+    """That the spread of forecasts is of another scale than the bars before them, in a sentence.
+
+    values: [n, H, Q] of windows number `rows` [n].
+    """
+    windows = table.windows
+    ratios = []
+    for k in np.unique(np.linspace(0, len(rows) - 1, min(len(rows), LOOKED_AT)).astype(int)):
+        row = rows[k]
+        last = int(windows.last[row]) + 1
+        closes = windows.closes[windows.symbol[row]][max(last - RECENT, 0) : last]
+        moved = float(np.diff(np.log(closes)).std()) if len(closes) > RECENT // 2 else 0.0
+        width = float(values[k, 0, _Q90] - values[k, 0, _Q10]) / _DEVIATIONS / table.price[row]
+        if moved > 0:
+            ratios.append((width / moved, width, moved, row))
+    if len(ratios) < FEWEST:
+        return
+    ratio, width, moved, row = sorted(ratios)[len(ratios) // 2]
+    if 1 / SCALE < ratio < SCALE:
+        return
+    yield (
+        f"a forecast of one bar deviates by {width:.2g} of the price ({_issue(table, row)}),"
+        f" {ratio:.2g} times what its last {RECENT} bars did ({moved:.2g}): quantiles are closes in"
+        " USD, and their spread is that of one bar's return, in neither percent nor USD"
+    )

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from forecasting.checked import table_faults, value_faults
+from forecasting.checked import KEY, scale_faults, table_faults, value_faults
 from forecasting.forecast import Forecaster, ForecastTable
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index, Mask, first_row
+from foundation.plugin import name_of, own_code
 from trainingdata.bars import Bars
 from trainingdata.synthetic import SyntheticMarket
 
@@ -32,9 +33,15 @@ def check_forecaster(
 
     bars: none for five synthetic symbols over half a year.
     seed: of which forecasts are compared.
+
+    Raises
+    ------
+    InputError
+        for a forecaster that fails, with the file and the line.
     """
     panel = _half_a_year() if bars is None else bars
-    return tuple(dict.fromkeys(_faults(forecaster, panel, np.random.default_rng(seed))))
+    with own_code(KEY, name_of(forecaster)):
+        return tuple(dict.fromkeys(_faults(forecaster, panel, np.random.default_rng(seed))))
 
 
 def _half_a_year() -> Bars:
@@ -80,8 +87,9 @@ def _answer_faults(forecaster: Forecaster, bars: Bars, rng: np.random.Generator)
     size = len(table.windows)
     rows = np.sort(rng.choice(size, min(CHECKED, size), replace=False))
     values = table.answer(rows)
-    if faults := list(value_faults(values, len(rows))):
+    if faults := list(value_faults(values, table, rows)):
         raise _Malformed(faults)
+    yield from scale_faults(values, table, rows)
     shuffled = rng.permutation(len(rows))
     if not _same(table.answer(rows[shuffled]), values[shuffled]).all():
         yield "a forecast depends on which others are asked for with it, or in which order"
@@ -89,9 +97,11 @@ def _answer_faults(forecaster: Forecaster, bars: Bars, rng: np.random.Generator)
         yield "the same question has two answers: whatever is drawn at random needs a seed"
     later = _table(forecaster, bars, bars.times[(2 * count // 3 + count) // 2])
     every = np.arange(len(later.windows))
+    answers = later.answer(every)
+    yield from value_faults(answers, later, every)
     yield from _differences(
         later.windows,
-        later.answer(every),
+        answers,
         table,
         bars,
         "depends on the instant that forecasts are asked for from",

@@ -34,11 +34,31 @@ def own_code(key: str, name: str) -> Iterator[None]:
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(last.filename).name} line {last.lineno}"
-        raise InputError(
-            f"{key}: {name} fails in {where}: {type(error).__name__}: {in_one_line(str(error))}"
-        ) from error
+        raise InputError(f"{key}: {name} fails in {place(error, name)}: {_said(error)}") from error
+
+
+def place(error: BaseException, name: str) -> str:
+    """File and line that an error comes from: the last one of the module that `name` names.
+
+    Where that module has no line in it, it is the very last one.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    home = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+    own = [frame for frame in frames if frame.filename == home]
+    last = (own or frames)[-1]
+    return f"{Path(last.filename).name} line {last.lineno}"
+
+
+def name_of(thing: object) -> str:
+    """`module:Name` of the class of a thing."""
+    return f"{type(thing).__module__}:{type(thing).__qualname__}"
+
+
+def _said(error: BaseException) -> str:
+    said = f"{type(error).__name__}: {in_one_line(str(error))}"
+    if isinstance(error, ValueError) and "read-only" in said:
+        return f"{said}; what own code is given stays as it is, write into a copy"
+    return said
 
 
 def is_plugin(name: str) -> bool:
@@ -69,9 +89,7 @@ def load_plugin(key: str, name: str) -> Any:
             f"{key}: there is no module {module!r} in {folder} or in the environment"
         ) from error
     except (Exception, SystemExit) as error:
-        raise InputError(
-            f"{key}: importing {module} failed: {type(error).__name__}: {error}"
-        ) from error
+        raise InputError(f"{key}: importing {module} failed: {_said(error)}") from error
     if not hasattr(home, attribute):
         place = getattr(home, "__file__", None)
         where = f" ({place})" if place else ""
@@ -107,11 +125,9 @@ def build_plugin(
         thing = make(**arguments)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         words = ", ".join(f"{word}={value!r}" for word, value in arguments.items())
-        raise InputError(
-            f"{key}: {name}({words}) fails: {type(error).__name__}: {error}"
-        ) from error
+        raise InputError(f"{key}: {name}({words}) fails: {_said(error)}") from error
     missing = [attribute for attribute in needs if not hasattr(thing, attribute)]
     if missing:
         raise InputError(f"{key}: what {name} makes has no {', '.join(missing)}")

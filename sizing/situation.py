@@ -12,6 +12,7 @@ import numpy as np
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from sizing.solver.multi_period import LaterBlocks, no_later_blocks
+from trainingdata.instants import utc_text
 
 
 class NoEquity(InputError):
@@ -59,6 +60,9 @@ class Situation:
     toll: price of one USD borrowed in the first block, USD.
     later: the blocks after it, if a plan looks at them.
     leverage: stock gross granted now, of which orders reach `stock_ceiling`; None for all of it.
+    symbols: [S] their names; empty for a fixed weight that is counted beside them, and none at all
+        where nobody has named them.
+    at: the instant of the decision, if there is one.
     """
 
     mu: Array
@@ -76,6 +80,8 @@ class Situation:
     toll: float = 0.0
     later: LaterBlocks | None = None
     leverage: float | None = None
+    symbols: tuple[str, ...] = ()
+    at: np.datetime64 | None = None
 
     @property
     def granted(self) -> float:
@@ -102,6 +108,7 @@ class Situation:
         order_margin: float = 1.0,
         toll: float = 0.0,
         later: LaterBlocks | None = None,
+        at: np.datetime64 | None = None,
     ) -> Situation:
         """The situation of an account over these symbols, valued at these prices.
 
@@ -142,6 +149,8 @@ class Situation:
             toll=toll,
             later=later,
             leverage=leverage,
+            symbols=tuple(symbols),
+            at=at,
         )
 
     def with_fixed(self, weights: Array, crypto: Mask) -> Situation:
@@ -166,7 +175,13 @@ class Situation:
             universe=np.append(self.universe, no),
             years=np.append(self.years, none),
             later=self.later and self.later.padded(len(weights)),
+            symbols=self.symbols and (*self.symbols, *[""] * len(weights)),
         )
+
+    def place(self, k: int) -> str:
+        """Symbol number k and the instant, in words."""
+        symbol = self.symbols[k] if self.symbols else f"symbol number {k}"
+        return symbol if self.at is None else f"{symbol} at {utc_text(self.at)}"
 
     @property
     def later_blocks(self) -> LaterBlocks:

@@ -24,6 +24,7 @@ from sizing.checked import CheckedStrategy, checked_rule
 from sizing.limits import Limits
 from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
+from sizing.spans import of_first_block, spanned_kelly
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
 
@@ -54,12 +55,16 @@ class Kelly:
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
-            raise InputError(f"sizing.fraction: {self.fraction} is outside 0 … 1")
+            raise InputError(
+                f"sizing.fraction: {self.fraction:g} is outside 0 … 1; 0.5 is half of full Kelly,"
+                " and beyond 1 an account grows more slowly at more risk"
+            )
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
         """Kelly under the limits, net of the cost of moving."""
         if self.multiplier == 1.0:
-            return allocate(situation, limits, self.fraction)
+            allocation = allocate(situation, limits, self.fraction)
+            return spanned_kelly(situation, allocation, self.fraction)
         times = np.where(situation.crypto, 1.0, self.multiplier)
         later = situation.later_blocks
         products = np.outer(times, times)
@@ -79,7 +84,8 @@ class Kelly:
         allocation = allocate(stretched, limits, self.fraction)
         # The program's shadow prices are those of v. Nobody holds v, so only the names are kept.
         unpriced = tuple(dict.fromkeys(names, np.nan) for names in allocation.binding)
-        return replace(allocation, binding=unpriced)
+        unpriced_allocation = replace(allocation, binding=unpriced)
+        return spanned_kelly(stretched, unpriced_allocation, self.fraction)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """What operators grep for."""
@@ -110,7 +116,8 @@ class WeightPattern:
         """The closest weights under the limits; what is within `band` of its place stays."""
         desired = self.rule(situation)
         near = np.abs(desired - situation.held) <= self.band * np.abs(desired)
-        return nearest(situation, limits, np.where(near, situation.held, desired))
+        wanted = np.where(near, situation.held, desired)
+        return of_first_block(nearest(situation, limits, wanted))
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """Its name."""
@@ -141,7 +148,7 @@ class Legacy:
             held = nearest(turn, limits, np.where(turn.deciding, unlimited, held)).target
         # One more look at all of them together names what binds each in the book as it ends.
         allocation = nearest(situation, limits, held)
-        return replace(allocation, unlimited=unlimited)
+        return of_first_block(replace(allocation, unlimited=unlimited))
 
     def _unlimited_weight(self, s: Situation, k: int) -> float:
         """What the rule asks for of symbol k, before limits."""
@@ -323,6 +330,12 @@ def named(
                 f"sizing.strategy: {name} is {kelly[2]} % of Kelly; the number is a percentage from"
                 f" 1 on, {kelly[1]}_50 is half"
             )
+        if float(kelly[2]) > 100.0 and fraction is None:
+            raise InputError(
+                f"sizing.strategy: {name} is {kelly[2]} % of Kelly, and more than 100 is refused:"
+                f" beyond it an account grows more slowly at more risk; {kelly[1]}_100 is full"
+                " Kelly"
+            )
         times = 4.0 if (kelly[3] or "").lower() == "_x4" else 1.0
         return Kelly(
             float(kelly[2]) / 100 if fraction is None else fraction,
@@ -339,6 +352,14 @@ def named(
     if is_plugin(name):
         return _plugged(name, band)
     return STRATEGIES[name](PatternSettings(size, deviation, band, risk_multiplier))
+
+
+def with_fraction(name: str, fraction: float | None) -> str:
+    """The name of a Kelly strategy with another fraction than its own in it; others as they are."""
+    kelly = KELLY.fullmatch(name)
+    if kelly is None or fraction is None or float(kelly[2]) / 100 == fraction:
+        return name
+    return f"{kelly[1].lower()}_{100 * fraction:g}{kelly[3] or ''}"
 
 
 @cache

@@ -62,6 +62,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+WARNINGS = ("asked until", "asked from", "check P/L_$", "WARNING", "Warning")
+
+
 def run(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
     """A command of the examples, run in a folder as a process of its own."""
     state = {"XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200"}
@@ -70,6 +73,7 @@ def run(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
     program = Path(words[0]).name
     if program == "python":
         done = run_command(words[1:], cwd=folder, env=environment)
+        assert not [word for word in WARNINGS if word in done.stdout + done.stderr]
     else:
         beside = str(Path(sys.executable).with_name(program))
         done = subprocess.run(
@@ -230,7 +234,7 @@ def test_the_notebook_is_stored_without_outputs_and_runs(
     ]
     table, picture, reason = outputs
     rows = "".join(table["text/plain"]).splitlines()[1:]
-    assert [row.split()[0] for row in rows] == ["random_walk,", "random_walk", "buy_and_hold"]
+    assert [row.split()[0] for row in rows] == ["mix", "random_walk", "buy_and_hold"]
     assert len(picture["image/png"]) > 10_000
     assert "kelly_50-20240328T193000Z" in "".join(reason["text/plain"])
 

@@ -9,6 +9,7 @@ import pytest
 
 from execution.explain import explain
 from foundation.compose import composed_config
+from foundation.errors import InputError
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.summary import write_results
 from marketsimulator.settings import BacktestSettings
@@ -74,6 +75,20 @@ def test_what_binds_has_a_price_and_what_does_not_has_none(run: Path) -> None:
     assert (capped["target"].abs() - 0.6).abs().max() < 1e-6
 
 
+def test_a_target_that_a_limit_holds_lies_on_the_side_of_the_weight_it_is_explained_by(
+    run: Path,
+) -> None:
+    decisions, orders, _ = frames(run)
+    capped = decisions[(decisions["binding"] == "symbol_cap") & (decisions["qty"] != 0)]
+    assert len(capped) > 10
+    assert (capped["kelly"] * capped["target"] > 0).all()
+    assert (capped["kelly"].abs() >= capped["target"].abs() - 1e-6).all()
+    both = capped.merge(orders, on=["at", "symbol"], suffixes=("", "_order"))
+    for row in both.itertuples():
+        shown = f"unconstrained {row.kelly:+.3f}, weight {row.held:+.3f}"
+        assert shown in str(row.reason)
+
+
 def test_the_story_of_an_order_holds_its_numbers(run: Path) -> None:
     decisions, orders, fills = frames(run)
     order = orders.iloc[10]
@@ -119,7 +134,19 @@ def test_the_page_lists_every_order_with_its_reason(run: Path) -> None:
             "SYA was not decided at 2024-02-26T03:00Z",
         ),
         (["--symbol", "SYA", "--at", "noon"], "--at: 'noon' is no date"),
-        (["--symbol", "ZZZ"], "ZZZ was never decided"),
+        (["--symbol", "ZZZ"], "ZZZ was never decided in"),
+        (["--symbol", "SYXUS"], "; did you mean SYXUSD?"),
+        (["--symbol", "ZZZ", "--at", "2024-02-26T15:30Z"], "; here are SYA, SYB, SYXUSD"),
+        (
+            ["--symbol", "SYA", "--at", "2030-01-01T15:30Z"],
+            "; its last decision is at 2024-02-29T20:30Z",
+        ),
+        (["--symbol", "SYA", "--at", "2024-01-01"], "; its first decision is at 2024-02-26T15:30Z"),
+        (
+            ["--symbol", "SYA", "--at", "2024-02-26T16:00Z"],
+            "; it was at 2024-02-26T15:30Z and at 2024-02-26T16:30Z",
+        ),
+        (["--order", "kelly_50-20240226T153000Z-SYA-0-9"], "; did you mean kelly_50-20240226T"),
         ([], "give either --order or --symbol"),
         (["--symbol", "not a symbol"], "neither a stock"),
     ],
@@ -129,6 +156,21 @@ def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], s
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert says in done.stderr
+
+
+def test_what_is_no_run_is_said_to_be_what_it_is(run: Path, tmp_path: Path) -> None:
+    account = tmp_path / "account"
+    account.mkdir()
+    (account / "journal.sqlite").touch()
+    for path, says in (
+        (tmp_path / "nothing", "is not there"),
+        (run / "orders.parquet", "is a file"),
+        (account, "is of a live account"),
+        (account / "journal.sqlite", "execution.live dashboard"),
+        (run.parent, f"name one of them: {run.name}"),
+    ):
+        with pytest.raises(InputError, match=f"RUN: {path} .*{says}"):
+            explain(path, symbol="SYA")
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:

@@ -269,19 +269,20 @@ def test_nothing_is_borrowed_over_the_night_for_less_than_it_costs(market: Bars)
 
 
 def test_a_reason_says_what_is_premium_and_what_is_forecast(market: Bars) -> None:
-    order = next(
-        o for o in decided(market, MIDDAY, trader(0.5, SYA=10.0)).orders if o.symbol == "SYA"
-    )
-    words = str(order.reason)
-    assert re.match(
-        r"forecast \+10\.0 bp, deviation \d+\.\d bp over 1 h; over 28 days premium \+\d+\.\d bp \(",
-        words,
-    )
-    assert re.search(
-        r"\(\d\.\d\d % a year, Sharpe ratio 0\.3\), forecast \+20\.0 bp, deviation \d+ bp:"
-        r" unconstrained ",
-        words,
-    )
+    for basis_points, over, whole in ((10.0, "3 h", "17.5"), (0.5, "28 days", "1.0")):
+        who = trader(0.5, SYA=basis_points)
+        order = next(o for o in decided(market, MIDDAY, who).orders if o.symbol == "SYA")
+        words = str(order.reason)
+        assert re.match(
+            rf"forecast \+{basis_points}0? bp, deviation \d+\.\d bp over 1 h; over {over} premium"
+            r" \+\d+\.\d bp \(",
+            words,
+        ), words
+        assert re.search(
+            r"\(\d\.\d\d % a year, Sharpe ratio 0\.3\), forecast"
+            rf" \+{whole} bp, deviation \d+ bp: unconstrained ",
+            words,
+        ), words
     alone = trader(SYYUSD=90.0, holding="next", prior=PriorSettings(stock_sharpe=0.0))
     orders = decided(market, NIGHT, alone).orders
     assert orders

@@ -481,7 +481,7 @@ def test_the_command_answers_in_words_and_in_json_and_logs(venue: Any, tmp_path:
         (["SYA", "much"], {}, "price"),
         (["S Y A", "5"], {}, "neither a stock"),
         (["SYA", "5", "oops"], {}, "'oops' is no flag"),
-        (["SYA", "5", "sizing.fraction=2"], {}, "sizing.fraction: 2.0 is outside"),
+        (["SYA", "5", "sizing.fraction=2"], {}, "sizing.fraction: 2 is outside"),
         (["SYA", "5"], {"APCA_API_KEY_ID": ""}, "APCA_API_KEY_ID: not set"),
         (
             ["SYA", "5", "broker.url_override=http://127.0.0.1:9", "broker.attempts=1"],

@@ -134,7 +134,10 @@ def test_what_a_strategy_of_ones_own_answers_is_looked_at_in_every_run(own: str)
     with pytest.raises(InputError, match=r"sizing\.strategy: .*:Weekly: holding must be one of"):
         named(f"{own}:Weekly")
     before = situation.held.copy()
-    named(f"{own}:writes").allocate(situation, Limits())
+    with pytest.raises(
+        InputError, match=rf"it writes into held in {own}\.py line 20; write into a"
+    ):
+        named(f"{own}:writes").allocate(situation, Limits())
     np.testing.assert_array_equal(situation.held, before)
 
 

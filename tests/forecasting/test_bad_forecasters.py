@@ -1,0 +1,188 @@
+"""What is wrong with a forecaster of one's own is one line: symbol, instant, or file and line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forecasting.conformance import check_forecaster
+from forecasting.forecast import Forecaster
+from forecasting.settings import ForecasterSettings
+from foundation.errors import InputError
+from trainingdata.bars import Bars
+
+CODE = """
+import numpy as np
+from dataclasses import replace
+from forecasting import ForecastTable, RandomWalk
+from forecasting.windows import Windows
+class Walk:
+    name = "walk"
+    def forecast(self, bars, since, progress=None):
+        self.table = RandomWalk().forecast(bars, since)
+        return replace(self.table, answer=self.answer)
+    def answer(self, rows): return self.values(self.table.answer(rows), self.table.price[rows])
+    def values(self, v, price): return v
+    def around(self, v, price, factor):
+        closes = price[:, None, None].astype(np.float32)
+        return (closes * np.exp(np.log(v / closes) * factor)).astype(np.float32)
+class Nan(Walk):
+    def values(self, v, price): return np.where(np.arange(len(v))[:, None, None] == 1, np.nan, v)
+class Holes(Walk):
+    def values(self, v, price): return np.where(np.arange(21) == 7, np.nan, v).astype(np.float32)
+class Infinite(Walk):
+    def values(self, v, price): return np.where(np.arange(21) == 20, np.inf, v).astype(np.float32)
+class Falling(Walk):
+    def values(self, v, price): return v[..., ::-1]
+class Double(Walk):
+    def values(self, v, price): return v.astype(float)
+class Complex(Walk):
+    def values(self, v, price): return v + 0j
+class Whole(Walk):
+    def values(self, v, price): return v.astype(int)
+class Words(Walk):
+    def values(self, v, price): return "up"
+class Ragged(Walk):
+    def values(self, v, price): return [[1.0], [1.0, 2.0]]
+class Nothing(Walk):
+    def values(self, v, price): pass
+class Short(Walk):
+    def values(self, v, price): return v[:, :1]
+class Returns(Walk):
+    def values(self, v, price): return v / price[:, None, None].astype(np.float32) - 1
+class Ratios(Walk):
+    def values(self, v, price): return v / price[:, None, None].astype(np.float32)
+class Percent(Walk):
+    def values(self, v, price): return self.around(v, price, 100.0)
+class Dollars(Walk):
+    def values(self, v, price): return np.exp(np.log(v / price[:, None, None]) * 40.0).astype(
+        np.float32) * price[:, None, None].astype(np.float32)
+class Thousandth(Walk):
+    def values(self, v, price): return self.around(v, price, 0.001)
+class Point(Walk):
+    def values(self, v, price): return np.repeat(v[..., 10:11], 21, axis=2)
+class Persistent(Walk):
+    def forecast(self, bars, since, progress=None):
+        table = super().forecast(bars, since)
+        return replace(table, persistence=np.ones(len(table.windows)))
+class Unskilled(Walk):
+    def forecast(self, bars, since, progress=None):
+        table = super().forecast(bars, since)
+        return replace(table, skill=np.full(len(table.windows), np.nan))
+class Writes(Walk):
+    def forecast(self, bars, since, progress=None):
+        bars.values[:, :, 3] = 1.0
+        return super().forecast(bars, since)
+class Late(Walk):
+    calls = 0
+    def answer(self, rows):
+        self.calls += 1
+        if self.calls > 3:
+            raise KeyError("ACME")
+        return super().answer(rows)
+class Leaves(Walk):
+    def forecast(self, bars, since, progress=None): raise SystemExit(0)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of forecasters, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"bad_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(CODE)
+    return name
+
+
+def built(own: str, name: str) -> Forecaster:
+    return ForecasterSettings(kind=f"{own}:{name}", calibrated=False).build(())
+
+
+PLACE = r"for SY[A-Z]+ at \d{4}-\d\d-\d\dT\d\d:\d\dZ"
+BAD = [
+    ("Nan", r"a forecast must have its first step: NaN " + PLACE + ", step 1$"),
+    ("Holes", r"a step must have all of its quantiles or none: NaN " + PLACE + ", step 1$"),
+    ("Infinite", r"a quantile is infinite: infinity " + PLACE + ", step 1$"),
+    ("Falling", r"must not fall along the levels: [\d.]+ … [\d.]+ … [\d.]+ " + PLACE),
+    ("Double", r"quantiles must be float32, they are float64$"),
+    ("Complex", r"quantiles must be float32, they are complex64$"),
+    ("Whole", r"quantiles must be float32, they are int64$"),
+    ("Words", r"quantiles must have shape \[n, H, Q\] = \(\d+, 24, 21\), they have \(\)$"),
+    ("Ragged", r":Ragged fails in checked\.py line \d+: ValueError: setting an array"),
+    ("Nothing", r"quantiles must have shape .* they have \(\)$"),
+    ("Short", r"quantiles must have shape .* they have \(\d+, 1, 21\)$"),
+    ("Returns", r"quantiles are prices in USD: some are not above zero: -[\d.e-]+ … "),
+    ("Ratios", r"quantiles are closes in USD: the first step's median is 1 " + PLACE + ", whose"),
+    ("Persistent", r"persistence is 1 " + PLACE + ", not from 0 to below 1$"),
+    ("Unskilled", r"skill is nan " + PLACE + ", not a number$"),
+    ("Writes", r"OWN\.py line 61: ValueError: .*; what own code is given stays as it is"),
+    ("Late", r"OWN\.py line 68: KeyError: 'ACME'$"),
+    ("Leaves", r"OWN\.py line 71: SystemExit: 0$"),
+]
+
+
+def asked_four_times(forecaster: Forecaster, market: Bars) -> None:
+    table = forecaster.forecast(market, market.times[-30])
+    for _ in range(4):
+        table.answer(np.arange(8))
+
+
+@pytest.mark.parametrize(("name", "line"), BAD)
+def test_a_bad_forecaster_is_one_line_in_a_run(
+    own: str, name: str, line: str, market: Bars
+) -> None:
+    with pytest.raises(InputError) as caught:
+        asked_four_times(built(own, name), market)
+    said = str(caught.value)
+    assert said.startswith(f"forecaster.kind: {own}:{name}")
+    assert re.search(line.replace("OWN", own), said), said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        ("Percent", r"[\d.e+]+"),
+        ("Dollars", r"[2-9]\d"),
+        ("Thousandth", r"0\.00\d+"),
+        ("Point", "0"),
+    ],
+)
+def test_widths_of_another_scale_are_refused_with_what_the_bars_did(
+    own: str, name: str, times: str, market: Bars
+) -> None:
+    table = built(own, name).forecast(market, market.times[-300])
+    line = (
+        rf"a forecast of one bar deviates by .* of the price \(SYA at .*\), {times} times what its"
+    )
+    with pytest.raises(InputError, match=line):
+        table.answer(np.arange(40))
+    # A live decision has few forecasts, and no odd hour ends it.
+    table.answer(np.arange(5))
+
+
+@pytest.mark.parametrize("name", [*dict(BAD), "Percent", "Dollars", "Thousandth", "Point"])
+def test_the_check_finds_it_too(own: str, name: str, market: Bars) -> None:
+    try:
+        faults = check_forecaster(built(own, name), market)
+    except InputError as error:
+        faults = (str(error),)
+    assert faults
+    assert all("\n" not in fault for fault in faults)
+
+
+def test_a_forecaster_that_is_given_to_the_check_itself_fails_in_one_line_too(market: Bars) -> None:
+    class Broken:
+        name = "broken"
+
+        def forecast(self, bars: Bars, since: np.datetime64, progress: object = None) -> object:
+            return bars.nothing  # type: ignore[attr-defined]
+
+    with pytest.raises(
+        InputError, match=r"Broken fails in test_bad_forecasters\.py line \d+: Attr"
+    ):
+        check_forecaster(Broken(), market)  # type: ignore[arg-type]

@@ -1,0 +1,61 @@
+"""A run on forecasts that cover a part of it says which part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import HORIZON, LEVELS
+from foundation.compose import composed_config
+from marketsimulator.backtest import run_backtest
+from marketsimulator.settings import BacktestSettings
+
+SPAN = [
+    *("start=2024-02-26", "end=2024-03-01", "data.start=2024-01-02", "data.end=2024-03-01"),
+    *("symbols=[SYA,SYB]", "forecaster.calibrated=false", "trials=null"),
+]
+
+
+def settings(*words: str) -> BacktestSettings:
+    return BacktestSettings.of(composed_config("backtest", [*SPAN, *words]))
+
+
+def remarks(*words: str) -> list[str]:
+    summary = run_backtest(settings(*words)).summary()
+    assert set(summary["warnings"]) <= set(summary["remarks"])
+    return [line for line in summary["warnings"] if line.startswith("Forecasts cover")]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forecasts of a random walk that end on Wednesday."""
+    bars = settings("forecaster=ewma").panel()[0]
+    table = RandomWalk().forecast(bars, np.datetime64("2024-02-25", "ns"))
+    windows = table.windows
+    rows = np.flatnonzero(windows.issued_at < np.datetime64("2024-02-28T12:00"))
+    index = pd.MultiIndex.from_product(
+        [rows, range(1, HORIZON + 1), LEVELS], names=["row", "step", "level"]
+    )
+    frame = pd.DataFrame({"value": table.answer(rows).ravel()}, index=index).reset_index()
+    frame["symbol"] = np.array(bars.symbols)[windows.symbol[frame["row"]]]
+    frame["issued_at"] = pd.DatetimeIndex(windows.issued_at[frame["row"]]).tz_localize("UTC")
+    found = tmp_path_factory.mktemp("forecasts") / "half.parquet"
+    frame.to_parquet(found)
+    return found
+
+
+def test_a_file_that_ends_before_the_run_is_said_with_its_first_and_last_decision(
+    path: Path,
+) -> None:
+    assert remarks("forecaster=file", f"forecaster.path={path}") == [
+        "Forecasts cover 24 of 60 decisions, the first at 2024-02-26T15:30Z and the last at"
+        " 2024-02-27T20:30Z; at the others nothing was decided."
+    ]
+
+
+def test_a_forecaster_that_covers_everything_is_not_mentioned() -> None:
+    assert remarks("forecaster=ewma") == []
