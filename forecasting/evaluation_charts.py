@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,24 +12,24 @@ import pandas as pd
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN
 from foundation.arrays import Array
 from foundation.charts import (
-    HEIGHT,
+    COLOURS,
     WIDTH,
     Axis,
     Chart,
     Line,
-    area_path,
     axis_of,
     band_path,
     chart_of,
     dots_path,
+    level_line,
     line_path,
     percent_label,
+    price_label,
+    transform_chart,
 )
 
 BEFORE = HORIZON  # own bars that a fan shows of what was seen: it was issued in the middle
 INSET = 25.0  # of the first and the last point from the edges of a plot
-KINDS = ("first", "second", "third", "fourth", "fifth", "sixth")  # colours of forecasters, in order
-BINS = 20  # of the probability integral transform
 TRANSFORMS = 3  # forecasters whose transform is drawn
 BANDS = (("80 %", "first area", 0.1), ("50 %", "first area deep", 0.25))  # lowest level of each
 FIFTHS = ("calmest", "2", "3", "4", "wildest")
@@ -71,7 +70,6 @@ def fan_chart(fan: Fan) -> Chart:
     widest = quantiles[:, [LEVELS.index(0.05), LEVELS.index(0.95)]]
     drawn = np.concatenate([widest.ravel(), fan.closes, fan.outcome])
     axis = axis_of(float(drawn.min()), float(drawn.max()))
-    digits = max(0, -math.floor(math.log10(axis.ticks[1] - axis.ticks[0]) + 1e-9))
     bands = []
     for name, kind, level in BANDS:
         low, high = (quantiles[:, LEVELS.index(end)] for end in (level, 1 - level))
@@ -84,7 +82,7 @@ def fan_chart(fan: Fan) -> Chart:
         " interval",
         (f"{seen} bars before", f"issued {issued}", f"{HORIZON} bars after"),
         axis,
-        lambda value: f"${value:,.{digits}f}",
+        price_label(axis),
         *bands,
         Line("median", "first", line_path(places, axis.heights(quantiles[:, MEDIAN]))),
         Line("", "other", line_path(before, axis.heights(fan.closes))),
@@ -93,20 +91,20 @@ def fan_chart(fan: Fan) -> Chart:
 
 
 def gains_chart(group: dict[str, Any], against: Sequence[str], steps: Sequence[str]) -> Chart:
-    """Share of each other forecaster's loss that is saved, by step; whiskers are two errors."""
+    """Share of each other forecaster's loss that is saved, by step; whiskers are its reach."""
     ends = [0.0]
     for name in against:
         for step in steps:
             gain = group[step]["skill"][name]
-            ends += [gain["mean"] + sign * 2 * (gain["error"] or 0.0) for sign in (-1, 1)]
+            ends += [gain["mean"] + sign * (gain["reach"] or 0.0) for sign in (-1, 1)]
     axis = axis_of(min(ends), max(ends))
-    lines = [_level(axis, 0.0, "other")]
+    lines = [level_line(axis, 0.0, "other")]
     for number, name in enumerate(against):
         # Beside each other, whiskers of one step can be read.
         places = _places(len(steps)) + (number - (len(against) - 1) / 2) * 9
         gains = [group[step]["skill"][name] for step in steps]
         means = np.array([gain["mean"] for gain in gains])
-        errors = np.array([2 * (gain["error"] or 0.0) for gain in gains])
+        errors = np.array([gain["reach"] or 0.0 for gain in gains])
         kind = kind_of(number + 1)
         lines += _whiskers(axis, places, means, errors, kind)
         lines.append(Line("", kind, line_path(places, axis.heights(means))))
@@ -117,28 +115,19 @@ def gains_chart(group: dict[str, Any], against: Sequence[str], steps: Sequence[s
     return chart_of(text, tuple(steps), axis, percent_label(axis), *lines)
 
 
-def transform_chart(frames: dict[str, pd.DataFrame], kind: str) -> Chart:
-    """Density of the probability integral transform of the first forecasters; 1 is calibrated."""
-    densities = []
-    for name in list(frames)[:TRANSFORMS]:
-        pit = frames[name].loc[frames[name]["kind"] == kind, "pit"]
-        densities.append(np.histogram(pit, bins=BINS, range=(0, 1))[0] * BINS / len(pit))
-    axis = axis_of(0.0, max(1.2, *(float(density.max()) for density in densities)))
-    edges = np.linspace(0.0, WIDTH, BINS + 1)
-    lines = [_level(axis, 1.0, "limit")]
-    for number in range(len(densities) - 1, 0, -1):
-        heights = axis.heights(np.append(densities[number], densities[number][-1]))
-        lines.append(Line("", kind_of(number), line_path(edges, heights, steps=True)))
-    first = area_path(edges, axis.heights(densities[0]), HEIGHT)
-    text = "PIT of the evaluated forecaster: " + ", ".join(f"{v:.2f}" for v in densities[0])
-    area = Line("", "first area", first)
-    return chart_of(text, ("0", "0.5", "1"), axis, lambda value: f"{value:g}", area, *lines)
+def transforms_chart(frames: dict[str, pd.DataFrame], kind: str) -> Chart:
+    """Probability integral transforms of the first forecasters on an asset class."""
+    transforms = [
+        frame.loc[frame["kind"] == kind, "pit"].to_numpy()
+        for frame in list(frames.values())[:TRANSFORMS]
+    ]
+    return transform_chart("PIT of the evaluated forecaster", transforms, ("", ""))
 
 
 def ranks_chart(scores: Sequence[dict[str, Any]], steps: Sequence[str]) -> Chart | None:
     """Rank correlation of expected and realised return by step; None for fewer than two."""
     means = np.array([np.nan if s["information"] is None else s["information"] for s in scores])
-    errors = np.array([2 * (score["information_error"] or 0.0) for score in scores])
+    errors = np.array([score["information_reach"] or 0.0 for score in scores])
     if np.isfinite(means).sum() < 2:
         return None
     axis = axis_of(min(0.0, np.nanmin(means - errors)), max(0.0, np.nanmax(means + errors)))
@@ -148,7 +137,7 @@ def ranks_chart(scores: Sequence[dict[str, Any]], steps: Sequence[str]) -> Chart
         tuple(steps),
         axis,
         lambda value: f"{value:g}",
-        _level(axis, 0.0, "other"),
+        level_line(axis, 0.0, "other"),
         *_whiskers(axis, places, means, errors, "first"),
         Line("", "first", line_path(places, axis.heights(means))),
     )
@@ -169,9 +158,9 @@ def level_chart(text: str, labels: Sequence[str], values: Sequence[float], what:
         tuple(shown if len(labels) > len(FIFTHS) + 3 else labels),
         axis,
         label,
-        _level(axis, target - around, "faint"),
-        _level(axis, target + around, "faint"),
-        _level(axis, target, "limit"),
+        level_line(axis, target - around, "faint"),
+        level_line(axis, target + around, "faint"),
+        level_line(axis, target, "limit"),
         Line("", "first", line_path(places, heights)),
         Line("", "first dots", dots_path(places, heights)),
     )
@@ -179,17 +168,12 @@ def level_chart(text: str, labels: Sequence[str], values: Sequence[float], what:
 
 def kind_of(number: int) -> str:
     """Colour of a forecaster, by its place."""
-    return KINDS[number] if number < len(KINDS) else "other"
+    return COLOURS[number] if number < len(COLOURS) else "other"
 
 
 def _places(count: int) -> Array:
     """Where points stand above labels at equal distances."""
     return np.linspace(INSET, WIDTH - INSET, count) if count > 1 else np.array([WIDTH / 2])
-
-
-def _level(axis: Axis, value: float, kind: str) -> Line:
-    height = float(axis.heights(np.array([value]))[0])
-    return Line("", kind, f"M0 {height:.1f}H{WIDTH:.0f}")
 
 
 def _whiskers(axis: Axis, places: Array, means: Array, errors: Array, kind: str) -> list[Line]:

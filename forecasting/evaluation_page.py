@@ -16,19 +16,25 @@ from forecasting.evaluation_charts import (
     kind_of,
     level_chart,
     ranks_chart,
-    transform_chart,
+    transforms_chart,
 )
 from forecasting.forecast import reads_future
 from foundation.charts import CHART_MACRO, CHART_STYLE, Chart
-from foundation.page import COLOURS, SHEET, SHEET_MACROS, content_policy, render_page
+from foundation.page import COLOURS, SHEET, SHEET_MACROS, around, content_policy, render_page
+from foundation.sample_size import FEWEST_WEEKS
+from trainingdata.instants import NEW_YORK
 
 CLASSES = {"stock": "stocks", "crypto": "coins"}
+REACH = (
+    "± is half of a 95 % interval, by Student's t over weeks: forecasts of one week are one"
+    f" observation. Below {FEWEST_WEEKS} weeks there is none, and no claim."
+)
 
 _SCORES = """
 {% macro scored(group, steps) %}{% call box(group) %}
 <table><thead><tr><th>step</th><th>forecasts</th><th>loss</th><th>CRPS</th>
 {% for name in f.against %}<th>gain on {{ name }}</th>{% endfor %}
-<th>80 % interval score</th><th>80 % holds</th><th>90 %</th><th>98 %</th>
+<th>80 % interval score</th><th>80 % holds</th><th>90 % holds</th><th>98 % holds</th>
 <th>(return/σ)²</th><th>PIT mean</th>
 <th>PIT distance</th><th>rank correlation</th></tr></thead><tbody>
 {% for step, found in steps %}{% set s = found[f.forecaster] %}
@@ -36,22 +42,22 @@ _SCORES = """
 <td>{{ "%.4f" % s.loss }}</td><td>{{ "%.4f" % s.crps }}</td>
 {% for name in f.against %}{% set g = found.skill[name] %}
 <td class="{{ 'good' if g.beyond > 0 else 'bad' if g.beyond < 0 else '' }}">
-{{ "%+.2f" % (100 * g.mean) }}
-{{- "" if g.error is none else " ± %.2f" % (100 * g.error) }} %</td>{% endfor %}
+{{ "%+.2f%%" % (100 * g.mean) }}{{ around(g.reach, ".2%") }}</td>{% endfor %}
 <td>{{ "%.3f" % s.score80 }}</td><td>{{ "%.3f" % s.inside80 }}</td>
 <td>{{ "%.3f" % s.inside90 }}</td>
 <td>{{ "%.3f" % s.inside98 }}</td>
 <td>{{ "%.2f" % s.scale }}</td><td>{{ "%.3f" % s.pit_mean }}</td>
 <td>{{ "%.3f" % s.pit_distance }}</td>
 <td>{% if s.information is none %}none
-{%- else %}{{ "%+.3f ± %.3f" % (s.information, s.information_error) }}{% endif %}</td></tr>
+{%- else %}{{ "%+.3f" % s.information }}{{ around(s.information_reach, ".3f") }}{% endif %}</td>
+</tr>
 {% endfor %}</tbody></table>{% endcall %}{% endmacro %}
 """
 
 _BODY = """
-<h1>{{ f.forecaster }}: {{ f.start[:10] }} to {{ f.end[:10] }}</h1>
-<p class="muted">{{ f.data }} &middot; instants with a Z are UTC, hours are New York's, prices are
-USD</p>
+<h1>{{ f.forecaster }}: {{ span }}</h1>
+<p class="muted">{{ f.data }} &middot; dates and hours are New York's, instants with a Z are UTC,
+prices are USD</p>
 {{ top(verdict, warnings) }}
 <div class="grid">
 <section class="wide"><h2>Forecasts and what happened</h2>
@@ -65,8 +71,8 @@ symbol's own bars, the grey line is what the forecast had seen.</p></section>
 <section class="wide"><h2>Legend</h2><p class="legend">
 {% for name, kind in legend %}<span class="entry"><span class="key {{ kind }}"></span>{{ name }}
 </span>{% endfor %}<span class="entry"><span class="key limit"></span>what is meant</span></p>
-<p class="muted">Gains are on the forecaster of that colour. Points with a whisker reach two
-standard errors of weekly clusters; grey lines are zero, or how far a figure may be from what is
+<p class="muted">Gains are on the forecaster of that colour. Whiskers reach as far as the 95 %
+interval. Grey lines are zero, or how far a figure may be from what is
 meant before it is noticed.</p></section>
 {% for title, chart in panels %}<section><h2>{{ title }}</h2>{{ drawn(chart) }}</section>
 {% endfor %}
@@ -76,13 +82,13 @@ meant before it is noticed.</p></section>
 </section>{% endfor %}
 <section class="wide"><p class="muted">Loss: mean pinball loss over 21 levels of the log return, in
 units of the trailing deviation. A gain is how much less is lost than by another forecaster on the
-same forecasts, with the standard error of weekly clusters; it is coloured beyond two of them.</p>
+same forecasts; it is coloured where its interval does not hold zero. {{ reach }}</p>
 </section></div>
 """
 
 PAGE = (
     '{% extends "frame" %}'
-    "{% block title %}Forecasts {{ f.start[:10] }} to {{ f.end[:10] }}{% endblock %}"
+    "{% block title %}Forecasts {{ span }}{% endblock %}"
     "{% block head %}"
     + content_policy()
     + "{% endblock %}{% block style %}"
@@ -122,12 +128,14 @@ def judgement(figures: dict[str, Any]) -> Judgement:
         skill = figures["groups"][kind]["all"]["skill"]
         better = [name for name, gain in skill.items() if gain["beyond"] > 0]
         worse = [name for name, gain in skill.items() if gain["beyond"] < 0]
-        alike = [name for name, gain in skill.items() if gain["beyond"] == 0]
+        untold = [name for name, gain in skill.items() if gain["reach"] is None]
+        alike = [n for n, gain in skill.items() if gain["beyond"] == 0 and n not in untold]
         signs += [gain["beyond"] for gain in skill.values()]
         said = [
             _said("loses less than", better),
             _said("loses more than", worse),
             _said("cannot be told apart from", alike),
+            _said("rests on too few weeks to be told from", untold),
         ]
         words = "; ".join(text for text in said if text) or "there is nothing to compare it with"
         claims.append(f"On {CLASSES[kind]}: {words}.")
@@ -161,12 +169,20 @@ def _no_result(figures: dict[str, Any]) -> str:
 def _held(figures: dict[str, Any], kind: str) -> str:
     """What the 80 % interval held, and what that rests on."""
     main = figures["groups"][kind]["all"][figures["forecaster"]]
-    error = main["inside80_error"]
-    around = "" if error is None else f" ± {2 * error:.1%}"
+    half = around(main["inside80_reach"], ".1%")
+    weeks = "1 week" if main["weeks"] == 1 else f"{main['weeks']:,} weeks"
     return (
-        f"The 80 % interval held {main['inside80']:.1%}{around} of {main['forecasts']:,} outcomes"
-        f" of {CLASSES[kind]}."
+        f"The 80 % interval held {main['inside80']:.1%}{half} of {main['forecasts']:,} outcomes"
+        f" of {CLASSES[kind]} in {weeks}."
     )
+
+
+def span_text(figures: dict[str, Any]) -> str:
+    """The New York dates between which forecasts were issued, both inclusive."""
+    first, last = (
+        pd.Timestamp(figures[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
+    )
+    return f"{first} to {last}"
 
 
 def render(
@@ -184,6 +200,9 @@ def render(
     return render_page(
         PAGE,
         f=figures,
+        span=span_text(figures),
+        around=around,
+        reach=REACH,
         classes=CLASSES,
         verdict=judgement(figures),
         warnings=_warnings(figures),
@@ -213,7 +232,7 @@ def _panels(
     hours = first["hours"]
     charts = {
         "Gain by step": gains_chart(group, figures["against"], steps),
-        "Probability integral transform": transform_chart(frames, kind),
+        "Probability integral transform": transforms_chart(frames, kind),
         "Rank correlation by step": ranks_chart(
             [group[step][figures["forecaster"]] for step in steps], steps
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,6 +15,8 @@ WIDTH = 1000.0  # of a plot, in the units of its paths
 HEIGHT = 300.0
 FLAT = 1e-6  # of the values of a curve
 POINTS = 400  # of a curve at most
+COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")  # of curves, in this order
+BINS = 20  # of a probability integral transform
 
 CHART_STYLE = """
 figure { margin: 0 } figcaption { font-size: .85rem; color: var(--quiet); margin-top: .4rem }
@@ -214,9 +216,57 @@ def band_path(places: Array, low: Array, high: Array) -> str:
 
 def percent_label(axis: Axis) -> Callable[[float], str]:
     """How fractions on an axis are written, with as many digits as tell its ticks apart."""
-    step = (axis.ticks[1] - axis.ticks[0]) * 100
-    digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (step % 1 == 0.5)
+    digits = _digits((axis.ticks[1] - axis.ticks[0]) * 100)
     return lambda value: f"{value:.{digits}%}"
+
+
+def price_label(axis: Axis) -> Callable[[float], str]:
+    """How prices in USD on an axis are written, with as many digits as tell its ticks apart."""
+    digits = _digits(axis.ticks[1] - axis.ticks[0])
+    return lambda value: f"${value:,.{digits}f}"
+
+
+def _digits(step: float) -> int:
+    """Digits after the point that multiples of a step have; of 2.5 it is one more than of 2."""
+    exponent = math.floor(math.log10(step) + 1e-9)
+    return max(0, (abs(step / 10.0**exponent - 2.5) < 1e-6) - exponent)
+
+
+def level_line(axis: Axis, value: float, kind: str, name: str = "") -> Line:
+    """A line at one value, from edge to edge."""
+    height = float(axis.heights(np.array([value]))[0])
+    return Line(name, kind, f"M0 {height:.1f}H{WIDTH:.0f}")
+
+
+def transform_chart(text: str, transforms: Sequence[Array], names: tuple[str, str]) -> Chart:
+    """Densities of probability integral transforms: 1 in every bin where calibrated.
+
+    Parameters
+    ----------
+    text: what the first one is of.
+    transforms: [N] values from 0 to 1 of each, N at least 1; the first one is filled, the others
+        are lines in the colours after the first.
+    names: of the first one and of what is meant, for the legend; empty for none.
+    """
+    densities = [
+        np.histogram(values, bins=BINS, range=(0.0, 1.0))[0] * BINS / len(values)
+        for values in transforms
+    ]
+    axis = axis_of(0.0, max(1.2, *(float(density.max()) for density in densities)))
+    edges = np.linspace(0.0, WIDTH, BINS + 1)
+    lines = [Line(names[0], "first area", area_path(edges, axis.heights(densities[0]), HEIGHT))]
+    for kind, density in reversed(list(zip(COLOURS[1:], densities[1:], strict=False))):
+        heights = axis.heights(np.append(density, density[-1]))
+        lines.append(Line("", kind, line_path(edges, heights, steps=True)))
+    said = ", ".join(f"{value:.2f}" for value in densities[0])
+    return chart_of(
+        f"{text} in {BINS} bins: {said}",
+        ("0", "0.5", "1"),
+        axis,
+        lambda value: f"{value:g}",
+        *lines,
+        level_line(axis, 1.0, "limit", names[1]),
+    )
 
 
 def dots_path(places: Array, heights: Array) -> str:

@@ -36,13 +36,13 @@ COLOURS = """
   --ground: #fff; --card: #f7f9fc; --first: #2456c8; --second: #0b7a4b; --third: #c2700c;
   --fourth: #7a3cc0; --fifth: #0d7f93; --sixth: #b0287a;
   --limit: #b42318; --good: #12702f; --bad: #b42318; --warn: #8a4b00; --good-ground: #e4f5e9;
-  --bad-ground: #fdeae7; --warn-ground: #fff3d6; --info-ground: #e6edfb }
+  --bad-ground: #fdeae7; --warn-ground: #fff3d6; --info-ground: #e6edfb; --shade: #1c24304d }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e9f1; --quiet: #a3aebd; --rule: #2d3644; --ground: #0e131b; --card: #161c26;
     --first: #82a9ff; --second: #4fcf94; --third: #f0a35e; --limit: #ff9a8d; --good: #6fd393;
     --fourth: #c79bff; --fifth: #5ccfe2; --sixth: #ff8cc6;
     --bad: #ff9a8d; --warn: #f3bd6a; --good-ground: #12301d; --bad-ground: #3a1613;
-    --warn-ground: #33260b; --info-ground: #17253f }
+    --warn-ground: #33260b; --info-ground: #17253f; --shade: #e4e9f166 }
 }
 body { color: var(--ink); background: var(--ground) }
 td, th { border-color: var(--rule) }
@@ -50,7 +50,8 @@ td, th { border-color: var(--rule) }
 .remark { background: var(--warn-ground); color: var(--ink) }
 """
 
-# Cards, a verdict on top, warnings, and tables that scroll by themselves.
+# Cards, a verdict on top, warnings, and tables that scroll by themselves. A shade stands at the
+# edge that a table goes on beyond; what covers it scrolls with the table, to its end.
 SHEET = """
 * { box-sizing: border-box }
 body { max-width: 1120px; margin: 0 auto; padding: 1.2rem 1rem 3rem; overflow-wrap: break-word }
@@ -68,11 +69,19 @@ h3 { font-size: .92rem; margin: 1rem 0 .4rem } a { color: var(--first) }
   margin: 1rem 0 0; list-style: none } .warnings li { padding: .15rem 0 .15rem 1.4rem;
   text-indent: -1.4rem } .warnings li::before { content: "⚠"; display: inline-block; width: 1.4rem;
   text-indent: 0; color: var(--warn) }
-.box { overflow: auto; max-width: 100% } .box.tall { max-height: 40rem }
+.notes { margin: .8rem 0 0; padding-left: 1.2rem; color: var(--quiet); font-size: .9rem }
+.box { overflow: auto; max-width: 100%; background: var(--beyond-left), var(--beyond-right),
+  var(--shade-left), var(--shade-right); background-attachment: local, local, scroll, scroll;
+  background-repeat: no-repeat; background-size: 2.5rem 100%, 2.5rem 100%, .9rem 100%, .9rem 100%;
+  --beyond-left: linear-gradient(to right, var(--card) 40%, transparent) left;
+  --beyond-right: linear-gradient(to left, var(--card) 40%, transparent) right;
+  --shade-left: linear-gradient(to right, var(--shade), transparent) left;
+  --shade-right: linear-gradient(to left, var(--shade), transparent) right }
+.box.tall { max-height: 40rem } .box.tall table { margin-top: 0 }
 .box:focus-visible { outline: 2px solid var(--first) }
 table { width: 100%; margin: .3rem 0 0; font-size: .88rem } td, th { padding: .28rem .55rem;
   vertical-align: top } th { font-weight: 400 } thead th { color: var(--quiet); font-weight: 600;
-  vertical-align: bottom; position: sticky; top: 0; background: var(--card) }
+  vertical-align: bottom } .tall thead th { position: sticky; top: 0; background: var(--card) }
 tbody th { text-align: left } td { white-space: nowrap } .range { display: block;
   font-size: .8rem; color: var(--quiet) } summary { cursor: pointer; color: var(--first) }
 .legend { margin: .2rem 0 .8rem; font-size: .85rem }
@@ -86,11 +95,13 @@ SHEET_MACROS = """
 {% macro box(label, tall=False) %}
 <div class="box{{ ' tall' if tall }}" role="region" tabindex="0" aria-label="{{ label }}">
 {{ caller() }}</div>{% endmacro %}
-{% macro top(verdict, warnings) %}
+{% macro top(verdict, warnings, notes=()) %}
 <section class="verdict {{ verdict.level }}" aria-label="Verdict">
 <p class="claim">{{ verdict.claim }}</p><p>{{ verdict.rest }}</p></section>
 {% if warnings %}<ul class="warnings" aria-label="Warnings">
 {% for warning in warnings %}<li>{{ warning }}</li>{% endfor %}</ul>{% endif %}
+{% if notes %}<ul class="notes">
+{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}
 {% endmacro %}
 """
 
@@ -105,6 +116,11 @@ def content_policy(script: str = "") -> str:
         '<meta http-equiv="Content-Security-Policy"'
         f" content=\"default-src 'none'; style-src 'unsafe-inline'{allowed}\">"
     )
+
+
+def around(reach: float | None, form: str) -> str:
+    """How far an interval reaches on either side, as ± 2.0%; empty where there is none."""
+    return "" if reach is None else f" ± {reach:{form}}"
 
 
 def render_page(template: str, **values: Any) -> str:

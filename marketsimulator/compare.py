@@ -34,33 +34,31 @@ from marketsimulator.results.run_comparison import (
     write_comparison_of_runs,
 )
 from marketsimulator.results.run_folders import read_run, run_paths
-from marketsimulator.results.run_set import separation, set_verdict
-from marketsimulator.results.variant_table import is_missing, table_rows
+from marketsimulator.results.run_set import length_remarks, separation, set_verdict
+from marketsimulator.results.variant_table import figure_heading, figure_text, table_rows
 
 SHOWN = 20  # rows on the screen; the page has all
+COLUMNS = ("total_return", "sharpe", "deflated_sharpe", "max_drawdown")
 
 
 def _print_comparison(comparison: RunComparison, output: Path) -> None:
     runs = comparison.runs
     found = separation(runs)
     rows = table_rows(comparison.table)
-    table = Table("run", "return", "Sharpe", "deflated", "drawdown", "against the best")
-    forms = {
-        "total_return": "{:+.2%}",
-        "sharpe": "{:.2f}",
-        "deflated_sharpe": "{:.0%}",
-        "max_drawdown": "{:.2%}",
-    }
+    table = Table("run", *map(figure_heading, COLUMNS), "against the best")
     for k in runs.ranking()[:SHOWN]:
-        figures = [
-            "n/a" if is_missing(rows[k][name]) else form.format(rows[k][name])
-            for name, form in forms.items()
-        ]
+        figures = [figure_text(rows[k], name) for name in COLUMNS]
         table.add_row(runs.names[k], *figures, SAYS[found.relations[k]])
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     verdict = set_verdict(runs, found)
-    for sentence in (verdict.claim, verdict.rest, *comparison.warnings, *comparison.notes):
+    for sentence in (
+        verdict.claim,
+        verdict.rest,
+        *comparison.warnings,
+        *length_remarks(runs),
+        *comparison.notes,
+    ):
         console.print(sentence, soft_wrap=True, highlight=False)
     console.print(f"Page: {output / 'comparison.html'}", soft_wrap=True, highlight=False)
 

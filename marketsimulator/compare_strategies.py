@@ -50,6 +50,7 @@ from marketsimulator.results.summary import Results
 from marketsimulator.results.variant_table import (
     Variation,
     add_deflated_sharpe,
+    annual_flags,
     check_trials,
     combinations,
     record_variants,
@@ -61,6 +62,7 @@ from trainingdata.bars import Bars
 from trainingdata.coverage import print_coverage
 
 STRATEGY = "sizing.strategy"
+FRACTION = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
 PANEL_KEYS = ("data", "symbols", "start", "end", "days", "increments", "seed", "trials", "output")
 COMPARISON_KEYS = ("strategies", "vary", "folds")  # beside those of a backtest
@@ -92,7 +94,8 @@ def compare(
         for settings, data, strategies or variations that cannot be used.
     """
     variants = _variants(settings, strategies, vary or {})
-    names = tuple(_variant_name(variation) for variation, _ in variants)
+    names = tuple(_variant_name(variation, variant) for variation, variant in variants)
+    _refuse_same_names(variants, names)
     check_trials(settings)
     bars, begin = settings.panel()
     at = bars.times[begin:]
@@ -104,6 +107,7 @@ def compare(
 
     rows, equity, returns = _run_variants(variants, names, bars, begin, progress)
     table = pd.DataFrame(rows)
+    table["annual_figures"] = annual_flags(table, BENCHMARK)
     _add_excess(table, returns, per_year, settings.seed)
     table = add_deflated_sharpe(table, record_variants(settings, variants, table, bars, begin))
 
@@ -142,10 +146,23 @@ def _variants(
     return combinations(settings, {STRATEGY: unique, **vary})
 
 
-def _variant_name(variation: Variation) -> str:
-    """The strategy's name, then what was varied beside it."""
-    changes = [f"{key}={value}" for key, value in variation.items() if key != STRATEGY]
-    return " ".join([variation[STRATEGY], *changes])
+def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
+    """The strategy's name with the fraction that is used, then what was varied beside it."""
+    named = (STRATEGY, FRACTION)
+    changes = [f"{key}={value}" for key, value in variation.items() if key not in named]
+    return " ".join([variant.sizing.label, *changes])
+
+
+def _refuse_same_names(variants: Variants, names: Sequence[str]) -> None:
+    """Refuse a fraction that makes one strategy of two."""
+    strategies: dict[str, str] = {}
+    for (variation, _), name in zip(variants, names, strict=True):
+        other = strategies.setdefault(name, variation[STRATEGY])
+        if other != variation[STRATEGY]:
+            raise InputError(
+                f"{FRACTION}: it takes the place of the one in a name, so that {other} and"
+                f" {variation[STRATEGY]} are both {name}; leave it out, or name one of them"
+            )
 
 
 def _run_variants(

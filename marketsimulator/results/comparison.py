@@ -14,11 +14,18 @@ import pandas as pd
 from forecasting.forecast import reads_future
 from foundation.arrays import Array, Instants
 from foundation.files import write_whole
+from foundation.sample_size import FEWEST_DAYS
 from marketsimulator.results.comparison_charts import setting_text
-from marketsimulator.results.comparison_page import Cell, number_cell, render_comparison
-from marketsimulator.results.remarks import market_remarks
-from marketsimulator.results.run_set import RunSet, daily_marks
-from marketsimulator.results.variant_table import is_missing, table_rows
+from marketsimulator.results.comparison_page import Cell, figure_cell, render_comparison
+from marketsimulator.results.remarks import NO_ANNUAL_FIGURES, market_remarks
+from marketsimulator.results.run_set import RunSet, annual_remarks, daily_marks
+from marketsimulator.results.variant_table import (
+    figure_heading,
+    figure_text,
+    is_missing,
+    shown_figure,
+    table_rows,
+)
 from marketsimulator.results.verdict import no_result
 from marketsimulator.results.walk_forward import WalkForward
 from marketsimulator.settings import BacktestSettings
@@ -30,24 +37,7 @@ COLUMNS = (
     *("total_return", "sharpe", "deflated_sharpe", "sortino", "max_drawdown", "excess"),
     *("turnover", "costs", "trades", "max_leverage"),
 )
-HEADINGS = {
-    "total_return": "return",
-    "sharpe": "Sharpe (90 %)",
-    "deflated_sharpe": "deflated",
-    "sortino": "Sortino",
-    "max_drawdown": "drawdown",
-    "excess": f"a year beyond {BENCHMARK} (90 %)",
-    "max_leverage": "leverage, max",
-}
-FORMATS = {
-    "total_return": "{:+.2%}",
-    "max_drawdown": "{:.2%}",
-    "deflated_sharpe": "{:.0%}",
-    "costs": "${:,.0f}",
-    "trades": "{:,.0f}",
-    "turnover": "{:,.0f}x",
-    "max_leverage": "{:.2f}x",
-}
+EXCESS = f"return a year beyond {BENCHMARK}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -116,7 +106,7 @@ class Comparison:
 
     def sentences(self) -> list[str]:
         """What choosing by the past would have been worth, then the remarks."""
-        return [self._choice_text(), *self.remarks]
+        return [self._choice_text(), *short_remarks(self.ranked()), *self.remarks]
 
     def page(self) -> str:
         """The content of `comparison.html`."""
@@ -134,8 +124,8 @@ class Comparison:
         return render_comparison(
             runs,
             _subtitle(self.bars),
-            [HEADINGS.get(name, name).replace(" (90 %)", "") for name in COLUMNS],
-            [[_figure_cell(name, row) for name in COLUMNS] for row in table_rows(self.table)],
+            list(map(_heading, COLUMNS)),
+            [[_page_cell(row, name) for name in COLUMNS] for row in table_rows(self.table)],
             warnings=warnings,
             notes=[self._choice_text(), *(n for n in self.remarks if n not in warnings)],
             pinned=BENCHMARK,
@@ -150,43 +140,65 @@ class Comparison:
     def _choice_text(self) -> str:
         ratio = self.sharpes[WALK_FORWARD]
         chosen = ", ".join(self.names[k] for k in self.choice.chosen)
-        text = f"Chosen fold by fold by the Sharpe ratio until then: {chosen}; Sharpe of that"
-        text += " n/a" if ratio is None else f" {ratio:.2f}"
+        days = f"over the {len(self.choice.days):,} days that were not looked at first"
+        text = f"Chosen fold by fold by the Sharpe ratio until then: {chosen}"
+        if len(self.choice.days) < FEWEST_DAYS:
+            return f"{text}, {days}: {NO_ANNUAL_FIGURES}."
+        text += "; Sharpe of that" + (" n/a" if ratio is None else f" {ratio:.2f}")
         if "sharpe" in self.choice_intervals:
             low, high = self.choice_intervals["sharpe"]
             text += f" (90 % interval {low:.2f} to {high:.2f})"
-        return f"{text} over the {len(self.choice.days)} days that were not looked at first."
+        return f"{text} {days}."
+
+
+def short_remarks(table: pd.DataFrame) -> list[str]:
+    """Which variants of a table, ranked and named, are too short for yearly figures."""
+    annual = table["annual_figures"].to_numpy(dtype=bool)
+    return annual_remarks(list(table["variant"]), annual, int(table["days"].iloc[0]))
 
 
 def column_headings() -> list[str]:
     """The headings of the columns beside the variant's name."""
-    return [HEADINGS.get(column, column) for column in COLUMNS]
+    with_intervals = ("sharpe", "excess")
+    return [
+        f"{_heading(column)} (90 %)" if column in with_intervals else _heading(column)
+        for column in COLUMNS
+    ]
 
 
 def cell_text(column: str, row: Mapping[str, Any]) -> str:
     """A figure as people read it; Sharpe and excess with their 90 % intervals."""
     if column == "excess":
-        low = row["excess_low"]
-        return "n/a" if is_missing(low) else f"{low:+.0%} … {row['excess_high']:+.0%}"
-    value = row[column]
-    if is_missing(value):
-        return "n/a"
-    text = FORMATS.get(column, "{:.2f}").format(value)
-    if column != "sharpe" or is_missing(row["sharpe_low"]):
-        return text
-    return f"{text} ({row['sharpe_low']:.2f} … {row['sharpe_high']:.2f})"
+        return _excess_text(row) or "n/a"
+    text = figure_text(row, column)
+    ends = _sharpe_ends(row) if column == "sharpe" else ""
+    return f"{text} ({ends})" if ends else text
 
 
-def _figure_cell(column: str, row: Mapping[str, Any]) -> Cell:
+def _heading(column: str) -> str:
+    return EXCESS if column == "excess" else figure_heading(column)
+
+
+def _page_cell(row: Mapping[str, Any], column: str) -> Cell:
     """A figure of the page's table, with its interval below it."""
     if column == "excess":
-        low = row["excess_low"]
-        return number_cell(low, cell_text(column, row))
-    figure = cell_text(column, {**row, "sharpe_low": None})
-    if column != "sharpe" or is_missing(row["sharpe_low"]):
-        return number_cell(row[column], figure)
-    ends = f"{row['sharpe_low']:.2f} … {row['sharpe_high']:.2f}"
-    return number_cell(row[column], figure, ends)
+        text = _excess_text(row)
+        return Cell(text, repr(float(row["excess_low"]))) if text else Cell("n/a")
+    return figure_cell(row, column, _sharpe_ends(row) if column == "sharpe" else "")
+
+
+def _excess_text(row: Mapping[str, Any]) -> str:
+    """The interval of a yearly return; empty where there is none, or too little for a year."""
+    low = row["excess_low"]
+    if is_missing(low) or not row["annual_figures"]:
+        return ""
+    return f"{low:+.0%} … {row['excess_high']:+.0%}"
+
+
+def _sharpe_ends(row: Mapping[str, Any]) -> str:
+    if shown_figure(row, "sharpe") is None or is_missing(row["sharpe_low"]):
+        return ""
+    return f"{row['sharpe_low']:.2f} … {row['sharpe_high']:.2f}"
 
 
 def variants_set(
@@ -220,6 +232,7 @@ def variants_set(
         daily=np.array([daily for _, daily in marks]),
         per_year=int(table["periods_per_year"].iloc[0]),
         sharpes=table["sharpe"].to_numpy(dtype=float),
+        annual=table["annual_figures"].to_numpy(dtype=bool),
         deflated=table["deflated_sharpe"].to_numpy(dtype=float),
         trials=int(table["trials"].iloc[0]),
         seed=settings.seed,
@@ -244,8 +257,8 @@ def variants_page(
     return render_comparison(
         runs,
         _subtitle(bars),
-        [HEADINGS.get(name, name).replace(" (90 %)", "") for name in columns],
-        [[_figure_cell(name, row) for name in columns] for row in table_rows(named)],
+        list(map(_heading, columns)),
+        [[_page_cell(row, name) for name in columns] for row in table_rows(named)],
         warnings=comparison_remarks(settings, bars, named, [forecaster]),
     )
 

@@ -9,10 +9,10 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array
 from foundation.charts import (
+    COLOURS,
     POINTS,
     Chart,
     Line,
@@ -22,11 +22,9 @@ from foundation.charts import (
     percent_label,
     thinned,
 )
-from marketsimulator.results.report_charts import places_of
+from marketsimulator.results.report_charts import places_of, span_labels
 from marketsimulator.results.run_set import RunSet
-from trainingdata.instants import NEW_YORK
 
-COLOURED = ("first", "second", "third", "fourth", "fifth", "sixth")
 GREY = 60  # curves without a colour at most
 GREY_POINTS = 120  # of each of them at most
 MOST_VALUES = 24  # of a setting on a side of the map
@@ -35,10 +33,10 @@ MOST_VALUES = 24  # of a setting on a side of the map
 def coloured(runs: RunSet, pinned: str = "") -> dict[int, str]:
     """Colour by number of run: the best six, or the best five and the pinned one."""
     ranking = runs.ranking()
-    chosen = ranking[: len(COLOURED)]
+    chosen = ranking[: len(COLOURS)]
     if pinned in runs.names and runs.names.index(pinned) not in chosen:
-        chosen = [*chosen[: len(COLOURED) - 1], runs.names.index(pinned)]
-    return dict(zip(chosen, COLOURED, strict=False))
+        chosen = [*chosen[: len(COLOURS) - 1], runs.names.index(pinned)]
+    return dict(zip(chosen, COLOURS, strict=False))
 
 
 def growth_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
@@ -73,14 +71,9 @@ def _curves(text: str, runs: RunSet, values: Array, colours: Mapping[int, str]) 
     for k, kind in reversed(list(colours.items())):
         lines.append(Line(runs.names[k], kind, path(k, POINTS)))
     ends = ", ".join(f"{runs.names[k]} {label(float(values[k, -1]))}" for k in colours)
-    return chart_of(f"{text}; at the end: {ends}", _dates(runs.at), axis, label, *lines)
-
-
-def _dates(at: Instants) -> tuple[str, ...]:
-    """The begin, the middle and the end, New York's dates."""
-    ends = at[0], at[0] + (at[-1] - at[0]) / 2, at[-1]
-    dates = pd.DatetimeIndex(ends).tz_localize("UTC").tz_convert(NEW_YORK)
-    return tuple(f"{date.day} {date:%b %Y}" for date in dates)
+    return chart_of(
+        f"{text}; at the end: {ends}", span_labels(runs.at[0], runs.at[-1]), axis, label, *lines
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +92,16 @@ class Square:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """Sharpe ratios by two settings.
+    """Sharpe ratios by two settings; returns where no run is long enough for ratios.
 
-    down, across: their names.
+    figure: which of them the cells show.
+    down, across: names of the settings.
     columns: values of the one across.
     rows: value of the one down, and a cell for each column.
     runs: most that share a cell, which shows their median.
     """
 
+    figure: str
     down: str
     across: str
     columns: tuple[str, ...]
@@ -124,24 +119,27 @@ def heat_map(runs: RunSet) -> HeatMap | None:
     if len(names) < 2 or any(len(kinds[name]) > MOST_VALUES for name in names):
         return None
     across, down = names
-    ratios: dict[tuple[str, str], list[float]] = {}
-    pairs = zip(runs.varied[down], runs.varied[across], runs.sharpes.tolist(), strict=True)
-    for y, x, ratio in pairs:
-        ratios.setdefault((value_text(y), value_text(x)), []).append(ratio)
+    values = np.where(runs.annual, runs.sharpes, np.nan)
+    if not runs.annual.any():
+        values = runs.growth()[:, -1]
+    figures: dict[tuple[str, str], list[float]] = {}
+    for y, x, figure in zip(runs.varied[down], runs.varied[across], values.tolist(), strict=True):
+        figures.setdefault((value_text(y), value_text(x)), []).append(figure)
     cells = list(product(map(value_text, kinds[down]), map(value_text, kinds[across])))
-    filled = sum(cell in ratios for cell in cells)
+    filled = sum(cell in figures for cell in cells)
     if filled <= max(len(kinds[down]), len(kinds[across])) or (
         len(runs.varied) > 2 and filled < len(cells)
     ):
         return None
-    medians = {cell: _median(ratios.get(cell, [])) for cell in cells}
+    medians = {cell: _median(figures.get(cell, [])) for cell in cells}
     scale = max((abs(m) for m in medians.values() if math.isfinite(m)), default=0.0)
     columns = tuple(map(value_text, kinds[across]))
+    name, form = ("Sharpe ratio", ".2f") if runs.annual.any() else ("Return", "+.2%")
     rows = tuple(
-        (y, tuple(_square(medians[y, x], scale) for x in columns))
+        (y, tuple(_square(medians[y, x], scale, form) for x in columns))
         for y in map(value_text, kinds[down])
     )
-    return HeatMap(down, across, columns, rows, max(map(len, ratios.values())))
+    return HeatMap(name, down, across, columns, rows, max(map(len, figures.values())))
 
 
 def value_text(value: Any) -> str:
@@ -169,13 +167,13 @@ def _in_order(values: Sequence[Any]) -> list[Any]:
     return sorted(numbers) + [value for value in unique if value not in numbers]
 
 
-def _median(ratios: Sequence[float]) -> float:
-    finite = [ratio for ratio in ratios if math.isfinite(ratio)]
+def _median(figures: Sequence[float]) -> float:
+    finite = [figure for figure in figures if math.isfinite(figure)]
     return float(np.median(finite)) if finite else math.nan
 
 
-def _square(ratio: float, scale: float) -> Square:
-    if not math.isfinite(ratio):
+def _square(figure: float, scale: float, form: str) -> Square:
+    if not math.isfinite(figure):
         return Square("n/a", "", 0)
-    share = round(55 * abs(ratio) / scale) if scale else 0
-    return Square(f"{ratio:.2f}", "gain" if ratio >= 0 else "loss", share)
+    share = round(55 * abs(figure) / scale) if scale else 0
+    return Square(f"{figure:{form}}", "gain" if figure >= 0 else "loss", share)

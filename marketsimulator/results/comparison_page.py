@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from marketsimulator.results.comparison_charts import (
     setting_text,
     value_text,
 )
+from marketsimulator.results.remarks import NO_ANNUAL_FIGURES
 from marketsimulator.results.run_set import (
     RunSet,
     Separation,
@@ -26,6 +27,7 @@ from marketsimulator.results.run_set import (
     separation,
     set_verdict,
 )
+from marketsimulator.results.variant_table import figure_text, shown_figure
 from trainingdata.instants import NEW_YORK
 
 WIDEST = 6  # settings that have columns
@@ -87,16 +89,13 @@ td.words { text-align: left; white-space: normal; min-width: 7rem }
 .map { width: auto } .map td { text-align: center; min-width: 3.6rem }
 .map td.gain { background: color-mix(in srgb, var(--first) var(--share), transparent) }
 .map td.loss { background: color-mix(in srgb, var(--third) var(--share), transparent) }
-.notes { margin: .8rem 0 0; padding-left: 1.2rem; color: var(--quiet); font-size: .9rem }
 """
 )
 
 _BODY = """
 <h1>{{ title }}</h1>
 <p class="muted">{{ subtitle }} &middot; dates are New York's, amounts are USD</p>
-{{ top(verdict, warnings) }}
-{% if notes %}<ul class="notes">
-{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}
+{{ top(verdict, warnings, notes) }}
 <div class="grid">
 <section class="wide"><h2>Runs</h2>
 {% call box("Runs", rows | length > 30) %}<table class="sortable"><thead><tr><th>run</th>
@@ -113,10 +112,15 @@ _BODY = """
 <p class="muted">After spread, slippage, fees and interest; Sharpe ratios from the equity at 16:00
 New York, {{ per_year }} days a year; ranges are 90 % intervals by the stationary bootstrap of daily
 returns. Deflated: the probability that a ratio is above zero after all that was tried. Against the
-best, {{ best }}: final equity over its own, and the interval of the days' differences.</p>
+best, {{ best }}: final equity over its own, and the interval of the days' differences, which holds
+for all compared pairs at once: over bootstrap draws of the same days for all runs, the largest
+deviation of any pair decides how wide all are (Romano and Wolf 2005).
+{%- if pinned %} The return beyond {{ pinned }} has the interval of that pair alone.{% endif %}
+A page shows {{ rule }}
+{%- if pinned %}; {{ pinned }}, which only holds, goes by its days alone{% endif %}.</p>
 </section>
-{% if map %}<section class="wide"><h2>Sharpe ratio by {{ map.down }} and {{ map.across }}</h2>
-{% call box("Sharpe ratio by two settings") %}<table class="map"><thead><tr>
+{% if map %}<section class="wide"><h2>{{ map.figure }} by {{ map.down }} and {{ map.across }}</h2>
+{% call box(map.figure ~ " by two settings") %}<table class="map"><thead><tr>
 <th>{{ map.down }} ↓ {{ map.across }} →</th>
 {% for value in map.columns %}<th>{{ value }}</th>{% endfor %}</tr></thead><tbody>
 {% for name, cells in map.rows %}<tr><th scope="row">{{ name }}</th>
@@ -232,6 +236,8 @@ def render_comparison(
         rows=rows,
         per_year=runs.per_year,
         best=best,
+        rule=NO_ANNUAL_FIGURES,
+        pinned=pinned,
         map=heat_map(runs),
         growth=growth_chart(runs, colours),
         falls=falls_chart(runs, colours),
@@ -239,11 +245,11 @@ def render_comparison(
     )
 
 
-def number_cell(value: Any, text: str, interval: str = "") -> Cell:
-    """The cell of a figure; n/a, which is sorted last, where it is not defined."""
-    if value is None or value != value:
-        return Cell("n/a")
-    return Cell(text, repr(float(value)), interval)
+def figure_cell(row: Mapping[str, Any], column: str, interval: str = "") -> Cell:
+    """The cell of a figure of a row; n/a, which is sorted last, where none is shown."""
+    value = shown_figure(row, column)
+    text = figure_text(row, column)
+    return Cell(text) if value is None else Cell(text, repr(float(value)), interval)
 
 
 def _is_in_names(runs: RunSet, setting: str) -> bool:

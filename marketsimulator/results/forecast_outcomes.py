@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from execution.records import Run
-from forecasting.scores import TRAILING, clustered_mean
+from forecasting.scores import TRAILING, clustered_mean, reach
 from foundation.arrays import Array, Index, Instants, Mask
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars
@@ -83,17 +83,17 @@ class Coverage:
     group: its name.
     count: number of forecasts.
     share: inside.
-    error: standard error of the share, clustered by week; None within one week.
+    reach: half of the share's 95 % interval, clustered by week; None for too few weeks.
     size: root mean square of outcome minus mean over deviation, 1 where the deviation is right.
-    size_error: standard error of the size, as `error`.
+    size_reach: half of the size's interval, as `reach`.
     """
 
     group: str
     count: int
     share: float
-    error: float | None
+    reach: float | None
     size: float
-    size_error: float | None
+    size_reach: float | None
 
 
 def forecast_outcomes(run: Run, bars: Bars, splits: Sequence[Action] = ()) -> ForecastOutcomes:
@@ -170,7 +170,7 @@ def coverage(outcomes: ForecastOutcomes, groups: Sequence[tuple[str, Mask]]) -> 
             square, square_error = clustered_mean(squares[mask], week[mask])
             size = float(np.sqrt(square))
             # The error of a root is that of its square over twice the root.
-            errors = (error, square_error / (2 * size) if size > 0 else float("nan"))
-            known = [None if np.isnan(each) else each for each in errors]
-            found.append(Coverage(name, int(mask.sum()), share, known[0], size, known[1]))
+            size_error = square_error / (2 * size) if size > 0 else float("nan")
+            halves = [reach(each, week[mask]) for each in (error, size_error)]
+            found.append(Coverage(name, int(mask.sum()), share, halves[0], size, halves[1]))
     return found

@@ -16,6 +16,8 @@ from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import sessions_between
 
 TAIL = 0.05  # share of days, for value at risk and expected shortfall
+# Figures that are scaled to a year, and say nothing where there is little to scale.
+ANNUAL = ("annual_return", "volatility", "sharpe", "sortino", "calmar", "turnover")
 LARGEST_LOG = 700.0  # a float64 holds no more than e ^ 709
 
 

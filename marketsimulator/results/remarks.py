@@ -9,9 +9,9 @@ import numpy as np
 
 from execution.decision import Choice
 from execution.records import Run
+from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 
-FEWEST_FILLS = 30  # for yearly figures
-FEWEST_DAYS = 60  # the same
+NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
 LIKELY = 0.95  # of a deflated Sharpe ratio that may be called real
 INTERVENTIONS = (
     ("margin_calls", "margin calls, answered by liquidation"),
@@ -36,21 +36,13 @@ def raw_remarks(*, calibrated: bool) -> list[str]:
     return ["The forecasts are raw: nothing has corrected them by what came true."]
 
 
-def allows_annual_figures(trades: int, days: int) -> bool:
-    """Whether there is enough to scale to a year: 30 fills and 60 days."""
-    return trades >= FEWEST_FILLS and days >= FEWEST_DAYS
-
-
 def little_remarks(trades: int, days: int) -> list[str]:
     """That there is too little to scale to a year."""
     if allows_annual_figures(trades, days):
         return []
     few = [f"{trades:,} fills"] if trades < FEWEST_FILLS else []
     few += [f"{days:,} days"] if days < FEWEST_DAYS else []
-    return [
-        f"Too little to judge by ({' and '.join(few)}): the report shows no yearly figures below"
-        f" {FEWEST_FILLS} fills or {FEWEST_DAYS} days."
-    ]
+    return [f"Too little to judge by ({' and '.join(few)}): {NO_ANNUAL_FIGURES}."]
 
 
 def cost_remarks(profit: float, costs: float) -> list[str]:
@@ -61,7 +53,8 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     profit: after costs, USD.
     costs: USD.
     """
-    gross = profit + costs
+    # To the cent, as the report's tables add up.
+    gross = round(profit, 2) + round(costs, 2)
     if not costs > max(gross, 0.0):
         return []
     if gross > 0:

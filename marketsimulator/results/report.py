@@ -12,6 +12,7 @@ from execution.records import Run
 from foundation.arrays import Array, Index, Instants
 from foundation.charts import Chart
 from foundation.page import render_page
+from foundation.sample_size import FEWEST_DAYS
 from marketsimulator.results.forecast_outcomes import (
     REGIMES,
     ForecastOutcomes,
@@ -24,6 +25,7 @@ from marketsimulator.results.metrics import (
     monthly_returns,
     rolling_sharpe,
 )
+from marketsimulator.results.remarks import NO_ANNUAL_FIGURES
 from marketsimulator.results.report_charts import (
     Curve,
     drawdown_chart,
@@ -34,8 +36,10 @@ from marketsimulator.results.report_charts import (
     rolling_chart,
 )
 from marketsimulator.results.report_figures import (
+    Profits,
     coin_leverage,
     daily_weights,
+    profits_to_the_cent,
     stock_leverage,
     to_cents,
 )
@@ -60,14 +64,14 @@ from marketsimulator.results.report_tables import (
     trip_sums,
     usd_text,
 )
-from marketsimulator.results.round_trips import round_trips
+from marketsimulator.results.round_trips import RoundTrips, round_trips
 from marketsimulator.results.verdict import verdict
 from trainingdata.actions import Action
 from trainingdata.bars import Bars, closes_of
 from trainingdata.instants import HOUR
 
 FANS = 4  # symbols whose forecasts are drawn
-SESSIONS, CALENDAR_DAYS = 63, 91  # a quarter, over which a Sharpe ratio rolls
+WINDOW = FEWEST_DAYS  # days over which a Sharpe ratio rolls: each point is a yearly figure
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -105,6 +109,11 @@ class Evidence:
 def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
     """The page; summary: the content of `summary.json`."""
     orders = evidence.main.order_frame()
+    main = evidence.main
+    trips = round_trips(main.fills, closes_of(evidence.bars), main.rows[-1].at)
+    profits = profits_to_the_cent(
+        trips, evidence.bars.symbols, summary["contributions"], evidence.capital
+    )
     return render_page(
         PAGE,
         s=summary,
@@ -116,12 +125,12 @@ def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
         significance=significance_text(summary),
         leads=lead_rows(summary),
         sent=len(orders),
-        orders=order_rows(orders.tail(LISTED), evidence.main.fill_frame()),
+        orders=order_rows(orders.tail(LISTED), main.fill_frame()),
         settings=evidence.settings,
         files=evidence.files,
         **_curve_values(summary, evidence),
-        **_symbol_values(summary, evidence),
-        **_trip_values(summary, evidence),
+        **_symbol_values(summary, evidence, profits),
+        **_trip_values(trips, profits),
         **_forecast_values(evidence),
     )
 
@@ -133,7 +142,6 @@ def _curve_values(summary: dict[str, Any], evidence: Evidence) -> dict[str, Any]
     main = equity[0]
     rows, marks = daily_rows(main.at, coins=evidence.coins)
     years, months = month_table(monthly_returns(main.at, main.values, capital=evidence.capital))
-    window = CALENDAR_DAYS if evidence.coins else SESSIONS
     falls = [_daily_fall(curve, evidence) for curve in equity] if len(marks) else []
     return {
         "equity": equity_chart(equity, evidence.capital, logarithmic=False),
@@ -143,8 +151,9 @@ def _curve_values(summary: dict[str, Any], evidence: Evidence) -> dict[str, Any]
         "leverage": _leverage(evidence, rows, marks) if len(marks) else [],
         "years": years,
         "months": months,
-        "window": window,
-        "rolling": _rolling(main, rows, marks, window, evidence, summary["periods_per_year"]),
+        "window": WINDOW,
+        "rolling": _rolling(main, rows, marks, evidence, summary),
+        "no_rolling": _no_rolling(summary),
     }
 
 
@@ -169,28 +178,33 @@ def _leverage(evidence: Evidence, rows: Index, marks: Instants) -> list[tuple[st
 
 
 def _rolling(
-    main: Curve, rows: Index, marks: Instants, window: int, evidence: Evidence, per_year: int
+    main: Curve, rows: Index, marks: Instants, evidence: Evidence, summary: dict[str, Any]
 ) -> Chart | None:
-    """None for a run shorter than two windows."""
-    returns = daily_returns(np.concatenate([[evidence.capital], main.values[rows]]))
-    if len(returns) < 2 * window:
+    """None for a run without yearly figures, or with one window alone."""
+    if not summary["annual_figures"]:
         return None
-    ratios: Array = rolling_sharpe(returns, window, per_year)
-    return rolling_chart(Curve("", marks[window - 1 :], ratios))
+    returns = daily_returns(np.concatenate([[evidence.capital], main.values[rows]]))
+    ratios: Array = rolling_sharpe(returns, WINDOW, summary["periods_per_year"])
+    return rolling_chart(Curve("", marks[WINDOW - 1 :], ratios)) if len(ratios) > 1 else None
 
 
-def _symbol_values(summary: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
+def _no_rolling(summary: dict[str, Any]) -> str:
+    """Why there is no rolling ratio."""
+    if not summary["annual_figures"]:
+        return f"Not shown: {NO_ANNUAL_FIGURES}."
+    return f"Each point needs {WINDOW} days, and a line two points that move."
+
+
+def _symbol_values(summary: dict[str, Any], evidence: Evidence, profits: Profits) -> dict[str, Any]:
     """Weights, contributions and costs."""
     at, _ = evidence.main.curve()
     rows, _ = daily_rows(at, coins=evidence.coins)
     weights = daily_weights(evidence.bars, evidence.main, rows)
-    symbols, rest = symbol_rows(
-        evidence.bars.symbols, weights, summary["contributions"], evidence.capital
-    )
+    symbols, rest = symbol_rows(evidence.bars.symbols, weights, profits)
     notional = sum(abs(float(fill.qty)) * fill.price for fill in evidence.main.fills)
-    profit = to_cents(summary["total_return"] * evidence.capital)
-    gross = profit + to_cents(summary["costs"])
-    text = f"Before costs {usd_text(gross, sign=True)}, after them {usd_text(profit, sign=True)}."
+    gross = profits.total + to_cents(summary["costs"])
+    text = f"Before costs {usd_text(gross, sign=True)}, after them"
+    text += f" {usd_text(profits.total, sign=True)}."
     return {
         "symbols": symbols,
         "rest": rest,
@@ -199,15 +213,12 @@ def _symbol_values(summary: dict[str, Any], evidence: Evidence) -> dict[str, Any
     }
 
 
-def _trip_values(summary: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
+def _trip_values(trips: RoundTrips, profits: Profits) -> dict[str, Any]:
     """Round trips and what they add up to."""
-    main = evidence.main
-    trips = round_trips(main.fills, closes_of(evidence.bars), main.rows[-1].at)
-    earned = sum(summary["contributions"][symbol] for symbol in evidence.bars.symbols)
     return {
         "trip_facts": trip_facts(trips),
-        "trip_sums": trip_sums(trips, earned * evidence.capital),
-        "trips": trip_rows(trips.closed[-TRIPS:], trips.held),
+        "trip_sums": trip_sums(profits),
+        "trips": trip_rows(trips, profits, TRIPS),
         "closed": len(trips.closed),
         "listed": min(len(trips.closed), TRIPS),
     }

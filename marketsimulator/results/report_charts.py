@@ -20,8 +20,12 @@ from foundation.charts import (
     area_path,
     axis_of,
     chart_of,
+    level_line,
     line_path,
+    percent_label,
+    price_label,
     thinned,
+    transform_chart,
 )
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
 from trainingdata.instants import NEW_YORK
@@ -29,7 +33,6 @@ from trainingdata.instants import NEW_YORK
 KINDS = ("first", "other", "third")  # colours of the main run, the random walk, buy-and-hold
 RATIOS = (1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 5.0, 10.0, 100.0)  # from line to line, logarithmic
 LINES = 6  # of a logarithmic axis at most
-BINS = 20  # of the probability integral transform
 CONES = 40  # intervals of a fan
 CLOCK = np.timedelta64(4, "D")  # below it a plot has times beside its dates
 
@@ -75,7 +78,7 @@ def drawdown_chart(curves: Sequence[Curve]) -> Chart:
     """How far each run was below its earlier peak; values: fractions ≤ 0."""
     low = min(float(curve.values.min()) for curve in curves)
     axis = axis_of(min(low, -0.001), 0.0)
-    return _curves_chart("Drawdown", curves, axis, _percent_of(axis))
+    return _curves_chart("Drawdown", curves, axis, percent_label(axis))
 
 
 def rolling_chart(curve: Curve) -> Chart | None:
@@ -86,13 +89,12 @@ def rolling_chart(curve: Curve) -> Chart | None:
     axis = axis_of(min(float(finite.min()), 0.0), max(float(finite.max()), 0.0))
     places = places_of(curve.at, curve.at[0], curve.at[-1])
     kept = thinned(curve.values)
-    zero = float(axis.heights(np.zeros(1))[0])
     return chart_of(
         f"Rolling Sharpe ratio, lowest {finite.min():.2f}, highest {finite.max():.2f}",
-        _dates(curve.at[0], curve.at[-1]),
+        span_labels(curve.at[0], curve.at[-1]),
         axis,
         lambda value: f"{value:g}",
-        Line("", "other", f"M0 {zero:.1f}H{WIDTH:.0f}"),
+        level_line(axis, 0.0, "other"),
         Line(curve.name, "first", line_path(places[kept], axis.heights(curve.values[kept]))),
     )
 
@@ -130,7 +132,7 @@ def leverage_chart(days: DailyLeverage, what: str) -> Chart:
     ]
     return chart_of(
         f"Leverage in {what}: highest {days.highest.max():.2f} times equity",
-        _dates(days.bounds[0], days.bounds[-1]),
+        span_labels(days.bounds[0], days.bounds[-1]),
         axis,
         lambda value: f"{value:g}×",
         *ceilings[::-1],
@@ -140,23 +142,9 @@ def leverage_chart(days: DailyLeverage, what: str) -> Chart:
 
 
 def pit_chart(pit: Array) -> Chart:
-    """Histogram of the probability integral transform; 1 in every bin where calibrated.
-
-    pit: [N], N at least 1.
-    """
-    counts, edges = np.histogram(pit, bins=BINS, range=(0.0, 1.0))
-    density = counts * BINS / len(pit)
-    axis = axis_of(0.0, max(float(density.max()), 1.2))
-    level = float(axis.heights(np.ones(1))[0])
-    return chart_of(
-        "Probability integral transform of the outcomes in 20 bins: "
-        + ", ".join(f"{value:.2f}" for value in density),
-        ("0", "0.5", "1"),
-        axis,
-        lambda value: f"{value:g}",
-        Line("outcomes", "first area", area_path(edges * WIDTH, axis.heights(density), HEIGHT)),
-        Line("calibrated", "limit", f"M0 {level:.1f}H{WIDTH:.0f}"),
-    )
+    """The probability integral transform [N] of what followed the run's forecasts."""
+    text = "Probability of a lower return than the one that followed, by the forecast's normal,"
+    return transform_chart(text, [pit], ("outcomes", "calibrated"))
 
 
 def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
@@ -191,10 +179,10 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
     return chart_of(
         f"The last {len(rows)} forecasts of {symbol} up to the next decision, and what followed:"
         f" {inside} of {len(rows)} inside the 80 % interval",
-        _dates(outcomes.at[rows[0]], outcomes.until[rows[-1]]),
+        span_labels(outcomes.at[rows[0]], outcomes.until[rows[-1]]),
         axis,
-        lambda value: f"${value:,.{_decimals(axis)}f}",
-        Line("80 % of outcomes", "first area", cones(wide)),
+        price_label(axis),
+        Line("80 % of the forecast's normal", "first area", cones(wide)),
         Line("50 %", "first area deep", cones(narrow)),
         Line("price", "third", path),
     )
@@ -204,6 +192,17 @@ def places_of(at: Instants, first: np.datetime64, last: np.datetime64) -> Array:
     """[N] places of instants between the begin and the end of a plot."""
     whole = max(float((last - first) / np.timedelta64(1, "s")), 1.0)
     return np.asarray((at - first) / np.timedelta64(1, "s") * (WIDTH / whole))
+
+
+def span_labels(first: np.datetime64, last: np.datetime64) -> tuple[str, ...]:
+    """The begin, the middle and the end of a plot, New York's dates; its clock within days.
+
+    The clock has its zone, as 4 Mar 09:30 EST.
+    """
+    middle = first + (last - first) / 2
+    at = pd.DatetimeIndex([first, middle, last]).tz_localize("UTC").tz_convert(NEW_YORK)
+    style = "%b %H:%M %Z" if last - first < CLOCK else "%b %Y"
+    return tuple(f"{each.day} {each:{style}}" for each in at)
 
 
 def spark_path(weights: Array, scale: float, zero: float) -> str:
@@ -229,7 +228,9 @@ def _curves_chart(
         places = places_of(curve.at[kept], first, last)
         lines.append(Line(curve.name, kind, line_path(places, axis.heights(curve.values[kept]))))
     ends = ", ".join(f"{curve.name} {_end_text(curve, label)}" for curve in curves)
-    return chart_of(f"{text}; at the end: {ends}", _dates(first, last), axis, label, *lines[::-1])
+    return chart_of(
+        f"{text}; at the end: {ends}", span_labels(first, last), axis, label, *lines[::-1]
+    )
 
 
 def _end_text(curve: Curve, label: Callable[[float], str]) -> str:
@@ -250,23 +251,3 @@ def _parts(low: float, high: float, capital: float, ratio: float) -> int:
 
 def _usd(value: float) -> str:
     return f"${value:,.0f}" if value >= 0 else f"-${-value:,.0f}"
-
-
-def _percent_of(axis: Axis) -> Callable[[float], str]:
-    """How values of an axis are written, with as many digits as tell its ticks apart."""
-    step = (axis.ticks[1] - axis.ticks[0]) * 100
-    digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (step % 1 == 0.5)
-    return lambda value: f"{value:.{digits}%}"
-
-
-def _decimals(axis: Axis) -> int:
-    step = axis.ticks[1] - axis.ticks[0]
-    return max(0, -math.floor(math.log10(step) + 1e-9))
-
-
-def _dates(first: np.datetime64, last: np.datetime64) -> tuple[str, ...]:
-    """The begin, the middle and the end of a plot, New York's dates; its clock within days."""
-    middle = first + (last - first) / 2
-    at = pd.DatetimeIndex([first, middle, last]).tz_localize("UTC").tz_convert(NEW_YORK)
-    style = "%b %H:%M" if last - first < CLOCK else "%b %Y"
-    return tuple(f"{each.day} {each:{style}}" for each in at)

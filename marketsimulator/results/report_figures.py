@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
+from typing import TypeVar
 
 import numpy as np
 
 from execution.records import Row, Run
 from foundation.arrays import Array, Index, Instants, Mask
 from marketsimulator.results.report_charts import DailyLeverage
+from marketsimulator.results.round_trips import RoundTrips
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import sessions_between
 
+Name = TypeVar("Name", bound=Hashable)
 CENT = Decimal("0.01")
+NEAR = 1e-3  # USD within which two sums of the same floats are the same
 
 
-def cents_that_add_up(parts: Mapping[str, float], total: Decimal) -> dict[str, Decimal]:
+def cents_that_add_up(parts: Mapping[Name, float | Decimal], total: Decimal) -> dict[Name, Decimal]:
     """USD amounts rounded to the cent so that they add up to their total.
 
     Each is rounded down; the cents that are then missing go to the largest remainders.
@@ -27,7 +32,7 @@ def cents_that_add_up(parts: Mapping[str, float], total: Decimal) -> dict[str, D
     ValueError
         where the parts are further from the total than rounding can be.
     """
-    exact = {name: Decimal(repr(float(usd))) for name, usd in parts.items()}
+    exact = {name: _exact(usd) for name, usd in parts.items()}
     cents = {name: usd.quantize(CENT, ROUND_FLOOR) for name, usd in exact.items()}
     missing = int((total - sum(cents.values())) / CENT)
     if not 0 <= missing <= len(parts):
@@ -38,9 +43,77 @@ def cents_that_add_up(parts: Mapping[str, float], total: Decimal) -> dict[str, D
     return cents
 
 
-def to_cents(usd: float) -> Decimal:
+def to_cents(usd: float | Decimal) -> Decimal:
     """USD, to the nearest cent."""
-    return Decimal(repr(float(usd))).quantize(CENT)
+    return _exact(usd).quantize(CENT)
+
+
+def _exact(usd: float | Decimal) -> Decimal:
+    return usd if isinstance(usd, Decimal) else Decimal(repr(float(usd)))
+
+
+@dataclass(frozen=True, slots=True)
+class Profits:
+    """Profits of a run in whole cents, rounded so that those of each list add up to their sum.
+
+    symbols: of each symbol; the profits of its round trips and of what it still holds.
+    rest: interest and other cash.
+    closed: of each closed round trip, in their order.
+    held: of what is still held, in its order.
+    """
+
+    symbols: dict[str, Decimal]
+    rest: dict[str, Decimal]
+    closed: tuple[Decimal, ...]
+    held: tuple[Decimal, ...]
+
+    @property
+    def total(self) -> Decimal:
+        """Of the run."""
+        return sum((*self.symbols.values(), *self.rest.values()), Decimal(0))
+
+
+def profits_to_the_cent(
+    trips: RoundTrips, symbols: Sequence[str], contributions: Mapping[str, float], capital: float
+) -> Profits:
+    """The total is rounded first, then what is earned in symbols, then each, then its trips.
+
+    contributions: fractions of capital, as the summary has them.
+
+    Raises
+    ------
+    ValueError
+        where the trips of a symbol do not earn what it contributes.
+    """
+    every = (*trips.closed, *trips.held)
+    numbers: dict[str, list[int]] = {symbol: [] for symbol in symbols}
+    for number, trip in enumerate(every):
+        numbers[trip.symbol].append(number)
+    # A symbol's profit is the sum of its trips': the summary's figure is that but for the last
+    # digits of a float, which could be the ones that a cent hangs on.
+    earned = {
+        symbol: sum((Decimal(repr(every[n].profit)) for n in own), Decimal(0))
+        for symbol, own in numbers.items()
+    }
+    for symbol, usd in earned.items():
+        if abs(float(usd) - contributions[symbol] * capital) > NEAR:
+            raise ValueError(f"trips in {symbol} earn {usd} USD, no {contributions[symbol]:.6%}")
+    rest = {
+        name: Decimal(repr(share * capital))
+        for name, share in contributions.items()
+        if name not in earned
+    }
+    inside = sum(earned.values(), Decimal(0))
+    total = (inside + sum(rest.values(), Decimal(0))).quantize(CENT)
+    parts = cents_that_add_up({"": inside, **rest}, total)
+    by_symbol = cents_that_add_up(earned, parts.pop(""))
+    by_trip: dict[int, Decimal] = {}
+    for symbol, own in numbers.items():
+        exact = {n: Decimal(repr(every[n].profit)) for n in own}
+        by_trip |= cents_that_add_up(exact, by_symbol[symbol])
+    cents = [by_trip[number] for number in range(len(every))]
+    count = len(trips.closed)
+    return Profits(by_symbol, parts, tuple(cents[:count]), tuple(cents[count:]))
 
 
 def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:

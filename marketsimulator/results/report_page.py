@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 from foundation.charts import CHART_MACRO, CHART_STYLE
-from foundation.page import COLOURS
+from foundation.page import COLOURS, SHEET, SHEET_MACROS, content_policy
 
 _STYLE = (
     COLOURS
+    + SHEET
     + CHART_STYLE
     + """
-* { box-sizing: border-box }
-body { max-width: 1120px; margin: 0 auto; padding: 1.2rem 1rem 3rem; overflow-wrap: break-word }
-h1 { margin: 0; font-size: 1.3rem } h2 { margin: 0 0 .5rem } p { margin: .35rem 0 }
-h3 { font-size: .92rem; margin: 1rem 0 .4rem }
-.grid { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1rem;
-  margin-top: 1rem }
-.grid section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
-  padding: 1rem; min-width: 0 }
-.wide { grid-column: 1 / -1 } .stack { display: grid; gap: 1rem; align-content: start;
-  min-width: 0 }
-.verdict { border-left: 6px solid; border-radius: 10px; padding: .8rem 1rem; margin-top: 1rem }
-.verdict.good { background: var(--good-ground) } .verdict.bad { background: var(--bad-ground) }
-.verdict.open { background: var(--info-ground); color: var(--first) }
-.verdict p { color: var(--ink) } .verdict .claim { font-size: 1.15rem; font-weight: 650; margin: 0 }
-.warnings { background: var(--warn-ground); border-radius: 10px; padding: .7rem 1rem;
-  margin: 1rem 0 0; list-style: none } .warnings li { padding: .15rem 0 .15rem 1.4rem;
-  text-indent: -1.4rem } .warnings li::before { content: "⚠"; display: inline-block; width: 1.4rem;
-  text-indent: 0; color: var(--warn) }
-.notes { margin: .8rem 0 0; padding-left: 1.2rem; color: var(--quiet); font-size: .9rem }
-.box { overflow-x: auto; max-width: 100% } .box.tall { max-height: 26rem; overflow-y: auto }
-.box:focus-visible { outline: 2px solid var(--first) }
-table { width: 100%; margin: .3rem 0 0; font-size: .88rem } td, th { padding: .28rem .55rem;
-  vertical-align: top } th { font-weight: 400 } thead th { color: var(--quiet); font-weight: 600;
-  vertical-align: bottom } tbody th { text-align: left } .tall thead th { position: sticky; top: 0;
-  background: var(--card) } td { white-space: nowrap } td.why { white-space: normal;
-  text-align: left; min-width: 24rem } td.words, th.words { text-align: left; white-space: normal }
+.stack { display: grid; gap: 1rem; align-content: start; min-width: 0 }
+.box.tall { max-height: 26rem }
+td.why { white-space: normal; text-align: left; min-width: 24rem }
+td.words, th.words { text-align: left; white-space: normal }
 tr.sum > * { font-weight: 650; border-top: 1px solid var(--quiet) }
-td.main { font-weight: 650 } .range { display: block; font-weight: 400; font-size: .8rem;
-  color: var(--quiet) } .headline thead th { max-width: 9rem }
+td.main { font-weight: 650 } .range { font-weight: 400 } .headline thead th { max-width: 9rem }
 td.gain { color: var(--good) } td.loss { color: var(--bad) }
 .covered td.drawn { width: 22%; min-width: 3.5rem }
 .bars td, .bars tbody th { vertical-align: middle } td.drawn { width: 34%; min-width: 5rem }
@@ -59,26 +37,18 @@ td.drawn svg path.reach { stroke: var(--first); stroke-width: 2 } td.drawn svg p
 .tabs > .panel { display: none }
 .tabs > input:nth-of-type(1):checked ~ .panel:nth-of-type(1),
 .tabs > input:nth-of-type(2):checked ~ .panel:nth-of-type(2) { display: block }
-summary { cursor: pointer; color: var(--first); padding: .3rem 0 } pre { overflow-x: auto;
-  font: .8rem/1.45 ui-monospace, monospace; margin: .3rem 0 } a { color: var(--first) }
+summary { padding: .3rem 0 } pre { overflow-x: auto; font: .8rem/1.45 ui-monospace, monospace;
+  margin: .3rem 0 }
 .files { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap;
   gap: .3rem 1.2rem }
-@media (max-width: 800px) { .grid { grid-template-columns: minmax(0, 1fr) }
-  body { padding: .8rem .6rem 2rem } .grid section { padding: .8rem .7rem }
-  .range { white-space: normal } .headline td, .headline th { padding: .28rem .2rem }
-  .ticks, .plot svg { height: 10rem } td, th { padding: .28rem .35rem }
-  table { font-size: .82rem } .spare { display: none } }
+@media (max-width: 800px) { .range { white-space: normal }
+  .headline td, .headline th { padding: .28rem .2rem } .ticks, .plot svg { height: 10rem }
+  .spare { display: none } }
 @media print { .box.tall { max-height: none } .tabs > .panel { display: block } }
 """
 )
 
-_MACROS = (
-    CHART_MACRO
-    + """
-{% macro box(label, tall=False) %}
-<div class="box{{ ' tall' if tall }}" role="region" tabindex="0" aria-label="{{ label }}">
-{{ caller() }}</div>
-{% endmacro %}
+_MACROS = """
 {% macro bar_cell(bar, axis=False) %}<td class="drawn{{ ' spare' if axis }}">
 <svg viewBox="0 0 100 10" aria-hidden="true"
 preserveAspectRatio="none"><rect class="{{ bar.side }}" x="{{ '%.2f' % bar.x }}" y="1"
@@ -96,18 +66,12 @@ aria-hidden="true"><path class="nominal" d="M{{ nominal }} 0V10"/>
 </tbody></table>{% endcall %}
 {% endmacro %}
 """
-)
 
 _TOP = """
 <h1>{{ s.forecaster }}: {{ heading }}</h1>
 <p class="muted">{{ s.symbols | join(", ") }} &middot; {{ s.data }} &middot; dates are New York's,
 instants with a Z are UTC, amounts are USD</p>
-<section class="verdict {{ verdict.level }}" aria-label="Verdict">
-<p class="claim">{{ verdict.claim }}</p><p>{{ verdict.rest }}</p></section>
-{% if s.warnings %}<ul class="warnings" aria-label="Warnings">
-{% for warning in s.warnings %}<li>{{ warning }}</li>{% endfor %}</ul>{% endif %}
-{% if notes %}<ul class="notes">
-{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}
+{{ top(verdict, s.warnings, notes) }}
 """
 
 _FIGURES = """
@@ -192,9 +156,9 @@ borrow, interest on cash and the rounding of fees.</p></section>
 <p class="muted">{{ gross }}</p></section>
 
 <section><h2>Rolling Sharpe ratio</h2>{% if rolling %}{{ drawn(rolling) }}
-<p class="muted">Of the last {{ window }} days, scaled to a year.</p>
-{% else %}<p class="muted">Shown from {{ 2 * window }} days on: each point needs
-{{ window }}.</p>{% endif %}</section></div>
+<p class="muted">Of the last {{ window }} days, scaled to a year. The table's ratio is that of all
+{{ "{:,}".format(s.days) }}.</p>
+{% else %}<p class="muted">{{ no_rolling }}</p>{% endif %}</section></div>
 """
 
 _TRIPS = """
@@ -221,15 +185,15 @@ _FORECASTS = """
 <section class="wide"><h2>Forecasts and what happened</h2>
 {% if not forecasts %}<p class="muted">No decision of this run rested on a forecast whose interval
 has ended: there is nothing to compare.</p>{% else %}
-<p class="muted">The run keeps the mean and the deviation that each decision read from its
-forecast, up to the next decision, and not its quantiles. Cones and calibration read them as
-those of a normal return.</p>
 {% for symbol, chart in fans %}{% if loop.first %}<h3>{{ symbol }}</h3>{{ drawn(chart) }}
 {% else %}<details><summary>{{ symbol }}</summary>{{ drawn(chart) }}</details>{% endif %}
 {% endfor %}
-</section>
+<p class="muted">The cones are not the forecast's own quantiles, which a run does not keep, but
+those of the normal with the mean and the deviation that each decision read from its forecast, up to
+the next decision.</p></section>
 <section><h2>Calibration</h2>{{ drawn(pit) }}
-<p class="muted">Probability, as forecast, of a return below the one that followed, over
+<p class="muted">Probability of a return below the one that followed, by the normal with each
+forecast's mean and deviation and not by its own quantiles, which a run does not keep;
 {{ "{:,}".format(forecasts) }} forecasts. Calibrated forecasts make bars of equal height; ends that
 stand out are those of too narrow forecasts, a middle that does of too wide ones, or of returns with
 heavier tails than a normal's.</p></section>
@@ -237,8 +201,8 @@ heavier tails than a normal's.</p></section>
 {{ covered(coverage_regimes) }}
 <p class="muted">Inside: outcomes in the central 80 %, which the dashed line marks; heavy tails put
 more than that there. Size: root mean square outcome over the forecast deviation, 1 where that is
-right, whatever the tails. Errors are two standard errors, clustered by week. Calm, usual and rough
-are thirds of each symbol's forecasts by the deviation of its last 100 bars.</p>
+right, whatever the tails. ± is half of a 95 % interval, by Student's t over weeks. Calm, usual and
+rough are thirds of each symbol's forecasts by the deviation of its last 100 bars.</p>
 <details><summary>by hour of the decision, New York</summary>{{ covered(coverage_hours) }}</details>
 {% endif %}</section>
 """
@@ -263,13 +227,13 @@ expected return, net of risk.</p></section>
 """
 
 PAGE = (
-    '{% extends "frame" %}{% block title %}Backtest {{ heading }}{% endblock %}'
-    # Nothing may be fetched and nothing run, whatever a file's text has brought into the page.
-    '{% block head %}<meta http-equiv="Content-Security-Policy"'
-    " content=\"default-src 'none'; style-src 'unsafe-inline'\">{% endblock %}"
-    "{% block style %}"
+    '{% extends "frame" %}{% block title %}Backtest {{ heading }}{% endblock %}{% block head %}'
+    + content_policy()
+    + "{% endblock %}{% block style %}"
     + _STYLE
     + "{% endblock %}{% block body %}"
+    + SHEET_MACROS
+    + CHART_MACRO
     + _MACROS
     + _TOP
     + '<div class="grid">'

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array
+from foundation.page import around
 from marketsimulator.results.forecast_outcomes import NOMINAL, Coverage
+from marketsimulator.results.metrics import ANNUAL
 from marketsimulator.results.report_charts import spark_path
-from marketsimulator.results.report_figures import cents_that_add_up, to_cents
-from marketsimulator.results.round_trips import RoundTrip, RoundTrips
+from marketsimulator.results.report_figures import Profits, cents_that_add_up, to_cents
+from marketsimulator.results.round_trips import RoundTrips
 from marketsimulator.results.verdict import run_label
 from trainingdata.instants import DAY, NEW_YORK
 
@@ -43,8 +45,6 @@ ROWS = (
     ("of it interest", "interest", "${:,.2f}"),
     ("fills", "trades", "{:,}"),
 )
-# What is scaled to a year, and says nothing where there is little to scale.
-ANNUAL = ("annual_return", "volatility", "sharpe", "sortino", "calmar", "turnover")
 COSTS = {
     "spread": "spread",
     "slippage": "slippage",
@@ -178,15 +178,13 @@ class SymbolRow:
 
 
 def symbol_rows(
-    symbols: Sequence[str], weights: Array, contributions: dict[str, float], capital: float
+    symbols: Sequence[str], weights: Array, profits: Profits
 ) -> tuple[list[SymbolRow], list[Bar]]:
     """(a row a symbol, largest profit first; interest, other cash and the sum of all).
 
-    weights: [S, D], signed. contributions: fractions of capital, as the summary has them.
+    weights: [S, D], signed.
     """
-    amounts = {name: share * capital for name, share in contributions.items()}
-    total = to_cents(sum(amounts.values()))
-    cents = cents_that_add_up(amounts, total)
+    cents = {**profits.symbols, **profits.rest}
     largest = max(*(abs(usd) for usd in cents.values()), Decimal(1))
     scale = max(float(np.abs(weights).max(initial=0.0)), 1e-9)
     # Where nothing was short, the half below 0 would be empty.
@@ -203,8 +201,8 @@ def symbol_rows(
         highest = float(size.max(initial=0.0))
         mean = float(size.mean()) if len(size) else 0.0
         rows.append(SymbolRow(bar(symbols[s]), spark, zero, f"{mean:.1%}", f"{highest:.1%}"))
-    rest = [bar(name) for name in contributions if name not in symbols]
-    return rows, [*rest, Bar("total", (usd_text(total, sign=True),), 0.0, 0.0, "long")]
+    total = usd_text(profits.total, sign=True)
+    return rows, [*map(bar, profits.rest), Bar("total", (total,), 0.0, 0.0, "long")]
 
 
 def month_table(
@@ -249,14 +247,15 @@ def trip_facts(trips: RoundTrips) -> list[tuple[str, str]]:
 
 
 def trip_rows(
-    closed: Sequence[RoundTrip], held: Sequence[RoundTrip]
+    trips: RoundTrips, profits: Profits, most: int
 ) -> list[tuple[str, tuple[str, ...], str]]:
     """(symbol, cells, tone) of each: opened, closed, side, quantity, prices, fees, profit.
 
-    held: at the end; they stand at the last close.
+    The latest `most` that are closed, then what is held at the end, which stands at the last close.
     """
+    closed = list(zip(trips.closed, profits.closed, strict=True))[-most:]
     rows: list[tuple[str, tuple[str, ...], str]] = []
-    for number, trip in enumerate([*closed, *held]):
+    for number, (trip, usd) in enumerate([*closed, *zip(trips.held, profits.held, strict=True)]):
         cells = (
             utc_minute(trip.opened_at),
             utc_minute(trip.closed_at) if number < len(closed) else "still held",
@@ -265,29 +264,25 @@ def trip_rows(
             f"${trip.entry:,.4f}",
             f"${trip.exit:,.4f}",
             usd_text(to_cents(trip.fees)),
-            usd_text(to_cents(trip.profit), sign=True),
+            usd_text(usd, sign=True),
         )
         rows.append((trip.symbol, cells, "good" if trip.profit > 0 else "bad"))
     return rows
 
 
-def trip_sums(trips: RoundTrips, symbols_total: float) -> list[tuple[str, str]]:
+def trip_sums(profits: Profits) -> list[tuple[str, str]]:
     """(name, USD) of what was closed, what is still held, and both, which the symbols earned."""
-    parts = {
-        "closed": sum(trip.profit for trip in trips.closed),
-        "still held, at the last close": sum(trip.profit for trip in trips.held),
+    sums = {
+        "closed": sum(profits.closed, Decimal(0)),
+        "still held, at the last close": sum(profits.held, Decimal(0)),
+        "all symbols": sum(profits.symbols.values(), Decimal(0)),
     }
-    total = to_cents(symbols_total)
-    cents = cents_that_add_up(parts, total)
-    return [
-        *((name, usd_text(usd, sign=True)) for name, usd in cents.items()),
-        ("all symbols", usd_text(total, sign=True)),
-    ]
+    return [(name, usd_text(usd, sign=True)) for name, usd in sums.items()]
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageRow:
-    """A group's coverage on a line from 50 to 100 %, how far its error reaches, and its size."""
+    """A group's coverage on a line from 50 to 100 %, how far its interval reaches, and its size."""
 
     group: str
     count: str
@@ -299,15 +294,13 @@ class CoverageRow:
 
 
 def coverage_rows(groups: Sequence[Coverage]) -> list[CoverageRow]:
-    """A row a group; errors of two standard errors."""
+    """A row a group, with its 95 % interval where there is one."""
     rows = []
     for each in groups:
-        error = each.error or 0.0
-        text = f"{each.share:.1%}" + (f" ± {2 * error:.1%}" if each.error is not None else "")
-        size = f"{each.size:.2f}"
-        if each.size_error is not None:
-            size += f" ± {2 * each.size_error:.2f}"
-        ends = (each.share, each.share - 2 * error, each.share + 2 * error)
+        half = each.reach or 0.0
+        text = f"{each.share:.1%}{around(each.reach, '.1%')}"
+        size = f"{each.size:.2f}{around(each.size_reach, '.2f')}"
+        ends = (each.share, each.share - half, each.share + half)
         x, low, high = (200 * (min(max(end, 0.5), 1.0) - 0.5) for end in ends)
         rows.append(CoverageRow(each.group, f"{each.count:,}", text, x, low, high, size))
     return rows

@@ -15,7 +15,8 @@ import pandas as pd
 
 from forecasting.forecast import reads_future
 from foundation.files import write_whole
-from marketsimulator.results.comparison_page import Cell, number_cell, render_comparison
+from foundation.sample_size import allows_annual_figures
+from marketsimulator.results.comparison_page import Cell, figure_cell, render_comparison
 from marketsimulator.results.metrics import daily_performance
 from marketsimulator.results.remarks import market_remarks
 from marketsimulator.results.run_folders import (
@@ -27,19 +28,18 @@ from marketsimulator.results.run_folders import (
 )
 from marketsimulator.results.run_set import RunSet, separation, set_verdict
 from marketsimulator.results.trials import TrialStatistics
-from marketsimulator.results.variant_table import add_deflated_sharpe, table_rows
+from marketsimulator.results.variant_table import (
+    add_deflated_sharpe,
+    figure_heading,
+    table_rows,
+)
 from marketsimulator.results.verdict import no_result
 from trainingdata.instants import new_york_date, utc_text
 
-COLUMNS = {
-    "total_return": ("return", "{:+.2%}"),
-    "sharpe": ("Sharpe", "{:.2f}"),
-    "deflated_sharpe": ("deflated", "{:.0%}"),
-    "max_drawdown": ("drawdown", "{:.2%}"),
-    "max_leverage": ("leverage, max", "{:.2f}×"),
-    "costs": ("costs", "${:,.0f}"),
-    "trades": ("fills", "{:,.0f}"),
-}
+COLUMNS = (
+    *("total_return", "sharpe", "deflated_sharpe", "max_drawdown"),
+    *("max_leverage", "costs", "trades"),
+)
 WHOLE = ("max_leverage", "costs", "trades")  # of a run as a whole, no part of it
 REPORT = "report.html"
 NAMED = 3  # markets that a sentence names
@@ -114,22 +114,14 @@ class RunComparison:
             interval = ends.get("sharpe") if isinstance(ends, dict) and self._is_whole else None
             text = f"{interval[0]:.2f} … {interval[1]:.2f}" if interval else ""
             cells.append(
-                [
-                    _cell(row[name], COLUMNS[name][1], text if name == "sharpe" else "")
-                    for name in columns
-                ]
+                [figure_cell(row, name, text if name == "sharpe" else "") for name in columns]
             )
-        return [COLUMNS[name][0] for name in columns], cells
+        return [figure_heading(name) for name in columns], cells
 
     @property
     def _is_whole(self) -> bool:
         """Whether no run was cut."""
         return WHOLE[0] in self.table
-
-
-def _cell(value: Any, form: str, interval: str) -> Cell:
-    missing = value is None or value != value
-    return number_cell(value, "" if missing else form.format(value), interval)
 
 
 def _link(folder: Path, output: Path) -> str:
@@ -154,7 +146,8 @@ def compare_runs(folders: Sequence[RunFolder]) -> RunComparison:
         total = float(folder.summary["total_return"]) if shared.whole else None
         figures = daily_performance(daily, shared.per_year, total_return=total).as_dict()
         whole = {name: folder.summary[name] for name in WHOLE} if shared.whole else {}
-        rows.append({**figures, **whole})
+        enough = allows_annual_figures(folder.summary["trades"], shared.days)
+        rows.append({**figures, **whole, "annual_figures": enough})
     table = pd.DataFrame(rows)
     ratios = table["sharpe"].to_numpy(dtype=np.float64)
     defined = ratios[np.isfinite(ratios)] / np.sqrt(shared.per_year)
@@ -168,6 +161,7 @@ def compare_runs(folders: Sequence[RunFolder]) -> RunComparison:
         daily=shared.daily,
         per_year=shared.per_year,
         sharpes=ratios,
+        annual=table["annual_figures"].to_numpy(dtype=bool),
         deflated=table["deflated_sharpe"].to_numpy(dtype=float),
         trials=len(folders),
         seed=0,
@@ -208,13 +202,15 @@ def _period_warnings(
     first, last = new_york_date(shared.at[[0, -1]])
     earliest = min(range(len(folders)), key=lambda k: folders[k].at[0])
     latest = max(range(len(folders)), key=lambda k: folders[k].at[-1])
-    begin, end = (
-        new_york_date(folders[k].at[[0, -1]])[j] for j, k in enumerate((earliest, latest))
-    )
+    begin = new_york_date(folders[earliest].at[:1])[0]
+    end = new_york_date(folders[latest].at[-1:])[0]
+    span = f"{names[earliest]} begins on {begin}, {names[latest]} ends on {end}"
+    if earliest == latest:
+        span = f"{names[earliest]} is over {begin} to {end}"
+    days = "is the day" if shared.days == 1 else f"are the {shared.days:,} days"
     return [
-        f"The runs are not over the same days: {names[earliest]} begins on {begin},"
-        f" {names[latest]} ends on {end}. Compared are the {len(shared.at) - 1} days from {first}"
-        f" to {last} that all have; costs and fills of whole runs are left out."
+        f"The runs are not over the same days: {span}. Compared {days} from {first} to {last} that"
+        " all have; costs and fills of whole runs are left out."
     ]
 
 

@@ -224,6 +224,11 @@ class SharedDays:
     per_year: int
     whole: bool
 
+    @property
+    def days(self) -> int:
+        """D."""
+        return len(self.at) - 1
+
 
 def shared_days(runs: Sequence[RunFolder], names: Sequence[str]) -> SharedDays:
     """The days that all runs have.
@@ -239,12 +244,22 @@ def shared_days(runs: Sequence[RunFolder], names: Sequence[str]) -> SharedDays:
         return SharedDays(marks[0][0], np.stack([equity for _, equity in marks]), per_year, True)
     common = reduce(np.intersect1d, [at for at, _ in marks])
     if len(common) < SHORTEST:
-        first = max(range(len(runs)), key=lambda k: runs[k].at[0])
-        last = min(range(len(runs)), key=lambda k: runs[k].at[-1])
-        raise InputError(
-            f"RUN: {names[last]} ends on {new_york_date(runs[last].at[-1:])[0]} and"
-            f" {names[first]} begins on {new_york_date(runs[first].at[:1])[0]}: without a day that"
-            " all runs share there is nothing to compare"
-        )
+        raise InputError(f"RUN: {_too_few_shared(runs, names, common)}")
     daily = np.stack([equity[np.searchsorted(at, common)] for at, equity in marks])
     return SharedDays(common, daily, per_year, False)
+
+
+def _too_few_shared(runs: Sequence[RunFolder], names: Sequence[str], common: Instants) -> str:
+    """Why there is no return that all runs have."""
+    latest = max(range(len(runs)), key=lambda k: runs[k].at[0])
+    earliest = min(range(len(runs)), key=lambda k: runs[k].at[-1])
+    end = new_york_date(runs[earliest].at[-1:])[0]
+    begin = new_york_date(runs[latest].at[:1])[0]
+    text = f"{names[earliest]} ends on {end} and {names[latest]} begins on {begin}"
+    if len(common):
+        day = new_york_date(common)[0]
+        return (
+            f"{text}: {day} is the one day whose 16:00 New York all runs share, and a return to"
+            " compare takes two"
+        )
+    return f"{text}: without a day whose 16:00 New York all runs share there is nothing to compare"

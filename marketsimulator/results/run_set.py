@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array, Instants, Mask
+from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS
 from marketsimulator.results.metrics import daily_rows
-from marketsimulator.results.remarks import FEWEST_DAYS, LIKELY
-from marketsimulator.results.significance import Lead, lead
+from marketsimulator.results.remarks import LIKELY, NO_ANNUAL_FIGURES
+from marketsimulator.results.significance import LEVEL, Lead, simultaneous_leads
 from marketsimulator.results.verdict import Verdict
 
 PAIRS = 40  # runs that the best is compared with, the next best
@@ -29,7 +30,8 @@ class RunSet:
     at: [1 + D] the begin, and 16:00 New York of each day.
     daily: [V, 1 + D] equity then, USD.
     per_year: days of a year.
-    sharpes: [V] yearly Sharpe ratio; NaN where it is not defined.
+    sharpes: [V] yearly Sharpe ratio; NaN where it is not defined. It ranks short runs as well.
+    annual: [V] whether there is enough of a run to show figures that are scaled to a year.
     deflated: [V] probability that it is above 0 after all trials; NaN where it is not defined.
     trials: that the ratios are deflated by.
     seed: of the bootstrap.
@@ -42,6 +44,7 @@ class RunSet:
     daily: Array
     per_year: int
     sharpes: Array
+    annual: Mask
     deflated: Array
     trials: int
     seed: int
@@ -106,23 +109,24 @@ class Separation:
 
 
 def separation(runs: RunSet) -> Separation:
-    """Which runs the best one by Sharpe ratio can be told apart from, by their paired returns."""
+    """Which runs the best one by Sharpe ratio can be told apart from, by their paired returns.
+
+    Intervals hold for all pairs at once: the best is one that was picked among all of them.
+    """
     ranking = runs.ranking()
     solvent = [bool(daily.min() > 0) for daily in runs.daily]
     best = next((k for k in ranking if solvent[k]), ranking[0])
-    relations: list[Relation] = ["left out"] * len(ranking)
+    others = [k for k in ranking if k != best and solvent[k] and solvent[best]][:PAIRS]
+    relations: list[Relation] = [
+        "left out" if alive and solvent[best] else "ruined" for alive in solvent
+    ]
     leads: list[Lead | None] = [None] * len(ranking)
     relations[best] = "best"
-    compared = 0
-    for k in ranking:
-        if k == best:
-            continue
-        if not (solvent[k] and solvent[best]):
-            relations[k] = "ruined"
-        elif compared < PAIRS:
-            compared += 1
-            leads[k] = lead(_returns(runs.daily[k]), _returns(runs.daily[best]), seed=runs.seed)
-            relations[k] = _relation(leads[k], runs.daily[k], runs.daily[best])
+    if others:
+        returns = np.array([_returns(runs.daily[k]) for k in (best, *others)])
+        for k, found in zip(others, simultaneous_leads(returns, seed=runs.seed), strict=True):
+            leads[k] = found
+            relations[k] = _relation(found, runs.daily[k], runs.daily[best])
     return Separation(best, tuple(relations), tuple(leads))
 
 
@@ -130,10 +134,10 @@ def _returns(daily: Array) -> Array:
     return np.asarray(daily[1:] / daily[:-1] - 1)
 
 
-def _relation(found: Lead | None, daily: Array, best: Array) -> Relation:
+def _relation(found: Lead, daily: Array, best: Array) -> Relation:
     if np.allclose(daily / daily[0], best / best[0], rtol=1e-9, atol=0):
         return "same"
-    if found is None or found.interval is None:
+    if found.interval is None:
         return "untold"
     return {1: "ahead", 0: "alike", -1: "behind"}[found.beyond]  # type: ignore[return-value]
 
@@ -163,12 +167,11 @@ def set_verdict(runs: RunSet, found: Separation) -> Verdict:
     good = told_from_all and not lucky and not runs.no_result
     reason = f"{runs.no_result} " if runs.no_result else ""
     level: Literal["good", "bad", "open"] = "bad" if reason else "good" if good else "open"
-    left_out = found.relations.count("left out")
-    rest = _rest(runs, deflated, names["ruined"], left_out)
+    rest = _rest(runs, found, deflated, names["ruined"])
     return Verdict(level, f"{reason}{claim}.", rest)
 
 
-def _rest(runs: RunSet, deflated: float, ruined: Sequence[str], left_out: int) -> str:
+def _rest(runs: RunSet, found: Separation, deflated: float, ruined: Sequence[str]) -> str:
     days = f"{runs.days:,} days" if runs.days != 1 else "1 day"
     tried = f"{runs.trials:,} trials" if runs.trials != 1 else "1 trial"
     text = (
@@ -178,10 +181,22 @@ def _rest(runs: RunSet, deflated: float, ruined: Sequence[str], left_out: int) -
     if np.isfinite(deflated):
         text += f": after {tried} it is above zero with a probability of {deflated:.0%}"
         text += ", luck is not ruled out" if deflated < LIKELY else ""
-    text += ". Each pair by the 90 % interval of the days' differences."
-    if left_out:
+    text += f".{_intervals_text(found)}"
+    if left_out := found.relations.count("left out"):
         text += f" The {left_out:,} with the lowest ratios are not compared."
     return f"{text} Nothing was left of {_few(ruined)}." if ruined else text
+
+
+def _intervals_text(found: Separation) -> str:
+    """What the intervals allow for."""
+    compared = 1 + sum(lead is not None for lead in found.leads)
+    pairs = compared * (compared - 1) // 2
+    if pairs < 2:
+        return f" Intervals of the days' differences hold with {LEVEL:.0%}." if pairs else ""
+    return (
+        f" Intervals of the days' differences hold for all {pairs:,} pairs at once with"
+        f" {LEVEL:.0%}: that the best was picked among them is allowed for."
+    )
 
 
 def _listed(words: str, names: Sequence[str], others: int) -> str:
@@ -200,10 +215,17 @@ def _few(names: Sequence[str]) -> str:
 
 
 def length_remarks(runs: RunSet) -> list[str]:
-    """That there are too few days to scale to a year."""
-    if runs.days >= FEWEST_DAYS:
-        return []
-    return [
-        f"Only {runs.days} days: Sharpe ratios and turnover are scaled to a year from less than"
-        f" {FEWEST_DAYS}, and say little."
-    ]
+    """That there is too little to scale to a year, of all runs or of some."""
+    ranking = runs.ranking()
+    return annual_remarks([runs.names[k] for k in ranking], runs.annual[ranking], runs.days)
+
+
+def annual_remarks(names: Sequence[str], annual: Mask, days: int) -> list[str]:
+    """The same of runs with these names; annual: [V], whether there is enough of each."""
+    if days < FEWEST_DAYS:
+        span = f"{days:,} days" if days != 1 else "1 day"
+        return [
+            f"Only {span}: {NO_ANNUAL_FIGURES}. Rows still stand in the order of Sharpe ratios."
+        ]
+    few = [name for name, enough in zip(names, annual, strict=True) if not enough]
+    return [f"Fewer than {FEWEST_FILLS} fills: {_few(few)}; {NO_ANNUAL_FIGURES}."] if few else []

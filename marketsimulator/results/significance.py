@@ -9,10 +9,10 @@ import numpy as np
 from scipy.stats import norm
 
 from foundation.arrays import Array
+from foundation.sample_size import SHORTEST as SHORTEST
 from marketsimulator.results.metrics import daily_performance
 
 EULER = 0.5772156649015329  # the Euler-Mascheroni constant
-SHORTEST = 20  # days, for intervals that say anything
 LEVEL = 0.9  # probability mass of an interval
 RUNS = 1000  # bootstrap draws
 STILL = 1e-12  # differences of daily log returns below which two runs are the same
@@ -126,6 +126,52 @@ def lead(returns: Array, other: Array, *, seed: int) -> Lead | None:
         return Lead(ahead, None)
     draws = _draws(difference, lambda drawn: np.array([drawn.sum()]), seed)
     return Lead(ahead, _ends(np.expm1(draws[:, 0])))
+
+
+def simultaneous_leads(returns: Array, *, seed: int) -> list[Lead]:
+    """How far each run compounds ahead of the first, [V - 1]; their intervals hold all at once.
+
+    returns: [V, D] of the same days, above -1.
+
+    Whoever looks for the best of V runs has looked at V · (V - 1) / 2 pairs, and the one that is
+    furthest apart by chance is easily taken for a difference. So the days of all runs are drawn
+    together, and c is the 90 % quantile over the draws of the largest deviation of any pair from
+    what it was, in its own standard deviation (Romano and Wolf 2005): difference ± c · deviation
+    then holds for all pairs with 90 %, whichever of the runs is called the best afterwards.
+    """
+    logs = np.log1p(returns)
+    totals = logs.sum(axis=1)
+    ahead = totals[1:] - totals[0]
+    if returns.shape[1] < SHORTEST or np.ptp(logs - logs[0]) < STILL:
+        return [Lead(float(np.expm1(value)), None) for value in ahead]
+    moving = np.ptp(logs[1:] - logs[0], axis=1) >= STILL
+    draws = _joint_draws(logs, seed) - totals
+    first, second = np.triu_indices(len(logs), 1)
+    apart = draws[:, second] - draws[:, first]
+    deviation = apart.std(axis=0)
+    told = np.ptp(logs[second] - logs[first], axis=1) >= STILL
+    largest = np.max(np.abs(apart[:, told]) / deviation[told], axis=1)
+    reach = float(np.quantile(largest, LEVEL)) * deviation[: len(ahead)]
+    return [
+        Lead(
+            float(np.expm1(value)),
+            (float(np.expm1(value - half)), float(np.expm1(value + half))) if moves else None,
+        )
+        for value, half, moves in zip(ahead, reach, moving, strict=True)
+    ]
+
+
+def _joint_draws(logs: Array, seed: int) -> Array:
+    """[RUNS, V] sums of log returns [V, D] of which the same days are drawn for all."""
+    from arch.bootstrap import StationaryBootstrap, optimal_block_length
+
+    differences = logs[1:] - logs[0]
+    moving = differences[np.ptp(differences, axis=1) >= STILL]
+    # The median of what the differences need: the longest of many is long by chance, and long
+    # blocks make intervals that are too narrow.
+    length = max(1, round(float(optimal_block_length(moving.T)["stationary"].median())))
+    bootstrap = StationaryBootstrap(length, logs.T, seed=np.random.default_rng(seed))
+    return np.asarray(bootstrap.apply(lambda drawn: drawn.sum(axis=0), RUNS))
 
 
 def _draws(returns: Array, figures: Callable[[Array], Array], seed: int) -> Array:

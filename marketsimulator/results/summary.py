@@ -19,12 +19,14 @@ from execution.records import Run, prior_share, writers_of
 from forecasting.forecast import reads_future
 from foundation.arrays import Array
 from foundation.files import write_whole
+from foundation.sample_size import allows_annual_figures
 from marketsimulator.results.account_figures import (
     contributions,
     costs_by_kind,
     exposure,
     trade_count,
 )
+from marketsimulator.results.forecast_coverage import coverage_remarks
 from marketsimulator.results.metrics import (
     Performance,
     annual_turnover,
@@ -34,7 +36,6 @@ from marketsimulator.results.metrics import (
     performance,
 )
 from marketsimulator.results.remarks import (
-    allows_annual_figures,
     broker_remarks,
     cost_remarks,
     failure_remarks,
@@ -65,6 +66,7 @@ from marketsimulator.results.significance import (
 from marketsimulator.results.trials import Trial, TrialStatistics, config_hash, data_hash
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
+from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
@@ -159,6 +161,7 @@ class Results:
         warnings = [
             *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
             *raw_remarks(calibrated=self.settings.forecaster.calibrated),
+            *coverage_remarks(self.main, self.bars, self.first),
             *little_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
             *same_trades_remarks(self.main, self._walk),
@@ -322,7 +325,7 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
 
 
 def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None:
-    """The result table, the remarks, and where the report is."""
+    """The result table, the report's verdict, the remarks, and where the report is."""
     title = f"{heading(summary)}\n{', '.join(summary['symbols'])}\n{summary['data']}"
     table = Table("", title=title)
     for name in column_names(summary):
@@ -331,6 +334,8 @@ def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None
         table.add_row(label, *cells)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
+    found = verdict(summary)
+    console.print(f"{found.claim} {found.rest}", soft_wrap=True, highlight=False, markup=False)
     if sentence := significance_text(summary):
         console.print(sentence, soft_wrap=True, highlight=False)
     for remark in summary["remarks"]:

@@ -13,7 +13,8 @@ import pandas as pd
 
 from foundation.configuration import with_changes
 from foundation.errors import InputError
-from marketsimulator.results.metrics import annual_turnover, performance
+from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
+from marketsimulator.results.metrics import ANNUAL, annual_turnover, performance
 from marketsimulator.results.significance import deflated_sharpe
 from marketsimulator.results.trials import (
     Trial,
@@ -29,6 +30,19 @@ from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 
 Variation = dict[str, Any]  # value by setting
+FIGURES = {  # heading and form of each figure that tables have
+    "total_return": ("return", "{:+.2%}"),
+    "annual_return": ("return a year", "{:+.2%}"),
+    "volatility": ("volatility a year", "{:.2%}"),
+    "sharpe": ("Sharpe", "{:.2f}"),
+    "deflated_sharpe": ("deflated", "{:.0%}"),
+    "sortino": ("Sortino", "{:.2f}"),
+    "max_drawdown": ("drawdown", "{:.2%}"),
+    "turnover": ("turnover a year", "{:,.0f}×"),
+    "costs": ("costs", "${:,.2f}"),
+    "trades": ("fills", "{:,.0f}"),
+    "max_leverage": ("leverage, max", "{:.2f}×"),
+}
 
 
 def combinations(
@@ -84,7 +98,8 @@ def figures_table(
                 "failures": totals.failures,
             }
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.assign(annual_figures=annual_flags(table))
 
 
 def check_trials(settings: BacktestSettings) -> None:
@@ -152,6 +167,28 @@ def add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> pd.Data
     return table
 
 
+def annual_flags(table: pd.DataFrame, benchmark: str = "") -> list[bool]:
+    """Whether there is enough of each run to show figures that are scaled to a year, [V].
+
+    benchmark: name of the variant that others are compared with: it only holds, and is not judged
+        by how often it trades.
+    """
+    return [
+        allows_annual_figures(
+            FEWEST_FILLS if benchmark and row["variant"] == benchmark else row["trades"],
+            row["days"],
+        )
+        for row in table_rows(table)
+    ]
+
+
+def shown_figure(row: Mapping[str, Any], column: str) -> Any:
+    """A figure of a row; None where it is not defined, or scaled to a year from too little."""
+    value = row[column]
+    hidden = column in ANNUAL and not row["annual_figures"]
+    return None if hidden or is_missing(value) else value
+
+
 def _deflated_ratio(row: Mapping[str, Any], trials: TrialStatistics) -> float | None:
     """The deflated Sharpe ratio of a row; None for one without a Sharpe ratio."""
     if is_missing(row["sharpe"]):
@@ -176,6 +213,12 @@ def is_missing(value: Any) -> bool:
     return value is None or value != value
 
 
-def figure_text(value: Any) -> str:
-    """A figure with four digits, n/a where it is not defined."""
-    return "n/a" if is_missing(value) else f"{value:,.4g}"
+def figure_heading(column: str) -> str:
+    """What people call a figure."""
+    return FIGURES[column][0]
+
+
+def figure_text(row: Mapping[str, Any], column: str) -> str:
+    """A figure of a row as people read it, n/a where none is shown."""
+    value = shown_figure(row, column)
+    return "n/a" if value is None else FIGURES[column][1].format(value)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
@@ -25,6 +26,20 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--remote-debugging-port=0", "--remote-allow-origins=*"),
 )
+ROOT = "document.documentElement"
+# What sticks out of the page, though it lies in no box that scrolls by itself.
+CUT = """Array.from(document.querySelectorAll('body *')).filter(e => !e.closest('.box, pre')
+  && e.getClientRects().length && e.getBoundingClientRect().right
+  > document.documentElement.clientWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
+SMALL = """Array.from(document.querySelectorAll('figure svg')).filter(e =>
+  e.getClientRects().length && e.getBoundingClientRect().width < 150).length"""
+# Boxes whose table goes on beyond an edge at which nothing shows that it does: the shades stay,
+# and what covers them moves with the table.
+UNSHADED = """Array.from(document.querySelectorAll('.box')).filter(e =>
+  e.scrollWidth > e.clientWidth + 1 && !(
+    getComputedStyle(e).backgroundImage.split('linear-gradient').length === 5 &&
+    getComputedStyle(e).backgroundAttachment === 'local, local, scroll, scroll'
+  )).map(e => e.getAttribute('aria-label'))"""
 
 
 def installed() -> str | None:
@@ -113,6 +128,27 @@ def browsing(program: str) -> Iterator[Page]:
             process.wait(PATIENCE)
         finally:
             _end(process)
+
+
+def look_at_all_widths(page: Page, file: Path, titles: tuple[str, ...]) -> None:
+    """On a phone, a tablet and a desk, in light and dark, nothing of a page is cut off, these words
+    are on it, and the browser has nothing to complain about.
+    """
+    for width in (390, 768, 1280):
+        for dark in (False, True):
+            page.open(file.as_uri(), width, dark=dark)
+            ground = page.value("getComputedStyle(document.body).backgroundColor")
+            assert ground == ("rgb(14, 19, 27)" if dark else "rgb(255, 255, 255)")
+            # Everything that can be opened is.
+            page.value("document.querySelectorAll('details').forEach(e => e.open = true)")
+            assert page.value(f"{ROOT}.scrollWidth <= {ROOT}.clientWidth")
+            assert page.value(CUT) == []
+            assert page.value(SMALL) == 0
+            assert page.value(UNSHADED) == []
+            shown = page.value("document.body.innerText")
+            for title in titles:
+                assert title in shown
+    assert page.complaints == []
 
 
 def _address(process: subprocess.Popen[str]) -> str:

@@ -11,8 +11,7 @@ from forecasting.evaluate import EvaluationSettings, evaluate, write_evaluation
 from forecasting.settings import ForecasterSettings
 from marketsimulator.results.run_comparison import compare_runs, write_comparison_of_runs
 from marketsimulator.results.run_folders import read_run
-from tests.e2e.chromium import Page, browsing, installed
-from tests.e2e.test_report_page import CUT, ROOT, SMALL
+from tests.e2e.chromium import browsing, installed, look_at_all_widths
 from tests.marketsimulator.run_folder_files import write_run
 from trainingdata.source import DataSettings
 
@@ -50,22 +49,6 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_evaluation(evaluate(settings), folder)
     return folder / "evaluation.html"
-
-
-def look_at_all_widths(page: Page, file: Path, titles: tuple[str, ...]) -> None:
-    for width in (390, 768, 1280):
-        for dark in (False, True):
-            page.open(file.as_uri(), width, dark=dark)
-            ground = page.value("getComputedStyle(document.body).backgroundColor")
-            assert ground == ("rgb(14, 19, 27)" if dark else "rgb(255, 255, 255)")
-            page.value("document.querySelectorAll('details').forEach(e => e.open = true)")
-            assert page.value(f"{ROOT}.scrollWidth <= {ROOT}.clientWidth")
-            assert page.value(CUT) == []
-            assert page.value(SMALL) == 0
-            shown = page.value("document.body.innerText")
-            for title in titles:
-                assert title in shown
-    assert page.complaints == []
 
 
 def test_in_a_browser_a_comparison_reads_at_any_width_and_sorts_by_a_click(

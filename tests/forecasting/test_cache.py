@@ -84,7 +84,7 @@ def test_the_progress_of_a_resumed_run_says_how_much_comes_from_the_cache(
     assert said[-1] == ("forecasts", part, part)
     said.clear()
     whole = len(forecaster.forecast(market, market.times[-60], progress).windows)
-    work = f"forecasts, {part:,} of {whole:,} from cache"
+    work = f"forecasts, {part:,} of {whole:,} from cache, new ones"
     assert said[-1] == (work, whole - part, whole - part)
     said.clear()
     forecaster.forecast(market, market.times[-60], progress)

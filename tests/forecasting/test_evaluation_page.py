@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting.baseline import Historical
-from forecasting.evaluate import fans_of
+from forecasting.evaluate import _gain, fans_of
 from forecasting.evaluation_charts import Fan, fan_chart, gains_chart, level_chart, ranks_chart
-from forecasting.evaluation_page import judgement
+from forecasting.evaluation_page import judgement, span_text
 from forecasting.forecast import HORIZON, LEVELS
+from foundation.arrays import Array
+from foundation.charts import axis_of, percent_label, price_label, transform_chart
 from trainingdata.bars import Bars
 
 ISSUED = np.datetime64("2024-05-28T17:30", "ns")
@@ -21,8 +24,11 @@ ISSUED = np.datetime64("2024-05-28T17:30", "ns")
 
 def figures(*beyond: tuple[str, float], **changes: Any) -> dict[str, Any]:
     """Scores on stocks against these forecasters, each gain beyond error or 0."""
-    skill = {name: {"mean": 0.02 * sign, "error": 0.01, "beyond": sign} for name, sign in beyond}
-    scores = {"inside80": 0.79, "inside80_error": 0.01, "forecasts": 1234}
+    skill = {
+        name: {"mean": 0.04 * sign, "error": 0.01, "reach": 0.02, "beyond": sign}
+        for name, sign in beyond
+    }
+    scores = {"inside80": 0.79, "inside80_reach": 0.02, "forecasts": 1234, "weeks": 60}
     return {
         "forecaster": "garch",
         "against": [name for name, _ in beyond],
@@ -49,7 +55,44 @@ def test_the_verdict_says_on_what_and_how_much_it_rests() -> None:
         "On stocks: loses less than ewma; cannot be told apart from"
         " random_walk (50% plain variance)."
     )
-    assert found.rest == "The 80 % interval held 79.0% ± 2.0% of 1,234 outcomes of stocks."
+    assert found.rest == (
+        "The 80 % interval held 79.0% ± 2.0% of 1,234 outcomes of stocks in 60 weeks."
+    )
+
+
+def test_below_four_weeks_nothing_is_claimed() -> None:
+    told = figures(("ewma", 0.0), ("garch", 1.0))
+    told["groups"]["stock"]["all"]["skill"]["ewma"]["reach"] = None
+    assert judgement(told).claim == (
+        "On stocks: loses less than garch; rests on too few weeks to be told from ewma."
+    )
+
+
+def scored(weekly: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Losses of a forecaster and of one that loses so much more in each week, 5 forecasts each."""
+    week = np.repeat(np.arange(len(weekly)), 5)
+    ours = pd.DataFrame({"week": week, "loss": 1.0})
+    return ours, ours.assign(loss=1.0 + np.repeat(weekly, 5))
+
+
+def test_few_weeks_have_to_be_further_apart_to_be_told_apart() -> None:
+    """Over four weeks a gain of 2.5 errors is one that chance shows one time in eleven."""
+    apart = np.array([-0.5, 0.5, -0.5, 0.5])
+    error = apart.std(ddof=1) / 2
+    few = _gain(*scored(apart + 2.5 * error))
+    assert few["beyond"] == 0
+    assert few["reach"] == pytest.approx(3.182 * (few["error"] or 0), rel=1e-3)
+    assert _gain(*scored(apart + 3.5 * error))["beyond"] == 1
+    many = np.tile(apart, 20)
+    assert _gain(*scored(many + 2.5 * many.std(ddof=1) / np.sqrt(80)))["beyond"] == 1
+    three = _gain(*scored(np.array([0.1, 0.1001, 0.0999])))
+    assert (three["reach"], three["beyond"]) == (None, 0)
+
+
+def test_dates_of_an_evaluation_are_new_yorks_and_inclusive() -> None:
+    """The last nanosecond of 11 April in New York is 12 April in UTC."""
+    span = {"start": "2025-03-03T05:00Z", "end": "2025-04-12T03:59Z"}
+    assert span_text(span) == "2025-03-03 to 2025-04-11"
 
 
 @pytest.mark.parametrize(
@@ -101,13 +144,13 @@ def test_fans_show_the_last_forecast_whose_outcomes_are_all_known(market: Bars) 
 
 def test_gains_and_ranks_are_drawn_by_step_and_ranks_need_two() -> None:
     def score(mean: float) -> dict[str, Any]:
-        return {"skill": {"ewma": {"mean": mean, "error": None, "beyond": 0.0}}}
+        return {"skill": {"ewma": {"mean": mean, "reach": None, "beyond": 0.0}}}
 
     chart = gains_chart({"1": score(0.01), "6": score(-0.02)}, ["ewma"], ["1", "6"])
     assert chart.text == "Gain by step, ewma 1.0%, -2.0%"
     assert {line.kind for line in chart.lines} == {"other", "second", "second dots"}
-    none = {"information": None, "information_error": None}
-    some = {"information": 0.1, "information_error": 0.02}
+    none = {"information": None, "information_reach": None}
+    some = {"information": 0.1, "information_reach": 0.02}
     assert ranks_chart([none, some], ["1", "6"]) is None
     drawn = ranks_chart([some, none, some], ["1", "3", "6"])
     assert drawn is not None
@@ -120,3 +163,29 @@ def test_a_level_is_drawn_where_it_is_even_far_from_what_is_meant() -> None:
     heights = [float(y) for line in chart.lines if line.kind == "first dots"
                for y in line.path.replace("h0", "").replace("M", " ").split()[1::2]]  # fmt: skip
     assert all(0 <= height <= 300 for height in heights)
+
+
+@given(st.floats(-1, 1), st.floats(1e-4, 1))
+def test_ticks_are_written_with_as_many_digits_as_tell_them_apart(low: float, span: float) -> None:
+    axis = axis_of(low, low + span)
+    percents = [percent_label(axis)(tick) for tick in axis.ticks]
+    assert [float(text.strip("%")) for text in percents] == pytest.approx(
+        [100 * tick for tick in axis.ticks], abs=1e-6
+    )
+    prices = [price_label(axis)(tick) for tick in axis.ticks]
+    assert [float(text.replace("$", "").replace(",", "")) for text in prices] == pytest.approx(
+        list(axis.ticks), abs=1e-9
+    )
+
+
+def test_a_transform_is_drawn_as_a_density_and_calibrated_is_one() -> None:
+    even = (np.arange(200) + 0.5) / 200
+    low = np.full(10, 0.01)
+    chart = transform_chart("PIT", [even, low], ("outcomes", "calibrated"))
+    assert chart.text == "PIT in 20 bins: " + ", ".join(["1.00"] * 20)
+    assert [(line.name, line.kind) for line in chart.lines] == [
+        ("outcomes", "first area"),
+        ("", "second"),
+        ("calibrated", "limit"),
+    ]
+    assert chart.ticks[0] == "20"

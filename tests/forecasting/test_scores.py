@@ -211,7 +211,7 @@ def test_an_evaluation_of_one_forecast_claims_no_error(tmp_path: Path) -> None:
     bars = settings.data.bars(settings.symbols, None, None)
     object.__setattr__(settings, "data", Fixed(bars))
     figures = write_evaluation(evaluate(settings), tmp_path)
-    assert figures["groups"]["stock"]["1"]["skill"]["random_walk"]["error"] is None
+    assert figures["groups"]["stock"]["1"]["skill"]["ewma"]["error"] is None
     print_figures(figures)
 
 

@@ -18,7 +18,7 @@ from marketsimulator.compare_strategies import Comparison, compare
 from marketsimulator.results.walk_forward import walk_forward
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import NAMES
-from tests.commands import run_command
+from tests.commands import overridden, run_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPAN = [
@@ -131,7 +131,8 @@ def test_the_choice_by_the_past_looks_at_the_past_alone() -> None:
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return run_command(["-m", "marketsimulator.compare_strategies", *SPAN, *words], cwd=cwd)
+    every = overridden(SPAN, words)
+    return run_command(["-m", "marketsimulator.compare_strategies", *every], cwd=cwd)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from execution.orders import Fill
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import coverage, forecast_outcomes
-from marketsimulator.results.metrics import daily_rows, monthly_returns
+from marketsimulator.results.metrics import ANNUAL, daily_rows, monthly_returns
 from marketsimulator.results.remarks import (
     cost_remarks,
     little_remarks,
@@ -30,14 +30,16 @@ from marketsimulator.results.remarks import (
     market_remarks,
     raw_remarks,
 )
+from marketsimulator.results.report_charts import span_labels
 from marketsimulator.results.report_figures import (
     cents_that_add_up,
     daily_weights,
+    profits_to_the_cent,
     stock_leverage,
     to_cents,
 )
-from marketsimulator.results.report_tables import ANNUAL, ROWS, column_names
-from marketsimulator.results.round_trips import RoundTrips, round_trips
+from marketsimulator.results.report_tables import ROWS, column_names
+from marketsimulator.results.round_trips import RoundTrip, RoundTrips, round_trips
 from marketsimulator.results.significance import lead
 from marketsimulator.results.summary import Results, write_results
 from marketsimulator.results.verdict import verdict
@@ -131,12 +133,96 @@ def test_round_trips_and_what_is_held_earn_what_the_symbols_contribute(
     both: tuple[str, dict[str, Any]],
 ) -> None:
     page, _ = both
-    trips = rows_of(section(page, "Round trips").split("<details>")[0])
+    part = section(page, "Round trips")
+    sums = rows_of(part.split("<details>")[0])
     symbols = rows_of(section(page, "By symbol"))
-    closed, held, both_of_them = (usd(cells[0]) for cells in trips.values())
+    closed, held, both_of_them = (usd(cells[0]) for cells in sums.values())
     assert closed + held == both_of_them
-    earned = sum(usd(symbols[name][3]) for name in ("SYA", "SYB", "SYXUSD"))
-    assert abs(both_of_them - earned) <= Decimal("0.03"), "each is rounded to the cent"
+    earned = {name: usd(symbols[name][3]) for name in ("SYA", "SYB", "SYXUSD")}
+    assert both_of_them == sum(earned.values())
+    rows = part.split("<details>")[1]
+    listed = re.findall(r'<th scope="row">(\w+)</th>.*?<td class="\w+">(.*?)</td>', rows, re.DOTALL)
+    by_symbol = dict.fromkeys(earned, Decimal(0))
+    for name, profit in listed:
+        by_symbol[name] += usd(profit)
+    assert by_symbol == earned
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ABC"), st.floats(-1e4, 1e4), st.booleans()),
+        min_size=1,
+        max_size=60,
+    ),
+    st.floats(-100, 100),
+)
+def test_what_is_shown_adds_up_to_the_cent_from_trips_to_the_total(
+    earned: list[tuple[str, float, bool]], interest: float
+) -> None:
+    def trip(symbol: str, profit: float) -> RoundTrip:
+        return RoundTrip(symbol, NOON, NOON + HOUR, Decimal(1), 1.0, 1.0, 0.0, profit)
+
+    closed = tuple(trip(s, usd) for s, usd, held in earned if not held)
+    held = tuple(trip(s, usd) for s, usd, held in earned if held)
+    shares = {s: sum(usd for name, usd, _ in earned if name == s) / 1e5 for s in "ABC"}
+    contributions = {**shares, "interest": interest / 1e5, "other": 0.0}
+    trips = RoundTrips(closed, held)
+    shown = profits_to_the_cent(trips, "ABC", contributions, 1e5)
+    cents = list(zip((*closed, *held), (*shown.closed, *shown.held), strict=True))
+    for symbol in "ABC":
+        assert sum(usd for t, usd in cents if t.symbol == symbol) == shown.symbols[symbol]
+    for t, usd_shown in cents:
+        assert abs(float(usd_shown) - t.profit) < 0.01 + 1e-9
+    assert abs(float(shown.total) - sum(contributions.values()) * 1e5) < 0.005 + 1e-6
+
+
+def test_trips_that_earn_something_else_than_their_symbol_are_refused() -> None:
+    with pytest.raises(ValueError, match="trips in A earn 0 USD"):
+        profits_to_the_cent(RoundTrips((), ()), "A", {"A": 0.1, "other": 0.0}, 1000.0)
+
+
+def test_a_rolling_ratio_needs_the_days_that_every_yearly_figure_needs(
+    both: tuple[str, dict[str, Any]], results: Results, tmp_path: Path
+) -> None:
+    page, summary = both
+    assert "Not shown: no yearly figures below 30 fills or 60 days." in section(
+        page, "Rolling Sharpe ratio"
+    )
+    at, _ = results.main.curve()
+    rows = list(results.main.rows)
+    later = [row._replace(at=row.at + np.timedelta64(35, "D")) for row in rows if row.at > at[0]]
+    longer = replace(results, main=replace(results.main, rows=rows + later), comparisons=())
+    told = {**summary, "annual_figures": True, "days": 68, "comparisons": {}, "leads": {}}
+    write_results(longer, told, tmp_path)
+    part = section((tmp_path / "report.html").read_text(), "Rolling Sharpe ratio")
+    assert "Of the last 60 days, scaled to a year. The table's ratio is that of all\n68." in part
+    assert "<svg" in part
+
+
+def test_calibration_says_by_which_distribution_it_judges(
+    both: tuple[str, dict[str, Any]],
+) -> None:
+    page, _ = both
+    for title in ("Forecasts and what happened", "Calibration"):
+        text = " ".join(section(page, title).split())
+        assert "normal with" in text
+        assert "quantiles, which a run does not keep" in text
+    assert "80 % of the forecast&#39;s normal" in section(page, "Forecasts and what happened")
+
+
+@given(st.integers(-10_000_000, 10_000_000), st.floats(0, 1000))
+def test_the_warning_of_costs_says_the_gross_profit_of_the_page(cents: int, costs: float) -> None:
+    """-3,449.754 after costs of 48.797 is -3,400.95 of the page's amounts, and -3,400.957 exact."""
+    profit = cents / 100 + 0.0044
+    for remark in cost_remarks(profit, costs):
+        said = usd(re.findall(r"\$[\d,.]+\d", remark)[1])
+        assert said == abs(to_cents(profit) + to_cents(costs))
+
+
+def test_clocks_below_a_plot_have_a_zone() -> None:
+    first = np.datetime64("2024-03-04T14:30", "ns")
+    assert span_labels(first, first + 48 * HOUR)[0] == "4 Mar 09:30 EST"
+    assert span_labels(first, first + 960 * HOUR)[0] == "4 Mar 2024"
 
 
 def test_the_deepest_point_of_the_drawdown_chart_is_the_figure_of_the_table(

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from foundation.arrays import Array
+from foundation.charts import COLOURS
 from foundation.errors import InputError
-from marketsimulator.results.comparison_charts import COLOURED, GREY, heat_map
+from marketsimulator.compare import _print_comparison
+from marketsimulator.results.comparison_charts import GREY, heat_map
 from marketsimulator.results.metrics import daily_performance
 from marketsimulator.results.multirun import ComparePage
 from marketsimulator.results.run_comparison import (
@@ -51,6 +53,7 @@ def set_of(returns: Array, varied: Mapping[str, tuple[object, ...]] | None = Non
         daily=daily,
         per_year=252,
         sharpes=returns.mean(axis=1) / deviation * np.sqrt(252),
+        annual=np.full(count, days >= 60),
         deflated=np.full(count, 0.5),
         trials=count,
         seed=0,
@@ -127,6 +130,66 @@ def test_what_moves_apart_by_chance_alone_is_not_told_apart() -> None:
     assert (verdict.level, "luck is not ruled out" in verdict.rest) == ("open", True)
 
 
+def test_the_best_of_many_runs_by_chance_is_seldom_told_apart() -> None:
+    """Pair by pair, the best of 20 runs without any difference would be in each of these sets."""
+    claims = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        found = separation(set_of(rng.normal(0, 0.01, 120) + rng.normal(0, 0.01, (20, 120))))
+        claims += bool({"ahead", "behind"} & set(found.relations))
+    assert claims <= 5, "10 % of them are expected"
+
+
+def test_the_verdict_says_that_it_allows_for_picking_the_best() -> None:
+    runs = set_of(NOISE[:5])
+    assert "hold for all 10 pairs at once with 90%" in set_verdict(runs, separation(runs)).rest
+    pair = set_of(NOISE[:2])
+    assert "differences hold with 90%" in set_verdict(pair, separation(pair)).rest
+
+
+def test_a_run_too_short_for_a_year_shows_no_yearly_figures_anywhere(tmp_path: Path) -> None:
+    settings = [{"a": k % 2, "b": k // 2} for k in range(4)]
+    folders = [
+        write_run(tmp_path / "m" / str(k), returns=NOISE[k][:59], settings=settings[k])
+        for k in range(4)
+    ]
+    found = compared(*folders)
+    page = found.page(tmp_path)
+    table = page[page.index('<table class="sortable">') : page.index("</table>")]
+    assert table.count(">n/a</td>") == 4, "the Sharpe ratio of each"
+    assert "<h2>Return by" in page
+    assert "Only 59 days: no yearly figures below 30 fills or 60 days." in page
+    figures = json.loads(json.dumps(found.summary()))["runs"]
+    assert not any(row["annual_figures"] for row in figures)
+    longer = [write_run(tmp_path / f"r{k}", returns=NOISE[k][:60]) for k in range(2)]
+    idle = write_run(tmp_path / "idle", returns=NOISE[2][:60], trades=29)
+    mixed = compared(*longer, idle)
+    assert mixed.table["annual_figures"].tolist() == [True, True, False]
+    assert "Fewer than 30 fills: idle; no yearly figures" in mixed.page(tmp_path)
+    assert compared(*longer).page(tmp_path).count("n/a") == 0
+
+
+def test_the_screen_shows_no_yearly_figure_of_a_short_run_and_no_raw_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [write_run(tmp_path / name, returns=NOISE[k][:30]) for k, name in enumerate("ab")]
+    _print_comparison(compared(*folders), tmp_path)
+    shown = capsys.readouterr().out
+    assert shown.count("n/a") == 2
+    assert "Only 30 days" in shown
+    assert "_" not in shown.replace(str(tmp_path), "")
+
+
+def test_runs_that_share_one_day_are_not_said_to_share_none(tmp_path: Path) -> None:
+    early = write_run(tmp_path / "early", returns=NOISE[0][:5])
+    late = write_run(tmp_path / "late", start="2024-01-08", returns=NOISE[1][:5])
+    with pytest.raises(InputError, match="2024-01-08 is the one day whose 16:00 New York all"):
+        compared(early, late)
+    later = write_run(tmp_path / "later", start="2024-01-09", returns=NOISE[1][:5])
+    with pytest.raises(InputError, match="without a day whose 16:00 New York all runs share"):
+        compared(early, later)
+
+
 def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
     returns = NOISE[:3, :12].copy()
     returns[2, 3] = -1.0
@@ -169,7 +232,7 @@ def test_the_page_has_six_colours_and_the_rest_in_grey(tmp_path: Path) -> None:
     page = compared(*folders).page(tmp_path)
     growth = page[page.index("<h2>Growth") : page.index("<h2>Drawdown")]
     drawn = re.findall(r'<path class="(\w+)" d="M0', growth)
-    assert [kind for kind in drawn if kind in COLOURED] == list(reversed(COLOURED))
+    assert [kind for kind in drawn if kind in COLOURS] == list(reversed(COLOURS))
     assert drawn.count("faint") == GREY
     assert f"{GREY} of 64 others" in growth
     assert "The 29 with the lowest ratios are not compared." in page

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -70,6 +73,31 @@ def test_a_port_that_is_taken_is_refused_and_a_free_one_taken() -> None:
     serving = Serving("127.0.0.1", port)
     with serving.listener(), pytest.raises(InputError, match=f":{port} cannot be served: "):
         serving.listener()
+    with (
+        serving.listener(),
+        pytest.raises(InputError, match=f"another program listens there; .*--port {port + 1}"),
+    ):
+        serving.refuse_taken()
+    serving.refuse_taken()
+    serving.listener().close()
+
+
+def test_a_port_that_is_taken_is_refused_before_any_bar_is_read() -> None:
+    taken = Serving("127.0.0.1", 8000)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        taken = replace(taken, port=listening.getsockname()[1])
+        unread: Any = None
+        with pytest.raises(InputError, match="another program listens there"):
+            alpaca_server.serve(unread, taken)
+
+
+def test_a_port_that_only_root_may_take_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(InputError, match="this user may not take a port below 1024; name another"):
+        Serving("127.0.0.1", 80).listener()
 
 
 def refusal(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -240,14 +240,14 @@ def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path) -> No
     [
         (["fixed_size=7"], "fixed_size: 7 is none of"),
         (["output="], "output: a folder's name is needed"),
-        (["output=null"], "output: input should be a valid string"),
+        (["output=null"], "output: null is no word, and one is needed"),
         (["output=there"], "comparison.json is a folder, a file is needed there"),
         ([f"output={'a' * 300}"], "File name too long"),
         (["trials='~nobody at all/ledger'"], "trials: ~nobody at all/ledger cannot be used"),
         ([f"trials={'a' * 300}"], "trials: "),
         (["recorded=true", "folder='~nobody at all'"], "is no folder"),
         (["recorded=true", f"folder={'a' * 300}"], "is no folder"),
-        (["variable="], "no checkpoint"),
+        (["variable="], "variable: it is empty"),
     ],
 )
 def test_a_refused_comparison_is_one_line_and_leaves_nothing(

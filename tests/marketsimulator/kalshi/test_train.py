@@ -25,14 +25,16 @@ from marketsimulator.kalshi.settings import EpisodeSettings
 from marketsimulator.kalshi.synthetic import SyntheticMarket
 from marketsimulator.kalshi.train import CHECKPOINT, UPDATES, TrainingSettings, train
 from marketsimulator.kalshi.vector import VectorKalshiEnv
-from tests.commands import run_command
+from tests.commands import overridden, run_command
 
 SMALL = ("markets=8", "steps=512", "every=128", "learner.rollout=16", "learner.batch=64")
 QUICK = (*SMALL, "learner.epochs=1", "episode.market.steps=20")
 
 
 def trained(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return run_command(("-m", "marketsimulator.kalshi.train", *QUICK, *words), cwd=folder)
+    return run_command(
+        ["-m", "marketsimulator.kalshi.train", *overridden(QUICK, words)], cwd=folder
+    )
 
 
 def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_a_resumed_run_plays_other_sessions() -> None:
 def test_what_cannot_be_trained_is_refused_in_a_line(
     tmp_path: Path, words: Sequence[str], says: str
 ) -> None:
-    done = trained(tmp_path, "output=out", *words)
+    done = trained(tmp_path, *overridden(["output=out"], words))
     assert done.returncode == 2
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
