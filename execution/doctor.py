@@ -57,7 +57,7 @@ from execution.live.settings import LiveSettings
 from foundation.command import LOGS, Parser, one_line_errors
 from foundation.compose import composed_config
 from foundation.errors import AccessRefused, BrokerError, InputError
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.endpoint import BrokerSettings, Keys, unread_address
 from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import system_clock
@@ -89,6 +89,8 @@ def findings(
     facts, accepted = _account(settings.broker, keys)
     yield accepted
     yield venue_finding(settings.broker)
+    if isinstance(keys, Keys) and (note := unread_address(keys, settings.broker)):
+        yield Finding("warning", "address", note)
     checks: Mapping[str, Callable[[Facts], Finding]] = {
         "account": account_finding,
         "margin": partial(margin_finding, limits=settings.limits),

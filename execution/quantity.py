@@ -40,7 +40,7 @@ from sizing import quantity as sizing_quantity
 from sizing.kelly import SizingProblem
 from trainingdata.bar_files import find_files
 from trainingdata.bars import Bars, closes_of
-from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.endpoint import Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import HOUR, history_start, utc_text
 from trainingdata.instruments import Kind, instrument
@@ -85,9 +85,10 @@ def sized_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     """`get_qty` with its reason."""
     item = instrument(symbol)
     if not (np.isfinite(price) and price > 0):
-        raise InputError(f"price: {price} is not above 0")
+        raise InputError(f"price: {price:g} is not above 0")
     settings = LiveSettings.of(composed_config("live", list(overrides)))
     keys = Keys.of(os.environ)
+    say_unread_address(keys, settings.broker)
     broker = AlpacaBroker(settings.broker, keys)
     account = broker.account()
     asset = broker.assets([item.symbol]).get(item.symbol)
@@ -247,7 +248,7 @@ def _fully_priced(account: Account) -> Account:
 
 def main() -> None:
     """Command line."""
-    parser = Parser()
+    parser = Parser(example="python -m execution.quantity NVDA 150")
     parser.add_argument("symbol")
     parser.add_argument("price", type=float)
     parser.add_argument("--json", action="store_true")

@@ -46,7 +46,7 @@ from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.notices import Notices
 from sizing.autoscaler.account import UnknownState
 from sizing.autoscaler.now import account_files
-from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.endpoint import Keys, say_unread_address
 from trainingdata.volatility_index import volatility_index
 
 log = logging.getLogger(__name__)
@@ -208,7 +208,9 @@ def main() -> None:
     with one_line_errors(told):
         settings = SellingSettings.of(composed_config("sell_spreads", sys.argv[1:]))
         log_to_file("sell_spreads")
-        sell(settings, Keys.of(os.environ))
+        keys = Keys.of(os.environ)
+        say_unread_address(keys, settings.broker)
+        sell(settings, keys)
 
 
 if __name__ == "__main__":

@@ -29,12 +29,14 @@ class RandomWalk:
     decay: of the EWMA over the window's squared log returns (RiskMetrics: 0.94), inside 0 … 1.
     freedom: degrees of freedom of the Student-t, above 2.
     plain: share of the window's plain variance in the variance, 0 … 1.
+    label: what reports call it; empty for random_walk, and its share of plain variance.
     """
 
     context_length: int = 100
     decay: float = 0.94
     freedom: float = 5.0
     plain: float = 0.0
+    label: str = ""
 
     def __post_init__(self) -> None:
         if self.context_length < 3:
@@ -49,6 +51,8 @@ class RandomWalk:
     @property
     def name(self) -> str:
         """What reports call it."""
+        if self.label:
+            return self.label
         return "random_walk" if self.plain == 0 else f"random_walk, {self.plain:.0%} plain variance"
 
     def forecast(

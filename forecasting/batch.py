@@ -108,6 +108,7 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
     InputError
         for settings or data that cannot be used, and where no forecast is issued in the span.
     """
+    settings.forecaster.check()
     bars = settings.data.bars(settings.symbols, settings.start, settings.end)
     first, last = span_of(bars, settings.start, settings.end)
     windows = Windows.of(bars, first, settings.forecaster.context_length)

@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 from forecasting.evaluation_charts import BEFORE, Fan
-from forecasting.evaluation_page import render
+from forecasting.evaluation_page import CLASSES, REACH, render, span_text
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
-from forecasting.scores import common_forecasts, fifths, score_frame, skill, summary
+from forecasting.scores import common_forecasts, fifths, reach, score_frame, skill, summary
 from forecasting.settings import ForecasterSettings
 from foundation.arrays import Index
 from foundation.command import log_to_file, one_line_errors
@@ -39,6 +39,7 @@ from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_of
 from foundation.errors import InputError
 from foundation.files import write_whole
+from foundation.page import around
 from foundation.progress import ProgressBar
 from trainingdata.instants import utc_text
 from trainingdata.source import DataSettings, span_of
@@ -153,11 +154,18 @@ class Evaluation:
 def _gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
     """mean: share of the baseline's loss that is saved. error: of it, none within one week.
 
-    beyond: its sign where it is beyond two errors, else 0.
+    reach: half of its 95 % interval, none for too few weeks. beyond: its sign where it is beyond
+    that, else 0.
     """
     mean, error = skill(main["loss"], baseline["loss"], main["week"])
-    beyond = float(np.sign(mean)) if abs(mean) > 2 * error else 0.0
-    return {"mean": mean, "error": None if np.isnan(error) else error, "beyond": beyond}
+    half = reach(error, main["week"])
+    beyond = float(np.sign(mean)) if half is not None and abs(mean) > half else 0.0
+    return {
+        "mean": mean,
+        "error": None if np.isnan(error) else error,
+        "reach": half,
+        "beyond": beyond,
+    }
 
 
 def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evaluation:
@@ -168,6 +176,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evalu
     InputError
         for settings or data that cannot be used, and where nothing can be scored.
     """
+    settings.forecaster.check()
     bars = settings.data.bars(settings.symbols, settings.start, settings.end)
     first, last = span_of(bars, settings.start, settings.end)
     compared = [settings.forecaster]
@@ -251,11 +260,11 @@ def print_figures(figures: dict[str, Any]) -> None:
     against = figures["against"]
     gains = [f"less than {name}" for name in against]
     table = Table("", "step", "loss", *gains, "80 % holds", "(return/σ)²", "rank corr.")
-    for group in ("stock", "crypto"):
+    for group in CLASSES:
         for step, scores in figures["groups"].get(group, {}).items():
             main = scores[figures["forecaster"]]
             table.add_row(
-                group,
+                CLASSES[group],
                 step,
                 f"{main['loss']:.4f}",
                 *(_percent(scores["skill"][name]) for name in against),
@@ -263,21 +272,20 @@ def print_figures(figures: dict[str, Any]) -> None:
                 f"{main['scale']:.2f}",
                 _rank(main),
             )
-    title = f"{figures['forecaster']}, {figures['start']} to {figures['end']}, {figures['data']}"
+    title = f"{figures['forecaster']}, {span_text(figures)}, {figures['data']}"
     console.print(title, highlight=False)
     console.print(table)
+    console.print(REACH, highlight=False)
 
 
 def _rank(scores: dict[str, float | None]) -> str:
     if scores["information"] is None:
         return "none"
-    return f"{scores['information']:+.3f} ± {scores['information_error']:.3f}"
+    return f"{scores['information']:+.3f}{around(scores['information_reach'], '.3f')}"
 
 
 def _percent(gain: dict[str, float | None]) -> str:
-    mean = gain["mean"] or 0.0
-    error = gain["error"]
-    return f"{100 * mean:+.2f} %" if error is None else f"{100 * mean:+.2f} ± {100 * error:.2f} %"
+    return f"{gain['mean']:+.2%}{around(gain['reach'], '.2%')}"
 
 
 def run_command(config: DictConfig) -> None:

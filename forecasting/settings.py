@@ -17,7 +17,7 @@ from forecasting.chronos2.profile import Compile, Device, Dtype, Profile, read_s
 from forecasting.forecast import Forecaster
 from forecasting.from_file import FileForecaster
 from forecasting.store import DEFAULT
-from foundation.errors import InputError
+from foundation.errors import InputError, nearest
 from foundation.plugin import build_plugin, is_plugin, load_plugin
 
 PER_SYMBOL = (
@@ -64,9 +64,11 @@ class ForecasterSettings:
 
     def __post_init__(self) -> None:
         if self.kind not in FORECASTERS and not is_plugin(self.kind):
+            match = nearest(self.kind, FORECASTERS)
+            hint = f"; did you mean {match}?" if match else ""
             raise InputError(
                 f"forecaster.kind: {self.kind!r} is none of {', '.join(FORECASTERS)}, nor"
-                " module:Class"
+                f" module:Class{hint}"
             )
         if self.arguments and not is_plugin(self.kind):
             raise InputError(f"forecaster.arguments: {self.kind} takes none, module:Class does")
@@ -87,6 +89,17 @@ class ForecasterSettings:
         raw = self._raw(symbols)
         return CalibratedForecaster(raw, self.calibration) if self.calibrated else raw
 
+    def check(self) -> None:
+        """Refuse a file or a model that cannot be used; one's own class is made with `build` alone.
+
+        Raises
+        ------
+        InputError
+            naming the setting and what it names.
+        """
+        if not is_plugin(self.kind):
+            self._raw(())
+
     def _raw(self, symbols: Sequence[str]) -> Forecaster:
         if is_plugin(self.kind):
             key = "forecaster.kind"
@@ -99,11 +112,11 @@ class ForecasterSettings:
 
 
 def _ewma(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
-    return RandomWalk(context_length=settings.context_length)
+    return RandomWalk(context_length=settings.context_length, label="ewma")
 
 
 def _mix(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
-    return RandomWalk(context_length=settings.context_length, plain=0.5)
+    return RandomWalk(context_length=settings.context_length, plain=0.5, label="mix")
 
 
 def _historical(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:

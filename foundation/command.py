@@ -18,12 +18,18 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from foundation.errors import InputError
+from foundation.errors import InputError, did_you_mean, nearest
+from foundation.overrides import is_override as is_override
+from foundation.overrides import quoted_value
 
 log = logging.getLogger(__name__)
 
 LOGS = Path("logs")
-_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
+# What argparse says of words.
+_CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)")
+_UNKNOWN = re.compile(r"unrecognized arguments: (\S+).*")
+_LACKING = re.compile(r"the following arguments are required: (.+)")
+_NO_VALUE = re.compile(r"argument (\S+): invalid (int|float) value: (.+)")
 
 
 def fail(error: Exception) -> NoReturn:
@@ -33,25 +39,38 @@ def fail(error: Exception) -> NoReturn:
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags whose refusals are one line and exit code 2; `open_command` answers --help."""
+    """Flags whose refusals are one line and exit code 2; `open_command` answers --help.
 
-    def __init__(self, **options: Any) -> None:
+    example: of a whole command line, for whoever has left out a part of one.
+    """
+
+    def __init__(self, *, example: str = "", **options: Any) -> None:
         super().__init__(add_help=False, **options)
+        self._example = example
 
     def error(self, message: str) -> NoReturn:
         """Print the refusal as one line and exit."""
-        fail(InputError(f"{message} (see --help)"))
+        said = self._unknown_text(message) or _in_words(message)
+        if self._example and _LACKING.fullmatch(message):
+            said = f"{said}, as in `{self._example}`"
+        fail(InputError(f"{said} (see --help)"))
+
+    def _unknown_text(self, message: str) -> str:
+        """What is said of words that are none of this command; empty for another message."""
+        unknown = _UNKNOWN.fullmatch(message)
+        if unknown is None:
+            return ""
+        word = unknown[1].partition("=")[0]
+        if not word.startswith("-"):
+            return f"{word!r} is one word too many"
+        match = nearest(word, self._option_string_actions)
+        return f"{word}: there is no such flag" + (f"; did you mean {match}?" if match else "")
 
     def refuse_others(self, words: Iterable[str]) -> None:
         """Refuse the first word that is no key=value."""
         for word in words:
             if not is_override(word):
                 self.error(f"{word!r} is no flag and no key=value")
-
-
-def is_override(word: str) -> bool:
-    """Whether a word is a Hydra override, key=value."""
-    return bool(_OVERRIDE.match(word))
 
 
 def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
@@ -61,17 +80,30 @@ def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
         if value is None or value == []:
             continue
         if isinstance(value, list):
-            text = f"[{','.join(map(_quoted, value))}]"
+            # Commas, brackets and colons are Hydra's grammar: a folder's name may have any of them.
+            text = f"[{','.join(map(quoted_value, value))}]"
         else:
-            text = _quoted(str(value))
+            text = quoted_value(str(value))
         overrides.append(f"{key}={text}")
     return overrides
 
 
-def _quoted(word: str) -> str:
-    # Commas, brackets and colons are Hydra's grammar: a folder's name may have any of them.
-    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+def _in_words(message: str) -> str:
+    """What argparse says of a word, as people say it; its own words where it is nothing known."""
+    if choice := _CHOICE.fullmatch(message):
+        flag, word, listed = choice.groups()
+        known = [each.strip(" '\"") for each in listed.split(",")]
+        place = "" if flag == "command" else f"{flag}: "
+        return f"{place}invalid choice: {word!r}{did_you_mean(word, known)}"
+    if lacking := _LACKING.fullmatch(message):
+        # argparse counts words key=value among them, which may be none.
+        names = [name for name in lacking[1].split(", ") if name != "key=value"]
+        them = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        return f"{them} {'is' if len(names) == 1 else 'are'} missing"
+    if value := _NO_VALUE.fullmatch(message):
+        kind = "no whole number" if value[2] == "int" else "no number"
+        return f"{value[1]}: {value[3]} is {kind}"
+    return message
 
 
 @contextmanager

@@ -21,14 +21,26 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from foundation.command import fail, is_override, one_line_errors
+from foundation.command import fail, one_line_errors
 from foundation.errors import InputError, did_you_mean, unknown_setting
+from foundation.overrides import (
+    has_several,
+    is_override,
+    is_sweep,
+    refuse_empty,
+    unreadable_text,
+    with_home,
+)
 from foundation.plugin import is_plugin
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 ADVICE = "see `--cfg job` for every setting"  # `open_command` answers it in every command
+FILES = {"batch": ("output",), "drift": ("output",)}  # by command: other outputs are folders
+OWN_FOLDERS = ("backtest",)  # commands of which each run of a multirun has one, of Hydra's
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']*)'")
-_SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
+_UNKNOWN_WITHIN = re.compile(r"is not in struct\s+full_key: (\S+\.\S+)")
+_NOT_MERGED = re.compile(r"Error merging override [+~]*([^=]*)=(.*)", re.DOTALL)
+_THERE = re.compile(r"Could not append to config. An item is already at '([^']*)'")
 _UNKNOWN_CHOICE = re.compile(r"Could not find '([^']*)/([^']*)'")
 
 
@@ -43,9 +55,9 @@ def composed_config(name: str, overrides: list[str]) -> DictConfig:
         naming the override that does not fit.
     """
     try:
-        return _composed(name, tuple(_with_plugins(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _input_error(error, name) from error
+        return _composed(name, tuple(_in_hydras_words(name, overrides)))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise _input_error(error, name, overrides) from error
 
 
 def shown_settings(
@@ -99,9 +111,11 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
     # Hydra then raises, instead of printing several lines and exiting with code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        sys.argv[1:] = _with_plugins(sys.argv[1:])
+        sys.argv[1:] = _in_hydras_words(name, sys.argv[1:])
     except InputError as error:
         fail(error)
+    if note := several_runs_note(name, sys.argv[1:]):
+        print(note, file=sys.stderr, flush=True)  # noqa: T201
     outputs = Path("outputs").absolute()
     there = outputs.exists()
     started = False
@@ -116,6 +130,11 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
             hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(start)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(_input_error(error, name))
+    except ValueError as error:
+        # OmegaConf's own, for a name where a list has numbers; of the run's it is a defect.
+        if started:
+            raise
+        fail(_input_error(error, name, sys.argv[1:]))
     except OSError as error:
         # Before the run begins, Hydra makes the output folder: only that is the user's to mend.
         if started:
@@ -126,6 +145,43 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
             # Of a run that was refused nothing is left: a folder that holds something stays.
             with suppress(OSError):
                 outputs.rmdir()
+
+
+def several_runs_note(name: str, words: Sequence[str]) -> str:
+    """What is said of words that a multirun takes otherwise than a single run; empty for none.
+
+    Without -m values between commas are one list, and one run, and `output` is its folder.
+    """
+    notes = []
+    for word in words if is_sweep(words) else ():
+        key, _, value = word.partition("=")
+        if key == "output" and name in OWN_FOLDERS:
+            notes.append(
+                f"-m: {word} is not used, each run has a folder of its own; hydra.sweep.dir={value}"
+                " names the one that holds them"
+            )
+        if not has_several(value) or (CONFIGS / key).is_dir():
+            continue
+        if OmegaConf.is_list(_configured(key, name)):
+            parts = value.rstrip(",").split(",")
+            all_of_them = "both" if len(parts) == 2 else "all"
+            notes.append(
+                f"-m: {word} runs {', '.join(parts[:-1])} and {parts[-1]} one after the other; for"
+                f" {all_of_them} in one run write {key}=[{','.join(parts)}]"
+            )
+    return "\n".join(notes)
+
+
+def _in_hydras_words(name: str, words: Sequence[str]) -> list[str]:
+    """The words of a command line as Hydra takes them.
+
+    Raises
+    ------
+    InputError
+        for a word with nothing after its equals sign, and as `_with_plugins`.
+    """
+    refuse_empty(words, FILES.get(name, ()))
+    return _with_plugins([with_home(word) for word in words])
 
 
 def _with_plugins(overrides: list[str]) -> list[str]:
@@ -139,12 +195,12 @@ def _with_plugins(overrides: list[str]) -> list[str]:
     InputError
         where one of several values is of that form: such a choice has to be made of kinds.
     """
-    is_sweep = not {"-m", "--multirun"}.isdisjoint(overrides)
+    one_run = not is_sweep(overrides)
     last = {word.partition("=")[0]: number for number, word in enumerate(overrides)}
     words = []
     for number, override in enumerate(overrides):
         group, _, value = override.partition("=")
-        if not (CONFIGS / group).is_dir() and not is_sweep and _SEVERAL.fullmatch(value):
+        if not (CONFIGS / group).is_dir() and one_run and has_several(value):
             words.append(f"{group}=[{value}]")
         elif not (CONFIGS / group / "plugin.yaml").is_file():
             words.append(override)
@@ -196,9 +252,15 @@ def _unchecked_help() -> Iterator[None]:
         ArgumentParser._check_help = check  # type: ignore[attr-defined]
 
 
-def _input_error(error: Exception, name: str) -> InputError:
+def _input_error(error: Exception, name: str, words: Sequence[str] = ()) -> InputError:
     """What Hydra says of the words for `configs/<name>.yaml`, in one line."""
     text = str(error).strip()
+    if isinstance(error, InputError):
+        return error
+    if isinstance(error, OverrideParseException):
+        return InputError(unreadable_text(error.override))
+    if inner := _UNKNOWN_WITHIN.search(f"{text}\n{error.__cause__}"):
+        return InputError(f"{_unknown_key(inner[1], name)} ({ADVICE})")
     if key := _UNKNOWN_KEY.match(text):
         return InputError(f"{_unknown_key(key[1], name)} ({ADVICE})")
     reason = next(iter(text.splitlines()), type(error).__name__)
@@ -208,9 +270,46 @@ def _input_error(error: Exception, name: str) -> InputError:
         known = [option for option in options if "=" not in option]
         hint = did_you_mean(word, known) if known else ""
         reason = f"{group}: there is no {word!r}{hint}"
-    elif isinstance(error, OverrideParseException):
-        reason = f"{error.override!r} cannot be read as key=value: {reason}"
+    elif there := _THERE.match(reason):
+        reason = f"+{there[1]}: the setting is there already; write it without the +"
+    elif place := _NOT_MERGED.fullmatch(reason):
+        reason = _not_merged_text(place[1], place[2], name)
+    elif isinstance(error, ValueError):
+        within = [word for word in words if _is_in_list(word, name)]
+        if within:
+            inner_key, _, value = within[0].lstrip("+").partition("=")
+            reason = _not_merged_text(inner_key, value, name)
     return InputError(f"{reason} ({ADVICE})")
+
+
+def _is_in_list(word: str, name: str) -> bool:
+    """Whether a word names a part of what is configured as a list."""
+    group = word.lstrip("+").partition("=")[0].rpartition(".")[0]
+    return bool(group) and OmegaConf.is_list(_configured(group, name))
+
+
+def _configured(key: str, name: str) -> object:
+    """What the configuration has at a dotted key; None where there is none."""
+    try:
+        found: object = OmegaConf.select(_composed(name, ()), key)
+    except OmegaConfBaseException:
+        return None
+    return found
+
+
+def _not_merged_text(place: str, value: str, name: str) -> str:
+    """What is said of a value that is of another kind than what is configured in its place."""
+    group = place
+    while _configured(group, name) is None and "." in group:
+        group = group.rpartition(".")[0]
+    there = _configured(group, name)
+    if isinstance(there, DictConfig):
+        keys = [str(key) for key in there]
+        example = f", as {group}.{keys[0]}=…" if keys else ""
+        return f"{place}: {value} is no group of settings; name one of its keys{example}"
+    if OmegaConf.is_list(there):
+        return f"{place}: it is a list; write all of it, {group}=[A,B]"
+    return f"{place}: {value} does not fit there"
 
 
 def _unknown_key(place: str, name: str) -> str:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from foundation.errors import InputError, nearest, unknown_setting
+from foundation.errors import InputError, none_of, unknown_setting
 from foundation.files import check_output
 
 Settings = TypeVar("Settings")
@@ -32,6 +32,10 @@ _KINDS = {
     "tuple_type": "no list, [A,B]",
     "dataclass_type": "no group of settings; name one of its keys",
 }
+_NUMBERS = ("float_parsing", "float_type", "int_parsing", "int_type")
+_COMPACT_DATE = re.compile(r"(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+_NO_KEY = re.compile(r"Interpolation key '(\w+)' not found")
+_NO_VARIABLE = re.compile(r"Environment variable '(\w+)' not found")
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
 
@@ -48,9 +52,10 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        raise InputError(f"{error.full_key}: a value is needed") from error
+        key = error.full_key
+        raise InputError(f"{key}: a value is needed; name it, {key}=…") from error
     except OmegaConfBaseException as error:
-        raise InputError(str(error).splitlines()[0]) from error
+        raise InputError(_unresolved_text(error)) from error
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
     _refuse_unknown(plain, asdict(kind()), "")  # type: ignore[call-overload]
@@ -63,6 +68,19 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
     except ValidationError as error:
         reason = _first_problem(error)
         raise InputError(reason + _variable_text(config, reason.split(":")[0])) from error
+
+
+def _unresolved_text(error: OmegaConfBaseException) -> str:
+    """What is said of a value that stands for another one, `${…}`, that is not there."""
+    reason = str(error).splitlines()[0]
+    if name := _NO_KEY.match(reason):
+        reason = (
+            f"${{{name[1]}}}: there is no such setting; a variable of the environment is"
+            f" ${{oc.env:{name[1]}}}"
+        )
+    elif name := _NO_VARIABLE.search(reason):
+        reason = f"the environment variable {name[1]} is not set"
+    return f"{error.full_key}: {reason}" if error.full_key else reason
 
 
 def settings_with_inner(
@@ -179,11 +197,25 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def _wrap_in_list(settings: Any, key: str) -> None:
-    """Make the one word that a key has a list of it, in place."""
+    """Make the one word that a key has a list of it, in place.
+
+    Raises
+    ------
+    InputError
+        for TRUE, NAN and other words, of symbols perhaps, that YAML takes for something else.
+    """
     group, _, name = key.rpartition(".")
     part = settings.get(group) if group else settings
-    if isinstance(part, dict) and isinstance(part.get(name), str):
-        part[name] = [part[name]]
+    value = part.get(name) if isinstance(part, dict) else None
+    if isinstance(value, str):
+        part[name] = [value]
+    for word in value if isinstance(value, list) else [value]:
+        if isinstance(word, bool) or (isinstance(word, float) and not math.isfinite(word)):
+            quoted = f'"{str(word).upper()}"'
+            raise InputError(
+                f"{key}: {str(word).lower()} is read as a value and not as a word; in quotes it is"
+                f" one, '{key}=[{quoted}]'"
+            )
 
 
 def _refuse_unknown(values: Any, defaults: Any, place: str) -> None:
@@ -236,11 +268,27 @@ def _first_problem(error: ValidationError) -> str:
         return str(reason)
     place = ".".join(str(part) for part in problem["loc"])
     value: Any = problem.get("input")
+    if isinstance(value, list) and problem["type"] in _NUMBERS:
+        text = ",".join(map(str, value))
+        return f"{place}: {text} is a list; one number is needed, without commas"
+    if problem["type"] == "string_type":
+        return f"{place}: {_no_word_text(place, value)}"
     if kind := _KINDS.get(problem["type"]):
         return f"{place}: {value!r} is {kind}"
     if problem["type"] == "literal_error":
         known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
-        match = nearest(value, known) if isinstance(value, str) else ""
-        hint = f"; did you mean {match}?" if match else ""
-        return f"{place}: {value!r} is none of {', '.join(known)}{hint}"
+        return str(none_of(place, value, known))
     return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {value!r}"
+
+
+def _no_word_text(place: str, value: object) -> str:
+    """What is said of a value where a word is needed."""
+    if isinstance(value, list | dict):
+        return f"{value!r} is a list; one word is needed"
+    if place.rpartition(".")[2] in ("start", "end"):
+        date = _COMPACT_DATE.fullmatch(str(value))
+        example = "-".join(date.groups()) if date else "YYYY-MM-DD"
+        return f"{value} is no date; write {place}={example}"
+    if value is None:
+        return "null is no word, and one is needed"
+    return f"{value} is read as a number; a word is needed, in quotes where it is made of digits"

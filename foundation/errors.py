@@ -74,6 +74,17 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{match}?" if match else f"; here are {', '.join(names)}"
 
 
+def none_of(place: str, value: object, known: Iterable[str]) -> InputError:
+    """What is said of a value that is none of the words that a setting takes.
+
+    place: of the setting, its groups and itself, dotted.
+    """
+    names = list(known)
+    match = nearest(value, names) if isinstance(value, str) else ""
+    hint = f"; did you mean {match}?" if match else ""
+    return InputError(f"{place}: {value!r} is none of {', '.join(names)}{hint}")
+
+
 def unknown_setting(place: str, known: Iterable[str]) -> InputError:
     """What is said of a key that is none; place: its groups and itself, dotted.
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from glob import escape
 from pathlib import Path
 
+from foundation.earlier_runs import is_of_an_earlier_run
 from foundation.errors import InputError
 
 OVERWRITE = "overwrite=true"
@@ -25,8 +26,9 @@ def check_output(
     folder
         that a command writes into.
     mark
-        pattern of a file that each run of the command leaves: a folder that holds one is an earlier
-        run's, and written again. Any other has to be empty. None: whatever it holds stays.
+        pattern of a file that each run of the command leaves: a folder that holds one, with what
+        the command writes there, is an earlier run's, and written again. Any other has to be empty.
+        None: whatever it holds stays.
     overwrite
         whether a folder that holds something else is written to all the same.
     word
@@ -42,9 +44,11 @@ def check_output(
         return
     # Hidden files are what killed runs, editors and file managers have left.
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if held and not any(folder.glob(mark)):
+    of_that_name = sorted(folder.glob(mark))
+    if held and not any(is_of_an_earlier_run(path, mark) for path in of_that_name):
+        foreign = f"a {of_that_name[0].name} of another kind" if of_that_name else held[0]
         raise InputError(
-            f"output: {folder} holds something else ({held[0]}); only a folder that an earlier run"
+            f"output: {folder} holds something else ({foreign}); only a folder that an earlier run"
             f" of this command wrote ({mark}) is written again: name another, or say {word}"
         )
 

@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from foundation.errors import InputError
+from foundation.overrides import refuse_repeated
+
 HELP_FLAGS = ("-h", "--help")
 SHOW_FLAGS = ("--cfg", "-c")
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -27,7 +30,8 @@ def open_command(
 ) -> None:
     """Say that the command begins; for --help and --cfg job answer, and exit with code 0.
 
-    Until the command has begun its work, a signal that ends it is answered with one line.
+    A setting that two words give a value is refused. Until the command has begun its work, a signal
+    that ends it is answered with one line.
 
     Parameters
     ----------
@@ -45,6 +49,8 @@ def open_command(
     words = sys.argv[1:]
     if set(HELP_FLAGS) & set(words):
         _answer(help_text(about, settings))
+    if settings is not None:
+        _refuse_repeated(words)
     if any(word.partition("=")[0] in SHOW_FLAGS for word in words):
         _show_settings(name, settings, words, hydra=hydra, words_of=words_of)
     if sys.stderr is not None and sys.stderr.isatty():
@@ -81,6 +87,14 @@ def _show_settings(
         hydra_command(settings, lambda _: None)
         sys.exit(0)
     _answer(shown_settings(settings, words, words_of))
+
+
+def _refuse_repeated(words: list[str]) -> None:
+    try:
+        refuse_repeated(words)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
 
 
 def _answer(text: str) -> NoReturn:

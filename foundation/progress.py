@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from foundation.activity import Compilation, compilation_told, current_activity
 
 BETWEEN_LINES = 15.0  # seconds
 
@@ -36,14 +39,18 @@ class ProgressBar:
     """Progress of several kinds of work; called with the kind, done and total.
 
     On a terminal a bar each. Elsewhere a line at the start, one every 15 seconds, and one at the
-    end; work of less than that which reports nothing has no line.
+    end; work of less than that which reports nothing has no line. Either says beside them what is
+    being done that counts nothing, as a function that is compiled.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         console = Console(stderr=True) if console is None else console
         self._display: _Display = Bars(console) if console.is_terminal else Lines(console)
+        self._held = ExitStack()
+        self._compilation: Compilation | None = None
 
     def __enter__(self) -> ProgressBar:
+        self._compilation = self._held.enter_context(compilation_told())
         self._display.start()
         return self
 
@@ -54,9 +61,12 @@ class ProgressBar:
         trace: TracebackType | None,
     ) -> None:
         self._display.end(finished=kind is None)
+        self._held.close()
 
     def __call__(self, work: str, done: int, total: int) -> None:
         """Show that `done` of `total` are finished of a kind of work."""
+        if self._compilation is not None:
+            self._compilation.over()
         self._display.tell(work, done, total)
 
 
@@ -69,13 +79,23 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
+class _BarsAndActivity(Progress):
+    """Bars, and below them what is being done that counts nothing."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bars, and a line where there is one."""
+        yield from super().get_renderables()
+        if doing := current_activity():
+            yield Text(f"{doing} …")
+
+
 class Bars:
     """A bar for each kind of work; one that only moves until the first is known."""
 
     def __init__(self, console: Console) -> None:
         self._tasks: dict[str, TaskID] = {}
         self._waiting: TaskID | None = None
-        self._progress = Progress(
+        self._progress = _BarsAndActivity(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -119,19 +139,23 @@ class Lines:
         self._clock = clock
         self._began = self._last = clock()
         self._work: dict[str, tuple[int, int]] = {}
+        self._written: dict[str, tuple[int, int]] = {}
+        self._moved = self._began
         # Work that reports nothing for long has its lines too: a thread writes those.
         self._lock = threading.Lock()
         self._over = threading.Event()
 
     def start(self) -> None:
         """Count the seconds from now on."""
-        self._began = self._last = self._clock()
+        self._began = self._last = self._moved = self._clock()
         threading.Thread(target=self._write_on, daemon=True).start()
 
     def tell(self, work: str, done: int, total: int) -> None:
         """Note how far a kind of work is; the first of all is written at once."""
         with self._lock:
             first = not self._work
+            if self._work.get(work) != (done, total):
+                self._moved = self._clock()
             self._work[work] = (done, total)
             if first:
                 self._write("")
@@ -157,5 +181,16 @@ class Lines:
     def _write(self, prefix: str) -> None:
         self._last = self._clock()
         parts = [f"{work} {done:,} of {total:,}" for work, (done, total) in self._work.items()]
+        if not prefix:
+            parts += self._unmoved()
         line = f"{prefix}{self._last - self._began:.0f} s: {'; '.join(parts) or 'working'}"
+        self._written = dict(self._work)
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _unmoved(self) -> list[str]:
+        """What is being done beside what is counted, or since when no count has moved."""
+        if doing := current_activity():
+            return [doing]
+        if self._written and self._written == self._work:
+            return [f"working, no count has moved for {self._last - self._moved:.0f} s"]
+        return []

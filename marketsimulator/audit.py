@@ -33,7 +33,7 @@ from forecasting.baseline import Oracle, RandomWalk
 from forecasting.forecast import Forecaster, Progress, silent
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import composed_config
-from foundation.errors import InputError
+from foundation.errors import InputError, did_you_mean
 from foundation.progress import ProgressBar
 from marketsimulator.results.counterfactuals import (
     lagged_beliefs,
@@ -42,7 +42,12 @@ from marketsimulator.results.counterfactuals import (
     truncated_bars,
     with_scaled_costs,
 )
-from marketsimulator.results.variant_table import figure_text, figures_table, table_rows
+from marketsimulator.results.variant_table import (
+    figure_heading,
+    figure_text,
+    figures_table,
+    table_rows,
+)
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
@@ -244,9 +249,9 @@ def _print_probes(probes: Sequence[Probe], console: Console) -> bool:
 
 
 def _print_rows(name: str, rows: Rows, console: Console) -> None:
-    table = Table("run", *COLUMNS, title=name)
+    table = Table("run", *map(figure_heading, COLUMNS), title=name)
     for row in rows:
-        table.add_row(row["run"], *(figure_text(row[column]) for column in COLUMNS))
+        table.add_row(row["run"], *(figure_text(row, column) for column in COLUMNS))
     console.print(table)
 
 
@@ -265,9 +270,10 @@ def main() -> None:
     with one_line_errors("the audit is not finished"):
         name = sys.argv[1] if len(sys.argv) > 1 else ""
         if name not in ("look_ahead", *AUDITS):
+            names = ("look_ahead", *AUDITS)
+            hint = did_you_mean(name, names) if name else f"; name one: {', '.join(names)}"
             raise InputError(
-                f"audit: {name!r} is none; say look_ahead, {', '.join(AUDITS)}, then key=value"
-                " settings"
+                f"audit: {name!r} is none{hint}; its name comes first, then key=value settings"
             )
         # An audit is no trial: it leaves no files, and nothing in the ledger.
         overrides = ["output=none", "trials=null", *sys.argv[2:]]

@@ -17,7 +17,7 @@ if __name__ == "__main__":
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,17 @@ from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of
-from foundation.errors import InputError
+from foundation.errors import InputError, nearest
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
-from marketsimulator.results.comparison import variants_page
+from marketsimulator.results.comparison import short_remarks, variants_page
+from marketsimulator.results.comparison_charts import setting_text, value_text
 from marketsimulator.results.variant_table import (
     Variation,
     add_deflated_sharpe,
     check_trials,
     combinations,
+    figure_heading,
     figure_text,
     figures_table,
     record_variants,
@@ -71,13 +73,36 @@ def variants_of(
     InputError
         for a name that is no such setting, or whose change would change what is believed.
     """
+    known = _dotted_names(asdict(settings), "")
     for name in vary:
         group = name.partition(".")[0]
-        if name not in KEYS and group not in GROUPS:
-            raise InputError(
-                f"vary.{name}: an in-process sweep varies {', '.join((*KEYS, *GROUPS))}; use -m"
-            )
+        if name in KEYS or (group in GROUPS and name != group):
+            continue
+        if name in GROUPS:
+            raise InputError(f"vary.{name}: it is a group of settings; name its keys, {name}.…")
+        if name not in known:
+            raise InputError(f"vary.{name}: there is no such setting{_hint(name, known)}")
+        raise InputError(
+            f"vary.{name}: an in-process sweep varies {', '.join(KEYS)} and keys of"
+            f" {', '.join(GROUPS)}; others are swept as backtests, `python -m"
+            f" marketsimulator.backtest -m {name}=A,B`"
+        )
     return combinations(settings, vary)
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    match = nearest(name, known) or nearest(name.rpartition(".")[2], known)
+    return f"; did you mean {match}?" if match else ""
+
+
+def _dotted_names(values: Mapping[str, Any], prefix: str) -> list[str]:
+    """The names of settings and of their groups, dotted."""
+    names = []
+    for key, value in values.items():
+        names.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            names += _dotted_names(value, f"{prefix}{key}.")
+    return names
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -137,12 +162,15 @@ def run_sweep(
 
 def _print_table(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
     title = f"{len(table)} variants, {int(table['trials'].iloc[0])} tried on these data"
-    shown = Table(*varied, *COLUMNS, title=title)
+    shown = Table(*varied, *map(figure_heading, COLUMNS), title=title)
     for row in table_rows(table.head(SHOWN)):
-        values = [str(row[name]) for name in varied]
-        shown.add_row(*values, *(figure_text(row[column]) for column in COLUMNS))
+        values = [value_text(row[name]) for name in varied]
+        shown.add_row(*values, *(figure_text(row, column) for column in COLUMNS))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(shown)
+    names = [" ".join(setting_text(key, row[key]) for key in varied) for row in table_rows(table)]
+    for remark in short_remarks(table.assign(variant=names)):
+        console.print(remark, soft_wrap=True, highlight=False)
     files = f"All of them: {output / 'sweep.parquet'}, {output / 'comparison.html'}"
     console.print(files, soft_wrap=True, highlight=False)
 
@@ -166,9 +194,9 @@ def _write(sweep: Sweep, output: Path) -> None:
 
 def _run_composed(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
-        vary: Any = None
-        if config.get("vary"):
-            vary = OmegaConf.to_container(config.vary, resolve=True)
+        vary: Any = config.get("vary")
+        if OmegaConf.is_config(vary):
+            vary = OmegaConf.to_container(vary, resolve=True)
         if not isinstance(vary, dict) or not vary:
             raise InputError(
                 "vary: name settings and their values, vary={sizing.fraction: [0.25, 0.5]}"

@@ -124,6 +124,15 @@ def run_command(
     return Started(words, cwd=cwd, env=env).wait()
 
 
+def overridden(usual: Sequence[str], words: Sequence[str]) -> list[str]:
+    """The usual words key=value without those that others give a value, then the others.
+
+    A command line refuses a key that is given twice.
+    """
+    given = {word.partition("=")[0] for word in words if "=" in word}
+    return [*(word for word in usual if word.partition("=")[0] not in given), *words]
+
+
 def _run(words: list[str], folder: Path, environment: dict[str, str], out: Path, err: Path) -> None:
     """The life of a command, in the child."""
     for path, descriptor in ((out, 1), (err, 2)):

@@ -90,9 +90,10 @@ class CachedForecaster:
         locations = shelf.find(windows.issued_at[rows], keys[rows])
         engine: Engine | None = None
         kept = len(rows) - len(locations.missing)
-        work = f"forecasts, {kept:,} of {len(rows):,} from cache" if kept else "forecasts"
+        of_cache = f"forecasts, {kept:,} of {len(rows):,} from cache"
+        work = f"{of_cache}, new ones" if kept else "forecasts"
         if kept == len(rows):
-            progress(work, kept, kept)
+            progress(of_cache, kept, kept)
         while len(locations.missing):
             engine = engine or self.forecaster.engine(profile)
             # The engine says where its answers belong: it may have loaded weights that were written

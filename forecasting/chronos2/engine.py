@@ -34,6 +34,7 @@ from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Compile, Device, Dtype
 from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.windows import Windows
+from foundation.activity import doing
 from foundation.arrays import Array32, Index
 from foundation.errors import InputError
 
@@ -260,7 +261,7 @@ def _cached_engine(
 ) -> Engine:
     # A call that raises is not kept: the next one tries anew.
     device = torch.device(place)
-    with checkpoint.frozen() as frozen:
+    with doing("loading the checkpoint"), checkpoint.frozen() as frozen:
         if frozen.digest != digest:
             raise _WrittenOver
         pipeline = load(frozen, device)

@@ -52,6 +52,7 @@ def simulate_trading(
     decisions: list[Decision] = []
     rows: list[Row] = []
     total = len(bars.times)
+    work = f"bars, {name}".replace("_", " ")
     with _only_young_garbage():
         for begin, end, view in settings.views(bars, first):
             for index in range(begin, end):
@@ -65,7 +66,7 @@ def simulate_trading(
                 if decision is not None:
                     _log_decision(level, name, decision, rows[-1], settings.capital)
                 if index % 64 == 0 or index == total - 1:
-                    progress(f"bars, {name}", index + 1 - first, total - first)
+                    progress(work, index + 1 - first, total - first)
     return Run(name, decisions, broker.fills, rows, broker.margin_events())
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from foundation.compose import composed_config
 from marketsimulator.backtest_kelly_chronos2 import overrides_of
+from marketsimulator.results.verdict import verdict
 from tests.commands import run_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -69,6 +70,7 @@ def test_the_original_flags_run_on_files_and_write_into_the_output(tmp_path: Pat
     assert "report.html" in answer.stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["symbols"] == ["AAAUSD"]
+    assert verdict(summary).claim in " ".join(answer.stdout.split())
     assert not list((tmp_path / "out").glob("*/summary.json"))
     assert "fraction: 0.25" in (tmp_path / "out" / "config.yaml").read_text()
     assert list((tmp_path / "logs").glob("backtest-*.log"))
@@ -138,6 +140,11 @@ def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
         ["--config-name", "nope"],
         ["--config-dir", "/nowhere", "+a=1"],
         ["a=b=c]"],
+        ["start=2024-06-20", "start=2024-06-21"],
+        ["-m", "capital=1,2", "capital=3"],
+        ["output="],
+        ["data.dir=/tmp/a;b"],
+        ["symbols.a=1"],
         ["hydra/launcher=none_such"],
         ["--cfg"],
         ["capital=5", "--multirun", "trials=null"],

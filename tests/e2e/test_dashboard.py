@@ -583,7 +583,7 @@ def test_the_command_serves_until_it_is_ended(account: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "of accounts there are none"),
+        ([], "none: there is no such folder"),
         (["--account", "other"], "there is no journal"),
         (["few"], "'few' is no flag and no key=value"),
         (["limits.symbol_cap=-1"], "limits.symbol_cap"),

@@ -45,7 +45,7 @@ from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.venue import app as alpaca_app
-from tests.commands import run_command
+from tests.commands import overridden, run_command
 from tests.e2e.practice import KEYS, OPENING, Practice, Start
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instants import system_clock
@@ -92,11 +92,9 @@ def command(here: Practice, folder: Path, *words: str, **environment: str) -> An
     """The command as a user starts it."""
     keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
     places = {"PATH": "", "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}
+    usual = (f"broker.url_override={here.url}", "broker.attempts=1", "symbols=[SYA,SYXUSD]")
     done = run_command(
-        [
-            *("-m", "execution.doctor", f"broker.url_override={here.url}", "broker.attempts=1"),
-            *("symbols=[SYA,SYXUSD]", *words),
-        ],
+        ["-m", "execution.doctor", *overridden(usual, words)],
         cwd=folder,
         env={**keys, **places, **environment},
     )
@@ -419,7 +417,7 @@ def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
     assert sick.level == "failure"
     assert sick.found.startswith(f"{torn}/model.safetensors: these weights cannot be read: ")
     other = examined(here, tmp_path, "forecaster=ewma", "forecaster.calibrated=false")["checkpoint"]
-    assert other == Finding("ok", "checkpoint", "random_walk")
+    assert other == Finding("ok", "checkpoint", "ewma")
 
 
 @given(sizes=st.lists(st.integers(0, 4 * GIGABYTE), min_size=1, max_size=3))

@@ -20,7 +20,7 @@ from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, measure_drift
 from marketsimulator.results.drift_report import Drift, drift_json
 from marketsimulator.results.drift_terms import CENT, cents
-from tests.commands import run_command
+from tests.commands import overridden, run_command
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading
 from tests.e2e.test_live_account import Desk
 
@@ -361,7 +361,7 @@ def test_a_loop_that_looks_again_between_two_bars_does_not_drift(
 
 
 def command(journal: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    told = [*SPAN, *words, f"journal={journal}"]
+    told = [*overridden(SPAN, words), f"journal={journal}"]
     return run_command(["-m", "marketsimulator.drift", *told], cwd=folder)
 
 

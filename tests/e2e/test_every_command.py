@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import pty
 import re
@@ -247,13 +248,18 @@ def test_a_run_writes_again_what_an_earlier_one_wrote_and_beside_others_when_tol
     (tmp_path / "out" / "notes.txt").write_text("mine")
     told = run_command([*command, "overwrite=true"], cwd=tmp_path)
     assert told.returncode == 0, told.stderr
-    (tmp_path / "out" / "summary.json").write_text("of an earlier run")
+    earlier = tmp_path / "out" / "summary.json"
+    earlier.write_text(json.dumps({**json.loads(earlier.read_text()), "note": "of an earlier run"}))
     again = run_command(command, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert (tmp_path / "out" / "summary.json").read_text().startswith("{")
+    assert "note" not in json.loads(earlier.read_text())
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
     other = run_command([*command, "overwrite=perhaps"], cwd=tmp_path)
     assert "overwrite: 'perhaps' is neither true nor false" in other.stderr
+    earlier.write_text("mine, too")
+    kept = run_command(command, cwd=tmp_path)
+    assert "out holds something else (a summary.json of another kind)" in kept.stderr
+    assert earlier.read_text() == "mine, too"
 
 
 @pytest.mark.parametrize(
@@ -273,7 +279,7 @@ def test_a_run_writes_again_what_an_earlier_one_wrote_and_beside_others_when_tol
         ("sizing.volatility=quantil", "did you mean quantile?"),
         ("limits=5", "limits: 5 is no group of settings"),
         ("sizing.strateggy=kelly_50", "did you mean sizing.strategy?"),
-        ("a=b=c]", "'a=b=c]' cannot be read as key=value"),
+        ("a=b=c]", "'a=b=c]' cannot be read: a value with = ] in it stands in quotes"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_in_words(

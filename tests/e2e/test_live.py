@@ -481,7 +481,11 @@ def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["mode=cash"], "mode: cash is none of dry, paper, live, replay"),
+        (["status"], "did you mean `python -m execution.live status`?"),
+        (["preveiw"], "'preveiw' is no setting and no word of this command; did you mean preview?"),
+        (["mode=papr"], "did you mean paper?"),
+        (["cycles=abc"], "cycles: 'abc' is no whole number above 0; null goes on until"),
+        (["mode=cash"], "mode: 'cash' is none of dry, paper, live, replay"),
         (["mode=live"], "mode: live trades real money; say so once more with confirm_live=true"),
         (["mode=live", "confirm_live=true"], "mode=live trades no paper account; set it false"),
         (["mode=paper", "broker.paper=false", "symbols=[SYA]"], "real money is mode=live"),
@@ -500,8 +504,8 @@ def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(
             ["mode=paper", "symbols=[SYA]", "broker.url_override=https://api.alpaca.markets"],
             "trades real money, and broker.paper is true",
         ),
-        (["cycles=0"], "cycles: 0 is no number above 0"),
-        (["clock=sun"], "clock: sun is none of broker, system"),
+        (["cycles=0"], "cycles: 0 is no whole number above 0"),
+        (["clock=sun"], "clock: 'sun' is none of broker, system"),
     ],
 )
 def test_a_live_run_that_cannot_be_says_so_in_a_line(

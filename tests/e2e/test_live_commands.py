@@ -80,11 +80,12 @@ def test_kill_leaves_a_file_that_says_what_to_do(
     ("words", "says"),
     [
         (["--account", "other", "status"], "there is no journal; `--folder` says where"),
-        (["--folder", "nowhere", "status"], "of accounts there are none; name one"),
+        (["--folder", "nowhere", "status"], "--folder: nowhere: there is no such folder"),
         (["clear", "weather", "--by", "Ada"], "invalid choice: 'weather'"),
         (["clear", "drawdown"], "--by"),
         (["clear", "drawdown", "--by", "  "], "say by whom"),
-        ([], "command"),
+        (["staus"], "invalid choice: 'staus'; did you mean status?"),
+        ([], "command is missing, as in `python -m execution.live status`"),
     ],
 )
 def test_words_that_cannot_be_are_one_line(

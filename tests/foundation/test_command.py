@@ -13,6 +13,7 @@ import pytest
 from foundation.command import (
     Ended,
     LoopConsole,
+    Parser,
     _RunLog,
     ended_by_signals,
     log_to_file,
@@ -59,6 +60,34 @@ def test_a_reader_that_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -
         with printing():
             LoopConsole(file=gone).print("nobody reads this " * 10_000)
         os.dup2(os.open(os.devnull, os.O_WRONLY), gone.fileno())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "symbol and price are missing, as in `quote NVDA 150` (see --help)"),
+        (["NVDA"], "price is missing, as in `quote NVDA 150` (see --help)"),
+        (["NVDA", "much"], "price: 'much' is no number (see --help)"),
+        (["NVDA", "1", "--port", "x"], "--port: 'x' is no whole number (see --help)"),
+        (["NVDA", "1", "--kind", "lst"], "--kind: invalid choice: 'lst'; did you mean list?"),
+        (["NVDA", "1", "--prt", "5"], "--prt: there is no such flag; did you mean --port?"),
+        (["NVDA", "1", "--prt=5"], "--prt: there is no such flag; did you mean --port?"),
+        (["NVDA", "1", "2"], "'2' is one word too many (see --help)"),
+        (["NVDA", "1", "--port"], "argument --port: expected one argument (see --help)"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused_in_words_of_people(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = Parser(example="quote NVDA 150")
+    parser.add_argument("symbol")
+    parser.add_argument("price", type=float)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--kind", choices=["list", "prune"])
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {says}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -1,4 +1,4 @@
-"""Configuration on the command line, whatever the interpreter's argparse checks."""
+"""Configuration on the command line: what is refused, and in which words."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from foundation import compose
+from foundation.errors import InputError
+from marketsimulator.settings import BacktestSettings
 
 
 def test_hydra_starts_where_argparse_looks_at_every_help_text(
@@ -39,3 +41,69 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(
     monkeypatch.setattr(compose, "_unchecked_help", nullcontext)
     with pytest.raises(TypeError):
         compose.hydra_command("backtest", seen.append)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["limits=[1]"], "limits: [1] is no group of settings; name one of its keys, as limits."),
+        (["symbols.a=1"], "symbols.a: it is a list; write all of it, symbols=[A,B]"),
+        (["data.dir.0=x"], "data.dir.0: it is a list; write all of it, data.dir=[A,B]"),
+        (["sizing={fractoin: 1}"], "sizing.fractoin: there is no such setting; did you mean"),
+        (["+capital=3"], "+capital: the setting is there already; write it without the +"),
+        (["data.dir=/tmp/a;b"], "stands in quotes of its own, 'data.dir=\"/tmp/a;b\"'"),
+        (["start="], "start: it is empty"),
+        (["=5"], "a setting's name is missing before the ="),
+    ],
+)
+def test_what_hydra_refuses_is_said_with_the_key_and_what_to_write(
+    words: list[str], says: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        compose.composed_config("backtest", words)
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("start=20240304", "start: 20240304 is no date; write start=2024-03-04"),
+        ("data.end=20240304", "data.end: 20240304 is no date; write data.end=2024-03-04"),
+        ("start=2024", "start: 2024 is no date; write start=YYYY-MM-DD"),
+        ("symbols=[[A]]", "symbols.0: ['A'] is a list; one word is needed"),
+        ("strategy=12", "strategy: 12 is read as a number; a word is needed"),
+        ("strategy=null", "strategy: null is no word"),
+        ("capital=100,000", "capital: 100,000 is a list; one number is needed, without commas"),
+        ("data.dir=${HOME}/x", "data.dir: ${HOME}: there is no such setting; a variable of the"),
+        ("data.dir=${oc.env:NO_SUCH}/x", "data.dir: the environment variable NO_SUCH is not set"),
+    ],
+)
+def test_a_value_of_another_kind_is_said_with_its_key_and_what_to_write(
+    word: str, says: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        BacktestSettings.of(compose.composed_config("backtest", [word]))
+    assert str(refused.value).startswith(says)
+
+
+def test_a_multirun_says_which_lists_it_takes_apart() -> None:
+    words = [
+        "-m",
+        "symbols=A,B,C",
+        "data.dir=x,y",
+        "capital=1,2",
+        "forecaster=ewma,garch",
+        "nope=1,2",
+    ]
+    assert compose.several_runs_note("backtest", words).splitlines() == [
+        "-m: symbols=A,B,C runs A, B and C one after the other; for all in one run write"
+        " symbols=[A,B,C]",
+        "-m: data.dir=x,y runs x and y one after the other; for both in one run write"
+        " data.dir=[x,y]",
+    ]
+    assert not compose.several_runs_note("backtest", words[1:])
+    [unused] = compose.several_runs_note("backtest", ["-m", "output=out"]).splitlines()
+    assert unused.startswith("-m: output=out is not used")
+    assert not compose.several_runs_note("evaluate", ["-m", "output=out"])
+    assert not compose.several_runs_note("backtest", ["-m", "symbols=[A,B],[C]"])

@@ -6,6 +6,7 @@ import os
 import platform
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from foundation.errors import InputError
@@ -17,6 +18,8 @@ from foundation.files import (
     staged_file,
 )
 from tests.commands import run_command
+
+RUN = '{"total_return": 0.1, "comparisons": {}}'  # what a backtest's summary has whatever was run
 
 
 def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
@@ -72,9 +75,35 @@ def test_a_folder_is_written_to_where_it_is_empty_or_an_earlier_runs(tmp_path: P
         check_output(tmp_path, "*.json", word="--overwrite")
     check_output(tmp_path, "summary.json", overwrite=True)
     check_output(tmp_path)
-    (tmp_path / "summary.json").touch()
+    (tmp_path / "summary.json").write_text(RUN)
     check_output(tmp_path, "summary.json")
+    (tmp_path / "NVDA.json").write_text('{"context_length": 50}')
     check_output(tmp_path, "*.json")
+    with pytest.raises(InputError, match="holds something else"):
+        check_output(tmp_path, "sweep.parquet")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "mine", "[1]", '{"total_return": 1}', '{"total": 3, "comparisons": []}']
+)
+def test_a_file_of_the_same_name_that_is_somebody_elses_is_not_written_over(
+    tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(InputError, match=r"holds something else \(a summary.json of another kind"):
+        check_output(tmp_path, "summary.json")
+    check_output(tmp_path, "summary.json", overwrite=True)
+    assert (tmp_path / "summary.json").read_text() == content
+
+
+def test_a_table_of_the_same_name_is_known_by_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.parquet"
+    pd.DataFrame({"total_return": [0.1], "sharpe": [1.0]}).to_parquet(path)
+    check_output(tmp_path, "sweep.parquet")
+    pd.DataFrame({"width": [0.1]}).to_parquet(path)
+    with pytest.raises(InputError, match="holds something else"):
+        check_output(tmp_path, "sweep.parquet")
+    path.write_text("no table")
     with pytest.raises(InputError, match="holds something else"):
         check_output(tmp_path, "sweep.parquet")
 

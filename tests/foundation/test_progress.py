@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import pytest
 from rich.console import Console
 
+from foundation import compiled
+from foundation.activity import current_activity, doing
 from foundation.progress import BETWEEN_LINES, Lines, ProgressBar
 
 
@@ -41,7 +44,7 @@ def test_the_first_report_is_a_line_at_once_and_the_last_one_at_the_end() -> Non
 def test_between_two_lines_at_least_fifteen_seconds_pass() -> None:
     clock = Clock()
     lines, stream = lines_on(clock)
-    written = []
+    written: list[int] = []
     for second in range(100):
         clock.seconds = 100.0 + second
         lines.tell("bars", second, 100)
@@ -87,3 +90,59 @@ def test_on_a_terminal_there_are_bars_and_a_sign_of_life_before_the_first_report
     shown = stream.getvalue()
     assert "2/2" in shown
     assert "working" not in shown.splitlines()[-1]
+
+
+def test_what_counts_nothing_is_named_in_the_lines_and_below_the_bars() -> None:
+    clock = Clock()
+    lines, stream = lines_on(clock)
+    with doing("loading the checkpoint"):
+        clock.seconds += 16
+        lines.write_if_due()
+    lines.tell("bars", 1, 2)
+    assert stream.getvalue().splitlines() == [
+        "16 s: loading the checkpoint",
+        "16 s: bars 1 of 2",
+    ]
+    stream = io.StringIO()
+    with (
+        ProgressBar(Console(file=stream, force_terminal=True, width=100)) as progress,
+        doing("loading the checkpoint"),
+    ):
+        progress("bars", 2, 2)
+    assert "loading the checkpoint …" in stream.getvalue()
+
+
+def test_a_count_that_stays_says_for_how_long_it_has() -> None:
+    clock = Clock()
+    lines, stream = lines_on(clock)
+    lines.tell("bars", 1, 2)
+    for _ in range(2):
+        clock.seconds += 15
+        lines.write_if_due()
+    lines.tell("bars", 2, 2)
+    clock.seconds += 15
+    lines.write_if_due()
+    assert stream.getvalue().splitlines() == [
+        "0 s: bars 1 of 2",
+        "15 s: bars 1 of 2; working, no count has moved for 15 s",
+        "30 s: bars 1 of 2; working, no count has moved for 30 s",
+        "45 s: bars 2 of 2",
+    ]
+
+
+def test_a_function_that_is_compiled_is_named_until_work_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    with ProgressBar(Console(file=io.StringIO())) as progress:
+        for name in ("settle", "margin"):
+            logging.getLogger("foundation.compiled").info("compiling %s", name)
+            assert current_activity() == f"compiling {name}, once for this installation"
+        progress("bars", 1, 2)
+        assert current_activity() == ""
+        logging.getLogger("foundation.compiled").info("compiling %s", "again")
+    assert current_activity() == ""
+
+
+def test_the_compiler_says_what_it_compiles_where_progress_listens() -> None:
+    assert compiled.log.name == "foundation.compiled"

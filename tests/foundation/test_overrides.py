@@ -1,0 +1,119 @@
+"""Words key=value as people type them: what would be misread is said, in one line."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from foundation.errors import InputError
+from foundation.overrides import (
+    quoted_word,
+    refuse_empty,
+    refuse_repeated,
+    unreadable_text,
+    with_home,
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["start=a", "start=b"], ["start=a", "capital=1", "+start=b"], ["-m", "++start=a", "start=b"]],
+)
+def test_a_key_that_two_words_give_a_value_is_refused(words: list[str]) -> None:
+    with pytest.raises(InputError, match=r"^start was given twice: a and b; leave one of them$"):
+        refuse_repeated(words)
+
+
+def test_words_that_take_away_flags_and_different_keys_may_stand_together() -> None:
+    refuse_repeated(["~start=a", "start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA"])
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("start=", "start: it is empty"),
+        ("+start= ", "start: it is empty"),
+        ("symbols=''", "symbols: it is empty"),
+        ("data.dir=", "data.dir: it is empty; name a folder or a file"),
+        ("output=", "output: a folder's name is needed"),
+        ("=5", "'=5': a setting's name is missing before the ="),
+    ],
+)
+def test_nothing_before_or_after_an_equals_sign_is_refused(word: str, says: str) -> None:
+    with pytest.raises(InputError) as refused:
+        refuse_empty(["capital=5", word])
+    assert str(refused.value).startswith(says)
+
+
+def test_an_output_that_is_a_file_is_called_one() -> None:
+    with pytest.raises(InputError, match="a file's name is needed"):
+        refuse_empty(["output="], ("output",))
+
+
+@pytest.mark.parametrize(
+    ("word", "home"),
+    [
+        ("data.dir=~/bars", "data.dir={}/bars"),
+        ("data.dir=~", "data.dir={}"),
+        ("data.dir=[~/a,b,~/c]", "data.dir=[{}/a,b,{}/c]"),
+        ("data.dir=a~/b", "data.dir=a~/b"),
+        ("~data.dir=a", "~data.dir=a"),
+        ("data.dir='~/a'", "data.dir='~/a'"),
+    ],
+)
+def test_a_tilde_at_the_beginning_of_a_value_is_the_users_folder(
+    word: str, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))
+    assert with_home(word) == home.replace("{}", "/home/ada")
+
+
+PARSER = OverridesParser.create()
+
+
+def read(word: str) -> object:
+    """What Hydra reads as the value."""
+    [override] = PARSER.parse_overrides([word])
+    return override.value()
+
+
+@given(st.text("ab;=() &#!$Ü-/.", min_size=1, max_size=8).filter(lambda text: text.strip() == text))
+@example("/tmp/a;b")
+@example("/tmp/a=b")
+@example("/tmp/a (b)")
+def test_what_is_to_be_written_instead_is_read_by_a_shell_and_by_hydra(value: str) -> None:
+    [word] = shlex.split(quoted_word(f"data.dir={value}"))
+    assert read(word) == value
+    [words] = shlex.split(quoted_word(f"data.dir=[{value},b c]"))
+    assert read(words) == [value, "b c"]
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("data.dir=/tmp/a;b", "a value with ; in it stands in quotes of its own, 'data.dir=\"/tmp"),
+        ("data.dir=/tmp/a=b", "a value with = in it stands in quotes"),
+        ("data.dir=/tmp/a(b)", "a value with ( ) in it stands in quotes"),
+        ("data.dir=[/tmp/a b(c)]", "'data.dir=[\"/tmp/a b(c)\"]'"),
+        ("symbols=[A,B", "the bracket [ is not closed"),
+        ("vary={limits.symbol_cap: [1}", "the bracket"),
+        ("data.dir='/tmp/a", "the quote ' is not closed"),
+        ("symbols=A,", "a value is missing beside a comma"),
+        ("symbols=[A,,B]", "a value is missing beside a comma"),
+        ("capital=='5'", "quotes go around a whole value"),
+        ("stray", "'stray' is no setting; settings are words as key=value"),
+    ],
+)
+def test_a_word_that_hydra_cannot_read_says_why_and_what_to_write(word: str, says: str) -> None:
+    with pytest.raises(OverrideParseException):
+        PARSER.parse_overrides([word])
+    text = unreadable_text(word)
+    assert says in text
+    assert "Exception" not in text
+    assert "\n" not in text
