@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN
-from foundation.arrays import Array, Array32
+from foundation.arrays import Array, Array32, Index
 from foundation.compiled import compiled
 
 Volatility = Literal["original", "normal", "quantile"]
@@ -128,12 +128,15 @@ def _along(
 def _whole_deviation(q: Array) -> Array:
     """Standard deviation of the distribution with quantiles q [..., Q] at LEVELS."""
     flat = np.ascontiguousarray(q.reshape(-1, len(_Q)))
-    return _deviations(flat, _FIRST, _SECOND).reshape(q.shape[:-1])
+    return _deviations(flat, _FIRST, _ONE, _OTHER, _WEIGHT).reshape(q.shape[:-1])
 
 
 @compiled
-def _deviations(q: Array, first: Array, second: Array) -> Array:
-    """√(q·b·q - (a·q)²) of each row q of [n, Q], with a `first` and b `second`."""
+def _deviations(q: Array, first: Array, one: Index, other: Index, weight: Array) -> Array:
+    """√(q·b·q - (a·q)²) of each row q of [n, Q], with a `first` and b what is not zero of it.
+
+    one, other, weight: [m] row, column and value of each entry of b.
+    """
     # A matrix product would sum in an order that depends on how many rows there are, and a decision
     # on the same bars would differ in the last bit.
     out = np.empty(len(q))
@@ -142,8 +145,8 @@ def _deviations(q: Array, first: Array, second: Array) -> Array:
         square = 0.0
         for k in range(q.shape[1]):
             mean += first[k] * q[n, k]
-            for j in range(q.shape[1]):
-                square += q[n, k] * second[k, j] * q[n, j]
+        for m in range(len(weight)):
+            square += q[n, one[m]] * weight[m] * q[n, other[m]]
         out[n] = np.sqrt(max(square - mean * mean, 0.0))
     return out
 
@@ -170,3 +173,5 @@ def _moment_forms() -> tuple[Array, Array]:
 
 
 _FIRST, _SECOND = _moment_forms()
+_ONE, _OTHER = np.nonzero(_SECOND)
+_WEIGHT = _SECOND[_ONE, _OTHER]

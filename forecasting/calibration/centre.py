@@ -42,7 +42,7 @@ def worth(
     first = int(instant.min())
     size = int(instant.max()) - first + 1
     square = float(forecast @ forecast)
-    if square <= 0 or len(np.unique(instant)) < MIN_INSTANTS * overlap:
+    if square <= 0 or instant_count(instant) < MIN_INSTANTS * overlap:
         return 0.0
     slope = float(forecast @ realised) / square
     # Symbols of one instant move together, so their scores are summed before they are squared
@@ -57,6 +57,11 @@ def worth(
         variance += 2 * (1 - lag / overlap) * float(score[lag:] @ score[:-lag])
     error = np.sqrt(max(variance, 0.0)) / square
     return float(np.clip(slope - confidence * error, 0.0, 1.0))
+
+
+def instant_count(instant: Index) -> int:
+    """How many instants these numbers [n] name, at least one."""
+    return int(np.count_nonzero(np.bincount(instant - instant.min())))
 
 
 def autocorrelation(series: Sequence[Array]) -> float:

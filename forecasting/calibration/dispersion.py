@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
+from forecasting.calibration.centre import instant_count
 from forecasting.calibration.variance import FLOOR, SPANS
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN
 from forecasting.moments import volatility
@@ -263,7 +264,7 @@ def _upper_half(z: Array, instant: Index, step: int) -> Array:
     if not len(z):
         return np.asarray(T5)
     # Symbols of an instant move together and steps overlap: rows count for fewer independent ones.
-    instants = len(np.unique(instant))
+    instants = instant_count(instant)
     independent = instants * min(len(z) / instants, TOGETHER) / step
     share = independent / (independent + PRIOR_INSTANTS)
     empirical = np.quantile(z, 2 * UPPER - 1)
@@ -282,7 +283,7 @@ def _group_logs(z: Array, group: Index, instant: Index, count: int, step: int) -
         return np.zeros(count)
     counts = np.bincount(group, minlength=count)
     size = np.bincount(group, weights=z, minlength=count) / np.maximum(counts, 1)
-    independent = counts * len(np.unique(instant)) / len(z) / step
+    independent = counts * instant_count(instant) / len(z) / step
     ratio = np.where(counts > 0, np.maximum(size / z.mean(), 1e-3), 1.0)
     return np.asarray(np.log(ratio) * independent / (independent + PRIOR_GROUP))
 
