@@ -29,6 +29,7 @@ from foundation.database import rows_of
 from marketsimulator.kalshi import SyntheticMarket
 from marketsimulator.kalshi.synthetic import synthetic_session
 from marketsimulator.kalshi.tickets import OrderRequest
+from tests.commands import overridden
 from tests.e2e import kalshi_checks as checks
 from tests.e2e.fault_proxy import FaultProxy, Trap, faulty_wire
 from tests.e2e.fault_runs import PATIENT, Door, FaultRun, Limits, Place, arm_kill, leaking_files
@@ -249,13 +250,13 @@ class KalshiTrading:
 
     def _start(self, *more: str, limits: Limits | None = None) -> FaultRun:
         rng = self.place.rng
-        words = (
+        usual = (
             *self.words,
             *IMPATIENT,
             f"steps={rng.choice((2, 4, 6))}",
             f"seed={rng.randint(0, 99)}",
         )
-        run = FaultRun(self.place, (*words, *more), limits or Limits())
+        run = FaultRun(self.place, tuple(overridden(usual, more)), limits or Limits())
         run.control.ahead = self._ahead()
         self._running = run
         return run
