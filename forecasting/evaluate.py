@@ -135,7 +135,8 @@ class Evaluation:
         night = chosen & last_decision & (main["step"] == 2)
         if night.any():
             parts[NIGHT] = night
-        return {label: self._figures(rows) for label, rows in parts.items()}
+        # A class may have no outcome at a step that another has.
+        return {label: self._figures(rows) for label, rows in parts.items() if rows.any()}
 
     def _figures(self, rows: pd.Series) -> dict[str, Any]:
         """Scores of all forecasters on these rows, and the main one's gains on the others."""

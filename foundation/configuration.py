@@ -141,14 +141,23 @@ def output_of(config: DictConfig, mark: str, output: Path | None = None) -> Path
     Raises
     ------
     InputError
-        for one that cannot be written, or that holds something else.
+        for one that cannot be written, that holds something else, or that bars are read from.
     """
     if output is None:
         if not str(config.output or "").strip():
             raise InputError("output: a folder's name is needed")
         output = Path(str(config.output)).expanduser()
+    _refuse_among_bars(config, output)
     check_output(output, mark, overwrite=may_overwrite(config))
     return output
+
+
+def _refuse_among_bars(config: DictConfig, output: Path) -> None:
+    """Refuse to write where bars are read from: files of results there are no bars."""
+    places = OmegaConf.select(config, "data.dir") or ()
+    for place in [places] if isinstance(places, str) else list(places):
+        if Path(str(place)).expanduser().resolve() == output.resolve():
+            raise InputError(f"output: {output} is data.dir, where bars are read; name another")
 
 
 def _validated(kind: type[Settings], plain: Any) -> Settings:

@@ -15,12 +15,14 @@ import pandas as pd
 
 from foundation.arrays import Instants
 from foundation.errors import DataError
-from trainingdata.instants import Unzoned
+from trainingdata.instants import Unzoned, utc_text
 from trainingdata.sessions import stock_grid
 
 # A day's trading, before and after the session included, in hours from New York's midnight.
 _EARLY, _LATE = 4, 20
 _FEWEST_SESSIONS = 2
+_SUMMER_TIME = np.timedelta64(4, "h")  # of New York, behind UTC
+_HOURS_OFF = (1, -1, 2, -2, 3, -3)
 _NEW_YORK = "America/New_York"
 _UTC = "UTC"
 
@@ -95,12 +97,14 @@ def refuse_misread(starts: Instants, minutes: int, zone: str, unzoned: Unzoned, 
     """
     stated = fit(starts, minutes)
     if not stated.poor:
+        _refuse_hours_off(starts, minutes, unzoned, path)
         return
     # Ends last: hourly stamps on a clock an hour west of New York's fit as ends on the stated one.
     for ends, clock in product((False, True), (None, *_other_clocks(zone))):
         moved = starts if clock is None else _on_other_clock(starts, _clock_of(zone), clock)
-        meant = fit(_begins_of(moved, minutes) if ends else moved, minutes)
-        if meant.good:
+        begins = _begins_of(moved, minutes) if ends else moved
+        meant = fit(begins, minutes)
+        if meant.good and _from_the_open(begins, minutes):
             seen = _seen(clock, zone, unzoned, ends=ends)
             cures = [] if clock is None else [_clock_cure(clock, zone, unzoned)]
             cures += [_ends_cure(minutes)] if ends else []
@@ -109,6 +113,49 @@ def refuse_misread(starts: Instants, minutes: int, zone: str, unzoned: Unzoned, 
                 f" first bar and {stated.closed:.0%} their last, read so {meant.opened:.0%} and"
                 f" {meant.closed:.0%}; {', and '.join(cures)}"
             )
+    _refuse_hours_off(starts, minutes, unzoned, path)
+
+
+def _refuse_hours_off(starts: Instants, minutes: int, unzoned: Unzoned, path: str) -> None:
+    """Refuse stamps that lie whole hours beside the sessions, all year or half of it.
+
+    Raises
+    ------
+    DataError
+        saying when and by how much, and what to do.
+    """
+    summer = _wall(starts, _NEW_YORK).to_numpy("datetime64[ns]") - starts == -_SUMMER_TIME
+    halves = {"": starts, " in summer": starts[summer], " in winter": starts[~summer]}
+    for half, part in halves.items():
+        if not len(part) or not (stated := fit(part, minutes)).poor:
+            continue
+        for hours in _HOURS_OFF:
+            meant = fit(part + np.timedelta64(hours, "h"), minutes)
+            if meant.good:
+                off = f"{abs(hours)} h too {'early' if hours > 0 else 'late'}"
+                raise DataError(
+                    f"{path}: the stamps lie {off}{half}, {utc_text(part[0])} to"
+                    f" {utc_text(part[-1])}: as they stand {stated.opened:.0%} of the sessions have"
+                    f" their first bar and {stated.closed:.0%} their last, moved {meant.opened:.0%}"
+                    f" and {meant.closed:.0%}; {_offset_cure(unzoned)}"
+                )
+
+
+def _offset_cure(unzoned: Unzoned) -> str:
+    if unzoned.zone is None:
+        return "write them in UTC, 2024-03-04T14:30Z"
+    return (
+        f"set {unzoned.setting or 'the zone'} to the clock that they were written on"
+        " (Etc/GMT+5 is New York's winter time all year), or write them in UTC"
+    )
+
+
+def _from_the_open(begins: Instants, minutes: int) -> bool:
+    """Whether most bars inside sessions begin a whole number of bars after the open."""
+    grid = stock_grid()
+    k = np.minimum(np.searchsorted(grid.closes, begins, side="right"), len(grid.closes) - 1)
+    after = (begins - grid.opens[k])[begins >= grid.opens[k]]
+    return bool(np.mean(after % np.timedelta64(minutes, "m") == np.timedelta64(0)) > 0.5)
 
 
 def _other_clocks(zone: str) -> tuple[str, ...]:

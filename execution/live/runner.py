@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -25,7 +26,7 @@ from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
 from execution.live.settings import LiveSettings
 from execution.live.spread_job import SPREADS, spread_job
 from execution.live.trading import NAME, TradingJob
-from execution.live.waiting import WatchedClock, waiting_line
+from execution.live.waiting import BETWEEN_LINES, WatchedClock, say, waiting_line
 from execution.spreads.settings import SellingSettings
 from execution.trader import Trader
 from foundation.command import printing
@@ -242,6 +243,7 @@ def _account_id(
     BrokerError
         for keys that open no account, and a venue that does not answer.
     """
+    said_at = -BETWEEN_LINES
     while not stop:
         try:
             return connection.account_id()
@@ -249,9 +251,13 @@ def _account_id(
             if not patient or isinstance(error, AccessRefused):
                 raise
             log.warning("the venue is not there yet: %s", error)
+            if time.monotonic() - said_at >= BETWEEN_LINES:
+                said_at = time.monotonic()
+                say(f"Waiting for the venue, asked every {VENUE_RETRY:.0f} s: {error}.")
             health.say(state=f"waiting for the venue: {error}")
             supervisor.notify(EXTEND_TIMEOUT_USEC=EXTENSION, STATUS="waiting for the venue")
         stop.wait(VENUE_RETRY)
+    say("Stopped while it waited for the venue: nothing was sent.")
     return None
 
 

@@ -98,17 +98,17 @@ class WatchedClock:
         elapsed = self._elapsed()
         if self._away_since is None:
             self._away_since = self._said_at = elapsed
-            _say(f"Waiting for the venue, which is asked again every few seconds: {error}.")
+            say(f"Waiting for the venue, which is asked again every few seconds: {error}.")
         elif elapsed - self._said_at >= BETWEEN_LINES:
             self._said_at = elapsed
             minutes = round((elapsed - self._away_since) / 60)
-            _say(f"Waiting for the venue for {minutes} min: {error}.")
+            say(f"Waiting for the venue for {minutes} min: {error}.")
 
     def _say_back(self, now: np.datetime64) -> None:
         if self._away_since is not None:
             seconds = self._elapsed() - self._away_since
             self._away_since = None
-            _say(f"The venue answers again, after {seconds:.0f} s; its clock is {utc_text(now)}.")
+            say(f"The venue answers again, after {seconds:.0f} s; its clock is {utc_text(now)}.")
 
     def _say_standing(self, now: np.datetime64) -> None:
         elapsed = self._elapsed()
@@ -117,12 +117,13 @@ class WatchedClock:
             self._said_standing = False
         elif not self._said_standing and elapsed - self._shown[1] >= STANDING:
             self._said_standing = True
-            _say(
+            say(
                 f"The venue's clock stands at {utc_text(now)}: a practice server's waits for its"
                 " client (--speed wait, moved by mode=replay), or its bars end there."
             )
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line beside the log."""
     with printing():
         sys.stdout.write(f"{line}\n")

@@ -60,6 +60,9 @@ def combinations(
     for name, values in vary.items():
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise InputError(f"vary.{name}: {values!r} is no list of values")
+        for k, value in enumerate(values):
+            if value in values[:k]:
+                raise InputError(f"vary.{name}: {value} is named twice")
     variants = []
     for values in itertools.product(*vary.values()):
         variation = dict(zip(vary, values, strict=True))

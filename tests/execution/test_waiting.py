@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from execution.live import runner
 from execution.live.footing import Footing
+from execution.live.health import Health
 from execution.live.waiting import WatchedClock, waiting_line
 from foundation.errors import BrokerError, InputError
+from foundation.supervisor import Supervisor
 
 BOTH = ("NVDA", "BTCUSD")
 
@@ -174,3 +177,33 @@ def test_passes_that_a_clock_has_left_out_are_said(
     shown = f"The venue's clock shows {now}Z, and the journal's last pass was"
     said = f"{shown} {days} days before, at {last}Z: none was made in between.\n"
     assert capsys.readouterr().err == ("" if days is None else said)
+
+
+class Waits:
+    """Told to stop after so many waits, of which none takes time."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def __bool__(self) -> bool:
+        return self.left == 0
+
+    def wait(self, seconds: float) -> None:
+        self.left -= 1
+
+
+def test_a_loop_that_begins_before_its_venue_is_there_says_so_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venue: Any = Venue()
+    venue.away = True
+    stop: Any = Waits(5)
+    minutes = itertools.count(0.0, 0.5)
+    monkeypatch.setattr(runner.time, "monotonic", lambda: 60 * next(minutes))
+    supervisor = Supervisor.of({})
+    assert runner._account_id(venue, stop, Health(), supervisor, patient=True) is None
+    waiting = "Waiting for the venue, asked every 15 s: the account: no answer."
+    *told, ended = capsys.readouterr().out.splitlines()
+    assert told == [waiting] * len(told)
+    assert 1 < len(told) < 5
+    assert ended == "Stopped while it waited for the venue: nothing was sent."

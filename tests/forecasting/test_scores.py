@@ -236,6 +236,18 @@ def test_an_evaluation_without_outcomes_is_refused() -> None:
         evaluate(settings)
 
 
+def test_a_class_without_an_outcome_at_a_step_has_no_row_there() -> None:
+    data = DataSettings(start="2024-01-02", end="2024-03-28")
+    settings = EvaluationSettings(
+        symbols=("SYA", "SYXUSD"), start="2024-03-26", steps=(1, 24), against=("ewma",), data=data,
+        forecaster=ForecasterSettings(kind="mix"),
+    )  # fmt: skip
+    groups = evaluate(settings).figures()["groups"]
+    assert {"1", "24"} <= groups["crypto"].keys()
+    assert "1" in groups["stock"]
+    assert "24" not in groups["stock"]
+
+
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return run_command(["-m", *words], cwd=folder)
 

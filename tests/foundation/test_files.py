@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
+from foundation.configuration import output_of
 from foundation.errors import InputError
 from foundation.files import (
     check_file,
@@ -129,3 +131,16 @@ def test_a_file_is_written_again_where_the_command_wrote_it(tmp_path: Path) -> N
         InputError, match=r"^output: .*f.csv holds something else; .*overwrite=true"
     ):
         check_file(path, "output", lambda _: False)
+
+
+@pytest.mark.parametrize("written", ["bars", "./bars", "bars/../bars"])
+def test_results_are_never_written_among_the_bars_they_come_from(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bars").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words = {"output": written, "overwrite": True, "data": {"dir": ["bars"]}}
+    with pytest.raises(InputError, match=r"is data.dir, where bars are read; name another"):
+        output_of(OmegaConf.create(words), "summary.json")
+    words["output"] = "bars/run"
+    assert output_of(OmegaConf.create(words), "summary.json") == Path("bars/run")

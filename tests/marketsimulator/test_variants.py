@@ -117,6 +117,14 @@ def test_a_sweep_ranks_every_combination_and_deflates_by_their_number(
     assert page.count("fraction=0.3 symbol_cap=0.6</th>") == 1
 
 
+@pytest.mark.parametrize("values", [[0.1, 0.10], [1, 1.0], [0.25, 0.5, 0.25]])
+def test_a_value_that_is_named_twice_is_refused_before_anything_runs(
+    settings: BacktestSettings, values: list[float]
+) -> None:
+    with pytest.raises(InputError, match=r"^vary.sizing.fraction: [\d.]+ is named twice$"):
+        variants_of(settings, {"sizing.fraction": values})
+
+
 def test_what_would_change_beliefs_is_not_swept_in_process(settings: BacktestSettings) -> None:
     for vary, says in (
         ({"sizing.holding": ["next"]}, "varies capital"),

@@ -188,3 +188,25 @@ def test_the_shares_are_those_of_sessions_with_a_first_and_a_last_bar() -> None:
     assert (whole.sessions, whole.trading, whole.opened, whole.closed) == (4, 1.0, 1.0, 1.0)
     without_last = fit(starts[:-1], 60)
     assert (without_last.opened, without_last.closed) == (1.0, 0.75)
+
+
+def test_a_winter_clock_kept_all_year_is_refused_for_its_summer() -> None:
+    # Of the 40 sessions 23 lie before the clocks change; the others fit, and a half-day in them.
+    starts = File("2024-10-01", 40, 60, extended=False).starts()
+    fixed = starts + np.timedelta64(-5, "h")
+    read = pd.DatetimeIndex(fixed).tz_localize(NEW_YORK).tz_convert("UTC").tz_localize(None)
+    with pytest.raises(DataError, match=r"1 h too early in summer.* set data.zone to the clock"):
+        refuse_misread(np.asarray(read), 60, NEW_YORK, ON_NEW_YORKS_CLOCK, "a.csv")
+
+
+@pytest.mark.parametrize(("hours", "says"), [(-1, "1 h too early"), (2, "2 h too late")])
+def test_stamps_whole_hours_beside_the_sessions_are_refused(hours: int, says: str) -> None:
+    moved = File("2024-07-01", 20, 60, extended=False).starts() + np.timedelta64(hours, "h")
+    with pytest.raises(DataError, match=says):
+        refuse_misread(moved, 60, "UTC", Unzoned(None, ""), "a.csv")
+
+
+def test_bars_on_the_hour_are_not_called_ends_of_others_that_would_be_refused() -> None:
+    sessions = File("2024-07-08", 10, 60, extended=False).starts()
+    on_the_hour = sessions + np.timedelta64(30, "m")  # 10:00 to 16:00 New York
+    refuse_misread(on_the_hour, 60, "UTC", Unzoned(None, ""), "a.csv")
