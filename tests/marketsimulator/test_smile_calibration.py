@@ -22,7 +22,7 @@ from marketsimulator.smile_calibration import (
     fit_smile,
     jackknife_errors,
 )
-from tests.commands import run_command
+from tests.commands import overridden, run_command
 from trainingdata.bars import Bars, panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
@@ -135,13 +135,13 @@ def test_the_command_writes_the_smile_and_refuses_in_a_line(tmp_path: Path) -> N
     )
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        given = [
+        usual = (
             "prints.file=prints.parquet",
             "prints.zone=UTC",
             "bars.dir=[bars]",
             "bars.vix=vix.parquet",
-            *words,
-        ]
+        )
+        given = overridden(usual, words)
         return run_command(["-m", "marketsimulator.smile_calibration", *given], cwd=tmp_path)
 
     done = run("output=out")
