@@ -103,7 +103,8 @@ def _no_run(run: Path, name: str) -> str:
     runs = sorted(path.parent.name for path in run.glob(f"*/{name}.parquet"))
     if runs:
         listed = ", ".join(runs[:LISTED]) + ", …" * (len(runs) > LISTED)
-        return f"holds {len(runs)} runs; name one of them: {listed}"
+        count = "a run" if len(runs) == 1 else f"{len(runs)} runs"
+        return f"holds {count}; name one of them: {listed}"
     return f"holds no {name}.parquet; name the folder of a backtest's results"
 
 

@@ -162,12 +162,15 @@ def test_what_is_no_run_is_said_to_be_what_it_is(run: Path, tmp_path: Path) -> N
     account = tmp_path / "account"
     account.mkdir()
     (account / "journal.sqlite").touch()
+    several = tmp_path / "several"
+    several.mkdir()
+    (several / "run").symlink_to(run)
     for path, says in (
         (tmp_path / "nothing", "is not there"),
         (run / "orders.parquet", "is a file"),
         (account, "is of a live account"),
         (account / "journal.sqlite", "execution.live dashboard"),
-        (run.parent, f"name one of them: {run.name}"),
+        (several, "holds a run; name one of them: run"),
     ):
         with pytest.raises(InputError, match=f"RUN: {path} .*{says}"):
             explain(path, symbol="SYA")
