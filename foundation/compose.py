@@ -9,11 +9,11 @@ import os
 import re
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -314,7 +314,9 @@ def _not_merged_text(place: str, value: str, name: str) -> str:
 
 def _unknown_key(place: str, name: str) -> str:
     """What is said of a key that the configuration does not have."""
-    keys = _dotted_keys(_composed(name, ()), "")
+    # Not resolved: what a setting refers to need not be there for its name to be known.
+    settings: Any = OmegaConf.to_container(_composed(name, ()), resolve=False)
+    keys = dotted_keys(settings)
     group, _, key = place.rpartition(".")
     beside = [each for each in keys if each.rpartition(".")[0] == group]
     elsewhere = {each.rpartition(".")[2]: each for each in reversed(keys)}
@@ -324,11 +326,14 @@ def _unknown_key(place: str, name: str) -> str:
     return str(unknown_setting(place, names or [each for each in keys if "." not in each]))
 
 
-def _dotted_keys(config: DictConfig, prefix: str) -> list[str]:
-    """The names of all settings, and of their groups, dotted."""
+def dotted_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The names of all settings, and of their groups, dotted.
+
+    values: as plain mappings; prefix: of the names, with its point.
+    """
     keys = []
-    for name in map(str, config):
+    for name, value in values.items():
         keys.append(f"{prefix}{name}")
-        if OmegaConf.is_dict(config._get_node(name)):
-            keys += _dotted_keys(config[name], f"{prefix}{name}.")
+        if isinstance(value, dict):
+            keys += dotted_keys(value, f"{prefix}{name}.")
     return keys

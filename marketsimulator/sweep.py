@@ -30,7 +30,7 @@ from rich.table import Table
 from forecasting.forecast import Progress, silent
 from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
-from foundation.compose import hydra_command
+from foundation.compose import dotted_keys, hydra_command
 from foundation.configuration import output_of
 from foundation.errors import InputError, nearest
 from foundation.files import write_whole
@@ -73,7 +73,7 @@ def variants_of(
     InputError
         for a name that is no such setting, or whose change would change what is believed.
     """
-    known = _dotted_names(asdict(settings), "")
+    known = dotted_keys(asdict(settings))
     for name in vary:
         group = name.partition(".")[0]
         if name in KEYS or (group in GROUPS and name != group):
@@ -93,16 +93,6 @@ def variants_of(
 def _hint(name: str, known: Sequence[str]) -> str:
     match = nearest(name, known) or nearest(name.rpartition(".")[2], known)
     return f"; did you mean {match}?" if match else ""
-
-
-def _dotted_names(values: Mapping[str, Any], prefix: str) -> list[str]:
-    """The names of settings and of their groups, dotted."""
-    names = []
-    for key, value in values.items():
-        names.append(f"{prefix}{key}")
-        if isinstance(value, dict):
-            names += _dotted_names(value, f"{prefix}{key}.")
-    return names
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS trials (
 """
 PATIENCE = 30.0  # seconds that a run waits for another one to write
 NO_VARIANT = ("output", "overwrite", "start", "end", "days", "trials", "placebo")  # of a run alone
+HOW_READ = ("dir", "zone")  # what they change shows in the bars, which have a digest of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,10 @@ class TrialStatistics:
 def record_trials(path: Path, *trials: Trial) -> TrialStatistics:
     """Add trials on the same data, replace those that were there, and count all on these data.
 
-    The same data are the same bars, or bars of the same source that share a symbol and overlap in
-    time: a run that ends a day later is no fresh start.
+    The same data are the same bars, or bars of the same market that share a symbol and overlap in
+    time: neither a run that ends a day later nor a copy of the files elsewhere is a fresh start. A
+    synthetic market is known by its source; all files are of one market, in which a symbol has one
+    history.
 
     Raises
     ------
@@ -113,7 +116,8 @@ def record_trials(path: Path, *trials: Trial) -> TrialStatistics:
             ledger.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", rows)
             candidates = ledger.execute(
                 "SELECT config_hash, symbols, daily_sharpe FROM trials WHERE data_hash = :data_hash"
-                " OR (source = :source AND first <= :last AND last >= :first)",
+                " OR ((source = :source OR (source LIKE 'files:%' AND :source LIKE 'files:%'))"
+                " AND first <= :last AND last >= :first)",
                 rows[0],
             ).fetchall()
     except (OSError, sqlite3.Error) as error:
@@ -155,9 +159,9 @@ def check_ledger(path: Path) -> None:
 def config_hash(settings: Mapping[str, Any]) -> str:
     """Digest of the settings that make a variant: all but the period and where results go."""
     variant = {key: value for key, value in settings.items() if key not in NO_VARIANT}
-    # How files are read shows in the bars, which have a digest of their own.
     if "data" in variant:
-        variant["data"] = {k: v for k, v in (variant["data"] or {}).items() if k != "zone"}
+        data = (variant["data"] or {}).items()
+        variant["data"] = {key: value for key, value in data if key not in HOW_READ}
     forecaster = dict(variant.get("forecaster") or {})
     sizing = variant.get("sizing") or {}
     # Another file of forecasts, or other code, is another trial under the same name and path. Where

@@ -149,8 +149,12 @@ def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path
         TRIAL, config_hash="c3", data_hash="d2", last="2024-07-01T20:00Z", daily_sharpe=None
     )
     assert record_trials(path, later).count == 3
+    elsewhere = replace(TRIAL, config_hash="c4", data_hash="d4", source="files: y")
+    copy = tmp_path / "elsewhere.sqlite"
+    copy.write_bytes(path.read_bytes())
+    assert record_trials(copy, elsewhere).count == 4
     for apart in (
-        replace(TRIAL, config_hash="c4", data_hash="d3", source="files: y"),
+        replace(TRIAL, config_hash="c4", data_hash="d3", source="synthetic market (seed 1)"),
         replace(TRIAL, config_hash="c4", data_hash="d3", symbols=("ZZZ",)),
         replace(
             TRIAL,
@@ -198,3 +202,12 @@ def test_what_makes_a_variant_is_hashed_and_what_does_not_is_not(market: Bars) -
     assert data_hash(
         Bars(market.instruments, market.times, values, market.mask, market.source), 0
     ) != data_hash(market, 0)
+
+
+def test_the_same_run_on_a_copy_of_the_files_is_the_same_trial() -> None:
+    here, copy, other = (
+        config_hash({"data": {"dir": place, "adjustment": kind}, "sizing": {}})
+        for place, kind in ((["x"], "split"), (["y.csv"], "split"), (["x"], "raw"))
+    )
+    assert here == copy
+    assert here != other
