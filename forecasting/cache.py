@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from forecasting import cache_file
 from forecasting.store import join, shelves
 from foundation.command import Parser, one_line_errors
+from foundation.counts import counted
 from foundation.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -125,8 +126,9 @@ def main() -> None:
             sys.exit(1 if _print_faults(folder, console) else 0)
         else:
             done = prune(folder, unused_days)
-            counts = ", ".join(f"{count} {kind}" for kind, count in done.items())
-            console.print(counts, highlight=False)
+            shelves_gone = counted(done.pop("shelves"), "shelf", "shelves")
+            counts = (f"{count:,} {kind}" for kind, count in done.items())
+            console.print(", ".join([shelves_gone, *counts]), highlight=False)
 
 
 def _shelf_table(folder: Path) -> Table:
@@ -155,7 +157,9 @@ def _print_faults(folder: Path, console: Console) -> bool:
     damaged = sum(fault == "damaged" for fault, _ in faults)
     misplaced = len(faults) - damaged
     remedy = "; prune removes them" if faults else ""
-    console.print(f"{len(files)} files, {damaged} damaged, {misplaced} misplaced{remedy}")
+    console.print(
+        f"{counted(len(files), 'file')}, {damaged} damaged, {misplaced} misplaced{remedy}"
+    )
     return bool(faults)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -16,23 +17,30 @@ from forecasting.forecast import (
     Progress,
     silent,
 )
+from forecasting.moments import volatility
 from foundation.arrays import Array32, Index, Instants, Mask, first_row
+from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.plugin import own_code
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import utc_text
 
+log = logging.getLogger(__name__)
+
 KEY = "forecaster.kind"
 RECENT = 100  # own bars that a forecast's width is compared with
 FEWEST = 20  # forecasts whose widths say something together: no live decision is refused for one
+# Instants whose medians say something together: news of one instant may move every symbol at once.
+FEWEST_INSTANTS = 5
 LOOKED_AT = 200  # forecasts that are looked at, at most
 # As many times wider or narrower than the recent bars no forecast of a bar is: percent are a
-# hundred times too wide, widths in USD as many times as the price is.
+# hundred times too wide, widths in USD as many times as the price is. So far from the last close,
+# in deviations of these bars, no honest median is at most instants.
 SCALE = 30.0
+# A median as far from the last close at most instants is a claim that no bar has made. It is no
+# more than a warning: calibration may make something of a centre that is only a score.
+CLAIM = 10.0
 TWICE = np.log(2.0)
-_Q10 = LEVELS.index(0.1)
-_Q90 = LEVELS.index(0.9)
-_DEVIATIONS = 2 * 1.2815515655446004  # from the 10 % quantile of a normal to its 90 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +73,17 @@ class CheckedForecaster:
         with own_code(KEY, self.origin):
             table = self.inner.forecast(_read_only(bars), since, progress)
         self._refuse(table_faults(table, bars))
+        warned = False
 
         def answer(rows: Index) -> Array32:
+            nonlocal warned
             with own_code(KEY, self.origin):
                 values = np.asarray(table.answer(rows))
             self._refuse(value_faults(values, table, rows))
             self._refuse(scale_faults(values, table, rows))
+            if not warned and (claim := centre_claim(values, table, rows)):
+                log.warning("%s: %s: %s", KEY, self.origin, claim)
+                warned = True
             return values
 
         return replace(table, answer=answer)
@@ -103,7 +116,7 @@ def table_faults(table: object, bars: Bars) -> Iterator[str]:
     windows = table.windows
     count = len(windows)
     if not count:
-        yield f"nothing is forecast in a panel of {len(bars.times)} instants"
+        yield f"nothing is forecast in a panel of {counted(len(bars.times), 'instant')}"
         return
     for name in ("price", "persistence", "worth", "skill"):
         shape = np.shape(getattr(table, name))
@@ -192,28 +205,98 @@ def _issue(table: ForecastTable, row: int) -> str:
     return f"{table.symbols[windows.symbol[row]]} at {utc_text(windows.issued_at[row])}"
 
 
+@dataclass(frozen=True, slots=True)
+class _FirstStep:
+    """The first step of a forecast beside the bars before it.
+
+    row: number of its window.
+    width: its deviation, a share of the price.
+    away: how far its median lies from the last close, the same.
+    moved: deviation of the returns of the recent bars, above 0.
+    """
+
+    row: int
+    width: float
+    away: float
+    moved: float
+
+    @property
+    def wide(self) -> float:
+        """How many times as wide as the recent bars it is."""
+        return self.width / self.moved
+
+    @property
+    def far(self) -> float:
+        """How many deviations of the recent bars its median lies from the last close."""
+        return self.away / self.moved
+
+
 def scale_faults(values: Array32, table: ForecastTable, rows: Index) -> Iterator[str]:
-    """That the spread of forecasts is of another scale than the bars before them, in a sentence.
+    """What of forecasts is of another scale than the bars before them, a sentence each.
 
     values: [n, H, Q] of windows number `rows` [n].
     """
+    steps = _first_steps(values, table, rows)
+    if len(steps) >= FEWEST:
+        middle = sorted(steps, key=lambda step: step.wide)[len(steps) // 2]
+        if not 1 / SCALE < middle.wide < SCALE:
+            yield (
+                f"a forecast of one bar deviates by {middle.width:.2g} of the price"
+                f" ({_issue(table, middle.row)}), {middle.wide:.2g} times what its last {RECENT}"
+                f" bars did ({middle.moved:.2g}): quantiles are closes in USD, and their spread is"
+                " that of one bar's return, in neither percent nor USD"
+            )
+    farthest = _usual_distance(steps, table)
+    if farthest is not None and farthest.far >= SCALE:
+        yield f"{_distance_text(farthest, table)}: quantiles are closes in USD"
+
+
+def centre_claim(values: Array32, table: ForecastTable, rows: Index) -> str:
+    """What medians claim that no bar has done, in a sentence; empty where they do not.
+
+    values: [n, H, Q] of windows number `rows` [n].
+    """
+    step = _usual_distance(_first_steps(values, table, rows), table)
+    if step is None or step.far <= CLAIM:
+        return ""
+    return f"{_distance_text(step, table)}: no bar has moved so"
+
+
+def _first_steps(values: Array32, table: ForecastTable, rows: Index) -> list[_FirstStep]:
+    """First steps of some of the forecasts, as far as their symbols have recent bars that moved."""
     windows = table.windows
-    ratios = []
+    steps = []
     for k in np.unique(np.linspace(0, len(rows) - 1, min(len(rows), LOOKED_AT)).astype(int)):
-        row = rows[k]
+        row = int(rows[k])
         last = int(windows.last[row]) + 1
         closes = windows.closes[windows.symbol[row]][max(last - RECENT, 0) : last]
         moved = float(np.diff(np.log(closes)).std()) if len(closes) > RECENT // 2 else 0.0
-        width = float(values[k, 0, _Q90] - values[k, 0, _Q10]) / _DEVIATIONS / table.price[row]
         if moved > 0:
-            ratios.append((width / moved, width, moved, row))
-    if len(ratios) < FEWEST:
-        return
-    ratio, width, moved, row = sorted(ratios)[len(ratios) // 2]
-    if 1 / SCALE < ratio < SCALE:
-        return
-    yield (
-        f"a forecast of one bar deviates by {width:.2g} of the price ({_issue(table, row)}),"
-        f" {ratio:.2g} times what its last {RECENT} bars did ({moved:.2g}): quantiles are closes in"
-        " USD, and their spread is that of one bar's return, in neither percent nor USD"
+            price = table.price[row]
+            width = float(volatility(values[k, 0], price, "normal"))
+            steps.append(_FirstStep(row, width, abs(values[k, 0, MEDIAN] / price - 1), moved))
+    return steps
+
+
+def _usual_distance(steps: list[_FirstStep], table: ForecastTable) -> _FirstStep | None:
+    """The step whose median lies as far away as is usual at an instant; None where few are seen."""
+    of_instants: dict[np.datetime64, list[_FirstStep]] = {}
+    for step in steps:
+        of_instants.setdefault(table.windows.issued_at[step.row], []).append(step)
+    if len(steps) < FEWEST or len(of_instants) < FEWEST_INSTANTS:
+        return None
+    usual = [_middle_distance(each) for each in of_instants.values()]
+    return _middle_distance(usual)
+
+
+def _middle_distance(steps: list[_FirstStep]) -> _FirstStep:
+    # The lower of two in the middle: half of the instants are not most of them.
+    return sorted(steps, key=lambda step: step.far)[(len(steps) - 1) // 2]
+
+
+def _distance_text(step: _FirstStep, table: ForecastTable) -> str:
+    return (
+        f"the first step's median lies {step.away:.2g} of the price from the last close"
+        f" ({_issue(table, step.row)}), {step.far:.2g} times the deviation of its last {RECENT}"
+        f" bars ({step.moved:.2g}), and as far at most instants"
     )

@@ -20,6 +20,7 @@ from forecasting.evaluation_charts import (
 )
 from forecasting.forecast import reads_future
 from foundation.charts import CHART_MACRO, CHART_STYLE, Chart
+from foundation.counts import counted
 from foundation.page import COLOURS, SHEET, SHEET_MACROS, around, content_policy, render_page
 from foundation.sample_size import FEWEST_WEEKS
 from trainingdata.instants import NEW_YORK
@@ -170,10 +171,10 @@ def _held(figures: dict[str, Any], kind: str) -> str:
     """What the 80 % interval held, and what that rests on."""
     main = figures["groups"][kind]["all"][figures["forecaster"]]
     half = around(main["inside80_reach"], ".1%")
-    weeks = "1 week" if main["weeks"] == 1 else f"{main['weeks']:,} weeks"
+    outcomes = counted(main["forecasts"], "outcome")
     return (
-        f"The 80 % interval held {main['inside80']:.1%}{half} of {main['forecasts']:,} outcomes"
-        f" of {CLASSES[kind]} in {weeks}."
+        f"The 80 % interval held {main['inside80']:.1%}{half} of {outcomes} of {CLASSES[kind]} in"
+        f" {counted(main['weeks'], 'week')}."
     )
 
 

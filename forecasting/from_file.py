@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from forecasting.checked import scale_faults
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index, Instants, Mask, first_row
@@ -35,6 +36,7 @@ from foundation.files import file_digest
 from trainingdata.bars import Bars
 from trainingdata.instants import instants_of_column, utc_text
 from trainingdata.instruments import instrument
+from trainingdata.sessions import started_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +102,10 @@ class FileForecaster:
             return kept[numbers]
 
         source = file_digest(self.path)[:16]
-        return ForecastTable.of(self.name, bars, windows.part(there), answer, source=source)
+        table = ForecastTable.of(self.name, bars, windows.part(there), answer, source=source)
+        for fault in scale_faults(kept, table, np.arange(len(kept))):
+            raise DataError(f"{self.path}: {fault}")
+        return table
 
 
 def _maker(path: Path) -> str:
@@ -128,16 +133,19 @@ def _portions(path: Path) -> Generator[pd.DataFrame]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    columns = list(COLUMNS)
     try:
         if path.suffix == ".parquet":
             with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(ROWS, columns=columns):
+                for batch in file.iter_batches(ROWS, columns=list(COLUMNS)):
                     yield batch.to_pandas(ignore_metadata=True)
         else:
             # NA is a ticker: only an empty cell is empty.
             with pd.read_csv(
-                path, usecols=columns, chunksize=ROWS, keep_default_na=False, na_values=[""]
+                path,
+                usecols=lambda name: name in COLUMNS,
+                chunksize=ROWS,
+                keep_default_na=False,
+                na_values=[""],
             ) as reader:
                 yield from reader
     except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError, KeyError) as error:
@@ -161,7 +169,8 @@ class _Portion:
         missing = [name for name in COLUMNS if name not in self.rows]
         if missing:
             raise DataError(
-                f"{self.path}: has no column {missing[0]!r}; forecasts have {', '.join(COLUMNS)}"
+                f"{self.path}: no file of forecasts: it has no column {missing[0]!r}; forecasts"
+                f" have {', '.join(COLUMNS)}"
             )
         for column in COLUMNS:
             self.refuse(self.rows[column].isna().to_numpy(), f"{column} is empty")
@@ -221,12 +230,38 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
     window = np.full(len(stamps), -1)
     for number, slot in enumerate(windows.of_symbols()):
         rows = np.flatnonzero(inside & (symbol == number))
+        ends = bars.real_bars(number)[0]
         off = np.zeros(len(stamps), dtype=bool)
-        off[rows] = _places(bars.real_bars(number)[0], stamps[rows]) < 0
-        portion.refuse(off, "{symbol} has no bar that becomes known at {issued_at}")
+        off[rows] = _places(ends, stamps[rows]) < 0
+        if off.any():
+            starts = started_at(bars.instruments[number].kind, ends)
+            advice = _issue_advice(np.unique(stamps[rows]), starts, ends)
+            portion.refuse(
+                off, f"{{symbol}} has no bar that becomes known at {{issued_at}}{advice}"
+            )
         place = _places(windows.issued_at[slot], stamps[rows])
         window[rows] = np.where(place < 0, -1, place + slot.start)
     return window
+
+
+def _issue_advice(stamps: Instants, starts: Instants, ends: Instants) -> str:
+    """What an issue is, in words, for stamps [n] of which one is no end of a bar.
+
+    starts, ends: of the symbol's bars, [N].
+    """
+    is_start = np.isin(stamps, starts)
+    is_end = np.isin(stamps, ends)
+    bar = min(int(np.searchsorted(ends, stamps[~is_end][0])), len(ends) - 1)
+    meaning = (
+        f"a bar becomes known at its end, the one that starts at {utc_text(starts[bar])} at"
+        f" {utc_text(ends[bar])}"
+    )
+    if is_start.sum() <= max(is_end.sum(), len(stamps) / 2):
+        return f"; {meaning}"
+    return (
+        f"; {is_start.sum():,} of its {len(stamps):,} issued_at are starts of bars, and {meaning};"
+        " write the ends"
+    )
 
 
 def _places(sorted_instants: Instants, stamps: Instants) -> Index:

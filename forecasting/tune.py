@@ -47,6 +47,7 @@ from forecasting.scores import clustered_mean, common_forecasts, score_frame
 from forecasting.settings import PER_SYMBOL
 from forecasting.windows import Windows
 from foundation.command import Parser, log_to_file, one_line_errors
+from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.files import check_output
 from foundation.progress import ProgressBar
@@ -156,8 +157,8 @@ def _check_enough(bars: Bars, first: np.datetime64, length: int, folds: int) -> 
     for symbol, count in zip(bars.symbols, counts, strict=True):
         if count < MIN_FORECASTS * folds:
             raise InputError(
-                f"{symbol}: {count} forecasts with {length} bars of context are too few for {folds}"
-                " folds; start earlier"
+                f"{symbol}: {counted(count, 'forecast')} with {length} bars of context: too few for"
+                f" {folds} folds; start earlier"
             )
 
 

@@ -31,6 +31,7 @@ from trainingdata.instruments import (
     no_dollar_pair,
     symbols_of,
 )
+from trainingdata.sessions import started_at
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 _TETHERS = "quoted in USDT, which is taken for USD"
@@ -153,9 +154,11 @@ def read_bars(
         if not between.any():
             since = "its beginning" if start is None else utc_text(start)
             until = "its end" if end is None else utc_text(end)
-            holds = f"{utc_text(times[0])} to {utc_text(times[-1])}"
+            held = started_at(item.kind, times[[0, -1]])
             raise DataError(
-                f"{path}: {symbol} has no bars between {since} and {until}; the file holds {holds}"
+                f"{path}: {symbol} has no bars between {since} and {until}; the file holds those"
+                f" that start from {utc_text(held[0])} to {utc_text(held[1])}, and a bar counts at"
+                " its end"
             )
         tables.append((item, times[rows], values[rows]))
         origins[symbol] = origin
@@ -189,6 +192,8 @@ def _read_file(path: Path) -> FileTable:
         raise
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+    if isinstance(frame.index, pd.MultiIndex):
+        frame = frame.reset_index(allow_duplicates=True)
     frame.columns = [heading(name) for name in frame.columns]
     index = heading(frame.index.name or "")
     named = index in STAMPS and index not in frame.columns
@@ -197,4 +202,6 @@ def _read_file(path: Path) -> FileTable:
         frame = frame.rename_axis(index).reset_index()
     elif others and isinstance(frame.index, pd.DatetimeIndex):
         frame = frame.rename_axis("timestamp").reset_index()
+    elif isinstance(frame.index, pd.DatetimeIndex) and index not in frame.columns:
+        return FileTable(frame, ("a column says when bars start, the index is ignored",))
     return FileTable(frame, ())

@@ -9,16 +9,19 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Index, Instants, first_row
-from foundation.errors import DataError, in_one_line
+from foundation.counts import counted
+from foundation.errors import DataError, InputError, in_one_line
 from trainingdata.bars import FIELDS, Origin, check_bars, regular_bars
-from trainingdata.instants import REFUSED, Unzoned, cell_text, instants_of_column
-from trainingdata.instruments import Instrument, Kind
+from trainingdata.instants import REFUSED, Unzoned, cell_text, instants_of_column, utc_text
+from trainingdata.instruments import Instrument, Kind, data_symbol
 from trainingdata.resampling import PARTS, hours_of, usual_minutes
 from trainingdata.sessions import stock_grid
 from trainingdata.stamp_checks import refuse_misread
 
 # Headings of the column that says when a bar starts.
 STAMPS = ("timestamp", "datetime", "date", "time")
+# Headings of the column that says which symbol a row is of.
+SYMBOLS = ("symbol", "ticker", "sym", "instrument", "pair", "asset")
 ADJUSTED_CLOSE = ("adj close", "adj_close", "adjclose", "adjusted close")
 
 # Units of numbers that count since 1970, to a second; their values from 1990 to 2199 share none.
@@ -28,6 +31,9 @@ _COUNT = re.compile(r"\d{9,19}(\.0*)?")
 _BARE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]00:00(:00)?)?")
 _OFFSET = re.compile(r"[+-]\d{2}:?\d{2}$")
 _HOUR = np.timedelta64(1, "h")
+_LOOKED_AT = 100  # first rows, for the order of all
+_ON_ANY_CLOCK = Unzoned("UTC")  # an order shows without the zone
+_REPEATED = 0.2  # of the stamps: more than a slip
 _NEARLY_A_DAY = np.timedelta64(20, "h")
 
 _DAILY = (
@@ -88,33 +94,113 @@ def read_table(
     name = stamp_column(list(frame.columns), path)
     if frame.empty:
         raise DataError(f"{path}: the file holds no bars")
-    starts, zone = _starts(frame[name], path, unzoned)
+    place = path
+    notes = _symbol_notes(frame, item, path)
+    if _newest_first(frame[name]):
+        frame = frame.iloc[::-1]
+        place = f"{path} (newest first: rows are counted from the last)"
+        notes.append("rows stand newest first and are read from the last on")
+    starts, zone = _starts(frame[name], place, unzoned)
+    _refuse_repeats(starts, name, place)
     _refuse_coarse(starts, path)
-    values = _read_values(path, frame)
+    values = _read_values(place, frame)
     minutes = usual_minutes(starts)
     if item.kind is Kind.STOCK and minutes in (*PARTS, 60):
         refuse_misread(starts, minutes, zone, unzoned, path)
-    notes = [f"{column} is ignored" for column in ADJUSTED_CLOSE if column in frame.columns]
+    notes += _stamp_notes(frame, name, starts, unzoned)
+    notes += [f"{column} is ignored" for column in ADJUSTED_CLOSE if column in frame.columns]
     outside = 0
     if minutes in PARTS:
-        check_bars(starts, values, path)
-        hours = hours_of(starts, values, item.kind, minutes, path)
+        check_bars(starts, values, place)
+        hours = hours_of(starts, values, item.kind, minutes, place)
         times, bars = hours.times, hours.values
         outside = hours.outside
         notes.append(f"{minutes}-minute bars are put together to hours")
         if hours.lacking:
-            notes.append(f"{hours.lacking:,} of {len(times):,} hours lack some of them")
+            verb = "lacks" if hours.lacking == 1 else "lack"
+            notes.append(f"{hours.lacking:,} of {counted(len(times), 'hour')} {verb} some of them")
         if hours.cut:
-            notes.append(f"{hours.cut} in which the file begins or ends left out")
+            cut = counted(hours.cut, "hour")
+            notes.append(f"left out: {cut} in which the file begins or ends")
     else:
         minutes = 60
-        times, bars = regular_bars(starts, values, item, path)
+        times, bars = regular_bars(starts, values, item, place)
         outside = len(starts) - len(times)
     if outside:
-        notes.append(f"{outside:,} rows outside regular New York hours are left out")
+        notes.append(f"left out: {counted(outside, 'row')} outside regular New York hours")
         if zone == unzoned.zone and item.kind is Kind.STOCK:
             _refuse_wrong_zone(times, unzoned, outside, path)
     return times, bars, Origin(path, zone, minutes, tuple(notes))
+
+
+def _symbol_notes(frame: pd.DataFrame, item: Instrument, path: str) -> list[str]:
+    """That a table names another symbol than its file does; one of several symbols is refused."""
+    notes = []
+    for column in SYMBOLS:
+        if list(frame.columns).count(column) != 1:
+            continue
+        held = sorted({str(cell).strip() for cell in frame[column].dropna().unique()})
+        if len(held) > 1:
+            raise DataError(
+                f"{path}: its column {column!r} holds {len(held):,} symbols,"
+                f" {cell_text(held[0])} and {cell_text(held[1])}{' …' if len(held) > 2 else ''};"
+                " one file a symbol: split it by that column into files named after the symbols,"
+                " as NVDA.csv or BTCUSD.csv"
+            )
+        if held and not _means(held[0], item):
+            named = f"column {column} says {cell_text(held[0])}"
+            notes.append(f"{named}, the bars are taken for {item.symbol} as the file is called")
+    return notes
+
+
+def _means(name: str, item: Instrument) -> bool:
+    """Whether a symbol in a table is that of an instrument, a coin without its dollar, too."""
+    if item.symbol == f"{name.upper()}USD":
+        return True
+    try:
+        return item.symbol == data_symbol(name)
+    except InputError:
+        return False
+
+
+def _newest_first(column: pd.Series) -> bool:
+    """Whether most of a table's first rows start before the row above."""
+    try:
+        starts, _ = _starts(column.iloc[:_LOOKED_AT], "", _ON_ANY_CLOCK)
+    except DataError:
+        return False
+    back = np.diff(starts) < np.timedelta64(0)
+    return bool(2 * back.sum() > len(back))
+
+
+def _stamp_notes(frame: pd.DataFrame, name: str, starts: Instants, unzoned: Unzoned) -> list[str]:
+    """Which column the starts are from, where another one might say when, and says otherwise."""
+    others = [other for other in STAMPS if other != name and other in frame.columns]
+    ignored = [other for other in others if not _says(frame[other], starts, unzoned)]
+    return [f"{other} is ignored, {name} says when bars start" for other in ignored]
+
+
+def _says(column: pd.Series, starts: Instants, unzoned: Unzoned) -> bool:
+    try:
+        return bool(np.array_equal(_starts(column, "", unzoned)[0], starts))
+    except DataError:
+        return False
+
+
+def _refuse_repeats(starts: Instants, name: str, path: str) -> None:
+    """Refuse rows of which many start with another: they are of several symbols.
+
+    name: of their column.
+    """
+    again = pd.Series(starts).duplicated().to_numpy()
+    if again.sum() <= max(2, _REPEATED * len(starts)):
+        return
+    row = first_row(again)
+    raise DataError(
+        f"{path}: row {row + 1}: {name} {utc_text(starts[row])} repeats, as {again.sum():,} of"
+        f" {len(starts):,} do: rows of several symbols, or the same twice; one file a symbol, split"
+        " it into files named after the symbols, as NVDA.csv or BTCUSD.csv"
+    )
 
 
 def _starts(column: pd.Series, path: str, unzoned: Unzoned) -> tuple[Instants, str]:
@@ -187,9 +273,11 @@ def _refuse_wrong_zone(times: Instants, unzoned: Unzoned, outside: int, path: st
         return
     if np.isin(grid.starts[k], grid.opens).any() and np.isin(times, grid.closes).any():
         return
+    verb = "lies" if outside == 1 else "lie"
     raise DataError(
-        f"{path}: read on the clock of {unzoned.zone}, {outside:,} rows lie outside New York's"
-        f" sessions and none opens or none closes one; correct {unzoned.setting or 'the zone'}"
+        f"{path}: read on the clock of {unzoned.zone}, {counted(outside, 'row')} {verb} outside"
+        " New York's sessions and none opens or none closes one; correct"
+        f" {unzoned.setting or 'the zone'}"
     )
 
 

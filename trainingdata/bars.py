@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from foundation.arrays import Array, Instants, Mask, first_row
+from foundation.counts import counted
 from foundation.errors import DataError
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, Kind
@@ -191,9 +192,9 @@ def regular_bars(
         raise no_regular_hour(starts, path)
     if irregular.any():
         log.warning(
-            "%s: %d rows outside regular New York hours are left out, first %s",
+            "%s: left out: %s outside regular New York hours, first %s",
             path,
-            irregular.sum(),
+            counted(int(irregular.sum()), "row"),
             utc_text(starts[irregular][0]),
         )
     return ends[~irregular], values[~irregular]

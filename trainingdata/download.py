@@ -34,6 +34,7 @@ from foundation.arrays import Array, Instants
 from foundation.command import Parser, is_override, log_to_file, one_line_errors
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite, settings_of
+from foundation.counts import counted
 from foundation.errors import DataError, InputError
 from foundation.files import check_output, staged_file
 from foundation.progress import ProgressBar
@@ -197,7 +198,7 @@ def main() -> None:
             data = MarketData(broker, keys, source.feed, source.adjustment)
             counts = download(data, symbols, start, end, flags.output, progress)
     for symbol, count in counts.items():
-        sys.stdout.write(f"{flags.output / f'{symbol}.parquet'}: {count:,} bars\n")
+        sys.stdout.write(f"{flags.output / f'{symbol}.parquet'}: {counted(count, 'bar')}\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ HOUR = np.timedelta64(1, "h")
 DAY = np.timedelta64(1, "D")
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_NO_DATE = "{value} is no date and time; write it as 2024-10-01T13:30Z"
 _INSTANT = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?",
     re.IGNORECASE,
@@ -60,6 +59,13 @@ class Unzoned:
                 f"{self.setting or 'zone'}: {self.zone!r} is no zone; write UTC or a place as in"
                 " America/New_York"
             )
+
+    @property
+    def no_date(self) -> str:
+        """What is wrong with a {value} that is no date and time, and how to write one."""
+        clock = f", or as 2024-10-01 09:30 on the clock of {self.zone}" if self.zone else ""
+        best = "{value} is no date and time; write it as 2024-10-01T13:30Z"
+        return f"{best}{clock} (YYYY-MM-DD)"
 
     @property
     def advice(self) -> str:
@@ -145,7 +151,7 @@ def instants_of_column(
     elif pd.api.types.is_datetime64_any_dtype(column):
         stamps = _typed_stamps(column, unzoned, fault)
     else:
-        raise fault(0, _NO_DATE)
+        raise fault(0, unzoned.no_date)
     utc = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
     try:
         instants: Instants = utc.dt.as_unit("ns").to_numpy("datetime64[ns]")
@@ -159,7 +165,7 @@ def _stamps_of_text(text: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Serie
     """Stamps with a zone from their text."""
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
     if stamps.isna().any():
-        raise fault(first_row(stamps.isna().to_numpy()), _NO_DATE)
+        raise fault(first_row(stamps.isna().to_numpy()), unzoned.no_date)
     # The parser takes a stamp without a zone for UTC, while a file may mean New York's by it.
     zoned = text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
     if zoned.all():
@@ -170,7 +176,7 @@ def _stamps_of_text(text: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Serie
     # The parser takes 2024 for a day, too.
     whole = text.str.match(r"\d{4}-\d{2}-\d{2}").to_numpy(dtype=bool)
     if not whole.all():
-        raise fault(first_row(~whole), _NO_DATE)
+        raise fault(first_row(~whole), unzoned.no_date)
     naive = stamps[~zoned].dt.tz_localize(None)
     moved = _on_clock(naive, unzoned.zone, np.flatnonzero(~zoned), fault)
     return moved if not zoned.any() else stamps.where(zoned, moved)

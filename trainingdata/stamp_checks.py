@@ -96,9 +96,23 @@ def refuse_misread(starts: Instants, minutes: int, zone: str, unzoned: Unzoned, 
         saying what they look like and what to do.
     """
     stated = fit(starts, minutes)
-    if not stated.poor:
-        _refuse_hours_off(starts, minutes, unzoned, path)
-        return
+    if stated.poor:
+        _refuse_other_meaning(starts, minutes, zone, unzoned, path, stated)
+    _refuse_hours_off(starts, minutes, unzoned, path)
+
+
+def _refuse_other_meaning(
+    starts: Instants, minutes: int, zone: str, unzoned: Unzoned, path: str, stated: Fit
+) -> None:
+    """Refuse stamps that are the ends of bars, or of another clock, or both.
+
+    stated: how they fit as they stand.
+
+    Raises
+    ------
+    DataError
+        saying what they look like and what to do.
+    """
     # Ends last: hourly stamps on a clock an hour west of New York's fit as ends on the stated one.
     for ends, clock in product((False, True), (None, *_other_clocks(zone))):
         moved = starts if clock is None else _on_other_clock(starts, _clock_of(zone), clock)
@@ -108,12 +122,8 @@ def refuse_misread(starts: Instants, minutes: int, zone: str, unzoned: Unzoned, 
             seen = _seen(clock, zone, unzoned, ends=ends)
             cures = [] if clock is None else [_clock_cure(clock, zone, unzoned)]
             cures += [_ends_cure(minutes)] if ends else []
-            raise DataError(
-                f"{path}: {seen}: as they stand {stated.opened:.0%} of the sessions have their"
-                f" first bar and {stated.closed:.0%} their last, read so {meant.opened:.0%} and"
-                f" {meant.closed:.0%}; {', and '.join(cures)}"
-            )
-    _refuse_hours_off(starts, minutes, unzoned, path)
+            shares = _shares(stated, "read so", meant)
+            raise DataError(f"{path}: {seen}: {shares}; {', and '.join(cures)}")
 
 
 def _refuse_hours_off(starts: Instants, minutes: int, unzoned: Unzoned, path: str) -> None:
@@ -135,10 +145,20 @@ def _refuse_hours_off(starts: Instants, minutes: int, unzoned: Unzoned, path: st
                 off = f"{abs(hours)} h too {'early' if hours > 0 else 'late'}"
                 raise DataError(
                     f"{path}: the stamps lie {off}{half}, {utc_text(part[0])} to"
-                    f" {utc_text(part[-1])}: as they stand {stated.opened:.0%} of the sessions have"
-                    f" their first bar and {stated.closed:.0%} their last, moved {meant.opened:.0%}"
-                    f" and {meant.closed:.0%}; {_offset_cure(unzoned)}"
+                    f" {utc_text(part[-1])}: {_shares(stated, 'moved', meant)};"
+                    f" {_offset_cure(unzoned)}"
                 )
+
+
+def _shares(stated: Fit, change: str, meant: Fit) -> str:
+    """The shares of sessions with a first and a last bar, before a change of the stamps and after.
+
+    change: in words.
+    """
+    return (
+        f"as they stand {stated.opened:.0%} of the sessions have their first bar and"
+        f" {stated.closed:.0%} their last, {change} {meant.opened:.0%} and {meant.closed:.0%}"
+    )
 
 
 def _offset_cure(unzoned: Unzoned) -> str:

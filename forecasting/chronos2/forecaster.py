@@ -22,6 +22,7 @@ from forecasting.chronos2.profile import Profile, SymbolSettings
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
+from foundation.counts import counted
 from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.instruments import instrument
@@ -317,7 +318,9 @@ def _ohlc_columns(
     if missing:
         raise InputError(f"context_df of {symbol}: column {missing[0]!r} is missing")
     if len(frame) < length:
-        raise InputError(f"context_df of {symbol}: {len(frame)} bars, {length} are needed")
+        raise InputError(
+            f"context_df of {symbol}: {counted(len(frame), 'bar')}, {length} are needed"
+        )
     try:
         context = frame[list(OHLC)].to_numpy(dtype=np.float64)[-length:]
     except (TypeError, ValueError) as error:

@@ -12,6 +12,7 @@ from forecasting.conformance import check_forecaster
 from forecasting.forecast import Forecaster
 from forecasting.settings import ForecasterSettings
 from foundation.errors import InputError
+from tests.own_module import own_module
 from trainingdata.bars import Bars
 
 CODE = """
@@ -85,17 +86,23 @@ class Late(Walk):
         return super().answer(rows)
 class Leaves(Walk):
     def forecast(self, bars, since, progress=None): raise SystemExit(0)
+class Raised(Walk):
+    factor = 1.5
+    def values(self, v, price): return v * np.float32(self.factor)
+class Tenth(Raised):
+    factor = 1.1
+class Jump(Walk):
+    def answer(self, rows):
+        windows = self.table.windows
+        often = windows.issued_at[rows] == np.unique(windows.issued_at[rows])[0]
+        return super().answer(rows) * np.where(often, 1.5, 1.0)[:, None, None].astype(np.float32)
 """
 
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of forecasters, in the working folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    name = f"bad_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(CODE)
-    return name
+    return own_module(CODE, tmp_path, monkeypatch)
 
 
 def built(own: str, name: str) -> Forecaster:
@@ -165,7 +172,51 @@ def test_widths_of_another_scale_are_refused_with_what_the_bars_did(
     table.answer(np.arange(5))
 
 
-@pytest.mark.parametrize("name", [*dict(BAD), "Percent", "Dollars", "Thousandth", "Point"])
+def test_medians_that_no_bar_could_reach_are_refused_with_how_far_they_lie(
+    own: str, market: Bars
+) -> None:
+    table = built(own, "Raised").forecast(market, market.times[-300])
+    line = (
+        rf"^forecaster\.kind: {own}:Raised: the first step's median lies 0\.5 of the price from"
+        r" the last close \(SY\w+ at .*Z\), [1-9]\d times the deviation of its last 100 bars"
+        r" \(0\.\d+\), and as far at most instants: quantiles are closes in USD$"
+    )
+    with pytest.raises(InputError, match=line):
+        table.answer(np.arange(100))
+    # A live decision has forecasts of one instant, however many symbols there are.
+    at = table.windows.issued_at
+    table.answer(np.resize(np.flatnonzero(at == at[-1]), 60))
+
+
+def test_medians_that_no_bar_has_reached_are_a_warning_and_said_once(
+    own: str, market: Bars, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = built(own, "Tenth").forecast(market, market.times[-300])
+    for _ in range(3):
+        table.answer(np.arange(100))
+    (line,) = caplog.messages
+    assert re.fullmatch(
+        rf"forecaster\.kind: {own}:Tenth: the first step's median lies 0\.1 of the price from the"
+        r" last close \(.*\), 1\d times the deviation of its last 100 bars \(0\.\d+\), and as far"
+        " at most instants: no bar has moved so",
+        line,
+    ), line
+
+
+def test_a_jump_of_one_instant_is_neither_refused_nor_warned_of_however_many_symbols_it_moves(
+    own: str, market: Bars, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = built(own, "Jump").forecast(market, market.times[-300])
+    at = table.windows.issued_at
+    jumped = np.resize(np.flatnonzero(at == at.min()), 60)
+    table.answer(np.append(jumped, np.flatnonzero(at > at.min())[:20]))
+    table.answer(np.arange(len(table.windows)))
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    "name", [*dict(BAD), "Percent", "Dollars", "Thousandth", "Point", "Raised"]
+)
 def test_the_check_finds_it_too(own: str, name: str, market: Bars) -> None:
     try:
         faults = check_forecaster(built(own, name), market)

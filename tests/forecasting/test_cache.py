@@ -376,7 +376,7 @@ def test_cache_commands_answer(
     assert "1 damaged" in run("prune")[1]
     assert run("verify")[0] == 0
     assert "0 shelves" in run("prune", "--unused-days", "1")[1]
-    assert "1 shelves" in run("prune", "--unused-days", "0")[1]
+    assert "1 shelf, 0 damaged" in run("prune", "--unused-days", "0")[1]
 
 
 @pytest.mark.slow

@@ -185,7 +185,7 @@ def test_extended_hours_rows_are_left_out_and_said(
     early = frame().iloc[:1].assign(timestamp=pd.Timestamp("2024-10-01T12:30Z"))
     write(tmp_path, pd.concat([early, frame()]))
     assert read_bars([tmp_path], ["AAA"]).mask.sum() == 14
-    assert "1 rows outside regular New York hours" in caplog.text
+    assert "left out: 1 row outside regular New York hours, first" in caplog.text
 
 
 def test_symbols_are_recognised_by_how_they_are_written() -> None:

@@ -232,7 +232,8 @@ def test_a_range_of_a_file_holds_its_end_and_all_history_before_its_start(tmp_pa
         with pytest.raises(
             DataError,
             match=r"AAA has no bars between .* "
-            r"the file holds 2024-10-01T14:30Z to 2024-10-01T20:00Z",
+            r"the file holds those that start from 2024-10-01T13:30Z to 2024-10-01T19:30Z, and a"
+            r" bar counts at its end$",
         ):
             read(start, end)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foundation.arrays import Array, Instants
+from foundation.counts import counted
 from foundation.errors import DataError
 from trainingdata.bars import Bars, panel
 from trainingdata.feed.market_data import LastTrade, MarketData
@@ -57,9 +58,8 @@ class BarFeed:
             for item, times, values in self._data.tables(missing, since, now, self._patience):
                 self._tables[item] = times, values
         if not self._tables:
-            raise DataError(
-                f"{', '.join(self._symbols)}: the venue has no bar of the last {self._days} days"
-            )
+            days = counted(self._days, "day")
+            raise DataError(f"{', '.join(self._symbols)}: the venue has no bar of the last {days}")
         return panel([(item, *table) for item, table in self._tables.items()], "bars of the venue")
 
     def _forget_before(self, since: np.datetime64) -> None:
