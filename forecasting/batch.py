@@ -1,12 +1,13 @@
 """Forecast every symbol at every bar of a history, through the cache.
 
     python -m forecasting.batch 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
-    [output=FILE.parquet|FILE.csv|FILE.csv.gz] [key=value …]
+    [output=FILE.parquet|FILE.csv|FILE.csv.gz|FOLDER] [output.shape=long|wide] [key=value …]
 
-Without `output` the cache is filled and nothing else. The file has a row a symbol, instant, step
+Without `output` the cache is filled and nothing else. A file has a row a symbol, instant, step
 and level: symbol, issued_at, step, target_at (when that bar becomes known, by the calendar), level,
-value (USD); by instant and symbol, levels rising; in the metadata of Parquet
-the name of the forecaster. It is written whole or not at all.
+value (USD); `output.shape=wide` (or shape=wide) has a column for each level instead. By instant and
+symbol, levels rising; in the metadata of Parquet the name of the forecaster. A folder gets a
+Parquet file for each month, side by side: the fastest. Each is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -17,44 +18,32 @@ if __name__ == "__main__":
     open_command("forecasting.batch", __doc__, settings="batch", hydra=True)
 
 import logging
+import re
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from omegaconf import DictConfig
 
-from forecasting.forecast import (
-    CHUNK,
-    HORIZON,
-    LEVELS,
-    ForecastTable,
-    Progress,
-    silent,
-)
-from forecasting.from_file import ENDINGS, FORECASTER
+from forecasting.batch_file import Batch, Shape, check_batch_output, is_folder, write_batch
+from forecasting.forecast import Progress, silent
 from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
-from foundation.arrays import Index
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import may_overwrite, settings_of
+from foundation.counts import counted
 from foundation.errors import InputError
-from foundation.files import check_file, remove_unfinished, staged_file
 from foundation.progress import ProgressBar
-from trainingdata.bars import Bars
 from trainingdata.coverage import print_coverage
 from trainingdata.instants import utc_text
-from trainingdata.sessions import following_bar_ends
 from trainingdata.source import DataSettings, span_of
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 log = logging.getLogger("forecasting")
+
+_SHAPE_WORD = re.compile(r"^output\.shape=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +53,8 @@ class BatchSettings:
     symbols: none means every symbol the data holds.
     start, end: New York dates, both inclusive, or instants with a zone; forecasts issued between
         them are computed.
-    output: Parquet or CSV file; none to fill the cache only.
+    output: Parquet or CSV file, or a folder of a Parquet file a month; none fills the cache only.
+    shape: `long`, a row a level, or `wide`, a column a level.
     data: where bars come from.
     forecaster: what forecasts them.
     """
@@ -73,31 +63,18 @@ class BatchSettings:
     start: str | None = None
     end: str | None = None
     output: str | None = None
+    shape: Shape = "long"
     data: DataSettings = field(default_factory=DataSettings)
     forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
 
     def __post_init__(self) -> None:
-        if self.output is not None and not self.output.endswith(ENDINGS):
-            raise InputError(f"output: {self.output} ends in none of {', '.join(ENDINGS)}")
+        if self.output is not None:
+            is_folder(Path(self.output))
 
     @classmethod
     def of(cls, config: DictConfig) -> BatchSettings:
         """The checked settings of a composed configuration."""
         return settings_of(cls, config, lists=("symbols", "data.dir"))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Batch:
-    """The forecasts of a run.
-
-    bars: they were made from.
-    table: the forecasts.
-    rows: numbers of those issued within the span, by instant and symbol.
-    """
-
-    bars: Bars
-    table: ForecastTable
-    rows: Index
 
 
 def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
@@ -126,110 +103,6 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
     return Batch(bars, table, rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))])
 
 
-def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> None:
-    """Write the rows of a batch, a portion at a time, under another name until it is whole."""
-    done = 0
-    schema = _schema().with_metadata({FORECASTER: batch.table.name})
-    try:
-        remove_unfinished(output)
-        with staged_file(output) as part, _writer(part, output.name, schema) as write:
-            for rows in _portions(batch.rows):
-                write(_table(batch, rows, schema))
-                done += len(rows)
-                progress("rows written", done, len(batch.rows))
-    except OSError as error:
-        raise InputError(
-            f"output: {output} cannot be written: {error.strerror or error}"
-        ) from error
-
-
-@contextmanager
-def _writer(part: Path, name: str, schema: pa.Schema) -> Iterator[Callable[[pa.Table], object]]:
-    """What writes tables to a file, in the format that its name asks for."""
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    if name.endswith(".parquet"):
-        with parquet.ParquetWriter(part, schema, compression="zstd") as writer:
-            yield writer.write_table
-        return
-    plain = schema.set(0, pa.field("symbol", pa.string()))
-    compression = "gzip" if name.endswith(".gz") else None
-    options = csv.WriteOptions(quoting_style="needed")
-    with (
-        pa.output_stream(str(part), compression=compression) as stream,
-        csv.CSVWriter(stream, plain, write_options=options) as writer,
-    ):
-        yield lambda table: writer.write_table(table.cast(plain))
-
-
-def is_batch(path: Path) -> bool:
-    """Whether a file was written by this command."""
-    import pandas as pd
-    from pyarrow import ArrowException, parquet
-
-    try:
-        if path.suffix == ".parquet":
-            found: dict[bytes, bytes] = parquet.read_metadata(path).metadata or {}
-            return bool(FORECASTER.encode() in found)
-        return bool(list(pd.read_csv(path, nrows=0).columns) == _schema().names)
-    except (OSError, ValueError, ArrowException):
-        return False
-
-
-def _portions(rows: Index) -> Iterator[Index]:
-    for first in range(0, len(rows), CHUNK):
-        yield rows[first : first + CHUNK]
-
-
-def _schema() -> pa.Schema:
-    import pyarrow as pa
-
-    instant = pa.timestamp("ns", tz="UTC")
-    return pa.schema(
-        [
-            ("symbol", pa.dictionary(pa.int32(), pa.string())),
-            ("issued_at", instant),
-            ("step", pa.int64()),
-            ("target_at", instant),
-            ("level", pa.float64()),
-            ("value", pa.float64()),
-        ]
-    )
-
-
-def _table(batch: Batch, rows: Index, schema: pa.Schema) -> pa.Table:
-    """The long form of these forecasts; a step without a forecast has no row."""
-    import pyarrow as pa
-
-    windows = batch.table.windows
-    bars = batch.bars
-    symbol = windows.symbol[rows]
-    issued = windows.issued_at[rows]
-    target = np.empty((len(rows), HORIZON), dtype="datetime64[ns]")
-    for kind in {item.kind for item in bars.instruments}:
-        chosen = np.array([item.kind is kind for item in bars.instruments])[symbol]
-        target[chosen] = following_bar_ends(kind, issued[chosen], HORIZON)
-    values = batch.table.answer(rows).astype(np.float64).ravel()
-    finite = np.isfinite(values)
-    levels = len(LEVELS)
-    size = HORIZON * levels
-    steps = np.repeat(np.arange(1, HORIZON + 1), levels)
-    numbers = np.repeat(symbol, size)[finite].astype(np.int32)
-    columns = {
-        "symbol": pa.DictionaryArray.from_arrays(numbers, list(bars.symbols)),
-        "issued_at": np.repeat(issued, size)[finite],
-        "step": np.tile(steps, len(rows))[finite],
-        "target_at": np.repeat(target.ravel(), levels)[finite],
-        "level": np.tile(LEVELS, len(rows) * HORIZON)[finite],
-        "value": values[finite],
-    }
-    arrays = {
-        name: pa.array(column, type=schema.field(name).type) for name, column in columns.items()
-    }
-    return pa.table(arrays, schema=schema)
-
-
 def run_command(config: DictConfig) -> None:
     """Check, forecast, write and say so. Wrong input ends with exit code 2."""
     began = time.monotonic()
@@ -242,25 +115,27 @@ def run_command(config: DictConfig) -> None:
                 " cache, and nothing would be left of them"
             )
         if output is not None:
-            check_file(output, "output", is_batch, overwrite=may_overwrite(config))
+            check_batch_output(output, overwrite=may_overwrite(config))
         log_to_file("batch")
         with ProgressBar() as progress:
             batch = run_batch(settings, progress)
             if output is not None:
-                write_batch(batch, output, progress)
+                write_batch(batch, output, progress, settings.shape)
     print_coverage(batch.bars, settings.start, settings.end)
     place = f"written to {output}"
     if output is None:
         place = f"kept in {settings.forecaster.cache} (python -m forecasting.cache list)"
     seconds = time.monotonic() - began
-    count = len(batch.rows)
-    symbols = len(batch.bars.symbols)
+    forecasts = counted(len(batch.rows), "forecast")
+    symbols = counted(len(batch.bars.symbols), "symbol")
     name = batch.table.name
-    print(f"{count:,} forecasts of {symbols} symbols by {name} in {seconds:.1f} s, {place}")  # noqa: T201
+    print(f"{forecasts} of {symbols} by {name} in {seconds:.1f} s, {place}")  # noqa: T201
 
 
 def main() -> None:
     """Hydra entry."""
+    # `output` names a file; that its shape is set beside it is what users expect.
+    sys.argv[1:] = [_SHAPE_WORD.sub("shape=", word) for word in sys.argv[1:]]
     hydra_command("batch", run_command)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Fault = Literal["damaged", "misplaced"]
 
 SIZE = HORIZON * len(LEVELS)
+MOMENTS = "log_moments"  # median and log variance of the log return after each step
 FIELD = b"specification"
 REMEDY = "`python -m forecasting.cache prune` removes it"
 
@@ -51,8 +52,9 @@ def encoded(
     issued_at: Instants,
     keys: Keys,
     values: Array32,
+    moments: Array32 | None,
 ) -> bytes:
-    """Parquet of forecasts [n, H, Q] and of what they were made under."""
+    """Parquet of forecasts [n, H, Q], their log moments [n, 2, H] and their specification."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -61,6 +63,10 @@ def encoded(
     lists = pa.FixedSizeListArray.from_arrays(numbers, SIZE)
     names = pa.array(symbols.tolist(), type=pa.string()).dictionary_encode()
     table = pa.table({"symbol": names, "issued_at": stamps, "key": pa.array(keys), "values": lists})
+    if moments is not None:
+        sizes = pa.array(np.ascontiguousarray(moments).reshape(-1))
+        lists = pa.FixedSizeListArray.from_arrays(sizes, 2 * HORIZON)
+        table = table.append_column(MOMENTS, lists)
     sink = pa.BufferOutputStream()
     parquet.write_table(
         table.replace_schema_metadata({FIELD: specification.encode()}),
@@ -68,7 +74,7 @@ def encoded(
         compression="zstd",
         compression_level=1,
         use_dictionary=["symbol"],
-        use_byte_stream_split=["values.list.element"],
+        use_byte_stream_split=["values.list.element", f"{MOMENTS}.list.element"],
         write_statistics=False,
         write_page_checksum=True,
     )
@@ -103,6 +109,14 @@ def read(path: Path, columns: list[str]) -> pa.Table:
 def read_values(path: Path) -> Array32:
     """Quantiles [n, H, Q] of a file."""
     return quantiles(read(path, ["values"]))
+
+
+def read_moments(path: Path) -> Array32:
+    """Log moments [n, 2, H] of a file; NaN in one that was written without them."""
+    table = read(path, ["key", MOMENTS])
+    if MOMENTS not in table.column_names:
+        return np.full((len(table), 2, HORIZON), np.nan, dtype=np.float32)
+    return _lists(table, MOMENTS).reshape(-1, 2, HORIZON)
 
 
 def count(path: Path) -> int:
@@ -150,8 +164,7 @@ def keys(table: pa.Table) -> Keys:
 
 def quantiles(table: pa.Table) -> Array32:
     """The forecasts, [n, H, Q]."""
-    values = _column(table, "values").flatten().to_numpy()
-    return np.asarray(values, dtype=np.float32).reshape(-1, HORIZON, len(LEVELS))
+    return _lists(table, "values").reshape(-1, HORIZON, len(LEVELS))
 
 
 def _check_shelf(path: Path, metadata: dict[bytes, bytes] | None) -> None:
@@ -171,6 +184,11 @@ def _check_shelf(path: Path, metadata: dict[bytes, bytes] | None) -> None:
 def _damaged(path: Path, error: Exception) -> DataError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return DataError(f"{path}: damaged: {reason}; {REMEDY}")
+
+
+def _lists(table: pa.Table, name: str) -> Array32:
+    """The numbers of a column of lists, one list after another."""
+    return np.asarray(_column(table, name).flatten().to_numpy(), dtype=np.float32)
 
 
 def _column(table: pa.Table, name: str) -> Any:

@@ -77,6 +77,8 @@ class ForecastTable:
         nothing is known of it.
     source: digest of what made the forecasts beside the bars, where that can change under a
         forecaster (weights can); empty where it cannot.
+    log_moments: numbers of windows [n] → median and log variance [n, H] of the log returns that
+        their quantiles stand for (`moments.log_moments`), where they are kept beside them.
     """
 
     name: str
@@ -90,6 +92,7 @@ class ForecastTable:
     worth: Array
     skill: Array
     source: str = ""
+    log_moments: Callable[[Index], tuple[Array32, Array32]] | None = None
 
     @classmethod
     def of(
@@ -103,6 +106,7 @@ class ForecastTable:
         worth: Array | None = None,
         skill: Array | None = None,
         source: str = "",
+        log_moments: Callable[[Index], tuple[Array32, Array32]] | None = None,
     ) -> ForecastTable:
         """The windows' answers, indexed by the panel's clock."""
         count = len(windows)
@@ -118,6 +122,7 @@ class ForecastTable:
             worth=np.full(count, np.nan) if worth is None else worth,
             skill=np.zeros(count) if skill is None else skill,
             source=source,
+            log_moments=log_moments,
         )
 
     def forecast(
@@ -141,20 +146,20 @@ class ForecastTable:
             values[covered] = self.answer(numbers)
         return QuantileForecast(self.symbols, issued, price, values)
 
-    def chunks(self) -> Iterator[tuple[Index, Array32]]:
-        """(numbers of windows [n], their quantiles [n, H, Q]) of the whole table, by time."""
+    def in_time(self, numbers: Index) -> Iterator[Index]:
+        """Places among these numbers of windows [n], by the time of issue, a portion at a time."""
         # Files of kept forecasts lie in the order of time: walked so, each is opened once.
-        order = np.lexsort((self.windows.symbol, self.windows.issued_at))
+        windows = self.windows
+        order = np.lexsort((windows.symbol[numbers], windows.issued_at[numbers]))
         for first in range(0, len(order), CHUNK):
-            rows = order[first : first + CHUNK]
-            yield rows, self.answer(rows)
+            yield order[first : first + CHUNK]
 
     @property
     def values(self) -> Array32:
         """All quantiles [N, H, Q] in memory: two kilobytes a window."""
         out = np.empty((len(self.windows), HORIZON, len(LEVELS)), dtype=np.float32)
-        for rows, part in self.chunks():
-            out[rows] = part
+        for rows in self.in_time(np.arange(len(self.windows))):
+            out[rows] = self.answer(rows)
         return out
 
 

@@ -99,6 +99,19 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) ->
     return np.asarray(half_width if rule == "original" else half_width / NORMAL_Q90)
 
 
+def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
+    """Median and log variance [n, H] of the log returns that forecasts stand for.
+
+    values, price: [n, H, Q] the forecasts, and [n] the prices they were made at, both in USD.
+    """
+    # The price is rounded as the values are: otherwise a forecast without an edge would have one of
+    # 1e-8.
+    close = price.astype(np.float32)[:, None]
+    deviation = np.maximum(volatility(values, close, "quantile"), 1e-9)
+    log_variance = (2 * np.log(deviation)).astype(np.float32)
+    return np.log(values[..., MEDIAN] / close), log_variance
+
+
 def _median(values: Array32, price: Array, place: Array) -> Array:
     """Median return [n] from each forecast's issue to `place` own bars later [n]."""
     return _along(values, price, place, lambda quantiles, close: quantiles[:, MEDIAN] / close - 1)

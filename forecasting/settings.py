@@ -9,6 +9,7 @@ from typing import Any
 
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
+from forecasting.calibration.kept import KeptLessons
 from forecasting.checked import CheckedForecaster
 from forecasting.chronos2.augmentation import Augmentation
 from forecasting.chronos2.cached import CachedForecaster
@@ -87,7 +88,11 @@ class ForecasterSettings:
             for a model, a file or a class that cannot be used.
         """
         raw = self._raw(symbols)
-        return CalibratedForecaster(raw, self.calibration) if self.calibrated else raw
+        if not self.calibrated:
+            return raw
+        folder = raw.lessons if isinstance(raw, CachedForecaster) else None
+        kept = None if folder is None else KeptLessons(folder)
+        return CalibratedForecaster(raw, self.calibration, kept)
 
     def check(self) -> None:
         """Refuse a file or a model that cannot be used; one's own class is made with `build` alone.

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT = Path("~/.cache/kelly-chronos/forecasts")
 READER_BYTES = 512 * 2**20  # bytes of values a reader keeps in memory
+LESSONS = "lessons"  # the folder of a cache that holds what calibration has learned
 NOWHERE = -1
 SMALL_FILE_BYTES = 2**20  # bytes of a file whose index is kept in memory
 
@@ -106,13 +108,21 @@ class Shelf:
         return Locations(tuple(path for path, _ in indexed), file, row)
 
     def add(
-        self, symbols: npt.NDArray[np.str_], issued_at: Instants, keys: Keys, values: Array32
+        self,
+        symbols: npt.NDArray[np.str_],
+        issued_at: Instants,
+        keys: Keys,
+        values: Array32,
+        moments: Array32 | None = None,
     ) -> Path:
-        """Write one file of forecasts [n, H, Q] issued in one month; whole or not at all."""
+        """Write one file of forecasts [n, H, Q] issued in one month; whole or not at all.
+
+        moments: their log moments [n, 2, H]; none where they are not kept beside them.
+        """
         month = str(issued_at[0].astype("datetime64[M]"))
         name = cache_file.digest(self.specification, issued_at, keys, values)
         path = self.folder / month / f"{name}.parquet"
-        content = cache_file.encoded(self.specification, symbols, issued_at, keys, values)
+        content = cache_file.encoded(self.specification, symbols, issued_at, keys, values, moments)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             put_whole(path, content)
@@ -144,12 +154,13 @@ class Locations:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Reader:
-    """Reads values from files, keeping the last ones in memory.
+    """Reads values from files, in any thread, keeping the last ones in memory.
 
     recent: quantiles by file, the one read last at the end.
     """
 
     recent: OrderedDict[Path, Array32] = field(default_factory=OrderedDict)
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def values(self, locations: Locations, numbers: Index) -> Array32:
         """Quantiles [n, H, Q] of the forecasts with these numbers, all of which must be there."""
@@ -165,17 +176,32 @@ class Reader:
         return out
 
     def _file(self, path: Path) -> Array32:
-        if path in self.recent:
-            self.recent.move_to_end(path)
-            return self.recent[path]
+        with self._lock:
+            if path in self.recent:
+                self.recent.move_to_end(path)
+                return self.recent[path]
         values = cache_file.read_values(path)
-        while (
-            self.recent
-            and sum(v.nbytes for v in self.recent.values()) + values.nbytes > READER_BYTES
-        ):
-            self.recent.popitem(last=False)
-        self.recent[path] = values
+        with self._lock:
+            self.recent.pop(path, None)
+            while (
+                self.recent
+                and sum(v.nbytes for v in self.recent.values()) + values.nbytes > READER_BYTES
+            ):
+                self.recent.popitem(last=False)
+            self.recent[path] = values
         return values
+
+
+def moments_at(locations: Locations, numbers: Index) -> Array32:
+    """Log moments [n, 2, H] of forecasts that are there; NaN where none are kept beside them."""
+    file = locations.file[numbers]
+    out = np.empty((len(numbers), 2, HORIZON), dtype=np.float32)
+    order = np.argsort(file, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(file[order])) + 1):
+        if len(part):
+            path = locations.files[file[part[0]]]
+            out[part] = cache_file.read_moments(path)[locations.row[numbers[part]]]
+    return out
 
 
 def shelves(cache: Path) -> Iterator[tuple[Shelf, dict[str, Any]]]:
@@ -199,6 +225,7 @@ def join(shelf: Shelf, files: list[Path]) -> int:
         return 0
     columns = ["symbol", "issued_at", "key", "values"]
     table = concat_tables([cache_file.read(path, columns) for path in files])
+    moments = np.concatenate([cache_file.read_moments(path) for path in files])
     issued = cache_file.issues(table)
     keys = cache_file.keys(table)
     values = cache_file.quantiles(table)
@@ -208,7 +235,7 @@ def join(shelf: Shelf, files: list[Path]) -> int:
     # The specification is the one that the files carry, whatever has become of the note beside
     # them.
     shelf = replace(shelf, specification=cache_file.specification_of(table))
-    joined = shelf.add(symbols[order], issued[order], keys[order], values[order])
+    joined = shelf.add(symbols[order], issued[order], keys[order], values[order], moments[order])
     for path in files:
         if path != joined:
             path.unlink(missing_ok=True)

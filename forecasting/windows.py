@@ -117,14 +117,14 @@ class Windows:
         for closes, length, part in parts:
             if part.start < part.stop:
                 first = int(self.last[part.start]) - length + 1
-                hashed = _rolling(_mixed(closes[first:].view(np.uint64)), length)
+                hashed = _rolling(mixed(closes[first:].view(np.uint64)), length)
                 stamps = self.issued_at[part].astype("datetime64[ns]").view(np.uint64)
                 content = hashed[self.last[part] - length + 1 - first]
-                addresses[part] = _mixed(content ^ _mixed(stamps))
+                addresses[part] = mixed(content ^ mixed(stamps))
         return addresses
 
 
-def _mixed(bits: Keys) -> Keys:
+def mixed(bits: Keys) -> Keys:
     """Every bit spread over all 64 (the finaliser of SplitMix64, Steele, Lea and Flood 2014)."""
     x = bits + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -22,6 +22,7 @@ CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "replay.json": (("instants", "equity"),),
     "training.json": (("model", "steps"),),
     "sweep.parquet": (("total_return", "sharpe"),),
+    "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet": (("symbol", "issued_at", "step", "target_at"),),
     "*.parquet": (("timestamp", "open", "close"),),
     "*.json": (("context_length",), ("augmentation",), ("model",)),
 }

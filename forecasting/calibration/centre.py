@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foundation.arrays import Array, Index
+from foundation.compiled import compiled
 
 MAX_PERSISTENCE = 0.99
 MIN_INSTANTS = 30  # independent instants below which a slope is not estimated
@@ -39,17 +40,14 @@ def worth(
     """
     if not len(forecast):
         return 0.0
-    first = int(instant.min())
-    size = int(instant.max()) - first + 1
-    square = float(forecast @ forecast)
-    if square <= 0 or instant_count(instant) < MIN_INSTANTS * overlap:
+    square, product, own, joint, seen = _by_instant(forecast, realised, instant)
+    if square <= 0 or seen < MIN_INSTANTS * overlap:
         return 0.0
-    slope = float(forecast @ realised) / square
+    slope = product / square
     # Symbols of one instant move together, so their scores are summed before they are squared
     # (Liang and Zeger 1986). Treated as independent they would understate the error, and noise
     # would pass for an edge.
-    residual = realised - slope * forecast
-    score = np.bincount(instant - first, weights=forecast * residual, minlength=size)
+    score = joint - slope * own
     variance = float(score @ score)
     # Intervals of several bars overlap with those of the `overlap` - 1 instants before, so their
     # scores are correlated; Bartlett weights keep the variance positive (Newey and West 1987).
@@ -59,9 +57,26 @@ def worth(
     return float(np.clip(slope - confidence * error, 0.0, 1.0))
 
 
-def instant_count(instant: Index) -> int:
-    """How many instants these numbers [n] name, at least one."""
-    return int(np.count_nonzero(np.bincount(instant - instant.min())))
+@compiled
+def _by_instant(
+    forecast: Array, realised: Array, instant: Index
+) -> tuple[float, float, Array, Array, int]:
+    """Squares of forecasts and products with what came true [n]: summed, and by instant.
+
+    Returns both sums, squares and products by instant from the first on, and how many instants have
+    any.
+    """
+    first = instant.min()
+    size = instant.max() - first + 1
+    own = np.zeros(size)
+    joint = np.zeros(size)
+    seen = np.zeros(size, dtype=np.bool_)
+    for row in range(len(forecast)):
+        at = instant[row] - first
+        own[at] += forecast[row] * forecast[row]
+        joint[at] += forecast[row] * realised[row]
+        seen[at] = True
+    return own.sum(), joint.sum(), own, joint, seen.sum()
 
 
 def autocorrelation(series: Sequence[Array]) -> float:

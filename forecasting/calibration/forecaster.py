@@ -18,26 +18,31 @@ Quantile = price · exp(centre + deviation · shape). S symbols, N windows, H st
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from forecasting.calibration.history import SymbolHistory, class_sample, symbol_histories
+from forecasting.calibration.contents import ClassContents
+from forecasting.calibration.history import ClassHistory, class_sample
+from forecasting.calibration.kept import KeptLessons
 from forecasting.calibration.lesson import Lesson, learn
 from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress, silent
 from forecasting.windows import Windows
-from foundation.arrays import Array32, Index, Instants
+from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.sessions import last_fridays
 
 _Key = tuple[str, str]  # source of the base forecasts, digest of the bars
+_Week = tuple[Index, np.datetime64]  # numbers of windows, the Friday they learn by
+# where the lesson is kept, the lesson, the deviations and centres of the week's windows
+_Taught = tuple[_Key, Lesson, Array, Array]
 
 MAX_LESSONS = 64  # kept in memory
-# own bars before a lesson's window that its first forecasts and averages look back on, at most
-LOOK_BACK = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +69,14 @@ class CalibratedForecaster:
 
     base: the forecaster that is corrected.
     settings: how it learns.
+    kept: where lessons are kept between processes; none: nowhere. Only those of a base whose table
+        names a source are, and it has to name all that the base's forecasts depend on beside the
+        bars of the class.
     """
 
     base: Forecaster
     settings: CalibrationSettings = field(default_factory=CalibrationSettings)
+    kept: KeptLessons | None = None
     _lessons: dict[_Key, Lesson] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -80,28 +89,43 @@ class CalibratedForecaster:
     ) -> ForecastTable:
         """Calibrated forecasts of each symbol's bars from `since` on and of its last one before."""
         since = np.broadcast_to(since, len(bars.symbols))
-        raw = self._raw(bars, since, progress)
+        contents = [(kind, ClassContents.of(bars, members)) for kind, members in _classes(bars)]
+        raw = self._raw(bars, contents, since, progress)
         windows = raw.windows.part(_answered(raw.windows, since))
-        histories = symbol_histories(bars, raw)
         centre = np.full((len(windows), HORIZON), np.nan, dtype=np.float32)
         deviation = np.full((len(windows), HORIZON), np.nan, dtype=np.float32)
         # What all windows of a class and week share is kept once: shapes alone would otherwise take
         # two kilobytes a window, and a history of years would not fit into memory.
         lesson_of = np.zeros(len(windows), dtype=np.int64)
         lessons: list[Lesson] = []
-        for kind, members in _classes(bars):
-            class_histories = [histories[s] for s in members]
-            for rows, week in _by_week(windows, members, kind, progress):
-                key = raw.source, self._key(bars, members, week)
-                lesson = self._lesson(key, kind, class_histories, week)
-                member = np.searchsorted(members, windows.symbol[rows])
+        for kind, content in contents:
+            history = ClassHistory.of(kind, bars, raw)
+            weeks = _weeks(windows, history.members)
+
+            def taught(
+                week: _Week,
+                kind: Kind = kind,
+                content: ClassContents = content,
+                history: ClassHistory = history,
+            ) -> _Taught:
+                rows, friday = week
+                key = raw.source, content.key(friday, self.settings.window)
+                lesson = self._lesson(key, kind, history, friday)
+                member = np.searchsorted(history.members, windows.symbol[rows])
                 sample, median = class_sample(
-                    class_histories, lesson.begin, member, windows.last[rows], lesson.pattern
+                    history, lesson.begin, member, windows.last[rows], lesson.pattern
                 )
-                deviation[rows] = lesson.dispersion.deviation(sample)
-                centre[rows] = lesson.slopes * median
+                return key, lesson, lesson.dispersion.deviation(sample), lesson.slopes * median
+
+            for (rows, _), (key, lesson, width, middle) in zip(
+                weeks, _together(taught, weeks), strict=True
+            ):
+                self._remember(key, lesson)
+                deviation[rows] = width
+                centre[rows] = middle
                 lesson_of[rows] = len(lessons)
                 lessons.append(lesson)
+                progress(f"calibration, {kind.value}", len(lessons), len(weeks))
         price = windows.price
         shapes = np.array([lesson.dispersion.shape for lesson in lessons], dtype=np.float32)
         shapes = shapes.reshape(-1, HORIZON, len(LEVELS))
@@ -121,12 +145,18 @@ class CalibratedForecaster:
             skill=np.array([lesson.skill for lesson in lessons])[lesson_of],
         )
 
-    def _raw(self, bars: Bars, since: Instants, progress: Progress) -> ForecastTable:
+    def _raw(
+        self,
+        bars: Bars,
+        contents: Sequence[tuple[Kind, ClassContents]],
+        since: Instants,
+        progress: Progress,
+    ) -> ForecastTable:
         """The base forecasts from `since` [S] on, and the earlier ones that lessons need."""
         # Lessons look back far beyond the windows that are answered. Where all of them are kept,
         # an hourly run forecasts the last bars alone.
         latest = next(reversed(self._lessons), None)
-        if latest is not None and self._knows_all(bars, since, latest[0]):
+        if latest is not None and self._knows_all(bars, contents, since, latest[0]):
             raw = self.base.forecast(bars, since, progress)
             # What was learned from other weights is not used: a kept lesson counts only for the
             # source that it came from.
@@ -134,50 +164,45 @@ class CalibratedForecaster:
                 return raw
         return self.base.forecast(bars, self._learned_since(bars, since), progress)
 
-    def _lesson(
-        self, key: _Key, kind: Kind, histories: list[SymbolHistory], week: np.datetime64
-    ) -> Lesson:
+    def _lesson(self, key: _Key, kind: Kind, history: ClassHistory, week: np.datetime64) -> Lesson:
         # A lesson is given once a week, and who decides every hour asks for it every hour.
         lesson = self._lessons.get(key)
+        if lesson is not None:
+            return lesson
+        source, bars = key
+        kept = self.kept if source else None
+        name = hashlib.sha256(f"{source} {bars} {kind} {week} {self.settings}".encode()).hexdigest()
+        lesson = kept.get(name) if kept else None
         if lesson is None:
-            lesson = learn(kind, histories, week, self.settings.window, self.settings.confidence)
-            self._keep(key, lesson)
+            lesson = learn(kind, history, week, self.settings.window, self.settings.confidence)
+            if kept:
+                kept.put(name, lesson)
         return lesson
 
-    def _keep(self, key: _Key, lesson: Lesson) -> None:
-        if len(self._lessons) >= MAX_LESSONS:
+    def _remember(self, key: _Key, lesson: Lesson) -> None:
+        if key not in self._lessons and len(self._lessons) >= MAX_LESSONS:
             del self._lessons[next(iter(self._lessons))]
         self._lessons[key] = lesson
 
-    def _key(self, bars: Bars, members: Index, week: np.datetime64) -> str:
-        """Digest of what a class's lesson comes from: its symbols' last bars and their numbers.
-
-        Their numbers belong to it, because a lesson says from which own bar on its averages see.
-        """
-        # The bars reach back beyond the lesson's window, as far as its first forecasts and averages
-        # do: a lesson from bars that have changed there is another one.
-        digest = hashlib.sha256()
-        for s in members.tolist():
-            times, values = bars.real_bars(s)
-            end = int(np.searchsorted(times, week, side="right"))
-            part = slice(max(end - self.settings.window - LOOK_BACK, 0), end)
-            digest.update(f"{bars.symbols[s]} {end} ".encode())
-            digest.update(np.ascontiguousarray(times[part]).tobytes())
-            digest.update(np.ascontiguousarray(values[part]).tobytes())
-        return digest.hexdigest()
-
-    def _knows_all(self, bars: Bars, since: Instants, source: str) -> bool:
+    def _knows_all(
+        self,
+        bars: Bars,
+        contents: Sequence[tuple[Kind, ClassContents]],
+        since: Instants,
+        source: str,
+    ) -> bool:
         """Whether every lesson that forecasts from `since` [S] on use is kept.
 
         Then nothing older has to be forecast.
         """
-        for _, members in _classes(bars):
+        for (_, members), (_, content) in zip(_classes(bars), contents, strict=True):
             weeks: set[np.datetime64] = set()
             for s in members.tolist():
                 times = bars.real_bars(s)[0]
                 first = max(int(np.searchsorted(times, since[s])) - 1, 0)
                 weeks |= set(last_fridays(times[first:]))
-            if not all((source, self._key(bars, members, week)) in self._lessons for week in weeks):
+            keys = (content.key(week, self.settings.window) for week in weeks)
+            if not all((source, key) in self._lessons for key in keys):
                 return False
         return True
 
@@ -201,23 +226,30 @@ def _classes(bars: Bars) -> list[tuple[Kind, Index]]:
     ]
 
 
-def _by_week(
-    windows: Windows, members: Index, kind: Kind, progress: Progress
-) -> Iterator[tuple[Index, np.datetime64]]:
-    """(numbers of a class's windows, the Friday their forecasts learn by), week by week."""
+def _weeks(windows: Windows, members: Index) -> list[_Week]:
+    """(numbers of a class's windows, the Friday their forecasts learn by), a week each."""
     numbers = np.flatnonzero(np.isin(windows.symbol, members))
     if not len(numbers):
-        return
+        return []
     weeks, week_of, counts = np.unique(
         last_fridays(windows.issued_at[numbers]), return_inverse=True, return_counts=True
     )
     # The sort is stable: within a week windows stay in the order of their symbols, which
     # `class_sample` relies on.
     by_week = numbers[np.argsort(week_of, kind="stable")]
-    parts = np.split(by_week, np.cumsum(counts)[:-1])
-    for done, (week, rows) in enumerate(zip(weeks, parts, strict=True)):
-        yield rows, week
-        progress(f"calibration, {kind.value}", done + 1, len(weeks))
+    return list(zip(np.split(by_week, np.cumsum(counts)[:-1]), weeks, strict=True))
+
+
+def _together(taught: Callable[[_Week], _Taught], weeks: Sequence[_Week]) -> Iterator[_Taught]:
+    """What each week is taught, in their order, as many at a time as there are processors."""
+    workers = min(len(weeks), os.cpu_count() or 1)
+    if workers < 2:
+        yield from map(taught, weeks)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        # Not all at once: what is taught waits in memory until it is taken.
+        for first in range(0, len(weeks), workers):
+            yield from pool.map(taught, weeks[first : first + workers])
 
 
 def _answered(windows: Windows, since: Instants) -> Index:

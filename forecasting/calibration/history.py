@@ -1,6 +1,6 @@
-"""One symbol's bars beside its base forecasts: what was known at a bar, and what came true after.
+"""The bars of a class beside its base forecasts: what was known at a bar, and what came true after.
 
-S symbols, M own bars of a symbol, n rows, H steps, K classical averages.
+S symbols, M own bars of all of them, N base forecasts, n rows, H steps, K classical averages.
 """
 
 from __future__ import annotations
@@ -8,13 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from forecasting.calibration.dispersion import DispersionSample
-from forecasting.calibration.variance import SPANS, DayPattern, averages, bar_variance
-from forecasting.forecast import HORIZON, MEDIAN, ForecastTable
-from forecasting.moments import volatility
+from forecasting.calibration.variance import (
+    SPANS,
+    DayPattern,
+    Slots,
+    averages,
+    bar_variance,
+)
+from forecasting.forecast import HORIZON, ForecastTable
+from forecasting.moments import log_moments
 from foundation.arrays import Array, Array32, Index, Instants
+from foundation.compiled import compiled
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import utc_text
@@ -23,162 +29,245 @@ from trainingdata.sessions import bar_slots
 
 # log variance a bar below which nothing can be learned from a symbol
 STANDING_STILL = 2 * np.log(1e-7)
+LONGEST = SPANS[-1]
+LENGTHS = len(SPANS)
+_NOTHING = np.empty(0)
+_NO_NUMBERS = np.empty(0, dtype=np.int64)
+_NO_TIMES = np.empty(0, dtype="datetime64[ns]")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class SymbolHistory:
-    """One symbol's own bars and its base forecasts.
+class ClassHistory:
+    """A class's own bars and base forecasts, one symbol after another.
 
+    members: [S] number of each symbol in the panel, rising.
+    begin: [S + 1] where each symbol's bars lie.
     times: [M] instant at which each bar became known.
     close: [M] logarithm of the close.
     variance: [M] variance of each bar's log return.
-    total: [M + 1] variance of the bars before each.
     slots: [M, 1 + H] place in the day of each bar and of the H after it.
     column: [M] number of each bar on the class's clock.
-    first: own bar of the first base forecast.
-    median: [M - first, H] of the base forecast's log return.
-    log_variance: [M - first, H] of the base forecast's log return.
+    first: [S] own bar of the first base forecast.
+    rows: [S + 1] where each symbol's base forecasts lie; there is one at every bar from the first.
+    median: [N, H] of the base forecast's log return.
+    log_variance: [N, H] of the base forecast's log return.
     """
 
+    members: Index
+    begin: Index
     times: Instants
     close: Array
     variance: Array
-    total: Array
-    slots: npt.NDArray[np.int8]
+    slots: Slots
     column: Index
-    first: int
+    first: Index
+    rows: Index
     median: Array32
     log_variance: Array32
 
-    def first_steps(self, part: slice) -> Array:
-        """First-step centres of the base forecasts at own bars `part`, over their deviation.
+    @classmethod
+    def of(cls, kind: Kind, bars: Bars, raw: ForecastTable) -> ClassHistory:
+        """The bars of a class beside the median and the variance of its base forecasts.
 
-        They are NaN where the symbol stands still: next to nothing over next to nothing is
-        rounding, and as like the last as not.
+        Raises
+        ------
+        DataError
+            where the base has no forecast at a bar between two at which it has.
         """
-        bars = np.arange(max(part.start, self.first), max(part.stop, self.first))
-        rows = bars - self.first
-        before = np.maximum(bars + 1 - SPANS[-1], 0)
-        mean = (self.total[bars + 1] - self.total[before]) / (bars + 1 - before)
-        deviation = np.exp(self.log_variance[rows, 0] / 2)
-        centre = np.asarray(self.median[rows, 0] / deviation, dtype=np.float64)
-        return np.where(mean < np.exp(STANDING_STILL), np.nan, centre)
-
-
-def symbol_histories(bars: Bars, raw: ForecastTable) -> list[SymbolHistory]:
-    """Every symbol's bars beside the median and the variance of its base forecasts, [S].
-
-    Raises
-    ------
-    DataError
-        where the base has no forecast at a bar between two at which it has.
-    """
-    count = len(raw.windows)
-    median = np.empty((count, HORIZON), dtype=np.float32)
-    log_variance = np.empty((count, HORIZON), dtype=np.float32)
-    for rows, values in raw.chunks():
-        # The price is rounded as the values are: otherwise a forecast without an edge would have
-        # one of 1e-8.
-        price = raw.price[rows].astype(np.float32)
-        median[rows] = np.log(values[..., MEDIAN] / price[:, None])
-        deviation = np.maximum(volatility(values, price[:, None], "quantile"), 1e-9)
-        log_variance[rows] = 2 * np.log(deviation)
-    clocks = [bars.times[bars.mask[bars.crypto == crypto].any(axis=0)] for crypto in (False, True)]
-    histories = []
-    for s, (item, part) in enumerate(zip(bars.instruments, raw.windows.of_symbols(), strict=True)):
-        times, bar_values = bars.real_bars(s)
-        last = raw.windows.last[part]
-        first = int(last[0]) if len(last) else len(times)
-        # Lessons look up a forecast by its bar: with one missing they would read another's.
-        gaps = np.flatnonzero(np.diff(last) != 1)
-        if len(gaps):
-            missing = utc_text(times[last[gaps[0]] + 1])
-            raise DataError(
-                f"calibration: {raw.name} has no forecast of {item.symbol} at {missing}, and learns"
-                " from every bar; forecaster.calibrated=false takes forecasts as they are"
-            )
-        variance = bar_variance(bar_values)
-        histories.append(
-            SymbolHistory(
-                times=times,
-                close=np.log(bar_values[:, CLOSE]),
-                variance=variance,
-                total=np.append(0.0, np.cumsum(variance)),
-                slots=bar_slots(item.kind, times, HORIZON),
-                column=np.searchsorted(clocks[item.kind is Kind.CRYPTO], times),
-                first=first,
-                median=median[part],
-                log_variance=log_variance[part],
-            )
+        members = np.flatnonzero(bars.crypto == (kind is Kind.CRYPTO))
+        clock = bars.times[bars.mask[members].any(axis=0)]
+        parts = raw.windows.of_symbols()
+        tables = [bars.real_bars(s) for s in members.tolist()]
+        numbers = [np.arange(parts[s].start, parts[s].stop) for s in members.tolist()]
+        times = np.concatenate([_NO_TIMES, *(own for own, _ in tables)])
+        column = np.searchsorted(clock, times)
+        median, log_variance = _log_moments(raw, np.concatenate([_NO_NUMBERS, *numbers]))
+        first = []
+        for s, (own, _) in zip(members.tolist(), tables, strict=True):
+            last = raw.windows.last[parts[s]]
+            # Lessons look up a forecast by its bar: with one missing they would read another's.
+            gaps = np.flatnonzero(np.diff(last) != 1)
+            if len(gaps):
+                missing = utc_text(own[last[gaps[0]] + 1])
+                raise DataError(
+                    f"calibration: {raw.name} has no forecast of {bars.symbols[s]} at {missing},"
+                    " and learns from every bar; forecaster.calibrated=false takes forecasts as"
+                    " they are"
+                )
+            first.append(int(last[0]) if len(last) else len(own))
+        return cls(
+            members=members,
+            begin=np.cumsum([0, *(len(own) for own, _ in tables)]),
+            times=times,
+            close=np.concatenate([_NOTHING, *(np.log(values[:, CLOSE]) for _, values in tables)]),
+            variance=np.concatenate([_NOTHING, *(bar_variance(values) for _, values in tables)]),
+            slots=bar_slots(kind, clock, HORIZON)[column],
+            column=column,
+            first=np.array(first, dtype=np.int64),
+            rows=np.cumsum([0, *(len(part) for part in numbers)]),
+            median=median,
+            log_variance=log_variance,
         )
-    return histories
+
+    def known(self, now: np.datetime64) -> Index:
+        """[S] how many own bars of each symbol were known at an instant."""
+        return np.array(
+            [
+                np.searchsorted(self.times[first:stop], now, side="right")
+                for first, stop in zip(self.begin[:-1], self.begin[1:], strict=True)
+            ],
+            dtype=np.int64,
+        )
+
+    def own_bars(self, starts: Index, stops: Index) -> Index:
+        """Numbers [n] of the own bars starts … stops - 1 of each symbol among all bars."""
+        spans = zip(self.begin[:-1] + starts, self.begin[:-1] + stops, strict=True)
+        return np.concatenate([_NO_NUMBERS, *(np.arange(first, stop) for first, stop in spans)])
+
+    def first_steps(self, starts: Index, stops: Index) -> list[Array]:
+        """First-step centres of each symbol's forecasts at its bars starts … stops - 1 [S].
+
+        They are over their deviation, and NaN where the symbol stands still: next to nothing over
+        next to nothing is rounding, and as like the last as not.
+        """
+        starts = np.maximum(starts, self.first)
+        stops = np.maximum(stops, starts)
+        bar = self.own_bars(starts, stops)
+        row = bar + np.repeat(self.rows[:-1] - self.begin[:-1] - self.first, stops - starts)
+        member = np.repeat(np.arange(len(self.members)), stops - starts)
+        mean = _recent_means(self.begin, self.variance, member, bar)
+        deviation = np.exp(self.log_variance[row, 0] / 2)
+        centre = np.asarray(self.median[row, 0] / deviation, dtype=np.float64)
+        centre[mean < np.exp(STANDING_STILL)] = np.nan
+        return np.split(centre, np.cumsum(stops - starts)[:-1])
 
 
 def class_sample(
-    histories: list[SymbolHistory],
-    begin: tuple[int, ...],
-    member: Index,
-    last: Index,
-    pattern: DayPattern,
+    history: ClassHistory, since: Index, member: Index, last: Index, pattern: DayPattern
 ) -> tuple[DispersionSample, Array]:
     """What is known of a class's forecasts when they are made, and their base medians [n, H].
 
     Parameters
     ----------
-    histories
-        [S] of the class's symbols.
-    begin
+    history
+        of the class.
+    since
         [S] first own bar that the averages see.
     member
         [n] number of each forecast's symbol within the class, rising.
     last
-        [n] the own bar at which each forecast is issued.
+        [n] the own bar at which each forecast is issued, rising within a symbol.
     pattern
         of the day.
     """
-    parts = []
-    bounds = np.searchsorted(member, np.arange(1, len(histories)))
-    for s, (history, rows) in enumerate(zip(histories, np.split(last, bounds), strict=True)):
-        if len(rows):
-            parts.append(_symbol_sample(history, begin[s], rows, pattern))
-    if not parts:
-        logs = np.empty((0, len(SPANS) + 1, HORIZON))
-        steps = np.empty((0, HORIZON))
-        numbers = np.empty(0, dtype=np.int64)
-        return DispersionSample(logs, steps, numbers, numbers, numbers), steps
-    logs, season, slot, instant, median = (
-        np.concatenate(part) for part in zip(*parts, strict=True)
-    )
-    return DispersionSample(logs, season, slot, member, instant), median
-
-
-def outcomes(history: SymbolHistory, rows: Index, end: int) -> tuple[Array, Array]:
-    """(log return, realised variance) after each step from own bars `rows` [n], each [n, H].
-
-    NaN beyond the first `end` own bars.
-    """
-    steps = rows[:, None] + np.arange(1, HORIZON + 1)
-    is_known = steps < end
-    steps = np.minimum(steps, len(history.close) - 1)
-    move = history.close[steps] - history.close[rows][:, None]
-    variance = history.total[steps + 1] - history.total[rows + 1][:, None]
-    return np.where(is_known, move, np.nan), np.where(is_known, variance, np.nan)
-
-
-def _symbol_sample(
-    history: SymbolHistory, begin: int, rows: Index, pattern: DayPattern
-) -> tuple[Array, Array, Index, Index, Array]:
-    """(logs, season, slot, instant, base median) of one symbol's forecasts at own bars `rows`."""
-    # The averages see nothing before `begin`: what is learned and answered is a function of the
+    # The averages see nothing before `since`: what is learned and answered is a function of the
     # last bars, and the length of the history that was loaded makes no difference.
-    span = slice(begin, int(rows[-1]) + 1)
-    flat = history.variance[span] / pattern.factor[history.slots[span, 0]]
-    season = np.cumsum(pattern.factor[history.slots[rows, 1:]], axis=1)
-    past = np.log(averages(flat)[rows - begin])
+    bar = history.begin[member] + last
+    row = history.rows[member] + last - history.first[member]
+    first = history.begin[:-1] + since
+    past = _averages(first, history.variance, history.slots, pattern.factor, member, bar)
+    season = _seasons(history.slots, pattern.factor, bar)
     # The base forecaster's variance is that of the whole horizon: it is divided by the pattern of
     # all bars in it.
-    base = history.log_variance[rows - history.first] - np.log(season)
-    logs = np.concatenate([np.repeat(past[:, :, None], HORIZON, axis=2), base[:, None]], axis=1)
-    slot = history.slots[rows, 0].astype(np.int64)
-    median = history.median[rows - history.first].astype(np.float64)
-    return logs, season, slot, history.column[rows], median
+    base = history.log_variance[row] - np.log(season)
+    sample = DispersionSample(
+        past=np.log(past),
+        base=base,
+        season=season,
+        slot=history.slots[bar, 0].astype(np.int64),
+        symbol=member,
+        instant=history.column[bar],
+    )
+    return sample, history.median[row].astype(np.float64)
+
+
+def outcomes(history: ClassHistory, member: Index, last: Index, ends: Index) -> tuple[Array, Array]:
+    """(log return, realised variance) after each step from own bars `last` [n], each [n, H].
+
+    NaN beyond the first `ends` [S] own bars of each symbol.
+    """
+    begin = history.begin[member]
+    return _outcomes(history.close, history.variance, begin + last, begin + ends[member])
+
+
+def _log_moments(raw: ForecastTable, numbers: Index) -> tuple[Array32, Array32]:
+    """Median and log variance [n, H] of the log returns that forecasts stand for."""
+    if raw.log_moments is not None:
+        return raw.log_moments(numbers)
+    median = np.empty((len(numbers), HORIZON), dtype=np.float32)
+    log_variance = np.empty((len(numbers), HORIZON), dtype=np.float32)
+    for part in raw.in_time(numbers):
+        chosen = numbers[part]
+        median[part], log_variance[part] = log_moments(raw.answer(chosen), raw.price[chosen])
+    return median, log_variance
+
+
+@compiled
+def _averages(
+    first: Index, variance: Array, slots: Slots, factor: Array, member: Index, bar: Index
+) -> Array:
+    """The averages of variances from `first` [S] on, the pattern divided out, at bars [n]: [n, K].
+
+    member: [n] number of each bar's symbol, rising.
+    """
+    out = np.empty((len(bar), LENGTHS))
+    begin = 0
+    while begin < len(bar):
+        s = member[begin]
+        stop = begin
+        while stop < len(bar) and member[stop] == s:
+            stop += 1
+        flat = np.empty(bar[stop - 1] + 1 - first[s])
+        for t in range(len(flat)):
+            flat[t] = variance[first[s] + t] / factor[slots[first[s] + t, 0]]
+        out[begin:stop] = averages(flat, bar[begin:stop] - first[s])
+        begin = stop
+    return out
+
+
+@compiled
+def _seasons(slots: Slots, factor: Array, bar: Index) -> Array:
+    """The day's pattern summed over the steps after each bar, [n, H]."""
+    out = np.empty((len(bar), HORIZON))
+    for row in range(len(bar)):
+        total = 0.0
+        for h in range(HORIZON):
+            total += factor[slots[bar[row], h + 1]]
+            out[row, h] = total
+    return out
+
+
+@compiled
+def _outcomes(close: Array, variance: Array, bar: Index, end: Index) -> tuple[Array, Array]:
+    """(log return, realised variance) after each step from bars [n] before `end` [n], [n, H]."""
+    move = np.full((len(bar), HORIZON), np.nan)
+    realised = np.full((len(bar), HORIZON), np.nan)
+    for row in range(len(bar)):
+        total = 0.0
+        for h in range(min(HORIZON, end[row] - bar[row] - 1)):
+            at = bar[row] + h + 1
+            total += variance[at]
+            move[row, h] = close[at] - close[bar[row]]
+            realised[row, h] = total
+    return move, realised
+
+
+@compiled
+def _recent_means(begin: Index, variance: Array, member: Index, bar: Index) -> Array:
+    """Mean variance of a symbol's last 256 bars up to each [n]; of fewer where there are fewer."""
+    out = np.empty(len(bar))
+    row = 0
+    while row < len(bar):
+        s = member[row]
+        before = max(bar[row] + 1 - LONGEST, begin[s])
+        total = np.zeros(len(bar) - row + LONGEST + 1)
+        known = before
+        while row < len(bar) and member[row] == s:
+            while known <= bar[row]:
+                total[known + 1 - before] = total[known - before] + variance[known]
+                known += 1
+            span = min(bar[row] + 1 - begin[s], LONGEST)
+            end = bar[row] + 1 - before
+            out[row] = (total[end] - total[end - span]) / span
+            row += 1
+    return out

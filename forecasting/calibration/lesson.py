@@ -13,7 +13,7 @@ from forecasting.calibration.centre import autocorrelation, worth
 from forecasting.calibration.dispersion import Dispersion, DispersionSample
 from forecasting.calibration.history import (
     STANDING_STILL,
-    SymbolHistory,
+    ClassHistory,
     class_sample,
     outcomes,
 )
@@ -24,7 +24,7 @@ from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY
 
 # forecasts a lesson learns from at most: symbols of a class move together, more say little more
-MAX_ROWS = 100_000
+MAX_ROWS = 16_384
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,24 +43,20 @@ class Lesson:
     pattern: DayPattern
     dispersion: Dispersion
     slopes: Array
-    begin: tuple[int, ...]
+    begin: Index
     persistence: float
     skill: float
 
 
 def learn(
-    kind: Kind,
-    histories: list[SymbolHistory],
-    week: np.datetime64,
-    window: int,
-    confidence: float,
+    kind: Kind, history: ClassHistory, week: np.datetime64, window: int, confidence: float
 ) -> Lesson:
     """What a class knows at the beginning of a week.
 
     Parameters
     ----------
-    kind, histories
-        the class, and the history of each of its symbols [S].
+    kind, history
+        the class, and the bars and base forecasts of its symbols [S].
     week
         the Friday 16:00 New York that the week begins at; bars after it are not seen.
     window
@@ -69,26 +65,25 @@ def learn(
         standard errors by which a centre's worth must exceed zero to count.
     """
     slots = BARS_A_DAY[kind]
-    ends = [int(np.searchsorted(h.times, week, side="right")) for h in histories]
-    learned = [slice(max(end - window, 0), end) for end in ends]
-    parts = list(zip(histories, learned, strict=True))
+    ends = history.known(week)
+    starts = np.maximum(ends - window, 0)
+    bar = history.own_bars(starts, ends)
     pattern = DayPattern.of(
-        [h.variance[part] for h, part in parts],
-        [h.slots[part, 0] for h, part in parts],
-        [h.column[part] for h, part in parts],
+        history.variance[bar],
+        history.slots[bar, 0],
+        history.column[bar],
+        np.cumsum([0, *(ends - starts)]),
         slots,
     )
-    begin = tuple(max(part.start - SPANS[-1], 0) for part in learned)
-    rows = _thinned([np.arange(max(part.start, h.first), part.stop) for h, part in parts])
-    member = np.concatenate([np.full(len(bars), s) for s, bars in enumerate(rows)])
-    sample, median = class_sample(histories, begin, member, np.concatenate(rows), pattern)
-    results = [outcomes(h, bars, end) for h, bars, end in zip(histories, rows, ends, strict=True)]
-    move, variance = (np.concatenate(part) for part in zip(*results, strict=True))
+    begin = np.maximum(starts - SPANS[-1], 0)
+    member, last = _thinned(np.maximum(starts, history.first), ends)
+    sample, median = class_sample(history, begin, member, last, pattern)
+    move, variance = outcomes(history, member, last, ends)
     # A symbol that stands still says nothing of the others, and its forecasts over a deviation of
     # next to nothing would outweigh theirs.
-    move[sample.logs[:, len(SPANS) - 1, 0] < STANDING_STILL] = np.nan
-    dispersion = Dispersion.fit(sample, variance, move, slots, len(histories))
-    persistence = autocorrelation([h.first_steps(part) for h, part in parts])
+    move[sample.past[:, -1] < STANDING_STILL] = np.nan
+    dispersion = Dispersion.fit(sample, variance, move, slots, len(history.members))
+    persistence = autocorrelation(history.first_steps(starts, ends))
     deviation = dispersion.deviation(sample)
     slopes = _slopes(sample, deviation, median, move, confidence)
     skill = 0.0
@@ -102,12 +97,12 @@ def _slopes(
 ) -> Array:
     """[H] what the base forecaster's median has been worth at each step."""
     slopes = np.zeros(HORIZON)
-    for h in range(HORIZON):
-        has_outcome = np.isfinite(move[:, h]) & np.isfinite(median[:, h])
-        unit = deviation[has_outcome, h]
-        forecast = median[has_outcome, h] / unit
-        realised = move[has_outcome, h] / unit
-        slopes[h] = worth(forecast, realised, sample.instant[has_outcome], h + 1, confidence)
+    forecasts = (median / deviation).T
+    realised = (move / deviation).T
+    known = np.isfinite(forecasts) & np.isfinite(realised)
+    for h, rows in enumerate(known):
+        instant = sample.instant[rows]
+        slopes[h] = worth(forecasts[h, rows], realised[h, rows], instant, h + 1, confidence)
     return slopes
 
 
@@ -117,15 +112,18 @@ def _first_step_size(values: Array, deviation: Array) -> float:
     return float(np.sqrt(np.mean(finite**2))) if len(finite) else 0.0
 
 
-def _thinned(rows: list[Index]) -> list[Index]:
-    """Every k-th own bar of each symbol, so that a lesson has about `MAX_ROWS` rows at most."""
-    stride = -(-sum(len(bars) for bars in rows) // MAX_ROWS)
-    if stride <= 1:
-        return rows
+def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
+    """(symbol, own bar) [n] of every k-th of each symbol's bars starts … ends - 1 [S].
+
+    They are about `MAX_ROWS` at most.
+    """
+    counts = np.maximum(ends - starts, 0)
+    stride = max(-(-int(counts.sum()) // MAX_ROWS), 1)
     # Bars are counted from the last, which is nearest to the week that begins. The symbols take
     # turns: between them they still cover nearly every instant.
-    thinned = []
-    for s, bars in enumerate(rows):
-        latest_first = bars[::-1]
-        thinned.append(latest_first[s % stride :: stride][::-1])
-    return thinned
+    newest = ends - 1 - np.arange(len(ends)) % stride
+    kept = np.maximum(-((starts - 1 - newest) // stride), 0)
+    member = np.repeat(np.arange(len(ends)), kept)
+    oldest = newest - (kept - 1) * stride
+    nth = np.arange(len(member)) - np.repeat(np.cumsum(kept) - kept, kept)
+    return member, oldest[member] + nth * stride

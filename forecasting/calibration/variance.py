@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Array, Index
+from foundation.compiled import compiled
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN
 
 Slots = npt.NDArray[np.int8]
@@ -20,6 +21,8 @@ Slots = npt.NDArray[np.int8]
 SPANS = (4, 16, 64, 256)  # own bars each average looks back
 LOCAL = 100  # own bars around each bar whose mean is its level when the day's pattern is measured
 FLOOR = 1e-3  # of the longest average: a bar that did not move still has a variance
+_SPANS = np.array(SPANS)
+_LEAST = 1e-300  # variance: its logarithm exists
 
 
 def bar_variance(values: Array) -> Array:
@@ -37,32 +40,31 @@ class DayPattern:
 
     @classmethod
     def of(
-        cls, variances: list[Array], slots: list[Slots], columns: list[Index], count: int
+        cls, variance: Array, slots: Slots, columns: Index, bounds: Index, count: int
     ) -> DayPattern:
-        """Measure the pattern on several symbols' bars.
+        """Measure the pattern on several symbols' bars, one symbol after another.
 
         Parameters
         ----------
-        variances, slots, columns
-            for each symbol [n]: variance, place in the day and number of the instant of its bars.
+        variance, slots, columns
+            [n] variance, place in the day and number of the instant of each bar.
+        bounds
+            [S + 1] where each symbol's bars lie.
         count
             places a day has.
         """
         # A bar is compared with the bars around it. Over a whole window the level of volatility
         # moves by more than its pattern, and a wild week would pass for a wild hour.
-        long_enough = [s for s, variance in enumerate(variances) if len(variance) >= LOCAL]
-        if not long_enough:
+        first = int(columns.min()) if len(columns) else 0
+        size = int(columns.max()) - first + 1 if len(columns) else 0
+        total, symbols, place = _by_instant(variance, slots, columns - first, bounds, size)
+        seen = symbols > 0
+        if not seen.any():
             return cls(np.ones(count))
-        relative = [variances[s] / np.maximum(_around(variances[s]), 1e-300) for s in long_enough]
-        place = np.concatenate([slots[s] for s in long_enough])
-        column = np.concatenate([columns[s] for s in long_enough])
         # Symbols move together: the error of a place's mean is that of means over the symbols,
         # instant by instant. Counted one by one they would make the pattern look certain.
-        instants, inverse = np.unique(column, return_inverse=True)
-        symbols = np.bincount(inverse)
-        together = np.bincount(inverse, weights=np.concatenate(relative)) / symbols
-        slot = np.empty(len(instants), dtype=np.int64)
-        slot[inverse] = place
+        together = total[seen] / symbols[seen]
+        slot = place[seen]
         counts = np.bincount(slot, minlength=count)
         measured = counts > 1
         mean = np.bincount(slot, weights=together, minlength=count) / np.maximum(counts, 1)
@@ -80,23 +82,53 @@ class DayPattern:
         return cls(factor / float((factor * counts).sum() / counts.sum()))
 
 
-def averages(variance: Array) -> Array:
-    """Mean of the last 4, 16, 64 and 256 values up to each [N, K]; of fewer where there are fewer.
+@compiled
+def averages(variance: Array, at: Index) -> Array:
+    """Mean of the last 4, 16, 64 and 256 values up to places `at` [n], rising: [n, K].
 
-    A short average is at least a thousandth of the longest, so that its logarithm exists.
+    Of fewer where there are fewer. A short average is at least a thousandth of the longest, so that
+    its logarithm exists.
     """
-    total = np.append(0.0, np.cumsum(variance))
-    end = np.arange(1, len(variance) + 1)
-    means = []
-    for span in SPANS:
-        sums = total[end] - total[np.maximum(end - span, 0)]
-        means.append(sums / np.minimum(end, span))
-    out = np.maximum(np.stack(means, axis=1), 1e-300)
-    return np.asarray(np.maximum(out, FLOOR * out[:, -1:]))
+    out = np.empty((len(at), len(_SPANS)))
+    total = np.zeros(len(variance) + 1)
+    for t in range(len(variance)):
+        total[t + 1] = total[t] + variance[t]
+    longest = len(_SPANS) - 1
+    for row in range(len(at)):
+        end = at[row] + 1
+        for k in range(len(_SPANS)):
+            span = min(end, _SPANS[k])
+            out[row, k] = max((total[end] - total[end - span]) / span, _LEAST)
+        for k in range(len(_SPANS)):
+            out[row, k] = max(out[row, k], FLOOR * out[row, longest])
+    return out
 
 
-def _around(values: Array) -> Array:
-    """Mean of the values around each, the same number of them at the edges."""
-    total = np.append(0.0, np.cumsum(values))
-    first = np.clip(np.arange(len(values)) - LOCAL // 2, 0, len(values) - LOCAL)
-    return np.asarray((total[first + LOCAL] - total[first]) / LOCAL)
+@compiled
+def _by_instant(
+    variance: Array, slots: Slots, columns: Index, bounds: Index, size: int
+) -> tuple[Array, Index, Index]:
+    """At each of `size` instants: variances over those around them, summed; their number; slot.
+
+    Only symbols of at least `LOCAL` bars are looked at.
+    """
+    total = np.zeros(size)
+    symbols = np.zeros(size, dtype=np.int64)
+    slot = np.zeros(size, dtype=np.int64)
+    for s in range(len(bounds) - 1):
+        begin = bounds[s]
+        count = bounds[s + 1] - begin
+        if count < LOCAL:
+            continue
+        before = np.zeros(count + 1)
+        for t in range(count):
+            before[t + 1] = before[t] + variance[begin + t]
+        for t in range(count):
+            # The same number of bars around those at the edges.
+            first = min(max(t - LOCAL // 2, 0), count - LOCAL)
+            around = max((before[first + LOCAL] - before[first]) / LOCAL, _LEAST)
+            at = columns[begin + t]
+            total[at] += variance[begin + t] / around
+            symbols[at] += 1
+            slot[at] = slots[begin + t]
+    return total, symbols, slot

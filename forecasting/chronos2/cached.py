@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
-from forecasting.store import Locations, Reader, Shelf
+from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.moments import log_moments
+from forecasting.store import LESSONS, Locations, Reader, Shelf, moments_at
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import DataError
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from forecasting.chronos2.engine import Engine
 
 FILE_ROWS = 16_384  # forecasts a file holds at most: what a kill can cost
+MOST_WRITERS = 8  # threads that encode and write, one file each
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,6 +47,16 @@ class CachedForecaster:
     def name(self) -> str:
         """What reports call it."""
         return self.forecaster.name
+
+    @property
+    def lessons(self) -> Path | None:
+        """Where lessons learned from these forecasts are kept; none where they cannot be.
+
+        Their address knows what makes the forecasts and a class's own bars: not who else is in a
+        group, nor which of several profiles is a symbol's.
+        """
+        alone = self.forecaster.group == "none" and not self.forecaster.symbols
+        return self.folder / LESSONS if alone else None
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
@@ -68,7 +83,28 @@ class CachedForecaster:
                 out[chosen] = self.reader.values(locations, np.searchsorted(rows, numbers[chosen]))
             return out
 
-        return ForecastTable.of(self.name, bars, windows, answer, source=source_of(specifications))
+        def moments(numbers: Index) -> tuple[Array32, Array32]:
+            out = np.empty((len(numbers), 2, HORIZON), dtype=np.float32)
+            for rows, locations in parts:
+                place = np.searchsorted(rows, numbers)
+                chosen = np.flatnonzero(rows[np.minimum(place, len(rows) - 1)] == numbers)
+                out[chosen] = moments_at(locations, place[chosen])
+            # Files that were written before log moments were kept do not have them.
+            lacking = np.flatnonzero(np.isnan(out[:, 1, 0]))
+            for first in range(0, len(lacking), CHUNK):
+                part = lacking[first : first + CHUNK]
+                chosen = numbers[part]
+                out[part] = np.stack(log_moments(answer(chosen), windows.price[chosen]), axis=1)
+            return out[:, 0], out[:, 1]
+
+        return ForecastTable.of(
+            self.name,
+            bars,
+            windows,
+            answer,
+            source=source_of(specifications),
+            log_moments=moments,
+        )
 
     def _complete(
         self,
@@ -138,24 +174,56 @@ class CachedForecaster:
         It is another one than `shelf` where the engine begins to compute otherwise on the way.
         """
         names = np.array(symbols)
+        price = windows.price
         done = 0
-        for part in _files(windows, missing):
 
-            def report(what: str, count: int, total: int, before: int = done) -> None:
-                progress(what, before + count, len(missing))
+        def keep(on: Shelf, part: Index, values: Array32) -> None:
+            moments = np.stack(log_moments(values, price[part]), axis=1)
+            symbol = names[windows.symbol[part]]
+            on.add(symbol, windows.issued_at[part], keys[part], values, moments)
 
-            values = self.forecaster.answer(windows, part, profile, report, engine)
-            actual = self._shelf(profile, engine)
-            actual.add(names[windows.symbol[part]], windows.issued_at[part], keys[part], values)
-            if actual != shelf:
-                return actual
-            done += len(part)
+        with _Writers() as writers:
+            for part in _files(windows, missing):
+
+                def report(what: str, count: int, total: int, before: int = done) -> None:
+                    progress(what, before + count, len(missing))
+
+                values = self.forecaster.answer(windows, part, profile, report, engine)
+                actual = self._shelf(profile, engine)
+                writers.submit(keep, actual, part, values)
+                if actual != shelf:
+                    return actual
+                done += len(part)
         return shelf
 
     def _shelf(self, profile: Profile, engine: Engine | None = None) -> Shelf:
         shelf = Shelf.of(self.folder, self.forecaster.specification(profile, engine))
         shelf.open()
         return shelf
+
+
+class _Writers:
+    """Threads that keep forecasts while the next ones are computed; a few at a time wait."""
+
+    def __init__(self) -> None:
+        self._count = min(os.cpu_count() or 1, MOST_WRITERS)
+        self._pool = ThreadPoolExecutor(self._count)
+        self._pending: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._pool:
+            while self._pending:
+                self._pending.popleft().result()
+
+    def submit(self, keep: Callable[..., None], *arguments: object) -> None:
+        """Keep something in a thread; what failed before is raised."""
+        # What waits is in memory: a device that is faster than the disk must wait for it.
+        while len(self._pending) > self._count:
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(keep, *arguments))
 
 
 def _files(windows: Windows, rows: Index) -> Iterator[Index]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from forecasting.calibration import lesson as lessons
 from forecasting.calibration.centre import autocorrelation, worth
 from forecasting.calibration.dispersion import Dispersion, DispersionSample
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
-from forecasting.calibration.history import SymbolHistory, outcomes, symbol_histories
+from forecasting.calibration.history import ClassHistory, outcomes
 from forecasting.calibration.variance import SPANS, DayPattern, averages, bar_variance
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import volatility
@@ -237,11 +238,17 @@ class Scaled:
         return replace(walk, answer=values.__getitem__)
 
 
+def thinned(starts: list[int], ends: list[int]) -> list[np.ndarray]:
+    """The own bars of each symbol that a lesson keeps."""
+    member, last = lessons._thinned(np.array(starts), np.array(ends))
+    return [last[member == s] for s in range(len(starts))]
+
+
 def test_a_lesson_of_many_symbols_is_thinned_evenly_and_from_the_end(
     year: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lessons, "MAX_ROWS", 250)
-    rows = lessons._thinned([np.arange(k, 300) for k in (0, 10, 0)])
+    rows = thinned([0, 10, 0], [300, 300, 300])
     assert sum(map(len, rows)) <= 250
     assert [int(own[-1]) for own in rows] == [299, 298, 297]
     assert {int(np.diff(own)[0]) for own in rows} == {4}
@@ -279,14 +286,22 @@ def test_a_days_pattern_is_found_and_noise_is_not() -> None:
     truth = np.array([4.0, 0.7, 0.5, 0.4, 0.4, 0.5, 0.5])
     truth /= truth.mean()
     variances = [truth[slots] * rng.gamma(0.7, 1 / 0.7, len(slots)) for _ in range(4)]
-    found = DayPattern.of(variances, [slots] * 4, [column] * 4, 7).factor
+    found = pattern_of(variances, slots, column)
     np.testing.assert_allclose(found, truth, rtol=0.15)
     assert found.mean() == pytest.approx(1.0)
     flat = [np.mean([v for v in [rng.gamma(0.7, 1 / 0.7, len(slots))]], axis=0) for _ in range(4)]
-    assert np.abs(DayPattern.of(flat, [slots] * 4, [column] * 4, 7).factor - 1).max() < 0.12
-    np.testing.assert_array_equal(
-        DayPattern.of([variances[0][:50]], [slots[:50]], [column[:50]], 7).factor, np.ones(7)
-    )
+    assert np.abs(pattern_of(flat, slots, column) - 1).max() < 0.12
+    few = pattern_of([variances[0][:50]], slots[:50], column[:50])
+    np.testing.assert_array_equal(few, np.ones(7))
+
+
+def pattern_of(variances: list[np.ndarray], slots: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The pattern of symbols that have the same bars."""
+    count = len(variances)
+    bounds = len(slots) * np.arange(count + 1)
+    return DayPattern.of(
+        np.concatenate(variances), np.tile(slots, count), np.tile(column, count), bounds, 7
+    ).factor
 
 
 def test_bar_variance_by_hand() -> None:
@@ -298,20 +313,23 @@ def test_bar_variance_by_hand() -> None:
 
 def test_averages_look_back_and_never_ahead() -> None:
     x = np.arange(1.0, 301.0)
-    found = averages(x)
+    found = averages(x, np.arange(300))
     assert found[299].tolist() == [x[-span:].mean() for span in SPANS]
-    np.testing.assert_array_equal(averages(x[:50]), found[:50])
-    assert (averages(np.append(x, 0.0))[-1] > 0).all()
+    np.testing.assert_array_equal(averages(x[:50], np.arange(50)), found[:50])
+    np.testing.assert_array_equal(averages(x, np.array([7, 299])), found[[7, 299]])
+    assert (averages(np.append(x, 0.0), np.array([300])) > 0).all()
 
 
 def sample(n: int, rng: np.random.Generator) -> tuple[DispersionSample, np.ndarray, np.ndarray]:
     """Rows of two symbols whose true variance is the second average's to the power 0.8."""
-    logs = np.repeat(rng.normal(-9, 1, (n, len(SPANS) + 1))[:, :, None], HORIZON, axis=2)
+    logs = rng.normal(-9, 1, (n, len(SPANS) + 1))
     season = np.cumsum(np.ones((n, HORIZON)), axis=1)
     instant = np.arange(n) // 2
-    truth = np.exp(-1.8 + 0.8 * logs[:, 1]) * season
+    truth = np.exp(-1.8 + 0.8 * logs[:, 1:2]) * season
     move = np.sqrt(truth) * rng.normal(size=(n, HORIZON))
-    known = DispersionSample(logs, season, rng.integers(0, 7, n), np.arange(n) % 2, instant)
+    past = np.ascontiguousarray(logs[:, :-1])
+    base = np.repeat(logs[:, -1:], HORIZON, axis=1)
+    known = DispersionSample(past, base, season, rng.integers(0, 7, n), np.arange(n) % 2, instant)
     return known, truth, move
 
 
@@ -451,18 +469,20 @@ def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
     variance = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
     empty = np.empty((0, HORIZON), dtype=np.float32)
     times = np.datetime64("2024-01-01", "ns") + np.arange(5) * np.timedelta64(1, "h")
-    history = SymbolHistory(
-        times,
-        close,
-        variance,
-        np.append(0.0, np.cumsum(variance)),
-        np.zeros((5, HORIZON + 1), np.int8),
-        np.arange(5),
-        0,
-        empty,
-        empty,
+    history = ClassHistory(
+        members=np.zeros(1, dtype=np.int64),
+        begin=np.array([0, 5]),
+        times=times,
+        close=close,
+        variance=variance,
+        slots=np.zeros((5, HORIZON + 1), np.int8),
+        column=np.arange(5),
+        first=np.zeros(1, dtype=np.int64),
+        rows=np.zeros(2, dtype=np.int64),
+        median=empty,
+        log_variance=empty,
     )
-    move, realised = outcomes(history, np.array([1]), 4)
+    move, realised = outcomes(history, np.array([0]), np.array([1]), np.array([4]))
     np.testing.assert_allclose(move[0, :2], np.log([4.0, 2.0]))
     np.testing.assert_allclose(realised[0, :2], [4.0, 12.0])
     assert np.isnan(move[0, 2:]).all()
@@ -473,10 +493,9 @@ def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
 def test_a_thinned_lesson_is_as_large_as_it_may_be_and_keeps_each_symbols_order(
     counts: list[int], most: int
 ) -> None:
-    rows = [np.arange(n) for n in counts]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lessons, "MAX_ROWS", most)
-        kept = lessons._thinned(rows)
+        kept = thinned([0] * len(counts), counts)
     total = sum(counts)
     if total <= most:
         assert [len(k) for k in kept] == counts
@@ -490,29 +509,30 @@ def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlappin
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = []
-    horizons = []
+    horizons: dict[int, list[int]] = {}
     begins = []
     learned = calibration.learn
 
-    def seen(history: Any, rows: Any, count: int) -> Any:
-        known.append((history.times, count))
-        return outcomes(history, rows, count)
+    def seen(history: Any, member: Any, last: Any, ends: Any) -> Any:
+        known.append((get_ident(), ends))
+        return outcomes(history, member, last, ends)
 
-    def learn(
-        kind: Kind, histories: Any, week: np.datetime64, window: int, confidence: float
-    ) -> Any:
+    def learn(kind: Kind, history: Any, week: np.datetime64, window: int, confidence: float) -> Any:
         first = len(known)
-        lesson = learned(kind, histories, week, window, confidence)
-        for times, count in known[first:]:
-            assert count == (times <= week).sum()
-        starts = [max(int((h.times <= week).sum()) - window, 0) for h in histories]
-        begins.append(lesson.begin == tuple(max(start - SPANS[-1], 0) for start in starts))
+        lesson = learned(kind, history, week, window, confidence)
+        parts = np.split(history.times, history.begin[1:-1])
+        counts = np.array([(times <= week).sum() for times in parts])
+        for thread, ends in known[first:]:
+            if thread == get_ident():
+                np.testing.assert_array_equal(ends, counts)
+        starts = np.maximum(counts - window, 0)
+        begins.append(np.array_equal(lesson.begin, np.maximum(starts - SPANS[-1], 0)))
         return lesson
 
     def valued(
         forecast: Any, realised: Any, instant: Any, overlap: int, confidence: float
     ) -> float:
-        horizons.append(overlap)
+        horizons.setdefault(get_ident(), []).append(overlap)
         return 0.0
 
     monkeypatch.setattr(lessons, "outcomes", seen)
@@ -524,22 +544,27 @@ def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlappin
     assert known
     assert begins
     assert all(begins)
-    assert horizons[:HORIZON] == list(range(1, HORIZON + 1))
+    assert all(seen[:HORIZON] == list(range(1, HORIZON + 1)) for seen in horizons.values())
+    assert horizons
 
 
 def test_a_lesson_looks_at_log_variances_and_counts_bars_on_a_class_s_own_clock(
     market: Bars,
 ) -> None:
     raw = RandomWalk().forecast(market, market.times[0])
-    for s, (item, history) in enumerate(
-        zip(market.instruments, symbol_histories(market, raw), strict=True)
-    ):
-        rows = raw.windows.of_symbols()[s]
-        spread = volatility(raw.values[rows], raw.price[rows, None].astype(np.float32), "quantile")
-        np.testing.assert_allclose(np.exp(history.log_variance), spread**2, rtol=1e-4)
-        mates = [k for k, other in enumerate(market.instruments) if other.kind is item.kind]
-        clock = market.times[market.mask[mates].any(axis=0)]
+    spread = volatility(raw.values, raw.price[:, None].astype(np.float32), "quantile")
+    slices = raw.windows.of_symbols()
+    for kind in Kind:
+        history = ClassHistory.of(kind, market, raw)
+        clock = market.times[market.mask[history.members].any(axis=0)]
         np.testing.assert_array_equal(clock[history.column], history.times)
+        for k, s in enumerate(history.members.tolist()):
+            own = slice(history.rows[k], history.rows[k + 1])
+            np.testing.assert_allclose(
+                np.exp(history.log_variance[own]), spread[slices[s]] ** 2, rtol=1e-4
+            )
+            bars = slice(history.begin[k], history.begin[k + 1])
+            np.testing.assert_array_equal(history.times[bars], market.real_bars(s)[0])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,15 @@ import pandas as pd
 import pytest
 
 from forecasting.baseline import RandomWalk
-from forecasting.batch import BatchSettings, is_batch, run_batch, write_batch
+from forecasting.batch import BatchSettings, run_batch
+from forecasting.batch_file import is_batch, write_batch
 from forecasting.forecast import HORIZON, LEVELS, reads_future
 from forecasting.from_file import FileForecaster
 from forecasting.settings import ForecasterSettings
 from foundation.errors import DataError, InputError
 from trainingdata.bars import Bars
+from trainingdata.instruments import Kind
+from trainingdata.sessions import started_at
 from trainingdata.source import DataSettings
 
 SYMBOLS = ("SYA", "SYXUSD")
@@ -172,6 +176,11 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
     ("change", "line"),
     [
         (lambda r: r.drop(columns="level"), "no file of forecasts: .*level"),
+        (
+            lambda r: pd.DataFrame({"timestamp": ["2024-03-18T13:30Z"], "open": [5], "close": [5]}),
+            "no file of forecasts: it has no column 'symbol'; forecasts have symbol, issued_at,"
+            " step, level, value$",
+        ),
         (lambda r: changed(r, 3, value=""), "row 4: value is empty"),
         (lambda r: changed(r, 3, value="many"), "row 4: value 'many' is no number"),
         (lambda r: changed(r, 3, value=-1.0), "row 4: value -1.0 is no price"),
@@ -186,6 +195,11 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
         (
             lambda r: changed(r, 0, issued_at="2024-03-18 13:31:00+00:00"),
             "row 1: SY.* has no bar that becomes known at 2024-03-18 13:31",
+        ),
+        (
+            lambda r: changed(r, 0, symbol="SYA", issued_at="2024-03-18 14:45:00+00:00"),
+            "row 1: SYA has no bar that becomes known at 2024-03-18 14:45:00.00:00; a bar becomes"
+            " known at its end, the one that starts at 2024-03-18T14:30Z at 2024-03-18T15:30Z$",
         ),
         (lambda r: pd.concat([r, r.tail(1)]), "level 0.99 stands twice"),
         (lambda r: r.drop(index=r.index[7]), "a step has fewer than the 21 levels"),
@@ -202,3 +216,51 @@ def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
     path = written(change(rows), tmp_path / "f.csv")  # type: ignore[operator]
     with pytest.raises(DataError, match=rf"f\.csv: .*{line}"):
         FileForecaster(path).forecast(bars, rows.issued_at.min().to_datetime64())
+
+
+@pytest.mark.parametrize("name", ["f.parquet", "f.csv"])
+def test_a_missing_column_is_named_alike_whatever_the_format(
+    rows: pd.DataFrame, bars: Bars, tmp_path: Path, name: str
+) -> None:
+    path = written(rows.drop(columns="step"), tmp_path / name)
+    line = f"{path}: no file of forecasts: it has no column 'step'; forecasts have symbol, "
+    with pytest.raises(DataError, match=re.escape(line)):
+        FileForecaster(path).forecast(bars, bars.times[0])
+
+
+def test_forecasts_stamped_with_the_starts_of_bars_are_told_so(
+    rows: pd.DataFrame, bars: Bars, tmp_path: Path
+) -> None:
+    stock = rows[rows["symbol"] == "SYA"]
+    ends = np.unique(stock["issued_at"].dt.tz_localize(None).to_numpy("datetime64[ns]"))
+    starts = dict(zip(ends, started_at(Kind.STOCK, ends), strict=True))
+    moved = stock.assign(
+        issued_at=stock["issued_at"].dt.tz_localize(None).map(starts).dt.tz_localize("UTC")
+    )
+    path = written(moved, tmp_path / "f.parquet")
+    line = (
+        "SYA has no bar that becomes known at 2024-03-18 13:30:00+00:00; 7 of its 7 issued_at are"
+        " starts of bars, and a bar becomes known at its end, the one that starts at"
+        " 2024-03-18T13:30Z at 2024-03-18T14:30Z; write the ends"
+    )
+    with pytest.raises(DataError, match=re.escape(line)):
+        FileForecaster(path).forecast(bars, rows.issued_at.min().to_datetime64())
+
+
+@pytest.mark.parametrize(("factor", "times"), [(100.0, r"1\.\de\+02"), (0.02, r"0\.0\d+")])
+def test_a_file_whose_widths_are_of_another_scale_is_refused_by_name(
+    rows: pd.DataFrame, bars: Bars, tmp_path: Path, factor: float, times: str
+) -> None:
+    of_step = rows.groupby(["symbol", "issued_at", "step"], observed=True)["value"]
+    median = of_step.transform("median")
+    wider = rows.assign(value=median * (rows["value"] / median) ** factor)
+    path = written(wider, tmp_path / "f.parquet")
+    line = (
+        rf"f\.parquet: a forecast of one bar deviates by .*, {times} times what its last 100 bars"
+    )
+    since = rows.issued_at.min().to_datetime64()
+    with pytest.raises(DataError, match=line):
+        FileForecaster(path).forecast(bars, since)
+    first = rows["issued_at"].drop_duplicates().nsmallest(10)
+    few = written(wider[wider["issued_at"].isin(first)], tmp_path / "few.parquet")
+    assert 1 < len(FileForecaster(few).forecast(bars, since).windows) < 20

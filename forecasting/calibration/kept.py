@@ -1,0 +1,87 @@
+"""Lessons that are learned once: files addressed by what they come from.
+
+    FOLDER/<digest of the code that learns>/<digest of base, settings, bars>.npz
+
+A file that cannot be read is no reason to stop: its lesson is learned again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import zipfile
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from forecasting.calibration.dispersion import Dispersion
+from forecasting.calibration.lesson import Lesson
+from forecasting.calibration.variance import DayPattern
+from foundation.files import put_whole
+
+log = logging.getLogger(__name__)
+
+_DISPERSION = tuple(field.name for field in fields(Dispersion))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLessons:
+    """The lessons of a folder; one that cannot be written keeps nothing."""
+
+    folder: Path
+
+    def get(self, key: str) -> Lesson | None:
+        """The lesson that was kept under this key; none where it was not."""
+        path = self._path(key)
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                table = {name: held[name] for name in held.files}
+            return Lesson(
+                pattern=DayPattern(table["factor"]),
+                dispersion=Dispersion(**{name: table[name] for name in _DISPERSION}),
+                slopes=table["slopes"],
+                begin=table["begin"],
+                persistence=float(table["persistence"]),
+                skill=float(table["skill"]),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            log.warning("%s: learned again, it cannot be read: %s", path, error)
+            return None
+
+    def put(self, key: str, lesson: Lesson) -> None:
+        """Keep a lesson, whole or not at all."""
+        content = io.BytesIO()
+        np.savez(
+            content,
+            factor=lesson.pattern.factor,
+            slopes=lesson.slopes,
+            begin=lesson.begin,
+            persistence=lesson.persistence,
+            skill=lesson.skill,
+            **{name: getattr(lesson.dispersion, name) for name in _DISPERSION},
+        )
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            put_whole(path, content.getvalue())
+        except OSError as error:
+            log.warning("%s: not kept: %s", path, error.strerror or error)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / code_digest()[:16] / f"{key}.npz"
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of the code that a lesson is a result of, beside its bars and forecasts."""
+    room = Path(__file__).resolve().parent
+    sources = [*sorted(room.glob("*.py")), room.parent / "moments.py"]
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
