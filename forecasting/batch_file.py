@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
-from forecasting.from_file import ENDINGS, FORECASTER
+from forecasting.from_file import ENDINGS, FORECASTER, LEVEL_NAMES, MONTHS
 from foundation.arrays import Array, Array32, Index
 from foundation.errors import InputError
 from foundation.files import check_file, check_output, remove_unfinished, staged_file
@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Shape = Literal["long", "wide"]
-MONTHS = "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet"  # the files of a folder
 MOST_WORKERS = 16  # threads that make and encode tables
-LEVEL_NAMES = tuple(str(level) for level in LEVELS)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,7 +1,8 @@
 """Forecasts that stand in a file: those of the batch job, or one's own in its format.
 
-The file is Parquet or CSV (`.csv`, `.csv.gz`) with the columns symbol, issued_at, step, level and
-value, a row for each number; other columns are not read.
+The file is Parquet or CSV (`.csv`, `.csv.gz`), or a folder with a Parquet file for each month. It
+has the columns symbol, issued_at, step, level and value, a row for each number, or a column for
+each level (`0.01` … `0.99`) instead of the last two; other columns are not read.
 
 symbol: as in the bars.
 issued_at: an instant at which a bar of the symbol becomes known, with its zone or offset.
@@ -19,9 +20,10 @@ every bar; false takes forecasts as they are.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
 FORECASTER = "forecaster"  # key of a Parquet file's metadata: who made the forecasts
 COLUMNS = ("symbol", "issued_at", "step", "level", "value")
 ENDINGS = (".parquet", ".csv", ".csv.gz")
+MONTHS = "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet"  # the files of a folder
+LEVEL_NAMES = tuple(str(level) for level in LEVELS)
+WIDE = (*COLUMNS[:3], *LEVEL_NAMES)
 ROWS = 1_000_000  # of a file, held at a time
 # No median lies so many times its own step's width, from the lowest level to the highest, from the
 # last close, beside what rounding leaves: such prices are adjusted for something else.
@@ -58,10 +63,13 @@ class FileForecaster:
     path: Path
 
     def __post_init__(self) -> None:
-        if not self.path.is_file():
-            what = "it is a folder" if self.path.is_dir() else "there is no such file"
-            raise InputError(f"forecaster.path: {self.path}: {what}")
-        if not self.path.name.endswith(ENDINGS):
+        if not self.path.exists():
+            raise InputError(f"forecaster.path: {self.path}: there is no such file")
+        if not _files(self.path):
+            raise InputError(
+                f"forecaster.path: {self.path}: the folder holds no file of a month, 2024-03.parquet"
+            )
+        if self.path.is_file() and not self.path.name.endswith(ENDINGS):
             raise InputError(f"forecaster.path: {self.path}: ends in none of {', '.join(ENDINGS)}")
 
     @property
@@ -84,11 +92,14 @@ class FileForecaster:
         windows = Windows.of(bars, since, 1)
         values = np.full((len(windows), HORIZON, len(LEVELS)), np.nan, dtype=np.float32)
         rows = 0
-        with closing(_portions(self.path)) as portions:
-            for portion in portions:
-                _fill(values, windows, bars, _Portion(portion, self.path, rows))
-                rows += len(portion)
-                progress("rows of forecasts read", rows, rows)
+        for path in _files(self.path):
+            before = 0
+            with closing(_portions(path)) as portions:
+                for portion, each in portions:
+                    _fill(values, windows, bars, _Portion(portion, path, before, each))
+                    before += len(portion) // each
+                    rows += len(portion) // each
+                    progress("rows of forecasts read", rows, rows)
         there = np.flatnonzero(np.isfinite(values[:, 0, MEDIAN]))
         _check(values, windows, bars, self.path)
         if not len(there):
@@ -101,11 +112,22 @@ class FileForecaster:
         def answer(numbers: Index) -> Array32:
             return kept[numbers]
 
-        source = file_digest(self.path)[:16]
+        source = content_digest(self.path)[:16]
         table = ForecastTable.of(self.name, bars, windows.part(there), answer, source=source)
         for fault in scale_faults(kept, table, np.arange(len(kept))):
             raise DataError(f"{self.path}: {fault}")
         return table
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file of forecasts, or of the files of a folder, in hex."""
+    digests = [file_digest(file) for file in _files(path)]
+    return digests[0] if path.is_file() else sha256("".join(digests).encode()).hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """The file at a path, or those of the folder, by month."""
+    return sorted(path.glob(MONTHS)) if path.is_dir() else [path]
 
 
 def _maker(path: Path) -> str:
@@ -113,6 +135,7 @@ def _maker(path: Path) -> str:
     import pyarrow as pa
     from pyarrow import parquet
 
+    path = _files(path)[0]
     if path.suffix != ".parquet":
         return ""
     try:
@@ -127,8 +150,8 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: no file of forecasts: {reason}")
 
 
-def _portions(path: Path) -> Generator[pd.DataFrame]:
-    """The rows of a file, a portion at a time."""
+def _portions(path: Path) -> Generator[tuple[pd.DataFrame, int]]:
+    """Numbers of a file in rows, a portion at a time, and how many each row of the file has."""
     import pandas as pd
     import pyarrow as pa
     from pyarrow import parquet
@@ -136,34 +159,58 @@ def _portions(path: Path) -> Generator[pd.DataFrame]:
     try:
         if path.suffix == ".parquet":
             with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(ROWS, columns=list(COLUMNS)):
-                    yield batch.to_pandas(ignore_metadata=True)
+                columns, each = _layout(file.schema_arrow.names)
+                for batch in file.iter_batches(ROWS // each, columns=list(columns)):
+                    yield _in_rows(batch.to_pandas(ignore_metadata=True), each), each
         else:
+            columns, each = _layout(pd.read_csv(path, nrows=0).columns)
             # NA is a ticker: only an empty cell is empty.
             with pd.read_csv(
                 path,
-                usecols=lambda name: name in COLUMNS,
-                chunksize=ROWS,
+                usecols=lambda name: name in columns,
+                chunksize=ROWS // each,
                 keep_default_na=False,
                 na_values=[""],
             ) as reader:
-                yield from reader
+                for frame in reader:
+                    yield _in_rows(frame, each), each
     except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError, KeyError) as error:
         raise _unreadable(path, error) from error
 
 
+def _layout(names: Iterable[str]) -> tuple[tuple[str, ...], int]:
+    """(the columns to read of those that a file has, how many numbers each of its rows has)."""
+    held = set(names)
+    wide = "level" not in held and held.issuperset(LEVEL_NAMES)
+    return (WIDE, len(LEVELS)) if wide else (COLUMNS, 1)
+
+
+def _in_rows(frame: pd.DataFrame, each: int) -> pd.DataFrame:
+    """A row for each number."""
+    if each == 1:
+        return frame
+    missing = [name for name in COLUMNS[:3] if name not in frame]
+    if missing:
+        return frame
+    repeated = frame[list(COLUMNS[:3])].loc[frame.index.repeat(each)].reset_index(drop=True)
+    values = frame[list(LEVEL_NAMES)].to_numpy().ravel()
+    return repeated.assign(level=np.tile(LEVELS, len(frame)), value=values)
+
+
 @dataclass(frozen=True, slots=True)
 class _Portion:
-    """Rows of a file, in each of which every column has a value.
+    """Numbers of a file in rows, in each of which every column has a value.
 
     rows: the columns of the module's format, and others.
     path: of the file.
     before: how many rows of the file precede these.
+    each: numbers that a row of the file has.
     """
 
     rows: pd.DataFrame
     path: Path
     before: int
+    each: int
 
     def __post_init__(self) -> None:
         missing = [name for name in COLUMNS if name not in self.rows]
@@ -180,7 +227,8 @@ class _Portion:
         if bad.any():
             row = first_row(bad)
             cells = {column: self.rows[column].iloc[row] for column in COLUMNS}
-            raise DataError(f"{self.path}: row {self.before + row + 1}: {what.format(**cells)}")
+            number = self.before + row // self.each + 1
+            raise DataError(f"{self.path}: row {number}: {what.format(**cells)}")
 
     def numbers(self, column: str) -> Array:
         """A column of numbers, [n]."""
@@ -225,7 +273,7 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
 def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
     """Number of the window that each row's forecast was issued for [n], -1 where none is."""
     symbol = portion.symbols(bars)
-    stamps = instants_of_column(portion.rows["issued_at"], str(portion.path), portion.before)
+    stamps = _issues(portion)
     inside = (symbol >= 0) & (stamps >= bars.times[0]) & (stamps <= bars.times[-1])
     window = np.full(len(stamps), -1)
     for number, slot in enumerate(windows.of_symbols()):
@@ -242,6 +290,13 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
         place = _places(windows.issued_at[slot], stamps[rows])
         window[rows] = np.where(place < 0, -1, place + slot.start)
     return window
+
+
+def _issues(portion: _Portion) -> Instants:
+    """When the forecast of each number was issued, [n]."""
+    column = portion.rows["issued_at"].iloc[:: portion.each]
+    stamps = instants_of_column(column, str(portion.path), portion.before)
+    return np.repeat(stamps, portion.each)
 
 
 def _issue_advice(stamps: Instants, starts: Instants, ends: Instants) -> str:

@@ -37,7 +37,7 @@ class KeptLessons:
         """The lesson that was kept under this key; none where it was not."""
         path = self._path(key)
         try:
-            with np.load(path, allow_pickle=False) as held:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
                 table = {name: held[name] for name in held.files}
             return Lesson(
                 pattern=DayPattern(table["factor"]),

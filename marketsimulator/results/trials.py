@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from forecasting.from_file import content_digest
 from foundation.errors import InputError
-from foundation.files import file_digest
 from foundation.plugin import is_plugin, plugin_digest
 from trainingdata.bars import Bars
 
@@ -182,7 +182,7 @@ def _content(path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        return file_digest(Path(path).expanduser())
+        return content_digest(Path(path).expanduser())
     except OSError:
         return path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import get_ident
 from typing import Any
 
@@ -14,15 +15,17 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from forecasting.baseline import Oracle, RandomWalk
+from forecasting.calibration import contents
 from forecasting.calibration import forecaster as calibration
 from forecasting.calibration import lesson as lessons
 from forecasting.calibration.centre import autocorrelation, worth
 from forecasting.calibration.dispersion import Dispersion, DispersionSample
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.history import ClassHistory, outcomes
+from forecasting.calibration.kept import KeptLessons
 from forecasting.calibration.variance import SPANS, DayPattern, averages, bar_variance
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
-from forecasting.moments import volatility
+from forecasting.moments import log_moments, volatility
 from forecasting.scores import score_frame
 from foundation.arrays import Instants
 from foundation.errors import InputError
@@ -645,3 +648,105 @@ def test_what_lasts_is_between_nothing_and_nearly_all() -> None:
     assert autocorrelation([np.array([2.0, 1.0, 0.0]), np.array([1.0, 1.0])]) == pytest.approx(
         (2.0 + 0.0 + 1.0) / (4.0 + 1.0 + 1.0)
     )
+
+
+@dataclass(frozen=True)
+class Sourced(RandomWalk):
+    """A random walk that says what made its forecasts."""
+
+    source: str = "weights"
+
+    def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
+        return replace(super().forecast(bars, since, progress), source=self.source)
+
+
+def test_a_lesson_is_learned_once_ever_and_a_damaged_one_again(
+    market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[np.datetime64] = []
+    real = calibration.learn
+
+    def learn(kind: Kind, history: Any, week: np.datetime64, *rest: Any) -> Any:
+        learned.append(week)
+        return real(kind, history, week, *rest)
+
+    monkeypatch.setattr(calibration, "learn", learn)
+
+    def forecast(source: str = "weights", confidence: float = 3.0) -> np.ndarray:
+        settings = CalibrationSettings(window=150, confidence=confidence)
+        kept = KeptLessons(tmp_path)
+        base = Sourced(source=source)
+        return CalibratedForecaster(base, settings, kept).forecast(market, market.times[-60]).values
+
+    first = forecast()
+    count = len(learned)
+    assert count == len(list(tmp_path.glob("*/*.npz"))) > 0
+    np.testing.assert_array_equal(forecast(), first)
+    assert len(learned) == count, "nothing is learned twice"
+    damaged = sorted(tmp_path.glob("*/*.npz"))
+    damaged[0].write_bytes(b"no archive")
+    damaged[-1].write_bytes(damaged[-1].read_bytes()[:-40])
+    np.testing.assert_array_equal(forecast(), first)
+    assert len(learned) == count + 2, "what cannot be read is learned again"
+    forecast(source="other weights")
+    forecast(confidence=2.0)
+    assert len(learned) == 3 * count + 2
+    forecast(source="")
+    forecast(source="")
+    assert len(learned) == 5 * count + 2, "without a source nobody knows what a lesson came from"
+
+
+def test_lessons_are_kept_in_no_folder_that_cannot_be_written(market: Bars, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    settings = CalibrationSettings(window=150)
+    kept = KeptLessons(tmp_path / "file")
+    ours = CalibratedForecaster(Sourced(), settings, kept).forecast(market, market.times[-9])
+    plain = CalibratedForecaster(RandomWalk(), settings).forecast(market, market.times[-9])
+    np.testing.assert_array_equal(ours.values, plain.values)
+
+
+@given(number=st.integers(0, 10_000), field=st.integers(0, 4), symbol=st.integers(0, 1))
+def test_the_address_of_a_lesson_is_that_of_the_bars_it_looks_back_on(
+    market: Bars, number: int, field: int, symbol: int
+) -> None:
+    members = np.array([0, 1])
+    window = 20
+    times = market.real_bars(0)[0]
+    week = times[-5]
+    end = int(np.searchsorted(times, week, side="right"))
+    look_back = 60
+    number %= len(times)
+    values = market.values.copy()
+    column = np.flatnonzero(market.mask[symbol])[number]
+    values[symbol, column, field] *= 1 + 1e-15 * 4
+    other = Bars(market.instruments, market.times, values, market.mask, "other")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contents, "LOOK_BACK", look_back)
+        before, after = (
+            contents.ClassContents.of(bars, members).key(week, window) for bars in (market, other)
+        )
+    seen = end - window - look_back <= number < end
+    assert (before != after) == (
+        seen and values[symbol, column, field] != market.values[symbol, column, field]
+    )
+
+
+def test_log_moments_that_are_kept_are_those_of_the_quantiles(market: Bars) -> None:
+    walk = RandomWalk().forecast(market, market.times[-200])
+    median, log_variance = log_moments(walk.values, walk.price)
+    spread = volatility(walk.values, walk.price[:, None].astype(np.float32), "quantile")
+    np.testing.assert_allclose(np.exp(log_variance / 2), spread, rtol=1e-6)
+    np.testing.assert_allclose(
+        median, np.log(walk.values[..., MEDIAN] / walk.price[:, None]), atol=1e-6
+    )
+
+    def refuse(numbers: np.ndarray) -> np.ndarray:
+        raise AssertionError("a whole forecast was read")
+
+    settings = CalibrationSettings(window=150)
+    kept = replace(walk, answer=refuse, log_moments=lambda rows: (median[rows], log_variance[rows]))
+    ours, theirs = (
+        CalibratedForecaster(table, settings).forecast(market, market.times[-40])
+        for table in (kept, walk)
+    )
+    np.testing.assert_array_equal(ours.values, theirs.values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from forecasting.baseline import RandomWalk
 from forecasting.batch import BatchSettings, run_batch
-from forecasting.batch_file import is_batch, write_batch
+from forecasting.batch_file import Batch, Shape, check_batch_output, is_batch, write_batch
 from forecasting.forecast import HORIZON, LEVELS, reads_future
 from forecasting.from_file import FileForecaster
 from forecasting.settings import ForecasterSettings
@@ -93,6 +94,87 @@ def test_a_name_that_ends_in_csv_is_written_as_csv(
 def test_a_name_that_ends_otherwise_is_refused_before_the_work() -> None:
     with pytest.raises(InputError, match=r"f.xlsx ends in none of .parquet, .csv, .csv.gz"):
         BatchSettings(output="f.xlsx")
+
+
+@pytest.fixture(scope="module")
+def two_months() -> Batch:
+    """Forecasts of the end of one month and the beginning of the next."""
+    settings = BatchSettings(
+        SYMBOLS, start="2024-02-29", end="2024-03-01", data=DATA, forecaster=WALK
+    )
+    return run_batch(settings)
+
+
+@pytest.mark.parametrize("shape", ["long", "wide"])
+@pytest.mark.parametrize("name", ["f.parquet", "f.csv", "months"])
+def test_every_shape_of_an_output_holds_the_same_forecasts(
+    two_months: Batch, tmp_path: Path, name: str, shape: Shape
+) -> None:
+    output = tmp_path / name
+    write_batch(two_months, output, shape=shape)
+    if name == "months":
+        assert sorted(file.name for file in output.iterdir()) == [
+            "2024-02.parquet",
+            "2024-03.parquet",
+        ]
+        assert all(is_batch(file) for file in output.iterdir())
+    else:
+        assert is_batch(output)
+    chosen = two_months.rows
+    at = two_months.table.windows.issued_at[chosen]
+    table = FileForecaster(output).forecast(two_months.bars, at.min())
+    by_symbol = np.lexsort((at, two_months.table.windows.symbol[chosen]))
+    np.testing.assert_array_equal(table.windows.issued_at, at[by_symbol])
+    expected = two_months.table.answer(chosen)[by_symbol]
+    np.testing.assert_allclose(table.values, expected, rtol=1e-6)
+
+
+def test_a_wide_file_has_a_column_for_each_level(two_months: Batch, tmp_path: Path) -> None:
+    write_batch(two_months, tmp_path / "wide.parquet", shape="wide")
+    wide = pd.read_parquet(tmp_path / "wide.parquet")
+    assert len(wide) == len(two_months.rows) * HORIZON
+    assert [float(name) for name in wide.columns[4:]] == list(LEVELS)
+    write_batch(two_months, tmp_path / "long.parquet")
+    long = pd.read_parquet(tmp_path / "long.parquet")
+    tenth = long[long.level == 0.1].reset_index(drop=True)
+    pd.testing.assert_series_equal(tenth.value, wide["0.1"], check_names=False)
+    pd.testing.assert_series_equal(tenth.target_at, wide.target_at)
+
+
+def test_months_of_an_earlier_batch_do_not_pass_for_those_of_this_one(
+    two_months: Batch, tmp_path: Path
+) -> None:
+    output = tmp_path / "months"
+    write_batch(two_months, output)
+    march = two_months.table.windows.issued_at[two_months.rows] >= np.datetime64("2024-03-01")
+    write_batch(replace(two_months, rows=two_months.rows[march]), output)
+    assert [file.name for file in output.iterdir()] == ["2024-03.parquet"]
+    check_batch_output(output, overwrite=False)
+    (output / "2024-04.parquet").write_bytes(b"notes")
+    (output / "2024-03.parquet").unlink()
+    with pytest.raises(InputError, match="holds something else"):
+        check_batch_output(output, overwrite=False)
+
+
+def test_a_row_of_a_wide_file_that_cannot_be_used_is_named(
+    two_months: Batch, tmp_path: Path
+) -> None:
+    write_batch(two_months, tmp_path / "wide.csv", shape="wide")
+    wide = pd.read_csv(tmp_path / "wide.csv")
+    wide.loc[29, "0.5"] = -1.0
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+    with pytest.raises(DataError, match=r"wide.csv: row 30: value -1.0 is no price"):
+        FileForecaster(tmp_path / "wide.csv").forecast(two_months.bars, two_months.bars.times[0])
+
+
+def test_a_batch_that_cannot_be_written_leaves_nothing_behind(
+    two_months: Batch, tmp_path: Path
+) -> None:
+    (tmp_path / "months").mkdir()
+    (tmp_path / "months" / "2024-03.parquet").mkdir()
+    with pytest.raises(InputError, match="months cannot be written"):
+        write_batch(two_months, tmp_path / "months")
+    assert not list((tmp_path / "months").glob(".*"))
 
 
 def test_only_what_the_batch_job_wrote_is_written_again(rows: pd.DataFrame, tmp_path: Path) -> None:
