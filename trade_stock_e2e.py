@@ -33,9 +33,10 @@ from rich.console import Console
 from rich.table import Table
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.decision import Decision, keep_unsolved
+from execution.decision import Choice, Decision, keep_unsolved
 from execution.live.cycle import NOTHING_CLOSED, Cycle, next_instant, run_cycle, wait_until
 from execution.live.history import history_lines
+from execution.live.lines import say, say_aside
 from execution.live.replay import run_replay
 from execution.live.runner import run_loop
 from execution.live.settings import LiveSettings
@@ -59,7 +60,13 @@ log = logging.getLogger("live")
 
 CLOCKS = ("broker", "system")
 SENDING = ("paper", "live")
-MODES = ("dry", *SENDING, "replay")
+NOTHING_SENT = "nothing was sent"
+# The modes, and what is true of each after an interruption.
+MODES = {
+    "dry": NOTHING_SENT,
+    **dict.fromkeys(SENDING, "what was sent stays sent; nothing else was"),
+    "replay": "every pass that was made is in the journal; the same line goes on after it",
+}
 
 
 def dry_pass(config: DictConfig) -> Cycle:
@@ -152,6 +159,7 @@ def trade(config: DictConfig) -> None:
         pass met.
     """
     settings, keys, feed, trader = venue_parts(config)
+    _say_unused_range(config, "the venue's clock says when")
     look = FirstLook(settings)
 
     def shown(cycle: Cycle) -> None:
@@ -175,14 +183,14 @@ def trade(config: DictConfig) -> None:
 def preview(config: DictConfig) -> None:
     """Passes that decide for a venue's account, say why, and send nothing."""
     settings, keys, feed, trader = venue_parts(config)
+    _say_unused_range(config, "the venue's clock says when")
     broker = AlpacaBroker(settings.broker, keys, terms=settings.orders)
     rules = VenueRules(broker)
     look = FirstLook(settings)
     for number in range(config.cycles or 1):
         if number:
             instant = next_instant(broker.now(), settings.symbols)
-            with printing():
-                sys.stdout.write(f"{waiting_line(instant, settings.symbols)}\n")
+            say(waiting_line(instant, settings.symbols))
             wait_until(broker.now, instant)
         cycle = run_cycle(broker, feed, trader, settings, send=False, rules=rules)
         _log(cycle)
@@ -203,8 +211,7 @@ def replay(config: DictConfig) -> None:
         for an address that is no practice server with a waiting clock, and what a pass met.
     """
     settings, keys, feed, trader = venue_parts(config)
-    if named := [key for key in ("start", "end", "days") if config[key] is not None]:
-        sys.stderr.write(f"{', '.join(named)}: not used; a replay's range is the server's.\n")
+    _say_unused_range(config, "a replay's range is the server's")
     look = FirstLook(settings)
 
     def noted(cycle: Cycle) -> None:
@@ -221,6 +228,13 @@ def replay(config: DictConfig) -> None:
         show=noted,
     )
     sys.stdout.write(f"{summary}\n")
+
+
+def _say_unused_range(config: DictConfig, why: str) -> None:
+    """Say which words of a backtest's range count for nothing here."""
+    if named := [key for key in ("start", "end", "days") if config[key] is not None]:
+        with printing():
+            sys.stderr.write(f"{', '.join(named)}: not used; {why}.\n")
 
 
 class FirstLook:
@@ -240,10 +254,8 @@ class FirstLook:
         # What a file or a class of one's own looks at is its own.
         foreign = forecaster.kind == "file" or ":" in forecaster.kind
         context = 0 if foreign else forecaster.context_length
-        with printing():
-            for line in history_lines(cycle.bars, asked, context):
-                log.warning(line)
-                sys.stderr.write(f"{line}\n")
+        for line in history_lines(cycle.bars, asked, context):
+            say_aside(line)
 
 
 def show(cycle: Cycle) -> None:
@@ -264,12 +276,18 @@ def show(cycle: Cycle) -> None:
             f"{choice.kelly:+.3f}",
             f"{choice.target:+.3f}",
             f"{choice.qty:+f}",
-            choice.bound_by,
+            _bound_by(choice),
         )
     console.print(table)
     _explain(console, decision)
     for fill in cycle.fills:
         console.print(f"filled {fill.qty:+f} {fill.symbol} at {fill.price:,.4f}", highlight=False)
+
+
+def _bound_by(choice: Choice) -> str:
+    """What binds; where that is cost, what a change would have cost."""
+    price = f" ({choice.cost * 1e4:.3g} bp)" if "cost" in choice.binding else ""
+    return f"{choice.bound_by}{price}"
 
 
 def _explain(console: Console, decision: Decision) -> None:
@@ -302,8 +320,6 @@ def _log(cycle: Cycle) -> None:
 
 def run(config: DictConfig) -> None:
     """Run the configured mode."""
-    if config.mode not in MODES:
-        raise none_of("mode", config.mode, MODES)
     if config.clock not in CLOCKS:
         raise none_of("clock", config.clock, CLOCKS)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
@@ -323,10 +339,13 @@ def run(config: DictConfig) -> None:
 
 def main() -> None:
     """Command line: Hydra overrides of configs/live.yaml."""
-    with one_line_errors("what was sent stays sent; nothing else was"):
+    with one_line_errors(NOTHING_SENT):
         config = composed_config("live", words_of(sys.argv[1:]))
+        if config.mode not in MODES:
+            raise none_of("mode", config.mode, MODES)
         log_to_file("live")
-        run(config)
+        with one_line_errors(MODES[config.mode]):
+            run(config)
 
 
 if __name__ == "__main__":

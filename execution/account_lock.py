@@ -251,24 +251,28 @@ def _left_in(journal: Path) -> list[str]:
 def standing_halts(journal: Path) -> tuple[str, ...]:
     """The kinds of halts that stand in a journal, oldest first."""
     query = "SELECT kind FROM halts WHERE cleared_at IS NULL ORDER BY number"
-    return tuple(kind for (kind,) in _rows_of_table(journal, "halts", query))
+    return tuple(kind for (kind,) in rows_of_table(journal, "halts", query))
 
 
 def undetermined_count(journal: Path) -> int:
     """How many orders there are in a journal of which nobody knows what became."""
     marks = ", ".join("?" * len(UNDETERMINED))
     query = f"SELECT 1 FROM intents WHERE state IN ({marks})"
-    return len(_rows_of_table(journal, "intents", query, UNDETERMINED))
+    return len(rows_of_table(journal, "intents", query, UNDETERMINED))
 
 
 def _unfinished_count(journal: Path) -> int:
-    return len(_rows_of_table(journal, "decisions", "SELECT 1 FROM decisions WHERE ended = ''"))
+    return len(rows_of_table(journal, "decisions", "SELECT 1 FROM decisions WHERE ended = ''"))
 
 
-def _rows_of_table(
-    journal: Path, table: str, query: str, values: tuple[str, ...] = ()
-) -> list[Row]:
-    """What a query finds in a table; nothing where the table is not there."""
+def rows_of_table(journal: Path, table: str, query: str, values: tuple[str, ...] = ()) -> list[Row]:
+    """What a query finds in a journal's table; nothing where the table is not there.
+
+    Raises
+    ------
+    DatabaseFailed
+        for a journal that cannot be read.
+    """
     # A process may have been killed before it made the table.
     tables = rows_of(journal, "SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
     return rows_of(journal, query, values) if tables else []

@@ -134,8 +134,13 @@ def targets_of(
     belief: Belief,
     terms: OrderTerms,
     failure: str,
+    *,
+    legacy: bool,
 ) -> Iterator[Target]:
-    """The targets of the choices that change anything; failure: of the strategy, for the reason."""
+    """The targets of the choices that change anything.
+
+    failure, legacy: as the order's reason has them.
+    """
     instruments = dict(zip(belief.symbols, bars.instruments, strict=True))
     exposure = account.exposure
     hours = float((belief.until - belief.at) / HOUR)
@@ -144,5 +149,5 @@ def targets_of(
             item = instruments[choice.symbol]
             held = exposure.get(choice.symbol, _NOTHING)
             largest = terms.largest_quantity(item, choice.price)
-            reason = OrderReason(choice, hours, failure)
+            reason = OrderReason(choice, hours, failure, legacy)
             yield Target(item, held, held + choice.qty, largest, reason)

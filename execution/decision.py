@@ -24,8 +24,11 @@ _PLAN = (
     "; over %s premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
     " deviation %.0f bp"
 )
-_CHANGE = ": unconstrained %+.3f, weight %+.3f to %+.3f"
+_CHANGE = "weight %+.3f to %+.3f"
 _WORTH = "%s (worth %.2f bp)"
+# Which of the two it is, nobody has reckoned: that would take a second solution of the program.
+KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
+SHOWN = 0.0005  # from which on two weights differ in a line
 
 
 class Basis(NamedTuple):
@@ -155,28 +158,43 @@ class OrderReason(NamedTuple):
     choice: of its symbol.
     hours: length of the holding interval.
     failure: of enhanced sizing; empty where it answered.
+    legacy: whether the legacy rule sized it, whatever strategy the order's id names.
     """
 
     choice: Choice
     hours: float
     failure: str = ""
+    legacy: bool = False
 
     # Most orders of a backtest are never asked for their reason, so the text is made on demand.
     def __str__(self) -> str:
         text = reason_text(self.choice, self.hours)
+        if self.legacy:
+            text += ", sized by the legacy rule"
         return f"{self.failure}; {text}" if self.failure else text
 
 
 def reason_text(choice: Choice, hours: float) -> str:
     """Why a choice is what it is, in a line. hours: length of the holding interval."""
     if math.isnan(choice.sigma):
-        text = f"no forecast: weight {choice.held:+.3f} to {choice.target:+.3f}"
+        text = f"no forecast: {_CHANGE % (choice.held, choice.target)}"
     else:
         text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
         text += plan_text(choice.basis, hours)
-        text += _CHANGE % (choice.kelly, choice.held, choice.target)
-    cost = f", cost ${choice.change_cost:,.2f}" if choice.qty else ""
-    return f"{text}{_binding_text(choice.binding)}{cost}"
+        # What the night alone cuts has no weight of the strategy's.
+        unlimited = "" if math.isnan(choice.kelly) else f" unconstrained {choice.kelly:+.3f},"
+        text += f":{unlimited} {_CHANGE % (choice.held, choice.target)}"
+    if not choice.binding and choice.cost > 0 and is_kept_off(choice.kelly, choice.target):
+        text += f", {KEPT_OFF}"
+    cost = ""
+    if choice.qty and not math.isnan(choice.cost):
+        cost = f", cost ${choice.change_cost:,.2f} ({choice.cost * 1e4:.3g} bp)"
+    return f"{text}{_binding_text(choice)}{cost}"
+
+
+def is_kept_off(kelly: float, target: float) -> bool:
+    """Whether a line shows a target elsewhere than at the weight before any limit or cost."""
+    return abs(kelly - target) >= SHOWN
 
 
 def plan_text(basis: Basis, hours: float) -> str:
@@ -206,11 +224,14 @@ def _span_text(days: float) -> str:
     return f"{days * 24:.4g} h" if days < 2 else f"{days:.3g} days"
 
 
-def _binding_text(binding: Mapping[str, float]) -> str:
+def _binding_text(choice: Choice) -> str:
     """What binds and its worth, as a reason says it."""
     limits = []
-    for name, price in binding.items():
-        limits.append(name if math.isnan(price) else _WORTH % (name, price * 1e4))
+    for name, price in choice.binding.items():
+        if name == "cost":
+            limits.append(f"cost ({choice.cost * 1e4:.3g} bp)")
+        else:
+            limits.append(name if math.isnan(price) else _WORTH % (name, price * 1e4))
     return f", bound by {' and '.join(limits)}" if limits else ""
 
 

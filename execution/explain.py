@@ -22,13 +22,20 @@ import numpy as np
 import pandas as pd
 
 from execution.account_lock import JOURNAL
-from execution.decision import Basis, plan_text
+from execution.decision import KEPT_OFF, Basis, is_kept_off, plan_text
+from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from foundation.command import Parser, one_line_errors
-from foundation.errors import InputError, did_you_mean, nearest
-from trainingdata.instants import instant
+from foundation.errors import InputError, did_you_mean, nearest_or_all
+from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
 
-FILES = ("decisions", "orders", "fills")
+# Runs of before there were plans and shadow prices have no columns of them.
+_SINCE = ("plan_", "shadow_")
+FILES = {
+    "decisions": tuple(name for name in DECISION_COLUMNS if not name.startswith(_SINCE)),
+    "orders": ORDER_COLUMNS,
+    "fills": FILL_COLUMNS,
+}
 LISTED = 5  # runs of a folder, in the refusal of the folder itself
 BASIS_POINTS = 1e4
 
@@ -53,12 +60,12 @@ def explain(
         name = str(matches["symbol"].iloc[0])
         when = matches["at"].iloc[0]
     else:
-        name = instrument(symbol or "").symbol
+        name = _symbol(symbol or "")
         when = _decision_instant(run, decisions, orders, name, at)
     chosen = decisions[(decisions["symbol"] == name) & (decisions["at"] == when)]
     if chosen.empty:
         hint = _instants_hint(decisions.loc[decisions["symbol"] == name, "at"], when)
-        raise InputError(f"--at: {name} was not decided at {_stamp(when)} in {run}{hint}")
+        raise InputError(f"--at: {name} was not decided at {_at(when)} in {run}{hint}")
     sent = orders[(orders["symbol"] == name) & (orders["at"] == when)]
     filled = fills[fills["client_order_id"].isin(sent["client_order_id"])]
     return "\n".join([*_decision_lines(chosen.to_dict("records")[0]), *_order_lines(sent, filled)])
@@ -69,9 +76,22 @@ def _read(run: Path, name: str) -> pd.DataFrame:
     if not path.exists():
         raise InputError(f"RUN: {run} {_no_run(run, name)}")
     try:
-        return pd.read_parquet(path)
+        frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise InputError(f"RUN: {path} cannot be read: {str(error).splitlines()[0]}") from None
+    if lacking := [column for column in FILES[name] if column not in frame]:
+        raise InputError(
+            f"RUN: {path} has no column {lacking[0]!r}, as a backtest's has; name the folder of a"
+            " backtest's results"
+        )
+    return frame
+
+
+def _symbol(written: str) -> str:
+    try:
+        return instrument(written).symbol
+    except InputError as error:
+        raise InputError(f"--symbol: {str(error).removeprefix('symbols: ')}") from None
 
 
 def _decision_instant(
@@ -80,7 +100,9 @@ def _decision_instant(
     """The instant asked for; else that of the symbol's last order, else of its last decision."""
     known = sorted(set(decisions["symbol"]))
     if name not in known:
-        raise InputError(f"--symbol: {name} was never decided in {run}{did_you_mean(name, known)}")
+        raise InputError(
+            f"--symbol: {name} was never decided in {run}{nearest_or_all(name, known)}"
+        )
     if at is not None:
         return pd.Timestamp(instant(at, name="--at"), tz="UTC")
     ordered = orders[orders["symbol"] == name]
@@ -113,8 +135,7 @@ def _orders_hint(order: str, orders: pd.DataFrame) -> str:
     known = orders["client_order_id"].tolist()
     if not known:
         return "; nothing was ordered in it"
-    match = nearest(order, known)
-    return f"; did you mean {match}?" if match else f"; its last one is {known[-1]}"
+    return did_you_mean(order, known) or f"; its last one is {known[-1]}"
 
 
 def _instants_hint(decided: pd.Series, when: pd.Timestamp) -> str:
@@ -122,14 +143,14 @@ def _instants_hint(decided: pd.Series, when: pd.Timestamp) -> str:
     before = decided[decided < when]
     after = decided[decided > when]
     if before.empty:
-        return f"; its first decision is at {_stamp(after.iloc[0])}"
+        return f"; its first decision is at {_at(after.iloc[0])}"
     if after.empty:
-        return f"; its last decision is at {_stamp(before.iloc[-1])}"
-    return f"; it was at {_stamp(before.iloc[-1])} and at {_stamp(after.iloc[0])}"
+        return f"; its last decision is at {_at(before.iloc[-1])}"
+    return f"; it was at {_at(before.iloc[-1])} and at {_at(after.iloc[0])}"
 
 
-def _stamp(when: pd.Timestamp) -> str:
-    return f"{when:%Y-%m-%dT%H:%MZ}"
+def _at(when: pd.Timestamp) -> str:
+    return utc_text(when.to_datetime64())
 
 
 def _decision_lines(row: dict[Any, Any]) -> list[str]:
@@ -138,25 +159,33 @@ def _decision_lines(row: dict[Any, Any]) -> list[str]:
     mu = row["mu"] * BASIS_POINTS
     sigma = row["sigma"] * BASIS_POINTS
     lines = [
-        f"{row['symbol']}, decided {row['at']:%Y-%m-%dT%H:%MZ} for {hours:g} h, until"
-        f" {row['until']:%Y-%m-%dT%H:%MZ}",
+        f"{row['symbol']}, decided {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}",
         f"  expected return {mu:+.2f} bp, deviation {sigma:.2f} bp",
     ]
     plan = plan_text(_basis(row), hours).lstrip("; ")
     if plan:
         lines.append(f"  {plan}")
-    lines.append(f"  weight before any limit {row['kelly']:+.4f} of equity")
+    # What the night alone cuts has no weight of the strategy's.
+    if not np.isnan(row["kelly"]):
+        lines.append(f"  weight before any limit {row['kelly']:+.4f} of equity")
     lines.append(f"  held {row['held']:+.4f}, target {row['target']:+.4f}")
     for limit in str(row["binding"]).split("+") if row["binding"] else []:
         price = row.get(f"shadow_{limit}", np.nan)
         worth = ""
         if not np.isnan(price):
             worth = f", one more of equity there would add {price * BASIS_POINTS:.3f} bp"
+        elif limit == "cost":
+            worth = ": trading would cost more than it is worth"
         lines.append(f"  bound by {limit}{worth}")
+    # Without a change there is no cost in the row.
+    costly = row["cost"] > 0 or not row["qty"]
+    if not row["binding"] and costly and is_kept_off(row["kelly"], row["target"]):
+        lines.append(f"  {KEPT_OFF}")
     if row["qty"]:
+        traded = abs(row["qty"]) * row["price"]
         lines.append(
             f"  quantity {row['qty']:+g} at {row['price']:,.4f} USD, reckoned to cost"
-            f" {row['cost']:,.2f} USD"
+            f" {row['cost']:,.2f} USD ({row['cost'] / traded * BASIS_POINTS:.2f} bp)"
         )
     else:
         lines.append("  nothing ordered")
@@ -181,10 +210,8 @@ def _order_lines(orders: pd.DataFrame, fills: pd.DataFrame) -> list[str]:
         of_order = fills[fills["client_order_id"] == identity]
         for f in of_order.to_dict("records"):
             price = f"at {f['price']:,.4f} USD" if f["price"] > 0 else "as a fee in coin"
-            lines.append(
-                f"  filled {f['qty']:+g} {price}, fee {f['fee']:,.4f} USD,"
-                f" {f['at']:%Y-%m-%dT%H:%MZ}"
-            )
+            fee = f"fee {f['fee']:,.4f} USD"
+            lines.append(f"  filled {f['qty']:+g} {price}, {fee}, {_at(f['at'])}")
         if of_order.empty:
             lines.append("  not filled")
     return lines
@@ -200,6 +227,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if (arguments.order is None) == (arguments.symbol is None):
         parser.error("give either --order or --symbol")
+    if arguments.order is not None and arguments.at is not None:
+        parser.error("--at goes with --symbol; an order has its instant")
     with one_line_errors("nothing was written"):
         text = explain(
             arguments.run.expanduser(),

@@ -126,12 +126,14 @@ class SizingAnswer(NamedTuple):
     rule: which rule sized which symbols, by asset class; empty where none did.
     failure: why the strategy did not answer; empty where it did.
     unsolved: the problem that was not solved, if one was not.
+    legacy: whether the legacy rule answered.
     """
 
     choices: tuple[Choice, ...] = ()
     rule: tuple[ClassRule, ...] = ()
     failure: str = ""
     unsolved: SizingProblem | None = None
+    legacy: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -268,7 +270,9 @@ class Trader:
         if replaced:
             choices = ordered_without(choices, book, replaced)
             book = book.without(replaced)
-        targets = targets_of(choices, bars, book, belief, self.terms, sizing.failure)
+        targets = targets_of(
+            *(choices, bars, book, belief, self.terms, sizing.failure), legacy=sizing.legacy
+        )
         return Decision(
             at=belief.at,
             until=belief.until,
@@ -305,7 +309,8 @@ class Trader:
             basis = basis_of(belief, allocation, self._sharpe(bars, rule), rule.uses_forecast)
             choices = sized_choices(bars, account, belief, situation, allocation, basis)
             applied = class_rules(bars, belief, rule, situation.granted)
-            return SizingAnswer(choices, applied, failure, unsolved)
+            legacy = isinstance(rule, Legacy)
+            return SizingAnswer(choices, applied, failure, unsolved, legacy)
         return SizingAnswer(failure=failure, unsolved=unsolved)
 
     def _situation(

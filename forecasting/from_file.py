@@ -67,7 +67,7 @@ class FileForecaster:
             raise InputError(f"forecaster.path: {self.path}: there is no such file")
         if not _files(self.path):
             raise InputError(
-                f"forecaster.path: {self.path}: the folder holds no file of a month, 2024-03.parquet"
+                f"forecaster.path: {self.path}: the folder holds no month as 2024-03.parquet"
             )
         if self.path.is_file() and not self.path.name.endswith(ENDINGS):
             raise InputError(f"forecaster.path: {self.path}: ends in none of {', '.join(ENDINGS)}")

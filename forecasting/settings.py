@@ -18,7 +18,7 @@ from forecasting.chronos2.profile import Compile, Device, Dtype, Profile, read_s
 from forecasting.forecast import Forecaster
 from forecasting.from_file import FileForecaster
 from forecasting.store import DEFAULT
-from foundation.errors import InputError, nearest
+from foundation.errors import InputError, did_you_mean
 from foundation.plugin import build_plugin, is_plugin, load_plugin
 
 PER_SYMBOL = (
@@ -65,11 +65,9 @@ class ForecasterSettings:
 
     def __post_init__(self) -> None:
         if self.kind not in FORECASTERS and not is_plugin(self.kind):
-            match = nearest(self.kind, FORECASTERS)
-            hint = f"; did you mean {match}?" if match else ""
             raise InputError(
                 f"forecaster.kind: {self.kind!r} is none of {', '.join(FORECASTERS)}, nor"
-                f" module:Class{hint}"
+                f" module:Class{did_you_mean(self.kind, FORECASTERS)}"
             )
         if self.arguments and not is_plugin(self.kind):
             raise InputError(f"forecaster.arguments: {self.kind} takes none, module:Class does")

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from foundation.errors import InputError, did_you_mean, nearest
+from foundation.errors import InputError, did_you_mean, nearest_or_all
 from foundation.overrides import is_override as is_override
 from foundation.overrides import quoted_value
 
@@ -63,8 +63,7 @@ class Parser(argparse.ArgumentParser):
         word = unknown[1].partition("=")[0]
         if not word.startswith("-"):
             return f"{word!r} is one word too many"
-        match = nearest(word, self._option_string_actions)
-        return f"{word}: there is no such flag" + (f"; did you mean {match}?" if match else "")
+        return f"{word}: there is no such flag{did_you_mean(word, self._option_string_actions)}"
 
     def refuse_others(self, words: Iterable[str]) -> None:
         """Refuse the first word that is no key=value."""
@@ -94,7 +93,7 @@ def _in_words(message: str) -> str:
         flag, word, listed = choice.groups()
         known = [each.strip(" '\"") for each in listed.split(",")]
         place = "" if flag == "command" else f"{flag}: "
-        return f"{place}invalid choice: {word!r}{did_you_mean(word, known)}"
+        return f"{place}invalid choice: {word!r}{nearest_or_all(word, known)}"
     if lacking := _LACKING.fullmatch(message):
         # argparse counts words key=value among them, which may be none.
         names = [name for name in lacking[1].split(", ") if name != "key=value"]

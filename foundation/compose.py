@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from foundation.command import fail, one_line_errors
-from foundation.errors import InputError, did_you_mean, unknown_setting
+from foundation.errors import InputError, nearest_or_all, unknown_setting
 from foundation.overrides import (
     has_several,
     is_override,
@@ -139,7 +139,9 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
         # Before the run begins, Hydra makes the output folder: only that is the user's to mend.
         if started:
             raise
-        fail(InputError(f"output: {error.filename} cannot be written: {error.strerror}"))
+        is_file = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "is a file; name a folder" if is_file else f"cannot be written: {error.strerror}"
+        fail(InputError(f"output: {error.filename} {reason}"))
     finally:
         if not there:
             # Of a run that was refused nothing is left: a folder that holds something stays.
@@ -268,7 +270,7 @@ def _input_error(error: Exception, name: str, words: Sequence[str] = ()) -> Inpu
         group, word = choice.groups()
         options = [line.strip() for line in text.splitlines() if line.startswith("\t")]
         known = [option for option in options if "=" not in option]
-        hint = did_you_mean(word, known) if known else ""
+        hint = nearest_or_all(word, known) if known else ""
         reason = f"{group}: there is no {word!r}{hint}"
     elif there := _THERE.match(reason):
         reason = f"+{there[1]}: the setting is there already; write it without the +"
@@ -318,6 +320,8 @@ def _unknown_key(place: str, name: str) -> str:
     settings: Any = OmegaConf.to_container(_composed(name, ()), resolve=False)
     keys = dotted_keys(settings)
     group, _, key = place.rpartition(".")
+    if group and _configured(group, name) == {}:
+        return f"{place}: names are added to {group} with a plus, +{place}=…"
     beside = [each for each in keys if each.rpartition(".")[0] == group]
     elsewhere = {each.rpartition(".")[2]: each for each in reversed(keys)}
     if key in elsewhere:

@@ -65,13 +65,21 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """What follows the refusal of a word: a question for the nearest known one; empty without one.
+
+    prefix: of the known words, for the question.
+    """
+    match = nearest(word, known)
+    return f"; did you mean {prefix}{match}?" if match else ""
+
+
+def nearest_or_all(word: str, known: Iterable[str], prefix: str = "") -> str:
     """What follows the refusal of a word: a question for the nearest one, or else the known ones.
 
     prefix: of the known words, for the question.
     """
     names = list(known)
-    match = nearest(word, names)
-    return f"; did you mean {prefix}{match}?" if match else f"; here are {', '.join(names)}"
+    return did_you_mean(word, names, prefix) or f"; here are {', '.join(names)}"
 
 
 def none_of(place: str, value: object, known: Iterable[str]) -> InputError:
@@ -80,8 +88,7 @@ def none_of(place: str, value: object, known: Iterable[str]) -> InputError:
     place: of the setting, its groups and itself, dotted.
     """
     names = list(known)
-    match = nearest(value, names) if isinstance(value, str) else ""
-    hint = f"; did you mean {match}?" if match else ""
+    hint = did_you_mean(value, names) if isinstance(value, str) else ""
     return InputError(f"{place}: {value!r} is none of {', '.join(names)}{hint}")
 
 
@@ -91,7 +98,7 @@ def unknown_setting(place: str, known: Iterable[str]) -> InputError:
     known: the keys that there are in its place.
     """
     group, dot, key = place.rpartition(".")
-    hint = did_you_mean(key, known, f"{group}{dot}")
+    hint = nearest_or_all(key, known, f"{group}{dot}")
     return InputError(f"{place}: there is no such setting{hint}")
 
 

@@ -30,12 +30,21 @@ from aiohttp import web
 
 from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config
+from marketsimulator.flags import named_by_flags, refuse_both
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
 from marketsimulator.venue.rehearsal import rehearse
 from marketsimulator.venue.serving import Serving, add_serving_flags
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
+
+FLAGS = {
+    "data.dir": "--data-dir",
+    "symbols": "--symbols",
+    "start": "--start",
+    "end": "--end",
+    "capital": "--capital",
+}
 
 
 def serve(settings: VenueSettings, serving: Serving) -> None:
@@ -66,11 +75,13 @@ def main() -> None:
     parser.add_argument("--start")
     parser.add_argument("--end")
     add_serving_flags(parser, port=8000)
-    parser.add_argument("--capital", type=float, default=100_000.0)
+    parser.add_argument("--capital", type=float)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
     parser.refuse_others(arguments.overrides)
-    with one_line_errors("the server is down"):
+    typed = sys.argv[1:]
+    with one_line_errors("the server is down"), named_by_flags(FLAGS, typed):
+        refuse_both(FLAGS, typed)
         serving = Serving.of(arguments)
         flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
         words = overrides_of_flags({**flags, "data.dir": arguments.data_dir})

@@ -33,7 +33,7 @@ from forecasting.baseline import Oracle, RandomWalk
 from forecasting.forecast import Forecaster, Progress, silent
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import composed_config
-from foundation.errors import InputError, did_you_mean
+from foundation.errors import InputError, nearest_or_all
 from foundation.progress import ProgressBar
 from marketsimulator.results.counterfactuals import (
     lagged_beliefs,
@@ -271,7 +271,7 @@ def main() -> None:
         name = sys.argv[1] if len(sys.argv) > 1 else ""
         if name not in ("look_ahead", *AUDITS):
             names = ("look_ahead", *AUDITS)
-            hint = did_you_mean(name, names) if name else f"; name one: {', '.join(names)}"
+            hint = nearest_or_all(name, names) if name else f"; name one: {', '.join(names)}"
             raise InputError(
                 f"audit: {name!r} is none{hint}; its name comes first, then key=value settings"
             )

@@ -16,6 +16,7 @@ if __name__ == "__main__":
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -107,12 +108,23 @@ def _run_configured(
     return simulate_trading(settings, bars, begin, forecaster.name, trader, progress, level)
 
 
-def run_command(compose: Callable[[], DictConfig], output: Path | None = None) -> None:
+def run_command(
+    compose: Callable[[], DictConfig],
+    output: Path | None = None,
+    naming: AbstractContextManager[None] | None = None,
+) -> None:
     """Compose, run, write and print, as both command lines do; wrong input ends with exit code 2.
 
-    output: the folder for the results, where it is not the one that the settings name.
+    Parameters
+    ----------
+    compose
+        makes the configuration.
+    output
+        the folder for the results, where it is not the one that the settings name.
+    naming
+        in which errors name settings as the user did; none where that was by their keys.
     """
-    with one_line_errors("nothing was written") as folders:
+    with one_line_errors("nothing was written") as folders, naming or nullcontext():
         if output is not None:
             folders.append(output)
         config = compose()

@@ -24,10 +24,27 @@ from pathlib import Path
 from foundation.command import Parser, is_override, overrides_of_flags
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_command
+from marketsimulator.flags import named_by_flags, refuse_both
+
+FLAGS = {
+    "symbols": "--symbols",
+    "start": "--start",
+    "end": "--end",
+    "days": "--days",
+    "capital": "--capital",
+    "data.dir": "--data-dir",
+    "output": "--output",
+}
 
 
 def overrides_of(words: list[str]) -> list[str]:
-    """Hydra overrides for the words of a command line."""
+    """Hydra overrides for the words of a command line.
+
+    Raises
+    ------
+    InputError
+        for a setting that a flag and a word both give a value.
+    """
     parser = Parser()
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")
@@ -50,6 +67,7 @@ def overrides_of(words: list[str]) -> list[str]:
             else:
                 others.append(word)
     parser.refuse_others(values["overrides"])
+    refuse_both(FLAGS, words)
     single = ("start", "end", "days", "capital", "output")
     flags = {key: getattr(arguments, key) for key in single}
     flags |= {"symbols": values["symbols"], "data.dir": values["data_dir"]}
@@ -58,8 +76,11 @@ def overrides_of(words: list[str]) -> list[str]:
 
 def main() -> None:
     """Command line."""
-    overrides = overrides_of(sys.argv[1:])
-    run_command(lambda: composed_config("backtest", overrides))
+    words = sys.argv[1:]
+    run_command(
+        lambda: composed_config("backtest", overrides_of(words)),
+        naming=named_by_flags(FLAGS, words),
+    )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of
+from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.progress import ProgressBar
 from marketsimulator.results.comparison import (
@@ -265,7 +266,7 @@ def _add_excess(table: pd.DataFrame, returns: Array, per_year: int, seed: int) -
 
 def _print_comparison(comparison: Comparison, output: Path) -> None:
     trials = int(comparison.table["trials"].iloc[0])
-    heading = f"{len(comparison.table)} variants, {trials} tried on these data"
+    heading = f"{counted(len(comparison.table), 'variant')}, {trials} tried on these data"
     title = f"{heading}\n{', '.join(comparison.bars.symbols)}\n{comparison.bars.source}"
     table = Table("variant", *column_headings(), title=title)
     for name, cells in comparison.cells():

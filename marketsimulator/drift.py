@@ -63,6 +63,7 @@ from trainingdata.instants import HOUR, history_start, hour_begun, utc_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import started_at, stock_grid
 
+OTHER_BARS = "name those that the live run met, data.dir=[DIR]"
 OF_DRIFT = ("journal", "each", "json", "output")
 
 
@@ -143,7 +144,8 @@ def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift
     end = record.end(lambda at: is_covered(bars, at))
     if end.at == start.at and len(record.decisions) > 1:
         raise InputError(
-            f"data.dir: the bars end at {utc_text(bars.now)}, before what was decided first was met"
+            f"data.dir: the bars ({bars.source}) end at {utc_text(bars.now)}, before what was"
+            f" decided first was met; {OTHER_BARS}"
         )
     bars, first = _bars_between(bars, start, end, record.decisions[0].at, settings.history_days)
     forecaster = simulation.forecaster.build(bars.symbols)
@@ -218,7 +220,8 @@ def _bars_between(
     """
     if not len(bars.times) or bars.times[-1] < begin:
         raise InputError(
-            f"data.dir: the bars end before {utc_text(begin)}, which the journal has decided"
+            f"data.dir: the bars ({bars.source}) end before {utc_text(begin)}, which the journal"
+            f" has decided; {OTHER_BARS}"
         )
     since = history_start(start.at, history_days)
     tables = []
@@ -231,7 +234,8 @@ def _bars_between(
     first = int(np.searchsorted(bars.times, begin))
     if first == len(bars.times) or bars.times[first] != begin:
         raise InputError(
-            f"data.dir: no bar becomes known at {utc_text(begin)}, which the journal has decided"
+            f"data.dir: no bar ({bars.source}) becomes known at {utc_text(begin)}, which the"
+            f" journal has decided; {OTHER_BARS}"
         )
     return bars, first
 

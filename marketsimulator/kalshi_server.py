@@ -38,6 +38,7 @@ from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import check_file, staged_file
+from marketsimulator.flags import named_by_flags, refuse_both
 from marketsimulator.kalshi.app import KalshiServer
 from marketsimulator.kalshi.rehearsal import rehearse
 from marketsimulator.kalshi.signatures import KeyPair
@@ -45,6 +46,8 @@ from marketsimulator.kalshi.tickets import written
 from marketsimulator.kalshi.venue import KalshiVenue
 from marketsimulator.kalshi.venue_settings import KalshiVenueSettings
 from marketsimulator.venue.serving import Serving, add_serving_flags
+
+FLAGS = {"folder": "--folder", "markets": "--markets", "starting_cash": "--capital"}
 
 
 def serve(settings: KalshiVenueSettings, key_file: Path, serving: Serving) -> None:
@@ -85,15 +88,20 @@ def serve(settings: KalshiVenueSettings, key_file: Path, serving: Serving) -> No
 def main() -> None:
     """Command line."""
     parser = Parser()
-    parser.add_argument("--key-file", required=True)
+    parser.add_argument("--key-file")
     parser.add_argument("--folder")
     parser.add_argument("--markets", nargs="+", default=[])
     add_serving_flags(parser, port=8001)
-    parser.add_argument("--capital", type=float, default=1000.0)
+    parser.add_argument("--capital", type=float)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
     parser.refuse_others(arguments.overrides)
-    with one_line_errors("the server is down"):
+    # Asked for here, argparse would not say first which flag is none.
+    if arguments.key_file is None:
+        parser.error("--key-file is missing; name a new file, --key-file KEY.pem")
+    typed = sys.argv[1:]
+    with one_line_errors("the server is down"), named_by_flags(FLAGS, typed):
+        refuse_both(FLAGS, typed)
         serving = Serving.of(arguments)
         flags = {
             "folder": arguments.folder,

@@ -18,9 +18,8 @@ if __name__ == "__main__":
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,8 @@ from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_with_inner
-from foundation.errors import DataError, InputError
+from foundation.counts import counted
+from foundation.errors import InputError
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
 from marketsimulator.options.account_picture import Picture, draw
@@ -42,13 +42,13 @@ from marketsimulator.options.resampling import (
     UNIT,
     AccountPaths,
     ResamplingRules,
-    Units,
     account_paths,
     draw_trades,
     with_full_losses,
 )
-from sizing.autoscaler.rules import AutoscalingSettings, max_risk
-from sizing.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
+from marketsimulator.options.trade_sample import TradeSample, read_sample
+from sizing.autoscaler.rules import AutoscalingSettings
+from trainingdata.instants import system_clock
 
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 WARNING = (
@@ -106,76 +106,6 @@ class MonteCarloSettings:
             naming the key, the value and what was expected.
         """
         return settings_with_inner(cls, "rules", AutoscalingSettings, config)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class TradeSample:
-    """N closed trades, per contract.
-
-    results: profit or loss [N], ten-thousandths of a dollar.
-    risks: what each could lose [N], the same unit.
-    trades_per_day: mean number of trades on a day that has one.
-    """
-
-    results: Units
-    risks: Units
-    trades_per_day: float
-
-    @property
-    def maximal(self) -> int:
-        """Trades that lost all they could, or more."""
-        return int((self.results <= -self.risks).sum())
-
-
-def read_sample(path: Path) -> TradeSample:
-    """The closed trades of a file.
-
-    Results are totals over position sizes; risks follow from strategy, strikes and credit.
-
-    Raises
-    ------
-    DataError
-        naming the file, the row and what is wrong with it.
-    """
-    try:
-        _, rows = rows_of(path.read_bytes())
-        closed = [row for row in rows if is_trade(row)]
-        results = [Fraction(total_of(row)) / size_of(row) for row in closed]
-        risks = [_contract_risk(row, number) for number, row in enumerate(closed, 1)]
-    except OSError as error:
-        raise DataError(f"trades: {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"trades: {path}: {error}") from None
-    if not closed:
-        raise DataError(f"trades: {path}: no closed trade in it")
-    # A trade without a time counts as a day of its own.
-    days = {row.get("Timestamp_ET", "").strip()[:10] or str(k) for k, row in enumerate(closed)}
-    return TradeSample(_units(results), _units(risks), len(closed) / len(days))
-
-
-def _units(values: Sequence[Fraction]) -> Units:
-    """Whole ten-thousandths of a dollar [N], so that balances of a run are exact."""
-    return np.array([round(value * UNIT) for value in values], dtype=np.int64)
-
-
-def _contract_risk(row: Row, number: int) -> Fraction:
-    """USD that one contract of a trade could lose: its width less its credit.
-
-    The width comes from the strikes where the row has them. One risk for every spread would
-    understate what a wide one loses.
-    """
-    strategy = row.get("Strategy", "")
-    credit = row.get("Entry_Credit", "").strip()
-    words = row.get("Strikes", "").replace("-", "/").split("/")
-    try:
-        strikes = [float(word) for word in words if word.strip()]
-        sides = zip(strikes[::2], strikes[1::2], strict=False)
-        widths = [abs(long - short) for short, long in sides]
-        # An iron condor has two sides, of which only one can be in the money at the close.
-        risk = max_risk(strategy, float(credit), max(widths) if widths else None)
-        return Fraction(str(risk))
-    except ValueError as error:
-        raise ValueError(f"trade {number}: {error or 'Entry_Credit is missing'}") from None
 
 
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
@@ -318,15 +248,16 @@ def _heading(content: Mapping[str, Any]) -> str:
     """The picture's title: file, trades, runs, days and seed."""
     name = Path(content["trades"]["file"]).name if content["trades"]["file"] else "trades"
     return (
-        f"{name}: {content['trades']['n']:,} trades, {content['runs']:,} runs of"
-        f" {content['days']:,} days, seed {content['seed']}"
+        f"{name}: {counted(content['trades']['n'], 'trade')}, {counted(content['runs'], 'run')} of"
+        f" {counted(content['days'], 'day')}, seed {content['seed']}"
     )
 
 
 def _print_figures(content: Mapping[str, Any], output: Path) -> None:
     sets = ("iid", "block", "stress")
     title = (
-        f"{content['runs']:,} runs of {content['days']:,} days, {content['trades']['n']:,} trades,"
+        f"{counted(content['runs'], 'run')} of {counted(content['days'], 'day')},"
+        f" {counted(content['trades']['n'], 'trade')},"
         f" seed {content['seed']}"
     )
     columns = [_figure_texts(content[name]) for name in sets]
@@ -367,7 +298,7 @@ def _run_composed(config: DictConfig) -> None:
             raise InputError(
                 "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv"
             )
-        sample = read_sample(Path(settings.trades).expanduser())
+        sample = read_sample(Path(settings.trades).expanduser(), system_clock())
         output_of(config, "monte_carlo.json")
         log_to_file("monte_carlo")
         with ProgressBar():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from execution.fees import FeeSchedule
 from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
@@ -20,6 +22,23 @@ from trainingdata.bars import Bars
 from trainingdata.instants import DAY, instant, new_york_date, utc_text
 from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
+
+STOCK_FEES = "stocks and coins are traded for fees=alpaca"
+
+
+def refuse_other_fees(config: DictConfig, fees: type[Any], needed: str) -> None:
+    """Refuse a schedule of fees that is of another venue: its every key would be an unknown one.
+
+    fees: class of the fees that are needed; needed: what a user writes for them, and why.
+
+    Raises
+    ------
+    InputError
+        for a schedule of which no key is a field of the class.
+    """
+    given = OmegaConf.select(config, "fees")
+    if OmegaConf.is_dict(given) and given and not {f.name for f in fields(fees)} & set(given):
+        raise InputError(f"fees: those named here are another venue's; {needed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +100,7 @@ class BacktestSettings(TradingSettings):
         InputError
             naming the key, the value and what was expected.
         """
+        refuse_other_fees(config, FeeSchedule, STOCK_FEES)
         return settings_of(cls, config, lists=("symbols", "data.dir"))
 
     def panel(self) -> tuple[Bars, int]:
@@ -96,8 +116,10 @@ class BacktestSettings(TradingSettings):
         begin = int(np.searchsorted(bars.times, first))
         end = int(np.searchsorted(bars.times, last, side="right"))
         if begin >= end:
+            typed = [name for name in ("start", "end", "days") if getattr(self, name) is not None]
             raise InputError(
-                f"start, end: no bar becomes known between {utc_text(first)} and {utc_text(last)}"
+                f"{', '.join(typed)}: no bar becomes known between {utc_text(first)} and"
+                f" {utc_text(last)}"
             )
         return bars.between(0, end), begin
 
@@ -156,4 +178,5 @@ class VenueSettings(BacktestSettings):
         InputError
             naming the key, the value and what was expected.
         """
+        refuse_other_fees(config, FeeSchedule, STOCK_FEES)
         return settings_of(cls, config, lists=("symbols", "data.dir", "options.symbols"))

@@ -32,6 +32,7 @@ from foundation.arrays import Array
 from foundation.command import one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_of
+from foundation.counts import counted
 from foundation.errors import DataError, refuse_outside
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
@@ -226,7 +227,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print("  ".join(estimates))
     console.print(
-        f"{summary['prints']} prints on {len(summary['days'])} days; left out: {left_out}"
+        f"{counted(summary['prints'], 'print')} on {counted(len(summary['days']), 'day')};"
+        f" left out: {left_out}"
     )
     console.print(f"prices within {summary['price_error']:.1%}; level between days ± {between:.1%}")
 

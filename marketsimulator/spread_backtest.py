@@ -35,6 +35,7 @@ from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_with_inner
+from foundation.counts import counted
 from foundation.errors import InputError, refuse_outside
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
@@ -44,7 +45,7 @@ from marketsimulator.options.selling import SpreadTrade, simulate_selling
 from sizing.autoscaler.rules import AutoscalingSettings, strategy_of
 from sizing.autoscaler.trades import COLUMNS, csv_of
 from trainingdata.bar_files import read_bars
-from trainingdata.instants import Unzoned
+from trainingdata.instants import Unzoned, instant
 from trainingdata.sessions import stock_grid
 from trainingdata.volatility_index import RESPONSE, volatility_index
 
@@ -76,6 +77,11 @@ class BarsSettings:
         refuse_outside(self, "bars", response=(-20, 20))
         if not 0 < self.scale < 1e6:
             raise InputError(f"bars.scale: {self.scale} is not above 0")
+        if self.vix is not None and not self.dir:
+            raise InputError(
+                "bars.vix: it goes with bars, and none are named; name their folder, too,"
+                " bars.dir=[DIR]"
+            )
         if self.dir and self.vix is None:
             raise InputError(
                 "bars.vix: an index from bars needs a file of its volatility index,"
@@ -120,15 +126,15 @@ class SpreadSettings:
         if not self.strategies:
             raise InputError("strategies: name at least one")
         for name in self.strategies:
-            strategy_of(name)
+            try:
+                strategy_of(name)
+            except InputError as error:
+                raise InputError(str(error).replace("strategy:", "strategies:", 1)) from error
         if not 1 <= self.years <= 100:
             raise InputError(f"years: {self.years} is outside 1 … 100")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed: {self.seed} is outside 0 … 2^63")
-        try:
-            np.datetime64(self.start, "D")
-        except ValueError:
-            raise InputError(f"start: {self.start!r} is no date") from None
+        instant(self.start, name="start")
 
     @classmethod
     def of(cls, config: DictConfig) -> SpreadSettings:
@@ -161,8 +167,8 @@ class SpreadSettings:
         dates = calendar[calendar >= np.datetime64(self.start, "D")][:count]
         if len(dates) < count:
             raise InputError(
-                f"start, years: the calendar ends before {self.years} years from {self.start} have"
-                " passed"
+                f"start, years: the calendar ends before {counted(self.years, 'year')} from"
+                f" {self.start} passed"
             )
         return self.index.days(dates, self.seed)
 
@@ -279,7 +285,7 @@ def _clock_text(minutes: float) -> str:
 
 def _print_table(summary: Mapping[str, Any]) -> None:
     columns = [_figure_texts(strategy) for strategy in summary["strategies"].values()]
-    title = f"{summary['days']} sessions of {summary['index']}"
+    title = f"{counted(summary['days'], 'session')} of {summary['index']}"
     table = Table("", *summary["strategies"], title=title)
     for label in columns[0]:
         table.add_row(label, *(column[label] for column in columns))

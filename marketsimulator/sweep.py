@@ -32,7 +32,8 @@ from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import dotted_keys, hydra_command
 from foundation.configuration import output_of
-from foundation.errors import InputError, nearest
+from foundation.counts import counted
+from foundation.errors import InputError, did_you_mean
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
 from marketsimulator.results.comparison import short_remarks, variants_page
@@ -91,8 +92,7 @@ def variants_of(
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
-    match = nearest(name, known) or nearest(name.rpartition(".")[2], known)
-    return f"; did you mean {match}?" if match else ""
+    return did_you_mean(name, known) or did_you_mean(name.rpartition(".")[2], known)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -151,7 +151,7 @@ def run_sweep(
 
 
 def _print_table(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
-    title = f"{len(table)} variants, {int(table['trials'].iloc[0])} tried on these data"
+    title = f"{counted(len(table), 'variant')}, {int(table['trials'].iloc[0])} tried on these data"
     shown = Table(*varied, *map(figure_heading, COLUMNS), title=title)
     for row in table_rows(table.head(SHOWN)):
         values = [value_text(row[name]) for name in varied]

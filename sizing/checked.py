@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Real
@@ -24,6 +25,7 @@ KEY = "sizing.strategy"
 TOLERANCE = 1e-6  # in weight
 MOST = 1e6  # of equity: what lies beyond is no weight
 HOLDINGS = (None, *get_args(Holding))
+CALLS = {"allocate": ("situation", "limits"), "phrase": ("kind", "stock_ceiling")}  # of a strategy
 
 Answer = TypeVar("Answer")
 
@@ -150,7 +152,15 @@ def _arrays(situation: Situation) -> dict[str, Array]:
 
 
 def checked_rule(rule: Callable[[Situation], Any], origin: str) -> Callable[[Situation], Array]:
-    """A rule of weights that is handed a copy and whose answer is one number a symbol."""
+    """A rule of weights that is handed a copy and whose answer is one number a symbol.
+
+    Raises
+    ------
+    InputError
+        for a rule that does not take a situation alone.
+    """
+    if fault := call_fault(rule, origin.rpartition(":")[2], "situation"):
+        raise InputError(f"{KEY}: {origin}: {fault}")
 
     def weights(situation: Situation) -> Array:
         answer = own_answer(rule, situation, origin)
@@ -212,14 +222,39 @@ def interface_faults(strategy: Strategy) -> Iterator[str]:
             yield f"{name} must be True or False"
     if getattr(strategy, "holding", "") not in HOLDINGS:
         yield f"holding must be one of {', '.join(map(repr, HOLDINGS))}"
-    for name in ("allocate", "phrase"):
+    for name in CALLS:
         if not callable(getattr(strategy, name, None)):
             yield f"it has no method {name}"
+            return
+    for name, words in CALLS.items():
+        if fault := call_fault(getattr(strategy, name), name, *words):
+            yield fault
             return
     for kind in Kind:
         phrase = strategy.phrase(kind, 4.0)
         if not isinstance(phrase, str) or not phrase or "\n" in phrase:
             yield "phrase must be one line of text"
+
+
+def call_fault(call: Callable[..., Any], name: str, *words: str) -> str:
+    """What keeps own code from being called with as many words; empty where nothing does.
+
+    name: of what is called; words: what it is handed, by what it means.
+    """
+    # A method without even a `self` has no signature once it is bound.
+    function = getattr(call, "__func__", call)
+    handed = words if function is call else ("self", *words)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return ""  # compiled code may have none: its call will tell
+    try:
+        signature.bind(*handed)
+    except TypeError:
+        plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+        written = signature.replace(parameters=plain, return_annotation=signature.empty)
+        return f"it is called as {name}({', '.join(handed)}) and is defined as {name}{written}"
+    return ""
 
 
 def allocation_faults(situation: Situation, limits: Limits, allocation: object) -> Iterator[str]:

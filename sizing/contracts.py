@@ -22,6 +22,7 @@ from rich.table import Table
 from foundation.command import Parser, is_override, one_line_errors
 from foundation.compose import composed_config
 from foundation.configuration import settings_of
+from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.notices import Notices
 from sizing.autoscaler.now import (
@@ -136,8 +137,8 @@ def show(mode: str, settings: AutoscalingSettings) -> None:
     balance = float(state.balance)
     cap = settings.MAX_CONTRACTS
     console.print(
-        f"A balance of ${balance:,.0f} may well carry {recommended_cap(balance)} contracts;"
-        f" MAX_CONTRACTS is {cap}."
+        f"A balance of ${balance:,.0f} may well carry"
+        f" {counted(recommended_cap(balance), 'contract')}; MAX_CONTRACTS is {cap}."
     )
 
 

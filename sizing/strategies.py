@@ -28,7 +28,7 @@ from sizing.spans import of_first_block, spanned_kelly
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
 
-KELLY = re.compile(r"(kelly|premium)_(\d{1,3}(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
+KELLY = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 ROUNDS = 500  # of risk parity's descent at most
 CLOSE = 1e-10  # relative: where the descent ends
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Instants
-from foundation.errors import DataError, InputError, nearest
+from foundation.errors import DataError, InputError, did_you_mean
 from trainingdata.bar_csv import FileTable, read_csv
 from trainingdata.bar_tables import STAMPS, heading, read_table
 from trainingdata.bars import Bars, panel
@@ -63,8 +63,7 @@ def find_files(places: Sequence[Path], symbols: Sequence[str] | None) -> dict[st
         names = list(files)
     for symbol in names:
         if symbol not in files:
-            meant = nearest(symbol, files)
-            hint = f"; did you mean {meant}?" if meant else ""
+            hint = did_you_mean(symbol, files)
             raise DataError(f"{symbol}: no {symbol}.parquet, .csv or .csv.gz in {where}{hint}")
         if reason := no_dollar_pair(symbol):
             raise DataError(f"{files[symbol]}: {reason}; name the symbols you want, or move it")

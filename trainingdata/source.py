@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from foundation.errors import DataError, InputError, did_you_mean
+from foundation.errors import DataError, InputError, nearest_or_all
 from trainingdata.actions import Action, read_actions
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars, panel
@@ -127,7 +127,7 @@ class DataSettings:
         if unknown:
             raise InputError(
                 f"symbols: the synthetic market has no {unknown[0]}"
-                f"{did_you_mean(unknown[0], market.symbols)}; bars of your own: data.dir=FOLDER"
+                f"{nearest_or_all(unknown[0], market.symbols)}; bars of your own: data.dir=FOLDER"
             )
         # The whole market is drawn and then cut: fewer symbols or an earlier end would otherwise
         # change the draws of those that are left.

@@ -5,8 +5,8 @@
     python -m execution.live kill [--flatten]
     python -m execution.live dashboard [--port N] [--spreads FOLDER] [key=value …]
 
-The account is the one that there is in `data/live`, or `--account ID` of `--folder FOLDER`. Both
-words may stand before the command or after it.
+The account is the one that there is in `data/live`, of several the one that is traded now, or
+`--account ID` of `--folder FOLDER`. Both words may stand before the command or after it.
 
 --by NAME            who has looked at the halt that is cleared
 --flatten            close everything too, besides cancelling what works
@@ -22,6 +22,7 @@ from foundation.opening import open_command
 if __name__ == "__main__":
     open_command("execution.live", __doc__, settings="live")
 
+import shlex
 import sys
 import threading
 from argparse import SUPPRESS, Namespace
@@ -34,9 +35,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from execution.account_lock import JOURNAL, KILL_FILE, is_traded, noted_journal
+from execution.account_lock import JOURNAL, KILL_FILE, is_traded
 from execution.events import EventLog
 from execution.intents import IntentBook
+from execution.live.accounts import folders_to_kill, jobs_in, journal_path, watched_journal
 from execution.live.dashboard import PORT, Dashboard, served_dashboard
 from execution.live.guards import is_there
 from execution.live.halts import Halt, HaltKind, Halts
@@ -47,49 +49,18 @@ from execution.live.kalshi_settings import KalshiTradingSettings
 from execution.live.marking import exposure_line
 from execution.live.runner import FLATTEN
 from execution.live.settings import LiveSettings
+from execution.live.spread_job import SPREADS
 from execution.live.trading import NAME
 from foundation.command import Parser, one_line_errors, printing
 from foundation.compose import composed_config
+from foundation.counts import counted
 from foundation.database import Database, refuse_spoilt, rows_of
-from foundation.errors import InputError, did_you_mean
+from foundation.errors import InputError
 from foundation.files import put_whole
 from trainingdata.instants import utc_text
 
 WIDTH = 160
 CYCLES_SHOWN = 5
-
-
-def journal_path(root: Path, account: str | None) -> Path:
-    """The journal of an account, or of the only one that there is.
-
-    Raises
-    ------
-    InputError
-        for none, and for several of which none is named.
-    """
-    found = sorted(root.glob(f"*/{JOURNAL}"))
-    names = [path.parent.name for path in found]
-    if account is not None:
-        path = root / account / JOURNAL
-        if not path.is_file():
-            hint = did_you_mean(account, names) if names else ""
-            raise InputError(
-                f"{path}: there is no journal; `--folder` says where accounts are{hint}"
-            )
-        return path
-    if not root.is_dir():
-        what = "it is a file" if root.exists() else "there is no such folder"
-        raise InputError(f"--folder: {root}: {what}; a loop keeps its accounts in its folder=…")
-    if not found:
-        raise InputError(
-            f"{root}: no account has a journal there; a loop's first pass begins it, and --folder"
-            " names another folder"
-        )
-    if len(found) > 1:
-        raise InputError(
-            f"{root}: of accounts there are {', '.join(names)}; name one with --account"
-        )
-    return found[0]
 
 
 def status(path: Path) -> None:
@@ -104,8 +75,10 @@ def status(path: Path) -> None:
         _show_mark(console, mark, contracts=holds_contracts(path.parent.name))
         for halt in Halts(database, events).standing():
             console.print(f"halted: {halt}. {halt.rule.remedy}", highlight=False, soft_wrap=True)
-        if is_there(path.parent / KILL_FILE):
-            console.print(f"{path.parent / KILL_FILE} is there: nothing is sent")
+        kill_file = path.parent / KILL_FILE
+        if is_there(kill_file):
+            line = f"{kill_file} is there: nothing is sent before you remove it"
+            console.print(line, highlight=False, soft_wrap=True)
         _show_orders(console, book)
     _show_cycles(console, path)
 
@@ -147,7 +120,7 @@ def _show_cycles(console: Console, path: Path) -> None:
         (CYCLES_SHOWN,),
     )
     for began, job, decision, fills, idle, failed in reversed(rows):
-        what = failed or idle or f"{decision}, {fills} fills"
+        what = failed or idle or f"{decision}, {counted(fills, 'fill')}"
         console.print(f"{began[:16]}Z {job}: {what}", highlight=False, soft_wrap=True)
 
 
@@ -158,6 +131,11 @@ def clear(path: Path, kind: HaltKind, by: str) -> None:
     before the clearing would seem to come after it.
     """
     refuse_spoilt(path)
+    kill_file = path.parent.absolute() / KILL_FILE
+    by_hand = ""
+    if kind == "kill" and is_there(kill_file):
+        removal = shlex.join(["rm", str(kill_file)])
+        by_hand = f"{kill_file} is there, and you remove it by hand: {removal}"
     with closing(Database(path)) as database:
         events = EventLog(database)
         halts = Halts(database, events)
@@ -166,36 +144,20 @@ def clear(path: Path, kind: HaltKind, by: str) -> None:
         with database.transaction():
             standing = halts.standing()
             if all(halt.kind != kind for halt in standing):
-                raise InputError(f"{kind}: no such halt stands; `python -m execution.live status`")
+                others = ", ".join(halt.kind for halt in standing)
+                what = by_hand or (f"what stands: {others}" if others else "none stands")
+                raise InputError(f"{kind}: no such halt stands; {what}")
             ended = halts.clear(kind, by, _last_known(standing, journal.last_mark()))
     for halt in ended:
         sys.stdout.write(f"cleared: {halt}\n")
+    if by_hand:
+        sys.stdout.write(f"{by_hand}\n")
 
 
 def _last_known(halts: Sequence[Halt], mark: AccountMark | None) -> np.datetime64:
     """The venue's latest time by some halts, at least one, and by the last mark."""
     instants = [halt.raised_at for halt in halts]
     return max(instants if mark is None else [*instants, mark.at])
-
-
-def folders_to_kill(root: Path, account: str | None) -> tuple[Path, ...]:
-    """Where an account's kill file belongs, first where its orders were last written down.
-
-    The account may be traded from another folder than the one that is named.
-
-    Raises
-    ------
-    InputError
-        for no account, and for several of which none is named.
-    """
-    noted = None if account is None else noted_journal(account)
-    if account is not None and noted is not None and not (root / account).is_dir():
-        return (noted.parent,)
-    folder = watched_journal(root, account).parent.absolute()
-    noted = noted_journal(folder.name)
-    if noted is None or not noted.parent.is_dir() or noted.parent.samefile(folder):
-        return (folder,)
-    return noted.parent, folder
 
 
 def kill(folders: Sequence[Path], *, flatten: bool) -> None:
@@ -217,7 +179,7 @@ def kill(folders: Sequence[Path], *, flatten: bool) -> None:
     there = f"{' and '.join(map(str, files))} {'is' if len(files) == 1 else 'are'} there"
     them = "it" if len(files) == 1 else "them"
     if traded:
-        stops = f"{there}: the loop stops. Remove {them} to trade again."
+        stops = f"{there}: {_stopped(folders, flatten=flatten)}. Remove {them} to trade again."
         if flatten and any(holds_contracts(folder.name) for folder in folders):
             raise InputError(f"{stops} It closes no event contracts; close them at the venue")
         sys.stdout.write(f"{stops}\n")
@@ -231,6 +193,18 @@ def kill(folders: Sequence[Path], *, flatten: bool) -> None:
     sys.stdout.write(f"{text}.\n")
 
 
+def _stopped(folders: Sequence[Path], *, flatten: bool) -> str:
+    """What ends by a kill file; a lock does not say which command holds it."""
+    jobs = set().union(*(jobs_in(folder / JOURNAL) for folder in folders))
+    if jobs and SPREADS not in jobs:
+        return "the loop stops"
+    closes = " and closes nothing" if flatten else ""
+    return (
+        "the loop stops; where `python -m execution.sell_spreads` runs by itself, it sends nothing"
+        f" more{closes}, and you end it with Ctrl-C"
+    )
+
+
 def _put_kill_file(folder: Path, content: str) -> Path:
     file = folder / KILL_FILE
     try:
@@ -241,23 +215,6 @@ def _put_kill_file(folder: Path, content: str) -> Path:
             " make room for the file"
         ) from error
     return file
-
-
-def watched_journal(root: Path, account: str | None) -> Path:
-    """Where the journal of an account is or would be, for whoever only looks.
-
-    An account whose journal is gone still has its folder, and that is worth a page.
-
-    Raises
-    ------
-    InputError
-        for no account, and for several of which none is named.
-    """
-    named = root.glob("*") if account is None else [root / account]
-    folders = [path for path in named if path.is_dir()]
-    if len(folders) == 1:
-        return folders[0] / JOURNAL
-    return journal_path(root, account)
 
 
 def watched_settings(account: str, words: list[str]) -> LiveSettings | KalshiTradingSettings:
@@ -303,16 +260,18 @@ def _parsed(arguments: list[str]) -> Namespace:
 def main() -> None:
     """Command line."""
     with one_line_errors("nothing was changed"):
-        words = _parsed(sys.argv[1:])
+        arguments = sys.argv[1:]
+        words = _parsed(arguments)
         if words.command == "dashboard":
-            journal = watched_journal(words.folder, words.account)
+            journal = watched_journal(words.folder, words.account, arguments)
             settings = watched_settings(journal.parent.name, words.words)
             watch(Dashboard(journal, settings, words.spreads), words.port)
             return
         if words.command == "kill":
-            kill(folders_to_kill(words.folder, words.account), flatten=words.flatten)
+            folders = folders_to_kill(words.folder, words.account, arguments)
+            kill(folders, flatten=words.flatten)
             return
-        path = journal_path(words.folder, words.account)
+        path = journal_path(words.folder, words.account, arguments)
         if words.command == "status":
             status(path)
         else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,11 +9,10 @@ import numpy as np
 from execution.alpaca.connection import VenueConnection
 from execution.live.cycle import next_instant
 from execution.live.holdings import CLOCK_ERROR
-from foundation.command import printing
+from execution.live.lines import say_aside
+from foundation.counts import counted
 from foundation.errors import InputError
 from trainingdata.instants import DAY, utc_text
-
-log = logging.getLogger("live")
 
 
 class Footing:
@@ -75,21 +72,18 @@ class Footing:
             self.refuse_another_account()
         if last is None:
             return
-        shown = f"the venue's clock shows {utc_text(now)}, and the journal's last pass"
+        shown = f"clock shows {utc_text(now)}, and the journal's last pass"
         if now < last - CLOCK_ERROR:
             line = f"{shown} was at {utc_text(last)}, which is later"
             if self._practice:
                 raise InputError(
-                    f"{line}: nothing is decided a second time. Begin the practice server again,"
-                    " or name a new folder=FOLDER for the journal"
+                    f"the venue's {line}: nothing is decided a second time. Begin the practice"
+                    " server again, or name a new folder=FOLDER for the journal"
                 )
-            _warn(line)
+            say_aside(f"The venue's {line}.")
         elif now - next_instant(last, self._symbols) > DAY:
-            days = round(float((now - last) / DAY))
-            _warn(f"{shown} was {days} days before, at {utc_text(last)}: none was made in between")
-
-
-def _warn(line: str) -> None:
-    log.warning(line)
-    with printing():
-        sys.stderr.write(f"{line[0].upper()}{line[1:]}.\n")
+            days = counted(round(float((now - last) / DAY)), "day")
+            say_aside(
+                f"The venue's {shown} was {days} before, at {utc_text(last)}: none was made in"
+                " between."
+            )

@@ -267,7 +267,8 @@ def why_too_many(book: IntentBook, intent: Intent, now: np.datetime64, most: int
     count = sum(each.sent_at > since and each.client_order_id != name for each in recent)
     if count < most:
         return ""
-    return f"{count} orders were sent within an hour; guards.max_orders_per_hour is {most}"
+    were = "1 order was" if count == 1 else f"{count} orders were"
+    return f"{were} sent within an hour; guards.max_orders_per_hour is {most}"
 
 
 def is_there(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from foundation.counts import counted
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, utc_text
 
@@ -27,8 +28,9 @@ def history_lines(bars: Bars, asked: np.datetime64, context: int) -> list[str]:
             firsts.setdefault(times[0], []).append(symbol)
         if len(times) < context:
             lines.append(
-                f"{symbol} has {len(times)} bars, fewer than the {context} that a forecast sees"
-                " (forecaster.context_length): nothing is forecast of it before they are there."
+                f"{symbol} has {counted(len(times), 'bar')}, fewer than the {context} that a"
+                " forecast sees (forecaster.context_length): nothing is forecast of it before they"
+                " are there."
             )
     for first, symbols in sorted(firsts.items()):
         names = ", ".join(symbols)

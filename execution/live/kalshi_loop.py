@@ -63,7 +63,8 @@ class KalshiLoop:
                     failures = 0
                 except BrokerError as error:
                     failures += 1
-                    self.records.notices.alert(TICKS, f"{failures} ticks in a row failed: {error}")
+                    ticks = "a tick" if failures == 1 else f"{failures} ticks in a row"
+                    self.records.notices.alert(TICKS, f"{ticks} failed: {error}")
                     if failures >= self.halt_after:
                         raise
                 done += 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.live.account import LiveAccount
 from execution.live.cycle import Cycle
+from execution.live.lines import say_aside
 from execution.live.loop import Stop, stopped_by_signals
 from execution.live.replay_records import (
     REPLAY_FILE,
@@ -36,8 +36,9 @@ from execution.live.runner import footing_of, refuse_killed
 from execution.live.settings import LiveSettings
 from execution.live.trading import NAME, TradingJob
 from execution.trader import Trader
-from foundation.command import Ended, printing
+from foundation.command import Ended
 from foundation.connection_words import connection_words
+from foundation.counts import counted
 from foundation.errors import BrokerError, InputError
 from foundation.files import check_output
 from foundation.notices import Notices
@@ -235,9 +236,10 @@ class Replay:
         if not passes:
             self._total += 1
             if state.passed:
-                _say(
-                    f"The server's clock has gone on since it began (instants: {state.passed}):"
-                    f" the replay begins at {utc_text(now)}."
+                say_aside(
+                    "The server's clock has gone on since it began, by"
+                    f" {counted(state.passed, 'instant')}: the replay begins at {utc_text(now)}.",
+                    logging.INFO,
                 )
             return True
         last = passes[-1]
@@ -245,13 +247,14 @@ class Replay:
         if steps not in (0, 1) or (steps == 0) != bool(now == last.at):
             raise InputError(
                 f"the server's clock was moved beside the replay: its last pass was at"
-                f" {utc_text(last.at)} with {last.left} instants to go, and the clock shows"
-                f" {utc_text(now)} with {state.left}. A replay leaves no instant out: begin the"
-                " server again, and name a new output"
+                f" {utc_text(last.at)} with {counted(last.left, 'instant')} to go, and the clock"
+                f" shows {utc_text(now)} with {state.left}. A replay leaves no instant out: begin"
+                " the server again, and name a new output"
             )
         self._resumed = True
         self._total += steps
-        _say(f"Going on after {self._made} passes, the last at {utc_text(last.at)}.")
+        made = counted(self._made, "pass", "passes")
+        say_aside(f"Going on after {made}, the last at {utc_text(last.at)}.", logging.INFO)
         return steps == 1
 
     def run(self, due: bool) -> str:
@@ -315,15 +318,11 @@ class Replay:
         try:
             self._records.write(Ending(self._left, why))
         except InputError as error:
-            _say(f"{error}.")
+            say_aside(f"{error}.", logging.INFO)
             return
-        _say(
-            f"The replay is partial: {self._made} passes of {self._total} are in the output. The"
-            " same line goes on with it, while the server is the same."
+        made = counted(self._made, "pass", "passes")
+        say_aside(
+            f"The replay is partial: the output has {made} of {self._total}. The same line goes on"
+            " with it, while the server is the same.",
+            logging.INFO,
         )
-
-
-def _say(line: str) -> None:
-    log.info(line)
-    with printing():
-        sys.stderr.write(f"{line}\n")

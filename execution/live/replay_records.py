@@ -200,7 +200,7 @@ def refuse_other_replay(output: Path, account_id: str, now: np.datetime64) -> No
         return
     raise InputError(
         f"output: {output} has a replay of account {before.get('account')}, whose records end at"
-        f" {before.get('to')} with {before.get('instants_left')} instants to go; the server was"
+        f" {before.get('to')} (instants to go: {before.get('instants_left')}); the server was"
         f" begun again since: its account is {account_id}, and its clock shows {utc_text(now)}."
         f" Name another output, or say {OVERWRITE} to give those records up"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,14 +21,14 @@ from execution.live.account import LiveAccount
 from execution.live.cycle import Cycle
 from execution.live.footing import Footing
 from execution.live.health import Health, served
+from execution.live.lines import say
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
 from execution.live.settings import LiveSettings
 from execution.live.spread_job import SPREADS, spread_job
 from execution.live.trading import NAME, TradingJob
-from execution.live.waiting import BETWEEN_LINES, WatchedClock, say, waiting_line
+from execution.live.waiting import BETWEEN_LINES, WatchedClock, waiting_line
 from execution.spreads.settings import SellingSettings
 from execution.trader import Trader
-from foundation.command import printing
 from foundation.compose import composed_config
 from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.notices import Notices
@@ -174,8 +173,7 @@ class _Alive:
             self._stop.tell("the kill file is there")
         if due is not None and job == NAME and self._announced != (job, due):
             self._announced = job, due
-            with printing():
-                sys.stdout.write(f"{waiting_line(due, self._symbols)}\n")
+            say(waiting_line(due, self._symbols))
 
 
 def _has_ended(trading: TradingJob | None) -> bool:
@@ -305,8 +303,7 @@ def _finish(
         done = f"NOT closed: {', '.join(left)}" if left else "everything of ours was closed"
     if left:
         live.notices.alert("flatten", f"told to close everything ({stop.why}), and {done}")
-    with printing():
-        sys.stdout.write(f"Stopped ({stop.why}): what worked was cancelled, {done}.\n")
+    say(f"Stopped ({stop.why}): what worked was cancelled, {done}.")
 
 
 def _says_flatten(kill_file: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from execution.alpaca.connection import SETBACK, VenueConnection
 from execution.live.footing import Footing
-from foundation.command import printing
+from execution.live.lines import say
 from foundation.errors import BrokerError
 from trainingdata.instants import system_clock, utc_text
 from trainingdata.instruments import Kind, instrument
@@ -121,9 +120,3 @@ class WatchedClock:
                 f"The venue's clock stands at {utc_text(now)}: a practice server's waits for its"
                 " client (--speed wait, moved by mode=replay), or its bars end there."
             )
-
-
-def say(line: str) -> None:
-    """Print a line beside the log."""
-    with printing():
-        sys.stdout.write(f"{line}\n")

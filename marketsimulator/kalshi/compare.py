@@ -215,7 +215,13 @@ def _trained(
         for a file that is no checkpoint, one of other sizes, price styles or features than needed,
         and one that was trained on what judges.
     """
-    policies = tuple(load_network(path) for path in paths)
+    try:
+        policies = tuple(load_network(path) for path in paths)
+    except InputError as error:
+        key = VARIABLE if name == VARIABLE else "fixed"
+        raise InputError(
+            f"{key}: {error} (it names checkpoints that marketsimulator.kalshi.train has written)"
+        ) from error
     for path, policy in zip(paths, policies, strict=True):
         about = policy.about
         _check_orders(path, about, name, episode)

@@ -10,6 +10,7 @@ from typing import Any
 
 from execution.kalshi.size_section import SIZE_MACRO, SIZE_STYLE
 from foundation.charts import CHART_MACRO, CHART_STYLE
+from foundation.counts import counted
 from foundation.files import write_whole
 from foundation.page import render_page
 from marketsimulator.kalshi.comparison import Comparison, Standing
@@ -114,20 +115,20 @@ def notes(comparison: Comparison) -> list[str]:
     text = [
         f"Figures are of an episode that begins with ${comparison.cash:,.2f}: growth of the"
         " account as a mean logarithm, mean profit after fees, and the Sharpe ratio, not annual."
-        f" Intervals hold {LEVEL:.0%}: {len(comparison.held_out.sessions)} sessions in {groups}"
-        " independent groups, and the runs of a policy, are drawn anew.",
+        f" Intervals hold {LEVEL:.0%}: {counted(len(comparison.held_out.sessions), 'session')} in"
+        f" {counted(groups, 'independent group')}, and the runs of a policy, are drawn anew.",
         "Yes: both differences lie above 0. No: one of them does not. No power: these sessions do"
         " not decide it.",
     ]
     if groups < SHORTEST:
         text.append(
-            f"{groups} groups are fewer than {SHORTEST}: nothing has an interval, and no question"
-            " an answer."
+            f"{counted(groups, 'group')} {'is' if groups == 1 else 'are'} fewer than {SHORTEST}:"
+            " nothing has an interval, and no question an answer."
         )
     if tried is not None:
         text.append(
-            f"Deflated: the probability that a Sharpe ratio is above 0 after {tried} trials on"
-            " these sessions."
+            f"Deflated: the probability that a Sharpe ratio is above 0 after"
+            f" {counted(tried, 'trial')} on these sessions."
         )
     return text
 

@@ -37,6 +37,7 @@ from foundation.charts import CHART_MACRO, CHART_STYLE
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import may_overwrite, settings_of
+from foundation.counts import counted
 from foundation.database import rows_of
 from foundation.errors import InputError
 from foundation.files import write_whole
@@ -271,7 +272,9 @@ def _run(config: DictConfig) -> None:
     console = Console(highlight=False)
     runs = (("as decided", report.as_decided), (f"at {report.fixed_size}", report.at_fixed_size))
     for name, run in runs:
-        console.print(f"{name}: {_usd(run.profit)} USD with {run.orders} orders", soft_wrap=True)
+        console.print(
+            f"{name}: {_usd(run.profit)} USD with {counted(run.orders, 'order')}", soft_wrap=True
+        )
     console.print(f"Report: {output / PAGE}", soft_wrap=True)
 
 

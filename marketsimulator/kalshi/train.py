@@ -27,6 +27,7 @@ from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import may_overwrite, settings_of
+from foundation.counts import counted
 from foundation.errors import InputError, refuse_outside
 from foundation.progress import ProgressBar
 from marketsimulator.kalshi.learner_settings import LearnerSettings
@@ -204,7 +205,7 @@ def run(config: DictConfig) -> None:
             learner = train(settings, bar)
         console = Console(highlight=False)
         console.print(
-            f"{learner.steps:,} steps; {Path(settings.output) / CHECKPOINT}; judge it with"
+            f"{counted(learner.steps, 'step')}; {Path(settings.output) / CHECKPOINT}; judge it with"
             " python -m marketsimulator.kalshi.compare",
             soft_wrap=True,
         )

@@ -17,6 +17,7 @@ from marketsimulator.kalshi.recorded import RecordedMarket, recorded_markets
 from marketsimulator.kalshi.sessions import tape_of
 from marketsimulator.kalshi.settings import LIFE, EpisodeSettings
 from marketsimulator.kalshi.synthetic import SyntheticMarket, synthetic_session
+from marketsimulator.settings import refuse_other_fees
 from sizing.position_limits import PositionLimits
 
 EVENT = "SIM"  # of synthetic markets
@@ -82,6 +83,7 @@ class KalshiVenueSettings:
         InputError
             naming the key, the value and what was expected.
         """
+        refuse_other_fees(config, KalshiFees, "event contracts are traded for fees=kalshi")
         return settings_of(cls, config, lists=("markets",))
 
     def episode(self) -> EpisodeSettings:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from execution.spreads.rules import Implied
 from foundation.arrays import Array, Instants
+from foundation.counts import counted
 from foundation.errors import DataError, InputError, refuse_outside
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.instants import NEW_YORK, Unzoned, new_york_date
@@ -163,8 +164,8 @@ def prints_of(
     days, number = np.unique(day[keep], return_inverse=True)
     if len(days) < FEWEST or keep.sum() < PARAMETERS * FEWEST:
         raise DataError(
-            f"prints.file: {keep.sum()} prints on {len(days)} days can be used, too few"
-            f" ({counts_text(left_out)})"
+            f"prints.file: {counted(int(keep.sum()), 'print')} on {counted(len(days), 'day')} can"
+            f" be used, too few ({counts_text(left_out)})"
         )
     return Prints(
         days=tuple(map(str, days)),

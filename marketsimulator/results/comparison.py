@@ -13,6 +13,7 @@ import pandas as pd
 
 from forecasting.forecast import reads_future
 from foundation.arrays import Array, Instants
+from foundation.counts import counted
 from foundation.files import write_whole
 from foundation.sample_size import FEWEST_DAYS
 from marketsimulator.results.comparison_charts import setting_text
@@ -140,7 +141,7 @@ class Comparison:
     def _choice_text(self) -> str:
         ratio = self.sharpes[WALK_FORWARD]
         chosen = ", ".join(self.names[k] for k in self.choice.chosen)
-        days = f"over the {len(self.choice.days):,} days that were not looked at first"
+        days = f"over the {counted(len(self.choice.days), 'day')} that were not looked at first"
         text = f"Chosen fold by fold by the Sharpe ratio until then: {chosen}"
         if len(self.choice.days) < FEWEST_DAYS:
             return f"{text}, {days}: {NO_ANNUAL_FIGURES}."

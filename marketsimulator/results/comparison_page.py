@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from foundation.charts import CHART_MACRO, CHART_STYLE
+from foundation.counts import counted
 from foundation.page import COLOURS, SHEET, SHEET_MACROS, content_policy, render_page
 from marketsimulator.results.comparison_charts import (
     coloured,
@@ -222,7 +223,7 @@ def render_comparison(
     more = [f"Also different among them: {', '.join(hidden)}."] if hidden else []
     return render_page(
         PAGE,
-        title=f"{len(runs.names):,} runs, {_span(runs)}",
+        title=f"{counted(len(runs.names), 'run')}, {_span(runs)}",
         subtitle=subtitle,
         verdict=set_verdict(runs, found),
         warnings=[*warnings, *length_remarks(runs)],

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from execution.records import Run
+from foundation.counts import counted
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
@@ -30,7 +31,7 @@ def coverage_remarks(run: Run, bars: Bars, first: int) -> list[str]:
     if not forecast or len(forecast) >= MOST * possible:
         return []
     return [
-        f"Forecasts cover {len(forecast):,} of {possible:,} decisions, the first at"
+        f"Forecasts cover {len(forecast):,} of {counted(possible, 'decision')}, the first at"
         f" {utc_text(forecast[0])} and the last at {utc_text(forecast[-1])}; at the others nothing"
         " was decided."
     ]

@@ -9,13 +9,20 @@ import numpy as np
 
 from execution.decision import Choice
 from execution.records import Run
+from foundation.counts import counted
+from foundation.plugin import is_plugin
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 
 NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
+NO_CHANGE = 1e-9  # in weight: what is no wish, but rounding
 LIKELY = 0.95  # of a deflated Sharpe ratio that may be called real
 INTERVENTIONS = (
-    ("margin_calls", "margin calls, answered by liquidation"),
-    ("freezes", "freezes of 90 days"),
+    (
+        "margin_calls",
+        "margin call, answered by liquidation",
+        "margin calls, answered by liquidation",
+    ),
+    ("freezes", "freeze of 90 days", "freezes of 90 days"),
 )
 
 
@@ -40,8 +47,8 @@ def little_remarks(trades: int, days: int) -> list[str]:
     """That there is too little to scale to a year."""
     if allows_annual_figures(trades, days):
         return []
-    few = [f"{trades:,} fills"] if trades < FEWEST_FILLS else []
-    few += [f"{days:,} days"] if days < FEWEST_DAYS else []
+    few = [counted(trades, "fill")] if trades < FEWEST_FILLS else []
+    few += [counted(days, "day")] if days < FEWEST_DAYS else []
     return [f"Too little to judge by ({' and '.join(few)}): {NO_ANNUAL_FIGURES}."]
 
 
@@ -66,10 +73,9 @@ def luck_remarks(deflated: float | None, trials: int) -> list[str]:
     """Whether the Sharpe ratio may be the best of so many trials without skill."""
     if deflated is None or deflated >= LIKELY:
         return []
-    tried = "1 variant" if trials == 1 else f"{trials:,} variants"
     return [
-        f"Luck is not ruled out: the deflated Sharpe ratio is {deflated:.2f} after {tried} tried on"
-        f" these data, below {LIKELY:.2f}."
+        f"Luck is not ruled out: the deflated Sharpe ratio is {deflated:.2f} after"
+        f" {counted(trials, 'variant')} tried on these data, below {LIKELY:.2f}."
     ]
 
 
@@ -95,8 +101,8 @@ def placebo_remark(total_return: float, trades: int, share: float | None) -> str
     if share is not None:
         rests = f", {share:.0%} of its position on the prior, {1 - share:.0%} on the forecast"
     return (
-        f"The same market without an edge (data.edge=0): {total_return:+.2%}, {trades:,}"
-        f" fills{rests}."
+        f"The same market without an edge (data.edge=0): {total_return:+.2%},"
+        f" {counted(trades, 'fill')}{rests}."
     )
 
 
@@ -129,15 +135,15 @@ def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
 def broker_remarks(run: Run) -> list[str]:
     """What the broker did against the trader's will."""
     notes = [
-        f"The broker stepped in: {run.margin[name]} {intervention}."
-        for name, intervention in INTERVENTIONS
+        f"The broker stepped in: {counted(run.margin[name], one, several)}."
+        for name, one, several in INTERVENTIONS
         if run.margin[name]
     ]
     short = run.not_filled_whole()
     if short:
         orders = sum(len(decision.orders) for decision in run.decisions)
         why = "for want of volume, a bar or buying power"
-        notes.append(f"{short:,} of {orders:,} orders did not fill whole, {why}.")
+        notes.append(f"{short:,} of {counted(orders, 'order')} did not fill whole, {why}.")
     return notes
 
 
@@ -147,27 +153,55 @@ def failure_remarks(run: Run) -> list[str]:
     if not failed:
         return []
     return [
-        f"Sizing failed at {failed} instants; the log says why, unsolved-….npz hold the problems."
+        f"Sizing failed at {counted(failed, 'instant')}; the log says why, unsolved-….npz hold the"
+        " problems."
     ]
 
 
-def no_trade_remarks(run: Run) -> list[str]:
-    """Why a run that never traded did not: the largest edge a decision saw, and its cost."""
+def no_trade_remarks(run: Run, strategy: str) -> list[str]:
+    """Why a run that never traded did not: the largest edge a decision saw, and its cost.
+
+    strategy: the name of what sized; one of a user's own goes by what it likes, and not by edges.
+    """
     if run.fills:
         return []
     choices = [choice for decision in run.decisions for choice in decision.choices]
     forecast = [choice for choice in choices if np.isfinite(choice.mu)]
     if not forecast:
         return ["No trades: no symbol ever decided."]
+    if is_plugin(strategy):
+        return [_own_no_trade_remark(choices, strategy)]
     best = max(forecast, key=lambda choice: _edge(choice) - choice.cost)
     edge = f"{_edge(best) * 1e4:.2f} bp ({best.symbol})"
     cost = f"{best.cost * 1e4:.2f} bp"
     if _edge(best) <= best.cost:
         return [f"No trades: the largest edge, {edge}, did not exceed its cost of {cost}."]
-    why = "too small for one increment at this capital"
-    if best.binding:
-        why = f"limits: {best.bound_by}"
+    why = _why_too_small(best)
     return [f"No trades although the largest edge, {edge}, exceeds its cost of {cost} ({why})."]
+
+
+def _own_no_trade_remark(choices: Sequence[Choice], strategy: str) -> str:
+    """Whether a strategy of a user's own has asked for a change, and why it came to nothing."""
+    best = max(choices, key=_wanted_change)
+    change = _wanted_change(best)
+    if change <= NO_CHANGE:
+        return f"No trades: {strategy} asked for no change in any decision."
+    return (
+        f"No trades although {strategy} asked for changes: the largest, {change:.2g} of equity"
+        f" ({best.symbol}), came to nothing ({_why_too_small(best)})."
+    )
+
+
+def _wanted_change(choice: Choice) -> float:
+    """By how much of equity a strategy would have moved a symbol, before or under limits."""
+    return float(np.nanmax(np.abs([0.0, choice.kelly - choice.held, choice.target - choice.held])))
+
+
+def _why_too_small(choice: Choice) -> str:
+    """Why no order came of a choice."""
+    if choice.binding:
+        return f"limits: {choice.bound_by}"
+    return "too small for one increment at this capital"
 
 
 def _edge(choice: Choice) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array
+from foundation.counts import counted
 from foundation.page import around
 from marketsimulator.results.forecast_outcomes import NOMINAL, Coverage
 from marketsimulator.results.metrics import ANNUAL
@@ -98,11 +99,11 @@ def significance_text(summary: dict[str, Any]) -> str:
     if "sharpe" in summary["intervals"]:
         low, high = summary["intervals"]["sharpe"]
         text += (
-            f", 90 % interval {low:.2f} to {high:.2f} (stationary bootstrap, {summary['days']}"
-            " days)"
+            f", 90 % interval {low:.2f} to {high:.2f} (stationary bootstrap,"
+            f" {counted(summary['days'], 'day')})"
         )
     if summary["deflated_sharpe"] is not None:
-        others = "1 variant" if summary["trials"] == 1 else f"{summary['trials']} variants"
+        others = counted(summary["trials"], "variant")
         text += (
             f"; probability that it is above zero {summary['probabilistic_sharpe']:.0%},"
             f" {summary['deflated_sharpe']:.0%} after {others} tried on these data"

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from forecasting.forecast import reads_future
+from foundation.counts import counted
 from foundation.files import write_whole
 from foundation.sample_size import allows_annual_figures
 from marketsimulator.results.comparison_page import Cell, figure_cell, render_comparison
@@ -216,12 +217,12 @@ def _period_warnings(
 
 def _ledger_notes(folders: Sequence[RunFolder]) -> list[str]:
     """How many trials the ledger has counted, where that is more than the runs of the page."""
-    counted = max(int(folder.summary["trials"]) for folder in folders)
+    most = max(int(folder.summary["trials"]) for folder in folders)
     notes = []
-    if counted > len(folders):
+    if most > len(folders):
         notes.append(
-            f"The ledger had counted {counted:,} trials on these data; ratios are deflated here by"
-            f" the {len(folders)} of this page, and in the runs' own reports by more."
+            f"The ledger had counted {counted(most, 'trial')} on these data; ratios are deflated"
+            f" here by the {len(folders)} of this page, and in the runs' own reports by more."
         )
     if any(not folder.settings for folder in folders):
         notes.append("A run without config.yaml: its settings are not compared.")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from foundation.arrays import Array, Instants, Mask
+from foundation.counts import counted
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS
 from marketsimulator.results.metrics import daily_rows
 from marketsimulator.results.remarks import LIKELY, NO_ANNUAL_FIGURES
@@ -172,11 +173,11 @@ def set_verdict(runs: RunSet, found: Separation) -> Verdict:
 
 
 def _rest(runs: RunSet, found: Separation, deflated: float, ruined: Sequence[str]) -> str:
-    days = f"{runs.days:,} days" if runs.days != 1 else "1 day"
-    tried = f"{runs.trials:,} trials" if runs.trials != 1 else "1 trial"
+    days = counted(runs.days, "day")
+    tried = counted(runs.trials, "trial")
     text = (
-        f"{len(runs.names):,} runs over the same {days}. The best is the one with the highest"
-        " Sharpe ratio"
+        f"{counted(len(runs.names), 'run')} over the same {days}. The best is the one with the"
+        " highest Sharpe ratio"
     )
     if np.isfinite(deflated):
         text += f": after {tried} it is above zero with a probability of {deflated:.0%}"
@@ -223,9 +224,9 @@ def length_remarks(runs: RunSet) -> list[str]:
 def annual_remarks(names: Sequence[str], annual: Mask, days: int) -> list[str]:
     """The same of runs with these names; annual: [V], whether there is enough of each."""
     if days < FEWEST_DAYS:
-        span = f"{days:,} days" if days != 1 else "1 day"
         return [
-            f"Only {span}: {NO_ANNUAL_FIGURES}. Rows still stand in the order of Sharpe ratios."
+            f"Only {counted(days, 'day')}: {NO_ANNUAL_FIGURES}. Rows still stand in the order of"
+            " Sharpe ratios."
         ]
     few = [name for name, enough in zip(names, annual, strict=True) if not enough]
     return [f"Fewer than {FEWEST_FILLS} fills: {_few(few)}; {NO_ANNUAL_FIGURES}."] if few else []

@@ -158,6 +158,7 @@ class Results:
         figures = self.figures(self.main)
         comparisons = {run.name: self.figures(run) for run in self.comparisons}
         significance = self.significance(trials)
+        sizing = self.settings.sizing
         warnings = [
             *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
             *raw_remarks(calibrated=self.settings.forecaster.calibrated),
@@ -185,7 +186,7 @@ class Results:
             "remarks": [
                 *warnings,
                 *([NO_LEDGER] if trials is None else []),
-                *no_trade_remarks(self.main),
+                *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *self._prior_remarks(figures, comparisons),
                 *undecided_remarks(self.main, self.bars.symbols),
                 *broker_remarks(self.main),

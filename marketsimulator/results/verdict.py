@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from forecasting.forecast import reads_future
+from foundation.counts import counted
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
 BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what deciding adds
@@ -85,12 +86,11 @@ def _claim(summary: dict[str, Any], verb: str, names: list[str], tail: str) -> s
 
 
 def _too_little(summary: dict[str, Any]) -> str:
-    return f" ({summary['days']} days)"
+    return f" ({counted(summary['days'], 'day')})"
 
 
 def _rest(summary: dict[str, Any]) -> str:
-    days = "1 day" if summary["days"] == 1 else f"{summary['days']:,} days"
-    earned = f"{summary['total_return']:+,.2%} after costs in {days}"
+    earned = f"{summary['total_return']:+,.2%} after costs in {counted(summary['days'], 'day')}"
     share = summary["rests_on_prior"]
     if share is None:
         return f"{earned}; no position rests on a premium or on a forecast."

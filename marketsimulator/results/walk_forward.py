@@ -65,5 +65,6 @@ def fold_edges(days: int, folds: int) -> npt.NDArray[np.int64]:
         for fewer than two folds, or more than there are days.
     """
     if not 2 <= folds <= days:
-        raise InputError(f"folds: {folds} is outside 2 … {days}, the days of the run")
+        advice = "; name fewer, or a longer run (start, end)" if folds > days else ""
+        raise InputError(f"folds: {folds} is outside 2 … {days}, the days of the run{advice}")
     return np.linspace(0, days, folds + 1).astype(np.int64)

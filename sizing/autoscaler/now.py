@@ -7,6 +7,7 @@ import math
 from fractions import Fraction
 from pathlib import Path
 
+from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.notices import Notices
 from sizing.autoscaler.account import AccountFiles, AccountState, UnknownState
@@ -170,7 +171,8 @@ def report_lines(
         rate = f"{s.win_rate:.1%}"
     return [
         f"{TAG} Account Balance: ${float(state.balance):,.0f}",
-        f"{TAG} Trade History: {s.trades} trades ({s.wins} wins, {s.losses} losses)",
+        f"{TAG} Trade History: {counted(s.trades, 'trade')}"
+        f" ({counted(s.wins, 'win')}, {counted(s.losses, 'loss', 'losses')})",
         f"{TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f} | Avg Loss: ${s.average_loss:.2f}",
         f"{TAG} Kelly%: {kelly} | Half-Kelly%: {half}",
         f"{TAG} Max Risk: ${max_risk_per_contract:,.0f} | Position Size: {count.number}"

@@ -25,6 +25,7 @@ COLUMNS = (
     "P/L_$",
     "Exit_Reason",
 )
+_OTHER_SEPARATORS = {";": ";", "\t": "tabs", "|": "|"}
 CASH = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are no trades
 
 
@@ -86,7 +87,12 @@ def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
         rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"cannot be read: {error}") from None
+    if not columns:
+        raise ValueError("the file is empty")
     if missing := [name for name in ("Trade_ID", "P/L_$") if name not in columns]:
+        for mark, name in _OTHER_SEPARATORS.items():
+            if any(mark in column for column in columns):
+                raise ValueError(f"its columns are separated by {name}: write commas")
         raise ValueError(f"column {missing[0]!r} is missing")
     booked: set[str] = set()
     for number, row in enumerate(rows, 1):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from foundation.arrays import Index
-from marketsimulator.monte_carlo import MonteCarloSettings, TradeSample, simulate_accounts, summary
+from marketsimulator.monte_carlo import MonteCarloSettings, simulate_accounts, summary
 from marketsimulator.options.resampling import (
     UNIT,
     ResamplingRules,
@@ -19,6 +19,7 @@ from marketsimulator.options.resampling import (
     account_paths,
     draw_trades,
 )
+from marketsimulator.options.trade_sample import TradeSample
 from sizing.autoscaler.rules import AutoscalingSettings
 
 pytestmark = pytest.mark.bench

@@ -543,11 +543,12 @@ def test_a_preview_sends_nothing_whatever_else_is_asked_for(
     command = [
         *(str(ROOT / "trade_stock_e2e.py"), *words, "symbols=[SYA,SYB]", "bar_patience=0"),
         *(f"broker.url_override={here.url}", "forecaster=ewma", "sizing.strategy=equal_weight"),
-        "forecaster.calibrated=false",
+        *("forecaster.calibrated=false", "start=2024-01-02"),
     ]
     done = run_command(command, cwd=tmp_path, env={**keys, "HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert "buy" in done.stdout
+    assert "start: not used; the venue's clock says when.\n" in done.stderr
     assert here.posts == []
 
 

@@ -10,7 +10,10 @@ import pytest
 
 from execution.account_lock import JOURNAL, account_lock, folder_lock, journal_of_account
 from execution.events import EventLog
+from execution.intents import Intent, IntentBook
 from execution.live.halts import Halts
+from execution.live.journal import Journal
+from execution.live.spread_job import SPREADS
 from foundation.database import Database, rows_of
 from tests.commands import run_command
 from tests.e2e.practice import OPENING, Start
@@ -59,7 +62,7 @@ def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) ->
     assert said == [("Ada",)]
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
     assert code == 2
-    assert text.startswith("error: drawdown: no such halt stands")
+    assert text == "error: drawdown: no such halt stands; none stands\n"
 
 
 @pytest.mark.parametrize(("words", "says"), [([], "stop"), (["--flatten"], "flatten")])
@@ -81,7 +84,9 @@ def test_kill_leaves_a_file_that_says_what_to_do(
     [
         (["--account", "other", "status"], "there is no journal; `--folder` says where"),
         (["--folder", "nowhere", "status"], "--folder: nowhere: there is no such folder"),
-        (["clear", "weather", "--by", "Ada"], "invalid choice: 'weather'"),
+        (["clear", "weather", "--by", "Ada"], "invalid choice: 'weather'; here are positions, jou"),
+        (["clear", "daily", "--by", "Ada"], "invalid choice: 'daily'; did you mean daily_loss?"),
+        (["clear", "failures", "--by", "Ada"], "no such halt stands; what stands: drawdown"),
         (["clear", "drawdown"], "--by"),
         (["clear", "drawdown", "--by", "  "], "say by whom"),
         (["staus"], "invalid choice: 'staus'; did you mean status?"),
@@ -103,6 +108,107 @@ def test_of_several_accounts_one_is_named(folder: Path, tmp_path: Path) -> None:
     assert code == 2
     assert "name one with --account" in text
     assert asked(tmp_path, "--account", folder.name, "status")[0] == 0
+
+
+def second_account(folder: Path, last_pass: str) -> Path:
+    """The journal's folder of another account, with a pass at an instant."""
+    second = folder.parent / "second"
+    database = Database(second / JOURNAL)
+    events = EventLog(database)
+    journal = Journal(database, events, IntentBook(database, events), "trade")
+    journal.begin_cycle(np.datetime64(last_pass, "ns"))
+    database.close()
+    return second
+
+
+@pytest.mark.parametrize("words", [["status"], ["kill"], ["clear", "drawdown", "--by", "Ada"]])
+def test_of_several_accounts_each_is_listed_with_the_words_to_type(
+    folder: Path, tmp_path: Path, words: list[str]
+) -> None:
+    second_account(folder, "2150-01-02T03:04")
+    code, text = asked(tmp_path, *words)
+    typed = f"python -m execution.live {' '.join(words)} --account"
+    first = f"{folder.name}: not running, last pass at 2024-02-20T15:30Z; `{typed} {folder.name}`"
+    # A real venue's clock is never a century before this machine's.
+    other = "second: not running, practice account, last pass at 2150-01-02T03:04Z"
+    assert code == 2
+    *listed, error = text.splitlines()
+    assert sorted(listed) == sorted([first, f"{other}; `{typed} second`"])
+    assert error == (
+        "error: data/live: it holds 2 accounts, of which none is traded now; name one with"
+        " --account"
+    )
+    assert not list(folder.parent.glob("*/KILL"))
+
+
+def test_of_several_accounts_the_one_that_is_traded_is_meant(folder: Path, tmp_path: Path) -> None:
+    second_account(folder, "2024-02-20T15:30")
+    with folder_lock(folder.name, folder):
+        code, text = asked(tmp_path, "status")
+        said = f"Of 2 accounts in data/live it is {folder.name}, the one that is traded now.\n"
+        assert code == 0, text
+        assert text.startswith(f"{said}2024-02-20T15:30Z: equity $")
+        code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
+        assert (code, text.startswith(f"{said}cleared: drawdown")) == (0, True), text
+        code, text = asked(tmp_path, "kill")
+        assert (code, text.startswith(f"{said}{folder / 'KILL'} is there")) == (0, True), text
+    assert [path.parent for path in folder.parent.glob("*/KILL")] == [folder]
+
+
+def test_a_kill_of_several_accounts_that_are_traded_stops_none(
+    folder: Path, tmp_path: Path
+) -> None:
+    second = second_account(folder, "2024-02-20T15:30")
+    with folder_lock(folder.name, folder), folder_lock(second.name, second):
+        code, text = asked(tmp_path, "kill")
+    assert code == 2
+    *listed, error = text.splitlines()
+    assert [": running, last pass at" in line for line in listed] == [True, True]
+    assert "2 are traded now; name one with --account" in error
+    assert not list(folder.parent.glob("*/KILL"))
+
+
+def test_a_traded_account_whose_journal_is_gone_is_killed_and_no_other(
+    folder: Path, tmp_path: Path
+) -> None:
+    second = second_account(folder, "2024-02-20T15:30")
+    with folder_lock(second.name, second):
+        (second / JOURNAL).unlink()
+        code, text = asked(tmp_path, "kill")
+    assert code == 0, text
+    assert [path.parent for path in folder.parent.glob("*/KILL")] == [second]
+
+
+def test_a_kill_says_what_it_does_to_a_seller_that_runs_by_itself(
+    folder: Path, tmp_path: Path
+) -> None:
+    seller = "the loop stops; where `python -m execution.sell_spreads` runs by itself, it sends"
+    database = Database(folder / JOURNAL)
+    book = IntentBook(database, EventLog(database))
+    book.plan(
+        Intent("put-1", {"symbol": "SPY", "side": "sell", "qty": "1"}, NOW, job=SPREADS),
+    )
+    database.close()
+    with folder_lock(folder.name, folder):
+        code, text = asked(tmp_path, "kill")
+        assert (code, f"KILL is there: {seller} nothing more, and" in text) == (0, True), text
+        code, text = asked(tmp_path, "kill", "--flatten")
+        assert (code, f"{seller} nothing more and closes nothing" in text) == (0, True), text
+
+
+def test_a_kill_file_is_not_cleared_but_removed_and_its_removal_is_spelt_out(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "KILL").touch()
+    code, text = asked(tmp_path, "clear", "kill", "--by", "Ada")
+    by_hand = f"{folder / 'KILL'} is there, and you remove it by hand: rm {folder / 'KILL'}"
+    assert (code, text) == (2, f"error: kill: no such halt stands; {by_hand}\n")
+    database = Database(folder / JOURNAL)
+    Halts(database, EventLog(database)).raise_halt("kill", "an attack", NOW)
+    database.close()
+    code, text = asked(tmp_path, "clear", "kill", "--by", "Ada")
+    assert code == 0, text
+    assert text == f"cleared: kill since 2024-02-20T15:30Z: an attack\n{by_hand}\n"
 
 
 def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
@@ -136,8 +242,10 @@ def test_a_kill_reaches_the_folder_in_which_the_account_is_traded(
         code, text = asked(here, "kill")
         assert code == 0, text
         kill_file = journal.folder / "KILL"
-        named = f"{kill_file} and {here}/data/live/moved/KILL are there: the loop stops"
-        assert f"{named}. Remove them to trade again.\n" == text
+        named = f"{kill_file} and {here}/data/live/moved/KILL are there: the loop stops; where"
+        # Nothing has been done in it yet, so nobody knows which command trades it.
+        alone = "`python -m execution.sell_spreads` runs by itself, it sends nothing more, and you"
+        assert f"{named} {alone} end it with Ctrl-C. Remove them to trade again.\n" == text
         assert kill_file.is_file()
         kill_file.unlink()
         (tmp_path / "nowhere").mkdir()

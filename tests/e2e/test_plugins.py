@@ -193,7 +193,10 @@ class Late(Drift):
     ("word", "line"),
     [
         ("sizing.strategy=faulty:raises", "faulty:raises fails in faulty.py line 7: Attribute"),
-        ("sizing.strategy=faulty:two", "faulty:two fails in checked.py .* missing 1 required"),
+        (
+            "sizing.strategy=faulty:two",
+            "it is called as two.situation. and is defined as",
+        ),
         ("sizing.strategy=faulty:leaves", "faulty:leaves fails in faulty.py .* SystemExit: 3"),
         ("forecaster=faulty:Deaf", "faulty:Deaf fails in checked.py .* TypeError"),
         ("forecaster=faulty:Late", "faulty:Late fails in faulty.py .* ZeroDivisionError"),

@@ -204,7 +204,7 @@ def test_stopped_again_and_again_the_records_so_far_say_that_they_are_partial(
         assert (said["partial"], said["stopped"]) == (True, "SIGTERM")
         assert (said["instants"], said["instants_left"]) == (number, count - number)
         assert len(desk.frames()["equity"]) == number
-        line = f"The replay is partial: {number} passes of {count} are in the output."
+        line = f"The replay is partial: the output has {number} passes of {count}."
         assert line in capsys.readouterr().err
     desk.replay()
     assert "Going on after 6 passes, the last at 2024-02-20T" in capsys.readouterr().err
@@ -293,7 +293,7 @@ def test_a_replay_of_a_clock_that_has_gone_on_says_where_it_begins(
     desk.here.advance()
     began = f"{str(desk.here.venue.now)[:16]}Z"
     assert desk.replay()["from"] == began
-    assert f"(instants: 1): the replay begins at {began}." in capsys.readouterr().err
+    assert f"it began, by 1 instant: the replay begins at {began}." in capsys.readouterr().err
 
 
 def test_what_another_job_decided_before_is_no_record_of_the_replay(
@@ -347,7 +347,8 @@ def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
     stopped = started.wait()
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
     assert "The replay is partial" in stopped.stderr
-    assert stopped.stderr.splitlines()[-1].startswith("interrupted: ")
+    kept = "every pass that was made is in the journal; the same line goes on after it"
+    assert stopped.stderr.splitlines()[-1] == f"interrupted: {kept}"
     assert desk.summary["stopped"] == "SIGTERM"
     done = run_command(command, cwd=desk.folder, env=environment)
     assert done.returncode == 0, done.stderr

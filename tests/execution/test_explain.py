@@ -114,8 +114,30 @@ def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
     decisions, _, _ = frames(run)
     still = decisions[(decisions["qty"] == 0) & (decisions["binding"] == "cost")].iloc[0]
     story = explain(run, symbol=still["symbol"], at=f"{still['at']:%Y-%m-%dT%H:%MZ}")
-    assert "bound by cost" in story
+    assert "  bound by cost: trading would cost more than it is worth\n" in story
     assert story.endswith("nothing ordered")
+
+
+def test_what_no_limit_binds_is_said_to_be_kept_by_costs_and_what_a_change_costs(
+    run: Path, tmp_path: Path
+) -> None:
+    kept = "  kept from the unconstrained weight by costs or by what else is held\n"
+    decisions, orders, fills = frames(run)
+    row = decisions[(decisions["qty"] != 0) & (decisions["binding"] == "symbol_cap")].iloc[0]
+    asked = {"symbol": row["symbol"], "at": f"{row['at']:%Y-%m-%dT%H:%MZ}"}
+    story = explain(run, **asked)
+    share = row["cost"] / (abs(row["qty"]) * row["price"]) * 1e4
+    assert f"reckoned to cost {row['cost']:,.2f} USD ({share:.2f} bp)\n" in story
+    assert kept not in story
+    # An oracle is always bound by a limit: a run of the same decision without one.
+    orders.to_parquet(tmp_path / "orders.parquet")
+    fills.to_parquet(tmp_path / "fills.parquet")
+    decisions.assign(binding="").to_parquet(tmp_path / "decisions.parquet")
+    assert kept in explain(tmp_path, **asked)
+    decisions.assign(binding="", kelly=decisions["target"]).to_parquet(
+        tmp_path / "decisions.parquet"
+    )
+    assert kept not in explain(tmp_path, **asked)
 
 
 def test_the_page_lists_every_order_with_its_reason(run: Path) -> None:
@@ -148,7 +170,8 @@ def test_the_page_lists_every_order_with_its_reason(run: Path) -> None:
         ),
         (["--order", "kelly_50-20240226T153000Z-SYA-0-9"], "; did you mean kelly_50-20240226T"),
         ([], "give either --order or --symbol"),
-        (["--symbol", "not a symbol"], "neither a stock"),
+        (["--symbol", "not a symbol"], "--symbol: 'not a symbol' is neither a stock"),
+        (["--order", "nobody", "--at", "2024-02-26T15:30Z"], "--at goes with --symbol; an order"),
     ],
 )
 def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], says: str) -> None:
@@ -174,6 +197,28 @@ def test_what_is_no_run_is_said_to_be_what_it_is(run: Path, tmp_path: Path) -> N
     ):
         with pytest.raises(InputError, match=f"RUN: {path} .*{says}"):
             explain(path, symbol="SYA")
+
+
+def test_files_of_another_kind_are_named_with_the_column_that_they_lack(
+    run: Path, tmp_path: Path
+) -> None:
+    decisions, orders, fills = frames(run)
+    decisions.to_parquet(tmp_path / "decisions.parquet")
+    fills.to_parquet(tmp_path / "fills.parquet")
+    orders.drop(columns="reason").to_parquet(tmp_path / "orders.parquet")
+    said = f"RUN: {tmp_path / 'orders.parquet'} has no column 'reason', as a backtest's has"
+    with pytest.raises(InputError, match=said):
+        explain(tmp_path, symbol="SYA")
+
+
+def test_what_the_night_alone_cuts_has_no_weight_that_is_no_number(run: Path) -> None:
+    decisions, orders, _ = frames(run)
+    cut = decisions[decisions["kelly"].isna()]
+    assert not cut.empty
+    for row in cut.itertuples():
+        story = explain(run, symbol=row.symbol, at=f"{row.at:%Y-%m-%dT%H:%MZ}")
+        assert "+nan" not in story
+    assert not orders["reason"].str.contains("+nan", regex=False).any()
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from execution.decision import Decision
+from execution.decision import Decision, reason_text
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders import Account
 from execution.outlook import deciding_symbols
@@ -311,6 +311,43 @@ def test_every_order_can_say_why_it_exists(market: Bars) -> None:
     assert "forecast +50.0 bp" in reasons["SYA"]
     assert "to +0.600, bound by symbol_cap" in reasons["SYA"]
     assert "over 1 h" in reasons["SYB"]
+
+
+def test_what_no_limit_keeps_from_the_unconstrained_weight_names_costs_and_their_size(
+    market: Bars,
+) -> None:
+    kept = "kept from the unconstrained weight by costs or by what else is held, cost $"
+    dear = trader(SYA=2.4)
+    free = replace(
+        dear,
+        costs=TradingCosts(0, 0, 0, 0, 0, 0),
+        fees=FeeSchedule(crypto_tiers=(CryptoTier(0, 0, 0),)),
+    )
+    (choice,) = [c for c in decided(market, MIDDAY, dear).choices if c.symbol == "SYA"]
+    assert not choice.binding
+    assert abs(choice.kelly) > abs(choice.target) > 0
+    [order] = [o for o in decided(market, MIDDAY, dear).orders if o.symbol == "SYA"]
+    size = f"cost ${choice.change_cost:,.2f} ({choice.cost * 1e4:.3g} bp)"
+    assert kept in str(order.reason)
+    assert str(order.reason).endswith(size)
+    for order in decided(market, MIDDAY, free).orders:
+        assert "by costs" not in str(order.reason)
+
+
+def test_what_trading_is_not_worth_names_what_it_would_cost(market: Bars) -> None:
+    choices = decided(market, MIDDAY, trader(SYA=1.9)).choices
+    (choice,) = [c for c in choices if c.symbol == "SYA"]
+    assert f", bound by cost ({choice.cost * 1e4:.3g} bp)" in reason_text(choice, 1.0)
+    assert choice.cost > 0
+
+
+def test_an_order_that_the_legacy_rule_sized_says_so(market: Bars) -> None:
+    kelly = trader(SYA=50.0)
+    legacy = replace(kelly, sizing=SizingSettings(enhanced=False))
+    [order] = [o for o in decided(market, MIDDAY, legacy).orders if o.symbol == "SYA"]
+    assert str(order.reason).endswith(", sized by the legacy rule")
+    for order in decided(market, MIDDAY, kelly).orders:
+        assert "legacy" not in str(order.reason)
 
 
 def without_steps(*_: object) -> tuple[int, np.ndarray, np.ndarray]:

@@ -175,7 +175,8 @@ def test_passes_that_a_clock_has_left_out_are_said(
     at = Footing(Venue(), "mine", symbols, practice=True)  # type: ignore[arg-type]
     at.check(np.datetime64(now, "ns"), np.datetime64(last, "ns"))
     shown = f"The venue's clock shows {now}Z, and the journal's last pass was"
-    said = f"{shown} {days} days before, at {last}Z: none was made in between.\n"
+    ago = "1 day" if days == 1 else f"{days} days"
+    said = f"{shown} {ago} before, at {last}Z: none was made in between.\n"
     assert capsys.readouterr().err == ("" if days is None else said)
 
 

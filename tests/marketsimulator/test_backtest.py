@@ -19,6 +19,7 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.results.summary import Results, write_results
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
+from tests.own_module import own_module
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import known_at, stock_grid
@@ -231,6 +232,28 @@ def test_a_random_walk_without_a_premium_trades_nothing_and_says_why() -> None:
     assert "No trades: the largest edge, 0.00 bp" in remarks
     assert "did not exceed its cost of 2.00 bp" in remarks
     assert "the forecast made no difference" in remarks
+
+
+@pytest.mark.parametrize(
+    ("rule", "words", "said"),
+    [
+        ("still", [], "No trades: OWN:still asked for no change in any decision."),
+        (
+            "crumbs",
+            [],
+            "No trades although OWN:crumbs asked for changes: the largest, 5e-09 of equity",
+        ),
+        ("still", ["sizing.enhanced=false", "capital=0.0001"], "No trades"),
+    ],
+)
+def test_a_strategy_of_ones_own_that_never_trades_is_not_judged_by_its_edge(
+    rule: str, words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "def still(s): return s.held\ndef crumbs(s): return s.held + 5e-9 * s.deciding\n"
+    own = own_module(code, tmp_path, monkeypatch)
+    run = run_backtest(settings("forecaster=ewma", f"sizing.strategy={own}:{rule}", *words))
+    [remark] = [each for each in run.summary()["remarks"] if each.startswith("No trades")]
+    assert remark.startswith(said.replace("OWN", own))
 
 
 def test_every_fill_traces_to_an_order_and_a_decision(results: Results) -> None:

@@ -126,8 +126,10 @@ def test_the_choice_by_the_past_looks_at_the_past_alone() -> None:
     assert walk_forward(later, 4).chosen == choice.chosen
     still = np.zeros((2, 10))
     assert walk_forward(still, 2).chosen == (0,)
-    with pytest.raises(InputError, match="folds: 1 is outside 2 … 10"):
+    with pytest.raises(InputError, match=r"folds: 1 is outside 2 … 10, the days of the run$"):
         walk_forward(still, 1)
+    with pytest.raises(InputError, match=r"folds: 11 is outside 2 … 10, .* or a longer run"):
+        walk_forward(still, 11)
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

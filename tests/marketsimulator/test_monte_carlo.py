@@ -20,8 +20,6 @@ from foundation.arrays import Index
 from foundation.errors import DataError, InputError
 from marketsimulator.monte_carlo import (
     MonteCarloSettings,
-    TradeSample,
-    read_sample,
     simulate_accounts,
     stress_chance,
     summary,
@@ -35,6 +33,7 @@ from marketsimulator.options.resampling import (
     account_paths,
     draw_trades,
 )
+from marketsimulator.options.trade_sample import TradeSample, read_sample
 from sizing.autoscaler.rules import (
     AutoscalingSettings,
     Statistics,
@@ -46,6 +45,8 @@ from tests.commands import run_command
 HEADER = (
     "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
 )
+
+NOW = np.datetime64("2024-12-02T15:00", "ns")
 
 
 def exactly(
@@ -190,7 +191,7 @@ def test_results_are_read_per_contract_each_with_its_own_risk(tmp_path: Path) ->
         "2024-10-02 10:00,d,DEPOSIT,,,,15:00,5000,",
         "2024-10-03 10:00,e,PUT,5700/5695,2.50,1,,,",
     )
-    sample = read_sample(path)
+    sample = read_sample(path, NOW)
     assert (sample.results / UNIT).tolist() == [100, -73, -900]
     assert (sample.risks / UNIT).tolist() == [250, 730, 900]
     assert (sample.trades_per_day, sample.maximal) == (1.5, 1)
@@ -208,7 +209,48 @@ def test_results_are_read_per_contract_each_with_its_own_risk(tmp_path: Path) ->
 )
 def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, rows: list[str], says: str) -> None:
     with pytest.raises(DataError, match=says):
-        read_sample(file_of(tmp_path, *rows))
+        read_sample(file_of(tmp_path, *rows), NOW)
+
+
+@pytest.mark.parametrize(
+    ("entered", "says"),
+    [
+        ("yesterday", r"row 2: Timestamp_ET: 'yesterday' is no date \(YYYY-MM-DD\) and no instant"),
+        ("1/2/2024", r"row 2: Timestamp_ET: '1/2/2024' is no date"),
+        ("20241001", r"row 2: Timestamp_ET: '20241001' is no date"),
+        ("2024-10-01 25:00", r"row 2: Timestamp_ET: '2024-10-01 25:00' is no date"),
+        (
+            "2099-01-01",
+            r"row 2: Timestamp_ET '2099-01-01' is in the future, now is 2024-12-02T15",
+        ),
+        ("2024-12-02 10:01", r"row 2: Timestamp_ET '2024-12-02 10:01' is in the future"),
+        ("2024-12-02T15:01Z", r"row 2: Timestamp_ET '2024-12-02T15:01Z' is in the future"),
+    ],
+)
+def test_a_trade_is_entered_on_a_date_that_has_come(
+    tmp_path: Path, entered: str, says: str
+) -> None:
+    deposit = "yesterday,d,DEPOSIT,,,,15:00,5000,"
+    path = file_of(tmp_path, deposit, f"{entered},a,PUT,5700/5695,2.5,1,15:00,30,TP")
+    with pytest.raises(DataError, match=f"^trades: {path}: {says}"):
+        read_sample(path, NOW)
+
+
+def test_dates_and_times_of_new_york_and_instants_are_days_of_trades(tmp_path: Path) -> None:
+    """Four trades on two days of New York: 02:00 in UTC is the evening before there."""
+    entered = ("2024-12-02", "2024-12-02 10:00", "2024-12-02T09:59:59", "2024-12-02T02:00Z")
+    rows = [f"{at},{k},PUT,5700/5695,2.5,1,15:00,30,TP" for k, at in enumerate(entered)]
+    assert read_sample(file_of(tmp_path, *rows), NOW).trades_per_day == 2.0
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", ";"), ("\t", "tabs"), ("|", r"\|")])
+def test_a_file_with_another_separator_is_asked_for_commas(
+    tmp_path: Path, mark: str, name: str
+) -> None:
+    path = file_of(tmp_path, "2024-10-01,a,PUT,5700/5695,2.5,1,15:00,30,TP")
+    path.write_text(path.read_text().replace(",", mark))
+    with pytest.raises(DataError, match=f"its columns are separated by {name}: write commas$"):
+        read_sample(path, NOW)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from execution.spreads.rules import SpreadCosts, SpreadRules, spread_of
 from foundation.errors import InputError
-from marketsimulator.monte_carlo import read_sample
 from marketsimulator.options.path import IndexDays, IndexModel, index_days
 from marketsimulator.options.pricing import Smile
 from marketsimulator.options.selling import SpreadTrade, sell_spread, simulate_selling
-from marketsimulator.spread_backtest import figures, trade_table
+from marketsimulator.options.trade_sample import read_sample
+from marketsimulator.spread_backtest import BarsSettings, SpreadSettings, figures, trade_table
 from sizing.autoscaler.rules import SHARES, AutoscalingSettings
 from tests.commands import run_command
 from trainingdata.bars import panel
@@ -246,7 +246,7 @@ def test_trades_are_a_file_that_the_monte_carlo_reads(tmp_path: Path) -> None:
         days, [SpreadRules(strategy="IRON_CONDOR")], SpreadCosts(), Smile(), SIZING
     )
     (tmp_path / "trades.csv").write_text(trade_table(trades, days))
-    sample = read_sample(tmp_path / "trades.csv")
+    sample = read_sample(tmp_path / "trades.csv", np.datetime64("2030-01-01", "ns"))
     np.testing.assert_allclose(
         sample.results / 10_000, [float(t.result) for t in trades], atol=0.01
     )
@@ -267,6 +267,26 @@ def test_trades_are_a_file_that_the_monte_carlo_reads(tmp_path: Path) -> None:
 def test_rules_check_themselves(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         SpreadRules(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"start": "today"}, "start: 'today' is no date"),
+        ({"start": "NaT"}, "start: 'NaT' is no date"),
+        ({"strategies": ("STRADDLE",)}, "^strategies: 'STRADDLE' is none of CALL"),
+    ],
+)
+def test_settings_that_cannot_be_are_named_as_they_are_typed(
+    changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        SpreadSettings(**changes)
+
+
+def test_a_volatility_index_without_the_bars_it_is_for_is_not_ignored() -> None:
+    with pytest.raises(InputError, match=r"^bars\.vix: it goes with bars, and none are named"):
+        BarsSettings(vix="VIX.parquet")
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from sizing.kelly import SolverFailed
 from sizing.limits import Limits
 from sizing.situation import Situation
 from sizing.strategies import named
+from tests.own_module import own_module
 
 CODE = """
 from dataclasses import dataclass, replace
@@ -78,17 +79,26 @@ class Nameless(Own):
     def phrase(self, kind, ceiling): return self.words[kind]
 class Failing(Own):
     def allocate(self, s, limits): raise SolverFailed("no answer", None)
+def noarg(): return 0.1
+def paired(s, limits): return s.held
+class Callable:
+    def __call__(self): return 0.1
+called = Callable()
+class Limitless(Own):
+    def allocate(self, s: object) -> object: return super().allocate(s)
+class Selfless(Own):
+    def allocate(): pass
+class Mute(Own):
+    def phrase(self): return "mute"
+class NoArgument:
+    def __init__(): pass
 """
 
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of strategies, in the working folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    name = f"bad_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(CODE)
-    return name
+    return own_module(CODE, tmp_path, monkeypatch)
 
 
 def book(later: bool = True) -> Situation:
@@ -130,6 +140,20 @@ BAD = [
     ("Nan", r": a target is not finite: NaN for ACME at 2024-03-04T15:30Z$"),
     ("Boundless", r": unlimited is infinite for ACME at 2024-03-04T15:30Z$"),
     ("Nameless", r":Nameless fails in OWN\.py line \d+: AttributeError"),
+    ("noarg", r": it is called as noarg\(situation\) and is defined as noarg\(\)$"),
+    ("paired", r": it is called as paired\(situation\) and is defined as paired\(s, limits\)$"),
+    ("called", r": it is called as called\(situation\) and is defined as called\(\)$"),
+    (
+        "Limitless",
+        r": it is called as allocate\(self, situation, limits\) and is defined as"
+        r" allocate\(self, s\)$",
+    ),
+    ("Selfless", r": it is called as allocate\(self, .* and is defined as allocate\(\)$"),
+    (
+        "Mute",
+        r": it is called as phrase\(self, kind, stock_ceiling\) and is defined as phrase\(self\)$",
+    ),
+    ("NoArgument", r":NoArgument\(\) fails: TypeError: NoArgument\.__init__\(\) takes 0 pos"),
 ]
 
 
@@ -141,6 +165,7 @@ def test_a_bad_strategy_is_one_line_in_a_run(own: str, name: str, line: str) -> 
     assert said.startswith(f"sizing.strategy: {own}:{name}")
     assert re.search(line.replace("OWN", own), said), said
     assert "\n" not in said
+    assert "checked.py" not in said
 
 
 @pytest.mark.parametrize("name", [*dict(BAD), "hundredth"])

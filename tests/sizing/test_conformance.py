@@ -15,6 +15,7 @@ from sizing.conformance import check_strategy, random_situation
 from sizing.limits import Limits
 from sizing.situation import Situation
 from sizing.strategies import NAMES, Kelly, named
+from tests.own_module import own_module
 from trainingdata.instruments import Kind
 
 
@@ -86,10 +87,7 @@ def test_each_fault_is_named(strategy: Bent, fault: str) -> None:
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of strategies of one's own, in the working folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    name = f"own_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(
+    code = (
         "import numpy as np\n"
         "from sizing.strategies import Kelly, named\n"
         "def up(s): return np.where(s.mu > 0, 0.1, 0.0)\n"
@@ -112,7 +110,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "    s.held[:] = 0.5\n"
         "    return s.held\n"
     )
-    return name
+    return own_module(code, tmp_path, monkeypatch)
 
 
 def test_a_function_a_class_and_a_value_of_ones_own_are_strategies(own: str) -> None:

@@ -253,6 +253,7 @@ def test_strategies_say_how_they_size() -> None:
         ("kelly_0", None, "sizing.strategy: kelly_0 is 0 % of Kelly; .* kelly_50 is half"),
         ("premium_0.5", None, "premium_0.5 is 0.5 % of Kelly; .* premium_50 is half"),
         ("kelly_150", None, "sizing.strategy: kelly_150 is 150 % of Kelly, and more than 100"),
+        ("kelly_1000", None, "kelly_1000 is 1000 % of Kelly, and more than 100 is refused"),
         ("kelly_50", 1.5, "sizing.fraction: 1.5 is outside 0 … 1; 0.5 is half of full Kelly"),
         ("equal_weight", 0.5, "sizing.fraction: equal_weight has none"),
     ],

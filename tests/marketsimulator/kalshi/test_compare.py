@@ -231,7 +231,10 @@ def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path) -> No
         [*command, "variable=nowhere", "output=deep/in/no"], cwd=tmp_path, env=dict(os.environ)
     )
     assert refused.returncode == 2
-    assert refused.stderr == "error: nowhere: no checkpoint: No such file or directory: nowhere\n"
+    assert refused.stderr == (
+        "error: variable: nowhere: no checkpoint: No such file or directory: nowhere (it names"
+        " checkpoints that marketsimulator.kalshi.train has written)\n"
+    )
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -248,6 +251,8 @@ def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path) -> No
         (["recorded=true", "folder='~nobody at all'"], "is no folder"),
         (["recorded=true", f"folder={'a' * 300}"], "is no folder"),
         (["variable="], "variable: it is empty"),
+        (["variable=[there]"], "variable: there: no checkpoint: "),
+        (["fixed=[there]"], "fixed: there: no checkpoint: "),
     ],
 )
 def test_a_refused_comparison_is_one_line_and_leaves_nothing(
