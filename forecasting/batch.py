@@ -4,8 +4,8 @@
     [output=FILE.parquet|FILE.csv|FILE.csv.gz|FOLDER] [output.shape=long|wide] [key=value …]
 
 Without `output` the cache is filled and nothing else. A file has a row a symbol, instant, step
-and level: symbol, issued_at, step, target_at (when that bar becomes known, by the calendar), level,
-value (USD); `output.shape=wide` (or shape=wide) has a column for each level instead. By instant and
+and level: symbol, issued_at, step, target_at (when that bar of its own becomes known), level, value
+(USD); `output.shape=wide` (or shape=wide) has a column for each level instead. By instant and
 symbol, levels rising; in the metadata of Parquet the name of the forecaster. A folder gets a
 Parquet file for each month, side by side: the fastest. Each is written whole or not at all.
 """

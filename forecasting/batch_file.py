@@ -1,7 +1,8 @@
 """Forecasts as a table in files: long or wide, in one file or in a file for each month.
 
 long: a row a symbol, instant, step and level, with the columns symbol, issued_at, step, target_at
-(when that bar becomes known, by the calendar), level and value (USD).
+(when the symbol's own bar of that step became known; beyond its last by the calendar), level and
+value (USD).
 wide: a row a symbol, instant and step, with a column for each level instead: `0.01` … `0.99`.
 
 A name that ends in .parquet, .csv or .csv.gz is a file; one without an ending is a folder, which
@@ -25,7 +26,7 @@ import numpy as np
 
 from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.from_file import ENDINGS, FORECASTER, LEVEL_NAMES, MONTHS
-from foundation.arrays import Array, Array32, Index
+from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import InputError
 from foundation.files import check_file, check_output, remove_unfinished, staged_file
 from trainingdata.bars import Bars
@@ -96,9 +97,9 @@ def write_batch(
     """
     try:
         if is_folder(output):
-            _write_months(batch, output, progress, shape)
+            _write_months(_Rows.of(batch, shape), output, progress)
         else:
-            _write_file(batch, output, progress, shape)
+            _write_file(_Rows.of(batch, shape), output, progress)
     except OSError as error:
         raise InputError(
             f"output: {output} cannot be written: {error.strerror or error}"
@@ -120,25 +121,25 @@ def is_batch(path: Path) -> bool:
         return False
 
 
-def _write_file(batch: Batch, output: Path, progress: Progress, shape: Shape) -> None:
-    schema = _schema(shape).with_metadata({FORECASTER: batch.table.name})
+def _write_file(made: _Rows, output: Path, progress: Progress) -> None:
+    total = len(made.batch.rows)
     remove_unfinished(output)
     done = 0
     with (
         staged_file(output) as part,
-        _writer(part, output.name, schema) as write,
+        _writer(part, output.name, made.schema) as write,
         ThreadPoolExecutor(_workers()) as pool,
     ):
         # Tables are made ahead of the one that is written; those that wait are in memory.
         waiting: deque[tuple[int, Future[pa.Table]]] = deque()
-        for rows in _portions(batch.rows):
-            waiting.append((len(rows), pool.submit(_table, batch, rows, schema, shape)))
+        for rows in _portions(made.batch.rows):
+            waiting.append((len(rows), pool.submit(made.table, rows)))
             while len(waiting) > _workers():
                 done = _write_next(waiting, write, done)
-                progress("forecasts written", done, len(batch.rows))
+                progress("forecasts written", done, total)
         while waiting:
             done = _write_next(waiting, write, done)
-            progress("forecasts written", done, len(batch.rows))
+            progress("forecasts written", done, total)
 
 
 def _write_next(
@@ -150,8 +151,8 @@ def _write_next(
     return done + count
 
 
-def _write_months(batch: Batch, output: Path, progress: Progress, shape: Shape) -> None:
-    schema = _schema(shape).with_metadata({FORECASTER: batch.table.name})
+def _write_months(made: _Rows, output: Path, progress: Progress) -> None:
+    batch = made.batch
     issued = batch.table.windows.issued_at[batch.rows].astype("datetime64[M]")
     months, begin = np.unique(issued, return_index=True)
     rows_of = {
@@ -162,9 +163,9 @@ def _write_months(batch: Batch, output: Path, progress: Progress, shape: Shape) 
 
     def write_month(path: Path, rows: Index) -> None:
         try:
-            with _parquet_writer(path, schema) as write:
+            with _parquet_writer(path, made.schema) as write:
                 for portion in _portions(rows):
-                    write(_table(batch, portion, schema, shape))
+                    write(made.table(portion))
                     written.put(len(portion))
         finally:
             written.put(0)
@@ -256,39 +257,64 @@ def _schema(shape: Shape) -> pa.Schema:
     )
 
 
-def _table(batch: Batch, rows: Index, schema: pa.Schema, shape: Shape) -> pa.Table:
-    """These forecasts in rows; a step without a forecast has none."""
-    import pyarrow as pa
+@dataclass(frozen=True, eq=False, slots=True)
+class _Rows:
+    """How the forecasts of a batch become rows.
 
-    windows = batch.table.windows
-    bars = batch.bars
-    symbol = windows.symbol[rows]
-    issued = windows.issued_at[rows]
-    target = np.empty((len(rows), HORIZON), dtype="datetime64[ns]")
-    for kind in {item.kind for item in bars.instruments}:
-        chosen = np.array([item.kind is kind for item in bars.instruments])[symbol]
-        target[chosen] = following_bar_ends(kind, issued[chosen], HORIZON)
-    values = batch.table.answer(rows)
-    each = len(LEVELS) if shape == "long" else 1
-    size = HORIZON * each
-    columns: dict[str, Any] = {
-        "symbol": np.repeat(symbol.astype(np.int32), size),
-        "issued_at": np.repeat(issued, size),
-        "step": _steps(len(rows), each),
-        "target_at": np.repeat(target.ravel(), each),
-        **(_long(values) if shape == "long" else _wide(values)),
-    }
-    there = np.repeat(np.isfinite(values[..., 0]).ravel(), each)
-    if not there.all():
-        columns = {name: column[there] for name, column in columns.items()}
-    names = pa.array(list(bars.symbols))
-    arrays = {
-        name: pa.array(column, type=schema.field(name).type)
-        for name, column in columns.items()
-        if name != "symbol"
-    }
-    symbols = pa.DictionaryArray.from_arrays(columns["symbol"], names)
-    return pa.table({"symbol": symbols, **arrays}, schema=schema)
+    batch: the forecasts.
+    shape: of the rows.
+    schema: of the tables.
+    ends: [S] when each of a symbol's own bars became known, and by the calendar the next 24.
+    """
+
+    batch: Batch
+    shape: Shape
+    schema: pa.Schema
+    ends: tuple[Instants, ...]
+
+    @classmethod
+    def of(cls, batch: Batch, shape: Shape) -> _Rows:
+        schema = _schema(shape).with_metadata({FORECASTER: batch.table.name})
+        ends = []
+        for s, item in enumerate(batch.bars.instruments):
+            own = batch.bars.real_bars(s)[0]
+            ends.append(
+                np.concatenate([own, following_bar_ends(item.kind, own[-1:], HORIZON).ravel()])
+            )
+        return cls(batch, shape, schema, tuple(ends))
+
+    def table(self, rows: Index) -> pa.Table:
+        """These forecasts in rows; a step without a forecast has none."""
+        import pyarrow as pa
+
+        windows = self.batch.table.windows
+        symbol = windows.symbol[rows]
+        # A step is a symbol's own next bar, whatever bars of the calendar it lacks.
+        target = np.empty((len(rows), HORIZON), dtype="datetime64[ns]")
+        steps = windows.last[rows, None] + np.arange(1, HORIZON + 1)
+        for s in np.unique(symbol).tolist():
+            target[symbol == s] = self.ends[s][steps[symbol == s]]
+        values = self.batch.table.answer(rows)
+        each = len(LEVELS) if self.shape == "long" else 1
+        size = HORIZON * each
+        columns: dict[str, Any] = {
+            "symbol": np.repeat(symbol.astype(np.int32), size),
+            "issued_at": np.repeat(windows.issued_at[rows], size),
+            "step": _steps(len(rows), each),
+            "target_at": np.repeat(target.ravel(), each),
+            **(_long(values) if self.shape == "long" else _wide(values)),
+        }
+        there = np.repeat(np.isfinite(values[..., 0]).ravel(), each)
+        if not there.all():
+            columns = {name: column[there] for name, column in columns.items()}
+        arrays = {
+            name: pa.array(column, type=self.schema.field(name).type)
+            for name, column in columns.items()
+            if name != "symbol"
+        }
+        names = pa.array(list(self.batch.bars.symbols))
+        symbols = pa.DictionaryArray.from_arrays(columns["symbol"], names)
+        return pa.table({"symbol": symbols, **arrays}, schema=self.schema)
 
 
 def _long(values: Array32) -> dict[str, Any]:

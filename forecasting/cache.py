@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forecasting import cache_file
-from forecasting.store import join, shelves
+from forecasting.calibration.kept import folder_of_code
+from forecasting.store import LESSONS, join, shelves
 from foundation.command import Parser, one_line_errors
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
@@ -68,13 +69,18 @@ def shelf_rows(cache: Path) -> Iterator[dict[str, Any]]:
 def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
     """Remove what is of no use, and join each month's files.
 
-    Of no use are shelves not used for so many days (none: all are kept), damaged and misplaced
-    files, and what killed runs have left.
+    Of no use are shelves not used for so many days (none: all are kept), lessons that old or of
+    other code, damaged and misplaced files, and what killed runs have left.
 
-    Returns how many of each: shelves, damaged, misplaced, unfinished, joined.
+    Returns how many of each: shelves, lessons, damaged, misplaced, unfinished, joined.
     """
-    done = {"shelves": 0, "damaged": 0, "misplaced": 0, "unfinished": 0, "joined": 0}
+    done = {"shelves": 0, "lessons": 0, "damaged": 0, "misplaced": 0, "unfinished": 0, "joined": 0}
     now = time.time()
+    for lesson in cache.glob(f"{LESSONS}/*/*.npz"):
+        is_old = unused_days is not None and now - lesson.stat().st_mtime > unused_days * 86_400
+        if is_old or lesson.parent.name != folder_of_code():
+            lesson.unlink(missing_ok=True)
+            done["lessons"] += 1
     for shelf, _ in list(shelves(cache)):
         # Every run touches the specification of the shelves it opens.
         unused = now - (shelf.folder / "specification.json").stat().st_mtime

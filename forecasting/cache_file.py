@@ -33,6 +33,17 @@ class Misplaced(DataError):
     """A file that lies on a shelf which is not its own."""
 
 
+class Unreadable(DataError):
+    """A file that is gone or damaged; what it held can be computed again.
+
+    path: of the file.
+    """
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path = path
+
+
 def address(specification: str) -> str:
     """Name of the shelf of a specification, given as text."""
     return hashlib.sha256(specification.encode()).hexdigest()[:16]
@@ -88,7 +99,7 @@ def read(path: Path, columns: list[str]) -> pa.Table:
     ------
     Misplaced
         for a file that lies on another shelf than its own.
-    DataError
+    Unreadable
         for one that is gone or damaged; the message says what to do about it.
     """
     from pyarrow import ArrowException, parquet
@@ -101,7 +112,7 @@ def read(path: Path, columns: list[str]) -> pa.Table:
         # It is a ValueError too, and would be called damaged below.
         raise
     except FileNotFoundError:
-        raise DataError(f"{path}: went away while it was being used (prune?); run again") from None
+        raise Unreadable(path, "went away while it was being used (prune?)") from None
     except (OSError, ValueError, KeyError, ArrowException) as error:
         raise _damaged(path, error) from error
 
@@ -181,9 +192,9 @@ def _check_shelf(path: Path, metadata: dict[bytes, bytes] | None) -> None:
         )
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _damaged(path: Path, error: Exception) -> Unreadable:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return DataError(f"{path}: damaged: {reason}; {REMEDY}")
+    return Unreadable(path, f"damaged: {reason}; {REMEDY}")
 
 
 def _lists(table: pa.Table, name: str) -> Array32:

@@ -16,6 +16,7 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -58,23 +59,32 @@ class Shelf:
         text = json.dumps(specification, sort_keys=True)
         return cls(cache / cache_file.address(text), text)
 
+    @property
+    def _note(self) -> Path:
+        return self.folder / "specification.json"
+
+    def touch(self) -> None:
+        """Note that the shelf is used; one that cannot be written can still be read."""
+        # Pruning by disuse goes by when this file was last touched.
+        with suppress(OSError):
+            if self._note.exists():
+                self._note.touch()
+
     def open(self) -> None:
         """Make the folder and say in it what lies there.
 
         Raises
         ------
         InputError
-            where it cannot be made.
+            where nothing can be written into it.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            note = self.folder / "specification.json"
-            # Pruning by disuse goes by when this file was last touched.
-            if note.exists():
-                note.touch()
+            if self._note.exists():
+                self._note.touch()
             else:
                 about = json.dumps(json.loads(self.specification), sort_keys=True, indent=1)
-                put_whole(note, f"{about}\n".encode())
+                put_whole(self._note, f"{about}\n".encode())
         except OSError as error:
             raise InputError(
                 f"forecaster.cache: {self.folder} cannot be written: {error.strerror}"

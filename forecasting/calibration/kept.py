@@ -73,15 +73,15 @@ class KeptLessons:
             log.warning("%s: not kept: %s", path, error.strerror or error)
 
     def _path(self, key: str) -> Path:
-        return self.folder / code_digest()[:16] / f"{key}.npz"
+        return self.folder / folder_of_code() / f"{key}.npz"
 
 
 @cache
-def code_digest() -> str:
-    """SHA-256 of the code that a lesson is a result of, beside its bars and forecasts."""
+def folder_of_code() -> str:
+    """Digest of the code that a lesson is a result of, beside its bars and forecasts."""
     room = Path(__file__).resolve().parent
     sources = [*sorted(room.glob("*.py")), room.parent / "moments.py"]
     digest = hashlib.sha256()
     for path in sources:
         digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]

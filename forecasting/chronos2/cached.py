@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from forecasting.cache_file import Unreadable
 from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
@@ -25,6 +28,8 @@ from trainingdata.bars import Bars
 
 if TYPE_CHECKING:
     from forecasting.chronos2.engine import Engine
+
+log = logging.getLogger(__name__)
 
 FILE_ROWS = 16_384  # forecasts a file holds at most: what a kill can cost
 MOST_WRITERS = 8  # threads that encode and write, one file each
@@ -64,46 +69,25 @@ class CachedForecaster:
         """Forecast what the cache lacks, file by file; the table reads files when it is asked."""
         windows = self.forecaster.windows(bars, since)
         keys = self.forecaster.keys(windows)
-        parts: list[tuple[Index, Locations]] = []
-        specifications = []
-        for profile, rows in self.forecaster.by_profile(bars.symbols, windows):
-            if len(rows):
-                shelf, locations = self._complete(
-                    bars.symbols, windows, keys, profile, rows, progress
-                )
-                specifications.append(json.loads(shelf.specification))
-                parts.append((rows, locations))
 
-        def answer(numbers: Index) -> Array32:
-            if len(parts) == 1:
-                return self.reader.values(parts[0][1], numbers)
-            out = np.empty((len(numbers), HORIZON, len(LEVELS)), dtype=np.float32)
-            for rows, locations in parts:
-                chosen = np.isin(numbers, rows)
-                out[chosen] = self.reader.values(locations, np.searchsorted(rows, numbers[chosen]))
-            return out
+        def completed(progress: Progress) -> list[_Part]:
+            parts = []
+            for profile, rows in self.forecaster.by_profile(bars.symbols, windows):
+                if len(rows):
+                    parts.append(
+                        self._complete(bars.symbols, windows, keys, profile, rows, progress)
+                    )
+            return parts
 
-        def moments(numbers: Index) -> tuple[Array32, Array32]:
-            out = np.empty((len(numbers), 2, HORIZON), dtype=np.float32)
-            for rows, locations in parts:
-                place = np.searchsorted(rows, numbers)
-                chosen = np.flatnonzero(rows[np.minimum(place, len(rows) - 1)] == numbers)
-                out[chosen] = moments_at(locations, place[chosen])
-            # Files that were written before log moments were kept do not have them.
-            lacking = np.flatnonzero(np.isnan(out[:, 1, 0]))
-            for first in range(0, len(lacking), CHUNK):
-                part = lacking[first : first + CHUNK]
-                chosen = numbers[part]
-                out[part] = np.stack(log_moments(answer(chosen), windows.price[chosen]), axis=1)
-            return out[:, 0], out[:, 1]
-
+        kept = _KeptForecasts(self.reader, windows, completed(progress), lambda: completed(silent))
+        specifications = [json.loads(part.shelf.specification) for part in kept.parts]
         return ForecastTable.of(
             self.name,
             bars,
             windows,
-            answer,
+            kept.values,
             source=source_of(specifications),
-            log_moments=moments,
+            log_moments=kept.log_moments,
         )
 
     def _complete(
@@ -114,8 +98,8 @@ class CachedForecaster:
         profile: Profile,
         rows: Index,
         progress: Progress,
-    ) -> tuple[Shelf, Locations]:
-        """The shelf that holds all of these windows' forecasts, and where; missing ones are made.
+    ) -> _Part:
+        """Where these windows' forecasts lie; missing ones are made.
 
         Raises
         ------
@@ -123,6 +107,7 @@ class CachedForecaster:
             where what has just been written goes away.
         """
         shelf = self._shelf(profile)
+        shelf.touch()
         locations = shelf.find(windows.issued_at[rows], keys[rows])
         engine: Engine | None = None
         kept = len(rows) - len(locations.missing)
@@ -136,6 +121,7 @@ class CachedForecaster:
             # over after the first look, or have had to compute otherwise than planned. Then the
             # shelf that was looked at is the wrong one, and the right one is searched.
             actual = self._shelf(profile, engine)
+            actual.open()
             filled = actual == shelf
             if filled:
                 missing = rows[locations.missing]
@@ -156,7 +142,7 @@ class CachedForecaster:
                 raise DataError(
                     f"{shelf.folder}: what was just written went away (prune?); run again"
                 )
-        return shelf, locations
+        return _Part(shelf, rows, locations)
 
     def _fill(
         self,
@@ -190,6 +176,8 @@ class CachedForecaster:
 
                 values = self.forecaster.answer(windows, part, profile, report, engine)
                 actual = self._shelf(profile, engine)
+                if actual != shelf:
+                    actual.open()
                 writers.submit(keep, actual, part, values)
                 if actual != shelf:
                     return actual
@@ -197,9 +185,104 @@ class CachedForecaster:
         return shelf
 
     def _shelf(self, profile: Profile, engine: Engine | None = None) -> Shelf:
-        shelf = Shelf.of(self.folder, self.forecaster.specification(profile, engine))
-        shelf.open()
-        return shelf
+        return Shelf.of(self.folder, self.forecaster.specification(profile, engine))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Part:
+    """Forecasts of one profile.
+
+    shelf: that they lie on.
+    rows: [n] numbers of their windows, rising.
+    locations: of them there.
+    """
+
+    shelf: Shelf
+    rows: Index
+    locations: Locations
+
+
+@dataclass(eq=False, slots=True)
+class _KeptForecasts:
+    """The forecasts of a table, in files. A file that cannot be read is computed again.
+
+    reader: of the files.
+    windows: of the table.
+    parts: where their forecasts lie.
+    complete: makes what is missing, and says where all lie then.
+    """
+
+    reader: Reader
+    windows: Windows
+    parts: list[_Part]
+    complete: Callable[[], list[_Part]]
+    _mended: set[Path] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock)
+
+    def values(self, numbers: Index) -> Array32:
+        """Quantiles [n, H, Q] of windows with these numbers."""
+        return self._read(self._values, numbers)
+
+    def log_moments(self, numbers: Index) -> tuple[Array32, Array32]:
+        """Median and log variance [n, H] of windows with these numbers."""
+        moments = self._read(self._moments, numbers)
+        # Files that were written before log moments were kept do not have them.
+        lacking = np.flatnonzero(np.isnan(moments[:, 1, 0]))
+        for first in range(0, len(lacking), CHUNK):
+            part = lacking[first : first + CHUNK]
+            chosen = numbers[part]
+            price = self.windows.price[chosen]
+            moments[part] = np.stack(log_moments(self.values(chosen), price), axis=1)
+        return moments[:, 0], moments[:, 1]
+
+    def _read(self, read: Callable[[list[_Part], Index], Array32], numbers: Index) -> Array32:
+        while True:
+            parts = self.parts
+            try:
+                return read(parts, numbers)
+            except Unreadable as error:
+                self._mend(error, parts)
+
+    def _mend(self, error: Unreadable, parts: list[_Part]) -> None:
+        """Compute again what a file of these parts held that cannot be read.
+
+        The error itself, where that was no help.
+        """
+        with self._lock:
+            if self.parts is not parts:
+                return
+            if error.path in self._mended:
+                raise error
+            log.warning("%s; what it held is looked for, or computed, again", error)
+            try:
+                error.path.unlink(missing_ok=True)
+            except OSError:
+                raise error from None
+            self._mended.add(error.path)
+            self.parts = self.complete()
+
+    def _values(self, parts: list[_Part], numbers: Index) -> Array32:
+        if len(parts) == 1:
+            return self.reader.values(parts[0].locations, numbers)
+        out = np.empty((len(numbers), HORIZON, len(LEVELS)), dtype=np.float32)
+        for part in parts:
+            chosen, place = _of_part(part, numbers)
+            out[chosen] = self.reader.values(part.locations, place)
+        return out
+
+    def _moments(self, parts: list[_Part], numbers: Index) -> Array32:
+        out = np.empty((len(numbers), 2, HORIZON), dtype=np.float32)
+        for part in parts:
+            chosen, place = _of_part(part, numbers)
+            out[chosen] = moments_at(part.locations, place)
+        return out
+
+
+def _of_part(part: _Part, numbers: Index) -> tuple[Index, Index]:
+    """(which of these windows a part holds, their places in it)."""
+    place = np.minimum(np.searchsorted(part.rows, numbers), len(part.rows) - 1)
+    chosen = np.flatnonzero(part.rows[place] == numbers)
+    return chosen, place[chosen]
 
 
 class _Writers:

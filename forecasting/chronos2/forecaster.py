@@ -42,7 +42,8 @@ OHLC = ("open", "high", "low", "close")
 class OhlcForecast:
     """Joint quantiles of open, high, low and close by step of the symbol's own bars.
 
-    They are coherent at every level: low is the smallest and high the largest of the four.
+    Where they were asked to be coherent, low is the smallest and high the largest of the four at
+    every level.
 
     symbol: that is forecast.
     values: [H, 4, Q] float32, USD.
@@ -232,6 +233,8 @@ class Chronos2Forecaster:
         symbol: str,
         prediction_length: int | None = None,
         context_length: int | None = None,
+        *,
+        coherent: bool = True,
     ) -> OhlcForecast:
         """Forecast open, high, low and close jointly, as one attention group.
 
@@ -246,6 +249,9 @@ class Chronos2Forecaster:
             steps 1 … 24; none for those of the symbol's settings, or 1.
         context_length
             rows of the context, at least 3; none for that of the symbol's profile.
+        coherent
+            whether low becomes the smallest and high the largest of the four at every level; false
+            for the model's own answer.
 
         Raises
         ------
@@ -275,12 +281,13 @@ class Chronos2Forecaster:
         # All 24 steps are computed: with another number step 1 would answer otherwise.
         engine = self.engine(profile)
         joint = engine.quantiles(windows, four, profile.augmentation, group=4, progress=silent)
-        # Levels of four series need not be coherent: at each, low becomes the smallest of the four
-        # and high the largest. Open and close stay as they are. joint is [4, H, Q].
-        low = joint.min(axis=0)
-        high = joint.max(axis=0)
-        joint[OHLC.index("low")] = low
-        joint[OHLC.index("high")] = high
+        if coherent:
+            # Levels of four series need not be: at each, low becomes the smallest of the four and
+            # high the largest. Open and close stay as they are. joint is [4, H, Q].
+            low = joint.min(axis=0)
+            high = joint.max(axis=0)
+            joint[OHLC.index("low")] = low
+            joint[OHLC.index("high")] = high
         return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:steps])
 
     def _planned_computation(self, profile: Profile) -> str:

@@ -15,17 +15,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from forecasting import cache, cache_file, store
 from forecasting.cache import prune, shelf_rows
 from forecasting.cache_file import fault, read_values
+from forecasting.calibration.kept import folder_of_code
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.store import Reader, Shelf
+from forecasting.store import LESSONS, Reader, Shelf
 from forecasting.windows import Windows
-from foundation.errors import DataError
+from foundation.errors import DataError, InputError
 from tests.commands import Started, run_command
 from trainingdata.bars import CLOSE, Bars
 
@@ -280,11 +282,83 @@ def test_the_cache_is_listed_verified_and_pruned(
     assert list(shelf_rows(kept)) == []
 
 
-def test_a_file_pruned_under_a_run_is_said_in_one_line(kept: Path, market: Bars) -> None:
-    table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700])
+def test_a_file_pruned_under_a_run_is_looked_for_again(
+    kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    since = market.times[-700]
+    first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since).values
+    table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
+    assert prune(kept)["joined"] >= 2
+    asked = counting(monkeypatch)
+    np.testing.assert_array_equal(table.values, first)
+    assert asked == [], "the joined file has it"
+    assert "went away while it was being used" in caplog.text
+
+
+@pytest.mark.parametrize("whole", ["values", "log_moments"])
+def test_one_damaged_value_is_computed_again_and_the_run_goes_on(
+    whole: str, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = market.times[-700]
     prune(kept)
-    with pytest.raises(DataError, match=r"went away .* run again"):
-        _ = table.values
+    first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
+    medians, log_variances = first.log_moments(np.arange(len(first.windows)))  # type: ignore[misc]
+    path = max(kept.rglob("*.parquet"), key=lambda file: file.stat().st_size)
+    spoilt = bytearray(path.read_bytes())
+    place = len(spoilt) // 3 if whole == "values" else column_begin(path, "log_moments") + 200
+    spoilt[place] ^= 0xFF
+    table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
+    path.write_bytes(bytes(spoilt))
+    asked = counting(monkeypatch)
+    every = np.arange(len(table.windows))
+    if whole == "values":
+        np.testing.assert_allclose(table.values, first.values, rtol=2e-7)
+    again = table.log_moments(every)  # type: ignore[misc]
+    np.testing.assert_allclose(again[0], medians, atol=3e-7)
+    np.testing.assert_allclose(again[1], log_variances, atol=1e-4)
+    assert sum(asked) == cache_file.count(path) < len(every)
+    assert fault(path) is None
+
+
+def column_begin(path: Path, name: str) -> int:
+    """Where a column's first page lies in a file."""
+    group = parquet.read_metadata(path).row_group(0)
+    columns = [group.column(k) for k in range(group.num_columns)]
+    (found,) = (c for c in columns if c.path_in_schema.startswith(name))
+    return int(found.data_page_offset)
+
+
+def test_a_shelf_that_cannot_be_written_can_be_read(
+    kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for name in ("touch", "mkdir", "write_bytes"):
+        monkeypatch.setattr(Path, name, refuse)
+    again = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700])
+    np.testing.assert_array_equal(again.values, first)
+    asked = counting(monkeypatch)
+    with pytest.raises(InputError, match=r"forecaster.cache: .* cannot be written: Permission"):
+        CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-1200])
+    assert asked == [], "said before the work"
+
+
+def test_lessons_of_other_code_and_old_ones_are_pruned(kept: Path) -> None:
+    folder = kept / LESSONS
+    ours = folder / folder_of_code() / "a.npz"
+    old = folder / folder_of_code() / "b.npz"
+    other = folder / "0" / "c.npz"
+    for path in (ours, old, other):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"lesson")
+    os.utime(old, (0, 0))
+    assert prune(kept)["lessons"] == 1
+    assert (ours.exists(), old.exists(), other.exists()) == (True, True, False)
+    assert prune(kept, unused_days=30)["lessons"] == 1
+    assert (ours.exists(), old.exists()) == (True, False)
 
 
 def test_a_reader_keeps_no_more_than_it_may(
@@ -376,7 +450,7 @@ def test_cache_commands_answer(
     assert "1 damaged" in run("prune")[1]
     assert run("verify")[0] == 0
     assert "0 shelves" in run("prune", "--unused-days", "1")[1]
-    assert "1 shelf, 0 damaged" in run("prune", "--unused-days", "0")[1]
+    assert "1 shelf, 0 lessons, 0 damaged" in run("prune", "--unused-days", "0")[1]
 
 
 @pytest.mark.slow
@@ -519,7 +593,7 @@ def test_the_commands_list_what_forecasts_depend_on(two_shelves: tuple[Path, Pat
     folder, file, there = two_shelves
     CachedForecaster(
         Chronos2Forecaster(Profile(dtype="bf16", device="cpu"), batch_size=9), folder
-    )._shelf(Profile(dtype="bf16", device="cpu"))
+    )._shelf(Profile(dtype="bf16", device="cpu")).open()
     shutil.copy(file, next(there.rglob("*.parquet")).parent)
     answer = run_command([*CACHE, "list", "--folder", str(folder)])
     answer.check_returncode()
@@ -605,6 +679,7 @@ def test_a_shelf_that_is_used_and_a_file_that_is_being_written_stay(tmp_path: Pa
     part.write_bytes(b"half")
     assert prune(tmp_path, unused_days=1.0) == {
         "shelves": 0,
+        "lessons": 0,
         "damaged": 0,
         "misplaced": 0,
         "unfinished": 0,

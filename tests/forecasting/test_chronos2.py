@@ -163,6 +163,20 @@ def test_predict_ohlc_is_joint_coherent_and_answers_quantiles(
     )
 
 
+def test_the_models_own_answer_is_there_for_whoever_asks(
+    shipped: Chronos2Forecaster, market: Bars
+) -> None:
+    frame = ohlc(market, "SYXUSD")
+    ours, own = (
+        shipped.predict_ohlc(frame, "SYXUSD", 24, 100, coherent=coherent).values
+        for coherent in (True, False)
+    )
+    np.testing.assert_array_equal(ours[:, [0, 3]], own[:, [0, 3]])
+    np.testing.assert_array_equal(ours[:, 1], own.max(axis=1))
+    np.testing.assert_array_equal(ours[:, 2], own.min(axis=1))
+    assert not np.array_equal(ours, own)
+
+
 def test_the_first_step_does_not_depend_on_how_many_are_asked_for(
     shipped: Chronos2Forecaster, market: Bars
 ) -> None:

@@ -18,7 +18,7 @@ from forecasting.forecast import HORIZON, LEVELS, reads_future
 from forecasting.from_file import FileForecaster
 from forecasting.settings import ForecasterSettings
 from foundation.errors import DataError, InputError
-from trainingdata.bars import Bars
+from trainingdata.bars import Bars, panel
 from trainingdata.instruments import Kind
 from trainingdata.sessions import started_at
 from trainingdata.source import DataSettings
@@ -139,6 +139,24 @@ def test_a_wide_file_has_a_column_for_each_level(two_months: Batch, tmp_path: Pa
     tenth = long[long.level == 0.1].reset_index(drop=True)
     pd.testing.assert_series_equal(tenth.value, wide["0.1"], check_names=False)
     pd.testing.assert_series_equal(tenth.target_at, wide.target_at)
+
+
+def test_a_step_is_due_at_the_own_bar_that_it_is_scored_on(tmp_path: Path) -> None:
+    """Without the last bar of a day, which the calendar has."""
+    bars = DATA.bars(("SYA",), "2024-03-18", "2024-03-20")
+    closing = bars.times == np.datetime64("2024-03-19T20:00", "ns")
+    mask = bars.mask & ~closing
+    holed = panel([(bars.instruments[0], bars.times[mask[0]], bars.values[0, mask[0]])], "holed")
+    table = RandomWalk().forecast(holed, np.datetime64("2024-03-19T19:00"))
+    batch = Batch(holed, table, np.flatnonzero(table.windows.last < len(holed.times)))
+    write_batch(batch, tmp_path / "f.parquet")
+    rows = pd.read_parquet(tmp_path / "f.parquet").drop_duplicates(["issued_at", "step"])
+    at = rows[rows.issued_at == pd.Timestamp("2024-03-19T19:30Z")]
+    times = holed.times[holed.times > np.datetime64("2024-03-19T19:30")]
+    own = at.target_at.dt.tz_convert(None).to_numpy()[: len(times)]
+    np.testing.assert_array_equal(own, times)
+    last = rows[rows.issued_at == rows.issued_at.max()]
+    assert last.target_at.iloc[0] == pd.Timestamp("2024-03-21T14:30Z"), "by the calendar"
 
 
 def test_months_of_an_earlier_batch_do_not_pass_for_those_of_this_one(
