@@ -63,7 +63,7 @@ def is_folder(output: Path) -> bool:
     """
     if output.name.endswith(ENDINGS):
         return False
-    if output.suffix:
+    if output.suffix or not output.name:
         raise InputError(
             f"output: {output} ends in none of {', '.join(ENDINGS)}; a name without an ending is a"
             " folder with a file for each month"

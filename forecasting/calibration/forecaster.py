@@ -117,15 +117,14 @@ class CalibratedForecaster:
                 )
                 return key, lesson, lesson.dispersion.deviation(sample), lesson.slopes * median
 
-            for (rows, _), (key, lesson, width, middle) in zip(
-                weeks, _together(taught, weeks), strict=True
-            ):
+            together = zip(weeks, _together(taught, weeks), strict=True)
+            for done, ((rows, _), (key, lesson, width, middle)) in enumerate(together):
                 self._remember(key, lesson)
                 deviation[rows] = width
                 centre[rows] = middle
                 lesson_of[rows] = len(lessons)
                 lessons.append(lesson)
-                progress(f"calibration, {kind.value}", len(lessons), len(weeks))
+                progress(f"calibration, {kind.value}", done + 1, len(weeks))
         price = windows.price
         shapes = np.array([lesson.dispersion.shape for lesson in lessons], dtype=np.float32)
         shapes = shapes.reshape(-1, HORIZON, len(LEVELS))

@@ -106,7 +106,7 @@ def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -
     [
         (["--speed", "fast"], "--speed: fast is neither wait nor a number above 0"),
         (["--port", "99999"], "--port: 99999 is outside"),
-        (["--capital", "-5"], "starting_cash: $-5"),
+        (["--capital", "-5"], "--capital: $-5"),
         (["--folder", "nowhere"], "is no folder"),
         (["--markets", "RAIN"], "name their folder"),
         (["buckets.read=0"], "buckets.read: 0 is outside"),

@@ -22,7 +22,7 @@ from execution.live.cycle import expiry, run_cycle
 from execution.orders import client_order_id
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError
-from tests.commands import run_command
+from tests.commands import overridden, run_command
 from tests.e2e.practice import (
     KEYS,
     OPENING,
@@ -51,11 +51,12 @@ def paper(here: Practice, folder: Path, *words: str) -> Any:
         "HOME": str(folder),
         "XDG_STATE_HOME": str(folder / "state"),
     }
-    command = [
-        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]"),
-        *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
-        *("sizing.strategy=equal_weight", "bar_patience=0", *words),
+    usual = [
+        *("mode=paper", "symbols=[SYA,SYB]", f"broker.url_override={here.url}"),
+        *("forecaster=ewma", "forecaster.calibrated=false"),
+        *("sizing.strategy=equal_weight", "bar_patience=0"),
     ]
+    command = [str(ROOT / "trade_stock_e2e.py"), *overridden(usual, words)]
     return run_command(command, cwd=folder, env=keys)
 
 

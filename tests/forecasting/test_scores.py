@@ -307,7 +307,8 @@ def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path, market: Bars)
     frame = pd.read_parquet(tmp_path / "f.parquet")
     assert list(frame.columns) == ["symbol", "issued_at", "step", "target_at", "level", "value"]
     assert str(frame["issued_at"].dtype) == str(frame["target_at"].dtype) == "datetime64[ns, UTC]"
-    assert frame["value"].dtype == np.float64
+    assert (frame["value"].dtype, frame["step"].dtype) == (np.float32, np.int8)
+    assert set(frame["level"]) == set(LEVELS), "0.1 is 0.1"
     assert np.isfinite(frame["value"]).all(), "a step without a forecast has no row"
     assert frame["issued_at"].min() >= pd.Timestamp("2024-02-12T05:00Z")
     key = ["issued_at", "symbol", "step", "level"]
