@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +15,11 @@ from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars, panel
 from trainingdata.instants import Unzoned, instant
 from trainingdata.instruments import symbols_of
+from trainingdata.splits import split_like
 from trainingdata.synthetic import SyntheticMarket
 
 Adjustment = Literal["split", "all", "raw"]
+Splits = Literal["note", "refuse"]
 Feed = Literal["iex", "sip"]
 Span = tuple[np.datetime64, np.datetime64]
 
@@ -31,6 +33,8 @@ class DataSettings:
     actions: a file of dividends and splits; none means that nothing is applied.
     adjustment: of the prices. `split`: for splits, dividends are booked as cash; `all`: for both,
         nothing is booked; `raw`: for neither, both are booked.
+    splits: what is done about a jump of a file's prices that looks like a split they are not
+        adjusted for: it is named (`note`), or the bars are refused (`refuse`).
     feed: of the venue's stock bars, `iex` (free keys) or `sip` (paid).
     seed: of the synthetic market's draws, at least 0.
     edge: information coefficient of the synthetic market at one bar, 0 … 0.5.
@@ -42,6 +46,7 @@ class DataSettings:
     zone: str | None = None
     actions: str | None = None
     adjustment: Adjustment = "split"
+    splits: Splits = "note"
     feed: Feed = "iex"
     seed: int = 0
     edge: float = 0.15
@@ -82,8 +87,25 @@ class DataSettings:
             folders = [Path(folder).expanduser() for folder in self.dir]
             words = symbols if names else None
             unzoned = self._unzoned(zone_flag)
-            return read_bars(folders, words, start=first, end=last, unzoned=unzoned)
+            return self._told(read_bars(folders, words, start=first, end=last, unzoned=unzoned))
         return self._synthetic(names, first, last)
+
+    def _told(self, bars: Bars) -> Bars:
+        """The bars, with a note of each jump that looks like a split; or they are refused."""
+        found = split_like(bars, self.corporate_actions() if self.adjustment == "raw" else ())
+        if not found:
+            return bars
+        cure = "adjust them, or give data.adjustment=raw and the split in data.actions"
+        if self.splits == "refuse":
+            one = found[0]
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            raise DataError(f"{one.symbol}: {one}{more}: {cure}; data.splits=note goes on")
+        origins = []
+        for symbol, origin in zip(bars.symbols, bars.origins, strict=True):
+            notes = [f"{one}: {cure}" for one in found if one.symbol == symbol]
+            origins.append(replace(origin, notes=(*origin.notes, *notes)))
+        items = bars.instruments
+        return Bars(items, bars.times, bars.values, bars.mask, bars.source, tuple(origins))
 
     def bars_up_to(self, symbols: Sequence[str], now: np.datetime64) -> Bars:
         """Bars of files that were known at an instant, of symbols that have one.

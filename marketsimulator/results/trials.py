@@ -42,7 +42,8 @@ CREATE TABLE IF NOT EXISTS trials (
 """
 PATIENCE = 30.0  # seconds that a run waits for another one to write
 NO_VARIANT = ("output", "overwrite", "start", "end", "days", "trials", "placebo")  # of a run alone
-HOW_READ = ("dir", "zone")  # what they change shows in the bars, which have a digest of their own
+# What they change shows in the bars, which have a digest of their own.
+HOW_READ = ("dir", "zone", "splits")
 
 
 @dataclass(frozen=True, slots=True)
