@@ -1,0 +1,77 @@
+"""`forecasting.batch` with a network that answers at once: what is left is everything around it.
+
+    python -m tests.benchmarks.instant_network key=value …
+
+The words are the command's. The last line of the output is JSON: seconds of the whole command, of
+its processors and of the network, and the most memory it held, GiB.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from forecasting import batch
+from forecasting.chronos2 import forecaster as chronos2
+from forecasting.forecast import HORIZON, LEVELS
+from forecasting.windows import Windows
+from foundation.arrays import Array32, Index
+
+STEPS = np.sqrt(np.arange(1, HORIZON + 1))
+CURVE = np.exp(0.004 * STEPS[:, None] * norm.ppf(LEVELS)).astype(np.float32)
+
+
+@dataclass
+class InstantEngine:
+    """Answers every window with the same quantiles around its price."""
+
+    weights: str
+    way: str = "network"
+    computation: str = "at once"
+    seconds: float = field(default=0.0)
+
+    def quantiles(
+        self, windows: Windows, rows: Index, augmentation: str, group: int, progress: Any
+    ) -> Array32:
+        """[n, H, Q] in USD."""
+        began = time.perf_counter()
+        symbol, last = windows.symbol[rows], windows.last[rows]
+        price = np.empty(len(rows), dtype=np.float32)
+        for s in np.unique(symbol):
+            chosen = symbol == s
+            price[chosen] = windows.closes[s][last[chosen]]
+        out = price[:, None, None] * CURVE
+        self.seconds += time.perf_counter() - began
+        progress("forecasts", len(rows), len(rows))
+        return out
+
+
+def main() -> None:
+    """Run the command and say what it took."""
+    engines: list[InstantEngine] = []
+
+    def engine(self: chronos2.Chronos2Forecaster, profile: chronos2.Profile) -> InstantEngine:
+        engines.append(InstantEngine(chronos2._checkpoint(profile).digest))
+        return engines[-1]
+
+    chronos2.Chronos2Forecaster.engine = engine  # type: ignore[assignment, method-assign]
+    began = time.perf_counter()
+    batch.main()
+    taken = {
+        "seconds": time.perf_counter() - began,
+        "processors": time.process_time(),
+        "network": sum(each.seconds for each in engines),
+        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+    sys.stdout.write(f"{json.dumps(taken)}\n")
+
+
+if __name__ == "__main__":
+    main()

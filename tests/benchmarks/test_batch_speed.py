@@ -1,0 +1,111 @@
+"""The command `forecasting.batch` around a network that answers at once: `make bench`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecasting.forecast import HORIZON, LEVELS
+from tests.benchmarks.instant_network import CURVE
+from trainingdata.instruments import Kind
+from trainingdata.sessions import started_at, stock_grid
+
+pytestmark = pytest.mark.bench
+ROOT = Path(__file__).resolve().parents[2]
+SYMBOLS = 500
+BARS = 2870  # a context of 100, 1,000 to learn from, and a year
+SPAN = ("start=2024-01-02", "end=2024-12-31")
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Synthetic stocks that share a factor and a volatility, a file each."""
+    folder = tmp_path_factory.mktemp("bars")
+    rng = np.random.default_rng(0)
+    ends = stock_grid().ends
+    ends = ends[ends < np.datetime64("2025-01-01")][-BARS:]
+    starts = pd.DatetimeIndex(started_at(Kind.STOCK, ends)).tz_localize("UTC")
+    market = rng.standard_t(5, BARS)
+    level = np.exp(np.cumsum(0.03 * rng.normal(size=BARS)) / 4)
+    for s in range(SYMBOLS):
+        moves = 0.004 * level * (0.5 * market + rng.standard_t(5, BARS))
+        close = 100 * np.exp(np.cumsum(moves - moves.mean()))
+        opened = np.append(100, close[:-1])
+        reach = 1 + 0.002 * level * np.abs(rng.normal(size=(2, BARS)))
+        frame = pd.DataFrame(
+            {
+                "timestamp": starts,
+                "open": opened,
+                "high": np.maximum(opened, close) * reach[0],
+                "low": np.minimum(opened, close) / reach[1],
+                "close": close,
+                "volume": 1e5,
+            }
+        )
+        frame.to_parquet(folder / f"{letters(s)}.parquet")
+    return folder
+
+
+def letters(number: int) -> str:
+    return "Q" + "".join(chr(65 + number // 26**k % 26) for k in (2, 1, 0))
+
+
+def timed(folder: Path, *words: str) -> dict[str, Any]:
+    """What the command took, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.instant_network", *SPAN, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_a_year_of_500_symbols_is_forecast_kept_calibrated_and_written(
+    bars: Path, tmp_path: Path
+) -> None:
+    words = (f"data.dir={bars}", f"forecaster.cache={tmp_path / 'cache'}")
+    timed(tmp_path, words[0], "symbols=[QAAA]", "forecaster.cache=null", "output=w.csv")
+    for name, output in (
+        ("first run, one file", "f.parquet"),
+        ("again, all found, one file", "g.parquet"),
+        ("again, a file a month", "months"),
+        ("again, a file a month, wide", "wide"),
+    ):
+        shape = ["output.shape=wide"] if output == "wide" else []
+        taken = timed(tmp_path, *words, f"output={output}", *shape)
+        count = 0
+        path = tmp_path / output
+        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        for file in files:
+            rows = pd.read_parquet(file, columns=["step"])
+            count += len(rows) // (HORIZON if shape else HORIZON * len(LEVELS))
+        size = sum(file.stat().st_size for file in files) / 1e9
+        print(
+            f"\n{name}: {count:,} forecasts in {taken['seconds']:.1f} s,"
+            f" {count / taken['seconds']:,.0f}/s, {taken['processors']:.1f} s of processors"
+            f" (network {taken['network']:.1f}), peak {taken['gib']:.2f} GiB, {size:.2f} GB"
+        )
+    long = pd.read_parquet(tmp_path / "f.parquet", filters=[("symbol", "==", "QAAA")])
+    wide = pd.concat(
+        pd.read_parquet(file, filters=[("symbol", "==", "QAAA")])
+        for file in sorted((tmp_path / "wide").glob("*.parquet"))
+    )
+    values = long["value"].to_numpy().reshape(-1, len(LEVELS))
+    other = wide[[str(level) for level in LEVELS]].to_numpy()
+    raw = np.tile(CURVE / CURVE[:, [len(LEVELS) // 2]], (len(values) // HORIZON, 1))
+    spread = np.log(values[:, -3] / values[:, 2]) / np.log(raw[:, -3] / raw[:, 2])
+    print(
+        f"long and wide differ by {np.abs(values - other).max():.1e} USD at most; 80 % intervals"
+        f" are {np.median(spread):.2f} times the network's, which knows nothing"
+    )
