@@ -25,6 +25,7 @@ from trainingdata.instants import cell_text
 
 DELIMITERS = ",;\t|"
 
+TICKER = "ticker"  # of the second line of yfinance's headings
 _LONGEST_LINE = 65_536
 _GZIP = b"\x1f\x8b"
 _OTHERS = {
@@ -71,7 +72,7 @@ def read_csv(path: Path) -> FileTable:
     text, notes = _text_of(path)
     # A stream of bytes takes a quarter of the memory of one of characters.
     stream = io.BytesIO(text.encode())
-    headings, delimiter, number = _headings(stream, str(path))
+    headings, delimiter, number, ticker = _headings(stream, str(path))
     stamp = stamp_column(headings, str(path))
     # What is not read may be called as it likes, twice the same, too.
     names = [
@@ -88,6 +89,8 @@ def read_csv(path: Path) -> FileTable:
             for name in FIELDS:
                 frame[name] = words[name].str.replace(",", ".")
             notes.append("decimal commas are read as points")
+    if ticker and TICKER not in frame.columns:
+        frame[TICKER] = ticker
     return FileTable(frame, tuple(notes))
 
 
@@ -135,10 +138,10 @@ def _encoding(raw: bytes) -> str:
     return "utf-8"
 
 
-def _headings(text: io.BytesIO, path: str) -> tuple[list[str], str, int]:
-    """The headings of a text, what is between them, and the number of lines up to its rows.
+def _headings(text: io.BytesIO, path: str) -> tuple[list[str], str, int, str]:
+    """The headings of a text, what is between them, the number of lines up to its rows, and whose.
 
-    It is read that far.
+    It is read that far. Whose the rows are, most texts do not say: it is empty then.
     """
     filled = ((k, line.decode()) for k, line in enumerate(text, 1) if line.strip())
     number, line = next(filled, (0, ""))
@@ -151,9 +154,10 @@ def _headings(text: io.BytesIO, path: str) -> tuple[list[str], str, int]:
         tickers = _cells(next(filled, (0, ""))[1], delimiter)
         number, line = next(filled, (number, ""))
         stamps = _cells(line, delimiter)
-        if tickers[0] == "ticker" and stamps[0] in STAMPS and not any(stamps[1:]):
+        if tickers[0] == TICKER and stamps[0] in STAMPS and not any(stamps[1:]):
             names[0] = stamps[0]
-    return names, delimiter, number
+            return names, delimiter, number, max(tickers[1:], default="").upper()
+    return names, delimiter, number, ""
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

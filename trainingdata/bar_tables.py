@@ -31,6 +31,7 @@ _COUNT = re.compile(r"\d{9,19}(\.0*)?")
 _BARE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]00:00(:00)?)?")
 _OFFSET = re.compile(r"[+-]\d{2}:?\d{2}$")
 _HOUR = np.timedelta64(1, "h")
+_NEARLY_ALL = 0.9
 _LOOKED_AT = 100  # first rows, for the order of all
 _ON_ANY_CLOCK = Unzoned("UTC")  # an order shows without the zone
 _REPEATED = 0.2  # of the stamps: more than a slip
@@ -164,13 +165,13 @@ def _means(name: str, item: Instrument) -> bool:
 
 
 def _newest_first(column: pd.Series) -> bool:
-    """Whether most of a table's first rows start before the row above."""
+    """Whether nearly all of a table's first rows start before the row above."""
     try:
         starts, _ = _starts(column.iloc[:_LOOKED_AT], "", _ON_ANY_CLOCK)
     except DataError:
         return False
     back = np.diff(starts) < np.timedelta64(0)
-    return bool(2 * back.sum() > len(back))
+    return bool(back.sum() > _NEARLY_ALL * len(back))
 
 
 def _stamp_notes(frame: pd.DataFrame, name: str, starts: Instants, unzoned: Unzoned) -> list[str]:
@@ -260,8 +261,8 @@ def _refuse_coarse(starts: Instants, path: str) -> None:
     if least > _HOUR:
         minutes = int(least / np.timedelta64(1, "m"))
         raise DataError(
-            f"{path}: its bars are {minutes} minutes apart and more; bars of 60, 30, 15 or 5"
-            " minutes can be used"
+            f"{path}: its bars are {minutes} minutes apart and more; bars of"
+            f" {', '.join(map(str, PARTS))} or 60 minutes can be used"
         )
 
 

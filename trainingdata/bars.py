@@ -16,7 +16,7 @@ from foundation.counts import counted
 from foundation.errors import DataError
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, Kind
-from trainingdata.sessions import in_session, known_at
+from trainingdata.sessions import in_session, known_at, stock_grid
 
 log = logging.getLogger(__name__)
 
@@ -202,8 +202,10 @@ def regular_bars(
 
 def no_regular_hour(starts: Instants, path: str) -> DataError:
     """What is wrong with bars none of which lies within regular New York hours."""
+    last = stock_grid().ends[-1]
+    beyond = f", and the calendar of sessions ends at {utc_text(last)}" if starts[0] >= last else ""
     return DataError(
-        f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}"
+        f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}{beyond}"
     )
 
 
@@ -216,8 +218,8 @@ def _grid_advice(item: Instrument, start: np.datetime64) -> str:
     if start != start.astype("datetime64[h]"):
         return f"{grid}; {shorter}"
     return (
-        f"{grid}; bars on full hours mix the session with the time before it: {shorter}, and call"
-        f" a coin {item.symbol}USD"
+        f"{grid}; bars on full hours mix the session with the time before it: {shorter}; a coin's"
+        " file is called after its pair, as BTCUSD"
     )
 
 
@@ -236,8 +238,9 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     if (step <= np.timedelta64(0)).any():
         row = first_row(step <= np.timedelta64(0)) + 1
         word = "repeats" if step[row - 1] == np.timedelta64(0) else "is earlier than the row before"
+        stamp = utc_text(starts[row])
         raise DataError(
-            f"{path}: row {row + 1}: timestamp {starts[row]}Z {word}; rows must increase in time"
+            f"{path}: row {row + 1}: timestamp {stamp} {word}; rows must increase in time"
         )
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]

@@ -82,7 +82,7 @@ class DataSettings:
         first = instant(start, name="start") if start else None
         last = instant(end, name="end", end_of_day=True) if end else None
         if first is not None and last is not None and first >= last:
-            raise InputError(f"start: {start} is not before end {end}")
+            raise InputError(f"start: {start} is after end {end}")
         if self.dir:
             folders = [Path(folder).expanduser() for folder in self.dir]
             words = symbols if names else None

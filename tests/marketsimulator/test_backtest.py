@@ -470,7 +470,7 @@ def test_a_run_in_which_nothing_ever_has_a_hundred_bars_is_an_error() -> None:
         (["limits.symbol_cap=-1"], "limits.symbol_cap: -1"),
         (["capital=0"], "capital: 0"),
         (["capital=nan"], "capital"),
-        (["start=2024-03-09", "end=2024-03-01"], "start: 2024-03-09 is not before end 2024-03-01"),
+        (["start=2024-03-09", "end=2024-03-01"], "start: 2024-03-09 is after end 2024-03-01"),
         (["start=2030-01-01", "end=2030-02-01"], "synthetic market runs from"),
         (["days=5"], "days: give either"),
         (["symbols=[NVDA]"], "synthetic market has no NVDA"),

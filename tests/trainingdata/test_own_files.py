@@ -280,7 +280,7 @@ def written(path: Path, stamps: Sequence[object], stamp: str = "timestamp") -> P
         (
             [f"2024-10-01T{h}:00:00Z" for h in (14, 15, 16)],
             r"row 1: 2024-10-01T14:00Z is no start of an hourly bar \(09:30, 10:30 … New York\);"
-            r" bars on full hours mix .* give 5-, 15- or 30-minute bars, .* coin AAAUSD",
+            r" bars on full hours mix .* give 5-, 15- or 30-minute bars, .* coin's file is",
         ),
         (
             [f"2024-10-01T13:{m}:00Z" for m in (30, 35, 40, 47)],

@@ -129,7 +129,7 @@ def test_rows_of_several_symbols_without_their_names_are_refused_as_such(
 def test_a_row_that_slipped_in_twice_makes_no_file_of_several_symbols(tmp_path: Path) -> None:
     table = hours()
     said = refusal(tmp_path, pd.concat([table.iloc[:5], table.iloc[4:]]))
-    assert said.startswith(": row 6: timestamp 2024-10-31T17:30:00")
+    assert said.startswith(": row 6: timestamp 2024-10-31T17:30Z repeats")
     assert ONE_FILE not in said
 
 
@@ -252,3 +252,24 @@ def test_one_of_a_kind_is_not_counted_as_several(tmp_path: Path) -> None:
         "1 of 2 hours lacks some of them",
         "left out: 2 hours in which the file begins or ends",
     )
+
+
+def test_the_ticker_of_yfinances_headings_is_compared_with_the_files_name(tmp_path: Path) -> None:
+    lines = ["Price,Close,High,Low,Open,Volume", "Ticker,MSFT,MSFT,MSFT,MSFT,MSFT", "Datetime,,,,,"]
+    lines += [f"2024-03-08 {hour}:30:00+00:00,5,5,5,5,9" for hour in range(14, 21)]
+    (tmp_path / "AAPL.csv").write_text("\n".join(lines))
+    (origin,) = load_bars(tmp_path / "AAPL.csv").origins
+    assert origin.notes == (
+        "column ticker says 'MSFT', the bars are taken for AAPL as the file is called",
+    )
+    (tmp_path / "MSFT.csv").write_text("\n".join(lines))
+    assert not load_bars(tmp_path / "MSFT.csv").origins[0].notes
+
+
+def test_a_shuffled_file_is_not_called_newest_first(tmp_path: Path) -> None:
+    said = refusal(tmp_path, hours().sample(frac=1.0, random_state=3))
+    assert re.match(r": row \d+: timestamp .*Z is earlier than the row before", said)
+
+
+def test_bars_beyond_the_calendar_say_so(tmp_path: Path) -> None:
+    assert "and the calendar of sessions ends at" in refusal(tmp_path, hours(first="2034-11-30"))
