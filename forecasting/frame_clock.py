@@ -13,9 +13,10 @@ from datetime import tzinfo
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from foundation.arrays import Index, Instants
+from foundation.arrays import Index, Instants, Mask
 from trainingdata.instants import DAY, HOUR
 from trainingdata.sessions import beyond_calendar, stock_grid
 
@@ -46,15 +47,19 @@ def clock_instants(stamps: Instants, ahead: int, zone: tzinfo, clock: Clock) -> 
     InputError
         where the exchange's calendar ends too early.
     """
-    # Without a gap as many instants as stamps lie between the first and the last.
-    fitting = [
-        (int(places[-1] - places[0]), instants)
-        for instants in _candidates(stamps, ahead, zone, clock)
-        if (places := places_of(stamps, instants)) is not None
-    ]
-    if not fitting:
+    best: tuple[int, Instants] | None = None
+    for instants in _candidates(stamps, ahead, zone, clock):
+        places = places_of(stamps, instants)
+        if places is None:
+            continue
+        gaps = int(places[-1] - places[0]) + 1 - len(stamps)
+        if best is None or gaps < best[0]:
+            best = (gaps, instants)
+        if gaps == 0:
+            break
+    if best is None:
         return None
-    _, instants = min(fitting, key=lambda one: one[0])
+    instants = best[1]
     if np.searchsorted(instants, stamps[-1]) + ahead >= len(instants):
         raise beyond_calendar(stamps[-1])
     return instants
@@ -67,11 +72,11 @@ def places_of(stamps: Instants, instants: Instants) -> Index | None:
     return places if on_clock and (instants[places] == stamps).all() else None
 
 
-def usual_step(stamps: Instants) -> np.timedelta64:
-    """The most frequent distance of neighbours."""
-    steps, counts = np.unique(np.diff(stamps), return_counts=True)
-    step: np.timedelta64 = steps[counts.argmax()]
-    return step
+def off_clock(stamps: Instants, zone: tzinfo, clock: Clock) -> Mask:
+    """Which stamps [N] are not on the clock that most of them are on."""
+    masks = [~np.isin(stamps, instants) for instants in _candidates(stamps, 1, zone, clock)]
+    irregular = np.append(False, np.diff(stamps) != _usual(np.diff(stamps)))
+    return min((*masks, irregular), key=lambda mask: int(mask.sum()) or len(mask))
 
 
 def wall_clock(instants: Instants, zone: tzinfo) -> Instants:
@@ -81,20 +86,35 @@ def wall_clock(instants: Instants, zone: tzinfo) -> Instants:
 
 
 def _candidates(stamps: Instants, ahead: int, zone: tzinfo, clock: Clock) -> Iterator[Instants]:
-    step = usual_step(stamps)
+    step = _usual(np.diff(stamps))
     local = wall_clock(stamps, zone)
-    hour_of_day = local - local.astype("datetime64[D]")
-    daily = bool(step >= SHORTEST_DAY and (hour_of_day == hour_of_day[0]).all())
+    hours = local - local.astype("datetime64[D]")
+    hour = _usual(hours)
+    daily = bool(step >= SHORTEST_DAY and (hours == hour).mean() > 0.5)
     if clock != "exchange":
-        own = local if daily else stamps
-        step = usual_step(own)
-        if (own[-1] - own[0]) / step <= SPARSEST * len(own):
-            even = np.arange(own[0], own[-1] + (ahead + 1) * step, step)
-            yield _of_wall_clock(even, zone) if daily else even
+        if daily:
+            yield from (_of_wall_clock(days, zone) for days in _regular(local, ahead))
+        yield from _regular(stamps, ahead)
     if clock != "regular":
         yield from _of_exchange(stamps, ahead, step)
         if daily:
-            yield _of_wall_clock(_session_days(stamps, ahead) + hour_of_day[0], zone)
+            yield _of_wall_clock(_session_days(stamps, ahead) + hour, zone)
+
+
+def _regular(stamps: Instants, ahead: int) -> Iterator[Instants]:
+    """As many instants as there may be of a clock that keeps the most frequent step."""
+    step = _usual(np.diff(stamps))
+    if (stamps[-1] - stamps[0]) / step <= SPARSEST * len(stamps):
+        # The first stamp may be the one that is off.
+        phase = _usual((stamps - stamps[0]) % step)
+        yield np.arange(stamps[0] + phase, stamps[-1] + (ahead + 1) * step, step)
+
+
+def _usual(spans: npt.NDArray[np.timedelta64]) -> np.timedelta64:
+    """The most frequent of these."""
+    different, counts = np.unique(spans, return_counts=True)
+    usual: np.timedelta64 = different[counts.argmax()]
+    return usual
 
 
 def _of_exchange(stamps: Instants, ahead: int, step: np.timedelta64) -> Iterator[Instants]:

@@ -5,6 +5,7 @@ C covariates, L rows of a symbol, H steps.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from forecasting.frame_clock import Clock, clock_instants, places_of, usual_step, wall_clock
+from forecasting.frame_clock import Clock, clock_instants, off_clock, places_of, wall_clock
 from foundation.arrays import Array, Index, Instants, first_row
 from foundation.counts import counted
 from foundation.errors import InputError
@@ -22,7 +23,13 @@ KEYS = ("symbol", "timestamp")
 CLOSE = "close"
 FEWEST = 3  # rows of a symbol that tell its clock
 LARGEST = 1e18  # sizes of numbers that can be squared in float32
-CALENDAR = ("hour", "weekday", "day", "month")
+# Columns that are made of what a clock shows.
+CALENDAR: Mapping[str, Callable[[pd.DatetimeIndex], pd.Index]] = {
+    "hour": lambda shown: shown.hour + shown.minute / 60,
+    "weekday": lambda shown: shown.day_of_week,
+    "day": lambda shown: shown.day,
+    "month": lambda shown: shown.month,
+}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -82,10 +89,15 @@ class FrameReading:
             numbers[name] = past.numbers(name)
             past.refuse_unusable(name, numbers[name], np.arange(len(df)))
         known_numbers = {name: ahead.numbers(name) for name in known} if ahead else {}
+        # Symbols of a market share their timestamps: what follows them is found once.
+        targets: dict[bytes, Instants] = {}
         made = []
         for symbol, rows in past.rows.items():
             stamps, rows = past.in_time(rows)
-            target = self._targets(past, stamps, rows)
+            same = stamps.tobytes()
+            if same not in targets:
+                targets[same] = self._targets(past, stamps, rows)
+            target = targets[same]
             rows = rows[-self.context :]
             values = [column[rows] for column in numbers.values()]
             future = [np.full(self.steps, np.nan)] * (1 + len(self.covariates))
@@ -146,27 +158,22 @@ class FrameReading:
         return np.asarray(instants[places[-1] + 1 : places[-1] + 1 + self.steps])
 
     def _off_clock(self, past: _Sheet, stamps: Instants, rows: Index) -> InputError:
-        step = usual_step(stamps)
-        row = first_row(np.append(np.diff(stamps) != step, True)) + 1
-        row = min(row, len(rows) - 1)
-        wanted = "the exchange's hours" if self.clock == "exchange" else "a regular clock"
-        every = pd.Timedelta(step)
+        off = off_clock(stamps, past.zone, self.clock)
+        row = first_row(off)
+        kinds = {"auto": "a regular one or the exchange's hours", "regular": "a regular one"}
+        wanted = kinds.get(self.clock, "the exchange's hours")
         return past.fault(
             int(rows[row]),
-            f"timestamp {utc_text(stamps[row])} is not on {wanted}: most rows are {every} apart,"
-            f" this one {pd.Timedelta(stamps[row] - stamps[row - 1])} from the one before it; days"
-            " of a place need zone=America/New_York or its like",
+            f"timestamp {utc_text(stamps[row])} is off the clock of most rows, {wanted}, as"
+            f" {counted(int(off.sum()), 'row')} of {len(off):,} are; days of a place need"
+            " zone=America/New_York or its like",
         )
 
     def _calendar_columns(self, past: _Sheet, stamps: Instants) -> list[Array]:
+        if not self.calendar:
+            return []
         shown = pd.DatetimeIndex(wall_clock(stamps, past.zone))
-        columns: dict[str, pd.Index] = {
-            "hour": shown.hour + shown.minute / 60,
-            "weekday": shown.day_of_week,
-            "day": shown.day,
-            "month": shown.month,
-        }
-        return [columns[name].to_numpy(dtype=np.float64) for name in self.calendar]
+        return [CALENDAR[name](shown).to_numpy(dtype=np.float64) for name in self.calendar]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -222,7 +229,7 @@ class _Sheet:
     def numbers(self, name: str) -> Array:
         """A column of numbers [n], NaN where there is none."""
         column = self.frame[name]
-        if column.dtype == bool:
+        if pd.api.types.is_bool_dtype(column):
             raise InputError(f"{self.name}: column {name!r} is true or false; write it as 1 and 0")
         return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
 
@@ -250,12 +257,15 @@ class _Sheet:
         column = self.frame["timestamp"]
         if not (pd.api.types.is_string_dtype(column) or column.dtype == object):
             return
-        zoned = has_zone(column.astype(str).str.strip())
-        if zoned.any() and not zoned.all():
+        text = column.astype(str).str.strip()
+        zoned = has_zone(text)
+        bare = ~zoned & text.str.match(r"\d{4}-\d{2}-\d{2}").to_numpy(dtype=bool)
+        if zoned.any() and bare.any():
+            row = first_row(bare)
             raise self.fault(
-                first_row(~zoned),
-                f"timestamp {cell_text(column.iloc[first_row(~zoned)])} has no zone and others"
-                " have; write all in UTC, ending in Z",
+                row,
+                f"timestamp {cell_text(column.iloc[row])} has no zone and others have; write all"
+                " in UTC, ending in Z",
             )
 
 

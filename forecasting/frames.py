@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Shape = Literal["long", "wide"]
+MOST_STEPS = 10_000  # a year of hours: whoever asks for more means something else
 
 
 def predict_df(
@@ -68,7 +69,7 @@ def predict_df(
         covariates made of the timestamps: hour, weekday (Monday is 0), day of the month, month; on
         the clock of `zone`, else of the column's zone, else UTC.
     prediction_length
-        H, from 1 on. More than the model answers at once is the library's work, which feeds
+        H, 1 … 10,000. More than the model answers at once is the library's work, which feeds
         quantiles back: slow, and worse with every round.
     quantile_levels
         within 0.01 … 0.99; linear between the model's 21.
@@ -109,15 +110,13 @@ def predict_df(
     profile = Profile(None if model is None else str(model), device=device, dtype=dtype)
     model_at = checkpoint(str(profile.model or SHIPPED))
     context = model_at.context if context_length is None else context_length
-    if not 3 <= context <= model_at.context:
-        raise InputError(f"context_length: {context} is outside 3 … {model_at.context}")
-    if prediction_length < 1:
-        raise InputError(f"prediction_length: {prediction_length} is below 1")
+    _refuse_outside("context_length", context, 3, model_at.context)
+    _refuse_outside("prediction_length", prediction_length, 1, MOST_STEPS)
     levels = _levels(quantile_levels)
     _refuse_other("clock", clock, get_args(Clock))
     _refuse_other("shape", shape, get_args(Shape))
     for name in _names(calendar):
-        _refuse_other("calendar", name, CALENDAR)
+        _refuse_other("calendar", name, tuple(CALENDAR))
     reading = FrameReading(
         covariates=_names(covariates),
         calendar=_names(calendar),
@@ -152,6 +151,11 @@ def _levels(quantile_levels: Sequence[float]) -> tuple[float, ...]:
                 f"quantile_levels: {level} is outside the model's levels {LEVELS[0]} … {LEVELS[-1]}"
             )
     return levels
+
+
+def _refuse_outside(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int | np.integer) or not low <= value <= high:
+        raise InputError(f"{name}: {value!r} is no whole number from {low} to {high}")
 
 
 def _names(words: Sequence[str]) -> tuple[str, ...]:

@@ -255,6 +255,8 @@ FIVE = pd.DatetimeIndex(
 )
 NEW_YORK_DAYS = pd.date_range("2024-02-20", periods=60, freq="D", tz="America/New_York")
 CLOCKS = {
+    "days of UTC on the clock of New York": NEW_YORK_DAYS[0]
+    + pd.to_timedelta(np.arange(60) * 24, unit="h"),
     "five minutes": pd.date_range("2024-03-01", periods=60, freq="5min", tz="UTC"),
     "days": pd.date_range("2024-02-20", periods=60, freq="D", tz="UTC"),
     "days of New York, one of 23 hours": NEW_YORK_DAYS,
@@ -291,6 +293,16 @@ def test_bars_of_one_session_are_the_exchanges_where_that_is_said() -> None:
     assert list(exchange) == list(grid(first + 4, 7))
 
 
+def test_days_are_those_of_the_zone_that_is_named() -> None:
+    stamps = NEW_YORK_DAYS[:18].tz_convert("UTC")
+    answer = predict_df(stamped(stamps), quantile_levels=[0.5], prediction_length=42)
+    assert len(set(np.diff(answer["target_at"]))) == 1
+    answer = predict_df(
+        stamped(stamps), quantile_levels=[0.5], prediction_length=42, zone="America/New_York"
+    )
+    assert list(answer["target_at"]) == list(NEW_YORK_DAYS[18:].tz_convert("UTC"))
+
+
 def test_naive_timestamps_are_those_of_the_zone() -> None:
     stamps = NEW_YORK_DAYS[:40]
     expected = predict_df(stamped(stamps))
@@ -309,6 +321,15 @@ def test_gaps_are_passed_over_where_that_is_said(name: str) -> None:
     whole = predict_df(stamped(CLOCKS[name]), shape="wide")
     assert (answer["target_at"] == whole["target_at"]).all()
     assert np.abs(answer["0.5"] / whole["0.5"] - 1).max() > 1e-5
+
+
+@pytest.mark.parametrize("row", [0, 1, 37, 39])
+@pytest.mark.parametrize("name", [name for name in CLOCKS if len(CLOCKS[name]) >= 40])
+def test_the_row_that_is_off_its_clock_is_the_one_that_is_named(name: str, row: int) -> None:
+    stamps = CLOCKS[name][:40].to_series(index=range(40))
+    stamps.loc[row] += pd.Timedelta("73s")
+    with pytest.raises(InputError, match=rf"df\.iloc\[{row}\] .* 1 row of 40 are"):
+        predict_df(stamped(stamps))
 
 
 def put(row: int, column: str, value: Any) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -341,7 +362,7 @@ BAD_ROWS = {
     ),
     "a row off the clock": (
         put(99, "timestamp", pd.Timestamp("2024-03-01T09:07:11Z")),
-        r"df\.iloc\[99\] \(B\): timestamp 2024-03-01T09:07Z is not on a regular clock",
+        r"df\.iloc\[99\] \(B\): timestamp 2024-03-01T09:07Z is off the clock .* 1 row of 77",
     ),
     "two rows": (lambda df: df.iloc[:92], r"df\.iloc\[90\] \(B\): it has 2 rows, 3 are needed"),
     "no zone": (
@@ -352,7 +373,7 @@ BAD_ROWS = {
         lambda df: put(95, "timestamp", "2024-03-01 05:00")(df),
         r"df\.iloc\[95\] \(B\): timestamp '2024-03-01 05:00' has no zone and others have",
     ),
-    "no time": (put(95, "timestamp", "soon"), r"df\.iloc\[95\] \(B\): timestamp 'soon'"),
+    "no time": (put(95, "timestamp", "soon"), r"df\.iloc\[95\] \(B\): timestamp 'soon' is no date"),
     "numbers for times": (lambda df: df.assign(timestamp=1.0), "timestamp 1.0 is no date"),
 }
 
@@ -395,14 +416,19 @@ BAD_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "level": ({"quantile_levels": [0.5, 0.995]}, r"quantile_levels: 0\.995 is outside .* 0\.99"),
     "level twice": ({"quantile_levels": [0.5, 0.5]}, "one is there twice"),
     "no levels": ({"quantile_levels": []}, "quantile_levels"),
-    "steps": ({"prediction_length": 0}, "prediction_length: 0 is below 1"),
-    "context": ({"context_length": 513}, r"context_length: 513 is outside 3 … 512"),
+    "steps": ({"prediction_length": 0}, "prediction_length: 0 is no whole number from 1 to"),
+    "half a step": ({"prediction_length": 1.5}, r"prediction_length: 1\.5 is no whole number"),
+    "context": ({"context_length": 513}, "context_length: 513 is no whole number from 3 to 512"),
+    "words for levels": ({"quantile_levels": ["low"]}, "quantile_levels: .* are no numbers"),
     "zone": ({"zone": "EST"}, "zone: 'EST' is no zone"),
     "clock": ({"clock": "regualr"}, "clock: 'regualr' is none of .*did you mean regular"),
     "shape": ({"shape": "tall"}, "shape: 'tall' is none of long, wide"),
     "calendar": ({"calendar": "hours"}, "calendar: 'hours' is none of .*did you mean hour"),
     "model": ({"model": "nowhere"}, "model: nowhere is no folder"),
-    "no exchange": ({"clock": "exchange"}, r"\(A\): timestamp .* is not on the exchange's hours"),
+    "no exchange": (
+        {"clock": "exchange"},
+        r"\(A\): timestamp .* is off the clock of most rows, the exchange's hours",
+    ),
 }
 
 
