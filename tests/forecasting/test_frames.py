@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from chronos import Chronos2Pipeline
 
+from examples.make_bars import main as make_bars
 from forecasting import predict_df
 from forecasting.chronos2.checkpoint import SHIPPED
 from forecasting.forecast import LEVELS
@@ -19,6 +21,7 @@ from forecasting.train import initialise, small_model
 from foundation.errors import InputError
 from trainingdata.sessions import stock_grid
 
+ROOT = Path(__file__).resolve().parents[2]
 KNOWN = ("load", "holiday")
 
 
@@ -205,6 +208,29 @@ def test_nothing_that_is_not_known_changes_an_answer(folder: Path) -> None:
     assert beyond.sum() == 72
     np.testing.assert_allclose(after["value"][of_b], before["value"][of_b], rtol=1e-6)
     assert np.abs(after["value"][~of_b] / before["value"][~of_b] - 1).max() > 0.1
+
+
+def largest_difference(folder: Path, **options: Any) -> float:
+    """From the CPU's fp32, in deviations of a symbol's closes."""
+    df = hourly()
+    settings: dict[str, Any] = {"future_df": ahead_of(df, 24), "model": folder, "shape": "wide"}
+    plain = predict_df(df, device="cpu", **settings)
+    other = predict_df(df, **settings, **options)
+    unit = plain["symbol"].map(df.groupby("symbol")["close"].std()).to_numpy()[:, None]
+    names = [str(level) for level in LEVELS]
+    return float((np.abs(other[names].to_numpy() - plain[names].to_numpy()) / unit).max())
+
+
+def test_bf16_answers_roughly_as_fp32(folder: Path) -> None:
+    assert 1e-4 < largest_difference(folder, device="cpu", dtype="bf16") < 1.0
+
+
+@pytest.mark.gpu
+def test_cuda_answers_as_the_cpu(folder: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA")
+    assert largest_difference(folder, device="cuda") < 1e-3
+    assert largest_difference(folder, device="cuda", dtype="bf16") < 1.5
 
 
 def test_rows_may_stand_in_any_order(folder: Path) -> None:
@@ -467,3 +493,16 @@ def test_passes_say_how_far_they_are_and_memory_that_runs_out_halves_them(
     assert sizes == [10, 10, 10, 8, 2]
     assert told == [(4, 5), (5, 5)]
     np.testing.assert_allclose(answer["value"], whole["value"], rtol=1e-5)
+
+
+def test_the_lines_of_the_guide_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    guide = (ROOT / "docs" / "FORECASTS.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    make_bars(tmp_path / "data" / "bars")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code.replace("amazon/chronos-2", str(folder)), names)
+    assert len(names["quantiles"]) == 2 * 12
+    assert len(names["beside"]) == 2 * 24 * len(LEVELS)
