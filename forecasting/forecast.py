@@ -5,7 +5,7 @@ S symbols, T instants, N windows, H steps, Q levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,16 @@ MEDIAN = LEVELS.index(0.5)
 CHUNK = 4096  # windows answered at once where a whole table is walked
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+
+def at_levels(values: Array32, levels: Sequence[float]) -> Array32:
+    """Quantiles […, K] at levels [K] within 0.01 … 0.99, linear between the 21 of values […, Q]."""
+    wanted = np.asarray(levels)
+    upper = np.clip(np.searchsorted(LEVELS, wanted), 1, len(LEVELS) - 1)
+    lower = upper - 1
+    share = (wanted - np.take(LEVELS, lower)) / np.diff(LEVELS)[lower]
+    at: Array = values[..., lower] * (1.0 - share) + values[..., upper] * share
+    return at.astype(np.float32)
 
 
 def silent(what: str, done: int, total: int) -> None:

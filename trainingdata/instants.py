@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foundation.arrays import Instants, first_row
+from foundation.arrays import Instants, Mask, first_row
 from foundation.errors import DataError, InputError
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -31,7 +31,7 @@ _INSTANT = re.compile(
 )
 
 
-Fault = Callable[[int, str], DataError]  # of a row, with what is wrong with its value
+Fault = Callable[[int, str], InputError]  # of a row, with what is wrong with its {value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,15 @@ def instants_of_column(
         place = f"{path}: row {before + row + 1}: {column.name}"
         return DataError(f"{place} {what.format(value=cell_text(column.iloc[row]))}")
 
+    return instants_of(column, unzoned, fault)
+
+
+def instants_of(column: pd.Series, unzoned: Unzoned, fault: Fault) -> Instants:
+    """UTC instants [N] of a column of text or stamps, at least a row.
+
+    unzoned: what those without a zone mean.
+    fault: what is raised for the first row without an instant, or without a zone.
+    """
     if pd.api.types.is_string_dtype(column) or column.dtype == object:
         stamps = _stamps_of_text(column.astype(str).str.strip(), unzoned, fault)
     elif pd.api.types.is_datetime64_any_dtype(column):
@@ -167,7 +176,7 @@ def _stamps_of_text(text: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Serie
     if stamps.isna().any():
         raise fault(first_row(stamps.isna().to_numpy()), unzoned.no_date)
     # The parser takes a stamp without a zone for UTC, while a file may mean New York's by it.
-    zoned = text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
+    zoned = has_zone(text)
     if zoned.all():
         return stamps
     if unzoned.zone is None:
@@ -180,6 +189,11 @@ def _stamps_of_text(text: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Serie
     naive = stamps[~zoned].dt.tz_localize(None)
     moved = _on_clock(naive, unzoned.zone, np.flatnonzero(~zoned), fault)
     return moved if not zoned.any() else stamps.where(zoned, moved)
+
+
+def has_zone(text: pd.Series) -> Mask:
+    """Whether each date and time [N] ends with a zone or an offset."""
+    return text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
 
 
 def _typed_stamps(column: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Series:

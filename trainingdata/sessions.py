@@ -141,7 +141,7 @@ def holding_end(kind: Kind, now: np.datetime64, holding: Holding = "next") -> np
     grid = stock_grid()
     k = int(np.searchsorted(grid.decisions, now, side="right"))
     if k >= len(grid.decisions) - 10:
-        raise _beyond_calendar(now)
+        raise beyond_calendar(now)
     if holding != "session":
         return np.datetime64(grid.decisions[k])
     session = int(grid.decision_session[k - 1])
@@ -230,7 +230,7 @@ def bar_slots(kind: Kind, instants: Instants, ahead: int) -> npt.NDArray[np.int8
     place = _places_in_session()
     k = np.searchsorted(stock_grid().ends, instants)
     if len(k) and k.max() + ahead >= len(place):
-        raise _beyond_calendar(instants.max())
+        raise beyond_calendar(instants.max())
     return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
 
@@ -242,7 +242,7 @@ def following_bar_ends(kind: Kind, instants: Instants, ahead: int) -> Instants:
     grid = stock_grid()
     k = np.searchsorted(grid.ends, instants)
     if len(k) and k.max() + ahead >= len(grid.ends):
-        raise _beyond_calendar(instants.max())
+        raise beyond_calendar(instants.max())
     return np.asarray(grid.ends[k[:, None] + steps])
 
 
@@ -253,7 +253,7 @@ def nth_bar_end_after(kind: Kind, instants: Instants, ahead: int) -> Instants:
     ends = stock_grid().ends
     k = np.searchsorted(ends, instants, side="right") + ahead - 1
     if len(k) and k.max() >= len(ends):
-        raise _beyond_calendar(instants.max())
+        raise beyond_calendar(instants.max())
     return np.asarray(ends[k])
 
 
@@ -273,7 +273,7 @@ def nights_until(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
     grid = stock_grid()
     closed = [np.searchsorted(grid.closes, instants, side="right") for instants in (begin, end)]
     if len(end) and closed[1].max() >= len(grid.dates):
-        raise _beyond_calendar(end.max())
+        raise beyond_calendar(end.max())
     # A debit is carried to the next session, and interest runs on every calendar day until then.
     dates = grid.dates.astype("datetime64[D]").astype(np.int64)
     return np.asarray(dates[closed[1]] - dates[closed[0]])
@@ -338,7 +338,7 @@ def last_four_pm(now: np.datetime64) -> np.datetime64:
     marks = _all_four_pms()
     k = int(np.searchsorted(marks, now, side="right"))
     if not 0 < k < len(marks):
-        raise _beyond_calendar(now)
+        raise beyond_calendar(now)
     return np.datetime64(marks[k - 1])
 
 
@@ -356,7 +356,7 @@ def last_fridays(instants: Instants) -> Instants:
     fridays = marks[new_york_date(marks).astype(np.int64) % 7 == 1]  # 1970-01-02 was a Friday
     k = np.searchsorted(fridays, instants, side="right") - 1
     if len(k) and k.min() < 0:
-        raise _beyond_calendar(instants.min())
+        raise beyond_calendar(instants.min())
     return np.asarray(fridays[k])
 
 
@@ -367,7 +367,8 @@ def _all_four_pms() -> Instants:
     return four_pm(np.arange(dates[0], dates[-1] + DAY))
 
 
-def _beyond_calendar(now: np.datetime64) -> InputError:
+def beyond_calendar(now: np.datetime64) -> InputError:
+    """What is said where the calendar ends before an instant, or before what follows it."""
     dates = stock_grid().dates
     return InputError(
         f"{utc_text(now)} lies outside the exchange calendar ({dates[0]} to {dates[-1]}); update"

@@ -50,11 +50,15 @@ class Checkpoint:
 
     @property
     def rebuilt(self) -> bool:
-        """Whether `network` stands for the library's model.
+        """Whether `network` stands for the library's model at the steps of every forecast."""
+        return self.rebuilt_at(HORIZON)
+
+    def rebuilt_at(self, steps: int) -> bool:
+        """Whether `network` stands for the library's model at so many steps.
 
         Otherwise the library answers, in several passes where one answers too few steps.
         """
-        return self.standard and self.max_steps >= HORIZON
+        return self.standard and self.max_steps >= steps
 
     @property
     def digest(self) -> str:

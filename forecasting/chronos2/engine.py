@@ -30,7 +30,7 @@ from forecasting.chronos2.compilation import (
     reason_of,
     release,
 )
-from forecasting.chronos2.network import Network
+from forecasting.chronos2.covariates import CovariateNetwork, library_network
 from forecasting.chronos2.profile import Compile, Device, Dtype
 from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.windows import Windows
@@ -54,7 +54,8 @@ class Engine:
     """A network on a device, and what its answers depend on.
 
     network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q]
-        float32.
+        float32. One that is not compiled takes what is known of the future, too: [B, H], NaN where
+        nothing is.
     device: where it computes.
     batch_size: windows a pass; halved when memory runs out.
     weights: digest of what was loaded.
@@ -121,7 +122,7 @@ class Engine:
             if reason:
                 self._go_on_without_compilation(reason)
             else:
-                self._go_on_with_less_memory(size, group)
+                self.go_on_with_less_memory(size, group)
 
     def _go_on_without_compilation(self, reason: str) -> None:
         if self.fallback is None:
@@ -136,7 +137,14 @@ class Engine:
         self.way = "eager"
         release(self.device)
 
-    def _go_on_with_less_memory(self, size: int, group: int) -> None:
+    def go_on_with_less_memory(self, size: int, group: int) -> None:
+        """Halve the batch after a pass of `size` windows, in groups, for which memory ran out.
+
+        Raises
+        ------
+        InputError
+            where that was a single group.
+        """
         device = self.device.type
         if size <= group:
             what = "a single window" if group == 1 else f"a group of {group} windows"
@@ -226,11 +234,17 @@ class Engine:
 
 
 def engine(
-    checkpoint: Checkpoint, device: Device, dtype: Dtype, compile: Compile, batch_size: int | None
+    checkpoint: Checkpoint,
+    device: Device,
+    dtype: Dtype,
+    compile: Compile,
+    batch_size: int | None,
+    steps: int = HORIZON,
 ) -> Engine:
     """The weights that lie in the checkpoint now, on their device, compiled where configured.
 
-    The engine is kept for the next call.
+    The engine is kept for the next call. Where a number of steps other than 24 is asked for, it is
+    `network` that answers them; `quantiles` is for 24.
 
     Raises
     ------
@@ -240,9 +254,8 @@ def engine(
     place = device_of(device)
     for _ in range(ATTEMPTS):
         try:
-            return _cached_engine(
-                checkpoint, checkpoint.digest, place, dtype, compile, batch_size or BATCH[place]
-            )
+            size = batch_size or BATCH[place]
+            return _cached_engine(checkpoint, checkpoint.digest, place, dtype, compile, size, steps)
         except _WrittenOver:
             continue
     raise InputError(
@@ -257,7 +270,13 @@ class _WrittenOver(Exception):
 
 @lru_cache(maxsize=4)
 def _cached_engine(
-    checkpoint: Checkpoint, digest: str, place: str, dtype: Dtype, compile: Compile, batch_size: int
+    checkpoint: Checkpoint,
+    digest: str,
+    place: str,
+    dtype: Dtype,
+    compile: Compile,
+    batch_size: int,
+    steps: int,
 ) -> Engine:
     # A call that raises is not kept: the next one tries anew.
     device = torch.device(place)
@@ -265,12 +284,12 @@ def _cached_engine(
         if frozen.digest != digest:
             raise _WrittenOver
         pipeline = load(frozen, device)
-        if not frozen.rebuilt:
-            network = _library_network(pipeline, frozen)
+        if not frozen.rebuilt_at(steps):
+            network = library_network(pipeline, frozen, steps)
             return Engine(network, device, batch_size, digest, way="library")
         compiles = way_of(place, compile) == "compiled"
-        rebuilt = Network(
-            pipeline.model, HORIZON, frozen.levels, dtype, device, packed=not compiles
+        rebuilt = CovariateNetwork(
+            pipeline.model, steps, frozen.levels, dtype, device, packed=not compiles
         ).eval()
     if not compiles:
         return Engine(rebuilt, device, batch_size, digest)
@@ -350,21 +369,6 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
 def _computation_text(place: str, way: Way, batch_size: int) -> str:
     """How answers come about, in words: what the last bits of short numbers depend on."""
     return f"{place}, {way}, {batch_size} windows a pass"
-
-
-def _library_network(
-    pipeline: Chronos2Pipeline, checkpoint: Checkpoint
-) -> Callable[..., torch.Tensor]:
-    """The library's own forecast, which unrolls a checkpoint that answers too few steps a pass."""
-
-    def answer(context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
-        inputs = context.view(len(context) // group, group, -1).cpu()
-        answers = torch.cat(
-            pipeline.predict(inputs, prediction_length=HORIZON, batch_size=len(context))
-        )
-        return answers[:, list(checkpoint.levels)].mT.sort(dim=-1).values.to(context.device)
-
-    return answer
 
 
 def _arrived(answer: torch.Tensor, count: int, event: Any) -> tuple[Array32, int]:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from forecasting.chronos2.checkpoint import SHIPPED, Checkpoint, checkpoint
 from forecasting.chronos2.profile import Profile, SymbolSettings
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, at_levels, silent
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.counts import counted
@@ -64,10 +64,7 @@ class OhlcForecast:
         """
         if not LEVELS[0] <= q <= LEVELS[-1]:
             raise InputError(f"q: {q} is outside the model's levels {LEVELS[0]} … {LEVELS[-1]}")
-        upper = int(np.searchsorted(LEVELS, q))
-        lower = max(upper - 1, 0) if LEVELS[upper] != q else upper
-        share = 0.0 if upper == lower else (q - LEVELS[lower]) / (LEVELS[upper] - LEVELS[lower])
-        at_level = self.values[..., lower] * (1 - share) + self.values[..., upper] * share
+        at_level = at_levels(self.values, [q])[..., 0]
         steps = pd.RangeIndex(1, len(at_level) + 1, name="step")
         return pd.DataFrame(at_level, columns=list(OHLC), index=steps)
 
