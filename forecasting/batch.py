@@ -70,6 +70,11 @@ class BatchSettings:
     def __post_init__(self) -> None:
         if self.output is not None:
             is_folder(Path(self.output))
+        elif self.shape != "long":
+            raise InputError(
+                f"output.shape: {self.shape} has no effect without output; name a file,"
+                " output=FILE.parquet"
+            )
 
     @classmethod
     def of(cls, config: DictConfig) -> BatchSettings:
@@ -136,7 +141,7 @@ def main() -> None:
     """Hydra entry."""
     # `output` names a file; that its shape is set beside it is what users expect.
     sys.argv[1:] = [_SHAPE_WORD.sub("shape=", word) for word in sys.argv[1:]]
-    hydra_command("batch", run_command)
+    hydra_command("batch", run_command, BatchSettings.of)
 
 
 if __name__ == "__main__":

@@ -306,7 +306,7 @@ def run_command(config: DictConfig) -> None:
 
 def main() -> None:
     """Hydra entry."""
-    hydra_command("evaluate", run_command)
+    hydra_command("evaluate", run_command, EvaluationSettings.of)
 
 
 if __name__ == "__main__":

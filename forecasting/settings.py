@@ -10,7 +10,7 @@ from typing import Any
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.kept import KeptLessons
-from forecasting.checked import CheckedForecaster
+from forecasting.checked import KEY, CheckedForecaster
 from forecasting.chronos2.augmentation import Augmentation
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
@@ -19,7 +19,7 @@ from forecasting.forecast import Forecaster
 from forecasting.from_file import FileForecaster
 from forecasting.store import DEFAULT
 from foundation.errors import InputError, did_you_mean
-from foundation.plugin import build_plugin, is_plugin, load_plugin
+from foundation.plugin import build_plugin, called, check_plugin, is_plugin, load_plugin
 
 PER_SYMBOL = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
@@ -93,24 +93,29 @@ class ForecasterSettings:
         return CalibratedForecaster(raw, self.calibration, kept)
 
     def check(self) -> None:
-        """Refuse a file or a model that cannot be used; one's own class is made with `build` alone.
+        """Refuse a file, a model or a class of one's own that cannot be used.
+
+        One's own class is looked at, and made with `build` alone.
 
         Raises
         ------
         InputError
             naming the setting and what it names.
         """
-        if not is_plugin(self.kind):
+        if is_plugin(self.kind):
+            make = load_plugin(KEY, self.kind)
+            check_plugin(KEY, self.kind, make, self.arguments)
+        else:
             self._raw(())
 
     def _raw(self, symbols: Sequence[str]) -> Forecaster:
         if is_plugin(self.kind):
-            key = "forecaster.kind"
-            make = load_plugin(key, self.kind)
+            make = load_plugin(KEY, self.kind)
             plugged: Forecaster = build_plugin(
-                key, self.kind, make, self.arguments, ("name", "forecast")
+                KEY, self.kind, make, self.arguments, ("name", "forecast")
             )
-            return CheckedForecaster(plugged, self.kind)
+            origin = called(self.kind, self.arguments) if self.arguments else self.kind
+            return CheckedForecaster(plugged, origin)
         return FORECASTERS[self.kind](self, symbols)
 
 

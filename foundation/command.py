@@ -9,10 +9,11 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +26,7 @@ from foundation.overrides import quoted_value
 log = logging.getLogger(__name__)
 
 LOGS = Path("logs")
+SETTINGS = "key=value"  # by which a command that takes settings beside flags names them
 # What argparse says of words.
 _CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)")
 _UNKNOWN = re.compile(r"unrecognized arguments: (\S+).*")
@@ -63,13 +65,47 @@ class Parser(argparse.ArgumentParser):
         word = unknown[1].partition("=")[0]
         if not word.startswith("-"):
             return f"{word!r} is one word too many"
-        return f"{word}: there is no such flag{did_you_mean(word, self._option_string_actions)}"
+        flags = list(self._option_string_actions)
+        # Every flag begins with dashes, which makes any two look alike.
+        alike = [flag for flag in flags if _may_be_meant(word.strip("-"), flag.strip("-"))]
+        hint = did_you_mean(word, alike) or f"; here are {', '.join(flags)}"
+        return f"{word}: there is no such flag{hint if flags else ''}"
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As argparse's own, with key=value refused where a flag of that name is what is taken."""
+        words = sys.argv[1:] if args is None else list(args)
+        if not self._takes_settings():
+            self._refuse_settings(words)
+        return super().parse_known_args(words, namespace)
+
+    def _takes_settings(self) -> bool:
+        """Whether words key=value may be settings; with commands of its own, they say so."""
+        named = (action.metavar for action in self._actions if isinstance(action.metavar, str))
+        return self._subparsers is not None or any(SETTINGS in name for name in named)
+
+    def _refuse_settings(self, words: Sequence[str]) -> None:
+        flags = self._option_string_actions
+        for before, word in pairwise(["", *words]):
+            key, _, value = word.partition("=")
+            flag = flags.get(f"--{key}")
+            is_value = before in flags and flags[before].nargs != 0
+            if flag is None or is_value or not is_override(word):
+                continue
+            typed = f"--{key}" if flag.nargs == 0 else f"--{key} {value}"
+            self.error(f"{word}: {key} is a flag here; write {typed}")
 
     def refuse_others(self, words: Iterable[str]) -> None:
         """Refuse the first word that is no key=value."""
         for word in words:
             if not is_override(word):
                 self.error(f"{word!r} is no flag and no key=value")
+
+
+def _may_be_meant(word: str, name: str) -> bool:
+    """Whether a word may be a mistaken name: it begins alike, or is one of the name's own words."""
+    return word[:1] == name[:1] or word in name.split("-")
 
 
 def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
@@ -96,7 +132,7 @@ def _in_words(message: str) -> str:
         return f"{place}invalid choice: {word!r}{nearest_or_all(word, known)}"
     if lacking := _LACKING.fullmatch(message):
         # argparse counts words key=value among them, which may be none.
-        names = [name for name in lacking[1].split(", ") if name != "key=value"]
+        names = [name for name in lacking[1].split(", ") if name != SETTINGS]
         them = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
         return f"{them} {'is' if len(names) == 1 else 'are'} missing"
     if value := _NO_VALUE.fullmatch(message):

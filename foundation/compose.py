@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from foundation.command import fail, one_line_errors
 from foundation.errors import InputError, nearest_or_all, unknown_setting
+from foundation.hydra_seams import checked_files, checked_jobs, one_line_refusals
 from foundation.overrides import (
     has_several,
     is_override,
@@ -103,15 +104,23 @@ def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
     return config
 
 
-def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
+def hydra_command(
+    name: str,
+    run: Callable[[DictConfig], None],
+    check: Callable[[DictConfig], object] = lambda _: None,
+) -> None:
     """Run on the configuration `configs/<name>.yaml` and the command line.
 
     What Hydra refuses is one line and exit code 2, and leaves no folder.
+
+    check: refuses a configuration with an InputError, as `run` does when it begins; all of a
+        multirun are checked before the first of them runs.
     """
     # Hydra then raises, instead of printing several lines and exiting with code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    typed = sys.argv[1:]
     try:
-        sys.argv[1:] = _in_hydras_words(name, sys.argv[1:])
+        sys.argv[1:] = _in_hydras_words(name, typed)
     except InputError as error:
         fail(error)
     if note := several_runs_note(name, sys.argv[1:]):
@@ -126,15 +135,21 @@ def hydra_command(name: str, run: Callable[[DictConfig], None]) -> None:
         run(config)
 
     try:
-        with one_line_errors("what was finished stays"), _unchecked_help(), _one_line_refusals():
+        with (
+            one_line_errors("what was finished stays"),
+            _unchecked_help(),
+            one_line_refusals(),
+            checked_files(CONFIGS),
+            checked_jobs(check),
+        ):
             hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(start)()
     except (HydraException, OmegaConfBaseException) as error:
-        fail(_input_error(error, name))
+        fail(_input_error(error, name, typed))
     except ValueError as error:
         # OmegaConf's own, for a name where a list has numbers; of the run's it is a defect.
         if started:
             raise
-        fail(_input_error(error, name, sys.argv[1:]))
+        fail(_input_error(error, name, typed))
     except OSError as error:
         # Before the run begins, Hydra makes the output folder: only that is the user's to mend.
         if started:
@@ -220,24 +235,6 @@ def _with_plugins(overrides: list[str]) -> list[str]:
 
 
 @contextmanager
-def _one_line_refusals() -> Iterator[None]:
-    """Have argparse, through which Hydra reads flags, refuse in one line instead of its usage."""
-
-    def refuse(parser: ArgumentParser, message: str) -> NoReturn:
-        # Hydra's parser takes the words of one stretch for overrides, and no others.
-        apart = any(is_override(word) for word in message.split())
-        advice = "; key=value words stand together, before or after all flags" if apart else ""
-        fail(InputError(f"{message}{advice} (see --help)"))
-
-    usual = ArgumentParser.error
-    ArgumentParser.error = refuse  # type: ignore[assignment, method-assign]
-    try:
-        yield
-    finally:
-        ArgumentParser.error = usual  # type: ignore[method-assign]
-
-
-@contextmanager
 def _unchecked_help() -> Iterator[None]:
     """Keep argparse from checking help texts when a flag is added.
 
@@ -254,7 +251,7 @@ def _unchecked_help() -> Iterator[None]:
         ArgumentParser._check_help = check  # type: ignore[attr-defined]
 
 
-def _input_error(error: Exception, name: str, words: Sequence[str] = ()) -> InputError:
+def _input_error(error: Exception, name: str, words: Sequence[str]) -> InputError:
     """What Hydra says of the words for `configs/<name>.yaml`, in one line."""
     text = str(error).strip()
     if isinstance(error, InputError):
@@ -262,9 +259,9 @@ def _input_error(error: Exception, name: str, words: Sequence[str] = ()) -> Inpu
     if isinstance(error, OverrideParseException):
         return InputError(unreadable_text(error.override))
     if inner := _UNKNOWN_WITHIN.search(f"{text}\n{error.__cause__}"):
-        return InputError(f"{_unknown_key(inner[1], name)} ({ADVICE})")
+        return InputError(f"{_unknown_key(inner[1], name, words)} ({ADVICE})")
     if key := _UNKNOWN_KEY.match(text):
-        return InputError(f"{_unknown_key(key[1], name)} ({ADVICE})")
+        return InputError(f"{_unknown_key(key[1], name, words)} ({ADVICE})")
     reason = next(iter(text.splitlines()), type(error).__name__)
     if choice := _UNKNOWN_CHOICE.search(reason):
         group, word = choice.groups()
@@ -314,12 +311,17 @@ def _not_merged_text(place: str, value: str, name: str) -> str:
     return f"{place}: {value} does not fit there"
 
 
-def _unknown_key(place: str, name: str) -> str:
-    """What is said of a key that the configuration does not have."""
+def _unknown_key(place: str, name: str, words: Sequence[str]) -> str:
+    """What is said of a key that the configuration of these words does not have."""
+    group, _, key = place.rpartition(".")
+    is_there = bool(group) and _configured(group, name) is not None
+    if is_there and (others := _choices_with(group, key)):
+        choice = _choice(group, name, words)
+        have = f"{', '.join(others)} {'has' if len(others) == 1 else 'have'}"
+        return f"{place}: {group}={choice} has no {key}; {have}"
     # Not resolved: what a setting refers to need not be there for its name to be known.
     settings: Any = OmegaConf.to_container(_composed(name, ()), resolve=False)
-    keys = dotted_keys(settings)
-    group, _, key = place.rpartition(".")
+    keys = [each for each in dotted_keys(settings) if each != place]
     if group and _configured(group, name) == {}:
         return f"{place}: names are added to {group} with a plus, +{place}=…"
     beside = [each for each in keys if each.rpartition(".")[0] == group]
@@ -328,6 +330,27 @@ def _unknown_key(place: str, name: str) -> str:
         return f"{place}: there is no such setting; did you mean {elsewhere[key]}?"
     names = [each.rpartition(".")[2] for each in beside]
     return str(unknown_setting(place, names or [each for each in keys if "." not in each]))
+
+
+def _choices_with(group: str, key: str) -> list[str]:
+    """The shipped choices of a group that have a key, as they are written."""
+    files = sorted((CONFIGS / group).glob("*.yaml"))
+    # What a choice wants a value for, `???`, is a key of it as well.
+    keys: dict[str, Any] = {
+        path.stem: OmegaConf.to_container(OmegaConf.load(path), resolve=False) for path in files
+    }
+    names = [name for name in keys if key in keys[name]]
+    return [f"{group}={'module:Class' if name == 'plugin' else name}" for name in names]
+
+
+def _choice(group: str, name: str, words: Sequence[str]) -> str:
+    """What the words choose of a group, or else the configuration."""
+    typed = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]
+    if typed:
+        return typed[-1]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose(config_name=name, return_hydra_config=True)
+    return str(config.hydra.runtime.choices[group])
 
 
 def dotted_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:

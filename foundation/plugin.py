@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 import traceback
@@ -12,7 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import InputError, in_one_line
+from foundation.errors import (
+    BrokerError,
+    DataError,
+    InputError,
+    did_you_mean,
+    in_one_line,
+    nearest_or_all,
+)
 from foundation.files import file_digest
 
 NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -22,17 +30,24 @@ NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 def own_code(key: str, name: str) -> Iterator[None]:
     """Run code of a user's own: what it raises is an error of the setting that names it.
 
-    key: the setting; name: what it names.
+    key: the setting; name: what it names, or that as it was called (`called`).
 
     Raises
     ------
     InputError
         for whatever is raised within, with the file and the line that it comes from.
+    BrokerError, DataError
+        as they came.
     """
     try:
         yield
-    except InputError:
+    except (BrokerError, DataError):
         raise
+    except InputError as error:
+        # What it says of a setting is said of one that own code made, and nobody typed.
+        if str(error).startswith(f"{key}: "):
+            raise
+        raise InputError(f"{key}: {name} fails in {place(error, name)}: {error}") from error
     except (Exception, SystemExit) as error:
         raise InputError(f"{key}: {name} fails in {place(error, name)}: {_said(error)}") from error
 
@@ -52,6 +67,12 @@ def place(error: BaseException, name: str) -> str:
 def name_of(thing: object) -> str:
     """`module:Name` of the class of a thing."""
     return f"{type(thing).__module__}:{type(thing).__qualname__}"
+
+
+def called(name: str, arguments: Mapping[str, Any]) -> str:
+    """The name with the arguments that it is called with."""
+    words = ", ".join(f"{word}={value!r}" for word, value in arguments.items())
+    return f"{name}({words})"
 
 
 def _said(error: BaseException) -> str:
@@ -93,7 +114,8 @@ def load_plugin(key: str, name: str) -> Any:
     if not hasattr(home, attribute):
         place = getattr(home, "__file__", None)
         where = f" ({place})" if place else ""
-        raise InputError(f"{key}: module {module!r}{where} has no {attribute!r}")
+        hint = did_you_mean(attribute, (each for each in dir(home) if not each.startswith("_")))
+        raise InputError(f"{key}: module {module!r}{where} has no {attribute!r}{hint}")
     return getattr(home, attribute)
 
 
@@ -105,6 +127,31 @@ def plugin_digest(name: str) -> str:
         return "" if origin is None else file_digest(Path(origin))
     except (ImportError, ValueError, OSError):
         return ""
+
+
+def check_plugin(key: str, name: str, make: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse what `module:name` named where it cannot be called so; nothing is called.
+
+    Raises
+    ------
+    InputError
+        where it is no class or function, and where it does not take the arguments.
+    """
+    if not callable(make):
+        raise InputError(f"{key}: {name} is no class or function, but {type(make).__name__}")
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):
+        # Some of what is not written in Python says nothing of its arguments.
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        strange = [word for word in arguments if word not in signature.parameters]
+        hint = nearest_or_all(strange[0], signature.parameters) if strange else ""
+        if strange and not signature.parameters:
+            hint = "; it takes none"
+        raise InputError(f"{key}: {called(name, arguments)} fails: {_said(error)}{hint}") from error
 
 
 def build_plugin(
@@ -119,15 +166,12 @@ def build_plugin(
     InputError
         where it does not take the arguments, and where what it makes lacks something.
     """
-    if not callable(make):
-        raise InputError(f"{key}: {name} is no class or function, but {type(make).__name__}")
+    check_plugin(key, name, make, arguments)
     try:
         thing = make(**arguments)
-    except InputError:
-        raise
     except (Exception, SystemExit) as error:
-        words = ", ".join(f"{word}={value!r}" for word, value in arguments.items())
-        raise InputError(f"{key}: {name}({words}) fails: {_said(error)}") from error
+        said = str(error) if isinstance(error, InputError) else _said(error)
+        raise InputError(f"{key}: {called(name, arguments)} fails: {said}") from error
     missing = [attribute for attribute in needs if not hasattr(thing, attribute)]
     if missing:
         raise InputError(f"{key}: what {name} makes has no {', '.join(missing)}")

@@ -30,9 +30,10 @@ from execution.beliefs import BeliefTable
 from execution.decision import Choice, Decision
 from execution.records import Run
 from forecasting.baseline import Oracle, RandomWalk
-from forecasting.forecast import Forecaster, Progress, silent
+from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import composed_config
+from foundation.counts import counted
 from foundation.errors import InputError, nearest_or_all
 from foundation.progress import ProgressBar
 from marketsimulator.results.counterfactuals import (
@@ -57,6 +58,7 @@ from trainingdata.instants import utc_text
 CUTS = 8  # instants at which the future is changed
 BEFORE = np.timedelta64(20, "D")  # of decisions compared
 AFTER = np.timedelta64(5, "D")  # of future that is changed
+ENOUGH = 0.5  # of a symbol's decisions that the oracle has to forecast
 SCALES = (0.0, 1.0, 2.0, 4.0)  # multiples of the costs
 COLUMNS = (
     *("total_return", "annual_return", "volatility", "sharpe", "max_drawdown"),
@@ -64,7 +66,7 @@ COLUMNS = (
 )
 
 Cases = Sequence[tuple[str, BacktestSettings, BeliefTable]]  # name of a run, and what it runs on
-Rows = list[dict[str, Any]]  # figures of a run by name, a row a run
+Rows = list[dict[str, Any]]  # figures of a run by name, and a note on it, a row a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +178,36 @@ def forecast(setup: Setup, progress: Progress = silent) -> Rows:
     forecaster = setup.configured_forecaster()
     beliefs = setup.belief_table(forecaster, progress)
     walk = RandomWalk(context_length=settings.forecaster.context_length)
+    on_walk, on_oracle = setup.belief_table(walk), setup.belief_table(Oracle(walk))
     cases = [
         (forecaster.name, settings, beliefs),
         ("shuffled in time", settings, shuffled_beliefs(beliefs, settings.seed)),
-        ("random walk", settings, setup.belief_table(walk)),
-        ("oracle: reads the future, no result", settings, setup.belief_table(Oracle(walk))),
+        ("random walk", settings, on_walk),
+        ("oracle: reads the future, no result", settings, on_oracle),
     ]
-    return _figures_rows(setup, cases)
+    rows = _figures_rows(setup, cases)
+    rows[-1]["note"] = oracle_note(on_walk, on_oracle)
+    return rows
+
+
+def oracle_note(walk: BeliefTable, oracle: BeliefTable) -> str:
+    """How many of the decisions the oracle forecasts, and whether that is enough to judge by.
+
+    walk: beliefs on a random walk, which forecasts every decision of the same run.
+    """
+    possible, known = walk.deciding.sum(axis=0), oracle.deciding.sum(axis=0)
+    text = (
+        f"The oracle forecasts {known.sum():,} of {counted(int(possible.sum()), 'decision')}"
+        f" ({known.sum() / max(possible.sum(), 1):.0%}): none at the last {HORIZON} bars of each"
+        " symbol, whose future lies beyond the data."
+    )
+    few = [name for name, bad in zip(walk.symbols, known < ENOUGH * possible, strict=True) if bad]
+    if few:
+        text += (
+            f" Too short to judge by: it forecasts less than {ENOUGH:.0%} of those of"
+            f" {', '.join(few)}; name an earlier start."
+        )
+    return text
 
 
 def _figures_rows(setup: Setup, cases: Cases) -> Rows:
@@ -190,7 +215,7 @@ def _figures_rows(setup: Setup, cases: Cases) -> Rows:
     for name, settings, beliefs in cases:
         results = outcomes([settings], setup.bars, beliefs, setup.first)
         table = figures_table([({"run": name}, settings)], results, setup.bars, setup.first)
-        rows += table_rows(table)
+        rows += [{**row, "note": ""} for row in table_rows(table)]
     return rows
 
 
@@ -253,6 +278,9 @@ def _print_rows(name: str, rows: Rows, console: Console) -> None:
     for row in rows:
         table.add_row(row["run"], *(figure_text(row, column) for column in COLUMNS))
     console.print(table)
+    for row in rows:
+        if row["note"]:
+            console.print(row["note"], soft_wrap=True, highlight=False)
 
 
 AUDITS: dict[str, Callable[[Setup, Progress], Rows]] = {

@@ -162,7 +162,7 @@ def _run_composed(config: DictConfig) -> None:
 
 def main() -> None:
     """Hydra entry."""
-    hydra_command("backtest", _run_composed)
+    hydra_command("backtest", _run_composed, BacktestSettings.of)
 
 
 if __name__ == "__main__":

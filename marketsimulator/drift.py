@@ -31,6 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from execution.decision import Decision
+from execution.live.kalshi_records import holds_contracts
 from execution.live.settings import LiveSettings
 from execution.live.trading import NAME
 from execution.orders import Account, Fill, strategy_of
@@ -134,6 +135,7 @@ def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift
     InputError
         for a journal, settings or bars that cannot be used.
     """
+    _refuse_contracts(settings.journal)
     record = read_journal(settings.journal, NAME)
     simulation = settings.simulation
     if not simulation.symbols:
@@ -178,6 +180,15 @@ def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift
         orders=orders,
         slippage=slippage(orders, record, hours.sent, simulation.costs),
     )
+
+
+def _refuse_contracts(journal: Path) -> None:
+    """Refuse the journal of an account that trades event contracts."""
+    if holds_contracts(journal.absolute().parent.name):
+        raise InputError(
+            f"journal: {journal} is of event contracts, which are judged with"
+            f" `python -m marketsimulator.kalshi.paper_report journal={journal}`"
+        )
 
 
 def _refuse_other_names(record: LiveRecord, settings: BacktestSettings) -> None:

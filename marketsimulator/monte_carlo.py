@@ -309,7 +309,7 @@ def _run_composed(config: DictConfig) -> None:
 
 def main() -> None:
     """Hydra entry."""
-    hydra_command("monte_carlo", _run_composed)
+    hydra_command("monte_carlo", _run_composed, MonteCarloSettings.of)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from execution.fees import FeeSchedule
+from execution.kalshi.fees import KalshiFees
 from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
@@ -20,10 +22,12 @@ from marketsimulator.account.timeline import Timeline, timeline
 from marketsimulator.options.pricing import Smile
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, instant, new_york_date, utc_text
+from trainingdata.instruments import data_symbol
 from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
 
 STOCK_FEES = "stocks and coins are traded for fees=alpaca"
+FEES: tuple[type[Any], ...] = (FeeSchedule, KalshiFees)
 
 
 def refuse_other_fees(config: DictConfig, fees: type[Any], needed: str) -> None:
@@ -34,11 +38,26 @@ def refuse_other_fees(config: DictConfig, fees: type[Any], needed: str) -> None:
     Raises
     ------
     InputError
-        for a schedule of which no key is a field of the class.
+        for a schedule with keys of another class of fees, and none of this one.
     """
     given = OmegaConf.select(config, "fees")
-    if OmegaConf.is_dict(given) and given and not {f.name for f in fields(fees)} & set(given):
+    if not OmegaConf.is_dict(given):
+        return
+    others = {f.name for other in FEES if other is not fees for f in fields(other)}
+    if others & set(given) and not {f.name for f in fields(fees)} & set(given):
         raise InputError(f"fees: those named here are another venue's; {needed}")
+
+
+def _refuse_twice(words: Sequence[str]) -> None:
+    """Refuse a symbol that several of the words of `symbols` name, written alike or not."""
+    seen: set[str] = set()
+    for part in ",".join(words).split(","):
+        if not part.strip():
+            continue
+        symbol = data_symbol(part)
+        if symbol in seen:
+            raise InputError(f"symbols: {symbol} stands twice; leave one of them")
+        seen.add(symbol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +100,10 @@ class BacktestSettings(TradingSettings):
 
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
+        for key, seed in (("seed", self.seed), ("data.seed", self.data.seed)):
+            if not 0 <= seed < 2**63:
+                raise InputError(f"{key}: {seed} is outside 0 … 2^63")
+        _refuse_twice(self.symbols)
         if self.days is not None and (self.start or self.end):
             raise InputError("days: give either start and end, or days")
         if self.days is not None and self.days < 1:

@@ -36,7 +36,7 @@ from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_with_inner
 from foundation.counts import counted
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import DataError, InputError, refuse_outside
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
 from marketsimulator.options.path import IndexDays, IndexModel, index_days
@@ -126,10 +126,7 @@ class SpreadSettings:
         if not self.strategies:
             raise InputError("strategies: name at least one")
         for name in self.strategies:
-            try:
-                strategy_of(name)
-            except InputError as error:
-                raise InputError(str(error).replace("strategy:", "strategies:", 1)) from error
+            strategy_of(name, "strategies")
         if not 1 <= self.years <= 100:
             raise InputError(f"years: {self.years} is outside 1 … 100")
         if not 0 <= self.seed < 2**63:
@@ -159,7 +156,10 @@ class SpreadSettings:
         """
         if self.bars.dir and self.bars.vix is not None:
             folders = [Path(folder).expanduser() for folder in self.bars.dir]
-            bars = read_bars(folders, [self.bars.symbol], unzoned=self.bars.unzoned())
+            try:
+                bars = read_bars(folders, [self.bars.symbol], unzoned=self.bars.unzoned())
+            except DataError as error:
+                raise DataError(str(error).replace("data.dir:", "bars.dir:", 1)) from error
             vix = volatility_index(self.bars.vix)
             return index_days(bars, bars.symbols[0], vix, self.bars.scale, self.bars.response)
         calendar = stock_grid().dates
@@ -351,7 +351,7 @@ def _write(text: str, path: Path) -> None:
 
 def main() -> None:
     """Hydra entry."""
-    hydra_command("spreads", _run_composed)
+    hydra_command("spreads", _run_composed, SpreadSettings.of)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from foundation.counts import counted
 from foundation.errors import InputError, did_you_mean
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
-from marketsimulator.results.comparison import short_remarks, variants_page
+from marketsimulator.results.comparison import ranked_table, short_remarks, variants_page
 from marketsimulator.results.comparison_charts import setting_text, value_text
 from marketsimulator.results.variant_table import (
     Variation,
@@ -97,7 +97,7 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sweep:
-    """Every combination of what was varied, the best Sharpe ratio first.
+    """Every combination of what was varied, the best first.
 
     table: [V] rows.
     varied: names of the settings.
@@ -145,7 +145,7 @@ def run_sweep(
     results = outcomes(varied, bars, beliefs, begin, progress=progress)
     table = figures_table(variants, results, bars, begin)
     table = add_deflated_sharpe(table, record_variants(settings, variants, table, bars, begin))
-    ranked = table.sort_values("sharpe", ascending=False, na_position="last")
+    ranked = ranked_table(table)
     equity = np.array([results[k].equity for k in ranked.index])
     return Sweep(ranked.reset_index(drop=True), tuple(vary), bars, begin, equity, settings)
 

@@ -25,6 +25,7 @@ from foundation.configuration import settings_of
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.notices import Notices
+from sizing.autoscaler.account import BALANCE, TRADES, AccountFiles, AccountState
 from sizing.autoscaler.now import (
     account_files,
     account_state,
@@ -126,6 +127,7 @@ def show(mode: str, settings: AutoscalingSettings) -> None:
     for line in report_lines(state, statistics, count, RISK_ASSUMED)[:4]:
         console.print(line, highlight=False, markup=False)
     table = Table("strategy", "width", "credit", "max risk", "contracts", "why")
+    table.title = f"{mode.upper()} account, {account_files(settings, mode).folder}"
     for strategy, width in WIDTHS.items():
         credit = CREDITS[strategy]
         risk = max_risk(strategy, credit, condor=settings.CONDOR_RISK)
@@ -139,6 +141,15 @@ def show(mode: str, settings: AutoscalingSettings) -> None:
     console.print(
         f"A balance of ${balance:,.0f} may well carry"
         f" {counted(recommended_cap(balance), 'contract')}; MAX_CONTRACTS is {cap}."
+    )
+
+
+def _say_written(mode: str, files: AccountFiles, state: AccountState) -> None:
+    """Print which files were written, and what the account holds by them."""
+    sys.stdout.write(
+        f"Written: {files.folder / BALANCE} and {files.folder / TRADES}; {mode.upper()} account,"
+        f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"
+        f" {counted(len(state.results), 'trade')}.\n"
     )
 
 
@@ -162,8 +173,9 @@ def main() -> None:
         files = account_files(settings, mode)
         if tasks == ["init"]:
             files.initialise()
+            _say_written(mode, files, files.read())
         elif tasks == ["recover"]:
-            files.recover()
+            _say_written(mode, files, files.recover())
         show(mode, settings)
 
 

@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.errors import InputError
+from foundation.errors import InputError, did_you_mean
 from foundation.plugin import build_plugin, is_plugin, load_plugin
 from sizing.allocation import Allocation, Strategy, allocate, nearest
 from sizing.checked import CheckedStrategy, checked_rule
@@ -345,7 +345,7 @@ def named(
     if name not in STRATEGIES and not is_plugin(name):
         raise InputError(
             f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ or premium_ and a"
-            " percentage, or module:function)"
+            f" percentage, or module:function){did_you_mean(name, NAMES)}"
         )
     if fraction is not None:
         raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")

@@ -34,8 +34,15 @@ from trainingdata.instruments import (
 from trainingdata.sessions import started_at
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
+LISTED = 20  # symbols that a refusal names, at most
 _TETHERS = "quoted in USDT, which is taken for USD"
 _NO_TETHERS = "requested in USDT; the file is called {file} and read as prices in USD"
+
+
+def _listed(symbols: Sequence[str]) -> str:
+    """What follows the refusal of a symbol that is like none: those that there are, or some."""
+    more = f" and {len(symbols) - LISTED:,} more" if len(symbols) > LISTED else ""
+    return f"; here are {', '.join(symbols[:LISTED])}{more}" if symbols else ""
 
 
 def find_files(places: Sequence[Path], symbols: Sequence[str] | None) -> dict[str, Path]:
@@ -63,7 +70,7 @@ def find_files(places: Sequence[Path], symbols: Sequence[str] | None) -> dict[st
         names = list(files)
     for symbol in names:
         if symbol not in files:
-            hint = did_you_mean(symbol, files)
+            hint = did_you_mean(symbol, files) or _listed(sorted(files))
             raise DataError(f"{symbol}: no {symbol}.parquet, .csv or .csv.gz in {where}{hint}")
         if reason := no_dollar_pair(symbol):
             raise DataError(f"{files[symbol]}: {reason}; name the symbols you want, or move it")

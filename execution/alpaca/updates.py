@@ -19,6 +19,8 @@ from trainingdata.feed.endpoint import BrokerSettings, Keys
 log = logging.getLogger(__name__)
 
 PARTING = 10.0  # seconds that a stream may take to end
+# The SDK's own settings of a connection, and for how long it may wait for the other side to close.
+CONNECTION = {"ping_interval": 10, "ping_timeout": 180, "max_queue": 1024, "close_timeout": 1}
 STREAM_LOG = "alpaca.trading.stream"  # logs every lost connection with a traceback
 
 
@@ -43,7 +45,12 @@ class TradeUpdates:
         if settings.address is not None:
             address = f"{settings.address.replace('http', 'ws', 1)}/stream"
         self._stream = Stream(
-            keys.key, keys.secret, paper=settings.paper, raw_data=True, url_override=address
+            keys.key,
+            keys.secret,
+            paper=settings.paper,
+            raw_data=True,
+            url_override=address,
+            websocket_params=CONNECTION,
         )
         self._stream.subscribe_trade_updates(self._on_update)
         self._news = threading.Event()
@@ -83,8 +90,17 @@ class TradeUpdates:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PARTING)
         if not self._thread.is_alive():
+            self._end_rest()
             self._loop.close()
         logging.getLogger(STREAM_LOG).removeFilter(_without_traceback)
+
+    def _end_rest(self) -> None:
+        """Have connections that are under way end before their loop does."""
+        rest = asyncio.all_tasks(self._loop)
+        for task in rest:
+            task.cancel()
+        if rest:
+            self._loop.run_until_complete(asyncio.wait(rest, timeout=PARTING))
 
     async def _listen(self) -> None:
         self._listening = asyncio.current_task()

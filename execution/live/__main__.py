@@ -115,13 +115,20 @@ def _show_orders(console: Console, book: IntentBook) -> None:
 def _show_cycles(console: Console, path: Path) -> None:
     rows = rows_of(
         path,
-        "SELECT began_at, job, decision, fills, idle, failed FROM cycles"
+        "SELECT began_at, ended_at, cycles.job, decision, fills, idle, failed, decisions.at"
+        " FROM cycles LEFT JOIN decisions ON decisions.id = cycles.decision"
         " ORDER BY number DESC LIMIT ?",
         (CYCLES_SHOWN,),
     )
-    for began, job, decision, fills, idle, failed in reversed(rows):
-        what = failed or idle or f"{decision}, {counted(fills, 'fill')}"
-        console.print(f"{began[:16]}Z {job}: {what}", highlight=False, soft_wrap=True)
+    for began, ended, job, decision, fills, idle, failed, decided in reversed(rows):
+        what = failed or idle
+        if decision:
+            what = what or f"{decision}, {counted(fills, 'fill')}"
+        elif not what:
+            what = "nothing decided" if ended else "nothing decided yet: under way, or killed"
+        # The clock of a practice server may reach the instant while the pass begins.
+        when = max(began, decided or began)
+        console.print(f"{when[:16]}Z {job}: {what}", highlight=False, soft_wrap=True)
 
 
 def clear(path: Path, kind: HaltKind, by: str) -> None:
@@ -243,7 +250,7 @@ def _parsed(arguments: list[str]) -> Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("status", parents=[named])
     clearing = commands.add_parser("clear", parents=[named])
-    clearing.add_argument("kind", choices=get_args(HaltKind))
+    clearing.add_argument("kind", type=str.lower, choices=get_args(HaltKind))
     clearing.add_argument("--by", required=True)
     killing = commands.add_parser("kill", parents=[named])
     killing.add_argument("--flatten", action="store_true")

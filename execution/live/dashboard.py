@@ -55,6 +55,7 @@ from trainingdata.instants import system_clock
 log = logging.getLogger(__name__)
 
 PORT = 8788
+LAST_PORT = 65_535
 SECONDS = 30  # between two readings of a page that is open
 PATIENCE = 10.0  # seconds for a request to arrive
 HOSTS = (LOOPBACK, "localhost")
@@ -144,10 +145,12 @@ def served_dashboard(dashboard: Dashboard, port: int = PORT) -> Iterator[str]:
     InputError
         for a port that cannot be used.
     """
+    if not 0 <= port <= LAST_PORT:
+        raise InputError(f"--port: {port} cannot be used: name one of 1 … {LAST_PORT}, or 0: any")
     try:
         server = _Server((LOOPBACK, port), _handler_of(dashboard))
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise InputError(f"--port: {port} cannot be used: {reason}; name another one") from error
     thread = threading.Thread(target=server.serve_forever, name="dashboard", daemon=True)
     thread.start()

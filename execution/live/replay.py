@@ -32,6 +32,7 @@ from execution.live.replay_records import (
     ReplayRecords,
     refuse_other_replay,
 )
+from execution.live.replay_settings import config_text, deciding_settings
 from execution.live.runner import footing_of, refuse_killed
 from execution.live.settings import LiveSettings
 from execution.live.trading import NAME, TradingJob
@@ -39,7 +40,7 @@ from execution.trader import Trader
 from foundation.command import Ended
 from foundation.connection_words import connection_words
 from foundation.counts import counted
-from foundation.errors import BrokerError, InputError
+from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.files import check_output
 from foundation.notices import Notices
 from foundation.progress import ProgressBar
@@ -126,8 +127,9 @@ def run_replay(
     Raises
     ------
     InputError
-        for an address that is no practice server with a waiting clock, a clock that was moved since
-        the last pass, and what a pass met. The records so far are written.
+        for an address that is no practice server with a waiting clock, symbols that it does not
+        have, other settings than before, a clock that was moved since the last pass, and what a
+        pass met. The records so far are written.
     Ended
         after a signal; so they are then.
     """
@@ -139,7 +141,7 @@ def run_replay(
         )
     check_output(output, REPLAY_FILE, overwrite=overwrite)
     connection = VenueConnection(settings.broker, keys)
-    account_id = connection.account_id()
+    account_id = _account_id(connection)
     clock = WaitingClock(url)
     now = connection.now()
     state = clock.look(now)
@@ -155,7 +157,13 @@ def run_replay(
         )
         refuse_killed(live)
         records = ReplayRecords(
-            account_id, journal.database, live.book, NAME, trader.forecaster.name, output
+            account_id,
+            journal.database,
+            live.book,
+            NAME,
+            trader.forecaster.name,
+            config_text(settings, keys),
+            output,
         )
         broker = AlpacaBroker(
             settings.broker,
@@ -166,6 +174,8 @@ def run_replay(
             guard=live.guards,
             job=NAME,
         )
+        _refuse_unknown_symbols(broker, settings)
+        records.keep_settings(deciding_settings(settings), now)
         footing = footing_of(connection, account_id, settings)
         job = TradingJob(
             *(broker, connection, live, footing, feed, trader, settings),
@@ -183,6 +193,30 @@ def run_replay(
         progress = held.enter_context(ProgressBar())
         replay = Replay(clock, broker, live, records, decide, stop, progress)
         return replay.run(replay.beginning(now, state))
+
+
+def _account_id(connection: VenueConnection) -> str:
+    """The server's id of its account.
+
+    Raises
+    ------
+    BrokerError
+        for a server that does not answer.
+    """
+    try:
+        return connection.account_id()
+    except AccessRefused:
+        raise
+    except BrokerError as error:
+        raise BrokerError(f"{error}; is the practice server up yet?") from error
+
+
+def _refuse_unknown_symbols(broker: AlpacaBroker, settings: LiveSettings) -> None:
+    """Refuse symbols that the server has no asset of."""
+    wanted = sorted(settings.tradable_symbols)
+    known = broker.assets(wanted)
+    if unknown := [symbol for symbol in wanted if symbol not in known]:
+        raise InputError(f"symbols: the practice server does not have {', '.join(unknown)}")
 
 
 class Replay:
@@ -215,6 +249,7 @@ class Replay:
         self._elapsed = elapsed
         self._made = 0
         self._left = 0
+        self._left_out = 0
         self._total = 0
         self._resumed = False
         self._next_records = elapsed()
@@ -235,6 +270,7 @@ class Replay:
         self._total = self._made + self._left
         if not passes:
             self._total += 1
+            self._left_out = state.passed
             if state.passed:
                 say_aside(
                     "The server's clock has gone on since it began, by"
@@ -243,6 +279,7 @@ class Replay:
                 )
             return True
         last = passes[-1]
+        self._left_out = state.passed + 1 + state.left - self._made - last.left
         steps = last.left - state.left
         if steps not in (0, 1) or (steps == 0) != bool(now == last.at):
             raise InputError(
@@ -278,7 +315,7 @@ class Replay:
             self._leave_records(self._stop.why)
             raise Ended(signal.Signals[self._stop.why])
         self._live.read_activities()
-        return self._records.write(Ending(0))
+        return self._records.write(Ending(0, self._left_out))
 
     def _go_on(self, due: bool) -> bool:
         """Whether the end was reached; false where it was told to stop first."""
@@ -304,7 +341,7 @@ class Replay:
         self._progress("instants", self._made, self._total)
         began = self._elapsed()
         if began >= self._next_records:
-            self._records.write(Ending(self._left, KILLED))
+            self._records.write(Ending(self._left, self._left_out, KILLED))
             ended = self._elapsed()
             self._next_records = ended + max(BETWEEN_RECORDS, (ended - began) / SHARE_OF_RECORDS)
 
@@ -315,8 +352,10 @@ class Replay:
             self._live.read_activities()
         except BrokerError as error:
             log.warning("%s", error)
+        if not self._records.passes():
+            return
         try:
-            self._records.write(Ending(self._left, why))
+            self._records.write(Ending(self._left, self._left_out, why))
         except InputError as error:
             say_aside(f"{error}.", logging.INFO)
             return

@@ -21,6 +21,7 @@ from execution.decision import Decision
 from execution.intents import IntentBook
 from execution.live.grounds import stamp
 from execution.live.journal import TAKEN_BACK, choice_of_entry
+from execution.live.replay_settings import refuse_other_settings
 from execution.orders import Fill
 from execution.records import Run, writers_of
 from foundation.database import Database, Row
@@ -32,14 +33,24 @@ from trainingdata.instruments import instrument, is_symbol
 REPLAY_FILE = "replay.json"
 SECOND = np.timedelta64(1, "s")
 
-_SCHEMA = """
+CONFIG = "config.yaml"
+
+_SCHEMA = (
+    """
     CREATE TABLE IF NOT EXISTS replay_passes (
         at TEXT PRIMARY KEY,
         cash REAL NOT NULL,
         equity REAL NOT NULL,
         instants_left INTEGER NOT NULL
     ) STRICT
+    """,
     """
+    CREATE TABLE IF NOT EXISTS replay_settings (
+        number INTEGER PRIMARY KEY CHECK (number = 1),
+        settings TEXT NOT NULL
+    ) STRICT
+    """,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +73,12 @@ class Ending:
     """How a replay ended.
 
     left: instants that the server's clock still has.
+    left_out: instants that it had gone through before the first pass.
     why: it was not the end of the server's bars; empty where it was.
     """
 
     left: int
+    left_out: int
     why: str = ""
 
 
@@ -76,6 +89,7 @@ class ReplayRecords:
     database: the account's journal; book: the intents in it.
     job: whose decisions they are.
     forecaster: its name.
+    config: all settings, as YAML.
     output: folder of the files.
     """
 
@@ -86,6 +100,7 @@ class ReplayRecords:
         book: IntentBook,
         job: str,
         forecaster: str,
+        config: str,
         output: Path,
     ) -> None:
         self._account_id = account_id
@@ -93,8 +108,30 @@ class ReplayRecords:
         self._book = book
         self._job = job
         self._forecaster = forecaster
+        self._config = config
         self._output = output
-        database.create(_SCHEMA)
+        database.create(*_SCHEMA)
+
+    def keep_settings(self, settings: Mapping[str, str], now: np.datetime64) -> None:
+        """Write down the settings that decide; once something was decided they stay.
+
+        settings: as JSON by dotted key.
+        now: what the server's clock shows.
+
+        Raises
+        ------
+        InputError
+            for other settings than the replay was begun with.
+        """
+        rows = self._database.rows("SELECT settings FROM replay_settings")
+        if rows and (self.passes() or self.run(now).decisions):
+            with self._database.checked():
+                before = json.loads(rows[0][0])
+            refuse_other_settings(before, settings)
+            return
+        self._database.execute(
+            "INSERT OR REPLACE INTO replay_settings VALUES (1, ?)", (json.dumps(settings),)
+        )
 
     def note(self, done: ReplayPass) -> None:
         """Write a pass down; of one instant the last word counts."""
@@ -167,11 +204,13 @@ class ReplayRecords:
             "partial": bool(ending.why),
             "stopped": ending.why,
             "instants_left": ending.left,
+            "instants_left_out": ending.left_out,
             "account": self._account_id,
         }
         summary = json.dumps(figures)
         files: dict[str, Callable[[Path], object]] = {
             "equity.parquet": equity.to_parquet,
+            CONFIG: lambda path: path.write_text(self._config, encoding="utf-8"),
             REPLAY_FILE: lambda path: path.write_text(f"{summary}\n"),
         }
         write_whole({**writers_of(run), **files}, self._output)
@@ -186,22 +225,24 @@ def _fill(row: Row) -> Fill:
 
 
 def refuse_other_replay(output: Path, account_id: str, now: np.datetime64) -> None:
-    """Refuse a folder with a replay that was not ended, of an account that is not there any more.
+    """Refuse a folder with a replay of an account that is not there any more.
 
     now: what the server's clock shows.
 
     Raises
     ------
     InputError
-        saying where that one was stopped, and what to do.
+        saying how far that one came, and what to do.
     """
     before = _summary_in(output)
-    if before.get("partial") is not True or before.get("account") == account_id:
+    if before.get("account") in (None, account_id):
         return
+    ended = f"records end at {before.get('to')}"
+    if before.get("partial"):
+        ended += f" (instants to go: {before.get('instants_left')})"
     raise InputError(
-        f"output: {output} has a replay of account {before.get('account')}, whose records end at"
-        f" {before.get('to')} (instants to go: {before.get('instants_left')}); the server was"
-        f" begun again since: its account is {account_id}, and its clock shows {utc_text(now)}."
+        f"output: {output} has a replay of account {before['account']}, whose {ended}; the server"
+        f" was begun again since: its account is {account_id}, and its clock shows {utc_text(now)}."
         f" Name another output, or say {OVERWRITE} to give those records up"
     )
 

@@ -64,7 +64,7 @@ class SellingSettings:
     sizing: AutoscalingSettings = field(default_factory=AutoscalingSettings)
 
     def __post_init__(self) -> None:
-        names = [strategy_of(name) for name in self.strategies]
+        names = [strategy_of(name, "strategies") for name in self.strategies]
         if not names or len(set(names)) != len(names):
             raise InputError(f"strategies: {list(self.strategies)} names none, or one twice")
         if instrument(self.underlying).kind is not Kind.STOCK:

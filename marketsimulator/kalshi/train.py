@@ -15,7 +15,7 @@ if __name__ == "__main__":
     open_command("marketsimulator.kalshi.train", __doc__, settings="kalshi_train", hydra=True)
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,8 @@ MOST_STEPS = 10_000_000  # of an update
 class TrainingSettings:
     """What a network is trained on, and for how long.
 
-    steps: over all markets, in all, those of a resumed run among them.
+    steps: over all markets, in all, those of a resumed run among them; in whole rounds of `markets`
+        times `learner.rollout`.
     markets: played at once, 1 … 100,000.
     seed: of networks, choices and synthetic markets, from 0.
     episode: money, orders, rewards, and the synthetic market.
@@ -87,12 +88,16 @@ class TrainingSettings:
             every=(1, 10**12),
             threads=(1, 256),
         )
-        update = self.markets * self.learner.rollout
-        if update > MOST_STEPS:
+        if self.round_steps > MOST_STEPS:
             raise InputError(
                 f"markets, learner.rollout: {self.markets:,} times {self.learner.rollout:,} steps"
                 f" are more than {MOST_STEPS:,}, which an update holds in memory"
             )
+
+    @property
+    def round_steps(self) -> int:
+        """Steps over all markets between two updates."""
+        return self.markets * self.learner.rollout
 
     @classmethod
     def of(cls, config: DictConfig) -> TrainingSettings:
@@ -103,7 +108,15 @@ class TrainingSettings:
         InputError
             naming the key, the value and what was expected.
         """
-        return settings_of(cls, config)
+        try:
+            return settings_of(cls, config)
+        except InputError as error:
+            # An episode's own checks know nothing of the group that its keys stand in here.
+            name = str(error).partition(":")[0].partition(".")[0]
+            inner = {each.name for each in fields(EpisodeSettings)}
+            if name in inner - {each.name for each in fields(cls)}:
+                raise InputError(f"episode.{error}") from error
+            raise
 
 
 def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
@@ -160,6 +173,11 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
     learner = learner_of(env, settings.learner, settings.seed, given=given)
     if settings.resume is not None:
         learner.load(Path(settings.resume))
+        if learner.steps >= settings.steps:
+            raise InputError(
+                f"steps: {settings.resume} has {counted(learner.steps, 'step')} already, and steps"
+                f" counts them all; {settings.steps:,} leave nothing to learn, name more"
+            )
     try:
         _learn(learner, settings, output, progress)
     except OSError as error:
@@ -205,7 +223,8 @@ def run(config: DictConfig) -> None:
             learner = train(settings, bar)
         console = Console(highlight=False)
         console.print(
-            f"{counted(learner.steps, 'step')}; {Path(settings.output) / CHECKPOINT}; judge it with"
+            f"{counted(learner.steps, 'step')}, in whole rounds of {settings.round_steps:,};"
+            f" {Path(settings.output) / CHECKPOINT}; judge it with"
             " python -m marketsimulator.kalshi.compare",
             soft_wrap=True,
         )

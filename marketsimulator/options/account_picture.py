@@ -47,7 +47,7 @@ def drawn(picture: Picture) -> Figure:
     """The figure: panels of a column share their axes, so that sets can be read side by side."""
     # Imported here: reading a sample, as other commands do, needs no plots.
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
     sets = picture.sets
     figure = Figure(figsize=(15, 0.7 + 3.4 * len(sets)), layout="constrained")
@@ -66,12 +66,15 @@ def drawn(picture: Picture) -> Figure:
         row[0].set(title=f"{words}: final balance", ylabel="runs")
         row[1].set(title=f"{words}: balance by day")
         row[2].set(title=f"{words}: largest drawdown")
+        # Runs, days and whole dollars: a tick between two of them would be labelled as another.
         for panel in (row[0].yaxis, row[2].yaxis, row[1].xaxis):
+            panel.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             panel.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        row[0].xaxis.set_major_locator(MaxNLocator(5))
+        row[0].xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        row[1].yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         row[0].xaxis.set_major_formatter(StrMethodFormatter("${x:,.0f}"))
         row[1].yaxis.set_major_formatter(StrMethodFormatter("${x:,.0f}"))
-        row[2].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        row[2].xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent_text(share)))
         for panel in row:
             panel.tick_params(labelbottom=True, labelleft=True)
             panel.spines[["top", "right"]].set_visible(False)
@@ -80,6 +83,11 @@ def drawn(picture: Picture) -> Figure:
     axes[-1][1].set_xlabel("trading days")
     axes[-1][2].set_xlabel("of a run, below its peak until then")
     return figure
+
+
+def percent_text(share: float) -> str:
+    """A fraction in percent, with a digit after the point only where it has one: 5%, 7.5%."""
+    return f"{round(100 * share, 3):g}%"
 
 
 def _balance_range(picture: Picture, finals: Array) -> tuple[float, float]:

@@ -19,6 +19,9 @@ from sizing.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
 from trainingdata.instants import NEW_YORK, instant, new_york_date, utc_text
 
 ENTERED = "Timestamp_ET"
+LEFT = "Exit_Time"
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_TIME = re.compile(r"\d{2}:\d{2}(:\d{2})?")
 _NEW_YORK_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?")
 
 
@@ -59,6 +62,9 @@ def read_sample(path: Path, now: np.datetime64) -> TradeSample:
         results = [Fraction(total_of(row)) / size_of(row) for row in closed]
         risks = [_contract_risk(row, number) for number, row in enumerate(closed, 1)]
         days = {_entry_day(row, number, now) for number, row in enumerate(rows, 1) if is_trade(row)}
+        for number, row in enumerate(rows, 1):
+            if is_trade(row):
+                _refuse_early_exit(row, number)
     except OSError as error:
         raise DataError(f"trades: {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -107,6 +113,34 @@ def _entry_day(row: Row, number: int, now: np.datetime64) -> str:
             f"row {number}: {ENTERED} {word!r} is in the future, now is {utc_text(now)}; a closed"
             " trade is in the past, and a simulated index is begun earlier (start=…)"
         )
+    return _new_york_day(at)
+
+
+def _refuse_early_exit(row: Row, number: int) -> None:
+    """Refuse a trade that was left before it was entered; number: of the row in its file.
+
+    An exit's time alone is of the entry's day, both on New York's clock. Words that are no time,
+    and an entry that names another zone, say nothing of it.
+    """
+    entered = row.get(ENTERED, "").strip()
+    left = row.get(LEFT, "").strip()
+    if not (entered and left):
+        return
+    entry = _entry_instant(entered, ENTERED)
+    day = _new_york_day(entry)
+    if _TIME.fullmatch(left) and _NEW_YORK_TIME.fullmatch(entered):
+        left = f"{day} {left}"
+    try:
+        exit_at = _entry_instant(left, LEFT)
+    except ValueError:
+        return
+    # Where either is a date alone, the days are compared.
+    whole_days = _DATE.fullmatch(left) or _DATE.fullmatch(entered)
+    if _new_york_day(exit_at) < day or (not whole_days and exit_at < entry):
+        raise ValueError(f"row {number}: {LEFT} {left!r} is before {ENTERED} {entered!r}")
+
+
+def _new_york_day(at: np.datetime64) -> str:
     return str(new_york_date(np.array([at]))[0])
 
 

@@ -19,7 +19,13 @@ from foundation.sample_size import FEWEST_DAYS
 from marketsimulator.results.comparison_charts import setting_text
 from marketsimulator.results.comparison_page import Cell, figure_cell, render_comparison
 from marketsimulator.results.remarks import NO_ANNUAL_FIGURES, market_remarks
-from marketsimulator.results.run_set import RunSet, annual_remarks, daily_marks
+from marketsimulator.results.run_set import (
+    RunSet,
+    all_lost,
+    annual_remarks,
+    best_first,
+    daily_marks,
+)
 from marketsimulator.results.variant_table import (
     figure_heading,
     figure_text,
@@ -73,10 +79,8 @@ class Comparison:
     remarks: tuple[str, ...]
 
     def ranked(self) -> pd.DataFrame:
-        """The table, the best Sharpe ratio first."""
-        return self.table.sort_values(
-            "sharpe", ascending=False, na_position="last", ignore_index=True
-        )
+        """The table, the best first."""
+        return ranked_table(self.table).reset_index(drop=True)
 
     def summary(self) -> dict[str, Any]:
         """The content of `comparison.json`."""
@@ -152,10 +156,17 @@ class Comparison:
         return f"{text} {days}."
 
 
+def ranked_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of variants, the best first, as `best_first`; its index keeps their numbers."""
+    sharpes, totals = (table[name].to_numpy(dtype=float) for name in ("sharpe", "total_return"))
+    return table.iloc[best_first(sharpes, totals)]
+
+
 def short_remarks(table: pd.DataFrame) -> list[str]:
     """Which variants of a table, ranked and named, are too short for yearly figures."""
     annual = table["annual_figures"].to_numpy(dtype=bool)
-    return annual_remarks(list(table["variant"]), annual, int(table["days"].iloc[0]))
+    lost = all_lost(table["total_return"].to_numpy(dtype=float))
+    return annual_remarks(list(table["variant"]), annual, int(table["days"].iloc[0]), lost=lost)
 
 
 def column_headings() -> list[str]:
@@ -231,6 +242,8 @@ def variants_set(
         varied=varied,
         at=marks[0][0],
         daily=np.array([daily for _, daily in marks]),
+        end=at[-1],
+        final=equity[:, -1],
         per_year=int(table["periods_per_year"].iloc[0]),
         sharpes=table["sharpe"].to_numpy(dtype=float),
         annual=table["annual_figures"].to_numpy(dtype=bool),

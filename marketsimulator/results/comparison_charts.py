@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from foundation.arrays import Array
+from foundation.arrays import Array, Instants
 from foundation.charts import (
     COLOURS,
     POINTS,
@@ -41,15 +41,18 @@ def coloured(runs: RunSet, pinned: str = "") -> dict[int, str]:
 
 def growth_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
     """Growth of every run from the begin on, the others in grey."""
-    return _curves("Growth since the begin", runs, runs.growth(), colours)
+    at, growth = runs.growth()
+    return _curves("Growth since the begin", runs, at, growth, colours)
 
 
 def falls_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
     """How far every run was below its earlier peak."""
-    return _curves("Drawdown", runs, runs.falls(), colours)
+    return _curves("Drawdown", runs, runs.at, runs.falls(), colours)
 
 
-def _curves(text: str, runs: RunSet, values: Array, colours: Mapping[int, str]) -> Chart:
+def _curves(
+    text: str, runs: RunSet, at: Instants, values: Array, colours: Mapping[int, str]
+) -> Chart:
     others = [k for k in runs.ranking() if k not in colours]
     spread = np.linspace(0, len(others) - 1, min(GREY, len(others)), dtype=int)
     shown = [others[j] for j in spread]
@@ -59,7 +62,7 @@ def _curves(text: str, runs: RunSet, values: Array, colours: Mapping[int, str]) 
 
     def path(k: int, points: int) -> str:
         kept = thinned(values[k], points)
-        places = places_of(runs.at[kept], runs.at[0], runs.at[-1])
+        places = places_of(at[kept], at[0], at[-1])
         return line_path(places, axis.heights(values[k][kept]))
 
     lines = []
@@ -70,10 +73,8 @@ def _curves(text: str, runs: RunSet, values: Array, colours: Mapping[int, str]) 
         lines.append(Line("" if place else words, "faint", path(k, GREY_POINTS)))
     for k, kind in reversed(list(colours.items())):
         lines.append(Line(runs.names[k], kind, path(k, POINTS)))
-    ends = ", ".join(f"{runs.names[k]} {label(float(values[k, -1]))}" for k in colours)
-    return chart_of(
-        f"{text}; at the end: {ends}", span_labels(runs.at[0], runs.at[-1]), axis, label, *lines
-    )
+    ends = ", ".join(f"{runs.names[k]} {values[k, -1]:.2%}" for k in colours)
+    return chart_of(f"{text}; at the end: {ends}", span_labels(at[0], at[-1]), axis, label, *lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def heat_map(runs: RunSet) -> HeatMap | None:
     across, down = names
     values = np.where(runs.annual, runs.sharpes, np.nan)
     if not runs.annual.any():
-        values = runs.growth()[:, -1]
+        values = runs.totals
     figures: dict[tuple[str, str], list[float]] = {}
     for y, x, figure in zip(runs.varied[down], runs.varied[across], values.tolist(), strict=True):
         figures.setdefault((value_text(y), value_text(x)), []).append(figure)

@@ -113,9 +113,10 @@ _BODY = """
 <p class="muted">After spread, slippage, fees and interest; Sharpe ratios from the equity at 16:00
 New York, {{ per_year }} days a year; ranges are 90 % intervals by the stationary bootstrap of daily
 returns. Deflated: the probability that a ratio is above zero after all that was tried. Against the
-best, {{ best }}: final equity over its own, and the interval of the days' differences, which holds
-for all compared pairs at once: over bootstrap draws of the same days for all runs, the largest
-deviation of any pair decides how wide all are (Romano and Wolf 2005).
+best, {{ best }}: final equity over its own, both at the end of the runs, and the interval of whole
+days' differences up to the last 16:00, which holds for all compared pairs at once: over bootstrap
+draws of the same days for all runs, the largest deviation of any pair decides how wide all are
+(Romano and Wolf 2005).
 {%- if pinned %} The return beyond {{ pinned }} has the interval of that pair alone.{% endif %}
 A page shows {{ rule }}
 {%- if pinned %}; {{ pinned }}, which only holds, goes by its days alone{% endif %}.</p>
@@ -131,7 +132,8 @@ A page shows {{ rule }}
 {% endif %}Blue is above zero, orange below; a peak that stands alone among its neighbours is more
 likely luck than a plateau.</p></section>{% endif %}
 <section class="wide"><h2>Growth</h2>{{ drawn(growth) }}
-<p class="muted">Equity over that of the begin, at 16:00 New York of each day.</p></section>
+<p class="muted">Equity over that of the begin, at 16:00 New York of each day and at the end of the
+runs.</p></section>
 <section class="wide"><h2>Drawdown</h2>{{ drawn(falls) }}
 <p class="muted">Below the highest equity until then.</p></section>
 </div><script>{{ script | safe }}</script>
@@ -281,5 +283,5 @@ def _lead_cells(found: Separation, k: int) -> tuple[Cell, Cell]:
 
 
 def _span(runs: RunSet) -> str:
-    at = pd.DatetimeIndex(runs.at[[0, -1]]).tz_localize("UTC").tz_convert(NEW_YORK)
+    at = pd.DatetimeIndex([runs.at[0], runs.end]).tz_localize("UTC").tz_convert(NEW_YORK)
     return f"{at[0].date()} to {at[1].date()}"

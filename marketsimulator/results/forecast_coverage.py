@@ -1,13 +1,19 @@
-"""How many of a run's decisions had a forecast: a file of forecasts may hold a part of them."""
+"""How many of a run's decisions had a forecast, and whether any bar has moved as far as they say.
+
+A file of forecasts may hold a part of them, and a forecaster of one's own may answer anything.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from execution.records import Run
+from forecasting.checked import CLAIM, FEWEST, LOOKED_AT, RECENT
 from foundation.counts import counted
+from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
@@ -34,4 +40,26 @@ def coverage_remarks(run: Run, bars: Bars, first: int) -> list[str]:
         f"Forecasts cover {len(forecast):,} of {counted(possible, 'decision')}, the first at"
         f" {utc_text(forecast[0])} and the last at {utc_text(forecast[-1])}; at the others nothing"
         " was decided."
+    ]
+
+
+def centre_remarks(run: Run, bars: Bars) -> list[str]:
+    """That the centres which decisions rested on lie further away than bars move.
+
+    Evenly many decisions are looked at; what calibration has corrected is no longer far.
+    """
+    count = len(run.decisions)
+    looked_at = np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(int))
+    part = replace(run, decisions=[run.decisions[k] for k in looked_at])
+    outcomes = forecast_outcomes(part, bars)
+    moved = outcomes.trailing > 0
+    if moved.sum() < FEWEST:
+        return []
+    far = float(np.median(np.abs(outcomes.mu[moved]) / outcomes.trailing[moved]))
+    if far <= CLAIM:
+        return []
+    return [
+        f"At most decisions the forecast's centre lies {math.floor(far)} or more deviations of the"
+        f" last {RECENT} bars from the last close: no bar has moved so; look at what the forecaster"
+        " answers."
     ]

@@ -1,4 +1,4 @@
-"""What Hydra calls once all runs of a multirun have ended: the page that compares them."""
+"""What Hydra calls before and after all runs of a multirun: the folder, and their comparison."""
 
 from __future__ import annotations
 
@@ -9,18 +9,31 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from foundation.command import one_line_errors
+from foundation.configuration import may_overwrite
 from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
+
+MARK = "multirun.yaml"  # what Hydra leaves in the folder of each multirun
+RESULT = "summary.json"  # what a backtest leaves in its own
 
 
 class ComparePage(Callback):
     """Writes `comparison.html` beside the folders of a multirun's backtests."""
 
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Refuse a folder that holds something else, before any run; exit code 2."""
+        # Hydra turns an exception of a callback into a warning: only an exit ends the command.
+        with one_line_errors("nothing was written"):
+            if not may_overwrite(config):
+                _refuse_other_results(_sweep_folder(config))
+
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Compare the runs that have ended; other commands leave none, and have no page."""
-        folder = Path(str(config.hydra.sweep.dir)).expanduser()
-        if len(list(folder.glob("*/summary.json"))) < 2:
+        folder = _sweep_folder(config)
+        within = sorted(path.parent for path in folder.glob(f"*/{RESULT}"))
+        if len(within) < 2:
             return
         # Every command that takes a backtest's settings names this class: it starts without the
         # libraries that only the page needs.
@@ -31,7 +44,7 @@ class ComparePage(Callback):
         from marketsimulator.results.run_folders import read_run, run_paths
 
         try:
-            runs = [read_run(path) for path in run_paths([folder])]
+            runs = [read_run(path) for path in run_paths(within)]
             write_comparison_of_runs(compare_runs(runs), folder)
         except InputError as error:
             # The runs are done and stay: what cannot be compared costs them nothing.
@@ -39,3 +52,27 @@ class ComparePage(Callback):
             print(f"No comparison of these runs: {error}")  # noqa: T201
             return
         print(f"All of them side by side: {folder / 'comparison.html'}")  # noqa: T201
+
+
+def _sweep_folder(config: DictConfig) -> Path:
+    return Path(str(config.hydra.sweep.dir)).expanduser()
+
+
+def _refuse_other_results(folder: Path) -> None:
+    """Refuse a folder that a multirun did not write.
+
+    Raises
+    ------
+    InputError
+        naming what it holds.
+    """
+    if not folder.is_dir():
+        return
+    held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if not held or (MARK in held and RESULT not in held):
+        return
+    what = RESULT if RESULT in held else held[0]
+    raise InputError(
+        f"hydra.sweep.dir: {folder} holds something else ({what}); only a folder that an earlier"
+        f" multirun wrote ({MARK}) is written again: name another, or say overwrite=true"
+    )

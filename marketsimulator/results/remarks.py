@@ -14,6 +14,7 @@ from foundation.plugin import is_plugin
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 
 NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
+CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
 NO_CHANGE = 1e-9  # in weight: what is no wish, but rounding
 LIKELY = 0.95  # of a deflated Sharpe ratio that may be called real
 INTERVENTIONS = (
@@ -36,10 +37,18 @@ def market_remarks(source: str, *, reads_future: bool) -> list[str]:
     return notes
 
 
-def raw_remarks(*, calibrated: bool) -> list[str]:
-    """Whether forecasts are traded as they come."""
+def raw_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
+    """Whether forecasts are traded as they come.
+
+    Parameters
+    ----------
+    forecaster: its name; that of a file says what its maker did.
+    calibrated: whether the run itself corrects them.
+    """
     if calibrated:
         return []
+    if forecaster.endswith(CALIBRATED):
+        return ["The forecasts are not corrected again here; the file's own were calibrated."]
     return ["The forecasts are raw: nothing has corrected them by what came true."]
 
 

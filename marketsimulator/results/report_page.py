@@ -87,15 +87,17 @@ _FIGURES = """
 <p class="muted">Returns are fractions of starting capital after spread, slippage, fees and
 interest. Statistics come from the equity at 16:00 New York, {{ s.periods_per_year }} days a year;
 the drawdown of every bar comes from the equity at every instant at which a bar became known.
-The ranges are 90 % intervals, by the stationary bootstrap of daily returns.</p></section>
+Days up are counted among the days on which that column's equity changed. The ranges are 90 %
+intervals, by the stationary bootstrap of daily returns.</p></section>
 
 <section class="wide"><h2>Against what it has to beat</h2>
 {% call box("Leads") %}<table><thead><tr><th></th><th>ends ahead by</th><th>90 % interval</th>
 <th class="words">which is</th></tr></thead><tbody>{% for label, ahead, interval, says in leads %}
 <tr><th scope="row">{{ label }}</th><td class="main">{{ ahead }}</td><td>{{ interval }}</td>
 <td class="words">{{ says }}</td></tr>{% endfor %}</tbody></table>{% endcall %}
-<p class="muted">Final equity over the other's, of the same days; the interval is that of the days'
-differences, so that what moves both on a day does not count.</p></section>
+<p class="muted">Final equity over the other's, both at the end of the run; the interval is that of
+whole days' differences up to the last 16:00, so that what moves both on a day does not count.</p>
+</section>
 """
 
 _CURVES = """

@@ -38,7 +38,7 @@ ROWS = (
     ("days below a peak", "drawdown_days", "{:,}"),
     ("5 % worst day", "value_at_risk", "{:,.2%}"),
     ("mean beyond it", "expected_shortfall", "{:,.2%}"),
-    ("days with a gain", "hit_rate", "{:.0%}"),
+    ("days up, of those that moved", "hit_rate", "{:.0%}"),
     ("profit factor", "profit_factor", "{:,.2f}"),
     ("mean leverage", "mean_leverage", "{:,.2f}×"),
     ("turnover a year", "turnover", "{:,.0f}×"),
@@ -122,7 +122,9 @@ def lead_rows(summary: dict[str, Any]) -> list[tuple[str, str, str, str]]:
             continue
         ends = lead["interval"]
         interval = " to ".join(f"{end:+,.2%}" for end in ends) if ends else ""
-        verdict = says[lead["beyond"]] if ends else "too few days, or no difference"
+        verdict = says[lead["beyond"]] if ends else "too few days, or the same difference on each"
+        if lead["same"]:
+            verdict = "the same"
         rows.append((label, f"{lead['ahead']:+,.2%}", interval, verdict))
     return rows
 

@@ -84,7 +84,7 @@ class RunComparison:
         return {
             "verdict": f"{verdict.claim} {verdict.rest}",
             "start": utc_text(self.runs.at[0]),
-            "end": utc_text(self.runs.at[-1]),
+            "end": utc_text(self.runs.end),
             "days": self.runs.days,
             "runs": rows,
             "warnings": list(self.warnings),
@@ -160,6 +160,8 @@ def compare_runs(folders: Sequence[RunFolder]) -> RunComparison:
         varied=varied,
         at=shared.at,
         daily=shared.daily,
+        end=shared.end,
+        final=shared.final,
         per_year=shared.per_year,
         sharpes=ratios,
         annual=table["annual_figures"].to_numpy(dtype=bool),
@@ -205,13 +207,15 @@ def _period_warnings(
     latest = max(range(len(folders)), key=lambda k: folders[k].at[-1])
     begin = new_york_date(folders[earliest].at[:1])[0]
     end = new_york_date(folders[latest].at[-1:])[0]
+    spans = {tuple(new_york_date(folder.at[[0, -1]])) for folder in folders}
     span = f"{names[earliest]} begins on {begin}, {names[latest]} ends on {end}"
     if earliest == latest:
         span = f"{names[earliest]} is over {begin} to {end}"
     days = "is the day" if shared.days == 1 else f"are the {shared.days:,} days"
+    parts = "days" if len(spans) > 1 else "hours"
     return [
-        f"The runs are not over the same days: {span}. Compared {days} from {first} to {last} that"
-        " all have; costs and fills of whole runs are left out."
+        f"The runs are not over the same {parts}: {span}. Compared {days} from {first} to {last}"
+        " that all have; costs and fills of whole runs are left out."
     ]
 
 

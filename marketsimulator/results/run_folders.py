@@ -215,12 +215,16 @@ class SharedDays:
 
     at: [1 + D].
     daily: [V, 1 + D] USD.
+    end: the last instant that all of them have.
+    final: [V] USD then.
     per_year: days of a year.
     whole: whether no run was cut.
     """
 
     at: Instants
     daily: Array
+    end: np.datetime64
+    final: Array
     per_year: int
     whole: bool
 
@@ -240,13 +244,18 @@ def shared_days(runs: Sequence[RunFolder], names: Sequence[str]) -> SharedDays:
     """
     marks = [run.marks() for run in runs]
     per_year = min(int(run.summary["periods_per_year"]) for run in runs)
-    if all(np.array_equal(at, marks[0][0]) for at, _ in marks):
-        return SharedDays(marks[0][0], np.stack([equity for _, equity in marks]), per_year, True)
+    end = runs[0].at[-1]
+    if all(run.at[-1] == end for run in runs) and all(
+        np.array_equal(at, marks[0][0]) for at, _ in marks
+    ):
+        daily = np.stack([equity for _, equity in marks])
+        final = np.array([run.equity[-1] for run in runs])
+        return SharedDays(marks[0][0], daily, end, final, per_year, True)
     common = reduce(np.intersect1d, [at for at, _ in marks])
     if len(common) < SHORTEST:
         raise InputError(f"RUN: {_too_few_shared(runs, names, common)}")
     daily = np.stack([equity[np.searchsorted(at, common)] for at, equity in marks])
-    return SharedDays(common, daily, per_year, False)
+    return SharedDays(common, daily, common[-1], daily[:, -1], per_year, False)
 
 
 def _too_few_shared(runs: Sequence[RunFolder], names: Sequence[str], common: Instants) -> str:

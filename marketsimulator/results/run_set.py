@@ -30,6 +30,8 @@ class RunSet:
     varied: values [V] of each setting that is not the same in all.
     at: [1 + D] the begin, and 16:00 New York of each day.
     daily: [V, 1 + D] equity then, USD.
+    end: the last instant, no earlier than the last of these.
+    final: [V] equity then, USD.
     per_year: days of a year.
     sharpes: [V] yearly Sharpe ratio; NaN where it is not defined. It ranks short runs as well.
     annual: [V] whether there is enough of a run to show figures that are scaled to a year.
@@ -43,6 +45,8 @@ class RunSet:
     varied: Mapping[str, tuple[Any, ...]]
     at: Instants
     daily: Array
+    end: np.datetime64
+    final: Array
     per_year: int
     sharpes: Array
     annual: Mask
@@ -60,25 +64,57 @@ class RunSet:
                 f"daily must have shape [V, 1 + D] = {(count, len(self.at))},"
                 f" got {self.daily.shape}"
             )
+        if self.final.shape != (count,):
+            raise ValueError(f"final must have shape [V] = {(count,)}, got {self.final.shape}")
+        if self.end < self.at[-1]:
+            raise ValueError(f"end must not be before {self.at[-1]}, got {self.end}")
 
     @property
     def days(self) -> int:
         """D."""
         return len(self.at) - 1
 
-    def ranking(self) -> list[int]:
-        """Numbers of the runs, the best Sharpe ratio first, those without one last."""
-        return sorted(
-            range(len(self.names)), key=lambda k: -np.nan_to_num(self.sharpes[k], nan=-9e9)
-        )
+    @property
+    def totals(self) -> Array:
+        """[V] total returns: final equity over that of the begin, - 1."""
+        return np.asarray(self.final / self.daily[:, 0] - 1)
 
-    def growth(self) -> Array:
-        """[V, 1 + D] equity over that of the begin, - 1."""
-        return np.asarray(self.daily / self.daily[:, :1] - 1)
+    @property
+    def all_lost(self) -> bool:
+        """Whether every run ends below its begin."""
+        return all_lost(self.totals)
+
+    def ranking(self) -> list[int]:
+        """Numbers of the runs, the best first, as `best_first`."""
+        return best_first(self.sharpes, self.totals)
+
+    def growth(self) -> tuple[Instants, Array]:
+        """Instants [N] from the begin to the end, and [V, N] equity over that of the begin, - 1."""
+        at, equity = self.at, self.daily
+        if self.end > at[-1]:
+            at = np.append(at, self.end)
+            equity = np.concatenate([equity, self.final[:, None]], axis=1)
+        return at, np.asarray(equity / equity[:, :1] - 1)
 
     def falls(self) -> Array:
         """[V, 1 + D] below the peak until then, ≤ 0."""
         return np.asarray(self.daily / np.maximum.accumulate(self.daily, axis=1) - 1)
+
+
+def all_lost(totals: Array) -> bool:
+    """Whether each of these total returns [V] is a loss."""
+    return bool((totals < 0).all())
+
+
+def best_first(sharpes: Array, totals: Array) -> list[int]:
+    """Numbers of runs by Sharpe ratio [V], those without one last; by total return if all lost.
+
+    Of two runs that lost the same, the one that risked more has the higher ratio.
+
+    totals: total returns [V].
+    """
+    figures = totals if all_lost(totals) else sharpes
+    return sorted(range(len(figures)), key=lambda k: -np.nan_to_num(figures[k], nan=-9e9))
 
 
 def daily_marks(
@@ -97,7 +133,7 @@ def daily_marks(
 class Separation:
     """The best of a set against each of the others, pair by pair.
 
-    best: number of the run with the best Sharpe ratio.
+    best: number of the first run of the ranking that was not ruined.
     relations: [V] what each of the others is to it: `behind` and `ahead` beyond error, `alike`
         where error does not tell, `same` where no day differs, `untold` for too few days, `ruined`
         where nothing was left on a day, `left out` where it is not among the next best.
@@ -110,12 +146,13 @@ class Separation:
 
 
 def separation(runs: RunSet) -> Separation:
-    """Which runs the best one by Sharpe ratio can be told apart from, by their paired returns.
+    """Which runs the best one can be told apart from, by their paired returns of whole days.
 
     Intervals hold for all pairs at once: the best is one that was picked among all of them.
     """
     ranking = runs.ranking()
-    solvent = [bool(daily.min() > 0) for daily in runs.daily]
+    growth = 1 + runs.totals
+    solvent = (np.minimum(runs.daily.min(axis=1), runs.final) > 0).tolist()
     best = next((k for k in ranking if solvent[k]), ranking[0])
     others = [k for k in ranking if k != best and solvent[k] and solvent[best]][:PAIRS]
     relations: list[Relation] = [
@@ -126,8 +163,9 @@ def separation(runs: RunSet) -> Separation:
     if others:
         returns = np.array([_returns(runs.daily[k]) for k in (best, *others)])
         for k, found in zip(others, simultaneous_leads(returns, seed=runs.seed), strict=True):
-            leads[k] = found
-            relations[k] = _relation(found, runs.daily[k], runs.daily[best])
+            at_end = found.to_the_end(float(growth[k]), float(growth[best]))
+            leads[k] = at_end
+            relations[k] = _relation(at_end)
     return Separation(best, tuple(relations), tuple(leads))
 
 
@@ -135,8 +173,8 @@ def _returns(daily: Array) -> Array:
     return np.asarray(daily[1:] / daily[:-1] - 1)
 
 
-def _relation(found: Lead, daily: Array, best: Array) -> Relation:
-    if np.allclose(daily / daily[0], best / best[0], rtol=1e-9, atol=0):
+def _relation(found: Lead) -> Relation:
+    if found.same:
         return "same"
     if found.interval is None:
         return "untold"
@@ -155,9 +193,9 @@ def set_verdict(runs: RunSet, found: Separation) -> Verdict:
     claims = [
         _listed(f"{best} ends ahead beyond error of", names["behind"], others),
         _listed("ends behind beyond error of", names["ahead"], others),
-        _listed("cannot be told apart from", names["alike"], others),
+        _listed("cannot be told apart from", names["alike"], others, "any of the"),
         _listed("does the same as", names["same"], others),
-        _listed("has too few days to be told from", names["untold"], others),
+        _listed("has too few days to be told from", names["untold"], others, "any of the"),
     ]
     said = [text for text in claims if text]
     claim = "; ".join(said) or f"{best} is the only one that ends with equity"
@@ -175,21 +213,26 @@ def set_verdict(runs: RunSet, found: Separation) -> Verdict:
 def _rest(runs: RunSet, found: Separation, deflated: float, ruined: Sequence[str]) -> str:
     days = counted(runs.days, "day")
     tried = counted(runs.trials, "trial")
-    text = (
-        f"{counted(len(runs.names), 'run')} over the same {days}. The best is the one with the"
-        " highest Sharpe ratio"
-    )
+    best = "The best is the one with the highest Sharpe ratio"
+    after = f": after {tried} it"
+    if runs.all_lost:
+        best = "All lost: the best is the one that lost the least"
+        after = f"; after {tried} its Sharpe ratio"
+    text = f"{counted(len(runs.names), 'run')} over the same {days}. {best}"
     if np.isfinite(deflated):
-        text += f": after {tried} it is above zero with a probability of {deflated:.0%}"
+        text += f"{after} is above zero with a probability of {deflated:.0%}"
         text += ", luck is not ruled out" if deflated < LIKELY else ""
     text += f".{_intervals_text(found)}"
     if left_out := found.relations.count("left out"):
-        text += f" The {left_out:,} with the lowest ratios are not compared."
+        which = "that lost the most" if runs.all_lost else "with the lowest ratios"
+        text += f" The {left_out:,} {which} are not compared."
     return f"{text} Nothing was left of {_few(ruined)}." if ruined else text
 
 
 def _intervals_text(found: Separation) -> str:
-    """What the intervals allow for."""
+    """What the intervals allow for; empty where there are none."""
+    if not any(lead is not None and lead.interval for lead in found.leads):
+        return ""
     compared = 1 + sum(lead is not None for lead in found.leads)
     pairs = compared * (compared - 1) // 2
     if pairs < 2:
@@ -200,12 +243,18 @@ def _intervals_text(found: Separation) -> str:
     )
 
 
-def _listed(words: str, names: Sequence[str], others: int) -> str:
-    """What is said of these runs; others: how many there are beside the best."""
+def _listed(words: str, names: Sequence[str], others: int, every: str = "all") -> str:
+    """What is said of these runs.
+
+    Parameters
+    ----------
+    others: how many there are beside the best.
+    every: what goes before their number where they are all of them.
+    """
     if not names:
         return ""
-    every = len(names) == others > 2
-    return f"{words} {f'all {others:,} others' if every else _few(names)}"
+    whole = len(names) == others > 2
+    return f"{words} {f'{every} {others:,} others' if whole else _few(names)}"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -218,15 +267,24 @@ def _few(names: Sequence[str]) -> str:
 def length_remarks(runs: RunSet) -> list[str]:
     """That there is too little to scale to a year, of all runs or of some."""
     ranking = runs.ranking()
-    return annual_remarks([runs.names[k] for k in ranking], runs.annual[ranking], runs.days)
+    names = [runs.names[k] for k in ranking]
+    return annual_remarks(names, runs.annual[ranking], runs.days, lost=runs.all_lost)
 
 
-def annual_remarks(names: Sequence[str], annual: Mask, days: int) -> list[str]:
-    """The same of runs with these names; annual: [V], whether there is enough of each."""
+def annual_remarks(names: Sequence[str], annual: Mask, days: int, *, lost: bool) -> list[str]:
+    """The same of runs with these names.
+
+    Parameters
+    ----------
+    annual: [V], whether there is enough of each.
+    days: of each.
+    lost: whether all of them lost, and stand in the order of their returns.
+    """
     if days < FEWEST_DAYS:
+        order = "returns, as all lost" if lost else "Sharpe ratios"
         return [
             f"Only {counted(days, 'day')}: {NO_ANNUAL_FIGURES}. Rows still stand in the order of"
-            " Sharpe ratios."
+            f" {order}."
         ]
     few = [name for name, enough in zip(names, annual, strict=True) if not enough]
     return [f"Fewer than {FEWEST_FILLS} fills: {_few(few)}; {NO_ANNUAL_FIGURES}."] if few else []

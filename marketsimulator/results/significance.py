@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
@@ -95,13 +95,15 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
 class Lead:
     """How far one run ends ahead of another on the same days.
 
-    ahead: its final equity over the other's - 1, of the daily series.
-    interval: 90 %, by the stationary bootstrap of the days' differences; None for too few days or
-        differences that do not move.
+    ahead: its final equity over the other's - 1.
+    interval: 90 %, by the stationary bootstrap of whole days' differences; None for too few days
+        or differences that do not move.
+    same: whether neither a day nor the end differs.
     """
 
     ahead: float
     interval: tuple[float, float] | None
+    same: bool = False
 
     @property
     def beyond(self) -> int:
@@ -110,6 +112,14 @@ class Lead:
             return 0
         low, high = self.interval
         return int(low > 0) - int(high < 0)
+
+    def to_the_end(self, growth: float, other: float) -> Lead:
+        """The same of runs that go on after their last whole day.
+
+        growth, other: final equity of each over its capital, above 0.
+        """
+        ahead = growth / other - 1
+        return replace(self, ahead=ahead, same=self.same and abs(ahead) < STILL)
 
 
 def lead(returns: Array, other: Array, *, seed: int) -> Lead | None:
@@ -123,7 +133,7 @@ def lead(returns: Array, other: Array, *, seed: int) -> Lead | None:
     difference = np.log1p(returns) - np.log1p(other)
     ahead = float(np.expm1(difference.sum()))
     if len(difference) < SHORTEST or np.ptp(difference) < STILL:
-        return Lead(ahead, None)
+        return Lead(ahead, None, same=bool((np.abs(difference) < STILL).all()))
     draws = _draws(difference, lambda drawn: np.array([drawn.sum()]), seed)
     return Lead(ahead, _ends(np.expm1(draws[:, 0])))
 
@@ -142,8 +152,12 @@ def simultaneous_leads(returns: Array, *, seed: int) -> list[Lead]:
     logs = np.log1p(returns)
     totals = logs.sum(axis=1)
     ahead = totals[1:] - totals[0]
+    alike = (np.abs(logs[1:] - logs[0]) < STILL).all(axis=1).tolist()
     if returns.shape[1] < SHORTEST or np.ptp(logs - logs[0]) < STILL:
-        return [Lead(float(np.expm1(value)), None) for value in ahead]
+        return [
+            Lead(float(np.expm1(value)), None, same=same)
+            for value, same in zip(ahead, alike, strict=True)
+        ]
     moving = np.ptp(logs[1:] - logs[0], axis=1) >= STILL
     draws = _joint_draws(logs, seed) - totals
     first, second = np.triu_indices(len(logs), 1)
@@ -156,8 +170,9 @@ def simultaneous_leads(returns: Array, *, seed: int) -> list[Lead]:
         Lead(
             float(np.expm1(value)),
             (float(np.expm1(value - half)), float(np.expm1(value + half))) if moves else None,
+            same=same,
         )
-        for value, half, moves in zip(ahead, reach, moving, strict=True)
+        for value, half, moves, same in zip(ahead, reach, moving, alike, strict=True)
     ]
 
 

@@ -26,7 +26,7 @@ from marketsimulator.results.account_figures import (
     exposure,
     trade_count,
 )
-from marketsimulator.results.forecast_coverage import coverage_remarks
+from marketsimulator.results.forecast_coverage import centre_remarks, coverage_remarks
 from marketsimulator.results.metrics import (
     Performance,
     annual_turnover,
@@ -161,8 +161,9 @@ class Results:
         sizing = self.settings.sizing
         warnings = [
             *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
-            *raw_remarks(calibrated=self.settings.forecaster.calibrated),
+            *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *coverage_remarks(self.main, self.bars, self.first),
+            *centre_remarks(self.main, self.bars),
             *little_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
             *same_trades_remarks(self.main, self._walk),
@@ -195,17 +196,21 @@ class Results:
         }
 
     def leads(self) -> dict[str, dict[str, Any] | None]:
-        """How far the main run ends ahead of each comparison, with an interval.
+        """How far the main run ends ahead of each comparison, with an interval of whole days.
 
-        None for one that has no daily returns on the same days.
+        None for one that has no daily returns on the same days, or where either ends with nothing.
         """
         mine, _ = self._daily(self.main)
+        growth = 1 + self.performance(self.main).total_return
         found: dict[str, dict[str, Any] | None] = {}
         for run in self.comparisons:
             other, _ = self._daily(run)
             ahead = lead(daily_returns(mine), daily_returns(other), seed=self.settings.seed)
-            known = None if ahead is None else {**asdict(ahead), "beyond": ahead.beyond}
-            found[run.name] = known
+            growth_other = 1 + self.performance(run).total_return
+            found[run.name] = None
+            if ahead is not None and growth > 0 and growth_other > 0:
+                at_end = ahead.to_the_end(growth, growth_other)
+                found[run.name] = {**asdict(at_end), "beyond": at_end.beyond}
         return found
 
     def performance(self, run: Run) -> Performance:

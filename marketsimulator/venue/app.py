@@ -169,7 +169,7 @@ class Server:
         return {"quotes": self.venue.options.quotes(names, self._now())}
 
     async def _advance(self, request: web.Request) -> web.StreamResponse:
-        """Move a waiting clock to the next instant, or the last one not after `to`.
+        """Move a waiting clock by {"steps": 1} instants, or to the last one not after `to`.
 
         The answer says whether it moved, how many instants are left, and how many it has gone
         through since the server began.
@@ -177,8 +177,13 @@ class Server:
         if self.speed is not None:
             raise Refused(409, 40910000, "this clock runs by itself")
         command = json.loads(await request.text() or "{}")
+        if not isinstance(command, dict) or len(command) > 1 or set(command) - {"to", "steps"}:
+            raise Refused(422, 42210000, 'one of {"steps": 1} and {"to": "2024-03-18T14:30Z"}')
         before = self.venue.index
-        index = before + 1
+        steps = command.get("steps", 1)
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise Refused(422, 42210000, f"steps: {steps!r} is no whole number above 0")
+        index = min(before + steps, len(self.venue.bars.times))
         if "to" in command:
             index = self._last_index(instant(command["to"], name="to"))
         self.venue.advance(index)

@@ -27,11 +27,13 @@ from foundation.files import flush_to_disk, put_whole
 from sizing.autoscaler.balance import balance_of, balance_text
 from sizing.autoscaler.trades import (
     COLUMNS,
+    NO_CONTENT,
     ClosedTrade,
     Row,
     csv_of,
     is_trade,
     rows_of,
+    says_trade,
     size_of,
     total_of,
     trade_of,
@@ -46,6 +48,10 @@ LOCK = ".lock"
 UNBOOKED = "unbooked.jsonl"  # trades that closed while the state was unknown
 PATIENCE = 10.0  # seconds to wait for another process
 CENT = Fraction(1, 100)
+UNCONFIRMED = (
+    "no trade says what the balance is: look it up at the broker, and confirm it with"
+    " `python -m sizing.contracts recover LIVE STARTING_CAPITAL=USD`"
+)
 
 
 class UnknownState(InputError):
@@ -96,10 +102,16 @@ class AccountState:
 
 
 class AccountFiles:
-    """The files of one account in `folder`; `starting`: USD it began with."""
+    """The files of one account in `folder`.
 
-    def __init__(self, folder: Path, starting: float) -> None:
+    starting: USD it began with.
+    live: whether its money is real.
+    """
+
+    def __init__(self, folder: Path, starting: float, *, live: bool = False) -> None:
         self.folder = folder
+        self._live = live
+        self._word = " LIVE" if live else ""
         self._starting = Decimal(str(starting))
         self._lock = FileLock(folder / LOCK, timeout=PATIENCE)
 
@@ -121,8 +133,8 @@ class AccountFiles:
             with self._lock:
                 if not self.empty:
                     raise InputError(
-                        f"{self.folder}: there is an account already; `recover` rebuilds its"
-                        " balance"
+                        f"{self.folder}: there is an account already;"
+                        f" `recover{self._word}` rebuilds its balance"
                     )
                 self._write(csv_of(list(COLUMNS), []), self._starting, [])
         except Timeout:
@@ -135,8 +147,8 @@ class AccountFiles:
     def read(self) -> AccountState:
         """The account, once what a killed process had begun is finished, and all is booked.
 
-        A balance file that cannot be read is set aside and rebuilt from the trades. The call that
-        meets it still raises, so that somebody learns of it.
+        A balance file that cannot be read is set aside and rebuilt from the trades; of real money
+        there has to be one. The call that meets it still raises, so that somebody learns of it.
 
         Raises
         ------
@@ -191,7 +203,8 @@ class AccountFiles:
         """Hold the account for this process alone, with what another had begun finished."""
         if not self.folder.is_dir():
             raise UnknownState(
-                f"{self.folder}: there is no account; `python -m sizing.contracts init` begins one"
+                f"{self.folder}: there is no account;"
+                f" `python -m sizing.contracts init{self._word}` begins one"
             )
         try:
             self._lock.acquire()
@@ -216,14 +229,7 @@ class AccountFiles:
             # What is put in the place of the truth is looked at first.
             rows_of(trades.encode())
             balance_of(balance.encode())
-        except (
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+        except (OSError, *NO_CONTENT) as error:
             raise UnknownState(f"{journal}: an update that cannot be read: {error}") from None
         self._put_files(trades, balance)
 
@@ -233,13 +239,15 @@ class AccountFiles:
         path = self.folder / BALANCE
         if not path.exists():
             raise UnknownState(
-                f"{path} is missing; `python -m sizing.contracts recover` rebuilds it from the"
-                " trades"
+                f"{path} is missing; `python -m sizing.contracts recover{self._word}` rebuilds it"
+                " from the trades"
             )
         closed = [row for row in rows if is_trade(row)]
         try:
             balance, total = balance_of(path.read_bytes())
         except ValueError as error:
+            if self._live and not closed:
+                raise UnknownState(f"{path}: {error}; {UNCONFIRMED}") from None
             # Set aside and never overwritten: what a person finds in it may explain the damage.
             aside = self._set_aside(BALANCE)
             self._write(csv_of(columns, rows), self._balance_after(rows), rows)
@@ -263,7 +271,8 @@ class AccountFiles:
             return rows_of(path.read_bytes())
         except FileNotFoundError:
             raise UnknownState(
-                f"{path} is missing; `python -m sizing.contracts init` begins an account"
+                f"{path} is missing; `python -m sizing.contracts init{self._word}` begins an"
+                " account"
             ) from None
         except (OSError, ValueError) as error:
             raise UnknownState(f"{path}: {error}") from None
@@ -322,7 +331,7 @@ class AccountFiles:
         """Note a trade that cannot be booked now, on the disk and in the log."""
         whole, torn = self._unbooked_lines()
         # Whoever follows the position tries again until it is booked; it is noted once.
-        if any(_says(line, trade) for line in whole):
+        if any(says_trade(line, trade) for line in whole):
             return
         self._write_unbooked([*whole, json.dumps(trade.row())], torn)
         log.error(
@@ -341,7 +350,7 @@ class AccountFiles:
         whole, torn = self._unbooked_lines()
         try:
             trades = [trade_of(json.loads(line)) for line in whole]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except NO_CONTENT as error:
             raise UnknownState(f"{path}: cannot be read: {error}") from None
         conflicts = {}
         kept = []
@@ -382,18 +391,9 @@ class AccountFiles:
             raise UnknownState(f"{path}: cannot be read: {error}") from None
         *whole, torn = text.split("\n")
         # An editor may have left the last line without its end.
-        return ([*whole, torn], "") if _says(torn) else (whole, torn)
+        return ([*whole, torn], "") if says_trade(torn) else (whole, torn)
 
     def _balance_after(self, rows: list[Row]) -> Decimal:
         """USD: what the account began with, and every P/L and deposit of the rows."""
         flows = [total_of(row) for row in rows if row["P/L_$"].strip()]
         return self._starting + sum(flows, Decimal(0))
-
-
-def _says(line: str, trade: ClosedTrade | None = None) -> bool:
-    """Whether a line is a whole trade, and where one is given, that one with its result."""
-    try:
-        noted = trade_of(json.loads(line))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return False
-    return trade is None or (noted.trade_id, noted.total) == (trade.trade_id, trade.total)

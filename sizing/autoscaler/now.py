@@ -92,11 +92,12 @@ def _report_difference(state: AccountState, mode: str, notices: Notices) -> None
     if not state.difference or state.booked is None:
         notices.end_alert("balance")
         return
+    word = " LIVE" if mode.upper() == "LIVE" else ""
     notices.alert(
         "balance",
         f"{TAG} {mode.upper()}: the balance is ${float(state.balance):,.2f},"
         f" STARTING_CAPITAL and the trades add up to ${float(state.booked):,.2f}; the lower one is"
-        " sized from; `python -m sizing.contracts recover` takes the trades' word",
+        f" sized from; `python -m sizing.contracts recover{word}` takes the trades' word",
     )
 
 
@@ -117,7 +118,7 @@ def account_files(settings: AutoscalingSettings, mode: str) -> AccountFiles:
     if mode.upper() not in ("PAPER", "LIVE"):
         raise InputError(f"mode: {mode!r} is neither PAPER nor LIVE")
     folder = Path(settings.AUTOSCALING_DATA_DIR).expanduser() / mode.lower()
-    return AccountFiles(folder, settings.STARTING_CAPITAL)
+    return AccountFiles(folder, settings.STARTING_CAPITAL, live=mode.upper() == "LIVE")
 
 
 def account_state(

@@ -322,8 +322,10 @@ def drawdown_in_force(balances: Sequence[Fraction], settings: AutoscalingSetting
     return drawdown.in_force
 
 
-def strategy_of(word: str) -> str:
+def strategy_of(word: str, key: str = "strategy") -> str:
     """The name of a strategy, from its name or its short one, in capitals or not.
+
+    key: of the setting that names it, for the message.
 
     Raises
     ------
@@ -333,7 +335,7 @@ def strategy_of(word: str) -> str:
     capitals = word.strip().upper()
     name = SHORT_NAMES.get(capitals, capitals)
     if name not in WIDTHS:
-        raise InputError(f"strategy: {word!r} is none of {', '.join([*WIDTHS, *SHORT_NAMES])}")
+        raise InputError(f"{key}: {word!r} is none of {', '.join([*WIDTHS, *SHORT_NAMES])}")
     return name
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -26,6 +27,8 @@ COLUMNS = (
     "Exit_Reason",
 )
 _OTHER_SEPARATORS = {";": ";", "\t": "tabs", "|": "|"}
+# What JSON raises that says nothing, or something else than is looked for in it.
+NO_CONTENT = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 CASH = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are no trades
 
 
@@ -197,3 +200,12 @@ def trade_of(row: Mapping[str, str]) -> ClosedTrade:
         exit_reason=row["Exit_Reason"],
         more={name: value for name, value in row.items() if name not in fields},
     )
+
+
+def says_trade(line: str, trade: ClosedTrade | None = None) -> bool:
+    """Whether a line is a whole trade, and where one is given, that one with its result."""
+    try:
+        noted = trade_of(json.loads(line))
+    except NO_CONTENT:
+        return False
+    return trade is None or (noted.trade_id, noted.total) == (trade.trade_id, trade.total)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import re
+import socket
+import sys
 import threading
 import time
+from base64 import b64encode
 from decimal import Decimal
+from hashlib import sha1
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
 
+from execution.alpaca import updates
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.updates import TradeUpdates
 from execution.broker import place
@@ -181,6 +188,37 @@ def test_listening_ends_however_far_the_connection_has_come(practice: Start) -> 
             with TradeUpdates(BrokerSettings(url_override=url), KEYS):
                 time.sleep(pause)
     assert not [thread for thread in threading.enumerate() if thread.name == "trade updates"]
+
+
+def test_a_stream_whose_server_answers_no_close_ends_before_its_loop_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that hangs, or is gone without a word, after it has authorized the stream."""
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda each: ignored.append(each.exc_value))
+    monkeypatch.setattr(updates, "PARTING", 0.4)
+    monkeypatch.setitem(updates.CONNECTION, "close_timeout", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        stream = TradeUpdates(BrokerSettings(url_override=url), KEYS)
+        with stream:
+            hanging, _ = server.accept()
+            key = re.search(rb"Sec-WebSocket-Key: (\S+)", hanging.recv(10_000))
+            assert key is not None
+            digest = sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+            hanging.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + b64encode(digest) + b"\r\n\r\n"
+            )
+            hanging.recv(10_000)
+            message = b'{"stream": "authorization", "data": {"status": "authorized"}}'
+            hanging.sendall(bytes([0x81, len(message)]) + message)
+            stream.wait(5)
+            assert stream.connections == 1
+        del stream
+        gc.collect()
+        hanging.close()
+    assert not ignored
 
 
 def test_what_filled_while_the_stream_was_down_is_read_once_it_is_back(practice: Start) -> None:

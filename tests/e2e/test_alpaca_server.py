@@ -199,6 +199,11 @@ def test_what_the_venue_does_not_take_is_refused_in_its_words(
         ("GET", "/v2/orders?limit=many", None),
         ("GET", "/v2/positions/no%20symbol", None),
         ("POST", "/control/advance", '{"to": "soon"}'),
+        ("POST", "/control/advance", '{"stesp": 2}'),
+        ("POST", "/control/advance", '{"steps": 0}'),
+        ("POST", "/control/advance", '{"steps": true}'),
+        ("POST", "/control/advance", '{"steps": 2, "to": "2024-02-21"}'),
+        ("POST", "/control/advance", "[2]"),
         ("POST", "/control/faults", '{"kind": "gremlin"}'),
         ("POST", "/control/assets", "half of a"),
     ],
@@ -208,9 +213,21 @@ def test_a_question_that_makes_no_sense_is_refused_and_says_why(
 ) -> None:
     here = practice()
     headers = {"APCA-API-KEY-ID": "KEY"}
+    before = here.venue.index
     answer = requests.request(method, f"{here.url}{path}", data=body, headers=headers, timeout=10)
+    assert here.venue.index == before
     assert answer.status_code == 422
     assert answer.json()["message"]
+
+
+def test_a_waiting_clock_is_moved_by_as_many_instants_as_are_asked_for(practice: Start) -> None:
+    here = practice()
+    path = f"{here.url}/control/advance"
+    moved = requests.post(path, json={"steps": 3}, timeout=30).json()
+    assert (moved["moved"], moved["passed"]) == (True, 3)
+    ended = requests.post(path, json={"steps": 10**30}, timeout=120).json()
+    assert (ended["moved"], ended["left"], ended["passed"]) == (True, 0, 3 + moved["left"])
+    assert here.venue.over
 
 
 def test_without_keys_there_is_no_account(practice: Start) -> None:

@@ -587,7 +587,7 @@ def test_the_command_serves_until_it_is_ended(account: Path) -> None:
         (["--account", "other"], "there is no journal"),
         (["few"], "'few' is no flag and no key=value"),
         (["limits.symbol_cap=-1"], "limits.symbol_cap"),
-        (["--port", "99999"], "--port: 99999 cannot be used"),
+        (["--port", "99999"], "--port: 99999 cannot be used: name one of 1 … 65535, or 0: any"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line_and_exit_code_2(

@@ -123,6 +123,15 @@ def noted(here: Practice, kind: str, usd: float) -> None:
     here.venue.record.note_activity({"activity_type": kind, "date": day, "net_amount": str(usd)})
 
 
+def test_a_journal_of_event_contracts_names_the_command_that_judges_it(tmp_path: Path) -> None:
+    path = tmp_path / "kalshi-practice-ab12" / JOURNAL
+    path.parent.mkdir()
+    Database(path).close()
+    with pytest.raises(InputError, match="is of event contracts, which are judged with") as told:
+        drift_of(path)
+    assert f"`python -m marketsimulator.kalshi.paper_report journal={path}`" in str(told.value)
+
+
 def test_an_order_that_was_withheld_counts_as_withheld(practice: Start, tmp_path: Path) -> None:
     """No order is worth more than 20,000 USD: the first two are, and only they."""
     here = begun(practice)

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import requests
 
+from execution.live.cycle import next_instant
 from execution.venue_rules import VenueRules
 from foundation.compose import composed_config
 from foundation.errors import BrokerError
@@ -31,7 +32,7 @@ from trainingdata.bars import Bars
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import history_start
+from trainingdata.instants import history_start, utc_text
 
 SIMPLE = ("forecaster=ewma", "sizing.strategy=equal_weight")
 
@@ -505,6 +506,10 @@ def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(
             "trades real money, and broker.paper is true",
         ),
         (["cycles=0"], "cycles: 0 is no whole number above 0"),
+        (
+            ["mode=replay", "symbols=[SYA]", "broker.url_override=http://127.0.0.1:9"],
+            "127.0.0.1:9 refused the connection; is the practice server up yet?",
+        ),
         (["clock=sun"], "clock: 'sun' is none of broker, system"),
     ],
 )
@@ -548,8 +553,29 @@ def test_a_preview_sends_nothing_whatever_else_is_asked_for(
     done = run_command(command, cwd=tmp_path, env={**keys, "HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert "buy" in done.stdout
+    assert "Ask again" not in done.stdout
     assert "start: not used; the venue's clock says when.\n" in done.stderr
     assert here.posts == []
+
+
+def test_a_preview_that_decides_nothing_says_when_to_ask_again(
+    practice: Start, tmp_path: Path
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance("2024-02-21T02:00Z")
+    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": ""}
+    done = run_command(
+        [
+            *(str(ROOT / "trade_stock_e2e.py"), "preview", "symbols=[SYA,SYB]", "bar_patience=0"),
+            *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
+        ],
+        cwd=tmp_path,
+        env={**keys, "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "nothing decides at this instant" in done.stdout
+    instant = next_instant(here.venue.now, ["SYA"])
+    assert f"Ask again at {utc_text(instant)}, or with cycles=2" in done.stdout
 
 
 def test_help_says_how_it_is_used(tmp_path: Path) -> None:

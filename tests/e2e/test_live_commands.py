@@ -52,6 +52,25 @@ def test_the_status_says_what_is_held_what_waits_and_what_stands(
     assert "trade: trade-20240220T153000Z, 2 fills" in text
 
 
+def test_the_status_says_of_a_pass_when_it_decided_and_where_nothing_did(
+    folder: Path, tmp_path: Path
+) -> None:
+    database = Database(folder / JOURNAL)
+    database.execute("UPDATE cycles SET began_at = '2024-02-20T13:10:00.000000000'")
+    for began, ended in (("16:30", "2024-02-20T16:31:00.000000000"), ("17:30", None)):
+        database.execute(
+            "INSERT INTO cycles (job, began_at, ended_at) VALUES ('trade', ?, ?)",
+            (f"2024-02-20T{began}:00.000000000", ended),
+        )
+    database.close()
+    lines = asked(tmp_path, "status")[1].splitlines()
+    assert lines[-3:] == [
+        "2024-02-20T15:30Z trade: trade-20240220T153000Z, 2 fills",
+        "2024-02-20T16:30Z trade: nothing decided",
+        "2024-02-20T17:30Z trade: nothing decided yet: under way, or killed",
+    ]
+
+
 def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) -> None:
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
     assert (code, text) == (
@@ -203,6 +222,7 @@ def test_a_kill_file_is_not_cleared_but_removed_and_its_removal_is_spelt_out(
     code, text = asked(tmp_path, "clear", "kill", "--by", "Ada")
     by_hand = f"{folder / 'KILL'} is there, and you remove it by hand: rm {folder / 'KILL'}"
     assert (code, text) == (2, f"error: kill: no such halt stands; {by_hand}\n")
+    assert asked(tmp_path, "clear", "KILL", "--by", "Ada") == (code, text)
     database = Database(folder / JOURNAL)
     Halts(database, EventLog(database)).raise_halt("kill", "an attack", NOW)
     database.close()

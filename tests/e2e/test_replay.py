@@ -9,19 +9,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from alpaca.trading.client import TradingClient
+from omegaconf import DictConfig
 
+import trade_stock_e2e
 from execution.account_lock import JOURNAL
 from execution.live.cycle import Cycle
 from execution.live.replay import WaitingClock, run_replay
 from execution.live.replay_records import ReplayRecords
 from execution.live.trading import NAME
 from foundation.command import Ended
+from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError
 from tests.commands import Started, run_command
@@ -58,10 +62,13 @@ class Desk:
         return self.folder / "out"
 
     def replay(
-        self, show: Callable[[Cycle], None] = nothing, *, overwrite: bool = False
+        self,
+        show: Callable[[Cycle], None] = nothing,
+        *more: str,
+        overwrite: bool = False,
     ) -> dict[str, Any]:
-        """A process that replays, and what it says at its end."""
-        words = (*WORDS, f"folder={self.folder / 'live'}", "broker.attempts=1")
+        """A process that replays, with more words, and what it says at its end."""
+        words = (*WORDS, f"folder={self.folder / 'live'}", "broker.attempts=1", *more)
         parts = Live.at(self.here, *words)
         summary = run_replay(
             parts.settings,
@@ -161,6 +168,7 @@ def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) 
     said = whole.summary
     venue = whole.here.venue
     assert (said["partial"], said["instants_left"], said["stopped"]) == (False, 0, "")
+    assert said["instants_left_out"] == 0
     frames = whole.frames()
     assert len(frames["equity"]) == said["instants"] == venue.index - venue.first + 1
     listed = broker(whole.here).fills_since(np.datetime64("2024-02-20", "ns"))
@@ -255,6 +263,66 @@ def test_a_server_that_was_begun_again_gets_no_records_of_another_account(
     assert not again.replay(overwrite=True)["partial"]
 
 
+def test_the_output_of_an_ended_replay_is_kept_from_a_server_that_was_begun_again(
+    desk_of: Callable[[str], Desk],
+) -> None:
+    before = desk_of("desk")
+    ended = before.replay()
+    again = desk_of("desk")
+    with pytest.raises(InputError, match="the server was begun again since") as refused:
+        again.replay()
+    assert f"has a replay of account {ended['account']}, whose records end at" in str(refused.value)
+    assert "instants to go" not in str(refused.value)
+    assert again.summary == ended
+    assert not again.here.posts
+    assert again.replay(overwrite=True)["account"] == again.here.venue.record.account_id
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_with(
+    desk_of: Callable[[str], Desk], stopped: bool
+) -> None:
+    desk = desk_of("desk")
+    if stopped:
+        with pytest.raises(Ended):
+            desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
+    else:
+        desk.replay()
+    said = desk.summary
+    for more, words in (
+        ("sizing.band=0.1", "sizing.band 0.002 (now 0.1)"),
+        ("symbols=[SYA]", "symbols [SYA, SYB, SYXUSD] (now [SYA])"),
+        ("symbols=[SYA,SIB]", "symbols: the practice server does not have SIB"),
+    ):
+        with pytest.raises(InputError) as refused:
+            desk.replay(nothing, more)
+        assert words in str(refused.value)
+        assert ("begin the server again" in str(refused.value)) == ("SIB" not in words)
+        assert desk.summary == said
+    again = desk.replay(nothing, "broker.attempts=2", "start=2024-02-20")
+    assert not again["partial"]
+
+
+def test_settings_may_change_until_something_is_decided(desk_of: Callable[[str], Desk]) -> None:
+    desk = desk_of("desk")
+    desk.here.fail(kind="status", method="GET", path="/v2/positions", status=500, count=1)
+    with pytest.raises(BrokerError, match="500"):
+        desk.replay()
+    assert not desk.replay(nothing, "sizing.band=0.1")["partial"]
+
+
+def test_the_settings_of_a_replay_lie_beside_its_files_and_hold_no_secret(
+    desk_of: Callable[[str], Desk],
+) -> None:
+    desk = desk_of("desk")
+    desk.replay(nothing, "alert_url=http://127.0.0.1:9/hook-of-mine")
+    text = (desk.output / "config.yaml").read_text()
+    kept = yaml.safe_load(text)
+    assert (kept["sizing"]["band"], kept["symbols"]) == (0.002, ["SYA", "SYB", "SYXUSD"])
+    assert kept["alert_url"] == "[secret]"
+    assert "hook-of-mine" not in text
+
+
 def test_a_server_that_is_begun_again_meanwhile_is_not_traded(
     desk_of: Callable[[str], Desk],
 ) -> None:
@@ -292,8 +360,12 @@ def test_a_replay_of_a_clock_that_has_gone_on_says_where_it_begins(
     desk = desk_of("desk")
     desk.here.advance()
     began = f"{str(desk.here.venue.now)[:16]}Z"
-    assert desk.replay()["from"] == began
+    with pytest.raises(Ended):
+        desk.replay(stopping(1, lambda: signal.raise_signal(signal.SIGTERM)))
+    assert desk.summary["instants_left_out"] == 1
     assert f"it began, by 1 instant: the replay begins at {began}." in capsys.readouterr().err
+    said = desk.replay()
+    assert (said["from"], said["instants_left_out"]) == (began, 1)
 
 
 def test_what_another_job_decided_before_is_no_record_of_the_replay(
@@ -314,6 +386,19 @@ def test_what_another_job_decided_before_is_no_record_of_the_replay(
     assert earlier
     assert not decided & earlier
     assert said["instants"] == len(desk.frames()["equity"])
+
+
+def test_a_replay_that_is_stopped_before_its_first_pass_says_that_none_was_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(_: DictConfig) -> NoReturn:
+        raise Ended(signal.SIGTERM)
+
+    monkeypatch.setattr(trade_stock_e2e, "venue_parts", stopped)
+    with pytest.raises(Ended):
+        trade_stock_e2e.replay(composed_config("live", ["mode=replay"]))
+    line = "It was stopped before its first pass: none was made this time.\n"
+    assert capsys.readouterr().err == line
 
 
 def test_a_clock_that_runs_is_no_replay(practice: Start, tmp_path: Path) -> None:

@@ -237,3 +237,33 @@ def test_a_forecaster_that_is_given_to_the_check_itself_fails_in_one_line_too(ma
         InputError, match=r"Broken fails in test_bad_forecasters\.py line \d+: Attr"
     ):
         check_forecaster(Broken(), market)  # type: ignore[arg-type]
+
+
+def test_a_class_or_an_argument_that_is_not_there_is_known_before_a_bar_is_read(own: str) -> None:
+    for kind, arguments, line in (
+        (f"{own}:Absent", {}, "has no 'Absent'"),
+        ("gone:Walk", {}, "there is no module 'gone'"),
+        (f"{own}:CODE_OF", {}, "has no 'CODE_OF'"),
+        (f"{own}:np", {}, "is no class or function, but module"),
+        (f"{own}:Short", {"windw": 3}, r"Short\(windw=3\) fails: TypeError"),
+    ):
+        with pytest.raises(InputError, match=line):
+            ForecasterSettings(kind=kind, arguments=arguments).check()
+    ForecasterSettings(kind=f"{own}:Walk").check()
+
+
+def test_a_refusal_within_own_code_names_the_class_and_its_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, market: Bars
+) -> None:
+    code = (
+        "from forecasting import RandomWalk\n"
+        "class Drift:\n    name = 'drift'\n"
+        "    def __init__(self, window): self.window = window\n"
+        "    def forecast(self, bars, since, progress=None):\n"
+        "        return RandomWalk(self.window).forecast(bars, since)\n"
+    )
+    kind = f"{own_module(code, tmp_path, monkeypatch)}:Drift"
+    drift = ForecasterSettings(kind=kind, arguments={"window": -1}, calibrated=False).build(())
+    said = rf"^forecaster.kind: {kind}\(window=-1\) fails in \w+.py line 6: .*-1 is below 3"
+    with pytest.raises(InputError, match=said):
+        drift.forecast(market, market.times[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,26 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(
         (["sizing={fractoin: 1}"], "sizing.fractoin: there is no such setting; did you mean"),
         (["+capital=3"], "+capital: the setting is there already; write it without the +"),
         (["data.dir=/tmp/a;b"], "stands in quotes of its own, 'data.dir=\"/tmp/a;b\"'"),
+        (
+            ["forecaster=ewma", "forecaster.model=x"],
+            "forecaster.model: forecaster=ewma has no model; forecaster=chronos2 has (see",
+        ),
+        (
+            ["forecaster=my:Class", "forecaster.model=x"],
+            "forecaster.model: forecaster=my:Class has no model; forecaster=chronos2 has (see",
+        ),
+        (
+            ["forecaster.path=x"],
+            "forecaster.path: forecaster=chronos2 has no path; forecaster=file has (see",
+        ),
+        (
+            ["forecaster=ewma", "forecaster.arguments=x"],
+            "forecaster=ewma has no arguments; forecaster=module:Class has (see",
+        ),
+        (
+            ["forecaster=garch", "forecaster.contxt_length=3"],
+            "forecaster.contxt_length: there is no such setting; did you mean forecaster.context_",
+        ),
         (["start="], "start: it is empty"),
         (["=5"], "a setting's name is missing before the ="),
     ],
@@ -63,6 +84,12 @@ def test_what_hydra_refuses_is_said_with_the_key_and_what_to_write(
         compose.composed_config("backtest", words)
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_key_of_a_group_that_a_command_does_not_have_is_unknown_to_it() -> None:
+    for key in ("fees.commission_bps", "capital"):
+        with pytest.raises(InputError, match=rf"^{key}: there is no such setting"):
+            compose.composed_config("batch", [f"{key}=3"])
 
 
 @pytest.mark.parametrize(
@@ -85,6 +112,35 @@ def test_a_value_of_another_kind_is_said_with_its_key_and_what_to_write(
     with pytest.raises(InputError) as refused:
         BacktestSettings.of(compose.composed_config("backtest", [word]))
     assert str(refused.value).startswith(says)
+
+
+def test_no_run_of_a_multirun_begins_before_the_settings_of_all_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def commanded(*words: str) -> list[Any]:
+        begun: list[Any] = []
+        monkeypatch.setattr(sys, "argv", ["backtest", "-m", "forecaster=ewma", *words])
+        compose.hydra_command(
+            "backtest", lambda config: begun.append(config.sizing.fraction), BacktestSettings.of
+        )
+        return begun
+
+    monkeypatch.chdir(tmp_path)
+    # That a run begins shows in the folder that Hydra makes for it.
+    for words in (["sizing.fraction=0.1,7"], ["sizing.fraction=0.1", "seed=1,-1"]):
+        with pytest.raises(SystemExit) as ended:
+            commanded(*words)
+        said = capsys.readouterr().err
+        assert ended.value.code == 2
+        assert said.count("\n") == 1
+        assert said.startswith(("error: sizing.fraction: 7", "error: seed: -1 is outside 0"))
+        assert not list(tmp_path.iterdir())
+    assert commanded("sizing.fraction=0.1,0.2") == [0.1, 0.2]
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "notes").write_text("mine")
+    with pytest.raises(SystemExit):
+        commanded("sizing.fraction=0.1,7", "hydra.sweep.dir=kept")
+    assert (tmp_path / "kept" / "notes").read_text() == "mine"
 
 
 def test_a_multirun_says_which_lists_it_takes_apart() -> None:

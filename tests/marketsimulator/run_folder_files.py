@@ -22,15 +22,27 @@ def write_run(
     start: str = "2024-01-02",
     returns: Array | None = None,
     settings: dict[str, Any] | None = None,
+    tail: float | None = None,
+    hours: int = 3,
     **changes: Any,
 ) -> Path:
-    """A run over stocks with these daily returns from `start` on; changes: of its summary."""
+    """A run over stocks with these daily returns from `start` on.
+
+    Parameters
+    ----------
+    tail: its return after the last 16:00; none for a run that ends then.
+    hours: how long it goes on then.
+    changes: of its summary.
+    """
     returns = np.zeros(80) if returns is None else returns
     first = np.datetime64(start)
     sessions = sessions_between(first, first + np.timedelta64(2 * len(returns) + 20, "D"))
     closes = four_pm(sessions[: len(returns)])
     at = np.concatenate([closes[:1] - np.timedelta64(3, "h"), closes])
     equity = 1000.0 * np.cumprod(np.concatenate([[1.0], 1.0 + returns]))
+    if tail is not None:
+        at = np.append(at, at[-1] + np.timedelta64(hours, "h"))
+        equity = np.append(equity, equity[-1] * (1.0 + tail))
     figures = performance(at, equity, capital=1000.0, coins=False)
     summary = {
         **figures.as_dict(),

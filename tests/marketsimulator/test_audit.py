@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forecasting.baseline import RandomWalk
-from forecasting.forecast import ForecastTable, Progress, silent
+from forecasting.baseline import Oracle, RandomWalk
+from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from foundation.compose import composed_config
 from marketsimulator import audit
 from marketsimulator.audit import Setup, costs, forecast, lag, look_ahead
@@ -139,6 +139,29 @@ def test_forecasts_are_set_between_noise_and_an_oracle(setup: Setup) -> None:
     ratio, other = (b.mu[:, 0][b.deciding] / b.sigma[:, 0][b.deciding] for b in (believed, dealt))
     np.testing.assert_allclose(np.sort(ratio), np.sort(other), rtol=1e-9)
     assert (ratio != other).mean() > 0.5
+
+
+def test_a_range_of_which_the_oracle_forecasts_too_little_is_said_to_be_too_short(
+    setup: Setup,
+) -> None:
+    note = forecast(setup)[-1]["note"]
+    walk = setup.belief_table(RandomWalk())
+    decisions = int(walk.deciding.sum())
+    lost = int(walk.deciding.sum() - setup.belief_table(Oracle(RandomWalk())).deciding.sum())
+    assert 0 < lost <= HORIZON * len(setup.bars.symbols)
+    assert note.startswith(
+        f"The oracle forecasts {decisions - lost:,} of {decisions:,} decisions ("
+    )
+    assert "Too short" not in note
+    late = Setup.of(
+        BacktestSettings.of(composed_config("backtest", ["start=2024-03-06", *WORDS[1:]]))
+    )
+    rows = forecast(late)
+    assert (
+        "Too short to judge by: it forecasts less than 50% of those of SYA, SYB;"
+        in (rows[-1]["note"])
+    )
+    assert [row["note"] for row in rows[:-1]] == ["", "", ""]
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from marketsimulator.monte_carlo import (
     summary,
     write_results,
 )
-from marketsimulator.options.account_picture import Picture, drawn
+from marketsimulator.options.account_picture import Picture, drawn, percent_text
 from marketsimulator.options.resampling import (
     UNIT,
     ResamplingRules,
@@ -236,6 +236,39 @@ def test_a_trade_is_entered_on_a_date_that_has_come(
         read_sample(path, NOW)
 
 
+@pytest.mark.parametrize(
+    ("entered", "left"),
+    [
+        ("2024-10-01 10:00", "09:59"),
+        ("2024-10-01 10:00", "2024-10-01 09:59"),
+        ("2024-10-01 10:00", "2024-09-30"),
+        ("2024-10-01", "2024-09-30 16:00"),
+        ("2024-10-01T14:00Z", "2024-10-01T13:59Z"),
+    ],
+)
+def test_no_trade_is_left_before_it_was_entered(tmp_path: Path, entered: str, left: str) -> None:
+    before = "2024-10-01 10:00,a,PUT,5700/5695,2.5,1,10:00,30,TP"
+    path = file_of(tmp_path, before, f"{entered},b,PUT,5700/5695,2.5,1,{left},30,TP")
+    with pytest.raises(DataError, match=rf"^trades: {path}: row 2: Exit_Time '.*{left}' is before"):
+        read_sample(path, NOW)
+
+
+@pytest.mark.parametrize(
+    ("entered", "left"),
+    [
+        ("2024-10-01 10:00", "2024-10-01"),
+        ("2024-10-01", "09:00"),
+        ("2024-10-01", "2024-10-01 09:00"),
+        ("2024-10-01 10:00", "at the close"),
+    ],
+)
+def test_an_exit_that_may_be_after_the_entry_is_taken(
+    tmp_path: Path, entered: str, left: str
+) -> None:
+    row = f"{entered},a,PUT,5700/5695,2.5,1,{left},30,TP"
+    assert len(read_sample(file_of(tmp_path, row), NOW).results) == 1
+
+
 def test_dates_and_times_of_new_york_and_instants_are_days_of_trades(tmp_path: Path) -> None:
     """Four trades on two days of New York: 02:00 in UTC is the evening before there."""
     entered = ("2024-12-02", "2024-12-02 10:00", "2024-12-02T09:59:59", "2024-12-02T02:00Z")
@@ -271,6 +304,25 @@ def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> N
     assert "cannot show a loss that the file does not hold" in found["limits_of_resampling"]
     assert "lost 27% of what it could; none lost all" in found["limits_of_resampling"]
     assert (tmp_path / "monte_carlo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(("runs", "days"), [(3, 1), (7, 11), (40, 10)])
+def test_ticks_are_labelled_with_what_they_are(runs: int, days: int) -> None:
+    sample = TradeSample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
+    sets = simulate_accounts(sample, MonteCarloSettings(runs=runs, days=days, seed=3))
+    figure = drawn(Picture("a", sets, floor=12_000.0, halt=0.2))
+    figure.draw_without_rendering()
+    for panel in figure.axes:
+        for axis in (panel.xaxis, panel.yaxis):
+            scale = 100 if "%" in axis.get_ticklabels()[0].get_text() else 1
+            for place, label in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True):
+                text = label.get_text().translate(str.maketrans("", "", "$,%"))
+                assert float(text.replace("\N{MINUS SIGN}", "-")) == pytest.approx(scale * place)
+
+
+def test_percent_have_a_digit_after_the_point_only_where_they_need_one() -> None:
+    shares = (0.0, 0.025, 0.05, 0.1, 0.3)
+    assert list(map(percent_text, shares)) == ["0%", "2.5%", "5%", "10%", "30%"]
 
 
 def test_the_picture_says_what_it_rests_on_and_its_panels_share_their_ranges() -> None:

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execution.spreads.rules import SpreadCosts, SpreadRules, spread_of
-from foundation.errors import InputError
+from execution.spreads.settings import SellingSettings
+from foundation.errors import DataError, InputError
 from marketsimulator.options.path import IndexDays, IndexModel, index_days
 from marketsimulator.options.pricing import Smile
 from marketsimulator.options.selling import SpreadTrade, sell_spread, simulate_selling
@@ -27,6 +28,7 @@ from tests.commands import run_command
 from trainingdata.bars import panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
+from trainingdata.volatility_index import volatility_index
 
 FREE = SpreadCosts(0, 0, 0)
 FLAT = Smile(level=1.0, slope=0, wing=0)
@@ -282,6 +284,40 @@ def test_settings_that_cannot_be_are_named_as_they_are_typed(
 ) -> None:
     with pytest.raises(InputError, match=says):
         SpreadSettings(**changes)
+
+
+def test_places_of_bars_are_named_as_they_are_typed(tmp_path: Path) -> None:
+    bars = BarsSettings(dir=(str(tmp_path / "nope"),), vix="VIX.parquet")
+    with pytest.raises(DataError, match=r"^bars\.dir: .*nope"):
+        SpreadSettings(bars=bars).days()
+
+
+def test_strategies_that_cannot_be_sold_are_named_as_they_are_typed() -> None:
+    with pytest.raises(InputError, match=r"^strategies: 'PUTS' is none of CALL"):
+        SellingSettings(strategies=("PUTS",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("nope.parquet", None, r"nope\.parquet cannot be read: there is no such file$"),
+        (
+            "vix.csv",
+            b"timestamp,close\n2024-01-02,13\n",
+            "it is no Parquet file; pandas' to_parquet",
+        ),
+        ("vix.parquet", pd.DataFrame({"close": [13.0]}), "it has no column timestamp$"),
+    ],
+)
+def test_a_file_that_is_no_volatility_index_says_so_in_words(
+    tmp_path: Path, name: str, content: Any, says: str
+) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif content is not None:
+        content.to_parquet(tmp_path / name)
+    with pytest.raises(DataError, match=f"^vix: .*{says}"):
+        volatility_index(str(tmp_path / name), "vix")
 
 
 def test_a_volatility_index_without_the_bars_it_is_for_is_not_ignored() -> None:

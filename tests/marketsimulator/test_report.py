@@ -38,11 +38,11 @@ from marketsimulator.results.report_figures import (
     stock_leverage,
     to_cents,
 )
-from marketsimulator.results.report_tables import ROWS, column_names
+from marketsimulator.results.report_tables import ROWS, column_names, lead_rows
 from marketsimulator.results.round_trips import RoundTrip, RoundTrips, round_trips
 from marketsimulator.results.significance import lead
 from marketsimulator.results.summary import Results, write_results
-from marketsimulator.results.verdict import verdict
+from marketsimulator.results.verdict import run_label, verdict
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE
 
@@ -410,17 +410,50 @@ def test_a_lead_is_the_ratio_of_final_equities_and_beyond_error_only_where_it_is
     assert same.interval is not None
     equal = lead(shared, shared, seed=1)
     assert equal is not None
-    assert equal.interval is None
+    assert (equal.interval, equal.same, same.same) == (None, True, False)
     short = lead(better[:19], shared[:19], seed=1)
     assert short is not None
-    assert short.interval is None
+    assert (short.interval, short.same) == (None, False)
     assert lead(better, shared[1:], seed=1) is None
+
+
+def test_what_is_ahead_is_what_the_total_returns_of_the_page_say(
+    both: tuple[str, dict[str, Any]], results: Results
+) -> None:
+    page, summary = both
+    at, equity = results.main.curve()
+    assert at[-1] > daily_rows(at, coins=results.coins)[1][-1], "the run ends after a 16:00"
+    assert equity[-1] != equity[daily_rows(at, coins=results.coins)[0][-1]]
+    cells = rows_of(section(page, "Against what it has to beat"))
+    for name, column in summary["comparisons"].items():
+        ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1
+        assert summary["leads"][name]["ahead"] == pytest.approx(ahead, rel=1e-9)
+        assert cells[run_label(summary, name)][0] == f"{ahead:+,.2%}"
+
+
+def test_a_run_that_ends_with_nothing_is_compared_with_none(results: Results) -> None:
+    rows = [*results.main.rows]
+    rows[-1] = rows[-1]._replace(equity=0.0)
+    broke = replace(results, main=replace(results.main, rows=rows))
+    assert set(broke.leads().values()) == {None}
+
+
+def test_raw_forecasts_of_a_file_that_were_calibrated_are_not_called_raw() -> None:
+    name = "forecasts of f.parquet by chronos2 (small), calibrated"
+    [remark] = raw_remarks(name, calibrated=False)
+    assert remark == "The forecasts are not corrected again here; the file's own were calibrated."
+    assert raw_remarks(name, calibrated=True) == []
 
 
 def claimed(summary: dict[str, Any], walk: int | None, hold: int | None) -> tuple[str, str]:
     """(level, claim) where the leads are as given; none: too few days for an interval."""
     leads = {
-        name: {"ahead": 0.1, "interval": None if sign is None else [0, 1], "beyond": sign or 0}
+        name: {
+            "ahead": 0.1,
+            "interval": None if sign is None else [0, 1],
+            "same": False,
+            "beyond": sign or 0,
+        }
         for name, sign in (("random_walk", walk), ("buy_and_hold", hold))
     }
     told = verdict({**summary, "leads": leads, "data": "files: bars"})
@@ -443,6 +476,13 @@ def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
     )
     assert claimed(summary, None, None)[0] == "open"
     assert claimed(summary, None, None)[1].startswith(f"Too little to compare with {walk}")
+    leads = {
+        "random_walk": {"ahead": 0.0, "interval": None, "same": True, "beyond": 0},
+        "buy_and_hold": {"ahead": 0.1, "interval": [0, 1], "same": False, "beyond": 1},
+    }
+    same = {**summary, "leads": leads, "data": "files: bars"}
+    assert verdict(same).claim == f"Beats buy and hold beyond error; earns the same as {walk}."
+    assert [row[3] for row in lead_rows(same)] == ["the same", "ahead beyond error"]
     assert verdict(summary).claim.startswith("No result: the market is synthetic.")
     oracle = verdict({**summary, "forecaster": "oracle (reads the future; not a result)"})
     assert oracle.level == "bad"
@@ -454,7 +494,7 @@ def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
     [
         (lambda x: market_remarks(x, reads_future=False), "synthetic market, seed 0", "files: a"),
         (lambda x: market_remarks("files: a", reads_future=x), True, False),
-        (lambda x: raw_remarks(calibrated=x), False, True),
+        (lambda x: raw_remarks("ewma", calibrated=x), False, True),
         (lambda x: little_remarks(*x), (29, 60), (30, 60)),
         (lambda x: little_remarks(*x), (30, 59), (30, 60)),
         (lambda x: cost_remarks(*x), (-0.01, 5.0), (0.0, 5.0)),

@@ -51,6 +51,8 @@ def set_of(returns: Array, varied: Mapping[str, tuple[object, ...]] | None = Non
         varied=varied or {},
         at=np.datetime64("2024-01-02T21:00", "ns") + np.arange(days + 1) * np.timedelta64(1, "D"),
         daily=daily,
+        end=np.datetime64("2024-01-02T21:00", "ns") + days * np.timedelta64(1, "D"),
+        final=daily[:, -1],
         per_year=252,
         sharpes=returns.mean(axis=1) / deviation * np.sqrt(252),
         annual=np.full(count, days >= 60),
@@ -272,6 +274,33 @@ def test_a_multirun_leaves_the_page_and_none_where_there_is_nothing_to_compare(
     broken.write_text(text)
     ComparePage().on_multirun_end(config)
     assert "told apart" in (tmp_path / "comparison.html").read_text()
+
+
+@pytest.mark.parametrize("held", ["summary.json", "notes.txt", "multirun.yaml summary.json"])
+def test_a_multirun_leaves_the_folder_of_something_else_alone(
+    held: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in held.split():
+        (tmp_path / name).write_text("")
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "overwrite": False})
+    with pytest.raises(SystemExit) as ended:
+        ComparePage().on_multirun_start(config)
+    assert ended.value.code == 2
+    line = f"hydra.sweep.dir: {tmp_path} holds something else ({held.split()[-1]});"
+    assert line in capsys.readouterr().err
+    config.overwrite = True
+    ComparePage().on_multirun_start(config)
+
+
+def test_a_multirun_writes_into_what_is_empty_new_or_an_earlier_ones(tmp_path: Path) -> None:
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "m")}}})
+    ComparePage().on_multirun_start(config)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / ".hidden").write_text("")
+    ComparePage().on_multirun_start(config)
+    (tmp_path / "m" / "multirun.yaml").write_text("")
+    write_run(tmp_path / "m" / "0", returns=NOISE[0])
+    ComparePage().on_multirun_start(config)
 
 
 def test_every_command_with_a_backtests_settings_makes_the_page_after_a_multirun() -> None:

@@ -248,6 +248,39 @@ def test_a_corrupt_balance_is_set_aside_and_rebuilt_and_the_call_that_finds_it_o
     assert calculate_position_size(max_risk_per_contract=250) == 1
 
 
+def test_real_money_without_a_trade_is_sized_only_once_a_person_has_confirmed_its_balance(
+    root: Path,
+) -> None:
+    folder_of(root, []).rename(root / "live")
+    damaged = '{"balance": NaN, "total_trades": 0}'
+    path = root / "live" / "account_balance.json"
+    path.write_text(damaged)
+    before = sorted(root.rglob("*.*"))
+    for _ in range(3):
+        assert calculate_position_size(mode="LIVE", max_risk_per_contract=250) == 0
+    command = ["-m", "sizing.contracts", "LIVE", f"AUTOSCALING_DATA_DIR={root}"]
+    refused = run_command(command, cwd=root)
+    assert refused.returncode == 2
+    assert "contracts recover LIVE STARTING_CAPITAL=USD" in refused.stderr
+    assert path.read_text() == damaged
+    assert [each for each in sorted(root.rglob("*.*")) if each.name != ".lock"] == before
+    confirmed = run_command([*command, "recover", "STARTING_CAPITAL=35000"], cwd=root)
+    assert confirmed.returncode == 0, confirmed.stderr
+    assert f"Written: {path} and {path.with_name('trades.csv')}; LIVE" in confirmed.stdout
+    assert "account, $35,000.00: STARTING_CAPITAL and 0 trades." in confirmed.stdout
+    assert [each.read_text() for each in path.parent.glob("*.aside-*")] == [damaged]
+    assert calculate_position_size(mode="LIVE", max_risk_per_contract=250) == 1
+
+
+def test_real_money_with_trades_is_rebuilt_from_them(root: Path) -> None:
+    folder_of(root, [row("a", "100")]).rename(root / "live")
+    (root / "live" / "account_balance.json").write_text("")
+    assert calculate_position_size(mode="LIVE", max_risk_per_contract=250) == 0
+    assert calculate_position_size(mode="LIVE", max_risk_per_contract=250) == 1
+    told = json.loads((root / "live" / "account_balance.json").read_text())
+    assert told["balance"] == 20_100
+
+
 def test_an_update_is_booked_once_and_keeps_further_columns(root: Path) -> None:
     folder = folder_of(
         root,
@@ -423,6 +456,8 @@ def test_the_command_shows_begins_and_recovers_an_account(tmp_path: Path) -> Non
         "$230",
         "$900",
         "may well carry 3 contracts; MAX_CONTRACTS is 3",
+        f"Written: {tmp_path / 'paper' / 'account_balance.json'} and",
+        "PAPER account, $20,000.00: STARTING_CAPITAL and 0 trades.",
     ):
         assert text in begun.stdout
     assert run("init").returncode == 2
@@ -430,5 +465,7 @@ def test_the_command_shows_begins_and_recovers_an_account(tmp_path: Path) -> Non
     assert run().returncode == 2
     assert run("recover").returncode == 0
     assert run("PAPER", "CONDOR_RISK=table").stdout.count("$250") == 3
+    assert "PAPER account, " in run().stdout
+    assert "init LIVE` begins one" in run("LIVE").stderr
     for wrong in (["LIVE"], ["DEMO"], ["MAX_CONTRACTS=0"], ["init", "recover"]):
         assert run(*wrong).returncode == 2

@@ -40,7 +40,7 @@ def trained(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(tmp_path: Path) -> None:
     done = trained(tmp_path, "output=one", "episode.reward=log_wealth")
     assert done.returncode == 0, done.stderr
-    assert "512 steps" in done.stdout
+    assert "512 steps, in whole rounds of 128; " in done.stdout
     path = tmp_path / "one" / CHECKPOINT
     policy = load_network(path)
     assert policy.about.steps == 512
@@ -52,6 +52,12 @@ def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(tmp_path
     assert [each["steps"] for each in updates] == [128, 256, 384, 512]
     assert {"earned", "orders", "size", "share_5"} <= set().union(*updates)
     assert list((tmp_path / "one" / "tensorboard").glob("events*"))
+    over = trained(tmp_path, "output=two", f"resume={path}", "steps=512")
+    assert over.returncode == 2
+    assert f"steps: {path} has 512 steps already, and steps counts them all; 512 leave" in (
+        over.stderr
+    )
+    assert not (tmp_path / "two" / CHECKPOINT).exists()
     again = trained(tmp_path, "output=two", f"resume={path}", "steps=768")
     assert again.returncode == 0, again.stderr
     assert load_network(tmp_path / "two" / CHECKPOINT).about.steps == 768
@@ -86,6 +92,8 @@ def test_a_resumed_run_plays_other_sessions() -> None:
         (["markets=0"], "markets: 0 is outside"),
         (["recorded=true", "train_events=99", "folder=."], "."),
         (["episode.reward=fame"], "episode.reward"),
+        (["episode.fixed_size=7"], "error: episode.fixed_size: 7"),
+        (["episode.market.edge=5"], "error: episode.market.edge: 5"),
         (["learner.layers=[]"], "learner.layers"),
         (["seed=4294967296"], "seed: 4294967296 is outside"),
         (["episode.limits.contracts=500.5"], "contracts: 500.5 is no whole number"),

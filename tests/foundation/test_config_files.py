@@ -1,0 +1,70 @@
+"""A YAML file of a user's own that cannot be used: one line with file, line and reason."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from foundation.compose import hydra_command
+from foundation.config_files import check_config_file
+from foundation.errors import InputError
+
+BAD = [
+    (b"commission_bps: 5\n  sec: 3\n", " line 2: it is no YAML: mapping values are not allowed"),
+    (b"- [", " line 1: it is no YAML: expected the node content"),
+    (b"a: 1\nb: \x01\n", " line 2: it is no YAML: special characters are not allowed"),
+    (b"a: 1\na: 2\n", " line 2: it is no YAML: found duplicate key a"),
+    (b"a: 1\n---\na: 2\n", " line 2: it is no YAML: but found another document"),
+    (b"a: 1\nb: \xff\n", " line 2: byte 0xff is no UTF-8; save the file as UTF-8"),
+    (b"- a\n", ": it holds a list, and lines key: value are needed; see those in configs/"),
+    (b"word\n", ": it holds one value, and lines key: value are needed; see those in configs/"),
+    (b"5\n", ": it holds one value, and lines key: value are needed; see those in configs/"),
+    (b"a: ${x\n", ": no viable alternative at input '${x'"),
+]
+
+
+@pytest.mark.parametrize(("content", "says"), BAD)
+def test_a_file_that_holds_no_settings_is_refused_with_its_line(
+    content: bytes, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "own.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as refused:
+        check_config_file(path, "fees")
+    assert str(refused.value).startswith(f"own.yaml{says}")
+
+
+def test_an_empty_file_is_refused_and_one_of_settings_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    for content in ("", "# later\n"):
+        path.write_text(content)
+        with pytest.raises(InputError, match=r"own.yaml: it holds no fees; see those in configs/f"):
+            check_config_file(path, "fees")
+    path.write_text("commission_bps: 5\n")
+    check_config_file(path, "fees")
+
+
+@pytest.mark.parametrize("place", ["fees/own.yaml", "forecaster/own.yaml", "own.yaml"])
+def test_a_command_looks_at_each_file_of_a_folder_of_the_users_own(
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "cfg" / place
+    path.parent.mkdir(parents=True)
+    path.write_text("a: 1\n  b: 2\n")
+    group = place.rpartition("/")[0]
+    chosen = [f"{group}=own"] if group else ["--config-name", "own"]
+    monkeypatch.setattr(sys, "argv", ["backtest", "--config-dir", "cfg", *chosen])
+    with pytest.raises(SystemExit) as ended:
+        hydra_command("backtest", lambda _: None)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith(f"error: cfg/{place} line 2: it is no YAML: mapping values are")
+    assert said.count("\n") == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["cfg"]

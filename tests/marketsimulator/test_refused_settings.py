@@ -1,0 +1,72 @@
+"""What is refused of a backtest's settings, and of a batch job's, and in which words."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from execution.kalshi.fees import KalshiFees
+from forecasting.batch import BatchSettings
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from marketsimulator.settings import BacktestSettings, refuse_other_fees
+
+STOCK_KEYS = (
+    "sec_per_dollar, taf_per_share, cat_per_share, crypto_tiers, commission_bps,"
+    " commission_per_share"
+)
+
+
+@pytest.mark.parametrize(
+    ("fees", "says"),
+    [
+        ({"nope": 1}, f"fees.nope: there is no such setting; here are {STOCK_KEYS}"),
+        ({"comission_bps": 1}, "fees.comission_bps: there is no such setting; did you mean fees.c"),
+        ({"commission_bps": 5, "taker": 1}, "fees.taker: there is no such setting; here are"),
+        ({"taker": 1, "nope": 1}, "fees: those named here are another venue's; stocks and coins"),
+    ],
+)
+def test_fees_are_anothers_only_where_their_keys_are(fees: dict[str, int], says: str) -> None:
+    config = OmegaConf.create({"fees": fees})
+    with pytest.raises(InputError) as refused:
+        BacktestSettings.of(config)
+    assert str(refused.value).startswith(says)
+
+
+def test_event_contracts_have_other_fees_than_stocks() -> None:
+    with pytest.raises(InputError, match=r"another venue's; write fees=kalshi"):
+        refuse_other_fees(composed_config("backtest", []), KalshiFees, "write fees=kalshi")
+    refuse_other_fees(OmegaConf.create({"fees": {"nope": 1}}), KalshiFees, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["seed=-1"], "seed: -1 is outside 0 … 2^63"),
+        (["seed=9223372036854775808"], "seed: 9223372036854775808 is outside 0 … 2^63"),
+        (["data.seed=-3"], "data.seed: -3 is outside 0 … 2^63"),
+        (["symbols=[ACME,ZINC,ACME]"], "symbols: ACME stands twice; leave one of them"),
+        (["symbols=ACME,ACME"], "symbols: ACME stands twice"),
+        (["symbols=[BTCUSD,BTC/USD]"], "symbols: BTCUSD stands twice"),
+        (["symbols='A,B,A'"], "symbols: A stands twice"),
+    ],
+)
+def test_a_seed_below_zero_and_a_symbol_named_twice_are_refused(
+    words: list[str], says: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        BacktestSettings.of(composed_config("backtest", words))
+    assert str(refused.value).startswith(says)
+
+
+def test_the_seeds_and_symbols_that_there_are_fit() -> None:
+    words = ["seed=9223372036854775807", "symbols=[ACME,ZINC]"]
+    assert BacktestSettings.of(composed_config("backtest", words)).symbols == ("ACME", "ZINC")
+
+
+def test_a_shape_without_an_output_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^output.shape: wide has no effect without output; name"):
+        BatchSettings.of(composed_config("batch", ["shape=wide"]))
+    words = ["shape=wide", "output=f.parquet"]
+    assert BatchSettings.of(composed_config("batch", words)).shape == "wide"
+    assert BatchSettings.of(composed_config("batch", ["shape=long"])).output is None
