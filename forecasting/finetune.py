@@ -73,7 +73,7 @@ from trainingdata.instants import Unzoned
 from trainingdata.source import DataSettings, Span, span_of
 
 STEPS = (1, 6, 24)  # that are scored
-MIN_EXAMPLES = 1000  # windows with a known outcome before the first fold that is judged
+MIN_EXAMPLES = 500  # windows with a known outcome before the first fold that is judged
 CARD = "finetune.json"
 CARD_TEXT = "finetune.md"
 MODEL = "model"  # folder of the output that the checkpoint lies in

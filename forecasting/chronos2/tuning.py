@@ -243,8 +243,8 @@ def fine_tune(
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             raise InputError(
-                f"rate: the loss is not finite at step {step + 1} of {settings.steps}; a lower one"
-                f" than {settings.highest_rate:g} is needed"
+                f"rate: the loss is not finite at step {step + 1} of {settings.steps}; take a lower"
+                f" one than {settings.highest_rate:g}, or another base"
             )
         torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
         optimizer.step()
