@@ -230,7 +230,9 @@ def fine_tune(
             answer = trained(
                 context=context, group_ids=groups, num_output_patches=patches
             ).quantile_preds
-            returns = answer[:, levels, :HORIZON].clamp_min(SMALLEST_RATIO).log()
+            # Sorted, as forecasts are given out.
+            quantiles = answer[:, levels, :HORIZON].sort(dim=1).values
+            returns = quantiles.clamp_min(SMALLEST_RATIO).log()
             loss = pinball(returns, futures, unit)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)

@@ -18,13 +18,14 @@ from chronos.chronos2.model import Chronos2Model
 from safetensors.torch import load_file
 
 from forecasting.chronos2 import tuning as tuning_module
-from forecasting.chronos2.checkpoint import WEIGHTS, checkpoint
+from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.chronos2.tuning import STATE, Examples, TuningSettings, fine_tune
-from forecasting.finetune import CARD, CARD_TEXT, MODEL, WORK, Tuning, write_verdict
+from forecasting.finetune import CARD, CARD_TEXT, MODEL, WORK, Tuning, judge, write_verdict
 from forecasting.finetune_report import Fold, Gain, Verdict
 from forecasting.forecast import HORIZON, LEVELS
+from forecasting.scores import pinball
 from forecasting.train import initialise
 from foundation.errors import InputError
 from tests.commands import Started, run_command
@@ -123,6 +124,49 @@ def test_what_is_judged_changes_nothing_of_what_is_learned(
     # 24 own bars of a coin are a day, of a stock more.
     assert learned[0].issued_at.max() <= edge - np.timedelta64(HORIZON, "h")
     assert len(learned[0]) > 1000
+
+
+def test_the_loss_is_of_log_returns_in_units_of_the_deviation(
+    base: Path, examples: Examples, market: Bars, tmp_path: Path
+) -> None:
+    """The first step's, from the forecasts of the model that it begins with."""
+    first = fine_tune(checkpoint(str(base)), examples, replace(QUICK, steps=1), tmp_path)[0]
+    forecaster = Chronos2Forecaster(Profile(model=str(base), context_length=32, device="cpu"))
+    windows = forecaster.windows(market, market.times[0])
+    counts = np.array([len(closes) for closes in windows.closes])
+    known = np.flatnonzero(windows.last + HORIZON < counts[windows.symbol])
+    assert len(known) == len(examples)
+    drawn = np.random.default_rng([QUICK.seed, 0]).integers(len(known), size=QUICK.batch)
+    rows = known[drawn]
+    quantiles = forecaster.answer(windows, rows, forecaster.profile)
+    returns = np.log(quantiles / windows.price[rows, None, None])
+    _, futures, unit = (x.double().numpy() for x in examples.batch(drawn))
+    root = np.sqrt(np.arange(1, HORIZON + 1))
+    steps = []
+    for k in range(HORIZON):
+        loss = pinball(returns[:, k], futures[:, 0, k]).mean(axis=1)
+        steps.append((loss / (unit * root[k])).mean())
+    assert first == pytest.approx(float(np.average(steps, weights=1 / root)), rel=1e-3)
+
+
+def test_a_fold_is_judged_on_its_own_outcomes_alone_and_the_better_model_is_told(
+    base: Path,
+    market: Bars,
+    tmp_path: Path,
+    scrambled_after: Callable[[Bars, np.datetime64], Bars],
+) -> None:
+    begin, end = market.times[-300], market.times[-120]
+    frames = []
+    for name, bars in (("as is", market), ("scrambled", scrambled_after(market, end))):
+        span = (market.times[0], market.now)
+        tuning = Tuning(checkpoint(str(SHIPPED)), bars, span, 2, QUICK)
+        frames.append(judge(tuning, begin, end, base, tmp_path / name))
+    pd.testing.assert_frame_equal(*frames)
+    # In place of a fine-tuned model stands one of random weights.
+    frame = frames[0]
+    assert frame["raw_tuned"].mean() > 1.2 * frame["raw_base"].mean()
+    assert (frame["tuned"] - frame["base"]).abs().max() > 0
+    assert set(frame["step"]) == {1, 6, 24}
 
 
 def test_a_run_that_is_stopped_goes_on_to_the_same_weights(
