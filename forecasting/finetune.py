@@ -124,12 +124,15 @@ class Tuning:
         issued = np.sort(examples.issued_at).astype("int64")
         places = (shares * len(issued)).astype(int)
         inner = [np.datetime64(int(at), "ns") for at in issued[places]]
-        if last - inner[0] < FEWEST_WEEKS * np.timedelta64(7, "D"):
+        edges = [*inner, min(last, self.bars.now)]
+        week = np.timedelta64(7, "D")
+        if edges[-1] - edges[0] < FEWEST_WEEKS * week or np.diff(edges).min() < week:
             raise InputError(
-                f"start, end: the folds that are judged last less than {FEWEST_WEEKS} weeks, within"
-                " which no error can be told; start earlier"
+                f"start, end: the folds that are judged last less than {FEWEST_WEEKS} weeks, or one"
+                " of them less than a week, within which no error can be told; start earlier, or"
+                " take fewer folds"
             )
-        return [*inner, min(last, self.bars.now)]
+        return edges
 
     def examples(self, edge: np.datetime64) -> Examples:
         """Windows of the span whose outcomes are known at an instant."""
@@ -226,7 +229,8 @@ def judge(
     """The losses of base and fine-tuned model, calibrated and raw, on forecasts of one fold.
 
     Its columns are those of `Fold.frame`. Both learn their calibration from their own forecasts
-    before the fold, as a run that begins there does.
+    before the fold, as a run that begins there does: the fine-tuned model's from bars that it was
+    trained on, as it is where the weights are put to use.
 
     Parameters
     ----------
@@ -349,12 +353,21 @@ def _run(arguments: argparse.Namespace, folders: list[Path]) -> None:
         folders.append(output)
         log_to_file("finetune")
         work = output / WORK / tuning.identity()
-        with ProgressBar() as progress:
-            verdict = walk_forward(tuning, work, progress)
+        verdict = _walked(tuning, work)
         write_verdict(tuning, verdict, work, output)
     shutil.rmtree(output / WORK)
     print(verdict.sentence)  # noqa: T201
     print(_place_text(verdict, output))  # noqa: T201
+
+
+def _walked(tuning: Tuning, work: Path) -> Verdict:
+    """The verdict; a disk that is full, or a folder that is gone, is an error of the output."""
+    try:
+        with ProgressBar() as progress:
+            return walk_forward(tuning, work, progress)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"output: {work} cannot be worked in: {reason}") from error
 
 
 def _place_text(verdict: Verdict, output: Path) -> str:

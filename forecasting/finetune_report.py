@@ -68,8 +68,9 @@ class Gain:
 
     @property
     def text(self) -> str:
-        """The share in percent, with its error."""
-        return f"{100 * self.saved:+.3f} ± {100 * self.error:.3f} %"
+        """The share in percent, with its error where there is one."""
+        error = "" if np.isnan(self.error) else f" ± {100 * self.error:.3f}"
+        return f"{100 * self.saved:+.3f}{error} %"
 
     def figures(self) -> dict[str, float | None]:
         """For JSON."""

@@ -30,6 +30,7 @@ from forecasting.train import initialise
 from foundation.errors import InputError
 from tests.commands import Started, run_command
 from trainingdata.bars import CLOSE, Bars
+from trainingdata.synthetic import SyntheticMarket
 
 QUICK = TuningSettings(context=32, steps=6, batch=16, rate=1e-2, every=2, device="cpu")
 
@@ -319,6 +320,9 @@ def test_a_kept_model_has_its_card_and_loads_and_the_report_alone_stands_without
 SHORT = ["--symbols", "SYXUSD,SYYUSD", "--end", "2023-05-31", "--folds", "2", "--context", "32"]
 
 
+ALL = ",".join(SyntheticMarket().symbols)
+
+
 def test_what_gains_nothing_leaves_a_report_and_no_model(base: Path, tmp_path: Path) -> None:
     words = [*SHORT, "--model", str(base), "--steps", "2", "--batch", "8", "--rate", "1e-9"]
     command = ["-m", "forecasting.finetune", *words, "--output", "out"]
@@ -338,6 +342,7 @@ def test_what_gains_nothing_leaves_a_report_and_no_model(base: Path, tmp_path: P
     assert not (out / WORK).exists()
 
 
+@pytest.mark.slow
 def test_a_command_that_is_killed_goes_on_to_the_same_report(base: Path, tmp_path: Path) -> None:
     words = [*SHORT, "--model", str(base), "--steps", "60", "--batch", "32", "--every", "10"]
     command = ["-m", "forecasting.finetune", *words, "--output"]
@@ -368,6 +373,7 @@ def test_a_command_that_is_killed_goes_on_to_the_same_report(base: Path, tmp_pat
         (["--context", "600"], "context: 600 exceeds the model's 512"),
         (["--folds", "40"], "20,000 are needed for 40 folds"),
         (["--end", "2023-02-20", "--folds", "2"], "less than 4 weeks"),
+        (["--symbols", ALL, "--end", "2023-03-02", "--folds", "10"], "less than a week"),
         (["--model", "nowhere"], "nowhere is no folder and no hub id"),
         (["--model", "several"], "does not answer 24 steps in one pass"),
     ],
@@ -384,3 +390,13 @@ def test_what_cannot_be_tuned_is_one_line_and_leaves_nothing(
     [line] = done.stderr.splitlines()
     assert says in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_worked_in_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / WORK).write_text("a file in its place")
+    command = ["-m", "forecasting.finetune", *SHORT, "--output", "out"]
+    done = run_command(command, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be worked in: Not a directory" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
