@@ -38,6 +38,7 @@ COMMANDS = {
         "forecasting.batch",
         "forecasting.evaluate",
         "forecasting.tune",
+        "forecasting.finetune",
         "forecasting.train",
         "forecasting.cache",
         "execution.quantity",

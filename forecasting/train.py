@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from forecasting.baseline import RandomWalk
+from forecasting.chronos2.learning import cosine, pinball
 from forecasting.chronos2.prior import SyntheticPaths, sample_ohlc, sample_paths
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.command import Parser, one_line_errors
@@ -113,19 +114,6 @@ def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
         model.output_patch_embedding.output_layer.bias.copy_(bias)
 
 
-def pinball(quantiles: torch.Tensor, futures: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """Mean pinball loss of quantiles [B, Q, H] against futures [B, F, H].
-
-    It is in units of `unit` [B] times √step. Step k weighs 1/√k: an error in the level the median
-    starts from costs most at the first steps.
-    """
-    levels = torch.tensor(LEVELS, device=quantiles.device)[None, None, :, None]
-    root = torch.arange(1, quantiles.shape[-1] + 1, device=quantiles.device).sqrt()
-    error = (futures[:, :, None, :] - quantiles[:, None, :, :]) / (unit[:, None, None, None] * root)
-    loss = torch.maximum(levels * error, (levels - 1) * error).mean(dim=(0, 1, 2))
-    return (loss / root).sum() / (1 / root).sum()
-
-
 def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float = 2e-3) -> None:
     """Train for `steps` batches and write weights, configuration and training card.
 
@@ -146,7 +134,7 @@ def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float 
     initialise(model, torch.Generator().manual_seed(seed))
     model = model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: _cosine(k, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: cosine(k, steps))
     curve: list[tuple[int, float]] = []
     recent: list[float] = []
     began = time.monotonic()
@@ -265,13 +253,6 @@ def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]
         paths = SyntheticPaths(context, futures, paths.scale)
     arrays = (paths.context, paths.futures, paths.scale)
     return (*(torch.from_numpy(array.astype(np.float32)) for array in arrays), groups)
-
-
-def _cosine(step: int, steps: int, warmup: int = 100) -> float:
-    """Learning-rate factor: linear warm-up, then cosine to zero."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "smile.json": (("smile", "standard_errors"),),
     "replay.json": (("instants", "equity"),),
     "training.json": (("model", "steps"),),
+    "finetune.json": (("base_digest", "kept"),),
     "sweep.parquet": (("total_return", "sharpe"),),
     "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet": (("symbol", "issued_at", "step", "target_at"),),
     "*.parquet": (("timestamp", "open", "close"),),
