@@ -107,7 +107,7 @@ class CachedForecaster:
         DataError
             where what has just been written goes away.
         """
-        shelf = Shelf.of(self.folder, self.forecaster.specification(profile))
+        shelf = self._shelf(profile)
         shelf.touch()
         locations = shelf.find(windows.issued_at[rows], keys[rows])
         kept = len(rows) - len(locations.missing)
@@ -168,6 +168,9 @@ class CachedForecaster:
                 if actual != shelf:
                     return actual
         return shelf
+
+    def _shelf(self, profile: Profile) -> Shelf:
+        return Shelf.of(self.folder, self.forecaster.specification(profile))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -40,6 +40,8 @@ AHEAD = 2  # portions an actor has at a time: one that it computes, one that wai
 ATTEMPTS = 3  # actors that may die with one portion, or one after the other while they start
 PATIENCE = 600.0  # seconds until an actor must have begun where none has
 PROBE = 5.0  # seconds for a cluster's address to answer
+# Ray reports on its use to its makers unless it is told not to.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 # A Ray that is started for one command talks on loopback alone, to whoever knows its token.
 ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
@@ -337,10 +339,8 @@ def _connected(address: str | None) -> Any:
         # The library reads these when it is imported.
         if loaded is not None:
             raise InputError("ray.address: name one, or call ray.init() after importing ray")
-        os.environ.update(ALONE)
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    # Ray reports on its use to its makers unless it is told not to.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.update(ALONE, RAY_AUTH_TOKEN=secrets.token_hex(32))
+    os.environ.update(QUIET)
     try:
         import ray
     except ModuleNotFoundError as error:
